@@ -1,0 +1,148 @@
+"""The exceptions of the package, by whose fault it is.
+
+    SessauthError
+    ├── UsageError          the caller's code: a wrong argument, a call out of order
+    │   ├── ScopeError          a scope or condition that can't be read, or is against the format
+    │   └── ConfigError         a configuration that can't be read or contradicts itself
+    ├── TokenError          the token that was handed in
+    │   ├── MalformedToken      not a token, truncated, damaged, or against the format
+    │   ├── NotExtendable       sealed, or its secret is elsewhere
+    │   └── WidensAuthority     an attenuation that its parent could never satisfy
+    ├── Denied              a decision that is not ALLOWED, raised by raise_if_denied()
+    ├── StateError          the environment: the state folder, the disk, the key folder
+    │   ├── StateUnusable       preflight refused it: mode, owner, file system, version, foreign
+    │   ├── StateFull           above the 85 % mark, or no space: only ends and revokes are written
+    │   ├── OutcomeUnknown      a change may or may not be durable; retry with the same request id
+    │   └── KeyFolderError      a private key that is missing, readable by others, or not a key
+    ├── Rejected            the log's answer to a change that is against the rules
+    └── ServerError         what a server answered, or that it did not
+        ├── Unauthenticated
+        ├── PermissionDenied
+        ├── NotFound
+        └── Unavailable
+
+Each message names what to change. No message contains a token or a key.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .decision import Decision
+
+
+class SessauthError(Exception):
+    """Base of all."""
+
+
+class UsageError(SessauthError):
+    """The caller's code is wrong."""
+
+
+class ScopeError(UsageError):
+    """A scope or condition can't be read, or is against the format.
+
+    ``text`` is what was read, ``offset`` the character where reading stopped (-1: unknown).
+    """
+
+    def __init__(self, message: str, text: str = "", offset: int = -1) -> None:
+        """Keep where reading stopped."""
+        super().__init__(message)
+        self.text = text
+        self.offset = offset
+
+
+class ConfigError(UsageError):
+    """A configuration can't be read or contradicts itself; names the key."""
+
+
+class TokenError(SessauthError):
+    """The token that was handed in is at fault."""
+
+
+class MalformedToken(TokenError):
+    """Not a token, truncated, damaged, or against the format."""
+
+
+class NotExtendable(TokenError):
+    """The token is sealed, or the secret to extend it is elsewhere."""
+
+
+class WidensAuthority(TokenError):
+    """An attenuation asks for what its parent could never satisfy; ``part`` sticks out."""
+
+    def __init__(self, message: str, part: str = "") -> None:
+        """Keep the part that sticks out, in text form."""
+        super().__init__(message)
+        self.part = part
+
+
+class Denied(SessauthError):
+    """A decision that is not ALLOWED."""
+
+    def __init__(self, decision: Decision) -> None:
+        """Keep the decision."""
+        super().__init__(f"denied: {decision.reason.name} at stage {decision.stage.name.lower()}")
+        self.decision = decision
+
+
+class StateError(SessauthError):
+    """The environment is at fault: the state folder, the disk, the key folder."""
+
+
+class StateUnusable(StateError):
+    """The state folder was refused; ``problem`` is a stable word for what is wrong."""
+
+    def __init__(self, message: str, problem: str = "") -> None:
+        """Keep the stable word."""
+        super().__init__(message)
+        self.problem = problem
+
+
+class StateFull(StateError):
+    """Too full: only End, Suspend, Narrow and Revoke are written."""
+
+
+class OutcomeUnknown(StateError):
+    """The change may or may not be durable. Retry with the same request id."""
+
+
+class KeyFolderError(StateError):
+    """A private key is missing, readable by others, or not a key."""
+
+
+class Rejected(SessauthError):
+    """The log's answer to a change that is against the rules; ``word`` is stable."""
+
+    def __init__(self, word: str, detail: str = "") -> None:
+        """Keep the stable word and the detail."""
+        super().__init__(f"{word}: {detail}" if detail else word)
+        self.word = word
+        self.detail = detail
+
+
+class ServerError(SessauthError):
+    """What a server answered, or that it did not."""
+
+    def __init__(self, message: str, reason: str = "", field: str = "") -> None:
+        """Keep the ErrorInfo reason and the field it names, where there is one."""
+        super().__init__(message)
+        self.reason = reason
+        self.field = field
+
+
+class Unauthenticated(ServerError):
+    """The credential is missing or wrong."""
+
+
+class PermissionDenied(ServerError):
+    """The credential is right, its role does not reach that far."""
+
+
+class NotFound(ServerError):
+    """No such session, key or change."""
+
+
+class Unavailable(ServerError):
+    """The server can't be reached, is overloaded, or did not answer within the deadline."""

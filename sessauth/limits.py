@@ -1,0 +1,54 @@
+"""Every limit of the format and of the service, each with its argument.
+
+The format's limits are normative (``docs/token-format.md``, section 12). The kernel holds its own
+copies (``_fast/limits.pxd``), since it imports nothing of ours; a test compares them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# A presented token travels in a header or in gRPC metadata; 8 KiB is what common proxies pass.
+MAX_TOKEN_BYTES: Final = 8192
+# gRPC refuses metadata between 8 and 16 KiB at random; text is 4/3 of the bytes, so warn at 6 KiB.
+WARN_TEXT_BYTES: Final = 6144
+# A delegation deeper than this is a loop, and each block may cost a signature (about 50 us).
+MAX_BLOCKS: Final = 16
+MAX_SCOPES: Final = 64
+MAX_CONDITIONS: Final = 16
+MAX_ACTIONS: Final = 16
+MAX_ACTION_CHARS: Final = 64
+MAX_SEGMENTS: Final = 32
+MAX_SEGMENT_TEXTS: Final = 32
+MAX_FREE_PATHS: Final = 64
+MAX_PATH_SEGMENTS: Final = 8
+MAX_VALUES: Final = 64
+MAX_AUDIENCES: Final = 16
+MAX_SOURCES: Final = 16
+MAX_PEERS: Final = 16
+MAX_APPROVAL_KEYS: Final = 16
+MAX_STRING_BYTES: Final = 1024
+MAX_NESTING: Final = 8
+MAX_TIME_MS: Final = 2**53 - 1
+
+MAX_RESOURCE_BYTES: Final = 1024
+MAX_JSON_BYTES: Final = 1_048_576
+MAX_JSON_DEPTH: Final = 32
+# Values in a request's JSON. With MAX_WORK it bounds what a request can cost, in steps, not in time.
+MAX_JSON_VALUES: Final = 10_000
+MAX_WORK: Final = 262_144
+
+# A session, its parent, its grandparent and one above: every check evaluates all of them.
+MAX_ANCESTORS: Final = 3
+MAX_CEILING_LAYERS: Final = 16
+MAX_FACTS: Final = 32
+MAX_LABELS: Final = 32
+MAX_SESSION_ISSUER_KEYS: Final = 16
+MAX_REVOKE_BLOCK_IDS: Final = 256
+MAX_REQUEST_ID_BYTES: Final = 64
+MAX_BATCH_ITEMS: Final = 1024
+
+# Skew that an issuer's clock may have against a verifier's. None on expiry.
+ISSUED_AT_LEEWAY_MS: Final = 30_000
+# A wall clock that moved this far against the monotonic one is not believed.
+CLOCK_STEP_MS: Final = 60_000
