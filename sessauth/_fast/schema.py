@@ -1,0 +1,230 @@
+"""Generated from proto/ by tools/generate_schema.py. Nothing here is written by hand.
+
+``MESSAGES[name]`` is a tuple of fields in ascending number:
+``(number, name, kind, repeated, in_oneof, message)``.
+"""
+
+from __future__ import annotations
+
+Field = tuple[int, str, str, bool, bool, str]
+
+MESSAGES: dict[str, tuple[Field, ...]] = {
+    "Token": (
+        (1, "version", "uint32", False, False, ""),
+        (2, "blocks", "message", True, False, "SignedBlock"),
+    ),
+    "SignedBlock": (
+        (1, "signature", "bytes", False, False, ""),
+        (2, "payload", "bytes", False, False, ""),
+    ),
+    "StoredToken": (
+        (1, "token", "bytes", False, False, ""),
+        (2, "next_secret", "bytes", False, False, ""),
+    ),
+    "Block": (
+        (1, "root", "message", False, False, "Root"),
+        (2, "issued_at_ms", "uint64", False, False, ""),
+        (3, "expires_at_ms", "uint64", False, False, ""),
+        (4, "not_before_ms", "uint64", False, False, ""),
+        (5, "audience", "string", True, False, ""),
+        (6, "scopes", "message", True, False, "Scope"),
+        (7, "where", "message", True, False, "Condition"),
+        (8, "source", "string", True, False, ""),
+        (9, "peer", "string", True, False, ""),
+        (10, "max_blocks", "uint32", False, False, ""),
+        (11, "ending", "enum", False, False, ""),
+        (12, "next_key", "bytes", False, False, ""),
+        (13, "proof_key", "bytes", False, False, ""),
+        (14, "may_seal", "bool", False, False, ""),
+        (15, "label", "string", False, False, ""),
+    ),
+    "Root": (
+        (1, "issuer_key_id", "bytes", False, False, ""),
+        (2, "session_id", "bytes", False, False, ""),
+        (3, "token_id", "bytes", False, False, ""),
+        (4, "min_revision", "uint64", False, False, ""),
+    ),
+    "Scope": (
+        (1, "actions", "string", True, False, ""),
+        (2, "resource", "message", True, False, "Segment"),
+        (3, "where", "message", True, False, "Condition"),
+        (4, "free", "message", True, False, "Path"),
+        (5, "free_all", "bool", False, False, ""),
+        (6, "needs", "message", False, False, "Needs"),
+    ),
+    "Segment": (
+        (1, "kind", "enum", False, False, ""),
+        (2, "texts", "string", True, False, ""),
+    ),
+    "Path": (
+        (1, "source", "enum", False, False, ""),
+        (2, "segments", "string", True, False, ""),
+    ),
+    "Condition": (
+        (1, "path", "message", False, False, "Path"),
+        (2, "operator", "enum", False, False, ""),
+        (3, "values", "message", True, False, "Value"),
+        (4, "fact", "string", False, False, ""),
+        (5, "accessor", "enum", False, False, ""),
+        (6, "each", "bool", False, False, ""),
+        (7, "optional", "bool", False, False, ""),
+    ),
+    "Value": (
+        (1, "text", "string", False, True, ""),
+        (2, "number", "message", False, True, "Number"),
+        (3, "truth", "bool", False, True, ""),
+    ),
+    "Number": (
+        (1, "units", "sint64", False, False, ""),
+        (2, "nanos", "uint32", False, False, ""),
+    ),
+    "Needs": (
+        (1, "approval", "message", False, False, "Approval"),
+        (2, "uses", "uint64", False, False, ""),
+        (3, "budget", "message", False, False, "Budget"),
+    ),
+    "Approval": (
+        (1, "threshold", "uint32", False, False, ""),
+        (2, "keys", "bytes", True, False, ""),
+    ),
+    "Budget": (
+        (1, "name", "string", False, False, ""),
+        (2, "limit", "message", False, False, "Number"),
+        (3, "unit", "string", False, False, ""),
+        (4, "amount", "message", False, False, "Path"),
+    ),
+    "Fact": (
+        (1, "name", "string", False, False, ""),
+        (2, "value", "message", False, False, "Value"),
+        (3, "visible", "bool", False, False, ""),
+    ),
+    "Label": (
+        (1, "name", "string", False, False, ""),
+        (2, "value", "string", False, False, ""),
+    ),
+    "Ceiling": (
+        (1, "scopes", "message", True, False, "Scope"),
+    ),
+    "SessionRecord": (
+        (1, "id", "bytes", False, False, ""),
+        (2, "subject", "string", False, False, ""),
+        (3, "purpose", "string", False, False, ""),
+        (4, "owner", "string", False, False, ""),
+        (5, "parent_id", "bytes", False, False, ""),
+        (6, "status", "enum", False, False, ""),
+        (7, "epoch", "uint64", False, False, ""),
+        (8, "ceilings", "message", True, False, "Ceiling"),
+        (9, "facts", "message", True, False, "Fact"),
+        (10, "labels", "message", True, False, "Label"),
+        (11, "opened_at_ms", "uint64", False, False, ""),
+        (12, "expires_at_ms", "uint64", False, False, ""),
+        (13, "lease_ms", "uint64", False, False, ""),
+        (14, "issuer_key_ids", "bytes", True, False, ""),
+        (15, "revoked_count", "uint64", False, False, ""),
+        (16, "ended_at_ms", "uint64", False, False, ""),
+        (17, "end_cause", "enum", False, False, ""),
+        (18, "reason", "string", False, False, ""),
+        (19, "revision", "uint64", False, False, ""),
+    ),
+    "KeyRecord": (
+        (1, "id", "bytes", False, False, ""),
+        (2, "public_key", "bytes", False, False, ""),
+        (3, "status", "enum", False, False, ""),
+        (4, "owner", "string", False, False, ""),
+        (5, "added_at_ms", "uint64", False, False, ""),
+        (6, "activated_at_ms", "uint64", False, False, ""),
+        (7, "retired_at_ms", "uint64", False, False, ""),
+        (8, "distrusted_at_ms", "uint64", False, False, ""),
+        (9, "revision", "uint64", False, False, ""),
+    ),
+    "Change": (
+        (1, "format", "uint32", False, False, ""),
+        (2, "id", "string", False, False, ""),
+        (3, "session_id", "bytes", False, False, ""),
+        (4, "actor", "string", False, False, ""),
+        (5, "at_ms", "uint64", False, False, ""),
+        (6, "expected_epoch", "uint64", False, False, ""),
+        (10, "open_session", "message", False, True, "OpenSession"),
+        (11, "narrow_session", "message", False, True, "NarrowSession"),
+        (12, "update_facts", "message", False, True, "UpdateFacts"),
+        (13, "suspend_session", "message", False, True, "SuspendSession"),
+        (14, "resume_session", "message", False, True, "ResumeSession"),
+        (15, "end_session", "message", False, True, "EndSession"),
+        (16, "revoke", "message", False, True, "Revoke"),
+        (17, "add_key", "message", False, True, "AddKey"),
+        (18, "set_key_status", "message", False, True, "SetKeyStatus"),
+        (19, "purge_session", "message", False, True, "PurgeSession"),
+        (20, "new_incarnation", "message", False, True, "NewIncarnation"),
+    ),
+    "OpenSession": (
+        (1, "subject", "string", False, False, ""),
+        (2, "purpose", "string", False, False, ""),
+        (3, "owner", "string", False, False, ""),
+        (4, "parent_id", "bytes", False, False, ""),
+        (5, "ceiling", "message", False, False, "Ceiling"),
+        (6, "facts", "message", True, False, "Fact"),
+        (7, "labels", "message", True, False, "Label"),
+        (8, "expires_at_ms", "uint64", False, False, ""),
+        (9, "lease_ms", "uint64", False, False, ""),
+        (10, "issuer_key_ids", "bytes", True, False, ""),
+    ),
+    "NarrowSession": (
+        (1, "ceiling", "message", False, False, "Ceiling"),
+    ),
+    "UpdateFacts": (
+        (1, "set", "message", True, False, "Fact"),
+        (2, "remove", "string", True, False, ""),
+    ),
+    "SuspendSession": (
+        (1, "reason", "string", False, False, ""),
+    ),
+    "ResumeSession": (
+        (1, "reason", "string", False, False, ""),
+    ),
+    "EndSession": (
+        (1, "reason", "string", False, False, ""),
+        (2, "cause", "enum", False, False, ""),
+    ),
+    "Revoke": (
+        (1, "block_ids", "bytes", True, False, ""),
+        (2, "reason", "string", False, False, ""),
+    ),
+    "AddKey": (
+        (1, "public_key", "bytes", False, False, ""),
+        (2, "owner", "string", False, False, ""),
+        (3, "status", "enum", False, False, ""),
+    ),
+    "SetKeyStatus": (
+        (1, "key_id", "bytes", False, False, ""),
+        (2, "status", "enum", False, False, ""),
+    ),
+    "PurgeSession": (
+    ),
+    "NewIncarnation": (
+        (1, "incarnation", "bytes", False, False, ""),
+        (2, "clock_floor_ms", "uint64", False, False, ""),
+        (3, "reason", "string", False, False, ""),
+    ),
+    "Outcome": (
+        (1, "change_id", "string", False, False, ""),
+        (2, "digest", "bytes", False, False, ""),
+        (3, "rejection", "string", False, False, ""),
+        (4, "detail", "string", False, False, ""),
+        (5, "revision", "uint64", False, False, ""),
+        (6, "seq", "uint64", False, False, ""),
+        (7, "session_id", "bytes", False, False, ""),
+        (8, "epoch", "uint64", False, False, ""),
+        (9, "at_ms", "uint64", False, False, ""),
+    ),
+    "Head": (
+        (1, "format", "uint32", False, False, ""),
+        (2, "min_reader_format", "uint32", False, False, ""),
+        (3, "cluster_id", "bytes", False, False, ""),
+        (4, "incarnation", "bytes", False, False, ""),
+        (5, "revision", "uint64", False, False, ""),
+        (6, "seq", "uint64", False, False, ""),
+        (7, "clock_floor_ms", "uint64", False, False, ""),
+        (8, "keys_generation", "uint64", False, False, ""),
+        (9, "digest", "bytes", False, False, ""),
+    ),
+}

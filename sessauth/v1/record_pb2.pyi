@@ -1,0 +1,316 @@
+from sessauth.v1 import token_pb2 as _token_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SessionStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SESSION_STATUS_UNSPECIFIED: _ClassVar[SessionStatus]
+    SESSION_STATUS_ACTIVE: _ClassVar[SessionStatus]
+    SESSION_STATUS_SUSPENDED: _ClassVar[SessionStatus]
+    SESSION_STATUS_ENDED: _ClassVar[SessionStatus]
+
+class EndCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    END_CAUSE_UNSPECIFIED: _ClassVar[EndCause]
+    END_CAUSE_ASKED: _ClassVar[EndCause]
+    END_CAUSE_LEASE_LAPSED: _ClassVar[EndCause]
+    END_CAUSE_EXPIRED: _ClassVar[EndCause]
+    END_CAUSE_PARENT_ENDED: _ClassVar[EndCause]
+    END_CAUSE_RESTORED: _ClassVar[EndCause]
+
+class KeyStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KEY_STATUS_UNSPECIFIED: _ClassVar[KeyStatus]
+    KEY_STATUS_PREPARED: _ClassVar[KeyStatus]
+    KEY_STATUS_ACTIVE: _ClassVar[KeyStatus]
+    KEY_STATUS_RETIRED: _ClassVar[KeyStatus]
+    KEY_STATUS_DISTRUSTED: _ClassVar[KeyStatus]
+SESSION_STATUS_UNSPECIFIED: SessionStatus
+SESSION_STATUS_ACTIVE: SessionStatus
+SESSION_STATUS_SUSPENDED: SessionStatus
+SESSION_STATUS_ENDED: SessionStatus
+END_CAUSE_UNSPECIFIED: EndCause
+END_CAUSE_ASKED: EndCause
+END_CAUSE_LEASE_LAPSED: EndCause
+END_CAUSE_EXPIRED: EndCause
+END_CAUSE_PARENT_ENDED: EndCause
+END_CAUSE_RESTORED: EndCause
+KEY_STATUS_UNSPECIFIED: KeyStatus
+KEY_STATUS_PREPARED: KeyStatus
+KEY_STATUS_ACTIVE: KeyStatus
+KEY_STATUS_RETIRED: KeyStatus
+KEY_STATUS_DISTRUSTED: KeyStatus
+
+class Fact(_message.Message):
+    __slots__ = ("name", "value", "visible")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    VISIBLE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: _token_pb2.Value
+    visible: bool
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[_Union[_token_pb2.Value, _Mapping]] = ..., visible: bool = ...) -> None: ...
+
+class Label(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class Ceiling(_message.Message):
+    __slots__ = ("scopes",)
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    scopes: _containers.RepeatedCompositeFieldContainer[_token_pb2.Scope]
+    def __init__(self, scopes: _Optional[_Iterable[_Union[_token_pb2.Scope, _Mapping]]] = ...) -> None: ...
+
+class SessionRecord(_message.Message):
+    __slots__ = ("id", "subject", "purpose", "owner", "parent_id", "status", "epoch", "ceilings", "facts", "labels", "opened_at_ms", "expires_at_ms", "lease_ms", "issuer_key_ids", "revoked_count", "ended_at_ms", "end_cause", "reason", "revision")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    PARENT_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CEILINGS_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    OPENED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_MS_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_KEY_IDS_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    END_CAUSE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    subject: str
+    purpose: str
+    owner: str
+    parent_id: bytes
+    status: SessionStatus
+    epoch: int
+    ceilings: _containers.RepeatedCompositeFieldContainer[Ceiling]
+    facts: _containers.RepeatedCompositeFieldContainer[Fact]
+    labels: _containers.RepeatedCompositeFieldContainer[Label]
+    opened_at_ms: int
+    expires_at_ms: int
+    lease_ms: int
+    issuer_key_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    revoked_count: int
+    ended_at_ms: int
+    end_cause: EndCause
+    reason: str
+    revision: int
+    def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class KeyRecord(_message.Message):
+    __slots__ = ("id", "public_key", "status", "owner", "added_at_ms", "activated_at_ms", "retired_at_ms", "distrusted_at_ms", "revision")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    ADDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    RETIRED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    DISTRUSTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    public_key: bytes
+    status: KeyStatus
+    owner: str
+    added_at_ms: int
+    activated_at_ms: int
+    retired_at_ms: int
+    distrusted_at_ms: int
+    revision: int
+    def __init__(self, id: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., status: _Optional[_Union[KeyStatus, str]] = ..., owner: _Optional[str] = ..., added_at_ms: _Optional[int] = ..., activated_at_ms: _Optional[int] = ..., retired_at_ms: _Optional[int] = ..., distrusted_at_ms: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("format", "id", "session_id", "actor", "at_ms", "expected_epoch", "open_session", "narrow_session", "update_facts", "suspend_session", "resume_session", "end_session", "revoke", "add_key", "set_key_status", "purge_session", "new_incarnation")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SESSION_FIELD_NUMBER: _ClassVar[int]
+    NARROW_SESSION_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FACTS_FIELD_NUMBER: _ClassVar[int]
+    SUSPEND_SESSION_FIELD_NUMBER: _ClassVar[int]
+    RESUME_SESSION_FIELD_NUMBER: _ClassVar[int]
+    END_SESSION_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_FIELD_NUMBER: _ClassVar[int]
+    ADD_KEY_FIELD_NUMBER: _ClassVar[int]
+    SET_KEY_STATUS_FIELD_NUMBER: _ClassVar[int]
+    PURGE_SESSION_FIELD_NUMBER: _ClassVar[int]
+    NEW_INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    format: int
+    id: str
+    session_id: bytes
+    actor: str
+    at_ms: int
+    expected_epoch: int
+    open_session: OpenSession
+    narrow_session: NarrowSession
+    update_facts: UpdateFacts
+    suspend_session: SuspendSession
+    resume_session: ResumeSession
+    end_session: EndSession
+    revoke: Revoke
+    add_key: AddKey
+    set_key_status: SetKeyStatus
+    purge_session: PurgeSession
+    new_incarnation: NewIncarnation
+    def __init__(self, format: _Optional[int] = ..., id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., at_ms: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., narrow_session: _Optional[_Union[NarrowSession, _Mapping]] = ..., update_facts: _Optional[_Union[UpdateFacts, _Mapping]] = ..., suspend_session: _Optional[_Union[SuspendSession, _Mapping]] = ..., resume_session: _Optional[_Union[ResumeSession, _Mapping]] = ..., end_session: _Optional[_Union[EndSession, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., add_key: _Optional[_Union[AddKey, _Mapping]] = ..., set_key_status: _Optional[_Union[SetKeyStatus, _Mapping]] = ..., purge_session: _Optional[_Union[PurgeSession, _Mapping]] = ..., new_incarnation: _Optional[_Union[NewIncarnation, _Mapping]] = ...) -> None: ...
+
+class OpenSession(_message.Message):
+    __slots__ = ("subject", "purpose", "owner", "parent_id", "ceiling", "facts", "labels", "expires_at_ms", "lease_ms", "issuer_key_ids")
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    PARENT_ID_FIELD_NUMBER: _ClassVar[int]
+    CEILING_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_MS_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_KEY_IDS_FIELD_NUMBER: _ClassVar[int]
+    subject: str
+    purpose: str
+    owner: str
+    parent_id: bytes
+    ceiling: Ceiling
+    facts: _containers.RepeatedCompositeFieldContainer[Fact]
+    labels: _containers.RepeatedCompositeFieldContainer[Label]
+    expires_at_ms: int
+    lease_ms: int
+    issuer_key_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., ceiling: _Optional[_Union[Ceiling, _Mapping]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class NarrowSession(_message.Message):
+    __slots__ = ("ceiling",)
+    CEILING_FIELD_NUMBER: _ClassVar[int]
+    ceiling: Ceiling
+    def __init__(self, ceiling: _Optional[_Union[Ceiling, _Mapping]] = ...) -> None: ...
+
+class UpdateFacts(_message.Message):
+    __slots__ = ("set", "remove")
+    SET_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_FIELD_NUMBER: _ClassVar[int]
+    set: _containers.RepeatedCompositeFieldContainer[Fact]
+    remove: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, set: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., remove: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SuspendSession(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class ResumeSession(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class EndSession(_message.Message):
+    __slots__ = ("reason", "cause")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    cause: EndCause
+    def __init__(self, reason: _Optional[str] = ..., cause: _Optional[_Union[EndCause, str]] = ...) -> None: ...
+
+class Revoke(_message.Message):
+    __slots__ = ("block_ids", "reason")
+    BLOCK_IDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    block_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    reason: str
+    def __init__(self, block_ids: _Optional[_Iterable[bytes]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class AddKey(_message.Message):
+    __slots__ = ("public_key", "owner", "status")
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    public_key: bytes
+    owner: str
+    status: KeyStatus
+    def __init__(self, public_key: _Optional[bytes] = ..., owner: _Optional[str] = ..., status: _Optional[_Union[KeyStatus, str]] = ...) -> None: ...
+
+class SetKeyStatus(_message.Message):
+    __slots__ = ("key_id", "status")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    key_id: bytes
+    status: KeyStatus
+    def __init__(self, key_id: _Optional[bytes] = ..., status: _Optional[_Union[KeyStatus, str]] = ...) -> None: ...
+
+class PurgeSession(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class NewIncarnation(_message.Message):
+    __slots__ = ("incarnation", "clock_floor_ms", "reason")
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_FLOOR_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    incarnation: bytes
+    clock_floor_ms: int
+    reason: str
+    def __init__(self, incarnation: _Optional[bytes] = ..., clock_floor_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("change_id", "digest", "rejection", "detail", "revision", "seq", "session_id", "epoch", "at_ms")
+    CHANGE_ID_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    REJECTION_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    change_id: str
+    digest: bytes
+    rejection: str
+    detail: str
+    revision: int
+    seq: int
+    session_id: bytes
+    epoch: int
+    at_ms: int
+    def __init__(self, change_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., rejection: _Optional[str] = ..., detail: _Optional[str] = ..., revision: _Optional[int] = ..., seq: _Optional[int] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
+
+class Head(_message.Message):
+    __slots__ = ("format", "min_reader_format", "cluster_id", "incarnation", "revision", "seq", "clock_floor_ms", "keys_generation", "digest")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    MIN_READER_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_FLOOR_MS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    format: int
+    min_reader_format: int
+    cluster_id: bytes
+    incarnation: bytes
+    revision: int
+    seq: int
+    clock_floor_ms: int
+    keys_generation: int
+    digest: bytes
+    def __init__(self, format: _Optional[int] = ..., min_reader_format: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., revision: _Optional[int] = ..., seq: _Optional[int] = ..., clock_floor_ms: _Optional[int] = ..., keys_generation: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
