@@ -1,0 +1,173 @@
+"""The one place that calls the signature library.
+
+libsodium comes with PyNaCl: its functions are reached through the addresses that cffi gives out, so
+that building needs no header and no second copy of the library is loaded. The predicate is that of
+docs/token-format.md, section 3.3, which is libsodium's own; a known answer is tried at import.
+
+There is no function that takes a public key beside a secret: a pair that does not belong together
+makes a signer leak its secret (RUSTSEC-2022-0093).
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uintptr_t
+from libc.string cimport memcmp, memcpy
+
+# Calls sodium_init(), without which libsodium stays on its slow reference code.
+import nacl.bindings  # noqa: F401
+from nacl._sodium import ffi, lib
+from nacl.bindings import randombytes
+
+__all__ = ["acceptable_key", "digest", "generate_seed", "public_key", "sign", "verify"]
+
+ctypedef int (*sign_open_t)(
+    unsigned char *, unsigned long long *, const unsigned char *, unsigned long long, const unsigned char *
+) noexcept nogil
+ctypedef int (*sign_t)(
+    unsigned char *, unsigned long long *, const unsigned char *, unsigned long long, const unsigned char *
+) noexcept nogil
+ctypedef int (*seed_keypair_t)(unsigned char *, unsigned char *, const unsigned char *) noexcept nogil
+ctypedef int (*blake2b_t)(
+    unsigned char *,
+    size_t,
+    const unsigned char *,
+    unsigned long long,
+    const unsigned char *,
+    size_t,
+    const unsigned char *,
+    const unsigned char *,
+) noexcept nogil
+
+
+def _address(name):
+    return int(ffi.cast("uintptr_t", ffi.addressof(lib, name)))
+
+
+cdef sign_open_t _sign_open = <sign_open_t> <uintptr_t> _address("crypto_sign_open")
+cdef sign_t _sign = <sign_t> <uintptr_t> _address("crypto_sign")
+cdef seed_keypair_t _seed_keypair = <seed_keypair_t> <uintptr_t> _address("crypto_sign_seed_keypair")
+cdef blake2b_t _blake2b = <blake2b_t> <uintptr_t> _address("crypto_generichash_blake2b_salt_personal")
+
+# The y coordinates of the points of small order, with the sign bit cleared, in every encoding.
+_SMALL_ORDER = (
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+)
+cdef bytes _small_order = bytes.fromhex("".join(_SMALL_ORDER))
+
+
+cdef bint verify_signed(const unsigned char *signed, size_t n, const unsigned char *public_key) noexcept nogil:
+    cdef unsigned long long length = 0
+    # A null first argument makes libsodium verify without copying the message.
+    return n >= SIGNATURE_BYTES and _sign_open(NULL, &length, signed, n, public_key) == 0
+
+
+cdef bint acceptable(const unsigned char *public_key) noexcept nogil:
+    cdef unsigned char y[32]
+    cdef int i
+    memcpy(y, public_key, 32)
+    y[31] &= 0x7F
+    if y[31] == 0x7F and y[0] >= 0xED:
+        for i in range(1, 31):
+            if y[i] != 0xFF:
+                break
+        else:
+            return 0
+    for i in range(7):
+        if memcmp(y, <const unsigned char *> PyBytes_AS_STRING(_small_order) + 32 * i, 32) == 0:
+            return 0
+    return 1
+
+
+cdef void blake2b_256(unsigned char *out, const unsigned char *data, size_t n) noexcept nogil:
+    _blake2b(out, DIGEST_BYTES, data, n, NULL, 0, NULL, NULL)
+
+
+def verify(bytes public_key not None, bytes message not None, bytes signature not None):
+    """Return whether a signature (64 bytes) of a message stands under a public key (32 bytes).
+
+    Other lengths are simply wrong. Verifies without the GIL.
+    """
+    if PyBytes_GET_SIZE(public_key) != KEY_BYTES or PyBytes_GET_SIZE(signature) != SIGNATURE_BYTES:
+        return False
+    cdef bytes signed = signature + message
+    cdef const unsigned char *data = <const unsigned char *> PyBytes_AS_STRING(signed)
+    cdef const unsigned char *key = <const unsigned char *> PyBytes_AS_STRING(public_key)
+    cdef size_t n = PyBytes_GET_SIZE(signed)
+    cdef bint right
+    with nogil:
+        right = verify_signed(data, n, key)
+    return right
+
+
+def sign(bytes seed not None, bytes message not None):
+    """Return the signature (64 bytes) of a message by the key that a seed (32 bytes) stands for.
+
+    The public key is derived from the seed. Raises ValueError for a seed of another length.
+    """
+    cdef unsigned char public[32]
+    cdef unsigned char secret[64]
+    cdef unsigned long long length = 0
+    if PyBytes_GET_SIZE(seed) != KEY_BYTES:
+        raise ValueError("a seed has 32 bytes")
+    _seed_keypair(public, secret, <const unsigned char *> PyBytes_AS_STRING(seed))
+    cdef bytes signed = PyBytes_FromStringAndSize(NULL, SIGNATURE_BYTES + PyBytes_GET_SIZE(message))
+    _sign(
+        <unsigned char *> PyBytes_AS_STRING(signed),
+        &length,
+        <const unsigned char *> PyBytes_AS_STRING(message),
+        PyBytes_GET_SIZE(message),
+        secret,
+    )
+    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(signed), SIGNATURE_BYTES)
+
+
+def public_key(bytes seed not None):
+    """Return the public key (32 bytes) of a seed (32 bytes); ValueError for another length."""
+    cdef unsigned char public[32]
+    cdef unsigned char secret[64]
+    if PyBytes_GET_SIZE(seed) != KEY_BYTES:
+        raise ValueError("a seed has 32 bytes")
+    _seed_keypair(public, secret, <const unsigned char *> PyBytes_AS_STRING(seed))
+    return PyBytes_FromStringAndSize(<char *> public, KEY_BYTES)
+
+
+def generate_seed():
+    """Return a fresh seed (32 bytes) from the system's random source."""
+    return randombytes(KEY_BYTES)
+
+
+def digest(bytes data not None):
+    """Return the BLAKE2b-256 (RFC 7693, no key) of data, 32 bytes."""
+    cdef unsigned char out[32]
+    blake2b_256(out, <const unsigned char *> PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return PyBytes_FromStringAndSize(<char *> out, DIGEST_BYTES)
+
+
+def acceptable_key(bytes key not None):
+    """Return whether key is 32 bytes, canonical, and not of small order."""
+    return PyBytes_GET_SIZE(key) == KEY_BYTES and acceptable(<const unsigned char *> PyBytes_AS_STRING(key))
+
+
+def _self_test():
+    # RFC 8032, section 7.1, test 2; and the identity point, under which a lax library accepts the
+    # same signature for every message.
+    seed = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+    key = bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
+    identity = bytes([1]) + bytes(31)
+    right = (
+        public_key(seed) == key
+        and verify(key, b"\x72", sign(seed, b"\x72"))
+        and not verify(key, b"\x73", sign(seed, b"\x72"))
+        and not verify(identity, b"any", identity + bytes(32))
+        and digest(b"")[:4].hex() == "0e5751c0"
+    )
+    if not right:
+        raise ImportError("libsodium, as PyNaCl loaded it, gives wrong answers: reinstall pynacl")
+
+
+_self_test()
