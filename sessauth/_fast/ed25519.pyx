@@ -57,7 +57,10 @@ _SMALL_ORDER = (
     "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
     "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
 )
-cdef bytes _small_order = bytes.fromhex("".join(_SMALL_ORDER))
+cdef unsigned char _small_order[7][32]
+for _i, _text in enumerate(_SMALL_ORDER):
+    for _j, _byte in enumerate(bytes.fromhex(_text)):
+        _small_order[_i][_j] = _byte
 
 
 cdef bint verify_signed(const unsigned char *signed, size_t n, const unsigned char *public_key) noexcept nogil:
@@ -78,7 +81,7 @@ cdef bint acceptable(const unsigned char *public_key) noexcept nogil:
         else:
             return 0
     for i in range(7):
-        if memcmp(y, <const unsigned char *> PyBytes_AS_STRING(_small_order) + 32 * i, 32) == 0:
+        if memcmp(y, _small_order[i], 32) == 0:
             return 0
     return 1
 
