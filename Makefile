@@ -1,0 +1,102 @@
+# Everything a newcomer, a developer and CI run. Each target makes what it needs: an environment in
+# .venv from any Python >= 3.11, and the kernel's extensions, rebuilt when a .pyx or .pxd changed.
+
+.DEFAULT_GOAL := help
+.PHONY: help install build demo serve test test-long lint format stubtest bench bench-quick proto \
+        proto-check vectors vectors-check package clean
+.SILENT:
+.DELETE_ON_ERROR:
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+    "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python
+JOBS ?= 2
+
+INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built
+KERNEL := $(wildcard sessauth/_fast/*.pyx sessauth/_fast/*.pxd)
+MODULES := $(basename $(notdir $(wildcard sessauth/_fast/*.pyx)))
+
+help: ## show the targets
+	grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(INSTALLED): pyproject.toml
+	if [ -z "$(PYTHON)" ]; then echo "no Python >= 3.11 found; name one: make PYTHON=/path/to/python" >&2; exit 1; fi
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --editable .
+	touch $@
+
+# The modules are listed, so that a deleted .so is noticed as well as a changed source.
+$(BUILT): $(INSTALLED) setup.py $(KERNEL)
+	$(RUN) setup.py --quiet build_ext --inplace --parallel $(JOBS)
+	touch $@
+
+install: $(INSTALLED) ## make .venv with everything that development needs
+
+build: $(BUILT) ## build the kernel's extensions in place
+
+demo: $(BUILT) ## five sessions from birth to death, on a real server
+	$(RUN) -m sessauth.cli.main demo
+
+serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
+	$(RUN) -m sessauth.cli.main init --if-missing
+	$(RUN) -m sessauth.cli.main serve
+
+test: $(BUILT) ## the test suite, a few minutes
+	$(RUN) -m pytest -q -n $(JOBS) $(ARGS)
+
+test-long: $(BUILT) ## the suite with 200,000 generated cases and 100 kills of the writer
+	SESSAUTH_CASES=200000 SESSAUTH_KILL_ROUNDS=100 $(RUN) -m pytest -q -n $(JOBS) --timeout 3600 $(ARGS)
+
+lint: $(BUILT) ## ruff, mypy, cython-lint, stubtest, buf
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	$(RUN) -m cython_lint sessauth
+	$(MAKE) --no-print-directory stubtest
+	$(BIN)/buf lint proto
+	$(BIN)/buf format --diff --exit-code proto
+
+stubtest: $(BUILT)
+	$(RUN) -m mypy.stubtest --concise $(addprefix sessauth._fast.,$(MODULES))
+
+format: $(INSTALLED) ## rewrite what ruff and buf would complain about
+	$(RUN) -m ruff check --fix-only .
+	$(RUN) -m ruff format .
+	$(BIN)/buf format --write proto
+
+bench: $(BUILT) ## measure against floors and peers; writes benchmarks/results/local/
+	$(RUN) -m benchmarks
+
+bench-quick: $(BUILT) ## the short form that CI runs
+	$(RUN) -m benchmarks --quick
+
+proto: ## regenerate the stubs and the kernel's table from proto/
+	tools/generate_stubs.sh
+
+proto-check: ## fail if proto/ and what was generated from it disagree
+	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
+	tools/generate_stubs.sh "$$out"; \
+	diff -r -x __pycache__ "$$out/sessauth/v1" sessauth/v1; \
+	diff "$$out/sessauth/_fast/schema.py" sessauth/_fast/schema.py
+
+vectors: $(BUILT) ## write tests/vectors/*.json again
+	$(RUN) tests/vectors/generate.py
+
+vectors-check: $(BUILT) ## fail if the seeded generator gives other vectors than the committed ones
+	$(RUN) tests/vectors/generate.py --check
+
+package: $(INSTALLED) ## sdist, and a wheel built from that sdist, in dist/
+	rm -rf dist
+	$(RUN) -m build --outdir dist . > /dev/null
+
+clean: ## remove everything that can be made again
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .venv .venv-proto
+	rm -f sessauth/_fast/*.c sessauth/_fast/*.so
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
