@@ -167,6 +167,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (8, "expires_at_ms", "uint64", False, False, ""),
         (9, "lease_ms", "uint64", False, False, ""),
         (10, "issuer_key_ids", "bytes", True, False, ""),
+        (11, "ttl_ms", "uint64", False, False, ""),
     ),
     "NarrowSession": (
         (1, "ceiling", "message", False, False, "Ceiling"),
