@@ -1,0 +1,50 @@
+"""One call to judge: its resource as segments, its JSON as nodes (docs/token-format.md, section 8)."""
+
+from libc.stdint cimport int64_t, uint32_t, uint8_t
+
+from sessauth._fast.limits cimport MAX_SEGMENTS
+from sessauth._fast.text cimport bytes_t
+
+cdef enum:
+    # Types of a JSON value. NOTHING and NO_VALUE compare with nothing.
+    TYPE_NO_VALUE = 0
+    TYPE_TEXT = 1
+    TYPE_NUMBER = 2
+    TYPE_TRUTH = 3
+    TYPE_LIST = 4
+    TYPE_OBJECT = 5
+
+cdef struct Node:
+    # Nodes lie in document order: a container's first child is the next node, and `next` is the
+    # node behind everything below this one.
+    uint8_t type
+    uint8_t truth
+    uint32_t next
+    uint32_t count
+    uint32_t name_n
+    bytes_t name
+    bytes_t text        # TEXT
+    int64_t units       # NUMBER; the length of a TEXT
+    uint32_t nanos      # NUMBER
+
+cdef struct Document:
+    Node *nodes
+    uint32_t used
+    uint32_t room
+    unsigned char *unescaped
+    size_t unescaped_room
+    size_t unescaped_used
+
+cdef struct Part:
+    bytes_t p
+    size_t n
+
+cdef struct Resource:
+    int count
+    Part parts[MAX_SEGMENTS]
+
+cdef void document_init(Document *document) noexcept nogil
+cdef void document_free(Document *document) noexcept nogil
+# 1: an object was read; 0: malformed.
+cdef bint read_document(Document *document, bytes_t p, size_t n) noexcept nogil
+cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil
