@@ -1,0 +1,123 @@
+"""Imports point downwards only (docs/architecture.md, "Layers"). Reads the .pyx and .pxd files too."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.tree import PACKAGE, imports, module_name, sources
+
+# Lowest first. A module belongs to the layer with the longest prefix that fits its name.
+LAYERS: dict[str, tuple[str, ...]] = {
+    "kernel": ("_fast",),
+    "words": ("errors", "reasons", "limits", "clock"),
+    "data": (
+        *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser"),
+        *("keys", "token"),
+        *("session", "decision", "change", "catalogue"),
+    ),
+    "ports": ("state.ports",),
+    "parties": ("issuer", "holder", "verifier"),
+    "state": ("state",),
+    "edges": ("server", "cli", "client", "v1"),
+    "composition": ("server.build", "cli.main", "demo", "__main__"),
+}
+
+_LOW = {"kernel", "words", "data"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "kernel": {"kernel"},
+    "words": {"words"},
+    "data": _LOW,
+    "ports": _LOW | {"ports"},
+    "parties": _LOW | {"ports", "parties"},
+    "state": _LOW | {"ports", "state"},
+    "edges": _LOW | {"ports", "parties", "state", "edges"},
+    "composition": set(LAYERS),
+}
+
+# Where a package of others may be imported. Anything that is not here and not in the standard library
+# is not a dependency of ours.
+FOREIGN: dict[str, tuple[str, ...]] = {
+    "nacl": ("_fast",),
+    "cpython": ("_fast",),
+    "libc": ("_fast",),
+    "cython": ("_fast",),
+    "lmdb": ("state",),
+    "grpc": ("server", "client", "v1"),
+    "grpc_health": ("server", "client"),
+    "google": ("server", "client", "v1"),
+    "click": ("cli",),
+}
+
+FILES = sources(PACKAGE, ".py", ".pyx", ".pxd")
+
+
+def _inner(module: str) -> str:
+    """Return the name of a module of ours without the package's, e.g. ``state.apply``."""
+    return module.removeprefix("sessauth").removeprefix(".")
+
+
+def _fits(inner: str, prefix: str) -> bool:
+    return inner == prefix or inner.startswith(prefix + ".")
+
+
+def _layer(inner: str) -> str:
+    fits = [
+        (len(prefix), layer)
+        for layer, prefixes in LAYERS.items()
+        for prefix in prefixes
+        if _fits(inner, prefix)
+    ]
+    return max(fits)[1] if fits else ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: module_name(path))
+def test_every_import_points_downwards(path: Path) -> None:
+    """A module imports only from its own layer and the layers that its layer may see."""
+    inner = _inner(module_name(path))
+    if not inner:
+        pytest.skip("the package's __init__ re-exports; test_data_plane holds what it may load")
+    layer = _layer(inner)
+    assert layer, f"{inner} is in no layer: add it to LAYERS"
+
+    wrong = [
+        f"line {line}: {target} is of layer {_layer(_inner(target))!r}"
+        for line, target in imports(path)
+        if target.startswith("sessauth.") and _layer(_inner(target)) not in MAY_IMPORT[layer]
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: module_name(path))
+def test_dependencies_stay_in_their_place(path: Path) -> None:
+    """Each package of others is imported only where the table says, and no other package is."""
+    inner = _inner(module_name(path))
+
+    wrong = []
+    for line, target in imports(path):
+        top = target.split(".")[0]
+        if top in {"sessauth", "__future__", ""} or top in sys.stdlib_module_names:
+            continue
+        if not any(_fits(inner, place) for place in FOREIGN.get(top, ())):
+            wrong.append(f"line {line}: {target}")
+
+    assert wrong == []
+
+
+def test_the_reader_sees_cython_imports() -> None:
+    """The rule reads .pyx files: the codec's import of its own table is among what it finds."""
+    found = {target for _, target in imports(PACKAGE / "_fast" / "wire.pyx")}
+
+    assert {"sessauth._fast.schema", "sessauth._fast.limits"} <= found
+
+
+def test_apply_is_deterministic_by_what_it_imports() -> None:
+    """The function that every follower runs sees no clock, no randomness and no I/O."""
+    forbidden = {"time", "random", "secrets", "os", "io", "pathlib", "lmdb", "uuid", "datetime", "threading"}
+
+    found = {target.split(".")[0] for _, target in imports(PACKAGE / "state" / "apply.py")}
+
+    assert found & forbidden == set()

@@ -1,0 +1,94 @@
+"""The source tree, as the rule tests read it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "sessauth"
+
+_SKIPPED = {".git", ".venv", ".venv-proto", "build", "dist", "__pycache__", ".hypothesis", ".mypy_cache"}
+_GENERATED = (PACKAGE / "v1", PACKAGE / "_fast" / "schema.py")
+_CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+(?P<module>[\w.]+)\s+c?import\b|c?import\s+(?P<names>[\w., ]+))")
+
+
+def is_generated(path: Path) -> bool:
+    """Return whether a generator wrote ``path``."""
+    return any(path == generated or generated in path.parents for generated in _GENERATED)
+
+
+def sources(folder: Path, *suffixes: str) -> list[Path]:
+    """Return the hand-written files below ``folder`` that end in one of ``suffixes``, sorted."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in suffixes
+        and path.is_file()
+        and not _SKIPPED.intersection(path.relative_to(ROOT).parts)
+        and not is_generated(path)
+    )
+
+
+def module_name(path: Path) -> str:
+    """Return the dotted name of the module that ``path`` holds."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    if parts[-1] == "__init__":
+        parts.pop()
+    return ".".join(parts)
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """Return ``(line, module)`` for each import that runs; ``TYPE_CHECKING`` blocks do not run.
+
+    ``from a.b import c`` counts as ``a.b.c`` where that is a module of the package, else as ``a.b``.
+    """
+    text = path.read_text(encoding="utf-8")
+    if path.suffix in {".pyx", ".pxd"}:
+        return list(_cython_imports(text))
+    found: list[tuple[int, str]] = []
+    _python_imports(ast.parse(text), path, found)
+    return found
+
+
+def _cython_imports(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        match = _CYTHON_IMPORT.match(line)
+        if match is None:
+            continue
+        if match["module"]:
+            yield number, match["module"]
+        else:
+            for name in match["names"].split(","):
+                yield number, name.split(" as ")[0].strip()
+
+
+def _python_imports(node: ast.AST, path: Path, found: list[tuple[int, str]]) -> None:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            found += [(child.lineno, alias.name) for alias in child.names]
+        elif isinstance(child, ast.ImportFrom):
+            base = _resolve(child, path)
+            found += [(child.lineno, _module_or_parent(base, alias.name)) for alias in child.names]
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for alternative in child.orelse:
+                _python_imports(alternative, path, found)
+        else:
+            _python_imports(child, path, found)
+
+
+def _resolve(node: ast.ImportFrom, path: Path) -> str:
+    if node.level == 0:
+        return node.module or ""
+    package = list(path.relative_to(ROOT).parent.parts)
+    package = package[: len(package) - node.level + 1]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _module_or_parent(base: str, name: str) -> str:
+    candidate = ROOT.joinpath(*base.split("."), name)
+    if any(candidate.with_suffix(suffix).exists() for suffix in (".py", ".pyx")) or candidate.is_dir():
+        return f"{base}.{name}"
+    return base
