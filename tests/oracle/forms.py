@@ -1,0 +1,179 @@
+"""Form rules of scopes and conditions (sections 5, 6.1 and 7 of the format): decoded dicts to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .addresses import parse_cidr
+from .model import BILLION, Condition, Needs, Path, Scalar, Scope, Segment
+from .texts import (
+    fits,
+    is_action,
+    is_clean_path,
+    is_fact_name,
+    is_glob,
+    is_plain_segment,
+    is_prefix_text,
+    is_text,
+)
+from .wire import Malformed
+from .words import Accessor, Kind, Operator, Source
+
+Record = Mapping[str, Any]
+
+_ANY = frozenset((str, int, bool))
+_ORDERED = frozenset((str, int))
+_TEXT = frozenset((str,))
+# operator: (fewest values, most values, fact instead of a value, types)
+_OPERANDS: dict[int, tuple[int, int, bool, frozenset[type]]] = {
+    Operator.EQUAL: (1, 1, True, _ANY),
+    Operator.NOT_EQUAL: (1, 1, True, _ANY),
+    Operator.IN: (1, 64, False, _ANY),
+    Operator.NOT_IN: (1, 64, False, _ANY),
+    Operator.LESS: (1, 1, True, _ORDERED),
+    Operator.LESS_EQUAL: (1, 1, True, _ORDERED),
+    Operator.GREATER: (1, 1, True, _ORDERED),
+    Operator.GREATER_EQUAL: (1, 1, True, _ORDERED),
+    Operator.STARTS_WITH: (1, 64, True, _TEXT),
+    Operator.GLOB: (1, 64, False, _TEXT),
+    Operator.UNDER: (1, 64, True, _TEXT),
+    Operator.CIDR: (1, 64, False, _TEXT),
+    Operator.SUBSET_OF: (1, 64, False, _ANY),
+    Operator.PRESENT: (0, 0, False, _ANY),
+    Operator.ABSENT: (0, 0, False, _ANY),
+}
+_UNKNOWN_OPERANDS = (0, 64, True, _ANY)
+_VALUE_FORMS: dict[int, Callable[[str], bool]] = {
+    Operator.GLOB: is_glob,
+    Operator.UNDER: is_clean_path,
+    Operator.CIDR: lambda text: parse_cidr(text) is not None,
+}
+_SETS = (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
+
+
+def require(condition: bool, rule: str) -> None:
+    """Raise Malformed, naming the rule, unless the condition holds."""
+    if not condition:
+        raise Malformed(rule)
+
+
+def distinct(items: Sequence[object]) -> bool:
+    """Whether no two elements are equal; a truth never equals a number."""
+    return len({(type(item), item) for item in items}) == len(items)
+
+
+def number(record: Record) -> int:
+    """A ``Number`` in billionths."""
+    require(record["nanos"] < BILLION, "nanos is below 10^9")
+    return int(record["units"]) * BILLION + int(record["nanos"])
+
+
+def value(record: Record) -> Scalar:
+    """A ``Value``."""
+    if record["text"] is not None:
+        require(fits(record["text"]), "a text value has at most 1024 bytes")
+        return str(record["text"])
+    if record["number"] is not None:
+        return number(record["number"])
+    require(record["truth"] is not None, "a value has a member")
+    return bool(record["truth"])
+
+
+def path(record: Record) -> Path:
+    """A ``Path``."""
+    segments = tuple(record["segments"])
+    require(record["source"] != 0, "a path has a source")
+    require(1 <= len(segments) <= 8, "a path has 1 to 8 segments")
+    require(all(fits(s, 1) for s in segments), "a path segment has 1 to 1024 bytes")
+    require(record["source"] != Source.SESSION or len(segments) == 1, "a session path has one segment")
+    return Path(record["source"], segments)
+
+
+def _operands(operator: int, values: tuple[Scalar, ...], fact: str) -> None:
+    fewest, most, fact_allowed, types = _OPERANDS.get(operator, _UNKNOWN_OPERANDS)
+    require(len({type(v) for v in values}) <= 1, "values have one type")
+    require(all(type(v) in types for v in values), "values have a type of the operator")
+    if fact:
+        require(fact_allowed and not values, "a fact stands in place of values")
+        require(is_fact_name(fact), "a fact name is an identifier")
+    else:
+        require(fewest <= len(values) <= most, "the number of values is the operator's")
+    if operator in _SETS:
+        require(distinct(values), "the values of a set are distinct")
+    if operator in _VALUE_FORMS:
+        require(all(_VALUE_FORMS[operator](str(v)) for v in values), "values have the operator's form")
+
+
+def condition(record: Record) -> Condition:
+    """A ``Condition``."""
+    require(record["path"] is not None, "a condition has a path")
+    require(record["operator"] != 0, "a condition has an operator")
+    where, operator, accessor = path(record["path"]), record["operator"], record["accessor"]
+    values = tuple(value(v) for v in record["values"])
+    _operands(operator, values, record["fact"])
+    each, optional = record["each"], record["optional"]
+    bare = accessor == Accessor.NONE and not each
+    if operator in (Operator.PRESENT, Operator.ABSENT):
+        require(bare and not optional, "present and absent take no accessor, each or optional")
+    if operator == Operator.SUBSET_OF:
+        require(bare, "subset_of takes no accessor and no each")
+    return Condition(where, operator, values, record["fact"], accessor, each, optional)
+
+
+def conditions(records: Sequence[Record]) -> tuple[Condition, ...]:
+    """The conditions of a scope or a block."""
+    require(len(records) <= 16, "at most 16 conditions")
+    return tuple(condition(r) for r in records)
+
+
+def _segment(record: Record, last: bool) -> Segment:
+    kind, texts = record["kind"], tuple(record["texts"])
+    require(kind != 0, "a segment has a kind")
+    if kind == Kind.LITERAL:
+        require(len(texts) == 1 and is_plain_segment(texts[0]), "LITERAL has one plain segment")
+    elif kind == Kind.PREFIX:
+        require(len(texts) == 1 and is_prefix_text(texts[0]), "PREFIX has one text")
+    elif kind == Kind.ONE_OF:
+        require(2 <= len(texts) <= 32 and distinct(texts), "ONE_OF has 2 to 32 distinct texts")
+        require(all(map(is_plain_segment, texts)), "ONE_OF has plain segments")
+    elif kind in (Kind.ANY, Kind.REST):
+        require(not texts, "ANY and REST have no text")
+        require(kind == Kind.ANY or last, "REST is the last segment")
+    else:
+        require(len(texts) <= 32 and all(map(fits, texts)), "an unknown kind has at most 32 texts")
+    return Segment(kind, texts)
+
+
+def _needs(record: Record) -> Needs:
+    approval, budget = record["approval"], record["budget"]
+    require(approval is not None or record["uses"] > 0 or budget is not None, "needs are not empty")
+    if approval is not None:
+        keys = approval["keys"]
+        require(1 <= len(keys) <= 16 and distinct(keys), "1 to 16 distinct approval keys")
+        require(all(len(key) == 32 for key in keys), "an approval key has 32 bytes")
+        require(1 <= approval["threshold"] <= len(keys), "the threshold is met by the keys")
+    amount = None
+    if budget is not None:
+        require(is_text(budget["name"]), "a budget has a name")
+        require(budget["unit"] == "" or is_text(budget["unit"]), "a unit is a text")
+        require(budget["limit"] is not None and number(budget["limit"]) > 0, "a budget has a positive limit")
+        require(budget["amount"] is not None, "a budget has an amount")
+        amount = path(budget["amount"])
+        require(amount.source not in (Source.SESSION, Source.TOOL), "an amount is an argument")
+    return Needs(approval is not None, amount)
+
+
+def scope(record: Record) -> Scope:
+    """A ``Scope``."""
+    actions, resource = tuple(record["actions"]), record["resource"]
+    require(1 <= len(actions) <= 16 and distinct(actions), "1 to 16 distinct actions")
+    require(actions == ("*",) or all(map(is_action, actions)), "an action has its alphabet, * stands alone")
+    require(1 <= len(resource) <= 32, "1 to 32 resource segments")
+    segments = tuple(_segment(s, i == len(resource) - 1) for i, s in enumerate(resource))
+    free = tuple(path(p) for p in record["free"])
+    require(len(free) <= 64 and distinct(free), "at most 64 distinct free paths")
+    require(all(p.source not in (Source.SESSION, Source.TOOL) for p in free), "a free path is an argument")
+    require(not (free and record["free_all"]), "free_all excludes free")
+    needs = None if record["needs"] is None else _needs(record["needs"])
+    return Scope(actions, segments, conditions(record["where"]), free, record["free_all"], needs)

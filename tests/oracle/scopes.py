@@ -1,0 +1,140 @@
+"""Matching scopes against a request, and the closed world (sections 5, 6.5 and 9.8 of the format)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .conditions import Context, OutOfWork, holds, is_unknown
+from .model import Condition, Path, Scope, Segment
+from .words import KINDS, SOURCES, Kind, Source
+
+_PREFIXES: dict[int, str] = {Source.SESSION: "session.", Source.TOOL: "tool."}
+
+
+class Failed(Exception):
+    """A list of scopes, or a condition, refused. ``scope`` and ``clause`` are -1 where none is named."""
+
+    def __init__(self, kind: str, scope: int = -1, clause: int = -1, argument: str = "") -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.scope = scope
+        self.clause = clause
+        self.argument = argument
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The scope that decides for its list."""
+
+    scope: int
+    needs: bool
+
+
+def path_text(path: Path) -> str:
+    """The argument of a position (11): segments joined by dots, with the source unless it is ARGS."""
+    return _PREFIXES.get(path.source, "") + ".".join(path.segments)
+
+
+def first_unknown(scopes: Sequence[Scope]) -> tuple[int, int] | None:
+    """The first unknown kind in a list of scopes, as (scope, clause)."""
+    for index, scope in enumerate(scopes):
+        if any(segment.kind not in KINDS for segment in scope.resource):
+            return index, -1
+        for clause, condition in enumerate(scope.where):
+            if is_unknown(condition):
+                return index, clause
+        paths = list(scope.free)
+        if scope.needs is not None and scope.needs.budget_amount is not None:
+            paths.append(scope.needs.budget_amount)
+        if any(path.source not in SOURCES for path in paths):
+            return index, -1
+    return None
+
+
+def _segment_matches(pattern: Segment, segment: str) -> bool:
+    if pattern.kind == Kind.ANY:
+        return True
+    if pattern.kind == Kind.PREFIX:
+        return segment.startswith(pattern.texts[0])
+    return pattern.kind in (Kind.LITERAL, Kind.ONE_OF) and segment in pattern.texts
+
+
+def resource_matches(patterns: Sequence[Segment], segments: Sequence[str]) -> bool:
+    """Whether all segments match, one to one, but for a last REST."""
+    if patterns[-1].kind == Kind.REST:
+        patterns = patterns[:-1]
+        segments = segments[: len(patterns)]
+    return len(patterns) == len(segments) and all(map(_segment_matches, patterns, segments))
+
+
+def leftover(scope: Scope, context: Context) -> str | None:
+    """The first argument that a closed scope does not mention, or None (6.5). Raises OutOfWork."""
+    if scope.free_all or not (scope.where or scope.free):
+        return None
+    conditions = [condition.path for condition in scope.where if condition.path.source == Source.ARGS]
+    mentioned = [path.segments for path in (*conditions, *(p for p in scope.free if p.source == Source.ARGS))]
+
+    def walk(prefix: tuple[str, ...], members: dict[str, object]) -> str | None:
+        context.work.add(len(members) * max(1, len(mentioned)))
+        for name, value in members.items():
+            path = (*prefix, name)
+            if path in mentioned:
+                continue
+            inside = any(len(p) > len(path) and p[: len(path)] == path for p in mentioned)
+            if not inside or type(value) is not dict:
+                return ".".join(path)
+            found = walk(path, value)
+            if found is not None:
+                return found
+        return None
+
+    return walk((), context.arguments)
+
+
+def _refusal(scope: Scope, context: Context) -> tuple[int, str] | None:
+    """Why a scope whose action and resource match does not: (clause, argument), or None if it does."""
+    for clause, condition in enumerate(scope.where):
+        try:
+            if not holds(condition, context):
+                return clause, path_text(condition.path)
+        except OutOfWork:
+            raise Failed("work", clause=clause) from None
+    left = leftover(scope, context)
+    return None if left is None else (-1, left)
+
+
+def match_scopes(scopes: Sequence[Scope], action: str, segments: Sequence[str], context: Context) -> Match:
+    """The deciding scope of a list (9.8 point 4). Raises Failed: ``condition``, ``scope`` or ``work``."""
+    with_needs: Match | None = None
+    first: Failed | None = None
+    for index, scope in enumerate(scopes):
+        if scope.actions != ("*",) and action not in scope.actions:
+            continue
+        if not resource_matches(scope.resource, segments):
+            continue
+        try:
+            refusal = _refusal(scope, context)
+        except Failed as failed:
+            raise Failed("work", index, failed.clause) from None
+        except OutOfWork:
+            raise Failed("work", index) from None
+        if refusal is not None:
+            first = first or Failed("condition", index, *refusal)
+        elif scope.needs is None:
+            return Match(index, False)
+        elif with_needs is None:
+            with_needs = Match(index, True)
+    if with_needs is not None:
+        return with_needs
+    raise first or Failed("scope")
+
+
+def check_where(conditions: Sequence[Condition], context: Context) -> None:
+    """A block's own conditions (9.8 point 5). Raises Failed: ``condition`` or ``work``."""
+    for clause, condition in enumerate(conditions):
+        try:
+            if not holds(condition, context):
+                raise Failed("condition", -1, clause, path_text(condition.path))
+        except OutOfWork:
+            raise Failed("work", -1, clause) from None

@@ -1,0 +1,86 @@
+"""Text forms (section 10 of the format)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import zlib
+
+from nacl.bindings import crypto_sign_seed_keypair
+
+from .decode import parse_chain
+from .wire import Malformed, decode, encode
+from .words import Ending
+
+PRESENTED = "sessauth_token_"
+STORED = "sessauth_secret_"
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
+
+
+class BadText(ValueError):
+    """The text is no token. ``problem`` is ``prefix``, ``truncated``, ``damaged`` or ``malformed``."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+def encode_base64url(data: bytes) -> str:
+    """RFC 4648 section 5, without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def decode_base64url(text: str) -> bytes:
+    """The strict reverse: no padding, no other characters, unused bits zero. Raises BadText."""
+    if not _BASE64URL.match(text) or len(text) % 4 == 1:
+        raise BadText("malformed")
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as error:
+        raise BadText("malformed") from error
+    if encode_base64url(data) != text:
+        raise BadText("malformed")
+    return data
+
+
+def to_text(prefix: str, data: bytes) -> str:
+    """Prefix, body and checksum."""
+    head = prefix + encode_base64url(data)
+    return head + "." + encode_base64url(zlib.crc32(head.encode("ascii")).to_bytes(4, "big"))
+
+
+def from_text(text: str) -> tuple[str, bytes]:
+    """The prefix and the bytes of the body. Raises BadText."""
+    prefix = next((p for p in (PRESENTED, STORED) if text.startswith(p)), None)
+    if prefix is None:
+        raise BadText("prefix")
+    head, dot, tail = text.partition(".")
+    if not dot or len(tail) < 6:
+        raise BadText("truncated")
+    if not text.isascii() or tail != encode_base64url(zlib.crc32(head.encode("ascii")).to_bytes(4, "big")):
+        raise BadText("damaged")
+    return prefix, decode_base64url(head[len(prefix) :])
+
+
+def parse_stored(data: bytes) -> tuple[bytes, bytes]:
+    """Token and secret of a ``StoredToken``. Raises BadText."""
+    try:
+        record = decode("StoredToken", data)
+        token, secret = record["token"], record["next_secret"]
+        assert isinstance(token, bytes) and isinstance(secret, bytes)
+        last = parse_chain(token).blocks[-1]
+    except Malformed as error:
+        raise BadText("malformed") from error
+    if last.ending != Ending.OPEN or len(secret) != 32:
+        raise BadText("malformed")
+    public_key, _ = crypto_sign_seed_keypair(secret)
+    if public_key != last.next_key:
+        raise BadText("malformed")
+    return token, secret
+
+
+def store(token: bytes, secret: bytes) -> str:
+    """The stored form of an open token."""
+    return to_text(STORED, encode("StoredToken", {"token": token, "next_secret": secret}))
