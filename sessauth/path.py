@@ -1,0 +1,76 @@
+"""Paths: where a condition looks, and which argument a ``free`` list leaves open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from .value import quoted
+
+IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+class Source(IntEnum):
+    """What a path walks through; the numbers of ``token.proto``."""
+
+    ARGS = 1
+    SESSION = 2
+    TOOL = 3
+
+
+SOURCE_WORDS = {"args": Source.ARGS, "session": Source.SESSION, "tool": Source.TOOL}
+_WORDS = {source: word for word, source in SOURCE_WORDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A source and the names of members, outermost first.
+
+    ``source`` is a :class:`Source`, or another number in a token from a later version. The names are
+    exact: a name ``a.b`` is one member, not two.
+    """
+
+    segments: tuple[str, ...]
+    source: int = Source.ARGS
+
+    @classmethod
+    def args(cls, *names: str) -> Path:
+        """Return a path into the call's arguments."""
+        return cls(names)
+
+    @classmethod
+    def session(cls, fact: str) -> Path:
+        """Return the path to a session fact."""
+        return cls((fact,), Source.SESSION)
+
+    @classmethod
+    def tool(cls, *names: str) -> Path:
+        """Return a path into what the gateway's catalogue says of the tool."""
+        return cls(names, Source.TOOL)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Path:
+        """Return the path of a wire dict of message ``Path``."""
+        return cls(tuple(record.get("segments", ())), record.get("source", 0))
+
+    def to_record(self) -> dict[str, object]:
+        """Return the wire dict of message ``Path``."""
+        return {"source": int(self.source), "segments": list(self.segments)}
+
+    @property
+    def argument(self) -> str:
+        """The name that a decision's position gives it: segments joined by ``.``, without quotes."""
+        joined = ".".join(self.segments)
+        return f"{_WORDS[Source(self.source)]}.{joined}" if self.source in (2, 3) else joined
+
+    def __str__(self) -> str:
+        """Return the canonical scope text."""
+        names = ".".join(n if IDENT.fullmatch(n) else quoted(n) for n in self.segments)
+        if self.source not in _WORDS:
+            return f"<unknown source {self.source}>.{names}"
+        word = _WORDS[Source(self.source)]
+        shadowed = len(self.segments) > 1 and self.segments[0] in SOURCE_WORDS
+        return f"{word}.{names}" if self.source != Source.ARGS or shadowed else names
