@@ -14,7 +14,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "kernel": ("_fast",),
     "words": ("errors", "reasons", "limits", "clock"),
     "data": (
-        *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser"),
+        *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser", "_scanner"),
         *("keys", "token"),
         *("session", "decision", "change", "catalogue"),
     ),

@@ -1,0 +1,180 @@
+"""The documents say what the code does, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from sessauth.cli.main import cli
+from sessauth.reasons import Reason, Stage
+from sessauth.server.config import SECTIONS
+from tests.support.markdown import Document
+from tests.support.tree import PACKAGE, ROOT, sources
+
+DOCUMENTS = [Document(path) for path in sources(ROOT, ".md")]
+REASONS = Document(ROOT / "docs" / "reasons.md")
+OPERATIONS = Document(ROOT / "docs" / "operations.md")
+
+
+def _name(document: Document) -> str:
+    return str(document.path.relative_to(ROOT))
+
+
+def test_every_reason_has_its_paragraph() -> None:
+    """docs/reasons.md has one heading for each reason, in the order of their numbers, and no other."""
+    assert REASONS.headings(3) == [reason.name for reason in Reason]
+
+
+def test_every_reason_stands_below_its_stage() -> None:
+    """The tens of a reason's number are those of its stage, and so is its place in the document."""
+    by_stage = re.split(r"^## ", REASONS.text, flags=re.M)
+
+    for reason in Reason:
+        title = f"Stage {Stage(int(reason) // 10).name.lower()}" if int(reason) >= 10 else "No stage"
+        section = next(part for part in by_stage if part.startswith(title + "\n"))
+        assert f"### {reason.name}\n" in section
+
+
+@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+def test_every_reason_is_explained(reason: Reason) -> None:
+    """A reason's paragraph says what it means, and what to do or that it is reserved."""
+    paragraph = REASONS.sections(3)[reason.name]
+
+    assert "Means" in paragraph
+    assert ("Fault:" in paragraph and "Do:" in paragraph) or "Reserved:" in paragraph or reason.value == 1
+    assert len(paragraph.split()) >= 15
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_links_lead_somewhere(document: Document) -> None:
+    """Each relative link names a file that exists, and an anchor in it that exists."""
+    broken = []
+    for link in document.links():
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, fragment = link.partition("#")
+        target = (document.path.parent / file).resolve() if file else document.path
+        if not target.exists() or (fragment and fragment not in Document(target).anchors()):
+            broken.append(link)
+
+    assert broken == []
+
+
+def _make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+
+
+def _shell_lines(document: Document) -> list[str]:
+    """Return what a reader would type: lines of fenced blocks without language, and inline code."""
+    lines = [
+        line
+        for language in ("", "sh", "console")
+        for block in document.blocks(language)
+        for line in block.splitlines()
+    ]
+    return [re.sub(r"^\$ ", "", line).split("#")[0].strip() for line in [*lines, *document.inline_code()]]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_make_targets_that_are_named_exist(document: Document) -> None:
+    """Every ``make x`` in a document is a target of the Makefile."""
+    named = {
+        match[1] for line in _shell_lines(document) if (match := re.match(r"make ([a-z][a-z-]*)\b", line))
+    }
+
+    assert named - _make_targets() == set()
+
+
+def _unknown_part(words: list[str]) -> str:
+    """Return the first word that is neither a command, an option of it, nor an argument; "" if all are."""
+    command: click.Command = cli
+    options = _options(command)
+    for word in words:
+        if word.startswith("-"):
+            if word.split("=")[0] not in options:
+                return word
+        elif isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), word)
+            if found is None:
+                return word
+            command = found
+            options |= _options(command)
+    return ""
+
+
+def _options(command: click.Command) -> set[str]:
+    return {"--help"} | {
+        name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]
+    }
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_commands_that_are_named_exist(document: Document) -> None:
+    """Every ``sessauth x y --option`` in a document is a command of the CLI that has the option."""
+    unknown = [
+        line
+        for line in _shell_lines(document)
+        if re.match(r"sessauth [a-z]", line) and _unknown_part(line.split(" | ")[0].split()[1:])
+    ]
+
+    assert unknown == []
+
+
+def test_every_setting_is_documented() -> None:
+    """The table of settings in docs/operations.md names each key of the configuration, and no other."""
+    known = {
+        f"{section}.{entry.name}" for section, kind in SECTIONS.items() for entry in dataclasses.fields(kind)
+    }
+    named = set(
+        re.findall(r"`((?:" + "|".join(SECTIONS) + r")\.[a-z_]+)`", OPERATIONS.sections(2)["Settings"])
+    )
+
+    assert named == known
+
+
+def test_documented_defaults_are_the_defaults() -> None:
+    """Each number in the table of settings is the default of the key beside it."""
+    rows = re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|", OPERATIONS.sections(2)["Settings"], re.M)
+    checked = 0
+    for keys, defaults in rows:
+        names = re.findall(r"`([a-z]+)\.([a-z_]+)`", keys)
+        numbers = re.findall(r"\d+", defaults)
+        if numbers:
+            assert [int(n) for n in numbers] == [getattr(SECTIONS[s](), key) for s, key in names], keys
+            checked += len(numbers)
+
+    assert checked >= 10
+
+
+def _problem_words() -> set[str]:
+    """Return the words that the code of the state gives as ``problem``."""
+    text = "".join(path.read_text(encoding="utf-8") for path in sources(PACKAGE / "state", ".py"))
+    return set(re.findall(r"problem=\"([A-Z_]+)\"", text))
+
+
+def test_every_refusal_of_preflight_is_documented() -> None:
+    """docs/operations.md explains each word that a state folder is refused with, and no other."""
+    section = OPERATIONS.sections(2)["What preflight refuses"]
+
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", section, re.M)) == _problem_words()
+
+
+def test_the_glossary_is_in_order() -> None:
+    """Words are found by the alphabet."""
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    words = re.findall(r"^\| \*\*([a-z ]+)\*\* \|", text, re.M)
+
+    assert len(words) > 40
+    assert words == sorted(words)
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    """docs/decisions holds 0001, 0002 … each once."""
+    numbers = sorted(int(path.name[:4]) for path in Path(ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert numbers
