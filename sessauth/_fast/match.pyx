@@ -1,0 +1,166 @@
+"""Scopes: what they match (docs/token-format.md, sections 5, 6.5 and 9.8).
+
+No other place of the package decides whether a scope admits a request. Nothing here allocates or
+needs the GIL, but for naming what was left over.
+"""
+
+from libc.stdint cimport uint32_t
+from libc.string cimport memcmp
+
+from sessauth._fast.condition cimport SOURCE_ARGS, Condition, Path, Span
+from sessauth._fast.evaluate cimport Context, holds, spend
+from sessauth._fast.request cimport TYPE_OBJECT, Node, Part, Resource
+from sessauth._fast.scope cimport (
+    NO_NEEDS,
+    SEGMENT_ANY,
+    SEGMENT_LITERAL,
+    SEGMENT_ONE_OF,
+    SEGMENT_PREFIX,
+    SEGMENT_REST,
+    Scope,
+    ScopeList,
+    Segment,
+)
+from sessauth._fast.text cimport bytes_t
+
+
+cdef bint _action_matches(const Scope *scope, bytes_t base, Part action) noexcept nogil:
+    cdef int i
+    cdef const Span *span
+    for i in range(scope.action_count):
+        span = &scope.actions[i]
+        if span.n == action.n and memcmp(base + span.at, action.p, action.n) == 0:
+            return 1
+    # An action of a request is never `*`.
+    return base[scope.actions[0].at] == 0x2A
+
+
+cdef bint _segment_matches(const Segment *segment, bytes_t base, Part part) noexcept nogil:
+    cdef int i
+    if segment.kind == SEGMENT_ANY:
+        return 1
+    if segment.kind == SEGMENT_PREFIX:
+        return part.n >= segment.texts[0].n and memcmp(base + segment.texts[0].at, part.p, segment.texts[0].n) == 0
+    if segment.kind != SEGMENT_LITERAL and segment.kind != SEGMENT_ONE_OF:
+        return 0
+    for i in range(segment.count):
+        if segment.texts[i].n == part.n and memcmp(base + segment.texts[i].at, part.p, part.n) == 0:
+            return 1
+    return 0
+
+
+cdef bint _resource_matches(const Scope *scope, bytes_t base, const Resource *resource) noexcept nogil:
+    cdef int i
+    cdef int n = scope.segment_count
+    if scope.segments[n - 1].kind == SEGMENT_REST:
+        n -= 1
+        if resource.count < n:
+            return 0
+    elif resource.count != n:
+        return 0
+    for i in range(n):
+        if not _segment_matches(&scope.segments[i], base, resource.parts[i]):
+            return 0
+    return 1
+
+
+cdef int _mentions(const Path *path, bytes_t base, const Part *names, int count) noexcept nogil:
+    """2: the path is these names; 1: they are a proper prefix of it; 0: neither."""
+    cdef int i
+    if path.source != SOURCE_ARGS or path.count < count:
+        return 0
+    # The last name differs most often.
+    for i in range(count - 1, -1, -1):
+        if path.segments[i].n != names[i].n or memcmp(base + path.segments[i].at, names[i].p, names[i].n) != 0:
+            return 0
+    return 2 if path.count == count else 1
+
+
+cdef bint _covered(
+    const Scope *scope, bytes_t base, Context *context, int paths, uint32_t index, int depth, Verdict *out
+) noexcept nogil:
+    cdef const Node *nodes = context.arguments.nodes
+    cdef uint32_t i = index + 1
+    cdef int k, mentioned, best
+    if not spend(context, nodes[index].count, paths):
+        return 0
+    while i < nodes[index].next:
+        out.left[depth].p = nodes[i].name
+        out.left[depth].n = nodes[i].name_n
+        best = 0
+        for k in range(scope.condition_count):
+            mentioned = _mentions(&scope.conditions[k].path, base, out.left, depth + 1)
+            if mentioned > best:
+                best = mentioned
+        for k in range(scope.free_count):
+            mentioned = _mentions(&scope.free[k], base, out.left, depth + 1)
+            if mentioned > best:
+                best = mentioned
+        if best == 1 and nodes[i].type == TYPE_OBJECT:
+            if not _covered(scope, base, context, paths, i, depth + 1, out):
+                return 0
+        elif best != 2:
+            out.left_count = depth + 1
+            return 0
+        i = nodes[i].next
+    return 1
+
+
+cdef bint _closed(const Scope *scope) noexcept nogil:
+    return not scope.free_all and (scope.condition_count or scope.free_count)
+
+
+cdef Match _match(
+    const Scope *scope, bytes_t base, Part action, const Resource *resource, Context *context, Verdict *out
+) noexcept nogil:
+    cdef int i
+    cdef int paths
+    out.left_count = 0
+    if not _action_matches(scope, base, action) or not _resource_matches(scope, base, resource):
+        return OUTSIDE
+    for i in range(scope.condition_count):
+        if not holds(&scope.conditions[i], base, context):
+            out.clause = i
+            return OVERWORKED if context.overworked else FAILED
+    out.clause = -1
+    if not _closed(scope):
+        return MATCHED
+    paths = scope.free_count
+    for i in range(scope.condition_count):
+        paths += scope.conditions[i].path.source == SOURCE_ARGS
+    if _covered(scope, base, context, paths, 0, 0, out):
+        return MATCHED
+    return OVERWORKED if context.overworked else FAILED
+
+
+cdef void match_scopes(
+    const ScopeList *scopes, Part action, const Resource *resource, Context *context, Verdict *out
+) noexcept nogil:
+    """Try the scopes in order: the first that matches and needs nothing decides, else the first that
+    matches; if none does, the first whose conditions failed is reported."""
+    cdef Verdict trial
+    cdef int i
+    out.match = OUTSIDE
+    out.scope = -1
+    out.clause = -1
+    out.left_count = 0
+    for i in range(scopes.count):
+        trial.match = _match(&scopes.scopes[i], scopes.base, action, resource, context, &trial)
+        trial.scope = i
+        if trial.match == OVERWORKED:
+            out[0] = trial
+            return
+        if trial.match == MATCHED:
+            if scopes.scopes[i].needs == NO_NEEDS:
+                out[0] = trial
+                return
+            if out.match != MATCHED:
+                out[0] = trial
+        elif trial.match == FAILED and out.match == OUTSIDE:
+            out[0] = trial
+
+
+cdef str left_text(const Verdict *verdict):
+    """The path of the argument that was left over, in text form."""
+    cdef int i
+    return ".".join([verdict.left[i].p[: verdict.left[i].n].decode("utf-8") for i in range(verdict.left_count)])
