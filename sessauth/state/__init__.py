@@ -1,0 +1,1 @@
+"""State: the log, what it writes, and the views that read it."""

@@ -1,0 +1,77 @@
+"""What stands where in a state folder, and every bound of the state, each with its argument."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DATA_FILE: Final = "data.mdb"
+LOCK_FILE: Final = "lock.mdb"
+BRAKE_FILE: Final = "brake"
+WRITER_LOCK_FILE: Final = "writer.lock"
+OWNER_FILE: Final = "owner.json"
+
+# A local verifier in the folder's group reads the data and takes reader slots; it never writes data.
+DIR_MODE: Final = 0o750
+DATA_MODE: Final = 0o640
+LOCK_MODE: Final = 0o660
+
+FORMAT: Final = 1
+MIN_READER_FORMAT: Final = 1
+
+SESSIONS: Final = "sessions"
+LEASES: Final = "leases"
+REVOKED: Final = "revoked"
+COUNTERS: Final = "counters"
+OUTCOMES: Final = "outcomes"
+KEYS: Final = "keys"
+CHANGES: Final = "changes"
+META: Final = "meta"
+# The writer's own indices, not part of the replicated state: when each session needs a look, and in
+# which order outcomes came.
+DUE: Final = "due"
+OUTCOME_ORDER: Final = "outcome_order"
+TABLES: Final = (
+    SESSIONS, LEASES, REVOKED, COUNTERS, OUTCOMES, KEYS, CHANGES, META, DUE, OUTCOME_ORDER,
+)  # fmt: skip
+
+HEAD_KEY: Final = b"head"
+# seq and digest of the last change that was compacted away: where the digest chain starts.
+ANCHOR_KEY: Final = b"anchor"
+PROBE_KEY: Final = b"probe"
+
+MAX_DBS: Final = 16
+# LMDB's default of 126 is full after one busy host's worth of worker threads.
+MAX_READERS: Final = 1024
+MAP_SIZE: Final = 1 << 30
+# Above this share of the map only changes that take authority away are written.
+FULL_SHARE: Final = 0.85
+
+# How many changes share one fsync at most: bounds how long the first of them waits for the last.
+GROUP_CHANGES: Final = 256
+# A change is a ceiling and a few texts; the format's own limits would permit megabytes.
+MAX_CHANGE_BYTES: Final = 65_536
+# Sixteen narrow layers of a generous ceiling. Every cold check of the session decodes its record.
+MAX_SESSION_BYTES: Final = 262_144
+# Callers that wait for the writer. Beyond it they hear "not now" instead of waiting for ever.
+MAX_QUEUE: Final = 16_384
+
+# What a follower may have missed and still catch up without a snapshot.
+KEEP_CHANGES: Final = 100_000
+# How long a repeated request id still finds its first outcome, and how many are kept at most.
+KEEP_OUTCOMES_MS: Final = 24 * 3_600_000
+KEEP_OUTCOMES: Final = 500_000
+# Old rows that one group drops at most: compaction never makes a caller wait for long.
+COMPACT_STEP: Final = 512
+
+# An ended session's row stays this long past its hard end, so that "ended" can still be told.
+KEEP_ENDED_MS: Final = 7 * 24 * 3_600_000
+# Sessions that one sweep looks at; it is called every second.
+SWEEP_STEP: Final = 1_000
+READER_CHECK_MS: Final = 60_000
+
+MIN_LEASE_MS: Final = 100
+MAX_KEYS: Final = 1_024
+MAX_NAME_BYTES: Final = 64
+
+# Request ids with this prefix are the log's own: lapses, purges.
+SYSTEM_PREFIX: Final = "sessauth/"

@@ -1,0 +1,46 @@
+"""What a change writes: puts and deletes by table, computed before anything is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a row."""
+
+    table: str
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove a row, if it is there."""
+
+    table: str
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePrefix:
+    """Remove all rows whose key begins with ``prefix``."""
+
+    table: str
+    prefix: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What the rule of one kind asks for.
+
+    ``keys_moved``: the head's keys generation moves. ``incarnation`` and ``clock_floor_ms`` replace those
+    of the head, unless empty or negative.
+    """
+
+    writes: Sequence[Put | Delete | DeletePrefix]
+    epoch: int = 0
+    keys_moved: bool = False
+    incarnation: bytes = b""
+    clock_floor_ms: int = -1
