@@ -45,8 +45,9 @@ demo: $(BUILT) ## five sessions from birth to death, on a real server
 	$(RUN) -m sessauth.cli.main demo
 
 serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
-	$(RUN) -m sessauth.cli.main init --if-missing
-	$(RUN) -m sessauth.cli.main serve
+	home=$${SESSAUTH_HOME:-$$HOME/.local/state/sessauth}; \
+	[ -e "$$home/sessauth.toml" ] || $(RUN) -m sessauth.cli.main init; \
+	exec $(RUN) -m sessauth.cli.main serve
 
 test: $(BUILT) ## the test suite, a few minutes
 	$(RUN) -m pytest -q -n $(JOBS) $(ARGS)
