@@ -1,0 +1,83 @@
+"""``sessauth check``: judge one call, and say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from . import failures
+from .context import Settings, with_settings
+from .decision_view import to_json, to_lines
+from .params import SESSION_ID
+from .token_io import read_text, read_token, token_argument
+
+
+def _json_bytes(text: str, option: str) -> bytes:
+    """Return JSON given as such, or read from the file behind an @. It is judged, not parsed, here."""
+    if not text.startswith("@"):
+        return text.encode("utf-8", "surrogateescape")
+    if text == "@-":
+        return read_text("-", option).encode()
+    return read_text(text[1:], option).encode()
+
+
+@click.command()
+@token_argument
+@click.argument("action")
+@click.argument("resource")
+@click.option("--arguments", default="", metavar="JSON|@FILE", help="The call's arguments, a JSON object.")
+@click.option("--tool", default="", metavar="JSON|@FILE", help="What a catalogue says of the tool.")
+@click.option("--session", "session_id", type=SESSION_ID, default=b"", help="Session the call belongs to.")
+@click.option("--source", default="", help="IP address of the caller.")
+@click.option("--peer", multiple=True, help="Identity in the caller's certificate. Repeatable.")
+@click.option("--audience", default="", help="Which verifier asks. Default: the credential's only one.")
+@click.option("--at-least-revision", type=click.IntRange(0), default=0, help="Deny if the view is older.")
+@click.option(
+    "--state", type=click.Path(path_type=Path), help="Judge here, by this state folder, and ask no server."
+)
+@with_settings
+def check(
+    settings: Settings,
+    token_file: str,
+    action: str,
+    resource: str,
+    arguments: str,
+    tool: str,
+    state: Path | None,
+    session_id: bytes,
+    source: str,
+    peer: Sequence[str],
+    audience: str,
+    at_least_revision: int,
+) -> None:
+    """Judge one call: ACTION on RESOURCE. Exits with 0 if it is allowed and with 1 if not.
+
+    A denial says which block, scope, clause and argument failed, and what would have been allowed.
+    """
+    if token_file == "-" and "@-" in (arguments, tool):
+        raise UsageError("token and JSON can't both be read from stdin")
+    # Read as a token first: a bad paste is told here as truncated or damaged, which a check never says.
+    token = read_token(token_file)
+    call: dict[str, Any] = {
+        "arguments": _json_bytes(arguments, "--arguments"),
+        "tool": _json_bytes(tool, "--tool"),
+        "session": session_id,
+        "source": source,
+        "peer": peer,
+        "audience": audience,
+        "at_least_revision": at_least_revision,
+    }
+    if state is not None:
+        from .state_view import embedded_check
+
+        decision = embedded_check(state, token, action, resource, call)
+    else:
+        with settings.client() as client:
+            decision = client.check(token, action, resource, **call)
+    settings.show(to_json(decision, token), to_lines(decision, token))
+    if not decision.allowed:
+        click.get_current_context().exit(failures.DENIED)

@@ -1,0 +1,91 @@
+"""What every command shares: where the server is, and how to answer.
+
+Clients and the server are imported only where they are used, so that what needs neither (``token
+present``) starts without gRPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..clock import Clock, SystemClock
+from . import output
+
+if TYPE_CHECKING:
+    from ..client import Client
+    from ..server.config import Config
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Settings:
+    """The options in front of the command, and whether it answers in JSON."""
+
+    home: Path | None = None
+    target: str | None = None
+    credential_file: Path | None = None
+    timeout_ms: int = 2000
+    tls_ca: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_server_name: str = ""
+    insecure_tcp: bool = False
+    json: bool = False
+    clock: Clock = field(default_factory=SystemClock)
+
+    def client(self) -> Client:
+        """Return a client for the server that the options name. Raises ConfigError."""
+        from ..client import Client, Tls
+
+        tls = None
+        if self.tls_ca or self.tls_certificate or self.tls_key or self.tls_server_name:
+            tls = Tls(self.tls_ca, self.tls_certificate, self.tls_key, self.tls_server_name)
+        target = self.target
+        if target is None and self.home is not None:
+            target = str(self.config().socket.absolute())
+        return Client(
+            target,
+            credential_file=self.credential_file,
+            tls=tls,
+            insecure_tcp=self.insecure_tcp,
+            timeout_ms=self.timeout_ms,
+        )
+
+    def config(self) -> Config:
+        """Return the configuration of the home folder. Raises ConfigError."""
+        from ..server import config
+
+        return config.load(self.home)
+
+    def show(self, document: Any, lines: Sequence[str]) -> None:
+        """Print the answer: ``document`` with ``--json``, else ``lines``."""
+        if self.json:
+            output.print_json(document)
+        elif lines:
+            click.echo("\n".join(lines))
+
+
+def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.find_object(Settings).json = True  # type: ignore[union-attr]
+
+
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_json,
+    help="Answer with one JSON document; errors too, on stderr.",
+)
+
+
+def with_settings(command: F) -> F:
+    """Add ``--json`` to a command and pass it the settings first."""
+    return json_option(click.make_pass_decorator(Settings)(command))  # type: ignore[no-any-return]

@@ -1,0 +1,16 @@
+"""``sessauth demo``: five stories against a real server."""
+
+from __future__ import annotations
+
+import click
+
+from .context import Settings, with_settings
+
+
+@click.command()
+@with_settings
+def demo(settings: Settings) -> None:
+    """Run five stories with a real server, and say of each decision whether it was as expected."""
+    from ..demo import main
+
+    click.get_current_context().exit(main(as_json=settings.json))

@@ -1,0 +1,65 @@
+"""From an error to an exit code and a message: the one table of the command line."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from ..errors import (
+    Denied,
+    KeyFolderError,
+    Rejected,
+    ServerError,
+    SessauthError,
+    StateError,
+    TokenError,
+    Unavailable,
+    UsageError,
+)
+from .output import printable
+
+OK = 0
+DENIED = 1
+USAGE = 2
+REFUSED = 3
+UNAVAILABLE = 4
+STATE = 5
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+EXIT_CODES_HELP = """\b
+Exit codes:
+  0  done; for check: allowed
+  1  for check: denied
+  2  usage: an argument, a file or a token that can't be read
+  3  the server refused: credential, role, not found, or against the rules
+  4  the server can't be reached or did not answer in time
+  5  the state folder or the key folder can't be used
+  130  interrupted    141  the reader of the output went away
+"""
+
+
+def exit_code(error: SessauthError) -> int:
+    """Return the exit code for an error, by whose fault it is."""
+    if isinstance(error, Denied):
+        return DENIED
+    if isinstance(error, UsageError | TokenError | KeyFolderError):
+        return STATE if isinstance(error, KeyFolderError) else USAGE
+    if isinstance(error, Unavailable):
+        return UNAVAILABLE
+    if isinstance(error, StateError):
+        return STATE
+    if isinstance(error, Rejected | ServerError):
+        return REFUSED
+    return USAGE
+
+
+def report(error: SessauthError, *, as_json: bool) -> None:
+    """Print an error to stderr, as text or as one JSON document with its stable word."""
+    word = str(getattr(error, "word", "") or getattr(error, "reason", "") or getattr(error, "problem", ""))
+    if as_json:
+        body = {"error": {"kind": type(error).__name__, "word": word, "message": str(error)}}
+        click.echo(json.dumps(body), err=True)
+    else:
+        click.echo(f"sessauth: {printable(str(error))}", err=True)

@@ -1,0 +1,105 @@
+"""The ``sessauth`` command."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from ..errors import SessauthError
+from . import failures
+from .context import Settings
+
+# Each command's module is imported when it is asked for: a name and "module:attribute".
+COMMANDS: Mapping[str, str] = {
+    "init": "init:init",
+    "serve": "serve:serve",
+    "session": "session:session",
+    "token": "token:token",
+    "check": "check:check",
+    "keys": "keys:keys",
+    "credential": "credential:credential",
+    "state": "state:state",
+    "demo": "demo:demo",
+}
+
+
+class SessauthGroup(click.Group):
+    """The top command: loads subcommands lazily and turns every error into its exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command, None for an unknown name."""
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, attribute = place.partition(":")
+        command = getattr(importlib.import_module(f".{module}", __package__), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{place} is no command")
+        return command
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run, and exit with one of the documented codes."""
+        extra["standalone_mode"] = False
+        settings = Settings()
+        extra["obj"] = settings
+        try:
+            code = super().main(*args, **extra)
+            sys.stdout.flush()
+        except click.ClickException as error:
+            error.show()
+            code = failures.USAGE
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("sessauth: interrupted", err=True)
+            code = failures.INTERRUPTED
+        except BrokenPipeError:
+            # Python would complain once more when it flushes at exit; nobody reads it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = failures.BROKEN_PIPE
+        except SessauthError as error:
+            failures.report(error, as_json=settings.json)
+            code = failures.exit_code(error)
+        sys.exit(code if isinstance(code, int) else failures.OK)
+
+
+@click.group(
+    cls=SessauthGroup,
+    epilog=failures.EXIT_CODES_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option("--home", type=click.Path(path_type=Path), help="Folder of a local service [SESSAUTH_HOME].")
+@click.option("--target", help="Socket path or HOST:PORT of the server [SESSAUTH_TARGET].")
+@click.option(
+    "--credential-file",
+    type=click.Path(path_type=Path),
+    help="File with the API key [SESSAUTH_CREDENTIAL_FILE]. Default: the operator's of a local service.",
+)
+@click.option("--timeout-ms", type=click.IntRange(1, 3_600_000), default=2000, show_default=True)
+@click.option("--tls-ca", type=click.Path(path_type=Path), help="Certificates that may sign the server's.")
+@click.option("--tls-certificate", type=click.Path(path_type=Path), help="Own certificate, for mTLS.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the own certificate.")
+@click.option("--tls-server-name", default="", help="Name to expect in the server's certificate.")
+@click.option("--insecure-tcp", is_flag=True, help="Permit TCP without TLS; tokens travel in the clear.")
+@click.version_option(package_name="sessauth")
+@click.pass_obj
+def cli(settings: Settings, **options: Any) -> None:
+    """Sessions for AI agents: open one, mint tokens, check every call, end it.
+
+    Tokens are read from a file or, with -, from stdin, and never taken as arguments.
+    """
+    for name, value in options.items():
+        setattr(settings, name, value)
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    cli.main()

@@ -1,0 +1,88 @@
+"""What the commands print: tables and trees for people, one JSON document for programs.
+
+Texts that come from tokens, sessions or a server are made harmless first: nothing printed can move
+the cursor, change colours or reorder what stands beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from ..value import quoted
+
+MAX_CELL_CHARS = 60
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document. Non-ASCII is escaped, so that it is one on every terminal."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def printable(text: str) -> str:
+    """Return ``text`` as it is if every character of it shows, else as a JSON string with escapes."""
+    return text if text.isprintable() else quoted(text)
+
+
+def table(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], *, max_cell_chars: int = MAX_CELL_CHARS
+) -> list[str]:
+    """Return lines of left-aligned columns. Longer cells are cut, with an ellipsis."""
+    cells = [[_cell(value, max_cell_chars) for value in row] for row in rows]
+    widths = [max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in [list(headers), *cells]
+    ]
+
+
+def _cell(value: object, max_chars: int) -> str:
+    text = printable(str(value))
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
+
+
+def fields(pairs: Sequence[tuple[str, object]]) -> list[str]:
+    """Return lines ``name  value``, without those whose value is empty or None."""
+    shown = [(name, printable(str(value))) for name, value in pairs if value not in ("", None)]
+    width = max((len(name) for name, _ in shown), default=0)
+    return [f"{name.ljust(width)}  {value}" for name, value in shown]
+
+
+def moment(at_ms: int) -> str:
+    """Return a time in ms since 1970 as UTC, ``2026-01-31T12:00:00Z``; "" for 0."""
+    if not at_ms:
+        return ""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        # Beyond the year 9999, which the format permits.
+        return f"{at_ms} ms"
+
+
+def moment_and_distance(at_ms: int, now_ms: int) -> str:
+    """Return a time with how far it is from ``now_ms``; "" for 0."""
+    if not at_ms:
+        return ""
+    away = at_ms - now_ms
+    return f"{moment(at_ms)} (in {span(away)})" if away >= 0 else f"{moment(at_ms)} ({span(-away)} ago)"
+
+
+def span(ms: int) -> str:
+    """Return a length of time with at most two units, such as ``1h 5m``."""
+    if ms < 1000:
+        return f"{ms}ms"
+    parts: list[str] = []
+    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")):
+        count, ms = divmod(ms, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
+
+
+def warn(text: str) -> None:
+    """Print a warning to stderr."""
+    click.echo(f"warning: {printable(text)}", err=True)

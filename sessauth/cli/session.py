@@ -1,0 +1,245 @@
+"""``sessauth session``: open, watch over and end sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ..session import Session
+from . import session_view
+from .context import Settings, with_settings
+from .output import moment_and_distance, table
+from .params import DURATION, FACT, KEY_ID, LABEL, SESSION_ID
+
+
+@click.group()
+def session() -> None:
+    """Open, change and end sessions."""
+
+
+def _show(settings: Settings, found: Session) -> None:
+    settings.show(
+        session_view.to_json(found), session_view.to_lines(found, settings.clock.now_ms())
+    )
+
+
+_request_id = click.option(
+    "--request-id", default="", help="Repeat a change with the same id to learn its first outcome."
+)
+_expected_epoch = click.option(
+    "--expected-epoch", type=click.IntRange(0), default=0, help="Refuse if the session has moved on."
+)
+_reason = click.option("--reason", default="", help="Why, for whoever reads it later.")
+_facts = click.option("--fact", "facts", type=FACT, multiple=True, help="name=text, or name:=JSON.")
+_visible = click.option(
+    "--visible-fact", "visible", type=FACT, multiple=True, help="A fact that holders' blocks may test."
+)
+
+
+@session.command("open")
+@click.option("--subject", required=True, help="Who acts.")
+@click.option("--purpose", default="", help="What for.")
+@click.option("--ceiling", multiple=True, required=True, help="A scope; no call may ever go beyond them.")
+@_facts
+@_visible
+@click.option("--label", "labels", type=LABEL, multiple=True, help="name=value, to find it by.")
+@click.option("--ttl", type=DURATION, default=0, help="Longest life, such as 1h. Default: the server's.")
+@click.option("--lease", type=DURATION, default=0, help="It ends unless kept alive this often.")
+@click.option("--parent", type=SESSION_ID, default=b"", help="Session to open this one under.")
+@click.option("--owner", default="", help="Principal that may mint for it. Default: the caller.")
+@click.option("--issuer-key", type=KEY_ID, multiple=True, help="Only this issuer key may root its tokens.")
+@_request_id
+@with_settings
+def open_(
+    settings: Settings,
+    subject: str,
+    purpose: str,
+    ceiling: Sequence[str],
+    facts: Sequence[tuple[str, Any]],
+    visible: Sequence[tuple[str, Any]],
+    labels: Sequence[tuple[str, str]],
+    ttl: int,
+    lease: int,
+    parent: bytes,
+    owner: str,
+    issuer_key: Sequence[bytes],
+    request_id: str,
+) -> None:
+    """Open a session."""
+    with settings.client() as client:
+        opened = client.open_session(
+            subject=subject,
+            purpose=purpose,
+            ceiling=ceiling,
+            facts=dict([*facts, *visible]),
+            visible_facts={name for name, _ in visible},
+            labels=dict(labels),
+            ttl_ms=ttl,
+            lease_ms=lease,
+            parent_id=parent,
+            owner=owner,
+            issuer_key_ids=issuer_key,
+            request_id=request_id,
+        )
+    _show(settings, opened)
+
+
+@session.command("get")
+@click.argument("session_id", type=SESSION_ID)
+@with_settings
+def get(settings: Settings, session_id: bytes) -> None:
+    """Show one session."""
+    with settings.client() as client:
+        _show(settings, client.get_session(session_id))
+
+
+@session.command("list")
+@click.option("--status", type=click.Choice(["active", "suspended", "ended"]))
+@click.option("--subject", default="")
+@click.option("--owner", default="")
+@click.option("--parent", type=SESSION_ID, default=b"")
+@click.option("--label", "labels", type=LABEL, multiple=True, help="name=value; all must fit.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@click.option("--page", default="", help="Go on from where an earlier list stopped.")
+@with_settings
+def list_(
+    settings: Settings,
+    status: str | None,
+    subject: str,
+    owner: str,
+    parent: bytes,
+    labels: Sequence[tuple[str, str]],
+    limit: int,
+    page: str,
+) -> None:
+    """List sessions that fit all the filters."""
+    with settings.client() as client:
+        found = client.list_sessions(
+            status=status or "",
+            subject=subject,
+            owner=owner,
+            parent_id=parent,
+            labels=dict(labels),
+            page_size=limit,
+            page_token=page,
+        )
+    lines = table(session_view.LIST_HEADERS, [session_view.to_row(each) for each in found.sessions])
+    if found.next_page_token:
+        lines.append(f"more: --page {found.next_page_token}")
+    settings.show(
+        {
+            "sessions": [session_view.to_json(each) for each in found.sessions],
+            "next_page_token": found.next_page_token,
+        },
+        lines,
+    )
+
+
+@session.command("keep-alive")
+@click.argument("session_id", type=SESSION_ID)
+@with_settings
+def keep_alive(settings: Settings, session_id: bytes) -> None:
+    """Renew a session's lease."""
+    with settings.client() as client:
+        deadline = client.keep_alive(session_id)
+    settings.show(
+        {"session_id": session_id.hex(), "lease_deadline_ms": deadline},
+        [f"lease lapses {moment_and_distance(deadline, settings.clock.now_ms())}"],
+    )
+
+
+@session.command("narrow")
+@click.argument("session_id", type=SESSION_ID)
+@click.option("--ceiling", multiple=True, required=True, help="A scope; every call must match one of them too.")
+@_expected_epoch
+@_request_id
+@with_settings
+def narrow(
+    settings: Settings, session_id: bytes, ceiling: Sequence[str], expected_epoch: int, request_id: str
+) -> None:
+    """Narrow a session, for every token of it at once."""
+    with settings.client() as client:
+        _show(
+            settings,
+            client.narrow(session_id, ceiling, expected_epoch=expected_epoch, request_id=request_id),
+        )
+
+
+@session.command("facts")
+@click.argument("session_id", type=SESSION_ID)
+@_facts
+@_visible
+@click.option("--remove", multiple=True, help="Name of a fact to remove.")
+@_expected_epoch
+@_request_id
+@with_settings
+def facts(
+    settings: Settings,
+    session_id: bytes,
+    facts: Sequence[tuple[str, Any]],
+    visible: Sequence[tuple[str, Any]],
+    remove: Sequence[str],
+    expected_epoch: int,
+    request_id: str,
+) -> None:
+    """Set and remove facts; without either, show the session."""
+    with settings.client() as client:
+        if not (facts or visible or remove):
+            _show(settings, client.get_session(session_id))
+            return
+        changed = client.update_facts(
+            session_id,
+            dict([*facts, *visible]),
+            visible_facts={name for name, _ in visible},
+            remove=remove,
+            expected_epoch=expected_epoch,
+            request_id=request_id,
+        )
+    _show(settings, changed)
+
+
+@session.command("suspend")
+@click.argument("session_id", type=SESSION_ID)
+@_reason
+@_expected_epoch
+@_request_id
+@with_settings
+def suspend(
+    settings: Settings, session_id: bytes, reason: str, expected_epoch: int, request_id: str
+) -> None:
+    """Deny every call of a session until it is resumed."""
+    with settings.client() as client:
+        _show(
+            settings,
+            client.suspend(session_id, reason, expected_epoch=expected_epoch, request_id=request_id),
+        )
+
+
+@session.command("resume")
+@click.argument("session_id", type=SESSION_ID)
+@_reason
+@_expected_epoch
+@_request_id
+@with_settings
+def resume(
+    settings: Settings, session_id: bytes, reason: str, expected_epoch: int, request_id: str
+) -> None:
+    """Let a suspended session go on."""
+    with settings.client() as client:
+        _show(
+            settings,
+            client.resume(session_id, reason, expected_epoch=expected_epoch, request_id=request_id),
+        )
+
+
+@session.command("end")
+@click.argument("session_id", type=SESSION_ID)
+@_reason
+@_request_id
+@with_settings
+def end(settings: Settings, session_id: bytes, reason: str, request_id: str) -> None:
+    """End a session for good, with every token and every child of it."""
+    with settings.client() as client:
+        _show(settings, client.end(session_id, reason, request_id=request_id))

@@ -1,0 +1,71 @@
+"""Tokens in and out of the command line: by file or stdin, never as an argument."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ..errors import UsageError
+from ..token import Token
+
+# The largest stored form is below 12 KiB; anything longer is another file.
+MAX_INPUT_BYTES: Final = 65_536
+PREFIXES: Final = ("sessauth_token_", "sessauth_secret_")
+
+token_argument = click.argument("token_file", metavar="FILE|-")
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the token to a new file with mode 0600 instead of stdout.",
+)
+
+
+def read_token(source: str) -> Token:
+    """Return the token in a file, or on stdin for ``-``.
+
+    Raises UsageError for a token given as the argument itself and for a file that can't be read,
+    MalformedToken for other contents. No message repeats what was read.
+    """
+    if source.startswith(PREFIXES):
+        raise UsageError(
+            "a token as an argument shows in ps and in the shell's history; "
+            "give a file that holds it, or - for stdin"
+        )
+    return Token.parse(read_text(source, "token"))
+
+
+def read_text(source: str, what: str) -> str:
+    """Return the text of a file, or of stdin for ``-``, stripped. Raises UsageError naming ``what``."""
+    try:
+        if source == "-":
+            data = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
+        else:
+            with Path(source).open("rb") as file:
+                data = file.read(MAX_INPUT_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{what}: can't read {source}: {error.strerror}") from None
+    if len(data) > MAX_INPUT_BYTES:
+        raise UsageError(f"{what}: {source} has more than {MAX_INPUT_BYTES} bytes; that is another file")
+    try:
+        return data.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise UsageError(f"{what}: {source} holds no text") from None
+
+
+def text_of(token: Token) -> str:
+    """Return the text form to hand on: stored for an open token, a secret, else presented."""
+    return token.stored_text() if token.is_open else token.text
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write ``text`` and a newline to a new file with mode 0600. Raises UsageError if it exists."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(f"--out: can't create {path}: {error.strerror}") from None
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(text + "\n")

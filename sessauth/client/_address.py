@@ -1,0 +1,160 @@
+"""Where a client connects, and with what: target, credential, TLS files, channel options.
+
+Everything here is read once, when a client is made; nothing is read again behind the caller's back.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..errors import ConfigError
+
+SOCKET_NAME: Final = "sessauth.sock"
+CREDENTIAL_NAME: Final = "operator.credential"
+CREDENTIAL_PREFIX: Final = "sessauth_key_"
+# A credential is one short line; anything longer is another file.
+MAX_CREDENTIAL_BYTES: Final = 4096
+# sun_path is 108 bytes with its terminating zero; gRPC reports a longer one as "unreachable".
+MAX_SOCKET_PATH_BYTES: Final = 107
+
+# A restarted server should be found within a second, and a peer that hangs noticed within fifteen.
+CHANNEL_OPTIONS: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.max_receive_message_length", 12 * 1024 * 1024),
+    # Each channel has its own connections, so that several of them spread over several workers.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """The certificate files of a TLS connection, all PEM.
+
+    ``authority`` are the certificates that may sign the server's (None: those of the machine).
+    ``certificate`` and ``key`` are this client's own, for mTLS. ``server_name`` replaces the host
+    of the target when the server's certificate is checked.
+    """
+
+    authority: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str = ""
+
+    def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Return the contents of authority, key and certificate, None for each that is not set.
+
+        Raises ConfigError for a file that can't be read, and for a key without a certificate or
+        the reverse.
+        """
+        if (self.certificate is None) != (self.key is None):
+            raise ConfigError("tls: certificate and key go together; set both or neither")
+        return _read(self.authority), _read(self.key), _read(self.certificate)
+
+
+def _read(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"tls: can't read {path}: {error.strerror}") from None
+
+
+def default_home() -> Path:
+    """Return the folder of a local service: ``$SESSAUTH_HOME``, else ``~/.local/state/sessauth``."""
+    set_home = os.environ.get("SESSAUTH_HOME", "")
+    return Path(set_home) if set_home else Path.home() / ".local" / "state" / "sessauth"
+
+
+def resolve_target(target: str | None) -> str:
+    """Return a gRPC target for ``target``, ``$SESSAUTH_TARGET``, or the socket of the default home.
+
+    A path, with or without ``unix:`` in front, is a Unix socket. Raises ConfigError for an empty
+    target and for a socket path that the system can't address.
+    """
+    if target is None:
+        target = os.environ.get("SESSAUTH_TARGET") or str(default_home() / "run" / SOCKET_NAME)
+    if not target:
+        raise ConfigError("target: empty; give a socket path or HOST:PORT")
+    path = target.removeprefix("unix:")
+    if path != target or path.startswith(("/", "./", "../")):
+        absolute = Path(path).absolute()
+        if len(os.fsencode(absolute)) > MAX_SOCKET_PATH_BYTES:
+            raise ConfigError(
+                f"target: {absolute} has more than {MAX_SOCKET_PATH_BYTES} bytes, too long for a Unix "
+                "socket; choose a shorter SESSAUTH_HOME"
+            )
+        return f"unix:{absolute}"
+    if ":" not in target:
+        raise ConfigError(f"target: {target!r} is neither a socket path nor HOST:PORT")
+    return target
+
+
+def is_local(target: str) -> bool:
+    """Return whether a resolved target is a Unix socket, whose bytes stay on this machine."""
+    return target.startswith("unix:")
+
+
+def load_credential(path: Path) -> str:
+    """Return the credential in the file at ``path``.
+
+    Raises ConfigError for a file that can't be read, that others may read, or that holds something
+    else. The message never repeats what the file holds.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(MAX_CREDENTIAL_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"credential: can't read {path}: {error.strerror}") from None
+    if mode & stat.S_IRWXO:
+        raise ConfigError(f"credential: others may read {path}; run chmod 600 on it")
+    try:
+        credential = content.decode("ascii").strip()
+    except UnicodeDecodeError:
+        credential = ""
+    if len(content) > MAX_CREDENTIAL_BYTES:
+        credential = ""
+    return check_credential(credential, f"the file {path}")
+
+
+def check_credential(credential: str, origin: str) -> str:
+    """Return ``credential`` if it has the form of one; ``origin`` names where it came from.
+
+    Raises ConfigError, without repeating it, if it has not.
+    """
+    rest = credential.removeprefix(CREDENTIAL_PREFIX)
+    if rest == credential or not rest or not credential.isascii() or not credential.isprintable():
+        raise ConfigError(f"credential: {origin} does not hold a credential ({CREDENTIAL_PREFIX}NAME_SECRET)")
+    if " " in credential:
+        raise ConfigError(f"credential: {origin} holds more than one credential")
+    return credential
+
+
+def resolve_credential(credential: str | None, file: Path | None, target: str) -> str:
+    """Return the credential to present, or "" for none.
+
+    In this order: ``credential`` itself, ``file``, the file that ``$SESSAUTH_CREDENTIAL_FILE``
+    names, and for a Unix socket the operator's file of the home that the socket lies in. Raises
+    ConfigError as ``load_credential`` does, except that the last is skipped when it does not exist.
+    """
+    if credential is not None:
+        return check_credential(credential, "the argument") if credential else ""
+    if file is not None:
+        return load_credential(file)
+    named = os.environ.get("SESSAUTH_CREDENTIAL_FILE", "")
+    if named:
+        return load_credential(Path(named))
+    if is_local(target):
+        beside = Path(target.removeprefix("unix:")).parent.parent / CREDENTIAL_NAME
+        if beside.exists():
+            return load_credential(beside)
+    return ""

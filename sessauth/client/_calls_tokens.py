@@ -1,0 +1,183 @@
+"""The calls of TokenService and AuthorizationService, described. Both clients run these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from ..errors import UsageError
+from ..limits import MAX_BATCH_ITEMS, MAX_REVOKE_BLOCK_IDS
+from ..scope import Condition, Scope
+from ..token import Token
+from ..v1 import authorization_service_pb2 as check_pb
+from ..v1 import token_pb2
+from ..v1 import token_service_pb2 as pb
+from ._calls_sessions import check_count, check_id, new_request_id, texts
+from ._convert import inspection_from_message, token_from_message
+from ._decision import RemoteDecision, decision_from_message
+from ._results import CheckItem, Inspection
+from ._transport import Call
+
+STREAM_PATH = "/sessauth.v1.AuthorizationService/CheckStream"
+
+STREAM_CODEC = {
+    "request_serializer": check_pb.CheckStreamRequest.SerializeToString,
+    "response_deserializer": check_pb.CheckStreamResponse.FromString,
+}
+
+ENDINGS = {"sealed": token_pb2.ENDING_SEALED, "open": token_pb2.ENDING_OPEN}
+
+
+class MintTerms(TypedDict, total=False):
+    """What a block may say beside its scopes. Times in ms; 0: not stated.
+
+    ``ttl_ms`` 0: until the session's hard end, or as the parent. ``ending`` is ``sealed`` (the
+    default) or ``open``.
+    """
+
+    ttl_ms: int
+    ending: str
+    where: Sequence[Condition | str]
+    source: Sequence[str]
+    peer: Sequence[str]
+    not_before_ms: int
+    max_blocks: int
+    label: str
+
+
+def mint(
+    session_id: bytes, scopes: Sequence[Scope | str], audience: Sequence[str], terms: MintTerms
+) -> Call[Token]:
+    """Describe Mint. It stores nothing, so a lost answer is a token that nobody has: repeatable."""
+    request = pb.MintRequest(
+        session_id=check_id("session_id", session_id, 16),
+        scopes=texts("scopes", scopes),
+        audience=texts("audience", audience),
+        **_block_fields(terms),
+    )
+    return Call("TokenService/Mint", request, pb.MintResponse, token_from_message)
+
+
+def attenuate(
+    token: Token, scopes: Sequence[Scope | str], audience: Sequence[str], strict: bool, terms: MintTerms
+) -> Call[Token]:
+    """Describe Attenuate, which stores nothing either."""
+    request = pb.AttenuateRequest(
+        token=token.stored_text(),
+        scopes=texts("scopes", scopes),
+        audience=texts("audience", audience),
+        strict=strict,
+        **_block_fields(terms),
+    )
+    return Call("TokenService/Attenuate", request, pb.AttenuateResponse, token_from_message)
+
+
+def _block_fields(terms: MintTerms) -> dict[str, Any]:
+    ending = terms.get("ending", "sealed")
+    if ending not in ENDINGS:
+        raise UsageError(f"ending: {ending!r} is not one of sealed, open")
+    return {
+        "ttl_ms": check_count("ttl_ms", terms.get("ttl_ms", 0)),
+        "ending": ENDINGS[ending],
+        "where": texts("where", terms.get("where", ())),
+        "source": texts("source", terms.get("source", ())),
+        "peer": texts("peer", terms.get("peer", ())),
+        "not_before_ms": check_count("not_before_ms", terms.get("not_before_ms", 0)),
+        "max_blocks": check_count("max_blocks", terms.get("max_blocks", 0)),
+        "label": terms.get("label", ""),
+    }
+
+
+def inspect(token: Token | str) -> Call[Inspection]:
+    """Describe Inspect. An open token travels in presented form: its secret stays here."""
+    parsed = token if isinstance(token, Token) else Token.parse(token)
+    sendable = parsed.present() if parsed.is_open else parsed
+    return Call(
+        "TokenService/Inspect",
+        pb.InspectRequest(token=sendable.text),
+        pb.InspectResponse,
+        lambda answer: inspection_from_message(parsed, answer),
+    )
+
+
+def revoke(session_id: bytes, block_ids: Sequence[bytes], reason: str, request_id: str) -> Call[int]:
+    """Describe Revoke. The result is the revision from which on no check allows these blocks."""
+    if not 1 <= len(block_ids) <= MAX_REVOKE_BLOCK_IDS:
+        raise UsageError(f"block_ids: give 1 to {MAX_REVOKE_BLOCK_IDS}, not {len(block_ids)}")
+    request_id = request_id or new_request_id()
+    request = pb.RevokeRequest(
+        request_id=request_id,
+        session_id=check_id("session_id", session_id, 16),
+        block_ids=[check_id("block_ids", each, 32) for each in block_ids],
+        reason=reason,
+    )
+    return Call(
+        "TokenService/Revoke",
+        request,
+        pb.RevokeResponse,
+        lambda answer: int(answer.revision),
+        request_id=request_id,
+    )
+
+
+def item_message(item: CheckItem) -> check_pb.CheckItem:
+    """Return the message of one call to judge."""
+    token = item.token
+    if isinstance(token, Token):
+        token = token.data
+    return check_pb.CheckItem(
+        token=_bytes(token),
+        action=_bytes(item.action),
+        resource=_bytes(item.resource),
+        arguments=_bytes(item.arguments),
+        tool=_bytes(item.tool),
+        session_id=item.session,
+        source=item.source,
+        peer=item.peer,
+    )
+
+
+def _bytes(value: bytes | str) -> bytes:
+    # An agent's text may hold a lone surrogate, which is no UTF-8: it is sent so that it is denied.
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+
+
+def check(item: CheckItem, audience: str, at_least_revision: int) -> Call[RemoteDecision]:
+    """Describe Check."""
+    request = check_pb.CheckRequest(
+        item=item_message(item), audience=audience, at_least_revision=at_least_revision
+    )
+    return Call(
+        "AuthorizationService/Check",
+        request,
+        check_pb.CheckResponse,
+        lambda answer: decision_from_message(answer.decision),
+        checks=True,
+    )
+
+
+def check_batch(
+    items: Sequence[CheckItem], audience: str, at_least_revision: int
+) -> Call[list[RemoteDecision]]:
+    """Describe CheckBatch."""
+    if not 1 <= len(items) <= MAX_BATCH_ITEMS:
+        raise UsageError(f"items: give 1 to {MAX_BATCH_ITEMS}, not {len(items)}")
+    request = check_pb.CheckBatchRequest(
+        items=[item_message(item) for item in items], audience=audience, at_least_revision=at_least_revision
+    )
+    return Call(
+        "AuthorizationService/CheckBatch",
+        request,
+        check_pb.CheckBatchResponse,
+        lambda answer: [decision_from_message(each) for each in answer.decisions],
+        checks=True,
+    )
+
+
+def stream_message(
+    number: int, item: CheckItem, audience: str, at_least_revision: int
+) -> check_pb.CheckStreamRequest:
+    """Return the request of one item of a CheckStream."""
+    return check_pb.CheckStreamRequest(
+        id=number, item=item_message(item), audience=audience, at_least_revision=at_least_revision
+    )

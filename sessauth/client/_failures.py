@@ -1,0 +1,151 @@
+"""gRPC failures as the package's errors: the one table, for the sync and the asyncio client.
+
+A server says why in ``google.rpc.ErrorInfo`` (a stable word) and ``google.rpc.BadRequest`` (the
+field). What it did not say is judged by the status code alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from ..errors import (
+    MalformedToken,
+    NotExtendable,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    Rejected,
+    ServerError,
+    SessauthError,
+    StateFull,
+    StateUnusable,
+    Unauthenticated,
+    Unavailable,
+    UsageError,
+)
+
+DETAILS_KEY: Final = "grpc-status-details-bin"
+
+# A rejection: the request was understood, and the rules say no. Repeating it changes nothing.
+_REJECTING: Final = frozenset(
+    {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS}
+)
+# No answer that counts; the same request may succeed later.
+_UNAVAILABLE: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.CANCELLED,
+    }
+)
+
+
+class RpcFailure(Protocol):
+    """What a failed call tells, sync or asyncio."""
+
+    def code(self) -> grpc.StatusCode:
+        """Return the status code."""
+        ...
+
+    def details(self) -> str | None:
+        """Return the status message."""
+        ...
+
+    def trailing_metadata(self) -> Sequence[tuple[str, str | bytes]] | None:
+        """Return the trailers, where the details ride."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed call, read: code, message, the server's word, the field it names."""
+
+    code: grpc.StatusCode
+    message: str
+    word: str = ""
+    field: str = ""
+
+    @classmethod
+    def read(cls, failure: RpcFailure) -> Failure:
+        """Read a failed call. Details that can't be parsed are as none."""
+        word, field = "", ""
+        message = failure.details() or ""
+        for key, value in failure.trailing_metadata() or ():
+            if key != DETAILS_KEY or not isinstance(value, bytes):
+                continue
+            try:
+                word, field, described = _read_details(value)
+            except DecodeError:
+                continue
+            message = described or message
+        return cls(failure.code(), message, word, field)
+
+    def error(self, *, target: str, timeout_ms: int, request_id: str = "") -> SessauthError:
+        """Return the error to raise. ``request_id`` is named where a change may have been made."""
+        if self.word == "STATE_FULL":
+            return StateFull(self.message)
+        if self.word == "OUTCOME_UNKNOWN":
+            return OutcomeUnknown(self.message + _repeat_hint(request_id))
+        if self.word == "STATE_UNUSABLE":
+            return StateUnusable(self.message, self.word)
+        if self.word == "MALFORMED_TOKEN":
+            return MalformedToken(self.message)
+        if self.word == "NOT_EXTENDABLE":
+            return NotExtendable(self.message)
+        if self.code is grpc.StatusCode.UNAUTHENTICATED:
+            return Unauthenticated(
+                self.message or "the credential is missing or wrong; see SESSAUTH_CREDENTIAL_FILE", self.word
+            )
+        if self.code is grpc.StatusCode.PERMISSION_DENIED:
+            return PermissionDenied(
+                self.message or "the credential's role does not reach that far", self.word
+            )
+        if self.code is grpc.StatusCode.NOT_FOUND:
+            return NotFound(self.message or "not found", self.word, self.field)
+        if self.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE):
+            return UsageError(f"{self.field}: {self.message}" if self._field_unsaid() else self.message)
+        if self.code in _REJECTING:
+            return Rejected(self.word or self.code.name, self.message)
+        if self.code in _UNAVAILABLE:
+            return Unavailable(self._unavailable(target, timeout_ms) + _repeat_hint(request_id), self.word)
+        return ServerError(f"{self.code.name}: {self.message}", self.word, self.field)
+
+    def _field_unsaid(self) -> bool:
+        return bool(self.field) and not self.message.startswith(self.field)
+
+    def _unavailable(self, target: str, timeout_ms: int) -> str:
+        if self.code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return f"{target} did not answer within {timeout_ms} ms; raise timeout_ms if that is too short"
+        if self.code is grpc.StatusCode.UNAVAILABLE and not self.word:
+            return f"{target} can't be reached; is the server running? ({self.message})"
+        return f"{target} did not serve the call: {self.message or self.code.name}"
+
+
+def _repeat_hint(request_id: str) -> str:
+    if not request_id:
+        return ""
+    return f". The change may have been made: repeat it with request_id {request_id!r} to learn its outcome"
+
+
+def _read_details(value: bytes) -> tuple[str, str, str]:
+    word, field, described = "", "", ""
+    for detail in Status.FromString(value).details:
+        if detail.Is(ErrorInfo.DESCRIPTOR):
+            info = ErrorInfo()
+            detail.Unpack(info)
+            word = info.reason
+        elif detail.Is(BadRequest.DESCRIPTOR):
+            request = BadRequest()
+            detail.Unpack(request)
+            if request.field_violations:
+                field = request.field_violations[0].field
+                described = request.field_violations[0].description
+    return word, field, described

@@ -1,0 +1,58 @@
+"""What calls take and give that has no class elsewhere in the package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..session import Session
+from ..token import Token
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """One page of sessions. ``next_page_token`` is empty on the last."""
+
+    sessions: tuple[Session, ...]
+    next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedBlock:
+    """What a server says of one block."""
+
+    block_id: bytes
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a server says of a token.
+
+    ``verified``: its signatures are right under an issuer key that the server knows. That says
+    nothing of whether a call would be allowed. ``detail`` says why not.
+    """
+
+    token: Token
+    verified: bool
+    detail: str
+    blocks: tuple[InspectedBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckItem:
+    """One call to judge, for ``check_batch`` and ``check_stream``.
+
+    ``arguments`` and ``tool`` are the JSON bytes themselves; ``session`` the 16-byte id that the
+    gateway believes the call to belong to, empty if it does not say. What an agent wrote may be
+    passed on as it is: the worst that comes of it is a denial.
+    """
+
+    token: Token | str | bytes = field(repr=False)
+    action: str | bytes
+    resource: str | bytes
+    arguments: str | bytes = field(default=b"", repr=False)
+    tool: str | bytes = b""
+    session: bytes = b""
+    source: str = ""
+    peer: Sequence[str] = ()

@@ -1,0 +1,288 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self, TypeVar, Unpack, cast
+
+import grpc
+
+from ..record import KeyRecord
+from ..scope import Scope
+from ..session import FactValue, Session
+from ..token import Token
+from . import _calls_keys as key_calls
+from . import _calls_sessions as session_calls
+from . import _calls_tokens as token_calls
+from ._address import Tls
+from ._calls_sessions import OpenTerms
+from ._calls_tokens import MintTerms
+from ._decision import RemoteDecision, decision_from_message
+from ._failures import Failure, RpcFailure
+from ._results import CheckItem, Inspection, SessionPage
+from ._session import LiveSession
+from ._transport import Call, SyncTransport, check_timeout, resolve_endpoint
+
+T = TypeVar("T")
+
+
+class Client:
+    """Calls a sessauth server and blocks for the answer, at most ``timeout_ms``.
+
+    Every method raises Unauthenticated, PermissionDenied, NotFound, Unavailable (no answer, which
+    is never a yes), Rejected (the rules say no, with a stable word) or UsageError (an argument, named).
+    Changes carry a request id: made afresh, or given as ``request_id`` to repeat one whose outcome
+    is not known. A client is safe to share between threads, not across a fork.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        credential: str | None = None,
+        *,
+        credential_file: Path | None = None,
+        tls: Tls | None = None,
+        insecure_tcp: bool = False,
+        timeout_ms: int = 2000,
+        check_target: str | Sequence[str] | None = None,
+    ) -> None:
+        """Make a client; nothing connects before the first call.
+
+        Args:
+            target: a socket path or HOST:PORT. None: ``$SESSAUTH_TARGET``, else the default socket.
+            credential: the API key. None: from ``credential_file``, else from the file that
+                ``$SESSAUTH_CREDENTIAL_FILE`` names, else the operator's beside a local socket.
+                Empty: none, as with mTLS.
+            credential_file: a file with the API key, not readable by others.
+            tls: certificate files; needed for TCP.
+            insecure_tcp: permit TCP without TLS, which shows tokens to the network.
+            timeout_ms: the deadline of each call, retries included.
+            check_target: where checks go, one or several in turn. None: to ``target``.
+
+        Raises:
+            ConfigError: if these contradict each other or a file can't be read.
+        """
+        self._timeout_ms = check_timeout(timeout_ms)
+        self._transport = SyncTransport(
+            resolve_endpoint(target, credential, credential_file, tls, insecure_tcp, check_target)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def with_timeout(self, timeout_ms: int) -> Client:
+        """Return a client on the same connections with another deadline, in ms."""
+        other = object.__new__(Client)
+        other._timeout_ms = check_timeout(timeout_ms)
+        other._transport = self._transport
+        return other
+
+    def _run(self, call: Call[T]) -> T:
+        return self._transport.run(call, self._timeout_ms)
+
+    @contextmanager
+    def session(self, **terms: Unpack[OpenTerms]) -> Iterator[LiveSession]:
+        """Open a session for a ``with`` block; it ends when the block is left, however it is left.
+
+        With ``lease_ms`` a thread renews the lease while the block runs, and the session dies by
+        itself if this process does. An exception of the block passes through; if the session could
+        not be ended then, a note on it says so.
+        """
+        live = LiveSession(self, self.open_session(**terms))
+        try:
+            yield live
+        except BaseException as cause:
+            live._leave(cause)
+            raise
+        live.end()
+
+    def open_session(self, *, request_id: str = "", **terms: Unpack[OpenTerms]) -> Session:
+        """Open a session; the terms are those of ``OpenTerms``."""
+        return self._run(session_calls.open_session(request_id, terms))
+
+    def get_session(self, session_id: bytes) -> Session:
+        """Return a session, ended ones included until they are purged."""
+        return self._run(session_calls.get_session(session_id))
+
+    def list_sessions(
+        self,
+        *,
+        status: str = "",
+        subject: str = "",
+        owner: str = "",
+        parent_id: bytes = b"",
+        labels: Mapping[str, str] | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> SessionPage:
+        """Return one page of the sessions that fit all filters that are set."""
+        return self._run(
+            session_calls.list_sessions(status, subject, owner, parent_id, labels, page_size, page_token)
+        )
+
+    def keep_alive(self, session_id: bytes) -> int:
+        """Renew a lease. Returns its durable deadline, in ms since 1970; a lapsed one stays lapsed."""
+        return self._run(session_calls.keep_alive(session_id))
+
+    def narrow(
+        self,
+        session_id: bytes,
+        ceiling: Sequence[Scope | str],
+        *,
+        expected_epoch: int = 0,
+        request_id: str = "",
+    ) -> Session:
+        """Hold every call of the session to ``ceiling`` too, outstanding tokens included."""
+        return self._run(session_calls.narrow(session_id, ceiling, expected_epoch, request_id))
+
+    def update_facts(
+        self,
+        session_id: bytes,
+        facts: Mapping[str, FactValue] | None = None,
+        *,
+        visible_facts: Collection[str] = (),
+        remove: Collection[str] = (),
+        expected_epoch: int = 0,
+        request_id: str = "",
+    ) -> Session:
+        """Set and remove facts; the next check is judged by them."""
+        return self._run(
+            session_calls.update_facts(
+                session_id, facts or {}, visible_facts, remove, expected_epoch, request_id
+            )
+        )
+
+    def suspend(
+        self, session_id: bytes, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
+    ) -> Session:
+        """Deny every call of the session until it is resumed."""
+        return self._run(session_calls.suspend(session_id, reason, expected_epoch, request_id))
+
+    def resume(
+        self, session_id: bytes, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
+    ) -> Session:
+        """Let a suspended session go on."""
+        return self._run(session_calls.resume(session_id, reason, expected_epoch, request_id))
+
+    def end(self, session_id: bytes, reason: str = "", *, request_id: str = "") -> Session:
+        """End a session for good, with every token and every child of it."""
+        return self._run(session_calls.end(session_id, reason, request_id))
+
+    def mint(
+        self,
+        session_id: bytes,
+        scopes: Sequence[Scope | str],
+        audience: Sequence[str],
+        **terms: Unpack[MintTerms],
+    ) -> Token:
+        """Have the server sign a root block; the terms are those of ``MintTerms``."""
+        return self._run(token_calls.mint(session_id, scopes, audience, terms))
+
+    def attenuate(
+        self,
+        token: Token,
+        scopes: Sequence[Scope | str] = (),
+        *,
+        audience: Sequence[str] = (),
+        strict: bool = False,
+        **terms: Unpack[MintTerms],
+    ) -> Token:
+        """Have the server attenuate an open token. It sees the secret; ``Token.attenuate`` needs no server."""
+        return self._run(token_calls.attenuate(token, scopes, audience, strict, terms))
+
+    def inspect(self, token: Token | str) -> Inspection:
+        """Ask whether the token's signatures stand and its blocks are revoked. Its secret stays here."""
+        return self._run(token_calls.inspect(token))
+
+    def revoke(
+        self, session_id: bytes, block_ids: Sequence[bytes], reason: str = "", *, request_id: str = ""
+    ) -> int:
+        """Revoke blocks with all below them. Returns the revision from which none is allowed."""
+        return self._run(token_calls.revoke(session_id, block_ids, reason, request_id))
+
+    def check(
+        self,
+        token: Token | str | bytes,
+        action: str | bytes,
+        resource: str | bytes,
+        arguments: str | bytes = b"",
+        *,
+        tool: str | bytes = b"",
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+    ) -> RemoteDecision:
+        """Judge one call. A denial is a result, false as a bool; an error is not a yes."""
+        item = CheckItem(token, action, resource, arguments, tool, session, source, peer)
+        return self._run(token_calls.check(item, audience, at_least_revision))
+
+    def check_batch(
+        self, items: Sequence[CheckItem], *, audience: str = "", at_least_revision: int = 0
+    ) -> list[RemoteDecision]:
+        """Judge up to 1024 calls; the decisions stand in the order of the items."""
+        return self._run(token_calls.check_batch(items, audience, at_least_revision))
+
+    def check_stream(
+        self,
+        items: Iterable[CheckItem],
+        *,
+        audience: str = "",
+        at_least_revision: int = 0,
+        stream_timeout_ms: int = 60_000,
+    ) -> Iterator[tuple[int, RemoteDecision]]:
+        """Judge calls over one stream, of at most ``stream_timeout_ms``.
+
+        Yields each decision with the number of its item, counted from 0, as it arrives. Leaving the
+        loop early cancels the stream. Nothing is retried.
+        """
+        lane = self._transport.lanes.pick(checks=True)
+        method = lane.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
+        requests = (
+            token_calls.stream_message(number, item, audience, at_least_revision)
+            for number, item in enumerate(items)
+        )
+        timeout_s = check_timeout(stream_timeout_ms) / 1000
+        stream = method(requests, timeout=timeout_s, metadata=self._transport.metadata)
+        try:
+            for answer in stream:
+                yield int(answer.id), decision_from_message(answer.decision)
+        except grpc.RpcError as error:
+            failure = Failure.read(cast("RpcFailure", error))
+            raise failure.error(target=lane.target, timeout_ms=stream_timeout_ms) from None
+        finally:
+            stream.cancel()
+
+    def list_keys(self) -> list[KeyRecord]:
+        """Return the issuer keys, public halves only."""
+        return self._run(key_calls.list_keys())
+
+    def jwks(self) -> bytes:
+        """Return the public issuer keys as a JWK set, JSON."""
+        return self._run(key_calls.jwks())
+
+    def add_key(self, public_key: bytes = b"", *, owner: str = "", request_id: str = "") -> KeyRecord:
+        """Add an issuer key, PREPARED. Without ``public_key`` the server makes a pair of its own."""
+        return self._run(key_calls.add(public_key, owner, request_id))
+
+    def activate_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+        """Let a prepared key root tokens."""
+        return self._run(key_calls.activate(key_id, request_id))
+
+    def retire_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+        """Let a key verify what it signed until now, and nothing later."""
+        return self._run(key_calls.retire(key_id, request_id))
+
+    def distrust_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
+        """Deny every token of a key, at once."""
+        return self._run(key_calls.distrust(key_id, request_id))

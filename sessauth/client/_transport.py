@@ -1,0 +1,252 @@
+"""Runs one described call over a channel: deadline, credential, retries. Sync and asyncio.
+
+A call is described once (:class:`Call`) and run by either transport, so that both clients send the
+same bytes and mean the same by a failure. A retry happens only after UNAVAILABLE, only for a call
+that may be repeated without doing its work twice, at most twice, and within the one deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from ..errors import ConfigError, SessauthError, StateError, UsageError
+from ._address import CHANNEL_OPTIONS, Tls, is_local, resolve_credential, resolve_target
+from ._failures import Failure, RpcFailure
+
+T = TypeVar("T")
+
+MAX_RETRIES: Final = 2
+# A restarting server is back within two seconds or not soon: 50 to 150 ms, then 150 to 450 ms.
+RETRY_DELAYS_S: Final = (0.1, 0.3)
+MAX_TIMEOUT_MS: Final = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One call to make.
+
+    ``method`` is ``Service/Method``; ``answer`` the response message's type; ``convert`` makes the
+    result from it. ``repeatable`` says that doing it twice is as doing it once. ``request_id`` is
+    that of a change. ``checks`` sends it to the check targets instead of the control target.
+    """
+
+    method: str
+    request: Message
+    answer: type[Message]
+    convert: Callable[[Any], T]
+    repeatable: bool = True
+    request_id: str = ""
+    checks: bool = False
+
+    @property
+    def path(self) -> str:
+        """The gRPC path."""
+        return f"/sessauth.v1.{self.method}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where calls go, resolved: targets, metadata, channel credentials."""
+
+    target: str
+    check_targets: tuple[str, ...]
+    metadata: tuple[tuple[str, str], ...]
+    tls: Tls | None
+
+    def channel_credentials(self, target: str) -> grpc.ChannelCredentials | None:
+        """Return the TLS credentials for ``target``, None for a plain connection."""
+        if self.tls is None or is_local(target):
+            return None
+        authority, key, certificate = self.tls.read()
+        return grpc.ssl_channel_credentials(authority, key, certificate)
+
+    def options(self) -> list[tuple[str, Any]]:
+        """Return the channel options."""
+        options: list[tuple[str, Any]] = list(CHANNEL_OPTIONS)
+        if self.tls is not None and self.tls.server_name:
+            options.append(("grpc.ssl_target_name_override", self.tls.server_name))
+        return options
+
+
+def resolve_endpoint(
+    target: str | None,
+    credential: str | None,
+    credential_file: Any,
+    tls: Tls | None,
+    insecure_tcp: bool,
+    check_target: str | Sequence[str] | None,
+) -> Endpoint:
+    """Return the endpoint for a client's arguments.
+
+    Raises ConfigError when one contradicts another, or would send a credential over plain TCP
+    although ``insecure_tcp`` is not set.
+    """
+    resolved = resolve_target(target)
+    asked = [check_target] if isinstance(check_target, str) else list(check_target or ())
+    checks = tuple(resolve_target(each) for each in asked) or (resolved,)
+    for each in (resolved, *checks):
+        if not is_local(each) and tls is None and not insecure_tcp:
+            raise ConfigError(
+                f"target: {each} is TCP without TLS, which shows credential and tokens to the network; "
+                "give tls=, or insecure_tcp=True if you mean it"
+            )
+    secret = resolve_credential(credential, credential_file, resolved)
+    metadata = (("authorization", f"Bearer {secret}"),) if secret else ()
+    return Endpoint(resolved, checks, metadata, tls)
+
+
+def check_timeout(timeout_ms: int) -> int:
+    """Return ``timeout_ms`` if it is a deadline: 1 ms to one hour. Raises UsageError otherwise."""
+    if not 1 <= timeout_ms <= MAX_TIMEOUT_MS:
+        raise UsageError(f"timeout_ms: {timeout_ms} is not between 1 and {MAX_TIMEOUT_MS}")
+    return timeout_ms
+
+
+class Attempts:
+    """The deadline and the retries left of one call. One object a call, for either transport."""
+
+    def __init__(self, call: Call[Any], timeout_ms: int) -> None:
+        """Start the deadline of ``timeout_ms``."""
+        self._call = call
+        self._timeout_ms = timeout_ms
+        self._ends = time.monotonic() + timeout_ms / 1000
+        self._retries = 0
+
+    def remaining_s(self) -> float:
+        """Return what is left of the deadline, in seconds; at least a millisecond."""
+        return max(0.001, self._ends - time.monotonic())
+
+    def judge(self, failure: Failure, target: str) -> float | SessauthError:
+        """Return how long to wait before the next attempt, in seconds, or the error to raise."""
+        error = failure.error(target=target, timeout_ms=self._timeout_ms, request_id=self._call.request_id)
+        if failure.code is not grpc.StatusCode.UNAVAILABLE or isinstance(error, StateError):
+            return error
+        if not self._call.repeatable or self._retries >= MAX_RETRIES:
+            return error
+        delay = RETRY_DELAYS_S[self._retries] * random.uniform(0.5, 1.5)
+        if time.monotonic() + delay >= self._ends:
+            return error
+        self._retries += 1
+        return delay
+
+
+class Lane:
+    """One channel with its target, and the callables made on it, one a method."""
+
+    def __init__(self, target: str, channel: Any) -> None:
+        """Wrap ``channel``, a sync or an asyncio one."""
+        self.target = target
+        self.channel = channel
+        self._methods: dict[str, Callable[..., Any]] = {}
+
+    def unary(self, call: Call[Any]) -> Callable[..., Any]:
+        """Return the callable for the method of ``call``. Making one costs more than calling it."""
+        method = self._methods.get(call.method)
+        if method is None:
+            method = self._methods[call.method] = self.channel.unary_unary(
+                call.path,
+                request_serializer=type(call.request).SerializeToString,
+                response_deserializer=call.answer.FromString,
+            )
+        return method
+
+
+class Lanes:
+    """The control lane and the check lanes of an endpoint; checks take turns."""
+
+    def __init__(self, endpoint: Endpoint, module: Any) -> None:
+        """Make the channels with ``module``, which is grpc or grpc.aio; nothing connects yet."""
+        self.endpoint = endpoint
+        self._module = module
+        self.control = self._open(endpoint.target)
+        self.checks = [
+            self.control if target == endpoint.target else self._open(target)
+            for target in endpoint.check_targets
+        ]
+        self._turn = itertools.count()
+
+    def _open(self, target: str) -> Lane:
+        credentials = self.endpoint.channel_credentials(target)
+        options = self.endpoint.options()
+        if credentials is None:
+            return Lane(target, self._module.insecure_channel(target, options=options))
+        return Lane(target, self._module.secure_channel(target, credentials, options=options))
+
+    def pick(self, checks: bool) -> Lane:
+        """Return the lane whose turn it is."""
+        return self.checks[next(self._turn) % len(self.checks)] if checks else self.control
+
+    def all(self) -> list[Lane]:
+        """Return every lane once."""
+        return [self.control, *(lane for lane in self.checks if lane is not self.control)]
+
+
+class SyncTransport:
+    """Runs calls and blocks for them. Safe to use from several threads."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Make the channels; nothing connects before the first call."""
+        self.lanes = Lanes(endpoint, grpc)
+        self.metadata = endpoint.metadata
+
+    def run(self, call: Call[T], timeout_ms: int) -> T:
+        """Make the call and return its result. Raises the errors of ``Failure.error``."""
+        attempts = Attempts(call, timeout_ms)
+        while True:
+            lane = self.lanes.pick(call.checks)
+            try:
+                answer = lane.unary(call)(
+                    call.request, timeout=attempts.remaining_s(), metadata=self.metadata
+                )
+            except grpc.RpcError as error:
+                verdict = attempts.judge(Failure.read(cast("RpcFailure", error)), lane.target)
+            else:
+                return call.convert(answer)
+            if isinstance(verdict, SessauthError):
+                raise verdict
+            time.sleep(verdict)
+
+    def close(self) -> None:
+        """Close all channels; calls under way are cancelled."""
+        for lane in self.lanes.all():
+            lane.channel.close()
+
+
+class AsyncTransport:
+    """Runs calls on the event loop it was made on."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        """Make the channels; nothing connects before the first call."""
+        self.lanes = Lanes(endpoint, grpc.aio)
+        self.metadata = endpoint.metadata
+
+    async def run(self, call: Call[T], timeout_ms: int) -> T:
+        """Make the call and return its result. Raises the errors of ``Failure.error``."""
+        attempts = Attempts(call, timeout_ms)
+        while True:
+            lane = self.lanes.pick(call.checks)
+            try:
+                answer = await lane.unary(call)(
+                    call.request, timeout=attempts.remaining_s(), metadata=self.metadata
+                )
+            except grpc.RpcError as error:
+                verdict = attempts.judge(Failure.read(cast("RpcFailure", error)), lane.target)
+            else:
+                return call.convert(answer)
+            if isinstance(verdict, SessauthError):
+                raise verdict
+            await asyncio.sleep(verdict)
+
+    async def close(self) -> None:
+        """Close all channels; calls under way are cancelled."""
+        for lane in self.lanes.all():
+            await lane.channel.close()
