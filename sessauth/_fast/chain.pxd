@@ -1,0 +1,39 @@
+"""A chain: blocks that belong together, and their signatures (docs/token-format.md, section 3)."""
+
+from libc.stdint cimport uint64_t
+
+from sessauth._fast.arena cimport Arena
+from sessauth._fast.block cimport Block, Root
+from sessauth._fast.limits cimport MAX_BLOCKS
+from sessauth._fast.text cimport bytes_t
+
+cdef class Chain:
+    cdef readonly bytes raw
+    cdef readonly int block_count
+    cdef bytes_t base
+    cdef size_t length
+    cdef Arena arena
+    cdef Root root
+    cdef Block *blocks
+    cdef unsigned char *ids             # 32 bytes a block, once they were computed
+    cdef readonly bytes session_id
+    cdef readonly bytes issuer_key_id
+    cdef readonly uint64_t expires_at_ms
+    cdef readonly uint64_t not_before_ms
+    cdef readonly uint64_t issued_at_ms
+    cdef readonly int max_blocks
+    # Offsets into raw behind each block: a prefix of the chain ends there.
+    cdef int ends[MAX_BLOCKS]
+    # Set by the verified-chain cache.
+    cdef bint any_unknown
+    cdef object clean_at
+    cdef int hits
+
+    cdef const char *_parse(self, int *reason, int *at) noexcept nogil
+    cdef const char *_relate(self, int *reason, int *at) noexcept nogil
+    cdef int verify_from(self, int first, bytes_t issuer_key) noexcept nogil
+    cdef bint compute_ids(self) noexcept nogil
+    cdef size_t weight(self) noexcept nogil
+
+# Returns a Chain, or None with the reason, the block and what is wrong.
+cdef Chain parse_chain(bytes token, int *reason, int *at, const char **wrong)
