@@ -1,0 +1,93 @@
+"""The two text forms of a token: presented, for a header, and stored, which holds a secret.
+
+Each has its own greppable prefix, and a checksum, so that a bad paste is called truncated or damaged
+and not forged. A checksum says nothing about signatures.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import zlib
+
+from ._fast import wire
+from .errors import MalformedToken
+from .limits import MAX_TOKEN_BYTES
+
+PRESENTED_PREFIX = "sessauth_token_"
+STORED_PREFIX = "sessauth_secret_"
+
+_CHECK_CHARS = 6
+_BODY = re.compile(r"[A-Za-z0-9_-]+")
+# The stored form of the largest token: 4/3 of it and its seed, prefix and checksum.
+_MAX_TEXT_CHARS = (MAX_TOKEN_BYTES + 64) * 4 // 3 + 64
+
+
+def presented_text(data: bytes) -> str:
+    """Return the presented form of an encoded Token."""
+    return _text(PRESENTED_PREFIX, data)
+
+
+def stored_text(data: bytes, seed: bytes) -> str:
+    """Return the stored form of an encoded open Token: a secret, with the seed of its next key."""
+    return _text(STORED_PREFIX, wire.encode("StoredToken", {"token": data, "next_secret": seed}))
+
+
+def is_stored_text(text: str) -> bool:
+    """Whether ``text`` claims to be the stored form, which is never presented."""
+    return text.startswith(STORED_PREFIX)
+
+
+def read_text(text: str) -> tuple[bytes, bytes]:
+    """Return the encoded Token and, from the stored form, the seed (else empty).
+
+    Nothing is verified but the form of the text.
+
+    Raises:
+        MalformedToken: saying whether it is no token, truncated or damaged.
+    """
+    if is_stored_text(text):
+        try:
+            record = wire.decode("StoredToken", _body(STORED_PREFIX, text))
+        except wire.WireError as error:
+            raise MalformedToken(f"the stored token is against the format: {error}") from None
+        if len(record["next_secret"]) != 32:
+            raise MalformedToken("the stored token holds no seed of 32 bytes")
+        return record["token"], record["next_secret"]
+    if text.startswith(PRESENTED_PREFIX):
+        return _body(PRESENTED_PREFIX, text), b""
+    raise MalformedToken(f"not a token: its text begins with {PRESENTED_PREFIX} or {STORED_PREFIX}")
+
+
+def _text(prefix: str, data: bytes) -> str:
+    body = prefix + _base64url(data)
+    return f"{body}.{_check(body)}"
+
+
+def _body(prefix: str, text: str) -> bytes:
+    """Return the bytes between prefix and checksum."""
+    if len(text) > _MAX_TEXT_CHARS:
+        raise MalformedToken(f"not a token: more than {_MAX_TEXT_CHARS} characters")
+    covered, dot, check = text.partition(".")
+    if not dot or len(check) < _CHECK_CHARS:
+        raise MalformedToken("the token is truncated: its end is missing, copy it whole")
+    body = covered[len(prefix) :]
+    if not _BODY.fullmatch(body) or not _BODY.fullmatch(check) or _check(covered) != check:
+        raise MalformedToken("the token is damaged: its checksum is wrong, copy it again")
+    try:
+        data = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+    except binascii.Error:
+        data = b""
+    # Also refuses unused bits that are not zero, so that a token has one text.
+    if _base64url(data) != body:
+        raise MalformedToken("the token is damaged: its base64url is not canonical, copy it again")
+    return data
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _check(covered: str) -> str:
+    return _base64url(zlib.crc32(covered.encode("ascii")).to_bytes(4, "big"))
