@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -151,9 +152,18 @@ def test_documented_defaults_are_the_defaults() -> None:
 
 
 def _problem_words() -> set[str]:
-    """Return the words that the code of the state gives as ``problem``."""
-    text = "".join(path.read_text(encoding="utf-8") for path in sources(PACKAGE / "state", ".py"))
-    return set(re.findall(r"problem=\"([A-Z_]+)\"", text))
+    """Return the words that the code of the state refuses a folder with."""
+    words: set[str] = set()
+    for path in sources(PACKAGE / "state", ".py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"refuse", "StateUnusable"}:
+                given = [*node.args, *(keyword.value for keyword in node.keywords)]
+                words |= {
+                    str(argument.value)
+                    for argument in given
+                    if isinstance(argument, ast.Constant) and re.fullmatch("[A-Z_]+", str(argument.value))
+                }
+    return words
 
 
 def test_every_refusal_of_preflight_is_documented() -> None:

@@ -15,14 +15,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "words": ("errors", "reasons", "limits", "clock"),
     "data": (
         *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser", "_scanner"),
-        *("keys", "token"),
+        *("keys", "block", "draft", "text_form", "token", "_attenuation", "inspection"),
         *("session", "decision", "change", "catalogue"),
     ),
     "ports": ("state.ports",),
     "parties": ("issuer", "holder", "verifier"),
     "state": ("state",),
     "edges": ("server", "cli", "client", "v1"),
-    "composition": ("server.build", "cli.main", "demo", "__main__"),
+    "composition": ("server.build", "cli.main", "cli.demo", "demo"),
 }
 
 _LOW = {"kernel", "words", "data"}
