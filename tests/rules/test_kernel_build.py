@@ -1,0 +1,75 @@
+"""A kernel that is missing, or older than its source, is refused at import and never worked around."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.tree import PACKAGE
+
+MODULES = sorted(path.stem for path in (PACKAGE / "_fast").glob("*.pyx"))
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """Return a copy of the kernel as it stands, sources and built modules, in a package of its own."""
+    target = tmp_path / "sessauth"
+    shutil.copytree(PACKAGE / "_fast", target / "_fast", ignore=shutil.ignore_patterns("*.c", "__pycache__"))
+    (target / "__init__.py").touch()
+    return target / "_fast"
+
+
+def _import(kernel: Path, module: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-S", "-c", _PROGRAM, str(kernel.parents[1]), *_site_packages(), module],
+        capture_output=True,
+        text=True,
+        cwd=kernel.parents[1],
+    )
+
+
+_PROGRAM = "import sys; sys.path[:0] = sys.argv[1:-1]; __import__('sessauth._fast.' + sys.argv[-1])"
+
+
+def _site_packages() -> list[str]:
+    """Return where PyNaCl is, without the tree or an editable install of it in reach."""
+    return [path for path in sys.path if path.endswith("site-packages")]
+
+
+def test_the_kernel_as_built_is_accepted(copy: Path) -> None:
+    """The copy imports, so that the refusals below are about what was done to it."""
+    answer = _import(copy, "wire")
+
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_missing_extension_is_refused(copy: Path, module: str) -> None:
+    """Without the built module the import fails, and the message says how to build it."""
+    for built in copy.glob(f"{module}.*.so"):
+        built.unlink()
+
+    answer = _import(copy, module)
+
+    assert answer.returncode != 0
+    assert "make build" in answer.stderr or "build_ext" in answer.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_stale_extension_is_refused(copy: Path, module: str) -> None:
+    """A source that changed after the build makes the import fail, and the message says what to do."""
+    source = copy / f"{module}.pyx"
+    source.write_text(source.read_text(encoding="utf-8") + "\nCHANGED = True\n", encoding="utf-8")
+    later = time.time() + 60
+    os.utime(source, (later, later))
+
+    answer = _import(copy, module)
+
+    assert answer.returncode != 0
+    assert "make build" in answer.stderr or "build_ext" in answer.stderr
