@@ -147,7 +147,7 @@ def _check_source(blocks: tuple[BlockInfo, ...], draft: Draft) -> list[tuple[str
         try:
             net = ipaddress.ip_network(text)
         except ValueError as error:
-            raise UsageError(f"source {ascii(text)} is no CIDR block: {error}") from None
+            raise UsageError(f"source {text!a} is no CIDR block: {error}") from None
         for block in blocks:
             above = [ipaddress.ip_network(s) for s in block.source]
             if not above or any(_inside(net, parent) for parent in above):

@@ -19,7 +19,6 @@ from .condition import Condition
 from .errors import UsageError
 from .scope import Scope
 
-
 _T = TypeVar("_T")
 
 Signer = Callable[[bytes], bytes]
@@ -96,7 +95,7 @@ class Draft:
         *,
         before: bytes = b"",
         index: int = 0,
-        previous_signature: bytes = bytes(64),
+        previous_signature: bytes = b"",
         root: dict[str, object] | None = None,
         issued_at_ms: int = 0,
     ) -> Signed:
@@ -106,7 +105,7 @@ class Draft:
             signer: the issuer's key, or the secret that the block before names.
             before: the chain so far; empty for a root block.
             index: the new block's.
-            previous_signature: of the block before; 64 zero bytes for a root block.
+            previous_signature: of the block before; empty for a root block.
             root: the wire dict of message ``Root``, for a root block.
             issued_at_ms: when, for a root block.
 
