@@ -1,0 +1,77 @@
+"""Who may call what, and in which lane: one line per RPC.
+
+A method that is served but not listed here stops the server at startup. Whose session it is, is
+judged by the services: an issuer reaches only its own, and another's looks like none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ..errors import ConfigError
+from . import lanes
+
+OPERATOR: Final = "operator"
+ISSUER: Final = "issuer"
+GATEWAY: Final = "gateway"
+AUDITOR: Final = "auditor"
+# Needs no credential: says only whether the process serves.
+ANYONE: Final = "anyone"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The roles that may call an RPC, its lane, and whether it changes anything."""
+
+    lane: str
+    roles: frozenset[str]
+    changes: bool = False
+    streams: bool = False
+
+
+def _rule(lane: str, *roles: str, changes: bool = False, streams: bool = False) -> Rule:
+    return Rule(lane, frozenset(roles), changes, streams)
+
+
+_S = "/sessauth.v1.SessionService/"
+_T = "/sessauth.v1.TokenService/"
+_A = "/sessauth.v1.AuthorizationService/"
+_K = "/sessauth.v1.KeyService/"
+_H = "/grpc.health.v1.Health/"
+
+RULES: Final[Mapping[str, Rule]] = {
+    _S + "OpenSession": _rule(lanes.CHANGE, OPERATOR, ISSUER, changes=True),
+    _S + "GetSession": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
+    _S + "ListSessions": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
+    _S + "KeepAlive": _rule(lanes.CHANGE, OPERATOR, ISSUER),
+    _S + "NarrowSession": _rule(lanes.CHANGE, OPERATOR, ISSUER, changes=True),
+    _S + "UpdateFacts": _rule(lanes.CHANGE, OPERATOR, ISSUER, changes=True),
+    _S + "SuspendSession": _rule(lanes.RESERVED, OPERATOR, ISSUER, changes=True),
+    _S + "ResumeSession": _rule(lanes.CHANGE, OPERATOR, ISSUER, changes=True),
+    _S + "EndSession": _rule(lanes.RESERVED, OPERATOR, ISSUER, changes=True),
+    _T + "Mint": _rule(lanes.CHANGE, OPERATOR, ISSUER, changes=True),
+    _T + "Attenuate": _rule(lanes.READ, OPERATOR, ISSUER),
+    _T + "Inspect": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
+    _T + "Revoke": _rule(lanes.RESERVED, OPERATOR, ISSUER, changes=True),
+    _A + "Check": _rule(lanes.CHECK, OPERATOR, GATEWAY),
+    _A + "CheckBatch": _rule(lanes.CHECK, OPERATOR, GATEWAY),
+    _A + "CheckStream": _rule(lanes.STREAM, OPERATOR, GATEWAY, streams=True),
+    _K + "ListKeys": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
+    _K + "GetJwks": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
+    _K + "AddKey": _rule(lanes.CHANGE, OPERATOR, changes=True),
+    _K + "ActivateKey": _rule(lanes.CHANGE, OPERATOR, changes=True),
+    _K + "RetireKey": _rule(lanes.CHANGE, OPERATOR, changes=True),
+    # Distrust takes authority away from every token of a key, so it has the reserved lane too.
+    _K + "DistrustKey": _rule(lanes.RESERVED, OPERATOR, changes=True),
+    _H + "Check": _rule(lanes.HEALTH, ANYONE),
+    _H + "Watch": _rule(lanes.STREAM, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),
+}
+
+
+def require_rules(methods: Iterable[str]) -> None:
+    """Refuse to serve a method that has no rule. Raises :class:`ConfigError` that names it."""
+    missing = sorted(set(methods) - set(RULES))
+    if missing:
+        raise ConfigError(f"{missing[0]}: has no rule in server/access.py, so nobody may call it")

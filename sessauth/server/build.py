@@ -1,0 +1,146 @@
+"""The composition of the control process: settings, state, keys, services, sockets, workers."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any, Protocol
+
+from grpc_health.v1 import health_pb2
+
+from ..clock import Clock, SystemClock
+from ..errors import SessauthError
+from ..state.lmdb_log import StateWriter
+from ..v1 import (
+    authorization_service_pb2,
+    key_service_pb2,
+    session_service_pb2,
+    token_service_pb2,
+)
+from ..verifier import Verifier
+from . import log as server_log
+from .background import Background
+from .config import Config
+from .init import ensure_run_dir
+from .interceptors.failed_signatures import FailedSignatures
+from .keyring import KeyRing
+from .services.authorization_service import AuthorizationService
+from .services.health_service import HealthService
+from .services.key_service import KeyService
+from .services.session_service import SessionService
+from .services.token_service import TokenService
+from .serving import Serving, methods_of
+from .supervisor import Supervisor
+
+
+class Answers(Protocol):
+    """A service: what answers each of its RPCs."""
+
+    def methods(self) -> Mapping[str, Callable[..., object]]:
+        """Return the RPCs of the service by name."""
+        ...
+
+
+class Control:
+    """The control process: the only writer, and the only one with keys."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        """Open state and keys and bind the sockets. Raises StateError or ConfigError.
+
+        Everything that was opened is closed again if a later step fails.
+        """
+        self._config = config
+        self._clock = clock or SystemClock()
+        self.tcp_port = 0
+        ensure_run_dir(config)
+        self.keyring = KeyRing(config.keys_dir)
+        self.log = StateWriter.open(
+            config.state_dir, map_size=config.server.map_size_bytes, clock=self._clock
+        )
+        try:
+            self._compose()
+        except BaseException:
+            self.log.close()
+            raise
+
+    def _compose(self) -> None:
+        config, log = self._config, self.log
+        failures = FailedSignatures(
+            config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
+        )
+        verifier = Verifier(log.source(), cache_bytes=config.limits.cache_bytes)
+        parts: tuple[tuple[Any, str, Answers], ...] = (
+            (session_service_pb2, "SessionService", SessionService(log, config.sessions)),
+            (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock)),
+            (authorization_service_pb2, "AuthorizationService", AuthorizationService(verifier, failures)),
+            (key_service_pb2, "KeyService", KeyService(log, self.keyring)),
+        )
+        services = [module.DESCRIPTOR.services_by_name[name] for module, name, _ in parts]
+        self.health = HealthService([service.full_name for service in services])
+        methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())
+        for service, (_, _, answers) in zip(services, parts, strict=True):
+            methods += methods_of(service, answers.methods())
+        self.serving = Serving(config, methods)
+        self.serving.bind_unix(config.socket)
+        if config.tcp.address:
+            self.tcp_port = self.serving.bind_tcp(config.tcp.address)
+        self.supervisor = Supervisor(config)
+        self._background = Background(
+            [
+                ("sweep", log.sweep),
+                ("readiness", lambda: self.health.set_ready(self.is_ready())),
+            ]
+        )
+
+    def start(self) -> None:
+        """Begin to answer, and start the workers."""
+        self.supervisor.start()
+        self.serving.start()
+        self.health.set_ready(self.is_ready())
+        self._background.start()
+        server_log.event(
+            logging.INFO,
+            "serving",
+            socket=str(self._config.socket),
+            tcp_port=self.tcp_port,
+            workers=self._config.server.workers,
+            state_dir=str(self._config.state_dir),
+        )
+
+    def is_ready(self) -> bool:
+        """Whether the state can be read and the service has an active issuer key to sign with."""
+        try:
+            self.log.head()
+            return self.keyring.newest_active(self.log.keys()) is not None
+        except SessauthError as error:
+            server_log.event(logging.ERROR, "not_ready", error=str(error))
+            return False
+
+    def stop(self) -> None:
+        """Drain: say NOT_SERVING, end running calls within the grace, then workers, then the state."""
+        self.health.drain()
+        self.serving.stop(self._config.limits.drain_ms)
+        self._background.stop()
+        self.supervisor.stop()
+        self.log.close()
+        server_log.event(logging.INFO, "stopped")
+
+
+def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises StateError or ConfigError at startup."""
+    server_log.configure(config.server.log_level)
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+    control = Control(config)
+    control.start()
+    stop.wait()
+    server_log.event(logging.INFO, "draining")
+    control.stop()

@@ -1,0 +1,281 @@
+"""Settings of the server: ``sessauth.toml``, overridden by ``SESSAUTH_<SECTION>_<KEY>``.
+
+Every setting has a default that works on one host over a Unix socket. A key that is not known is
+an error, in the file and in the environment, since a misspelt limit is a missing limit. Settings
+hold paths of secrets, never secrets, so that they may be printed and handed to workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ..errors import ConfigError
+
+ROLES = ("operator", "issuer", "gateway", "auditor")
+
+
+def default_home() -> Path:
+    """Return ``$SESSAUTH_HOME``, else ``~/.local/state/sessauth``."""
+    stated = os.environ.get("SESSAUTH_HOME")
+    return Path(stated) if stated else Path.home() / ".local" / "state" / "sessauth"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Section ``[server]``. Folders that are not stated lie in the home folder."""
+
+    state_dir: str = ""
+    keys_dir: str = ""
+    run_dir: str = ""
+    workers: int = 0
+    log_level: str = "INFO"
+    map_size_bytes: int = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSettings:
+    """Section ``[tcp]``: off unless ``address`` is stated; TLS unless ``insecure_tcp`` says otherwise."""
+
+    address: str = ""
+    check_address: str = ""
+    certificate: str = ""
+    private_key: str = ""
+    client_ca: str = ""
+    insecure_tcp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Section ``[limits]``: threads and queue places per lane, times in ms, rates per second."""
+
+    # A change waits for its fsync, so this is also how many changes one fsync can carry.
+    change_threads: int = 64
+    check_threads: int = 4
+    read_threads: int = 4
+    reserved_threads: int = 8
+    stream_threads: int = 32
+    # Calls that may wait for a thread of their lane before the next one is refused.
+    queue_places: int = 256
+    max_deadline_ms: int = 30_000
+    drain_ms: int = 5_000
+    # Failed signatures that one peer may cause at once, and how many it regains each second.
+    failed_signatures_burst: int = 1_000
+    failed_signatures_per_second: int = 100
+    cache_bytes: int = 64 << 20
+    max_staleness_ms: int = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """Section ``[sessions]``: lifetimes in ms."""
+
+    default_ttl_ms: int = 3_600_000
+    max_ttl_ms: int = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One ``[[identities]]`` entry: a client certificate and what it may do.
+
+    ``uri`` is a URI SAN (SPIFFE ids included); ``thumbprint`` is ``sha256:`` and 64 hex digits of
+    the certificate in DER. One of them is stated.
+    """
+
+    name: str
+    role: str
+    uri: str = ""
+    thumbprint: str = ""
+    audiences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings, and the home folder that relative paths start from."""
+
+    home: Path = field(default_factory=default_home)
+    server: ServerSettings = ServerSettings()
+    tcp: TcpSettings = TcpSettings()
+    limits: LimitSettings = LimitSettings()
+    sessions: SessionSettings = SessionSettings()
+    identities: tuple[Identity, ...] = ()
+
+    def _folder(self, stated: str, name: str) -> Path:
+        return self.home / (stated or name)
+
+    @property
+    def state_dir(self) -> Path:
+        """The folder of the log and its state."""
+        return self._folder(self.server.state_dir, "state")
+
+    @property
+    def keys_dir(self) -> Path:
+        """The folder of the issuer's private keys."""
+        return self._folder(self.server.keys_dir, "keys")
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of the Unix sockets."""
+        return self._folder(self.server.run_dir, "run")
+
+    @property
+    def socket(self) -> Path:
+        """The Unix socket of the control process."""
+        return self.run_dir / "sessauth.sock"
+
+    @property
+    def credentials_file(self) -> Path:
+        """The hashed API keys; in the state folder, since workers read it."""
+        return self.state_dir / "credentials.toml"
+
+    def check_socket(self, index: int) -> Path:
+        """The Unix socket of check worker ``index``."""
+        return self.run_dir / f"check-{index}.sock"
+
+    def path(self, stated: str) -> Path:
+        """A path of the configuration, taken from the home folder if it is relative."""
+        return self.home / stated
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values; :func:`from_dict` takes them back."""
+        return {**dataclasses.asdict(self), "home": str(self.home)}
+
+
+SECTIONS: Mapping[str, type] = {
+    "server": ServerSettings,
+    "tcp": TcpSettings,
+    "limits": LimitSettings,
+    "sessions": SessionSettings,
+}
+
+
+def load(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
+    """Read ``<home>/sessauth.toml`` (which may be absent) and the environment.
+
+    Raises :class:`ConfigError` that names the key.
+    """
+    home = home if home is not None else default_home()
+    file = home / "sessauth.toml"
+    table: dict[str, Any] = {}
+    try:
+        table = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        pass
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    for section, key, text in _overrides(os.environ if environ is None else environ):
+        table.setdefault(section, {})
+        if isinstance(table[section], dict):
+            table[section][key] = _from_text(section, key, text)
+    return from_dict({**table, "home": str(home)})
+
+
+def from_dict(table: Mapping[str, Any]) -> Config:
+    """Build a :class:`Config` from plain values and check it. Raises :class:`ConfigError`."""
+    unknown = sorted(set(table) - {"home", "identities", *SECTIONS})
+    if unknown:
+        raise ConfigError(f"{unknown[0]}: no such section; known: {', '.join([*SECTIONS, 'identities'])}")
+    entries = table.get("identities", [])
+    if not isinstance(entries, (list, tuple)):
+        raise ConfigError("identities: must be a list of tables, [[identities]]")
+    config = Config(
+        home=Path(table.get("home") or default_home()),
+        identities=tuple(_section(f"identities[{i}]", Identity, entry) for i, entry in enumerate(entries)),
+        **{name: _section(name, kind, table.get(name, {})) for name, kind in SECTIONS.items()},
+    )
+    _check(config)
+    return config
+
+
+def _overrides(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    found = []
+    for name, text in environ.items():
+        for section in SECTIONS:
+            prefix = f"SESSAUTH_{section.upper()}_"
+            if name.startswith(prefix):
+                found.append((section, name.removeprefix(prefix).lower(), text))
+    return found
+
+
+def _from_text(section: str, key: str, text: str) -> Any:
+    expected = get_type_hints(SECTIONS[section]).get(key)
+    if expected is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if expected is int:
+        try:
+            return int(text)
+        except ValueError:
+            raise ConfigError(f"SESSAUTH_{section.upper()}_{key.upper()}: must be a whole number") from None
+    return text
+
+
+def _section(where: str, kind: type, table: object) -> Any:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where}: must be a table, [{where}]")
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        expected = hints.get(key)
+        if expected is None:
+            raise ConfigError(f"{where}.{key}: no such key; known: {', '.join(hints)}")
+        if expected in (bool, int, str):
+            if type(value) is not expected:
+                raise ConfigError(f"{where}.{key}: must be {_words(expected)}, not {value!r}")
+            values[key] = value
+        else:
+            if not isinstance(value, (list, tuple)) or not all(type(text) is str for text in value):
+                raise ConfigError(f"{where}.{key}: must be a list of strings")
+            values[key] = tuple(value)
+    missing = [
+        entry.name
+        for entry in dataclasses.fields(kind)
+        if entry.default is dataclasses.MISSING and entry.name not in values
+    ]
+    if missing:
+        raise ConfigError(f"{where}.{missing[0]}: is required")
+    return kind(**values)
+
+
+def _words(kind: type) -> str:
+    return {bool: "true or false", int: "a whole number", str: "a string"}[kind]
+
+
+def _check(config: Config) -> None:
+    """Refuse what contradicts itself. Raises :class:`ConfigError`."""
+    tcp = config.tcp
+    if (tcp.address or tcp.check_address) and not tcp.insecure_tcp:
+        if not (tcp.certificate and tcp.private_key):
+            raise ConfigError(
+                "tcp.certificate, tcp.private_key: TCP needs TLS; state both files, or set "
+                "tcp.insecure_tcp = true to send credentials and tokens in the clear"
+            )
+    if tcp.insecure_tcp and (tcp.certificate or tcp.client_ca):
+        raise ConfigError("tcp.insecure_tcp: contradicts tcp.certificate; remove one of them")
+    if tcp.check_address and config.server.workers == 0:
+        raise ConfigError("tcp.check_address: is served by workers; set server.workers to 1 or more")
+    if not 0 <= config.server.workers <= 64:
+        raise ConfigError("server.workers: must be 0 to 64")
+    if config.server.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise ConfigError("server.log_level: must be DEBUG, INFO, WARNING or ERROR")
+    for name in (entry.name for entry in dataclasses.fields(LimitSettings)):
+        if getattr(config.limits, name) < 1:
+            raise ConfigError(f"limits.{name}: must be at least 1")
+    if not 1_000 <= config.sessions.default_ttl_ms <= config.sessions.max_ttl_ms:
+        raise ConfigError("sessions.default_ttl_ms: must be 1000 to sessions.max_ttl_ms")
+    for index, identity in enumerate(config.identities):
+        where = f"identities[{index}]"
+        if identity.role not in ROLES:
+            raise ConfigError(f"{where}.role: must be one of {', '.join(ROLES)}")
+        if bool(identity.uri) == bool(identity.thumbprint):
+            raise ConfigError(f"{where}: state either uri or thumbprint")
+        if not identity.name:
+            raise ConfigError(f"{where}.name: must not be empty")
+    if config.identities and not tcp.client_ca:
+        raise ConfigError(
+            "identities: need tcp.client_ca, the CA file that client certificates are checked by"
+        )

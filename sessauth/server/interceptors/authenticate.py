@@ -1,0 +1,100 @@
+"""Who calls: an API key in the metadata, else the identity of a client certificate."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import grpc
+
+from ..access import ANYONE
+from ..call import EARLY_PRINCIPAL, Call
+from ..config import Identity
+from ..credentials import CredentialFile, Principal
+from ..status import refused
+
+BEARER = "bearer "
+PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+
+
+class Authenticator:
+    """Knows the hashed API keys and the configured certificate identities."""
+
+    def __init__(self, credentials: CredentialFile, identities: Sequence[Identity] = ()) -> None:
+        """Accept the keys of ``credentials`` and the certificates of ``identities``."""
+        self._credentials = credentials
+        self._by_certificate = {
+            entry.uri or entry.thumbprint.lower(): Principal(entry.name, entry.role, entry.audiences)
+            for entry in identities
+        }
+
+    @property
+    def knows_certificates(self) -> bool:
+        """Whether a call without an API key may still be somebody's."""
+        return bool(self._by_certificate)
+
+    def from_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> Principal | None:
+        """Return who the ``authorization`` entry belongs to.
+
+        None if there is no entry. Raises UNAUTHENTICATED for one that is wrong, and for two: a proxy
+        and we could each believe another one.
+        """
+        found = [value for name, value in metadata if name == "authorization"]
+        if not found:
+            return None
+        if len(found) == 1 and isinstance(found[0], str) and found[0][: len(BEARER)].lower() == BEARER:
+            principal = self._credentials.authenticate(found[0][len(BEARER) :])
+            if principal is not None:
+                return principal
+        raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+
+    def from_certificate(self, context: grpc.ServicerContext) -> Principal | None:
+        """Return who the verified client certificate belongs to, or None."""
+        if not self._by_certificate:
+            return None
+        # grpc gives a list of bytes for each property; its stubs say otherwise.
+        facts = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
+        for uri in (*facts.get("peer_spiffe_id", ()), *facts.get("peer_uri", ())):
+            principal = self._by_certificate.get(uri.decode("utf-8", "replace"))
+            if principal is not None:
+                return principal
+        for pem in facts.get("x509_pem_cert", ()):
+            thumbprint = certificate_thumbprint(pem)
+            if thumbprint in self._by_certificate:
+                return self._by_certificate[thumbprint]
+        return None
+
+
+def certificate_thumbprint(pem: bytes) -> str:
+    """Return ``sha256:HEX`` over the first certificate's DER; empty if there is none."""
+    match = PEM.search(pem)
+    if match is None:
+        return ""
+    return "sha256:" + hashlib.sha256(base64.b64decode(match.group(1))).hexdigest()
+
+
+class Authenticate:
+    """Finds out who calls, or refuses the call."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        """Ask ``authenticator``."""
+        self._authenticator = authenticator
+
+    def enter(self, call: Call) -> None:
+        """Set the call's principal."""
+        if ANYONE in call.rule.roles:
+            return
+        principal = (
+            EARLY_PRINCIPAL.get()
+            or self._authenticator.from_metadata(call.context.invocation_metadata())
+            or self._authenticator.from_certificate(call.context)
+        )
+        if principal is None:
+            raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+        call.principal = principal
+
+    def leave(self, call: Call, error: BaseException | None) -> None:
+        """Do nothing."""

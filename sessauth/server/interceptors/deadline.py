@@ -1,0 +1,73 @@
+"""Each call has a deadline, and the server has a longest one.
+
+A call without a deadline could hold its thread for ever. One that asks for longer than the server's
+cap is cut off at the cap: cancelled, so that a client that never sends its message frees the thread.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from typing import Final
+
+import grpc
+
+from ..call import Call
+from ..status import refused
+
+# A stream may be open for an hour; its connection is told to go away earlier.
+MAX_STREAM_SECONDS: Final = 3_600.0
+
+
+class Deadline:
+    """Judges and caps deadlines. ``close`` ends its thread."""
+
+    def __init__(self, max_deadline_ms: int) -> None:
+        """Cap unary calls at ``max_deadline_ms``."""
+        self._cap = max_deadline_ms / 1000
+        self._due: list[tuple[float, int, grpc.ServicerContext]] = []
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def enter(self, call: Call) -> None:
+        """Set the call's deadline, or refuse it."""
+        remaining = call.context.time_remaining()
+        if remaining is None:
+            raise refused("DEADLINE_REQUIRED", "deadline: state one with the call; none was stated")
+        cap = MAX_STREAM_SECONDS if call.rule.streams else self._cap
+        # A call that waited longer than its deadline is refused by its first require_time().
+        call.deadline = call.started + min(remaining, cap)
+        if remaining > cap:
+            self._cut_off_at(call.deadline, call.context)
+
+    def leave(self, call: Call, error: BaseException | None) -> None:
+        """Do nothing: a context that has ended ignores being cancelled."""
+
+    def close(self) -> None:
+        """End the thread that cuts calls off."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _cut_off_at(self, when: float, context: grpc.ServicerContext) -> None:
+        with self._changed:
+            heapq.heappush(self._due, (when, next(self._numbers), context))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sessauth-deadline", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and (not self._due or self._due[0][0] > time.monotonic()):
+                    self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                if self._closed:
+                    return
+                _, _, context = heapq.heappop(self._due)
+            if context.is_active():
+                context.cancel()  # type: ignore[no-untyped-call]

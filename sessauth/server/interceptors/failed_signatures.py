@@ -1,0 +1,47 @@
+"""Limits how many failed signatures one peer may cost us.
+
+A forger who knows a live session makes us verify a signature with every try. Each peer (who calls,
+and the agent's address as the gateway read it) has a bucket of failures that refills with time.
+While it is empty, that peer's items are denied without looking at a signature, and nobody else's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from typing import Final
+
+MAX_PEERS: Final = 10_000
+
+
+class FailedSignatures:
+    """A bucket of failures for each peer; the peers seen longest ago are forgotten first."""
+
+    def __init__(self, burst: int, per_second: int) -> None:
+        """Let a peer fail ``burst`` times at once, and regain ``per_second`` failures each second."""
+        self._burst = float(burst)
+        self._per_second = float(per_second)
+        self._lock = threading.Lock()
+        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+
+    def exhausted(self, peer: tuple[str, str]) -> bool:
+        """Whether the peer has used up its failures. Costs one lookup for a peer that never failed."""
+        if peer not in self._buckets:
+            return False
+        with self._lock:
+            return self._left(peer) < 1.0
+
+    def failed(self, peer: tuple[str, str]) -> None:
+        """Take one failure from the peer's bucket."""
+        with self._lock:
+            left = self._left(peer)
+            self._buckets[peer] = (max(0.0, left - 1.0), time.monotonic())
+            self._buckets.move_to_end(peer)
+            while len(self._buckets) > MAX_PEERS:
+                self._buckets.popitem(last=False)
+
+    def _left(self, peer: tuple[str, str]) -> float:
+        now = time.monotonic()
+        left, at = self._buckets.get(peer, (self._burst, now))
+        return min(self._burst, left + (now - at) * self._per_second)

@@ -1,0 +1,51 @@
+"""JSON lines on stderr through the standard ``logging``.
+
+A record carries an event and plain fields. Nothing here is ever given a token, a key or a
+credential; as a second fence a text that looks like one is replaced before it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from typing import Any, Final, TextIO
+
+SECRET: Final = re.compile(r"sessauth_(token|secret|key)_[A-Za-z0-9_.=-]*")
+LOGGER: Final = logging.getLogger("sessauth.server")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record: ``at``, ``level``, ``event`` and the record's fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "at": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return SECRET.sub(r"sessauth_\1_...", json.dumps(line, ensure_ascii=False, default=str))
+
+
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Send all records of the process to ``stream`` (stderr) as JSON lines."""
+    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+
+
+def event(level: int, name: str, **fields: object) -> None:
+    """Write one event with its fields, if the level is on."""
+    if LOGGER.isEnabledFor(level):
+        LOGGER.log(level, name, extra={"fields": fields})

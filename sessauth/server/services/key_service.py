@@ -1,0 +1,101 @@
+"""KeyService: the life of issuer keys. Private keys never travel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from ... import change as changes
+from ...errors import UsageError
+from ...keys import key_id, public_jwk
+from ...record import KeyRecord, KeyStatus
+from ...state.lmdb_log import StateWriter
+from ...v1 import key_service_pb2 as pb
+from ...v1 import record_pb2
+from .. import convert
+from ..call import Call
+from ..keyring import KeyRing
+from ..services.changes import submit
+from ..status import invalid, refused
+
+
+class KeyService:
+    """Answers KeyService from the log and the key folder."""
+
+    def __init__(self, log: StateWriter, keyring: KeyRing) -> None:
+        """Write to ``log``; new private keys go to ``keyring``."""
+        self._log = log
+        self._keyring = keyring
+
+    def list_keys(self, request: pb.ListKeysRequest, call: Call) -> pb.ListKeysResponse:
+        """Return all issuer keys with their status."""
+        return pb.ListKeysResponse(keys=[convert.key_message(key) for key in self._log.keys()])
+
+    def get_jwks(self, request: pb.GetJwksRequest, call: Call) -> pb.GetJwksResponse:
+        """Return the public keys that are not distrusted, as a JWK set."""
+        keys = [public_jwk(key.public_key) for key in self._log.keys() if key.status != KeyStatus.DISTRUSTED]
+        return pb.GetJwksResponse(jwks=json.dumps({"keys": keys}, separators=(",", ":")).encode())
+
+    def add_key(self, request: pb.AddKeyRequest, call: Call) -> pb.AddKeyResponse:
+        """List a key as PREPARED: one that is given, or a new one of the service's own."""
+        request_id = convert.request_id(request.request_id)
+        owner = convert.text(request.owner, "owner")
+        if request.public_key:
+            public_key = request.public_key
+            if not owner:
+                raise invalid("owner", "is required with public_key: whose sessions the key may root")
+        elif owner:
+            raise invalid("public_key", "is required with owner: the server makes keys only for itself")
+        else:
+            public_key = self._keyring.make(request_id).public_key
+        try:
+            added = key_id(public_key)
+        except UsageError as error:
+            raise invalid("public_key", str(error)) from error
+        change = changes.add_key(request_id, public_key, owner=owner, actor=call.principal.name)
+        outcome = submit(self._log, change, call)
+        return pb.AddKeyResponse(key=convert.key_message(self._key(added)), revision=outcome.revision)
+
+    def activate_key(self, request: pb.ActivateKeyRequest, call: Call) -> pb.ActivateKeyResponse:
+        """Let a prepared key root tokens."""
+        key, revision = self._move(request, KeyStatus.ACTIVE, call)
+        return pb.ActivateKeyResponse(key=key, revision=revision)
+
+    def retire_key(self, request: pb.RetireKeyRequest, call: Call) -> pb.RetireKeyResponse:
+        """Accept what a key has signed so far, and nothing later."""
+        key, revision = self._move(request, KeyStatus.RETIRED, call)
+        return pb.RetireKeyResponse(key=key, revision=revision)
+
+    def distrust_key(self, request: pb.DistrustKeyRequest, call: Call) -> pb.DistrustKeyResponse:
+        """Deny every token that a key rooted, at once."""
+        key, revision = self._move(request, KeyStatus.DISTRUSTED, call)
+        return pb.DistrustKeyResponse(key=key, revision=revision)
+
+    def methods(self) -> Mapping[str, Callable[..., object]]:
+        """Return the RPCs of the service by name."""
+        return {
+            "ListKeys": self.list_keys,
+            "GetJwks": self.get_jwks,
+            "AddKey": self.add_key,
+            "ActivateKey": self.activate_key,
+            "RetireKey": self.retire_key,
+            "DistrustKey": self.distrust_key,
+        }
+
+    def _move(
+        self,
+        request: pb.ActivateKeyRequest | pb.RetireKeyRequest | pb.DistrustKeyRequest,
+        status: KeyStatus,
+        call: Call,
+    ) -> tuple[record_pb2.KeyRecord, int]:
+        wanted = convert.digest(request.key_id, "key_id")
+        request_id = convert.request_id(request.request_id)
+        change = changes.set_key_status(request_id, wanted, status, actor=call.principal.name)
+        outcome = submit(self._log, change, call)
+        return convert.key_message(self._key(wanted)), outcome.revision
+
+    def _key(self, wanted: bytes) -> KeyRecord:
+        for key in self._log.keys():
+            if key.id == wanted:
+                return key
+        raise refused("NOT_FOUND", "key_id: no such key")

@@ -1,0 +1,81 @@
+"""One listening gRPC server: services, interceptors, lanes and sockets put together.
+
+The control process and each check worker have one; they differ in the services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor import ServiceDescriptor
+
+from ..errors import ConfigError
+from . import lanes as lane_names
+from .config import Config
+from .credentials import CredentialFile
+from .interceptors.accounting import Accounting
+from .interceptors.authenticate import Authenticator
+from .interceptors.deadline import Deadline
+from .lanes import open_lanes
+from .listen import bind_tcp, bind_unix, options
+from .pipeline import Method, Pipeline, Router
+
+
+def methods_of(service: ServiceDescriptor, answers: Mapping[str, Callable[..., object]]) -> list[Method]:
+    """Pair each RPC of a service with what answers it. Raises ConfigError if the two don't match."""
+    names = {method.name for method in service.methods}
+    if names != set(answers):
+        raise ConfigError(
+            f"{service.full_name}: {sorted(names ^ set(answers))} have no answer, or are no RPC"
+        )
+    return [
+        Method(
+            f"/{service.full_name}/{method.name}",
+            message_factory.GetMessageClass(method.input_type),
+            answers[method.name],
+        )
+        for method in service.methods
+    ]
+
+
+class Serving:
+    """A gRPC server with everything around it."""
+
+    def __init__(self, config: Config, methods: Iterable[Method], *, reuse_port: bool = False) -> None:
+        """Prepare to serve ``methods``; nothing listens yet."""
+        self._config = config
+        self.lanes = open_lanes(config.limits)
+        self.accounting = Accounting()
+        self._deadline = Deadline(config.limits.max_deadline_ms)
+        authenticator = Authenticator(CredentialFile(config.credentials_file), config.identities)
+        pipeline = Pipeline(authenticator, self.accounting, self._deadline)
+        self._server = grpc.server(
+            self.lanes[lane_names.READ],
+            handlers=[Router(list(methods), pipeline, self.lanes)],
+            options=options(reuse_port=reuse_port),
+        )
+        self._sockets: list[Path] = []
+
+    def bind_unix(self, path: Path) -> None:
+        """Listen on a Unix socket. Raises ConfigError."""
+        bind_unix(self._server, path)
+        self._sockets.append(path)
+
+    def bind_tcp(self, address: str) -> int:
+        """Listen on TCP; returns the port. Raises ConfigError."""
+        return bind_tcp(self._server, self._config, address)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._server.start()
+
+    def stop(self, grace_ms: int) -> None:
+        """Take no new calls, let running ones end within ``grace_ms``, then cancel them."""
+        self._server.stop(grace_ms / 1000).wait()
+        self._deadline.close()
+        self.lanes.close()
+        for path in self._sockets:
+            path.unlink(missing_ok=True)

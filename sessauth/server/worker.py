@@ -1,0 +1,105 @@
+"""A check worker: a process that judges calls over its own read-only view, and has no keys.
+
+Started as ``python -m sessauth.server.worker`` by the supervisor, never forked. One line of JSON on
+stdin holds the settings; when stdin closes the parent is gone or wants an end, and the worker
+drains. On stdout it says ``ready`` once, when its view is complete, and ``alive`` twice a second.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+from typing import IO
+
+from grpc_health.v1 import health_pb2
+
+from ..errors import SessauthError
+from ..state.lmdb_view import StateReader
+from ..v1 import authorization_service_pb2
+from ..verifier import Verifier
+from . import lanes as lane_names
+from . import log
+from .config import Config, from_dict
+from .interceptors.failed_signatures import FailedSignatures
+from .services.authorization_service import AuthorizationService
+from .services.health_service import HealthService
+from .serving import Serving, methods_of
+
+ALIVE_SECONDS = 0.5
+ANSWER_SECONDS = 2.0
+
+
+def main() -> int:
+    """Serve until stdin closes or a signal comes; returns the exit status."""
+    settings = json.loads(sys.stdin.readline())
+    config = from_dict(settings["config"])
+    log.configure(config.server.log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    threading.Thread(target=_watch_stdin, args=(stop,), name="sessauth-parent", daemon=True).start()
+    try:
+        run(config, int(settings["index"]), stop, sys.stdout)
+    except SessauthError as error:
+        log.event(logging.ERROR, "worker_failed", index=settings["index"], error=str(error))
+        return 1
+    return 0
+
+
+def run(config: Config, index: int, stop: threading.Event, out: IO[str]) -> None:
+    """Serve as worker ``index`` until ``stop`` is set."""
+    source = StateReader.open(config.state_dir)
+    try:
+        verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
+        failures = FailedSignatures(
+            config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
+        )
+        authorization = AuthorizationService(verifier, failures)
+        service = authorization_service_pb2.DESCRIPTOR.services_by_name["AuthorizationService"]
+        health = HealthService([service.full_name])
+        methods = methods_of(service, authorization.methods())
+        methods += methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], health.methods())
+        serving = Serving(config, methods, reuse_port=True)
+        serving.bind_unix(config.check_socket(index))
+        if config.tcp.check_address:
+            serving.bind_tcp(config.tcp.check_address)
+        serving.start()
+        _answer_once(serving, source)
+        health.set_ready(True)
+        log.event(logging.INFO, "worker_ready", index=index, socket=str(config.check_socket(index)))
+        out.write("ready\n")
+        out.flush()
+        while not stop.wait(ALIVE_SECONDS):
+            _answer_once(serving, source)
+            out.write("alive\n")
+            out.flush()
+        health.drain()
+        serving.stop(config.limits.drain_ms)
+    finally:
+        source.close()
+
+
+def _answer_once(serving: Serving, source: StateReader) -> None:
+    """Show that the check lane has a thread left, and that the state can be read in it."""
+
+    def read() -> None:
+        transaction = source.begin()
+        try:
+            transaction.id()
+        finally:
+            transaction.abort()
+
+    serving.lanes[lane_names.CHECK].submit(read).result(timeout=ANSWER_SECONDS)
+
+
+def _watch_stdin(stop: threading.Event) -> None:
+    while sys.stdin.readline():
+        continue
+    stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
