@@ -12,6 +12,7 @@ import pytest
 
 from sessauth.cli.main import cli
 from sessauth.reasons import Reason, Stage
+from sessauth.server.access import RULES
 from sessauth.server.config import SECTIONS
 from tests.support.markdown import Document
 from tests.support.tree import PACKAGE, ROOT, sources
@@ -149,6 +150,23 @@ def test_documented_defaults_are_the_defaults() -> None:
             checked += len(numbers)
 
     assert checked >= 10
+
+
+def test_the_table_of_roles_is_the_servers() -> None:
+    """Each call of the service stands in docs/operations.md with the roles that may make it."""
+    rows = re.findall(
+        r"^\| ((?:`\w+` ?)+) \| ([a-z, ]+) \|$", OPERATIONS.sections(2)["Credentials and roles"], re.M
+    )
+    documented = {
+        call: frozenset(roles.split(", ")) for calls, roles in rows for call in re.findall(r"`(\w+)`", calls)
+    }
+
+    served = {
+        method.rpartition("/")[2]: rule.roles
+        for method, rule in RULES.items()
+        if not method.startswith("/grpc.health.")
+    }
+    assert documented == served
 
 
 def _problem_words() -> set[str]:
