@@ -8,6 +8,7 @@
     │   ├── MalformedToken      not a token, truncated, damaged, or against the format
     │   ├── NotExtendable       sealed, or its secret is elsewhere
     │   └── WidensAuthority     an attenuation that its parent could never satisfy
+    ├── UnknownTool         a tool that is not in the operator's pinned catalogue: deny the call
     ├── Denied              a decision that is not ALLOWED, raised by raise_if_denied()
     ├── StateError          the environment: the state folder, the disk, the key folder
     │   ├── StateUnusable       preflight refused it: mode, owner, file system, version, foreign
@@ -29,7 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .decision import Decision
+    from .decision_base import DecisionBase
 
 
 class SessauthError(Exception):
@@ -78,10 +79,19 @@ class WidensAuthority(TokenError):
         self.part = part
 
 
+class UnknownTool(SessauthError):
+    """A tool or method that is not in the pinned catalogue; ``tool`` is its name. Deny the call."""
+
+    def __init__(self, message: str, tool: str = "") -> None:
+        """Keep the name."""
+        super().__init__(message)
+        self.tool = tool
+
+
 class Denied(SessauthError):
     """A decision that is not ALLOWED."""
 
-    def __init__(self, decision: Decision) -> None:
+    def __init__(self, decision: DecisionBase) -> None:
         """Keep the decision."""
         super().__init__(f"denied: {decision.reason.name} at stage {decision.stage.name.lower()}")
         self.decision = decision

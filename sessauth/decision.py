@@ -1,0 +1,31 @@
+"""Decisions of a check in this process."""
+
+from __future__ import annotations
+
+from ._fast.check import Outcome
+from .decision_base import DecisionBase
+from .reasons import Reason, Stage
+
+_reason = Outcome.reason
+_stage = Outcome.stage
+
+__all__ = ["Decision", "DecisionBase"]
+
+
+class Decision(DecisionBase, Outcome):
+    """The kernel's outcome, with its numbers as enums.
+
+    The raw numbers stay reachable: ``Outcome.reason.__get__(decision)``.
+    """
+
+    __slots__ = ()
+
+    @property
+    def reason(self) -> Reason:
+        """Why the check ended as it did."""
+        return Reason(_reason.__get__(self))
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that refused; ``NONE`` if none did."""
+        return Stage(_stage.__get__(self))
