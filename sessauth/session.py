@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import IntEnum
 from typing import Any, Self, cast
 
 from ._fast import wire
 from .errors import UsageError
+from .value import Plain, value_from_record, value_to_record
 
-FactValue = str | bool | int | Decimal
 ScopeRecord = Mapping[str, object]
-
-_NANOS = 10**9
 
 
 class SessionStatus(IntEnum):
@@ -39,10 +36,13 @@ class EndCause(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One entry of a session's typed map. Holders' blocks may test it only if it is visible."""
+    """One entry of a session's typed map. Holders' blocks may test it only if it is visible.
+
+    A fact that was read back has a ``value.Number`` where an int or Decimal was given.
+    """
 
     name: str
-    value: FactValue
+    value: Plain
     visible: bool = False
 
     @classmethod
@@ -54,54 +54,8 @@ class Fact:
         return cls(str(record["name"]), value_from_record(value), bool(record.get("visible", False)))
 
     def to_record(self) -> dict[str, object]:
-        """Return the dict of message Fact; raises UsageError for a value of no known type."""
+        """Return the dict of message Fact; raises ScopeError for a value that is not of the format."""
         return {"name": self.name, "value": value_to_record(self.value), "visible": self.visible}
-
-
-def value_to_record(value: FactValue) -> dict[str, object]:
-    """Return the dict of message Value.
-
-    Raises UsageError for another type, or a number with more than 9 places or beyond 64 bits.
-    """
-    if isinstance(value, bool):
-        return {"truth": value}
-    if isinstance(value, str):
-        return {"text": value}
-    if not isinstance(value, int | Decimal):
-        raise UsageError(f"a fact is a text, a number or a truth, not {type(value).__name__}")
-    number = Decimal(value)
-    if not number.is_finite() or not -(2**63) <= number < 2**63:
-        raise UsageError(f"the number {value} does not fit 64 bits; make it smaller, or a text")
-    sign, digits, exponent = number.as_tuple()
-    scaled = int("".join(map(str, digits)))
-    shift = cast(int, exponent) + 9
-    if shift >= 0:
-        scaled *= 10**shift
-    else:
-        scaled, rest = divmod(scaled, 10**-shift)
-        if rest:
-            raise UsageError(f"the number {value} has more than 9 places; round it, or make it a text")
-    units, nanos = divmod(-scaled if sign else scaled, _NANOS)
-    return {"number": {"units": units, "nanos": nanos}}
-
-
-def value_from_record(record: Mapping[str, object]) -> FactValue:
-    """Return what a dict of message Value holds: a str, a bool, an int, or a Decimal with places."""
-    text, number, truth = record.get("text"), record.get("number"), record.get("truth")
-    if isinstance(text, str):
-        return text
-    if isinstance(truth, bool):
-        return truth
-    if not isinstance(number, Mapping):
-        raise UsageError("a value has neither a text nor a number nor a truth")
-    units, nanos = int(number.get("units", 0)), int(number.get("nanos", 0))
-    if not nanos:
-        return units
-    # Built from digits: arithmetic would round by the thread's decimal context.
-    total, exponent = units * _NANOS + nanos, -9
-    while total % 10 == 0:
-        total, exponent = total // 10, exponent + 1
-    return Decimal((int(total < 0), tuple(map(int, str(abs(total)))), exponent))
 
 
 @dataclass(frozen=True, slots=True)

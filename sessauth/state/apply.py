@@ -14,13 +14,11 @@ from dataclasses import dataclass, replace
 from .. import limits
 from .._fast import wire
 from ..change import FORMAT, Change, ChangeOutcome, Kind, Rejection
-from ..record import Head
+from ..record import Head, KeyStatus
 from . import apply_keys, apply_session, layout
 from .ports import Rows
 from .rules import Refusal, invalid, sized, text
 from .writes import Delete, DeletePrefix, Effect, Put
-
-__all__ = ["Applied", "apply", "chained", "refused_unread"]
 
 _CHAIN_LABEL = b"sessauth/log/v1\x00"
 
@@ -115,7 +113,7 @@ def chained(previous: bytes, seq: int, encoded: bytes) -> bytes:
 def is_protective(change: Change) -> bool:
     """Whether a change only takes authority away or frees room: written even above the 85 % mark."""
     if change.kind is Kind.SET_KEY_STATUS:
-        return bool(change.body.get("status") == apply_keys.KeyStatus.DISTRUSTED)
+        return bool(change.body.get("status") == KeyStatus.DISTRUSTED)
     return change.kind in (
         Kind.END_SESSION,
         Kind.SUSPEND_SESSION,

@@ -61,7 +61,8 @@ def set_key_status(rows: Rows, change: Change, revision: int) -> Effect:
     status = KeyStatus(wanted)
     if status <= key.status:
         raise Refusal(Rejection.WRONG_STATUS, f"status: the key is {key.status.name} and only moves forward")
-    moved: KeyRecord = replace(key, status=status, revision=revision, **{_STAMPS[status]: change.at_ms})
+    stamp: dict[str, Any] = {_STAMPS[status]: change.at_ms}
+    moved = replace(key, status=status, revision=revision, **stamp)
     return Effect([Put(layout.KEYS, moved.id, moved.encode())], keys_moved=True)
 
 

@@ -80,10 +80,14 @@ def layer(ceiling: Mapping[str, Any] | None) -> list[ScopeRecord]:
 
 
 def contained(parent: Sequence[ScopeRecord], child: Sequence[ScopeRecord]) -> bool:
-    """Whether it is proven that ``child`` permits nothing that ``parent`` does not; refuses the opposite."""
-    verdict, part = containment.contains(list(parent), list(child))
+    """Whether it is proven that ``child`` permits nothing that ``parent`` does not.
+
+    Refuses a scope that ``parent`` could never satisfy. Layers are ANDed, so what is not proven only
+    costs a layer, never authority.
+    """
+    verdict, part = containment.contains(parent, child, same_facts=True)
     if verdict < 0:
-        raise Refusal(Rejection.WIDENS, f"sticks out of the ceiling: {part}")
+        raise Refusal(Rejection.WIDENS, f"ceiling: nothing of it lies inside the one above: {part}")
     return verdict > 0
 
 

@@ -1,0 +1,214 @@
+"""Backup and restore of a state folder.
+
+A backup is a consistent copy with a manifest. A restore writes the backup's rows into the folder's own
+environment, in one transaction, and starts a new incarnation: what was revoked or ended after the backup
+is not in it, so every session it holds ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import lmdb
+
+from ..change import new_incarnation
+from ..clock import Clock
+from ..errors import StateError, StateUnusable
+from ..record import Head
+from . import layout, preflight
+from .folder import replace_file, sync_folder
+from .group import SYSTEM_ACTOR, Group
+from .lmdb_env import Source, open_environment, open_tables
+from .lmdb_log import StateWriter
+from .lmdb_view import StateReader
+from .rows import TxnRows
+from .verify import verify
+
+MANIFEST_FILE = "manifest.json"
+_COPIED = tuple(name for name in layout.TABLES if name not in (layout.CHANGES, layout.META))
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a backup holds. ``data_digest`` is the BLAKE2b-256 of its data file, in hex."""
+
+    format: int
+    cluster_id: str
+    incarnation: str
+    revision: int
+    seq: int
+    log_digest: str
+    data_digest: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read a backup's manifest; raises StateUnusable if there is none or it can't be read."""
+        path = folder / MANIFEST_FILE
+        try:
+            raw: dict[str, Any] = json.loads(path.read_text())
+            return cls(**raw)
+        except FileNotFoundError as error:
+            raise StateUnusable(
+                f"{path} is missing: not a backup, or not a finished one", "MISSING"
+            ) from error
+        except (OSError, ValueError, TypeError) as error:
+            raise StateUnusable(f"{path} can't be read ({error}); use another backup", "CORRUPT") from error
+
+
+def backup(state_dir: str | os.PathLike[str], target: str | os.PathLike[str]) -> Manifest:
+    """Write a backup of a state folder into ``target``, a new folder; the server may go on running.
+
+    Not from a process that has the folder open already: there, use :func:`backup_source`.
+    """
+    reader = StateReader.open(state_dir)
+    try:
+        return backup_source(reader, target)
+    finally:
+        reader.close()
+
+
+def backup_source(source: Source, target: str | os.PathLike[str]) -> Manifest:
+    """Write a backup of an open source into ``target``, a new folder (0700, its files 0600).
+
+    The manifest is written last: a folder without one is not a finished backup.
+    """
+    folder = Path(target)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise StateError(f"{folder} exists already; name a new folder for the backup") from error
+    folder.chmod(0o700)
+    try:
+        source.env.copy(str(folder), compact=True)
+    except lmdb.Error as error:
+        raise StateError(
+            f"{folder}: the copy failed ({error}); free some space and use a new folder"
+        ) from error
+    data = folder / layout.DATA_FILE
+    data.chmod(0o600)
+    head = _verified_head(folder)
+    manifest = Manifest(
+        head.format,
+        head.cluster_id.hex(),
+        head.incarnation.hex(),
+        head.revision,
+        head.seq,
+        head.digest.hex(),
+        _digest(data),
+    )
+    _sync(data)
+    replace_file(folder / MANIFEST_FILE, json.dumps(asdict(manifest), indent=2).encode() + b"\n", 0o600)
+    sync_folder(folder.parent)
+    return manifest
+
+
+def restore(
+    source: str | os.PathLike[str],
+    state_dir: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    map_size: int = layout.MAP_SIZE,
+    clock: Clock | None = None,
+) -> Head:
+    """Put a backup's rows in the place of a folder's own; the folder is made if there is none.
+
+    The server must be stopped; verifiers may stay open, and deny all restored sessions from then on.
+    Raises StateUnusable FOREIGN if the folder is of another cluster, unless ``force``; CORRUPT if the
+    backup is not what its manifest says. Returns the new head.
+    """
+    folder = Path(source)
+    manifest = Manifest.read(folder)
+    preflight.check_data_pages(folder / layout.DATA_FILE)
+    if _digest(folder / layout.DATA_FILE) != manifest.data_digest:
+        raise StateUnusable(f"{folder} is not what its manifest says; use another backup", "CORRUPT")
+    _verified_head(folder)
+    fresh = not (Path(state_dir) / layout.DATA_FILE).exists()
+    with StateWriter.open(state_dir, create=fresh, map_size=map_size, clock=clock) as writer:
+        if writer.head().cluster_id.hex() != manifest.cluster_id and not (fresh or force):
+            message = (
+                f"{state_dir} is of another cluster than the backup; restore into a new folder, or force it"
+            )
+            raise StateUnusable(message, "FOREIGN")
+        env, tables = _open_backup(folder)
+        try:
+            with env.begin() as txn:
+                backed_up = TxnRows(txn, tables)
+                writer.run(lambda group: _replace(group, backed_up, manifest))
+        finally:
+            env.close()
+        return writer.head()
+
+
+def _replace(group: Group, backed_up: TxnRows, manifest: Manifest) -> None:
+    """Write the backup's rows over the folder's, and log the new incarnation behind both histories.
+
+    Revision, seq, keys generation and clock floor only go up, whichever side was ahead, so that no view,
+    token or follower takes the restored state for one that it knows.
+    """
+    rows, old, new = group.rows, group.rows.head(), backed_up.head()
+    for name in (*_COPIED, layout.CHANGES):
+        rows.txn.drop(rows.tables[name], delete=False)
+    for name in _COPIED:
+        with backed_up.txn.cursor(db=backed_up.tables[name]) as cursor:
+            for key, value in cursor:
+                rows.put(name, bytes(key), bytes(value))
+    seq = max(old.seq, new.seq)
+    rows.current = Head(
+        layout.FORMAT,
+        layout.MIN_READER_FORMAT,
+        new.cluster_id,
+        new.incarnation,
+        revision=max(old.revision, new.revision),
+        seq=seq,
+        clock_floor_ms=max(old.clock_floor_ms, new.clock_floor_ms),
+        keys_generation=max(old.keys_generation, new.keys_generation) + 1,
+        digest=new.digest,
+    )
+    rows.put(layout.META, layout.ANCHOR_KEY, seq.to_bytes(8, "big") + new.digest)
+    change = new_incarnation(
+        f"{layout.SYSTEM_PREFIX}restore/{seq + 1}",
+        os.urandom(16),
+        group.at_ms,
+        f"restored from a backup at revision {manifest.revision}",
+        actor=SYSTEM_ACTOR,
+    )
+    group.log(change)
+
+
+def _open_backup(folder: Path) -> tuple[lmdb.Environment, dict[str, Any]]:
+    size = max((folder / layout.DATA_FILE).stat().st_size, 1 << 20)
+    env = open_environment(folder, readonly=True, map_size=size, lock=False)
+    try:
+        return env, open_tables(env, create=False)
+    except StateUnusable:
+        env.close()
+        raise
+
+
+def _verified_head(folder: Path) -> Head:
+    env, tables = _open_backup(folder)
+    try:
+        with env.begin() as txn:
+            rows = TxnRows(txn, tables)
+            verify(rows)
+            return rows.head()
+    finally:
+        env.close()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,151 @@
+"""The writer thread: takes groups of jobs, commits each with one fsync, and only then answers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lmdb
+
+from ..clock import Clock
+from ..errors import OutcomeUnknown, StateError, StateFull
+from . import layout
+from .brake import Brake
+from .group import Group, Keep
+from .jobs import Job, JobQueue
+from .lmdb_env import Source
+from .rows import TxnRows
+
+_log = logging.getLogger(__name__)
+_Jobs = Sequence[Job[Any]]
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts since the writer was opened. ``commits`` are the fsyncs that callers waited for."""
+
+    commits: int = 0
+    jobs: int = 0
+    largest_group: int = 0
+    failures: int = 0
+
+
+class Committer:
+    """Owns the write transactions; runs on one thread."""
+
+    def __init__(self, source: Source, brake: Brake, queue: JobQueue, clock: Clock, keep: Keep) -> None:
+        """Take what it works with; :meth:`start` starts the thread."""
+        self._source = source
+        self._brake = brake
+        self._queue = queue
+        self._clock = clock
+        self._keep = keep
+        self._page_bytes = int(source.env.stat()["psize"])
+        self._map_bytes = int(source.env.info()["map_size"])
+        self._thread = threading.Thread(target=self._work, name="sessauth-writer", daemon=True)
+        self.stats = Stats()
+        self.on_fsync: Callable[[int], None] | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until the closed queue is drained."""
+        self._thread.join()
+
+    def _work(self) -> None:
+        while jobs := self._queue.take():
+            try:
+                self._serve(jobs)
+            except Exception as error:  # noqa: BLE001 - no caller may be left waiting
+                # A bug, since what can go wrong is handled below. Nobody may be left waiting, and nobody
+                # may be told yes; what is durable is unknown, so checks stop too.
+                _log.exception("the writer failed")
+                self._unknown([job for job in jobs if not job.future.done()], error)
+
+    def _serve(self, jobs: _Jobs) -> None:
+        if self._brake.engaged:
+            blocked = [job for job in jobs if not job.braked]
+            for job in blocked:
+                job.fail(
+                    StateError(f"the brake is engaged: {self._brake.reason}; clear it once the cause is gone")
+                )
+            jobs = [job for job in jobs if job.braked]
+        if jobs and not self._commit(jobs):
+            self._one_by_one(jobs)
+
+    def _one_by_one(self, jobs: _Jobs) -> None:
+        """The map is full: write what takes authority away, each alone; refuse the rest."""
+        self._source.reap_readers()
+        for job in jobs:
+            if not job.protective:
+                job.fail(StateFull("the map of the state is full; purge ended sessions, or raise map_size"))
+            elif not self._commit([job]):
+                self._unknown([job], "the map of the state is full")
+
+    def _commit(self, jobs: _Jobs) -> bool:
+        """Run a group and make it durable. False: the map is full, nothing was written."""
+        txn = None
+        try:
+            txn = self._source.env.begin(write=True)
+            group = self._judge(txn, jobs)
+            if not group.dirty:
+                txn.abort()
+            else:
+                txn.commit()
+                self._count(len(jobs))
+        except lmdb.MapFullError:
+            _abort(txn)
+            return False
+        except (lmdb.Error, StateError) as error:
+            _abort(txn)
+            self._unknown(jobs, error)
+            return True
+        for job in jobs:
+            job.resolve()
+        return True
+
+    def _judge(self, txn: lmdb.Transaction, jobs: _Jobs) -> Group:
+        rows = TxnRows(txn, self._source.tables)
+        group = Group(rows, self._clock.now_ms(), full=self.is_full(rows), keep=self._keep)
+        for job in jobs:
+            job.judge(group)
+        group.finish()
+        return group
+
+    def is_full(self, rows: TxnRows) -> bool:
+        """Whether rows take more than 85 % of the map. Free pages inside the file count as room."""
+        mark = layout.FULL_SHARE * self._map_bytes
+        high = (int(self._source.env.info()["last_pgno"]) + 1) * self._page_bytes
+        return high > mark and rows.used_bytes(self._page_bytes) > mark
+
+    def _count(self, jobs: int) -> None:
+        self.stats.commits += 1
+        self.stats.jobs += jobs
+        self.stats.largest_group = max(self.stats.largest_group, jobs)
+        if self.on_fsync is not None:
+            self.on_fsync(jobs)
+
+    def _unknown(self, jobs: _Jobs, cause: object) -> None:
+        """A change could not be persisted: every check of the host denies before the caller hears of it."""
+        self.stats.failures += 1
+        self._brake.engage(f"a change could not be written: {cause}")
+        _log.error("a change could not be written: %s; the brake is engaged", cause)
+        for job in jobs:
+            job.fail(
+                OutcomeUnknown(
+                    f"the change may or may not be durable ({cause}); retry with the same request id"
+                )
+            )
+
+
+def _abort(txn: lmdb.Transaction | None) -> None:
+    if txn is not None:
+        try:
+            txn.abort()
+        except lmdb.Error:
+            return

@@ -1,0 +1,182 @@
+"""One group: the changes that share a commit, each judged against the rows that the ones before it left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..change import Change, ChangeOutcome, Kind, Rejection, end_session
+from ..errors import Rejected, StateFull
+from ..session import EndCause, Session, SessionStatus
+from . import layout
+from .apply import apply, chained, conflict, is_protective
+from .rows import TxnRows
+from .rules import ancestors, why_dead
+
+SYSTEM_ACTOR = "sessauth"
+_SEQ_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How much of the past is kept: changes and outcomes by count, outcomes also by age in ms."""
+
+    changes: int = layout.KEEP_CHANGES
+    outcomes: int = layout.KEEP_OUTCOMES
+    outcomes_ms: int = layout.KEEP_OUTCOMES_MS
+    ended_ms: int = layout.KEEP_ENDED_MS
+
+
+class Group:
+    """Judges and writes within one write transaction. ``dirty`` says whether there is anything to commit."""
+
+    def __init__(self, rows: TxnRows, wall_ms: int, *, full: bool, keep: Keep) -> None:
+        """Take the transaction's rows and the wall clock in ms. ``full``: above the 85 % mark."""
+        self.rows = rows
+        self.wall_ms = wall_ms
+        self.full = full
+        self.keep = keep
+        self.dirty = False
+
+    @property
+    def at_ms(self) -> int:
+        """The writer's clock in ms: the wall clock, but never behind a change that was logged before."""
+        return max(self.rows.current.clock_floor_ms, self.wall_ms)
+
+    def submit(self, change: Change) -> ChangeOutcome:
+        """Apply a caller's change, or find its first outcome.
+
+        Raises StateFull above the mark, unless the change only takes authority away.
+        """
+        stored = self.rows.get(layout.OUTCOMES, change.id.encode())
+        if stored is not None:
+            first = ChangeOutcome.decode(stored)
+            return first if first.digest == change.digest() else conflict(change, self.rows.current)
+        if self.full and not is_protective(change):
+            raise StateFull(
+                "the state is above 85 % of its map: only ends, suspensions, narrowings and revocations are "
+                "written; purge ended sessions, or raise map_size and restart"
+            )
+        if change.kind is Kind.OPEN_SESSION:
+            self._settle(bytes(change.body.get("parent_id", b"")))  # type: ignore[call-overload]
+        elif change.kind not in (Kind.REVOKE, Kind.PURGE_SESSION):
+            self._settle(change.session_id)
+        outcome = self.log(change)
+        self._remember(outcome)
+        return outcome
+
+    def log(self, change: Change) -> ChangeOutcome:
+        """Stamp, apply and log a change, whatever its id."""
+        applied = apply(self.rows, change.stamped(self.at_ms))
+        self.rows.perform(applied.writes)
+        self.rows.current = applied.head
+        self.rows.put(layout.CHANGES, applied.head.seq.to_bytes(_SEQ_BYTES, "big"), applied.encoded)
+        if change.kind is Kind.OPEN_SESSION and applied.outcome.applied:
+            session = self.rows.leased_session(change.session_id)
+            if session is not None:
+                self.schedule(session.id, session.ends_at_ms())
+        self.dirty = True
+        return applied.outcome
+
+    def keep_alive(self, session_id: bytes) -> int:
+        """Renew a lease; returns the durable deadline in ms.
+
+        Nothing is written while more than half of the lease is left. Raises Rejected for a session that
+        is not there, has ended (a lapse is final), or has no lease.
+        """
+        self._settle(session_id)
+        session = self.rows.leased_session(session_id)
+        if session is None:
+            raise Rejected(Rejection.NOT_FOUND.value, "session_id: no such session")
+        reason = why_dead(self.rows, session, self.at_ms)
+        if reason:
+            raise Rejected(Rejection.ALREADY_ENDED.value, reason)
+        if not session.lease_ms:
+            raise Rejected(Rejection.INVALID.value, "session_id: the session has no lease to keep alive")
+        if session.lease_deadline_ms - self.at_ms > session.lease_ms // 2:
+            return session.lease_deadline_ms
+        deadline = max(session.lease_deadline_ms, self.at_ms + session.lease_ms)
+        self.rows.put(layout.LEASES, session_id, deadline.to_bytes(8, "big"))
+        self.dirty = True
+        return deadline
+
+    def schedule(self, session_id: bytes, due_ms: int) -> None:
+        """Have the sweep look at a session at ``due_ms``."""
+        self.rows.put(layout.DUE, due_ms.to_bytes(8, "big") + session_id, b"")
+        self.dirty = True
+
+    def lapse(self, session: Session) -> EndCause | None:
+        """Return why a session that has not been ended is over by now; None if it is not."""
+        if session.status is SessionStatus.ENDED:
+            return None
+        if session.lease_ms and self.at_ms >= session.lease_deadline_ms:
+            return EndCause.LEASE_LAPSED
+        if self.at_ms >= session.expires_at_ms:
+            return EndCause.EXPIRED
+        line = ancestors(self.rows, session)
+        if line is None or any(member.status is SessionStatus.ENDED for member in line):
+            return EndCause.PARENT_ENDED
+        return None
+
+    def end(self, session: Session, cause: EndCause) -> None:
+        """Log the end of a session that nobody asked for."""
+        change_id = f"{layout.SYSTEM_PREFIX}{cause.name.lower()}/{session.id.hex()}"
+        self.log(end_session(change_id, session.id, actor=SYSTEM_ACTOR, cause=cause))
+
+    def _settle(self, session_id: bytes) -> None:
+        """End a session and its ancestors where their leases lapsed, before a change is judged by them.
+
+        Leases are not in the log, so a lapse must be a change of its own before anything depends on it.
+        """
+        session = self.rows.leased_session(session_id) if session_id else None
+        for _ in range(8):
+            if session is None:
+                return
+            if self.lapse(session) is EndCause.LEASE_LAPSED:
+                self.end(session, EndCause.LEASE_LAPSED)
+            session = self.rows.leased_session(session.parent_id) if session.parent_id else None
+
+    def _remember(self, outcome: ChangeOutcome) -> None:
+        change_id = outcome.change_id.encode()
+        self.rows.put(layout.OUTCOMES, change_id, outcome.encode())
+        order = outcome.seq.to_bytes(_SEQ_BYTES, "big")
+        self.rows.put(layout.OUTCOME_ORDER, order, outcome.at_ms.to_bytes(8, "big") + change_id)
+
+    def finish(self) -> None:
+        """Drop what is too old, a bounded step of it, and write the head."""
+        if self.dirty:
+            self._compact_changes()
+            self._forget_outcomes()
+            self.rows.write_head()
+
+    def _compact_changes(self) -> None:
+        handle = self.rows.tables[layout.CHANGES]
+        keep = self.keep.changes // 8 if self.full else self.keep.changes
+        surplus = min(int(self.rows.txn.stat(handle)["entries"]) - keep, layout.COMPACT_STEP)
+        if surplus <= 0:
+            return
+        anchor = self.rows.get(layout.META, layout.ANCHOR_KEY) or bytes(_SEQ_BYTES + 32)
+        seq, digest = int.from_bytes(anchor[:_SEQ_BYTES], "big"), anchor[_SEQ_BYTES:]
+        with self.rows.txn.cursor(db=handle) as cursor:
+            found = cursor.first()
+            while found and surplus:
+                seq = int.from_bytes(cursor.key(), "big")
+                digest = chained(digest, seq, bytes(cursor.value()))
+                found = cursor.delete()
+                surplus -= 1
+        self.rows.put(layout.META, layout.ANCHOR_KEY, seq.to_bytes(_SEQ_BYTES, "big") + digest)
+
+    def _forget_outcomes(self) -> None:
+        handle = self.rows.tables[layout.OUTCOME_ORDER]
+        surplus = int(self.rows.txn.stat(handle)["entries"]) - self.keep.outcomes
+        oldest_ms = self.at_ms - self.keep.outcomes_ms
+        with self.rows.txn.cursor(db=handle) as cursor:
+            found = cursor.first()
+            for _ in range(layout.COMPACT_STEP):
+                if not found:
+                    return
+                value = bytes(cursor.value())
+                if surplus <= 0 and int.from_bytes(value[:8], "big") >= oldest_ms:
+                    return
+                self.rows.delete(layout.OUTCOMES, value[8:])
+                found = cursor.delete()
+                surplus -= 1

@@ -1,0 +1,136 @@
+"""The LMDB environment of a state folder: how it is opened, and what guards it.
+
+One environment per process, opened after fork. A forked child would share the parent's reader slots and
+locks, so in a child every source of this module denies: reads raise, and the child's own copy of the
+brake page is engaged. Closing the environment in the child is no way out: LMDB's binding holds a lock
+that a thread of the parent may have had at the moment of the fork.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lmdb
+
+from ..errors import StateError, StateUnusable
+from . import brake, layout
+
+
+def open_environment(
+    state_dir: Path, *, readonly: bool, map_size: int, lock: bool = True
+) -> lmdb.Environment:
+    """Open the environment; raises StateUnusable if LMDB refuses it.
+
+    ``lib_version=0`` pins the file format against the environment variable that changes the default.
+    ``lock=False`` is for files that nobody writes: a backup.
+    """
+    try:
+        return lmdb.open(
+            str(state_dir),
+            map_size=map_size,
+            readonly=readonly,
+            create=not readonly,
+            max_dbs=layout.MAX_DBS,
+            max_readers=layout.MAX_READERS,
+            max_spare_txns=1,
+            mode=layout.DATA_MODE,
+            sync=True,
+            metasync=True,
+            writemap=False,
+            map_async=False,
+            lock=lock,
+            lib_version=0,
+        )
+    except lmdb.Error as error:
+        problem, advice = _classify(error)
+        raise StateUnusable(f"{state_dir / layout.DATA_FILE}: {error}; {advice}", problem) from error
+
+
+def _classify(error: lmdb.Error) -> tuple[str, str]:
+    if isinstance(error, lmdb.ReadonlyError | lmdb.LockError) or "already open" in str(error):
+        return "IN_USE", "this process has it open already; use that writer or reader"
+    if isinstance(error, lmdb.VersionMismatchError):
+        return "FOREIGN", "it was written by another LMDB format; restore it from a backup"
+    if "ermission" in str(error):
+        return "WRONG_MODE", "give this user read access to the data and write access to lock.mdb"
+    if "space" in str(error):
+        return "NO_SPACE", "free some space on this file system"
+    return "CORRUPT", "restore it from a backup"
+
+
+def open_tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
+    """Return the handles of all tables; raises StateUnusable if one is missing."""
+    try:
+        return {name: env.open_db(name.encode(), create=create) for name in layout.TABLES}
+    except lmdb.NotFoundError as error:
+        message = f"{env.path()}: a table is missing, so it is another program's or was never initialised"
+        raise StateUnusable(message, "FOREIGN") from error
+    except lmdb.Error as error:
+        raise StateUnusable(f"{env.path()}: {error}; restore it from a backup", "CORRUPT") from error
+
+
+class Source:
+    """What the kernel's view reads from: ``begin``, the table handles, and the brake page.
+
+    ``begin`` is the environment's own method, since a check calls it every time.
+    """
+
+    def __init__(self, env: lmdb.Environment, tables: dict[str, Any], state_dir: Path) -> None:
+        """Take an open environment and map the brake page."""
+        self.env = env
+        self.tables = tables
+        self.sessions = tables[layout.SESSIONS]
+        self.leases = tables[layout.LEASES]
+        self.revoked = tables[layout.REVOKED]
+        self.keys = tables[layout.KEYS]
+        self.meta = tables[layout.META]
+        self.brake = brake.reader_page(state_dir / layout.BRAKE_FILE)
+        self.begin: Any = env.begin
+        self.forked = False
+        _live.add(self)
+
+    def reap_readers(self) -> int:
+        """Free the reader slots of processes that died; return how many."""
+        return int(self.env.reader_check())
+
+    def reading(self) -> lmdb.Transaction:
+        """Start a read from Python code; reaps dead readers if their table is full."""
+        try:
+            return self.begin()  # type: ignore[no-any-return]
+        except lmdb.ReadersFullError:
+            self.reap_readers()
+            return self.begin()  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Close the environment. Reads raise from now on, and the brake page stays as it is."""
+        if not self.forked:
+            self.begin = _refuse_closed
+            self.env.close()
+
+    def disown(self) -> None:
+        """Deny everything in this process, which is a forked child."""
+        self.forked = True
+        self.begin = _refuse
+        self.brake[0] = 1
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise StateError("the state was opened before a fork; open it again in the child process")
+
+
+def _refuse_closed(*_: object, **__: object) -> NoReturn:
+    raise StateError("the state is closed; open it again")
+
+
+_live: weakref.WeakSet[Source] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for source in list(_live):
+        source.disown()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

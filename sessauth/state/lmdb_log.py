@@ -1,0 +1,257 @@
+"""The log in LMDB: the one writer of a state folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self, TypeVar
+
+from ..change import Change, ChangeOutcome, Rejection
+from ..clock import Clock, SystemClock
+from ..errors import StateError
+from ..record import Head, KeyRecord
+from ..session import Session
+from . import layout, opening
+from .apply import is_protective, refused_unread
+from .brake import Brake
+from .commit import Committer, Stats
+from .folder import WriterLock
+from .group import Group, Keep
+from .jobs import Job, JobQueue
+from .lmdb_env import Source
+from .rows import TxnRows
+from .rules import why_dead
+from .sweep import Swept, due, sweep
+
+T = TypeVar("T")
+_KEEP_ALIVE_BYTES = 256
+_LIST_CHUNK = 512
+
+
+class StateWriter:
+    """Writes a state folder; use :meth:`open`. Every method may be called from any thread.
+
+    A change is acknowledged (its future resolves) only after the commit that holds it. In a forked child
+    everything raises StateError.
+    """
+
+    def __init__(
+        self, state_dir: Path, lock: WriterLock, source: Source, brake: Brake, clock: Clock, keep: Keep
+    ) -> None:
+        """Take the opened parts; called by :meth:`open`."""
+        self._state_dir = state_dir
+        self._lock = lock
+        self._source = source
+        self._brake = brake
+        self._clock = clock
+        self._keep = keep
+        map_bytes = int(source.env.info()["map_size"])
+        self._queue = JobQueue(min(4 << 20, map_bytes // 64))
+        self._committer = Committer(source, brake, self._queue, clock, keep)
+        self._readers_checked_ms = clock.now_ms()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        state_dir: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        map_size: int = layout.MAP_SIZE,
+        clock: Clock | None = None,
+        keep: Keep | None = None,
+    ) -> Self:
+        """Open a state folder for writing, and with ``create`` make it if there is none.
+
+        ``map_size`` in bytes bounds the data; a larger existing file keeps its size. An engaged brake is
+        released if the whole state reads well and a probe write succeeds. Raises StateUnusable, which
+        names what is wrong.
+        """
+        folder = Path(state_dir)
+        lock, source, brake = opening.open_writing(folder, create=create, map_size=map_size)
+        writer = cls(folder, lock, source, brake, clock or SystemClock(), keep or Keep())
+        writer._committer.start()
+        return writer
+
+    @property
+    def stats(self) -> Stats:
+        """Counts of commits and changes."""
+        return self._committer.stats
+
+    @property
+    def on_fsync(self) -> Callable[[int], None] | None:
+        """Called on the writer thread after each commit with the number of jobs that it held."""
+        return self._committer.on_fsync
+
+    @on_fsync.setter
+    def on_fsync(self, callback: Callable[[int], None] | None) -> None:
+        self._committer.on_fsync = callback
+
+    @property
+    def waiting(self) -> int:
+        """How many changes wait for the writer thread."""
+        return self._queue.waiting
+
+    @property
+    def braked(self) -> str:
+        """Why every check denies; empty if the brake is released."""
+        return self._brake.reason
+
+    def source(self) -> Source:
+        """Return what a view in this process reads from: the same environment."""
+        return self._source
+
+    def submit(self, change: Change) -> Future[ChangeOutcome]:
+        """Queue a change; the future gives its outcome once it is durable. A rejection is an outcome.
+
+        The future raises StateFull (above the 85 % mark), OutcomeUnknown (the commit failed), or
+        StateError (braked). Raises StateError if the writer is closed or the queue is full.
+        """
+        self._require_own_process()
+        encoded, wrong = refused_unread(change)
+        if not wrong and change.id.startswith(layout.SYSTEM_PREFIX):
+            wrong = f"id: {layout.SYSTEM_PREFIX} begins the log's own ids; use another"
+        if wrong:
+            future: Future[ChangeOutcome] = Future()
+            future.set_result(ChangeOutcome(change.id, rejection=Rejection.INVALID.value, detail=wrong))
+            return future
+        return self._queue.add(
+            Job(lambda group: group.submit(change), len(encoded), protective=is_protective(change))
+        )
+
+    def keep_alive(self, session_id: bytes) -> Future[int]:
+        """Renew a session's lease; the future gives the durable deadline in ms since 1970.
+
+        At least half of the lease is left after it, so renew about three times a lease. Nothing is written
+        while more than half is left. The future raises Rejected (NOT_FOUND, ALREADY_ENDED, INVALID).
+        """
+        self._require_own_process()
+        if self._brake.engaged:
+            raise StateError(f"the brake is engaged: {self._brake.reason}; clear it once the cause is gone")
+        with self._rows() as rows:
+            session = rows.leased_session(session_id)
+            now = max(rows.current.clock_floor_ms, self._clock.now_ms())
+            fresh = session is not None and session.lease_deadline_ms - now > session.lease_ms // 2
+            if session is not None and fresh and not why_dead(rows, session, now):
+                future: Future[int] = Future()
+                future.set_result(session.lease_deadline_ms)
+                return future
+        return self._queue.add(Job(lambda group: group.keep_alive(session_id), _KEEP_ALIVE_BYTES))
+
+    def get_session(self, session_id: bytes) -> Session | None:
+        """Return a session with its lease deadline."""
+        with self._rows() as rows:
+            return rows.leased_session(session_id)
+
+    def list_sessions(
+        self, after: bytes = b"", limit: int = 100, predicate: Callable[[Session], bool] | None = None
+    ) -> list[Session]:
+        """Return up to ``limit`` sessions whose ids follow ``after``, ascending, that the predicate takes.
+
+        The table is read in steps, each consistent in itself, so that a long list holds up no page.
+        """
+        found: list[Session] = []
+        while len(found) < limit:
+            with self._rows() as rows:
+                ids = rows.ids_after(after, _LIST_CHUNK)
+                for session_id in ids:
+                    after = session_id
+                    session = rows.leased_session(session_id)
+                    if session is not None and (predicate is None or predicate(session)):
+                        found.append(session)
+                        if len(found) == limit:
+                            break
+            if len(ids) < _LIST_CHUNK:
+                break
+        return found
+
+    def keys(self) -> list[KeyRecord]:
+        """Return all issuer keys, by id."""
+        with self._rows() as rows:
+            return [key for key in map(rows.key, rows.key_ids()) if key is not None]
+
+    def revoked(self, session_id: bytes, block_id: bytes) -> bool:
+        """Whether a block of a session is revoked."""
+        with self._rows() as rows:
+            return rows.is_revoked(session_id, block_id)
+
+    def head(self) -> Head:
+        """Return where the log stands."""
+        with self._rows() as rows:
+            return rows.head()
+
+    def outcome(self, change_id: str) -> ChangeOutcome | None:
+        """Return the first outcome of a request id, if it is still kept."""
+        with self._rows() as rows:
+            data = rows.get(layout.OUTCOMES, change_id.encode())
+            return ChangeOutcome.decode(data) if data is not None else None
+
+    def sweep(self, now_ms: int = -1) -> Swept:
+        """End the sessions that are over by ``now_ms`` (-1: by the clock) and purge old rows.
+
+        Call it every second. Returns once it is durable; raises as the futures of :meth:`submit` do.
+        """
+        self._require_own_process()
+        wall_ms = self._clock.now_ms() if now_ms < 0 else now_ms
+        if abs(wall_ms - self._readers_checked_ms) >= layout.READER_CHECK_MS:
+            self._readers_checked_ms = wall_ms
+            self._source.reap_readers()
+        with self._rows() as rows:
+            if not due(Group(rows, wall_ms, full=False, keep=self._keep), 1):
+                return Swept()
+
+        def work(group: Group) -> Swept:
+            group.wall_ms = max(group.wall_ms, wall_ms)
+            return sweep(group)
+
+        return self._queue.add(Job(work, 0, protective=True, alone=True)).result()
+
+    def run(self, work: Callable[[Group], T]) -> T:
+        """Run ``work`` in a commit of its own, and return what it returned once that is durable."""
+        self._require_own_process()
+        return self._queue.add(Job(work, 0, alone=True)).result()
+
+    def clear_brake(self) -> None:
+        """Release the brake if a probe write is durable; raises StateError if it is not."""
+        self._require_own_process()
+        if not self._brake.engaged:
+            return
+        self._queue.add(Job(opening.probe, 0, protective=True, alone=True, braked=True)).result()
+        self._brake.release()
+
+    def close(self) -> None:
+        """Finish what waits, then close. The folder can be opened again afterwards."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._source.forked:
+            self._lock.release()
+            return
+        self._queue.close()
+        self._committer.join()
+        self._source.close()
+        self._brake.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        """Return self."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def _require_own_process(self) -> None:
+        if self._source.forked:
+            raise StateError("the writer was opened before a fork; open it again in the child process")
+
+    @contextmanager
+    def _rows(self) -> Iterator[TxnRows]:
+        txn = self._source.reading()
+        try:
+            yield TxnRows(txn, self._source.tables)
+        finally:
+            txn.abort()

@@ -1,0 +1,92 @@
+"""The read-only view of a state folder, for verifiers in other processes than the writer's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self
+
+import lmdb
+
+from ..errors import StateUnusable
+from . import layout, preflight
+from .folder import Owner, pid_namespace
+from .lmdb_env import Source, open_environment, open_tables
+from .rows import TxnRows
+
+
+class StateReader(Source):
+    """What the kernel's view reads from, opened read-only; use :meth:`open`.
+
+    It sees every change as soon as the writer acknowledged it. It goes on to read a folder whose writer is
+    gone: nothing can be acknowledged then. In a forked child everything denies.
+    """
+
+    _folder: Path
+    _identity: tuple[tuple[int, int, int], ...]
+
+    @classmethod
+    def open(cls, state_dir: str | os.PathLike[str]) -> Self:
+        """Open a state folder; raises StateUnusable, which names what is wrong."""
+        folder = Path(state_dir)
+        preflight.check(folder, writer=False)
+        # The identity is taken before LMDB opens the file: if it is replaced in between, they differ.
+        identity = _identity(folder)
+        env = open_environment(folder, readonly=True, map_size=(folder / layout.DATA_FILE).stat().st_size)
+        try:
+            reader = cls(env, open_tables(env, create=False), folder)
+            reader._folder, reader._identity = folder, identity
+            reader.reap_readers()
+            with reader.reading() as txn:
+                head = TxnRows(txn, reader.tables).head()
+            if head.min_reader_format > layout.FORMAT:
+                message = (
+                    f"{folder} needs a reader of format {head.min_reader_format}, this one reads "
+                    f"{layout.FORMAT}; upgrade this program"
+                )
+                raise StateUnusable(message, "NEWER_FORMAT")
+        except lmdb.Error as error:
+            env.close()
+            raise StateUnusable(f"{folder}: {error}; restore it from a backup", "CORRUPT") from error
+        except StateUnusable:
+            env.close()
+            raise
+        return reader
+
+    def still_mine(self) -> bool:
+        """Whether the files under the folder's names are still those that were opened.
+
+        A few stat calls, to be made about every 100 ms. After False the view must deny: what it reads may
+        be a file that nobody writes any more. Open the folder again to see which.
+        """
+        try:
+            if _identity(self._folder) != self._identity:
+                return self._accept_new_owner()
+        except OSError:
+            return False
+        return True
+
+    def _accept_new_owner(self) -> bool:
+        """Whether only the writer changed, to another in the same PID namespace."""
+        identity = _identity(self._folder)
+        if identity[:2] != self._identity[:2]:
+            return False
+        try:
+            same = Owner.read(self._folder).pid_namespace == pid_namespace()
+        except StateUnusable:
+            return False
+        if same:
+            self._identity = identity
+        return same
+
+
+def _identity(folder: Path) -> tuple[tuple[int, int, int], ...]:
+    """Return device and inode of data, brake and owner files; and what else would tell a change."""
+    data, page, owner = (
+        (folder / name).stat() for name in (layout.DATA_FILE, layout.BRAKE_FILE, layout.OWNER_FILE)
+    )
+    return (
+        (data.st_dev, data.st_ino, data.st_size),
+        (page.st_dev, page.st_ino, page.st_size),
+        (owner.st_dev, owner.st_ino, owner.st_mtime_ns),
+    )

@@ -1,0 +1,93 @@
+"""Reads everything: whether all rows decode, belong where they stand, and the log leads to its head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..change import Change, ChangeOutcome
+from ..errors import StateUnusable
+from . import layout
+from .apply import chained
+from .rows import TxnRows
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was read."""
+
+    sessions: int
+    revoked: int
+    keys: int
+    changes: int
+    outcomes: int
+
+
+def verify(rows: TxnRows) -> Verified:
+    """Read every row in one transaction; raises StateUnusable CORRUPT at the first that is wrong."""
+    try:
+        return Verified(
+            _sessions(rows),
+            _revoked(rows),
+            len([rows.key(key) for key in rows.key_ids()]),
+            _log(rows),
+            _outcomes(rows),
+        )
+    except ValueError as error:
+        raise StateUnusable(f"{error}; restore the state from a backup", "CORRUPT") from error
+
+
+def _sessions(rows: TxnRows) -> int:
+    count = 0
+    for session_id in rows.session_ids():
+        session = rows.leased_session(session_id)
+        if session is None or session.id != session_id:
+            raise ValueError(f"session {session_id.hex()} stands under another id")
+        if session.lease_ms and not session.lease_deadline_ms:
+            raise ValueError(f"session {session_id.hex()} has lost its lease")
+        count += 1
+    return count
+
+
+def _revoked(rows: TxnRows) -> int:
+    """Hold each session's count of revoked blocks against the rows."""
+    counts: dict[bytes, int] = {}
+    with rows.txn.cursor(db=rows.tables[layout.REVOKED]) as cursor:
+        for key in cursor.iternext(keys=True, values=False):
+            session_id = bytes(key[:16])
+            counts[session_id] = counts.get(session_id, 0) + 1
+    for session_id in rows.session_ids():
+        session = rows.session(session_id)
+        if session is not None and session.revoked_count != counts.pop(session_id, 0):
+            raise ValueError(f"session {session_id.hex()} has lost revocations")
+    if counts:
+        raise ValueError(f"revocations of session {min(counts).hex()} without the session")
+    return int(rows.txn.stat(rows.tables[layout.REVOKED])["entries"])
+
+
+def _log(rows: TxnRows) -> int:
+    """Fold the digest over the kept changes; it must end at the head's."""
+    head = rows.head()
+    anchor = rows.get(layout.META, layout.ANCHOR_KEY) or bytes(40)
+    seq, digest = int.from_bytes(anchor[:8], "big"), anchor[8:]
+    count = 0
+    with rows.txn.cursor(db=rows.tables[layout.CHANGES]) as cursor:
+        for key, value in cursor:
+            seq += 1
+            if int.from_bytes(key, "big") != seq:
+                raise ValueError(f"change {seq} is missing")
+            Change.decode(bytes(value))
+            digest = chained(digest, seq, bytes(value))
+            count += 1
+    if (seq, digest) != (head.seq, head.digest or bytes(32)):
+        raise ValueError("the log does not lead to its head")
+    return count
+
+
+def _outcomes(rows: TxnRows) -> int:
+    count = 0
+    with rows.txn.cursor(db=rows.tables[layout.OUTCOMES]) as cursor:
+        for key, value in cursor:
+            if ChangeOutcome.decode(bytes(value)).change_id.encode() != bytes(key):
+                raise ValueError("an outcome stands under another change's id")
+            count += 1
+    return count
