@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from ..errors import UsageError
-from . import failures
+from . import failures, params
 from .context import Settings, with_settings
 from .decision_view import to_json, to_lines
-from .params import SESSION_ID
 from .token_io import read_text, read_token, token_argument
 
 
@@ -31,7 +30,7 @@ def _json_bytes(text: str, option: str) -> bytes:
 @click.argument("resource")
 @click.option("--arguments", default="", metavar="JSON|@FILE", help="The call's arguments, a JSON object.")
 @click.option("--tool", default="", metavar="JSON|@FILE", help="What a catalogue says of the tool.")
-@click.option("--session", "session_id", type=SESSION_ID, default=b"", help="Session the call belongs to.")
+@click.option("--session", "session_id", type=params.session_id, default=b"", help="Session of the call.")
 @click.option("--source", default="", help="IP address of the caller.")
 @click.option("--peer", multiple=True, help="Identity in the caller's certificate. Repeatable.")
 @click.option("--audience", default="", help="Which verifier asks. Default: the credential's only one.")

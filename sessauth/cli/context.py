@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from ..client import Client
     from ..server.config import Config
 
-F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
+P = ParamSpec("P")
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class Settings:
 
 def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value:
-        context.find_object(Settings).json = True  # type: ignore[union-attr]
+        context.ensure_object(Settings).json = True
 
 
 json_option = click.option(
@@ -86,6 +88,11 @@ json_option = click.option(
 )
 
 
-def with_settings(command: F) -> F:
+def with_settings(command: Callable[Concatenate[Settings, P], R]) -> Callable[P, R]:
     """Add ``--json`` to a command and pass it the settings first."""
-    return json_option(click.make_pass_decorator(Settings)(command))  # type: ignore[no-any-return]
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        context = click.get_current_context()
+        return command(context.ensure_object(Settings), *args, **kwargs)
+
+    return json_option(update_wrapper(run, command))

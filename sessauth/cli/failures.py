@@ -25,6 +25,7 @@ USAGE = 2
 REFUSED = 3
 UNAVAILABLE = 4
 STATE = 5
+INTERNAL = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -36,7 +37,9 @@ Exit codes:
   3  the server refused: credential, role, not found, or against the rules
   4  the server can't be reached or did not answer in time
   5  the state folder or the key folder can't be used
-  130  interrupted    141  the reader of the output went away
+  70  a mistake of ours; please report it
+  130  interrupted
+  141  whoever read the output went away
 """
 
 

@@ -12,11 +12,18 @@ from .output import fields
 @with_settings
 def init(settings: Settings) -> None:
     """Make a service's folders, issuer key and operator credential; overwrites nothing."""
-    from ..server.config import default_home
     from ..server.init import initialise
 
-    made = initialise(settings.home or default_home())
-    settings.show(
-        {name: str(value) for name, value in made.items()},
-        [*fields(list(made.items())), "", "start it with: sessauth serve"],
-    )
+    made = initialise(settings.home)
+    pairs: list[tuple[str, object]] = [
+        ("home", made.home),
+        ("configuration", made.config_file),
+        ("state", made.state_dir),
+        ("keys", made.keys_dir),
+        ("issuer key", made.key_id.hex()),
+        ("credential", made.credential_file),
+        ("socket", made.socket),
+    ]
+    document = {name.replace(" ", "_"): str(value) for name, value in pairs}
+    serve = "sessauth serve" if settings.home is None else f"sessauth --home {made.home} serve"
+    settings.show(document, [*fields(pairs), "", f"start it with: {serve}"])

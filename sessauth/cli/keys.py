@@ -10,9 +10,9 @@ import click
 
 from ..keys import public_jwk
 from ..record import KeyRecord
+from . import params
 from .context import Settings, with_settings
 from .output import fields, moment, table
-from .params import KEY_ID
 from .public_keys import one_public_key
 
 
@@ -97,7 +97,7 @@ def add(settings: Settings, source: str | None, owner: str, request_id: str) -> 
 
 def _change(name: str, method: str, doc: str) -> Callable[..., Any]:
     @keys.command(name, help=doc)
-    @click.argument("key_id", type=KEY_ID)
+    @click.argument("key_id", type=params.key_id)
     @click.option("--request-id", default="", help="Repeat with the same id to learn the first outcome.")
     @with_settings
     def change(settings: Settings, key_id: bytes, request_id: str) -> None:

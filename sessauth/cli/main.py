@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,6 +69,9 @@ class SessauthGroup(click.Group):
         except SessauthError as error:
             failures.report(error, as_json=settings.json)
             code = failures.exit_code(error)
+        except Exception:  # noqa: BLE001 - a mistake of ours must not leave with 1, which means denied
+            traceback.print_exc()
+            code = failures.INTERNAL
         sys.exit(code if isinstance(code, int) else failures.OK)
 
 
@@ -91,7 +95,7 @@ class SessauthGroup(click.Group):
 @click.option("--insecure-tcp", is_flag=True, help="Permit TCP without TLS; tokens travel in the clear.")
 @click.version_option(package_name="sessauth")
 @click.pass_obj
-def cli(settings: Settings, **options: Any) -> None:
+def cli(settings: Settings, /, **options: Any) -> None:
     """Sessions for AI agents: open one, mint tokens, check every call, end it.
 
     Tokens are read from a file or, with -, from stdin, and never taken as arguments.
@@ -103,3 +107,7 @@ def cli(settings: Settings, **options: Any) -> None:
 def main() -> NoReturn:
     """Run the command line."""
     cli.main()
+
+
+if __name__ == "__main__":
+    main()

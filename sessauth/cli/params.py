@@ -1,127 +1,112 @@
-"""Kinds of arguments: durations, ids, facts, labels. Each refusal says what would have been right."""
+"""Kinds of arguments: durations, ids, facts, labels. Each refusal says what would have been right.
+
+Each kind is a function from the text; click shows its name in the help. A value that is no text is
+an option's default, and passes.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any
 
 import click
 
 from ..limits import MAX_TIME_MS
+from ..value import Plain
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,12})(ms|s|m|h|d)", re.ASCII)
 
 
-class Duration(click.ParamType):
-    """A length of time with its unit, ``500ms 30s 15m 8h 7d``; gives ms."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return ms. Fails for a number without a unit, and for zero."""
-        if isinstance(value, int):
-            return value
-        found = _DURATION.fullmatch(value)
-        if not found or not int(found[1]):
-            self.fail(f"{value!r} is no duration; write a number and a unit: 500ms, 30s, 15m, 8h, 7d", param, ctx)
-        ms = int(found[1]) * _UNITS_MS[found[2]]
-        if ms > MAX_TIME_MS:
-            self.fail(f"{value!r} is too long", param, ctx)
-        return ms
+def duration(text: str | int) -> int:
+    """Return ms for a number and a unit, ``500ms 30s 15m 8h 7d``. Refuses zero."""
+    if isinstance(text, int):
+        return text
+    found = _DURATION.fullmatch(text)
+    if not found or not int(found[1]):
+        raise click.BadParameter(f"{text!r} is no duration; write one with its unit: 500ms, 30s, 15m, 8h, 7d")
+    ms = int(found[1]) * _UNITS_MS[found[2]]
+    if ms > MAX_TIME_MS:
+        raise click.BadParameter(f"{text!r} is too long")
+    return ms
 
 
-class Moment(click.ParamType):
-    """A moment in ISO 8601 with its zone, ``2026-01-31T12:00:00Z``; gives ms since 1970."""
+def moment(text: str | int) -> int:
+    """Return ms since 1970 for ISO 8601 with a zone, ``2026-01-31T12:00:00Z``."""
+    if isinstance(text, int):
+        return text
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no moment; write 2026-01-31T12:00:00Z") from None
+    if at.tzinfo is None:
+        raise click.BadParameter(f"{text!r} has no time zone; add Z for UTC")
+    ms = int(at.timestamp() * 1000)
+    if ms < 0:
+        raise click.BadParameter(f"{text!r} is before 1970")
+    return ms
 
-    name = "moment"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return ms since 1970. Fails for a time without a zone."""
-        if isinstance(value, int):
-            return value
+def _hex(size: int) -> Callable[[str | bytes], bytes]:
+    def read(text: str | bytes) -> bytes:
+        if isinstance(text, bytes):
+            return text
         try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no moment; write 2026-01-31T12:00:00Z", param, ctx)
-        if at.tzinfo is None:
-            self.fail(f"{value!r} has no time zone; add Z for UTC", param, ctx)
-        ms = int(at.timestamp() * 1000)
-        if not 0 <= ms <= MAX_TIME_MS:
-            self.fail(f"{value!r} is before 1970", param, ctx)
-        return ms
-
-
-class Hex(click.ParamType):
-    """An id of a fixed size, in hex digits; gives bytes."""
-
-    def __init__(self, name: str, size: int) -> None:
-        """Take what the id is of, and its size in bytes."""
-        self.name = name
-        self._size = size
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
-        """Return the bytes. Fails for another length."""
-        if isinstance(value, bytes):
-            return value
-        try:
-            data = bytes.fromhex(value) if value.isascii() else b""
+            data = bytes.fromhex(text) if text.isascii() else b""
         except ValueError:
             data = b""
-        if len(data) != self._size:
-            self.fail(f"{value!r} is not {self._size * 2} hex digits", param, ctx)
+        if len(data) != size:
+            raise click.BadParameter(f"{text!r} is not {size * 2} hex digits")
         return data
 
+    return read
 
-class FactParam(click.ParamType):
-    """A fact: ``name=text``, or ``name:=JSON`` for a number or a truth."""
 
-    name = "fact"
+def session_id(text: str | bytes) -> bytes:
+    """Return the 16 bytes of a session id in hex."""
+    return _hex(16)(text)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
-        """Return name and value. Fails for JSON that is no text, number or truth."""
-        if isinstance(value, tuple):
-            return value
-        name, sign, text = value.partition("=")
-        if not sign or not name.removesuffix(":"):
-            self.fail(f"{value!r} is no fact; write name=text, or name:=JSON", param, ctx)
-        if not name.endswith(":"):
-            return name, text
-        try:
-            parsed = json.loads(text, parse_float=Decimal, parse_constant=_refuse)
-        except (ValueError, InvalidOperation):
-            self.fail(f"{text!r} is not JSON; write {name}=text for a text", param, ctx)
-        if not isinstance(parsed, str | bool | int | Decimal):
-            self.fail(f"{text!r} is no text, number or truth", param, ctx)
-        return name.removesuffix(":"), parsed
+
+def block_id(text: str | bytes) -> bytes:
+    """Return the 32 bytes of a block id in hex."""
+    return _hex(32)(text)
+
+
+def key_id(text: str | bytes) -> bytes:
+    """Return the 32 bytes of a key id in hex."""
+    return _hex(32)(text)
+
+
+def fact(text: str | tuple[str, Plain]) -> tuple[str, Plain]:
+    """Return name and value of ``name=text``, or of ``name:=JSON`` for a number or a truth."""
+    if isinstance(text, tuple):
+        return text
+    name, sign, value = text.partition("=")
+    if not sign or not name.removesuffix(":"):
+        raise click.BadParameter(f"{text!r} is no fact; write name=text, or name:=JSON")
+    if not name.endswith(":"):
+        return name, value
+    try:
+        parsed = json.loads(value, parse_float=Decimal, parse_constant=_refuse)
+    except (ValueError, InvalidOperation):
+        raise click.BadParameter(f"{value!r} is not JSON; write name=text for a text") from None
+    if not isinstance(parsed, str | bool | int | Decimal):
+        raise click.BadParameter(f"{value!r} is no text, number or truth")
+    return name.removesuffix(":"), parsed
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-class LabelParam(click.ParamType):
-    """A label: ``name=value``."""
-
-    name = "label"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return name and value."""
-        if isinstance(value, tuple):
-            return value
-        name, sign, text = value.partition("=")
-        if not sign or not name:
-            self.fail(f"{value!r} is no label; write name=value", param, ctx)
-        return name, text
-
-
-DURATION = Duration()
-MOMENT = Moment()
-FACT = FactParam()
-LABEL = LabelParam()
-SESSION_ID = Hex("session id", 16)
-BLOCK_ID = Hex("block id", 32)
-KEY_ID = Hex("key id", 32)
+def label(text: str | tuple[str, str]) -> tuple[str, str]:
+    """Return name and value of ``name=value``."""
+    if isinstance(text, tuple):
+        return text
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise click.BadParameter(f"{text!r} is no label; write name=value")
+    return name, value

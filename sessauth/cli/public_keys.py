@@ -26,7 +26,9 @@ def public_keys(source: str) -> dict[bytes, bytes]:
     text = read_text(source, "key")
     if text.startswith(_PRIVATE):
         if source == "-":
-            raise UsageError("key: a private key is read from a file that only its owner may read, not from -")
+            raise UsageError(
+                "key: a private key is read from a file that only its owner may read, not from -"
+            )
         found = [IssuerKey.load(source).public_key]
     elif text.startswith("{"):
         found = _of_jwk(text, source)
@@ -48,7 +50,7 @@ def one_public_key(source: str) -> bytes:
 def _of_jwk(text: str, source: str) -> list[bytes]:
     try:
         document: Any = json.loads(text)
-        keys = document["keys"] if "keys" in document else [document]
+        keys = document.get("keys", [document])
         return [_base64url(key["x"]) for key in keys if key["kty"] == "OKP" and key["crv"] == "Ed25519"]
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"key: {source} is neither a JWK nor a JWK set") from None

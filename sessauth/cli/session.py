@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from ..session import Session
-from . import session_view
+from . import params, session_view
 from .context import Settings, with_settings
 from .output import moment_and_distance, table
-from .params import DURATION, FACT, KEY_ID, LABEL, SESSION_ID
 
 
 @click.group()
@@ -20,9 +19,7 @@ def session() -> None:
 
 
 def _show(settings: Settings, found: Session) -> None:
-    settings.show(
-        session_view.to_json(found), session_view.to_lines(found, settings.clock.now_ms())
-    )
+    settings.show(session_view.to_json(found), session_view.to_lines(found, settings.clock.now_ms()))
 
 
 _request_id = click.option(
@@ -32,9 +29,9 @@ _expected_epoch = click.option(
     "--expected-epoch", type=click.IntRange(0), default=0, help="Refuse if the session has moved on."
 )
 _reason = click.option("--reason", default="", help="Why, for whoever reads it later.")
-_facts = click.option("--fact", "facts", type=FACT, multiple=True, help="name=text, or name:=JSON.")
+_facts = click.option("--fact", "facts", type=params.fact, multiple=True, help="name=text, or name:=JSON.")
 _visible = click.option(
-    "--visible-fact", "visible", type=FACT, multiple=True, help="A fact that holders' blocks may test."
+    "--visible-fact", "visible", type=params.fact, multiple=True, help="A fact that holders' blocks may test."
 )
 
 
@@ -44,12 +41,12 @@ _visible = click.option(
 @click.option("--ceiling", multiple=True, required=True, help="A scope; no call may ever go beyond them.")
 @_facts
 @_visible
-@click.option("--label", "labels", type=LABEL, multiple=True, help="name=value, to find it by.")
-@click.option("--ttl", type=DURATION, default=0, help="Longest life, such as 1h. Default: the server's.")
-@click.option("--lease", type=DURATION, default=0, help="It ends unless kept alive this often.")
-@click.option("--parent", type=SESSION_ID, default=b"", help="Session to open this one under.")
+@click.option("--label", "labels", type=params.label, multiple=True, help="name=value, to find it by.")
+@click.option("--ttl", type=params.duration, default=0, help="Longest life, as 1h. Default: the server's.")
+@click.option("--lease", type=params.duration, default=0, help="It ends unless kept alive this often.")
+@click.option("--parent", type=params.session_id, default=b"", help="Session to open this one under.")
 @click.option("--owner", default="", help="Principal that may mint for it. Default: the caller.")
-@click.option("--issuer-key", type=KEY_ID, multiple=True, help="Only this issuer key may root its tokens.")
+@click.option("--issuer-key", type=params.key_id, multiple=True, help="Only this key may root its tokens.")
 @_request_id
 @with_settings
 def open_(
@@ -87,7 +84,7 @@ def open_(
 
 
 @session.command("get")
-@click.argument("session_id", type=SESSION_ID)
+@click.argument("session_id", type=params.session_id)
 @with_settings
 def get(settings: Settings, session_id: bytes) -> None:
     """Show one session."""
@@ -99,8 +96,8 @@ def get(settings: Settings, session_id: bytes) -> None:
 @click.option("--status", type=click.Choice(["active", "suspended", "ended"]))
 @click.option("--subject", default="")
 @click.option("--owner", default="")
-@click.option("--parent", type=SESSION_ID, default=b"")
-@click.option("--label", "labels", type=LABEL, multiple=True, help="name=value; all must fit.")
+@click.option("--parent", type=params.session_id, default=b"")
+@click.option("--label", "labels", type=params.label, multiple=True, help="name=value; all must fit.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
 @click.option("--page", default="", help="Go on from where an earlier list stopped.")
 @with_settings
@@ -138,7 +135,7 @@ def list_(
 
 
 @session.command("keep-alive")
-@click.argument("session_id", type=SESSION_ID)
+@click.argument("session_id", type=params.session_id)
 @with_settings
 def keep_alive(settings: Settings, session_id: bytes) -> None:
     """Renew a session's lease."""
@@ -151,8 +148,10 @@ def keep_alive(settings: Settings, session_id: bytes) -> None:
 
 
 @session.command("narrow")
-@click.argument("session_id", type=SESSION_ID)
-@click.option("--ceiling", multiple=True, required=True, help="A scope; every call must match one of them too.")
+@click.argument("session_id", type=params.session_id)
+@click.option(
+    "--ceiling", multiple=True, required=True, help="A scope; every call must match one of them too."
+)
 @_expected_epoch
 @_request_id
 @with_settings
@@ -168,7 +167,7 @@ def narrow(
 
 
 @session.command("facts")
-@click.argument("session_id", type=SESSION_ID)
+@click.argument("session_id", type=params.session_id)
 @_facts
 @_visible
 @click.option("--remove", multiple=True, help="Name of a fact to remove.")
@@ -201,14 +200,12 @@ def facts(
 
 
 @session.command("suspend")
-@click.argument("session_id", type=SESSION_ID)
+@click.argument("session_id", type=params.session_id)
 @_reason
 @_expected_epoch
 @_request_id
 @with_settings
-def suspend(
-    settings: Settings, session_id: bytes, reason: str, expected_epoch: int, request_id: str
-) -> None:
+def suspend(settings: Settings, session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> None:
     """Deny every call of a session until it is resumed."""
     with settings.client() as client:
         _show(
@@ -218,14 +215,12 @@ def suspend(
 
 
 @session.command("resume")
-@click.argument("session_id", type=SESSION_ID)
+@click.argument("session_id", type=params.session_id)
 @_reason
 @_expected_epoch
 @_request_id
 @with_settings
-def resume(
-    settings: Settings, session_id: bytes, reason: str, expected_epoch: int, request_id: str
-) -> None:
+def resume(settings: Settings, session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> None:
     """Let a suspended session go on."""
     with settings.client() as client:
         _show(
@@ -235,7 +230,7 @@ def resume(
 
 
 @session.command("end")
-@click.argument("session_id", type=SESSION_ID)
+@click.argument("session_id", type=params.session_id)
 @_reason
 @_request_id
 @with_settings

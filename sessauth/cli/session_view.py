@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 from ..scope import Scope
-from ..session import FactValue, Session
-from ..value import value_of, value_to_text
+from ..session import Session
+from ..value import Number, Plain, value_of, value_to_text
 from .output import fields, moment, moment_and_distance, printable, span
 
 LIST_HEADERS = ("ID", "STATUS", "SUBJECT", "PURPOSE", "OWNER", "EPOCH", "ENDS")
@@ -41,8 +40,11 @@ def to_json(session: Session) -> dict[str, Any]:
     }
 
 
-def _fact_json(value: FactValue) -> str | bool | int:
-    return str(value) if isinstance(value, Decimal) else value
+def _fact_json(plain: Plain) -> str | bool | int:
+    value = value_of(plain)
+    if isinstance(value, Number):
+        return str(value) if value.nanos else value.units
+    return value
 
 
 def ceilings(session: Session) -> list[list[str]]:

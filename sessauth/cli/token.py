@@ -10,9 +10,9 @@ import click
 
 from ..errors import UsageError
 from ..token import Token
+from . import params
 from .context import Settings, with_settings
 from .output import fields, moment_and_distance, warn
-from .params import BLOCK_ID, DURATION, MOMENT, SESSION_ID
 from .token_inspect import inspect
 from .token_io import out_option, read_token, text_of, token_argument, write_new
 
@@ -29,11 +29,11 @@ token.add_command(inspect)
 _BLOCK_OPTIONS = (
     click.option("--scope", "scopes", multiple=True, help="What it permits, in scope text. Repeatable."),
     click.option("--audience", multiple=True, help="A verifier that it is meant for. Repeatable."),
-    click.option("--ttl", type=DURATION, default=0, help="Lifetime, such as 15m."),
+    click.option("--ttl", type=params.duration, default=0, help="Lifetime, such as 15m."),
     click.option("--where", multiple=True, help="A condition on every call. Repeatable."),
     click.option("--source", multiple=True, help="A CIDR that calls must come from. Repeatable."),
     click.option("--peer", multiple=True, help="A certificate's identity: spiffe://… or sha256:…"),
-    click.option("--not-before", type=MOMENT, default=0, help="2026-01-31T12:00:00Z"),
+    click.option("--not-before", type=params.moment, default=0, help="2026-01-31T12:00:00Z"),
     click.option("--max-blocks", type=click.IntRange(1, 16), help="How long the chain may ever be."),
     click.option("--label", default="", help="A name for this block, for people."),
     click.option("--open", "is_open", is_flag=True, help="Let the holder attenuate it further: a secret."),
@@ -89,7 +89,7 @@ def _hand_over(settings: Settings, made: Token, out: Path | None) -> None:
 
 
 @token.command("mint")
-@click.argument("session_id", type=SESSION_ID)
+@click.argument("session_id", type=params.session_id)
 @_block_options
 @click.option(
     "--issuer-key",
@@ -100,6 +100,7 @@ def _hand_over(settings: Settings, made: Token, out: Path | None) -> None:
 @with_settings
 def mint(
     settings: Settings,
+    /,
     session_id: bytes,
     scopes: Sequence[str],
     audience: Sequence[str],
@@ -116,7 +117,7 @@ def mint(
         made = issuer.mint(session_id, scopes, audience, **_terms(options))
     else:
         with settings.client() as client:
-            made = client.mint(session_id, scopes, audience, **_terms(options))  # type: ignore[arg-type]
+            made = client.mint(session_id, scopes, audience, **_terms(options))
     _hand_over(settings, made, out)
 
 
@@ -128,6 +129,7 @@ def mint(
 @with_settings
 def attenuate(
     settings: Settings,
+    /,
     token_file: str,
     scopes: Sequence[str],
     audience: Sequence[str],
@@ -155,10 +157,12 @@ def present(settings: Settings, token_file: str, out: Path | None) -> None:
 @token.command("revoke")
 @click.argument("token_file", metavar="[FILE|-]", required=False)
 @click.option(
-    "--block", type=click.IntRange(0, 15), help="Index of the block to revoke. Default: the last; 0: the root."
+    "--block",
+    type=click.IntRange(0, 15),
+    help="Index of the block to revoke. Default: the last; 0: the root.",
 )
-@click.option("--session", "session_id", type=SESSION_ID, help="With --block-id, instead of a token.")
-@click.option("--block-id", "block_ids", type=BLOCK_ID, multiple=True, help="Block to revoke. Repeatable.")
+@click.option("--session", "session_id", type=params.session_id, help="With --block-id: no token.")
+@click.option("--block-id", "block_ids", type=params.block_id, multiple=True, help="Block to revoke.")
 @click.option("--reason", default="", help="Why, for whoever reads it later.")
 @click.option("--request-id", default="", help="Repeat with the same id to learn the first outcome.")
 @with_settings

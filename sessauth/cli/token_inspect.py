@@ -20,7 +20,9 @@ from .token_view import Verdict
 @token_argument
 @click.option("--server", is_flag=True, help="Have the server verify it. An open token's secret stays here.")
 @click.option(
-    "--issuer-key", metavar="FILE|-", help="Verify it under this key: JWK set, JWK, PEM, hex or a private key."
+    "--issuer-key",
+    metavar="FILE|-",
+    help="Verify it under this key: JWK set, JWK, PEM, hex or a private key.",
 )
 @click.option(
     "--state", type=click.Path(path_type=Path), help="Verify it under the keys of this state folder."

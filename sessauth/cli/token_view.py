@@ -35,9 +35,7 @@ class Verdict:
     def line(self) -> str:
         """Return the first line of an inspection."""
         if not self.checked:
-            return (
-                "UNVERIFIED: anybody could have written this; verify it with --server, --issuer-key or --state"
-            )
+            return "UNVERIFIED: anybody may have written this; add --server, --issuer-key or --state"
         if not self.verified:
             return f"NOT VERIFIED by {self.by}: {printable(self.detail)}"
         return f"VERIFIED by {self.by}: the signatures stand; whether a call is allowed, only a check says"
@@ -61,7 +59,10 @@ def to_lines(info: TokenInfo, verdict: Verdict, now_ms: int) -> list[str]:
     lines = [verdict.line()]
     lines += fields(
         [
-            ("session", info.session_id.hex() + (f" ({verdict.session_status})" * bool(verdict.session_status))),
+            (
+                "session",
+                info.session_id.hex() + (f" ({verdict.session_status})" * bool(verdict.session_status)),
+            ),
             ("token", info.token_id.hex()),
             ("issuer key", info.issuer_key_id.hex()),
             ("not before", moment_and_distance(info.not_before_ms, now_ms)),

@@ -11,9 +11,10 @@ import grpc
 
 from ..record import KeyRecord
 from ..scope import Scope
-from ..session import FactValue, Session
+from ..session import Session
 from ..token import Token
 from ..v1 import authorization_service_pb2 as check_pb
+from ..value import Plain
 from . import _calls_keys as key_calls
 from . import _calls_sessions as session_calls
 from . import _calls_tokens as token_calls
@@ -24,7 +25,7 @@ from ._decision import RemoteDecision, decision_from_message
 from ._failures import Failure, RpcFailure
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import AsyncLiveSession
-from ._transport import Call, AsyncTransport, check_timeout, resolve_endpoint
+from ._transport import AsyncTransport, Call, check_timeout, resolve_endpoint
 
 T = TypeVar("T")
 
@@ -148,7 +149,7 @@ class AsyncClient:
     async def update_facts(
         self,
         session_id: bytes,
-        facts: Mapping[str, FactValue] | None = None,
+        facts: Mapping[str, Plain] | None = None,
         *,
         visible_facts: Collection[str] = (),
         remove: Collection[str] = (),
@@ -197,7 +198,7 @@ class AsyncClient:
         strict: bool = False,
         **terms: Unpack[MintTerms],
     ) -> Token:
-        """Have the server attenuate an open token. It sees the secret; ``Token.attenuate`` needs no server."""
+        """Have the server attenuate an open token, whose secret it sees; ``Token.attenuate`` asks nobody."""
         return await self._run(token_calls.attenuate(token, scopes, audience, strict, terms))
 
     async def inspect(self, token: Token | str) -> Inspection:

@@ -11,9 +11,10 @@ from google.protobuf.message import Message
 from ..errors import UsageError
 from ..limits import MAX_TIME_MS
 from ..scope import Scope
-from ..session import FactValue, Session
+from ..session import Session
 from ..v1 import record_pb2
 from ..v1 import session_service_pb2 as pb
+from ..value import Plain
 from ._convert import fact_messages, session_from_message, sessions_page
 from ._results import SessionPage
 from ._transport import Call
@@ -33,7 +34,7 @@ def new_request_id() -> str:
 
 def check_id(name: str, value: bytes, size: int) -> bytes:
     """Return ``value`` if it is ``size`` bytes. Raises UsageError naming ``name`` otherwise."""
-    if not isinstance(value, bytes) or len(value) != size:
+    if len(value) != size:
         raise UsageError(f"{name}: must be {size} bytes")
     return value
 
@@ -62,7 +63,7 @@ class OpenTerms(TypedDict, total=False):
     subject: Required[str]
     ceiling: Required[Sequence[Scope | str]]
     purpose: str
-    facts: Mapping[str, FactValue]
+    facts: Mapping[str, Plain]
     visible_facts: Collection[str]
     labels: Mapping[str, str]
     ttl_ms: int
@@ -158,7 +159,7 @@ def narrow(
 
 def update_facts(
     session_id: bytes,
-    facts: Mapping[str, FactValue],
+    facts: Mapping[str, Plain],
     visible_facts: Collection[str],
     remove: Collection[str],
     expected_epoch: int,

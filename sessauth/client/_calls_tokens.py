@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 from ..errors import UsageError
 from ..limits import MAX_BATCH_ITEMS, MAX_REVOKE_BLOCK_IDS
 from ..scope import Condition, Scope
+from ..text_form import STORED_PREFIX
 from ..token import Token
 from ..v1 import authorization_service_pb2 as check_pb
 from ..v1 import token_pb2
@@ -24,6 +25,8 @@ STREAM_CODEC = {
     "request_serializer": check_pb.CheckStreamRequest.SerializeToString,
     "response_deserializer": check_pb.CheckStreamResponse.FromString,
 }
+
+_STORED = STORED_PREFIX.encode()
 
 ENDINGS = {"sealed": token_pb2.ENDING_SEALED, "open": token_pb2.ENDING_OPEN}
 
@@ -122,11 +125,8 @@ def revoke(session_id: bytes, block_ids: Sequence[bytes], reason: str, request_i
 
 def item_message(item: CheckItem) -> check_pb.CheckItem:
     """Return the message of one call to judge."""
-    token = item.token
-    if isinstance(token, Token):
-        token = token.data
     return check_pb.CheckItem(
-        token=_bytes(token),
+        token=_presentable(item.token),
         action=_bytes(item.action),
         resource=_bytes(item.resource),
         arguments=_bytes(item.arguments),
@@ -135,6 +135,14 @@ def item_message(item: CheckItem) -> check_pb.CheckItem:
         source=item.source,
         peer=item.peer,
     )
+
+
+def _presentable(token: Token | str | bytes) -> bytes:
+    if isinstance(token, Token):
+        return token.data
+    data = _bytes(token)
+    # A stored form is denied as an open token by its prefix alone; the secret behind it is not sent.
+    return _STORED if data.lstrip().startswith(_STORED) else data
 
 
 def _bytes(value: bytes | str) -> bytes:

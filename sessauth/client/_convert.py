@@ -7,17 +7,17 @@ the same code as those in the state folder.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 from .._fast import wire
 from ..errors import ServerError, UsageError
 from ..record import KeyRecord
-from ..session import EndCause, Fact, FactValue, Session, SessionStatus
+from ..session import EndCause, Fact, Session, SessionStatus
 from ..token import Token
 from ..v1 import record_pb2
 from ..v1 import session_service_pb2 as session_pb
 from ..v1 import token_service_pb2 as token_pb
+from ..value import Plain
 from ._results import InspectedBlock, Inspection, SessionPage
 
 
@@ -64,7 +64,7 @@ def sessions_page(answer: session_pb.ListSessionsResponse) -> SessionPage:
     return SessionPage(tuple(session_from_message(each) for each in answer.sessions), answer.next_page_token)
 
 
-def fact_messages(facts: Mapping[str, FactValue], visible: Collection[str]) -> list[record_pb2.Fact]:
+def fact_messages(facts: Mapping[str, Plain], visible: Collection[str]) -> list[record_pb2.Fact]:
     """Return the messages for ``facts``; holders may test those named in ``visible``.
 
     Raises UsageError for a visible name that is no fact, and for a value that a fact can't hold.
@@ -94,7 +94,9 @@ def key_from_message(message: record_pb2.KeyRecord) -> KeyRecord:
 
 def token_from_message(answer: token_pb.MintResponse | token_pb.AttenuateResponse) -> Token:
     """Return the token of an answer, parsed, with what the server warned of."""
-    return replace(Token.parse(answer.token), warnings=tuple(answer.warnings))
+    token = Token.parse(answer.token)
+    token.warnings = tuple(answer.warnings)
+    return token
 
 
 def inspection_from_message(token: Token, answer: token_pb.InspectResponse) -> Inspection:

@@ -11,13 +11,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Unpack
 
 from ..errors import NotFound, Rejected, SessauthError, StateError, Unavailable
 from ..scope import Scope
-from ..session import FactValue, Session
+from ..session import Session
 from ..token import Token
+from ..value import Number, Plain
 from ._calls_tokens import MintTerms
 
 if TYPE_CHECKING:
@@ -51,9 +53,9 @@ class LiveState:
         return self._session
 
     @property
-    def facts(self) -> Mapping[str, FactValue]:
+    def facts(self) -> Mapping[str, str | bool | int | Decimal]:
         """The facts as the last answer described them, read-only; ``update_facts`` changes them."""
-        return MappingProxyType({fact.name: fact.value for fact in self._session.facts})
+        return MappingProxyType({fact.name: _python(fact.value) for fact in self._session.facts})
 
     @property
     def lost(self) -> bool:
@@ -92,6 +94,13 @@ class LiveState:
     def _not_ended_note(self, error: SessauthError) -> str:
         until = "its lease lapses" if self._session.lease_ms else "its hard end"
         return f"sessauth: session {self.id.hex()} could not be ended and lives until {until}: {error}"
+
+
+def _python(value: Plain) -> str | bool | int | Decimal:
+    """Return a number as an int if it is whole, else as a Decimal; everything else as it is."""
+    if isinstance(value, Number):
+        return value.to_decimal() if value.nanos else value.units
+    return value
 
 
 def end_reason(cause: BaseException) -> str:
@@ -137,16 +146,14 @@ class LiveSession(LiveState):
 
     def update_facts(
         self,
-        facts: Mapping[str, FactValue] | None = None,
+        facts: Mapping[str, Plain] | None = None,
         *,
         visible_facts: Collection[str] = (),
         remove: Collection[str] = (),
     ) -> Session:
         """Set and remove facts; the next check is judged by them."""
         self.raise_if_lost()
-        self._session = self._client.update_facts(
-            self.id, facts, visible_facts=visible_facts, remove=remove
-        )
+        self._session = self._client.update_facts(self.id, facts, visible_facts=visible_facts, remove=remove)
         return self._session
 
     def suspend(self, reason: str = "") -> Session:
@@ -219,7 +226,7 @@ class AsyncLiveSession(LiveState):
 
     async def update_facts(
         self,
-        facts: Mapping[str, FactValue] | None = None,
+        facts: Mapping[str, Plain] | None = None,
         *,
         visible_facts: Collection[str] = (),
         remove: Collection[str] = (),

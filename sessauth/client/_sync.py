@@ -11,8 +11,9 @@ import grpc
 
 from ..record import KeyRecord
 from ..scope import Scope
-from ..session import FactValue, Session
+from ..session import Session
 from ..token import Token
+from ..value import Plain
 from . import _calls_keys as key_calls
 from . import _calls_sessions as session_calls
 from . import _calls_tokens as token_calls
@@ -147,7 +148,7 @@ class Client:
     def update_facts(
         self,
         session_id: bytes,
-        facts: Mapping[str, FactValue] | None = None,
+        facts: Mapping[str, Plain] | None = None,
         *,
         visible_facts: Collection[str] = (),
         remove: Collection[str] = (),
@@ -196,7 +197,7 @@ class Client:
         strict: bool = False,
         **terms: Unpack[MintTerms],
     ) -> Token:
-        """Have the server attenuate an open token. It sees the secret; ``Token.attenuate`` needs no server."""
+        """Have the server attenuate an open token, whose secret it sees; ``Token.attenuate`` asks nobody."""
         return self._run(token_calls.attenuate(token, scopes, audience, strict, terms))
 
     def inspect(self, token: Token | str) -> Inspection:

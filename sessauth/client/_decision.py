@@ -1,0 +1,87 @@
+"""A decision as a server answered it, with the surface of one made in this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeVar
+
+from ..errors import Denied
+from ..reasons import Level, Reason, Stage
+from ..v1 import authorization_service_pb2 as pb
+
+E = TypeVar("E", bound=IntEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteDecision:
+    """Whether a call may be made, and why. True as a bool exactly if it is allowed.
+
+    Times are ms; ``index``, ``scope`` and ``clause`` are -1 where they don't apply. ``explanation`` is
+    the server's, for the gateway's operator and not for the agent.
+    """
+
+    allowed: bool
+    reason: Reason
+    stage: Stage
+    level: Level
+    index: int
+    scope: int
+    clause: int
+    argument: str
+    matched_index: int
+    matched_scope: int
+    session_id: bytes
+    epoch: int
+    block_ids: tuple[bytes, ...]
+    revision: int
+    view_age_ms: int
+    expires_at_ms: int
+    decision_id: bytes
+    explanation: str = ""
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    def raise_if_denied(self) -> None:
+        """Raise Denied unless the call is allowed."""
+        if not self.allowed:
+            raise Denied(self)
+
+
+def decision_from_message(message: pb.Decision) -> RemoteDecision:
+    """Return the decision of a message.
+
+    Only a flag and a reason that both say so are a yes. A reason, stage or level that this version
+    does not know becomes the first of its kind, which means nothing.
+    """
+    reason = _known(Reason, message.reason, Reason.UNSPECIFIED)
+    failed, matched = message.failed, message.matched
+    has_failed, has_matched = message.HasField("failed"), message.HasField("matched")
+    return RemoteDecision(
+        allowed=message.allowed and reason is Reason.ALLOWED,
+        reason=reason,
+        stage=_known(Stage, message.stage, Stage.NONE),
+        level=_known(Level, failed.level, Level.NONE),
+        index=failed.index if has_failed else -1,
+        scope=failed.scope if has_failed else -1,
+        clause=failed.clause if has_failed else -1,
+        argument=failed.argument,
+        matched_index=matched.index if has_matched else -1,
+        matched_scope=matched.scope if has_matched else -1,
+        session_id=message.session_id,
+        epoch=message.epoch,
+        block_ids=tuple(message.block_ids),
+        revision=message.revision,
+        view_age_ms=message.view_age_ms,
+        expires_at_ms=message.expires_at_ms,
+        decision_id=message.decision_id,
+        explanation=message.explanation,
+    )
+
+
+def _known(kind: type[E], value: int, unknown: E) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        return unknown

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import inspect
+import typing
+
+import pytest
+
+from sessauth.client import AsyncClient, AsyncLiveSession, Client, LiveSession
+
+PAIRS = [(Client, AsyncClient), (LiveSession, AsyncLiveSession)]
+
+
+def _public(kind: type) -> dict[str, typing.Any]:
+    return {name: value for name, value in vars(kind).items() if not name.startswith("_") and callable(value)}
+
+
+@pytest.mark.parametrize(("sync", "twin"), PAIRS)
+def test_twins_have_the_same_methods(sync: type, twin: type) -> None:
+    """The asyncio classes have the methods of the blocking ones, with the same parameters."""
+    assert _public(sync).keys() == _public(twin).keys()
+    for name, method in _public(sync).items():
+        ours, theirs = inspect.signature(method), inspect.signature(_public(twin)[name])
+        assert [(p.name, p.kind, p.default) for p in ours.parameters.values()] == [
+            (p.name, p.kind, p.default) for p in theirs.parameters.values()
+        ], name
+
+
+def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each method of each service can be called through the client."""
+    from sessauth.client import _calls_keys, _calls_sessions, _calls_tokens
+    from sessauth.v1 import (
+        authorization_service_pb2,
+        key_service_pb2,
+        session_service_pb2,
+        token_service_pb2,
+    )
+
+    sources = "".join(inspect.getsource(module) for module in (_calls_keys, _calls_sessions, _calls_tokens))
+    for module in (authorization_service_pb2, key_service_pb2, session_service_pb2, token_service_pb2):
+        for service in module.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                assert f'"{method.name}"' in sources or f"{service.name}/{method.name}" in sources
