@@ -1,0 +1,141 @@
+"""Scopes and conditions as text, canonically printed (section 11 of the format).
+
+Unknown kinds have no text of their own; they print as ``?`` and their number.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .text import encode_base64url
+from .words import Accessor, Kind, Operator, Source
+
+_IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
+_NOT_BARE = re.compile(r"[ \"/,*{}]")
+_SOURCES = {Source.ARGS: "args", Source.SESSION: "session", Source.TOOL: "tool"}
+OPERATORS = {
+    Operator.EQUAL: "==",
+    Operator.NOT_EQUAL: "!=",
+    Operator.IN: "in",
+    Operator.NOT_IN: "not in",
+    Operator.LESS: "<",
+    Operator.LESS_EQUAL: "<=",
+    Operator.GREATER: ">",
+    Operator.GREATER_EQUAL: ">=",
+    Operator.STARTS_WITH: "starts_with",
+    Operator.GLOB: "glob",
+    Operator.UNDER: "under",
+    Operator.CIDR: "cidr",
+    Operator.SUBSET_OF: "subset_of",
+    Operator.PRESENT: "present",
+    Operator.ABSENT: "absent",
+}
+_LISTS = (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
+
+Record = Mapping[str, Any]
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _name(name: str) -> str:
+    return name if _IDENT.match(name) else _quote(name)
+
+
+def _literal(text: str) -> str:
+    return _quote(text) if _NOT_BARE.search(text) else text
+
+
+def print_path(record: Record) -> str:
+    """A path; the source ARGS only where the text would mean another."""
+    source, names = record["source"], list(record["segments"])
+    text = ".".join(map(_name, names))
+    if source == Source.ARGS and not (len(names) > 1 and names[0] in _SOURCES.values()):
+        return text
+    return f"{_SOURCES.get(source, f'?{source}')}.{text}"
+
+
+def print_number(record: Record) -> str:
+    """A number in its shortest plain decimal form."""
+    billionths = record.get("units", 0) * 10**9 + record.get("nanos", 0)
+    whole, rest = divmod(abs(billionths), 10**9)
+    fraction = f".{rest:09d}".rstrip("0") if rest else ""
+    return f"{'-' if billionths < 0 else ''}{whole}{fraction}"
+
+
+def print_value(record: Record) -> str:
+    """A value of a condition or fact."""
+    if record.get("text") is not None:
+        return _quote(record["text"])
+    if record.get("number") is not None:
+        return print_number(record["number"])
+    return "true" if record["truth"] else "false"
+
+
+def print_condition(record: Record) -> str:
+    """A condition."""
+    term = print_path(record["path"]) + ("?" if record.get("optional") else "")
+    accessor = record.get("accessor", 0)
+    if accessor:
+        known = accessor in frozenset(Accessor)
+        term = f"{Accessor(accessor).name.lower() if known else f'?{accessor}'}({term})"
+    if record.get("each"):
+        term = f"each({term})"
+    operator = record["operator"]
+    word = OPERATORS.get(operator, f"?{operator}")
+    if operator in (Operator.PRESENT, Operator.ABSENT):
+        return f"{term} {word}"
+    if record.get("fact"):
+        return f"{term} {word} session.{record['fact']}"
+    values = [print_value(v) for v in record.get("values", ())]
+    single = len(values) == 1 and operator not in _LISTS
+    return f"{term} {word} {values[0] if single else '[' + ', '.join(values) + ']'}"
+
+
+def _print_segment(record: Record) -> str:
+    kind, texts = record["kind"], [_literal(t) for t in record.get("texts", ())]
+    if kind == Kind.LITERAL:
+        return texts[0]
+    if kind == Kind.PREFIX:
+        return texts[0] + "*"
+    if kind == Kind.ONE_OF:
+        return "{" + ",".join(texts) + "}"
+    return {Kind.ANY: "*", Kind.REST: "**"}.get(kind, f"?{kind}")
+
+
+def _print_needs(record: Record) -> str:
+    parts = []
+    approval, budget = record.get("approval"), record.get("budget")
+    if approval is not None:
+        keys = [_quote(encode_base64url(key)) for key in approval["keys"]]
+        parts.append(f"approval({', '.join([str(approval['threshold']), *keys])})")
+    if record.get("uses"):
+        parts.append(f"uses({record['uses']})")
+    if budget is not None:
+        unit = [_quote(budget["unit"])] if budget.get("unit") else []
+        items = [_quote(budget["name"]), print_number(budget["limit"]), *unit, print_path(budget["amount"])]
+        parts.append(f"budget({', '.join(items)})")
+    return ", ".join(parts)
+
+
+def print_scope(record: Record) -> str:
+    """A scope."""
+    text = ",".join(record["actions"]) + ":" + "/".join(map(_print_segment, record["resource"]))
+    if record.get("where"):
+        text += " where " + print_conditions(record["where"])
+    if record.get("free_all"):
+        text += " free *"
+    elif record.get("free"):
+        text += " free " + ", ".join(map(print_path, record["free"]))
+    if record.get("needs") is not None:
+        text += " needs " + _print_needs(record["needs"])
+    return text
+
+
+def print_conditions(records: Sequence[Record]) -> str:
+    """Conditions that must all hold."""
+    return " and ".join(map(print_condition, records))

@@ -1,0 +1,38 @@
+"""Asks the kernel what the oracle was asked, and gives its outcome in the oracle's terms."""
+
+from __future__ import annotations
+
+from sessauth._fast.check import Checker
+from tests.oracle.model import OracleDecision, OracleRequest
+from tests.oracle.words import Level, Reason, Stage
+
+
+def kernel_decision(checker: Checker, token: bytes, request: OracleRequest, now_ms: int) -> OracleDecision:
+    """The kernel's outcome; raises ValueError for a reason, stage or level that the oracle does not know."""
+    outcome = checker.check(
+        token,
+        request.action,
+        request.resource,
+        request.arguments,
+        tool=request.tool,
+        session=request.session,
+        source=request.source,
+        peer=request.peer,
+        audience=request.audience,
+        at_least_revision=request.at_least_revision,
+        now_ms=now_ms,
+    )
+    decision = OracleDecision(
+        Reason(outcome.reason),
+        Stage(outcome.stage),
+        Level(outcome.level),
+        outcome.index,
+        outcome.scope,
+        outcome.clause,
+        outcome.argument,
+        outcome.matched_index,
+        outcome.matched_scope,
+    )
+    if outcome.allowed is not decision.allowed or bool(outcome) is not decision.allowed:
+        raise ValueError(f"allowed is {outcome.allowed} with the reason {decision.reason.name}")
+    return decision
