@@ -24,10 +24,13 @@ cdef class Chain:
     cdef readonly int max_blocks
     # Offsets into raw behind each block: a prefix of the chain ends there.
     cdef int ends[MAX_BLOCKS]
-    # Set by the verified-chain cache.
     cdef bint any_unknown
-    cdef object clean_at
+    # None of its blocks was among the first `clean_count` - 1 revocations of the session; 0: not looked.
+    cdef uint64_t clean_count
+    # The verified-chain cache's own.
     cdef int hits
+    cdef int queue
+    cdef size_t kept
 
     cdef const char *_parse(self, int *reason, int *at) noexcept nogil
     cdef const char *_relate(self, int *reason, int *at) noexcept nogil

@@ -1,0 +1,226 @@
+"""What a verifier knows.
+
+A view mirrors the rows that checks met. Each check opens a read transaction and compares its id: while
+it stands still nothing is read again; when it moved, the row of the session at hand is fetched and,
+unless its bytes are the same, compiled anew. So a check that starts after a change was acknowledged
+sees it, in every process, and never pays for changes to other sessions. Lease deadlines only move
+later and revocations only grow, so those rows are asked for only when the answer could have changed.
+
+A source is anything with ``begin() -> transaction`` (``id()``, ``get(key, db=…)``, ``abort()``), the
+handles ``sessions leases revoked keys meta``, and a ``brake`` buffer. Rows that can't be read are as
+rows that are not there: deny.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyObject_GetBuffer, PyBuffer_Release
+from libc.stdint cimport uint32_t, uint64_t
+
+from sessauth._fast.arena cimport arena_free, arena_init
+from sessauth._fast.condition cimport parse_facts
+from sessauth._fast.limits cimport MAX_SCOPES
+from sessauth._fast.scope cimport parse_scopes
+from sessauth._fast.text cimport bytes_t
+from sessauth._fast.wire cimport WIRE_VARINT, Reader, read_bytes, read_tag, read_varint
+
+from sessauth._fast.wire import WireError, decode
+
+cdef enum:
+    FIELD_CEILINGS = 8
+    FIELD_FACTS = 9
+
+
+cdef class SessionEntry:
+    """One session's row, compiled."""
+
+    def __cinit__(self):
+        arena_init(&self.arena)
+
+    def __dealloc__(self):
+        arena_free(&self.arena)
+
+    cdef const char *_compile(self) noexcept nogil:
+        """Compile ceilings and facts; the form of the record stands already."""
+        cdef Reader reader
+        cdef Reader layer
+        cdef uint32_t number, wire
+        cdef uint64_t value
+        cdef const char *wrong
+        reader.p = self.base
+        reader.end = self.base + self.length
+        wrong = parse_facts(reader, self.base, &self.arena, FIELD_FACTS, &self.facts, &self.fact_count)
+        if wrong != NULL:
+            return wrong
+        while reader.p < reader.end:
+            if not read_tag(&reader, &number, &wire):
+                return "tag"
+            if wire == WIRE_VARINT:
+                if not read_varint(&reader, &value):
+                    return "varint"
+                continue
+            if not read_bytes(&reader, &layer):
+                return "length"
+            if number != FIELD_CEILINGS:
+                continue
+            if self.layer_count == MAX_CEILING_LAYERS:
+                return "too many ceiling layers"
+            self.layers[self.layer_count].scopes = NULL
+            self.layers[self.layer_count].count = 0
+            self.layers[self.layer_count].base = self.base
+            while layer.p < layer.end:
+                if not read_tag(&layer, &number, &wire):
+                    return "tag"
+                wrong = parse_scopes(&layer, 1, MAX_SCOPES, &self.arena, &self.layers[self.layer_count])
+                if wrong != NULL:
+                    return wrong
+            self.layer_count += 1
+        return NULL
+
+
+cdef SessionEntry _session_entry(bytes raw):
+    """Return the entry of a row, or None for a row that can't be read."""
+    cdef SessionEntry entry = SessionEntry.__new__(SessionEntry)
+    cdef dict record
+    if PyBytes_GET_SIZE(raw) > 0xFFFF:
+        return None
+    try:
+        record = decode("SessionRecord", raw)
+    except WireError:
+        return None
+    entry.raw = raw
+    entry.base = <bytes_t> PyBytes_AS_STRING(raw)
+    entry.length = PyBytes_GET_SIZE(raw)
+    entry.status = record["status"]
+    entry.end_cause = record["end_cause"]
+    entry.epoch = record["epoch"]
+    entry.expires_at_ms = record["expires_at_ms"]
+    entry.lease_ms = record["lease_ms"]
+    entry.revoked_count = record["revoked_count"]
+    entry.parent_id = record["parent_id"]
+    entry.owner = record["owner"]
+    entry.issuer_key_ids = frozenset(record["issuer_key_ids"])
+    if entry._compile() != NULL:
+        return None
+    return entry
+
+
+cdef class KeyEntry:
+    """One issuer key's row."""
+
+
+cdef class Head:
+    """The head of the state as one transaction sees it."""
+
+    cdef Head within(self, object transaction):
+        cdef Head head = Head.__new__(Head)
+        head.identity = self.identity
+        head.revision = self.revision
+        head.clock_floor_ms = self.clock_floor_ms
+        head.keys_generation = self.keys_generation
+        head.transaction = transaction
+        return head
+
+
+cdef Head _read_head(object raw):
+    cdef Head head = Head.__new__(Head)
+    if raw is None:
+        raise WireError("the state folder has no head")
+    record = decode("Head", bytes(raw))
+    if record["min_reader_format"] > 1:
+        raise WireError("the state folder wants a newer reader: upgrade sessauth")
+    head.revision = record["revision"]
+    head.clock_floor_ms = record["clock_floor_ms"]
+    head.keys_generation = record["keys_generation"]
+    return head
+
+
+cdef class View:
+    """A mirror of a source; not for use by more than one process."""
+
+    def __cinit__(self, source, int max_sessions=65536):
+        cdef Py_buffer buffer
+        self.source = source
+        self._begin = source.begin
+        self._sessions = {}
+        self._keys = {}
+        self.max_sessions = max_sessions
+        # The buffer outlives the release: the page object below keeps it mapped.
+        self._brake = memoryview(source.brake)
+        PyObject_GetBuffer(self._brake, &buffer, PyBUF_SIMPLE)
+        if buffer.len < 1:
+            PyBuffer_Release(&buffer)
+            raise ValueError("the brake page is empty")
+        self.brake = <const unsigned char *> buffer.buf
+        PyBuffer_Release(&buffer)
+
+    @property
+    def braked(self):
+        """Whether the brake page of the state folder denies everything."""
+        return self.brake[0] != 0
+
+    cdef Head begin(self):
+        """Open a read transaction and say what the head of the state is in it."""
+        cdef Head head = self._head
+        transaction = self._begin()
+        identity = transaction.id()
+        if head is None or head.identity != identity:
+            try:
+                head = _read_head(transaction.get(b"head", db=self.source.meta))
+            except BaseException:
+                transaction.abort()
+                raise
+            head.identity = identity
+            self._head = head
+        return head.within(transaction)
+
+    @property
+    def revision(self):
+        """The revision of the state as of now."""
+        cdef Head head = self.begin()
+        head.transaction.abort()
+        return head.revision
+
+    cdef SessionEntry session(self, Head head, bytes session_id, uint64_t now_ms):
+        """Return the session as of this transaction, or None."""
+        cdef SessionEntry entry = self._sessions.get(session_id)
+        if entry is not None and entry.seen_in is head.identity:
+            return entry
+        raw = head.transaction.get(session_id, db=self.source.sessions)
+        if raw is None:
+            self._sessions.pop(session_id, None)
+            return None
+        raw = bytes(raw)
+        if entry is None or entry.raw != raw:
+            entry = _session_entry(raw)
+            if entry is None:
+                self._sessions.pop(session_id, None)
+                return None
+            if len(self._sessions) >= self.max_sessions:
+                self._sessions.pop(next(iter(self._sessions)), None)
+            self._sessions[session_id] = entry
+        if entry.lease_ms and now_ms >= entry.lease_deadline_ms:
+            deadline = head.transaction.get(session_id, db=self.source.leases)
+            entry.lease_deadline_ms = int.from_bytes(deadline, "big") if deadline is not None else 0
+        entry.seen_in = head.identity
+        return entry
+
+    cdef KeyEntry key(self, Head head, bytes key_id):
+        """Return the issuer key as of this transaction, or None."""
+        cdef KeyEntry entry = self._keys.get(key_id)
+        if entry is not None and entry.generation == head.keys_generation:
+            return entry
+        raw = head.transaction.get(key_id, db=self.source.keys)
+        if raw is None:
+            self._keys.pop(key_id, None)
+            return None
+        record = decode("KeyRecord", bytes(raw))
+        entry = KeyEntry.__new__(KeyEntry)
+        entry.status = record["status"]
+        entry.public_key = record["public_key"]
+        entry.owner = record["owner"]
+        entry.retired_at_ms = record["retired_at_ms"]
+        entry.generation = head.keys_generation
+        self._keys[key_id] = entry
+        return entry
+
+    cdef bint revoked(self, Head head, bytes session_id, bytes block_id) except -1:
+        return head.transaction.get(session_id + block_id, db=self.source.revoked) is not None
