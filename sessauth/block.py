@@ -66,7 +66,7 @@ class BlockInfo:
     @property
     def name(self) -> str:
         """How messages call it: ``block 1 (label 'sub-agent')``."""
-        return f"block {self.index} (label {ascii(self.label)})" if self.label else f"block {self.index}"
+        return f"block {self.index} (label {self.label!a})" if self.label else f"block {self.index}"
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON: ids and keys in hex, scopes as text; only what is stated."""

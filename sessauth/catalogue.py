@@ -56,7 +56,7 @@ class ToolCatalogue:
         self._tools: dict[str, Tool] = {}
         for tool in tools:
             if _segment("tool", tool.name) in self._tools:
-                raise UsageError(f"the tool {ascii(tool.name)} is in the catalogue twice")
+                raise UsageError(f"the tool {tool.name!a} is in the catalogue twice")
             self._tools[tool.name] = tool
 
     @classmethod
@@ -86,7 +86,7 @@ class ToolCatalogue:
             raise UsageError(f"not a catalogue written by to_json(): {error}") from None
         for tool in catalogue._tools.values():
             if tool.action not in (READ, WRITE):
-                raise UsageError(f"the tool {ascii(tool.name)} has an action that is neither read nor write")
+                raise UsageError(f"the tool {tool.name!a} has an action that is neither read nor write")
         return catalogue
 
     def to_json(self) -> str:
@@ -109,7 +109,7 @@ class ToolCatalogue:
         try:
             Scope.on(READ, *f"@{method}".split("/"))
         except UsageError:
-            raise UnknownTool(f"no method of the protocol: {ascii(method)}", method) from None
+            raise UnknownTool(f"no method of the protocol: {method!a}", method) from None
         return READ if method in _READ_METHODS else WRITE, f"mcp/{self.server}/@{method}"
 
     def describe(self, tool: str) -> bytes:
@@ -149,7 +149,7 @@ class ToolCatalogue:
         try:
             return self._tools[tool]
         except KeyError:
-            raise UnknownTool(f"{ascii(tool)} is not in the catalogue of {self.server}", tool) from None
+            raise UnknownTool(f"{tool!a} is not in the catalogue of {self.server}", tool) from None
 
 
 def _pinned(definition: Mapping[str, Any]) -> Tool:
@@ -179,7 +179,7 @@ def _segment(what: str, name: str) -> str:
     try:
         Scope.on(READ, name)
     except UsageError:
-        raise UsageError(f"{what} name {ascii(name)}: it can't be one segment of a resource") from None
+        raise UsageError(f"{what} name {name!a}: it can't be one segment of a resource") from None
     if name.startswith("@"):
-        raise UsageError(f"{what} name {ascii(name)}: a leading @ marks methods of the protocol")
+        raise UsageError(f"{what} name {name!a}: a leading @ marks methods of the protocol")
     return name

@@ -12,7 +12,7 @@ _stage = Outcome.stage
 __all__ = ["Decision", "DecisionBase"]
 
 
-class Decision(DecisionBase, Outcome):
+class Decision(Outcome, DecisionBase):
     """The kernel's outcome, with its numbers as enums.
 
     The raw numbers stay reachable: ``Outcome.reason.__get__(decision)``.

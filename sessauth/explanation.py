@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ _MEANINGS = {
     Reason.WRONG_SESSION: "the token belongs to another session than the caller says the call does",
     Reason.STALE_STATE: "the verifier's view is older than was asked for; retry once it has caught up",
     Reason.SESSION_EXPIRED: "the session, or an ancestor, has reached its hard end; open another",
-    Reason.STATE_BRAKED: "a change could not be persisted, so this host denies all until an operator clears it",
+    Reason.STATE_BRAKED: "a change could not be persisted: this host denies all until an operator clears it",
     Reason.UNKNOWN_ISSUER: "the token's root names an issuer key that this state does not know",
     Reason.ISSUER_RETIRED: "the issuer key was retired before the token was issued; mint with the active key",
     Reason.ISSUER_NOT_OF_SESSION: "this issuer key may not root tokens of this session",
@@ -58,7 +59,6 @@ def explain(
     Raises:
         UsageError: if ``token`` is another token than the one judged.
     """
-    reason = decision.reason
     detail = ""
     if token is not None and not isinstance(token, Token):
         try:
@@ -73,8 +73,8 @@ def explain(
     # Before the signature stands nothing that the token says is repeated.
     blocks = token.inspect().blocks if token is not None and decision.stage > Stage.SIGNATURE else ()
     block = blocks[decision.index] if 0 <= decision.index < len(blocks) else None
-    told = detail or _denied(decision, block, ceilings) or _MEANINGS.get(reason, "denied")
-    return f"{reason.name}: {told}"
+    told = detail or _Failure(decision, block, ceilings).told() or _MEANINGS.get(decision.reason, "denied")
+    return f"{decision.reason.name}: {told}"
 
 
 def _allowed(decision: DecisionBase, token: Token | None) -> str:
@@ -86,99 +86,104 @@ def _allowed(decision: DecisionBase, token: Token | None) -> str:
     return f" by {block.name}, scope {decision.matched_scope} `{block.scopes[decision.matched_scope]}`"
 
 
-def _denied(decision: DecisionBase, block: BlockInfo | None, ceilings: Sequence[Sequence[Scope]]) -> str:
-    match decision.reason:
-        case Reason.BAD_SIGNATURE:
-            return f"the signature of block {decision.index} is wrong; the token was altered or forged"
-        case Reason.EXPIRED:
-            return f"{_where(decision, block)} expired{_time(block and block.expires_at_ms)}; mint another"
-        case Reason.NOT_YET_VALID:
-            begins = block and max(block.not_before_ms, block.issued_at_ms)
-            return f"{_where(decision, block)} is not valid yet{_time(begins, 'it begins ')}"
-        case Reason.WRONG_AUDIENCE:
-            return f"{_where(decision, block)} is not for this verifier{_only(block and block.audience)}"
-        case Reason.WRONG_SOURCE:
-            return f"{_where(decision, block)} admits no call from this address{_only(block and block.source)}"
-        case Reason.WRONG_PEER:
-            return f"{_where(decision, block)} admits none of the caller's identities{_only(block and block.peer)}"
-        case Reason.REVOKED:
-            named = f" (id {block.block_id.hex()})" if block else ""
-            return f"{_where(decision, block)}{named} was revoked, and all below it; mint or attenuate afresh"
-        case Reason.MALFORMED_REQUEST:
-            return f"the request's `{decision.argument}` is against the format, or costs too much to judge"
-        case Reason.UNKNOWN_KIND:
-            return f"{_clause(decision, block, ceilings)} has a kind of a later version; upgrade the verifier"
-        case Reason.OUT_OF_SCOPE:
-            return _out_of_scope(decision, block, ceilings)
-        case Reason.CONDITION_FAILED:
-            return _condition_failed(decision, block, ceilings)
-        case Reason.APPROVAL_REQUIRED | Reason.NEEDS_SERVER:
-            scope = _scope(decision, block, ceilings)
-            needed = f" {scope.needs}" if scope and scope.needs else ""
-            return f"{_clause(decision, block, ceilings)} needs{needed or ' what this verifier can not meet'}"
-        case _:
-            return ""
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A denial, the block that it names, if it is known here, and the layers of ceilings."""
+
+    decision: DecisionBase
+    block: BlockInfo | None
+    ceilings: Sequence[Sequence[Scope]]
+
+    def told(self) -> str:
+        """What failed and what would have been allowed; empty where the reason says it all."""
+        block = self.block
+        match self.decision.reason:
+            case Reason.BAD_SIGNATURE:
+                return f"the signature of block {self.decision.index} is wrong; it was altered or forged"
+            case Reason.EXPIRED:
+                ended = f" at {_dated(block.expires_at_ms)}" if block else ""
+                return f"{self.where} expired{ended}; mint another"
+            case Reason.NOT_YET_VALID:
+                begins = (
+                    f"; it begins {_dated(max(block.not_before_ms, block.issued_at_ms))}" if block else ""
+                )
+                return f"{self.where} is not valid yet{begins}"
+            case Reason.WRONG_AUDIENCE:
+                return f"{self.where} is not for this verifier{_only(block.audience if block else ())}"
+            case Reason.WRONG_SOURCE:
+                return f"{self.where} admits no call from this address{_only(block.source if block else ())}"
+            case Reason.WRONG_PEER:
+                return f"{self.where} admits no identity of the caller{_only(block.peer if block else ())}"
+            case Reason.REVOKED:
+                named = f" (id {block.block_id.hex()})" if block else ""
+                return f"{self.where}{named} was revoked, and all below it; mint or attenuate afresh"
+            case Reason.MALFORMED_REQUEST:
+                return f"the request's `{self.decision.argument}` is against the format, or costs too much"
+            case Reason.UNKNOWN_KIND:
+                return f"{self.clause} has a kind of a later version; upgrade the verifier"
+            case Reason.OUT_OF_SCOPE:
+                return self._out_of_scope()
+            case Reason.CONDITION_FAILED:
+                return self._condition_failed()
+            case Reason.APPROVAL_REQUIRED | Reason.NEEDS_SERVER:
+                needs = self.scope.needs if self.scope else None
+                return f"{self.clause} needs {needs or 'what this verifier can not meet'}"
+            case _:
+                return ""
+
+    def _out_of_scope(self) -> str:
+        told = f"no scope of {self.where} covers this action on this resource"
+        if self.scopes is None:
+            return told
+        if not self.scopes:
+            return f"{self.where} states no scopes, so it permits nothing"
+        return f"{told}; it would allow {_listed(self.scopes)}"
+
+    def _condition_failed(self) -> str:
+        clause, argument, scope = self.decision.clause, self.decision.argument, self.scope
+        if clause < 0:
+            told = f"{self.clause}: argument `{argument}` is named by no condition and is not free"
+            return f"{told}; it would allow only {_mentioned(scope)}" if scope else told
+        told = f"{self.clause}: condition {clause} on argument `{argument}` does not hold"
+        in_block = self.block.where if self.block and self.decision.scope < 0 else ()
+        conditions = scope.conditions if scope else in_block
+        return f"{told}; it would allow `{conditions[clause]}`" if clause < len(conditions) else told
+
+    @property
+    def where(self) -> str:
+        """The block, or the layer of the ceiling."""
+        if self.decision.level == Level.CEILING:
+            return f"ceiling layer {self.decision.index}"
+        return self.block.name if self.block else f"block {self.decision.index}"
+
+    @property
+    def clause(self) -> str:
+        """The scope in it, or its own conditions."""
+        if self.decision.scope < 0:
+            return f"{self.where}, where"
+        shown = f" `{self.scope}`" if self.scope else ""
+        return f"{self.where}, scope {self.decision.scope}{shown}"
+
+    @property
+    def scopes(self) -> Sequence[Scope] | None:
+        """The scopes of the layer or block; None if they aren't known here."""
+        if self.decision.level == Level.CEILING:
+            index = self.decision.index
+            return self.ceilings[index] if 0 <= index < len(self.ceilings) else None
+        return self.block.scopes if self.block else None
+
+    @property
+    def scope(self) -> Scope | None:
+        """The scope in question, if there is one and it is known here."""
+        scopes, index = self.scopes or (), self.decision.scope
+        return scopes[index] if 0 <= index < len(scopes) else None
 
 
-def _out_of_scope(decision: DecisionBase, block: BlockInfo | None, ceilings: Sequence[Sequence[Scope]]) -> str:
-    where = _where(decision, block)
-    scopes = _scopes(decision, block, ceilings)
-    if scopes is None:
-        return f"no scope of {where} covers this action on this resource"
-    if not scopes:
-        return f"{where} states no scopes, so it permits nothing"
-    return f"no scope of {where} covers this action on this resource; it would allow {_listed(scopes)}"
-
-
-def _condition_failed(
-    decision: DecisionBase, block: BlockInfo | None, ceilings: Sequence[Sequence[Scope]]
-) -> str:
-    where = _clause(decision, block, ceilings)
-    scope = _scope(decision, block, ceilings)
-    if decision.clause < 0:
-        told = f"{where}: argument `{decision.argument}` is named by no condition and is not free"
-        return f"{told}; it would allow only {_listed(_mentioned(scope))}" if scope else told
-    told = f"{where}: condition {decision.clause} on argument `{decision.argument}` does not hold"
-    conditions = scope.conditions if scope else block.where if block and decision.scope < 0 else ()
-    if decision.clause >= len(conditions):
-        return told
-    return f"{told}; it would allow `{conditions[decision.clause]}`"
-
-
-def _mentioned(scope: Scope) -> list[str]:
+def _mentioned(scope: Scope) -> str:
     paths = [*(c.path for c in scope.conditions), *scope.free_paths]
-    named = list(dict.fromkeys(p.argument for p in paths if p.source == Source.ARGS))
-    return named or ["no arguments"]
-
-
-def _where(decision: DecisionBase, block: BlockInfo | None) -> str:
-    if decision.level == Level.CEILING:
-        return f"ceiling layer {decision.index}"
-    return block.name if block else f"block {decision.index}"
-
-
-def _clause(decision: DecisionBase, block: BlockInfo | None, ceilings: Sequence[Sequence[Scope]]) -> str:
-    where = _where(decision, block)
-    if decision.scope < 0:
-        return f"{where}, where"
-    scope = _scope(decision, block, ceilings)
-    return f"{where}, scope {decision.scope}" + (f" `{scope}`" if scope else "")
-
-
-def _scopes(
-    decision: DecisionBase, block: BlockInfo | None, ceilings: Sequence[Sequence[Scope]]
-) -> Sequence[Scope] | None:
-    """The scopes of the layer or block in question; None if they aren't known here."""
-    if decision.level == Level.CEILING:
-        return ceilings[decision.index] if 0 <= decision.index < len(ceilings) else None
-    return block.scopes if block else None
-
-
-def _scope(
-    decision: DecisionBase, block: BlockInfo | None, ceilings: Sequence[Sequence[Scope]]
-) -> Scope | None:
-    scopes = _scopes(decision, block, ceilings) or ()
-    return scopes[decision.scope] if 0 <= decision.scope < len(scopes) else None
+    return (
+        _listed(list(dict.fromkeys(p.argument for p in paths if p.source == Source.ARGS))) or "no arguments"
+    )
 
 
 def _listed(items: Sequence[object]) -> str:
@@ -186,18 +191,12 @@ def _listed(items: Sequence[object]) -> str:
     return shown + (f" and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else "")
 
 
-def _only(texts: Iterable[str] | None) -> str:
-    return f", only for {_listed(list(map(_shown, texts)))}" if texts else ""
+def _only(texts: Sequence[str]) -> str:
+    return f", only for {_listed([t if t.isprintable() else ascii(t) for t in texts])}" if texts else ""
 
 
-def _shown(text: str) -> str:
-    return text if text.isprintable() else ascii(text)
-
-
-def _time(ms: int | None, before: str = "") -> str:
-    if not ms:
-        return ""
+def _dated(ms: int) -> str:
     # Years beyond 9999 have no date; the number says enough.
-    dated = ms < _END_OF_DATES_MS
-    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds") if dated else f"{ms} ms"
-    return f", {before}{text}" if before else f" at {text}"
+    if ms >= _END_OF_DATES_MS:
+        return f"{ms} ms"
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")

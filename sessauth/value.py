@@ -74,7 +74,7 @@ def _scaled(exact: Decimal) -> int | None:
         return 0
     if shift < 0:
         return None
-    magnitude = int(significant) * 10**shift
+    magnitude: int = int(significant) * 10**shift
     return -magnitude if sign else magnitude
 
 
