@@ -33,6 +33,10 @@ from sessauth._fast.outcome import Outcome
 
 __all__ = ["Checker", "Outcome"]
 
+cdef enum:
+    # How long a state folder that was swapped under its name may go unnoticed.
+    LOOK_EVERY_MS = 100
+
 
 cdef class Checker:
     """Judges requests against one view; one for each process, for any number of threads."""
@@ -44,6 +48,7 @@ cdef class Checker:
     cdef bytes _prefix
     cdef uint64_t _count
     cdef int64_t _offset_ms
+    cdef int64_t _looked_ms
     cdef list _scratches
 
     def __cinit__(
@@ -82,18 +87,9 @@ cdef class Checker:
         certificate; ``now_ms`` is the wall time to judge by, -1 for the clock. Raises TypeError for
         arguments of another type, and nothing for what an agent controls.
         """
-        cdef Outcome out = self._outcome_type.__new__(self._outcome_type)
+        cdef Outcome out = self._new_outcome()
         cdef Request request = Request.__new__(Request)
         cdef int64_t wall
-        out.index = -1
-        out.scope = -1
-        out.clause = -1
-        out.matched_index = -1
-        out.matched_scope = -1
-        out.argument = ""
-        self._count += 1
-        out._count = self._count
-        out._prefix = self._prefix
         request.token = token
         request.action = utf8(action)
         request.resource = utf8(resource)
@@ -112,6 +108,9 @@ cdef class Checker:
             request.now_ms = wall
             # The wall clock was set by more than anyone may, or the machine was not asleep that long.
             request.clock_suspect |= not -CLOCK_STEP_MS <= wall - steady_ms() - self._offset_ms <= CLOCK_STEP_MS
+            if not 0 <= wall - self._looked_ms < LOOK_EVERY_MS:
+                self._looked_ms = wall
+                self.view.look()
         try:
             out.allowed = self._judge(request, out, now_ms < 0)
         except Exception as fault:
@@ -119,6 +118,36 @@ cdef class Checker:
             out.reason = INTERNAL_ERROR
             out.stage = STAGE_NONE
             out.fault = fault
+        if not out.allowed:
+            out.matched_index = -1
+            out.matched_scope = -1
+            out.expires_at_ms = 0
+        return out
+
+    def refuse(self, int stage, int reason):
+        """Return a denial that was decided before the kernel was asked.
+
+        Raises ValueError for a reason that is none: nothing here can allow.
+        """
+        cdef Outcome out
+        if reason <= ALLOWED:
+            raise ValueError("a denial has a reason")
+        out = self._new_outcome()
+        out.stage = stage
+        out.reason = reason
+        return out
+
+    cdef Outcome _new_outcome(self):
+        cdef Outcome out = self._outcome_type.__new__(self._outcome_type)
+        out.index = -1
+        out.scope = -1
+        out.clause = -1
+        out.matched_index = -1
+        out.matched_scope = -1
+        out.argument = ""
+        self._count += 1
+        out._count = self._count
+        out._prefix = self._prefix
         return out
 
     cdef bint _judge(self, Request request, Outcome out, bint floored) except -1:
@@ -191,7 +220,7 @@ cdef class Checker:
         if self.view.brake[0]:
             deny(out, STAGE_SESSION, STATE_BRAKED)
             return None
-        if request.at_least_revision > head.revision or chain.root.min_revision > head.revision:
+        if self.view.lost or request.at_least_revision > head.revision or chain.root.min_revision > head.revision:
             deny(out, STAGE_SESSION, STALE_STATE)
             return None
         session = self.view.session(head, chain.session_id, request.now_ms)

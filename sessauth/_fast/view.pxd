@@ -64,13 +64,16 @@ cdef class Head:
 cdef class View:
     cdef object source
     cdef object _begin
+    cdef object _still_mine
     cdef object _brake
     cdef const unsigned char *brake
     cdef dict _sessions
     cdef dict _keys
     cdef Head _head
     cdef readonly int max_sessions
+    cdef readonly bint lost
 
+    cdef int look(self) except -1
     # The caller aborts the transaction of the head it got.
     cdef Head begin(self)
     cdef SessionEntry session(self, Head head, bytes session_id, uint64_t now_ms)

@@ -7,7 +7,8 @@ sees it, in every process, and never pays for changes to other sessions. Lease d
 later and revocations only grow, so those rows are asked for only when the answer could have changed.
 
 A source is anything with ``begin() -> transaction`` (``id()``, ``get(key, db=…)``, ``abort()``), the
-handles ``sessions leases revoked keys meta``, and a ``brake`` buffer. Rows that can't be read are as
+handles ``sessions leases revoked keys meta``, a ``brake`` buffer, and perhaps ``still_mine() -> bool``,
+which is asked now and then whether the files were swapped. Rows that can't be read are as
 rows that are not there: deny.
 """
 
@@ -140,6 +141,7 @@ cdef class View:
         cdef Py_buffer buffer
         self.source = source
         self._begin = source.begin
+        self._still_mine = getattr(source, "still_mine", None)
         self._sessions = {}
         self._keys = {}
         self.max_sessions = max_sessions
@@ -156,6 +158,12 @@ cdef class View:
     def braked(self):
         """Whether the brake page of the state folder denies everything."""
         return self.brake[0] != 0
+
+    cdef int look(self) except -1:
+        """Ask the source whether it still is what lies under its name; once it is not, it never is."""
+        if self._still_mine is not None and not self._still_mine():
+            self.lost = True
+        return 0
 
     cdef Head begin(self):
         """Open a read transaction and say what the head of the state is in it."""

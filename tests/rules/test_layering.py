@@ -19,15 +19,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
         *("session", "decision", "change", "catalogue"),
     ),
     "ports": ("state.ports",),
-    "parties": ("issuer", "holder", "verifier"),
+    "parties": ("issuer", "holder"),
     "state": ("state",),
+    # Verifier.embedded opens a state folder: the verifier stands on the state, not beside it.
+    "verifier": ("verifier",),
     "edges": ("server", "cli", "client", "v1"),
     "composition": ("server.build", "cli.main", "cli.demo", "demo"),
 }
 
 _LOW = {"kernel", "words", "data"}
 # What `import sessauth` itself may load: no edge, so that a gateway loads no RPC stack.
-_ROOT = _LOW | {"ports", "parties"}
+_ROOT = _LOW | {"ports", "parties", "verifier"}
 MAY_IMPORT: dict[str, set[str]] = {
     "kernel": {"kernel"},
     "words": {"words"},
@@ -35,7 +37,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ports": _LOW | {"ports"},
     "parties": _LOW | {"ports", "parties"},
     "state": _LOW | {"ports", "state"},
-    "edges": _LOW | {"ports", "parties", "state", "edges"},
+    "verifier": _LOW | {"ports", "parties", "state", "verifier"},
+    "edges": _LOW | {"ports", "parties", "state", "verifier", "edges"},
     "composition": set(LAYERS),
 }
 
