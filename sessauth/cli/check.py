@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..decision_base import DecisionBase
 from ..errors import UsageError
 from . import failures, params
 from .context import Settings, with_settings
@@ -70,13 +71,15 @@ def check(
         "audience": audience,
         "at_least_revision": at_least_revision,
     }
+    decision: DecisionBase
     if state is not None:
         from .state_view import embedded_check
 
-        decision = embedded_check(state, token, action, resource, call)
+        decision, told = embedded_check(state, token, action, resource, call)
     else:
         with settings.client() as client:
             decision = client.check(token, action, resource, **call)
-    settings.show(to_json(decision, token), to_lines(decision, token))
-    if not decision.allowed:
+        told = decision.explain(token)
+    settings.show(to_json(decision, told), to_lines(decision, told))
+    if not decision:
         click.get_current_context().exit(failures.DENIED)

@@ -11,7 +11,7 @@ from .output import fields
 @click.command()
 @with_settings
 def init(settings: Settings) -> None:
-    """Make a service's folders, issuer key and operator credential; overwrites nothing."""
+    """Make a service's folders, key and credential; overwrites nothing."""
     from ..server.init import initialise
 
     made = initialise(settings.home)

@@ -9,7 +9,7 @@ import click
 from .._fast.chain import Chain
 from ..errors import UsageError
 from ..token import Token
-from . import token_view
+from . import failures, token_view
 from .context import Settings, with_settings
 from .public_keys import public_keys
 from .token_io import read_token, token_argument
@@ -31,7 +31,11 @@ from .token_view import Verdict
 def inspect(
     settings: Settings, token_file: str, server: bool, issuer_key: str | None, state: Path | None
 ) -> None:
-    """Print the chain of a token as a tree."""
+    """Print the chain of a token as a tree.
+
+    UNVERIFIED unless --server, --issuer-key or --state says who is to verify it; exits with 1 if its
+    signatures don't stand.
+    """
     if server + (issuer_key is not None) + (state is not None) > 1:
         raise UsageError("--server, --issuer-key and --state exclude each other; give one")
     if token_file == "-" and issuer_key == "-":
@@ -49,6 +53,8 @@ def inspect(
     settings.show(
         token_view.to_json(info, verdict), token_view.to_lines(info, verdict, settings.clock.now_ms())
     )
+    if verdict.checked and not verdict.verified:
+        click.get_current_context().exit(failures.DENIED)
 
 
 def _ask_server(settings: Settings, token: Token) -> Verdict:

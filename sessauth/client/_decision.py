@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
-from ..errors import Denied
+from ..decision_base import DecisionBase
 from ..reasons import Level, Reason, Stage
+from ..scope import Scope
+from ..token import Token
 from ..v1 import authorization_service_pb2 as pb
 
 E = TypeVar("E", bound=IntEnum)
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteDecision:
-    """Whether a call may be made, and why. True as a bool exactly if it is allowed.
+@dataclass(frozen=True, slots=True, repr=False)
+class RemoteDecision(DecisionBase):
+    """Whether a call may be made, and why, as ``DecisionBase`` says.
 
-    Times are ms; ``index``, ``scope`` and ``clause`` are -1 where they don't apply. ``explanation`` is
-    the server's, for the gateway's operator and not for the agent.
+    ``explanation`` is the server's, which knows the ceilings too; it explains denials only.
     """
 
     allowed: bool
@@ -40,13 +42,12 @@ class RemoteDecision:
     decision_id: bytes
     explanation: str = ""
 
-    def __bool__(self) -> bool:
-        return self.allowed
-
-    def raise_if_denied(self) -> None:
-        """Raise Denied unless the call is allowed."""
-        if not self.allowed:
-            raise Denied(self)
+    def explain(
+        self, token: Token | str | bytes | None = None, ceilings: Sequence[Sequence[Scope]] = ()
+    ) -> str:
+        """Return the server's explanation, or one made here from ``token`` if it gave none."""
+        # The dataclass is rebuilt to have slots, which breaks super() without arguments.
+        return self.explanation or DecisionBase.explain(self, token, ceilings)
 
 
 def decision_from_message(message: pb.Decision) -> RemoteDecision:

@@ -1,0 +1,23 @@
+"""``sessauth serve``: run the server of a home folder."""
+
+from __future__ import annotations
+
+import click
+
+from .context import Settings, with_settings
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(0, 64), help="Processes that only check. Overrides the file.")
+@with_settings
+def serve(settings: Settings, workers: int | None) -> None:
+    """Serve until SIGTERM or Ctrl-C, then drain. Logs JSON lines to stderr."""
+    from ..server import build
+    from ..server.config import from_dict
+
+    config = settings.config()
+    if workers is not None:
+        table = config.to_dict()
+        table["server"]["workers"] = workers
+        config = from_dict(table)
+    build.serve(config)

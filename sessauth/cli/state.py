@@ -1,0 +1,152 @@
+"""``sessauth state``: look after the state folder of a local service."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ..errors import StateUnusable, UsageError
+from . import failures
+from .context import Settings, with_settings
+from .output import fields
+
+# Marks a brake that a person set, so that nothing has to be probed before it is released.
+BY_HAND = "set by hand"
+
+_state_option = click.option(
+    "--state",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="The state folder. Default: that of the home folder.",
+)
+
+
+@click.group()
+def state() -> None:
+    """Check, copy and brake the state of a local service."""
+
+
+def _folder(settings: Settings, folder: Path | None) -> Path:
+    return folder or settings.config().state_dir
+
+
+@state.command("check")
+@_state_option
+@with_settings
+def check(settings: Settings, folder: Path | None) -> None:
+    """Read the whole state and say whether it can be served from. Exits with 5 if not."""
+    from ..state.verify import verify
+    from .state_view import reading
+
+    folder = _folder(settings, folder)
+    with reading(folder) as rows:
+        head, counts = rows.head(), verify(rows)
+    brake = _brake_reason(folder)
+    document = {
+        "state_dir": str(folder),
+        "cluster_id": head.cluster_id.hex(),
+        "incarnation": head.incarnation.hex(),
+        "format": head.format,
+        "revision": head.revision,
+        "seq": head.seq,
+        **asdict(counts),
+        "braked": brake is not None,
+        "brake_reason": brake or "",
+    }
+    settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
+    if brake is not None:
+        click.get_current_context().exit(failures.STATE)
+
+
+def _brake_reason(folder: Path) -> str | None:
+    """Return why the brake is engaged, None if it is released. Raises StateUnusable."""
+    from ..state.brake import reader_page
+    from ..state.layout import BRAKE_FILE
+
+    with reader_page(folder / BRAKE_FILE) as page:
+        if not page[0]:
+            return None
+        return page[8:].split(b"\0", 1)[0].decode(errors="replace")
+
+
+@state.command("backup")
+@click.argument("target", type=click.Path(path_type=Path))
+@_state_option
+@with_settings
+def backup(settings: Settings, target: Path, folder: Path | None) -> None:
+    """Copy the state into TARGET, a new folder; the server may go on running."""
+    from ..state.backup import backup as copy
+
+    manifest = asdict(copy(_folder(settings, folder), target))
+    document = {"target": str(target), **manifest}
+    settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
+
+
+@state.command("restore")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Accept a backup of another cluster.")
+@_state_option
+@with_settings
+def restore(settings: Settings, source: Path, force: bool, folder: Path | None) -> None:
+    """Put the backup in SOURCE in the place of the state; ends every session.
+
+    The server must be stopped. What was revoked after the backup is not in it, so nothing that lived
+    before lives on.
+    """
+    from ..state.backup import restore as put_back
+
+    folder = _folder(settings, folder)
+    map_size = settings.config().server.map_size_bytes
+    head = put_back(source, folder, force=force, map_size=map_size)
+    document = {
+        "state_dir": str(folder),
+        "cluster_id": head.cluster_id.hex(),
+        "incarnation": head.incarnation.hex(),
+        "revision": head.revision,
+    }
+    settings.show(
+        document,
+        [
+            *fields([(name.replace("_", " "), value) for name, value in document.items()]),
+            "every session has ended; open them anew",
+        ],
+    )
+
+
+@state.command("brake")
+@click.option("--set", "engage", is_flag=True, help="Deny every check on this host from now on.")
+@click.option("--clear", is_flag=True, help="Release it, after a probe write if a failed write set it.")
+@click.option("--reason", default="", help="Why it is set.")
+@_state_option
+@with_settings
+def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Path | None) -> None:
+    """Show, set or clear the brake, by which every process of the host denies every check.
+
+    One that a failed write set is cleared with the server stopped; starting the server does the same.
+    """
+    from ..state.brake import Brake
+    from ..state.layout import BRAKE_FILE
+    from ..state.lmdb_log import StateWriter
+
+    if engage and clear:
+        raise UsageError("--set and --clear exclude each other")
+    folder = _folder(settings, folder)
+    why = _brake_reason(folder)
+    if engage and why is None:
+        page = Brake(folder / BRAKE_FILE)
+        page.engage(f"{BY_HAND}: {reason}" if reason else BY_HAND)
+        page.close()
+    elif clear and why is not None and why.startswith(BY_HAND):
+        page = Brake(folder / BRAKE_FILE)
+        page.release()
+        page.close()
+    elif clear and why is not None:
+        # Opening for writing probes the disk and releases the brake, or says what is still wrong.
+        StateWriter.open(folder).close()
+    why = _brake_reason(folder)
+    if clear and why is not None:
+        raise StateUnusable(f"the brake stays set: {why}", "BRAKED")
+    document = {"braked": why is not None, "reason": why or ""}
+    settings.show(document, [f"SET: {why}" if why is not None else "not set"])
