@@ -66,6 +66,7 @@ RULES: Final[Mapping[str, Rule]] = {
     # Distrust takes authority away from every token of a key, so it has the reserved lane too.
     _K + "DistrustKey": _rule(lanes.RESERVED, OPERATOR, changes=True),
     _H + "Check": _rule(lanes.HEALTH, ANYONE),
+    _H + "List": _rule(lanes.HEALTH, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _H + "Watch": _rule(lanes.STREAM, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),
 }
 

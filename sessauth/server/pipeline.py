@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -24,7 +24,13 @@ from .interceptors.deadline import Deadline
 from .lanes import Lanes
 from .status import abort, invalid, refused
 
-Handler = grpc.RpcMethodHandler[bytes, bytes]
+if TYPE_CHECKING:
+    Handler: TypeAlias = grpc.RpcMethodHandler[bytes, bytes]
+    _HandlerSource: TypeAlias = grpc.GenericRpcHandler[bytes, bytes]
+else:
+    # Generic in the stubs only.
+    Handler = grpc.RpcMethodHandler
+    _HandlerSource = grpc.GenericRpcHandler
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Pipeline:
         )
 
 
-class Router(grpc.GenericRpcHandler[bytes, bytes]):
+class Router(_HandlerSource):
     """Finds the handler of a call, on the polling thread: nothing here may wait."""
 
     def __init__(self, methods: Sequence[Method], pipeline: Pipeline, lanes: Lanes) -> None:

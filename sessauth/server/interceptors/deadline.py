@@ -19,6 +19,8 @@ from ..status import refused
 
 # A stream may be open for an hour; its connection is told to go away earlier.
 MAX_STREAM_SECONDS: Final = 3_600.0
+# grpc gives the end of time for a call that states no deadline; what it can state is below 10^8 s.
+NO_DEADLINE_SECONDS: Final = 1e12
 
 
 class Deadline:
@@ -36,7 +38,7 @@ class Deadline:
     def enter(self, call: Call) -> None:
         """Set the call's deadline, or refuse it."""
         remaining = call.context.time_remaining()
-        if remaining is None:
+        if remaining is None or remaining > NO_DEADLINE_SECONDS:
             raise refused("DEADLINE_REQUIRED", "deadline: state one with the call; none was stated")
         cap = MAX_STREAM_SECONDS if call.rule.streams else self._cap
         # A call that waited longer than its deadline is refused by its first require_time().

@@ -46,6 +46,13 @@ class HealthService:
             raise refused("NOT_FOUND", "service: not served here")
         return pb.HealthCheckResponse(status=status)
 
+    def list(self, request: pb.HealthListRequest, call: Call) -> pb.HealthListResponse:
+        """Return the status of every service of this process."""
+        answer = pb.HealthListResponse()
+        for name in self._serving:
+            answer.statuses[name].status = self._status(name)
+        return answer
+
     def watch(
         self, requests: Iterator[pb.HealthCheckRequest], call: Call
     ) -> Iterator[pb.HealthCheckResponse]:
@@ -67,7 +74,7 @@ class HealthService:
 
     def methods(self) -> Mapping[str, Callable[..., object]]:
         """Return the RPCs of the service by name."""
-        return {"Check": self.check, "Watch": self.watch}
+        return {"Check": self.check, "List": self.list, "Watch": self.watch}
 
     def _status(self, service: str) -> pb.HealthCheckResponse.ServingStatus:
         serving = self._serving.get(service)
