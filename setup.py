@@ -6,12 +6,15 @@ AddressSanitizer and UndefinedBehaviorSanitizer.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
+FAST = Path("sessauth/_fast")
 DEBUG = os.environ.get("SESSAUTH_DEBUG") == "1"
 SANITIZE = os.environ.get("SESSAUTH_SANITIZE") == "1"
 
@@ -23,16 +26,33 @@ if SANITIZE:
     compile_args += ["-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
     link_args += ["-fsanitize=address,undefined"]
 
+
+class build_ext_and_stamp(build_ext):  # noqa: N801
+    """Note beside the extensions what they were built from; importing them compares."""
+
+    def run(self) -> None:
+        """Build, then write the stamp."""
+        super().run()
+        # The package itself can't be imported yet: it would miss the stamp.
+        spec = importlib.util.spec_from_file_location("_stamp", FAST / "_stamp.py")
+        stamp = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(stamp)
+        stamp.write(FAST, FAST if self.inplace else Path(self.build_lib) / FAST)
+
+
 setup(
+    cmdclass={"build_ext": build_ext_and_stamp},
     ext_modules=cythonize(
         [
             Extension(
                 f"sessauth._fast.{path.stem}",
                 [str(path)],
+                # The stamp covers every .pxd, so each of them makes all extensions stale.
+                depends=[str(pxd) for pxd in sorted(FAST.glob("*.pxd"))],
                 extra_compile_args=compile_args,
                 extra_link_args=link_args,
             )
-            for path in sorted(Path("sessauth/_fast").glob("*.pyx"))
+            for path in sorted(FAST.glob("*.pyx"))
         ],
         compiler_directives={
             "language_level": "3",

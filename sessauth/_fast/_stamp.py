@@ -1,0 +1,48 @@
+"""What the kernel's extensions were built from, so that a missing or stale one is refused at import.
+
+``setup.py`` calls :func:`write` behind the build; ``sessauth._fast`` calls :func:`verify` when it is
+imported. Where the sources are not installed (a wheel), only presence is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+_NAME = "build.json"
+_HINT = "build the kernel: `make build`, or `python setup.py build_ext --inplace`"
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return for each ``.pyx`` in a folder a digest of it and of all ``.pxd`` files, in hex."""
+    shared = b"".join(path.read_bytes() for path in sorted(folder.glob("*.pxd")))
+    return {
+        path.stem: hashlib.blake2b(path.read_bytes() + shared, digest_size=16).hexdigest()
+        for path in sorted(folder.glob("*.pyx"))
+    }
+
+
+def write(sources: Path, target: Path) -> None:
+    """Note in ``target`` that its extensions were built from ``sources``."""
+    (target / _NAME).write_text(json.dumps(digests(sources), indent=1) + "\n", encoding="ascii")
+
+
+def verify(folder: Path | None = None) -> None:
+    """Return if every extension is there and none is older than its source.
+
+    Raises:
+        ImportError: naming the extension, and how to build it.
+    """
+    folder = folder or Path(__file__).parent
+    try:
+        built = json.loads((folder / _NAME).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        raise ImportError(f"the kernel was not built: {_HINT}") from None
+    for name in built:
+        if not any((folder / f"{name}{suffix}").exists() for suffix in EXTENSION_SUFFIXES):
+            raise ImportError(f"the kernel's extension {name} is missing: {_HINT}")
+    for name, digest in digests(folder).items():
+        if built.get(name) != digest:
+            raise ImportError(f"the kernel's extension {name} is older than its source: {_HINT}")
