@@ -118,7 +118,9 @@ cdef const Fact *_fact(const Context *context, bytes_t base, const Span *name) n
     for i in range(context.fact_count):
         fact = &context.facts[i]
         if fact.name.n == name.n and memcmp(context.facts_base + fact.name.at, base + name.at, name.n) == 0:
-            return NULL if context.visible_only and not fact.visible else fact
+            if context.visible_only and not fact.visible:
+                return NULL
+            return fact
     return NULL
 
 
