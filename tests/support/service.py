@@ -56,7 +56,7 @@ class Caller:
     """Calls one server with one credential."""
 
     target: str
-    credential: str = ""
+    credential: str = field(default="", repr=False)
     timeout: float | None = 10.0
     channel_credentials: grpc.ChannelCredentials | None = None
     options: tuple[tuple[str, Any], ...] = ()
