@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..decision_base import DecisionBase
-from ..errors import UsageError
+from ..errors import ServerError, UsageError
+from ..reasons import Level
+from ..scope import Scope
 from . import failures, params
 from .context import Settings, with_settings
 from .decision_view import to_json, to_lines
 from .token_io import read_text, read_token, token_argument
+
+if TYPE_CHECKING:
+    from ..client import Client
 
 
 def _json_bytes(text: str, option: str) -> bytes:
@@ -23,6 +28,21 @@ def _json_bytes(text: str, option: str) -> bytes:
     if text == "@-":
         return read_text("-", option).encode()
     return read_text(text[1:], option).encode()
+
+
+def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
+    """Return the layers of the session's ceiling and its ancestors', if the denial is about one."""
+    layers: list[list[Scope]] = []
+    session_id = decision.session_id if not decision and decision.level == Level.CEILING else b""
+    try:
+        while session_id and len(layers) <= decision.index:
+            session = client.get_session(session_id)
+            layers += [[Scope.from_record(scope) for scope in layer] for layer in session.ceilings]
+            session_id = session.parent_id
+    except ServerError:
+        # The credential may not read sessions: the positions alone have to do.
+        return []
+    return layers
 
 
 @click.command()
@@ -79,7 +99,7 @@ def check(
     else:
         with settings.client() as client:
             decision = client.check(token, action, resource, **call)
-        told = decision.explain(token)
+            told = decision.explain(token, _ceilings(client, decision))
     settings.show(to_json(decision, told), to_lines(decision, told))
     if not decision:
         click.get_current_context().exit(failures.DENIED)

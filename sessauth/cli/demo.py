@@ -12,7 +12,8 @@ from .context import Settings, with_settings
 def demo(settings: Settings) -> None:
     """Run five stories against a real server of their own.
 
-    Says of each decision whether it was the expected one, and exits with 1 if any was not."""
+    Says of each decision whether it was the expected one, and exits with 1 if any was not.
+    """
     from ..demo import main
 
     click.get_current_context().exit(main(as_json=settings.json))

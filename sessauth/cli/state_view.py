@@ -14,13 +14,15 @@ from ..scope import Scope
 from ..state.lmdb_view import StateReader
 from ..state.rows import TxnRows
 from ..token import Token
+from ..verifier import Verifier
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The issuer keys by id, the revoked blocks of a token by index, its session's status."""
+    """The issuer keys by id, the status of the token's, its revoked blocks by index, its session's status."""
 
     keys: dict[bytes, bytes]
+    key_status: str
     revoked: tuple[int, ...]
     session_status: str
 
@@ -39,14 +41,20 @@ def reading(state: Path) -> Iterator[TxnRows]:
 def look_up(state: Path, token: Token) -> Known:
     """Return what a state folder knows of a token. Raises StateUnusable."""
     with reading(state) as rows:
-        keys = {key.id: key.public_key for key in map(rows.key, rows.key_ids()) if key is not None}
+        found = [key for key in map(rows.key, rows.key_ids()) if key is not None]
+        issuer = token.inspect().issuer_key_id
         revoked = tuple(
             index
             for index, block_id in enumerate(token.block_ids)
             if rows.is_revoked(token.session_id, block_id)
         )
         session = rows.session(token.session_id)
-    return Known(keys, revoked, session.status.name if session else "UNKNOWN")
+    return Known(
+        {key.id: key.public_key for key in found},
+        next((key.status.name for key in found if key.id == issuer), ""),
+        revoked,
+        session.status.name if session else "UNKNOWN",
+    )
 
 
 def ceilings(rows: TxnRows, session_id: bytes) -> list[list[Scope]]:
@@ -65,9 +73,11 @@ def embedded_check(
     state: Path, token: Token, action: str, resource: str, call: dict[str, Any]
 ) -> tuple[DecisionBase, str]:
     """Judge a call by a state folder; return the decision and its explanation. Raises StateUnusable."""
-    from ..embedded import Verifier
-
-    with Verifier.embedded(state, audience=call.pop("audience")) as verifier:
-        decision = verifier.check(token, action, resource, **call)
-        layers = verifier.ceilings(token.session_id)
+    reader = StateReader.open(state)
+    try:
+        decision = Verifier(reader).check(token, action, resource, **call)
+        with reader.reading() as txn:
+            layers = ceilings(TxnRows(txn, reader.tables), decision.session_id)
+    finally:
+        reader.close()
     return decision, decision.explain(token, layers)

@@ -80,6 +80,5 @@ def _under_state(token: Token, state: Path) -> Verdict:
 
     found = look_up(state, token)
     verdict = _under_keys(token, found.keys, f"the keys in {state}")
-    return Verdict(
-        verdict.checked, verdict.verified, verdict.by, verdict.detail, found.revoked, found.session_status
-    )
+    detail = verdict.detail or f"signed by an issuer key that is {found.key_status}"
+    return Verdict(True, verdict.verified, verdict.by, detail, found.revoked, found.session_status)

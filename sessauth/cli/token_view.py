@@ -38,7 +38,8 @@ class Verdict:
             return "UNVERIFIED: anybody may have written this; add --server, --issuer-key or --state"
         if not self.verified:
             return f"NOT VERIFIED by {self.by}: {printable(self.detail)}"
-        return f"VERIFIED by {self.by}: the signatures stand; whether a call is allowed, only a check says"
+        told = printable(self.detail) or "the signatures stand"
+        return f"VERIFIED by {self.by}: {told}; whether a call is allowed, only a check says"
 
 
 def to_json(info: TokenInfo, verdict: Verdict) -> dict[str, object]:

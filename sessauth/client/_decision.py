@@ -45,9 +45,14 @@ class RemoteDecision(DecisionBase):
     def explain(
         self, token: Token | str | bytes | None = None, ceilings: Sequence[Sequence[Scope]] = ()
     ) -> str:
-        """Return the server's explanation, or one made here from ``token`` if it gave none."""
-        # The dataclass is rebuilt to have slots, which breaks super() without arguments.
-        return self.explanation or DecisionBase.explain(self, token, ceilings)
+        """Return the server's explanation, or one made here if it gave none or ``ceilings`` are known.
+
+        A check process knows its token but not the session's ceiling in text form.
+        """
+        if self.explanation and not ceilings:
+            return self.explanation
+        # A dataclass with slots is made anew, and super() without arguments would miss that.
+        return DecisionBase.explain(self, token, ceilings)
 
 
 def decision_from_message(message: pb.Decision) -> RemoteDecision:

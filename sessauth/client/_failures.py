@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo  # type: ignore[import-untyped]
-from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
 
 from ..errors import (
     MalformedToken,
@@ -86,7 +86,8 @@ class Failure:
             except DecodeError:
                 continue
             message = described or message
-        return cls(failure.code(), message, word, field)
+        # The word is kept beside the message, and an error puts it in front where it belongs there.
+        return cls(failure.code(), message.removeprefix(f"{word}: ") if word else message, word, field)
 
     def error(self, *, target: str, timeout_ms: int, request_id: str = "") -> SessauthError:
         """Return the error to raise. ``request_id`` is named where a change may have been made."""
@@ -125,7 +126,9 @@ class Failure:
         if self.code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"{target} did not answer within {timeout_ms} ms; raise timeout_ms if that is too short"
         if self.code is grpc.StatusCode.UNAVAILABLE and not self.word:
-            return f"{target} can't be reached; is the server running? ({self.message})"
+            # gRPC repeats the address three times; the last part says why.
+            why = self.message.rpartition(": ")[2]
+            return f"{target} can't be reached; is the server running? ({why})"
         return f"{target} did not serve the call: {self.message or self.code.name}"
 
 

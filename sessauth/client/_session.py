@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # Between renewals that failed for want of an answer: soon, but not in a tight loop.
 RETRY_S: Final = 0.25
-# An end refused with one of these finds the session over, which is what it wanted.
-_OVER: Final = frozenset({"ALREADY_ENDED", "NOT_FOUND", "LEASE_LAPSED", "SESSION_EXPIRED", "SESSION_ENDED"})
+# An end that is refused with one of these finds the session over, which is what it wanted.
+_OVER: Final = frozenset({"ALREADY_ENDED", "NOT_FOUND"})
 
 
 class LiveState:

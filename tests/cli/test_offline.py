@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from sessauth.keys import IssuerKey
+from sessauth.token import Token
+
+from .conftest import Run
+
+SESSION = "00112233445566778899aabbccddeeff"
+SCOPE = 'read:mcp/github/* where owner == "acme" free *'
+
+
+@pytest.fixture
+def stored(run: Run, issuer_key: Path, tmp_path: Path) -> Path:
+    """Give the file of an open token."""
+    out = tmp_path / "stored"
+    ran = run(
+        "token", "mint", SESSION, "--issuer-key", issuer_key, "--scope", SCOPE, "--audience", "github",
+        "--ttl", "15m", "--open", "--out", out,
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    return out
+
+
+def test_mint_attenuate_present_need_no_server(
+    run: Run, stored: Path, issuer_key: Path, tmp_path: Path
+) -> None:
+    """A token is minted with a key file, attenuated and presented, and its signatures stand."""
+    child = tmp_path / "child"
+    narrowed = run("token", "attenuate", stored, "--scope", SCOPE, "--label", "sub", "--open", "--out", child)
+    presented = run("token", "present", child)
+    token = presented.out.strip()
+    inspected = run("token", "inspect", "-", "--issuer-key", issuer_key, "--json", stdin=token)
+
+    assert (narrowed.code, presented.code, inspected.code) == (0, 0, 0)
+    assert token.startswith("sessauth_token_")
+    assert inspected.json["verdict"] == "VERIFIED"
+    assert [block["ending"] for block in inspected.json["blocks"]] == ["open", "open", "sealed"]
+    assert inspected.json["blocks"][1]["label"] == "sub"
+
+
+def test_inspect_says_unverified_unless_it_verified(run: Run, stored: Path) -> None:
+    """Without a key to verify by, an inspection begins with UNVERIFIED and shows the chain as a tree."""
+    presented = run("token", "present", stored).out
+
+    shown = run("token", "inspect", "-", stdin=presented)
+
+    assert shown.code == 0
+    lines = shown.out.splitlines()
+    assert lines[0].startswith("UNVERIFIED")
+    assert any(line.startswith("root block, open, ") for line in lines)
+    assert any(line.startswith("│  scope 0   read:mcp/github/*") for line in lines)
+    assert any(line.startswith("└─ block 1, sealed, ") for line in lines)
+    assert run("token", "inspect", "-", "--json", stdin=presented).json["verified"] is False
+
+
+def test_inspect_under_another_key(run: Run, stored: Path, tmp_path: Path) -> None:
+    """A token of another issuer is NOT VERIFIED, and the command exits with 1."""
+    other = tmp_path / "other.pem"
+    IssuerKey.generate().save(other)
+
+    shown = run("token", "inspect", stored, "--issuer-key", other)
+
+    assert shown.code == 1
+    assert shown.out.startswith("NOT VERIFIED")
+    assert "another issuer key" in shown.out
+
+
+def test_inspect_finds_a_forged_block(run: Run, stored: Path, issuer_key: Path, tmp_path: Path) -> None:
+    """A chain whose bytes were changed is NOT VERIFIED, and the block is named."""
+    data = bytearray(Token.parse(run("token", "present", stored).out).data)
+    at = data.rindex(bytes.fromhex(run("token", "inspect", stored, "--json").json["token_id"]))
+    data[at] ^= 1
+    forged = tmp_path / "forged"
+    forged.write_bytes(Token.parse(bytes(data)).text.encode())
+
+    shown = run("token", "inspect", forged, "--issuer-key", issuer_key)
+
+    assert shown.code == 1
+    assert "the signature of block 0 is wrong" in shown.out
+
+
+@pytest.mark.parametrize("form", ["jwk", "jwks", "hex", "pem", "private"])
+def test_inspect_takes_keys_in_each_form(
+    run: Run, stored: Path, issuer_key: Path, tmp_path: Path, form: str
+) -> None:
+    """A verification key is read as JWK, JWK set, hex, PEM, or from the issuer's own key file."""
+    key = IssuerKey.load(issuer_key)
+    spki = bytes.fromhex("302a300506032b6570032100") + key.public_key
+    import base64
+
+    text = {
+        "jwk": json.dumps(key.public_jwk()),
+        "jwks": json.dumps({"keys": [key.public_jwk()]}),
+        "hex": key.public_key.hex(),
+        "pem": f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(spki).decode()}\n-----END PUBLIC KEY-----\n",
+        "private": issuer_key.read_text(),
+    }[form]
+    path = tmp_path / "key"
+    path.write_text(text)
+    path.chmod(0o600)
+
+    assert run("token", "inspect", stored, "--issuer-key", path, "--json").json["verdict"] == "VERIFIED"
+
+
+def test_scope_that_sticks_out_is_refused_with_its_part(run: Run, stored: Path) -> None:
+    """An attenuation that its parent could never satisfy is refused, naming the part; nothing is printed."""
+    ran = run("token", "attenuate", stored, "--scope", "write:mcp/github/x free *")
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "write" in ran.err
+
+
+def test_unproven_scope_warns_and_strict_refuses(run: Run, stored: Path) -> None:
+    """A scope not proven to narrow its parent is made with a warning, and refused with --strict."""
+    scope = "read:mcp/github/get_commit free *"
+
+    warned = run("token", "attenuate", stored, "--scope", scope)
+    strict = run("token", "attenuate", stored, "--scope", scope, "--strict")
+
+    assert warned.code == 0
+    assert warned.err.startswith("warning: ")
+    assert (strict.code, strict.out) == (2, "")
+    assert run("token", "attenuate", stored, "--scope", scope, "--json").json["warnings"] != []
+
+
+def test_out_file_is_new_and_private(run: Run, stored: Path, tmp_path: Path) -> None:
+    """--out writes a file with mode 0600, and never over one that exists."""
+    assert stat.S_IMODE(stored.stat().st_mode) == 0o600
+
+    ran = run("token", "present", stored, "--out", stored)
+
+    assert ran.code == 2
+    assert "File exists" in ran.err
+    assert stored.read_text().startswith("sessauth_secret_")
+
+
+def test_sealed_token_is_not_attenuated(run: Run, stored: Path) -> None:
+    """A sealed token is refused as the parent of another."""
+    sealed = run("token", "present", stored).out
+
+    ran = run("token", "attenuate", "-", "--label", "x", stdin=sealed)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert "sealed" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "not a token"),
+        ("hello", "not a token"),
+        ("cut", "truncated"),
+        ("flip", "damaged"),
+        (b"\xff\xfe", "no text"),
+    ],
+)
+def test_bad_paste_is_named(run: Run, stored: Path, tmp_path: Path, content: str | bytes, said: str) -> None:
+    """A paste that is cut or damaged is called that, and none of it is repeated."""
+    text = run("token", "present", stored).out.strip()
+    content = {"cut": text[:-10], "flip": text[:60] + "A" * 4 + text[64:]}.get(str(content), content)
+
+    ran = run("token", "inspect", "-", stdin=content)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert text[20:60] not in ran.err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("token", "mint", "xyz"),
+        ("token", "mint", SESSION, "--ttl", "5"),
+        ("token", "mint", SESSION, "--ttl", "0s"),
+        ("token", "mint", SESSION, "--not-before", "2026-01-31T12:00:00"),
+        ("session", "open", "--subject", "x", "--ceiling", "read:x", "--fact", "nothing"),
+        ("session", "open", "--subject", "x", "--ceiling", "read:x", "--fact", "a:=[1]"),
+        ("session", "open", "--subject", "x", "--ceiling", "read:x", "--fact", "a:=NaN"),
+        ("session", "list", "--label", "x"),
+        ("keys", "retire", "00"),
+        ("token", "revoke"),
+        ("token", "inspect", "missing-file"),
+        ("token", "inspect", "-", "--server", "--state", "x"),
+        ("no-such-command",),
+        ("session", "open"),
+    ],
+)
+def test_usage_errors_exit_with_2(run: Run, args: tuple[str, ...]) -> None:
+    """What can't be read is exit code 2, with a word on stderr and nothing on stdout."""
+    ran = run(*args)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err
