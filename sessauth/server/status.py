@@ -45,6 +45,7 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "EPOCH_MISMATCH": Code.ABORTED,
     "CONFLICT": Code.ALREADY_EXISTS,
     "ALREADY_EXISTS": Code.ALREADY_EXISTS,
+    "COMPACTED": Code.FAILED_PRECONDITION,
     "NO_LEASE": Code.FAILED_PRECONDITION,
     # The server's condition.
     "NOT_LIVE": Code.FAILED_PRECONDITION,

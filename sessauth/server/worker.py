@@ -12,11 +12,12 @@ import logging
 import signal
 import sys
 import threading
+import time
 from typing import IO
 
 from grpc_health.v1 import health_pb2
 
-from ..errors import SessauthError
+from ..errors import SessauthError, StateUnusable
 from ..state.lmdb_view import StateReader
 from ..v1 import authorization_service_pb2
 from ..verifier import Verifier
@@ -30,6 +31,7 @@ from .serving import Serving, methods_of
 
 ALIVE_SECONDS = 0.5
 ANSWER_SECONDS = 2.0
+SAME_FILES_SECONDS = 0.1
 
 
 def main() -> int:
@@ -72,12 +74,20 @@ def run(config: Config, index: int, stop: threading.Event, out: IO[str]) -> None
         log.event(logging.INFO, "worker_ready", index=index, socket=str(config.check_socket(index)))
         out.write("ready\n")
         out.flush()
-        while not stop.wait(ALIVE_SECONDS):
-            _answer_once(serving, source)
-            out.write("alive\n")
-            out.flush()
+        swapped = False
+        beat = time.monotonic() + ALIVE_SECONDS
+        while not swapped and not stop.wait(SAME_FILES_SECONDS):
+            swapped = not source.still_mine()
+            if time.monotonic() >= beat:
+                _answer_once(serving, source)
+                out.write("alive\n")
+                out.flush()
+                beat = time.monotonic() + ALIVE_SECONDS
         health.drain()
-        serving.stop(config.limits.drain_ms)
+        serving.stop(0 if swapped else config.limits.drain_ms)
+        if swapped:
+            # What is mapped here may be a file that nobody writes any more: never judge by it again.
+            raise StateUnusable(f"{config.state_dir}: its files were replaced; starting again", "SWAPPED")
     finally:
         source.close()
 

@@ -14,8 +14,8 @@ from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.service import Caller, RpcError, Service, running
 
 
-def _item(token: bytes | str, **fields: object) -> pb.CheckItem:
-    data = token.encode() if isinstance(token, str) else token
+def _item(presented: bytes | str, **fields: object) -> pb.CheckItem:
+    data = presented.encode() if isinstance(presented, str) else presented
     return pb.CheckItem(**{"token": data, "action": b"read", "resource": b"files/a/x", **fields})
 
 

@@ -19,7 +19,6 @@ from ..credentials import Principal
 from ..interceptors.failed_signatures import FailedSignatures
 from ..status import invalid, refused
 
-TEXT_PREFIX: Final = b"sessauth_"
 LEVELS: Final = (pb.LEVEL_UNSPECIFIED, pb.LEVEL_CEILING, pb.LEVEL_BLOCK)
 TOO_MANY_FAILURES: Final = "too many failed signatures from this peer; the signature was not looked at"
 
@@ -29,9 +28,9 @@ class Checks(Protocol):
 
     def check(
         self,
-        token: str | bytes,
-        action: str | bytes,
-        resource: str | bytes,
+        token: bytes,
+        action: bytes,
+        resource: bytes,
         arguments: bytes = ...,
         *,
         tool: bytes = ...,
@@ -98,11 +97,8 @@ class AuthorizationService:
             return pb.Decision(
                 reason=pb.REASON_BAD_SIGNATURE, stage=pb.STAGE_SIGNATURE, explanation=TOO_MANY_FAILURES
             )
-        token: str | bytes = item.token
-        if item.token.startswith(TEXT_PREFIX):
-            token = item.token.decode("ascii", "replace")
         decision = self._verifier.check(
-            token,
+            item.token,
             item.action,
             item.resource,
             item.arguments,
@@ -115,10 +111,10 @@ class AuthorizationService:
         )
         if decision.reason == Reason.BAD_SIGNATURE:
             self._failures.failed(peer)
-        return decision_message(decision, token)
+        return decision_message(decision, item.token)
 
 
-def decision_message(decision: Decision, token: str | bytes) -> pb.Decision:
+def decision_message(decision: Decision, token: bytes) -> pb.Decision:
     """Return a decision as a gateway sees it; a denial comes with an explanation for its operator."""
     message = pb.Decision(
         allowed=decision.allowed,

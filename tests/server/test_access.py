@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.protobuf import message_factory
+
+from sessauth.errors import ConfigError
+from sessauth.server import access
+from sessauth.server.access import ANYONE, RULES, require_rules
+from tests.support.service import RPCS, Caller, RpcError, Service, running
+
+ROLES = ("operator", "issuer", "gateway", "auditor")
+REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+# Written by hand, not read from the table: what each role may call.
+READS = {"SessionService/GetSession", "SessionService/ListSessions", "TokenService/Inspect"}
+READS |= {"KeyService/ListKeys", "KeyService/GetJwks", "Health/Check", "Health/Watch", "Health/List"}
+CHECKS = {f"AuthorizationService/{name}" for name in ("Check", "CheckBatch", "CheckStream")}
+OPENS = {
+    f"SessionService/{name}"
+    for name in (
+        "OpenSession",
+        "KeepAlive",
+        "NarrowSession",
+        "UpdateFacts",
+        "SuspendSession",
+        "ResumeSession",
+        "EndSession",
+    )
+}
+MINTS = {"TokenService/Mint", "TokenService/Attenuate", "TokenService/Revoke"}
+KEYS = {f"KeyService/{name}" for name in ("AddKey", "ActivateKey", "RetireKey", "DistrustKey")}
+MAY = {
+    "operator": READS | CHECKS | OPENS | MINTS | KEYS,
+    "issuer": READS | OPENS | MINTS,
+    "gateway": READS | CHECKS,
+    "auditor": READS,
+    "": {"Health/Check"},
+}
+
+
+@pytest.fixture(scope="module")
+def callers() -> Iterator[dict[str, Caller]]:
+    """A caller for each role, one without a credential, one with a wrong one."""
+    with running() as service:
+        found = {role: service.add(f"a-{role}", role, ("gw",)) for role in ROLES}
+        yield {**found, "": service.caller(), "wrong": service.caller(_wrong(service))}
+
+
+def _wrong(service: Service) -> str:
+    right = service.made.credential_file.read_text().strip()
+    return right[:-1] + ("A" if right[-1] != "A" else "B")
+
+
+def _refusal(caller: Caller, rpc: str) -> grpc.StatusCode | None:
+    """Call ``rpc`` with an empty message; return its refusal for who calls, or None if it got further."""
+    method = RPCS[rpc]
+    request = message_factory.GetMessageClass(method.input_type)()
+    short = rpc.rpartition(".")[2]
+    try:
+        if method.server_streaming:
+            # An empty message ends a check stream (it has no item) and answers a watch once.
+            next(caller.stream(short, iter([request]), timeout=5.0), None)
+        else:
+            caller.call(short, request)
+    except RpcError as error:
+        return error.code if error.code in REFUSALS else None
+    return None
+
+
+@pytest.mark.parametrize("rpc", sorted(RPCS))
+@pytest.mark.parametrize("role", ROLES)
+def test_each_role_reaches_what_it_may_and_nothing_else(
+    callers: dict[str, Caller], role: str, rpc: str
+) -> None:
+    """A role is refused PERMISSION_DENIED exactly where the design doesn't list it."""
+    expected = None if rpc.rpartition(".")[2] in MAY[role] else grpc.StatusCode.PERMISSION_DENIED
+
+    assert _refusal(callers[role], rpc) == expected
+
+
+@pytest.mark.parametrize("rpc", sorted(RPCS))
+@pytest.mark.parametrize("who", ["", "wrong"])
+def test_strangers_reach_nothing_but_health(callers: dict[str, Caller], who: str, rpc: str) -> None:
+    """Without a credential, or with a wrong one, only Health/Check answers."""
+    expected = None if rpc.rpartition(".")[2] in MAY[""] else grpc.StatusCode.UNAUTHENTICATED
+
+    assert _refusal(callers[who], rpc) == expected
+
+
+def test_refusals_say_nothing_about_what_exists(callers: dict[str, Caller]) -> None:
+    """No credential, an unknown name and a wrong secret are told the same."""
+    unknown = Caller(callers[""].target, "sessauth_key_nobody_" + "A" * 43)
+    from sessauth.v1 import session_service_pb2 as sessions
+
+    messages = set()
+    for caller in (callers[""], callers["wrong"], unknown):
+        with pytest.raises(RpcError) as refused:
+            caller.call("SessionService/GetSession", sessions.GetSessionRequest(session_id=bytes(16)))
+        messages.add((refused.value.code, refused.value.word, refused.value.message))
+    unknown.close()
+
+    assert len(messages) == 1
+
+
+def test_two_authorization_entries_are_refused(callers: dict[str, Caller]) -> None:
+    """A call with two credentials is UNAUTHENTICATED, even if both are right."""
+    from sessauth.v1 import key_service_pb2 as keys
+
+    with pytest.raises(RpcError) as refused:
+        callers["operator"].call(
+            "KeyService/ListKeys", keys.ListKeysRequest(), metadata=callers["operator"].metadata * 2
+        )
+
+    assert refused.value.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_the_table_lists_every_rpc_that_is_served() -> None:
+    """The table and the services name the same RPCs; one without a rule stops the server."""
+    assert set(RULES) == set(RPCS)
+    with pytest.raises(ConfigError, match="NewService/NewCall"):
+        require_rules([*RULES, "/sessauth.v1.NewService/NewCall"])
+
+
+def test_taking_authority_away_has_the_reserved_lane() -> None:
+    """End, Revoke, Suspend and Distrust share no lane with anything else."""
+    reserved = {name.rpartition("/")[2] for name, rule in RULES.items() if rule.lane == access.lanes.RESERVED}
+
+    assert reserved == {"EndSession", "Revoke", "SuspendSession", "DistrustKey"}
+    assert {name for name, rule in RULES.items() if ANYONE in rule.roles} == {"/grpc.health.v1.Health/Check"}

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sessauth.errors import ConfigError
+from sessauth.server import config as server_config
+from sessauth.server.config import from_dict, load
+
+
+def test_nothing_configured_serves_on_a_unix_socket(tmp_path: Path) -> None:
+    """Without a file the defaults stand, and every folder lies in the home folder."""
+    config = load(tmp_path, {})
+
+    assert config.socket == tmp_path / "run" / "sessauth.sock"
+    assert config.keys_dir == tmp_path / "keys"
+    assert config.tcp.address == ""
+    assert config.server.workers == 0
+
+
+def test_environment_overrides_the_file(tmp_path: Path) -> None:
+    """SESSAUTH_<SECTION>_<KEY> replaces what the file says, in the type of the key."""
+    (tmp_path / "sessauth.toml").write_text("[server]\nworkers = 1\n[sessions]\nmax_ttl_ms = 7200000\n")
+
+    environment = {"SESSAUTH_SERVER_WORKERS": "3", "SESSAUTH_TCP_INSECURE_TCP": "true"}
+    config = load(tmp_path, environment)
+
+    assert config.server.workers == 3
+    assert config.tcp.insecure_tcp is True
+    assert config.sessions.max_ttl_ms == 7_200_000
+
+
+def test_home_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """SESSAUTH_HOME names the home folder."""
+    monkeypatch.setenv("SESSAUTH_HOME", str(tmp_path))
+
+    assert load(environ={}).home == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[servers]\n", "servers"),
+        ("[server]\nworker = 1\n", "server.worker"),
+        ("[server]\nworkers = true\n", "server.workers"),
+        ("[server]\nworkers = 65\n", "server.workers"),
+        ('[server]\nlog_level = "LOUD"\n', "server.log_level"),
+        ("server = 3\n", "server"),
+        ("[limits]\ncheck_threads = 0\n", "limits.check_threads"),
+        ("[sessions]\ndefault_ttl_ms = 90000000\n", "sessions.default_ttl_ms"),
+        ('[tcp]\naddress = "0.0.0.0:1"\n', "tcp.certificate"),
+        ('[tcp]\naddress = "0.0.0.0:1"\ninsecure_tcp = true\ncertificate = "c"\n', "tcp.insecure_tcp"),
+        ('[tcp]\ncheck_address = "0.0.0.0:1"\ninsecure_tcp = true\n', "tcp.check_address"),
+        ('[[identities]]\nname = "a"\nrole = "gateway"\nuri = "spiffe://x"\n', "tcp.client_ca"),
+        ('[[identities]]\nname = "a"\nrole = "root"\nuri = "spiffe://x"\n', r"identities\[0\].role"),
+        ('[[identities]]\nname = "a"\nrole = "gateway"\n', r"identities\[0\]"),
+        ('[[identities]]\nrole = "gateway"\nuri = "u"\n', r"identities\[0\].name"),
+        ("[server\n", "sessauth.toml"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
+    """An unknown key, a wrong type and a contradiction are errors that name the key."""
+    (tmp_path / "sessauth.toml").write_text(text)
+
+    with pytest.raises(ConfigError, match=named):
+        load(tmp_path, {})
+
+
+def test_a_misspelt_variable_is_an_error(tmp_path: Path) -> None:
+    """An unknown key in the environment is refused as one in the file is."""
+    with pytest.raises(ConfigError, match=r"server\.worker"):
+        load(tmp_path, {"SESSAUTH_SERVER_WORKER": "1"})
+    with pytest.raises(ConfigError, match="SESSAUTH_SERVER_WORKERS"):
+        load(tmp_path, {"SESSAUTH_SERVER_WORKERS": "two"})
+
+
+def test_settings_survive_the_way_to_a_worker(tmp_path: Path) -> None:
+    """to_dict and from_dict give the same settings."""
+    (tmp_path / "sessauth.toml").write_text(
+        '[tcp]\nclient_ca = "ca.pem"\ncertificate = "c"\nprivate_key = "k"\naddress = "h:1"\n'
+        '[[identities]]\nname = "g"\nrole = "gateway"\nuri = "spiffe://x"\naudiences = ["a", "b"]\n'
+    )
+    config = load(tmp_path, {})
+
+    assert from_dict(config.to_dict()) == config
+
+
+def test_the_sample_file_is_at_the_defaults(tmp_path: Path) -> None:
+    """What init writes as sessauth.toml changes nothing, and each commented key exists."""
+    from sessauth.server.init import SAMPLE
+
+    (tmp_path / "sessauth.toml").write_text(SAMPLE)
+    assert load(tmp_path, {}) == server_config.Config(home=tmp_path)
+
+    section = ""
+    for line in SAMPLE.splitlines():
+        bare = line.removeprefix("# ").strip()
+        if bare.startswith("["):
+            section = bare.split("#")[0].strip().strip("[]")
+        elif " = " in bare and section:
+            kind = server_config.Identity if section == "identities" else server_config.SECTIONS[section]
+            assert bare.split(" = ")[0] in kind.__dataclass_fields__, line

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from sessauth.errors import ConfigError
+from sessauth.server.credentials import CredentialFile, Principal, parse
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> CredentialFile:
+    """An empty credential file."""
+    return CredentialFile(tmp_path / "credentials.toml")
+
+
+def test_a_credential_is_its_owners(file: CredentialFile) -> None:
+    """What add returns authenticates as that name, role and audiences, and nothing else does."""
+    text = file.add("gateway-1", "gateway", ["gw", "other audience"])
+
+    assert file.authenticate(text) == Principal("gateway-1", "gateway", ("gw", "other audience"))
+    assert file.authenticate(text + "\n") is not None
+    for wrong in [text[:-1], text + "A", text.replace("gateway-1", "gateway-2"), "", "sessauth_key__", text[1:]]:
+        assert file.authenticate(wrong) is None
+    flipped = text[:-2] + ("A" if text[-2] != "A" else "B") + text[-1]
+    assert file.authenticate(flipped) is None
+
+
+def test_the_file_holds_no_secret(file: CredentialFile, tmp_path: Path) -> None:
+    """Only the hash is stored, readable by the group for the workers, by nobody else."""
+    text = file.add("issuer", "issuer")
+    stored = (tmp_path / "credentials.toml").read_text()
+    found = parse(text)
+
+    assert found is not None
+    assert text[-43:] not in stored
+    assert found[1].hex() not in stored
+    assert (tmp_path / "credentials.toml").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_removed_credential_is_refused(file: CredentialFile) -> None:
+    """Removing takes effect at once in this process; removing again says False."""
+    text = file.add("issuer", "issuer")
+
+    assert file.remove("issuer")
+    assert file.authenticate(text) is None
+    assert not file.remove("issuer")
+    assert file.list() == []
+
+
+def test_another_process_sees_the_change(file: CredentialFile, tmp_path: Path) -> None:
+    """A second reader of the file learns of a new credential within its reload time."""
+    other = CredentialFile(tmp_path / "credentials.toml")
+    assert other.authenticate("sessauth_key_x_" + "A" * 43) is None
+    text = file.add("issuer", "issuer")
+    done = threading.Event()
+
+    while other.authenticate(text) is None:
+        assert not done.wait(0.05)
+
+    assert other.authenticate(text) == Principal("issuer", "issuer")
+
+
+def test_concurrent_adds_lose_nothing(file: CredentialFile, tmp_path: Path) -> None:
+    """Adds at the same time are serialised by the file's lock."""
+    threads = [
+        threading.Thread(target=CredentialFile(tmp_path / "credentials.toml").add, args=(f"n{i}", "auditor"))
+        for i in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [entry.principal.name for entry in file.list()] == [f"n{i}" for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "audiences"),
+    [
+        ("", "operator", ()),
+        ("a b", "operator", ()),
+        ("a_b", "operator", ()),
+        ('a"]', "operator", ()),
+        ("x" * 65, "operator", ()),
+        ("ok", "root", ()),
+        ("ok", "gateway", ('a"b',)),
+        ("ok", "gateway", ("a\nb",)),
+    ],
+)
+def test_what_could_not_be_stored_is_refused(
+    file: CredentialFile, name: str, role: str, audiences: tuple[str, ...]
+) -> None:
+    """Names, roles and audiences of another form are refused before anything is written."""
+    with pytest.raises(ConfigError):
+        file.add(name, role, audiences)
+
+    assert file.list() == []
+
+
+def test_a_name_is_taken_once(file: CredentialFile) -> None:
+    """Adding a name again is refused; the first credential stays right."""
+    text = file.add("issuer", "issuer")
+
+    with pytest.raises(ConfigError, match="exists"):
+        file.add("issuer", "operator")
+    assert file.authenticate(text) == Principal("issuer", "issuer")
+
+
+def test_an_unreadable_file_accepts_nobody(file: CredentialFile, tmp_path: Path) -> None:
+    """A damaged file is an error, never an empty list of credentials or an old one for ever."""
+    text = file.add("issuer", "issuer")
+    (tmp_path / "credentials.toml").write_text('[credential."issuer"]\nrole = "issuer"\n')
+    fresh = CredentialFile(tmp_path / "credentials.toml")
+
+    with pytest.raises(ConfigError):
+        fresh.authenticate(text)
