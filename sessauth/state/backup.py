@@ -148,15 +148,21 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest) -> None:
     """Write the backup's rows over the folder's, and log the new incarnation behind both histories.
 
     Revision, seq, keys generation and clock floor only go up, whichever side was ahead, so that no view,
-    token or follower takes the restored state for one that it knows.
+    token or follower takes the restored state for one that it knows. A key that was retired or distrusted
+    since the backup stays so.
     """
     rows, old, new = group.rows, group.rows.head(), backed_up.head()
+    known_keys = [key for key in map(rows.key, rows.key_ids()) if key is not None]
     for name in (*_COPIED, layout.CHANGES):
         rows.txn.drop(rows.tables[name], delete=False)
     for name in _COPIED:
         with backed_up.txn.cursor(db=backed_up.tables[name]) as cursor:
             for key, value in cursor:
                 rows.put(name, bytes(key), bytes(value))
+    for key in known_keys:
+        restored = rows.key(key.id)
+        if restored is None or restored.status < key.status:
+            rows.put(layout.KEYS, key.id, key.encode())
     seq = max(old.seq, new.seq)
     rows.current = Head(
         layout.FORMAT,

@@ -89,19 +89,26 @@ class JobQueue:
     def take(self) -> list[Job[object]]:
         """Wait for work and return the next group's; empty once closed and drained."""
         with self._changed:
-            while not self._jobs and not self._closed:
-                self._changed.wait()
-            group: list[Job[object]] = []
-            size = 0
-            while self._jobs and len(group) < layout.GROUP_CHANGES:
-                head = self._jobs[0]
-                if group and (head.alone or group[0].alone or size + head.size > self._group_bytes):
-                    break
-                self._jobs.popleft()
-                if head.future.set_running_or_notify_cancel():
-                    group.append(head)
-                    size += head.size
-            return group if group or not self._jobs else self.take()
+            while True:
+                while not self._jobs and not self._closed:
+                    self._changed.wait()
+                group = self._next_group()
+                if group or not self._jobs and self._closed:
+                    return group
+
+    def _next_group(self) -> list[Job[object]]:
+        group: list[Job[object]] = []
+        size = 0
+        while self._jobs and len(group) < layout.GROUP_CHANGES:
+            head = self._jobs[0]
+            if group and (head.alone or group[0].alone or size + head.size > self._group_bytes):
+                break
+            self._jobs.popleft()
+            # A caller that gave up before its turn is not served.
+            if head.future.set_running_or_notify_cancel():
+                group.append(head)
+                size += head.size
+        return group
 
     @property
     def waiting(self) -> int:
