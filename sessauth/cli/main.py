@@ -66,6 +66,9 @@ class SessauthGroup(click.Group):
             # Python would complain once more when it flushes at exit; nobody reads it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = failures.BROKEN_PIPE
+        except SystemExit as leaving:
+            # click leaves with 1 when whoever read the output went away. Commands never leave so.
+            code = failures.BROKEN_PIPE if leaving.code == 1 else leaving.code
         except SessauthError as error:
             failures.report(error, as_json=settings.json)
             code = failures.exit_code(error)

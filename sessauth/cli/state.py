@@ -133,6 +133,8 @@ def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Pa
     if engage and clear:
         raise UsageError("--set and --clear exclude each other")
     folder = _folder(settings, folder)
+    if not folder.is_dir():
+        raise StateUnusable(f"{folder} does not exist; run init, or name another with --state", "MISSING")
     why = _brake_reason(folder)
     if engage and why is None:
         page = Brake(folder / BRAKE_FILE)

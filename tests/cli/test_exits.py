@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from sessauth import errors
+from sessauth.cli import failures
+from sessauth.cli.main import cli
+from sessauth.decision_base import DecisionBase
+
+from .conftest import COMMAND, Run, Service
+
+
+def _classes(base: type[errors.SessauthError]) -> list[type[errors.SessauthError]]:
+    return [base, *(each for child in base.__subclasses__() for each in _classes(child))]
+
+
+def _made(kind: type[errors.SessauthError]) -> errors.SessauthError:
+    return kind.__new__(kind)
+
+
+EXPECTED = {
+    errors.Denied: 1,
+    errors.UsageError: 2,
+    errors.UnknownTool: 2,
+    errors.TokenError: 2,
+    errors.Rejected: 3,
+    errors.ServerError: 3,
+    errors.Unavailable: 4,
+    errors.StateError: 5,
+}
+
+
+@pytest.mark.parametrize("kind", _classes(errors.SessauthError)[1:], ids=lambda kind: kind.__name__)
+def test_each_error_has_its_exit_code(kind: type[errors.SessauthError]) -> None:
+    """The exit code of an error is that of its nearest family in the error tree."""
+    nearest = next(family for family in kind.__mro__ if family in EXPECTED)
+
+    assert failures.exit_code(_made(kind)) == EXPECTED[nearest]
+
+
+def test_exit_codes_are_in_the_help(run: Run) -> None:
+    """The help names each exit code that the command line has."""
+    shown = run("--help").out
+    for name in (
+        "OK",
+        "DENIED",
+        "USAGE",
+        "REFUSED",
+        "UNAVAILABLE",
+        "STATE",
+        "INTERNAL",
+        "INTERRUPTED",
+        "BROKEN_PIPE",
+    ):
+        assert f"\n    {getattr(failures, name)}  " in shown
+
+
+def test_no_server_exits_with_4(run: Run) -> None:
+    """Without a server the command says so, names the socket, and exits with 4."""
+    ran = run("session", "list")
+
+    assert (ran.code, ran.out) == (4, "")
+    assert "run/sessauth.sock can't be reached" in ran.err
+    assert run("--timeout-ms", "200", "session", "list", "--json").code == 4
+
+
+def test_errors_in_json(run: Run) -> None:
+    """With --json an error is one JSON document on stderr, with kind, word and message."""
+    ran = run("session", "list", "--json")
+
+    error = json.loads(ran.err)["error"]
+    assert (error["kind"], set(error)) == ("Unavailable", {"kind", "word", "message"})
+
+
+def test_broken_pipe_is_quiet(service: Service) -> None:
+    """If whoever reads the output goes away, the command ends without a traceback."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run(
+        [*COMMAND, "--home", str(service.home), "session", "list"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+
+    assert (process.returncode, process.stderr) == (failures.BROKEN_PIPE, b"")
+
+
+def test_interrupt_is_quiet(run: Run, tmp_path: Path) -> None:
+    """Ctrl-C while a command waits ends it with 130, without a traceback."""
+    process = subprocess.Popen(
+        [*COMMAND, "token", "inspect", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    # The command waits for its token once it sleeps in a read of its stdin.
+    give_up = time.monotonic() + 20
+    while not _waits_for_stdin(process.pid):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+
+    assert (process.returncode, out) == (failures.INTERRUPTED, b"")
+    assert err.strip() == b"sessauth: interrupted"
+
+
+def _waits_for_stdin(pid: int) -> bool:
+    try:
+        number, first, *_ = Path(f"/proc/{pid}/syscall").read_text().split()
+    except (OSError, ValueError):
+        return False
+    # read(0, ...) on x86-64 and on arm64.
+    return number in ("0", "63") and int(first, 16) == 0
+
+
+def test_serve_drains_on_ctrl_c(tmp_path: Path) -> None:
+    """A server that is interrupted at its terminal drains and exits with 0."""
+    from .conftest import start_service
+
+    service = start_service(tmp_path / "h")
+    service.process.send_signal(signal.SIGINT)
+
+    assert service.process.wait(30) == 0
+
+
+def test_our_mistake_is_not_a_denial(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that nobody foresaw exits with 70 and never with 1, which means denied."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("bug")
+
+    monkeypatch.setattr("sessauth.cli.token.read_token", broken)
+
+    ran = run("token", "present", "-")
+
+    assert (ran.code, ran.out) == (failures.INTERNAL, "")
+    assert "RuntimeError: bug" in ran.err
+
+
+def test_every_command_answers_in_json() -> None:
+    """Every command that answers has --json."""
+
+    def leaves(command: object, path: str) -> list[tuple[str, object]]:
+        names = command.list_commands(None) if hasattr(command, "list_commands") else []  # type: ignore[attr-defined]
+        if not names:
+            return [(path, command)]
+        return [leaf for name in names for leaf in leaves(command.get_command(None, name), f"{path} {name}")]  # type: ignore[attr-defined]
+
+    found = leaves(cli, "sessauth")
+    assert len(found) >= 29
+    for path, command in found:
+        assert any("--json" in parameter.opts for parameter in command.params), path  # type: ignore[attr-defined]
+        assert command.help, path  # type: ignore[attr-defined]
+
+
+def test_denied_is_an_error_of_the_token_holder() -> None:
+    """Denied keeps its decision, and its exit code is that of a denied check."""
+
+    class Decided(DecisionBase):
+        pass
+
+    error = _made(errors.Denied)
+    error.decision = Decided()  # type: ignore[attr-defined]
+    assert failures.exit_code(error) == failures.DENIED
