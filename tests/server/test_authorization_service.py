@@ -124,7 +124,6 @@ def test_a_stream_answers_each_request_by_its_id(
     operator: Caller, session: sessions.Session, token: tokens.MintResponse
 ) -> None:
     """Requests of one stream are judged as they come, by the state of that moment."""
-
     ended = threading.Event()
 
     def requests() -> Iterator[pb.CheckStreamRequest]:

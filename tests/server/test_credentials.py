@@ -21,7 +21,14 @@ def test_a_credential_is_its_owners(file: CredentialFile) -> None:
 
     assert file.authenticate(text) == Principal("gateway-1", "gateway", ("gw", "other audience"))
     assert file.authenticate(text + "\n") is not None
-    for wrong in [text[:-1], text + "A", text.replace("gateway-1", "gateway-2"), "", "sessauth_key__", text[1:]]:
+    for wrong in [
+        text[:-1],
+        text + "A",
+        text.replace("gateway-1", "gateway-2"),
+        "",
+        "sessauth_key__",
+        text[1:],
+    ]:
         assert file.authenticate(wrong) is None
     flipped = text[:-2] + ("A" if text[-2] != "A" else "B") + text[-1]
     assert file.authenticate(flipped) is None

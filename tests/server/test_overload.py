@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from sessauth.server import lanes as lane_names
+from sessauth.server.config import LimitSettings
+from sessauth.server.lanes import Lane, open_lanes
+from sessauth.v1 import authorization_service_pb2 as checks
+from sessauth.v1 import session_service_pb2 as sessions
+from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.service import Caller, RpcError, Service, running
+
+
+def _prepared(operator: Caller) -> tuple[bytes, checks.CheckItem, bytes]:
+    """A session, an item that is allowed in it, and the token's block id."""
+    opened = operator.call(
+        "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:files/**"])
+    )
+    minted = operator.call(
+        "TokenService/Mint",
+        tokens.MintRequest(session_id=opened.session.id, scopes=["read:files/**"], audience=["gw"]),
+    )
+    item = checks.CheckItem(token=minted.token.encode(), action=b"read", resource=b"files/a")
+    return opened.session.id, item, minted.block_id
+
+
+def test_a_full_lane_refuses_and_the_reserved_lane_works() -> None:
+    """In three waves: with checks, changes and reads full, each is refused; Revoke, End and health work."""
+    with running(
+        limits={"check_threads": 1, "read_threads": 1, "change_threads": 1, "queue_places": 2}
+    ) as service:
+        operator = service.operator
+        assert service.control is not None
+        lanes = service.control.serving.lanes
+        for _wave in range(3):
+            session_id, item, block_id = _prepared(operator)
+            request = checks.CheckRequest(item=item, audience="gw")
+            release = threading.Event()
+            busy = [lanes[lane_names.CHECK], lanes[lane_names.READ], lanes[lane_names.CHANGE]]
+            held = [lane.submit(release.wait, 30) for lane in busy for _ in range(lane.capacity)]
+
+            for rpc, message in [
+                ("AuthorizationService/Check", request),
+                ("SessionService/GetSession", sessions.GetSessionRequest(session_id=session_id)),
+                ("SessionService/KeepAlive", sessions.KeepAliveRequest(session_id=session_id)),
+            ]:
+                with pytest.raises(RpcError) as refused:
+                    operator.call(rpc, message)
+                assert (refused.value.code, refused.value.word) == (
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    "OVERLOADED",
+                )
+            operator.call("Health/Check", health_pb2.HealthCheckRequest())
+            operator.call(
+                "TokenService/Revoke", tokens.RevokeRequest(session_id=session_id, block_ids=[block_id])
+            )
+            operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session_id))
+
+            release.set()
+            assert all(future.result(30) for future in held)
+            decision = operator.call("AuthorizationService/Check", request).decision
+            assert decision.reason == checks.REASON_SESSION_ENDED
+
+
+def test_a_wave_of_calls_is_answered_or_refused_never_lost() -> None:
+    """Of 200 batches at once some are refused, all others are right, and the lane is empty afterwards."""
+    with running(limits={"check_threads": 1, "queue_places": 4}) as service:
+        operator = service.operator
+        session_id, item, _ = _prepared(operator)
+        request = checks.CheckBatchRequest(items=[item] * 512, audience="gw")
+        rpc = operator.channel.unary_unary(
+            "/sessauth.v1.AuthorizationService/CheckBatch",
+            request_serializer=checks.CheckBatchRequest.SerializeToString,
+            response_deserializer=checks.CheckBatchResponse.FromString,
+        )
+        for _wave in range(2):
+            calls = [rpc.future(request, timeout=30, metadata=operator.metadata) for _ in range(100)]
+            operator.call("SessionService/GetSession", sessions.GetSessionRequest(session_id=session_id))
+            codes = Counter(call.code() for call in calls)
+            for call in calls:
+                if call.code() is grpc.StatusCode.OK:
+                    assert all(decision.allowed for decision in call.result().decisions)
+
+            assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+            assert codes[grpc.StatusCode.OK] >= 5
+            assert codes[grpc.StatusCode.RESOURCE_EXHAUSTED] > 0
+        assert service.control is not None
+        assert service.control.serving.lanes[lane_names.CHECK].held == 0
+
+
+def test_a_bounded_number_of_streams_is_open() -> None:
+    """A stream holds its thread, so one more than there are threads is refused at once."""
+    with running(limits={"stream_threads": 2}) as service:
+        operator = service.operator
+        _, item, _ = _prepared(operator)
+        request = checks.CheckStreamRequest(id=1, item=item, audience="gw")
+        done = threading.Event()
+
+        def requests() -> object:
+            yield request
+            done.wait(30)
+
+        streams = [operator.stream("AuthorizationService/CheckStream", requests()) for _ in range(2)]
+        assert all(next(stream).decision.allowed for stream in streams)
+
+        with pytest.raises(RpcError) as refused:
+            next(operator.stream("AuthorizationService/CheckStream", iter([request])))
+        assert refused.value.word == "OVERLOADED"
+        done.set()
+        assert [list(stream) for stream in streams] == [[], []]
+
+
+def test_strangers_take_no_place(service: Service) -> None:
+    """Calls without a credential are refused while every lane is full, not queued and not OVERLOADED."""
+    stranger = service.caller()
+    assert service.control is not None
+    lane = service.control.serving.lanes[lane_names.RESERVED]
+    release = threading.Event()
+    held = [lane.submit(release.wait, 30) for _ in range(lane.capacity)]
+
+    with pytest.raises(RpcError) as refused:
+        stranger.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=bytes(16)))
+    release.set()
+
+    assert refused.value.code is grpc.StatusCode.UNAUTHENTICATED
+    assert all(future.result(30) for future in held)
+
+
+def test_a_place_is_given_back_however_a_call_ends() -> None:
+    """A lane counts calls that return, raise and are dropped from the queue alike."""
+    lane = Lane("test", 1, 3)
+    release = threading.Event()
+    running_call = lane.submit(release.wait, 30)
+    failing = lane.submit(lambda: 1 / 0)
+    dropped = lane.submit(lambda: None)
+    assert (lane.held, lane.full) == (3, False)
+    assert dropped.cancel()
+
+    release.set()
+
+    assert running_call.result(10) is True
+    assert isinstance(failing.exception(10), ZeroDivisionError)
+    lane.shutdown(wait=True)
+    assert lane.held == 0
+    with pytest.raises(RuntimeError):
+        lane.submit(lambda: None)
+    assert lane.held == 0
+
+
+def test_each_lane_of_the_table_is_open() -> None:
+    """Every lane that an RPC names exists."""
+    from sessauth.server.access import RULES
+
+    lanes = open_lanes(LimitSettings())
+
+    assert {rule.lane for rule in RULES.values()} < set(lanes.by_name)
+    lanes.close()

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+
+from sessauth.errors import ConfigError
+from sessauth.server import config as server_config
+from sessauth.server.build import Control
+from sessauth.server.init import initialise
+from sessauth.v1 import authorization_service_pb2 as checks
+from sessauth.v1 import session_service_pb2 as sessions
+from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.service import (
+    SHORT,
+    Caller,
+    RpcError,
+    Service,
+    home_folder,
+    running,
+    serves,
+    wait_until,
+)
+
+
+def _check(token: tokens.MintResponse, **fields: bytes) -> checks.CheckRequest:
+    item = {"token": token.token.encode(), "action": b"read", "resource": b"files/a/x", **fields}
+    return checks.CheckRequest(item=checks.CheckItem(**item), audience="gw")
+
+
+def test_a_call_without_a_deadline_is_refused(operator: Caller, token: tokens.MintResponse) -> None:
+    """Every RPC needs a deadline: the word says so."""
+    with pytest.raises(RpcError) as refused:
+        operator.call("AuthorizationService/Check", _check(token), timeout=None)
+
+    assert (refused.value.code, refused.value.word) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "DEADLINE_REQUIRED",
+    )
+
+
+def test_a_client_that_never_sends_its_message_is_cut_off() -> None:
+    """Held threads come back at the server's cap, however long the client's deadline is."""
+    with running(limits={"max_deadline_ms": 500, "read_threads": 2, "queue_places": 1}) as service:
+        operator = service.operator
+        closing = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            closing.wait(30)
+            yield from ()
+
+        rpc = operator.channel.stream_unary(SHORT["SessionService/ListSessions"])
+        held = [rpc.future(nothing(), timeout=3600, metadata=operator.metadata) for _ in range(3)]
+        assert wait_until(lambda: service.control is not None and service.control.serving.lanes["read"].full)
+        with pytest.raises(RpcError) as refused:
+            operator.call("SessionService/ListSessions", sessions.ListSessionsRequest())
+
+        assert refused.value.word == "OVERLOADED"
+        assert all(call.exception(timeout=10) is not None for call in held)
+        operator.call("SessionService/ListSessions", sessions.ListSessionsRequest())
+        closing.set()
+
+
+def test_bytes_that_are_no_message_are_the_callers_mistake(operator: Caller) -> None:
+    """A request that can't be parsed is INVALID_ARGUMENT, not a fault of the server."""
+    rpc = operator.channel.unary_unary(SHORT["AuthorizationService/Check"])
+
+    with pytest.raises(grpc.RpcError) as refused:
+        rpc(b"\xff\xff\xff", timeout=5, metadata=operator.metadata)
+
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_an_unknown_method_is_unimplemented(operator: Caller) -> None:
+    """What is not served is UNIMPLEMENTED, with or without a credential."""
+    rpc = operator.channel.unary_unary("/sessauth.v1.SessionService/DropEverything")
+
+    with pytest.raises(grpc.RpcError) as refused:
+        rpc(b"", timeout=5)
+
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_message_beyond_the_limit_is_refused_and_others_are_served(
+    service: Service, operator: Caller, token: tokens.MintResponse
+) -> None:
+    """13 MiB is RESOURCE_EXHAUSTED; the same connection and another one go on."""
+    request = _check(token, arguments=b"x" * (13 << 20))
+    other = service.operator
+
+    with pytest.raises(RpcError) as refused:
+        operator.call("AuthorizationService/Check", request)
+
+    assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    for caller in (operator, other):
+        assert caller.call("AuthorizationService/Check", _check(token)).decision.allowed
+
+
+@pytest.mark.parametrize("size", [17_000, 64_000])
+def test_metadata_beyond_the_limit_is_refused(
+    operator: Caller, token: tokens.MintResponse, size: int
+) -> None:
+    """Metadata over 16 KiB ends the call; the next one is served."""
+    metadata = (*operator.metadata, ("x-large", "m" * size))
+
+    with pytest.raises(RpcError) as refused:
+        operator.call("AuthorizationService/Check", _check(token), metadata=metadata)
+
+    assert refused.value.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL)
+    assert operator.call("AuthorizationService/Check", _check(token)).decision.allowed
+
+
+def test_folders_and_socket_have_their_modes(service: Service) -> None:
+    """keys/ 0700, state/ 0750, run/ 0750, the socket 0660, the operator's credential 0600."""
+    made = service.made
+
+    def mode(path: object) -> int:
+        return stat.S_IMODE(made.home.joinpath(str(path)).stat().st_mode)
+
+    assert (mode("keys"), mode("state"), mode("run")) == (0o700, 0o750, 0o750)
+    assert mode("run/sessauth.sock") == 0o660
+    assert mode("operator.credential") == 0o600
+
+
+def test_init_overwrites_nothing(service: Service) -> None:
+    """A folder that was initialised is refused, and its credential still works."""
+    before = service.made.credential_file.read_bytes()
+
+    with pytest.raises(ConfigError, match="initialised before"):
+        initialise(service.made.home)
+
+    assert service.made.credential_file.read_bytes() == before
+
+
+def test_a_stale_socket_is_replaced_and_a_file_is_not() -> None:
+    """A socket that nobody listens on is replaced; anything else in its place stops the server."""
+    with home_folder() as home:
+        made = initialise(home)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+            dead.bind(str(made.socket))
+        control = Control(server_config.load(home, {}))
+        control.start()
+        caller = Caller(f"unix:{made.socket}")
+        assert wait_until(lambda: serves(caller))
+        caller.close()
+        control.stop()
+        assert not made.socket.exists()
+
+        made.socket.write_text("in the way")
+        with pytest.raises(ConfigError, match="in the way"):
+            Control(server_config.load(home, {}))
+        assert made.socket.read_text() == "in the way"
+
+
+def test_a_socket_in_use_is_left_alone() -> None:
+    """A path that another server listens on is refused, and that server keeps it."""
+    with home_folder() as home:
+        made = initialise(home)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+            other.bind(str(made.socket))
+            other.listen()
+            with pytest.raises(ConfigError, match="another server"):
+                Control(server_config.load(home, {}))
+            assert made.socket.exists()
+
+
+def test_health_says_what_is_ready(service: Service) -> None:
+    """Each service and the whole are SERVING; an unknown one is NOT_FOUND; Watch tells the first status."""
+    caller = service.caller()
+    names = ["", "sessauth.v1.AuthorizationService", "sessauth.v1.SessionService"]
+
+    for name in names:
+        answer = caller.call("Health/Check", health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(RpcError) as unknown:
+        caller.call("Health/Check", health_pb2.HealthCheckRequest(service="nothing"))
+    assert unknown.value.code is grpc.StatusCode.NOT_FOUND
+    watch = service.operator.stream("Health/Watch", iter([health_pb2.HealthCheckRequest()]))
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_without_an_active_key_the_server_is_not_ready() -> None:
+    """Readiness needs an issuer key that is active and here; retiring the only one ends it."""
+    from sessauth.v1 import key_service_pb2 as keys
+
+    with running() as service:
+        caller = service.operator
+        assert serves(caller)
+        caller.call("KeyService/RetireKey", keys.RetireKeyRequest(key_id=service.made.key_id))
+
+        assert wait_until(lambda: not serves(caller))
+
+
+def test_restart_keeps_state_and_request_ids() -> None:
+    """Sessions, revocations and the outcome of a request id are there after a restart."""
+    with home_folder() as home:
+        made = initialise(home)
+        request = sessions.OpenSessionRequest(request_id="r-1", subject="s", ceiling=["read:files/**"])
+        opened: list[Message] = []
+        for _ in range(2):
+            control = Control(server_config.load(home, {}))
+            control.start()
+            caller = Caller(f"unix:{made.socket}", made.credential_file.read_text().strip())
+            opened.append(caller.call("SessionService/OpenSession", request))
+            caller.close()
+            control.stop()
+
+    assert opened[0] == opened[1]
