@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import lmdb
+
 from ..change import Change, ChangeOutcome
 from ..errors import StateUnusable
 from . import layout
@@ -32,7 +34,7 @@ def verify(rows: TxnRows) -> Verified:
             _log(rows),
             _outcomes(rows),
         )
-    except ValueError as error:
+    except (ValueError, lmdb.Error) as error:
         raise StateUnusable(f"{error}; restore the state from a backup", "CORRUPT") from error
 
 
