@@ -111,20 +111,24 @@ class Control:
         )
 
     def is_ready(self) -> bool:
-        """Whether the state can be read and the service has an active issuer key to sign with."""
+        """Whether the state is readable and not braked, and there is an active issuer key to sign with."""
         try:
             self.log.head()
+            if self.log.braked:
+                return False
             return self.keyring.newest_active(self.log.keys()) is not None
         except SessauthError as error:
             server_log.event(logging.ERROR, "not_ready", error=str(error))
             return False
 
     def stop(self) -> None:
-        """Drain: say NOT_SERVING, end running calls within the grace, then workers, then the state."""
+        """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
         self.health.drain()
+        workers = threading.Thread(target=self.supervisor.stop, name="sessauth-drain")
+        workers.start()
         self.serving.stop(self._config.limits.drain_ms)
         self._background.stop()
-        self.supervisor.stop()
+        workers.join()
         self.log.close()
         server_log.event(logging.INFO, "stopped")
 

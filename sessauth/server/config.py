@@ -68,7 +68,6 @@ class LimitSettings:
     failed_signatures_burst: int = 1_000
     failed_signatures_per_second: int = 100
     cache_bytes: int = 64 << 20
-    max_staleness_ms: int = 3_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,9 @@ else:
     _HandlerSource = grpc.GenericRpcHandler
 
 
+HEALTH_PREFIX = "/grpc.health.v1.Health/"
+
+
 @dataclass(frozen=True)
 class Method:
     """One RPC that is served: its full name, its request type and what answers it."""
@@ -73,6 +76,11 @@ class Router(_HandlerSource):
             method.name: self._in_lane(RULES[method.name].lane, method, order) for method in methods
         }
         self._order = order
+        self._draining = False
+
+    def drain(self) -> None:
+        """Refuse every new call but health's; those that run go on."""
+        self._draining = True
 
     def service(self, details: grpc.HandlerCallDetails) -> Handler | None:
         """Return the handler of the call, one that refuses it, or None for an unknown method."""
@@ -91,6 +99,11 @@ class Router(_HandlerSource):
                     details.method, refused("UNAUTHENTICATED", "the credential is missing or not accepted")
                 )
             EARLY_PRINCIPAL.set(principal)
+        if self._draining and not details.method.startswith(HEALTH_PREFIX):
+            return self._refusing(
+                details.method,
+                refused("SHUTTING_DOWN", "this server is about to end; call another, or wait for it"),
+            )
         if self._lanes[rule.lane].full:
             return self._refusing(
                 details.method, refused("OVERLOADED", f"the {rule.lane} lane is full; retry later")

@@ -5,8 +5,10 @@ The control process and each check worker have one; they differ in the services.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import grpc
 from google.protobuf import message_factory
@@ -22,6 +24,12 @@ from .interceptors.deadline import Deadline
 from .lanes import open_lanes
 from .listen import bind_tcp, bind_unix, options
 from .pipeline import Method, Pipeline, Router
+
+# How long clients and balancers may still arrive, and be told to go elsewhere.
+NOTICE_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.01
+# Answers that were given may still be on their way out.
+LAST_BYTES_SECONDS: Final = 0.5
 
 
 def methods_of(service: ServiceDescriptor, answers: Mapping[str, Callable[..., object]]) -> list[Method]:
@@ -52,9 +60,10 @@ class Serving:
         self._deadline = Deadline(config.limits.max_deadline_ms)
         authenticator = Authenticator(CredentialFile(config.credentials_file), config.identities)
         pipeline = Pipeline(authenticator, self.accounting, self._deadline)
+        self._router = Router(list(methods), pipeline, self.lanes)
         self._server = grpc.server(
             self.lanes[lane_names.READ],
-            handlers=[Router(list(methods), pipeline, self.lanes)],
+            handlers=[self._router],
             options=options(reuse_port=reuse_port),
         )
         self._sockets: list[Path] = []
@@ -73,9 +82,22 @@ class Serving:
         self._server.start()
 
     def stop(self, grace_ms: int) -> None:
-        """Take no new calls, let running ones end within ``grace_ms``, then cancel them."""
-        self._server.stop(grace_ms / 1000).wait()
+        """Refuse new calls, let running ones end within ``grace_ms``, then cancel them.
+
+        gRPC cancels a call that has arrived and not begun when it stops. So new calls are refused
+        with UNAVAILABLE while the socket still listens, and gRPC is stopped when nothing runs.
+        """
+        until = time.monotonic() + grace_ms / 1000
+        self._router.drain()
+        time.sleep(min(NOTICE_SECONDS, grace_ms / 1000))
+        while time.monotonic() < until and self._busy():
+            time.sleep(POLL_SECONDS)
+        left = until - time.monotonic()
+        self._server.stop(max(left, LAST_BYTES_SECONDS) if grace_ms else 0).wait()
         self._deadline.close()
         self.lanes.close()
         for path in self._sockets:
             path.unlink(missing_ok=True)
+
+    def _busy(self) -> bool:
+        return any(lane.held for lane in self.lanes)

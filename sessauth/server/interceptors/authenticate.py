@@ -10,6 +10,7 @@ from typing import cast
 
 import grpc
 
+from ...errors import ConfigError
 from ..access import ANYONE
 from ..call import EARLY_PRINCIPAL, Call
 from ..config import Identity
@@ -40,13 +41,16 @@ class Authenticator:
         """Return who the ``authorization`` entry belongs to.
 
         None if there is no entry. Raises UNAUTHENTICATED for one that is wrong, and for two: a proxy
-        and we could each believe another one.
+        and we could each believe another one. Raises STATE_UNUSABLE while the file can't be read.
         """
         found = [value for name, value in metadata if name == "authorization"]
         if not found:
             return None
         if len(found) == 1 and isinstance(found[0], str) and found[0][: len(BEARER)].lower() == BEARER:
-            principal = self._credentials.authenticate(found[0][len(BEARER) :])
+            try:
+                principal = self._credentials.authenticate(found[0][len(BEARER) :])
+            except ConfigError as error:
+                raise refused("STATE_UNUSABLE", str(error)) from error
             if principal is not None:
                 return principal
         raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")

@@ -152,9 +152,7 @@ def _audience(stated: str, principal: Principal) -> str:
         return stated
     if len(own) == 1:
         return own[0]
-    raise invalid(
-        "audience", "is required: this credential has " + ("several audiences" if own else "none of its own")
-    )
+    raise invalid("audience", f"is required: this credential has {'several' if own else 'none'} of its own")
 
 
 def _require_form(item: pb.CheckItem, field: str) -> None:

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sessauth.server.init import Initialised, initialise
+from sessauth.v1 import authorization_service_pb2 as checks
+from sessauth.v1 import session_service_pb2 as sessions
+from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.service import Caller, RpcError, ServerProcess, home_folder, serves, wait_until
+
+SETTINGS = {"SESSAUTH_SERVER_WORKERS": "2", "SESSAUTH_LIMITS_DRAIN_MS": "3000"}
+
+
+class Running:
+    """A server process with two check workers, and callers to each of the three."""
+
+    def __init__(self, made: Initialised) -> None:
+        """Start it and wait until all three serve."""
+        self.made = made
+        self.credential = made.credential_file.read_text().strip()
+        self.process = ServerProcess.start(made.home, **SETTINGS)
+        self.operator = Caller(f"unix:{made.socket}", self.credential)
+        self.workers = [
+            Caller(f"unix:{made.home}/run/check-{index}.sock", self.credential) for index in range(2)
+        ]
+        self.everyone = [self.operator, *self.workers]
+        self.serves = wait_until(lambda: all(serves(caller) for caller in self.everyone))
+        assert self.serves, self.process.log
+
+    def worker_pids(self) -> list[int]:
+        """The ids of the worker processes."""
+        pid = self.process.process.pid
+        return [
+            int(child)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for child in (task / "children").read_text().split()
+        ]
+
+    def open(self, scope: str = "read:files/**") -> tuple[bytes, checks.CheckRequest]:
+        """Open a session; returns its id and a check that is allowed while it lives."""
+        request = sessions.OpenSessionRequest(subject="s", ceiling=[scope])
+        session = self.operator.call("SessionService/OpenSession", request).session
+        minted = self.operator.call(
+            "TokenService/Mint",
+            tokens.MintRequest(session_id=session.id, scopes=[scope], audience=["gw"]),
+        )
+        item = checks.CheckItem(token=minted.token.encode(), action=b"read", resource=b"files/a")
+        return session.id, checks.CheckRequest(item=item, audience="gw")
+
+    def close(self) -> None:
+        """Kill it and close the callers."""
+        self.process.kill()
+        for caller in self.everyone:
+            caller.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Running]:
+    """A server with two check workers."""
+    with home_folder() as home:
+        running = Running(initialise(home))
+        yield running
+        running.close()
+
+
+def _check(caller: Caller, request: checks.CheckRequest) -> checks.Decision:
+    return caller.call("AuthorizationService/Check", request).decision
+
+
+def test_workers_see_each_acknowledged_end_at_once(server: Running) -> None:
+    """Every process denies the check that starts after the acknowledgement of an end."""
+    for _ in range(20):
+        session_id, request = server.open()
+        assert all(_check(caller, request).allowed for caller in server.everyone)
+        server.operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session_id))
+        reasons = {_check(caller, request).reason for caller in server.everyone}
+        assert reasons == {checks.REASON_SESSION_ENDED}
+
+
+def test_workers_serve_only_checks(server: Running) -> None:
+    """A worker has no sessions service to change anything with, and no issuer key in its folder view."""
+    with pytest.raises(RpcError) as refused:
+        server.workers[0].call("SessionService/EndSession", sessions.EndSessionRequest(session_id=bytes(16)))
+    assert refused.value.code is grpc.StatusCode.UNIMPLEMENTED
+
+    keys_dir = str(server.made.keys_dir)
+    for pid in server.worker_pids():
+        opened = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+        assert not [path for path in opened if path.startswith(keys_dir)]
+
+
+def test_a_killed_worker_is_replaced_while_the_other_serves(server: Running) -> None:
+    """Kill -9 of a worker: the other answers meanwhile, a new one serves from the same state."""
+    _, request = server.open()
+    before = server.worker_pids()
+    assert len(before) == 2
+
+    os.kill(before[0], signal.SIGKILL)
+
+    def replaced() -> bool:
+        allowed = [_allowed(worker, request) for worker in server.workers]
+        assert any(allowed), "both workers failed at once"
+        return all(allowed) and len(server.worker_pids()) == 2 and before[0] not in server.worker_pids()
+
+    assert wait_until(replaced)
+    assert before[1] in server.worker_pids()
+
+
+def _allowed(caller: Caller, request: checks.CheckRequest) -> bool:
+    try:
+        return bool(caller.call("AuthorizationService/Check", request, timeout=2.0).decision.allowed)
+    except RpcError:
+        return False
+
+
+def test_a_hung_worker_is_replaced(server: Running) -> None:
+    """A worker that stands still is killed and replaced, and a check on it never allows meanwhile."""
+    session_id, request = server.open()
+    stopped = server.worker_pids()[0]
+    os.kill(stopped, signal.SIGSTOP)
+    server.operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session_id))
+
+    def replaced() -> bool:
+        assert not any(_allowed(worker, request) for worker in server.workers)
+        return stopped not in server.worker_pids() and all(serves(worker) for worker in server.workers)
+
+    assert wait_until(replaced, 30.0)
+
+
+def test_workers_end_when_the_control_process_is_killed(server: Running) -> None:
+    """Kill -9 of the control process leaves no worker behind; a restart serves the same state."""
+    session_id, request = server.open()
+    server.operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session_id))
+    _, live = server.open()
+    pids = server.worker_pids()
+
+    server.process.kill()
+    assert wait_until(lambda: not any(Path(f"/proc/{pid}/status").exists() for pid in pids))
+
+    again = Running(server.made)
+    try:
+        for caller in again.everyone:
+            assert _check(caller, request).reason == checks.REASON_SESSION_ENDED
+            assert _check(caller, live).allowed
+    finally:
+        again.close()
+
+
+def test_sigterm_drains(server: Running) -> None:
+    """Under load SIGTERM fails no running call, ends every process with status 0 and removes the sockets."""
+    _, request = server.open()
+    pids = server.worker_pids()
+    wrong: list[object] = []
+    answered = threading.Event()
+
+    def load(caller: Caller) -> None:
+        while True:
+            try:
+                decision = caller.call("AuthorizationService/Check", request, timeout=5.0).decision
+            except RpcError as error:
+                # A new call after the end of service is refused or finds no server; nothing else happens.
+                if error.code is not grpc.StatusCode.UNAVAILABLE:
+                    wrong.append(error)
+                return
+            if not decision.allowed:
+                wrong.append(decision)
+            answered.set()
+
+    threads = [threading.Thread(target=load, args=(caller,)) for caller in server.everyone for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert answered.wait(10)
+
+    assert server.process.terminate() == 0
+    for thread in threads:
+        thread.join(20)
+
+    assert wrong == []
+    assert not any(thread.is_alive() for thread in threads)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert list((server.made.home / "run").iterdir()) == []
+    assert '"event": "stopped"' in server.process.log
+
+
+def test_no_secret_in_arguments_or_logs(server: Running) -> None:
+    """Neither command lines nor the log hold a credential, a token or a private key."""
+    _, request = server.open()
+    for caller in server.everyone:
+        _check(caller, request)
+    wrong = Caller(f"unix:{server.made.socket}", server.credential[:-4] + "AAAA")
+    with pytest.raises(RpcError):
+        _check(wrong, request)
+    wrong.close()
+
+    pem = next(server.made.keys_dir.glob("*.pem")).read_text().splitlines()[1]
+    token = request.item.token.decode()
+    secrets = [server.credential[-43:], server.credential[-43:-4], token[30:60], pem]
+    texts = [server.process.log]
+    for pid in [server.process.process.pid, *server.worker_pids()]:
+        texts.append(Path(f"/proc/{pid}/cmdline").read_bytes().decode())
+        texts.append(Path(f"/proc/{pid}/environ").read_bytes().decode())
+
+    assert '"event": "serving"' in texts[0]
+    assert not [secret for secret in secrets for text in texts if secret in text]
+
+
+def test_a_second_server_on_the_same_state_is_refused(server: Running) -> None:
+    """Two writers never run: the second one ends at once, names what is in use, and disturbs nothing."""
+    second = ServerProcess.start(server.made.home, **SETTINGS)
+
+    assert second.process.wait(timeout=20) != 0
+    assert serves(server.operator)
+    assert "IN_USE" in second.log or "use" in second.log.lower()
