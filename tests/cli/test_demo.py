@@ -1,0 +1,27 @@
+"""The demo is a promise: what it shows is what happens."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+
+def test_the_demo_plays_five_stories_to_their_end() -> None:
+    """Every decision is the expected one, by both verifiers, and no token is accepted at the end."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "sessauth.cli.main", "demo", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    report = json.loads(answer.stdout)
+    assert len({call["story"] for call in report["calls"]}) == 5
+    assert [
+        call for call in report["calls"] if not call["remote"] == call["embedded"] == call["expected"]
+    ] == []
+    assert {call["remote"] for call in report["calls"]} >= {"ALLOWED", "OUT_OF_SCOPE", "LEASE_LAPSED"}
+    assert report["tokens_presented_again"] >= 5
+    assert report["accepted"] == []
