@@ -44,7 +44,8 @@ cdef class Cache:
 
     def __cinit__(self, size_t capacity, size_t quota=0):
         self.capacity = capacity
-        self.quota = quota or capacity // 16
+        # A chain that fits its session's quota must fit the cache: room is made until it does.
+        self.quota = min(quota or capacity // 16, capacity)
         self._chains = {}
         self._small = OrderedDict()
         self._main = OrderedDict()

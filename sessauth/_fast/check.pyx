@@ -44,6 +44,7 @@ cdef class Checker:
     cdef readonly View view
     cdef readonly Cache cache
     cdef readonly uint64_t bad_signatures
+    cdef readonly uint64_t signatures
     cdef object _outcome_type
     cdef bytes _prefix
     cdef uint64_t _count
@@ -89,7 +90,7 @@ cdef class Checker:
         """
         cdef Outcome out = self._new_outcome()
         cdef Request request = Request.__new__(Request)
-        cdef int64_t wall
+        cdef int64_t wall = 0
         request.token = token
         request.action = utf8(action)
         request.resource = utf8(resource)
@@ -108,10 +109,10 @@ cdef class Checker:
             request.now_ms = wall
             # The wall clock was set by more than anyone may, or the machine was not asleep that long.
             request.clock_suspect |= not -CLOCK_STEP_MS <= wall - steady_ms() - self._offset_ms <= CLOCK_STEP_MS
-            if not 0 <= wall - self._looked_ms < LOOK_EVERY_MS:
+        try:
+            if now_ms < 0 and not 0 <= wall - self._looked_ms < LOOK_EVERY_MS:
                 self._looked_ms = wall
                 self.view.look()
-        try:
             out.allowed = self._judge(request, out, now_ms < 0)
         except Exception as fault:
             out.allowed = False
@@ -240,13 +241,16 @@ cdef class Checker:
             if entry.lease_ms and entry.lease_deadline_ms < out.expires_at_ms:
                 out.expires_at_ms = entry.lease_deadline_ms
             if not entry.parent_id:
-                entry.parent = None
                 return session
-            entry.parent = self.view.session(head, entry.parent_id, request.now_ms) if depth < MAX_ANCESTORS else None
-            if entry.parent is None:
+            entry = self.view.session(head, entry.parent_id, request.now_ms) if depth < MAX_ANCESTORS else None
+            if entry is None:
                 deny(out, STAGE_SESSION, UNKNOWN_SESSION)
                 return None
-            entry = entry.parent
+            # Entries are shared between threads, each in its own transaction: what belongs to this
+            # check stands in its request.
+            if request.ancestors is None:
+                request.ancestors = []
+            request.ancestors.append(entry)
             depth += 1
 
     cdef KeyEntry _issuer(self, Head head, Chain chain, SessionEntry session, Outcome out):
@@ -283,6 +287,7 @@ cdef class Checker:
         with nogil:
             wrong = chain.verify_from(first, public_key)
             stands = wrong < 0 and chain.compute_ids()
+        self.signatures += (chain.block_count if wrong < 0 else wrong + 1) - first
         if wrong >= 0:
             self.bad_signatures += 1
             return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, wrong)

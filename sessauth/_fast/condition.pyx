@@ -54,7 +54,7 @@ cdef const char *parse_path(Reader reader, bytes_t base, Arena *arena, Path *out
             return "path: fields out of order"
         last = number
         if number == 1:
-            if wire != WIRE_VARINT or not read_varint(&reader, &value) or value == 0 or value > 0xFFFFFFFFULL:
+            if wire != WIRE_VARINT or not read_varint(&reader, &value) or value == 0 or value > 0x7FFFFFFFULL:
                 return "path: source"
             stated = 1
             out.source = <uint8_t> value if value <= SOURCE_TOOL else SOURCE_UNKNOWN
@@ -210,7 +210,7 @@ cdef const char *parse_condition(Reader reader, bytes_t base, Arena *arena, Cond
             if wrong != NULL:
                 return wrong
             continue
-        if wire != WIRE_VARINT or not read_varint(&reader, &value) or value == 0 or value > 0xFFFFFFFFULL:
+        if wire != WIRE_VARINT or not read_varint(&reader, &value) or value == 0 or value > 0x7FFFFFFFULL:
             return "condition: varint"
         if number == 2:
             has_operator = 1

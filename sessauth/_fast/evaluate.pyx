@@ -50,6 +50,10 @@ from sessauth._fast.request cimport (
 )
 from sessauth._fast.text cimport bytes_t, glob_matches, is_under
 
+cdef enum:
+    # Of a text that a glob or URL is looked for in: one step of work.
+    BYTES_A_STEP = 16
+
 # A value in hand: from the request, a fact, a token, or what an accessor made.
 cdef struct Hand:
     uint8_t type
@@ -172,7 +176,7 @@ cdef bint holds(const Condition *c, bytes_t base, Context *context) noexcept nog
         nodes = document.nodes
         i = <uint32_t> (node - nodes) + 1
         while i < node.next:
-            if not _one(c, base, nodes + i, NULL, NULL, &operand):
+            if not _one(c, base, nodes + i, NULL, context, &operand):
                 return 0
             i = nodes[i].next
         return 1
@@ -180,7 +184,7 @@ cdef bint holds(const Condition *c, bytes_t base, Context *context) noexcept nog
 
 
 cdef bint _one(
-    const Condition *c, bytes_t base, const Node *node, const Fact *fact, const Context *context, const Hand *operand
+    const Condition *c, bytes_t base, const Node *node, const Fact *fact, Context *context, const Hand *operand
 ) noexcept nogil:
     """Apply the accessor to one value, then compare."""
     cdef Hand hand
@@ -194,16 +198,21 @@ cdef bint _one(
         hand.type = TYPE_NUMBER
         hand.units = node.count
         hand.nanos = 0
-    elif c.accessor != ACCESSOR_NONE and not _url_part(c.accessor, &hand):
+    elif c.accessor != ACCESSOR_NONE and not _url_part(c.accessor, context, &hand):
+        return 0
+    # A pattern may walk the whole text, and there may be many.
+    if c.op == OP_GLOB and hand.type == TYPE_TEXT and not spend(context, hand.n // BYTES_A_STEP, c.count):
         return 0
     return _compare(c, base, &hand, operand)
 
 
-cdef bint _url_part(int accessor, Hand *hand) noexcept nogil:
+cdef bint _url_part(int accessor, Context *context, Hand *hand) noexcept nogil:
     cdef Url url
     cdef bytes_t part
     cdef size_t n, i
-    if hand.type != TYPE_TEXT or not parse_url(hand.text, hand.n, &url):
+    if hand.type != TYPE_TEXT or not spend(context, hand.n // BYTES_A_STEP, 1):
+        return 0
+    if not parse_url(hand.text, hand.n, &url):
         return 0
     if accessor == ACCESSOR_PORT:
         if url.port < 0:

@@ -36,6 +36,8 @@ cdef class Request:
     cdef bytes audience
     cdef str source
     cdef object peer
+    # The entries above the session's, nearest first; None if there are none.
+    cdef list ancestors
     cdef uint64_t at_least_revision
     cdef uint64_t now_ms
     cdef bint clock_suspect

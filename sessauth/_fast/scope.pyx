@@ -84,7 +84,7 @@ cdef const char *_parse_segment(Reader reader, bytes_t base, Arena *arena, Segme
             return "segment: fields out of order"
         last = number
         if number == 1 and wire == WIRE_VARINT:
-            if not read_varint(&reader, &value) or value == 0 or value > 0xFFFFFFFFULL:
+            if not read_varint(&reader, &value) or value == 0 or value > 0x7FFFFFFFULL:
                 return "segment: kind"
             out.kind = <uint8_t> value if value <= SEGMENT_REST else SEGMENT_UNKNOWN
         elif number == 2 and wire == WIRE_BYTES:

@@ -125,6 +125,8 @@ cdef bint judge_scope(Chain chain, SessionEntry session, Request request, Scratc
     cdef int needs = NO_NEEDS
     cdef int i
     cdef int layer = 0
+    cdef int ancestor = 0
+    cdef int ancestors = 0 if request.ancestors is None else len(request.ancestors)
     action.p = <bytes_t> PyBytes_AS_STRING(request.action)
     action.n = PyBytes_GET_SIZE(request.action)
     if not is_action(action.p, action.n):
@@ -149,13 +151,16 @@ cdef bint judge_scope(Chain chain, SessionEntry session, Request request, Scratc
     context.visible_only = 0
     context.work = 0
     context.overworked = 0
-    while entry is not None:
+    while True:
         for i in range(entry.layer_count):
             match_scopes(&entry.layers[i], action, &scratch.resource, &context, &verdict)
             if verdict.match != MATCHED:
                 return _deny_scope(&entry.layers[i], &verdict, LEVEL_CEILING, layer, out)
             layer += 1
-        entry = entry.parent
+        if ancestor == ancestors:
+            break
+        entry = <SessionEntry> request.ancestors[ancestor]
+        ancestor += 1
     for i in range(chain.block_count):
         block = &chain.blocks[i]
         context.visible_only = i > 0

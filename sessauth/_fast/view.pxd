@@ -32,8 +32,6 @@ cdef class SessionEntry:
     cdef uint64_t lease_deadline_ms
     cdef uint64_t revoked_count
     cdef bytes parent_id
-    # Of the check at hand.
-    cdef SessionEntry parent
     cdef str owner
     cdef frozenset issuer_key_ids
     cdef Arena arena

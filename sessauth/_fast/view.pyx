@@ -220,7 +220,14 @@ cdef class View:
         if raw is None:
             self._keys.pop(key_id, None)
             return None
-        record = decode("KeyRecord", bytes(raw))
+        try:
+            record = decode("KeyRecord", bytes(raw))
+        except WireError:
+            record = None
+        # The signature library reads 32 bytes, whatever there are.
+        if record is None or len(record["public_key"]) != 32:
+            self._keys.pop(key_id, None)
+            return None
         entry = KeyEntry.__new__(KeyEntry)
         entry.status = record["status"]
         entry.public_key = record["public_key"]

@@ -213,7 +213,7 @@ cdef object _decode_value(str message, _Field field, Reader *reader, uint32_t wi
             return value == 1
         if field.kind == SINT64:
             return unzigzag(value)
-        if field.kind != UINT64 and value > 0xFFFFFFFFULL:
+        if field.kind != UINT64 and value > (0x7FFFFFFFULL if field.kind == ENUM else 0xFFFFFFFFULL):
             raise WireError(f"{message}.{field.name}: does not fit 32 bits")
         return value
     if wire != WIRE_BYTES or not read_bytes(reader, &inner):
@@ -293,7 +293,12 @@ cdef int _encode_value(bytearray out, str message, _Field field, object item, in
             signed = item
             _put_varint(out, (<uint64_t> signed << 1) ^ <uint64_t> (signed >> 63))
             return 0
-        if not 0 <= item <= (0xFFFFFFFFFFFFFFFF if field.kind == UINT64 else 0xFFFFFFFF):
+        if field.kind == UINT64:
+            highest = 0xFFFFFFFFFFFFFFFF
+        else:
+            # A protobuf enum is a signed number of 32 bits.
+            highest = 0x7FFFFFFF if field.kind == ENUM else 0xFFFFFFFF
+        if not 0 <= item <= highest:
             raise WireError(f"{message}.{field.name}: {item} is out of range")
         _put_varint(out, item)
         return 0

@@ -11,6 +11,7 @@ from .texts import glob_matches, is_under
 from .words import ACCESSORS, OPERATORS, SOURCES, Accessor, Operator, Source
 
 MAX_WORK = 262_144
+BYTES_A_STEP = 16
 
 
 class OutOfWork(Exception):
@@ -155,7 +156,22 @@ def holds(condition: Condition, context: Context) -> bool:
         if type(value) is not list:
             return False
         context.work.add(len(value) * max(1, len(condition.values)))
-        return all(_compare(condition.operator, _access(condition.accessor, v), operands) for v in value)
+        return all(_holds_for(condition, v, operands, context.work) for v in value)
     if condition.operator == Operator.SUBSET_OF and type(value) is list:
         context.work.add(len(value) * max(1, len(condition.values)))
-    return _compare(condition.operator, _access(condition.accessor, value), operands)
+    return _holds_for(condition, value, operands, context.work)
+
+
+def _steps(value: object) -> int:
+    """The work of looking through a text once (9.8); none for other values."""
+    return len(value.encode("utf-8")) // BYTES_A_STEP if type(value) is str else 0
+
+
+def _holds_for(condition: Condition, value: object, operands: tuple[object, ...], work: Work) -> bool:
+    """Accessor and comparison for one value, counting what they may have to look through."""
+    if condition.accessor in (Accessor.HOST, Accessor.SCHEME, Accessor.PORT):
+        work.add(_steps(value))
+    value = _access(condition.accessor, value)
+    if condition.operator == Operator.GLOB:
+        work.add(_steps(value) * len(condition.values))
+    return _compare(condition.operator, value, operands)

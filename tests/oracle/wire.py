@@ -90,7 +90,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
 
 _VARINT = 0
 _DELIMITED = 2
-_VARINT_TYPES = {"uint32": 2**32 - 1, "uint64": 2**64 - 1, "sint64": 2**64 - 1, "enum": 2**32 - 1, "bool": 1}
+_VARINT_TYPES = {"uint32": 2**32 - 1, "uint64": 2**64 - 1, "sint64": 2**64 - 1, "enum": 2**31 - 1, "bool": 1}
 _DEFAULTS: dict[str, object] = {"bytes": b"", "string": "", "bool": False}
 _BY_NUMBER = {name: {field.number: field for field in fields} for name, fields in MESSAGES.items()}
 

@@ -134,7 +134,7 @@ def cases() -> Iterator[Case]:
         "limit: unknown kind of 32 texts",
         "Held to counts only.",
         at_block(Reason.UNKNOWN_KIND, 0, 0),
-        root(_scope(resource=[_segment(2**32 - 1, *["a/*"] * 32)])),
+        root(_scope(resource=[_segment(2**31 - 1, *["a/*"] * 32)])),
     )
     yield from _json_limits()
 
