@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessauth import errors
+from sessauth.client import AsyncClient, CheckItem, Client, Tls
+from sessauth.reasons import Reason, Stage
+from sessauth.server.build import Control
+from sessauth.server.config import from_dict
+from sessauth.server.init import initialise
+from sessauth.session import EndCause, SessionStatus
+from tests.support.service import Service, home_folder, running
+
+ACME = 'read:mcp/github/* where owner == "acme" free *'
+ALLOWED = b'{"owner": "acme"}'
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """Give a server that the tests of this module share."""
+    with running() as started:
+        yield started
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[Client]:
+    """Give a client with the operator's credential, found beside the socket."""
+    with Client(str(service.made.socket), timeout_ms=10_000) as client:
+        yield client
+
+
+def test_a_session_from_birth_to_death(client: Client) -> None:
+    """Calls are allowed inside the block and denied after it, and the session says why it ended."""
+    with client.session(subject="agent", purpose="ticket", ceiling=[ACME], lease_ms=5_000) as session:
+        token = session.mint(["read:mcp/github/*"], ["gateway"])
+        inside = client.check(token, "read", "mcp/github/get", ALLOWED, audience="gateway")
+        beyond = client.check(token, "read", "mcp/github/get", b"{}", audience="gateway")
+    after = client.check(token.text, "read", "mcp/github/get", ALLOWED, audience="gateway")
+
+    assert inside
+    assert inside.session_id == session.id
+    assert (beyond.reason, beyond.stage) == (Reason.CONDITION_FAILED, Stage.SCOPE)
+    assert after.reason is Reason.SESSION_ENDED
+    ended = client.get_session(session.id)
+    assert (ended.status, ended.end_cause) == (SessionStatus.ENDED, EndCause.ASKED)
+
+
+def test_explanation_names_the_ceiling_when_it_is_known(client: Client) -> None:
+    """A remote decision is explained from the session's ceiling, as a local one is."""
+    from sessauth.scope import Scope
+
+    with client.session(subject="agent", ceiling=[ACME]) as session:
+        token = session.mint(["read:mcp/github/*"], ["gateway"])
+        denied = client.check(token, "read", "mcp/github/get", b'{"owner": "evil"}', audience="gateway")
+        layers = [[Scope.from_record(scope) for scope in layer] for layer in session.session.ceilings]
+
+    assert 'would allow `owner == "acme"`' in denied.explain(token, layers)
+    assert denied.explain().startswith("CONDITION_FAILED: ceiling layer 0, scope 0")
+
+
+def test_lease_lapses_only_without_its_keeper(client: Client) -> None:
+    """A session held by a block outlives its lease; one that nobody keeps alive does not."""
+    lease_ms = 600
+    with client.session(subject="kept", ceiling=[ACME], lease_ms=lease_ms) as kept:
+        left = client.open_session(subject="left", ceiling=[ACME], lease_ms=lease_ms)
+        tokens = [client.mint(each, ["read:mcp/github/*"], ["gateway"]) for each in (kept.id, left.id)]
+        time.sleep(2.5 * lease_ms / 1000)
+        judged = [client.check(t, "read", "mcp/github/get", ALLOWED, audience="gateway") for t in tokens]
+        assert not kept.lost
+
+    assert [each.reason for each in judged] == [Reason.ALLOWED, Reason.LEASE_LAPSED]
+
+
+def test_session_ended_elsewhere_is_lost(client: Client) -> None:
+    """A session that an operator ends is lost to its block, and leaving the block is no error."""
+    with client.session(subject="agent", ceiling=[ACME], lease_ms=300) as session:
+        client.end(session.id, "taken away")
+        give_up = time.monotonic() + 10
+        while not session.lost:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        with pytest.raises(errors.Rejected, match="is lost"):
+            session.mint(["read:mcp/github/*"], ["gateway"])
+
+
+def test_facts_and_narrowing_hit_outstanding_tokens(client: Client) -> None:
+    """Facts and ceilings changed mid-way are what the very next check is judged by."""
+    ceiling = ["read:billing/case where id == session.case_id", "read:billing/help"]
+    with client.session(subject="support", ceiling=ceiling, facts={"case_id": "c1"}) as session:
+        token = session.mint(["read:billing/** free *"], ["billing"])
+
+        def reads(case: str) -> bool:
+            arguments = f'{{"id": "{case}"}}'
+            return bool(client.check(token, "read", "billing/case", arguments, audience="billing"))
+
+        assert (reads("c1"), reads("c2")) == (True, False)
+        session.update_facts({"case_id": "c2"})
+        assert (reads("c1"), reads("c2")) == (False, True)
+        assert session.facts == {"case_id": "c2"}
+        epoch = session.session.epoch
+        assert session.narrow(["read:billing/help"]).epoch == epoch + 1
+        assert not reads("c2")
+
+
+def test_suspend_resume_revoke(client: Client) -> None:
+    """A suspended session denies until it is resumed; a revoked block never comes back."""
+    with client.session(subject="agent", ceiling=[ACME]) as session:
+        stored = session.mint([ACME], ["gateway"], ending="open")
+        one, two = (stored.attenuate(label=name) for name in ("one", "two"))
+
+        def reason(token: object) -> Reason:
+            return client.check(token, "read", "mcp/github/get", ALLOWED, audience="gateway").reason  # type: ignore[arg-type]
+
+        session.suspend("odd")
+        assert reason(one) is Reason.SESSION_SUSPENDED
+        session.resume()
+        revision = session.revoke([one.block_ids[-1]])
+        judged = client.check(
+            two, "read", "mcp/github/get", ALLOWED, audience="gateway", at_least_revision=revision
+        )
+        assert (reason(one), judged.reason) == (Reason.REVOKED, Reason.ALLOWED)
+        inspected = client.inspect(one)
+        assert (inspected.verified, [block.revoked for block in inspected.blocks]) == (True, [False, True])
+
+
+def test_inspect_keeps_the_secret_here(client: Client) -> None:
+    """An open token is inspected by a presented copy, and only its own blocks are in question."""
+    with client.session(subject="agent", ceiling=[ACME]) as session:
+        stored = session.mint([ACME], ["gateway"], ending="open")
+
+        assert client.inspect(stored).verified
+        assert client.inspect(stored.stored_text()).token == stored
+
+
+def test_attenuate_by_the_server(client: Client) -> None:
+    """The server attenuates for who has no library, and refuses what sticks out."""
+    with client.session(subject="agent", ceiling=[ACME]) as session:
+        stored = session.mint([ACME], ["gateway"], ending="open")
+        child = client.attenuate(stored, [ACME], label="child", ttl_ms=60_000)
+
+        assert child.inspect().blocks[1].label == "child"
+        with pytest.raises((errors.Rejected, errors.TokenError), match="write"):
+            client.attenuate(stored, ["write:mcp/github/x"])
+        with pytest.raises(errors.TokenError):
+            client.attenuate(child, [ACME])
+
+
+def test_batch_and_stream_agree_with_single_checks(client: Client) -> None:
+    """A call gets the same answer alone, in a batch and in a stream, whatever an agent put into it."""
+    with client.session(subject="agent", ceiling=[ACME]) as session:
+        token = session.mint(["read:mcp/github/*"], ["gateway"])
+        items = [
+            CheckItem(token, "read", "mcp/github/get", arguments)
+            for arguments in (ALLOWED, b"{}", b'{"owner": NaN}', b'{"owner": "acme", "owner": "x"}', b"\xff")
+        ] + [CheckItem(token, "read", "mcp//github", ALLOWED), CheckItem(b"junk", "read", "x")]
+        alone = [
+            client.check(i.token, i.action, i.resource, i.arguments, audience="gateway").reason for i in items
+        ]
+        batch = [each.reason for each in client.check_batch(items, audience="gateway")]
+        stream = dict(client.check_stream(items, audience="gateway"))
+
+    assert alone[0] is Reason.ALLOWED
+    assert Reason.ALLOWED not in alone[1:]
+    assert batch == alone
+    assert [stream[number].reason for number in range(len(items))] == alone
+
+
+def test_leaving_a_stream_early_ends_it(client: Client) -> None:
+    """A loop over a stream that is left early cancels it, and the client goes on."""
+    with client.session(subject="agent", ceiling=[ACME]) as session:
+        token = session.mint(["read:mcp/github/*"], ["gateway"])
+        endless = iter(lambda: CheckItem(token, "read", "mcp/github/get", ALLOWED), None)
+        for _, decision in client.check_stream(endless, audience="gateway"):
+            assert decision
+            break
+
+        assert client.check(token, "read", "mcp/github/get", ALLOWED, audience="gateway")
+
+
+def test_request_id_repeats_the_first_outcome(client: Client) -> None:
+    """A change repeated under its request id is made once; other content under it is a conflict."""
+    terms = {"subject": "agent", "ceiling": [ACME], "request_id": "open-once"}
+    first, again = client.open_session(**terms), client.open_session(**terms)  # type: ignore[arg-type]
+
+    assert first.id == again.id
+    with pytest.raises(errors.Rejected) as raised:
+        client.open_session(subject="other", ceiling=[ACME], request_id="open-once")
+    assert raised.value.word == "CONFLICT"
+
+
+def test_wrong_and_missing_credentials(service: Service) -> None:
+    """A wrong credential and none at all are Unauthenticated; a role's limit is PermissionDenied."""
+    target = str(service.made.socket)
+    wrong = "sessauth_key_operator_" + "A" * 43
+    for credential in (wrong, ""):
+        with Client(target, credential) as client, pytest.raises(errors.Unauthenticated):
+            client.list_sessions()
+
+    service.add("limited", "gateway", ("gateway",))
+    limited = next(each for each in service.callers if "limited" in each.credential).credential
+    with Client(target, limited) as client, pytest.raises(errors.PermissionDenied):
+        client.open_session(subject="x", ceiling=[ACME])
+
+
+def test_asyncio_client_does_the_same(service: Service) -> None:
+    """The asyncio client opens, mints, checks, streams and ends as the blocking one does."""
+
+    async def main() -> list[Reason]:
+        async with AsyncClient(str(service.made.socket), timeout_ms=10_000) as client:
+            async with client.session(subject="agent", ceiling=[ACME], lease_ms=600) as session:
+                token = await session.mint(["read:mcp/github/*"], ["gateway"])
+                item = CheckItem(token, "read", "mcp/github/get", ALLOWED)
+                await asyncio.sleep(1.2)
+                found = [
+                    (await client.check(token, "read", "mcp/github/get", ALLOWED, audience="gateway")).reason,
+                    *[each.reason for each in await client.check_batch([item, item], audience="gateway")],
+                ]
+                async for _, decision in client.check_stream([item], audience="gateway"):
+                    found.append(decision.reason)
+                await session.update_facts({"n": 1})
+                await session.narrow(["read:mcp/github/other"])
+            found.append(
+                (await client.check(token, "read", "mcp/github/get", ALLOWED, audience="gateway")).reason
+            )
+            return found
+
+    assert asyncio.run(main()) == [Reason.ALLOWED] * 4 + [Reason.SESSION_ENDED]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl, not here")
+def test_tls_by_certificate_files() -> None:
+    """Over TLS the server's certificate is checked by the files given, and a stranger's is not trusted."""
+    with home_folder() as home:
+        made = initialise(home)
+        for name in ("server", "stranger"):
+            _self_signed(home, name)
+        config = from_dict(
+            {
+                "home": str(home),
+                "tcp": {"address": "127.0.0.1:0", "certificate": "server.pem", "private_key": "server.key"},
+            }
+        )
+        control = Control(config)
+        control.start()
+        target = f"127.0.0.1:{control.tcp_port}"
+        try:
+            trusted = Tls(authority=home / "server.pem", server_name="localhost")
+            with Client(target, credential_file=made.credential_file, tls=trusted) as client:
+                assert len(client.list_keys()) == 1
+            wrong = Tls(authority=home / "stranger.pem", server_name="localhost")
+            with (
+                Client(target, credential_file=made.credential_file, tls=wrong, timeout_ms=800) as client,
+                pytest.raises(errors.Unavailable),
+            ):
+                client.list_keys()
+        finally:
+            control.stop()
+
+
+def _self_signed(folder: Path, name: str) -> None:
+    made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    named = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    out = ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")]
+    subprocess.run(["openssl", *made, *named, *out], check=True, capture_output=True)
