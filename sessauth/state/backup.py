@@ -159,17 +159,17 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest) -> None:
         with backed_up.txn.cursor(db=backed_up.tables[name]) as cursor:
             for key, value in cursor:
                 rows.put(name, bytes(key), bytes(value))
-    for key in known_keys:
-        restored = rows.key(key.id)
-        if restored is None or restored.status < key.status:
-            rows.put(layout.KEYS, key.id, key.encode())
+    for known in known_keys:
+        restored = rows.key(known.id)
+        if restored is None or restored.status < known.status:
+            rows.put(layout.KEYS, known.id, known.encode())
     seq = max(old.seq, new.seq)
     rows.current = Head(
         layout.FORMAT,
         layout.MIN_READER_FORMAT,
         new.cluster_id,
         new.incarnation,
-        revision=max(old.revision, new.revision),
+        revision=max(old.revision, new.revision) + 1,
         seq=seq,
         clock_floor_ms=max(old.clock_floor_ms, new.clock_floor_ms),
         keys_generation=max(old.keys_generation, new.keys_generation) + 1,

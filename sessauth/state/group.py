@@ -161,7 +161,7 @@ class Group:
             while found and surplus:
                 seq = int.from_bytes(cursor.key(), "big")
                 digest = chained(digest, seq, bytes(cursor.value()))
-                found = cursor.delete()
+                found = cursor.delete() and bool(cursor.key())
                 surplus -= 1
         self.rows.put(layout.META, layout.ANCHOR_KEY, seq.to_bytes(_SEQ_BYTES, "big") + digest)
 
@@ -178,5 +178,5 @@ class Group:
                 if surplus <= 0 and int.from_bytes(value[:8], "big") >= oldest_ms:
                     return
                 self.rows.delete(layout.OUTCOMES, value[8:])
-                found = cursor.delete()
+                found = cursor.delete() and bool(cursor.key())
                 surplus -= 1

@@ -93,7 +93,7 @@ class JobQueue:
                 while not self._jobs and not self._closed:
                     self._changed.wait()
                 group = self._next_group()
-                if group or not self._jobs and self._closed:
+                if group or (not self._jobs and self._closed):
                     return group
 
     def _next_group(self) -> list[Job[object]]:

@@ -38,6 +38,8 @@ HEAD_KEY: Final = b"head"
 # seq and digest of the last change that was compacted away: where the digest chain starts.
 ANCHOR_KEY: Final = b"anchor"
 PROBE_KEY: Final = b"probe"
+# Written to see whether the disk takes writes again: as much as the largest change.
+PROBE_BYTES: Final = 65_536
 
 MAX_DBS: Final = 16
 # LMDB's default of 126 is full after one busy host's worth of worker threads.
@@ -50,8 +52,8 @@ FULL_SHARE: Final = 0.85
 GROUP_CHANGES: Final = 256
 # A change is a ceiling and a few texts; the format's own limits would permit megabytes.
 MAX_CHANGE_BYTES: Final = 65_536
-# Sixteen narrow layers of a generous ceiling. Every cold check of the session decodes its record.
-MAX_SESSION_BYTES: Final = 262_144
+# The kernel's view addresses a record with 16 bits and takes a larger one for unreadable.
+MAX_SESSION_BYTES: Final = 65_535
 # Callers that wait for the writer. Beyond it they hear "not now" instead of waiting for ever.
 MAX_QUEUE: Final = 16_384
 
@@ -67,6 +69,8 @@ COMPACT_STEP: Final = 512
 KEEP_ENDED_MS: Final = 7 * 24 * 3_600_000
 # Sessions that one sweep looks at; it is called every second.
 SWEEP_STEP: Final = 1_000
+# With hardly any room a long step would not fit, and a short one still frees what the next needs.
+SWEEP_STEP_FULL: Final = 16
 READER_CHECK_MS: Final = 60_000
 
 MIN_LEASE_MS: Final = 100

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 from ..change import Change, ChangeOutcome, Rejection
 from ..clock import Clock, SystemClock
-from ..errors import StateError
+from ..errors import StateError, StateFull
 from ..record import Head, KeyRecord
 from ..session import Session
 from . import layout, opening
@@ -193,6 +193,7 @@ class StateWriter:
         """End the sessions that are over by ``now_ms`` (-1: by the clock) and purge old rows.
 
         Call it every second. Returns once it is durable; raises as the futures of :meth:`submit` do.
+        What it did not get to is denied by its time all the same.
         """
         self._require_own_process()
         wall_ms = self._clock.now_ms() if now_ms < 0 else now_ms
@@ -203,11 +204,17 @@ class StateWriter:
             if not due(Group(rows, wall_ms, full=False, keep=self._keep), 1):
                 return Swept()
 
-        def work(group: Group) -> Swept:
-            group.wall_ms = max(group.wall_ms, wall_ms)
-            return sweep(group)
+        def step(limit: int) -> Swept:
+            def work(group: Group) -> Swept:
+                group.wall_ms = max(group.wall_ms, wall_ms)
+                return sweep(group, limit)
 
-        return self._queue.add(Job(work, 0, protective=True, alone=True)).result()
+            return self._queue.add(Job(work, 0, alone=True)).result()
+
+        try:
+            return step(layout.SWEEP_STEP)
+        except StateFull:
+            return step(layout.SWEEP_STEP_FULL)
 
     def run(self, work: Callable[[Group], T]) -> T:
         """Run ``work`` in a commit of its own, and return what it returned once that is durable."""

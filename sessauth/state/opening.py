@@ -116,7 +116,7 @@ def _recover(source: Source, page: brake.Brake) -> None:
         verify(TxnRows(txn, source.tables))
     try:
         with source.env.begin(write=True) as txn:
-            txn.put(layout.PROBE_KEY, os.urandom(8), db=source.tables[layout.META])
+            txn.put(layout.PROBE_KEY, os.urandom(layout.PROBE_BYTES), db=source.tables[layout.META])
     except lmdb.Error as error:
         message = (
             f"a probe write failed ({error}), so the brake stays engaged: {page.reason}; free some space"
@@ -127,5 +127,5 @@ def _recover(source: Source, page: brake.Brake) -> None:
 
 def probe(group: Group) -> None:
     """Write something that has to be committed."""
-    group.rows.put(layout.META, layout.PROBE_KEY, os.urandom(8))
+    group.rows.put(layout.META, layout.PROBE_KEY, os.urandom(layout.PROBE_BYTES))
     group.dirty = True

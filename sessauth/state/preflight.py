@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from ..errors import StateUnusable
 from . import layout
+from .brake import PAGE_BYTES
 from .folder import Owner, pid_namespace
 
 # LMDB's file format: a page header of 16 bytes, then the meta page (magic, version, ...).
@@ -70,6 +71,7 @@ def check(state_dir: str | os.PathLike[str], *, writer: bool, creating: bool = F
     check_data_pages(data)
     _check_file(folder / layout.LOCK_FILE, owner, 0o007, "0660", optional=writer)
     _check_file(folder / layout.BRAKE_FILE, owner, 0o027, "0640", optional=creating)
+    _check_brake(folder / layout.BRAKE_FILE)
     _check_file(folder / layout.OWNER_FILE, owner, 0o027, "0640", optional=writer)
     check_owner(folder, writer=writer)
 
@@ -128,6 +130,11 @@ def _check_file(path: Path, owner: int, forbidden: int, mode: str, *, optional: 
         refuse("WRONG_MODE", f"{path} has mode {status.st_mode & 0o777:04o}; run chmod {mode} {path}")
     if status.st_uid != owner:
         refuse("WRONG_OWNER", f"{path} belongs to user {status.st_uid}, its folder to {owner}; chown it")
+
+
+def _check_brake(path: Path) -> None:
+    if path.exists() and path.stat().st_size != PAGE_BYTES:
+        refuse("CORRUPT", f"{path} does not have {PAGE_BYTES} bytes; restore the state from a backup")
 
 
 def check_data_pages(path: Path) -> None:

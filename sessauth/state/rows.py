@@ -130,6 +130,7 @@ class TxnRows:
         with self.txn.cursor(db=self.tables[table]) as cursor:
             found = cursor.set_range(prefix)
             while found and bytes(cursor.key()).startswith(prefix):
+                # Behind the last row there is an empty key, which begins with nothing.
                 found = cursor.delete()
 
     def write_head(self) -> None:

@@ -19,7 +19,7 @@ class Swept:
     more: bool = False
 
 
-def due(group: Group, limit: int = layout.SWEEP_STEP) -> list[tuple[bytes, bytes]]:
+def due(group: Group, limit: int) -> list[tuple[bytes, bytes]]:
     """Return the rows of sessions that need a look by now: (row key, session id), earliest first."""
     until = group.at_ms.to_bytes(8, "big")
     found: list[tuple[bytes, bytes]] = []
@@ -31,10 +31,10 @@ def due(group: Group, limit: int = layout.SWEEP_STEP) -> list[tuple[bytes, bytes
     return found
 
 
-def sweep(group: Group) -> Swept:
-    """Look at the sessions that are due: end them, purge them, or come back later."""
+def sweep(group: Group, limit: int) -> Swept:
+    """Look at up to ``limit`` sessions that are due: end them, purge them, or come back later."""
     ended = purged = 0
-    rows = due(group)
+    rows = due(group, limit)
     for key, session_id in rows:
         group.rows.delete(layout.DUE, key)
         group.dirty = True
@@ -54,7 +54,7 @@ def sweep(group: Group) -> Swept:
             purged += 1
         else:
             group.schedule(session_id, purge_at_ms(session, group.keep.ended_ms))
-    return Swept(ended, purged, len(rows) == layout.SWEEP_STEP)
+    return Swept(ended, purged, len(rows) == limit)
 
 
 def purge_at_ms(session: Session, keep_ended_ms: int) -> int:

@@ -95,6 +95,14 @@ def test_outcomes_are_forgotten_by_age(state_dir: Path, clock: FixedClock) -> No
         assert writer.outcome("old") is None and writer.outcome("a") is not None
 
 
+def test_the_last_outcome_can_be_forgotten(writer: StateWriter, clock: FixedClock) -> None:
+    """A group that remembers nothing itself, such as a sweep's, may forget all there is."""
+    writer.submit(opening("1", ID)).result()
+    clock.advance(25 * HOUR)
+    assert writer.sweep().ended == 1
+    assert writer.outcome("1") is None and not writer.braked
+
+
 def test_outcomes_and_changes_are_bounded_by_count(state_dir: Path, clock: FixedClock) -> None:
     """No more than the stated numbers are kept, and what is left of the log still leads to its head."""
     keep = Keep(changes=10, outcomes=7)
