@@ -1,0 +1,1 @@
+"""What a check costs, as ratios to floors measured in the same run: ``python -m benchmarks``."""

@@ -1,0 +1,92 @@
+"""Measure, print a table, write JSON, and exit with 1 if a budget was missed.
+
+    python -m benchmarks [--quick] [--json FILE] [--only TEXT] [--cache-bytes N]
+
+Exit status: 0 all gates met, 1 a gate missed or not measured, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks import budgets, floors, machine, report, world
+from benchmarks.measure import Measurement, Plan, measure
+from benchmarks.service import rows as service_rows
+from benchmarks.stages import cold, parts, refusals, warm
+from benchmarks.stages.checks import Row
+from sessauth.verifier import DEFAULT_CACHE_BYTES
+
+RESULTS: Final = Path(__file__).with_name("results") / "local"
+FULL: Final = Plan(rounds=31, blocks=24, singles=20_000)
+QUICK: Final = Plan(rounds=11, blocks=12, singles=1_000)
+STAGES: Final = (parts, warm, cold, refusals)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; returns the exit status."""
+    options = _options(arguments)
+    table = budgets.load()
+    plan = QUICK if options.quick else FULL
+    surroundings = machine.describe()
+    measurements: list[Measurement] = []
+    for measured in _measurements(options, plan):
+        print(f"\r\x1b[K{measured.name}", end="", file=sys.stderr, flush=True)
+        measurements.append(measured)
+    print("\r\x1b[K", end="", file=sys.stderr)
+    judged = budgets.judge(measurements, table)
+    print(report.table(judged))
+    print()
+    print(report.figures(judged))
+    whole = not options.only
+    file = options.json or RESULTS / ("quick.json" if options.quick else "full.json")
+    settings = {"quick": options.quick, "only": options.only, "cache_bytes": options.cache_bytes}
+    report.write(file, report.document(judged, surroundings, settings))
+    print(f"\nwritten: {file}")
+    missed = budgets.failures(judged, table, whole=whole)
+    for line in missed:
+        print(f"budget missed: {line}", file=sys.stderr)
+    if not missed:
+        print("every gate met")
+    return 1 if missed else 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the short form: fewer rounds, the same assertions")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name holds TEXT")
+    parser.add_argument(
+        "--cache-bytes",
+        type=int,
+        default=DEFAULT_CACHE_BYTES,
+        metavar="N",
+        help="what a verifier's cache may hold; 1 turns it off, which the gates must notice",
+    )
+    return parser.parse_args(arguments)
+
+
+def _measurements(options: argparse.Namespace, plan: Plan) -> Iterator[Measurement]:
+    with tempfile.TemporaryDirectory(prefix="sa-bench-") as name:
+        folder = Path(name)
+        module = floors.build(folder)
+        measured = world.build(folder, cache_bytes=options.cache_bytes)
+        try:
+            for stage in STAGES:
+                for row in _chosen(stage.rows(measured, module), options.only):
+                    yield measure(row.subject, row.floor, plan)
+        finally:
+            measured.close()
+        yield from service_rows.measurements(folder, quick=options.quick, only=options.only)
+
+
+def _chosen(rows: Iterable[Row], only: str) -> Iterator[Row]:
+    return (row for row in rows if only in row.subject.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

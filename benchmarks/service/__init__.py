@@ -1,0 +1,1 @@
+"""The rows that are measured against a server process."""

@@ -1,0 +1,1 @@
+"""The rows that are measured in this process, one file a stage."""

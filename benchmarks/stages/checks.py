@@ -1,0 +1,108 @@
+"""Whole checks as subjects: warm ones, and cold ones, whose verifier is made anew each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.floors import fresh
+from benchmarks.measure import Subject
+from benchmarks.workloads import Call, Workload, WrongDecision
+from benchmarks.world import World
+from sessauth.verifier import Verifier
+
+
+@dataclass(frozen=True)
+class Row:
+    """A subject and the floor that its ratio is taken to."""
+
+    subject: Subject
+    floor: Subject | None
+
+
+def fresh_calls(workload: Workload, count: int) -> list[Call]:
+    """Return ``count`` calls in turn, each with a token and arguments that were never hashed."""
+    calls = workload.calls
+    return [
+        calls[number % len(calls)]._replace(
+            token=fresh(calls[number % len(calls)].token), arguments=fresh(calls[number % len(calls)].arguments)
+        )
+        for number in range(count)
+    ]
+
+
+class Warm:
+    """Checks whose chain is in the cache; refusals, which never are, go the same way.
+
+    Raises WrongDecision at construction if a decision is not the workload's.
+    """
+
+    def __init__(self, name: str, world: World, workload: Workload, calls: int = 400) -> None:
+        """Ask for every call twice: once to fill the cache, once to hold what the filled one says."""
+        self.name = name
+        self.calls = calls
+        self._workload = workload
+        self._verifier = world.verifier()
+        for _ in range(2):
+            workload.require_decisions(self._verifier)
+
+    def prepare(self, count: int) -> Sequence[Any]:
+        """Return fresh calls."""
+        return fresh_calls(self._workload, count)
+
+    def run(self, items: Sequence[Any]) -> None:
+        """Check each."""
+        check = self._verifier.check
+        for token, action, resource, arguments, tool in items:
+            check(token, action, resource, arguments, tool=tool)
+
+
+class WarmKernel(Warm):
+    """The same, asked of the kernel itself: what the Python around it costs is the difference."""
+
+    def run(self, items: Sequence[Any]) -> None:
+        """Check each."""
+        check = self._verifier._checker.check
+        audience = self._verifier.audience
+        for token, action, resource, arguments, tool in items:
+            check(token, action, resource, arguments, tool=tool, audience=audience)
+
+
+@dataclass
+class Cold:
+    """Checks whose chain no cache has: a new verifier for each block, and no token in it twice.
+
+    ``known`` is checked first, so that session and issuer are in the view, and the parent that it
+    shares with the workload, if it has one, among the verified prefixes.
+    """
+
+    name: str
+    world: World
+    workload: Workload
+    known: Workload
+    calls: int
+    _turn: int = 0
+    _verifier: Verifier = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Raise WrongDecision if a decision is not the workload's, or a token is there twice."""
+        if len({call.token for call in self.workload.calls}) != len(self.workload.calls):
+            raise WrongDecision(f"{self.workload.name}: a token is there twice")
+        self._verifier = self.world.verifier()
+        self.workload.require_decisions(self._verifier)
+
+    def prepare(self, count: int) -> Sequence[Any]:
+        """Return fresh calls, at most as many as there are tokens, for a verifier that has none of them."""
+        self._verifier = self.world.verifier()
+        self.known.require_decisions(self._verifier)
+        calls = self.workload.calls
+        self._turn = (self._turn + count) % len(calls)
+        turned = Workload(self.workload.name, calls[self._turn :] + calls[: self._turn])
+        return fresh_calls(turned, min(count, len(calls)))
+
+    def run(self, items: Sequence[Any]) -> None:
+        """Check each."""
+        check = self._verifier.check
+        for token, action, resource, arguments, tool in items:
+            check(token, action, resource, arguments, tool=tool)

@@ -1,0 +1,96 @@
+"""The state that checks are measured against: a real state folder, written by the real log."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from benchmarks.shapes import McpServer
+from sessauth.change import Change, add_key, open_session, revoke
+from sessauth.issuer import Issuer
+from sessauth.keys import IssuerKey
+from sessauth.record import KeyStatus
+from sessauth.scope import Scope
+from sessauth.session import Fact
+from sessauth.state.lmdb_log import StateWriter
+from sessauth.state.lmdb_view import StateReader
+from sessauth.verifier import DEFAULT_CACHE_BYTES, Verifier
+
+SEED: Final = 20_261_124
+AUDIENCE: Final = "gateway-1"
+HOUR_MS: Final = 3_600_000
+CEILING: Final = ("read,write:mcp/** free *", "read,write:files/** free *")
+# Sessions that nothing is asked about, and revocations in each session that something is asked about.
+BYSTANDERS: Final = 1000
+REVOCATIONS: Final = 32
+HOT_SESSIONS: Final = 64
+
+
+@dataclass(frozen=True)
+class World:
+    """An opened state folder with live sessions, revocations and an active issuer.
+
+    ``cache_bytes`` is what each verifier's cache may hold.
+    """
+
+    reader: StateReader
+    key: IssuerKey
+    session_id: bytes
+    hot_session_ids: tuple[bytes, ...]
+    unknown_session_id: bytes
+    github: McpServer
+    cache_bytes: int = DEFAULT_CACHE_BYTES
+
+    @property
+    def issuer(self) -> Issuer:
+        """The issuer whose key the state knows as active."""
+        return Issuer(self.key)
+
+    def verifier(self) -> Verifier:
+        """Return a verifier with an empty cache and an empty view, as ``Verifier.embedded`` makes it."""
+        return Verifier(self.reader, audience=AUDIENCE, cache_bytes=self.cache_bytes)
+
+    def close(self) -> None:
+        """Close the state."""
+        self.reader.close()
+
+
+def build(folder: Path, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> World:
+    """Write a state folder below ``folder`` and open it as an embedded verifier does."""
+    source = random.Random(SEED)
+    key = IssuerKey(source.randbytes(32))
+    main, unknown = source.randbytes(16), source.randbytes(16)
+    hot = tuple(source.randbytes(16) for _ in range(HOT_SESSIONS))
+    changes = [add_key("bench-key", key.public_key, status=KeyStatus.ACTIVE)]
+    changes += [_opening(session_id) for session_id in (main, *hot)]
+    changes += [_opening(source.randbytes(16)) for _ in range(BYSTANDERS)]
+    for session_id in (main, *hot):
+        blocks = [source.randbytes(32) for _ in range(REVOCATIONS)]
+        changes.append(revoke(f"bench-revoke-{session_id.hex()}", session_id, blocks))
+    state_dir = folder / "state"
+    _write(state_dir, changes)
+    github = McpServer("github", SEED)
+    return World(StateReader.open(state_dir), key, main, hot, unknown, github, cache_bytes)
+
+
+def _opening(session_id: bytes) -> Change:
+    return open_session(
+        f"bench-open-{session_id.hex()}",
+        session_id,
+        [dict(Scope.parse(text).to_record()) for text in CEILING],
+        subject="agent-7",
+        purpose="triage of one ticket",
+        owner="orchestrator",
+        facts=[Fact("case_id", "T-1001", True), Fact("user_present", True, True)],
+        labels={"team": "support"},
+        ttl_ms=6 * HOUR_MS,
+    )
+
+
+def _write(state_dir: Path, changes: Sequence[Change]) -> None:
+    with StateWriter.open(state_dir, create=True) as writer:
+        for future in [writer.submit(change) for change in changes]:
+            future.result(timeout=60).raise_if_rejected()
