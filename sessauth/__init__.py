@@ -1,0 +1,30 @@
+"""Session-scoped authority for AI agents: tokens that live and die with one interaction.
+
+What stands here is the data plane: minting, narrowing and judging tokens. It loads neither grpc nor
+protobuf; ``sessauth.client`` speaks to a server.
+"""
+
+from .catalogue import ToolCatalogue as ToolCatalogue
+from .decision import Decision as Decision
+from .decision_base import DecisionBase as DecisionBase
+from .errors import Denied as Denied
+from .errors import MalformedToken as MalformedToken
+from .errors import NotExtendable as NotExtendable
+from .errors import ScopeError as ScopeError
+from .errors import SessauthError as SessauthError
+from .errors import TokenError as TokenError
+from .errors import UnknownTool as UnknownTool
+from .errors import UsageError as UsageError
+from .errors import WidensAuthority as WidensAuthority
+from .issuer import Issuer as Issuer
+from .keys import IssuerKey as IssuerKey
+from .reasons import Reason as Reason
+from .reasons import Stage as Stage
+from .scope import Condition as Condition
+from .scope import Fact as Fact
+from .scope import Path as Path
+from .scope import Scope as Scope
+from .scope import Segment as Segment
+from .token import Token as Token
+from .token import TokenInfo as TokenInfo
+from .verifier import Verifier as Verifier

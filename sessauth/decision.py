@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._fast.check import Outcome
+from ._fast.outcome import Outcome
 from .decision_base import DecisionBase
 from .reasons import Reason, Stage
 

@@ -48,6 +48,7 @@ _MEANINGS = {
     Reason.BUDGET_EXHAUSTED: "the scope's budget does not cover this call",
 }
 _MAX_LISTED = 8
+_MAX_SHOWN_CHARS = 200
 _END_OF_DATES_MS = 253_402_300_800_000
 
 
@@ -118,7 +119,8 @@ class _Failure:
                 named = f" (id {block.block_id.hex()})" if block else ""
                 return f"{self.where}{named} was revoked, and all below it; mint or attenuate afresh"
             case Reason.MALFORMED_REQUEST:
-                return f"the request's `{self.decision.argument}` is against the format, or costs too much"
+                part = _shown(self.decision.argument)
+                return f"the request's `{part}` is against the format, or costs too much to judge"
             case Reason.UNKNOWN_KIND:
                 return f"{self.clause} has a kind of a later version; upgrade the verifier"
             case Reason.OUT_OF_SCOPE:
@@ -142,9 +144,9 @@ class _Failure:
     def _condition_failed(self) -> str:
         clause, argument, scope = self.decision.clause, self.decision.argument, self.scope
         if clause < 0:
-            told = f"{self.clause}: argument `{argument}` is named by no condition and is not free"
+            told = f"{self.clause}: argument `{_shown(argument)}` is named by no condition and is not free"
             return f"{told}; it would allow only {_mentioned(scope)}" if scope else told
-        told = f"{self.clause}: condition {clause} on argument `{argument}` does not hold"
+        told = f"{self.clause}: condition {clause} on argument `{_shown(argument)}` does not hold"
         in_block = self.block.where if self.block and self.decision.scope < 0 else ()
         conditions = scope.conditions if scope else in_block
         return f"{told}; it would allow `{conditions[clause]}`" if clause < len(conditions) else told
@@ -191,8 +193,14 @@ def _listed(items: Sequence[object]) -> str:
     return shown + (f" and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else "")
 
 
+def _shown(text: str) -> str:
+    """What an agent or a holder chose, so that it can't disturb a terminal or fill a log."""
+    short = text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
+    return short if short.isprintable() else ascii(short)
+
+
 def _only(texts: Sequence[str]) -> str:
-    return f", only for {_listed([t if t.isprintable() else ascii(t) for t in texts])}" if texts else ""
+    return f", only for {_listed(list(map(_shown, texts)))}" if texts else ""
 
 
 def _dated(ms: int) -> str:
