@@ -65,7 +65,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         default=DEFAULT_CACHE_BYTES,
         metavar="N",
-        help="what a verifier's cache may hold; 1 turns it off, which the gates must notice",
+        help="what a verifier's cache may hold; 0 turns it off, which the gates must notice",
     )
     return parser.parse_args(arguments)
 
