@@ -71,11 +71,13 @@ class Control:
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
         )
-        verifier = Verifier(log.source(), cache_bytes=config.limits.cache_bytes)
+        source = log.source()
+        verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
+        checks = AuthorizationService(verifier, source, failures)
         parts: tuple[tuple[Any, str, Answers], ...] = (
             (session_service_pb2, "SessionService", SessionService(log, config.sessions)),
             (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock)),
-            (authorization_service_pb2, "AuthorizationService", AuthorizationService(verifier, failures)),
+            (authorization_service_pb2, "AuthorizationService", checks),
             (key_service_pb2, "KeyService", KeyService(log, self.keyring)),
         )
         services = [module.DESCRIPTOR.services_by_name[name] for module, name, _ in parts]

@@ -59,7 +59,7 @@ def run(config: Config, index: int, stop: threading.Event, out: IO[str]) -> None
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
         )
-        authorization = AuthorizationService(verifier, failures)
+        authorization = AuthorizationService(verifier, source, failures)
         service = authorization_service_pb2.DESCRIPTOR.services_by_name["AuthorizationService"]
         health = HealthService([service.full_name])
         methods = methods_of(service, authorization.methods())

@@ -59,6 +59,19 @@ def test_a_denial_is_an_answer_and_says_where(operator: Caller, token: tokens.Mi
     assert decision.explanation
 
 
+def test_a_denial_by_the_ceiling_names_its_scope(operator: Caller, session: sessions.Session) -> None:
+    """After a narrowing the explanation says what the ceiling would have allowed."""
+    request = tokens.MintRequest(session_id=session.id, scopes=["read:files/**"], audience=["gw"])
+    minted = operator.call("TokenService/Mint", request)
+    narrow = sessions.NarrowSessionRequest(session_id=session.id, ceiling=["read:files/only-this"])
+    operator.call("SessionService/NarrowSession", narrow)
+
+    decision = _check(operator, _item(minted.token))
+
+    assert (decision.reason, decision.failed.level) == (pb.REASON_OUT_OF_SCOPE, pb.LEVEL_CEILING)
+    assert "files/only-this" in decision.explanation
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

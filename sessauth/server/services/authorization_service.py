@@ -6,20 +6,25 @@ one; what a gateway gets wrong (a missing item, a session id of the wrong size) 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from ... import limits
 from ...decision import Decision
 from ...errors import ServerError
-from ...reasons import Reason, Stage
+from ...reasons import Reason
 from ...v1 import authorization_service_pb2 as pb
 from ..call import Call
+from ..ceilings import SessionSource
 from ..credentials import Principal
+from ..decision_message import fill
 from ..interceptors.failed_signatures import FailedSignatures
 from ..status import invalid, refused
 
-LEVELS: Final = (pb.LEVEL_UNSPECIFIED, pb.LEVEL_CEILING, pb.LEVEL_BLOCK)
+DECISION_ID_BYTES: Final = 16
+# How often a long batch looks whether anybody still waits for it.
+ITEMS_BETWEEN_LOOKS: Final = 64
 TOO_MANY_FAILURES: Final = "too many failed signatures from this peer; the signature was not looked at"
 
 
@@ -47,9 +52,10 @@ class Checks(Protocol):
 class AuthorizationService:
     """Answers AuthorizationService by a verifier."""
 
-    def __init__(self, verifier: Checks, failures: FailedSignatures) -> None:
-        """Judge by ``verifier``; count failed signatures in ``failures``."""
+    def __init__(self, verifier: Checks, source: SessionSource, failures: FailedSignatures) -> None:
+        """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``."""
         self._verifier = verifier
+        self._source = source
         self._failures = failures
 
     def check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
@@ -58,8 +64,9 @@ class AuthorizationService:
             raise invalid("item", "is required")
         audience = _audience(request.audience, call.principal)
         _require_form(request.item, "item")
-        decision = self._judge(request.item, audience, request.at_least_revision, call.principal)
-        return pb.CheckResponse(decision=decision)
+        response = pb.CheckResponse()
+        self._judge(response.decision, request.item, audience, request.at_least_revision, call.principal)
+        return response
 
     def check_batch(self, request: pb.CheckBatchRequest, call: Call) -> pb.CheckBatchResponse:
         """Judge up to 1024 calls; the answers are in the order of the items."""
@@ -69,9 +76,11 @@ class AuthorizationService:
         for index, item in enumerate(request.items):
             _require_form(item, f"items[{index}]")
         response = pb.CheckBatchResponse()
-        for item in request.items:
-            call.require_time()
-            response.decisions.append(self._judge(item, audience, request.at_least_revision, call.principal))
+        at_least, principal = request.at_least_revision, call.principal
+        for index, item in enumerate(request.items):
+            if index % ITEMS_BETWEEN_LOOKS == 0:
+                call.require_time()
+            self._judge(response.decisions.add(), item, audience, at_least, principal)
         return response
 
     def check_stream(
@@ -84,63 +93,39 @@ class AuthorizationService:
                 raise invalid("item", "is required")
             audience = _audience(request.audience, call.principal)
             _require_form(request.item, "item")
-            decision = self._judge(request.item, audience, request.at_least_revision, call.principal)
-            yield pb.CheckStreamResponse(id=request.id, decision=decision)
+            response = pb.CheckStreamResponse(id=request.id)
+            self._judge(response.decision, request.item, audience, request.at_least_revision, call.principal)
+            yield response
 
     def methods(self) -> Mapping[str, Callable[..., object]]:
         """Return the RPCs of the service by name."""
         return {"Check": self.check, "CheckBatch": self.check_batch, "CheckStream": self.check_stream}
 
-    def _judge(self, item: pb.CheckItem, audience: str, at_least: int, principal: Principal) -> pb.Decision:
-        peer = (principal.name, item.source)
+    def _judge(
+        self, answer: pb.Decision, item: pb.CheckItem, audience: str, at_least: int, principal: Principal
+    ) -> None:
+        token, source = item.token, item.source
+        peer = (principal.name, source)
         if self._failures.exhausted(peer):
-            return pb.Decision(
-                reason=pb.REASON_BAD_SIGNATURE, stage=pb.STAGE_SIGNATURE, explanation=TOO_MANY_FAILURES
-            )
+            answer.reason, answer.stage = pb.REASON_BAD_SIGNATURE, pb.STAGE_SIGNATURE
+            answer.explanation = TOO_MANY_FAILURES
+            answer.decision_id = secrets.token_bytes(DECISION_ID_BYTES)
+            return
         decision = self._verifier.check(
-            item.token,
+            token,
             item.action,
             item.resource,
             item.arguments,
             tool=item.tool,
             session=item.session_id,
-            source=item.source,
+            source=source,
             peer=tuple(item.peer),
             audience=audience,
             at_least_revision=at_least,
         )
         if decision.reason == Reason.BAD_SIGNATURE:
             self._failures.failed(peer)
-        return decision_message(decision, item.token)
-
-
-def decision_message(decision: Decision, token: bytes) -> pb.Decision:
-    """Return a decision as a gateway sees it; a denial comes with an explanation for its operator."""
-    message = pb.Decision(
-        allowed=decision.allowed,
-        reason=pb.Reason.Name(int(decision.reason)),
-        stage=pb.Stage.Name(int(decision.stage)),
-        session_id=decision.session_id,
-        epoch=decision.epoch,
-        block_ids=decision.block_ids,
-        revision=decision.revision,
-        view_age_ms=decision.view_age_ms,
-        expires_at_ms=decision.expires_at_ms,
-        decision_id=decision.decision_id,
-    )
-    if decision.matched_index >= 0:
-        message.matched.level = pb.LEVEL_BLOCK
-        message.matched.index = decision.matched_index
-        message.matched.scope = decision.matched_scope
-        message.matched.clause = -1
-    if not decision.allowed:
-        message.failed.level = LEVELS[int(decision.level)]
-        message.failed.index = decision.index
-        message.failed.scope = decision.scope
-        message.failed.clause = decision.clause
-        message.failed.argument = decision.argument
-        message.explanation = decision.explain(token if decision.stage > Stage.SIGNATURE else None)
-    return message
+        fill(answer, decision, token, self._source)
 
 
 def _audience(stated: str, principal: Principal) -> str:
