@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import StateUnusable, UsageError
+from ..errors import StateError, StateUnusable, UsageError
 from . import failures
 from .context import Settings, with_settings
 from .output import fields
@@ -149,6 +149,6 @@ def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Pa
         StateWriter.open(folder).close()
     why = _brake_reason(folder)
     if clear and why is not None:
-        raise StateUnusable(f"the brake stays set: {why}", "BRAKED")
+        raise StateError(f"the brake was set again: {why}; remove the cause first")
     document = {"braked": why is not None, "reason": why or ""}
     settings.show(document, [f"SET: {why}" if why is not None else "not set"])
