@@ -1,0 +1,154 @@
+"""Hypothesis strategies for scopes and conditions, from vocabularies small enough to meet often."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import strategies as st
+
+from sessauth.scope import Accessor, Condition, Fact, Operator, Path, Scope, Segment
+
+# Small vocabularies, so that random scopes and requests meet often.
+NAMES = ("a", "b", "ab")
+TEXTS = (
+    "",
+    "a",
+    "ab",
+    "b",
+    "/",
+    "/a",
+    "/a/b",
+    "a/b",
+    "10.0.0.1",
+    "10.1.0.1",
+    "::1",
+    "http://a/b",
+    "https://ab:80/",
+)
+NETS = ("10.0.0.0/8", "10.0.0.0/16", "10.0.0.1/32", "::/0", "::1/128")
+CLEAN = ("a", "a/b", "/", "/a", "/a/b", "b")
+GLOBS = ("*", "a*", "a/**", "**", "*b", "/a/*")
+NUMBERS = (-1, 0, 1, 2, Decimal("0.5"), Decimal("1.000000001"), 80, 443)
+FACTS = {"who": "a", "level": 1, "yes": True}
+
+segments = st.one_of(
+    st.sampled_from(NAMES).map(Segment.literal),
+    st.just(Segment.any()),
+    st.sampled_from(NAMES).map(Segment.prefix),
+    st.lists(st.sampled_from(NAMES), min_size=2, max_size=3, unique=True).map(lambda t: Segment.one_of(*t)),
+)
+actions = st.one_of(
+    st.just(("*",)),
+    st.lists(st.sampled_from(("read", "write")), min_size=1, max_size=2, unique=True).map(tuple),
+)
+paths = st.one_of(
+    st.lists(st.sampled_from(NAMES), min_size=1, max_size=2).map(lambda n: Path.args(*n)),
+    st.sampled_from(NAMES).map(Path.args),
+    st.sampled_from(list(FACTS)).map(Path.session),
+)
+
+
+@st.composite
+def conditions(draw: st.DrawFn) -> Condition:
+    """Build any well-formed condition over the small vocabularies."""
+    path = draw(paths)
+    operator = draw(st.sampled_from(Operator))
+    if operator in (Operator.PRESENT, Operator.ABSENT):
+        return Condition(path, operator)
+    plain = operator != Operator.SUBSET_OF
+    accessor = draw(st.sampled_from((0, 0, 0, *Accessor))) if plain else 0
+    each = draw(st.booleans()) and draw(st.booleans()) and plain
+    optional = draw(st.booleans()) and draw(st.booleans())
+    word = next(w for w, o in WORDS.items() if o == operator)
+    return Condition.of(
+        path,
+        word,
+        *draw(operands(operator)),
+        accessor=next((w for w, a in ACCESSORS.items() if a == accessor), ""),
+        each=each,
+        optional=optional,
+    )
+
+
+WORDS = {
+    **{"==": 1, "!=": 2, "in": 3, "not in": 4, "<": 5, "<=": 6, ">": 7, ">=": 8},
+    **{"starts_with": 9, "glob": 10, "under": 11, "cidr": 12, "subset_of": 13},
+}
+ACCESSORS = {"count": 1, "host": 2, "scheme": 3, "port": 4}
+
+
+def operands(operator: Operator) -> st.SearchStrategy[list[Any]]:
+    """Give operands of a type that the operator takes."""
+    special = {Operator.GLOB: GLOBS, Operator.UNDER: CLEAN, Operator.CIDR: NETS, Operator.STARTS_WITH: TEXTS}
+    if operator in special:
+        many = st.lists(st.sampled_from(special[operator]), min_size=1, max_size=3)
+        fact = st.just([Fact("who")])
+        return many if operator in (Operator.GLOB, Operator.CIDR) else st.one_of(many, many, fact)
+    ordered = Operator.LESS <= operator <= Operator.GREATER_EQUAL
+    single = ordered or operator in (Operator.EQUAL, Operator.NOT_EQUAL)
+    pools: list[Any] = [TEXTS, NUMBERS, *([] if ordered else [(True, False)])]
+    size = {"min_size": 1, "max_size": 1 if single else 3}
+    constants = st.one_of(*(st.lists(st.sampled_from(p), unique=True, **size) for p in pools))
+    return (
+        st.one_of(constants, constants, st.sampled_from(list(FACTS)).map(lambda f: [Fact(f)]))
+        if single
+        else constants
+    )
+
+
+@st.composite
+def scopes(draw: st.DrawFn) -> Scope:
+    """Build any scope over the small vocabularies."""
+    resource = draw(st.lists(segments, min_size=1, max_size=3))
+    if draw(st.booleans()) and draw(st.booleans()):
+        resource.append(Segment.rest())
+    free_all = draw(st.booleans())
+    free = [] if free_all else draw(st.lists(paths.filter(lambda p: p.source == 1), max_size=2, unique=True))
+    where = draw(st.lists(conditions(), max_size=3))
+    return Scope(draw(actions), tuple(resource), tuple(where), tuple(free), free_all)
+
+
+@st.composite
+def variations(draw: st.DrawFn, scope: Scope) -> Scope:
+    """Change one or two things of a scope, so that pairs are often nearly equal."""
+    for _ in range(draw(st.integers(0, 2))):
+        other = draw(scopes())
+        match draw(st.integers(0, 5)):
+            case 0:
+                scope = Scope(other.actions, *_rest(scope))
+            case 1:
+                scope = Scope(scope.actions, other.resource, *_rest(scope)[1:])
+            case 2:
+                scope = scope.where(draw(conditions()))
+            case 3:
+                more = tuple(draw(near(c)) for c in scope.conditions)
+                scope = Scope(scope.actions, scope.resource, more, scope.free_paths, scope.everything_free)
+            case 4:
+                scope = Scope(
+                    scope.actions, scope.resource, scope.conditions, other.free_paths, other.everything_free
+                )
+            case _:
+                scope = Scope(scope.actions, scope.resource, scope.conditions[1:], scope.free_paths)
+    return scope
+
+
+@st.composite
+def near(draw: st.DrawFn, condition: Condition) -> Condition:
+    """Give a condition on the same subject."""
+    other = draw(conditions())
+    if other.operator in (Operator.PRESENT, Operator.ABSENT, Operator.SUBSET_OF):
+        return Condition(condition.path, other.operator, other.values)
+    return Condition(
+        condition.path,
+        other.operator,
+        other.values,
+        other.fact,
+        condition.accessor,
+        condition.each,
+        other.optional,
+    )
+
+
+def _rest(scope: Scope) -> tuple[Any, ...]:
+    return scope.resource, scope.conditions, scope.free_paths, scope.everything_free
