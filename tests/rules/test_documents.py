@@ -170,9 +170,9 @@ def test_the_table_of_roles_is_the_servers() -> None:
 
 
 def _problem_words() -> set[str]:
-    """Return the words that the code of the state refuses a folder with."""
+    """Return the words that the code refuses a state folder with."""
     words: set[str] = set()
-    for path in sources(PACKAGE / "state", ".py"):
+    for path in sources(PACKAGE, ".py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {"refuse", "StateUnusable"}:
                 given = [*node.args, *(keyword.value for keyword in node.keywords)]

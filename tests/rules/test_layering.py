@@ -16,7 +16,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "data": (
         *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser", "_scanner"),
         *("keys", "block", "draft", "text_form", "token", "_attenuation", "inspection"),
-        *("session", "decision", "change", "catalogue"),
+        *("session", "decision_base", "decision", "explanation", "change", "catalogue"),
     ),
     "ports": ("state.ports",),
     "parties": ("issuer", "holder"),
@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     # Verifier.embedded opens a state folder: the verifier stands on the state, not beside it.
     "verifier": ("verifier",),
     "edges": ("server", "cli", "client", "v1"),
-    "composition": ("server.build", "cli.main", "cli.demo", "demo"),
+    "composition": ("server.build", "cli.main", "cli.serve", "cli.demo", "demo"),
 }
 
 _LOW = {"kernel", "words", "data"}
