@@ -1,0 +1,162 @@
+"""Tokens with bytes changed, cut off or added: each is a typed denial, never an allow, never an exception."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessauth.reasons import Reason
+from tests.support.realm import Realm
+from tests.vectors.world import ask, child, root, token
+
+_PERMITTED = ("read:files/** where n <= 9 free *", "write:logs/{a,b}")
+# Denials that leave no doubt that the bytes were not believed.
+_DISBELIEVED = {
+    Reason.MALFORMED_TOKEN,
+    Reason.UNSUPPORTED_VERSION,
+    Reason.OPEN_TOKEN,
+    Reason.CHAIN_TOO_LONG,
+    Reason.STALE_STATE,
+    Reason.UNKNOWN_SESSION,
+    Reason.UNKNOWN_ISSUER,
+    Reason.BAD_SIGNATURE,
+}
+_REQUEST = ask(arguments='{"n": 7}', source="10.1.2.3")
+
+
+def chain(blocks: int) -> bytes:
+    """A valid chain whose blocks all say something."""
+    narrowing = [child("read:files/*" if i % 2 else "*:**", label=f"holder {i}") for i in range(1, blocks)]
+    return token(root(*_PERMITTED, source=["10.0.0.0/8"], label="first"), *narrowing)
+
+
+def judge_all(realm: Realm, tokens: list[bytes]) -> Counter[Reason]:
+    """Count the reasons; the request would be allowed if the token were believed."""
+    return Counter(realm.reason(changed, _REQUEST) for changed in tokens)
+
+
+def test_the_unchanged_tokens_are_allowed(realm: Realm) -> None:
+    """What the tests below change is allowed as it is, so a denial is due to the change."""
+    plain = [token(root("read:files/**"), *[child("*:**")] * blocks) for blocks in (2, 15)]
+
+    assert judge_all(realm, [chain(1), chain(3), *plain]) == {Reason.ALLOWED: 4}
+
+
+def test_every_other_value_of_every_byte_of_one_block(realm: Realm) -> None:
+    """All 255 other values of each byte of a root block are disbelieved."""
+    valid = chain(1)
+    changed = [
+        valid[:at] + bytes([value]) + valid[at + 1 :]
+        for at in range(len(valid))
+        for value in range(256)
+        if value != valid[at]
+    ]
+
+    found = judge_all(realm, changed)
+
+    assert sum(found.values()) == 255 * len(valid)
+    assert set(found) <= _DISBELIEVED
+    # Form, session, issuer and signature each had to refuse some.
+    assert {Reason.MALFORMED_TOKEN, Reason.UNKNOWN_SESSION, Reason.UNKNOWN_ISSUER} < set(found)
+    assert found[Reason.BAD_SIGNATURE] > 64 * 255
+
+
+@pytest.mark.parametrize("blocks", [3, 16])
+@pytest.mark.parametrize("known", [False, True])
+def test_every_bit_of_a_chain(realm: Realm, blocks: int, known: bool) -> None:
+    """Each flipped bit is disbelieved, also where the chain and its prefixes are in the cache."""
+    valid = token(root("read:files/**"), *[child("*:**", label=f"holder {i}") for i in range(1, blocks)])
+    if known:
+        assert realm.reason(valid) is Reason.ALLOWED
+    step = 1 if known or blocks == 3 else 16
+    changed = []
+    for bit in range(0, 8 * len(valid), step):
+        data = bytearray(valid)
+        data[bit // 8] ^= 1 << (bit % 8)
+        changed.append(bytes(data))
+
+    found = Counter(realm.reason(data) for data in changed)
+
+    assert set(found) <= _DISBELIEVED
+    assert found[Reason.BAD_SIGNATURE] >= 64 * 8 * blocks // step - blocks * 16
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 16])
+def test_every_length_a_token_can_be_cut_to(realm: Realm, blocks: int) -> None:
+    """Every truncation is malformed, but where it leaves whole blocks: then the last one is open."""
+    valid = token(root("read:files/**"), *[child("*:**")] * (blocks - 1))
+
+    found = [realm.reason(valid[:length]) for length in range(len(valid))]
+
+    assert found.count(Reason.OPEN_TOKEN) == blocks - 1
+    assert found.count(Reason.MALFORMED_TOKEN) == len(valid) - blocks + 1
+
+
+@pytest.mark.parametrize("tail", [b"\x00", b"\n", b"\x12\x00", b"\x1a\x00", b"\x08\x01", b"=", b" " * 64])
+def test_bytes_behind_a_token(realm: Realm, tail: bytes) -> None:
+    """Nothing may follow a token's last block, nor stand before its version."""
+    valid = chain(2)
+
+    assert realm.reason(valid + tail) is Reason.MALFORMED_TOKEN
+    assert realm.reason(tail + valid) in {Reason.MALFORMED_TOKEN, Reason.UNSUPPORTED_VERSION}
+
+
+def test_a_token_twice_over(realm: Realm) -> None:
+    """A token behind itself is no token."""
+    assert realm.reason(chain(1) * 2) is Reason.MALFORMED_TOKEN
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.binary(max_size=600) | st.binary(max_size=200).map(lambda tail: b"\x08\x01\x12" + tail))
+def test_any_bytes_at_all(realm: Realm, data: bytes) -> None:
+    """Any bytes as a token are a denial at stage decode."""
+    decision = realm.check(data)
+
+    assert not decision
+    assert decision.fault is None
+    assert decision.stage.name == "DECODE"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=300) | st.text(max_size=40).map(lambda tail: "sessauth_token_" + tail))
+def test_any_text_at_all(realm: Realm, text: str) -> None:
+    """Any text as a token is malformed, lone surrogates and control characters included."""
+    assert realm.reason(text) is Reason.MALFORMED_TOKEN
+    # As bytes it may begin like a token of a later version.
+    as_bytes = realm.reason(text.encode("utf-8", "surrogatepass"))
+    assert as_bytes is Reason.MALFORMED_TOKEN or (text[0] == "\b" and as_bytes is Reason.UNSUPPORTED_VERSION)
+
+
+def test_many_random_edits(realm: Realm) -> None:
+    """Bytes deleted, doubled, inserted, swapped and overwritten at random never give an allow."""
+    rng = random.Random(20260711)
+    valid = [chain(1), chain(3), token(root("read:files/**"), *[child("*:**")] * 7)]
+    edits = []
+    while len(edits) < 6000:
+        original = rng.choice(valid)
+        data = bytearray(original)
+        for _ in range(rng.randint(1, 4)):
+            at, other, n = rng.randrange(len(data)), rng.randrange(len(data)), rng.randint(1, 40)
+            edit = rng.randrange(5)
+            if edit == 0:
+                del data[at : at + n]
+            elif edit == 1:
+                data[at:at] = data[at : at + n]
+            elif edit == 2:
+                data[at:at] = rng.randbytes(n)
+            elif edit == 3:
+                data[at : at + n], data[other : other + n] = data[other : other + n], data[at : at + n]
+            else:
+                data[at : at + n] = rng.randbytes(n)
+            if not data:
+                data += b"\x08"
+        if bytes(data) not in valid:
+            edits.append(bytes(data))
+
+    found = judge_all(realm, edits)
+
+    assert set(found) <= _DISBELIEVED | {Reason.TOKEN_TOO_LARGE}
