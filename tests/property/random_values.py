@@ -1,0 +1,231 @@
+"""Random arguments, requests' parts and conditions, from small vocabularies so that they meet often."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from tests.oracle.addresses import parse_ip, parse_url
+from tests.oracle.json_values import parse_object
+from tests.oracle.model import BILLION, NO_VALUE
+from tests.oracle.texts import is_clean_path, is_glob
+from tests.oracle.words import Accessor, Operator
+from tests.support.forge import Record
+from tests.support.view_source import value_record
+
+NAMES = ("a", "b", "c", "owner", "a.b", "session", "args", "", "\u00e9")
+FACT_NAMES = ("case_id", "level", "present", "home", "hidden")
+TEXTS = (
+    "", "a", "ab", "abc", "b", "C-7", "acme", "web", "\u00e9", "e\u0301", "\U00010000", "\uffff", "a/b", "/srv/data",
+    "/srv/data/x", "/srv/database", "/", "srv/./x", "a//b", "../a", "a*b", "x.txt", "src/x.txt", "10.0.0.1",
+    "::ffff:10.0.0.1", "2001:db8::1", "10.0.0.01", "11.1.1.1", "https://Acme.example/x", "http://10.0.0.1:8080/",
+    "http://[::1]:80/?q", "https://u@acme.example/", "ftp://acme.example", "https://acme.example:443", "HTTP://x_y.z:0",
+    "http://acme.example:99999/", "https://acme..example/", "%2e", "a%2fb",
+)  # fmt: skip
+NUMBERS = (
+    "0", "-0", "1", "1.0", "10e-1", "2", "-1", "-1.5", "0.000000001", "1e-10", "1e300", "9223372036854775807",
+    "9223372036854775808", "-9223372036854775808", "-9223372036854775808.5", "1.25", "100", "1E2", "3.000000000", "0e999",
+)  # fmt: skip
+GLOBS = (
+    "*",
+    "**",
+    "a*",
+    "*b",
+    "a/*",
+    "a/**",
+    "*.txt",
+    "src/**",
+    "/srv/*",
+    "*a*b*",
+    "C-*",
+    "",
+    "../a",
+    "a//b",
+)
+CIDRS = ("10.0.0.0/8", "0.0.0.0/0", "10.0.0.1/32", "2001:db8::/32", "::/0", "::1/128", "11.0.0.0/8")
+CLEAN_PATHS = ("/", "/srv", "/srv/data", "a", "a/b", "srv", "src/x.txt")
+
+
+class Spelled(str):
+    """A JSON number as it is written."""
+
+    __slots__ = ()
+
+
+def tree(rng: Random, depth: int = 0) -> Any:
+    """A random JSON value; numbers keep their spelling."""
+    roll = rng.random()
+    if roll < 0.42:
+        return rng.choice(TEXTS)
+    if roll < 0.66:
+        return Spelled(rng.choice(NUMBERS))
+    if roll < 0.74:
+        return rng.random() < 0.5
+    if roll < 0.77:
+        return None
+    if roll < 0.90 or depth >= 3:
+        return [tree(rng, depth + 1) for _ in range(rng.choice((0, 1, 2, 2, 3)))] if depth < 3 else []
+    return members(rng, depth + 1)
+
+
+def members(rng: Random, depth: int = 0) -> dict[str, Any]:
+    """A random JSON object."""
+    return {rng.choice(NAMES): tree(rng, depth) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))}
+
+
+def render(rng: Random, value: Any) -> str:
+    """JSON text of a tree, now and then with white space and escapes."""
+    if isinstance(value, Spelled):
+        return str(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=rng.random() < 0.3)
+    if isinstance(value, dict):
+        items = (f"{render(rng, name)}:{render(rng, item)}" for name, item in value.items())
+        return "{" + (" , " if rng.random() < 0.1 else ",").join(items) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(render(rng, item) for item in value) + "]"
+    return {None: "null", True: "true", False: "false"}[value]
+
+
+def scalar(rng: Random) -> Any:
+    """A text, a truth or a number in billionths."""
+    roll = rng.random()
+    if roll < 0.5:
+        return rng.choice(TEXTS)
+    if roll < 0.9:
+        return rng.choice((0, 1, 2, -1, 100, 3)) * BILLION + rng.choice((0, 0, 0, 250_000_000))
+    return rng.random() < 0.5
+
+
+def leaves(arguments: dict[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
+    """Each member that a path can name, with its value."""
+    found: list[tuple[tuple[str, ...], Any]] = []
+    queue: list[tuple[tuple[str, ...], Any]] = [((), arguments)]
+    while queue:
+        path, value = queue.pop()
+        if path and path[-1]:
+            found.append((path, value))
+        if type(value) is dict and (not path or path[-1]):
+            queue.extend(((*path, name), item) for name, item in value.items())
+    return [(path, value) for path, value in found if all(path)]
+
+
+def condition(
+    operator: int, source: int, path: Sequence[str], values: Sequence[Any] = (), **rest: Any
+) -> Record:
+    """A condition record with plain values."""
+    where = {"source": source, "segments": list(path)}
+    return {"path": where, "operator": int(operator), "values": [value_record(v) for v in values], **rest}
+
+
+def true_condition(rng: Random, arguments: dict[str, Any]) -> Record:
+    """A condition that very likely holds for the arguments (parsed by the oracle)."""
+    found = leaves(arguments)
+    if not found or rng.random() < 0.1:
+        if rng.random() < 0.5:
+            return condition(Operator.ABSENT, 1, ("zzz",))
+        return random_condition(rng, ("zzz",), optional=True)
+    path, value = rng.choice(found)
+    optional = rng.random() < 0.1
+    if value is None or value is NO_VALUE:
+        return condition(Operator.ABSENT, 1, ("none", "such"))
+    if type(value) in (str, bool, int):
+        return {**_true_of_scalar(rng, path, value), "optional": optional}
+    if type(value) is dict or rng.random() < 0.2:
+        return condition(Operator.PRESENT, 1, path)
+    if rng.random() < 0.4:
+        return condition(Operator.EQUAL, 1, path, [len(value) * BILLION], accessor=int(Accessor.COUNT))
+    elements = list({(type(v), v): v for v in value if type(v) in (str, bool, int)}.values())
+    kinds = {type(v) for v in value}
+    if not elements or len(kinds) != 1:
+        return condition(Operator.LESS_EQUAL, 1, path, [5 * BILLION], accessor=int(Accessor.COUNT))
+    if rng.random() < 0.5:
+        return condition(Operator.SUBSET_OF, 1, path, elements)
+    return condition(Operator.IN, 1, path, elements, each=True)
+
+
+def _true_of_scalar(rng: Random, path: tuple[str, ...], value: Any) -> Record:
+    other = next(v for v in iter(lambda: scalar(rng), None) if type(v) is type(value) and v != value)
+    roll = rng.random()
+    if roll < 0.3:
+        return condition(Operator.EQUAL, 1, path, [value])
+    if roll < 0.4:
+        return condition(Operator.IN, 1, path, rng.sample([value, other], 2))
+    if roll < 0.5:
+        return condition(rng.choice((Operator.NOT_IN, Operator.NOT_EQUAL)), 1, path, [other])
+    if type(value) is bool:
+        return condition(Operator.NOT_EQUAL, 1, path, [not value])
+    if roll < 0.65:
+        return condition(rng.choice((Operator.LESS_EQUAL, Operator.GREATER_EQUAL)), 1, path, [value])
+    if type(value) is int:
+        return condition(Operator.LESS, 1, path, [value + 1])
+    return _true_of_text(rng, path, value)
+
+
+def _true_of_text(rng: Random, path: tuple[str, ...], text: str) -> Record:
+    choices = [condition(Operator.STARTS_WITH, 1, path, [text[: rng.randint(0, len(text))]])]
+    if is_glob(text):
+        choices.append(
+            condition(Operator.GLOB, 1, path, [text.replace("a", "*", 1) if "**" not in text else text])
+        )
+    if is_clean_path(text):
+        choices.append(condition(Operator.UNDER, 1, path, [text.rpartition("/")[0] or text]))
+    if parse_ip(text) is not None:
+        choices.append(condition(Operator.CIDR, 1, path, rng.sample(CIDRS, 3)))
+    url = parse_url(text)
+    if url is not None:
+        choices.append(condition(Operator.EQUAL, 1, path, [url.host], accessor=int(Accessor.HOST)))
+        choices.append(condition(Operator.EQUAL, 1, path, [url.scheme], accessor=int(Accessor.SCHEME)))
+        choices.append(condition(Operator.GREATER_EQUAL, 1, path, [0], accessor=int(Accessor.PORT)))
+    picked = rng.choice(choices)
+    return (
+        picked
+        if all(is_glob(v["text"]) for v in picked["values"] if picked["operator"] == Operator.GLOB)
+        else choices[0]
+    )
+
+
+_POOLS: dict[int, tuple[str, ...]] = {Operator.GLOB: GLOBS, Operator.UNDER: CLEAN_PATHS, Operator.CIDR: CIDRS}
+
+
+def random_condition(rng: Random, path: Sequence[str] = (), optional: bool | None = None) -> Record:
+    """Any well-formed condition."""
+    operator = rng.randint(1, 15)
+    source = 1 if path else rng.choice((1, 1, 1, 2, 3))
+    if not path:
+        path = (rng.choice(FACT_NAMES),) if source == 2 else _path(rng)
+    if operator in (Operator.PRESENT, Operator.ABSENT):
+        return condition(operator, source, path)
+    rest: Record = {"optional": rng.random() < 0.3 if optional is None else optional}
+    if operator != Operator.SUBSET_OF:
+        rest["each"] = rng.random() < 0.15
+        rest["accessor"] = rng.choice((0, 0, 0, 0, 1, 2, 3, 4))
+    fact_allowed = operator in (1, 2, 5, 6, 7, 8, 9, 11)
+    if fact_allowed and rng.random() < 0.25:
+        return condition(operator, source, path, fact=rng.choice(FACT_NAMES), **rest)
+    return condition(operator, source, path, _operands(rng, operator), **rest)
+
+
+def _operands(rng: Random, operator: int) -> list[Any]:
+    if operator in _POOLS:
+        return rng.sample([text for text in _POOLS[operator] if text], rng.randint(1, 3))
+    if operator == Operator.STARTS_WITH:
+        return rng.sample(TEXTS, rng.randint(1, 3))
+    first = scalar(rng)
+    while operator in (5, 6, 7, 8) and type(first) is bool:
+        first = scalar(rng)
+    if operator in (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF):
+        more = [v for v in (scalar(rng) for _ in range(4)) if type(v) is type(first)]
+        return list(dict.fromkeys([first, *more]))
+    return [first]
+
+
+def _path(rng: Random) -> tuple[str, ...]:
+    return tuple(rng.choice(NAMES[:7]) for _ in range(rng.choice((1, 1, 1, 2, 3))))
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """The arguments as the oracle reads them."""
+    return parse_object(text.encode("utf-8"))
