@@ -12,9 +12,6 @@ from . import failures
 from .context import Settings, with_settings
 from .output import fields
 
-# Marks a brake that a person set, so that nothing has to be probed before it is released.
-BY_HAND = "set by hand"
-
 _state_option = click.option(
     "--state",
     "folder",
@@ -62,13 +59,11 @@ def check(settings: Settings, folder: Path | None) -> None:
 
 def _brake_reason(folder: Path) -> str | None:
     """Return why the brake is engaged, None if it is released. Raises StateUnusable."""
-    from ..state.brake import reader_page
+    from ..state.brake import reader_page, reason_of
     from ..state.layout import BRAKE_FILE
 
     with reader_page(folder / BRAKE_FILE) as page:
-        if not page[0]:
-            return None
-        return page[8:].split(b"\0", 1)[0].decode(errors="replace")
+        return reason_of(page)
 
 
 @state.command("backup")
@@ -136,17 +131,17 @@ def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Pa
     if not folder.is_dir():
         raise StateUnusable(f"{folder} does not exist; run init, or name another with --state", "MISSING")
     why = _brake_reason(folder)
-    if engage and why is None:
+    if engage or (clear and why is not None):
         page = Brake(folder / BRAKE_FILE)
-        page.engage(f"{BY_HAND}: {reason}" if reason else BY_HAND)
+        if engage:
+            page.engage(f"set by hand: {reason}" if reason else "set by hand", by_hand=True)
+        else:
+            page.release(by_hand=True)
+        failed = page.failed
         page.close()
-    elif clear and why is not None and why.startswith(BY_HAND):
-        page = Brake(folder / BRAKE_FILE)
-        page.release()
-        page.close()
-    elif clear and why is not None:
-        # Opening for writing probes the disk and releases the brake, or says what is still wrong.
-        StateWriter.open(folder).close()
+        if clear and failed:
+            # Opening for writing probes the disk and releases the brake, or says what is still wrong.
+            StateWriter.open(folder).close()
     why = _brake_reason(folder)
     if clear and why is not None:
         raise StateError(f"the brake was set again: {why}; remove the cause first")

@@ -1,7 +1,9 @@
 """The brake page: one byte that makes every check on the host deny.
 
 It is a preallocated file, mapped by every process, so that engaging it needs no disk space, no commit
-and no message. Only the writer engages and releases it.
+and no message. Byte 0 has a bit for each who holds it: the writer after a failed commit, until a write is
+durable again; and a person, until that person releases it. Checks deny while any bit is set. Changes are
+refused only after a failed commit, so that sessions can be ended while a person holds the brake.
 """
 
 from __future__ import annotations
@@ -14,7 +16,11 @@ from ..errors import StateUnusable
 from . import layout
 
 PAGE_BYTES = 4096
-_REASON_AT = 8
+_FAILED = 1
+_BY_HAND = 2
+# Where the reasons stand: each a text that ends with a zero byte.
+_REASON_AT = {_FAILED: 8, _BY_HAND: 2048}
+_REASON_BYTES = 2000
 
 
 def create(path: Path) -> None:
@@ -38,8 +44,20 @@ def reader_page(path: Path) -> mmap.mmap:
     return _map(path, os.O_RDONLY, mmap.ACCESS_COPY)
 
 
+def reason_of(page: mmap.mmap) -> str | None:
+    """Return why a page is engaged; None if it is not."""
+    if not page[0]:
+        return None
+    reasons = [
+        page[at : at + _REASON_BYTES].split(b"\0", 1)[0].decode(errors="replace")
+        for bit, at in _REASON_AT.items()
+        if page[0] & bit
+    ]
+    return "; ".join(reasons)
+
+
 class Brake:
-    """The writer's hold on the page."""
+    """A hold on the page that can engage and release it."""
 
     def __init__(self, path: Path) -> None:
         """Map the page; raises StateUnusable if it is missing or has another size."""
@@ -51,21 +69,26 @@ class Brake:
         return self._page[0] != 0
 
     @property
-    def reason(self) -> str:
-        """Why it was engaged; empty if it is not."""
-        text = self._page[_REASON_AT:].split(b"\0", 1)[0]
-        return text.decode(errors="replace") if self.engaged else ""
+    def failed(self) -> bool:
+        """Whether a commit failed and no write has been durable since."""
+        return bool(self._page[0] & _FAILED)
 
-    def engage(self, reason: str) -> None:
+    @property
+    def reason(self) -> str:
+        """Why it is engaged; empty if it is not."""
+        return reason_of(self._page) or ""
+
+    def engage(self, reason: str, *, by_hand: bool = False) -> None:
         """Make every check deny from now on. Never fails: the page is there already."""
-        text = reason.encode()[: PAGE_BYTES - _REASON_AT - 1]
-        self._page[_REASON_AT : _REASON_AT + len(text) + 1] = text + b"\0"
-        self._page[0] = 1
+        bit = _BY_HAND if by_hand else _FAILED
+        text, at = reason.encode()[: _REASON_BYTES - 1] + b"\0", _REASON_AT[bit]
+        self._page[at : at + len(text)] = text
+        self._page[0] |= bit
         self._flush()
 
-    def release(self) -> None:
-        """Let checks decide again."""
-        self._page[0] = 0
+    def release(self, *, by_hand: bool = False) -> None:
+        """Give up one of the two holds; checks decide again once neither is left."""
+        self._page[0] &= ~(_BY_HAND if by_hand else _FAILED) & 0xFF
         self._flush()
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ class Committer:
                 self._unknown([job for job in jobs if not job.future.done()], error)
 
     def _serve(self, jobs: _Jobs) -> None:
-        if self._brake.engaged:
+        if self._brake.failed:
             blocked = [job for job in jobs if not job.braked]
             for job in blocked:
                 job.fail(

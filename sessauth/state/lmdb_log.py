@@ -129,7 +129,7 @@ class StateWriter:
         while more than half is left. The future raises Rejected (NOT_FOUND, ALREADY_ENDED, INVALID).
         """
         self._require_own_process()
-        if self._brake.engaged:
+        if self._brake.failed:
             raise StateError(f"the brake is engaged: {self._brake.reason}; clear it once the cause is gone")
         with self._rows() as rows:
             session = rows.leased_session(session_id)
@@ -222,9 +222,12 @@ class StateWriter:
         return self._queue.add(Job(work, 0, alone=True)).result()
 
     def clear_brake(self) -> None:
-        """Release the brake if a probe write is durable; raises StateError if it is not."""
+        """Release the brake that a failed commit engaged if a probe write is durable.
+
+        Raises StateError if it is not. A person's hold on the brake stays.
+        """
         self._require_own_process()
-        if not self._brake.engaged:
+        if not self._brake.failed:
             return
         self._queue.add(Job(opening.probe, 0, protective=True, alone=True, braked=True)).result()
         self._brake.release()

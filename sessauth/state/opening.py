@@ -36,7 +36,7 @@ def open_writing(state_dir: Path, *, create: bool, map_size: int) -> tuple[Write
         source = Source(env, tables, state_dir)
         page = brake.Brake(state_dir / layout.BRAKE_FILE)
         _hold_format(source)
-        if page.engaged:
+        if page.failed:
             _recover(source, page)
     except BaseException:
         if env is not None:

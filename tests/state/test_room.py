@@ -174,3 +174,22 @@ def test_a_failed_commit_is_an_unknown_outcome_for_its_whole_group(
     monkeypatch.setattr(writer.source(), "env", real)
     writer.clear_brake()
     assert writer.submit(opening("1", b"s" * 16)).result().applied
+
+
+def test_a_persons_brake_stops_checks_and_not_changes(state_dir: Path) -> None:
+    """While a person holds the brake sessions can still be ended; neither a restart nor a probe frees it."""
+    with StateWriter.open(state_dir, create=True) as writer:
+        writer._brake.engage("drill", by_hand=True)
+        assert writer.source().brake[0] != 0 and writer.braked == "drill"
+        assert writer.submit(opening("1", b"s" * 16)).result().applied
+        assert writer.submit(end_session("2", b"s" * 16)).result().applied
+        writer._brake.engage("disk")
+        assert writer.braked == "disk; drill"
+        with pytest.raises(StateError, match="disk"):
+            writer.submit(opening("3")).result()
+        writer.clear_brake()
+        assert writer.braked == "drill"
+    with StateWriter.open(state_dir) as writer:
+        assert writer.braked == "drill" and writer.source().brake[0] != 0
+        writer._brake.release(by_hand=True)
+        assert not writer.braked and writer.source().brake[0] == 0
