@@ -1,0 +1,79 @@
+"""Values: exact numbers, types that never mix, text that can't hide anything."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+
+from sessauth.errors import ScopeError
+from sessauth.value import Number, quoted, value_from_record, value_of, value_to_record
+
+
+@pytest.mark.parametrize(
+    ("value", "units", "nanos", "text"),
+    [
+        (0, 0, 0, "0"),
+        (Decimal("-0"), 0, 0, "0"),
+        (Decimal("-0.5"), -1, 500_000_000, "-0.5"),
+        (Decimal("1e3"), 1000, 0, "1000"),
+        (Decimal("0.000000001"), 0, 1, "0.000000001"),
+        (Decimal("1." + "0" * 5000), 1, 0, "1"),
+        (-(2**63), -(2**63), 0, "-9223372036854775808"),
+        (Decimal("9223372036854775807.999999999"), 2**63 - 1, 999_999_999, "9223372036854775807.999999999"),
+    ],
+)
+def test_a_number_is_held_exactly(value: int | Decimal, units: int, nanos: int, text: str) -> None:
+    """The floor and the billionths of a number, and its shortest plain form."""
+    number = Number.of(value)
+
+    assert (number.units, number.nanos, str(number)) == (units, nanos, text)
+    assert number.to_decimal() == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        2**63,
+        -(2**63) - 1,
+        Decimal("1e-10"),
+        Decimal("1e999999999"),
+        Decimal("NaN"),
+        Decimal("sNaN"),
+        Decimal("Infinity"),
+    ],
+)
+def test_a_number_beyond_the_format_is_refused(value: int | Decimal) -> None:
+    """What needs more than int64 or 9 places, or is no number, raises ScopeError."""
+    with pytest.raises(ScopeError):
+        Number.of(value)
+
+
+def test_a_truth_is_not_a_number() -> None:
+    """True and 1 are equal in Python and different values here."""
+    assert value_of(True) is True
+    assert value_of(1) == Number(1)
+    assert value_to_record(True) == {"truth": True}
+    assert value_to_record(1) == {"number": {"units": 1, "nanos": 0}}
+
+
+def test_a_float_is_refused_with_the_way_out() -> None:
+    """A float is not exact, and the error says what to pass instead."""
+    with pytest.raises(ScopeError, match=r"decimal\.Decimal"):
+        value_of(0.1)  # type: ignore[arg-type]
+
+
+def test_a_record_without_a_member_is_refused() -> None:
+    """A wire Value with no member stands for nothing."""
+    with pytest.raises(ScopeError):
+        value_from_record({"text": None, "number": None, "truth": None})
+
+
+@pytest.mark.parametrize("text", ["\u202eg", "\x1b[2J", "a\u200bb", "\x85", "\u2028", 'a"b\\c', "\U000e0001"])
+def test_quoted_text_shows_every_character(text: str) -> None:
+    """What reorders, hides or erases is escaped, and the escape reads back."""
+    shown = quoted(text)
+
+    assert shown.isprintable()
+    assert json.loads(shown) == text
