@@ -55,8 +55,8 @@ class Control:
         self._config = config
         self._clock = clock or SystemClock()
         self.tcp_port = 0
-        ensure_run_dir(config)
         self.keyring = KeyRing(config.keys_dir)
+        ensure_run_dir(config)
         self.log = StateWriter.open(
             config.state_dir, map_size=config.server.map_size_bytes, clock=self._clock
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import change as changes
+from ..change import Rejection
 from ..clock import Clock, SystemClock
 from ..errors import ConfigError
 from ..record import KeyStatus
@@ -69,7 +70,8 @@ def initialise(home: Path | None = None, *, clock: Clock | None = None) -> Initi
     """
     config = load(home)
     credential_file = config.home / "operator.credential"
-    for existing in (credential_file, config.credentials_file, config.state_dir / "data.mdb"):
+    # The last two steps of an init; one that was cut off before them is taken up again.
+    for existing in (credential_file, config.credentials_file):
         if existing.exists():
             raise ConfigError(f"{existing}: exists; this folder was initialised before, choose another home")
     _make_folder(config.home, 0o755, keep_mode=True)
@@ -81,7 +83,9 @@ def initialise(home: Path | None = None, *, clock: Clock | None = None) -> Initi
     try:
         key = KeyRing(config.keys_dir).make(FIRST_KEY_REQUEST)
         change = changes.add_key(FIRST_KEY_REQUEST, key.public_key, status=KeyStatus.ACTIVE, actor=OPERATOR)
-        log.submit(change).result(timeout=WAIT_SECONDS).raise_if_rejected()
+        outcome = log.submit(change).result(timeout=WAIT_SECONDS)
+        if outcome.rejection != Rejection.ALREADY_EXISTS:
+            outcome.raise_if_rejected()
     finally:
         log.close()
     credential = CredentialFile(config.credentials_file).add(OPERATOR, OPERATOR)

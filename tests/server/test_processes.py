@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +188,30 @@ def test_sigterm_drains(server: Running) -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert list((server.made.home / "run").iterdir()) == []
     assert '"event": "stopped"' in server.process.log
+
+
+def test_workers_share_a_tcp_port() -> None:
+    """With tcp.check_address both workers answer on one port, and one of them is enough."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with home_folder() as home:
+        made = initialise(home)
+        (home / "sessauth.toml").write_text(f'[tcp]\ncheck_address = "{address}"\ninsecure_tcp = true\n')
+        running = Running(made)
+        callers = [Caller(address, running.credential) for _ in range(8)]
+        try:
+            _, request = running.open()
+            assert all(_check(caller, request).allowed for caller in callers)
+
+            os.kill(running.worker_pids()[0], signal.SIGKILL)
+
+            assert wait_until(lambda: all(_allowed(caller, request) for caller in callers))
+            assert wait_until(lambda: len(running.worker_pids()) == 2)
+        finally:
+            running.close()
+            for caller in callers:
+                caller.close()
 
 
 def test_no_secret_in_arguments_or_logs(server: Running) -> None:

@@ -138,6 +138,92 @@ def test_init_overwrites_nothing(service: Service) -> None:
     assert service.made.credential_file.read_bytes() == before
 
 
+def test_an_init_that_was_cut_off_is_taken_up_again() -> None:
+    """Folders, state and key of an init without its last steps are kept, and the same key is used."""
+    with home_folder() as home:
+        first = initialise(home)
+        first.credential_file.unlink()
+        (first.state_dir / "credentials.toml").unlink()
+
+        second = initialise(home)
+
+        assert second.key_id == first.key_id
+        assert len(list(second.keys_dir.glob("*.pem"))) == 1
+        control = Control(server_config.load(home, {}))
+        assert [key.id for key in control.log.keys()] == [first.key_id]
+        control.stop()
+
+
+def test_half_a_preface_is_not_waited_for(service: Service) -> None:
+    """A connection that does not finish its handshake is closed by the server."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as slow:
+        slow.settimeout(20)
+        slow.connect(str(service.made.socket))
+        slow.sendall(b"PRI * HT")
+        while slow.recv(4096):
+            continue
+        # recv gave nothing: closed, not timed out.
+        assert slow.fileno() >= 0
+
+
+def test_a_braked_state_denies_and_refuses_changes(operator: Caller, token: tokens.MintResponse) -> None:
+    """While the brake is engaged checks are denied, changes refused, and the server is not ready."""
+    with running() as service:
+        caller = service.operator
+        assert service.control is not None
+        opened = caller.call(
+            "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:files/**"])
+        )
+        minted = caller.call(
+            "TokenService/Mint",
+            tokens.MintRequest(session_id=opened.session.id, scopes=["read:files/**"], audience=["gw"]),
+        )
+        assert caller.call("AuthorizationService/Check", _check(minted)).decision.allowed
+
+        service.control.log._brake.engage("a test")
+
+        decision = caller.call("AuthorizationService/Check", _check(minted)).decision
+        assert decision.reason == checks.REASON_STATE_BRAKED
+        with pytest.raises(RpcError) as refused:
+            caller.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=opened.session.id))
+        assert (refused.value.code, refused.value.word) == (grpc.StatusCode.UNAVAILABLE, "STATE_UNUSABLE")
+        assert "a test" not in refused.value.message
+        assert wait_until(lambda: not serves(caller))
+
+        service.control.log.clear_brake()
+        assert caller.call("AuthorizationService/Check", _check(minted)).decision.allowed
+        assert wait_until(lambda: serves(caller))
+
+
+def test_a_change_whose_answer_was_missed_is_learnt_by_its_id() -> None:
+    """A change that outlasts its deadline is durable or not; its request id tells which."""
+    with running() as service:
+        caller = service.operator
+        assert service.control is not None
+        request = sessions.OpenSessionRequest(subject="s", ceiling=["read:a"])
+        session_id = caller.call("SessionService/OpenSession", request).session.id
+        blocked, release = threading.Event(), threading.Event()
+
+        def slow_disk(jobs: int) -> None:
+            blocked.set()
+            release.wait(30)
+
+        service.control.log.on_fsync = slow_disk
+        end = sessions.EndSessionRequest(request_id="end-1", session_id=session_id)
+        with pytest.raises(RpcError) as missed:
+            caller.call("SessionService/EndSession", end, timeout=0.5)
+        assert blocked.is_set()
+        service.control.log.on_fsync = None
+        release.set()
+
+        assert missed.value.code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+        answer = caller.call("SessionService/EndSession", end)
+        assert answer.session.revision == answer.revision
+        with pytest.raises(RpcError) as again:
+            caller.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session_id))
+        assert again.value.word == "ALREADY_ENDED"
+
+
 def test_a_stale_socket_is_replaced_and_a_file_is_not() -> None:
     """A socket that nobody listens on is replaced; anything else in its place stops the server."""
     with home_folder() as home:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Callable, Mapping
 
@@ -17,6 +18,9 @@ from ..call import Call
 from ..config import SessionSettings
 from ..services.changes import reachable, submit, wait
 from ..status import invalid, refused
+
+# How often a search through all sessions looks whether anybody still waits for it.
+SESSIONS_BETWEEN_LOOKS = 256
 
 
 class SessionService:
@@ -184,8 +188,11 @@ def _filter(request: pb.ListSessionsRequest, call: Call) -> Callable[[Session], 
     if request.owner and request.owner != owner:
         return lambda session: False
     labels = dict(request.labels)
+    seen = itertools.count(1)
 
     def matches(session: Session) -> bool:
+        if next(seen) % SESSIONS_BETWEEN_LOOKS == 0:
+            call.require_time()
         return (
             (not request.status or int(session.status) == request.status)
             and (not request.subject or session.subject == request.subject)
