@@ -138,7 +138,7 @@ def _read_private(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeyFolderError(f"can't read the key {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFolderError(f"{path} is no plain file")
@@ -147,7 +147,11 @@ def _read_private(path: Path) -> bytes:
             raise KeyFolderError(f"{path} has mode {mode:04o}, so others can use the key: chmod 600 {path}")
         if status.st_size > _MAX_FILE_BYTES:
             raise KeyFolderError(f"{path} is too large for a key: over {_MAX_FILE_BYTES} bytes")
-        return file.read(_MAX_FILE_BYTES)
+        return os.read(descriptor, _MAX_FILE_BYTES)
+    except OSError as error:
+        raise KeyFolderError(f"can't read the key {path}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
 
 
 def _write_private(path: Path, data: bytes) -> None:
