@@ -35,13 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     surroundings = machine.describe()
     measurements: list[Measurement] = []
     for measured in _measurements(options, plan):
-        print(f"\r\x1b[K{measured.name}", end="", file=sys.stderr, flush=True)
+        _progress(measured.name)
         measurements.append(measured)
-    print("\r\x1b[K", end="", file=sys.stderr)
+    _progress("")
     judged = budgets.judge(measurements, table)
     print(report.table(judged))
-    print()
-    print(report.figures(judged))
+    further = report.figures(judged)
+    if further:
+        print(f"\n{further}")
     whole = not options.only
     file = options.json or RESULTS / ("quick.json" if options.quick else "full.json")
     settings = {"quick": options.quick, "only": options.only, "cache_bytes": options.cache_bytes}
@@ -55,9 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if missed else 0
 
 
+def _progress(text: str) -> None:
+    """Show on a terminal what was measured last, in place of what stood there."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the short form: fewer rounds, the same assertions")
+    parser.add_argument(
+        "--quick", action="store_true", help="the short form: fewer rounds, the same assertions"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
     parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name holds TEXT")
     parser.add_argument(

@@ -50,7 +50,7 @@ def load(file: Path = FILE) -> dict[str, Budget]:
 
 
 def parse(table: Mapping[str, object]) -> dict[str, Budget]:
-    """Read the table of a budgets file. Raises BudgetError for a key that is missing, unknown or no number."""
+    """Read the table of a budgets file. Raises BudgetError that names the row and what is wrong."""
     budgets = {}
     for row, entry in table.items():
         if not isinstance(entry, Mapping):

@@ -47,7 +47,7 @@ def fresh(data: bytes) -> bytes:
 
 
 def lookup(module: Any, token: bytes, name: str = LOOKUP) -> Loop:
-    """Return the lookup floor over a token of ``LOOKUP_BYTES`` bytes, or of its own size under another name."""
+    """Return the lookup floor over ``LOOKUP_BYTES`` bytes, or under another name over its own size."""
     if name == LOOKUP:
         token = (token * (LOOKUP_BYTES // len(token) + 1))[:LOOKUP_BYTES]
     found = object()

@@ -27,8 +27,11 @@ class Subject(Protocol):
     block, which is timed as a whole and should take less than a millisecond.
     """
 
-    name: str
-    calls: int
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def calls(self) -> int: ...  # noqa: D102
 
     def prepare(self, count: int) -> Sequence[Any]:
         """Return inputs for ``count`` calls, made anew; not timed."""
@@ -152,7 +155,9 @@ def _p99(subject: Subject, count: int, clock: Clock) -> float:
     return max(0.0, percentile(times, 0.99) - median(idle))
 
 
-def _single_times(run: Callable[[Sequence[Any]], object], singles: list[list[Any]], clock: Clock) -> list[float]:
+def _single_times(
+    run: Callable[[Sequence[Any]], object], singles: list[list[Any]], clock: Clock
+) -> list[float]:
     times = []
     with _without_collector():
         for single in singles:

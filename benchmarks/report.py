@@ -10,7 +10,17 @@ from typing import Final
 from benchmarks.budgets import Judged
 
 FORMAT: Final = 1
-COLUMNS: Final = ("row", "min us", "median us", "p99 us", "floor", "ratio", "95 % interval", "budget", "verdict")
+COLUMNS: Final = (
+    "row",
+    "min us",
+    "median us",
+    "p99 us",
+    "floor",
+    "ratio",
+    "95 % interval",
+    "budget",
+    "verdict",
+)
 
 
 def table(judged: Iterable[Judged]) -> str:
@@ -59,7 +69,9 @@ def _cells(entry: Judged) -> tuple[str, ...]:
     )
 
 
-def document(judged: Sequence[Judged], machine: Mapping[str, object], options: Mapping[str, object]) -> dict[str, object]:
+def document(
+    judged: Sequence[Judged], machine: Mapping[str, object], options: Mapping[str, object]
+) -> dict[str, object]:
     """Return everything as plain values; all times in us per call."""
     return {
         "format": FORMAT,

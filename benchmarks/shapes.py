@@ -19,9 +19,30 @@ NOUNS: Final = (
     *("deployment", "pipeline", "artifact", "document", "folder", "calendar_event", "message", "channel"),
 )
 DETAILS: Final = ("", "_history", "_details", "_by_name")
-NAMES: Final = ("path", "ref", "query", "sort", "order", "cursor", "title", "body", "state", "since", "author")
+NAMES: Final = (
+    "path",
+    "ref",
+    "query",
+    "sort",
+    "order",
+    "cursor",
+    "title",
+    "body",
+    "state",
+    "since",
+    "author",
+)
 NUMBERS: Final = ("page", "per_page", "number", "limit")
-WORDS: Final = ("main", "open", "updated", "desc", "src/app.py", "fix the build", "2026-11-01", "crash on start")
+WORDS: Final = (
+    "main",
+    "open",
+    "updated",
+    "desc",
+    "src/app.py",
+    "fix the build",
+    "2026-11-01",
+    "crash on start",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class Driver:
         self._metadata = (("authorization", f"Bearer {credential}"),) if credential else ()
         options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 1 << 24))
         self._channels = [aio.insecure_channel(server.target, options=options) for _ in range(channels)]
-        self._calls = [channel.unary_unary(method) for channel in self._channels]
+        self._calls = [channel.unary_unary(method, None, None) for channel in self._channels]
         self._streams = streams
 
     async def __aenter__(self) -> Self:
@@ -55,7 +55,7 @@ class Driver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Disconnect."""
-        await asyncio.gather(*(channel.close() for channel in self._channels))
+        await asyncio.gather(*(channel.close(None) for channel in self._channels))
 
     async def drive(self, requests: Sequence[bytes]) -> Drive:
         """Make one call for each request. Raises grpc's error for a call that is not answered."""

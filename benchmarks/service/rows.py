@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -61,18 +62,25 @@ class Series:
 def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measurement]:
     """Run the servers, drive them in rounds that alternate, and yield the rows whose names hold ``only``."""
     names = ("floor/echo", "floor/echo-alone", "service/check", "service/check-alone", "service/batch-256")
-    if only and not any(only in name for name in (*names, "service/health")):
+    more = ("service/check-tcp", "service/health")
+    if only and not any(only in name for name in (*names, *more)):
         return
     home = Home.make(folder / "home")
-    environment = {"SESSAUTH_HOME": str(home.folder), "SESSAUTH_SERVER_LOG_LEVEL": "WARNING"}
+    tcp = f"127.0.0.1:{_free_port()}"
+    environment = {
+        "SESSAUTH_HOME": str(home.folder),
+        "SESSAUTH_SERVER_LOG_LEVEL": "WARNING",
+        "SESSAUTH_TCP_ADDRESS": tcp,
+        "SESSAUTH_TCP_INSECURE_TCP": "true",
+    }
     arguments = ["-m", "sessauth.cli.main", "serve"]
     with running(arguments, home.target, folder / "server.log", environment) as server:
         requests = home.requests()
         reply = asyncio.run(_one_answer(server, home.credential, requests))
-        socket = folder / "echo.sock"
-        arguments = ["-m", "benchmarks.service.echo_server", str(socket), str(len(reply))]
-        with running(arguments, f"unix:{socket}", folder / "echo.log") as echo:
-            series = _series(server, echo, home.credential, requests, len(reply), quick=quick)
+        path = folder / "echo.sock"
+        arguments = ["-m", "benchmarks.service.echo_server", str(path), str(len(reply))]
+        with running(arguments, f"unix:{path}", folder / "echo.log") as echo:
+            series = _series(server, tcp, echo, home.credential, requests, len(reply), quick=quick)
             asyncio.run(_rounds(series, 7 if quick else 21))
     by_name = {each.name: each for each in series}
     for each in series:
@@ -81,7 +89,14 @@ def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measu
 
 
 def _series(
-    server: Server, echo: Server, credential: str, requests: Requests, reply_bytes: int, *, quick: bool
+    server: Server,
+    tcp: str,
+    echo: Server,
+    credential: str,
+    requests: Requests,
+    reply_bytes: int,
+    *,
+    quick: bool,
 ) -> list[Series]:
     def require_echo(answers: list[bytes]) -> None:
         if any(len(answer) != reply_bytes for answer in answers):
@@ -89,9 +104,13 @@ def _series(
 
     def require_serving(answers: list[bytes]) -> None:
         for answer in answers:
-            if health_pb2.HealthCheckResponse.FromString(answer).status != health_pb2.HealthCheckResponse.SERVING:
+            if (
+                health_pb2.HealthCheckResponse.FromString(answer).status
+                != health_pb2.HealthCheckResponse.SERVING
+            ):
                 raise WrongDecision("service/health: not serving")
 
+    over_tcp = Server(tcp, server.pid)
     alone, busy = (150, 600) if quick else (400, 2000)
     few, many = requests.checks(alone), requests.checks(busy)
     batches = requests.batches(4 if quick else 16)
@@ -103,10 +122,28 @@ def _series(
         Series("service/check-alone", "floor/echo-alone", check, credential, server, ALONE, few, allowed),
         Series("floor/echo", "", ECHO, "", echo, BUSY, many, require_echo),
         Series("service/check", "floor/echo", check, credential, server, BUSY, many, allowed),
-        Series("service/batch-256", "service/check", batch, credential, server, (1, 2), batches, all_allowed, BATCH),
+        Series(
+            "service/batch-256",
+            "service/check",
+            batch,
+            credential,
+            server,
+            (1, 2),
+            batches,
+            all_allowed,
+            BATCH,
+        ),
+        # Loopback TCP without TLS: what the socket's kind alone changes.
+        Series("service/check-tcp", "service/check", check, credential, over_tcp, BUSY, many, allowed),
         # The same server and its interceptors, without credential, check and messages of any size.
         Series("service/health", "floor/echo", HEALTH, "", server, BUSY, probes, require_serving),
     ]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def _one_answer(server: Server, credential: str, requests: Requests) -> bytes:

@@ -26,7 +26,8 @@ def fresh_calls(workload: Workload, count: int) -> list[Call]:
     calls = workload.calls
     return [
         calls[number % len(calls)]._replace(
-            token=fresh(calls[number % len(calls)].token), arguments=fresh(calls[number % len(calls)].arguments)
+            token=fresh(calls[number % len(calls)].token),
+            arguments=fresh(calls[number % len(calls)].arguments),
         )
         for number in range(count)
     ]

@@ -1,0 +1,255 @@
+"""The harness by synthetic timings: no test here depends on how fast anything is."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
+
+from benchmarks import __main__ as entry
+from benchmarks import budgets, machine
+from benchmarks.budgets import Budget, BudgetError
+from benchmarks.measure import Measurement, Plan, measure
+from benchmarks.stats import bootstrap_interval, median, percentile
+
+PLAN = Plan(rounds=7, blocks=4, singles=20)
+BUDGET = {"warm/x": Budget("warm/x", "floor/x", at_most=10.0, gates=True)}
+
+
+class Ticks:
+    """A clock that moves only when a subject says so, in ns."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        """The time."""
+        return self.now
+
+
+class Takes:
+    """A subject each of whose calls takes so many ns, now and then more."""
+
+    def __init__(self, name: str, clock: Ticks, ns: int, *, hiccup_every: int = 0) -> None:
+        self.name = name
+        self.calls = 10
+        self._clock = clock
+        self._ns = ns
+        self._hiccup_every = hiccup_every
+        self._made = 0
+
+    def prepare(self, count: int) -> Sequence[None]:
+        """Inputs."""
+        return [None] * count
+
+    def run(self, items: Sequence[Any]) -> None:
+        """Let time pass."""
+        for _ in items:
+            self._made += 1
+            self._clock.now += self._ns
+            if self._hiccup_every and self._made % self._hiccup_every == 0:
+                self._clock.now += 4_000_000
+
+
+def _judged(ours_ns: int, floor_ns: int = 140, hiccup_every: int = 0) -> list[budgets.Judged]:
+    clock = Ticks()
+    ours = Takes("warm/x", clock, ours_ns, hiccup_every=hiccup_every)
+    measured = measure(ours, Takes("floor/x", clock, floor_ns), PLAN, clock)
+    return budgets.judge([measured], BUDGET)
+
+
+def test_a_row_within_its_budget_passes() -> None:
+    """1,330 ns over a floor of 140 ns is 9.5, which a budget of 10 takes."""
+    judged = _judged(1330)
+
+    assert judged[0].measurement.ratio == pytest.approx(9.5)
+    assert judged[0].verdict == budgets.MET
+    assert budgets.failures(judged, BUDGET) == []
+
+
+def test_a_deliberate_slow_down_fails_and_names_the_budget() -> None:
+    """The same row with 200 ns more in each call misses the budget, and the line says which and by what."""
+    judged = _judged(1330 + 200)
+
+    (line,) = budgets.failures(judged, BUDGET)
+    assert judged[0].verdict == budgets.MISSED
+    assert line.startswith("warm/x: 10.9 x floor/x") and line.endswith("budget 10")
+
+
+def test_blocks_in_which_another_process_had_the_core_decide_nothing() -> None:
+    """A pause of 4 ms in one call of a hundred leaves ratio and verdict as they are."""
+    judged = _judged(1330, hiccup_every=100)
+
+    assert judged[0].measurement.ratio == pytest.approx(9.5)
+    assert judged[0].verdict == budgets.MET
+
+
+def test_only_the_lower_bound_misses_a_budget() -> None:
+    """A ratio above the budget whose interval reaches below it is unsure, and does not fail the run."""
+    rounds = (9.0, 9.2, 9.4, 11.0, 11.2, 11.4, 11.6)
+    measured = Measurement("warm/x", "floor/x", rounds, (1.0,) * 7, 0.0)
+
+    judged = budgets.judge([measured], BUDGET)
+
+    assert measured.ratio == 11.0 and measured.interval[0] <= 10.0
+    assert judged[0].verdict == budgets.UNSURE
+    assert budgets.failures(judged, BUDGET) == []
+
+
+def test_a_row_that_does_not_gate_never_fails() -> None:
+    """With gates = false a row is listed with its budget and fails nothing, however slow."""
+    budget = {"warm/x": Budget("warm/x", "floor/x", at_most=10.0, gates=False)}
+    measured = Measurement("warm/x", "floor/x", (99.0,) * 7, (1.0,) * 7, 0.0)
+
+    judged = budgets.judge([measured], budget)
+
+    assert judged[0].verdict == budgets.INFO
+    assert budgets.failures(judged, budget) == []
+
+
+def test_a_gate_that_was_not_measured_fails_a_whole_run() -> None:
+    """Dropping a row does not drop its gate; a run of some rows only is told apart."""
+    assert budgets.failures([], BUDGET) == ["warm/x: has a budget and was not measured"]
+    assert budgets.failures([], BUDGET, whole=False) == []
+
+
+def test_floor_and_subject_take_turns() -> None:
+    """Within a round, blocks of floor and subject alternate, so that both see the same machine."""
+    clock = Ticks()
+    order: list[str] = []
+
+    class Noted(Takes):
+        def run(self, items: Sequence[Any]) -> None:
+            if len(items) == self.calls:
+                order.append(self.name)
+            super().run(items)
+
+    measure(Noted("a", clock, 10), Noted("f", clock, 10), PLAN, clock)
+
+    assert order[2:] == ["f", "a"] * (PLAN.rounds * PLAN.blocks)
+
+
+def test_fewer_than_seven_rounds_are_refused() -> None:
+    """No interval is taken of less than seven rounds."""
+    with pytest.raises(ValueError, match="seven"):
+        Plan(rounds=6, blocks=4, singles=20)
+
+
+def test_the_percentile_is_of_single_calls_without_the_timer() -> None:
+    """p99 is what one call takes by itself."""
+    clock = Ticks()
+
+    measured = measure(Takes("a", clock, 1500), None, PLAN, clock)
+
+    assert measured.p99_us == pytest.approx(1.5)
+    assert measured.floor_rounds == () and measured.floor == ""
+
+
+def test_the_interval_is_reproducible_and_holds_the_median() -> None:
+    """The same ratios give the same interval, around their median, inside their range."""
+    values = [random.Random(7).gauss(5, 1) for _ in range(1)] + [4.0, 5.0, 6.0, 5.5, 4.5, 5.2, 4.9, 5.1]
+
+    low, high = bootstrap_interval(values)
+
+    assert (low, high) == bootstrap_interval(values)
+    assert min(values) <= low <= median(values) <= high <= max(values)
+    assert low < high
+
+
+def test_order_statistics() -> None:
+    """The median of an even number is the middle of two; percentiles are values that were measured."""
+    assert median([4, 1, 3, 2]) == 2.5
+    assert percentile([3, 1, 2], 0.99) == 3 and percentile([3, 1, 2], 0.0) == 1
+    with pytest.raises(ValueError):
+        median([])
+
+
+@pytest.mark.parametrize(
+    ("entry", "word"),
+    [
+        ({"floor": "f", "at_most": 1.0, "gates": True, "limit": 2}, "limit"),
+        ({"floor": "f", "gates": True}, "at_most"),
+        ({"floor": "f", "at_most": 0, "gates": True}, "at_most"),
+        ({"floor": "f", "at_most": 1.0, "gates": "yes"}, "gates"),
+        (3, "table"),
+    ],
+)
+def test_a_budget_that_can_not_be_is_refused(entry: object, word: str) -> None:
+    """A budgets file with a misspelt, missing or impossible entry stops the run and says which."""
+    with pytest.raises(BudgetError, match=word) as refused:
+        budgets.parse({"warm/x": entry})
+
+    assert "warm/x" in str(refused.value)
+
+
+def test_a_budget_against_another_floor_is_refused() -> None:
+    """A row that was measured against another floor than its budget states is not judged by it."""
+    measured = Measurement("warm/x", "floor/other", (1.0,) * 7, (1.0,) * 7, 0.0)
+
+    with pytest.raises(BudgetError, match="floor/other"):
+        budgets.judge([measured], BUDGET)
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, file: Path, ratio: float) -> tuple[int, dict[str, Any]]:
+    """Run the command with synthetic measurements: each budget's row at ``ratio`` times the budget."""
+    rows = [
+        Measurement(b.row, b.floor, (b.at_most * ratio,) * 7, (1.0,) * 7, 0.1, {"calls/s": 1.0})
+        for b in budgets.load().values()
+    ]
+    monkeypatch.setattr(entry, "_measurements", lambda options, plan: iter(rows))
+    status = entry.main(["--quick", "--json", str(file)])
+    return status, json.loads(file.read_text("utf-8"))
+
+
+def test_the_command_exits_with_one_when_a_gate_is_missed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All rows at half their budgets pass; at twice their budgets every gate is named and the exit is 1."""
+    gates = [budget.row for budget in budgets.load().values() if budget.gates]
+
+    assert _run(monkeypatch, tmp_path / "met.json", 0.5)[0] == 0
+    capsys.readouterr()
+    assert _run(monkeypatch, tmp_path / "missed.json", 2.0)[0] == 1
+
+    lines = capsys.readouterr().err.splitlines()
+    assert len(gates) >= 3
+    assert [line.split(": ")[1] for line in lines if line.startswith("budget missed")] == gates
+
+
+def test_the_json_says_what_was_measured_on_what(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The file has commit, processor, versions and options, and for each row figures, budget and verdict."""
+    _, result = _run(monkeypatch, tmp_path / "deep" / "result.json", 0.5)
+
+    assert result["format"] == 1
+    assert set(result["machine"]) >= {
+        "commit",
+        "changed_files",
+        "cpu",
+        "cores",
+        "system",
+        "python",
+        "versions",
+    }
+    assert {"grpcio", "protobuf", "lmdb", "pynacl", "cython"} <= set(result["machine"]["versions"])
+    assert result["machine"]["cpu"] and result["machine"]["versions"]["pynacl"]
+    assert result["options"]["quick"] is True
+    for row in result["rows"]:
+        figures = ("min_us", "median_us", "p99_us", "ratio", "ratio_low", "ratio_high", "budget")
+        assert all(isinstance(row[name], float) for name in figures), row["name"]
+        assert len(row["rounds_us"]) == len(row["floor_rounds_us"]) == 7
+        assert row["verdict"] in (budgets.MET, budgets.INFO)
+
+
+def test_the_processor_is_read_from_cpuinfo(tmp_path: Path) -> None:
+    """The model name stands behind the colon; without the file the platform's word is taken."""
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nmodel name\t: Example 9000 @ 3 GHz\n", "utf-8")
+
+    assert machine.cpu_model(file) == "Example 9000 @ 3 GHz"
+    assert machine.cpu_model(tmp_path / "none") != "Example 9000 @ 3 GHz"

@@ -1,0 +1,153 @@
+"""What the benchmarks time is what they say: decisions, fresh bytes, signatures, caches."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
+
+from benchmarks import budgets, floors, workloads
+from benchmarks.measure import Loop, Plan, measure
+from benchmarks.shapes import McpServer
+from benchmarks.stages import cold, parts, refusals, warm
+from benchmarks.stages.checks import Cold, Warm
+from benchmarks.workloads import Workload, WrongDecision
+from benchmarks.world import World
+from sessauth.reasons import Reason
+
+SERVICE_FLOORS = {
+    "service/check": "floor/echo",
+    "service/check-alone": "floor/echo-alone",
+    "service/batch-256": "service/check",
+}
+SIGNATURE_NS, LOOKUP_NS = 50_000, 140
+
+
+def test_every_budget_names_a_row_that_is_measured(live_world: World, floor_module: Any) -> None:
+    """Each table of budgets.toml is a row of a stage, with the floor that it is measured against."""
+    found = dict(SERVICE_FLOORS)
+    for stage in (parts, warm, cold, refusals):
+        for row in stage.rows(live_world, floor_module):
+            assert row.subject.name not in found
+            found[row.subject.name] = row.floor.name if row.floor else ""
+
+    assert {name: budget.floor for name, budget in budgets.load().items()}.items() <= found.items()
+
+
+def test_a_workload_that_is_decided_otherwise_is_not_timed(live_world: World) -> None:
+    """A benchmark that would measure denials by accident, or allows, stops before the clock starts."""
+    allowed = workloads.root(live_world)
+    denied = Workload("denied", allowed.calls, Reason.OUT_OF_SCOPE)
+    elsewhere = Workload("elsewhere", (allowed.calls[0]._replace(resource="mcp/github/other"),))
+
+    for wrong in (denied, elsewhere):
+        with pytest.raises(WrongDecision, match=wrong.name):
+            Warm("warm/x", live_world, wrong)
+
+
+def test_every_timed_call_gets_bytes_that_were_never_hashed(live_world: World) -> None:
+    """Tokens and arguments of a block are equal to the workload's and are objects of their own."""
+    workload = workloads.root(live_world)
+    calls = Warm("warm/x", live_world, workload).prepare(5)
+
+    assert [call.token for call in calls] == [workload.calls[0].token] * 5
+    assert len({id(call.token) for call in (*calls, workload.calls[0])}) == 6
+    assert len({id(call.arguments) for call in (*calls, workload.calls[0])}) == 6
+
+
+def test_warm_checks_hit_the_cache_and_cold_ones_never_do(live_world: World) -> None:
+    """A warm block adds only hits; a cold block adds as many misses as it has checks, and no hit."""
+    one = workloads.root(live_world)
+    warm_subject = Warm("warm/x", live_world, one)
+    cache = warm_subject._verifier._checker.cache
+    misses, hits = cache.misses, cache.hits
+    warm_subject.run(warm_subject.prepare(20))
+    assert (cache.misses - misses, cache.hits - hits) == (0, 20)
+
+    cold_subject = Cold("cold/x", live_world, workloads.chain(live_world, 2, 8), one, calls=8)
+    items = cold_subject.prepare(8)
+    cache = cold_subject._verifier._checker.cache
+    misses, hits = cache.misses, cache.hits
+    cold_subject.run(items)
+    assert (cache.misses - misses, cache.hits - hits) == (8, 0)
+
+
+def test_a_cold_pool_with_a_token_twice_is_refused(live_world: World) -> None:
+    """The second of two equal tokens would be warm."""
+    workload = workloads.root(live_world)
+    twice = dataclasses.replace(workload, calls=workload.calls * 2)
+
+    with pytest.raises(WrongDecision, match="twice"):
+        Cold("cold/x", live_world, twice, workload, calls=2)
+
+
+def test_a_cache_that_is_turned_off_misses_the_budget_of_a_warm_check(live_world: World) -> None:
+    """By a clock of work, not of time: a miss costs a signature, a hit a look-up, whatever the machine."""
+
+    def judged(world: World) -> budgets.Judged:
+        subject = Warm("warm/root", world, workloads.root(world), calls=10)
+        cache = subject._verifier._checker.cache
+        looked_up = [0]
+
+        def run(items: Any) -> None:
+            looked_up[0] += len(items)
+
+        floor = Loop("floor/lookup", 10, lambda count: [None] * count, run)
+
+        def work() -> int:
+            return looked_up[0] * LOOKUP_NS + cache.hits * 9 * LOOKUP_NS + cache.misses * SIGNATURE_NS
+
+        measured = measure(subject, floor, Plan(rounds=7, blocks=2, singles=5), work)
+        return budgets.judge([measured], budgets.load())[0]
+
+    on, off = judged(live_world), judged(dataclasses.replace(live_world, cache_bytes=0))
+    assert (on.measurement.ratio, on.verdict) == (pytest.approx(9.0), budgets.MET)
+    assert (off.measurement.ratio, off.verdict) == (pytest.approx(SIGNATURE_NS / LOOKUP_NS), budgets.MISSED)
+
+
+def test_the_signature_floor_verifies_as_many_signatures_as_there_are_blocks(
+    live_world: World, floor_module: Any
+) -> None:
+    """One a block of a chain, each over its own message and key; one for a child of a known parent."""
+    public_key = live_world.key.public_key
+    for blocks in (1, 2, 4):
+        tokens = (
+            [workloads.chain(live_world, blocks).calls[0].token]
+            if blocks > 1
+            else [workloads.root(live_world).calls[0].token]
+        )
+        (item,) = floors.signatures(floor_module, "floor/x", tokens, public_key).prepare(1)
+        (last,) = floors.signatures(floor_module, "floor/x", tokens, public_key, last=1).prepare(1)
+
+        assert len(item) == blocks and len({signed for signed, _ in item}) == blocks
+        assert all(floor_module.verify(signed, key) for signed, key in item)
+        assert last == item[-1:]
+
+
+def test_the_signature_floor_refuses_what_does_not_verify(live_world: World, floor_module: Any) -> None:
+    """Under another issuer key the floor stops instead of timing failures."""
+    token = workloads.root(live_world).calls[0].token
+
+    with pytest.raises(RuntimeError, match="signature floor"):
+        floors.signatures(floor_module, "floor/x", [token], live_world.hot_session_ids[0] * 2)
+
+
+def test_the_lookup_floor_is_over_420_bytes(live_world: World, floor_module: Any) -> None:
+    """The floor that the budget is stated against does not grow with the token."""
+    token = workloads.root(live_world).calls[0].token
+
+    assert {len(item) for item in floors.lookup(floor_module, token).prepare(3)} == {420}
+    assert {len(item) for item in floors.lookup(floor_module, token, "floor/own").prepare(3)} == {len(token)}
+
+
+def test_mcp_shapes_come_from_their_seed() -> None:
+    """One seed gives one catalogue and one series of calls, another seed others; both kinds of tool occur."""
+    first, second, other = McpServer("github", 1), McpServer("github", 1), McpServer("github", 2)
+    tool = first.read_tools[0]
+
+    assert first.tools == second.tools != other.tools
+    assert first.call(tool, "acme", "web") == second.call(tool, "acme", "web")
+    assert 10 < len(first.read_tools) < len(first.tools) == 60
