@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from ..errors import SessauthError
+from ..errors import SessauthError, UsageError
 from . import failures
 from .context import Settings
 
@@ -57,7 +57,10 @@ class SessauthGroup(click.Group):
             code = super().main(*args, **extra)
             sys.stdout.flush()
         except click.ClickException as error:
-            error.show()
+            if settings.json:
+                failures.report(UsageError(error.format_message()), as_json=True)
+            else:
+                error.show()
             code = failures.USAGE
         except (click.Abort, KeyboardInterrupt):
             click.echo("sessauth: interrupted", err=True)

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from ..errors import UsageError
 from ..limits import MAX_BATCH_ITEMS, MAX_REVOKE_BLOCK_IDS
 from ..scope import Condition, Scope
-from ..text_form import STORED_PREFIX
+from ..text_form import STORED_PREFIX, presented_text
 from ..token import Token
 from ..v1 import authorization_service_pb2 as check_pb
 from ..v1 import token_pb2
@@ -92,12 +92,11 @@ def _block_fields(terms: MintTerms) -> dict[str, Any]:
 
 
 def inspect(token: Token | str) -> Call[Inspection]:
-    """Describe Inspect. An open token travels in presented form: its secret stays here."""
+    """Describe Inspect. An open token travels without its secret."""
     parsed = token if isinstance(token, Token) else Token.parse(token)
-    sendable = parsed.present() if parsed.is_open else parsed
     return Call(
         "TokenService/Inspect",
-        pb.InspectRequest(token=sendable.text),
+        pb.InspectRequest(token=presented_text(parsed.data)),
         pb.InspectResponse,
         lambda answer: inspection_from_message(parsed, answer),
     )

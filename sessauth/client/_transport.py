@@ -168,6 +168,7 @@ class Lanes:
         self.endpoint = endpoint
         self._module = module
         self.control = self._open(endpoint.target)
+        self.closed = False
         self.checks = [
             self.control if target == endpoint.target else self._open(target)
             for target in endpoint.check_targets
@@ -182,11 +183,14 @@ class Lanes:
         return Lane(target, self._module.secure_channel(target, credentials, options=options))
 
     def pick(self, checks: bool) -> Lane:
-        """Return the lane whose turn it is."""
+        """Return the lane whose turn it is. Raises UsageError once they are closed."""
+        if self.closed:
+            raise UsageError("the client is closed; make another one")
         return self.checks[next(self._turn) % len(self.checks)] if checks else self.control
 
-    def all(self) -> list[Lane]:
-        """Return every lane once."""
+    def take_all(self) -> list[Lane]:
+        """Return every lane once, to be closed; nothing is picked from now on."""
+        self.closed = True
         return [self.control, *(lane for lane in self.checks if lane is not self.control)]
 
 
@@ -217,7 +221,7 @@ class SyncTransport:
 
     def close(self) -> None:
         """Close all channels; calls under way are cancelled."""
-        for lane in self.lanes.all():
+        for lane in self.lanes.take_all():
             lane.channel.close()
 
 
@@ -248,5 +252,5 @@ class AsyncTransport:
 
     async def close(self) -> None:
         """Close all channels; calls under way are cancelled."""
-        for lane in self.lanes.all():
+        for lane in self.lanes.take_all():
             await lane.channel.close()

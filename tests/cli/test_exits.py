@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import sys
+import termios
 import time
 from pathlib import Path
 
@@ -79,6 +82,15 @@ def test_errors_in_json(run: Run) -> None:
     assert (error["kind"], set(error)) == ("Unavailable", {"kind", "word", "message"})
 
 
+@pytest.mark.parametrize("args", [("session", "get", "--json"), ("keys", "retire", "zz", "--json")])
+def test_usage_errors_in_json(run: Run, args: tuple[str, ...]) -> None:
+    """With --json a missing or unreadable argument is one JSON document on stderr too."""
+    ran = run(*args)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert json.loads(ran.err)["error"]["kind"] == "UsageError"
+
+
 def test_broken_pipe_is_quiet(service: Service) -> None:
     """If whoever reads the output goes away, the command ends without a traceback."""
     reader, writer = os.pipe()
@@ -94,19 +106,22 @@ def test_broken_pipe_is_quiet(service: Service) -> None:
     assert (process.returncode, process.stderr) == (failures.BROKEN_PIPE, b"")
 
 
-def test_interrupt_is_quiet(run: Run, tmp_path: Path) -> None:
-    """Ctrl-C while a command waits ends it with 130, without a traceback."""
+def test_interrupt_is_quiet() -> None:
+    """Ctrl-C while a command waits for its token ends it with 130, without a traceback."""
     process = subprocess.Popen(
         [*COMMAND, "token", "inspect", "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    # The command waits for its token once it sleeps in a read of its stdin.
+    assert process.stdin is not None
+    process.stdin.write(b"sessauth_")
+    process.stdin.flush()
+    # Once the pipe is empty the command is reading, and waits for the rest.
     give_up = time.monotonic() + 20
-    while not _waits_for_stdin(process.pid):
+    while _unread(process.stdin.fileno()):
         assert time.monotonic() < give_up
-        time.sleep(0.05)
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
 
@@ -114,13 +129,9 @@ def test_interrupt_is_quiet(run: Run, tmp_path: Path) -> None:
     assert err.strip() == b"sessauth: interrupted"
 
 
-def _waits_for_stdin(pid: int) -> bool:
-    try:
-        number, first, *_ = Path(f"/proc/{pid}/syscall").read_text().split()
-    except (OSError, ValueError):
-        return False
-    # read(0, ...) on x86-64 and on arm64.
-    return number in ("0", "63") and int(first, 16) == 0
+def _unread(descriptor: int) -> int:
+    waiting = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
+    return int.from_bytes(waiting, sys.byteorder)
 
 
 def test_serve_drains_on_ctrl_c(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from sessauth.client import Client, Tls
 from sessauth.client._address import load_credential, resolve_credential, resolve_target
 from sessauth.errors import ConfigError, UsageError
+from sessauth.server.config import default_home as server_home
 
 SECRET = "sessauth_key_operator_c2VjcmV0"
 
@@ -120,3 +121,12 @@ def test_timeout_is_never_infinite(timeout_ms: int) -> None:
     """A deadline is between a millisecond and an hour."""
     with pytest.raises(UsageError, match="timeout_ms"):
         Client("/run/a.sock", timeout_ms=timeout_ms)
+
+
+@pytest.mark.parametrize("stated", ["", "/srv/agents"])
+def test_client_and_server_agree_on_the_home(stated: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with nothing configured looks where a server with nothing configured is."""
+    monkeypatch.setenv("SESSAUTH_HOME", stated)
+    monkeypatch.delenv("SESSAUTH_TARGET", raising=False)
+
+    assert resolve_target(None) == f"unix:{server_home()}/run/sessauth.sock"

@@ -131,6 +131,9 @@ def test_session_without_a_lease_is_not_renewed(server: FakeServer, client: Clie
 
 def test_a_missed_renewal_is_tried_again(server: FakeServer, client: Client) -> None:
     """A renewal that the server did not answer is repeated, and the session is not lost by it."""
+    # Long enough that a busy machine does not let it lapse between two tries.
+    answer = pb.OpenSessionResponse(session=_session(lease_ms=1_500))
+    server.answers["SessionService/OpenSession"] = always(answer)
     server.answers[KEEP_ALIVE] = in_turn(
         failing(grpc.StatusCode.RESOURCE_EXHAUSTED, "", "OVERLOADED"), always(pb.KeepAliveResponse())
     )
@@ -260,3 +263,22 @@ def test_async_failures_and_retries(server: FakeServer) -> None:
     _run_async(server, body)
 
     assert len(server.seen) == 3
+
+
+def test_closed_client_is_a_usage_error(server: FakeServer, client: Client) -> None:
+    """A client that was closed says so, and a session whose client was closed is lost, not forgotten."""
+
+    def close_inside() -> None:
+        with _opened(client) as live:
+            client.close()
+            _wait_until(lambda: live.lost)
+
+    with pytest.raises(errors.UsageError, match="the client is closed"):
+        close_inside()
+
+    async def body(client: AsyncClient) -> None:
+        await client.close()
+        with pytest.raises(errors.UsageError, match="the client is closed"):
+            await client.list_keys()
+
+    _run_async(server, body)
