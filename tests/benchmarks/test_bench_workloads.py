@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
-from benchmarks import budgets, floors, workloads
+from benchmarks import budgets, floors, workloads, world
 from benchmarks.measure import Loop, Plan, measure
 from benchmarks.shapes import McpServer
 from benchmarks.stages import cold, parts, refusals, warm
@@ -24,6 +25,20 @@ SERVICE_FLOORS = {
     "service/batch-256": "service/check",
 }
 SIGNATURE_NS, LOOKUP_NS = 50_000, 140
+
+
+@pytest.fixture(scope="module")
+def floor_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The compiled floors."""
+    return floors.build(tmp_path_factory.mktemp("floor"))
+
+
+@pytest.fixture(scope="module")
+def live_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A state folder with live sessions, opened as a verifier does."""
+    made = world.build(tmp_path_factory.mktemp("world"))
+    yield made
+    made.close()
 
 
 def test_every_budget_names_a_row_that_is_measured(live_world: World, floor_module: Any) -> None:
@@ -87,8 +102,8 @@ def test_a_cold_pool_with_a_token_twice_is_refused(live_world: World) -> None:
 def test_a_cache_that_is_turned_off_misses_the_budget_of_a_warm_check(live_world: World) -> None:
     """By a clock of work, not of time: a miss costs a signature, a hit a look-up, whatever the machine."""
 
-    def judged(world: World) -> budgets.Judged:
-        subject = Warm("warm/root", world, workloads.root(world), calls=10)
+    def judged(measured_world: World) -> budgets.Judged:
+        subject = Warm("warm/root", measured_world, workloads.root(measured_world), calls=10)
         cache = subject._verifier._checker.cache
         looked_up = [0]
 
