@@ -29,11 +29,16 @@ $(INSTALLED): pyproject.toml
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --editable .
+	SESSAUTH_LINK_ONLY=1 $(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --editable .
 	touch $@
 
-# The modules are listed, so that a deleted .so is noticed as well as a changed source.
+# Importing the kernel refuses a build that lacks a module; then this must not think it is done.
+ifneq ($(words $(wildcard sessauth/_fast/*.so) $(wildcard sessauth/_fast/build.json)),$(words x $(wildcard sessauth/_fast/*.pyx)))
+.PHONY: $(BUILT)
+endif
+
 $(BUILT): $(INSTALLED) setup.py $(KERNEL)
+	echo "building the kernel"
 	$(RUN) setup.py --quiet build_ext --inplace --parallel $(JOBS)
 	touch $@
 

@@ -1,7 +1,8 @@
 """Build the kernel's extensions; everything else is in pyproject.toml.
 
 ``SESSAUTH_DEBUG=1`` turns on assertions and bounds checks; ``SESSAUTH_SANITIZE=1`` builds with
-AddressSanitizer and UndefinedBehaviorSanitizer.
+AddressSanitizer and UndefinedBehaviorSanitizer. ``SESSAUTH_LINK_ONLY=1`` builds nothing: the Makefile
+installs a link to this tree, and builds in place behind it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from setuptools.command.build_ext import build_ext
 FAST = Path("sessauth/_fast")
 DEBUG = os.environ.get("SESSAUTH_DEBUG") == "1"
 SANITIZE = os.environ.get("SESSAUTH_SANITIZE") == "1"
+LINK_ONLY = os.environ.get("SESSAUTH_LINK_ONLY") == "1"
 
 compile_args = ["-O2", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
 link_args: list[str] = []
@@ -42,7 +44,9 @@ class build_ext_and_stamp(build_ext):  # noqa: N801
 
 setup(
     cmdclass={"build_ext": build_ext_and_stamp},
-    ext_modules=cythonize(
+    ext_modules=[]
+    if LINK_ONLY
+    else cythonize(
         [
             Extension(
                 f"sessauth._fast.{path.stem}",
@@ -63,5 +67,6 @@ setup(
             "embedsignature": True,
         },
         nthreads=os.cpu_count() or 1,
+        quiet=True,
     ),
 )
