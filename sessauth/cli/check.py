@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ..decision_base import DecisionBase
 from ..errors import ServerError, UsageError
+from ..limits import MAX_JSON_BYTES
 from ..reasons import Level
 from ..scope import Scope
 from . import failures, params
 from .context import Settings, with_settings
 from .decision_view import to_json, to_lines
-from .token_io import read_text, read_token, token_argument
+from .token_io import read_bytes, read_token, token_argument
 
 if TYPE_CHECKING:
     from ..client import Client
 
+# Twice what a check looks at, so that too long a JSON is denied, and a wrong file is not sent.
+MAX_FILE_BYTES: Final = 2 * MAX_JSON_BYTES
+
 
 def _json_bytes(text: str, option: str) -> bytes:
-    """Return JSON given as such, or read from the file behind an @. It is judged, not parsed, here."""
+    """Return JSON given as such, or the very bytes of the file behind an @. It is not parsed here."""
     if not text.startswith("@"):
         return text.encode("utf-8", "surrogateescape")
-    if text == "@-":
-        return read_text("-", option).encode()
-    return read_text(text[1:], option).encode()
+    return read_bytes(text[1:], option, MAX_FILE_BYTES)
 
 
 def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:

@@ -41,19 +41,27 @@ def read_token(source: str) -> Token:
 def read_text(source: str, what: str) -> str:
     """Return the text of a file, or of stdin for ``-``, stripped. Raises UsageError naming ``what``."""
     try:
-        if source == "-":
-            data = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1)
-        else:
-            with Path(source).open("rb") as file:
-                data = file.read(MAX_INPUT_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{what}: can't read {source}: {error.strerror}") from None
-    if len(data) > MAX_INPUT_BYTES:
-        raise UsageError(f"{what}: {source} has more than {MAX_INPUT_BYTES} bytes; that is another file")
-    try:
-        return data.decode("utf-8").strip()
+        return read_bytes(source, what, MAX_INPUT_BYTES).decode("utf-8").strip()
     except UnicodeDecodeError:
         raise UsageError(f"{what}: {source} holds no text") from None
+
+
+def read_bytes(source: str, what: str, limit: int) -> bytes:
+    """Return what a file holds, or stdin for ``-``: at most ``limit`` bytes.
+
+    Raises UsageError naming ``what`` if it can't be read or is longer.
+    """
+    try:
+        if source == "-":
+            data = sys.stdin.buffer.read(limit + 1)
+        else:
+            with Path(source).open("rb") as file:
+                data = file.read(limit + 1)
+    except OSError as error:
+        raise UsageError(f"{what}: can't read {source}: {error.strerror}") from None
+    if len(data) > limit:
+        raise UsageError(f"{what}: {source} has more than {limit} bytes; that is another file")
+    return data
 
 
 def text_of(token: Token) -> str:

@@ -111,6 +111,12 @@ def test_arguments_from_file_and_stdin(service: Service, tmp_path: Path) -> None
     file.write_text('{"owner": "acme"}')
 
     assert _check(service, token, f"@{file}").code == 0
+    file.write_bytes(b'{"owner": "acme\xff"}')
+    assert "MALFORMED_REQUEST" in _check(service, token, f"@{file}").out
+    file.write_bytes(b'{"owner": "acme", "x": "' + b"x" * 1_048_576 + b'"}')
+    assert "MALFORMED_REQUEST" in _check(service, token, f"@{file}").out
+    file.write_bytes(b" " * 3_000_000)
+    assert _check(service, token, f"@{file}").code == 2
     ran = service(
         "check", token, "read", "mcp/github/get", "--audience", "gateway", "--arguments", "@-",
         stdin='{"owner": "acme"}',

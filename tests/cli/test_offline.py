@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import base64
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sessauth.keys import IssuerKey
 from sessauth.token import Token
+from tests.support.tree import ROOT
 
 from .conftest import Run
 
@@ -92,8 +96,6 @@ def test_inspect_takes_keys_in_each_form(
     """A verification key is read as JWK, JWK set, hex, PEM, or from the issuer's own key file."""
     key = IssuerKey.load(issuer_key)
     spki = bytes.fromhex("302a300506032b6570032100") + key.public_key
-    import base64
-
     text = {
         "jwk": json.dumps(key.public_jwk()),
         "jwks": json.dumps({"keys": [key.public_jwk()]}),
@@ -197,3 +199,21 @@ def test_usage_errors_exit_with_2(run: Run, args: tuple[str, ...]) -> None:
 
     assert (ran.code, ran.out) == (2, "")
     assert ran.err
+
+
+def test_offline_commands_load_no_server_parts(run: Run, stored: Path) -> None:
+    """What needs no server starts without gRPC, protobuf and LMDB."""
+    program = (
+        "import sys\nfrom sessauth.cli.main import cli\n"
+        "try: cli.main(['token', 'present', sys.argv[1]])\n"
+        "except SystemExit: pass\n"
+        "heavy = {name.split('.')[0] for name in sys.modules} & {'grpc', 'lmdb', 'google'}\n"
+        "print(sorted(heavy), file=sys.stderr)\n"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(stored)], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+
+    assert ran.stdout.startswith("sessauth_token_")
+    assert ran.stderr == "[]\n"
