@@ -99,6 +99,19 @@ class Group:
         self.dirty = True
         return deadline
 
+    def fresh_deadline(self, session_id: bytes) -> int:
+        """Return a live session's deadline in ms if it need not be written yet, else 0. Writes nothing."""
+        session = self.rows.leased_session(session_id)
+        if session is None or session.lease_deadline_ms - self.at_ms <= session.lease_ms // 2:
+            return 0
+        if why_dead(self.rows, session, self.at_ms):
+            return 0
+        for ancestor in ancestors(self.rows, session) or ():
+            leased = self.rows.leased_session(ancestor.id)
+            if leased is None or self.lapse(leased) is not None:
+                return 0
+        return session.lease_deadline_ms
+
     def schedule(self, session_id: bytes, due_ms: int) -> None:
         """Have the sweep look at a session at ``due_ms``."""
         self.rows.put(layout.DUE, due_ms.to_bytes(8, "big") + session_id, b"")

@@ -23,7 +23,6 @@ from .group import Group, Keep
 from .jobs import Job, JobQueue
 from .lmdb_env import Source
 from .rows import TxnRows
-from .rules import why_dead
 from .sweep import Swept, due, sweep
 
 T = TypeVar("T")
@@ -132,13 +131,12 @@ class StateWriter:
         if self._brake.failed:
             raise StateError(f"the brake is engaged: {self._brake.reason}; clear it once the cause is gone")
         with self._rows() as rows:
-            session = rows.leased_session(session_id)
-            now = max(rows.current.clock_floor_ms, self._clock.now_ms())
-            fresh = session is not None and session.lease_deadline_ms - now > session.lease_ms // 2
-            if session is not None and fresh and not why_dead(rows, session, now):
-                future: Future[int] = Future()
-                future.set_result(session.lease_deadline_ms)
-                return future
+            reading = Group(rows, self._clock.now_ms(), full=False, keep=self._keep)
+            deadline = reading.fresh_deadline(session_id)
+        if deadline:
+            future: Future[int] = Future()
+            future.set_result(deadline)
+            return future
         return self._queue.add(Job(lambda group: group.keep_alive(session_id), _KEEP_ALIVE_BYTES))
 
     def get_session(self, session_id: bytes) -> Session | None:

@@ -86,6 +86,17 @@ def test_keep_alive_is_refused(writer: StateWriter, kind: str, word: str) -> Non
     assert caught.value.word == word
 
 
+def test_a_child_is_not_kept_alive_under_a_lapsed_parent(writer: StateWriter, clock: FixedClock) -> None:
+    """A child whose own lease is fresh is refused once an ancestor's has passed, swept or not."""
+    writer.submit(opening("1", ID, lease_ms=LEASE)).result()
+    writer.submit(opening("2", b"c" * 16, parent_id=ID, lease_ms=10 * LEASE)).result()
+    assert writer.keep_alive(b"c" * 16).result() == NOW + 10 * LEASE
+    clock.advance(LEASE)
+    with pytest.raises(Rejected) as caught:
+        writer.keep_alive(b"c" * 16).result()
+    assert caught.value.word == "ALREADY_ENDED"
+
+
 def test_the_sweep_ends_what_is_over(writer: StateWriter, clock: FixedClock) -> None:
     """Lapsed leases and hard ends become changes with their cause; what lives stays."""
     writer.submit(opening("1", ID, lease_ms=LEASE)).result()

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -213,3 +214,45 @@ def test_one_process_opens_a_folder_once(writer: StateWriter, state_dir: Path) -
     txn = writer.source().begin()
     assert txn.get(layout.HEAD_KEY, db=writer.source().meta)
     txn.abort()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
+@pytest.mark.parametrize(
+    ("group", "expected"), [(5151, "read WRONG_OWNER denied"), (5152, "WRONG_MODE WRONG_OWNER denied")]
+)
+def test_a_group_member_reads_and_never_writes(group: int, expected: str) -> None:
+    """A verifier in the folder's group opens it read-only; it can't write the data; others get nothing."""
+    script = f"""
+import os, sys
+from sessauth.errors import StateUnusable
+from sessauth.state.lmdb_log import StateWriter
+from sessauth.state.lmdb_view import StateReader
+os.setgroups([]); os.setgid({group}); os.setuid(4242)
+words = []
+try:
+    reader = StateReader.open(sys.argv[1])
+    words.append("read" if reader.begin().get(b"head", db=reader.meta) else "nothing")
+    reader.close()
+except StateUnusable as error:
+    words.append(error.problem)
+try:
+    StateWriter.open(sys.argv[1])
+    words.append("wrote")
+except StateUnusable as error:
+    words.append(error.problem)
+try:
+    open(sys.argv[1] + "/data.mdb", "r+b")
+    words.append("opened")
+except PermissionError:
+    words.append("denied")
+print(*words)
+"""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        folder = Path(name) / "state"
+        StateWriter.open(folder, create=True, map_size=SMALL_MAP).close()
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, -1, 5151)
+        command = [sys.executable, "-c", script, str(folder)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == expected
