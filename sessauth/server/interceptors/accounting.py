@@ -13,7 +13,7 @@ from collections import Counter
 from typing import Final
 
 from ..call import Call
-from ..log import event
+from ..log import LOGGER, event
 from ..status import word_of
 
 REFUSALS_PER_SECOND: Final = 50
@@ -55,7 +55,10 @@ class Accounting:
             if self._may_log():
                 event(logging.INFO, "refused", **self._fields(call, word))
         else:
-            event(logging.INFO if call.rule.changes else logging.DEBUG, "call", **self._fields(call, word))
+            level = logging.INFO if call.rule.changes else logging.DEBUG
+            # Asked before the fields are made: a check is answered thousands of times a second.
+            if LOGGER.isEnabledFor(level):
+                event(level, "call", **self._fields(call, word))
 
     @staticmethod
     def _fields(call: Call, word: str) -> dict[str, object]:

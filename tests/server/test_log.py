@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from sessauth.server import log
+from sessauth.server.interceptors.accounting import REFUSALS_PER_SECOND
+from sessauth.v1 import session_service_pb2 as sessions
+from tests.support.service import Caller, RpcError, Service
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """What is logged while the test runs, as the server would write it."""
+    stream = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    log.configure("INFO", stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_an_event_is_one_json_line(lines: io.StringIO) -> None:
+    """Time, level, event and fields; text with a line break stays one line."""
+    log.event(logging.INFO, "serving", socket="/run/a\nb", number=3)
+
+    [line] = lines.getvalue().splitlines()
+    record = json.loads(line)
+    assert record["at"].endswith("Z")
+    assert (record["level"], record["event"]) == ("INFO", "serving")
+    assert (record["socket"], record["number"]) == ("/run/a\nb", 3)
+
+
+@pytest.mark.parametrize("kind", ["token", "secret", "key_operator"])
+def test_what_looks_like_a_secret_is_cut(lines: io.StringIO, kind: str) -> None:
+    """A token, a stored token or a credential in a field or a traceback never reaches the log."""
+    secret = f"sessauth_{kind}_QUJDREVGR0g.abcdef"
+    try:
+        raise ValueError(secret)
+    except ValueError:
+        logging.getLogger("sessauth.server").exception("fault", extra={"fields": {"text": f"<{secret}>"}})
+
+    assert "QUJDREVGR0g" not in lines.getvalue()
+    assert "ValueError" in json.loads(lines.getvalue())["exception"]
+
+
+def test_a_fault_is_logged_whole_and_told_as_nothing(
+    service: Service, operator: Caller, lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception of ours is INTERNAL without its text; the log has its traceback; the server goes on."""
+    assert service.control is not None
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("the inner detail")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service.control.log, "list_sessions", broken)
+        with pytest.raises(RpcError) as fault:
+            operator.call("SessionService/ListSessions", sessions.ListSessionsRequest())
+
+    assert (fault.value.code, fault.value.word) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+    assert "inner" not in fault.value.message
+    assert "the inner detail" in lines.getvalue()
+    operator.call("SessionService/ListSessions", sessions.ListSessionsRequest())
+
+
+def test_changes_are_logged_and_reads_are_not(operator: Caller, lines: io.StringIO) -> None:
+    """At INFO a change has a line with who and what; reads and health have none."""
+    request = sessions.OpenSessionRequest(subject="s", ceiling=["read:a"])
+    opened = operator.call("SessionService/OpenSession", request).session
+    operator.call("SessionService/GetSession", sessions.GetSessionRequest(session_id=opened.id))
+    operator.call("Health/Check", health_pb2.HealthCheckRequest())
+
+    records = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [(r["event"], r["principal"], r["outcome"]) for r in records] == [("call", "operator", "OK")]
+    assert records[0]["method"] == "/sessauth.v1.SessionService/OpenSession"
+
+
+def test_a_flood_of_refusals_is_counted_not_logged(service: Service, lines: io.StringIO) -> None:
+    """Refusals beyond 50 a second have no line of their own, and every one is counted."""
+    assert service.control is not None
+    stranger = service.caller()
+    key = ("/sessauth.v1.SessionService/GetSession", "UNAUTHENTICATED")
+    before = service.control.serving.accounting.counts().get(key, 0)
+    for _ in range(300):
+        with pytest.raises(RpcError):
+            stranger.call("SessionService/GetSession", sessions.GetSessionRequest(session_id=bytes(16)))
+
+    records = [json.loads(line) for line in lines.getvalue().splitlines()]
+    seconds = len({record["at"][:19] for record in records}) + 1
+    assert sum(record["event"] == "refused" for record in records) <= REFUSALS_PER_SECOND * seconds
+    assert service.control.serving.accounting.counts()[key] == before + 300
