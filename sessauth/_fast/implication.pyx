@@ -170,6 +170,8 @@ cdef _value_contradicts(child, parent, Work work):
         return not any(_holding(parent, ours, work))
     if parent_op in (EQUAL, IN):
         return not any(_holding(child, theirs, work))
+    if child_op == parent_op == UNDER:
+        return not any(_holding(parent, ours, work)) and not any(_holding(child, theirs, work))
     if child_op in (STARTS_WITH, UNDER) and parent_op in (STARTS_WITH, UNDER):
         work.spend(len(ours) * len(theirs))
         return not any(a[1].startswith(b[1]) or b[1].startswith(a[1]) for a in ours for b in theirs)

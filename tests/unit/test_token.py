@@ -1,0 +1,242 @@
+"""Tokens: minting, reading, presenting, and what never shows."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from sessauth._fast import ed25519, wire
+from sessauth._fast.chain import Chain, signed_bytes
+from sessauth.errors import MalformedToken, NotExtendable, ScopeError, UsageError
+from sessauth.scope import Scope
+from sessauth.text_form import stored_text
+from sessauth.token import Ending, Token
+from tests.support.small_world import AUDIENCE, NOW_MS, SESSION, SmallWorld, small_world
+
+READ = "read:mcp/github/* free *"
+
+
+@pytest.fixture
+def world() -> SmallWorld:
+    """A session to mint for."""
+    return small_world()
+
+
+def test_a_minted_token_says_what_was_asked(world: SmallWorld) -> None:
+    """Every parameter of mint stands in the root block, and nothing else does."""
+    token = world.mint(
+        READ,
+        Scope.on("write", "x"),
+        where=["n < 5"],
+        source=["10.0.0.0/8"],
+        peer=["spiffe://a/b"],
+        not_before_ms=NOW_MS + 1,
+        max_blocks=3,
+        min_revision=7,
+        label="for tests",
+        ending="open",
+    )
+    info = token.inspect()
+    block = info.blocks[0]
+
+    assert (info.session_id, info.issuer_key_id) == (SESSION, world.key.key_id)
+    assert (info.min_revision, info.expires_at_ms, info.max_blocks) == (7, NOW_MS + 60_000, 3)
+    assert (block.issued_at_ms, block.not_before_ms, block.label) == (NOW_MS, NOW_MS + 1, "for tests")
+    assert [str(s) for s in block.scopes] == [READ, "write:x"]
+    assert [str(c) for c in block.where] == ["n < 5"]
+    assert (block.audience, block.source, block.peer) == ((AUDIENCE,), ("10.0.0.0/8",), ("spiffe://a/b",))
+    assert (block.ending, block.proof_key, block.may_seal) == (Ending.OPEN, b"", False)
+
+
+def test_a_minted_token_is_signed_by_the_issuer_and_allowed(world: SmallWorld) -> None:
+    """Its one signature stands under the key, and the kernel allows what its scope says."""
+    token = world.mint(READ)
+
+    assert Chain.parse(token.data).verify(world.key.public_key) == -1
+    assert world.check(token, "read", "mcp/github/get_me")
+    assert not world.check(token, "write", "mcp/github/get_me")
+
+
+def test_no_two_tokens_are_equal(world: SmallWorld) -> None:
+    """Each has an id of its own."""
+    assert world.mint(READ) != world.mint(READ)
+    assert world.mint(READ).inspect().token_id != world.mint(READ).inspect().token_id
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"session_id": b"short"}, "session_id"),
+        ({"session_id": SESSION.hex()}, "session_id"),
+        ({"scopes": []}, "scopes is empty"),
+        ({"scopes": READ}, "scopes is a list"),
+        ({"scopes": ["read:x"] * 65}, "at most 64"),
+        ({"audience": []}, "audience is empty"),
+        ({"audience": AUDIENCE}, "audience is a list"),
+        ({"audience": ["a", "a"]}, "twice"),
+        ({"audience": [""]}, "1 to 1024"),
+        ({"audience": [7]}, "holds texts"),
+        ({"audience": ["a\n"]}, "audience"),
+        ({"audience": list("abcdefghijklmnopq")}, "at most 16"),
+        ({"ttl_ms": 0}, "ttl_ms or expires_at_ms"),
+        ({"ttl_ms": -1}, "ttl_ms"),
+        ({"ttl_ms": 1.5}, "whole number"),
+        ({"ttl_ms": True}, "whole number"),
+        ({"expires_at_ms": NOW_MS + 1}, "exclude each other"),
+        ({"ttl_ms": 0, "expires_at_ms": NOW_MS}, "never be valid"),
+        ({"ttl_ms": 2**53}, "ttl_ms"),
+        ({"not_before_ms": NOW_MS + 60_000}, "never be valid"),
+        ({"ending": "bound"}, "later version"),
+        ({"ending": "ajar"}, "'sealed' or 'open'"),
+        ({"max_blocks": 17}, "max_blocks"),
+        ({"max_blocks": 1, "ending": "open"}, "max_blocks 1"),
+        ({"min_revision": -1}, "min_revision"),
+        ({"label": "x" * 1025}, "label"),
+        ({"source": ["10.0.0.1/8"]}, "source"),
+        ({"where": ["n < 5"] * 17}, "at most 16"),
+        ({"scopes": ["read:" + "/".join(["a" * 200] * 4) + f"/{i}" for i in range(12)]}, "MAX_TOKEN_BYTES"),
+    ],
+)
+def test_a_wrong_parameter_is_named(world: SmallWorld, change: dict[str, object], problem: str) -> None:
+    """Mint refuses what the format or reason does, and the message says which knob to turn."""
+    given = {"session_id": SESSION, "scopes": [READ], "audience": [AUDIENCE], "ttl_ms": 60_000, **change}
+
+    with pytest.raises(UsageError, match=problem):
+        world.issuer.mint(**given)  # type: ignore[arg-type]
+
+
+def test_a_scope_that_can_not_be_read_is_a_scope_error(world: SmallWorld) -> None:
+    """The offset comes along."""
+    with pytest.raises(ScopeError) as caught:
+        world.mint("read:")
+
+    assert caught.value.offset == 5
+
+
+def test_a_scope_of_a_later_version_is_not_minted(world: SmallWorld) -> None:
+    """What every check would deny is refused when it is made."""
+    later = Scope.from_record({"actions": ["read"], "resource": [{"kind": 9}]})
+
+    with pytest.raises(UsageError, match="later version"):
+        world.mint(later)
+
+
+def test_every_form_reads_back_as_the_same_token(world: SmallWorld) -> None:
+    """Text, text in bytes, with white space around, and raw bytes."""
+    sealed, opened = world.mint(READ), world.mint(READ, ending="open")
+
+    for form in (sealed.text, f"\n{sealed.text} \n", sealed.text.encode(), sealed.data, sealed.stored_text()):
+        assert Token.parse(form) == sealed
+    again = Token.parse(opened.stored_text())
+    assert again == opened
+    assert again.present().data.startswith(opened.data)
+
+
+def test_an_open_token_has_no_presented_text(world: SmallWorld) -> None:
+    """Asking for it says what to do instead."""
+    with pytest.raises(UsageError, match=r"present\(\)"):
+        _ = world.mint(READ, ending="open").text
+
+
+def test_presenting_adds_a_sealed_block_that_says_nothing(world: SmallWorld) -> None:
+    """The copy has the same authority, no secret, and is itself when presented again."""
+    opened = world.mint(READ, ending="open")
+    shown = opened.present()
+    last = shown.inspect().blocks[-1]
+
+    assert (shown.ending, len(shown.block_ids)) == (Ending.SEALED, 2)
+    assert last.to_dict() == {"index": 1, "block_id": last.block_id.hex(), "ending": "sealed"}
+    assert shown.present() is shown
+    assert world.check(shown, "read", "mcp/github/get_me")
+    assert world.check(opened, "read", "mcp/github/get_me").reason.name == "OPEN_TOKEN"
+
+
+def test_an_open_token_without_its_secret_can_only_be_looked_at(world: SmallWorld) -> None:
+    """Its bytes alone neither extend, nor present, nor store."""
+    bare = Token.parse(world.mint(READ, ending="open").data)
+
+    assert bare.is_open
+    for use in (bare.present, bare.attenuate):
+        with pytest.raises(NotExtendable, match="secret"):
+            use()
+    with pytest.raises(UsageError, match="secret"):
+        bare.stored_text()
+
+
+def test_a_bound_token_is_read_and_neither_presented_nor_extended(world: SmallWorld) -> None:
+    """Binding comes later; its place in the format is there."""
+    record = wire.decode("Block", Chain.parse(world.mint(READ, ending="open").data).payloads[0])
+    payload = wire.encode("Block", {**record, "ending": 3})
+    block = {"signature": world.key.sign(signed_bytes(0, b"", payload)), "payload": payload}
+    bound = Token.parse(wire.encode("Token", {"version": 1, "blocks": [block]}))
+
+    assert bound.ending is Ending.BOUND
+    for use in (bound.present, bound.attenuate):
+        with pytest.raises(NotExtendable, match="bound"):
+            use()
+    assert world.check(bound, "read", "mcp/github/get_me").reason.name == "PROOF_REQUIRED"
+
+
+def test_a_secret_that_is_not_the_tokens_is_refused(world: SmallWorld) -> None:
+    """The next key must derive from the stored seed, and a sealed token has none."""
+    opened, sealed = world.mint(READ, ending="open"), world.mint(READ)
+
+    for data in (opened.data, sealed.data):
+        with pytest.raises(MalformedToken, match="belong together"):
+            Token.parse(stored_text(data, ed25519.generate_seed()))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x08\x01", b"\x08\x02", b"\x00", b"\xff" * 100, bytes(9000)])
+def test_bytes_that_are_no_chain_are_malformed(data: bytes) -> None:
+    """Any bytes give MalformedToken, never another exception."""
+    with pytest.raises(MalformedToken):
+        Token.parse(data)
+
+
+def test_every_changed_byte_is_malformed_or_another_token(world: SmallWorld) -> None:
+    """Reading a damaged chain never fails in another way, and never gives the same token."""
+    token = world.mint(READ)
+
+    for at in range(len(token.data)):
+        changed = bytearray(token.data)
+        changed[at] ^= 1
+        try:
+            other = Token.parse(bytes(changed))
+        except MalformedToken:
+            continue
+        assert other != token
+
+
+def test_another_type_is_the_callers_fault() -> None:
+    """Neither text nor bytes: UsageError."""
+    with pytest.raises(UsageError):
+        Token.parse(None)  # type: ignore[arg-type]
+
+
+def test_repr_and_pickle_give_nothing_away(world: SmallWorld) -> None:
+    """Repr shows ending, length and session; pickling is refused."""
+    opened = world.mint(READ, ending="open")
+    body = opened.stored_text().split("_")[-1]
+
+    assert repr(opened) == f"<Token open blocks=1 session={SESSION.hex()}>"
+    assert body not in repr(opened)
+    with pytest.raises(TypeError, match="stored_text"):
+        pickle.dumps(opened)
+
+
+def test_the_dict_of_an_inspection_is_json_and_unverified(world: SmallWorld) -> None:
+    """Ids are hex, scopes text, and it says that nothing was verified."""
+    shown = world.mint(READ, label="a").inspect().to_dict()
+
+    assert shown["verified"] is False
+    assert shown["session_id"] == SESSION.hex()
+    assert shown["blocks"][0]["scopes"] == [READ]  # type: ignore[index]
+
+
+def test_a_long_text_form_is_warned_of(world: SmallWorld) -> None:
+    """Above 6 KiB of text the token says that metadata may not carry it; below, nothing."""
+    long = [f"read:{i}/" + "/".join(["a" * 200] * 4) for i in range(6)]
+
+    assert world.mint(*long[:2]).warnings == ()
+    assert "WARN_TEXT_BYTES" in world.mint(*long).warnings[0]
