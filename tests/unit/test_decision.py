@@ -1,0 +1,255 @@
+"""Decisions: their surface, and explanations good enough to act on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sessauth._fast.outcome import Outcome
+from sessauth.decision import Decision, DecisionBase
+from sessauth.errors import Denied, UsageError
+from sessauth.reasons import Reason, Stage
+from sessauth.scope import Scope
+from sessauth.token import Token
+from tests.support.small_world import AUDIENCE, NOW_MS, SESSION, SmallWorld, small_world
+
+ROOT = 'read:mcp/github/* where owner == "acme" free *'
+CHILD = 'read:mcp/github/* where owner == "acme" and repo == "web" free body'
+IN_CHILD = f"block 1 (label 'sub-agent'), scope 0 `{CHILD}`"
+
+
+@pytest.fixture
+def world() -> SmallWorld:
+    """A session to mint for and check in."""
+    return small_world()
+
+
+@pytest.fixture
+def token(world: SmallWorld) -> Token:
+    """A root and a child of it."""
+    root = world.mint(ROOT, "write:notes/**", ending="open", label="planner")
+    return root.attenuate(scopes=[CHILD, "write:notes/**"], where=["n? < 5"], label="sub-agent")
+
+
+def test_an_allowed_decision_is_true(world: SmallWorld, token: Token) -> None:
+    """It raises nothing, says who allowed, and its enums are enums over the kernel's numbers."""
+    decision = world.check(token, "read", "mcp/github/x", b'{"owner":"acme","repo":"web"}')
+
+    assert decision and decision.allowed
+    assert decision.reason is Reason.ALLOWED and decision.stage is Stage.NONE
+    assert Outcome.reason.__get__(decision) == 1  # type: ignore[attr-defined]
+    decision.raise_if_denied()
+    assert decision.explain(token) == f"ALLOWED by {IN_CHILD}"
+    assert decision.explain() == "ALLOWED by block 1, scope 0"
+
+
+def test_a_denied_decision_is_false_and_raises_itself(world: SmallWorld, token: Token) -> None:
+    """Denied holds the decision and names reason and stage."""
+    decision = world.check(token, "delete", "x")
+
+    assert not decision
+    with pytest.raises(Denied, match="OUT_OF_SCOPE at stage scope") as caught:
+        decision.raise_if_denied()
+    assert caught.value.decision is decision
+    assert decision.decision_id.hex() in repr(decision)
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "arguments", "expected"),
+    [
+        (
+            "read",
+            "mcp/github/x",
+            {"owner": "acme", "repo": "api"},
+            f'CONDITION_FAILED: {IN_CHILD}: condition 1 on argument `repo` does not hold; it would allow `repo == "web"`',
+        ),
+        (
+            "read",
+            "mcp/github/x",
+            {"owner": "acme", "repo": "web", "page": 1},
+            f"CONDITION_FAILED: {IN_CHILD}: argument `page` is named by no condition and is not free;"
+            " it would allow only `owner`, `repo`, `body`",
+        ),
+        (
+            "write",
+            "notes/a",
+            {"n": 7},
+            "CONDITION_FAILED: block 1 (label 'sub-agent'), where: condition 0 on argument `n` does not hold;"
+            " it would allow `n? < 5`",
+        ),
+        (
+            "write",
+            "mcp/github/x",
+            {},
+            "OUT_OF_SCOPE: no scope of block 0 (label 'planner') covers this action on this resource;"
+            f" it would allow `{ROOT}`, `write:notes/**`",
+        ),
+        (
+            "read",
+            "mcp//x",
+            {},
+            "MALFORMED_REQUEST: the request's `resource` is against the format, or costs too much to judge",
+        ),
+    ],
+)
+def test_a_denial_says_what_failed_and_what_would_be_allowed(
+    world: SmallWorld, token: Token, action: str, resource: str, arguments: dict[str, object], expected: str
+) -> None:
+    """Block, scope, clause and argument, from the token's own bytes."""
+    decision = world.check(token, action, resource, json.dumps(arguments).encode())
+
+    assert decision.explain(token) == expected
+    assert decision.explain(token.data) == decision.explain(token.text) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"audience": "other"},
+            f"WRONG_AUDIENCE: block 0 (label 'planner') is not for this verifier, only for `{AUDIENCE}`",
+        ),
+        (
+            {"now_ms": NOW_MS + 60_000},
+            "EXPIRED: block 0 (label 'planner') expired at 2027-01-15T08:01:00.000+00:00; mint another",
+        ),
+        (
+            {"now_ms": NOW_MS - 60_000},
+            "NOT_YET_VALID: block 0 (label 'planner') is not valid yet; it begins 2027-01-15T08:00:00.000+00:00",
+        ),
+        (
+            {"session": bytes(16)},
+            "WRONG_SESSION: the token belongs to another session than the caller says the call does",
+        ),
+        (
+            {"at_least_revision": 9},
+            "STALE_STATE: the verifier's view is older than was asked for; retry once it has caught up",
+        ),
+    ],
+)
+def test_the_stages_before_scope_explain_themselves(
+    world: SmallWorld, token: Token, options: dict[str, object], expected: str
+) -> None:
+    """Time, audience and session name the block, the limit or the remedy."""
+    assert world.check(token, "write", "notes/a", **options).explain(token) == expected
+
+
+def test_source_and_peer_are_named(world: SmallWorld) -> None:
+    """Which addresses and identities would do."""
+    by_source = world.mint("read:x", source=["10.0.0.0/8"])
+    by_peer = world.mint("read:x", peer=["spiffe://a/b"])
+
+    assert world.check(by_source, "read", "x").explain(by_source).endswith("only for `10.0.0.0/8`")
+    assert world.check(by_peer, "read", "x").explain(by_peer).endswith("only for `spiffe://a/b`")
+
+
+def test_a_revoked_block_is_named_by_its_id(token: Token) -> None:
+    """So that the operator finds the revocation."""
+    world = small_world(revoked=frozenset({token.block_ids[1]}))
+    told = world.check(token, "write", "notes/a").explain(token)
+
+    assert told.startswith(f"REVOKED: block 1 (label 'sub-agent') (id {token.block_ids[1].hex()})")
+
+
+def test_a_ceiling_is_named_by_its_layer(token: Token) -> None:
+    """With the ceilings its scopes are shown, without them the position."""
+    layers = [["*:**"], ["write:notes/{a,b}"]]
+    world = small_world(ceilings=layers)
+    decision = world.check(token, "write", "notes/c")
+    told = "OUT_OF_SCOPE: no scope of ceiling layer 1 covers this action on this resource"
+
+    assert decision.explain(token) == told
+    scopes = [[Scope.parse(text) for text in layer] for layer in layers]
+    assert decision.explain(token, scopes) == f"{told}; it would allow `write:notes/{{a,b}}`"
+
+
+def test_needs_are_named(world: SmallWorld) -> None:
+    """What the deciding scope costs."""
+    token = world.mint("read:x needs uses(3)")
+
+    assert world.check(token, "read", "x").explain(token).endswith("needs uses(3)")
+
+
+def test_nothing_of_a_token_is_repeated_before_its_signature_stands(world: SmallWorld, token: Token) -> None:
+    """A forged label or scope does not reach the operator's screen."""
+    forged = Token.parse(token.data.replace(b"sub-agent", b"sub-agenx"))
+    decision = world.check(forged, "write", "notes/a")
+
+    assert decision.reason is Reason.BAD_SIGNATURE
+    assert (
+        decision.explain(forged)
+        == "BAD_SIGNATURE: the signature of block 1 is wrong; it was altered or forged"
+    )
+
+
+def test_a_malformed_token_is_explained_by_its_form(world: SmallWorld, token: Token) -> None:
+    """What is wrong with the bytes, or the text, without a part of them."""
+    decision = world.checker.check(b"\x08\x01", "read", "x", audience=AUDIENCE)
+
+    assert decision.explain(b"\x08\x01").startswith("MALFORMED_TOKEN: the token is against the format")
+    assert "truncated" in decision.explain(token.text[:60])
+    assert token.text[20:50] not in decision.explain(token.text[:60])
+
+
+def test_another_token_than_the_one_judged_is_refused(world: SmallWorld, token: Token) -> None:
+    """An explanation from other bytes would be wrong."""
+    with pytest.raises(UsageError, match="another token"):
+        world.check(token, "delete", "x").explain(world.mint("read:x"))
+
+
+def test_an_agents_argument_name_can_not_disturb_a_terminal(world: SmallWorld) -> None:
+    """Control characters are escaped, and a long name is cut."""
+    token = world.mint('read:x where a? == "b"')
+    clear = world.check(token, "read", "x", b'{"\\u001b[2J\\u202e":1}').explain(token)
+    long = world.check(token, "read", "x", json.dumps({"n" * 100_000: 1}).encode()).explain(token)
+
+    assert clear.isprintable()
+    assert len(long) < 1_000
+
+
+def test_the_dict_is_json_with_words_and_hex(world: SmallWorld, token: Token) -> None:
+    """What programs read: no numbers of enums, None where nothing applies."""
+    allowed = world.check(token, "write", "notes/a").to_dict()
+    denied = world.check(token, "write", "notes/a", b'{"n":9}').to_dict()
+
+    assert json.loads(json.dumps(allowed)) == allowed
+    assert (allowed["reason"], allowed["stage"], allowed["failed"]) == ("ALLOWED", "NONE", None)
+    assert allowed["matched"] == {"block": 1, "scope": 1}
+    assert allowed["session_id"] == SESSION.hex()
+    assert allowed["block_ids"] == [block_id.hex() for block_id in token.block_ids]
+    assert denied["matched"] is None
+    assert denied["failed"] == {"level": "BLOCK", "index": 1, "scope": -1, "clause": 0, "argument": "n"}
+
+
+class Remote(DecisionBase):
+    """A decision as a client rebuilds it from an answer."""
+
+    def __init__(self, *, allowed: bool, reason: Reason) -> None:
+        """Fill what the base reads."""
+        fields = {
+            **{"allowed": allowed, "reason": reason, "stage": Stage.NONE, "level": 0, "argument": ""},
+            **dict.fromkeys(("index", "scope", "clause", "matched_index", "matched_scope"), -1),
+            **dict.fromkeys(("epoch", "revision", "view_age_ms", "expires_at_ms"), 0),
+            **{"session_id": b"", "block_ids": (), "decision_id": bytes(16)},
+        }
+        self.__dict__.update(fields)
+
+
+@pytest.mark.parametrize("reason", [r for r in Reason if r is not Reason.ALLOWED])
+def test_only_an_explicit_allow_is_true(reason: Reason) -> None:
+    """A reason other than ALLOWED denies whatever the flag says, and every reason has words."""
+    contradictory = Remote(allowed=True, reason=reason)
+
+    assert not contradictory
+    with pytest.raises(Denied):
+        contradictory.raise_if_denied()
+    told = contradictory.explain()
+    assert told.startswith(f"{reason.name}: ") and len(told) > len(reason.name) + 10
+    assert not Remote(allowed=False, reason=Reason.ALLOWED)
+    assert Remote(allowed=True, reason=Reason.ALLOWED)
+
+
+def test_local_and_remote_decisions_share_one_surface() -> None:
+    """Decision is the kernel's outcome and the common base at once."""
+    assert issubclass(Decision, Outcome) and issubclass(Decision, DecisionBase)
