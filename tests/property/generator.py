@@ -6,6 +6,7 @@ About a third of all cases is allowed.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from random import Random
@@ -16,7 +17,15 @@ from tests.oracle.forms import scope as scope_of
 from tests.oracle.model import OracleKey, OracleRequest, OracleSession, OracleView
 from tests.oracle.wire import Malformed, decode, encode
 from tests.oracle.words import KeyStatus, SessionStatus
-from tests.property.mutations import edited, forged, mutate_bytes, mutated_payload, restructured
+from tests.property.mutations import (
+    edit_record,
+    edited,
+    forged,
+    mutate_bytes,
+    mutated_payload,
+    restructured,
+    with_unknown_kind,
+)
 from tests.property.random_chains import (
     ACTIONS,
     AUDIENCES,
@@ -32,7 +41,7 @@ from tests.property.random_chains import (
     resource_text,
     scopes_for,
 )
-from tests.property.random_values import FACT_NAMES, members, parsed, render, scalar
+from tests.property.random_values import FACT_NAMES, members, near, parsed, render, scalar
 from tests.support.forge import Ceilings, Record, id16, key
 
 _BAD_ACTIONS = (b"", b"*", b"a b", b"x" * 65, b"caf\xc3\xa9", b"\xff")
@@ -80,14 +89,14 @@ def batches(seed: int) -> Iterator[Batch]:
 
 def batch(rng: Random) -> Batch:
     """One view, a few chains, and requests for each of them."""
-    text = render(rng, members(rng))
-    wanted = call(rng, parsed(text))
+    tree = members(rng)
+    wanted = call(rng, parsed(render(rng, tree)))
     drafts = [chain(rng, wanted) for _ in range(2)]
     ceilings, view = _view(rng, wanted, drafts)
     cases = []
     for token in _tokens(rng, drafts):
         now = _now(rng)
-        cases.extend(Case(token, _request(rng, wanted, text), now) for _ in range(rng.choice((1, 2, 3, 4))))
+        cases.extend(Case(token, _request(rng, wanted, tree), now) for _ in range(rng.choice((1, 2, 3, 4))))
     return Batch(view, ceilings, cases, drafts)
 
 
@@ -104,6 +113,8 @@ def _tokens(rng: Random, drafts: list[Draft]) -> Iterator[bytes]:
         yield restructured(rng, *rng.sample(drafts, 2))
     if rng.random() < 0.2:
         yield forged(rng, draft)
+    if rng.random() < 0.2:
+        yield with_unknown_kind(rng, draft)
     if rng.random() < 0.05:
         yield rng.choice((b"", b"\x08\x02", b"\x08\x01", bytes(8193), b"\x08\x00", b"sessauth_token_"))
 
@@ -115,21 +126,25 @@ def _now(rng: Random) -> int:
     return NOW + rng.choice((-1, 1, 999, 1000, 1001, 3_599_999, 3_600_000, -30_001, -90_000, -90_001))
 
 
-def _request(rng: Random, wanted: Call, text: str) -> OracleRequest:
+def _request(rng: Random, wanted: Call, tree: dict[str, Any]) -> OracleRequest:
     """The wanted call, or one that differs in one part or another."""
     request = OracleRequest(
-        wanted.action.encode(), resource_text(wanted.segments), text.encode("utf-8"), audience="gateway",
-        source="10.1.2.3", peer=PEERS,
-    )  # fmt: skip
-    if rng.random() < 0.7:
+        action=wanted.action.encode(),
+        resource=resource_text(wanted.segments),
+        arguments=render(rng, tree).encode("utf-8"),
+        audience="gateway",
+        source="10.1.2.3",
+        peer=PEERS,
+    )
+    if rng.random() < 0.65:
         return request
     changes: dict[str, Any] = {}
     for _ in range(rng.choice((1, 1, 2))):
-        changes.update(_change(rng, wanted, text))
+        changes.update(_change(rng, wanted, tree))
     return replace(request, **changes)
 
 
-def _change(rng: Random, wanted: Call, text: str) -> dict[str, Any]:
+def _change(rng: Random, wanted: Call, tree: dict[str, Any]) -> dict[str, Any]:
     roll = rng.randrange(14)
     if roll < 2:
         return {"action": rng.choice(ACTIONS).encode() if rng.random() < 0.8 else rng.choice(_BAD_ACTIONS)}
@@ -141,8 +156,9 @@ def _change(rng: Random, wanted: Call, text: str) -> dict[str, Any]:
         return {"resource": resource_text(segments[: rng.randint(1, len(segments))])}
     if roll < 9:
         if rng.random() < 0.25:
-            return {"arguments": mutate_bytes(rng, text.encode("utf-8"))}
-        return {"arguments": render(rng, members(rng)).encode("utf-8")}
+            return {"arguments": mutate_bytes(rng, render(rng, tree).encode("utf-8"))}
+        changed = near(rng, tree) if rng.random() < 0.8 else members(rng)
+        return {"arguments": render(rng, changed).encode("utf-8")}
     if roll == 9:
         return {"tool": render(rng, members(rng)).encode() if rng.random() < 0.8 else b"[]"}
     if roll == 10:
@@ -166,13 +182,25 @@ def _facts(rng: Random) -> dict[str, tuple[Any, bool]]:
     return {name: (scalar(rng), name != "hidden") for name in FACT_NAMES if rng.random() < 0.8}
 
 
+def _ceiling_scope(rng: Random, record: Record) -> Record:
+    """The scope with every field there, now and then changed in one place and still well-formed."""
+    if rng.random() < 0.1:
+        changed = copy.deepcopy(record)
+        edit_record(rng, "Scope", changed)
+        changed["needs"] = None
+        try:
+            again = decode("Scope", encode("Scope", changed))
+            scope_of(again)
+        except Malformed:
+            pass
+        else:
+            return again
+    return decode("Scope", encode("Scope", record))
+
+
 def _layers(rng: Random, wanted: Call) -> list[list[Record]]:
     count = rng.choice((0, 0, 0, 1, 1, 2))
-    # Decoded again, so that every field is there.
-    return [
-        [decode("Scope", encode("Scope", s)) for s in scopes_for(rng, wanted, needs=0.0)]
-        for _ in range(count)
-    ]
+    return [[_ceiling_scope(rng, s) for s in scopes_for(rng, wanted, needs=0.0)] for _ in range(count)]
 
 
 def _session(rng: Random, name: str, wanted: Call) -> tuple[OracleSession, list[list[Record]]]:

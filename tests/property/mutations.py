@@ -111,6 +111,23 @@ def edited(rng: Random, draft: Draft) -> bytes:
     return resigned(draft, [encode("Block", block) for block in blocks])
 
 
+def with_unknown_kind(rng: Random, draft: Draft) -> bytes:
+    """A token with one kind that nobody knows, rightly signed."""
+    blocks = copy.deepcopy(draft.blocks)
+    places: list[tuple[Record, str]] = []
+    for block in blocks:
+        scopes = block.get("scopes") or []
+        conditions = [c for part in (block, *scopes) for c in part.get("where") or []]
+        places.extend((segment, "kind") for scope in scopes for segment in scope["resource"])
+        places.extend((path, "source") for scope in scopes for path in scope.get("free") or [])
+        places.extend((c, name) for c in conditions for name in ("operator", "accessor"))
+        places.extend((c["path"], "source") for c in conditions)
+    if places:
+        record, name = rng.choice(places)
+        record[name] = rng.choice((6, 16, 77, 2**32 - 1))
+    return resigned(draft, [encode("Block", block) for block in blocks])
+
+
 def resigned(draft: Draft, payloads: list[bytes]) -> bytes:
     """A token of other payloads, signed by the signers of the draft."""
     return assemble(payloads, sign(payloads, draft.signers[: len(payloads)]))

@@ -105,6 +105,18 @@ def random_scope(rng: Random) -> Record:
     return record
 
 
+def probe(rng: Random, call: Call) -> Record:
+    """A scope for every call with a condition that may or may not hold: the position tells which."""
+    found = leaves(call.arguments)
+    path = rng.choice(found)[0] if found else ()
+    near = true_condition(rng, call.arguments) if rng.random() < 0.5 else random_condition(rng, path)
+    if near.get("values") and rng.random() < 0.5:
+        # The same operand in another relation.
+        near["operator"] = rng.choice((1, 2, 3, 4)) if rng.random() < 0.6 else near["operator"]
+        near["values"] = near["values"][:1]
+    return {"actions": ["*"], "resource": [{"kind": 5}], "where": [near], "free_all": True}
+
+
 def _needs(rng: Random) -> Record:
     return rng.choice(
         (
@@ -123,6 +135,8 @@ def scopes_for(rng: Random, call: Call, needs: float = 0.05) -> list[Record]:
         scopes.insert(rng.randint(0, len(scopes)), random_scope(rng))
     if rng.random() < 0.03:
         scopes = [random_scope(rng)]
+    if rng.random() < 0.5:
+        scopes.insert(0, probe(rng, call))
     return scopes
 
 

@@ -12,22 +12,73 @@ from tests.oracle.json_values import parse_object
 from tests.oracle.model import BILLION, NO_VALUE
 from tests.oracle.texts import is_clean_path, is_glob
 from tests.oracle.words import Accessor, Operator
-from tests.support.forge import Record
-from tests.support.view_source import value_record
+from tests.support.forge import Record, value_record
 
 NAMES = ("a", "b", "c", "owner", "a.b", "session", "args", "", "\u00e9")
 FACT_NAMES = ("case_id", "level", "present", "home", "hidden")
 TEXTS = (
-    "", "a", "ab", "abc", "b", "C-7", "acme", "web", "\u00e9", "e\u0301", "\U00010000", "\uffff", "a/b", "/srv/data",
-    "/srv/data/x", "/srv/database", "/", "srv/./x", "a//b", "../a", "a*b", "x.txt", "src/x.txt", "10.0.0.1",
-    "::ffff:10.0.0.1", "2001:db8::1", "10.0.0.01", "11.1.1.1", "https://Acme.example/x", "http://10.0.0.1:8080/",
-    "http://[::1]:80/?q", "https://u@acme.example/", "ftp://acme.example", "https://acme.example:443", "HTTP://x_y.z:0",
-    "http://acme.example:99999/", "https://acme..example/", "%2e", "a%2fb",
-)  # fmt: skip
+    "",
+    "a",
+    "ab",
+    "abc",
+    "b",
+    "C-7",
+    "acme",
+    "web",
+    "\u00e9",
+    "e\u0301",
+    "\U00010000",
+    "\uffff",
+    "a/b",
+    "/srv/data",
+    "/srv/data/x",
+    "/srv/database",
+    "/",
+    "srv/./x",
+    "a//b",
+    "../a",
+    "a*b",
+    "x.txt",
+    "src/x.txt",
+    "10.0.0.1",
+    "::ffff:10.0.0.1",
+    "2001:db8::1",
+    "10.0.0.01",
+    "11.1.1.1",
+    "https://Acme.example/x",
+    "http://10.0.0.1:8080/",
+    "http://[::1]:80/?q",
+    "https://u@acme.example/",
+    "ftp://acme.example",
+    "https://acme.example:443",
+    "HTTP://x_y.z:0",
+    "http://acme.example:99999/",
+    "https://acme..example/",
+    "%2e",
+    "a%2fb",
+)
 NUMBERS = (
-    "0", "-0", "1", "1.0", "10e-1", "2", "-1", "-1.5", "0.000000001", "1e-10", "1e300", "9223372036854775807",
-    "9223372036854775808", "-9223372036854775808", "-9223372036854775808.5", "1.25", "100", "1E2", "3.000000000", "0e999",
-)  # fmt: skip
+    "0",
+    "-0",
+    "1",
+    "1.0",
+    "10e-1",
+    "2",
+    "-1",
+    "-1.5",
+    "0.000000001",
+    "1e-10",
+    "1e300",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "-9223372036854775808.5",
+    "1.25",
+    "100",
+    "1E2",
+    "3.000000000",
+    "0e999",
+)
 GLOBS = (
     "*",
     "**",
@@ -87,6 +138,35 @@ def render(rng: Random, value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(render(rng, item) for item in value) + "]"
     return {None: "null", True: "true", False: "false"}[value]
+
+
+def _near_text(rng: Random, text: str) -> Any:
+    return rng.choice(
+        (text + "x", text[:-1], text.upper(), "/" + text, text + "/", text + "/x", rng.choice(TEXTS))
+    )
+
+
+def _near_number(rng: Random, spelled: str) -> Any:
+    more = spelled if "e" in spelled.lower() else spelled + ("0" if "." in spelled else ".0")
+    tenth = spelled + "0e-1" if spelled.lstrip("-").isdigit() and spelled.strip("-0") else spelled
+    return rng.choice((Spelled(more), Spelled(tenth), Spelled(rng.choice(NUMBERS)), spelled + "", True))
+
+
+def near(rng: Random, value: Any) -> Any:
+    """A value that differs a little, in spelling, type or content."""
+    if isinstance(value, Spelled):
+        return _near_number(rng, str(value))
+    if isinstance(value, str):
+        return _near_text(rng, value)
+    if isinstance(value, bool):
+        return rng.choice((not value, Spelled("1"), Spelled("0"), "true", [value]))
+    if isinstance(value, dict) and value:
+        name = rng.choice(list(value))
+        return {**value, name: near(rng, value[name])}
+    if isinstance(value, list) and value:
+        at = rng.randrange(len(value))
+        return [*value[:at], near(rng, value[at]), *value[at + rng.randint(0, 1) :]]
+    return tree(rng, 2)
 
 
 def scalar(rng: Random) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
 from tests.oracle.crypto import digest, signed_bytes
+from tests.oracle.model import BILLION, Scalar
 from tests.oracle.scope_reader import read_conditions, read_scope
 from tests.oracle.wire import encode
 from tests.oracle.words import Ending
@@ -63,6 +64,16 @@ def where(text_or_records: str | Sequence[Record]) -> list[Record]:
     if not text_or_records:
         return []
     return read_conditions(text_or_records) if isinstance(text_or_records, str) else list(text_or_records)
+
+
+def value_record(value: Scalar) -> dict[str, Any]:
+    """The wire dict of a text, truth or number (in billionths)."""
+    if isinstance(value, str):
+        return {"text": value}
+    if isinstance(value, bool):
+        return {"truth": value}
+    units, nanos = divmod(value, BILLION)
+    return {"number": {"units": units, "nanos": nanos}}
 
 
 def ending(kind: str, next_key: Key | None = None, proof_key: bytes = b"", may_seal: bool = False) -> Record:

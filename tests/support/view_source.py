@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sessauth._fast import wire
-from tests.oracle.model import BILLION, OracleSession, OracleView, Scalar
-from tests.support.forge import Ceilings
+from tests.oracle.model import OracleSession, OracleView
+from tests.support.forge import Ceilings, value_record
 
 Rows = dict[bytes, bytes]
 
@@ -85,16 +85,6 @@ class MemorySource:
             "keys_generation": self._number,
             "digest": bytes(32),
         }
-
-
-def value_record(value: Scalar) -> dict[str, Any]:
-    """The wire dict of a text, truth or number (in billionths)."""
-    if isinstance(value, str):
-        return {"text": value}
-    if isinstance(value, bool):
-        return {"truth": value}
-    units, nanos = divmod(value, BILLION)
-    return {"number": {"units": units, "nanos": nanos}}
 
 
 def _session(
