@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Self
 
-from ._fast import scope as _kernel
+from ._fast import ask as _kernel
 from ._fast import wire
 from .errors import ScopeError
 from .path import Path

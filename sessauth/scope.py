@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ._fast import scope as _kernel
+from ._fast import ask as _kernel
 from ._fast import wire
 from .condition import Accessor, Condition, Fact, Operator
 from .errors import ScopeError

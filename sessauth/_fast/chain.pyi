@@ -1,4 +1,4 @@
-from sessauth._fast.scope import FormError as FormError
+from sessauth._fast.form import FormError as FormError
 
 __all__ = ["Chain", "FormError", "signed_bytes"]
 

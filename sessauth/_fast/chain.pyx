@@ -24,7 +24,7 @@ from sessauth._fast.limits cimport (
 from sessauth._fast.text cimport bytes_t
 from sessauth._fast.wire cimport WIRE_BYTES, Reader, read_bytes, read_tag, read_varint
 
-from sessauth._fast.scope import FormError
+from sessauth._fast.form import FormError
 
 __all__ = ["Chain", "FormError", "signed_bytes"]
 

@@ -12,7 +12,7 @@ visible; with ``same_facts`` both sides see all (two ceilings of one session).
 import ipaddress
 import json
 
-from sessauth._fast import scope as _scope
+from sessauth._fast import ask as _scope
 from sessauth._fast import wire
 
 __all__ = ["MAX_STEPS", "TooMuch", "Work", "argument", "contradicts", "found", "implies", "is_known"]

@@ -1,34 +1,26 @@
 """Scopes: their wire form, compiled into structs and held to docs/token-format.md, section 5.
 
-What a scope matches is in ``match``. The functions at the end answer builders, containment and tests
-by the same code that the hot path runs.
+What a scope matches is in ``match``.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
-from sessauth._fast.arena cimport Arena, arena_free, arena_init, arena_take
+from sessauth._fast.arena cimport Arena, arena_take
 from sessauth._fast.condition cimport (
     SOURCE_ARGS,
     SOURCE_UNKNOWN,
-    Condition,
-    Fact,
     Path,
     Span,
     count_run,
     is_unknown,
-    parse_condition,
     parse_conditions,
-    parse_facts,
     parse_number_message,
     parse_path,
     same_path,
     set_span,
 )
-from sessauth._fast.evaluate cimport Context
 from sessauth._fast.limits cimport (
-    MALFORMED_TOKEN,
     MAX_ACTIONS,
     MAX_APPROVAL_KEYS,
     MAX_CONDITIONS,
@@ -37,8 +29,6 @@ from sessauth._fast.limits cimport (
     MAX_SEGMENTS,
     MAX_STRING_BYTES,
 )
-from sessauth._fast.match cimport FAILED, MATCHED, OUTSIDE, OVERWORKED, Verdict, left_text, match_scopes
-from sessauth._fast.request cimport Document, Part, Resource, document_free, document_init, read_document, split_resource
 from sessauth._fast.text cimport bytes_t, is_action, is_plain_segment, is_text
 from sessauth._fast.wire cimport (
     WIRE_BYTES,
@@ -50,19 +40,7 @@ from sessauth._fast.wire cimport (
     utf8_valid,
 )
 
-from sessauth._fast.wire import encode
-
 cdef const char *NO_MEMORY = "out of memory"
-
-
-
-class FormError(ValueError):
-    """Bytes against the format. ``reason`` is the number of a Reason, ``detail`` says what and where."""
-
-    def __init__(self, reason, detail):
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
 
 cdef inline bint _same_span(bytes_t base, const Span *a, const Span *b) noexcept nogil:
@@ -357,117 +335,3 @@ cdef const char *parse_scopes(
     wrong = parse_scope(inner, out.base, arena, &out.scopes[out.count])
     out.count += 1
     return wrong
-
-
-# --- asked one at a time ------------------------------------------------------------------------
-
-def check_scope(bytes scope not None):
-    """Raise FormError unless the encoded Scope is well-formed (at most 64 KiB)."""
-    has_unknown_kind(scope)
-
-
-def has_unknown_kind(bytes scope not None):
-    """Return whether the encoded Scope has a kind that this version does not know.
-
-    Raises FormError for a scope that is not well-formed.
-    """
-    cdef Arena arena
-    cdef Scope out
-    cdef const char *wrong
-    arena_init(&arena)
-    try:
-        wrong = parse_scope(_reader(scope), _base(scope), &arena, &out)
-        if wrong != NULL:
-            raise FormError(MALFORMED_TOKEN, wrong.decode("ascii"))
-        return out.unknown != UNKNOWN_NOWHERE
-    finally:
-        arena_free(&arena)
-
-
-def check_condition(bytes condition not None):
-    """Raise FormError unless the encoded Condition is well-formed (at most 64 KiB)."""
-    cdef Arena arena
-    cdef Condition out
-    cdef const char *wrong
-    arena_init(&arena)
-    try:
-        wrong = parse_condition(_reader(condition), _base(condition), &arena, &out)
-        if wrong != NULL:
-            raise FormError(MALFORMED_TOKEN, wrong.decode("ascii"))
-    finally:
-        arena_free(&arena)
-
-
-def matches(bytes scope not None, bytes action not None, bytes resource not None, bytes arguments=b"", *, facts=None):
-    """Return ``(matched, clause, argument)`` for one encoded Scope and one request.
-
-    ``facts`` is a list of Fact records, all of them readable. ``clause`` is the failing condition,
-    -1 for none (with ``argument`` naming what is left over), -2 when action or resource lie outside,
-    -3 when the request is malformed or costs too much work. Raises FormError for the scope's form.
-    """
-    cdef Arena arena
-    cdef Scope compiled
-    cdef ScopeList scopes
-    cdef Context context
-    cdef Document documents[2]
-    cdef Resource split
-    cdef Part action_part
-    cdef Verdict verdict
-    cdef const char *wrong
-    cdef Fact *fact_array
-    cdef int fact_count
-    cdef bytes record = encode("UpdateFacts", {"set": facts or []})
-    arena_init(&arena)
-    document_init(&documents[0])
-    document_init(&documents[1])
-    try:
-        wrong = parse_scope(_reader(scope), _base(scope), &arena, &compiled)
-        if wrong == NULL:
-            wrong = parse_facts(_reader(record), _base(record), &arena, 1, &fact_array, &fact_count)
-        if wrong != NULL:
-            raise FormError(MALFORMED_TOKEN, wrong.decode("ascii"))
-        action_part.p = _base(action)
-        action_part.n = PyBytes_GET_SIZE(action)
-        if not (
-            is_action(action_part.p, action_part.n)
-            and split_resource(_base(resource), PyBytes_GET_SIZE(resource), &split)
-            and read_document(&documents[0], _base(arguments), PyBytes_GET_SIZE(arguments))
-            and read_document(&documents[1], NULL, 0)
-        ):
-            return False, -3, ""
-        scopes.scopes = &compiled
-        scopes.count = 1
-        scopes.base = _base(scope)
-        context.arguments = &documents[0]
-        context.tool = &documents[1]
-        context.facts = fact_array
-        context.fact_count = fact_count
-        context.facts_base = _base(record)
-        context.visible_only = 0
-        context.work = 0
-        context.overworked = 0
-        match_scopes(&scopes, action_part, &split, &context, &verdict)
-        if verdict.match == MATCHED:
-            return True, -1, ""
-        if verdict.match == OUTSIDE:
-            return False, -2, ""
-        if verdict.match == OVERWORKED:
-            return False, -3, ""
-        return False, verdict.clause, left_text(&verdict)
-    finally:
-        arena_free(&arena)
-        document_free(&documents[0])
-        document_free(&documents[1])
-
-
-cdef bytes_t _base(bytes data) noexcept:
-    return <bytes_t> PyBytes_AS_STRING(data)
-
-
-cdef Reader _reader(bytes data) except *:
-    cdef Reader reader
-    if PyBytes_GET_SIZE(data) > 0xFFFF:
-        raise FormError(MALFORMED_TOKEN, "longer than 64 KiB")
-    reader.p = <bytes_t> PyBytes_AS_STRING(data)
-    reader.end = reader.p + PyBytes_GET_SIZE(data)
-    return reader

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from ..catalogue import ToolCatalogue
+from ..clock import SystemClock
 from ..errors import UnknownTool, WidensAuthority
 from ..reasons import Reason
 from ..token import Token
@@ -153,7 +154,7 @@ def retrieval_agent(theatre: Theatre, tell: Tell) -> None:
             orchestrator.kill()
     tell("kill -9 hits the orchestrator")
     deadline = theatre.client.get_session(token.session_id).lease_deadline_ms
-    time.sleep(max(0.0, deadline / 1000 - time.time()) + 0.01)
+    time.sleep(max(0, deadline - SystemClock().now_ms()) / 1000 + 0.01)
     theatre.check("retrieval", token, search, Reason.LEASE_LAPSED)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import limits
+from .._fast import ask as kernel_scope
 from .._fast import containment, wire
-from .._fast import scope as kernel_scope
 from ..change import Rejection
 from ..session import ScopeRecord, Session, SessionStatus
 from . import layout

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessauth._fast import containment, implication
-from sessauth._fast import scope as kernel
+from sessauth._fast import ask as kernel
 from sessauth.scope import Condition, Scope
 from tests.support.scope_strategies import (
     CLEAN,

@@ -1,10 +1,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-class FormError(ValueError):
-    reason: int
-    detail: str
-    def __init__(self, reason: int, detail: str) -> None: ...
+from sessauth._fast.form import FormError as FormError
+
+__all__ = ["FormError", "check_condition", "check_scope", "has_unknown_kind", "matches"]
 
 def check_condition(condition: bytes) -> None: ...
 def check_scope(scope: bytes) -> None: ...
