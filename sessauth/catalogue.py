@@ -107,7 +107,7 @@ class ToolCatalogue:
         if method == TOOLS_CALL:
             return self._known(tool).action, f"mcp/{self.server}/{tool}"
         try:
-            Scope.on(READ, *f"@{method}".split("/"))
+            Scope.on(READ, *method.split("/"))
         except UsageError:
             raise UnknownTool(f"no method of the protocol: {method!a}", method) from None
         return READ if method in _READ_METHODS else WRITE, f"mcp/{self.server}/@{method}"

@@ -16,6 +16,7 @@ from tests.support.small_world import AUDIENCE, NOW_MS, SESSION, SmallWorld, sma
 
 ROOT = 'read:mcp/github/* where owner == "acme" free *'
 CHILD = 'read:mcp/github/* where owner == "acme" and repo == "web" free body'
+PLANNER = "block 0 (label 'planner')"
 IN_CHILD = f"block 1 (label 'sub-agent'), scope 0 `{CHILD}`"
 
 
@@ -62,7 +63,8 @@ def test_a_denied_decision_is_false_and_raises_itself(world: SmallWorld, token: 
             "read",
             "mcp/github/x",
             {"owner": "acme", "repo": "api"},
-            f'CONDITION_FAILED: {IN_CHILD}: condition 1 on argument `repo` does not hold; it would allow `repo == "web"`',
+            f"CONDITION_FAILED: {IN_CHILD}: condition 1 on argument `repo` does not hold;"
+            ' it would allow `repo == "web"`',
         ),
         (
             "read",
@@ -108,15 +110,15 @@ def test_a_denial_says_what_failed_and_what_would_be_allowed(
     [
         (
             {"audience": "other"},
-            f"WRONG_AUDIENCE: block 0 (label 'planner') is not for this verifier, only for `{AUDIENCE}`",
+            f"WRONG_AUDIENCE: {PLANNER} is not for this verifier, only for `{AUDIENCE}`",
         ),
         (
             {"now_ms": NOW_MS + 60_000},
-            "EXPIRED: block 0 (label 'planner') expired at 2027-01-15T08:01:00.000+00:00; mint another",
+            f"EXPIRED: {PLANNER} expired at 2027-01-15T08:01:00.000+00:00; mint another",
         ),
         (
             {"now_ms": NOW_MS - 60_000},
-            "NOT_YET_VALID: block 0 (label 'planner') is not valid yet; it begins 2027-01-15T08:00:00.000+00:00",
+            f"NOT_YET_VALID: {PLANNER} is not valid yet; it begins 2027-01-15T08:00:00.000+00:00",
         ),
         (
             {"session": bytes(16)},
