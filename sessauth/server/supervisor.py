@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
+from pathlib import Path
 from typing import Final
 
 from .config import Config
@@ -25,6 +28,15 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 # A worker that lived this long has not failed at starting: the next pause is the first one again.
 SETTLED_SECONDS: Final = 10.0
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a worker: it must find the very package that runs here."""
+    root = str(Path(__file__).resolve().parents[2])
+    if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return dict(os.environ)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class Worker:
@@ -51,7 +63,9 @@ class Worker:
         """Start a process and give it its settings."""
         self.ready.clear()
         process = subprocess.Popen(
-            [sys.executable, "-m", "sessauth.server.worker"],
+            # -P: a folder that the server happens to be started in is no place to import from.
+            [sys.executable, "-P", "-m", "sessauth.server.worker"],
+            env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
