@@ -93,7 +93,7 @@ def batch(rng: Random) -> Batch:
     wanted = call(rng, parsed(render(rng, tree)))
     drafts = [chain(rng, wanted) for _ in range(2)]
     ceilings, view = _view(rng, wanted, drafts)
-    cases = []
+    cases: list[Case] = []
     for token in _tokens(rng, drafts):
         now = _now(rng)
         cases.extend(Case(token, _request(rng, wanted, tree), now) for _ in range(rng.choice((1, 2, 3, 4))))

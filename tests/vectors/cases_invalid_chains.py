@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tests.oracle.crypto import digest
 from tests.oracle.wire import encode
 from tests.oracle.words import Reason
-from tests.support.forge import Record, assemble, digest, ending, key, make, sign
+from tests.support.forge import Record, assemble, ending, id16, key, make, sign
 from tests.vectors.world import (
     ISSUER,
     SESSION,
@@ -15,7 +16,6 @@ from tests.vectors.world import (
     at_block,
     case,
     child,
-    id16,
     link,
     refused,
     root,
@@ -131,7 +131,7 @@ def _keys() -> Iterator[Case]:
             make([root(READ, ending=3, next_key=y.to_bytes(32, "little"))], [ISSUER]),
             MALFORMED,
         )
-    again = {"ending": 2, "next_key": key("next 0").public}
+    again: Record = {"ending": 2, "next_key": key("next 0").public}
     yield Case(
         "next_key twice",
         "A key appears once in a chain.",

@@ -84,7 +84,8 @@ def _roots() -> Iterator[tuple[str, Record]]:
     yield "expires with issue", root(READ, issued_at_ms=ISSUED, expires_at_ms=ISSUED)
     yield "expires before issue", root(READ, issued_at_ms=NOW, expires_at_ms=ISSUED)
     for name in ("issued_at_ms", "expires_at_ms", "not_before_ms"):
-        yield f"{name} of 2^53", root(READ, **{name: TOO_LATE})
+        late: Record = {name: TOO_LATE}
+        yield f"{name} of 2^53", root(READ, **late)
     yield "no audience", root(READ, audience=None)
     yield "max_blocks 17", root(READ, max_blocks=17)
     yield "max_blocks of 32 bits", root(READ, max_blocks=2**32 - 1)

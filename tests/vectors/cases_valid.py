@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tests.oracle.decode import parse_chain
 from tests.oracle.words import Reason
-from tests.support.forge import ending, key
+from tests.support.forge import ending, id16, key
 from tests.vectors import cases_limits, cases_scopes
 from tests.vectors.world import (
     EXPIRES,
@@ -20,7 +20,6 @@ from tests.vectors.world import (
     at_block,
     case,
     child,
-    id16,
     refused,
     revoking,
     root,

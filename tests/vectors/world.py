@@ -46,7 +46,7 @@ def ask(
 ) -> OracleRequest:
     """A request of the audience that all tokens name, unless ``parts`` say otherwise."""
     raw = [part.encode() if isinstance(part, str) else part for part in (action, resource, arguments)]
-    return OracleRequest(*raw, **{"audience": AUDIENCE, **parts})
+    return OracleRequest(raw[0], raw[1], raw[2], **{"audience": AUDIENCE, **parts})
 
 
 def refused(
