@@ -309,7 +309,7 @@ def test_an_ended_session_says_nothing_of_another() -> None:
 
 
 def test_a_revocation_of_another_session_stops_nothing() -> None:
-    """A block id revoked under another session is not revoked; under its own it is, also for a known chain."""
+    """A block id revoked under another session is not; under its own it is, also for a known chain."""
     source = crowd.source(crowd=1)
     checker = Checker(View(source))
     chain = make(link(root(READ), child()), signers(2))
