@@ -124,7 +124,7 @@ def with_unknown_kind(rng: Random, draft: Draft) -> bytes:
         places.extend((c["path"], "source") for c in conditions)
     if places:
         record, name = rng.choice(places)
-        record[name] = rng.choice((6, 16, 77, 2**32 - 1))
+        record[name] = rng.choice((6, 16, 77, 2**31 - 1, 2**31))
     return resigned(draft, [encode("Block", block) for block in blocks])
 
 

@@ -367,3 +367,29 @@ def _work() -> Iterator[Case]:
         root(f"read:** free {free}"),
         request=ask(arguments=many),
     )
+    yield from _work_by_bytes()
+
+
+def _work_by_bytes() -> Iterator[Case]:
+    """Texts that globs and URLs look through cost a step for every 16 bytes."""
+    patterns = ", ".join(['"*"', *(f'"{n}*"' for n in range(63))])
+    # 8 conditions of 64 patterns on 8192 bytes: 8 x 64 x 512 steps.
+    globs = " and ".join([f"a glob [{patterns}]"] * 8)
+    text = "x" * 8_192
+    comment = "8 conditions with 64 patterns on 8192 bytes are 262,144 steps."
+    for name, host, more in (("at the limit", "http://x.y/1234", 0), ("beyond", "http://x.y/12345", 1)):
+        beyond = refused(Reason.MALFORMED_REQUEST, Level.BLOCK, 0, 0, 8, "arguments")
+        yield case(
+            f"work by bytes {name}",
+            f"{comment} A URL of {len(host)} bytes adds {more}.",
+            beyond if more else allowed(),
+            root(f'read:** where {globs} and host(b) == "x.y" free *'),
+            request=ask(arguments=f'{{"a": "{text}", "b": "{host}"}}'),
+        )
+    yield case(
+        "work by bytes of another glob",
+        "16 bytes for a single pattern are the step too many.",
+        refused(Reason.MALFORMED_REQUEST, Level.BLOCK, 0, -1, 0, "arguments"),
+        root(f"read:** where {globs} free *", conditions='b glob "*"'),
+        request=ask(arguments=f'{{"a": "{text}", "b": "{"y" * 16}"}}'),
+    )

@@ -132,6 +132,11 @@ def _payloads() -> Iterator[Case]:
         ("ending twice", "A field appears twice.", root_only + times + audience + scope + sealed + sealed),
         ("ending 0", "A default is encoded.", root_only + times + audience + scope + b"\x58\x00"),
         ("no ending", "The ending is required.", root_only + times + audience + scope),
+        (
+            "ending of 2^31",
+            "An enum has 31 bits.",
+            root_only + times + audience + scope + tagged(11, write_varint(2**31), 0),
+        ),
         ("unknown ending", "An ending must be known.", root_only + times + audience + scope + b"\x58\x04"),
         (
             "negative ending",
