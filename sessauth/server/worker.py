@@ -45,8 +45,9 @@ def main() -> int:
     threading.Thread(target=_watch_stdin, args=(stop,), name="sessauth-parent", daemon=True).start()
     try:
         run(config, int(settings["index"]), stop, sys.stdout)
-    except SessauthError as error:
-        log.event(logging.ERROR, "worker_failed", index=settings["index"], error=str(error))
+    except (SessauthError, OSError) as error:
+        # OSError: the pipe to a parent that is gone, or a lane that gave no answer in time.
+        log.event(logging.ERROR, "worker_failed", index=settings["index"], error=repr(error))
         return 1
     return 0
 
@@ -68,28 +69,38 @@ def run(config: Config, index: int, stop: threading.Event, out: IO[str]) -> None
         serving.bind_unix(config.check_socket(index))
         if config.tcp.check_address:
             serving.bind_tcp(config.tcp.check_address)
-        serving.start()
-        _answer_once(serving, source)
-        health.set_ready(True)
-        log.event(logging.INFO, "worker_ready", index=index, socket=str(config.check_socket(index)))
-        out.write("ready\n")
-        out.flush()
-        swapped = False
-        beat = time.monotonic() + ALIVE_SECONDS
-        while not swapped and not stop.wait(SAME_FILES_SECONDS):
-            swapped = not source.still_mine()
-            if time.monotonic() >= beat:
-                _answer_once(serving, source)
-                out.write("alive\n")
-                out.flush()
-                beat = time.monotonic() + ALIVE_SECONDS
-        health.drain()
-        serving.stop(0 if swapped else config.limits.drain_ms)
-        if swapped:
-            # What is mapped here may be a file that nobody writes any more: never judge by it again.
-            raise StateUnusable(f"{config.state_dir}: its files were replaced; starting again", "SWAPPED")
+        grace_ms = 0
+        try:
+            serving.start()
+            _answer_once(serving, source)
+            health.set_ready(True)
+            log.event(logging.INFO, "worker_ready", index=index, socket=str(config.check_socket(index)))
+            _say(out, "ready")
+            _stay(config, serving, source, stop, out)
+            grace_ms = config.limits.drain_ms
+        finally:
+            health.drain()
+            serving.stop(grace_ms)
     finally:
         source.close()
+
+
+def _stay(config: Config, serving: Serving, source: StateReader, stop: threading.Event, out: IO[str]) -> None:
+    """Show signs of life until ``stop`` is set. Raises StateUnusable when the state was replaced."""
+    beat = time.monotonic() + ALIVE_SECONDS
+    while not stop.wait(SAME_FILES_SECONDS):
+        if not source.still_mine():
+            # What is mapped here may be a file that nobody writes any more: never judge by it again.
+            raise StateUnusable(f"{config.state_dir}: its files were replaced; starting again", "SWAPPED")
+        if time.monotonic() >= beat:
+            _answer_once(serving, source)
+            _say(out, "alive")
+            beat = time.monotonic() + ALIVE_SECONDS
+
+
+def _say(out: IO[str], word: str) -> None:
+    out.write(f"{word}\n")
+    out.flush()
 
 
 def _answer_once(serving: Serving, source: StateReader) -> None:

@@ -243,3 +243,16 @@ def test_a_second_server_on_the_same_state_is_refused(server: Running) -> None:
     assert second.process.wait(timeout=20) != 0
     assert serves(server.operator)
     assert "IN_USE" in second.log or "use" in second.log.lower()
+
+
+def test_workers_never_judge_by_a_replaced_state(server: Running) -> None:
+    """When the data file is exchanged for a copy, the workers end and no longer answer from the old one."""
+    before = server.worker_pids()
+    data = server.made.state_dir / "data.mdb"
+    copy = data.with_suffix(".copy")
+    copy.write_bytes(data.read_bytes())
+    copy.chmod(data.stat().st_mode & 0o777)
+    copy.replace(data)
+
+    assert wait_until(lambda: not set(before) & set(server.worker_pids()))
+    assert "its files were replaced" in server.process.log
