@@ -1,0 +1,148 @@
+"""Requests and tokens made to be expensive: work is counted, and the count ends the check."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sessauth._fast.check import Checker
+from tests.oracle.check import check as oracle_check
+from tests.oracle.model import OracleDecision
+from tests.oracle.words import Level, Reason, Stage
+from tests.support import crowd
+from tests.support.compare import kernel_decision
+from tests.support.vector_files import read_view
+from tests.vectors.world import NOW, VIEWS, ask, child, root, token
+
+_LIMIT = 262_144
+_BYTES_A_STEP = 16
+VIEW = read_view(VIEWS["plain"])[0]
+OVERWORKED = (Reason.MALFORMED_REQUEST, "arguments")
+
+
+@pytest.fixture(scope="module")
+def checker() -> Checker:
+    """A checker that all tests share."""
+    return crowd.checker()
+
+
+def judged(checker: Checker, chain: bytes, arguments: object) -> OracleDecision:
+    """The kernel's decision, after holding that the oracle counts the same."""
+    request = ask(arguments=json.dumps(arguments))
+    found = kernel_decision(checker, chain, request, NOW)
+    assert found == oracle_check(chain, request, VIEW, NOW)
+    return found
+
+
+def globs(count: int, length: int = 2) -> str:
+    """So many patterns that a text of `a` matches none of, each after walking all of it."""
+    return "[" + ", ".join('"*' + "a" * (length + i) + 'b*"' for i in range(count)) + "]"
+
+
+@pytest.mark.parametrize("text_bytes", [15, 16, 1024, 131_072, 1_000_000])
+@pytest.mark.parametrize("patterns", [1, 2, 4, 5, 64])
+def test_patterns_times_bytes(checker: Checker, text_bytes: int, patterns: int) -> None:
+    """A glob costs a step for every 16 bytes of the text and each pattern, and no more may be spent."""
+    steps = text_bytes // _BYTES_A_STEP * patterns
+    found = judged(
+        checker, token(root(f"read:files/* where p glob {globs(patterns)}")), {"p": "a" * text_bytes}
+    )
+
+    if steps > _LIMIT:
+        assert (found.reason, found.argument) == OVERWORKED
+    else:
+        assert (found.reason, found.argument) == (Reason.CONDITION_FAILED, "p")
+    assert (found.stage, found.level, found.index, found.scope, found.clause) == (
+        Stage.SCOPE,
+        Level.BLOCK,
+        0,
+        0,
+        0,
+    )
+
+
+def test_the_last_step_that_may_be_spent(checker: Checker) -> None:
+    """Exactly 262,144 steps are permitted, one more is not, and scopes and blocks spend from one purse."""
+    each = f"read:files/* where p? glob {globs(64)} free *"
+    half = _LIMIT // 2 // 64
+    permitted = {"p": "a" * (_BYTES_A_STEP * half)}
+    one_more = {"p": "a" * (_BYTES_A_STEP * (half + 1))}
+    two_scopes = token(root(each, each))
+    two_blocks = token(root(each.replace(globs(64), globs(63).replace("]", ', "*"]'))), child(each))
+
+    assert judged(checker, two_scopes, permitted).reason is Reason.CONDITION_FAILED
+    found = judged(checker, two_scopes, one_more)
+    assert (found.reason, found.scope) == (Reason.MALFORMED_REQUEST, 1)
+    assert judged(checker, token(root(each)), one_more).reason is Reason.CONDITION_FAILED
+    found = judged(checker, two_blocks, one_more)
+    assert (found.reason, found.index) == (Reason.MALFORMED_REQUEST, 1)
+
+
+@pytest.mark.parametrize("accessor", ["host", "scheme", "port"])
+def test_urls_of_a_megabyte(checker: Checker, accessor: str) -> None:
+    """Taking a URL apart costs a step for every 16 bytes, each time a condition does it."""
+    operand = "80" if accessor == "port" else '"http"' if accessor == "scheme" else '"h"'
+    url = "http://h/" + "a" * (65_536 * _BYTES_A_STEP - 100)
+    for count, allowed in ((4, True), (5, False)):
+        conditions = " and ".join([f"{accessor}(u) == {operand}"] * count)
+        found = judged(checker, token(root(f"read:files/* where {conditions}")), {"u": url})
+        assert found.allowed is allowed
+        if not allowed:
+            assert (found.reason, found.argument, found.clause) == (*OVERWORKED, 4)
+
+
+def test_elements_times_values(checker: Checker) -> None:
+    """`each` and `subset_of` cost elements times values, before the first is looked at."""
+    values = "[" + ", ".join(map(str, range(64))) + "]"
+    for relation in ("each(l) in {}", "l subset_of {}"):
+        chain = token(root(f"read:files/* where {relation.format(values)} free *"))
+        assert judged(checker, chain, {"l": [1] * 4096}).allowed
+        found = judged(checker, chain, {"l": ["x"] + [1] * 4096})
+        assert (found.reason, found.argument) == OVERWORKED
+
+
+def test_patterns_for_each_element(checker: Checker) -> None:
+    """Inside `each`, the bytes of every element count, on top of the elements."""
+    chain = token(root(f"read:files/* where each(l) glob {globs(8)} free *"))
+    matching = "a" * 3191 + "aab" + "a" * 6  # 3,200 bytes
+    assert judged(checker, chain, {"l": [matching] * 10}).allowed
+    found = judged(checker, chain, {"l": [matching] * 250})
+    assert (found.reason, found.argument) == OVERWORKED
+
+
+def test_members_times_paths(checker: Checker) -> None:
+    """The closed world costs members times paths."""
+    free = ", ".join(f"k{i}" for i in range(64))
+    chain = token(root(f"read:files/* free {free}"))
+    assert judged(checker, chain, {f"k{i}": 1 for i in range(64)}).allowed
+    found = judged(checker, chain, {f"k{i}": 1 for i in range(5000)})
+    assert (found.reason, found.argument, found.clause) == (*OVERWORKED, -1)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "holds"),
+    [
+        ("*a" * 500 + "*b", "a" * 100_000, False),
+        ("*a" * 500 + "*", "a" * 100_000, True),
+        ("*" + "ab" * 500 + "c*", "ab" * 50_000, False),
+        ("a*" * 500 + "/**", "a" * 100_000 + "/x", True),
+        ("*/" * 511 + "*", "/" * 511, True),
+        ("*/" * 511 + "b", "a/" * 50_000, False),
+    ],
+)
+def test_patterns_that_blow_up_elsewhere(checker: Checker, pattern: str, text: str, holds: bool) -> None:
+    """Patterns that a backtracking matcher never finishes are decided, by the same count as any other."""
+    chain = token(root(f'read:files/* where p glob "{pattern}"'))
+
+    assert kernel_decision(checker, chain, ask(arguments=json.dumps({"p": text})), NOW).allowed is holds
+
+
+def test_the_dearest_token_is_stopped(checker: Checker) -> None:
+    """As many patterns as 8 KiB hold, against a megabyte: denied by count at the first scope that matters."""
+    scope = f"read:files/* where p glob {globs(64, 1)}"
+    shorter = scope.replace("read:files/*", "read:*/*")
+    chain = token(root(scope, shorter))
+    found = judged(checker, chain, {"p": "a" * 1_000_000})
+
+    assert (found.reason, found.argument, found.scope) == (*OVERWORKED, 0)
