@@ -6,13 +6,15 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 from grpc_health.v1 import health_pb2
 
 from ..clock import Clock, SystemClock
-from ..errors import SessauthError
+from ..errors import SessauthError, StateUnusable
+from ..state import layout
 from ..state.lmdb_log import StateWriter
 from ..v1 import (
     authorization_service_pb2,
@@ -55,11 +57,15 @@ class Control:
         self._config = config
         self._clock = clock or SystemClock()
         self.tcp_port = 0
+        # Set when it is time to stop; ``failure`` says why, if nobody asked for it.
+        self.stopping = threading.Event()
+        self.failure = ""
         self.keyring = KeyRing(config.keys_dir)
         ensure_run_dir(config)
         self.log = StateWriter.open(
             config.state_dir, map_size=config.server.map_size_bytes, clock=self._clock
         )
+        self._data_file = _identity(config.state_dir / layout.DATA_FILE)
         try:
             self._compose()
         except BaseException:
@@ -92,6 +98,7 @@ class Control:
         self.supervisor = Supervisor(config)
         self._background = Background(
             [
+                ("same state", self._require_same_state),
                 ("sweep", log.sweep),
                 ("readiness", lambda: self.health.set_ready(self.is_ready())),
             ]
@@ -110,6 +117,9 @@ class Control:
             tcp_port=self.tcp_port,
             workers=self._config.server.workers,
             state_dir=str(self._config.state_dir),
+            keys_dir=str(self._config.keys_dir),
+            config_file=str(self._config.home / "sessauth.toml"),
+            credentials_file=str(self._config.credentials_file),
         )
 
     def is_ready(self) -> bool:
@@ -123,6 +133,14 @@ class Control:
             server_log.event(logging.ERROR, "not_ready", error=str(error))
             return False
 
+    def _require_same_state(self) -> None:
+        """Stop when the data file was replaced: what is acknowledged would go to a file that is gone."""
+        file = self._config.state_dir / layout.DATA_FILE
+        if _identity(file) != self._data_file and not self.stopping.is_set():
+            self.failure = f"{file}: was replaced while the server ran; find out by whom, then start it again"
+            server_log.event(logging.ERROR, "state_replaced", file=str(file))
+            self.stopping.set()
+
     def stop(self) -> None:
         """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
         self.health.drain()
@@ -135,18 +153,31 @@ class Control:
         server_log.event(logging.INFO, "stopped")
 
 
+def _identity(file: Path) -> tuple[int, int]:
+    """Return device and inode of a file; zeros if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
+
+
 def serve(config: Config) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises StateError or ConfigError at startup."""
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Raises StateError or ConfigError at startup, and StateUnusable when the state was replaced meanwhile.
+    """
     server_log.configure(config.server.log_level)
-    stop = threading.Event()
+    control = Control(config)
 
     def ask(number: int, frame: FrameType | None) -> None:
-        stop.set()
+        control.stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
-    control = Control(config)
     control.start()
-    stop.wait()
+    control.stopping.wait()
     server_log.event(logging.INFO, "draining")
     control.stop()
+    if control.failure:
+        raise StateUnusable(control.failure, "SWAPPED")
