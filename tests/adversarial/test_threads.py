@@ -1,0 +1,114 @@
+"""Many threads check while a writer commits: no check that starts after an acknowledgement misses it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sessauth.change import end_session, narrow_session, resume_session, revoke, suspend_session, update_facts
+from sessauth.reasons import Reason
+from sessauth.scope import Scope
+from sessauth.session import Fact
+from tests.support.forge import ending, id16, key, make
+from tests.support.realm import Realm
+from tests.vectors.world import ISSUER, child, link, root
+
+READ = "read:files/**"
+
+
+def chain_of(name: str, label: str) -> bytes:
+    """A chain of two blocks for a session, that nothing else shares."""
+    blocks = link(root(READ, root_fields={"session_id": id16(name)}, label=label), child(**ending("sealed")))
+    return make(blocks, [ISSUER, key("next 0")])
+
+
+class Checks:
+    """Four threads that check one session's chains without a pause, known ones and new ones."""
+
+    def __init__(self, realm: Realm, name: str) -> None:
+        """Start the threads."""
+        self.realm = realm
+        self.after = threading.Event()
+        self.stop = threading.Event()
+        self.reasons: list[tuple[bool, Reason]] = []
+        self.failed: list[BaseException] = []
+        chains = [chain_of(name, f"{i}") for i in range(40)]
+        self.threads = [
+            threading.Thread(target=self._run, args=(chains[i:] + chains[:i],)) for i in range(0, 40, 10)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def _run(self, chains: list[bytes]) -> None:
+        try:
+            while not self.stop.is_set():
+                for chain in chains:
+                    acknowledged = self.after.is_set()
+                    self.reasons.append((acknowledged, self.realm.reason(chain)))
+        except BaseException as failure:
+            self.failed.append(failure)
+            raise
+
+    def join(self) -> tuple[set[Reason], set[Reason]]:
+        """Stop, and give the reasons of checks that began before the acknowledgement, and after it."""
+        deadline = time.monotonic() + 20
+        seen = 0
+        while seen < 50 and not self.failed and time.monotonic() < deadline:
+            seen = sum(1 for acknowledged, _ in list(self.reasons) if acknowledged)
+            time.sleep(0.002)
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(20)
+        assert not self.failed
+        return tuple({r for a, r in self.reasons if a is which} for which in (False, True))  # type: ignore[return-value]
+
+
+def race(realm: Realm, name: str, change: Callable[[], object]) -> tuple[set[Reason], set[Reason]]:
+    """The reasons before and after a change's acknowledgement, of four threads."""
+    checks = Checks(realm, name)
+    while not checks.reasons and not checks.failed:
+        time.sleep(0.001)
+    change()
+    checks.after.set()
+    return checks.join()
+
+
+def test_no_check_after_an_acknowledgement_misses_it(fresh_realm: Realm) -> None:
+    """End, suspend, narrow and revoke hold for every check that starts after they were acknowledged."""
+    realm = fresh_realm
+    facts = [Fact("region", "eu", True)]
+    for name in ("end", "suspend", "narrow", "revoke", "resume", "parent"):
+        realm.open(name, facts=facts)
+    realm.open("child", parent_id=id16("parent"))
+    revoked = [realm.check(chain_of("revoke", f"{i}")).block_ids[1] for i in range(40)]
+    nothing: list[Any] = [Scope.parse("read:other/**").to_record()]
+    changes: dict[str, tuple[Callable[[], object], Reason]] = {
+        "end": (lambda: realm.do(end_session("e", id16("end"))), Reason.SESSION_ENDED),
+        "suspend": (lambda: realm.do(suspend_session("s", id16("suspend"))), Reason.SESSION_SUSPENDED),
+        "narrow": (lambda: realm.do(narrow_session("n", id16("narrow"), nothing)), Reason.OUT_OF_SCOPE),
+        "revoke": (lambda: realm.do(revoke("r", id16("revoke"), revoked)), Reason.REVOKED),
+        "child": (lambda: realm.do(narrow_session("p", id16("parent"), nothing)), Reason.OUT_OF_SCOPE),
+    }
+    for name, (change, reason) in changes.items():
+        before, after = race(realm, name, change)
+        assert after == {reason}, name
+        assert before <= {Reason.ALLOWED, reason}
+
+
+def test_commits_to_other_sessions_change_nothing(fresh_realm: Realm) -> None:
+    """While other sessions change without a pause, each check of this one comes out the same."""
+    realm = fresh_realm
+    realm.open("still")
+    realm.open("busy")
+
+    def busy() -> None:
+        for turn in range(8):
+            realm.do(update_facts(f"f{turn}", id16("busy"), set_facts=[Fact("n", turn, True)]))
+            realm.do(suspend_session(f"s{turn}", id16("busy")))
+            realm.do(resume_session(f"r{turn}", id16("busy")))
+
+    before, after = race(realm, "still", busy)
+
+    assert before == after == {Reason.ALLOWED}

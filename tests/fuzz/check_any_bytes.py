@@ -1,0 +1,155 @@
+"""Whatever bytes come in, a check returns a decision, and allows only what was signed.
+
+Run by hand for a number of seconds, from a seed; each round prints what it found by reason:
+
+    python -m tests.fuzz.check_any_bytes --seconds 60 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sessauth._fast.check import Checker
+from sessauth.reasons import Reason
+from tests.support import crowd
+from tests.vectors.world import AUDIENCE, NOW, child, root, token
+
+_ARGUMENTS = (
+    b"",
+    b"{}",
+    b'{"n": 1, "path": "/srv/a", "o": {"p": [1, "x", null]}}',
+    b'{"u": "https://h.example:8443/x?y#z", "l": ["a/b", "c"], "t": true}',
+    b'{"n": -12.5e3, "path": "\\u002fsrv\\/\\ud83d\\ude00"}',
+)
+_RESOURCES = (b"files/a.txt", b"files/a/b", b"logs/x", b"files")
+_SCOPES = (
+    'read:files/** where n? <= 9 and path? under "/srv" free *',
+    'write:logs/{x,y} where host(u) == "h.example" and l subset_of ["a/b", "c"] free *',
+    'read:files/* where each(l?) glob "a/**" and t? == true and o.p? present free n',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One check's arguments."""
+
+    token: bytes
+    action: bytes
+    resource: bytes
+    arguments: bytes
+    tool: bytes
+
+
+class Broken(Exception):
+    """The invariant does not hold for a call."""
+
+
+def seeds() -> list[bytes]:
+    """The valid tokens that are changed; each permits no more than reading files or writing logs."""
+    permitted = [s for s in _SCOPES if "present" not in s]
+    return [
+        token(root(*permitted)),
+        token(root(*permitted, conditions="n? <= 100", source=["10.0.0.0/8"]), child("read:files/*")),
+        token(root("read:files/**"), *[child("*:**", label=f"{i}") for i in range(15)]),
+        token(root(*permitted), last="open"),
+        token(root(*permitted), last="bound"),
+    ]
+
+
+def changed(rng: random.Random, data: bytes) -> bytes:
+    """The bytes with a few edits, or others altogether."""
+    if rng.random() < 0.03:
+        return rng.randbytes(rng.randrange(300))
+    edited = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        at, n = rng.randrange(len(edited) + 1), rng.randint(1, 12)
+        edit = rng.randrange(6)
+        if edit == 0 and edited:
+            edited[at % len(edited)] ^= 1 << rng.randrange(8)
+        elif edit == 1:
+            del edited[at : at + n]
+        elif edit == 2:
+            edited[at:at] = rng.randbytes(n)
+        elif edit == 3:
+            edited[at:at] = edited[max(0, at - n) : at]
+        elif edit == 4 and edited:
+            edited[at % len(edited)] = rng.choice(b'\x00\x01\x08\x12\x7f\x80\xff"{}[]\\/*.')
+        else:
+            edited[at : at + n] = rng.randbytes(n)
+    return bytes(edited)
+
+
+def calls(seed: int) -> Iterator[tuple[Call, bool]]:
+    """Calls without an end, and whether the token of each is one that was signed."""
+    rng = random.Random(seed)
+    signed = seeds()
+    while True:
+        original = rng.choice(signed)
+        presented = original if rng.random() < 0.4 else changed(rng, original)
+        parts = [rng.choice((b"read", b"write")), rng.choice(_RESOURCES), rng.choice(_ARGUMENTS), b""]
+        parts = [changed(rng, part) if rng.random() < 0.3 else part for part in parts]
+        yield Call(presented, *parts), presented in signed
+
+
+def check(checker: Checker, call: Call, signed: bool) -> Reason:
+    """Judge a call twice and hold the invariant; raises Broken, naming the call."""
+    found = []
+    for _ in range(2):
+        outcome = checker.check(
+            call.token, call.action, call.resource, call.arguments, tool=call.tool,
+            source="10.0.0.1", audience=AUDIENCE, now_ms=NOW,
+        )  # fmt: skip
+        reason = Reason(outcome.reason)
+        if outcome.fault is not None:
+            raise Broken(f"{call}: {outcome.fault!r}")
+        if outcome.allowed is not (reason is Reason.ALLOWED) or bool(outcome) is not outcome.allowed:
+            raise Broken(f"{call}: allowed is {outcome.allowed} with {reason.name}")
+        if outcome.allowed and not (
+            signed
+            and call.resource.split(b"/")[0] in (b"files", b"logs")
+            and call.action == (b"read" if call.resource.startswith(b"files") else b"write")
+        ):
+            raise Broken(f"{call}: allowed")
+        if not outcome.block_ids and reason >= Reason.EXPIRED:
+            raise Broken(f"{call}: {reason.name} without a signature")
+        found.append((reason, outcome.stage, outcome.level, outcome.index, outcome.scope, outcome.clause))
+    if found[0] != found[1]:
+        raise Broken(f"{call}: {found[0]}, then {found[1]}")
+    return found[0][0]
+
+
+def run(seed: int, rounds: int, seconds: float) -> Counter[str]:
+    """Hold the invariant for so many calls, or so many seconds; gives how often each reason came."""
+    checker = crowd.checker()
+    found: Counter[str] = Counter()
+    until = time.monotonic() + seconds
+    for number, (call, signed) in enumerate(calls(seed)):
+        if number >= rounds or (number % 256 == 0 and time.monotonic() > until):
+            break
+        found[check(checker, call, signed).name] += 1
+    return found
+
+
+def main() -> int:
+    """Run by hand; gives the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    until = time.monotonic() + options.seconds
+    seed = options.seed
+    while time.monotonic() < until:
+        found = run(seed, 200_000, until - time.monotonic())
+        sys.stdout.write(f"seed {seed}: {dict(found.most_common())}\n")
+        seed += 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,34 @@
+"""A short run of the harness, and that it would notice."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessauth.reasons import Reason
+from tests.fuzz import check_any_bytes as harness
+from tests.support import crowd
+from tests.vectors.world import root, token
+
+
+@pytest.mark.parametrize("seed", [1, 20260711])
+def test_the_invariant_holds(seed: int) -> None:
+    """50,000 calls of each seed hold it, and come out in many ways, allowed among them."""
+    found = harness.run(seed, 50_000, 60.0)
+
+    assert found.total() == 50_000
+    assert found["ALLOWED"] > 800
+    assert len(found) >= 10
+    assert found["INTERNAL_ERROR"] == 0
+
+
+def test_the_harness_notices() -> None:
+    """An allow of a token that was not among the signed, or of more than it may permit, is broken."""
+    checker = crowd.checker()
+    everything = token(root("*:**"))
+    call = harness.Call(everything, b"read", b"files/a", b"", b"")
+    with pytest.raises(harness.Broken):
+        harness.check(checker, call, False)
+    with pytest.raises(harness.Broken):
+        harness.check(checker, harness.Call(everything, b"write", b"files/a", b"", b""), True)
+
+    assert harness.check(checker, call, True) is Reason.ALLOWED
