@@ -110,10 +110,15 @@ def children(world: World, count: int) -> Workload:
     return Workload("child-of-known-parent", _calls(tokens))
 
 
+def mcp_catalogue(world: World) -> ToolCatalogue:
+    """Return the pinned catalogue of the made-up server."""
+    return ToolCatalogue.from_mcp(world.github.name, world.github.tools)
+
+
 def mcp_hot_set(world: World) -> Workload:
     """Four agents in each of 64 sessions, each with a token of two blocks, calling tools of one server."""
     source = random.Random(SEED)
-    catalogue = ToolCatalogue.from_mcp("github", world.github.tools)
+    catalogue = mcp_catalogue(world)
     calls = []
     for session_id in world.hot_session_ids:
         parent = _mint(

@@ -10,6 +10,7 @@ from benchmarks.floors import fresh
 from benchmarks.measure import Subject
 from benchmarks.workloads import Call, Workload, WrongDecision
 from benchmarks.world import World
+from sessauth.catalogue import ToolCatalogue
 from sessauth.verifier import Verifier
 
 
@@ -68,6 +69,29 @@ class WarmKernel(Warm):
         audience = self._verifier.audience
         for token, action, resource, arguments, tool in items:
             check(token, action, resource, arguments, tool=tool, audience=audience)
+
+
+class WarmTool(Warm):
+    """The same, asked as a gateway asks: by the tool's name, with action and facts from a catalogue."""
+
+    def __init__(self, name: str, world: World, workload: Workload, catalogue: ToolCatalogue) -> None:
+        """Judge the calls of a workload whose resources end in the names of the catalogue's tools."""
+        super().__init__(name, world, workload)
+        self._catalogue = catalogue
+        for token, tool, arguments in self.prepare(len(workload.calls)):
+            if not self._verifier.check_tool(token, catalogue, tool, arguments):
+                raise WrongDecision(f"{name}: {tool} was denied")
+
+    def prepare(self, count: int) -> Sequence[Any]:
+        """Return fresh calls."""
+        calls = fresh_calls(self._workload, count)
+        return [(call.token, call.resource.rpartition("/")[2], call.arguments) for call in calls]
+
+    def run(self, items: Sequence[Any]) -> None:
+        """Check each."""
+        check_tool, catalogue = self._verifier.check_tool, self._catalogue
+        for token, tool, arguments in items:
+            check_tool(token, catalogue, tool, arguments)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import floors, workloads
-from benchmarks.stages.checks import Row, Warm, WarmKernel
+from benchmarks.stages.checks import Row, Warm, WarmKernel, WarmTool
 from benchmarks.world import World
 
 
@@ -22,6 +22,9 @@ def rows(world: World, module: Any) -> Iterator[Row]:
     yield Row(Warm("warm/root-32-conditions", world, workloads.root_of_32_conditions(world)), lookup)
     yield Row(Warm("warm/chain-2", world, workloads.chain(world, 2)), one_block)
     yield Row(Warm("warm/chain-4", world, workloads.chain(world, 4)), one_block)
-    yield Row(Warm("warm/mcp-hot-set", world, workloads.mcp_hot_set(world)), lookup)
+    hot_set = workloads.mcp_hot_set(world)
+    catalogue = workloads.mcp_catalogue(world)
+    yield Row(Warm("warm/mcp-hot-set", world, hot_set), lookup)
+    yield Row(WarmTool("warm/mcp-check-tool", world, hot_set, catalogue), lookup)
     yield Row(Warm("warm/out-of-scope", world, workloads.out_of_scope(world)), lookup)
     yield Row(Warm("warm/condition-failed", world, workloads.condition_failed(world)), lookup)
