@@ -20,7 +20,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -31,6 +31,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}", re.ASCII)
 AUDIENCE = re.compile(r"[^\x00-\x1f\x7f\"\\]{1,256}")
 SECRET_CHARS = 43
 RELOAD_SECONDS = 0.2
+MAX_ACCEPTED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,20 @@ class StoredCredential:
     secret_hash: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """The file at one moment, and the digests of the credentials that were right against it.
+
+    Both are replaced together: a credential that was judged against an older file is not remembered
+    for a newer one.
+    """
+
+    entries: dict[str, StoredCredential] = field(default_factory=dict)
+    accepted: dict[bytes, Principal] = field(default_factory=dict)
+
+
 def hash_secret(secret: bytes) -> bytes:
-    """Return BLAKE2b-256 of the 32-byte secret."""
+    """Return BLAKE2b-256 of the secret."""
     return hashlib.blake2b(secret, digest_size=32).digest()
 
 
@@ -78,17 +91,33 @@ class CredentialFile:
         """Use the file at ``path``; it may not exist yet, and then nobody may call."""
         self._path = path
         self._lock = threading.Lock()
-        self._entries: dict[str, StoredCredential] = {}
+        self._loaded = _Loaded()
         self._seen: tuple[int, int, int] | None = None
         self._looked_at = 0.0
 
     def authenticate(self, text: str) -> Principal | None:
-        """Return who the credential belongs to, or None. Takes as long for every wrong secret."""
+        """Return who the credential belongs to, or None. Takes as long for every wrong secret.
+
+        What was right once is remembered by its digest, until the file changes.
+        """
+        if not text.isascii():
+            return None
+        loaded = self._current()
+        digest = hash_secret(text.encode())
+        principal = loaded.accepted.get(digest)
+        if principal is None:
+            principal = self._judge(text, loaded.entries)
+            if principal is not None and len(loaded.accepted) < MAX_ACCEPTED:
+                loaded.accepted[digest] = principal
+        return principal
+
+    @staticmethod
+    def _judge(text: str, entries: dict[str, StoredCredential]) -> Principal | None:
         found = parse(text)
         if found is None:
             return None
         name, secret = found
-        entry = self._current().get(name)
+        entry = entries.get(name)
         expected = entry.secret_hash if entry is not None else bytes(32)
         if not hmac.compare_digest(hash_secret(secret), expected) or entry is None:
             return None
@@ -97,7 +126,7 @@ class CredentialFile:
     def list(self) -> list[StoredCredential]:
         """Return all entries, by name."""
         self._looked_at = 0.0
-        return [entry for _, entry in sorted(self._current().items())]
+        return [entry for _, entry in sorted(self._current().entries.items())]
 
     def add(self, name: str, role: str, audiences: Sequence[str] = ()) -> str:
         """Store a new credential and return its text, which is kept nowhere else.
@@ -127,21 +156,21 @@ class CredentialFile:
         with self._changing() as entries:
             return entries.pop(name, None) is not None
 
-    def _current(self) -> dict[str, StoredCredential]:
+    def _current(self) -> _Loaded:
         now = time.monotonic()
         if now - self._looked_at < RELOAD_SECONDS and self._seen is not None:
-            return self._entries
+            return self._loaded
         with self._lock:
             self._looked_at = now
             try:
                 found = self._path.stat()
             except FileNotFoundError:
-                self._entries, self._seen = {}, None
-                return self._entries
+                self._loaded, self._seen = _Loaded(), None
+                return self._loaded
             seen = (found.st_ino, found.st_mtime_ns, found.st_size)
             if seen != self._seen:
-                self._entries, self._seen = _read(self._path), seen
-            return self._entries
+                self._loaded, self._seen = _Loaded(_read(self._path)), seen
+            return self._loaded
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, StoredCredential]]:

@@ -56,6 +56,21 @@ def test_a_removed_credential_is_refused(file: CredentialFile) -> None:
     assert file.list() == []
 
 
+def test_a_remembered_credential_is_forgotten_with_its_entry(file: CredentialFile, tmp_path: Path) -> None:
+    """A credential that was used before its removal by another process is refused within the reload time."""
+    text = file.add("issuer", "issuer")
+    assert all(file.authenticate(text) is not None for _ in range(3))
+    waiting = threading.Event()
+
+    CredentialFile(tmp_path / "credentials.toml").remove("issuer")
+    renewed = CredentialFile(tmp_path / "credentials.toml").add("issuer", "auditor")
+    while file.authenticate(text) is not None:
+        assert not waiting.wait(0.05)
+
+    assert file.authenticate(renewed) == Principal("issuer", "auditor")
+    assert file.authenticate(text) is None
+
+
 def test_another_process_sees_the_change(file: CredentialFile, tmp_path: Path) -> None:
     """A second reader of the file learns of a new credential within its reload time."""
     other = CredentialFile(tmp_path / "credentials.toml")
