@@ -195,6 +195,8 @@ def _presented(token: bytes | str | Token) -> bytes | Reason:
     """Return the bytes of a token that came otherwise, or the reason of a text that is none."""
     if isinstance(token, Token):
         return token.data
+    if not isinstance(token, bytes | str):
+        raise TypeError(f"the token is bytes, str or Token, not {type(token).__name__}")
     text = token.decode("ascii", "replace") if isinstance(token, bytes) else token
     if is_stored_text(text):
         return Reason.OPEN_TOKEN
