@@ -1,3 +1,5 @@
+"""Promise P2 on one host: no check that starts after an acknowledgement allows what it took away."""
+
 from __future__ import annotations
 
 import os
