@@ -98,6 +98,7 @@ class Verifier:
         audience: str | None = None,
         at_least_revision: int = 0,
         now_ms: int = -1,
+        new_signatures: bool = True,
     ) -> Decision:
         """Judge one call.
 
@@ -113,6 +114,8 @@ class Verifier:
             audience: which verifier asks; None is this one's.
             at_least_revision: deny STALE_STATE unless the view has this revision.
             now_ms: the time to judge by, in ms since 1970; -1 reads the clock.
+            new_signatures: whether a chain that was not verified before may cost signature work; without,
+                it is denied BAD_SIGNATURE, at no block. For callers that fail too often.
 
         Raises:
             TypeError: for arguments of another type. Nothing for what an agent controls.
@@ -133,6 +136,7 @@ class Verifier:
             audience=self.audience if audience is None else audience,
             at_least_revision=at_least_revision,
             now_ms=now_ms,
+            new_signatures=new_signatures,
         )
         return decision
 

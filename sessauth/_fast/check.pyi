@@ -37,5 +37,6 @@ class Checker:
         at_least_revision: int = 0,
         now_ms: int = -1,
         clock_suspect: bool = False,
+        new_signatures: bool = True,
     ) -> Any: ...
     def refuse(self, stage: int, reason: int) -> Any: ...

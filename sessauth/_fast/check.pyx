@@ -79,13 +79,15 @@ cdef class Checker:
         uint64_t at_least_revision=0,
         int64_t now_ms=-1,
         bint clock_suspect=False,
+        bint new_signatures=True,
     ):
         """Judge one call.
 
         ``token`` is the presented bytes; ``action`` and ``resource`` are bytes or str; ``arguments`` and
         ``tool`` are JSON bytes; ``session`` is the session (16 bytes) that the caller believes the call
         belongs to, or empty; ``source`` an IP address and ``peer`` the identities of the agent's
-        certificate; ``now_ms`` is the wall time to judge by, -1 for the clock. Raises TypeError for
+        certificate; ``now_ms`` is the wall time to judge by, -1 for the clock. Without ``new_signatures`` a
+        chain that was not verified before is denied BAD_SIGNATURE without a look at it. Raises TypeError for
         arguments of another type, and nothing for what an agent controls.
         """
         cdef Outcome out = self._new_outcome()
@@ -102,6 +104,7 @@ cdef class Checker:
         request.audience = utf8(audience)
         request.at_least_revision = at_least_revision
         request.clock_suspect = clock_suspect
+        request.new_signatures = new_signatures
         if now_ms >= 0:
             request.now_ms = now_ms
         else:
@@ -182,6 +185,8 @@ cdef class Checker:
         key = self._issuer(head, chain, session, out)
         if key is None:
             return False
+        if not cached and not request.new_signatures:
+            return deny(out, STAGE_SIGNATURE, BAD_SIGNATURE)
         if not cached and not self._signature(chain, key, out):
             return False
         # From here on the token may be named.

@@ -41,6 +41,7 @@ cdef class Request:
     cdef uint64_t at_least_revision
     cdef uint64_t now_ms
     cdef bint clock_suspect
+    cdef bint new_signatures
 
 cdef class Scratch:
     cdef Document arguments

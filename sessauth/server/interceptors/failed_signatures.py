@@ -2,7 +2,8 @@
 
 A forger who knows a live session makes us verify a signature with every try. Each peer (who calls,
 and the agent's address as the gateway read it) has a bucket of failures that refills with time.
-While it is empty, that peer's items are denied without looking at a signature, and nobody else's.
+While it is empty, a token of that peer that was not verified before is denied without a look at its
+signatures; tokens that were, and other peers', are judged as ever.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ one; what a gateway gets wrong (a missing item, a session id of the wrong size) 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
@@ -22,10 +21,9 @@ from ..decision_message import fill
 from ..interceptors.failed_signatures import FailedSignatures
 from ..status import invalid, refused
 
-DECISION_ID_BYTES: Final = 16
 # How often a long batch looks whether anybody still waits for it.
 ITEMS_BETWEEN_LOOKS: Final = 64
-TOO_MANY_FAILURES: Final = "too many failed signatures from this peer; the signature was not looked at"
+TOO_MANY_FAILURES: Final = "too many failed signatures from this peer; no new signature is looked at for now"
 
 
 class Checks(Protocol):
@@ -44,6 +42,7 @@ class Checks(Protocol):
         peer: tuple[str, ...] = ...,
         audience: str = ...,
         at_least_revision: int = ...,
+        new_signatures: bool = ...,
     ) -> Decision:
         """Judge one call."""
         ...
@@ -106,11 +105,8 @@ class AuthorizationService:
     ) -> None:
         token, source = item.token, item.source
         peer = (principal.name, source)
-        if self._failures.exhausted(peer):
-            answer.reason, answer.stage = pb.REASON_BAD_SIGNATURE, pb.STAGE_SIGNATURE
-            answer.explanation = TOO_MANY_FAILURES
-            answer.decision_id = secrets.token_bytes(DECISION_ID_BYTES)
-            return
+        # A forger behind a gateway must not cost that gateway's other agents their verified tokens.
+        exhausted = self._failures.exhausted(peer)
         decision = self._verifier.check(
             token,
             item.action,
@@ -122,10 +118,14 @@ class AuthorizationService:
             peer=tuple(item.peer),
             audience=audience,
             at_least_revision=at_least,
+            new_signatures=not exhausted,
         )
-        if decision.reason == Reason.BAD_SIGNATURE:
-            self._failures.failed(peer)
         fill(answer, decision, token, self._source)
+        if decision.reason == Reason.BAD_SIGNATURE:
+            if exhausted:
+                answer.explanation = TOO_MANY_FAILURES
+            else:
+                self._failures.failed(peer)
 
 
 def _audience(stated: str, principal: Principal) -> str:
