@@ -87,7 +87,7 @@ def _measurements(options: argparse.Namespace, plan: Plan) -> Iterator[Measureme
         try:
             for stage in STAGES:
                 for row in _chosen(stage.rows(measured, module), options.only):
-                    yield measure(row.subject, row.floor, plan)
+                    yield measure(row.subject, row.floor, plan, below=module.below)
         finally:
             measured.close()
         yield from service_rows.measurements(folder, quick=options.quick, only=options.only)

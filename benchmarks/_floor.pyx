@@ -16,6 +16,17 @@ cdef extern from "<time.h>" nogil:
     int CLOCK_REALTIME
     int clock_gettime(int clock, timespec *now)
 
+cdef extern from *:
+    """
+    #include <alloca.h>
+    static PyObject * __attribute__((noinline)) sessauth_call_below(PyObject *run, PyObject *items, int bytes) {
+        volatile char *room = alloca(bytes + 16);
+        room[0] = 0;
+        return PyObject_CallOneArg(run, items);
+    }
+    """
+    object call_below "sessauth_call_below"(object run, object items, int bytes)
+
 ctypedef int (*sign_open_t)(
     unsigned char *, unsigned long long *, const unsigned char *, unsigned long long, const unsigned char *
 ) noexcept nogil
@@ -37,6 +48,11 @@ def _address(name):
 
 cdef sign_open_t _sign_open = <sign_open_t> <uintptr_t> _address("crypto_sign_open")
 cdef hash_t _hash = <hash_t> <uintptr_t> _address("crypto_generichash_blake2b_salt_personal")
+
+
+def below(run, items, int bytes):
+    """Return ``run(items)``, called that many bytes further down the stack."""
+    return call_below(run, items, bytes)
 
 
 cdef class Lookup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import shutil
 import subprocess
@@ -73,10 +74,12 @@ def signatures(
             if not verify(signed, key) or verify(signed[:-1] + bytes([signed[-1] ^ 1]), key):
                 raise RuntimeError("the signature floor does not verify what it should")
 
+    turns = itertools.count()
+
     def prepare(count: int) -> list[list[tuple[bytes, bytes]]]:
-        return [
-            [(fresh(signed), key) for signed, key in chains[number % len(chains)]] for number in range(count)
-        ]
+        # Other signatures in each block: a processor learns the branches of those that it sees again.
+        chosen = [chains[next(turns) % len(chains)] for _ in range(count)]
+        return [[(fresh(signed), key) for signed, key in chain] for chain in chosen]
 
     def run(items: Sequence[list[tuple[bytes, bytes]]]) -> None:
         for item in items:

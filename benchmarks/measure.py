@@ -4,6 +4,9 @@ A shared machine slows down and speeds up by the second, so two things are compa
 round, in which they take turns in blocks of less than a millisecond. A round's figure is the median of
 its blocks, since a block in which another process had the core says nothing of either. What is judged
 is the interval of the rounds' ratios.
+
+Where the stack lies is drawn by the system for each process, and some places cost a signature a tenth
+more (its tables then share their low address bits with others). So each block runs at another depth.
 """
 
 from __future__ import annotations
@@ -17,6 +20,11 @@ from typing import Any, Protocol
 from benchmarks.stats import bootstrap_interval, median, percentile
 
 Clock = Callable[[], int]
+# Calls a function with its items, so many bytes further down the stack.
+Below = Callable[[Callable[[Sequence[Any]], object], Sequence[Any], int], object]
+PAGE_BYTES = 4096
+# Odd in units of 16 bytes, so that all places of a page come up before one comes again.
+DEPTH_STEP = 16 * 37
 NS_PER_US = 1000
 
 
@@ -110,21 +118,32 @@ class Measurement:
         return bootstrap_interval(self.ratios)
 
 
+def here(run: Callable[[Sequence[Any]], object], items: Sequence[Any], depth: int) -> object:
+    """Call where the stack is; the compiled floors have a function that goes down by ``depth``."""
+    return run(items)
+
+
 def measure(
-    subject: Subject, floor: Subject | None, plan: Plan, clock: Clock = time.perf_counter_ns
+    subject: Subject,
+    floor: Subject | None,
+    plan: Plan,
+    clock: Clock = time.perf_counter_ns,
+    below: Below = here,
 ) -> Measurement:
-    """Time a subject against its floor, in rounds that alternate."""
+    """Time a subject against its floor, in rounds that alternate; each pair of blocks at another depth."""
+    depth = 0
     ours: list[float] = []
     floors: list[float] = []
     for subject_or_floor in (subject, floor):
         if subject_or_floor is not None:
-            _block(subject_or_floor, clock)
+            _block(subject_or_floor, clock, below, depth)
     for _ in range(plan.rounds):
         floor_blocks, our_blocks = [], []
         for _ in range(plan.blocks):
             if floor is not None:
-                floor_blocks.append(_block(floor, clock))
-            our_blocks.append(_block(subject, clock))
+                floor_blocks.append(_block(floor, clock, below, depth))
+            our_blocks.append(_block(subject, clock, below, depth))
+            depth = (depth + DEPTH_STEP) % PAGE_BYTES
         ours.append(median(our_blocks))
         if floor is not None:
             floors.append(median(floor_blocks))
@@ -137,12 +156,12 @@ def measure(
     )
 
 
-def _block(subject: Subject, clock: Clock) -> float:
+def _block(subject: Subject, clock: Clock, below: Below, depth: int) -> float:
     """Return us per call over one block."""
     items = subject.prepare(subject.calls)
     with _without_collector():
         started = clock()
-        subject.run(items)
+        below(subject.run, items, depth)
         ended = clock()
     return (ended - started) / NS_PER_US / len(items)
 

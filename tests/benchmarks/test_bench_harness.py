@@ -135,6 +135,23 @@ def test_floor_and_subject_take_turns() -> None:
     assert order[2:] == ["f", "a"] * (PLAN.rounds * PLAN.blocks)
 
 
+def test_each_pair_of_blocks_runs_at_a_depth_of_its_own() -> None:
+    """Floor and subject of a pair share their depth in the stack; pairs go through the places of a page."""
+    clock = Ticks()
+    depths: list[int] = []
+
+    def below(run: Any, items: Sequence[Any], depth: int) -> object:
+        depths.append(depth)
+        return run(items)
+
+    plan = Plan(rounds=8, blocks=32, singles=1)
+    measure(Takes("a", clock, 10), Takes("f", clock, 10), plan, clock, below)
+
+    floors, ours = depths[2::2], depths[3::2]
+    assert floors == ours
+    assert sorted(floors) == list(range(0, 4096, 16))
+
+
 def test_fewer_than_seven_rounds_are_refused() -> None:
     """No interval is taken of less than seven rounds."""
     with pytest.raises(ValueError, match="seven"):

@@ -158,6 +158,25 @@ def test_the_lookup_floor_is_over_420_bytes(live_world: World, floor_module: Any
     assert {len(item) for item in floors.lookup(floor_module, token, "floor/own").prepare(3)} == {len(token)}
 
 
+def test_the_compiled_call_below_passes_on_what_it_is_given(floor_module: Any) -> None:
+    """At any depth the function gets its items and its result or exception comes back."""
+    assert floor_module.below(sum, [1, 2, 3], 4080) == 6
+    with pytest.raises(TypeError):
+        floor_module.below(sum, None, 0)
+
+
+def test_signatures_of_a_block_are_others_than_those_of_the_block_before(
+    live_world: World, floor_module: Any
+) -> None:
+    """A processor that sees the same signatures again learns their branches; so blocks take turns."""
+    tokens = [call.token for call in workloads.root(live_world, 4).calls]
+    bare = floors.signatures(floor_module, "floor/x", tokens, live_world.key.public_key)
+
+    first, second = bare.prepare(2), bare.prepare(2)
+
+    assert {item[0][0] for item in first}.isdisjoint({item[0][0] for item in second})
+
+
 def test_mcp_shapes_come_from_their_seed() -> None:
     """One seed gives one catalogue and one series of calls, another seed others; both kinds of tool occur."""
     first, second, other = McpServer("github", 1), McpServer("github", 1), McpServer("github", 2)
