@@ -76,7 +76,7 @@ class WarmTool(Warm):
 
     def __init__(self, name: str, world: World, workload: Workload, catalogue: ToolCatalogue) -> None:
         """Judge the calls of a workload whose resources end in the names of the catalogue's tools."""
-        super().__init__(name, world, workload)
+        super().__init__(name, world, workload, calls=80)
         self._catalogue = catalogue
         for token, tool, arguments in self.prepare(len(workload.calls)):
             if not self._verifier.check_tool(token, catalogue, tool, arguments):
