@@ -2,7 +2,7 @@
 # .venv from any Python >= 3.11, and the kernel's extensions, rebuilt when a .pyx or .pxd changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo serve test test-long lint format stubtest bench bench-quick proto \
+.PHONY: help install build demo serve test test-long test-sanitized lint format stubtest bench bench-quick proto \
         proto-check vectors vectors-check package clean
 .SILENT:
 .DELETE_ON_ERROR:
@@ -59,6 +59,9 @@ test: $(BUILT) ## the test suite, a few minutes
 
 test-long: $(BUILT) ## the suite with 200,000 generated cases and 100 kills of the writer
 	SESSAUTH_CASES=200000 SESSAUTH_KILL_ROUNDS=100 $(RUN) -m pytest -q -n $(JOBS) --timeout 3600 $(ARGS)
+
+test-sanitized: $(BUILT) ## bytes of all kinds on a kernel built with the address and undefined-behaviour sanitizers
+	tools/test_sanitized.sh $(BIN)/python $(ARGS)
 
 lint: $(BUILT) ## ruff, mypy, cython-lint, stubtest, buf
 	$(RUN) -m ruff check .
