@@ -67,7 +67,7 @@ lint: $(BUILT) ## ruff, mypy, cython-lint, stubtest, buf
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m cython_lint sessauth
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint sessauth benchmarks
 	$(MAKE) --no-print-directory stubtest
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
