@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from hypothesis import strategies as st
 
+from sessauth.errors import ScopeError
 from sessauth.scope import Accessor, Condition, Fact, Operator, Path, Scope, Segment
 
 # Small vocabularies, so that random scopes and requests meet often.
@@ -135,19 +138,16 @@ def variations(draw: st.DrawFn, scope: Scope) -> Scope:
 
 @st.composite
 def near(draw: st.DrawFn, condition: Condition) -> Condition:
-    """Give a condition on the same subject."""
+    """Give a condition on the same subject, often with the same operand."""
     other = draw(conditions())
+    if condition.values and draw(st.booleans()):
+        # A neighbour differs by one step: < and <=, == and !=, starts_with and glob.
+        step = draw(st.sampled_from((-1, 0, 1)))
+        with suppress(ScopeError):
+            return replace(condition, operator=condition.operator + step, optional=other.optional)
     if other.operator in (Operator.PRESENT, Operator.ABSENT, Operator.SUBSET_OF):
         return Condition(condition.path, other.operator, other.values)
-    return Condition(
-        condition.path,
-        other.operator,
-        other.values,
-        other.fact,
-        condition.accessor,
-        condition.each,
-        other.optional,
-    )
+    return replace(other, path=condition.path, accessor=condition.accessor, each=condition.each)
 
 
 def _rest(scope: Scope) -> tuple[Any, ...]:

@@ -71,6 +71,9 @@ APART = [
     ("x present", "x absent"),
     ("x.y == 1", "x absent"),
     ("x == 1", 'x subset_of ["a"]'),
+    ('x starts_with "a"', "x != 1"),
+    ("x > 1", 'x > "a"'),
+    ('x glob "*"', 'x subset_of ["a"]'),
     ("count(x) > 3", "count(x) < 2"),
     ("x == 1", "x? == 2"),
 ]
@@ -78,6 +81,8 @@ APART = [
 UNKNOWN = [
     ("x == 1", "x != 2"),
     ("x <= 1", "x >= 1"),
+    ("x < 10", "x <= 10"),
+    ("x > 1", "x >= 1"),
     ("x < 5", "x? < 4"),
     ("x < 5", "y < 4"),
     ("x < 5", "each(x) < 4"),
@@ -154,6 +159,7 @@ def test_an_absence_seen_by_a_holder_contradicts_nothing() -> None:
         ("read:a", "read:a free x", (1, "")),
         ("read:a free x", "read:a free x.y", (1, "")),
         ("read:a free x.y", "read:a free x", (0, "scope 0: argument x")),
+        ("read:a free x.y", "read:a where x present free x.y", (0, "scope 0: argument x")),
         ("read:a free x", "read:a free *", (0, "scope 0: arguments that the parent does not leave open")),
         ("read:a free x", "read:a where y == 1 free x", (-1, "scope 0: argument y")),
         ("read:a free x", "read:a where y? == 1 free x", (0, "scope 0: argument y")),
