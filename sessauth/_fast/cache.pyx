@@ -27,6 +27,13 @@ cdef enum:
     MAX_HITS = 3
 
 
+cdef bytes _prefix_name(Chain chain, int count):
+    """The digest of the chain's first ``count`` blocks as they stand."""
+    cdef unsigned char digest[32]
+    blake2b_256(digest, chain.base, chain.ends[count - 1])
+    return PyBytes_FromStringAndSize(<const char *> digest, 32)
+
+
 cdef class _Share:
     """What one session holds."""
 
@@ -75,13 +82,9 @@ cdef class Cache:
 
     cdef int verified_blocks(self, Chain chain) except -1:
         """Return how many leading blocks stand already, from the longest known proper prefix."""
-        cdef unsigned char digest[32]
         cdef int count
-        if not self._prefixes:
-            return 0
         for count in range(chain.block_count - 1, 0, -1):
-            blake2b_256(digest, chain.base, chain.ends[count - 1])
-            name = PyBytes_FromStringAndSize(<const char *> digest, 32)
+            name = _prefix_name(chain, count)
             if name in self._prefixes:
                 self._prefixes.move_to_end(name)
                 return count
@@ -165,7 +168,6 @@ cdef class Cache:
 
     cdef int _keep_prefixes(self, Chain chain) except -1:
         cdef _Share share
-        cdef unsigned char digest[32]
         cdef int count
         cdef size_t own_room = self.quota // (8 * PREFIX_BYTES) + 1
         cdef size_t room = self.capacity // (8 * PREFIX_BYTES) + 1
@@ -173,8 +175,7 @@ cdef class Cache:
             return 0
         share = self._share(chain.session_id)
         for count in range(1, chain.block_count):
-            blake2b_256(digest, chain.base, chain.ends[count - 1])
-            name = PyBytes_FromStringAndSize(<const char *> digest, 32)
+            name = _prefix_name(chain, count)
             if name in self._prefixes:
                 self._prefixes.move_to_end(name)
                 share.prefixes.move_to_end(name)

@@ -5,7 +5,7 @@ decision. Only the last line of the last stage says ALLOWED: whatever goes wrong
 an exception included, is a denial.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
 
 from sessauth._fast.block cimport ENDING_OPEN
@@ -158,7 +158,10 @@ cdef class Checker:
         """The stages, in their order."""
         cdef bint cached = True
         cdef Head head
-        cdef Chain chain = self.cache.find(request.token)
+        cdef Chain chain = None
+        # A token that is too large is not even hashed.
+        if PyBytes_GET_SIZE(request.token) <= MAX_TOKEN_BYTES:
+            chain = self.cache.find(request.token)
         if chain is None:
             cached = False
             chain = self._decode(request.token, out)
@@ -303,7 +306,7 @@ cdef class Checker:
 
     cdef bint _revocation(self, Head head, Chain chain, SessionEntry session, Outcome out) except -1:
         cdef int i
-        for i in range(chain.block_count):
+        for i in range(chain.block_count if session.revoked_count else 0):
             block_id = PyBytes_FromStringAndSize(<const char *> chain.ids + 32 * i, 32)
             if self.view.revoked(head, chain.session_id, block_id):
                 return deny_block(out, STAGE_REVOCATION, REVOKED, i)

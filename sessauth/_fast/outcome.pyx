@@ -1,8 +1,14 @@
 """What a check came to, and what it was asked."""
 
 cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from sessauth._fast.request cimport document_free, document_init
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+    unsigned char *PyUnicode_1BYTE_DATA(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 __all__ = ["Outcome"]
 
@@ -58,5 +64,7 @@ cdef bytes utf8(object text):
     if isinstance(text, bytes):
         return text
     if isinstance(text, str):
+        if PyUnicode_IS_COMPACT_ASCII(text):
+            return PyBytes_FromStringAndSize(<const char *> PyUnicode_1BYTE_DATA(text), PyUnicode_GET_LENGTH(text))
         return (<str> text).encode("utf-8", "surrogatepass")
     raise TypeError(f"bytes or str expected, got {type(text).__name__}")

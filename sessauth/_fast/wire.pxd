@@ -11,9 +11,32 @@ cdef struct Reader:
     const unsigned char *end
 
 # Each returns 1, or 0 when the input is not canonical; then the reader's place is undefined.
-cdef bint read_varint(Reader *reader, uint64_t *value) noexcept nogil
-cdef bint read_tag(Reader *reader, uint32_t *number, uint32_t *wire) noexcept nogil
-cdef bint read_bytes(Reader *reader, Reader *inner) noexcept nogil
+cdef bint read_long_varint(Reader *reader, uint64_t *value) noexcept nogil
+
+cdef inline bint read_varint(Reader *reader, uint64_t *value) noexcept nogil:
+    # Nearly all are of one byte.
+    if reader.p < reader.end and reader.p[0] < 0x80:
+        value[0] = reader.p[0]
+        reader.p += 1
+        return 1
+    return read_long_varint(reader, value)
+
+cdef inline bint read_tag(Reader *reader, uint32_t *number, uint32_t *wire) noexcept nogil:
+    cdef uint64_t tag
+    if not read_varint(reader, &tag) or tag > 0xFFFFFFFFULL or tag < 8:
+        return 0
+    number[0] = <uint32_t> (tag >> 3)
+    wire[0] = <uint32_t> (tag & 7)
+    return 1
+
+cdef inline bint read_bytes(Reader *reader, Reader *inner) noexcept nogil:
+    cdef uint64_t length
+    if not read_varint(reader, &length) or length > <uint64_t> (reader.end - reader.p):
+        return 0
+    inner.p = reader.p
+    inner.end = reader.p + length
+    reader.p += length
+    return 1
 
 cdef bint utf8_valid(const unsigned char *p, size_t n) noexcept nogil
 cdef int64_t unzigzag(uint64_t value) noexcept nogil

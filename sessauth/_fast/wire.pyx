@@ -10,6 +10,7 @@ bytes. The reverse is false on purpose: a general runtime gives one meaning many
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from sessauth._fast.limits cimport MAX_NESTING
 
@@ -24,7 +25,7 @@ class WireError(ValueError):
 
 # --- the reader ---------------------------------------------------------------------------------
 
-cdef bint read_varint(Reader *reader, uint64_t *value) noexcept nogil:
+cdef bint read_long_varint(Reader *reader, uint64_t *value) noexcept nogil:
     cdef uint64_t result = 0
     cdef unsigned char byte
     cdef int shift = 0
@@ -46,25 +47,6 @@ cdef bint read_varint(Reader *reader, uint64_t *value) noexcept nogil:
     return 0
 
 
-cdef bint read_tag(Reader *reader, uint32_t *number, uint32_t *wire) noexcept nogil:
-    cdef uint64_t tag
-    if not read_varint(reader, &tag) or tag > 0xFFFFFFFFULL or tag < 8:
-        return 0
-    number[0] = <uint32_t> (tag >> 3)
-    wire[0] = <uint32_t> (tag & 7)
-    return 1
-
-
-cdef bint read_bytes(Reader *reader, Reader *inner) noexcept nogil:
-    cdef uint64_t length
-    if not read_varint(reader, &length) or length > <uint64_t> (reader.end - reader.p):
-        return 0
-    inner.p = reader.p
-    inner.end = reader.p + length
-    reader.p += length
-    return 1
-
-
 cdef int64_t unzigzag(uint64_t value) noexcept nogil:
     return <int64_t> (value >> 1) ^ -<int64_t> (value & 1)
 
@@ -74,7 +56,15 @@ cdef bint utf8_valid(const unsigned char *p, size_t n) noexcept nogil:
     cdef const unsigned char *end = p + n
     cdef unsigned char a, b
     cdef int more
+    cdef uint64_t eight
     while p < end:
+        while end - p >= 8:
+            memcpy(&eight, p, 8)
+            if eight & 0x8080808080808080ULL:
+                break
+            p += 8
+        if p == end:
+            return 1
         a = p[0]
         if a < 0x80:
             p += 1
