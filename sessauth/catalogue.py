@@ -44,7 +44,7 @@ class Tool:
 class ToolCatalogue:
     """The tools of one MCP server, as the operator pinned them."""
 
-    __slots__ = ("_tools", "server")
+    __slots__ = ("_facts", "_tools", "server")
 
     def __init__(self, server: str, tools: Iterable[Tool]) -> None:
         """Take the server's name, a single resource segment, and its tools.
@@ -58,6 +58,8 @@ class ToolCatalogue:
             if _segment("tool", tool.name) in self._tools:
                 raise UsageError(f"the tool {tool.name!a} is in the catalogue twice")
             self._tools[tool.name] = tool
+        # Asked for with every call, so written once.
+        self._facts = {name: self._described(tool) for name, tool in self._tools.items()}
 
     @classmethod
     def from_mcp(cls, server: str, tools: Iterable[Mapping[str, Any]]) -> ToolCatalogue:
@@ -120,9 +122,8 @@ class ToolCatalogue:
         Raises:
             UnknownTool: if the tool isn't pinned.
         """
-        known = self._known(tool)
-        facts = {**_fields(known), "server": self.server, "read_only": known.action == READ}
-        return json.dumps(facts, separators=(",", ":"), sort_keys=True).encode()
+        self._known(tool)
+        return self._facts[tool]
 
     def changed(self, tools: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         """Name the tools that a server now defines otherwise than pinned, added or dropped, sorted.
@@ -144,6 +145,10 @@ class ToolCatalogue:
     def __contains__(self, tool: object) -> bool:
         """Whether a tool of this name is pinned."""
         return tool in self._tools
+
+    def _described(self, tool: Tool) -> bytes:
+        facts = {**_fields(tool), "server": self.server, "read_only": tool.action == READ}
+        return json.dumps(facts, separators=(",", ":"), sort_keys=True).encode()
 
     def _known(self, tool: str) -> Tool:
         try:

@@ -8,6 +8,9 @@ from .reasons import Reason, Stage
 
 _reason = Outcome.reason
 _stage = Outcome.stage
+# Calling an enum costs several times a lookup, and gateways ask for every call.
+_REASONS = {int(reason): reason for reason in Reason}
+_STAGES = {int(stage): stage for stage in Stage}
 
 __all__ = ["Decision", "DecisionBase"]
 
@@ -23,9 +26,9 @@ class Decision(Outcome, DecisionBase):
     @property
     def reason(self) -> Reason:
         """Why the check ended as it did."""
-        return Reason(_reason.__get__(self))
+        return _REASONS[_reason.__get__(self)]
 
     @property
     def stage(self) -> Stage:
         """The stage that refused; ``NONE`` if none did."""
-        return Stage(_stage.__get__(self))
+        return _STAGES[_stage.__get__(self)]
