@@ -65,7 +65,7 @@ def open_session(rows: Rows, change: Change, revision: int) -> Effect:
         reason="",
         revision=revision,
     )
-    writes = [_row(session)]
+    writes = [_row(session, most=layout.MAX_FILLED_BYTES)]
     if lease_ms:
         writes.append(Put(layout.LEASES, session.id, (change.at_ms + lease_ms).to_bytes(8, "big")))
     return Effect(writes, session.epoch)
@@ -116,7 +116,7 @@ def narrow_session(rows: Rows, change: Change, revision: int) -> Effect:
             "is inside the last; narrow with scopes that are plainly inside it"
         )
         raise Refusal(Rejection.LIMIT, detail)
-    return _moved(replace(session, ceilings=ceilings, epoch=session.epoch + 1, revision=revision))
+    return _filled(session, replace(session, ceilings=ceilings, epoch=session.epoch + 1, revision=revision))
 
 
 def update_facts(rows: Rows, change: Change, revision: int) -> Effect:
@@ -132,7 +132,7 @@ def update_facts(rows: Rows, change: Change, revision: int) -> Effect:
     by_name.update({name: Fact.from_record(record) for name, record in updates.items()})
     bounded("set", list(by_name), limits.MAX_FACTS)
     result = tuple(by_name[name] for name in sorted(by_name))
-    return _moved(replace(session, facts=result, revision=revision))
+    return _filled(session, replace(session, facts=result, revision=revision))
 
 
 def suspend_session(rows: Rows, change: Change, revision: int) -> Effect:
@@ -226,12 +226,18 @@ def _with_status(session: Session, status: SessionStatus, change: Change, revisi
     return replace(session, status=status, epoch=session.epoch + 1, reason=reason, revision=revision)
 
 
-def _row(session: Session) -> Put:
+def _row(session: Session, *, most: int = layout.MAX_SESSION_BYTES) -> Put:
     encoded = session.encode()
-    if len(encoded) > layout.MAX_SESSION_BYTES:
-        detail = f"the session would have {len(encoded)} bytes, at most {layout.MAX_SESSION_BYTES} are kept"
+    if len(encoded) > most:
+        detail = f"the session would have {len(encoded)} bytes, at most {most} are kept; state less in it"
         raise Refusal(Rejection.LIMIT, detail)
     return Put(layout.SESSIONS, session.id, encoded)
+
+
+def _filled(before: Session, after: Session) -> Effect:
+    """Write what a caller filled a session with, leaving room for its end; less than before always fits."""
+    most = max(layout.MAX_FILLED_BYTES, len(before.encode()))
+    return Effect([_row(after, most=most)], after.epoch)
 
 
 def _moved(session: Session) -> Effect:

@@ -54,6 +54,9 @@ GROUP_CHANGES: Final = 256
 MAX_CHANGE_BYTES: Final = 65_536
 # The kernel's view addresses a record with 16 bits and takes a larger one for unreadable.
 MAX_SESSION_BYTES: Final = 65_535
+# What opening, narrowing and facts may fill of it: an end, a suspension and a count of revocations, with
+# the longest reason, must fit into every session.
+MAX_FILLED_BYTES: Final = MAX_SESSION_BYTES - 2_048
 # Callers that wait for the writer. Beyond it they hear "not now" instead of waiting for ever.
 MAX_QUEUE: Final = 16_384
 
