@@ -169,6 +169,8 @@ class CredentialFile:
                 return self._loaded
             seen = (found.st_ino, found.st_mtime_ns, found.st_size)
             if seen != self._seen:
+                # Nobody is let in by what an unreadable file said before; the next call reads again.
+                self._loaded, self._seen = _Loaded(), None
                 self._loaded, self._seen = _Loaded(_read(self._path)), seen
             return self._loaded
 

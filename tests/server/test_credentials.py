@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.credentials import CredentialFile, Principal, parse
+from sessauth.server.credentials import RELOAD_SECONDS, CredentialFile, Principal, parse
 
 
 @pytest.fixture
@@ -138,3 +139,19 @@ def test_an_unreadable_file_accepts_nobody(file: CredentialFile, tmp_path: Path)
 
     with pytest.raises(ConfigError):
         fresh.authenticate(text)
+
+
+def test_an_unreadable_file_accepts_nobody(file: CredentialFile, tmp_path: Path) -> None:
+    """While the file can't be read every call is refused, those of names that were right before too."""
+    text = file.add("issuer", "issuer")
+    assert file.authenticate(text) is not None
+    whole = (tmp_path / "credentials.toml").read_text()
+    (tmp_path / "credentials.toml").write_text("[credential")
+    time.sleep(2 * RELOAD_SECONDS)
+
+    for _ in range(3):
+        with pytest.raises(ConfigError):
+            file.authenticate(text)
+
+    (tmp_path / "credentials.toml").write_text(whole)
+    assert file.authenticate(text) is not None
