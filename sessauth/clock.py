@@ -6,23 +6,35 @@ Everything that needs the time takes a :class:`Clock`, so that tests can hold it
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+# What the kernel's checks hold the wall clock against too. Linux: CLOCK_BOOTTIME counts suspend,
+# CLOCK_MONOTONIC does not; elsewhere CLOCK_MONOTONIC does.
+_STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
-    """Gives the wall time in ms since 1970-01-01 UTC."""
+    """Gives the wall time in ms since 1970-01-01 UTC, and a monotonic time to hold it against."""
 
     def now_ms(self) -> int:
         """Return the wall time in ms."""
         ...
 
+    def steady_ms(self) -> int:
+        """Return a time in ms that nobody sets, from an unknown start; it counts suspend."""
+        ...
+
 
 class SystemClock:
-    """The machine's wall clock."""
+    """The machine's clocks."""
 
     def now_ms(self) -> int:
         """Return the wall time in ms."""
         return time.time_ns() // 1_000_000
+
+    def steady_ms(self) -> int:
+        """Return the monotonic time in ms."""
+        return time.clock_gettime_ns(_STEADY) // 1_000_000
 
 
 class FixedClock:
@@ -31,11 +43,21 @@ class FixedClock:
     def __init__(self, now_ms: int) -> None:
         """Start at ``now_ms``, in ms since 1970."""
         self._now_ms = now_ms
+        self._stepped_ms = 0
 
     def now_ms(self) -> int:
         """Return the time it was set to, in ms."""
         return self._now_ms
 
+    def steady_ms(self) -> int:
+        """Return the time without what the wall clock was stepped by, in ms."""
+        return self._now_ms - self._stepped_ms
+
     def advance(self, ms: int) -> None:
-        """Move by ``ms``, which may be negative."""
+        """Let ``ms`` pass on both clocks; may be negative."""
         self._now_ms += ms
+
+    def step(self, ms: int) -> None:
+        """Set the wall clock alone by ``ms``, which may be negative, as a time server does."""
+        self._now_ms += ms
+        self._stepped_ms += ms

@@ -123,11 +123,12 @@ class Control:
         )
 
     def is_ready(self) -> bool:
-        """Whether the state is readable and not braked, and there is an active issuer key to sign with."""
+        """Whether state and wall clock are good for checks, and an active issuer key is here to sign with."""
         try:
             self.log.head()
             if self.log.braked:
                 return False
+            self.log.now_ms()
             return self.keyring.newest_active(self.log.keys()) is not None
         except SessauthError as error:
             server_log.event(logging.ERROR, "not_ready", error=str(error))

@@ -10,9 +10,9 @@ from typing import Any
 
 import lmdb
 
-from ..clock import Clock
 from ..errors import OutcomeUnknown, StateError, StateFull
 from . import layout
+from .believed import BelievedClock
 from .brake import Brake
 from .group import Group, Keep
 from .jobs import Job, JobQueue
@@ -36,7 +36,9 @@ class Stats:
 class Committer:
     """Owns the write transactions; runs on one thread."""
 
-    def __init__(self, source: Source, brake: Brake, queue: JobQueue, clock: Clock, keep: Keep) -> None:
+    def __init__(
+        self, source: Source, brake: Brake, queue: JobQueue, clock: BelievedClock, keep: Keep
+    ) -> None:
         """Take what it works with; :meth:`start` starts the thread."""
         self._source = source
         self._brake = brake
@@ -111,7 +113,7 @@ class Committer:
 
     def _judge(self, txn: lmdb.Transaction, jobs: _Jobs) -> Group:
         rows = TxnRows(txn, self._source.tables)
-        group = Group(rows, self._clock.now_ms(), full=self.is_full(rows), keep=self._keep)
+        group = Group(rows, self._clock.read(), full=self.is_full(rows), keep=self._keep)
         for job in jobs:
             job.judge(group)
         group.finish()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..change import Change, ChangeOutcome, Kind, Rejection, end_session
-from ..errors import Rejected, StateFull
+from ..errors import Rejected, StateError, StateFull
 from ..session import EndCause, Session, SessionStatus
 from . import layout
 from .apply import apply, chained, conflict, is_protective
+from .believed import Reading
 from .rows import TxnRows
 from .rules import ancestors, why_dead
 
@@ -29,10 +30,11 @@ class Keep:
 class Group:
     """Judges and writes within one write transaction. ``dirty`` says whether there is anything to commit."""
 
-    def __init__(self, rows: TxnRows, wall_ms: int, *, full: bool, keep: Keep) -> None:
-        """Take the transaction's rows and the wall clock in ms. ``full``: above the 85 % mark."""
+    def __init__(self, rows: TxnRows, now: Reading, *, full: bool, keep: Keep) -> None:
+        """Take the transaction's rows and what the clock says. ``full``: above the 85 % mark."""
         self.rows = rows
-        self.wall_ms = wall_ms
+        self.wall_ms = now.at_ms
+        self.suspect = now.suspect
         self.full = full
         self.keep = keep
         self.dirty = False
@@ -45,7 +47,8 @@ class Group:
     def submit(self, change: Change) -> ChangeOutcome:
         """Apply a caller's change, or find its first outcome.
 
-        Raises StateFull above the mark, unless the change only takes authority away.
+        Unless the change only takes authority away, raises StateFull above the mark, and StateError while
+        the wall clock is not believed.
         """
         stored = self.rows.get(layout.OUTCOMES, change.id.encode())
         if stored is not None:
@@ -56,6 +59,8 @@ class Group:
                 "the state is above 85 % of its map: only ends, suspensions, narrowings and revocations are "
                 "written; purge ended sessions, or raise map_size and restart"
             )
+        if self.suspect and not is_protective(change):
+            raise StateError(self.suspect)
         if change.kind is Kind.OPEN_SESSION:
             self._settle(bytes(change.body.get("parent_id", b"")))  # type: ignore[call-overload]
         elif change.kind not in (Kind.REVOKE, Kind.PURGE_SESSION):

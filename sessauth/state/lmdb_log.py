@@ -16,6 +16,7 @@ from ..record import Head, KeyRecord
 from ..session import Session
 from . import layout, opening
 from .apply import is_protective, refused_unread
+from .believed import BelievedClock, Reading
 from .brake import Brake
 from .commit import Committer, Stats
 from .folder import WriterLock
@@ -45,11 +46,11 @@ class StateWriter:
         self._lock = lock
         self._source = source
         self._brake = brake
-        self._clock = clock
+        self._clock = BelievedClock(clock)
         self._keep = keep
         map_bytes = int(source.env.info()["map_size"])
         self._queue = JobQueue(min(4 << 20, map_bytes // 64))
-        self._committer = Committer(source, brake, self._queue, clock, keep)
+        self._committer = Committer(source, brake, self._queue, self._clock, keep)
         self._readers_checked_ms = clock.now_ms()
         self._closed = False
 
@@ -99,6 +100,18 @@ class StateWriter:
         """Why every check denies; empty if the brake is released."""
         return self._brake.reason
 
+    @property
+    def clock_suspect(self) -> str:
+        """Why the wall clock is not believed; empty if it is."""
+        return self._clock.read().suspect
+
+    def now_ms(self) -> int:
+        """Return the wall time in ms; raises StateError while it is not believed."""
+        now = self._clock.read()
+        if now.suspect:
+            raise StateError(now.suspect)
+        return now.at_ms
+
     def source(self) -> Source:
         """Return what a view in this process reads from: the same environment."""
         return self._source
@@ -107,7 +120,8 @@ class StateWriter:
         """Queue a change; the future gives its outcome once it is durable. A rejection is an outcome.
 
         The future raises StateFull (above the 85 % mark), OutcomeUnknown (the commit failed), or
-        StateError (braked). Raises StateError if the writer is closed or the queue is full.
+        StateError (braked, or the wall clock is not believed). Raises StateError if the writer is closed or
+        the queue is full.
         """
         self._require_own_process()
         encoded, wrong = refused_unread(change)
@@ -131,7 +145,7 @@ class StateWriter:
         if self._brake.failed:
             raise StateError(f"the brake is engaged: {self._brake.reason}; clear it once the cause is gone")
         with self._rows() as rows:
-            reading = Group(rows, self._clock.now_ms(), full=False, keep=self._keep)
+            reading = Group(rows, self._clock.read(), full=False, keep=self._keep)
             deadline = reading.fresh_deadline(session_id)
         if deadline:
             future: Future[int] = Future()
@@ -194,12 +208,13 @@ class StateWriter:
         What it did not get to is denied by its time all the same.
         """
         self._require_own_process()
-        wall_ms = self._clock.now_ms() if now_ms < 0 else now_ms
+        now = self._clock.read() if now_ms < 0 else Reading(now_ms)
+        wall_ms = now.at_ms
         if abs(wall_ms - self._readers_checked_ms) >= layout.READER_CHECK_MS:
             self._readers_checked_ms = wall_ms
             self._source.reap_readers()
         with self._rows() as rows:
-            if not due(Group(rows, wall_ms, full=False, keep=self._keep), 1):
+            if not due(Group(rows, now, full=False, keep=self._keep), 1):
                 return Swept()
 
         def step(limit: int) -> Swept:

@@ -36,7 +36,7 @@ class TokenService:
     def mint(self, request: pb.MintRequest, call: Call) -> pb.MintResponse:
         """Sign a root block for a live session that the caller may reach."""
         session = reachable(self._log.get_session(convert.session_id(request.session_id)), call)
-        now_ms = self._clock.now_ms()
+        now_ms = self._log.now_ms()
         lineage = list(self._live_lineage(session, now_ms))
         scopes = convert.scopes(request.scopes, "scopes")
         where = convert.conditions(request.where, "where")

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from sessauth.clock import SystemClock
+from sessauth.server import config as server_config
+from sessauth.server.build import Control
+from sessauth.server.init import initialise
+from sessauth.v1 import session_service_pb2 as sessions
+from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.service import RpcError, Service, home_folder, serves, wait_until
+
+HOUR_MS = 3_600_000
+
+
+class _SteppedClock(SystemClock):
+    """The machine's clocks, with a wall clock that somebody set wrong."""
+
+    step_ms = 0
+
+    def now_ms(self) -> int:
+        """Return the wrong wall time in ms."""
+        return super().now_ms() + self.step_ms
+
+
+@pytest.fixture
+def clock() -> _SteppedClock:
+    """A clock that is right so far."""
+    return _SteppedClock()
+
+
+@pytest.fixture
+def stepped(clock: _SteppedClock) -> Iterator[Service]:
+    """A server that lives by that clock."""
+    with home_folder() as home:
+        service = Service(initialise(home))
+        service.control = Control(server_config.from_dict({"home": str(home)}), clock)
+        service.control.start()
+        try:
+            yield service
+        finally:
+            for caller in service.callers:
+                caller.close()
+            service.control.stop()
+
+
+def test_a_wrong_clock_grants_nothing_and_ends_what_is_asked(stepped: Service, clock: _SteppedClock) -> None:
+    """While the wall clock is off: no session, no token, not ready; an end is written all the same."""
+    operator = stepped.operator
+    opening = sessions.OpenSessionRequest(subject="agent", ceiling=["read:**"])
+    session = operator.call("SessionService/OpenSession", opening).session
+    mint = tokens.MintRequest(session_id=session.id, scopes=["read:**"], audience=["gw"])
+    assert serves(operator)
+
+    clock.step_ms = HOUR_MS
+    for rpc, request in (("SessionService/OpenSession", opening), ("TokenService/Mint", mint)):
+        with pytest.raises(RpcError) as caught:
+            operator.call(rpc, request)
+        assert (caught.value.code, caught.value.word) == (grpc.StatusCode.UNAVAILABLE, "STATE_UNUSABLE")
+    assert wait_until(lambda: not serves(operator))
+    ended = operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session.id))
+    assert ended.session.ended_at_ms < session.opened_at_ms + 60_000
+
+    clock.step_ms = 0
+    assert wait_until(lambda: serves(operator))
+    assert operator.call("SessionService/OpenSession", opening).session.id
