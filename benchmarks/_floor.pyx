@@ -6,8 +6,10 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from libc.stdint cimport uintptr_t
 
-import nacl.bindings  # noqa: F401
 from nacl._sodium import ffi, lib
+from nacl.bindings import sodium_init
+
+sodium_init()
 
 cdef extern from "<time.h>" nogil:
     cdef struct timespec:

@@ -8,7 +8,7 @@ from libc.string cimport memcmp
 
 from sessauth._fast.address cimport Address, parse_cidr
 from sessauth._fast.arena cimport Arena, arena_take
-from sessauth._fast.condition cimport Condition, Span, count_run, is_unknown, parse_conditions, set_span
+from sessauth._fast.condition cimport Span, count_run, is_unknown, parse_conditions, set_span
 from sessauth._fast.limits cimport (
     MAX_AUDIENCES,
     MAX_BLOCKS,

@@ -93,7 +93,6 @@ cdef class Cache:
     cdef int keep(self, Chain chain) except -1:
         """Keep a chain whose signatures stand; the caller vouches for them."""
         cdef _Share share
-        cdef Chain oldest
         cdef size_t weight = chain.weight()
         if weight > self.quota or chain.raw in self._chains:
             return 0

@@ -6,11 +6,11 @@ work. Verifying signs nothing over but the bytes received: label, index, previou
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from sessauth._fast.arena cimport Arena, arena_free, arena_init, arena_take
-from sessauth._fast.block cimport ENDING_BOUND, ENDING_OPEN, ENDING_SEALED, Block, Root, parse_block
+from sessauth._fast.arena cimport arena_free, arena_init, arena_take
+from sessauth._fast.block cimport ENDING_BOUND, ENDING_OPEN, ENDING_SEALED, Block, parse_block
 from sessauth._fast.condition cimport count_run
 from sessauth._fast.ed25519 cimport acceptable, blake2b_256, verify_signed
 from sessauth._fast.limits cimport (

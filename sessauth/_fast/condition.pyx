@@ -3,7 +3,7 @@
 What a condition means is in ``evaluate``.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from sessauth._fast.address cimport Address, parse_cidr

@@ -12,9 +12,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcmp, memcpy
 
-# Calls sodium_init(), without which libsodium stays on its slow reference code.
-import nacl.bindings  # noqa: F401
 from nacl._sodium import ffi, lib
+
+# Importing this calls sodium_init(), without which libsodium stays on its slow reference code.
 from nacl.bindings import randombytes
 
 __all__ = ["acceptable_key", "digest", "generate_seed", "public_key", "sign", "verify"]

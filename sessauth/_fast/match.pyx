@@ -7,7 +7,7 @@ needs the GIL, but for naming what was left over.
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp
 
-from sessauth._fast.condition cimport SOURCE_ARGS, Condition, Path, Span
+from sessauth._fast.condition cimport SOURCE_ARGS, Path, Span
 from sessauth._fast.evaluate cimport Context, holds, spend
 from sessauth._fast.request cimport TYPE_OBJECT, Node, Part, Resource
 from sessauth._fast.scope cimport (

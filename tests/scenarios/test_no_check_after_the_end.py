@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,118 +10,145 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from sessauth.client import Client
+from sessauth.errors import SessauthError
 from sessauth.server.init import initialise
 from sessauth.token import Token
-from sessauth.v1 import authorization_service_pb2 as checks
-from sessauth.v1 import session_service_pb2 as sessions
-from sessauth.v1 import token_service_pb2 as tokens
 from sessauth.verifier import Verifier
-from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until
+from tests.support.service import ServerProcess, home_folder, wait_until
 
-ROUNDS = int(os.environ.get("SESSAUTH_ENDS", "1000"))
-# Checked at any moment: the sessions around the one that is being ended.
-WINDOW = 3
-WORKERS = 2
-SCOPE = "read:files/**"
+ROUNDS = 1000
+AUDIENCE = "gateway"
 
 
 @dataclass
-class Live:
-    """A session with a token; ``ended`` is when its end was acknowledged, in monotonic ns."""
+class Watcher:
+    """Checks the token of the moment without pause, in a thread of its own.
 
-    session_id: bytes
-    block_id: bytes
-    token: bytes
-    ended: int = 0
+    ``allowed_at`` and ``denied_at`` are when the last such check started, by the monotonic clock.
+    """
 
+    ask: Callable[[bytes], bool]
+    pause: float = 0.0
+    token: bytes = b""
+    allowed_at: dict[bytes, int] = field(default_factory=dict)
+    denied_at: dict[bytes, int] = field(default_factory=dict)
+    checks: int = 0
+    fault: Exception | None = None
+    stopped: bool = False
 
-@dataclass
-class Asker:
-    """Checks without a pause, and notes of each check when it began and whether it was allowed."""
-
-    check: Callable[[bytes], bool]
-    answers: list[tuple[int, int, bool]] = field(default_factory=list)
-    failure: BaseException | None = None
-
-    def run(self, everyone: list[Live], front: list[int], done: threading.Event) -> None:
-        """Ask about the sessions around the front until it is done."""
+    def run(self) -> None:
+        """Check until stopped."""
         try:
-            while not done.is_set():
-                first = max(0, front[0] - WINDOW)
-                for index in range(first, min(len(everyone), front[0] + WINDOW)):
-                    began = time.monotonic_ns()
-                    self.answers.append((index, began, self.check(everyone[index].token)))
-        except BaseException as error:  # noqa: BLE001 - reported by the test, which runs in another thread
-            self.failure = error
+            while not self.stopped:
+                token = self.token
+                if not token:
+                    time.sleep(0.001)
+                    continue
+                start = time.monotonic_ns()
+                allowed = self.ask(token)
+                (self.allowed_at if allowed else self.denied_at)[token] = start
+                self.checks += 1
+                # A microsecond's check over and over would leave the other threads no processor.
+                time.sleep(self.pause)
+        except Exception as fault:  # noqa: BLE001 - shown by the test, which would wait for ever otherwise
+            self.fault = fault
+
+
+@pytest.fixture(autouse=True)
+def quick_switches() -> Iterator[None]:
+    """Let threads take turns often: the embedded verifier's would hold the others up for 5 ms each."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0002)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[Caller, list[Caller], Verifier]]:
-    """A control process with two check workers, and an embedded verifier on the same state."""
-    with home_folder() as home:
-        made = initialise(home)
-        process = ServerProcess.start(home, SESSAUTH_SERVER_WORKERS=str(WORKERS))
-        credential = made.credential_file.read_text().strip()
-        operator = Caller(f"unix:{made.socket}", credential)
-        workers = [Caller(f"unix:{home}/run/check-{index}.sock", credential) for index in range(WORKERS)]
+def home() -> Iterator[ServerProcess]:
+    """A server with two check workers, as a process of its own."""
+    with home_folder() as folder:
+        initialise(folder)
+        server = ServerProcess.start(folder, SESSAUTH_SERVER_WORKERS="2")
         try:
-            assert wait_until(lambda: all(serves(caller) for caller in [operator, *workers])), process.log
-            with Verifier.embedded(made.state_dir, audience="gw") as verifier:
-                yield operator, workers, verifier
+            assert wait_until(lambda: (folder / "run" / "check-1.sock").exists()), server.log
+            yield server
         finally:
-            for caller in [operator, *workers]:
-                caller.close()
-            process.kill()
+            server.kill()
 
 
-def _open(operator: Caller) -> Live:
-    request = sessions.OpenSessionRequest(subject="s", ceiling=[SCOPE])
-    session = operator.call("SessionService/OpenSession", request).session
-    mint = tokens.MintRequest(session_id=session.id, scopes=[SCOPE], audience=["gw"])
-    minted = operator.call("TokenService/Mint", mint)
-    return Live(session.id, minted.block_id, Token.parse(minted.token).data)
+def _client(server: ServerProcess, worker: int | None = None) -> Client:
+    run = server.home / "run"
+    return Client(
+        str(run / "sessauth.sock"),
+        credential_file=server.home / "operator.credential",
+        check_target=None if worker is None else str(run / f"check-{worker}.sock"),
+        timeout_ms=10_000,
+    )
 
 
-def _remote(caller: Caller) -> Callable[[bytes], bool]:
-    def check(token: bytes) -> bool:
-        item = checks.CheckItem(token=token, action=b"read", resource=b"files/a")
-        request = checks.CheckRequest(item=item, audience="gw")
-        return bool(caller.call("AuthorizationService/Check", request).decision.allowed)
-
-    return check
-
-
-def test_no_check_that_starts_after_the_acknowledgement_allows(
-    server: tuple[Caller, list[Caller], Verifier],
-) -> None:
-    """Of 1,000 ends and revokes none is followed by an ALLOW, in two workers and an embedded verifier."""
-    operator, workers, verifier = server
-    everyone = [_open(operator) for _ in range(ROUNDS)]
-    askers = [Asker(_remote(worker)) for worker in workers]
-    askers.append(Asker(lambda token: verifier.check(token, b"read", b"files/a").allowed))
-    front, done = [0], threading.Event()
-    threads = [threading.Thread(target=asker.run, args=(everyone, front, done)) for asker in askers]
+@pytest.mark.timeout(300)
+def test_no_check_that_starts_after_an_acknowledgement_allows(home: ServerProcess) -> None:
+    """Of 1,000 ends and revokes none is missed by two workers and an embedded verifier."""
+    control = _client(home)
+    assert wait_until(lambda: _answers(control)), home.log
+    verifier = Verifier.embedded(home.home / "state", audience=AUDIENCE)
+    workers = [_client(home, index) for index in range(2)]
+    watchers = [
+        Watcher(lambda token, client=client: bool(client.check(token, "read", "a/b", audience=AUDIENCE)))  # type: ignore[misc]
+        for client in workers
+    ]
+    watchers.append(Watcher(lambda token: bool(verifier.check(token, "read", "a/b")), pause=0.0001))
+    threads = [threading.Thread(target=watcher.run, daemon=True) for watcher in watchers]
     for thread in threads:
         thread.start()
+    acknowledged: dict[bytes, int] = {}
+    try:
+        for number in range(ROUNDS):
+            session = control.open_session(subject=f"agent-{number}", ceiling=["read:**"])
+            token = control.mint(session.id, ["read:**"], [AUDIENCE])
+            _let_all_see(watchers, token, lambda watcher, data: data in watcher.allowed_at)
+            if number % 2:
+                control.end(session.id)
+            else:
+                control.revoke(session.id, [token.block_ids[0]])
+            acknowledged[token.data] = time.monotonic_ns()
+            _let_all_see(
+                watchers, token, lambda watcher, data: watcher.denied_at.get(data, 0) > acknowledged[data]
+            )
+    finally:
+        for watcher in watchers:
+            watcher.stopped = True
+        for thread in threads:
+            thread.join(timeout=20)
+        verifier.close()
+        for client in (control, *workers):
+            client.close()
 
-    for index, live in enumerate(everyone):
-        front[0] = index
-        if index % 2:
-            end = sessions.EndSessionRequest(session_id=live.session_id)
-            operator.call("SessionService/EndSession", end)
-        else:
-            revoke = tokens.RevokeRequest(session_id=live.session_id, block_ids=[live.block_id])
-            operator.call("TokenService/Revoke", revoke)
-        live.ended = time.monotonic_ns()
-    done.set()
-    for thread in threads:
-        thread.join(30)
+    late = [
+        (which, watcher.allowed_at[token] - moment)
+        for token, moment in acknowledged.items()
+        for which, watcher in enumerate(watchers)
+        if watcher.allowed_at[token] > moment
+    ]
+    assert late == []
+    assert len(acknowledged) == ROUNDS
+    assert all(watcher.checks >= 2 * ROUNDS for watcher in watchers)
 
-    for asker in askers:
-        assert asker.failure is None
-        after = [(index, allowed) for index, began, allowed in asker.answers if began > everyone[index].ended]
-        before = [allowed for index, began, allowed in asker.answers if began <= everyone[index].ended]
-        assert [index for index, allowed in after if allowed] == []
-        # The checks did surround the ends, else the line above would say nothing.
-        assert len(after) > ROUNDS
-        assert sum(before) > ROUNDS / 2
+
+def _answers(client: Client) -> bool:
+    try:
+        client.list_keys()
+    except SessauthError:
+        return False
+    return True
+
+
+def _let_all_see(watchers: list[Watcher], token: Token, seen: Callable[[Watcher, bytes], bool]) -> None:
+    """Hand the token to all watchers and wait until each has seen what is asked."""
+    for watcher in watchers:
+        watcher.token = token.data
+    deadline = time.monotonic() + 30
+    while not all(seen(watcher, token.data) for watcher in watchers):
+        assert time.monotonic() < deadline, [watcher.fault for watcher in watchers]
+        time.sleep(0.0002)

@@ -227,6 +227,7 @@ import os, sys
 from sessauth.errors import StateUnusable
 from sessauth.state.lmdb_log import StateWriter
 from sessauth.state.lmdb_view import StateReader
+import lmdb._envid  # loaded at the first opening, from a folder that the other user may not see
 os.setgroups([]); os.setgid({group}); os.setuid(4242)
 words = []
 try:
