@@ -123,7 +123,7 @@ class Router(_HandlerSource):
 
         def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method.name, rule, context)
-            parsed = (_parse(method.request_type, data) for data in requests)
+            parsed = self._messages(method.request_type, requests, call)
             entered: list[Interceptor] = []
             error: BaseException | None = None
             try:
@@ -147,6 +147,19 @@ class Router(_HandlerSource):
         if rule.streams:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
+
+    def _messages(self, kind: type[Message], requests: Iterator[bytes], call: Call) -> Iterator[Message]:
+        """Read a stream's messages; raises UNAUTHENTICATED once its credential is no longer accepted.
+
+        A stream may be open for long after its credential was removed. A certificate that is no longer
+        accepted ends with its connection.
+        """
+        for number, data in enumerate(requests):
+            if number:
+                found = self._authenticator.from_metadata(call.context.invocation_metadata())
+                if found not in (None, call.principal):
+                    raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+            yield _parse(kind, data)
 
     def _refusing(self, name: str, error: ServerError) -> Handler:
         def behaviour(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import grpc
 import pytest
 
+from sessauth.server.credentials import RELOAD_SECONDS, CredentialFile
 from sessauth.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
@@ -152,6 +154,26 @@ def test_a_stream_answers_each_request_by_its_id(
 
     assert (first.id, first.decision.reason) == (7, pb.REASON_ALLOWED)
     assert (last.id, last.decision.reason) == (9, pb.REASON_SESSION_ENDED)
+
+
+def test_a_stream_ends_with_its_credential(service: Service, token: tokens.MintResponse) -> None:
+    """A removed credential judges nothing more, on the streams that it opened either."""
+    gateway = service.add("gateway-gone", "gateway", ("gw",))
+    removed = threading.Event()
+
+    def requests() -> Iterator[pb.CheckStreamRequest]:
+        yield pb.CheckStreamRequest(id=1, item=_item(token.token))
+        assert removed.wait(10)
+        yield pb.CheckStreamRequest(id=2, item=_item(token.token))
+
+    answers = gateway.stream("AuthorizationService/CheckStream", requests())
+    assert next(answers).decision.allowed
+    assert CredentialFile(service.made.state_dir / "credentials.toml").remove("gateway-gone")
+    time.sleep(2 * RELOAD_SECONDS)
+    removed.set()
+    with pytest.raises(RpcError) as caught:
+        next(answers)
+    assert (caught.value.code, caught.value.word) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
 
 
 @pytest.mark.parametrize(
