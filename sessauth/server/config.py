@@ -193,11 +193,14 @@ def from_dict(table: Mapping[str, Any]) -> Config:
 
 def _overrides(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
     found = []
+    keys = tuple(f"_{key.upper()}" for kind in SECTIONS.values() for key in get_type_hints(kind))
     for name, text in environ.items():
-        for section in SECTIONS:
-            prefix = f"SESSAUTH_{section.upper()}_"
-            if name.startswith(prefix):
-                found.append((section, name.removeprefix(prefix).lower(), text))
+        stated = [section for section in SECTIONS if name.startswith(f"SESSAUTH_{section.upper()}_")]
+        for section in stated:
+            found.append((section, name.removeprefix(f"SESSAUTH_{section.upper()}_").lower(), text))
+        # Other names that begin alike may be anybody's; one that ends in a setting was meant for us.
+        if not stated and name.startswith("SESSAUTH_") and name.endswith(keys):
+            raise ConfigError(f"{name}: names no section; known: {', '.join(SECTIONS)}")
     return found
 
 

@@ -101,3 +101,18 @@ def test_the_sample_file_is_at_the_defaults(tmp_path: Path) -> None:
         elif " = " in bare and section:
             kind = server_config.Identity if section == "identities" else server_config.SECTIONS[section]
             assert bare.split(" = ")[0] in kind.__dataclass_fields__, line
+
+
+@pytest.mark.parametrize(
+    "name", ["SESSAUTH_SESSION_MAX_TTL_MS", "SESSAUTH_WORKERS", "SESSAUTH_TLS_CLIENT_CA"]
+)
+def test_a_misspelt_section_in_the_environment_is_an_error(tmp_path: Path, name: str) -> None:
+    """A setting under no section would be a limit that is not there; it is named."""
+    with pytest.raises(ConfigError, match=name):
+        load(tmp_path, {name: "1"})
+
+
+def test_other_names_in_the_environment_are_left_alone(tmp_path: Path) -> None:
+    """What a client reads, and what an orchestrator sets for a service of our name, is no setting."""
+    names = ("SESSAUTH_HOME", "SESSAUTH_TARGET", "SESSAUTH_CREDENTIAL_FILE", "SESSAUTH_SERVICE_HOST")
+    assert load(tmp_path, dict.fromkeys(names, "x")) == load(tmp_path, {})
