@@ -33,7 +33,7 @@ _MEANINGS = {
     Reason.WRONG_SESSION: "the token belongs to another session than the caller says the call does",
     Reason.STALE_STATE: "the verifier's view is older than was asked for; retry once it has caught up",
     Reason.SESSION_EXPIRED: "the session, or an ancestor, has reached its hard end; open another",
-    Reason.STATE_BRAKED: "the brake is set, after a failed write or by hand: all is denied until it is cleared",
+    Reason.STATE_BRAKED: "the brake is set, after a failed write or by hand; clear it to go on",
     Reason.UNKNOWN_ISSUER: "the token's root names an issuer key that this state does not know",
     Reason.ISSUER_RETIRED: "the issuer key was retired before the token was issued; mint with the active key",
     Reason.ISSUER_NOT_OF_SESSION: "this issuer key may not root tokens of this session",
