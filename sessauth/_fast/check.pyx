@@ -92,7 +92,7 @@ cdef class Checker:
         """
         cdef Outcome out = self._new_outcome()
         cdef Request request = Request.__new__(Request)
-        cdef int64_t wall = 0
+        cdef int64_t wall = wall_ms()
         request.token = token
         request.action = utf8(action)
         request.resource = utf8(resource)
@@ -108,12 +108,12 @@ cdef class Checker:
         if now_ms >= 0:
             request.now_ms = now_ms
         else:
-            wall = wall_ms()
             request.now_ms = wall
             # The wall clock was set by more than anyone may, or the machine was not asleep that long.
             request.clock_suspect |= not -CLOCK_STEP_MS <= wall - steady_ms() - self._offset_ms <= CLOCK_STEP_MS
         try:
-            if now_ms < 0 and not 0 <= wall - self._looked_ms < LOOK_EVERY_MS:
+            # Also for a caller with a time of its own: the files are what they are.
+            if not 0 <= wall - self._looked_ms < LOOK_EVERY_MS:
                 self._looked_ms = wall
                 self.view.look()
             out.allowed = self._judge(request, out, now_ms < 0)

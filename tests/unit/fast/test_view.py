@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -224,8 +225,6 @@ def test_an_empty_brake_page() -> None:
 
 def test_a_folder_that_was_swapped() -> None:
     """Once the files are others than those that were opened, every check is stale, for good."""
-    import time
-
     source = counted("plain")
     for rows in (source.sessions, source.keys):
         assert rows
@@ -240,6 +239,16 @@ def test_a_folder_that_was_swapped() -> None:
     source.on_look = lambda: True
     time.sleep(0.11)
     assert crowd.judge(checker, lives, now_ms=-1).reason == Reason.STALE_STATE
+
+
+def test_a_swapped_source_is_noticed_whoever_gives_the_time() -> None:
+    """A caller with a clock of its own is not shown a folder that nobody writes any more."""
+    source = counted()
+    checker = Checker(View(source))
+    assert crowd.judge(checker, VALID, now_ms=NOW).allowed
+    source.on_look = lambda: False
+    time.sleep(0.11)
+    assert crowd.judge(checker, VALID, now_ms=NOW).reason == Reason.STALE_STATE
 
 
 def _raise(*_: object) -> Any:
@@ -261,6 +270,7 @@ def test_a_source_that_raises(step: str, warm: bool) -> None:
         checker = Checker(View(source))
     elif step == "look":
         source.on_look = _raise
+        time.sleep(0.11)
     else:
         setattr(source, f"on_{step}", _raise)
     outcome = crowd.judge(checker, VALID, now_ms=-1 if step == "look" else NOW)
