@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sessauth.reasons import Reason
@@ -125,6 +125,8 @@ def test_any_bytes_at_all(realm: Realm, data: bytes) -> None:
 @given(st.text(max_size=300) | st.text(max_size=40).map(lambda tail: "sessauth_token_" + tail))
 def test_any_text_at_all(realm: Realm, text: str) -> None:
     """Any text as a token is malformed, lone surrogates and control characters included."""
+    # What begins like the stored form is open, whatever follows.
+    assume(not text.startswith("sessauth_secret_"))
     assert realm.reason(text) is Reason.MALFORMED_TOKEN
     # As bytes it may begin like a token of a later version.
     as_bytes = realm.reason(text.encode("utf-8", "surrogatepass"))
