@@ -6,6 +6,7 @@ present``) starts without gRPC.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import update_wrapper
@@ -48,12 +49,17 @@ class Settings:
         tls = None
         if self.tls_ca or self.tls_certificate or self.tls_key or self.tls_server_name:
             tls = Tls(self.tls_ca, self.tls_certificate, self.tls_key, self.tls_server_name)
-        target = self.target
-        if target is None and self.home is not None:
-            target = str(self.config().socket.absolute())
+        target, credential_file = self.target, self.credential_file
+        if target is None and (self.home is not None or not os.environ.get("SESSAUTH_TARGET")):
+            config = self.config()
+            target = str(config.socket.absolute())
+            if credential_file is None and not os.environ.get("SESSAUTH_CREDENTIAL_FILE"):
+                # The sockets may lie elsewhere than the home folder that names them.
+                beside = config.home / "operator.credential"
+                credential_file = beside if beside.exists() else None
         return Client(
             target,
-            credential_file=self.credential_file,
+            credential_file=credential_file,
             tls=tls,
             insecure_tcp=self.insecure_tcp,
             timeout_ms=self.timeout_ms,
