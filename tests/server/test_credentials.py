@@ -141,7 +141,7 @@ def test_an_unreadable_file_accepts_nobody(file: CredentialFile, tmp_path: Path)
         fresh.authenticate(text)
 
 
-def test_an_unreadable_file_accepts_nobody(file: CredentialFile, tmp_path: Path) -> None:
+def test_an_unreadable_file_forgets_whom_it_accepted(file: CredentialFile, tmp_path: Path) -> None:
     """While the file can't be read every call is refused, those of names that were right before too."""
     text = file.add("issuer", "issuer")
     assert file.authenticate(text) is not None
