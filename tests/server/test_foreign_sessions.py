@@ -66,8 +66,8 @@ def test_an_issuer_opens_for_itself_alone(issuers: tuple[Caller, Caller]) -> Non
     owner, other = issuers
     opening = sessions.OpenSessionRequest(subject="agent", ceiling=["read:files/**"])
     opened = owner.call("SessionService/OpenSession", opening).session
+    opening.owner = "issuer-a"
     with pytest.raises(RpcError) as caught:
-        opening.owner = "issuer-a"
         other.call("SessionService/OpenSession", opening)
     assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
 
