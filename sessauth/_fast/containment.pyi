@@ -18,5 +18,6 @@ def contains(
     parent_where: Iterable[Record] = ...,
     child_where: Iterable[Record] = ...,
     same_facts: bool = False,
+    same_session: bool = True,
 ) -> tuple[int, str]: ...
 def overlaps(a: Record, b: Record, *, same_facts: bool = True) -> bool: ...

@@ -34,7 +34,11 @@ cdef enum:
 _ANYTHING = {"actions": ["*"], "resource": [{"kind": REST}], "free_all": True}
 
 
-def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False):
+cdef enum:
+    SESSION = 2
+
+
+def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False, same_session=True):
     """Return the verdict over all scopes of ``child``, and what it is about.
 
     Args:
@@ -43,11 +47,18 @@ def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False
         parent_where: conditions beside the scopes; they mention no arguments.
         child_where: likewise.
         same_facts: whether both sides see the same session facts.
+        same_session: whether both sides read the facts of one session; without, a condition on a fact
+            proves nothing, and scopes can only be disproven by the rest of them.
 
     Returns:
         The least of the verdicts, and ``scope INDEX: PART`` for the first child scope that has it;
         empty if it is 1.
     """
+    if not same_session:
+        bare_parent, bare_child = _without_facts(parent), _without_facts(child)
+        if (bare_parent, bare_child) != (parent, child):
+            verdict, part = contains(bare_parent, bare_child)
+            return (verdict, part) if verdict < 0 else (0, "a condition on facts of the session")
     verdicts = compare(
         parent, child, parent_where=parent_where, child_where=child_where, same_facts=same_facts
     )
@@ -56,6 +67,17 @@ def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False
         return 1, ""
     index = [verdict for verdict, _ in verdicts].index(least)
     return least, f"scope {index}: {verdicts[index][1]}"
+
+
+cdef _without_facts(scopes):
+    """Leave out what scopes ask of facts: what is left permits at least as much."""
+    return [
+        {**scope, "where": [one for one in scope.get("where", ()) if not _reads_facts(one)]} for scope in scopes
+    ]
+
+
+cdef bint _reads_facts(condition):
+    return bool(condition.get("fact")) or condition["path"]["source"] == SESSION
 
 
 def compare(parent, child, *, parent_where=(), child_where=(), same_facts=False):

@@ -113,6 +113,12 @@ cdef bint _malformed_request(Outcome out, str argument) noexcept:
     return deny(out, STAGE_SCOPE, MALFORMED_REQUEST)
 
 
+cdef inline void _read_facts_of(SessionEntry entry, Context *context) noexcept:
+    context.facts = entry.facts
+    context.fact_count = entry.fact_count
+    context.facts_base = entry.base
+
+
 cdef bint judge_scope(Chain chain, SessionEntry session, Request request, Scratch scratch, Outcome out) except -1:
     """Stages scope, proof and needs: they share what the scopes said."""
     cdef Context context
@@ -145,9 +151,7 @@ cdef bint judge_scope(Chain chain, SessionEntry session, Request request, Scratc
         return _unknown_kind(chain, out)
     context.arguments = &scratch.arguments
     context.tool = &scratch.tool
-    context.facts = session.facts
-    context.fact_count = session.fact_count
-    context.facts_base = session.base
+    _read_facts_of(session, &context)
     context.visible_only = 0
     context.work = 0
     context.overworked = 0
@@ -161,6 +165,9 @@ cdef bint judge_scope(Chain chain, SessionEntry session, Request request, Scratc
             break
         entry = <SessionEntry> request.ancestors[ancestor]
         ancestor += 1
+        # A ceiling reads the facts of the session that it belongs to: a child's owner sets the child's.
+        _read_facts_of(entry, &context)
+    _read_facts_of(session, &context)
     for i in range(chain.block_count):
         block = &chain.blocks[i]
         context.visible_only = i > 0

@@ -94,7 +94,7 @@ def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[Sco
     if len(line) + 1 > limits.MAX_ANCESTORS:
         raise Refusal(Rejection.LIMIT, f"parent_id: sessions nest at most {limits.MAX_ANCESTORS + 1} deep")
     for ceiling in parent.ceilings:
-        contained(ceiling, scopes)
+        contained(ceiling, scopes, same_session=False)
     if ttl_ms:
         return min(end, parent.expires_at_ms)
     if end > parent.expires_at_ms:

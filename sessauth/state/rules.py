@@ -79,13 +79,15 @@ def layer(ceiling: Mapping[str, Any] | None) -> list[ScopeRecord]:
     return scopes
 
 
-def contained(parent: Sequence[ScopeRecord], child: Sequence[ScopeRecord]) -> bool:
+def contained(
+    parent: Sequence[ScopeRecord], child: Sequence[ScopeRecord], *, same_session: bool = True
+) -> bool:
     """Whether it is proven that ``child`` permits nothing that ``parent`` does not.
 
     Refuses a scope that ``parent`` could never satisfy. Layers are ANDed, so what is not proven only
-    costs a layer, never authority.
+    costs a layer, never authority. Each session's ceiling reads that session's own facts.
     """
-    verdict, part = containment.contains(parent, child, same_facts=True)
+    verdict, part = containment.contains(parent, child, same_facts=True, same_session=same_session)
     if verdict < 0:
         raise Refusal(Rejection.WIDENS, f"ceiling: nothing of it lies inside the one above: {part}")
     return verdict > 0

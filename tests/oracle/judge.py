@@ -47,10 +47,11 @@ def _read_json(data: bytes, name: str) -> dict[str, object]:
         raise _BadRequest(name) from error
 
 
-def _ceilings(session: OracleSession, view: OracleView) -> Iterator[tuple[Scope, ...]]:
-    """The layers of the session, then those of its parent, and so on up."""
+def _ceilings(session: OracleSession, view: OracleView) -> Iterator[tuple[tuple[Scope, ...], OracleSession]]:
+    """The layers of the session, then those of its parent, and so on up; each with its session."""
     while True:
-        yield from session.ceilings
+        for layer in session.ceilings:
+            yield layer, session
         if not session.parent_id:
             return
         session = view.sessions[session.parent_id]
@@ -79,9 +80,9 @@ def judge(chain: Chain, request: OracleRequest, view: OracleView, session: Oracl
     unknown = _unknown_kind(chain)
     if unknown is not None:
         return unknown
-    for index, layer in enumerate(_ceilings(session, view)):
+    for index, (layer, owner) in enumerate(_ceilings(session, view)):
         try:
-            match_scopes(layer, action, segments, context)
+            match_scopes(layer, action, segments, replace(context, facts=owner.facts))
         except Failed as failed:
             return _refusal(failed, Level.CEILING, index)
     matches: list[tuple[int, Match]] = []

@@ -85,6 +85,20 @@ def _ceilings() -> Iterator[Case]:
         request=ask("write"),
         view="parent_ceiling",
     )
+    yield case(
+        "parent ceiling reads parent facts",
+        "A ceiling reads the facts of the session that it belongs to.",
+        allowed(),
+        root("*:**"),
+        view="parent_has_facts",
+    )
+    yield case(
+        "child facts do not meet parent ceiling",
+        "Whoever sets the child's facts can't meet the parent's condition.",
+        refused(Reason.CONDITION_FAILED, Level.CEILING, 1, 0, 0, "session.region"),
+        root("*:**"),
+        view="child_has_facts",
+    )
 
 
 def _scopes() -> Iterator[Case]:

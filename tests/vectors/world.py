@@ -207,4 +207,14 @@ VIEWS: dict[str, Record] = {
         _session(parent_id_hex=id16("ancestor 1").hex(), ceilings=_layers(["*:**"])),
         _session("ancestor 1", ceilings=_layers(["read:files/**"])),
     ),
+    "parent_has_facts": _view(
+        _session(parent_id_hex=id16("ancestor 1").hex(), ceilings=_layers(["*:**"])),
+        _session(
+            "ancestor 1", ceilings=_layers(['read:** where session.region == "eu" free *']), facts=_FACTS
+        ),
+    ),
+    "child_has_facts": _view(
+        _session(parent_id_hex=id16("ancestor 1").hex(), ceilings=_layers(["*:**"]), facts=_FACTS),
+        _session("ancestor 1", ceilings=_layers(['read:** where session.region == "eu" free *'])),
+    ),
 }

@@ -168,9 +168,12 @@ def _held_to(lineage: list[Session], scopes: list[Scope]) -> list[str]:
     """Refuse a scope that no call could pass the ceilings with; warn where that can't be proved."""
     warnings = []
     records = [scope.to_record() for scope in scopes]
-    for session in lineage:
+    for depth, session in enumerate(lineage):
         for layer in session.ceilings:
-            verdict, part = containment.contains([dict(scope) for scope in layer], records)
+            # A root block reads the facts of its own session, as that session's ceiling does.
+            verdict, part = containment.contains(
+                [dict(scope) for scope in layer], records, same_facts=True, same_session=depth == 0
+            )
             if verdict < 0:
                 raise WidensAuthority(f"scopes: {part} sticks out of the session's ceiling", part)
             if verdict == 0:
