@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from grpc_health.v1 import health_pb2
 
@@ -36,6 +38,9 @@ from .services.session_service import SessionService
 from .services.token_service import TokenService
 from .serving import Serving, methods_of
 from .supervisor import Supervisor
+
+# Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.
+OVERDUE_SECONDS: Final = 6.0
 
 
 class Answers(Protocol):
@@ -163,6 +168,21 @@ def _identity(file: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+def end_at_the_latest(seconds: float) -> None:
+    """End this process with status 1 if it has not ended in ``seconds``, and log where it stood.
+
+    What was acknowledged is durable, so nothing is lost; an operator who sent SIGTERM is not kept waiting.
+    """
+
+    def end() -> None:
+        threading.Event().wait(seconds)
+        server_log.event(logging.ERROR, "drain_overdue", after_seconds=seconds)
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(1)
+
+    threading.Thread(target=end, name="sessauth-overdue", daemon=True).start()
+
+
 def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -179,6 +199,7 @@ def serve(config: Config) -> None:
     control.start()
     control.stopping.wait()
     server_log.event(logging.INFO, "draining")
+    end_at_the_latest(config.limits.drain_ms / 1000 + OVERDUE_SECONDS)
     control.stop()
     if control.failure:
         raise StateUnusable(control.failure, "SWAPPED")

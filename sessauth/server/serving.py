@@ -5,6 +5,7 @@ The control process and each check worker have one; they differ in the services.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from ..errors import ConfigError
 from . import lanes as lane_names
+from . import log as server_log
 from .config import Config
 from .credentials import CredentialFile
 from .interceptors.accounting import Accounting
@@ -30,6 +32,8 @@ NOTICE_SECONDS: Final = 0.1
 POLL_SECONDS: Final = 0.01
 # Answers that were given may still be on their way out.
 LAST_BYTES_SECONDS: Final = 0.5
+# Behind the grace gRPC has cancelled every call; it need not be waited for if it does not say so.
+STOP_SECONDS: Final = 2.0
 
 
 def methods_of(service: ServiceDescriptor, answers: Mapping[str, Callable[..., object]]) -> list[Method]:
@@ -93,7 +97,9 @@ class Serving:
         while time.monotonic() < until and self._busy():
             time.sleep(POLL_SECONDS)
         left = until - time.monotonic()
-        self._server.stop(max(left, LAST_BYTES_SECONDS) if grace_ms else 0).wait()
+        grace = max(left, LAST_BYTES_SECONDS) if grace_ms else 0.0
+        if not self._server.stop(grace).wait(grace + STOP_SECONDS):
+            server_log.event(logging.ERROR, "grpc_did_not_stop", after_seconds=grace + STOP_SECONDS)
         self._deadline.close()
         self.lanes.close()
         for path in self._sockets:

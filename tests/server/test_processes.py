@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -179,7 +181,8 @@ def test_sigterm_drains(server: Running) -> None:
         thread.start()
     assert answered.wait(10)
 
-    assert server.process.terminate() == 0
+    status = server.process.terminate()
+    assert status == 0, server.process.log
     for thread in threads:
         thread.join(20)
 
@@ -188,6 +191,20 @@ def test_sigterm_drains(server: Running) -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert list((server.made.home / "run").iterdir()) == []
     assert '"event": "stopped"' in server.process.log
+
+
+def test_a_drain_that_hangs_ends_all_the_same() -> None:
+    """A process that has not ended in time ends with status 1, and its log says where it stood."""
+    code = (
+        "import logging, threading; from sessauth.server import build, log; log.configure('INFO');"
+        "build.end_at_the_latest(0.2); threading.Event().wait(60)"
+    )
+
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+
+    assert answer.returncode == 1
+    assert '"event": "drain_overdue"' in answer.stderr
+    assert "most recent call first" in answer.stderr
 
 
 def test_workers_share_a_tcp_port() -> None:
