@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -41,6 +40,7 @@ from .supervisor import Supervisor
 
 # Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.
 OVERDUE_SECONDS: Final = 6.0
+LOOK_SECONDS: Final = 0.5
 
 
 class Answers(Protocol):
@@ -169,18 +169,12 @@ def _identity(file: Path) -> tuple[int, int]:
 
 
 def end_at_the_latest(seconds: float) -> None:
-    """End this process with status 1 if it has not ended in ``seconds``, and log where it stood.
+    """End this process with status 1 if it has not ended in ``seconds``, and say on stderr where it stood.
 
-    What was acknowledged is durable, so nothing is lost; an operator who sent SIGTERM is not kept waiting.
+    It holds to the very end of the interpreter, where no Python runs any more. What was acknowledged is
+    durable, so nothing is lost; an operator who sent SIGTERM is not kept waiting.
     """
-
-    def end() -> None:
-        threading.Event().wait(seconds)
-        server_log.event(logging.ERROR, "drain_overdue", after_seconds=seconds)
-        faulthandler.dump_traceback(all_threads=True)
-        os._exit(1)
-
-    threading.Thread(target=end, name="sessauth-overdue", daemon=True).start()
+    faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 def serve(config: Config) -> None:
@@ -197,7 +191,9 @@ def serve(config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
     control.start()
-    control.stopping.wait()
+    # Looked at now and then: a signal that another thread was given interrupts no wait of this one.
+    while not control.stopping.wait(LOOK_SECONDS):
+        continue
     server_log.event(logging.INFO, "draining")
     end_at_the_latest(config.limits.drain_ms / 1000 + OVERDUE_SECONDS)
     control.stop()

@@ -206,7 +206,10 @@ class ServerProcess:
     def terminate(self) -> int:
         """Send SIGTERM and wait; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        try:
+            return self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"did not end; it logged:\n{self.log}") from None
 
     def kill(self) -> None:
         """Kill it, if it runs."""
