@@ -1,23 +1,23 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-Record = Mapping[str, Any]
+_Record = Mapping[str, Any]
 
 def compare(
-    parent: Sequence[Record] | None,
-    child: Sequence[Record] | None,
+    parent: Sequence[_Record] | None,
+    child: Sequence[_Record] | None,
     *,
-    parent_where: Iterable[Record] = ...,
-    child_where: Iterable[Record] = ...,
+    parent_where: Iterable[_Record] = ...,
+    child_where: Iterable[_Record] = ...,
     same_facts: bool = False,
 ) -> list[tuple[int, str]]: ...
 def contains(
-    parent: Sequence[Record] | None,
-    child: Sequence[Record] | None,
+    parent: Sequence[_Record] | None,
+    child: Sequence[_Record] | None,
     *,
-    parent_where: Iterable[Record] = ...,
-    child_where: Iterable[Record] = ...,
+    parent_where: Iterable[_Record] = ...,
+    child_where: Iterable[_Record] = ...,
     same_facts: bool = False,
     same_session: bool = True,
 ) -> tuple[int, str]: ...
-def overlaps(a: Record, b: Record, *, same_facts: bool = True) -> bool: ...
+def overlaps(a: _Record, b: _Record, *, same_facts: bool = True) -> bool: ...

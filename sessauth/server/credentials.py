@@ -81,7 +81,9 @@ def parse(text: str) -> tuple[str, bytes] | None:
         raw = base64.b64decode(secret + "=", altchars=b"-_", validate=True)
     except ValueError:
         return None
-    return (name, raw) if len(raw) == 32 else None
+    # One credential has one text: the unused bits of the last character are zero.
+    canonical = base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii") == secret
+    return (name, raw) if len(raw) == 32 and canonical else None
 
 
 class CredentialFile:

@@ -51,7 +51,7 @@ def callers() -> Iterator[dict[str, Caller]]:
 
 def _wrong(service: Service) -> str:
     right = service.made.credential_file.read_text().strip()
-    return right[:-1] + ("A" if right[-1] != "A" else "B")
+    return right[:-2] + ("A" if right[-2] != "A" else "B") + right[-1]
 
 
 def _refusal(caller: Caller, rpc: str) -> grpc.StatusCode | None:

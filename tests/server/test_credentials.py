@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import string
 import threading
 import time
 from pathlib import Path
@@ -33,6 +34,18 @@ def test_a_credential_is_its_owners(file: CredentialFile) -> None:
         assert file.authenticate(wrong) is None
     flipped = text[:-2] + ("A" if text[-2] != "A" else "B") + text[-1]
     assert file.authenticate(flipped) is None
+
+
+def test_a_credential_has_one_text(file: CredentialFile) -> None:
+    """The two bits of the last character that no secret needs open nothing when they are set."""
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    text = file.add("issuer", "issuer")
+    last = alphabet.index(text[-1])
+
+    assert last % 4 == 0
+    assert file.authenticate(text) is not None
+    for bits in (1, 2, 3):
+        assert parse(text[:-1] + alphabet[last + bits]) is None
 
 
 def test_the_file_holds_no_secret(file: CredentialFile, tmp_path: Path) -> None:

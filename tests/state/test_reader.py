@@ -141,6 +141,7 @@ from sessauth.errors import StateError
 from sessauth.state.lmdb_log import StateWriter
 from tests.support.changes import opening
 writer = StateWriter.open(sys.argv[1], create=True)
+late = opening("x")  # made here: what it imports would wait in the child for a lock that nobody there has
 def call(name):
     for n in range(400):
         writer.submit(opening(f"{name}-{n}")).result()
@@ -150,7 +151,7 @@ codes = []
 for _ in range(20):
     if (pid := os.fork()) == 0:
         code = 0
-        for call in (lambda: writer.submit(opening("x")), writer.sweep, writer.head, writer.source().begin):
+        for call in (lambda: writer.submit(late), writer.sweep, writer.head, writer.source().begin):
             try:
                 call()
                 code = 1
