@@ -191,7 +191,9 @@ cdef class View:
         """Return the session as of this transaction, or None."""
         cdef SessionEntry entry = self._sessions.get(session_id)
         if entry is not None and entry.seen_in is head.identity:
-            return entry
+            # A deadline that was not reached when the row was read may have been an old one.
+            if not entry.lease_ms or now_ms < entry.lease_deadline_ms:
+                return entry
         raw = head.transaction.get(session_id, db=self.source.sessions)
         if raw is None:
             self._sessions.pop(session_id, None)

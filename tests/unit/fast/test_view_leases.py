@@ -1,0 +1,25 @@
+"""Leases as a view sees them: a renewal counts also when nothing was committed since it was looked past."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sessauth.reasons import Reason
+from tests.support.forge import id16
+from tests.support.realm import Realm
+from tests.vectors.world import NOW, root, token
+
+
+def test_a_renewal_that_no_check_needed_yet_counts_later(tmp_path: Path) -> None:
+    """Renewed at 6 s, looked at in 7 s, the session lives in 11 s without another commit; at 16 s it lapses."""
+    realm = Realm(tmp_path / "state")
+    realm.open("leased", lease_ms=10_000)
+    presented = token(root("*:**", root_fields={"session_id": id16("leased")}))
+
+    assert realm.reason(presented, now_ms=NOW + 1000) is Reason.ALLOWED
+    realm.clock.advance(6000)
+    assert realm.writer.keep_alive(id16("leased")).result(10) == NOW + 16_000
+    assert realm.reason(presented, now_ms=NOW + 7000) is Reason.ALLOWED
+    assert realm.reason(presented, now_ms=NOW + 11_000) is Reason.ALLOWED
+    assert realm.reason(presented, now_ms=NOW + 16_000) is Reason.LEASE_LAPSED
+    realm.close()
