@@ -11,7 +11,7 @@ from tests.vectors.world import NOW, root, token
 
 
 def test_a_renewal_that_no_check_needed_yet_counts_later(tmp_path: Path) -> None:
-    """Renewed at 6 s, looked at in 7 s, the session lives in 11 s without another commit; at 16 s it lapses."""
+    """Renewed at 6 s and looked at in 7 s, the session lives in 11 s without a commit, and lapses at 16 s."""
     realm = Realm(tmp_path / "state")
     realm.open("leased", lease_ms=10_000)
     presented = token(root("*:**", root_fields={"session_id": id16("leased")}))
