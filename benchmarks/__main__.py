@@ -8,6 +8,7 @@ Exit status: 0 all gates met, 1 a gate missed or not measured, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,16 +16,13 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import budgets, floors, machine, report, world
-from benchmarks.measure import Measurement, Plan, measure
-from benchmarks.service import rows as service_rows
-from benchmarks.stages import cold, parts, refusals, warm
-from benchmarks.stages.checks import Row
+from benchmarks.measure import Measurement, Plan, Row, measure_row
+from benchmarks.registry import SERIES, STAGES
 from sessauth.verifier import DEFAULT_CACHE_BYTES
 
 RESULTS: Final = Path(__file__).with_name("results") / "local"
 FULL: Final = Plan(rounds=31, blocks=24, singles=20_000)
 QUICK: Final = Plan(rounds=11, blocks=12, singles=1_000)
-STAGES: Final = (parts, warm, cold, refusals)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,12 +83,15 @@ def _measurements(options: argparse.Namespace, plan: Plan) -> Iterator[Measureme
         module = floors.build(folder)
         measured = world.build(folder, cache_bytes=options.cache_bytes)
         try:
-            for stage in STAGES:
+            for name in STAGES:
+                stage = importlib.import_module(name)
                 for row in _chosen(stage.rows(measured, module), options.only):
-                    yield measure(row.subject, row.floor, plan, below=module.below)
+                    yield measure_row(row, plan, module.below)
         finally:
             measured.close()
-        yield from service_rows.measurements(folder, quick=options.quick, only=options.only)
+        for name in SERIES:
+            series = importlib.import_module(name)
+            yield from series.measurements(folder, quick=options.quick, only=options.only)
 
 
 def _chosen(rows: Iterable[Row], only: str) -> Iterator[Row]:

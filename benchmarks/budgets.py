@@ -16,6 +16,7 @@ MET: Final = "met"
 UNSURE: Final = "unsure"
 MISSED: Final = "MISSED"
 INFO: Final = "info"
+NOT_MEASURED: Final = "not measured"
 
 
 class BudgetError(ValueError):
@@ -24,9 +25,10 @@ class BudgetError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The most that a row's ratio to its floor may be.
+    """The most, or the least, that a row's ratio to its floor may be.
 
-    ``gates`` says whether missing it fails the run. ``target`` is where it is to go; 0 if it is there.
+    One of ``at_most`` and ``at_least`` is above 0. ``gates`` says whether missing it fails the run.
+    ``target`` is where it is to go; 0 if it is there.
     """
 
     row: str
@@ -34,14 +36,34 @@ class Budget:
     at_most: float
     gates: bool
     target: float = 0.0
+    at_least: float = 0.0
 
-    def verdict(self, low: float, middle: float) -> str:
-        """Judge the lower bound of a ratio's interval, so that noise alone misses nothing."""
+    @property
+    def bound(self) -> float:
+        """The ratio that decides."""
+        return self.at_least or self.at_most
+
+    @property
+    def text(self) -> str:
+        """The bound with its side, for a table."""
+        return f"{'>=' if self.at_least else '<='} {self.bound:.3g}"
+
+    @property
+    def word(self) -> str:
+        """The bound in a sentence."""
+        return f"{'at least ' if self.at_least else ''}{self.bound:.3g}"
+
+    def verdict(self, interval: tuple[float, float], middle: float) -> str:
+        """Judge the better end of a ratio's interval, so that noise alone misses nothing."""
         if not self.gates:
             return INFO
-        if low > self.at_most:
+        if self.at_least:
+            missed, met = interval[1] < self.at_least, middle >= self.at_least
+        else:
+            missed, met = interval[0] > self.at_most, middle <= self.at_most
+        if missed:
             return MISSED
-        return MET if middle <= self.at_most else UNSURE
+        return MET if met else UNSURE
 
 
 def load(file: Path = FILE) -> dict[str, Budget]:
@@ -55,16 +77,18 @@ def parse(table: Mapping[str, object]) -> dict[str, Budget]:
     for row, entry in table.items():
         if not isinstance(entry, Mapping):
             raise BudgetError(f"{row}: must be a table")
-        unknown = set(entry) - {"floor", "at_most", "gates", "target"}
-        missing = {"floor", "at_most", "gates"} - set(entry)
+        side = "at_least" if "at_least" in entry else "at_most"
+        unknown = set(entry) - {"floor", side, "gates", "target"}
+        missing = {"floor", side, "gates"} - set(entry)
         if unknown or missing:
             raise BudgetError(f"{row}: {', '.join(sorted(unknown | missing))}: unknown or missing")
-        at_most, target = entry["at_most"], entry.get("target", 0.0)
-        if not isinstance(at_most, int | float) or not isinstance(target, int | float) or at_most <= 0:
-            raise BudgetError(f"{row}: at_most and target are ratios above 0")
+        bound, target = entry[side], entry.get("target", 0.0)
+        if not isinstance(bound, int | float) or not isinstance(target, int | float) or bound <= 0:
+            raise BudgetError(f"{row}: {side} and target are ratios above 0")
         if not isinstance(entry["gates"], bool) or not isinstance(entry["floor"], str):
             raise BudgetError(f"{row}: gates is true or false, floor the name of one")
-        budgets[row] = Budget(row, entry["floor"], float(at_most), entry["gates"], float(target))
+        bounds = {"at_most": 0.0, "at_least": 0.0, side: float(bound)}
+        budgets[row] = Budget(row, entry["floor"], gates=entry["gates"], target=float(target), **bounds)
     return budgets
 
 
@@ -83,10 +107,12 @@ def judge(measurements: Iterable[Measurement], budgets: Mapping[str, Budget]) ->
     for measurement in measurements:
         budget = budgets.get(measurement.name)
         verdict = INFO if measurement.floor else ""
-        if budget is not None:
+        if measurement.missing:
+            verdict = NOT_MEASURED
+        elif budget is not None:
             if budget.floor != measurement.floor:
                 raise BudgetError(f"{budget.row}: floor is {measurement.floor!r} here, not {budget.floor!r}")
-            verdict = budget.verdict(measurement.interval[0], measurement.ratio)
+            verdict = budget.verdict(measurement.interval, measurement.ratio)
         judged.append(Judged(measurement, budget, verdict))
     return judged
 
@@ -100,7 +126,7 @@ def failures(judged: Iterable[Judged], budgets: Mapping[str, Budget], *, whole: 
             low, high = entry.measurement.interval
             lines.append(
                 f"{entry.budget.row}: {entry.measurement.ratio:.3g} x {entry.budget.floor} "
-                f"(95 % between {low:.3g} and {high:.3g}), budget {entry.budget.at_most:.3g}"
+                f"(95 % between {low:.3g} and {high:.3g}), budget {entry.budget.word}"
             )
     if whole:
         measured = {entry.measurement.name for entry in judged}

@@ -12,10 +12,11 @@ more (its tables then share their low address bits with others). So each block r
 from __future__ import annotations
 
 import gc
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypedDict
 
 from benchmarks.stats import bootstrap_interval, median, percentile
 
@@ -26,6 +27,10 @@ PAGE_BYTES = 4096
 # Odd in units of 16 bytes, so that all places of a page come up before one comes again.
 DEPTH_STEP = 16 * 37
 NS_PER_US = 1000
+# Inputs of calls timed one by one that are made at once: large enough to be met cold, bounded in memory.
+SINGLES_AT_ONCE = 1000
+# The shares at which a distribution is kept: every second percent, and the tail.
+SHARES = (*(percent / 100 for percent in range(0, 99, 2)), 0.99, 0.995, 0.999, 1.0)
 
 
 class Subject(Protocol):
@@ -64,12 +69,14 @@ class Loop:
 class Plan:
     """How much is measured: rounds, blocks of each subject in a round, and calls timed one by one.
 
-    Seven rounds are the least that an interval is taken of.
+    Seven rounds are the least that an interval is taken of. Calls are timed one by one until there are
+    ``singles`` of them or they took ``singles_ms`` in all, whichever comes first.
     """
 
     rounds: int
     blocks: int
     singles: int
+    singles_ms: int = 1500
 
     def __post_init__(self) -> None:
         """Refuse a plan whose interval would mean nothing."""
@@ -77,29 +84,68 @@ class Plan:
             raise ValueError("at least seven rounds")
 
 
+class NotMeasured(Exception):
+    """A row can't be measured here; the message says why, in the words of the report."""
+
+
+Extra = Mapping[str, float | str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A subject and the floor that its ratio is taken to.
+
+    ``extra`` is asked for further figures once the row is measured. It may raise NotMeasured, which
+    discards what was measured and reports why; so may preparing and running the subject.
+    """
+
+    subject: Subject
+    floor: Subject | None
+    extra: Callable[[], Extra] | None = None
+
+
+class Singles(TypedDict):
+    """What calls timed one by one came to, as keywords of Measurement: ``**singles(times)``."""
+
+    p50_us: float
+    p99_us: float
+    p999_us: float
+    samples: int
+    quantiles: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Measurement:
-    """What one row came to, in us per call.
+    """What one row came to, per call and in ``unit``.
 
     ``rounds`` and ``floor_rounds`` are the figures of each round, in pairs; without a floor the second is
-    empty. ``p99_us`` is of calls timed one by one. ``extra`` holds further figures by name.
+    empty. ``p50_us``, ``p99_us`` and ``p999_us`` are of ``samples`` calls timed one by one, in us, NaN where
+    none were (or too few: see ``singles``); ``quantiles`` are the values at ``SHARES``, or empty.
+    ``extra`` holds further figures and notes by name. ``missing`` says why the row could not be measured,
+    and is empty if it was; see ``not_measured``.
     """
 
     name: str
     floor: str
     rounds: tuple[float, ...]
     floor_rounds: tuple[float, ...]
-    p99_us: float
-    extra: dict[str, float] = field(default_factory=dict)
+    p99_us: float = math.nan
+    extra: Extra = field(default_factory=dict)
+    p50_us: float = math.nan
+    p999_us: float = math.nan
+    samples: int = 0
+    quantiles: tuple[float, ...] = ()
+    unit: str = "us"
+    missing: str = ""
 
     @property
-    def min_us(self) -> float:
-        """The fastest round."""
+    def least(self) -> float:
+        """The smallest round; ValueError if the row could not be measured."""
         return min(self.rounds)
 
     @property
-    def median_us(self) -> float:
-        """The round in the middle."""
+    def middle(self) -> float:
+        """The round in the middle; ValueError if the row could not be measured."""
         return median(self.rounds)
 
     @property
@@ -116,6 +162,31 @@ class Measurement:
     def interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of the ratio; ValueError without a floor."""
         return bootstrap_interval(self.ratios)
+
+
+def not_measured(name: str, floor: str, why: str) -> Measurement:
+    """Return a row that stands in the report with the reason for which it has no figures."""
+    return Measurement(name, floor, (), (), missing=why)
+
+
+def singles(times_us: Sequence[float], idle_us: float = 0.0) -> Singles:
+    """Return percentiles of calls timed one by one, less what timing nothing takes.
+
+    A percentile that fewer than ten calls lie beyond is NaN: p99 needs a thousand calls, p99.9 ten thousand.
+    Of fewer than a hundred calls no quantiles are kept.
+    """
+    ordered = sorted(max(0.0, each - idle_us) for each in times_us)
+
+    def known(share: float) -> float:
+        return percentile(ordered, share) if round(len(ordered) * (1 - share)) >= 10 else math.nan
+
+    return Singles(
+        p50_us=known(0.5),
+        p99_us=known(0.99),
+        p999_us=known(0.999),
+        samples=len(ordered),
+        quantiles=tuple(percentile(ordered, share) for share in SHARES) if len(ordered) >= 100 else (),
+    )
 
 
 def here(run: Callable[[Sequence[Any]], object], items: Sequence[Any], depth: int) -> object:
@@ -152,8 +223,17 @@ def measure(
         floor=floor.name if floor is not None else "",
         rounds=tuple(ours),
         floor_rounds=tuple(floors),
-        p99_us=_p99(subject, plan.singles, clock),
+        **_singles(subject, plan, clock),
     )
+
+
+def measure_row(row: Row, plan: Plan, below: Below = here) -> Measurement:
+    """Measure a row with its further figures; one that can't be measured says so in ``missing``."""
+    try:
+        measured = measure(row.subject, row.floor, plan, below=below)
+        return measured if row.extra is None else replace(measured, extra=row.extra())
+    except NotMeasured as why:
+        return not_measured(row.subject.name, row.floor.name if row.floor else "", str(why))
 
 
 def _block(subject: Subject, clock: Clock, below: Below, depth: int) -> float:
@@ -166,20 +246,25 @@ def _block(subject: Subject, clock: Clock, below: Below, depth: int) -> float:
     return (ended - started) / NS_PER_US / len(items)
 
 
-def _p99(subject: Subject, count: int, clock: Clock) -> float:
-    """Return the 99th percentile of calls timed one by one, less what an empty one takes."""
-    singles = [[item] for item in subject.prepare(count)]
-    idle = _single_times(lambda _: None, [[None]] * len(singles), clock)
-    times = _single_times(subject.run, singles, clock)
-    return max(0.0, percentile(times, 0.99) - median(idle))
+def _singles(subject: Subject, plan: Plan, clock: Clock) -> Singles:
+    """Time calls one by one. A subject may give fewer inputs than it is asked for, and is asked again."""
+    times: list[float] = []
+    spent = 0.0
+    while len(times) < plan.singles and spent < plan.singles_ms * 1000:
+        items = [[item] for item in subject.prepare(min(plan.singles - len(times), SINGLES_AT_ONCE))]
+        taken = _single_times(subject.run, items, clock)
+        spent += sum(taken)
+        times += taken
+    idle = _single_times(lambda _: None, [[None]] * min(len(times), SINGLES_AT_ONCE), clock)
+    return singles(times, median(idle))
 
 
 def _single_times(
-    run: Callable[[Sequence[Any]], object], singles: list[list[Any]], clock: Clock
+    run: Callable[[Sequence[Any]], object], items: Sequence[list[Any]], clock: Clock
 ) -> list[float]:
     times = []
     with _without_collector():
-        for single in singles:
+        for single in items:
             started = clock()
             run(single)
             times.append((clock() - started) / NS_PER_US)

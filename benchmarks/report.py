@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from benchmarks.budgets import Judged
+from benchmarks.measure import SHARES
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 COLUMNS: Final = (
     "row",
-    "min us",
-    "median us",
+    "min",
+    "median",
+    "p50 us",
     "p99 us",
+    "p99.9 us",
     "floor",
     "ratio",
     "95 % interval",
@@ -30,7 +34,7 @@ def table(judged: Iterable[Judged]) -> str:
     text = []
     for line in lines:
         cells = [
-            cell.ljust(width) if column in (0, 4, 8) else cell.rjust(width)
+            cell.ljust(width) if column in (0, 6, 10) else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         text.append("  ".join(cells).rstrip())
@@ -42,25 +46,33 @@ def figures(judged: Iterable[Judged]) -> str:
     """Return the further figures of the rows that have any, a line each."""
     return "\n".join(
         f"{entry.measurement.name:24} "
-        + ", ".join(f"{name} {value:,.4g}" for name, value in entry.measurement.extra.items())
+        + ", ".join(f"{name} {_plain(value)}" for name, value in entry.measurement.extra.items())
         for entry in judged
         if entry.measurement.extra
     )
 
 
+def _plain(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:,.4g}"
+
+
 def _cells(entry: Judged) -> tuple[str, ...]:
     measured = entry.measurement
     ratio = interval = budget = ""
+    if measured.missing:
+        return (measured.name, *[""] * 5, measured.floor, *[""] * 3, f"not measured: {measured.missing}")
     if measured.floor:
         ratio = f"{measured.ratio:.3g}"
         interval = "{:.3g} to {:.3g}".format(*measured.interval)
     if entry.budget is not None:
-        budget = f"<= {entry.budget.at_most:.3g}"
+        budget = entry.budget.text
     return (
         measured.name,
-        f"{measured.min_us:.3f}",
-        f"{measured.median_us:.3f}",
-        f"{measured.p99_us:.3f}",
+        _figure(measured.least, measured.unit),
+        _figure(measured.middle, measured.unit),
+        _figure(measured.p50_us),
+        _figure(measured.p99_us),
+        _figure(measured.p999_us),
         measured.floor,
         ratio,
         interval,
@@ -69,12 +81,24 @@ def _cells(entry: Judged) -> tuple[str, ...]:
     )
 
 
+def _figure(value: float, unit: str = "us") -> str:
+    """Return a figure as text, with its unit if that is not us; nothing for NaN."""
+    if math.isnan(value):
+        return ""
+    return f"{value:.3f}" if unit == "us" else f"{value:,.4g} {unit}"
+
+
 def document(
     judged: Sequence[Judged], machine: Mapping[str, object], options: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return everything as plain values; all times in us per call."""
+    """Return everything as plain values; rounds in the row's unit, percentiles in us.
+
+    ``shares`` are the shares of the calls that the rows' ``quantiles_us`` belong to. What could not be
+    measured is null, and its row says in ``missing`` why.
+    """
     return {
         "format": FORMAT,
+        "shares": list(SHARES),
         "machine": dict(machine),
         "options": dict(options),
         "rows": [_row(entry) for entry in judged],
@@ -86,24 +110,35 @@ def _row(entry: Judged) -> dict[str, object]:
     row: dict[str, object] = {
         "name": measured.name,
         "floor": measured.floor,
-        "min_us": measured.min_us,
-        "median_us": measured.median_us,
-        "p99_us": measured.p99_us,
-        "rounds_us": list(measured.rounds),
-        "floor_rounds_us": list(measured.floor_rounds),
+        "missing": measured.missing,
+        "unit": measured.unit,
+        "min": measured.least if measured.rounds else None,
+        "median": measured.middle if measured.rounds else None,
+        "p50_us": _known(measured.p50_us),
+        "p99_us": _known(measured.p99_us),
+        "p999_us": _known(measured.p999_us),
+        "samples": measured.samples,
+        "quantiles_us": [float(f"{value:.5g}") for value in measured.quantiles],
+        "rounds": list(measured.rounds),
+        "floor_rounds": list(measured.floor_rounds),
         "ratio": None,
         "ratio_low": None,
         "ratio_high": None,
-        "budget": entry.budget.at_most if entry.budget else None,
-        "target": (entry.budget.target or entry.budget.at_most) if entry.budget else None,
+        "budget": entry.budget.bound if entry.budget else None,
+        "budget_side": ("at_least" if entry.budget.at_least else "at_most") if entry.budget else None,
+        "target": (entry.budget.target or entry.budget.bound) if entry.budget else None,
         "gates": bool(entry.budget and entry.budget.gates),
         "verdict": entry.verdict,
-        "extra": measured.extra,
+        "extra": dict(measured.extra),
     }
-    if measured.floor:
+    if measured.floor and not measured.missing:
         row["ratio"] = measured.ratio
         row["ratio_low"], row["ratio_high"] = measured.interval
     return row
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def write(file: Path, result: Mapping[str, object]) -> None:

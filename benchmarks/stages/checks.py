@@ -7,19 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.floors import fresh
-from benchmarks.measure import Subject
 from benchmarks.workloads import Call, Workload, WrongDecision
 from benchmarks.world import World
 from sessauth.catalogue import ToolCatalogue
 from sessauth.verifier import Verifier
-
-
-@dataclass(frozen=True)
-class Row:
-    """A subject and the floor that its ratio is taken to."""
-
-    subject: Subject
-    floor: Subject | None
 
 
 def fresh_calls(workload: Workload, count: int) -> list[Call]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import floors, workloads
-from benchmarks.stages.checks import Cold, Row
+from benchmarks.measure import Row
+from benchmarks.stages.checks import Cold
 from benchmarks.workloads import Workload
 from benchmarks.world import World
 from sessauth._fast.chain import Chain

@@ -7,8 +7,7 @@ from typing import Any
 
 from benchmarks import floors, workloads
 from benchmarks.floors import fresh
-from benchmarks.measure import Loop
-from benchmarks.stages.checks import Row
+from benchmarks.measure import Loop, Row
 from benchmarks.world import World
 from sessauth._fast.chain import Chain
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import floors, workloads
-from benchmarks.stages.checks import Row, Warm, WarmKernel, WarmTool
+from benchmarks.measure import Row
+from benchmarks.stages.checks import Warm, WarmKernel, WarmTool
 from benchmarks.world import World
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,12 @@ import pytest
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
 from benchmarks import __main__ as entry
-from benchmarks import budgets, machine
+from benchmarks import budgets, machine, report
 from benchmarks.budgets import Budget, BudgetError
-from benchmarks.measure import Measurement, Plan, measure
+from benchmarks.measure import SHARES, Measurement, NotMeasured, Plan, Row, measure, measure_row, singles
 from benchmarks.stats import bootstrap_interval, median, percentile
 
-PLAN = Plan(rounds=7, blocks=4, singles=20)
+PLAN = Plan(rounds=7, blocks=4, singles=1000)
 BUDGET = {"warm/x": Budget("warm/x", "floor/x", at_most=10.0, gates=True)}
 
 
@@ -159,13 +160,73 @@ def test_fewer_than_seven_rounds_are_refused() -> None:
 
 
 def test_the_percentile_is_of_single_calls_without_the_timer() -> None:
-    """p99 is what one call takes by itself."""
+    """p50 and p99 are what one call takes by itself; nothing is said of p99.9 with a thousand calls."""
     clock = Ticks()
 
     measured = measure(Takes("a", clock, 1500), None, PLAN, clock)
 
-    assert measured.p99_us == pytest.approx(1.5)
+    assert measured.p50_us == measured.p99_us == pytest.approx(1.5)
+    assert math.isnan(measured.p999_us) and measured.samples == 1000
+    assert measured.quantiles == pytest.approx((1.5,) * len(SHARES))
     assert measured.floor_rounds == () and measured.floor == ""
+
+
+def test_calls_are_timed_one_by_one_for_a_bounded_time() -> None:
+    """A subject whose calls take 5 ms gives up single calls after the plan's time, not after its number."""
+    clock = Ticks()
+    plan = Plan(rounds=7, blocks=1, singles=100_000, singles_ms=1000)
+
+    measured = measure(Takes("a", clock, 5_000_000), None, plan, clock)
+
+    assert measured.samples == 1000
+
+
+def test_a_subject_that_gives_few_inputs_is_asked_again() -> None:
+    """Cold checks have no more tokens than their pool holds; their single calls come from several pools."""
+    clock = Ticks()
+
+    class Pool(Takes):
+        def prepare(self, count: int) -> Sequence[None]:
+            return super().prepare(min(count, 60))
+
+    assert measure(Pool("a", clock, 1500), None, PLAN, clock).samples == 1000
+
+
+def test_percentiles_come_from_the_calls_and_need_ten_beyond_them() -> None:
+    """Of 1 to 10,000 us p99.9 is 9,991; fewer calls leave it open, and few keep no distribution."""
+    many, few = singles([float(us) for us in range(1, 10_001)]), singles([1.0] * 99)
+
+    assert (many["p50_us"], many["p99_us"], many["p999_us"]) == (5001, 9901, 9991)
+    assert dict(zip(SHARES, many["quantiles"], strict=True))[0.1] == 1001
+    assert math.isnan(few["p99_us"]) and few["p50_us"] == 1.0 and few["quantiles"] == ()
+    assert singles([3.0] * 100, idle_us=5.0)["p50_us"] == 0.0
+
+
+def test_a_row_that_can_not_be_measured_is_reported_with_the_reason() -> None:
+    """NotMeasured while measuring or asking for figures leaves a row that says why, and no figures."""
+    clock = Ticks()
+    ours, floor = Takes("warm/x", clock, 100), Takes("floor/x", clock, 10)
+
+    def refuse() -> dict[str, float]:
+        raise NotMeasured("only 300 changes/s")
+
+    measured = measure_row(Row(ours, floor, extra=refuse), PLAN)
+    (judged,) = budgets.judge([measured], BUDGET)
+
+    assert (measured.missing, measured.rounds) == ("only 300 changes/s", ())
+    assert judged.verdict == budgets.NOT_MEASURED
+    assert "not measured: only 300 changes/s" in report.table([judged])
+    assert report.document([judged], {}, {})["rows"][0]["missing"] == "only 300 changes/s"  # type: ignore[index]
+
+
+def test_further_figures_are_asked_for_after_measuring() -> None:
+    """What only the measured calls show, such as a rate, stands beside the row."""
+    clock = Ticks()
+    ours = Takes("warm/x", clock, 100)
+
+    measured = measure_row(Row(ours, None, extra=lambda: {"calls": ours._made}), Plan(7, 1, 10))
+
+    assert measured.extra == {"calls": 7 * 10 + 10 + 10}
 
 
 def test_the_interval_is_reproducible_and_holds_the_median() -> None:
@@ -243,7 +304,7 @@ def test_the_json_says_what_was_measured_on_what(monkeypatch: pytest.MonkeyPatch
     """The file has commit, processor, versions and options, and for each row figures, budget and verdict."""
     _, result = _run(monkeypatch, tmp_path / "deep" / "result.json", 0.5)
 
-    assert result["format"] == 1
+    assert result["format"] == 2
     assert set(result["machine"]) >= {
         "commit",
         "changed_files",
@@ -257,9 +318,9 @@ def test_the_json_says_what_was_measured_on_what(monkeypatch: pytest.MonkeyPatch
     assert result["machine"]["cpu"] and result["machine"]["versions"]["pynacl"]
     assert result["options"]["quick"] is True
     for row in result["rows"]:
-        figures = ("min_us", "median_us", "p99_us", "ratio", "ratio_low", "ratio_high", "budget")
+        figures = ("min", "median", "p99_us", "ratio", "ratio_low", "ratio_high", "budget")
         assert all(isinstance(row[name], float) for name in figures), row["name"]
-        assert len(row["rounds_us"]) == len(row["floor_rounds_us"]) == 7
+        assert len(row["rounds"]) == len(row["floor_rounds"]) == 7
         assert row["verdict"] in (budgets.MET, budgets.INFO)
 
 

@@ -1,0 +1,21 @@
+"""What ``python -m benchmarks`` measures: the modules, each with its rows, in the order of the report.
+
+A stage is measured in this process and has ``rows(world, module) -> Iterator[Row]``: the harness takes
+floor and subject in turns. A series does its own rounds, because it drives processes or grows state, and has
+``measurements(folder, *, quick, only) -> Iterator[Measurement]``: rounds of ours and of the floor in pairs,
+``**measure.singles(times)`` for calls timed one by one, ``unit`` if it is not us, and
+``measure.not_measured(name, floor, why)`` in place of a row that this machine has no tool for. A row whose
+name does not hold ``only`` is not yielded, and should not be worked for.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+STAGES: Final = (
+    "benchmarks.stages.parts",
+    "benchmarks.stages.warm",
+    "benchmarks.stages.cold",
+    "benchmarks.stages.refusals",
+)
+SERIES: Final = ("benchmarks.service.rows",)
