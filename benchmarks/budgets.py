@@ -15,8 +15,12 @@ FILE: Final = Path(__file__).with_name("budgets.toml")
 MET: Final = "met"
 UNSURE: Final = "unsure"
 MISSED: Final = "MISSED"
+# As MISSED, where missing the budget does not fail the run.
+OVER: Final = "over"
 INFO: Final = "info"
 NOT_MEASURED: Final = "not measured"
+# The table of the file whose budgets are counted in instructions instead: see instructions.py.
+INSTRUCTIONS: Final = "instructions"
 
 
 class BudgetError(ValueError):
@@ -27,8 +31,9 @@ class BudgetError(ValueError):
 class Budget:
     """The most, or the least, that a row's ratio to its floor may be.
 
-    One of ``at_most`` and ``at_least`` is above 0. ``gates`` says whether missing it fails the run.
-    ``target`` is where it is to go; 0 if it is there.
+    One of ``at_most`` and ``at_least`` is above 0. ``gates`` says whether missing it fails the run, and
+    ``quick`` whether the short form can judge it. ``target`` is the figure of the design where that is
+    another one, else 0; then ``reason`` says why the bound differs.
     """
 
     row: str
@@ -37,6 +42,8 @@ class Budget:
     gates: bool
     target: float = 0.0
     at_least: float = 0.0
+    quick: bool = True
+    reason: str = ""
 
     @property
     def bound(self) -> float:
@@ -55,14 +62,12 @@ class Budget:
 
     def verdict(self, interval: tuple[float, float], middle: float) -> str:
         """Judge the better end of a ratio's interval, so that noise alone misses nothing."""
-        if not self.gates:
-            return INFO
         if self.at_least:
             missed, met = interval[1] < self.at_least, middle >= self.at_least
         else:
             missed, met = interval[0] > self.at_most, middle <= self.at_most
         if missed:
-            return MISSED
+            return MISSED if self.gates else OVER
         return MET if met else UNSURE
 
 
@@ -73,23 +78,41 @@ def load(file: Path = FILE) -> dict[str, Budget]:
 
 def parse(table: Mapping[str, object]) -> dict[str, Budget]:
     """Read the table of a budgets file. Raises BudgetError that names the row and what is wrong."""
-    budgets = {}
-    for row, entry in table.items():
-        if not isinstance(entry, Mapping):
-            raise BudgetError(f"{row}: must be a table")
-        side = "at_least" if "at_least" in entry else "at_most"
-        unknown = set(entry) - {"floor", side, "gates", "target"}
-        missing = {"floor", side, "gates"} - set(entry)
-        if unknown or missing:
-            raise BudgetError(f"{row}: {', '.join(sorted(unknown | missing))}: unknown or missing")
-        bound, target = entry[side], entry.get("target", 0.0)
-        if not isinstance(bound, int | float) or not isinstance(target, int | float) or bound <= 0:
-            raise BudgetError(f"{row}: {side} and target are ratios above 0")
-        if not isinstance(entry["gates"], bool) or not isinstance(entry["floor"], str):
-            raise BudgetError(f"{row}: gates is true or false, floor the name of one")
-        bounds = {"at_most": 0.0, "at_least": 0.0, side: float(bound)}
-        budgets[row] = Budget(row, entry["floor"], gates=entry["gates"], target=float(target), **bounds)
-    return budgets
+    return {row: _budget(row, entry) for row, entry in table.items() if row != INSTRUCTIONS}
+
+
+def _budget(row: str, entry: object) -> Budget:
+    if not isinstance(entry, Mapping):
+        raise BudgetError(f"{row}: must be a table")
+    side = "at_least" if "at_least" in entry else "at_most"
+    require_keys(row, entry, {"floor", side, "gates"}, {"target", "quick", "reason"})
+    bound, target = ratio_of(row, entry, side), ratio_of(row, entry, "target") if "target" in entry else 0.0
+    if not isinstance(entry["gates"], bool) or not isinstance(entry["floor"], str):
+        raise BudgetError(f"{row}: gates is true or false, floor the name of one")
+    quick, reason = entry.get("quick", True), entry.get("reason", "")
+    if not isinstance(quick, bool) or not isinstance(reason, str):
+        raise BudgetError(f"{row}: quick is true or false, reason a text")
+    if (target not in (0.0, bound)) != bool(reason.strip()):
+        raise BudgetError(f"{row}: a reason stands where {side} differs from target, and only there")
+    bounds = {"at_most": 0.0, "at_least": 0.0, side: bound}
+    return Budget(
+        row, entry["floor"], gates=entry["gates"], target=target, quick=quick, reason=reason, **bounds
+    )
+
+
+def require_keys(row: str, entry: Mapping[str, object], needed: set[str], optional: set[str]) -> None:
+    """Raise BudgetError that names each key which is missing or unknown."""
+    wrong = (set(entry) - needed - optional) | (needed - set(entry))
+    if wrong:
+        raise BudgetError(f"{row}: {', '.join(sorted(wrong))}: unknown or missing")
+
+
+def ratio_of(row: str, entry: Mapping[str, object], key: str) -> float:
+    """Return a ratio above 0; raises BudgetError."""
+    value = entry[key]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise BudgetError(f"{row}: {key} is a ratio above 0")
+    return float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +124,34 @@ class Judged:
     verdict: str
 
 
-def judge(measurements: Iterable[Measurement], budgets: Mapping[str, Budget]) -> list[Judged]:
-    """Put a verdict on each measurement; raises BudgetError if a budget is stated against another floor."""
+def judge(
+    measurements: Iterable[Measurement], budgets: Mapping[str, Budget], *, quick: bool = False
+) -> list[Judged]:
+    """Put a verdict on each measurement; the short form judges no more than what it can.
+
+    Raises BudgetError if a budget is stated against another floor.
+    """
     judged = []
     for measurement in measurements:
         budget = budgets.get(measurement.name)
         verdict = INFO if measurement.floor else ""
+        if budget is not None and budget.floor != measurement.floor:
+            raise BudgetError(f"{budget.row}: floor is {measurement.floor!r} here, not {budget.floor!r}")
         if measurement.missing:
             verdict = NOT_MEASURED
-        elif budget is not None:
-            if budget.floor != measurement.floor:
-                raise BudgetError(f"{budget.row}: floor is {measurement.floor!r} here, not {budget.floor!r}")
+        elif budget is not None and (budget.quick or not quick):
             verdict = budget.verdict(measurement.interval, measurement.ratio)
         judged.append(Judged(measurement, budget, verdict))
     return judged
 
 
-def failures(judged: Iterable[Judged], budgets: Mapping[str, Budget], *, whole: bool = True) -> list[str]:
-    """Say in a line each which budgets were missed; with ``whole`` also which gates were not measured."""
+def failures(
+    judged: Iterable[Judged], budgets: Mapping[str, Budget], *, whole: bool = True, quick: bool = False
+) -> list[str]:
+    """Say in a line each which budgets were missed; with ``whole`` also which gates have no row at all.
+
+    A row that says why it was not measured is no failure: the table shows it.
+    """
     judged = list(judged)
     lines = []
     for entry in judged:
@@ -133,6 +166,6 @@ def failures(judged: Iterable[Judged], budgets: Mapping[str, Budget], *, whole: 
         lines += [
             f"{budget.row}: has a budget and was not measured"
             for budget in budgets.values()
-            if budget.gates and budget.row not in measured
+            if budget.gates and (budget.quick or not quick) and budget.row not in measured
         ]
     return lines

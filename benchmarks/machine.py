@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -14,17 +15,23 @@ PACKAGES: Final = ("sessauth", "grpcio", "protobuf", "lmdb", "pynacl", "cython")
 
 
 def describe() -> dict[str, object]:
-    """Return commit, processor, system and versions as plain values."""
+    """Return when, and commit, processor, load, system and versions, as plain values; before measuring."""
     return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "commit": _git("rev-parse", "HEAD"),
         "changed_files": len(_git("status", "--porcelain", "--untracked-files=no").splitlines()),
         "cpu": cpu_model(Path("/proc/cpuinfo")),
         "cores": os.cpu_count() or 0,
-        "load_before": round(os.getloadavg()[0], 2),
+        "load_before": load(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def load() -> float:
+    """Return how many processes ran or waited to run, on average over the last minute."""
+    return round(os.getloadavg()[0], 2)
 
 
 def cpu_model(cpuinfo: Path) -> str:

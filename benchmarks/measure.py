@@ -189,6 +189,21 @@ def singles(times_us: Sequence[float], idle_us: float = 0.0) -> Singles:
     )
 
 
+def slowed(row: Row, us: int, clock: Clock = time.perf_counter_ns) -> Row:
+    """Return a row whose subject wastes so many us in each call, as a mistake in the hot path would."""
+    if not us:
+        return row
+    subject = row.subject
+
+    def run(items: Sequence[Any]) -> None:
+        subject.run(items)
+        until = clock() + us * NS_PER_US * len(items)
+        while clock() < until:
+            pass
+
+    return replace(row, subject=Loop(subject.name, subject.calls, subject.prepare, run))
+
+
 def here(run: Callable[[Sequence[Any]], object], items: Sequence[Any], depth: int) -> object:
     """Call where the stack is; the compiled floors have a function that goes down by ``depth``."""
     return run(items)

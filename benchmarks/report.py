@@ -25,21 +25,56 @@ COLUMNS: Final = (
     "budget",
     "verdict",
 )
+# The columns of text, by position; the others are figures and stand to the right.
+LEFT: Final = (0, 6)
+# What the rows of a group have in common, by the first part of their names.
+HEADINGS: Final = {
+    "floor": "what no check can do without",
+    "decode": "a token's bytes to a chain, no signature work",
+    "stage": "parts of a check by themselves",
+    "warm": "whole checks, the chain verified before",
+    "cold": "whole checks, with the signatures that nothing kept",
+    "batch": "checks of one batch in process, per check",
+    "threads": "threads that share one verifier, per check",
+    "refusal": "what a forger can make us spend",
+    "service": "calls to a server process, per call or decision",
+    "write": "changes of the state",
+    "writes": "changes of the state",
+    "growth": "the same checks among more sessions, revocations and chains, per check",
+    "memory": "what is kept for a verified chain",
+    "flood": "a hot set under a flood of one-off tokens",
+    "session": "the life of a session",
+    "peer": "the nearest equal work of other libraries",
+    "ours": "what the peers are compared with",
+}
 
 
 def table(judged: Iterable[Judged]) -> str:
-    """Return an aligned table. The minimum and the median are of rounds, p99 of calls timed one by one."""
-    lines = [COLUMNS, *(_cells(entry) for entry in judged)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    text = []
-    for line in lines:
-        cells = [
-            cell.ljust(width) if column in (0, 6, 10) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        text.append("  ".join(cells).rstrip())
-    text.insert(1, "-" * max(map(len, text)))
-    return "\n".join(text)
+    """Return an aligned table, in groups by the first part of the rows' names.
+
+    The minimum and the median are of rounds; p50, p99 and p99.9 of calls timed one by one.
+    """
+    groups: dict[str, list[Judged]] = {}
+    for entry in judged:
+        groups.setdefault(entry.measurement.name.partition("/")[0], []).append(entry)
+    body = [(name, [_cells(entry) for entry in entries]) for name, entries in groups.items()]
+    cells = [COLUMNS, *(row for _, rows in body for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS) - 1)]
+    head = _aligned(COLUMNS, widths)
+    lines = [head, "-" * len(head)]
+    for name, rows in body:
+        heading = f"{name}: {HEADINGS[name]}" if name in HEADINGS else name
+        lines += ["", heading, *(_aligned(row, widths) for row in rows)]
+    return "\n".join(lines)
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    """Return a line; the last column has no width, so that a long verdict widens nothing."""
+    cells = [
+        cell.ljust(width) if column in LEFT else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+    ]
+    return "  ".join([*cells, row[-1]]).rstrip()
 
 
 def figures(judged: Iterable[Judged]) -> str:

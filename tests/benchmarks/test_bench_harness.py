@@ -104,14 +104,27 @@ def test_only_the_lower_bound_misses_a_budget() -> None:
 
 
 def test_a_row_that_does_not_gate_never_fails() -> None:
-    """With gates = false a row is listed with its budget and fails nothing, however slow."""
+    """With gates = false a row that is over its budget is listed as that, and fails nothing."""
     budget = {"warm/x": Budget("warm/x", "floor/x", at_most=10.0, gates=False)}
     measured = Measurement("warm/x", "floor/x", (99.0,) * 7, (1.0,) * 7, 0.0)
 
     judged = budgets.judge([measured], budget)
 
-    assert judged[0].verdict == budgets.INFO
+    assert judged[0].verdict == budgets.OVER
     assert budgets.failures(judged, budget) == []
+
+
+def test_the_short_form_judges_only_what_it_can() -> None:
+    """A row with quick = false is listed by the short form, and neither missed nor missed out there."""
+    budget = {"warm/x": Budget("warm/x", "floor/x", at_most=10.0, gates=True, quick=False)}
+    measured = Measurement("warm/x", "floor/x", (99.0,) * 7, (1.0,) * 7, 0.0)
+
+    (short,) = budgets.judge([measured], budget, quick=True)
+    (full,) = budgets.judge([measured], budget)
+
+    assert (short.verdict, full.verdict) == (budgets.INFO, budgets.MISSED)
+    assert budgets.failures([short], budget, quick=True) == budgets.failures([], budget, quick=True) == []
+    assert len(budgets.failures([], budget)) == 1
 
 
 def test_a_gate_that_was_not_measured_fails_a_whole_run() -> None:
@@ -255,6 +268,10 @@ def test_order_statistics() -> None:
         ({"floor": "f", "gates": True}, "at_most"),
         ({"floor": "f", "at_most": 0, "gates": True}, "at_most"),
         ({"floor": "f", "at_most": 1.0, "gates": "yes"}, "gates"),
+        ({"floor": "f", "at_most": 1.0, "gates": True, "quick": 1}, "quick"),
+        ({"floor": "f", "at_most": 2.0, "target": 1.0, "gates": True}, "reason"),
+        ({"floor": "f", "at_most": 2.0, "target": 1.0, "gates": True, "reason": " "}, "reason"),
+        ({"floor": "f", "at_most": 2.0, "target": 2.0, "gates": True, "reason": "none"}, "reason"),
         (3, "table"),
     ],
 )
@@ -281,7 +298,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, file: Path, ratio: float) -> tuple[int
         for b in budgets.load().values()
     ]
     monkeypatch.setattr(entry, "_measurements", lambda options, plan: iter(rows))
-    status = entry.main(["--quick", "--json", str(file)])
+    status = entry.main(["--json", str(file)])
     return status, json.loads(file.read_text("utf-8"))
 
 
@@ -316,7 +333,7 @@ def test_the_json_says_what_was_measured_on_what(monkeypatch: pytest.MonkeyPatch
     }
     assert {"grpcio", "protobuf", "lmdb", "pynacl", "cython"} <= set(result["machine"]["versions"])
     assert result["machine"]["cpu"] and result["machine"]["versions"]["pynacl"]
-    assert result["options"]["quick"] is True
+    assert result["options"]["quick"] is False
     for row in result["rows"]:
         figures = ("min", "median", "p99_us", "ratio", "ratio_low", "ratio_high", "budget")
         assert all(isinstance(row[name], float) for name in figures), row["name"]
