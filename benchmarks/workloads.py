@@ -6,22 +6,42 @@ depends on bytes that were measured before.
 
 from __future__ import annotations
 
-import random
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from benchmarks.world import AUDIENCE, HOUR_MS, SEED, World
-from sessauth.catalogue import ToolCatalogue
-from sessauth.limits import MAX_TOKEN_BYTES
+from benchmarks import tokens
+from benchmarks.tokens import ARGUMENTS, FOUR_CONDITIONS, RESOURCE, eight_scopes
+from benchmarks.world import World
 from sessauth.reasons import Reason
 from sessauth.token import Token
 from sessauth.verifier import Verifier
 
-RESOURCE: Final = "mcp/github/list_pull_requests"
-ARGUMENTS: Final = b'{"owner":"acme","repo":"web","state":"open","page":3,"per_page":50}'
-FOUR_CONDITIONS: Final = 'owner == "acme" and repo == "web" and state in ["open", "closed"] and page <= 10'
-TTL_MS: Final = 4 * HOUR_MS
+__all__ = ["ARGUMENTS", "RESOURCE", "Call", "Workload", "WrongDecision", "eight_scopes"]
+
+# Arguments of six levels, with lists of texts and of objects among them.
+NESTED: Final = {
+    "repository": {"owner": "acme", "name": "web"},
+    "filter": {
+        "labels": ["bug", "regression", "p1"],
+        "range": {"from": {"day": {"year": 2026, "month": 11}}, "to": {"day": {"year": 2026, "month": 12}}},
+        "any": [{"path": "src/app.py", "line": line} for line in range(12)],
+    },
+    "files": ["src/app.py", "src/web/index.html", "docs/readme.md"],
+    "callback": "https://hooks.example.org/ci?run=7",
+    "page": {"number": 3, "size": 50},
+}
+NESTED_CONDITIONS: Final = (
+    'repository.owner == "acme"',
+    'repository.name in ["web", "api"]',
+    'filter.labels subset_of ["bug", "regression", "p1", "p2"]',
+    "filter.range.to.day.year <= 2026",
+    "count(filter.any) <= 20",
+    'each(files) glob ["src/**", "docs/*"]',
+    'host(callback) == "hooks.example.org"',
+    "page.size <= 100",
+)
 
 
 class Call(NamedTuple):
@@ -40,11 +60,12 @@ class WrongDecision(AssertionError):
 
 @dataclass(frozen=True)
 class Workload:
-    """Calls that all end in one reason."""
+    """Calls that all end in one reason. ``origin`` says what they were made of, if there is a choice."""
 
     name: str
     calls: tuple[Call, ...]
     reason: Reason = Reason.ALLOWED
+    origin: str = ""
 
     def require_decisions(self, verifier: Verifier) -> None:
         """Ask for each call once; raises WrongDecision that names the first that is decided otherwise."""
@@ -55,138 +76,45 @@ class Workload:
                 raise WrongDecision(f"{self.name}[{number}]: {decision.reason.name}, not {self.reason.name}")
 
 
-def _other_scopes(count: int, conditions: str = "") -> list[str]:
-    where = f" where {conditions} free *" if conditions else ""
-    return [f"read:mcp/jira/project_{number}/*{where}" for number in range(count)]
-
-
-def _mint(world: World, scopes: Sequence[str], session_id: bytes = b"", ending: str = "sealed") -> Token:
-    return world.issuer.mint(
-        session_id or world.session_id, scopes, [AUDIENCE], ttl_ms=TTL_MS, ending=ending, label="agent-7"
-    )
-
-
-def _calls(tokens: Sequence[Token]) -> tuple[Call, ...]:
-    return tuple(Call(token.data, "read", RESOURCE, ARGUMENTS) for token in tokens)
-
-
-def eight_scopes() -> list[str]:
-    """Return the scopes of the row that the budget of a warm check is stated for: the last of them fits."""
-    return [*_other_scopes(7), f"read:{RESOURCE} where {FOUR_CONDITIONS} free *"]
+def presented(made: Sequence[Token]) -> tuple[Call, ...]:
+    """Return the usual call for each of these tokens."""
+    return tuple(Call(token.data, "read", RESOURCE, ARGUMENTS) for token in made)
 
 
 def root(world: World, count: int = 1) -> Workload:
     """Sealed roots of one block: eight scopes, the last one fits and has four conditions."""
-    return Workload("root", _calls([_mint(world, eight_scopes()) for _ in range(count)]))
+    return Workload("root", scopes(world, 8, count).calls)
+
+
+def scopes(world: World, scope_count: int, count: int = 1) -> Workload:
+    """Sealed roots of so many scopes, the last of which fits and has four conditions."""
+    texts = tokens.scopes(scope_count)
+    made = [tokens.mint(world.issuer, world.session_id, texts) for _ in range(count)]
+    return Workload(f"scopes-{scope_count}", presented(made))
 
 
 def root_of_32_conditions(world: World) -> Workload:
     """A sealed root of eight scopes with four conditions each; the last one fits."""
-    scopes = [*_other_scopes(7, FOUR_CONDITIONS), f"read:{RESOURCE} where {FOUR_CONDITIONS} free *"]
-    return Workload("root-32-conditions", _calls([_mint(world, scopes)]))
+    texts = [*tokens.other_scopes(7, FOUR_CONDITIONS), tokens.FITS]
+    return Workload("root-32-conditions", presented([tokens.mint(world.issuer, world.session_id, texts)]))
+
+
+def nested(world: World) -> Workload:
+    """A sealed root whose one scope has eight conditions on nested arguments: objects, lists, a URL."""
+    where = " and ".join(NESTED_CONDITIONS)
+    token = tokens.mint(world.issuer, world.session_id, [f"read:{RESOURCE} where {where} free *"])
+    arguments = json.dumps(NESTED, separators=(",", ":")).encode()
+    return Workload("nested", (Call(token.data, "read", RESOURCE, arguments),))
 
 
 def chain(world: World, blocks: int, count: int = 1) -> Workload:
     """Chains of an open root with eight scopes, narrowed by each block behind it."""
-    return Workload(f"chain-{blocks}", _calls([_chain(world, blocks) for _ in range(count)]))
-
-
-def _chain(world: World, blocks: int) -> Token:
-    token = _mint(world, eight_scopes(), ending="open")
-    for number in range(1, blocks):
-        last = number == blocks - 1
-        token = token.attenuate(
-            scopes=[f"read:{RESOURCE} where {FOUR_CONDITIONS} free *"] if last else [],
-            where=[] if last else [f"per_page <= {100 - number}"],
-            ending="sealed" if last else "open",
-        )
-    return token
+    made = [tokens.chain(world.issuer, world.session_id, blocks) for _ in range(count)]
+    return Workload(f"chain-{blocks}", presented(made))
 
 
 def children(world: World, count: int) -> Workload:
     """Children of one parent, each with one block of its own."""
-    parent = _mint(world, eight_scopes(), ending="open")
-    tokens = [parent.attenuate(where=[f"page <= {10 + number}"]) for number in range(count)]
-    return Workload("child-of-known-parent", _calls(tokens))
-
-
-def mcp_catalogue(world: World) -> ToolCatalogue:
-    """Return the pinned catalogue of the made-up server."""
-    return ToolCatalogue.from_mcp(world.github.name, world.github.tools)
-
-
-def mcp_hot_set(world: World) -> Workload:
-    """Four agents in each of 64 sessions, each with a token of two blocks, calling tools of one server."""
-    source = random.Random(SEED)
-    catalogue = mcp_catalogue(world)
-    calls = []
-    for session_id in world.hot_session_ids:
-        parent = _mint(
-            world, ["read,write:mcp/github/** free *", "read:mcp/jira/** free *"], session_id, ending="open"
-        )
-        for agent in range(4):
-            owner, repo = f"org-{source.randrange(20)}", f"repo-{agent}"
-            token = parent.attenuate(
-                scopes=[f'read:mcp/github/* where owner == "{owner}" and repo == "{repo}" free *']
-            )
-            made = world.github.call(source.choice(world.github.read_tools), owner, repo)
-            action, resource = catalogue.request(made.tool)
-            facts = catalogue.describe(made.tool)
-            calls.append(Call(token.data, action, resource, made.arguments, facts))
-    return Workload("mcp-hot-set", tuple(calls))
-
-
-def out_of_scope(world: World) -> Workload:
-    """A good token, for a resource that none of its scopes names."""
-    token = _mint(world, eight_scopes())
-    return Workload(
-        "out-of-scope", (Call(token.data, "read", "mcp/github/delete_repo", ARGUMENTS),), Reason.OUT_OF_SCOPE
-    )
-
-
-def condition_failed(world: World) -> Workload:
-    """A good token, with an argument that its last condition refuses."""
-    token = _mint(world, eight_scopes())
-    arguments = ARGUMENTS.replace(b'"page":3', b'"page":11')
-    return Workload(
-        "condition-failed", (Call(token.data, "read", RESOURCE, arguments),), Reason.CONDITION_FAILED
-    )
-
-
-def garbage(_world: World) -> Workload:
-    """Random bytes of a token's size."""
-    source = random.Random(SEED)
-    calls = tuple(Call(source.randbytes(600), "read", RESOURCE, ARGUMENTS) for _ in range(64))
-    return Workload("garbage", calls, Reason.MALFORMED_TOKEN)
-
-
-def torn(world: World) -> Workload:
-    """A good token without its last byte: the decoder gets as far as it can."""
-    call = _calls([_chain(world, 2)])[0]
-    return Workload("torn", (call._replace(token=call.token[:-1]),), Reason.MALFORMED_TOKEN)
-
-
-def oversized(world: World) -> Workload:
-    """A good token, padded beyond the largest size."""
-    token = _mint(world, eight_scopes()).data
-    padded = token + bytes(MAX_TOKEN_BYTES + 1 - len(token))
-    return Workload("oversized", (Call(padded, "read", RESOURCE, ARGUMENTS),), Reason.TOKEN_TOO_LARGE)
-
-
-def unknown_session(world: World) -> Workload:
-    """A well-signed token of a session that the state does not know."""
-    token = _mint(world, eight_scopes(), world.unknown_session_id)
-    return Workload("unknown-session", _calls([token]), Reason.UNKNOWN_SESSION)
-
-
-def forged(world: World) -> Workload:
-    """Tokens of a live session and a known key, each with one bit of the signature flipped."""
-    tokens = []
-    for _ in range(16):
-        token = _mint(world, eight_scopes())
-        signature = token._chain.signatures[0]
-        wrong = bytes([signature[0] ^ 1]) + signature[1:]
-        tokens.append(token.data.replace(signature, wrong, 1))
-    return Workload(
-        "forged", tuple(Call(data, "read", RESOURCE, ARGUMENTS) for data in tokens), Reason.BAD_SIGNATURE
-    )
+    parent = tokens.mint(world.issuer, world.session_id, eight_scopes(), "open")
+    made = [parent.attenuate(where=[f"page <= {10 + number}"]) for number in range(count)]
+    return Workload("child-of-known-parent", presented(made))

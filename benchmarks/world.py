@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.shapes import McpServer
-from sessauth.change import Change, add_key, open_session, revoke
+from benchmarks import tokens
+from benchmarks.tokens import AUDIENCE, HOUR_MS
+from sessauth.change import Change, add_key, end_session, open_session, revoke
 from sessauth.issuer import Issuer
 from sessauth.keys import IssuerKey
 from sessauth.record import KeyStatus
@@ -20,28 +21,33 @@ from sessauth.state.lmdb_view import StateReader
 from sessauth.verifier import DEFAULT_CACHE_BYTES, Verifier
 
 SEED: Final = 20_261_124
-AUDIENCE: Final = "gateway-1"
-HOUR_MS: Final = 3_600_000
 CEILING: Final = ("read,write:mcp/** free *", "read,write:files/** free *")
 # Sessions that nothing is asked about, and revocations in each session that something is asked about.
 BYSTANDERS: Final = 1000
 REVOCATIONS: Final = 32
 HOT_SESSIONS: Final = 64
+# The chain of which a block is revoked, and that block, counted from the root's 1.
+REVOKED_CHAIN: Final = 16
+REVOKED_BLOCK: Final = 8
 
 
 @dataclass(frozen=True)
 class World:
     """An opened state folder with live sessions, revocations and an active issuer.
 
-    ``cache_bytes`` is what each verifier's cache may hold.
+    ``revoked`` is a chain of ``session_id`` whose ``REVOKED_BLOCK`` is revoked. ``cache_bytes`` is what each
+    verifier's cache may hold.
     """
 
+    state_dir: Path
     reader: StateReader
     key: IssuerKey
     session_id: bytes
     hot_session_ids: tuple[bytes, ...]
+    bystander_ids: tuple[bytes, ...]
     unknown_session_id: bytes
-    github: McpServer
+    ended_session_id: bytes
+    revoked: bytes
     cache_bytes: int = DEFAULT_CACHE_BYTES
 
     @property
@@ -62,21 +68,29 @@ def build(folder: Path, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> World:
     """Write a state folder below ``folder`` and open it as an embedded verifier does."""
     source = random.Random(SEED)
     key = IssuerKey(source.randbytes(32))
-    main, unknown = source.randbytes(16), source.randbytes(16)
+    main, unknown, ended = source.randbytes(16), source.randbytes(16), source.randbytes(16)
     hot = tuple(source.randbytes(16) for _ in range(HOT_SESSIONS))
+    bystanders = tuple(source.randbytes(16) for _ in range(BYSTANDERS))
+    revoked = tokens.chain(Issuer(key), main, REVOKED_CHAIN)
     changes = [add_key("bench-key", key.public_key, status=KeyStatus.ACTIVE)]
-    changes += [_opening(session_id) for session_id in (main, *hot)]
-    changes += [_opening(source.randbytes(16)) for _ in range(BYSTANDERS)]
+    changes += [opening(session_id) for session_id in (main, ended, *hot, *bystanders)]
+    changes.append(end_session("bench-end", ended))
     for session_id in (main, *hot):
         blocks = [source.randbytes(32) for _ in range(REVOCATIONS)]
+        if session_id == main:
+            blocks[-1] = revoked.block_ids[REVOKED_BLOCK - 1]
         changes.append(revoke(f"bench-revoke-{session_id.hex()}", session_id, blocks))
     state_dir = folder / "state"
-    _write(state_dir, changes)
-    github = McpServer("github", SEED)
-    return World(StateReader.open(state_dir), key, main, hot, unknown, github, cache_bytes)
+    with StateWriter.open(state_dir, create=True) as writer:
+        write(writer, changes)
+    reader = StateReader.open(state_dir)
+    return World(
+        state_dir, reader, key, main, hot, bystanders, unknown, ended, revoked.data, cache_bytes=cache_bytes
+    )
 
 
-def _opening(session_id: bytes) -> Change:
+def opening(session_id: bytes) -> Change:
+    """Return the change that opens a session of these benchmarks."""
     return open_session(
         f"bench-open-{session_id.hex()}",
         session_id,
@@ -90,7 +104,7 @@ def _opening(session_id: bytes) -> Change:
     )
 
 
-def _write(state_dir: Path, changes: Sequence[Change]) -> None:
-    with StateWriter.open(state_dir, create=True) as writer:
-        for future in [writer.submit(change) for change in changes]:
-            future.result(timeout=60).raise_if_rejected()
+def write(writer: StateWriter, changes: Sequence[Change]) -> None:
+    """Write changes, which share their commits; raises Rejected for the first that was not applied."""
+    for future in [writer.submit(change) for change in changes]:
+        future.result(timeout=60).raise_if_rejected()

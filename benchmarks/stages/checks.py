@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.floors import fresh
+from benchmarks.measure import Extra
 from benchmarks.workloads import Call, Workload, WrongDecision
 from benchmarks.world import World
 from sessauth.catalogue import ToolCatalogue
+from sessauth.reasons import Reason
 from sessauth.verifier import Verifier
 
 
@@ -23,6 +25,11 @@ def fresh_calls(workload: Workload, count: int) -> list[Call]:
         )
         for number in range(count)
     ]
+
+
+def made_of(workload: Workload) -> Callable[[], Extra]:
+    """Return what a row says of the definitions that its workload was made of."""
+    return lambda: {"tokens": len(workload.calls), "made of": workload.origin}
 
 
 class Warm:
@@ -51,17 +58,6 @@ class Warm:
             check(token, action, resource, arguments, tool=tool)
 
 
-class WarmKernel(Warm):
-    """The same, asked of the kernel itself: what the Python around it costs is the difference."""
-
-    def run(self, items: Sequence[Any]) -> None:
-        """Check each."""
-        check = self._verifier._checker.check
-        audience = self._verifier.audience
-        for token, action, resource, arguments, tool in items:
-            check(token, action, resource, arguments, tool=tool, audience=audience)
-
-
 class WarmTool(Warm):
     """The same, asked as a gateway asks: by the tool's name, with action and facts from a catalogue."""
 
@@ -83,6 +79,49 @@ class WarmTool(Warm):
         check_tool, catalogue = self._verifier.check_tool, self._catalogue
         for token, tool, arguments in items:
             check_tool(token, catalogue, tool, arguments)
+
+
+class Stale(Warm):
+    """Checks that want a revision which is still to come: refused behind the cache and the view.
+
+    What they cost is finding the chain, or with ``known=False`` decoding it, and asking the view.
+    """
+
+    def __init__(self, name: str, world: World, workload: Workload, *, known: bool) -> None:
+        """Raise WrongDecision if one is refused otherwise."""
+        super().__init__(name, world, workload)
+        if not known:
+            self._verifier = world.verifier()
+        for token, action, resource, arguments, _ in self.prepare(len(workload.calls)):
+            decision = self._verifier.check(token, action, resource, arguments, at_least_revision=2**63)
+            if decision.reason is not Reason.STALE_STATE:
+                raise WrongDecision(f"{name}: {decision.reason.name}, not STALE_STATE")
+
+    def run(self, items: Sequence[Any]) -> None:
+        """Check each."""
+        check = self._verifier.check
+        for token, action, resource, arguments, tool in items:
+            check(token, action, resource, arguments, tool=tool, at_least_revision=2**63)
+
+
+class WarmPrepared(Warm):
+    """The same as ``Warm``, by the handles of tokens that a gateway holds across calls."""
+
+    def __init__(self, name: str, world: World, workload: Workload) -> None:
+        """Prepare every token; raises WrongDecision if a handle is judged otherwise than its token."""
+        super().__init__(name, world, workload)
+        prepare = self._verifier.prepare
+        self._calls = [call._replace(token=prepare(call.token)) for call in workload.calls]
+        held = Workload(workload.name, tuple(self._calls), workload.reason)
+        held.require_decisions(self._verifier)
+
+    def prepare(self, count: int) -> Sequence[Any]:
+        """Return calls with fresh arguments and the handles."""
+        calls = self._calls
+        return [
+            calls[number % len(calls)]._replace(arguments=fresh(calls[number % len(calls)].arguments))
+            for number in range(count)
+        ]
 
 
 @dataclass

@@ -12,8 +12,11 @@ from benchmarks.workloads import Workload
 from benchmarks.world import World
 from sessauth._fast.chain import Chain
 
+CHAINS = (2, 4, 8, 16)
 # Tokens of a workload. Each has its own root, so that no prefix of one is a prefix of another.
 POOL = 60
+# A floor must not see so few signatures again and again that a processor learns their branches.
+LEAST_TOKENS = 8
 # Signatures of a block: more would take so long that other processes get into most blocks.
 BLOCK_SIGNATURES = 12
 
@@ -21,8 +24,9 @@ BLOCK_SIGNATURES = 12
 def rows(world: World, module: Any) -> Iterator[Row]:
     """Yield the rows."""
     known = workloads.root(world)
-    for blocks in (1, 2, 4):
-        pool = workloads.root(world, POOL) if blocks == 1 else workloads.chain(world, blocks, POOL // blocks)
+    yield _row(world, module, workloads.root(world, POOL), known, "floor/signatures-1")
+    for blocks in CHAINS:
+        pool = workloads.chain(world, blocks, max(LEAST_TOKENS, POOL // blocks))
         yield _row(world, module, pool, known, f"floor/signatures-{blocks}")
     family = workloads.children(world, POOL)
     yield _row(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import floors, workloads
+from benchmarks import catalogues, floors, realistic, workloads
 from benchmarks.measure import Row
-from benchmarks.stages.checks import Warm, WarmKernel, WarmTool
+from benchmarks.stages.checks import Warm, WarmPrepared, WarmTool, made_of
 from benchmarks.world import World
+from sessauth.verifier import Verifier
+
+CHAINS = (2, 4, 8, 16)
 
 
 def rows(world: World, module: Any) -> Iterator[Row]:
@@ -19,13 +22,17 @@ def rows(world: World, module: Any) -> Iterator[Row]:
     yield Row(one_block, lookup)
     own_size = floors.lookup(module, root.calls[0].token, f"floor/lookup-{len(root.calls[0].token)}")
     yield Row(Warm("warm/root-by-own-size", world, root), own_size)
-    yield Row(WarmKernel("warm/root-kernel", world, root), lookup)
+    if hasattr(Verifier, "prepare"):
+        yield Row(WarmPrepared("warm/prepared", world, root), lookup)
+    for blocks in CHAINS:
+        yield Row(Warm(f"warm/chain-{blocks}", world, workloads.chain(world, blocks)), one_block)
+    for scopes in (1, 64):
+        yield Row(Warm(f"warm/scopes-{scopes}", world, workloads.scopes(world, scopes)), lookup)
     yield Row(Warm("warm/root-32-conditions", world, workloads.root_of_32_conditions(world)), lookup)
-    yield Row(Warm("warm/chain-2", world, workloads.chain(world, 2)), one_block)
-    yield Row(Warm("warm/chain-4", world, workloads.chain(world, 4)), one_block)
-    hot_set = workloads.mcp_hot_set(world)
-    catalogue = workloads.mcp_catalogue(world)
-    yield Row(Warm("warm/mcp-hot-set", world, hot_set), lookup)
-    yield Row(WarmTool("warm/mcp-check-tool", world, hot_set, catalogue), lookup)
-    yield Row(Warm("warm/out-of-scope", world, workloads.out_of_scope(world)), lookup)
-    yield Row(Warm("warm/condition-failed", world, workloads.condition_failed(world)), lookup)
+    yield Row(Warm("warm/nested", world, workloads.nested(world)), lookup)
+    large, server = realistic.on_large_server(world)
+    yield Row(Warm("warm/mcp-large-server", world, large), lookup, made_of(large))
+    tool = WarmTool("warm/mcp-check-tool", world, large, catalogues.pinned(server))
+    yield Row(tool, lookup, made_of(large))
+    small = realistic.on_small_servers(world)
+    yield Row(Warm("warm/mcp-small-servers", world, small), lookup, made_of(small))
