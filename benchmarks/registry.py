@@ -17,5 +17,11 @@ STAGES: Final = (
     "benchmarks.stages.warm",
     "benchmarks.stages.cold",
     "benchmarks.stages.refusals",
+    "benchmarks.stages.batch",
+    "benchmarks.stages.writing",
+    "benchmarks.stages.moved",
 )
-SERIES: Final = ("benchmarks.service.rows",)
+SERIES: Final = (
+    "benchmarks.stages.threads",
+    "benchmarks.service.rows",
+)
