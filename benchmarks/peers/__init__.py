@@ -1,0 +1,1 @@
+"""What other libraries take for the nearest equal work: ``python -m benchmarks.peers``."""
