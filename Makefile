@@ -2,8 +2,8 @@
 # .venv from any Python >= 3.11, and the kernel's extensions, rebuilt when a .pyx or .pxd changed.
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo serve test test-long test-sanitized lint format stubtest bench bench-quick proto \
-        proto-check vectors vectors-check package clean
+.PHONY: help install build demo serve test test-long test-sanitized lint format stubtest bench bench-quick \
+        bench-docs proto proto-check vectors vectors-check package clean
 .SILENT:
 .DELETE_ON_ERROR:
 SHELL := bash
@@ -18,6 +18,7 @@ JOBS ?= 2
 
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
+RESULTS := benchmarks/results/local
 KERNEL := $(wildcard sessauth/_fast/*.pyx sessauth/_fast/*.pxd)
 TYPED := $(basename $(notdir $(wildcard sessauth/_fast/*.pyi)))
 
@@ -82,7 +83,14 @@ format: $(INSTALLED) ## rewrite what ruff and buf would complain about
 	$(BIN)/buf format --write proto
 
 bench: $(BUILT) ## measure against floors and peers; writes benchmarks/results/local/
-	$(RUN) -m benchmarks
+	status=0; $(RUN) -m benchmarks || status=$$?; \
+	$(RUN) -m benchmarks.plots $(RESULTS)/full.json $(wildcard $(RESULTS)/peers.json) --into $(RESULTS)/plots; \
+	exit $$status
+
+bench-docs: $(BUILT) ## tables and pictures of the last results into docs/performance.md
+	$(RUN) -m benchmarks.plots $(wildcard $(RESULTS)/full.json $(RESULTS)/peers.json) --into docs/performance
+	$(RUN) -m benchmarks.render docs/performance.md \
+	    $(wildcard $(addprefix $(RESULTS)/,full.json instructions.json peers.json))
 
 bench-quick: $(BUILT) ## the short form that CI runs
 	$(RUN) -m benchmarks --quick

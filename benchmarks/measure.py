@@ -30,7 +30,7 @@ NS_PER_US = 1000
 # Inputs of calls timed one by one that are made at once: large enough to be met cold, bounded in memory.
 SINGLES_AT_ONCE = 1000
 # The shares at which a distribution is kept: every second percent, and the tail.
-SHARES = (*(percent / 100 for percent in range(0, 99, 2)), 0.99, 0.995, 0.999, 1.0)
+SHARES = (*(percent / 100 for percent in range(0, 99, 2)), 0.99, 0.9925, 0.995, 0.9975, 0.999, 1.0)
 
 
 class Subject(Protocol):

@@ -1,0 +1,85 @@
+"""Results that were written as JSON, read again: for plots and for tables in documents."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import FORMAT
+from benchmarks.stats import median
+
+
+class WrongDocument(ValueError):
+    """A file is no result that this version of the benchmarks wrote; the message names it."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One result: its rows by name, what it was measured on, and the shares of its quantiles."""
+
+    rows: Mapping[str, Mapping[str, Any]]
+    machine: Mapping[str, Any]
+    shares: tuple[float, ...]
+    options: Mapping[str, Any]
+    notes: Mapping[str, str]
+
+    @property
+    def caption(self) -> str:
+        """One line of what was measured, on what, and when."""
+        machine = self.machine
+        changed = machine["changed_files"]
+        commit = str(machine["commit"])[:10] or "no commit"
+        return " · ".join(
+            (
+                f"commit {commit}" + (f" with {changed} changed files" if changed else ""),
+                f"{machine['cpu']}, {machine['cores']} cores",
+                f"Python {machine['python']}",
+                str(machine["date"])[:10],
+            )
+        )
+
+    def measured(self, name: str) -> Mapping[str, Any] | None:
+        """Return a row with figures, or None."""
+        row = self.rows.get(name)
+        return row if row is not None and row["median"] is not None else None
+
+    def figured(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows that have figures."""
+        yield from (row for row in self.rows.values() if row["median"] is not None)
+
+
+def floor_median(row: Mapping[str, Any]) -> float:
+    """Return the median of a row's floor, in the row's unit; ValueError if it has none."""
+    return median(row["floor_rounds"])
+
+
+def read(file: Path) -> Written:
+    """Read one result. Raises WrongDocument."""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        if found["format"] != FORMAT:
+            raise WrongDocument(f"{file}: format {found['format']}, not {FORMAT}: measure again")
+        return Written(
+            rows={row["name"]: row for row in found["rows"]},
+            machine=found["machine"],
+            shares=tuple(found["shares"]),
+            options=found["options"],
+            notes=found.get("notes", {}),
+        )
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise WrongDocument(f"{file}: {type(error).__name__}: {error}") from error
+
+
+def read_all(files: Iterable[Path]) -> list[Written]:
+    """Read results. Raises WrongDocument."""
+    return [read(file) for file in files]
+
+
+def first_with(results: Iterable[Written], prefix: str) -> Written | None:
+    """Return the first result that has figures for a row whose name begins so, or None."""
+    return next(
+        (each for each in results if any(row["name"].startswith(prefix) for row in each.figured())), None
+    )

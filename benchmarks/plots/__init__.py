@@ -1,0 +1,1 @@
+"""Pictures of results: ``python -m benchmarks.plots RESULT.json... --into FOLDER``. Needs matplotlib."""

@@ -1,0 +1,83 @@
+"""Write what was measured into a document, so that no figure there is typed by hand.
+
+    python -m benchmarks.render DOCUMENT.md RESULT.json... [--check]
+
+The document marks where each part stands: what is between ``<!-- rendered: NAME -->`` and
+``<!-- end -->`` is replaced. A part that the results have nothing for is left as it is and named. Exit
+status: 0 written, 1 with ``--check`` if the document is another than what would be written, or if a file is
+no result or a mark is wrong, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks import tables
+from benchmarks.document import Written, WrongDocument, read_all
+
+# The parts by their names: each takes the results and the document's folder, and returns Markdown or "".
+PARTS: Final[Mapping[str, Callable[[Sequence[Written], Path], str]]] = {
+    "machine": tables.machine,
+    "results": tables.results,
+    "figures": tables.figures,
+    "instructions": tables.instructions,
+    "peers": tables.peers,
+    "pictures": tables.pictures,
+}
+MARK: Final = re.compile(r"(?P<begin><!-- rendered: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.S)
+
+
+def render(text: str, results: Sequence[Written], folder: Path) -> tuple[str, list[str]]:
+    """Return the text with its marked parts made anew, and the names of those that were left as they are.
+
+    Raises WrongDocument if a mark names no part, or has no end of its own.
+    """
+    left: list[str] = []
+
+    def part(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in PARTS or "<!-- rendered:" in match[0][len(match["begin"]) :]:
+            raise WrongDocument(f"the mark {match['begin'].strip()} names no part or has no end")
+        made = PARTS[name](results, folder)
+        if not made:
+            left.append(name)
+            return match[0]
+        return f"{match['begin']}\n{made}\n\n{match['end']}"
+
+    rendered = MARK.sub(part, text)
+    if text.count("<!-- rendered:") != len(MARK.findall(text)):
+        raise WrongDocument("a mark has no end, or is not a mark of this tool")
+    return rendered, left
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.render", description=__doc__)
+    parser.add_argument("document", type=Path, metavar="DOCUMENT.md")
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULT.json")
+    parser.add_argument("--check", action="store_true", help="write nothing, only compare")
+    options = parser.parse_args(arguments)
+    try:
+        before = options.document.read_text("utf-8")
+        after, left = render(before, read_all(options.results), options.document.parent)
+    except (WrongDocument, OSError) as error:
+        print(f"nothing rendered: {error}", file=sys.stderr)
+        return 1
+    for name in left:
+        print(f"left as it is: {name}: the results have nothing for it")
+    if options.check:
+        if after != before:
+            print(f"{options.document} is not what these results give", file=sys.stderr)
+        return int(after != before)
+    options.document.write_text(after, "utf-8")
+    print(f"rendered: {options.document}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The parts of a document that come from results: tables, notes and pictures in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.document import Written
+from benchmarks.report import HEADINGS
+
+RESULTS: Final = (
+    "row",
+    "median",
+    "p50 µs",
+    "p99 µs",
+    "p99.9 µs",
+    "floor",
+    "ratio (95 %)",
+    "budget",
+    "verdict",
+)
+PEERS: Final = ("peer", "form", "median µs", "ours µs", "times ours (95 %)", "budget", "verdict")
+INSTRUCTIONS: Final = ("row", "instructions a call", "floor", "ratio", "budget", "verdict")
+# Pictures with what they show, in the order of the document; those beside it are shown.
+PICTURES: Final = {
+    "latency": "Percentiles of calls timed one by one: warm, cold and over gRPC",
+    "chains": "Cost of a check against the number of blocks, warm and cold, with floors",
+    "growth": "Cost of a check among more sessions, revocations and cached chains",
+    "peers": "Cost of the nearest equal work in other libraries, beside ours",
+}
+
+
+def machine(results: Sequence[Written], _folder: Path) -> str:
+    """Return a line for each result: commit, processor, load, versions, date."""
+    lines = []
+    for each in results:
+        versions = ", ".join(
+            f"{name} {version}" for name, version in each.machine["versions"].items() if version
+        )
+        load = " and ".join(
+            f"{each.machine[key]} {word}"
+            for key, word in (("load_before", "before"), ("load_after", "after"))
+            if each.machine.get(key) is not None
+        )
+        form = "short form" if each.options.get("quick") else "full form"
+        lines.append(f"- {each.caption} · {form} · load {load} · {each.machine['system']} · {versions}")
+    return "\n".join(lines)
+
+
+def results(results: Sequence[Written], _folder: Path) -> str:
+    """Return a table for each group of rows, peers and counted ones apart."""
+    rows = [row for each in results for row in each.rows.values() if row["name"].partition("/")[0] != "peer"]
+    rows = [row for row in rows if row["unit"] != "instructions"]
+    parts = []
+    for group, members in groupby(sorted(rows, key=_group_order(rows)), key=_group):
+        heading = f"**{group}**: {HEADINGS[group]}" if group in HEADINGS else f"**{group}**"
+        parts.append(f"{heading}\n\n{_table(RESULTS, (_result(row) for row in members))}")
+    return "\n\n".join(parts)
+
+
+def figures(results: Sequence[Written], _folder: Path) -> str:
+    """Return the further figures of the rows that have any."""
+    lines = [
+        (row["name"], ", ".join(f"{name} {_plain(value)}" for name, value in row["extra"].items()))
+        for each in results
+        for row in each.rows.values()
+        if row["extra"]
+    ]
+    return _table(("row", "further figures"), lines) if lines else ""
+
+
+def instructions(results: Sequence[Written], _folder: Path) -> str:
+    """Return the table of the rows that are counted in instructions."""
+    rows = [row for each in results for row in each.rows.values() if row["unit"] == "instructions"]
+    cells = (
+        (
+            row["name"],
+            _number(row["median"]),
+            row["floor"],
+            _number(row["ratio"]),
+            _budget(row),
+            _verdict(row),
+        )
+        for row in rows
+    )
+    return _table(INSTRUCTIONS, cells) if rows else ""
+
+
+def peers(results: Sequence[Written], _folder: Path) -> str:
+    """Return the table of the peers, and for each the paragraph on what is not equal."""
+    parts = []
+    for each in results:
+        rows = [row for row in each.rows.values() if row["name"].startswith("peer/")]
+        if rows:
+            parts.append(_table(PEERS, (_peer(row) for row in rows)))
+            parts += [f"**{name}**: {' '.join(note.split())}" for name, note in each.notes.items()]
+    return "\n\n".join(parts)
+
+
+def pictures(results: Sequence[Written], folder: Path) -> str:
+    """Return the pictures that lie in ``performance/`` beside the document."""
+    found = [name for name in PICTURES if (folder / "performance" / f"{name}.svg").is_file()]
+    return "\n\n".join(f"![{PICTURES[name]}](performance/{name}.svg)" for name in found) if results else ""
+
+
+def _group(row: Mapping[str, Any]) -> str:
+    return str(row["name"].partition("/")[0])
+
+
+def _group_order(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Return a key that keeps groups in the order in which they first come."""
+    first = {group: place for place, group in reversed(list(enumerate(map(_group, rows))))}
+    return lambda row: first[_group(row)]
+
+
+def _result(row: Mapping[str, Any]) -> tuple[str, ...]:
+    unit = "µs" if row["unit"] == "us" else row["unit"]
+    return (
+        row["name"],
+        f"{_number(row['median'])} {unit}" if row["median"] is not None else "",
+        *(_number(row[key]) for key in ("p50_us", "p99_us", "p999_us")),
+        row["floor"],
+        _ratio(row),
+        _budget(row),
+        _verdict(row),
+    )
+
+
+def _peer(row: Mapping[str, Any]) -> tuple[str, ...]:
+    _, name, form = row["name"].split("/", 2)
+    ours = row["median"] / row["ratio"] if row["median"] is not None and row["ratio"] else None
+    return (name, form, _number(row["median"]), _number(ours), _ratio(row), _budget(row), _verdict(row))
+
+
+def _ratio(row: Mapping[str, Any]) -> str:
+    if row["ratio"] is None:
+        return ""
+    return f"{_number(row['ratio'])} ({_number(row['ratio_low'])} to {_number(row['ratio_high'])})"
+
+
+def _budget(row: Mapping[str, Any]) -> str:
+    if row["budget"] is None:
+        return ""
+    return f"{'≥' if row['budget_side'] == 'at_least' else '≤'} {row['budget']:g}"
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    return f"not measured: {row['missing']}" if row["missing"] else str(row["verdict"])
+
+
+def _number(value: float | None) -> str:
+    """Return three significant digits, and all those before the point."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _plain(value: float | str) -> str:
+    return value if isinstance(value, str) else _number(value)
+
+
+def _table(columns: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> str:
+    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    lines += [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)

@@ -1,0 +1,231 @@
+"""Results in documents and pictures: what is written comes from the JSON, and only from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
+
+from benchmarks import budgets, render, report
+from benchmarks.budgets import Budget
+from benchmarks.document import WrongDocument, read
+from benchmarks.measure import Measurement, not_measured, singles
+from tests.support.tree import ROOT
+
+MACHINE = {
+    "date": "2026-01-02T03:04:05Z",
+    "commit": "0123456789abcdef",
+    "changed_files": 0,
+    "cpu": "Example 9000",
+    "cores": 2,
+    "load_before": 0.1,
+    "load_after": 0.9,
+    "system": "Linux 6",
+    "python": "3.11.7",
+    "versions": {"sessauth": "0.1.0", "absent": ""},
+}
+PERFORMANCE = ROOT / "docs" / "performance.md"
+
+
+def _row(name: str, floor: str = "", us: float = 2.0, ratio: float = 1.5, **more: Any) -> Measurement:
+    floors = (us / ratio,) * 7 if floor else ()
+    return Measurement(name, floor, (us,) * 7, floors, **{**singles([us] * 20_000), **more})
+
+
+def _write(folder: Path, rows: list[Measurement], name: str = "result.json", **more: Any) -> Path:
+    table = {"warm/root": Budget("warm/root", "floor/lookup", 3.0, gates=True)}
+    document = report.document(budgets.judge(rows, table), MACHINE, {"quick": False})
+    report.write(folder / name, {**document, **more})
+    return folder / name
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    """A result with chains, growth, service, a counted row and one that was not measured."""
+    rows = [_row("floor/lookup", us=0.14), _row("warm/root", "floor/lookup", extra={"source": "generator"})]
+    rows += [_row(f"warm/chain-{n}", "warm/root", us=2.0 + n) for n in (2, 4, 8, 16)]
+    rows += [_row("cold/root", "floor/signatures-1", us=50.0)]
+    rows += [_row(f"cold/chain-{n}", f"floor/signatures-{n}", us=50.0 * n) for n in (2, 4, 8, 16)]
+    rows += [_row(f"growth/{kind}-sessions-{n}", "x") for kind in ("warm", "cold") for n in (1000, 10_000)]
+    rows += [_row("service/check-alone", "floor/echo-alone", us=300.0)]
+    rows += [_row("instructions/warm/root", "lookup", us=5000.0, unit="instructions", p50_us=float("nan"))]
+    rows += [not_measured("service/h2load", "floor/echo", "h2load is not installed")]
+    return _write(tmp_path, rows)
+
+
+@pytest.fixture
+def peers(tmp_path: Path) -> Path:
+    """A result of two peers in two forms, with notes."""
+    rows = [
+        _row(f"peer/{name}/{form}", "ours", us=us, ratio=us / 2)
+        for name, us in (("alpha", 30.0), ("beta", 90.0))
+        for form in ("kept-parsed", "parse-every-time")
+    ]
+    return _write(tmp_path, rows, "peers.json", notes={"alpha": "One\n  signature less."})
+
+
+def _render(results: list[Path], folder: Path, *names: str) -> str:
+    text = "\n".join(f"<!-- rendered: {name} -->\nold\n<!-- end -->" for name in names)
+    return render.render(text, [read(file) for file in results], folder)[0]
+
+
+def test_a_row_comes_with_ratio_budget_and_verdict(result: Path, tmp_path: Path) -> None:
+    """Each row has its median, percentiles, floor, ratio with interval, budget and verdict, in its group."""
+    text = _render([result], tmp_path, "results")
+
+    assert "| warm/root | 2 µs | 2 | 2 | 2 | floor/lookup | 1.5 (1.5 to 1.5) | ≤ 3 | met |" in text
+    assert text.index("**warm**") < text.index("| warm/root |") < text.index("**cold**")
+    assert "\nold\n" not in text
+
+
+def test_what_could_not_be_measured_says_why(result: Path, tmp_path: Path) -> None:
+    """A row without figures stands in the table with its reason."""
+    text = _render([result], tmp_path, "results")
+
+    assert "| service/h2load |  |  |  |  | floor/echo |  |  | not measured: h2load is not installed |" in text
+
+
+def test_counted_rows_have_a_table_of_their_own(result: Path, tmp_path: Path) -> None:
+    """Instructions are not among times, and times are not among instructions."""
+    counted, timed = _render([result], tmp_path, "instructions"), _render([result], tmp_path, "results")
+
+    assert "| instructions/warm/root | 5,000 | lookup | 1.5 |" in counted and "| warm/root |" not in counted
+    assert "instructions/warm/root" not in timed
+
+
+def test_peers_come_with_our_figure_and_what_is_not_equal(peers: Path, tmp_path: Path) -> None:
+    """A peer's row has its time, ours and the ratio; its note is one paragraph."""
+    text = _render([peers], tmp_path, "peers")
+
+    assert "| alpha | kept-parsed | 30 | 2 | 15 (15 to 15) |" in text
+    assert "**alpha**: One signature less." in text
+
+
+def test_the_machine_is_said(result: Path, tmp_path: Path) -> None:
+    """Commit, processor, date, load and versions stand beside the figures."""
+    text = _render([result], tmp_path, "machine")
+
+    for word in (
+        "0123456789",
+        "Example 9000, 2 cores",
+        "2026-01-02",
+        "0.1 before and 0.9 after",
+        "sessauth 0.1.0",
+    ):
+        assert word in text
+    assert "absent" not in text
+
+
+def test_only_pictures_that_exist_are_shown(result: Path, tmp_path: Path) -> None:
+    """A picture that was not drawn leaves no broken link."""
+    (tmp_path / "performance").mkdir()
+    (tmp_path / "performance" / "chains.svg").write_text("<svg/>", "utf-8")
+
+    text = _render([result], tmp_path, "pictures")
+
+    assert re.findall(r"\]\((.*?)\)", text) == ["performance/chains.svg"]
+
+
+def test_a_part_without_results_is_left_and_named(result: Path, tmp_path: Path) -> None:
+    """Rendering results without peers keeps the peers that stand there."""
+    text = "before\n<!-- rendered: peers -->\nold\n<!-- end -->\nafter"
+
+    assert render.render(text, [read(result)], tmp_path) == (text, ["peers"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!-- rendered: nothing -->\n<!-- end -->",
+        "<!-- rendered: results -->\nno end",
+        "<!-- rendered: machine -->\n<!-- rendered: results -->\n<!-- end -->",
+    ],
+)
+def test_a_wrong_mark_is_refused(text: str, result: Path, tmp_path: Path) -> None:
+    """A mark that names no part, or whose end is missing, renders nothing."""
+    with pytest.raises(WrongDocument, match="mark"):
+        render.render(text, [read(result)], tmp_path)
+
+
+def test_rendering_twice_gives_the_same_document(result: Path, tmp_path: Path) -> None:
+    """The command writes, says with --check whether the document is what the results give, and is stable."""
+    document = tmp_path / "page.md"
+    document.write_text("# Page\n<!-- rendered: results -->\n<!-- end -->\n", "utf-8")
+
+    assert render.main([str(document), str(result), "--check"]) == 1
+    assert render.main([str(document), str(result)]) == 0
+    assert render.main([str(document), str(result), "--check"]) == 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"format": 2}', None])
+def test_a_file_that_is_no_result_is_refused_by_name(text: str | None, tmp_path: Path) -> None:
+    """No JSON, another format, missing parts and a missing file end with status 1 and name the file."""
+    file = tmp_path / "wrong.json"
+    if text is not None:
+        file.write_text(text, "utf-8")
+    with pytest.raises(WrongDocument, match=r"wrong\.json"):
+        read(file)
+
+    assert render.main([str(PERFORMANCE), str(file), "--check"]) == 1
+
+
+def test_pictures_are_labelled_and_the_same_each_time(result: Path, peers: Path, tmp_path: Path) -> None:
+    """All four are drawn as SVG, byte for byte the same from the same result, and nothing else is written."""
+    pytest.importorskip("matplotlib", reason="dependency group `bench`")
+    from benchmarks.plots import __main__ as plots
+
+    for name in ("one", "two"):
+        assert plots.main([str(result), str(peers), "--into", str(tmp_path / name)]) == 0
+
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == [f"{name}.svg" for name in sorted(plots.PICTURES)]
+    for name in files:
+        data = (tmp_path / "one" / name).read_bytes()
+        assert data == (tmp_path / "two" / name).read_bytes()
+        assert ElementTree.fromstring(data).tag.endswith("svg")
+
+
+def test_pictures_say_units_and_origin(result: Path, peers: Path) -> None:
+    """Both axes of each panel are labelled, times with their unit, and the caption names commit and date."""
+    pytest.importorskip("matplotlib", reason="dependency group `bench`")
+    from benchmarks.plots import chains, growth, latency
+    from benchmarks.plots import peers as peers_picture
+
+    results = [read(result), read(peers)]
+    for module in (latency, chains, growth):
+        drawn = module.draw(results)
+        assert drawn is not None
+        assert all(axes.get_xlabel() for axes in drawn[0].axes)
+        assert "µs" in drawn[0].axes[0].get_ylabel() or module is growth
+        assert "0123456789" in drawn[1] and "2026-01-02" in drawn[1]
+    drawn = peers_picture.draw(results)
+    assert drawn is not None and "µs" in drawn[0].axes[-1].get_xlabel()
+
+
+def test_a_picture_without_rows_is_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A result of one row draws what it can, says what not, and does not fail."""
+    pytest.importorskip("matplotlib", reason="dependency group `bench`")
+    from benchmarks.plots import __main__ as plots
+
+    file = _write(tmp_path, [_row("warm/root", "floor/lookup")])
+
+    assert plots.main([str(file), "--into", str(tmp_path / "drawn")]) == 0
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["latency.svg"]
+    assert capsys.readouterr().out.count("not drawn") == len(plots.PICTURES) - 1
+
+
+def test_figures_of_the_json_are_figures(result: Path) -> None:
+    """No NaN is written, which other programs could not read."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    json.loads(result.read_text("utf-8"), parse_constant=refuse)
