@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install build demo serve test test-long test-sanitized lint format stubtest bench bench-quick \
-        bench-docs proto proto-check vectors vectors-check package clean
+        bench-docs bench-peers proto proto-check vectors vectors-check package clean
 .SILENT:
 .DELETE_ON_ERROR:
 SHELL := bash
@@ -18,6 +18,7 @@ JOBS ?= 2
 
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
+PEERS := .venv-peers/.installed
 RESULTS := benchmarks/results/local
 KERNEL := $(wildcard sessauth/_fast/*.pyx sessauth/_fast/*.pxd)
 TYPED := $(basename $(notdir $(wildcard sessauth/_fast/*.pyi)))
@@ -95,6 +96,25 @@ bench-docs: $(BUILT) ## tables and pictures of the last results into docs/perfor
 bench-quick: $(BUILT) ## the short form that CI runs
 	$(RUN) -m benchmarks --quick
 
+# Third-party code that nothing else here needs: in an environment of its own, each library at its pin.
+# Where one can't be installed the others still are, the run says which is missing, and fails.
+$(PEERS): $(INSTALLED) benchmarks/peers/requirements.txt
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --group build
+	SESSAUTH_LINK_ONLY=1 $(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --editable .
+	if $(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers/requirements.txt; then \
+	    touch $@; \
+	else \
+	    grep -v '^#' benchmarks/peers/requirements.txt | while read -r pin; do \
+	        $(@D)/bin/python -m pip install --quiet --disable-pip-version-check "$$pin" </dev/null || \
+	            echo "not installed: $$pin" >&2; \
+	    done; \
+	fi
+
+bench-peers: $(BUILT) $(PEERS) ## measure five other libraries at the nearest equal work (.venv-peers)
+	$(dir $(PEERS))bin/python -m benchmarks.peers --require-all $(ARGS)
+
 proto: ## regenerate the stubs and the kernel's table from proto/
 	tools/generate_stubs.sh
 
@@ -116,6 +136,6 @@ package: $(INSTALLED) ## sdist, and a wheel built from that sdist, in dist/
 	$(RUN) -m build --outdir dist . > build/package.log 2>&1 || { cat build/package.log >&2; exit 1; }
 
 clean: ## remove everything that can be made again
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .venv .venv-proto
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .venv .venv-proto .venv-peers
 	rm -f sessauth/_fast/*.c sessauth/_fast/*.so
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
