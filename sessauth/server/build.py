@@ -30,12 +30,13 @@ from .config import Config
 from .init import ensure_run_dir
 from .interceptors.failed_signatures import FailedSignatures
 from .keyring import KeyRing
+from .method import methods_of
 from .services.authorization_service import AuthorizationService
 from .services.health_service import HealthService
 from .services.key_service import KeyService
 from .services.session_service import SessionService
 from .services.token_service import TokenService
-from .serving import Serving, methods_of
+from .serving import Serving
 from .supervisor import Supervisor
 
 # Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import grpc
 
@@ -18,16 +16,22 @@ EARLY_PRINCIPAL: ContextVar[Principal | None] = ContextVar("sessauth_early_princ
 NOBODY = Principal("", "")
 
 
-@dataclass(slots=True)
 class Call:
-    """One call. ``deadline`` is in seconds of the monotonic clock; 0 until it was judged."""
+    """One call. ``started`` and ``deadline`` are in seconds of the monotonic clock.
 
-    method: str
-    rule: Rule
-    context: grpc.ServicerContext
-    started: float = field(default_factory=time.monotonic)
-    deadline: float = 0.0
-    principal: Principal = NOBODY
+    ``deadline`` is 0 until it was judged, ``principal`` is :data:`NOBODY` until it is known.
+    """
+
+    __slots__ = ("context", "deadline", "method", "principal", "rule", "started")
+
+    def __init__(self, method: str, rule: Rule, context: grpc.ServicerContext) -> None:
+        """Begin now."""
+        self.method = method
+        self.rule = rule
+        self.context = context
+        self.started = time.monotonic()
+        self.deadline = 0.0
+        self.principal = NOBODY
 
     @property
     def remaining(self) -> float:
@@ -38,15 +42,3 @@ class Call:
         """Refuse to begin what nobody waits for any more."""
         if self.remaining <= 0.0 or not self.context.is_active():
             raise refused("DEADLINE_EXCEEDED", "the deadline passed before the call was begun")
-
-
-class Interceptor(Protocol):
-    """Judges a call before its message is read; is told how it ended."""
-
-    def enter(self, call: Call) -> None:
-        """Judge the call; raise to refuse it."""
-        ...
-
-    def leave(self, call: Call, error: BaseException | None) -> None:
-        """Take note of how the call ended: ``error`` is None if it was answered."""
-        ...

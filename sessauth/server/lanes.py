@@ -8,12 +8,15 @@ Suspend have the reserved lane: taking authority away works while everything els
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from .config import LimitSettings
+from .place import Place
 
 CHANGE: Final = "change"
 CHECK: Final = "check"
@@ -24,9 +27,15 @@ HEALTH: Final = "health"
 # Says no. Never refuses a place itself: its calls end at once and wait for nothing.
 REFUSAL: Final = "refusal"
 
+CLOSE_SECONDS: Final = 1.0
+
 
 class Lane(ThreadPoolExecutor):
-    """A thread pool that knows how many calls it holds."""
+    """A thread pool that knows how many calls it holds.
+
+    It is a ``ThreadPoolExecutor`` because gRPC takes nothing else. Threads, queue and places are its own:
+    the future and the semaphore that the base makes and signals for each call cost more than a check.
+    """
 
     def __init__(self, name: str, threads: int, places: int) -> None:
         """Run ``threads`` calls at once; up to ``places`` more may wait."""
@@ -35,7 +44,10 @@ class Lane(ThreadPoolExecutor):
         self.threads = threads
         self.capacity = threads + places
         self._held = 0
+        self._closed = False
         self._count_lock = threading.Lock()
+        self._waiting: SimpleQueue[Place | None] = SimpleQueue()
+        self._running: list[threading.Thread] = []
 
     @property
     def held(self) -> int:
@@ -47,19 +59,64 @@ class Lane(ThreadPoolExecutor):
         """Whether the next call must be refused."""
         return self._held >= self.capacity
 
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Take a place, which is given back when the call has ended, however it ends."""
-        with self._count_lock:
-            self._held += 1
-        try:
-            future = super().submit(function, *args, **kwargs)
-        except BaseException:
-            self._release(None)
-            raise
-        future.add_done_callback(self._release)
-        return future
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Place:  # type: ignore[override]
+        """Take a place, which is given back when the call has ended, however it ends.
 
-    def _release(self, _future: Future[Any] | None) -> None:
+        Raises RuntimeError once the lane was shut down, and where not one thread can be started.
+        """
+        place = Place(self._release, function, args)
+        with self._count_lock:
+            if self._closed:
+                raise RuntimeError(f"the {self.name} lane was shut down")
+            if self.threads > len(self._running) <= self._held:
+                self._start()
+            self._held += 1
+        self._waiting.put(place)
+        return place
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; those that wait still run, unless ``cancel_futures`` drops them."""
+        with self._count_lock:
+            self._closed = True
+        while cancel_futures:
+            try:
+                place = self._waiting.get_nowait()
+            except Empty:
+                break
+            if place is not None:
+                place.cancel()
+        for _ in self._running:
+            self._waiting.put(None)
+        if wait:
+            self.join(None)
+
+    def join(self, seconds: float | None) -> None:
+        """Wait for the threads of a lane that was shut down, at most ``seconds``; None has no end."""
+        until = None if seconds is None else time.monotonic() + seconds
+        for thread in self._running:
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+
+    def _start(self) -> None:
+        name = f"sessauth-{self.name}_{len(self._running)}"
+        # A daemon: a call that never ends does not keep the process from ending.
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._running:
+                raise
+            return
+        self._running.append(thread)
+
+    def _run(self) -> None:
+        take = self._waiting.get
+        while True:
+            place = take()
+            if place is None:
+                return
+            place.run()
+
+    def _release(self) -> None:
         with self._count_lock:
             self._held -= 1
 
@@ -79,9 +136,12 @@ class Lanes:
         return iter(self.by_name.values())
 
     def close(self) -> None:
-        """Let running calls end and drop what waits."""
+        """Drop what waits, and give running calls :data:`CLOSE_SECONDS` to end."""
+        until = time.monotonic() + CLOSE_SECONDS
         for lane in self:
             lane.shutdown(wait=False, cancel_futures=True)
+        for lane in self:
+            lane.join(max(0.0, until - time.monotonic()))
 
 
 def open_lanes(limits: LimitSettings) -> Lanes:

@@ -6,22 +6,23 @@ handler would wait for the message, without a bound, before anything of ours has
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 
 from ..errors import ServerError
 from . import lanes as lane_names
-from .access import ANYONE, RULES, require_rules
-from .call import EARLY_PRINCIPAL, Call, Interceptor
+from .access import ANYONE, RULES, Rule, require_rules
+from .call import EARLY_PRINCIPAL, Call
 from .interceptors.accounting import Accounting
 from .interceptors.authenticate import Authenticate, Authenticator
-from .interceptors.authorize import Authorize
+from .interceptors.authorize import authorize
 from .interceptors.deadline import Deadline
-from .lanes import Lanes
+from .lanes import Lane, Lanes
+from .method import Method
 from .status import abort, invalid, refused
 
 if TYPE_CHECKING:
@@ -32,35 +33,38 @@ else:
     Handler = grpc.RpcMethodHandler
     _HandlerSource = grpc.GenericRpcHandler
 
+Judge: TypeAlias = Callable[[Call], None]
 
 HEALTH_PREFIX = "/grpc.health.v1.Health/"
 
 
 @dataclass(frozen=True)
-class Method:
-    """One RPC that is served: its full name, its request type and what answers it."""
-
-    name: str
-    request_type: type[Message]
-    answer: Callable[[Any, Call], Any]
-
-
-@dataclass(frozen=True)
 class Pipeline:
-    """The interceptors of one process."""
+    """The interceptors of one process. Accounting is told of every call's end, refused ones included."""
 
     authenticator: Authenticator
     accounting: Accounting
     deadline: Deadline
 
-    def order(self) -> tuple[Interceptor, ...]:
-        """Return the interceptors, outermost first."""
-        return (
-            self.accounting,  # first, so that it also counts what the others refuse
-            self.deadline,  # before anything that waits: without it a thread may be held for ever
-            Authenticate(self.authenticator),  # before the table, which needs a role
-            Authorize(),  # last, and before the message is read: strangers' bytes are never parsed
-        )
+    def judges(self, rule: Rule) -> tuple[Judge, ...]:
+        """Return what judges a call before its message is read, in order; each raises to refuse."""
+        # Before anything that waits: without a deadline a thread may be held for ever.
+        first = self.deadline.judge
+        if ANYONE in rule.roles:
+            return (first,)
+        # Who calls, before the table, which needs a role; strangers' bytes are never parsed.
+        return (first, Authenticate(self.authenticator).judge, authorize)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What the router knows of a method."""
+
+    rule: Rule
+    lane: Lane
+    handler: Handler
+    open_to_anyone: bool
+    health: bool
 
 
 class Router(_HandlerSource):
@@ -69,13 +73,12 @@ class Router(_HandlerSource):
     def __init__(self, methods: Sequence[Method], pipeline: Pipeline, lanes: Lanes) -> None:
         """Serve ``methods``. Raises ConfigError if one has no rule."""
         require_rules(method.name for method in methods)
-        self._lanes = lanes
         self._authenticator = pipeline.authenticator
-        order = pipeline.order()
-        self._handlers: Mapping[str, Handler] = {
-            method.name: self._in_lane(RULES[method.name].lane, method, order) for method in methods
+        self._pipeline = pipeline
+        self._refusals = lanes[lane_names.REFUSAL]
+        self._routes: Mapping[str, Route] = {
+            method.name: self._route(method, RULES[method.name], lanes) for method in methods
         }
-        self._order = order
         self._draining = False
 
     def drain(self) -> None:
@@ -84,117 +87,114 @@ class Router(_HandlerSource):
 
     def service(self, details: grpc.HandlerCallDetails) -> Handler | None:
         """Return the handler of the call, one that refuses it, or None for an unknown method."""
-        handler = self._handlers.get(details.method)
-        if handler is None:
+        route = self._routes.get(details.method)
+        if route is None:
             return None
-        rule = RULES[details.method]
-        if ANYONE not in rule.roles:
+        if not route.open_to_anyone:
             # Strangers are refused before they take a place in a lane.
             try:
                 principal = self._authenticator.from_metadata(details.invocation_metadata or ())
             except ServerError as error:
                 return self._refusing(details.method, error)
-            if principal is None and not self._authenticator.knows_certificates:
+            if principal is not None:
+                EARLY_PRINCIPAL.set(principal)
+            elif not self._authenticator.knows_certificates:
                 return self._refusing(
                     details.method, refused("UNAUTHENTICATED", "the credential is missing or not accepted")
                 )
-            EARLY_PRINCIPAL.set(principal)
-        if self._draining and not details.method.startswith(HEALTH_PREFIX):
+        if self._draining and not route.health:
             return self._refusing(
                 details.method,
                 refused("SHUTTING_DOWN", "this server is about to end; call another, or wait for it"),
             )
-        if self._lanes[rule.lane].full:
+        if route.lane.full:
             return self._refusing(
-                details.method, refused("OVERLOADED", f"the {rule.lane} lane is full; retry later")
+                details.method, refused("OVERLOADED", f"the {route.rule.lane} lane is full; retry later")
             )
-        return handler
+        return route.handler
 
-    def _in_lane(self, lane: str, method: Method, order: tuple[Interceptor, ...]) -> Handler:
-        rule = RULES[method.name]
-
-        def unary(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-            def answer(call: Call) -> bytes:
-                request = _parse(method.request_type, next(requests, None))
-                call.require_time()
-                return bytes(method.answer(request, call).SerializeToString())
-
-            return _run(Call(method.name, rule, context), order, answer)
-
-        def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-            call = Call(method.name, rule, context)
-            parsed = self._messages(method.request_type, requests, call)
-            entered: list[Interceptor] = []
-            error: BaseException | None = None
-            try:
-                for interceptor in order:
-                    entered.append(interceptor)
-                    interceptor.enter(call)
-                for message in method.answer(parsed, call):
-                    yield message.SerializeToString()
-            except GeneratorExit:
-                raise
-            except BaseException as caught:  # noqa: BLE001 - becomes the status of the call
-                error = caught
-            finally:
-                for interceptor in reversed(entered):
-                    interceptor.leave(call, error)
-            if error is not None and context.is_active():
-                abort(context, error)
-
-        behaviour: Any = stream if rule.streams else unary
-        behaviour.experimental_thread_pool = self._lanes[lane]
+    def _route(self, method: Method, rule: Rule, lanes: Lanes) -> Route:
+        judges = self._pipeline.judges(rule)
+        behaviour: Any
         if rule.streams:
-            return grpc.stream_stream_rpc_method_handler(behaviour)
-        return grpc.stream_unary_rpc_method_handler(behaviour)
-
-    def _messages(self, kind: type[Message], requests: Iterator[bytes], call: Call) -> Iterator[Message]:
-        """Read a stream's messages; raises UNAUTHENTICATED once its credential is no longer accepted.
-
-        A stream may be open for long after its credential was removed. A certificate that is no longer
-        accepted ends with its connection.
-        """
-        for number, data in enumerate(requests):
-            if number:
-                found = self._authenticator.from_metadata(call.context.invocation_metadata())
-                if found not in (None, call.principal):
-                    raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
-            yield _parse(kind, data)
+            behaviour = _stream(method, rule, judges, self._pipeline)
+            handler = grpc.stream_stream_rpc_method_handler(behaviour)
+        else:
+            behaviour = _unary(method, rule, judges, self._pipeline.accounting)
+            handler = grpc.stream_unary_rpc_method_handler(behaviour)
+        behaviour.experimental_thread_pool = lanes[rule.lane]
+        health = method.name.startswith(HEALTH_PREFIX)
+        return Route(rule, lanes[rule.lane], handler, ANYONE in rule.roles, health)
 
     def _refusing(self, name: str, error: ServerError) -> Handler:
         def behaviour(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-            def answer(call: Call) -> bytes:
-                raise error
+            self._pipeline.accounting.ended(Call(name, RULES[name], context), error)
+            abort(context, error)
 
-            return _run(Call(name, RULES[name], context), self._order[:1], answer)
-
-        behaviour.experimental_thread_pool = self._lanes[lane_names.REFUSAL]  # type: ignore[attr-defined]
+        behaviour.experimental_thread_pool = self._refusals  # type: ignore[attr-defined]
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
 
-def _run(call: Call, order: Sequence[Interceptor], answer: Callable[[Call], bytes]) -> bytes:
-    """Pass the interceptors, answer, and tell the interceptors in reverse how it ended."""
-    entered = 0
-    error: BaseException | None = None
-    result = b""
-    try:
-        for interceptor in order:
-            entered += 1
-            interceptor.enter(call)
-        result = answer(call)
-    except BaseException as caught:  # noqa: BLE001 - becomes the status of the call
-        error = caught
-    for interceptor in reversed(order[:entered]):
-        interceptor.leave(call, error)
-    if error is not None:
-        abort(call.context, error)
-    return result
+def _unary(
+    method: Method, rule: Rule, judges: Sequence[Judge], accounting: Accounting
+) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
+    """Return what answers one call of a unary method. Each step here is paid on every check."""
+    name, answer, ended, now = method.name, method.answer, accounting.ended, time.monotonic
+
+    def unary(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        call = Call(name, rule, context)
+        try:
+            for judge in judges:
+                judge(call)
+            # Raises if the call was cancelled by now, so only the deadline is left to ask.
+            data = next(requests, None)
+            if data is None:
+                raise invalid("request", "one message is needed, none was sent")
+            if now() >= call.deadline:
+                call.require_time()
+            result: bytes = answer(data, call)
+        except BaseException as error:  # noqa: BLE001 - becomes the status of the call
+            ended(call, error)
+            abort(context, error)
+        ended(call, None)
+        return result
+
+    return unary
 
 
-def _parse(kind: type[Message], data: bytes | None) -> Message:
-    if data is None:
-        raise invalid("request", "one message is needed, none was sent")
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise invalid("request", f"is not a {kind.DESCRIPTOR.full_name}") from None
+def _stream(
+    method: Method, rule: Rule, judges: Sequence[Judge], pipeline: Pipeline
+) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
+    """Return what answers one call of a streaming method."""
+
+    def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        call = Call(method.name, rule, context)
+        error: BaseException | None = None
+        try:
+            for judge in judges:
+                judge(call)
+            yield from method.answer(_still_accepted(requests, call, pipeline.authenticator), call)
+        except GeneratorExit:
+            raise
+        except BaseException as caught:  # noqa: BLE001 - becomes the status of the call
+            error = caught
+        finally:
+            pipeline.accounting.ended(call, error)
+        if error is not None and context.is_active():
+            abort(context, error)
+
+    return stream
+
+
+def _still_accepted(requests: Iterator[bytes], call: Call, authenticator: Authenticator) -> Iterator[bytes]:
+    """Hand on a stream's messages; raises UNAUTHENTICATED once its credential is no longer accepted.
+
+    A stream may be open for long after its credential was removed. A certificate that is no longer
+    accepted ends with its connection.
+    """
+    for number, data in enumerate(requests):
+        if number:
+            found = authenticator.from_metadata(call.context.invocation_metadata())
+            if found not in (None, call.principal):
+                raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+        yield data

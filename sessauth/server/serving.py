@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import grpc
-from google.protobuf import message_factory
-from google.protobuf.descriptor import ServiceDescriptor
 
-from ..errors import ConfigError
 from . import lanes as lane_names
 from . import log as server_log
 from .config import Config
@@ -25,7 +22,8 @@ from .interceptors.authenticate import Authenticator
 from .interceptors.deadline import Deadline
 from .lanes import open_lanes
 from .listen import bind_tcp, bind_unix, options
-from .pipeline import Method, Pipeline, Router
+from .method import Method
+from .pipeline import Pipeline, Router
 
 # How long clients and balancers may still arrive, and be told to go elsewhere.
 NOTICE_SECONDS: Final = 0.1
@@ -34,23 +32,6 @@ POLL_SECONDS: Final = 0.01
 LAST_BYTES_SECONDS: Final = 0.5
 # Behind the grace gRPC has cancelled every call; it need not be waited for if it does not say so.
 STOP_SECONDS: Final = 2.0
-
-
-def methods_of(service: ServiceDescriptor, answers: Mapping[str, Callable[..., object]]) -> list[Method]:
-    """Pair each RPC of a service with what answers it. Raises ConfigError if the two don't match."""
-    names = {method.name for method in service.methods}
-    if names != set(answers):
-        raise ConfigError(
-            f"{service.full_name}: {sorted(names ^ set(answers))} have no answer, or are no RPC"
-        )
-    return [
-        Method(
-            f"/{service.full_name}/{method.name}",
-            message_factory.GetMessageClass(method.input_type),
-            answers[method.name],
-        )
-        for method in service.methods
-    ]
 
 
 class Serving:

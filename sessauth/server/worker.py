@@ -25,9 +25,10 @@ from . import lanes as lane_names
 from . import log
 from .config import Config, from_dict
 from .interceptors.failed_signatures import FailedSignatures
+from .method import methods_of
 from .services.authorization_service import AuthorizationService
 from .services.health_service import HealthService
-from .serving import Serving, methods_of
+from .serving import Serving
 
 ALIVE_SECONDS = 0.5
 ANSWER_SECONDS = 2.0

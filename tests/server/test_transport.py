@@ -3,7 +3,9 @@ from __future__ import annotations
 import socket
 import stat
 import threading
+import weakref
 from collections.abc import Iterator
+from typing import cast
 
 import grpc
 import pytest
@@ -12,8 +14,11 @@ from grpc_health.v1 import health_pb2
 
 from sessauth.errors import ConfigError
 from sessauth.server import config as server_config
+from sessauth.server.access import RULES
 from sessauth.server.build import Control
+from sessauth.server.call import Call
 from sessauth.server.init import initialise
+from sessauth.server.interceptors.deadline import Deadline
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
@@ -32,6 +37,23 @@ from tests.support.service import (
 def _check(token: tokens.MintResponse, **fields: bytes) -> checks.CheckRequest:
     item = {"token": token.token.encode(), "action": b"read", "resource": b"files/a/x", **fields}
     return checks.CheckRequest(item=checks.CheckItem(**item), audience="gw")
+
+
+class _Context:
+    """A call's context that has time left and notes that it was cancelled."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.cancelled = threading.Event()
+
+    def time_remaining(self) -> float:
+        return self.seconds
+
+    def is_active(self) -> bool:
+        return not self.cancelled.is_set()
+
+    def cancel(self) -> None:
+        self.cancelled.set()
 
 
 def test_a_call_without_a_deadline_is_refused(operator: Caller, token: tokens.MintResponse) -> None:
@@ -298,3 +320,21 @@ def test_restart_keeps_state_and_request_ids() -> None:
             control.stop()
 
     assert opened[0] == opened[1]
+
+
+def test_a_call_that_ended_is_not_kept_until_its_cap() -> None:
+    """A deadline beyond the cap costs nothing once its call has ended; an earlier one is still kept."""
+    deadline = Deadline(max_deadline_ms=60_000)
+    ended, hanging = _Context(3_600.0), _Context(3_600.0)
+    rule = RULES["/sessauth.v1.AuthorizationService/Check"]
+    gone = weakref.ref(ended)
+
+    deadline.judge(Call("Check", rule, cast("grpc.ServicerContext", ended)))
+    del ended
+    sooner = Call("Check", rule, cast("grpc.ServicerContext", hanging))
+    sooner.started -= 59.9
+    deadline.judge(sooner)
+
+    assert gone() is None
+    assert hanging.cancelled.wait(10)
+    deadline.close()

@@ -37,10 +37,7 @@ class Accounting:
         with self._lock:
             return dict(self._counts)
 
-    def enter(self, call: Call) -> None:
-        """Do nothing: a call is counted when it ends."""
-
-    def leave(self, call: Call, error: BaseException | None) -> None:
+    def ended(self, call: Call, error: BaseException | None) -> None:
         """Count the call and log it if it is worth a line."""
         word = "OK" if error is None else word_of(error)
         with self._lock:

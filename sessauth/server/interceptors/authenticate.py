@@ -11,7 +11,6 @@ from typing import cast
 import grpc
 
 from ...errors import ConfigError
-from ..access import ANYONE
 from ..call import EARLY_PRINCIPAL, Call
 from ..config import Identity
 from ..credentials import CredentialFile, Principal
@@ -87,10 +86,8 @@ class Authenticate:
         """Ask ``authenticator``."""
         self._authenticator = authenticator
 
-    def enter(self, call: Call) -> None:
-        """Set the call's principal."""
-        if ANYONE in call.rule.roles:
-            return
+    def judge(self, call: Call) -> None:
+        """Set the call's principal. Raises UNAUTHENTICATED for nobody's call."""
         principal = (
             EARLY_PRINCIPAL.get()
             or self._authenticator.from_metadata(call.context.invocation_metadata())
@@ -99,6 +96,3 @@ class Authenticate:
         if principal is None:
             raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
         call.principal = principal
-
-    def leave(self, call: Call, error: BaseException | None) -> None:
-        """Do nothing."""

@@ -10,6 +10,7 @@ import heapq
 import itertools
 import threading
 import time
+import weakref
 from typing import Final
 
 import grpc
@@ -29,13 +30,14 @@ class Deadline:
     def __init__(self, max_deadline_ms: int) -> None:
         """Cap unary calls at ``max_deadline_ms``."""
         self._cap = max_deadline_ms / 1000
-        self._due: list[tuple[float, int, grpc.ServicerContext]] = []
+        # Weak: a call that has ended, which most have, is not kept until its cap comes.
+        self._due: list[tuple[float, int, weakref.ref[grpc.ServicerContext]]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def enter(self, call: Call) -> None:
+    def judge(self, call: Call) -> None:
         """Set the call's deadline, or refuse it."""
         remaining = call.context.time_remaining()
         if remaining is None or remaining > NO_DEADLINE_SECONDS:
@@ -46,9 +48,6 @@ class Deadline:
         if remaining > cap:
             self._cut_off_at(call.deadline, call.context)
 
-    def leave(self, call: Call, error: BaseException | None) -> None:
-        """Do nothing: a context that has ended ignores being cancelled."""
-
     def close(self) -> None:
         """End the thread that cuts calls off."""
         with self._changed:
@@ -57,11 +56,13 @@ class Deadline:
 
     def _cut_off_at(self, when: float, context: grpc.ServicerContext) -> None:
         with self._changed:
-            heapq.heappush(self._due, (when, next(self._numbers), context))
+            heapq.heappush(self._due, (when, next(self._numbers), weakref.ref(context)))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="sessauth-deadline", daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            elif self._due[0][0] == when:
+                # The thread sleeps until the earliest: it need not wake for the others.
+                self._changed.notify()
 
     def _run(self) -> None:
         while True:
@@ -70,6 +71,6 @@ class Deadline:
                     self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
                 if self._closed:
                     return
-                _, _, context = heapq.heappop(self._due)
-            if context.is_active():
+                context = heapq.heappop(self._due)[2]()
+            if context is not None and context.is_active():
                 context.cancel()  # type: ignore[no-untyped-call]

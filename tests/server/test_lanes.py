@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from concurrent.futures import CancelledError
+from itertools import pairwise
+
+import pytest
+
+from sessauth.server.lanes import Lane
+from sessauth.server.place import Place
+
+
+def _place(function: object, *args: object) -> tuple[Place, list[str]]:
+    """A place that is in no lane, and what was told of it."""
+    told: list[str] = []
+    return Place(lambda: told.append("released"), function, args), told  # type: ignore[arg-type]
+
+
+def test_a_place_tells_its_end_once_after_it_was_given_back() -> None:
+    """Callbacks run once each with the place; one that is added later runs at once."""
+    place, told = _place(lambda a, b: a + b, 1, 2)
+    place.add_done_callback(lambda ended: told.append(f"first {ended.result(0)}"))
+
+    place.run()
+    place.add_done_callback(lambda ended: told.append("late"))
+    place.run()
+
+    assert told == ["released", "first 3", "late"]
+
+
+def test_what_a_call_raised_is_for_who_asks() -> None:
+    """An exception of the call is returned or raised to the asker, and the thread that ran it goes on."""
+    place, _ = _place(lambda: 1 / 0)
+    place.run()
+
+    assert isinstance(place.exception(0), ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        place.result(0)
+
+
+def test_a_cancelled_call_never_runs() -> None:
+    """Cancelling wins only before the call began; then its place is given back and asking raises."""
+    ran: list[int] = []
+    place, told = _place(ran.append, 1)
+
+    assert place.cancel()
+    assert not place.cancel()
+    place.run()
+
+    assert (ran, told) == ([], ["released"])
+    with pytest.raises(CancelledError):
+        place.result(0)
+    begun, _ = _place(ran.append, 2)
+    begun.run()
+    assert (begun.cancel(), ran) == (False, [2])
+
+
+def test_waiting_for_a_result_ends_with_its_timeout() -> None:
+    """A call that has not ended in time raises TimeoutError to who waits, and may end later."""
+    place, _ = _place(lambda: 7)
+
+    with pytest.raises(concurrent.futures.TimeoutError):
+        place.result(0.01)
+    place.run()
+
+    assert place.result(0) == 7
+
+
+def test_running_and_cancelling_at_once_one_of_them_wins() -> None:
+    """Of two threads that run and cancel the same place exactly one does, and its end is told once."""
+    for _ in range(300):
+        ran: list[int] = []
+        told: list[str] = []
+        place, released = _place(ran.append, 1)
+        start = threading.Barrier(3)
+
+        def run(place: Place = place, start: threading.Barrier = start) -> None:
+            start.wait(10)
+            place.run()
+
+        def listen(place: Place = place, start: threading.Barrier = start, told: list[str] = told) -> None:
+            start.wait(10)
+            for number in range(3):
+                place.add_done_callback(lambda _, number=number: told.append(str(number)))  # type: ignore[misc]
+
+        threads = [threading.Thread(target=run), threading.Thread(target=listen)]
+        for thread in threads:
+            thread.start()
+        start.wait(10)
+        cancelled = place.cancel()
+        for thread in threads:
+            thread.join(10)
+
+        assert len(ran) == (not cancelled)
+        assert (released, sorted(told)) == (["released"], ["0", "1", "2"])
+
+
+def test_a_lane_starts_threads_as_calls_need_them() -> None:
+    """Calls one after the other share one thread; calls at once have one each, up to the lane's number."""
+    lane = Lane("test", 3, 8)
+
+    def name() -> str:
+        return threading.current_thread().name
+
+    assert {lane.submit(name).result(10) for _ in range(5)} == {"sessauth-test_0"}
+    together = threading.Barrier(3)
+    held = [lane.submit(together.wait, 10) for _ in range(3)]
+    assert sorted(place.result(10) for place in held) == [0, 1, 2]
+    names = [lane.submit(name) for _ in range(20)]
+    assert {place.result(10) for place in names} <= {f"sessauth-test_{number}" for number in range(3)}
+    lane.shutdown(wait=True)
+
+
+def test_calls_of_a_lane_run_in_the_order_they_came() -> None:
+    """A lane of one thread is a queue."""
+    lane = Lane("test", 1, 100)
+    order: list[int] = []
+    places = [lane.submit(order.append, number) for number in range(50)]
+
+    assert all(place.exception(10) is None for place in places)
+    assert all(before < after for before, after in pairwise(order))
+    lane.shutdown(wait=True)
+
+
+def test_a_lane_that_is_shut_down_drops_or_runs_what_waits() -> None:
+    """Waiting calls are cancelled on request, else they run; a call that runs is never cut off."""
+    for drop in (True, False):
+        lane = Lane("test", 1, 8)
+        begun, release = threading.Event(), threading.Event()
+        running = lane.submit(lambda begun=begun, release=release: begun.set() or release.wait(30))
+        assert begun.wait(10)
+        waiting = [lane.submit(int) for _ in range(4)]
+
+        lane.shutdown(wait=False, cancel_futures=drop)
+        release.set()
+
+        assert running.result(10) is True
+        errors = [place.exception(10) for place in waiting]
+        assert [isinstance(error, CancelledError) for error in errors] == [drop] * 4
+        lane.join(10)
+        assert lane.held == 0
+
+
+def test_a_thread_that_can_not_be_started_costs_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any thread the call is refused and takes no place; with one, that one does the work."""
+    lane = Lane("test", 2, 8)
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="new thread"):
+            lane.submit(int)
+    assert lane.held == 0
+    release = threading.Event()
+    first = lane.submit(release.wait, 30)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        second = lane.submit(int)
+    release.set()
+    assert (first.result(10), second.result(10)) == (True, 0)
+    lane.shutdown(wait=True)
