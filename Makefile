@@ -83,7 +83,7 @@ format: $(INSTALLED) ## rewrite what ruff and buf would complain about
 	$(RUN) -m ruff format .
 	$(BIN)/buf format --write proto
 
-bench: $(BUILT) ## measure against floors and peers; writes benchmarks/results/local/
+bench: $(BUILT) ## measure against floors; writes benchmarks/results/local/
 	status=0; $(RUN) -m benchmarks || status=$$?; \
 	$(RUN) -m benchmarks.plots $(RESULTS)/full.json $(wildcard $(RESULTS)/peers.json) --into $(RESULTS)/plots; \
 	exit $$status

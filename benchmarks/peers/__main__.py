@@ -27,15 +27,13 @@ BUDGETS: Final = Path(__file__).with_name("budgets.toml")
 FULL: Final = Plan(rounds=21, blocks=12, singles=2_000, singles_ms=300)
 QUICK: Final = Plan(rounds=7, blocks=6, singles=200, singles_ms=50)
 OURS: Final = ("ours/warm-1", "ours/warm-2", "ours/warm-4", "ours/cold-1", "ours/cold-2", "ours/cold-4")
-# Prefix of the names of rows of peers.
-PEER: Final = "peer/"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; returns the exit status."""
     options = _options(arguments)
     if options.notes:
-        print(rows.notes())
+        print(rows.notes_text())
         return 0
     surroundings = machine.describe()
     print(f"{surroundings['cpu']}, {surroundings['cores']} cores, load {surroundings['load_before']}")
@@ -50,16 +48,16 @@ def conclude(
     options: argparse.Namespace, measurements: Sequence[Measurement], surroundings: dict[str, object]
 ) -> int:
     """Judge, print, write and name what was missed; returns the exit status."""
-    missing = {each.name.removeprefix(PEER): each.missing for each in measurements if each.missing}
+    missing = {each.name.split("/")[1]: each.missing for each in measurements if each.missing}
     table = _installed(budgets.load(BUDGETS), missing)
     judged = budgets.judge(measurements, table, quick=options.quick)
     print(report.table(judged))
     print("\nratio: what the peer takes over what we take. What is not equal:")
-    for line in rows.notes().replace("**", "").split("\n\n"):
-        print(textwrap.fill(line, 110, initial_indent="- ", subsequent_indent="  "))
+    for package, note in rows.notes().items():
+        print(textwrap.fill(f"{package}: {note}", 110, initial_indent="- ", subsequent_indent="  "))
     file = options.json or RESULT
     settings = {"quick": options.quick, "only": options.only}
-    report.write(file, report.document(judged, surroundings, settings))
+    report.write(file, report.document(judged, surroundings, settings) | {"notes": rows.notes()})
     print(f"\nwritten: {file}")
     failures = budgets.failures(judged, table, whole=not options.only, quick=options.quick)
     lines = [f"budget missed: {line}" for line in failures]
@@ -115,7 +113,7 @@ def _rows_of(peer: Peer, mine: Ours) -> Iterator[Row | Measurement]:
     try:
         forms = peer.load()
     except ImportError as missing:
-        yield not_measured(f"{PEER}{peer.name}", "", f"not installed: {missing}")
+        yield not_measured(f"peer/{peer.name}/all", "", f"not installed: {missing}")
         return
     yield from rows.rows(peer, forms, mine.named)
 

@@ -96,7 +96,11 @@ def versions() -> dict[str, str]:
     return {peer.package: peer.version for peer in PEERS}
 
 
-def notes() -> str:
+def notes() -> dict[str, str]:
+    """Return for each library what is not equal."""
+    return {peer.package: peer.note[len(NOTE_BEGINS) :] for peer in PEERS}
+
+
+def notes_text() -> str:
     """Return the notes as Markdown, one paragraph for each library."""
-    by_package = {peer.package: peer.note[len(NOTE_BEGINS) :] for peer in PEERS}
-    return "\n\n".join(f"**{package}**: {note}" for package, note in by_package.items())
+    return "\n\n".join(f"**{package}**: {note}" for package, note in notes().items())

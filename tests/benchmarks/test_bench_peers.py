@@ -82,7 +82,7 @@ def test_the_notes_stand_in_the_documentation() -> None:
     """docs/performance.md has each paragraph as `python -m benchmarks.peers --notes` prints it."""
     page = (ROOT / "docs" / "performance.md").read_text("utf-8")
 
-    for paragraph in rows.notes().split("\n\n"):
+    for paragraph in rows.notes_text().split("\n\n"):
         assert paragraph in " ".join(page.split())
 
 
@@ -246,6 +246,7 @@ def test_peers_that_are_slow_enough_meet_every_gate(
         assert f"- {package}: " in shown and package in result["machine"]["peers"]
     assert {row["verdict"] for row in result["rows"]} == {budgets.MET}
     assert {row["budget_side"] for row in result["rows"]} == {"at_least"}
+    assert result["notes"] == rows.notes() and set(result["notes"]) == EXPECTED
 
 
 def test_a_missed_gate_is_named_and_fails_the_run(
@@ -268,7 +269,7 @@ def test_a_peer_that_is_not_installed_is_shown_and_fails_only_where_all_are_requ
     expected: int,
 ) -> None:
     """Its row says why, a line on stderr too, and its gates are no further misses."""
-    measured = [*_at(2.0, but="tenuo"), not_measured("peer/tenuo", "", "not installed: no module")]
+    measured = [*_at(2.0, but="tenuo"), not_measured("peer/tenuo/all", "", "not installed: no module")]
     status, result = _run(tmp_path, monkeypatch, measured, *arguments)
 
     shown = capsys.readouterr()
@@ -300,7 +301,7 @@ def test_each_peer_is_reported_missing_where_its_library_is(
     (row,) = entry._rows_of(peer, ours.Ours(live_world))
 
     assert not isinstance(row, Row)
-    assert row.name == f"peer/{peer.name}" and row.missing.startswith("not installed: ")
+    assert row.name == f"peer/{peer.name}/all" and row.missing.startswith("not installed: ")
 
 
 @pytest.mark.parametrize(
