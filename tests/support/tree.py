@@ -10,7 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sessauth"
 
-_SKIPPED = {".git", ".venv", ".venv-proto", "build", "dist", "__pycache__", ".hypothesis", ".mypy_cache"}
+_SKIPPED = {".git", "build", "dist", "__pycache__", ".hypothesis", ".mypy_cache"}
+# The environments that `make` makes: what lies in them is other people's.
+_ENVIRONMENTS = ".venv"
 _GENERATED = (PACKAGE / "v1", PACKAGE / "_fast" / "schema.py")
 _CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+(?P<module>[\w.]+)\s+c?import\b|c?import\s+(?P<names>[\w., ]+))")
 
@@ -27,6 +29,7 @@ def sources(folder: Path, *suffixes: str) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix in suffixes
         and path.is_file()
+        and not path.relative_to(ROOT).parts[0].startswith(_ENVIRONMENTS)
         and not _SKIPPED.intersection(path.relative_to(ROOT).parts)
         and not is_generated(path)
     )
