@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from benchmarks import workloads
+from grpc_health.v1 import health_pb2
+
+from benchmarks.tokens import ARGUMENTS, AUDIENCE, HOUR_MS, RESOURCE, eight_scopes
 from benchmarks.workloads import WrongDecision
-from benchmarks.world import AUDIENCE, CEILING, HOUR_MS, SEED
+from benchmarks.world import CEILING
 from sessauth.client import Client
 from sessauth.server.credentials import CredentialFile
 from sessauth.server.init import initialise
 from sessauth.v1 import authorization_service_pb2 as pb
 
-TOKENS = 64
-BATCH = 256
+TOKENS: Final = 256
+# Of three digits each, so that all requests and all answers have one length.
+PAGE_SIZES: Final = range(100, 1000)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class Home:
         credential = CredentialFile(made.state_dir / "credentials.toml").add("bench", "gateway", (AUDIENCE,))
         return cls(folder, f"unix:{made.socket}", credential)
 
+    def check_socket(self, index: int) -> Path:
+        """Return the socket of a worker."""
+        return self.folder / "run" / f"check-{index}.sock"
+
     def requests(self) -> Requests:
         """Open a session on the running server and mint the tokens that checks present."""
         credential_file = self.folder / "operator.credential"
@@ -40,11 +48,11 @@ class Home:
             session = client.open_session(
                 subject="agent-7", purpose="triage", ceiling=list(CEILING), ttl_ms=HOUR_MS
             )
-            tokens = [
-                client.mint(session.id, workloads.eight_scopes(), [AUDIENCE], ttl_ms=HOUR_MS // 2).data
+            minted = [
+                client.mint(session.id, eight_scopes(), [AUDIENCE], ttl_ms=HOUR_MS // 2).data
                 for _ in range(TOKENS)
             ]
-        return Requests(tuple(tokens))
+        return Requests(tuple(minted))
 
 
 @dataclass(frozen=True)
@@ -54,35 +62,64 @@ class Requests:
     tokens: tuple[bytes, ...]
 
     def _item(self, number: int) -> pb.CheckItem:
+        page_size = PAGE_SIZES[number % len(PAGE_SIZES)]
         return pb.CheckItem(
             token=self.tokens[number % len(self.tokens)],
             action=b"read",
-            resource=workloads.RESOURCE.encode(),
-            arguments=workloads.ARGUMENTS,
+            resource=RESOURCE.encode(),
+            arguments=ARGUMENTS.replace(b'"per_page":50', b'"per_page":%d' % page_size),
         )
 
-    def checks(self, count: int) -> list[bytes]:
-        """Return ``count`` encoded Check requests, in a seeded order."""
-        encoded = [pb.CheckRequest(item=self._item(n)).SerializeToString() for n in range(len(self.tokens))]
-        return random.Random(SEED).choices(encoded, k=count)
+    def checks(self) -> tuple[bytes, ...]:
+        """Return a Check request for each token."""
+        return tuple(
+            pb.CheckRequest(item=self._item(number)).SerializeToString() for number in range(len(self.tokens))
+        )
 
-    def batches(self, count: int) -> list[bytes]:
-        """Return ``count`` encoded CheckBatch requests of 256 items."""
-        batch = pb.CheckBatchRequest(items=[self._item(number) for number in range(BATCH)])
-        return [batch.SerializeToString()] * count
+    def batch(self, size: int) -> tuple[bytes, ...]:
+        """Return a CheckBatch request of so many items, each its own; tokens repeat beyond their number."""
+        return (
+            pb.CheckBatchRequest(items=[self._item(number) for number in range(size)]).SerializeToString(),
+        )
 
-    @staticmethod
-    def require_allowed(answers: list[bytes]) -> None:
-        """Raise WrongDecision unless each Check was allowed."""
-        for answer in answers:
-            decision = pb.CheckResponse.FromString(answer).decision
-            if not decision.allowed or decision.reason != pb.REASON_ALLOWED:
-                raise WrongDecision(f"service/check: {pb.Reason.Name(decision.reason)}, not allowed")
+    def stream(self) -> tuple[bytes, ...]:
+        """Return a CheckStream message for each token."""
+        return tuple(
+            pb.CheckStreamRequest(id=1000 + number, item=self._item(number)).SerializeToString()
+            for number in range(len(self.tokens))
+        )
 
-    @staticmethod
-    def require_all_allowed(answers: list[bytes]) -> None:
-        """Raise WrongDecision unless each item of each CheckBatch was allowed."""
-        for answer in answers:
-            decisions = pb.CheckBatchResponse.FromString(answer).decisions
-            if len(decisions) != BATCH or not all(decision.allowed for decision in decisions):
-                raise WrongDecision("service/batch-256: an item was denied or is missing")
+
+def require_allowed(answers: Sequence[bytes]) -> None:
+    """Raise WrongDecision unless each Check was allowed."""
+    for answer in answers:
+        _require("Check", pb.CheckResponse.FromString(answer).decision)
+
+
+def require_stream_allowed(answers: Sequence[bytes]) -> None:
+    """Raise WrongDecision unless each message of CheckStream was allowed."""
+    for answer in answers:
+        _require("CheckStream", pb.CheckStreamResponse.FromString(answer).decision)
+
+
+def require_batch_allowed(size: int, answers: Sequence[bytes]) -> None:
+    """Raise WrongDecision unless each CheckBatch has ``size`` decisions, all of them allowed."""
+    for answer in answers:
+        decisions = pb.CheckBatchResponse.FromString(answer).decisions
+        if len(decisions) != size:
+            raise WrongDecision(f"CheckBatch: {len(decisions)} decisions for {size} items")
+        for decision in decisions:
+            _require("CheckBatch", decision)
+
+
+def require_serving(answers: Sequence[bytes]) -> None:
+    """Raise WrongDecision unless each health check says that the server serves."""
+    for answer in answers:
+        status = health_pb2.HealthCheckResponse.FromString(answer).status
+        if status != health_pb2.HealthCheckResponse.SERVING:
+            raise WrongDecision("Health: not serving")
+
+
+def _require(method: str, decision: pb.Decision) -> None:
+    if not decision.allowed or decision.reason != pb.REASON_ALLOWED:
+        raise WrongDecision(f"{method}: {pb.Reason.Name(decision.reason)}, not allowed")

@@ -21,19 +21,20 @@ STOP_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Server:
-    """A running server process: where it listens, and its process id."""
+    """A running server process, or several of one server: where it listens, and the process ids."""
 
     target: str
-    pid: int
+    pids: tuple[int, ...]
 
     def cpu_us(self) -> float:
-        """Return the CPU time of all its threads so far, in us."""
+        """Return the CPU time of all threads of its processes so far, in us."""
         total = 0
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            try:
-                total += int((task / "schedstat").read_text().split()[0])
-            except FileNotFoundError:
-                continue
+        for pid in self.pids:
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                try:
+                    total += int((task / "schedstat").read_text().split()[0])
+                except FileNotFoundError:
+                    continue
         return total / 1000
 
 
@@ -56,7 +57,7 @@ def running(
         )
         try:
             _wait_until_ready(process, target, log)
-            yield Server(target, process.pid)
+            yield Server(target, (process.pid,))
         finally:
             process.terminate()
             try:
@@ -66,13 +67,50 @@ def running(
                 process.wait()
 
 
+def workers(server: Server, sockets: Sequence[Path]) -> Server:
+    """Return the workers of a running server once each listens on its socket, as one server.
+
+    Raises RuntimeError if they do not get ready, or are not as many as their sockets.
+    """
+    until = time.monotonic() + READY_SECONDS
+    for socket in sockets:
+        while not _answers(f"unix:{socket}"):
+            if time.monotonic() > until:
+                raise RuntimeError(f"{socket}: its worker did not get ready")
+    found = tuple(child for pid in server.pids for child in children(pid))
+    if len(found) != len(sockets):
+        raise RuntimeError(f"{len(sockets)} workers expected, {len(found)} found")
+    return Server(f"unix:{sockets[0]}", found)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes whose parent is ``pid``, in ascending order."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text("utf-8", "replace")
+            except OSError:
+                continue
+            # The name in brackets may hold anything; behind it come the state and the parent.
+            if int(stat.rpartition(")")[2].split()[1]) == pid:
+                found.append(int(entry.name))
+    return sorted(found)
+
+
 def _wait_until_ready(process: subprocess.Popen[bytes], target: str, log: Path) -> None:
     until = time.monotonic() + READY_SECONDS
     while time.monotonic() < until and process.poll() is None:
-        with grpc.insecure_channel(target, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
-            try:
-                grpc.channel_ready_future(channel).result(timeout=0.5)
-            except grpc.FutureTimeoutError:
-                continue
+        if _answers(target):
             return
     raise RuntimeError(f"{target} did not get ready:\n{log.read_text('utf-8', 'replace')[-2000:]}")
+
+
+def _answers(target: str) -> bool:
+    """Whether somebody can be connected to within half a second."""
+    with grpc.insecure_channel(target, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=0.5)
+        except grpc.FutureTimeoutError:
+            return False
+        return True

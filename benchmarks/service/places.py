@@ -1,0 +1,118 @@
+"""The servers of a run: the real one with two workers, one with TLS, and the echo."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.service import certificate, matrix
+from benchmarks.service.calls import Target
+from benchmarks.service.home import Home, Requests
+from benchmarks.service.processes import Server, running, workers
+
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where calls go: the process that is measured, where it listens, and what it is asked there.
+
+    An echo has no credential and is asked what the real server is.
+    """
+
+    server: Server
+    targets: tuple[Target, ...]
+    requests: Requests
+    credential: str = ""
+
+
+@contextmanager
+def running_places(
+    folder: Path, wanted: Collection[str]
+) -> Iterator[tuple[dict[str, Place], dict[str, str]]]:
+    """Run what the wanted places need; gives the places, and for those that can't be had the reason."""
+    places: dict[str, Place] = {}
+    missing: dict[str, str] = {}
+    files = None
+    if not {matrix.TLS, matrix.ECHO_TLS}.isdisjoint(wanted):
+        files = certificate.make(folder)
+        if files is None:
+            missing = dict.fromkeys((matrix.TLS, matrix.ECHO_TLS), certificate.NO_OPENSSL)
+    with ExitStack() as stack:
+        requests = _control(
+            stack, folder, places, with_workers=not {matrix.WORKER, matrix.WORKERS}.isdisjoint(wanted)
+        )
+        if files is not None and matrix.TLS in wanted:
+            _with_tls(stack, folder, places, files)
+        if not matrix.ECHOES.isdisjoint(wanted):
+            _echo(stack, folder, places, files, requests)
+        yield places, missing
+
+
+def _control(stack: ExitStack, folder: Path, places: dict[str, Place], *, with_workers: bool) -> Requests:
+    home = Home.make(folder / "home")
+    address = f"127.0.0.1:{_free_port()}"
+    settings = {
+        "SESSAUTH_SERVER_WORKERS": str(WORKERS if with_workers else 0),
+        "SESSAUTH_TCP_ADDRESS": address,
+        "SESSAUTH_TCP_INSECURE_TCP": "true",
+    }
+    server = _serve(stack, home, folder / "server.log", settings)
+    requests = home.requests()
+    places[matrix.CONTROL] = Place(server, (Target(home.target),), requests, home.credential)
+    places[matrix.CONTROL_TCP] = Place(server, (Target(address),), requests, home.credential)
+    if with_workers:
+        sockets = [home.check_socket(index) for index in range(WORKERS)]
+        both = workers(server, sockets)
+        targets = tuple(Target(f"unix:{path}") for path in sockets)
+        places[matrix.WORKER] = Place(both, targets[:1], requests, home.credential)
+        places[matrix.WORKERS] = Place(both, targets, requests, home.credential)
+    return requests
+
+
+def _with_tls(
+    stack: ExitStack, folder: Path, places: dict[str, Place], files: certificate.Certificate
+) -> None:
+    home = Home.make(folder / "home-tls")
+    address = f"127.0.0.1:{_free_port()}"
+    settings = {
+        "SESSAUTH_TCP_ADDRESS": address,
+        "SESSAUTH_TCP_CERTIFICATE": str(files.certificate),
+        "SESSAUTH_TCP_PRIVATE_KEY": str(files.private_key),
+    }
+    server = _serve(stack, home, folder / "server-tls.log", settings)
+    target = Target(address, files.certificate)
+    places[matrix.TLS] = Place(server, (target,), home.requests(), home.credential)
+
+
+def _echo(
+    stack: ExitStack,
+    folder: Path,
+    places: dict[str, Place],
+    files: certificate.Certificate | None,
+    requests: Requests,
+) -> None:
+    path, tcp, tls = folder / "echo.sock", f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
+    arguments = ["-m", "benchmarks.service.echo_server", "--socket", str(path), "--tcp", tcp]
+    if files is not None:
+        arguments += ["--tls", tls, str(files.certificate), str(files.private_key)]
+    server = stack.enter_context(running(arguments, f"unix:{path}", folder / "echo.log"))
+    places[matrix.ECHO] = Place(server, (Target(f"unix:{path}"),), requests)
+    places[matrix.ECHO_TCP] = Place(server, (Target(tcp),), requests)
+    if files is not None:
+        places[matrix.ECHO_TLS] = Place(server, (Target(tls, files.certificate),), requests)
+
+
+def _serve(stack: ExitStack, home: Home, log: Path, settings: dict[str, str]) -> Server:
+    environment = {"SESSAUTH_HOME": str(home.folder), "SESSAUTH_SERVER_LOG_LEVEL": "WARNING", **settings}
+    arguments = ["-m", "sessauth.cli.main", "serve"]
+    return stack.enter_context(running(arguments, home.target, log, environment))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
