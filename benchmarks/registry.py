@@ -23,5 +23,10 @@ STAGES: Final = (
 )
 SERIES: Final = (
     "benchmarks.stages.threads",
+    "benchmarks.growth.ending",
+    "benchmarks.growth.memory",
+    "benchmarks.growth.flood",
+    "benchmarks.growth.states",
+    "benchmarks.growth.chains",
     "benchmarks.service.rows",
 )
