@@ -11,11 +11,11 @@ after the acknowledgement. Loads neither grpc nor protobuf.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from ._fast.check import Checker
+from ._fast.check import Checker, Prepared
 from ._fast.view import View
 from .catalogue import TOOLS_CALL, ToolCatalogue
 from .decision import Decision
@@ -24,23 +24,31 @@ from .reasons import Reason, Stage
 from .text_form import is_stored_text, read_text
 from .token import Token
 
+if TYPE_CHECKING:
+    from ._fast.batch import Batch
+
+__all__ = ["DEFAULT_CACHE_BYTES", "Prepared", "Verifier"]
+
 # Enough for some 40,000 chains of usual size; see docs/operations.md.
 DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
 
-_TEXT_START = b"sessauth_"
 
 
-class Verifier:
-    """Judges calls; one for each process, for any number of threads."""
 
-    def __init__(
-        self,
+class Verifier(Checker):
+    """Judges calls; one for each process, for any number of threads.
+
+    ``check``, ``check_batch``, ``prepare`` and ``refuse`` are the kernel's own (``_fast/check.pyx``).
+    """
+
+    def __new__(
+        cls,
         source: Any,
         *,
         audience: str = "",
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         session_cache_bytes: int = 0,
-    ) -> None:
+    ) -> Self:
         """Judge by a source of state.
 
         Args:
@@ -49,14 +57,50 @@ class Verifier:
             cache_bytes: memory for verified chains, in bytes.
             session_cache_bytes: what one session may hold of it; 0 is a sixteenth.
         """
-        self.audience = audience
-        self._checker = Checker(
+        verifier = super().__new__(
+            cls,
             View(source),
+            audience=audience,
             cache_bytes=cache_bytes,
             session_cache_bytes=session_cache_bytes,
             outcome_type=Decision,
+            present=_presented,
         )
-        self._owned: Any = None
+        verifier._owned = None
+        return verifier
+
+    if TYPE_CHECKING:
+        _owned: Any
+
+        def check(  # noqa: D102
+            self,
+            token: bytes | str | Token | Prepared,
+            action: str | bytes,
+            resource: str | bytes,
+            arguments: bytes = b"",
+            *,
+            tool: bytes = b"",
+            session: bytes = b"",
+            source: str = "",
+            peer: Sequence[str] = (),
+            audience: str | None = None,
+            at_least_revision: int = 0,
+            now_ms: int = -1,
+            clock_suspect: bool = False,
+            new_signatures: bool = True,
+        ) -> Decision: ...
+        def check_batch(  # noqa: D102
+            self,
+            calls: Iterable[tuple[Any, ...]],
+            *,
+            audience: str | None = None,
+            at_least_revision: int = 0,
+            now_ms: int = -1,
+            clock_suspect: bool = False,
+            new_signatures: bool = True,
+        ) -> Batch[Decision]: ...
+        def prepare(self, token: bytes | str | Token | Prepared) -> Prepared: ...  # noqa: D102
+        def refuse(self, stage: int, reason: int) -> Decision: ...  # noqa: D102
 
     @classmethod
     def embedded(
@@ -84,62 +128,6 @@ class Verifier:
         verifier._owned = reader
         return verifier
 
-    def check(
-        self,
-        token: bytes | str | Token,
-        action: str | bytes,
-        resource: str | bytes,
-        arguments: bytes = b"",
-        *,
-        tool: bytes = b"",
-        session: bytes = b"",
-        source: str = "",
-        peer: Sequence[str] = (),
-        audience: str | None = None,
-        at_least_revision: int = 0,
-        now_ms: int = -1,
-        new_signatures: bool = True,
-    ) -> Decision:
-        """Judge one call.
-
-        Args:
-            token: the presented token: its bytes or its text.
-            action: what the agent wants to do, e.g. ``read``.
-            resource: to what, segments joined by ``/``.
-            arguments: the very JSON bytes that will be forwarded; empty means ``{}``.
-            tool: a JSON object with what the gateway knows of the tool; empty means ``{}``.
-            session: the session (16 bytes) that the caller believes the call belongs to, or empty.
-            source: the agent's IP address, or empty.
-            peer: the identities of the agent's certificate (``sha256:HEX``, ``spiffe://…``).
-            audience: which verifier asks; None is this one's.
-            at_least_revision: deny STALE_STATE unless the view has this revision.
-            now_ms: the time to judge by, in ms since 1970; -1 reads the clock.
-            new_signatures: whether a chain that was not verified before may cost signature work; without,
-                it is denied BAD_SIGNATURE, at no block. For callers that fail too often.
-
-        Raises:
-            TypeError: for arguments of another type. Nothing for what an agent controls.
-        """
-        data = token if type(token) is bytes and token[:9] != _TEXT_START else _presented(token)
-        if not isinstance(data, bytes):
-            refused: Decision = self._checker.refuse(Stage.DECODE, data)
-            return refused
-        decision: Decision = self._checker.check(
-            data,
-            action,
-            resource,
-            arguments,
-            tool=tool,
-            session=session,
-            source=source,
-            peer=peer,
-            audience=self.audience if audience is None else audience,
-            at_least_revision=at_least_revision,
-            now_ms=now_ms,
-            new_signatures=new_signatures,
-        )
-        return decision
-
     def check_tool(
         self,
         token: bytes | str | Token,
@@ -159,24 +147,18 @@ class Verifier:
             action, resource = catalogue.request(tool, method)
             facts = catalogue.describe(tool) if method == TOOLS_CALL else b""
         except UnknownTool:
-            refused: Decision = self._checker.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
-            return refused
+            return self.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
         return self.check(token, action, resource, arguments, tool=facts, **options)
 
     @property
     def cached_chains(self) -> int:
         """How many verified chains are kept."""
-        return len(self._checker.cache)
+        return len(self.cache)
 
     @property
     def cached_bytes(self) -> int:
         """What they weigh, in bytes."""
-        return self._checker.cache.used
-
-    @property
-    def bad_signatures(self) -> int:
-        """How many chains failed at the signature so far."""
-        return self._checker.bad_signatures
+        return self.cache.used
 
     def close(self) -> None:
         """Close what :meth:`embedded` opened; later checks are denied."""

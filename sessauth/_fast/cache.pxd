@@ -1,6 +1,21 @@
 """The cache of verified chains: what is immutable, by exact bytes."""
 
-from sessauth._fast.chain cimport Chain
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
+
+from sessauth._fast.chain cimport Chain, Link
+from sessauth._fast.text cimport bytes_t
+
+# One verified run of blocks from the root on: the first `count` of a kept chain. The low four bits of
+# the tag are count - 1, the others a keyed hash of the last block's signature.
+cdef struct Slot:
+    uint64_t tag
+    PyObject *chain
+
+# A name that left the small queue, as the so-many-th chain that was evicted.
+cdef struct Ghost:
+    uint64_t tag
+    unsigned long long evicted
 
 cdef class Cache:
     cdef readonly size_t capacity
@@ -9,18 +24,27 @@ cdef class Cache:
     cdef readonly unsigned long long hits
     cdef readonly unsigned long long misses
     cdef readonly unsigned long long evicted
-    cdef dict _chains
-    cdef object _small
-    cdef object _main
-    cdef object _ghost
+    cdef uint64_t _keys[2]
+    cdef Slot *_slots
+    cdef Ghost *_ghosts
+    cdef size_t _mask
+    cdef size_t _filled
+    cdef size_t _count
+    cdef Link _small
+    cdef Link _main
     cdef size_t _small_used
     cdef dict _shares
-    cdef object _prefixes
 
-    cdef Chain find(self, bytes token)
-    cdef int verified_blocks(self, Chain chain) except -1
+    # The kept chain of exactly these bytes, or None.
+    cdef Chain find(self, bytes_t p, size_t n)
+    # How many leading blocks of the chain stand already.
+    cdef int verified_blocks(self, Chain chain) noexcept
     cdef int keep(self, Chain chain) except -1
-    cdef object _share(self, bytes session_id)
+    cdef uint64_t _hash(self, bytes_t signature) noexcept
+    cdef Slot *_known(self, Chain chain, int count) noexcept
+    cdef bint _insert(self, uint64_t tag, Chain chain) except -1
+    cdef void _erase(self, Slot *slot) noexcept
+    cdef bint _grow(self) except -1
+    cdef void _register(self, Chain chain) except *
     cdef int _drop(self, Chain chain) except -1
     cdef int _make_room(self) except -1
-    cdef int _keep_prefixes(self, Chain chain) except -1

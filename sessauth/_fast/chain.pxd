@@ -1,11 +1,21 @@
 """A chain: blocks that belong together, and their signatures (docs/token-format.md, section 3)."""
 
+from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
 from sessauth._fast.arena cimport Arena
 from sessauth._fast.block cimport Block, Root
 from sessauth._fast.limits cimport MAX_BLOCKS
 from sessauth._fast.text cimport bytes_t
+
+cdef enum:
+    SIGNATURE_BYTES = 64
+
+# A place in a ring; the ring's end owns nothing.
+cdef struct Link:
+    Link *before
+    Link *behind
+    PyObject *owner
 
 cdef class Chain:
     cdef readonly bytes raw
@@ -27,10 +37,14 @@ cdef class Chain:
     cdef bint any_unknown
     # None of its blocks was among the first `clean_count` - 1 revocations of the session; 0: not looked.
     cdef uint64_t clean_count
+    # Its signatures stood once, so they stand.
+    cdef bint stands
     # The verified-chain cache's own.
     cdef int hits
     cdef int queue
     cdef size_t kept
+    cdef Link queued
+    cdef Link of_session
 
     cdef const char *_parse(self, int *reason, int *at) noexcept nogil
     cdef const char *_relate(self, int *reason, int *at) noexcept nogil
@@ -40,3 +54,5 @@ cdef class Chain:
 
 # Returns a Chain, or None with the reason, the block and what is wrong.
 cdef Chain parse_chain(bytes token, int *reason, int *at, const char **wrong)
+# Where the last block's signature lies in what may be a token, or NULL; nothing else is looked at.
+cdef bytes_t last_signature(bytes_t p, size_t n) noexcept nogil

@@ -31,7 +31,6 @@ __all__ = ["Chain", "FormError", "signed_bytes"]
 cdef enum:
     LABEL_BYTES = 18            # with the zero byte behind it
     HEADER_BYTES = 83           # label, index, previous signature
-    SIGNATURE_BYTES = 64
 
 cdef const char *LABEL = "sessauth/block/v1"
 
@@ -312,6 +311,23 @@ cdef void self_header(Chain chain, int index, unsigned char *out) noexcept nogil
         memset(out + LABEL_BYTES + 1, 0, SIGNATURE_BYTES)
     else:
         memcpy(out + LABEL_BYTES + 1, chain.base + chain.blocks[index - 1].signature, SIGNATURE_BYTES)
+
+
+cdef bytes_t last_signature(bytes_t p, size_t n) noexcept nogil:
+    """Step over the blocks by their lengths: a version, then each a tag, a length of one or two bytes, and
+    in it first the signature with a tag and a length of its own."""
+    cdef size_t at = 2
+    cdef size_t length
+    while at + 4 + SIGNATURE_BYTES <= n:
+        length = p[at + 1]
+        at += 2
+        if length >= 0x80:
+            length = (length & 0x7F) | (<size_t> p[at] << 7)
+            at += 1
+        if at + length == n and length >= 2 + SIGNATURE_BYTES:
+            return p + at + 2
+        at += length
+    return NULL
 
 
 cdef Chain parse_chain(bytes token, int *reason, int *at, const char **wrong):

@@ -1,30 +1,37 @@
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
 
+from sessauth._fast.batch import Batch
 from sessauth._fast.cache import Cache
 from sessauth._fast.outcome import Outcome as Outcome
 from sessauth._fast.view import View
 
+class Prepared: ...
+
 class Checker:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         view: View,
         *,
+        audience: str = "",
         cache_bytes: int = 67108864,
         session_cache_bytes: int = 0,
         outcome_type: type[Outcome] = ...,
-    ) -> None: ...
+        present: Callable[[Any], bytes | int] | None = None,
+    ) -> Self: ...
     @property
     def view(self) -> View: ...
     @property
     def cache(self) -> Cache: ...
+    @property
+    def audience(self) -> str: ...
     @property
     def bad_signatures(self) -> int: ...
     @property
     def signatures(self) -> int: ...
     def check(
         self,
-        token: bytes,
+        token: Any,
         action: bytes | str,
         resource: bytes | str,
         arguments: bytes = b"",
@@ -33,10 +40,21 @@ class Checker:
         session: bytes = b"",
         source: str = "",
         peer: Sequence[str] = (),
-        audience: str = "",
+        audience: str | None = None,
         at_least_revision: int = 0,
         now_ms: int = -1,
         clock_suspect: bool = False,
         new_signatures: bool = True,
     ) -> Any: ...
+    def check_batch(
+        self,
+        calls: Iterable[tuple[Any, ...]],
+        *,
+        audience: str | None = None,
+        at_least_revision: int = 0,
+        now_ms: int = -1,
+        clock_suspect: bool = False,
+        new_signatures: bool = True,
+    ) -> Batch[Any]: ...
+    def prepare(self, token: Any) -> Prepared: ...
     def refuse(self, stage: int, reason: int) -> Any: ...

@@ -1,72 +1,49 @@
-"""The check: one call from bytes, request and view to a decision.
+"""What callers of a check call: one call, a batch of them, or a token that is held across calls."""
 
-The stages and their order are those of docs/token-format.md, section 9; the first refusal is the
-decision. Only the last line of the last stage says ALLOWED: whatever goes wrong on the way there,
-an exception included, is a denial.
-"""
-
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcmp
 
-from sessauth._fast.block cimport ENDING_OPEN
-from sessauth._fast.cache cimport Cache
-from sessauth._fast.chain cimport Chain, parse_chain
-from sessauth._fast.limits cimport *
-from sessauth._fast.now cimport steady_ms, wall_ms
-from sessauth._fast.outcome cimport Outcome, Request, Scratch, deny, deny_block, utf8
-from sessauth._fast.stages cimport judge_audience, judge_lives, judge_scope, judge_time
+from sessauth._fast.batch cimport Batch, Item
+from sessauth._fast.chain cimport Chain
+from sessauth._fast.judge cimport Judge, forget_match, set_fault
+from sessauth._fast.limits cimport ALLOWED, STAGE_DECODE
+from sessauth._fast.outcome cimport Asked, Finding, Outcome, asked_init, finding_init, part_of, set_part
+from sessauth._fast.request cimport Part
 from sessauth._fast.text cimport bytes_t
-from sessauth._fast.view cimport (
-    KEY_ACTIVE,
-    KEY_DISTRUSTED,
-    KEY_PREPARED,
-    KEY_RETIRED,
-    Head,
-    KeyEntry,
-    SessionEntry,
-    View,
-)
-
-from nacl.bindings import randombytes
 
 from sessauth._fast.outcome import Outcome
 
-__all__ = ["Checker", "Outcome"]
+__all__ = ["Checker", "Outcome", "Prepared"]
 
 cdef enum:
-    # How long a state folder that was swapped under its name may go unnoticed.
-    LOOK_EVERY_MS = 100
+    TEXT_START_BYTES = 9
+
+cdef const char *TEXT_START = "sessauth_"
 
 
-cdef class Checker:
-    """Judges requests against one view; one for each process, for any number of threads."""
+@cython.final
+cdef class Prepared:
+    """A token that is held across calls: looked up once, judged anew each time, by the checker that made it."""
 
-    cdef readonly View view
-    cdef readonly Cache cache
-    cdef readonly uint64_t bad_signatures
-    cdef readonly uint64_t signatures
-    cdef object _outcome_type
-    cdef bytes _prefix
-    cdef uint64_t _count
-    cdef int64_t _offset_ms
-    cdef int64_t _looked_ms
-    cdef list _scratches
 
-    def __cinit__(
-        self, View view not None, *, size_t cache_bytes=67108864, size_t session_cache_bytes=0, outcome_type=Outcome
-    ):
-        if not issubclass(outcome_type, Outcome):
-            raise TypeError("outcome_type must be a subclass of Outcome")
-        self.view = view
-        self.cache = Cache(cache_bytes, session_cache_bytes)
-        self._outcome_type = outcome_type
-        self._prefix = randombytes(8)
-        self._offset_ms = wall_ms() - steady_ms()
-        self._scratches = []
+cdef class Checker(Judge):
+    """Judges requests against one view; one for each process, for any number of threads.
+
+    ``audience`` is which verifier this is. ``present`` turns a token that is not bytes into its bytes, or
+    into the number of the reason why it is none.
+    """
+
+    def __cinit__(self, *_, str audience not None="", present=None, **__):
+        self.audience = audience
+        self._present = present
 
     def check(
         self,
-        bytes token not None,
+        token not None,
         action not None,
         resource not None,
         bytes arguments not None=b"",
@@ -75,7 +52,7 @@ cdef class Checker:
         bytes session not None=b"",
         str source not None="",
         peer=(),
-        str audience not None="",
+        str audience=None,
         uint64_t at_least_revision=0,
         int64_t now_ms=-1,
         bint clock_suspect=False,
@@ -83,50 +60,130 @@ cdef class Checker:
     ):
         """Judge one call.
 
-        ``token`` is the presented bytes; ``action`` and ``resource`` are bytes or str; ``arguments`` and
-        ``tool`` are JSON bytes; ``session`` is the session (16 bytes) that the caller believes the call
-        belongs to, or empty; ``source`` an IP address and ``peer`` the identities of the agent's
-        certificate; ``now_ms`` is the wall time to judge by, -1 for the clock. Without ``new_signatures`` a
-        chain that was not verified before is denied BAD_SIGNATURE without a look at it. Raises TypeError for
-        arguments of another type, and nothing for what an agent controls.
+        Args:
+            token: the presented token: its bytes, its text, or what ``prepare`` made of it.
+            action: what the agent wants to do, e.g. ``read``; str or bytes.
+            resource: to what, segments joined by ``/``; str or bytes.
+            arguments: the very JSON bytes that will be forwarded; empty means ``{}``.
+            tool: a JSON object with what the gateway knows of the tool; empty means ``{}``.
+            session: the session (16 bytes) that the caller believes the call belongs to, or empty.
+            source: the agent's IP address, or empty.
+            peer: the identities of the agent's certificate (``sha256:HEX``, ``spiffe://…``).
+            audience: which verifier asks; None is this one's.
+            at_least_revision: deny STALE_STATE unless the view has this revision.
+            now_ms: the time to judge by, in ms since 1970; -1 reads the clock.
+            clock_suspect: believe no time.
+            new_signatures: whether a chain that was not verified before may cost signature work; without,
+                it is denied BAD_SIGNATURE, at no block. For callers that fail too often.
+
+        Raises:
+            TypeError: for arguments of another type. Nothing for what an agent controls.
         """
-        cdef Outcome out = self._new_outcome()
-        cdef Request request = Request.__new__(Request)
-        cdef int64_t wall = wall_ms()
-        request.token = token
-        request.action = utf8(action)
-        request.resource = utf8(resource)
-        request.arguments = arguments
-        request.tool = tool
-        request.session = session
-        request.source = source
-        request.peer = peer
-        request.audience = utf8(audience)
-        request.at_least_revision = at_least_revision
-        request.clock_suspect = clock_suspect
-        request.new_signatures = new_signatures
-        if now_ms >= 0:
-            request.now_ms = now_ms
-        else:
-            request.now_ms = wall
-            # The wall clock was set by more than anyone may, or the machine was not asleep that long.
-            request.clock_suspect |= not -CLOCK_STEP_MS <= wall - steady_ms() - self._offset_ms <= CLOCK_STEP_MS
+        cdef Outcome out
+        cdef Asked asked
+        cdef Chain chain = None
+        cdef object data = token
+        cdef object held_action, held_resource, held_source, held_audience, held_peers
+        cdef Prepared prepared
+        asked_init(&asked)
+        if not PyBytes_CheckExact(token) or _is_text(token):
+            prepared = self._taken(token)
+            if prepared.reason:
+                return self.refuse(STAGE_DECODE, prepared.reason)
+            data = prepared.data
+            chain = prepared.chain
+        part_of(data, &asked.token)
+        held_action = part_of(action, &asked.action)
+        held_resource = part_of(resource, &asked.resource)
+        set_part(&asked.arguments, <bytes_t> PyBytes_AS_STRING(arguments), PyBytes_GET_SIZE(arguments))
+        set_part(&asked.tool, <bytes_t> PyBytes_AS_STRING(tool), PyBytes_GET_SIZE(tool))
+        set_part(&asked.session, <bytes_t> PyBytes_AS_STRING(session), PyBytes_GET_SIZE(session))
+        held_source = part_of(source, &asked.source)
+        held_audience = part_of(self.audience if audience is None else audience, &asked.audience)
+        held_peers = _peers(peer, &asked) if peer else None
+        asked.at_least_revision = at_least_revision
+        asked.clock_suspect = clock_suspect
+        asked.new_signatures = new_signatures
+        out = self.new_outcome()
         try:
-            # Also for a caller with a time of its own: the files are what they are.
-            if not 0 <= wall - self._looked_ms < LOOK_EVERY_MS:
-                self._looked_ms = wall
-                self.view.look()
-            out.allowed = self._judge(request, out, now_ms < 0)
+            self.clock(&asked, now_ms)
+            if chain is None:
+                chain = self.chain_of(&asked, data, &out.found)
+            if chain is not None:
+                out.found.allowed = self.judge(chain, &asked, now_ms < 0, &out.found)
         except Exception as fault:
-            out.allowed = False
-            out.reason = INTERNAL_ERROR
-            out.stage = STAGE_NONE
             out.fault = fault
-        if not out.allowed:
-            out.matched_index = -1
-            out.matched_scope = -1
-            out.expires_at_ms = 0
+            set_fault(&out.found)
+        if out.found.named:
+            out.chain = chain
+        if not out.found.allowed:
+            forget_match(&out.found)
         return out
+
+    def check_batch(
+        self,
+        calls not None,
+        *,
+        str audience=None,
+        uint64_t at_least_revision=0,
+        int64_t now_ms=-1,
+        bint clock_suspect=False,
+        bint new_signatures=True,
+    ):
+        """Judge many calls by one state and one time, most of it without the GIL.
+
+        Args:
+            calls: for each a tuple ``(token, action, resource[, arguments[, tool[, session[, source[,
+                peer]]]]])``, the parts as in ``check``.
+            audience: which verifier asks; None is this one's.
+            at_least_revision: as in ``check``, for every call.
+            now_ms: as in ``check``, for every call.
+            clock_suspect: as in ``check``, for every call.
+            new_signatures: as in ``check``, for every call.
+
+        Returns:
+            The decisions, a sequence in the order of the calls, each made when it is looked at.
+
+        Raises:
+            TypeError: for a call that is no such tuple. Nothing for what an agent controls.
+        """
+        cdef Batch batch = Batch.__new__(Batch)
+        cdef list held = []
+        cdef Part shared_audience
+        cdef Item *item
+        cdef Py_ssize_t i = 0
+        held.append(part_of(self.audience if audience is None else audience, &shared_audience))
+        calls = tuple(calls)
+        held.append(calls)
+        batch.held = held
+        batch.allocate(len(calls))
+        for call in calls:
+            item = &batch.items[i]
+            item.asked.audience = shared_audience
+            item.asked.at_least_revision = at_least_revision
+            item.asked.clock_suspect = clock_suspect
+            item.asked.new_signatures = new_signatures
+            self._read_call(call, item, held)
+            i += 1
+        self.judge_batch(batch, now_ms)
+        return batch
+
+    def prepare(self, token not None):
+        """Return a handle for a token that is held across calls, to be given to ``check`` in its place.
+
+        It spares looking the token up, and nothing else: every call is judged anew. A token that is none
+        is denied when it is checked. The handle keeps the chain in memory beside the cache's bytes.
+        """
+        cdef Prepared prepared = self._taken(token)
+        cdef Finding ignored
+        cdef Asked asked
+        if prepared.checker is None and prepared.reason == 0:
+            asked_init(&asked)
+            finding_init(&ignored)
+            part_of(prepared.data, &asked.token)
+            prepared.chain = self.chain_of(&asked, prepared.data, &ignored)
+        prepared.checker = self
+        return prepared
 
     def refuse(self, int stage, int reason):
         """Return a denial that was decided before the kernel was asked.
@@ -136,180 +193,89 @@ cdef class Checker:
         cdef Outcome out
         if reason <= ALLOWED:
             raise ValueError("a denial has a reason")
-        out = self._new_outcome()
-        out.stage = stage
-        out.reason = reason
+        out = self.new_outcome()
+        out.found.stage = stage
+        out.found.reason = reason
         return out
 
-    cdef Outcome _new_outcome(self):
-        cdef Outcome out = self._outcome_type.__new__(self._outcome_type)
-        out.index = -1
-        out.scope = -1
-        out.clause = -1
-        out.matched_index = -1
-        out.matched_scope = -1
-        out.argument = ""
-        self._count += 1
-        out._count = self._count
-        out._prefix = self._prefix
+    cdef Prepared _taken(self, object token):
+        """What a caller gave in place of a token's bytes."""
+        cdef Prepared out
+        if type(token) is Prepared:
+            if (<Prepared> token).checker is self:
+                return token
+            token = (<Prepared> token).data
+        out = Prepared.__new__(Prepared)
+        if isinstance(token, bytes) and (self._present is None or not _is_text(token)):
+            out.data = token
+            return out
+        if self._present is None:
+            raise TypeError(f"bytes expected, got {type(token).__name__}")
+        presented = self._present(token)
+        if isinstance(presented, bytes):
+            out.data = presented
+        else:
+            out.reason = presented
         return out
 
-    cdef bint _judge(self, Request request, Outcome out, bint floored) except -1:
-        """The stages, in their order."""
-        cdef bint cached = True
-        cdef Head head
-        cdef Chain chain = None
-        # A token that is too large is not even hashed.
-        if PyBytes_GET_SIZE(request.token) <= MAX_TOKEN_BYTES:
-            chain = self.cache.find(request.token)
-        if chain is None:
-            cached = False
-            chain = self._decode(request.token, out)
-            if chain is None:
-                return False
-        head = self.view.begin()
-        try:
-            out.revision = head.revision
-            if floored and request.now_ms < head.clock_floor_ms:
-                # A clock behind the last change judges by the time of that change.
-                request.clock_suspect |= request.now_ms + CLOCK_STEP_MS < head.clock_floor_ms
-                request.now_ms = head.clock_floor_ms
-            out.checked_at_ms = request.now_ms
-            return self._judge_within(head, chain, cached, request, out)
-        finally:
-            head.transaction.abort()
+    cdef int _read_call(self, object call, Item *item, list held) except -1:
+        """Point an item at the parts of a call's tuple; raises TypeError for another form."""
+        cdef Prepared prepared
+        cdef Asked *asked = &item.asked
+        if not isinstance(call, tuple) or not 3 <= len(call) <= 8:
+            raise TypeError("a call is a tuple of token, action, resource and at most five more parts")
+        cdef tuple parts = call
+        cdef Py_ssize_t n = len(parts)
+        token = parts[0]
+        if not PyBytes_CheckExact(token) or _is_text(token):
+            prepared = self._taken(token)
+            held.append(prepared)
+            if prepared.reason:
+                item.found.stage = STAGE_DECODE
+                item.found.reason = prepared.reason
+                return 0
+            token = prepared.data
+            if prepared.chain is not None:
+                Py_INCREF(prepared.chain)
+                item.chain = <PyObject *> prepared.chain
+        part_of(token, &asked.token)
+        _hold(held, part_of(parts[1], &asked.action))
+        _hold(held, part_of(parts[2], &asked.resource))
+        if n > 3:
+            part_of(<bytes?> parts[3], &asked.arguments)
+        if n > 4:
+            part_of(<bytes?> parts[4], &asked.tool)
+        if n > 5:
+            part_of(<bytes?> parts[5], &asked.session)
+        if n > 6:
+            _hold(held, part_of(<str?> parts[6], &asked.source))
+        if n > 7 and parts[7]:
+            held.append(_peers(parts[7], asked))
+        return 0
 
-    cdef bint _judge_within(self, Head head, Chain chain, bint cached, Request request, Outcome out) except -1:
-        cdef SessionEntry session = self._session(head, chain, request, out)
-        cdef KeyEntry key
-        cdef Scratch scratch
-        if session is None:
-            return False
-        key = self._issuer(head, chain, session, out)
-        if key is None:
-            return False
-        if not cached and not request.new_signatures:
-            return deny(out, STAGE_SIGNATURE, BAD_SIGNATURE)
-        if not cached and not self._signature(chain, key, out):
-            return False
-        # From here on the token may be named.
-        out._chain = chain
-        out.epoch = session.epoch
-        if not judge_time(chain, request, out) or not judge_audience(chain, request, out):
-            return False
-        if chain.clean_count != session.revoked_count + 1 and not self._revocation(head, chain, session, out):
-            return False
-        scratch = self._scratches.pop() if self._scratches else Scratch.__new__(Scratch)
-        try:
-            if not judge_scope(chain, session, request, scratch, out):
-                return False
-        finally:
-            self._scratches.append(scratch)
-        if chain.expires_at_ms < out.expires_at_ms:
-            out.expires_at_ms = chain.expires_at_ms
-        out.reason = ALLOWED
-        return True
 
-    cdef Chain _decode(self, bytes token, Outcome out):
-        cdef int reason = 0
-        cdef int at = -1
-        cdef const char *wrong = NULL
-        cdef Chain chain = parse_chain(token, &reason, &at, &wrong)
-        if chain is None:
-            deny(out, STAGE_DECODE, reason)
-            return None
-        if chain.blocks[chain.block_count - 1].ending == ENDING_OPEN:
-            deny(out, STAGE_DECODE, OPEN_TOKEN)
-            return None
-        return chain
+cdef inline bint _is_text(object token):
+    return (
+        PyBytes_GET_SIZE(token) > TEXT_START_BYTES
+        and memcmp(PyBytes_AS_STRING(token), TEXT_START, TEXT_START_BYTES) == 0
+    )
 
-    cdef SessionEntry _session(self, Head head, Chain chain, Request request, Outcome out):
-        cdef SessionEntry session, entry
-        cdef int depth = 0
-        if self.view.brake[0]:
-            deny(out, STAGE_SESSION, STATE_BRAKED)
-            return None
-        if self.view.lost or request.at_least_revision > head.revision or chain.root.min_revision > head.revision:
-            deny(out, STAGE_SESSION, STALE_STATE)
-            return None
-        session = self.view.session(head, chain.session_id, request.now_ms)
-        if session is None:
-            deny(out, STAGE_SESSION, UNKNOWN_SESSION)
-            return None
-        if request.session and request.session != chain.session_id:
-            deny(out, STAGE_SESSION, WRONG_SESSION)
-            return None
-        out.expires_at_ms = session.expires_at_ms
-        entry = session
-        while True:
-            if not judge_lives(entry, request.now_ms, out):
-                return None
-            if entry.expires_at_ms < out.expires_at_ms:
-                out.expires_at_ms = entry.expires_at_ms
-            if entry.lease_ms and entry.lease_deadline_ms < out.expires_at_ms:
-                out.expires_at_ms = entry.lease_deadline_ms
-            if not entry.parent_id:
-                return session
-            entry = self.view.session(head, entry.parent_id, request.now_ms) if depth < MAX_ANCESTORS else None
-            if entry is None:
-                deny(out, STAGE_SESSION, UNKNOWN_SESSION)
-                return None
-            # Entries are shared between threads, each in its own transaction: what belongs to this
-            # check stands in its request.
-            if request.ancestors is None:
-                request.ancestors = []
-            request.ancestors.append(entry)
-            depth += 1
 
-    cdef KeyEntry _issuer(self, Head head, Chain chain, SessionEntry session, Outcome out):
-        cdef KeyEntry key = self.view.key(head, chain.issuer_key_id)
-        cdef int reason = 0
-        if key is None:
-            reason = UNKNOWN_ISSUER
-        elif key.status == KEY_DISTRUSTED:
-            reason = ISSUER_DISTRUSTED
-        elif key.status == KEY_PREPARED:
-            reason = ISSUER_PREPARED
-        elif key.status == KEY_RETIRED:
-            # Its signatures stand; those made later are not the issuer's.
-            if chain.blocks[0].issued_at_ms > key.retired_at_ms:
-                reason = ISSUER_RETIRED
-        elif key.status != KEY_ACTIVE:
-            reason = UNKNOWN_ISSUER
-        if reason == 0:
-            if key.owner and key.owner != session.owner:
-                reason = ISSUER_NOT_OF_SESSION
-            elif session.issuer_key_ids and chain.issuer_key_id not in session.issuer_key_ids:
-                reason = ISSUER_NOT_OF_SESSION
-        if reason:
-            deny(out, STAGE_ISSUER, reason)
-            return None
-        return key
+cdef object _peers(object peer, Asked *asked):
+    """Point at the identities; returns what has to live as long."""
+    cdef list held = list(peer)
+    cdef bytearray parts = bytearray(len(held) * sizeof(Part))
+    cdef Part *out = <Part *> <char *> parts
+    cdef Py_ssize_t i
+    for i in range(len(held)):
+        held.append(part_of(held[i], &out[i]))
+    asked.peers = out
+    asked.peer_count = <int> (len(held) // 2)
+    held.append(parts)
+    return held
 
-    cdef bint _signature(self, Chain chain, KeyEntry key, Outcome out) except -1:
-        """Verify what no cached prefix covers, without the GIL, and keep what stands."""
-        cdef bytes_t public_key = <bytes_t> PyBytes_AS_STRING(key.public_key)
-        cdef int first = self.cache.verified_blocks(chain)
-        cdef int wrong
-        cdef bint stands
-        with nogil:
-            wrong = chain.verify_from(first, public_key)
-            stands = wrong < 0 and chain.compute_ids()
-        self.signatures += (chain.block_count if wrong < 0 else wrong + 1) - first
-        if wrong >= 0:
-            self.bad_signatures += 1
-            return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, wrong)
-        if not stands:
-            raise MemoryError
-        self.cache.keep(chain)
-        return True
 
-    cdef bint _revocation(self, Head head, Chain chain, SessionEntry session, Outcome out) except -1:
-        cdef int i
-        for i in range(chain.block_count if session.revoked_count else 0):
-            block_id = PyBytes_FromStringAndSize(<const char *> chain.ids + 32 * i, 32)
-            if self.view.revoked(head, chain.session_id, block_id):
-                return deny_block(out, STAGE_REVOCATION, REVOKED, i)
-        # Revocations only grow: among the first n of this session is none of these blocks.
-        chain.clean_count = session.revoked_count + 1
-        return True
+cdef inline int _hold(list held, object thing) except -1:
+    if thing is not None:
+        held.append(thing)
+    return 0

@@ -3,10 +3,12 @@
 from libc.stdint cimport uint64_t
 
 from sessauth._fast.chain cimport Chain
-from sessauth._fast.outcome cimport Outcome, Request, Scratch
-from sessauth._fast.view cimport SessionEntry
+from sessauth._fast.outcome cimport Asked, Finding, Scratch
+from sessauth._fast.view cimport Rules, SessionEntry
 
-cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, Outcome out) noexcept
-cdef bint judge_time(Chain chain, Request request, Outcome out) noexcept
-cdef bint judge_audience(Chain chain, Request request, Outcome out) except -1
-cdef bint judge_scope(Chain chain, SessionEntry session, Request request, Scratch scratch, Outcome out) except -1
+cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, Finding *out) noexcept nogil
+cdef bint judge_time(Chain chain, const Asked *asked, Finding *out) noexcept nogil
+cdef bint judge_audience(Chain chain, const Asked *asked, Finding *out) noexcept nogil
+cdef bint judge_scope(
+    Chain chain, const Rules **rules, int rules_count, const Asked *asked, Scratch *scratch, Finding *out
+) noexcept nogil

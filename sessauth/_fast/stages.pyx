@@ -1,12 +1,11 @@
 """The stages of a check that look at nothing but chain, session and request.
 
-Each returns whether to go on; a refusal is in the outcome. Stages that read state or sign are in
-``check``.
+Each returns whether to go on; a refusal is in the finding. None of them needs the GIL. Stages that read
+state or sign are in ``check``.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, strlen
 
 from sessauth._fast.address cimport Address, in_cidr, parse_address, parse_cidr
 from sessauth._fast.block cimport ENDING_BOUND, Block
@@ -14,8 +13,8 @@ from sessauth._fast.chain cimport Chain
 from sessauth._fast.condition cimport SOURCE_SESSION, SOURCE_TOOL, Path, Span
 from sessauth._fast.evaluate cimport Context, holds
 from sessauth._fast.limits cimport *
-from sessauth._fast.match cimport MATCHED, OUTSIDE, OVERWORKED, Verdict, left_text, match_scopes
-from sessauth._fast.outcome cimport Outcome, Request, Scratch, deny, deny_block, utf8
+from sessauth._fast.match cimport MATCHED, OUTSIDE, OVERWORKED, Verdict, match_scopes
+from sessauth._fast.outcome cimport Asked, Finding, Scratch, deny, deny_block, set_argument, set_argument_path, set_part
 from sessauth._fast.request cimport Part, read_document, split_resource
 from sessauth._fast.scope cimport NEEDS_APPROVAL, NO_NEEDS, ScopeList
 from sessauth._fast.text cimport bytes_t, is_action
@@ -25,11 +24,12 @@ from sessauth._fast.view cimport (
     STATUS_ACTIVE,
     STATUS_ENDED,
     STATUS_SUSPENDED,
+    Rules,
     SessionEntry,
 )
 
 
-cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, Outcome out) noexcept:
+cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, Finding *out) noexcept nogil:
     cdef int reason
     if entry.status == STATUS_ENDED:
         reason = SESSION_ENDED
@@ -50,11 +50,11 @@ cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, Outcome out) noexcept
     return deny(out, STAGE_SESSION, reason)
 
 
-cdef bint judge_time(Chain chain, Request request, Outcome out) noexcept:
-    cdef uint64_t now = request.now_ms
+cdef bint judge_time(Chain chain, const Asked *asked, Finding *out) noexcept nogil:
+    cdef uint64_t now = asked.now_ms
     cdef Block *block
     cdef int i
-    if request.clock_suspect:
+    if asked.clock_suspect:
         return deny(out, STAGE_TIME, CLOCK_SUSPECT)
     if now < chain.expires_at_ms and now >= chain.not_before_ms and chain.issued_at_ms <= now + ISSUED_AT_LEEWAY_MS:
         return True
@@ -68,38 +68,36 @@ cdef bint judge_time(Chain chain, Request request, Outcome out) noexcept:
     return True
 
 
-cdef bint _among(Chain chain, const Span *spans, int count, bytes text) noexcept:
-    cdef size_t n = PyBytes_GET_SIZE(text)
+cdef bint _among(Chain chain, const Span *spans, int count, const Part *text) noexcept nogil:
     cdef int i
     for i in range(count):
-        if spans[i].n == n and memcmp(chain.base + spans[i].at, PyBytes_AS_STRING(text), n) == 0:
+        if spans[i].n == text.n and memcmp(chain.base + spans[i].at, text.p, text.n) == 0:
             return True
     return False
 
 
-cdef bint judge_audience(Chain chain, Request request, Outcome out) except -1:
+cdef bint judge_audience(Chain chain, const Asked *asked, Finding *out) noexcept nogil:
     cdef Block *block
-    cdef int i
+    cdef int i, k
     for i in range(chain.block_count):
         block = &chain.blocks[i]
-        if block.audience_count and not _among(chain, block.audience, block.audience_count, request.audience):
+        if block.audience_count and not _among(chain, block.audience, block.audience_count, &asked.audience):
             return deny_block(out, STAGE_AUDIENCE, WRONG_AUDIENCE, i)
-        if block.source_count and not _from_source(chain, block, request.source):
+        if block.source_count and not _from_source(chain, block, &asked.source):
             return deny_block(out, STAGE_AUDIENCE, WRONG_SOURCE, i)
         if block.peer_count:
-            for peer in request.peer:
-                if _among(chain, block.peer, block.peer_count, utf8(peer)):
+            for k in range(asked.peer_count):
+                if _among(chain, block.peer, block.peer_count, &asked.peers[k]):
                     break
             else:
                 return deny_block(out, STAGE_AUDIENCE, WRONG_PEER, i)
     return True
 
 
-cdef bint _from_source(Chain chain, const Block *block, str source) except -1:
+cdef bint _from_source(Chain chain, const Block *block, const Part *source) noexcept nogil:
     cdef Address address, network
     cdef int i, length
-    cdef bytes text = utf8(source)
-    if not parse_address(<bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text), &address):
+    if not parse_address(source.p, source.n, &address):
         return False
     for i in range(block.source_count):
         if parse_cidr(chain.base + block.source[i].at, block.source[i].n, &network, &length):
@@ -108,71 +106,61 @@ cdef bint _from_source(Chain chain, const Block *block, str source) except -1:
     return False
 
 
-cdef bint _malformed_request(Outcome out, str argument) noexcept:
-    out.argument = argument
+cdef bint _malformed_request(Finding *out, const char *argument) noexcept nogil:
+    set_argument(out, argument, strlen(argument))
     return deny(out, STAGE_SCOPE, MALFORMED_REQUEST)
 
 
-cdef inline void _read_facts_of(SessionEntry entry, Context *context) noexcept:
-    context.facts = entry.facts
-    context.fact_count = entry.fact_count
-    context.facts_base = entry.base
+cdef inline void _read_facts_of(const Rules *rules, Context *context) noexcept nogil:
+    context.facts = rules.facts
+    context.fact_count = rules.fact_count
+    context.facts_base = rules.base
 
 
-cdef bint judge_scope(Chain chain, SessionEntry session, Request request, Scratch scratch, Outcome out) except -1:
-    """Stages scope, proof and needs: they share what the scopes said."""
+cdef bint judge_scope(
+    Chain chain, const Rules **rules, int rules_count, const Asked *asked, Scratch *scratch, Finding *out
+) noexcept nogil:
+    """Stages scope, proof and needs: they share what the scopes said.
+
+    ``rules`` are those of the session and then of its ancestors, the nearest first.
+    """
     cdef Context context
-    cdef Part action
     cdef Verdict verdict
     cdef Block *block
-    cdef SessionEntry entry = session
     cdef int needs_index = -1
     cdef int needs_scope = -1
     cdef int needs = NO_NEEDS
-    cdef int i
+    cdef int i, k
     cdef int layer = 0
-    cdef int ancestor = 0
-    cdef int ancestors = 0 if request.ancestors is None else len(request.ancestors)
-    action.p = <bytes_t> PyBytes_AS_STRING(request.action)
-    action.n = PyBytes_GET_SIZE(request.action)
-    if not is_action(action.p, action.n):
+    if not is_action(asked.action.p, asked.action.n):
         return _malformed_request(out, "action")
-    if not split_resource(
-        <bytes_t> PyBytes_AS_STRING(request.resource), PyBytes_GET_SIZE(request.resource), &scratch.resource
-    ):
+    if not split_resource(asked.resource.p, asked.resource.n, &scratch.resource):
         return _malformed_request(out, "resource")
-    if not read_document(
-        &scratch.arguments, <bytes_t> PyBytes_AS_STRING(request.arguments), PyBytes_GET_SIZE(request.arguments)
-    ):
+    if not read_document(&scratch.arguments, asked.arguments.p, asked.arguments.n):
         return _malformed_request(out, "arguments")
-    if not read_document(&scratch.tool, <bytes_t> PyBytes_AS_STRING(request.tool), PyBytes_GET_SIZE(request.tool)):
+    if not read_document(&scratch.tool, asked.tool.p, asked.tool.n):
         return _malformed_request(out, "tool")
     if chain.any_unknown:
         return _unknown_kind(chain, out)
     context.arguments = &scratch.arguments
     context.tool = &scratch.tool
-    _read_facts_of(session, &context)
     context.visible_only = 0
     context.work = 0
     context.overworked = 0
-    while True:
-        for i in range(entry.layer_count):
-            match_scopes(&entry.layers[i], action, &scratch.resource, &context, &verdict)
-            if verdict.match != MATCHED:
-                return _deny_scope(&entry.layers[i], &verdict, LEVEL_CEILING, layer, out)
-            layer += 1
-        if ancestor == ancestors:
-            break
-        entry = <SessionEntry> request.ancestors[ancestor]
-        ancestor += 1
+    for k in range(rules_count):
         # A ceiling reads the facts of the session that it belongs to: a child's owner sets the child's.
-        _read_facts_of(entry, &context)
-    _read_facts_of(session, &context)
+        _read_facts_of(rules[k], &context)
+        for i in range(rules[k].layer_count):
+            match_scopes(&rules[k].layers[i], asked.action, &scratch.resource, &context, &verdict)
+            if verdict.match != MATCHED:
+                return _deny_scope(&rules[k].layers[i], &verdict, LEVEL_CEILING, layer, out)
+            layer += 1
+    _read_facts_of(rules[0], &context)
     for i in range(chain.block_count):
         block = &chain.blocks[i]
         context.visible_only = i > 0
         if block.scopes.count:
-            match_scopes(&block.scopes, action, &scratch.resource, &context, &verdict)
+            match_scopes(&block.scopes, asked.action, &scratch.resource, &context, &verdict)
             if verdict.match != MATCHED:
                 return _deny_scope(&block.scopes, &verdict, LEVEL_BLOCK, i, out)
             out.matched_index = i
@@ -193,20 +181,20 @@ cdef bint judge_scope(Chain chain, SessionEntry session, Request request, Scratc
     return True
 
 
-cdef bint _where(Chain chain, const Block *block, int index, Context *context, Outcome out) except -1:
+cdef bint _where(Chain chain, const Block *block, int index, Context *context, Finding *out) noexcept nogil:
     cdef int i
     for i in range(block.where_count):
         if not holds(&block.where[i], chain.base, context):
             out.clause = i
             if context.overworked:
-                out.argument = "arguments"
+                set_argument(out, "arguments", 9)
                 return deny_block(out, STAGE_SCOPE, MALFORMED_REQUEST, index)
-            out.argument = _path_text(&block.where[i].path, chain.base)
+            _name_path(&block.where[i].path, chain.base, out)
             return deny_block(out, STAGE_SCOPE, CONDITION_FAILED, index)
     return True
 
 
-cdef bint _unknown_kind(Chain chain, Outcome out) noexcept:
+cdef bint _unknown_kind(Chain chain, Finding *out) noexcept nogil:
     cdef int i
     for i in range(chain.block_count):
         if chain.blocks[i].unknown:
@@ -216,7 +204,9 @@ cdef bint _unknown_kind(Chain chain, Outcome out) noexcept:
     return deny(out, STAGE_SCOPE, UNKNOWN_KIND)
 
 
-cdef bint _deny_scope(const ScopeList *scopes, const Verdict *verdict, int level, int index, Outcome out) except -1:
+cdef bint _deny_scope(
+    const ScopeList *scopes, const Verdict *verdict, int level, int index, Finding *out
+) noexcept nogil:
     out.level = level
     out.index = index
     if verdict.match == OUTSIDE:
@@ -224,20 +214,26 @@ cdef bint _deny_scope(const ScopeList *scopes, const Verdict *verdict, int level
     out.scope = verdict.scope
     out.clause = verdict.clause
     if verdict.match == OVERWORKED:
-        out.argument = "arguments"
+        set_argument(out, "arguments", 9)
         return deny(out, STAGE_SCOPE, MALFORMED_REQUEST)
     if verdict.clause >= 0:
-        out.argument = _path_text(&scopes.scopes[verdict.scope].conditions[verdict.clause].path, scopes.base)
+        _name_path(&scopes.scopes[verdict.scope].conditions[verdict.clause].path, scopes.base, out)
     else:
-        out.argument = left_text(verdict)
+        set_argument_path(out, verdict.left, verdict.left_count)
     return deny(out, STAGE_SCOPE, CONDITION_FAILED)
 
 
-cdef str _path_text(const Path *path, bytes_t base):
+cdef void _name_path(const Path *path, bytes_t base, Finding *out) noexcept nogil:
+    cdef Part names[MAX_PATH_SEGMENTS + 1]
+    cdef int count = 0
     cdef int i
-    names = [base[path.segments[i].at : path.segments[i].at + path.segments[i].n].decode("utf-8") for i in range(path.count)]
     if path.source == SOURCE_SESSION:
-        names.insert(0, "session")
+        set_part(&names[0], <bytes_t> <const char *> "session", 7)
+        count = 1
     elif path.source == SOURCE_TOOL:
-        names.insert(0, "tool")
-    return ".".join(names)
+        set_part(&names[0], <bytes_t> <const char *> "tool", 4)
+        count = 1
+    for i in range(path.count):
+        set_part(&names[count], base + path.segments[i].at, path.segments[i].n)
+        count += 1
+    set_argument_path(out, names, count)

@@ -1,10 +1,12 @@
 """What a verifier knows: an in-memory mirror of the rows it met, as fresh as the transaction."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from cpython.object cimport PyObject
+from libc.stdint cimport uint64_t
 
 from sessauth._fast.arena cimport Arena
 from sessauth._fast.condition cimport Fact
 from sessauth._fast.limits cimport MAX_CEILING_LAYERS
+from sessauth._fast.pulse cimport Pulse
 from sessauth._fast.scope cimport ScopeList
 from sessauth._fast.text cimport bytes_t
 
@@ -19,11 +21,19 @@ cdef enum:
     KEY_RETIRED = 3
     KEY_DISTRUSTED = 4
 
+# What a session permits, compiled: its ceiling's layers, and the facts that their conditions read.
+cdef struct Rules:
+    ScopeList layers[MAX_CEILING_LAYERS]
+    int layer_count
+    Fact *facts
+    int fact_count
+    bytes_t base
+
 cdef class SessionEntry:
     cdef bytes raw
     cdef size_t length
     # The transaction that this was last read in.
-    cdef object seen_in
+    cdef uint64_t seen_in
     cdef int status
     cdef int end_cause
     cdef uint64_t epoch
@@ -35,11 +45,7 @@ cdef class SessionEntry:
     cdef str owner
     cdef frozenset issuer_key_ids
     cdef Arena arena
-    cdef ScopeList layers[MAX_CEILING_LAYERS]
-    cdef int layer_count
-    cdef Fact *facts
-    cdef int fact_count
-    cdef bytes_t base
+    cdef Rules rules
 
     cdef const char *_compile(self) noexcept nogil
 
@@ -50,14 +56,16 @@ cdef class KeyEntry:
     cdef str owner
     cdef uint64_t retired_at_ms
 
-cdef class Head:
-    cdef object identity
-    cdef object transaction
-    cdef uint64_t revision
-    cdef uint64_t clock_floor_ms
-    cdef uint64_t keys_generation
-
-    cdef Head within(self, object transaction)
+# The state as of one transaction.
+cdef struct Moment:
+    uint64_t identity
+    uint64_t revision
+    uint64_t clock_floor_ms
+    uint64_t keys_generation
+    # Borrowed from who began it; NULL: none is open, and only what is mirrored can be told.
+    PyObject *transaction
+    # Something was asked for that is not mirrored.
+    bint wanting
 
 cdef class View:
     cdef object source
@@ -65,15 +73,20 @@ cdef class View:
     cdef object _still_mine
     cdef object _brake
     cdef const unsigned char *brake
+    cdef Pulse _pulse
     cdef dict _sessions
     cdef dict _keys
-    cdef Head _head
+    cdef Moment _latest
+    cdef bint _any
     cdef readonly int max_sessions
     cdef readonly bint lost
 
     cdef int look(self) except -1
-    # The caller aborts the transaction of the head it got.
-    cdef Head begin(self)
-    cdef SessionEntry session(self, Head head, bytes session_id, uint64_t now_ms)
-    cdef KeyEntry key(self, Head head, bytes key_id)
-    cdef bint revoked(self, Head head, bytes session_id, bytes block_id) except -1
+    # Whether nothing was committed since the latest moment, which is then the answer.
+    cdef bint still(self, Moment *out) noexcept
+    # Returns the transaction; the caller aborts it.
+    cdef object begin(self, Moment *out)
+    # None also when the moment is left wanting.
+    cdef SessionEntry session(self, Moment *moment, bytes session_id, uint64_t now_ms)
+    cdef KeyEntry key(self, Moment *moment, bytes key_id)
+    cdef bint revoked(self, Moment *moment, bytes session_id, bytes block_id) except -1

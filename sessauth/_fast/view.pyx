@@ -1,19 +1,23 @@
 """What a verifier knows.
 
-A view mirrors the rows that checks met. Each check opens a read transaction and compares its id: while
-it stands still nothing is read again; when it moved, the row of the session at hand is fetched and,
-unless its bytes are the same, compiled anew. So a check that starts after a change was acknowledged
-sees it, in every process, and never pays for changes to other sessions. Lease deadlines only move
-later and revocations only grow, so those rows are asked for only when the answer could have changed.
+A view mirrors the rows that checks met, as of one transaction. While nothing is committed, nothing is
+read again: the pulse of the source says so without a transaction, where it has one; else, or when it
+moved, a read transaction is opened and its id compared. Then the row of the session at hand is fetched
+and, unless its bytes are the same, compiled anew. So a check that starts after a change was
+acknowledged sees it, in every process, and never pays for changes to other sessions. Lease deadlines
+only move later and revocations only grow, so those rows are asked for only when the answer could have
+changed.
 
 A source is anything with ``begin() -> transaction`` (``id()``, ``get(key, db=…)``, ``abort()``), the
-handles ``sessions leases revoked keys meta``, a ``brake`` buffer, and perhaps ``still_mine() -> bool``,
-which is asked now and then whether the files were swapped. Rows that can't be read are as
-rows that are not there: deny.
+handles ``sessions leases revoked keys meta``, a ``brake`` buffer, perhaps a ``pulse``, and perhaps
+``still_mine() -> bool``, which is asked now and then whether the files were swapped. Rows that can't be
+read are as rows that are not there: deny.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyObject_GetBuffer, PyBuffer_Release
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from sessauth._fast.arena cimport arena_free, arena_init
@@ -46,9 +50,11 @@ cdef class SessionEntry:
         cdef uint32_t number, wire
         cdef uint64_t value
         cdef const char *wrong
-        reader.p = self.base
-        reader.end = self.base + self.length
-        wrong = parse_facts(reader, self.base, &self.arena, FIELD_FACTS, &self.facts, &self.fact_count)
+        cdef Rules *rules = &self.rules
+        cdef ScopeList *scopes
+        reader.p = rules.base
+        reader.end = rules.base + self.length
+        wrong = parse_facts(reader, rules.base, &self.arena, FIELD_FACTS, &rules.facts, &rules.fact_count)
         if wrong != NULL:
             return wrong
         while reader.p < reader.end:
@@ -62,18 +68,19 @@ cdef class SessionEntry:
                 return "length"
             if number != FIELD_CEILINGS:
                 continue
-            if self.layer_count == MAX_CEILING_LAYERS:
+            if rules.layer_count == MAX_CEILING_LAYERS:
                 return "too many ceiling layers"
-            self.layers[self.layer_count].scopes = NULL
-            self.layers[self.layer_count].count = 0
-            self.layers[self.layer_count].base = self.base
+            scopes = &rules.layers[rules.layer_count]
+            scopes.scopes = NULL
+            scopes.count = 0
+            scopes.base = rules.base
             while layer.p < layer.end:
                 if not read_tag(&layer, &number, &wire):
                     return "tag"
-                wrong = parse_scopes(&layer, 1, MAX_SCOPES, &self.arena, &self.layers[self.layer_count])
+                wrong = parse_scopes(&layer, 1, MAX_SCOPES, &self.arena, scopes)
                 if wrong != NULL:
                     return wrong
-            self.layer_count += 1
+            rules.layer_count += 1
         return NULL
 
 
@@ -88,7 +95,7 @@ cdef SessionEntry _session_entry(bytes raw):
     except WireError:
         return None
     entry.raw = raw
-    entry.base = <bytes_t> PyBytes_AS_STRING(raw)
+    entry.rules.base = <bytes_t> PyBytes_AS_STRING(raw)
     entry.length = PyBytes_GET_SIZE(raw)
     entry.status = record["status"]
     entry.end_cause = record["end_cause"]
@@ -108,30 +115,16 @@ cdef class KeyEntry:
     """One issuer key's row."""
 
 
-cdef class Head:
-    """The head of the state as one transaction sees it."""
-
-    cdef Head within(self, object transaction):
-        cdef Head head = Head.__new__(Head)
-        head.identity = self.identity
-        head.revision = self.revision
-        head.clock_floor_ms = self.clock_floor_ms
-        head.keys_generation = self.keys_generation
-        head.transaction = transaction
-        return head
-
-
-cdef Head _read_head(object raw):
-    cdef Head head = Head.__new__(Head)
+cdef int _read_head(object raw, Moment *out) except -1:
     if raw is None:
         raise WireError("the state folder has no head")
     record = decode("Head", bytes(raw))
     if record["min_reader_format"] > 1:
         raise WireError("the state folder wants a newer reader: upgrade sessauth")
-    head.revision = record["revision"]
-    head.clock_floor_ms = record["clock_floor_ms"]
-    head.keys_generation = record["keys_generation"]
-    return head
+    out.revision = record["revision"]
+    out.clock_floor_ms = record["clock_floor_ms"]
+    out.keys_generation = record["keys_generation"]
+    return 0
 
 
 cdef class View:
@@ -142,6 +135,7 @@ cdef class View:
         self.source = source
         self._begin = source.begin
         self._still_mine = getattr(source, "still_mine", None)
+        self._pulse = getattr(source, "pulse", None)
         self._sessions = {}
         self._keys = {}
         self.max_sessions = max_sessions
@@ -165,36 +159,52 @@ cdef class View:
             self.lost = True
         return 0
 
-    cdef Head begin(self):
+    cdef bint still(self, Moment *out) noexcept:
+        if self._pulse is None or not self._any or self._pulse.current() != self._latest.identity:
+            return False
+        out[0] = self._latest
+        return True
+
+    cdef object begin(self, Moment *out):
         """Open a read transaction and say what the head of the state is in it."""
-        cdef Head head = self._head
         transaction = self._begin()
-        identity = transaction.id()
-        if head is None or head.identity != identity:
-            try:
-                head = _read_head(transaction.get(b"head", db=self.source.meta))
-            except BaseException:
-                transaction.abort()
-                raise
-            head.identity = identity
-            self._head = head
-        return head.within(transaction)
+        try:
+            out.identity = transaction.id()
+            if self._any and self._latest.identity == out.identity:
+                out[0] = self._latest
+            else:
+                _read_head(transaction.get(b"head", db=self.source.meta), out)
+                out.transaction = NULL
+                out.wanting = False
+                self._latest = out[0]
+                self._any = True
+        except BaseException:
+            transaction.abort()
+            raise
+        out.transaction = <PyObject *> transaction
+        return transaction
 
     @property
     def revision(self):
         """The revision of the state as of now."""
-        cdef Head head = self.begin()
-        head.transaction.abort()
-        return head.revision
+        cdef Moment moment
+        self.begin(&moment).abort()
+        return moment.revision
 
-    cdef SessionEntry session(self, Head head, bytes session_id, uint64_t now_ms):
-        """Return the session as of this transaction, or None."""
-        cdef SessionEntry entry = self._sessions.get(session_id)
-        if entry is not None and entry.seen_in is head.identity:
+    cdef SessionEntry session(self, Moment *moment, bytes session_id, uint64_t now_ms):
+        """Return the session as of this moment, or None."""
+        cdef PyObject *found = PyDict_GetItem(self._sessions, session_id)
+        cdef SessionEntry entry = None
+        if found != NULL:
+            entry = <SessionEntry> found
             # A deadline that was not reached when the row was read may have been an old one.
-            if not entry.lease_ms or now_ms < entry.lease_deadline_ms:
+            if entry.seen_in == moment.identity and (not entry.lease_ms or now_ms < entry.lease_deadline_ms):
                 return entry
-        raw = head.transaction.get(session_id, db=self.source.sessions)
+        if moment.transaction == NULL:
+            moment.wanting = True
+            return None
+        transaction = <object> moment.transaction
+        raw = transaction.get(session_id, db=self.source.sessions)
         if raw is None:
             self._sessions.pop(session_id, None)
             return None
@@ -208,17 +218,23 @@ cdef class View:
                 self._sessions.pop(next(iter(self._sessions)), None)
             self._sessions[session_id] = entry
         if entry.lease_ms and now_ms >= entry.lease_deadline_ms:
-            deadline = head.transaction.get(session_id, db=self.source.leases)
+            deadline = transaction.get(session_id, db=self.source.leases)
             entry.lease_deadline_ms = int.from_bytes(deadline, "big") if deadline is not None else 0
-        entry.seen_in = head.identity
+        entry.seen_in = moment.identity
         return entry
 
-    cdef KeyEntry key(self, Head head, bytes key_id):
-        """Return the issuer key as of this transaction, or None."""
-        cdef KeyEntry entry = self._keys.get(key_id)
-        if entry is not None and entry.generation == head.keys_generation:
-            return entry
-        raw = head.transaction.get(key_id, db=self.source.keys)
+    cdef KeyEntry key(self, Moment *moment, bytes key_id):
+        """Return the issuer key as of this moment, or None."""
+        cdef PyObject *found = PyDict_GetItem(self._keys, key_id)
+        cdef KeyEntry entry
+        if found != NULL:
+            entry = <KeyEntry> found
+            if entry.generation == moment.keys_generation:
+                return entry
+        if moment.transaction == NULL:
+            moment.wanting = True
+            return None
+        raw = (<object> moment.transaction).get(key_id, db=self.source.keys)
         if raw is None:
             self._keys.pop(key_id, None)
             return None
@@ -235,9 +251,12 @@ cdef class View:
         entry.public_key = record["public_key"]
         entry.owner = record["owner"]
         entry.retired_at_ms = record["retired_at_ms"]
-        entry.generation = head.keys_generation
+        entry.generation = moment.keys_generation
         self._keys[key_id] = entry
         return entry
 
-    cdef bint revoked(self, Head head, bytes session_id, bytes block_id) except -1:
-        return head.transaction.get(session_id + block_id, db=self.source.revoked) is not None
+    cdef bint revoked(self, Moment *moment, bytes session_id, bytes block_id) except -1:
+        if moment.transaction == NULL:
+            moment.wanting = True
+            return False
+        return (<object> moment.transaction).get(session_id + block_id, db=self.source.revoked) is not None

@@ -15,8 +15,10 @@ from typing import Any, NoReturn
 
 import lmdb
 
+from .._fast.pulse import Pulse
 from ..errors import StateError, StateUnusable
 from . import brake, layout
+from .lmdb_pulse import open_pulse
 
 
 def open_environment(
@@ -73,9 +75,9 @@ def open_tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
 
 
 class Source:
-    """What the kernel's view reads from: ``begin``, the table handles, and the brake page.
+    """What the kernel's view reads from: ``begin``, the table handles, the pulse and the brake page.
 
-    ``begin`` is the environment's own method, since a check calls it every time.
+    ``begin`` is the environment's own method, since the checks that need a transaction call it.
     """
 
     def __init__(self, env: lmdb.Environment, tables: dict[str, Any], state_dir: Path) -> None:
@@ -89,8 +91,17 @@ class Source:
         self.meta = tables[layout.META]
         self.brake = brake.reader_page(state_dir / layout.BRAKE_FILE)
         self.begin: Any = env.begin
+        self.pulse = self._open_pulse(state_dir)
         self.forked = False
         _live.add(self)
+
+    def _open_pulse(self, state_dir: Path) -> Pulse | None:
+        """Return the pulse of the file if it says what LMDB says; a commit may come in between."""
+        pulse = open_pulse(state_dir / layout.DATA_FILE)
+        for _ in range(100):
+            if pulse is None or pulse.number == self.env.info()["last_txnid"]:
+                return pulse
+        return None
 
     def reap_readers(self) -> int:
         """Free the reader slots of processes that died; return how many."""
@@ -108,13 +119,20 @@ class Source:
         """Close the environment. Reads raise from now on, and the brake page stays as it is."""
         if not self.forked:
             self.begin = _refuse_closed
+            self._stop_pulse()
             self.env.close()
 
     def disown(self) -> None:
         """Deny everything in this process, which is a forked child."""
         self.forked = True
         self.begin = _refuse
+        self._stop_pulse()
         self.brake[0] = 1
+
+    def _stop_pulse(self) -> None:
+        """Make every view of this source ask ``begin``, which refuses."""
+        if self.pulse is not None:
+            self.pulse.close()
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:

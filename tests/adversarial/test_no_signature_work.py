@@ -74,10 +74,10 @@ def _cut_to_17() -> bytes:
 def test_what_counting_refuses(realm: Realm, name: str) -> None:
     """A token that is too large, too long or too deep is refused by counting alone."""
     build, reason = _BIG[name]
-    before = realm.verifier._checker.signatures
+    before = realm.verifier.signatures
 
     assert realm.reason(build()) is reason
-    assert realm.verifier._checker.signatures == before
+    assert realm.verifier.signatures == before
 
 
 def forged(session: str = "session", **fields: Record) -> bytes:
@@ -88,7 +88,7 @@ def forged(session: str = "session", **fields: Record) -> bytes:
 
 def test_a_forged_chain_costs_one_signature(realm: Realm) -> None:
     """A chain of a live session with wrong signatures is given up at the first of them."""
-    checker = realm.verifier._checker
+    checker = realm.verifier
     signatures, bad = checker.signatures, checker.bad_signatures
 
     assert realm.reason(forged()) is Reason.BAD_SIGNATURE
@@ -97,7 +97,7 @@ def test_a_forged_chain_costs_one_signature(realm: Realm) -> None:
 
 def test_a_right_chain_costs_its_blocks_once(fresh_realm: Realm) -> None:
     """Each block of a new chain costs one signature, a known chain none, a sealed root one."""
-    checker = fresh_realm.verifier._checker
+    checker = fresh_realm.verifier
     chain = token(root(READ), child(), child())
     for expected in (3, 3, 3):
         assert fresh_realm.reason(chain) is Reason.ALLOWED
@@ -108,7 +108,7 @@ def test_a_right_chain_costs_its_blocks_once(fresh_realm: Realm) -> None:
 
 def test_sessions_that_do_not_live_cost_no_signature(fresh_realm: Realm) -> None:
     """Unknown, ended, suspended, expired and wrong sessions refuse a forged chain unseen."""
-    checker = fresh_realm.verifier._checker
+    checker = fresh_realm.verifier
     for name in ("ended", "suspended", "lapsed"):
         fresh_realm.open(name, **({"lease_ms": 1000} if name == "lapsed" else {}))
     fresh_realm.do(end_session("end", id16("ended")))
@@ -130,7 +130,7 @@ def test_sessions_that_do_not_live_cost_no_signature(fresh_realm: Realm) -> None
 
 def test_a_flood_of_unknown_keys_and_sessions_keeps_nothing(fresh_realm: Realm) -> None:
     """100,000 key ids and sessions at random cost no signature and no memory, and known ones go on."""
-    checker: Checker = fresh_realm.verifier._checker
+    checker: Checker = fresh_realm.verifier
     assert isinstance(checker.view, View)
     valid = token(root(READ))
     assert fresh_realm.reason(valid) is Reason.ALLOWED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of
 
 from benchmarks import budgets, floors, workloads, world
 from benchmarks.measure import Loop, Plan, measure
-from benchmarks.stages import cold, parts, refusals, warm
+from benchmarks.registry import SERIES, STAGES
 from benchmarks.stages.checks import Cold, Warm
 from benchmarks.workloads import Workload, WrongDecision
 from benchmarks.world import World
@@ -29,7 +30,7 @@ SIGNATURE_NS, LOOKUP_NS = 50_000, 140
 def cache_of(subject: Warm | Cold) -> Any:
     """The cache of verified chains of a subject's verifier."""
     verifier: Any = subject._verifier
-    return verifier.cache if hasattr(verifier, "cache") else verifier._checker.cache
+    return verifier.cache
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +48,14 @@ def live_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_every_budget_names_a_row_that_is_measured(live_world: World, floor_module: Any) -> None:
-    """Each table of budgets.toml is a row of a stage, with the floor that it is measured against."""
+    """Each table of budgets.toml is a row of a stage or a series, with the floor that it is measured against."""
     found = dict(SERVICE_FLOORS)
-    for stage in (parts, warm, cold, refusals):
-        for row in stage.rows(live_world, floor_module):
+    for name in STAGES:
+        for row in importlib.import_module(name).rows(live_world, floor_module):
             assert row.subject.name not in found
             found[row.subject.name] = row.floor.name if row.floor else ""
+    for name in SERIES:
+        found |= getattr(importlib.import_module(name), "ROWS", {})
 
     assert {name: budget.floor for name, budget in budgets.load().items()}.items() <= found.items()
 

@@ -1,0 +1,89 @@
+"""Many calls, judged together: what was asked, what it came to, and decisions that are made when looked at."""
+
+from cpython.ref cimport Py_DECREF
+from libc.stdlib cimport calloc, free
+
+from sessauth._fast.ground cimport ground_clear
+from sessauth._fast.outcome cimport Outcome, asked_init, finding_free, finding_init, new_outcome, set_argument
+
+
+cdef class Batch:
+    """The decisions of one batch, a sequence in the order of its calls."""
+
+    cdef int allocate(self, Py_ssize_t count) except -1:
+        """Make room for so many items, once."""
+        cdef Py_ssize_t i
+        self.items = <Item *> calloc(count if count else 1, sizeof(Item))
+        if self.items == NULL:
+            raise MemoryError
+        self.count = count
+        for i in range(count):
+            asked_init(&self.items[i].asked)
+            finding_init(&self.items[i].found)
+            self.items[i].ground = <int> i
+        return 0
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        if self.items == NULL:
+            return
+        self.release_grounds()
+        for i in range(self.count):
+            finding_free(&self.items[i].found)
+            if self.items[i].chain != NULL:
+                Py_DECREF(<object> self.items[i].chain)
+        free(self.items)
+
+    cdef Chain chain_of(self, Item *item):
+        """The chain of an item that was decoded, or None."""
+        return None if item.chain == NULL else <Chain> item.chain
+
+    cdef void reset(self):
+        """Forget what was found, to look again."""
+        cdef Py_ssize_t i
+        self.release_grounds()
+        for i in range(self.count):
+            finding_free(&self.items[i].found)
+            finding_init(&self.items[i].found)
+            self.items[i].ground = <int> i
+            self.items[i].stands = False
+
+    cdef void release_grounds(self):
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            ground_clear(&self.items[i].own)
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.count))]
+        cdef Py_ssize_t i = index
+        cdef Outcome out
+        cdef Item *item
+        if i < 0:
+            i += self.count
+        if not 0 <= i < self.count:
+            raise IndexError("no such decision")
+        item = &self.items[i]
+        out = new_outcome(self.outcome_type, self.prefix, self.first + i)
+        out.found = item.found
+        if item.found.argument != NULL:
+            out.found.argument = NULL
+            set_argument(&out.found, item.found.argument, item.found.argument_n)
+        if item.found.named:
+            out.chain = self.chain_of(item)
+        return out
+
+    @property
+    def all_allowed(self):
+        """Whether every call may be made; True for none at all."""
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            if not self.items[i].found.allowed:
+                return False
+        return True
+
+    def __repr__(self):
+        return f"<{type(self).__name__} of {self.count}>"

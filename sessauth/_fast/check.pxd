@@ -1,0 +1,18 @@
+"""What callers of a check call."""
+
+from sessauth._fast.batch cimport Item
+from sessauth._fast.chain cimport Chain
+from sessauth._fast.judge cimport Judge
+
+cdef class Prepared:
+    cdef object checker
+    cdef bytes data
+    cdef Chain chain
+    cdef int reason
+
+cdef class Checker(Judge):
+    cdef readonly str audience
+    cdef object _present
+
+    cdef Prepared _taken(self, object token)
+    cdef int _read_call(self, object call, Item *item, list held) except -1

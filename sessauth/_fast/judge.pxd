@@ -1,0 +1,47 @@
+"""The stages of a check, and what they are judged by."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from sessauth._fast.batch cimport Batch, Item
+from sessauth._fast.cache cimport Cache
+from sessauth._fast.chain cimport Chain
+from sessauth._fast.ground cimport Ground
+from sessauth._fast.outcome cimport Asked, Finding, Outcome, ScratchBox
+from sessauth._fast.view cimport KeyEntry, Moment, SessionEntry, View
+
+cdef class Judge:
+    cdef readonly View view
+    cdef readonly Cache cache
+    cdef readonly uint64_t bad_signatures
+    cdef readonly uint64_t signatures
+    cdef object _outcome_type
+    cdef bytes _prefix
+    cdef uint64_t _count
+    cdef int64_t _offset_ms
+    cdef int64_t _looked_ms
+    cdef bint _stepped
+    cdef ScratchBox _box
+
+    cdef Outcome new_outcome(self)
+    # Set the time of a request: `now_ms`, or the clock's for -1.
+    cdef bint clock(self, Asked *asked, int64_t now_ms) except -1
+    # The chain of a token's bytes, which `data` may hold as an object; None with a finding.
+    cdef Chain chain_of(self, Asked *asked, object data, Finding *out)
+    # Judge one call by the state of now. `floored`: the time is the clock's, and not believed to go back.
+    cdef bint judge(self, Chain chain, Asked *asked, bint floored, Finding *out) except -1
+    # Judge every item of a batch in one moment, the scopes without the GIL. Raises nothing for a denial.
+    cdef int judge_batch(self, Batch batch, int64_t now_ms) except -1
+    cdef bint _judge_at(self, Moment *moment, Chain chain, Asked *asked, bint floored, Finding *out) except -1
+    cdef bint _stand(
+        self, Moment *moment, Chain chain, Asked *asked, bint floored, Ground *ground, Finding *out
+    ) except -1
+    cdef bint _session(self, Moment *moment, Chain chain, Asked *asked, Ground *ground, Finding *out) except -1
+    cdef KeyEntry _issuer(self, Moment *moment, Chain chain, SessionEntry session, Finding *out)
+    cdef bint _signature(self, Chain chain, KeyEntry key, Finding *out) except -1
+    cdef bint _revocation(self, Moment *moment, Chain chain, SessionEntry session, Finding *out) except -1
+    cdef int _batch_at(self, Moment *moment, Batch batch, bint floored) except -1
+    cdef ScratchBox _take_box(self)
+
+# A denial says nothing of what would have been.
+cdef void forget_match(Finding *out) noexcept nogil
+cdef void set_fault(Finding *out) noexcept nogil

@@ -1,0 +1,42 @@
+"""The pulse of a state: a number that moves with every commit, read without a transaction.
+
+LMDB writes the id of each transaction into one of two meta pages, in turn, before the commit returns.
+While the newer of the two ids is the one that a mirror was read at, nothing was committed since, so
+nothing need be read again (docs/decisions/0007-freshness-without-a-transaction.md). When in doubt it
+says another number than the mirror's, and the check asks LMDB.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uint64_t
+
+# What a closed pulse says: no transaction has this id.
+cdef uint64_t NEVER = 0
+
+
+cdef class Pulse:
+    """Two 64-bit words of a mapped file, in the machine's byte order; the larger one counts."""
+
+    def __cinit__(self, buffer not None, size_t first, size_t second):
+        """Read the words at these offsets of a buffer, which must be multiples of 8 inside it."""
+        cdef Py_buffer view
+        self._first = self._second = &NEVER
+        # The memory outlives the release: the memoryview keeps it mapped.
+        self._buffer = memoryview(buffer)
+        PyObject_GetBuffer(self._buffer, &view, PyBUF_SIMPLE)
+        try:
+            for offset in (first, second):
+                if offset % 8 or offset + 8 > <size_t> view.len or (<size_t> view.buf) % 8:
+                    raise ValueError("the words of a pulse lie at multiples of 8 inside the buffer")
+            self._first = <const uint64_t *> (<const unsigned char *> view.buf + first)
+            self._second = <const uint64_t *> (<const unsigned char *> view.buf + second)
+        finally:
+            PyBuffer_Release(&view)
+
+    @property
+    def number(self):
+        """The number now; 0 when it is closed."""
+        return self.current()
+
+    def close(self):
+        """Say 0 from now on, which is no transaction's id: every check asks the source."""
+        self._first = self._second = &NEVER
