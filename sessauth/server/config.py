@@ -56,6 +56,7 @@ class LimitSettings:
 
     # A change waits for its fsync, so this is also how many changes one fsync can carry.
     change_threads: int = 64
+    # Two of them check; the others help while those wait for callers whose messages are slow to come.
     check_threads: int = 4
     read_threads: int = 4
     reserved_threads: int = 8

@@ -18,10 +18,11 @@ from . import lanes as lane_names
 from .access import ANYONE, RULES, Rule, require_rules
 from .call import EARLY_PRINCIPAL, Call
 from .interceptors.accounting import Accounting
-from .interceptors.authenticate import Authenticate, Authenticator
+from .interceptors.authenticate import Authenticator
 from .interceptors.authorize import authorize
 from .interceptors.deadline import Deadline
-from .lanes import Lane, Lanes
+from .lane import Lane
+from .lanes import Lanes
 from .method import Method
 from .status import abort, invalid, refused
 
@@ -46,14 +47,26 @@ class Pipeline:
     accounting: Accounting
     deadline: Deadline
 
-    def judges(self, rule: Rule) -> tuple[Judge, ...]:
-        """Return what judges a call before its message is read, in order; each raises to refuse."""
+    def admission(self, rule: Rule) -> Judge:
+        """Return what judges a call before its message is read; it raises to refuse the call.
+
+        Strangers' bytes are never parsed.
+        """
         # Before anything that waits: without a deadline a thread may be held for ever.
-        first = self.deadline.judge
+        judge_deadline = self.deadline.judge
         if ANYONE in rule.roles:
-            return (first,)
-        # Who calls, before the table, which needs a role; strangers' bytes are never parsed.
-        return (first, Authenticate(self.authenticator).judge, authorize)
+            return judge_deadline
+        early, from_certificate = EARLY_PRINCIPAL.get, self.authenticator.from_certificate
+
+        def admit(call: Call) -> None:
+            judge_deadline(call)
+            principal = early() or from_certificate(call.context)
+            if principal is None:
+                raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+            call.principal = principal
+            authorize(call)
+
+        return admit
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +127,12 @@ class Router(_HandlerSource):
         return route.handler
 
     def _route(self, method: Method, rule: Rule, lanes: Lanes) -> Route:
-        judges = self._pipeline.judges(rule)
         behaviour: Any
         if rule.streams:
-            behaviour = _stream(method, rule, judges, self._pipeline)
+            behaviour = _stream(method, rule, self._pipeline)
             handler = grpc.stream_stream_rpc_method_handler(behaviour)
         else:
-            behaviour = _unary(method, rule, judges, self._pipeline.accounting)
+            behaviour = _unary(method, rule, self._pipeline)
             handler = grpc.stream_unary_rpc_method_handler(behaviour)
         behaviour.experimental_thread_pool = lanes[rule.lane]
         health = method.name.startswith(HEALTH_PREFIX)
@@ -136,16 +148,16 @@ class Router(_HandlerSource):
 
 
 def _unary(
-    method: Method, rule: Rule, judges: Sequence[Judge], accounting: Accounting
+    method: Method, rule: Rule, pipeline: Pipeline
 ) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
     """Return what answers one call of a unary method. Each step here is paid on every check."""
-    name, answer, ended, now = method.name, method.answer, accounting.ended, time.monotonic
+    name, answer, now = method.name, method.answer, time.monotonic
+    admit, ended = pipeline.admission(rule), pipeline.accounting.ended
 
     def unary(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         call = Call(name, rule, context)
         try:
-            for judge in judges:
-                judge(call)
+            admit(call)
             # Raises if the call was cancelled by now, so only the deadline is left to ask.
             data = next(requests, None)
             if data is None:
@@ -163,16 +175,16 @@ def _unary(
 
 
 def _stream(
-    method: Method, rule: Rule, judges: Sequence[Judge], pipeline: Pipeline
+    method: Method, rule: Rule, pipeline: Pipeline
 ) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
     """Return what answers one call of a streaming method."""
+    admit = pipeline.admission(rule)
 
     def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         call = Call(method.name, rule, context)
         error: BaseException | None = None
         try:
-            for judge in judges:
-                judge(call)
+            admit(call)
             yield from method.answer(_still_accepted(requests, call, pipeline.authenticator), call)
         except GeneratorExit:
             raise

@@ -64,6 +64,7 @@ class Serving:
 
     def start(self) -> None:
         """Begin to answer."""
+        self.lanes.watch()
         self._server.start()
 
     def stop(self, grace_ms: int) -> None:

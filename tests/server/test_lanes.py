@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from itertools import pairwise
 
 import pytest
 
-from sessauth.server.lanes import Lane
+from sessauth.server.lane import Lane
 from sessauth.server.place import Place
+from sessauth.v1 import authorization_service_pb2 as checks
+from tests.support.service import running, wait_until
 
 
 def _place(function: object, *args: object) -> tuple[Place, list[str]]:
@@ -162,3 +165,92 @@ def test_a_thread_that_can_not_be_started_costs_no_place(monkeypatch: pytest.Mon
     release.set()
     assert (first.result(10), second.result(10)) == (True, 0)
     lane.shutdown(wait=True)
+
+
+def test_a_spare_thread_helps_only_while_the_steady_ones_are_held_up() -> None:
+    """Calls that wait while none begins get spare threads, up to the lane's number; they end afterwards."""
+    lane = Lane("test", 3, 8, steady=1)
+    begun, release = threading.Event(), threading.Event()
+    held = [lane.submit(lambda: begun.set() or release.wait(30))]
+    assert begun.wait(10)
+
+    def name() -> str:
+        return threading.current_thread().name
+
+    waiting = [lane.submit(name) for _ in range(3)]
+    lane.relieve()
+    lane.relieve()
+    assert {place.result(10) for place in waiting} == {"sessauth-test_1"}
+    release.set()
+    assert held[0].result(10) is True
+    assert lane.submit(name).result(10) in ("sessauth-test_0", "sessauth-test_1")
+    assert _soon(lambda: [thread.name for thread in lane._running] == ["sessauth-test_0"])
+    assert {lane.submit(name).result(10) for _ in range(5)} == {"sessauth-test_0"}
+    lane.shutdown(wait=True)
+
+
+def test_a_lane_that_goes_on_or_is_empty_gets_no_spare_thread() -> None:
+    """Looking at a lane that began calls since, or where none waits, starts nothing."""
+    lane = Lane("test", 3, 8, steady=1)
+    lane.relieve()
+    lane.relieve()
+    assert lane._running == []
+    begun, release = threading.Event(), threading.Event()
+    held = lane.submit(lambda: begun.set() or release.wait(30))
+    assert begun.wait(10)
+    lane.relieve()
+    lane.relieve()
+    lane.relieve()
+    assert len(lane._running) == 1
+    waiting = lane.submit(int)
+    lane.relieve()
+    assert waiting.result(10) == 0
+    release.set()
+    assert held.result(10) is True
+    lane.shutdown(wait=True)
+
+
+def test_never_more_threads_than_the_lane_has() -> None:
+    """Steady and spare threads together are at most the lane's number, however long it is held up."""
+    lane = Lane("test", 3, 8, steady=1)
+    release = threading.Event()
+    places = [lane.submit(release.wait, 30) for _ in range(6)]
+    for _ in range(20):
+        lane.relieve()
+    assert _soon(lambda: len(lane._running) == 3)
+    for _ in range(20):
+        lane.relieve()
+    assert len(lane._running) == 3
+    release.set()
+    assert all(place.result(10) is True for place in places)
+    lane.shutdown(wait=True)
+    assert (lane.held, lane._running[1:]) == (0, [])
+
+
+def test_two_callers_that_send_nothing_do_not_stop_the_lane() -> None:
+    """Checks go on while as many calls as there are steady threads wait for messages that never come."""
+    with running(limits={"max_deadline_ms": 20_000}) as service:
+        operator = service.operator
+        closing = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            closing.wait(30)
+            yield from ()
+
+        rpc = operator.channel.stream_unary("/sessauth.v1.AuthorizationService/Check")
+        held = [rpc.future(nothing(), timeout=20, metadata=operator.metadata) for _ in range(2)]
+        assert service.control is not None
+        lane = service.control.serving.lanes["check"]
+        assert _soon(lambda: lane.held == 2)
+        item = checks.CheckItem(token=b"t", action=b"read", resource=b"a")
+        for _ in range(3):
+            answer = operator.call(
+                "AuthorizationService/Check", checks.CheckRequest(item=item, audience="gw")
+            )
+            assert answer.decision.reason == checks.REASON_MALFORMED_TOKEN
+        closing.set()
+        assert all(call.exception(timeout=10) is not None for call in held)
+
+
+def _soon(condition: Callable[[], bool]) -> bool:
+    return wait_until(condition, 10.0)

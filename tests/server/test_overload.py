@@ -9,7 +9,8 @@ from grpc_health.v1 import health_pb2
 
 from sessauth.server import lanes as lane_names
 from sessauth.server.config import LimitSettings
-from sessauth.server.lanes import Lane, open_lanes
+from sessauth.server.lane import Lane
+from sessauth.server.lanes import open_lanes
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens

@@ -11,7 +11,6 @@ from typing import cast
 import grpc
 
 from ...errors import ConfigError
-from ..call import EARLY_PRINCIPAL, Call
 from ..config import Identity
 from ..credentials import CredentialFile, Principal
 from ..status import refused
@@ -42,12 +41,17 @@ class Authenticator:
         None if there is no entry. Raises UNAUTHENTICATED for one that is wrong, and for two: a proxy
         and we could each believe another one. Raises STATE_UNUSABLE while the file can't be read.
         """
-        found = [value for name, value in metadata if name == "authorization"]
-        if not found:
+        found: str | bytes | None = None
+        for name, value in metadata:
+            if name == "authorization":
+                if found is not None:
+                    raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+                found = value
+        if found is None:
             return None
-        if len(found) == 1 and isinstance(found[0], str) and found[0][: len(BEARER)].lower() == BEARER:
+        if isinstance(found, str) and found[: len(BEARER)].lower() == BEARER:
             try:
-                principal = self._credentials.authenticate(found[0][len(BEARER) :])
+                principal = self._credentials.authenticate(found[len(BEARER) :])
             except ConfigError as error:
                 raise refused("STATE_UNUSABLE", str(error)) from error
             if principal is not None:
@@ -77,22 +81,3 @@ def certificate_thumbprint(pem: bytes) -> str:
     if match is None:
         return ""
     return "sha256:" + hashlib.sha256(base64.b64decode(match.group(1))).hexdigest()
-
-
-class Authenticate:
-    """Finds out who calls, or refuses the call."""
-
-    def __init__(self, authenticator: Authenticator) -> None:
-        """Ask ``authenticator``."""
-        self._authenticator = authenticator
-
-    def judge(self, call: Call) -> None:
-        """Set the call's principal. Raises UNAUTHENTICATED for nobody's call."""
-        principal = (
-            EARLY_PRINCIPAL.get()
-            or self._authenticator.from_metadata(call.context.invocation_metadata())
-            or self._authenticator.from_certificate(call.context)
-        )
-        if principal is None:
-            raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
-        call.principal = principal

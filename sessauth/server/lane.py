@@ -1,0 +1,147 @@
+"""One lane: a bounded pool of threads and of places for those who wait for one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+from .place import Place
+
+# How long all threads of a lane may be held up before a spare one helps, and how long a spare one stays
+# that finds nothing to do.
+RELIEF_SECONDS: Final = 0.05
+
+
+class Lane(ThreadPoolExecutor):
+    """A thread pool that knows how many calls it holds.
+
+    Of its threads ``steady`` do the work. The others are spare: one is started by :meth:`relieve` when
+    calls wait and none began for a while, since all threads wait for messages that are slow to come, and
+    it ends when the steady ones go on. Threads that only compute contend for the interpreter lock, so
+    that more of them do less.
+
+    It is a ``ThreadPoolExecutor`` because gRPC takes nothing else. Threads, queue and places are its own:
+    the future and the semaphore that the base makes and signals for each call cost more than a check.
+    """
+
+    def __init__(self, name: str, threads: int, places: int, steady: int = 0) -> None:
+        """Run ``threads`` calls at once, up to ``places`` more may wait; no ``steady`` is all of them."""
+        super().__init__(max_workers=threads, thread_name_prefix=f"sessauth-{name}")
+        self.name = name
+        self.threads = threads
+        self.steady = min(steady or threads, threads)
+        self.capacity = threads + places
+        self._held = 0
+        self._closed = False
+        self._count_lock = threading.Lock()
+        self._waiting: SimpleQueue[Place | None] = SimpleQueue()
+        self._running: list[threading.Thread] = []
+        self._started = 0
+        # Calls that steady and spare threads began. Compared, not added up: a lost one is a moved one.
+        self._begun = [0, 0]
+        self._begun_before = (0, 0)
+
+    @property
+    def held(self) -> int:
+        """How many calls are running or waiting."""
+        return self._held
+
+    @property
+    def full(self) -> bool:
+        """Whether the next call must be refused."""
+        return self._held >= self.capacity
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Place:  # type: ignore[override]
+        """Take a place, which is given back when the call has ended, however it ends.
+
+        Raises RuntimeError once the lane was shut down, and where not one thread can be started.
+        """
+        place = Place(self._release, function, args)
+        with self._count_lock:
+            if self._closed:
+                raise RuntimeError(f"the {self.name} lane was shut down")
+            if self.steady > len(self._running) <= self._held:
+                self._start(self._run)
+            self._held += 1
+        self._waiting.put(place)
+        return place
+
+    def relieve(self) -> None:
+        """Start a spare thread if calls wait and none began since this was called last."""
+        with self._count_lock:
+            begun = (self._begun[0], self._begun[1])
+            stuck = begun == self._begun_before and self._held > len(self._running)
+            self._begun_before = begun
+            if stuck and len(self._running) < self.threads and not self._closed:
+                self._start(self._help)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; those that wait still run, unless ``cancel_futures`` drops them."""
+        with self._count_lock:
+            self._closed = True
+        while cancel_futures:
+            try:
+                place = self._waiting.get_nowait()
+            except Empty:
+                break
+            if place is not None:
+                place.cancel()
+        for _ in range(self.threads):
+            self._waiting.put(None)
+        if wait:
+            self.join(None)
+
+    def join(self, seconds: float | None) -> None:
+        """Wait for the threads of a lane that was shut down, at most ``seconds``; None has no end."""
+        until = None if seconds is None else time.monotonic() + seconds
+        for thread in self._running.copy():
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+
+    def _start(self, work: Callable[[], None]) -> None:
+        name = f"sessauth-{self.name}_{self._started}"
+        # A daemon: a call that never ends does not keep the process from ending.
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._running:
+                raise
+            return
+        self._started += 1
+        self._running.append(thread)
+
+    def _run(self) -> None:
+        """Work until the lane is shut down."""
+        take, begun = self._waiting.get, self._begun
+        while True:
+            place = take()
+            if place is None:
+                return
+            begun[0] += 1
+            place.run()
+
+    def _help(self) -> None:
+        """Work until the steady threads go on, nothing waits any more, or the lane is shut down."""
+        begun = self._begun
+        steady = begun[0]
+        place: Place | None = None
+        try:
+            while begun[0] == steady:
+                place = self._waiting.get(timeout=RELIEF_SECONDS)
+                if place is None:
+                    return
+                begun[1] += 1
+                place.run()
+        except Empty:
+            return
+        finally:
+            with self._count_lock:
+                self._running.remove(threading.current_thread())
+
+    def _release(self) -> None:
+        with self._count_lock:
+            self._held -= 1
