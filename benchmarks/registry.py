@@ -5,7 +5,8 @@ floor and subject in turns. A series does its own rounds, because it drives proc
 ``measurements(folder, *, quick, only) -> Iterator[Measurement]``: rounds of ours and of the floor in pairs,
 ``**measure.singles(times)`` for calls timed one by one, ``unit`` if it is not us, and
 ``measure.not_measured(name, floor, why)`` in place of a row that this machine has no tool for. A row whose
-name does not hold ``only`` is not yielded, and should not be worked for.
+name does not hold ``only`` is not yielded, and should not be worked for. Its ``ROWS`` say which rows it may
+yield, each with the name of its floor, so that a budget for a row that nothing measures is noticed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ STAGES: Final = (
 )
 SERIES: Final = (
     "benchmarks.stages.threads",
+    "benchmarks.instructions.rows",
     "benchmarks.growth.ending",
     "benchmarks.growth.memory",
     "benchmarks.growth.flood",

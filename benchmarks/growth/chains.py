@@ -21,6 +21,10 @@ from sessauth.state.lmdb_view import StateReader
 from sessauth.verifier import Verifier
 
 SIZES: Final = {True: (10_000,), False: (10_000, 100_000, 1_000_000)}
+# Every row, and the floor that it is measured against.
+ROWS: Final = {
+    f"growth/chains-{size}-{kind}": f"growth/chains-{HOT}-{kind}" for size in SIZES[False] for kind in KINDS
+}
 # Nothing is dropped: the cache may hold more than the largest size takes.
 CACHE_BYTES: Final = 16 << 30
 # What a chain may take while it is decided whether this machine has room for a million of them.

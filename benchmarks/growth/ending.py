@@ -36,6 +36,8 @@ SAMPLE: Final = 1_000
 ROUNDS: Final = 11
 SIGNATURE_BYTES: Final = 64
 NAMES: Final = ("end/without-children", "end/with-children")
+# Every row, and the floor that it is measured against.
+ROWS: Final = {NAMES[0]: "", NAMES[1]: NAMES[0]}
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ RATES: Final[dict[str, tuple[range, range]]] = {
     "flood/one-other-session": (range(100), range(100, 101)),
     "flood/same-session": (range(1), range(1)),
 }
+# Every row, and the floor that it is measured against.
+ROWS: Final = {**dict.fromkeys(RATES, RATE_FLOOR), "flood/memory": MEMORY_FLOOR}
 
 
 def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measurement]:
@@ -72,14 +74,13 @@ def _rate(reader: StateReader, name: str, *, quick: bool) -> Measurement:
     hot = list(Mint(ISSUER_SEED, homes, eight_scopes()).take(HOT_TOKENS[quick]))
     flood = Mint(ISSUER_SEED, springs, eight_scopes(), salt=1)
     verifier = state.verifier(reader, RATE_CACHE_BYTES[quick])
-    counts = verifier if hasattr(verifier, "signatures") else verifier._checker
     source = random.Random(SEED)
 
     def signatures(token: bytes) -> int:
-        before: int = counts.signatures
+        before = verifier.signatures
         if not verifier.check(fresh(token), "read", RESOURCE, ARGUMENTS):
             raise WrongDecision(f"{name}: a token was denied")
-        return counts.signatures - before
+        return verifier.signatures - before
 
     if sum(map(signatures, hot)) != len(hot) or verifier.cached_chains != len(hot):
         raise RuntimeError(f"{name}: the hot set does not fit the cache")

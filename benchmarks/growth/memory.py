@@ -17,6 +17,8 @@ from sessauth.keys import IssuerKey
 FLOOR: Final = "3 x bytes + 512"
 # Chains of so many blocks, and how many of them are weighed: some megabytes, so that pages are many.
 CHAINS: Final = {1: 2000, 4: 500, 16: 160}
+# Every row, and the floor that it is measured against.
+ROWS: Final = {f"memory/chain-{blocks}": FLOOR for blocks in CHAINS}
 ROUNDS: Final = {True: 3, False: 7}
 # No session's share of it and nothing else bounds what is kept while it is weighed.
 CACHE_BYTES: Final = 1 << 30

@@ -23,6 +23,13 @@ from sessauth.verifier import DEFAULT_CACHE_BYTES, Verifier
 SIZES: Final = {True: (10_000,), False: (10_000, 100_000, 1_000_000)}
 AXES: Final = ("sessions", "revocations")
 KINDS: Final = ("warm", "cold")
+# Every row, and the floor that it is measured against.
+ROWS: Final = {
+    f"growth/{axis}-{size}-{kind}": f"growth/{axis}-{HOT}-{kind}"
+    for axis in AXES
+    for size in SIZES[False]
+    for kind in KINDS
+}
 PLANS: Final = {True: Plan(9, 10, 1000, 100), False: Plan(15, 16, 20_000, 500)}
 COLD_CALLS: Final = 12
 

@@ -111,17 +111,16 @@ class WarmPrepared(Warm):
         """Prepare every token; raises WrongDecision if a handle is judged otherwise than its token."""
         super().__init__(name, world, workload)
         prepare = self._verifier.prepare
-        self._calls = [call._replace(token=prepare(call.token)) for call in workload.calls]
-        held = Workload(workload.name, tuple(self._calls), workload.reason)
-        held.require_decisions(self._verifier)
+        self._handles = [prepare(call.token) for call in workload.calls]
+        for handle, action, resource, arguments, tool in self.prepare(len(self._handles)):
+            decision = self._verifier.check(handle, action, resource, arguments, tool=tool)
+            if decision.reason is not workload.reason:
+                raise WrongDecision(f"{name}: {decision.reason.name}, not {workload.reason.name}")
 
     def prepare(self, count: int) -> Sequence[Any]:
         """Return calls with fresh arguments and the handles."""
-        calls = self._calls
-        return [
-            calls[number % len(calls)]._replace(arguments=fresh(calls[number % len(calls)].arguments))
-            for number in range(count)
-        ]
+        calls, handles = fresh_calls(self._workload, count), self._handles
+        return [(handles[number % len(handles)], *call[1:]) for number, call in enumerate(calls)]
 
 
 @dataclass

@@ -4,6 +4,7 @@ The stages of a check can't be called one by one, and the first refusal ends it.
 check that is refused at x, or the part itself where that can be called: what it costs is everything up to
 there. ``stage/cache-hit`` and ``-miss`` are refused behind the view, for a revision that is still to come;
 ``stage/scope`` since none of eight scopes fits, ``stage/condition`` at the last of four conditions.
+``stage/pulse`` is what tells a check that nothing was committed, ``stage/view`` asking the state itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from benchmarks import floors, refused, workloads
 from benchmarks.floors import fresh
-from benchmarks.measure import Loop, Row
+from benchmarks.measure import Loop, NotMeasured, Row
 from benchmarks.stages.checks import Stale, Warm
 from benchmarks.world import World
 from sessauth._fast.chain import Chain
@@ -38,6 +39,7 @@ def rows(world: World, module: Any) -> Iterator[Row]:
         yield Row(decode(f"decode/chain-{blocks}", deep), lookup)
     for blocks in (1, *CHAINS):
         yield _signed(world, module, blocks)
+    yield Row(pulse("stage/pulse", world), lookup)
     yield Row(view("stage/view", View(world.reader)), bare_view)
     yield Row(Stale("stage/cache-hit", world, root, known=True), lookup)
     yield Row(Stale("stage/cache-miss", world, root, known=False), lookup)
@@ -64,6 +66,23 @@ def view(name: str, source: View) -> Loop:
             source.revision  # noqa: B018 - reading it asks the state
 
     return Loop(name, 2000, lambda count: [None] * count, run)
+
+
+def pulse(name: str, world: World) -> Loop:
+    """Return the subject of reading the number that moves with every commit."""
+    source = world.reader.pulse
+
+    def prepare(count: int) -> Sequence[None]:
+        if source is None:
+            raise NotMeasured("the layout of the data file is not the one that a pulse is read from")
+        return [None] * count
+
+    def run(items: Sequence[None]) -> None:
+        assert source is not None
+        for _ in items:
+            source.number  # noqa: B018 - reading it is what is timed
+
+    return Loop(name, 3000, prepare, run)
 
 
 def _signed(world: World, module: Any, blocks: int) -> Row:

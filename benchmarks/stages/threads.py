@@ -30,6 +30,12 @@ WARM_CHECKS: Final = 24_000
 COLD_CHECKS: Final = 480
 ROUNDS: Final = {True: 7, False: 15}
 SINGLES: Final = {True: 4_000, False: 24_000}
+# Every row, and the floor that it is measured against.
+ROWS: Final = {
+    f"threads/{kind}-{count}": f"threads/{kind}-1" if count > 1 else ""
+    for kind in ("warm", "cold")
+    for count in COUNTS
+}
 Work = Callable[[Sequence[Any]], None]
 
 
@@ -103,8 +109,7 @@ def timing(work: Work, times_us: list[float]) -> Work:
 
 def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measurement]:
     """Yield the rows whose names hold ``only``."""
-    names = [f"threads/{kind}-{count}" for kind in ("warm", "cold") for count in COUNTS]
-    if not any(only in name for name in names):
+    if not any(only in name for name in ROWS):
         return
     (folder / "threads").mkdir()
     measured = world.build(folder / "threads")

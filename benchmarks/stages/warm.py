@@ -9,7 +9,6 @@ from benchmarks import catalogues, floors, realistic, workloads
 from benchmarks.measure import Row
 from benchmarks.stages.checks import Warm, WarmPrepared, WarmTool, made_of
 from benchmarks.world import World
-from sessauth.verifier import Verifier
 
 CHAINS = (2, 4, 8, 16)
 
@@ -22,8 +21,7 @@ def rows(world: World, module: Any) -> Iterator[Row]:
     yield Row(one_block, lookup)
     own_size = floors.lookup(module, root.calls[0].token, f"floor/lookup-{len(root.calls[0].token)}")
     yield Row(Warm("warm/root-by-own-size", world, root), own_size)
-    if hasattr(Verifier, "prepare"):
-        yield Row(WarmPrepared("warm/prepared", world, root), lookup)
+    yield Row(WarmPrepared("warm/prepared", world, root), lookup)
     for blocks in CHAINS:
         yield Row(Warm(f"warm/chain-{blocks}", world, workloads.chain(world, blocks)), one_block)
     for scopes in (1, 64):

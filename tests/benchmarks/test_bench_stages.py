@@ -21,12 +21,9 @@ from benchmarks.workloads import Workload, WrongDecision
 from benchmarks.world import World
 from sessauth.reasons import Reason
 from sessauth.state.lmdb_log import StateWriter
-from sessauth.verifier import Verifier
+from sessauth.verifier import Prepared
 
 PLAN = Plan(rounds=7, blocks=1, singles=10)
-needs_batches = pytest.mark.skipif(
-    not hasattr(Verifier, "check_batch"), reason="this kernel has no check_batch and no prepare"
-)
 
 
 @pytest.fixture
@@ -45,7 +42,6 @@ def test_a_batch_counts_its_checks_and_gives_its_batches() -> None:
     assert list(batches) == [[1, 2, 3], [4, 5, 6]] and batches[1] == [4, 5, 6]
 
 
-@needs_batches
 def test_batches_are_full_and_their_decisions_are_held(live_world: World) -> None:
     """Each batch has its size, fresh bytes, and one answer a call; another decision stops the run."""
     root = workloads.root(live_world)
@@ -60,7 +56,6 @@ def test_batches_are_full_and_their_decisions_are_held(live_world: World) -> Non
         Batch("batch/2", live_world, Workload("x", root.calls, Reason.OUT_OF_SCOPE), 2)
 
 
-@needs_batches
 def test_every_batch_row_has_its_size_in_its_name(live_world: World) -> None:
     """The sizes that the name says are the sizes that are judged."""
     rows = list(batch.rows(live_world, None))
@@ -71,14 +66,13 @@ def test_every_batch_row_has_its_size_in_its_name(live_world: World) -> None:
         assert {len(each) for each in row.subject.prepare(1)} == {size}
 
 
-@needs_batches
 def test_a_prepared_token_is_judged_as_the_token(live_world: World) -> None:
     """The handle stands in the token's place, and denials come through it too."""
     root = workloads.root(live_world)
     subject = WarmPrepared("warm/prepared", live_world, root)
 
-    handles = {id(call.token) for call in subject.prepare(5)}
-    assert len(handles) == 1 and not isinstance(subject.prepare(1)[0].token, bytes)
+    assert len({id(call[0]) for call in subject.prepare(5)}) == 1
+    assert isinstance(subject.prepare(1)[0][0], Prepared)
     with pytest.raises(WrongDecision):
         WarmPrepared("x", live_world, Workload("x", (root.calls[0]._replace(resource="mcp/github/other"),)))
 
@@ -219,9 +213,7 @@ def test_threads_are_measured_in_rounds_of_all_counts(
 
     rows = list(threads.measurements(tmp_path, quick=True, only="threads/"))
 
-    assert [row.name for row in rows] == [
-        f"threads/{kind}-{n}" for kind in ("warm", "cold") for n in (1, 2, 3, 4)
-    ]
+    assert {row.name: row.floor for row in rows} == threads.ROWS
     assert [row.floor for row in rows[:4]] == ["", *["threads/warm-1"] * 3]
     assert all(len(row.rounds) == 7 and row.extra["CPU us"] for row in rows)
     assert list(threads.measurements(tmp_path, quick=True, only="warm/root")) == []

@@ -27,12 +27,6 @@ SERVICE_FLOORS = {
 SIGNATURE_NS, LOOKUP_NS = 50_000, 140
 
 
-def cache_of(subject: Warm | Cold) -> Any:
-    """The cache of verified chains of a subject's verifier."""
-    verifier: Any = subject._verifier
-    return verifier.cache
-
-
 @pytest.fixture(scope="module")
 def floor_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The compiled floors."""
@@ -48,7 +42,7 @@ def live_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_every_budget_names_a_row_that_is_measured(live_world: World, floor_module: Any) -> None:
-    """Each table of budgets.toml is a row of a stage or a series, with the floor that it is measured against."""
+    """Each table of budgets.toml is a row of a stage or series, with the floor that it is taken to."""
     found = dict(SERVICE_FLOORS)
     for name in STAGES:
         for row in importlib.import_module(name).rows(live_world, floor_module):
@@ -85,14 +79,14 @@ def test_warm_checks_hit_the_cache_and_cold_ones_never_do(live_world: World) -> 
     """A warm block adds only hits; a cold block adds as many misses as it has checks, and no hit."""
     one = workloads.root(live_world)
     warm_subject = Warm("warm/x", live_world, one)
-    cache = cache_of(warm_subject)
+    cache = warm_subject._verifier.cache
     misses, hits = cache.misses, cache.hits
     warm_subject.run(warm_subject.prepare(20))
     assert (cache.misses - misses, cache.hits - hits) == (0, 20)
 
     cold_subject = Cold("cold/x", live_world, workloads.chain(live_world, 2, 8), one, calls=8)
     items = cold_subject.prepare(8)
-    cache = cache_of(cold_subject)
+    cache = cold_subject._verifier.cache
     misses, hits = cache.misses, cache.hits
     cold_subject.run(items)
     assert (cache.misses - misses, cache.hits - hits) == (8, 0)
@@ -112,7 +106,7 @@ def test_a_cache_that_is_turned_off_misses_the_budget_of_a_warm_check(live_world
 
     def judged(measured_world: World) -> budgets.Judged:
         subject = Warm("warm/root", measured_world, workloads.root(measured_world), calls=10)
-        cache = cache_of(subject)
+        cache = subject._verifier.cache
         looked_up = [0]
 
         def run(items: Any) -> None:
