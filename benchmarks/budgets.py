@@ -19,7 +19,7 @@ MISSED: Final = "MISSED"
 OVER: Final = "over"
 INFO: Final = "info"
 NOT_MEASURED: Final = "not measured"
-# The table of the file whose budgets are counted in instructions instead: see instructions.py.
+# The table of the file whose budgets are counted in instructions instead: see instructions/rows.py.
 INSTRUCTIONS: Final = "instructions"
 
 
@@ -78,15 +78,31 @@ def load(file: Path = FILE) -> dict[str, Budget]:
 
 def parse(table: Mapping[str, object]) -> dict[str, Budget]:
     """Read the table of a budgets file. Raises BudgetError that names the row and what is wrong."""
-    return {row: _budget(row, entry) for row, entry in table.items() if row != INSTRUCTIONS}
+    budgets = {row: _budget(row, entry) for row, entry in table.items() if row != INSTRUCTIONS}
+    counted = table.get(INSTRUCTIONS, {})
+    if not isinstance(counted, Mapping):
+        raise BudgetError(f"{INSTRUCTIONS}: must be a table")
+    return budgets | {f"{INSTRUCTIONS}/{row}": _counted(row, entry) for row, entry in counted.items()}
+
+
+def _counted(name: str, entry: object) -> Budget:
+    """Read a budget that is counted: its margin is for other compilers, libraries and addresses."""
+    row = f"{INSTRUCTIONS}/{name}"
+    if not isinstance(entry, Mapping):
+        raise BudgetError(f"{row}: must be a table")
+    _require_keys(row, entry, {"floor", "at_most", "margin", "gates"}, set())
+    if not isinstance(entry["gates"], bool) or not isinstance(entry["floor"], str):
+        raise BudgetError(f"{row}: gates is true or false, floor the name of one")
+    bound = _ratio(row, entry, "at_most") * (1 + _ratio(row, entry, "margin"))
+    return Budget(row, f"{INSTRUCTIONS}/{entry['floor']}", bound, gates=entry["gates"])
 
 
 def _budget(row: str, entry: object) -> Budget:
     if not isinstance(entry, Mapping):
         raise BudgetError(f"{row}: must be a table")
     side = "at_least" if "at_least" in entry else "at_most"
-    require_keys(row, entry, {"floor", side, "gates"}, {"target", "quick", "reason"})
-    bound, target = ratio_of(row, entry, side), ratio_of(row, entry, "target") if "target" in entry else 0.0
+    _require_keys(row, entry, {"floor", side, "gates"}, {"target", "quick", "reason"})
+    bound, target = _ratio(row, entry, side), _ratio(row, entry, "target") if "target" in entry else 0.0
     if not isinstance(entry["gates"], bool) or not isinstance(entry["floor"], str):
         raise BudgetError(f"{row}: gates is true or false, floor the name of one")
     quick, reason = entry.get("quick", True), entry.get("reason", "")
@@ -100,14 +116,14 @@ def _budget(row: str, entry: object) -> Budget:
     )
 
 
-def require_keys(row: str, entry: Mapping[str, object], needed: set[str], optional: set[str]) -> None:
+def _require_keys(row: str, entry: Mapping[str, object], needed: set[str], optional: set[str]) -> None:
     """Raise BudgetError that names each key which is missing or unknown."""
     wrong = (set(entry) - needed - optional) | (needed - set(entry))
     if wrong:
         raise BudgetError(f"{row}: {', '.join(sorted(wrong))}: unknown or missing")
 
 
-def ratio_of(row: str, entry: Mapping[str, object], key: str) -> float:
+def _ratio(row: str, entry: Mapping[str, object], key: str) -> float:
     """Return a ratio above 0; raises BudgetError."""
     value = entry[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:

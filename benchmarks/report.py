@@ -44,6 +44,7 @@ HEADINGS: Final = {
     "memory": "what is kept for a verified chain",
     "flood": "a hot set under a flood of one-off tokens",
     "session": "the life of a session",
+    "instructions": "instructions of a call, counted by callgrind: no time, and no noise",
     "peer": "the nearest equal work of other libraries",
     "ours": "what the peers are compared with",
 }
@@ -120,7 +121,10 @@ def _figure(value: float, unit: str = "us") -> str:
     """Return a figure as text, with its unit if that is not us; nothing for NaN."""
     if math.isnan(value):
         return ""
-    return f"{value:.3f}" if unit == "us" else f"{value:,.4g} {unit}"
+    if unit == "us":
+        return f"{value:.3f}"
+    # The heading of these rows says what is counted.
+    return f"{value:,.0f}" if unit == "instructions" else f"{value:,.4g} {unit}"
 
 
 def document(
