@@ -8,7 +8,7 @@ from typing import Final
 
 from benchmarks import tokens
 from benchmarks.growth import resident
-from benchmarks.growth.grown import HOT, ISSUER_SEED, Grown, session_id
+from benchmarks.growth.grown import ISSUER_SEED, Grown, session_id
 from benchmarks.growth.resident import WARM_UP
 from benchmarks.measure import Measurement
 from sessauth.issuer import Issuer
@@ -30,16 +30,21 @@ def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measu
     if not chosen:
         return
     grown = Grown(folder / "memory")
-    grown.open_to(HOT)
+    grown.open_to(WARM_UP)
     for blocks in chosen:
         yield _row(grown, folder / f"chains-{blocks}", blocks, ROUNDS[quick])
 
 
 def _row(grown: Grown, file: Path, blocks: int, rounds: int) -> Measurement:
-    """Weigh chains of which no two share a block, over many sessions."""
+    """Weigh chains of which no two share a block.
+
+    They are of the sessions that the first few are of, which are not weighed: nor are those sessions.
+    """
     issuer = Issuer(IssuerKey(ISSUER_SEED))
     count = CHAINS[blocks]
-    made = [tokens.chain(issuer, session_id(number % HOT), blocks).data for number in range(count + WARM_UP)]
+    made = [
+        tokens.chain(issuer, session_id(number % WARM_UP), blocks).data for number in range(count + WARM_UP)
+    ]
     size = sum(map(len, made)) / len(made)
     resident.write_tokens(file, made)
     order = {"state_dir": str(grown.folder), "tokens": str(file), "cache_bytes": CACHE_BYTES}
