@@ -70,15 +70,15 @@ def pace(moments: Sequence[float], wire: Wire, clock: Callable[[], float] = time
         while sent < count and start + moments[sent] <= now:
             late[sent] = (now - start - moments[sent]) * US
             wire.send(sent)
-            sent += 1
-        pause = start + moments[sent] - clock() if sent < count else CALL_SECONDS
-        done = wire.wait(max(0.0, pause))
+            sent, last = sent + 1, now
+        until = start + moments[sent] if sent < count else last + CALL_SECONDS
+        done = wire.wait(max(0.0, until - clock()))
         if done:
             last = clock()
             for number in done:
                 latencies[number] = (last - start - moments[number]) * US
             answered += len(done)
-        elif sent == count:
+        elif sent == count and clock() >= until:
             raise LoadError(f"{count - answered} calls without an answer")
     return Paced(latencies, late, (last - start - moments[0]) * US)
 
