@@ -30,5 +30,6 @@ SERIES: Final = (
     "benchmarks.growth.flood",
     "benchmarks.growth.states",
     "benchmarks.growth.chains",
+    "benchmarks.writes.rows",
     "benchmarks.service.rows",
 )

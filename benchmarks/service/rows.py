@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from benchmarks.measure import Measurement, not_measured, singles
 from benchmarks.service import matrix
@@ -17,6 +18,7 @@ from benchmarks.service.places import Place, running_places
 from benchmarks.service.series import MOST_REFUSED, OpenSeries, Series, echo_call, service_call
 from benchmarks.stats import median, percentile
 
+ROWS: Final = {reading.name: reading.floor for reading in READINGS.values()}
 # Rounds, and about how long a drive takes in us: the short form and the full one.
 QUICK = (7, 100_000.0)
 FULL = (21, 300_000.0)

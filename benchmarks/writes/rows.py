@@ -77,11 +77,6 @@ def _names(rows: Sequence[Rounds], only: str) -> Iterator[tuple[str, str]]:
             yield each.fsyncs_name, each.changes_name
 
 
-def budgeted() -> dict[str, str]:
-    """Return the names of the rows that budgets can be stated for, each with its floor."""
-    return dict(_names([*_rows("writes/", CALLERS, ""), *_rows("writes/served-", CALLERS, "")], ""))
-
-
 def _in_process(
     folder: Path, rows: Sequence[Rounds], floor: SyncedWrites, rounds: int, changes: dict[int, int]
 ) -> None:
@@ -121,3 +116,9 @@ async def _served_rounds(
             for each in rows:
                 each.floor_us.append(floor.round(FLOOR_WRITES))
                 each.drives.append(await service.round(each.kind, each.callers, changes[each.callers]))
+
+
+ROWS: Final = {
+    FLOOR: "",
+    **dict(_names([*_rows("writes/", CALLERS, ""), *_rows("writes/served-", CALLERS, "")], "")),
+}
