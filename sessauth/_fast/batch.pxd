@@ -12,6 +12,8 @@ cdef struct Item:
     Finding found
     # Owned; NULL until the token was decoded.
     PyObject *chain
+    # The reason why what stood in the token's place is none, or 0.
+    int refused
     # The item whose ground this one stands on: its own, or that of an earlier one with the same token.
     int ground
     bint stands
@@ -24,9 +26,12 @@ cdef class Batch:
     cdef object held
     cdef object outcome_type
     cdef bytes prefix
-    cdef uint64_t first
+    # The number of the first item's decision.
+    cdef uint64_t number
 
     cdef int allocate(self, Py_ssize_t count) except -1
     cdef Chain chain_of(self, Item *item)
-    cdef void reset(self)
-    cdef void release_grounds(self)
+    # Of the items from `first` up to, not with, `end`.
+    cdef void reset(self, Py_ssize_t first, Py_ssize_t end)
+    cdef void release_grounds(self, Py_ssize_t first, Py_ssize_t end)
+    cdef bytes token_of(self, Py_ssize_t i)

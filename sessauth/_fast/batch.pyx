@@ -1,10 +1,12 @@
 """Many calls, judged together: what was asked, what it came to, and decisions that are made when looked at."""
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF
 from libc.stdlib cimport calloc, free
 
 from sessauth._fast.ground cimport ground_clear
 from sessauth._fast.outcome cimport Outcome, asked_init, finding_free, finding_init, new_outcome, set_argument
+from sessauth._fast.request cimport Part
 
 
 cdef class Batch:
@@ -27,7 +29,7 @@ cdef class Batch:
         cdef Py_ssize_t i
         if self.items == NULL:
             return
-        self.release_grounds()
+        self.release_grounds(0, self.count)
         for i in range(self.count):
             finding_free(&self.items[i].found)
             if self.items[i].chain != NULL:
@@ -38,20 +40,25 @@ cdef class Batch:
         """The chain of an item that was decoded, or None."""
         return None if item.chain == NULL else <Chain> item.chain
 
-    cdef void reset(self):
+    cdef void reset(self, Py_ssize_t first, Py_ssize_t end):
         """Forget what was found, to look again."""
         cdef Py_ssize_t i
-        self.release_grounds()
-        for i in range(self.count):
+        self.release_grounds(first, end)
+        for i in range(first, end):
             finding_free(&self.items[i].found)
             finding_init(&self.items[i].found)
             self.items[i].ground = <int> i
             self.items[i].stands = False
 
-    cdef void release_grounds(self):
+    cdef void release_grounds(self, Py_ssize_t first, Py_ssize_t end):
         cdef Py_ssize_t i
-        for i in range(self.count):
+        for i in range(first, end):
             ground_clear(&self.items[i].own)
+
+    cdef bytes token_of(self, Py_ssize_t i):
+        """The token's bytes as they were given."""
+        cdef Part *token = &self.items[i].asked.token
+        return PyBytes_FromStringAndSize(<const char *> token.p, token.n)
 
     def __len__(self):
         return self.count
@@ -67,7 +74,7 @@ cdef class Batch:
         if not 0 <= i < self.count:
             raise IndexError("no such decision")
         item = &self.items[i]
-        out = new_outcome(self.outcome_type, self.prefix, self.first + i)
+        out = new_outcome(self.outcome_type, self.prefix, self.number + i)
         out.found = item.found
         if item.found.argument != NULL:
             out.found.argument = NULL

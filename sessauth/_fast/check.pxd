@@ -3,6 +3,7 @@
 from sessauth._fast.batch cimport Item
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.judge cimport Judge
+from sessauth._fast.text cimport bytes_t
 
 cdef class Prepared:
     cdef object checker
@@ -16,3 +17,6 @@ cdef class Checker(Judge):
 
     cdef Prepared _taken(self, object token)
     cdef int _read_call(self, object call, Item *item, list held) except -1
+
+# Whether bytes are a token's text form, or claim to be.
+cdef bint is_text(bytes_t p, size_t n) noexcept nogil

@@ -165,7 +165,8 @@ cdef class Checker(Judge):
             item.asked.new_signatures = new_signatures
             self._read_call(call, item, held)
             i += 1
-        self.judge_batch(batch, now_ms)
+        self.name(batch)
+        self.judge_batch(batch, 0, batch.count, now_ms)
         return batch
 
     def prepare(self, token not None):
@@ -231,8 +232,7 @@ cdef class Checker(Judge):
             prepared = self._taken(token)
             held.append(prepared)
             if prepared.reason:
-                item.found.stage = STAGE_DECODE
-                item.found.reason = prepared.reason
+                item.refused = prepared.reason
                 return 0
             token = prepared.data
             if prepared.chain is not None:
@@ -254,11 +254,12 @@ cdef class Checker(Judge):
         return 0
 
 
+cdef bint is_text(bytes_t p, size_t n) noexcept nogil:
+    return n > TEXT_START_BYTES and memcmp(p, TEXT_START, TEXT_START_BYTES) == 0
+
+
 cdef inline bint _is_text(object token):
-    return (
-        PyBytes_GET_SIZE(token) > TEXT_START_BYTES
-        and memcmp(PyBytes_AS_STRING(token), TEXT_START, TEXT_START_BYTES) == 0
-    )
+    return is_text(<bytes_t> PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))
 
 
 cdef object _peers(object peer, Asked *asked):

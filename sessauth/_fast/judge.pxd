@@ -29,17 +29,20 @@ cdef class Judge:
     cdef Chain chain_of(self, Asked *asked, object data, Finding *out)
     # Judge one call by the state of now. `floored`: the time is the clock's, and not believed to go back.
     cdef bint judge(self, Chain chain, Asked *asked, bint floored, Finding *out) except -1
-    # Judge every item of a batch in one moment, the scopes without the GIL. Raises nothing for a denial.
-    cdef int judge_batch(self, Batch batch, int64_t now_ms) except -1
+    # Name the decisions of a batch that was allocated.
+    cdef void name(self, Batch batch)
+    # Judge the items from `first` up to, not with, `end` in one moment, the scopes without the GIL.
+    # Raises nothing for a denial.
+    cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
     cdef bint _judge_at(self, Moment *moment, Chain chain, Asked *asked, bint floored, Finding *out) except -1
     cdef bint _stand(
         self, Moment *moment, Chain chain, Asked *asked, bint floored, Ground *ground, Finding *out
     ) except -1
     cdef bint _session(self, Moment *moment, Chain chain, Asked *asked, Ground *ground, Finding *out) except -1
     cdef KeyEntry _issuer(self, Moment *moment, Chain chain, SessionEntry session, Finding *out)
-    cdef bint _signature(self, Chain chain, KeyEntry key, Finding *out) except -1
+    cdef bint _signature(self, Chain chain, KeyEntry key, const Asked *asked, Finding *out) except -1
     cdef bint _revocation(self, Moment *moment, Chain chain, SessionEntry session, Finding *out) except -1
-    cdef int _batch_at(self, Moment *moment, Batch batch, bint floored) except -1
+    cdef int _batch_at(self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, bint floored) except -1
     cdef ScratchBox _take_box(self)
 
 # A denial says nothing of what would have been.

@@ -31,6 +31,7 @@ from sessauth._fast.outcome cimport (
     finding_init,
     new_outcome,
 )
+from sessauth._fast.request cimport Part
 from sessauth._fast.stages cimport judge_audience, judge_lives, judge_scope, judge_time
 from sessauth._fast.text cimport bytes_t
 from sessauth._fast.view cimport (
@@ -161,9 +162,7 @@ cdef class Judge:
         key = self._issuer(moment, chain, session, out)
         if key is None:
             return False
-        if not chain.stands and not asked.new_signatures:
-            return deny(out, STAGE_SIGNATURE, BAD_SIGNATURE)
-        if not chain.stands and not self._signature(chain, key, out):
+        if not chain.stands and not self._signature(chain, key, asked, out):
             return False
         out.named = True
         out.epoch = session.epoch
@@ -228,16 +227,20 @@ cdef class Judge:
             return None
         return key
 
-    cdef bint _signature(self, Chain chain, KeyEntry key, Finding *out) except -1:
+    cdef bint _signature(self, Chain chain, KeyEntry key, const Asked *asked, Finding *out) except -1:
         """Verify what no kept run of blocks covers, without the GIL, and keep what stands."""
         cdef bytes_t public_key = <bytes_t> PyBytes_AS_STRING(key.public_key)
         cdef int first = self.cache.verified_blocks(chain)
         cdef int wrong
+        if not asked.new_signatures or (asked.gate != NULL and not (<object> asked.gate).may_fail(_text(&asked.source))):
+            return deny(out, STAGE_SIGNATURE, BAD_SIGNATURE)
         with nogil:
             wrong = chain.verify_from(first, public_key)
         self.signatures += (chain.block_count if wrong < 0 else wrong + 1) - first
         if wrong >= 0:
             self.bad_signatures += 1
+            if asked.gate != NULL:
+                (<object> asked.gate).failed(_text(&asked.source))
             return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, wrong)
         chain.stands = True
         self.cache.keep(chain)
@@ -257,38 +260,40 @@ cdef class Judge:
         chain.clean_count = session.revoked_count + 1
         return True
 
-    cdef int judge_batch(self, Batch batch, int64_t now_ms) except -1:
+    cdef void name(self, Batch batch):
+        batch.outcome_type = self._outcome_type
+        batch.prefix = self._prefix
+        batch.number = self._count + 1
+        self._count += batch.count
+
+    cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1:
         cdef Moment moment
         cdef Asked clock
         cdef Py_ssize_t i
-        batch.outcome_type = self._outcome_type
-        batch.prefix = self._prefix
-        batch.first = self._count + 1
-        self._count += batch.count
         try:
             asked_init(&clock)
             self.clock(&clock, now_ms)
-            for i in range(batch.count):
+            for i in range(first, end):
                 batch.items[i].asked.now_ms = clock.now_ms
                 batch.items[i].asked.clock_suspect |= clock.clock_suspect
             if self.view.still(&moment):
-                self._batch_at(&moment, batch, now_ms < 0)
+                self._batch_at(&moment, batch, first, end, now_ms < 0)
                 if not moment.wanting:
                     return 0
-                batch.reset()
+                batch.reset(first, end)
             transaction = self.view.begin(&moment)
             try:
-                self._batch_at(&moment, batch, now_ms < 0)
+                self._batch_at(&moment, batch, first, end, now_ms < 0)
             finally:
                 transaction.abort()
         except Exception:
             # What was judged before the fault is not told either: one batch, one state.
-            for i in range(batch.count):
+            for i in range(first, end):
                 set_fault(&batch.items[i].found)
                 forget_match(&batch.items[i].found)
         return 0
 
-    cdef int _batch_at(self, Moment *moment, Batch batch, bint floored) except -1:
+    cdef int _batch_at(self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, bint floored) except -1:
         """First what needs the state, item by item; then the scopes of those that stand, without the GIL."""
         cdef int same[SAME_TOKENS]
         cdef Item *item
@@ -299,34 +304,35 @@ cdef class Judge:
         cdef int k
         for k in range(SAME_TOKENS):
             same[k] = -1
-        for i in range(batch.count):
+        for i in range(first, end):
             item = &batch.items[i]
-            if item.found.reason:
+            if item.refused:
+                deny(&item.found, STAGE_DECODE, item.refused)
                 continue
-            k = ((<size_t> item.asked.token.p) >> 4) % SAME_TOKENS
-            earlier = &batch.items[same[k]] if same[k] >= 0 else NULL
-            if earlier != NULL and _same_but_call(&earlier.asked, &item.asked):
-                if item.chain == NULL and earlier.chain != NULL:
-                    Py_INCREF(<object> earlier.chain)
-                    item.chain = earlier.chain
+            chain = batch.chain_of(item)
+            if chain is None and i > first and _same_token(item, item - 1):
+                chain = batch.chain_of(item - 1)
+            if chain is None:
+                chain = self.chain_of(&item.asked, None, &item.found)
+                if chain is None:
+                    continue
+            if item.chain == NULL:
+                Py_INCREF(chain)
+                item.chain = <PyObject *> chain
+            k = ((<size_t> item.chain) >> 5) % SAME_TOKENS
+            if same[k] >= 0 and _same_but_call(item, &batch.items[same[k]]):
+                earlier = &batch.items[same[k]]
                 item.found = earlier.found
                 item.stands = earlier.stands
                 item.ground = earlier.ground
                 continue
             same[k] = <int> i
-            chain = batch.chain_of(item)
-            if chain is None:
-                chain = self.chain_of(&item.asked, None, &item.found)
-                if chain is None:
-                    continue
-                Py_INCREF(chain)
-                item.chain = <PyObject *> chain
             item.stands = self._stand(moment, chain, &item.asked, floored, &item.own, &item.found)
             if moment.wanting:
                 return 0
         box = self._take_box()
         with nogil:
-            for i in range(batch.count):
+            for i in range(first, end):
                 item = &batch.items[i]
                 earlier = &batch.items[item.ground]
                 if item.stands:
@@ -334,7 +340,7 @@ cdef class Judge:
                 else:
                     forget_match(&item.found)
         self._box = box
-        batch.release_grounds()
+        batch.release_grounds(first, end)
         return 0
 
     cdef ScratchBox _take_box(self):
@@ -344,18 +350,25 @@ cdef class Judge:
         return ScratchBox.__new__(ScratchBox) if box is None else box
 
 
-cdef bint _same_but_call(const Asked *a, const Asked *b) noexcept nogil:
-    """Whether two items of a batch are the same up to action, resource and JSON, by where their parts lie."""
+cdef str _text(const Part *part):
+    return PyBytes_FromStringAndSize(<const char *> part.p, part.n).decode("utf-8", "replace")
+
+
+cdef inline bint _same_token(const Item *a, const Item *b) noexcept nogil:
+    """Whether the very same object was given for both."""
+    return a.asked.token.p == b.asked.token.p and a.asked.token.n == b.asked.token.n
+
+
+cdef bint _same_but_call(const Item *a, const Item *b) noexcept nogil:
+    """Whether what is judged before the scopes is the same for two items of a batch."""
     return (
-        a.token.p == b.token.p
-        and a.token.n == b.token.n
-        and a.session.p == b.session.p
-        and a.session.n == b.session.n
-        and a.source.p == b.source.p
-        and a.source.n == b.source.n
-        and a.peer_count == 0
-        and b.peer_count == 0
-        and a.new_signatures == b.new_signatures
+        a.chain == b.chain
+        and a.asked.session.n == 0
+        and b.asked.session.n == 0
+        and a.asked.source.n == 0
+        and b.asked.source.n == 0
+        and a.asked.peer_count == 0
+        and b.asked.peer_count == 0
     )
 
 

@@ -1,5 +1,6 @@
 """What a check was asked, and what it came to."""
 
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 
 from sessauth._fast.chain cimport Chain
@@ -23,6 +24,8 @@ cdef struct Asked:
     uint64_t now_ms
     bint clock_suspect
     bint new_signatures
+    # Borrowed, or NULL: asked `may_fail(source)` before a signature is looked at, and told `failed(source)`.
+    PyObject *gate
 
 # What it came to; positions are -1 where they don't apply. Owns `argument`.
 cdef struct Finding:

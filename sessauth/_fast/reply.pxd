@@ -1,0 +1,26 @@
+"""Decisions in wire form (proto/sessauth/v1/authorization_service.proto)."""
+
+from sessauth._fast.chain cimport Chain
+from sessauth._fast.outcome cimport Finding
+
+# Bytes that grow; `failed` once memory was out.
+cdef struct Out:
+    unsigned char *p
+    size_t n
+    size_t room
+    bint failed
+
+cdef void out_init(Out *out) noexcept nogil
+cdef void out_free(Out *out) noexcept nogil
+cdef void put_number(Out *out, int field, unsigned long long value) noexcept nogil
+# A message's field `field` holding a Decision. The chain's ids were computed, if it may be named.
+cdef void put_decision(
+    Out *out,
+    int field,
+    const Finding *found,
+    Chain chain,
+    const unsigned char *prefix,
+    unsigned long long number,
+    const char *explanation,
+    size_t explanation_n,
+) noexcept nogil
