@@ -2,7 +2,8 @@
 
 Threads of one process take turns at the interpreter's lock; a signature is verified without it. The
 ratio is wall time per check against that of one thread in the same round: 0.5 is twice the checks a second.
-Single calls are timed while the other threads go on, so that they show what waiting for a turn costs.
+Single calls, or batches, are timed while the other threads go on, so that they show what waiting for a turn
+costs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from benchmarks import workloads, world
 from benchmarks.measure import NS_PER_US, Measurement, singles
+from benchmarks.stages.batch import Batch
 from benchmarks.stages.checks import fresh_calls
 from benchmarks.stats import median
 from benchmarks.workloads import Workload
@@ -26,14 +28,19 @@ from sessauth.verifier import Verifier
 
 COUNTS: Final = (1, 2, 3, 4)
 # Checks of a round: tens of milliseconds, several turns at the lock, whose default interval is 5 ms.
-WARM_CHECKS: Final = 24_000
+WARM_CHECKS: Final = 48_000
 COLD_CHECKS: Final = 480
 ROUNDS: Final = {True: 7, False: 15}
-SINGLES: Final = {True: 4_000, False: 24_000}
+BATCH: Final = 256
+# Calls timed one by one, at least; a cold one takes so much longer, and a batch too.
+SINGLES: Final = {
+    True: {"warm": 4_000, "cold": 480, "batch": 400},
+    False: {"warm": 24_000, "cold": 3_000, "batch": 1_500},
+}
 # Every row, and the floor that it is measured against.
 ROWS: Final = {
     f"threads/{kind}-{count}": f"threads/{kind}-1" if count > 1 else ""
-    for kind in ("warm", "cold")
+    for kind in ("warm", "cold", "batch")
     for count in COUNTS
 }
 Work = Callable[[Sequence[Any]], None]
@@ -109,19 +116,18 @@ def timing(work: Work, times_us: list[float]) -> Work:
 
 def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measurement]:
     """Yield the rows whose names hold ``only``."""
-    if not any(only in name for name in ROWS):
+    kinds = {"warm": _warm, "cold": _cold, "batch": _batch}
+    chosen = {name.split("/")[1].split("-")[0] for name in ROWS if only in name}
+    if not chosen:
         return
     (folder / "threads").mkdir()
     measured = world.build(folder / "threads")
     try:
-        yield from _chosen(_warm(measured, quick=quick), only)
-        yield from _chosen(_cold(measured, quick=quick), only)
+        for kind, rows in kinds.items():
+            if kind in chosen:
+                yield from (row for row in rows(measured, quick=quick) if only in row.name)
     finally:
         measured.close()
-
-
-def _chosen(rows: Iterator[Measurement], only: str) -> Iterator[Measurement]:
-    return (row for row in rows if only in row.name)
 
 
 def _warm(measured: World, *, quick: bool) -> Iterator[Measurement]:
@@ -149,8 +155,14 @@ def _cold(measured: World, *, quick: bool) -> Iterator[Measurement]:
     yield from _rows("cold", nothing_kept, once_each, COLD_CHECKS, quick)
 
 
+def _batch(measured: World, *, quick: bool) -> Iterator[Measurement]:
+    """Yield rows of batches of warm checks: judged without the interpreter's lock."""
+    whole = Batch(f"batch/{BATCH}", measured, workloads.root(measured), BATCH)
+    yield from _rows("batch", lambda: whole.run, whole.prepare, WARM_CHECKS, quick)
+
+
 def _rows(
-    kind: str, make: Callable[[], Work], prepare: Callable[[int], list[Any]], checks: int, quick: bool
+    kind: str, make: Callable[[], Work], prepare: Callable[[int], Sequence[Any]], checks: int, quick: bool
 ) -> Iterator[Measurement]:
     crews = [Crew(f"threads/{kind}-{count}", count) for count in COUNTS]
     for _ in range(ROUNDS[quick] + 1):
@@ -160,7 +172,7 @@ def _rows(
         # The first round of each filled the processor's caches.
         rounds, floor = crew.wall_us[1:], crews[0].wall_us[1:]
         times: list[float] = []
-        while len(times) < (SINGLES[quick] if kind == "warm" else SINGLES[quick] // 8):
+        while len(times) < SINGLES[quick][kind]:
             together(crew.threads, timing(make(), times), prepare(checks))
         yield Measurement(
             name=crew.name,

@@ -206,10 +206,10 @@ def test_calls_timed_in_threads_are_all_noted() -> None:
 def test_threads_are_measured_in_rounds_of_all_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One to four threads, warm and cold, each against one thread in the same rounds."""
-    monkeypatch.setattr(threads, "WARM_CHECKS", 40)
+    """One to four threads, warm, cold and in batches, each against one thread in the same rounds."""
+    monkeypatch.setattr(threads, "WARM_CHECKS", 1024)
     monkeypatch.setattr(threads, "COLD_CHECKS", 8)
-    monkeypatch.setattr(threads, "SINGLES", {True: 40})
+    monkeypatch.setattr(threads, "SINGLES", {True: {"warm": 40, "cold": 8, "batch": 4}})
 
     rows = list(threads.measurements(tmp_path, quick=True, only="threads/"))
 
