@@ -66,8 +66,7 @@ def pace(moments: Sequence[float], wire: Wire, clock: Callable[[], float] = time
     sent = answered = 0
     last = start
     while answered < count:
-        now = clock()
-        while sent < count and start + moments[sent] <= now:
+        while sent < count and start + moments[sent] <= (now := clock()):
             late[sent] = (now - start - moments[sent]) * US
             wire.send(sent)
             sent, last = sent + 1, now
