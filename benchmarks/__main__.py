@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if further:
         print(f"\n{further}")
     whole = not options.only
-    file = options.json or RESULTS / ("quick.json" if options.quick else "full.json")
+    form = ("quick" if options.quick else "full") if whole else "some"
+    file = options.json or RESULTS / f"{form}.json"
     settings = {"quick": options.quick, "only": options.only, "cache_bytes": options.cache_bytes}
     if options.slow_down_us:
         settings["slow_down_us"] = options.slow_down_us
