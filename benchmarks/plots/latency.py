@@ -19,7 +19,8 @@ ROWS: Final = (
     ("cold/root", "cold check, one signature"),
     ("cold/chain-4", "cold check, four signatures"),
     ("service/check-alone", "unary Check, one call at a time"),
-    ("service/check", "unary Check, 32 calls in flight"),
+    ("service/check", "unary Check, 64 calls in flight"),
+    ("service/check-open-50", "unary Check on a schedule, half of peak"),
 )
 TICKS: Final = (0.0, 0.5, 0.9, 0.99, 0.999)
 
