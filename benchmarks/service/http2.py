@@ -71,7 +71,10 @@ class Answer:
 
 
 class Connection:
-    """One connection. Calls are numbered by who sends them; a number comes back with its answer."""
+    """One connection. Calls are numbered by who sends them; a number comes back with its answer.
+
+    A message must fit the first window of a stream, 65,535 bytes.
+    """
 
     def __init__(self, path: str, headers: Sequence[tuple[str, str]]) -> None:
         """Connect to a Unix socket, and exchange settings. Raises LoadError or OSError."""

@@ -25,7 +25,7 @@ FLOOR: Final = "floor/synced-write"
 CALLERS: Final = (1, 8, 64, 256)
 # The number of callers that the budget of fsyncs is stated for.
 BUDGETED: Final = 64
-ROUNDS: Final = {True: 7, False: 21}
+ROUNDS: Final = {True: 7, False: 11}
 FLOOR_WRITES: Final = 10
 # Changes in a round: several for each caller, so that the first and the last group decide little.
 CHANGES: Final = {
