@@ -30,7 +30,7 @@ from .config import Config
 from .init import ensure_run_dir
 from .interceptors.failed_signatures import FailedSignatures
 from .keyring import KeyRing
-from .method import methods_of
+from .method import Bytes, methods_of
 from .services.authorization_service import AuthorizationService
 from .services.health_service import HealthService
 from .services.key_service import KeyService
@@ -47,7 +47,7 @@ LOOK_SECONDS: Final = 0.5
 class Answers(Protocol):
     """A service: what answers each of its RPCs."""
 
-    def methods(self) -> Mapping[str, Callable[..., object]]:
+    def methods(self) -> Mapping[str, Callable[..., object] | Bytes]:
         """Return the RPCs of the service by name."""
         ...
 

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from typing import Final
 
 MAX_PEERS: Final = 10_000
+MAX_GATES: Final = 10_000
 
 
 class FailedSignatures:
@@ -25,6 +26,16 @@ class FailedSignatures:
         self._per_second = float(per_second)
         self._lock = threading.Lock()
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        self._gates: dict[str, Gate] = {}
+
+    def gate(self, principal: str) -> Gate:
+        """Return what the kernel asks before it looks at signatures for calls of ``principal``."""
+        gate = self._gates.get(principal)
+        if gate is None:
+            gate = Gate(self, principal)
+            if len(self._gates) < MAX_GATES:
+                self._gates[principal] = gate
+        return gate
 
     def exhausted(self, peer: tuple[str, str]) -> bool:
         """Whether the peer has used up its failures. Costs one lookup for a peer that never failed."""
@@ -46,3 +57,22 @@ class FailedSignatures:
         now = time.monotonic()
         left, at = self._buckets.get(peer, (self._burst, now))
         return min(self._burst, left + (now - at) * self._per_second)
+
+
+class Gate:
+    """The buckets of one principal's peers, by the agent's address."""
+
+    __slots__ = ("_failures", "_principal")
+
+    def __init__(self, failures: FailedSignatures, principal: str) -> None:
+        """Open to the peers of ``principal`` that ``failures`` has not found exhausted."""
+        self._failures = failures
+        self._principal = principal
+
+    def may_fail(self, source: str) -> bool:
+        """Whether signatures may be looked at for an agent at ``source``."""
+        return not self._failures.exhausted((self._principal, source))
+
+    def failed(self, source: str) -> None:
+        """Take note of a signature that was wrong."""
+        self._failures.failed((self._principal, source))

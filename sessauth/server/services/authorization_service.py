@@ -2,130 +2,120 @@
 
 A denial is an answer. What an agent controls (token, action, resource, arguments) only ever yields
 one; what a gateway gets wrong (a missing item, a session id of the wrong size) is INVALID_ARGUMENT.
+
+Requests and responses are read and written by the kernel; no message object is made for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from ... import limits
+from ..._fast.answer import Asking
 from ...decision import Decision
 from ...errors import ServerError
-from ...reasons import Reason
-from ...v1 import authorization_service_pb2 as pb
+from ...reasons import Level, Reason, Stage
+from ...verifier import Verifier
 from ..call import Call
-from ..ceilings import SessionSource
+from ..ceilings import SessionSource, ceiling_layers
 from ..credentials import Principal
-from ..decision_message import fill
 from ..interceptors.failed_signatures import FailedSignatures
+from ..method import Bytes
 from ..status import invalid, refused
 
 # How often a long batch looks whether anybody still waits for it.
-ITEMS_BETWEEN_LOOKS: Final = 64
+ITEMS_BETWEEN_LOOKS: Final = 256
+EXPLANATIONS_BETWEEN_LOOKS: Final = 64
 TOO_MANY_FAILURES: Final = "too many failed signatures from this peer; no new signature is looked at for now"
-
-
-class Checks(Protocol):
-    """What judges: a verifier over this process's view of the state."""
-
-    def check(
-        self,
-        token: bytes,
-        action: bytes,
-        resource: bytes,
-        arguments: bytes = ...,
-        *,
-        tool: bytes = ...,
-        session: bytes = ...,
-        source: str = ...,
-        peer: tuple[str, ...] = ...,
-        audience: str = ...,
-        at_least_revision: int = ...,
-        new_signatures: bool = ...,
-    ) -> Decision:
-        """Judge one call."""
-        ...
 
 
 class AuthorizationService:
     """Answers AuthorizationService by a verifier."""
 
-    def __init__(self, verifier: Checks, source: SessionSource, failures: FailedSignatures) -> None:
+    def __init__(self, verifier: Verifier, source: SessionSource, failures: FailedSignatures) -> None:
         """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``."""
         self._verifier = verifier
         self._source = source
         self._failures = failures
 
-    def check(self, request: pb.CheckRequest, call: Call) -> pb.CheckResponse:
-        """Judge one call."""
-        if not request.HasField("item"):
-            raise invalid("item", "is required")
-        audience = _audience(request.audience, call.principal)
-        _require_form(request.item, "item")
-        response = pb.CheckResponse()
-        self._judge(response.decision, request.item, audience, request.at_least_revision, call.principal)
-        return response
+    def check(self, data: bytes, call: Call) -> bytes:
+        """Judge one call: an encoded CheckRequest to an encoded CheckResponse."""
+        asking = self._read(data, "check", "CheckRequest")
+        self._judge_one(asking, call.principal)
+        return asking.answer(self._explain)
 
-    def check_batch(self, request: pb.CheckBatchRequest, call: Call) -> pb.CheckBatchResponse:
-        """Judge up to 1024 calls; the answers are in the order of the items."""
-        if not 1 <= len(request.items) <= limits.MAX_BATCH_ITEMS:
-            raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {len(request.items)}")
-        audience = _audience(request.audience, call.principal)
-        for index, item in enumerate(request.items):
-            _require_form(item, f"items[{index}]")
-        response = pb.CheckBatchResponse()
-        at_least, principal = request.at_least_revision, call.principal
-        for index, item in enumerate(request.items):
-            if index % ITEMS_BETWEEN_LOOKS == 0:
-                call.require_time()
-            self._judge(response.decisions.add(), item, audience, at_least, principal)
-        return response
-
-    def check_stream(
-        self, requests: Iterator[pb.CheckStreamRequest], call: Call
-    ) -> Iterator[pb.CheckStreamResponse]:
-        """Judge calls one by one as they come; each answer carries its request's id."""
-        for request in requests:
+    def check_batch(self, data: bytes, call: Call) -> bytes:
+        """Judge up to 1024 calls, encoded; the answers are in the order of the items."""
+        asking = self._read(data, "batch", "CheckBatchRequest")
+        items = len(asking)
+        if not 1 <= items <= limits.MAX_BATCH_ITEMS:
+            raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {items}")
+        audience = _audience(asking.audience, call.principal)
+        if not asking.well_formed():
+            for index in range(items):
+                _require_form(asking, index, f"items[{index}]")
+        gate = self._failures.gate(call.principal.name)
+        for first in range(0, items, ITEMS_BETWEEN_LOOKS):
             call.require_time()
-            if not request.HasField("item"):
-                raise invalid("item", "is required")
-            audience = _audience(request.audience, call.principal)
-            _require_form(request.item, "item")
-            response = pb.CheckStreamResponse(id=request.id)
-            self._judge(response.decision, request.item, audience, request.at_least_revision, call.principal)
-            yield response
+            asking.judge(audience, gate, first, ITEMS_BETWEEN_LOOKS)
+        if asking.all_allowed:
+            return asking.answer(self._explain)
+        return asking.answer(self._explain_in_time(call))
 
-    def methods(self) -> Mapping[str, Callable[..., object]]:
+    def check_stream(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
+        """Judge calls one by one as they come, encoded; each answer carries its request's id."""
+        for data in requests:
+            call.require_time()
+            asking = self._read(data, "stream", "CheckStreamRequest")
+            self._judge_one(asking, call.principal)
+            yield asking.answer(self._explain)
+
+    def methods(self) -> Mapping[str, Bytes]:
         """Return the RPCs of the service by name."""
-        return {"Check": self.check, "CheckBatch": self.check_batch, "CheckStream": self.check_stream}
+        return {
+            "Check": Bytes(self.check),
+            "CheckBatch": Bytes(self.check_batch),
+            "CheckStream": Bytes(self.check_stream),
+        }
 
-    def _judge(
-        self, answer: pb.Decision, item: pb.CheckItem, audience: str, at_least: int, principal: Principal
-    ) -> None:
-        token, source = item.token, item.source
-        peer = (principal.name, source)
-        # A forger behind a gateway must not cost that gateway's other agents their verified tokens.
-        exhausted = self._failures.exhausted(peer)
-        decision = self._verifier.check(
-            token,
-            item.action,
-            item.resource,
-            item.arguments,
-            tool=item.tool,
-            session=item.session_id,
-            source=source,
-            peer=tuple(item.peer),
-            audience=audience,
-            at_least_revision=at_least,
-            new_signatures=not exhausted,
-        )
-        fill(answer, decision, token, self._source)
-        if decision.reason == Reason.BAD_SIGNATURE:
-            if exhausted:
-                answer.explanation = TOO_MANY_FAILURES
-            else:
-                self._failures.failed(peer)
+    def _read(self, data: bytes, kind: str, name: str) -> Asking:
+        try:
+            return Asking(self._verifier, data, kind)
+        except ValueError:
+            raise invalid("request", f"is not a sessauth.v1.{name}") from None
+
+    def _judge_one(self, asking: Asking, principal: Principal) -> None:
+        if not len(asking):
+            raise invalid("item", "is required")
+        audience = _audience(asking.audience, principal)
+        if not asking.well_formed():
+            _require_form(asking, 0, "item")
+        asking.judge(audience, self._failures.gate(principal.name))
+
+    def _explain(self, decision: Decision, token: bytes) -> str:
+        """Return what a gateway's operator is told of a denial.
+
+        Until the signature stands, nothing that the token says is in it.
+        """
+        # A signature that was looked at is at fault at its block.
+        if decision.reason == Reason.BAD_SIGNATURE and decision.index < 0:
+            return TOO_MANY_FAILURES
+        layers = ceiling_layers(self._source, decision.session_id) if decision.level == Level.CEILING else ()
+        return decision.explain(token if decision.stage > Stage.SIGNATURE else None, layers)
+
+    def _explain_in_time(self, call: Call) -> Callable[[Decision, bytes], str]:
+        """Return an explainer that looks now and then whether anybody still waits."""
+        told = 0
+
+        def explain(decision: Decision, token: bytes) -> str:
+            nonlocal told
+            if told % EXPLANATIONS_BETWEEN_LOOKS == 0:
+                call.require_time()
+            told += 1
+            return self._explain(decision, token)
+
+        return explain
 
 
 def _audience(stated: str, principal: Principal) -> str:
@@ -140,16 +130,19 @@ def _audience(stated: str, principal: Principal) -> str:
     raise invalid("audience", f"is required: this credential has {'several' if own else 'none'} of its own")
 
 
-def _require_form(item: pb.CheckItem, field: str) -> None:
+def _require_form(asking: Asking, index: int, field: str) -> None:
     """Refuse what a gateway got wrong; what an agent may have written is judged instead."""
     error: ServerError | None = None
-    if not item.action:
+    has_action, has_resource = asking.states(index)
+    if not has_action:
         error = invalid(f"{field}.action", "is required")
-    elif not item.resource:
+    elif not has_resource:
         error = invalid(f"{field}.resource", "is required")
-    elif len(item.session_id) not in (0, 16):
-        error = invalid(f"{field}.session_id", f"must be 16 bytes, not {len(item.session_id)}")
-    elif len(item.peer) > limits.MAX_PEERS:
-        error = invalid(f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {len(item.peer)}")
+    elif asking.session_bytes(index) not in (0, 16):
+        error = invalid(f"{field}.session_id", f"must be 16 bytes, not {asking.session_bytes(index)}")
+    elif asking.peer_count(index) > limits.MAX_PEERS:
+        error = invalid(
+            f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {asking.peer_count(index)}"
+        )
     if error is not None:
         raise error

@@ -1,0 +1,154 @@
+"""AuthorizationService by protobuf's own messages: what the service's answers are held against.
+
+Plain and slow: each message is read and written by protobuf, each call judged by ``Verifier.check``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from sessauth import limits
+from sessauth.decision import Decision
+from sessauth.reasons import Level, Reason, Stage
+from sessauth.server.call import Call
+from sessauth.server.ceilings import SessionSource, ceiling_layers
+from sessauth.server.credentials import Principal
+from sessauth.server.interceptors.failed_signatures import FailedSignatures
+from sessauth.server.status import invalid, refused
+from sessauth.v1 import authorization_service_pb2 as pb
+from sessauth.verifier import Verifier
+
+LEVELS = (pb.LEVEL_UNSPECIFIED, pb.LEVEL_CEILING, pb.LEVEL_BLOCK)
+TOO_MANY_FAILURES = "too many failed signatures from this peer; no new signature is looked at for now"
+
+
+class ChecksByMessages:
+    """Answers Check, CheckBatch and CheckStream, bytes to bytes."""
+
+    def __init__(self, verifier: Verifier, source: SessionSource, failures: FailedSignatures) -> None:
+        """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``."""
+        self.verifier = verifier
+        self.source = source
+        self.failures = failures
+
+    def check(self, data: bytes, call: Call) -> bytes:
+        """Answer one CheckRequest."""
+        request = _read(pb.CheckRequest, data)
+        if not request.HasField("item"):
+            raise invalid("item", "is required")
+        audience = _audience(request.audience, call.principal)
+        _require_form(request.item, "item")
+        response = pb.CheckResponse()
+        self._judge(response.decision, request.item, audience, request.at_least_revision, call.principal)
+        return response.SerializeToString()
+
+    def check_batch(self, data: bytes, call: Call) -> bytes:
+        """Answer one CheckBatchRequest."""
+        request = _read(pb.CheckBatchRequest, data)
+        if not 1 <= len(request.items) <= limits.MAX_BATCH_ITEMS:
+            raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {len(request.items)}")
+        audience = _audience(request.audience, call.principal)
+        for index, item in enumerate(request.items):
+            _require_form(item, f"items[{index}]")
+        response = pb.CheckBatchResponse()
+        for item in request.items:
+            self._judge(response.decisions.add(), item, audience, request.at_least_revision, call.principal)
+        return response.SerializeToString()
+
+    def check_stream(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
+        """Answer CheckStreamRequests one by one."""
+        for data in requests:
+            request = _read(pb.CheckStreamRequest, data)
+            if not request.HasField("item"):
+                raise invalid("item", "is required")
+            audience = _audience(request.audience, call.principal)
+            _require_form(request.item, "item")
+            response = pb.CheckStreamResponse(id=request.id)
+            self._judge(response.decision, request.item, audience, request.at_least_revision, call.principal)
+            yield response.SerializeToString()
+
+    def _judge(
+        self, answer: pb.Decision, item: pb.CheckItem, audience: str, at_least: int, principal: Principal
+    ) -> None:
+        peer = (principal.name, item.source)
+        exhausted = self.failures.exhausted(peer)
+        decision = self.verifier.check(
+            item.token,
+            item.action,
+            item.resource,
+            item.arguments,
+            tool=item.tool,
+            session=item.session_id,
+            source=item.source,
+            peer=tuple(item.peer),
+            audience=audience,
+            at_least_revision=at_least,
+            new_signatures=not exhausted,
+        )
+        _fill(answer, decision, item.token, self.source)
+        if decision.reason == Reason.BAD_SIGNATURE:
+            if exhausted:
+                answer.explanation = TOO_MANY_FAILURES
+            else:
+                self.failures.failed(peer)
+
+
+def _read(kind: Any, data: bytes) -> Any:
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise invalid("request", f"is not a {kind.DESCRIPTOR.full_name}") from None
+
+
+def _audience(stated: str, principal: Principal) -> str:
+    own = principal.audiences
+    if stated:
+        if own and stated not in own:
+            raise refused("PERMISSION_DENIED", "audience: not one of this credential's")
+        return stated
+    if len(own) == 1:
+        return own[0]
+    raise invalid("audience", f"is required: this credential has {'several' if own else 'none'} of its own")
+
+
+def _require_form(item: pb.CheckItem, field: str) -> None:
+    if not item.action:
+        raise invalid(f"{field}.action", "is required")
+    if not item.resource:
+        raise invalid(f"{field}.resource", "is required")
+    if len(item.session_id) not in (0, 16):
+        raise invalid(f"{field}.session_id", f"must be 16 bytes, not {len(item.session_id)}")
+    if len(item.peer) > limits.MAX_PEERS:
+        raise invalid(f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {len(item.peer)}")
+
+
+def _fill(message: pb.Decision, decision: Decision, token: bytes, source: SessionSource) -> None:
+    message.reason = int(decision.reason)  # type: ignore[assignment]
+    message.session_id = decision.session_id
+    message.epoch = decision.epoch
+    message.block_ids.extend(decision.block_ids)
+    message.revision = decision.revision
+    message.view_age_ms = decision.view_age_ms
+    message.expires_at_ms = decision.expires_at_ms
+    message.decision_id = decision.decision_id
+    if decision.matched_index >= 0:
+        matched = message.matched
+        matched.level = pb.LEVEL_BLOCK
+        matched.index = decision.matched_index
+        matched.scope = decision.matched_scope
+        matched.clause = -1
+    if decision.allowed:
+        message.allowed = True
+        return
+    message.stage = int(decision.stage)  # type: ignore[assignment]
+    failed = message.failed
+    failed.level = LEVELS[int(decision.level)]
+    failed.index = decision.index
+    failed.scope = decision.scope
+    failed.clause = decision.clause
+    failed.argument = decision.argument
+    layers = ceiling_layers(source, decision.session_id) if decision.level == Level.CEILING else ()
+    message.explanation = decision.explain(token if decision.stage > Stage.SIGNATURE else None, layers)

@@ -1,0 +1,114 @@
+"""Check requests in wire form, as protobuf runtimes write them and as nobody should, for Hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from hypothesis import strategies as st
+
+# A field as it stands on the wire: its number, its wire type, its encoded value.
+Field: TypeAlias = tuple[int, int, bytes]
+VARINT, FIXED64, LENGTH, GROUP, GROUP_END, FIXED32 = range(6)
+ITEM_TEXTS = {1: "token", 2: "action", 3: "resource", 4: "arguments", 5: "tool", 6: "session"}
+
+
+def varint(value: int, padding: int = 0) -> bytes:
+    """Encode a varint, with ``padding`` bytes more than it needs."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    for _ in range(padding):
+        out[-1] |= 0x80
+        out.append(0)
+    return bytes(out)
+
+
+def length_delimited(data: bytes) -> bytes:
+    """Encode bytes with their length in front."""
+    return varint(len(data)) + data
+
+
+def encode(fields: Sequence[Field]) -> bytes:
+    """Encode a message of these fields, in this order."""
+    return b"".join(varint(number << 3 | wire) + value for number, wire, value in fields)
+
+
+def nested_group(number: int, depth: int, inside: bytes = b"") -> bytes:
+    """The value of a group field in which groups of the same number stand."""
+    if depth > 1:
+        inside = varint(number << 3 | GROUP) + nested_group(number, depth - 1, inside)
+    return inside + varint(number << 3 | GROUP_END)
+
+
+_ODD: st.SearchStrategy[Field] = st.one_of(
+    # Unknown fields of each kind.
+    st.tuples(st.integers(16, 3000), st.just(VARINT), st.integers(0, 2**64 - 1).map(varint)),
+    st.tuples(st.integers(16, 3000), st.just(LENGTH), st.binary(max_size=9).map(length_delimited)),
+    st.tuples(st.integers(16, 3000), st.just(FIXED64), st.binary(min_size=8, max_size=8)),
+    st.tuples(st.integers(16, 3000), st.just(FIXED32), st.binary(min_size=4, max_size=4)),
+    st.integers(16, 99).flatmap(
+        lambda number: st.tuples(
+            st.just(number), st.just(GROUP), st.integers(1, 5).map(lambda depth: nested_group(number, depth))
+        )
+    ),
+    # Known numbers with another kind than theirs.
+    st.tuples(st.integers(1, 8), st.just(VARINT), st.integers(0, 300).map(varint)),
+    st.tuples(st.integers(1, 8), st.just(FIXED32), st.binary(min_size=4, max_size=4)),
+    st.tuples(st.integers(1, 8), st.just(FIXED64), st.binary(min_size=8, max_size=8)),
+)
+_PEER = st.one_of(st.text(max_size=4).map(str.encode), st.binary(max_size=4))
+
+
+@st.composite
+def item_fields(draw: st.DrawFn, values: dict[str, Sequence[bytes]]) -> list[Field]:
+    """The fields of a CheckItem, most of them taken from ``values``; some twice, some odd, in any order."""
+    fields: list[Field] = []
+    for number, name in ITEM_TEXTS.items():
+        for _ in range(draw(st.sampled_from((1, 1, 1, 1, 1, 1, 0, 2)))):
+            fields.append((number, LENGTH, length_delimited(draw(st.sampled_from(values[name])))))
+    if draw(st.booleans()):
+        source = draw(st.sampled_from((b"", b"10.0.0.1", b"::1", b"nowhere", b"\xff", "é".encode())))
+        fields.append((7, LENGTH, length_delimited(source)))
+    if draw(st.booleans()):
+        count = draw(st.sampled_from((0, 1, 2, 16, 17)))
+        fields += [(8, LENGTH, length_delimited(draw(_PEER))) for _ in range(count)]
+    fields += draw(st.lists(_ODD, max_size=2))
+    return draw(st.permutations(fields)) if draw(st.booleans()) else fields
+
+
+@st.composite
+def request_fields(
+    draw: st.DrawFn, values: dict[str, Sequence[bytes]], first: int, items: tuple[int, int]
+) -> list[Field]:
+    """The fields of a request whose item has the number ``first``; ``items``: at least and at most."""
+    fields: list[Field] = []
+    for _ in range(draw(st.integers(*items))):
+        fields.append((first, LENGTH, length_delimited(encode(draw(item_fields(values))))))
+    for _ in range(draw(st.sampled_from((0, 1, 1, 2)))):
+        audience = draw(st.sampled_from((b"gw", b"gw", b"other", b"", b"\xc3", "é".encode())))
+        fields.append((first + 1, LENGTH, length_delimited(audience)))
+    if draw(st.sampled_from((False, False, True))):
+        revision, padding = draw(
+            st.sampled_from(((0, 0), (1, 0), (1, 3), (2**40, 0), (2**64 - 1, 0), (0, 9)))
+        )
+        fields.append((first + 2, VARINT, varint(revision, padding)))
+    if first == 2:
+        fields.append((1, VARINT, varint(draw(st.integers(0, 2**64 - 1)))))
+    fields += draw(st.lists(_ODD, max_size=1))
+    return draw(st.permutations(fields)) if draw(st.booleans()) else fields
+
+
+def damaged(data: bytes) -> st.SearchStrategy[bytes]:
+    """The bytes with one of them changed, some lost at the end, or some more there."""
+    if not data:
+        return st.binary(max_size=3)
+    return st.one_of(
+        st.tuples(st.integers(0, len(data) - 1), st.integers(1, 255)).map(
+            lambda change: data[: change[0]] + bytes([data[change[0]] ^ change[1]]) + data[change[0] + 1 :]
+        ),
+        st.integers(0, len(data) - 1).map(lambda end: data[:end]),
+        st.binary(min_size=1, max_size=4).map(lambda more: data + more),
+    )
