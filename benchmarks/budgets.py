@@ -162,15 +162,22 @@ def judge(
 
 
 def failures(
-    judged: Iterable[Judged], budgets: Mapping[str, Budget], *, whole: bool = True, quick: bool = False
+    judged: Iterable[Judged],
+    budgets: Mapping[str, Budget],
+    *,
+    whole: bool = True,
+    quick: bool = False,
+    require_all: bool = False,
 ) -> list[str]:
     """Say in a line each which budgets were missed; with ``whole`` also which gates have no row at all.
 
-    A row that says why it was not measured is no failure: the table shows it.
+    A row that says why it was not measured is a failure only with ``require_all``: the table shows it.
     """
     judged = list(judged)
     lines = []
     for entry in judged:
+        if require_all and entry.verdict == NOT_MEASURED and entry.budget is not None and entry.budget.gates:
+            lines.append(f"{entry.budget.row}: not measured: {entry.measurement.missing}")
         if entry.verdict == MISSED and entry.budget is not None:
             low, high = entry.measurement.interval
             lines.append(

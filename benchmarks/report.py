@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.budgets import Judged
-from benchmarks.measure import SHARES
+from benchmarks.measure import SHARES, Measurement
 
 FORMAT: Final = 2
 COLUMNS: Final = (
@@ -38,12 +38,11 @@ HEADINGS: Final = {
     "threads": "threads that share one verifier, per check",
     "refusal": "what a forger can make us spend",
     "service": "calls to a server process, per call or decision",
-    "write": "changes of the state",
     "writes": "changes of the state",
     "growth": "the same checks among more sessions, revocations and chains, per check",
     "memory": "what is kept for a verified chain",
     "flood": "a hot set under a flood of one-off tokens",
-    "session": "the life of a session",
+    "end": "ending a session: one write",
     "instructions": "instructions of a call, counted by callgrind: no time, and no noise",
     "peer": "the nearest equal work of other libraries",
     "ours": "what the peers are compared with",
@@ -80,8 +79,10 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def figures(judged: Iterable[Judged]) -> str:
     """Return the further figures of the rows that have any, a line each."""
+    judged = list(judged)
+    width = max((len(entry.measurement.name) for entry in judged if entry.measurement.extra), default=0)
     return "\n".join(
-        f"{entry.measurement.name:24} "
+        f"{entry.measurement.name:{width}}  "
         + ", ".join(f"{name} {_plain(value)}" for name, value in entry.measurement.extra.items())
         for entry in judged
         if entry.measurement.extra
@@ -96,7 +97,7 @@ def _cells(entry: Judged) -> tuple[str, ...]:
     measured = entry.measurement
     ratio = interval = budget = ""
     if measured.missing:
-        return (measured.name, *[""] * 5, measured.floor, *[""] * 3, f"not measured: {measured.missing}")
+        return (measured.name, *[""] * 5, _floor(measured), *[""] * 3, f"not measured: {measured.missing}")
     if measured.floor:
         ratio = f"{measured.ratio:.3g}"
         interval = "{:.3g} to {:.3g}".format(*measured.interval)
@@ -109,7 +110,7 @@ def _cells(entry: Judged) -> tuple[str, ...]:
         _figure(measured.p50_us),
         _figure(measured.p99_us),
         _figure(measured.p999_us),
-        measured.floor,
+        _floor(measured),
         ratio,
         interval,
         budget,
@@ -117,12 +118,17 @@ def _cells(entry: Judged) -> tuple[str, ...]:
     )
 
 
+def _floor(measured: Measurement) -> str:
+    """Return the floor's name, without what the heading of counted rows says already."""
+    return measured.floor.removeprefix("instructions/")
+
+
 def _figure(value: float, unit: str = "us") -> str:
     """Return a figure as text, with its unit if that is not us; nothing for NaN."""
     if math.isnan(value):
         return ""
     if unit == "us":
-        return f"{value:.3f}"
+        return f"{value:.3f}" if value < 1000 else f"{value:,.0f}"
     # The heading of these rows says what is counted.
     return f"{value:,.0f}" if unit == "instructions" else f"{value:,.4g} {unit}"
 

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from benchmarks.document import Written, first_with
 from benchmarks.plots import style
 
-# A row is named by the kind of check, by what grew, and by how many there were.
-ROW: Final = re.compile(r"growth/(?P<kind>warm|cold)[-/](?P<what>.+)[-/](?P<many>\d+)")
+# A row is named by what grew, by how many there were, and by the kind of check; so is its floor, the fewest.
+ROW: Final = re.compile(r"growth/(?P<what>.+)-(?P<many>\d+)-(?P<kind>warm|cold)")
+FEWEST: Final = {"ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0, "budget": None}
 
 
 def draw(results: Sequence[Written]) -> tuple[Figure, str] | None:
@@ -67,6 +68,8 @@ def series(result: Written) -> dict[tuple[str, str], list[tuple[int, Any]]]:
     lines: dict[tuple[str, str], list[tuple[int, Any]]] = {}
     for row in result.figured():
         match = ROW.fullmatch(row["name"])
-        if match and row["unit"] == "us" and row["ratio"] is not None:
-            lines.setdefault((match["kind"], match["what"]), []).append((int(match["many"]), row))
+        fewest = ROW.fullmatch(row["floor"])
+        if match and fewest and row["ratio"] is not None:
+            points = lines.setdefault((match["kind"], match["what"]), [(int(fewest["many"]), FEWEST)])
+            points.append((int(match["many"]), row))
     return {key: sorted(points, key=lambda point: point[0]) for key, points in lines.items()}

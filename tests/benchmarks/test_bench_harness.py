@@ -292,10 +292,11 @@ def test_a_budget_against_another_floor_is_refused() -> None:
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, file: Path, ratio: float) -> tuple[int, dict[str, Any]]:
-    """Run the command with synthetic measurements: each budget's row at ``ratio`` times the budget."""
+    """Run the command with synthetic measurements: each row ``ratio`` times as bad as its budget."""
     rows = [
-        Measurement(b.row, b.floor, (b.at_most * ratio,) * 7, (1.0,) * 7, 0.1, {"calls/s": 1.0})
+        Measurement(b.row, b.floor, (bound,) * 7, (1.0,) * 7, 0.1, {"calls/s": 1.0})
         for b in budgets.load().values()
+        for bound in [b.at_least / ratio if b.at_least else b.at_most * ratio]
     ]
     monkeypatch.setattr(entry, "_measurements", lambda options, plan: iter(rows))
     status = entry.main(["--json", str(file)])

@@ -52,7 +52,11 @@ def result(tmp_path: Path) -> Path:
     rows += [_row(f"warm/chain-{n}", "warm/root", us=2.0 + n) for n in (2, 4, 8, 16)]
     rows += [_row("cold/root", "floor/signatures-1", us=50.0)]
     rows += [_row(f"cold/chain-{n}", f"floor/signatures-{n}", us=50.0 * n) for n in (2, 4, 8, 16)]
-    rows += [_row(f"growth/{kind}-sessions-{n}", "x") for kind in ("warm", "cold") for n in (1000, 10_000)]
+    rows += [
+        _row(f"growth/sessions-{n}-{kind}", f"growth/sessions-1000-{kind}")
+        for kind in ("warm", "cold")
+        for n in (10_000, 100_000)
+    ]
     rows += [_row("service/check-alone", "floor/echo-alone", us=300.0)]
     rows += [_row("instructions/warm/root", "lookup", us=5000.0, unit="instructions", p50_us=float("nan"))]
     rows += [not_measured("service/h2load", "floor/echo", "h2load is not installed")]

@@ -1,0 +1,77 @@
+"""budgets.toml holds the design's targets, and says why where it can't."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
+
+from benchmarks import budgets
+from benchmarks.measure import Measurement, not_measured
+
+# The table of targets, by row: the figure, and whether it is the largest or the smallest ratio.
+DESIGN = {
+    "warm/root": 3.0,
+    "warm/chain-4": 1.5,
+    "warm/while-writing": 6.0,
+    **{f"cold/{chain}": 1.08 for chain in ("root", "chain-2", "chain-4", "chain-8", "chain-16")},
+    "cold/child-of-known-parent": 1.08,
+    **{f"refusal/{name}": 0.05 for name in ("garbage", "oversized", "unknown-session")},
+    "batch/256": 0.6,
+    "service/check": 1.11,
+    "service/check-alone": 1.1,
+    "service/batch-256": 0.01,
+    "service/workers-2-cpu": 1.1,
+    **{
+        f"growth/{what}-1000000-{kind}": most
+        for what in ("sessions", "revocations", "chains")
+        for kind, most in (("warm", 1.15), ("cold", 1.25))
+    },
+    **{f"memory/chain-{blocks}": 1.0 for blocks in (1, 4, 16)},
+    "flood/other-sessions": 0.95,
+    **{f"writes/{change}-64-fsyncs": 0.125 for change in ("open-mint", "end", "revoke")},
+    "end/with-children": 1.1,
+}
+AT_LEAST = {"flood/other-sessions"}
+
+
+@pytest.mark.parametrize("row", DESIGN)
+def test_every_target_of_the_design_has_its_row(row: str) -> None:
+    """The bound, or the target beside another bound, is the design's figure and on its side."""
+    budget = budgets.load()[row]
+
+    assert (budget.target or budget.bound) == DESIGN[row]
+    assert bool(budget.at_least) is (row in AT_LEAST)
+
+
+def test_a_bound_that_is_not_the_target_is_reasoned() -> None:
+    """Where a bound is laxer than the design there is a text that says why; elsewhere there is none."""
+    for budget in budgets.load().values():
+        assert bool(budget.reason.strip()) is (budget.target not in (0.0, budget.bound)), budget.row
+
+
+def test_the_short_form_gates_what_matters_most() -> None:
+    """Warm, cold, refused and batched checks are judged by the short form, in time and in instructions."""
+    quick = {budget.row for budget in budgets.load().values() if budget.gates and budget.quick}
+
+    for row in ("warm/root", "cold/root", "refusal/garbage", "batch/256"):
+        assert row in quick
+    assert {"instructions/warm/root", "instructions/cold/root"} <= quick
+
+
+def test_a_gate_without_figures_fails_when_all_are_required() -> None:
+    """A row that says why it was not measured passes, unless the run is to have every row."""
+    table = budgets.parse({"warm/x": {"floor": "floor/x", "at_most": 2.0, "gates": True}})
+    judged = budgets.judge([not_measured("warm/x", "floor/x", "no tool")], table)
+
+    assert budgets.failures(judged, table) == []
+    assert budgets.failures(judged, table, require_all=True) == ["warm/x: not measured: no tool"]
+
+
+def test_the_short_form_does_not_miss_rows_that_it_can_not_judge() -> None:
+    """Rows of the full form that the short one lists are not judged there."""
+    table = budgets.parse({"growth/x": {"floor": "floor/x", "at_most": 1.15, "gates": True, "quick": False}})
+    measured = Measurement("growth/x", "floor/x", (2.0,) * 7, (1.0,) * 7)
+
+    assert budgets.failures(budgets.judge([measured], table, quick=True), table, quick=True) == []
+    assert len(budgets.failures(budgets.judge([measured], table), table)) == 1
