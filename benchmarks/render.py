@@ -23,6 +23,7 @@ from benchmarks.document import Written, WrongDocument, read_all
 # The parts by their names: each takes the results and the document's folder, and returns Markdown or "".
 PARTS: Final[Mapping[str, Callable[[Sequence[Written], Path], str]]] = {
     "machine": tables.machine,
+    "targets": tables.targets,
     "results": tables.results,
     "figures": tables.figures,
     "instructions": tables.instructions,

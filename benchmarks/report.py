@@ -172,6 +172,7 @@ def _row(entry: Judged) -> dict[str, object]:
         "budget": entry.budget.bound if entry.budget else None,
         "budget_side": ("at_least" if entry.budget.at_least else "at_most") if entry.budget else None,
         "target": (entry.budget.target or entry.budget.bound) if entry.budget else None,
+        "reason": entry.budget.reason if entry.budget else "",
         "gates": bool(entry.budget and entry.budget.gates),
         "verdict": entry.verdict,
         "extra": dict(measured.extra),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -21,8 +22,12 @@ RESULTS: Final = (
     "budget",
     "verdict",
 )
+TARGETS: Final = ("row", "floor", "ratio (95 %)", "target", "gate", "verdict", "why the gate is another")
 PEERS: Final = ("peer", "form", "median µs", "ours µs", "times ours (95 %)", "budget", "verdict")
 INSTRUCTIONS: Final = ("row", "instructions a call", "floor", "ratio", "budget", "verdict")
+# Groups of rows that have a table of their own.
+ELSEWHERE: Final = ("peer", "ours", "instructions")
+WIDTH: Final = 120
 # Pictures with what they show, in the order of the document; those beside it are shown.
 PICTURES: Final = {
     "latency": "Percentiles of calls timed one by one: warm, cold and over gRPC",
@@ -49,10 +54,28 @@ def machine(results: Sequence[Written], _folder: Path) -> str:
     return "\n".join(lines)
 
 
+def targets(results: Sequence[Written], _folder: Path) -> str:
+    """Return the rows with a budget: what was reached, the target, and why a bound is another."""
+    rows = [row for each in results for row in each.rows.values() if row["budget"] is not None]
+    cells = (
+        (
+            row["name"],
+            row["floor"],
+            _ratio(row),
+            f"{_side(row)} {row['target']:.3g}",
+            _budget(row) if row["gates"] else "",
+            _verdict(row),
+            row["reason"],
+        )
+        for row in rows
+        if _group(row) != "instructions"
+    )
+    return _table(TARGETS, cells) if rows else ""
+
+
 def results(results: Sequence[Written], _folder: Path) -> str:
     """Return a table for each group of rows, peers and counted ones apart."""
-    rows = [row for each in results for row in each.rows.values() if row["name"].partition("/")[0] != "peer"]
-    rows = [row for row in rows if row["unit"] != "instructions"]
+    rows = [row for each in results for row in each.rows.values() if _group(row) not in ELSEWHERE]
     parts = []
     for group, members in groupby(sorted(rows, key=_group_order(rows)), key=_group):
         heading = f"**{group}**: {HEADINGS[group]}" if group in HEADINGS else f"**{group}**"
@@ -73,7 +96,7 @@ def figures(results: Sequence[Written], _folder: Path) -> str:
 
 def instructions(results: Sequence[Written], _folder: Path) -> str:
     """Return the table of the rows that are counted in instructions."""
-    rows = [row for each in results for row in each.rows.values() if row["unit"] == "instructions"]
+    rows = [row for each in results for row in each.rows.values() if _group(row) == "instructions"]
     cells = (
         (
             row["name"],
@@ -95,7 +118,10 @@ def peers(results: Sequence[Written], _folder: Path) -> str:
         rows = [row for row in each.rows.values() if row["name"].startswith("peer/")]
         if rows:
             parts.append(_table(PEERS, (_peer(row) for row in rows)))
-            parts += [f"**{name}**: {' '.join(note.split())}" for name, note in each.notes.items()]
+            notes = (f"**{name}**: {' '.join(note.split())}" for name, note in each.notes.items())
+            parts += [
+                textwrap.fill(note, WIDTH, break_long_words=False, break_on_hyphens=False) for note in notes
+            ]
     return "\n\n".join(parts)
 
 
@@ -143,7 +169,11 @@ def _ratio(row: Mapping[str, Any]) -> str:
 def _budget(row: Mapping[str, Any]) -> str:
     if row["budget"] is None:
         return ""
-    return f"{'≥' if row['budget_side'] == 'at_least' else '≤'} {row['budget']:g}"
+    return f"{_side(row)} {row['budget']:.3g}"
+
+
+def _side(row: Mapping[str, Any]) -> str:
+    return "≥" if row["budget_side"] == "at_least" else "≤"
 
 
 def _verdict(row: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
-from benchmarks import budgets, render, report
+from benchmarks import budgets, render, report, tables
 from benchmarks.budgets import Budget
 from benchmarks.document import WrongDocument, read
 from benchmarks.measure import Measurement, not_measured, singles
@@ -86,6 +86,23 @@ def test_a_row_comes_with_ratio_budget_and_verdict(result: Path, tmp_path: Path)
     assert "| warm/root | 2 µs | 2 | 2 | 2 | floor/lookup | 1.5 (1.5 to 1.5) | ≤ 3 | met |" in text
     assert text.index("**warm**") < text.index("| warm/root |") < text.index("**cold**")
     assert "\nold\n" not in text
+
+
+def test_targets_stand_with_what_was_reached(tmp_path: Path) -> None:
+    """A row that has a budget comes with its target, its gate and the reason for which they differ."""
+    table = {
+        "warm/root": Budget("warm/root", "floor/lookup", 3.0, gates=True, target=1.2, reason="the clock"),
+        "cold/root": Budget("cold/root", "floor/x", 1.1, gates=False),
+    }
+    rows = [_row("warm/root", "floor/lookup"), _row("cold/root", "floor/x"), _row("warm/other", "floor/x")]
+    document = report.document(budgets.judge(rows, table), MACHINE, {})
+    report.write(tmp_path / "result.json", document)
+
+    text = _render([tmp_path / "result.json"], tmp_path, "targets")
+
+    assert "| warm/root | floor/lookup | 1.5 (1.5 to 1.5) | ≤ 1.2 | ≤ 3 | met | the clock |" in text
+    assert "| cold/root | floor/x | 1.5 (1.5 to 1.5) | ≤ 1.1 |  | over |  |" in text
+    assert "warm/other" not in text
 
 
 def test_what_could_not_be_measured_says_why(result: Path, tmp_path: Path) -> None:
@@ -233,3 +250,48 @@ def test_figures_of_the_json_are_figures(result: Path) -> None:
         raise AssertionError(word)
 
     json.loads(result.read_text("utf-8"), parse_constant=refuse)
+
+
+def _parts() -> dict[str, str]:
+    text = PERFORMANCE.read_text("utf-8")
+    return {match["name"]: match[0] for match in render.MARK.finditer(text)}
+
+
+def test_the_document_has_a_place_for_every_part() -> None:
+    """docs/performance.md marks where each part stands, once, and outside of them no table has figures."""
+    text = PERFORMANCE.read_text("utf-8")
+
+    assert sorted(_parts()) == sorted(render.PARTS)
+    assert len(render.MARK.findall(text)) == len(render.PARTS)
+    assert not re.search(r"^\|.*\d µs.*\|$", render.MARK.sub("", text), re.M)
+
+
+@pytest.mark.parametrize(
+    ("part", "columns"),
+    [
+        ("targets", tables.TARGETS),
+        ("results", tables.RESULTS),
+        ("instructions", tables.INSTRUCTIONS),
+        ("peers", tables.PEERS),
+    ],
+)
+def test_rendered_tables_have_the_format(part: str, columns: tuple[str, ...]) -> None:
+    """Each line of a table has all columns, under the header that the tool writes."""
+    lines = [line for line in _parts()[part].splitlines() if line.startswith("|")]
+    header = f"| {' | '.join(columns)} |"
+
+    for number, line in enumerate(lines):
+        assert len(re.findall(r"(?<!\\)\|", line)) == len(columns) + 1, line
+        if re.fullmatch(r"[| -]+", line):
+            assert lines[number - 1] == header
+    assert not lines or lines[0] == header
+
+
+def test_the_document_can_be_rendered(result: Path, peers: Path, tmp_path: Path) -> None:
+    """With results at hand every part but pictures, which lie beside the document, is filled."""
+    text = PERFORMANCE.read_text("utf-8")
+
+    rendered, left = render.render(text, [read(result), read(peers)], tmp_path)
+
+    assert left == ["pictures"]
+    assert "Example 9000" in rendered and "| warm/root |" in rendered and "| alpha |" in rendered
