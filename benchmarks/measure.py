@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol, TypedDict
 
 from benchmarks.stats import bootstrap_interval, median, percentile
@@ -158,7 +159,7 @@ class Measurement:
         """The ratio in the middle; ValueError without a floor."""
         return median(self.ratios)
 
-    @property
+    @cached_property
     def interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of the ratio; ValueError without a floor."""
         return bootstrap_interval(self.ratios)

@@ -10,6 +10,7 @@ Decisions are asserted when the rows are made; what is not comparable across mac
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib
 import tempfile
@@ -30,11 +31,11 @@ WARMUP_ROUNDS: Final = 3
 
 @functools.cache
 def rows() -> dict[str, Row]:
-    """Make the rows, once; their state folder lives as long as the process."""
+    """Make the rows, once; their state folder is removed when the process ends."""
     folder = tempfile.TemporaryDirectory(prefix="sa-bench-")
+    atexit.register(folder.cleanup)
     path = Path(folder.name)
     module, made = floors.build(path), world.build(path)
-    rows.kept = (folder, made)  # type: ignore[attr-defined] - cleaned up when the interpreter ends
     found = [
         row
         for name in MODULES
