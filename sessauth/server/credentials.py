@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import fcntl
-import hashlib
 import hmac
 import os
 import re
@@ -21,6 +20,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 from ..errors import ConfigError
@@ -65,7 +65,7 @@ class _Loaded:
 
 def hash_secret(secret: bytes) -> bytes:
     """Return BLAKE2b-256 of the secret."""
-    return hashlib.blake2b(secret, digest_size=32).digest()
+    return blake2b(secret, digest_size=32).digest()
 
 
 def parse(text: str) -> tuple[str, bytes] | None:
@@ -104,8 +104,9 @@ class CredentialFile:
         """
         if not text.isascii():
             return None
-        loaded = self._current()
-        digest = hash_secret(text.encode())
+        fresh = time.monotonic() - self._looked_at < RELOAD_SECONDS and self._seen is not None
+        loaded = self._loaded if fresh else self._current()
+        digest = blake2b(text.encode(), digest_size=32).digest()
         principal = loaded.accepted.get(digest)
         if principal is None:
             principal = self._judge(text, loaded.entries)

@@ -35,7 +35,8 @@ class Lane(ThreadPoolExecutor):
         self.threads = threads
         self.steady = min(steady or threads, threads)
         self.capacity = threads + places
-        self._held = 0
+        # Calls that run or wait.
+        self.held = 0
         self._closed = False
         self._count_lock = threading.Lock()
         self._waiting: SimpleQueue[Place | None] = SimpleQueue()
@@ -46,14 +47,9 @@ class Lane(ThreadPoolExecutor):
         self._begun_before = (0, 0)
 
     @property
-    def held(self) -> int:
-        """How many calls are running or waiting."""
-        return self._held
-
-    @property
     def full(self) -> bool:
         """Whether the next call must be refused."""
-        return self._held >= self.capacity
+        return self.held >= self.capacity
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> Place:  # type: ignore[override]
         """Take a place, which is given back when the call has ended, however it ends.
@@ -64,9 +60,9 @@ class Lane(ThreadPoolExecutor):
         with self._count_lock:
             if self._closed:
                 raise RuntimeError(f"the {self.name} lane was shut down")
-            if self.steady > len(self._running) <= self._held:
+            if self.steady > len(self._running) <= self.held:
                 self._start(self._run)
-            self._held += 1
+            self.held += 1
         self._waiting.put(place)
         return place
 
@@ -74,7 +70,7 @@ class Lane(ThreadPoolExecutor):
         """Start a spare thread if calls wait and none began since this was called last."""
         with self._count_lock:
             begun = (self._begun[0], self._begun[1])
-            stuck = begun == self._begun_before and self._held > len(self._running)
+            stuck = begun == self._begun_before and self.held > len(self._running)
             self._begun_before = begun
             if stuck and len(self._running) < self.threads and not self._closed:
                 self._start(self._help)
@@ -144,4 +140,4 @@ class Lane(ThreadPoolExecutor):
 
     def _release(self) -> None:
         with self._count_lock:
-            self._held -= 1
+            self.held -= 1

@@ -19,7 +19,6 @@ from .access import ANYONE, RULES, Rule, require_rules
 from .call import EARLY_PRINCIPAL, Call
 from .interceptors.accounting import Accounting
 from .interceptors.authenticate import Authenticator
-from .interceptors.authorize import authorize
 from .interceptors.deadline import Deadline
 from .lane import Lane
 from .lanes import Lanes
@@ -56,7 +55,7 @@ class Pipeline:
         judge_deadline = self.deadline.judge
         if ANYONE in rule.roles:
             return judge_deadline
-        early, from_certificate = EARLY_PRINCIPAL.get, self.authenticator.from_certificate
+        early, from_certificate, roles = EARLY_PRINCIPAL.get, self.authenticator.from_certificate, rule.roles
 
         def admit(call: Call) -> None:
             judge_deadline(call)
@@ -64,7 +63,8 @@ class Pipeline:
             if principal is None:
                 raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
             call.principal = principal
-            authorize(call)
+            if principal.role not in roles:
+                raise refused("PERMISSION_DENIED", "this credential may not do that")
 
         return admit
 
@@ -86,7 +86,8 @@ class Router(_HandlerSource):
     def __init__(self, methods: Sequence[Method], pipeline: Pipeline, lanes: Lanes) -> None:
         """Serve ``methods``. Raises ConfigError if one has no rule."""
         require_rules(method.name for method in methods)
-        self._authenticator = pipeline.authenticator
+        self._from_metadata = pipeline.authenticator.from_metadata
+        self._knows_certificates = pipeline.authenticator.knows_certificates
         self._pipeline = pipeline
         self._refusals = lanes[lane_names.REFUSAL]
         self._routes: Mapping[str, Route] = {
@@ -106,12 +107,12 @@ class Router(_HandlerSource):
         if not route.open_to_anyone:
             # Strangers are refused before they take a place in a lane.
             try:
-                principal = self._authenticator.from_metadata(details.invocation_metadata or ())
+                principal = self._from_metadata(details.invocation_metadata or ())
             except ServerError as error:
                 return self._refusing(details.method, error)
             if principal is not None:
                 EARLY_PRINCIPAL.set(principal)
-            elif not self._authenticator.knows_certificates:
+            elif not self._knows_certificates:
                 return self._refusing(
                     details.method, refused("UNAUTHENTICATED", "the credential is missing or not accepted")
                 )
@@ -120,7 +121,8 @@ class Router(_HandlerSource):
                 details.method,
                 refused("SHUTTING_DOWN", "this server is about to end; call another, or wait for it"),
             )
-        if route.lane.full:
+        lane = route.lane
+        if lane.held >= lane.capacity:
             return self._refusing(
                 details.method, refused("OVERLOADED", f"the {route.rule.lane} lane is full; retry later")
             )
@@ -140,7 +142,7 @@ class Router(_HandlerSource):
 
     def _refusing(self, name: str, error: ServerError) -> Handler:
         def behaviour(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-            self._pipeline.accounting.ended(Call(name, RULES[name], context), error)
+            self._pipeline.accounting.refused(Call(name, RULES[name], context), error)
             abort(context, error)
 
         behaviour.experimental_thread_pool = self._refusals  # type: ignore[attr-defined]
@@ -152,7 +154,8 @@ def _unary(
 ) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
     """Return what answers one call of a unary method. Each step here is paid on every check."""
     name, answer, now = method.name, method.answer, time.monotonic
-    admit, ended = pipeline.admission(rule), pipeline.accounting.ended
+    admit = pipeline.admission(rule)
+    answered, not_answered = pipeline.accounting.answered(name, rule), pipeline.accounting.refused
 
     def unary(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         call = Call(name, rule, context)
@@ -166,9 +169,9 @@ def _unary(
                 call.require_time()
             result: bytes = answer(data, call)
         except BaseException as error:  # noqa: BLE001 - becomes the status of the call
-            ended(call, error)
+            not_answered(call, error)
             abort(context, error)
-        ended(call, None)
+        answered(call)
         return result
 
     return unary
@@ -178,7 +181,7 @@ def _stream(
     method: Method, rule: Rule, pipeline: Pipeline
 ) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
     """Return what answers one call of a streaming method."""
-    admit = pipeline.admission(rule)
+    admit, answered = pipeline.admission(rule), pipeline.accounting.answered(method.name, rule)
 
     def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         call = Call(method.name, rule, context)
@@ -191,7 +194,10 @@ def _stream(
         except BaseException as caught:  # noqa: BLE001 - becomes the status of the call
             error = caught
         finally:
-            pipeline.accounting.ended(call, error)
+            if error is None:
+                answered(call)
+            else:
+                pipeline.accounting.refused(call, error)
         if error is not None and context.is_active():
             abort(context, error)
 

@@ -40,7 +40,10 @@ class Place:
             self._value = function(*args)
         except BaseException as error:  # noqa: BLE001 - it belongs to who asks for the result
             self._error = error
-        self._end()
+        self._release()
+        self._ended = True
+        if self._callbacks:
+            self._tell()
 
     def cancel(self) -> bool:
         """Drop the call; False if it has begun."""
@@ -49,7 +52,9 @@ class Place:
         except IndexError:
             return False
         self._error = CancelledError()
-        self._end()
+        self._release()
+        self._ended = True
+        self._tell()
         return True
 
     def add_done_callback(self, callback: Callable[[Place], object]) -> None:
@@ -72,11 +77,6 @@ class Place:
         if error is not None:
             raise error
         return self._value
-
-    def _end(self) -> None:
-        self._release()
-        self._ended = True
-        self._tell()
 
     def _tell(self) -> None:
         # A callback that is appended while this runs is called here or by who appended it, never by both.

@@ -6,12 +6,15 @@ rest is counted), and our own faults at ERROR with their traceback.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
+from ..access import Rule
 from ..call import Call
 from ..log import LOGGER, event
 from ..status import word_of
@@ -21,41 +24,71 @@ REFUSALS_PER_SECOND: Final = 50
 OURS: Final = frozenset({"STATE_UNUSABLE", "STATE_FULL", "KEY_FOLDER"})
 
 
+class Tally:
+    """A number that threads count up without a lock: one step of a C iterator is one step."""
+
+    def __init__(self) -> None:
+        """Begin at 0."""
+        self.up: Final = itertools.count().__next__
+        self._looks = 0
+        self._lock = threading.Lock()
+
+    def read(self) -> int:
+        """Return how often it was counted up."""
+        with self._lock:
+            # A look counts too, and is taken off again.
+            counted = self.up() - self._looks
+            self._looks += 1
+            return counted
+
+
 class Accounting:
-    """Counts and logs calls."""
+    """Counts and logs calls. Whether reads and checks are logged is judged once, when it is made."""
 
     def __init__(self) -> None:
         """Start with nothing counted."""
         self._lock = threading.Lock()
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._answered: dict[str, Tally] = {}
+        self._refused: Counter[tuple[str, str]] = Counter()
         self._second = 0
         self._logged = 0
         self._suppressed = 0
+        self._verbose = LOGGER.isEnabledFor(logging.DEBUG)
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Return how many calls ended how: (method, word) to number; ``OK`` is an answer."""
+        answered = {(method, "OK"): tally.read() for method, tally in self._answered.items()}
         with self._lock:
-            return dict(self._counts)
+            return {**{key: number for key, number in answered.items() if number}, **self._refused}
 
-    def ended(self, call: Call, error: BaseException | None) -> None:
-        """Count the call and log it if it is worth a line."""
-        word = "OK" if error is None else word_of(error)
+    def answered(self, method: str, rule: Rule) -> Callable[[Call], object]:
+        """Return what is told of each call of ``method`` that was answered."""
+        tally = self._answered.setdefault(method, Tally())
+        up, level = tally.up, logging.INFO if rule.changes else logging.DEBUG
+
+        def count(call: Call) -> None:
+            up()
+
+        def count_and_log(call: Call) -> None:
+            up()
+            event(level, "call", **self._fields(call, "OK"))
+
+        # A check is answered thousands of times a second: what is not logged is not asked about either.
+        return count_and_log if rule.changes or self._verbose else count
+
+    def refused(self, call: Call, error: BaseException) -> None:
+        """Count a call that was not answered and log it if it is worth a line."""
+        word = word_of(error)
         with self._lock:
-            self._counts[call.method, word] += 1
+            self._refused[call.method, word] += 1
         if word in OURS:
             event(logging.ERROR, "unusable", error=str(error), **self._fields(call, word))
         elif word == "INTERNAL":
             logging.getLogger("sessauth.server").error(
                 "fault", exc_info=error, extra={"fields": self._fields(call, word)}
             )
-        elif error is not None:
-            if self._may_log():
-                event(logging.INFO, "refused", **self._fields(call, word))
-        else:
-            level = logging.INFO if call.rule.changes else logging.DEBUG
-            # Asked before the fields are made: a check is answered thousands of times a second.
-            if LOGGER.isEnabledFor(level):
-                event(level, "call", **self._fields(call, word))
+        elif self._may_log():
+            event(logging.INFO, "refused", **self._fields(call, word))
 
     @staticmethod
     def _fields(call: Call, word: str) -> dict[str, object]:

@@ -14,7 +14,6 @@ from collections import OrderedDict
 from typing import Final
 
 MAX_PEERS: Final = 10_000
-MAX_GATES: Final = 10_000
 
 
 class FailedSignatures:
@@ -26,16 +25,7 @@ class FailedSignatures:
         self._per_second = float(per_second)
         self._lock = threading.Lock()
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
-        self._gates: dict[str, Gate] = {}
-
-    def gate(self, principal: str) -> Gate:
-        """Return what the kernel asks before it looks at signatures for calls of ``principal``."""
-        gate = self._gates.get(principal)
-        if gate is None:
-            gate = Gate(self, principal)
-            if len(self._gates) < MAX_GATES:
-                self._gates[principal] = gate
-        return gate
+        self.gates = Gates(self)
 
     def exhausted(self, peer: tuple[str, str]) -> bool:
         """Whether the peer has used up its failures. Costs one lookup for a peer that never failed."""
@@ -76,3 +66,17 @@ class Gate:
     def failed(self, source: str) -> None:
         """Take note of a signature that was wrong."""
         self._failures.failed((self._principal, source))
+
+
+class Gates(dict[str, Gate]):
+    """The gate of each principal, made when it is first asked for: there are as many as credentials."""
+
+    def __init__(self, failures: FailedSignatures) -> None:
+        """Begin with none; each will ask ``failures``."""
+        super().__init__()
+        self._failures = failures
+
+    def __missing__(self, principal: str) -> Gate:
+        """Make the gate of a principal."""
+        gate = self[principal] = Gate(self._failures, principal)
+        return gate

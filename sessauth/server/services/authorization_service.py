@@ -27,6 +27,8 @@ from ..status import invalid, refused
 # How often a long batch looks whether anybody still waits for it.
 ITEMS_BETWEEN_LOOKS: Final = 256
 EXPLANATIONS_BETWEEN_LOOKS: Final = 64
+# The requests by the kernel's words for them.
+MESSAGES: Final = {"check": "CheckRequest", "batch": "CheckBatchRequest", "stream": "CheckStreamRequest"}
 TOO_MANY_FAILURES: Final = "too many failed signatures from this peer; no new signature is looked at for now"
 
 
@@ -37,17 +39,19 @@ class AuthorizationService:
         """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``."""
         self._verifier = verifier
         self._source = source
-        self._failures = failures
+        self._gates = failures.gates
+        self._tell = self._explain
 
     def check(self, data: bytes, call: Call) -> bytes:
         """Judge one call: an encoded CheckRequest to an encoded CheckResponse."""
-        asking = self._read(data, "check", "CheckRequest")
-        self._judge_one(asking, call.principal)
-        return asking.answer(self._explain)
+        return self._answer_one(data, "check", call.principal)
 
     def check_batch(self, data: bytes, call: Call) -> bytes:
         """Judge up to 1024 calls, encoded; the answers are in the order of the items."""
-        asking = self._read(data, "batch", "CheckBatchRequest")
+        try:
+            asking = Asking(self._verifier, data, "batch")
+        except ValueError:
+            raise _no_message("batch") from None
         items = len(asking)
         if not 1 <= items <= limits.MAX_BATCH_ITEMS:
             raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {items}")
@@ -55,21 +59,19 @@ class AuthorizationService:
         if not asking.well_formed():
             for index in range(items):
                 _require_form(asking, index, f"items[{index}]")
-        gate = self._failures.gate(call.principal.name)
+        gate = self._gates[call.principal.name]
         for first in range(0, items, ITEMS_BETWEEN_LOOKS):
             call.require_time()
             asking.judge(audience, gate, first, ITEMS_BETWEEN_LOOKS)
         if asking.all_allowed:
-            return asking.answer(self._explain)
+            return asking.answer(self._tell)
         return asking.answer(self._explain_in_time(call))
 
     def check_stream(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
         """Judge calls one by one as they come, encoded; each answer carries its request's id."""
         for data in requests:
             call.require_time()
-            asking = self._read(data, "stream", "CheckStreamRequest")
-            self._judge_one(asking, call.principal)
-            yield asking.answer(self._explain)
+            yield self._answer_one(data, "stream", call.principal)
 
     def methods(self) -> Mapping[str, Bytes]:
         """Return the RPCs of the service by name."""
@@ -79,19 +81,18 @@ class AuthorizationService:
             "CheckStream": Bytes(self.check_stream),
         }
 
-    def _read(self, data: bytes, kind: str, name: str) -> Asking:
+    def _answer_one(self, data: bytes, kind: str, principal: Principal) -> bytes:
         try:
-            return Asking(self._verifier, data, kind)
+            asking = Asking(self._verifier, data, kind)
         except ValueError:
-            raise invalid("request", f"is not a sessauth.v1.{name}") from None
-
-    def _judge_one(self, asking: Asking, principal: Principal) -> None:
+            raise _no_message(kind) from None
         if not len(asking):
             raise invalid("item", "is required")
         audience = _audience(asking.audience, principal)
         if not asking.well_formed():
             _require_form(asking, 0, "item")
-        asking.judge(audience, self._failures.gate(principal.name))
+        asking.judge(audience, self._gates[principal.name])
+        return asking.answer(self._tell)
 
     def _explain(self, decision: Decision, token: bytes) -> str:
         """Return what a gateway's operator is told of a denial.
@@ -116,6 +117,10 @@ class AuthorizationService:
             return self._explain(decision, token)
 
         return explain
+
+
+def _no_message(kind: str) -> ServerError:
+    return invalid("request", f"is not a sessauth.v1.{MESSAGES[kind]}")
 
 
 def _audience(stated: str, principal: Principal) -> str:
