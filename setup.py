@@ -20,7 +20,7 @@ DEBUG = os.environ.get("SESSAUTH_DEBUG") == "1"
 SANITIZE = os.environ.get("SESSAUTH_SANITIZE") == "1"
 LINK_ONLY = os.environ.get("SESSAUTH_LINK_ONLY") == "1"
 
-compile_args = ["-O2", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
+compile_args = ["-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
 link_args: list[str] = []
 if DEBUG:
     compile_args += ["-O0", "-g"]

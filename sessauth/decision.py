@@ -1,34 +1,17 @@
-"""Decisions of a check in this process."""
+"""Decisions of a check in this process: the kernel's own class, given words and a surface."""
 
 from __future__ import annotations
 
-from ._fast.outcome import Outcome
+from ._fast.decision import Decision, speak
 from .decision_base import DecisionBase
 from .reasons import Reason, Stage
 
-_reason = Outcome.reason
-_stage = Outcome.stage
-# Calling an enum costs several times a lookup, and gateways ask for every call.
-_REASONS = {int(reason): reason for reason in Reason}
-_STAGES = {int(stage): stage for stage in Stage}
-
 __all__ = ["Decision", "DecisionBase"]
 
-
-class Decision(Outcome, DecisionBase):
-    """The kernel's outcome, with its numbers as enums.
-
-    The raw numbers stay reachable: ``Outcome.reason.__get__(decision)``.
-    """
-
-    __slots__ = ()
-
-    @property
-    def reason(self) -> Reason:
-        """Why the check ended as it did."""
-        return _REASONS[_reason.__get__(self)]
-
-    @property
-    def stage(self) -> Stage:
-        """The stage that refused; ``NONE`` if none did."""
-        return _STAGES[_stage.__get__(self)]
+# Calling an enum costs several times a lookup, and gateways ask for every call.
+speak(
+    {int(reason): reason for reason in Reason},
+    {int(stage): stage for stage in Stage},
+    DecisionBase,
+)
+DecisionBase.register(Decision)

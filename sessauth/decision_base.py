@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from .token import Token
 
 
-class DecisionBase:
+class DecisionBase(ABC):  # noqa: B024 - its subclasses are told apart by type, not by methods
     """The surface of a decision; a subclass supplies the attributes.
 
     ``bool(decision)`` is ``allowed``, and only an explicit ALLOWED is true. ``index``, ``scope`` and

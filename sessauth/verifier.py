@@ -33,8 +33,6 @@ __all__ = ["DEFAULT_CACHE_BYTES", "Prepared", "Verifier"]
 DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
 
 
-
-
 class Verifier(Checker):
     """Judges calls; one for each process, for any number of threads.
 
@@ -63,7 +61,6 @@ class Verifier(Checker):
             audience=audience,
             cache_bytes=cache_bytes,
             session_cache_bytes=session_cache_bytes,
-            outcome_type=Decision,
             present=_presented,
         )
         verifier._owned = None
@@ -98,7 +95,7 @@ class Verifier(Checker):
             now_ms: int = -1,
             clock_suspect: bool = False,
             new_signatures: bool = True,
-        ) -> Batch[Decision]: ...
+        ) -> Batch: ...
         def prepare(self, token: bytes | str | Token | Prepared) -> Prepared: ...  # noqa: D102
         def refuse(self, stage: int, reason: int) -> Decision: ...  # noqa: D102
 

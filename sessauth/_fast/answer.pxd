@@ -3,7 +3,7 @@
 from sessauth._fast.arena cimport Arena
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.check cimport Checker
-from sessauth._fast.request cimport Part
+from sessauth._fast.resource cimport Part
 from sessauth._fast.wire cimport Reader
 
 cdef class Asking(Batch):

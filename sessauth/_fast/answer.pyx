@@ -14,9 +14,9 @@ from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.check cimport Checker, Prepared, is_text
 from sessauth._fast.limits cimport MAX_PEERS
-from sessauth._fast.outcome cimport part_of
+from sessauth._fast.finding cimport part_of
 from sessauth._fast.reply cimport Out, out_free, out_init, put_decision, put_number
-from sessauth._fast.request cimport Part
+from sessauth._fast.resource cimport Part
 from sessauth._fast.text cimport bytes_t
 from sessauth._fast.wire cimport WIRE_BYTES, WIRE_VARINT, Reader, utf8_valid
 

@@ -10,7 +10,8 @@ from sessauth._fast.condition cimport Condition, Fact, parse_condition, parse_fa
 from sessauth._fast.evaluate cimport Context
 from sessauth._fast.limits cimport MALFORMED_TOKEN
 from sessauth._fast.match cimport MATCHED, OUTSIDE, OVERWORKED, Verdict, left_text, match_scopes
-from sessauth._fast.request cimport Document, Part, Resource, document_free, document_init, read_document, split_resource
+from sessauth._fast.request cimport Document, document_free, document_init, read_document
+from sessauth._fast.resource cimport Part, Resource, split_resource
 from sessauth._fast.scope cimport UNKNOWN_NOWHERE, Scope, ScopeList, parse_scope
 from sessauth._fast.text cimport bytes_t, is_action
 from sessauth._fast.wire cimport Reader

@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.ground cimport Ground
-from sessauth._fast.outcome cimport Asked, Finding
+from sessauth._fast.finding cimport Asked, Finding
 
 cdef struct Item:
     Asked asked
@@ -24,7 +24,6 @@ cdef class Batch:
     cdef Py_ssize_t count
     # Keeps alive what the items point to.
     cdef object held
-    cdef object outcome_type
     cdef bytes prefix
     # The number of the first item's decision.
     cdef uint64_t number

@@ -5,8 +5,9 @@ from cpython.ref cimport Py_DECREF
 from libc.stdlib cimport calloc, free
 
 from sessauth._fast.ground cimport ground_clear
-from sessauth._fast.outcome cimport Outcome, asked_init, finding_free, finding_init, new_outcome, set_argument
-from sessauth._fast.request cimport Part
+from sessauth._fast.decision cimport Decision
+from sessauth._fast.finding cimport asked_init, finding_free, finding_init
+from sessauth._fast.resource cimport Part
 
 
 cdef class Batch:
@@ -67,21 +68,22 @@ cdef class Batch:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self.count))]
         cdef Py_ssize_t i = index
-        cdef Outcome out
+        cdef Decision out
         cdef Item *item
         if i < 0:
             i += self.count
         if not 0 <= i < self.count:
             raise IndexError("no such decision")
         item = &self.items[i]
-        out = new_outcome(self.outcome_type, self.prefix, self.number + i)
-        out.found = item.found
-        if item.found.argument != NULL:
-            out.found.argument = NULL
-            set_argument(&out.found, item.found.argument, item.found.argument_n)
-        if item.found.named:
-            out.chain = self.chain_of(item)
+        out = Decision.__new__(Decision)
+        out.prefix = self.prefix
+        out.number = self.number + i
+        out.settle(&item.found, self.chain_of(item))
         return out
+
+    def __iter__(self):
+        for i in range(self.count):
+            yield self[i]
 
     @property
     def all_allowed(self):

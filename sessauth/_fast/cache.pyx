@@ -223,11 +223,11 @@ cdef class Cache:
 
     cdef bint _insert(self, uint64_t tag, Chain chain) except -1:
         """Take a slot; False if none is near."""
-        cdef size_t i, probes
+        cdef size_t i, _probe
         if 2 * (self._filled + 1) > self._mask + 1 and not self._grow():
             return False
         i = (tag >> 8) & self._mask
-        for probes in range(<size_t> MAX_PROBES):
+        for _probe in range(<size_t> MAX_PROBES):
             if self._slots[i].chain == NULL:
                 self._slots[i].tag = tag
                 self._slots[i].chain = <PyObject *> chain

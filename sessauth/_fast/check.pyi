@@ -1,11 +1,12 @@
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import Any, Self, final
 
 from sessauth._fast.batch import Batch
 from sessauth._fast.cache import Cache
-from sessauth._fast.outcome import Outcome as Outcome
+from sessauth._fast.decision import Decision
 from sessauth._fast.view import View
 
+@final
 class Prepared: ...
 
 class Checker:
@@ -16,7 +17,6 @@ class Checker:
         audience: str = "",
         cache_bytes: int = 67108864,
         session_cache_bytes: int = 0,
-        outcome_type: type[Outcome] = ...,
         present: Callable[[Any], bytes | int] | None = None,
     ) -> Self: ...
     @property
@@ -45,7 +45,7 @@ class Checker:
         now_ms: int = -1,
         clock_suspect: bool = False,
         new_signatures: bool = True,
-    ) -> Any: ...
+    ) -> Decision: ...
     def check_batch(
         self,
         calls: Iterable[tuple[Any, ...]],
@@ -55,6 +55,6 @@ class Checker:
         now_ms: int = -1,
         clock_suspect: bool = False,
         new_signatures: bool = True,
-    ) -> Batch[Any]: ...
+    ) -> Batch: ...
     def prepare(self, token: Any) -> Prepared: ...
-    def refuse(self, stage: int, reason: int) -> Any: ...
+    def refuse(self, stage: int, reason: int) -> Decision: ...

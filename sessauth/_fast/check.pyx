@@ -11,17 +11,18 @@ from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.judge cimport Judge, forget_match, set_fault
 from sessauth._fast.limits cimport ALLOWED, STAGE_DECODE
-from sessauth._fast.outcome cimport Asked, Finding, Outcome, asked_init, finding_init, part_of, set_part
-from sessauth._fast.request cimport Part
+from sessauth._fast.decision cimport Decision
+from sessauth._fast.finding cimport Asked, Finding, asked_init, finding_free, finding_init, part_of, set_part
+from sessauth._fast.resource cimport Part
 from sessauth._fast.text cimport bytes_t
+from sessauth._fast.view cimport View
 
-from sessauth._fast.outcome import Outcome
-
-__all__ = ["Checker", "Outcome", "Prepared"]
+__all__ = ["Checker", "Prepared"]
 
 cdef enum:
     TEXT_START_BYTES = 9
 
+cdef str NOTHING = ""
 cdef const char *TEXT_START = "sessauth_"
 
 
@@ -37,7 +38,9 @@ cdef class Checker(Judge):
     into the number of the reason why it is none.
     """
 
-    def __cinit__(self, *_, str audience not None="", present=None, **__):
+    def __cinit__(
+        self, View view not None, *, str audience not None="", size_t cache_bytes=0, size_t session_cache_bytes=0, present=None
+    ):
         self.audience = audience
         self._present = present
 
@@ -50,7 +53,7 @@ cdef class Checker(Judge):
         *,
         bytes tool not None=b"",
         bytes session not None=b"",
-        str source not None="",
+        str source not None=NOTHING,
         peer=(),
         str audience=None,
         uint64_t at_least_revision=0,
@@ -79,11 +82,12 @@ cdef class Checker(Judge):
         Raises:
             TypeError: for arguments of another type. Nothing for what an agent controls.
         """
-        cdef Outcome out
+        cdef Decision out
+        cdef Finding found
         cdef Asked asked
         cdef Chain chain = None
         cdef object data = token
-        cdef object held_action, held_resource, held_source, held_audience, held_peers
+        cdef object _held_action, _held_resource, _held_source, _held_audience, _held_peers
         cdef Prepared prepared
         asked_init(&asked)
         if not PyBytes_CheckExact(token) or _is_text(token):
@@ -93,31 +97,32 @@ cdef class Checker(Judge):
             data = prepared.data
             chain = prepared.chain
         part_of(data, &asked.token)
-        held_action = part_of(action, &asked.action)
-        held_resource = part_of(resource, &asked.resource)
+        _held_action = part_of(action, &asked.action)
+        _held_resource = part_of(resource, &asked.resource)
         set_part(&asked.arguments, <bytes_t> PyBytes_AS_STRING(arguments), PyBytes_GET_SIZE(arguments))
         set_part(&asked.tool, <bytes_t> PyBytes_AS_STRING(tool), PyBytes_GET_SIZE(tool))
         set_part(&asked.session, <bytes_t> PyBytes_AS_STRING(session), PyBytes_GET_SIZE(session))
-        held_source = part_of(source, &asked.source)
-        held_audience = part_of(self.audience if audience is None else audience, &asked.audience)
-        held_peers = _peers(peer, &asked) if peer else None
+        _held_source = part_of(source, &asked.source) if source is not NOTHING else None
+        _held_audience = part_of(self.audience if audience is None else audience, &asked.audience)
+        _held_peers = _peers(peer, &asked) if peer else None
         asked.at_least_revision = at_least_revision
         asked.clock_suspect = clock_suspect
         asked.new_signatures = new_signatures
-        out = self.new_outcome()
+        out = self.new_decision()
+        finding_init(&found)
         try:
             self.clock(&asked, now_ms)
             if chain is None:
-                chain = self.chain_of(&asked, data, &out.found)
+                chain = self.chain_of(&asked, data, &found)
             if chain is not None:
-                out.found.allowed = self.judge(chain, &asked, now_ms < 0, &out.found)
+                found.allowed = self.judge(chain, &asked, now_ms < 0, &found)
         except Exception as fault:
-            out.fault = fault
-            set_fault(&out.found)
-        if out.found.named:
-            out.chain = chain
-        if not out.found.allowed:
-            forget_match(&out.found)
+            out._fault = fault
+            set_fault(&found)
+        if not found.allowed:
+            forget_match(&found)
+        out.settle(&found, chain)
+        finding_free(&found)
         return out
 
     def check_batch(
@@ -191,10 +196,10 @@ cdef class Checker(Judge):
 
         Raises ValueError for a reason that is none: nothing here can allow.
         """
-        cdef Outcome out
+        cdef Decision out
         if reason <= ALLOWED:
             raise ValueError("a denial has a reason")
-        out = self.new_outcome()
+        out = self.new_decision()
         out.found.stage = stage
         out.found.reason = reason
         return out

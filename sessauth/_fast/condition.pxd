@@ -54,6 +54,8 @@ cdef struct Value:
 cdef struct Path:
     uint8_t source
     uint8_t count
+    # Where `segments` points to if there is but one.
+    Span only
     Span *segments
 
 cdef struct Condition:
@@ -85,4 +87,6 @@ cdef const char *parse_number_message(Reader reader, int64_t *units, uint32_t *n
 cdef const char *parse_facts(Reader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count) noexcept nogil
 cdef int count_run(Reader reader, uint32_t number) noexcept nogil
 cdef bint same_path(bytes_t base, const Path *a, const Path *b) noexcept nogil
-cdef bint is_unknown(const Condition *condition) noexcept nogil
+
+cdef inline bint is_unknown(const Condition *c) noexcept nogil:
+    return c.op == OP_UNKNOWN or c.accessor == ACCESSOR_UNKNOWN or c.path.source == SOURCE_UNKNOWN

@@ -63,7 +63,7 @@ cdef const char *parse_path(Reader reader, bytes_t base, Arena *arena, Path *out
                 total = count_run(reader, 2)
                 if not 1 <= total <= MAX_PATH_SEGMENTS:
                     return "path: 1 to 8 segments"
-                out.segments = <Span *> arena_take(arena, total * sizeof(Span))
+                out.segments = &out.only if total == 1 else <Span *> arena_take(arena, total * sizeof(Span))
                 if out.segments == NULL:
                     return NO_MEMORY
             if not read_bytes(&reader, &inner) or out.count == MAX_PATH_SEGMENTS:
@@ -294,10 +294,6 @@ cdef bint same_path(bytes_t base, const Path *a, const Path *b) noexcept nogil:
         if memcmp(base + a.segments[i].at, base + b.segments[i].at, a.segments[i].n) != 0:
             return 0
     return 1
-
-
-cdef bint is_unknown(const Condition *c) noexcept nogil:
-    return c.op == OP_UNKNOWN or c.accessor == ACCESSOR_UNKNOWN or c.path.source == SOURCE_UNKNOWN
 
 
 cdef const char *parse_facts(

@@ -48,7 +48,7 @@ from sessauth._fast.request cimport (
     Document,
     Node,
 )
-from sessauth._fast.text cimport bytes_t, glob_matches, is_under
+from sessauth._fast.text cimport bytes_t, glob_matches, is_under, same
 
 cdef enum:
     # Of a text that a glob or URL is looked for in: one step of work.
@@ -107,7 +107,7 @@ cdef const Node *_find(const Document *document, const Path *path, bytes_t base)
         end = node.next
         node = NULL
         while i < end:
-            if nodes[i].name_n == segment.n and memcmp(nodes[i].name, base + segment.at, segment.n) == 0:
+            if nodes[i].name_n == segment.n and same(nodes[i].name, base + segment.at, segment.n):
                 node = nodes + i
                 break
             i = nodes[i].next
@@ -121,7 +121,7 @@ cdef const Fact *_fact(const Context *context, bytes_t base, const Span *name) n
     cdef const Fact *fact
     for i in range(context.fact_count):
         fact = &context.facts[i]
-        if fact.name.n == name.n and memcmp(context.facts_base + fact.name.at, base + name.at, name.n) == 0:
+        if fact.name.n == name.n and same(context.facts_base + fact.name.at, base + name.at, name.n):
             if context.visible_only and not fact.visible:
                 return NULL
             return fact
@@ -151,6 +151,13 @@ cdef bint holds(const Condition *c, bytes_t base, Context *context) noexcept nog
         return fact != NULL or (node != NULL and node.type != TYPE_NO_VALUE)
     if node == NULL and fact == NULL:
         return c.optional
+    if not c.fact.n and not c.each and c.accessor == ACCESSOR_NONE and (c.op == OP_EQUAL or c.op == OP_IN):
+        # What most conditions are.
+        if fact != NULL:
+            _from_value(&fact.value, context.facts_base, &hand)
+        else:
+            _from_node(node, &hand)
+        return _equals_any(c, base, &hand)
     operand.type = TYPE_NO_VALUE
     if c.fact.n:
         fact_operand = _fact(context, base, &c.fact)
@@ -239,18 +246,26 @@ cdef inline bint _equal(const Hand *a, const Hand *b) noexcept nogil:
     if a.type != b.type:
         return 0
     if a.type == TYPE_TEXT:
-        return a.n == b.n and memcmp(a.text, b.text, a.n) == 0
+        return a.n == b.n and same(a.text, b.text, a.n)
     if a.type == TYPE_NUMBER:
         return a.units == b.units and a.nanos == b.nanos
     return a.type == TYPE_TRUTH and a.truth == b.truth
 
 
-cdef bint _equals_any(const Condition *c, bytes_t base, const Hand *hand) noexcept nogil:
+cdef inline bint _equals_any(const Condition *c, bytes_t base, const Hand *hand) noexcept nogil:
     cdef int i
-    cdef Hand operand
+    cdef const Value *value
     for i in range(c.count):
-        _from_value(&c.values[i], base, &operand)
-        if _equal(hand, &operand):
+        value = &c.values[i]
+        if value.type != hand.type:
+            continue
+        if hand.type == TYPE_TEXT:
+            if hand.n == value.text.n and same(hand.text, base + value.text.at, hand.n):
+                return 1
+        elif hand.type == TYPE_NUMBER:
+            if hand.units == value.units and hand.nanos == value.nanos:
+                return 1
+        elif hand.type == TYPE_TRUTH and hand.truth == value.truth:
             return 1
     return 0
 
@@ -304,7 +319,7 @@ cdef bint _text_relation(int op, const Hand *hand, const Hand *operand) noexcept
     if operand.type != TYPE_TEXT:
         return 0
     if op == OP_STARTS_WITH:
-        return hand.n >= operand.n and memcmp(hand.text, operand.text, operand.n) == 0
+        return hand.n >= operand.n and same(hand.text, operand.text, operand.n)
     if op == OP_GLOB:
         return glob_matches(operand.text, operand.n, hand.text, hand.n)
     if op == OP_UNDER:

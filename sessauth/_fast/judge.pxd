@@ -6,7 +6,8 @@ from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.cache cimport Cache
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.ground cimport Ground
-from sessauth._fast.outcome cimport Asked, Finding, Outcome, ScratchBox
+from sessauth._fast.decision cimport Decision
+from sessauth._fast.finding cimport Asked, Finding, ScratchBox
 from sessauth._fast.view cimport KeyEntry, Moment, SessionEntry, View
 
 cdef class Judge:
@@ -14,7 +15,6 @@ cdef class Judge:
     cdef readonly Cache cache
     cdef readonly uint64_t bad_signatures
     cdef readonly uint64_t signatures
-    cdef object _outcome_type
     cdef bytes _prefix
     cdef uint64_t _count
     cdef int64_t _offset_ms
@@ -22,7 +22,7 @@ cdef class Judge:
     cdef bint _stepped
     cdef ScratchBox _box
 
-    cdef Outcome new_outcome(self)
+    cdef Decision new_decision(self)
     # Set the time of a request: `now_ms`, or the clock's for -1.
     cdef bint clock(self, Asked *asked, int64_t now_ms) except -1
     # The chain of a token's bytes, which `data` may hold as an object; None with a finding.
@@ -40,7 +40,9 @@ cdef class Judge:
     ) except -1
     cdef bint _session(self, Moment *moment, Chain chain, Asked *asked, Ground *ground, Finding *out) except -1
     cdef KeyEntry _issuer(self, Moment *moment, Chain chain, SessionEntry session, Finding *out)
-    cdef bint _signature(self, Chain chain, KeyEntry key, const Asked *asked, Finding *out) except -1
+    cdef bint _signature(
+        self, Chain chain, SessionEntry session, KeyEntry key, const Asked *asked, Finding *out
+    ) except -1
     cdef bint _revocation(self, Moment *moment, Chain chain, SessionEntry session, Finding *out) except -1
     cdef int _batch_at(self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, bint floored) except -1
     cdef ScratchBox _take_box(self)

@@ -18,10 +18,10 @@ from sessauth._fast.chain cimport Chain, parse_chain
 from sessauth._fast.ground cimport Ground, ground_add, ground_clear
 from sessauth._fast.limits cimport *
 from sessauth._fast.now cimport steady_ms, wall_ms
-from sessauth._fast.outcome cimport (
+from sessauth._fast.decision cimport Decision
+from sessauth._fast.finding cimport (
     Asked,
     Finding,
-    Outcome,
     Scratch,
     ScratchBox,
     asked_init,
@@ -29,9 +29,8 @@ from sessauth._fast.outcome cimport (
     deny_block,
     finding_free,
     finding_init,
-    new_outcome,
 )
-from sessauth._fast.request cimport Part
+from sessauth._fast.resource cimport Part
 from sessauth._fast.stages cimport judge_audience, judge_lives, judge_scope, judge_time
 from sessauth._fast.text cimport bytes_t
 from sessauth._fast.view cimport (
@@ -48,8 +47,6 @@ from sessauth._fast.view cimport (
 
 from nacl.bindings import randombytes
 
-from sessauth._fast.outcome import Outcome
-
 cdef enum:
     # How long a state folder that was swapped under its name, or a clock that stepped, may go unnoticed.
     LOOK_EVERY_MS = 100
@@ -61,19 +58,19 @@ cdef class Judge:
     """What a checker judges by: a view, the verified chains, a clock."""
 
     def __cinit__(
-        self, View view not None, *, size_t cache_bytes=67108864, size_t session_cache_bytes=0, outcome_type=Outcome, **_
+        self, View view not None, *, audience="", size_t cache_bytes=67108864, size_t session_cache_bytes=0, present=None
     ):
-        if not issubclass(outcome_type, Outcome):
-            raise TypeError("outcome_type must be a subclass of Outcome")
         self.view = view
         self.cache = Cache(cache_bytes, session_cache_bytes)
-        self._outcome_type = outcome_type
         self._prefix = randombytes(8)
         self._offset_ms = wall_ms() - steady_ms()
 
-    cdef Outcome new_outcome(self):
+    cdef Decision new_decision(self):
+        cdef Decision out = Decision.__new__(Decision)
         self._count += 1
-        return new_outcome(self._outcome_type, self._prefix, self._count)
+        out.number = self._count
+        out.prefix = self._prefix
+        return out
 
     cdef bint judge(self, Chain chain, Asked *asked, bint floored, Finding *out) except -1:
         """The stages, in their order, by what is mirrored; if that does not do, by a transaction."""
@@ -162,7 +159,7 @@ cdef class Judge:
         key = self._issuer(moment, chain, session, out)
         if key is None:
             return False
-        if not chain.stands and not self._signature(chain, key, asked, out):
+        if not chain.stands and not self._signature(chain, session, key, asked, out):
             return False
         out.named = True
         out.epoch = session.epoch
@@ -196,7 +193,7 @@ cdef class Judge:
             if entry.lease_ms and entry.lease_deadline_ms < out.expires_at_ms:
                 out.expires_at_ms = entry.lease_deadline_ms
             ground_add(ground, entry)
-            if not entry.parent_id:
+            if entry.parent_id is None:
                 return True
             entry = self.view.session(moment, entry.parent_id, asked.now_ms) if ground.count <= MAX_ANCESTORS else None
             if entry is None:
@@ -218,16 +215,18 @@ cdef class Judge:
         elif key.status != KEY_ACTIVE:
             reason = UNKNOWN_ISSUER
         if reason == 0:
-            if key.owner and key.owner != session.owner:
+            if key.owner is not None and key.owner != session.owner:
                 reason = ISSUER_NOT_OF_SESSION
-            elif session.issuer_key_ids and chain.issuer_key_id not in session.issuer_key_ids:
+            elif session.issuer_key_ids is not None and chain.issuer_key_id not in session.issuer_key_ids:
                 reason = ISSUER_NOT_OF_SESSION
         if reason:
             deny(out, STAGE_ISSUER, reason)
             return None
         return key
 
-    cdef bint _signature(self, Chain chain, KeyEntry key, const Asked *asked, Finding *out) except -1:
+    cdef bint _signature(
+        self, Chain chain, SessionEntry session, KeyEntry key, const Asked *asked, Finding *out
+    ) except -1:
         """Verify what no kept run of blocks covers, without the GIL, and keep what stands."""
         cdef bytes_t public_key = <bytes_t> PyBytes_AS_STRING(key.public_key)
         cdef int first = self.cache.verified_blocks(chain)
@@ -243,6 +242,9 @@ cdef class Judge:
                 (<object> asked.gate).failed(_text(&asked.source))
             return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, wrong)
         chain.stands = True
+        # The very objects that the view's rows are kept by, which are found faster than equal ones.
+        chain.session_id = session.id
+        chain.issuer_key_id = key.id
         self.cache.keep(chain)
         return True
 
@@ -261,7 +263,6 @@ cdef class Judge:
         return True
 
     cdef void name(self, Batch batch):
-        batch.outcome_type = self._outcome_type
         batch.prefix = self._prefix
         batch.number = self._count + 1
         self._count += batch.count

@@ -2,7 +2,7 @@
 
 from sessauth._fast.evaluate cimport Context
 from sessauth._fast.limits cimport MAX_PATH_SEGMENTS
-from sessauth._fast.request cimport Part, Resource
+from sessauth._fast.resource cimport Part, Resource
 from sessauth._fast.scope cimport ScopeList
 
 cdef enum Match:

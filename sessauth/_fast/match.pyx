@@ -5,11 +5,11 @@ needs the GIL, but for naming what was left over.
 """
 
 from libc.stdint cimport uint32_t
-from libc.string cimport memcmp
 
 from sessauth._fast.condition cimport SOURCE_ARGS, Path, Span
 from sessauth._fast.evaluate cimport Context, holds, spend
-from sessauth._fast.request cimport TYPE_OBJECT, Node, Part, Resource
+from sessauth._fast.request cimport TYPE_OBJECT, Node
+from sessauth._fast.resource cimport Part, Resource
 from sessauth._fast.scope cimport (
     NO_NEEDS,
     SEGMENT_ANY,
@@ -21,35 +21,35 @@ from sessauth._fast.scope cimport (
     ScopeList,
     Segment,
 )
-from sessauth._fast.text cimport bytes_t
+from sessauth._fast.text cimport bytes_t, same
 
 
-cdef bint _action_matches(const Scope *scope, bytes_t base, Part action) noexcept nogil:
+cdef inline bint _action_matches(const Scope *scope, bytes_t base, Part action) noexcept nogil:
     cdef int i
     cdef const Span *span
     for i in range(scope.action_count):
         span = &scope.actions[i]
-        if span.n == action.n and memcmp(base + span.at, action.p, action.n) == 0:
+        if span.n == action.n and same(base + span.at, action.p, action.n):
             return 1
     # An action of a request is never `*`.
     return base[scope.actions[0].at] == 0x2A
 
 
-cdef bint _segment_matches(const Segment *segment, bytes_t base, Part part) noexcept nogil:
+cdef inline bint _segment_matches(const Segment *segment, bytes_t base, Part part) noexcept nogil:
     cdef int i
     if segment.kind == SEGMENT_ANY:
         return 1
     if segment.kind == SEGMENT_PREFIX:
-        return part.n >= segment.texts[0].n and memcmp(base + segment.texts[0].at, part.p, segment.texts[0].n) == 0
+        return part.n >= segment.texts[0].n and same(base + segment.texts[0].at, part.p, segment.texts[0].n)
     if segment.kind != SEGMENT_LITERAL and segment.kind != SEGMENT_ONE_OF:
         return 0
     for i in range(segment.count):
-        if segment.texts[i].n == part.n and memcmp(base + segment.texts[i].at, part.p, part.n) == 0:
+        if segment.texts[i].n == part.n and same(base + segment.texts[i].at, part.p, part.n):
             return 1
     return 0
 
 
-cdef bint _resource_matches(const Scope *scope, bytes_t base, const Resource *resource) noexcept nogil:
+cdef inline bint _resource_matches(const Scope *scope, bytes_t base, const Resource *resource) noexcept nogil:
     cdef int i
     cdef int n = scope.segment_count
     if scope.segments[n - 1].kind == SEGMENT_REST:
@@ -71,7 +71,7 @@ cdef int _mentions(const Path *path, bytes_t base, const Part *names, int count)
         return 0
     # The last name differs most often.
     for i in range(count - 1, -1, -1):
-        if path.segments[i].n != names[i].n or memcmp(base + path.segments[i].at, names[i].p, names[i].n) != 0:
+        if path.segments[i].n != names[i].n or not same(base + path.segments[i].at, names[i].p, names[i].n):
             return 0
     return 2 if path.count == count else 1
 
@@ -139,25 +139,32 @@ cdef void match_scopes(
     """Try the scopes in order: the first that matches and needs nothing decides, else the first that
     matches; if none does, the first whose conditions failed is reported."""
     cdef Verdict trial
+    cdef const Scope *scope = scopes.scopes
     cdef int i
     out.match = OUTSIDE
     out.scope = -1
     out.clause = -1
     out.left_count = 0
     for i in range(scopes.count):
-        trial.match = _match(&scopes.scopes[i], scopes.base, action, resource, context, &trial)
-        trial.scope = i
-        if trial.match == OVERWORKED:
-            out[0] = trial
-            return
-        if trial.match == MATCHED:
-            if scopes.scopes[i].needs == NO_NEEDS:
+        # Most scopes are of something else, which a number tells.
+        if scope.literals <= resource.count and scope.mark == resource.marks[scope.literals]:
+            trial.match = _match(scope, scopes.base, action, resource, context, &trial)
+            trial.scope = i
+            if trial.match == MATCHED and scope.needs == NO_NEEDS:
+                out.match = MATCHED
+                out.scope = i
+                out.clause = -1
+                out.left_count = 0
+                return
+            if trial.match == OVERWORKED:
                 out[0] = trial
                 return
-            if out.match != MATCHED:
+            if trial.match == MATCHED:
+                if out.match != MATCHED:
+                    out[0] = trial
+            elif trial.match == FAILED and out.match == OUTSIDE:
                 out[0] = trial
-        elif trial.match == FAILED and out.match == OUTSIDE:
-            out[0] = trial
+        scope += 1
 
 
 cdef str left_text(const Verdict *verdict):

@@ -1,7 +1,7 @@
 """Decisions in wire form (proto/sessauth/v1/authorization_service.proto)."""
 
 from sessauth._fast.chain cimport Chain
-from sessauth._fast.outcome cimport Finding
+from sessauth._fast.finding cimport Finding
 
 # Bytes that grow; `failed` once memory was out.
 cdef struct Out:

@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.limits cimport LEVEL_BLOCK, MAX_BLOCKS
-from sessauth._fast.outcome cimport Finding
+from sessauth._fast.finding cimport Finding
 
 cdef enum:
     # All of a Decision but its texts and block ids, generously.

@@ -1,8 +1,7 @@
-"""One call to judge: its resource as segments, its JSON as nodes (docs/token-format.md, section 8)."""
+"""The JSON of one call to judge, as nodes (docs/token-format.md, section 8)."""
 
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 
-from sessauth._fast.limits cimport MAX_SEGMENTS
 from sessauth._fast.text cimport bytes_t
 
 cdef enum:
@@ -35,16 +34,7 @@ cdef struct Document:
     size_t unescaped_room
     size_t unescaped_used
 
-cdef struct Part:
-    bytes_t p
-    size_t n
-
-cdef struct Resource:
-    int count
-    Part parts[MAX_SEGMENTS]
-
 cdef void document_init(Document *document) noexcept nogil
 cdef void document_free(Document *document) noexcept nogil
 # 1: an object was read; 0: malformed.
 cdef bint read_document(Document *document, bytes_t p, size_t n) noexcept nogil
-cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil

@@ -1,42 +1,17 @@
-"""One call to judge: its resource as segments, its JSON as a flat list of nodes.
+"""The JSON of one call to judge, as a flat list of nodes.
 
 The JSON is RFC 8259 without its freedoms: no duplicate names, no lone surrogates, bounded in bytes,
 depth and number of values. What an agent sends here is hostile; the only answers are nodes or no.
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcmp
 
-from sessauth._fast.limits cimport (
-    MAX_JSON_BYTES,
-    MAX_JSON_DEPTH,
-    MAX_JSON_VALUES,
-    MAX_RESOURCE_BYTES,
-    MAX_SEGMENTS,
-)
-from sessauth._fast.text cimport bytes_t, is_plain_segment, parse_number
+from sessauth._fast.kinds cimport STOP, kinds, plain_run
+from sessauth._fast.limits cimport MAX_JSON_BYTES, MAX_JSON_DEPTH, MAX_JSON_VALUES
+from sessauth._fast.text cimport bytes_t, parse_number, same
 from sessauth._fast.wire cimport utf8_valid
-
-
-cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil:
-    cdef size_t start = 0
-    cdef size_t i
-    out.count = 0
-    if not 1 <= n <= MAX_RESOURCE_BYTES or not utf8_valid(p, n):
-        return 0
-    for i in range(n + 1):
-        if i == n or p[i] == 0x2F:
-            if out.count == MAX_SEGMENTS or not is_plain_segment(p + start, i - start, 0):
-                return 0
-            out.parts[out.count].p = p + start
-            out.parts[out.count].n = i - start
-            out.count += 1
-            start = i + 1
-    return 1
-
-
-# --- JSON ---------------------------------------------------------------------------------------
 
 cdef struct Cursor:
     bytes_t p
@@ -82,12 +57,12 @@ cdef inline void _skip(Cursor *cursor) noexcept nogil:
     cdef unsigned char c
     while cursor.p < cursor.end:
         c = cursor.p[0]
-        if c != 0x20 and c != 0x09 and c != 0x0A and c != 0x0D:
+        if c > 0x20 or (c != 0x20 and c != 0x09 and c != 0x0A and c != 0x0D):
             return
         cursor.p += 1
 
 
-cdef Node *_append(Document *document, int type) noexcept nogil:
+cdef inline Node *_append(Document *document, int type) noexcept nogil:
     cdef uint32_t room
     cdef void *nodes
     cdef Node *node
@@ -178,6 +153,9 @@ cdef bint _container(Cursor *cursor, int depth, bint is_object) noexcept nogil:
     cdef unsigned char closing = 0x7D if is_object else 0x5D
     cdef bytes_t name = NULL
     cdef size_t name_n = 0
+    cdef uint64_t bit
+    cdef uint64_t bits = 0
+    cdef uint64_t alike = 0
     if _append(document, TYPE_OBJECT if is_object else TYPE_LIST) == NULL:
         return 0
     cursor.p += 1
@@ -197,6 +175,10 @@ cdef bint _container(Cursor *cursor, int depth, bint is_object) noexcept nogil:
         child = document.used
         if not _value(cursor, depth + 1):
             return 0
+        if is_object:
+            bit = _name_bit(name, name_n)
+            alike |= bits & bit
+            bits |= bit
         document.nodes[child].name = name
         document.nodes[child].name_n = <uint32_t> name_n
         count += 1
@@ -206,7 +188,7 @@ cdef bint _container(Cursor *cursor, int depth, bint is_object) noexcept nogil:
         if cursor.p[0] == closing:
             cursor.p += 1
             _close(document, index, count)
-            return not is_object or _names_differ(document, index)
+            return not alike or _names_differ(document, index)
         if cursor.p[0] != 0x2C:
             return 0
         cursor.p += 1
@@ -219,6 +201,11 @@ cdef int _compare_names(const void *a, const void *b) noexcept nogil:
     if x.name_n != y.name_n:
         return -1 if x.name_n < y.name_n else 1
     return memcmp(x.name, y.name, x.name_n)
+
+
+cdef inline uint64_t _name_bit(bytes_t name, size_t n) noexcept nogil:
+    """One of 64 bits: equal names have equal ones."""
+    return (<uint64_t> 1) << ((n * 5 + (name[0] if n else 0)) & 63)
 
 
 cdef bint _names_differ(Document *document, uint32_t index) noexcept nogil:
@@ -236,7 +223,7 @@ cdef bint _names_differ(Document *document, uint32_t index) noexcept nogil:
         while i < end:
             j = nodes[i].next
             while j < end:
-                if nodes[i].name_n == nodes[j].name_n and memcmp(nodes[i].name, nodes[j].name, nodes[i].name_n) == 0:
+                if nodes[i].name_n == nodes[j].name_n and same(nodes[i].name, nodes[j].name, nodes[i].name_n):
                     return 0
                 j = nodes[j].next
             i = nodes[i].next
@@ -259,24 +246,29 @@ cdef bint _names_differ(Document *document, uint32_t index) noexcept nogil:
     return differ
 
 
-cdef bint _string(Cursor *cursor, bytes_t *text, size_t *n) noexcept nogil:
+cdef inline bint _string(Cursor *cursor, bytes_t *text, size_t *n) noexcept nogil:
     """A string; without escapes it points into the request, else into the unescaped bytes."""
     cdef bytes_t start
     cdef unsigned char c
+    cdef int run
     cursor.p += 1
     start = cursor.p
     while cursor.p < cursor.end:
+        if cursor.end - cursor.p >= 8:
+            run = plain_run(cursor.p)
+            cursor.p += run
+            if run == 8:
+                continue
         c = cursor.p[0]
+        if not kinds[c] & STOP:
+            cursor.p += 1
+            continue
         if c == 0x22:
             text[0] = start
             n[0] = cursor.p - start
             cursor.p += 1
             return 1
-        if c == 0x5C:
-            return _escaped_string(cursor, start, text, n)
-        if c < 0x20:
-            return 0
-        cursor.p += 1
+        return c == 0x5C and _escaped_string(cursor, start, text, n)
     return 0
 
 

@@ -28,6 +28,8 @@ cdef enum:
 cdef struct Segment:
     uint8_t kind
     uint8_t count
+    # Where `texts` points to if there is but one.
+    Span only
     Span *texts
 
 cdef struct Scope:
@@ -41,7 +43,10 @@ cdef struct Scope:
     uint8_t free_count
     uint8_t free_all
     uint8_t needs
+    # How many of its first segments, at most two, are literals, and the mark of those.
+    uint8_t literals
     int16_t unknown
+    uint32_t mark
 
 cdef struct ScopeList:
     Scope *scopes

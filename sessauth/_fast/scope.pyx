@@ -29,6 +29,7 @@ from sessauth._fast.limits cimport (
     MAX_SEGMENTS,
     MAX_STRING_BYTES,
 )
+from sessauth._fast.resource cimport MARKED_SEGMENTS, next_mark
 from sessauth._fast.text cimport bytes_t, is_action, is_plain_segment, is_text
 from sessauth._fast.wire cimport (
     WIRE_BYTES,
@@ -70,7 +71,7 @@ cdef const char *_parse_segment(Reader reader, bytes_t base, Arena *arena, Segme
                 total = count_run(reader, 2)
                 if not 1 <= total <= MAX_SEGMENT_TEXTS:
                     return "segment: at most 32 texts"
-                out.texts = <Span *> arena_take(arena, total * sizeof(Span))
+                out.texts = &out.only if total == 1 else <Span *> arena_take(arena, total * sizeof(Span))
                 if out.texts == NULL:
                     return NO_MEMORY
             if not read_bytes(&reader, &inner) or out.count == MAX_SEGMENT_TEXTS:
@@ -217,6 +218,8 @@ cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *o
     out.free_count = 0
     out.free_all = 0
     out.needs = NO_NEEDS
+    out.literals = 0
+    out.mark = 0
     while reader.p < reader.end:
         if not read_tag(&reader, &number, &wire) or number < last or (number == last and number > 4) or number > 6:
             return "scope: fields out of order"
@@ -278,6 +281,11 @@ cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *o
         return "scope: an action and a resource"
     if out.free_all and out.free_count:
         return "scope: free_all excludes free"
+    for i in range(min(<int> out.segment_count, MARKED_SEGMENTS)):
+        if out.segments[i].kind != SEGMENT_LITERAL or out.segments[i].count != 1:
+            break
+        out.mark = next_mark(out.mark, base + out.segments[i].texts[0].at, out.segments[i].texts[0].n)
+        out.literals += 1
     out.unknown = UNKNOWN_OUTSIDE_CONDITIONS if unknown_path or unknown_segment else UNKNOWN_NOWHERE
     if not unknown_segment:
         for i in range(out.condition_count):

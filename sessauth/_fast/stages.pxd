@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from sessauth._fast.chain cimport Chain
-from sessauth._fast.outcome cimport Asked, Finding, Scratch
+from sessauth._fast.finding cimport Asked, Finding, Scratch
 from sessauth._fast.view cimport Rules, SessionEntry
 
 cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, Finding *out) noexcept nogil

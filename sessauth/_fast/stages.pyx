@@ -5,7 +5,7 @@ state or sign are in ``check``.
 """
 
 from libc.stdint cimport uint64_t
-from libc.string cimport memcmp, strlen
+from libc.string cimport strlen
 
 from sessauth._fast.address cimport Address, in_cidr, parse_address, parse_cidr
 from sessauth._fast.block cimport ENDING_BOUND, Block
@@ -14,10 +14,11 @@ from sessauth._fast.condition cimport SOURCE_SESSION, SOURCE_TOOL, Path, Span
 from sessauth._fast.evaluate cimport Context, holds
 from sessauth._fast.limits cimport *
 from sessauth._fast.match cimport MATCHED, OUTSIDE, OVERWORKED, Verdict, match_scopes
-from sessauth._fast.outcome cimport Asked, Finding, Scratch, deny, deny_block, set_argument, set_argument_path, set_part
-from sessauth._fast.request cimport Part, read_document, split_resource
+from sessauth._fast.finding cimport Asked, Finding, Scratch, deny, deny_block, set_argument, set_argument_path, set_part
+from sessauth._fast.request cimport read_document
+from sessauth._fast.resource cimport Part, split_resource
 from sessauth._fast.scope cimport NEEDS_APPROVAL, NO_NEEDS, ScopeList
-from sessauth._fast.text cimport bytes_t, is_action
+from sessauth._fast.text cimport bytes_t, is_action, same
 from sessauth._fast.view cimport (
     CAUSE_EXPIRED,
     CAUSE_LEASE_LAPSED,
@@ -71,7 +72,7 @@ cdef bint judge_time(Chain chain, const Asked *asked, Finding *out) noexcept nog
 cdef bint _among(Chain chain, const Span *spans, int count, const Part *text) noexcept nogil:
     cdef int i
     for i in range(count):
-        if spans[i].n == text.n and memcmp(chain.base + spans[i].at, text.p, text.n) == 0:
+        if spans[i].n == text.n and same(chain.base + spans[i].at, text.p, text.n):
             return True
     return False
 

@@ -7,6 +7,7 @@ docs/token-format.md: sections 4 (texts), 5 (plain segments), 6.7 (glob), 6.8 (u
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
+from sessauth._fast.kinds cimport IN_ACTION, kinds
 from sessauth._fast.limits cimport MAX_ACTION_CHARS, MAX_STRING_BYTES
 
 cdef extern from * nogil:
@@ -49,7 +50,7 @@ cdef bint is_action(bytes_t p, size_t n) noexcept nogil:
     if not 1 <= n <= MAX_ACTION_CHARS:
         return 0
     for i in range(n):
-        if not (is_letter(p[i]) or is_digit(p[i]) or p[i] == 0x5F or p[i] == 0x2E or p[i] == 0x2D):
+        if not kinds[p[i]] & IN_ACTION:
             return 0
     return 1
 
@@ -68,21 +69,27 @@ cdef inline bint _is_dots(bytes_t p, size_t n) noexcept nogil:
     return (n == 1 and p[0] == 0x2E) or (n == 2 and p[0] == 0x2E and p[1] == 0x2E)
 
 
-cdef bint is_plain_segment(bytes_t p, size_t n, bint dots_allowed) noexcept nogil:
+cdef bint is_plain_seen_closer(bytes_t p, size_t n, bint dots_allowed) noexcept nogil:
     """No byte that some part of a path, URL or pattern might read as more than itself."""
     cdef size_t i
-    cdef unsigned char c
-    if not 1 <= n <= MAX_STRING_BYTES or (not dots_allowed and _is_dots(p, n)):
+    if not dots_allowed and _is_dots(p, n):
         return 0
     for i in range(n):
-        c = p[i]
-        if c < 0x20 or c == 0x7F or c == 0x2F or c == 0x5C or c == 0x2A or c == 0x7B or c == 0x7D:
+        if p[i] == 0xC2 and i + 1 < n and p[i + 1] < 0xA0:
             return 0
-        if c == 0xC2 and i + 1 < n and p[i + 1] < 0xA0:
-            return 0
-        if c == 0x25 and i + 2 < n and is_hex(p[i + 1]) and is_hex(p[i + 2]):
+        if p[i] == 0x25 and i + 2 < n and is_hex(p[i + 1]) and is_hex(p[i + 2]):
             return 0
     return 1
+
+
+cdef bint is_plain_segment(bytes_t p, size_t n, bint dots_allowed) noexcept nogil:
+    cdef size_t i
+    cdef int seen = 0
+    if n > MAX_STRING_BYTES:
+        return 0
+    for i in range(n):
+        seen |= kinds[p[i]]
+    return is_plain(p, n, seen, dots_allowed)
 
 
 # --- paths --------------------------------------------------------------------------------------

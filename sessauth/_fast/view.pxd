@@ -30,6 +30,7 @@ cdef struct Rules:
     bytes_t base
 
 cdef class SessionEntry:
+    cdef bytes id
     cdef bytes raw
     cdef size_t length
     # The transaction that this was last read in.
@@ -41,8 +42,10 @@ cdef class SessionEntry:
     cdef uint64_t lease_ms
     cdef uint64_t lease_deadline_ms
     cdef uint64_t revoked_count
+    # None: it has none.
     cdef bytes parent_id
     cdef str owner
+    # None: any.
     cdef frozenset issuer_key_ids
     cdef Arena arena
     cdef Rules rules
@@ -50,9 +53,11 @@ cdef class SessionEntry:
     cdef const char *_compile(self) noexcept nogil
 
 cdef class KeyEntry:
+    cdef bytes id
     cdef uint64_t generation
     cdef int status
     cdef bytes public_key
+    # None: anyone's.
     cdef str owner
     cdef uint64_t retired_at_ms
 

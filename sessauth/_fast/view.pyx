@@ -16,7 +16,7 @@ read are as rows that are not there: deny.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyObject_GetBuffer, PyBuffer_Release
-from cpython.dict cimport PyDict_GetItem
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -103,9 +103,9 @@ cdef SessionEntry _session_entry(bytes raw):
     entry.expires_at_ms = record["expires_at_ms"]
     entry.lease_ms = record["lease_ms"]
     entry.revoked_count = record["revoked_count"]
-    entry.parent_id = record["parent_id"]
+    entry.parent_id = record["parent_id"] or None
     entry.owner = record["owner"]
-    entry.issuer_key_ids = frozenset(record["issuer_key_ids"])
+    entry.issuer_key_ids = frozenset(record["issuer_key_ids"]) or None
     if entry._compile() != NULL:
         return None
     return entry
@@ -193,7 +193,7 @@ cdef class View:
 
     cdef SessionEntry session(self, Moment *moment, bytes session_id, uint64_t now_ms):
         """Return the session as of this moment, or None."""
-        cdef PyObject *found = PyDict_GetItem(self._sessions, session_id)
+        cdef PyObject *found = PyDict_GetItemWithError(self._sessions, session_id)
         cdef SessionEntry entry = None
         if found != NULL:
             entry = <SessionEntry> found
@@ -210,13 +210,15 @@ cdef class View:
             return None
         raw = bytes(raw)
         if entry is None or entry.raw != raw:
+            name = session_id if entry is None else entry.id
             entry = _session_entry(raw)
             if entry is None:
                 self._sessions.pop(session_id, None)
                 return None
+            entry.id = name
             if len(self._sessions) >= self.max_sessions:
                 self._sessions.pop(next(iter(self._sessions)), None)
-            self._sessions[session_id] = entry
+            self._sessions[name] = entry
         if entry.lease_ms and now_ms >= entry.lease_deadline_ms:
             deadline = transaction.get(session_id, db=self.source.leases)
             entry.lease_deadline_ms = int.from_bytes(deadline, "big") if deadline is not None else 0
@@ -225,8 +227,8 @@ cdef class View:
 
     cdef KeyEntry key(self, Moment *moment, bytes key_id):
         """Return the issuer key as of this moment, or None."""
-        cdef PyObject *found = PyDict_GetItem(self._keys, key_id)
-        cdef KeyEntry entry
+        cdef PyObject *found = PyDict_GetItemWithError(self._keys, key_id)
+        cdef KeyEntry entry = None
         if found != NULL:
             entry = <KeyEntry> found
             if entry.generation == moment.keys_generation:
@@ -246,13 +248,15 @@ cdef class View:
         if record is None or len(record["public_key"]) != 32:
             self._keys.pop(key_id, None)
             return None
+        name = key_id if found == NULL else entry.id
         entry = KeyEntry.__new__(KeyEntry)
+        entry.id = name
         entry.status = record["status"]
         entry.public_key = record["public_key"]
-        entry.owner = record["owner"]
+        entry.owner = record["owner"] or None
         entry.retired_at_ms = record["retired_at_ms"]
         entry.generation = moment.keys_generation
-        self._keys[key_id] = entry
+        self._keys[name] = entry
         return entry
 
     cdef bint revoked(self, Moment *moment, bytes session_id, bytes block_id) except -1:

@@ -65,6 +65,11 @@ cdef bint utf8_valid(const unsigned char *p, size_t n) noexcept nogil:
             p += 8
         if p == end:
             return 1
+        if n >= 8 and end - p < 8:
+            # What is left, and what stood before it again.
+            memcpy(&eight, end - 8, 8)
+            if not eight & 0x8080808080808080ULL:
+                return 1
         a = p[0]
         if a < 0x80:
             p += 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sessauth._fast.check import Checker
-from sessauth._fast.outcome import Outcome
+from sessauth._fast.decision import Decision
 from sessauth._fast.view import View
 from tests.oracle.crypto import signed_bytes
 from tests.oracle.model import OracleRequest
@@ -51,11 +51,11 @@ def tokens(session_id: bytes, count: int, first: int = 0) -> Iterator[bytes]:
         yield _UNSIGNED.replace(_PAYLOAD, payload).replace(bytes(64), signature)
 
 
-def judge(judge_by: Checker, token: bytes, request: OracleRequest | None = None, **given: Any) -> Outcome:
+def judge(judge_by: Checker, token: bytes, request: OracleRequest | None = None, **given: Any) -> Decision:
     """Judge a request, by default one that the tokens above permit."""
     asked = request or ask()
     given.setdefault("now_ms", NOW)
-    outcome: Outcome = judge_by.check(
+    outcome: Decision = judge_by.check(
         token,
         asked.action,
         asked.resource,

@@ -61,4 +61,4 @@ def small_world(
     )
     layers = [[Scope.parse(text).to_record() for text in layer] for layer in ceilings]
     source.load(view, {SESSION: layers})
-    return SmallWorld(key, clock, Issuer(key, clock), Checker(View(source), outcome_type=Decision))
+    return SmallWorld(key, clock, Issuer(key, clock), Checker(View(source)))

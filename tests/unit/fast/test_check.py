@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from sessauth._fast.check import Checker
-from sessauth._fast.outcome import Outcome
 from sessauth._fast.view import View
 from sessauth.decision import Decision
 from sessauth.errors import Denied
@@ -80,12 +79,12 @@ def test_a_refusal_can_not_allow(reason: Reason) -> None:
 
 def test_an_outcome_can_not_be_made_to_allow() -> None:
     """Outcomes are made by checks alone: an empty one is a denial, and none can be changed."""
-    assert not Outcome()
+    assert not Decision()
     outcome = crowd.judge(crowd.checker(), b"")
     with pytest.raises(AttributeError):
         outcome.allowed = True  # type: ignore[misc]
     with pytest.raises(TypeError):
-        Checker(View(crowd.source()), outcome_type=dict)  # type: ignore[arg-type]
+        Checker(View(crowd.source()), decision_type=dict)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -103,9 +102,9 @@ def test_an_outcome_can_not_be_made_to_allow() -> None:
 def test_a_callers_mistake(realm: Realm, arguments: tuple[object, ...]) -> None:
     """Arguments of another type raise TypeError, in the kernel and in the verifier."""
     with pytest.raises(TypeError):
-        crowd.checker().check(*arguments)  # type: ignore[arg-type]
+        crowd.checker().check(*arguments)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        realm.verifier.check(*arguments)  # type: ignore[arg-type]
+        realm.verifier.check(*arguments)  # type: ignore[call-arg]
 
 
 @pytest.fixture

@@ -1,0 +1,17 @@
+"""The decision of a check in this process."""
+
+from libc.stdint cimport uint64_t
+
+from sessauth._fast.chain cimport Chain
+from sessauth._fast.finding cimport Finding
+
+cdef class Decision:
+    cdef Finding found
+    cdef Chain chain
+    cdef str _argument
+    cdef object _fault
+    # Eight bytes of whose decision it is, and the how-manieth of it.
+    cdef bytes prefix
+    cdef uint64_t number
+
+    cdef void settle(self, const Finding *found, Chain chain)

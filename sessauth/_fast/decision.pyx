@@ -1,0 +1,156 @@
+"""The decision of a check in this process.
+
+Its words and what it can say of itself are not the kernel's: ``sessauth.decision`` hands them over.
+"""
+
+cimport cython
+
+from sessauth._fast.chain cimport Chain
+from sessauth._fast.finding cimport Finding, finding_init
+from sessauth._fast.limits cimport ALLOWED
+
+__all__ = ["Decision", "speak"]
+
+cdef dict REASONS = {}
+cdef dict STAGES = {}
+cdef object SURFACE = None
+
+
+def speak(dict reasons not None, dict stages not None, surface):
+    """Give numbers their words, and decisions the methods of ``surface``."""
+    global REASONS, STAGES, SURFACE
+    REASONS, STAGES, SURFACE = reasons, stages, surface
+
+
+@cython.no_gc
+@cython.freelist(64)
+cdef class Decision:
+    """What a check came to; ``sessauth.decision_base.DecisionBase`` says what it offers.
+
+    Everything is kept as the kernel found it, and made into an object when it is asked for.
+    """
+
+    def __cinit__(self):
+        finding_init(&self.found)
+
+    cdef void settle(self, const Finding *found, Chain chain):
+        """Take over what was found, but for the finding's own text."""
+        self.found = found[0]
+        self.found.argument = NULL
+        if found.argument != NULL:
+            self._argument = found.argument[: found.argument_n].decode("utf-8", "replace")
+        if found.named:
+            self.chain = chain
+
+    def __bool__(self):
+        return self.found.allowed and self.found.reason == ALLOWED
+
+    @property
+    def allowed(self):
+        """Whether the call may be made."""
+        return self.found.allowed
+
+    @property
+    def reason(self):
+        """Why the check ended as it did: a ``Reason``."""
+        return REASONS.get(self.found.reason, self.found.reason)
+
+    @property
+    def stage(self):
+        """The ``Stage`` that refused; ``NONE`` if none did."""
+        return STAGES.get(self.found.stage, self.found.stage)
+
+    @property
+    def level(self):
+        """Where it was refused: 1 in a ceiling, 2 in a block, 0 in neither."""
+        return self.found.level
+
+    @property
+    def index(self):
+        """The ceiling layer or block that refused."""
+        return self.found.index
+
+    @property
+    def scope(self):
+        """The scope of it that came closest."""
+        return self.found.scope
+
+    @property
+    def clause(self):
+        """The condition that failed."""
+        return self.found.clause
+
+    @property
+    def argument(self):
+        """The argument at fault; empty if there is none."""
+        return "" if self._argument is None else self._argument
+
+    @property
+    def matched_index(self):
+        """The last block whose scope admitted the call."""
+        return self.found.matched_index
+
+    @property
+    def matched_scope(self):
+        """The scope of it that did."""
+        return self.found.matched_scope
+
+    @property
+    def epoch(self):
+        """The session's epoch; 0 until the signature stands."""
+        return self.found.epoch
+
+    @property
+    def revision(self):
+        """The revision of the state that was judged by."""
+        return self.found.revision
+
+    @property
+    def expires_at_ms(self):
+        """When this answer can first stop being true by time alone, in ms since 1970; 0 for a denial."""
+        return self.found.expires_at_ms
+
+    @property
+    def checked_at_ms(self):
+        """The time that was judged by, in ms since 1970."""
+        return self.found.checked_at_ms
+
+    @property
+    def fault(self):
+        """The exception behind INTERNAL_ERROR, or None."""
+        return self._fault
+
+    @property
+    def session_id(self):
+        """The session's id, 16 bytes; empty until the signature stands."""
+        return b"" if self.chain is None else self.chain.session_id
+
+    @property
+    def block_ids(self):
+        """The ids of the chain's blocks, the root's first; empty until the signature stands."""
+        return () if self.chain is None else self.chain.block_ids
+
+    @property
+    def view_age_ms(self):
+        """How old the view may be, in ms: 0, since every check reads the state it shares a host with."""
+        return 0
+
+    @property
+    def decision_id(self):
+        """16 bytes, of this decision alone."""
+        return self.prefix + self.number.to_bytes(8, "big")
+
+    def raise_if_denied(self):
+        """Return if the call may be made; raises Denied otherwise, with this decision."""
+        SURFACE.raise_if_denied(self)
+
+    def explain(self, token=None, ceilings=()):
+        """Say in a line what failed, where, and what would have been allowed."""
+        return SURFACE.explain(self, token, ceilings)
+
+    def to_dict(self):
+        """Return plain values for JSON."""
+        return SURFACE.to_dict(self)
+
+    def __repr__(self):
+        return object.__repr__(self) if SURFACE is None else SURFACE.__repr__(self)
