@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextvars import ContextVar
 
 import grpc
 
@@ -11,27 +10,27 @@ from .access import Rule
 from .credentials import Principal
 from .status import refused
 
-# Set on the polling thread when the credential was right, so that it is not hashed twice.
-EARLY_PRINCIPAL: ContextVar[Principal | None] = ContextVar("sessauth_early_principal", default=None)
 NOBODY = Principal("", "")
 
 
 class Call:
     """One call. ``started`` and ``deadline`` are in seconds of the monotonic clock.
 
-    ``deadline`` is 0 until it was judged, ``principal`` is :data:`NOBODY` until it is known.
+    ``deadline`` is 0 until it was judged; ``principal`` is :data:`NOBODY` while who calls is not known.
     """
 
     __slots__ = ("context", "deadline", "method", "principal", "rule", "started")
 
-    def __init__(self, method: str, rule: Rule, context: grpc.ServicerContext) -> None:
+    def __init__(
+        self, method: str, rule: Rule, context: grpc.ServicerContext, principal: Principal = NOBODY
+    ) -> None:
         """Begin now."""
         self.method = method
         self.rule = rule
         self.context = context
         self.started = time.monotonic()
         self.deadline = 0.0
-        self.principal = NOBODY
+        self.principal = principal
 
     @property
     def remaining(self) -> float:

@@ -52,7 +52,7 @@ class StoredCredential:
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class Loaded:
     """The file at one moment, and the digests of the credentials that were right against it.
 
     Both are replaced together: a credential that was judged against an older file is not remembered
@@ -93,9 +93,11 @@ class CredentialFile:
         """Use the file at ``path``; it may not exist yet, and then nobody may call."""
         self._path = path
         self._lock = threading.Lock()
-        self._loaded = _Loaded()
+        # What the file said last; replaced by another object when it changes.
+        self.loaded = Loaded()
+        # Until then nobody has to look whether it changed, in seconds of the monotonic clock.
+        self.look_again_at = 0.0
         self._seen: tuple[int, int, int] | None = None
-        self._looked_at = 0.0
 
     def authenticate(self, text: str) -> Principal | None:
         """Return who the credential belongs to, or None. Takes as long for every wrong secret.
@@ -104,8 +106,7 @@ class CredentialFile:
         """
         if not text.isascii():
             return None
-        fresh = time.monotonic() - self._looked_at < RELOAD_SECONDS and self._seen is not None
-        loaded = self._loaded if fresh else self._current()
+        loaded = self._current()
         digest = blake2b(text.encode(), digest_size=32).digest()
         principal = loaded.accepted.get(digest)
         if principal is None:
@@ -128,7 +129,7 @@ class CredentialFile:
 
     def list(self) -> list[StoredCredential]:
         """Return all entries, by name."""
-        self._looked_at = 0.0
+        self.look_again_at = 0.0
         return [entry for _, entry in sorted(self._current().entries.items())]
 
     def add(self, name: str, role: str, audiences: Sequence[str] = ()) -> str:
@@ -159,23 +160,23 @@ class CredentialFile:
         with self._changing() as entries:
             return entries.pop(name, None) is not None
 
-    def _current(self) -> _Loaded:
+    def _current(self) -> Loaded:
         now = time.monotonic()
-        if now - self._looked_at < RELOAD_SECONDS and self._seen is not None:
-            return self._loaded
+        if now < self.look_again_at:
+            return self.loaded
         with self._lock:
-            self._looked_at = now
             try:
                 found = self._path.stat()
             except FileNotFoundError:
-                self._loaded, self._seen = _Loaded(), None
-                return self._loaded
+                self.loaded, self._seen, self.look_again_at = Loaded(), None, 0.0
+                return self.loaded
             seen = (found.st_ino, found.st_mtime_ns, found.st_size)
             if seen != self._seen:
                 # Nobody is let in by what an unreadable file said before; the next call reads again.
-                self._loaded, self._seen = _Loaded(), None
-                self._loaded, self._seen = _Loaded(_read(self._path)), seen
-            return self._loaded
+                self.loaded, self._seen, self.look_again_at = Loaded(), None, 0.0
+                self.loaded, self._seen = Loaded(_read(self._path)), seen
+            self.look_again_at = now + RELOAD_SECONDS
+            return self.loaded
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, StoredCredential]]:
@@ -186,7 +187,7 @@ class CredentialFile:
             entries = _read(self._path) if self._path.exists() else {}
             yield entries
             _write(self._path, entries)
-            self._looked_at = 0.0
+            self.look_again_at = 0.0
         finally:
             os.close(lock)
 

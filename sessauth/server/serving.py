@@ -23,7 +23,8 @@ from .interceptors.deadline import Deadline
 from .lanes import open_lanes
 from .listen import bind_tcp, bind_unix, options
 from .method import Method
-from .pipeline import Pipeline, Router
+from .pipeline import Pipeline
+from .router import Router
 
 # How long clients and balancers may still arrive, and be told to go elsewhere.
 NOTICE_SECONDS: Final = 0.1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import grpc
@@ -9,6 +10,9 @@ from google.protobuf import message_factory
 from sessauth.errors import ConfigError
 from sessauth.server import access
 from sessauth.server.access import ANYONE, RULES, require_rules
+from sessauth.server.credentials import RELOAD_SECONDS, CredentialFile
+from sessauth.v1 import key_service_pb2 as keys
+from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.service import RPCS, Caller, RpcError, Service, running
 
 ROLES = ("operator", "issuer", "gateway", "auditor")
@@ -47,6 +51,13 @@ def callers() -> Iterator[dict[str, Caller]]:
     with running() as service:
         found = {role: service.add(f"a-{role}", role, ("gw",)) for role in ROLES}
         yield {**found, "": service.caller(), "wrong": service.caller(_wrong(service))}
+
+
+@pytest.fixture
+def service_of_its_own() -> Iterator[Service]:
+    """A server whose credentials a test may change."""
+    with running() as service:
+        yield service
 
 
 def _wrong(service: Service) -> str:
@@ -93,8 +104,6 @@ def test_strangers_reach_nothing_but_health(callers: dict[str, Caller], who: str
 def test_refusals_say_nothing_about_what_exists(callers: dict[str, Caller]) -> None:
     """No credential, an unknown name and a wrong secret are told the same."""
     unknown = Caller(callers[""].target, "sessauth_key_nobody_" + "A" * 43)
-    from sessauth.v1 import session_service_pb2 as sessions
-
     messages = set()
     for caller in (callers[""], callers["wrong"], unknown):
         with pytest.raises(RpcError) as refused:
@@ -107,8 +116,6 @@ def test_refusals_say_nothing_about_what_exists(callers: dict[str, Caller]) -> N
 
 def test_two_authorization_entries_are_refused(callers: dict[str, Caller]) -> None:
     """A call with two credentials is UNAUTHENTICATED, even if both are right."""
-    from sessauth.v1 import key_service_pb2 as keys
-
     with pytest.raises(RpcError) as refused:
         callers["operator"].call(
             "KeyService/ListKeys", keys.ListKeysRequest(), metadata=callers["operator"].metadata * 2
@@ -130,3 +137,59 @@ def test_taking_authority_away_has_the_reserved_lane() -> None:
 
     assert reserved == {"EndSession", "Revoke", "SuspendSession", "DistrustKey"}
     assert {name for name, rule in RULES.items() if ANYONE in rule.roles} == {"/grpc.health.v1.Health/Check"}
+
+
+def test_a_credential_that_was_used_is_forgotten_when_its_entry_changes(service_of_its_own: Service) -> None:
+    """Removed, or given another role: each method that knew the caller follows within the reload time."""
+    service = service_of_its_own
+    caller = service.add("changing", "issuer", ("gw",))
+    request = sessions.OpenSessionRequest(subject="s", ceiling=["read:a"])
+    for _ in range(3):
+        assert caller.call("SessionService/OpenSession", request).session.owner == "changing"
+        caller.call("KeyService/ListKeys", keys.ListKeysRequest())
+    path = service.made.state_dir / "credentials.toml"
+    path.write_text(path.read_text().replace('role = "issuer"', 'role = "auditor"'))
+    time.sleep(2 * RELOAD_SECONDS)
+
+    with pytest.raises(RpcError) as refused:
+        caller.call("SessionService/OpenSession", request)
+    assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
+    caller.call("KeyService/ListKeys", keys.ListKeysRequest())
+
+    assert CredentialFile(path).remove("changing")
+    time.sleep(2 * RELOAD_SECONDS)
+    for rpc, message in (
+        ("KeyService/ListKeys", keys.ListKeysRequest()),
+        ("SessionService/OpenSession", request),
+    ):
+        with pytest.raises(RpcError) as refused:
+            caller.call(rpc, message)
+        assert refused.value.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_who_called_is_known_by_a_digest_alone(service_of_its_own: Service) -> None:
+    """Nothing that the router keeps is the credential, or contains its secret."""
+    service = service_of_its_own
+    caller = service.add("known", "auditor")
+    for _ in range(3):
+        caller.call("KeyService/ListKeys", keys.ListKeysRequest())
+    assert service.control is not None
+
+    routes = service.control.serving._router._routes
+    known = routes["/sessauth.v1.KeyService/ListKeys"].known
+
+    secret = caller.credential.rpartition("_")[2].encode()
+    assert [len(digest) for digest in known] == [32]
+    assert not any(secret in digest or digest in caller.credential.encode() for digest in known)
+
+
+def test_a_second_credential_is_refused_though_the_first_is_known(service_of_its_own: Service) -> None:
+    """A caller that is known and sends another ``authorization`` entry as well is UNAUTHENTICATED."""
+    caller = service_of_its_own.operator
+    for _ in range(3):
+        caller.call("KeyService/ListKeys", keys.ListKeysRequest())
+    for other in (caller.metadata[0], ("authorization", "Bearer x")):
+        with pytest.raises(RpcError) as refused:
+            caller.call("KeyService/ListKeys", keys.ListKeysRequest(), metadata=(*caller.metadata, other))
+        assert refused.value.code is grpc.StatusCode.UNAUTHENTICATED
+    caller.call("KeyService/ListKeys", keys.ListKeysRequest())

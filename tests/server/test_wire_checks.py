@@ -169,12 +169,10 @@ def _ask(
     kind = {"Check": pb.CheckResponse, "CheckBatch": pb.CheckBatchResponse}.get(name, pb.CheckStreamResponse)
 
     def ask(one: Any) -> Callable[[], bytes]:
-        call = _call(name, principal)
-        if name == "Check":
-            return lambda: one.check(data, call)
-        if name == "CheckBatch":
-            return lambda: one.check_batch(data, call)
-        return lambda: next(one.check_stream(iter([data]), call))
+        call, answer = _call(name, principal), one.methods()[name].answer
+        if name == "CheckStream":
+            return lambda: next(answer(iter([data]), call))
+        return lambda: answer(data, call)
 
     return _outcome(ask(service), kind), _outcome(ask(reference), kind)
 

@@ -5,7 +5,7 @@ Plain and slow: each message is read and written by protobuf, each call judged b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -17,6 +17,7 @@ from sessauth.server.call import Call
 from sessauth.server.ceilings import SessionSource, ceiling_layers
 from sessauth.server.credentials import Principal
 from sessauth.server.interceptors.failed_signatures import FailedSignatures
+from sessauth.server.method import Bytes
 from sessauth.server.status import invalid, refused
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier import Verifier
@@ -33,6 +34,14 @@ class ChecksByMessages:
         self.verifier = verifier
         self.source = source
         self.failures = failures
+
+    def methods(self) -> Mapping[str, Bytes]:
+        """The RPCs by name, as the service has them."""
+        return {
+            "Check": Bytes(self.check),
+            "CheckBatch": Bytes(self.check_batch),
+            "CheckStream": Bytes(self.check_stream),
+        }
 
     def check(self, data: bytes, call: Call) -> bytes:
         """Answer one CheckRequest."""

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Final, cast
 
 import grpc
 
@@ -15,6 +15,7 @@ from ..config import Identity
 from ..credentials import CredentialFile, Principal
 from ..status import refused
 
+AUTHORIZATION: Final = "authorization"
 BEARER = "bearer "
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
@@ -24,7 +25,7 @@ class Authenticator:
 
     def __init__(self, credentials: CredentialFile, identities: Sequence[Identity] = ()) -> None:
         """Accept the keys of ``credentials`` and the certificates of ``identities``."""
-        self._credentials = credentials
+        self.credentials = credentials
         self._by_certificate = {
             entry.uri or entry.thumbprint.lower(): Principal(entry.name, entry.role, entry.audiences)
             for entry in identities
@@ -43,7 +44,7 @@ class Authenticator:
         """
         found: str | bytes | None = None
         for name, value in metadata:
-            if name == "authorization":
+            if name == AUTHORIZATION:
                 if found is not None:
                     raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
                 found = value
@@ -51,7 +52,7 @@ class Authenticator:
             return None
         if isinstance(found, str) and found[: len(BEARER)].lower() == BEARER:
             try:
-                principal = self._credentials.authenticate(found[len(BEARER) :])
+                principal = self.credentials.authenticate(found[len(BEARER) :])
             except ConfigError as error:
                 raise refused("STATE_UNUSABLE", str(error)) from error
             if principal is not None:

@@ -30,6 +30,7 @@ class Deadline:
     def __init__(self, max_deadline_ms: int) -> None:
         """Cap unary calls at ``max_deadline_ms``."""
         self._cap = max_deadline_ms / 1000
+        self._never_capped = min(self._cap, MAX_STREAM_SECONDS)
         # Weak: a call that has ended, which most have, is not kept until its cap comes.
         self._due: list[tuple[float, int, weakref.ref[grpc.ServicerContext]]] = []
         self._numbers = itertools.count()
@@ -40,10 +41,13 @@ class Deadline:
     def judge(self, call: Call) -> None:
         """Set the call's deadline, or refuse it."""
         remaining = call.context.time_remaining()
+        # A call that waited longer than its deadline is refused by its first require_time().
+        if remaining is not None and remaining <= self._never_capped:
+            call.deadline = call.started + remaining
+            return
         if remaining is None or remaining > NO_DEADLINE_SECONDS:
             raise refused("DEADLINE_REQUIRED", "deadline: state one with the call; none was stated")
         cap = MAX_STREAM_SECONDS if call.rule.streams else self._cap
-        # A call that waited longer than its deadline is refused by its first require_time().
         call.deadline = call.started + min(remaining, cap)
         if remaining > cap:
             self._cut_off_at(call.deadline, call.context)

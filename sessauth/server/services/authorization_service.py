@@ -9,6 +9,7 @@ Requests and responses are read and written by the kernel; no message object is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final
 
 from ... import limits
@@ -19,7 +20,6 @@ from ...reasons import Level, Reason, Stage
 from ...verifier import Verifier
 from ..call import Call
 from ..ceilings import SessionSource, ceiling_layers
-from ..credentials import Principal
 from ..interceptors.failed_signatures import FailedSignatures
 from ..method import Bytes
 from ..status import invalid, refused
@@ -42,10 +42,6 @@ class AuthorizationService:
         self._gates = failures.gates
         self._tell = self._explain
 
-    def check(self, data: bytes, call: Call) -> bytes:
-        """Judge one call: an encoded CheckRequest to an encoded CheckResponse."""
-        return self._answer_one(data, "check", call.principal)
-
     def check_batch(self, data: bytes, call: Call) -> bytes:
         """Judge up to 1024 calls, encoded; the answers are in the order of the items."""
         try:
@@ -55,7 +51,7 @@ class AuthorizationService:
         items = len(asking)
         if not 1 <= items <= limits.MAX_BATCH_ITEMS:
             raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {items}")
-        audience = _audience(asking.audience, call.principal)
+        audience = _audience(asking.audience, call.principal.audiences)
         if not asking.well_formed():
             for index in range(items):
                 _require_form(asking, index, f"items[{index}]")
@@ -71,24 +67,27 @@ class AuthorizationService:
         """Judge calls one by one as they come, encoded; each answer carries its request's id."""
         for data in requests:
             call.require_time()
-            yield self._answer_one(data, "stream", call.principal)
+            yield self._answer_one("stream", data, call)
 
     def methods(self) -> Mapping[str, Bytes]:
         """Return the RPCs of the service by name."""
         return {
-            "Check": Bytes(self.check),
+            "Check": Bytes(partial(self._answer_one, "check")),
             "CheckBatch": Bytes(self.check_batch),
             "CheckStream": Bytes(self.check_stream),
         }
 
-    def _answer_one(self, data: bytes, kind: str, principal: Principal) -> bytes:
+    def _answer_one(self, kind: str, data: bytes, call: Call) -> bytes:
+        """Judge one call, encoded: a CheckRequest to its response, or a message of a stream to its own."""
         try:
             asking = Asking(self._verifier, data, kind)
         except ValueError:
             raise _no_message(kind) from None
         if not len(asking):
             raise invalid("item", "is required")
-        audience = _audience(asking.audience, principal)
+        principal, stated = call.principal, asking.audience
+        own = principal.audiences
+        audience = own[0] if not stated and len(own) == 1 else _audience(stated, own)
         if not asking.well_formed():
             _require_form(asking, 0, "item")
         asking.judge(audience, self._gates[principal.name])
@@ -123,9 +122,8 @@ def _no_message(kind: str) -> ServerError:
     return invalid("request", f"is not a sessauth.v1.{MESSAGES[kind]}")
 
 
-def _audience(stated: str, principal: Principal) -> str:
-    """Return which verifier asks: what is stated, else the credential's only audience."""
-    own = principal.audiences
+def _audience(stated: str, own: tuple[str, ...]) -> str:
+    """Return which verifier asks: what is stated, else the only one of the credential's own audiences."""
     if stated:
         if own and stated not in own:
             raise refused("PERMISSION_DENIED", "audience: not one of this credential's")
