@@ -12,7 +12,11 @@ cdef struct Arena:
     size_t total
 
 cdef enum:
-    MIN_CHUNK = 512
+    CHUNK = 256
+    # What is as large as this gets a chunk of its own, so that the rest of the shared one is not lost.
+    LARGE = 96
+    # What the allocator adds to each chunk.
+    CHUNK_OVERHEAD = 16
 
 cdef inline void arena_init(Arena *arena) noexcept nogil:
     arena.chunks = NULL
@@ -22,22 +26,22 @@ cdef inline void arena_init(Arena *arena) noexcept nogil:
 
 cdef inline void *arena_take(Arena *arena, size_t n) noexcept nogil:
     """Return n bytes, aligned for any struct of the kernel, or NULL when memory is out."""
-    cdef size_t size
     cdef Chunk *chunk
     cdef void *out
+    cdef size_t size
     n = (n + 7) & ~(<size_t> 7)
     if <size_t> (arena.end - arena.p) < n:
-        size = n + sizeof(Chunk)
-        if size < MIN_CHUNK:
-            size = MIN_CHUNK
+        size = sizeof(Chunk) + n if n >= LARGE else CHUNK
         chunk = <Chunk *> malloc(size)
         if chunk == NULL:
             return NULL
         chunk.next = arena.chunks
         arena.chunks = chunk
+        arena.total += size + CHUNK_OVERHEAD
+        if n >= LARGE:
+            return <char *> chunk + sizeof(Chunk)
         arena.p = <char *> chunk + sizeof(Chunk)
         arena.end = <char *> chunk + size
-        arena.total += size
     out = arena.p
     arena.p += n
     return out

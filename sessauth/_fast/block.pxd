@@ -3,7 +3,7 @@
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint64_t
 
 from sessauth._fast.arena cimport Arena
-from sessauth._fast.condition cimport Condition, Span
+from sessauth._fast.condition cimport Condition, Span, Texts
 from sessauth._fast.scope cimport ScopeList
 from sessauth._fast.text cimport bytes_t
 from sessauth._fast.wire cimport Reader
@@ -28,20 +28,17 @@ cdef struct Block:
     uint64_t not_before_ms
     ScopeList scopes
     Condition *where
-    Span *audience
-    Span *source
-    Span *peer
+    Texts audience
+    Texts source
+    Texts peer
     uint8_t where_count
-    uint8_t audience_count
-    uint8_t source_count
-    uint8_t peer_count
     uint8_t ending
     uint8_t may_seal
     uint8_t max_blocks
+    # The first kind that this version does not know: its scope, or -1 for `where`, and its clause.
+    uint8_t unknown
     uint16_t next_key           # 0: none
     uint16_t proof_key
-    # The first kind that this version does not know: its scope, or -1 for `where`, and its clause.
-    bint unknown
     int16_t unknown_scope
     int16_t unknown_clause
 

@@ -4,11 +4,11 @@ What relates blocks to each other is in ``chain``.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memset
 
 from sessauth._fast.address cimport Address, parse_cidr
-from sessauth._fast.arena cimport Arena, arena_take
-from sessauth._fast.condition cimport Span, count_run, is_unknown, parse_conditions, set_span
+from sessauth._fast.arena cimport Arena
+from sessauth._fast.condition cimport Span, Texts, is_unknown, next_text, parse_conditions, set_span
 from sessauth._fast.limits cimport (
     MAX_AUDIENCES,
     MAX_BLOCKS,
@@ -80,34 +80,31 @@ cdef const char *_parse_root(Reader reader, bytes_t base, Root *out) noexcept no
     return NULL
 
 
-cdef const char *_parse_texts(
-    Reader *reader, uint32_t number, bytes_t base, Arena *arena, Span **out, uint8_t *count
-) noexcept nogil:
+cdef const char *_parse_texts(Reader *reader, uint32_t number, bytes_t base, Texts *out) noexcept nogil:
     """One element of audience, source or peer."""
     cdef Reader inner
-    cdef Span *span
+    cdef Span span, other
     cdef Address network
-    cdef int total, length, i
-    if out[0] == NULL:
-        total = count_run(reader[0], number)
-        # Audiences, sources and peers have the same bound.
-        if not 1 <= total <= MAX_AUDIENCES:
-            return "audience, source, peer: at most 16"
-        out[0] = <Span *> arena_take(arena, total * sizeof(Span))
-        if out[0] == NULL:
-            return NO_MEMORY
-    if not read_bytes(reader, &inner) or count[0] == MAX_AUDIENCES:
+    cdef int length, i
+    # Audiences, sources and peers have the same bound.
+    if out.count == MAX_AUDIENCES:
+        return "audience, source, peer: at most 16"
+    if not read_bytes(reader, &inner):
         return "audience, source, peer: length"
     if not utf8_valid(inner.p, inner.end - inner.p) or not is_text(inner.p, inner.end - inner.p):
         return "audience, source, peer: not a text"
     if number == FIELD_SOURCE and not parse_cidr(inner.p, inner.end - inner.p, &network, &length):
         return "source: not a CIDR"
-    span = &out[0][count[0]]
-    set_span(span, base, &inner)
-    for i in range(count[0]):
-        if out[0][i].n == span.n and memcmp(base + out[0][i].at, base + span.at, span.n) == 0:
+    set_span(&span, base, &inner)
+    if out.count == 0:
+        out.first = span
+    other = out.first
+    for i in range(out.count):
+        if i:
+            next_text(base, &other)
+        if other.n == span.n and memcmp(base + other.at, base + span.at, span.n) == 0:
             return "audience, source, peer: repeated"
-    count[0] += 1
+    out.count += 1
     return NULL
 
 
@@ -119,13 +116,10 @@ cdef void _clear(bytes_t base, Block *out) noexcept nogil:
     out.scopes.count = 0
     out.scopes.base = base
     out.where = NULL
-    out.audience = NULL
-    out.source = NULL
-    out.peer = NULL
+    memset(&out.audience, 0, sizeof(Texts))
+    memset(&out.source, 0, sizeof(Texts))
+    memset(&out.peer, 0, sizeof(Texts))
     out.where_count = 0
-    out.audience_count = 0
-    out.source_count = 0
-    out.peer_count = 0
     out.ending = 0
     out.may_seal = 0
     out.max_blocks = 0
@@ -163,11 +157,11 @@ cdef const char *parse_block(
         elif number == FIELD_WHERE:
             wrong = parse_conditions(&reader, number, MAX_CONDITIONS, base, arena, &out.where, &out.where_count)
         elif number == FIELD_AUDIENCE:
-            wrong = _parse_texts(&reader, number, base, arena, &out.audience, &out.audience_count)
+            wrong = _parse_texts(&reader, number, base, &out.audience)
         elif number == FIELD_SOURCE:
-            wrong = _parse_texts(&reader, number, base, arena, &out.source, &out.source_count)
+            wrong = _parse_texts(&reader, number, base, &out.source)
         elif number == FIELD_PEER:
-            wrong = _parse_texts(&reader, number, base, arena, &out.peer, &out.peer_count)
+            wrong = _parse_texts(&reader, number, base, &out.peer)
         elif not read_bytes(&reader, &inner):
             return "length"
         elif number == FIELD_ROOT:

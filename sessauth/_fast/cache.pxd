@@ -1,7 +1,7 @@
 """The cache of verified chains: what is immutable, by exact bytes."""
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from sessauth._fast.chain cimport Chain, Link
 from sessauth._fast.text cimport bytes_t
@@ -12,10 +12,10 @@ cdef struct Slot:
     uint64_t tag
     PyObject *chain
 
-# A name that left the small queue, as the so-many-th chain that was evicted.
+# A name that left the small queue, half of its tag, and the how-manieth chain it was that was evicted.
 cdef struct Ghost:
-    uint64_t tag
-    unsigned long long evicted
+    uint32_t tag
+    uint32_t evicted
 
 cdef class Cache:
     cdef readonly size_t capacity
@@ -45,6 +45,7 @@ cdef class Cache:
     cdef bint _insert(self, uint64_t tag, Chain chain) except -1
     cdef void _erase(self, Slot *slot) noexcept
     cdef bint _grow(self) except -1
+    cdef Ghost *_ghost(self, uint64_t tag) noexcept
     cdef void _register(self, Chain chain) except *
     cdef int _drop(self, Chain chain) except -1
     cdef int _make_room(self) except -1

@@ -16,7 +16,7 @@ tokens from one agent displaces that agent's own. Everything is weighed in bytes
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
@@ -95,7 +95,7 @@ cdef class Cache:
         link_init(&self._main)
         self._mask = FIRST_SLOTS - 1
         self._slots = <Slot *> calloc(FIRST_SLOTS, sizeof(Slot))
-        self._ghosts = <Ghost *> calloc(FIRST_SLOTS, sizeof(Ghost))
+        self._ghosts = <Ghost *> calloc(FIRST_SLOTS // 2, sizeof(Ghost))
         if self._slots == NULL or self._ghosts == NULL:
             raise MemoryError
 
@@ -153,6 +153,7 @@ cdef class Cache:
     cdef int keep(self, Chain chain) except -1:
         """Keep a chain whose signatures stand; the caller vouches for them."""
         cdef _Share share
+        cdef Chain oldest
         cdef Slot *slot
         cdef size_t weight = chain.weight()
         cdef Ghost *ghost
@@ -164,7 +165,14 @@ cdef class Cache:
             return 0
         share = self._shares.get(chain.session_id)
         while share is not None and share.chains.behind.owner != NULL and share.used + weight > self.quota:
-            self._drop(<Chain> share.chains.behind.owner)
+            oldest = <Chain> share.chains.behind.owner
+            if oldest.hits == 0:
+                self._drop(oldest)
+                continue
+            # Asked for again since: one-off tokens go first, also those of its own session.
+            oldest.hits -= 1
+            link_remove(&oldest.of_session)
+            link_add(&share.chains, &oldest.of_session)
         while self.used + weight > self.capacity:
             self._make_room()
         tag = self._hash(chain.base + chain.blocks[chain.block_count - 1].signature)
@@ -188,9 +196,9 @@ cdef class Cache:
         chain.of_session.owner = chain.queued.owner = <PyObject *> chain
         link_add(&share.chains, &chain.of_session)
         Py_INCREF(chain)
-        ghost = &self._ghosts[(tag >> 8) & self._mask]
+        ghost = self._ghost(tag)
         # Names are remembered for as many evictions as two cachefuls.
-        if ghost.tag == tag and self.evicted - ghost.evicted <= 2 * self._count:
+        if ghost.tag == <uint32_t> (tag >> 32) and <uint32_t> self.evicted - ghost.evicted <= 2 * self._count:
             ghost.tag = 0
             chain.queue = IN_MAIN
             link_add(&self._main, &chain.queued)
@@ -257,7 +265,7 @@ cdef class Cache:
         cdef size_t size = self._mask + 1
         cdef Slot *old = self._slots
         cdef Slot *slots = <Slot *> calloc(2 * size, sizeof(Slot))
-        cdef Ghost *ghosts = <Ghost *> calloc(2 * size, sizeof(Ghost))
+        cdef Ghost *ghosts = <Ghost *> calloc(size, sizeof(Ghost))
         cdef size_t i, k
         if slots == NULL or ghosts == NULL:
             free(slots)
@@ -266,8 +274,8 @@ cdef class Cache:
         self._mask = 2 * size - 1
         self._slots = slots
         for i in range(size):
-            if self._ghosts[i].tag:
-                ghosts[(self._ghosts[i].tag >> 8) & self._mask] = self._ghosts[i]
+            if i < size // 2:
+                ghosts[self._ghosts[i].tag & (size - 1)] = self._ghosts[i]
             if old[i].chain == NULL:
                 continue
             k = (old[i].tag >> 8) & self._mask
@@ -278,6 +286,10 @@ cdef class Cache:
         free(old)
         self._ghosts = ghosts
         return True
+
+    cdef Ghost *_ghost(self, uint64_t tag) noexcept:
+        """Where a name that left is remembered: half as many places as slots, each for the latest."""
+        return &self._ghosts[(tag >> 32) & (self._mask >> 1)]
 
     cdef void _register(self, Chain chain) except *:
         """Let the newest chain speak for each of its proper runs: it will be here the longest."""
@@ -305,9 +317,9 @@ cdef class Cache:
         if chain.queue == IN_SMALL:
             self._small_used -= chain.kept
             tag = self._hash(chain.base + chain.blocks[chain.block_count - 1].signature)
-            ghost = &self._ghosts[(tag >> 8) & self._mask]
-            ghost.tag = tag
-            ghost.evicted = self.evicted
+            ghost = self._ghost(tag)
+            ghost.tag = <uint32_t> (tag >> 32)
+            ghost.evicted = <uint32_t> self.evicted
         self.used -= chain.kept
         self._count -= 1
         self.evicted += 1

@@ -1,7 +1,7 @@
 """A chain: blocks that belong together, and their signatures (docs/token-format.md, section 3)."""
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint16_t, uint64_t
 
 from sessauth._fast.arena cimport Arena
 from sessauth._fast.block cimport Block, Root
@@ -33,10 +33,12 @@ cdef class Chain:
     cdef readonly uint64_t issued_at_ms
     cdef readonly int max_blocks
     # Offsets into raw behind each block: a prefix of the chain ends there.
-    cdef int ends[MAX_BLOCKS]
+    cdef uint16_t ends[MAX_BLOCKS]
     cdef bint any_unknown
-    # None of its blocks was among the first `clean_count` - 1 revocations of the session; 0: not looked.
-    cdef uint64_t clean_count
+    # The first of its blocks, or -1, that is among the first `looked_count` - 1 revocations of the session;
+    # a count of 0: not looked.
+    cdef uint64_t looked_count
+    cdef int revoked_index
     # Its signatures stood once, so they stand.
     cdef bint stands
     # The verified-chain cache's own.

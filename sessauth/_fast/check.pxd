@@ -2,7 +2,7 @@
 
 from sessauth._fast.batch cimport Item
 from sessauth._fast.chain cimport Chain
-from sessauth._fast.judge cimport Judge
+from sessauth._fast.many cimport JudgeOfMany
 from sessauth._fast.text cimport bytes_t
 
 cdef class Prepared:
@@ -11,7 +11,7 @@ cdef class Prepared:
     cdef Chain chain
     cdef int reason
 
-cdef class Checker(Judge):
+cdef class Checker(JudgeOfMany):
     cdef readonly str audience
     cdef object _present
 

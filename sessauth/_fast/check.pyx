@@ -9,10 +9,11 @@ from libc.string cimport memcmp
 
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.chain cimport Chain
-from sessauth._fast.judge cimport Judge, forget_match, set_fault
+from sessauth._fast.judge cimport forget_match, set_fault
 from sessauth._fast.limits cimport ALLOWED, STAGE_DECODE
 from sessauth._fast.decision cimport Decision
 from sessauth._fast.finding cimport Asked, Finding, asked_init, finding_free, finding_init, part_of, set_part
+from sessauth._fast.many cimport JudgeOfMany
 from sessauth._fast.resource cimport Part
 from sessauth._fast.text cimport bytes_t
 from sessauth._fast.view cimport View
@@ -31,7 +32,7 @@ cdef class Prepared:
     """A token that is held across calls: looked up once, judged anew each time, by the checker that made it."""
 
 
-cdef class Checker(Judge):
+cdef class Checker(JudgeOfMany):
     """Judges requests against one view; one for each process, for any number of threads.
 
     ``audience`` is which verifier this is. ``present`` turns a token that is not bytes into its bytes, or

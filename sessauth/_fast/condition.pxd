@@ -4,7 +4,7 @@ from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t
 
 from sessauth._fast.arena cimport Arena
 from sessauth._fast.text cimport bytes_t
-from sessauth._fast.wire cimport Reader
+from sessauth._fast.wire cimport Reader, read_bytes
 
 cdef enum:
     SOURCE_UNKNOWN = 0
@@ -44,6 +44,11 @@ cdef struct Span:
     uint16_t at
     uint16_t n
 
+# Texts of a repeated field, which stand one behind the other as they came: `next_text` steps on.
+cdef struct Texts:
+    Span first
+    uint8_t count
+
 cdef struct Value:
     uint8_t type            # TYPE_TEXT, TYPE_NUMBER, TYPE_TRUTH
     uint8_t truth
@@ -51,12 +56,11 @@ cdef struct Value:
     uint32_t nanos
     int64_t units
 
+# As Texts, the segments, and what they are looked up in.
 cdef struct Path:
     uint8_t source
     uint8_t count
-    # Where `segments` points to if there is but one.
-    Span only
-    Span *segments
+    Span first
 
 cdef struct Condition:
     Path path
@@ -73,6 +77,17 @@ cdef struct Fact:
     Value value
     uint8_t visible
 
+cdef inline void next_text(bytes_t base, Span *text) noexcept nogil:
+    """Step from one text of a repeated field to the next: over a tag of one byte and a length of one or two."""
+    cdef bytes_t p = base + text.at + text.n + 1
+    text.n = p[0]
+    p += 1
+    if text.n >= 0x80:
+        text.n = <uint16_t> ((text.n & 0x7F) | (p[0] << 7))
+        p += 1
+    text.at = <uint16_t> (p - base)
+
+
 cdef inline void set_span(Span *out, bytes_t base, const Reader *inner) noexcept nogil:
     out.at = <uint16_t> (inner.p - base)
     out.n = <uint16_t> (inner.end - inner.p)
@@ -82,11 +97,21 @@ cdef const char *parse_condition(Reader reader, bytes_t base, Arena *arena, Cond
 cdef const char *parse_conditions(
     Reader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
 ) noexcept nogil
-cdef const char *parse_path(Reader reader, bytes_t base, Arena *arena, Path *out) noexcept nogil
+cdef const char *parse_path(Reader reader, bytes_t base, Path *out) noexcept nogil
 cdef const char *parse_number_message(Reader reader, int64_t *units, uint32_t *nanos) noexcept nogil
 cdef const char *parse_facts(Reader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count) noexcept nogil
-cdef int count_run(Reader reader, uint32_t number) noexcept nogil
+cdef int count_many(Reader reader, uint32_t number) noexcept nogil
 cdef bint same_path(bytes_t base, const Path *a, const Path *b) noexcept nogil
 
 cdef inline bint is_unknown(const Condition *c) noexcept nogil:
     return c.op == OP_UNKNOWN or c.accessor == ACCESSOR_UNKNOWN or c.path.source == SOURCE_UNKNOWN
+
+
+cdef inline int count_run(Reader reader, uint32_t number) noexcept nogil:
+    """Count the adjacent elements of a repeated field; the reader stands behind the first tag."""
+    cdef Reader inner
+    cdef Reader first = reader
+    # Nearly all stand alone.
+    if read_bytes(&first, &inner) and first.p == first.end:
+        return 1
+    return count_many(reader, number)

@@ -25,8 +25,7 @@ from sessauth._fast.wire cimport (
 cdef const char *NO_MEMORY = "out of memory"
 
 
-cdef int count_run(Reader reader, uint32_t number) noexcept nogil:
-    """Count the adjacent elements of a repeated field; the reader stands behind the first tag."""
+cdef int count_many(Reader reader, uint32_t number) noexcept nogil:
     cdef Reader inner
     cdef uint32_t next_number, wire
     cdef int count = 0
@@ -39,15 +38,15 @@ cdef int count_run(Reader reader, uint32_t number) noexcept nogil:
     return count
 
 
-cdef const char *parse_path(Reader reader, bytes_t base, Arena *arena, Path *out) noexcept nogil:
+cdef const char *parse_path(Reader reader, bytes_t base, Path *out) noexcept nogil:
     cdef Reader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t value
-    cdef int total
     out.source = SOURCE_UNKNOWN
     out.count = 0
-    out.segments = NULL
+    out.first.at = 0
+    out.first.n = 0
     cdef bint stated = 0
     while reader.p < reader.end:
         if not read_tag(&reader, &number, &wire) or number < last or (number == last and number != 2):
@@ -59,18 +58,14 @@ cdef const char *parse_path(Reader reader, bytes_t base, Arena *arena, Path *out
             stated = 1
             out.source = <uint8_t> value if value <= SOURCE_TOOL else SOURCE_UNKNOWN
         elif number == 2 and wire == WIRE_BYTES:
-            if out.segments == NULL:
-                total = count_run(reader, 2)
-                if not 1 <= total <= MAX_PATH_SEGMENTS:
-                    return "path: 1 to 8 segments"
-                out.segments = &out.only if total == 1 else <Span *> arena_take(arena, total * sizeof(Span))
-                if out.segments == NULL:
-                    return NO_MEMORY
-            if not read_bytes(&reader, &inner) or out.count == MAX_PATH_SEGMENTS:
+            if out.count == MAX_PATH_SEGMENTS:
+                return "path: 1 to 8 segments"
+            if not read_bytes(&reader, &inner):
                 return "path: segment"
             if not 1 <= inner.end - inner.p <= MAX_STRING_BYTES or not utf8_valid(inner.p, inner.end - inner.p):
                 return "path: a segment is 1 to 1024 bytes of UTF-8"
-            set_span(&out.segments[out.count], base, &inner)
+            if out.count == 0:
+                set_span(&out.first, base, &inner)
             out.count += 1
         else:
             return "path: unknown field"
@@ -195,7 +190,7 @@ cdef const char *parse_condition(Reader reader, bytes_t base, Arena *arena, Cond
             if not read_bytes(&reader, &inner):
                 return "condition: length"
             if number == 1:
-                wrong = parse_path(inner, base, arena, &out.path)
+                wrong = parse_path(inner, base, &out.path)
                 has_path = 1
             elif number == 3:
                 if out.count == MAX_VALUES:
@@ -285,13 +280,16 @@ cdef bint _same_value(bytes_t base, const Value *a, const Value *b) noexcept nog
 
 
 cdef bint same_path(bytes_t base, const Path *a, const Path *b) noexcept nogil:
+    cdef Span x = a.first
+    cdef Span y = b.first
     cdef int i
     if a.source != b.source or a.count != b.count:
         return 0
     for i in range(a.count):
-        if a.segments[i].n != b.segments[i].n:
-            return 0
-        if memcmp(base + a.segments[i].at, base + b.segments[i].at, a.segments[i].n) != 0:
+        if i:
+            next_text(base, &x)
+            next_text(base, &y)
+        if x.n != y.n or memcmp(base + x.at, base + y.at, x.n) != 0:
             return 0
     return 1
 

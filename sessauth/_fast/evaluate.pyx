@@ -36,6 +36,7 @@ from sessauth._fast.condition cimport (
     Span,
     Value,
     is_unknown,
+    next_text,
 )
 from sessauth._fast.limits cimport MAX_WORK
 from sessauth._fast.request cimport (
@@ -96,13 +97,14 @@ cdef bint spend(Context *context, uint32_t n, uint32_t times) noexcept nogil:
 cdef const Node *_find(const Document *document, const Path *path, bytes_t base) noexcept nogil:
     cdef const Node *nodes = document.nodes
     cdef const Node *node = nodes
-    cdef const Span *segment
+    cdef Span segment = path.first
     cdef uint32_t i, end
     cdef int depth
     for depth in range(path.count):
         if node.type != TYPE_OBJECT:
             return NULL
-        segment = &path.segments[depth]
+        if depth:
+            next_text(base, &segment)
         i = <uint32_t> (node - nodes) + 1
         end = node.next
         node = NULL
@@ -141,7 +143,7 @@ cdef bint holds(const Condition *c, bytes_t base, Context *context) noexcept nog
     if is_unknown(c):
         return 0
     if c.path.source == SOURCE_SESSION:
-        fact = _fact(context, base, &c.path.segments[0])
+        fact = _fact(context, base, &c.path.first)
     else:
         document = context.arguments if c.path.source == SOURCE_ARGS else context.tool
         node = _find(document, &c.path, base)

@@ -2,7 +2,6 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.cache cimport Cache
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.ground cimport Ground
@@ -20,7 +19,7 @@ cdef class Judge:
     cdef int64_t _offset_ms
     cdef int64_t _looked_ms
     cdef bint _stepped
-    cdef ScratchBox _box
+    cdef ScratchBox box
 
     cdef Decision new_decision(self)
     # Set the time of a request: `now_ms`, or the clock's for -1.
@@ -29,24 +28,22 @@ cdef class Judge:
     cdef Chain chain_of(self, Asked *asked, object data, Finding *out)
     # Judge one call by the state of now. `floored`: the time is the clock's, and not believed to go back.
     cdef bint judge(self, Chain chain, Asked *asked, bint floored, Finding *out) except -1
-    # Name the decisions of a batch that was allocated.
-    cdef void name(self, Batch batch)
-    # Judge the items from `first` up to, not with, `end` in one moment, the scopes without the GIL.
-    # Raises nothing for a denial.
-    cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
-    cdef bint _judge_at(self, Moment *moment, Chain chain, Asked *asked, bint floored, Finding *out) except -1
-    cdef bint _stand(
+    # The stages up to the scopes: all that asks for the state, and the signatures.
+    cdef bint stand(
         self, Moment *moment, Chain chain, Asked *asked, bint floored, Ground *ground, Finding *out
     ) except -1
+    # Memory for a request's JSON that no other thread is using; to be put back as `box`.
+    cdef ScratchBox take_box(self)
+    cdef bint _judge_at(self, Moment *moment, Chain chain, Asked *asked, bint floored, Finding *out) except -1
     cdef bint _session(self, Moment *moment, Chain chain, Asked *asked, Ground *ground, Finding *out) except -1
     cdef KeyEntry _issuer(self, Moment *moment, Chain chain, SessionEntry session, Finding *out)
     cdef bint _signature(
         self, Chain chain, SessionEntry session, KeyEntry key, const Asked *asked, Finding *out
     ) except -1
-    cdef bint _revocation(self, Moment *moment, Chain chain, SessionEntry session, Finding *out) except -1
-    cdef int _batch_at(self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, bint floored) except -1
-    cdef ScratchBox _take_box(self)
+    cdef bint _look_for_revocations(self, Moment *moment, Chain chain, SessionEntry session) except -1
 
+# All that the chain was asked for stands.
+cdef void allow(Chain chain, Finding *out) noexcept nogil
 # A denial says nothing of what would have been.
 cdef void forget_match(Finding *out) noexcept nogil
 cdef void set_fault(Finding *out) noexcept nogil

@@ -6,12 +6,9 @@ an exception included, is a denial.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
-from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.block cimport ENDING_OPEN
 from sessauth._fast.cache cimport Cache
 from sessauth._fast.chain cimport Chain, parse_chain
@@ -22,9 +19,7 @@ from sessauth._fast.decision cimport Decision
 from sessauth._fast.finding cimport (
     Asked,
     Finding,
-    Scratch,
     ScratchBox,
-    asked_init,
     deny,
     deny_block,
     finding_free,
@@ -40,7 +35,6 @@ from sessauth._fast.view cimport (
     KEY_RETIRED,
     KeyEntry,
     Moment,
-    Rules,
     SessionEntry,
     View,
 )
@@ -50,8 +44,6 @@ from nacl.bindings import randombytes
 cdef enum:
     # How long a state folder that was swapped under its name, or a clock that stepped, may go unnoticed.
     LOOK_EVERY_MS = 100
-    # Of a batch: tokens that are remembered to be the same as an earlier item's.
-    SAME_TOKENS = 64
 
 
 cdef class Judge:
@@ -131,17 +123,17 @@ cdef class Judge:
         cdef ScratchBox box
         ground.count = 0
         try:
-            if not self._stand(moment, chain, asked, floored, &ground, out):
+            if not self.stand(moment, chain, asked, floored, &ground, out):
                 return False
-            box = self._take_box()
+            box = self.take_box()
             if judge_scope(chain, ground.rules, ground.count, asked, &box.scratch, out):
-                _allow(chain, out)
-            self._box = box
+                allow(chain, out)
+            self.box = box
             return out.allowed
         finally:
             ground_clear(&ground)
 
-    cdef bint _stand(
+    cdef bint stand(
         self, Moment *moment, Chain chain, Asked *asked, bint floored, Ground *ground, Finding *out
     ) except -1:
         """The stages up to the scopes: all that asks for the state, and the signatures."""
@@ -165,7 +157,9 @@ cdef class Judge:
         out.epoch = session.epoch
         if not judge_time(chain, asked, out) or not judge_audience(chain, asked, out):
             return False
-        return chain.clean_count == session.revoked_count + 1 or self._revocation(moment, chain, session, out)
+        if chain.looked_count != session.revoked_count + 1 and not self._look_for_revocations(moment, chain, session):
+            return False
+        return chain.revoked_index < 0 or deny_block(out, STAGE_REVOCATION, REVOKED, chain.revoked_index)
 
     cdef bint _session(self, Moment *moment, Chain chain, Asked *asked, Ground *ground, Finding *out) except -1:
         cdef SessionEntry entry
@@ -248,106 +242,28 @@ cdef class Judge:
         self.cache.keep(chain)
         return True
 
-    cdef bint _revocation(self, Moment *moment, Chain chain, SessionEntry session, Finding *out) except -1:
+    cdef bint _look_for_revocations(self, Moment *moment, Chain chain, SessionEntry session) except -1:
+        """Find the first revoked block; False if the moment is left wanting."""
+        cdef int found = -1
         cdef int i
         if session.revoked_count and not chain.compute_ids():
             raise MemoryError
         for i in range(chain.block_count if session.revoked_count else 0):
             block_id = PyBytes_FromStringAndSize(<const char *> chain.ids + 32 * i, 32)
             if self.view.revoked(moment, chain.session_id, block_id):
-                return deny_block(out, STAGE_REVOCATION, REVOKED, i)
+                found = i
+                break
             if moment.wanting:
                 return False
-        # Revocations only grow: among the first n of this session is none of these blocks.
-        chain.clean_count = session.revoked_count + 1
+        # Revocations only grow, so this holds for as long as there are as many.
+        chain.revoked_index = found
+        chain.looked_count = session.revoked_count + 1
         return True
 
-    cdef void name(self, Batch batch):
-        batch.prefix = self._prefix
-        batch.number = self._count + 1
-        self._count += batch.count
-
-    cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1:
-        cdef Moment moment
-        cdef Asked clock
-        cdef Py_ssize_t i
-        try:
-            asked_init(&clock)
-            self.clock(&clock, now_ms)
-            for i in range(first, end):
-                batch.items[i].asked.now_ms = clock.now_ms
-                batch.items[i].asked.clock_suspect |= clock.clock_suspect
-            if self.view.still(&moment):
-                self._batch_at(&moment, batch, first, end, now_ms < 0)
-                if not moment.wanting:
-                    return 0
-                batch.reset(first, end)
-            transaction = self.view.begin(&moment)
-            try:
-                self._batch_at(&moment, batch, first, end, now_ms < 0)
-            finally:
-                transaction.abort()
-        except Exception:
-            # What was judged before the fault is not told either: one batch, one state.
-            for i in range(first, end):
-                set_fault(&batch.items[i].found)
-                forget_match(&batch.items[i].found)
-        return 0
-
-    cdef int _batch_at(self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, bint floored) except -1:
-        """First what needs the state, item by item; then the scopes of those that stand, without the GIL."""
-        cdef int same[SAME_TOKENS]
-        cdef Item *item
-        cdef Item *earlier
-        cdef Chain chain
-        cdef ScratchBox box
-        cdef Py_ssize_t i
-        cdef int k
-        for k in range(SAME_TOKENS):
-            same[k] = -1
-        for i in range(first, end):
-            item = &batch.items[i]
-            if item.refused:
-                deny(&item.found, STAGE_DECODE, item.refused)
-                continue
-            chain = batch.chain_of(item)
-            if chain is None and i > first and _same_token(item, item - 1):
-                chain = batch.chain_of(item - 1)
-            if chain is None:
-                chain = self.chain_of(&item.asked, None, &item.found)
-                if chain is None:
-                    continue
-            if item.chain == NULL:
-                Py_INCREF(chain)
-                item.chain = <PyObject *> chain
-            k = ((<size_t> item.chain) >> 5) % SAME_TOKENS
-            if same[k] >= 0 and _same_but_call(item, &batch.items[same[k]]):
-                earlier = &batch.items[same[k]]
-                item.found = earlier.found
-                item.stands = earlier.stands
-                item.ground = earlier.ground
-                continue
-            same[k] = <int> i
-            item.stands = self._stand(moment, chain, &item.asked, floored, &item.own, &item.found)
-            if moment.wanting:
-                return 0
-        box = self._take_box()
-        with nogil:
-            for i in range(first, end):
-                item = &batch.items[i]
-                earlier = &batch.items[item.ground]
-                if item.stands:
-                    judge_item(item, earlier.own.rules, earlier.own.count, &box.scratch)
-                else:
-                    forget_match(&item.found)
-        self._box = box
-        batch.release_grounds(first, end)
-        return 0
-
-    cdef ScratchBox _take_box(self):
+    cdef ScratchBox take_box(self):
         """Memory for a request's JSON that no other thread is using."""
-        cdef ScratchBox box = self._box
-        self._box = None
+        cdef ScratchBox box = self.box
+        self.box = None
         return ScratchBox.__new__(ScratchBox) if box is None else box
 
 
@@ -355,32 +271,7 @@ cdef str _text(const Part *part):
     return PyBytes_FromStringAndSize(<const char *> part.p, part.n).decode("utf-8", "replace")
 
 
-cdef inline bint _same_token(const Item *a, const Item *b) noexcept nogil:
-    """Whether the very same object was given for both."""
-    return a.asked.token.p == b.asked.token.p and a.asked.token.n == b.asked.token.n
-
-
-cdef bint _same_but_call(const Item *a, const Item *b) noexcept nogil:
-    """Whether what is judged before the scopes is the same for two items of a batch."""
-    return (
-        a.chain == b.chain
-        and a.asked.session.n == 0
-        and b.asked.session.n == 0
-        and a.asked.source.n == 0
-        and b.asked.source.n == 0
-        and a.asked.peer_count == 0
-        and b.asked.peer_count == 0
-    )
-
-
-cdef void judge_item(Item *item, const Rules **rules, int rules_count, Scratch *scratch) noexcept nogil:
-    if judge_scope(<Chain> item.chain, rules, rules_count, &item.asked, scratch, &item.found):
-        _allow(<Chain> item.chain, &item.found)
-    else:
-        forget_match(&item.found)
-
-
-cdef inline void _allow(Chain chain, Finding *out) noexcept nogil:
+cdef void allow(Chain chain, Finding *out) noexcept nogil:
     if chain.expires_at_ms < out.expires_at_ms:
         out.expires_at_ms = chain.expires_at_ms
     out.reason = ALLOWED

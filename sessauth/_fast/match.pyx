@@ -6,7 +6,7 @@ needs the GIL, but for naming what was left over.
 
 from libc.stdint cimport uint32_t
 
-from sessauth._fast.condition cimport SOURCE_ARGS, Path, Span
+from sessauth._fast.condition cimport SOURCE_ARGS, Path, Span, next_text
 from sessauth._fast.evaluate cimport Context, holds, spend
 from sessauth._fast.request cimport TYPE_OBJECT, Node
 from sessauth._fast.resource cimport Part, Resource
@@ -37,14 +37,18 @@ cdef inline bint _action_matches(const Scope *scope, bytes_t base, Part action) 
 
 cdef inline bint _segment_matches(const Segment *segment, bytes_t base, Part part) noexcept nogil:
     cdef int i
+    cdef Span text
     if segment.kind == SEGMENT_ANY:
         return 1
+    text = segment.first
     if segment.kind == SEGMENT_PREFIX:
-        return part.n >= segment.texts[0].n and same(base + segment.texts[0].at, part.p, segment.texts[0].n)
+        return part.n >= text.n and same(base + text.at, part.p, text.n)
     if segment.kind != SEGMENT_LITERAL and segment.kind != SEGMENT_ONE_OF:
         return 0
     for i in range(segment.count):
-        if segment.texts[i].n == part.n and same(base + segment.texts[i].at, part.p, part.n):
+        if i:
+            next_text(base, &text)
+        if text.n == part.n and same(base + text.at, part.p, part.n):
             return 1
     return 0
 
@@ -66,12 +70,14 @@ cdef inline bint _resource_matches(const Scope *scope, bytes_t base, const Resou
 
 cdef int _mentions(const Path *path, bytes_t base, const Part *names, int count) noexcept nogil:
     """2: the path is these names; 1: they are a proper prefix of it; 0: neither."""
+    cdef Span segment = path.first
     cdef int i
     if path.source != SOURCE_ARGS or path.count < count:
         return 0
-    # The last name differs most often.
-    for i in range(count - 1, -1, -1):
-        if path.segments[i].n != names[i].n or not same(base + path.segments[i].at, names[i].p, names[i].n):
+    for i in range(count):
+        if i:
+            next_text(base, &segment)
+        if segment.n != names[i].n or not same(base + segment.at, names[i].p, names[i].n):
             return 0
     return 2 if path.count == count else 1
 

@@ -1,6 +1,6 @@
 """Scopes, compiled from their wire form (docs/token-format.md, section 5)."""
 
-from libc.stdint cimport int16_t, uint8_t, uint32_t
+from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t
 
 from sessauth._fast.arena cimport Arena
 from sessauth._fast.condition cimport Condition, Path, Span
@@ -25,14 +25,16 @@ cdef enum:
     UNKNOWN_NOWHERE = -2
     UNKNOWN_OUTSIDE_CONDITIONS = -1
 
+# As Texts, what it matches, and how.
 cdef struct Segment:
     uint8_t kind
     uint8_t count
-    # Where `texts` points to if there is but one.
-    Span only
-    Span *texts
+    Span first
 
 cdef struct Scope:
+    # Where `actions` points to if there is but one.
+    Span only_action
+    uint32_t mark
     Span *actions
     Segment *segments
     Condition *conditions
@@ -46,7 +48,6 @@ cdef struct Scope:
     # How many of its first segments, at most two, are literals, and the mark of those.
     uint8_t literals
     int16_t unknown
-    uint32_t mark
 
 cdef struct ScopeList:
     Scope *scopes

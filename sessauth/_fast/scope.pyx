@@ -14,6 +14,7 @@ from sessauth._fast.condition cimport (
     Span,
     count_run,
     is_unknown,
+    next_text,
     parse_conditions,
     parse_number_message,
     parse_path,
@@ -48,16 +49,17 @@ cdef inline bint _same_span(bytes_t base, const Span *a, const Span *b) noexcept
     return a.n == b.n and memcmp(base + a.at, base + b.at, a.n) == 0
 
 
-cdef const char *_parse_segment(Reader reader, bytes_t base, Arena *arena, Segment *out) noexcept nogil:
+cdef const char *_parse_segment(Reader reader, bytes_t base, Segment *out) noexcept nogil:
     cdef Reader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t value = 0
-    cdef int total, i, j
-    cdef size_t n
+    cdef int i, _
+    cdef Span text, other
     out.kind = SEGMENT_UNKNOWN
     out.count = 0
-    out.texts = NULL
+    out.first.at = 0
+    out.first.n = 0
     while reader.p < reader.end:
         if not read_tag(&reader, &number, &wire) or number < last or (number == last and number != 2):
             return "segment: fields out of order"
@@ -67,18 +69,14 @@ cdef const char *_parse_segment(Reader reader, bytes_t base, Arena *arena, Segme
                 return "segment: kind"
             out.kind = <uint8_t> value if value <= SEGMENT_REST else SEGMENT_UNKNOWN
         elif number == 2 and wire == WIRE_BYTES:
-            if out.texts == NULL:
-                total = count_run(reader, 2)
-                if not 1 <= total <= MAX_SEGMENT_TEXTS:
-                    return "segment: at most 32 texts"
-                out.texts = &out.only if total == 1 else <Span *> arena_take(arena, total * sizeof(Span))
-                if out.texts == NULL:
-                    return NO_MEMORY
-            if not read_bytes(&reader, &inner) or out.count == MAX_SEGMENT_TEXTS:
+            if out.count == MAX_SEGMENT_TEXTS:
+                return "segment: at most 32 texts"
+            if not read_bytes(&reader, &inner):
                 return "segment: text"
             if inner.end - inner.p > MAX_STRING_BYTES or not utf8_valid(inner.p, inner.end - inner.p):
                 return "segment: a text is at most 1024 bytes of UTF-8"
-            set_span(&out.texts[out.count], base, &inner)
+            if out.count == 0:
+                set_span(&out.first, base, &inner)
             out.count += 1
         else:
             return "segment: unknown field"
@@ -91,13 +89,17 @@ cdef const char *_parse_segment(Reader reader, bytes_t base, Arena *arena, Segme
             return "segment: one_of takes two texts or more"
     elif out.count != (1 if out.kind == SEGMENT_LITERAL or out.kind == SEGMENT_PREFIX else 0):
         return "segment: number of texts"
+    text = out.first
     for i in range(out.count):
-        n = out.texts[i].n
-        if not is_plain_segment(base + out.texts[i].at, n, out.kind == SEGMENT_PREFIX):
+        if not is_plain_segment(base + text.at, text.n, out.kind == SEGMENT_PREFIX):
             return "segment: not a plain segment"
-        for j in range(i):
-            if _same_span(base, &out.texts[i], &out.texts[j]):
+        other = out.first
+        for _ in range(i):
+            if _same_span(base, &text, &other):
                 return "segment: a text is repeated"
+            next_text(base, &other)
+        if i + 1 < out.count:
+            next_text(base, &text)
     return NULL
 
 
@@ -131,7 +133,7 @@ cdef const char *_parse_approval(Reader reader) noexcept nogil:
     return NULL
 
 
-cdef const char *_parse_budget(Reader reader, bytes_t base, Arena *arena, bint *unknown) noexcept nogil:
+cdef const char *_parse_budget(Reader reader, bytes_t base, bint *unknown) noexcept nogil:
     cdef Reader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
@@ -157,7 +159,7 @@ cdef const char *_parse_budget(Reader reader, bytes_t base, Arena *arena, bint *
             if units < 0 or (units == 0 and nanos == 0):
                 return "budget: a positive limit"
         else:
-            wrong = parse_path(inner, base, arena, &path)
+            wrong = parse_path(inner, base, &path)
             if wrong != NULL:
                 return wrong
             if path.source != SOURCE_ARGS and path.source != SOURCE_UNKNOWN:
@@ -187,7 +189,7 @@ cdef const char *_parse_needs(Reader reader, bytes_t base, Arena *arena, Scope *
             if number == 1:
                 wrong = _parse_approval(inner)
             else:
-                wrong = _parse_budget(inner, base, arena, unknown)
+                wrong = _parse_budget(inner, base, unknown)
             if wrong != NULL:
                 return wrong
         if number == 1:
@@ -240,7 +242,7 @@ cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *o
             total = count_run(reader, 1)
             if not 1 <= total <= MAX_ACTIONS:
                 return "scope: at most 16 actions"
-            out.actions = <Span *> arena_take(arena, total * sizeof(Span))
+            out.actions = &out.only_action if total == 1 else <Span *> arena_take(arena, total * sizeof(Span))
             if out.actions == NULL:
                 return NO_MEMORY
         elif number == 2 and out.segments == NULL:
@@ -264,11 +266,11 @@ cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *o
         elif number == 2:
             if out.segment_count and out.segments[out.segment_count - 1].kind == SEGMENT_REST:
                 return "scope: a segment behind **"
-            wrong = _parse_segment(inner, base, arena, &out.segments[out.segment_count])
+            wrong = _parse_segment(inner, base, &out.segments[out.segment_count])
             unknown_segment |= out.segments[out.segment_count].kind == SEGMENT_UNKNOWN
             out.segment_count += 1
         elif number == 4:
-            wrong = parse_path(inner, base, arena, &out.free[out.free_count])
+            wrong = parse_path(inner, base, &out.free[out.free_count])
             if wrong == NULL:
                 wrong = _check_free(base, out)
             unknown_path |= out.free[out.free_count].source == SOURCE_UNKNOWN
@@ -284,7 +286,7 @@ cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *o
     for i in range(min(<int> out.segment_count, MARKED_SEGMENTS)):
         if out.segments[i].kind != SEGMENT_LITERAL or out.segments[i].count != 1:
             break
-        out.mark = next_mark(out.mark, base + out.segments[i].texts[0].at, out.segments[i].texts[0].n)
+        out.mark = next_mark(out.mark, base + out.segments[i].first.at, out.segments[i].first.n)
         out.literals += 1
     out.unknown = UNKNOWN_OUTSIDE_CONDITIONS if unknown_path or unknown_segment else UNKNOWN_NOWHERE
     if not unknown_segment:

@@ -10,7 +10,7 @@ from libc.string cimport strlen
 from sessauth._fast.address cimport Address, in_cidr, parse_address, parse_cidr
 from sessauth._fast.block cimport ENDING_BOUND, Block
 from sessauth._fast.chain cimport Chain
-from sessauth._fast.condition cimport SOURCE_SESSION, SOURCE_TOOL, Path, Span
+from sessauth._fast.condition cimport SOURCE_SESSION, SOURCE_TOOL, Path, Span, Texts, next_text
 from sessauth._fast.evaluate cimport Context, holds
 from sessauth._fast.limits cimport *
 from sessauth._fast.match cimport MATCHED, OUTSIDE, OVERWORKED, Verdict, match_scopes
@@ -69,10 +69,13 @@ cdef bint judge_time(Chain chain, const Asked *asked, Finding *out) noexcept nog
     return True
 
 
-cdef bint _among(Chain chain, const Span *spans, int count, const Part *text) noexcept nogil:
+cdef bint _among(Chain chain, const Texts *texts, const Part *text) noexcept nogil:
+    cdef Span span = texts.first
     cdef int i
-    for i in range(count):
-        if spans[i].n == text.n and same(chain.base + spans[i].at, text.p, text.n):
+    for i in range(texts.count):
+        if i:
+            next_text(chain.base, &span)
+        if span.n == text.n and same(chain.base + span.at, text.p, text.n):
             return True
     return False
 
@@ -82,28 +85,30 @@ cdef bint judge_audience(Chain chain, const Asked *asked, Finding *out) noexcept
     cdef int i, k
     for i in range(chain.block_count):
         block = &chain.blocks[i]
-        if block.audience_count and not _among(chain, block.audience, block.audience_count, &asked.audience):
+        if block.audience.count and not _among(chain, &block.audience, &asked.audience):
             return deny_block(out, STAGE_AUDIENCE, WRONG_AUDIENCE, i)
-        if block.source_count and not _from_source(chain, block, &asked.source):
+        if block.source.count and not _from_source(chain, &block.source, &asked.source):
             return deny_block(out, STAGE_AUDIENCE, WRONG_SOURCE, i)
-        if block.peer_count:
+        if block.peer.count:
             for k in range(asked.peer_count):
-                if _among(chain, block.peer, block.peer_count, &asked.peers[k]):
+                if _among(chain, &block.peer, &asked.peers[k]):
                     break
             else:
                 return deny_block(out, STAGE_AUDIENCE, WRONG_PEER, i)
     return True
 
 
-cdef bint _from_source(Chain chain, const Block *block, const Part *source) noexcept nogil:
+cdef bint _from_source(Chain chain, const Texts *networks, const Part *source) noexcept nogil:
     cdef Address address, network
+    cdef Span span = networks.first
     cdef int i, length
     if not parse_address(source.p, source.n, &address):
         return False
-    for i in range(block.source_count):
-        if parse_cidr(chain.base + block.source[i].at, block.source[i].n, &network, &length):
-            if in_cidr(&address, &network, length):
-                return True
+    for i in range(networks.count):
+        if i:
+            next_text(chain.base, &span)
+        if parse_cidr(chain.base + span.at, span.n, &network, &length) and in_cidr(&address, &network, length):
+            return True
     return False
 
 
@@ -226,6 +231,7 @@ cdef bint _deny_scope(
 
 cdef void _name_path(const Path *path, bytes_t base, Finding *out) noexcept nogil:
     cdef Part names[MAX_PATH_SEGMENTS + 1]
+    cdef Span segment = path.first
     cdef int count = 0
     cdef int i
     if path.source == SOURCE_SESSION:
@@ -235,6 +241,8 @@ cdef void _name_path(const Path *path, bytes_t base, Finding *out) noexcept nogi
         set_part(&names[0], <bytes_t> <const char *> "tool", 4)
         count = 1
     for i in range(path.count):
-        set_part(&names[count], base + path.segments[i].at, path.segments[i].n)
+        if i:
+            next_text(base, &segment)
+        set_part(&names[count], base + segment.at, segment.n)
         count += 1
     set_argument_path(out, names, count)

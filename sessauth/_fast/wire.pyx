@@ -57,6 +57,14 @@ cdef bint utf8_valid(const unsigned char *p, size_t n) noexcept nogil:
     cdef unsigned char a, b
     cdef int more
     cdef uint64_t eight
+    if n < 8:
+        a = 0
+        while p < end:
+            a |= p[0]
+            p += 1
+        if a < 0x80:
+            return 1
+        p = end - n
     while p < end:
         while end - p >= 8:
             memcpy(&eight, p, 8)

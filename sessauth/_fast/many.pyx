@@ -1,0 +1,128 @@
+"""Many calls, judged by one state and one time."""
+
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t
+
+from sessauth._fast.batch cimport Batch, Item
+from sessauth._fast.chain cimport Chain
+from sessauth._fast.finding cimport Asked, Scratch, ScratchBox, asked_init, deny
+from sessauth._fast.judge cimport Judge, allow, forget_match, set_fault
+from sessauth._fast.limits cimport STAGE_DECODE
+from sessauth._fast.stages cimport judge_scope
+from sessauth._fast.view cimport Moment, Rules
+
+cdef enum:
+    # Tokens that are remembered to be the same as an earlier item's.
+    SAME_TOKENS = 64
+
+
+cdef class JudgeOfMany(Judge):
+    """A judge that takes batches too."""
+
+    cdef void name(self, Batch batch):
+        batch.prefix = self._prefix
+        batch.number = self._count + 1
+        self._count += batch.count
+
+    cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1:
+        cdef Moment moment
+        cdef Asked clock
+        cdef Py_ssize_t i
+        try:
+            asked_init(&clock)
+            self.clock(&clock, now_ms)
+            for i in range(first, end):
+                batch.items[i].asked.now_ms = clock.now_ms
+                batch.items[i].asked.clock_suspect |= clock.clock_suspect
+            if self.view.still(&moment):
+                self._batch_at(&moment, batch, first, end, now_ms < 0)
+                if not moment.wanting:
+                    return 0
+                batch.reset(first, end)
+            transaction = self.view.begin(&moment)
+            try:
+                self._batch_at(&moment, batch, first, end, now_ms < 0)
+            finally:
+                transaction.abort()
+        except Exception:
+            # What was judged before the fault is not told either: one batch, one state.
+            for i in range(first, end):
+                set_fault(&batch.items[i].found)
+                forget_match(&batch.items[i].found)
+        return 0
+
+    cdef int _batch_at(self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, bint floored) except -1:
+        """First what needs the state, item by item; then the scopes of those that stand, without the GIL."""
+        cdef int same[SAME_TOKENS]
+        cdef Item *item
+        cdef Item *earlier
+        cdef Chain chain
+        cdef ScratchBox box
+        cdef Py_ssize_t i
+        cdef int k
+        for k in range(SAME_TOKENS):
+            same[k] = -1
+        for i in range(first, end):
+            item = &batch.items[i]
+            if item.refused:
+                deny(&item.found, STAGE_DECODE, item.refused)
+                continue
+            chain = batch.chain_of(item)
+            if chain is None and i > first and _same_token(item, item - 1):
+                chain = batch.chain_of(item - 1)
+            if chain is None:
+                chain = self.chain_of(&item.asked, None, &item.found)
+                if chain is None:
+                    continue
+            if item.chain == NULL:
+                Py_INCREF(chain)
+                item.chain = <PyObject *> chain
+            k = ((<size_t> item.chain) >> 5) % SAME_TOKENS
+            if same[k] >= 0 and _same_but_call(item, &batch.items[same[k]]):
+                earlier = &batch.items[same[k]]
+                item.found = earlier.found
+                item.stands = earlier.stands
+                item.ground = earlier.ground
+                continue
+            same[k] = <int> i
+            item.stands = self.stand(moment, chain, &item.asked, floored, &item.own, &item.found)
+            if moment.wanting:
+                return 0
+        box = self.take_box()
+        with nogil:
+            for i in range(first, end):
+                item = &batch.items[i]
+                earlier = &batch.items[item.ground]
+                if item.stands:
+                    judge_item(item, earlier.own.rules, earlier.own.count, &box.scratch)
+                else:
+                    forget_match(&item.found)
+        self.box = box
+        batch.release_grounds(first, end)
+        return 0
+
+
+cdef inline bint _same_token(const Item *a, const Item *b) noexcept nogil:
+    """Whether the very same object was given for both."""
+    return a.asked.token.p == b.asked.token.p and a.asked.token.n == b.asked.token.n
+
+
+cdef bint _same_but_call(const Item *a, const Item *b) noexcept nogil:
+    """Whether what is judged before the scopes is the same for two items of a batch."""
+    return (
+        a.chain == b.chain
+        and a.asked.session.n == 0
+        and b.asked.session.n == 0
+        and a.asked.source.n == 0
+        and b.asked.source.n == 0
+        and a.asked.peer_count == 0
+        and b.asked.peer_count == 0
+    )
+
+
+cdef void judge_item(Item *item, const Rules **rules, int rules_count, Scratch *scratch) noexcept nogil:
+    if judge_scope(<Chain> item.chain, rules, rules_count, &item.asked, scratch, &item.found):
+        allow(<Chain> item.chain, &item.found)
+    else:
+        forget_match(&item.found)
