@@ -44,7 +44,7 @@ class Tool:
 class ToolCatalogue:
     """The tools of one MCP server, as the operator pinned them."""
 
-    __slots__ = ("_facts", "_tools", "server")
+    __slots__ = ("_calls", "_tools", "server")
 
     def __init__(self, server: str, tools: Iterable[Tool]) -> None:
         """Take the server's name, a single resource segment, and its tools.
@@ -58,8 +58,11 @@ class ToolCatalogue:
             if _segment("tool", tool.name) in self._tools:
                 raise UsageError(f"the tool {tool.name!a} is in the catalogue twice")
             self._tools[tool.name] = tool
-        # Asked for with every call, so written once.
-        self._facts = {name: self._described(tool) for name, tool in self._tools.items()}
+        # Asked for with every call, so written once: action, resource, facts.
+        self._calls = {
+            name: (tool.action, f"mcp/{server}/{name}", self._described(tool))
+            for name, tool in self._tools.items()
+        }
 
     @classmethod
     def from_mcp(cls, server: str, tools: Iterable[Mapping[str, Any]]) -> ToolCatalogue:
@@ -107,7 +110,7 @@ class ToolCatalogue:
             UnknownTool: if the tool isn't pinned, or the method can't be a resource. Deny the call.
         """
         if method == TOOLS_CALL:
-            return self._known(tool).action, f"mcp/{self.server}/{tool}"
+            return self._known(tool)[:2]
         try:
             Scope.on(READ, *method.split("/"))
         except UsageError:
@@ -122,8 +125,15 @@ class ToolCatalogue:
         Raises:
             UnknownTool: if the tool isn't pinned.
         """
-        self._known(tool)
-        return self._facts[tool]
+        return self._known(tool)[2]
+
+    def ask(self, tool: str, method: str = TOOLS_CALL) -> tuple[str, str, bytes]:
+        """Return action, resource and facts of a call: :meth:`request` and :meth:`describe` in one.
+
+        Raises:
+            UnknownTool: as these.
+        """
+        return self._known(tool) if method == TOOLS_CALL else (*self.request(tool, method), b"")
 
     def changed(self, tools: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         """Name the tools that a server now defines otherwise than pinned, added or dropped, sorted.
@@ -150,9 +160,9 @@ class ToolCatalogue:
         facts = {**_fields(tool), "server": self.server, "read_only": tool.action == READ}
         return json.dumps(facts, separators=(",", ":"), sort_keys=True).encode()
 
-    def _known(self, tool: str) -> Tool:
+    def _known(self, tool: str) -> tuple[str, str, bytes]:
         try:
-            return self._tools[tool]
+            return self._calls[tool]
         except KeyError:
             raise UnknownTool(f"{tool!a} is not in the catalogue of {self.server}", tool) from None
 

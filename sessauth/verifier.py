@@ -141,8 +141,7 @@ class Verifier(Checker):
         :meth:`check`, but for ``tool``.
         """
         try:
-            action, resource = catalogue.request(tool, method)
-            facts = catalogue.describe(tool) if method == TOOLS_CALL else b""
+            action, resource, facts = catalogue.ask(tool, method)
         except UnknownTool:
             return self.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
         return self.check(token, action, resource, arguments, tool=facts, **options)

@@ -59,7 +59,8 @@ class LimitSettings:
     # Two of them check; the others help while those wait for callers whose messages are slow to come.
     check_threads: int = 4
     read_threads: int = 4
-    reserved_threads: int = 8
+    # As many as of changes: so many ends and revocations can share an fsync.
+    reserved_threads: int = 64
     stream_threads: int = 32
     # Calls that may wait for a thread of their lane before the next one is refused.
     queue_places: int = 256
