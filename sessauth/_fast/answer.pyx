@@ -7,7 +7,7 @@ scalar counts, a message given twice is merged, what is not known is skipped
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from sessauth._fast.arena cimport arena_free, arena_init, arena_take
 from sessauth._fast.batch cimport Batch, Item
@@ -27,7 +27,9 @@ cdef enum:
     WIRE_GROUP = 3
     WIRE_GROUP_END = 4
     WIRE_32 = 5
-    MAX_GROUPS = 32
+    # Messages and groups within each other, as protobuf's own runtimes bound them.
+    MAX_GROUPS = 100
+    MAX_LENGTH_BYTES = 5
     # Of CheckItem.
     FIELD_TOKEN = 1
     FIELD_ACTION = 2
@@ -100,12 +102,15 @@ cdef class Asking(Batch):
         self._item(i)
         return self.token_of(i)
 
-    def judge(self, str audience not None, gate=None, Py_ssize_t first=0, Py_ssize_t count=-1):
+    def judge(
+        self, str audience not None, gate=None, Py_ssize_t first=0, Py_ssize_t count=-1, *, int64_t now_ms=-1
+    ):
         """Judge items from ``first`` on, all that are left or ``count`` of them, by one state and one time.
 
         ``gate`` is asked ``may_fail(source) -> bool`` before signatures of a chain that was not verified
-        before are looked at, and is told ``failed(source)`` when one of them is wrong. Raises ValueError for
-        items that are not well-formed.
+        before are looked at, and is told ``failed(source)`` when one of them is wrong. ``now_ms`` is as in
+        ``Checker.check``. What was found of these items before is forgotten. Raises ValueError for items
+        that are not well-formed.
         """
         cdef Py_ssize_t end = self.count if count < 0 else min(self.count, first + count)
         cdef Py_ssize_t i
@@ -117,13 +122,14 @@ cdef class Asking(Batch):
         self.held.append(part_of(audience, &shared))
         self.held.append(audience)
         self.held.append(gate)
+        self.reset(first, end)
         for i in range(first, end):
             self.items[i].asked.audience = shared
             self.items[i].asked.at_least_revision = self.at_least_revision
             self.items[i].asked.gate = NULL if gate is None else <PyObject *> gate
             if is_text(self.items[i].asked.token.p, self.items[i].asked.token.n):
                 self._take_text(&self.items[i])
-        self.checker.judge_batch(self, first, end, -1)
+        self.checker.judge_batch(self, first, end, now_ms)
 
     def answer(self, explain):
         """Return the response's bytes; ``explain(decision, token)`` gives the text for each denial."""
@@ -228,7 +234,7 @@ cdef class Asking(Batch):
             if not _tag(&reader, &number, &wire):
                 return False
             if wire != WIRE_BYTES or number > FIELD_PEER:
-                if not _skip(&reader, number, wire, 0):
+                if not _skip(&reader, number, wire, 1):
                     return False
                 continue
             if not _bytes(&reader, &inner):
@@ -305,8 +311,11 @@ cdef bint _tag(Reader *reader, uint32_t *number, uint32_t *wire) noexcept nogil:
 
 
 cdef bint _bytes(Reader *reader, Reader *inner) noexcept nogil:
+    cdef bytes_t begin = reader.p
     cdef uint64_t length
-    if not _varint(reader, &length) or length > <uint64_t> (reader.end - reader.p):
+    if not _varint(reader, &length) or reader.p - begin > MAX_LENGTH_BYTES:
+        return False
+    if length > <uint64_t> (reader.end - reader.p):
         return False
     inner.p = reader.p
     inner.end = reader.p + length

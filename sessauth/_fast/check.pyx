@@ -209,7 +209,7 @@ cdef class Checker(JudgeOfMany):
         """What a caller gave in place of a token's bytes."""
         cdef Prepared out
         if type(token) is Prepared:
-            if (<Prepared> token).checker is self:
+            if (<Prepared> token).checker is self or (<Prepared> token).reason:
                 return token
             token = (<Prepared> token).data
         out = Prepared.__new__(Prepared)

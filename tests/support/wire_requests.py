@@ -1,0 +1,144 @@
+"""Check requests in wire form, held against what protobuf's runtime reads and ``Verifier.check`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from google.protobuf.message import DecodeError
+
+from sessauth._fast.answer import Asking
+from sessauth.v1 import authorization_service_pb2 as pb
+from sessauth.verifier import Verifier
+from tests.support.forge import id16, key, make
+from tests.support.pulsed_source import PulsedSource
+from tests.support.told import by_message, by_object, without_time
+from tests.support.vector_files import read_view
+from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, link, root, token
+
+KINDS = {"check": pb.CheckRequest, "batch": pb.CheckBatchRequest, "stream": pb.CheckStreamRequest}
+ANSWERS = {"check": pb.CheckResponse, "batch": pb.CheckBatchResponse, "stream": pb.CheckStreamResponse}
+
+CHAIN = token(
+    root("read:files/** where n? <= 9 and tool.safe? == true", peer=["aa"]),
+    child(source=["10.0.0.0/8"]),
+)
+PLAIN = token(root("read:files/**"))
+FORGED = make(link(root("read:files/**")), [key("nobody")])
+VALUES: dict[str, Sequence[bytes]] = {
+    "token": [CHAIN, CHAIN, PLAIN, PLAIN, FORGED, b"", b"sessauth_token_AAAA", b"\x08\x01"],
+    "action": [b"read", b"read", b"write", b"", b"\xff"],
+    "resource": [b"files/a", b"files/b", b"logs", b"", b"files//a"],
+    "arguments": [b"", b'{"n":1}', b'{"n":10}', b'{"m":1}', b"{"],
+    "tool": [b"", b'{"safe":true}', b'{"safe":false}', b"["],
+    "session": [b"", b"", SESSION, id16("another"), b"short"],
+}
+
+
+def verifier() -> Verifier:
+    """A verifier on the plain view."""
+    source = PulsedSource()
+    source.load(*read_view(VIEWS["plain"]))
+    return Verifier(source, audience=AUDIENCE)
+
+
+JUDGE = verifier()
+
+
+def explain(decision: Any, data: bytes) -> str:
+    """A text that depends on both."""
+    return f"{decision.reason.name} é {len(data)}"
+
+
+def items_of(kind: str, message: Any) -> list[Any]:
+    """The items of a parsed request."""
+    if kind == "batch":
+        return list(message.items)
+    return [message.item] if message.HasField("item") else []
+
+
+def decisions_of(kind: str, data: bytes) -> list[Any]:
+    """The decisions of an answer."""
+    message = ANSWERS[kind].FromString(data)
+    return list(message.decisions) if kind == "batch" else [message.decision]
+
+
+def parsed(kind: str, data: bytes) -> Any:
+    """What protobuf reads, or None."""
+    try:
+        return KINDS[kind].FromString(data)
+    except DecodeError:
+        return None
+
+
+def asked(kind: str, data: bytes, judge_by: Verifier = JUDGE) -> Asking | None:
+    """What the kernel reads, or None."""
+    try:
+        return Asking(judge_by, data, kind)
+    except ValueError:
+        return None
+
+
+def hold_alike(kind: str, data: bytes) -> bool:
+    """Hold that kernel and protobuf read the same; returns whether they read anything."""
+    message, asking = parsed(kind, data), asked(kind, data)
+    assert (message is None) is (asking is None)
+    if message is None or asking is None:
+        return False
+    items = items_of(kind, message)
+    assert len(asking) == len(items)
+    assert asking.audience == message.audience
+    assert asking.id == (message.id if kind == "stream" else 0)
+    formed = True
+    for at, item in enumerate(items):
+        assert asking.token(at) == item.token
+        assert asking.session_bytes(at) == len(item.session_id)
+        assert asking.peer_count(at) == len(item.peer)
+        assert asking.states(at) == (bool(item.action), bool(item.resource))
+        formed &= bool(item.action and item.resource) and len(item.session_id) in (0, 16)
+        formed &= len(item.peer) <= 16
+    assert asking.well_formed() is formed
+    if not formed:
+        with pytest.raises(ValueError, match="well-formed"):
+            asking.judge(asking.audience, now_ms=NOW)
+        return True
+    _hold_answer(kind, asking, message, items)
+    return True
+
+
+def _hold_answer(kind: str, asking: Asking, message: Any, items: list[Any]) -> None:
+    """Hold that each item is judged by what protobuf read of it, and answered in protobuf's own bytes."""
+    asking.judge(asking.audience, now_ms=NOW)
+    data = asking.answer(explain)
+    again = ANSWERS[kind].FromString(data)
+    assert again.SerializeToString(deterministic=True) == data
+    if kind == "stream":
+        assert again.id == message.id
+    if not items:
+        return
+    for at, (item, answer) in enumerate(zip(items, decisions_of(kind, data), strict=True)):
+        alone = JUDGE.check(
+            item.token,
+            item.action,
+            item.resource,
+            item.arguments,
+            tool=item.tool,
+            session=item.session_id,
+            source=item.source,
+            peer=tuple(item.peer),
+            audience=message.audience,
+            at_least_revision=message.at_least_revision,
+            now_ms=NOW,
+        )
+        assert by_message(answer) == without_time(by_object(alone))
+        assert by_object(asking[at]) == by_object(alone)
+        assert answer.decision_id == asking[at].decision_id != alone.decision_id
+        assert answer.explanation == ("" if alone else explain(alone, asking.token(at)))
+
+
+def item(**fields: Any) -> bytes:
+    """An item that is allowed, but for the fields given."""
+    return pb.CheckItem(
+        **{"token": PLAIN, "action": b"read", "resource": b"files/a", **fields}
+    ).SerializeToString()
