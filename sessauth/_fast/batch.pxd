@@ -10,6 +10,8 @@ from sessauth._fast.finding cimport Asked, Finding
 cdef struct Item:
     Asked asked
     Finding found
+    # Said by the caller, whatever the clock says.
+    bint believes_no_time
     # Owned; NULL until the token was decoded.
     PyObject *chain
     # The reason why what stood in the token's place is none, or 0.
@@ -25,6 +27,7 @@ cdef class Batch:
     # Keeps alive what the items point to.
     cdef object held
     cdef bytes prefix
+    cdef object _fault
     # The number of the first item's decision.
     cdef uint64_t number
 

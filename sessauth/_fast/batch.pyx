@@ -7,6 +7,7 @@ from libc.stdlib cimport calloc, free
 from sessauth._fast.ground cimport ground_clear
 from sessauth._fast.decision cimport Decision
 from sessauth._fast.finding cimport asked_init, finding_free, finding_init
+from sessauth._fast.limits cimport INTERNAL_ERROR
 from sessauth._fast.resource cimport Part
 
 
@@ -79,11 +80,18 @@ cdef class Batch:
         out.prefix = self.prefix
         out.number = self.number + i
         out.settle(&item.found, self.chain_of(item))
+        if item.found.reason == INTERNAL_ERROR:
+            out._fault = self._fault
         return out
 
     def __iter__(self):
         for i in range(self.count):
             yield self[i]
+
+    @property
+    def fault(self):
+        """The exception behind INTERNAL_ERROR, or None."""
+        return self._fault
 
     @property
     def all_allowed(self):

@@ -167,7 +167,7 @@ cdef class Checker(JudgeOfMany):
             item = &batch.items[i]
             item.asked.audience = shared_audience
             item.asked.at_least_revision = at_least_revision
-            item.asked.clock_suspect = clock_suspect
+            item.believes_no_time = clock_suspect
             item.asked.new_signatures = new_signatures
             self._read_call(call, item, held)
             i += 1

@@ -6,7 +6,7 @@ an exception included, is a denial.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp
 
 from sessauth._fast.block cimport ENDING_OPEN
@@ -67,6 +67,8 @@ cdef class Judge:
     cdef bint judge(self, Chain chain, Asked *asked, bint floored, Finding *out) except -1:
         """The stages, in their order, by what is mirrored; if that does not do, by a transaction."""
         cdef Moment moment
+        cdef uint64_t now_ms = asked.now_ms
+        cdef bint clock_suspect = asked.clock_suspect
         cdef bint allowed
         if self.view.still(&moment):
             allowed = self._judge_at(&moment, chain, asked, floored, out)
@@ -74,6 +76,8 @@ cdef class Judge:
                 return allowed
             finding_free(out)
             finding_init(out)
+            asked.now_ms = now_ms
+            asked.clock_suspect = clock_suspect
         transaction = self.view.begin(&moment)
         try:
             return self._judge_at(&moment, chain, asked, floored, out)
@@ -286,6 +290,7 @@ cdef void forget_match(Finding *out) noexcept nogil:
 
 
 cdef void set_fault(Finding *out) noexcept nogil:
-    out.allowed = False
+    """What was found before the fault is not told either."""
+    finding_free(out)
+    finding_init(out)
     out.reason = INTERNAL_ERROR
-    out.stage = STAGE_NONE

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from sessauth._fast.batch cimport Batch
+from sessauth._fast.finding cimport Asked
 from sessauth._fast.judge cimport Judge
 from sessauth._fast.view cimport Moment
 
@@ -12,4 +13,6 @@ cdef class JudgeOfMany(Judge):
     # Judge the items from `first` up to, not with, `end` in one moment, the scopes without the GIL.
     # Raises nothing for a denial.
     cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
-    cdef int _batch_at(self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, bint floored) except -1
+    cdef int _batch_at(
+        self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, const Asked *clock, bint floored
+    ) except -1

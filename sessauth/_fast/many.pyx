@@ -32,27 +32,25 @@ cdef class JudgeOfMany(Judge):
         try:
             asked_init(&clock)
             self.clock(&clock, now_ms)
-            for i in range(first, end):
-                batch.items[i].asked.now_ms = clock.now_ms
-                batch.items[i].asked.clock_suspect |= clock.clock_suspect
             if self.view.still(&moment):
-                self._batch_at(&moment, batch, first, end, now_ms < 0)
+                self._batch_at(&moment, batch, first, end, &clock, now_ms < 0)
                 if not moment.wanting:
                     return 0
                 batch.reset(first, end)
             transaction = self.view.begin(&moment)
             try:
-                self._batch_at(&moment, batch, first, end, now_ms < 0)
+                self._batch_at(&moment, batch, first, end, &clock, now_ms < 0)
             finally:
                 transaction.abort()
-        except Exception:
-            # What was judged before the fault is not told either: one batch, one state.
+        except Exception as fault:
+            batch._fault = fault
             for i in range(first, end):
                 set_fault(&batch.items[i].found)
-                forget_match(&batch.items[i].found)
         return 0
 
-    cdef int _batch_at(self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, bint floored) except -1:
+    cdef int _batch_at(
+        self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, const Asked *clock, bint floored
+    ) except -1:
         """First what needs the state, item by item; then the scopes of those that stand, without the GIL."""
         cdef int same[SAME_TOKENS]
         cdef Item *item
@@ -65,6 +63,8 @@ cdef class JudgeOfMany(Judge):
             same[k] = -1
         for i in range(first, end):
             item = &batch.items[i]
+            item.asked.now_ms = clock.now_ms
+            item.asked.clock_suspect = item.believes_no_time or clock.clock_suspect
             if item.refused:
                 deny(&item.found, STAGE_DECODE, item.refused)
                 continue

@@ -254,4 +254,6 @@ def test_only_an_explicit_allow_is_true(reason: Reason) -> None:
 def test_local_and_remote_decisions_share_one_surface() -> None:
     """Decision, which is the kernel's, counts as the common base and offers all of it."""
     assert issubclass(Decision, DecisionBase)
-    assert [name for name in vars(DecisionBase) if not name.startswith("_") and not hasattr(Decision, name)] == []
+    assert [
+        name for name in vars(DecisionBase) if not name.startswith("_") and not hasattr(Decision, name)
+    ] == []

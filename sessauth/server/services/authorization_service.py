@@ -8,6 +8,7 @@ Requests and responses are read and written by the kernel; no message object is 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Final
@@ -21,6 +22,7 @@ from ...verifier import Verifier
 from ..call import Call
 from ..ceilings import SessionSource, ceiling_layers
 from ..interceptors.failed_signatures import FailedSignatures
+from ..log import LOGGER
 from ..method import Bytes
 from ..status import invalid, refused
 
@@ -41,6 +43,7 @@ class AuthorizationService:
         self._source = source
         self._gates = failures.gates
         self._tell = self._explain
+        self._logged_at = float("-inf")
 
     def check_batch(self, data: bytes, call: Call) -> bytes:
         """Judge up to 1024 calls, encoded; the answers are in the order of the items."""
@@ -98,11 +101,20 @@ class AuthorizationService:
 
         Until the signature stands, nothing that the token says is in it.
         """
+        if decision.fault is not None:
+            self._log(decision.fault)
         # A signature that was looked at is at fault at its block.
         if decision.reason == Reason.BAD_SIGNATURE and decision.index < 0:
             return TOO_MANY_FAILURES
         layers = ceiling_layers(self._source, decision.session_id) if decision.level == Level.CEILING else ()
         return decision.explain(token if decision.stage > Stage.SIGNATURE else None, layers)
+
+    def _log(self, fault: Exception) -> None:
+        """Say what went wrong in a check, once a second: while the state is sick every check fails."""
+        now = time.monotonic()
+        if now - self._logged_at >= 1.0:
+            self._logged_at = now
+            LOGGER.error("fault", exc_info=fault, extra={"fields": {"in": "check"}})
 
     def _explain_in_time(self, call: Call) -> Callable[[Decision, bytes], str]:
         """Return an explainer that looks now and then whether anybody still waits."""
