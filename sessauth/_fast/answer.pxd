@@ -12,6 +12,7 @@ cdef class Asking(Batch):
     cdef Part stated_audience
     cdef unsigned long long at_least_revision
     cdef readonly unsigned long long id
+    cdef readonly Py_ssize_t stated
     cdef bint is_stream
 
     cdef Item *_item(self, Py_ssize_t i) except NULL

@@ -13,7 +13,7 @@ from sessauth._fast.arena cimport arena_free, arena_init, arena_take
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.check cimport Checker, Prepared, is_text
-from sessauth._fast.limits cimport MAX_PEERS
+from sessauth._fast.limits cimport MAX_BATCH_ITEMS, MAX_PEERS
 from sessauth._fast.finding cimport part_of
 from sessauth._fast.reply cimport Out, out_free, out_init, put_decision, put_number
 from sessauth._fast.resource cimport Part
@@ -47,7 +47,8 @@ cdef class Asking(Batch):
     """What a Check, CheckBatch or CheckStream message asks; afterwards the decisions.
 
     ``Asking(checker, data, kind)``: ``kind`` is ``"check"``, ``"batch"`` or ``"stream"``. Raises ValueError
-    for bytes that are no such message. A message without an item has a length of 0.
+    for bytes that are no such message. ``stated`` is how many items the message has; with more than 1,024
+    none is read.
     """
 
     def __cinit__(self, Checker checker not None, bytes data not None, str kind not None):
@@ -181,7 +182,7 @@ cdef class Asking(Batch):
         return 0
 
     cdef int _count_items(self, Reader reader, bint many) except -1:
-        """Make room for the items."""
+        """Make room for the items; for none if there are more than a batch may have."""
         cdef uint32_t number, wire
         cdef Py_ssize_t count = 0
         cdef uint32_t item_field = 2 if self.is_stream else 1
@@ -192,7 +193,8 @@ cdef class Asking(Batch):
                 count += 1
             if not _skip(&reader, number, wire, 0):
                 raise ValueError("not a message")
-        return self.allocate(count if many or count == 0 else 1)
+        self.stated = count if many or count == 0 else 1
+        return self.allocate(self.stated if self.stated <= MAX_BATCH_ITEMS else 0)
 
     cdef int _read_items(self, Reader reader, bint many) except -1:
         cdef uint32_t number, wire, field
@@ -212,7 +214,7 @@ cdef class Asking(Batch):
                         raise ValueError("the audience is not UTF-8")
                     _set(&self.stated_audience, &inner)
                     continue
-                if not self._read_item(inner, &self.items[i]):
+                if i < self.count and not self._read_item(inner, &self.items[i]):
                     raise ValueError("an item is no message")
                 i += many
             elif wire == WIRE_VARINT and (field == 3 or field == 0):

@@ -28,6 +28,8 @@ cdef class Batch:
     cdef object held
     cdef bytes prefix
     cdef object _fault
+    # An item was judged before, so a second look starts anew.
+    cdef bint judged
     # The number of the first item's decision.
     cdef uint64_t number
 

@@ -12,7 +12,10 @@ from sessauth._fast.resource cimport Part
 
 
 cdef class Batch:
-    """The decisions of one batch, a sequence in the order of its calls."""
+    """The decisions of one batch, in the order of its calls: with a length, an index and an iterator.
+
+    Each look at one makes a new object, with the same ``decision_id``.
+    """
 
     cdef int allocate(self, Py_ssize_t count) except -1:
         """Make room for so many items, once."""

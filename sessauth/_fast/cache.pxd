@@ -42,10 +42,10 @@ cdef class Cache:
     cdef int keep(self, Chain chain) except -1
     cdef uint64_t _hash(self, bytes_t signature) noexcept
     cdef Slot *_known(self, Chain chain, int count) noexcept
-    cdef bint _insert(self, uint64_t tag, Chain chain) except -1
+    cdef bint _insert(self, uint64_t tag, Chain chain) noexcept
     cdef void _erase(self, Slot *slot) noexcept
-    cdef bint _grow(self) except -1
+    cdef bint _grow(self) noexcept
     cdef Ghost *_ghost(self, uint64_t tag) noexcept
-    cdef void _register(self, Chain chain) except *
+    cdef void _register(self, Chain chain) noexcept
     cdef int _drop(self, Chain chain) except -1
     cdef int _make_room(self) except -1

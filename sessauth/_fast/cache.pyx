@@ -175,27 +175,29 @@ cdef class Cache:
             link_add(&share.chains, &oldest.of_session)
         while self.used + weight > self.capacity:
             self._make_room()
+        # Not the one from above: dropping its last chain took it out of the table.
+        share = self._shares.get(chain.session_id)
+        if share is None:
+            share = self._shares[chain.session_id] = _Share()
         tag = self._hash(chain.base + chain.blocks[chain.block_count - 1].signature)
-        if slot != NULL:
-            # It was known as the beginning of a longer chain, if that is still there.
-            slot = self._known(chain, chain.block_count)
+        # It may be known as the beginning of a longer chain that is still there.
+        slot = self._known(chain, chain.block_count)
         if slot != NULL:
             slot.chain = <PyObject *> chain
         elif not self._insert(tag | (chain.block_count - 1), chain):
+            if share.chains.behind.owner == NULL:
+                del self._shares[chain.session_id]
             return 0
+        # The table points to it from here on; nothing below raises.
+        Py_INCREF(chain)
         self._register(chain)
         chain.kept = weight
         chain.hits = 0
         self.used += weight
         self._count += 1
-        # Not the one from above: dropping its last chain took it out of the table.
-        share = self._shares.get(chain.session_id)
-        if share is None:
-            share = self._shares[chain.session_id] = _Share()
         share.used += weight
         chain.of_session.owner = chain.queued.owner = <PyObject *> chain
         link_add(&share.chains, &chain.of_session)
-        Py_INCREF(chain)
         ghost = self._ghost(tag)
         # Names are remembered for as many evictions as two cachefuls.
         if ghost.tag == <uint32_t> (tag >> 32) and <uint32_t> self.evicted - ghost.evicted <= 2 * self._count:
@@ -229,7 +231,7 @@ cdef class Cache:
                     return slot
             i = (i + 1) & self._mask
 
-    cdef bint _insert(self, uint64_t tag, Chain chain) except -1:
+    cdef bint _insert(self, uint64_t tag, Chain chain) noexcept:
         """Take a slot; False if none is near."""
         cdef size_t i, _probe
         if 2 * (self._filled + 1) > self._mask + 1 and not self._grow():
@@ -260,7 +262,7 @@ cdef class Cache:
                 hole = i
         self._slots[hole].chain = NULL
 
-    cdef bint _grow(self) except -1:
+    cdef bint _grow(self) noexcept:
         """Double the table; False when memory is out."""
         cdef size_t size = self._mask + 1
         cdef Slot *old = self._slots
@@ -291,7 +293,7 @@ cdef class Cache:
         """Where a name that left is remembered: half as many places as slots, each for the latest."""
         return &self._ghosts[(tag >> 32) & (self._mask >> 1)]
 
-    cdef void _register(self, Chain chain) except *:
+    cdef void _register(self, Chain chain) noexcept:
         """Let the newest chain speak for each of its proper runs: it will be here the longest."""
         cdef Slot *slot
         cdef int count

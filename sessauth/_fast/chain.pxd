@@ -39,8 +39,9 @@ cdef class Chain:
     # a count of 0: not looked.
     cdef uint64_t looked_count
     cdef int revoked_index
-    # Its signatures stood once, so they stand.
+    # Its signatures stood once, so they stand; or the one of this block was wrong, so it is; else -1.
     cdef bint stands
+    cdef int wrong_index
     # The verified-chain cache's own.
     cdef int hits
     cdef int queue

@@ -46,6 +46,8 @@ cdef class Chain:
         self.blocks = NULL
         self.ids = NULL
         self.max_blocks = MAX_BLOCKS
+        self.wrong_index = -1
+        self.revoked_index = -1
 
     def __dealloc__(self):
         arena_free(&self.arena)

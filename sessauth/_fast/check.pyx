@@ -16,7 +16,6 @@ from sessauth._fast.finding cimport Asked, Finding, asked_init, finding_free, fi
 from sessauth._fast.many cimport JudgeOfMany
 from sessauth._fast.resource cimport Part
 from sessauth._fast.text cimport bytes_t
-from sessauth._fast.view cimport View
 
 __all__ = ["Checker", "Prepared"]
 
@@ -40,8 +39,9 @@ cdef class Checker(JudgeOfMany):
     """
 
     def __cinit__(
-        self, View view not None, *, str audience not None="", size_t cache_bytes=0, size_t session_cache_bytes=0, present=None
+        self, view, *, str audience not None="", cache_bytes=None, session_cache_bytes=None, present=None
     ):
+        # The others are the judge's, named here so that what is no parameter is refused.
         self.audience = audience
         self._present = present
 
@@ -148,7 +148,7 @@ cdef class Checker(JudgeOfMany):
             new_signatures: as in ``check``, for every call.
 
         Returns:
-            The decisions, a sequence in the order of the calls, each made when it is looked at.
+            The decisions in the order of the calls, each made when it is looked at.
 
         Raises:
             TypeError: for a call that is no such tuple. Nothing for what an agent controls.
@@ -214,7 +214,7 @@ cdef class Checker(JudgeOfMany):
             token = (<Prepared> token).data
         out = Prepared.__new__(Prepared)
         if isinstance(token, bytes) and (self._present is None or not _is_text(token)):
-            out.data = token
+            out.data = bytes(token)
             return out
         if self._present is None:
             raise TypeError(f"bytes expected, got {type(token).__name__}")
@@ -231,8 +231,10 @@ cdef class Checker(JudgeOfMany):
         cdef Asked *asked = &item.asked
         if not isinstance(call, tuple) or not 3 <= len(call) <= 8:
             raise TypeError("a call is a tuple of token, action, resource and at most five more parts")
-        cdef tuple parts = call
+        cdef tuple parts = tuple(call)
         cdef Py_ssize_t n = len(parts)
+        if parts is not call:
+            held.append(parts)
         token = parts[0]
         if not PyBytes_CheckExact(token) or _is_text(token):
             prepared = self._taken(token)
@@ -270,6 +272,8 @@ cdef inline bint _is_text(object token):
 
 cdef object _peers(object peer, Asked *asked):
     """Point at the identities; returns what has to live as long."""
+    if isinstance(peer, (str, bytes)):
+        raise TypeError("peer is a sequence of identities, not one")
     cdef list held = list(peer)
     cdef bytearray parts = bytearray(len(held) * sizeof(Part))
     cdef Part *out = <Part *> <char *> parts

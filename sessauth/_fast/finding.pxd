@@ -35,6 +35,9 @@ cdef struct Asked:
     bint new_signatures
     # Borrowed, or NULL: asked `may_fail(source)` before a signature is looked at, and told `failed(source)`.
     PyObject *gate
+    # Of a call that is judged a second time: its signature was found wrong, and at which block.
+    bint signature_told
+    int wrong_index
 
 # What it came to; positions are -1 where they don't apply. Owns `argument`.
 cdef struct Finding:
@@ -112,6 +115,7 @@ cdef inline object part_of(object text, Part *out):
 
 
 cdef inline bint deny(Finding *out, int stage, int reason) noexcept nogil:
+    out.allowed = False
     out.stage = stage
     out.reason = reason
     return False

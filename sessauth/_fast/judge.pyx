@@ -49,9 +49,8 @@ cdef enum:
 cdef class Judge:
     """What a checker judges by: a view, the verified chains, a clock."""
 
-    def __cinit__(
-        self, View view not None, *, audience="", size_t cache_bytes=67108864, size_t session_cache_bytes=0, present=None
-    ):
+    def __cinit__(self, View view not None, *, size_t cache_bytes=67108864, size_t session_cache_bytes=0, **_):
+        # What else a subclass takes, it judges itself.
         self.view = view
         self.cache = Cache(cache_bytes, session_cache_bytes)
         self._prefix = randombytes(8)
@@ -229,16 +228,21 @@ cdef class Judge:
         cdef bytes_t public_key = <bytes_t> PyBytes_AS_STRING(key.public_key)
         cdef int first = self.cache.verified_blocks(chain)
         cdef int wrong
+        if asked.signature_told:
+            # This very call was judged before, up to here, and charged for it.
+            return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, asked.wrong_index)
         if not asked.new_signatures or (asked.gate != NULL and not (<object> asked.gate).may_fail(_text(&asked.source))):
             return deny(out, STAGE_SIGNATURE, BAD_SIGNATURE)
-        with nogil:
-            wrong = chain.verify_from(first, public_key)
-        self.signatures += (chain.block_count if wrong < 0 else wrong + 1) - first
-        if wrong >= 0:
+        if chain.wrong_index < 0:
+            with nogil:
+                wrong = chain.verify_from(first, public_key)
+            self.signatures += (chain.block_count if wrong < 0 else wrong + 1) - first
+            chain.wrong_index = wrong
+        if chain.wrong_index >= 0:
             self.bad_signatures += 1
             if asked.gate != NULL:
                 (<object> asked.gate).failed(_text(&asked.source))
-            return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, wrong)
+            return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, chain.wrong_index)
         chain.stands = True
         # The very objects that the view's rows are kept by, which are found faster than equal ones.
         chain.session_id = session.id

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-from sessauth._fast.batch cimport Batch
+from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.finding cimport Asked
 from sessauth._fast.judge cimport Judge
 from sessauth._fast.view cimport Moment
@@ -16,3 +16,4 @@ cdef class JudgeOfMany(Judge):
     cdef int _batch_at(
         self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, const Asked *clock, bint floored
     ) except -1
+    cdef bint _decode(self, Batch batch, Item *item, int *alike) except -1

@@ -3,13 +3,16 @@
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
+from libc.string cimport memcmp
 
 from sessauth._fast.batch cimport Batch, Item
-from sessauth._fast.chain cimport Chain
+from sessauth._fast.chain cimport Chain, last_signature
 from sessauth._fast.finding cimport Asked, Scratch, ScratchBox, asked_init, deny
 from sessauth._fast.judge cimport Judge, allow, forget_match, set_fault
-from sessauth._fast.limits cimport STAGE_DECODE
+from sessauth._fast.limits cimport BAD_SIGNATURE, LEVEL_BLOCK, STAGE_DECODE
+from sessauth._fast.resource cimport Part
 from sessauth._fast.stages cimport judge_scope
+from sessauth._fast.text cimport bytes_t
 from sessauth._fast.view cimport Moment, Rules
 
 cdef enum:
@@ -29,6 +32,11 @@ cdef class JudgeOfMany(Judge):
         cdef Moment moment
         cdef Asked clock
         cdef Py_ssize_t i
+        if batch.judged:
+            batch.reset(first, end)
+        batch.judged = True
+        for i in range(first, end):
+            batch.items[i].asked.signature_told = False
         try:
             asked_init(&clock)
             self.clock(&clock, now_ms)
@@ -44,6 +52,7 @@ cdef class JudgeOfMany(Judge):
                 transaction.abort()
         except Exception as fault:
             batch._fault = fault
+            batch.release_grounds(first, end)
             for i in range(first, end):
                 set_fault(&batch.items[i].found)
         return 0
@@ -53,14 +62,15 @@ cdef class JudgeOfMany(Judge):
     ) except -1:
         """First what needs the state, item by item; then the scopes of those that stand, without the GIL."""
         cdef int same[SAME_TOKENS]
+        cdef int alike[SAME_TOKENS]
         cdef Item *item
         cdef Item *earlier
-        cdef Chain chain
         cdef ScratchBox box
         cdef Py_ssize_t i
         cdef int k
         for k in range(SAME_TOKENS):
             same[k] = -1
+            alike[k] = -1
         for i in range(first, end):
             item = &batch.items[i]
             item.asked.now_ms = clock.now_ms
@@ -68,16 +78,8 @@ cdef class JudgeOfMany(Judge):
             if item.refused:
                 deny(&item.found, STAGE_DECODE, item.refused)
                 continue
-            chain = batch.chain_of(item)
-            if chain is None and i > first and _same_token(item, item - 1):
-                chain = batch.chain_of(item - 1)
-            if chain is None:
-                chain = self.chain_of(&item.asked, None, &item.found)
-                if chain is None:
-                    continue
-            if item.chain == NULL:
-                Py_INCREF(chain)
-                item.chain = <PyObject *> chain
+            if item.chain == NULL and not self._decode(batch, item, alike):
+                continue
             k = ((<size_t> item.chain) >> 5) % SAME_TOKENS
             if same[k] >= 0 and _same_but_call(item, &batch.items[same[k]]):
                 earlier = &batch.items[same[k]]
@@ -86,9 +88,11 @@ cdef class JudgeOfMany(Judge):
                 item.ground = earlier.ground
                 continue
             same[k] = <int> i
-            item.stands = self.stand(moment, chain, &item.asked, floored, &item.own, &item.found)
+            item.stands = self.stand(moment, <Chain> item.chain, &item.asked, floored, &item.own, &item.found)
             if moment.wanting:
                 return 0
+            item.asked.signature_told = item.found.reason == BAD_SIGNATURE and item.found.level == LEVEL_BLOCK
+            item.asked.wrong_index = item.found.index
         box = self.take_box()
         with nogil:
             for i in range(first, end):
@@ -102,22 +106,40 @@ cdef class JudgeOfMany(Judge):
         batch.release_grounds(first, end)
         return 0
 
+    cdef bint _decode(self, Batch batch, Item *item, int *alike) except -1:
+        """Find an item's chain, with an earlier item of the same token if there is one; False with a finding."""
+        cdef bytes_t signature = last_signature(item.asked.token.p, item.asked.token.n)
+        cdef Item *earlier
+        cdef Chain chain
+        cdef int k
+        if signature != NULL:
+            k = signature[0] % SAME_TOKENS
+            earlier = &batch.items[alike[k]]
+            if alike[k] >= 0 and earlier.chain != NULL and _equal(&item.asked.token, &earlier.asked.token):
+                Py_INCREF(<object> earlier.chain)
+                item.chain = earlier.chain
+                return True
+            alike[k] = <int> (item - batch.items)
+        chain = self.chain_of(&item.asked, None, &item.found)
+        if chain is None:
+            return False
+        Py_INCREF(chain)
+        item.chain = <PyObject *> chain
+        return True
 
-cdef inline bint _same_token(const Item *a, const Item *b) noexcept nogil:
-    """Whether the very same object was given for both."""
-    return a.asked.token.p == b.asked.token.p and a.asked.token.n == b.asked.token.n
+
+cdef inline bint _equal(const Part *a, const Part *b) noexcept nogil:
+    return a.n == b.n and (a.p == b.p or memcmp(a.p, b.p, a.n) == 0)
 
 
 cdef bint _same_but_call(const Item *a, const Item *b) noexcept nogil:
     """Whether what is judged before the scopes is the same for two items of a batch."""
     return (
         a.chain == b.chain
-        and a.asked.session.n == 0
-        and b.asked.session.n == 0
-        and a.asked.source.n == 0
-        and b.asked.source.n == 0
-        and a.asked.peer_count == 0
-        and b.asked.peer_count == 0
+        and _equal(&a.asked.session, &b.asked.session)
+        and _equal(&a.asked.source, &b.asked.source)
+        and a.asked.peer_count == b.asked.peer_count
+        and a.asked.peers == b.asked.peers
     )
 
 

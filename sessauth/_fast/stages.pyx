@@ -1,7 +1,7 @@
 """The stages of a check that look at nothing but chain, session and request.
 
 Each returns whether to go on; a refusal is in the finding. None of them needs the GIL. Stages that read
-state or sign are in ``check``.
+state or sign are in ``judge``.
 """
 
 from libc.stdint cimport uint64_t

@@ -74,7 +74,6 @@ cdef struct Moment:
 
 cdef class View:
     cdef object source
-    cdef object _begin
     cdef object _still_mine
     cdef object _brake
     cdef const unsigned char *brake

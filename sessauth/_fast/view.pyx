@@ -133,7 +133,6 @@ cdef class View:
     def __cinit__(self, source, int max_sessions=65536):
         cdef Py_buffer buffer
         self.source = source
-        self._begin = source.begin
         self._still_mine = getattr(source, "still_mine", None)
         self._pulse = getattr(source, "pulse", None)
         self._sessions = {}
@@ -167,7 +166,7 @@ cdef class View:
 
     cdef object begin(self, Moment *out):
         """Open a read transaction and say what the head of the state is in it."""
-        transaction = self._begin()
+        transaction = self.source.begin()
         try:
             out.identity = transaction.id()
             if self._any and self._latest.identity == out.identity:
@@ -183,6 +182,11 @@ cdef class View:
             raise
         out.transaction = <PyObject *> transaction
         return transaction
+
+    @property
+    def has_pulse(self):
+        """Whether checks can tell without a transaction that nothing was committed."""
+        return self._pulse is not None
 
     @property
     def revision(self):

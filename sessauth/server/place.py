@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
+from .log import LOGGER
+
 
 class Place:
     """The call of a function, running, waiting or ended.
@@ -86,4 +88,7 @@ class Place:
                 callback = callbacks.pop()
             except IndexError:
                 return
-            callback(self)
+            try:
+                callback(self)
+            except Exception as error:  # noqa: BLE001 - the thread goes on to the next call
+                LOGGER.error("fault", exc_info=error, extra={"fields": {"in": "callback"}})

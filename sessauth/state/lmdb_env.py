@@ -96,8 +96,14 @@ class Source:
         _live.add(self)
 
     def _open_pulse(self, state_dir: Path) -> Pulse | None:
-        """Return the pulse of the file if it says what LMDB says; a commit may come in between."""
-        pulse = open_pulse(state_dir / layout.DATA_FILE)
+        """Return the pulse of the file if it says what LMDB says; a commit may come in between.
+
+        None costs a transaction a check, and nothing else.
+        """
+        try:
+            pulse = open_pulse(state_dir / layout.DATA_FILE)
+        except OSError:
+            return None
         for _ in range(100):
             if pulse is None or pulse.number == self.env.info()["last_txnid"]:
                 return pulse

@@ -68,7 +68,12 @@ class ReadTransaction(Protocol):
 
 
 class ViewSource(Protocol):
-    """What the kernel's view reads from. The tables are handles for ``get(db=...)``."""
+    """What the kernel's view reads from. The tables are handles for ``get(db=...)``.
+
+    It may also have ``pulse``, a ``_fast.pulse.Pulse`` or None, which spares checks a transaction while
+    nothing is committed; and ``still_mine() -> bool``, which is asked every 100 ms and, once False, makes
+    every check deny.
+    """
 
     sessions: object
     leases: object

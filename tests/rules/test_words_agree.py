@@ -9,6 +9,7 @@ import pytest
 
 from sessauth import limits
 from sessauth.reasons import Level, Reason, Stage
+from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.tree import PACKAGE, ROOT
 
 PROTO = ROOT / "proto" / "sessauth" / "v1"
@@ -21,7 +22,6 @@ NOT_IN_KERNEL = {
     "MAX_SESSION_ISSUER_KEYS",
     "MAX_REVOKE_BLOCK_IDS",
     "MAX_REQUEST_ID_BYTES",
-    "MAX_BATCH_ITEMS",
 }
 
 
@@ -134,3 +134,19 @@ def test_one_limit_for_audiences_sources_peers_and_approval_keys() -> None:
     }
 
     assert len(four) == 1
+
+
+def test_the_kernel_reads_every_field_of_a_check() -> None:
+    """CheckItem and Decision have the very fields that the kernel reads and writes, by number."""
+    answer = (KERNEL / "answer.pyx").read_text(encoding="utf-8")
+    read = {
+        name.lower(): int(number) for name, number in re.findall(r"^    FIELD_(\w+) = (\d+)$", answer, re.M)
+    }
+    item = {field.name: field.number for field in pb.CheckItem.DESCRIPTOR.fields}
+    reply = (KERNEL / "reply.pyx").read_text(encoding="utf-8")
+    body = reply[reply.index("    begin = _open(out, field)\n    _number(out, 1, found.allowed)") :]
+    written = {int(number) for number in re.findall(r"_(?:number|bytes|position)\(\s*out, (\d+),", body)}
+
+    # The kernel's view is never older than the state, so `view_age_ms` is always the default.
+    assert written | {10} == {field.number for field in pb.Decision.DESCRIPTOR.fields}
+    assert read == {name.removesuffix("_id"): number for name, number in item.items()}

@@ -132,6 +132,34 @@ print("parent", brake[0], bool(reader.begin().id()), flush=True)
         assert line(process) == b"parent 0 True"
 
 
+def test_a_verifier_in_a_forked_child_touches_nothing_of_the_parents(
+    writer: StateWriter, state_dir: Path
+) -> None:
+    """Its checks deny without a call to LMDB: the parent's reader slot stays the parent's."""
+    script = """
+import warnings
+warnings.simplefilter("ignore")
+from sessauth.verifier import Verifier
+verifier = Verifier(reader)
+held = reader.begin()
+before = reader.env.readers()
+if os.fork() == 0:
+    print(bool(verifier.check(b"x", "read", "a")), verifier.view.has_pulse, reader.pulse.number, flush=True)
+    try:
+        verifier.view.revision
+        print("read", flush=True)
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+    os._exit(0)
+os.wait()
+print("parent", before == reader.env.readers(), held.id() > 0, flush=True)
+"""
+    with child(state_dir, script) as process:
+        assert line(process) == b"False True 0"
+        assert line(process) == b"StateError"
+        assert line(process) == b"parent True True"
+
+
 def test_a_forked_child_of_a_busy_writer_denies(tmp_path: Path) -> None:
     """A fork in the middle of commits leaves a child that refuses at once, and a writer that goes on."""
     script = """

@@ -51,7 +51,7 @@ class AuthorizationService:
             asking = Asking(self._verifier, data, "batch")
         except ValueError:
             raise _no_message("batch") from None
-        items = len(asking)
+        items = asking.stated
         if not 1 <= items <= limits.MAX_BATCH_ITEMS:
             raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {items}")
         audience = _audience(asking.audience, call.principal.audiences)

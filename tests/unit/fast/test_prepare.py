@@ -91,7 +91,7 @@ def test_a_handle_is_judged_by_the_state_of_now() -> None:
 
 
 def test_a_handle_of_a_forged_token() -> None:
-    """What no signature vouches for is looked at each time, and never stands."""
+    """What no signature vouches for is denied and counted each time, and never stands."""
     checker = verifier()
     handle = checker.prepare(FORGED)
     for turn in range(1, 4):
