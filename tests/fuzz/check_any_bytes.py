@@ -1,4 +1,4 @@
-"""Whatever bytes come in, a check returns a decision, and allows only what was signed.
+"""Whatever bytes come in, each way to a decision returns one, the same one, and allows only what was signed.
 
 Run by hand for a number of seconds, from a seed; each round prints what it found by reason:
 
@@ -14,12 +14,17 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
+from sessauth._fast.answer import Asking
 from sessauth._fast.check import Checker
+from sessauth.decision import Decision
 from sessauth.reasons import Reason
+from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support import crowd
 from tests.vectors.world import AUDIENCE, NOW, child, root, token
 
+SOURCE = "10.0.0.1"
 _ARGUMENTS = (
     b"",
     b"{}",
@@ -50,6 +55,7 @@ class Broken(Exception):
     """The invariant does not hold for a call."""
 
 
+@cache
 def seeds() -> list[bytes]:
     """The valid tokens that are changed; each permits no more than reading files or writing logs."""
     permitted = [s for s in _SCOPES if "present" not in s]
@@ -97,14 +103,34 @@ def calls(seed: int) -> Iterator[tuple[Call, bool]]:
         yield Call(presented, *parts), presented in signed
 
 
-def check(checker: Checker, call: Call, signed: bool) -> Reason:
-    """Judge a call twice and hold the invariant; raises Broken, naming the call."""
-    found = []
-    for _ in range(2):
-        outcome = checker.check(
-            call.token, call.action, call.resource, call.arguments, tool=call.tool,
-            source="10.0.0.1", audience=AUDIENCE, now_ms=NOW,
+def outcomes(checker: Checker, call: Call) -> Iterator[Decision]:
+    """The decisions of every way to one: by bytes, known bytes, a handle, a batch, a request in wire form."""
+    handle = checker.prepare(call.token)
+    for presented in (call.token, call.token, handle):
+        yield checker.check(
+            presented, call.action, call.resource, call.arguments, tool=call.tool,
+            source=SOURCE, audience=AUDIENCE, now_ms=NOW,
         )  # fmt: skip
+    parts = (call.action, call.resource, call.arguments, call.tool, b"", SOURCE)
+    presented_tokens = (call.token, call.token, handle, bytes(bytearray(call.token)))
+    yield from checker.check_batch([(t, *parts) for t in presented_tokens], audience=AUDIENCE, now_ms=NOW)
+    if call.action and call.resource:
+        item = pb.CheckItem(
+            token=call.token, action=call.action, resource=call.resource, arguments=call.arguments,
+            tool=call.tool, source=SOURCE,
+        )  # fmt: skip
+        asking = Asking(checker, pb.CheckBatchRequest(items=[item, item]).SerializeToString(), "batch")
+        asking.judge(AUDIENCE, now_ms=NOW)
+        yield from asking
+        answer = pb.CheckBatchResponse.FromString(asking.answer(lambda decision, token: "x"))
+        if [d.allowed for d in answer.decisions] != [d.allowed for d in asking]:
+            raise Broken(f"{call}: another answer than decision")
+
+
+def check(checker: Checker, call: Call, signed: bool) -> Reason:
+    """Judge a call by every way and hold the invariant; raises Broken, naming the call."""
+    found = []
+    for outcome in outcomes(checker, call):
         reason = Reason(outcome.reason)
         if outcome.fault is not None:
             raise Broken(f"{call}: {outcome.fault!r}")
@@ -119,20 +145,53 @@ def check(checker: Checker, call: Call, signed: bool) -> Reason:
         if not outcome.block_ids and reason >= Reason.EXPIRED:
             raise Broken(f"{call}: {reason.name} without a signature")
         found.append((reason, outcome.stage, outcome.level, outcome.index, outcome.scope, outcome.clause))
-    if found[0] != found[1]:
-        raise Broken(f"{call}: {found[0]}, then {found[1]}")
+    if len(set(found)) != 1:
+        raise Broken(f"{call}: {found}")
     return found[0][0]
+
+
+def ask(checker: Checker, rng: random.Random, call: Call) -> bool:
+    """Take a request of the call with a few bytes changed; whether it is one. Allows nothing unsigned."""
+    item = pb.CheckItem(
+        token=call.token, action=call.action, resource=call.resource, arguments=call.arguments,
+        tool=call.tool, source=SOURCE, peer=["a", "b"],
+    )  # fmt: skip
+    kind, message = rng.choice(
+        (
+            ("check", pb.CheckRequest(item=item, audience=AUDIENCE, at_least_revision=1)),
+            ("batch", pb.CheckBatchRequest(items=[item] * rng.randrange(4), audience=AUDIENCE)),
+            ("stream", pb.CheckStreamRequest(id=rng.getrandbits(64), item=item, audience=AUDIENCE)),
+        )
+    )
+    data = changed(rng, message.SerializeToString())
+    try:
+        asking = Asking(checker, data, kind)
+    except ValueError:
+        return False
+    if asking.well_formed():
+        asking.judge(asking.audience, now_ms=NOW)
+        signed = seeds()
+        for at, decision in enumerate(asking):
+            if decision.fault is not None or (decision.allowed and asking.token(at) not in signed):
+                raise Broken(f"{kind} {data.hex()}: {decision.reason}")
+    else:
+        for at in range(len(asking)):
+            asking.token(at), asking.states(at), asking.peer_count(at), asking.session_bytes(at)
+    asking.answer(lambda decision, token: "x" * rng.choice((0, 1, 127, 128, 300)))
+    return True
 
 
 def run(seed: int, rounds: int, seconds: float) -> Counter[str]:
     """Hold the invariant for so many calls, or so many seconds; gives how often each reason came."""
     checker = crowd.checker()
     found: Counter[str] = Counter()
+    rng = random.Random(f"{seed} requests")
     until = time.monotonic() + seconds
     for number, (call, signed) in enumerate(calls(seed)):
         if number >= rounds or (number % 256 == 0 and time.monotonic() > until):
             break
         found[check(checker, call, signed).name] += 1
+        found["requests"] += number % 4 == 0 and ask(checker, rng, call)
     return found
 
 

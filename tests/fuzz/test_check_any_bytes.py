@@ -12,9 +12,11 @@ from tests.vectors.world import root, token
 
 @pytest.mark.parametrize("seed", [1, 20260711])
 def test_the_invariant_holds(seed: int) -> None:
-    """50,000 calls of each seed hold it, and come out in many ways, allowed among them."""
-    found = harness.run(seed, 50_000, 60.0)
+    """50,000 calls of each seed hold it by every way, and come out in many ways, allowed among them."""
+    found = harness.run(seed, 50_000, 90.0)
 
+    # Of 12,500 changed requests some are still requests.
+    assert 1_000 < found.pop("requests") < 12_000
     assert found.total() == 50_000
     assert found["ALLOWED"] > 800
     assert len(found) >= 10
