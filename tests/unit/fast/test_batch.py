@@ -175,6 +175,27 @@ def test_parts_are_each_items_own() -> None:
         assert checker.signatures == 1
 
 
+@pytest.mark.parametrize("place", [5, 6])
+def test_items_that_differ_in_one_part_alone(place: int) -> None:
+    """Without identities too, items of a token with another session or source are judged apart."""
+    chain = token(root(READ, source=["10.0.0.0/8"]))
+    plain = (chain, *FILES, b"", b"", SESSION, "10.0.0.1")
+    values: dict[int, dict[Any, Reason]] = {
+        5: {SESSION: Reason.ALLOWED, b"": Reason.ALLOWED, id16("another"): Reason.WRONG_SESSION},
+        6: {
+            "10.0.0.1": Reason.ALLOWED,
+            "10.0.0.2": Reason.ALLOWED,
+            "11.0.0.1": Reason.WRONG_SOURCE,
+            "": Reason.WRONG_SOURCE,
+        },
+    }
+    for first in values[place]:
+        for second in values[place]:
+            pair = [(*plain[:place], value, *plain[place + 1 :]) for value in (first, second)]
+            wanted = [values[place][value] for value in (first, second)]
+            assert reasons(verifier(), pair * 3) == wanted * 3
+
+
 def test_items_without_parts_stand_on_the_first() -> None:
     """Whatever is judged once for equal items of a chain is told by each of them."""
     for view in ("plain", "ended", "key_distrusted", "braked", "ceiling"):
