@@ -1,23 +1,42 @@
 """Check requests and responses in wire form."""
 
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t
+
 from sessauth._fast.arena cimport Arena
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.check cimport Checker
 from sessauth._fast.resource cimport Part
 from sessauth._fast.wire cimport Reader
 
+# A token of a batch's table.
+cdef struct Presented:
+    Part token
+    # Set when the first item asks about it: the chain, borrowed from `held`, or the reason why it is none.
+    bint looked_up
+    PyObject *chain
+    int refused
+
 cdef class Asking(Batch):
     cdef Checker checker
     cdef Arena arena
+    # NULL without tokens, or for too many of them.
+    cdef Presented *table
+    # For each item its token's place in the table, from 1; 0: none. NULL where no item has one.
+    cdef uint32_t *places
     cdef Part stated_audience
     cdef unsigned long long at_least_revision
     cdef readonly unsigned long long id
     cdef readonly Py_ssize_t stated
+    cdef readonly Py_ssize_t stated_tokens
     cdef bint is_stream
 
     cdef Item *_item(self, Py_ssize_t i) except NULL
-    cdef int _take_text(self, Item *item) except -1
+    cdef int _take_text(self, Part *token, int *refused) except -1
+    cdef int _place(self, Py_ssize_t i) except -1
+    cdef int _look_up(self, Presented *shown) except -1
     cdef int _count_items(self, Reader reader, bint many) except -1
     cdef int _read_items(self, Reader reader, bint many) except -1
     cdef bint _read_item(self, Reader reader, Item *item) noexcept
+    cdef bint _set_place(self, Py_ssize_t i, uint32_t place) noexcept
     cdef bint _add_peer(self, Item *item, const Part *text) noexcept

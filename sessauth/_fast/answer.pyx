@@ -7,14 +7,17 @@ scalar counts, a message given twice is merged, what is not known is skipped
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from sessauth._fast.arena cimport arena_free, arena_init, arena_take
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.check cimport Checker, Prepared, is_text
+from sessauth._fast.field cimport field_bytes, field_skip, field_tag, field_varint
+from sessauth._fast.finding cimport Asked, Finding, asked_init, finding_init, part_of
 from sessauth._fast.limits cimport MAX_BATCH_ITEMS, MAX_PEERS
-from sessauth._fast.finding cimport part_of
 from sessauth._fast.reply cimport Out, out_free, out_init, put_decision, put_number
 from sessauth._fast.resource cimport Part
 from sessauth._fast.text cimport bytes_t
@@ -23,13 +26,6 @@ from sessauth._fast.wire cimport WIRE_BYTES, WIRE_VARINT, Reader, utf8_valid
 __all__ = ["Asking"]
 
 cdef enum:
-    WIRE_64 = 1
-    WIRE_GROUP = 3
-    WIRE_GROUP_END = 4
-    WIRE_32 = 5
-    # Messages and groups within each other, as protobuf's own runtimes bound them.
-    MAX_GROUPS = 100
-    MAX_LENGTH_BYTES = 5
     # Of CheckItem.
     FIELD_TOKEN = 1
     FIELD_ACTION = 2
@@ -39,6 +35,9 @@ cdef enum:
     FIELD_SESSION = 6
     FIELD_SOURCE = 7
     FIELD_PEER = 8
+    FIELD_TOKEN_INDEX = 9
+    # Of CheckBatchRequest, beside what all requests have.
+    BATCH_TOKENS = 4
 
 cdef bytes NOTHING = b""
 
@@ -47,8 +46,8 @@ cdef class Asking(Batch):
     """What a Check, CheckBatch or CheckStream message asks; afterwards the decisions.
 
     ``Asking(checker, data, kind)``: ``kind`` is ``"check"``, ``"batch"`` or ``"stream"``. Raises ValueError
-    for bytes that are no such message. ``stated`` is how many items the message has; with more than 1,024
-    none is read.
+    for bytes that are no such message. ``stated`` is how many items the message has, ``stated_tokens`` how
+    many tokens its table; with more than 1,024 of either none of them is read.
     """
 
     def __cinit__(self, Checker checker not None, bytes data not None, str kind not None):
@@ -86,20 +85,33 @@ cdef class Asking(Batch):
         """Whether the item states an action, and whether a resource."""
         return self._item(i).asked.action.n > 0, self._item(i).asked.resource.n > 0
 
+    def token_place(self, Py_ssize_t i):
+        """Which token of the table the item asks about, counted from 1; 0 for its own, and once judged."""
+        self._item(i)
+        return 0 if self.places == NULL else self.places[i]
+
     def well_formed(self):
-        """Whether each item states an action and a resource, and at most one session and 16 identities."""
+        """Whether each item states an action, a resource, one token, and at most one session and 16 identities.
+
+        False as well for more than 1,024 items or tokens.
+        """
         cdef Py_ssize_t i
         cdef Item *item
+        if self.stated > MAX_BATCH_ITEMS or self.stated_tokens > MAX_BATCH_ITEMS:
+            return False
         for i in range(self.count):
             item = &self.items[i]
             if not item.asked.action.n or not item.asked.resource.n or item.asked.peer_count > MAX_PEERS:
                 return False
             if item.asked.session.n != 0 and item.asked.session.n != 16:
                 return False
+            if self.places != NULL and self.places[i]:
+                if item.asked.token.n or self.places[i] > <size_t> self.stated_tokens:
+                    return False
         return True
 
     def token(self, Py_ssize_t i):
-        """The bytes that were judged in the token's place."""
+        """The bytes that were judged in the token's place; of a token of the table none before that."""
         self._item(i)
         return self.token_of(i)
 
@@ -128,8 +140,10 @@ cdef class Asking(Batch):
             self.items[i].asked.audience = shared
             self.items[i].asked.at_least_revision = self.at_least_revision
             self.items[i].asked.gate = NULL if gate is None else <PyObject *> gate
-            if is_text(self.items[i].asked.token.p, self.items[i].asked.token.n):
-                self._take_text(&self.items[i])
+            if self.places != NULL and self.places[i]:
+                self._place(i)
+            elif is_text(self.items[i].asked.token.p, self.items[i].asked.token.n):
+                self._take_text(&self.items[i].asked.token, &self.items[i].refused)
         self.checker.judge_batch(self, first, end, now_ms)
 
     def answer(self, explain):
@@ -170,30 +184,71 @@ cdef class Asking(Batch):
             raise IndexError("no such item")
         return &self.items[i]
 
-    cdef int _take_text(self, Item *item) except -1:
+    cdef int _take_text(self, Part *token, int *refused) except -1:
         """Put the bytes of a token that came as text in its place."""
-        cdef Prepared prepared = self.checker._taken(
-            PyBytes_FromStringAndSize(<const char *> item.asked.token.p, item.asked.token.n)
-        )
-        item.refused = prepared.reason
+        cdef Prepared prepared = self.checker._taken(PyBytes_FromStringAndSize(<const char *> token.p, token.n))
+        refused[0] = prepared.reason
         if not prepared.reason:
             self.held.append(prepared)
-            part_of(prepared.data, &item.asked.token)
+            part_of(prepared.data, token)
+        return 0
+
+    cdef int _place(self, Py_ssize_t i) except -1:
+        """Let an item ask about its token of the table, which is looked up for the first one that does."""
+        cdef Item *item = &self.items[i]
+        cdef Presented *shown = &self.table[self.places[i] - 1]
+        if not shown.looked_up:
+            self._look_up(shown)
+            shown.looked_up = True
+        item.asked.token = shown.token
+        item.refused = shown.refused
+        if shown.chain != NULL:
+            Py_INCREF(<object> shown.chain)
+            item.chain = shown.chain
+        self.places[i] = 0
+        return 0
+
+    cdef int _look_up(self, Presented *shown) except -1:
+        cdef Asked asked
+        cdef Finding found
+        cdef Chain chain
+        if is_text(shown.token.p, shown.token.n):
+            self._take_text(&shown.token, &shown.refused)
+            if shown.refused:
+                return 0
+        asked_init(&asked)
+        finding_init(&found)
+        asked.token = shown.token
+        chain = self.checker.chain_of(&asked, None, &found)
+        if chain is None:
+            shown.refused = found.reason
+        else:
+            self.held.append(chain)
+            shown.chain = <PyObject *> chain
         return 0
 
     cdef int _count_items(self, Reader reader, bint many) except -1:
-        """Make room for the items; for none if there are more than a batch may have."""
+        """Make room for the items and the tokens; for none if there are more than a batch may have."""
         cdef uint32_t number, wire
         cdef Py_ssize_t count = 0
+        cdef size_t size
         cdef uint32_t item_field = 2 if self.is_stream else 1
         while reader.p < reader.end:
-            if not _tag(&reader, &number, &wire):
+            if not field_tag(&reader, &number, &wire):
                 raise ValueError("not a message")
             if number == item_field and wire == WIRE_BYTES:
                 count += 1
-            if not _skip(&reader, number, wire, 0):
+            elif many and number == BATCH_TOKENS and wire == WIRE_BYTES:
+                self.stated_tokens += 1
+            if not field_skip(&reader, number, wire, 0):
                 raise ValueError("not a message")
         self.stated = count if many or count == 0 else 1
+        if 0 < self.stated_tokens <= MAX_BATCH_ITEMS:
+            size = self.stated_tokens * sizeof(Presented)
+            self.table = <Presented *> arena_take(&self.arena, size)
+            if self.table == NULL:
+                raise MemoryError
+            memset(self.table, 0, size)
         return self.allocate(self.stated if self.stated <= MAX_BATCH_ITEMS else 0)
 
     cdef int _read_items(self, Reader reader, bint many) except -1:
@@ -201,13 +256,14 @@ cdef class Asking(Batch):
         cdef Reader inner
         cdef uint64_t value
         cdef Py_ssize_t i = 0
+        cdef Py_ssize_t token = 0
         while reader.p < reader.end:
-            if not _tag(&reader, &number, &wire):
+            if not field_tag(&reader, &number, &wire):
                 raise ValueError("not a message")
             # A stream's request has an id before the rest.
             field = number - self.is_stream
             if wire == WIRE_BYTES and (field == 1 or field == 2):
-                if not _bytes(&reader, &inner):
+                if not field_bytes(&reader, &inner):
                     raise ValueError("not a message")
                 if field == 2:
                     if not utf8_valid(inner.p, inner.end - inner.p):
@@ -217,29 +273,40 @@ cdef class Asking(Batch):
                 if i < self.count and not self._read_item(inner, &self.items[i]):
                     raise ValueError("an item is no message")
                 i += many
+            elif wire == WIRE_BYTES and many and number == BATCH_TOKENS:
+                if not field_bytes(&reader, &inner):
+                    raise ValueError("not a message")
+                if self.table != NULL:
+                    _set(&self.table[token].token, &inner)
+                    token += 1
             elif wire == WIRE_VARINT and (field == 3 or field == 0):
-                if not _varint(&reader, &value):
+                if not field_varint(&reader, &value):
                     raise ValueError("not a message")
                 if field == 3:
                     self.at_least_revision = value
                 else:
                     self.id = value
-            elif not _skip(&reader, number, wire, 0):
+            elif not field_skip(&reader, number, wire, 0):
                 raise ValueError("not a message")
         return 0
 
     cdef bint _read_item(self, Reader reader, Item *item) noexcept:
         cdef uint32_t number, wire
+        cdef uint64_t value
         cdef Reader inner
         cdef Part text
         while reader.p < reader.end:
-            if not _tag(&reader, &number, &wire):
+            if not field_tag(&reader, &number, &wire):
                 return False
-            if wire != WIRE_BYTES or number > FIELD_PEER:
-                if not _skip(&reader, number, wire, 1):
+            if number == FIELD_TOKEN_INDEX and wire == WIRE_VARINT:
+                if not field_varint(&reader, &value) or not self._set_place(item - self.items, <uint32_t> value):
                     return False
                 continue
-            if not _bytes(&reader, &inner):
+            if wire != WIRE_BYTES or number > FIELD_PEER:
+                if not field_skip(&reader, number, wire, 1):
+                    return False
+                continue
+            if not field_bytes(&reader, &inner):
                 return False
             _set(&text, &inner)
             if number == FIELD_TOKEN:
@@ -260,6 +327,18 @@ cdef class Asking(Batch):
                 item.asked.source = text
             elif not self._add_peer(item, &text):
                 return False
+        return True
+
+    cdef bint _set_place(self, Py_ssize_t i, uint32_t place) noexcept:
+        """Keep which token of the table an item asks about."""
+        if self.places == NULL:
+            if place == 0:
+                return True
+            self.places = <uint32_t *> arena_take(&self.arena, self.count * sizeof(uint32_t))
+            if self.places == NULL:
+                return False
+            memset(self.places, 0, self.count * sizeof(uint32_t))
+        self.places[i] = place
         return True
 
     cdef bint _add_peer(self, Item *item, const Part *text) noexcept:
@@ -283,70 +362,3 @@ cdef inline void _set(Part *out, const Reader *inner) noexcept nogil:
 
 cdef str _text(const Part *part):
     return PyBytes_FromStringAndSize(<const char *> part.p, part.n).decode("utf-8")
-
-
-cdef bint _varint(Reader *reader, uint64_t *value) noexcept nogil:
-    """At most ten bytes, of which zeros at the end add nothing; bits above the 64th are dropped."""
-    cdef uint64_t result = 0
-    cdef int shift = 0
-    cdef unsigned char byte
-    while shift < 70 and reader.p < reader.end:
-        byte = reader.p[0]
-        reader.p += 1
-        if shift < 64:
-            result |= (<uint64_t> (byte & 0x7F)) << shift
-        if byte < 0x80:
-            value[0] = result
-            return True
-        shift += 7
-    return False
-
-
-cdef bint _tag(Reader *reader, uint32_t *number, uint32_t *wire) noexcept nogil:
-    cdef bytes_t begin = reader.p
-    cdef uint64_t tag
-    if not _varint(reader, &tag) or tag > 0xFFFFFFFFULL or tag < 8 or reader.p - begin > 5:
-        return False
-    number[0] = <uint32_t> (tag >> 3)
-    wire[0] = <uint32_t> (tag & 7)
-    return True
-
-
-cdef bint _bytes(Reader *reader, Reader *inner) noexcept nogil:
-    cdef bytes_t begin = reader.p
-    cdef uint64_t length
-    if not _varint(reader, &length) or reader.p - begin > MAX_LENGTH_BYTES:
-        return False
-    if length > <uint64_t> (reader.end - reader.p):
-        return False
-    inner.p = reader.p
-    inner.end = reader.p + length
-    reader.p += length
-    return True
-
-
-cdef bint _skip(Reader *reader, uint32_t number, uint32_t wire, int depth) noexcept nogil:
-    """Step over a field that is not known, or not of the kind that it should be."""
-    cdef uint32_t inner_number, inner_wire
-    cdef uint64_t value
-    cdef Reader inner
-    if wire == WIRE_VARINT:
-        return _varint(reader, &value)
-    if wire == WIRE_BYTES:
-        return _bytes(reader, &inner)
-    if wire == WIRE_64 or wire == WIRE_32:
-        value = 8 if wire == WIRE_64 else 4
-        if <uint64_t> (reader.end - reader.p) < value:
-            return False
-        reader.p += value
-        return True
-    if wire != WIRE_GROUP or depth == MAX_GROUPS:
-        return False
-    while reader.p < reader.end:
-        if not _tag(reader, &inner_number, &inner_wire):
-            return False
-        if inner_wire == WIRE_GROUP_END:
-            return inner_number == number
-        if not _skip(reader, inner_number, inner_wire, depth + 1):
-            return False
-    return False

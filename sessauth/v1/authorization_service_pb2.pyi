@@ -127,7 +127,7 @@ LEVEL_CEILING: Level
 LEVEL_BLOCK: Level
 
 class CheckItem(_message.Message):
-    __slots__ = ("token", "action", "resource", "arguments", "tool", "session_id", "source", "peer")
+    __slots__ = ("token", "action", "resource", "arguments", "tool", "session_id", "source", "peer", "token_index")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -136,6 +136,7 @@ class CheckItem(_message.Message):
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_INDEX_FIELD_NUMBER: _ClassVar[int]
     token: bytes
     action: bytes
     resource: bytes
@@ -144,7 +145,8 @@ class CheckItem(_message.Message):
     session_id: bytes
     source: str
     peer: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, token: _Optional[bytes] = ..., action: _Optional[bytes] = ..., resource: _Optional[bytes] = ..., arguments: _Optional[bytes] = ..., tool: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., source: _Optional[str] = ..., peer: _Optional[_Iterable[str]] = ...) -> None: ...
+    token_index: int
+    def __init__(self, token: _Optional[bytes] = ..., action: _Optional[bytes] = ..., resource: _Optional[bytes] = ..., arguments: _Optional[bytes] = ..., tool: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., source: _Optional[str] = ..., peer: _Optional[_Iterable[str]] = ..., token_index: _Optional[int] = ...) -> None: ...
 
 class CheckRequest(_message.Message):
     __slots__ = ("item", "audience", "at_least_revision")
@@ -163,14 +165,16 @@ class CheckResponse(_message.Message):
     def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
 
 class CheckBatchRequest(_message.Message):
-    __slots__ = ("items", "audience", "at_least_revision")
+    __slots__ = ("items", "audience", "at_least_revision", "tokens")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     AUDIENCE_FIELD_NUMBER: _ClassVar[int]
     AT_LEAST_REVISION_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[CheckItem]
     audience: str
     at_least_revision: int
-    def __init__(self, items: _Optional[_Iterable[_Union[CheckItem, _Mapping]]] = ..., audience: _Optional[str] = ..., at_least_revision: _Optional[int] = ...) -> None: ...
+    tokens: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, items: _Optional[_Iterable[_Union[CheckItem, _Mapping]]] = ..., audience: _Optional[str] = ..., at_least_revision: _Optional[int] = ..., tokens: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class CheckBatchResponse(_message.Message):
     __slots__ = ("decisions",)

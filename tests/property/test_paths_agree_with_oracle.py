@@ -25,7 +25,7 @@ from tests.support.told import Told, expected, without_time
 CASES = int(os.environ.get("SESSAUTH_CASES", "20000"))
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
 SHOWN = 3
-_WITHOUT_TIME = ("wire", "wire batch")
+_WITHOUT_TIME = ("wire", "wire batch", "wire table")
 
 
 @dataclass

@@ -150,3 +150,5 @@ def test_the_kernel_reads_every_field_of_a_check() -> None:
     # The kernel's view is never older than the state, so `view_age_ms` is always the default.
     assert written | {10} == {field.number for field in pb.Decision.DESCRIPTOR.fields}
     assert read == {name.removesuffix("_id"): number for name, number in item.items()}
+    tokens = pb.CheckBatchRequest.DESCRIPTOR.fields_by_name["tokens"].number
+    assert re.findall(r"^    BATCH_TOKENS = (\d+)$", answer, re.M) == [str(tokens)]

@@ -24,7 +24,7 @@ from sessauth.v1 import token_pb2
 from sessauth.v1 import token_service_pb2 as tokens
 from sessauth.verifier import Verifier
 from tests.support.checks_by_messages import ChecksByMessages
-from tests.support.raw_requests import damaged, encode, nested_group, request_fields, varint
+from tests.support.raw_requests import batch_fields, damaged, encode, nested_group, request_fields, varint
 from tests.support.service import Caller, running
 
 GATEWAYS = (
@@ -195,6 +195,21 @@ def test_any_batch_is_answered_as_by_messages(both: Both, data: st.DataObject, p
     assert said == expected
 
 
+@given(data=st.data(), formed=st.sampled_from((True, True, False)))
+@EXAMPLES
+def test_any_batch_with_a_table_is_answered_as_by_messages(
+    both: Both, data: st.DataObject, formed: bool
+) -> None:
+    """An item that names a token of the table is judged as one that has it, and what can't be is refused."""
+    values = both.values
+    if formed:
+        values = {name: [value for value in values[name] if value] or [b""] for name in values}
+        values |= {"token": both.values["token"], "session": values["session"][:2]}
+    request = encode(data.draw(batch_fields(values, (0, 6))))
+    said, expected = _ask(both, "CheckBatch", request)
+    assert said == expected
+
+
 @given(data=st.data(), principal=st.sampled_from(GATEWAYS))
 @EXAMPLES
 def test_any_message_of_a_stream_is_answered_as_by_messages(
@@ -211,8 +226,10 @@ def test_any_message_of_a_stream_is_answered_as_by_messages(
 def test_damaged_requests_are_read_or_refused_as_by_messages(both: Both, data: st.DataObject) -> None:
     """Bytes that protobuf refuses are refused in the same words; those that it reads are read the same."""
     name, first = data.draw(st.sampled_from((("Check", 1), ("CheckBatch", 1), ("CheckStream", 2))))
-    request = encode(data.draw(request_fields(both.values, first, (1, 2))))
-    said, expected = _ask(both, name, data.draw(damaged(request)))
+    fields = request_fields(both.values, first, (1, 2))
+    if name == "CheckBatch":
+        fields = st.one_of(fields, batch_fields(both.values, (1, 2)))
+    said, expected = _ask(both, name, data.draw(damaged(encode(data.draw(fields)))))
     assert said == expected
 
 
@@ -288,3 +305,21 @@ def test_a_batch_larger_than_a_chunk_is_answered_as_by_messages(both: Both) -> N
 
     said, expected = _ask(both, "CheckBatch", request)
     assert said == expected
+
+
+def test_a_long_batch_of_few_tokens_is_answered_as_by_messages(both: Both) -> None:
+    """A token of every sort that items of all parts of 1,024 name is judged as if each item carried it."""
+    table = both.values["token"]
+    items = [
+        pb.CheckItem(
+            token_index=1 + number * 7 % len(table), action=b"read", resource=b"files/a/%d" % (number % 3)
+        )
+        for number in range(1024)
+    ]
+    request = pb.CheckBatchRequest(items=items, tokens=table, audience="gw").SerializeToString()
+
+    said, expected = _ask(both, "CheckBatch", request)
+
+    assert said == expected
+    decisions = pb.CheckBatchResponse.FromString(cast("bytes", said[0])).decisions
+    assert len({decision.reason for decision in decisions}) > 8

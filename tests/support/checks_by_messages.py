@@ -50,6 +50,7 @@ class ChecksByMessages:
             raise invalid("item", "is required")
         audience = _audience(request.audience, call.principal)
         _require_form(request.item, "item")
+        _require_no_place(request.item)
         response = pb.CheckResponse()
         self._judge(response.decision, request.item, audience, request.at_least_revision, call.principal)
         return response.SerializeToString()
@@ -59,9 +60,15 @@ class ChecksByMessages:
         request = _read(pb.CheckBatchRequest, data)
         if not 1 <= len(request.items) <= limits.MAX_BATCH_ITEMS:
             raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {len(request.items)}")
+        if len(request.tokens) > limits.MAX_BATCH_ITEMS:
+            raise invalid("tokens", f"must be at most {limits.MAX_BATCH_ITEMS}, not {len(request.tokens)}")
         audience = _audience(request.audience, call.principal)
         for index, item in enumerate(request.items):
             _require_form(item, f"items[{index}]")
+            _require_place(item, len(request.tokens), f"items[{index}].token_index")
+        for item in request.items:
+            if item.token_index:
+                item.token = request.tokens[item.token_index - 1]
         response = pb.CheckBatchResponse()
         for item in request.items:
             self._judge(response.decisions.add(), item, audience, request.at_least_revision, call.principal)
@@ -75,6 +82,7 @@ class ChecksByMessages:
                 raise invalid("item", "is required")
             audience = _audience(request.audience, call.principal)
             _require_form(request.item, "item")
+            _require_no_place(request.item)
             response = pb.CheckStreamResponse(id=request.id)
             self._judge(response.decision, request.item, audience, request.at_least_revision, call.principal)
             yield response.SerializeToString()
@@ -132,6 +140,18 @@ def _require_form(item: pb.CheckItem, field: str) -> None:
         raise invalid(f"{field}.session_id", f"must be 16 bytes, not {len(item.session_id)}")
     if len(item.peer) > limits.MAX_PEERS:
         raise invalid(f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {len(item.peer)}")
+
+
+def _require_no_place(item: pb.CheckItem) -> None:
+    if item.token_index:
+        raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
+
+
+def _require_place(item: pb.CheckItem, tokens: int, field: str) -> None:
+    if item.token_index and item.token:
+        raise invalid(field, "must be 0 beside a token")
+    if item.token_index > tokens:
+        raise invalid(field, f"must be at most {tokens}, as many as tokens, not {item.token_index}")
 
 
 def _fill(message: pb.Decision, decision: Decision, token: bytes, source: SessionSource) -> None:

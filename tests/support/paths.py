@@ -309,6 +309,9 @@ class OnWire(Path):
 class OnWireTogether(_Together):
     """``Asking`` of many items, judged in one or more parts."""
 
+    def share(self, request: pb.CheckBatchRequest) -> None:
+        """Change the request's form, but not what it asks."""
+
     def judge(self, calls: Sequence[Asked]) -> Judged:
         """Judge all calls that requests can be made of."""
         told: list[Told | None] = [None] * len(calls)
@@ -319,6 +322,7 @@ class OnWireTogether(_Together):
                 audience=like.request.audience,
                 at_least_revision=like.request.at_least_revision,
             )
+            self.share(request)
             asking = Asking(self.verifier, request.SerializeToString(), "batch")
             part = self.rng.choice((1, 3, len(group) + 1))
             for first in range(0, len(group), part):
@@ -327,6 +331,25 @@ class OnWireTogether(_Together):
             for at, answer in zip(group, answers, strict=True):
                 told[at] = _told(answer, calls[at])
         return told
+
+
+class OnWireByTable(OnWireTogether):
+    """The same with a table of tokens, bytes and texts, that most items name in place of their own."""
+
+    def share(self, request: pb.CheckBatchRequest) -> None:
+        """Put tokens into the table, at random places, one now and then twice."""
+        shown = [*{item.token for item in request.items}, b"nobody's"]
+        shown += self.rng.choices(shown, k=2)
+        self.rng.shuffle(shown)
+        request.tokens.extend(
+            presented_text(token).encode() if token and self.rng.random() < 0.3 else token for token in shown
+        )
+        for item in request.items:
+            if self.rng.random() < 0.9:
+                item.token_index = 1 + self.rng.choice(
+                    [at for at, one in enumerate(shown) if one == item.token]
+                )
+                item.ClearField("token")
 
 
 PATHS: dict[str, Callable[[PulsedSource, Random], Path]] = {
@@ -340,4 +363,5 @@ PATHS: dict[str, Callable[[PulsedSource, Random], Path]] = {
     "batch": InBatch,
     "wire": OnWire,
     "wire batch": OnWireTogether,
+    "wire table": OnWireByTable,
 }

@@ -55,6 +55,7 @@ _ODD: st.SearchStrategy[Field] = st.one_of(
         )
     ),
     # Known numbers with another kind than theirs.
+    st.tuples(st.just(9), st.just(LENGTH), st.binary(max_size=3).map(length_delimited)),
     st.tuples(st.integers(1, 8), st.just(VARINT), st.integers(0, 300).map(varint)),
     st.tuples(st.integers(1, 8), st.just(FIXED32), st.binary(min_size=4, max_size=4)),
     st.tuples(st.integers(1, 8), st.just(FIXED64), st.binary(min_size=8, max_size=8)),
@@ -75,8 +76,40 @@ def item_fields(draw: st.DrawFn, values: dict[str, Sequence[bytes]]) -> list[Fie
     if draw(st.booleans()):
         count = draw(st.sampled_from((0, 1, 2, 16, 17)))
         fields += [(8, LENGTH, length_delimited(draw(_PEER))) for _ in range(count)]
+    if draw(st.sampled_from((False,) * 9 + (True,))):
+        fields.append((9, VARINT, draw(st.sampled_from((b"\x00", b"\x00", b"\x01", b"\x07")))))
     fields += draw(st.lists(_ODD, max_size=2))
     return draw(st.permutations(fields)) if draw(st.booleans()) else fields
+
+
+@st.composite
+def batch_fields(draw: st.DrawFn, values: dict[str, Sequence[bytes]], items: tuple[int, int]) -> list[Field]:
+    """The fields of a batch with a table of tokens: most items name one of them, and a few do so wrongly."""
+    shown = draw(st.lists(st.sampled_from(values["token"]), max_size=4))
+    fields: list[Field] = [(4, LENGTH, length_delimited(token)) for token in shown]
+    for _ in range(draw(st.integers(*items))):
+        item = draw(item_fields(values))
+        if draw(st.sampled_from((True, True, True, False))):
+            own = draw(st.sampled_from((False,) * 30 + (True,)))
+            item = [field for field in item if own or field[:2] != (1, LENGTH)]
+            for _ in range(draw(st.sampled_from((1, 1, 1, 1, 2)))):
+                item.append((9, VARINT, draw(_place(len(shown)))))
+            item = draw(st.permutations(item)) if draw(st.booleans()) else item
+        fields.append((1, LENGTH, length_delimited(encode(item))))
+    fields.append((2, LENGTH, length_delimited(b"gw")))
+    fields += draw(st.lists(_ODD, max_size=1))
+    return draw(st.permutations(fields)) if draw(st.booleans()) else fields
+
+
+def _place(tokens: int) -> st.SearchStrategy[bytes]:
+    """A place in a table of so many tokens; now and then padded, 0, beyond the table or of too many bits."""
+    right = st.integers(min(1, tokens), tokens)
+    return st.one_of(
+        *[right.map(varint)] * 12,
+        right.map(lambda place: varint(place, 3)),
+        right.map(lambda place: varint(place + 2**32)),
+        st.sampled_from((0, tokens + 1, 2**31, 2**32 - 1, 2**63)).map(varint),
+    )
 
 
 @st.composite
@@ -97,6 +130,9 @@ def request_fields(
         fields.append((first + 2, VARINT, varint(revision, padding)))
     if first == 2:
         fields.append((1, VARINT, varint(draw(st.integers(0, 2**64 - 1)))))
+    # A batch has a table there, a stream's request nothing.
+    for _ in range(draw(st.sampled_from((0, 0, 0, 1)))):
+        fields.append((4, LENGTH, length_delimited(draw(st.sampled_from(values["token"])))))
     fields += draw(st.lists(_ODD, max_size=1))
     return draw(st.permutations(fields)) if draw(st.booleans()) else fields
 

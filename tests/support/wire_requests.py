@@ -87,22 +87,29 @@ def hold_alike(kind: str, data: bytes) -> bool:
     if message is None or asking is None:
         return False
     items = items_of(kind, message)
-    assert len(asking) == len(items)
+    table = list(message.tokens) if kind == "batch" else []
+    assert len(asking) == asking.stated == len(items)
+    assert asking.stated_tokens == len(table)
     assert asking.audience == message.audience
     assert asking.id == (message.id if kind == "stream" else 0)
     formed = True
     for at, item in enumerate(items):
         assert asking.token(at) == item.token
+        assert asking.token_place(at) == item.token_index
         assert asking.session_bytes(at) == len(item.session_id)
         assert asking.peer_count(at) == len(item.peer)
         assert asking.states(at) == (bool(item.action), bool(item.resource))
         formed &= bool(item.action and item.resource) and len(item.session_id) in (0, 16)
         formed &= len(item.peer) <= 16
+        formed &= item.token_index == 0 or (not item.token and item.token_index <= len(table))
     assert asking.well_formed() is formed
     if not formed:
         with pytest.raises(ValueError, match="well-formed"):
             asking.judge(asking.audience, now_ms=NOW)
         return True
+    for item in items:
+        if item.token_index:
+            item.token = table[item.token_index - 1]
     _hold_answer(kind, asking, message, items)
     return True
 

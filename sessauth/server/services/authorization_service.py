@@ -54,10 +54,13 @@ class AuthorizationService:
         items = asking.stated
         if not 1 <= items <= limits.MAX_BATCH_ITEMS:
             raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {items}")
+        if asking.stated_tokens > limits.MAX_BATCH_ITEMS:
+            raise invalid("tokens", f"must be at most {limits.MAX_BATCH_ITEMS}, not {asking.stated_tokens}")
         audience = _audience(asking.audience, call.principal.audiences)
         if not asking.well_formed():
             for index in range(items):
                 _require_form(asking, index, f"items[{index}]")
+                _require_place(asking, index)
         gate = self._gates[call.principal.name]
         for first in range(0, items, ITEMS_BETWEEN_LOOKS):
             call.require_time()
@@ -93,6 +96,8 @@ class AuthorizationService:
         audience = own[0] if not stated and len(own) == 1 else _audience(stated, own)
         if not asking.well_formed():
             _require_form(asking, 0, "item")
+            if asking.token_place(0):
+                raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
         asking.judge(audience, self._gates[principal.name])
         return asking.answer(self._tell)
 
@@ -161,3 +166,15 @@ def _require_form(asking: Asking, index: int, field: str) -> None:
         )
     if error is not None:
         raise error
+
+
+def _require_place(asking: Asking, index: int) -> None:
+    """Refuse an item that presents two tokens, or one that its batch does not have."""
+    place = asking.token_place(index)
+    if place and asking.token(index):
+        raise invalid(f"items[{index}].token_index", "must be 0 beside a token")
+    if place > asking.stated_tokens:
+        raise invalid(
+            f"items[{index}].token_index",
+            f"must be at most {asking.stated_tokens}, as many as tokens, not {place}",
+        )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.support.raw_requests import (
     GROUP,
     LENGTH,
+    batch_fields,
     damaged,
     encode,
     length_delimited,
@@ -30,12 +31,21 @@ def test_requests_are_read_as_by_protobuf(kind: str, data: st.DataObject) -> Non
     hold_alike(kind, encode(data.draw(fields)))
 
 
+@given(data=st.data())
+@EXAMPLES
+def test_batches_with_a_table_are_read_as_by_protobuf(data: st.DataObject) -> None:
+    """Tokens before, between and after the items, places twice, padded, wrong: both read the same content."""
+    hold_alike("batch", encode(data.draw(batch_fields(VALUES, (0, 6)))))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 @EXAMPLES
 def test_damaged_requests_are_read_or_refused_as_by_protobuf(kind: str, data: st.DataObject) -> None:
     """Changed, cut or lengthened bytes: both refuse, or both read the same content."""
     fields = request_fields(VALUES, 2 if kind == "stream" else 1, (1, 2))
+    if kind == "batch":
+        fields = st.one_of(fields, batch_fields(VALUES, (1, 2)))
     hold_alike(kind, data.draw(damaged(encode(data.draw(fields)))))
 
 
@@ -132,6 +142,12 @@ def test_an_item_twice_is_merged() -> None:
     assert merged is not None
     assert many is not None
     assert (len(merged), merged.token(0), merged.peer_count(0), len(many)) == (1, PLAIN, 2, 7)
+
+
+def test_a_check_of_many_parts_is_one_item() -> None:
+    """What bounds the items of a batch does not bound the parts that a check's item comes in."""
+    part = encode([(1, LENGTH, length_delimited(item(arguments=b'{"n":1}')))])
+    assert hold_alike("check", part * 3000)
 
 
 def test_the_last_of_a_scalar_counts() -> None:
