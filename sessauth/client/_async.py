@@ -232,7 +232,10 @@ class AsyncClient:
     async def check_batch(
         self, items: Sequence[CheckItem], *, audience: str = "", at_least_revision: int = 0
     ) -> list[RemoteDecision]:
-        """Judge up to 1024 calls; the decisions stand in the order of the items."""
+        """Judge up to 1024 calls; the decisions stand in the order of the items.
+
+        A token that several items present is sent once.
+        """
         return await self._run(token_calls.check_batch(items, audience, at_least_revision))
 
     async def check_stream(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -124,8 +125,13 @@ def revoke(session_id: bytes, block_ids: Sequence[bytes], reason: str, request_i
 
 def item_message(item: CheckItem) -> check_pb.CheckItem:
     """Return the message of one call to judge."""
+    return _item_message(item, _presentable(item.token), 0)
+
+
+def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.CheckItem:
     return check_pb.CheckItem(
-        token=_presentable(item.token),
+        token=token,
+        token_index=token_index,
         action=_bytes(item.action),
         resource=_bytes(item.resource),
         arguments=_bytes(item.arguments),
@@ -166,11 +172,20 @@ def check(item: CheckItem, audience: str, at_least_revision: int) -> Call[Remote
 def check_batch(
     items: Sequence[CheckItem], audience: str, at_least_revision: int
 ) -> Call[list[RemoteDecision]]:
-    """Describe CheckBatch."""
+    """Describe CheckBatch. A token that several items present is sent once, and they name it."""
     if not 1 <= len(items) <= MAX_BATCH_ITEMS:
         raise UsageError(f"items: give 1 to {MAX_BATCH_ITEMS}, not {len(items)}")
+    presented = [_presentable(item.token) for item in items]
+    table = [token for token, count in Counter(presented).items() if count > 1 and token]
+    places = {token: place for place, token in enumerate(table, 1)}
     request = check_pb.CheckBatchRequest(
-        items=[item_message(item) for item in items], audience=audience, at_least_revision=at_least_revision
+        items=[
+            _item_message(item, b"" if token in places else token, places.get(token, 0))
+            for item, token in zip(items, presented, strict=True)
+        ],
+        audience=audience,
+        at_least_revision=at_least_revision,
+        tokens=table,
     )
     return Call(
         "AuthorizationService/CheckBatch",

@@ -312,32 +312,6 @@ def test_check_moves_on_when_a_worker_is_down(make_server: Callable[[str], FakeS
         assert all(client.check(b"t", "read", "x") for _ in range(4))
 
 
-def test_batch_keeps_the_order(server: FakeServer, client: Client) -> None:
-    """Decisions of a batch stand in the order of its items."""
-
-    def judge(request: bytes, _context: grpc.ServicerContext) -> check_pb.CheckBatchResponse:
-        items = check_pb.CheckBatchRequest.FromString(request).items
-        return check_pb.CheckBatchResponse(
-            decisions=[
-                check_pb.Decision(allowed=item.action == b"read", reason=1 if item.action == b"read" else 80)  # type: ignore[arg-type]
-                for item in items
-            ]
-        )
-
-    server.answers["AuthorizationService/CheckBatch"] = judge
-
-    judged = client.check_batch([CheckItem(b"t", action, "x") for action in ("read", "write", "read")])
-
-    assert [bool(each) for each in judged] == [True, False, True]
-
-
-def test_batch_that_is_empty_or_too_large(client: Client) -> None:
-    """A batch has 1 to 1024 items."""
-    for count in (0, 1025):
-        with pytest.raises(errors.UsageError, match="items"):
-            client.check_batch([CheckItem(b"t", "read", "x")] * count)
-
-
 def test_stream_carries_the_number_of_each_item(server: FakeServer, client: Client) -> None:
     """Decisions of a stream come as they are made, with the number of their item."""
 

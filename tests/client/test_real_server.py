@@ -165,6 +165,8 @@ def test_batch_and_stream_agree_with_single_checks(client: Client) -> None:
             CheckItem(token, "read", "mcp/github/get", arguments)
             for arguments in (ALLOWED, b"{}", b'{"owner": NaN}', b'{"owner": "acme", "owner": "x"}', b"\xff")
         ] + [CheckItem(token, "read", "mcp//github", ALLOWED), CheckItem(b"junk", "read", "x")]
+        items += [CheckItem(token.text, "write", "mcp/github/get", ALLOWED), CheckItem(b"junk", "read", "y")]
+        items += [CheckItem(token.text, "read", "mcp//github", ALLOWED), CheckItem(b"other", "read", "x")]
         alone = [
             client.check(i.token, i.action, i.resource, i.arguments, audience="gateway").reason for i in items
         ]
