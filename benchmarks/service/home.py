@@ -18,6 +18,8 @@ from sessauth.server.init import initialise
 from sessauth.v1 import authorization_service_pb2 as pb
 
 TOKENS: Final = 256
+# Those of a batch that asks for a few agents: a gateway that looks at their plans.
+AGENTS: Final = 8
 # Of three digits each, so that all requests and all answers have one length.
 PAGE_SIZES: Final = range(100, 1000)
 
@@ -77,10 +79,22 @@ class Requests:
         )
 
     def batch(self, size: int) -> tuple[bytes, ...]:
-        """Return a CheckBatch request of so many items, each its own; tokens repeat beyond their number."""
-        return (
-            pb.CheckBatchRequest(items=[self._item(number) for number in range(size)]).SerializeToString(),
-        )
+        """Return a CheckBatch request of so many items, each its own, of eight agents in turn.
+
+        It is what the client makes of them: tokens that repeat stand in the request's table.
+        """
+        request = pb.CheckBatchRequest(items=[self._item(number) for number in range(size)])
+        if size > AGENTS:
+            request.tokens.extend(self.tokens[:AGENTS])
+            for number, item in enumerate(request.items):
+                item.token_index = 1 + number % AGENTS
+                item.ClearField("token")
+        return (request.SerializeToString(),)
+
+    def batch_of_distinct(self, size: int) -> tuple[bytes, ...]:
+        """Return a CheckBatch request of so many items, each with a token of its own; 256 are there."""
+        items = [self._item(number) for number in range(size)]
+        return (pb.CheckBatchRequest(items=items).SerializeToString(),)
 
     def stream(self) -> tuple[bytes, ...]:
         """Return a CheckStream message for each token."""

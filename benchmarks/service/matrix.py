@@ -13,8 +13,9 @@ from benchmarks.stats import median
 CONTROL, CONTROL_TCP, TLS, WORKER, WORKERS = "control", "control-tcp", "tls", "worker", "workers"
 ECHO, ECHO_TCP, ECHO_TLS = "echo", "echo-tcp", "echo-tls"
 ECHOES: Final = frozenset({ECHO, ECHO_TCP, ECHO_TLS})
-# What is asked. "batch-N" is CheckBatch of N items.
+# What is asked. "batch-N" is CheckBatch of N items, of a few tokens; with DISTINCT, each of its own.
 CHECK, STREAM, HEALTH = "check", "stream", "health"
+DISTINCT: Final = "-distinct"
 
 # One call after the other, and enough to keep a server busy.
 ALONE: Final = Load(1, 1)
@@ -52,7 +53,9 @@ def _specs() -> Iterable[Spec]:
     yield Spec("service/health", CONTROL, HEALTH, PROBES)
     for size in BATCHES:
         yield Spec(f"service/batch-{size}", CONTROL, f"batch-{size}", FEW, size)
+    yield Spec("service/batch-256-distinct", CONTROL, f"batch-256{DISTINCT}", FEW, 256)
     yield Spec("floor/echo-batch-256", ECHO, "batch-256", FEW, 256)
+    yield Spec("floor/echo-batch-256-distinct", ECHO, f"batch-256{DISTINCT}", FEW, 256)
     yield Spec("floor/echo-stream", ECHO, STREAM, STREAMS)
     yield Spec("service/stream", CONTROL, STREAM, STREAMS)
     yield Spec("floor/echo-tcp", ECHO_TCP, CHECK, BUSY)
@@ -107,13 +110,14 @@ def _readings() -> Iterable[Reading]:
         "service/check-open-50": "floor/echo-open-50",
         "service/check-open-80": "floor/echo-open-80",
     }
-    floors |= {f"service/batch-{size}": PEAK for size in BATCHES}
+    floors |= {f"service/batch-{size}": PEAK for size in (*BATCHES, "256-distinct")}
     for spec in SPECS.values():
         latency = spec.share or spec.load == ALONE
         yield Reading(spec.name, floors.get(spec.name, ""), spec.name, p50_us if latency else wall_us)
     yield Reading("floor/echo-cpu", "", "floor/echo", cpu_us)
     yield Reading("service/check-cpu", "floor/echo-cpu", "service/check", cpu_us)
-    yield Reading("service/batch-256-echo", "floor/echo-batch-256", "service/batch-256", wall_us)
+    for name in ("batch-256", "batch-256-distinct"):
+        yield Reading(f"service/{name}-echo", f"floor/echo-{name}", f"service/{name}", wall_us)
     yield Reading("service/worker-cpu", "", "service/worker", cpu_us)
     yield Reading("service/workers-2-cpu", "service/worker-cpu", "service/workers-2", cpu_us)
 

@@ -88,7 +88,8 @@ def service_call(spec: Spec, place: Place) -> Call:
     elif spec.question == matrix.HEALTH:
         return Call(place.server, place.targets, HEALTH, (b"",), home.require_serving)
     else:
-        method, messages = "CheckBatch", requests.batch(spec.decisions)
+        make = requests.batch_of_distinct if spec.question.endswith(matrix.DISTINCT) else requests.batch
+        method, messages = "CheckBatch", make(spec.decisions)
         require = partial(home.require_batch_allowed, spec.decisions)
     return Call(place.server, place.targets, AUTHORIZATION + method, messages, require, place.credential)
 

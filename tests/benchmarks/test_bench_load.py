@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
-from benchmarks.service import certificate, h2load, matrix, places, rows
+from benchmarks.service import certificate, h2load, home, matrix, places, rows
 from benchmarks.service.calls import Call, Drive, Load, LoadError, Target
 from benchmarks.service.driver import AsyncioDriver
 from benchmarks.service.echo_server import stream, unary
@@ -28,6 +28,7 @@ from benchmarks.service.h2load import (
 )
 from benchmarks.service.processes import Server, children, running
 from benchmarks.workloads import WrongDecision
+from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.service import home_folder
 
 CREDENTIAL = "sessauth_key_bench_not-a-real-one"
@@ -196,6 +197,22 @@ def test_the_asyncio_client_makes_as_many_calls_and_holds_each(
         assert drive.calls == len(drive.latencies_us) == 300 and drive.cpu_us > 0
         with pytest.raises(WrongDecision):
             driver.drive(echo_of(echo, method(65), 64), Load(1, 1), 10)
+
+
+def test_batches_of_few_tokens_have_them_in_a_table() -> None:
+    """As the client sends them: eight tokens for 256 calls that all differ, or a token in each item."""
+    requests = home.Requests(tuple(b"token %03d" % number for number in range(home.TOKENS)))
+    few, distinct, one = (
+        pb.CheckBatchRequest.FromString(data)
+        for (data,) in (requests.batch(256), requests.batch_of_distinct(256), requests.batch(1))
+    )
+
+    presented = [few.tokens[item.token_index - 1] for item in few.items]
+    assert presented == [requests.tokens[number % 8] for number in range(256)] and len(few.tokens) == 8
+    assert [item.token for item in distinct.items] == list(requests.tokens)
+    assert [item.arguments for item in few.items] == [item.arguments for item in distinct.items]
+    assert len({item.arguments for item in few.items}) == 256
+    assert not any(item.token for item in few.items) and not distinct.tokens and not one.tokens
 
 
 def test_every_row_has_its_series_and_its_floor() -> None:
