@@ -74,13 +74,17 @@ def test_init_files_only_re_export(path: Path) -> None:
     assert logic == []
 
 
+# Names of helpers that assert.
+POWERFUL = ("assert_", "expect", "hold_", "_assert", "_hold")
+
+
 def _can_fail(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     for node in ast.walk(function):
         if isinstance(node, ast.Assert | ast.Raise):
             return True
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func).rpartition(".")[2]
-            if name in {"raises", "warns", "fail"} or name.startswith(("assert_", "expect", "_assert")):
+            if name in {"raises", "warns", "fail"} or name.startswith(POWERFUL):
                 return True
     return False
 
