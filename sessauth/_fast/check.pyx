@@ -12,7 +12,7 @@ from sessauth._fast.chain cimport Chain
 from sessauth._fast.judge cimport forget_match, set_fault
 from sessauth._fast.limits cimport ALLOWED, STAGE_DECODE
 from sessauth._fast.decision cimport Decision
-from sessauth._fast.finding cimport Asked, Finding, asked_init, finding_free, finding_init, part_of, set_part
+from sessauth._fast.finding cimport Asked, Finding, asked_init, deny, finding_free, finding_init, part_of, set_part
 from sessauth._fast.many cimport JudgeOfMany
 from sessauth._fast.resource cimport Part
 from sessauth._fast.text cimport bytes_t
@@ -201,8 +201,8 @@ cdef class Checker(JudgeOfMany):
         if reason <= ALLOWED:
             raise ValueError("a denial has a reason")
         out = self.new_decision()
-        out.found.stage = stage
-        out.found.reason = reason
+        finding_init(&out.found)
+        deny(&out.found, stage, reason)
         return out
 
     cdef Prepared _taken(self, object token):

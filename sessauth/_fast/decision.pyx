@@ -6,7 +6,7 @@ Its words and what it can say of itself are not the kernel's: ``sessauth.decisio
 cimport cython
 
 from sessauth._fast.chain cimport Chain
-from sessauth._fast.finding cimport Finding, finding_init
+from sessauth._fast.finding cimport Finding
 from sessauth._fast.limits cimport ALLOWED
 
 __all__ = ["Decision", "speak"]
@@ -29,9 +29,6 @@ cdef class Decision:
 
     Everything is kept as the kernel found it, and made into an object when it is asked for.
     """
-
-    def __cinit__(self):
-        finding_init(&self.found)
 
     cdef void settle(self, const Finding *found, Chain chain):
         """Take over what was found, but for the finding's own text."""

@@ -3,8 +3,9 @@
 cdef extern from * nogil:
     """
     /* What a byte may be: never in a plain segment; to be looked at with those behind it; in an action;
-       between segments; not inside a JSON string as it stands. */
-    enum { SESSAUTH_UNPLAIN = 1, SESSAUTH_CLOSER = 2, SESSAUTH_ACTION = 4, SESSAUTH_SLASH = 8, SESSAUTH_STOP = 16 };
+       between segments; not inside a JSON string as it stands; beyond ASCII. */
+    enum { SESSAUTH_UNPLAIN = 1, SESSAUTH_CLOSER = 2, SESSAUTH_ACTION = 4, SESSAUTH_SLASH = 8, SESSAUTH_STOP = 16,
+           SESSAUTH_HIGH = 32 };
     static const unsigned char sessauth_kinds[256] __attribute__((unused)) = {
         [0x00 ... 0x1F] = SESSAUTH_UNPLAIN | SESSAUTH_STOP,
         [0x22] = SESSAUTH_STOP,
@@ -21,7 +22,9 @@ cdef extern from * nogil:
         ['{'] = SESSAUTH_UNPLAIN,
         ['}'] = SESSAUTH_UNPLAIN,
         [0x7F] = SESSAUTH_UNPLAIN,
-        [0xC2] = SESSAUTH_CLOSER,
+        [0x80 ... 0xC1] = SESSAUTH_HIGH,
+        [0xC2] = SESSAUTH_CLOSER | SESSAUTH_HIGH,
+        [0xC3 ... 0xFF] = SESSAUTH_HIGH,
     };
     """
     const unsigned char kinds "sessauth_kinds"[256]
@@ -31,6 +34,7 @@ cdef extern from * nogil:
         IN_ACTION "SESSAUTH_ACTION"
         SLASH "SESSAUTH_SLASH"
         STOP "SESSAUTH_STOP"
+        HIGH "SESSAUTH_HIGH"
 
 cdef extern from * nogil:
     """

@@ -36,5 +36,11 @@ cdef struct Document:
 
 cdef void document_init(Document *document) noexcept nogil
 cdef void document_free(Document *document) noexcept nogil
-# 1: an object was read; 0: malformed.
-cdef bint read_document(Document *document, bytes_t p, size_t n) noexcept nogil
+cdef bint read_document_anew(Document *document, bytes_t p, size_t n) noexcept nogil
+
+cdef inline bint read_document(Document *document, bytes_t p, size_t n) noexcept nogil:
+    """1: an object was read; 0: malformed."""
+    # No bytes are an empty object, which is mostly what stands there from the last time.
+    if n == 0 and document.used == 1 and document.nodes[0].type == TYPE_OBJECT and document.nodes[0].next == 1:
+        return 1
+    return read_document_anew(document, p, n)

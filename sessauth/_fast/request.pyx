@@ -34,7 +34,7 @@ cdef void document_free(Document *document) noexcept nogil:
     document_init(document)
 
 
-cdef bint read_document(Document *document, bytes_t p, size_t n) noexcept nogil:
+cdef bint read_document_anew(Document *document, bytes_t p, size_t n) noexcept nogil:
     """Read a JSON object; no bytes at all are an empty object."""
     cdef Cursor cursor
     document.used = 0

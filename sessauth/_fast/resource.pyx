@@ -1,6 +1,6 @@
 """A resource as its segments (docs/token-format.md, section 8)."""
 
-from sessauth._fast.kinds cimport SLASH, kinds
+from sessauth._fast.kinds cimport HIGH, SLASH, kinds
 from sessauth._fast.limits cimport MAX_RESOURCE_BYTES, MAX_SEGMENTS
 from sessauth._fast.text cimport bytes_t, is_plain
 from sessauth._fast.wire cimport utf8_valid
@@ -11,10 +11,11 @@ cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil:
     cdef bytes_t start
     cdef int seen, kind
     cdef int count = 0
+    cdef int any_seen = 0
     out.count = 0
     out.marks[0] = 0
     # No longer than a segment may be, so no segment is too long.
-    if not 1 <= n <= MAX_RESOURCE_BYTES or not utf8_valid(p, n):
+    if not 1 <= n <= MAX_RESOURCE_BYTES:
         return 0
     while True:
         start = p
@@ -32,7 +33,8 @@ cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil:
         count += 1
         if count <= MARKED_SEGMENTS:
             out.marks[count] = next_mark(out.marks[count - 1], start, p - start)
+        any_seen |= seen
         if p == end:
             out.count = count
-            return 1
+            return not any_seen & HIGH or utf8_valid(end - n, n)
         p += 1
