@@ -119,7 +119,10 @@ def outcomes(checker: Checker, call: Call) -> Iterator[Decision]:
             token=call.token, action=call.action, resource=call.resource, arguments=call.arguments,
             tool=call.tool, source=SOURCE,
         )  # fmt: skip
-        asking = Asking(checker, pb.CheckBatchRequest(items=[item, item]).SerializeToString(), "batch")
+        request = pb.CheckBatchRequest(items=[item] * 4, tokens=[b"", call.token])
+        for named in request.items[2:]:
+            named.token, named.token_index = b"", 2
+        asking = Asking(checker, request.SerializeToString(), "batch")
         asking.judge(AUDIENCE, now_ms=NOW)
         yield from asking
         answer = pb.CheckBatchResponse.FromString(asking.answer(lambda decision, token: "x"))
@@ -160,6 +163,7 @@ def ask(checker: Checker, rng: random.Random, call: Call) -> bool:
         (
             ("check", pb.CheckRequest(item=item, audience=AUDIENCE, at_least_revision=1)),
             ("batch", pb.CheckBatchRequest(items=[item] * rng.randrange(4), audience=AUDIENCE)),
+            ("batch", _by_table(rng, item)),
             ("stream", pb.CheckStreamRequest(id=rng.getrandbits(64), item=item, audience=AUDIENCE)),
         )
     )
@@ -177,8 +181,18 @@ def ask(checker: Checker, rng: random.Random, call: Call) -> bool:
     else:
         for at in range(len(asking)):
             asking.token(at), asking.states(at), asking.peer_count(at), asking.session_bytes(at)
+            asking.token_place(at)
     asking.answer(lambda decision, token: "x" * rng.choice((0, 1, 127, 128, 300)))
     return True
+
+
+def _by_table(rng: random.Random, item: pb.CheckItem) -> pb.CheckBatchRequest:
+    """A batch whose items name a token of the request, most of them one that is there."""
+    table = [item.token] * rng.randrange(1, 4)
+    named = pb.CheckItem()
+    named.CopyFrom(item)
+    named.token, named.token_index = b"", rng.randrange(1, len(table) + 1)
+    return pb.CheckBatchRequest(items=[named] * rng.randrange(4), tokens=table, audience=AUDIENCE)
 
 
 def run(seed: int, rounds: int, seconds: float) -> Counter[str]:

@@ -188,7 +188,12 @@ def by_request(kind: str) -> Callable[[int], None]:
         for arguments in (GIVEN.allowed, GIVEN.denied, GIVEN.left, b"{")
     ]
     if kind == "batch":
-        messages = [pb.CheckBatchRequest(items=ends, audience="x").SerializeToString()]
+        table = [end.token for end in ends]
+        named = [pb.CheckItem.FromString(end.SerializeToString()) for end in ends]
+        for place, end in enumerate(named, 1):
+            end.token, end.token_index = b"", 1 + place // 2
+        whole = pb.CheckBatchRequest(items=ends + named, audience="x", tokens=[*table, b"unnamed"])
+        messages = [whole.SerializeToString()]
     else:
         of_one = pb.CheckRequest if kind == "check" else pb.CheckStreamRequest
         messages = [of_one(item=end, audience="x").SerializeToString() for end in ends]
@@ -209,13 +214,17 @@ def by_wrong_request(count: int) -> None:
     """Requests that are none, or not well-formed, or that nobody judges."""
     whole = pb.CheckRequest(item=GIVEN.request(GIVEN.right)).SerializeToString()
     unformed = pb.CheckRequest(item=pb.CheckItem(token=b"x", peer=["a"] * 20)).SerializeToString()
-    for _ in range(count // 3):
+    named = pb.CheckItem(token_index=2, action=b"read", resource=b"files/a")
+    misplaced = pb.CheckBatchRequest(items=[named], tokens=[GIVEN.right]).SerializeToString()
+    for _ in range(count // 4):
         with pytest.raises(ValueError):
             Asking(GIVEN.verifier, whole[:-1], "check")
         asking = Asking(GIVEN.verifier, unformed, "check")
         with pytest.raises(ValueError):
             asking.judge(GIVEN.audience)
         Asking(GIVEN.verifier, whole, "batch")
+        with pytest.raises(ValueError):
+            Asking(GIVEN.verifier, misplaced, "batch").judge(GIVEN.audience)
 
 
 def by_fault(count: int) -> None:
