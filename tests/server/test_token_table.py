@@ -230,16 +230,15 @@ def test_only_a_batch_has_a_table(operator: Caller, minted: list[bytes]) -> None
         )
 
 
-@pytest.mark.parametrize(
-    ("data", "items", "tokens_given", "kept"),
-    [(b"\x0a\x00" * 100_000, 100_000, 0, 0), (b"\x22\x00" * 100_000 + b"\x0a\x00", 1, 100_000, 1)],
-)
-def test_what_is_too_much_is_counted_and_not_kept(
-    asked: Asked, data: bytes, items: int, tokens_given: int, kept: int
-) -> None:
+def test_what_is_too_much_is_counted_and_not_kept(asked: Asked) -> None:
     """Of a message with 100,000 items or tokens nothing is kept but their number, and nothing is judged."""
-    asking = Asking(asked.verifier, data, "batch")
+    right = pb.CheckBatchRequest(items=[_item(1)]).SerializeToString()
+    for data, expected in (
+        (right * 100_000, (100_000, 0, 0)),
+        (right + b"\x22\x00" * 100_000, (1, 100_000, 1)),
+    ):
+        asking = Asking(asked.verifier, data, "batch")
 
-    assert (asking.stated, asking.stated_tokens, len(asking)) == (items, tokens_given, kept)
-    with pytest.raises(ValueError, match="well-formed"):
-        asking.judge("gw")
+        assert (asking.stated, asking.stated_tokens, len(asking)) == expected
+        with pytest.raises(ValueError, match="well-formed"):
+            asking.judge("gw")
