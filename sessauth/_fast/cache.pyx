@@ -4,9 +4,11 @@ Whether signatures over given bytes are right never changes, so a chain is kept 
 signatures included, and with it each run of its leading blocks: a new child of a known parent costs only
 its own blocks' signatures. Nothing else of a decision is kept.
 
-A run of blocks is looked up by sixteen bytes of its last signature, which are as good as random, mixed
-with a secret so that nobody can choose tokens that collide; then all of its bytes are compared. So no
-token is hashed as a whole, and none is taken for another.
+A run of blocks is looked up by sixteen bytes of its last signature, mixed with a secret; then all of its
+bytes are compared. So no token is hashed as a whole, and none is taken for another. They are of the
+signature's second half, S: a holder who signs its own blocks may use one nonce for many, and then their
+first halves are the same, but S depends on the message in a way that only trying can steer. The secret
+sees to what trying could find.
 
 Replacement is S3-FIFO (Yang et al., SOSP 2023): newcomers wait in a small queue and leave it unless
 they are asked for again; the names of those that left lately let a returning one enter the main queue
@@ -213,7 +215,7 @@ cdef class Cache:
     cdef uint64_t _hash(self, bytes_t signature) noexcept:
         """The keyed hash of a signature, its low four bits zero; never 0."""
         cdef uint64_t words[2]
-        memcpy(words, signature, 16)
+        memcpy(words, signature + 32, 16)
         return (mix(words[0] ^ self._keys[0], words[1] ^ self._keys[1]) | 16) & ~(<uint64_t> COUNT_BITS)
 
     cdef Slot *_known(self, Chain chain, int count) noexcept:

@@ -35,9 +35,8 @@ cdef class Chain:
     # Offsets into raw behind each block: a prefix of the chain ends there.
     cdef uint16_t ends[MAX_BLOCKS]
     cdef bint any_unknown
-    # The first of its blocks, or -1, that is among the first `looked_count` - 1 revocations of the session;
-    # a count of 0: not looked.
-    cdef uint64_t looked_count
+    # The first of its blocks, or -1, that is among the session's revocations as of `looked_mark`; 0: not looked.
+    cdef uint64_t looked_mark
     cdef int revoked_index
     # Its signatures stood once, so they stand; or the one of this block was wrong, so it is; else -1.
     cdef bint stands

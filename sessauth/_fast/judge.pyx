@@ -160,7 +160,7 @@ cdef class Judge:
         out.epoch = session.epoch
         if not judge_time(chain, asked, out) or not judge_audience(chain, asked, out):
             return False
-        if chain.looked_count != session.revoked_count + 1 and not self._look_for_revocations(moment, chain, session):
+        if chain.looked_mark != session.revocation_mark and not self._look_for_revocations(moment, chain, session):
             return False
         return chain.revoked_index < 0 or deny_block(out, STAGE_REVOCATION, REVOKED, chain.revoked_index)
 
@@ -263,9 +263,9 @@ cdef class Judge:
                 break
             if moment.wanting:
                 return False
-        # Revocations only grow, so this holds for as long as there are as many.
+        # Revocations of a session only grow, so this holds for as long as there are as many.
         chain.revoked_index = found
-        chain.looked_count = session.revoked_count + 1
+        chain.looked_mark = session.revocation_mark
         return True
 
     cdef ScratchBox take_box(self):

@@ -9,7 +9,7 @@ from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.chain cimport Chain, last_signature
 from sessauth._fast.finding cimport Asked, Scratch, ScratchBox, asked_init, deny
 from sessauth._fast.judge cimport Judge, allow, forget_match, set_fault
-from sessauth._fast.limits cimport BAD_SIGNATURE, LEVEL_BLOCK, STAGE_DECODE
+from sessauth._fast.limits cimport BAD_SIGNATURE, LEVEL_BLOCK, MAX_TOKEN_BYTES, STAGE_DECODE
 from sessauth._fast.resource cimport Part
 from sessauth._fast.stages cimport judge_scope
 from sessauth._fast.text cimport bytes_t
@@ -108,12 +108,14 @@ cdef class JudgeOfMany(Judge):
 
     cdef bint _decode(self, Batch batch, Item *item, int *alike) except -1:
         """Find an item's chain, with an earlier item of the same token if there is one; False with a finding."""
-        cdef bytes_t signature = last_signature(item.asked.token.p, item.asked.token.n)
+        cdef bytes_t signature = NULL
         cdef Item *earlier
         cdef Chain chain
         cdef int k
+        if item.asked.token.n <= MAX_TOKEN_BYTES:
+            signature = last_signature(item.asked.token.p, item.asked.token.n)
         if signature != NULL:
-            k = signature[0] % SAME_TOKENS
+            k = signature[32] % SAME_TOKENS
             earlier = &batch.items[alike[k]]
             if alike[k] >= 0 and earlier.chain != NULL and _equal(&item.asked.token, &earlier.asked.token):
                 Py_INCREF(<object> earlier.chain)

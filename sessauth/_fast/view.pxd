@@ -42,6 +42,8 @@ cdef class SessionEntry:
     cdef uint64_t lease_ms
     cdef uint64_t lease_deadline_ms
     cdef uint64_t revoked_count
+    # Of how many revocations there are of which session: an id may be given again, long after its end.
+    cdef uint64_t revocation_mark
     # None: it has none.
     cdef bytes parent_id
     cdef str owner

@@ -34,6 +34,9 @@ cdef enum:
     FIELD_FACTS = 9
 
 
+cdef uint64_t MARK_FACTOR = 0x9E3779B97F4A7C15
+
+
 cdef class SessionEntry:
     """One session's row, compiled."""
 
@@ -103,6 +106,7 @@ cdef SessionEntry _session_entry(bytes raw):
     entry.expires_at_ms = record["expires_at_ms"]
     entry.lease_ms = record["lease_ms"]
     entry.revoked_count = record["revoked_count"]
+    entry.revocation_mark = <uint64_t> record["opened_at_ms"] * MARK_FACTOR + entry.revoked_count + 1
     entry.parent_id = record["parent_id"] or None
     entry.owner = record["owner"]
     entry.issuer_key_ids = frozenset(record["issuer_key_ids"]) or None

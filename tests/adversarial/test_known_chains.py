@@ -56,6 +56,17 @@ def test_tokens_of_one_nonce_are_judged_rightly() -> None:
     assert checker.signatures == spent
 
 
+def test_tokens_of_one_nonce_are_kept_like_any_others() -> None:
+    """A holder that signs with one nonce gets no more collisions than chance gives."""
+    checker = crowd.checker()
+    tokens = one_nonce_tokens(300)
+    assert crowd.all_allowed(checker, tokens)
+    spent = checker.signatures
+
+    assert crowd.all_allowed(checker, tokens)
+    assert (checker.signatures, len(checker.cache)) == (spent, 300)
+
+
 def test_forged_tokens_of_a_known_nonce() -> None:
     """A wrong second half behind a first half that many known chains have is wrong."""
     checker = crowd.checker()
