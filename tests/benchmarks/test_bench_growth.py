@@ -241,7 +241,10 @@ def test_caches_grow_and_a_size_without_room_says_so(tmp_path: Path, monkeypatch
 
     rows = _names(chains.measurements(tmp_path, quick=True, only="growth/chains"))
 
-    assert rows["growth/chains-2000-warm"].extra["own MB more"]
+    extra = rows["growth/chains-2000-warm"].extra
+    assert extra["chains"] == 2 * HOT
+    assert extra["MB by the cache's own count"] * 1e6 > 2 * HOT * 1000
+    assert "own MB more" in extra
     assert len(rows["growth/chains-2000-cold"].rounds) == 7
     for kind in ("warm", "cold"):
         assert "GB are free" in rows[f"growth/chains-{10**9}-{kind}"].missing
