@@ -97,7 +97,7 @@ def _rows(reader: StateReader, sizes: Sequence[int], *, quick: bool, only: str) 
             continue
         ours.fill_to(size)
         gc.collect()
-        # Resident memory grows by less where the process has freed some before, which a small cache fits into.
+        # A small cache fits into what the process has freed before, and its resident memory does not grow.
         extra = {
             "chains": float(ours.verifier.cached_chains),
             "MB by the cache's own count": ours.verifier.cached_bytes / 1e6,
