@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,8 +32,9 @@ class Budget:
     """The most, or the least, that a row's ratio to its floor may be.
 
     One of ``at_most`` and ``at_least`` is above 0. ``gates`` says whether missing it fails the run, and
-    ``quick`` whether the short form can judge it. ``target`` is the figure of the design where that is
-    another one, else 0; then ``reason`` says why the bound differs.
+    ``quick`` whether the short form can judge it. ``quick_at_most`` is the short form's own bound where it
+    is wider, else 0: for rows that instructions hold too. ``target`` is the figure of the design where that
+    is another one, else 0; then ``reason`` says why the bound differs.
     """
 
     row: str
@@ -44,6 +45,11 @@ class Budget:
     at_least: float = 0.0
     quick: bool = True
     reason: str = ""
+    quick_at_most: float = 0.0
+
+    def in_short_form(self) -> Budget:
+        """The budget that the short form judges by."""
+        return replace(self, at_most=self.quick_at_most) if self.quick_at_most else self
 
     @property
     def bound(self) -> float:
@@ -82,6 +88,9 @@ def parse(table: Mapping[str, object]) -> dict[str, Budget]:
     counted = table.get(INSTRUCTIONS, {})
     if not isinstance(counted, Mapping):
         raise BudgetError(f"{INSTRUCTIONS}: must be a table")
+    for row, budget in budgets.items():
+        if budget.quick_at_most and row not in counted:
+            raise BudgetError(f"{row}: quick_at_most is for rows that [{INSTRUCTIONS}] holds too")
     return budgets | {f"{INSTRUCTIONS}/{row}": _counted(row, entry) for row, entry in counted.items()}
 
 
@@ -101,7 +110,7 @@ def _budget(row: str, entry: object) -> Budget:
     if not isinstance(entry, Mapping):
         raise BudgetError(f"{row}: must be a table")
     side = "at_least" if "at_least" in entry else "at_most"
-    _require_keys(row, entry, {"floor", side, "gates"}, {"target", "quick", "reason"})
+    _require_keys(row, entry, {"floor", side, "gates"}, {"target", "quick", "reason", "quick_at_most"})
     bound, target = _ratio(row, entry, side), _ratio(row, entry, "target") if "target" in entry else 0.0
     if not isinstance(entry["gates"], bool) or not isinstance(entry["floor"], str):
         raise BudgetError(f"{row}: gates is true or false, floor the name of one")
@@ -110,9 +119,19 @@ def _budget(row: str, entry: object) -> Budget:
         raise BudgetError(f"{row}: quick is true or false, reason a text")
     if (target not in (0.0, bound)) != bool(reason.strip()):
         raise BudgetError(f"{row}: a reason stands where {side} differs from target, and only there")
+    wider = _ratio(row, entry, "quick_at_most") if "quick_at_most" in entry else 0.0
+    if wider and (side != "at_most" or wider <= bound):
+        raise BudgetError(f"{row}: quick_at_most is a ratio above at_most")
     bounds = {"at_most": 0.0, "at_least": 0.0, side: bound}
     return Budget(
-        row, entry["floor"], gates=entry["gates"], target=target, quick=quick, reason=reason, **bounds
+        row,
+        entry["floor"],
+        gates=entry["gates"],
+        target=target,
+        quick=quick,
+        reason=reason,
+        quick_at_most=wider,
+        **bounds,
     )
 
 
@@ -147,6 +166,8 @@ def judge(
 
     Raises BudgetError if a budget is stated against another floor.
     """
+    if quick:
+        budgets = {row: budget.in_short_form() for row, budget in budgets.items()}
     judged = []
     for measurement in measurements:
         budget = budgets.get(measurement.name)

@@ -75,3 +75,20 @@ def test_the_short_form_does_not_miss_rows_that_it_can_not_judge() -> None:
 
     assert budgets.failures(budgets.judge([measured], table, quick=True), table, quick=True) == []
     assert len(budgets.failures(budgets.judge([measured], table), table)) == 1
+
+
+def test_the_short_form_has_a_wider_bound_only_where_instructions_hold_the_row() -> None:
+    """What the full form misses, the short form may let pass; a row without a count has one bound."""
+    row = {"floor": "floor/x", "at_most": 3.0, "quick_at_most": 4.0, "gates": True}
+    counted = {"instructions": {"warm/x": {"floor": "floor/x", "at_most": 3.0, "margin": 0.1, "gates": True}}}
+    table = budgets.parse({"warm/x": row, **counted})
+    measured = Measurement("warm/x", "floor/x", (3.5,) * 7, (1.0,) * 7)
+    slower = Measurement("warm/x", "floor/x", (4.5,) * 7, (1.0,) * 7)
+
+    assert budgets.judge([measured], table)[0].verdict == budgets.MISSED
+    assert budgets.judge([measured], table, quick=True)[0].verdict == budgets.MET
+    assert budgets.judge([slower], table, quick=True)[0].verdict == budgets.MISSED
+    with pytest.raises(budgets.BudgetError, match="instructions"):
+        budgets.parse({"warm/x": row})
+    with pytest.raises(budgets.BudgetError, match="above at_most"):
+        budgets.parse({"warm/x": row | {"quick_at_most": 2.0}, **counted})
