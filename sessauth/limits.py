@@ -47,8 +47,19 @@ MAX_SESSION_ISSUER_KEYS: Final = 16
 MAX_REVOKE_BLOCK_IDS: Final = 256
 MAX_REQUEST_ID_BYTES: Final = 64
 MAX_BATCH_ITEMS: Final = 1024
+MAX_RETRY_ID_BYTES: Final = 64
+# A permit is for a call that is about to happen.
+MAX_PERMIT_MS: Final = 300_000
+MAX_OPEN_PERMITS: Final = 1024
+MAX_OPEN_APPROVALS: Final = 64
+# A person decides in minutes or hours; the session's end ends the request as well.
+APPROVAL_TTL_MS: Final = 24 * 3_600_000
+# What a person is shown of a call must fit into a change of the log.
+MAX_APPROVAL_ARGUMENT_BYTES: Final = 32_768
 
 # Skew that an issuer's clock may have against a verifier's. None on expiry.
 ISSUED_AT_LEEWAY_MS: Final = 30_000
+# How far a proof's time may lie from the verifier's, either way: what a host must remember of nonces.
+PROOF_WINDOW_MS: Final = 30_000
 # A wall clock that moved this far against the monotonic one is not believed.
 CLOCK_STEP_MS: Final = 60_000
