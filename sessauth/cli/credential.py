@@ -19,7 +19,7 @@ from .token_io import write_new
 if TYPE_CHECKING:
     from ..server.credentials import CredentialFile
 
-ROLES = ("operator", "issuer", "gateway", "auditor")
+ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
 
 
 @click.group()

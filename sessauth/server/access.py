@@ -17,6 +17,10 @@ OPERATOR: Final = "operator"
 ISSUER: Final = "issuer"
 GATEWAY: Final = "gateway"
 AUDITOR: Final = "auditor"
+# Reads and answers approvals; what it may grant, its keys say.
+APPROVER: Final = "approver"
+# A check worker of this server: hands on what only the writer can take. No credential file can give it.
+WORKER: Final = "worker"
 # Needs no credential: says only whether the process serves.
 ANYONE: Final = "anyone"
 
@@ -39,6 +43,8 @@ _S = "/sessauth.v1.SessionService/"
 _T = "/sessauth.v1.TokenService/"
 _A = "/sessauth.v1.AuthorizationService/"
 _K = "/sessauth.v1.KeyService/"
+_P = "/sessauth.v1.ApprovalService/"
+_F = "/sessauth.v1.ForwardService/"
 _H = "/grpc.health.v1.Health/"
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -58,6 +64,15 @@ RULES: Final[Mapping[str, Rule]] = {
     _A + "Check": _rule(lanes.CHECK, OPERATOR, GATEWAY),
     _A + "CheckBatch": _rule(lanes.CHECK, OPERATOR, GATEWAY),
     _A + "CheckStream": _rule(lanes.STREAM, OPERATOR, GATEWAY, streams=True),
+    _A + "Commit": _rule(lanes.CHANGE, OPERATOR, GATEWAY, changes=True),
+    _A + "Release": _rule(lanes.CHANGE, OPERATOR, GATEWAY, changes=True),
+    _A + "ListAllowed": _rule(lanes.READ, OPERATOR, GATEWAY),
+    _P + "ListApprovals": _rule(lanes.READ, OPERATOR, APPROVER, GATEWAY, AUDITOR),
+    _P + "GetApproval": _rule(lanes.READ, OPERATOR, APPROVER, GATEWAY, AUDITOR),
+    _P + "GrantApproval": _rule(lanes.CHANGE, OPERATOR, APPROVER, changes=True),
+    _P + "DenyApproval": _rule(lanes.CHANGE, OPERATOR, APPROVER, changes=True),
+    _F + "Forward": _rule(lanes.CHANGE, WORKER, changes=True),
+    _K + "ListVerifierKeys": _rule(lanes.READ, ANYONE),
     _K + "ListKeys": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _K + "GetJwks": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _K + "AddKey": _rule(lanes.CHANGE, OPERATOR, changes=True),

@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 
 from ..errors import ConfigError
 
-ROLES = ("operator", "issuer", "gateway", "auditor")
+ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
 
 
 def default_home() -> Path:

@@ -44,7 +44,7 @@ SAMPLE = """\
 
 # [[identities]]           # a client certificate and what it may do
 # name = "gateway-1"
-# role = "gateway"         # operator, issuer, gateway or auditor
+# role = "gateway"         # operator, issuer, gateway, auditor or approver
 # uri = "spiffe://example.org/gateway"
 # audiences = ["gateway-1"]
 """

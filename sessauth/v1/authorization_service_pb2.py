@@ -22,39 +22,56 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from sessauth.v1 import record_pb2 as sessauth_dot_v1_dot_record__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sessauth/v1/authorization_service.proto\x12\x0bsessauth.v1\"\xa4\x01\n\tCheckItem\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\x0c\x12\x10\n\x08resource\x18\x03 \x01(\x0c\x12\x11\n\targuments\x18\x04 \x01(\x0c\x12\x0c\n\x04tool\x18\x05 \x01(\x0c\x12\x12\n\nsession_id\x18\x06 \x01(\x0c\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x0c\n\x04peer\x18\x08 \x03(\t\x12\x13\n\x0btoken_index\x18\t \x01(\r\"a\n\x0c\x43heckRequest\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.sessauth.v1.CheckItem\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x03 \x01(\x04\"8\n\rCheckResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.sessauth.v1.Decision\"w\n\x11\x43heckBatchRequest\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.sessauth.v1.CheckItem\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x03 \x01(\x04\x12\x0e\n\x06tokens\x18\x04 \x03(\x0c\">\n\x12\x43heckBatchResponse\x12(\n\tdecisions\x18\x01 \x03(\x0b\x32\x15.sessauth.v1.Decision\"s\n\x12\x43heckStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12$\n\x04item\x18\x02 \x01(\x0b\x32\x16.sessauth.v1.CheckItem\x12\x10\n\x08\x61udience\x18\x03 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x04 \x01(\x04\"J\n\x13\x43heckStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.sessauth.v1.Decision\"m\n\x08Position\x12!\n\x05level\x18\x01 \x01(\x0e\x32\x12.sessauth.v1.Level\x12\r\n\x05index\x18\x02 \x01(\x11\x12\r\n\x05scope\x18\x03 \x01(\x11\x12\x0e\n\x06\x63lause\x18\x04 \x01(\x11\x12\x10\n\x08\x61rgument\x18\x05 \x01(\t\"\xd0\x02\n\x08\x44\x65\x63ision\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12#\n\x06reason\x18\x02 \x01(\x0e\x32\x13.sessauth.v1.Reason\x12!\n\x05stage\x18\x03 \x01(\x0e\x32\x12.sessauth.v1.Stage\x12%\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x15.sessauth.v1.Position\x12&\n\x07matched\x18\x05 \x01(\x0b\x32\x15.sessauth.v1.Position\x12\x12\n\nsession_id\x18\x06 \x01(\x0c\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\x11\n\tblock_ids\x18\x08 \x03(\x0c\x12\x10\n\x08revision\x18\t \x01(\x04\x12\x13\n\x0bview_age_ms\x18\n \x01(\x04\x12\x15\n\rexpires_at_ms\x18\x0b \x01(\x04\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x0c \x01(\x0c\x12\x13\n\x0b\x65xplanation\x18\r \x01(\t*\xd7\x01\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTAGE_DECODE\x10\x01\x12\x11\n\rSTAGE_SESSION\x10\x02\x12\x10\n\x0cSTAGE_ISSUER\x10\x03\x12\x13\n\x0fSTAGE_SIGNATURE\x10\x04\x12\x0e\n\nSTAGE_TIME\x10\x05\x12\x12\n\x0eSTAGE_AUDIENCE\x10\x06\x12\x14\n\x10STAGE_REVOCATION\x10\x07\x12\x0f\n\x0bSTAGE_SCOPE\x10\x08\x12\x0f\n\x0bSTAGE_PROOF\x10\t\x12\x0f\n\x0bSTAGE_NEEDS\x10\n*\xbb\x08\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n\x0eREASON_ALLOWED\x10\x01\x12\x19\n\x15REASON_INTERNAL_ERROR\x10\x02\x12\x1a\n\x16REASON_MALFORMED_TOKEN\x10\n\x12\x1a\n\x16REASON_TOKEN_TOO_LARGE\x10\x0b\x12\x1e\n\x1aREASON_UNSUPPORTED_VERSION\x10\x0c\x12\x15\n\x11REASON_OPEN_TOKEN\x10\r\x12\x19\n\x15REASON_CHAIN_TOO_LONG\x10\x0e\x12\x1a\n\x16REASON_UNKNOWN_SESSION\x10\x14\x12\x18\n\x14REASON_SESSION_ENDED\x10\x15\x12\x1c\n\x18REASON_SESSION_SUSPENDED\x10\x16\x12\x17\n\x13REASON_LEASE_LAPSED\x10\x17\x12\x18\n\x14REASON_WRONG_SESSION\x10\x18\x12\x16\n\x12REASON_STALE_STATE\x10\x19\x12\x1a\n\x16REASON_SESSION_EXPIRED\x10\x1a\x12\x17\n\x13REASON_STATE_BRAKED\x10\x1b\x12\x19\n\x15REASON_UNKNOWN_ISSUER\x10\x1e\x12\x19\n\x15REASON_ISSUER_RETIRED\x10\x1f\x12 \n\x1cREASON_ISSUER_NOT_OF_SESSION\x10 \x12\x1c\n\x18REASON_ISSUER_DISTRUSTED\x10!\x12\x1a\n\x16REASON_ISSUER_PREPARED\x10\"\x12\x18\n\x14REASON_BAD_SIGNATURE\x10(\x12\x12\n\x0eREASON_EXPIRED\x10\x32\x12\x18\n\x14REASON_NOT_YET_VALID\x10\x33\x12\x18\n\x14REASON_CLOCK_SUSPECT\x10\x34\x12\x19\n\x15REASON_WRONG_AUDIENCE\x10<\x12\x17\n\x13REASON_WRONG_SOURCE\x10=\x12\x15\n\x11REASON_WRONG_PEER\x10>\x12\x12\n\x0eREASON_REVOKED\x10\x46\x12\x17\n\x13REASON_OUT_OF_SCOPE\x10P\x12\x1b\n\x17REASON_CONDITION_FAILED\x10Q\x12\x17\n\x13REASON_UNKNOWN_KIND\x10R\x12\x1c\n\x18REASON_MALFORMED_REQUEST\x10S\x12\x17\n\x13REASON_UNKNOWN_TOOL\x10T\x12\x19\n\x15REASON_PROOF_REQUIRED\x10Z\x12\x14\n\x10REASON_BAD_PROOF\x10[\x12\x13\n\x0fREASON_REPLAYED\x10\\\x12\x1c\n\x18REASON_APPROVAL_REQUIRED\x10\x64\x12\x19\n\x15REASON_USES_EXHAUSTED\x10\x65\x12\x1b\n\x17REASON_BUDGET_EXHAUSTED\x10\x66\x12\x17\n\x13REASON_NEEDS_SERVER\x10g*B\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x11\n\rLEVEL_CEILING\x10\x01\x12\x0f\n\x0bLEVEL_BLOCK\x10\x02\x32\xfb\x01\n\x14\x41uthorizationService\x12>\n\x05\x43heck\x12\x19.sessauth.v1.CheckRequest\x1a\x1a.sessauth.v1.CheckResponse\x12M\n\nCheckBatch\x12\x1e.sessauth.v1.CheckBatchRequest\x1a\x1f.sessauth.v1.CheckBatchResponse\x12T\n\x0b\x43heckStream\x12\x1f.sessauth.v1.CheckStreamRequest\x1a .sessauth.v1.CheckStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sessauth/v1/authorization_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\"\xeb\x01\n\tCheckItem\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\x0c\x12\x10\n\x08resource\x18\x03 \x01(\x0c\x12\x11\n\targuments\x18\x04 \x01(\x0c\x12\x0c\n\x04tool\x18\x05 \x01(\x0c\x12\x12\n\nsession_id\x18\x06 \x01(\x0c\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x0c\n\x04peer\x18\x08 \x03(\t\x12\x13\n\x0btoken_index\x18\t \x01(\r\x12\r\n\x05proof\x18\n \x01(\x0c\x12\x11\n\tapprovals\x18\x0b \x03(\x0c\x12\x10\n\x08retry_id\x18\x0c \x01(\x0c\x12\x11\n\tpermit_ms\x18\r \x01(\x04\"a\n\x0c\x43heckRequest\x12$\n\x04item\x18\x01 \x01(\x0b\x32\x16.sessauth.v1.CheckItem\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x03 \x01(\x04\"8\n\rCheckResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.sessauth.v1.Decision\"w\n\x11\x43heckBatchRequest\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.sessauth.v1.CheckItem\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x03 \x01(\x04\x12\x0e\n\x06tokens\x18\x04 \x03(\x0c\">\n\x12\x43heckBatchResponse\x12(\n\tdecisions\x18\x01 \x03(\x0b\x32\x15.sessauth.v1.Decision\"r\n\rCommitRequest\x12\x0e\n\x06permit\x18\x01 \x01(\x0c\x12$\n\x04item\x18\x02 \x01(\x0b\x32\x16.sessauth.v1.CheckItem\x12\x10\n\x08\x61udience\x18\x03 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x04 \x01(\x04\"9\n\x0e\x43ommitResponse\x12\'\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x15.sessauth.v1.Decision\" \n\x0eReleaseRequest\x12\x0e\n\x06permit\x18\x01 \x01(\x0c\"#\n\x0fReleaseResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"e\n\tCandidate\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\x0c\x12\x10\n\x08resource\x18\x02 \x01(\x0c\x12\x15\n\rhas_arguments\x18\x03 \x01(\x08\x12\x11\n\targuments\x18\x04 \x01(\x0c\x12\x0c\n\x04tool\x18\x05 \x01(\x0c\"\xae\x01\n\x12ListAllowedRequest\x12\r\n\x05token\x18\x01 \x01(\x0c\x12*\n\ncandidates\x18\x02 \x03(\x0b\x32\x16.sessauth.v1.Candidate\x12\x10\n\x08\x61udience\x18\x03 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x04 \x01(\x04\x12\x12\n\nsession_id\x18\x05 \x01(\x0c\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x0c\n\x04peer\x18\x07 \x03(\t\"\x97\x01\n\x13ListAllowedResponse\x12&\n\x08verdicts\x18\x01 \x03(\x0e\x32\x14.sessauth.v1.Verdict\x12#\n\x06reason\x18\x02 \x01(\x0e\x32\x13.sessauth.v1.Reason\x12!\n\x05stage\x18\x03 \x01(\x0e\x32\x12.sessauth.v1.Stage\x12\x10\n\x08revision\x18\x04 \x01(\x04\"\x82\x01\n\x12\x43heckStreamRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12$\n\x04item\x18\x02 \x01(\x0b\x32\x16.sessauth.v1.CheckItem\x12\x10\n\x08\x61udience\x18\x03 \x01(\t\x12\x19\n\x11\x61t_least_revision\x18\x04 \x01(\x04\x12\r\n\x05watch\x18\x05 \x01(\x08\"]\n\x13\x43heckStreamResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12\'\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x15.sessauth.v1.Decision\x12\x11\n\twithdrawn\x18\x03 \x01(\x08\"m\n\x08Position\x12!\n\x05level\x18\x01 \x01(\x0e\x32\x12.sessauth.v1.Level\x12\r\n\x05index\x18\x02 \x01(\x11\x12\r\n\x05scope\x18\x03 \x01(\x11\x12\x0e\n\x06\x63lause\x18\x04 \x01(\x11\x12\x10\n\x08\x61rgument\x18\x05 \x01(\t\"\xad\x03\n\x08\x44\x65\x63ision\x12\x0f\n\x07\x61llowed\x18\x01 \x01(\x08\x12#\n\x06reason\x18\x02 \x01(\x0e\x32\x13.sessauth.v1.Reason\x12!\n\x05stage\x18\x03 \x01(\x0e\x32\x12.sessauth.v1.Stage\x12%\n\x06\x66\x61iled\x18\x04 \x01(\x0b\x32\x15.sessauth.v1.Position\x12&\n\x07matched\x18\x05 \x01(\x0b\x32\x15.sessauth.v1.Position\x12\x12\n\nsession_id\x18\x06 \x01(\x0c\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12\x11\n\tblock_ids\x18\x08 \x03(\x0c\x12\x10\n\x08revision\x18\t \x01(\x04\x12\x13\n\x0bview_age_ms\x18\n \x01(\x04\x12\x15\n\rexpires_at_ms\x18\x0b \x01(\x04\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x0c \x01(\x0c\x12\x13\n\x0b\x65xplanation\x18\r \x01(\t\x12\x0e\n\x06permit\x18\x0e \x01(\x0c\x12\x1c\n\x14permit_expires_at_ms\x18\x0f \x01(\x04\x12-\n\x08\x61pproval\x18\x10 \x01(\x0b\x32\x1b.sessauth.v1.ApprovalRecord*\xd7\x01\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTAGE_DECODE\x10\x01\x12\x11\n\rSTAGE_SESSION\x10\x02\x12\x10\n\x0cSTAGE_ISSUER\x10\x03\x12\x13\n\x0fSTAGE_SIGNATURE\x10\x04\x12\x0e\n\nSTAGE_TIME\x10\x05\x12\x12\n\x0eSTAGE_AUDIENCE\x10\x06\x12\x14\n\x10STAGE_REVOCATION\x10\x07\x12\x0f\n\x0bSTAGE_SCOPE\x10\x08\x12\x0f\n\x0bSTAGE_PROOF\x10\t\x12\x0f\n\x0bSTAGE_NEEDS\x10\n*\xbd\t\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n\x0eREASON_ALLOWED\x10\x01\x12\x19\n\x15REASON_INTERNAL_ERROR\x10\x02\x12\x1a\n\x16REASON_MALFORMED_TOKEN\x10\n\x12\x1a\n\x16REASON_TOKEN_TOO_LARGE\x10\x0b\x12\x1e\n\x1aREASON_UNSUPPORTED_VERSION\x10\x0c\x12\x15\n\x11REASON_OPEN_TOKEN\x10\r\x12\x19\n\x15REASON_CHAIN_TOO_LONG\x10\x0e\x12\x1a\n\x16REASON_UNKNOWN_SESSION\x10\x14\x12\x18\n\x14REASON_SESSION_ENDED\x10\x15\x12\x1c\n\x18REASON_SESSION_SUSPENDED\x10\x16\x12\x17\n\x13REASON_LEASE_LAPSED\x10\x17\x12\x18\n\x14REASON_WRONG_SESSION\x10\x18\x12\x16\n\x12REASON_STALE_STATE\x10\x19\x12\x1a\n\x16REASON_SESSION_EXPIRED\x10\x1a\x12\x17\n\x13REASON_STATE_BRAKED\x10\x1b\x12\x19\n\x15REASON_UNKNOWN_ISSUER\x10\x1e\x12\x19\n\x15REASON_ISSUER_RETIRED\x10\x1f\x12 \n\x1cREASON_ISSUER_NOT_OF_SESSION\x10 \x12\x1c\n\x18REASON_ISSUER_DISTRUSTED\x10!\x12\x1a\n\x16REASON_ISSUER_PREPARED\x10\"\x12\x18\n\x14REASON_BAD_SIGNATURE\x10(\x12\x12\n\x0eREASON_EXPIRED\x10\x32\x12\x18\n\x14REASON_NOT_YET_VALID\x10\x33\x12\x18\n\x14REASON_CLOCK_SUSPECT\x10\x34\x12\x19\n\x15REASON_WRONG_AUDIENCE\x10<\x12\x17\n\x13REASON_WRONG_SOURCE\x10=\x12\x15\n\x11REASON_WRONG_PEER\x10>\x12\x12\n\x0eREASON_REVOKED\x10\x46\x12\x17\n\x13REASON_OUT_OF_SCOPE\x10P\x12\x1b\n\x17REASON_CONDITION_FAILED\x10Q\x12\x17\n\x13REASON_UNKNOWN_KIND\x10R\x12\x1c\n\x18REASON_MALFORMED_REQUEST\x10S\x12\x17\n\x13REASON_UNKNOWN_TOOL\x10T\x12\x19\n\x15REASON_PROOF_REQUIRED\x10Z\x12\x14\n\x10REASON_BAD_PROOF\x10[\x12\x13\n\x0fREASON_REPLAYED\x10\\\x12\x16\n\x12REASON_STALE_PROOF\x10]\x12\x1c\n\x18REASON_PROOF_UNAVAILABLE\x10^\x12\x1c\n\x18REASON_APPROVAL_REQUIRED\x10\x64\x12\x19\n\x15REASON_USES_EXHAUSTED\x10\x65\x12\x1b\n\x17REASON_BUDGET_EXHAUSTED\x10\x66\x12\x17\n\x13REASON_NEEDS_SERVER\x10g\x12\x17\n\x13REASON_BAD_APPROVAL\x10h\x12\x1a\n\x16REASON_APPROVAL_DENIED\x10i\x12\x15\n\x11REASON_BAD_PERMIT\x10j*V\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bVERDICT_YES\x10\x01\x12\x0e\n\nVERDICT_NO\x10\x02\x12\x11\n\rVERDICT_MAYBE\x10\x03*B\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x11\n\rLEVEL_CEILING\x10\x01\x12\x0f\n\x0bLEVEL_BLOCK\x10\x02\x32\xd6\x03\n\x14\x41uthorizationService\x12>\n\x05\x43heck\x12\x19.sessauth.v1.CheckRequest\x1a\x1a.sessauth.v1.CheckResponse\x12M\n\nCheckBatch\x12\x1e.sessauth.v1.CheckBatchRequest\x1a\x1f.sessauth.v1.CheckBatchResponse\x12T\n\x0b\x43heckStream\x12\x1f.sessauth.v1.CheckStreamRequest\x1a .sessauth.v1.CheckStreamResponse(\x01\x30\x01\x12\x41\n\x06\x43ommit\x12\x1a.sessauth.v1.CommitRequest\x1a\x1b.sessauth.v1.CommitResponse\x12\x44\n\x07Release\x12\x1b.sessauth.v1.ReleaseRequest\x1a\x1c.sessauth.v1.ReleaseResponse\x12P\n\x0bListAllowed\x12\x1f.sessauth.v1.ListAllowedRequest\x1a .sessauth.v1.ListAllowedResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessauth.v1.authorization_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STAGE']._serialized_start=1209
-  _globals['_STAGE']._serialized_end=1424
-  _globals['_REASON']._serialized_start=1427
-  _globals['_REASON']._serialized_end=2510
-  _globals['_LEVEL']._serialized_start=2512
-  _globals['_LEVEL']._serialized_end=2578
-  _globals['_CHECKITEM']._serialized_start=57
-  _globals['_CHECKITEM']._serialized_end=221
-  _globals['_CHECKREQUEST']._serialized_start=223
-  _globals['_CHECKREQUEST']._serialized_end=320
-  _globals['_CHECKRESPONSE']._serialized_start=322
-  _globals['_CHECKRESPONSE']._serialized_end=378
-  _globals['_CHECKBATCHREQUEST']._serialized_start=380
-  _globals['_CHECKBATCHREQUEST']._serialized_end=499
-  _globals['_CHECKBATCHRESPONSE']._serialized_start=501
-  _globals['_CHECKBATCHRESPONSE']._serialized_end=563
-  _globals['_CHECKSTREAMREQUEST']._serialized_start=565
-  _globals['_CHECKSTREAMREQUEST']._serialized_end=680
-  _globals['_CHECKSTREAMRESPONSE']._serialized_start=682
-  _globals['_CHECKSTREAMRESPONSE']._serialized_end=756
-  _globals['_POSITION']._serialized_start=758
-  _globals['_POSITION']._serialized_end=867
-  _globals['_DECISION']._serialized_start=870
-  _globals['_DECISION']._serialized_end=1206
-  _globals['_AUTHORIZATIONSERVICE']._serialized_start=2581
-  _globals['_AUTHORIZATIONSERVICE']._serialized_end=2832
+  _globals['_STAGE']._serialized_start=2114
+  _globals['_STAGE']._serialized_end=2329
+  _globals['_REASON']._serialized_start=2332
+  _globals['_REASON']._serialized_end=3545
+  _globals['_VERDICT']._serialized_start=3547
+  _globals['_VERDICT']._serialized_end=3633
+  _globals['_LEVEL']._serialized_start=3635
+  _globals['_LEVEL']._serialized_end=3701
+  _globals['_CHECKITEM']._serialized_start=83
+  _globals['_CHECKITEM']._serialized_end=318
+  _globals['_CHECKREQUEST']._serialized_start=320
+  _globals['_CHECKREQUEST']._serialized_end=417
+  _globals['_CHECKRESPONSE']._serialized_start=419
+  _globals['_CHECKRESPONSE']._serialized_end=475
+  _globals['_CHECKBATCHREQUEST']._serialized_start=477
+  _globals['_CHECKBATCHREQUEST']._serialized_end=596
+  _globals['_CHECKBATCHRESPONSE']._serialized_start=598
+  _globals['_CHECKBATCHRESPONSE']._serialized_end=660
+  _globals['_COMMITREQUEST']._serialized_start=662
+  _globals['_COMMITREQUEST']._serialized_end=776
+  _globals['_COMMITRESPONSE']._serialized_start=778
+  _globals['_COMMITRESPONSE']._serialized_end=835
+  _globals['_RELEASEREQUEST']._serialized_start=837
+  _globals['_RELEASEREQUEST']._serialized_end=869
+  _globals['_RELEASERESPONSE']._serialized_start=871
+  _globals['_RELEASERESPONSE']._serialized_end=906
+  _globals['_CANDIDATE']._serialized_start=908
+  _globals['_CANDIDATE']._serialized_end=1009
+  _globals['_LISTALLOWEDREQUEST']._serialized_start=1012
+  _globals['_LISTALLOWEDREQUEST']._serialized_end=1186
+  _globals['_LISTALLOWEDRESPONSE']._serialized_start=1189
+  _globals['_LISTALLOWEDRESPONSE']._serialized_end=1340
+  _globals['_CHECKSTREAMREQUEST']._serialized_start=1343
+  _globals['_CHECKSTREAMREQUEST']._serialized_end=1473
+  _globals['_CHECKSTREAMRESPONSE']._serialized_start=1475
+  _globals['_CHECKSTREAMRESPONSE']._serialized_end=1568
+  _globals['_POSITION']._serialized_start=1570
+  _globals['_POSITION']._serialized_end=1679
+  _globals['_DECISION']._serialized_start=1682
+  _globals['_DECISION']._serialized_end=2111
+  _globals['_AUTHORIZATIONSERVICE']._serialized_start=3704
+  _globals['_AUTHORIZATIONSERVICE']._serialized_end=4174
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from sessauth.v1 import record_pb2 as _record_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -60,10 +61,22 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_PROOF_REQUIRED: _ClassVar[Reason]
     REASON_BAD_PROOF: _ClassVar[Reason]
     REASON_REPLAYED: _ClassVar[Reason]
+    REASON_STALE_PROOF: _ClassVar[Reason]
+    REASON_PROOF_UNAVAILABLE: _ClassVar[Reason]
     REASON_APPROVAL_REQUIRED: _ClassVar[Reason]
     REASON_USES_EXHAUSTED: _ClassVar[Reason]
     REASON_BUDGET_EXHAUSTED: _ClassVar[Reason]
     REASON_NEEDS_SERVER: _ClassVar[Reason]
+    REASON_BAD_APPROVAL: _ClassVar[Reason]
+    REASON_APPROVAL_DENIED: _ClassVar[Reason]
+    REASON_BAD_PERMIT: _ClassVar[Reason]
+
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_YES: _ClassVar[Verdict]
+    VERDICT_NO: _ClassVar[Verdict]
+    VERDICT_MAYBE: _ClassVar[Verdict]
 
 class Level(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -118,16 +131,25 @@ REASON_UNKNOWN_TOOL: Reason
 REASON_PROOF_REQUIRED: Reason
 REASON_BAD_PROOF: Reason
 REASON_REPLAYED: Reason
+REASON_STALE_PROOF: Reason
+REASON_PROOF_UNAVAILABLE: Reason
 REASON_APPROVAL_REQUIRED: Reason
 REASON_USES_EXHAUSTED: Reason
 REASON_BUDGET_EXHAUSTED: Reason
 REASON_NEEDS_SERVER: Reason
+REASON_BAD_APPROVAL: Reason
+REASON_APPROVAL_DENIED: Reason
+REASON_BAD_PERMIT: Reason
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_YES: Verdict
+VERDICT_NO: Verdict
+VERDICT_MAYBE: Verdict
 LEVEL_UNSPECIFIED: Level
 LEVEL_CEILING: Level
 LEVEL_BLOCK: Level
 
 class CheckItem(_message.Message):
-    __slots__ = ("token", "action", "resource", "arguments", "tool", "session_id", "source", "peer", "token_index")
+    __slots__ = ("token", "action", "resource", "arguments", "tool", "session_id", "source", "peer", "token_index", "proof", "approvals", "retry_id", "permit_ms")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +159,10 @@ class CheckItem(_message.Message):
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     TOKEN_INDEX_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_ID_FIELD_NUMBER: _ClassVar[int]
+    PERMIT_MS_FIELD_NUMBER: _ClassVar[int]
     token: bytes
     action: bytes
     resource: bytes
@@ -146,7 +172,11 @@ class CheckItem(_message.Message):
     source: str
     peer: _containers.RepeatedScalarFieldContainer[str]
     token_index: int
-    def __init__(self, token: _Optional[bytes] = ..., action: _Optional[bytes] = ..., resource: _Optional[bytes] = ..., arguments: _Optional[bytes] = ..., tool: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., source: _Optional[str] = ..., peer: _Optional[_Iterable[str]] = ..., token_index: _Optional[int] = ...) -> None: ...
+    proof: bytes
+    approvals: _containers.RepeatedScalarFieldContainer[bytes]
+    retry_id: bytes
+    permit_ms: int
+    def __init__(self, token: _Optional[bytes] = ..., action: _Optional[bytes] = ..., resource: _Optional[bytes] = ..., arguments: _Optional[bytes] = ..., tool: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., source: _Optional[str] = ..., peer: _Optional[_Iterable[str]] = ..., token_index: _Optional[int] = ..., proof: _Optional[bytes] = ..., approvals: _Optional[_Iterable[bytes]] = ..., retry_id: _Optional[bytes] = ..., permit_ms: _Optional[int] = ...) -> None: ...
 
 class CheckRequest(_message.Message):
     __slots__ = ("item", "audience", "at_least_revision")
@@ -182,25 +212,103 @@ class CheckBatchResponse(_message.Message):
     decisions: _containers.RepeatedCompositeFieldContainer[Decision]
     def __init__(self, decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ...) -> None: ...
 
+class CommitRequest(_message.Message):
+    __slots__ = ("permit", "item", "audience", "at_least_revision")
+    PERMIT_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    AT_LEAST_REVISION_FIELD_NUMBER: _ClassVar[int]
+    permit: bytes
+    item: CheckItem
+    audience: str
+    at_least_revision: int
+    def __init__(self, permit: _Optional[bytes] = ..., item: _Optional[_Union[CheckItem, _Mapping]] = ..., audience: _Optional[str] = ..., at_least_revision: _Optional[int] = ...) -> None: ...
+
+class CommitResponse(_message.Message):
+    __slots__ = ("decision",)
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    decision: Decision
+    def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
+
+class ReleaseRequest(_message.Message):
+    __slots__ = ("permit",)
+    PERMIT_FIELD_NUMBER: _ClassVar[int]
+    permit: bytes
+    def __init__(self, permit: _Optional[bytes] = ...) -> None: ...
+
+class ReleaseResponse(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
+class Candidate(_message.Message):
+    __slots__ = ("action", "resource", "has_arguments", "arguments", "tool")
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    HAS_ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    TOOL_FIELD_NUMBER: _ClassVar[int]
+    action: bytes
+    resource: bytes
+    has_arguments: bool
+    arguments: bytes
+    tool: bytes
+    def __init__(self, action: _Optional[bytes] = ..., resource: _Optional[bytes] = ..., has_arguments: bool = ..., arguments: _Optional[bytes] = ..., tool: _Optional[bytes] = ...) -> None: ...
+
+class ListAllowedRequest(_message.Message):
+    __slots__ = ("token", "candidates", "audience", "at_least_revision", "session_id", "source", "peer")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    AUDIENCE_FIELD_NUMBER: _ClassVar[int]
+    AT_LEAST_REVISION_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    token: bytes
+    candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
+    audience: str
+    at_least_revision: int
+    session_id: bytes
+    source: str
+    peer: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, token: _Optional[bytes] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., audience: _Optional[str] = ..., at_least_revision: _Optional[int] = ..., session_id: _Optional[bytes] = ..., source: _Optional[str] = ..., peer: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListAllowedResponse(_message.Message):
+    __slots__ = ("verdicts", "reason", "stage", "revision")
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    verdicts: _containers.RepeatedScalarFieldContainer[Verdict]
+    reason: Reason
+    stage: Stage
+    revision: int
+    def __init__(self, verdicts: _Optional[_Iterable[_Union[Verdict, str]]] = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., revision: _Optional[int] = ...) -> None: ...
+
 class CheckStreamRequest(_message.Message):
-    __slots__ = ("id", "item", "audience", "at_least_revision")
+    __slots__ = ("id", "item", "audience", "at_least_revision", "watch")
     ID_FIELD_NUMBER: _ClassVar[int]
     ITEM_FIELD_NUMBER: _ClassVar[int]
     AUDIENCE_FIELD_NUMBER: _ClassVar[int]
     AT_LEAST_REVISION_FIELD_NUMBER: _ClassVar[int]
+    WATCH_FIELD_NUMBER: _ClassVar[int]
     id: int
     item: CheckItem
     audience: str
     at_least_revision: int
-    def __init__(self, id: _Optional[int] = ..., item: _Optional[_Union[CheckItem, _Mapping]] = ..., audience: _Optional[str] = ..., at_least_revision: _Optional[int] = ...) -> None: ...
+    watch: bool
+    def __init__(self, id: _Optional[int] = ..., item: _Optional[_Union[CheckItem, _Mapping]] = ..., audience: _Optional[str] = ..., at_least_revision: _Optional[int] = ..., watch: bool = ...) -> None: ...
 
 class CheckStreamResponse(_message.Message):
-    __slots__ = ("id", "decision")
+    __slots__ = ("id", "decision", "withdrawn")
     ID_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
     id: int
     decision: Decision
-    def __init__(self, id: _Optional[int] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
+    withdrawn: bool
+    def __init__(self, id: _Optional[int] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., withdrawn: bool = ...) -> None: ...
 
 class Position(_message.Message):
     __slots__ = ("level", "index", "scope", "clause", "argument")
@@ -217,7 +325,7 @@ class Position(_message.Message):
     def __init__(self, level: _Optional[_Union[Level, str]] = ..., index: _Optional[int] = ..., scope: _Optional[int] = ..., clause: _Optional[int] = ..., argument: _Optional[str] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("allowed", "reason", "stage", "failed", "matched", "session_id", "epoch", "block_ids", "revision", "view_age_ms", "expires_at_ms", "decision_id", "explanation")
+    __slots__ = ("allowed", "reason", "stage", "failed", "matched", "session_id", "epoch", "block_ids", "revision", "view_age_ms", "expires_at_ms", "decision_id", "explanation", "permit", "permit_expires_at_ms", "approval")
     ALLOWED_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
@@ -231,6 +339,9 @@ class Decision(_message.Message):
     EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
     DECISION_ID_FIELD_NUMBER: _ClassVar[int]
     EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    PERMIT_FIELD_NUMBER: _ClassVar[int]
+    PERMIT_EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_FIELD_NUMBER: _ClassVar[int]
     allowed: bool
     reason: Reason
     stage: Stage
@@ -244,4 +355,7 @@ class Decision(_message.Message):
     expires_at_ms: int
     decision_id: bytes
     explanation: str
-    def __init__(self, allowed: bool = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., failed: _Optional[_Union[Position, _Mapping]] = ..., matched: _Optional[_Union[Position, _Mapping]] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., block_ids: _Optional[_Iterable[bytes]] = ..., revision: _Optional[int] = ..., view_age_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., decision_id: _Optional[bytes] = ..., explanation: _Optional[str] = ...) -> None: ...
+    permit: bytes
+    permit_expires_at_ms: int
+    approval: _record_pb2.ApprovalRecord
+    def __init__(self, allowed: bool = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., failed: _Optional[_Union[Position, _Mapping]] = ..., matched: _Optional[_Union[Position, _Mapping]] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., block_ids: _Optional[_Iterable[bytes]] = ..., revision: _Optional[int] = ..., view_age_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., decision_id: _Optional[bytes] = ..., explanation: _Optional[str] = ..., permit: _Optional[bytes] = ..., permit_expires_at_ms: _Optional[int] = ..., approval: _Optional[_Union[_record_pb2.ApprovalRecord, _Mapping]] = ...) -> None: ...

@@ -51,6 +51,21 @@ class AuthorizationServiceStub(object):
                 request_serializer=sessauth_dot_v1_dot_authorization__service__pb2.CheckStreamRequest.SerializeToString,
                 response_deserializer=sessauth_dot_v1_dot_authorization__service__pb2.CheckStreamResponse.FromString,
                 _registered_method=True)
+        self.Commit = channel.unary_unary(
+                '/sessauth.v1.AuthorizationService/Commit',
+                request_serializer=sessauth_dot_v1_dot_authorization__service__pb2.CommitRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_authorization__service__pb2.CommitResponse.FromString,
+                _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/sessauth.v1.AuthorizationService/Release',
+                request_serializer=sessauth_dot_v1_dot_authorization__service__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_authorization__service__pb2.ReleaseResponse.FromString,
+                _registered_method=True)
+        self.ListAllowed = channel.unary_unary(
+                '/sessauth.v1.AuthorizationService/ListAllowed',
+                request_serializer=sessauth_dot_v1_dot_authorization__service__pb2.ListAllowedRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_authorization__service__pb2.ListAllowedResponse.FromString,
+                _registered_method=True)
 
 
 class AuthorizationServiceServicer(object):
@@ -76,6 +91,27 @@ class AuthorizationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Commit(self, request, context):
+        """Judges the call of a permit again, once, and uses the permit up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Release(self, request, context):
+        """Gives back what a permit holds in reserve.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAllowed(self, request, context):
+        """Which of these calls could be allowed now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthorizationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +129,21 @@ def add_AuthorizationServiceServicer_to_server(servicer, server):
                     servicer.CheckStream,
                     request_deserializer=sessauth_dot_v1_dot_authorization__service__pb2.CheckStreamRequest.FromString,
                     response_serializer=sessauth_dot_v1_dot_authorization__service__pb2.CheckStreamResponse.SerializeToString,
+            ),
+            'Commit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Commit,
+                    request_deserializer=sessauth_dot_v1_dot_authorization__service__pb2.CommitRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_authorization__service__pb2.CommitResponse.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=sessauth_dot_v1_dot_authorization__service__pb2.ReleaseRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_authorization__service__pb2.ReleaseResponse.SerializeToString,
+            ),
+            'ListAllowed': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAllowed,
+                    request_deserializer=sessauth_dot_v1_dot_authorization__service__pb2.ListAllowedRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_authorization__service__pb2.ListAllowedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +229,87 @@ class AuthorizationService(object):
             '/sessauth.v1.AuthorizationService/CheckStream',
             sessauth_dot_v1_dot_authorization__service__pb2.CheckStreamRequest.SerializeToString,
             sessauth_dot_v1_dot_authorization__service__pb2.CheckStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Commit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.AuthorizationService/Commit',
+            sessauth_dot_v1_dot_authorization__service__pb2.CommitRequest.SerializeToString,
+            sessauth_dot_v1_dot_authorization__service__pb2.CommitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.AuthorizationService/Release',
+            sessauth_dot_v1_dot_authorization__service__pb2.ReleaseRequest.SerializeToString,
+            sessauth_dot_v1_dot_authorization__service__pb2.ReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAllowed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.AuthorizationService/ListAllowed',
+            sessauth_dot_v1_dot_authorization__service__pb2.ListAllowedRequest.SerializeToString,
+            sessauth_dot_v1_dot_authorization__service__pb2.ListAllowedResponse.FromString,
             options,
             channel_credentials,
             insecure,

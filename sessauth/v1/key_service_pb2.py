@@ -23,39 +23,44 @@ _sym_db = _symbol_database.Default()
 
 
 from sessauth.v1 import record_pb2 as sessauth_dot_v1_dot_record__pb2
+from sessauth.v1 import token_pb2 as sessauth_dot_v1_dot_token__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsessauth/v1/key_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\"\x11\n\x0fListKeysRequest\"8\n\x10ListKeysResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.sessauth.v1.KeyRecord\"\x10\n\x0eGetJwksRequest\"\x1f\n\x0fGetJwksResponse\x12\x0c\n\x04jwks\x18\x01 \x01(\x0c\"F\n\rAddKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12\r\n\x05owner\x18\x03 \x01(\t\"G\n\x0e\x41\x64\x64KeyResponse\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.sessauth.v1.KeyRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\"8\n\x12\x41\x63tivateKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\"L\n\x13\x41\x63tivateKeyResponse\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.sessauth.v1.KeyRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\"6\n\x10RetireKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\"J\n\x11RetireKeyResponse\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.sessauth.v1.KeyRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\"8\n\x12\x44istrustKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\"L\n\x13\x44istrustKeyResponse\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.sessauth.v1.KeyRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\x32\xce\x03\n\nKeyService\x12G\n\x08ListKeys\x12\x1c.sessauth.v1.ListKeysRequest\x1a\x1d.sessauth.v1.ListKeysResponse\x12\x44\n\x07GetJwks\x12\x1b.sessauth.v1.GetJwksRequest\x1a\x1c.sessauth.v1.GetJwksResponse\x12\x41\n\x06\x41\x64\x64Key\x12\x1a.sessauth.v1.AddKeyRequest\x1a\x1b.sessauth.v1.AddKeyResponse\x12P\n\x0b\x41\x63tivateKey\x12\x1f.sessauth.v1.ActivateKeyRequest\x1a .sessauth.v1.ActivateKeyResponse\x12J\n\tRetireKey\x12\x1d.sessauth.v1.RetireKeyRequest\x1a\x1e.sessauth.v1.RetireKeyResponse\x12P\n\x0b\x44istrustKey\x12\x1f.sessauth.v1.DistrustKeyRequest\x1a .sessauth.v1.DistrustKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsessauth/v1/key_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\x1a\x17sessauth/v1/token.proto\"\x11\n\x0fListKeysRequest\"8\n\x10ListKeysResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.sessauth.v1.KeyRecord\"\x10\n\x0eGetJwksRequest\"\x1f\n\x0fGetJwksResponse\x12\x0c\n\x04jwks\x18\x01 \x01(\x0c\"F\n\rAddKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12\r\n\x05owner\x18\x03 \x01(\t\"G\n\x0e\x41\x64\x64KeyResponse\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.sessauth.v1.KeyRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\"8\n\x12\x41\x63tivateKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\"L\n\x13\x41\x63tivateKeyResponse\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.sessauth.v1.KeyRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\"6\n\x10RetireKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\"J\n\x11RetireKeyResponse\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.sessauth.v1.KeyRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\"8\n\x12\x44istrustKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\"L\n\x13\x44istrustKeyResponse\x12#\n\x03key\x18\x01 \x01(\x0b\x32\x16.sessauth.v1.KeyRecord\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x19\n\x17ListVerifierKeysRequest\"H\n\x18ListVerifierKeysResponse\x12,\n\x04keys\x18\x01 \x03(\x0b\x32\x1e.sessauth.v1.SignedVerifierKey2\xaf\x04\n\nKeyService\x12G\n\x08ListKeys\x12\x1c.sessauth.v1.ListKeysRequest\x1a\x1d.sessauth.v1.ListKeysResponse\x12\x44\n\x07GetJwks\x12\x1b.sessauth.v1.GetJwksRequest\x1a\x1c.sessauth.v1.GetJwksResponse\x12\x41\n\x06\x41\x64\x64Key\x12\x1a.sessauth.v1.AddKeyRequest\x1a\x1b.sessauth.v1.AddKeyResponse\x12P\n\x0b\x41\x63tivateKey\x12\x1f.sessauth.v1.ActivateKeyRequest\x1a .sessauth.v1.ActivateKeyResponse\x12J\n\tRetireKey\x12\x1d.sessauth.v1.RetireKeyRequest\x1a\x1e.sessauth.v1.RetireKeyResponse\x12P\n\x0b\x44istrustKey\x12\x1f.sessauth.v1.DistrustKeyRequest\x1a .sessauth.v1.DistrustKeyResponse\x12_\n\x10ListVerifierKeys\x12$.sessauth.v1.ListVerifierKeysRequest\x1a%.sessauth.v1.ListVerifierKeysResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessauth.v1.key_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTKEYSREQUEST']._serialized_start=72
-  _globals['_LISTKEYSREQUEST']._serialized_end=89
-  _globals['_LISTKEYSRESPONSE']._serialized_start=91
-  _globals['_LISTKEYSRESPONSE']._serialized_end=147
-  _globals['_GETJWKSREQUEST']._serialized_start=149
-  _globals['_GETJWKSREQUEST']._serialized_end=165
-  _globals['_GETJWKSRESPONSE']._serialized_start=167
-  _globals['_GETJWKSRESPONSE']._serialized_end=198
-  _globals['_ADDKEYREQUEST']._serialized_start=200
-  _globals['_ADDKEYREQUEST']._serialized_end=270
-  _globals['_ADDKEYRESPONSE']._serialized_start=272
-  _globals['_ADDKEYRESPONSE']._serialized_end=343
-  _globals['_ACTIVATEKEYREQUEST']._serialized_start=345
-  _globals['_ACTIVATEKEYREQUEST']._serialized_end=401
-  _globals['_ACTIVATEKEYRESPONSE']._serialized_start=403
-  _globals['_ACTIVATEKEYRESPONSE']._serialized_end=479
-  _globals['_RETIREKEYREQUEST']._serialized_start=481
-  _globals['_RETIREKEYREQUEST']._serialized_end=535
-  _globals['_RETIREKEYRESPONSE']._serialized_start=537
-  _globals['_RETIREKEYRESPONSE']._serialized_end=611
-  _globals['_DISTRUSTKEYREQUEST']._serialized_start=613
-  _globals['_DISTRUSTKEYREQUEST']._serialized_end=669
-  _globals['_DISTRUSTKEYRESPONSE']._serialized_start=671
-  _globals['_DISTRUSTKEYRESPONSE']._serialized_end=747
-  _globals['_KEYSERVICE']._serialized_start=750
-  _globals['_KEYSERVICE']._serialized_end=1212
+  _globals['_LISTKEYSREQUEST']._serialized_start=97
+  _globals['_LISTKEYSREQUEST']._serialized_end=114
+  _globals['_LISTKEYSRESPONSE']._serialized_start=116
+  _globals['_LISTKEYSRESPONSE']._serialized_end=172
+  _globals['_GETJWKSREQUEST']._serialized_start=174
+  _globals['_GETJWKSREQUEST']._serialized_end=190
+  _globals['_GETJWKSRESPONSE']._serialized_start=192
+  _globals['_GETJWKSRESPONSE']._serialized_end=223
+  _globals['_ADDKEYREQUEST']._serialized_start=225
+  _globals['_ADDKEYREQUEST']._serialized_end=295
+  _globals['_ADDKEYRESPONSE']._serialized_start=297
+  _globals['_ADDKEYRESPONSE']._serialized_end=368
+  _globals['_ACTIVATEKEYREQUEST']._serialized_start=370
+  _globals['_ACTIVATEKEYREQUEST']._serialized_end=426
+  _globals['_ACTIVATEKEYRESPONSE']._serialized_start=428
+  _globals['_ACTIVATEKEYRESPONSE']._serialized_end=504
+  _globals['_RETIREKEYREQUEST']._serialized_start=506
+  _globals['_RETIREKEYREQUEST']._serialized_end=560
+  _globals['_RETIREKEYRESPONSE']._serialized_start=562
+  _globals['_RETIREKEYRESPONSE']._serialized_end=636
+  _globals['_DISTRUSTKEYREQUEST']._serialized_start=638
+  _globals['_DISTRUSTKEYREQUEST']._serialized_end=694
+  _globals['_DISTRUSTKEYRESPONSE']._serialized_start=696
+  _globals['_DISTRUSTKEYRESPONSE']._serialized_end=772
+  _globals['_LISTVERIFIERKEYSREQUEST']._serialized_start=774
+  _globals['_LISTVERIFIERKEYSREQUEST']._serialized_end=799
+  _globals['_LISTVERIFIERKEYSRESPONSE']._serialized_start=801
+  _globals['_LISTVERIFIERKEYSRESPONSE']._serialized_end=873
+  _globals['_KEYSERVICE']._serialized_start=876
+  _globals['_KEYSERVICE']._serialized_end=1435
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from sessauth.v1 import record_pb2 as _record_pb2
+from sessauth.v1 import token_pb2 as _token_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -92,3 +93,13 @@ class DistrustKeyResponse(_message.Message):
     key: _record_pb2.KeyRecord
     revision: int
     def __init__(self, key: _Optional[_Union[_record_pb2.KeyRecord, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class ListVerifierKeysRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListVerifierKeysResponse(_message.Message):
+    __slots__ = ("keys",)
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedCompositeFieldContainer[_token_pb2.SignedVerifierKey]
+    def __init__(self, keys: _Optional[_Iterable[_Union[_token_pb2.SignedVerifierKey, _Mapping]]] = ...) -> None: ...

@@ -65,6 +65,11 @@ class KeyServiceStub(object):
                 request_serializer=sessauth_dot_v1_dot_key__service__pb2.DistrustKeyRequest.SerializeToString,
                 response_deserializer=sessauth_dot_v1_dot_key__service__pb2.DistrustKeyResponse.FromString,
                 _registered_method=True)
+        self.ListVerifierKeys = channel.unary_unary(
+                '/sessauth.v1.KeyService/ListVerifierKeys',
+                request_serializer=sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysResponse.FromString,
+                _registered_method=True)
 
 
 class KeyServiceServicer(object):
@@ -107,6 +112,13 @@ class KeyServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListVerifierKeys(self, request, context):
+        """The keys of this host that proofs are made for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +151,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.DistrustKey,
                     request_deserializer=sessauth_dot_v1_dot_key__service__pb2.DistrustKeyRequest.FromString,
                     response_serializer=sessauth_dot_v1_dot_key__service__pb2.DistrustKeyResponse.SerializeToString,
+            ),
+            'ListVerifierKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListVerifierKeys,
+                    request_deserializer=sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -304,6 +321,33 @@ class KeyService(object):
             '/sessauth.v1.KeyService/DistrustKey',
             sessauth_dot_v1_dot_key__service__pb2.DistrustKeyRequest.SerializeToString,
             sessauth_dot_v1_dot_key__service__pb2.DistrustKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListVerifierKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessauth.v1.KeyService/ListVerifierKeys',
+            sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysRequest.SerializeToString,
+            sessauth_dot_v1_dot_key__service__pb2.ListVerifierKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -31,6 +31,21 @@ class KeyStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KEY_STATUS_ACTIVE: _ClassVar[KeyStatus]
     KEY_STATUS_RETIRED: _ClassVar[KeyStatus]
     KEY_STATUS_DISTRUSTED: _ClassVar[KeyStatus]
+
+class Settlement(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SETTLEMENT_UNSPECIFIED: _ClassVar[Settlement]
+    SETTLEMENT_COMMIT: _ClassVar[Settlement]
+    SETTLEMENT_RELEASE: _ClassVar[Settlement]
+    SETTLEMENT_EXPIRE: _ClassVar[Settlement]
+
+class ApprovalStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    APPROVAL_STATUS_UNSPECIFIED: _ClassVar[ApprovalStatus]
+    APPROVAL_STATUS_PENDING: _ClassVar[ApprovalStatus]
+    APPROVAL_STATUS_GRANTED: _ClassVar[ApprovalStatus]
+    APPROVAL_STATUS_DENIED: _ClassVar[ApprovalStatus]
+    APPROVAL_STATUS_USED: _ClassVar[ApprovalStatus]
 SESSION_STATUS_UNSPECIFIED: SessionStatus
 SESSION_STATUS_ACTIVE: SessionStatus
 SESSION_STATUS_SUSPENDED: SessionStatus
@@ -46,6 +61,15 @@ KEY_STATUS_PREPARED: KeyStatus
 KEY_STATUS_ACTIVE: KeyStatus
 KEY_STATUS_RETIRED: KeyStatus
 KEY_STATUS_DISTRUSTED: KeyStatus
+SETTLEMENT_UNSPECIFIED: Settlement
+SETTLEMENT_COMMIT: Settlement
+SETTLEMENT_RELEASE: Settlement
+SETTLEMENT_EXPIRE: Settlement
+APPROVAL_STATUS_UNSPECIFIED: ApprovalStatus
+APPROVAL_STATUS_PENDING: ApprovalStatus
+APPROVAL_STATUS_GRANTED: ApprovalStatus
+APPROVAL_STATUS_DENIED: ApprovalStatus
+APPROVAL_STATUS_USED: ApprovalStatus
 
 class Fact(_message.Message):
     __slots__ = ("name", "value", "visible")
@@ -113,6 +137,14 @@ class SessionRecord(_message.Message):
     revision: int
     def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
+class SessionCounts(_message.Message):
+    __slots__ = ("open_permits", "open_approvals")
+    OPEN_PERMITS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    open_permits: int
+    open_approvals: int
+    def __init__(self, open_permits: _Optional[int] = ..., open_approvals: _Optional[int] = ...) -> None: ...
+
 class KeyRecord(_message.Message):
     __slots__ = ("id", "public_key", "status", "owner", "added_at_ms", "activated_at_ms", "retired_at_ms", "distrusted_at_ms", "revision")
     ID_FIELD_NUMBER: _ClassVar[int]
@@ -136,7 +168,7 @@ class KeyRecord(_message.Message):
     def __init__(self, id: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., status: _Optional[_Union[KeyStatus, str]] = ..., owner: _Optional[str] = ..., added_at_ms: _Optional[int] = ..., activated_at_ms: _Optional[int] = ..., retired_at_ms: _Optional[int] = ..., distrusted_at_ms: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class Change(_message.Message):
-    __slots__ = ("format", "id", "session_id", "actor", "at_ms", "expected_epoch", "open_session", "narrow_session", "update_facts", "suspend_session", "resume_session", "end_session", "revoke", "add_key", "set_key_status", "purge_session", "new_incarnation")
+    __slots__ = ("format", "id", "session_id", "actor", "at_ms", "expected_epoch", "open_session", "narrow_session", "update_facts", "suspend_session", "resume_session", "end_session", "revoke", "add_key", "set_key_status", "purge_session", "new_incarnation", "consume", "settle_permit", "request_approval", "answer_approval")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +186,10 @@ class Change(_message.Message):
     SET_KEY_STATUS_FIELD_NUMBER: _ClassVar[int]
     PURGE_SESSION_FIELD_NUMBER: _ClassVar[int]
     NEW_INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    CONSUME_FIELD_NUMBER: _ClassVar[int]
+    SETTLE_PERMIT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_APPROVAL_FIELD_NUMBER: _ClassVar[int]
     format: int
     id: str
     session_id: bytes
@@ -171,7 +207,11 @@ class Change(_message.Message):
     set_key_status: SetKeyStatus
     purge_session: PurgeSession
     new_incarnation: NewIncarnation
-    def __init__(self, format: _Optional[int] = ..., id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., at_ms: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., narrow_session: _Optional[_Union[NarrowSession, _Mapping]] = ..., update_facts: _Optional[_Union[UpdateFacts, _Mapping]] = ..., suspend_session: _Optional[_Union[SuspendSession, _Mapping]] = ..., resume_session: _Optional[_Union[ResumeSession, _Mapping]] = ..., end_session: _Optional[_Union[EndSession, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., add_key: _Optional[_Union[AddKey, _Mapping]] = ..., set_key_status: _Optional[_Union[SetKeyStatus, _Mapping]] = ..., purge_session: _Optional[_Union[PurgeSession, _Mapping]] = ..., new_incarnation: _Optional[_Union[NewIncarnation, _Mapping]] = ...) -> None: ...
+    consume: Consume
+    settle_permit: SettlePermit
+    request_approval: RequestApproval
+    answer_approval: AnswerApproval
+    def __init__(self, format: _Optional[int] = ..., id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., actor: _Optional[str] = ..., at_ms: _Optional[int] = ..., expected_epoch: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., narrow_session: _Optional[_Union[NarrowSession, _Mapping]] = ..., update_facts: _Optional[_Union[UpdateFacts, _Mapping]] = ..., suspend_session: _Optional[_Union[SuspendSession, _Mapping]] = ..., resume_session: _Optional[_Union[ResumeSession, _Mapping]] = ..., end_session: _Optional[_Union[EndSession, _Mapping]] = ..., revoke: _Optional[_Union[Revoke, _Mapping]] = ..., add_key: _Optional[_Union[AddKey, _Mapping]] = ..., set_key_status: _Optional[_Union[SetKeyStatus, _Mapping]] = ..., purge_session: _Optional[_Union[PurgeSession, _Mapping]] = ..., new_incarnation: _Optional[_Union[NewIncarnation, _Mapping]] = ..., consume: _Optional[_Union[Consume, _Mapping]] = ..., settle_permit: _Optional[_Union[SettlePermit, _Mapping]] = ..., request_approval: _Optional[_Union[RequestApproval, _Mapping]] = ..., answer_approval: _Optional[_Union[AnswerApproval, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
     __slots__ = ("subject", "purpose", "owner", "parent_id", "ceiling", "facts", "labels", "expires_at_ms", "lease_ms", "issuer_key_ids", "ttl_ms")
@@ -272,6 +312,154 @@ class NewIncarnation(_message.Message):
     clock_floor_ms: int
     reason: str
     def __init__(self, incarnation: _Optional[bytes] = ..., clock_floor_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Consume(_message.Message):
+    __slots__ = ("gateway", "token_digest", "request_digest", "uses", "budgets", "approval_ids", "permit")
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    BUDGETS_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_IDS_FIELD_NUMBER: _ClassVar[int]
+    PERMIT_FIELD_NUMBER: _ClassVar[int]
+    gateway: str
+    token_digest: bytes
+    request_digest: bytes
+    uses: _containers.RepeatedCompositeFieldContainer[UseClaim]
+    budgets: _containers.RepeatedCompositeFieldContainer[BudgetClaim]
+    approval_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    permit: PermitGrant
+    def __init__(self, gateway: _Optional[str] = ..., token_digest: _Optional[bytes] = ..., request_digest: _Optional[bytes] = ..., uses: _Optional[_Iterable[_Union[UseClaim, _Mapping]]] = ..., budgets: _Optional[_Iterable[_Union[BudgetClaim, _Mapping]]] = ..., approval_ids: _Optional[_Iterable[bytes]] = ..., permit: _Optional[_Union[PermitGrant, _Mapping]] = ...) -> None: ...
+
+class UseClaim(_message.Message):
+    __slots__ = ("block_id", "scope", "limit")
+    BLOCK_ID_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    block_id: bytes
+    scope: int
+    limit: int
+    def __init__(self, block_id: _Optional[bytes] = ..., scope: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class BudgetClaim(_message.Message):
+    __slots__ = ("ledger", "amount", "limit")
+    LEDGER_FIELD_NUMBER: _ClassVar[int]
+    AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    ledger: bytes
+    amount: _token_pb2.Number
+    limit: _token_pb2.Number
+    def __init__(self, ledger: _Optional[bytes] = ..., amount: _Optional[_Union[_token_pb2.Number, _Mapping]] = ..., limit: _Optional[_Union[_token_pb2.Number, _Mapping]] = ...) -> None: ...
+
+class PermitGrant(_message.Message):
+    __slots__ = ("id", "deadline_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    deadline_ms: int
+    def __init__(self, id: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+
+class PermitRecord(_message.Message):
+    __slots__ = ("id", "session_id", "gateway", "epoch", "token_digest", "request_digest", "deadline_ms", "reserved")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    session_id: bytes
+    gateway: str
+    epoch: int
+    token_digest: bytes
+    request_digest: bytes
+    deadline_ms: int
+    reserved: _containers.RepeatedCompositeFieldContainer[BudgetClaim]
+    def __init__(self, id: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., gateway: _Optional[str] = ..., epoch: _Optional[int] = ..., token_digest: _Optional[bytes] = ..., request_digest: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ..., reserved: _Optional[_Iterable[_Union[BudgetClaim, _Mapping]]] = ...) -> None: ...
+
+class LedgerRecord(_message.Message):
+    __slots__ = ("spent", "reserved")
+    SPENT_FIELD_NUMBER: _ClassVar[int]
+    RESERVED_FIELD_NUMBER: _ClassVar[int]
+    spent: _token_pb2.Number
+    reserved: _token_pb2.Number
+    def __init__(self, spent: _Optional[_Union[_token_pb2.Number, _Mapping]] = ..., reserved: _Optional[_Union[_token_pb2.Number, _Mapping]] = ...) -> None: ...
+
+class SettlePermit(_message.Message):
+    __slots__ = ("permit_id", "gateway", "settlement")
+    PERMIT_ID_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    SETTLEMENT_FIELD_NUMBER: _ClassVar[int]
+    permit_id: bytes
+    gateway: str
+    settlement: Settlement
+    def __init__(self, permit_id: _Optional[bytes] = ..., gateway: _Optional[str] = ..., settlement: _Optional[_Union[Settlement, str]] = ...) -> None: ...
+
+class ApprovalRecord(_message.Message):
+    __slots__ = ("id", "session_id", "block_id", "block", "scope", "epoch", "request_digest", "threshold", "keys", "action", "resource", "arguments", "labels", "gateway", "requested_at_ms", "expires_at_ms", "status", "statements", "denied_by", "reason", "revision")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_ID_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    DENIED_BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    session_id: bytes
+    block_id: bytes
+    block: int
+    scope: int
+    epoch: int
+    request_digest: bytes
+    threshold: int
+    keys: _containers.RepeatedScalarFieldContainer[bytes]
+    action: str
+    resource: str
+    arguments: bytes
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    gateway: str
+    requested_at_ms: int
+    expires_at_ms: int
+    status: ApprovalStatus
+    statements: _containers.RepeatedCompositeFieldContainer[_token_pb2.SignedApproval]
+    denied_by: str
+    reason: str
+    revision: int
+    def __init__(self, id: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., block_id: _Optional[bytes] = ..., block: _Optional[int] = ..., scope: _Optional[int] = ..., epoch: _Optional[int] = ..., request_digest: _Optional[bytes] = ..., threshold: _Optional[int] = ..., keys: _Optional[_Iterable[bytes]] = ..., action: _Optional[str] = ..., resource: _Optional[str] = ..., arguments: _Optional[bytes] = ..., labels: _Optional[_Iterable[str]] = ..., gateway: _Optional[str] = ..., requested_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., status: _Optional[_Union[ApprovalStatus, str]] = ..., statements: _Optional[_Iterable[_Union[_token_pb2.SignedApproval, _Mapping]]] = ..., denied_by: _Optional[str] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class RequestApproval(_message.Message):
+    __slots__ = ("approval",)
+    APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    approval: ApprovalRecord
+    def __init__(self, approval: _Optional[_Union[ApprovalRecord, _Mapping]] = ...) -> None: ...
+
+class AnswerApproval(_message.Message):
+    __slots__ = ("approval_id", "statement", "deny", "reason")
+    APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    DENY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    approval_id: bytes
+    statement: _token_pb2.SignedApproval
+    deny: bool
+    reason: str
+    def __init__(self, approval_id: _Optional[bytes] = ..., statement: _Optional[_Union[_token_pb2.SignedApproval, _Mapping]] = ..., deny: bool = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Outcome(_message.Message):
     __slots__ = ("change_id", "digest", "rejection", "detail", "revision", "seq", "session_id", "epoch", "at_ms")

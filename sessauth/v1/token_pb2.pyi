@@ -56,6 +56,12 @@ class Accessor(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACCESSOR_HOST: _ClassVar[Accessor]
     ACCESSOR_SCHEME: _ClassVar[Accessor]
     ACCESSOR_PORT: _ClassVar[Accessor]
+
+class ProofKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PROOF_KIND_UNSPECIFIED: _ClassVar[ProofKind]
+    PROOF_KIND_ED25519: _ClassVar[ProofKind]
+    PROOF_KIND_MAC: _ClassVar[ProofKind]
 ENDING_UNSPECIFIED: Ending
 ENDING_SEALED: Ending
 ENDING_OPEN: Ending
@@ -91,6 +97,9 @@ ACCESSOR_COUNT: Accessor
 ACCESSOR_HOST: Accessor
 ACCESSOR_SCHEME: Accessor
 ACCESSOR_PORT: Accessor
+PROOF_KIND_UNSPECIFIED: ProofKind
+PROOF_KIND_ED25519: ProofKind
+PROOF_KIND_MAC: ProofKind
 
 class Token(_message.Message):
     __slots__ = ("version", "blocks")
@@ -229,6 +238,76 @@ class Number(_message.Message):
     units: int
     nanos: int
     def __init__(self, units: _Optional[int] = ..., nanos: _Optional[int] = ...) -> None: ...
+
+class Proof(_message.Message):
+    __slots__ = ("kind", "verifier_id", "key_id", "time_ms", "nonce", "tag")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    kind: ProofKind
+    verifier_id: bytes
+    key_id: bytes
+    time_ms: int
+    nonce: bytes
+    tag: bytes
+    def __init__(self, kind: _Optional[_Union[ProofKind, str]] = ..., verifier_id: _Optional[bytes] = ..., key_id: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., nonce: _Optional[bytes] = ..., tag: _Optional[bytes] = ...) -> None: ...
+
+class VerifierKey(_message.Message):
+    __slots__ = ("verifier_id", "public_key", "not_before_ms", "expires_at_ms", "cluster_id")
+    VERIFIER_ID_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    NOT_BEFORE_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    verifier_id: bytes
+    public_key: bytes
+    not_before_ms: int
+    expires_at_ms: int
+    cluster_id: bytes
+    def __init__(self, verifier_id: _Optional[bytes] = ..., public_key: _Optional[bytes] = ..., not_before_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., cluster_id: _Optional[bytes] = ...) -> None: ...
+
+class SignedVerifierKey(_message.Message):
+    __slots__ = ("payload", "issuer_key_id", "signature")
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    ISSUER_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    payload: bytes
+    issuer_key_id: bytes
+    signature: bytes
+    def __init__(self, payload: _Optional[bytes] = ..., issuer_key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class ApprovalStatement(_message.Message):
+    __slots__ = ("id", "session_id", "block_id", "block", "scope", "epoch", "request_digest", "expires_at_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_ID_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    id: bytes
+    session_id: bytes
+    block_id: bytes
+    block: int
+    scope: int
+    epoch: int
+    request_digest: bytes
+    expires_at_ms: int
+    def __init__(self, id: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., block_id: _Optional[bytes] = ..., block: _Optional[int] = ..., scope: _Optional[int] = ..., epoch: _Optional[int] = ..., request_digest: _Optional[bytes] = ..., expires_at_ms: _Optional[int] = ...) -> None: ...
+
+class SignedApproval(_message.Message):
+    __slots__ = ("public_key", "signature", "statement")
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    public_key: bytes
+    signature: bytes
+    statement: bytes
+    def __init__(self, public_key: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., statement: _Optional[bytes] = ...) -> None: ...
 
 class Needs(_message.Message):
     __slots__ = ("approval", "uses", "budget")

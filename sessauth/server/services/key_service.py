@@ -19,6 +19,10 @@ from ..services.changes import submit
 from ..status import invalid, refused
 
 
+def _later(request: object, call: Call) -> object:
+    raise refused("NOT_LIVE", "comes later in this branch")
+
+
 class KeyService:
     """Answers KeyService from the log and the key folder."""
 
@@ -75,6 +79,7 @@ class KeyService:
         """Return the RPCs of the service by name."""
         return {
             "ListKeys": self.list_keys,
+            "ListVerifierKeys": _later,
             "GetJwks": self.get_jwks,
             "AddKey": self.add_key,
             "ActivateKey": self.activate_key,
