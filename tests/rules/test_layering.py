@@ -16,8 +16,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "data": (
         *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser", "_scanner"),
         *("keys", "block", "draft", "text_form", "token", "_attenuation", "inspection"),
-        *("session", "decision_base", "decision", "explanation", "change", "catalogue"),
-        *("approval", "approval_record"),
+        *("session", "decision_base", "decision", "explanation", "change", "catalogue", "consumption"),
+        *("approval", "approval_record", "approval_request", "visible"),
     ),
     "ports": ("state.ports",),
     "parties": ("issuer", "holder", "approver"),
