@@ -32,6 +32,7 @@ class ApprovalFault(StrEnum):
     EXPIRED = "EXPIRED"
     USED_UP = "USED_UP"
     TOO_MANY = "TOO_MANY"
+    NOT_PENDING = "NOT_PENDING"
     BAD_SIGNATURE = "BAD_SIGNATURE"
 
 

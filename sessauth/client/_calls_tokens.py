@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from ..errors import UsageError
-from ..limits import MAX_BATCH_ITEMS, MAX_REVOKE_BLOCK_IDS
+from ..limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS
 from ..scope import Condition, Scope
 from ..text_form import STORED_PREFIX, presented_text
 from ..token import Token
@@ -129,6 +129,10 @@ def item_message(item: CheckItem) -> check_pb.CheckItem:
 
 
 def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.CheckItem:
+    if len(item.retry_id) > MAX_RETRY_ID_BYTES:
+        raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {len(item.retry_id)}")
+    if not 0 <= item.permit_ms <= MAX_PERMIT_MS:
+        raise UsageError(f"permit_ms: {item.permit_ms} is not between 0 and {MAX_PERMIT_MS}")
     return check_pb.CheckItem(
         token=token,
         token_index=token_index,
@@ -139,6 +143,9 @@ def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.C
         session_id=item.session,
         source=item.source,
         peer=item.peer,
+        approvals=[signed.encode() for signed in item.approvals],
+        retry_id=item.retry_id,
+        permit_ms=item.permit_ms,
     )
 
 

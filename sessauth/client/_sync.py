@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, TypeVar, Unpack, cast
 
 import grpc
 
+from ..approval_record import SignedApproval
 from ..record import KeyRecord
 from ..scope import Scope
 from ..session import Session
@@ -18,6 +20,7 @@ from . import _calls_keys as key_calls
 from . import _calls_sessions as session_calls
 from . import _calls_tokens as token_calls
 from ._address import Tls
+from ._approvals import ApprovalCalls
 from ._calls_sessions import OpenTerms
 from ._calls_tokens import MintTerms
 from ._decision import RemoteDecision, decision_from_message
@@ -29,7 +32,7 @@ from ._transport import Call, SyncTransport, check_timeout, resolve_endpoint
 T = TypeVar("T")
 
 
-class Client:
+class Client(ApprovalCalls):
     """Calls a sessauth server and blocks for the answer, at most ``timeout_ms``.
 
     Every method raises Unauthenticated, PermissionDenied, NotFound, Unavailable (no answer, which
@@ -223,9 +226,17 @@ class Client:
         peer: Sequence[str] = (),
         audience: str = "",
         at_least_revision: int = 0,
+        approvals: Sequence[SignedApproval] = (),
+        retry_id: bytes = b"",
+        permit_ms: int = 0,
     ) -> RemoteDecision:
-        """Judge one call. A denial is a result, false as a bool; an error is not a yes."""
+        """Judge one call. A denial is a result, false as a bool; an error is not a yes.
+
+        ``approvals``, ``retry_id`` and ``permit_ms`` are for calls that cost something: ``CheckItem`` says
+        what they mean.
+        """
         item = CheckItem(token, action, resource, arguments, tool, session, source, peer)
+        item = replace(item, approvals=approvals, retry_id=retry_id, permit_ms=permit_ms)
         return self._run(token_calls.check(item, audience, at_least_revision))
 
     def check_batch(

@@ -18,6 +18,7 @@ from ..errors import SessauthError, StateUnusable
 from ..state import layout
 from ..state.lmdb_log import StateWriter
 from ..v1 import (
+    approval_service_pb2,
     authorization_service_pb2,
     key_service_pb2,
     session_service_pb2,
@@ -31,6 +32,7 @@ from .init import ensure_run_dir
 from .interceptors.failed_signatures import FailedSignatures
 from .keyring import KeyRing
 from .method import Bytes, methods_of
+from .services.approval_service import ApprovalService
 from .services.authorization_service import AuthorizationService
 from .services.health_service import HealthService
 from .services.key_service import KeyService
@@ -91,6 +93,7 @@ class Control:
             (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock)),
             (authorization_service_pb2, "AuthorizationService", checks),
             (key_service_pb2, "KeyService", KeyService(log, self.keyring)),
+            (approval_service_pb2, "ApprovalService", ApprovalService(log)),
         )
         services = [module.DESCRIPTOR.services_by_name[name] for module, name, _ in parts]
         self.health = HealthService([service.full_name for service in services])
