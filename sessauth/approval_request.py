@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ._fast.proof import request_digest
 from .approval_record import ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus
 from .errors import BadApproval
 from .needs import key_text
 from .visible import is_right_to_left, json_lines, moment_text, read_arguments, texts_in, visible
 
-_DIGEST_LABEL = b"sessauth/request/v1\x00"
 _SIZES = (("id", 16), ("session_id", 16), ("block_id", 32), ("request_digest", 32))
-
-
-def request_digest(action: bytes, resource: bytes, arguments: bytes) -> bytes:
-    """Return the 32 bytes that name a request (``docs/token-format.md``, section 8.1)."""
-    parts = (action, resource, arguments or b"{}")
-    framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    return hashlib.blake2b(_DIGEST_LABEL + framed, digest_size=32).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +29,7 @@ class ApprovalRequest:
     def digest(self) -> bytes:
         """Return the request digest of what :meth:`render` shows: action, resource, arguments."""
         record = self.record
-        return request_digest(record.action.encode(), record.resource.encode(), record.arguments)
+        return request_digest(record.action, record.resource, record.arguments)
 
     def statement(self, public_key: bytes, expires_at_ms: int, now_ms: int) -> ApprovalStatement:
         """Return what ``public_key`` (32 bytes) would sign.

@@ -54,7 +54,8 @@ class CheckItem:
 
     ``arguments`` and ``tool`` are the JSON bytes themselves; ``session`` the 16-byte id that the
     gateway believes the call to belong to, empty if it does not say. What an agent wrote may be
-    passed on as it is: the worst that comes of it is a denial.
+    passed on as it is: the worst that comes of it is a denial. ``proof`` comes with the call of a bound
+    token, encoded (``HolderKey.prove``) or as text; a client with a ``holder`` makes it by itself.
 
     ``approvals`` are signed approvals beside those that the server holds. ``retry_id``, up to 64 bytes,
     names the attempt: what a call costs is taken once under one name, however often it is asked about.
@@ -69,6 +70,7 @@ class CheckItem:
     session: bytes = b""
     source: str = ""
     peer: Sequence[str] = ()
+    proof: str | bytes = field(default=b"", repr=False)
     approvals: Sequence[SignedApproval] = field(default=(), repr=False)
     retry_id: bytes = b""
     permit_ms: int = 0
