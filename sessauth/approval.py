@@ -185,7 +185,7 @@ def _in_force(
         and not is_used(record.id)
     ]
     denied = [record for record in fitting if record.status is ApprovalStatus.DENIED]
-    return (denied or fitting or [None])[0]
+    return next(iter(denied or fitting), None)
 
 
 def _held_keys(record: ApprovalRecord, wanted: ApprovalTerms, now_ms: int) -> set[bytes]:

@@ -76,7 +76,7 @@ class ApprovalRequest:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON: ids in hex, keys as scope text writes them, arguments as they came."""
+        """Return plain values for JSON: ids in hex, keys as scope text writes them, arguments as text."""
         record = self.record
         return {
             "id": record.id.hex(),

@@ -18,17 +18,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 MAX_FILE_BYTES: Final = 2 * MAX_JSON_BYTES
 
 _OPTIONS: Final = (
-    click.option("--arguments", default="", metavar="JSON|@FILE", help="The call's arguments, a JSON object."),
-    click.option("--tool", default="", metavar="JSON|@FILE", help="What a catalogue says of the tool."),
     click.option(
-        "--session", "session_id", type=params.session_id, default=b"", help="Session of the call."
+        "--arguments", default="", metavar="JSON|@FILE", help="The call's arguments, a JSON object."
     ),
+    click.option("--tool", default="", metavar="JSON|@FILE", help="What a catalogue says of the tool."),
+    click.option("--session", "session_id", type=params.session_id, default=b"", help="Session of the call."),
     click.option("--source", default="", help="IP address of the caller."),
     click.option("--peer", multiple=True, help="Identity in the caller's certificate. Repeatable."),
     click.option("--audience", default="", help="Which verifier asks. Default: the credential's only one."),
-    click.option(
-        "--at-least-revision", type=click.IntRange(0), default=0, help="Deny if the view is older."
-    ),
+    click.option("--at-least-revision", type=click.IntRange(0), default=0, help="Deny if the view is older."),
 )
 
 

@@ -64,6 +64,7 @@ def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
 @with_settings
 def check(
     settings: Settings,
+    /,
     token_file: str,
     action: str,
     resource: str,
@@ -80,7 +81,7 @@ def check(
     # Read as a token first: a bad paste is told here as truncated or damaged, which a check never says.
     call = read_call(token_file, options)
     token = read_token(token_file)
-    paid = {
+    paid: dict[str, Any] = {
         "approvals": [read_approval(each) for each in approval_files],
         "retry_id": retry_id.encode("utf-8", "surrogateescape"),
         "permit_ms": permit_ms,

@@ -105,9 +105,10 @@ class ApprovalService:
 
     def _filter(self, request: pb.ListApprovalsRequest, call: Call) -> Callable[[ApprovalRecord], bool]:
         key = convert.digest(request.public_key, "public_key") if request.public_key else b""
-        if request.status not in set(ApprovalStatus):
-            raise invalid("status", "is none that this server knows")
-        status = ApprovalStatus(request.status)
+        try:
+            status = ApprovalStatus(request.status)
+        except ValueError:
+            raise invalid("status", "is none that this server knows") from None
         waiting = self._waiting(key) if status is ApprovalStatus.UNSPECIFIED else None
         seen = itertools.count(1)
 
