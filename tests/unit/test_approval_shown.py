@@ -75,7 +75,7 @@ def test_the_digest_that_is_shown_is_computed() -> None:
     ],
 )
 def test_hostile_text_is_escaped_wherever_it_stands(hostile: str) -> None:
-    """In resource, arguments, their names, labels, gateway, subject, purpose: each line stays a line of ours."""
+    """In resource, arguments, names, labels, gateway, subject, purpose: each line stays a line of ours."""
     plain = shown("deploy", "x", {"x": "x", "y": ["x"]}, labels=("x",), gateway="x", subject="x", purpose="x")
     text = shown(
         "deploy",
