@@ -19,12 +19,14 @@ from sessauth._fast.decision cimport Decision
 from sessauth._fast.finding cimport (
     Asked,
     Finding,
+    Scratch,
     ScratchBox,
     deny,
     deny_block,
     finding_free,
     finding_init,
 )
+from sessauth._fast.proof_stage cimport proof_is_costly, take_nonce
 from sessauth._fast.resource cimport Part
 from sessauth._fast.stages cimport judge_audience, judge_lives, judge_scope, judge_time
 from sessauth._fast.text cimport bytes_t
@@ -124,12 +126,20 @@ cdef class Judge:
     cdef bint _judge_at(self, Moment *moment, Chain chain, Asked *asked, bint floored, Finding *out) except -1:
         cdef Ground ground
         cdef ScratchBox box
+        cdef Scratch *scratch
+        cdef bint passed
         ground.count = 0
         try:
             if not self.stand(moment, chain, asked, floored, &ground, out):
                 return False
             box = self.take_box()
-            if judge_scope(chain, ground.rules, ground.count, asked, &box.scratch, out):
+            scratch = &box.scratch
+            if asked.proof.n and proof_is_costly(chain, asked):
+                with nogil:
+                    passed = judge_scope(chain, ground.rules, ground.count, asked, scratch, out)
+            else:
+                passed = judge_scope(chain, ground.rules, ground.count, asked, scratch, out)
+            if passed and take_nonce(chain, asked, out):
                 allow(chain, out)
             self.box = box
             return out.allowed
