@@ -19,7 +19,6 @@ REPLAY_FILE: Final = "replay"
 DIR_MODE: Final = 0o750
 DATA_MODE: Final = 0o640
 LOCK_MODE: Final = 0o660
-REPLAY_MODE: Final = 0o660
 
 FORMAT: Final = 1
 MIN_READER_FORMAT: Final = 1
