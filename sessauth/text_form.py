@@ -21,6 +21,8 @@ STORED_PREFIX = "sessauth_secret_"
 HOLDER_PREFIX = "sessauth_holder_"
 # A signed approval, handed from an approver to whoever has the call judged.
 APPROVAL_PREFIX = "sessauth_approval_"
+# Of one call, for a minute at most: no secret.
+PROOF_PREFIX = "sessauth_proof_"
 
 _CHECK_CHARS = 6
 _BODY = re.compile(r"[A-Za-z0-9_-]+")
@@ -62,6 +64,22 @@ def read_text(text: str) -> tuple[bytes, bytes]:
     if text.startswith(PRESENTED_PREFIX):
         return read_checked(PRESENTED_PREFIX, text, "token"), b""
     raise MalformedToken(f"not a token: its text begins with {PRESENTED_PREFIX} or {STORED_PREFIX}")
+
+
+def proof_text(data: bytes) -> str:
+    """Return the text form of an encoded Proof."""
+    return checked_text(PROOF_PREFIX, data)
+
+
+def read_proof(text: str) -> bytes:
+    """Return the encoded Proof of its text form.
+
+    Raises:
+        MalformedToken: saying whether it is no proof, truncated or damaged.
+    """
+    if not text.startswith(PROOF_PREFIX):
+        raise MalformedToken(f"not a proof: its text begins with {PROOF_PREFIX}")
+    return read_checked(PROOF_PREFIX, text, "proof")
 
 
 def checked_text(prefix: str, data: bytes) -> str:
