@@ -17,7 +17,7 @@ from sessauth.clock import FixedClock
 from sessauth.errors import BadApproval, KeyFolderError, UsageError
 from sessauth.scope import Scope
 from tests.oracle.crypto import digest
-from tests.support.approvals import HOUR_MS, approver, held, record, request_digest, terms
+from tests.support.approvals import HOUR_MS, approver, held, record, request_digest, signed, terms
 from tests.vectors.world import NOW
 
 FAULT = ApprovalFault
@@ -73,10 +73,15 @@ def test_a_digest_of_something_else_is_not_signed(changes: dict[str, Any]) -> No
         ({}, "dan", FAULT.UNKNOWN_KEY),
         ({"keys": ()}, "ann", FAULT.UNKNOWN_KEY),
         ({"statements": held("ann").statements}, "ann", FAULT.DUPLICATE_KEY),
-        ({"status": ApprovalStatus.GRANTED}, "ann", FAULT.NOT_PENDING),
-        ({"status": ApprovalStatus.DENIED}, "ann", FAULT.NOT_PENDING),
-        ({"status": ApprovalStatus.USED}, "ann", FAULT.NOT_PENDING),
-        ({"status": ApprovalStatus.UNSPECIFIED}, "ann", FAULT.NOT_PENDING),
+        (
+            {"status": ApprovalStatus.GRANTED, "statements": held("bob", "cas").statements},
+            "ann",
+            FAULT.NOT_WAITING,
+        ),
+        ({"statements": (replace(signed("bob"), statement=b"\xff"),)}, "ann", FAULT.NOT_CANONICAL),
+        ({"status": ApprovalStatus.DENIED}, "ann", FAULT.NOT_WAITING),
+        ({"status": ApprovalStatus.USED}, "ann", FAULT.NOT_WAITING),
+        ({"status": ApprovalStatus.UNSPECIFIED}, "ann", FAULT.NOT_WAITING),
         ({"expires_at_ms": NOW}, "ann", FAULT.EXPIRED),
         ({"id": b""}, "ann", FAULT.NOT_CANONICAL),
         ({"session_id": bytes(15)}, "ann", FAULT.NOT_CANONICAL),
@@ -117,6 +122,16 @@ def test_a_grant_lasts_some_time(ttl_ms: int) -> None:
     """A time to live that is none is a mistake of the caller's."""
     with pytest.raises(UsageError, match="ttl_ms"):
         signer().grant(ApprovalRequest(record()), ttl_ms=ttl_ms)
+
+
+def test_a_key_signs_again_once_its_statement_is_over() -> None:
+    """Of a granted approval whose statements expired before the call came."""
+    granted = held("ann", "bob", status=ApprovalStatus.GRANTED)
+    later = NOW + HOUR_MS
+
+    again = signer(now_ms=later).grant(ApprovalRequest(granted))
+
+    assert ApprovalStatement.decode(again.statement).expires_at_ms == granted.expires_at_ms
 
 
 def test_a_key_lives_in_a_file_of_its_owner(tmp_path: Path) -> None:
