@@ -9,6 +9,8 @@ import pytest
 from sessauth._fast import ed25519, wire
 from sessauth._fast.chain import Chain, signed_bytes
 from sessauth.errors import MalformedToken, NotExtendable, ScopeError, UsageError
+from sessauth.holder import HolderKey, HolderPublicKey
+from sessauth.keys import IssuerKey
 from sessauth.scope import Scope
 from sessauth.text_form import stored_text
 from sessauth.token import Ending, Token
@@ -87,8 +89,12 @@ def test_no_two_tokens_are_equal(world: SmallWorld) -> None:
         ({"ttl_ms": 0, "expires_at_ms": NOW_MS}, "never be valid"),
         ({"ttl_ms": 2**53}, "ttl_ms"),
         ({"not_before_ms": NOW_MS + 60_000}, "never be valid"),
-        ({"ending": "bound"}, "later version"),
-        ({"ending": "ajar"}, "'sealed' or 'open'"),
+        ({"ending": "bound"}, "needs to="),
+        ({"ending": "open", "to": HolderKey.generate().public}, "exclude each other"),
+        ({"may_seal": True}, "give to="),
+        ({"to": "sessauth_holder_AAAA.AAAAAA"}, "to: .*damaged"),
+        ({"to": HolderPublicKey(IssuerKey(bytes(range(32))).public_key)}, "to: .*issuer's own key"),
+        ({"ending": "ajar"}, "'sealed', 'open' or 'bound'"),
         ({"max_blocks": 17}, "max_blocks"),
         ({"max_blocks": 1, "ending": "open"}, "max_blocks 1"),
         ({"min_revision": -1}, "min_revision"),
