@@ -12,6 +12,7 @@ Nothing that still counts is ever displaced: without room the answer is no (docs
 import mmap
 import os
 
+cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -207,6 +208,7 @@ cdef uint64_t _lock(uint64_t *lock) noexcept nogil:
 
 # --- the table as an object ---------------------------------------------------------------------
 
+@cython.final
 cdef class ReplayTable:
     """A replay table that is open in this process; made by ``create`` and ``open``."""
 
