@@ -13,7 +13,7 @@ from ..errors import MalformedToken, ServerError, UsageError
 from ..holder import HolderKey
 from ..reasons import Level
 from ..scope import Scope
-from ..text_form import read_proof
+from ..text_form import parse_proof
 from . import failures, params
 from .context import Settings, with_settings
 from .decision_view import to_json, to_lines
@@ -43,7 +43,7 @@ def _proof(text: str) -> bytes:
     if not text:
         return b""
     try:
-        return read_proof(read_text(text[1:], "--proof") if text.startswith("@") else text.strip())
+        return parse_proof(read_text(text[1:], "--proof") if text.startswith("@") else text.strip())
     except MalformedToken as error:
         raise UsageError(f"--proof: {error}") from None
 
