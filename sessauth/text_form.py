@@ -1,4 +1,4 @@
-"""The text forms: of a token presented, for a header, and stored, which holds a secret; of a holder's key.
+"""The text forms: of a token, presented for a header, and stored with its secret; of holder keys and proofs.
 
 Each has its own greppable prefix, and a checksum, so that a bad paste is called truncated or damaged
 and not forged. A checksum says nothing about signatures.
@@ -40,6 +40,28 @@ def stored_text(data: bytes, seed: bytes) -> str:
     return checked_text(STORED_PREFIX, wire.encode("StoredToken", {"token": data, "next_secret": seed}))
 
 
+def proof_text(data: bytes) -> str:
+    """Return the text of an encoded Proof."""
+    return checked_text(PROOF_PREFIX, data)
+
+
+def read_proof(proof: bytes | str) -> bytes:
+    """Return the encoded Proof of a text, or other bytes as they are.
+
+    A text that is damaged, or that of something else, comes back as it is too: it is the encoding of no
+    proof, and denied as such.
+    """
+    if not isinstance(proof, bytes | str):
+        raise TypeError(f"the proof is bytes or str, not {type(proof).__name__}")
+    text = proof.decode("ascii", "replace") if isinstance(proof, bytes) else proof
+    if text.startswith(PROOF_PREFIX):
+        try:
+            return read_checked(PROOF_PREFIX, text, "proof")
+        except (MalformedToken, UnicodeError):
+            pass
+    return proof if isinstance(proof, bytes) else proof.encode("utf-8", "replace")
+
+
 def is_stored_text(text: str) -> bool:
     """Whether ``text`` claims to be the stored form, which is never presented."""
     return text.startswith(STORED_PREFIX)
@@ -66,13 +88,8 @@ def read_text(text: str) -> tuple[bytes, bytes]:
     raise MalformedToken(f"not a token: its text begins with {PRESENTED_PREFIX} or {STORED_PREFIX}")
 
 
-def proof_text(data: bytes) -> str:
-    """Return the text form of an encoded Proof."""
-    return checked_text(PROOF_PREFIX, data)
-
-
-def read_proof(text: str) -> bytes:
-    """Return the encoded Proof of its text form.
+def parse_proof(text: str) -> bytes:
+    """Return the encoded Proof of its text form, for people who paste one.
 
     Raises:
         MalformedToken: saying whether it is no proof, truncated or damaged.

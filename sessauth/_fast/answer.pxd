@@ -6,6 +6,7 @@ from libc.stdint cimport uint32_t
 from sessauth._fast.arena cimport Arena
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.check cimport Checker
+from sessauth._fast.finding cimport Asked
 from sessauth._fast.resource cimport Part
 from sessauth._fast.wire cimport Reader
 
@@ -33,6 +34,7 @@ cdef class Asking(Batch):
 
     cdef Item *_item(self, Py_ssize_t i) except NULL
     cdef int _take_text(self, Part *token, int *refused) except -1
+    cdef int _take_proof(self, Asked *asked) except -1
     cdef int _place(self, Py_ssize_t i) except -1
     cdef int _look_up(self, Presented *shown) except -1
     cdef int _count_items(self, Reader reader, bint many) except -1

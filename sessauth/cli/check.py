@@ -14,7 +14,7 @@ from ..holder import HolderKey
 from ..limits import MAX_PERMIT_MS
 from ..reasons import Level
 from ..scope import Scope
-from ..text_form import read_proof
+from ..text_form import parse_proof
 from . import failures
 from .approval_io import read_approval
 from .call_options import call_options, read_call
@@ -46,7 +46,7 @@ def _proof(text: str) -> bytes:
     if not text:
         return b""
     try:
-        return read_proof(read_text(text[1:], "--proof") if text.startswith("@") else text.strip())
+        return parse_proof(read_text(text[1:], "--proof") if text.startswith("@") else text.strip())
     except MalformedToken as error:
         raise UsageError(f"--proof: {error}") from None
 

@@ -26,7 +26,9 @@ from .token_io import json_bytes, read_token, token_argument
     required=True,
     help="The holder's key file that the token is bound to.",
 )
-@click.option("--kind", type=click.Choice(["mac", "ed25519"]), help="Default: mac where the token permits it.")
+@click.option(
+    "--kind", type=click.Choice(["mac", "ed25519"]), help="Default: mac where the token permits it."
+)
 @click.option(
     "--issuer-key",
     metavar="FILE|-",
@@ -56,8 +58,6 @@ def prove(
     current = keys.current(now_ms)
     if current is None:
         raise UsageError("the server's verifier keys are about to end: try again")
-    proof = proof_text(
-        holder.prove(token, action, resource, data, current, kind=kind or "", now_ms=now_ms)
-    )
+    proof = proof_text(holder.prove(token, action, resource, data, current, kind=kind or "", now_ms=now_ms))
     document = {"proof": proof, "verifier_id": current.verifier_id.hex(), "time_ms": now_ms}
     settings.show(document, [proof])
