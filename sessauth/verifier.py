@@ -26,6 +26,7 @@ from .token import Token
 
 if TYPE_CHECKING:
     from ._fast.batch import Batch
+    from ._fast.claims import _Payer
 
 __all__ = ["DEFAULT_CACHE_BYTES", "Prepared", "Verifier"]
 
@@ -85,6 +86,7 @@ class Verifier(Checker):
             now_ms: int = -1,
             clock_suspect: bool = False,
             new_signatures: bool = True,
+            payer: _Payer | None = None,
         ) -> Decision: ...
         def check_batch(  # noqa: D102
             self,

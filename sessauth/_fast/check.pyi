@@ -3,6 +3,7 @@ from typing import Any, Self, final
 
 from sessauth._fast.batch import Batch
 from sessauth._fast.cache import Cache
+from sessauth._fast.claims import _Payer
 from sessauth._fast.decision import Decision
 from sessauth._fast.view import View
 
@@ -45,6 +46,7 @@ class Checker:
         now_ms: int = -1,
         clock_suspect: bool = False,
         new_signatures: bool = True,
+        payer: _Payer | None = None,
     ) -> Decision: ...
     def check_batch(
         self,

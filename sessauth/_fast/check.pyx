@@ -61,6 +61,7 @@ cdef class Checker(JudgeOfMany):
         int64_t now_ms=-1,
         bint clock_suspect=False,
         bint new_signatures=True,
+        payer=None,
     ):
         """Judge one call.
 
@@ -79,6 +80,12 @@ cdef class Checker(JudgeOfMany):
             clock_suspect: believe no time.
             new_signatures: whether a chain that was not verified before may cost signature work; without,
                 it is denied BAD_SIGNATURE, at no block. For callers that fail too often.
+            payer: pays what the scopes cost. When every stage before ``needs`` allows, also where nothing
+                is to be paid, ``payer.pay(claims)`` is called once, with the GIL: 0 says that all is paid,
+                else it is the number of the reason for the denial, at stage ``needs``. Which scopes it paid,
+                or where the denial lies, it says to ``claims`` (``_fast/claims.pyx``). What it raises denies
+                INTERNAL_ERROR. What comes after ``needs`` may still deny, so what was paid must not last
+                unless this decision allows. Without a payer what costs anything is denied.
 
         Raises:
             TypeError: for arguments of another type. Nothing for what an agent controls.
@@ -109,6 +116,8 @@ cdef class Checker(JudgeOfMany):
         asked.at_least_revision = at_least_revision
         asked.clock_suspect = clock_suspect
         asked.new_signatures = new_signatures
+        if payer is not None:
+            asked.payer = <PyObject *> payer
         out = self.new_decision()
         finding_init(&found)
         try:

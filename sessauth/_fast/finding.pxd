@@ -17,6 +17,11 @@ cdef extern from "Python.h":
     unsigned char *PyUnicode_1BYTE_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
+cdef enum:
+    # A permit; and that what the call takes is taken once, whoever asks again.
+    CONSUMES_PERMIT = 1
+    CONSUMES_ONCE = 2
+
 # One call to judge. Every part lies in memory of the caller's.
 cdef struct Asked:
     Part token
@@ -35,6 +40,10 @@ cdef struct Asked:
     bint new_signatures
     # Borrowed, or NULL: asked `may_fail(source)` before a signature is looked at, and told `failed(source)`.
     PyObject *gate
+    # Borrowed, or NULL: told what the call costs, once all else allows (claims.pyx).
+    PyObject *payer
+    # What the caller wants beside an answer, of CONSUMES_*.
+    int consumes
     # Of a call that is judged a second time: its signature was found wrong, and at which block.
     bint signature_told
     int wrong_index
