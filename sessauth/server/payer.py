@@ -32,8 +32,10 @@ class Account(Protocol):
         """Return a budget's ledger."""
         ...
 
-    def approvals(self, session_id: bytes) -> Sequence[ApprovalRecord]:
-        """Return the approvals that were asked for in a session."""
+    def asked(
+        self, session_id: bytes, block_id: bytes, block: int, scope: int, epoch: int, request_digest: bytes
+    ) -> ApprovalRecord | None:
+        """Return the approval that was last asked for a call."""
         ...
 
     def approval_used(self, session_id: bytes, approval_id: bytes) -> bool:
@@ -47,7 +49,7 @@ class Account(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a call is paid with and bound to: its digest, the approvals that came with it, a wish for a permit."""
+    """What a call is paid with: the approvals that came with it; and whether it wants a permit."""
 
     request_digest: bytes
     approvals: Sequence[bytes] = ()
@@ -56,7 +58,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the needs of a scope are not met. ``terms`` are those of an approval that is missing."""
+    """Why the needs of a scope are not met.
+
+    Where its approval is why, ``terms`` are those of it, and ``approval_id`` is of what there is of it.
+    """
 
     reason: Reason
     argument: str = ""
@@ -83,6 +88,14 @@ class Taken:
     def charged(self, ledger: bytes) -> int:
         """Return what this call charges a ledger with so far, in billionths."""
         return sum(_billionths(claim.amount) for claim in self.budgets if claim.ledger == ledger)
+
+
+class Paying(Protocol):
+    """What the kernel asks, once all else allows, whether a call is paid."""
+
+    def pay(self, claims: Claims) -> int:
+        """Return :data:`PAID` or the number of a reason; where it lies is told to ``claims``."""
+        ...
 
 
 class Payer:
@@ -177,13 +190,11 @@ class Payer:
                 self.session_id, approval_id
             )
 
-        return judge_approvals(
-            self._asked.approvals,
-            self._account.approvals(self.session_id),
-            terms,
-            now_ms,
-            is_used=is_used,
+        record = self._account.asked(
+            terms.session_id, terms.block_id, terms.block, terms.scope, terms.epoch, terms.request_digest
         )
+        held = () if record is None else (record,)
+        return judge_approvals(self._asked.approvals, held, terms, now_ms, is_used=is_used)
 
     def _used(self, use: UseClaim) -> int:
         stored = self._account.uses(self.session_id, use.block_id, use.scope)
@@ -203,10 +214,21 @@ class AlreadyPaid:
         return PAID
 
 
+class OtherCall:
+    """Pays for nothing: the name of the attempt was given to another call."""
+
+    def pay(self, claims: Claims) -> int:
+        """Return MALFORMED_REQUEST, at the retry id."""
+        claims.fail(argument="retry_id")
+        return Reason.MALFORMED_REQUEST
+
+
 class PermitHolder:
     """Pays with a permit, if it is open and of this very call."""
 
-    def __init__(self, permit: Permit | None, *, gateway: str, token_digest: bytes, request_digest: bytes) -> None:
+    def __init__(
+        self, permit: Permit | None, *, gateway: str, token_digest: bytes, request_digest: bytes
+    ) -> None:
         """Pay with ``permit`` (None: there is none) for a call of ``gateway`` with these digests."""
         self._permit = permit
         self._asked = (gateway, token_digest, request_digest)

@@ -6,9 +6,9 @@ transaction, with what the jobs before it in the group have left there, committe
 
 from __future__ import annotations
 
+from . import layout
 from .group import Group
 from .lmdb_env import Source
-from . import layout
 
 
 class GroupSource:
