@@ -11,7 +11,8 @@ from enum import IntEnum, StrEnum
 from typing import Any, Self
 
 from ._fast import wire
-from .errors import BadApproval
+from .errors import BadApproval, MalformedToken
+from .text_form import APPROVAL_PREFIX, checked_text, read_checked
 
 LABEL = b"sessauth/approval/v1\x00"
 
@@ -32,6 +33,7 @@ class ApprovalFault(StrEnum):
     EXPIRED = "EXPIRED"
     USED_UP = "USED_UP"
     TOO_MANY = "TOO_MANY"
+    NOT_PENDING = "NOT_PENDING"
     BAD_SIGNATURE = "BAD_SIGNATURE"
 
 
@@ -100,6 +102,22 @@ class SignedApproval:
         except wire.WireError as error:
             raise BadApproval(ApprovalFault.NOT_CANONICAL, f"it is not canonical: {error}") from None
 
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read the text form.
+
+        Raises:
+            BadApproval: saying whether it is no approval, truncated, damaged or against the format.
+        """
+        if not text.startswith(APPROVAL_PREFIX):
+            raise BadApproval(
+                ApprovalFault.NOT_CANONICAL, f"not an approval: its text begins with {APPROVAL_PREFIX}"
+            )
+        try:
+            return cls.decode(read_checked(APPROVAL_PREFIX, text, "approval"))
+        except MalformedToken as error:
+            raise BadApproval(ApprovalFault.NOT_CANONICAL, str(error)) from None
+
     def to_record(self) -> dict[str, object]:
         """Return the dict of message SignedApproval."""
         return _plain(self)
@@ -107,6 +125,11 @@ class SignedApproval:
     def encode(self) -> bytes:
         """Return the canonical bytes of message SignedApproval."""
         return wire.encode("SignedApproval", _plain(self))
+
+    @property
+    def text(self) -> str:
+        """The text form, to hand on. It is worth one call, to whoever can make that call."""
+        return checked_text(APPROVAL_PREFIX, self.encode())
 
     def signed_bytes(self) -> bytes:
         """Return what the signature covers."""

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..decision_base import DecisionBase
 from ..errors import ServerError, UsageError
-from ..limits import MAX_JSON_BYTES
+from ..limits import MAX_PERMIT_MS
 from ..reasons import Level
 from ..scope import Scope
-from . import failures, params
+from . import failures
+from .approval_io import read_approval
+from .call_options import call_options, read_call
 from .context import Settings, with_settings
 from .decision_view import to_json, to_lines
-from .token_io import read_bytes, read_token, token_argument
+from .token_io import read_token, token_argument
 
 if TYPE_CHECKING:
     from ..client import Client
-
-# Twice what a check looks at, so that too long a JSON is denied, and a wrong file is not sent.
-MAX_FILE_BYTES: Final = 2 * MAX_JSON_BYTES
-
-
-def _json_bytes(text: str, option: str) -> bytes:
-    """Return JSON given as such, or the very bytes of the file behind an @. It is not parsed here."""
-    if not text.startswith("@"):
-        return text.encode("utf-8", "surrogateescape")
-    return read_bytes(text[1:], option, MAX_FILE_BYTES)
 
 
 def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
@@ -51,13 +43,21 @@ def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
 @token_argument
 @click.argument("action")
 @click.argument("resource")
-@click.option("--arguments", default="", metavar="JSON|@FILE", help="The call's arguments, a JSON object.")
-@click.option("--tool", default="", metavar="JSON|@FILE", help="What a catalogue says of the tool.")
-@click.option("--session", "session_id", type=params.session_id, default=b"", help="Session of the call.")
-@click.option("--source", default="", help="IP address of the caller.")
-@click.option("--peer", multiple=True, help="Identity in the caller's certificate. Repeatable.")
-@click.option("--audience", default="", help="Which verifier asks. Default: the credential's only one.")
-@click.option("--at-least-revision", type=click.IntRange(0), default=0, help="Deny if the view is older.")
+@call_options
+@click.option(
+    "--approval",
+    "approval_files",
+    metavar="FILE",
+    multiple=True,
+    help="A signed approval of this call, from 'approval grant --out'. Repeatable.",
+)
+@click.option("--retry-id", default="", help="Name of this attempt: what the call costs is taken once.")
+@click.option(
+    "--permit-ms",
+    type=click.IntRange(1, MAX_PERMIT_MS),
+    default=0,
+    help="Ask for a permit, to be committed within so many ms.",
+)
 @click.option(
     "--state", type=click.Path(path_type=Path), help="Judge here, by this state folder, and ask no server."
 )
@@ -67,40 +67,34 @@ def check(
     token_file: str,
     action: str,
     resource: str,
-    arguments: str,
-    tool: str,
     state: Path | None,
-    session_id: bytes,
-    source: str,
-    peer: Sequence[str],
-    audience: str,
-    at_least_revision: int,
+    approval_files: Sequence[str],
+    retry_id: str,
+    permit_ms: int,
+    **options: Any,
 ) -> None:
     """Judge one call: ACTION on RESOURCE. Exits with 0 if it is allowed and with 1 if not.
 
     A denial says which block, scope, clause and argument failed, and what would have been allowed.
     """
-    if token_file == "-" and "@-" in (arguments, tool):
-        raise UsageError("token and JSON can't both be read from stdin")
     # Read as a token first: a bad paste is told here as truncated or damaged, which a check never says.
+    call = read_call(token_file, options)
     token = read_token(token_file)
-    call: dict[str, Any] = {
-        "arguments": _json_bytes(arguments, "--arguments"),
-        "tool": _json_bytes(tool, "--tool"),
-        "session": session_id,
-        "source": source,
-        "peer": peer,
-        "audience": audience,
-        "at_least_revision": at_least_revision,
+    paid = {
+        "approvals": [read_approval(each) for each in approval_files],
+        "retry_id": retry_id.encode("utf-8", "surrogateescape"),
+        "permit_ms": permit_ms,
     }
     decision: DecisionBase
     if state is not None:
+        if any(paid.values()):
+            raise UsageError("--approval, --retry-id and --permit-ms are for the server: leave out --state")
         from .state_view import embedded_check
 
         decision, told = embedded_check(state, token, action, resource, call)
     else:
         with settings.client() as client:
-            decision = client.check(token, action, resource, **call)
+            decision = client.check(token, action, resource, **call, **paid)
             told = decision.explain(token, _ceilings(client, decision))
     settings.show(to_json(decision, told), to_lines(decision, told))
     if not decision:

@@ -17,7 +17,9 @@ from ..clock import Clock, SystemClock
 from ..errors import SessauthError, StateUnusable
 from ..state import layout
 from ..state.lmdb_log import StateWriter
+from ..state.proof_reader import ProofReader
 from ..v1 import (
+    approval_service_pb2,
     authorization_service_pb2,
     forward_service_pb2,
     key_service_pb2,
@@ -27,13 +29,15 @@ from ..v1 import (
 from ..verifier import Verifier
 from . import log as server_log
 from .access import WORKER
-from .background import Background
+from .background import Background, try_once
 from .config import Config
 from .credentials import WorkerCredential
+from .host_keys import HostKeyKeeper
 from .init import ensure_run_dir
 from .interceptors.failed_signatures import FailedSignatures
 from .keyring import KeyRing
 from .method import Bytes, methods_of
+from .services.approval_service import ApprovalService
 from .services.authorization_service import AuthorizationService
 from .services.forward_service import ForwardService
 from .services.health_service import HealthService
@@ -92,11 +96,15 @@ class Control:
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         writer = WriterHere(log, cache_bytes=config.limits.writer_cache_bytes)
         checks = AuthorizationService(verifier, source, failures, writer)
+        host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
+        try_once("proof keys", host_keys.tend)
+        proofs = ProofReader(config.state_dir, verifier)
         parts: tuple[tuple[Any, str, Answers], ...] = (
             (session_service_pb2, "SessionService", SessionService(log, config.sessions)),
             (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock)),
             (authorization_service_pb2, "AuthorizationService", checks),
-            (key_service_pb2, "KeyService", KeyService(log, self.keyring)),
+            (key_service_pb2, "KeyService", KeyService(log, self.keyring, host_keys)),
+            (approval_service_pb2, "ApprovalService", ApprovalService(log)),
             (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
         )
         services = [module.DESCRIPTOR.services_by_name[name] for module, name, _ in parts]
@@ -114,6 +122,8 @@ class Control:
             [
                 ("same state", self._require_same_state),
                 ("sweep", log.sweep),
+                ("proof keys", host_keys.tend),
+                ("proofs", proofs.refresh),
                 ("readiness", lambda: self.health.set_ready(self.is_ready())),
             ]
         )

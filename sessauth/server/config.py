@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from .. import limits
 from ..errors import ConfigError
 
 ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
@@ -83,6 +84,16 @@ class SessionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ProofSettings:
+    """Section ``[proofs]``: the host's keys for proofs of bound tokens, and its memory of used ones."""
+
+    # A key that leaked is worth nothing after this; holders ask for a new one every half of it.
+    key_lifetime_ms: int = 3_600_000
+    # Each proof takes a place for a minute: enough for some 4,000 a second.
+    replay_slots: int = 262_144
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """One ``[[identities]]`` entry: a client certificate and what it may do.
 
@@ -106,6 +117,7 @@ class Config:
     tcp: TcpSettings = TcpSettings()
     limits: LimitSettings = LimitSettings()
     sessions: SessionSettings = SessionSettings()
+    proofs: ProofSettings = ProofSettings()
     identities: tuple[Identity, ...] = ()
 
     def _folder(self, stated: str, name: str) -> Path:
@@ -154,7 +166,11 @@ SECTIONS: Mapping[str, type] = {
     "tcp": TcpSettings,
     "limits": LimitSettings,
     "sessions": SessionSettings,
+    "proofs": ProofSettings,
 }
+
+# Half a key's life must outlast a proof's time by far, so that a rotation never meets a proof on its way.
+MIN_PROOF_KEY_LIFETIME_MS = 120_000
 
 
 def load(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -273,6 +289,8 @@ def _check(config: Config) -> None:
             raise ConfigError(f"limits.{name}: must be at least 1")
     if not 1_000 <= config.sessions.default_ttl_ms <= config.sessions.max_ttl_ms:
         raise ConfigError("sessions.default_ttl_ms: must be 1000 to sessions.max_ttl_ms")
+    if not MIN_PROOF_KEY_LIFETIME_MS <= config.proofs.key_lifetime_ms <= limits.MAX_TIME_MS:
+        raise ConfigError(f"proofs.key_lifetime_ms: must be at least {MIN_PROOF_KEY_LIFETIME_MS}")
     for index, identity in enumerate(config.identities):
         where = f"identities[{index}]"
         if identity.role not in ROLES:
