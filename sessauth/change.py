@@ -11,15 +11,13 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from ._fast import wire
+from .approval_record import ApprovalRecord, SignedApproval
 from .errors import Rejected
 from .record import KeyStatus
 from .session import EndCause, Fact, ScopeRecord, fact_records, label_records
-
-if TYPE_CHECKING:
-    from .approval_record import ApprovalRecord, SignedApproval
 
 FORMAT = 1
 _DIGEST_LABEL = b"sessauth/change-content/v1\x00"

@@ -20,6 +20,7 @@ from .value import Number
 # Both stand in the log's own name space, which no request id of a caller can reach.
 RETRY_PREFIX: Final = "sessauth/retry/"
 ONCE_PREFIX: Final = "sessauth/once/"
+ZERO: Final = Number(0)
 _RETRY_LABEL = b"sessauth/retry/v1\x00"
 _LEDGER_LABEL = b"sessauth/ledger/v1\x00"
 
@@ -35,7 +36,7 @@ class Settlement(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class UseClaim:
-    """One use of a block's scope (block id of 32 bytes, index of the scope) that may be used ``limit`` times."""
+    """One use of a scope (its block's id, 32 bytes, and its index there) that may be used ``limit`` times."""
 
     block_id: bytes
     scope: int
@@ -104,8 +105,8 @@ class Permit:
 class Ledger:
     """A budget of a session: what is gone, and what open permits hold."""
 
-    spent: Number = Number(0)
-    reserved: Number = Number(0)
+    spent: Number = ZERO
+    reserved: Number = ZERO
 
     @classmethod
     def decode(cls, data: bytes) -> Self:

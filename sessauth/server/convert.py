@@ -179,6 +179,8 @@ def session_message(session: Session) -> session_service_pb2.Session:
         end_cause=record_pb2.EndCause.Name(session.end_cause),
         reason=session.reason,
         revision=session.revision,
+        open_permits=session.open_permits,
+        open_approvals=session.open_approvals,
     )
 
 

@@ -81,18 +81,15 @@ class TxnRows(CostRows):
         """Return up to ``limit`` session ids that follow ``after``, ascending."""
         return self.keys_after(layout.SESSIONS, after, limit)
 
-    def told_session(self, session_id: bytes) -> Session | None:
-        """Return a session as callers are told of it: with its lease deadline and what it has open."""
-        session = self.leased_session(session_id)
-        if session is None:
-            return None
-        counts = self.counts(session_id)
+    def with_open(self, session: Session) -> Session:
+        """Return a session with what it has open."""
+        counts = self.counts(session.id)
         return replace(
             session, open_permits=counts.open_permits, open_approvals=counts.waiting(session.epoch)
         )
 
     def keys_after(self, table: str, after: bytes, limit: int, prefix: bytes = b"") -> list[bytes]:
-        """Return up to ``limit`` keys of a table that follow ``after`` and begin with ``prefix``, ascending."""
+        """Return up to ``limit`` keys with a ``prefix`` that follow ``after``, ascending."""
         if table not in self.tables:
             return []
         with self.txn.cursor(db=self.tables[table]) as cursor:

@@ -36,7 +36,8 @@ class Effect:
     """What the rule of one kind asks for.
 
     ``keys_moved``: the head's keys generation moves. ``incarnation`` and ``clock_floor_ms`` replace those
-    of the head, unless empty or negative. ``permit_id`` and ``permit_deadline_ms`` are of a permit that was given.
+    of the head, unless empty or negative. ``permit_id`` and ``permit_deadline_ms`` are of a permit that was
+    given.
     """
 
     writes: Sequence[Put | Delete | DeletePrefix]
