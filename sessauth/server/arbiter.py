@@ -16,15 +16,17 @@ from .. import limits
 from .._fast.check import Checker
 from .._fast.decision import Decision
 from .._fast.view import View
-from ..approval import ApprovalRecord, ApprovalStatus, ApprovalTerms
+from ..approval import ApprovalRecord, ApprovalTerms
 from ..approval_request import request_digest
 from ..change import ChangeOutcome, Rejection, request_approval
 from ..consumption import Settlement, consume, once_change_id, retry_change_id, settle_permit
 from ..errors import Rejected
 from ..reasons import Reason, Stage
+from ..state import layout
 from ..state.group import Group
 from ..state.group_view import GroupSource
 from ..state.lmdb_env import Source
+from ..state.proof_reader import TakesProofs
 from ..token import Token
 from .payer import AlreadyPaid, Asked, OtherCall, Payer, Paying, PermitHolder
 
@@ -92,8 +94,12 @@ class Arbiter:
     committed may never come, so after such a group it is replaced.
     """
 
-    def __init__(self, source: Source, *, cache_bytes: int) -> None:
-        """Judge by the rows of ``source``; verified chains may take ``cache_bytes``."""
+    def __init__(self, source: Source, host: TakesProofs, *, cache_bytes: int) -> None:
+        """Judge by the rows of ``source``; verified chains may take ``cache_bytes``.
+
+        Proofs count here as they do for ``host``, the process's own checker.
+        """
+        self._host = host
         self._rows = GroupSource(source)
         self._cache_bytes = cache_bytes
         self._checker = self._new_checker()
@@ -106,7 +112,7 @@ class Arbiter:
         """
         group.require_room()
         change_id = retry_change_id(ask.gateway, ask.retry_id) if ask.retry_id else once_change_id()
-        first = group.first_outcome(change_id) if ask.retry_id else None
+        first = _first_outcome(group, change_id) if ask.retry_id else None
         if first is not None and first.applied:
             return self._again(group, ask, change_id, first)
         payer = Payer(group.rows, Asked(ask.request_digest, ask.approvals, wants_permit=ask.permit_ms > 0))
@@ -185,6 +191,7 @@ class Arbiter:
 
     def _judge(self, group: Group, ask: Ask, payer: Paying, *, take_nonce: bool) -> Decision:
         self._enter(group)
+        self._checker.proofs = self._host.proofs
         now_ms = group.at_ms
         try:
             return self._checker.check(
@@ -232,6 +239,12 @@ class Arbiter:
         )
 
 
+def _first_outcome(group: Group, change_id: str) -> ChangeOutcome | None:
+    """Return what came of the first attempt of this id, whichever call it was of."""
+    stored = group.rows.get(layout.OUTCOMES, change_id.encode())
+    return None if stored is None else ChangeOutcome.decode(stored)
+
+
 def _with_permit(decision: Decision, outcome: ChangeOutcome) -> Verdict:
     if not outcome.permit_id:
         return Verdict(decision)
@@ -256,8 +269,7 @@ def _asked_for(group: Group, ask: Ask, terms: ApprovalTerms, approval_id: bytes)
     )
     if waiting is not None and waiting.status is ApprovalStatus.PENDING and waiting.expires_at_ms > now_ms:
         return waiting
-    session = rows.session(terms.session_id)
-    if session is None or len(ask.arguments) > limits.MAX_APPROVAL_ARGUMENT_BYTES:
+    if len(ask.arguments) > limits.MAX_APPROVAL_ARGUMENT_BYTES:
         return None
     record = ApprovalRecord(
         # Of approvals that were given beforehand, so that others can be added to them.
@@ -275,8 +287,6 @@ def _asked_for(group: Group, ask: Ask, terms: ApprovalTerms, approval_id: bytes)
         arguments=ask.arguments,
         labels=tuple(block.label for block in Token.parse(ask.token).inspect().blocks if block.label),
         gateway=ask.gateway,
-        requested_at_ms=now_ms,
-        expires_at_ms=min(now_ms + limits.APPROVAL_TTL_MS, session.expires_at_ms),
     )
     outcome = group.submit(request_approval(once_change_id(), record, actor=ask.gateway))
     return rows.approval(record.session_id, record.id) if outcome.applied else None

@@ -94,7 +94,7 @@ class Control:
         )
         source = log.source()
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
-        writer = WriterHere(log, cache_bytes=config.limits.writer_cache_bytes)
+        writer = WriterHere(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
         checks = AuthorizationService(verifier, source, failures, writer)
         host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
         try_once("proof keys", host_keys.tend)

@@ -10,6 +10,7 @@ from .._fast.answer import Asking
 from ..errors import SessauthError
 from ..state.group import Group
 from ..state.lmdb_log import StateWriter
+from ..state.proof_reader import TakesProofs
 from ..v1 import authorization_service_pb2 as pb
 from .arbiter import PERMIT_BYTES, Arbiter, Ask, Verdict
 from .call import Call
@@ -26,10 +27,13 @@ NOTHING: Final[Mapping[int, bytes]] = {}
 class WriterHere:
     """A ``WriterPort`` to the log of this process. Any thread may use it."""
 
-    def __init__(self, log: StateWriter, *, cache_bytes: int) -> None:
-        """Decide in the groups of ``log``; verified chains may take ``cache_bytes``."""
+    def __init__(self, log: StateWriter, host: TakesProofs, *, cache_bytes: int) -> None:
+        """Decide in the groups of ``log``; verified chains may take ``cache_bytes``.
+
+        Proofs count as they do for ``host``, the process's own checker.
+        """
         self._log = log
-        self._arbiter = Arbiter(log.source(), cache_bytes=cache_bytes)
+        self._arbiter = Arbiter(log.source(), host, cache_bytes=cache_bytes)
 
     def decide(
         self, asking: Asking, wanted: Sequence[int], audience: str, call: Call, *, alone: bool
@@ -76,7 +80,7 @@ class WriterHere:
         def work(group: Group) -> int:
             return self._arbiter.release(group, gateway, permit).revision
 
-        revision = wait(self._log.decide(work, CLAIM_BYTES), call)
+        revision = wait(self._log.decide(work, CLAIM_BYTES, protective=True), call)
         return pb.ReleaseResponse(revision=revision).SerializeToString()
 
 

@@ -43,6 +43,8 @@ class Group:
         self.full = full
         self.keep = keep
         self.dirty = False
+        # Whether what was read here is what is stored: committed, or never written to.
+        self.durable = False
 
     @property
     def at_ms(self) -> int:
@@ -60,13 +62,10 @@ class Group:
         first = None if once else self.first(change)
         if first is not None:
             return first
-        if self.full and not is_protective(change):
-            raise StateFull(
-                "the state is above 85 % of its map: only ends, suspensions, narrowings and revocations are "
-                "written; purge ended sessions, or raise map_size and restart"
-            )
-        if self.suspect and not is_protective(change):
-            raise StateError(self.suspect)
+        if not is_protective(change):
+            self.require_room()
+            if self.suspect:
+                raise StateError(self.suspect)
         if change.kind is Kind.OPEN_SESSION:
             self._settle(bytes(change.body.get("parent_id", b"")))  # type: ignore[call-overload]
         elif change.kind not in (Kind.REVOKE, Kind.PURGE_SESSION):
@@ -75,6 +74,14 @@ class Group:
         if outcome.seq and not once:
             self._remember(outcome)
         return outcome
+
+    def require_room(self) -> None:
+        """Raise StateFull above the 85 % mark, where only what takes authority away is written."""
+        if self.full:
+            raise StateFull(
+                "the state is above 85 % of its map: only ends, suspensions, narrowings and revocations are "
+                "written; purge ended sessions, or raise map_size and restart"
+            )
 
     def first(self, change: Change) -> ChangeOutcome | None:
         """Return the outcome of the first change with this id, or CONFLICT; None if there was none."""
