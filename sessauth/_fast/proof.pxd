@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from sessauth._fast.replay cimport ReplayTable, Table
 from sessauth._fast.text cimport bytes_t
 
 cdef enum:
@@ -14,6 +15,7 @@ cdef enum:
     PROVEN_BYTES = 18 + 1 + 64 + 16 + 32 + 32 + 8 + 16
     # Verifier id and key id.
     NAME_BYTES = 48
+    MAX_VERIFIER_KEYS = 2
 
 # A proof's parts, in the bytes that it was read from. `tag` has the length of its kind.
 cdef struct Proof:
@@ -23,6 +25,22 @@ cdef struct Proof:
     uint64_t time_ms
     bytes_t nonce
     bytes_t tag
+
+# One of a host's keys. Its id is the digest of `public`.
+cdef struct VerifierKey:
+    unsigned char id[32]
+    unsigned char public[32]
+    unsigned char secret[32]
+    uint64_t not_before_ms
+    uint64_t expires_at_ms
+
+cdef class ProofKeys:
+    cdef unsigned char verifier[16]
+    cdef VerifierKey keys[MAX_VERIFIER_KEYS]
+    cdef int count
+    cdef ReplayTable _table
+    # That of `_table`; NULL: there is none.
+    cdef Table *table
 
 # Whether the bytes are a Proof in canonical encoding, with parts of the right lengths.
 cdef bint parse_proof(bytes_t p, size_t n, Proof *out) noexcept nogil

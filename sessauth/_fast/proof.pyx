@@ -2,21 +2,23 @@
 
 A proof covers the request's digest, the chain's last signature, which verifier it is for, a time and a
 nonce. Kind 1 is an Ed25519 signature; kind 2 a MAC under a key that holder and verifier both come to by
-X25519 (docs/token-format.md, sections 8.1 and 9.9). Who judges them is ``proof_stage``.
+X25519 (docs/token-format.md, sections 8.1 and 9.9). They are judged by ``proof_stage``.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from sessauth._fast.ed25519 cimport blake2b_256
 from sessauth._fast.finding cimport part_of
+from sessauth._fast.replay cimport ReplayTable
 from sessauth._fast.resource cimport Part
 from sessauth._fast.sodium cimport Hashing, agree, agree_base, blake2b_mac, hash_add, hash_begin, hash_end
 from sessauth._fast.text cimport bytes_t
 from sessauth._fast.wire cimport WIRE_BYTES, WIRE_VARINT, Reader, read_bytes, read_tag, read_varint
 
-__all__ = ["mac", "mac_key_of_holder", "proven", "request_digest", "x25519", "x25519_public"]
+__all__ = ["ProofKeys", "mac", "mac_key_of_holder", "proven", "request_digest", "x25519", "x25519_public"]
 
 cdef enum:
     # With the zero byte behind each.
@@ -32,6 +34,63 @@ cdef const char *MAC_LABEL = "sessauth/proof-mac/v1"
 # 2**53 - 1 doesn't fit an enum of C.
 cdef uint64_t MAX_TIME_MS = 0x1FFFFFFFFFFFFF
 
+
+@cython.final
+cdef class ProofKeys:
+    """What a host judges proofs by: its verifier id, its keys and its replay table. Does not change.
+
+    ``ProofKeys(verifier_id, keys, table)``: ``keys`` are up to two tuples ``(public_key, secret,
+    not_before_ms, expires_at_ms)``, X25519, 32 bytes each; a key counts from the first time up to, not
+    with, the second. Without a key that counts or without a table every proof is denied
+    PROOF_UNAVAILABLE. Raises ValueError for ids and keys of another length, a public key that is not the
+    secret's, and more than two keys.
+    """
+
+    def __cinit__(self, bytes verifier_id not None, keys, ReplayTable table=None):
+        cdef VerifierKey *key
+        cdef unsigned char derived[32]
+        if PyBytes_GET_SIZE(verifier_id) != 16:
+            raise ValueError("a verifier id has 16 bytes")
+        memcpy(self.verifier, PyBytes_AS_STRING(verifier_id), 16)
+        for public, secret, not_before_ms, expires_at_ms in keys:
+            if self.count == MAX_VERIFIER_KEYS:
+                raise ValueError("a host has at most two verifier keys: the current one and the one before")
+            key = &self.keys[self.count]
+            memcpy(key.public, _bytes32(public, "a verifier key"), 32)
+            memcpy(key.secret, _bytes32(secret, "a secret"), 32)
+            key.not_before_ms = not_before_ms
+            key.expires_at_ms = expires_at_ms
+            agree_base(derived, key.secret)
+            if memcmp(derived, key.public, 32) != 0:
+                raise ValueError("the verifier key is not that of the secret beside it")
+            blake2b_256(key.id, key.public, 32)
+            self.count += 1
+        self._table = table
+        self.table = NULL if table is None else &table.table
+
+    def __dealloc__(self):
+        memset(self.keys, 0, sizeof(self.keys))
+
+    @property
+    def verifier_id(self):
+        """Which host's verifiers these are, 16 bytes."""
+        return PyBytes_FromStringAndSize(<const char *> self.verifier, 16)
+
+    @property
+    def key_ids(self):
+        """The ids of its keys, 32 bytes each, in the order given."""
+        return tuple([PyBytes_FromStringAndSize(<const char *> self.keys[i].id, 32) for i in range(self.count)])
+
+    @property
+    def replay_table(self):
+        """The table that nonces are taken from, or None."""
+        return self._table
+
+    def __repr__(self):
+        return f"<{type(self).__name__} of {self.verifier_id.hex()}, {self.count} keys>"
+
+
+# --- the bytes ----------------------------------------------------------------------------------
 
 cdef bint parse_proof(bytes_t p, size_t n, Proof *out) noexcept nogil:
     """A Proof in canonical encoding, with parts of the right lengths."""
