@@ -171,6 +171,20 @@ def _require_form(asking: Asking, index: int, field: str) -> None:
         error = invalid(
             f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {asking.peer_count(index)}"
         )
+    elif asking.approval_count(index) > limits.MAX_APPROVAL_KEYS:
+        error = invalid(
+            f"{field}.approvals",
+            f"must be at most {limits.MAX_APPROVAL_KEYS}, not {asking.approval_count(index)}",
+        )
+    elif len(asking.retry_id(index)) > limits.MAX_RETRY_ID_BYTES:
+        error = invalid(
+            f"{field}.retry_id",
+            f"must be at most {limits.MAX_RETRY_ID_BYTES} bytes, not {len(asking.retry_id(index))}",
+        )
+    elif asking.permit_ms(index) > limits.MAX_PERMIT_MS:
+        error = invalid(
+            f"{field}.permit_ms", f"must be at most {limits.MAX_PERMIT_MS}, not {asking.permit_ms(index)}"
+        )
     if error is not None:
         raise error
 
