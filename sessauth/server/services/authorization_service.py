@@ -220,7 +220,10 @@ def _require_form(asking: Asking, index: int, field: str) -> None:
             f"must be at most {limits.MAX_APPROVAL_KEYS}, not {asking.approval_count(index)}",
         )
     elif len(asking.retry_id(index)) > limits.MAX_RETRY_ID_BYTES:
-        error = invalid(f"{field}.retry_id", f"must be at most {limits.MAX_RETRY_ID_BYTES} bytes")
+        error = invalid(
+            f"{field}.retry_id",
+            f"must be at most {limits.MAX_RETRY_ID_BYTES} bytes, not {len(asking.retry_id(index))}",
+        )
     elif asking.permit_ms(index) > limits.MAX_PERMIT_MS:
         error = invalid(
             f"{field}.permit_ms", f"must be at most {limits.MAX_PERMIT_MS}, not {asking.permit_ms(index)}"
