@@ -203,7 +203,7 @@ cdef class Chain:
         self.issued_at_ms = issued
         self.expires_at_ms = expires
         self.not_before_ms = not_before
-        if block.proof_key:
+        if self.blocks[self.block_count - 1].proof_key:
             self.mac_keys = <MacKeys *> arena_take(&self.arena, sizeof(MacKeys))
             if self.mac_keys == NULL:
                 return "out of memory"

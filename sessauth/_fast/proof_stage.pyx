@@ -65,7 +65,7 @@ cdef int _judge(Chain chain, ProofKeys proofs, const Asked *asked) noexcept nogi
     cdef const VerifierKey *key
     cdef Block *block = &chain.blocks[chain.block_count - 1]
     # The signature, or nothing, before what it covers: as the library wants it.
-    cdef unsigned char signed[SIGNATURE_BYTES + PROVEN_BYTES]
+    cdef unsigned char covered[SIGNATURE_BYTES + PROVEN_BYTES]
     cdef unsigned char digest[32]
     cdef unsigned char tag[32]
     cdef unsigned char mac_key[32]
@@ -89,15 +89,15 @@ cdef int _judge(Chain chain, ProofKeys proofs, const Asked *asked) noexcept nogi
         asked.arguments.p, asked.arguments.n,
     )
     put_proven(
-        signed + SIGNATURE_BYTES, proof.kind, chain.base + block.signature, proof.verifier_id, proof.key_id, digest,
+        covered + SIGNATURE_BYTES, proof.kind, chain.base + block.signature, proof.verifier_id, proof.key_id, digest,
         proof.time_ms, proof.nonce,
     )
     if proof.kind == PROOF_ED25519:
-        memcpy(signed, proof.tag, SIGNATURE_BYTES)
-        return ALLOWED if verify_signed(signed, sizeof(signed), chain.base + block.next_key) else BAD_PROOF
+        memcpy(covered, proof.tag, SIGNATURE_BYTES)
+        return ALLOWED if verify_signed(covered, SIGNATURE_BYTES + PROVEN_BYTES, chain.base + block.next_key) else BAD_PROOF
     if not _mac_key(chain, block, proofs, key, mac_key):
         return BAD_PROOF
-    blake2b_mac(tag, mac_key, signed + SIGNATURE_BYTES, PROVEN_BYTES)
+    blake2b_mac(tag, mac_key, covered + SIGNATURE_BYTES, PROVEN_BYTES)
     return ALLOWED if _same_tag(tag, proof.tag) else BAD_PROOF
 
 

@@ -121,7 +121,7 @@ cdef int table_insert(
     _raise_latest(table, now_ms // 1000)
     memcpy(name, last_signature, 64)
     memcpy(name + 64, nonce, 16)
-    hash = siphash(name, sizeof(name), table.keys[0])
+    hash = siphash(name, 64 + 16, table.keys[0])
     bucket = table.buckets + (hash & table.mask) * BUCKET_WORDS
     mine = _lock(bucket)
     if mine == 0:

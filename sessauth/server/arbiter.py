@@ -116,7 +116,7 @@ class Arbiter:
         if first is not None and first.applied:
             return self._again(group, ask, change_id, first)
         payer = Payer(group.rows, Asked(ask.request_digest, ask.approvals, wants_permit=ask.permit_ms > 0))
-        decision = self._judge(group, ask, payer, take_nonce=True)
+        decision = self._judge(group, ask, payer)
         if not decision:
             return self._denied(group, ask, payer, decision)
         if not (payer.taken or ask.permit_ms or ask.retry_id):
@@ -155,7 +155,8 @@ class Arbiter:
             token_digest=ask.token_digest,
             request_digest=ask.request_digest,
         )
-        decision = self._judge(group, ask, holder, take_nonce=False)
+        # What proved the call when it was checked may be too old by now: the permit is bound to that call.
+        decision = self._judge(group, ask, holder, proven=True)
         if not decision:
             return Verdict(decision)
         change = settle_permit(
@@ -208,6 +209,9 @@ class Arbiter:
                 now_ms=now_ms,
                 # The wall clock may lag behind what was logged by no more than a checker accepts.
                 clock_suspect=bool(group.suspect) or group.wall_ms + limits.CLOCK_STEP_MS < now_ms,
+                proof=ask.proof,
+                take_nonce=take_nonce,
+                proven=proven,
                 payer=payer,
             )
         finally:

@@ -48,7 +48,7 @@ class WriterPort(Protocol):
 
 def ask_of(asking: Asking, index: int, audience: str, call: Call) -> Ask:
     """Return what an item asks, once it was judged."""
-    token, action, resource, arguments, tool, session, source, peer = asking.call(index)
+    token, action, resource, arguments, tool, session, source, peer, proof = asking.call(index)
     return Ask(
         gateway=call.principal.name,
         token=token,
@@ -61,7 +61,7 @@ def ask_of(asking: Asking, index: int, audience: str, call: Call) -> Ask:
         peer=peer,
         audience=audience,
         at_least_revision=asking.at_least_revision,
-        proof=asking.proof(index),
+        proof=proof,
         approvals=asking.approvals(index),
         retry_id=asking.retry_id(index),
         permit_ms=asking.permit_ms(index),
