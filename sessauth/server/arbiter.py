@@ -190,7 +190,9 @@ class Arbiter:
         decision = self._judge(group, ask, payer, take_nonce=False)
         return _with_permit(decision, first) if decision else Verdict(decision)
 
-    def _judge(self, group: Group, ask: Ask, payer: Paying, *, take_nonce: bool) -> Decision:
+    def _judge(
+        self, group: Group, ask: Ask, payer: Paying, *, take_nonce: bool = True, proven: bool = False
+    ) -> Decision:
         self._enter(group)
         self._checker.proofs = self._host.proofs
         now_ms = group.at_ms
@@ -258,7 +260,7 @@ def _with_permit(decision: Decision, outcome: ChangeOutcome) -> Verdict:
 def _split(permit: bytes) -> tuple[bytes, bytes]:
     """Return the session id and the id of a permit; of bytes that are none, ids that nothing has."""
     if len(permit) != PERMIT_BYTES:
-        return b"", b""
+        return bytes(PERMIT_BYTES - PERMIT_ID_BYTES), bytes(PERMIT_ID_BYTES)
     return permit[:-PERMIT_ID_BYTES], permit[-PERMIT_ID_BYTES:]
 
 
