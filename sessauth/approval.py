@@ -102,21 +102,21 @@ def check_statement(
     statement = ApprovalStatement.decode(signed.statement)
     if len(statement.id) != 16 or len(signed.signature) != 64 or statement.expires_at_ms > limits.MAX_TIME_MS:
         raise BadApproval(
-            ApprovalFault.NOT_CANONICAL, "id, signature or expiry is not of its size: sign what is shown"
+            "id, signature or expiry is not of its size: sign what is shown", ApprovalFault.NOT_CANONICAL
         )
     if signed.public_key not in terms.keys:
-        raise BadApproval(ApprovalFault.UNKNOWN_KEY, "the scope does not name the key that signed")
+        raise BadApproval("the scope does not name the key that signed", ApprovalFault.UNKNOWN_KEY)
     if not ed25519.acceptable_key(signed.public_key):
-        raise BadApproval(ApprovalFault.WEAK_KEY, "the key is of small order or not canonical: name another")
+        raise BadApproval("the key is of small order or not canonical: name another", ApprovalFault.WEAK_KEY)
     if approval_id and statement.id != approval_id:
-        raise BadApproval(ApprovalFault.OTHER_ID, "it is of another approval than the one asked for")
+        raise BadApproval("it is of another approval than the one asked for", ApprovalFault.OTHER_ID)
     for name, fault in _EQUAL:
         if getattr(statement, name) != getattr(terms, name):
-            raise BadApproval(fault, f"its {name} is not that of this call: ask for the approval again")
+            raise BadApproval(f"its {name} is not that of this call: ask for the approval again", fault)
     if statement.expires_at_ms <= now_ms:
-        raise BadApproval(ApprovalFault.EXPIRED, "it has expired: ask for the approval again")
+        raise BadApproval("it has expired: ask for the approval again", ApprovalFault.EXPIRED)
     if not ed25519.verify(signed.public_key, signed.signed_bytes(), signed.signature):
-        raise BadApproval(ApprovalFault.BAD_SIGNATURE, "its signature is wrong")
+        raise BadApproval("its signature is wrong", ApprovalFault.BAD_SIGNATURE)
     return statement
 
 
@@ -150,7 +150,7 @@ def judge_approvals(
         is_used: whether an approval of this id (16 bytes) was used up in this session.
     """
     record = _in_force(held, wanted, now_ms, is_used)
-    keys = _held_keys(record, wanted, now_ms) if record else set()
+    keys = {signed.public_key for signed in record.standing(now_ms)} if record else set()
     approval_id = record.id if record else b""
     if len(given) > wanted.threshold:
         return ApprovalOutcome(
@@ -160,7 +160,7 @@ def judge_approvals(
         try:
             signed, statement = _counted(data, keys, wanted, now_ms, approval_id)
             if not approval_id and is_used(statement.id):
-                raise BadApproval(ApprovalFault.USED_UP, "it was used up by another call")
+                raise BadApproval("it was used up by another call", ApprovalFault.USED_UP)
         except BadApproval as error:
             return ApprovalOutcome(Reason.BAD_APPROVAL, approval_id, fault=error.fault, place=place)
         approval_id = statement.id
@@ -185,17 +185,7 @@ def _in_force(
         and not is_used(record.id)
     ]
     denied = [record for record in fitting if record.status is ApprovalStatus.DENIED]
-    return (denied or fitting or [None])[0]
-
-
-def _held_keys(record: ApprovalRecord, wanted: ApprovalTerms, now_ms: int) -> set[bytes]:
-    """Return the keys whose statements the state holds and that have not expired."""
-    keys = set()
-    for signed in record.statements:
-        statement = ApprovalStatement.decode(signed.statement)
-        if signed.public_key in wanted.keys and statement.expires_at_ms > now_ms:
-            keys.add(signed.public_key)
-    return keys
+    return next(iter(denied or fitting), None)
 
 
 def _counted(
@@ -204,5 +194,5 @@ def _counted(
     """Return what was given and what it states; raises BadApproval if it does not count."""
     signed = SignedApproval.decode(data)
     if signed.public_key in keys:
-        raise BadApproval(ApprovalFault.DUPLICATE_KEY, "its key has signed already")
+        raise BadApproval("its key has signed already", ApprovalFault.DUPLICATE_KEY)
     return signed, check_statement(signed, wanted, now_ms, approval_id=approval_id)

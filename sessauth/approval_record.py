@@ -33,7 +33,7 @@ class ApprovalFault(StrEnum):
     EXPIRED = "EXPIRED"
     USED_UP = "USED_UP"
     TOO_MANY = "TOO_MANY"
-    NOT_PENDING = "NOT_PENDING"
+    NOT_WAITING = "NOT_WAITING"
     BAD_SIGNATURE = "BAD_SIGNATURE"
 
 
@@ -72,7 +72,7 @@ class ApprovalStatement:
             record: dict[str, Any] = wire.decode("ApprovalStatement", data)
         except wire.WireError as error:
             raise BadApproval(
-                ApprovalFault.NOT_CANONICAL, f"the statement is not canonical: {error}"
+                f"the statement is not canonical: {error}", ApprovalFault.NOT_CANONICAL
             ) from None
         return cls(**record)
 
@@ -100,7 +100,7 @@ class SignedApproval:
         try:
             return cls.from_record(wire.decode("SignedApproval", data))
         except wire.WireError as error:
-            raise BadApproval(ApprovalFault.NOT_CANONICAL, f"it is not canonical: {error}") from None
+            raise BadApproval(f"it is not canonical: {error}", ApprovalFault.NOT_CANONICAL) from None
 
     @classmethod
     def from_text(cls, text: str) -> Self:
@@ -111,12 +111,12 @@ class SignedApproval:
         """
         if not text.startswith(APPROVAL_PREFIX):
             raise BadApproval(
-                ApprovalFault.NOT_CANONICAL, f"not an approval: its text begins with {APPROVAL_PREFIX}"
+                f"not an approval: its text begins with {APPROVAL_PREFIX}", ApprovalFault.NOT_CANONICAL
             )
         try:
             return cls.decode(read_checked(APPROVAL_PREFIX, text, "approval"))
         except MalformedToken as error:
-            raise BadApproval(ApprovalFault.NOT_CANONICAL, str(error)) from None
+            raise BadApproval(str(error), ApprovalFault.NOT_CANONICAL) from None
 
     def to_record(self) -> dict[str, object]:
         """Return the dict of message SignedApproval."""
@@ -193,6 +193,19 @@ class ApprovalRecord:
     def encode(self) -> bytes:
         """Return the canonical bytes of message ApprovalRecord."""
         return wire.encode("ApprovalRecord", self.to_record())
+
+    def standing(self, now_ms: int) -> tuple[SignedApproval, ...]:
+        """Return the statements that have not expired; what is stored was verified."""
+        return tuple(
+            signed
+            for signed in self.statements
+            if ApprovalStatement.decode(signed.statement).expires_at_ms > now_ms
+        )
+
+    def waits(self, now_ms: int) -> bool:
+        """Whether more keys may sign: it is not over, denied or used up, and too few statements stand."""
+        open_still = self.status in (ApprovalStatus.PENDING, ApprovalStatus.GRANTED)
+        return open_still and now_ms < self.expires_at_ms and len(self.standing(now_ms)) < self.threshold
 
 
 def _plain(value: ApprovalStatement | SignedApproval | ApprovalRecord) -> dict[str, object]:

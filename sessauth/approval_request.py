@@ -47,23 +47,23 @@ class ApprovalRequest:
         record = self.record
         for name, size in _SIZES:
             if len(getattr(record, name)) != size:
-                raise BadApproval(ApprovalFault.NOT_CANONICAL, f"{name}: must be {size} bytes")
+                raise BadApproval(f"{name}: must be {size} bytes", ApprovalFault.NOT_CANONICAL)
         if self.digest() != record.request_digest:
             raise BadApproval(
-                ApprovalFault.OTHER_REQUEST,
                 "the digest to sign is not that of the call that is shown: don't trust where this came from",
+                ApprovalFault.OTHER_REQUEST,
             )
         if public_key not in record.keys:
-            raise BadApproval(ApprovalFault.UNKNOWN_KEY, f"the scope does not name {key_text(public_key)}")
-        if any(signed.public_key == public_key for signed in record.statements):
-            raise BadApproval(ApprovalFault.DUPLICATE_KEY, f"{key_text(public_key)} has signed already")
-        if record.status is not ApprovalStatus.PENDING:
-            raise BadApproval(
-                ApprovalFault.NOT_PENDING, f"it is {record.status.name.lower()}, and waits for nobody"
-            )
+            raise BadApproval(f"the scope does not name {key_text(public_key)}", ApprovalFault.UNKNOWN_KEY)
+        if any(signed.public_key == public_key for signed in record.standing(now_ms)):
+            raise BadApproval(f"{key_text(public_key)} has signed already", ApprovalFault.DUPLICATE_KEY)
         ends_at_ms = min(expires_at_ms, record.expires_at_ms)
         if ends_at_ms <= now_ms:
-            raise BadApproval(ApprovalFault.EXPIRED, "it is over: the call must be asked for again")
+            raise BadApproval("it is over: the call must be asked for again", ApprovalFault.EXPIRED)
+        if not record.waits(now_ms):
+            raise BadApproval(
+                f"it is {record.status.name.lower()}, and waits for nobody", ApprovalFault.NOT_WAITING
+            )
         return ApprovalStatement(
             record.id,
             record.session_id,
@@ -76,7 +76,7 @@ class ApprovalRequest:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON: ids in hex, keys as scope text writes them, arguments as they came."""
+        """Return plain values for JSON: ids in hex, keys as scope text writes them, arguments as text."""
         record = self.record
         return {
             "id": record.id.hex(),
@@ -127,7 +127,7 @@ class ApprovalRequest:
                 text.encode()
         except ValueError as error:
             raise BadApproval(
-                ApprovalFault.NOT_CANONICAL, f"the call can't be shown as what it is: {error}"
+                f"the call can't be shown as what it is: {error}", ApprovalFault.NOT_CANONICAL
             ) from None
         yield f"action     {visible(record.action)}"
         yield f"resource   {visible(record.resource)}"

@@ -83,7 +83,7 @@ class WidensAuthority(TokenError):
 class BadApproval(SessauthError):
     """A signed approval does not count, or what is asked for must not be signed; ``fault`` is stable."""
 
-    def __init__(self, fault: str, message: str) -> None:
+    def __init__(self, message: str, fault: str = "") -> None:
         """Keep the stable word."""
         super().__init__(message)
         self.fault = fault

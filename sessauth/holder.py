@@ -172,7 +172,9 @@ class HolderKey:
             case "mac" if can_mac:
                 return ProofKind.MAC
             case "mac":
-                raise UsageError("kind: 'mac' needs a token that names this holder's proof_key; use 'ed25519'")
+                raise UsageError(
+                    "kind: 'mac' needs a token that names this holder's proof_key; use 'ed25519'"
+                )
         raise UsageError(f"kind: is 'mac' or 'ed25519', not {kind!r}")
 
     def _agree(self, verifier_key: VerifierKey, key_id: bytes) -> bytes:

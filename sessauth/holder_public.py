@@ -15,7 +15,7 @@ from .text_form import HOLDER_PREFIX, checked_text, read_checked
 
 _KEY_BYTES = 32
 _P = 2**255 - 19
-# The u of the points of small order on Curve25519 and its twist: agreeing with one gives zeros, for everybody.
+# The u of the points of small order on Curve25519 and its twist: agreeing with one gives everybody zeros.
 _SMALL_ORDER_U = frozenset(
     {
         0,
@@ -61,7 +61,10 @@ class HolderPublicKey:
             raise UsageError("next_key: not an Ed25519 public key: 32 bytes, canonical, not of small order")
         if not isinstance(self.proof_key, bytes) or len(self.proof_key) not in (0, _KEY_BYTES):
             raise UsageError("proof_key: not an X25519 public key: 32 bytes, or none")
-        if self.proof_key and (int.from_bytes(self.proof_key, "little") & (2**255 - 1)) % _P in _SMALL_ORDER_U:
+        if (
+            self.proof_key
+            and (int.from_bytes(self.proof_key, "little") & (2**255 - 1)) % _P in _SMALL_ORDER_U
+        ):
             raise UsageError("proof_key: of small order, so that it keeps no secret: make another key")
         if self.next_key == self.proof_key:
             raise UsageError("proof_key: is next_key: the two are separate keys")

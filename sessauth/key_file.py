@@ -29,7 +29,7 @@ _MAX_FILE_BYTES: Final = 4096
 
 
 def save_secrets(path: Path, *secrets: tuple[str, bytes]) -> None:
-    """Write a new key file, mode 0600, with the ``(algorithm, 32 bytes)`` pairs; wait until it is on the disk.
+    """Write a new key file, mode 0600, with the ``(algorithm, 32 bytes)`` pairs, and wait for the disk.
 
     Raises:
         KeyFolderError: if the file exists (it is never overwritten) or can't be written.

@@ -1,4 +1,4 @@
-"""The text forms: of a token presented and stored, which holds a secret; of a holder's key and its proofs.
+"""The text forms: of a token, presented for a header, and stored with its secret; of holder keys and proofs.
 
 Each has its own greppable prefix, and a checksum, so that a bad paste is called truncated or damaged
 and not forged. A checksum says nothing about signatures.
@@ -21,6 +21,7 @@ STORED_PREFIX = "sessauth_secret_"
 HOLDER_PREFIX = "sessauth_holder_"
 # A signed approval, handed from an approver to whoever has the call judged.
 APPROVAL_PREFIX = "sessauth_approval_"
+# Of one call, for a minute at most: no secret.
 PROOF_PREFIX = "sessauth_proof_"
 
 _CHECK_CHARS = 6
@@ -85,6 +86,17 @@ def read_text(text: str) -> tuple[bytes, bytes]:
     if text.startswith(PRESENTED_PREFIX):
         return read_checked(PRESENTED_PREFIX, text, "token"), b""
     raise MalformedToken(f"not a token: its text begins with {PRESENTED_PREFIX} or {STORED_PREFIX}")
+
+
+def parse_proof(text: str) -> bytes:
+    """Return the encoded Proof of its text form, for people who paste one.
+
+    Raises:
+        MalformedToken: saying whether it is no proof, truncated or damaged.
+    """
+    if not text.startswith(PROOF_PREFIX):
+        raise MalformedToken(f"not a proof: its text begins with {PROOF_PREFIX}")
+    return read_checked(PROOF_PREFIX, text, "proof")
 
 
 def checked_text(prefix: str, data: bytes) -> str:

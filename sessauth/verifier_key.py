@@ -73,7 +73,7 @@ class VerifierKey:
 
 @dataclass(frozen=True, slots=True)
 class SignedVerifierKey:
-    """An encoded VerifierKey and the 64-byte signature of the issuer key with that id over label and payload."""
+    """An encoded VerifierKey, and the 64-byte signature of an issuer key over label and payload."""
 
     payload: bytes
     issuer_key_id: bytes
@@ -89,8 +89,8 @@ class SignedVerifierKey:
         public_key = issuers.get(self.issuer_key_id)
         if public_key is None:
             raise UsageError(
-                f"the verifier key is signed by issuer key {self.issuer_key_id.hex()}, which is none of those "
-                "that were given: it is of another cluster, or issuer_keys= is out of date"
+                f"the verifier key is signed by issuer key {self.issuer_key_id.hex()}, which is none of "
+                "those given: it is of another cluster, or issuer_keys= is out of date"
             )
         if not ed25519.verify(public_key, LABEL + self.payload, self.signature):
             raise UsageError("the signature of the verifier key is wrong: don't prove anything for it")

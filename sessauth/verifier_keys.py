@@ -82,7 +82,9 @@ class VerifierKeys:
 
     def __repr__(self) -> str:
         """Name host and keys."""
-        return f"<VerifierKeys of {self.verifier_id.hex()}: {', '.join(key.key_id.hex() for key in self._keys)}>"
+        return (
+            f"<VerifierKeys of {self.verifier_id.hex()}: {', '.join(key.key_id.hex() for key in self._keys)}>"
+        )
 
 
 def pinned(issuer_keys: IssuerKeys) -> dict[bytes, bytes]:
@@ -115,7 +117,9 @@ def _of_jwks(document: bytes | str) -> list[bytes]:
             if key["kty"] == "OKP" and key["crv"] == "Ed25519"
         ]
     except (ValueError, KeyError, TypeError, binascii.Error):
-        raise UsageError("issuer_keys: not a JWK set with Ed25519 keys, as 'sessauth keys jwks' prints") from None
+        raise UsageError(
+            "issuer_keys: not a JWK set with Ed25519 keys, as 'sessauth keys jwks' prints"
+        ) from None
 
 
 def _counts(key: VerifierKey, now_ms: int) -> bool:

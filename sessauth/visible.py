@@ -29,8 +29,13 @@ def visible(text: str) -> str:
     shown = ['"']
     for place, char in enumerate(text):
         plain = char not in '"\\' and not _misleads(char, text[max(0, place - 2) : place])
-        shown.append(char if plain else json.dumps(char)[1:-1])
+        shown.append(char if plain else _escaped(char))
     return "".join([*shown, '"'])
+
+
+def _escaped(char: str) -> str:
+    """Return the JSON escape of a character; also of the two that JSON shows as they are."""
+    return f"\\u{ord(char):04x}" if char in " \x7f" else json.dumps(char)[1:-1]
 
 
 def _misleads(char: str, before: str) -> bool:

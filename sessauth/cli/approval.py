@@ -184,9 +184,7 @@ def _require_consent(settings: Settings, shown: str, *, yes: bool) -> None:
 @click.option("--reason", default="", help="Why, for whoever reads it later.")
 @_request_id
 @with_settings
-def deny(
-    settings: Settings, session_id: bytes, approval_id: bytes, reason: str, request_id: str
-) -> None:
+def deny(settings: Settings, session_id: bytes, approval_id: bytes, reason: str, request_id: str) -> None:
     """Say no to a call, until its request expires."""
     with settings.client() as client:
         denied = client.deny_approval(session_id, approval_id, reason, request_id=request_id)

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..decision_base import DecisionBase
-from ..errors import ServerError, UsageError
+from ..errors import MalformedToken, ServerError, UsageError
+from ..holder import HolderKey
 from ..limits import MAX_PERMIT_MS
 from ..reasons import Level
 from ..scope import Scope
+from ..text_form import parse_proof
 from . import failures
 from .approval_io import read_approval
 from .call_options import call_options, read_call
 from .context import Settings, with_settings
 from .decision_view import to_json, to_lines
-from .token_io import read_token, token_argument
+from .token_io import read_text, read_token, token_argument
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -39,11 +41,25 @@ def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
     return layers
 
 
+def _proof(text: str) -> bytes:
+    """Return the proof in a text, or in the file behind an @. Raises UsageError for anything else."""
+    if not text:
+        return b""
+    try:
+        return parse_proof(read_text(text[1:], "--proof") if text.startswith("@") else text.strip())
+    except MalformedToken as error:
+        raise UsageError(f"--proof: {error}") from None
+
+
 @click.command()
 @token_argument
 @click.argument("action")
 @click.argument("resource")
 @call_options
+@click.option("--proof", default="", metavar="PROOF|@FILE", help="Of a bound token's holder, for this call.")
+@click.option(
+    "--holder-key", "holder_file", type=click.Path(path_type=Path), help="Prove it here, with this key file."
+)
 @click.option(
     "--approval",
     "approval_files",
@@ -64,10 +80,13 @@ def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
 @with_settings
 def check(
     settings: Settings,
+    /,
     token_file: str,
     action: str,
     resource: str,
     state: Path | None,
+    proof: str,
+    holder_file: Path | None,
     approval_files: Sequence[str],
     retry_id: str,
     permit_ms: int,
@@ -77,10 +96,13 @@ def check(
 
     A denial says which block, scope, clause and argument failed, and what would have been allowed.
     """
+    if holder_file is not None and (proof or state is not None):
+        raise UsageError("--holder-key excludes --proof and --state: it proves for the server's host")
     # Read as a token first: a bad paste is told here as truncated or damaged, which a check never says.
-    call = read_call(token_file, options)
+    call = read_call(options, token_file, proof, *approval_files)
     token = read_token(token_file)
-    paid = {
+    call["proof"] = _proof(proof)
+    paid: dict[str, Any] = {
         "approvals": [read_approval(each) for each in approval_files],
         "retry_id": retry_id.encode("utf-8", "surrogateescape"),
         "permit_ms": permit_ms,
@@ -93,7 +115,8 @@ def check(
 
         decision, told = embedded_check(state, token, action, resource, call)
     else:
-        with settings.client() as client:
+        holder = HolderKey.load(holder_file) if holder_file is not None else None
+        with settings.client(holder) as client:
             decision = client.check(token, action, resource, **call, **paid)
             told = decision.explain(token, _ceilings(client, decision))
     settings.show(to_json(decision, told), to_lines(decision, told))

@@ -29,10 +29,10 @@ def permit() -> None:
 @call_options
 @with_settings
 def commit(
-    settings: Settings, permit: bytes, token_file: str, action: str, resource: str, **options: Any
+    settings: Settings, /, permit: bytes, token_file: str, action: str, resource: str, **options: Any
 ) -> None:
-    """Judge the call of PERMIT again and use the permit up; exits with 0 if it is allowed and with 1 if not."""
-    call = read_call(token_file, options)
+    """Judge the call of PERMIT again and use the permit up. Exits with 0 if it is allowed, else with 1."""
+    call = read_call(options, token_file)
     token = read_token(token_file)
     with settings.client() as client:
         decision = client.commit(permit, token, action, resource, **call)

@@ -41,9 +41,7 @@ class ApprovalCalls:
             page_size: 1 to 1000; 0: 100.
             page_token: from an earlier page.
         """
-        return self._run(
-            approval_calls.list_approvals(session_id, status, public_key, page_size, page_token)
-        )
+        return self._run(approval_calls.list_approvals(session_id, status, public_key, page_size, page_token))
 
     def get_approval(self, session_id: bytes, approval_id: bytes) -> ApprovalRequest:
         """Return what an approver reads and signs."""

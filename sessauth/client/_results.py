@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..approval_record import ApprovalRecord, SignedApproval
+from ..approval_record import SignedApproval
+from ..approval_request import ApprovalRequest
 from ..session import Session
 from ..token import Token
 
@@ -22,7 +23,7 @@ class SessionPage:
 class ApprovalPage:
     """One page of approvals. ``next_page_token`` is empty on the last."""
 
-    approvals: tuple[ApprovalRecord, ...]
+    approvals: tuple[ApprovalRequest, ...]
     next_page_token: str = ""
 
 

@@ -22,7 +22,6 @@ from ..change import ChangeOutcome, Rejection, request_approval
 from ..consumption import Settlement, consume, once_change_id, retry_change_id, settle_permit
 from ..errors import Rejected
 from ..reasons import Reason, Stage
-from ..state import layout
 from ..state.group import Group
 from ..state.group_view import GroupSource
 from ..state.lmdb_env import Source
@@ -108,11 +107,11 @@ class Arbiter:
     def check(self, group: Group, ask: Ask) -> Verdict:
         """Judge a call, and take what it costs if it is allowed; nothing else.
 
-        Raises StateFull above the 85 % mark, and StateError while the wall clock is not believed.
+        Raises StateFull above the 85 % mark.
         """
-        group.require_room()
+        _require_room(group)
         change_id = retry_change_id(ask.gateway, ask.retry_id) if ask.retry_id else once_change_id()
-        first = _first_outcome(group, change_id) if ask.retry_id else None
+        first = group.first_outcome(change_id) if ask.retry_id else None
         if first is not None and first.applied:
             return self._again(group, ask, change_id, first)
         payer = Payer(group.rows, Asked(ask.request_digest, ask.approvals, wants_permit=ask.permit_ms > 0))
@@ -146,7 +145,7 @@ class Arbiter:
 
         Raises as :meth:`check` does.
         """
-        group.require_room()
+        _require_room(group)
         session_id, permit_id = _split(permit)
         held = group.rows.permit(session_id, permit_id)
         holder = PermitHolder(
@@ -245,10 +244,10 @@ class Arbiter:
         )
 
 
-def _first_outcome(group: Group, change_id: str) -> ChangeOutcome | None:
-    """Return what came of the first attempt of this id, whichever call it was of."""
-    stored = group.rows.get(layout.OUTCOMES, change_id.encode())
-    return None if stored is None else ChangeOutcome.decode(stored)
+def _require_room(group: Group) -> None:
+    """Raise StateFull before anything is judged; a clock that is not believed is a denial's reason."""
+    if not group.suspect:
+        group.require_room()
 
 
 def _with_permit(decision: Decision, outcome: ChangeOutcome) -> Verdict:

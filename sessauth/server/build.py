@@ -96,14 +96,15 @@ class Control:
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         writer = WriterHere(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
         checks = AuthorizationService(verifier, source, failures, writer)
-        host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
-        try_once("proof keys", host_keys.tend)
+        self.host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
+        # Without them all is served but bound tokens; the background tries again.
+        try_once("proof keys", self.host_keys.tend)
         proofs = ProofReader(config.state_dir, verifier)
         parts: tuple[tuple[Any, str, Answers], ...] = (
             (session_service_pb2, "SessionService", SessionService(log, config.sessions)),
             (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock)),
             (authorization_service_pb2, "AuthorizationService", checks),
-            (key_service_pb2, "KeyService", KeyService(log, self.keyring, host_keys)),
+            (key_service_pb2, "KeyService", KeyService(log, self.keyring, self.host_keys)),
             (approval_service_pb2, "ApprovalService", ApprovalService(log)),
             (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
         )
@@ -122,7 +123,7 @@ class Control:
             [
                 ("same state", self._require_same_state),
                 ("sweep", log.sweep),
-                ("proof keys", host_keys.tend),
+                ("proof keys", self.host_keys.tend),
                 ("proofs", proofs.refresh),
                 ("readiness", lambda: self.health.set_ready(self.is_ready())),
             ]

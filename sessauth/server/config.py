@@ -89,8 +89,8 @@ class ProofSettings:
 
     # A key that leaked is worth nothing after this; holders ask for a new one every half of it.
     key_lifetime_ms: int = 3_600_000
-    # Each proof takes a place for a minute: enough for some 4,000 a second.
-    replay_slots: int = 262_144
+    # Each proof takes one for a minute, 8 bytes: enough for some 8,000 a second, 500 of them of one holder.
+    replay_slots: int = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +291,9 @@ def _check(config: Config) -> None:
         raise ConfigError("sessions.default_ttl_ms: must be 1000 to sessions.max_ttl_ms")
     if not MIN_PROOF_KEY_LIFETIME_MS <= config.proofs.key_lifetime_ms <= limits.MAX_TIME_MS:
         raise ConfigError(f"proofs.key_lifetime_ms: must be at least {MIN_PROOF_KEY_LIFETIME_MS}")
+    slots = config.proofs.replay_slots
+    if not 256 <= slots <= 1 << 28 or slots & (slots - 1):
+        raise ConfigError("proofs.replay_slots: must be a power of two from 256 to 268435456")
     for index, identity in enumerate(config.identities):
         where = f"identities[{index}]"
         if identity.role not in ROLES:

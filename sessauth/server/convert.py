@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from .. import limits
@@ -91,7 +91,7 @@ def _read(kind: type[_Parsed], value: str, field: str) -> _Parsed:
         raise ServerError(f"{field}: {error}", reason="SCOPE_UNREADABLE", field=field) from error
 
 
-_ENDINGS = {
+_ENDINGS: Mapping[int, str] = {
     token_pb2.ENDING_UNSPECIFIED: "",
     token_pb2.ENDING_SEALED: "sealed",
     token_pb2.ENDING_OPEN: "open",
@@ -111,7 +111,9 @@ def ending(value: int, to: HolderPublicKey | None) -> str:
     return word
 
 
-def holder(next_key: bytes, proof_key: bytes, may_seal: bool, issuers: Iterable[KeyRecord]) -> HolderPublicKey | None:
+def holder(
+    next_key: bytes, proof_key: bytes, may_seal: bool, issuers: Iterable[KeyRecord]
+) -> HolderPublicKey | None:
     """Return whom a token is to be bound to; None where no key is stated."""
     if not next_key:
         if proof_key or may_seal:

@@ -7,11 +7,12 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from .._fast.replay import ReplayTable, TableError
 from ..errors import StateUnusable
+from ..limits import CLOCK_STEP_MS, PROOF_WINDOW_MS
 from ..record import KeyRecord, KeyStatus
 from ..state.lmdb_log import StateWriter
-from ..state.proof_keys import HostKey, HostKeys
-from ..state.replay_file import ensure_replay_table
+from ..state.proof_keys import HostKey, HostKeys, replay_path
 from ..verifier_key import SignedVerifierKey, VerifierKey
 from .config import ProofSettings
 from .keyring import KeyRing
@@ -32,28 +33,46 @@ class HostKeyKeeper:
         self._settings = settings
         self._lock = threading.Lock()
         self._host: HostKeys | None = None
+        self._table: ReplayTable | None = None
         self._signed: dict[bytes, SignedVerifierKey] = {}
 
     def tend(self) -> None:
         """Make what is missing and rotate what is due; called once a second.
 
         Raises StateError while the wall clock is not believed (a key made then might count at a wrong time),
-        OSError where the files can't be written. The keys that are there stay then.
+        StateUnusable for a file that others may read, OSError or TableError where one can't be written. What
+        is there stays then.
         """
         now_ms = self._log.now_ms()
-        lifetime_ms = self._settings.key_lifetime_ms
         with self._lock:
-            host = self._host or self._found()
             incarnation = self._log.head().incarnation
-            if host is None or host.incarnation != incarnation:
-                due = HostKeys.made(incarnation, now_ms, lifetime_ms)
+            host = self._host or self._found()
+            fresh = host is None or host.incarnation != incarnation
+            if host is None or fresh:
+                due = HostKeys.made(incarnation, now_ms, self._settings.key_lifetime_ms)
             else:
-                due = host.rotated(now_ms, lifetime_ms)
+                due = host.rotated(now_ms, self._settings.key_lifetime_ms)
             if due is not host:
                 due.write(self._state_dir)
                 event(logging.INFO, "proof_keys_made", verifier_id=due.verifier_id.hex(), keys=len(due.keys))
             self._host = due
-        ensure_replay_table(self._state_dir, self._settings.replay_slots, now_ms)
+            self._tend_table(now_ms, proofs_before=not fresh)
+
+    def _tend_table(self, now_ms: int, *, proofs_before: bool) -> None:
+        """Open the replay table, or put a new one in the place of one that can't serve."""
+        path, slots = replay_path(self._state_dir), self._settings.replay_slots
+        if self._table is None:
+            try:
+                self._table = ReplayTable.open(path)
+            except TableError as error:
+                if path.exists():
+                    event(logging.WARNING, "replay_table_unusable", error=str(error))
+        table = self._table
+        # One made in the far future is from a wrong clock: it would keep all proofs away until then.
+        latest_ms = now_ms + PROOF_WINDOW_MS + CLOCK_STEP_MS
+        if table is None or not table.intact or table.slots != slots or table.made_at_ms > latest_ms:
+            self._table = ReplayTable.create(path, slots, now_ms, proofs_before=proofs_before)
+            event(logging.INFO, "replay_table_made", slots=slots, from_ms=self._table.made_at_ms)
 
     def signed(self) -> list[SignedVerifierKey]:
         """Return the keys that count now, the newest first, each vouched for by an issuer key that stands.

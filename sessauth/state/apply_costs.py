@@ -12,7 +12,7 @@ from typing import Any, cast
 from .. import limits
 from ..approval_record import ApprovalStatus
 from ..change import Change, Rejection
-from ..consumption import RETRY_PREFIX, ZERO, BudgetClaim, Ledger, Permit, SessionCounts, Settlement
+from ..consumption import ZERO, BudgetClaim, Ledger, Permit, SessionCounts, Settlement
 from ..errors import ScopeError
 from ..session import Session
 from ..value import NANOS, Number
@@ -29,7 +29,10 @@ _MAX_COUNT = 2 ** (8 * _COUNT_BYTES) - 1
 
 
 def consume(rows: Rows, change: Change, revision: int) -> Effect:
-    """Take what a call costs, all of it or nothing, from a session whose calls can be allowed."""
+    """Take what a call costs, all of it or nothing, from a session whose calls can be allowed.
+
+    It may be nothing: then only the attempt is remembered.
+    """
     body = cast("dict[str, Any]", change.body)
     if not change.expected_epoch:
         raise invalid("expected_epoch: a consumption states the epoch that the call was judged at")
@@ -47,9 +50,6 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
         ledger = _with(rows.ledger(session.id, claim.ledger), claim, reserve=grant is not None)
         writes.append(Put(layout.COUNTERS, ledger_key(session.id, claim.ledger), ledger.encode()))
     if grant is None:
-        # Under a retry id, that the call was allowed is all that is kept: its proof counts once.
-        if not writes and not change.id.startswith(RETRY_PREFIX):
-            raise invalid("uses, budgets, approval_ids, permit: there is nothing to take")
         return Effect([*writes, *_counted(rows, session, counts)], session.epoch)
     if counts.open_permits >= limits.MAX_OPEN_PERMITS:
         detail = f"permit: {limits.MAX_OPEN_PERMITS} are open already; commit or release some"

@@ -43,7 +43,7 @@ class Group:
         self.full = full
         self.keep = keep
         self.dirty = False
-        # Whether what was read here is what is stored: committed, or never written to.
+        # Whether what its rows show is committed; set once that is known.
         self.durable = False
 
     @property
@@ -59,13 +59,11 @@ class Group:
         StateError while the wall clock is not believed.
         """
         once = change.id.startswith(ONCE_PREFIX)
-        first = None if once else self.first(change)
+        first = None if once else self.first_outcome(change.id)
         if first is not None:
-            return first
+            return first if first.digest == change.digest() else conflict(change, self.rows.current)
         if not is_protective(change):
             self.require_room()
-            if self.suspect:
-                raise StateError(self.suspect)
         if change.kind is Kind.OPEN_SESSION:
             self._settle(bytes(change.body.get("parent_id", b"")))  # type: ignore[call-overload]
         elif change.kind not in (Kind.REVOKE, Kind.PURGE_SESSION):
@@ -75,21 +73,20 @@ class Group:
             self._remember(outcome)
         return outcome
 
+    def first_outcome(self, change_id: str) -> ChangeOutcome | None:
+        """Return the outcome of the first change with this id, if there was one and it is still kept."""
+        stored = self.rows.get(layout.OUTCOMES, change_id.encode())
+        return None if stored is None else ChangeOutcome.decode(stored)
+
     def require_room(self) -> None:
-        """Raise StateFull above the 85 % mark, where only what takes authority away is written."""
+        """Raise StateFull above the 85 % mark, and StateError while the wall clock is not believed."""
         if self.full:
             raise StateFull(
                 "the state is above 85 % of its map: only ends, suspensions, narrowings and revocations are "
                 "written; purge ended sessions, or raise map_size and restart"
             )
-
-    def first(self, change: Change) -> ChangeOutcome | None:
-        """Return the outcome of the first change with this id, or CONFLICT; None if there was none."""
-        stored = self.rows.get(layout.OUTCOMES, change.id.encode())
-        if stored is None:
-            return None
-        outcome = ChangeOutcome.decode(stored)
-        return outcome if outcome.digest == change.digest() else conflict(change, self.rows.current)
+        if self.suspect:
+            raise StateError(self.suspect)
 
     def log(self, change: Change) -> ChangeOutcome:
         """Stamp, apply and log a change, whatever its id. ``seq`` is 0 where a refusal was not logged."""

@@ -19,7 +19,6 @@ REPLAY_FILE: Final = "replay"
 DIR_MODE: Final = 0o750
 DATA_MODE: Final = 0o640
 LOCK_MODE: Final = 0o660
-REPLAY_MODE: Final = 0o660
 
 # A writer of format 1 would purge and restore around the tables of format 2; a reader of format 1 never
 # reads them.

@@ -134,7 +134,7 @@ def _check_file(path: Path, owner: int, forbidden: int, mode: str, *, optional: 
 
 
 def _check_proof(folder: Path, owner: int) -> None:
-    """Hold the folder of the proof keys to its modes. That it is missing, or its files are, is no fault of the state."""
+    """Hold the folder of the proof keys to its modes; the state is whole without it or its files."""
     try:
         status = folder.lstat()
     except FileNotFoundError:

@@ -1,9 +1,9 @@
 """The secrets that the verifiers of a host share: the X25519 keys that bound tokens are proven for.
 
-They lie in ``proof/keys`` of the state folder, made and rotated by the control process, read by every verifier
-of the host: whoever is in the folder's group can read them (docs/threat-model.md). The file is replaced as a
-whole, never changed. It names the incarnation of the state that it was made for, so that a restored folder
-gets new ones.
+They lie in ``proof/keys`` of the state folder, made and rotated by the control process, read by every
+verifier of the host: whoever is in the folder's group can read them (docs/threat-model.md). The file is
+replaced as a whole, never changed. It names the incarnation of the state that it was made for, so that a
+restored folder gets new ones.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class HostKey:
 
 @dataclass(frozen=True, slots=True)
 class HostKeys:
-    """The keys of a host, the newest first, the 16-byte id of its verifiers, and the incarnation they are for."""
+    """The keys of a host, the newest first; ids of its verifiers and of the incarnation, 16 bytes each."""
 
     incarnation: bytes
     verifier_id: bytes
@@ -89,7 +89,9 @@ class HostKeys:
             return cls(_hex(raw["incarnation"], 16), _hex(raw["verifier_id"], 16), keys)
         except (ValueError, KeyError, TypeError, AttributeError):
             # What was read is not repeated: it may be half a secret.
-            message = f"{path} is not what the server wrote; remove it and restart the server, which makes new keys"
+            message = (
+                f"{path} is not what the server wrote; remove it and restart the server, which makes new keys"
+            )
             raise StateUnusable(message, "CORRUPT") from None
 
     def write(self, state_dir: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from .._fast.proof import ProofKeys
-from .._fast.replay import ReplayTable
+from .._fast.replay import ReplayTable, TableError
 from ..errors import SessauthError
 from .proof_keys import HostKeys, keys_path, replay_path
 
@@ -49,7 +49,7 @@ class ProofReader:
                 return
             self._checker.proofs = self._load()
             self._seen, self.problem = found, ""
-        except (OSError, ValueError, SessauthError) as error:
+        except (OSError, ValueError, SessauthError, TableError) as error:
             self._checker.proofs = None
             self._seen, self.problem = _NOTHING, str(error)
 
@@ -60,7 +60,7 @@ class ProofReader:
 
     def _load(self) -> ProofKeys:
         host = HostKeys.read(self._state_dir)
-        table = ReplayTable.open(str(replay_path(self._state_dir)))
+        table = ReplayTable.open(replay_path(self._state_dir))
         keys = [(key.public_key, key.secret, key.not_before_ms, key.expires_at_ms) for key in host.keys]
         return ProofKeys(host.verifier_id, keys, table)
 

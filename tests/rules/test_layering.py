@@ -16,11 +16,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "data": (
         *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser", "_scanner"),
         *("keys", "block", "draft", "text_form", "token", "_attenuation", "inspection"),
+        *("key_file", "holder_public", "verifier_key"),
         *("session", "decision_base", "decision", "explanation", "change", "catalogue", "consumption"),
         *("approval", "approval_record", "approval_request", "visible"),
     ),
     "ports": ("state.ports",),
-    "parties": ("issuer", "holder", "approver"),
+    "parties": ("issuer", "holder", "approver", "verifier_keys"),
     "state": ("state",),
     # Verifier.embedded opens a state folder: the verifier stands on the state, not beside it.
     "verifier": ("verifier",),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from ... import change as changes
 from ...approval_record import ApprovalRecord, ApprovalStatus, SignedApproval
+from ...session import Session
 from ...state.lmdb_log import StateWriter
 from ...v1 import approval_service_pb2 as pb
 from .. import convert
@@ -103,35 +104,29 @@ class ApprovalService:
         outcome = submit(self._log, change, call)
         return self._approval(session_id, approval_id, call), outcome.revision
 
-    def _filter(self, request: pb.ListApprovalsRequest, call: Call) -> Callable[[ApprovalRecord], bool]:
+    def _filter(
+        self, request: pb.ListApprovalsRequest, call: Call
+    ) -> Callable[[ApprovalRecord, Session], bool]:
         key = convert.digest(request.public_key, "public_key") if request.public_key else b""
-        if request.status not in set(ApprovalStatus):
-            raise invalid("status", "is none that this server knows")
-        status = ApprovalStatus(request.status)
-        waiting = self._waiting(key) if status is ApprovalStatus.UNSPECIFIED else None
+        try:
+            status = ApprovalStatus(request.status)
+        except ValueError:
+            raise invalid("status", "is none that this server knows") from None
+        now_ms = self._log.now_ms()
         seen = itertools.count(1)
 
-        def matches(record: ApprovalRecord) -> bool:
+        def matches(record: ApprovalRecord, session: Session) -> bool:
             if next(seen) % APPROVALS_BETWEEN_LOOKS == 0:
                 call.require_time()
             if not _sees(call, record) or (key and key not in record.keys):
                 return False
-            return waiting(record) if waiting else record.status is status
+            if status is not ApprovalStatus.UNSPECIFIED:
+                return record.status is status
+            # What was signed for an earlier epoch never counts, so nobody need sign it.
+            signed = any(key == signed.public_key for signed in record.standing(now_ms))
+            return record.epoch == session.epoch and record.waits(now_ms) and not signed
 
         return matches
-
-    def _waiting(self, key: bytes) -> Callable[[ApprovalRecord], bool]:
-        """Return what says whether an approval waits: for ``key``, if one is given."""
-        now_ms = self._log.now_ms()
-
-        def waits(record: ApprovalRecord) -> bool:
-            return (
-                record.status is ApprovalStatus.PENDING
-                and record.expires_at_ms > now_ms
-                and not any(key == signed.public_key for signed in record.statements)
-            )
-
-        return waits
 
 
 def _sees(call: Call, record: ApprovalRecord) -> bool:
