@@ -15,9 +15,9 @@ from typing import Final
 from .. import limits
 from .._fast.check import Checker
 from .._fast.decision import Decision
+from .._fast.proof import request_digest
 from .._fast.view import View
 from ..approval import ApprovalRecord, ApprovalTerms
-from ..approval_request import request_digest
 from ..change import ChangeOutcome, Rejection, request_approval
 from ..consumption import Settlement, consume, once_change_id, retry_change_id, settle_permit
 from ..errors import Rejected
@@ -272,7 +272,7 @@ def _asked_for(group: Group, ask: Ask, terms: ApprovalTerms, approval_id: bytes)
     waiting = rows.asked(
         terms.session_id, terms.block_id, terms.block, terms.scope, terms.epoch, terms.request_digest
     )
-    if waiting is not None and waiting.status is ApprovalStatus.PENDING and waiting.expires_at_ms > now_ms:
+    if waiting is not None and waiting.expires_at_ms > now_ms:
         return waiting
     if len(ask.arguments) > limits.MAX_APPROVAL_ARGUMENT_BYTES:
         return None

@@ -1,8 +1,9 @@
 """A check worker: a process that judges calls over its own read-only view, and has no keys.
 
 Started as ``python -m sessauth.server.worker`` by the supervisor, never forked. One line of JSON on
-stdin holds the settings, and the credential for what it hands on to the control process; when stdin closes the parent is gone or wants an end, and the worker
-drains. On stdout it says ``ready`` once, when its view is complete, and ``alive`` twice a second.
+stdin holds the settings, and the credential for what it hands on to the control process; when stdin
+closes the parent is gone or wants an end, and the worker drains. On stdout it says ``ready`` once, when
+its view is complete, and ``alive`` twice a second.
 """
 
 from __future__ import annotations

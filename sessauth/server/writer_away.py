@@ -31,15 +31,15 @@ class WriterAway:
     ) -> Mapping[int, bytes]:
         """Have the control process judge the items; they stay denied if it can't be reached in time."""
         items = [item_of(ask_of(asking, index, audience, call)) for index in wanted]
-        common = {"audience": audience, "at_least_revision": asking.at_least_revision}
+        revision = asking.at_least_revision
         try:
             if alone:
-                request: pb.CheckRequest | pb.CheckBatchRequest = pb.CheckRequest(item=items[0], **common)
-                answer = self._forwarder.forward("Check", request.SerializeToString(), call)
+                one = pb.CheckRequest(item=items[0], audience=audience, at_least_revision=revision)
+                answer = self._forwarder.forward("Check", one.SerializeToString(), call)
                 decisions: Sequence[pb.Decision] = [pb.CheckResponse.FromString(answer).decision]
             else:
-                request = pb.CheckBatchRequest(items=items, **common)
-                answer = self._forwarder.forward("CheckBatch", request.SerializeToString(), call)
+                many = pb.CheckBatchRequest(items=items, audience=audience, at_least_revision=revision)
+                answer = self._forwarder.forward("CheckBatch", many.SerializeToString(), call)
                 decisions = pb.CheckBatchResponse.FromString(answer).decisions
         except (ServerError, DecodeError) as error:
             if alone and not (isinstance(error, DecodeError) or error.reason == UNREACHABLE):

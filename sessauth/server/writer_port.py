@@ -7,7 +7,7 @@ control process (:mod:`sessauth.server.forward`). AuthorizationService does not 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from .._fast.answer import Asking
 from ..v1 import authorization_service_pb2 as pb
@@ -16,7 +16,7 @@ from .arbiter import Ask, Verdict
 from .call import Call
 
 # The responses by the kernel's words for their requests; each with its Decision, or several.
-RESPONSES: Final = {
+RESPONSES: Final[Mapping[str, Any]] = {
     "check": pb.CheckResponse,
     "batch": pb.CheckBatchResponse,
     "stream": pb.CheckStreamResponse,
@@ -100,4 +100,4 @@ def put_decisions(kind: str, response: bytes, decisions: Mapping[int, bytes]) ->
     for index, encoded in decisions.items():
         place = message.decisions[index] if kind == "batch" else message.decision
         place.CopyFrom(pb.Decision.FromString(encoded))
-    return message.SerializeToString()
+    return bytes(message.SerializeToString())

@@ -6,6 +6,9 @@ transaction, with what the jobs before it in the group have left there, committe
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from . import layout
 from .group import Group
 from .lmdb_env import Source
@@ -53,7 +56,7 @@ class GroupReading:
     def __init__(self, group: Group, identity: int, meta: object) -> None:
         """Read the rows of ``group`` under this identity."""
         self._group = group
-        self._get = group.rows.txn.get
+        self._get: Callable[..., Any] = group.rows.txn.get
         self._identity = identity
         self._meta = meta
 
