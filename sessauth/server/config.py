@@ -71,6 +71,8 @@ class LimitSettings:
     failed_signatures_burst: int = 1_000
     failed_signatures_per_second: int = 100
     cache_bytes: int = 64 << 20
+    # Verified chains of calls that cost something, which the writer judges again.
+    writer_cache_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)

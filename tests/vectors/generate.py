@@ -25,7 +25,7 @@ from tests.support.vector_files import (
     write_decision,
     write_request,
 )
-from tests.vectors import cases_conditions, cases_invalid, cases_text, cases_valid
+from tests.vectors import cases_approvals, cases_conditions, cases_invalid, cases_text, cases_valid
 from tests.vectors.world import VIEWS, Case
 
 
@@ -66,6 +66,7 @@ def contents() -> dict[str, str]:
         "invalid.json": _checks("Chains that no verifier accepts", cases_invalid.cases),
         "conditions.json": _checks("Conditions, values and the closed world", cases_conditions.cases),
         "text_forms.json": cases_text.content(),
+        "approvals.json": cases_approvals.content(),
     }
     for name, content in files.items():
         names = [vector["name"] for vector in content["vectors"]]

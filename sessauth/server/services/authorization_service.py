@@ -25,22 +25,35 @@ from ..interceptors.failed_signatures import FailedSignatures
 from ..log import LOGGER
 from ..method import Bytes
 from ..status import invalid, refused
+from ..writer_here import require_permit
+from ..writer_port import WriterPort, put_decisions
 
 # How often a long batch looks whether anybody still waits for it.
 ITEMS_BETWEEN_LOOKS: Final = 256
 EXPLANATIONS_BETWEEN_LOOKS: Final = 64
 # The requests by the kernel's words for them.
-MESSAGES: Final = {"check": "CheckRequest", "batch": "CheckBatchRequest", "stream": "CheckStreamRequest"}
+MESSAGES: Final = {
+    "check": "CheckRequest",
+    "batch": "CheckBatchRequest",
+    "stream": "CheckStreamRequest",
+    "commit": "CommitRequest",
+}
 TOO_MANY_FAILURES: Final = "too many failed signatures from this peer; no new signature is looked at for now"
 
 
 class AuthorizationService:
-    """Answers AuthorizationService by a verifier."""
+    """Answers AuthorizationService by a verifier, and by the writer where something is to be taken."""
 
-    def __init__(self, verifier: Verifier, source: SessionSource, failures: FailedSignatures) -> None:
-        """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``."""
+    def __init__(
+        self, verifier: Verifier, source: SessionSource, failures: FailedSignatures, writer: WriterPort
+    ) -> None:
+        """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``.
+
+        What ends in stage ``needs`` goes on to ``writer``.
+        """
         self._verifier = verifier
         self._source = source
+        self._writer = writer
         self._gates = failures.gates
         self._tell = self._explain
         self._logged_at = float("-inf")
@@ -67,7 +80,12 @@ class AuthorizationService:
             asking.judge(audience, gate, first, ITEMS_BETWEEN_LOOKS)
         if asking.all_allowed:
             return asking.answer(self._tell)
-        return asking.answer(self._explain_in_time(call))
+        decided: Mapping[int, bytes] = {}
+        wanted = [index for index in range(items) if asking.wants_writer(index)]
+        if wanted:
+            decided = self._writer.decide(asking, wanted, audience, call, alone=False)
+        answer = asking.answer(self._explain_in_time(call))
+        return put_decisions("batch", answer, decided) if decided else answer
 
     def check_stream(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
         """Judge calls one by one as they come, encoded; each answer carries its request's id."""
@@ -81,13 +99,38 @@ class AuthorizationService:
             "Check": Bytes(partial(self._answer_one, "check")),
             "CheckBatch": Bytes(self.check_batch),
             "CheckStream": Bytes(self.check_stream),
-            "Commit": _later,
-            "Release": _later,
+            "Commit": Bytes(self.commit),
+            "Release": Bytes(self._writer.release),
             "ListAllowed": _later,
         }
 
     def _answer_one(self, kind: str, data: bytes, call: Call) -> bytes:
         """Judge one call, encoded: a CheckRequest to its response, or a message of a stream to its own."""
+        asking, audience = self._judged(kind, data, call)
+        if asking.wants_writer(0):
+            # Of a stream's message another one is answered by what goes wrong with this one.
+            alone = kind == "check"
+            decided = self._writer.decide(asking, (0,), audience, call, alone=alone)
+            if decided:
+                return put_decisions(kind, asking.answer(self._tell), decided)
+        return asking.answer(self._tell)
+
+    def commit(self, data: bytes, call: Call) -> bytes:
+        """Judge the call of a permit again, encoded, and use the permit up if it is allowed.
+
+        What this verifier's own view denies up to the scopes goes no further.
+        """
+        asking, audience = self._judged("commit", data, call)
+        require_permit(asking.permit)
+        judged = asking[0]
+        if judged or judged.stage in (Stage.PROOF, Stage.NEEDS):
+            decided = self._writer.commit(asking, data, audience, call)
+            if decided:
+                return put_decisions("commit", asking.answer(self._tell), decided)
+        return asking.answer(self._tell)
+
+    def _judged(self, kind: str, data: bytes, call: Call) -> tuple[Asking, str]:
+        """Judge the one call of a message, encoded; returns it, and the audience that it was judged for."""
         try:
             asking = Asking(self._verifier, data, kind)
         except ValueError:
@@ -102,7 +145,7 @@ class AuthorizationService:
             if asking.token_place(0):
                 raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
         asking.judge(audience, self._gates[principal.name])
-        return asking.answer(self._tell)
+        return asking, audience
 
     def _explain(self, decision: Decision, token: bytes) -> str:
         """Return what a gateway's operator is told of a denial.
@@ -170,6 +213,20 @@ def _require_form(asking: Asking, index: int, field: str) -> None:
     elif asking.peer_count(index) > limits.MAX_PEERS:
         error = invalid(
             f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {asking.peer_count(index)}"
+        )
+    elif asking.approval_count(index) > limits.MAX_APPROVAL_KEYS:
+        error = invalid(
+            f"{field}.approvals",
+            f"must be at most {limits.MAX_APPROVAL_KEYS}, not {asking.approval_count(index)}",
+        )
+    elif len(asking.retry_id(index)) > limits.MAX_RETRY_ID_BYTES:
+        error = invalid(
+            f"{field}.retry_id",
+            f"must be at most {limits.MAX_RETRY_ID_BYTES} bytes, not {len(asking.retry_id(index))}",
+        )
+    elif asking.permit_ms(index) > limits.MAX_PERMIT_MS:
+        error = invalid(
+            f"{field}.permit_ms", f"must be at most {limits.MAX_PERMIT_MS}, not {asking.permit_ms(index)}"
         )
     if error is not None:
         raise error
