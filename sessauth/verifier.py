@@ -165,16 +165,18 @@ class Verifier(Checker):
         from .state.lmdb_view import StateReader
         from .state.proof_reader import ProofReader
 
+        if server is not None:
+            from .served import ServedVerifier, open_client
+
+            client = open_client(server, credential, credential_file, timeout_ms)
         reader = StateReader.open(state_dir)
         try:
             verifier: Verifier
             if server is None:
                 verifier = cls(reader, audience=audience, cache_bytes=cache_bytes)
             else:
-                from .served import ServedVerifier, open_client
-
                 served = ServedVerifier(reader, audience=audience, cache_bytes=cache_bytes)
-                served.ask_by(open_client(server, credential, credential_file, timeout_ms))
+                served.ask_by(client)
                 verifier = served
             reader.watch(ProofReader(state_dir, verifier).refresh)
         except BaseException:
