@@ -23,12 +23,13 @@ from .decision import Decision
 from .errors import MalformedToken, UnknownTool
 from .reasons import Reason, Stage, Verdict
 from .survey import Verdicts
-from .text_form import is_stored_text, read_text
+from .text_form import is_stored_text, read_proof, read_text
 from .token import Token
 
 if TYPE_CHECKING:
     from ._fast.batch import Batch
     from ._fast.claims import _Payer
+    from ._fast.proof import ProofKeys
 
 __all__ = ["DEFAULT_CACHE_BYTES", "Prepared", "Verifier"]
 
@@ -49,6 +50,7 @@ class Verifier(Checker):
         audience: str = "",
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         session_cache_bytes: int = 0,
+        proofs: ProofKeys | None = None,
     ) -> Self:
         """Judge by a source of state.
 
@@ -57,6 +59,8 @@ class Verifier(Checker):
             audience: which verifier this is; a token that names audiences must name it.
             cache_bytes: memory for verified chains, in bytes.
             session_cache_bytes: what one session may hold of it; 0 is a sixteenth.
+            proofs: this host's verifier keys and replay table, without which bound tokens are denied; the
+                attribute of this name may be replaced at any time.
         """
         verifier = super().__new__(
             cls,
@@ -65,6 +69,8 @@ class Verifier(Checker):
             cache_bytes=cache_bytes,
             session_cache_bytes=session_cache_bytes,
             present=_presented,
+            read_proof=read_proof,
+            proofs=proofs,
         )
         verifier._owned = None
         return verifier
@@ -88,6 +94,9 @@ class Verifier(Checker):
             now_ms: int = -1,
             clock_suspect: bool = False,
             new_signatures: bool = True,
+            proof: bytes | str = b"",
+            take_nonce: bool = True,
+            proven: bool = False,
             payer: _Payer | None = None,
         ) -> Decision: ...
         def check_batch(  # noqa: D102

@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t
 
 from sessauth._fast.batch cimport Item
 from sessauth._fast.check cimport Checker
+from sessauth._fast.finding cimport Asked
 from sessauth._fast.resource cimport Part
 from sessauth._fast.wire cimport Reader
 from sessauth._fast.wishes cimport Wishes
@@ -35,6 +36,7 @@ cdef class Asking(Wishes):
     cdef bint shifted
 
     cdef int _take_text(self, Part *token, int *refused) except -1
+    cdef int _take_proof(self, Asked *asked) except -1
     cdef int _place(self, Py_ssize_t i) except -1
     cdef int _look_up(self, Presented *shown) except -1
     cdef int _count_items(self, Reader reader, bint many) except -1

@@ -32,6 +32,14 @@ class Asking(Wishes):
     def well_formed(self) -> bool: ...
     def token(self, i: int) -> bytes: ...
     def judge(
-        self, audience: str, gate: _Gate | None = None, first: int = 0, count: int = -1, *, now_ms: int = -1
+        self,
+        audience: str,
+        gate: _Gate | None = None,
+        first: int = 0,
+        count: int = -1,
+        *,
+        now_ms: int = -1,
+        take_nonce: bool = True,
+        proven: bool = False,
     ) -> None: ...
     def answer(self, explain: Callable[[Decision, bytes], str]) -> bytes: ...

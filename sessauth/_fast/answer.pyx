@@ -38,6 +38,7 @@ cdef enum:
     FIELD_SOURCE = 7
     FIELD_PEER = 8
     FIELD_TOKEN_INDEX = 9
+    FIELD_PROOF = 10
     # Of CheckBatchRequest, beside what all requests have.
     BATCH_TOKENS = 4
 
@@ -121,13 +122,21 @@ cdef class Asking(Wishes):
         return self.token_of(i)
 
     def judge(
-        self, str audience not None, gate=None, Py_ssize_t first=0, Py_ssize_t count=-1, *, int64_t now_ms=-1
+        self,
+        str audience not None,
+        gate=None,
+        Py_ssize_t first=0,
+        Py_ssize_t count=-1,
+        *,
+        int64_t now_ms=-1,
+        bint take_nonce=True,
+        bint proven=False,
     ):
         """Judge items from ``first`` on, all that are left or ``count`` of them, by one state and one time.
 
         ``gate`` is asked ``may_fail(source) -> bool`` before signatures of a chain that was not verified
-        before are looked at, and is told ``failed(source)`` when one of them is wrong. ``now_ms`` is as in
-        ``Checker.check``. What was found of these items before is forgotten. Raises ValueError for items
+        before are looked at, and is told ``failed(source)`` when one of them is wrong. ``now_ms``,
+        ``take_nonce`` and ``proven`` are as in ``Checker.check``. What was found of these items before is forgotten. Raises ValueError for items
         that are not well-formed.
         """
         cdef Py_ssize_t end = self.count if count < 0 else min(self.count, first + count)
@@ -147,6 +156,10 @@ cdef class Asking(Wishes):
             self.items[i].asked.audience = shared
             self.items[i].asked.at_least_revision = self.at_least_revision
             self.items[i].asked.gate = NULL if gate is None else <PyObject *> gate
+            self.items[i].asked.keep_nonce = not take_nonce
+            self.items[i].asked.proven = proven
+            if self.items[i].asked.proof.n:
+                self._take_proof(&self.items[i].asked)
             if self.places != NULL and self.places[i]:
                 self._place(i)
             elif is_text(self.items[i].asked.token.p, self.items[i].asked.token.n):
@@ -200,6 +213,16 @@ cdef class Asking(Wishes):
         if not prepared.reason:
             self.held.append(prepared)
             part_of(prepared.data, token)
+        return 0
+
+    cdef int _take_proof(self, Asked *asked) except -1:
+        """Point an item at what its proof is judged by now; a proof that came as text becomes its bytes."""
+        cdef object held = self.checker.proofs
+        if is_text(asked.proof.p, asked.proof.n):
+            held = self.checker._take_proof(PyBytes_FromStringAndSize(<const char *> asked.proof.p, asked.proof.n), asked)
+        else:
+            asked.proofs = NULL if held is None else <PyObject *> held
+        self.held.append(held)
         return 0
 
     cdef int _place(self, Py_ssize_t i) except -1:
@@ -317,7 +340,7 @@ cdef class Asking(Wishes):
                 if not field_varint(&reader, &value) or not self._set_place(item - self.items, <uint32_t> value):
                     return False
                 continue
-            if wire != WIRE_BYTES or number > FIELD_PEER:
+            if wire != WIRE_BYTES or (number > FIELD_PEER and number != FIELD_PROOF):
                 if not self.read_wish(&reader, item - self.items, number, wire):
                     return False
                 continue
@@ -336,6 +359,8 @@ cdef class Asking(Wishes):
                 item.asked.tool = text
             elif number == FIELD_SESSION:
                 item.asked.session = text
+            elif number == FIELD_PROOF:
+                item.asked.proof = text
             elif not utf8_valid(text.p, text.n):
                 return False
             elif number == FIELD_SOURCE:

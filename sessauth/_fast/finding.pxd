@@ -32,6 +32,7 @@ cdef struct Asked:
     Part session            # n = 0: not stated
     Part source
     Part audience
+    Part proof              # n = 0: none came
     const Part *peers
     int peer_count
     uint64_t at_least_revision
@@ -44,6 +45,11 @@ cdef struct Asked:
     PyObject *payer
     # What the caller wants beside an answer, of CONSUMES_*.
     int consumes
+    # What a proof is judged by: a ProofKeys, borrowed, or NULL.
+    PyObject *proofs
+    # Of a call that was judged before: its proof's nonce was taken, or the whole proof judged.
+    bint keep_nonce
+    bint proven
     # Of a call that is judged a second time: its signature was found wrong, and at which block.
     bint signature_told
     int wrong_index
@@ -88,7 +94,7 @@ cdef inline void asked_init(Asked *asked) noexcept nogil:
     cdef bytes_t nothing = <bytes_t> <const char *> ""
     memset(asked, 0, sizeof(Asked))
     asked.token.p = asked.action.p = asked.resource.p = asked.arguments.p = asked.tool.p = nothing
-    asked.session.p = asked.source.p = asked.audience.p = nothing
+    asked.session.p = asked.source.p = asked.audience.p = asked.proof.p = nothing
     asked.new_signatures = True
 
 

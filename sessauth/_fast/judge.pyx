@@ -27,6 +27,7 @@ from sessauth._fast.finding cimport (
     finding_free,
     finding_init,
 )
+from sessauth._fast.proof_stage cimport proof_is_costly, take_nonce
 from sessauth._fast.resource cimport Part
 from sessauth._fast.stages cimport judge_audience, judge_lives, judge_scope, judge_time
 from sessauth._fast.text cimport bytes_t
@@ -126,16 +127,22 @@ cdef class Judge:
     cdef bint _judge_at(self, Moment *moment, Chain chain, Asked *asked, bint floored, Finding *out) except -1:
         cdef Ground ground
         cdef ScratchBox box
+        cdef Scratch *scratch
         cdef bint allowed
         ground.count = 0
         try:
             if not self.stand(moment, chain, asked, floored, &ground, out):
                 return False
             box = self.take_box()
-            allowed = judge_scope(chain, ground.rules, ground.count, asked, &box.scratch, out)
+            scratch = &box.scratch
+            if asked.proof.n and proof_is_costly(chain, asked):
+                with nogil:
+                    allowed = judge_scope(chain, ground.rules, ground.count, asked, scratch, out)
+            else:
+                allowed = judge_scope(chain, ground.rules, ground.count, asked, scratch, out)
             if asked.payer != NULL and (allowed or out.stage == STAGE_NEEDS):
-                allowed = self._pay(chain, &ground, asked, &box.scratch, out)
-            if allowed:
+                allowed = self._pay(chain, &ground, asked, scratch, out)
+            if allowed and take_nonce(chain, asked, out):
                 allow(chain, out)
             self.box = box
             return out.allowed

@@ -25,6 +25,7 @@ from sessauth._fast.finding cimport (
     set_argument_path,
     set_part,
 )
+from sessauth._fast.proof_stage cimport judge_proof
 from sessauth._fast.request cimport read_document
 from sessauth._fast.resource cimport Part, split_resource
 from sessauth._fast.scope cimport NEEDS_APPROVAL, NO_NEEDS, ScopeList
@@ -136,7 +137,7 @@ cdef inline void _read_facts_of(const Rules *rules, Context *context) noexcept n
 cdef bint judge_scope(
     Chain chain, const Rules **rules, int rules_count, const Asked *asked, Scratch *scratch, Finding *out
 ) noexcept nogil:
-    """Stages scope, proof and needs: they share what the scopes said.
+    """Stages scope, proof and needs, but for a proof's nonce: they share what the scopes said.
 
     ``rules`` are those of the session and then of its ancestors, the nearest first.
     """
@@ -189,8 +190,8 @@ cdef bint judge_scope(
             return deny_block(out, STAGE_SCOPE, OUT_OF_SCOPE, 0)
         if block.where_count and not _where(chain, block, i, &context, out):
             return False
-    if chain.blocks[chain.block_count - 1].ending == ENDING_BOUND:
-        return deny(out, STAGE_PROOF, PROOF_REQUIRED)
+    if chain.blocks[chain.block_count - 1].ending == ENDING_BOUND and not judge_proof(chain, asked, out):
+        return False
     if needs | asked.consumes:
         return _needs(chain, asked, needs, needs_index, needs_scope, out)
     return True

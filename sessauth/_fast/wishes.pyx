@@ -71,7 +71,7 @@ cdef class Wishes(Batch):
         return not item.found.allowed and item.found.stage == STAGE_NEEDS
 
     def call(self, Py_ssize_t i):
-        """What is asked, once judged: token, action, resource, arguments, tool, session, source, identities.
+        """What is asked, once judged: token, action, resource, arguments, tool, session, source, identities, proof.
 
         The parts are those of a call of ``check_batch``.
         """
@@ -86,6 +86,7 @@ cdef class Wishes(Batch):
             _bytes(&item.asked.session),
             _bytes(&item.asked.source).decode(),
             tuple([_bytes(&item.asked.peers[k]).decode() for k in range(item.asked.peer_count)]),
+            _bytes(&item.asked.proof),
         )
 
     def settle(self, Py_ssize_t i, Decision decision not None):
