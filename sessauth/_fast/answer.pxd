@@ -30,6 +30,8 @@ cdef class Asking(Batch):
     cdef readonly Py_ssize_t stated
     cdef readonly Py_ssize_t stated_tokens
     cdef bint is_stream
+    # Of a stream's message: tell once the allow is no longer true.
+    cdef readonly bint watch
 
     cdef Item *_item(self, Py_ssize_t i) except NULL
     cdef int _take_text(self, Part *token, int *refused) except -1

@@ -36,8 +36,9 @@ cdef enum:
     FIELD_SOURCE = 7
     FIELD_PEER = 8
     FIELD_TOKEN_INDEX = 9
-    # Of CheckBatchRequest, beside what all requests have.
+    # Of CheckBatchRequest and CheckStreamRequest, beside what all requests have.
     BATCH_TOKENS = 4
+    STREAM_WATCH = 5
 
 cdef bytes NOTHING = b""
 
@@ -47,7 +48,8 @@ cdef class Asking(Batch):
 
     ``Asking(checker, data, kind)``: ``kind`` is ``"check"``, ``"batch"`` or ``"stream"``. Raises ValueError
     for bytes that are no such message. ``stated`` is how many items the message has, ``stated_tokens`` how
-    many tokens its table; with more than 1,024 of either none of them is read.
+    many tokens its table; with more than 1,024 of either none of them is read. ``watch`` is whether a
+    message of a stream asks to be told once its allow is no longer true.
     """
 
     def __cinit__(self, Checker checker not None, bytes data not None, str kind not None):
@@ -279,10 +281,12 @@ cdef class Asking(Batch):
                 if self.table != NULL:
                     _set(&self.table[token].token, &inner)
                     token += 1
-            elif wire == WIRE_VARINT and (field == 3 or field == 0):
+            elif wire == WIRE_VARINT and (field == 3 or field == 0 or (self.is_stream and number == STREAM_WATCH)):
                 if not field_varint(&reader, &value):
                     raise ValueError("not a message")
-                if field == 3:
+                if number == STREAM_WATCH:
+                    self.watch = value != 0
+                elif field == 3:
                     self.at_least_revision = value
                 else:
                     self.id = value

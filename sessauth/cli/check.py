@@ -61,6 +61,7 @@ def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
 @click.option(
     "--state", type=click.Path(path_type=Path), help="Judge here, by this state folder, and ask no server."
 )
+@click.option("--watch", is_flag=True, help="Stay, and say when the call is no longer allowed.")
 @with_settings
 def check(
     settings: Settings,
@@ -75,6 +76,7 @@ def check(
     peer: Sequence[str],
     audience: str,
     at_least_revision: int,
+    watch: bool,
 ) -> None:
     """Judge one call: ACTION on RESOURCE. Exits with 0 if it is allowed and with 1 if not.
 
@@ -82,6 +84,8 @@ def check(
     """
     if token_file == "-" and "@-" in (arguments, tool):
         raise UsageError("token and JSON can't both be read from stdin")
+    if watch and state is not None:
+        raise UsageError("--watch asks a server, --state none: give one of them")
     # Read as a token first: a bad paste is told here as truncated or damaged, which a check never says.
     token = read_token(token_file)
     call: dict[str, Any] = {
@@ -94,6 +98,20 @@ def check(
         "at_least_revision": at_least_revision,
     }
     decision: DecisionBase
+    if watch:
+        from ..client import CheckItem
+        from .check_watch import watch_call
+
+        with settings.client() as client:
+            asked = (call.pop("audience"), call.pop("at_least_revision"))
+            watch_call(
+                settings,
+                client,
+                CheckItem(token, action, resource, **call),
+                *asked,
+                lambda made: made.explain(token, _ceilings(client, made)),
+            )
+        click.get_current_context().exit(failures.DENIED)
     if state is not None:
         from .state_view import embedded_check
 

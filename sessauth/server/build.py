@@ -38,6 +38,7 @@ from .services.session_service import SessionService
 from .services.token_service import TokenService
 from .serving import Serving
 from .supervisor import Supervisor
+from .watching import Watching
 
 # Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.
 OVERDUE_SECONDS: Final = 6.0
@@ -85,7 +86,8 @@ class Control:
         )
         source = log.source()
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
-        checks = AuthorizationService(verifier, source, failures)
+        self._watching = Watching(verifier, config.limits)
+        checks = AuthorizationService(verifier, source, failures, self._watching)
         parts: tuple[tuple[Any, str, Answers], ...] = (
             (session_service_pb2, "SessionService", SessionService(log, config.sessions)),
             (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock)),
@@ -151,6 +153,7 @@ class Control:
     def stop(self) -> None:
         """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
         self.health.drain()
+        self._watching.drain()
         workers = threading.Thread(target=self.supervisor.stop, name="sessauth-drain")
         workers.start()
         self.serving.stop(self._config.limits.drain_ms)

@@ -29,6 +29,7 @@ from .method import methods_of
 from .services.authorization_service import AuthorizationService
 from .services.health_service import HealthService
 from .serving import Serving
+from .watching import Watching
 
 ALIVE_SECONDS = 0.5
 ANSWER_SECONDS = 2.0
@@ -61,7 +62,8 @@ def run(config: Config, index: int, stop: threading.Event, out: IO[str]) -> None
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
         )
-        authorization = AuthorizationService(verifier, source, failures)
+        watching = Watching(verifier, config.limits)
+        authorization = AuthorizationService(verifier, source, failures, watching)
         service = authorization_service_pb2.DESCRIPTOR.services_by_name["AuthorizationService"]
         health = HealthService([service.full_name])
         methods = methods_of(service, authorization.methods())
@@ -81,6 +83,7 @@ def run(config: Config, index: int, stop: threading.Event, out: IO[str]) -> None
             grace_ms = config.limits.drain_ms
         finally:
             health.drain()
+            watching.drain()
             serving.stop(grace_ms)
     finally:
         source.close()

@@ -25,6 +25,8 @@ from ..interceptors.failed_signatures import FailedSignatures
 from ..log import LOGGER
 from ..method import Bytes
 from ..status import invalid, refused
+from ..watching import Watching
+from .watched_checks import WatchedChecks
 
 # How often a long batch looks whether anybody still waits for it.
 ITEMS_BETWEEN_LOOKS: Final = 256
@@ -37,20 +39,27 @@ TOO_MANY_FAILURES: Final = "too many failed signatures from this peer; no new si
 class AuthorizationService:
     """Answers AuthorizationService by a verifier."""
 
-    def __init__(self, verifier: Verifier, source: SessionSource, failures: FailedSignatures) -> None:
-        """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``."""
+    def __init__(
+        self,
+        verifier: Verifier,
+        source: SessionSource,
+        failures: FailedSignatures,
+        watching: Watching | None = None,
+    ) -> None:
+        """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``.
+
+        ``watching`` looks after what streams watch; it is made here if it is not given.
+        """
         self._verifier = verifier
         self._source = source
         self._gates = failures.gates
-        self._tell = self._explain
+        self._tell = self.explain
         self._logged_at = float("-inf")
+        self._watched = WatchedChecks(self, watching or Watching(verifier), verifier)
 
     def check_batch(self, data: bytes, call: Call) -> bytes:
         """Judge up to 1024 calls, encoded; the answers are in the order of the items."""
-        try:
-            asking = Asking(self._verifier, data, "batch")
-        except ValueError:
-            raise _no_message("batch") from None
+        asking = self.read("batch", data)
         items = asking.stated
         if not 1 <= items <= limits.MAX_BATCH_ITEMS:
             raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {items}")
@@ -70,10 +79,17 @@ class AuthorizationService:
         return asking.answer(self._explain_in_time(call))
 
     def check_stream(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
-        """Judge calls one by one as they come, encoded; each answer carries its request's id."""
+        """Judge calls one by one as they come, encoded; each answer carries its request's id.
+
+        From the first one that is to be watched on, what was allowed is withdrawn when it is no longer true.
+        """
         for data in requests:
             call.require_time()
-            yield self._answer_one("stream", data, call)
+            asking = self.read("stream", data)
+            if asking.watch:
+                yield from self._watched.answers(data, requests, call)
+                return
+            yield self.answer(asking, call)
 
     def methods(self) -> Mapping[str, Bytes]:
         """Return the RPCs of the service by name."""
@@ -87,11 +103,22 @@ class AuthorizationService:
         }
 
     def _answer_one(self, kind: str, data: bytes, call: Call) -> bytes:
-        """Judge one call, encoded: a CheckRequest to its response, or a message of a stream to its own."""
+        """Judge one call, encoded: a CheckRequest to its response."""
         try:
             asking = Asking(self._verifier, data, kind)
         except ValueError:
             raise _no_message(kind) from None
+        return self.answer(asking, call)
+
+    def read(self, kind: str, data: bytes) -> Asking:
+        """Return what a request asks; ``kind`` is the kernel's word for it."""
+        try:
+            return Asking(self._verifier, data, kind)
+        except ValueError:
+            raise _no_message(kind) from None
+
+    def answer(self, asking: Asking, call: Call) -> bytes:
+        """Judge the one call that is asked about, and return the encoded response."""
         if not len(asking):
             raise invalid("item", "is required")
         principal, stated = call.principal, asking.audience
@@ -104,7 +131,12 @@ class AuthorizationService:
         asking.judge(audience, self._gates[principal.name])
         return asking.answer(self._tell)
 
-    def _explain(self, decision: Decision, token: bytes) -> str:
+    @staticmethod
+    def audience(asking: Asking, call: Call) -> str:
+        """Return which verifier asks."""
+        return _audience(asking.audience, call.principal.audiences)
+
+    def explain(self, decision: Decision, token: bytes) -> str:
         """Return what a gateway's operator is told of a denial.
 
         Until the signature stands, nothing that the token says is in it.
@@ -133,7 +165,7 @@ class AuthorizationService:
             if told % EXPLANATIONS_BETWEEN_LOOKS == 0:
                 call.require_time()
             told += 1
-            return self._explain(decision, token)
+            return self.explain(decision, token)
 
         return explain
 
