@@ -92,6 +92,7 @@ def hold_alike(kind: str, data: bytes) -> bool:
     assert asking.stated_tokens == len(table)
     assert asking.audience == message.audience
     assert asking.id == (message.id if kind == "stream" else 0)
+    assert asking.watch is (message.watch if kind == "stream" else False)
     formed = True
     for at, item in enumerate(items):
         assert asking.token(at) == item.token
