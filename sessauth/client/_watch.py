@@ -88,8 +88,9 @@ class Calls:
                 # Whatever the decision says: it was taken back.
                 call.withdrawn = replace(decision, allowed=False)
             return call
-        call, waiter = self.asked.pop(answer.id, (None, None))
-        if call is not None:
+        waiting = self.asked.pop(answer.id, None)
+        if waiting is not None:
+            call, waiter = waiting
             call.decision = decision
             if decision:
                 self._watched[call.number] = call
@@ -114,7 +115,9 @@ def closed() -> UsageError:
 
 def not_answered(target: str, timeout_ms: int) -> Unavailable:
     """Return the error for an answer that did not come in time."""
-    return Unavailable(f"{target} did not answer within {timeout_ms} ms; raise timeout_ms if that is too short")
+    return Unavailable(
+        f"{target} did not answer within {timeout_ms} ms; raise timeout_ms if that is too short"
+    )
 
 
 class Watch:

@@ -120,7 +120,7 @@ class Watching:
         return max(LOOK_SECONDS, PAUSE_FACTOR * (time.monotonic() - began))
 
     def _state(self) -> object:
-        """Return what moves whenever the state or the brake does; what is like nothing if that can't be read."""
+        """Return what moves with the state and the brake; if that can't be read, what is like nothing."""
         view = self._verifier.view
         try:
             return view.revision, view.braked

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .._fast.batch import Batch
     from ..decision import Decision
 
-# What keeping a call weighs beside its bytes; the chain of its token is kept too, at up to three times its size.
+# What keeping a call weighs beside its bytes; its token's chain is kept too, at up to three times its size.
 CALL_BYTES: Final = 1024
 CHAIN_FACTOR: Final = 3
 # Of a call that stands although its time has come (its lease was renewed, and a denial names no new time).

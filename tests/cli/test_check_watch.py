@@ -31,9 +31,7 @@ def _watch(service: Service, token: Path, *more: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_watched_check_stays_until_it_is_withdrawn(
-    service: Service, tmp_path: Path, as_json: bool
-) -> None:
+def test_a_watched_check_stays_until_it_is_withdrawn(service: Service, tmp_path: Path, as_json: bool) -> None:
     """The allow is shown at once; the withdrawal follows when the session ends, and the exit code is 1."""
     session, token = _token(service, tmp_path)
     watching = _watch(service, token, *(["--json"] if as_json else []))

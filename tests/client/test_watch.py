@@ -149,7 +149,7 @@ def test_a_stream_that_breaks_ends_every_allow(server: FakeServer, client: Clien
 
 
 def test_a_withdrawal_that_claims_to_allow_is_none(server: FakeServer, client: Client) -> None:
-    """What is taken back is taken back, whatever its decision says; that of an unknown number says nothing."""
+    """What is taken back is so whatever its decision says; that of an unknown number says nothing."""
 
     def judge(requests: object) -> Iterator[pb.CheckStreamResponse]:
         yield pb.CheckStreamResponse(id=1, decision=ALLOWED)

@@ -226,7 +226,7 @@ def test_without_a_thread_to_read_with_the_watch_is_refused(
 
 
 def test_a_look_that_breaks_ends_the_stream(alone: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of ours is never silence: a stream whose calls can't be judged ends, and the next one watches."""
+    """A fault of ours is never silence: a stream that can't be judged ends, and the next one watches."""
     from sessauth.server.watchlist import Watchlist
 
     operator = alone.operator

@@ -193,11 +193,10 @@ def test_a_list_is_due_when_the_first_of_its_calls_is(world: World) -> None:
 
 
 def test_a_call_whose_time_is_not_told_is_looked_at_again(world: World) -> None:
-    """A proven call's denial names no time: its own is kept, and once it passed it is looked at soon again."""
+    """A proven call's denial names no time: its own is kept; once it passed it is looked at soon again."""
     watched = world.keep(1, world.token("read:files/**", kind="bound"), expires_at_ms=world.started_ms + 50)
     assert world.watchlist.due_ms == world.started_ms + 50
     now_ms = world.started_ms + 60
     assert world.look(now_ms) == []
     assert watched.expires_at_ms == world.started_ms + 50
     assert world.watchlist.due_ms == now_ms + LOOK_AGAIN_MS
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,12 +11,11 @@ import pytest
 
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import key_service_pb2 as keys
-from sessauth.v1 import record_pb2
+from sessauth.v1 import record_pb2, token_pb2
 from sessauth.v1 import session_service_pb2 as sessions
-from sessauth.v1 import token_pb2
 from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.service import Caller, RpcError, running
-from tests.support.watching import end, item, mint, open_session, stream
+from tests.support.watching import Stream, end, item, mint, open_session, stream
 
 Change = Callable[[Caller, Any, tokens.MintResponse], Any]
 
@@ -268,3 +268,45 @@ def test_a_mistake_of_the_gateway_ends_the_stream(operator: Caller) -> None:
             opened.next()
 
     assert (refused.value.word, refused.value.field) == ("INVALID_ARGUMENT", "item.action")
+
+
+def test_under_changes_and_ids_used_again_each_withdrawal_follows_its_allow(operator: Caller) -> None:
+    """While a session is suspended and resumed all the time: answer, then perhaps a withdrawal, and so on."""
+    session = open_session(operator)
+    call = item(mint(operator, session.id).token)
+    asked, ids = 600, 7
+    stop = threading.Event()
+
+    def trouble() -> None:
+        while not stop.is_set():
+            _suspend(operator, session, tokens.MintResponse())
+            operator.call(
+                "SessionService/ResumeSession", sessions.ResumeSessionRequest(session_id=session.id)
+            )
+
+    troubling = threading.Thread(target=trouble)
+    troubling.start()
+    allowed: dict[int, bool] = {}
+
+    def take(opened: Stream) -> pb.CheckStreamResponse:
+        answer = opened.next()
+        assert allowed.get(answer.id, False) or not answer.withdrawn
+        allowed[answer.id] = answer.decision.allowed
+        return answer
+
+    with stream(operator) as opened:
+        for number in range(asked):
+            opened.send(number % ids, call)
+        answers = 0
+        while answers < asked:
+            answers += not take(opened).withdrawn
+        stop.set()
+        troubling.join(30)
+        opened.send(ids, call)
+        while take(opened).id != ids:
+            continue
+        assert allowed[ids]
+        end(operator, session.id)
+        while any(allowed.values()):
+            assert take(opened).withdrawn
+        assert opened.silent(call)

@@ -123,7 +123,9 @@ def open_session(caller: Caller, ceiling: tuple[str, ...] = ("read,write:files/*
     return caller.call("SessionService/OpenSession", request).session
 
 
-def mint(caller: Caller, session_id: bytes, scope: str = "read:files/**", **fields: Any) -> tokens.MintResponse:
+def mint(
+    caller: Caller, session_id: bytes, scope: str = "read:files/**", **fields: Any
+) -> tokens.MintResponse:
     """Mint a sealed token for audience gw."""
     request = tokens.MintRequest(session_id=session_id, scopes=[scope], audience=["gw"], **fields)
     return caller.call("TokenService/Mint", request)

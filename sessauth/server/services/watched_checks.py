@@ -17,8 +17,8 @@ from ..watching import Watching
 from ..watchlist import Watched, Withdrawal, weight_of
 
 NO_ROOM: Final = (
-    "this stream watches as many calls as it may (limits.watched_calls, limits.watched_bytes): let go of some, "
-    "or open another stream"
+    "this stream watches as many calls as it may (limits.watched_calls, limits.watched_bytes): "
+    "let go of some, or open another stream"
 )
 
 

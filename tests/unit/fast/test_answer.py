@@ -167,8 +167,16 @@ def test_the_last_of_a_scalar_counts() -> None:
 
 
 def test_watch_is_read_as_any_number_but_zero() -> None:
-    """Of a stream's message alone, the last one counts; padded and huge numbers are true as protobuf has it."""
-    for value in (varint(0), varint(1), varint(2), varint(1, 9), varint(0, 9), varint(2**63), varint(2**64 - 1)):
+    """Of a stream's message alone, the last one counts; padded and huge numbers are true, as in protobuf."""
+    for value in (
+        varint(0),
+        varint(1),
+        varint(2),
+        varint(1, 9),
+        varint(0, 9),
+        varint(2**63),
+        varint(2**64 - 1),
+    ):
         for fields in ([(5, 0, value)], [(5, 0, varint(1)), (5, 0, value)], [(5, LENGTH, b"\x00")]):
             data = encode([(2, LENGTH, length_delimited(item())), *fields])
             assert hold_alike("stream", data)
