@@ -47,6 +47,7 @@ from .services.token_service import TokenService
 from .serving import Serving
 from .supervisor import Supervisor
 from .writer_here import WriterHere
+from .watching import Watching
 
 # Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.
 OVERDUE_SECONDS: Final = 6.0
@@ -95,7 +96,8 @@ class Control:
         source = log.source()
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         writer = WriterHere(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
-        checks = AuthorizationService(verifier, source, failures, writer)
+        self._watching = Watching(verifier, config.limits)
+        checks = AuthorizationService(verifier, source, failures, writer, self._watching)
         self.host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
         # Without them all is served but bound tokens; the background tries again.
         try_once("proof keys", self.host_keys.tend)
@@ -170,6 +172,7 @@ class Control:
     def stop(self) -> None:
         """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
         self.health.drain()
+        self._watching.drain()
         workers = threading.Thread(target=self.supervisor.stop, name="sessauth-drain")
         workers.start()
         self.serving.stop(self._config.limits.drain_ms)
