@@ -5,7 +5,6 @@ from sessauth._fast.replay_file import TableError as TableError
 
 __all__ = ["ReplayTable", "TableError"]
 
-
 @final
 class ReplayTable:
     @staticmethod
