@@ -97,6 +97,14 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         "8 expires_at_ms uint64",
     ),
     "SignedApproval": _fields("1 public_key bytes", "2 signature bytes", "3 statement bytes"),
+    "Proof": _fields(
+        "1 kind enum",
+        "2 verifier_id bytes",
+        "3 key_id bytes",
+        "4 time_ms uint64",
+        "5 nonce bytes",
+        "6 tag bytes",
+    ),
 }
 
 _VARINT = 0
