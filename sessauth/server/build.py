@@ -46,8 +46,8 @@ from .services.session_service import SessionService
 from .services.token_service import TokenService
 from .serving import Serving
 from .supervisor import Supervisor
-from .writer_here import WriterHere
 from .watching import Watching
+from .writer_here import WriterHere
 
 # Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.
 OVERDUE_SECONDS: Final = 6.0
