@@ -13,10 +13,9 @@ from ..errors import UsageError
 from ..reasons import Reason
 from ..survey import Candidate, Verdicts
 from . import failures, params
-from .call_options import json_bytes
 from .context import Settings, with_settings
 from .output import table
-from .token_io import read_text, read_token, token_argument
+from .token_io import json_bytes, read_text, read_token, token_argument
 
 
 def _candidates(calls: Sequence[str], catalogue: str, arguments: str | None, tool: str) -> list[Candidate]:
