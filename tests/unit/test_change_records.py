@@ -78,7 +78,7 @@ def test_a_change_reads_back(change: Change) -> None:
 
 
 def test_a_consumption_s_digest_covers_who_asks_what() -> None:
-    """What it takes, epoch and permit are made anew by a retry; gateway, session, token and request are not."""
+    """What it takes, epoch and permit are made anew by a retry; gateway, session, token, request are not."""
     first = spending(ID, retry_change_id("svc", b"1"))
     same = [
         spending(ID, first.id, uses=[use(3)], expected_epoch=9),
