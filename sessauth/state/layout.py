@@ -83,6 +83,9 @@ SWEEP_STEP: Final = 1_000
 SWEEP_STEP_FULL: Final = 16
 READER_CHECK_MS: Final = 60_000
 
+# Counters of one session. Whoever extends a chain offline names new blocks to count for, as many as he likes.
+MAX_COUNTERS: Final = 16_384
+
 MIN_LEASE_MS: Final = 100
 MAX_KEYS: Final = 1_024
 MAX_NAME_BYTES: Final = 64
