@@ -59,7 +59,7 @@ def run(config: Config, index: int, stop: threading.Event, out: IO[str]) -> None
     source = StateReader.open(config.state_dir)
     try:
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
-        source.watch(ProofReader(config.state_dir, verifier).refresh)
+        source.watch(ProofReader(config.state_dir, verifier, log.proofs_unavailable).refresh)
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
         )
