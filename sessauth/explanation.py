@@ -44,8 +44,8 @@ _MEANINGS = {
     Reason.PROOF_REQUIRED: "a bound token needs a proof by its holder for each call: HolderKey.prove()",
     Reason.BAD_PROOF: "the proof is not by this token's holder for this call, or not for a key of this host",
     Reason.REPLAYED: "this proof was used before; make one for each call",
-    Reason.STALE_PROOF: "the proof was made over 30 s from now, or before this host remembers; set the clocks",
-    Reason.PROOF_UNAVAILABLE: "this verifier has no proof key, or no room to remember a proof; look at its log",
+    Reason.STALE_PROOF: "the proof was made over 30 s from now, or before this host remembers: set clocks",
+    Reason.PROOF_UNAVAILABLE: "this verifier has no proof key, or no room for a proof; look at its log",
     Reason.USES_EXHAUSTED: "the scope's number of uses is spent",
     Reason.BUDGET_EXHAUSTED: "the scope's budget does not cover this call",
 }
