@@ -219,7 +219,8 @@ cdef class Asking(Wishes):
         """Point an item at what its proof is judged by now; a proof that came as text becomes its bytes."""
         cdef object held = self.checker.proofs
         if is_text(asked.proof.p, asked.proof.n):
-            held = self.checker._take_proof(PyBytes_FromStringAndSize(<const char *> asked.proof.p, asked.proof.n), asked)
+            text = PyBytes_FromStringAndSize(<const char *> asked.proof.p, asked.proof.n)
+            held = self.checker._take_proof(text, asked)
         else:
             asked.proofs = NULL if held is None else <PyObject *> held
         self.held.append(held)
