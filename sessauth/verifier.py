@@ -126,10 +126,12 @@ class Verifier(Checker):
             StateUnusable: naming what is wrong with the folder.
         """
         from .state.lmdb_view import StateReader
+        from .state.proof_reader import ProofReader
 
         reader = StateReader.open(state_dir)
         try:
             verifier = cls(reader, audience=audience, cache_bytes=cache_bytes)
+            reader.watch(ProofReader(state_dir, verifier).refresh)
         except BaseException:
             reader.close()
             raise

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..decision_base import DecisionBase
-from ..errors import ServerError, UsageError
-from ..limits import MAX_JSON_BYTES
+from ..errors import MalformedToken, ServerError, UsageError
+from ..holder import HolderKey
 from ..reasons import Level
 from ..scope import Scope
+from ..text_form import parse_proof
 from . import failures, params
 from .context import Settings, with_settings
 from .decision_view import to_json, to_lines
-from .token_io import read_bytes, read_token, token_argument
+from .token_io import json_bytes, read_text, read_token, token_argument
 
 if TYPE_CHECKING:
     from ..client import Client
-
-# Twice what a check looks at, so that too long a JSON is denied, and a wrong file is not sent.
-MAX_FILE_BYTES: Final = 2 * MAX_JSON_BYTES
-
-
-def _json_bytes(text: str, option: str) -> bytes:
-    """Return JSON given as such, or the very bytes of the file behind an @. It is not parsed here."""
-    if not text.startswith("@"):
-        return text.encode("utf-8", "surrogateescape")
-    return read_bytes(text[1:], option, MAX_FILE_BYTES)
 
 
 def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
@@ -47,6 +38,16 @@ def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
     return layers
 
 
+def _proof(text: str) -> bytes:
+    """Return the proof in a text, or in the file behind an @. Raises UsageError for anything else."""
+    if not text:
+        return b""
+    try:
+        return parse_proof(read_text(text[1:], "--proof") if text.startswith("@") else text.strip())
+    except MalformedToken as error:
+        raise UsageError(f"--proof: {error}") from None
+
+
 @click.command()
 @token_argument
 @click.argument("action")
@@ -57,6 +58,10 @@ def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
 @click.option("--source", default="", help="IP address of the caller.")
 @click.option("--peer", multiple=True, help="Identity in the caller's certificate. Repeatable.")
 @click.option("--audience", default="", help="Which verifier asks. Default: the credential's only one.")
+@click.option("--proof", default="", metavar="PROOF|@FILE", help="Of a bound token's holder, for this call.")
+@click.option(
+    "--holder-key", "holder_file", type=click.Path(path_type=Path), help="Prove it here, with this key file."
+)
 @click.option("--at-least-revision", type=click.IntRange(0), default=0, help="Deny if the view is older.")
 @click.option(
     "--state", type=click.Path(path_type=Path), help="Judge here, by this state folder, and ask no server."
@@ -74,24 +79,29 @@ def check(
     source: str,
     peer: Sequence[str],
     audience: str,
+    proof: str,
+    holder_file: Path | None,
     at_least_revision: int,
 ) -> None:
     """Judge one call: ACTION on RESOURCE. Exits with 0 if it is allowed and with 1 if not.
 
     A denial says which block, scope, clause and argument failed, and what would have been allowed.
     """
-    if token_file == "-" and "@-" in (arguments, tool):
-        raise UsageError("token and JSON can't both be read from stdin")
+    if token_file == "-" and "@-" in (arguments, tool, proof):
+        raise UsageError("token, JSON and proof can't be read from stdin together")
+    if holder_file is not None and (proof or state is not None):
+        raise UsageError("--holder-key excludes --proof and --state: it proves for the server's host")
     # Read as a token first: a bad paste is told here as truncated or damaged, which a check never says.
     token = read_token(token_file)
     call: dict[str, Any] = {
-        "arguments": _json_bytes(arguments, "--arguments"),
-        "tool": _json_bytes(tool, "--tool"),
+        "arguments": json_bytes(arguments, "--arguments"),
+        "tool": json_bytes(tool, "--tool"),
         "session": session_id,
         "source": source,
         "peer": peer,
         "audience": audience,
         "at_least_revision": at_least_revision,
+        "proof": _proof(proof),
     }
     decision: DecisionBase
     if state is not None:
@@ -99,7 +109,8 @@ def check(
 
         decision, told = embedded_check(state, token, action, resource, call)
     else:
-        with settings.client() as client:
+        holder = HolderKey.load(holder_file) if holder_file is not None else None
+        with settings.client(holder) as client:
             decision = client.check(token, action, resource, **call)
             told = decision.explain(token, _ceilings(client, decision))
     settings.show(to_json(decision, told), to_lines(decision, told))

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "serve": "serve:serve",
     "session": "session:session",
     "token": "token:token",
+    "holder-key": "holder_key:holder_key",
     "check": "check:check",
     "keys": "keys:keys",
     "credential": "credential:credential",

@@ -45,7 +45,8 @@ class CheckItem:
 
     ``arguments`` and ``tool`` are the JSON bytes themselves; ``session`` the 16-byte id that the
     gateway believes the call to belong to, empty if it does not say. What an agent wrote may be
-    passed on as it is: the worst that comes of it is a denial.
+    passed on as it is: the worst that comes of it is a denial. ``proof`` comes with the call of a bound
+    token, encoded (``HolderKey.prove``) or as text; a client with a ``holder`` makes it by itself.
     """
 
     token: Token | str | bytes = field(repr=False)
@@ -56,3 +57,4 @@ class CheckItem:
     session: bytes = b""
     source: str = ""
     peer: Sequence[str] = ()
+    proof: str | bytes = field(default=b"", repr=False)

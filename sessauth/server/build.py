@@ -17,6 +17,7 @@ from ..clock import Clock, SystemClock
 from ..errors import SessauthError, StateUnusable
 from ..state import layout
 from ..state.lmdb_log import StateWriter
+from ..state.proof_reader import ProofReader
 from ..v1 import (
     authorization_service_pb2,
     key_service_pb2,
@@ -25,8 +26,9 @@ from ..v1 import (
 )
 from ..verifier import Verifier
 from . import log as server_log
-from .background import Background
+from .background import Background, try_once
 from .config import Config
+from .host_keys import HostKeyKeeper
 from .init import ensure_run_dir
 from .interceptors.failed_signatures import FailedSignatures
 from .keyring import KeyRing
@@ -86,11 +88,15 @@ class Control:
         source = log.source()
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         checks = AuthorizationService(verifier, source, failures)
+        self.host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
+        # Without them all is served but bound tokens; the background tries again.
+        try_once("proof keys", self.host_keys.tend)
+        self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
         parts: tuple[tuple[Any, str, Answers], ...] = (
             (session_service_pb2, "SessionService", SessionService(log, config.sessions)),
             (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock)),
             (authorization_service_pb2, "AuthorizationService", checks),
-            (key_service_pb2, "KeyService", KeyService(log, self.keyring)),
+            (key_service_pb2, "KeyService", KeyService(log, self.keyring, self.host_keys)),
         )
         services = [module.DESCRIPTOR.services_by_name[name] for module, name, _ in parts]
         self.health = HealthService([service.full_name for service in services])
@@ -106,6 +112,8 @@ class Control:
             [
                 ("same state", self._require_same_state),
                 ("sweep", log.sweep),
+                ("proof keys", self.host_keys.tend),
+                ("proofs", self.proofs.refresh),
                 ("readiness", lambda: self.health.set_ready(self.is_ready())),
             ]
         )

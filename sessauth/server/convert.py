@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from .. import limits
 from .._fast import wire
 from ..condition import Condition
 from ..errors import ScopeError, ServerError, UsageError
+from ..holder_public import HolderPublicKey
 from ..record import KeyRecord
 from ..scope import Scope
 from ..session import Fact, Session
@@ -89,13 +90,42 @@ def _read(kind: type[_Parsed], value: str, field: str) -> _Parsed:
         raise ServerError(f"{field}: {error}", reason="SCOPE_UNREADABLE", field=field) from error
 
 
-def ending(value: int) -> str:
-    """Return the word for a requested ending; SEALED when unset."""
-    if value in (token_pb2.ENDING_UNSPECIFIED, token_pb2.ENDING_SEALED):
-        return "sealed"
-    if value == token_pb2.ENDING_OPEN:
-        return "open"
-    raise invalid("ending", "must be ENDING_SEALED or ENDING_OPEN")
+_ENDINGS: Mapping[int, str] = {
+    token_pb2.ENDING_UNSPECIFIED: "",
+    token_pb2.ENDING_SEALED: "sealed",
+    token_pb2.ENDING_OPEN: "open",
+    token_pb2.ENDING_BOUND: "bound",
+}
+
+
+def ending(value: int, to: HolderPublicKey | None) -> str:
+    """Return the word for a requested ending, empty when unset: it is then SEALED, or BOUND with a holder."""
+    word = _ENDINGS.get(value)
+    if word is None:
+        raise invalid("ending", "must be ENDING_SEALED, ENDING_OPEN or ENDING_BOUND")
+    if to is not None and word not in ("", "bound"):
+        raise invalid("ending", "must be unset or ENDING_BOUND beside next_key")
+    if to is None and word == "bound":
+        raise invalid("next_key", "is required with ENDING_BOUND: whom the token is bound to")
+    return word
+
+
+def holder(
+    next_key: bytes, proof_key: bytes, may_seal: bool, issuers: Iterable[KeyRecord]
+) -> HolderPublicKey | None:
+    """Return whom a token is to be bound to; None where no key is stated."""
+    if not next_key:
+        if proof_key or may_seal:
+            raise invalid("next_key", "is required with proof_key and may_seal")
+        return None
+    try:
+        found = HolderPublicKey(next_key, proof_key)
+    except UsageError as error:
+        name, _, told = str(error).partition(": ")
+        raise invalid(name, told) from error
+    if any(next_key == key.public_key for key in issuers):
+        raise invalid("next_key", "is an issuer key, which is never a holder's")
+    return found
 
 
 def facts(messages: Iterable[record_pb2.Fact], field: str) -> list[Fact]:

@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2
 
 from ..errors import SessauthError, StateUnusable
 from ..state.lmdb_view import StateReader
+from ..state.proof_reader import ProofReader
 from ..v1 import authorization_service_pb2
 from ..verifier import Verifier
 from . import lanes as lane_names
@@ -58,6 +59,7 @@ def run(config: Config, index: int, stop: threading.Event, out: IO[str]) -> None
     source = StateReader.open(config.state_dir)
     try:
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
+        source.watch(ProofReader(config.state_dir, verifier, log.proofs_unavailable).refresh)
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
         )

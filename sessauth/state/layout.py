@@ -9,8 +9,13 @@ LOCK_FILE: Final = "lock.mdb"
 BRAKE_FILE: Final = "brake"
 WRITER_LOCK_FILE: Final = "writer.lock"
 OWNER_FILE: Final = "owner.json"
+# What the host's verifiers share for the proofs of bound tokens: the secrets, and the proofs that were used.
+PROOF_DIR: Final = "proof"
+PROOF_KEYS_FILE: Final = "keys"
+REPLAY_FILE: Final = "replay"
 
-# A local verifier in the folder's group reads the data and takes reader slots; it never writes data.
+# A local verifier in the folder's group reads the data, takes reader slots and notes used proofs; it
+# never writes data.
 DIR_MODE: Final = 0o750
 DATA_MODE: Final = 0o640
 LOCK_MODE: Final = 0o660
@@ -75,6 +80,9 @@ SWEEP_STEP: Final = 1_000
 # With hardly any room a long step would not fit, and a short one still frees what the next needs.
 SWEEP_STEP_FULL: Final = 16
 READER_CHECK_MS: Final = 60_000
+
+# How long before a new proof key counts it is in its file: longer than any verifier takes to look there.
+PROOF_KEY_LEAD_MS: Final = 2_000
 
 MIN_LEASE_MS: Final = 100
 MAX_KEYS: Final = 1_024

@@ -60,6 +60,7 @@ def _make_folder(state_dir: Path) -> None:
             layout.WRITER_LOCK_FILE,
             layout.LOCK_FILE,
             layout.OWNER_FILE,
+            layout.PROOF_DIR,
             "credentials.toml",
         }
         foreign = sorted(entry.name for entry in state_dir.iterdir() if entry.name not in ours)

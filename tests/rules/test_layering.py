@@ -16,10 +16,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "data": (
         *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser", "_scanner"),
         *("keys", "block", "draft", "text_form", "token", "_attenuation", "inspection"),
+        *("key_file", "holder_public", "verifier_key"),
         *("session", "decision_base", "decision", "explanation", "change", "catalogue"),
     ),
     "ports": ("state.ports",),
-    "parties": ("issuer", "holder"),
+    "parties": ("issuer", "holder", "verifier_keys"),
     "state": ("state",),
     # Verifier.embedded opens a state folder: the verifier stands on the state, not beside it.
     "verifier": ("verifier",),
