@@ -24,6 +24,8 @@ BUCKET_SLOTS: Final = 16
 LEAST_SLOTS: Final = 256
 MOST_SLOTS: Final = 1 << 28
 MODE: Final = 0o660
+# A process may go on with a table that was replaced for a millisecond; a scheduler may make more of it.
+SEEN_LATE_MS: Final = 1_000
 # How far a proof's time may lie from the verifier's: that of limits.pxd.
 PROOF_WINDOW_MS: Final = 30_000
 
@@ -49,7 +51,9 @@ def create(path: str, slots: int, now_ms: int, *, proofs_before: bool) -> None:
     if not _is_size(slots):
         raise ValueError(f"slots is a power of two from {LEAST_SLOTS} to 2**28, not {slots}")
     # A proof of a holder whose clock is ahead may have been allowed up to now, and count until then.
-    counts_from_ms = now_ms + PROOF_WINDOW_MS if proofs_before or os.path.lexists(path) else now_ms
+    counts_from_ms = now_ms
+    if proofs_before or os.path.lexists(path):
+        counts_from_ms += PROOF_WINDOW_MS + SEEN_LATE_MS
     header = _header(slots, counts_from_ms, _boot_id(), randombytes(32))
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{randombytes(8).hex()}")
     try:
@@ -77,7 +81,7 @@ def open_file(path: str) -> tuple[int, int, int, bytes]:
         TableError: for what is no table that this process may use.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise TableError(
             f"the replay table {path} can't be opened ({error.strerror}): start the server on this host,"
