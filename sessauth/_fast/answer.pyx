@@ -136,8 +136,8 @@ cdef class Asking(Wishes):
 
         ``gate`` is asked ``may_fail(source) -> bool`` before signatures of a chain that was not verified
         before are looked at, and is told ``failed(source)`` when one of them is wrong. ``now_ms``,
-        ``take_nonce`` and ``proven`` are as in ``Checker.check``. What was found of these items before is forgotten. Raises ValueError for items
-        that are not well-formed.
+        ``take_nonce`` and ``proven`` are as in ``Checker.check``. What was found of these items before is
+        forgotten. Raises ValueError for items that are not well-formed.
         """
         cdef Py_ssize_t end = self.count if count < 0 else min(self.count, first + count)
         cdef Py_ssize_t i
