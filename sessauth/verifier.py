@@ -26,8 +26,8 @@ from .token import Token
 
 if TYPE_CHECKING:
     from ._fast.batch import Batch
-    from ._fast.proof import ProofKeys
     from ._fast.claims import _Payer
+    from ._fast.proof import ProofKeys
 
 __all__ = ["DEFAULT_CACHE_BYTES", "Prepared", "Verifier"]
 
