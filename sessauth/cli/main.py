@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "permit": "permit:permit",
     "approval": "approval:approval",
     "approver-key": "approver_key:approver_key",
+    "allowed": "allowed:allowed",
     "keys": "keys:keys",
     "credential": "credential:credential",
     "state": "state:state",

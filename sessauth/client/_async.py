@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, 
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
 
@@ -15,12 +15,14 @@ from ..holder import HolderKey
 from ..record import KeyRecord
 from ..scope import Scope
 from ..session import Session
+from ..survey import Verdicts
 from ..token import Token
 from ..v1 import authorization_service_pb2 as check_pb
 from ..value import Plain
 from ..verifier_keys import IssuerKeys, VerifierKeys
 from . import _calls_keys as key_calls
 from . import _calls_sessions as session_calls
+from . import _calls_survey as survey_calls
 from . import _calls_tokens as token_calls
 from ._address import Tls
 from ._approvals import AsyncApprovalCalls
@@ -275,6 +277,26 @@ class AsyncClient(AsyncApprovalCalls):
         for item, sent, decision in zip(items, proven, decisions, strict=False):
             self._prover.missed(item, sent, decision)
         return decisions
+
+    async def list_allowed(
+        self,
+        token: Token | str | bytes,
+        candidates: Sequence[tuple[Any, ...]],
+        *,
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+    ) -> Verdicts:
+        """Say of up to 1024 calls whether this token could make them now: yes, no or maybe.
+
+        Each candidate is a ``Candidate`` or a tuple of its parts. NO denies and YES allows with any
+        arguments, or with those of the candidate; what is done is still to be checked.
+        """
+        return await self._run(
+            survey_calls.list_allowed(token, candidates, audience, session, source, peer, at_least_revision)
+        )
 
     async def check_stream(
         self,

@@ -17,7 +17,6 @@ from ..errors import ConfigError
 from .call import Call
 from .status import invalid
 
-
 M = TypeVar("M", bound=Message)
 
 

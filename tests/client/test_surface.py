@@ -32,7 +32,13 @@ def test_twins_have_the_same_methods(sync: type, twin: type) -> None:
 
 def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each method of each service can be called through the client."""
-    from sessauth.client import _calls_approvals, _calls_keys, _calls_sessions, _calls_tokens
+    from sessauth.client import (
+        _calls_approvals,
+        _calls_keys,
+        _calls_sessions,
+        _calls_survey,
+        _calls_tokens,
+    )
     from sessauth.v1 import (
         approval_service_pb2,
         authorization_service_pb2,
@@ -41,7 +47,7 @@ def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
         token_service_pb2,
     )
 
-    described = (_calls_approvals, _calls_keys, _calls_sessions, _calls_tokens)
+    described = (_calls_approvals, _calls_keys, _calls_sessions, _calls_survey, _calls_tokens)
     sources = "".join(inspect.getsource(module) for module in described)
     for module in (
         approval_service_pb2,

@@ -8,7 +8,7 @@ from enum import IntEnum
 import pytest
 
 from sessauth import limits
-from sessauth.reasons import Level, Reason, Stage
+from sessauth.reasons import Level, Reason, Stage, Verdict
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.tree import PACKAGE, ROOT
 
@@ -54,7 +54,12 @@ def kernel_constants() -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("enum", "name", "default"),
-    [(Reason, "Reason", "UNSPECIFIED"), (Stage, "Stage", "NONE"), (Level, "Level", "NONE")],
+    [
+        (Reason, "Reason", "UNSPECIFIED"),
+        (Stage, "Stage", "NONE"),
+        (Level, "Level", "NONE"),
+        (Verdict, "Verdict", "UNSPECIFIED"),
+    ],
 )
 def test_python_words_are_the_proto_words(enum: type[IntEnum], name: str, default: str) -> None:
     """reasons.py and authorization_service.proto have the same members with the same numbers."""

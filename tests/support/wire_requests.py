@@ -163,7 +163,7 @@ def _hold_answer(kind: str, asking: Asking, message: Any, items: list[Any]) -> N
         )
         assert asking.wants_writer(at) is (alone.stage == Stage.NEEDS)
         parts = (item.token, item.action, item.resource, item.arguments, item.tool, item.session_id)
-        assert asking.call(at) == (*parts, item.source, tuple(item.peer))
+        assert asking.call(at) == (*parts, item.source, tuple(item.peer), item.proof)
         assert by_message(answer) == without_time(by_object(alone))
         assert by_object(asking[at]) == by_object(alone)
         assert answer.decision_id == asking[at].decision_id != alone.decision_id

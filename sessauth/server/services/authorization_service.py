@@ -3,7 +3,7 @@
 A denial is an answer. What an agent controls (token, action, resource, arguments) only ever yields
 one; what a gateway gets wrong (a missing item, a session id of the wrong size) is INVALID_ARGUMENT.
 
-Requests and responses are read and written by the kernel; no message object is made for them.
+Requests and responses of checks are read and written by the kernel; no message object is made for them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..._fast.answer import Asking
 from ...decision import Decision
 from ...errors import ServerError
 from ...reasons import Level, Reason, Stage
+from ...v1 import authorization_service_pb2 as pb
 from ...verifier import Verifier
 from ..call import Call
 from ..ceilings import SessionSource, ceiling_layers
@@ -27,6 +28,7 @@ from ..method import Bytes
 from ..status import invalid, refused
 from ..writer_here import require_permit
 from ..writer_port import WriterPort, put_decisions
+from . import surveys
 
 # How often a long batch looks whether anybody still waits for it.
 ITEMS_BETWEEN_LOOKS: Final = 256
@@ -93,7 +95,16 @@ class AuthorizationService:
             call.require_time()
             yield self._answer_one("stream", data, call)
 
-    def methods(self) -> Mapping[str, Bytes]:
+    def list_allowed(self, request: pb.ListAllowedRequest, call: Call) -> pb.ListAllowedResponse:
+        """Say of up to 1024 calls whether a token could make them now."""
+        audience = _audience(request.audience, call.principal.audiences)
+        surveys.require_form(request)
+        survey = surveys.take(self._verifier, request, audience, self._gates[call.principal.name], call)
+        if survey.fault is not None:
+            self._log(survey.fault)
+        return surveys.answer(survey, request, call)
+
+    def methods(self) -> Mapping[str, Bytes | Callable[..., object]]:
         """Return the RPCs of the service by name."""
         return {
             "Check": Bytes(partial(self._answer_one, "check")),
@@ -101,7 +112,7 @@ class AuthorizationService:
             "CheckStream": Bytes(self.check_stream),
             "Commit": Bytes(self.commit),
             "Release": Bytes(self._writer.release),
-            "ListAllowed": _later,
+            "ListAllowed": self.list_allowed,
         }
 
     def _answer_one(self, kind: str, data: bytes, call: Call) -> bytes:
@@ -179,10 +190,6 @@ class AuthorizationService:
             return self._explain(decision, token)
 
         return explain
-
-
-def _later(request: object, call: Call) -> object:
-    raise refused("NOT_LIVE", "comes later in this branch")
 
 
 def _no_message(kind: str) -> ServerError:
