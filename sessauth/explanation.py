@@ -107,6 +107,8 @@ class _Failure:
     def told(self) -> str:
         """What failed and what would have been allowed; empty where the reason says it all."""
         block = self.block
+        if self.decision.stage == Stage.NEEDS and (unpaid := self._unpaid()):
+            return unpaid
         match self.decision.reason:
             case Reason.BAD_SIGNATURE:
                 return f"the signature of block {self.decision.index} is wrong; it was altered or forged"
@@ -145,6 +147,20 @@ class _Failure:
                 return f"{self.clause} needs {needs or 'what this verifier can not meet'}"
             case _:
                 return ""
+
+    def _unpaid(self) -> str:
+        """What failed in stage needs, where the same reason means something else than in the scopes."""
+        reason = self.decision.reason
+        if reason == Reason.CONDITION_FAILED:
+            argument = _shown(self.decision.argument)
+            return f"{self.clause}: argument `{argument}` is no number of 0 or more, so no budget can pay it"
+        if reason == Reason.MALFORMED_REQUEST:
+            return "the retry id was used for another call; make one for each call"
+        if reason == Reason.NEEDS_SERVER and self.decision.level == Level.NONE:
+            return (
+                "a permit, or a proof that counts once for several attempts, is the server's to give; ask it"
+            )
+        return ""
 
     def _out_of_scope(self) -> str:
         told = f"no scope of {self.where} covers this action on this resource"
