@@ -46,6 +46,7 @@ from .services.session_service import SessionService
 from .services.token_service import TokenService
 from .serving import Serving
 from .supervisor import Supervisor
+from .watching import Watching
 from .writer_here import WriterHere
 
 # Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.
@@ -95,11 +96,12 @@ class Control:
         source = log.source()
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         writer = WriterHere(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
-        checks = AuthorizationService(verifier, source, failures, writer)
+        self._watching = Watching(verifier, config.limits)
+        checks = AuthorizationService(verifier, source, failures, writer, self._watching)
         self.host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
         # Without them all is served but bound tokens; the background tries again.
         try_once("proof keys", self.host_keys.tend)
-        proofs = ProofReader(config.state_dir, verifier)
+        self.proofs = ProofReader(config.state_dir, verifier)
         parts: tuple[tuple[Any, str, Answers], ...] = (
             (session_service_pb2, "SessionService", SessionService(log, config.sessions)),
             (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock)),
@@ -125,7 +127,7 @@ class Control:
                 ("same state", self._require_same_state),
                 ("sweep", log.sweep),
                 ("proof keys", self.host_keys.tend),
-                ("proofs", proofs.refresh),
+                ("proofs", self.proofs.refresh),
                 ("readiness", lambda: self.health.set_ready(self.is_ready())),
             ]
         )
@@ -171,6 +173,7 @@ class Control:
     def stop(self) -> None:
         """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
         self.health.drain()
+        self._watching.drain()
         workers = threading.Thread(target=self.supervisor.stop, name="sessauth-drain")
         workers.start()
         self.serving.stop(self._config.limits.drain_ms)
