@@ -77,6 +77,7 @@ def _proof(text: str) -> bytes:
 @click.option(
     "--state", type=click.Path(path_type=Path), help="Judge here, by this state folder, and ask no server."
 )
+@click.option("--watch", is_flag=True, help="Stay, and say when the call is no longer allowed.")
 @with_settings
 def check(
     settings: Settings,
@@ -85,6 +86,7 @@ def check(
     action: str,
     resource: str,
     state: Path | None,
+    watch: bool,
     proof: str,
     holder_file: Path | None,
     approval_files: Sequence[str],
@@ -98,6 +100,8 @@ def check(
     """
     if holder_file is not None and (proof or state is not None):
         raise UsageError("--holder-key excludes --proof and --state: it proves for the server's host")
+    if watch and state is not None:
+        raise UsageError("--watch asks a server, --state none: give one of them")
     # Read as a token first: a bad paste is told here as truncated or damaged, which a check never says.
     call = read_call(options, token_file, proof, *approval_files)
     token = read_token(token_file)
@@ -117,6 +121,19 @@ def check(
     else:
         holder = HolderKey.load(holder_file) if holder_file is not None else None
         with settings.client(holder) as client:
+            if watch:
+                from ..client import CheckItem
+                from .check_watch import watch_call
+
+                asked = (call.pop("audience"), call.pop("at_least_revision"))
+                watch_call(
+                    settings,
+                    client,
+                    CheckItem(token, action, resource, **call, **paid),
+                    *asked,
+                    lambda made: made.explain(token, _ceilings(client, made)),
+                )
+                click.get_current_context().exit(failures.DENIED)
             decision = client.check(token, action, resource, **call, **paid)
             told = decision.explain(token, _ceilings(client, decision))
     settings.show(to_json(decision, told), to_lines(decision, told))

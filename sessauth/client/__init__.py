@@ -11,3 +11,6 @@ from ._results import SessionPage as SessionPage
 from ._session import AsyncLiveSession as AsyncLiveSession
 from ._session import LiveSession as LiveSession
 from ._sync import Client as Client
+from ._watch import Watch as Watch
+from ._watch import WatchedCall as WatchedCall
+from ._watch_async import AsyncWatch as AsyncWatch

@@ -33,7 +33,8 @@ from ._failures import Failure, RpcFailure
 from ._proofs import Prover
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import AsyncLiveSession
-from ._transport import AsyncTransport, Call, check_timeout, resolve_endpoint
+from ._transport import MAX_TIMEOUT_MS, AsyncTransport, Call, check_timeout, resolve_endpoint
+from ._watch_async import AsyncWatch
 
 T = TypeVar("T")
 
@@ -331,6 +332,14 @@ class AsyncClient(AsyncApprovalCalls):
             raise failure.error(target=lane.target, timeout_ms=stream_timeout_ms) from None
         finally:
             stream.cancel()
+
+    def watch(self, *, audience: str = "", stream_timeout_ms: int = MAX_TIMEOUT_MS) -> AsyncWatch:
+        """Return a watch, for ``async with``: calls asked about on it are taken back once no longer allowed.
+
+        It lasts at most ``stream_timeout_ms``, an hour by default; servers may end it sooner, and then each
+        call that still goes on is to be asked about on another one. Nothing is retried.
+        """
+        return AsyncWatch(self._transport, audience, self._timeout_ms, stream_timeout_ms)
 
     async def list_keys(self) -> list[KeyRecord]:
         """Return the issuer keys, public halves only."""

@@ -233,9 +233,13 @@ def check_batch(
 
 
 def stream_message(
-    number: int, item: CheckItem, audience: str, at_least_revision: int
+    number: int, item: CheckItem, audience: str, at_least_revision: int, watch: bool = False
 ) -> check_pb.CheckStreamRequest:
     """Return the request of one item of a CheckStream."""
     return check_pb.CheckStreamRequest(
-        id=number, item=item_message(item), audience=audience, at_least_revision=at_least_revision
+        id=number,
+        item=item_message(item),
+        audience=audience,
+        at_least_revision=at_least_revision,
+        watch=watch,
     )

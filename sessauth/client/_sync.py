@@ -32,7 +32,8 @@ from ._failures import Failure, RpcFailure
 from ._proofs import Prover
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import LiveSession
-from ._transport import Call, SyncTransport, check_timeout, resolve_endpoint
+from ._transport import MAX_TIMEOUT_MS, Call, SyncTransport, check_timeout, resolve_endpoint
+from ._watch import Watch
 
 T = TypeVar("T")
 
@@ -326,6 +327,14 @@ class Client(ApprovalCalls):
             raise failure.error(target=lane.target, timeout_ms=stream_timeout_ms) from None
         finally:
             stream.cancel()
+
+    def watch(self, *, audience: str = "", stream_timeout_ms: int = MAX_TIMEOUT_MS) -> Watch:
+        """Open a watch: calls asked about on it are taken back once they are no longer allowed.
+
+        It lasts at most ``stream_timeout_ms``, an hour by default; servers may end it sooner, and then each
+        call that still goes on is to be asked about on another one. Nothing is retried.
+        """
+        return Watch(self._transport, audience, self._timeout_ms, stream_timeout_ms)
 
     def list_keys(self) -> list[KeyRecord]:
         """Return the issuer keys, public halves only."""

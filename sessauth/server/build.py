@@ -46,6 +46,7 @@ from .services.session_service import SessionService
 from .services.token_service import TokenService
 from .serving import Serving
 from .supervisor import Supervisor
+from .watching import Watching
 from .writer_here import WriterHere
 
 # Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.
@@ -95,7 +96,8 @@ class Control:
         source = log.source()
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         writer = WriterHere(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
-        checks = AuthorizationService(verifier, source, failures, writer)
+        self._watching = Watching(verifier, config.limits)
+        checks = AuthorizationService(verifier, source, failures, writer, self._watching)
         self.host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
         # Without them all is served but bound tokens; the background tries again.
         try_once("proof keys", self.host_keys.tend)
@@ -113,12 +115,13 @@ class Control:
         methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())
         for service, (_, _, answers) in zip(services, parts, strict=True):
             methods += methods_of(service, answers.methods())
-        workers = WorkerCredential.make(WORKER)
-        self.serving = Serving(config, methods, workers=workers)
+        # Made anew by each process, and known to its own workers alone.
+        self._workers = WorkerCredential.make(WORKER)
+        self.serving = Serving(config, methods, workers=self._workers)
         self.serving.bind_unix(config.socket)
         if config.tcp.address:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)
-        self.supervisor = Supervisor(config, workers)
+        self.supervisor = Supervisor(config, self._workers)
         self._background = Background(
             [
                 ("same state", self._require_same_state),
@@ -170,6 +173,7 @@ class Control:
     def stop(self) -> None:
         """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
         self.health.drain()
+        self._watching.drain()
         workers = threading.Thread(target=self.supervisor.stop, name="sessauth-drain")
         workers.start()
         self.serving.stop(self._config.limits.drain_ms)

@@ -32,6 +32,7 @@ from .method import methods_of
 from .services.authorization_service import AuthorizationService
 from .services.health_service import HealthService
 from .serving import Serving
+from .watching import Watching
 from .writer_away import WriterAway
 
 ALIVE_SECONDS = 0.5
@@ -70,7 +71,8 @@ def run(config: Config, index: int, stop: threading.Event, out: IO[str], credent
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
         )
-        authorization = AuthorizationService(verifier, source, failures, WriterAway(forwarder))
+        watching = Watching(verifier, config.limits)
+        authorization = AuthorizationService(verifier, source, failures, WriterAway(forwarder), watching)
         service = authorization_service_pb2.DESCRIPTOR.services_by_name["AuthorizationService"]
         health = HealthService([service.full_name])
         methods = methods_of(service, authorization.methods())
@@ -90,6 +92,7 @@ def run(config: Config, index: int, stop: threading.Event, out: IO[str], credent
             grace_ms = config.limits.drain_ms
         finally:
             health.drain()
+            watching.drain()
             serving.stop(grace_ms)
     finally:
         forwarder.close()

@@ -26,9 +26,11 @@ from ..interceptors.failed_signatures import FailedSignatures
 from ..log import LOGGER
 from ..method import Bytes
 from ..status import invalid, refused
+from ..watching import Watching
 from ..writer_here import require_permit
 from ..writer_port import WriterPort, put_decisions
 from . import surveys
+from .watched_checks import WatchedChecks
 
 # How often a long batch looks whether anybody still waits for it.
 ITEMS_BETWEEN_LOOKS: Final = 256
@@ -47,25 +49,29 @@ class AuthorizationService:
     """Answers AuthorizationService by a verifier, and by the writer where something is to be taken."""
 
     def __init__(
-        self, verifier: Verifier, source: SessionSource, failures: FailedSignatures, writer: WriterPort
+        self,
+        verifier: Verifier,
+        source: SessionSource,
+        failures: FailedSignatures,
+        writer: WriterPort,
+        watching: Watching | None = None,
     ) -> None:
         """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``.
 
-        What ends in stage ``needs`` goes on to ``writer``.
+        What ends in stage ``needs`` goes on to ``writer``. ``watching`` looks after what streams watch; it is
+        made here if it is not given.
         """
         self._verifier = verifier
         self._source = source
         self._writer = writer
         self._gates = failures.gates
-        self._tell = self._explain
+        self._tell = self.explain
         self._logged_at = float("-inf")
+        self._watched = WatchedChecks(self, watching or Watching(verifier), verifier)
 
     def check_batch(self, data: bytes, call: Call) -> bytes:
         """Judge up to 1024 calls, encoded; the answers are in the order of the items."""
-        try:
-            asking = Asking(self._verifier, data, "batch")
-        except ValueError:
-            raise _no_message("batch") from None
+        asking = self.read("batch", data)
         items = asking.stated
         if not 1 <= items <= limits.MAX_BATCH_ITEMS:
             raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {items}")
@@ -90,10 +96,17 @@ class AuthorizationService:
         return put_decisions("batch", answer, decided) if decided else answer
 
     def check_stream(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
-        """Judge calls one by one as they come, encoded; each answer carries its request's id."""
+        """Judge calls one by one as they come, encoded; each answer carries its request's id.
+
+        From the first one that is to be watched on, what was allowed is withdrawn when it is no longer true.
+        """
         for data in requests:
             call.require_time()
-            yield self._answer_one("stream", data, call)
+            asking = self.read("stream", data)
+            if asking.watch:
+                yield from self._watched.answers(data, requests, call)
+                return
+            yield self.answer("stream", asking, call)
 
     def list_allowed(self, request: pb.ListAllowedRequest, call: Call) -> pb.ListAllowedResponse:
         """Say of up to 1024 calls whether a token could make them now."""
@@ -116,22 +129,16 @@ class AuthorizationService:
         }
 
     def _answer_one(self, kind: str, data: bytes, call: Call) -> bytes:
-        """Judge one call, encoded: a CheckRequest to its response, or a message of a stream to its own."""
-        asking, audience = self._judged(kind, data, call)
-        if asking.wants_writer(0):
-            # Of a stream's message another one is answered by what goes wrong with this one.
-            alone = kind == "check"
-            decided = self._writer.decide(asking, (0,), audience, call, alone=alone)
-            if decided:
-                return put_decisions(kind, asking.answer(self._tell), decided)
-        return asking.answer(self._tell)
+        """Judge one call, encoded: a CheckRequest to its response."""
+        return self.answer(kind, self.read(kind, data), call)
 
     def commit(self, data: bytes, call: Call) -> bytes:
         """Judge the call of a permit again, encoded, and use the permit up if it is allowed.
 
         What this verifier's own view denies up to the scopes goes no further.
         """
-        asking, audience = self._judged("commit", data, call)
+        asking = self.read("commit", data)
+        audience = self._judge(asking, call)
         require_permit(asking.permit)
         judged = asking[0]
         if judged or judged.stage in (Stage.PROOF, Stage.NEEDS):
@@ -140,12 +147,26 @@ class AuthorizationService:
                 return put_decisions("commit", asking.answer(self._tell), decided)
         return asking.answer(self._tell)
 
-    def _judged(self, kind: str, data: bytes, call: Call) -> tuple[Asking, str]:
-        """Judge the one call of a message, encoded; returns it, and the audience that it was judged for."""
+    def read(self, kind: str, data: bytes) -> Asking:
+        """Return what a request asks; ``kind`` is the kernel's word for it."""
         try:
-            asking = Asking(self._verifier, data, kind)
+            return Asking(self._verifier, data, kind)
         except ValueError:
             raise _no_message(kind) from None
+
+    def answer(self, kind: str, asking: Asking, call: Call) -> bytes:
+        """Judge the one call of a message of that kind, and return the encoded response."""
+        audience = self._judge(asking, call)
+        if asking.wants_writer(0):
+            # Of a stream's message another one is answered by what goes wrong with this one.
+            alone = kind == "check"
+            decided = self._writer.decide(asking, (0,), audience, call, alone=alone)
+            if decided:
+                return put_decisions(kind, asking.answer(self._tell), decided)
+        return asking.answer(self._tell)
+
+    def _judge(self, asking: Asking, call: Call) -> str:
+        """Judge the one call that is asked about by this verifier; returns the audience it was judged for."""
         if not len(asking):
             raise invalid("item", "is required")
         principal, stated = call.principal, asking.audience
@@ -156,9 +177,14 @@ class AuthorizationService:
             if asking.token_place(0):
                 raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
         asking.judge(audience, self._gates[principal.name])
-        return asking, audience
+        return audience
 
-    def _explain(self, decision: Decision, token: bytes) -> str:
+    @staticmethod
+    def audience(asking: Asking, call: Call) -> str:
+        """Return which verifier asks."""
+        return _audience(asking.audience, call.principal.audiences)
+
+    def explain(self, decision: Decision, token: bytes) -> str:
         """Return what a gateway's operator is told of a denial.
 
         Until the signature stands, nothing that the token says is in it.
@@ -187,7 +213,7 @@ class AuthorizationService:
             if told % EXPLANATIONS_BETWEEN_LOOKS == 0:
                 call.require_time()
             told += 1
-            return self._explain(decision, token)
+            return self.explain(decision, token)
 
         return explain
 
