@@ -1,4 +1,4 @@
-"""The two text forms of a token: presented, for a header, and stored, which holds a secret.
+"""The text forms of a token, presented for a header and stored, which holds a secret, and of a proof.
 
 Each has its own greppable prefix, and a checksum, so that a bad paste is called truncated or damaged
 and not forged. A checksum says nothing about signatures.
@@ -17,6 +17,7 @@ from .limits import MAX_TOKEN_BYTES
 
 PRESENTED_PREFIX = "sessauth_token_"
 STORED_PREFIX = "sessauth_secret_"
+PROOF_PREFIX = "sessauth_proof_"
 
 _CHECK_CHARS = 6
 _BODY = re.compile(r"[A-Za-z0-9_-]+")
@@ -32,6 +33,28 @@ def presented_text(data: bytes) -> str:
 def stored_text(data: bytes, seed: bytes) -> str:
     """Return the stored form of an encoded open Token: a secret, with the seed of its next key."""
     return _text(STORED_PREFIX, wire.encode("StoredToken", {"token": data, "next_secret": seed}))
+
+
+def proof_text(data: bytes) -> str:
+    """Return the text of an encoded Proof."""
+    return _text(PROOF_PREFIX, data)
+
+
+def read_proof(proof: bytes | str) -> bytes:
+    """Return the encoded Proof of a text, or other bytes as they are.
+
+    A text that is damaged, or that of something else, comes back as it is too: it is the encoding of no
+    proof, and denied as such.
+    """
+    if not isinstance(proof, bytes | str):
+        raise TypeError(f"the proof is bytes or str, not {type(proof).__name__}")
+    text = proof.decode("ascii", "replace") if isinstance(proof, bytes) else proof
+    if text.startswith(PROOF_PREFIX):
+        try:
+            return _body(PROOF_PREFIX, text)
+        except (MalformedToken, UnicodeError):
+            pass
+    return proof if isinstance(proof, bytes) else proof.encode("utf-8", "replace")
 
 
 def is_stored_text(text: str) -> bool:

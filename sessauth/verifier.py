@@ -11,21 +11,25 @@ after the acknowledgement. Loads neither grpc nor protobuf.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ._fast.check import Checker, Prepared
+from ._fast.survey import Survey
 from ._fast.view import View
 from .catalogue import TOOLS_CALL, ToolCatalogue
 from .decision import Decision
 from .errors import MalformedToken, UnknownTool
-from .reasons import Reason, Stage
-from .text_form import is_stored_text, read_text
+from .reasons import Reason, Stage, Verdict
+from .survey import Verdicts
+from .text_form import is_stored_text, read_proof, read_text
 from .token import Token
 
 if TYPE_CHECKING:
     from ._fast.batch import Batch
+    from ._fast.claims import _Payer
+    from ._fast.proof import ProofKeys
 
 __all__ = ["DEFAULT_CACHE_BYTES", "Prepared", "Verifier"]
 
@@ -46,6 +50,7 @@ class Verifier(Checker):
         audience: str = "",
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         session_cache_bytes: int = 0,
+        proofs: ProofKeys | None = None,
     ) -> Self:
         """Judge by a source of state.
 
@@ -54,6 +59,8 @@ class Verifier(Checker):
             audience: which verifier this is; a token that names audiences must name it.
             cache_bytes: memory for verified chains, in bytes.
             session_cache_bytes: what one session may hold of it; 0 is a sixteenth.
+            proofs: this host's verifier keys and replay table, without which bound tokens are denied; the
+                attribute of this name may be replaced at any time.
         """
         verifier = super().__new__(
             cls,
@@ -62,6 +69,8 @@ class Verifier(Checker):
             cache_bytes=cache_bytes,
             session_cache_bytes=session_cache_bytes,
             present=_presented,
+            read_proof=read_proof,
+            proofs=proofs,
         )
         verifier._owned = None
         return verifier
@@ -85,6 +94,10 @@ class Verifier(Checker):
             now_ms: int = -1,
             clock_suspect: bool = False,
             new_signatures: bool = True,
+            proof: bytes | str = b"",
+            take_nonce: bool = True,
+            proven: bool = False,
+            payer: _Payer | None = None,
         ) -> Decision: ...
         def check_batch(  # noqa: D102
             self,
@@ -145,6 +158,48 @@ class Verifier(Checker):
         except UnknownTool:
             return self.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
         return self.check(token, action, resource, arguments, tool=facts, **options)
+
+    def list_allowed(
+        self,
+        token: bytes | str | Token | Prepared,
+        candidates: Iterable[tuple[Any, ...]],
+        **options: Any,
+    ) -> Verdicts:
+        """Say of each candidate whether this token could make the call now: yes, no or maybe.
+
+        The token is judged once, then the candidates by the same state and time. NO denies and YES allows
+        with any arguments, or with those that a candidate has, for as long as nothing changes; MAYBE depends
+        on the arguments, a proof, or what the call costs. Calls are still to be checked.
+
+        Args:
+            token: as in :meth:`check`.
+            candidates: each a :class:`~sessauth.survey.Candidate`, or a tuple of its parts.
+            options: ``session``, ``source``, ``peer``, ``audience``, ``at_least_revision``, ``now_ms``,
+                ``clock_suspect`` and ``new_signatures`` of :meth:`check`.
+
+        Raises:
+            TypeError: for a candidate or an option of another form. Nothing for what an agent controls.
+        """
+        survey = Survey(self, token, **options)
+        found = tuple(map(Verdict, survey.verdicts(candidates)))
+        return Verdicts(found, Reason(survey.reason), Stage(survey.stage), survey.revision)
+
+    def list_tools(
+        self,
+        token: bytes | str | Token | Prepared,
+        catalogue: ToolCatalogue,
+        tools: Iterable[Mapping[str, Any]],
+        **options: Any,
+    ) -> list[Mapping[str, Any]]:
+        """Return those definitions of an MCP ``tools/list`` answer that this token could call at all.
+
+        A tool that is not in the catalogue, or would be denied whatever its arguments, is left out.
+        ``options`` are those of :meth:`list_allowed`.
+        """
+        known = [tool for tool in tools if isinstance(tool.get("name"), str) and tool["name"] in catalogue]
+        candidates = catalogue.candidates(tool["name"] for tool in known)
+        verdicts = self.list_allowed(token, candidates, **options)
+        return [tool for tool, verdict in zip(known, verdicts, strict=True) if verdict != Verdict.NO]
 
     @property
     def cached_chains(self) -> int:

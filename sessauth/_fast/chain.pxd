@@ -1,7 +1,7 @@
 """A chain: blocks that belong together, and their signatures (docs/token-format.md, section 3)."""
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from sessauth._fast.arena cimport Arena
 from sessauth._fast.block cimport Block, Root
@@ -17,6 +17,14 @@ cdef struct Link:
     Link *behind
     PyObject *owner
 
+# Keys that holder and verifier agreed on, by verifier id and key id. Used by several threads at once.
+cdef struct MacKeys:
+    uint32_t lock
+    # Which of the two is replaced next.
+    uint32_t next
+    unsigned char names[2][48]
+    unsigned char keys[2][32]
+
 cdef class Chain:
     cdef readonly bytes raw
     cdef readonly int block_count
@@ -26,6 +34,8 @@ cdef class Chain:
     cdef Root root
     cdef Block *blocks
     cdef unsigned char *ids             # 32 bytes a block, once they were computed
+    # Room for its holder's; NULL where it ends otherwise than bound with a proof_key.
+    cdef MacKeys *mac_keys
     cdef readonly bytes session_id
     cdef readonly bytes issuer_key_id
     cdef readonly uint64_t expires_at_ms

@@ -45,6 +45,7 @@ cdef class Chain:
         arena_init(&self.arena)
         self.blocks = NULL
         self.ids = NULL
+        self.mac_keys = NULL
         self.max_blocks = MAX_BLOCKS
         self.wrong_index = -1
         self.revoked_index = -1
@@ -202,6 +203,11 @@ cdef class Chain:
         self.issued_at_ms = issued
         self.expires_at_ms = expires
         self.not_before_ms = not_before
+        if self.blocks[self.block_count - 1].proof_key:
+            self.mac_keys = <MacKeys *> arena_take(&self.arena, sizeof(MacKeys))
+            if self.mac_keys == NULL:
+                return "out of memory"
+            memset(self.mac_keys, 0, sizeof(MacKeys))
         return NULL
 
     cdef int verify_from(self, int first, bytes_t issuer_key) noexcept nogil:

@@ -3,13 +3,16 @@ from typing import Any, Self, final
 
 from sessauth._fast.batch import Batch
 from sessauth._fast.cache import Cache
+from sessauth._fast.claims import _Payer
 from sessauth._fast.decision import Decision
+from sessauth._fast.proof import ProofKeys
 from sessauth._fast.view import View
 
 @final
 class Prepared: ...
 
 class Checker:
+    proofs: ProofKeys | None
     def __new__(
         cls,
         view: View,
@@ -18,6 +21,8 @@ class Checker:
         cache_bytes: int = 67108864,
         session_cache_bytes: int = 0,
         present: Callable[[Any], bytes | int] | None = None,
+        read_proof: Callable[[Any], bytes] | None = None,
+        proofs: ProofKeys | None = None,
     ) -> Self: ...
     @property
     def view(self) -> View: ...
@@ -45,6 +50,10 @@ class Checker:
         now_ms: int = -1,
         clock_suspect: bool = False,
         new_signatures: bool = True,
+        proof: bytes | str = b"",
+        take_nonce: bool = True,
+        proven: bool = False,
+        payer: _Payer | None = None,
     ) -> Decision: ...
     def check_batch(
         self,

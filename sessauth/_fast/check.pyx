@@ -14,6 +14,7 @@ from sessauth._fast.limits cimport ALLOWED, STAGE_DECODE
 from sessauth._fast.decision cimport Decision
 from sessauth._fast.finding cimport Asked, Finding, asked_init, deny, finding_free, finding_init, part_of, set_part
 from sessauth._fast.many cimport JudgeOfMany
+from sessauth._fast.proof cimport ProofKeys
 from sessauth._fast.resource cimport Part
 from sessauth._fast.text cimport bytes_t
 
@@ -23,6 +24,7 @@ cdef enum:
     TEXT_START_BYTES = 9
 
 cdef str NOTHING = ""
+cdef bytes NO_PROOF = b""
 cdef const char *TEXT_START = "sessauth_"
 
 
@@ -35,15 +37,27 @@ cdef class Checker(JudgeOfMany):
     """Judges requests against one view; one for each process, for any number of threads.
 
     ``audience`` is which verifier this is. ``present`` turns a token that is not bytes into its bytes, or
-    into the number of the reason why it is none.
+    into the number of the reason why it is none; ``read_proof`` the text of a proof into its bytes, or into
+    any that are none. ``proofs`` is what proofs are judged by (``_fast/proof.pyx``), and may be replaced at
+    any time; with None every proof is denied PROOF_UNAVAILABLE.
     """
 
     def __cinit__(
-        self, view, *, str audience not None="", cache_bytes=None, session_cache_bytes=None, present=None
+        self,
+        view,
+        *,
+        str audience not None="",
+        cache_bytes=None,
+        session_cache_bytes=None,
+        present=None,
+        read_proof=None,
+        ProofKeys proofs=None,
     ):
         # The others are the judge's, named here so that what is no parameter is refused.
         self.audience = audience
         self._present = present
+        self._read_proof = read_proof
+        self.proofs = proofs
 
     def check(
         self,
@@ -61,6 +75,10 @@ cdef class Checker(JudgeOfMany):
         int64_t now_ms=-1,
         bint clock_suspect=False,
         bint new_signatures=True,
+        proof=NO_PROOF,
+        bint take_nonce=True,
+        bint proven=False,
+        payer=None,
     ):
         """Judge one call.
 
@@ -79,6 +97,17 @@ cdef class Checker(JudgeOfMany):
             clock_suspect: believe no time.
             new_signatures: whether a chain that was not verified before may cost signature work; without,
                 it is denied BAD_SIGNATURE, at no block. For callers that fail too often.
+            proof: the holder's proof of this call, where the token is bound: its bytes, or its text.
+            take_nonce: whether an allow takes the proof's nonce, so that the proof is not good again; False
+                is for a call whose proof was taken before, e.g. a retry.
+            proven: the proof of this very call was judged before, so that none is asked for; for
+                committing a permit, when the proof may be too old.
+            payer: pays what the scopes cost. When every stage before ``needs`` allows, also where nothing
+                is to be paid, ``payer.pay(claims)`` is called once, with the GIL: 0 says that all is paid,
+                else it is the number of the reason for the denial, at stage ``needs``. Which scopes it paid,
+                or where the denial lies, it says to ``claims`` (``_fast/claims.pyx``). What it raises denies
+                INTERNAL_ERROR. What comes after ``needs`` may still deny, so what was paid must not last
+                unless this decision allows. Without a payer what costs anything is denied.
 
         Raises:
             TypeError: for arguments of another type. Nothing for what an agent controls.
@@ -88,7 +117,7 @@ cdef class Checker(JudgeOfMany):
         cdef Asked asked
         cdef Chain chain = None
         cdef object data = token
-        cdef object _held_action, _held_resource, _held_source, _held_audience, _held_peers
+        cdef object _held_action, _held_resource, _held_source, _held_audience, _held_peers, _held_proof
         cdef Prepared prepared
         asked_init(&asked)
         if not PyBytes_CheckExact(token) or _is_text(token):
@@ -109,6 +138,12 @@ cdef class Checker(JudgeOfMany):
         asked.at_least_revision = at_least_revision
         asked.clock_suspect = clock_suspect
         asked.new_signatures = new_signatures
+        if proof is not NO_PROOF:
+            _held_proof = self._take_proof(proof, &asked)
+        asked.keep_nonce = not take_nonce
+        asked.proven = proven
+        if payer is not None:
+            asked.payer = <PyObject *> payer
         out = self.new_decision()
         finding_init(&found)
         try:
@@ -140,7 +175,7 @@ cdef class Checker(JudgeOfMany):
 
         Args:
             calls: for each a tuple ``(token, action, resource[, arguments[, tool[, session[, source[,
-                peer]]]]])``, the parts as in ``check``.
+                peer[, proof]]]]]])``, the parts as in ``check``.
             audience: which verifier asks; None is this one's.
             at_least_revision: as in ``check``, for every call.
             now_ms: as in ``check``, for every call.
@@ -229,8 +264,8 @@ cdef class Checker(JudgeOfMany):
         """Point an item at the parts of a call's tuple; raises TypeError for another form."""
         cdef Prepared prepared
         cdef Asked *asked = &item.asked
-        if not isinstance(call, tuple) or not 3 <= len(call) <= 8:
-            raise TypeError("a call is a tuple of token, action, resource and at most five more parts")
+        if not isinstance(call, tuple) or not 3 <= len(call) <= 9:
+            raise TypeError("a call is a tuple of token, action, resource and at most six more parts")
         cdef tuple parts = tuple(call)
         cdef Py_ssize_t n = len(parts)
         if parts is not call:
@@ -259,7 +294,18 @@ cdef class Checker(JudgeOfMany):
             _hold(held, part_of(<str?> parts[6], &asked.source))
         if n > 7 and parts[7]:
             held.append(_peers(parts[7], asked))
+        if n > 8 and parts[8] is not NO_PROOF:
+            held.append(self._take_proof(parts[8], asked))
         return 0
+
+    cdef tuple _take_proof(self, object proof, Asked *asked):
+        """Point at a proof and at what it is judged by; returns what has to live as long."""
+        cdef ProofKeys proofs = self.proofs
+        if self._read_proof is not None and (not PyBytes_CheckExact(proof) or _is_text(proof)):
+            proof = self._read_proof(proof)
+        part_of(<bytes?> proof, &asked.proof)
+        asked.proofs = NULL if proofs is None else <PyObject *> proofs
+        return proof, proofs
 
 
 cdef bint is_text(bytes_t p, size_t n) noexcept nogil:

@@ -32,18 +32,16 @@ from sessauth._fast.condition cimport (
     SOURCE_SESSION,
     Condition,
     Fact,
-    Path,
     Span,
     Value,
     is_unknown,
-    next_text,
 )
+from sessauth._fast.find cimport find_node
 from sessauth._fast.limits cimport MAX_WORK
 from sessauth._fast.request cimport (
     TYPE_LIST,
     TYPE_NO_VALUE,
     TYPE_NUMBER,
-    TYPE_OBJECT,
     TYPE_TEXT,
     TYPE_TRUTH,
     Document,
@@ -94,30 +92,6 @@ cdef bint spend(Context *context, uint32_t n, uint32_t times) noexcept nogil:
     return 1
 
 
-cdef const Node *_find(const Document *document, const Path *path, bytes_t base) noexcept nogil:
-    cdef const Node *nodes = document.nodes
-    cdef const Node *node = nodes
-    cdef Span segment = path.first
-    cdef uint32_t i, end
-    cdef int depth
-    for depth in range(path.count):
-        if node.type != TYPE_OBJECT:
-            return NULL
-        if depth:
-            next_text(base, &segment)
-        i = <uint32_t> (node - nodes) + 1
-        end = node.next
-        node = NULL
-        while i < end:
-            if nodes[i].name_n == segment.n and same(nodes[i].name, base + segment.at, segment.n):
-                node = nodes + i
-                break
-            i = nodes[i].next
-        if node == NULL:
-            return NULL
-    return node
-
-
 cdef const Fact *_fact(const Context *context, bytes_t base, const Span *name) noexcept nogil:
     cdef int i
     cdef const Fact *fact
@@ -146,7 +120,7 @@ cdef bint holds(const Condition *c, bytes_t base, Context *context) noexcept nog
         fact = _fact(context, base, &c.path.first)
     else:
         document = context.arguments if c.path.source == SOURCE_ARGS else context.tool
-        node = _find(document, &c.path, base)
+        node = find_node(document, &c.path, base)
     if c.op == OP_ABSENT:
         return node == NULL and fact == NULL
     if c.op == OP_PRESENT:

@@ -17,6 +17,11 @@ cdef extern from "Python.h":
     unsigned char *PyUnicode_1BYTE_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
+cdef enum:
+    # A permit; and that what the call takes is taken once, whoever asks again.
+    CONSUMES_PERMIT = 1
+    CONSUMES_ONCE = 2
+
 # One call to judge. Every part lies in memory of the caller's.
 cdef struct Asked:
     Part token
@@ -27,6 +32,7 @@ cdef struct Asked:
     Part session            # n = 0: not stated
     Part source
     Part audience
+    Part proof              # n = 0: none came
     const Part *peers
     int peer_count
     uint64_t at_least_revision
@@ -35,6 +41,15 @@ cdef struct Asked:
     bint new_signatures
     # Borrowed, or NULL: asked `may_fail(source)` before a signature is looked at, and told `failed(source)`.
     PyObject *gate
+    # Borrowed, or NULL: told what the call costs, once all else allows (claims.pyx).
+    PyObject *payer
+    # What the caller wants beside an answer, of CONSUMES_*.
+    int consumes
+    # What a proof is judged by: a ProofKeys, borrowed, or NULL.
+    PyObject *proofs
+    # Of a call that was judged before: its proof's nonce was taken, or the whole proof judged.
+    bint keep_nonce
+    bint proven
     # Of a call that is judged a second time: its signature was found wrong, and at which block.
     bint signature_told
     int wrong_index
@@ -79,7 +94,7 @@ cdef inline void asked_init(Asked *asked) noexcept nogil:
     cdef bytes_t nothing = <bytes_t> <const char *> ""
     memset(asked, 0, sizeof(Asked))
     asked.token.p = asked.action.p = asked.resource.p = asked.arguments.p = asked.tool.p = nothing
-    asked.session.p = asked.source.p = asked.audience.p = nothing
+    asked.session.p = asked.source.p = asked.audience.p = asked.proof.p = nothing
     asked.new_signatures = True
 
 

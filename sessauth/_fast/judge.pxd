@@ -6,7 +6,7 @@ from sessauth._fast.cache cimport Cache
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.ground cimport Ground
 from sessauth._fast.decision cimport Decision
-from sessauth._fast.finding cimport Asked, Finding, ScratchBox
+from sessauth._fast.finding cimport Asked, Finding, Scratch, ScratchBox
 from sessauth._fast.view cimport KeyEntry, Moment, SessionEntry, View
 
 cdef class Judge:
@@ -35,6 +35,9 @@ cdef class Judge:
     # Memory for a request's JSON that no other thread is using; to be put back as `box`.
     cdef ScratchBox take_box(self)
     cdef bint _judge_at(self, Moment *moment, Chain chain, Asked *asked, bint floored, Finding *out) except -1
+    cdef bint _pay(
+        self, Chain chain, const Ground *ground, const Asked *asked, Scratch *scratch, Finding *out
+    ) except -1
     cdef bint _session(self, Moment *moment, Chain chain, Asked *asked, Ground *ground, Finding *out) except -1
     cdef KeyEntry _issuer(self, Moment *moment, Chain chain, SessionEntry session, Finding *out)
     cdef bint _signature(

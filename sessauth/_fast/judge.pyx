@@ -12,6 +12,7 @@ from libc.string cimport memcmp
 from sessauth._fast.block cimport ENDING_OPEN
 from sessauth._fast.cache cimport Cache
 from sessauth._fast.chain cimport Chain, parse_chain
+from sessauth._fast.claims cimport Claims, claims_of
 from sessauth._fast.ground cimport Ground, ground_add, ground_clear
 from sessauth._fast.limits cimport *
 from sessauth._fast.now cimport steady_ms, wall_ms
@@ -19,12 +20,14 @@ from sessauth._fast.decision cimport Decision
 from sessauth._fast.finding cimport (
     Asked,
     Finding,
+    Scratch,
     ScratchBox,
     deny,
     deny_block,
     finding_free,
     finding_init,
 )
+from sessauth._fast.proof_stage cimport proof_is_costly, take_nonce
 from sessauth._fast.resource cimport Part
 from sessauth._fast.stages cimport judge_audience, judge_lives, judge_scope, judge_time
 from sessauth._fast.text cimport bytes_t
@@ -124,17 +127,34 @@ cdef class Judge:
     cdef bint _judge_at(self, Moment *moment, Chain chain, Asked *asked, bint floored, Finding *out) except -1:
         cdef Ground ground
         cdef ScratchBox box
+        cdef Scratch *scratch
+        cdef bint allowed
         ground.count = 0
         try:
             if not self.stand(moment, chain, asked, floored, &ground, out):
                 return False
             box = self.take_box()
-            if judge_scope(chain, ground.rules, ground.count, asked, &box.scratch, out):
+            scratch = &box.scratch
+            if asked.proof.n and proof_is_costly(chain, asked):
+                with nogil:
+                    allowed = judge_scope(chain, ground.rules, ground.count, asked, scratch, out)
+            else:
+                allowed = judge_scope(chain, ground.rules, ground.count, asked, scratch, out)
+            if asked.payer != NULL and (allowed or out.stage == STAGE_NEEDS):
+                allowed = self._pay(chain, &ground, asked, scratch, out)
+            if allowed and take_nonce(chain, asked, out):
                 allow(chain, out)
             self.box = box
             return out.allowed
         finally:
             ground_clear(&ground)
+
+    cdef bint _pay(
+        self, Chain chain, const Ground *ground, const Asked *asked, Scratch *scratch, Finding *out
+    ) except -1:
+        """Tell the payer what the call costs; only its plain 0 goes on."""
+        cdef Claims claims = claims_of(chain, ground.rules[0], asked, scratch, out)
+        return claims.settle((<object> asked.payer).pay(claims), out)
 
     cdef bint stand(
         self, Moment *moment, Chain chain, Asked *asked, bint floored, Ground *ground, Finding *out

@@ -10,6 +10,7 @@ from sessauth._fast.chain cimport Chain, last_signature
 from sessauth._fast.finding cimport Asked, Scratch, ScratchBox, asked_init, deny
 from sessauth._fast.judge cimport Judge, allow, forget_match, set_fault
 from sessauth._fast.limits cimport BAD_SIGNATURE, LEVEL_BLOCK, MAX_TOKEN_BYTES, STAGE_DECODE
+from sessauth._fast.proof_stage cimport take_nonce
 from sessauth._fast.resource cimport Part
 from sessauth._fast.stages cimport judge_scope
 from sessauth._fast.text cimport bytes_t
@@ -146,7 +147,9 @@ cdef bint _same_but_call(const Item *a, const Item *b) noexcept nogil:
 
 
 cdef void judge_item(Item *item, const Rules **rules, int rules_count, Scratch *scratch) noexcept nogil:
-    if judge_scope(<Chain> item.chain, rules, rules_count, &item.asked, scratch, &item.found):
+    if judge_scope(<Chain> item.chain, rules, rules_count, &item.asked, scratch, &item.found) and take_nonce(
+        <Chain> item.chain, &item.asked, &item.found
+    ):
         allow(<Chain> item.chain, &item.found)
     else:
         forget_match(&item.found)

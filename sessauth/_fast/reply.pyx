@@ -168,12 +168,14 @@ cdef void put_decision(
     unsigned long long number,
     const char *explanation,
     size_t explanation_n,
+    const char *more,
+    size_t more_n,
 ) noexcept nogil:
     cdef unsigned char decision_id[16]
     cdef size_t begin
     cdef int i
     # The largest that it can become, so that nothing below has to ask.
-    if not _reserve(out, PLAIN_BYTES + MAX_BLOCKS * BLOCK_ID_BYTES + found.argument_n + explanation_n):
+    if not _reserve(out, PLAIN_BYTES + MAX_BLOCKS * BLOCK_ID_BYTES + found.argument_n + explanation_n + more_n):
         return
     begin = _open(out, field)
     _number(out, 1, found.allowed)
@@ -199,4 +201,7 @@ cdef void put_decision(
     _bytes(out, 12, decision_id, 16)
     if explanation_n:
         _bytes(out, 13, explanation, explanation_n)
+    if more_n:
+        memcpy(out.p + out.n, more, more_n)
+        out.n += more_n
     _close(out, begin)

@@ -14,7 +14,18 @@ from sessauth._fast.condition cimport SOURCE_SESSION, SOURCE_TOOL, Path, Span, T
 from sessauth._fast.evaluate cimport Context, holds
 from sessauth._fast.limits cimport *
 from sessauth._fast.match cimport MATCHED, OUTSIDE, OVERWORKED, Verdict, match_scopes
-from sessauth._fast.finding cimport Asked, Finding, Scratch, deny, deny_block, set_argument, set_argument_path, set_part
+from sessauth._fast.finding cimport (
+    CONSUMES_PERMIT,
+    Asked,
+    Finding,
+    Scratch,
+    deny,
+    deny_block,
+    set_argument,
+    set_argument_path,
+    set_part,
+)
+from sessauth._fast.proof_stage cimport judge_proof
 from sessauth._fast.request cimport read_document
 from sessauth._fast.resource cimport Part, split_resource
 from sessauth._fast.scope cimport NEEDS_APPROVAL, NO_NEEDS, ScopeList
@@ -126,7 +137,7 @@ cdef inline void _read_facts_of(const Rules *rules, Context *context) noexcept n
 cdef bint judge_scope(
     Chain chain, const Rules **rules, int rules_count, const Asked *asked, Scratch *scratch, Finding *out
 ) noexcept nogil:
-    """Stages scope, proof and needs: they share what the scopes said.
+    """Stages scope, proof and needs, but for a proof's nonce: they share what the scopes said.
 
     ``rules`` are those of the session and then of its ancestors, the nearest first.
     """
@@ -179,11 +190,21 @@ cdef bint judge_scope(
             return deny_block(out, STAGE_SCOPE, OUT_OF_SCOPE, 0)
         if block.where_count and not _where(chain, block, i, &context, out):
             return False
-    if chain.blocks[chain.block_count - 1].ending == ENDING_BOUND:
-        return deny(out, STAGE_PROOF, PROOF_REQUIRED)
+    if chain.blocks[chain.block_count - 1].ending == ENDING_BOUND and not judge_proof(chain, asked, out):
+        return False
+    if needs | asked.consumes:
+        return _needs(chain, asked, needs, needs_index, needs_scope, out)
+    return True
+
+
+cdef bint _needs(Chain chain, const Asked *asked, int needs, int index, int scope, Finding *out) noexcept nogil:
+    """What only the writer can give, by what can be told without it."""
     if needs != NO_NEEDS:
-        out.scope = needs_scope
-        return deny_block(out, STAGE_NEEDS, APPROVAL_REQUIRED if needs == NEEDS_APPROVAL else NEEDS_SERVER, needs_index)
+        out.scope = scope
+        return deny_block(out, STAGE_NEEDS, APPROVAL_REQUIRED if needs == NEEDS_APPROVAL else NEEDS_SERVER, index)
+    # A call that costs nothing takes no more than its proof, if it has one.
+    if asked.consumes & CONSUMES_PERMIT or chain.blocks[chain.block_count - 1].ending == ENDING_BOUND:
+        return deny(out, STAGE_NEEDS, NEEDS_SERVER)
     return True
 
 

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "session": "session:session",
     "token": "token:token",
     "check": "check:check",
+    "allowed": "allowed:allowed",
     "keys": "keys:keys",
     "credential": "credential:credential",
     "state": "state:state",

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
 
 from ..record import KeyRecord
 from ..scope import Scope
 from ..session import Session
+from ..survey import Verdicts
 from ..token import Token
 from ..v1 import authorization_service_pb2 as check_pb
 from ..value import Plain
 from . import _calls_keys as key_calls
 from . import _calls_sessions as session_calls
+from . import _calls_survey as survey_calls
 from . import _calls_tokens as token_calls
 from ._address import Tls
 from ._calls_sessions import OpenTerms
@@ -238,6 +240,26 @@ class AsyncClient:
         A token that several items present is sent once.
         """
         return await self._run(token_calls.check_batch(items, audience, at_least_revision))
+
+    async def list_allowed(
+        self,
+        token: Token | str | bytes,
+        candidates: Sequence[tuple[Any, ...]],
+        *,
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+    ) -> Verdicts:
+        """Say of up to 1024 calls whether this token could make them now: yes, no or maybe.
+
+        Each candidate is a ``Candidate`` or a tuple of its parts. NO denies and YES allows with any
+        arguments, or with those of the candidate; what is done is still to be checked.
+        """
+        return await self._run(
+            survey_calls.list_allowed(token, candidates, audience, session, source, peer, at_least_revision)
+        )
 
     async def check_stream(
         self,

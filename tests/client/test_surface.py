@@ -27,7 +27,7 @@ def test_twins_have_the_same_methods(sync: type, twin: type) -> None:
 
 def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each method of each service can be called through the client."""
-    from sessauth.client import _calls_keys, _calls_sessions, _calls_tokens
+    from sessauth.client import _calls_keys, _calls_sessions, _calls_survey, _calls_tokens
     from sessauth.v1 import (
         authorization_service_pb2,
         key_service_pb2,
@@ -35,7 +35,8 @@ def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
         token_service_pb2,
     )
 
-    sources = "".join(inspect.getsource(module) for module in (_calls_keys, _calls_sessions, _calls_tokens))
+    described = (_calls_keys, _calls_sessions, _calls_survey, _calls_tokens)
+    sources = "".join(inspect.getsource(module) for module in described)
     for module in (authorization_service_pb2, key_service_pb2, session_service_pb2, token_service_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:

@@ -16,7 +16,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "data": (
         *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser", "_scanner"),
         *("keys", "block", "draft", "text_form", "token", "_attenuation", "inspection"),
-        *("session", "decision_base", "decision", "explanation", "change", "catalogue"),
+        *("session", "decision_base", "decision", "explanation", "change", "survey", "catalogue"),
     ),
     "ports": ("state.ports",),
     "parties": ("issuer", "holder"),

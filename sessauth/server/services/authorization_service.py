@@ -3,7 +3,7 @@
 A denial is an answer. What an agent controls (token, action, resource, arguments) only ever yields
 one; what a gateway gets wrong (a missing item, a session id of the wrong size) is INVALID_ARGUMENT.
 
-Requests and responses are read and written by the kernel; no message object is made for them.
+Requests and responses of checks are read and written by the kernel; no message object is made for them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..._fast.answer import Asking
 from ...decision import Decision
 from ...errors import ServerError
 from ...reasons import Level, Reason, Stage
+from ...v1 import authorization_service_pb2 as pb
 from ...verifier import Verifier
 from ..call import Call
 from ..ceilings import SessionSource, ceiling_layers
@@ -26,6 +27,7 @@ from ..log import LOGGER
 from ..method import Bytes
 from ..status import invalid, refused
 from ..watching import Watching
+from . import surveys
 from .watched_checks import WatchedChecks
 
 # How often a long batch looks whether anybody still waits for it.
@@ -91,7 +93,16 @@ class AuthorizationService:
                 return
             yield self.answer(asking, call)
 
-    def methods(self) -> Mapping[str, Bytes]:
+    def list_allowed(self, request: pb.ListAllowedRequest, call: Call) -> pb.ListAllowedResponse:
+        """Say of up to 1024 calls whether a token could make them now."""
+        audience = _audience(request.audience, call.principal.audiences)
+        surveys.require_form(request)
+        survey = surveys.take(self._verifier, request, audience, self._gates[call.principal.name], call)
+        if survey.fault is not None:
+            self._log(survey.fault)
+        return surveys.answer(survey, request, call)
+
+    def methods(self) -> Mapping[str, Bytes | Callable[..., object]]:
         """Return the RPCs of the service by name."""
         return {
             "Check": Bytes(partial(self._answer_one, "check")),
@@ -99,7 +110,7 @@ class AuthorizationService:
             "CheckStream": Bytes(self.check_stream),
             "Commit": _later,
             "Release": _later,
-            "ListAllowed": _later,
+            "ListAllowed": self.list_allowed,
         }
 
     def _answer_one(self, kind: str, data: bytes, call: Call) -> bytes:
@@ -202,6 +213,20 @@ def _require_form(asking: Asking, index: int, field: str) -> None:
     elif asking.peer_count(index) > limits.MAX_PEERS:
         error = invalid(
             f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {asking.peer_count(index)}"
+        )
+    elif asking.approval_count(index) > limits.MAX_APPROVAL_KEYS:
+        error = invalid(
+            f"{field}.approvals",
+            f"must be at most {limits.MAX_APPROVAL_KEYS}, not {asking.approval_count(index)}",
+        )
+    elif len(asking.retry_id(index)) > limits.MAX_RETRY_ID_BYTES:
+        error = invalid(
+            f"{field}.retry_id",
+            f"must be at most {limits.MAX_RETRY_ID_BYTES} bytes, not {len(asking.retry_id(index))}",
+        )
+    elif asking.permit_ms(index) > limits.MAX_PERMIT_MS:
+        error = invalid(
+            f"{field}.permit_ms", f"must be at most {limits.MAX_PERMIT_MS}, not {asking.permit_ms(index)}"
         )
     if error is not None:
         raise error

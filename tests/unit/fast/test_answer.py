@@ -20,7 +20,7 @@ from tests.support.raw_requests import (
     varint,
 )
 from tests.support.told import by_message, by_object, without_time
-from tests.support.wire_requests import CHAIN, FORGED, JUDGE, KINDS, PLAIN, VALUES, asked, hold_alike, item
+from tests.support.wire_requests import CHAIN, FIRST, FORGED, JUDGE, KINDS, PLAIN, VALUES, asked, hold_alike, item
 from tests.vectors.world import NOW
 
 EXAMPLES = settings(max_examples=300, deadline=None)
@@ -31,7 +31,7 @@ EXAMPLES = settings(max_examples=300, deadline=None)
 @EXAMPLES
 def test_requests_are_read_as_by_protobuf(kind: str, data: st.DataObject) -> None:
     """Fields twice, out of order, unknown, of another kind, in groups: both read the same content."""
-    fields = request_fields(VALUES, 2 if kind == "stream" else 1, (0, 4 if kind == "batch" else 2))
+    fields = request_fields(VALUES, FIRST[kind], (0, 4 if kind == "batch" else 2))
     hold_alike(kind, encode(data.draw(fields)))
 
 
@@ -47,7 +47,7 @@ def test_batches_with_a_table_are_read_as_by_protobuf(data: st.DataObject) -> No
 @EXAMPLES
 def test_damaged_requests_are_read_or_refused_as_by_protobuf(kind: str, data: st.DataObject) -> None:
     """Changed, cut or lengthened bytes: both refuse, or both read the same content."""
-    fields = request_fields(VALUES, 2 if kind == "stream" else 1, (1, 2))
+    fields = request_fields(VALUES, FIRST[kind], (1, 2))
     if kind == "batch":
         fields = st.one_of(fields, batch_fields(VALUES, (1, 2)))
     hold_alike(kind, data.draw(damaged(encode(data.draw(fields)))))
@@ -65,7 +65,7 @@ def test_noise_is_read_or_refused_as_by_protobuf(kind: str, data: bytes) -> None
 def test_cut_anywhere(kind: str) -> None:
     """Each beginning of a request is read or refused as by protobuf, some of each."""
     whole = item(peer=["aa", "bb"], source="10.0.0.1", arguments=b'{"n":1}')
-    number = 2 if kind == "stream" else 1
+    number = FIRST[kind]
     request = encode([(number, LENGTH, length_delimited(whole)), (number + 2, 0, varint(100))])
     assert {hold_alike(kind, request[:end]) for end in range(len(request) + 1)} == {True, False}
 
