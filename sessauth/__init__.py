@@ -16,6 +16,8 @@ from .errors import TokenError as TokenError
 from .errors import UnknownTool as UnknownTool
 from .errors import UsageError as UsageError
 from .errors import WidensAuthority as WidensAuthority
+from .holder import HolderKey as HolderKey
+from .holder import HolderPublicKey as HolderPublicKey
 from .issuer import Issuer as Issuer
 from .keys import IssuerKey as IssuerKey
 from .reasons import Reason as Reason
@@ -31,3 +33,5 @@ from .survey import Verdicts as Verdicts
 from .token import Token as Token
 from .token import TokenInfo as TokenInfo
 from .verifier import Verifier as Verifier
+from .verifier_key import VerifierKey as VerifierKey
+from .verifier_keys import VerifierKeys as VerifierKeys

@@ -15,8 +15,9 @@ from ._fast import containment, ed25519
 from ._fast.chain import Chain
 from .block import BlockInfo, Ending
 from .condition import Condition
-from .draft import Draft, Signed
+from .draft import Draft, Signed, Signer, check_holder
 from .errors import NotExtendable, UsageError, WidensAuthority
+from .holder_public import Holds
 from .inspection import read_blocks
 from .scope import Scope
 from .text_form import presented_text
@@ -38,17 +39,23 @@ SEAL = Draft(
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def extend(chain: Chain, seed: bytes, draft: Draft, *, strict: bool) -> tuple[Signed, tuple[str, ...]]:
-    """Sign ``draft`` with ``seed`` as the next block, and return warnings beside the longer chain.
+def extend(
+    chain: Chain, seed: bytes, key: Holds | None, draft: Draft, *, strict: bool
+) -> tuple[Signed, tuple[str, ...]]:
+    """Sign ``draft`` as the next block, and return warnings beside the longer chain.
+
+    An open chain is extended with ``seed``, a bound one with ``key``.
 
     Raises:
-        NotExtendable: if the chain is sealed or bound, its secret is elsewhere, or it is at its length.
+        NotExtendable: if the chain is sealed, its secret is elsewhere, it is at its length, or a block above
+            wants what follows to be bound.
         WidensAuthority: if the chain above can never satisfy what the block asks for, or, with
             ``strict``, if it isn't proven that it always does; ``part`` sticks out.
         UsageError: if the result would be beyond a limit or against the format.
     """
-    check_extendable(chain, seed, draft.ending)
+    signer = check_extendable(chain, seed, key, draft.ending)
     blocks = read_blocks(chain)
+    _check_holders(chain, blocks, draft)
     _check_times(chain, blocks, draft)
     _check_max_blocks(chain, draft)
     _check_audience(blocks, draft)
@@ -57,7 +64,7 @@ def extend(chain: Chain, seed: bytes, draft: Draft, *, strict: bool) -> tuple[Si
         part, message = unproven[0]
         raise WidensAuthority(f"strict: {message}", part)
     signed = draft.sign(
-        lambda message: ed25519.sign(seed, message),
+        signer,
         before=chain.raw,
         index=chain.block_count,
         previous_signature=chain.signatures[-1],
@@ -65,19 +72,14 @@ def extend(chain: Chain, seed: bytes, draft: Draft, *, strict: bool) -> tuple[Si
     return signed, (*(message for _, message in unproven), *size_warnings(signed.chain))
 
 
-def check_extendable(chain: Chain, seed: bytes, ending: Ending) -> None:
-    """Refuse a chain that can't take one more block with this ending.
+def check_extendable(chain: Chain, seed: bytes, key: Holds | None, ending: Ending) -> Signer:
+    """Return what signs the next block; refuse a chain that can't take one more with this ending.
 
     Raises:
         NotExtendable: as :func:`extend`.
+        UsageError: if a key was given for an open chain.
     """
-    match Ending(chain.ending):
-        case Ending.SEALED:
-            raise NotExtendable("a sealed token can't be extended: ask whoever holds an open one")
-        case Ending.BOUND:
-            raise NotExtendable("a bound token is extended only by the holder of its key, which this is not")
-    if not seed:
-        raise NotExtendable("this open token came without its secret: extend the stored form")
+    signer = _signer(chain, seed, key)
     # An open block needs room for the sealed one that present() adds.
     room = chain.max_blocks - chain.block_count - (ending is Ending.OPEN)
     if room < 1:
@@ -85,6 +87,24 @@ def check_extendable(chain: Chain, seed: bytes, ending: Ending) -> None:
         raise NotExtendable(
             f"the chain has {chain.block_count} blocks and may have {chain.max_blocks} (max_blocks){more}"
         )
+    return signer
+
+
+def _signer(chain: Chain, seed: bytes, key: Holds | None) -> Signer:
+    ending = Ending(chain.ending)
+    if ending is Ending.SEALED:
+        raise NotExtendable("a sealed token can't be extended: ask whoever holds an open one")
+    if ending is Ending.BOUND:
+        if key is None:
+            raise NotExtendable("a bound token is extended only by the holder of its key: give key=")
+        if key.public.next_key != chain.next_key:
+            raise NotExtendable("this token is bound to another holder's key than key= is")
+        return key.sign
+    if key is not None:
+        raise UsageError("key extends a bound token, and this one is open: leave it out")
+    if not seed:
+        raise NotExtendable("this open token came without its secret: extend the stored form")
+    return lambda message: ed25519.sign(seed, message)
 
 
 def size_warnings(chain: Chain) -> tuple[str, ...]:
@@ -96,6 +116,20 @@ def size_warnings(chain: Chain) -> tuple[str, ...]:
         f"the text form has {chars} bytes: above {limits.WARN_TEXT_BYTES} (WARN_TEXT_BYTES)"
         " gRPC metadata and proxies may refuse it",
     )
+
+
+def _check_holders(chain: Chain, blocks: tuple[BlockInfo, ...], draft: Draft) -> None:
+    """Hold the ending, and the keys that it names, against the blocks above."""
+    strict = next((block for block in blocks if block.ending is Ending.BOUND and not block.may_seal), None)
+    if strict is not None and draft.ending is not Ending.BOUND:
+        raise NotExtendable(
+            f"{strict.name} wants all that follows to be bound: give to=, or have it made with may_seal=True"
+        )
+    if strict is not None and draft.may_seal:
+        raise WidensAuthority(f"may_seal: {strict.name} wants all that follows to be bound", "may_seal")
+    if draft.to is not None:
+        used = {key for block in blocks for key in (block.next_key, block.proof_key) if key}
+        check_holder(draft.to, used, chain.issuer_key_id)
 
 
 def _check_times(chain: Chain, blocks: tuple[BlockInfo, ...], draft: Draft) -> None:

@@ -6,7 +6,7 @@ chain is parsed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from .block import Ending
 from .clock import Clock
 from .condition import Condition
 from .errors import UsageError
+from .holder_public import HolderPublicKey
 from .scope import Scope
 
 _T = TypeVar("_T")
@@ -27,7 +28,7 @@ Signer = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Signed:
-    """A chain that the kernel found well-formed, and the seed of its next key (empty if sealed)."""
+    """A chain that the kernel found well-formed, and the seed of its next key (empty unless open)."""
 
     chain: _kernel.Chain
     seed: bytes
@@ -35,7 +36,10 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a block is to say; times in ms since 1970, 0 where it says nothing."""
+    """What a block is to say; times in ms since 1970, 0 where it says nothing.
+
+    ``to`` is the holder that a BOUND block names, and nobody else's.
+    """
 
     ending: Ending
     scopes: tuple[Scope, ...]
@@ -47,13 +51,17 @@ class Draft:
     not_before_ms: int
     max_blocks: int
     label: str
+    to: HolderPublicKey | None = None
+    may_seal: bool = False
 
     @classmethod
     def of(
         cls,
         *,
         clock: Clock,
-        ending: str,
+        ending: str = "",
+        to: HolderPublicKey | str | None = None,
+        may_seal: bool = False,
         scopes: Sequence[Scope | str] = (),
         where: Sequence[Condition | str] = (),
         audience: Sequence[str] = (),
@@ -76,8 +84,13 @@ class Draft:
             if scope.has_unknown_kind:
                 raise UsageError(f"scopes: {scope} has a kind of a later version, which every check denies")
         conditions = _items("where", where, limits.MAX_CONDITIONS)
+        holder = None if to is None else _holder(to)
+        if may_seal and holder is None:
+            raise UsageError("may_seal says what the holder of a bound token may do: give to= as well")
         return cls(
-            ending=_ending(ending),
+            ending=_ending(ending, bound=holder is not None),
+            to=holder,
+            may_seal=bool(may_seal),
             scopes=read,
             where=tuple(Condition.parse(c) if isinstance(c, str) else c for c in conditions),
             audience=_texts("audience", audience, limits.MAX_AUDIENCES),
@@ -143,18 +156,49 @@ class Draft:
             "peer": list(self.peer),
             "max_blocks": self.max_blocks,
             "ending": int(self.ending),
-            "next_key": ed25519.public_key(seed) if seed else b"",
+            "next_key": self.to.next_key if self.to else ed25519.public_key(seed) if seed else b"",
+            "proof_key": self.to.proof_key if self.to else b"",
+            "may_seal": self.may_seal,
             "label": self.label,
         }
 
 
-def _ending(ending: str) -> Ending:
-    if ending == "bound":
-        raise UsageError("ending='bound' can't be made yet: tokens bound to a key come with a later version")
+def check_holder(to: HolderPublicKey, used: Collection[bytes], issuer_key_id: bytes) -> None:
+    """Refuse a holder's key that would make the chain malformed.
+
+    Args:
+        to: whom the next block is to be bound to.
+        used: the ``next_key`` and ``proof_key`` of all blocks so far.
+        issuer_key_id: the root's.
+
+    Raises:
+        UsageError: naming the key.
+    """
+    if ed25519.digest(to.next_key) == issuer_key_id:
+        raise UsageError("to: its next_key is the issuer's own key, which is never a holder's")
+    for name, key in (("next_key", to.next_key), ("proof_key", to.proof_key)):
+        if key in used:
+            raise UsageError(f"to: its {name} stands in this chain already; no key does twice: give another")
+
+
+def _holder(to: HolderPublicKey | str) -> HolderPublicKey:
     try:
-        return {"sealed": Ending.SEALED, "open": Ending.OPEN}[ending]
+        return HolderPublicKey.of(to)
+    except UsageError as error:
+        raise UsageError(f"to: {error}") from None
+
+
+def _ending(ending: str, *, bound: bool) -> Ending:
+    if bound:
+        if ending not in ("", "bound"):
+            raise UsageError(f"ending={ending!r} and to= exclude each other: to= makes the token bound")
+        return Ending.BOUND
+    if ending == "bound":
+        raise UsageError("ending='bound' needs to=: the public key of the holder that it is bound to")
+    try:
+        return {"": Ending.SEALED, "sealed": Ending.SEALED, "open": Ending.OPEN}[ending]
     except KeyError:
-        raise UsageError(f"ending is 'sealed' or 'open', not {ending!r}") from None
+        raise UsageError(f"ending is 'sealed', 'open' or 'bound', not {ending!r}") from None
 
 
 def _expiry(clock: Clock, ttl_ms: int, expires_at_ms: int) -> int:

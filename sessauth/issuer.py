@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from . import limits
 from ._attenuation import size_warnings
+from .block import Ending
 from .clock import Clock, SystemClock
 from .condition import Condition
-from .draft import Draft
+from .draft import Draft, check_holder
 from .errors import UsageError
+from .holder_public import HolderPublicKey
 from .keys import IssuerKey
 from .scope import Scope
 from .token import Token
@@ -39,7 +41,9 @@ class Issuer:
         *,
         ttl_ms: int = 0,
         expires_at_ms: int = 0,
-        ending: str = "sealed",
+        ending: str = "",
+        to: HolderPublicKey | str | None = None,
+        may_seal: bool = False,
         where: Sequence[Condition | str] = (),
         source: Sequence[str] = (),
         peer: Sequence[str] = (),
@@ -53,10 +57,13 @@ class Issuer:
         Args:
             session_id: 16 bytes, as the server gave it.
             scopes: what it permits; a call must match one of them.
-            audience: the verifiers that may accept it.
+            audience: the verifiers that may accept it. May be empty where ``to`` is given.
             ttl_ms: how long it lives from now; this or ``expires_at_ms`` is required.
             expires_at_ms: when it ends, in ms since 1970.
-            ending: ``sealed``, to be presented, or ``open``, to be narrowed further offline.
+            ending: ``sealed`` (the default), to be presented, or ``open``, to be narrowed further offline.
+                With ``to`` it is ``bound``, and nothing else may be said.
+            to: the holder that it is bound to: each call then needs a proof by that holder's key.
+            may_seal: whether that holder may make sealed and open tokens of it.
             where: conditions that must hold on every call.
             source: the CIDR blocks that calls may come from.
             peer: certificate identities, one of which the caller must have.
@@ -73,13 +80,15 @@ class Issuer:
             raise UsageError("session_id is 16 bytes")
         if not scopes:
             raise UsageError("scopes is empty, so the token would permit nothing: give at least one")
-        if not audience:
+        if not audience and to is None:
             raise UsageError("audience is empty: name the verifiers that may accept the token")
         if not 0 <= min_revision < 2**64:
             raise UsageError("min_revision is a revision: 0 to 2^64 - 1")
         draft = Draft.of(
             clock=self._clock,
             ending=ending,
+            to=to,
+            may_seal=may_seal,
             scopes=scopes,
             where=where,
             audience=audience,
@@ -93,7 +102,9 @@ class Issuer:
         )
         issued_at_ms = self._clock.now_ms()
         _check_times(draft, issued_at_ms)
-        if draft.max_blocks == 1 and ending == "open":
+        if draft.to is not None:
+            check_holder(draft.to, (), self._key.key_id)
+        if draft.max_blocks == 1 and draft.ending is Ending.OPEN:
             raise UsageError("max_blocks 1 leaves an open token no room to be presented: use 2 or more")
         signed = draft.sign(
             self._key.sign,

@@ -7,22 +7,15 @@ that holds it does nothing else (see ``docs/threat-model.md``).
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import os
-import stat
 from pathlib import Path
 from typing import NoReturn
 
+from . import key_file
 from ._fast import ed25519
-from .errors import KeyFolderError, UsageError
-
-# The whole ASN.1 of an Ed25519 private key before its 32 bytes (RFC 8410, 7).
-_PKCS8_PREFIX = bytes.fromhex("302e020100300506032b657004220420")
-_BEGIN = "-----BEGIN PRIVATE KEY-----"
-_END = "-----END PRIVATE KEY-----"
-_MAX_FILE_BYTES = 4096
+from .errors import UsageError
 
 
 class IssuerKey:
@@ -60,7 +53,8 @@ class IssuerKey:
             KeyFolderError: if it is missing, no plain file, open to its group or to others, or holds
                 no unencrypted Ed25519 key in PKCS#8 PEM.
         """
-        return cls(_seed_of_pem(_read_private(Path(path)), Path(path)))
+        make = "make one with 'sessauth keys add' or openssl genpkey"
+        return cls(*key_file.load_secrets(Path(path), key_file.ED25519, make=make))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a new key file with mode 0600 and wait until it is on the disk.
@@ -68,9 +62,7 @@ class IssuerKey:
         Raises:
             KeyFolderError: if the file exists (it is never overwritten) or can't be written.
         """
-        target = Path(path)
-        der = base64.b64encode(_PKCS8_PREFIX + self._seed).decode()
-        _write_private(target, f"{_BEGIN}\n{der}\n{_END}\n".encode())
+        key_file.save_secrets(Path(path), (key_file.ED25519, self._seed))
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over ``message``."""
@@ -112,71 +104,3 @@ def public_jwk(public_key: bytes) -> dict[str, str]:
 
 def _base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _seed_of_pem(data: bytes, path: Path) -> bytes:
-    """Return the seed in PEM ``data``; only the one encoding that ``openssl genpkey`` writes."""
-    lines = data.decode("ascii", "replace").strip().splitlines()
-    if len(lines) < 3 or lines[0].strip() != _BEGIN or lines[-1].strip() != _END:
-        raise KeyFolderError(
-            f"{path} is no PKCS#8 PEM file: it must hold one '{_BEGIN}' block and nothing else"
-        )
-    try:
-        der = base64.b64decode("".join(line.strip() for line in lines[1:-1]), validate=True)
-    except (binascii.Error, ValueError):
-        der = b""
-    if len(der) != len(_PKCS8_PREFIX) + 32 or not der.startswith(_PKCS8_PREFIX):
-        raise KeyFolderError(
-            f"{path} holds no Ed25519 private key: make one with 'sessauth keys add' or openssl genpkey"
-        )
-    return der[len(_PKCS8_PREFIX) :]
-
-
-def _read_private(path: Path) -> bytes:
-    """Read a file that nobody but its owner can open; judged on the open file, not on its name."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise KeyFolderError(f"can't read the key {path}: {error.strerror}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise KeyFolderError(f"{path} is no plain file")
-        if status.st_mode & 0o077:
-            mode = stat.S_IMODE(status.st_mode)
-            raise KeyFolderError(f"{path} has mode {mode:04o}, so others can use the key: chmod 600 {path}")
-        if status.st_size > _MAX_FILE_BYTES:
-            raise KeyFolderError(f"{path} is too large for a key: over {_MAX_FILE_BYTES} bytes")
-        return os.read(descriptor, _MAX_FILE_BYTES)
-    except OSError as error:
-        raise KeyFolderError(f"can't read the key {path}: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        descriptor = os.open(path, flags, 0o600)
-    except FileExistsError:
-        raise KeyFolderError(f"{path} exists, and a key is never overwritten: move it away first") from None
-    except OSError as error:
-        raise KeyFolderError(f"can't create the key {path}: {error.strerror}") from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        _sync_folder(path.parent)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise KeyFolderError(f"can't write the key {path}: {error.strerror}") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

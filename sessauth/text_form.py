@@ -1,4 +1,4 @@
-"""The text forms of a token, presented for a header and stored, which holds a secret, and of a proof.
+"""The text forms: of a token, presented for a header, and stored with its secret; of holder keys and proofs.
 
 Each has its own greppable prefix, and a checksum, so that a bad paste is called truncated or damaged
 and not forged. A checksum says nothing about signatures.
@@ -17,6 +17,11 @@ from .limits import MAX_TOKEN_BYTES
 
 PRESENTED_PREFIX = "sessauth_token_"
 STORED_PREFIX = "sessauth_secret_"
+# The public half of a holder's key: what a token is bound to.
+HOLDER_PREFIX = "sessauth_holder_"
+# A signed approval, handed from an approver to whoever has the call judged.
+APPROVAL_PREFIX = "sessauth_approval_"
+# Of one call, for a minute at most: no secret.
 PROOF_PREFIX = "sessauth_proof_"
 
 _CHECK_CHARS = 6
@@ -27,17 +32,17 @@ _MAX_TEXT_CHARS = (MAX_TOKEN_BYTES + 64) * 4 // 3 + 64
 
 def presented_text(data: bytes) -> str:
     """Return the presented form of an encoded Token."""
-    return _text(PRESENTED_PREFIX, data)
+    return checked_text(PRESENTED_PREFIX, data)
 
 
 def stored_text(data: bytes, seed: bytes) -> str:
     """Return the stored form of an encoded open Token: a secret, with the seed of its next key."""
-    return _text(STORED_PREFIX, wire.encode("StoredToken", {"token": data, "next_secret": seed}))
+    return checked_text(STORED_PREFIX, wire.encode("StoredToken", {"token": data, "next_secret": seed}))
 
 
 def proof_text(data: bytes) -> str:
     """Return the text of an encoded Proof."""
-    return _text(PROOF_PREFIX, data)
+    return checked_text(PROOF_PREFIX, data)
 
 
 def read_proof(proof: bytes | str) -> bytes:
@@ -51,7 +56,7 @@ def read_proof(proof: bytes | str) -> bytes:
     text = proof.decode("ascii", "replace") if isinstance(proof, bytes) else proof
     if text.startswith(PROOF_PREFIX):
         try:
-            return _body(PROOF_PREFIX, text)
+            return read_checked(PROOF_PREFIX, text, "proof")
         except (MalformedToken, UnicodeError):
             pass
     return proof if isinstance(proof, bytes) else proof.encode("utf-8", "replace")
@@ -72,39 +77,55 @@ def read_text(text: str) -> tuple[bytes, bytes]:
     """
     if is_stored_text(text):
         try:
-            record = wire.decode("StoredToken", _body(STORED_PREFIX, text))
+            record = wire.decode("StoredToken", read_checked(STORED_PREFIX, text, "token"))
         except wire.WireError as error:
             raise MalformedToken(f"the stored token is against the format: {error}") from None
         if len(record["next_secret"]) != 32:
             raise MalformedToken("the stored token holds no seed of 32 bytes")
         return record["token"], record["next_secret"]
     if text.startswith(PRESENTED_PREFIX):
-        return _body(PRESENTED_PREFIX, text), b""
+        return read_checked(PRESENTED_PREFIX, text, "token"), b""
     raise MalformedToken(f"not a token: its text begins with {PRESENTED_PREFIX} or {STORED_PREFIX}")
 
 
-def _text(prefix: str, data: bytes) -> str:
+def parse_proof(text: str) -> bytes:
+    """Return the encoded Proof of its text form, for people who paste one.
+
+    Raises:
+        MalformedToken: saying whether it is no proof, truncated or damaged.
+    """
+    if not text.startswith(PROOF_PREFIX):
+        raise MalformedToken(f"not a proof: its text begins with {PROOF_PREFIX}")
+    return read_checked(PROOF_PREFIX, text, "proof")
+
+
+def checked_text(prefix: str, data: bytes) -> str:
+    """Return the text form of ``data`` under ``prefix``."""
     body = prefix + _base64url(data)
     return f"{body}.{_check(body)}"
 
 
-def _body(prefix: str, text: str) -> bytes:
-    """Return the bytes between prefix and checksum."""
+def read_checked(prefix: str, text: str, what: str) -> bytes:
+    """Return the bytes between ``prefix``, with which ``text`` begins, and the checksum.
+
+    Raises:
+        MalformedToken: saying whether it is truncated or damaged; ``what`` is what it calls the text.
+    """
     if len(text) > _MAX_TEXT_CHARS:
-        raise MalformedToken(f"not a token: more than {_MAX_TEXT_CHARS} characters")
+        raise MalformedToken(f"not a {what}: more than {_MAX_TEXT_CHARS} characters")
     covered, dot, check = text.partition(".")
     if not dot or len(check) < _CHECK_CHARS:
-        raise MalformedToken("the token is truncated: its end is missing, copy it whole")
+        raise MalformedToken(f"the {what} is truncated: its end is missing, copy it whole")
     body = covered[len(prefix) :]
     if not _BODY.fullmatch(body) or not _BODY.fullmatch(check) or _check(covered) != check:
-        raise MalformedToken("the token is damaged: its checksum is wrong, copy it again")
+        raise MalformedToken(f"the {what} is damaged: its checksum is wrong, copy it again")
     try:
         data = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
     except binascii.Error:
         data = b""
     # Also refuses unused bits that are not zero, so that a token has one text.
     if _base64url(data) != body:
-        raise MalformedToken("the token is damaged: its base64url is not canonical, copy it again")
+        raise MalformedToken(f"the {what} is damaged: its base64url is not canonical, copy it again")
     return data
 
 

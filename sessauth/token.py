@@ -7,29 +7,43 @@ and the session lives only a verifier says.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 from . import _attenuation
 from ._fast import chain as _kernel
-from ._fast import ed25519
+from ._fast import ed25519, wire
 from .block import BlockInfo, Ending
 from .clock import Clock, SystemClock
 from .condition import Condition
 from .draft import Draft, Signed
-from .errors import MalformedToken, NotExtendable, UsageError
+from .errors import MalformedToken, UsageError
+from .holder_public import HolderPublicKey, Holds
 from .inspection import TokenInfo, inspect_chain
 from .scope import Scope
 from .text_form import PRESENTED_PREFIX, STORED_PREFIX, presented_text, read_text, stored_text
 
-__all__ = ["BlockInfo", "Ending", "Token", "TokenInfo"]
+__all__ = ["Binding", "BlockInfo", "Ending", "Token", "TokenInfo"]
 
 _PREFIXES = (PRESENTED_PREFIX.encode(), STORED_PREFIX.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a proof for a bound token rests on: its last block's signature and the keys that it names.
+
+    ``proof_key`` is empty where the block names none; then a proof is a signature.
+    """
+
+    signature: bytes
+    next_key: bytes
+    proof_key: bytes
 
 
 class Token:
     """An immutable token. Made by :meth:`parse`, by ``Issuer.mint`` and by :meth:`attenuate`."""
 
-    __slots__ = ("_chain", "_seed", "warnings")
+    __slots__ = ("_binding", "_chain", "_seed", "warnings")
 
     warnings: tuple[str, ...]
     """What whoever made it should know: a scope not proven inside its parent, a long text form."""
@@ -38,6 +52,7 @@ class Token:
         """Wrap a chain that the kernel found well-formed, with the seed of its next key if it is open."""
         self._chain = signed.chain
         self._seed = signed.seed
+        self._binding: Binding | None = None
         self.warnings = warnings
 
     @classmethod
@@ -70,6 +85,14 @@ class Token:
     def is_open(self) -> bool:
         """Whether it can be extended by whoever has its secret, and is never presented."""
         return self.ending is Ending.OPEN
+
+    @property
+    def binding(self) -> Binding | None:
+        """What proofs for it rest on; None unless it is bound."""
+        if self._binding is None and self.ending is Ending.BOUND:
+            last = wire.decode("Block", self._chain.payloads[-1])
+            self._binding = Binding(self._chain.signatures[-1], last["next_key"], last["proof_key"])
+        return self._binding
 
     @property
     def session_id(self) -> bytes:
@@ -122,11 +145,16 @@ class Token:
         not_before_ms: int = 0,
         max_blocks: int = 0,
         label: str = "",
-        ending: str = "sealed",
+        ending: str = "",
+        to: HolderPublicKey | str | None = None,
+        may_seal: bool = False,
+        key: Holds | None = None,
         strict: bool = False,
         clock: Clock | None = None,
     ) -> Token:
         """Return a narrower token, made offline. What is left out stays as it is.
+
+        An open token is extended with the secret that it carries, a bound one with ``key``.
 
         Args:
             scopes: a call must also match one of these; each is held against the blocks above.
@@ -139,20 +167,27 @@ class Token:
             not_before_ms: when it begins, in ms since 1970.
             max_blocks: how many blocks the chain may ever have.
             label: who it is for; shown in audit.
-            ending: ``sealed``, to be presented, or ``open``, to be handed on and narrowed further.
+            ending: ``sealed`` (the default), to be presented, or ``open``, to be handed on and narrowed
+                further. With ``to`` it is ``bound``, and nothing else may be said.
+            to: the holder that the new token is bound to: each call then needs a proof by that holder's key.
+            may_seal: whether that holder may make sealed and open tokens of it.
+            key: the ``HolderKey`` that this token is bound to.
             strict: whether to refuse what isn't proven to lie inside the parent.
             clock: what ``ttl_ms`` counts from.
 
         Raises:
-            NotExtendable: if this token is sealed or bound, or its secret is elsewhere.
+            NotExtendable: if this token is sealed, its secret is elsewhere, or it is bound and what is asked
+                for is not.
             WidensAuthority: if the parent can never satisfy a part, which it names.
             ScopeError: if a scope or condition can't be read.
             UsageError: if a parameter is beyond a limit or contradicts another.
         """
-        _attenuation.check_extendable(self._chain, self._seed, Ending.SEALED)
+        _attenuation.check_extendable(self._chain, self._seed, key, Ending.SEALED)
         draft = Draft.of(
             clock=clock or SystemClock(),
             ending=ending,
+            to=to,
+            may_seal=may_seal,
             scopes=scopes,
             where=where,
             audience=audience,
@@ -164,19 +199,19 @@ class Token:
             max_blocks=max_blocks,
             label=label,
         )
-        return Token(*_attenuation.extend(self._chain, self._seed, draft, strict=strict))
+        return Token(*_attenuation.extend(self._chain, self._seed, key, draft, strict=strict))
 
     def present(self) -> Token:
-        """Return a sealed token with the same authority; of a sealed token, itself.
+        """Return what a gateway is shown: of an open token a sealed one with the same authority, else itself.
+
+        A bound token is presented as it is, each time with a new proof (``HolderKey.prove``).
 
         Raises:
-            NotExtendable: if it is bound, or open without its secret.
+            NotExtendable: if it is open and came without its secret.
         """
-        if self.ending is Ending.BOUND:
-            raise NotExtendable("a bound token is presented with a proof, which comes with a later version")
         if not self.is_open:
             return self
-        return Token(*_attenuation.extend(self._chain, self._seed, _attenuation.SEAL, strict=False))
+        return Token(*_attenuation.extend(self._chain, self._seed, None, _attenuation.SEAL, strict=False))
 
     def inspect(self) -> TokenInfo:
         """Return what it says, unverified."""

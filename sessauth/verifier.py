@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from ._fast.check import Checker, Prepared
 from ._fast.survey import Survey
@@ -27,9 +27,12 @@ from .text_form import is_stored_text, read_proof, read_text
 from .token import Token
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ._fast.batch import Batch
     from ._fast.claims import _Payer
     from ._fast.proof import ProofKeys
+    from .served import ServedVerifier
 
 __all__ = ["DEFAULT_CACHE_BYTES", "Prepared", "Verifier"]
 
@@ -112,6 +115,12 @@ class Verifier(Checker):
         def prepare(self, token: bytes | str | Token | Prepared) -> Prepared: ...  # noqa: D102
         def refuse(self, stage: int, reason: int) -> Decision: ...  # noqa: D102
 
+    @overload
+    @classmethod
+    def embedded(
+        cls, state_dir: str | os.PathLike[str], *, audience: str, cache_bytes: int = DEFAULT_CACHE_BYTES
+    ) -> Self: ...
+    @overload
     @classmethod
     def embedded(
         cls,
@@ -119,19 +128,59 @@ class Verifier(Checker):
         *,
         audience: str,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
-    ) -> Self:
-        """Open a server's state folder read-only and judge by it, without a call to the server.
+        server: str | os.PathLike[str],
+        credential: str | None = None,
+        credential_file: Path | None = None,
+        timeout_ms: int = 2_000,
+    ) -> ServedVerifier: ...
+
+    @classmethod
+    def embedded(
+        cls,
+        state_dir: str | os.PathLike[str],
+        *,
+        audience: str,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        server: str | os.PathLike[str] | None = None,
+        credential: str | None = None,
+        credential_file: Path | None = None,
+        timeout_ms: int = 2_000,
+    ) -> Verifier:
+        """Open a server's state folder read-only and judge by it.
 
         The process needs to be in the folder's group and on the server's host. Open it after any fork.
+        Without ``server`` no call of the server's is made, and what costs something is denied.
+
+        Args:
+            state_dir: the server's state folder.
+            audience: which verifier this is.
+            cache_bytes: memory for verified chains, in bytes.
+            server: the server's socket, to take there what calls cost (:mod:`sessauth.served`).
+            credential: the gateway's API key for it, or ``credential_file``, not readable by others.
+            credential_file: see ``credential``.
+            timeout_ms: how long one call may wait for the server.
 
         Raises:
             StateUnusable: naming what is wrong with the folder.
+            ConfigError: if ``server`` or its credential can't be used.
         """
         from .state.lmdb_view import StateReader
+        from .state.proof_reader import ProofReader
 
+        if server is not None:
+            from .served import ServedVerifier, open_client
+
+            client = open_client(server, credential, credential_file, timeout_ms)
         reader = StateReader.open(state_dir)
         try:
-            verifier = cls(reader, audience=audience, cache_bytes=cache_bytes)
+            verifier: Verifier
+            if server is None:
+                verifier = cls(reader, audience=audience, cache_bytes=cache_bytes)
+            else:
+                served = ServedVerifier(reader, audience=audience, cache_bytes=cache_bytes)
+                served.ask_by(client)
+                verifier = served
+            reader.watch(ProofReader(state_dir, verifier).refresh)
         except BaseException:
             reader.close()
             raise

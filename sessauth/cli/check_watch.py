@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..client import CheckItem
 from ..decision_base import DecisionBase
+from ..token import Token
 from .context import Settings
 from .decision_view import to_json, to_lines
 
@@ -20,16 +21,19 @@ if TYPE_CHECKING:
 def watch_call(
     settings: Settings,
     client: Client,
-    item: CheckItem,
-    audience: str,
-    at_least_revision: int,
+    token: Token | str,
+    action: str,
+    resource: str,
+    options: dict[str, Any],
     explain: Callable[[DecisionBase], str],
 ) -> None:
     """Show the decision on a call, and if it is allowed the one that takes it back, when it comes.
 
     Returns only when the call is not allowed; raises Unavailable when the server can no longer tell.
     """
+    audience, at_least_revision = options.pop("audience"), options.pop("at_least_revision")
     with client.watch(audience=audience) as watch:
+        item = CheckItem(token, action, resource, **options)
         call = watch.ask(item, at_least_revision=at_least_revision)
         _show(settings, call.decision, explain(call.decision), withdrawn=False)
         if call.decision:

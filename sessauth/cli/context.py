@@ -20,6 +20,7 @@ from . import output
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ..holder import HolderKey
     from ..server.config import Config
 
 R = TypeVar("R")
@@ -42,8 +43,11 @@ class Settings:
     json: bool = False
     clock: Clock = field(default_factory=SystemClock)
 
-    def client(self) -> Client:
-        """Return a client for the server that the options name. Raises ConfigError."""
+    def client(self, holder: HolderKey | None = None) -> Client:
+        """Return a client for the server that the options name, one that proves with ``holder``'s key.
+
+        Raises ConfigError.
+        """
         from ..client import Client, Tls
 
         tls = None
@@ -63,6 +67,7 @@ class Settings:
             tls=tls,
             insecure_tcp=self.insecure_tcp,
             timeout_ms=self.timeout_ms,
+            holder=holder,
         )
 
     def config(self) -> Config:

@@ -12,6 +12,7 @@ from ..decision_base import DecisionBase
 from ..limits import MAX_ANCESTORS
 from ..scope import Scope
 from ..state.lmdb_view import StateReader
+from ..state.proof_reader import ProofReader
 from ..state.rows import TxnRows
 from ..survey import Candidate, Verdicts
 from ..token import Token
@@ -76,7 +77,9 @@ def embedded_check(
     """Judge a call by a state folder; return the decision and its explanation. Raises StateUnusable."""
     reader = StateReader.open(state)
     try:
-        decision = Verifier(reader).check(token, action, resource, **call)
+        verifier = Verifier(reader)
+        ProofReader(state, verifier)
+        decision = verifier.check(token, action, resource, **call)
         with reader.reading() as txn:
             layers = ceilings(TxnRows(txn, reader.tables), decision.session_id)
     finally:

@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 import click
 
 from ..errors import UsageError
+from ..holder import HolderKey
 from ..token import Token
 from . import params
 from .context import Settings, with_settings
 from .output import fields, moment_and_distance, warn
 from .token_inspect import inspect
-from .token_io import out_option, read_token, text_of, token_argument, write_new
+from .token_io import out_option, read_holder, read_token, text_of, token_argument, write_new
+from .token_prove import prove
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +27,7 @@ def token() -> None:
 
 
 token.add_command(inspect)
+token.add_command(prove)
 
 _BLOCK_OPTIONS = (
     click.option("--scope", "scopes", multiple=True, help="What it permits, in scope text. Repeatable."),
@@ -37,6 +40,8 @@ _BLOCK_OPTIONS = (
     click.option("--max-blocks", type=click.IntRange(1, 16), help="How long the chain may ever be."),
     click.option("--label", default="", help="A name for this block, for people."),
     click.option("--open", "is_open", is_flag=True, help="Let the holder attenuate it further: a secret."),
+    click.option("--to", metavar="PUBLIC|@FILE", help="Bind it to a holder's key: calls then need proofs."),
+    click.option("--may-seal", is_flag=True, help="With --to: the holder may make unbound tokens of it."),
 )
 
 
@@ -48,6 +53,11 @@ def _block_options(command: F) -> F:
 
 def _terms(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a block as the terms that Client and Token take."""
+    to = options["to"]
+    if to is not None and options["is_open"]:
+        raise UsageError("--open and --to exclude each other: a bound token needs no --open to be narrowed")
+    if to is None and options["may_seal"]:
+        raise UsageError("--may-seal says what the holder of a bound token may do: give --to")
     return {
         "ttl_ms": options["ttl"],
         "where": options["where"],
@@ -56,7 +66,9 @@ def _terms(options: dict[str, Any]) -> dict[str, Any]:
         "not_before_ms": options["not_before"],
         "max_blocks": options["max_blocks"] or 0,
         "label": options["label"],
-        "ending": "open" if options["is_open"] else "sealed",
+        "ending": "open" if options["is_open"] else "",
+        "to": read_holder(to, "--to") if to is not None else None,
+        "may_seal": options["may_seal"],
     }
 
 
@@ -69,7 +81,7 @@ def _hand_over(settings: Settings, made: Token, out: Path | None) -> None:
         "session_id": made.session_id.hex(),
         "block_id": made.block_ids[-1].hex(),
         "expires_at_ms": made.expires_at_ms,
-        "ending": "open" if made.is_open else "sealed",
+        "ending": made.ending.name.lower(),
         "warnings": list(made.warnings),
     }
     if not settings.json:
@@ -125,6 +137,9 @@ def mint(
 @token_argument
 @_block_options
 @click.option("--strict", is_flag=True, help="Refuse a scope that can't be proved to narrow its parent.")
+@click.option(
+    "--key", "key_file", type=click.Path(path_type=Path), help="The holder's key that the token is bound to."
+)
 @out_option
 @with_settings
 def attenuate(
@@ -134,12 +149,19 @@ def attenuate(
     scopes: Sequence[str],
     audience: Sequence[str],
     strict: bool,
+    key_file: Path | None,
     out: Path | None,
     **options: Any,
 ) -> None:
-    """Narrow an open token; no server takes part."""
-    made = read_token(token_file).attenuate(
-        scopes=scopes, audience=audience, strict=strict, clock=settings.clock, **_terms(options)
+    """Narrow an open token, or with its --key a bound one; no server takes part."""
+    held = read_token(token_file)
+    made = held.attenuate(
+        scopes=scopes,
+        audience=audience,
+        strict=strict,
+        key=HolderKey.load(key_file) if key_file is not None else None,
+        clock=settings.clock,
+        **_terms(options),
     )
     _hand_over(settings, made, out)
 
@@ -149,7 +171,7 @@ def attenuate(
 @out_option
 @with_settings
 def present(settings: Settings, token_file: str, out: Path | None) -> None:
-    """Print the form of a token that a gateway takes: sealed, and without a secret."""
+    """Print the form of a token that a gateway takes, without a secret: sealed, or bound as it is."""
     held = read_token(token_file)
     _hand_over(settings, held.present() if held.is_open else held, out)
 

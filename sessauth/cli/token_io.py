@@ -10,11 +10,15 @@ from typing import Final
 import click
 
 from ..errors import UsageError
+from ..holder import HolderKey, HolderPublicKey
+from ..limits import MAX_JSON_BYTES
 from ..token import Token
 
 # The largest stored form is below 12 KiB; anything longer is another file.
 MAX_INPUT_BYTES: Final = 65_536
 PREFIXES: Final = ("sessauth_token_", "sessauth_secret_")
+# Twice what a check looks at, so that too long a JSON is denied, and a wrong file is not sent.
+MAX_JSON_FILE_BYTES: Final = 2 * MAX_JSON_BYTES
 
 token_argument = click.argument("token_file", metavar="FILE|-")
 out_option = click.option(
@@ -62,6 +66,29 @@ def read_bytes(source: str, what: str, limit: int) -> bytes:
     if len(data) > limit:
         raise UsageError(f"{what}: {source} has more than {limit} bytes; that is another file")
     return data
+
+
+def json_bytes(text: str, option: str) -> bytes:
+    """Return JSON given as such, or the very bytes of the file behind an @. It is not parsed here."""
+    if not text.startswith("@"):
+        return text.encode("utf-8", "surrogateescape")
+    return read_bytes(text[1:], option, MAX_JSON_FILE_BYTES)
+
+
+def read_holder(text: str, option: str) -> HolderPublicKey:
+    """Return a holder's public key: its text, or what is in the file behind an @, the private one included.
+
+    Raises UsageError naming ``option``, KeyFolderError for a private key that others may read.
+    """
+    source = text[1:] if text.startswith("@") else ""
+    try:
+        read = read_text(source, option) if source else text
+        if source and source != "-" and read.startswith("-----BEGIN PRIVATE KEY-----"):
+            return HolderKey.load(source).public
+        return HolderPublicKey.parse(read)
+    except UsageError as error:
+        told = str(error)
+        raise UsageError(told if told.startswith(option) else f"{option}: {told}") from None
 
 
 def text_of(token: Token) -> str:

@@ -3,6 +3,7 @@
 from ._address import Tls as Tls
 from ._async import AsyncClient as AsyncClient
 from ._decision import RemoteDecision as RemoteDecision
+from ._results import ApprovalPage as ApprovalPage
 from ._results import CheckItem as CheckItem
 from ._results import InspectedBlock as InspectedBlock
 from ._results import Inspection as Inspection

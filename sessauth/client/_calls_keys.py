@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from ..record import KeyRecord
 from ..v1 import key_service_pb2 as pb
+from ..verifier_key import SignedVerifierKey
 from ._calls_sessions import check_id, new_request_id
 from ._convert import key_from_message
 from ._transport import Call
@@ -20,6 +21,19 @@ def list_keys() -> Call[list[KeyRecord]]:
         pb.ListKeysRequest(),
         pb.ListKeysResponse,
         lambda answer: [key_from_message(each) for each in answer.keys],
+    )
+
+
+def verifier_keys() -> Call[list[SignedVerifierKey]]:
+    """Describe ListVerifierKeys. What comes is unverified."""
+    return Call(
+        "KeyService/ListVerifierKeys",
+        pb.ListVerifierKeysRequest(),
+        pb.ListVerifierKeysResponse,
+        lambda answer: [
+            SignedVerifierKey(bytes(each.payload), bytes(each.issuer_key_id), bytes(each.signature))
+            for each in answer.keys
+        ],
     )
 
 

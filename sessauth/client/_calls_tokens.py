@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from ..errors import UsageError
-from ..limits import MAX_BATCH_ITEMS, MAX_REVOKE_BLOCK_IDS
+from ..holder_public import HolderPublicKey
+from ..limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS
 from ..scope import Condition, Scope
 from ..text_form import STORED_PREFIX, presented_text
 from ..token import Token
@@ -29,18 +30,26 @@ STREAM_CODEC = {
 
 _STORED = STORED_PREFIX.encode()
 
-ENDINGS = {"sealed": token_pb2.ENDING_SEALED, "open": token_pb2.ENDING_OPEN}
+ENDINGS = {
+    "": token_pb2.ENDING_UNSPECIFIED,
+    "sealed": token_pb2.ENDING_SEALED,
+    "open": token_pb2.ENDING_OPEN,
+    "bound": token_pb2.ENDING_BOUND,
+}
 
 
 class MintTerms(TypedDict, total=False):
     """What a block may say beside its scopes. Times in ms; 0: not stated.
 
     ``ttl_ms`` 0: until the session's hard end, or as the parent. ``ending`` is ``sealed`` (the
-    default) or ``open``.
+    default) or ``open``; with ``to``, the public key of a holder or its text, it is ``bound``.
+    ``may_seal`` lets that holder make sealed and open tokens of it.
     """
 
     ttl_ms: int
     ending: str
+    to: HolderPublicKey | str | None
+    may_seal: bool
     where: Sequence[Condition | str]
     source: Sequence[str]
     peer: Sequence[str]
@@ -77,10 +86,18 @@ def attenuate(
 
 
 def _block_fields(terms: MintTerms) -> dict[str, Any]:
-    ending = terms.get("ending", "sealed")
+    ending, to, may_seal = terms.get("ending", ""), terms.get("to"), terms.get("may_seal", False)
     if ending not in ENDINGS:
-        raise UsageError(f"ending: {ending!r} is not one of sealed, open")
+        raise UsageError(f"ending: {ending!r} is not one of sealed, open, bound")
+    if to is None and (may_seal or ending == "bound"):
+        raise UsageError("to: is required with may_seal and ending='bound': the holder's public key")
+    if to is not None and ending not in ("", "bound"):
+        raise UsageError(f"ending: {ending!r} and to= exclude each other: to= makes the token bound")
+    holder = HolderPublicKey.of(to) if to is not None else None
     return {
+        "next_key": holder.next_key if holder else b"",
+        "proof_key": holder.proof_key if holder else b"",
+        "may_seal": may_seal,
         "ttl_ms": check_count("ttl_ms", terms.get("ttl_ms", 0)),
         "ending": ENDINGS[ending],
         "where": texts("where", terms.get("where", ())),
@@ -129,6 +146,10 @@ def item_message(item: CheckItem) -> check_pb.CheckItem:
 
 
 def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.CheckItem:
+    if len(item.retry_id) > MAX_RETRY_ID_BYTES:
+        raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {len(item.retry_id)}")
+    if not 0 <= item.permit_ms <= MAX_PERMIT_MS:
+        raise UsageError(f"permit_ms: {item.permit_ms} is not between 0 and {MAX_PERMIT_MS}")
     return check_pb.CheckItem(
         token=token,
         token_index=token_index,
@@ -139,6 +160,10 @@ def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.C
         session_id=item.session,
         source=item.source,
         peer=item.peer,
+        proof=_bytes(item.proof),
+        approvals=[signed.encode() for signed in item.approvals],
+        retry_id=item.retry_id,
+        permit_ms=item.permit_ms,
     )
 
 
@@ -165,6 +190,8 @@ def check(item: CheckItem, audience: str, at_least_revision: int) -> Call[Remote
         request,
         check_pb.CheckResponse,
         lambda answer: decision_from_message(answer.decision),
+        # A proof counts once: a first attempt may have used it up, although no answer came.
+        repeatable=not item.proof,
         checks=True,
     )
 
@@ -192,6 +219,7 @@ def check_batch(
         request,
         check_pb.CheckBatchResponse,
         lambda answer: [decision_from_message(each) for each in answer.decisions],
+        repeatable=not any(item.proof for item in items),
         checks=True,
     )
 

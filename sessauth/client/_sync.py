@@ -4,35 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
 
+from ..approval_record import SignedApproval
+from ..holder import HolderKey
 from ..record import KeyRecord
 from ..scope import Scope
 from ..session import Session
 from ..survey import Verdicts
 from ..token import Token
 from ..value import Plain
+from ..verifier_keys import IssuerKeys, VerifierKeys
 from . import _calls_keys as key_calls
 from . import _calls_sessions as session_calls
 from . import _calls_survey as survey_calls
 from . import _calls_tokens as token_calls
 from ._address import Tls
+from ._approvals import ApprovalCalls
 from ._calls_sessions import OpenTerms
 from ._calls_tokens import MintTerms
 from ._decision import RemoteDecision, decision_from_message
 from ._failures import Failure, RpcFailure
+from ._proofs import Prover
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import LiveSession
 from ._transport import MAX_TIMEOUT_MS, Call, SyncTransport, check_timeout, resolve_endpoint
-from ._watch import Watch
+from ._watch import Proving, Watch
 
 T = TypeVar("T")
 
 
-class Client:
+class Client(ApprovalCalls):
     """Calls a sessauth server and blocks for the answer, at most ``timeout_ms``.
 
     Every method raises Unauthenticated, PermissionDenied, NotFound, Unavailable (no answer, which
@@ -51,6 +57,8 @@ class Client:
         insecure_tcp: bool = False,
         timeout_ms: int = 2000,
         check_target: str | Sequence[str] | None = None,
+        holder: HolderKey | None = None,
+        issuer_keys: IssuerKeys | None = None,
     ) -> None:
         """Make a client; nothing connects before the first call.
 
@@ -63,7 +71,10 @@ class Client:
             tls: certificate files; needed for TCP.
             insecure_tcp: permit TCP without TLS, which shows tokens to the network.
             timeout_ms: the deadline of each call, retries included.
-            check_target: where checks go, one or several in turn. None: to ``target``.
+            check_target: where checks go, one or several in turn, all on one host. None: to ``target``.
+            holder: proves the checks of tokens that are bound to it.
+            issuer_keys: what the host's verifier keys must be signed by: a JWK set, public keys or
+                KeyRecords. None: the keys that the server itself names.
 
         Raises:
             ConfigError: if these contradict each other or a file can't be read.
@@ -72,6 +83,7 @@ class Client:
         self._transport = SyncTransport(
             resolve_endpoint(target, credential, credential_file, tls, insecure_tcp, check_target)
         )
+        self._prover = Prover(holder, issuer_keys)
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +100,7 @@ class Client:
         other = object.__new__(Client)
         other._timeout_ms = check_timeout(timeout_ms)
         other._transport = self._transport
+        other._prover = self._prover
         return other
 
     def _run(self, call: Call[T]) -> T:
@@ -226,10 +239,31 @@ class Client:
         peer: Sequence[str] = (),
         audience: str = "",
         at_least_revision: int = 0,
+        proof: str | bytes = b"",
+        approvals: Sequence[SignedApproval] = (),
+        retry_id: bytes = b"",
+        permit_ms: int = 0,
     ) -> RemoteDecision:
-        """Judge one call. A denial is a result, false as a bool; an error is not a yes."""
-        item = CheckItem(token, action, resource, arguments, tool, session, source, peer)
-        return self._run(token_calls.check(item, audience, at_least_revision))
+        """Judge one call. A denial is a result, false as a bool; an error is not a yes.
+
+        A token that is bound to the client's holder is proven by itself, unless ``proof`` is given. A check
+        with a proof is never repeated: what it used up is gone. ``approvals``, ``retry_id`` and ``permit_ms``
+        are for calls that cost something: ``CheckItem`` says what they mean.
+        """
+        item = CheckItem(token, action, resource, arguments, tool, session, source, peer, proof)
+        item = replace(item, approvals=approvals, retry_id=retry_id, permit_ms=permit_ms)
+        proven = self._proven(item)
+        decision = self._run(token_calls.check(proven, audience, at_least_revision))
+        if self._prover.missed(item, proven, decision):
+            # Denied, so nothing was used up: once more, by keys that are asked for now.
+            proven = self._proven(item)
+            decision = self._run(token_calls.check(proven, audience, at_least_revision))
+        return decision
+
+    def _proven(self, item: CheckItem) -> CheckItem:
+        if self._prover.wants_keys(item):
+            self._prover.take(self.verifier_keys())
+        return self._prover.proven(item)
 
     def check_batch(
         self, items: Sequence[CheckItem], *, audience: str = "", at_least_revision: int = 0
@@ -238,7 +272,11 @@ class Client:
 
         A token that several items present is sent once.
         """
-        return self._run(token_calls.check_batch(items, audience, at_least_revision))
+        proven = [self._proven(item) for item in items]
+        decisions = self._run(token_calls.check_batch(proven, audience, at_least_revision))
+        for item, sent, decision in zip(items, proven, decisions, strict=True):
+            self._prover.missed(item, sent, decision)
+        return decisions
 
     def list_allowed(
         self,
@@ -276,7 +314,7 @@ class Client:
         lane = self._transport.lanes.pick(checks=True)
         method = lane.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
         requests = (
-            token_calls.stream_message(number, item, audience, at_least_revision)
+            token_calls.stream_message(number, self._proven(item), audience, at_least_revision)
             for number, item in enumerate(items)
         )
         timeout_s = check_timeout(stream_timeout_ms) / 1000
@@ -296,11 +334,22 @@ class Client:
         It lasts at most ``stream_timeout_ms``, an hour by default; servers may end it sooner, and then each
         call that still goes on is to be asked about on another one. Nothing is retried.
         """
-        return Watch(self._transport, audience, self._timeout_ms, stream_timeout_ms)
+        proving = Proving(self._proven, self._prover.missed)
+        return Watch(self._transport, proving, audience, self._timeout_ms, stream_timeout_ms)
 
     def list_keys(self) -> list[KeyRecord]:
         """Return the issuer keys, public halves only."""
         return self._run(key_calls.list_keys())
+
+    def verifier_keys(self, issuer_keys: IssuerKeys | None = None) -> VerifierKeys:
+        """Return the keys of the server's host that proofs are made for, verified.
+
+        ``issuer_keys`` are what they must be signed by. None: those that the client was made with, else
+        those that the server itself names. Raises UsageError for a key that they don't vouch for.
+        """
+        signed = self._run(key_calls.verifier_keys())
+        known = issuer_keys if issuer_keys is not None else self._prover.issuer_keys
+        return self._prover.verified(signed, known if known is not None else self.jwks())
 
     def jwks(self) -> bytes:
         """Return the public issuer keys as a JWK set, JSON."""

@@ -34,12 +34,17 @@ class Background:
     def _run(self) -> None:
         while not self._stopping.wait(SECONDS):
             for name, task in self._tasks:
-                try:
-                    task()
-                except Exception as error:  # noqa: BLE001 - the next second tries again; it must not end the thread
-                    event(
-                        logging.ERROR,
-                        "background_task_failed",
-                        task=name,
-                        error=f"{type(error).__name__}: {error}",
-                    )
+                try_once(name, task)
+
+
+def try_once(name: str, task: Callable[[], object]) -> None:
+    """Run a task that will be tried again; a failure is logged."""
+    try:
+        task()
+    except Exception as error:  # noqa: BLE001 - the next second tries again; it must not end the thread
+        event(
+            logging.ERROR,
+            "background_task_failed",
+            task=name,
+            error=f"{type(error).__name__}: {error}",
+        )

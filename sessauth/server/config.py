@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from .. import limits
 from ..errors import ConfigError
 
 ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
@@ -73,6 +74,8 @@ class LimitSettings:
     failed_signatures_burst: int = 1_000
     failed_signatures_per_second: int = 100
     cache_bytes: int = 64 << 20
+    # Verified chains of calls that cost something, which the writer judges again.
+    writer_cache_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,16 @@ class SessionSettings:
 
     default_ttl_ms: int = 3_600_000
     max_ttl_ms: int = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class ProofSettings:
+    """Section ``[proofs]``: the host's keys for proofs of bound tokens, and its memory of used ones."""
+
+    # A key that leaked is worth nothing after this; holders ask for a new one every half of it.
+    key_lifetime_ms: int = 3_600_000
+    # Each proof takes one for a minute, 8 bytes: enough for some 8,000 a second, 500 of them of one holder.
+    replay_slots: int = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +120,7 @@ class Config:
     tcp: TcpSettings = TcpSettings()
     limits: LimitSettings = LimitSettings()
     sessions: SessionSettings = SessionSettings()
+    proofs: ProofSettings = ProofSettings()
     identities: tuple[Identity, ...] = ()
 
     def _folder(self, stated: str, name: str) -> Path:
@@ -155,7 +169,11 @@ SECTIONS: Mapping[str, type] = {
     "tcp": TcpSettings,
     "limits": LimitSettings,
     "sessions": SessionSettings,
+    "proofs": ProofSettings,
 }
+
+# Half a key's life must outlast a proof's time by far, so that a rotation never meets a proof on its way.
+MIN_PROOF_KEY_LIFETIME_MS = 120_000
 
 
 def load(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -274,6 +292,11 @@ def _check(config: Config) -> None:
             raise ConfigError(f"limits.{name}: must be at least 1")
     if not 1_000 <= config.sessions.default_ttl_ms <= config.sessions.max_ttl_ms:
         raise ConfigError("sessions.default_ttl_ms: must be 1000 to sessions.max_ttl_ms")
+    if not MIN_PROOF_KEY_LIFETIME_MS <= config.proofs.key_lifetime_ms <= limits.MAX_TIME_MS:
+        raise ConfigError(f"proofs.key_lifetime_ms: must be at least {MIN_PROOF_KEY_LIFETIME_MS}")
+    slots = config.proofs.replay_slots
+    if not 256 <= slots <= 1 << 28 or slots & (slots - 1):
+        raise ConfigError("proofs.replay_slots: must be a power of two from 256 to 268435456")
     for index, identity in enumerate(config.identities):
         where = f"identities[{index}]"
         if identity.role not in ROLES:

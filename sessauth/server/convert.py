@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from .. import limits
 from .._fast import wire
+from ..approval_record import ApprovalRecord, SignedApproval
 from ..condition import Condition
 from ..errors import ScopeError, ServerError, UsageError
+from ..holder_public import HolderPublicKey
 from ..record import KeyRecord
 from ..scope import Scope
 from ..session import Fact, Session
@@ -89,13 +91,42 @@ def _read(kind: type[_Parsed], value: str, field: str) -> _Parsed:
         raise ServerError(f"{field}: {error}", reason="SCOPE_UNREADABLE", field=field) from error
 
 
-def ending(value: int) -> str:
-    """Return the word for a requested ending; SEALED when unset."""
-    if value in (token_pb2.ENDING_UNSPECIFIED, token_pb2.ENDING_SEALED):
-        return "sealed"
-    if value == token_pb2.ENDING_OPEN:
-        return "open"
-    raise invalid("ending", "must be ENDING_SEALED or ENDING_OPEN")
+_ENDINGS: Mapping[int, str] = {
+    token_pb2.ENDING_UNSPECIFIED: "",
+    token_pb2.ENDING_SEALED: "sealed",
+    token_pb2.ENDING_OPEN: "open",
+    token_pb2.ENDING_BOUND: "bound",
+}
+
+
+def ending(value: int, to: HolderPublicKey | None) -> str:
+    """Return the word for a requested ending, empty when unset: it is then SEALED, or BOUND with a holder."""
+    word = _ENDINGS.get(value)
+    if word is None:
+        raise invalid("ending", "must be ENDING_SEALED, ENDING_OPEN or ENDING_BOUND")
+    if to is not None and word not in ("", "bound"):
+        raise invalid("ending", "must be unset or ENDING_BOUND beside next_key")
+    if to is None and word == "bound":
+        raise invalid("next_key", "is required with ENDING_BOUND: whom the token is bound to")
+    return word
+
+
+def holder(
+    next_key: bytes, proof_key: bytes, may_seal: bool, issuers: Iterable[KeyRecord]
+) -> HolderPublicKey | None:
+    """Return whom a token is to be bound to; None where no key is stated."""
+    if not next_key:
+        if proof_key or may_seal:
+            raise invalid("next_key", "is required with proof_key and may_seal")
+        return None
+    try:
+        found = HolderPublicKey(next_key, proof_key)
+    except UsageError as error:
+        name, _, told = str(error).partition(": ")
+        raise invalid(name, told) from error
+    if any(next_key == key.public_key for key in issuers):
+        raise invalid("next_key", "is an issuer key, which is never a holder's")
+    return found
 
 
 def facts(messages: Iterable[record_pb2.Fact], field: str) -> list[Fact]:
@@ -112,6 +143,16 @@ def facts(messages: Iterable[record_pb2.Fact], field: str) -> list[Fact]:
 def key_message(key: KeyRecord) -> record_pb2.KeyRecord:
     """Return an issuer key as callers see it."""
     return record_pb2.KeyRecord.FromString(key.encode())
+
+
+def approval_message(record: ApprovalRecord) -> record_pb2.ApprovalRecord:
+    """Return an approval as callers see it."""
+    return record_pb2.ApprovalRecord.FromString(record.encode())
+
+
+def signed_approval(message: token_pb2.SignedApproval) -> SignedApproval:
+    """Return what an approver signed, as it came: the log judges it."""
+    return SignedApproval(message.public_key, message.signature, message.statement)
 
 
 def session_message(session: Session) -> session_service_pb2.Session:
@@ -140,23 +181,28 @@ def session_message(session: Session) -> session_service_pb2.Session:
         end_cause=record_pb2.EndCause.Name(session.end_cause),
         reason=session.reason,
         revision=session.revision,
+        open_permits=session.open_permits,
+        open_approvals=session.open_approvals,
     )
 
 
 def page_token(after: bytes) -> str:
-    """Return the page token for the page that begins behind session ``after``."""
+    """Return the page token for the page that begins behind row ``after``; none on the last page."""
     return base64.urlsafe_b64encode(after).decode().rstrip("=")
 
 
-def page_start(value: str) -> bytes:
-    """Return the session id that a page begins behind; empty for the first page."""
+def page_start(value: str, size: int = ID_BYTES) -> bytes:
+    """Return the row, of ``size`` bytes, that a page begins behind; empty for the first page.
+
+    Sessions are paged by their id, approvals by their session's id and their own.
+    """
     if not value:
         return b""
     try:
         after = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
     except ValueError:
         after = b""
-    if len(after) != ID_BYTES:
+    if len(after) != size:
         raise invalid("page_token", "is not one that this server gave")
     return after
 

@@ -9,13 +9,20 @@ LOCK_FILE: Final = "lock.mdb"
 BRAKE_FILE: Final = "brake"
 WRITER_LOCK_FILE: Final = "writer.lock"
 OWNER_FILE: Final = "owner.json"
+# What the host's verifiers share for the proofs of bound tokens: the secrets, and the proofs that were used.
+PROOF_DIR: Final = "proof"
+PROOF_KEYS_FILE: Final = "keys"
+REPLAY_FILE: Final = "replay"
 
-# A local verifier in the folder's group reads the data and takes reader slots; it never writes data.
+# A local verifier in the folder's group reads the data, takes reader slots and notes used proofs; it
+# never writes data.
 DIR_MODE: Final = 0o750
 DATA_MODE: Final = 0o640
 LOCK_MODE: Final = 0o660
 
-FORMAT: Final = 1
+# A writer of format 1 would purge and restore around the tables of format 2; a reader of format 1 never
+# reads them.
+FORMAT: Final = 2
 MIN_READER_FORMAT: Final = 1
 
 SESSIONS: Final = "sessions"
@@ -30,8 +37,13 @@ META: Final = "meta"
 # which order outcomes came.
 DUE: Final = "due"
 OUTCOME_ORDER: Final = "outcome_order"
+# Of format 2. A folder of format 1 gets them when it is next opened for writing; until then it has none.
+PERMITS: Final = "permits"
+APPROVALS: Final = "approvals"
+LATER_TABLES: Final = (PERMITS, APPROVALS)
 TABLES: Final = (
     SESSIONS, LEASES, REVOKED, COUNTERS, OUTCOMES, KEYS, CHANGES, META, DUE, OUTCOME_ORDER,
+    *LATER_TABLES,
 )  # fmt: skip
 
 HEAD_KEY: Final = b"head"
@@ -76,9 +88,13 @@ SWEEP_STEP: Final = 1_000
 SWEEP_STEP_FULL: Final = 16
 READER_CHECK_MS: Final = 60_000
 
+# How long before a new proof key counts it is in its file: longer than any verifier takes to look there.
+PROOF_KEY_LEAD_MS: Final = 2_000
+
 MIN_LEASE_MS: Final = 100
 MAX_KEYS: Final = 1_024
 MAX_NAME_BYTES: Final = 64
 
 # Request ids with this prefix are the log's own: lapses, purges.
 SYSTEM_PREFIX: Final = "sessauth/"
+SYSTEM_ACTOR: Final = "sessauth"

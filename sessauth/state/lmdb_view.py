@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +24,7 @@ class StateReader(Source):
     """
 
     _folder: Path
+    _watching: tuple[Callable[[], None], ...] = ()
     _identity: tuple[tuple[int, int, int], ...]
 
     @classmethod
@@ -59,12 +61,23 @@ class StateReader(Source):
         A few stat calls, to be made about every 100 ms. After False the view must deny: what it reads may
         be a file that nobody writes any more. Open the folder again to see which.
         """
+        for look in self._watching:
+            look()
         try:
             if _identity(self._folder) != self._identity:
                 return self._accept_new_owner()
         except OSError:
             return False
         return True
+
+    def watch(self, look: Callable[[], None]) -> None:
+        """Call ``look``, which must not raise, as often as :meth:`still_mine` is asked."""
+        self._watching = (*self._watching, look)
+
+    def close(self) -> None:
+        """Close the environment; nothing is watched any more."""
+        self._watching = ()
+        super().close()
 
     def _accept_new_owner(self) -> bool:
         """Whether only the writer changed, to another in the same PID namespace."""

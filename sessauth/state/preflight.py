@@ -73,6 +73,7 @@ def check(state_dir: str | os.PathLike[str], *, writer: bool, creating: bool = F
     _check_file(folder / layout.BRAKE_FILE, owner, 0o027, "0640", optional=creating)
     _check_brake(folder / layout.BRAKE_FILE)
     _check_file(folder / layout.OWNER_FILE, owner, 0o027, "0640", optional=writer)
+    _check_proof(folder / layout.PROOF_DIR, owner)
     check_owner(folder, writer=writer)
 
 
@@ -130,6 +131,22 @@ def _check_file(path: Path, owner: int, forbidden: int, mode: str, *, optional: 
         refuse("WRONG_MODE", f"{path} has mode {status.st_mode & 0o777:04o}; run chmod {mode} {path}")
     if status.st_uid != owner:
         refuse("WRONG_OWNER", f"{path} belongs to user {status.st_uid}, its folder to {owner}; chown it")
+
+
+def _check_proof(folder: Path, owner: int) -> None:
+    """Hold the folder of the proof keys to its modes; the state is whole without it or its files."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        refuse("FOREIGN", f"{folder} is not a folder; move it away, and the server makes it")
+    if status.st_mode & 0o027:
+        refuse("WRONG_MODE", f"{folder} has mode {status.st_mode & 0o777:04o}; run chmod 0750 {folder}")
+    if status.st_uid != owner:
+        refuse("WRONG_OWNER", f"{folder} belongs to user {status.st_uid}, its folder to {owner}; chown it")
+    _check_file(folder / layout.PROOF_KEYS_FILE, owner, 0o027, "0640", optional=True)
+    _check_file(folder / layout.REPLAY_FILE, owner, 0o007, "0660", optional=True)
 
 
 def _check_brake(path: Path) -> None:

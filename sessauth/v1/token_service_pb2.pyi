@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class MintRequest(_message.Message):
-    __slots__ = ("session_id", "scopes", "audience", "ttl_ms", "ending", "where", "source", "peer", "not_before_ms", "max_blocks", "label")
+    __slots__ = ("session_id", "scopes", "audience", "ttl_ms", "ending", "where", "source", "peer", "not_before_ms", "max_blocks", "label", "next_key", "proof_key", "may_seal")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     AUDIENCE_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,9 @@ class MintRequest(_message.Message):
     NOT_BEFORE_MS_FIELD_NUMBER: _ClassVar[int]
     MAX_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
+    NEXT_KEY_FIELD_NUMBER: _ClassVar[int]
+    PROOF_KEY_FIELD_NUMBER: _ClassVar[int]
+    MAY_SEAL_FIELD_NUMBER: _ClassVar[int]
     session_id: bytes
     scopes: _containers.RepeatedScalarFieldContainer[str]
     audience: _containers.RepeatedScalarFieldContainer[str]
@@ -31,7 +34,10 @@ class MintRequest(_message.Message):
     not_before_ms: int
     max_blocks: int
     label: str
-    def __init__(self, session_id: _Optional[bytes] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., ttl_ms: _Optional[int] = ..., ending: _Optional[_Union[_token_pb2.Ending, str]] = ..., where: _Optional[_Iterable[str]] = ..., source: _Optional[_Iterable[str]] = ..., peer: _Optional[_Iterable[str]] = ..., not_before_ms: _Optional[int] = ..., max_blocks: _Optional[int] = ..., label: _Optional[str] = ...) -> None: ...
+    next_key: bytes
+    proof_key: bytes
+    may_seal: bool
+    def __init__(self, session_id: _Optional[bytes] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., ttl_ms: _Optional[int] = ..., ending: _Optional[_Union[_token_pb2.Ending, str]] = ..., where: _Optional[_Iterable[str]] = ..., source: _Optional[_Iterable[str]] = ..., peer: _Optional[_Iterable[str]] = ..., not_before_ms: _Optional[int] = ..., max_blocks: _Optional[int] = ..., label: _Optional[str] = ..., next_key: _Optional[bytes] = ..., proof_key: _Optional[bytes] = ..., may_seal: bool = ...) -> None: ...
 
 class MintResponse(_message.Message):
     __slots__ = ("token", "token_id", "block_id", "expires_at_ms", "warnings")
@@ -48,7 +54,7 @@ class MintResponse(_message.Message):
     def __init__(self, token: _Optional[str] = ..., token_id: _Optional[bytes] = ..., block_id: _Optional[bytes] = ..., expires_at_ms: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AttenuateRequest(_message.Message):
-    __slots__ = ("token", "scopes", "audience", "ttl_ms", "ending", "where", "source", "peer", "not_before_ms", "max_blocks", "label", "strict")
+    __slots__ = ("token", "scopes", "audience", "ttl_ms", "ending", "where", "source", "peer", "not_before_ms", "max_blocks", "label", "strict", "next_key", "proof_key", "may_seal")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     AUDIENCE_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +67,9 @@ class AttenuateRequest(_message.Message):
     MAX_BLOCKS_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_KEY_FIELD_NUMBER: _ClassVar[int]
+    PROOF_KEY_FIELD_NUMBER: _ClassVar[int]
+    MAY_SEAL_FIELD_NUMBER: _ClassVar[int]
     token: str
     scopes: _containers.RepeatedScalarFieldContainer[str]
     audience: _containers.RepeatedScalarFieldContainer[str]
@@ -73,7 +82,10 @@ class AttenuateRequest(_message.Message):
     max_blocks: int
     label: str
     strict: bool
-    def __init__(self, token: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., ttl_ms: _Optional[int] = ..., ending: _Optional[_Union[_token_pb2.Ending, str]] = ..., where: _Optional[_Iterable[str]] = ..., source: _Optional[_Iterable[str]] = ..., peer: _Optional[_Iterable[str]] = ..., not_before_ms: _Optional[int] = ..., max_blocks: _Optional[int] = ..., label: _Optional[str] = ..., strict: bool = ...) -> None: ...
+    next_key: bytes
+    proof_key: bytes
+    may_seal: bool
+    def __init__(self, token: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., ttl_ms: _Optional[int] = ..., ending: _Optional[_Union[_token_pb2.Ending, str]] = ..., where: _Optional[_Iterable[str]] = ..., source: _Optional[_Iterable[str]] = ..., peer: _Optional[_Iterable[str]] = ..., not_before_ms: _Optional[int] = ..., max_blocks: _Optional[int] = ..., label: _Optional[str] = ..., strict: bool = ..., next_key: _Optional[bytes] = ..., proof_key: _Optional[bytes] = ..., may_seal: bool = ...) -> None: ...
 
 class AttenuateResponse(_message.Message):
     __slots__ = ("token", "block_id", "expires_at_ms", "warnings")

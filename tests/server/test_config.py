@@ -56,6 +56,9 @@ def test_home_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
         ('[[identities]]\nname = "a"\nrole = "root"\nuri = "spiffe://x"\n', r"identities\[0\].role"),
         ('[[identities]]\nname = "a"\nrole = "gateway"\n', r"identities\[0\]"),
         ('[[identities]]\nrole = "gateway"\nuri = "u"\n', r"identities\[0\].name"),
+        ("[proofs]\nkey_lifetime_ms = 119999\n", "proofs.key_lifetime_ms"),
+        ("[proofs]\nreplay_slots = 1000\n", "proofs.replay_slots"),
+        ("[proofs]\nreplay_slots = 128\n", "proofs.replay_slots"),
         ("[server\n", "sessauth.toml"),
     ],
 )

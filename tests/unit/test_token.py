@@ -6,9 +6,11 @@ import pickle
 
 import pytest
 
-from sessauth._fast import ed25519, wire
-from sessauth._fast.chain import Chain, signed_bytes
+from sessauth._fast import ed25519
+from sessauth._fast.chain import Chain
 from sessauth.errors import MalformedToken, NotExtendable, ScopeError, UsageError
+from sessauth.holder import HolderKey, HolderPublicKey
+from sessauth.keys import IssuerKey
 from sessauth.scope import Scope
 from sessauth.text_form import stored_text
 from sessauth.token import Ending, Token
@@ -87,8 +89,12 @@ def test_no_two_tokens_are_equal(world: SmallWorld) -> None:
         ({"ttl_ms": 0, "expires_at_ms": NOW_MS}, "never be valid"),
         ({"ttl_ms": 2**53}, "ttl_ms"),
         ({"not_before_ms": NOW_MS + 60_000}, "never be valid"),
-        ({"ending": "bound"}, "later version"),
-        ({"ending": "ajar"}, "'sealed' or 'open'"),
+        ({"ending": "bound"}, "needs to="),
+        ({"ending": "open", "to": HolderKey.generate().public}, "exclude each other"),
+        ({"may_seal": True}, "give to="),
+        ({"to": "sessauth_holder_AAAA.AAAAAA"}, "to: .*damaged"),
+        ({"to": HolderPublicKey(IssuerKey(bytes(range(32))).public_key)}, "to: .*issuer's own key"),
+        ({"ending": "ajar"}, "'sealed', 'open' or 'bound'"),
         ({"max_blocks": 17}, "max_blocks"),
         ({"max_blocks": 1, "ending": "open"}, "max_blocks 1"),
         ({"min_revision": -1}, "min_revision"),
@@ -164,17 +170,13 @@ def test_an_open_token_without_its_secret_can_only_be_looked_at(world: SmallWorl
         bare.stored_text()
 
 
-def test_a_bound_token_is_read_and_neither_presented_nor_extended(world: SmallWorld) -> None:
-    """Binding comes later; its place in the format is there."""
-    record = wire.decode("Block", Chain.parse(world.mint(READ, ending="open").data).payloads[0])
-    payload = wire.encode("Block", {**record, "ending": 3})
-    block = {"signature": world.key.sign(signed_bytes(0, b"", payload)), "payload": payload}
-    bound = Token.parse(wire.encode("Token", {"version": 1, "blocks": [block]}))
+def test_a_bound_token_is_denied_without_a_proof(world: SmallWorld) -> None:
+    """It reads back from its text, names its ending, and alone is worth nothing."""
+    minted = world.mint(READ, ending="", to=HolderKey.generate().public)
+    bound = Token.parse(minted.text)
 
+    assert bound == minted
     assert bound.ending is Ending.BOUND
-    for use in (bound.present, bound.attenuate):
-        with pytest.raises(NotExtendable, match="bound"):
-            use()
     assert world.check(bound, "read", "mcp/github/get_me").reason.name == "PROOF_REQUIRED"
 
 

@@ -27,6 +27,8 @@ from ..log import LOGGER
 from ..method import Bytes
 from ..status import invalid, refused
 from ..watching import Watching
+from ..writer_here import require_permit
+from ..writer_port import WriterPort, put_decisions
 from . import surveys
 from .watched_checks import WatchedChecks
 
@@ -34,26 +36,34 @@ from .watched_checks import WatchedChecks
 ITEMS_BETWEEN_LOOKS: Final = 256
 EXPLANATIONS_BETWEEN_LOOKS: Final = 64
 # The requests by the kernel's words for them.
-MESSAGES: Final = {"check": "CheckRequest", "batch": "CheckBatchRequest", "stream": "CheckStreamRequest"}
+MESSAGES: Final = {
+    "check": "CheckRequest",
+    "batch": "CheckBatchRequest",
+    "stream": "CheckStreamRequest",
+    "commit": "CommitRequest",
+}
 TOO_MANY_FAILURES: Final = "too many failed signatures from this peer; no new signature is looked at for now"
 
 
 class AuthorizationService:
-    """Answers AuthorizationService by a verifier."""
+    """Answers AuthorizationService by a verifier, and by the writer where something is to be taken."""
 
     def __init__(
         self,
         verifier: Verifier,
         source: SessionSource,
         failures: FailedSignatures,
+        writer: WriterPort,
         watching: Watching | None = None,
     ) -> None:
         """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``.
 
-        ``watching`` looks after what streams watch; it is made here if it is not given.
+        What ends in stage ``needs`` goes on to ``writer``. ``watching`` looks after what streams watch; it is
+        made here if it is not given.
         """
         self._verifier = verifier
         self._source = source
+        self._writer = writer
         self._gates = failures.gates
         self._tell = self.explain
         self._logged_at = float("-inf")
@@ -78,7 +88,12 @@ class AuthorizationService:
             asking.judge(audience, gate, first, ITEMS_BETWEEN_LOOKS)
         if asking.all_allowed:
             return asking.answer(self._tell)
-        return asking.answer(self._explain_in_time(call))
+        decided: Mapping[int, bytes] = {}
+        wanted = [index for index in range(items) if asking.wants_writer(index)]
+        if wanted:
+            decided = self._writer.decide(asking, wanted, audience, call, alone=False)
+        answer = asking.answer(self._explain_in_time(call))
+        return put_decisions("batch", answer, decided) if decided else answer
 
     def check_stream(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
         """Judge calls one by one as they come, encoded; each answer carries its request's id.
@@ -91,7 +106,7 @@ class AuthorizationService:
             if asking.watch:
                 yield from self._watched.answers(data, requests, call)
                 return
-            yield self.answer(asking, call)
+            yield self._answer_one("stream", data, call, asking)
 
     def list_allowed(self, request: pb.ListAllowedRequest, call: Call) -> pb.ListAllowedResponse:
         """Say of up to 1024 calls whether a token could make them now."""
@@ -108,18 +123,35 @@ class AuthorizationService:
             "Check": Bytes(partial(self._answer_one, "check")),
             "CheckBatch": Bytes(self.check_batch),
             "CheckStream": Bytes(self.check_stream),
-            "Commit": _later,
-            "Release": _later,
+            "Commit": Bytes(self.commit),
+            "Release": Bytes(self._writer.release),
             "ListAllowed": self.list_allowed,
         }
 
-    def _answer_one(self, kind: str, data: bytes, call: Call) -> bytes:
-        """Judge one call, encoded: a CheckRequest to its response."""
-        try:
-            asking = Asking(self._verifier, data, kind)
-        except ValueError:
-            raise _no_message(kind) from None
-        return self.answer(asking, call)
+    def _answer_one(self, kind: str, data: bytes, call: Call, asking: Asking | None = None) -> bytes:
+        """Judge one call, encoded: a CheckRequest to its response, or a message of a stream to its own."""
+        asking, audience = self._judged(kind, data, call, asking)
+        if asking.wants_writer(0):
+            # Of a stream's message another one is answered by what goes wrong with this one.
+            alone = kind == "check"
+            decided = self._writer.decide(asking, (0,), audience, call, alone=alone)
+            if decided:
+                return put_decisions(kind, asking.answer(self._tell), decided)
+        return asking.answer(self._tell)
+
+    def commit(self, data: bytes, call: Call) -> bytes:
+        """Judge the call of a permit again, encoded, and use the permit up if it is allowed.
+
+        What this verifier's own view denies up to the scopes goes no further.
+        """
+        asking, audience = self._judged("commit", data, call)
+        require_permit(asking.permit)
+        judged = asking[0]
+        if judged or judged.stage in (Stage.PROOF, Stage.NEEDS):
+            decided = self._writer.commit(asking, data, audience, call)
+            if decided:
+                return put_decisions("commit", asking.answer(self._tell), decided)
+        return asking.answer(self._tell)
 
     def read(self, kind: str, data: bytes) -> Asking:
         """Return what a request asks; ``kind`` is the kernel's word for it."""
@@ -128,8 +160,19 @@ class AuthorizationService:
         except ValueError:
             raise _no_message(kind) from None
 
-    def answer(self, asking: Asking, call: Call) -> bytes:
-        """Judge the one call that is asked about, and return the encoded response."""
+    def answer(self, data: bytes, asking: Asking, call: Call) -> bytes:
+        """Judge the call of a stream's message, encoded, that was read already."""
+        return self._answer_one("stream", data, call, asking)
+
+    def _judged(
+        self, kind: str, data: bytes, call: Call, asking: Asking | None = None
+    ) -> tuple[Asking, str]:
+        """Judge the one call of a message, encoded; returns it, and the audience that it was judged for."""
+        if asking is None:
+            try:
+                asking = Asking(self._verifier, data, kind)
+            except ValueError:
+                raise _no_message(kind) from None
         if not len(asking):
             raise invalid("item", "is required")
         principal, stated = call.principal, asking.audience
@@ -140,7 +183,7 @@ class AuthorizationService:
             if asking.token_place(0):
                 raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
         asking.judge(audience, self._gates[principal.name])
-        return asking.answer(self._tell)
+        return asking, audience
 
     @staticmethod
     def audience(asking: Asking, call: Call) -> str:
@@ -179,10 +222,6 @@ class AuthorizationService:
             return self.explain(decision, token)
 
         return explain
-
-
-def _later(request: object, call: Call) -> object:
-    raise refused("NOT_LIVE", "comes later in this branch")
 
 
 def _no_message(kind: str) -> ServerError:

@@ -11,25 +11,23 @@ from ...keys import key_id, public_jwk
 from ...record import KeyRecord, KeyStatus
 from ...state.lmdb_log import StateWriter
 from ...v1 import key_service_pb2 as pb
-from ...v1 import record_pb2
+from ...v1 import record_pb2, token_pb2
 from .. import convert
 from ..call import Call
+from ..host_keys import HostKeyKeeper
 from ..keyring import KeyRing
 from ..services.changes import submit
 from ..status import invalid, refused
 
 
-def _later(request: object, call: Call) -> object:
-    raise refused("NOT_LIVE", "comes later in this branch")
-
-
 class KeyService:
     """Answers KeyService from the log and the key folder."""
 
-    def __init__(self, log: StateWriter, keyring: KeyRing) -> None:
-        """Write to ``log``; new private keys go to ``keyring``."""
+    def __init__(self, log: StateWriter, keyring: KeyRing, host_keys: HostKeyKeeper) -> None:
+        """Write to ``log``; new private keys go to ``keyring``; the host's own are in ``host_keys``."""
         self._log = log
         self._keyring = keyring
+        self._host_keys = host_keys
 
     def list_keys(self, request: pb.ListKeysRequest, call: Call) -> pb.ListKeysResponse:
         """Return all issuer keys with their status."""
@@ -39,6 +37,19 @@ class KeyService:
         """Return the public keys that are not distrusted, as a JWK set."""
         keys = [public_jwk(key.public_key) for key in self._log.keys() if key.status != KeyStatus.DISTRUSTED]
         return pb.GetJwksResponse(jwks=json.dumps({"keys": keys}, separators=(",", ":")).encode())
+
+    def list_verifier_keys(
+        self, request: pb.ListVerifierKeysRequest, call: Call
+    ) -> pb.ListVerifierKeysResponse:
+        """Return the host's keys that proofs are made for, vouched for by an issuer key of the service."""
+        return pb.ListVerifierKeysResponse(
+            keys=[
+                token_pb2.SignedVerifierKey(
+                    payload=key.payload, issuer_key_id=key.issuer_key_id, signature=key.signature
+                )
+                for key in self._host_keys.signed()
+            ]
+        )
 
     def add_key(self, request: pb.AddKeyRequest, call: Call) -> pb.AddKeyResponse:
         """List a key as PREPARED: one that is given, or a new one of the service's own."""
@@ -79,7 +90,7 @@ class KeyService:
         """Return the RPCs of the service by name."""
         return {
             "ListKeys": self.list_keys,
-            "ListVerifierKeys": _later,
+            "ListVerifierKeys": self.list_verifier_keys,
             "GetJwks": self.get_jwks,
             "AddKey": self.add_key,
             "ActivateKey": self.activate_key,

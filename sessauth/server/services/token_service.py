@@ -40,7 +40,8 @@ class TokenService:
         lineage = list(self._live_lineage(session, now_ms))
         scopes = convert.scopes(request.scopes, "scopes")
         where = convert.conditions(request.where, "where")
-        if not request.audience:
+        to = convert.holder(request.next_key, request.proof_key, request.may_seal, self._log.keys())
+        if not request.audience and to is None:
             raise invalid("audience", "at least one is needed: the verifiers the token is for")
         warnings = _held_to(lineage, scopes)
         expires_at_ms = session.expires_at_ms
@@ -58,7 +59,9 @@ class TokenService:
             scopes,
             list(request.audience),
             expires_at_ms=expires_at_ms,
-            ending=convert.ending(request.ending),
+            ending=convert.ending(request.ending, to),
+            to=to,
+            may_seal=request.may_seal,
             where=where,
             source=list(request.source),
             peer=list(request.peer),
@@ -77,6 +80,7 @@ class TokenService:
 
     def attenuate(self, request: pb.AttenuateRequest, call: Call) -> pb.AttenuateResponse:
         """Add a block to an open token: what a holder with the library does without us."""
+        to = convert.holder(request.next_key, request.proof_key, request.may_seal, self._log.keys())
         child = Token.parse(request.token).attenuate(
             scopes=convert.scopes(request.scopes, "scopes") if request.scopes else (),
             where=convert.conditions(request.where, "where"),
@@ -87,7 +91,9 @@ class TokenService:
             not_before_ms=request.not_before_ms,
             max_blocks=request.max_blocks,
             label=request.label,
-            ending=convert.ending(request.ending),
+            ending=convert.ending(request.ending, to),
+            to=to,
+            may_seal=request.may_seal,
             strict=request.strict,
             clock=self._clock,
         )

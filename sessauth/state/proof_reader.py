@@ -1,0 +1,72 @@
+"""What a verifier needs for proofs, from the folder of its state: the host's keys and the replay table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, Protocol
+
+from .._fast.proof import ProofKeys
+from .._fast.replay import ReplayTable, TableError
+from ..errors import SessauthError
+from .proof_keys import HostKeys, keys_path, replay_path
+
+_Identity = tuple[int, ...]
+_NOTHING: Final[_Identity] = ()
+
+
+class TakesProofs(Protocol):
+    """A checker, as far as proofs go."""
+
+    proofs: ProofKeys | None
+
+
+class ProofReader:
+    """Keeps a checker's proof keys those of a state folder; without them bound tokens are denied there.
+
+    Nothing here raises: a verifier works without, but for bound tokens (``PROOF_UNAVAILABLE``).
+    """
+
+    __slots__ = ("_checker", "_seen", "_state_dir", "problem")
+
+    problem: str
+    """Why the checker has no proof keys; empty if it has."""
+
+    def __init__(self, state_dir: str | os.PathLike[str], checker: TakesProofs) -> None:
+        """Give ``checker`` what the folder has now."""
+        self._state_dir = Path(state_dir)
+        self._checker = checker
+        self._seen: _Identity = _NOTHING
+        self.problem = ""
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look whether the files were replaced, and take the new ones. Two stat calls if they were not."""
+        try:
+            # Taken before the files are read: if they are replaced in between, the next look differs.
+            found = _identity(self._state_dir)
+            if found == self._seen:
+                return
+            self._checker.proofs = self._load()
+            self._seen, self.problem = found, ""
+        except (OSError, ValueError, SessauthError, TableError) as error:
+            self._checker.proofs = None
+            self._seen, self.problem = _NOTHING, str(error)
+
+    def close(self) -> None:
+        """Take the keys away from the checker."""
+        self._checker.proofs = None
+        self._seen, self.problem = _NOTHING, "closed"
+
+    def _load(self) -> ProofKeys:
+        host = HostKeys.read(self._state_dir)
+        table = ReplayTable.open(replay_path(self._state_dir))
+        keys = [(key.public_key, key.secret, key.not_before_ms, key.expires_at_ms) for key in host.keys]
+        return ProofKeys(host.verifier_id, keys, table)
+
+
+def _identity(state_dir: Path) -> _Identity:
+    """Return what tells these two files from others under their names."""
+    keys, replay = keys_path(state_dir).stat(), replay_path(state_dir).stat()
+    # The times of the replay table move with its content.
+    return keys.st_dev, keys.st_ino, keys.st_mtime_ns, replay.st_dev, replay.st_ino, replay.st_size
