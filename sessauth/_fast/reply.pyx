@@ -150,6 +150,8 @@ def withdrawal(Batch batch not None, Py_ssize_t i, uint64_t stream_id, str expla
             batch.number + i,
             PyBytes_AS_STRING(text),
             PyBytes_GET_SIZE(text),
+            NULL,
+            0,
         )
         put_number(&out, 3, True)
         if out.failed:

@@ -13,15 +13,15 @@ from ..errors import UsageError
 from ..reasons import Reason
 from ..survey import Candidate, Verdicts
 from . import failures, params
-from .check import _json_bytes
+
 from .context import Settings, with_settings
 from .output import table
-from .token_io import read_text, read_token, token_argument
+from .token_io import json_bytes, read_text, read_token, token_argument
 
 
 def _candidates(calls: Sequence[str], catalogue: str, arguments: str | None, tool: str) -> list[Candidate]:
-    given = None if arguments is None else _json_bytes(arguments, "--arguments")
-    facts = _json_bytes(tool, "--tool")
+    given = None if arguments is None else json_bytes(arguments, "--arguments")
+    facts = json_bytes(tool, "--tool")
     found = []
     for call in calls:
         action, colon, resource = call.partition(":")

@@ -16,6 +16,7 @@ from ..limits import MAX_PERMIT_MS
 from ..reasons import Level
 from ..scope import Scope
 from ..text_form import parse_proof
+from ..token import Token
 from . import failures
 from .approval_io import read_approval
 from .call_options import call_options, read_call
@@ -42,7 +43,7 @@ def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
     return layers
 
 
-def _explained(client: Client, token: str, decision: DecisionBase) -> str:
+def _explained(client: Client, token: Token, decision: DecisionBase) -> str:
     return decision.explain(token, _ceilings(client, decision))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def watch_call(
     settings: Settings,
     client: Client,
-    token: Token | str,
+    token: Token,
     action: str,
     resource: str,
     options: dict[str, Any],

@@ -25,14 +25,14 @@ from ._failures import Failure, RpcFailure
 from ._results import CheckItem
 from ._transport import SyncTransport, check_timeout
 
-P = TypeVar("P")
+P = TypeVar("P", covariant=True)
 
 # Asks for nothing, under the number of a call that is to be watched no longer: the last one counts.
 NOTHING: Final = CheckItem(b"", "none", "none")
 
 
 class Proving(NamedTuple, Generic[P]):
-    """How a client proves: ``proven(item)`` gives what is sent, ``missed(item, sent, decision)`` whether once more."""
+    """How a client proves: ``proven(item)`` is what is sent; ``missed(item, sent, decision)``: once more."""
 
     proven: Callable[[CheckItem], P]
     missed: Callable[[CheckItem, CheckItem, RemoteDecision], bool]

@@ -164,9 +164,7 @@ class AuthorizationService:
         """Judge the call of a stream's message, encoded, that was read already."""
         return self._answer_one("stream", data, call, asking)
 
-    def _judged(
-        self, kind: str, data: bytes, call: Call, asking: Asking | None = None
-    ) -> tuple[Asking, str]:
+    def _judged(self, kind: str, data: bytes, call: Call, asking: Asking | None = None) -> tuple[Asking, str]:
         """Judge the one call of a message, encoded; returns it, and the audience that it was judged for."""
         if asking is None:
             try:

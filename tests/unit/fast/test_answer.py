@@ -20,7 +20,18 @@ from tests.support.raw_requests import (
     varint,
 )
 from tests.support.told import by_message, by_object, without_time
-from tests.support.wire_requests import CHAIN, FIRST, FORGED, JUDGE, KINDS, PLAIN, VALUES, asked, hold_alike, item
+from tests.support.wire_requests import (
+    CHAIN,
+    FIRST,
+    FORGED,
+    JUDGE,
+    KINDS,
+    PLAIN,
+    VALUES,
+    asked,
+    hold_alike,
+    item,
+)
 from tests.vectors.world import NOW
 
 EXAMPLES = settings(max_examples=300, deadline=None)
