@@ -118,7 +118,8 @@ cdef int table_insert(
         return PROOF_UNAVAILABLE
     if time_ms + PROOF_WINDOW_MS < now_ms or time_ms > now_ms + PROOF_WINDOW_MS or time_ms < table.made_at_ms:
         return STALE_PROOF
-    _raise_latest(table, now_ms // 1000)
+    if time_ms + PROOF_WINDOW_MS < _raise_latest(table, now_ms // 1000) * 1000:
+        return STALE_PROOF
     memcpy(name, last_signature, 64)
     memcpy(name + 64, nonce, 16)
     hash = siphash(name, 64 + 16, table.keys[0])
@@ -156,11 +157,15 @@ cdef int _insert_locked(Table *table, uint64_t *bucket, uint64_t hash, bytes_t n
     return STALE_PROOF if time_ms + PROOF_WINDOW_MS < load(table.latest_s) * 1000 else ALLOWED
 
 
-cdef void _raise_latest(Table *table, uint64_t now_s) noexcept nogil:
-    """The time never goes back: what was displaced for being over can't come to count again."""
+cdef uint64_t _raise_latest(Table *table, uint64_t now_s) noexcept nogil:
+    """The latest second that there was. Time never goes back: what was displaced for being over can't come to
+    count again."""
     cdef uint64_t latest = load(table.latest_s)
-    while latest < now_s and not swap(table.latest_s, latest, now_s):
+    while latest < now_s:
+        if swap(table.latest_s, latest, now_s):
+            return now_s
         latest = load(table.latest_s)
+    return latest
 
 
 cdef bint _count(Table *table, bytes_t next_key, uint64_t now_s) noexcept nogil:

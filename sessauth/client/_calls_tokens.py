@@ -180,6 +180,15 @@ def _bytes(value: bytes | str) -> bytes:
     return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
 
 
+def _repeatable(item: CheckItem) -> bool:
+    """Whether a check may be asked again after a lost answer.
+
+    A proof and an approval count once, a permit is given once: a first attempt may have used them up,
+    although no answer came. Under a retry id the second attempt is told what became of the first.
+    """
+    return bool(item.retry_id) or not (item.proof or item.approvals or item.permit_ms)
+
+
 def check(item: CheckItem, audience: str, at_least_revision: int) -> Call[RemoteDecision]:
     """Describe Check."""
     request = check_pb.CheckRequest(
@@ -190,8 +199,7 @@ def check(item: CheckItem, audience: str, at_least_revision: int) -> Call[Remote
         request,
         check_pb.CheckResponse,
         lambda answer: decision_from_message(answer.decision),
-        # A proof counts once: a first attempt may have used it up, although no answer came.
-        repeatable=not item.proof,
+        repeatable=_repeatable(item),
         checks=True,
     )
 
@@ -219,7 +227,7 @@ def check_batch(
         request,
         check_pb.CheckBatchResponse,
         lambda answer: [decision_from_message(each) for each in answer.decisions],
-        repeatable=not any(item.proof for item in items),
+        repeatable=all(map(_repeatable, items)),
         checks=True,
     )
 

@@ -101,7 +101,7 @@ class Control:
         self.host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
         # Without them all is served but bound tokens; the background tries again.
         try_once("proof keys", self.host_keys.tend)
-        proofs = ProofReader(config.state_dir, verifier)
+        self.proofs = ProofReader(config.state_dir, verifier)
         parts: tuple[tuple[Any, str, Answers], ...] = (
             (session_service_pb2, "SessionService", SessionService(log, config.sessions)),
             (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock)),
@@ -126,7 +126,7 @@ class Control:
                 ("same state", self._require_same_state),
                 ("sweep", log.sweep),
                 ("proof keys", self.host_keys.tend),
-                ("proofs", proofs.refresh),
+                ("proofs", self.proofs.refresh),
                 ("readiness", lambda: self.health.set_ready(self.is_ready())),
             ]
         )

@@ -12,7 +12,7 @@ from ..errors import StateUnusable
 from ..limits import CLOCK_STEP_MS, PROOF_WINDOW_MS
 from ..record import KeyRecord, KeyStatus
 from ..state.lmdb_log import StateWriter
-from ..state.proof_keys import HostKey, HostKeys, replay_path
+from ..state.proof_keys import HostKey, HostKeys, keys_path, replay_path
 from ..verifier_key import SignedVerifierKey, VerifierKey
 from .config import ProofSettings
 from .keyring import KeyRing
@@ -52,7 +52,7 @@ class HostKeyKeeper:
                 due = HostKeys.made(incarnation, now_ms, self._settings.key_lifetime_ms)
             else:
                 due = host.rotated(now_ms, self._settings.key_lifetime_ms)
-            if due is not host:
+            if due is not host or not keys_path(self._state_dir).exists():
                 due.write(self._state_dir)
                 event(logging.INFO, "proof_keys_made", verifier_id=due.verifier_id.hex(), keys=len(due.keys))
             self._host = due

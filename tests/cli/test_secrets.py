@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -23,11 +24,19 @@ def _token(service: Service, tmp_path: Path) -> tuple[Path, str]:
 @pytest.mark.parametrize("prefix", ["sessauth_token_", "sessauth_secret_"])
 @pytest.mark.parametrize(
     "command",
-    [("token", "present"), ("token", "inspect"), ("token", "attenuate"), ("token", "revoke"), ("check",)],
+    [
+        ("token", "present"),
+        ("token", "inspect"),
+        ("token", "attenuate"),
+        ("token", "revoke"),
+        ("token", "prove"),
+        ("check",),
+    ],
 )
 def test_token_as_an_argument_is_refused(run: Run, command: tuple[str, ...], prefix: str) -> None:
     """A token given as an argument is refused with the way to hand it over, and is not repeated."""
-    more = ("read", "files/a") if command == ("check",) else ()
+    more: tuple[str, ...] = ("read", "files/a") if command in (("check",), ("token", "prove")) else ()
+    more += ("--key", "holder.pem") if command == ("token", "prove") else ()
 
     ran = run(*command, prefix + "Q0FGRUJBQkU.abcdef", *more)
 
@@ -120,6 +129,47 @@ def test_credential_is_printed_once(service: Service) -> None:
     stored = (service.home / "state" / "credentials.toml").read_text()
     assert "once" in stored
     assert secret not in stored
+
+
+def test_a_holders_secrets_show_nowhere(service: Service, tmp_path: Path) -> None:
+    """What is said while a bound token is made, narrowed, proven and checked holds no line of a key file."""
+    key, other, token = (tmp_path / name for name in ("holder.pem", "other.pem", "token"))
+    session = service("session", "open", "--subject", "x", "--ceiling", SCOPE, "--json").json["id"]
+    said = ""
+    for args in (
+        ("holder-key", "new", key),
+        ("holder-key", "new", other, "--json"),
+        ("holder-key", "new", key),
+        (
+            "token",
+            "mint",
+            session,
+            "--scope",
+            SCOPE,
+            "--to",
+            f"@{key}",
+            "--audience",
+            "gateway",
+            "--out",
+            token,
+        ),
+        ("token", "inspect", token),
+        ("token", "attenuate", token, "--to", f"@{other}", "--key", key, "--json"),
+        ("token", "attenuate", token, "--to", f"@{other}", "--key", other),
+        ("token", "prove", token, "read", "files/a", "--key", key, "--json"),
+        ("token", "prove", token, "read", "files/a", "--key", other),
+        ("check", token, "read", "files/a", "--audience", "gateway", "--holder-key", key, "--json"),
+        ("check", token, "read", "files/a", "--audience", "gateway", "--holder-key", token),
+    ):
+        ran = service(*args)
+        said += ran.out + ran.err
+
+    lines = key.read_text().splitlines() + other.read_text().splitlines()
+    secrets = [line[22:] for line in lines if not line.startswith("-")]
+    assert len(secrets) == 4
+    assert [secret for secret in secrets if secret in said] == []
+    host = json.loads((service.home / "state" / "proof" / "keys").read_text())
+    assert [each for each in host["keys"] if each["secret"] in said] == []
 
 
 def test_private_key_is_not_read_from_stdin(run: Run, issuer_key: Path, tmp_path: Path) -> None:

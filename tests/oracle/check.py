@@ -59,7 +59,7 @@ def check(
         _time(chain, view, now_ms)
         or _audience(chain, request)
         or _revocation(chain, view)
-        or judge(chain, request, view, session)
+        or judge(chain, request, view, session, now_ms)
     )
 
 

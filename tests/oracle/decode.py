@@ -58,6 +58,7 @@ def _block(signed: Record) -> tuple[Block, Record]:
         max_blocks=record["max_blocks"],
         ending=record["ending"],
         next_key=record["next_key"],
+        proof_key=record["proof_key"],
     )
     return block, record
 

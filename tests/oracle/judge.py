@@ -8,6 +8,7 @@ from dataclasses import replace
 from .conditions import Context, is_unknown
 from .json_values import BadJson, parse_object
 from .model import Chain, OracleDecision, OracleRequest, OracleSession, OracleView, Scope
+from .proofs import judge_proof, take_nonce
 from .scopes import Failed, Match, check_where, first_unknown, match_scopes
 from .texts import is_action, is_plain_segment
 from .words import Ending, Level, Reason, Stage
@@ -69,7 +70,9 @@ def _unknown_kind(chain: Chain) -> OracleDecision | None:
     return None
 
 
-def judge(chain: Chain, request: OracleRequest, view: OracleView, session: OracleSession) -> OracleDecision:
+def judge(
+    chain: Chain, request: OracleRequest, view: OracleView, session: OracleSession, now_ms: int
+) -> OracleDecision:
     """The stages from ``scope`` on, for a live session of the view and a chain that passed the others."""
     try:
         action, segments = _read_action(request.action), _read_resource(request.resource)
@@ -95,7 +98,12 @@ def judge(chain: Chain, request: OracleRequest, view: OracleView, session: Oracl
             check_where(block.where, context)
         except Failed as failed:
             return _refusal(failed, Level.BLOCK, index)
-    return _proof_and_needs(chain, matches)
+    return (
+        _proof(chain, judge_proof(chain.blocks[-1], request, view.host, now_ms))
+        or _needs(chain, matches)
+        or _proof(chain, take_nonce(chain.blocks[-1], request, view.host))
+        or _allowed(matches)
+    )
 
 
 def _refusal(failed: Failed, level: Level, index: int) -> OracleDecision:
@@ -104,14 +112,23 @@ def _refusal(failed: Failed, level: Level, index: int) -> OracleDecision:
     return OracleDecision(reason, Stage.SCOPE, level, index, failed.scope, failed.clause, argument)
 
 
-def _proof_and_needs(chain: Chain, matches: list[tuple[int, Match]]) -> OracleDecision:
-    if chain.blocks[-1].ending == Ending.BOUND:
-        return OracleDecision(Reason.PROOF_REQUIRED, Stage.PROOF)
+def _proof(chain: Chain, reason: Reason | None) -> OracleDecision | None:
+    """The refusal of a bound chain; another chain's proof is not looked at."""
+    if reason is None or chain.blocks[-1].ending != Ending.BOUND:
+        return None
+    return OracleDecision(reason, Stage.PROOF, Level.BLOCK, len(chain.blocks) - 1)
+
+
+def _needs(chain: Chain, matches: list[tuple[int, Match]]) -> OracleDecision | None:
     for index, match in matches:
         if match.needs:
             needs = chain.blocks[index].scopes[match.scope].needs
             approval = needs is not None and needs.approval
             reason = Reason.APPROVAL_REQUIRED if approval else Reason.NEEDS_SERVER
             return OracleDecision(reason, Stage.NEEDS, Level.BLOCK, index, match.scope)
+    return None
+
+
+def _allowed(matches: list[tuple[int, Match]]) -> OracleDecision:
     index, match = matches[-1]
     return OracleDecision(Reason.ALLOWED, matched_index=index, matched_scope=match.scope)

@@ -97,6 +97,7 @@ class Block:
     max_blocks: int
     ending: int
     next_key: bytes
+    proof_key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +140,32 @@ class OracleKey:
 
 
 @dataclass(frozen=True, slots=True)
+class OracleVerifierKey:
+    """One of a host's keys for proofs (9.9)."""
+
+    public_key: bytes
+    secret: bytes
+    not_before_ms: int
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OracleHost:
+    """What a host judges proofs by.
+
+    ``counts_from_ms`` is the earliest time that its replay table takes, None without a table; ``taken`` are
+    the pairs of last signature and nonce in it.
+    """
+
+    verifier_id: bytes
+    keys: tuple[OracleVerifierKey, ...]
+    counts_from_ms: int | None
+    taken: frozenset[tuple[bytes, bytes]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class OracleView:
-    """What a verifier knows at one revision."""
+    """What a verifier knows at one revision, and what it judges proofs by."""
 
     revision: int
     sessions: Mapping[bytes, OracleSession]
@@ -148,6 +173,7 @@ class OracleView:
     revoked: frozenset[bytes] = frozenset()
     braked: bool = False
     clock_suspect: bool = False
+    host: OracleHost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +189,7 @@ class OracleRequest:
     peer: tuple[str, ...] = ()
     audience: str = ""
     at_least_revision: int = 0
+    proof: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from .words import Ending
 
 PRESENTED = "sessauth_token_"
 STORED = "sessauth_secret_"
+PROOF = "sessauth_proof_"
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
 
@@ -51,9 +52,9 @@ def to_text(prefix: str, data: bytes) -> str:
     return head + "." + encode_base64url(zlib.crc32(head.encode("ascii")).to_bytes(4, "big"))
 
 
-def from_text(text: str) -> tuple[str, bytes]:
+def from_text(text: str, prefixes: tuple[str, ...] = (PRESENTED, STORED)) -> tuple[str, bytes]:
     """The prefix and the bytes of the body. Raises BadText."""
-    prefix = next((p for p in (PRESENTED, STORED) if text.startswith(p)), None)
+    prefix = next((p for p in prefixes if text.startswith(p)), None)
     if prefix is None:
         raise BadText("prefix")
     head, dot, tail = text.partition(".")
@@ -62,6 +63,11 @@ def from_text(text: str) -> tuple[str, bytes]:
     if not text.isascii() or tail != encode_base64url(zlib.crc32(head.encode("ascii")).to_bytes(4, "big")):
         raise BadText("damaged")
     return prefix, decode_base64url(head[len(prefix) :])
+
+
+def read_proof_text(text: str) -> bytes:
+    """The bytes of a proof's text. Raises BadText."""
+    return from_text(text, (PROOF,))[1]
 
 
 def parse_stored(data: bytes) -> tuple[bytes, bytes]:

@@ -67,6 +67,10 @@ class Reason(IntEnum):
     UNKNOWN_KIND = 82
     MALFORMED_REQUEST = 83
     PROOF_REQUIRED = 90
+    BAD_PROOF = 91
+    REPLAYED = 92
+    STALE_PROOF = 93
+    PROOF_UNAVAILABLE = 94
     APPROVAL_REQUIRED = 100
     NEEDS_SERVER = 103
 
@@ -77,6 +81,13 @@ class Ending(IntEnum):
     SEALED = 1
     OPEN = 2
     BOUND = 3
+
+
+class ProofKind(IntEnum):
+    """Kinds of proofs (9.9)."""
+
+    ED25519 = 1
+    MAC = 2
 
 
 class Kind(IntEnum):

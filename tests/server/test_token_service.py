@@ -133,7 +133,7 @@ def test_an_issuer_mints_and_revokes_only_for_its_own(
         ("Mint", {"scopes": ["read:files/a", "read:a//b"]}, "scopes[1]"),
         ("Mint", {"audience": []}, "audience"),
         ("Mint", {"where": ["x =="]}, "where[0]"),
-        ("Mint", {"ending": token_pb2.ENDING_BOUND}, "ending"),
+        ("Mint", {"ending": token_pb2.ENDING_BOUND}, "next_key"),
         ("Revoke", {"block_ids": []}, "block_ids"),
         ("Revoke", {"block_ids": [b"x" * 32, b"y"]}, "block_ids[1]"),
         ("Revoke", {"block_ids": [b"x" * 32] * 257}, "block_ids"),

@@ -98,7 +98,7 @@ def test_a_rotation_keeps_the_key_before() -> None:
 
 
 def test_no_rotation_drops_a_key_that_counts() -> None:
-    """Looked at every second for five lives, a key is gone only once it is over, and there are two at most."""
+    """Looked at every second for five lives: a key goes only once it is over, and there are two at most."""
     keys, step = HostKeys.made(INCARNATION, NOW, LIFETIME), 1000
     for now_ms in range(NOW, NOW + 5 * LIFETIME, step):
         due = keys.rotated(now_ms, LIFETIME)

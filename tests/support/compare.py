@@ -20,6 +20,7 @@ def kernel_decision(checker: Checker, token: bytes, request: OracleRequest, now_
         peer=request.peer,
         audience=request.audience,
         at_least_revision=request.at_least_revision,
+        proof=request.proof,
         now_ms=now_ms,
     )
     decision = OracleDecision(

@@ -13,7 +13,8 @@ from random import Random
 from typing import Any
 
 from sessauth._fast.answer import Asking
-from sessauth.text_form import presented_text
+from sessauth._fast.proof import ProofKeys
+from sessauth.text_form import PROOF_PREFIX, presented_text, proof_text
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier import Verifier
 from tests.oracle.model import OracleRequest
@@ -42,10 +43,19 @@ class Path:
 
     source: PulsedSource
     rng: Random
+    proofs: ProofKeys | None = None
     verifier: Verifier = field(init=False)
 
     def __post_init__(self) -> None:
-        self.verifier = Verifier(self.view_source())
+        self.verifier = self.fresh()
+
+    def fresh(self) -> Verifier:
+        """A verifier that knows nothing yet."""
+        return Verifier(self.view_source(), proofs=self.proofs)
+
+    def use(self, proofs: ProofKeys | None) -> None:
+        """Judge proofs by these keys from now on."""
+        self.proofs = self.verifier.proofs = proofs
 
     def view_source(self) -> Any:
         """What the verifier reads from."""
@@ -59,7 +69,7 @@ class Path:
         return [by_object(one(self.verifier, call.token, call)) for call in calls]
 
 
-def one(verifier: Verifier, token: Any, call: Asked) -> Any:
+def one(verifier: Verifier, token: Any, call: Asked, *, take_nonce: bool = True) -> Any:
     """Judge one call, with the token in the form given."""
     request = call.request
     return verifier.check(
@@ -74,6 +84,8 @@ def one(verifier: Verifier, token: Any, call: Asked) -> Any:
         audience=request.audience,
         at_least_revision=request.at_least_revision,
         now_ms=call.now_ms,
+        proof=request.proof,
+        take_nonce=take_nonce,
     )
 
 
@@ -119,7 +131,7 @@ class Cold(Path):
         """Judge some of the calls."""
         first = self.rng.randrange(self.one_of)
         return [
-            by_object(one(Verifier(self.source), call.token, call)) if at % self.one_of == first else None
+            by_object(one(self.fresh(), call.token, call)) if at % self.one_of == first else None
             for at, call in enumerate(calls)
         ]
 
@@ -135,14 +147,14 @@ class KnownParent(Path):
 
     def judge(self, calls: Sequence[Asked]) -> Judged:
         """Judge the calls after the siblings."""
-        self.verifier = Verifier(self.source)
+        self.verifier = self.fresh()
         for sibling in self.siblings if calls else ():
-            one(self.verifier, sibling, calls[0])
+            one(self.verifier, sibling, calls[0], take_nonce=False)
         by_siblings = self.verifier.signatures
         told = super().judge(calls)
-        cold = Verifier(self.source)
+        cold = self.fresh()
         for call in calls:
-            one(cold, call.token, call)
+            one(cold, call.token, call, take_nonce=False)
         self.spared += cold.signatures - (self.verifier.signatures - by_siblings)
         return told
 
@@ -217,6 +229,13 @@ class InBatch(_Together):
             self.handles.clear()
         return self.handles.setdefault(token, self.verifier.prepare(token))
 
+    def proof_form(self, proof: bytes) -> bytes | str:
+        """A proof in one of its forms."""
+        roll = self.rng.random()
+        if roll < 0.7 or not proof or proof.startswith(PROOF_PREFIX.encode()):
+            return proof
+        return proof_text(proof) if roll < 0.85 else proof_text(proof).encode()
+
     def judge(self, calls: Sequence[Asked]) -> Judged:
         """Judge the calls in batches, with texts that are no token in between."""
         told: list[Told | None] = [None] * len(calls)
@@ -227,7 +246,9 @@ class InBatch(_Together):
                 if self.rng.random() < 0.1:
                     asked.append((self.rng.choice(_REFUSED), "read", "a"))
                     places.append(-1)
-                asked.append(call_of(self.form(calls[at].token), calls[at].request))
+                request = calls[at].request
+                proof = self.proof_form(request.proof)
+                asked.append((*call_of(self.form(calls[at].token), request), proof))
                 places.append(at)
             decisions = self.verifier.check_batch(
                 asked,
@@ -257,6 +278,7 @@ def message_of(call: Asked) -> pb.CheckItem:
         session_id=request.session,
         source=request.source,
         peer=request.peer,
+        proof=request.proof,
     )
 
 

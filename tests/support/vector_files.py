@@ -13,7 +13,15 @@ from typing import Any
 
 from tests.oracle.forms import scope as scope_of
 from tests.oracle.forms import value as value_of
-from tests.oracle.model import OracleDecision, OracleKey, OracleRequest, OracleSession, OracleView
+from tests.oracle.model import (
+    OracleDecision,
+    OracleHost,
+    OracleKey,
+    OracleRequest,
+    OracleSession,
+    OracleVerifierKey,
+    OracleView,
+)
 from tests.oracle.scope_text import print_conditions, print_scope, print_value
 from tests.oracle.wire import decode, encode
 from tests.oracle.words import EndCause, KeyStatus, Level, Reason, SessionStatus, Stage
@@ -67,6 +75,8 @@ def write_request(request: OracleRequest) -> Record:
         record["audience"] = request.audience
     if request.at_least_revision:
         record["at_least_revision"] = request.at_least_revision
+    if request.proof:
+        record["proof_hex"] = request.proof.hex()
     return record
 
 
@@ -82,6 +92,7 @@ def read_request(record: Mapping[str, Any]) -> OracleRequest:
         peer=tuple(record.get("peer", ())),
         audience=record.get("audience", ""),
         at_least_revision=record.get("at_least_revision", 0),
+        proof=bytes.fromhex(record.get("proof_hex", "")),
     )
 
 
@@ -142,8 +153,54 @@ def read_view(record: Mapping[str, Any]) -> tuple[OracleView, Ceilings]:
         revoked=frozenset(bytes.fromhex(b) for b in record.get("revoked_hex", ())),
         braked=record.get("braked", False),
         clock_suspect=record.get("clock_suspect", False),
+        host=read_host(record["host"]) if "host" in record else None,
     )
     return view, ceilings
+
+
+def write_host(host: OracleHost) -> Record:
+    """What a host judges proofs by; without a table there is no ``counts_from_ms``."""
+    record: Record = {
+        "verifier_id_hex": host.verifier_id.hex(),
+        "keys": [
+            {
+                "public_key_hex": key.public_key.hex(),
+                "secret_hex": key.secret.hex(),
+                "not_before_ms": key.not_before_ms,
+                "expires_at_ms": key.expires_at_ms,
+            }
+            for key in host.keys
+        ],
+    }
+    if host.counts_from_ms is not None:
+        record["counts_from_ms"] = host.counts_from_ms
+    if host.taken:
+        record["taken"] = [
+            {"signature_hex": signature.hex(), "nonce_hex": nonce.hex()}
+            for signature, nonce in sorted(host.taken)
+        ]
+    return record
+
+
+def read_host(record: Mapping[str, Any]) -> OracleHost:
+    """The reverse of ``write_host``."""
+    return OracleHost(
+        verifier_id=bytes.fromhex(record["verifier_id_hex"]),
+        keys=tuple(
+            OracleVerifierKey(
+                bytes.fromhex(key["public_key_hex"]),
+                bytes.fromhex(key["secret_hex"]),
+                key["not_before_ms"],
+                key["expires_at_ms"],
+            )
+            for key in record["keys"]
+        ),
+        counts_from_ms=record.get("counts_from_ms"),
+        taken=frozenset(
+            (bytes.fromhex(pair["signature_hex"]), bytes.fromhex(pair["nonce_hex"]))
+            for pair in record.get("taken", ())
+        ),
+    )
 
 
 def _number(words: type[SessionStatus] | type[EndCause] | type[KeyStatus], word: str | int) -> int:

@@ -294,7 +294,7 @@ def _proof_and_needs() -> Iterator[Case]:
     proof, server, approval = Reason.PROOF_REQUIRED, Reason.NEEDS_SERVER, Reason.APPROVAL_REQUIRED
     approve = f'{READ} needs approval(1, "{"A" * 43}")'
     yield case(
-        "bound", "A bound chain needs a proof.", refused(proof), root(READ, audience=None), last="bound"
+        "bound", "A bound chain needs a proof.", at_block(proof), root(READ, audience=None), last="bound"
     )
     yield case(
         "bound out of scope",
@@ -303,7 +303,7 @@ def _proof_and_needs() -> Iterator[Case]:
         root("a:b"),
         last="bound",
     )
-    yield case("bound with needs", "Proof goes before needs.", refused(proof), root(approve), last="bound")
+    yield case("bound with needs", "Proof goes before needs.", at_block(proof), root(approve), last="bound")
     yield case("needs approval", "An approval cannot be given yet.", at_block(approval, 0, 0), root(approve))
     yield case(
         "needs uses", "Uses are counted by the server.", at_block(server, 0, 0), root(f"{READ} needs uses(3)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +26,14 @@ from tests.support.vector_files import (
     write_decision,
     write_request,
 )
-from tests.vectors import cases_conditions, cases_invalid, cases_text, cases_valid
+from tests.vectors import (
+    cases_approvals,
+    cases_conditions,
+    cases_invalid,
+    cases_proofs,
+    cases_text,
+    cases_valid,
+)
 from tests.vectors.world import VIEWS, Case
 
 
@@ -33,8 +41,12 @@ class Disagreement(Exception):
     """The oracle does not give what the vector says."""
 
 
+# Some cases add their views to those of the world.
+_KNOWN_VIEWS = ChainMap(VIEWS, cases_proofs.views())
+
+
 def _vector(case: Case) -> Record:
-    view, _ = read_view(VIEWS[case.view])
+    view, _ = read_view(_KNOWN_VIEWS[case.view])
     found = check(case.token, case.request, view, case.now_ms)
     if found != case.expected:
         raise Disagreement(f"{case.name}: expected {case.expected}, the oracle gives {found}")
@@ -55,7 +67,7 @@ def _vector(case: Case) -> Record:
 def _checks(title: str, cases: Callable[[], Iterator[Case]]) -> Record:
     vectors = [_vector(case) for case in cases()]
     used = {vector["view"] for vector in vectors}
-    views = {name: view for name, view in VIEWS.items() if name in used}
+    views = {name: view for name, view in _KNOWN_VIEWS.items() if name in used}
     return {"title": title, "format": "docs/token-format.md, version 1", "views": views, "vectors": vectors}
 
 
@@ -65,7 +77,9 @@ def contents() -> dict[str, str]:
         "valid.json": _checks("Well-formed chains and what becomes of them", cases_valid.cases),
         "invalid.json": _checks("Chains that no verifier accepts", cases_invalid.cases),
         "conditions.json": _checks("Conditions, values and the closed world", cases_conditions.cases),
+        "proofs.json": _checks("Proofs by holders of bound tokens", cases_proofs.cases),
         "text_forms.json": cases_text.content(),
+        "approvals.json": cases_approvals.content(),
     }
     for name, content in files.items():
         names = [vector["name"] for vector in content["vectors"]]

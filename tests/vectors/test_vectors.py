@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,11 +14,13 @@ from sessauth.token import Token
 from tests.oracle.check import check
 from tests.oracle.words import Reason, Stage
 from tests.support.paths import PATHS, Asked
+from tests.support.prover import proof_keys
 from tests.support.pulsed_source import PulsedSource
 from tests.support.vector_files import VECTORS, load, read_decision, read_request, read_view
 from tests.vectors import cases_text, generate
+from tests.vectors.world import NOW
 
-CHECKS = ("valid.json", "invalid.json", "conditions.json")
+CHECKS = ("valid.json", "invalid.json", "conditions.json", "proofs.json")
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -37,7 +40,7 @@ def test_oracle_gives_each_outcome(name: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", CHECKS)
-def test_kernel_gives_each_outcome(name: str, path: str) -> None:
+def test_kernel_gives_each_outcome(name: str, path: str, tmp_path: Path) -> None:
     """The kernel gives reason, stage, position and match of each vector by each path to a decision.
 
     But for a suspect clock: the kernel's own clock decides whether it is; a given time never is.
@@ -51,11 +54,13 @@ def test_kernel_gives_each_outcome(name: str, path: str) -> None:
             Asked(bytes.fromhex(v["token_hex"]), read_request(v["request"]), v["now_ms"]) for v in vectors
         ]
         source = PulsedSource()
-        source.load(*read_view(record))
+        view_of_it, ceilings = read_view(record)
+        source.load(view_of_it, ceilings)
         judge = PATHS[path](source, Random(f"{name} {view}"))
         judge.prepare([vector.token for vector in calls[:1]])
         # Twice: a chain from the cache is judged like one that is new.
         for turn in ("first", "again"):
+            judge.use(proof_keys(view_of_it.host, tmp_path, NOW))
             for vector, told in zip(vectors, judge.judge(calls), strict=True):
                 judged += told is not None
                 if told is not None and told.outcome != read_decision(vector["expected"]):

@@ -1,0 +1,64 @@
+"""A token that is worth nothing to a thief: bound to its agent's key, proven call by call.
+
+The agent has the key and the token, the gateway has neither: it passes on what the agent sends.
+
+Prints:
+
+    agent reads plan.md, with a proof: allowed
+    the same proof again: denied, REPLAYED
+    thief, without a proof: denied, PROOF_REQUIRED
+    thief, with the agent's proof for another file: denied, BAD_PROOF
+    agent makes a bearer token of it: refused
+    sub-agent reads plan.md, with its own key: allowed
+"""
+
+from __future__ import annotations
+
+from sessauth import HolderKey, NotExtendable, Token, VerifierKeys
+from sessauth.client import Client
+from sessauth.clock import SystemClock
+
+READ = "read:files/docs/**"
+
+
+def prove(key: HolderKey, token: Token, hosts: VerifierKeys, name: str) -> bytes:
+    """Make what an agent sends along with a call."""
+    host = hosts.current(SystemClock().now_ms())
+    if host is None:
+        raise SystemExit("the host's keys are over: ask for them again")
+    return key.prove(token, "read", f"files/docs/{name}", b"{}", host)
+
+
+def ask(gateway: Client, who: str, token: Token, proof: bytes) -> None:
+    """Judge one call as a gateway does, and say what came of it."""
+    decision = gateway.check(token, "read", "files/docs/plan.md", b"{}", audience="gateway", proof=proof)
+    print(f"{who}: {'allowed' if decision else f'denied, {decision.reason.name}'}")
+
+
+def main() -> None:
+    """Bind a token to a key, use it, steal it, hand it on."""
+    agent, sub_agent = HolderKey.generate(), HolderKey.generate()
+    with Client() as client, client.session(subject="agent", ceiling=[READ]) as session:
+        # The orchestrator needs the public half only.
+        token = session.mint([READ], ["gateway"], to=agent.public.text)
+        # Signed by the cluster's issuer keys, asked for about once an hour.
+        hosts = client.verifier_keys()
+
+        proof = prove(agent, token, hosts, "plan.md")
+        ask(client, "agent reads plan.md, with a proof", token, proof)
+        ask(client, "the same proof again", token, proof)
+        ask(client, "thief, without a proof", token, b"")
+        other = prove(agent, token, hosts, "other.md")
+        ask(client, "thief, with the agent's proof for another file", token, other)
+
+        try:
+            token.attenuate(key=agent)
+        except NotExtendable:
+            print("agent makes a bearer token of it: refused")
+        smaller = token.attenuate(scopes=["read:files/docs/plan.md"], to=sub_agent.public, key=agent)
+        proof = prove(sub_agent, smaller, hosts, "plan.md")
+        ask(client, "sub-agent reads plan.md, with its own key", smaller, proof)
+
+
+if __name__ == "__main__":
+    main()
