@@ -13,7 +13,6 @@ from ..errors import UsageError
 from ..reasons import Reason
 from ..survey import Candidate, Verdicts
 from . import failures, params
-
 from .context import Settings, with_settings
 from .output import table
 from .token_io import json_bytes, read_text, read_token, token_argument

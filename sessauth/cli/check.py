@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from ..limits import MAX_PERMIT_MS
 from ..reasons import Level
 from ..scope import Scope
 from ..text_form import parse_proof
-from ..token import Token
 from . import failures
 from .approval_io import read_approval
 from .call_options import call_options, read_call
@@ -41,10 +39,6 @@ def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
         # The credential may not read sessions: the positions alone have to do.
         return []
     return layers
-
-
-def _explained(client: Client, token: Token, decision: DecisionBase) -> str:
-    return decision.explain(token, _ceilings(client, decision))
 
 
 def _proof(text: str) -> bytes:
@@ -92,12 +86,12 @@ def check(
     action: str,
     resource: str,
     state: Path | None,
+    watch: bool,
     proof: str,
     holder_file: Path | None,
     approval_files: Sequence[str],
     retry_id: str,
     permit_ms: int,
-    watch: bool,
     **options: Any,
 ) -> None:
     """Judge one call: ACTION on RESOURCE. Exits with 0 if it is allowed and with 1 if not.
@@ -128,13 +122,20 @@ def check(
         holder = HolderKey.load(holder_file) if holder_file is not None else None
         with settings.client(holder) as client:
             if watch:
+                from ..client import CheckItem
                 from .check_watch import watch_call
 
-                explain = partial(_explained, client, token)
-                watch_call(settings, client, token, action, resource, {**call, **paid}, explain)
+                asked = (call.pop("audience"), call.pop("at_least_revision"))
+                watch_call(
+                    settings,
+                    client,
+                    CheckItem(token, action, resource, **call, **paid),
+                    *asked,
+                    lambda made: made.explain(token, _ceilings(client, made)),
+                )
                 click.get_current_context().exit(failures.DENIED)
             decision = client.check(token, action, resource, **call, **paid)
-            told = _explained(client, token, decision)
+            told = decision.explain(token, _ceilings(client, decision))
     settings.show(to_json(decision, told), to_lines(decision, told))
     if not decision:
         click.get_current_context().exit(failures.DENIED)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..client import CheckItem
 from ..decision_base import DecisionBase
-from ..token import Token
 from .context import Settings
 from .decision_view import to_json, to_lines
 
@@ -21,19 +20,16 @@ if TYPE_CHECKING:
 def watch_call(
     settings: Settings,
     client: Client,
-    token: Token,
-    action: str,
-    resource: str,
-    options: dict[str, Any],
+    item: CheckItem,
+    audience: str,
+    at_least_revision: int,
     explain: Callable[[DecisionBase], str],
 ) -> None:
     """Show the decision on a call, and if it is allowed the one that takes it back, when it comes.
 
     Returns only when the call is not allowed; raises Unavailable when the server can no longer tell.
     """
-    audience, at_least_revision = options.pop("audience"), options.pop("at_least_revision")
     with client.watch(audience=audience) as watch:
-        item = CheckItem(token, action, resource, **options)
         call = watch.ask(item, at_least_revision=at_least_revision)
         _show(settings, call.decision, explain(call.decision), withdrawn=False)
         if call.decision:

@@ -1,4 +1,4 @@
-"""A plain model of what sessions have spent and hold, in dicts and integers, and where the rows of it stand."""
+"""A plain model of what sessions have spent and hold, in dicts and integers, and where its rows stand."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class AuthorizationService:
             if asking.watch:
                 yield from self._watched.answers(data, requests, call)
                 return
-            yield self._answer_one("stream", data, call, asking)
+            yield self.answer("stream", asking, call)
 
     def list_allowed(self, request: pb.ListAllowedRequest, call: Call) -> pb.ListAllowedResponse:
         """Say of up to 1024 calls whether a token could make them now."""
@@ -128,23 +128,17 @@ class AuthorizationService:
             "ListAllowed": self.list_allowed,
         }
 
-    def _answer_one(self, kind: str, data: bytes, call: Call, asking: Asking | None = None) -> bytes:
-        """Judge one call, encoded: a CheckRequest to its response, or a message of a stream to its own."""
-        asking, audience = self._judged(kind, data, call, asking)
-        if asking.wants_writer(0):
-            # Of a stream's message another one is answered by what goes wrong with this one.
-            alone = kind == "check"
-            decided = self._writer.decide(asking, (0,), audience, call, alone=alone)
-            if decided:
-                return put_decisions(kind, asking.answer(self._tell), decided)
-        return asking.answer(self._tell)
+    def _answer_one(self, kind: str, data: bytes, call: Call) -> bytes:
+        """Judge one call, encoded: a CheckRequest to its response."""
+        return self.answer(kind, self.read(kind, data), call)
 
     def commit(self, data: bytes, call: Call) -> bytes:
         """Judge the call of a permit again, encoded, and use the permit up if it is allowed.
 
         What this verifier's own view denies up to the scopes goes no further.
         """
-        asking, audience = self._judged("commit", data, call)
+        asking = self.read("commit", data)
+        audience = self._judge(asking, call)
         require_permit(asking.permit)
         judged = asking[0]
         if judged or judged.stage in (Stage.PROOF, Stage.NEEDS):
@@ -160,17 +154,19 @@ class AuthorizationService:
         except ValueError:
             raise _no_message(kind) from None
 
-    def answer(self, data: bytes, asking: Asking, call: Call) -> bytes:
-        """Judge the call of a stream's message, encoded, that was read already."""
-        return self._answer_one("stream", data, call, asking)
+    def answer(self, kind: str, asking: Asking, call: Call) -> bytes:
+        """Judge the one call of a message of that kind, and return the encoded response."""
+        audience = self._judge(asking, call)
+        if asking.wants_writer(0):
+            # Of a stream's message another one is answered by what goes wrong with this one.
+            alone = kind == "check"
+            decided = self._writer.decide(asking, (0,), audience, call, alone=alone)
+            if decided:
+                return put_decisions(kind, asking.answer(self._tell), decided)
+        return asking.answer(self._tell)
 
-    def _judged(self, kind: str, data: bytes, call: Call, asking: Asking | None = None) -> tuple[Asking, str]:
-        """Judge the one call of a message, encoded; returns it, and the audience that it was judged for."""
-        if asking is None:
-            try:
-                asking = Asking(self._verifier, data, kind)
-            except ValueError:
-                raise _no_message(kind) from None
+    def _judge(self, asking: Asking, call: Call) -> str:
+        """Judge the one call that is asked about by this verifier; returns the audience it was judged for."""
         if not len(asking):
             raise invalid("item", "is required")
         principal, stated = call.principal, asking.audience
@@ -181,7 +177,7 @@ class AuthorizationService:
             if asking.token_place(0):
                 raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
         asking.judge(audience, self._gates[principal.name])
-        return asking, audience
+        return audience
 
     @staticmethod
     def audience(asking: Asking, call: Call) -> str:

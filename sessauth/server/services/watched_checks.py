@@ -29,8 +29,8 @@ class Judging(Protocol):
         """Return what a request asks."""
         ...
 
-    def answer(self, data: bytes, asking: Asking, call: Call) -> bytes:
-        """Judge a stream's request, which was read from ``data``, and return the encoded response."""
+    def answer(self, kind: str, asking: Asking, call: Call) -> bytes:
+        """Judge the one call of a message of that kind, and return the encoded response."""
         ...
 
     def audience(self, asking: Asking, call: Call) -> str:
@@ -74,7 +74,7 @@ class WatchedChecks:
             # Nothing was judged, so nothing that the call costs was taken.
             yield self._no_room(asking.id)
             return
-        answer = self._judging.answer(data, asking, call)
+        answer = self._judging.answer("stream", asking, call)
         if asking.watch:
             decision = pb.CheckStreamResponse.FromString(answer).decision
             if decision.allowed:
