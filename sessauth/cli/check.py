@@ -70,7 +70,7 @@ def _proof(text: str) -> bytes:
 @click.option("--retry-id", default="", help="Name of this attempt: what the call costs is taken once.")
 @click.option(
     "--permit-ms",
-    type=click.IntRange(1, MAX_PERMIT_MS),
+    type=click.IntRange(0, MAX_PERMIT_MS),
     default=0,
     help="Ask for a permit, to be committed within so many ms.",
 )

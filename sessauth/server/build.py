@@ -115,12 +115,13 @@ class Control:
         methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())
         for service, (_, _, answers) in zip(services, parts, strict=True):
             methods += methods_of(service, answers.methods())
-        workers = WorkerCredential.make(WORKER)
-        self.serving = Serving(config, methods, workers=workers)
+        # Made anew by each process, and known to its own workers alone.
+        self._workers = WorkerCredential.make(WORKER)
+        self.serving = Serving(config, methods, workers=self._workers)
         self.serving.bind_unix(config.socket)
         if config.tcp.address:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)
-        self.supervisor = Supervisor(config, workers)
+        self.supervisor = Supervisor(config, self._workers)
         self._background = Background(
             [
                 ("same state", self._require_same_state),

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from ..errors import ServerError
 from ..v1 import forward_service_pb2 as pb
 from .call import Call
+from .lane import aside
 from .listen import MAX_REQUEST_BYTES
 from .status import CODES, refused
 
@@ -75,7 +76,8 @@ class Forwarder:
             request=request,
         )
         try:
-            answer = self._method()(message, timeout=seconds, metadata=self._metadata)
+            with aside():
+                answer = self._method()(message, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as error:
             raise _refusal(error) from error
         return bytes(answer.response)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -14,6 +15,26 @@ from .place import Place
 # How long all threads of a lane may be held up before a spare one helps, and how long a spare one stays
 # that finds nothing to do.
 RELIEF_SECONDS: Final = 0.05
+
+# Of each thread: the lane that it works in.
+_here = threading.local()
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Let another thread take this one's place in its lane while the call waits for something to happen.
+
+    Where a lane has no stand-ins, and outside of lanes, the call just waits.
+    """
+    lane: Lane | None = getattr(_here, "lane", None)
+    if lane is None or not lane.stand_ins:
+        yield
+        return
+    lane.step_aside()
+    try:
+        yield
+    finally:
+        lane.step_back()
 
 
 class Lane(ThreadPoolExecutor):
@@ -24,19 +45,26 @@ class Lane(ThreadPoolExecutor):
     it ends when the steady ones go on. Threads that only compute contend for the interpreter lock, so
     that more of them do less.
 
+    A call that waits for the disk, or for another process, steps :func:`aside`: up to ``stand_ins`` more
+    threads then do the work of those that wait.
+
     It is a ``ThreadPoolExecutor`` because gRPC takes nothing else. Threads, queue and places are its own:
     the future and the semaphore that the base makes and signals for each call cost more than a check.
     """
 
-    def __init__(self, name: str, threads: int, places: int, steady: int = 0) -> None:
+    def __init__(self, name: str, threads: int, places: int, steady: int = 0, stand_ins: int = 0) -> None:
         """Run ``threads`` calls at once, up to ``places`` more may wait; no ``steady`` is all of them."""
         super().__init__(max_workers=threads, thread_name_prefix=f"sessauth-{name}")
         self.name = name
         self.threads = threads
         self.steady = min(steady or threads, threads)
+        self.stand_ins = stand_ins
         self.capacity = threads + places
         # Calls that run or wait.
         self.held = 0
+        # Calls that stepped aside, and threads that stand in for them.
+        self._aside = 0
+        self._standing_in = 0
         self._closed = False
         self._count_lock = threading.Lock()
         self._waiting: SimpleQueue[Place | None] = SimpleQueue()
@@ -64,7 +92,22 @@ class Lane(ThreadPoolExecutor):
                 self._start(self._run)
             self.held += 1
         self._waiting.put(place)
+        if self._aside > self._standing_in:
+            with self._count_lock:
+                self._stand_in()
         return place
+
+    def step_aside(self) -> None:
+        """Say that this thread's call waits; see :func:`aside`."""
+        with self._count_lock:
+            self._aside += 1
+            if self._waiting.qsize():
+                self._stand_in()
+
+    def step_back(self) -> None:
+        """Say that it goes on."""
+        with self._count_lock:
+            self._aside -= 1
 
     def relieve(self) -> None:
         """Start a spare thread if calls wait and none began since this was called last."""
@@ -86,7 +129,7 @@ class Lane(ThreadPoolExecutor):
                 break
             if place is not None:
                 place.cancel()
-        for _ in range(self.threads):
+        for _ in range(self.threads + self.stand_ins):
             self._waiting.put(None)
         if wait:
             self.join(None)
@@ -97,7 +140,8 @@ class Lane(ThreadPoolExecutor):
         for thread in self._running.copy():
             thread.join(None if until is None else max(0.0, until - time.monotonic()))
 
-    def _start(self, work: Callable[[], None]) -> None:
+    def _start(self, work: Callable[[], None]) -> bool:
+        """Start a thread; False if the system has none, and another one is there to do the work."""
         name = f"sessauth-{self.name}_{self._started}"
         # A daemon: a call that never ends does not keep the process from ending.
         thread = threading.Thread(target=work, name=name, daemon=True)
@@ -106,12 +150,21 @@ class Lane(ThreadPoolExecutor):
         except RuntimeError:
             if not self._running:
                 raise
-            return
+            return False
         self._started += 1
         self._running.append(thread)
+        return True
+
+    def _stand_in(self) -> None:
+        """Start a thread for calls that stepped aside, if more of them did than threads stand in."""
+        if self._standing_in < min(self._aside, self.stand_ins) and not self._closed:
+            self._standing_in += 1
+            if not self._start(self._take_turns):
+                self._standing_in -= 1
 
     def _run(self) -> None:
         """Work until the lane is shut down."""
+        _here.lane = self
         take, begun = self._waiting.get, self._begun
         while True:
             place = take()
@@ -122,6 +175,7 @@ class Lane(ThreadPoolExecutor):
 
     def _help(self) -> None:
         """Work until the steady threads go on, nothing waits any more, or the lane is shut down."""
+        _here.lane = self
         begun = self._begun
         steady = begun[0]
         place: Place | None = None
@@ -136,6 +190,23 @@ class Lane(ThreadPoolExecutor):
             return
         finally:
             with self._count_lock:
+                self._running.remove(threading.current_thread())
+
+    def _take_turns(self) -> None:
+        """Work while more calls are aside than threads stand in, something waits, and the lane is open."""
+        _here.lane = self
+        try:
+            while self._standing_in <= self._aside:
+                place = self._waiting.get(timeout=RELIEF_SECONDS)
+                if place is None:
+                    return
+                self._begun[1] += 1
+                place.run()
+        except Empty:
+            return
+        finally:
+            with self._count_lock:
+                self._standing_in -= 1
                 self._running.remove(threading.current_thread())
 
     def _release(self) -> None:

@@ -72,7 +72,10 @@ def open_lanes(limits: LimitSettings) -> Lanes:
     return Lanes(
         {
             CHANGE: Lane(CHANGE, limits.change_threads, places),
-            CHECK: Lane(CHECK, limits.check_threads, places, STEADY_CHECK_THREADS),
+            # A check that costs something waits for its fsync as a change does; the others go on.
+            CHECK: Lane(
+                CHECK, limits.check_threads, places, STEADY_CHECK_THREADS, stand_ins=limits.change_threads
+            ),
             READ: Lane(READ, limits.read_threads, places),
             RESERVED: Lane(RESERVED, limits.reserved_threads, places),
             # A stream holds its thread, so one that would wait for a thread is refused instead.

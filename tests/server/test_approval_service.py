@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth import change as changes
 from sessauth.approval import ApprovalRecord, ApprovalStatus, SignedApproval
 from sessauth.approver import ApprovalRequest, Approver
 from sessauth.v1 import approval_service_pb2 as pb
@@ -15,28 +14,8 @@ from sessauth.v1 import record_pb2, token_pb2
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.oracle.crypto import digest
 from tests.support.approvals import approver, record
+from tests.support.approvals_asked import ask
 from tests.support.service import Caller, RpcError, Service
-
-
-def ask(service: Service, session: sessions.Session, **given: Any) -> ApprovalRecord:
-    """Have the server's own log ask for an approval, as a check that needs one does."""
-    assert service.control is not None
-    asked = record(
-        **{
-            "id": secrets.token_bytes(16),
-            "session_id": session.id,
-            "block_id": secrets.token_bytes(32),
-            "epoch": session.epoch,
-            "requested_at_ms": 0,
-            "expires_at_ms": 0,
-            **given,
-        }
-    )
-    log = service.control.log
-    log.submit(changes.request_approval(secrets.token_hex(8), asked)).result(10).raise_if_rejected()
-    found = log.approval(session.id, asked.id)
-    assert found is not None
-    return found
 
 
 def listed(caller: Caller, **given: Any) -> list[bytes]:

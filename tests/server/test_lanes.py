@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from sessauth.server.lane import Lane
+from sessauth.server.lane import Lane, aside
 from sessauth.server.place import Place
 from sessauth.v1 import authorization_service_pb2 as checks
 from tests.support.service import running, wait_until
@@ -254,3 +254,63 @@ def test_two_callers_that_send_nothing_do_not_stop_the_lane() -> None:
 
 def _soon(condition: Callable[[], bool]) -> bool:
     return wait_until(condition, 10.0)
+
+
+def test_calls_that_step_aside_keep_no_thread_from_the_others() -> None:
+    """With all steady threads waiting aside, 50 calls behind them run; the stand-ins leave when all go on."""
+    lane = Lane("test", threads=2, places=500, steady=2, stand_ins=8)
+    go_on, inside = threading.Event(), threading.Semaphore(0)
+
+    def wait() -> None:
+        with aside():
+            inside.release()
+            go_on.wait(20)
+
+    waiting = [lane.submit(wait) for _ in range(6)]
+    others = [lane.submit(int, "7") for _ in range(50)]
+
+    assert [other.result(10) for other in others] == [7] * 50
+    for _ in range(6):
+        assert inside.acquire(timeout=10)
+    assert len(lane._running) <= 2 + 8
+    go_on.set()
+    for place in waiting:
+        place.result(10)
+    assert wait_until(lambda: len(lane._running) == 2 and lane.held == 0)
+    lane.shutdown()
+
+
+def test_no_more_stand_ins_than_the_lane_has() -> None:
+    """Beyond its stand-ins a lane's calls wait for a thread, and run once one goes on."""
+    lane = Lane("test", threads=1, places=50, stand_ins=2)
+    go_on = threading.Event()
+
+    def wait() -> None:
+        with aside():
+            go_on.wait(20)
+
+    waiting = [lane.submit(wait) for _ in range(5)]
+    last = lane.submit(int, "7")
+
+    assert wait_until(lambda: len(lane._running) == 3)
+    with pytest.raises(concurrent.futures.TimeoutError):
+        last.result(0.2)
+    go_on.set()
+    assert last.result(10) == 7
+    for place in waiting:
+        place.result(10)
+    lane.shutdown()
+
+
+def test_outside_of_a_lane_nothing_steps_aside() -> None:
+    """A thread of nobody's, and a lane without stand-ins, just wait."""
+    with aside():
+        pass
+    lane = Lane("test", threads=1, places=1)
+
+    def wait() -> int:
+        with aside():
+            return len(lane._running)
+
+    assert lane.submit(wait).result(10) == 1
+    lane.shutdown()

@@ -11,6 +11,7 @@ from ...session import Session
 from ...state.lmdb_log import StateWriter
 from ..access import ISSUER
 from ..call import Call
+from ..lane import aside
 from ..status import refused
 
 T = TypeVar("T")
@@ -19,7 +20,8 @@ T = TypeVar("T")
 def wait(future: Future[T], call: Call) -> T:
     """Return the future's result; raises OUTCOME_UNKNOWN if the call's deadline comes first."""
     try:
-        return future.result(timeout=call.remaining)
+        with aside():
+            return future.result(timeout=call.remaining)
     except concurrent.futures.TimeoutError:
         if future.done():
             raise

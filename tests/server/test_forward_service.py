@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sessauth.errors import ServerError
+from sessauth.server.access import RULES, WORKER
+from sessauth.server.call import Call
+from sessauth.server.config import ROLES
+from sessauth.server.credentials import Principal
+from sessauth.server.forward import Forwarder
+from sessauth.v1 import authorization_service_pb2 as checks
+from sessauth.v1 import forward_service_pb2 as forwards
+from sessauth.v1 import key_service_pb2 as keys
+from sessauth.v1 import session_service_pb2 as sessions
+from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.service import RPCS, Caller, RpcError, Service, running
+
+METHOD = "/sessauth.v1.ForwardService/Forward"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """A server that listens on TCP too."""
+    with running(tcp={"address": "127.0.0.1:0", "insecure_tcp": True}) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def worker(service: Service) -> Caller:
+    """A caller with what the server gives its workers."""
+    return service.caller(_credential(service))
+
+
+@pytest.fixture(scope="module")
+def check(service: Service) -> checks.CheckRequest:
+    """A call that may be made twice, ever."""
+    operator = service.operator
+    session = operator.call(
+        "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:**"])
+    ).session
+    mint = tokens.MintRequest(session_id=session.id, scopes=["read:doc/** needs uses(2)"], audience=["gw"])
+    token = operator.call("TokenService/Mint", mint).token.encode()
+    item = checks.CheckItem(token=token, action=b"read", resource=b"doc/1")
+    return checks.CheckRequest(item=item, audience="gw")
+
+
+def _credential(service: Service) -> str:
+    assert service.control is not None
+    return service.control._workers.text
+
+
+def _forward(
+    caller: Caller, request: checks.CheckRequest, method: str = "Check", **fields: object
+) -> forwards.ForwardResponse:
+    given = {"principal": "gw-1", "audiences": ["gw"], "request": request.SerializeToString(), **fields}
+    answer: forwards.ForwardResponse = caller.call(
+        "ForwardService/Forward",
+        forwards.ForwardRequest(method=method, **given),  # type: ignore[arg-type]
+    )
+    return answer
+
+
+def test_a_worker_asks_for_who_asked_it(worker: Caller, check: checks.CheckRequest) -> None:
+    """What is handed on is answered as if the gateway had asked here; a permit is that gateway's alone."""
+    check.item.permit_ms = 60_000
+    answer = checks.CheckResponse.FromString(_forward(worker, check).response)
+    assert answer.decision.allowed
+    commit = checks.CommitRequest(permit=answer.decision.permit, item=check.item, audience="gw")
+
+    def commits(principal: str) -> checks.Decision:
+        request = forwards.ForwardRequest(
+            method="Commit", principal=principal, audiences=["gw"], request=commit.SerializeToString()
+        )
+        response = worker.call("ForwardService/Forward", request).response
+        return checks.CommitResponse.FromString(response).decision
+
+    assert commits("gw-2").reason == checks.REASON_BAD_PERMIT
+    assert commits("gw-1").allowed
+    check.item.permit_ms = 0
+
+
+def test_what_is_not_handed_on_is_refused(worker: Caller, check: checks.CheckRequest) -> None:
+    """Only checks, commits and releases are taken, for somebody with a name and his own audiences."""
+    for method in ("CheckStream", "ListAllowed", "EndSession", ""):
+        with pytest.raises(RpcError) as refused:
+            _forward(worker, check, method)
+        assert (refused.value.code, refused.value.field) == (grpc.StatusCode.INVALID_ARGUMENT, "method")
+    with pytest.raises(RpcError) as refused:
+        _forward(worker, check, principal="")
+    assert refused.value.field == "principal"
+    with pytest.raises(RpcError) as refused:
+        _forward(worker, check, audiences=["another"])
+    assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("rpc", sorted(set(RPCS) - {METHOD}))
+def test_a_worker_reaches_nothing_else(worker: Caller, rpc: str) -> None:
+    """The workers' credential is refused PERMISSION_DENIED by every other RPC that wants one."""
+    if "anyone" in RULES[rpc].roles:
+        return
+    short, empty = rpc.rpartition(".")[2], keys.ListKeysRequest()
+    streams = RPCS[rpc].server_streaming
+    with pytest.raises(RpcError) as refused:
+        _ = next(worker.stream(short, iter([empty]))) if streams else worker.call(short, empty)
+    assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_nobody_else_hands_on(service: Service, check: checks.CheckRequest) -> None:
+    """No role that a file can give reaches Forward, and no file can give a worker's."""
+    assert WORKER not in ROLES
+    assert RULES[METHOD].roles == {WORKER}
+    callers = [service.operator, *(service.add(f"a-{role}", role, ("gw",)) for role in ROLES)]
+    for caller in callers:
+        with pytest.raises(RpcError) as refused:
+            _forward(caller, check)
+        assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_workers_call_over_the_unix_socket(service: Service, check: checks.CheckRequest) -> None:
+    """Over TCP the right credential is refused: it never leaves the host."""
+    assert service.control is not None
+    far = service.caller(_credential(service), target=f"127.0.0.1:{service.control.tcp_port}")
+
+    with pytest.raises(RpcError) as refused:
+        _forward(far, check)
+
+    assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_another_process_made_another_credential(service: Service, check: checks.CheckRequest) -> None:
+    """The credential of an earlier control process, or a changed one, is nobody's."""
+    with running() as other:
+        stale = service.caller(_credential(other))
+        with pytest.raises(RpcError) as refused:
+            _forward(stale, check)
+    assert refused.value.code is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_the_credential_is_nowhere_to_be_read(service: Service) -> None:
+    """No file below the home folder holds it, and its object does not show it."""
+    assert service.control is not None
+    secret = _credential(service)[-43:]
+
+    for path in Path(service.made.home).rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
+    assert secret not in repr(service.control._workers)
+    assert secret not in "".join(os.environ.values())
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.0])
+def test_an_unreachable_control_process_is_named(tmp_path: Path, seconds: float) -> None:
+    """A socket that nobody listens on is WRITER_UNREACHABLE, and so is a call without time left."""
+    forwarder = Forwarder(tmp_path / "sessauth.sock", "x")
+    call = Call("Check", RULES[METHOD], None, Principal("gw-1", "gateway"))  # type: ignore[arg-type]
+    call.deadline = time.monotonic() + seconds
+
+    with pytest.raises(ServerError) as refused:
+        forwarder.forward("Check", b"", call)
+    forwarder.close()
+
+    assert refused.value.reason == "WRITER_UNREACHABLE"
