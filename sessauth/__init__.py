@@ -4,6 +4,10 @@ What stands here is the data plane: minting, narrowing and judging tokens. It lo
 protobuf; ``sessauth.client`` speaks to a server.
 """
 
+from .approval_record import SignedApproval as SignedApproval
+from .approver import ApprovalRequest as ApprovalRequest
+from .approver import Approver as Approver
+from .approver import ApproverKey as ApproverKey
 from .catalogue import ToolCatalogue as ToolCatalogue
 from .decision import Decision as Decision
 from .decision_base import DecisionBase as DecisionBase

@@ -41,9 +41,11 @@ _MEANINGS = {
     Reason.ISSUER_PREPARED: "the issuer key is not active yet; activate it",
     Reason.CLOCK_SUSPECT: "the verifier's wall clock jumped; it judges no times until the clock is sane",
     Reason.UNKNOWN_TOOL: "the tool is not in the operator's pinned catalogue; pin it first",
-    Reason.PROOF_REQUIRED: "a bound token needs a proof for each request",
-    Reason.BAD_PROOF: "the proof does not belong to this token and request",
-    Reason.REPLAYED: "the proof was seen before, or is too old to tell",
+    Reason.PROOF_REQUIRED: "a bound token needs a proof by its holder for each call: HolderKey.prove()",
+    Reason.BAD_PROOF: "the proof is not by this token's holder for this call, or not for a key of this host",
+    Reason.REPLAYED: "this proof was used before; make one for each call",
+    Reason.STALE_PROOF: "the proof was made over 30 s from now, or before this host remembers: set clocks",
+    Reason.PROOF_UNAVAILABLE: "this verifier has no proof key, or no room for a proof; look at its log",
     Reason.USES_EXHAUSTED: "the scope's number of uses is spent",
     Reason.BUDGET_EXHAUSTED: "the scope's budget does not cover this call",
     Reason.BAD_APPROVAL: "an approval that came with the call does not count; ask for it again and sign that",
@@ -105,6 +107,8 @@ class _Failure:
     def told(self) -> str:
         """What failed and what would have been allowed; empty where the reason says it all."""
         block = self.block
+        if self.decision.stage == Stage.NEEDS and (unpaid := self._unpaid()):
+            return unpaid
         match self.decision.reason:
             case Reason.BAD_SIGNATURE:
                 return f"the signature of block {self.decision.index} is wrong; it was altered or forged"
@@ -143,6 +147,20 @@ class _Failure:
                 return f"{self.clause} needs {needs or 'what this verifier can not meet'}"
             case _:
                 return ""
+
+    def _unpaid(self) -> str:
+        """What failed in stage needs, where the same reason means something else than in the scopes."""
+        reason = self.decision.reason
+        if reason == Reason.CONDITION_FAILED:
+            argument = _shown(self.decision.argument)
+            return f"{self.clause}: argument `{argument}` is no number of 0 or more, so no budget can pay it"
+        if reason == Reason.MALFORMED_REQUEST:
+            return "the retry id was used for another call; make one for each call"
+        if reason == Reason.NEEDS_SERVER and self.decision.level == Level.NONE:
+            return (
+                "a permit, or a proof that counts once for several attempts, is the server's to give; ask it"
+            )
+        return ""
 
     def _out_of_scope(self) -> str:
         told = f"no scope of {self.where} covers this action on this resource"

@@ -136,8 +136,8 @@ cdef class Asking(Wishes):
 
         ``gate`` is asked ``may_fail(source) -> bool`` before signatures of a chain that was not verified
         before are looked at, and is told ``failed(source)`` when one of them is wrong. ``now_ms``,
-        ``take_nonce`` and ``proven`` are as in ``Checker.check``. What was found of these items before is forgotten. Raises ValueError for items
-        that are not well-formed.
+        ``take_nonce`` and ``proven`` are as in ``Checker.check``. What was found of these items before is
+        forgotten. Raises ValueError for items that are not well-formed.
         """
         cdef Py_ssize_t end = self.count if count < 0 else min(self.count, first + count)
         cdef Py_ssize_t i
@@ -219,7 +219,8 @@ cdef class Asking(Wishes):
         """Point an item at what its proof is judged by now; a proof that came as text becomes its bytes."""
         cdef object held = self.checker.proofs
         if is_text(asked.proof.p, asked.proof.n):
-            held = self.checker._take_proof(PyBytes_FromStringAndSize(<const char *> asked.proof.p, asked.proof.n), asked)
+            text = PyBytes_FromStringAndSize(<const char *> asked.proof.p, asked.proof.n)
+            held = self.checker._take_proof(text, asked)
         else:
             asked.proofs = NULL if held is None else <PyObject *> held
         self.held.append(held)

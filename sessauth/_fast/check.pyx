@@ -300,7 +300,10 @@ cdef class Checker(JudgeOfMany):
 
     cdef tuple _take_proof(self, object proof, Asked *asked):
         """Point at a proof and at what it is judged by; returns what has to live as long."""
-        cdef ProofKeys proofs = self.proofs
+        cdef ProofKeys proofs
+        # The keys may have been replaced while nobody asked.
+        self.look_first()
+        proofs = self.proofs
         if self._read_proof is not None and (not PyBytes_CheckExact(proof) or _is_text(proof)):
             proof = self._read_proof(proof)
         part_of(<bytes?> proof, &asked.proof)

@@ -24,6 +24,9 @@ cdef class Judge:
     cdef Decision new_decision(self)
     # Set the time of a request: `now_ms`, or the clock's for -1.
     cdef bint clock(self, Asked *asked, int64_t now_ms) except -1
+    # What `clock` looks at, for what is taken from the checker before.
+    cdef int look_first(self) except -1
+    cdef int _look(self, int64_t wall) except -1
     # The chain of a token's bytes, which `data` may hold as an object; None with a finding.
     cdef Chain chain_of(self, Asked *asked, object data, Finding *out)
     # Judge one call by the state of now. `floored`: the time is the clock's, and not believed to go back.

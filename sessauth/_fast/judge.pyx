@@ -91,16 +91,31 @@ cdef class Judge:
         cdef int64_t wall = wall_ms()
         # Also for a caller with a time of its own: the files are what they are.
         if not 0 <= wall - self._looked_ms < LOOK_EVERY_MS:
-            self._looked_ms = wall
-            # The wall clock was set by more than anyone may, or the machine was not asleep that long.
-            self._stepped = not -CLOCK_STEP_MS <= wall - steady_ms() - self._offset_ms <= CLOCK_STEP_MS
-            self.view.look()
+            self._look(wall)
         if now_ms >= 0:
             asked.now_ms = now_ms
         else:
             asked.now_ms = wall
             asked.clock_suspect |= self._stepped
         return True
+
+    cdef int look_first(self) except -1:
+        """Look now, if it is time: whoever watches the files may put others in place before they are taken."""
+        cdef int64_t wall = wall_ms()
+        if not 0 <= wall - self._looked_ms < LOOK_EVERY_MS:
+            try:
+                self._look(wall)
+            except Exception:
+                # `clock` looks again, where what goes wrong denies the call and is told.
+                self._looked_ms = 0
+        return 0
+
+    cdef int _look(self, int64_t wall) except -1:
+        self._looked_ms = wall
+        # The wall clock was set by more than anyone may, or the machine was not asleep that long.
+        self._stepped = not -CLOCK_STEP_MS <= wall - steady_ms() - self._offset_ms <= CLOCK_STEP_MS
+        self.view.look()
+        return 0
 
     cdef Chain chain_of(self, Asked *asked, object data, Finding *out):
         """The chain that is kept of a token, or what its bytes say; None if they are no token."""

@@ -25,6 +25,7 @@ cdef enum:
     REQUEST_LABEL_BYTES = 20
     PROOF_LABEL_BYTES = 18
     MAC_LABEL_BYTES = 22
+    SHORT_BYTES = 1024
     # Label, what is shared, proof_key, the verifier's key, next_key, verifier id, key id.
     MAC_KEY_BYTES = MAC_LABEL_BYTES + 4 * 32 + NAME_BYTES
 
@@ -146,6 +147,12 @@ cdef inline void _put_u32(unsigned char *out, uint32_t value) noexcept nogil:
     out[3] = <unsigned char> value
 
 
+cdef unsigned char *_put_part(unsigned char *out, bytes_t p, size_t n) noexcept nogil:
+    _put_u32(out, <uint32_t> n)
+    memcpy(out + 4, p, n)
+    return out + 4 + n
+
+
 cdef void _add_part(Hashing *hashing, bytes_t p, size_t n) noexcept nogil:
     cdef unsigned char length[4]
     _put_u32(length, <uint32_t> n)
@@ -156,15 +163,25 @@ cdef void _add_part(Hashing *hashing, bytes_t p, size_t n) noexcept nogil:
 cdef void digest_request(
     unsigned char *out, bytes_t action, size_t action_n, bytes_t resource, size_t resource_n, bytes_t arguments, size_t n
 ) noexcept nogil:
+    cdef unsigned char whole[SHORT_BYTES]
+    cdef unsigned char *end
     cdef Hashing hashing
+    if n == 0:
+        arguments = <bytes_t> <const char *> "{}"
+        n = 2
+    # Most requests are short: in one piece they cost half.
+    if action_n < SHORT_BYTES and resource_n < SHORT_BYTES and n < SHORT_BYTES:
+        if REQUEST_LABEL_BYTES + 3 * 4 + action_n + resource_n + n <= SHORT_BYTES:
+            memcpy(whole, REQUEST_LABEL, REQUEST_LABEL_BYTES)
+            end = _put_part(whole + REQUEST_LABEL_BYTES, action, action_n)
+            end = _put_part(_put_part(end, resource, resource_n), arguments, n)
+            blake2b_256(out, whole, end - whole)
+            return
     hash_begin(&hashing)
     hash_add(&hashing, <bytes_t> REQUEST_LABEL, REQUEST_LABEL_BYTES)
     _add_part(&hashing, action, action_n)
     _add_part(&hashing, resource, resource_n)
-    if n:
-        _add_part(&hashing, arguments, n)
-    else:
-        _add_part(&hashing, <bytes_t> <const char *> "{}", 2)
+    _add_part(&hashing, arguments, n)
     hash_end(&hashing, out)
 
 

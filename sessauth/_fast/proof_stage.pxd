@@ -5,7 +5,7 @@ from sessauth._fast.finding cimport Asked, Finding
 
 # The stage, for a chain whose last block is bound, but for the nonce; False with a finding.
 cdef bint judge_proof(Chain chain, const Asked *asked, Finding *out) noexcept nogil
-# Whether judging the proof takes an operation with a public key.
+# Whether judging the proof is likely to take an operation with a public key.
 cdef bint proof_is_costly(Chain chain, const Asked *asked) noexcept nogil
 cdef bint spend_nonce(Chain chain, const Asked *asked, Finding *out) noexcept nogil
 

@@ -325,4 +325,3 @@ cdef class ReplayTable:
 
     def __repr__(self):
         return f"<{type(self).__name__} {self.path}, {self.slots} slots>"
-

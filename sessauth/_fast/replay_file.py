@@ -77,7 +77,7 @@ def open_file(path: str) -> tuple[int, int, int, bytes]:
         TableError: for what is no table that this process may use.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise TableError(
             f"the replay table {path} can't be opened ({error.strerror}): start the server on this host,"

@@ -7,6 +7,7 @@ import json
 import click
 
 from ..errors import (
+    BadApproval,
     Denied,
     KeyFolderError,
     Rejected,
@@ -29,9 +30,13 @@ INTERNAL = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
+# Where the errors of the package keep their stable word.
+_WORDS = ("word", "reason", "problem", "fault")
+
 EXIT_CODES_HELP = """\b
 Exit codes:
-  0  done; of check, permit commit: allowed; of allowed: the token stands; of token inspect: verified, or nobody asked
+  0  done; of check, permit commit: allowed; of allowed: the token stands;
+     of token inspect: verified, or nobody asked
   1  of check, permit commit: denied; of allowed: the token is refused; of token inspect: not verified
   2  usage: an argument, a file or a token that can't be read
   3  the server refused: credential, role, not found, or against the rules
@@ -47,7 +52,7 @@ def exit_code(error: SessauthError) -> int:
     """Return the exit code for an error, by whose fault it is."""
     if isinstance(error, Denied):
         return DENIED
-    if isinstance(error, UsageError | TokenError | KeyFolderError):
+    if isinstance(error, UsageError | TokenError | BadApproval | KeyFolderError):
         return STATE if isinstance(error, KeyFolderError) else USAGE
     if isinstance(error, Unavailable):
         return UNAVAILABLE
@@ -60,7 +65,7 @@ def exit_code(error: SessauthError) -> int:
 
 def report(error: SessauthError, *, as_json: bool) -> None:
     """Print an error to stderr, as text or as one JSON document with its stable word."""
-    word = str(getattr(error, "word", "") or getattr(error, "reason", "") or getattr(error, "problem", ""))
+    word = str(next(filter(None, (getattr(error, name, "") for name in _WORDS)), ""))
     if as_json:
         body = {"error": {"kind": type(error).__name__, "word": word, "message": str(error)}}
         click.echo(json.dumps(body), err=True)

@@ -101,7 +101,7 @@ class Control:
         self.host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
         # Without them all is served but bound tokens; the background tries again.
         try_once("proof keys", self.host_keys.tend)
-        self.proofs = ProofReader(config.state_dir, verifier)
+        self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
         parts: tuple[tuple[Any, str, Answers], ...] = (
             (session_service_pb2, "SessionService", SessionService(log, config.sessions)),
             (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock)),

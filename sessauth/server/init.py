@@ -42,6 +42,10 @@ SAMPLE = """\
 # default_ttl_ms = 3600000
 # max_ttl_ms = 86400000
 
+[proofs]
+# key_lifetime_ms = 3600000
+# replay_slots = 1048576
+
 # [[identities]]           # a client certificate and what it may do
 # name = "gateway-1"
 # role = "gateway"         # operator, issuer, gateway, auditor or approver

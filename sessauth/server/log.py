@@ -45,6 +45,11 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     root.setLevel(level)
 
 
+def proofs_unavailable(problem: str) -> None:
+    """Say why this process denies bound tokens."""
+    event(logging.WARNING, "proofs_unavailable", error=problem)
+
+
 def event(level: int, name: str, **fields: object) -> None:
     """Write one event with its fields, if the level is on."""
     if LOGGER.isEnabledFor(level):

@@ -67,7 +67,7 @@ def run(config: Config, index: int, stop: threading.Event, out: IO[str], credent
     forwarder = Forwarder(config.socket, credential)
     try:
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
-        source.watch(ProofReader(config.state_dir, verifier).refresh)
+        source.watch(ProofReader(config.state_dir, verifier, log.proofs_unavailable).refresh)
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
         )

@@ -43,7 +43,7 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
     session = acting(rows, change)
     counts = rows.counts(session.id)
     writes: list[Put | Delete] = []
-    counts = _take_approvals(rows, session, body, counts, revision, writes)
+    counts = _take_approvals(rows, session, change, counts, revision, writes)
     _take_uses(rows, session, body, writes)
     grant = body.get("permit")
     for claim in claims:
@@ -86,12 +86,13 @@ def _counted(rows: Rows, session: Session, counts: SessionCounts) -> list[Put]:
 def _take_approvals(
     rows: Rows,
     session: Session,
-    body: dict[str, Any],
+    change: Change,
     counts: SessionCounts,
     revision: int,
     writes: list[Put | Delete],
 ) -> SessionCounts:
     """Use approvals up; returns the counts without those that waited."""
+    body, at_ms = cast("dict[str, Any]", change.body), change.at_ms
     approval_ids = bounded("approval_ids", body.get("approval_ids", ()), limits.MAX_BLOCKS)
     if len(set(approval_ids)) != len(approval_ids):
         raise invalid("approval_ids: one is there twice")
@@ -109,7 +110,7 @@ def _take_approvals(
         record = rows.approval(session.id, approval_id)
         if record is None:
             continue
-        if record.status is ApprovalStatus.DENIED:
+        if record.status is ApprovalStatus.DENIED and at_ms < record.expires_at_ms:
             raise Refusal(Rejection.APPROVAL_DENIED, "approval_ids: an approver denied it")
         if record.epoch != session.epoch or record.request_digest != body["request_digest"]:
             raise Refusal(Rejection.BAD_APPROVAL, "approval_ids: one is of another request or epoch")

@@ -87,7 +87,7 @@ class HostKeys:
             if not 1 <= len(keys) <= 2:
                 raise ValueError(f"{len(keys)} keys")
             return cls(_hex(raw["incarnation"], 16), _hex(raw["verifier_id"], 16), keys)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             # What was read is not repeated: it may be half a secret.
             message = (
                 f"{path} is not what the server wrote; remove it and restart the server, which makes new keys"
@@ -151,7 +151,7 @@ def make_folder(state_dir: Path) -> None:
     folder = state_dir / layout.PROOF_DIR
     if folder.is_dir():
         return
-    folder.mkdir()
+    folder.mkdir(mode=layout.DIR_MODE)
     folder.chmod(layout.DIR_MODE)
     sync_folder(state_dir)
 

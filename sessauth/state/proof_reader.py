@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -27,15 +28,21 @@ class ProofReader:
     Nothing here raises: a verifier works without, but for bound tokens (``PROOF_UNAVAILABLE``).
     """
 
-    __slots__ = ("_checker", "_seen", "_state_dir", "problem")
+    __slots__ = ("_checker", "_seen", "_state_dir", "_tell", "problem")
 
     problem: str
     """Why the checker has no proof keys; empty if it has."""
 
-    def __init__(self, state_dir: str | os.PathLike[str], checker: TakesProofs) -> None:
-        """Give ``checker`` what the folder has now."""
+    def __init__(
+        self,
+        state_dir: str | os.PathLike[str],
+        checker: TakesProofs,
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
+        """Give ``checker`` what the folder has now; ``tell`` hears each new problem."""
         self._state_dir = Path(state_dir)
         self._checker = checker
+        self._tell = tell
         self._seen: _Identity = _NOTHING
         self.problem = ""
         self.refresh()
@@ -51,7 +58,10 @@ class ProofReader:
             self._seen, self.problem = found, ""
         except (OSError, ValueError, SessauthError, TableError) as error:
             self._checker.proofs = None
-            self._seen, self.problem = _NOTHING, str(error)
+            problem, self._seen = str(error), _NOTHING
+            if self._tell is not None and problem != self.problem:
+                self._tell(problem)
+            self.problem = problem
 
     def close(self) -> None:
         """Take the keys away from the checker."""

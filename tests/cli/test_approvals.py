@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -140,11 +141,13 @@ def test_a_key_that_is_not_asked_signs_nothing(
 ) -> None:
     """Nor one that signed already; both are told here, before anything is sent."""
     foreign = command("approval", "grant", *ids(asked), "--key", keys["dan"], "--yes")
+    as_json = command("approval", "grant", *ids(asked), "--key", keys["dan"], "--yes", "--json")
     command("approval", "grant", *ids(asked), "--key", keys["ann"], "--yes")
     twice = command("approval", "grant", *ids(asked), "--key", keys["ann"], "--yes")
 
     assert (foreign.code, twice.code) == (2, 2)
     assert ("does not name" in foreign.err, "signed already" in twice.err) == (True, True)
+    assert json.loads(as_json.err)["error"]["word"] == "UNKNOWN_KEY"
     assert status(server, asked) == (ApprovalStatus.PENDING, 1)
 
 

@@ -33,6 +33,7 @@ EXPECTED = {
     errors.UsageError: 2,
     errors.UnknownTool: 2,
     errors.TokenError: 2,
+    errors.BadApproval: 2,
     errors.Rejected: 3,
     errors.ServerError: 3,
     errors.Unavailable: 4,

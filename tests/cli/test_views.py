@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -186,6 +187,18 @@ facts
 def test_session_for_people() -> None:
     """A session shows all that it is, and a text of it can't move the cursor."""
     assert "\n".join(session_view.to_lines(SESSION, NOW_MS)) + "\n" == LINES
+
+
+def test_what_a_session_has_open_is_shown() -> None:
+    """Open permits and approvals that wait stand in the lines where there are any, and always in the JSON."""
+    session = replace(SESSION, open_permits=3, open_approvals=2)
+    lines = session_view.to_lines(session, NOW_MS)
+
+    assert [line.split()[-1] for line in lines if line.startswith("open ")] == ["3", "2"]
+    assert not [line for line in session_view.to_lines(SESSION, NOW_MS) if line.startswith("open ")]
+    for shown, counts in ((session, (3, 2)), (SESSION, (0, 0))):
+        document = session_view.to_json(shown)
+        assert (document["open_permits"], document["open_approvals"]) == counts
 
 
 def test_session_as_json() -> None:

@@ -89,7 +89,14 @@ def test_session_of_an_answer(server: FakeServer, client: Client) -> None:
     fact = record_pb2.Fact(name="level", visible=True)
     fact.value.number.units = 3
     server.answers[OPEN] = always(
-        _opened(ceilings=[ceiling], facts=[fact], labels={"a": "b"}, lease_deadline_ms=7)
+        _opened(
+            ceilings=[ceiling],
+            facts=[fact],
+            labels={"a": "b"},
+            lease_deadline_ms=7,
+            open_permits=3,
+            open_approvals=2,
+        )
     )
 
     session = client.open_session(subject="agent", ceiling=["read:files"])
@@ -99,6 +106,7 @@ def test_session_of_an_answer(server: FakeServer, client: Client) -> None:
     assert session.ceilings[0][0]["actions"] == ["read"]
     assert (session.facts[0].name, session.facts[0].visible) == ("level", True)
     assert (session.labels, session.lease_deadline_ms) == ({"a": "b"}, 7)
+    assert (session.open_permits, session.open_approvals) == (3, 2)
 
 
 @pytest.mark.parametrize(

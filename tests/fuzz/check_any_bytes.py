@@ -18,8 +18,9 @@ from functools import cache
 
 from sessauth._fast.answer import Asking
 from sessauth._fast.check import Checker
+from sessauth._fast.survey import Survey
 from sessauth.decision import Decision
-from sessauth.reasons import Reason
+from sessauth.reasons import Reason, Verdict
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support import crowd
 from tests.vectors.world import AUDIENCE, NOW, child, root, token
@@ -150,21 +151,42 @@ def check(checker: Checker, call: Call, signed: bool) -> Reason:
         found.append((reason, outcome.stage, outcome.level, outcome.index, outcome.scope, outcome.clause))
     if len(set(found)) != 1:
         raise Broken(f"{call}: {found}")
+    survey(checker, call, found[0][0])
     return found[0][0]
+
+
+def survey(checker: Checker, call: Call, reason: Reason) -> None:
+    """Ask a survey about a call that was judged; raises Broken if it says otherwise."""
+    surveyed = Survey(checker, call.token, source=SOURCE, audience=AUDIENCE, now_ms=NOW)
+    given, whatever = surveyed.verdicts(
+        [(call.action, call.resource, arguments, call.tool) for arguments in (call.arguments, None)]
+    )
+    if surveyed.fault is not None:
+        raise Broken(f"{call}: {surveyed.fault!r}")
+    if (given == Verdict.YES) is not (reason is Reason.ALLOWED):
+        raise Broken(f"{call}: {reason.name}, and the survey says {given}")
+    wrong = Verdict.NO if reason is Reason.ALLOWED else Verdict.YES
+    if whatever == wrong and reason is not Reason.MALFORMED_REQUEST:
+        raise Broken(f"{call}: {reason.name}, and for all arguments the survey says {whatever}")
 
 
 def ask(checker: Checker, rng: random.Random, call: Call) -> bool:
     """Take a request of the call with a few bytes changed; whether it is one. Allows nothing unsigned."""
     item = pb.CheckItem(
         token=call.token, action=call.action, resource=call.resource, arguments=call.arguments,
-        tool=call.tool, source=SOURCE, peer=["a", "b"],
+        tool=call.tool, source=SOURCE, peer=["a", "b"], proof=b"p", approvals=[b"a", b""], retry_id=b"r",
+        permit_ms=rng.choice((0, 0, 1)),
     )  # fmt: skip
     kind, message = rng.choice(
         (
             ("check", pb.CheckRequest(item=item, audience=AUDIENCE, at_least_revision=1)),
             ("batch", pb.CheckBatchRequest(items=[item] * rng.randrange(4), audience=AUDIENCE)),
             ("batch", _by_table(rng, item)),
-            ("stream", pb.CheckStreamRequest(id=rng.getrandbits(64), item=item, audience=AUDIENCE)),
+            (
+                "stream",
+                pb.CheckStreamRequest(id=rng.getrandbits(64), item=item, audience=AUDIENCE, watch=True),
+            ),
+            ("commit", pb.CommitRequest(permit=b"x" * 32, item=item, audience=AUDIENCE)),
         )
     )
     data = changed(rng, message.SerializeToString())
@@ -181,7 +203,7 @@ def ask(checker: Checker, rng: random.Random, call: Call) -> bool:
     else:
         for at in range(len(asking)):
             asking.token(at), asking.states(at), asking.peer_count(at), asking.session_bytes(at)
-            asking.token_place(at)
+            asking.token_place(at), asking.approvals(at), asking.retry_id(at), asking.permit_ms(at)
     asking.answer(lambda decision, token: "x" * rng.choice((0, 1, 127, 128, 300)))
     return True
 

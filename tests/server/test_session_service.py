@@ -3,9 +3,12 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from sessauth.change import request_approval
+from sessauth.consumption import once_change_id
 from sessauth.v1 import record_pb2
 from sessauth.v1 import session_service_pb2 as pb
 from sessauth.v1.token_pb2 import Number, Value
+from tests.support.costs import asking, spending
 from tests.support.service import Caller, RpcError, Service
 
 
@@ -216,3 +219,26 @@ def test_only_an_operator_opens_for_another(service: Service, operator: Caller) 
     with pytest.raises(RpcError) as refused:
         _open(issuer, owner="issuer-c")
     assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_session_tells_what_it_has_open(service: Service, operator: Caller) -> None:
+    """Get and List carry the permits that are open and the approvals that wait at the session's epoch."""
+    opened = _open(operator, subject="payer").session
+    log = service.control.log if service.control else None
+    assert log is not None and (opened.open_permits, opened.open_approvals) == (0, 0)
+    permit = {"permit_id": b"p" * 16, "permit_deadline_ms": log.now_ms() + 60_000}
+    for change in (
+        spending(opened.id, **permit),
+        request_approval(once_change_id(), asking(opened.id, b"a" * 16)),
+    ):
+        assert log.decide(lambda group, change=change: group.submit(change), 4096).result(10).applied
+
+    got = operator.call("SessionService/GetSession", pb.GetSessionRequest(session_id=opened.id)).session
+    listed = operator.call("SessionService/ListSessions", pb.ListSessionsRequest(subject="payer")).sessions
+
+    assert (got.open_permits, got.open_approvals) == (1, 1)
+    assert list(listed) == [got]
+    suspended = operator.call(
+        "SessionService/SuspendSession", pb.SuspendSessionRequest(session_id=opened.id)
+    ).session
+    assert (suspended.open_permits, suspended.open_approvals) == (1, 0)

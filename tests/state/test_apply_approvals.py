@@ -214,7 +214,9 @@ def test_a_denial_stands(before: int) -> None:
     assert rows.counts(ID).open_approvals == 0 and lookup(rows) == denied
     assert answered(rows, signing(record, 2)).rejection == "WRONG_STATUS"
     assert answered(rows, None, deny=True).rejection == "WRONG_STATUS"
-    assert rows.do(spending(ID, approval_ids=[ASKED])).rejection == "APPROVAL_DENIED"
+    paying = spending(ID, approval_ids=[ASKED])
+    assert rows.do(paying, denied.expires_at_ms - 1).rejection == "APPROVAL_DENIED"
+    assert rows.do(paying, denied.expires_at_ms).applied
 
 
 def test_an_answer_is_one_thing() -> None:

@@ -366,6 +366,14 @@ class CostsOnDisk(Costs):
         assert isinstance(self.log, OnDisk)
         self.log.reopen()
 
+    def teardown(self) -> None:
+        """A follower of the log has come to the same rows."""
+        assert isinstance(self.log, OnDisk)
+        try:
+            self.log.followed()
+        finally:
+            super().teardown()
+
 
 TestCostsInMemory = CostsInMemory.TestCase
 TestCostsInMemory.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

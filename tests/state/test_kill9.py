@@ -11,19 +11,26 @@ from pathlib import Path
 
 import pytest
 
+from sessauth.consumption import RETRY_PREFIX
 from sessauth.session import SessionStatus
+from sessauth.state import layout
+from sessauth.state.group import Group
 from sessauth.state.lmdb_log import StateWriter
 from sessauth.state.verify import verify
 from tests.support.changes import opening
+from tests.support.costs import BLOCK, LEDGER
+from tests.support.kill_spender import SESSION
 from tests.support.kill_writer import block_of
 
 ROUNDS = int(os.environ.get("SESSAUTH_KILL_ROUNDS", "20"))
 RECOVERY_S = 2.0
 
 
-def killed_round(state_dir: Path, seed: str, rng: random.Random) -> tuple[list[list[str]], float]:
+def killed_round(
+    state_dir: Path, seed: str, rng: random.Random, program: str = "kill_writer"
+) -> tuple[list[list[str]], float]:
     """Let a writer work for a random time and kill it; returns what it acknowledged, and when it died."""
-    command = [sys.executable, "-m", "tests.support.kill_writer", str(state_dir), seed]
+    command = [sys.executable, "-m", f"tests.support.{program}", str(state_dir), seed]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
@@ -70,3 +77,38 @@ def test_acknowledged_changes_survive_kill_9(state_dir: Path) -> None:
             assert counts.changes >= total + number + 1
             assert writer.head().seq == counts.changes
     assert total > 10 * ROUNDS
+
+
+def taken(group: Group) -> tuple[int, int, int]:
+    """Return how many attempts are remembered, how often the scope was used, and what the ledger holds."""
+    attempts = group.rows.keys_after(layout.OUTCOMES, b"", 1_000_000, RETRY_PREFIX.encode())
+    ledger = group.rows.ledger(SESSION, LEDGER)
+    return len(attempts), group.rows.uses(SESSION, BLOCK, 0), ledger.spent.units + ledger.reserved.units
+
+
+@pytest.mark.timeout(600)
+def test_what_was_taken_survives_kill_9(state_dir: Path) -> None:
+    """In each round every acknowledged consumption is there, and each is whole: use, amount, outcome."""
+    with StateWriter.open(state_dir, create=True) as writer:
+        assert writer.submit(opening("open", SESSION, ttl_ms=24 * 3_600_000)).result().applied
+    rng = random.Random(10)
+    total, closed = 0, set[str]()
+    for number in range(ROUNDS):
+        told, _ = killed_round(state_dir, f"r{number}", rng, "kill_spender")
+        assert told
+        with StateWriter.open(state_dir) as writer:
+            writer.run(lambda group: verify(group.rows))
+            closed |= {permit for kind, permit in told if kind == "committed"}
+            for kind, permit in told:
+                if kind == "committed":
+                    continue
+                total += 1
+                outcome = writer.outcome(kind)
+                assert outcome is not None and outcome.applied
+                assert outcome.permit_id.hex() == permit.strip("-")
+                if permit in closed:
+                    assert writer.permit(SESSION, outcome.permit_id) is None
+            # What was in flight at the kill may be there without an acknowledgement, but never by half.
+            attempts, uses, amount = writer.run(taken)
+            assert attempts == uses == amount >= total
+    assert total > 10 * ROUNDS and closed

@@ -230,7 +230,9 @@ def test_without_the_files_a_reader_says_why_and_looks_again(folder: Path) -> No
     taker = Taker()
     keys = keys_path(folder).read_bytes()
     keys_path(folder).unlink()
-    reader = ProofReader(folder, taker)
+    told: list[str] = []
+    reader = ProofReader(folder, taker, told.append)
+    reader.refresh()
     assert taker.proofs is None and "keys" in reader.problem
     keys_path(folder).write_bytes(keys)
     keys_path(folder).chmod(0o644)
@@ -242,6 +244,7 @@ def test_without_the_files_a_reader_says_why_and_looks_again(folder: Path) -> No
     replay_path(folder).write_bytes(b"not a table")
     reader.refresh()
     assert taker.proofs is None and "replay" in reader.problem
+    assert [any(word in each for word in ("keys", "0644", "replay")) for each in told] == [True] * 3
 
 
 def test_a_state_reader_looks_when_it_is_asked_whether_it_is_still_the_one(

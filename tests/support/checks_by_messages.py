@@ -105,6 +105,7 @@ class ChecksByMessages:
             audience=audience,
             at_least_revision=at_least,
             new_signatures=not exhausted,
+            proof=item.proof,
             payer=NoWriter(item),
         )
         _fill(answer, decision, item.token, self.source)

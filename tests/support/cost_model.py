@@ -18,8 +18,10 @@ from sessauth.clock import FixedClock
 from sessauth.errors import OutcomeUnknown
 from sessauth.state import layout
 from sessauth.state.cost_rows import CostRows
+from sessauth.state.feed import LocalFeed
 from sessauth.state.group import Group, Keep
 from sessauth.state.lmdb_log import StateWriter
+from sessauth.state.rows import TxnRows
 from sessauth.state.verify import verify
 from tests.support.changes import NOW, MemoryRows
 
@@ -173,6 +175,23 @@ class OnDisk:
         self.writer = self._open()
         assert not self.writer.braked
 
+    def followed(self) -> None:
+        """Hold that whoever applies the log's changes reaches the very rows of the writer."""
+        feed, follower = LocalFeed(self.writer.source()), MemoryRows()
+        while changes := feed.changes(follower.head().seq):
+            for _, change in changes:
+                follower.do(change, change.at_ms)
+        assert follower.head().digest == feed.head().digest
+
+        def rows_of(rows: TxnRows, table: str) -> dict[bytes, bytes | None]:
+            return {key: rows.get(table, key) for key in rows.keys_after(table, b"", 100_000)}
+
+        def compare(group: Group) -> None:
+            for table in (layout.SESSIONS, layout.COUNTERS, layout.PERMITS, layout.APPROVALS):
+                assert rows_of(group.rows, table) == follower.tables[table]
+
+        self.writer.decide(compare, 0).result(20)
+
     def close(self) -> None:
         """Remove the folder."""
         self.writer.close()
@@ -182,6 +201,7 @@ class OnDisk:
 def tables_of(session_id: bytes, rows: CostRows) -> int:
     """Return how many rows of costs a session has."""
     names = (layout.COUNTERS, layout.PERMITS, layout.APPROVALS)
-    if isinstance(rows, MemoryRows):
-        return sum(key.startswith(session_id) for name in names for key in rows.tables[name])
-    return sum(len(rows.keys_after(name, b"", 10_000, session_id)) for name in names)  # type: ignore[attr-defined]
+    if isinstance(rows, TxnRows):
+        return sum(len(rows.keys_after(name, b"", 10_000, session_id)) for name in names)
+    assert isinstance(rows, MemoryRows)
+    return sum(key.startswith(session_id) for name in names for key in rows.tables[name])

@@ -59,13 +59,21 @@ _ODD: st.SearchStrategy[Field] = st.one_of(
     st.tuples(st.integers(1, 8), st.just(VARINT), st.integers(0, 300).map(varint)),
     st.tuples(st.integers(1, 8), st.just(FIXED32), st.binary(min_size=4, max_size=4)),
     st.tuples(st.integers(1, 8), st.just(FIXED64), st.binary(min_size=8, max_size=8)),
-    st.tuples(st.integers(11, 12), st.just(VARINT), st.integers(0, 300).map(varint)),
+    st.tuples(st.integers(10, 12), st.just(VARINT), st.integers(0, 300).map(varint)),
     st.tuples(st.just(13), st.just(LENGTH), st.binary(max_size=3).map(length_delimited)),
-    st.tuples(st.integers(11, 13), st.just(FIXED64), st.binary(min_size=8, max_size=8)),
+    st.tuples(st.integers(10, 13), st.just(FIXED64), st.binary(min_size=8, max_size=8)),
 )
 _PEER = st.one_of(st.text(max_size=4).map(str.encode), st.binary(max_size=4))
-# Approvals, a retry id, a permit; a few too many or too long, and any of them twice.
+# A proof, approvals, a retry id, a permit; a few too many or too long, and any of them twice.
 _WISHES: st.SearchStrategy[list[Field]] = st.tuples(
+    st.lists(
+        st.tuples(
+            st.just(10),
+            st.just(LENGTH),
+            st.sampled_from((b"", b"\x08\x01", b"sessauth_proof_AAAA")).map(length_delimited),
+        ),
+        max_size=2,
+    ),
     st.sampled_from((0, 0, 1, 2, 16, 17)).flatmap(
         lambda count: st.lists(
             st.tuples(st.just(11), st.just(LENGTH), st.binary(max_size=4).map(length_delimited)),

@@ -40,9 +40,10 @@ CHAIN = token(
 )
 PLAIN = token(root("read:files/**"))
 COSTLY = token(root(f'read:files/** needs approval(1, "{"A" * 43}")', "read:files/a needs uses(1)"))
+BOUND = token(root("read:files/**"), last="bound")
 FORGED = make(link(root("read:files/**")), [key("nobody")])
 VALUES: dict[str, Sequence[bytes]] = {
-    "token": [CHAIN, CHAIN, PLAIN, PLAIN, COSTLY, FORGED, b"", b"sessauth_token_AAAA", b"\x08\x01"],
+    "token": [CHAIN, CHAIN, PLAIN, PLAIN, COSTLY, BOUND, FORGED, b"", b"sessauth_token_AAAA", b"\x08\x01"],
     "action": [b"read", b"read", b"write", b"", b"\xff"],
     "resource": [b"files/a", b"files/b", b"logs", b"", b"files//a"],
     "arguments": [b"", b'{"n":1}', b'{"n":10}', b'{"m":1}', b"{"],
@@ -159,6 +160,7 @@ def _hold_answer(kind: str, asking: Asking, message: Any, items: list[Any]) -> N
             audience=message.audience,
             at_least_revision=message.at_least_revision,
             now_ms=NOW,
+            proof=item.proof,
             payer=NoWriter(item),
         )
         assert asking.wants_writer(at) is (alone.stage == Stage.NEEDS)

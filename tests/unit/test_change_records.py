@@ -14,22 +14,26 @@ from sessauth.change import (
     Kind,
     Rejection,
     add_key,
+    answer_approval,
     end_session,
     narrow_session,
     new_incarnation,
     open_session,
     purge_session,
+    request_approval,
     resume_session,
     revoke,
     set_key_status,
     suspend_session,
     update_facts,
 )
+from sessauth.consumption import Settlement, retry_change_id, settle_permit
 from sessauth.errors import Rejected, ScopeError, UsageError
 from sessauth.record import Head, KeyRecord, KeyStatus
 from sessauth.session import EndCause, Fact, Session, SessionStatus
 from sessauth.value import Number
 from tests.support.changes import scopes
+from tests.support.costs import asking, charge, signing, spending, use
 
 ID = b"s" * 16
 OF_EACH_KIND = [
@@ -46,7 +50,14 @@ OF_EACH_KIND = [
     set_key_status("9", b"k" * 32, KeyStatus.RETIRED),
     purge_session("10", ID),
     new_incarnation("11", b"i" * 16, 7),
-]
+    spending(
+        ID, "12", uses=[use(3)], budgets=[charge(1, 5)], approval_ids=[b"a" * 16],
+        permit_id=b"p" * 16, permit_deadline_ms=7,
+    ),
+    settle_permit("13", ID, b"p" * 16, Settlement.COMMIT, gateway="svc"),
+    request_approval("14", asking(ID, b"a" * 16)),
+    answer_approval("15", ID, b"a" * 16, statement=signing(asking(ID, b"a" * 16))),
+]  # fmt: skip
 
 
 def test_every_kind_has_a_builder() -> None:
@@ -64,6 +75,25 @@ def test_a_change_reads_back(change: Change) -> None:
     assert (again.kind, again.id, again.at_ms) == (change.kind, change.id, 99)
     assert again.encode() == stamped.encode()
     assert again.digest() == change.digest()
+
+
+def test_a_consumption_s_digest_covers_who_asks_what() -> None:
+    """What it takes, epoch and permit are made anew by a retry; gateway, session, token, request are not."""
+    first = spending(ID, retry_change_id("svc", b"1"))
+    same = [
+        spending(ID, first.id, uses=[use(3)], expected_epoch=9),
+        spending(ID, first.id, permit_id=b"p" * 16, permit_deadline_ms=7),
+        replace(first, actor="other", at_ms=5),
+    ]
+    others = [
+        spending(ID, first.id, gateway="other"),
+        spending(ID, first.id, token_digest=b"o" * 32),
+        spending(ID, first.id, request_digest=b"o" * 32),
+        spending(b"t" * 16, first.id),
+        spending(ID, "other"),
+    ]
+    assert {change.digest() for change in same} == {first.digest()}
+    assert len({change.digest() for change in (first, *others)}) == 6
 
 
 def test_a_digest_covers_content_and_not_the_clock() -> None:

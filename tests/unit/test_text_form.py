@@ -9,7 +9,15 @@ import pytest
 
 from sessauth._fast import ed25519, wire
 from sessauth.errors import MalformedToken
-from sessauth.text_form import is_stored_text, presented_text, read_text, stored_text
+from sessauth.text_form import (
+    is_stored_text,
+    parse_proof,
+    presented_text,
+    proof_text,
+    read_proof,
+    read_text,
+    stored_text,
+)
 
 DATA = bytes(range(200))
 SEED = bytes(range(32))
@@ -41,6 +49,22 @@ def test_the_stored_form_holds_the_secret_under_its_own_prefix() -> None:
     assert read_text(text) == (DATA, SEED)
     assert is_stored_text(text)
     assert not is_stored_text(presented_text(DATA))
+
+
+def test_a_proof_has_a_text_of_its_own() -> None:
+    """It reads back, strictly for people and as it is for verifiers; a token is no proof."""
+    text = proof_text(DATA)
+
+    assert text == by_hand("sessauth_proof_", DATA)
+    assert parse_proof(text) == read_proof(text) == read_proof(text.encode()) == DATA
+    assert read_proof(text[:-1]) == text[:-1].encode()
+    for bad, told in (
+        (text[:-8], "truncated"),
+        (text[:-1] + ".", "damaged"),
+        (presented_text(DATA), "begins"),
+    ):
+        with pytest.raises(MalformedToken, match=told):
+            parse_proof(bad)
 
 
 def test_every_truncation_is_called_truncated() -> None:

@@ -198,6 +198,19 @@ def test_not_paid_is_denied() -> None:
     assert place(decision) == (False, Reason.BAD_PERMIT, *nowhere, "")
 
 
+def test_what_is_told_of_a_call_that_is_not_paid() -> None:
+    """A denial of stage needs is explained as that, also where scopes give the same reason."""
+    chain = token(root(BUDGET))
+    amount = judged(chain, Payer(Reason.CONDITION_FAILED, lambda claims: claims.fail(0, 0, "n")))
+    retry = judged(chain, Payer(Reason.MALFORMED_REQUEST, lambda claims: claims.fail(argument="retry_id")))
+    permit = judged(token(root(READ)), Payer(Reason.NEEDS_SERVER))
+
+    assert "argument `n` is no number of 0 or more" in amount.explain(chain)
+    assert "the retry id was used for another call" in retry.explain(chain)
+    assert "permit" in permit.explain()
+    assert "needs" in judged(chain).explain(chain)
+
+
 @pytest.mark.parametrize(
     "answer",
     [False, True, None, "0", 0.0, b"", 1, -1, 2**70, Reason.ALLOWED, OSError("gone"), ValueError("no")],

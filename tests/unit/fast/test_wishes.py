@@ -77,6 +77,27 @@ def test_a_retry_id_alone_costs_nothing() -> None:
     assert not asked[1].allowed
 
 
+def test_a_retry_id_and_a_proof_want_the_writer() -> None:
+    """A proof counts once, so asking again about a bound call is for the writer; another token's is not."""
+    data = encode(
+        [
+            (1, LENGTH, length_delimited(each))
+            for each in (item(token=BOUND), item(token=BOUND, retry_id=b"a"), item(retry_id=b"a"))
+        ]
+    )
+    asked = Asking(JUDGE, data, "batch")
+    asked.judge(AUDIENCE, now_ms=NOW)
+    assert [decision.reason for decision in asked][:2] == [Reason.PROOF_REQUIRED] * 2
+    asked.judge(AUDIENCE, now_ms=NOW, proven=True)
+
+    assert [where(decision)[:3] for decision in asked] == [
+        (Reason.ALLOWED, Stage.NONE, Level.NONE),
+        (Reason.NEEDS_SERVER, Stage.NEEDS, Level.NONE),
+        (Reason.ALLOWED, Stage.NONE, Level.NONE),
+    ]
+    assert [asked.wants_writer(at) for at in range(3)] == [False, True, False]
+
+
 def test_a_decision_in_an_items_place() -> None:
     """What the writer decided is answered as it is, id and all, and is what the item's decision then is."""
     asked = asking(item(token=COSTLY), item(token=COSTLY), item(token=b""), item())

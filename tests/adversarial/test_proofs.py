@@ -1,0 +1,214 @@
+"""What can be done with a proof that was seen: by whatever way it comes again, nothing."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from sessauth._fast.answer import Asking
+from sessauth._fast.proof import ProofKeys
+from sessauth._fast.replay import ReplayTable
+from sessauth.reasons import Reason
+from sessauth.v1 import authorization_service_pb2 as pb
+from sessauth.verifier import Verifier
+from tests.oracle.model import OracleRequest
+from tests.oracle.wire import decode, encode
+from tests.property.mutations import mutate_bytes
+from tests.support.forge import ending, key
+from tests.support.prover import ED25519, MAC, agreement, nonce, prove
+from tests.support.realm import Realm
+from tests.vectors.cases_proofs import HOST, WHO, bound
+from tests.vectors.world import AUDIENCE, NOW, ask, child, token
+
+TOKEN = token(bound())
+KEYS = [(agreement("verifier").public, agreement("verifier").secret, 0, NOW + 1)]
+KINDS = (ED25519, MAC)
+_NAMES = (f"attack {number}" for number in itertools.count())
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ReplayTable:
+    """A table of the test's own."""
+    return ReplayTable.create(tmp_path / "replay", 1 << 14, NOW - 60_000)
+
+
+@pytest.fixture
+def realm(realm: Realm, table: ReplayTable) -> Iterator[Realm]:
+    """The realm with keys for proofs and the table."""
+    realm.verifier.proofs = ProofKeys(HOST, KEYS, table)
+    yield realm
+    realm.verifier.proofs = None
+
+
+def proved(kind: int, request: OracleRequest | None = None, **said: Any) -> bytes:
+    """A right proof of a request, with a nonce of its own."""
+    return prove(
+        kind,
+        TOKEN,
+        request or ask(),
+        WHO,
+        HOST,
+        agreement("verifier").public,
+        NOW,
+        nonce(next(_NAMES)),
+        **said,
+    )
+
+
+def single(verifier: Verifier, proof: Any, presented: Any = TOKEN) -> Reason:
+    """By one check."""
+    decision = verifier.check(presented, "read", "files/a.txt", now_ms=NOW, proof=proof)
+    assert decision.fault is None
+    return Reason(decision.reason)
+
+
+def prepared(verifier: Verifier, proof: bytes) -> Reason:
+    """By a handle."""
+    return single(verifier, proof, verifier.prepare(TOKEN))
+
+
+def batched(verifier: Verifier, proof: bytes) -> Reason:
+    """By a batch."""
+    (decision,) = verifier.check_batch(
+        [(TOKEN, "read", "files/a.txt", b"", b"", b"", "", (), proof)], now_ms=NOW
+    )
+    return Reason(decision.reason)
+
+
+def on_wire(verifier: Verifier, proof: bytes) -> Reason:
+    """By a request in wire form."""
+    item = pb.CheckItem(token=TOKEN, action=b"read", resource=b"files/a.txt", proof=proof)
+    asking = Asking(verifier, pb.CheckRequest(item=item).SerializeToString(), "check")
+    asking.judge(AUDIENCE, now_ms=NOW)
+    return Reason(asking[0].reason)
+
+
+def streamed(verifier: Verifier, proof: bytes) -> Reason:
+    """By a message of a stream."""
+    item = pb.CheckItem(token=TOKEN, action=b"read", resource=b"files/a.txt", proof=proof)
+    asking = Asking(verifier, pb.CheckStreamRequest(id=7, item=item).SerializeToString(), "stream")
+    asking.judge(AUDIENCE, now_ms=NOW)
+    return Reason(asking[0].reason)
+
+
+WAYS: dict[str, Callable[[Verifier, bytes], Reason]] = {
+    "single": single,
+    "prepared": prepared,
+    "batch": batched,
+    "wire": on_wire,
+    "stream": streamed,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_seen_proof_is_worth_nothing_by_any_way(realm: Realm, way: str, kind: int) -> None:
+    """What one way allowed, each way refuses, in another verifier of the host as well."""
+    proof = proved(kind)
+    assert WAYS[way](realm.verifier, proof) is Reason.ALLOWED
+    other = Verifier(realm.writer.source(), audience=AUDIENCE, proofs=realm.verifier.proofs)
+
+    found = [again(verifier, proof) for again in WAYS.values() for verifier in (realm.verifier, other)]
+    assert found == [Reason.REPLAYED] * (2 * len(WAYS))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_proof_twice_in_a_batch_counts_once(realm: Realm, kind: int) -> None:
+    """The first item of a batch has it, in process and on the wire."""
+    proof, another = proved(kind), proved(kind)
+    calls = [(TOKEN, "read", "files/a.txt", b"", b"", b"", "", (), p) for p in (proof, proof, another)]
+    items = [pb.CheckItem(token=TOKEN, action=b"read", resource=b"files/a.txt", proof=proved(kind))] * 2
+    asking = Asking(realm.verifier, pb.CheckBatchRequest(items=items).SerializeToString(), "batch")
+    asking.judge(AUDIENCE, now_ms=NOW)
+
+    decisions = realm.verifier.check_batch(calls, now_ms=NOW)
+    assert [d.reason for d in decisions] == [Reason.ALLOWED, Reason.REPLAYED, Reason.ALLOWED]
+    assert [d.reason for d in asking] == [Reason.ALLOWED, Reason.REPLAYED]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_many_checks_with_one_proof_one_is_allowed(realm: Realm, kind: int) -> None:
+    """Threads that check with the same proofs at once: each is good for one of them."""
+    made = [proved(kind) for _ in range(40)]
+    start, found = threading.Barrier(8), [[] for _ in range(8)]  # type: list[list[Reason]]
+
+    def run(at: int) -> None:
+        start.wait()
+        found[at] = [list(WAYS.values())[at % len(WAYS)](realm.verifier, proof) for proof in made]
+
+    threads = [threading.Thread(target=run, args=(at,)) for at in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    for each in zip(*found, strict=True):
+        assert sorted(each) == [Reason.ALLOWED, *[Reason.REPLAYED] * 7]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_changed_proof_passes(realm: Realm, kind: int) -> None:
+    """Bits flipped, bytes dropped, repeated, added: nothing but the proof itself is one."""
+    rng, proof = Random(kind), proved(kind)
+    changed = {mutate_bytes(rng, proof) for _ in range(1500)} - {proof}
+
+    assert {single(realm.verifier, each) for each in changed} <= {
+        Reason.BAD_PROOF,
+        Reason.STALE_PROOF,
+        Reason.PROOF_REQUIRED,
+    }
+    assert single(realm.verifier, proof) is Reason.ALLOWED
+
+
+def test_fields_in_another_order_are_no_proof(realm: Realm) -> None:
+    """A protobuf runtime would read them; one meaning has one form here."""
+    proof = proved(MAC)
+    record = decode("Proof", proof)
+    pieces = [encode("Proof", {name: value}) for name, value in record.items()]
+    assert b"".join(pieces) == proof
+
+    for order in itertools.permutations(range(6)):
+        wanted = Reason.BAD_PROOF if order != tuple(range(6)) else Reason.ALLOWED
+        assert single(realm.verifier, b"".join(pieces[at] for at in order)) is wanted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_proof_does_not_move_down_or_up(realm: Realm, kind: int) -> None:
+    """A holder's proof of a chain is none for what was attenuated from it, nor the other way round."""
+    below = child(**ending("bound", key("next 1"), agreement("proof 1").public))
+    longer = token(bound(), below)
+    proof = proved(kind)
+    up = prove(kind, longer, ask(), WHO, HOST, agreement("verifier").public, NOW, nonce("up"))
+
+    assert single(realm.verifier, proof, longer) is Reason.BAD_PROOF
+    assert single(realm.verifier, up, longer) is single(realm.verifier, up) is Reason.BAD_PROOF
+    assert single(realm.verifier, proof) is Reason.ALLOWED
+
+
+def test_a_mac_says_nothing_without_the_chains_keys(realm: Realm) -> None:
+    """A MAC under another chain's agreement with the same verifier key is none for this one."""
+    other = bound(next_key=key("next 7").public, proof_key=agreement("proof 7").public)
+    for who in ((key("next 7"), agreement("proof 0")), (key("next 0"), agreement("proof 7"))):
+        thief = type(WHO)(*who)
+        made = prove(MAC, TOKEN, ask(), thief, HOST, agreement("verifier").public, NOW, nonce("t"))
+        assert single(realm.verifier, made) is Reason.BAD_PROOF
+    made = prove(
+        MAC, token(other), ask(), type(WHO)(key("next 7"), agreement("proof 7")), HOST,
+        agreement("verifier").public, NOW, nonce("t"),
+    )  # fmt: skip
+    assert single(realm.verifier, made, token(other)) is Reason.ALLOWED
+    assert single(realm.verifier, made) is Reason.BAD_PROOF
+
+
+def test_a_broken_table_denies(realm: Realm, table: ReplayTable) -> None:
+    """A table that is cut under the verifiers makes every proof unavailable, by every way."""
+    Path(table.path).write_bytes(b"")
+
+    for way in WAYS.values():
+        assert way(realm.verifier, proved(MAC)) is Reason.PROOF_UNAVAILABLE
