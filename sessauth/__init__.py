@@ -22,11 +22,14 @@ from .issuer import Issuer as Issuer
 from .keys import IssuerKey as IssuerKey
 from .reasons import Reason as Reason
 from .reasons import Stage as Stage
+from .reasons import Verdict as Verdict
 from .scope import Condition as Condition
 from .scope import Fact as Fact
 from .scope import Path as Path
 from .scope import Scope as Scope
 from .scope import Segment as Segment
+from .survey import Candidate as Candidate
+from .survey import Verdicts as Verdicts
 from .token import Token as Token
 from .token import TokenInfo as TokenInfo
 from .verifier import Verifier as Verifier

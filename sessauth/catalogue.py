@@ -14,6 +14,7 @@ from typing import Any
 from ._fast import ed25519
 from .errors import UnknownTool, UsageError
 from .scope import Scope
+from .survey import Candidate
 
 READ = "read"
 WRITE = "write"
@@ -134,6 +135,16 @@ class ToolCatalogue:
             UnknownTool: as these.
         """
         return self._known(tool) if method == TOOLS_CALL else (*self.request(tool, method), b"")
+
+    def candidates(self, tools: Iterable[str]) -> list[Candidate]:
+        """Return the calls of these tools, with any arguments, for ``list_allowed``.
+
+        Raises:
+            UnknownTool: if a tool isn't pinned.
+        """
+        return [
+            Candidate(action, resource, None, facts) for action, resource, facts in map(self._known, tools)
+        ]
 
     def changed(self, tools: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         """Name the tools that a server now defines otherwise than pinned, added or dropped, sorted.

@@ -14,12 +14,15 @@ from enum import Enum, StrEnum
 from typing import Any, Self
 
 from ._fast import wire
+from .approval_record import ApprovalRecord, SignedApproval
 from .errors import Rejected
 from .record import KeyStatus
 from .session import EndCause, Fact, ScopeRecord, fact_records, label_records
 
 FORMAT = 1
 _DIGEST_LABEL = b"sessauth/change-content/v1\x00"
+# Of a Consume: what a retry has in common with the first attempt.
+_ASKED = ("gateway", "token_digest", "request_digest")
 
 
 class Kind(Enum):
@@ -36,6 +39,10 @@ class Kind(Enum):
     SET_KEY_STATUS = "set_key_status"
     PURGE_SESSION = "purge_session"
     NEW_INCARNATION = "new_incarnation"
+    CONSUME = "consume"
+    SETTLE_PERMIT = "settle_permit"
+    REQUEST_APPROVAL = "request_approval"
+    ANSWER_APPROVAL = "answer_approval"
 
 
 class Rejection(StrEnum):
@@ -52,6 +59,12 @@ class Rejection(StrEnum):
     LIMIT = "LIMIT"
     INVALID = "INVALID"
     COMPACTED = "COMPACTED"
+    USES_EXHAUSTED = "USES_EXHAUSTED"
+    BUDGET_EXHAUSTED = "BUDGET_EXHAUSTED"
+    APPROVAL_USED = "APPROVAL_USED"
+    APPROVAL_DENIED = "APPROVAL_DENIED"
+    BAD_APPROVAL = "BAD_APPROVAL"
+    BAD_PERMIT = "BAD_PERMIT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +107,17 @@ class Change:
         return replace(self, at_ms=at_ms)
 
     def digest(self) -> bytes:
-        """Return the BLAKE2b-256 of the content: without the clock, and without the id made for an open."""
-        session_id = b"" if self.kind is Kind.OPEN_SESSION else self.session_id
-        content = replace(self, at_ms=0, session_id=session_id).encode()
-        return hashlib.blake2b(_DIGEST_LABEL + content, digest_size=32).digest()
+        """Return the BLAKE2b-256 of the content: without the clock, and without the id made for an open.
+
+        Of a consumption only who asks what with which token: what it takes is made anew by each attempt.
+        """
+        content = replace(self, at_ms=0)
+        if self.kind is Kind.OPEN_SESSION:
+            content = replace(content, session_id=b"")
+        elif self.kind is Kind.CONSUME:
+            asked = {name: self.body.get(name) for name in _ASKED}
+            content = replace(content, body=asked, actor="", expected_epoch=0)
+        return hashlib.blake2b(_DIGEST_LABEL + content.encode(), digest_size=32).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +125,7 @@ class ChangeOutcome:
     """The log's answer to a change. An empty ``rejection`` means applied.
 
     ``revision`` is the one at which the change is visible (for a rejection: at which it was judged).
+    ``permit_id`` (16 bytes, or empty) and ``permit_deadline_ms`` are of the permit that a consumption got.
     """
 
     change_id: str
@@ -116,6 +137,8 @@ class ChangeOutcome:
     session_id: bytes = b""
     epoch: int = 0
     at_ms: int = 0
+    permit_id: bytes = b""
+    permit_deadline_ms: int = 0
 
     @property
     def applied(self) -> bool:
@@ -260,3 +283,31 @@ def new_incarnation(
     """Start a new incarnation (16 random bytes): ends every session and sets the clock floor, in ms."""
     body = {"incarnation": incarnation, "clock_floor_ms": clock_floor_ms, "reason": reason}
     return Change(change_id, Kind.NEW_INCARNATION, body, actor=actor)
+
+
+def request_approval(change_id: str, approval: ApprovalRecord, *, actor: str = "") -> Change:
+    """Ask for an approval: a pending one with 16 random bytes as its id, without answers."""
+    body = {"approval": approval.to_record()}
+    return Change(change_id, Kind.REQUEST_APPROVAL, body, approval.session_id, actor, approval.epoch)
+
+
+def answer_approval(
+    change_id: str,
+    session_id: bytes,
+    approval_id: bytes,
+    *,
+    statement: SignedApproval | None = None,
+    deny: bool = False,
+    reason: str = "",
+    actor: str = "",
+) -> Change:
+    """Add a signed statement to an approval, or deny it with a reason: one of the two."""
+    signed = None if statement is None else statement.to_record()
+    body = {"approval_id": approval_id, "statement": signed, "deny": deny, "reason": reason}
+    return Change(change_id, Kind.ANSWER_APPROVAL, body, session_id, actor)
+
+
+def expire_approval(change_id: str, session_id: bytes, approval_id: bytes, *, actor: str = "") -> Change:
+    """Remove an approval that is past its expiry; the log's own."""
+    body = {"approval_id": approval_id, "expire": True}
+    return Change(change_id, Kind.ANSWER_APPROVAL, body, session_id, actor)

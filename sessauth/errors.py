@@ -8,6 +8,7 @@
     │   ├── MalformedToken      not a token, truncated, damaged, or against the format
     │   ├── NotExtendable       sealed, or its secret is elsewhere
     │   └── WidensAuthority     an attenuation that its parent could never satisfy
+    ├── BadApproval         a signed approval that does not count, or one that an approver must not give
     ├── UnknownTool         a tool that is not in the operator's pinned catalogue: deny the call
     ├── Denied              a decision that is not ALLOWED, raised by raise_if_denied()
     ├── StateError          the environment: the state folder, the disk, the key folder
@@ -77,6 +78,15 @@ class WidensAuthority(TokenError):
         """Keep the part that sticks out, in text form."""
         super().__init__(message)
         self.part = part
+
+
+class BadApproval(SessauthError):
+    """A signed approval does not count, or what is asked for must not be signed; ``fault`` is stable."""
+
+    def __init__(self, message: str, fault: str = "") -> None:
+        """Keep the stable word."""
+        super().__init__(message)
+        self.fault = fault
 
 
 class UnknownTool(SessauthError):

@@ -48,7 +48,14 @@ _MEANINGS = {
     Reason.PROOF_UNAVAILABLE: "this verifier has no proof key, or no room for a proof; look at its log",
     Reason.USES_EXHAUSTED: "the scope's number of uses is spent",
     Reason.BUDGET_EXHAUSTED: "the scope's budget does not cover this call",
+    Reason.BAD_APPROVAL: "an approval that came with the call does not count; ask for it again and sign that",
+    Reason.APPROVAL_DENIED: "an approver looked at this call and said no; don't ask again for the same",
+    Reason.BAD_PERMIT: "no such permit is open for this gateway, token and call; check again, commit in time",
 }
+GO_ON = (
+    "have it looked at with 'sessauth approval list' and granted, then ask again for the same call with the "
+    "same token"
+)
 _MAX_LISTED = 8
 _MAX_SHOWN_CHARS = 200
 _END_OF_DATES_MS = 253_402_300_800_000
@@ -129,7 +136,11 @@ class _Failure:
                 return self._out_of_scope()
             case Reason.CONDITION_FAILED:
                 return self._condition_failed()
-            case Reason.APPROVAL_REQUIRED | Reason.NEEDS_SERVER:
+            case Reason.APPROVAL_REQUIRED:
+                needs = self.scope.needs if self.scope else None
+                approval = (needs.approval if needs else None) or "an approval"
+                return f"{self.clause} needs {approval}; {GO_ON}"
+            case Reason.NEEDS_SERVER:
                 needs = self.scope.needs if self.scope else None
                 return f"{self.clause} needs {needs or 'what this verifier can not meet'}"
             case _:

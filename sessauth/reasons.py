@@ -1,4 +1,4 @@
-"""Stages and reasons of a decision: the one list of words for docs, metrics, CLI and wire.
+"""Words of decisions and surveys: the one list for docs, metrics, CLI and wire.
 
 The numbers equal those of ``authorization_service.proto`` and of the kernel's tables; a test holds
 the three together. ``docs/reasons.md`` has a paragraph for each reason.
@@ -31,6 +31,20 @@ class Level(IntEnum):
     NONE = 0
     CEILING = 1
     BLOCK = 2
+
+
+class Verdict(IntEnum):
+    """What a survey says of a call that a token could make. Only ``YES`` is true as a bool."""
+
+    UNSPECIFIED = 0
+    YES = 1
+    NO = 2
+    # It depends on the arguments, on a proof, or on what the call costs.
+    MAYBE = 3
+
+    def __bool__(self) -> bool:
+        """Whether it is a yes."""
+        return self is Verdict.YES
 
 
 class Reason(IntEnum):

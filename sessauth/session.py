@@ -12,6 +12,7 @@ from .errors import UsageError
 from .value import Plain, value_from_record, value_to_record
 
 ScopeRecord = Mapping[str, object]
+_IN_OTHER_ROWS = ("lease_deadline_ms", "open_permits", "open_approvals")
 
 
 class SessionStatus(IntEnum):
@@ -63,7 +64,8 @@ class Session:
     """One session at one revision. Times are ms since 1970-01-01 UTC.
 
     ``ceilings`` are layers of scope records (the dict of message Scope); a call must match a scope of
-    each layer. ``lease_deadline_ms`` is 0 without a lease.
+    each layer. ``lease_deadline_ms`` is 0 without a lease. ``open_permits`` were neither committed nor
+    released, ``open_approvals`` wait for an answer: both are 0 where a session was read by itself.
     """
 
     id: bytes
@@ -86,6 +88,8 @@ class Session:
     reason: str
     revision: int
     lease_deadline_ms: int = 0
+    open_permits: int = 0
+    open_approvals: int = 0
 
     @classmethod
     def from_record(cls, record: Mapping[str, object], lease_deadline_ms: int = 0) -> Self:
@@ -105,8 +109,8 @@ class Session:
         return cls.from_record(wire.decode("SessionRecord", data), lease_deadline_ms)
 
     def to_record(self) -> dict[str, object]:
-        """Return the dict of message SessionRecord (without the lease deadline, which has its own row)."""
-        names = [name for name in self.__slots__ if name != "lease_deadline_ms"]
+        """Return the dict of message SessionRecord (without what has rows of its own)."""
+        names = [name for name in self.__slots__ if name not in _IN_OTHER_ROWS]
         record: dict[str, object] = {name: getattr(self, name) for name in names}
         record["ceilings"] = [{"scopes": list(layer)} for layer in self.ceilings]
         record["facts"] = [fact.to_record() for fact in self.facts]

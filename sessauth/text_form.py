@@ -19,6 +19,8 @@ PRESENTED_PREFIX = "sessauth_token_"
 STORED_PREFIX = "sessauth_secret_"
 # The public half of a holder's key: what a token is bound to.
 HOLDER_PREFIX = "sessauth_holder_"
+# A signed approval, handed from an approver to whoever has the call judged.
+APPROVAL_PREFIX = "sessauth_approval_"
 # Of one call, for a minute at most: no secret.
 PROOF_PREFIX = "sessauth_proof_"
 

@@ -11,23 +11,28 @@ after the acknowledgement. Loads neither grpc nor protobuf.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from ._fast.check import Checker, Prepared
+from ._fast.survey import Survey
 from ._fast.view import View
 from .catalogue import TOOLS_CALL, ToolCatalogue
 from .decision import Decision
 from .errors import MalformedToken, UnknownTool
-from .reasons import Reason, Stage
+from .reasons import Reason, Stage, Verdict
+from .survey import Verdicts
 from .text_form import is_stored_text, read_proof, read_text
 from .token import Token
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ._fast.batch import Batch
     from ._fast.claims import _Payer
     from ._fast.proof import ProofKeys
+    from .served import ServedVerifier
 
 __all__ = ["DEFAULT_CACHE_BYTES", "Prepared", "Verifier"]
 
@@ -110,6 +115,12 @@ class Verifier(Checker):
         def prepare(self, token: bytes | str | Token | Prepared) -> Prepared: ...  # noqa: D102
         def refuse(self, stage: int, reason: int) -> Decision: ...  # noqa: D102
 
+    @overload
+    @classmethod
+    def embedded(
+        cls, state_dir: str | os.PathLike[str], *, audience: str, cache_bytes: int = DEFAULT_CACHE_BYTES
+    ) -> Self: ...
+    @overload
     @classmethod
     def embedded(
         cls,
@@ -117,20 +128,58 @@ class Verifier(Checker):
         *,
         audience: str,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
-    ) -> Self:
-        """Open a server's state folder read-only and judge by it, without a call to the server.
+        server: str | os.PathLike[str],
+        credential: str | None = None,
+        credential_file: Path | None = None,
+        timeout_ms: int = 2_000,
+    ) -> ServedVerifier: ...
+
+    @classmethod
+    def embedded(
+        cls,
+        state_dir: str | os.PathLike[str],
+        *,
+        audience: str,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        server: str | os.PathLike[str] | None = None,
+        credential: str | None = None,
+        credential_file: Path | None = None,
+        timeout_ms: int = 2_000,
+    ) -> Verifier:
+        """Open a server's state folder read-only and judge by it.
 
         The process needs to be in the folder's group and on the server's host. Open it after any fork.
+        Without ``server`` no call of the server's is made, and what costs something is denied.
+
+        Args:
+            state_dir: the server's state folder.
+            audience: which verifier this is.
+            cache_bytes: memory for verified chains, in bytes.
+            server: the server's socket, to take there what calls cost (:mod:`sessauth.served`).
+            credential: the gateway's API key for it, or ``credential_file``, not readable by others.
+            credential_file: see ``credential``.
+            timeout_ms: how long one call may wait for the server.
 
         Raises:
             StateUnusable: naming what is wrong with the folder.
+            ConfigError: if ``server`` or its credential can't be used.
         """
         from .state.lmdb_view import StateReader
         from .state.proof_reader import ProofReader
 
+        if server is not None:
+            from .served import ServedVerifier, open_client
+
+            client = open_client(server, credential, credential_file, timeout_ms)
         reader = StateReader.open(state_dir)
         try:
-            verifier = cls(reader, audience=audience, cache_bytes=cache_bytes)
+            verifier: Verifier
+            if server is None:
+                verifier = cls(reader, audience=audience, cache_bytes=cache_bytes)
+            else:
+                served = ServedVerifier(reader, audience=audience, cache_bytes=cache_bytes)
+                served.ask_by(client)
+                verifier = served
             reader.watch(ProofReader(state_dir, verifier).refresh)
         except BaseException:
             reader.close()
@@ -158,6 +207,48 @@ class Verifier(Checker):
         except UnknownTool:
             return self.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
         return self.check(token, action, resource, arguments, tool=facts, **options)
+
+    def list_allowed(
+        self,
+        token: bytes | str | Token | Prepared,
+        candidates: Iterable[tuple[Any, ...]],
+        **options: Any,
+    ) -> Verdicts:
+        """Say of each candidate whether this token could make the call now: yes, no or maybe.
+
+        The token is judged once, then the candidates by the same state and time. NO denies and YES allows
+        with any arguments, or with those that a candidate has, for as long as nothing changes; MAYBE depends
+        on the arguments, a proof, or what the call costs. Calls are still to be checked.
+
+        Args:
+            token: as in :meth:`check`.
+            candidates: each a :class:`~sessauth.survey.Candidate`, or a tuple of its parts.
+            options: ``session``, ``source``, ``peer``, ``audience``, ``at_least_revision``, ``now_ms``,
+                ``clock_suspect`` and ``new_signatures`` of :meth:`check`.
+
+        Raises:
+            TypeError: for a candidate or an option of another form. Nothing for what an agent controls.
+        """
+        survey = Survey(self, token, **options)
+        found = tuple(map(Verdict, survey.verdicts(candidates)))
+        return Verdicts(found, Reason(survey.reason), Stage(survey.stage), survey.revision)
+
+    def list_tools(
+        self,
+        token: bytes | str | Token | Prepared,
+        catalogue: ToolCatalogue,
+        tools: Iterable[Mapping[str, Any]],
+        **options: Any,
+    ) -> list[Mapping[str, Any]]:
+        """Return those definitions of an MCP ``tools/list`` answer that this token could call at all.
+
+        A tool that is not in the catalogue, or would be denied whatever its arguments, is left out.
+        ``options`` are those of :meth:`list_allowed`.
+        """
+        known = [tool for tool in tools if isinstance(tool.get("name"), str) and tool["name"] in catalogue]
+        candidates = catalogue.candidates(tool["name"] for tool in known)
+        verdicts = self.list_allowed(token, candidates, **options)
+        return [tool for tool, verdict in zip(known, verdicts, strict=True) if verdict != Verdict.NO]
 
     @property
     def cached_chains(self) -> int:

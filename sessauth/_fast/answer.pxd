@@ -3,12 +3,12 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
-from sessauth._fast.arena cimport Arena
-from sessauth._fast.batch cimport Batch, Item
+from sessauth._fast.batch cimport Item
 from sessauth._fast.check cimport Checker
 from sessauth._fast.finding cimport Asked
 from sessauth._fast.resource cimport Part
 from sessauth._fast.wire cimport Reader
+from sessauth._fast.wishes cimport Wishes
 
 # A token of a batch's table.
 cdef struct Presented:
@@ -18,21 +18,23 @@ cdef struct Presented:
     PyObject *chain
     int refused
 
-cdef class Asking(Batch):
+cdef class Asking(Wishes):
     cdef Checker checker
-    cdef Arena arena
     # NULL without tokens, or for too many of them.
     cdef Presented *table
     # For each item its token's place in the table, from 1; 0: none. NULL where no item has one.
     cdef uint32_t *places
     cdef Part stated_audience
-    cdef unsigned long long at_least_revision
+    cdef Part stated_permit
+    cdef readonly unsigned long long at_least_revision
     cdef readonly unsigned long long id
     cdef readonly Py_ssize_t stated
     cdef readonly Py_ssize_t stated_tokens
+    cdef readonly bint watch
     cdef bint is_stream
+    # A field stands before those that all requests have.
+    cdef bint shifted
 
-    cdef Item *_item(self, Py_ssize_t i) except NULL
     cdef int _take_text(self, Part *token, int *refused) except -1
     cdef int _take_proof(self, Asked *asked) except -1
     cdef int _place(self, Py_ssize_t i) except -1
@@ -41,4 +43,3 @@ cdef class Asking(Batch):
     cdef int _read_items(self, Reader reader, bint many) except -1
     cdef bint _read_item(self, Reader reader, Item *item) noexcept
     cdef bint _set_place(self, Py_ssize_t i, uint32_t place) noexcept
-    cdef bint _add_peer(self, Item *item, const Part *text) noexcept

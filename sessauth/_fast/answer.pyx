@@ -11,10 +11,11 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from sessauth._fast.arena cimport arena_free, arena_init, arena_take
-from sessauth._fast.batch cimport Batch, Item
+from sessauth._fast.arena cimport arena_take
+from sessauth._fast.batch cimport Item
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.check cimport Checker, Prepared, is_text
+from sessauth._fast.decision cimport Decision
 from sessauth._fast.field cimport field_bytes, field_skip, field_tag, field_varint
 from sessauth._fast.finding cimport Asked, Finding, asked_init, finding_init, part_of
 from sessauth._fast.limits cimport MAX_BATCH_ITEMS, MAX_PEERS
@@ -22,6 +23,7 @@ from sessauth._fast.reply cimport Out, out_free, out_init, put_decision, put_num
 from sessauth._fast.resource cimport Part
 from sessauth._fast.text cimport bytes_t
 from sessauth._fast.wire cimport WIRE_BYTES, WIRE_VARINT, Reader, utf8_valid
+from sessauth._fast.wishes cimport Wishes, keep_part
 
 __all__ = ["Asking"]
 
@@ -43,36 +45,38 @@ cdef enum:
 cdef bytes NOTHING = b""
 
 
-cdef class Asking(Batch):
-    """What a Check, CheckBatch or CheckStream message asks; afterwards the decisions.
+cdef class Asking(Wishes):
+    """What a Check, CheckBatch, CheckStream or Commit message asks; afterwards the decisions.
 
-    ``Asking(checker, data, kind)``: ``kind`` is ``"check"``, ``"batch"`` or ``"stream"``. Raises ValueError
-    for bytes that are no such message. ``stated`` is how many items the message has, ``stated_tokens`` how
-    many tokens its table; with more than 1,024 of either none of them is read.
+    ``Asking(checker, data, kind)``: ``kind`` is ``"check"``, ``"batch"``, ``"stream"`` or ``"commit"``. Raises
+    ValueError for bytes that are no such message. ``stated`` is how many items the message has,
+    ``stated_tokens`` how many tokens its table; with more than 1,024 of either none of them is read.
     """
 
     def __cinit__(self, Checker checker not None, bytes data not None, str kind not None):
         cdef Reader reader
-        if kind not in ("check", "batch", "stream"):
-            raise ValueError("kind is check, batch or stream")
-        arena_init(&self.arena)
+        if kind not in ("check", "batch", "stream", "commit"):
+            raise ValueError("kind is check, batch, stream or commit")
         self.stated_audience.p = <bytes_t> PyBytes_AS_STRING(NOTHING)
         self.checker = checker
         self.held = [data]
         self.is_stream = kind == "stream"
+        self.shifted = self.is_stream or kind == "commit"
         reader.p = <bytes_t> PyBytes_AS_STRING(data)
         reader.end = reader.p + PyBytes_GET_SIZE(data)
         self._count_items(reader, kind == "batch")
         self._read_items(reader, kind == "batch")
         checker.name(self)
 
-    def __dealloc__(self):
-        arena_free(&self.arena)
-
     @property
     def audience(self):
         """The verifier that the request names; empty if it names none."""
         return _text(&self.stated_audience)
+
+    @property
+    def permit(self):
+        """What a Commit is to commit; empty if it states nothing, and for another message."""
+        return PyBytes_FromStringAndSize(<const char *> self.stated_permit.p, self.stated_permit.n)
 
     def session_bytes(self, Py_ssize_t i):
         """How many bytes the item's session id has; 0 if it is not stated."""
@@ -94,7 +98,8 @@ cdef class Asking(Batch):
     def well_formed(self):
         """Whether each item states an action, a resource, one token, and at most one session and 16 identities.
 
-        False as well for more than 1,024 items or tokens.
+        False as well for more than 1,024 items or tokens, and for more than 16 approvals, 64 bytes of a
+        retry id, or 300,000 ms until a permit's deadline.
         """
         cdef Py_ssize_t i
         cdef Item *item
@@ -109,7 +114,7 @@ cdef class Asking(Batch):
             if self.places != NULL and self.places[i]:
                 if item.asked.token.n or self.places[i] > <size_t> self.stated_tokens:
                     return False
-        return True
+        return self._wishes_formed()
 
     def token(self, Py_ssize_t i):
         """The bytes that were judged in the token's place; of a token of the table none before that."""
@@ -145,6 +150,8 @@ cdef class Asking(Batch):
         self.held.append(audience)
         self.held.append(gate)
         self.reset(first, end)
+        if self.wishes != NULL or self.settled is not None or self.attached is not None:
+            self._forget(first, end)
         for i in range(first, end):
             self.items[i].asked.audience = shared
             self.items[i].asked.at_least_revision = self.at_least_revision
@@ -164,8 +171,10 @@ cdef class Asking(Batch):
         cdef Out out
         cdef Item *item
         cdef Chain chain
+        cdef Decision decision
         cdef Py_ssize_t i
         cdef bytes text = NOTHING
+        cdef bytes more = NOTHING
         out_init(&out)
         try:
             if self.is_stream:
@@ -176,26 +185,26 @@ cdef class Asking(Batch):
                 if item.found.named and not chain.compute_ids():
                     raise MemoryError
                 text = NOTHING if item.found.allowed else (<str?> explain(self[i], self.token_of(i))).encode()
+                decision = self.settled_as(i)
+                if self.attached is not None:
+                    more = self.attached.get(i, NOTHING)
                 put_decision(
                     &out,
                     2 if self.is_stream else 1,
                     &item.found,
                     chain,
-                    <bytes_t> PyBytes_AS_STRING(self.prefix),
-                    self.number + i,
+                    <bytes_t> PyBytes_AS_STRING(self.prefix if decision is None else decision.prefix),
+                    self.number + i if decision is None else decision.number,
                     PyBytes_AS_STRING(text),
                     PyBytes_GET_SIZE(text),
+                    PyBytes_AS_STRING(more),
+                    PyBytes_GET_SIZE(more),
                 )
             if out.failed:
                 raise MemoryError
             return PyBytes_FromStringAndSize(<const char *> out.p, out.n)
         finally:
             out_free(&out)
-
-    cdef Item *_item(self, Py_ssize_t i) except NULL:
-        if not 0 <= i < self.count:
-            raise IndexError("no such item")
-        return &self.items[i]
 
     cdef int _take_text(self, Part *token, int *refused) except -1:
         """Put the bytes of a token that came as text in its place."""
@@ -256,7 +265,7 @@ cdef class Asking(Batch):
         cdef uint32_t number, wire
         cdef Py_ssize_t count = 0
         cdef size_t size
-        cdef uint32_t item_field = 2 if self.is_stream else 1
+        cdef uint32_t item_field = 1 + self.shifted
         while reader.p < reader.end:
             if not field_tag(&reader, &number, &wire):
                 raise ValueError("not a message")
@@ -284,8 +293,8 @@ cdef class Asking(Batch):
         while reader.p < reader.end:
             if not field_tag(&reader, &number, &wire):
                 raise ValueError("not a message")
-            # A stream's request has an id before the rest.
-            field = number - self.is_stream
+            # A stream's request has an id before the rest, a Commit its permit.
+            field = number - self.shifted
             if wire == WIRE_BYTES and (field == 1 or field == 2):
                 if not field_bytes(&reader, &inner):
                     raise ValueError("not a message")
@@ -303,11 +312,17 @@ cdef class Asking(Batch):
                 if self.table != NULL:
                     _set(&self.table[token].token, &inner)
                     token += 1
-            elif wire == WIRE_VARINT and (field == 3 or field == 0):
+            elif wire == WIRE_BYTES and field == 0 and not self.is_stream:
+                if not field_bytes(&reader, &inner):
+                    raise ValueError("not a message")
+                _set(&self.stated_permit, &inner)
+            elif wire == WIRE_VARINT and (field == 3 or self.is_stream and (field == 0 or field == 4)):
                 if not field_varint(&reader, &value):
                     raise ValueError("not a message")
                 if field == 3:
                     self.at_least_revision = value
+                elif field == 4:
+                    self.watch = value != 0
                 else:
                     self.id = value
             elif not field_skip(&reader, number, wire, 0):
@@ -327,7 +342,7 @@ cdef class Asking(Batch):
                     return False
                 continue
             if wire != WIRE_BYTES or (number > FIELD_PEER and number != FIELD_PROOF):
-                if not field_skip(&reader, number, wire, 1):
+                if not self.read_wish(&reader, item - self.items, number, wire):
                     return False
                 continue
             if not field_bytes(&reader, &inner):
@@ -351,7 +366,7 @@ cdef class Asking(Batch):
                 return False
             elif number == FIELD_SOURCE:
                 item.asked.source = text
-            elif not self._add_peer(item, &text):
+            elif not keep_part(&self.arena, &item.asked.peers, &item.asked.peer_count, &text):
                 return False
         return True
 
@@ -365,19 +380,6 @@ cdef class Asking(Batch):
                 return False
             memset(self.places, 0, self.count * sizeof(uint32_t))
         self.places[i] = place
-        return True
-
-    cdef bint _add_peer(self, Item *item, const Part *text) noexcept:
-        """Keep an identity; of too many, only the number."""
-        cdef Part *peers = <Part *> item.asked.peers
-        if peers == NULL:
-            peers = <Part *> arena_take(&self.arena, MAX_PEERS * sizeof(Part))
-            if peers == NULL:
-                return False
-            item.asked.peers = peers
-        if item.asked.peer_count < MAX_PEERS:
-            peers[item.asked.peer_count] = text[0]
-        item.asked.peer_count += 1
         return True
 
 

@@ -9,7 +9,7 @@ from sessauth._fast.text cimport bytes_t
 
 cdef class Prepared:
     cdef object checker
-    cdef bytes data
+    cdef readonly bytes data
     cdef Chain chain
     cdef int reason
 

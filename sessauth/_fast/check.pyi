@@ -9,7 +9,9 @@ from sessauth._fast.proof import ProofKeys
 from sessauth._fast.view import View
 
 @final
-class Prepared: ...
+class Prepared:
+    @property
+    def data(self) -> bytes: ...
 
 class Checker:
     proofs: ProofKeys | None

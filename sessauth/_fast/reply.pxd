@@ -13,7 +13,8 @@ cdef struct Out:
 cdef void out_init(Out *out) noexcept nogil
 cdef void out_free(Out *out) noexcept nogil
 cdef void put_number(Out *out, int field, unsigned long long value) noexcept nogil
-# A message's field `field` holding a Decision. The chain's ids were computed, if it may be named.
+# A message's field `field` holding a Decision. The chain's ids were computed, if it may be named; `more` are
+# encoded fields that stand behind the others.
 cdef void put_decision(
     Out *out,
     int field,
@@ -23,4 +24,6 @@ cdef void put_decision(
     unsigned long long number,
     const char *explanation,
     size_t explanation_n,
+    const char *more,
+    size_t more_n,
 ) noexcept nogil

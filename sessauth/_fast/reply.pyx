@@ -3,13 +3,17 @@
 Byte for byte what a protobuf runtime writes: fields in the order of their numbers, defaults left out.
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
+from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.limits cimport LEVEL_BLOCK, MAX_BLOCKS
 from sessauth._fast.finding cimport Finding
+
+__all__ = ["withdrawal"]
 
 cdef enum:
     # All of a Decision but its texts and block ids, generously.
@@ -116,6 +120,47 @@ cdef void _position(
     _close(out, begin)
 
 
+def withdrawal(Batch batch not None, Py_ssize_t i, uint64_t stream_id, str explanation not None):
+    """Return the bytes of a CheckStreamResponse that takes back what was allowed under ``stream_id``.
+
+    Item ``i`` of the batch says why; ``explanation`` is for the gateway's operator. Raises ValueError for
+    an item that is allowed: that takes nothing back.
+    """
+    cdef bytes text = explanation.encode()
+    cdef Chain chain
+    cdef Item *item
+    cdef Out out
+    if not 0 <= i < batch.count:
+        raise IndexError("no such item")
+    item = &batch.items[i]
+    if item.found.allowed:
+        raise ValueError("an allow takes nothing back")
+    chain = batch.chain_of(item)
+    if item.found.named and not chain.compute_ids():
+        raise MemoryError
+    out_init(&out)
+    try:
+        put_number(&out, 1, stream_id)
+        put_decision(
+            &out,
+            2,
+            &item.found,
+            chain,
+            <const unsigned char *> PyBytes_AS_STRING(batch.prefix),
+            batch.number + i,
+            PyBytes_AS_STRING(text),
+            PyBytes_GET_SIZE(text),
+            NULL,
+            0,
+        )
+        put_number(&out, 3, True)
+        if out.failed:
+            raise MemoryError
+        return PyBytes_FromStringAndSize(<const char *> out.p, out.n)
+    finally:
+        out_free(&out)
+
+
 cdef void put_decision(
     Out *out,
     int field,
@@ -125,12 +170,14 @@ cdef void put_decision(
     unsigned long long number,
     const char *explanation,
     size_t explanation_n,
+    const char *more,
+    size_t more_n,
 ) noexcept nogil:
     cdef unsigned char decision_id[16]
     cdef size_t begin
     cdef int i
     # The largest that it can become, so that nothing below has to ask.
-    if not _reserve(out, PLAIN_BYTES + MAX_BLOCKS * BLOCK_ID_BYTES + found.argument_n + explanation_n):
+    if not _reserve(out, PLAIN_BYTES + MAX_BLOCKS * BLOCK_ID_BYTES + found.argument_n + explanation_n + more_n):
         return
     begin = _open(out, field)
     _number(out, 1, found.allowed)
@@ -156,4 +203,7 @@ cdef void put_decision(
     _bytes(out, 12, decision_id, 16)
     if explanation_n:
         _bytes(out, 13, explanation, explanation_n)
+    if more_n:
+        memcpy(out.p + out.n, more, more_n)
+        out.n += more_n
     _close(out, begin)

@@ -164,6 +164,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
     "SessionCounts": (
         (1, "open_permits", "uint64", False, False, ""),
         (2, "open_approvals", "uint64", False, False, ""),
+        (3, "approvals_epoch", "uint64", False, False, ""),
     ),
     "KeyRecord": (
         (1, "id", "bytes", False, False, ""),
@@ -322,6 +323,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (2, "statement", "message", False, False, "SignedApproval"),
         (3, "deny", "bool", False, False, ""),
         (4, "reason", "string", False, False, ""),
+        (5, "expire", "bool", False, False, ""),
     ),
     "Outcome": (
         (1, "change_id", "string", False, False, ""),
@@ -333,6 +335,8 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (7, "session_id", "bytes", False, False, ""),
         (8, "epoch", "uint64", False, False, ""),
         (9, "at_ms", "uint64", False, False, ""),
+        (10, "permit_id", "bytes", False, False, ""),
+        (11, "permit_deadline_ms", "uint64", False, False, ""),
     ),
     "Head": (
         (1, "format", "uint32", False, False, ""),

@@ -11,13 +11,16 @@ import click
 from ..decision_base import DecisionBase
 from ..errors import MalformedToken, ServerError, UsageError
 from ..holder import HolderKey
+from ..limits import MAX_PERMIT_MS
 from ..reasons import Level
 from ..scope import Scope
 from ..text_form import parse_proof
-from . import failures, params
+from . import failures
+from .approval_io import read_approval
+from .call_options import call_options, read_call
 from .context import Settings, with_settings
 from .decision_view import to_json, to_lines
-from .token_io import json_bytes, read_text, read_token, token_argument
+from .token_io import read_text, read_token, token_argument
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -52,66 +55,86 @@ def _proof(text: str) -> bytes:
 @token_argument
 @click.argument("action")
 @click.argument("resource")
-@click.option("--arguments", default="", metavar="JSON|@FILE", help="The call's arguments, a JSON object.")
-@click.option("--tool", default="", metavar="JSON|@FILE", help="What a catalogue says of the tool.")
-@click.option("--session", "session_id", type=params.session_id, default=b"", help="Session of the call.")
-@click.option("--source", default="", help="IP address of the caller.")
-@click.option("--peer", multiple=True, help="Identity in the caller's certificate. Repeatable.")
-@click.option("--audience", default="", help="Which verifier asks. Default: the credential's only one.")
+@call_options
 @click.option("--proof", default="", metavar="PROOF|@FILE", help="Of a bound token's holder, for this call.")
 @click.option(
     "--holder-key", "holder_file", type=click.Path(path_type=Path), help="Prove it here, with this key file."
 )
-@click.option("--at-least-revision", type=click.IntRange(0), default=0, help="Deny if the view is older.")
+@click.option(
+    "--approval",
+    "approval_files",
+    metavar="FILE",
+    multiple=True,
+    help="A signed approval of this call, from 'approval grant --out'. Repeatable.",
+)
+@click.option("--retry-id", default="", help="Name of this attempt: what the call costs is taken once.")
+@click.option(
+    "--permit-ms",
+    type=click.IntRange(1, MAX_PERMIT_MS),
+    default=0,
+    help="Ask for a permit, to be committed within so many ms.",
+)
 @click.option(
     "--state", type=click.Path(path_type=Path), help="Judge here, by this state folder, and ask no server."
 )
+@click.option("--watch", is_flag=True, help="Stay, and say when the call is no longer allowed.")
 @with_settings
 def check(
     settings: Settings,
+    /,
     token_file: str,
     action: str,
     resource: str,
-    arguments: str,
-    tool: str,
     state: Path | None,
-    session_id: bytes,
-    source: str,
-    peer: Sequence[str],
-    audience: str,
+    watch: bool,
     proof: str,
     holder_file: Path | None,
-    at_least_revision: int,
+    approval_files: Sequence[str],
+    retry_id: str,
+    permit_ms: int,
+    **options: Any,
 ) -> None:
     """Judge one call: ACTION on RESOURCE. Exits with 0 if it is allowed and with 1 if not.
 
     A denial says which block, scope, clause and argument failed, and what would have been allowed.
     """
-    if token_file == "-" and "@-" in (arguments, tool, proof):
-        raise UsageError("token, JSON and proof can't be read from stdin together")
     if holder_file is not None and (proof or state is not None):
         raise UsageError("--holder-key excludes --proof and --state: it proves for the server's host")
+    if watch and state is not None:
+        raise UsageError("--watch asks a server, --state none: give one of them")
     # Read as a token first: a bad paste is told here as truncated or damaged, which a check never says.
+    call = read_call(options, token_file, proof, *approval_files)
     token = read_token(token_file)
-    call: dict[str, Any] = {
-        "arguments": json_bytes(arguments, "--arguments"),
-        "tool": json_bytes(tool, "--tool"),
-        "session": session_id,
-        "source": source,
-        "peer": peer,
-        "audience": audience,
-        "at_least_revision": at_least_revision,
-        "proof": _proof(proof),
+    call["proof"] = _proof(proof)
+    paid: dict[str, Any] = {
+        "approvals": [read_approval(each) for each in approval_files],
+        "retry_id": retry_id.encode("utf-8", "surrogateescape"),
+        "permit_ms": permit_ms,
     }
     decision: DecisionBase
     if state is not None:
+        if any(paid.values()):
+            raise UsageError("--approval, --retry-id and --permit-ms are for the server: leave out --state")
         from .state_view import embedded_check
 
         decision, told = embedded_check(state, token, action, resource, call)
     else:
         holder = HolderKey.load(holder_file) if holder_file is not None else None
         with settings.client(holder) as client:
-            decision = client.check(token, action, resource, **call)
+            if watch:
+                from ..client import CheckItem
+                from .check_watch import watch_call
+
+                asked = (call.pop("audience"), call.pop("at_least_revision"))
+                watch_call(
+                    settings,
+                    client,
+                    CheckItem(token, action, resource, **call, **paid),
+                    *asked,
+                    lambda made: made.explain(token, _ceilings(client, made)),
+                )
+                click.get_current_context().exit(failures.DENIED)
+            decision = client.check(token, action, resource, **call, **paid)
             told = decision.explain(token, _ceilings(client, decision))
     settings.show(to_json(decision, told), to_lines(decision, told))
     if not decision:

@@ -15,6 +15,7 @@ def to_lines(decision: DecisionBase, explanation: str) -> list[str]:
     """Return a decision as lines for people: the answer, why, and what it was judged by."""
     word = "ALLOWED" if decision else f"DENIED at stage {decision.stage.name.lower()}"
     told = explanation.removeprefix("ALLOWED").strip()
+    stated = decision.to_dict()
     return [
         word,
         *([f"  {printable(told)}"] if told else []),
@@ -24,6 +25,8 @@ def to_lines(decision: DecisionBase, explanation: str) -> list[str]:
                 ("epoch", decision.epoch or ""),
                 ("revision", decision.revision or ""),
                 ("holds until", moment(decision.expires_at_ms) if decision else ""),
+                ("permit", stated.get("permit", "")),
+                ("commit until", moment(int(str(stated.get("permit_expires_at_ms", 0))))),
                 ("decision", decision.decision_id.hex()),
             ]
         ),

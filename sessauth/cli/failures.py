@@ -31,8 +31,8 @@ BROKEN_PIPE = 141
 
 EXIT_CODES_HELP = """\b
 Exit codes:
-  0  done; of check: allowed; of token inspect: verified, or nobody asked
-  1  of check: denied; of token inspect: not verified
+  0  done; of check: allowed; of allowed: the token stands; of token inspect: verified, or nobody asked
+  1  of check: denied; of allowed: the token is refused; of token inspect: not verified
   2  usage: an argument, a file or a token that can't be read
   3  the server refused: credential, role, not found, or against the rules
   4  the server can't be reached or did not answer in time

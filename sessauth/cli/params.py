@@ -6,6 +6,7 @@ an option's default, and passes.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable
@@ -78,6 +79,29 @@ def block_id(text: str | bytes) -> bytes:
 def key_id(text: str | bytes) -> bytes:
     """Return the 32 bytes of a key id in hex."""
     return _hex(32)(text)
+
+
+def approval_id(text: str | bytes) -> bytes:
+    """Return the 16 bytes of an approval's id in hex."""
+    return _hex(16)(text)
+
+
+def permit(text: str | bytes) -> bytes:
+    """Return the 32 bytes of a permit in hex."""
+    return _hex(32)(text)
+
+
+def approver_key(text: str | bytes) -> bytes:
+    """Return the 32 bytes of an approver's public key, written as scope text writes it."""
+    if isinstance(text, bytes):
+        return text
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise click.BadParameter(f"{text!r} is no public key; 'sessauth approver-key show' prints it")
+    return key
 
 
 def fact(text: str | tuple[str, Plain]) -> tuple[str, Plain]:

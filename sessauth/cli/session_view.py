@@ -33,6 +33,8 @@ def to_json(session: Session) -> dict[str, Any]:
         "lease_deadline_ms": session.lease_deadline_ms,
         "issuer_key_ids": [each.hex() for each in session.issuer_key_ids],
         "revoked_count": session.revoked_count,
+        "open_permits": session.open_permits,
+        "open_approvals": session.open_approvals,
         "ended_at_ms": session.ended_at_ms,
         "end_cause": session.end_cause.name if session.ended_at_ms else "",
         "reason": session.reason,
@@ -70,6 +72,8 @@ def to_lines(session: Session, now_ms: int) -> list[str]:
             ("hard end", "" if session.ended_at_ms else moment_and_distance(session.expires_at_ms, now_ms)),
             ("lease", _lease(session, now_ms)),
             ("revoked", session.revoked_count or ""),
+            ("open permits", session.open_permits or ""),
+            ("open approvals", session.open_approvals or ""),
             ("labels", ", ".join(f"{name}={value}" for name, value in sorted(session.labels.items()))),
         ]
     )

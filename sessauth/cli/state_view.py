@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from ..scope import Scope
 from ..state.lmdb_view import StateReader
 from ..state.proof_reader import ProofReader
 from ..state.rows import TxnRows
+from ..survey import Candidate, Verdicts
 from ..token import Token
 from ..verifier import Verifier
 
@@ -84,3 +85,14 @@ def embedded_check(
     finally:
         reader.close()
     return decision, decision.explain(token, layers)
+
+
+def embedded_survey(
+    state: Path, token: Token, candidates: Sequence[Candidate], asked: dict[str, Any]
+) -> Verdicts:
+    """Judge by a state folder which calls a token could make. Raises StateUnusable."""
+    reader = StateReader.open(state)
+    try:
+        return Verifier(reader).list_allowed(token, candidates, **asked)
+    finally:
+        reader.close()

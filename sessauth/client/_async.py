@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
 
+from ..approval_record import SignedApproval
 from ..holder import HolderKey
 from ..record import KeyRecord
 from ..scope import Scope
 from ..session import Session
+from ..survey import Verdicts
 from ..token import Token
 from ..v1 import authorization_service_pb2 as check_pb
 from ..value import Plain
 from ..verifier_keys import IssuerKeys, VerifierKeys
 from . import _calls_keys as key_calls
 from . import _calls_sessions as session_calls
+from . import _calls_survey as survey_calls
 from . import _calls_tokens as token_calls
 from ._address import Tls
+from ._approvals import AsyncApprovalCalls
 from ._calls_sessions import OpenTerms
 from ._calls_tokens import MintTerms
 from ._decision import RemoteDecision, decision_from_message
@@ -28,12 +33,13 @@ from ._failures import Failure, RpcFailure
 from ._proofs import Prover
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import AsyncLiveSession
-from ._transport import AsyncTransport, Call, check_timeout, resolve_endpoint
+from ._transport import MAX_TIMEOUT_MS, AsyncTransport, Call, check_timeout, resolve_endpoint
+from ._watch_async import AsyncWatch
 
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(AsyncApprovalCalls):
     """Calls a sessauth server and awaits the answer, at most ``timeout_ms``.
 
     Every method raises Unauthenticated, PermissionDenied, NotFound, Unavailable (no answer, which
@@ -235,13 +241,18 @@ class AsyncClient:
         audience: str = "",
         at_least_revision: int = 0,
         proof: str | bytes = b"",
+        approvals: Sequence[SignedApproval] = (),
+        retry_id: bytes = b"",
+        permit_ms: int = 0,
     ) -> RemoteDecision:
         """Judge one call. A denial is a result, false as a bool; an error is not a yes.
 
         A token that is bound to the client's holder is proven by itself, unless ``proof`` is given. A check
-        with a proof is never repeated: what it used up is gone.
+        with a proof is never repeated: what it used up is gone. ``approvals``, ``retry_id`` and ``permit_ms``
+        are for calls that cost something: ``CheckItem`` says what they mean.
         """
         item = CheckItem(token, action, resource, arguments, tool, session, source, peer, proof)
+        item = replace(item, approvals=approvals, retry_id=retry_id, permit_ms=permit_ms)
         proven = await self._proven(item)
         decision = await self._run(token_calls.check(proven, audience, at_least_revision))
         if self._prover.missed(item, proven, decision):
@@ -267,6 +278,26 @@ class AsyncClient:
         for item, sent, decision in zip(items, proven, decisions, strict=False):
             self._prover.missed(item, sent, decision)
         return decisions
+
+    async def list_allowed(
+        self,
+        token: Token | str | bytes,
+        candidates: Sequence[tuple[Any, ...]],
+        *,
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+    ) -> Verdicts:
+        """Say of up to 1024 calls whether this token could make them now: yes, no or maybe.
+
+        Each candidate is a ``Candidate`` or a tuple of its parts. NO denies and YES allows with any
+        arguments, or with those of the candidate; what is done is still to be checked.
+        """
+        return await self._run(
+            survey_calls.list_allowed(token, candidates, audience, session, source, peer, at_least_revision)
+        )
 
     async def check_stream(
         self,
@@ -301,6 +332,14 @@ class AsyncClient:
             raise failure.error(target=lane.target, timeout_ms=stream_timeout_ms) from None
         finally:
             stream.cancel()
+
+    def watch(self, *, audience: str = "", stream_timeout_ms: int = MAX_TIMEOUT_MS) -> AsyncWatch:
+        """Return a watch, for ``async with``: calls asked about on it are taken back once no longer allowed.
+
+        It lasts at most ``stream_timeout_ms``, an hour by default; servers may end it sooner, and then each
+        call that still goes on is to be asked about on another one. Nothing is retried.
+        """
+        return AsyncWatch(self._transport, audience, self._timeout_ms, stream_timeout_ms)
 
     async def list_keys(self) -> list[KeyRecord]:
         """Return the issuer keys, public halves only."""

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from ..errors import UsageError
 from ..holder_public import HolderPublicKey
-from ..limits import MAX_BATCH_ITEMS, MAX_REVOKE_BLOCK_IDS
+from ..limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS
 from ..scope import Condition, Scope
 from ..text_form import STORED_PREFIX, presented_text
 from ..token import Token
@@ -146,6 +146,10 @@ def item_message(item: CheckItem) -> check_pb.CheckItem:
 
 
 def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.CheckItem:
+    if len(item.retry_id) > MAX_RETRY_ID_BYTES:
+        raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {len(item.retry_id)}")
+    if not 0 <= item.permit_ms <= MAX_PERMIT_MS:
+        raise UsageError(f"permit_ms: {item.permit_ms} is not between 0 and {MAX_PERMIT_MS}")
     return check_pb.CheckItem(
         token=token,
         token_index=token_index,
@@ -157,6 +161,9 @@ def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.C
         source=item.source,
         peer=item.peer,
         proof=_bytes(item.proof),
+        approvals=[signed.encode() for signed in item.approvals],
+        retry_id=item.retry_id,
+        permit_ms=item.permit_ms,
     )
 
 
@@ -173,6 +180,15 @@ def _bytes(value: bytes | str) -> bytes:
     return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
 
 
+def _repeatable(item: CheckItem) -> bool:
+    """Whether a check may be asked again after a lost answer.
+
+    A proof and an approval count once, a permit is given once: a first attempt may have used them up,
+    although no answer came. Under a retry id the second attempt is told what became of the first.
+    """
+    return bool(item.retry_id) or not (item.proof or item.approvals or item.permit_ms)
+
+
 def check(item: CheckItem, audience: str, at_least_revision: int) -> Call[RemoteDecision]:
     """Describe Check."""
     request = check_pb.CheckRequest(
@@ -183,8 +199,7 @@ def check(item: CheckItem, audience: str, at_least_revision: int) -> Call[Remote
         request,
         check_pb.CheckResponse,
         lambda answer: decision_from_message(answer.decision),
-        # A proof counts once: a first attempt may have used it up, although no answer came.
-        repeatable=not item.proof,
+        repeatable=_repeatable(item),
         checks=True,
     )
 
@@ -212,15 +227,19 @@ def check_batch(
         request,
         check_pb.CheckBatchResponse,
         lambda answer: [decision_from_message(each) for each in answer.decisions],
-        repeatable=not any(item.proof for item in items),
+        repeatable=all(map(_repeatable, items)),
         checks=True,
     )
 
 
 def stream_message(
-    number: int, item: CheckItem, audience: str, at_least_revision: int
+    number: int, item: CheckItem, audience: str, at_least_revision: int, watch: bool = False
 ) -> check_pb.CheckStreamRequest:
     """Return the request of one item of a CheckStream."""
     return check_pb.CheckStreamRequest(
-        id=number, item=item_message(item), audience=audience, at_least_revision=at_least_revision
+        id=number,
+        item=item_message(item),
+        audience=audience,
+        at_least_revision=at_least_revision,
+        watch=watch,
     )

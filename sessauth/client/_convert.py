@@ -50,6 +50,8 @@ def session_from_message(message: session_pb.Session) -> Session:
             reason=message.reason,
             revision=message.revision,
             lease_deadline_ms=message.lease_deadline_ms,
+            open_permits=message.open_permits,
+            open_approvals=message.open_approvals,
         )
     except ValueError as error:
         raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None

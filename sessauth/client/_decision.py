@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeVar
 
+from ..approval_record import ApprovalRecord
+from ..approval_request import ApprovalRequest
 from ..decision_base import DecisionBase
 from ..reasons import Level, Reason, Stage
 from ..scope import Scope
 from ..token import Token
 from ..v1 import authorization_service_pb2 as pb
+from ..v1 import record_pb2
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -21,6 +24,8 @@ class RemoteDecision(DecisionBase):
     """Whether a call may be made, and why, as ``DecisionBase`` says.
 
     ``explanation`` is the server's, which knows the ceilings too; it explains denials only.
+    ``permit`` (32 bytes) is to be committed before ``permit_expires_at_ms``, in ms since 1970, where one
+    was asked for. ``approval`` is, of APPROVAL_REQUIRED, what an approver reads and signs.
     """
 
     allowed: bool
@@ -41,18 +46,38 @@ class RemoteDecision(DecisionBase):
     expires_at_ms: int
     decision_id: bytes
     explanation: str = ""
+    permit: bytes = field(default=b"", repr=False)
+    permit_expires_at_ms: int = 0
+    approval: ApprovalRequest | None = None
 
     def explain(
         self, token: Token | str | bytes | None = None, ceilings: Sequence[Sequence[Scope]] = ()
     ) -> str:
         """Return the server's explanation, or one made here if it gave none or ``ceilings`` are known.
 
-        A check process knows its token but not the session's ceiling in text form.
+        A check process knows its token but not the session's ceiling in text form. Which approval waits
+        for an answer stands at the end.
         """
-        if self.explanation and not ceilings:
-            return self.explanation
         # A dataclass with slots is made anew, and super() without arguments would miss that.
-        return DecisionBase.explain(self, token, ceilings)
+        told = (
+            self.explanation
+            if self.explanation and not ceilings
+            else DecisionBase.explain(self, token, ceilings)
+        )
+        if self.approval is None:
+            return told
+        record = self.approval.record
+        return f"{told} (approval {record.id.hex()} of session {record.session_id.hex()})"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON; permit and approval only where there is one."""
+        values = DecisionBase.to_dict(self)
+        if self.permit:
+            values["permit"] = self.permit.hex()
+            values["permit_expires_at_ms"] = self.permit_expires_at_ms
+        if self.approval is not None:
+            values["approval"] = self.approval.to_dict()
+        return values
 
 
 def decision_from_message(message: pb.Decision) -> RemoteDecision:
@@ -83,7 +108,18 @@ def decision_from_message(message: pb.Decision) -> RemoteDecision:
         expires_at_ms=message.expires_at_ms,
         decision_id=message.decision_id,
         explanation=message.explanation,
+        permit=message.permit,
+        permit_expires_at_ms=message.permit_expires_at_ms,
+        approval=_approval(message.approval) if message.HasField("approval") else None,
     )
+
+
+def _approval(message: record_pb2.ApprovalRecord) -> ApprovalRequest | None:
+    """Return what an approver reads; None if this version can't read it, since it changes no decision."""
+    try:
+        return ApprovalRequest(ApprovalRecord.decode(message.SerializeToString()))
+    except ValueError:
+        return None
 
 
 def _known(kind: type[E], value: int, unknown: E) -> E:

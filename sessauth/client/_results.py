@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..approval_record import SignedApproval
+from ..approval_request import ApprovalRequest
 from ..session import Session
 from ..token import Token
 
@@ -14,6 +16,14 @@ class SessionPage:
     """One page of sessions. ``next_page_token`` is empty on the last."""
 
     sessions: tuple[Session, ...]
+    next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalPage:
+    """One page of approvals. ``next_page_token`` is empty on the last."""
+
+    approvals: tuple[ApprovalRequest, ...]
     next_page_token: str = ""
 
 
@@ -47,6 +57,10 @@ class CheckItem:
     gateway believes the call to belong to, empty if it does not say. What an agent wrote may be
     passed on as it is: the worst that comes of it is a denial. ``proof`` comes with the call of a bound
     token, encoded (``HolderKey.prove``) or as text; a client with a ``holder`` makes it by itself.
+
+    ``approvals`` are signed approvals beside those that the server holds. ``retry_id``, up to 64 bytes,
+    names the attempt: what a call costs is taken once under one name, however often it is asked about.
+    ``permit_ms`` asks for a permit, to be committed within so many ms.
     """
 
     token: Token | str | bytes = field(repr=False)
@@ -58,3 +72,6 @@ class CheckItem:
     source: str = ""
     peer: Sequence[str] = ()
     proof: str | bytes = field(default=b"", repr=False)
+    approvals: Sequence[SignedApproval] = field(default=(), repr=False)
+    retry_id: bytes = b""
+    permit_ms: int = 0

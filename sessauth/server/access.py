@@ -49,7 +49,8 @@ _H = "/grpc.health.v1.Health/"
 
 RULES: Final[Mapping[str, Rule]] = {
     _S + "OpenSession": _rule(lanes.CHANGE, OPERATOR, ISSUER, changes=True),
-    _S + "GetSession": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
+    # An approver reads whose call it is, and what for.
+    _S + "GetSession": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR, APPROVER),
     _S + "ListSessions": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _S + "KeepAlive": _rule(lanes.CHANGE, OPERATOR, ISSUER),
     _S + "NarrowSession": _rule(lanes.CHANGE, OPERATOR, ISSUER, changes=True),

@@ -19,27 +19,35 @@ from ..state import layout
 from ..state.lmdb_log import StateWriter
 from ..state.proof_reader import ProofReader
 from ..v1 import (
+    approval_service_pb2,
     authorization_service_pb2,
+    forward_service_pb2,
     key_service_pb2,
     session_service_pb2,
     token_service_pb2,
 )
 from ..verifier import Verifier
 from . import log as server_log
+from .access import WORKER
 from .background import Background, try_once
 from .config import Config
+from .credentials import WorkerCredential
 from .host_keys import HostKeyKeeper
 from .init import ensure_run_dir
 from .interceptors.failed_signatures import FailedSignatures
 from .keyring import KeyRing
 from .method import Bytes, methods_of
+from .services.approval_service import ApprovalService
 from .services.authorization_service import AuthorizationService
+from .services.forward_service import ForwardService
 from .services.health_service import HealthService
 from .services.key_service import KeyService
 from .services.session_service import SessionService
 from .services.token_service import TokenService
 from .serving import Serving
 from .supervisor import Supervisor
+from .watching import Watching
+from .writer_here import WriterHere
 
 # Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.
 OVERDUE_SECONDS: Final = 6.0
@@ -87,7 +95,9 @@ class Control:
         )
         source = log.source()
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
-        checks = AuthorizationService(verifier, source, failures)
+        writer = WriterHere(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
+        self._watching = Watching(verifier, config.limits)
+        checks = AuthorizationService(verifier, source, failures, writer, self._watching)
         self.host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
         # Without them all is served but bound tokens; the background tries again.
         try_once("proof keys", self.host_keys.tend)
@@ -97,17 +107,20 @@ class Control:
             (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock)),
             (authorization_service_pb2, "AuthorizationService", checks),
             (key_service_pb2, "KeyService", KeyService(log, self.keyring, self.host_keys)),
+            (approval_service_pb2, "ApprovalService", ApprovalService(log)),
+            (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
         )
         services = [module.DESCRIPTOR.services_by_name[name] for module, name, _ in parts]
         self.health = HealthService([service.full_name for service in services])
         methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())
         for service, (_, _, answers) in zip(services, parts, strict=True):
             methods += methods_of(service, answers.methods())
-        self.serving = Serving(config, methods)
+        workers = WorkerCredential.make(WORKER)
+        self.serving = Serving(config, methods, workers=workers)
         self.serving.bind_unix(config.socket)
         if config.tcp.address:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)
-        self.supervisor = Supervisor(config)
+        self.supervisor = Supervisor(config, workers)
         self._background = Background(
             [
                 ("same state", self._require_same_state),
@@ -159,6 +172,7 @@ class Control:
     def stop(self) -> None:
         """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
         self.health.drain()
+        self._watching.drain()
         workers = threading.Thread(target=self.supervisor.stop, name="sessauth-drain")
         workers.start()
         self.serving.stop(self._config.limits.drain_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import grpc
 
@@ -17,9 +18,12 @@ class Call:
     """One call. ``started`` and ``deadline`` are in seconds of the monotonic clock.
 
     ``deadline`` is 0 until it was judged; ``principal`` is :data:`NOBODY` while who calls is not known.
+    ``accepted(call)``, which streams have, raises once their credential is no longer accepted.
     """
 
-    __slots__ = ("context", "deadline", "method", "principal", "rule", "started")
+    __slots__ = ("accepted", "context", "deadline", "method", "principal", "rule", "started")
+
+    accepted: Callable[[Call], None]
 
     def __init__(
         self, method: str, rule: Rule, context: grpc.ServicerContext, principal: Principal = NOBODY

@@ -63,6 +63,9 @@ class LimitSettings:
     # As many as of changes: so many ends and revocations can share an fsync.
     reserved_threads: int = 64
     stream_threads: int = 32
+    # Calls that one stream may watch, and what they may weigh: a request, its token's chain, and 1 KiB each.
+    watched_calls: int = 1024
+    watched_bytes: int = 4 << 20
     # Calls that may wait for a thread of their lane before the next one is refused.
     queue_places: int = 256
     max_deadline_ms: int = 30_000
@@ -71,6 +74,8 @@ class LimitSettings:
     failed_signatures_burst: int = 1_000
     failed_signatures_per_second: int = 100
     cache_bytes: int = 64 << 20
+    # Verified chains of calls that cost something, which the writer judges again.
+    writer_cache_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)

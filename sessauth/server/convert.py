@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from .. import limits
 from .._fast import wire
+from ..approval_record import ApprovalRecord, SignedApproval
 from ..condition import Condition
 from ..errors import ScopeError, ServerError, UsageError
 from ..holder_public import HolderPublicKey
@@ -144,6 +145,16 @@ def key_message(key: KeyRecord) -> record_pb2.KeyRecord:
     return record_pb2.KeyRecord.FromString(key.encode())
 
 
+def approval_message(record: ApprovalRecord) -> record_pb2.ApprovalRecord:
+    """Return an approval as callers see it."""
+    return record_pb2.ApprovalRecord.FromString(record.encode())
+
+
+def signed_approval(message: token_pb2.SignedApproval) -> SignedApproval:
+    """Return what an approver signed, as it came: the log judges it."""
+    return SignedApproval(message.public_key, message.signature, message.statement)
+
+
 def session_message(session: Session) -> session_service_pb2.Session:
     """Return a session as callers see it."""
     return session_service_pb2.Session(
@@ -170,23 +181,28 @@ def session_message(session: Session) -> session_service_pb2.Session:
         end_cause=record_pb2.EndCause.Name(session.end_cause),
         reason=session.reason,
         revision=session.revision,
+        open_permits=session.open_permits,
+        open_approvals=session.open_approvals,
     )
 
 
 def page_token(after: bytes) -> str:
-    """Return the page token for the page that begins behind session ``after``."""
+    """Return the page token for the page that begins behind row ``after``; none on the last page."""
     return base64.urlsafe_b64encode(after).decode().rstrip("=")
 
 
-def page_start(value: str) -> bytes:
-    """Return the session id that a page begins behind; empty for the first page."""
+def page_start(value: str, size: int = ID_BYTES) -> bytes:
+    """Return the row, of ``size`` bytes, that a page begins behind; empty for the first page.
+
+    Sessions are paged by their id, approvals by their session's id and their own.
+    """
     if not value:
         return b""
     try:
         after = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
     except ValueError:
         after = b""
-    if len(after) != ID_BYTES:
+    if len(after) != size:
         raise invalid("page_token", "is not one that this server gave")
     return after
 

@@ -68,6 +68,31 @@ def hash_secret(secret: bytes) -> bytes:
     return blake2b(secret, digest_size=32).digest()
 
 
+def credential_text(name: str, secret: bytes) -> str:
+    """Return the text of a credential."""
+    return f"{PREFIX}{name}_{base64.urlsafe_b64encode(secret).decode().rstrip('=')}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCredential:
+    """What the check workers of one control process show it: made when it starts, gone when it ends.
+
+    It stands in no file, in no argument and in no environment; a worker gets it on stdin.
+    """
+
+    text: str = field(repr=False)
+    principal: Principal
+
+    @classmethod
+    def make(cls, role: str) -> WorkerCredential:
+        """Return a new one, 32 random bytes, for a principal whose name no credential file can give."""
+        return cls(credential_text("worker", secrets.token_bytes(32)), Principal("sessauth/worker", role))
+
+    def is_text(self, text: str) -> bool:
+        """Whether ``text`` is this credential. Takes as long for every wrong one."""
+        return hmac.compare_digest(hash_secret(text.encode()), hash_secret(self.text.encode()))
+
+
 def parse(text: str) -> tuple[str, bytes] | None:
     """Split a credential into its name and its 32-byte secret; None if it isn't one."""
     text = text.strip()
@@ -153,7 +178,7 @@ class CredentialFile:
             if name in entries:
                 raise ConfigError(f"name: {name} exists; remove it first")
             entries[name] = StoredCredential(Principal(name, role, tuple(audiences)), hash_secret(secret))
-        return f"{PREFIX}{name}_{base64.urlsafe_b64encode(secret).decode().rstrip('=')}"
+        return credential_text(name, secret)
 
     def remove(self, name: str) -> bool:
         """Remove a credential; False if there was none of that name."""

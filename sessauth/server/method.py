@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import ServiceDescriptor
@@ -16,6 +16,8 @@ from google.protobuf.message import DecodeError, Message
 from ..errors import ConfigError
 from .call import Call
 from .status import invalid
+
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def methods_of(
     return methods
 
 
-def parse(kind: type[Message], data: bytes) -> Message:
+def parse(kind: type[M], data: bytes) -> M:
     """Return the message of ``data``. Raises INVALID_ARGUMENT if it is none."""
     try:
         return kind.FromString(data)

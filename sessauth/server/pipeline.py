@@ -115,6 +115,7 @@ class Pipeline:
 
         def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method.name, rule, context, principal)
+            call.accepted = self._require_accepted
             error: BaseException | None = None
             try:
                 admit(call)
@@ -141,10 +142,13 @@ class Pipeline:
         """
         for number, data in enumerate(requests):
             if number:
-                found = self.authenticator.from_metadata(call.context.invocation_metadata())
-                if found not in (None, call.principal):
-                    raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+                self._require_accepted(call)
             yield data
+
+    def _require_accepted(self, call: Call) -> None:
+        found = self.authenticator.from_metadata(call.context.invocation_metadata())
+        if found not in (None, call.principal):
+            raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
 
 
 def _in_lane(behaviour: Any, lane: Lane, form: Callable[[Any], Handler]) -> Handler:

@@ -16,7 +16,7 @@ import grpc
 from . import lanes as lane_names
 from . import log as server_log
 from .config import Config
-from .credentials import CredentialFile
+from .credentials import CredentialFile, WorkerCredential
 from .interceptors.accounting import Accounting
 from .interceptors.authenticate import Authenticator
 from .interceptors.deadline import Deadline
@@ -38,13 +38,20 @@ STOP_SECONDS: Final = 2.0
 class Serving:
     """A gRPC server with everything around it."""
 
-    def __init__(self, config: Config, methods: Iterable[Method], *, reuse_port: bool = False) -> None:
-        """Prepare to serve ``methods``; nothing listens yet."""
+    def __init__(
+        self,
+        config: Config,
+        methods: Iterable[Method],
+        *,
+        reuse_port: bool = False,
+        workers: WorkerCredential | None = None,
+    ) -> None:
+        """Prepare to serve ``methods``, to the ``workers`` of this server as well; nothing listens yet."""
         self._config = config
         self.lanes = open_lanes(config.limits)
         self.accounting = Accounting()
         self._deadline = Deadline(config.limits.max_deadline_ms)
-        authenticator = Authenticator(CredentialFile(config.credentials_file), config.identities)
+        authenticator = Authenticator(CredentialFile(config.credentials_file), config.identities, workers)
         pipeline = Pipeline(authenticator, self.accounting, self._deadline)
         self._router = Router(list(methods), pipeline, self.lanes)
         self._server = grpc.server(

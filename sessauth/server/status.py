@@ -47,6 +47,12 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "ALREADY_EXISTS": Code.ALREADY_EXISTS,
     "COMPACTED": Code.FAILED_PRECONDITION,
     "NO_LEASE": Code.FAILED_PRECONDITION,
+    "USES_EXHAUSTED": Code.FAILED_PRECONDITION,
+    "BUDGET_EXHAUSTED": Code.FAILED_PRECONDITION,
+    "APPROVAL_USED": Code.FAILED_PRECONDITION,
+    "APPROVAL_DENIED": Code.FAILED_PRECONDITION,
+    "BAD_APPROVAL": Code.FAILED_PRECONDITION,
+    "BAD_PERMIT": Code.FAILED_PRECONDITION,
     # The server's condition.
     "NOT_LIVE": Code.FAILED_PRECONDITION,
     "NO_ISSUER_KEY": Code.FAILED_PRECONDITION,
@@ -57,6 +63,7 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "KEY_FOLDER": Code.INTERNAL,
     "DEADLINE_EXCEEDED": Code.DEADLINE_EXCEEDED,
     "SHUTTING_DOWN": Code.UNAVAILABLE,
+    "WRITER_UNREACHABLE": Code.UNAVAILABLE,
     "CANCELLED": Code.CANCELLED,
     "INTERNAL": Code.INTERNAL,
 }
@@ -69,6 +76,7 @@ WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (errors.NotExtendable, "NOT_EXTENDABLE"),
     (errors.WidensAuthority, "WIDENS"),
     (errors.TokenError, "MALFORMED_TOKEN"),
+    (errors.BadApproval, "BAD_APPROVAL"),
     (errors.StateFull, "STATE_FULL"),
     (errors.OutcomeUnknown, "OUTCOME_UNKNOWN"),
     (errors.KeyFolderError, "KEY_FOLDER"),

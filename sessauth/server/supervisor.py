@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from .config import Config
+from .credentials import WorkerCredential
 from .log import event
 
 START_SECONDS: Final = 20.0
@@ -42,9 +43,10 @@ def _environment() -> dict[str, str]:
 class Worker:
     """One place for a worker, and the process that fills it now."""
 
-    def __init__(self, config: Config, index: int) -> None:
-        """Prepare place ``index``; :meth:`start` fills it."""
+    def __init__(self, config: Config, index: int, credential: WorkerCredential) -> None:
+        """Prepare place ``index``; :meth:`start` fills it with a process that shows ``credential``."""
         self._config = config
+        self._credential = credential
         self.index = index
         self.ready = threading.Event()
         self.restarts = 0
@@ -77,7 +79,13 @@ class Worker:
         threading.Thread(
             target=self._listen, args=(process,), name=f"sessauth-worker-{self.index}", daemon=True
         ).start()
-        settings = json.dumps({"config": self._config.to_dict(), "index": self.index})
+        settings = json.dumps(
+            {
+                "config": self._config.to_dict(),
+                "index": self.index,
+                "credential": self._credential.text,
+            }
+        )
         try:
             if process.stdin is not None:
                 process.stdin.write(settings + "\n")
@@ -152,10 +160,10 @@ class Worker:
 class Supervisor:
     """All workers of a control process."""
 
-    def __init__(self, config: Config) -> None:
-        """Prepare ``server.workers`` places."""
+    def __init__(self, config: Config, credential: WorkerCredential) -> None:
+        """Prepare ``server.workers`` places, for processes that show ``credential``."""
         self._config = config
-        self.workers = [Worker(config, index) for index in range(config.server.workers)]
+        self.workers = [Worker(config, index, credential) for index in range(config.server.workers)]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._tend, name="sessauth-supervisor", daemon=True)
 

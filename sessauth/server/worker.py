@@ -1,8 +1,9 @@
 """A check worker: a process that judges calls over its own read-only view, and has no keys.
 
 Started as ``python -m sessauth.server.worker`` by the supervisor, never forked. One line of JSON on
-stdin holds the settings; when stdin closes the parent is gone or wants an end, and the worker
-drains. On stdout it says ``ready`` once, when its view is complete, and ``alive`` twice a second.
+stdin holds the settings, and the credential for what it hands on to the control process; when stdin
+closes the parent is gone or wants an end, and the worker drains. On stdout it says ``ready`` once, when
+its view is complete, and ``alive`` twice a second.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from ..verifier import Verifier
 from . import lanes as lane_names
 from . import log
 from .config import Config, from_dict
+from .forward import Forwarder
 from .interceptors.failed_signatures import FailedSignatures
 from .method import methods_of
 from .services.authorization_service import AuthorizationService
 from .services.health_service import HealthService
 from .serving import Serving
+from .watching import Watching
+from .writer_away import WriterAway
 
 ALIVE_SECONDS = 0.5
 ANSWER_SECONDS = 2.0
@@ -46,7 +50,7 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=_watch_stdin, args=(stop,), name="sessauth-parent", daemon=True).start()
     try:
-        run(config, int(settings["index"]), stop, sys.stdout)
+        run(config, int(settings["index"]), stop, sys.stdout, settings["credential"])
     except (SessauthError, OSError) as error:
         # OSError: the pipe to a parent that is gone, or a lane that gave no answer in time.
         log.event(logging.ERROR, "worker_failed", index=settings["index"], error=repr(error))
@@ -54,16 +58,21 @@ def main() -> int:
     return 0
 
 
-def run(config: Config, index: int, stop: threading.Event, out: IO[str]) -> None:
-    """Serve as worker ``index`` until ``stop`` is set."""
+def run(config: Config, index: int, stop: threading.Event, out: IO[str], credential: str) -> None:
+    """Serve as worker ``index`` until ``stop`` is set.
+
+    What only the writer can take goes to the control process, which gave ``credential`` for that.
+    """
     source = StateReader.open(config.state_dir)
+    forwarder = Forwarder(config.socket, credential)
     try:
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         source.watch(ProofReader(config.state_dir, verifier, log.proofs_unavailable).refresh)
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
         )
-        authorization = AuthorizationService(verifier, source, failures)
+        watching = Watching(verifier, config.limits)
+        authorization = AuthorizationService(verifier, source, failures, WriterAway(forwarder), watching)
         service = authorization_service_pb2.DESCRIPTOR.services_by_name["AuthorizationService"]
         health = HealthService([service.full_name])
         methods = methods_of(service, authorization.methods())
@@ -83,8 +92,10 @@ def run(config: Config, index: int, stop: threading.Event, out: IO[str]) -> None
             grace_ms = config.limits.drain_ms
         finally:
             health.drain()
+            watching.drain()
             serving.stop(grace_ms)
     finally:
+        forwarder.close()
         source.close()
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from .. import limits
 from .._fast import wire
 from ..change import FORMAT, Change, ChangeOutcome, Kind, Rejection
+from ..consumption import Settlement
 from ..record import Head, KeyStatus
-from . import apply_keys, apply_session, layout
+from . import apply_approvals, apply_costs, apply_keys, apply_session, layout
 from .ports import Rows
 from .rules import Refusal, invalid, sized, text
 from .writes import Delete, DeletePrefix, Effect, Put
@@ -34,6 +35,10 @@ _RULES: dict[Kind, Callable[[Rows, Change, int], Effect]] = {
     Kind.ADD_KEY: apply_keys.add_key,
     Kind.SET_KEY_STATUS: apply_keys.set_key_status,
     Kind.NEW_INCARNATION: apply_keys.new_incarnation,
+    Kind.CONSUME: apply_costs.consume,
+    Kind.SETTLE_PERMIT: apply_costs.settle_permit,
+    Kind.REQUEST_APPROVAL: apply_approvals.request_approval,
+    Kind.ANSWER_APPROVAL: apply_approvals.answer_approval,
 }
 
 
@@ -99,7 +104,13 @@ def apply(rows: Rows, change: Change) -> Applied:
         incarnation=effect.incarnation or head.incarnation,
         clock_floor_ms=after.clock_floor_ms if effect.clock_floor_ms < 0 else effect.clock_floor_ms,
     )
-    outcome = replace(outcome, revision=after.revision, epoch=effect.epoch)
+    outcome = replace(
+        outcome,
+        revision=after.revision,
+        epoch=effect.epoch,
+        permit_id=effect.permit_id,
+        permit_deadline_ms=effect.permit_deadline_ms,
+    )
     return Applied(outcome, after, encoded, tuple(effect.writes))
 
 
@@ -114,6 +125,8 @@ def is_protective(change: Change) -> bool:
     """Whether a change only takes authority away or frees room: written even above the 85 % mark."""
     if change.kind is Kind.SET_KEY_STATUS:
         return bool(change.body.get("status") == KeyStatus.DISTRUSTED)
+    if change.kind is Kind.SETTLE_PERMIT:
+        return bool(change.body.get("settlement") == Settlement.RELEASE)
     return change.kind in (
         Kind.END_SESSION,
         Kind.SUSPEND_SESSION,

@@ -16,11 +16,14 @@ from .rules import (
     bounded,
     contained,
     facts,
+    found,
+    hold_epoch,
     invalid,
     labels,
     layer,
     sized,
     text,
+    usable,
     why_dead,
 )
 from .writes import Delete, DeletePrefix, Effect, Put
@@ -104,7 +107,7 @@ def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[Sco
 
 def narrow_session(rows: Rows, change: Change, revision: int) -> Effect:
     """Put the last layer of the ceiling in a narrower one's place, or a further layer on top."""
-    session = _usable(rows, change)
+    session = usable(rows, change)
     scopes = tuple(layer(cast("dict[str, Any]", change.body.get("ceiling"))))
     if contained(session.ceilings[-1], scopes):
         ceilings = (*session.ceilings[:-1], scopes)
@@ -121,7 +124,7 @@ def narrow_session(rows: Rows, change: Change, revision: int) -> Effect:
 
 def update_facts(rows: Rows, change: Change, revision: int) -> Effect:
     """Set and remove facts. The epoch stays: facts are read anew by every check."""
-    session = _usable(rows, change)
+    session = usable(rows, change)
     updates = facts("set", cast("list[dict[str, Any]]", change.body.get("set", ())))
     removed = set(cast("list[str]", change.body.get("remove", ())))
     if not updates and not removed:
@@ -137,7 +140,7 @@ def update_facts(rows: Rows, change: Change, revision: int) -> Effect:
 
 def suspend_session(rows: Rows, change: Change, revision: int) -> Effect:
     """Suspend an active session."""
-    session = _usable(rows, change)
+    session = usable(rows, change)
     if session.status is not SessionStatus.ACTIVE:
         raise Refusal(Rejection.WRONG_STATUS, "the session is suspended already")
     return _moved(_with_status(session, SessionStatus.SUSPENDED, change, revision))
@@ -145,7 +148,7 @@ def suspend_session(rows: Rows, change: Change, revision: int) -> Effect:
 
 def resume_session(rows: Rows, change: Change, revision: int) -> Effect:
     """Resume a suspended session."""
-    session = _usable(rows, change)
+    session = usable(rows, change)
     if session.status is not SessionStatus.SUSPENDED:
         raise Refusal(Rejection.WRONG_STATUS, "the session is not suspended")
     return _moved(_with_status(session, SessionStatus.ACTIVE, change, revision))
@@ -153,11 +156,11 @@ def resume_session(rows: Rows, change: Change, revision: int) -> Effect:
 
 def end_session(rows: Rows, change: Change, revision: int) -> Effect:
     """End a session: one row, however many sessions and tokens hang below it."""
-    session = _found(rows, change)
+    session = found(rows, change)
     if session.status is SessionStatus.ENDED:
         detail = f"it ended at {session.ended_at_ms} ({session.end_cause.name})"
         raise Refusal(Rejection.ALREADY_ENDED, detail)
-    _hold_epoch(session, change)
+    hold_epoch(session, change)
     cause = change.body.get("cause", 0)
     if cause not in (EndCause.ASKED, EndCause.LEASE_LAPSED, EndCause.EXPIRED, EndCause.PARENT_ENDED):
         raise invalid(f"cause: {cause} is none that an end can state")
@@ -167,7 +170,7 @@ def end_session(rows: Rows, change: Change, revision: int) -> Effect:
 
 def revoke(rows: Rows, change: Change, revision: int) -> Effect:
     """Revoke blocks, in a session of any status. Only those not yet revoked count."""
-    session = _found(rows, change)
+    session = found(rows, change)
     block_ids = cast("list[bytes]", change.body.get("block_ids", ()))
     bounded("block_ids", block_ids, limits.MAX_REVOKE_BLOCK_IDS, least=1)
     text("reason", cast(str, change.body.get("reason", "")))
@@ -183,8 +186,8 @@ def revoke(rows: Rows, change: Change, revision: int) -> Effect:
 
 
 def purge_session(rows: Rows, change: Change, revision: int) -> Effect:
-    """Remove an ended session. Its tokens are then those of an unknown session, and denied as such."""
-    session = _found(rows, change)
+    """Remove an ended session with all its rows. Its tokens are then denied as those of an unknown one."""
+    session = found(rows, change)
     if session.status is not SessionStatus.ENDED:
         raise Refusal(Rejection.WRONG_STATUS, "only an ended session can be purged; end it first")
     return Effect(
@@ -192,33 +195,12 @@ def purge_session(rows: Rows, change: Change, revision: int) -> Effect:
             Delete(layout.SESSIONS, session.id),
             Delete(layout.LEASES, session.id),
             DeletePrefix(layout.REVOKED, session.id),
+            DeletePrefix(layout.COUNTERS, session.id),
+            DeletePrefix(layout.PERMITS, session.id),
+            DeletePrefix(layout.APPROVALS, session.id),
         ],
         session.epoch,
     )
-
-
-def _found(rows: Rows, change: Change) -> Session:
-    session = rows.session(change.session_id)
-    if session is None:
-        raise Refusal(Rejection.NOT_FOUND, "session_id: no such session")
-    return session
-
-
-def _hold_epoch(session: Session, change: Change) -> None:
-    if change.expected_epoch and change.expected_epoch != session.epoch:
-        detail = (
-            f"expected_epoch: {change.expected_epoch}, but the session is at {session.epoch}; read it again"
-        )
-        raise Refusal(Rejection.EPOCH_MISMATCH, detail)
-
-
-def _usable(rows: Rows, change: Change) -> Session:
-    session = _found(rows, change)
-    reason = why_dead(rows, session, change.at_ms)
-    if reason:
-        raise Refusal(Rejection.ALREADY_ENDED, reason)
-    _hold_epoch(session, change)
-    return session
 
 
 def _with_status(session: Session, status: SessionStatus, change: Change, revision: int) -> Session:

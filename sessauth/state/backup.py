@@ -22,7 +22,7 @@ from ..errors import StateError, StateUnusable
 from ..record import Head
 from . import layout, preflight
 from .folder import replace_file, sync_folder
-from .group import SYSTEM_ACTOR, Group
+from .group import Group
 from .lmdb_env import Source, open_environment, open_tables
 from .lmdb_log import StateWriter
 from .lmdb_view import StateReader
@@ -118,11 +118,14 @@ def restore(
     """Put a backup's rows in the place of a folder's own; the folder is made if there is none.
 
     The server must be stopped; verifiers may stay open, and deny all restored sessions from then on.
-    Raises StateUnusable FOREIGN if the folder is of another cluster, unless ``force``; CORRUPT if the
-    backup is not what its manifest says. Returns the new head.
+    Raises StateUnusable FOREIGN if the folder is of another cluster, unless ``force``; NEWER_FORMAT if a
+    later program made the backup; CORRUPT if it is not what its manifest says. Returns the new head.
     """
     folder = Path(source)
     manifest = Manifest.read(folder)
+    if manifest.format > layout.FORMAT:
+        message = f"{folder} is of format {manifest.format}, this program writes {layout.FORMAT}; upgrade it"
+        raise StateUnusable(message, "NEWER_FORMAT")
     preflight.check_data_pages(folder / layout.DATA_FILE)
     if _digest(folder / layout.DATA_FILE) != manifest.data_digest:
         raise StateUnusable(f"{folder} is not what its manifest says; use another backup", "CORRUPT")
@@ -156,6 +159,8 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest) -> None:
     for name in (*_COPIED, layout.CHANGES):
         rows.txn.drop(rows.tables[name], delete=False)
     for name in _COPIED:
+        if name not in backed_up.tables:
+            continue
         with backed_up.txn.cursor(db=backed_up.tables[name]) as cursor:
             for key, value in cursor:
                 rows.put(name, bytes(key), bytes(value))
@@ -181,7 +186,7 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest) -> None:
         os.urandom(16),
         group.at_ms,
         f"restored from a backup at revision {manifest.revision}",
-        actor=SYSTEM_ACTOR,
+        actor=layout.SYSTEM_ACTOR,
     )
     group.log(change)
 

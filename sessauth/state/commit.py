@@ -100,6 +100,7 @@ class Committer:
             else:
                 txn.commit()
                 self._count(len(jobs))
+            group.durable = True
         except lmdb.MapFullError:
             _abort(txn)
             return False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..change import Change, ChangeOutcome, Kind, Rejection, end_session
+from ..consumption import ONCE_PREFIX
 from ..errors import Rejected, StateError, StateFull
 from ..session import EndCause, Session, SessionStatus
 from . import layout
@@ -13,8 +14,12 @@ from .believed import Reading
 from .rows import TxnRows
 from .rules import ancestors, why_dead
 
-SYSTEM_ACTOR = "sessauth"
 _SEQ_BYTES = 8
+# What agents and gateways cause by asking: a refusal of theirs is an answer and costs no write.
+_UNLOGGED_REFUSALS = (Kind.CONSUME, Kind.SETTLE_PERMIT, Kind.REQUEST_APPROVAL)
+# Behind the session id in a row of DUE: what the id behind it is of. Nothing: the session itself is due.
+DUE_PERMIT = b"p"
+DUE_APPROVAL = b"a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class Group:
         self.full = full
         self.keep = keep
         self.dirty = False
+        # Whether what its rows show is committed; set once that is known.
+        self.durable = False
 
     @property
     def at_ms(self) -> int:
@@ -47,38 +54,50 @@ class Group:
     def submit(self, change: Change) -> ChangeOutcome:
         """Apply a caller's change, or find its first outcome.
 
-        Unless the change only takes authority away, raises StateFull above the mark, and StateError while
-        the wall clock is not believed.
+        A consumption, a settlement or a request for an approval that is refused is neither logged nor
+        remembered. Unless the change only takes authority away, raises StateFull above the mark, and
+        StateError while the wall clock is not believed.
         """
-        stored = self.rows.get(layout.OUTCOMES, change.id.encode())
-        if stored is not None:
-            first = ChangeOutcome.decode(stored)
+        once = change.id.startswith(ONCE_PREFIX)
+        first = None if once else self.first_outcome(change.id)
+        if first is not None:
             return first if first.digest == change.digest() else conflict(change, self.rows.current)
-        if self.full and not is_protective(change):
-            raise StateFull(
-                "the state is above 85 % of its map: only ends, suspensions, narrowings and revocations are "
-                "written; purge ended sessions, or raise map_size and restart"
-            )
-        if self.suspect and not is_protective(change):
-            raise StateError(self.suspect)
+        if not is_protective(change):
+            self.require_room()
         if change.kind is Kind.OPEN_SESSION:
             self._settle(bytes(change.body.get("parent_id", b"")))  # type: ignore[call-overload]
         elif change.kind not in (Kind.REVOKE, Kind.PURGE_SESSION):
             self._settle(change.session_id)
         outcome = self.log(change)
-        self._remember(outcome)
+        if outcome.seq and not once:
+            self._remember(outcome)
         return outcome
 
+    def first_outcome(self, change_id: str) -> ChangeOutcome | None:
+        """Return the outcome of the first change with this id, if there was one and it is still kept."""
+        stored = self.rows.get(layout.OUTCOMES, change_id.encode())
+        return None if stored is None else ChangeOutcome.decode(stored)
+
+    def require_room(self) -> None:
+        """Raise StateFull above the 85 % mark, and StateError while the wall clock is not believed."""
+        if self.full:
+            raise StateFull(
+                "the state is above 85 % of its map: only ends, suspensions, narrowings and revocations are "
+                "written; purge ended sessions, or raise map_size and restart"
+            )
+        if self.suspect:
+            raise StateError(self.suspect)
+
     def log(self, change: Change) -> ChangeOutcome:
-        """Stamp, apply and log a change, whatever its id."""
+        """Stamp, apply and log a change, whatever its id. ``seq`` is 0 where a refusal was not logged."""
         applied = apply(self.rows, change.stamped(self.at_ms))
+        if not applied.outcome.applied and change.kind in _UNLOGGED_REFUSALS:
+            return replace(applied.outcome, seq=0)
         self.rows.perform(applied.writes)
         self.rows.current = applied.head
         self.rows.put(layout.CHANGES, applied.head.seq.to_bytes(_SEQ_BYTES, "big"), applied.encoded)
-        if change.kind is Kind.OPEN_SESSION and applied.outcome.applied:
-            session = self.rows.leased_session(change.session_id)
-            if session is not None:
-                self.schedule(session.id, session.ends_at_ms())
+        if applied.outcome.applied:
+            self._schedule_new(change, applied.outcome)
         self.dirty = True
         return applied.outcome
 
@@ -117,10 +136,25 @@ class Group:
                 return 0
         return session.lease_deadline_ms
 
-    def schedule(self, session_id: bytes, due_ms: int) -> None:
-        """Have the sweep look at a session at ``due_ms``."""
-        self.rows.put(layout.DUE, due_ms.to_bytes(8, "big") + session_id, b"")
+    def schedule(self, session_id: bytes, due_ms: int, what: bytes = b"") -> None:
+        """Have the sweep look at a session, or at something of it, at ``due_ms``."""
+        self.rows.put(layout.DUE, due_ms.to_bytes(8, "big") + session_id + what, b"")
         self.dirty = True
+
+    def _schedule_new(self, change: Change, outcome: ChangeOutcome) -> None:
+        """Have the sweep look at what a change made, when that is over."""
+        session_id = change.session_id
+        if change.kind is Kind.OPEN_SESSION:
+            session = self.rows.leased_session(session_id)
+            if session is not None:
+                self.schedule(session_id, session.ends_at_ms())
+        elif outcome.permit_id:
+            self.schedule(session_id, outcome.permit_deadline_ms, DUE_PERMIT + outcome.permit_id)
+        elif change.kind is Kind.REQUEST_APPROVAL:
+            approval_id: bytes = change.body["approval"]["id"]  # type: ignore[index]
+            approval = self.rows.approval(session_id, approval_id)
+            if approval is not None:
+                self.schedule(session_id, approval.expires_at_ms, DUE_APPROVAL + approval.id)
 
     def lapse(self, session: Session) -> EndCause | None:
         """Return why a session that has not been ended is over by now; None if it is not."""
@@ -138,7 +172,7 @@ class Group:
     def end(self, session: Session, cause: EndCause) -> None:
         """Log the end of a session that nobody asked for."""
         change_id = f"{layout.SYSTEM_PREFIX}{cause.name.lower()}/{session.id.hex()}"
-        self.log(end_session(change_id, session.id, actor=SYSTEM_ACTOR, cause=cause))
+        self.log(end_session(change_id, session.id, actor=layout.SYSTEM_ACTOR, cause=cause))
 
     def _settle(self, session_id: bytes) -> None:
         """End a session and its ancestors where their leases lapsed, before a change is judged by them.

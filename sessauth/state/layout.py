@@ -20,7 +20,9 @@ DIR_MODE: Final = 0o750
 DATA_MODE: Final = 0o640
 LOCK_MODE: Final = 0o660
 
-FORMAT: Final = 1
+# A writer of format 1 would purge and restore around the tables of format 2; a reader of format 1 never
+# reads them.
+FORMAT: Final = 2
 MIN_READER_FORMAT: Final = 1
 
 SESSIONS: Final = "sessions"
@@ -35,8 +37,13 @@ META: Final = "meta"
 # which order outcomes came.
 DUE: Final = "due"
 OUTCOME_ORDER: Final = "outcome_order"
+# Of format 2. A folder of format 1 gets them when it is next opened for writing; until then it has none.
+PERMITS: Final = "permits"
+APPROVALS: Final = "approvals"
+LATER_TABLES: Final = (PERMITS, APPROVALS)
 TABLES: Final = (
     SESSIONS, LEASES, REVOKED, COUNTERS, OUTCOMES, KEYS, CHANGES, META, DUE, OUTCOME_ORDER,
+    *LATER_TABLES,
 )  # fmt: skip
 
 HEAD_KEY: Final = b"head"
@@ -90,3 +97,4 @@ MAX_NAME_BYTES: Final = 64
 
 # Request ids with this prefix are the log's own: lapses, purges.
 SYSTEM_PREFIX: Final = "sessauth/"
+SYSTEM_ACTOR: Final = "sessauth"

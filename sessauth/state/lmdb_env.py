@@ -64,14 +64,26 @@ def _classify(error: lmdb.Error) -> tuple[str, str]:
 
 
 def open_tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
-    """Return the handles of all tables; raises StateUnusable if one is missing."""
+    """Return the handles of all tables; raises StateUnusable if one is missing.
+
+    What a folder of an earlier format does not have is left out, unless ``create``.
+    """
     try:
-        return {name: env.open_db(name.encode(), create=create) for name in layout.TABLES}
+        there = [name for name in layout.TABLES if create or _has(env, name)]
+        return {name: env.open_db(name.encode(), create=create) for name in there}
     except lmdb.NotFoundError as error:
         message = f"{env.path()}: a table is missing, so it is another program's or was never initialised"
         raise StateUnusable(message, "FOREIGN") from error
     except lmdb.Error as error:
         raise StateUnusable(f"{env.path()}: {error}; restore it from a backup", "CORRUPT") from error
+
+
+def _has(env: lmdb.Environment, name: str) -> bool:
+    """Whether a table need not be missing: it is there, or every format has it."""
+    if name not in layout.LATER_TABLES:
+        return True
+    with env.begin() as txn:
+        return txn.get(name.encode()) is not None
 
 
 class Source:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 
 from ..change import Change, ChangeOutcome, Rejection
 from ..clock import Clock, SystemClock
 from ..errors import StateError, StateFull
-from ..record import Head, KeyRecord
-from ..session import Session
 from . import layout, opening
 from .apply import is_protective, refused_unread
 from .believed import BelievedClock, Reading
@@ -23,15 +20,14 @@ from .folder import WriterLock
 from .group import Group, Keep
 from .jobs import Job, JobQueue
 from .lmdb_env import Source
-from .rows import TxnRows
+from .reads import StateReads
 from .sweep import Swept, due, sweep
 
 T = TypeVar("T")
 _KEEP_ALIVE_BYTES = 256
-_LIST_CHUNK = 512
 
 
-class StateWriter:
+class StateWriter(StateReads):
     """Writes a state folder; use :meth:`open`. Every method may be called from any thread.
 
     A change is acknowledged (its future resolves) only after the commit that holds it. In a forked child
@@ -44,7 +40,7 @@ class StateWriter:
         """Take the opened parts; called by :meth:`open`."""
         self._state_dir = state_dir
         self._lock = lock
-        self._source = source
+        super().__init__(source)
         self._brake = brake
         self._clock = BelievedClock(clock)
         self._keep = keep
@@ -153,54 +149,6 @@ class StateWriter:
             return future
         return self._queue.add(Job(lambda group: group.keep_alive(session_id), _KEEP_ALIVE_BYTES))
 
-    def get_session(self, session_id: bytes) -> Session | None:
-        """Return a session with its lease deadline."""
-        with self._rows() as rows:
-            return rows.leased_session(session_id)
-
-    def list_sessions(
-        self, after: bytes = b"", limit: int = 100, predicate: Callable[[Session], bool] | None = None
-    ) -> list[Session]:
-        """Return up to ``limit`` sessions whose ids follow ``after``, ascending, that the predicate takes.
-
-        The table is read in steps, each consistent in itself, so that a long list holds up no page.
-        """
-        found: list[Session] = []
-        while len(found) < limit:
-            with self._rows() as rows:
-                ids = rows.ids_after(after, _LIST_CHUNK)
-                for session_id in ids:
-                    after = session_id
-                    session = rows.leased_session(session_id)
-                    if session is not None and (predicate is None or predicate(session)):
-                        found.append(session)
-                        if len(found) == limit:
-                            break
-            if len(ids) < _LIST_CHUNK:
-                break
-        return found
-
-    def keys(self) -> list[KeyRecord]:
-        """Return all issuer keys, by id."""
-        with self._rows() as rows:
-            return [key for key in map(rows.key, rows.key_ids()) if key is not None]
-
-    def revoked(self, session_id: bytes, block_id: bytes) -> bool:
-        """Whether a block of a session is revoked."""
-        with self._rows() as rows:
-            return rows.is_revoked(session_id, block_id)
-
-    def head(self) -> Head:
-        """Return where the log stands."""
-        with self._rows() as rows:
-            return rows.head()
-
-    def outcome(self, change_id: str) -> ChangeOutcome | None:
-        """Return the first outcome of a request id, if it is still kept."""
-        with self._rows() as rows:
-            data = rows.get(layout.OUTCOMES, change_id.encode())
-            return ChangeOutcome.decode(data) if data is not None else None
-
     def sweep(self, now_ms: int = -1) -> Swept:
         """End the sessions that are over by ``now_ms`` (-1: by the clock) and purge old rows.
 
@@ -228,6 +176,18 @@ class StateWriter:
             return step(layout.SWEEP_STEP)
         except StateFull:
             return step(layout.SWEEP_STEP_FULL)
+
+    def decide(self, work: Callable[[Group], T], size: int, *, protective: bool = False) -> Future[T]:
+        """Queue ``work``, which judges by the group's rows and may submit changes to it.
+
+        It shares its commit with what else waits, sees what the jobs before it left, and costs no commit if
+        it writes nothing. The future gives what it returned, once that is durable; it raises what ``work``
+        raised (what was submitted before stays), or as the futures of :meth:`submit` do. ``size``: the bytes
+        that it will write, at most about. ``protective``: it only takes authority away or frees room. Raises
+        StateError as :meth:`submit`.
+        """
+        self._require_own_process()
+        return self._queue.add(Job(work, size, protective=protective))
 
     def run(self, work: Callable[[Group], T]) -> T:
         """Run ``work`` in a commit of its own, and return what it returned once that is durable."""
@@ -270,11 +230,3 @@ class StateWriter:
     def _require_own_process(self) -> None:
         if self._source.forked:
             raise StateError("the writer was opened before a fork; open it again in the child process")
-
-    @contextmanager
-    def _rows(self) -> Iterator[TxnRows]:
-        txn = self._source.reading()
-        try:
-            yield TxnRows(txn, self._source.tables)
-        finally:
-            txn.abort()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ def open_writing(state_dir: Path, *, create: bool, map_size: int) -> tuple[Write
         env = open_environment(state_dir, readonly=False, map_size=_map_bytes(state_dir, map_size))
         size = extend_data(state_dir, int(env.info()["map_size"]))
         tables = _tables(env, create=create)
-        Owner(layout.FORMAT, os.getpid(), pid_namespace(), size).write(state_dir)
+        # Readers refuse an owner of a format that they don't know, and need not know the writer's.
+        Owner(layout.MIN_READER_FORMAT, os.getpid(), pid_namespace(), size).write(state_dir)
         env.reader_check()
         source = Source(env, tables, state_dir)
         page = brake.Brake(state_dir / layout.BRAKE_FILE)
         _hold_format(source)
+        _raise_format(source)
         if page.failed:
             _recover(source, page)
     except BaseException:
@@ -109,6 +112,23 @@ def _hold_format(source: Source) -> None:
     if last != head.seq:
         message = f"the log ends at {last}, the head says {head.seq}; restore the state from a backup"
         raise StateUnusable(message, "CORRUPT")
+
+
+def _raise_format(source: Source) -> None:
+    """Give a folder of an earlier format the tables that it lacks, and say so in its head: one commit."""
+    with source.reading() as txn:
+        head = TxnRows(txn, source.tables).head()
+    if head.format == layout.FORMAT and all(name in source.tables for name in layout.LATER_TABLES):
+        return
+    try:
+        with source.env.begin(write=True) as txn:
+            for name in layout.LATER_TABLES:
+                source.tables[name] = source.env.open_db(name.encode(), txn=txn, create=True)
+            raised = replace(head, format=layout.FORMAT)
+            txn.put(layout.HEAD_KEY, raised.encode(), db=source.tables[layout.META])
+    except lmdb.Error as error:
+        message = f"the state could not be raised to format {layout.FORMAT} ({error}); free some space"
+        raise StateUnusable(message, "NO_SPACE") from error
 
 
 def _recover(source: Source, page: brake.Brake) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Protocol
 
+from ..approval_record import ApprovalRecord
 from ..change import Change, ChangeOutcome
+from ..consumption import Ledger, Permit, SessionCounts
 from ..record import Head, KeyRecord
 from ..session import Session
 
@@ -36,6 +38,34 @@ class Rows(Protocol):
 
     def key_count(self) -> int:
         """Return how many issuer keys there are."""
+        ...
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        """Return a row's value."""
+        ...
+
+    def uses(self, session_id: bytes, block_id: bytes, scope: int) -> int:
+        """Return how often a scope of a block was used."""
+        ...
+
+    def ledger(self, session_id: bytes, ledger: bytes) -> Ledger:
+        """Return a ledger of a session; an empty one if nothing was taken from it yet."""
+        ...
+
+    def approval_used(self, session_id: bytes, approval_id: bytes) -> bool:
+        """Whether an approval was used up by a call."""
+        ...
+
+    def counts(self, session_id: bytes) -> SessionCounts:
+        """Return what a session has open."""
+        ...
+
+    def permit(self, session_id: bytes, permit_id: bytes) -> Permit | None:
+        """Return an open permit."""
+        ...
+
+    def approval(self, session_id: bytes, approval_id: bytes) -> ApprovalRecord | None:
+        """Return an approval that was asked for, of any status."""
         ...
 
 

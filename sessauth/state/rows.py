@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, takewhile
 from typing import Any
 
 import lmdb
@@ -13,15 +14,11 @@ from ..errors import StateUnusable
 from ..record import Head, KeyRecord
 from ..session import Session
 from . import layout
+from .cost_rows import CostRows, corrupt
 from .writes import Delete, DeletePrefix, Put
 
 
-def corrupt(what: str, error: Exception) -> StateUnusable:
-    """Return the error for a row that can't be what this program wrote."""
-    return StateUnusable(f"{what} can't be read ({error}); restore the state from a backup", "CORRUPT")
-
-
-class TxnRows:
+class TxnRows(CostRows):
     """The rows of one transaction. Within a group, ``head`` is kept here and written once."""
 
     def __init__(self, txn: lmdb.Transaction, tables: dict[str, Any]) -> None:
@@ -44,7 +41,9 @@ class TxnRows:
         return self.current
 
     def get(self, table: str, key: bytes) -> bytes | None:
-        """Return a row's value."""
+        """Return a row's value. A table that a folder does not have yet has no rows."""
+        if table not in self.tables:
+            return None
         value = self.txn.get(key, db=self.tables[table])
         return None if value is None else bytes(value)
 
@@ -80,10 +79,24 @@ class TxnRows:
 
     def ids_after(self, after: bytes, limit: int) -> list[bytes]:
         """Return up to ``limit`` session ids that follow ``after``, ascending."""
-        with self.txn.cursor(db=self.tables[layout.SESSIONS]) as cursor:
-            if not cursor.set_range(after + b"\0" if after else b"\0"):
+        return self.keys_after(layout.SESSIONS, after, limit)
+
+    def with_open(self, session: Session) -> Session:
+        """Return a session with what it has open."""
+        counts = self.counts(session.id)
+        return replace(
+            session, open_permits=counts.open_permits, open_approvals=counts.waiting(session.epoch)
+        )
+
+    def keys_after(self, table: str, after: bytes, limit: int, prefix: bytes = b"") -> list[bytes]:
+        """Return up to ``limit`` keys with a ``prefix`` that follow ``after``, ascending."""
+        if table not in self.tables:
+            return []
+        with self.txn.cursor(db=self.tables[table]) as cursor:
+            if not cursor.set_range(max(after + b"\0" if after else b"\0", prefix)):
                 return []
-            return [bytes(key) for key in islice(cursor.iternext(keys=True, values=False), limit)]
+            keys = map(bytes, cursor.iternext(keys=True, values=False))
+            return list(islice(takewhile(lambda key: key.startswith(prefix), keys), limit))
 
     def is_revoked(self, session_id: bytes, block_id: bytes) -> bool:
         """Whether a block of a session is revoked."""

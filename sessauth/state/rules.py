@@ -9,7 +9,7 @@ from typing import Any
 from .. import limits
 from .._fast import ask as kernel_scope
 from .._fast import containment, wire
-from ..change import Rejection
+from ..change import Change, Rejection
 from ..session import ScopeRecord, Session, SessionStatus
 from . import layout
 from .ports import Rows
@@ -137,6 +137,42 @@ def ancestors(rows: Rows, session: Session) -> list[Session] | None:
         found.append(parent)
         parent_id = parent.parent_id
     return found
+
+
+def found(rows: Rows, change: Change) -> Session:
+    """Return the session of a change."""
+    session = rows.session(change.session_id)
+    if session is None:
+        raise Refusal(Rejection.NOT_FOUND, "session_id: no such session")
+    return session
+
+
+def hold_epoch(session: Session, change: Change) -> None:
+    """Refuse a change that was made for another epoch of its session."""
+    if change.expected_epoch and change.expected_epoch != session.epoch:
+        detail = (
+            f"expected_epoch: {change.expected_epoch}, but the session is at {session.epoch}; read it again"
+        )
+        raise Refusal(Rejection.EPOCH_MISMATCH, detail)
+
+
+def usable(rows: Rows, change: Change) -> Session:
+    """Return the session of a change if it can still be used, at the epoch that the change expects."""
+    session = found(rows, change)
+    reason = why_dead(rows, session, change.at_ms)
+    if reason:
+        raise Refusal(Rejection.ALREADY_ENDED, reason)
+    hold_epoch(session, change)
+    return session
+
+
+def acting(rows: Rows, change: Change) -> Session:
+    """Return the session of a change if calls of it can be allowed: it and its ancestors are active."""
+    session = usable(rows, change)
+    for member in (session, *(ancestors(rows, session) or ())):
+        if member.status is not SessionStatus.ACTIVE:
+            raise Refusal(Rejection.WRONG_STATUS, f"session {member.id.hex()} is {member.status.name}")
+    return session
 
 
 def why_dead(rows: Rows, session: Session, at_ms: int) -> str:

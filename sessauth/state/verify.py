@@ -11,6 +11,7 @@ from ..errors import StateUnusable
 from . import layout
 from .apply import chained
 from .rows import TxnRows
+from .verify_costs import verify_costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,9 @@ class Verified:
     keys: int
     changes: int
     outcomes: int
+    counters: int
+    permits: int
+    approvals: int
 
 
 def verify(rows: TxnRows) -> Verified:
@@ -33,6 +37,7 @@ def verify(rows: TxnRows) -> Verified:
             len([rows.key(key) for key in rows.key_ids()]),
             _log(rows),
             _outcomes(rows),
+            *verify_costs(rows),
         )
     except (ValueError, lmdb.Error) as error:
         raise StateUnusable(f"{error}; restore the state from a backup", "CORRUPT") from error

@@ -36,7 +36,8 @@ class Effect:
     """What the rule of one kind asks for.
 
     ``keys_moved``: the head's keys generation moves. ``incarnation`` and ``clock_floor_ms`` replace those
-    of the head, unless empty or negative.
+    of the head, unless empty or negative. ``permit_id`` and ``permit_deadline_ms`` are of a permit that was
+    given.
     """
 
     writes: Sequence[Put | Delete | DeletePrefix]
@@ -44,3 +45,5 @@ class Effect:
     keys_moved: bool = False
     incarnation: bytes = b""
     clock_floor_ms: int = -1
+    permit_id: bytes = b""
+    permit_deadline_ms: int = 0

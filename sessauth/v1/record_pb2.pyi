@@ -138,12 +138,14 @@ class SessionRecord(_message.Message):
     def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class SessionCounts(_message.Message):
-    __slots__ = ("open_permits", "open_approvals")
+    __slots__ = ("open_permits", "open_approvals", "approvals_epoch")
     OPEN_PERMITS_FIELD_NUMBER: _ClassVar[int]
     OPEN_APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    APPROVALS_EPOCH_FIELD_NUMBER: _ClassVar[int]
     open_permits: int
     open_approvals: int
-    def __init__(self, open_permits: _Optional[int] = ..., open_approvals: _Optional[int] = ...) -> None: ...
+    approvals_epoch: int
+    def __init__(self, open_permits: _Optional[int] = ..., open_approvals: _Optional[int] = ..., approvals_epoch: _Optional[int] = ...) -> None: ...
 
 class KeyRecord(_message.Message):
     __slots__ = ("id", "public_key", "status", "owner", "added_at_ms", "activated_at_ms", "retired_at_ms", "distrusted_at_ms", "revision")
@@ -450,19 +452,21 @@ class RequestApproval(_message.Message):
     def __init__(self, approval: _Optional[_Union[ApprovalRecord, _Mapping]] = ...) -> None: ...
 
 class AnswerApproval(_message.Message):
-    __slots__ = ("approval_id", "statement", "deny", "reason")
+    __slots__ = ("approval_id", "statement", "deny", "reason", "expire")
     APPROVAL_ID_FIELD_NUMBER: _ClassVar[int]
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     DENY_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_FIELD_NUMBER: _ClassVar[int]
     approval_id: bytes
     statement: _token_pb2.SignedApproval
     deny: bool
     reason: str
-    def __init__(self, approval_id: _Optional[bytes] = ..., statement: _Optional[_Union[_token_pb2.SignedApproval, _Mapping]] = ..., deny: bool = ..., reason: _Optional[str] = ...) -> None: ...
+    expire: bool
+    def __init__(self, approval_id: _Optional[bytes] = ..., statement: _Optional[_Union[_token_pb2.SignedApproval, _Mapping]] = ..., deny: bool = ..., reason: _Optional[str] = ..., expire: bool = ...) -> None: ...
 
 class Outcome(_message.Message):
-    __slots__ = ("change_id", "digest", "rejection", "detail", "revision", "seq", "session_id", "epoch", "at_ms")
+    __slots__ = ("change_id", "digest", "rejection", "detail", "revision", "seq", "session_id", "epoch", "at_ms", "permit_id", "permit_deadline_ms")
     CHANGE_ID_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     REJECTION_FIELD_NUMBER: _ClassVar[int]
@@ -472,6 +476,8 @@ class Outcome(_message.Message):
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
+    PERMIT_ID_FIELD_NUMBER: _ClassVar[int]
+    PERMIT_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     change_id: str
     digest: bytes
     rejection: str
@@ -481,7 +487,9 @@ class Outcome(_message.Message):
     session_id: bytes
     epoch: int
     at_ms: int
-    def __init__(self, change_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., rejection: _Optional[str] = ..., detail: _Optional[str] = ..., revision: _Optional[int] = ..., seq: _Optional[int] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
+    permit_id: bytes
+    permit_deadline_ms: int
+    def __init__(self, change_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., rejection: _Optional[str] = ..., detail: _Optional[str] = ..., revision: _Optional[int] = ..., seq: _Optional[int] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., at_ms: _Optional[int] = ..., permit_id: _Optional[bytes] = ..., permit_deadline_ms: _Optional[int] = ...) -> None: ...
 
 class Head(_message.Message):
     __slots__ = ("format", "min_reader_format", "cluster_id", "incarnation", "revision", "seq", "clock_floor_ms", "keys_generation", "digest")

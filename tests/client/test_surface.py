@@ -6,8 +6,13 @@ import typing
 import pytest
 
 from sessauth.client import AsyncClient, AsyncLiveSession, Client, LiveSession
+from sessauth.client._approvals import ApprovalCalls, AsyncApprovalCalls
 
-PAIRS = [(Client, AsyncClient), (LiveSession, AsyncLiveSession)]
+PAIRS = [
+    (Client, AsyncClient),
+    (ApprovalCalls, AsyncApprovalCalls),
+    (LiveSession, AsyncLiveSession),
+]
 
 
 def _public(kind: type) -> dict[str, typing.Any]:
@@ -27,16 +32,30 @@ def test_twins_have_the_same_methods(sync: type, twin: type) -> None:
 
 def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each method of each service can be called through the client."""
-    from sessauth.client import _calls_keys, _calls_sessions, _calls_tokens
+    from sessauth.client import (
+        _calls_approvals,
+        _calls_keys,
+        _calls_sessions,
+        _calls_survey,
+        _calls_tokens,
+    )
     from sessauth.v1 import (
+        approval_service_pb2,
         authorization_service_pb2,
         key_service_pb2,
         session_service_pb2,
         token_service_pb2,
     )
 
-    sources = "".join(inspect.getsource(module) for module in (_calls_keys, _calls_sessions, _calls_tokens))
-    for module in (authorization_service_pb2, key_service_pb2, session_service_pb2, token_service_pb2):
+    described = (_calls_approvals, _calls_keys, _calls_sessions, _calls_survey, _calls_tokens)
+    sources = "".join(inspect.getsource(module) for module in described)
+    for module in (
+        approval_service_pb2,
+        authorization_service_pb2,
+        key_service_pb2,
+        session_service_pb2,
+        token_service_pb2,
+    ):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 assert f'"{method.name}"' in sources or f"{service.name}/{method.name}" in sources

@@ -86,6 +86,17 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
     "Needs": _fields("1 approval Approval", "2 uses uint64", "3 budget Budget"),
     "Approval": _fields("1 threshold uint32", "2 keys bytes repeated"),
     "Budget": _fields("1 name string", "2 limit Number", "3 unit string", "4 amount Path"),
+    "ApprovalStatement": _fields(
+        "1 id bytes",
+        "2 session_id bytes",
+        "3 block_id bytes",
+        "4 block uint32",
+        "5 scope uint32",
+        "6 epoch uint64",
+        "7 request_digest bytes",
+        "8 expires_at_ms uint64",
+    ),
+    "SignedApproval": _fields("1 public_key bytes", "2 signature bytes", "3 statement bytes"),
     "Proof": _fields(
         "1 kind enum",
         "2 verifier_id bytes",

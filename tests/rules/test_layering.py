@@ -17,14 +17,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
         *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser", "_scanner"),
         *("keys", "block", "draft", "text_form", "token", "_attenuation", "inspection"),
         *("key_file", "holder_public", "verifier_key"),
-        *("session", "decision_base", "decision", "explanation", "change", "catalogue"),
+        *("session", "decision_base", "decision", "explanation", "change", "consumption", "survey"),
+        *("catalogue", "approval", "approval_record", "approval_request", "visible"),
     ),
     "ports": ("state.ports",),
-    "parties": ("issuer", "holder", "verifier_keys"),
+    "parties": ("issuer", "holder", "approver", "verifier_keys"),
     "state": ("state",),
-    # Verifier.embedded opens a state folder: the verifier stands on the state, not beside it.
-    "verifier": ("verifier",),
-    "edges": ("server", "cli", "client", "v1"),
+    "client": ("client", "v1"),
+    # Verifier.embedded opens a state folder and may have a server behind it: the verifier stands on state
+    # and client, not beside them.
+    "verifier": ("verifier", "served"),
+    "edges": ("server", "cli"),
     "composition": ("server.build", "cli.main", "cli.serve", "cli.demo", "demo"),
 }
 
@@ -38,8 +41,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ports": _LOW | {"ports"},
     "parties": _LOW | {"ports", "parties"},
     "state": _LOW | {"ports", "state"},
-    "verifier": _LOW | {"ports", "parties", "state", "verifier"},
-    "edges": _LOW | {"ports", "parties", "state", "verifier", "edges"},
+    "client": _LOW | {"ports", "parties", "client"},
+    "verifier": _LOW | {"ports", "parties", "state", "client", "verifier"},
+    "edges": _LOW | {"ports", "parties", "state", "client", "verifier", "edges"},
     "composition": set(LAYERS),
 }
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 import pytest
 
 from sessauth import limits
-from sessauth.reasons import Level, Reason, Stage
+from sessauth.reasons import Level, Reason, Stage, Verdict
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.tree import PACKAGE, ROOT
 
@@ -22,6 +22,10 @@ NOT_IN_KERNEL = {
     "MAX_SESSION_ISSUER_KEYS",
     "MAX_REVOKE_BLOCK_IDS",
     "MAX_REQUEST_ID_BYTES",
+    "MAX_OPEN_PERMITS",
+    "MAX_OPEN_APPROVALS",
+    "APPROVAL_TTL_MS",
+    "MAX_APPROVAL_ARGUMENT_BYTES",
 }
 
 
@@ -50,7 +54,12 @@ def kernel_constants() -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("enum", "name", "default"),
-    [(Reason, "Reason", "UNSPECIFIED"), (Stage, "Stage", "NONE"), (Level, "Level", "NONE")],
+    [
+        (Reason, "Reason", "UNSPECIFIED"),
+        (Stage, "Stage", "NONE"),
+        (Level, "Level", "NONE"),
+        (Verdict, "Verdict", "UNSPECIFIED"),
+    ],
 )
 def test_python_words_are_the_proto_words(enum: type[IntEnum], name: str, default: str) -> None:
     """reasons.py and authorization_service.proto have the same members with the same numbers."""
@@ -105,6 +114,10 @@ DOCUMENTED = {
     "audiences, sources, peers, approval keys": ("MAX_AUDIENCES",),
     "strings": ("MAX_STRING_BYTES",),
     "message nesting": ("MAX_NESTING",),
+    "retry id": ("MAX_RETRY_ID_BYTES",),
+    "a proof's time from the verifier's": ("PROOF_WINDOW_MS",),
+    "a permit's deadline": ("MAX_PERMIT_MS",),
+    "open permits, open approvals of a session": ("MAX_OPEN_PERMITS", "MAX_OPEN_APPROVALS"),
     "ancestors of a session": ("MAX_ANCESTORS",),
     "JSON: bytes / depth / values": ("MAX_JSON_BYTES", "MAX_JSON_DEPTH", "MAX_JSON_VALUES"),
     "work": ("MAX_WORK",),
@@ -139,8 +152,10 @@ def test_one_limit_for_audiences_sources_peers_and_approval_keys() -> None:
 def test_the_kernel_reads_every_field_of_a_check() -> None:
     """CheckItem and Decision have the very fields that the kernel reads and writes, by number."""
     answer = (KERNEL / "answer.pyx").read_text(encoding="utf-8")
+    wishes = (KERNEL / "wishes.pyx").read_text(encoding="utf-8")
     read = {
-        name.lower(): int(number) for name, number in re.findall(r"^    FIELD_(\w+) = (\d+)$", answer, re.M)
+        name.lower(): int(number)
+        for name, number in re.findall(r"^    FIELD_(\w+) = (\d+)$", answer + wishes, re.M)
     }
     item = {field.name: field.number for field in pb.CheckItem.DESCRIPTOR.fields}
     reply = (KERNEL / "reply.pyx").read_text(encoding="utf-8")
@@ -148,7 +163,9 @@ def test_the_kernel_reads_every_field_of_a_check() -> None:
     written = {int(number) for number in re.findall(r"_(?:number|bytes|position)\(\s*out, (\d+),", body)}
 
     # The kernel's view is never older than the state, so `view_age_ms` is always the default.
-    assert written | {10} == {field.number for field in pb.Decision.DESCRIPTOR.fields}
+    first, last = re.findall(r"^    ATTACHED_(?:FIRST|LAST) = (\d+)$", wishes, re.M)
+    attached = set(range(int(first), int(last) + 1))
+    assert written | attached | {10} == {field.number for field in pb.Decision.DESCRIPTOR.fields}
     assert read == {name.removesuffix("_id"): number for name, number in item.items()}
     tokens = pb.CheckBatchRequest.DESCRIPTOR.fields_by_name["tokens"].number
     assert re.findall(r"^    BATCH_TOKENS = (\d+)$", answer, re.M) == [str(tokens)]

@@ -15,13 +15,17 @@ from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.service import RPCS, Caller, RpcError, Service, running
 
-ROLES = ("operator", "issuer", "gateway", "auditor")
+ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
 REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 # Written by hand, not read from the table: what each role may call.
 READS = {"SessionService/GetSession", "SessionService/ListSessions", "TokenService/Inspect"}
 READS |= {"KeyService/ListKeys", "KeyService/GetJwks", "Health/Check", "Health/Watch", "Health/List"}
-CHECKS = {f"AuthorizationService/{name}" for name in ("Check", "CheckBatch", "CheckStream")}
+PUBLIC = {"Health/Check", "KeyService/ListVerifierKeys"}
+CHECKS = {
+    f"AuthorizationService/{name}"
+    for name in ("Check", "CheckBatch", "CheckStream", "Commit", "Release", "ListAllowed")
+}
 OPENS = {
     f"SessionService/{name}"
     for name in (
@@ -36,12 +40,15 @@ OPENS = {
 }
 MINTS = {"TokenService/Mint", "TokenService/Attenuate", "TokenService/Revoke"}
 KEYS = {f"KeyService/{name}" for name in ("AddKey", "ActivateKey", "RetireKey", "DistrustKey")}
+WAITS = {"ApprovalService/ListApprovals", "ApprovalService/GetApproval"}
+ANSWERS = {"ApprovalService/GrantApproval", "ApprovalService/DenyApproval"}
 MAY = {
-    "operator": READS | CHECKS | OPENS | MINTS | KEYS,
-    "issuer": READS | OPENS | MINTS,
-    "gateway": READS | CHECKS,
-    "auditor": READS,
-    "": {"Health/Check"},
+    "operator": PUBLIC | READS | CHECKS | OPENS | MINTS | KEYS | WAITS | ANSWERS,
+    "issuer": PUBLIC | READS | OPENS | MINTS,
+    "gateway": PUBLIC | READS | CHECKS | WAITS,
+    "auditor": PUBLIC | READS | WAITS,
+    "approver": PUBLIC | WAITS | ANSWERS | {"SessionService/GetSession"},
+    "": PUBLIC,
 }
 
 
@@ -94,8 +101,8 @@ def test_each_role_reaches_what_it_may_and_nothing_else(
 
 @pytest.mark.parametrize("rpc", sorted(RPCS))
 @pytest.mark.parametrize("who", ["", "wrong"])
-def test_strangers_reach_nothing_but_health(callers: dict[str, Caller], who: str, rpc: str) -> None:
-    """Without a credential, or with a wrong one, only Health/Check answers."""
+def test_strangers_reach_nothing_but_what_is_public(callers: dict[str, Caller], who: str, rpc: str) -> None:
+    """Without a credential, or with a wrong one, only the health and the host's public keys are told."""
     expected = None if rpc.rpartition(".")[2] in MAY[""] else grpc.StatusCode.UNAUTHENTICATED
 
     assert _refusal(callers[who], rpc) == expected
@@ -136,7 +143,8 @@ def test_taking_authority_away_has_the_reserved_lane() -> None:
     reserved = {name.rpartition("/")[2] for name, rule in RULES.items() if rule.lane == access.lanes.RESERVED}
 
     assert reserved == {"EndSession", "Revoke", "SuspendSession", "DistrustKey"}
-    assert {name for name, rule in RULES.items() if ANYONE in rule.roles} == {"/grpc.health.v1.Health/Check"}
+    anyone = {name.rpartition(".")[2] for name, rule in RULES.items() if ANYONE in rule.roles}
+    assert anyone == PUBLIC
 
 
 def test_a_credential_that_was_used_is_forgotten_when_its_entry_changes(service_of_its_own: Service) -> None:

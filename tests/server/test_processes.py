@@ -17,6 +17,7 @@ from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.service import Caller, RpcError, ServerProcess, home_folder, serves, wait_until
+from tests.support.watching import Stream
 
 SETTINGS = {"SESSAUTH_SERVER_WORKERS": "2", "SESSAUTH_LIMITS_DRAIN_MS": "3000"}
 
@@ -97,6 +98,29 @@ def test_workers_serve_only_checks(server: Running) -> None:
     for pid in server.worker_pids():
         opened = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
         assert not [path for path in opened if path.startswith(keys_dir)]
+
+
+def test_workers_withdraw_what_the_control_process_took_away(server: Running) -> None:
+    """A change made in one process ends the watched allows of every other one; a drain ends their streams."""
+    session_id, request = server.open()
+    opened = [Stream(caller) for caller in server.everyone]
+    try:
+        for each in opened:
+            each.allow(1, request.item)
+        server.operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session_id))
+        assert [each.withdrawn() for each in opened] == [(1, checks.REASON_SESSION_ENDED)] * 3
+
+        _, request = server.open()
+        for each in opened:
+            each.allow(1, request.item)
+        assert server.process.terminate() == 0, server.process.log
+        for each in opened:
+            with pytest.raises(RpcError) as refused:
+                each.next()
+            assert refused.value.code is grpc.StatusCode.UNAVAILABLE
+    finally:
+        for each in opened:
+            each.close()
 
 
 def test_a_killed_worker_is_replaced_while_the_other_serves(server: Running) -> None:

@@ -44,6 +44,9 @@ class _Waiting:
     def is_active(self) -> bool:
         return True
 
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return True
+
 
 @dataclass
 class Both:
@@ -143,6 +146,7 @@ def _call(name: str, principal: Principal) -> Call:
     )
     call.principal = principal
     call.deadline = call.started + 3600
+    call.accepted = lambda call: None
     return call
 
 

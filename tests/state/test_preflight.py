@@ -72,7 +72,7 @@ BREAKS: list[tuple[str, Callable[[Path], object], str]] = [
     ("brake cut", lambda f: os.truncate(f / "brake", 10), "CORRUPT"),
     ("brake writable by the group", lambda f: (f / "brake").chmod(0o660), "WRONG_MODE"),
     ("owner is no JSON", lambda f: (f / "owner.json").write_text("{"), "CORRUPT"),
-    ("owner of a newer format", lambda f: set_owner_field(f, "format", 2), "NEWER_FORMAT"),
+    ("owner of a newer format", lambda f: set_owner_field(f, "format", layout.FORMAT + 1), "NEWER_FORMAT"),
     ("all files gone", lambda f: [path.unlink() for path in f.iterdir()], "EMPTY"),
     ("folder gone", shutil.rmtree, "MISSING"),
 ]  # fmt: skip

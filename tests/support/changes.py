@@ -12,6 +12,7 @@ from sessauth.scope import Scope
 from sessauth.session import Session
 from sessauth.state import layout
 from sessauth.state.apply import apply
+from sessauth.state.cost_rows import CostRows
 from sessauth.state.writes import Delete, Put
 
 NOW = 1_800_000_000_000
@@ -31,7 +32,7 @@ def opening(change_id: str, session_id: bytes = b"", ceiling: str = "read:files/
     return open_session(change_id, session_id or os.urandom(16), scopes(ceiling), **given)
 
 
-class MemoryRows:
+class MemoryRows(CostRows):
     """The tables as dicts; applies changes the way the log does."""
 
     def __init__(self) -> None:
@@ -42,6 +43,10 @@ class MemoryRows:
     def head(self) -> Head:
         """Return where the log stands."""
         return self.current
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        """Return a row's value."""
+        return self.tables[table].get(key)
 
     def session(self, session_id: bytes) -> Session | None:
         """Return a session."""

@@ -21,6 +21,7 @@ from sessauth.server.method import Bytes
 from sessauth.server.status import invalid, refused
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier import Verifier
+from tests.support.no_writer import NoWriter
 
 LEVELS = (pb.LEVEL_UNSPECIFIED, pb.LEVEL_CEILING, pb.LEVEL_BLOCK)
 TOO_MANY_FAILURES = "too many failed signatures from this peer; no new signature is looked at for now"
@@ -104,6 +105,7 @@ class ChecksByMessages:
             audience=audience,
             at_least_revision=at_least,
             new_signatures=not exhausted,
+            payer=NoWriter(item),
         )
         _fill(answer, decision, item.token, self.source)
         if decision.reason == Reason.BAD_SIGNATURE:
@@ -140,6 +142,12 @@ def _require_form(item: pb.CheckItem, field: str) -> None:
         raise invalid(f"{field}.session_id", f"must be 16 bytes, not {len(item.session_id)}")
     if len(item.peer) > limits.MAX_PEERS:
         raise invalid(f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {len(item.peer)}")
+    if len(item.approvals) > 16:
+        raise invalid(f"{field}.approvals", f"must be at most 16, not {len(item.approvals)}")
+    if len(item.retry_id) > 64:
+        raise invalid(f"{field}.retry_id", f"must be at most 64 bytes, not {len(item.retry_id)}")
+    if item.permit_ms > 300_000:
+        raise invalid(f"{field}.permit_ms", f"must be at most 300000, not {item.permit_ms}")
 
 
 def _require_no_place(item: pb.CheckItem) -> None:

@@ -59,8 +59,37 @@ _ODD: st.SearchStrategy[Field] = st.one_of(
     st.tuples(st.integers(1, 8), st.just(VARINT), st.integers(0, 300).map(varint)),
     st.tuples(st.integers(1, 8), st.just(FIXED32), st.binary(min_size=4, max_size=4)),
     st.tuples(st.integers(1, 8), st.just(FIXED64), st.binary(min_size=8, max_size=8)),
+    st.tuples(st.integers(11, 12), st.just(VARINT), st.integers(0, 300).map(varint)),
+    st.tuples(st.just(13), st.just(LENGTH), st.binary(max_size=3).map(length_delimited)),
+    st.tuples(st.integers(11, 13), st.just(FIXED64), st.binary(min_size=8, max_size=8)),
 )
 _PEER = st.one_of(st.text(max_size=4).map(str.encode), st.binary(max_size=4))
+# Approvals, a retry id, a permit; a few too many or too long, and any of them twice.
+_WISHES: st.SearchStrategy[list[Field]] = st.tuples(
+    st.sampled_from((0, 0, 1, 2, 16, 17)).flatmap(
+        lambda count: st.lists(
+            st.tuples(st.just(11), st.just(LENGTH), st.binary(max_size=4).map(length_delimited)),
+            min_size=count,
+            max_size=count,
+        )
+    ),
+    st.lists(
+        st.tuples(
+            st.just(12),
+            st.just(LENGTH),
+            st.sampled_from((b"", b"again", b"\xff", b"r" * 64, b"r" * 65)).map(length_delimited),
+        ),
+        max_size=2,
+    ),
+    st.lists(
+        st.tuples(
+            st.just(13),
+            st.just(VARINT),
+            st.sampled_from((0, 0, 1, 60_000, 300_000, 300_001, 2**64 - 1)).map(varint),
+        ),
+        max_size=2,
+    ),
+).map(lambda parts: [field for part in parts for field in part])
 
 
 @st.composite
@@ -76,6 +105,8 @@ def item_fields(draw: st.DrawFn, values: dict[str, Sequence[bytes]]) -> list[Fie
     if draw(st.booleans()):
         count = draw(st.sampled_from((0, 1, 2, 16, 17)))
         fields += [(8, LENGTH, length_delimited(draw(_PEER))) for _ in range(count)]
+    if draw(st.sampled_from((False, False, True))):
+        fields += draw(_WISHES)
     if draw(st.sampled_from((False,) * 9 + (True,))):
         fields.append((9, VARINT, draw(st.sampled_from((b"\x00", b"\x00", b"\x01", b"\x07")))))
     fields += draw(st.lists(_ODD, max_size=2))
@@ -129,7 +160,12 @@ def request_fields(
         )
         fields.append((first + 2, VARINT, varint(revision, padding)))
     if first == 2:
+        # A stream's id, a Commit's permit: to the other of them a field of another kind.
         fields.append((1, VARINT, varint(draw(st.integers(0, 2**64 - 1)))))
+        permits = st.binary(max_size=40).map(length_delimited)
+        fields += [(1, LENGTH, permit) for permit in draw(st.lists(permits, max_size=2))]
+        watches = st.sampled_from((0, 1, 1, 2, 2**64 - 1)).map(varint)
+        fields += [(5, VARINT, watch) for watch in draw(st.lists(watches, max_size=2))]
     # A batch has a table there, a stream's request nothing.
     for _ in range(draw(st.sampled_from((0, 0, 0, 1)))):
         fields.append((4, LENGTH, length_delimited(draw(st.sampled_from(values["token"])))))

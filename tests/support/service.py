@@ -24,13 +24,21 @@ from sessauth.server.build import Control
 from sessauth.server.credentials import CredentialFile
 from sessauth.server.init import Initialised, initialise
 from sessauth.v1 import (
+    approval_service_pb2,
     authorization_service_pb2,
     key_service_pb2,
     session_service_pb2,
     token_service_pb2,
 )
 
-MODULES = (session_service_pb2, token_service_pb2, authorization_service_pb2, key_service_pb2, health_pb2)
+MODULES = (
+    session_service_pb2,
+    token_service_pb2,
+    authorization_service_pb2,
+    key_service_pb2,
+    approval_service_pb2,
+    health_pb2,
+)
 RPCS = {
     f"/{service.full_name}/{method.name}": method
     for module in MODULES

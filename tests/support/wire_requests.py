@@ -9,25 +9,40 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from sessauth._fast.answer import Asking
+from sessauth.reasons import Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier import Verifier
 from tests.support.forge import id16, key, make
+from tests.support.no_writer import NoWriter
 from tests.support.pulsed_source import PulsedSource
 from tests.support.told import by_message, by_object, without_time
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, link, root, token
 
-KINDS = {"check": pb.CheckRequest, "batch": pb.CheckBatchRequest, "stream": pb.CheckStreamRequest}
-ANSWERS = {"check": pb.CheckResponse, "batch": pb.CheckBatchResponse, "stream": pb.CheckStreamResponse}
+KINDS = {
+    "check": pb.CheckRequest,
+    "batch": pb.CheckBatchRequest,
+    "stream": pb.CheckStreamRequest,
+    "commit": pb.CommitRequest,
+}
+ANSWERS = {
+    "check": pb.CheckResponse,
+    "batch": pb.CheckBatchResponse,
+    "stream": pb.CheckStreamResponse,
+    "commit": pb.CommitResponse,
+}
+# The number of the item's field.
+FIRST = {"check": 1, "batch": 1, "stream": 2, "commit": 2}
 
 CHAIN = token(
     root("read:files/** where n? <= 9 and tool.safe? == true", peer=["aa"]),
     child(source=["10.0.0.0/8"]),
 )
 PLAIN = token(root("read:files/**"))
+COSTLY = token(root(f'read:files/** needs approval(1, "{"A" * 43}")', "read:files/a needs uses(1)"))
 FORGED = make(link(root("read:files/**")), [key("nobody")])
 VALUES: dict[str, Sequence[bytes]] = {
-    "token": [CHAIN, CHAIN, PLAIN, PLAIN, FORGED, b"", b"sessauth_token_AAAA", b"\x08\x01"],
+    "token": [CHAIN, CHAIN, PLAIN, PLAIN, COSTLY, FORGED, b"", b"sessauth_token_AAAA", b"\x08\x01"],
     "action": [b"read", b"read", b"write", b"", b"\xff"],
     "resource": [b"files/a", b"files/b", b"logs", b"", b"files//a"],
     "arguments": [b"", b'{"n":1}', b'{"n":10}', b'{"m":1}', b"{"],
@@ -92,6 +107,9 @@ def hold_alike(kind: str, data: bytes) -> bool:
     assert asking.stated_tokens == len(table)
     assert asking.audience == message.audience
     assert asking.id == (message.id if kind == "stream" else 0)
+    assert asking.watch is (message.watch if kind == "stream" else False)
+    assert asking.permit == (message.permit if kind == "commit" else b"")
+    assert asking.at_least_revision == message.at_least_revision
     formed = True
     for at, item in enumerate(items):
         assert asking.token(at) == item.token
@@ -99,8 +117,12 @@ def hold_alike(kind: str, data: bytes) -> bool:
         assert asking.session_bytes(at) == len(item.session_id)
         assert asking.peer_count(at) == len(item.peer)
         assert asking.states(at) == (bool(item.action), bool(item.resource))
+        assert asking.approvals(at) == tuple(item.approvals[:16])
+        assert asking.approval_count(at) == len(item.approvals)
+        assert (asking.retry_id(at), asking.permit_ms(at)) == (item.retry_id, item.permit_ms)
         formed &= bool(item.action and item.resource) and len(item.session_id) in (0, 16)
-        formed &= len(item.peer) <= 16
+        formed &= len(item.peer) <= 16 and len(item.approvals) <= 16
+        formed &= len(item.retry_id) <= 64 and item.permit_ms <= 300_000
         formed &= item.token_index == 0 or (not item.token and item.token_index <= len(table))
     assert asking.well_formed() is formed
     if not formed:
@@ -137,7 +159,11 @@ def _hold_answer(kind: str, asking: Asking, message: Any, items: list[Any]) -> N
             audience=message.audience,
             at_least_revision=message.at_least_revision,
             now_ms=NOW,
+            payer=NoWriter(item),
         )
+        assert asking.wants_writer(at) is (alone.stage == Stage.NEEDS)
+        parts = (item.token, item.action, item.resource, item.arguments, item.tool, item.session_id)
+        assert asking.call(at) == (*parts, item.source, tuple(item.peer), item.proof)
         assert by_message(answer) == without_time(by_object(alone))
         assert by_object(asking[at]) == by_object(alone)
         assert answer.decision_id == asking[at].decision_id != alone.decision_id

@@ -8,6 +8,10 @@ import pytest
 
 from sessauth.catalogue import ToolCatalogue
 from sessauth.errors import UnknownTool, UsageError
+from sessauth.survey import Candidate
+from sessauth.verifier import Verifier
+from tests.support import crowd
+from tests.vectors.world import AUDIENCE, NOW, root, token
 
 
 def tool(name: str, **hints: object) -> dict[str, object]:
@@ -131,3 +135,21 @@ def test_what_a_server_changed_is_named(catalogue: ToolCatalogue) -> None:
 
     assert catalogue.changed(TOOLS) == ()
     assert catalogue.changed(now) == ("bare", "get", "new")
+
+
+def test_tools_that_a_token_could_call() -> None:
+    """Of a tools/list answer those are shown that are pinned and not denied whatever their arguments."""
+    catalogue = ToolCatalogue.from_mcp("files", TOOLS)
+    verifier = Verifier(crowd.source(), audience=AUDIENCE)
+    chain = token(
+        root("read:mcp/files/*", 'write:mcp/files/* where tool.destructive == false and path under "/tmp"')
+    )
+    offered = [*TOOLS, {"name": "new"}, {"name": 7}, {}]
+
+    shown = verifier.list_tools(chain, catalogue, offered, now_ms=NOW)
+    assert [each["name"] for each in shown] == ["get", "put"]
+    assert catalogue.candidates(["get"]) == [
+        Candidate("read", "mcp/files/get", None, catalogue.describe("get"))
+    ]
+    with pytest.raises(UnknownTool):
+        catalogue.candidates(["get", "new"])

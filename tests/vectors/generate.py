@@ -26,7 +26,14 @@ from tests.support.vector_files import (
     write_decision,
     write_request,
 )
-from tests.vectors import cases_conditions, cases_invalid, cases_proofs, cases_text, cases_valid
+from tests.vectors import (
+    cases_approvals,
+    cases_conditions,
+    cases_invalid,
+    cases_proofs,
+    cases_text,
+    cases_valid,
+)
 from tests.vectors.world import VIEWS, Case
 
 
@@ -72,6 +79,7 @@ def contents() -> dict[str, str]:
         "conditions.json": _checks("Conditions, values and the closed world", cases_conditions.cases),
         "proofs.json": _checks("Proofs by holders of bound tokens", cases_proofs.cases),
         "text_forms.json": cases_text.content(),
+        "approvals.json": cases_approvals.content(),
     }
     for name, content in files.items():
         names = [vector["name"] for vector in content["vectors"]]

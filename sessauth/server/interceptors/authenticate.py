@@ -12,7 +12,7 @@ import grpc
 
 from ...errors import ConfigError
 from ..config import Identity
-from ..credentials import CredentialFile, Principal
+from ..credentials import CredentialFile, Principal, WorkerCredential
 from ..status import refused
 
 AUTHORIZATION: Final = "authorization"
@@ -21,11 +21,17 @@ PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", 
 
 
 class Authenticator:
-    """Knows the hashed API keys and the configured certificate identities."""
+    """Knows the hashed API keys, the configured certificate identities, and a server's own workers."""
 
-    def __init__(self, credentials: CredentialFile, identities: Sequence[Identity] = ()) -> None:
-        """Accept the keys of ``credentials`` and the certificates of ``identities``."""
+    def __init__(
+        self,
+        credentials: CredentialFile,
+        identities: Sequence[Identity] = (),
+        workers: WorkerCredential | None = None,
+    ) -> None:
+        """Accept the keys of ``credentials``, the certificates of ``identities``, and ``workers``."""
         self.credentials = credentials
+        self._workers = workers
         self._by_certificate = {
             entry.uri or entry.thumbprint.lower(): Principal(entry.name, entry.role, entry.audiences)
             for entry in identities
@@ -51,8 +57,11 @@ class Authenticator:
         if found is None:
             return None
         if isinstance(found, str) and found[: len(BEARER)].lower() == BEARER:
+            text = found[len(BEARER) :]
+            if self._workers is not None and text.isascii() and self._workers.is_text(text):
+                return self._workers.principal
             try:
-                principal = self.credentials.authenticate(found[len(BEARER) :])
+                principal = self.credentials.authenticate(text)
             except ConfigError as error:
                 raise refused("STATE_UNUSABLE", str(error)) from error
             if principal is not None:

@@ -3,7 +3,7 @@
 A denial is an answer. What an agent controls (token, action, resource, arguments) only ever yields
 one; what a gateway gets wrong (a missing item, a session id of the wrong size) is INVALID_ARGUMENT.
 
-Requests and responses are read and written by the kernel; no message object is made for them.
+Requests and responses of checks are read and written by the kernel; no message object is made for them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..._fast.answer import Asking
 from ...decision import Decision
 from ...errors import ServerError
 from ...reasons import Level, Reason, Stage
+from ...v1 import authorization_service_pb2 as pb
 from ...verifier import Verifier
 from ..call import Call
 from ..ceilings import SessionSource, ceiling_layers
@@ -25,32 +26,52 @@ from ..interceptors.failed_signatures import FailedSignatures
 from ..log import LOGGER
 from ..method import Bytes
 from ..status import invalid, refused
+from ..watching import Watching
+from ..writer_here import require_permit
+from ..writer_port import WriterPort, put_decisions
+from . import surveys
+from .watched_checks import WatchedChecks
 
 # How often a long batch looks whether anybody still waits for it.
 ITEMS_BETWEEN_LOOKS: Final = 256
 EXPLANATIONS_BETWEEN_LOOKS: Final = 64
 # The requests by the kernel's words for them.
-MESSAGES: Final = {"check": "CheckRequest", "batch": "CheckBatchRequest", "stream": "CheckStreamRequest"}
+MESSAGES: Final = {
+    "check": "CheckRequest",
+    "batch": "CheckBatchRequest",
+    "stream": "CheckStreamRequest",
+    "commit": "CommitRequest",
+}
 TOO_MANY_FAILURES: Final = "too many failed signatures from this peer; no new signature is looked at for now"
 
 
 class AuthorizationService:
-    """Answers AuthorizationService by a verifier."""
+    """Answers AuthorizationService by a verifier, and by the writer where something is to be taken."""
 
-    def __init__(self, verifier: Verifier, source: SessionSource, failures: FailedSignatures) -> None:
-        """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``."""
+    def __init__(
+        self,
+        verifier: Verifier,
+        source: SessionSource,
+        failures: FailedSignatures,
+        writer: WriterPort,
+        watching: Watching | None = None,
+    ) -> None:
+        """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``.
+
+        What ends in stage ``needs`` goes on to ``writer``. ``watching`` looks after what streams watch; it is
+        made here if it is not given.
+        """
         self._verifier = verifier
         self._source = source
+        self._writer = writer
         self._gates = failures.gates
-        self._tell = self._explain
+        self._tell = self.explain
         self._logged_at = float("-inf")
+        self._watched = WatchedChecks(self, watching or Watching(verifier), verifier)
 
     def check_batch(self, data: bytes, call: Call) -> bytes:
         """Judge up to 1024 calls, encoded; the answers are in the order of the items."""
-        try:
-            asking = Asking(self._verifier, data, "batch")
-        except ValueError:
-            raise _no_message("batch") from None
+        asking = self.read("batch", data)
         items = asking.stated
         if not 1 <= items <= limits.MAX_BATCH_ITEMS:
             raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {items}")
@@ -67,31 +88,85 @@ class AuthorizationService:
             asking.judge(audience, gate, first, ITEMS_BETWEEN_LOOKS)
         if asking.all_allowed:
             return asking.answer(self._tell)
-        return asking.answer(self._explain_in_time(call))
+        decided: Mapping[int, bytes] = {}
+        wanted = [index for index in range(items) if asking.wants_writer(index)]
+        if wanted:
+            decided = self._writer.decide(asking, wanted, audience, call, alone=False)
+        answer = asking.answer(self._explain_in_time(call))
+        return put_decisions("batch", answer, decided) if decided else answer
 
     def check_stream(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
-        """Judge calls one by one as they come, encoded; each answer carries its request's id."""
+        """Judge calls one by one as they come, encoded; each answer carries its request's id.
+
+        From the first one that is to be watched on, what was allowed is withdrawn when it is no longer true.
+        """
         for data in requests:
             call.require_time()
-            yield self._answer_one("stream", data, call)
+            asking = self.read("stream", data)
+            if asking.watch:
+                yield from self._watched.answers(data, requests, call)
+                return
+            yield self.answer("stream", asking, call)
 
-    def methods(self) -> Mapping[str, Bytes]:
+    def list_allowed(self, request: pb.ListAllowedRequest, call: Call) -> pb.ListAllowedResponse:
+        """Say of up to 1024 calls whether a token could make them now."""
+        audience = _audience(request.audience, call.principal.audiences)
+        surveys.require_form(request)
+        survey = surveys.take(self._verifier, request, audience, self._gates[call.principal.name], call)
+        if survey.fault is not None:
+            self._log(survey.fault)
+        return surveys.answer(survey, request, call)
+
+    def methods(self) -> Mapping[str, Bytes | Callable[..., object]]:
         """Return the RPCs of the service by name."""
         return {
             "Check": Bytes(partial(self._answer_one, "check")),
             "CheckBatch": Bytes(self.check_batch),
             "CheckStream": Bytes(self.check_stream),
-            "Commit": _later,
-            "Release": _later,
-            "ListAllowed": _later,
+            "Commit": Bytes(self.commit),
+            "Release": Bytes(self._writer.release),
+            "ListAllowed": self.list_allowed,
         }
 
     def _answer_one(self, kind: str, data: bytes, call: Call) -> bytes:
-        """Judge one call, encoded: a CheckRequest to its response, or a message of a stream to its own."""
+        """Judge one call, encoded: a CheckRequest to its response."""
+        return self.answer(kind, self.read(kind, data), call)
+
+    def commit(self, data: bytes, call: Call) -> bytes:
+        """Judge the call of a permit again, encoded, and use the permit up if it is allowed.
+
+        What this verifier's own view denies up to the scopes goes no further.
+        """
+        asking = self.read("commit", data)
+        audience = self._judge(asking, call)
+        require_permit(asking.permit)
+        judged = asking[0]
+        if judged or judged.stage in (Stage.PROOF, Stage.NEEDS):
+            decided = self._writer.commit(asking, data, audience, call)
+            if decided:
+                return put_decisions("commit", asking.answer(self._tell), decided)
+        return asking.answer(self._tell)
+
+    def read(self, kind: str, data: bytes) -> Asking:
+        """Return what a request asks; ``kind`` is the kernel's word for it."""
         try:
-            asking = Asking(self._verifier, data, kind)
+            return Asking(self._verifier, data, kind)
         except ValueError:
             raise _no_message(kind) from None
+
+    def answer(self, kind: str, asking: Asking, call: Call) -> bytes:
+        """Judge the one call of a message of that kind, and return the encoded response."""
+        audience = self._judge(asking, call)
+        if asking.wants_writer(0):
+            # Of a stream's message another one is answered by what goes wrong with this one.
+            alone = kind == "check"
+            decided = self._writer.decide(asking, (0,), audience, call, alone=alone)
+            if decided:
+                return put_decisions(kind, asking.answer(self._tell), decided)
+        return asking.answer(self._tell)
+
+    def _judge(self, asking: Asking, call: Call) -> str:
+        """Judge the one call that is asked about by this verifier; returns the audience it was judged for."""
         if not len(asking):
             raise invalid("item", "is required")
         principal, stated = call.principal, asking.audience
@@ -102,9 +177,14 @@ class AuthorizationService:
             if asking.token_place(0):
                 raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
         asking.judge(audience, self._gates[principal.name])
-        return asking.answer(self._tell)
+        return audience
 
-    def _explain(self, decision: Decision, token: bytes) -> str:
+    @staticmethod
+    def audience(asking: Asking, call: Call) -> str:
+        """Return which verifier asks."""
+        return _audience(asking.audience, call.principal.audiences)
+
+    def explain(self, decision: Decision, token: bytes) -> str:
         """Return what a gateway's operator is told of a denial.
 
         Until the signature stands, nothing that the token says is in it.
@@ -133,13 +213,9 @@ class AuthorizationService:
             if told % EXPLANATIONS_BETWEEN_LOOKS == 0:
                 call.require_time()
             told += 1
-            return self._explain(decision, token)
+            return self.explain(decision, token)
 
         return explain
-
-
-def _later(request: object, call: Call) -> object:
-    raise refused("NOT_LIVE", "comes later in this branch")
 
 
 def _no_message(kind: str) -> ServerError:
@@ -170,6 +246,20 @@ def _require_form(asking: Asking, index: int, field: str) -> None:
     elif asking.peer_count(index) > limits.MAX_PEERS:
         error = invalid(
             f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {asking.peer_count(index)}"
+        )
+    elif asking.approval_count(index) > limits.MAX_APPROVAL_KEYS:
+        error = invalid(
+            f"{field}.approvals",
+            f"must be at most {limits.MAX_APPROVAL_KEYS}, not {asking.approval_count(index)}",
+        )
+    elif len(asking.retry_id(index)) > limits.MAX_RETRY_ID_BYTES:
+        error = invalid(
+            f"{field}.retry_id",
+            f"must be at most {limits.MAX_RETRY_ID_BYTES} bytes, not {len(asking.retry_id(index))}",
+        )
+    elif asking.permit_ms(index) > limits.MAX_PERMIT_MS:
+        error = invalid(
+            f"{field}.permit_ms", f"must be at most {limits.MAX_PERMIT_MS}, not {asking.permit_ms(index)}"
         )
     if error is not None:
         raise error

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sessauth._fast.reply import withdrawal
+from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.raw_requests import (
     GROUP,
     LENGTH,
@@ -17,7 +19,20 @@ from tests.support.raw_requests import (
     request_fields,
     varint,
 )
-from tests.support.wire_requests import CHAIN, FORGED, KINDS, PLAIN, VALUES, asked, hold_alike, item
+from tests.support.told import by_message, by_object, without_time
+from tests.support.wire_requests import (
+    CHAIN,
+    FIRST,
+    FORGED,
+    JUDGE,
+    KINDS,
+    PLAIN,
+    VALUES,
+    asked,
+    hold_alike,
+    item,
+)
+from tests.vectors.world import NOW
 
 EXAMPLES = settings(max_examples=300, deadline=None)
 
@@ -27,7 +42,7 @@ EXAMPLES = settings(max_examples=300, deadline=None)
 @EXAMPLES
 def test_requests_are_read_as_by_protobuf(kind: str, data: st.DataObject) -> None:
     """Fields twice, out of order, unknown, of another kind, in groups: both read the same content."""
-    fields = request_fields(VALUES, 2 if kind == "stream" else 1, (0, 4 if kind == "batch" else 2))
+    fields = request_fields(VALUES, FIRST[kind], (0, 4 if kind == "batch" else 2))
     hold_alike(kind, encode(data.draw(fields)))
 
 
@@ -43,7 +58,7 @@ def test_batches_with_a_table_are_read_as_by_protobuf(data: st.DataObject) -> No
 @EXAMPLES
 def test_damaged_requests_are_read_or_refused_as_by_protobuf(kind: str, data: st.DataObject) -> None:
     """Changed, cut or lengthened bytes: both refuse, or both read the same content."""
-    fields = request_fields(VALUES, 2 if kind == "stream" else 1, (1, 2))
+    fields = request_fields(VALUES, FIRST[kind], (1, 2))
     if kind == "batch":
         fields = st.one_of(fields, batch_fields(VALUES, (1, 2)))
     hold_alike(kind, data.draw(damaged(encode(data.draw(fields)))))
@@ -61,7 +76,7 @@ def test_noise_is_read_or_refused_as_by_protobuf(kind: str, data: bytes) -> None
 def test_cut_anywhere(kind: str) -> None:
     """Each beginning of a request is read or refused as by protobuf, some of each."""
     whole = item(peer=["aa", "bb"], source="10.0.0.1", arguments=b'{"n":1}')
-    number = 2 if kind == "stream" else 1
+    number = FIRST[kind]
     request = encode([(number, LENGTH, length_delimited(whole)), (number + 2, 0, varint(100))])
     assert {hold_alike(kind, request[:end]) for end in range(len(request) + 1)} == {True, False}
 
@@ -160,6 +175,54 @@ def test_the_last_of_a_scalar_counts() -> None:
             (1, 0, varint(number)),
         ]
         assert hold_alike("stream", encode(fields))
+
+
+def test_watch_is_read_as_any_number_but_zero() -> None:
+    """Of a stream's message alone, the last one counts; padded and huge numbers are true, as in protobuf."""
+    for value in (
+        varint(0),
+        varint(1),
+        varint(2),
+        varint(1, 9),
+        varint(0, 9),
+        varint(2**63),
+        varint(2**64 - 1),
+    ):
+        for fields in ([(5, 0, value)], [(5, 0, varint(1)), (5, 0, value)], [(5, LENGTH, b"\x00")]):
+            data = encode([(2, LENGTH, length_delimited(item())), *fields])
+            assert hold_alike("stream", data)
+            hold_alike("check", data)
+            hold_alike("batch", data)
+    on, off = (asked("stream", encode([(5, 0, varint(value))])) for value in (1, 0))
+    assert on is not None
+    assert off is not None
+    assert (on.watch, off.watch) == (True, False)
+
+
+def test_a_withdrawal_is_a_denial_in_protobufs_own_bytes() -> None:
+    """It carries the id, the decision of its place in the batch, and that it takes something back."""
+    batch = JUDGE.check_batch(
+        [
+            (PLAIN, "read", "files/a"),
+            (PLAIN, "write", "files/a"),
+            (b"none", "read", "files/a"),
+            (CHAIN, "read", "files/a", b'{"n":10}', b"", b"", "10.0.0.1", ("aa",)),
+        ],
+        now_ms=NOW,
+    )
+    for place in (1, 2, 3):
+        data = withdrawal(batch, place, 2**64 - place, f"é {place}")
+        answer = pb.CheckStreamResponse.FromString(data)
+        assert answer.SerializeToString(deterministic=True) == data
+        assert (answer.id, answer.withdrawn) == (2**64 - place, True)
+        assert answer.decision.decision_id == batch[place].decision_id
+        assert answer.decision.explanation == f"é {place}"
+        assert by_message(answer.decision) == without_time(by_object(batch[place]))
+    with pytest.raises(ValueError, match="takes nothing back"):
+        withdrawal(batch, 0, 1, "")
+    for place in (-1, 4):
+        with pytest.raises(IndexError):
+            withdrawal(batch, place, 1, "")
 
 
 @pytest.mark.parametrize("count", [0, 1, 16, 17, 18, 300])

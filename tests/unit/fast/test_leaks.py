@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from sessauth._fast.answer import Asking
+from sessauth._fast.claims import Claims
 from sessauth._fast.pulse import Pulse
+from sessauth._fast.survey import Survey
 from sessauth.reasons import Reason, Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier import Verifier
@@ -58,6 +60,7 @@ class Given:
         self.verifier = Verifier(self.source, audience=AUDIENCE)
         self.right = token(root("read:files/** where n? <= 5"), child())
         self.forged = make(link(root("read:files/**")), [key("nobody")])
+        self.costly = token(root("read:files/** where n? <= 5 needs uses(1)", "read:files/* needs uses(2)"))
         self.broken = self.right[:-1]
         self.handle = self.verifier.prepare(self.right)
         self.bad_handle = self.verifier.prepare(self.broken)
@@ -227,6 +230,66 @@ def by_wrong_request(count: int) -> None:
             Asking(GIVEN.verifier, misplaced, "batch").judge(GIVEN.audience)
 
 
+class Payer:
+    """Pays as it is told to, with the number that is a reason or with what is raised."""
+
+    answer: object = 0
+
+    def pay(self, claims: Claims) -> object:
+        """Look at all claims, choose what can be chosen, and answer."""
+        for block, _, scopes in claims:
+            claims.choose(block, scopes[-1][0])
+            claims.fail(block, scopes[0][0], "é")
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def by_payer(count: int) -> None:
+    """Checks that are paid, not paid, and paid by what breaks."""
+    payer = Payer()
+    given: dict[str, Any] = {"now_ms": NOW, "payer": payer}
+    for turn in range(count // 10):
+        payer.answer = (0, Reason.USES_EXHAUSTED, None, GIVEN.unknown)[turn % 4]
+        look(GIVEN.verifier.check(GIVEN.costly, GIVEN.action, GIVEN.resource, GIVEN.allowed, **given))
+        GIVEN.unknown.__traceback__ = None
+        GIVEN.unknown.__context__ = None
+
+
+def by_survey(count: int) -> None:
+    """Surveys of tokens right and wrong, of candidates of each sort and of none."""
+    candidates = [
+        (GIVEN.action, GIVEN.resource),
+        (GIVEN.action, GIVEN.resource, GIVEN.denied, GIVEN.tool),
+        (GIVEN.action, GIVEN.resource, GIVEN.left),
+    ]
+    for turn in range(count // 20):
+        presented = (GIVEN.right, GIVEN.handle, GIVEN.text, GIVEN.broken)[turn % 4]
+        survey = Survey(GIVEN.verifier, presented, peer=GIVEN.peers, source=GIVEN.address, now_ms=NOW)
+        survey.verdicts(candidates)
+        with pytest.raises(TypeError):
+            survey.verdicts([*candidates, (GIVEN.action, None)])
+
+
+def by_wishes(count: int) -> None:
+    """Requests with approvals, retry ids and permits, answered by decisions of others, again and again."""
+    item = pb.CheckItem(
+        token=GIVEN.costly, action=b"read", resource=b"files/a", approvals=[b"a", b"b"], retry_id=b"again"
+    )
+    data = pb.CheckBatchRequest(items=[item] * 3).SerializeToString()
+    permit = pb.Decision(permit=b"p").SerializeToString()
+    for _ in range(count // 20):
+        asking = Asking(GIVEN.verifier, data, "batch")
+        for _ in range(2):
+            asking.judge(GIVEN.audience, now_ms=NOW)
+            asking.settle(0, GIVEN.verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL))
+            asking.settle(1, GIVEN.judge(GIVEN.right, GIVEN.denied))
+            asking.attach(1, permit)
+            look(asking[1])
+        asking.call(0), asking.approvals(1), asking.retry_id(2)
+        asking.answer(lambda decision, data: "no")
+
+
 def by_fault(count: int) -> None:
     """Checks and batches that a source fails."""
 
@@ -290,6 +353,9 @@ WAYS: dict[str, Callable[[int], None]] = {
     "stream requests": by_request("stream"),
     "wrong requests": by_wrong_request,
     "commits": by_commit,
+    "payers": by_payer,
+    "surveys": by_survey,
+    "wishes": by_wishes,
     "pulses": by_pulse,
     "refusals": by_refuse,
     # Last: the pulse is closed by it.

@@ -1,0 +1,385 @@
+"""Which of many calls a token could make (docs/token-format.md, section 9.12).
+
+The token is judged once; then each candidate by its scopes alone, with its arguments or for all that there
+could be. What a scope matches and a condition means is asked of ``match`` and ``evaluate``.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from sessauth._fast.batch cimport Batch, Item
+from sessauth._fast.block cimport ENDING_BOUND, Block
+from sessauth._fast.chain cimport Chain
+from sessauth._fast.check cimport Checker
+from sessauth._fast.condition cimport ACCESSOR_HOST, ACCESSOR_PORT, ACCESSOR_SCHEME, OP_GLOB, OP_SUBSET_OF
+from sessauth._fast.condition cimport SOURCE_ARGS, Condition, is_unknown
+from sessauth._fast.evaluate cimport Context, holds
+from sessauth._fast.finding cimport (
+    Asked,
+    Finding,
+    Scratch,
+    ScratchBox,
+    deny,
+    finding_free,
+    finding_init,
+    part_of,
+    set_part,
+)
+from sessauth._fast.ground cimport ground_clear
+from sessauth._fast.judge cimport set_fault
+from sessauth._fast.limits cimport (
+    ALLOWED,
+    MAX_JSON_BYTES,
+    MAX_JSON_VALUES,
+    MAX_WORK,
+    STAGE_DECODE,
+    STAGE_NEEDS,
+    STAGE_PROOF,
+    STAGE_SCOPE,
+    UNKNOWN_KIND,
+)
+from sessauth._fast.match cimport MATCHED, Verdict, match_scopes
+from sessauth._fast.request cimport read_document
+from sessauth._fast.resource cimport Part, split_resource
+from sessauth._fast.scope cimport NO_NEEDS, Scope, ScopeList
+from sessauth._fast.stages cimport judge_scope
+from sessauth._fast.text cimport bytes_t, is_action
+from sessauth._fast.view cimport Moment, Rules
+
+__all__ = ["Survey"]
+
+cdef enum:
+    # Numbers of the schema's Verdict.
+    YES = 1
+    NO = 2
+    MAYBE = 3
+    # Of a text that a glob or URL is looked for in: one step of work.
+    BYTES_A_STEP = 16
+
+# One call that could be made. Without arguments: about all that there could be.
+cdef struct Candidate:
+    Part action
+    Part resource
+    Part arguments
+    Part tool
+    bint given
+    int verdict
+
+
+@cython.final
+cdef class Survey:
+    """A token, judged once as ``Checker.check`` judges it before its scopes, to be asked about many calls.
+
+    ``reason`` and ``stage`` are the numbers of why the token is refused, whatever the call; 1 and 0 if it is
+    not. The parameters are those of ``Checker.check``; ``gate`` is that of ``Asking.judge``.
+    """
+
+    cdef Checker _checker
+    cdef Batch _batch
+    cdef object _gate
+    cdef list _held
+
+    def __cinit__(
+        self,
+        Checker checker not None,
+        token not None,
+        *,
+        bytes session not None=b"",
+        str source not None="",
+        peer=(),
+        str audience=None,
+        uint64_t at_least_revision=0,
+        int64_t now_ms=-1,
+        bint clock_suspect=False,
+        bint new_signatures=True,
+        gate=None,
+    ):
+        cdef Item *item
+        self._checker = checker
+        self._gate = gate
+        self._held = [checker.audience if audience is None else audience]
+        self._batch = Batch.__new__(Batch)
+        self._batch.held = self._held
+        self._batch.allocate(1)
+        item = &self._batch.items[0]
+        # A call in form only: what is judged here looks at none.
+        checker._read_call((token, b"", b"", b"", b"", session, source, peer), item, self._held)
+        self._held.append(part_of(self._held[0], &item.asked.audience))
+        item.asked.at_least_revision = at_least_revision
+        item.asked.clock_suspect = clock_suspect
+        item.asked.new_signatures = new_signatures
+        item.asked.gate = NULL if gate is None else <PyObject *> gate
+        try:
+            item.stands = self._stand(item, now_ms)
+        except Exception as fault:
+            self._batch._fault = fault
+            ground_clear(&item.own)
+            set_fault(&item.found)
+
+    @property
+    def reason(self):
+        """Why the token is refused: the number of a ``Reason``; that of ALLOWED if it is not."""
+        return ALLOWED if self._batch.items[0].stands else self._batch.items[0].found.reason
+
+    @property
+    def stage(self):
+        """The number of the ``Stage`` that refused it; 0 if none did."""
+        return self._batch.items[0].found.stage
+
+    @property
+    def revision(self):
+        """The revision of the state that was judged by."""
+        return self._batch.items[0].found.revision
+
+    @property
+    def fault(self):
+        """The exception behind INTERNAL_ERROR, or None."""
+        return self._batch._fault
+
+    def verdicts(self, candidates not None):
+        """Return a verdict for each of some candidates: 1 yes, 2 no, 3 maybe.
+
+        Args:
+            candidates: for each a tuple ``(action, resource[, arguments[, tool]])``, the parts as in
+                ``Checker.check``; arguments of None, the default, ask about all that there could be.
+
+        Raises:
+            TypeError: for a candidate that is no such tuple. Nothing for what an agent controls.
+        """
+        cdef Candidate *rows
+        cdef list held = []
+        cdef list each = list(candidates)
+        cdef Py_ssize_t i
+        cdef Py_ssize_t count = len(each)
+        cdef ScratchBox box
+        cdef Chain chain
+        cdef Item *item = &self._batch.items[0]
+        rows = <Candidate *> calloc(count if count else 1, sizeof(Candidate))
+        if rows == NULL:
+            raise MemoryError
+        try:
+            for i in range(count):
+                _read(each[i], &rows[i], held)
+            if item.stands:
+                chain = <Chain> item.chain
+                box = self._checker.take_box()
+                with nogil:
+                    for i in range(count):
+                        rows[i].verdict = _verdict(chain, item, &rows[i], &box.scratch)
+                self._checker.box = box
+            return [rows[i].verdict for i in range(count)]
+        finally:
+            free(rows)
+
+    cdef bint _stand(self, Item *item, int64_t now_ms) except -1:
+        """Judge the token by what is mirrored; if that does not do, by a transaction."""
+        cdef Moment moment
+        cdef Asked asked
+        cdef Chain chain
+        cdef bint stands
+        self._checker.clock(&item.asked, now_ms)
+        if item.refused:
+            return deny(&item.found, STAGE_DECODE, item.refused)
+        if item.chain == NULL:
+            chain = self._checker.chain_of(&item.asked, None, &item.found)
+            if chain is None:
+                return False
+            Py_INCREF(chain)
+            item.chain = <PyObject *> chain
+        chain = <Chain> item.chain
+        asked = item.asked
+        if self._checker.view.still(&moment):
+            stands = self._checker.stand(&moment, chain, &item.asked, now_ms < 0, &item.own, &item.found)
+            if not moment.wanting:
+                return stands and self._known(chain, item)
+            ground_clear(&item.own)
+            finding_free(&item.found)
+            finding_init(&item.found)
+            item.asked = asked
+        transaction = self._checker.view.begin(&moment)
+        try:
+            stands = self._checker.stand(&moment, chain, &item.asked, now_ms < 0, &item.own, &item.found)
+        finally:
+            transaction.abort()
+        return stands and self._known(chain, item)
+
+    cdef bint _known(self, Chain chain, Item *item) noexcept:
+        return not chain.any_unknown or deny(&item.found, STAGE_SCOPE, UNKNOWN_KIND)
+
+
+cdef int _read(object candidate, Candidate *out, list held) except -1:
+    """Point at the parts of a candidate, which says no until it is judged."""
+    cdef Py_ssize_t n
+    out.verdict = NO
+    if not isinstance(candidate, tuple) or not 2 <= len(candidate) <= 4:
+        raise TypeError("a candidate is a tuple of action, resource and at most arguments and tool")
+    n = len(candidate)
+    set_part(&out.arguments, <bytes_t> <const char *> "", 0)
+    set_part(&out.tool, <bytes_t> <const char *> "", 0)
+    held.append(candidate)
+    held.append(part_of(candidate[0], &out.action))
+    held.append(part_of(candidate[1], &out.resource))
+    if n > 2 and candidate[2] is not None:
+        out.given = True
+        set_part(&out.arguments, <bytes_t> PyBytes_AS_STRING(<bytes?> candidate[2]), PyBytes_GET_SIZE(candidate[2]))
+    if n > 3:
+        set_part(&out.tool, <bytes_t> PyBytes_AS_STRING(<bytes?> candidate[3]), PyBytes_GET_SIZE(candidate[3]))
+    return 0
+
+
+cdef int _verdict(Chain chain, Item *item, const Candidate *candidate, Scratch *scratch) noexcept nogil:
+    cdef Asked asked
+    cdef Finding found
+    cdef int out = NO
+    if not candidate.given:
+        return _whatever(chain, item.own.rules, item.own.count, candidate, scratch)
+    asked = item.asked
+    asked.action = candidate.action
+    asked.resource = candidate.resource
+    asked.arguments = candidate.arguments
+    asked.tool = candidate.tool
+    finding_init(&found)
+    if judge_scope(chain, item.own.rules, item.own.count, &asked, scratch, &found):
+        out = YES
+    elif found.stage == STAGE_PROOF or found.stage == STAGE_NEEDS:
+        out = MAYBE
+    finding_free(&found)
+    return out
+
+
+cdef int _whatever(
+    Chain chain, const Rules **rules, int rules_count, const Candidate *candidate, Scratch *scratch
+) noexcept nogil:
+    """The verdict for all arguments that there could be."""
+    cdef Context context
+    cdef Block *block
+    cdef uint64_t worst = 0
+    cdef int out = YES
+    cdef int i, k, n
+    if not is_action(candidate.action.p, candidate.action.n):
+        return NO
+    if not split_resource(candidate.resource.p, candidate.resource.n, &scratch.resource):
+        return NO
+    if not read_document(&scratch.tool, candidate.tool.p, candidate.tool.n):
+        return NO
+    # None are looked at; an empty object stands for them.
+    if not read_document(&scratch.arguments, candidate.arguments.p, candidate.arguments.n):
+        return NO
+    context.arguments = &scratch.arguments
+    context.tool = &scratch.tool
+    context.visible_only = 0
+    context.work = 0
+    context.overworked = 0
+    for k in range(rules_count):
+        _read_facts_of(rules[k], &context)
+        for i in range(rules[k].layer_count):
+            out = _both(out, _of_scopes(&rules[k].layers[i], False, candidate, scratch, &context, &worst))
+            if out == NO:
+                return NO
+    _read_facts_of(rules[0], &context)
+    for i in range(chain.block_count):
+        block = &chain.blocks[i]
+        context.visible_only = i > 0
+        if block.scopes.count:
+            out = _both(out, _of_scopes(&block.scopes, True, candidate, scratch, &context, &worst))
+        elif i == 0:
+            return NO
+        for n in range(block.where_count):
+            out = _both(out, _of_condition(&block.where[n], chain.base, &context, &worst))
+    if out == YES and (
+        chain.blocks[chain.block_count - 1].ending == ENDING_BOUND or context.work + worst > MAX_WORK
+    ):
+        return MAYBE
+    return out
+
+
+cdef inline void _read_facts_of(const Rules *rules, Context *context) noexcept nogil:
+    context.facts = rules.facts
+    context.fact_count = rules.fact_count
+    context.facts_base = rules.base
+
+
+cdef inline int _both(int a, int b) noexcept nogil:
+    """What two verdicts come to of which a call must have both."""
+    if a == NO or b == NO:
+        return NO
+    return MAYBE if a == MAYBE or b == MAYBE else YES
+
+
+cdef int _of_scopes(
+    const ScopeList *scopes,
+    bint pays,
+    const Candidate *candidate,
+    const Scratch *scratch,
+    Context *context,
+    uint64_t *worst,
+) noexcept nogil:
+    """``pays``: what these scopes need counts."""
+    cdef int out = NO
+    cdef int i, one
+    for i in range(scopes.count):
+        one = _of_scope(&scopes.scopes[i], scopes.base, candidate, scratch, context, worst)
+        if one == YES and pays and scopes.scopes[i].needs != NO_NEEDS:
+            one = MAYBE
+        if one == YES:
+            return YES
+        if one == MAYBE:
+            out = MAYBE
+    return out
+
+
+cdef int _of_scope(
+    const Scope *scope,
+    bytes_t base,
+    const Candidate *candidate,
+    const Scratch *scratch,
+    Context *context,
+    uint64_t *worst,
+) noexcept nogil:
+    cdef Scope outline = scope[0]
+    cdef ScopeList alone
+    cdef Verdict verdict
+    cdef bint closed = not scope.free_all and (scope.condition_count or scope.free_count)
+    cdef int paths = scope.free_count
+    cdef int out = YES
+    cdef int i
+    # Its actions and resource alone, as the matcher sees them.
+    outline.condition_count = 0
+    outline.free_count = 0
+    outline.needs = NO_NEEDS
+    if outline.action_count == 1:
+        outline.actions = &outline.only_action
+    alone.scopes = &outline
+    alone.count = 1
+    alone.base = base
+    match_scopes(&alone, candidate.action, &scratch.resource, context, &verdict)
+    if verdict.match != MATCHED:
+        return NO
+    for i in range(scope.condition_count):
+        paths += scope.conditions[i].path.source == SOURCE_ARGS
+        out = _both(out, _of_condition(&scope.conditions[i], base, context, worst))
+    if closed:
+        worst[0] += MAX_JSON_VALUES * <uint64_t> (paths if paths else 1)
+        out = _both(out, MAYBE)
+    return out
+
+
+cdef int _of_condition(const Condition *c, bytes_t base, Context *context, uint64_t *worst) noexcept nogil:
+    cdef uint64_t values = c.count if c.count else 1
+    if is_unknown(c):
+        return NO
+    if c.path.source != SOURCE_ARGS:
+        if holds(c, base, context):
+            return YES
+        return MAYBE if context.overworked else NO
+    if c.each or c.op == OP_SUBSET_OF:
+        worst[0] += MAX_JSON_VALUES * values
+    if c.op == OP_GLOB:
+        worst[0] += (MAX_JSON_BYTES // BYTES_A_STEP) * values
+    if c.accessor == ACCESSOR_HOST or c.accessor == ACCESSOR_SCHEME or c.accessor == ACCESSOR_PORT:
+        worst[0] += MAX_JSON_BYTES // BYTES_A_STEP
+    return MAYBE

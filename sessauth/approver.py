@@ -1,0 +1,125 @@
+"""The approver's side: a person's key, and signing what was read.
+
+An approver trusts no server and no gateway. What it signs follows from the action, the resource and the
+arguments that it was shown, and whatever doesn't fit them is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, NoReturn
+
+from . import key_file
+from ._fast import ed25519
+from .approval_record import ApprovalStatement, SignedApproval
+from .approval_request import ApprovalRequest
+from .clock import Clock, SystemClock
+from .errors import UsageError
+from .needs import key_text
+
+__all__ = ["DEFAULT_TTL_MS", "ApprovalRequest", "Approver", "ApproverKey"]
+
+# Long enough for an agent to ask again, and for others to sign; short enough to mean what was meant.
+DEFAULT_TTL_MS: Final = 3_600_000
+
+
+class ApproverKey:
+    """An Ed25519 key that signs approvals and nothing else. Its public half is derived from the secret."""
+
+    __slots__ = ("_seed", "public_key")
+
+    public_key: bytes
+    """32 bytes; what a scope names."""
+
+    def __init__(self, seed: bytes) -> None:
+        """Take the 32-byte seed of RFC 8032.
+
+        Raises:
+            UsageError: if it has another length.
+        """
+        if not isinstance(seed, bytes) or len(seed) != 32:
+            raise UsageError("the seed of an Ed25519 key is 32 bytes")
+        self._seed = seed
+        self.public_key = ed25519.public_key(seed)
+
+    @classmethod
+    def generate(cls) -> ApproverKey:
+        """Return a new key from the system's random source."""
+        return cls(ed25519.generate_seed())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ApproverKey:
+        """Read a key file.
+
+        Raises:
+            KeyFolderError: if it is missing, no plain file, open to its group or to others, or holds
+                no unencrypted Ed25519 key in PKCS#8 PEM.
+        """
+        make = "make one with 'sessauth approver-key new' or openssl genpkey"
+        return cls(*key_file.load_secrets(Path(path), key_file.ED25519, make=make))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a new key file with mode 0600 and wait until it is on the disk.
+
+        Raises:
+            KeyFolderError: if the file exists (it is never overwritten) or can't be written.
+        """
+        key_file.save_secrets(Path(path), (key_file.ED25519, self._seed))
+
+    @property
+    def text(self) -> str:
+        """The public key as scope text writes it: ``needs approval(1, "TEXT")``."""
+        return key_text(self.public_key)
+
+    def sign(self, statement: ApprovalStatement) -> SignedApproval:
+        """Sign a statement as it stands; :meth:`Approver.grant` makes one of what was shown."""
+        unsigned = SignedApproval(self.public_key, b"", statement.encode())
+        signature = ed25519.sign(self._seed, unsigned.signed_bytes())
+        return SignedApproval(self.public_key, signature, unsigned.statement)
+
+    def __repr__(self) -> str:
+        """Show the public key, never the secret."""
+        return f"<ApproverKey {self.text}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: a secret leaves only through :meth:`save`."""
+        raise TypeError("an ApproverKey is not pickled; save() it to a file")
+
+
+class Approver:
+    """Signs requests for approval with one key."""
+
+    __slots__ = ("_clock", "_key")
+
+    def __init__(self, key: ApproverKey, clock: Clock | None = None) -> None:
+        """Sign with ``key``; ``clock`` says what is over."""
+        self._key = key
+        self._clock = clock or SystemClock()
+
+    @property
+    def public_key(self) -> bytes:
+        """The key that it signs with, 32 bytes."""
+        return self._key.public_key
+
+    def grant(self, request: ApprovalRequest, *, ttl_ms: int = DEFAULT_TTL_MS) -> SignedApproval:
+        """Sign that this one call may happen, once.
+
+        Show ``request.render()`` to whoever decides, before: nothing else is signed.
+
+        Args:
+            request: what is asked for.
+            ttl_ms: how long the approval counts from now; never longer than the request does.
+
+        Raises:
+            BadApproval: if the request must not be signed; its ``fault`` says why in a stable word.
+            UsageError: if ``ttl_ms`` is not positive.
+        """
+        if ttl_ms < 1:
+            raise UsageError(f"ttl_ms: must be positive, not {ttl_ms}")
+        now_ms = self._clock.now_ms()
+        return self._key.sign(request.statement(self.public_key, now_ms + ttl_ms, now_ms))
+
+    def __repr__(self) -> str:
+        """Show the public key."""
+        return f"<Approver {self._key.text}>"

@@ -1,0 +1,130 @@
+"""What the writer's process reads of its state beside the checks: sessions, keys, outcomes, what is open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..approval_record import ApprovalRecord
+from ..change import ChangeOutcome
+from ..consumption import Permit, SessionCounts
+from ..record import Head, KeyRecord
+from ..session import Session
+from . import layout
+from .lmdb_env import Source
+from .rows import TxnRows
+
+_LIST_CHUNK = 512
+# A record holds what an approver is shown, up to 32 KiB of it.
+_APPROVALS_CHUNK = 32
+_ID_BYTES = 16
+
+
+class StateReads:
+    """Reads through a source, each call one consistent read unless it says otherwise."""
+
+    def __init__(self, source: Source) -> None:
+        """Take the source."""
+        self._source = source
+
+    def get_session(self, session_id: bytes) -> Session | None:
+        """Return a session with its lease deadline and what it has open."""
+        with self._rows() as rows:
+            session = rows.leased_session(session_id)
+            return None if session is None else rows.with_open(session)
+
+    def list_sessions(
+        self, after: bytes = b"", limit: int = 100, predicate: Callable[[Session], bool] | None = None
+    ) -> list[Session]:
+        """Return up to ``limit`` sessions whose ids follow ``after``, ascending, that the predicate takes.
+
+        The table is read in steps, each consistent in itself, so that a long list holds up no page.
+        """
+        found: list[Session] = []
+        while len(found) < limit:
+            with self._rows() as rows:
+                ids = rows.ids_after(after, _LIST_CHUNK)
+                for session_id in ids:
+                    after = session_id
+                    session = rows.leased_session(session_id)
+                    if session is not None and (predicate is None or predicate(session)):
+                        found.append(rows.with_open(session))
+                        if len(found) == limit:
+                            break
+            if len(ids) < _LIST_CHUNK:
+                break
+        return found
+
+    def keys(self) -> list[KeyRecord]:
+        """Return all issuer keys, by id."""
+        with self._rows() as rows:
+            return [key for key in map(rows.key, rows.key_ids()) if key is not None]
+
+    def revoked(self, session_id: bytes, block_id: bytes) -> bool:
+        """Whether a block of a session is revoked."""
+        with self._rows() as rows:
+            return rows.is_revoked(session_id, block_id)
+
+    def head(self) -> Head:
+        """Return where the log stands."""
+        with self._rows() as rows:
+            return rows.head()
+
+    def outcome(self, change_id: str) -> ChangeOutcome | None:
+        """Return the first outcome of a request id, if it is still kept."""
+        with self._rows() as rows:
+            data = rows.get(layout.OUTCOMES, change_id.encode())
+            return ChangeOutcome.decode(data) if data is not None else None
+
+    def counts(self, session_id: bytes) -> SessionCounts:
+        """Return what a session has open."""
+        with self._rows() as rows:
+            return rows.counts(session_id)
+
+    def permit(self, session_id: bytes, permit_id: bytes) -> Permit | None:
+        """Return an open permit."""
+        with self._rows() as rows:
+            return rows.permit(session_id, permit_id)
+
+    def approval(self, session_id: bytes, approval_id: bytes) -> ApprovalRecord | None:
+        """Return an approval that was asked for, of any status, until a while after its expiry."""
+        with self._rows() as rows:
+            return rows.approval(session_id, approval_id)
+
+    def approvals(
+        self,
+        session_id: bytes = b"",
+        after: bytes = b"",
+        limit: int = 100,
+        predicate: Callable[[ApprovalRecord, Session], bool] | None = None,
+    ) -> list[ApprovalRecord]:
+        """Return up to ``limit`` approvals that the predicate takes, ordered by session id and id.
+
+        ``session_id`` empty: of all sessions. ``after``: the session id and id of the last one of the page
+        before (32 bytes). The predicate is given the approval's session too, without its lease deadline.
+        The table is read in steps, each consistent in itself.
+        """
+        found: list[ApprovalRecord] = []
+        while len(found) < limit:
+            with self._rows() as rows:
+                keys = rows.keys_after(layout.APPROVALS, after, _APPROVALS_CHUNK, session_id)
+                for after in keys:
+                    record = rows.approval(after[:_ID_BYTES], after[_ID_BYTES:])
+                    session = rows.session(after[:_ID_BYTES])
+                    if record is None or session is None:
+                        continue
+                    if predicate is None or predicate(record, session):
+                        found.append(record)
+                        if len(found) == limit:
+                            break
+            if len(keys) < _APPROVALS_CHUNK:
+                break
+        return found
+
+    @contextmanager
+    def _rows(self) -> Iterator[TxnRows]:
+        txn = self._source.reading()
+        try:
+            yield TxnRows(txn, self._source.tables)
+        finally:
+            txn.abort()

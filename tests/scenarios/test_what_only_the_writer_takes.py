@@ -1,0 +1,275 @@
+"""What calls cost is taken once, whoever asks: over real sockets, from many threads and processes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from sessauth.approver import Approver, ApproverKey
+from sessauth.client import CheckItem
+from sessauth.decision_base import DecisionBase
+from sessauth.errors import NotFound, SessauthError, UsageError
+from sessauth.needs import key_text
+from sessauth.reasons import Reason, Stage
+from sessauth.verifier import Verifier
+from tests.support.house import AUDIENCE, House, at_once, until_ms
+from tests.support.service import wait_until
+
+BUDGET = 'read:doc/** where cost >= 0 needs budget("api", 10, cost)'
+
+
+def _open(house: House, *scopes: str) -> tuple[bytes, bytes]:
+    """A session and a token of it."""
+    session = house.operator.open_session(subject="agent", ceiling=["read:**"])
+    return session.id, house.operator.mint(session.id, scopes, [AUDIENCE]).data
+
+
+def _everywhere(
+    house: House, count: int, token: bytes, arguments: bytes = b"{}", **options: object
+) -> list[DecisionBase]:
+    """Ask about one call so often at once, from every door in turn."""
+
+    def ask(door: Callable[..., DecisionBase]) -> Callable[[], DecisionBase]:
+        return lambda: door(token, "read", "doc/1", arguments, **options)
+
+    return at_once([ask(house.doors[number % len(house.doors)]) for number in range(count)])
+
+
+def _reasons(decisions: list[DecisionBase]) -> Counter[Reason]:
+    return Counter(decision.reason for decision in decisions)
+
+
+def test_uses_are_exhausted_at_exactly_their_number(house: House) -> None:
+    """Of 60 calls at once through four doors exactly 17 are allowed by a scope of 17 uses."""
+    _, token = _open(house, "read:doc/** needs uses(17)")
+
+    assert _reasons(_everywhere(house, 60, token)) == {Reason.ALLOWED: 17, Reason.USES_EXHAUSTED: 43}
+    assert not any(door(token, "read", "doc/1") for door in house.doors)
+
+
+def test_one_approval_allows_one_call(house: House) -> None:
+    """Of 100 uses at once of one approval, through two workers and an embedded verifier, one is allowed."""
+    key = ApproverKey.generate()
+    _, token = _open(house, f'read:doc/** needs approval(1, "{key_text(key.public_key)}")')
+    asked = [door(token, "read", "doc/1") for door in house.doors]
+    assert {decision.reason for decision in asked} == {Reason.APPROVAL_REQUIRED}
+    requests = {decision.approval.record.id: decision.approval for decision in asked}  # type: ignore[attr-defined]
+    assert len(requests) == 1
+
+    house.operator.grant_approval(next(iter(requests.values())), Approver(key))
+    decisions = _everywhere(house, 100, token)
+
+    assert _reasons(decisions) == {Reason.ALLOWED: 1, Reason.APPROVAL_REQUIRED: 99}
+    later = {decision.approval.record.id for decision in decisions if not decision}  # type: ignore[attr-defined]
+    assert len(later) == 1
+    assert later.isdisjoint(requests)
+
+
+def test_signed_approvals_that_come_with_the_call_count_once(house: House) -> None:
+    """An approval that travels with the request allows one of 40 calls at once, through every door."""
+    key = ApproverKey.generate()
+    _, token = _open(house, f'read:doc/** needs approval(1, "{key_text(key.public_key)}")')
+    asked = house.control.check(token, "read", "doc/1")
+    assert asked.approval is not None
+    signed = Approver(key).grant(asked.approval)
+
+    decisions = _everywhere(house, 40, token, approvals=[signed])
+
+    assert _reasons(decisions)[Reason.ALLOWED] == 1
+    assert not house.control.check(token, "read", "doc/2", approvals=[signed])
+
+
+def test_a_denied_approval_stands(house: House) -> None:
+    """What an approver said no to is denied as that, from every door."""
+    key = ApproverKey.generate()
+    _, token = _open(house, f'read:doc/** needs approval(1, "{key_text(key.public_key)}")')
+    asked = house.control.check(token, "read", "doc/1").approval
+    assert asked is not None
+    house.operator.deny_approval(asked.record.session_id, asked.record.id, "not today")
+
+    assert {door(token, "read", "doc/1").reason for door in house.doors} == {Reason.APPROVAL_DENIED}
+
+
+def test_reservations_never_pass_a_budget(house: House) -> None:
+    """Of 100 reservations of 1 at once, of a budget of 10, ten are given; released ones are given again."""
+    session_id, token = _open(house, BUDGET)
+
+    decisions = _everywhere(house, 100, token, b'{"cost": 1}', permit_ms=60_000)
+
+    assert _reasons(decisions) == {Reason.ALLOWED: 10, Reason.BUDGET_EXHAUSTED: 90}
+    permits = {decision.permit for decision in decisions if decision}  # type: ignore[attr-defined]
+    assert len(permits) == 10
+    assert house.operator.get_session(session_id).open_permits == 10
+    for permit in sorted(permits)[:3]:
+        house.workers[0].release(permit)
+    again = _everywhere(house, 20, token, b'{"cost": 1}', permit_ms=60_000)
+    assert _reasons(again) == {Reason.ALLOWED: 3, Reason.BUDGET_EXHAUSTED: 17}
+
+
+def test_permits_are_committed_once_from_any_door(house: House) -> None:
+    """A permit that one worker gave is committed once, whichever of 12 attempts at once comes first."""
+    _, token = _open(house, BUDGET)
+    given = house.workers[0].check(token, "read", "doc/1", b'{"cost": 4}', permit_ms=60_000)
+    doors = [house.control.commit, *(each.commit for each in house.workers), house.verifier.commit]
+
+    decisions = at_once(
+        [
+            lambda door=doors[number % 4]: door(given.permit, token, "read", "doc/1", b'{"cost": 4}')
+            for number in range(12)
+        ]
+    )
+
+    assert _reasons(decisions) == {Reason.ALLOWED: 1, Reason.BAD_PERMIT: 11}
+    assert house.control.check(token, "read", "doc/1", b'{"cost": 6}')
+    assert not house.control.check(token, "read", "doc/1", b'{"cost": 0.000000001}')
+
+
+def test_no_commit_after_the_end(house: House) -> None:
+    """Between check and commit the session ends: every door refuses the permit for that reason."""
+    session_id, token = _open(house, "read:doc/**")
+    permits = [door(token, "read", "doc/1", permit_ms=60_000).permit for door in house.doors]  # type: ignore[attr-defined]
+    house.operator.end(session_id)
+
+    commits = [house.control.commit, *(each.commit for each in house.workers), house.verifier.commit]
+    reasons = {
+        commit(permit, token, "read", "doc/1").reason for commit, permit in zip(commits, permits, strict=True)
+    }
+
+    assert reasons == {Reason.SESSION_ENDED}
+
+
+def test_no_commit_of_what_narrowing_took(house: House) -> None:
+    """Between check and commit the session is narrowed: the scope's reason, or BAD_PERMIT where it fits."""
+    session_id, token = _open(house, "read:doc/**")
+    outside, inside = (
+        house.workers[0].check(token, "read", name, permit_ms=60_000).permit for name in ("doc/1", "doc/2")
+    )
+    house.operator.narrow(session_id, ["read:doc/2"])
+
+    assert house.workers[1].commit(outside, token, "read", "doc/1").reason is Reason.OUT_OF_SCOPE
+    refused = house.workers[1].commit(inside, token, "read", "doc/2")
+    assert (refused.reason, refused.stage) == (Reason.BAD_PERMIT, Stage.NEEDS)
+
+
+def test_permits_and_retry_ids_are_one_gateways(house: House) -> None:
+    """Another gateway can neither commit nor release a permit, and a retry id of another is its own."""
+    _, token = _open(house, "read:doc/** needs uses(2)")
+    given = house.control.check(token, "read", "doc/1", retry_id=b"attempt", permit_ms=60_000)
+
+    assert house.other.commit(given.permit, token, "read", "doc/1").reason is Reason.BAD_PERMIT
+    with pytest.raises(NotFound):
+        house.other.release(given.permit)
+    others = house.other.check(token, "read", "doc/1", retry_id=b"attempt", permit_ms=60_000)
+    assert others.permit != given.permit
+    assert house.control.check(token, "read", "doc/1", retry_id=b"attempt").permit == given.permit
+    assert house.control.check(token, "read", "doc/1").reason is Reason.USES_EXHAUSTED
+    assert house.control.commit(given.permit, token, "read", "doc/1")
+
+
+def test_a_lost_answer_is_asked_for_again(house: House) -> None:
+    """Under one retry id, 40 attempts at once through every door take one use and get one permit."""
+    _, token = _open(house, "read:doc/** needs uses(3)")
+
+    decisions = _everywhere(house, 40, token, retry_id=b"attempt", permit_ms=60_000)
+
+    assert _reasons(decisions) == {Reason.ALLOWED: 40}
+    assert len({decision.permit for decision in decisions}) == 1  # type: ignore[attr-defined]
+    assert _reasons(_everywhere(house, 8, token)) == {Reason.ALLOWED: 2, Reason.USES_EXHAUSTED: 6}
+    wrong = house.workers[0].check(token, "read", "doc/2", retry_id=b"attempt")
+    assert (wrong.reason, wrong.argument) == (Reason.MALFORMED_REQUEST, "retry_id")
+
+
+def test_a_permit_expires(house: House) -> None:
+    """Past its deadline a permit is none, and what it held is there again."""
+    session_id, token = _open(house, BUDGET)
+    given = house.workers[0].check(token, "read", "doc/1", b'{"cost": 10}', permit_ms=300)
+    assert not house.workers[1].check(token, "read", "doc/1", b'{"cost": 1}')
+
+    until_ms(given.permit_expires_at_ms)
+
+    assert house.workers[1].commit(given.permit, token, "read", "doc/1", b'{"cost": 10}').reason is (
+        Reason.BAD_PERMIT
+    )
+    assert wait_until(lambda: house.operator.get_session(session_id).open_permits == 0)
+    assert house.workers[1].check(token, "read", "doc/1", b'{"cost": 10}')
+
+
+def test_a_batch_takes_in_its_order(house: House) -> None:
+    """In one batch, through worker and embedded verifier, the first items get what there is; others go on."""
+    _, token = _open(house, "read:doc/** needs uses(3)", "read:free/**")
+    items = [CheckItem(token, "read", name) for name in ("doc/1", "free/1", "doc/2", "doc/3", "doc/4")]
+    yes, no = Reason.ALLOWED, Reason.USES_EXHAUSTED
+
+    assert [each.reason for each in house.workers[0].check_batch(items)] == [yes, yes, yes, yes, no]
+    calls = [(item.token, item.action, item.resource) for item in items]
+    assert [each.reason for each in house.verifier.check_batch(calls)] == [no, yes, no, no, no]
+    streamed = dict(house.workers[1].check_stream(items))
+    assert [streamed[number].reason for number in range(5)] == [no, yes, no, no, no]
+
+
+def test_a_killed_server_took_it_once(house: House) -> None:
+    """The control process is killed while 30 answers are under way; asked again, each use was taken once."""
+    _, token = _open(house, "read:doc/** needs uses(1000)")
+    names = [secrets.token_bytes(16) for _ in range(30)]
+
+    def ask(name: bytes) -> Callable[[], object]:
+        return lambda: house.workers[0].check(token, "read", "doc/1", retry_id=name)
+
+    def kill() -> None:
+        house.server.process.kill()
+
+    at_once([*(ask(name) for name in names[:15]), kill, *(ask(name) for name in names[15:])], threads=31)
+    house.stop()
+    house.start()
+    again = [house.workers[0].check(token, "read", "doc/1", retry_id=name) for name in names]
+
+    assert all(again)
+    taken = 0
+    while house.control.check(token, "read", "doc/1"):
+        taken += 1
+    assert taken == 1000 - len(names)
+
+
+def test_without_the_control_process_what_costs_is_denied(house: House) -> None:
+    """A stopped control process: workers and embedded verifiers go on with what is free, and nothing else."""
+    _, token = _open(house, "read:doc/** needs uses(9)", "read:free/**")
+    quick = [house.workers[0].with_timeout(1_500), house.workers[1].with_timeout(1_500)]
+    os.kill(house.server.process.pid, signal.SIGSTOP)
+    try:
+        for client in quick:
+            assert client.check(token, "read", "free/1")
+            assert client.check(token, "read", "doc/1").reason is Reason.NEEDS_SERVER
+            with pytest.raises(SessauthError):
+                client.commit(bytes(32), token, "read", "free/1")
+    finally:
+        os.kill(house.server.process.pid, signal.SIGCONT)
+    assert wait_until(lambda: bool(house.workers[0].check(token, "read", "doc/1")))
+
+
+def test_an_embedded_verifier_without_an_answer_denies(house: House) -> None:
+    """With the server gone, an embedded verifier denies what costs and allows what does not."""
+    _, token = _open(house, "read:doc/** needs uses(9)", "read:free/**")
+    assert house.verifier.check(token, "read", "doc/1")
+    house.server.kill()
+
+    assert house.verifier.check(token, "read", "free/1")
+    assert house.verifier.check(token, "read", "doc/1").reason is Reason.NEEDS_SERVER
+    assert house.verifier.check(token, "read", "free/1", permit_ms=100).reason is Reason.NEEDS_SERVER
+    with pytest.raises(SessauthError):
+        house.verifier.commit(bytes(32), token, "read", "free/1")
+
+
+def test_an_embedded_verifier_says_what_it_can_not_take(house: House) -> None:
+    """Limits of retry ids and permits, and a missing credential, are named before anything is asked."""
+    _, token = _open(house, "read:doc/**")
+    with pytest.raises(UsageError, match="retry_id"):
+        house.verifier.check(token, "read", "doc/1", retry_id=bytes(65))
+    with pytest.raises(UsageError, match="permit_ms"):
+        house.verifier.check(token, "read", "doc/1", permit_ms=300_001)
+    with pytest.raises(UsageError, match="credential"):
+        Verifier.embedded(house.made.state_dir, audience=AUDIENCE, server=house.made.socket)

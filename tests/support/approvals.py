@@ -1,0 +1,95 @@
+"""Approvals for tests: terms of one call, records that ask for it, statements by named keys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sessauth.approval import (
+    ApprovalRecord,
+    ApprovalStatement,
+    ApprovalStatus,
+    ApprovalTerms,
+    SignedApproval,
+    terms_of,
+)
+from sessauth.approver import ApproverKey
+from tests.oracle.crypto import digest
+from tests.support.forge import id16, key
+from tests.vectors.world import NOW
+
+HOUR_MS = 3_600_000
+ACTION, RESOURCE, ARGUMENTS = "deploy", "prod/api", b'{"version": "1.2"}'
+KEYS = ("ann", "bob", "cas")
+
+
+def approver(name: str) -> ApproverKey:
+    """The approver's key of a name."""
+    return ApproverKey(key(f"approver {name}").seed)
+
+
+def request_digest(action: str, resource: str, arguments: bytes) -> bytes:
+    """The digest of section 8.1, written out a second time."""
+    parts = (action.encode(), resource.encode(), arguments or b"{}")
+    return digest(
+        b"sessauth/request/v1\x00" + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    )
+
+
+def record(**changes: Any) -> ApprovalRecord:
+    """An approval that waits: two of three keys must sign one deployment."""
+    asked = ApprovalRecord(
+        id=id16("approval"),
+        session_id=id16("session"),
+        block_id=digest(b"last block"),
+        block=0,
+        scope=1,
+        epoch=3,
+        request_digest=request_digest(ACTION, RESOURCE, ARGUMENTS),
+        threshold=2,
+        keys=tuple(approver(name).public_key for name in KEYS),
+        action=ACTION,
+        resource=RESOURCE,
+        arguments=ARGUMENTS,
+        labels=("planner", "worker"),
+        gateway="gateway-1",
+        requested_at_ms=NOW,
+        expires_at_ms=NOW + 2 * HOUR_MS,
+    )
+    return replace(asked, **changes)
+
+
+def terms(**changes: Any) -> ApprovalTerms:
+    """The terms of that record."""
+    return replace(terms_of(record()), **changes)
+
+
+def statement(**changes: Any) -> ApprovalStatement:
+    """What an approver of that record states."""
+    asked = record()
+    stated = ApprovalStatement(
+        asked.id,
+        asked.session_id,
+        asked.block_id,
+        asked.block,
+        asked.scope,
+        asked.epoch,
+        asked.request_digest,
+        NOW + HOUR_MS,
+    )
+    return replace(stated, **changes)
+
+
+def signed(name: str = "ann", **changes: Any) -> SignedApproval:
+    """The statement, signed by a named key."""
+    return approver(name).sign(statement(**changes))
+
+
+def given(*names: str, **changes: Any) -> list[bytes]:
+    """Statements as they come with a request."""
+    return [signed(name, **changes).encode() for name in names]
+
+
+def held(*names: str, status: ApprovalStatus = ApprovalStatus.PENDING, **changes: Any) -> ApprovalRecord:
+    """The record with statements of named keys."""
+    return record(status=status, statements=tuple(map(signed, names)), **changes)

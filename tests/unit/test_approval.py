@@ -1,0 +1,326 @@
+"""Which signed approvals count, and when all that there are are enough."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sessauth.approval import (
+    ApprovalFault,
+    ApprovalOutcome,
+    ApprovalRecord,
+    ApprovalStatus,
+    SignedApproval,
+    check_statement,
+    judge_approvals,
+)
+from sessauth.errors import BadApproval
+from sessauth.reasons import Reason
+from tests.oracle.crypto import digest
+from tests.support.approvals import HOUR_MS, given, held, record, signed, statement, terms
+from tests.support.forge import id16
+from tests.vectors.world import NOW
+
+FAULT = ApprovalFault
+# A point of small order: with a lax verifier one signature under it passes for every message.
+SMALL_ORDER = bytes([1]) + bytes(31)
+
+
+def judged(
+    given: list[bytes],
+    *held: ApprovalRecord,
+    used: bytes = b"",
+    now_ms: int = NOW,
+    **changes: Any,
+) -> ApprovalOutcome:
+    """Judge by the terms of ``tests.support.approvals``; ``used`` is an id that was used up."""
+    return judge_approvals(given, held, terms(**changes), now_ms, is_used=lambda each: each == used)
+
+
+def fault_of(signed: SignedApproval, now_ms: int = NOW, **changes: Any) -> str:
+    """The fault that a statement is refused with."""
+    with pytest.raises(BadApproval) as refused:
+        check_statement(signed, terms(**changes), now_ms)
+    return refused.value.fault
+
+
+def test_a_right_statement_counts_and_is_given_back() -> None:
+    """What was signed is what check_statement returns."""
+    assert check_statement(signed(), terms(), NOW, approval_id=statement().id) == statement()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        ("id", b"", FAULT.NOT_CANONICAL),
+        ("id", bytes(15), FAULT.NOT_CANONICAL),
+        ("id", bytes(17), FAULT.NOT_CANONICAL),
+        ("session_id", id16("another"), FAULT.OTHER_SESSION),
+        ("session_id", b"", FAULT.OTHER_SESSION),
+        ("block_id", digest(b"another"), FAULT.OTHER_BLOCK),
+        ("block", 1, FAULT.OTHER_SCOPE),
+        ("scope", 0, FAULT.OTHER_SCOPE),
+        ("epoch", 2, FAULT.OTHER_EPOCH),
+        ("epoch", 4, FAULT.OTHER_EPOCH),
+        ("request_digest", digest(b"another"), FAULT.OTHER_REQUEST),
+        ("request_digest", b"", FAULT.OTHER_REQUEST),
+        ("expires_at_ms", NOW, FAULT.EXPIRED),
+        ("expires_at_ms", 0, FAULT.EXPIRED),
+        ("expires_at_ms", 2**53, FAULT.NOT_CANONICAL),
+    ],
+)
+def test_what_a_statement_says_must_be_this_call(field: str, value: object, fault: ApprovalFault) -> None:
+    """A statement that is rightly signed and differs in one field does not count, and says in which."""
+    assert fault_of(signed(**{field: value})) == fault
+
+
+def test_a_statement_ends_at_its_expiry_without_leeway() -> None:
+    """One millisecond before its end it counts, at its end it does not."""
+    ends = statement().expires_at_ms
+
+    assert check_statement(signed(), terms(), ends - 1) == statement()
+    assert fault_of(signed(), now_ms=ends) == FAULT.EXPIRED
+
+
+def test_another_id_than_the_one_asked_for_does_not_count() -> None:
+    """With an id to be of, another approval's statement is refused."""
+    with pytest.raises(BadApproval) as refused:
+        check_statement(signed(id=id16("another")), terms(), NOW, approval_id=statement().id)
+
+    assert refused.value.fault == FAULT.OTHER_ID
+
+
+def test_only_keys_of_the_scope_count() -> None:
+    """A right signature by a key that the scope does not name is of nobody."""
+    assert fault_of(signed("dan")) == FAULT.UNKNOWN_KEY
+    assert fault_of(signed(), keys=()) == FAULT.UNKNOWN_KEY
+
+
+def test_a_key_of_small_order_never_counts() -> None:
+    """Even where a scope names it: one signature would pass for every statement."""
+    forged = SignedApproval(SMALL_ORDER, SMALL_ORDER + bytes(32), statement().encode())
+
+    assert fault_of(forged, keys=(SMALL_ORDER,)) == FAULT.WEAK_KEY
+
+
+@pytest.mark.parametrize("where", range(64))
+def test_a_changed_signature_does_not_count(where: int) -> None:
+    """Whichever byte is changed."""
+    right = signed()
+    wrong = bytearray(right.signature)
+    wrong[where] ^= 1
+
+    assert fault_of(replace(right, signature=bytes(wrong))) == FAULT.BAD_SIGNATURE
+
+
+def test_a_signature_without_the_label_does_not_count() -> None:
+    """What was signed for another purpose with the same key says nothing here."""
+    from sessauth._fast import ed25519
+    from tests.support.forge import key
+
+    bare = replace(signed(), signature=ed25519.sign(key("approver ann").seed, statement().encode()))
+
+    assert fault_of(bare) == FAULT.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize("size", [0, 63, 65])
+def test_a_signature_has_64_bytes(size: int) -> None:
+    """Any other size is against the format."""
+    assert fault_of(replace(signed(), signature=bytes(size))) == FAULT.NOT_CANONICAL
+
+
+def _explicit_default(data: bytes) -> bytes:
+    # Field 4, block, with its default 0, between block_id and scope.
+    place = data.index(b"\x28\x01")
+    return data[:place] + b"\x20\x00" + data[place:]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data + b"\x48\x01",
+        lambda data: data[:-1],
+        lambda data: data + data,
+        _explicit_default,
+        lambda data: b"",
+        lambda data: b"\xff" * 40,
+    ],
+    ids=["unknown field", "cut", "twice", "explicit default", "empty", "noise"],
+)
+def test_a_statement_is_canonical_or_nothing(change: Any) -> None:
+    """Other bytes for the same content, rightly signed, are refused before the signature is looked at."""
+    from sessauth._fast import ed25519
+    from tests.support.forge import key
+
+    data = change(statement().encode())
+    unsigned = SignedApproval(signed().public_key, b"", data)
+    signature = ed25519.sign(key("approver ann").seed, unsigned.signed_bytes())
+
+    assert fault_of(replace(unsigned, signature=signature)) in (FAULT.NOT_CANONICAL, FAULT.OTHER_SESSION)
+
+
+def test_enough_that_came_with_the_request_allow() -> None:
+    """Two of three keys, and the outcome names the approval that is used up."""
+    outcome = judged(given("ann", "cas"))
+
+    assert outcome
+    assert (outcome.reason, outcome.approval_id, outcome.counted) == (Reason.ALLOWED, id16("approval"), 2)
+
+
+def test_what_came_and_what_is_held_count_together() -> None:
+    """One statement in the state and one with the request make two."""
+    assert judged(given("bob"), held("ann")).reason is Reason.ALLOWED
+    assert judged([], held("ann", "bob", status=ApprovalStatus.GRANTED)).reason is Reason.ALLOWED
+
+
+def test_too_few_are_not_enough() -> None:
+    """None, or one of two, whether it came or is held."""
+    for outcome in (judged([]), judged([], record()), judged(given("ann")), judged([], held("ann"))):
+        assert not outcome
+        assert outcome.reason is Reason.APPROVAL_REQUIRED
+
+
+def test_one_key_signs_once() -> None:
+    """The same key twice with the request, or once more beside the state, does not count twice."""
+    for outcome, place in (
+        (judged(given("ann", "ann")), 1),
+        (judged([*given("ann"), *given("ann", expires_at_ms=NOW + 1)]), 1),
+        (judged(given("ann"), held("ann")), 0),
+    ):
+        assert (outcome.reason, outcome.fault, outcome.place) == (
+            Reason.BAD_APPROVAL,
+            FAULT.DUPLICATE_KEY,
+            place,
+        )
+
+
+def test_more_than_the_threshold_are_refused_unread() -> None:
+    """Three where two are needed, whatever they hold."""
+    for surplus in (given("ann", "bob", "cas"), [b"", b"", b""]):
+        outcome = judged(surplus)
+        assert (outcome.reason, outcome.fault) == (Reason.BAD_APPROVAL, FAULT.TOO_MANY)
+
+
+def test_one_that_does_not_count_spoils_those_that_do() -> None:
+    """Enough are held, and yet what came must count too."""
+    enough = held("ann", "bob", status=ApprovalStatus.GRANTED)
+
+    assert judged(given("dan"), enough).fault == FAULT.UNKNOWN_KEY
+    assert judged(given("cas", epoch=2), enough).fault == FAULT.OTHER_EPOCH
+    assert judged([b"\x00"], enough).fault == FAULT.NOT_CANONICAL
+    assert judged([], enough).reason is Reason.ALLOWED
+
+
+def test_all_are_of_one_approval() -> None:
+    """Two ids with the request, or another than the state's, are refused."""
+    mixed = [*given("ann"), *given("bob", id=id16("another"))]
+
+    assert judged(mixed).fault == FAULT.OTHER_ID
+    assert judged(given("ann", "bob", id=id16("another")), record()).fault == FAULT.OTHER_ID
+    assert judged(given("ann", "bob", id=id16("another"))).reason is Reason.ALLOWED
+
+
+def test_an_approval_is_used_up_once() -> None:
+    """By its id: with the request it is refused, in the state it is as none."""
+    used = id16("approval")
+    spent = held("ann", "bob", status=ApprovalStatus.GRANTED)
+
+    assert judged(given("ann", "bob"), used=used).fault == FAULT.USED_UP
+    assert judged(given("ann", "bob"), spent, used=used).fault == FAULT.USED_UP
+    assert judged([], spent, used=used).reason is Reason.APPROVAL_REQUIRED
+    assert judged([], replace(spent, status=ApprovalStatus.USED)).reason is Reason.APPROVAL_REQUIRED
+
+
+def test_a_denial_stands_until_it_expires() -> None:
+    """Over statements that would be enough, too; afterwards the call may be asked for again."""
+    denied = held("ann", status=ApprovalStatus.DENIED)
+
+    assert judged([], denied).reason is Reason.APPROVAL_DENIED
+    assert judged(given("bob"), denied).reason is Reason.APPROVAL_DENIED
+    assert judged(given("dan"), denied).reason is Reason.BAD_APPROVAL
+    assert judged([], denied, now_ms=denied.expires_at_ms - 1).reason is Reason.APPROVAL_DENIED
+    assert judged([], denied, now_ms=denied.expires_at_ms).reason is Reason.APPROVAL_REQUIRED
+
+
+def test_a_denial_outweighs_another_request_for_the_same() -> None:
+    """Wherever it stands among what is held."""
+    denied = replace(held(status=ApprovalStatus.DENIED), id=id16("denied"))
+    granted = held("ann", "bob", status=ApprovalStatus.GRANTED)
+
+    assert judged([], granted, denied).reason is Reason.APPROVAL_DENIED
+    assert judged([], denied, granted).reason is Reason.APPROVAL_DENIED
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"session_id": id16("another")},
+        {"block_id": digest(b"another")},
+        {"block": 1},
+        {"scope": 0},
+        {"epoch": 2},
+        {"request_digest": digest(b"another")},
+        {"threshold": 1},
+        {"expires_at_ms": NOW},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_is_held_of_other_terms_is_left_aside(changes: dict[str, Any]) -> None:
+    """A record that differs in one term says nothing of this call."""
+    other = replace(held("ann", "bob", status=ApprovalStatus.GRANTED), **changes)
+
+    assert judged([], other).reason is Reason.APPROVAL_REQUIRED
+
+
+def test_a_held_statement_that_expired_does_not_count() -> None:
+    """Silently: nobody handed it in with this request."""
+    outlived = replace(record(), statements=(signed("ann"), signed("bob", expires_at_ms=NOW + 1)))
+
+    assert judged([], outlived).reason is Reason.ALLOWED
+    assert judged([], outlived, now_ms=NOW + 1).reason is Reason.APPROVAL_REQUIRED
+    assert judged(given("cas"), outlived, now_ms=NOW + 1).reason is Reason.ALLOWED
+
+
+def test_a_threshold_of_nothing_is_never_met() -> None:
+    """A scope can't state one; whoever asks so gets no yes."""
+    assert not judged([], threshold=0)
+    assert not judged(given("ann"), threshold=0)
+
+
+def test_only_allowed_is_a_yes() -> None:
+    """``bool`` of an outcome is true for that reason alone."""
+    assert [reason for reason in Reason if ApprovalOutcome(reason)] == [Reason.ALLOWED]
+
+
+def test_records_survive_their_bytes() -> None:
+    """Encoding and decoding gives the same record, its statements too."""
+    kept = held("ann", "bob", status=ApprovalStatus.DENIED, denied_by="cas", reason="not on friday")
+
+    assert ApprovalRecord.decode(kept.encode()) == kept
+    assert SignedApproval.decode(signed().encode()) == signed()
+
+
+def test_the_text_form_says_what_is_wrong_with_it() -> None:
+    """A whole text gives the same approval; a cut, a damaged and a foreign one are told apart."""
+    text = signed().text
+    assert SignedApproval.from_text(text) == signed()
+
+    for wrong, told in (
+        (text[:-3], "truncated"),
+        (text[:40] + ("A" if text[40] != "A" else "B") + text[41:], "damaged"),
+        ("sessauth_token_" + text, "not an approval"),
+        ("", "not an approval"),
+    ):
+        with pytest.raises(BadApproval, match=told):
+            SignedApproval.from_text(wrong)
+
+
+def test_no_message_repeats_what_was_signed() -> None:
+    """A refusal names the fault and holds neither key nor signature."""
+    with pytest.raises(BadApproval) as refused:
+        check_statement(signed("dan"), terms(), NOW + HOUR_MS)
+
+    assert signed("dan").public_key.hex() not in str(refused.value)
+    assert "signed" in str(refused.value)
