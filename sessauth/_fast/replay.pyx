@@ -337,6 +337,11 @@ cdef class ReplayTable:
         return self.table.made_at_ms
 
     @property
+    def latest_ms(self):
+        """The latest second that it was used at, in ms since 1970: what was over by then is refused. 0: never."""
+        return load(self.table.latest_s) * 1000 if self.intact else 0
+
+    @property
     def intact(self):
         """Whether the file that was opened still lies under its name, whole."""
         return bool(intact(self.table.descriptor, self.table.length))

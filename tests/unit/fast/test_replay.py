@@ -124,10 +124,12 @@ def test_a_lost_table_is_told(path: Path) -> None:
 def test_time_never_goes_back(table: ReplayTable) -> None:
     """What was displaced for being over is not taken again by a clock that was set back."""
     assert take(table, nonce(1)) is Reason.ALLOWED
+    assert table.latest_ms == NOW
     later = NOW + PROOF_WINDOW_MS + 2000
     for number in range(2, 20_000):
         take(table, nonce(number), later, later, holder=holder(number))
 
+    assert table.latest_ms == later
     # Every bucket was filled, so the entry is gone.
     assert take(table, nonce(1), NOW, NOW) is Reason.STALE_PROOF
     assert take(ReplayTable.open(table.path), nonce(1), NOW, NOW) is Reason.STALE_PROOF
