@@ -75,7 +75,7 @@ lint: $(BUILT) ## ruff, mypy, cython-lint, stubtest, buf
 	$(BIN)/buf format --diff --exit-code proto
 
 stubtest: $(BUILT)
-	$(RUN) -m mypy.stubtest --concise --ignore-disjoint-bases --ignore-unused-allowlist \
+	$(RUN) -m mypy.stubtest --concise --mypy-config-file pyproject.toml --ignore-disjoint-bases --ignore-unused-allowlist \
 	    --allowlist tools/stubtest_allowlist.txt $(addprefix sessauth._fast.,$(TYPED))
 
 format: $(INSTALLED) ## rewrite what ruff and buf would complain about

@@ -12,6 +12,9 @@ from nacl._sodium import ffi, lib
 # Without it libsodium stays on its slow reference code.
 from nacl.bindings import sodium_init
 
+# All of it is for other modules of the kernel.
+__all__ = []
+
 ctypedef int (*scalarmult_t)(unsigned char *, const unsigned char *, const unsigned char *) noexcept nogil
 ctypedef int (*scalarmult_base_t)(unsigned char *, const unsigned char *) noexcept nogil
 ctypedef int (*blake2b_t)(
