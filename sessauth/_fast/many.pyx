@@ -19,6 +19,8 @@ from sessauth._fast.view cimport Moment, Rules
 cdef enum:
     # Tokens that are remembered to be the same as an earlier item's.
     SAME_TOKENS = 64
+    # How many places of those one may lie in: chains whose addresses meet don't displace each other.
+    SAME_PLACES = 4
 
 
 cdef class JudgeOfMany(Judge):
@@ -81,14 +83,12 @@ cdef class JudgeOfMany(Judge):
                 continue
             if item.chain == NULL and not self._decode(batch, item, alike):
                 continue
-            k = ((<size_t> item.chain) >> 5) % SAME_TOKENS
-            if same[k] >= 0 and _same_but_call(item, &batch.items[same[k]]):
-                earlier = &batch.items[same[k]]
+            earlier = _earlier(batch, item, same)
+            if earlier != NULL:
                 item.found = earlier.found
                 item.stands = earlier.stands
                 item.ground = earlier.ground
                 continue
-            same[k] = <int> i
             item.stands = self.stand(moment, <Chain> item.chain, &item.asked, floored, &item.own, &item.found)
             if moment.wanting:
                 return 0
@@ -133,6 +133,22 @@ cdef class JudgeOfMany(Judge):
 
 cdef inline bint _equal(const Part *a, const Part *b) noexcept nogil:
     return a.n == b.n and (a.p == b.p or memcmp(a.p, b.p, a.n) == 0)
+
+
+cdef Item *_earlier(Batch batch, const Item *item, int *same) noexcept:
+    """An earlier item of which all but the call is the same; without one, this one is remembered for later ones."""
+    cdef size_t first = (<size_t> item.chain) >> 5
+    cdef size_t place
+    cdef int i
+    for i in range(SAME_PLACES):
+        place = (first + i) % SAME_TOKENS
+        if same[place] < 0:
+            same[place] = <int> (item - batch.items)
+            return NULL
+        if _same_but_call(item, &batch.items[same[place]]):
+            return &batch.items[same[place]]
+    same[first % SAME_TOKENS] = <int> (item - batch.items)
+    return NULL
 
 
 cdef bint _same_but_call(const Item *a, const Item *b) noexcept nogil:

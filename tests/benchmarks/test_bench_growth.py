@@ -270,7 +270,7 @@ def test_a_cache_that_denies_or_drops_is_no_row(grown: Grown) -> None:
 
 def test_a_chains_weight_is_held_against_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The allowance grows with the chain: three times its bytes and 512."""
-    monkeypatch.setattr(memory, "CHAINS", {2: 100})
+    monkeypatch.setattr(memory, "CHAINS", {2: 500})
 
     (row,) = memory.measurements(tmp_path, quick=True, only="memory/")
 
