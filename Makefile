@@ -48,7 +48,7 @@ install: $(INSTALLED) ## make .venv with everything that development needs
 
 build: $(BUILT) ## build the kernel's extensions in place
 
-demo: $(BUILT) ## five sessions from birth to death, on a real server
+demo: $(BUILT) ## six sessions from birth to death, on a real server
 	$(RUN) -m sessauth.cli.main demo
 
 serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
