@@ -75,8 +75,8 @@ lint: $(BUILT) ## ruff, mypy, cython-lint, stubtest, buf
 	$(BIN)/buf format --diff --exit-code proto
 
 stubtest: $(BUILT)
-	$(RUN) -m mypy.stubtest --concise --ignore-disjoint-bases --ignore-unused-allowlist \
-	    --allowlist tools/stubtest_allowlist.txt $(addprefix sessauth._fast.,$(TYPED))
+	$(RUN) -m mypy.stubtest --mypy-config-file pyproject.toml --concise --ignore-disjoint-bases \
+	    --ignore-unused-allowlist --allowlist tools/stubtest_allowlist.txt $(addprefix sessauth._fast.,$(TYPED))
 
 format: $(INSTALLED) ## rewrite what ruff and buf would complain about
 	$(RUN) -m ruff check --fix-only .
