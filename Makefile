@@ -48,7 +48,7 @@ install: $(INSTALLED) ## make .venv with everything that development needs
 
 build: $(BUILT) ## build the kernel's extensions in place
 
-demo: $(BUILT) ## five sessions from birth to death, on a real server
+demo: $(BUILT) ## six sessions from birth to death, on a real server
 	$(RUN) -m sessauth.cli.main demo
 
 serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
@@ -75,8 +75,8 @@ lint: $(BUILT) ## ruff, mypy, cython-lint, stubtest, buf
 	$(BIN)/buf format --diff --exit-code proto
 
 stubtest: $(BUILT)
-	$(RUN) -m mypy.stubtest --concise --mypy-config-file pyproject.toml --ignore-disjoint-bases --ignore-unused-allowlist \
-	    --allowlist tools/stubtest_allowlist.txt $(addprefix sessauth._fast.,$(TYPED))
+	$(RUN) -m mypy.stubtest --mypy-config-file pyproject.toml --concise --ignore-disjoint-bases \
+	    --ignore-unused-allowlist --allowlist tools/stubtest_allowlist.txt $(addprefix sessauth._fast.,$(TYPED))
 
 format: $(INSTALLED) ## rewrite what ruff and buf would complain about
 	$(RUN) -m ruff check --fix-only .

@@ -1,4 +1,4 @@
-"""``sessauth demo``: five stories against a real server."""
+"""``sessauth demo``: six stories against a real server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .context import Settings, with_settings
 @click.command()
 @with_settings
 def demo(settings: Settings) -> None:
-    """Run five stories against a real server of their own.
+    """Run six stories against a real server of their own.
 
     Says of each decision whether it was the expected one, and exits with 1 if any was not.
     """

@@ -1,4 +1,4 @@
-"""Five sessions, each from birth to death. What each call is expected to come to stands beside it."""
+"""Six sessions, each from birth to death. What each call is expected to come to stands beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from ..approver import Approver, ApproverKey
 from ..catalogue import ToolCatalogue
 from ..clock import SystemClock
 from ..errors import UnknownTool, WidensAuthority
@@ -80,6 +81,29 @@ def support_agent(theatre: Theatre, tell: Tell) -> None:
         session.update_facts({"user_present": False})
         tell("the user leaves")
         theatre.check("support", token, invoices("C-2002"), Reason.CONDITION_FAILED)
+
+
+def document_agent(theatre: Theatre, tell: Tell) -> None:
+    """A person approves the publication of one document, once: not a second time, and no other."""
+    # The key stays here, with the person: no server ever sees it.
+    key = ApproverKey.generate()
+    person = Approver(key)
+    scope = f'publish:docs/* needs approval(1, "{key.text}")'
+    notes, plans = Call("publish", "docs/release-notes"), Call("publish", "docs/plans")
+
+    tell("opens for the release; each publication needs a person's signature over this very call")
+    with theatre.client.session(
+        subject="document-agent", purpose="release 4.2", ceiling=["publish:docs/*"]
+    ) as session:
+        token = session.mint([scope], [AUDIENCE])
+        theatre.attempt("documents", token, notes, Reason.APPROVAL_REQUIRED)
+        request = theatre.client.list_approvals(session_id=session.id).approvals[0]
+        tell(f"a person reads {request.record.action} {request.record.resource}, and signs that")
+        theatre.client.grant_approval(request, person)
+        theatre.attempt("documents", token, notes, Reason.ALLOWED)
+        tell("asked about twice by the gateway, as one attempt: taken once. The next attempt is another call")
+        theatre.attempt("documents", token, notes, Reason.APPROVAL_REQUIRED)
+        theatre.attempt("documents", token, plans, Reason.APPROVAL_REQUIRED)
 
 
 def planner(theatre: Theatre, tell: Tell) -> None:
@@ -161,6 +185,7 @@ def retrieval_agent(theatre: Theatre, tell: Tell) -> None:
 STORIES = {
     "a coding assistant": coding_assistant,
     "a support agent": support_agent,
+    "a document agent": document_agent,
     "a planner and its sub-agent": planner,
     "a deployment": deployment,
     "a retrieval agent": retrieval_agent,

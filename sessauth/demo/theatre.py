@@ -1,12 +1,13 @@
 """What the stories are played on: a server with two check workers, a client, an embedded verifier.
 
-Every call is judged twice, by a worker over gRPC and by the embedded verifier in this process; both
-answers have to be the expected one. Nothing is simulated.
+Every call is judged twice, by a worker over gRPC and by the embedded verifier in this process, which has
+the server take what calls cost; both answers have to be the expected one. Nothing is simulated.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import statistics
 import subprocess
@@ -22,6 +23,7 @@ from ..client import Client
 from ..decision_base import DecisionBase
 from ..errors import SessauthError, Unavailable
 from ..reasons import Reason
+from ..served import ServedVerifier
 from ..server.init import Initialised, initialise
 from ..token import Token
 from ..verifier import Verifier
@@ -31,6 +33,8 @@ WORKERS = 2
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
 _AGAIN = 100
+# Each of these asks the server.
+_ATTEMPTS_AGAIN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Theatre:
     made: Initialised
     process: subprocess.Popen[bytes]
     client: Client
-    verifier: Verifier
+    verifier: ServedVerifier
     story: str = ""
     judged: list[Judged] = field(default_factory=list)
     # Every presented token, with a call that it was allowed to make.
@@ -87,17 +91,27 @@ class Theatre:
         """Judge a call of the one called ``label`` by both verifiers."""
         return self.check_bytes(label, token.data, call, expected)
 
+    def attempt(self, label: str, token: Token, call: Call, expected: Reason) -> Judged:
+        """Judge a call that costs something, as one attempt: what it costs is taken once, whoever asks."""
+        return self._judge(label, token.data, call, expected, secrets.token_bytes(16), _ATTEMPTS_AGAIN)
+
     def check_bytes(self, label: str, token: bytes, call: Call, expected: Reason) -> Judged:
         """Judge a call with a token's bytes."""
+        return self._judge(label, token, call, expected, b"", _AGAIN)
+
+    def _judge(
+        self, label: str, token: bytes, call: Call, expected: Reason, retry_id: bytes, times: int
+    ) -> Judged:
+        asked = (token, call.action, call.resource, call.arguments)
         begin = time.perf_counter_ns()
-        remote = self.client.check(token, call.action, call.resource, call.arguments, audience=AUDIENCE)
+        remote = self.client.check(*asked, audience=AUDIENCE, retry_id=retry_id)
         between = time.perf_counter_ns()
-        embedded = self.verifier.check(token, call.action, call.resource, call.arguments)
+        embedded = self.verifier.check(*asked, retry_id=retry_id)
         end = time.perf_counter_ns()
         again = []
-        for _ in range(_AGAIN):
+        for _ in range(times):
             start = time.perf_counter_ns()
-            self.verifier.check(token, call.action, call.resource, call.arguments)
+            self.verifier.check(*asked, retry_id=retry_id)
             again.append(time.perf_counter_ns() - start)
         judged = Judged(
             story=self.story,
@@ -147,7 +161,13 @@ def open_theatre() -> Iterator[Theatre]:
                 str(made.socket), credential_file=made.credential_file, check_target=sockets, timeout_ms=5000
             ) as client:
                 _wait_until_ready(process, client, log_path)
-                with Verifier.embedded(made.state_dir, audience=AUDIENCE) as verifier:
+                with Verifier.embedded(
+                    made.state_dir,
+                    audience=AUDIENCE,
+                    server=made.socket,
+                    credential_file=made.credential_file,
+                    timeout_ms=5000,
+                ) as verifier:
                     yield Theatre(made, process, client, verifier)
         finally:
             process.send_signal(signal.SIGTERM)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 
-def test_the_demo_plays_five_stories_to_their_end() -> None:
+def test_the_demo_plays_six_stories_to_their_end() -> None:
     """Every decision is the expected one, by both verifiers, and no token is accepted at the end."""
     answer = subprocess.run(
         [sys.executable, "-m", "sessauth.cli.main", "demo", "--json"],
@@ -18,10 +18,10 @@ def test_the_demo_plays_five_stories_to_their_end() -> None:
 
     assert answer.returncode == 0, answer.stdout + answer.stderr
     report = json.loads(answer.stdout)
-    assert len({call["story"] for call in report["calls"]}) == 5
+    assert len({call["story"] for call in report["calls"]}) == 6
     assert [
         call for call in report["calls"] if not call["remote"] == call["embedded"] == call["expected"]
     ] == []
-    assert {call["remote"] for call in report["calls"]} >= {"ALLOWED", "OUT_OF_SCOPE", "LEASE_LAPSED"}
-    assert report["tokens_presented_again"] >= 5
+    assert {call["remote"] for call in report["calls"]} >= {"ALLOWED", "APPROVAL_REQUIRED", "LEASE_LAPSED"}
+    assert report["tokens_presented_again"] >= 6
     assert report["accepted"] == []

@@ -16,6 +16,7 @@ from sessauth.decision_base import DecisionBase
 from sessauth.errors import NotFound, SessauthError, UsageError
 from sessauth.needs import key_text
 from sessauth.reasons import Reason, Stage
+from sessauth.text_form import presented_text
 from sessauth.verifier import Verifier
 from tests.support.house import AUDIENCE, House, at_once, until_ms
 from tests.support.service import wait_until
@@ -262,6 +263,19 @@ def test_an_embedded_verifier_without_an_answer_denies(house: House) -> None:
     assert house.verifier.check(token, "read", "free/1", permit_ms=100).reason is Reason.NEEDS_SERVER
     with pytest.raises(SessauthError):
         house.verifier.commit(bytes(32), token, "read", "free/1")
+
+
+def test_a_held_token_costs_what_it_costs(house: House) -> None:
+    """A handle, and a text, given to an embedded verifier reach the server as the token they are."""
+    session_id, token = _open(house, "read:doc/** needs uses(3)")
+    held = house.verifier.prepare(token)
+
+    assert house.verifier.check(held, "read", "doc/1")
+    assert house.verifier.check_batch([(held, "read", "doc/1")])[0]
+    given = house.verifier.check(presented_text(token), "read", "doc/1", permit_ms=60_000)
+    assert house.verifier.commit(given.permit, held, "read", "doc/1")  # type: ignore[attr-defined]
+    assert house.verifier.check(held, "read", "doc/1").reason is Reason.USES_EXHAUSTED
+    assert house.operator.get_session(session_id).open_permits == 0
 
 
 def test_an_embedded_verifier_says_what_it_can_not_take(house: House) -> None:

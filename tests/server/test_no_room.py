@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import lmdb
 import pytest
 
+from sessauth.state.group import Group
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
@@ -116,6 +119,33 @@ def test_a_commit_that_fails_is_never_a_yes(service: Service, monkeypatch: pytes
     assert _check(operator, item, retry_id=b"attempt").allowed
     assert [_check(operator, item).allowed for _ in range(9)] == [True] * 8 + [False]
     assert committer.stats.failures == 1
+
+
+def test_calls_that_cost_nothing_do_not_wait_for_the_writer(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the writer stands still, and 12 calls wait for it, 50 free calls are allowed."""
+    operator = service.operator
+    _, item = _open(operator)
+    go_on, stuck = threading.Event(), threading.Event()
+    finish = Group.finish
+
+    def wait(group: Group) -> None:
+        stuck.set()
+        go_on.wait(20)
+        finish(group)
+
+    monkeypatch.setattr(Group, "finish", wait)
+    with ThreadPoolExecutor(12) as pool:
+        waiting = [pool.submit(_check, operator, item) for _ in range(12)]
+        assert stuck.wait(10)
+        free = [_check(operator, item, resource=b"free/1").allowed for _ in range(50)]
+        assert not any(future.done() for future in waiting)
+        go_on.set()
+        taken = [future.result(20).allowed for future in waiting]
+
+    assert all(free)
+    assert sorted(taken) == [False] * 3 + [True] * 9
 
 
 def test_a_fault_of_the_judge_denies(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
