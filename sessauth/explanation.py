@@ -139,12 +139,9 @@ class _Failure:
             case Reason.CONDITION_FAILED:
                 return self._condition_failed()
             case Reason.APPROVAL_REQUIRED:
-                needs = self.scope.needs if self.scope else None
-                approval = (needs.approval if needs else None) or "an approval"
-                return f"{self.clause} needs {approval}; {GO_ON}"
+                return f"{self.clause} needs an approval of this very call; {GO_ON}"
             case Reason.NEEDS_SERVER:
-                needs = self.scope.needs if self.scope else None
-                return f"{self.clause} needs {needs or 'what this verifier can not meet'}"
+                return f"{self.clause} costs what only the server can take"
             case _:
                 return ""
 

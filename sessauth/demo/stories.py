@@ -11,10 +11,11 @@ from collections.abc import Callable
 from ..approver import Approver, ApproverKey
 from ..catalogue import ToolCatalogue
 from ..clock import SystemClock
-from ..errors import UnknownTool, WidensAuthority
+from ..errors import Unavailable, UnknownTool, WidensAuthority
+from ..holder import HolderKey
 from ..reasons import Reason
 from ..token import Token
-from .theatre import AUDIENCE, Call, Theatre
+from .theatre import AUDIENCE, Call, Prove, Theatre
 
 # Shows a line of narration.
 Tell = Callable[[str], None]
@@ -84,26 +85,39 @@ def support_agent(theatre: Theatre, tell: Tell) -> None:
 
 
 def document_agent(theatre: Theatre, tell: Tell) -> None:
-    """A person approves the publication of one document, once: not a second time, and no other."""
-    # The key stays here, with the person: no server ever sees it.
-    key = ApproverKey.generate()
-    person = Approver(key)
-    scope = f'publish:docs/* needs approval(1, "{key.text}")'
+    """A person approves the publication of one document, once; and a stolen token is worth nothing."""
+    # Each key stays with whom it is of: no server ever sees it.
+    approver, agent = ApproverKey.generate(), HolderKey.generate()
+    publish = f'publish:docs/* needs approval(1, "{approver.text}")'
     notes, plans = Call("publish", "docs/release-notes"), Call("publish", "docs/plans")
+    read = Call("read", "docs/plans")
+    host = theatre.client.verifier_keys().current(SystemClock().now_ms())
+    if host is None:
+        raise Unavailable("the server gives no key to prove calls for")
 
-    tell("opens for the release; each publication needs a person's signature over this very call")
+    def proves(call: Call) -> Prove:
+        return lambda: agent.prove(token, call.action, call.resource, call.arguments, host)
+
+    tell("opens for the release, with a token bound to the agent's key: each call comes with its proof")
     with theatre.client.session(
-        subject="document-agent", purpose="release 4.2", ceiling=["publish:docs/*"]
+        subject="document-agent", purpose="release 4.2", ceiling=["read,publish:docs/*"]
     ) as session:
-        token = session.mint([scope], [AUDIENCE])
-        theatre.attempt("documents", token, notes, Reason.APPROVAL_REQUIRED)
+        token = session.mint(["read:docs/*", publish], [AUDIENCE], to=agent.public)
+        theatre.check("documents", token, read, Reason.ALLOWED, proves(read))
+        theatre.attempt("documents", token, notes, Reason.APPROVAL_REQUIRED, proves(notes))
         request = theatre.client.list_approvals(session_id=session.id).approvals[0]
         tell(f"a person reads {request.record.action} {request.record.resource}, and signs that")
-        theatre.client.grant_approval(request, person)
-        theatre.attempt("documents", token, notes, Reason.ALLOWED)
+        theatre.client.grant_approval(request, Approver(approver))
+        theatre.attempt("documents", token, notes, Reason.ALLOWED, proves(notes))
         tell("asked about twice by the gateway, as one attempt: taken once. The next attempt is another call")
-        theatre.attempt("documents", token, notes, Reason.APPROVAL_REQUIRED)
-        theatre.attempt("documents", token, plans, Reason.APPROVAL_REQUIRED)
+        theatre.attempt("documents", token, notes, Reason.APPROVAL_REQUIRED, proves(notes))
+        theatre.attempt("documents", token, plans, Reason.APPROVAL_REQUIRED, proves(plans))
+        tell("a thief has the token, and a proof that the agent used before")
+        old = proves(read)()
+        theatre.client.check(token, read.action, read.resource, audience=AUDIENCE, proof=old)
+        theatre.check("thief", token, read, Reason.PROOF_REQUIRED)
+        theatre.check("thief", token, read, Reason.REPLAYED, lambda: old)
+        theatre.check("thief", token, Call("read", "docs/release-notes"), Reason.BAD_PROOF, lambda: old)
 
 
 def planner(theatre: Theatre, tell: Tell) -> None:

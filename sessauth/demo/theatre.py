@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,13 @@ _STOP_SECONDS = 20.0
 _AGAIN = 100
 # Each of these asks the server.
 _ATTEMPTS_AGAIN = 10
+
+Prove = Callable[[], bytes]
+"""Gives the proof that comes with one call, anew each time it is asked about."""
+
+
+def _unproven() -> bytes:
+    return b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,31 +94,42 @@ class Theatre:
     # Every presented token, with a call that it was allowed to make.
     presented: dict[str, tuple[bytes, Call]] = field(default_factory=dict)
 
-    def check(self, label: str, token: Token, call: Call, expected: Reason) -> Judged:
+    def check(
+        self, label: str, token: Token, call: Call, expected: Reason, prove: Prove = _unproven
+    ) -> Judged:
         """Judge a call of the one called ``label`` by both verifiers."""
-        return self.check_bytes(label, token.data, call, expected)
+        return self._judge(label, token.data, call, expected, prove, b"", _AGAIN)
 
-    def attempt(self, label: str, token: Token, call: Call, expected: Reason) -> Judged:
+    def attempt(
+        self, label: str, token: Token, call: Call, expected: Reason, prove: Prove = _unproven
+    ) -> Judged:
         """Judge a call that costs something, as one attempt: what it costs is taken once, whoever asks."""
-        return self._judge(label, token.data, call, expected, secrets.token_bytes(16), _ATTEMPTS_AGAIN)
-
-    def check_bytes(self, label: str, token: bytes, call: Call, expected: Reason) -> Judged:
-        """Judge a call with a token's bytes."""
-        return self._judge(label, token, call, expected, b"", _AGAIN)
+        return self._judge(label, token.data, call, expected, prove, secrets.token_bytes(16), _ATTEMPTS_AGAIN)
 
     def _judge(
-        self, label: str, token: bytes, call: Call, expected: Reason, retry_id: bytes, times: int
+        self,
+        label: str,
+        token: bytes,
+        call: Call,
+        expected: Reason,
+        prove: Prove,
+        retry_id: bytes,
+        times: int,
     ) -> Judged:
         asked = (token, call.action, call.resource, call.arguments)
+        proof = prove()
         begin = time.perf_counter_ns()
-        remote = self.client.check(*asked, audience=AUDIENCE, retry_id=retry_id)
-        between = time.perf_counter_ns()
-        embedded = self.verifier.check(*asked, retry_id=retry_id)
-        end = time.perf_counter_ns()
+        remote = self.client.check(*asked, audience=AUDIENCE, proof=proof, retry_id=retry_id)
+        remote_ns = time.perf_counter_ns() - begin
+        proof = prove()
+        begin = time.perf_counter_ns()
+        embedded = self.verifier.check(*asked, proof=proof, retry_id=retry_id)
+        first_ns = time.perf_counter_ns() - begin
         again = []
         for _ in range(times):
+            proof = prove()
             start = time.perf_counter_ns()
-            self.verifier.check(*asked, retry_id=retry_id)
+            self.verifier.check(*asked, proof=proof, retry_id=retry_id)
             again.append(time.perf_counter_ns() - start)
         judged = Judged(
             story=self.story,
@@ -120,8 +138,8 @@ class Theatre:
             expected=expected,
             remote=remote.reason,
             embedded=embedded.reason,
-            remote_us=(between - begin) / 1000,
-            first_us=(end - between) / 1000,
+            remote_us=remote_ns / 1000,
+            first_us=first_ns / 1000,
             again_us=statistics.median(again) / 1000,
             explanation="" if remote else remote.explain(token),
         )
