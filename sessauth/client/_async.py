@@ -34,6 +34,7 @@ from ._proofs import Prover
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import AsyncLiveSession
 from ._transport import MAX_TIMEOUT_MS, AsyncTransport, Call, check_timeout, resolve_endpoint
+from ._watch import Proving
 from ._watch_async import AsyncWatch
 
 T = TypeVar("T")
@@ -339,7 +340,8 @@ class AsyncClient(AsyncApprovalCalls):
         It lasts at most ``stream_timeout_ms``, an hour by default; servers may end it sooner, and then each
         call that still goes on is to be asked about on another one. Nothing is retried.
         """
-        return AsyncWatch(self._transport, audience, self._timeout_ms, stream_timeout_ms)
+        proving = Proving(self._proven, self._prover.missed)
+        return AsyncWatch(self._transport, proving, audience, self._timeout_ms, stream_timeout_ms)
 
     async def list_keys(self) -> list[KeyRecord]:
         """Return the issuer keys, public halves only."""

@@ -51,7 +51,7 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class CheckItem:
-    """One call to judge, for ``check_batch`` and ``check_stream``.
+    """One call to judge, for ``check_batch``, ``check_stream`` and ``watch``.
 
     ``arguments`` and ``tool`` are the JSON bytes themselves; ``session`` the 16-byte id that the
     gateway believes the call to belong to, empty if it does not say. What an agent wrote may be

@@ -33,7 +33,7 @@ from ._proofs import Prover
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import LiveSession
 from ._transport import MAX_TIMEOUT_MS, Call, SyncTransport, check_timeout, resolve_endpoint
-from ._watch import Watch
+from ._watch import Proving, Watch
 
 T = TypeVar("T")
 
@@ -334,7 +334,8 @@ class Client(ApprovalCalls):
         It lasts at most ``stream_timeout_ms``, an hour by default; servers may end it sooner, and then each
         call that still goes on is to be asked about on another one. Nothing is retried.
         """
-        return Watch(self._transport, audience, self._timeout_ms, stream_timeout_ms)
+        proving = Proving(self._proven, self._prover.missed)
+        return Watch(self._transport, proving, audience, self._timeout_ms, stream_timeout_ms)
 
     def list_keys(self) -> list[KeyRecord]:
         """Return the issuer keys, public halves only."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar, cast
 
 import grpc
 
@@ -24,8 +25,17 @@ from ._failures import Failure, RpcFailure
 from ._results import CheckItem
 from ._transport import SyncTransport, check_timeout
 
+P = TypeVar("P", covariant=True)
+
 # Asks for nothing, under the number of a call that is to be watched no longer: the last one counts.
 NOTHING: Final = CheckItem(b"", "none", "none")
+
+
+class Proving(NamedTuple, Generic[P]):
+    """How a client proves: ``proven(item)`` is what is sent; ``missed(item, sent, decision)``: once more."""
+
+    proven: Callable[[CheckItem], P]
+    missed: Callable[[CheckItem, CheckItem, RemoteDecision], bool]
 
 
 class WatchedCall:
@@ -128,9 +138,15 @@ class Watch:
     """
 
     def __init__(
-        self, transport: SyncTransport, audience: str, timeout_ms: int, stream_timeout_ms: int
+        self,
+        transport: SyncTransport,
+        proving: Proving[CheckItem],
+        audience: str,
+        timeout_ms: int,
+        stream_timeout_ms: int,
     ) -> None:
         """Open the stream."""
+        self._proving = proving
         lane = transport.lanes.pick(checks=True)
         self._target = lane.target
         self._timeout_ms = timeout_ms
@@ -154,6 +170,13 @@ class Watch:
 
         Raises what ended the stream, and Unavailable if no answer came in time, which is never a yes.
         """
+        sent = self._proving.proven(item)
+        call = self._ask(sent, at_least_revision)
+        if self._proving.missed(item, sent, call.decision):
+            call = self._ask(self._proving.proven(item), at_least_revision)
+        return call
+
+    def _ask(self, item: CheckItem, at_least_revision: int) -> WatchedCall:
         waiter: Future[WatchedCall] = Future()
         with self._lock:
             if self._ended is not None:

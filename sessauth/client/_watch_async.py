@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Self, cast
 
 import grpc
@@ -13,7 +14,7 @@ from . import _calls_tokens as token_calls
 from ._failures import Failure, RpcFailure
 from ._results import CheckItem
 from ._transport import AsyncTransport, check_timeout
-from ._watch import Calls, WatchedCall, closed, not_answered
+from ._watch import Calls, Proving, WatchedCall, closed, not_answered
 
 
 class AsyncWatch:
@@ -23,9 +24,15 @@ class AsyncWatch:
     """
 
     def __init__(
-        self, transport: AsyncTransport, audience: str, timeout_ms: int, stream_timeout_ms: int
+        self,
+        transport: AsyncTransport,
+        proving: Proving[Awaitable[CheckItem]],
+        audience: str,
+        timeout_ms: int,
+        stream_timeout_ms: int,
     ) -> None:
         """Open nothing yet."""
+        self._proving = proving
         self._transport = transport
         self._timeout_ms = timeout_ms
         self._stream_timeout_ms = check_timeout(stream_timeout_ms)
@@ -55,6 +62,13 @@ class AsyncWatch:
 
         Raises what ended the stream, and Unavailable if no answer came in time, which is never a yes.
         """
+        sent = await self._proving.proven(item)
+        call = await self._ask(sent, at_least_revision)
+        if self._proving.missed(item, sent, call.decision):
+            call = await self._ask(await self._proving.proven(item), at_least_revision)
+        return call
+
+    async def _ask(self, item: CheckItem, at_least_revision: int) -> WatchedCall:
         if self._ended is not None:
             raise self._ended
         waiter: asyncio.Future[WatchedCall] = asyncio.get_running_loop().create_future()

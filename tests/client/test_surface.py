@@ -5,13 +5,14 @@ import typing
 
 import pytest
 
-from sessauth.client import AsyncClient, AsyncLiveSession, Client, LiveSession
+from sessauth.client import AsyncClient, AsyncLiveSession, AsyncWatch, Client, LiveSession, Watch
 from sessauth.client._approvals import ApprovalCalls, AsyncApprovalCalls
 
 PAIRS = [
     (Client, AsyncClient),
     (ApprovalCalls, AsyncApprovalCalls),
     (LiveSession, AsyncLiveSession),
+    (Watch, AsyncWatch),
 ]
 
 

@@ -21,6 +21,7 @@ from sessauth.v1 import token_service_pb2 as tokens
 from sessauth.verifier import Verifier
 from tests.support import crowd
 from tests.support.forge import key, make
+from tests.support.no_writer import NobodyThere
 from tests.support.service import Caller, RpcError, Service
 from tests.vectors.world import AUDIENCE, NOW, link, root
 from tests.vectors.world import token as chain_of
@@ -133,7 +134,7 @@ def _service(failures: FailedSignatures, monkeypatch: pytest.MonkeyPatch) -> Aut
         return taken(*given, **named, now_ms=NOW)  # type: ignore[arg-type]
 
     monkeypatch.setattr(surveys, "Survey", at_that_time)
-    return AuthorizationService(Verifier(source), source, failures)  # type: ignore[arg-type]
+    return AuthorizationService(Verifier(source), source, failures, NobodyThere())  # type: ignore[arg-type]
 
 
 def test_failed_signatures_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
 from sessauth.verifier import Verifier
+from tests.support.no_writer import NobodyThere
 from tests.support.service import Caller, RpcError, Service
 
 BATCH = "AuthorizationService/CheckBatch"
@@ -62,7 +63,7 @@ def asked(service: Service) -> Asked:
     assert service.control is not None
     source = service.control.log.source()
     verifier = Verifier(source)
-    return Asked(verifier, AuthorizationService(verifier, source, FailedSignatures(1, 0)))
+    return Asked(verifier, AuthorizationService(verifier, source, FailedSignatures(1, 0), NobodyThere()))
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_a_text_of_the_table_is_read_once(
     assert service.control is not None
     source = service.control.log.source()
     verifier = Verifier(source)
-    one = Asked(verifier, AuthorizationService(verifier, source, FailedSignatures(1, 0)))
+    one = Asked(verifier, AuthorizationService(verifier, source, FailedSignatures(1, 0), NobodyThere()))
     table = [Token.parse(token).text.encode() for token in minted[:2]] + [b"sessauth_token_!"]
 
     reasons = one.reasons([_item(1), _item(3)] * 150, table)

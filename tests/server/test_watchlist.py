@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sessauth.change import Change, add_key, end_session, open_session, revoke, update_facts
-from sessauth.clock import SystemClock
+from sessauth.clock import FixedClock, SystemClock
 from sessauth.limits import MAX_TIME_MS
 from sessauth.reasons import Reason, Stage
 from sessauth.record import KeyStatus
@@ -33,6 +33,8 @@ class World:
     """A state with one session, a verifier on it, and a list with what it told."""
 
     writer: StateWriter
+    # What the writer believes; the verifier reads the machine's.
+    clock: FixedClock
     verifier: Verifier = field(init=False)
     told: list[tuple[int, Reason]] = field(default_factory=list)
     watchlist: Watchlist = field(init=False)
@@ -101,8 +103,9 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     """A fresh state."""
-    writer = StateWriter.open(tmp_path / "state", create=True, map_size=64 << 20)
-    yield World(writer)
+    clock = FixedClock(SystemClock().now_ms())
+    writer = StateWriter.open(tmp_path / "state", create=True, map_size=64 << 20, clock=clock)
+    yield World(writer, clock)
     writer.close()
 
 
@@ -163,6 +166,15 @@ def test_a_state_that_can_not_be_read_withdraws_everything(world: World) -> None
         world.keep(number, world.token("read:files/**", kind=kind))
     world.writer.close()
     assert world.look() == [(0, Reason.INTERNAL_ERROR), (1, Reason.INTERNAL_ERROR)]
+
+
+def test_clocks_that_disagree_withdraw_everything(world: World) -> None:
+    """A state whose changes lie minutes ahead of this clock: neither is believed, so nothing stands."""
+    world.keep(1, world.token("read:files/**"))
+    world.clock.advance(300_000)
+    assert world.look() == []
+    world.open(id16("another"))
+    assert world.look() == [(1, Reason.CLOCK_SUSPECT)]
 
 
 def test_nothing_is_told_of_a_call_that_was_let_go(world: World) -> None:

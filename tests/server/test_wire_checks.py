@@ -24,6 +24,7 @@ from sessauth.v1 import token_pb2
 from sessauth.v1 import token_service_pb2 as tokens
 from sessauth.verifier import Verifier
 from tests.support.checks_by_messages import ChecksByMessages
+from tests.support.no_writer import NobodyThere
 from tests.support.raw_requests import batch_fields, damaged, encode, nested_group, request_fields, varint
 from tests.support.service import Caller, running
 
@@ -59,7 +60,7 @@ class Both:
     def pair(self, burst: int = 10_000) -> tuple[AuthorizationService, ChecksByMessages]:
         """Fresh ones, with as many failures for each peer and none regained."""
         return (
-            AuthorizationService(self.verifier, self.source, FailedSignatures(burst, 0)),
+            AuthorizationService(self.verifier, self.source, FailedSignatures(burst, 0), NobodyThere()),
             ChecksByMessages(self.verifier, self.source, FailedSignatures(burst, 0)),
         )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sessauth._fast.claims import Claims
 from sessauth.reasons import Reason
+from sessauth.server.status import refused
 
 
 class NoWriter:
@@ -20,3 +21,19 @@ class NoWriter:
         if claims:
             return Reason.APPROVAL_REQUIRED if claims[0][2][0][1].threshold else Reason.NEEDS_SERVER
         return Reason.NEEDS_SERVER if self.item.permit_ms else 0
+
+
+class NobodyThere:
+    """A way to the writer at whose end nobody is: what is handed on stays denied as it was judged."""
+
+    def decide(self, *_: Any, **__: Any) -> dict[int, bytes]:
+        """Decide nothing."""
+        return {}
+
+    def commit(self, *_: Any) -> dict[int, bytes]:
+        """Commit nothing."""
+        return {}
+
+    def release(self, *_: Any) -> bytes:
+        """Have nothing to give back."""
+        raise refused("NOT_FOUND", "nobody is there")
