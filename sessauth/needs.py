@@ -1,4 +1,4 @@
-"""Needs: what a scope costs. This version can state them and denies every call that has to pay."""
+"""Needs: what a scope costs a call beyond matching it."""
 
 from __future__ import annotations
 

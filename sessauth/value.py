@@ -146,7 +146,12 @@ def quoted(text: str) -> str:
     """
     if text.isprintable():
         return json.dumps(text, ensure_ascii=False)
-    return "".join(['"', *(c if _shows(c) else json.dumps(c)[1:-1] for c in text), '"'])
+    return "".join(['"', *(c if _shows(c) else escaped(c) for c in text), '"'])
+
+
+def escaped(char: str) -> str:
+    """Return the JSON escape of a character, also of a space and of U+007F, which JSON shows as they are."""
+    return f"\\u{ord(char):04x}" if char in " \x7f" else json.dumps(char)[1:-1]
 
 
 def _shows(char: str) -> bool:

@@ -11,6 +11,8 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
+from .value import escaped
+
 # Printable by their category, and yet nothing is seen of them.
 _BLANK: Final = frozenset(
     map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)))
@@ -29,13 +31,8 @@ def visible(text: str) -> str:
     shown = ['"']
     for place, char in enumerate(text):
         plain = char not in '"\\' and not _misleads(char, text[max(0, place - 2) : place])
-        shown.append(char if plain else _escaped(char))
+        shown.append(char if plain else escaped(char))
     return "".join([*shown, '"'])
-
-
-def _escaped(char: str) -> str:
-    """Return the JSON escape of a character; also of the two that JSON shows as they are."""
-    return f"\\u{ord(char):04x}" if char in " \x7f" else json.dumps(char)[1:-1]
 
 
 def _misleads(char: str, before: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar, Unpack, cast
 
@@ -250,8 +249,20 @@ class Client(ApprovalCalls):
         with a proof is never repeated: what it used up is gone. ``approvals``, ``retry_id`` and ``permit_ms``
         are for calls that cost something: ``CheckItem`` says what they mean.
         """
-        item = CheckItem(token, action, resource, arguments, tool, session, source, peer, proof)
-        item = replace(item, approvals=approvals, retry_id=retry_id, permit_ms=permit_ms)
+        item = CheckItem(
+            token,
+            action,
+            resource,
+            arguments,
+            tool,
+            session,
+            source,
+            peer,
+            proof,
+            approvals,
+            retry_id,
+            permit_ms,
+        )
         proven = self._proven(item)
         decision = self._run(token_calls.check(proven, audience, at_least_revision))
         if self._prover.missed(item, proven, decision):

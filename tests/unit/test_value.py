@@ -77,3 +77,12 @@ def test_quoted_text_shows_every_character(text: str) -> None:
 
     assert shown.isprintable()
     assert json.loads(shown) == text
+
+
+def test_quoted_text_shows_nothing_that_does_not_show() -> None:
+    """Each control character is written out, U+007F too, which JSON would leave."""
+    hidden = "".join(map(chr, [*range(32), *range(0x7F, 0xA0), 0x202E]))
+
+    assert quoted(hidden).isascii()
+    assert quoted(hidden).isprintable()
+    assert json.loads(quoted(hidden)) == hidden
