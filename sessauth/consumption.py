@@ -122,11 +122,15 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class SessionCounts:
-    """What a session has open. The approvals wait only while the session is at ``approvals_epoch``."""
+    """What a session has open, and how many ``counters`` it has: uses, ledgers, used-up approvals.
+
+    The approvals wait only while the session is at ``approvals_epoch``.
+    """
 
     open_permits: int = 0
     open_approvals: int = 0
     approvals_epoch: int = 0
+    counters: int = 0
 
     @classmethod
     def decode(cls, data: bytes) -> Self:

@@ -165,6 +165,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (1, "open_permits", "uint64", False, False, ""),
         (2, "open_approvals", "uint64", False, False, ""),
         (3, "approvals_epoch", "uint64", False, False, ""),
+        (4, "counters", "uint64", False, False, ""),
     ),
     "KeyRecord": (
         (1, "id", "bytes", False, False, ""),

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, cast
 
 from .. import limits
-from .._fast import ed25519
 from ..approval import check_statement, terms_of
 from ..approval_record import ApprovalRecord, ApprovalStatement, ApprovalStatus, SignedApproval
 from ..change import Change, Rejection
@@ -80,9 +79,10 @@ def _hold_form(asked: ApprovalRecord, session: Session) -> None:
         raise Refusal(Rejection.EPOCH_MISMATCH, detail)
     if asked.block >= limits.MAX_BLOCKS or asked.scope >= limits.MAX_SCOPES:
         raise invalid("approval.block, approval.scope: no token has such a scope")
-    bounded("approval.keys", asked.keys, limits.MAX_APPROVAL_KEYS, least=1)
-    if len(set(asked.keys)) != len(asked.keys) or not all(map(ed25519.acceptable_key, asked.keys)):
-        raise invalid("approval.keys: one is there twice, or is no Ed25519 key of large order")
+    for key in bounded("approval.keys", asked.keys, limits.MAX_APPROVAL_KEYS, least=1):
+        sized("approval.keys", key, 32)
+    if len(set(asked.keys)) != len(asked.keys):
+        raise invalid("approval.keys: one is there twice")
     if not 1 <= asked.threshold <= len(asked.keys):
         raise invalid("approval.threshold: must be 1 to the number of keys")
     text("approval.action", asked.action, required=True, max_bytes=limits.MAX_ACTION_CHARS)

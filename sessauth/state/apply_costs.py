@@ -49,6 +49,10 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
     for claim in claims:
         ledger = _with(rows.ledger(session.id, claim.ledger), claim, reserve=grant is not None)
         writes.append(Put(layout.COUNTERS, ledger_key(session.id, claim.ledger), ledger.encode()))
+    counts = replace(counts, counters=counts.counters + _new(rows, writes))
+    if counts.counters > layout.MAX_COUNTERS:
+        detail = f"uses, budgets, approval_ids: a session counts at most {layout.MAX_COUNTERS} of them"
+        raise Refusal(Rejection.LIMIT, detail)
     if grant is None:
         return Effect([*writes, *_counted(rows, session, counts)], session.epoch)
     if counts.open_permits >= limits.MAX_OPEN_PERMITS:
@@ -74,6 +78,12 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
         permit_id=permit.id,
         permit_deadline_ms=permit.deadline_ms,
     )
+
+
+def _new(rows: Rows, writes: list[Put | Delete]) -> int:
+    """Return how many counters are written that were not there."""
+    keys = [write.key for write in writes if isinstance(write, Put) and write.table == layout.COUNTERS]
+    return sum(rows.get(layout.COUNTERS, key) is None for key in keys)
 
 
 def _counted(rows: Rows, session: Session, counts: SessionCounts) -> list[Put]:

@@ -90,6 +90,8 @@ READER_CHECK_MS: Final = 60_000
 
 # How long before a new proof key counts it is in its file: longer than any verifier takes to look there.
 PROOF_KEY_LEAD_MS: Final = 2_000
+# Counters of one session. Whoever extends a chain offline names new blocks to count for, as many as he likes.
+MAX_COUNTERS: Final = 16_384
 
 MIN_LEASE_MS: Final = 100
 MAX_KEYS: Final = 1_024

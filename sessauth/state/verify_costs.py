@@ -93,6 +93,7 @@ def _approvals(rows: TxnRows) -> int:
 def _counters(rows: TxnRows, reserved: Counter[bytes]) -> int:
     """Read every counter; each ledger must hold in reserve what the permits say."""
     count = 0
+    counted: Counter[bytes] = Counter()
     for key in _keys(rows, layout.COUNTERS):
         session_id, kind, rest = key[:_SESSION], key[_SESSION : _SESSION + 1], key[_SESSION + 1 :]
         if _KEY_BYTES.get(kind) != len(rest):
@@ -107,7 +108,11 @@ def _counters(rows: TxnRows, reserved: Counter[bytes]) -> int:
                 raise ValueError(f"counter {key.hex()} names an approval of another call")
         elif kind != counters.COUNTS and len(rows.get(layout.COUNTERS, key) or b"") != 8:
             raise ValueError(f"counter {key.hex()} is no number of 8 bytes")
+        counted[session_id] += kind in (counters.USES, counters.LEDGER, counters.USED_APPROVAL)
         count += 1
     if +reserved:
         raise ValueError(f"ledger {min(+reserved).hex()} is gone")
+    for session_id in rows.session_ids():
+        if rows.counts(session_id).counters != counted[session_id]:
+            raise ValueError(f"session {session_id.hex()} has lost counters")
     return count

@@ -138,14 +138,16 @@ class SessionRecord(_message.Message):
     def __init__(self, id: _Optional[bytes] = ..., subject: _Optional[str] = ..., purpose: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., status: _Optional[_Union[SessionStatus, str]] = ..., epoch: _Optional[int] = ..., ceilings: _Optional[_Iterable[_Union[Ceiling, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., opened_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., lease_ms: _Optional[int] = ..., issuer_key_ids: _Optional[_Iterable[bytes]] = ..., revoked_count: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., end_cause: _Optional[_Union[EndCause, str]] = ..., reason: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class SessionCounts(_message.Message):
-    __slots__ = ("open_permits", "open_approvals", "approvals_epoch")
+    __slots__ = ("open_permits", "open_approvals", "approvals_epoch", "counters")
     OPEN_PERMITS_FIELD_NUMBER: _ClassVar[int]
     OPEN_APPROVALS_FIELD_NUMBER: _ClassVar[int]
     APPROVALS_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
     open_permits: int
     open_approvals: int
     approvals_epoch: int
-    def __init__(self, open_permits: _Optional[int] = ..., open_approvals: _Optional[int] = ..., approvals_epoch: _Optional[int] = ...) -> None: ...
+    counters: int
+    def __init__(self, open_permits: _Optional[int] = ..., open_approvals: _Optional[int] = ..., approvals_epoch: _Optional[int] = ..., counters: _Optional[int] = ...) -> None: ...
 
 class KeyRecord(_message.Message):
     __slots__ = ("id", "public_key", "status", "owner", "added_at_ms", "activated_at_ms", "retired_at_ms", "distrusted_at_ms", "revision")

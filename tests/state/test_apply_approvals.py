@@ -96,7 +96,7 @@ def test_a_request_never_outlives_its_session() -> None:
         ({"epoch": 2}, "EPOCH_MISMATCH"),
         ({"keys": ()}, "INVALID"),
         ({"keys": KEYS[:1] * 2}, "INVALID"),
-        ({"keys": (KEYS[0], bytes(32))}, "INVALID"),
+        ({"keys": (KEYS[0], KEYS[1], b"short")}, "INVALID"),
         ({"threshold": 0}, "INVALID"),
         ({"threshold": 4}, "INVALID"),
         ({"action": ""}, "INVALID"),
@@ -187,6 +187,15 @@ def test_a_statement_that_does_not_count_is_refused() -> None:
         assert answered(rows, wrong).rejection == "BAD_APPROVAL"
     assert len(found(rows).statements) == 1
     assert answered(rows, good).applied
+
+
+def test_a_key_of_small_order_signs_nothing() -> None:
+    """A scope may name one, and whatever is signed by it does not count."""
+    rows = live()
+    record = asked(rows, keys=(KEYS[0], bytes(32)))
+    forged = replace(signing(record, 0), public_key=bytes(32))
+    assert answered(rows, forged).rejection == "BAD_APPROVAL"
+    assert answered(rows, signing(record, 0)).applied
 
 
 def test_a_statement_that_expired_makes_room() -> None:

@@ -19,6 +19,7 @@ from sessauth.change import (
 )
 from sessauth.consumption import BudgetClaim, Ledger, SessionCounts, Settlement, settle_permit
 from sessauth.state import layout
+from sessauth.state.counters import counts_key
 from sessauth.value import Number
 from tests.support.changes import HOUR, NOW, MemoryRows, opening, scopes
 from tests.support.costs import BLOCK, GATEWAY, LEDGER, REQUEST, TOKEN, charge, spending, use
@@ -215,11 +216,11 @@ def test_a_permit_reserves_and_a_commit_spends() -> None:
     assert (permit.gateway, permit.epoch, permit.deadline_ms) == (GATEWAY, 1, DEADLINE)
     assert (permit.token_digest, permit.request_digest) == (TOKEN, REQUEST)
     assert rows.ledger(ID, LEDGER) == Ledger(Number(0), Number(6))
-    assert rows.counts(ID) == SessionCounts(open_permits=1)
+    assert rows.counts(ID) == SessionCounts(open_permits=1, counters=2)
     assert rows.do(spending(ID, budgets=[charge(5, 10)])).rejection == "BUDGET_EXHAUSTED"
     assert settled(rows, Settlement.COMMIT).applied
     assert rows.ledger(ID, LEDGER) == Ledger(Number(6), Number(0))
-    assert rows.counts(ID) == SessionCounts()
+    assert rows.counts(ID) == SessionCounts(counters=2)
     assert settled(rows, Settlement.COMMIT).rejection == "BAD_PERMIT"
 
 
@@ -253,7 +254,7 @@ def test_a_permit_expires_by_the_log_alone_and_at_its_deadline() -> None:
     assert settled(rows, Settlement.EXPIRE, DEADLINE).rejection == "INVALID"
     assert settled(rows, Settlement.COMMIT, DEADLINE).rejection == "BAD_PERMIT"
     assert settled(rows, Settlement.EXPIRE, DEADLINE, **system).applied
-    assert rows.ledger(ID, LEDGER) == Ledger() and rows.counts(ID) == SessionCounts()
+    assert rows.ledger(ID, LEDGER) == Ledger() and rows.counts(ID) == SessionCounts(counters=1)
 
 
 @pytest.mark.parametrize("how", ["narrowed", "suspended and resumed", "ended", "parent suspended", "expired"])
@@ -289,6 +290,20 @@ def test_open_permits_are_bounded() -> None:
     assert settled(rows, Settlement.RELEASE).applied
     assert permitted(rows, b"x" * 16).applied
     assert permitted(rows, b"x" * 16).rejection == "LIMIT"
+
+
+def test_counters_are_bounded() -> None:
+    """However many blocks a holder makes up, a session counts so many things; those go on being counted."""
+    rows = live()
+    assert rows.do(spending(ID, uses=[use(9)], budgets=[charge(1, 9)], approval_ids=[b"a" * 16])).applied
+    assert rows.counts(ID).counters == 3
+    full = SessionCounts(counters=layout.MAX_COUNTERS - 1)
+    rows.tables[layout.COUNTERS][counts_key(ID)] = full.encode()
+    two = [use(9, block_id=b"c" * 32), use(9, block_id=b"d" * 32)]
+    assert rows.do(spending(ID, uses=two)).rejection == "LIMIT"
+    assert rows.do(spending(ID, uses=two[:1], budgets=[charge(1, 9)])).applied
+    assert rows.do(spending(ID, uses=two[1:])).rejection == "LIMIT"
+    assert rows.do(spending(ID, uses=[use(9), two[0]])).applied
 
 
 def test_a_permit_id_is_given_once() -> None:

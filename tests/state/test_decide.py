@@ -202,7 +202,7 @@ def test_a_hundred_reserve_ten(opened: StateWriter) -> None:
         thread.join()
     words = sorted(outcome.rejection for outcome in outcomes)
     assert words == [""] * 10 + ["BUDGET_EXHAUSTED"] * 90
-    assert opened.counts(ID) == SessionCounts(open_permits=10)
+    assert opened.counts(ID) == SessionCounts(open_permits=10, counters=1)
     ledger = opened.decide(lambda group: group.rows.ledger(ID, LEDGER), 0).result()
     assert ledger == Ledger(Number(0), Number(10))
 
@@ -223,7 +223,7 @@ def test_the_sweep_gives_back_what_permits_held(opened: StateWriter, clock: Fixe
     assert ledger == Ledger(Number(1), Number(1))
     clock.advance(1)
     assert opened.sweep().permits == 1 and opened.sweep().permits == 0
-    assert opened.counts(ID) == SessionCounts()
+    assert opened.counts(ID) == SessionCounts(counters=1)
 
 
 def test_the_sweep_removes_approvals_past_their_expiry(opened: StateWriter, clock: FixedClock) -> None:
@@ -296,7 +296,7 @@ def test_what_is_open_survives_a_restart(state_dir: Path, clock: FixedClock) -> 
         counts = writer.run(lambda group: verify(group.rows))
         assert (counts.permits, counts.approvals) == (1, 1)
         assert taken(writer, change_id=name) == first
-        assert writer.counts(ID) == SessionCounts(1, 1, 1)
+        assert writer.counts(ID) == SessionCounts(1, 1, 1, 2)
         approval = writer.approval(ID, b"a" * 16)
         assert approval is not None and len(approval.statements) == 1
         assert taken(writer, budgets=[charge(7, 10)]).rejection == "BUDGET_EXHAUSTED"

@@ -24,7 +24,7 @@ def test_records_read_back() -> None:
     """Permits, ledgers and counts decode to what was encoded, and bytes behind them are refused."""
     permit = Permit(b"p" * 16, b"s" * 16, "svc", 3, b"t" * 32, b"r" * 32, 99, (charge(1, 5), charge(0, 5)))
     ledger = Ledger(Number(2, 5), Number(-1, 999_999_999))
-    counts = SessionCounts(3, 2, 7)
+    counts = SessionCounts(3, 2, 7, 5)
     for record in (permit, ledger, counts, Ledger(), SessionCounts()):
         assert type(record).decode(record.encode()) == record
         with pytest.raises(WireError):
