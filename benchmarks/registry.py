@@ -18,6 +18,7 @@ STAGES: Final = (
     "benchmarks.stages.warm",
     "benchmarks.stages.cold",
     "benchmarks.stages.refusals",
+    "benchmarks.stages.proofs",
     "benchmarks.stages.batch",
     "benchmarks.stages.writing",
     "benchmarks.stages.moved",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from sessauth.holder_public import HolderPublicKey
 from sessauth.issuer import Issuer
 from sessauth.token import Token
 
@@ -34,10 +35,15 @@ def eight_scopes() -> list[str]:
 
 
 def mint(
-    issuer: Issuer, session_id: bytes, texts: Sequence[str], ending: str = "sealed", ttl_ms: int = TTL_MS
+    issuer: Issuer,
+    session_id: bytes,
+    texts: Sequence[str],
+    ending: str = "",
+    ttl_ms: int = TTL_MS,
+    to: HolderPublicKey | None = None,
 ) -> Token:
-    """Return a root of a session with these scopes, sealed or ``open``."""
-    return issuer.mint(session_id, texts, [AUDIENCE], ttl_ms=ttl_ms, ending=ending, label="agent-7")
+    """Return a root of a session with these scopes, sealed or ``open``, or bound to a holder."""
+    return issuer.mint(session_id, texts, [AUDIENCE], ttl_ms=ttl_ms, ending=ending, to=to, label="agent-7")
 
 
 def chain(issuer: Issuer, session_id: bytes, blocks: int) -> Token:

@@ -1,6 +1,6 @@
 """The replay table: which proofs were used on this host, in one file that all its processes map."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from sessauth._fast.text cimport bytes_t
 
@@ -11,6 +11,8 @@ cdef enum:
 cdef struct Table:
     int descriptor
     size_t length
+    # When it was last found whole, by the steady clock.
+    int64_t looked_ms
     # Of the file's header: the latest time that the table was used at, in seconds.
     uint64_t *latest_s
     uint64_t *counters

@@ -6,7 +6,7 @@ nonce, and the second from which it no longer counts. Which bucket it lies in, t
 random and the table's own, so that nobody can make entries meet.
 
 Nothing that still counts is ever displaced: without room the answer is no (docs/token-format.md, section
-9.9). Why the locks are as they are says docs/decisions/0008-the-replay-table.md.
+9.9). Why the locks are as they are stands in docs/decisions.
 """
 
 import mmap
@@ -40,6 +40,10 @@ cdef extern from * nogil:
     static inline uint64_t sessauth_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
     static inline int sessauth_swap(uint64_t *word, uint64_t old, uint64_t new_) {
         return __atomic_compare_exchange_n(word, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+    static inline int64_t sessauth_look(const int64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+    static inline void sessauth_looked(int64_t *word, int64_t value) {
+        __atomic_store_n(word, value, __ATOMIC_RELAXED);
     }
     /* What a holder of a lock writes into it: another value each time, in every process. */
     static uint64_t sessauth_stamps;
@@ -76,6 +80,8 @@ cdef extern from * nogil:
         return fstat(descriptor, &found) == 0 && found.st_nlink > 0 && (uint64_t) found.st_size == (uint64_t) length;
     }
     """
+    int64_t look "sessauth_look"(const int64_t *word)
+    void looked "sessauth_looked"(int64_t *word, int64_t value)
     uint64_t load "sessauth_load"(const uint64_t *word)
     bint swap "sessauth_swap"(uint64_t *word, uint64_t old, uint64_t new)
     uint64_t stamp "sessauth_stamp"()
@@ -114,7 +120,7 @@ cdef int table_insert(
     cdef uint64_t hash, mine
     cdef uint64_t *bucket
     cdef int reason
-    if table == NULL or not intact(table.descriptor, table.length):
+    if table == NULL or not _is_whole(table):
         return PROOF_UNAVAILABLE
     if time_ms + PROOF_WINDOW_MS < now_ms or time_ms > now_ms + PROOF_WINDOW_MS or time_ms < table.made_at_ms:
         return STALE_PROOF
@@ -130,6 +136,17 @@ cdef int table_insert(
     reason = _insert_locked(table, bucket, hash, next_key, time_ms)
     # Whoever finds its lock gone may have looked at the bucket while another changed it.
     return reason if swap(bucket, mine, 0) else PROOF_UNAVAILABLE
+
+
+cdef bint _is_whole(Table *table) noexcept nogil:
+    """Whether the file has its name and its length, as of this millisecond: asking costs as much as a hash."""
+    cdef int64_t now = steady_ms()
+    if now == look(&table.looked_ms):
+        return True
+    if not intact(table.descriptor, table.length):
+        return False
+    looked(&table.looked_ms, now)
+    return True
 
 
 cdef int _insert_locked(Table *table, uint64_t *bucket, uint64_t hash, bytes_t next_key, uint64_t time_ms) noexcept nogil:
@@ -219,6 +236,7 @@ cdef class ReplayTable:
 
     def __cinit__(self):
         self.table.descriptor = -1
+        self.table.looked_ms = -1
 
     def __init__(self):
         raise TypeError("ReplayTable.create makes a table, ReplayTable.open opens one")
@@ -236,8 +254,8 @@ cdef class ReplayTable:
             slots: its size in words of 8 bytes, a power of two from 256 to 2**28.
             now_ms: the time, in ms since 1970.
             proofs_before: whether proofs may have been allowed on this host that no table remembers,
-                because it is lost. Then those count that were made 30 s from now or later, since a
-                holder's clock may be that much ahead. So it is in any case where a file lies there.
+                because it is lost. Then those count that were made 31 s from now or later, since a
+                holder's clock may be 30 s ahead. So it is in any case where a file lies there.
 
         Raises:
             ValueError: for another number of slots.
@@ -317,6 +335,11 @@ cdef class ReplayTable:
     def made_at_ms(self):
         """Proofs of an earlier time are refused, in ms since 1970."""
         return self.table.made_at_ms
+
+    @property
+    def latest_ms(self):
+        """The latest second that it was used at, in ms since 1970: what was over by then is refused. 0: never."""
+        return load(self.table.latest_s) * 1000 if self.intact else 0
 
     @property
     def intact(self):

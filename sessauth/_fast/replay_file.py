@@ -24,6 +24,8 @@ BUCKET_SLOTS: Final = 16
 LEAST_SLOTS: Final = 256
 MOST_SLOTS: Final = 1 << 28
 MODE: Final = 0o660
+# A process may go on with a table that was replaced for a millisecond; a scheduler may make more of it.
+SEEN_LATE_MS: Final = 1_000
 # How far a proof's time may lie from the verifier's: that of limits.pxd.
 PROOF_WINDOW_MS: Final = 30_000
 
@@ -32,6 +34,7 @@ _MAGIC: Final = b"sessauth/replay\0"
 # Magic, format, slots, from when proofs count, the latest second, boot id, secret, digest.
 _HEADER: Final = struct.Struct("=16s I 4x Q Q Q 16s 32s 16s")
 _DIGEST_BYTES: Final = 16
+_WRITE_BYTES: Final = 1 << 20
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
@@ -49,16 +52,16 @@ def create(path: str, slots: int, now_ms: int, *, proofs_before: bool) -> None:
     if not _is_size(slots):
         raise ValueError(f"slots is a power of two from {LEAST_SLOTS} to 2**28, not {slots}")
     # A proof of a holder whose clock is ahead may have been allowed up to now, and count until then.
-    counts_from_ms = now_ms + PROOF_WINDOW_MS if proofs_before or os.path.lexists(path) else now_ms
+    counts_from_ms = now_ms
+    if proofs_before or os.path.lexists(path):
+        counts_from_ms += PROOF_WINDOW_MS + SEEN_LATE_MS
     header = _header(slots, counts_from_ms, _boot_id(), randombytes(32))
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{randombytes(8).hex()}")
     try:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
         try:
             os.fchmod(descriptor, MODE)
-            # Not a hole: where the disk is full, writing into one kills the process.
-            os.posix_fallocate(descriptor, 0, _file_bytes(slots))
-            os.pwrite(descriptor, header, 0)
+            _fill(descriptor, header, _file_bytes(slots))
             os.rename(temporary, path)
         except BaseException:
             os.unlink(temporary)
@@ -109,6 +112,15 @@ def _read_header(path: str, found: os.stat_result, header: bytes) -> tuple[int, 
     if boot_id != _boot_id():
         raise TableError(f"the replay table {path} is of an earlier start of this machine: {knob}")
     return slots, counts_from_ms, secret
+
+
+def _fill(descriptor: int, header: bytes, size: int) -> None:
+    """Write a header and zeros behind it. A hole would not do: on a full disk, writing into one kills."""
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(header)
+        left = size - len(header)
+        while left > 0:
+            left -= file.write(bytes(min(left, _WRITE_BYTES)))
 
 
 def _header(slots: int, counts_from_ms: int, boot_id: bytes, secret: bytes) -> bytes:

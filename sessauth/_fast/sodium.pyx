@@ -34,17 +34,17 @@ ctypedef int (*siphash_t)(
 ) noexcept nogil
 
 
-def _address(name):
+cdef uintptr_t _address(str name) except? 0:
     return int(ffi.cast("uintptr_t", ffi.addressof(lib, name)))
 
 
-cdef scalarmult_t _scalarmult = <scalarmult_t> <uintptr_t> _address("crypto_scalarmult")
-cdef scalarmult_base_t _scalarmult_base = <scalarmult_base_t> <uintptr_t> _address("crypto_scalarmult_base")
-cdef blake2b_t _blake2b = <blake2b_t> <uintptr_t> _address("crypto_generichash_blake2b_salt_personal")
-cdef blake2b_init_t _init = <blake2b_init_t> <uintptr_t> _address("crypto_generichash_blake2b_init_salt_personal")
-cdef blake2b_update_t _update = <blake2b_update_t> <uintptr_t> _address("crypto_generichash_blake2b_update")
-cdef blake2b_final_t _final = <blake2b_final_t> <uintptr_t> _address("crypto_generichash_blake2b_final")
-cdef siphash_t _siphash = <siphash_t> <uintptr_t> _address("crypto_shorthash_siphash24")
+cdef scalarmult_t _scalarmult = <scalarmult_t> _address("crypto_scalarmult")
+cdef scalarmult_base_t _scalarmult_base = <scalarmult_base_t> _address("crypto_scalarmult_base")
+cdef blake2b_t _blake2b = <blake2b_t> _address("crypto_generichash_blake2b_salt_personal")
+cdef blake2b_init_t _init = <blake2b_init_t> _address("crypto_generichash_blake2b_init_salt_personal")
+cdef blake2b_update_t _update = <blake2b_update_t> _address("crypto_generichash_blake2b_update")
+cdef blake2b_final_t _final = <blake2b_final_t> _address("crypto_generichash_blake2b_final")
+cdef siphash_t _siphash = <siphash_t> _address("crypto_shorthash_siphash24")
 
 
 cdef inline void *_state(Hashing *hashing) noexcept nogil:
@@ -90,7 +90,7 @@ cdef uint64_t siphash(const unsigned char *data, size_t n, const unsigned char *
     return out
 
 
-def _self_test():
+cdef int _self_test() except -1:
     # RFC 7748, section 6.1: what Bob shares with Alice, and his public key; BLAKE2b-256 of "abc"; the vector
     # of fifteen bytes in the paper on SipHash.
     cdef unsigned char out[32]
@@ -111,6 +111,7 @@ def _self_test():
     right = right and out[:4].hex() == "d63a32d3"
     if not right or siphash(numbers, 15, numbers) != 0xA129CA6149BE45E5:
         raise ImportError("libsodium, as PyNaCl loaded it, gives wrong answers: reinstall pynacl")
+    return 0
 
 
 sodium_init()

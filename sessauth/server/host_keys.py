@@ -68,9 +68,14 @@ class HostKeyKeeper:
                 if path.exists():
                     event(logging.WARNING, "replay_table_unusable", error=str(error))
         table = self._table
-        # One made in the far future is from a wrong clock: it would keep all proofs away until then.
+        # One made or used in the far future is from a wrong clock: it would keep all proofs away until then.
         latest_ms = now_ms + PROOF_WINDOW_MS + CLOCK_STEP_MS
-        if table is None or not table.intact or table.slots != slots or table.made_at_ms > latest_ms:
+        if (
+            table is None
+            or not table.intact
+            or table.slots != slots
+            or max(table.made_at_ms, table.latest_ms) > latest_ms
+        ):
             self._table = ReplayTable.create(path, slots, now_ms, proofs_before=proofs_before)
             event(logging.INFO, "replay_table_made", slots=slots, from_ms=self._table.made_at_ms)
 

@@ -1,4 +1,4 @@
-"""Request digests, and whether signed approvals make a call an approved one (sections 8.1 and 9.10)."""
+"""Whether signed approvals make a call an approved one (section 9.10)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tests.oracle.crypto import acceptable_key, digest, verify
+from tests.oracle.crypto import acceptable_key, verify
 from tests.oracle.wire import Malformed, decode
 
 LABEL = b"sessauth/approval/v1\x00"
-_REQUEST_LABEL = b"sessauth/request/v1\x00"
 _MAX_TIME_MS = 2**53 - 1
 
 
@@ -46,14 +45,6 @@ class Held:
     expires_at_ms: int
     denied: bool = False
     statements: Sequence[bytes] = ()
-
-
-def request_digest(action: bytes, resource: bytes, arguments: bytes) -> bytes:
-    """The digest of section 8.1."""
-    data = _REQUEST_LABEL
-    for part in (action, resource, arguments or b"{}"):
-        data += len(part).to_bytes(4, "big") + part
-    return digest(data)
 
 
 def judge(

@@ -213,7 +213,7 @@ def test_a_table_that_can_not_serve_is_replaced(host: Host, damage: str) -> None
 
     table = ReplayTable.open(path)
     assert table.slots == settings.replay_slots
-    assert table.made_at_ms == NOW + 1000 + 30_000
+    assert table.made_at_ms == NOW + 1000 + 31_000
 
 
 def test_a_table_from_a_wrong_clock_is_replaced(host: Host) -> None:
@@ -222,7 +222,18 @@ def test_a_table_from_a_wrong_clock_is_replaced(host: Host) -> None:
     ReplayTable.create(replay_path(host.state_dir), 256, NOW + 10 * 86_400_000)
     host.keeper().tend()
 
-    assert ReplayTable.open(replay_path(host.state_dir)).made_at_ms == NOW + 30_000
+    assert ReplayTable.open(replay_path(host.state_dir)).made_at_ms == NOW + 31_000
+
+
+def test_a_table_that_a_wrong_clock_used_is_replaced(host: Host) -> None:
+    """Time never goes back in a table, so one that was used far ahead would refuse all proofs until then."""
+    host.keeper().tend()
+    far = NOW + 10 * 86_400_000
+    ReplayTable.open(replay_path(host.state_dir)).insert(bytes(64), bytes(16), bytes(32), far, far)
+    assert ReplayTable.open(replay_path(host.state_dir)).latest_ms == far
+    host.keeper().tend()
+
+    assert ReplayTable.open(replay_path(host.state_dir)).latest_ms == 0
 
 
 def test_a_suspect_clock_makes_no_key(host: Host) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.oracle.approvals import LABEL, Held, Verdict, Wanted, judge, request_digest
+from tests.oracle.approvals import LABEL, Held, Verdict, Wanted, judge
 from tests.oracle.crypto import digest
+from tests.oracle.proofs import request_digest
 from tests.oracle.wire import encode
 from tests.support.forge import Record, id16, key
 from tests.vectors.world import EXPIRES, NOW, SESSION

@@ -11,6 +11,7 @@ import pytest
 from sessauth._fast import proof
 from tests.oracle import approvals as oracle
 from tests.oracle.approvals import Held, Verdict, Wanted
+from tests.oracle.proofs import request_digest
 from tests.support.approvals_judged import judged
 from tests.support.vector_files import load
 
@@ -49,7 +50,7 @@ def test_each_vector_has_its_outcome(judge: Callable[..., tuple[Verdict, bytes]]
     assert wrong == []
 
 
-@pytest.mark.parametrize("digest", [oracle.request_digest, proof.request_digest], ids=["oracle", "kernel"])
+@pytest.mark.parametrize("digest", [request_digest, proof.request_digest], ids=["oracle", "kernel"])
 def test_each_request_has_its_digest(digest: Callable[[bytes, bytes, bytes], bytes]) -> None:
     """Empty arguments count as two braces; a byte that moves to the next part makes another digest."""
     found = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -103,9 +104,12 @@ def test_a_table_in_place_of_another_waits_for_clocks_that_are_ahead(path: Path)
     assert take(old, nonce(1), NOW + PROOF_WINDOW_MS - 1) is Reason.ALLOWED
     new = ReplayTable.create(path, 256, NOW)
 
-    assert new.made_at_ms == NOW + PROOF_WINDOW_MS
+    counts_from = NOW + PROOF_WINDOW_MS + 1000
+    assert new.made_at_ms == counts_from
     assert take(new, nonce(1), NOW + PROOF_WINDOW_MS - 1) is Reason.STALE_PROOF
-    assert take(new, nonce(1), NOW + PROOF_WINDOW_MS) is Reason.ALLOWED
+    assert take(new, nonce(1), counts_from - 1, counts_from) is Reason.STALE_PROOF
+    assert take(new, nonce(1), counts_from, counts_from) is Reason.ALLOWED
+    time.sleep(0.005)
     # Who still has the old one open can't go on with it.
     assert take(old, nonce(2)) is Reason.PROOF_UNAVAILABLE
     assert not old.intact
@@ -113,17 +117,19 @@ def test_a_table_in_place_of_another_waits_for_clocks_that_are_ahead(path: Path)
 
 def test_a_lost_table_is_told(path: Path) -> None:
     """Where no file lies, only the caller knows whether there was one."""
-    assert ReplayTable.create(path, 256, NOW, proofs_before=True).made_at_ms == NOW + PROOF_WINDOW_MS
+    assert ReplayTable.create(path, 256, NOW, proofs_before=True).made_at_ms == NOW + PROOF_WINDOW_MS + 1000
     assert ReplayTable.create(path.with_name("other"), 256, NOW).made_at_ms == NOW
 
 
 def test_time_never_goes_back(table: ReplayTable) -> None:
     """What was displaced for being over is not taken again by a clock that was set back."""
     assert take(table, nonce(1)) is Reason.ALLOWED
+    assert table.latest_ms == NOW
     later = NOW + PROOF_WINDOW_MS + 2000
     for number in range(2, 20_000):
         take(table, nonce(number), later, later, holder=holder(number))
 
+    assert table.latest_ms == later
     # Every bucket was filled, so the entry is gone.
     assert take(table, nonce(1), NOW, NOW) is Reason.STALE_PROOF
     assert take(ReplayTable.open(table.path), nonce(1), NOW, NOW) is Reason.STALE_PROOF
@@ -219,6 +225,8 @@ def test_a_file_that_breaks_while_open_is_unavailable(table: ReplayTable, path: 
     """A table that was cut or removed under a process denies, and does not kill it."""
     assert take(table, nonce(1)) is Reason.ALLOWED
     BROKEN[how][0](path)
+    # It is looked at once in a millisecond.
+    time.sleep(0.005)
 
     assert take(table, nonce(2)) is take(table, nonce(1)) is Reason.PROOF_UNAVAILABLE
 
@@ -231,6 +239,12 @@ def test_a_table_counts_for_one_start_of_the_machine(
 
     with pytest.raises(TableError, match="earlier start"):
         ReplayTable.open(path)
+
+
+def test_both_halves_of_the_table_have_one_window() -> None:
+    """What makes the file and what fills it know the same numbers."""
+    assert replay_file.PROOF_WINDOW_MS == PROOF_WINDOW_MS
+    assert (replay_file.HEADER_BYTES, replay_file.LATEST_AT, replay_file.BUCKET_SLOTS) == (4096, 40, 16)
 
 
 def test_it_is_made_only_by_its_makers() -> None:

@@ -1,0 +1,60 @@
+"""Checks with proofs: each call that is timed has a proof of its own, and is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
+
+from benchmarks import world
+from benchmarks.measure import NotMeasured
+from benchmarks.stages import proofs
+from benchmarks.stages.proofs import HOLDERS, Host, Proved
+from benchmarks.workloads import WrongDecision
+from benchmarks.world import World
+from sessauth._fast.proof import ProofKeys
+
+
+@pytest.fixture
+def live_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A state folder with live sessions, opened as a verifier does, and smaller tables than in earnest."""
+    monkeypatch.setattr(proofs, "SLOTS", 1 << 14)
+    monkeypatch.setattr(proofs, "TAKEN_BEFORE", 16)
+    made = world.build(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("kind", proofs.CALLS)
+def test_each_call_is_allowed_once(live_world: World, kind: str) -> None:
+    """What is prepared is allowed when it is run, by as many holders as it says, and not again."""
+    proved = Proved(f"proof/{kind}", live_world, Host(live_world), kind)
+    calls = proved.prepare(HOLDERS + 6)
+
+    assert len({call[0] for call in calls}) == HOLDERS
+    assert len({call[4] for call in calls}) == HOLDERS + 6
+    proved.run(calls[1:])
+    assert [proved._check(call).allowed for call in calls[:3]] == [True, False, False]
+    assert proved.extra() == {"holders": HOLDERS, "slots of the replay table": 1 << 14}
+
+
+def test_wrong_decisions_stop_the_run(live_world: World) -> None:
+    """A host without a table allows nothing, so there is nothing to time."""
+    host = Host(live_world)
+    host.proofs = ProofKeys(host.proofs.verifier_id, [])
+
+    with pytest.raises(WrongDecision, match="PROOF_UNAVAILABLE"):
+        Proved("proof/mac", live_world, host, "mac")
+
+
+def test_a_full_table_is_not_a_figure(live_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where holders ran out of room, refusals were timed: the row says so."""
+    monkeypatch.setattr(proofs, "SLOTS", 1 << 10)
+    proved = Proved("proof/mac", live_world, Host(live_world), "mac")
+    proved.run(proved.prepare(2000))
+
+    with pytest.raises(NotMeasured, match="full"):
+        proved.extra()
