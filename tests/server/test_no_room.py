@@ -166,3 +166,33 @@ def test_a_fault_of_the_judge_denies(service: Service, monkeypatch: pytest.Monke
         assert refused.value.code is grpc.StatusCode.UNAVAILABLE
         assert [decision.allowed for decision in _batch(operator, [item, item])] == [False, False]
     assert [_check(operator, item).allowed for _ in range(10)] == [True] * 9 + [False]
+
+
+def test_a_writer_that_says_nothing_commits_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Commit that the verifier would allow is denied unless the writer itself decides otherwise."""
+    operator = service.operator
+    _, item = _open(operator)
+    item.resource = b"free/1"
+    given = _check(operator, item, permit_ms=60_000)
+    commit = checks.CommitRequest(permit=given.permit, item=item, audience="gw")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("sessauth.server.writer_here.WriterHere.commit", lambda *_: {})
+        refused = operator.call("AuthorizationService/Commit", commit).decision
+    assert (refused.allowed, refused.reason) == (False, checks.REASON_NEEDS_SERVER)
+    assert operator.call("AuthorizationService/Commit", commit).decision.allowed
+
+
+@pytest.mark.parametrize("permit", [b"", bytes(31), bytes(33)])
+def test_bytes_that_are_no_permit_are_named(service: Service, permit: bytes) -> None:
+    """Commit and Release refuse a permit of another size by its field."""
+    _, item = _open(service.operator)
+    for rpc, request in (
+        ("Commit", checks.CommitRequest(permit=permit, item=item, audience="gw")),
+        ("Release", checks.ReleaseRequest(permit=permit)),
+    ):
+        with pytest.raises(RpcError) as refused:
+            service.operator.call(f"AuthorizationService/{rpc}", request)
+        assert (refused.value.word, refused.value.field) == ("INVALID_ARGUMENT", "permit")

@@ -138,10 +138,13 @@ class AuthorizationService:
         What this verifier's own view denies up to the scopes goes no further.
         """
         asking = self.read("commit", data)
-        audience = self._judge(asking, call)
+        # It was proven when it was checked, and the permit is bound to that call.
+        audience = self._judge(asking, call, proven=True)
         require_permit(asking.permit)
         judged = asking[0]
-        if judged or judged.stage in (Stage.PROOF, Stage.NEEDS):
+        if judged or judged.stage is Stage.NEEDS:
+            # Only the writer's own word takes the place of this denial.
+            asking.settle(0, self._verifier.refuse(Stage.NEEDS, Reason.NEEDS_SERVER))
             decided = self._writer.commit(asking, data, audience, call)
             if decided:
                 return put_decisions("commit", asking.answer(self._tell), decided)
@@ -165,7 +168,7 @@ class AuthorizationService:
                 return put_decisions(kind, asking.answer(self._tell), decided)
         return asking.answer(self._tell)
 
-    def _judge(self, asking: Asking, call: Call) -> str:
+    def _judge(self, asking: Asking, call: Call, *, proven: bool = False) -> str:
         """Judge the one call that is asked about by this verifier; returns the audience it was judged for."""
         if not len(asking):
             raise invalid("item", "is required")
@@ -176,7 +179,7 @@ class AuthorizationService:
             _require_form(asking, 0, "item")
             if asking.token_place(0):
                 raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
-        asking.judge(audience, self._gates[principal.name])
+        asking.judge(audience, self._gates[principal.name], proven=proven)
         return audience
 
     @staticmethod
