@@ -15,8 +15,10 @@ from .value import escaped
 
 # Printable by their category, and yet nothing is seen of them.
 _BLANK: Final = frozenset(
-    map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)))
-) | frozenset(map(chr, range(0xE0100, 0xE01F0)))
+    map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x16FE4, 0x1D159))
+) | frozenset(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+# Marks that lie on the character before them; many have no combining class.
+_MARKS: Final = frozenset({"Mn", "Me"})
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
 _END_OF_DATES_MS: Final = 253_402_300_800_000
 _INDENT: Final = "  "
@@ -40,9 +42,13 @@ def _misleads(char: str, before: str) -> bool:
         return before == "  "
     if char.isascii():
         return not char.isprintable()
-    if unicodedata.combining(char) or unicodedata.category(char) == "Me":
-        return not before or bool(unicodedata.combining(before[-1])) or char in _BLANK
+    if _is_mark(char) and (not before or unicodedata.combining(before[-1]) or all(map(_is_mark, before))):
+        return True
     return not char.isprintable() or char in _BLANK or is_right_to_left(char)
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char) in _MARKS
 
 
 def is_right_to_left(text: str) -> bool:

@@ -339,12 +339,19 @@ cdef class ReplayTable:
     @property
     def latest_ms(self):
         """The latest second that it was used at, in ms since 1970: what was over by then is refused. 0: never."""
-        return load(self.table.latest_s) * 1000 if self.intact else 0
+        return load(self.table.latest_s) * 1000 if intact(self.table.descriptor, self.table.length) else 0
 
     @property
     def intact(self):
         """Whether the file that was opened still lies under its name, whole."""
-        return bool(intact(self.table.descriptor, self.table.length))
+        if not intact(self.table.descriptor, self.table.length):
+            return False
+        try:
+            named = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        # A file that was moved, or has a second name, is still linked when another lies here.
+        return os.path.samestat(named, os.fstat(self.table.descriptor))
 
     def __repr__(self):
         return f"<{type(self).__name__} {self.path}, {self.slots} slots>"

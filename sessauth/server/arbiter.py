@@ -186,7 +186,10 @@ class Arbiter:
             expected_epoch=0,
         )
         payer = AlreadyPaid() if first.digest == same.digest() else OtherCall()
-        decision = self._judge(group, ask, payer, take_nonce=False)
+        decision = self._judge(group, ask, payer)
+        if decision.reason == Reason.REPLAYED:
+            # The proof of the first attempt; one that was made for this attempt is used up by it.
+            decision = self._judge(group, ask, payer, take_nonce=False)
         return _with_permit(decision, first) if decision else Verdict(decision)
 
     def _judge(

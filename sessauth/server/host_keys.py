@@ -34,6 +34,8 @@ class HostKeyKeeper:
         self._lock = threading.Lock()
         self._host: HostKeys | None = None
         self._table: ReplayTable | None = None
+        # The latest use of the table that was seen.
+        self._latest_ms = 0
         self._signed: dict[bytes, SignedVerifierKey] = {}
 
     def tend(self) -> None:
@@ -47,7 +49,10 @@ class HostKeyKeeper:
         with self._lock:
             incarnation = self._log.head().incarnation
             host = self._host or self._found()
-            fresh = host is None or host.incarnation != incarnation
+            table = self._open_table()
+            ahead = table is not None and _is_ahead(table, now_ms)
+            # What a table of the future knows goes with it, so what was proven then must never count.
+            fresh = host is None or host.incarnation != incarnation or ahead
             if host is None or fresh:
                 due = HostKeys.made(incarnation, now_ms, self._settings.key_lifetime_ms)
             else:
@@ -56,28 +61,31 @@ class HostKeyKeeper:
                 due.write(self._state_dir)
                 event(logging.INFO, "proof_keys_made", verifier_id=due.verifier_id.hex(), keys=len(due.keys))
             self._host = due
-            self._tend_table(now_ms, proofs_before=not fresh)
+            if table is None or ahead or not table.intact or table.slots != self._settings.replay_slots:
+                self._replace_table(now_ms, fresh=fresh)
+            else:
+                self._latest_ms = max(self._latest_ms, table.latest_ms)
 
-    def _tend_table(self, now_ms: int, *, proofs_before: bool) -> None:
-        """Open the replay table, or put a new one in the place of one that can't serve."""
-        path, slots = replay_path(self._state_dir), self._settings.replay_slots
+    def _open_table(self) -> ReplayTable | None:
+        """Return the replay table; None if there is none that can serve."""
+        path = replay_path(self._state_dir)
         if self._table is None:
             try:
                 self._table = ReplayTable.open(path)
+                self._latest_ms = self._table.latest_ms
             except TableError as error:
                 if path.exists():
                     event(logging.WARNING, "replay_table_unusable", error=str(error))
-        table = self._table
-        # One made or used in the far future is from a wrong clock: it would keep all proofs away until then.
-        latest_ms = now_ms + PROOF_WINDOW_MS + CLOCK_STEP_MS
-        if (
-            table is None
-            or not table.intact
-            or table.slots != slots
-            or max(table.made_at_ms, table.latest_ms) > latest_ms
-        ):
-            self._table = ReplayTable.create(path, slots, now_ms, proofs_before=proofs_before)
-            event(logging.INFO, "replay_table_made", slots=slots, from_ms=self._table.made_at_ms)
+        return self._table
+
+    def _replace_table(self, now_ms: int, *, fresh: bool) -> None:
+        """Put a new replay table in place; ``fresh``: the keys are new, so nothing was proven for them."""
+        path, slots = replay_path(self._state_dir), self._settings.replay_slots
+        # The clock may have been set back a little since the table was used.
+        from_ms = now_ms if fresh else max(now_ms, self._latest_ms)
+        self._table = ReplayTable.create(path, slots, from_ms, proofs_before=not fresh)
+        self._latest_ms = 0
+        event(logging.INFO, "replay_table_made", slots=slots, from_ms=self._table.made_at_ms)
 
     def signed(self) -> list[SignedVerifierKey]:
         """Return the keys that count now, the newest first, each vouched for by an issuer key that stands.
@@ -123,3 +131,8 @@ class HostKeyKeeper:
                 raise
             event(logging.WARNING, "proof_keys_unreadable", error=str(error))
             return None
+
+
+def _is_ahead(table: ReplayTable, now_ms: int) -> bool:
+    """Whether a wrong clock made or used it in the far future: it would keep all proofs away until then."""
+    return max(table.made_at_ms, table.latest_ms) > now_ms + PROOF_WINDOW_MS + CLOCK_STEP_MS

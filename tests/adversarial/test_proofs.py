@@ -207,6 +207,63 @@ def test_a_mac_says_nothing_without_the_chains_keys(realm: Realm) -> None:
     assert single(realm.verifier, made) is Reason.BAD_PROOF
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_proof_is_of_the_very_bytes(realm: Realm, kind: int) -> None:
+    """Arguments that mean the same, or parts that run together otherwise, are another request."""
+    spelled = [
+        b'{"a":1}',
+        b'{"a": 1}',
+        b' {"a":1}',
+        b'{"a":1}\n',
+        b'{"\\u0061":1}',
+        b'{"a":1.0}',
+        b'{"a":1,"b":2}',
+    ]
+    calls = [("read", "files/a.txt", each) for each in (*spelled, b"{}", b"{ }")]
+    calls += [("read", "files/a.txt/b", b"{}"), ("write", "files/a.txt", b"{}")]
+
+    def judged(call: tuple[str, str, bytes], proof: bytes) -> Reason:
+        return Reason(realm.verifier.check(TOKEN, *call, now_ms=NOW, proof=proof).reason)
+
+    for made_for in calls[:9]:
+        proof = proved(kind, ask(*made_for))
+        others = [judged(call, proof) for call in calls if call != made_for]
+        assert set(others) <= {Reason.BAD_PROOF, Reason.OUT_OF_SCOPE}
+        assert judged(made_for, proof) is Reason.ALLOWED
+    # Empty arguments are the empty object, and nothing else is.
+    assert judged(("read", "files/a.txt", b""), proved(kind, ask(arguments=b"{}"))) is Reason.ALLOWED
+    assert judged(("read", "files/a.txt", b"{}"), proved(kind, ask(arguments=b""))) is Reason.ALLOWED
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_handle_keeps_opens_nothing_elsewhere(realm: Realm, table: ReplayTable, kind: int) -> None:
+    """One handle at several hosts and keys, in turn: each takes proofs for its own key, while it counts."""
+    keys = {name: (agreement(name).public, agreement(name).secret) for name in ("verifier", "next")}
+    hosts = {
+        (name, host): Verifier(
+            realm.writer.source(),
+            audience=AUDIENCE,
+            proofs=ProofKeys(host, [(*keys[name], NOW - 10, NOW + 10)], table),
+        )
+        for name in keys
+        for host in (HOST, bytes(16))
+    }
+    handle = realm.verifier.prepare(TOKEN)
+
+    def judged(verifier: Verifier, proof: bytes, now_ms: int = NOW) -> Reason:
+        return Reason(verifier.check(handle, "read", "files/a.txt", now_ms=now_ms, proof=proof).reason)
+
+    for _ in range(3):
+        for name, host in hosts:
+            public = keys[name][0]
+            proof = prove(kind, TOKEN, ask(), WHO, host, public, NOW, nonce(next(_NAMES)))
+            others = [judged(hosts[other], proof) for other in hosts if other != (name, host)]
+            assert others == [Reason.BAD_PROOF] * 3
+            for now_ms in (NOW - 11, NOW + 10):
+                assert judged(hosts[name, host], proof, now_ms) is Reason.PROOF_UNAVAILABLE
+            assert judged(hosts[name, host], proof) is Reason.ALLOWED
+
+
 def test_a_broken_table_denies(realm: Realm, table: ReplayTable) -> None:
     """A table that is cut under the verifiers makes every proof unavailable, by every way."""
     Path(table.path).write_bytes(b"")

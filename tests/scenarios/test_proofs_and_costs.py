@@ -81,6 +81,23 @@ def test_a_retry_needs_no_new_proof(house: House) -> None:
     assert house.control.check(token.data, "read", "doc/1", retry_id=b"doc/1").reason is Reason.PROOF_REQUIRED
 
 
+def test_the_proof_of_a_retry_is_used_up_as_well(house: House) -> None:
+    """A retry with a proof of its own takes it: who saw it can't make a second call of it."""
+    token, prove = _token(house, "read:doc/** needs uses(2)", "read:free/**"), _prover(house)
+
+    for number, resource in enumerate(("doc/1", "free/1")):
+        name = b"%d" % number
+        assert house.workers[0].check(
+            token.data, "read", resource, proof=prove(token, resource), retry_id=name
+        )
+        for door in house.doors:
+            proof = prove(token, resource)
+            assert door(token.data, "read", resource, proof=proof, retry_id=name), resource
+            stolen = house.workers[1].check(token.data, "read", resource, proof=proof)
+            assert stolen.reason is Reason.REPLAYED, resource
+            assert door(token.data, "read", resource, proof=proof, retry_id=name), resource
+
+
 def test_a_permit_of_a_bound_token_is_committed_without_a_proof(house: House) -> None:
     """The permit is bound to the call that was proven; another gateway's commit of it is refused."""
     token, prove = _token(house, "read:doc/**"), _prover(house)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +196,7 @@ def test_keys_that_others_may_read_are_not_used(host: Host) -> None:
         host.keeper().tend()
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "other size"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "moved", "copied", "other size"])
 def test_a_table_that_can_not_serve_is_replaced(host: Host, damage: str) -> None:
     """A new one counts only proofs that no earlier one can have allowed."""
     keeper = host.keeper()
@@ -206,6 +207,13 @@ def test_a_table_that_can_not_serve_is_replaced(host: Host, damage: str) -> None
         os.truncate(path, 100)
     elif damage == "gone":
         path.unlink()
+    elif damage == "moved":
+        path.rename(path.with_name("elsewhere"))
+    elif damage == "copied":
+        # As a restore does it that knows nothing of tables: what was used since the copy is not in it.
+        shutil.copy2(path, path.with_name("copy"))
+        os.link(path, path.with_name("another name"))
+        path.with_name("copy").rename(path)
     else:
         settings = ProofSettings(SETTINGS.key_lifetime_ms, 512)
     host.clock.advance(1000)
@@ -234,6 +242,38 @@ def test_a_table_that_a_wrong_clock_used_is_replaced(host: Host) -> None:
     host.keeper().tend()
 
     assert ReplayTable.open(replay_path(host.state_dir)).latest_ms == 0
+
+
+def test_what_a_wrong_clock_allowed_does_not_count_once_its_time_comes(host: Host) -> None:
+    """The table that knew of it is gone, so the keys that it was proven for go as well, and the id."""
+    host.keeper().tend()
+    before = HostKeys.read(host.state_dir)
+    soon = NOW + HALF // 2
+    ReplayTable.open(replay_path(host.state_dir)).insert(bytes(64), bytes(16), bytes(32), soon, soon)
+    host.keeper().tend()
+    after = HostKeys.read(host.state_dir)
+
+    assert after.verifier_id != before.verifier_id
+    assert {key.key_id for key in after.keys}.isdisjoint(key.key_id for key in before.keys)
+    host.keeper().tend()
+    assert HostKeys.read(host.state_dir) == after
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_new_table_counts_from_the_latest_use_of_the_one_before(host: Host, lost: bool) -> None:
+    """A clock that was set back a little brings nothing back that was allowed before."""
+    keeper = host.keeper()
+    keeper.tend()
+    path, used = replay_path(host.state_dir), NOW + 20_000
+    ReplayTable.open(path).insert(bytes(64), bytes(16), bytes(32), used, used)
+    keeper.tend()
+    if lost:
+        path.unlink()
+        keeper.tend()
+    else:
+        host.keeper(ProofSettings(SETTINGS.key_lifetime_ms, 512)).tend()
+
+    assert ReplayTable.open(path).made_at_ms == used + 31_000
 
 
 def test_a_suspect_clock_makes_no_key(host: Host) -> None:

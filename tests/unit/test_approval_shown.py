@@ -71,6 +71,9 @@ def test_the_digest_that_is_shown_is_computed() -> None:
         "tags\U000e0041\U000e0042",
         "filler\u3164\u115f\u2800",
         "variation\ufe0f\U000e0101",
+        "mongolian\u180b\u180c\u180d\u180f",
+        "khitan\U00016fe4",
+        "null note\U0001d159",
         "no\u00a0break",
     ],
 )
@@ -112,6 +115,10 @@ def test_marks_do_not_pile_up() -> None:
     assert visible("e\u0301") == '"e\u0301"'
     assert visible("e\u0301\u0301\u0301") == '"e\u0301\\u0301\\u0301"'
     assert visible("\u0301e") == '"\\u0301e"'
+    # Marks without a class, as of Thai: a syllable has up to two.
+    assert visible("\u0e01\u0e34\u0e48") == '"\u0e01\u0e34\u0e48"'
+    assert visible("\u0e01" + "\u0e34" * 4) == '"\u0e01\u0e34\u0e34\\u0e34\\u0e34"'
+    assert visible("\u0e34") == '"\\u0e34"'
 
 
 def test_right_to_left_text_is_shown_twice() -> None:

@@ -115,7 +115,7 @@ def test_a_lock_that_a_dead_process_held_is_taken_away(path: Path) -> None:
         for bucket in range(BUCKETS):
             file.seek(FIRST + bucket * BUCKET_BYTES)
             file.write(b"\x05" * 8)
-    found = [Reason(table.insert(SIGNATURE, once, once * 2, NOW, NOW)) for once in nonces(1, 400)]
+    found = [Reason(table.insert(SIGNATURE, once, once * 2, NOW, NOW)) for once in nonces(1, 600)]
 
     # So small a table has few counters, so strangers share theirs.
     assert found[:8] == [Reason.ALLOWED] * 8
