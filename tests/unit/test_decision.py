@@ -169,7 +169,8 @@ def test_needs_are_named(world: SmallWorld) -> None:
     """What the deciding scope costs."""
     token = world.mint("read:x needs uses(3)")
 
-    assert world.check(token, "read", "x").explain(token).endswith("`read:x needs uses(3)` costs what only the server can take")
+    told = world.check(token, "read", "x").explain(token)
+    assert told.endswith("`read:x needs uses(3)` costs what only the server can take")
 
 
 def test_nothing_of_a_token_is_repeated_before_its_signature_stands(world: SmallWorld, token: Token) -> None:
