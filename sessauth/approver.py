@@ -6,17 +6,15 @@ arguments that it was shown, and whatever doesn't fit them is refused.
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
-from . import key_file
 from ._fast import ed25519
 from .approval_record import ApprovalStatement, SignedApproval
 from .approval_request import ApprovalRequest
 from .clock import Clock, SystemClock
 from .errors import UsageError
 from .needs import key_text
+from .signing_key import SigningKey
 
 __all__ = ["DEFAULT_TTL_MS", "ApprovalRequest", "Approver", "ApproverKey"]
 
@@ -24,48 +22,12 @@ __all__ = ["DEFAULT_TTL_MS", "ApprovalRequest", "Approver", "ApproverKey"]
 DEFAULT_TTL_MS: Final = 3_600_000
 
 
-class ApproverKey:
-    """An Ed25519 key that signs approvals and nothing else. Its public half is derived from the secret."""
+class ApproverKey(SigningKey):
+    """An Ed25519 key that signs approvals and nothing else; its public half is what a scope names."""
 
-    __slots__ = ("_seed", "public_key")
+    __slots__ = ()
 
-    public_key: bytes
-    """32 bytes; what a scope names."""
-
-    def __init__(self, seed: bytes) -> None:
-        """Take the 32-byte seed of RFC 8032.
-
-        Raises:
-            UsageError: if it has another length.
-        """
-        if not isinstance(seed, bytes) or len(seed) != 32:
-            raise UsageError("the seed of an Ed25519 key is 32 bytes")
-        self._seed = seed
-        self.public_key = ed25519.public_key(seed)
-
-    @classmethod
-    def generate(cls) -> ApproverKey:
-        """Return a new key from the system's random source."""
-        return cls(ed25519.generate_seed())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ApproverKey:
-        """Read a key file.
-
-        Raises:
-            KeyFolderError: if it is missing, no plain file, open to its group or to others, or holds
-                no unencrypted Ed25519 key in PKCS#8 PEM.
-        """
-        make = "make one with 'sessauth approver-key new' or openssl genpkey"
-        return cls(*key_file.load_secrets(Path(path), key_file.ED25519, make=make))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a new key file with mode 0600 and wait until it is on the disk.
-
-        Raises:
-            KeyFolderError: if the file exists (it is never overwritten) or can't be written.
-        """
-        key_file.save_secrets(Path(path), (key_file.ED25519, self._seed))
+    made_by = "sessauth approver-key new"
 
     @property
     def text(self) -> str:
@@ -81,10 +43,6 @@ class ApproverKey:
     def __repr__(self) -> str:
         """Show the public key, never the secret."""
         return f"<ApproverKey {self.text}>"
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled or copied: a secret leaves only through :meth:`save`."""
-        raise TypeError("an ApproverKey is not pickled; save() it to a file")
 
 
 class Approver:

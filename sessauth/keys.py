@@ -9,24 +9,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-from pathlib import Path
-from typing import NoReturn
 
-from . import key_file
 from ._fast import ed25519
 from .errors import UsageError
+from .signing_key import SigningKey
 
 
-class IssuerKey:
-    """An Ed25519 key that signs root blocks. Its public half is always derived from the secret."""
+class IssuerKey(SigningKey):
+    """An Ed25519 key that signs root blocks."""
 
-    __slots__ = ("_seed", "key_id", "public_key")
+    __slots__ = ("key_id",)
 
+    made_by = "sessauth keys add"
     key_id: bytes
     """BLAKE2b-256 of the public key, 32 bytes."""
-    public_key: bytes
-    """32 bytes."""
 
     def __init__(self, seed: bytes) -> None:
         """Take the 32-byte seed of RFC 8032.
@@ -34,35 +30,8 @@ class IssuerKey:
         Raises:
             UsageError: if it has another length.
         """
-        if not isinstance(seed, bytes) or len(seed) != 32:
-            raise UsageError("the seed of an Ed25519 key is 32 bytes")
-        self._seed = seed
-        self.public_key = ed25519.public_key(seed)
+        super().__init__(seed)
         self.key_id = key_id(self.public_key)
-
-    @classmethod
-    def generate(cls) -> IssuerKey:
-        """Return a new key from the system's random source."""
-        return cls(ed25519.generate_seed())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> IssuerKey:
-        """Read a key file.
-
-        Raises:
-            KeyFolderError: if it is missing, no plain file, open to its group or to others, or holds
-                no unencrypted Ed25519 key in PKCS#8 PEM.
-        """
-        make = "make one with 'sessauth keys add' or openssl genpkey"
-        return cls(*key_file.load_secrets(Path(path), key_file.ED25519, make=make))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a new key file with mode 0600 and wait until it is on the disk.
-
-        Raises:
-            KeyFolderError: if the file exists (it is never overwritten) or can't be written.
-        """
-        key_file.save_secrets(Path(path), (key_file.ED25519, self._seed))
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature over ``message``."""
@@ -75,10 +44,6 @@ class IssuerKey:
     def __repr__(self) -> str:
         """Show the key id, never the secret."""
         return f"<IssuerKey {self.key_id.hex()}>"
-
-    def __reduce__(self) -> NoReturn:
-        """Refuse to be pickled or copied: a secret leaves only through :meth:`save`."""
-        raise TypeError("an IssuerKey is not pickled; save() it to a file")
 
 
 def key_id(public_key: bytes) -> bytes:

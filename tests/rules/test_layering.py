@@ -16,7 +16,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "data": (
         *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser", "_scanner"),
         *("keys", "block", "draft", "text_form", "token", "_attenuation", "inspection"),
-        *("key_file", "holder_public", "verifier_key"),
+        *("key_file", "signing_key", "holder_public", "verifier_key"),
         *("session", "decision_base", "decision", "explanation", "change", "consumption", "survey"),
         *("catalogue", "approval", "approval_record", "approval_request", "visible"),
     ),
