@@ -8,11 +8,14 @@ from benchmarks import workloads
 from benchmarks.measure import Subject
 from benchmarks.peers.work import POOL
 from benchmarks.stages.checks import Cold, Warm
+from benchmarks.stages.proofs import Host, Proved
 from benchmarks.workloads import Workload
 from benchmarks.world import World
 
 # Signatures of a block of cold checks, as in the stage ``cold``.
 BLOCK_SIGNATURES: Final = 12
+# A warm check of a bound token with a proof that is taken.
+PROOF_NAME: Final = "ours/proof-mac"
 
 
 class Ours:
@@ -39,8 +42,16 @@ class Ours:
             self._made[name] = Cold(name, self._world, self._tokens(blocks), self._known, calls=calls)
         return self._made[name]
 
+    def proof(self) -> Subject:
+        """Return warm checks of bound tokens, each with a proof: for a peer that proves each call."""
+        if PROOF_NAME not in self._made:
+            self._made[PROOF_NAME] = Proved(PROOF_NAME, self._world, Host(self._world), "mac")
+        return self._made[PROOF_NAME]
+
     def named(self, name: str) -> Subject:
         """Return a row by its name; KeyError if there is none."""
+        if name == PROOF_NAME:
+            return self.proof()
         kind, _, blocks = name.removeprefix("ours/").partition("-")
         return {"warm": self.warm, "cold": self.cold}[kind](int(blocks))
 

@@ -67,10 +67,13 @@ def floors_of(form: Form) -> Iterator[tuple[str, str]]:
     """Yield for each row of a form what its name ends in and our row that it is compared with.
 
     A kept token is compared with our warm check, one that is parsed every time with our cold check of as
-    many blocks; where it verifies more signatures than that, also with our chain of as many signatures.
+    many blocks; where it verifies more signatures than that, also with our chain of as many signatures, or
+    kept, with our check of a bound token and its proof.
     """
     if form.name.startswith("kept"):
         yield "", ours.warm_name(form.blocks)
+        if form.signatures > form.blocks == 1:
+            yield "-by-proof", ours.PROOF_NAME
         return
     yield "", ours.cold_name(form.blocks)
     if form.signatures > form.blocks:
