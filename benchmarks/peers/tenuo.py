@@ -7,9 +7,9 @@ attenuated by their holders. The holder's proof is made before the clock starts:
 
 Not equal: each call verifies a proof of possession, one signature more than the chain has, and keeping a
 warrant parsed saves parsing only: its signatures are verified again. We compare by depth, and again with
-our chain of as many signatures. Our tokens here are bearer tokens, but for the row by proof. The peer gets its arguments parsed, we
-parse JSON. It looks no session or issuer status up and no revocation list is installed; we look all three
-up in every check. It verifies with ed25519-dalek, we with libsodium.
+our chain of as many signatures. Our tokens here are bearer tokens, but for the row by proof. The peer gets
+its arguments parsed, we parse JSON. It looks no session or issuer status up and no revocation list is
+installed; we look all three up in every check. It verifies with ed25519-dalek, we with libsodium.
 """
 
 from __future__ import annotations
