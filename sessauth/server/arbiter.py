@@ -147,13 +147,7 @@ class Arbiter:
         """
         _require_room(group)
         session_id, permit_id = _split(permit)
-        held = group.rows.permit(session_id, permit_id)
-        holder = PermitHolder(
-            held,
-            gateway=ask.gateway,
-            token_digest=ask.token_digest,
-            request_digest=ask.request_digest,
-        )
+        holder = self._holder_of(group, ask, session_id, permit_id)
         # What proved the call when it was checked may be too old by now: the permit is bound to that call.
         decision = self._judge(group, ask, holder, proven=True)
         if not decision:
@@ -176,7 +170,10 @@ class Arbiter:
         return group.submit(change).raise_if_rejected()
 
     def _again(self, group: Group, ask: Ask, change_id: str, first: ChangeOutcome) -> Verdict:
-        """Judge a call that was allowed under this retry id: it is paid, and has the permit of then."""
+        """Judge a call that was allowed under this retry id: it is paid, by its permit where it has one.
+
+        A permit that was committed, released or is over pays for nothing more: what it held went its way.
+        """
         same = consume(
             change_id,
             first.session_id,
@@ -185,12 +182,24 @@ class Arbiter:
             request_digest=ask.request_digest,
             expected_epoch=0,
         )
-        payer = AlreadyPaid() if first.digest == same.digest() else OtherCall()
+        payer: Paying = OtherCall()
+        if first.digest == same.digest():
+            payer = AlreadyPaid()
+            if first.permit_id:
+                payer = self._holder_of(group, ask, first.session_id, first.permit_id)
         decision = self._judge(group, ask, payer)
         if decision.reason == Reason.REPLAYED:
             # The proof of the first attempt; one that was made for this attempt is used up by it.
             decision = self._judge(group, ask, payer, take_nonce=False)
         return _with_permit(decision, first) if decision else Verdict(decision)
+
+    def _holder_of(self, group: Group, ask: Ask, session_id: bytes, permit_id: bytes) -> PermitHolder:
+        return PermitHolder(
+            group.rows.permit(session_id, permit_id),
+            gateway=ask.gateway,
+            token_digest=ask.token_digest,
+            request_digest=ask.request_digest,
+        )
 
     def _judge(
         self, group: Group, ask: Ask, payer: Paying, *, take_nonce: bool = True, proven: bool = False

@@ -80,8 +80,9 @@ class JobQueue:
         with self._changed:
             if self._closed:
                 raise StateError("the writer is closed")
-            if len(self._jobs) >= layout.MAX_QUEUE:
-                raise StateError(f"{layout.MAX_QUEUE} changes wait for the disk already; try again later")
+            most = layout.MAX_QUEUE if job.protective else layout.QUEUE_FOR_ALL
+            if len(self._jobs) >= most:
+                raise StateError(f"{most} changes wait for the disk already; try again later")
             self._jobs.append(job)  # type: ignore[arg-type]
             self._changed.notify()
         return job.future

@@ -71,6 +71,8 @@ MAX_SESSION_BYTES: Final = 65_535
 MAX_FILLED_BYTES: Final = MAX_SESSION_BYTES - 2_048
 # Callers that wait for the writer. Beyond it they hear "not now" instead of waiting for ever.
 MAX_QUEUE: Final = 16_384
+# From here on only what takes authority away may still wait: no flood of calls keeps an end out.
+QUEUE_FOR_ALL: Final = MAX_QUEUE * 3 // 4
 
 # What a follower may have missed and still catch up without a snapshot.
 KEEP_CHANGES: Final = 100_000

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import lmdb
@@ -245,6 +246,29 @@ def test_a_released_permit_gives_back(till: Till) -> None:
     assert till.commit(ask, permit).decision.reason is Reason.BAD_PERMIT
     with pytest.raises(Rejected, match="NOT_FOUND"):
         till.release(permit)
+
+
+@pytest.mark.parametrize("how", ["released", "committed", "over"])
+def test_a_retry_is_not_paid_by_a_permit_that_is_gone(till: Till, how: str) -> None:
+    """Once its reserve was given back or spent, the first attempt's permit pays for no further attempt."""
+    token = till.mint(BUDGET)
+    ask = till.ask(token, arguments=b'{"cost": 4}', retry_id=b"attempt", permit_ms=1000)
+    first = till.decide(ask)
+    assert till.decide(replace(ask, permit_ms=0)).permit == first.permit
+    if how == "released":
+        till.release(first.permit)
+    elif how == "committed":
+        assert till.commit(ask, first.permit).decision
+    else:
+        till.clock.advance(1000)
+
+    again = till.decide(replace(ask, permit_ms=0))
+
+    assert (again.decision.reason, again.decision.stage, again.permit) == (
+        Reason.BAD_PERMIT,
+        Stage.NEEDS,
+        b"",
+    )
 
 
 def test_a_permit_is_bound_to_its_call(till: Till) -> None:

@@ -18,11 +18,17 @@ T = TypeVar("T")
 
 
 def wait(future: Future[T], call: Call) -> T:
-    """Return the future's result; raises OUTCOME_UNKNOWN if the call's deadline comes first."""
+    """Return the future's result.
+
+    Raises, if the call's deadline comes first, DEADLINE_EXCEEDED where nothing was begun, and then nothing
+    will be: nobody pays for what nobody waits for. Else OUTCOME_UNKNOWN.
+    """
     try:
         with aside():
             return future.result(timeout=call.remaining)
     except concurrent.futures.TimeoutError:
+        if future.cancel():
+            raise refused("DEADLINE_EXCEEDED", "not begun within the deadline; nothing was written") from None
         if future.done():
             raise
         raise refused(

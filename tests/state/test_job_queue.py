@@ -1,0 +1,48 @@
+"""What waits for the writer: who still gets a place, and who gave one up."""
+
+from __future__ import annotations
+
+import pytest
+
+from sessauth.errors import StateError
+from sessauth.state import layout
+from sessauth.state.group import Group
+from sessauth.state.jobs import Job, JobQueue
+
+
+def nothing(group: Group) -> None:
+    """Take nothing."""
+
+
+def job(*, protective: bool = False) -> Job[None]:
+    """A job of a size."""
+    return Job(nothing, 1, protective=protective)
+
+
+def test_a_flood_leaves_room_for_what_takes_authority_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past three quarters only ends, revocations and their like may still wait; past all, nobody."""
+    monkeypatch.setattr(layout, "MAX_QUEUE", 8)
+    monkeypatch.setattr(layout, "QUEUE_FOR_ALL", 6)
+    queue = JobQueue(1 << 20)
+    for _ in range(6):
+        queue.add(job())
+
+    with pytest.raises(StateError, match="6 changes wait"):
+        queue.add(job())
+    queue.add(job(protective=True))
+    queue.add(job(protective=True))
+    with pytest.raises(StateError, match="8 changes wait"):
+        queue.add(job(protective=True))
+    assert queue.waiting == 8
+
+
+def test_who_gave_up_before_the_turn_is_not_served() -> None:
+    """A future that was cancelled while it waited is left out of its group; one that is taken can't be."""
+    queue = JobQueue(1 << 20)
+    given_up, kept = queue.add(job()), queue.add(job())
+    assert given_up.cancel()
+
+    group = queue.take()
+
+    assert [each.future for each in group] == [kept]
+    assert not kept.cancel()
