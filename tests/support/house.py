@@ -27,8 +27,9 @@ WORKERS = 2
 class House:
     """The process and its clients; ``verifier`` is embedded here and has the server behind it."""
 
-    def __init__(self) -> None:
-        """Make a home folder with a gateway's credential, and start the server."""
+    def __init__(self, workers: int = WORKERS) -> None:
+        """Make a home folder with a gateway's credential, and start the server with so many workers."""
+        self._count = workers
         self.home = Path(tempfile.mkdtemp(prefix="sa-"))
         self.made = initialise(self.home)
         self._clients: list[Client] = []
@@ -46,15 +47,14 @@ class House:
     def start(self, **settings: str) -> None:
         """Start the server, and make the clients anew."""
         self.server = ServerProcess.start(
-            self.home, SESSAUTH_SERVER_WORKERS=str(WORKERS), SESSAUTH_LIMITS_DRAIN_MS="1000", **settings
+            self.home, SESSAUTH_SERVER_WORKERS=str(self._count), SESSAUTH_LIMITS_DRAIN_MS="1000", **settings
         )
         self.operator = self._client(self.home / "operator.credential")
         assert wait_until(lambda: self._answers(self.operator)), self.server.log
         self.control = self._client(self._credentials["gateway"])
         self.other = self._client(self._credentials["other"])
-        self.workers = [self._client(self._credentials["gateway"], index) for index in range(WORKERS)]
-        for worker in self.workers:
-            assert wait_until(lambda worker=worker: self._checks(worker)), self.server.log
+        self.workers = [self._client(self._credentials["gateway"], index) for index in range(self._count)]
+        self.wait_for_workers()
         self.verifier: ServedVerifier = Verifier.embedded(
             self.made.state_dir,
             audience=AUDIENCE,
@@ -70,6 +70,16 @@ class House:
             client.close()
         self._clients.clear()
         self.server.kill()
+
+    def worker_pids(self) -> list[int]:
+        """The ids of the worker processes."""
+        tasks = Path(f"/proc/{self.server.process.pid}/task").iterdir()
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+    def wait_for_workers(self) -> None:
+        """Wait until every worker answers."""
+        for worker in self.workers:
+            assert wait_until(lambda worker=worker: self._checks(worker)), self.server.log
 
     @property
     def doors(self) -> list[Callable[..., DecisionBase]]:

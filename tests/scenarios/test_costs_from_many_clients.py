@@ -1,0 +1,184 @@
+"""Random sequences of calls that cost something, by many clients of a real server, against a plain model."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+
+from sessauth.decision_base import DecisionBase
+from sessauth.errors import NotFound
+from sessauth.reasons import Reason
+from tests.support.house import House, at_once
+from tests.support.service import wait_until
+from tests.support.service_machine import CALLS, NUMBERS, OneByOne
+from tests.support.service_model import Call
+from tests.support.service_players import Door, doors_of, retry_ids
+
+EXAMPLES = max(4, int(os.environ.get("SESSAUTH_CASES", "20000")) // 5000)
+STEPS = 60
+CROWD = 12
+
+
+class Costs(OneByOne):
+    """Of calls at once, so many are allowed as the model says; what is killed comes back as it was."""
+
+    def at_doors(self, count: int, ask: Callable[[Door, int], DecisionBase], doors: int = 4) -> list[Any]:
+        """Ask so often at once, from every door in turn; returns door, answer, number, allowed first."""
+        asked = [self.door(number % doors) for number in range(count)]
+        answers = at_once(
+            [lambda door=door, number=number: ask(door, number) for number, door in enumerate(asked)]
+        )
+        return sorted(zip(asked, answers, range(count), strict=True), key=lambda each: not each[1])
+
+    @rule(token=NUMBERS, call=CALLS, permit=st.booleans())
+    def crowd(self, token: int, call: Call, permit: bool) -> None:
+        """Ask about one call from every door at once."""
+        session, of = self.token(token)
+        # Which of two scopes a permit was paid by can't be told afterwards.
+        permit = permit and call.place != "alt"
+        for by, decision, _ in self.at_doors(CROWD, lambda door, _: door.check(of, call, permit=permit)):
+            expected = session.check(by.gateway, of, call, permit=permit)
+            session.believe(expected, decision, by.gateway, of, call, permit=permit)
+
+    @rule(token=NUMBERS, costs=st.lists(st.integers(0, 5), min_size=4, max_size=CROWD), permit=st.booleans())
+    def spread(self, token: int, costs: list[int], permit: bool) -> None:
+        """Take different amounts of a budget at once: what was denied does not fit beside the rest."""
+        session, of = self.token(token)
+        calls = [Call("pay", "a", cost) for cost in costs]
+        asked = self.at_doors(len(calls), lambda door, number: door.check(of, calls[number], permit=permit))
+        for by, decision, number in asked:
+            expected = session.check(by.gateway, of, calls[number], permit=permit)
+            session.believe(expected, decision, by.gateway, of, calls[number], permit=permit)
+
+    @rule(token=NUMBERS, call=CALLS, permit=st.booleans())
+    def one_name(self, token: int, call: Call, permit: bool) -> None:
+        """Ask about one call under one name from every door of a gateway: it is paid once."""
+        session, of = self.token(token)
+        (retry,) = retry_ids(1)
+        asked = self.at_doors(CROWD, lambda door, _: door.check(of, call, permit=permit, retry_id=retry), 3)
+        for by, decision, _ in asked:
+            expected = session.check(by.gateway, of, call, retry, permit=permit)
+            session.believe(expected, decision, by.gateway, of, call, retry, permit=permit)
+
+    @precondition(lambda self: any(each.permits for each in self.sessions))
+    @rule(which=NUMBERS)
+    def settle_at_once(self, which: int) -> None:
+        """Commit and release one permit from every door at once: one of them does it."""
+        session, permit, held = self.permit(4 * which + 1)
+        allowed = session.commit(held.gateway, permit, held.token, held.call)
+
+        def settle(door: Door, number: int) -> Any:
+            if number % 3:
+                return door.commit(permit, held.token, held.call)
+            return door.release(permit)
+
+        won = []
+        for by, answer, number in self.at_doors(CROWD, settle):
+            if number % 3 == 0:
+                assert isinstance(answer, NotFound | int)
+                if isinstance(answer, int):
+                    won.append((by.gateway, False))
+            elif answer:
+                assert allowed is Reason.ALLOWED
+                won.append((by.gateway, True))
+            else:
+                assert answer.reason is (Reason.BAD_PERMIT if allowed is Reason.ALLOWED else allowed)
+        assert [gateway for gateway, _ in won] == [held.gateway]
+        session.close(permit, spend=won[0][1])
+
+    @rule(token=NUMBERS, call=CALLS, how=st.sampled_from(["end", "suspend", "suspend", "revoke"]))
+    def take_away_at_once(self, token: int, call: Call, how: str) -> None:
+        """Take authority away while it is asked about: what was allowed could be; nothing is afterwards."""
+        session, of = self.token(token)
+        words: list[str] = []
+
+        def ask(door: Door, number: int) -> Any:
+            if number == CROWD // 2:
+                words.append(self.take_away(session, of, how))
+                return None
+            return door.check(of, call)
+
+        asked = [each for each in self.at_doors(CROWD + 1, ask) if each[1] is not None]
+        denied = [each for each in asked if not each[1]]
+        for by, decision, _ in asked[: len(asked) - len(denied)]:
+            session.believe(session.check(by.gateway, of, call), decision, by.gateway, of, call)
+        before = session.check("gateway", of, call)
+        if before.wanted is not None:
+            shown = [each[1] for each in denied if each[1].reason is before.reason]
+            for decision in shown:
+                session.believe(before, decision, "gateway", of, call)
+        assert words == [self.taken_away(session, of, how)]
+        after = session.judge(of, call)
+        possible = {before.reason, after} - {Reason.ALLOWED}
+        assert {decision.reason for _, decision, _ in denied} <= possible
+        for door in doors_of(self.house):
+            self.ask(session, of, door, call)
+
+    # Processes are killed, once in each run.
+
+    @precondition(lambda self: not self.kills)
+    @rule(token=NUMBERS, call=CALLS, permit=st.booleans(), whole=st.booleans())
+    def kill(self, token: int, call: Call, permit: bool, whole: bool) -> None:
+        """Kill -9 of the control process, or of the worker, amid calls: asked again, each is paid once."""
+        self.kills += 1
+        session, of = self.token(token)
+        permit = permit and call.place != "alt"
+        names = retry_ids(CROWD + 1)
+        victim = self.house.server.process.pid if whole else self.house.worker_pids()[0]
+
+        def ask(door: Door, number: int) -> Any:
+            if number == CROWD // 2:
+                os.kill(victim, signal.SIGKILL)
+                return None
+            return door.check(of, call, permit=permit, retry_id=names[number])
+
+        first = {
+            number: answer
+            for _, answer, number in self.at_doors(CROWD + 1, ask)
+            if isinstance(answer, DecisionBase)
+        }
+        if whole:
+            self.house.stop()
+            self.house.start()
+        else:
+            assert wait_until(lambda: victim not in self.house.worker_pids())
+            self.house.wait_for_workers()
+        asked = [
+            (door, door.check(of, call, permit=permit, retry_id=names[number]), number)
+            for door, number in ((self.door(number), number) for number in range(CROWD + 1))
+        ]
+        for by, decision, number in sorted(asked, key=lambda each: not each[1]):
+            before = first.get(number)
+            if before:
+                assert decision and getattr(decision, "permit", b"") == getattr(before, "permit", b"")
+            expected = session.check(by.gateway, of, call, names[number], permit=permit)
+            session.believe(expected, decision, by.gateway, of, call, names[number], permit=permit)
+
+
+@pytest.fixture(scope="module")
+def one_worker() -> Iterator[House]:
+    """A server process with one check worker."""
+    with House(workers=1) as made:
+        yield made
+
+
+def test_costs_from_many_clients(one_worker: House) -> None:
+    """Nothing is allowed, open or taken but what the model says, whoever asks, dies or comes back."""
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        lambda: Costs(one_worker),
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
