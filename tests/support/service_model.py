@@ -241,8 +241,12 @@ class ModelSession:
             return Expected(Reason.ALLOWED)
         first = self.retries.get((gateway, retry)) if retry else None
         if first is not None:
-            same = first[:2] == (token.data, call)
-            return Expected(Reason.ALLOWED, again=first[2]) if same else Expected(Reason.MALFORMED_REQUEST)
+            if first[:2] != (token.data, call):
+                return Expected(Reason.MALFORMED_REQUEST)
+            held = self.permits.get(first[2])
+            if first[2] and (held is None or held.epoch != self.epoch):
+                return Expected(Reason.BAD_PERMIT)
+            return Expected(Reason.ALLOWED, again=first[2])
         bill = Bill()
         for number, block_id, offers in paid:
             refused = []
