@@ -75,7 +75,7 @@ def test_init_files_only_re_export(path: Path) -> None:
 
 
 # Names of helpers that assert.
-POWERFUL = ("assert_", "expect", "hold_", "_assert", "_hold")
+POWERFUL = ("assert_", "expect", "hold_", "_assert", "_hold", "run_state_machine")
 
 
 def _can_fail(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
