@@ -130,12 +130,13 @@ def test_a_stream_that_breaks_ends_every_allow(server: FakeServer, client: Clien
     """Nothing is watched any more: no call counts as allowed, and who listens or asks is told why."""
     release = threading.Event()
 
-    def judge(requests: object) -> Iterator[pb.CheckStreamResponse]:
+    def judge(requests: Iterator[bytes]) -> Iterator[pb.CheckStreamResponse]:
+        next(requests)
         yield pb.CheckStreamResponse(id=1, decision=ALLOWED)
         release.wait(30)
         raise RuntimeError("gone")
 
-    server.streams["AuthorizationService/CheckStream"] = judge  # type: ignore[assignment]
+    server.streams["AuthorizationService/CheckStream"] = judge
     with client.watch() as watch:
         call = watch.ask(CheckItem(b"t", "read", "a"))
         assert call
@@ -151,12 +152,13 @@ def test_a_stream_that_breaks_ends_every_allow(server: FakeServer, client: Clien
 def test_a_withdrawal_that_claims_to_allow_is_none(server: FakeServer, client: Client) -> None:
     """What is taken back is so whatever its decision says; that of an unknown number says nothing."""
 
-    def judge(requests: object) -> Iterator[pb.CheckStreamResponse]:
+    def judge(requests: Iterator[bytes]) -> Iterator[pb.CheckStreamResponse]:
+        next(requests)
         yield pb.CheckStreamResponse(id=1, decision=ALLOWED)
         yield pb.CheckStreamResponse(id=9, decision=ALLOWED, withdrawn=True)
         yield pb.CheckStreamResponse(id=1, decision=ALLOWED, withdrawn=True)
 
-    server.streams["AuthorizationService/CheckStream"] = judge  # type: ignore[assignment]
+    server.streams["AuthorizationService/CheckStream"] = judge
     with client.watch() as watch:
         call = watch.ask(CheckItem(b"t", "read", "a"))
         assert next(watch) is call
@@ -172,11 +174,11 @@ def test_an_answer_that_does_not_come_is_no_yes(server: FakeServer, client: Clie
     """Asking ends with the deadline of the client, and the call is let go of."""
     asked: list[pb.CheckStreamRequest] = []
 
-    def judge(requests: object) -> Iterator[pb.CheckStreamResponse]:
-        asked.extend(pb.CheckStreamRequest.FromString(each) for each in requests)  # type: ignore[attr-defined]
+    def judge(requests: Iterator[bytes]) -> Iterator[pb.CheckStreamResponse]:
+        asked.extend(pb.CheckStreamRequest.FromString(each) for each in requests)
         yield from ()
 
-    server.streams["AuthorizationService/CheckStream"] = judge  # type: ignore[assignment]
+    server.streams["AuthorizationService/CheckStream"] = judge
     impatient = client.with_timeout(200)
     with impatient.watch() as watch:
         with pytest.raises(errors.Unavailable, match="200 ms"):

@@ -2,66 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from sessauth.approval_record import ApprovalStatus
 from sessauth.decision_base import DecisionBase
 from sessauth.errors import NotFound
 from sessauth.reasons import Reason
 from sessauth.session import SessionStatus
-from tests.support.house import House, until_ms
+from tests.support.house import House, at_once, until_ms
 from tests.support.service import wait_until
-from tests.support.service_model import PLACES, Call, ModelSession, ModelToken
+from tests.support.service_model import PLACES, Call, ModelRequest, ModelSession, ModelToken
 from tests.support.service_players import APPROVERS, Door, doors_of, open_family, word_of
 
-FAMILIES = 2
+LIVE = 3
 EXPIRIES = 1
 STATUS_AFTER = {
     "end": SessionStatus.ENDED,
     "suspend": SessionStatus.SUSPENDED,
     "resume": SessionStatus.ACTIVE,
 }
-NUMBERS = st.integers(0, 1000)
+NUMBERS = st.integers(0, 8 * 64 - 1)
 CALLS = st.builds(
     Call, st.sampled_from(PLACES), st.sampled_from("aab"), st.sampled_from([1, 1, 2, 3, 4, 5, 0, None])
 )
 
 
 class OneByOne(RuleBasedStateMachine):
-    """Sessions live by the model; each answer is the model's."""
+    """Sessions live by the model; each answer is the model's.
+
+    Which rules may run, and what they draw, follows from earlier draws alone: what calls at once come to
+    is not the same in each run.
+    """
 
     def __init__(self, house: House) -> None:
         """Play on a house's server, which others have played on."""
         super().__init__()
         self.house = house
         self.sessions: list[ModelSession] = []
-        self.families = self.kills = self.expiries = 0
+        self.expiries = 0
 
     @initialize()
     def begin(self) -> None:
         """Open the first sessions."""
         self.open()
 
-    @precondition(lambda self: self.families < FAMILIES)
+    @precondition(lambda self: sum(not each.over for each in self.sessions) < LIVE)
     @rule()
     def open(self) -> None:
         """Open a session and its child."""
         self.sessions += open_family(self.house)
-        self.families += 1
 
     # What the draws are of: indices, taken modulo what there is.
 
     def session(self, number: int) -> ModelSession:
-        """Return one of the sessions."""
-        return self.sessions[number % len(self.sessions)]
+        """Return one of the sessions, seven times of eight one whose calls can be allowed if there is one."""
+        acting = [each for each in self.sessions if each.acting]
+        chosen = acting if acting and number % 8 else self.sessions
+        return chosen[number // 8 % len(chosen)]
 
     def token(self, number: int) -> tuple[ModelSession, ModelToken]:
-        """Return one of the tokens, and its session."""
+        """Return one of the tokens, mostly one that is not revoked, and its session."""
         session = self.session(number)
-        return session, session.tokens[number // len(self.sessions) % len(session.tokens)]
+        standing = [each for each in session.tokens if not session.revoked & {id_ for id_, _ in each.blocks}]
+        chosen = standing if standing and number % 7 else session.tokens
+        return session, chosen[number // 64 % len(chosen)]
 
     def door(self, number: int) -> Door:
         """Return one of the doors."""
@@ -88,20 +97,27 @@ class OneByOne(RuleBasedStateMachine):
         session.believe(expected, decision, door.gateway, token, call, retry, permit=permit)
         return decision
 
-    @precondition(lambda self: any(each.retries for each in self.sessions))
-    @rule(which=NUMBERS, door=NUMBERS, other=st.booleans())
-    def ask_again(self, which: int, door: int, other: bool) -> None:
+    @rule(which=NUMBERS, door=NUMBERS, other=st.booleans(), permit=st.booleans())
+    def ask_again(self, which: int, door: int, other: bool, permit: bool) -> None:
         """Ask again under a name that a call was allowed by, about that call or another one."""
         named = [(each, name) for each in self.sessions for name in each.retries]
-        session, (_, retry) = named[which % len(named)]
-        data, call, _ = session.retries[named[which % len(named)][1]]
+        if not named:
+            return
+        gone = [(each, name) for each, name in named if each.retries[name][2] and each.acting]
+        gone = [(each, name) for each, name in gone if each.retries[name][2] not in each.permits]
+        chosen = gone if gone and which % 2 else named
+        session, name = chosen[which // 2 % len(chosen)]
+        (_, retry), (data, call, _) = name, session.retries[name]
         token = next(each for each in session.tokens if each.data == data)
-        self.ask(session, token, self.door(door), Call(call.place, "z") if other else call, retry)
+        self.ask(
+            session, token, self.door(door), Call(call.place, "z") if other else call, retry, permit=permit
+        )
 
-    @precondition(lambda self: any(each.permits or each.closed for each in self.sessions))
     @rule(which=NUMBERS, door=NUMBERS, spend=st.booleans(), wrong=st.sampled_from([False] * 5 + [True]))
     def settle(self, which: int, door: int, spend: bool, wrong: bool) -> None:
         """Commit or release a permit: open or closed, one's own or another's, of this call or another."""
+        if not any(each.permits or each.closed for each in self.sessions):
+            return
         session, permit, held = self.permit(which)
         by = self.door(door)
         if spend:
@@ -128,6 +144,7 @@ class OneByOne(RuleBasedStateMachine):
     @rule(token=NUMBERS, door=NUMBERS, call=CALLS)
     def expire(self, token: int, door: int, call: Call) -> None:
         """Let a permit's deadline pass: it is none then, and what it held comes back."""
+        self.expiries += 1
         session, of = self.token(token)
         by = self.door(door)
         expected = session.check(by.gateway, of, call, permit=True)
@@ -135,7 +152,6 @@ class OneByOne(RuleBasedStateMachine):
         session.believe(expected, decision, by.gateway, of, call, permit=True)
         if not decision:
             return
-        self.expiries += 1
         until_ms(decision.permit_expires_at_ms)  # type: ignore[attr-defined]
         permit: bytes = decision.permit  # type: ignore[attr-defined]
         assert by.commit(permit, of, call).reason is Reason.BAD_PERMIT
@@ -145,34 +161,63 @@ class OneByOne(RuleBasedStateMachine):
 
     # Approvals.
 
-    @precondition(lambda self: any(each.requests for each in self.sessions))
-    @rule(which=NUMBERS, signer=st.sampled_from([0, 1, 2, 0, 1, 2, 0, 1, 2, None]), lately=st.booleans())
-    def answer(self, which: int, signer: int | None, lately: bool) -> None:
-        """Grant or deny an approval; ``lately``: one of the last that were asked for."""
-        session, request = self.request(which, lately)
+    @rule(
+        which=NUMBERS,
+        signer=st.sampled_from([0, 1, 2, 0, 1, None, "all", "all"]),
+        live=st.sampled_from([True, True, False]),
+    )
+    def answer(self, which: int, signer: int | str | None, live: bool) -> None:
+        """Grant or deny an approval, mostly one that can still come to something."""
+        if not self.asked:
+            return None
+        session, request = self.request(which, live=live)
+        if isinstance(signer, str):
+            return self.answer_at_once(session, request)
         record = request.shown.record
         if signer is None:
             expected = session.answer(request, None)
             operator = self.house.operator
             assert word_of(lambda: operator.deny_approval(record.session_id, record.id)) == expected
-            return
+            return None
         signer = request.offer.keys[signer % len(request.offer.keys)]
         expected = session.answer(request, signer)
         by = APPROVERS[signer]
         assert word_of(lambda: self.house.operator.grant_approval(request.shown, by)) == expected
+        return None
 
-    def request(self, which: int, lately: bool) -> tuple[ModelSession, Any]:
-        """Return one of the approvals that were asked for."""
-        asked = [
-            (each, request) for each in self.sessions for request in each.requests[-3 if lately else 0 :]
+    def answer_at_once(self, session: ModelSession, request: ModelRequest) -> None:
+        """Have every approver who has not signed yet sign at once: no more count than are needed."""
+        signers = [number for number in request.offer.keys if number not in request.signers]
+        grant = self.house.operator.grant_approval
+
+        def sign(number: int) -> Callable[[], tuple[int, str]]:
+            return lambda: (number, word_of(lambda: grant(request.shown, APPROVERS[number])))
+
+        answers = at_once([sign(number) for number in signers]) if signers else []
+        for number, word in sorted(answers, key=lambda each: each[1] != ""):
+            assert session.answer(request, number) == word
+
+    @property
+    def asked(self) -> list[tuple[ModelSession, ModelRequest]]:
+        """Every approval that was asked for, and its session."""
+        return [(each, request) for each in self.sessions for request in each.requests]
+
+    def request(self, which: int, *, live: bool) -> tuple[ModelSession, ModelRequest]:
+        """Return an approval that was asked for; ``live``: one that is still good for something."""
+        useful = [
+            (each, request)
+            for each, request in self.asked
+            if each.acting and request.terms[3] == each.epoch and request.status is not ApprovalStatus.USED
         ]
-        return asked[which % len(asked)]
+        chosen = useful if live and useful else self.asked
+        return chosen[which % len(chosen)]
 
-    @precondition(lambda self: any(each.requests for each in self.sessions))
     @rule(which=NUMBERS, signer=NUMBERS, door=NUMBERS)
     def approved(self, which: int, signer: int, door: int) -> None:
         """Make a call whose approval was asked for, perhaps with an approver's answer beside it."""
-        session, request = self.request(which, lately=True)
+        if not self.asked:
+            return
+        session, request = self.request(which, live=bool(signer % 8))
         token = next(each for each in session.tokens if each.blocks[-1][0] == request.terms[0])
         call, by = request.terms[4], self.door(door)
         # What comes with a call serves one need, and below a root there may be two.
@@ -210,18 +255,30 @@ class OneByOne(RuleBasedStateMachine):
         session.epoch += 1
         return ""
 
-    @rule(number=NUMBERS, how=st.sampled_from(["suspend", "resume", "resume", "revoke"] * 3 + ["end"]))
+    @rule(number=NUMBERS, how=st.sampled_from(["narrow", "tell", "suspend", "revoke", "end", "resume"]))
     def move(self, number: int, how: str) -> None:
-        """End, suspend or resume a session, or revoke a token of it."""
+        """Narrow, suspend, resume or end a session, update its facts, or revoke a token of it."""
         session, token = self.token(number)
+        if how == "narrow":
+            return self.narrow(session, number)
+        if how == "tell":
+            return self.tell(session)
         expected = self.taken_away(session, token, how)
         assert self.take_away(session, token, how) == expected
+        return None
 
-    @rule(number=NUMBERS, places=st.sets(st.sampled_from(PLACES), max_size=2))
-    def narrow(self, number: int, places: set[str]) -> None:
-        """Take places from a session's ceiling, or none: what was open is dead either way."""
-        session = self.session(number)
-        left = session.ceiling - places or session.ceiling
+    @precondition(lambda self: any(each.status is SessionStatus.SUSPENDED for each in self.sessions))
+    @rule()
+    def resume(self) -> None:
+        """Let every suspended session go on."""
+        for session in self.sessions:
+            if session.status is SessionStatus.SUSPENDED:
+                expected = self.taken_away(session, session.tokens[0], "resume")
+                assert self.take_away(session, session.tokens[0], "resume") == expected
+
+    def narrow(self, session: ModelSession, number: int) -> None:
+        """Take a place from a session's ceiling, or none: what was open is dead either way."""
+        left = session.ceiling - {(*PLACES, "")[number % (len(PLACES) + 1)]} or session.ceiling
         word = word_of(
             lambda: self.house.operator.narrow(session.id, [f"read:{place}/**" for place in sorted(left)])
         )
@@ -229,15 +286,13 @@ class OneByOne(RuleBasedStateMachine):
         if not word:
             session.ceiling, session.epoch = left, session.epoch + 1
 
-    @rule(number=NUMBERS, golden=st.booleans())
-    def tell(self, number: int, golden: bool) -> None:
+    def tell(self, session: ModelSession) -> None:
         """Update a session's facts: the epoch stays, and so does what is open."""
-        session = self.session(number)
-        facts = {"tier": "gold" if golden else "tin"}
+        facts = {"tier": "tin" if session.golden else "gold"}
         word = word_of(lambda: self.house.operator.update_facts(session.id, facts))
         assert word == ("ALREADY_ENDED" if session.over else "")
         if not word:
-            session.golden = golden
+            session.golden = not session.golden
 
     @invariant()
     def what_is_open_is_the_models(self) -> None:

@@ -179,6 +179,11 @@ class ModelSession:
         return any(each.status is SessionStatus.ENDED for each in self.line)
 
     @property
+    def acting(self) -> bool:
+        """Whether calls of it can be allowed."""
+        return all(each.status is SessionStatus.ACTIVE for each in self.line)
+
+    @property
     def waiting(self) -> int:
         """How many approvals wait for an answer."""
         return sum(
