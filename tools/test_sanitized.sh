@@ -27,4 +27,4 @@ export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=lib
 export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export PYTHONMALLOC=malloc SESSAUTH_CASES="${SESSAUTH_CASES:-2000}"
 export SESSAUTH_SHARED_DATA="${SESSAUTH_SHARED_DATA:-$OLDPWD/../shared/data}"
-"$python" -m pytest -q -p no:cacheprovider "$@"
+"$python" -m pytest -q -n 2 -p no:cacheprovider "$@"
