@@ -10,7 +10,7 @@ from google.protobuf import message_factory
 from sessauth.errors import ConfigError
 from sessauth.server import access
 from sessauth.server.access import ANYONE, RULES, require_rules
-from sessauth.server.credentials import RELOAD_SECONDS, CredentialFile
+from sessauth.server.credentials import RELOAD_SECONDS, SECRET_CHARS, CredentialFile
 from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.service import RPCS, Caller, RpcError, Service, running
@@ -186,7 +186,7 @@ def test_who_called_is_known_by_a_digest_alone(service_of_its_own: Service) -> N
     routes = service.control.serving._router._routes
     known = routes["/sessauth.v1.KeyService/ListKeys"].known
 
-    secret = caller.credential.rpartition("_")[2].encode()
+    secret = caller.credential[-SECRET_CHARS:].encode()
     assert [len(digest) for digest in known] == [32]
     assert not any(secret in digest or digest in caller.credential.encode() for digest in known)
 
