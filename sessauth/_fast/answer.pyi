@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Protocol
 
 from sessauth._fast.check import Checker
@@ -42,4 +42,4 @@ class Asking(Wishes):
         take_nonce: bool = True,
         proven: bool = False,
     ) -> None: ...
-    def answer(self, explain: Callable[[Decision, bytes], str]) -> bytes: ...
+    def answer(self, explain: Callable[[Decision, bytes], str], elsewhere: Container[int] = ()) -> bytes: ...

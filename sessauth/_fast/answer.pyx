@@ -14,11 +14,12 @@ from libc.string cimport memset
 from sessauth._fast.arena cimport arena_take
 from sessauth._fast.batch cimport Item
 from sessauth._fast.chain cimport Chain
-from sessauth._fast.check cimport Checker, Prepared, is_text
+from sessauth._fast.check cimport Checker
 from sessauth._fast.decision cimport Decision
 from sessauth._fast.field cimport field_bytes, field_skip, field_tag, field_varint
 from sessauth._fast.finding cimport Asked, Finding, asked_init, finding_init, part_of
 from sessauth._fast.limits cimport MAX_BATCH_ITEMS, MAX_PEERS
+from sessauth._fast.noting cimport Prepared, is_text
 from sessauth._fast.reply cimport Out, out_free, out_init, put_decision, put_number
 from sessauth._fast.resource cimport Part
 from sessauth._fast.text cimport bytes_t
@@ -164,10 +165,14 @@ cdef class Asking(Wishes):
                 self._place(i)
             elif is_text(self.items[i].asked.token.p, self.items[i].asked.token.n):
                 self._take_text(&self.items[i].asked.token, &self.items[i].refused)
-        self.checker.judge_batch(self, first, end, now_ms)
+        self.checker.judge_timed(self, first, end, now_ms)
 
-    def answer(self, explain):
-        """Return the response's bytes; ``explain(decision, token)`` gives the text for each denial."""
+    def answer(self, explain, elsewhere=()):
+        """Return the response's bytes; ``explain(decision, token)`` gives the text for each denial.
+
+        What the items came to is noted now. Not those in ``elsewhere``, which another process decided and
+        notes.
+        """
         cdef Out out
         cdef Item *item
         cdef Chain chain
@@ -175,6 +180,8 @@ cdef class Asking(Wishes):
         cdef Py_ssize_t i
         cdef bytes text = NOTHING
         cdef bytes more = NOTHING
+        if self.checker.tap is not None or self.checker.tally is not None:
+            self.note_answers(self.checker, elsewhere)
         out_init(&out)
         try:
             if self.is_stream:

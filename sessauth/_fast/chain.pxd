@@ -34,6 +34,7 @@ cdef class Chain:
     cdef Root root
     cdef Block *blocks
     cdef unsigned char *ids             # 32 bytes a block, once they were computed
+    cdef unsigned char *digest          # BLAKE2b-256 of raw, once it was computed
     # Room for its holder's; NULL where it ends otherwise than bound with a proof_key.
     cdef MacKeys *mac_keys
     cdef readonly bytes session_id
@@ -51,6 +52,10 @@ cdef class Chain:
     # Its signatures stood once, so they stand; or the one of this block was wrong, so it is; else -1.
     cdef bint stands
     cdef int wrong_index
+    # The tap's marks: of the notes that hold it, and of whom its payloads were given and written for.
+    cdef uint32_t held_mark
+    cdef uint32_t given_mark
+    cdef uint32_t written_mark
     # The verified-chain cache's own.
     cdef int hits
     cdef int queue
@@ -62,6 +67,8 @@ cdef class Chain:
     cdef const char *_relate(self, int *reason, int *at) noexcept nogil
     cdef int verify_from(self, int first, bytes_t issuer_key) noexcept nogil
     cdef bint compute_ids(self) noexcept nogil
+    # NULL when memory is out. With the GIL, as compute_ids: the arena is nobody's own.
+    cdef const unsigned char *compute_digest(self) noexcept nogil
     cdef size_t weight(self) noexcept nogil
 
 # Returns a Chain, or None with the reason, the block and what is wrong.

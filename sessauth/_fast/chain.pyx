@@ -32,7 +32,7 @@ cdef enum:
     LABEL_BYTES = 18            # with the zero byte behind it
     HEADER_BYTES = 83           # label, index, previous signature
     # This object and the token's, with what the allocator adds.
-    CHAIN_BYTES = 400
+    CHAIN_BYTES = 424
     BLOCK_BYTES = 32 + 4 * 16
 
 cdef const char *LABEL = "sessauth/block/v1"
@@ -45,6 +45,7 @@ cdef class Chain:
         arena_init(&self.arena)
         self.blocks = NULL
         self.ids = NULL
+        self.digest = NULL
         self.mac_keys = NULL
         self.max_blocks = MAX_BLOCKS
         self.wrong_index = -1
@@ -246,6 +247,17 @@ cdef class Chain:
             blake2b_256(ids + 32 * i, signed, HEADER_BYTES + block.payload.n)
         self.ids = ids
         return 1
+
+    cdef const unsigned char *compute_digest(self) noexcept nogil:
+        """Compute the digest of the token's bytes once."""
+        cdef unsigned char *digest
+        if self.digest == NULL:
+            digest = <unsigned char *> arena_take(&self.arena, 32)
+            if digest == NULL:
+                return NULL
+            blake2b_256(digest, self.base, self.length)
+            self.digest = digest
+        return self.digest
 
     cdef size_t weight(self) noexcept nogil:
         """Bytes that keeping this chain costs, to within a tenth: what was compiled, the token, and per block

@@ -1,19 +1,15 @@
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self, final
+from typing import Any, Self
 
 from sessauth._fast.batch import Batch
 from sessauth._fast.cache import Cache
 from sessauth._fast.claims import _Payer
 from sessauth._fast.decision import Decision
+from sessauth._fast.noting import NotingJudge, Prepared
 from sessauth._fast.proof import ProofKeys
 from sessauth._fast.view import View
 
-@final
-class Prepared:
-    @property
-    def data(self) -> bytes: ...
-
-class Checker:
+class Checker(NotingJudge):
     proofs: ProofKeys | None
     def __new__(
         cls,
@@ -30,8 +26,6 @@ class Checker:
     def view(self) -> View: ...
     @property
     def cache(self) -> Cache: ...
-    @property
-    def audience(self) -> str: ...
     @property
     def bad_signatures(self) -> int: ...
     @property
@@ -56,6 +50,7 @@ class Checker:
         take_nonce: bool = True,
         proven: bool = False,
         payer: _Payer | None = None,
+        note_needs: bool = True,
     ) -> Decision: ...
     def check_batch(
         self,
@@ -66,6 +61,8 @@ class Checker:
         now_ms: int = -1,
         clock_suspect: bool = False,
         new_signatures: bool = True,
+        noted: bool = True,
+        note_needs: bool = True,
     ) -> Batch: ...
     def prepare(self, token: Any) -> Prepared: ...
     def refuse(self, stage: int, reason: int) -> Decision: ...

@@ -1,45 +1,45 @@
 """What callers of a check call: one call, a batch of them, or a token that is held across calls."""
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcmp
 
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.judge cimport forget_match, set_fault
-from sessauth._fast.limits cimport ALLOWED, STAGE_DECODE
+from sessauth._fast.limits cimport ALLOWED, AUDIT_UNAVAILABLE, STAGE_DECODE, STAGE_NEEDS, STAGE_NONE
 from sessauth._fast.decision cimport Decision
-from sessauth._fast.finding cimport Asked, Finding, asked_init, deny, finding_free, finding_init, part_of, set_part
-from sessauth._fast.many cimport JudgeOfMany
+from sessauth._fast.finding cimport (
+    Asked,
+    Finding,
+    asked_init,
+    deny,
+    finding_free,
+    finding_init,
+    part_of,
+    set_part,
+)
+from sessauth._fast.noting cimport NotingJudge, Prepared, is_text
 from sessauth._fast.proof cimport ProofKeys
 from sessauth._fast.resource cimport Part
+from sessauth._fast.tally cimport Tally
 from sessauth._fast.text cimport bytes_t
 
-__all__ = ["Checker", "Prepared"]
-
-cdef enum:
-    TEXT_START_BYTES = 9
+__all__ = ["Checker"]
 
 cdef str NOTHING = ""
 cdef bytes NO_PROOF = b""
-cdef const char *TEXT_START = "sessauth_"
 
 
-@cython.final
-cdef class Prepared:
-    """A token that is held across calls: looked up once, judged anew each time, by the checker that made it."""
-
-
-cdef class Checker(JudgeOfMany):
+cdef class Checker(NotingJudge):
     """Judges requests against one view; one for each process, for any number of threads.
 
     ``audience`` is which verifier this is. ``present`` turns a token that is not bytes into its bytes, or
     into the number of the reason why it is none; ``read_proof`` the text of a proof into its bytes, or into
     any that are none. ``proofs`` is what proofs are judged by (``_fast/proof.pyx``), and may be replaced at
-    any time; with None every proof is denied PROOF_UNAVAILABLE.
+    any time; with None every proof is denied PROOF_UNAVAILABLE. ``tap``, None until it is set, is given a note
+    of every decision (``_fast/tap.pyx``), and ``tally`` counts them (``_fast/tally.pyx``).
     """
 
     def __cinit__(
@@ -79,6 +79,7 @@ cdef class Checker(JudgeOfMany):
         bint take_nonce=True,
         bint proven=False,
         payer=None,
+        bint note_needs=True,
     ):
         """Judge one call.
 
@@ -108,6 +109,8 @@ cdef class Checker(JudgeOfMany):
                 or where the denial lies, it says to ``claims`` (``_fast/claims.pyx``). What it raises denies
                 INTERNAL_ERROR. What comes after ``needs`` may still deny, so what was paid must not last
                 unless this decision allows. Without a payer what costs anything is denied.
+            note_needs: whether a denial at stage ``needs`` is noted; False is for who asks the writer then,
+                and notes it (``note``) only if that gives no answer.
 
         Raises:
             TypeError: for arguments of another type. Nothing for what an agent controls.
@@ -119,11 +122,16 @@ cdef class Checker(JudgeOfMany):
         cdef object data = token
         cdef object _held_action, _held_resource, _held_source, _held_audience, _held_peers, _held_proof
         cdef Prepared prepared
+        cdef Tally tally = self.tally
+        cdef int64_t began = 0 if tally is None else tally.begin()
         asked_init(&asked)
         if not PyBytes_CheckExact(token) or _is_text(token):
             prepared = self._taken(token)
             if prepared.reason:
-                return self.refuse(STAGE_DECODE, prepared.reason)
+                out = self.refuse(STAGE_DECODE, prepared.reason)
+                if self.tap is not None or tally is not None:
+                    self.note(out, token, action, resource, arguments, source=source, audience=audience, now_ms=now_ms)
+                return out
             data = prepared.data
             chain = prepared.chain
         part_of(data, &asked.token)
@@ -148,15 +156,21 @@ cdef class Checker(JudgeOfMany):
         finding_init(&found)
         try:
             self.clock(&asked, now_ms)
-            if chain is None:
+            if self.tap is not None and self.tap.refusing:
+                deny(&found, STAGE_NONE, AUDIT_UNAVAILABLE)
+            elif chain is None:
                 chain = self.chain_of(&asked, data, &found)
-            if chain is not None:
+            if chain is not None and not found.reason:
                 found.allowed = self.judge(chain, &asked, now_ms < 0, &found)
         except Exception as fault:
             out._fault = fault
             set_fault(&found)
         if not found.allowed:
             forget_match(&found)
+        if self.tap is not None and (note_needs or found.stage != STAGE_NEEDS):
+            self.tap.note(&asked, &found, chain, <bytes_t> PyBytes_AS_STRING(out.prefix), out.number, False)
+        if tally is not None:
+            tally.count(&found, began, note_needs or found.stage != STAGE_NEEDS)
         out.settle(&found, chain)
         finding_free(&found)
         return out
@@ -170,6 +184,8 @@ cdef class Checker(JudgeOfMany):
         int64_t now_ms=-1,
         bint clock_suspect=False,
         bint new_signatures=True,
+        bint noted=True,
+        bint note_needs=True,
     ):
         """Judge many calls by one state and one time, most of it without the GIL.
 
@@ -181,6 +197,8 @@ cdef class Checker(JudgeOfMany):
             now_ms: as in ``check``, for every call.
             clock_suspect: as in ``check``, for every call.
             new_signatures: as in ``check``, for every call.
+            noted: whether the decisions are noted; False is for who notes some of them (``note_batch_item``).
+            note_needs: whether denials at stage ``needs`` are noted, as in ``check``.
 
         Returns:
             The decisions in the order of the calls, each made when it is looked at.
@@ -207,7 +225,14 @@ cdef class Checker(JudgeOfMany):
             self._read_call(call, item, held)
             i += 1
         self.name(batch)
-        self.judge_batch(batch, 0, batch.count, now_ms)
+        if not noted:
+            self.judge_batch(batch, 0, batch.count, now_ms)
+            return batch
+        self.judge_timed(batch, 0, batch.count, now_ms)
+        if self.tap is not None or self.tally is not None:
+            for i in range(batch.count):
+                if note_needs or batch.items[i].found.stage != STAGE_NEEDS:
+                    self.note_item(batch, &batch.items[i], False)
         return batch
 
     def prepare(self, token not None):
@@ -240,26 +265,6 @@ cdef class Checker(JudgeOfMany):
         deny(&out.found, stage, reason)
         return out
 
-    cdef Prepared _taken(self, object token):
-        """What a caller gave in place of a token's bytes."""
-        cdef Prepared out
-        if type(token) is Prepared:
-            if (<Prepared> token).checker is self or (<Prepared> token).reason:
-                return token
-            token = (<Prepared> token).data
-        out = Prepared.__new__(Prepared)
-        if isinstance(token, bytes) and (self._present is None or not _is_text(token)):
-            out.data = bytes(token)
-            return out
-        if self._present is None:
-            raise TypeError(f"bytes expected, got {type(token).__name__}")
-        presented = self._present(token)
-        if isinstance(presented, bytes):
-            out.data = presented
-        else:
-            out.reason = presented
-        return out
-
     cdef int _read_call(self, object call, Item *item, list held) except -1:
         """Point an item at the parts of a call's tuple; raises TypeError for another form."""
         cdef Prepared prepared
@@ -276,12 +281,16 @@ cdef class Checker(JudgeOfMany):
             held.append(prepared)
             if prepared.reason:
                 item.refused = prepared.reason
-                return 0
-            token = prepared.data
+            else:
+                token = prepared.data
             if prepared.chain is not None:
                 Py_INCREF(prepared.chain)
                 item.chain = <PyObject *> prepared.chain
-        part_of(token, &asked.token)
+        if not item.refused:
+            part_of(token, &asked.token)
+        elif isinstance(token, (bytes, str)):
+            # Nothing reads it but what digests it.
+            _hold(held, part_of(token, &asked.token))
         _hold(held, part_of(parts[1], &asked.action))
         _hold(held, part_of(parts[2], &asked.resource))
         if n > 3:
@@ -309,10 +318,6 @@ cdef class Checker(JudgeOfMany):
         part_of(<bytes?> proof, &asked.proof)
         asked.proofs = NULL if proofs is None else <PyObject *> proofs
         return proof, proofs
-
-
-cdef bint is_text(bytes_t p, size_t n) noexcept nogil:
-    return n > TEXT_START_BYTES and memcmp(p, TEXT_START, TEXT_START_BYTES) == 0
 
 
 cdef inline bint _is_text(object token):

@@ -7,6 +7,8 @@ from sessauth._fast.chain cimport Chain
 from sessauth._fast.ground cimport Ground
 from sessauth._fast.decision cimport Decision
 from sessauth._fast.finding cimport Asked, Finding, Scratch, ScratchBox
+from sessauth._fast.tally cimport Tally
+from sessauth._fast.tap cimport Tap
 from sessauth._fast.view cimport KeyEntry, Moment, SessionEntry, View
 
 cdef class Judge:
@@ -14,6 +16,10 @@ cdef class Judge:
     cdef readonly Cache cache
     cdef readonly uint64_t bad_signatures
     cdef readonly uint64_t signatures
+    # Told of every decision; None: nobody is.
+    cdef public Tap tap
+    # Counts every decision; None: nothing does.
+    cdef public Tally tally
     cdef bytes _prefix
     cdef uint64_t _count
     cdef int64_t _offset_ms

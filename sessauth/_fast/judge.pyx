@@ -205,6 +205,7 @@ cdef class Judge:
             return deny(out, STAGE_SESSION, STATE_BRAKED)
         if (
             self.view.lost
+            or self.view.stale()
             or asked.at_least_revision > moment.revision
             or chain.root.min_revision > moment.revision
         ):

@@ -9,7 +9,14 @@ from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.chain cimport Chain, last_signature
 from sessauth._fast.finding cimport Asked, Scratch, ScratchBox, asked_init, deny
 from sessauth._fast.judge cimport Judge, allow, forget_match, set_fault
-from sessauth._fast.limits cimport BAD_SIGNATURE, LEVEL_BLOCK, MAX_TOKEN_BYTES, STAGE_DECODE
+from sessauth._fast.limits cimport (
+    AUDIT_UNAVAILABLE,
+    BAD_SIGNATURE,
+    LEVEL_BLOCK,
+    MAX_TOKEN_BYTES,
+    STAGE_DECODE,
+    STAGE_NONE,
+)
 from sessauth._fast.proof_stage cimport take_nonce
 from sessauth._fast.resource cimport Part
 from sessauth._fast.stages cimport judge_scope
@@ -40,6 +47,10 @@ cdef class JudgeOfMany(Judge):
         batch.judged = True
         for i in range(first, end):
             batch.items[i].asked.signature_told = False
+        if self.tap is not None and self.tap.refusing:
+            for i in range(first, end):
+                deny(&batch.items[i].found, STAGE_NONE, AUDIT_UNAVAILABLE)
+            return 0
         try:
             asked_init(&clock)
             self.clock(&clock, now_ms)

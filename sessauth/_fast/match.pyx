@@ -112,15 +112,25 @@ cdef bint _covered(
     return 1
 
 
-cdef bint _closed(const Scope *scope) noexcept nogil:
-    return not scope.free_all and (scope.condition_count or scope.free_count)
+cdef int closed_paths(const Scope *scope) noexcept nogil:
+    cdef int paths = scope.free_count
+    cdef int i
+    if scope.free_all or not (scope.condition_count or scope.free_count):
+        return -1
+    for i in range(scope.condition_count):
+        paths += scope.conditions[i].path.source == SOURCE_ARGS
+    return paths
+
+
+cdef bint covers(const Scope *scope, bytes_t base, Context *context, Verdict *out) noexcept nogil:
+    cdef int paths = closed_paths(scope)
+    return paths < 0 or _covered(scope, base, context, paths, 0, 0, out)
 
 
 cdef Match _match(
     const Scope *scope, bytes_t base, Part action, const Resource *resource, Context *context, Verdict *out
 ) noexcept nogil:
     cdef int i
-    cdef int paths
     out.left_count = 0
     if not _action_matches(scope, base, action) or not _resource_matches(scope, base, resource):
         return OUTSIDE
@@ -129,12 +139,7 @@ cdef Match _match(
             out.clause = i
             return OVERWORKED if context.overworked else FAILED
     out.clause = -1
-    if not _closed(scope):
-        return MATCHED
-    paths = scope.free_count
-    for i in range(scope.condition_count):
-        paths += scope.conditions[i].path.source == SOURCE_ARGS
-    if _covered(scope, base, context, paths, 0, 0, out):
+    if covers(scope, base, context, out):
         return MATCHED
     return OVERWORKED if context.overworked else FAILED
 

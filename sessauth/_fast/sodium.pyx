@@ -71,6 +71,10 @@ cdef void blake2b_mac(unsigned char *out, const unsigned char *key, const unsign
     _blake2b(out, 32, data, n, key, 32, NULL, NULL)
 
 
+cdef void blake2b_16(unsigned char *out, const unsigned char *key, const unsigned char *data, size_t n) noexcept nogil:
+    _blake2b(out, 16, data, n, key, 32, NULL, NULL)
+
+
 cdef bint agree(unsigned char *out, const unsigned char *secret, const unsigned char *public) noexcept nogil:
     cdef unsigned char any_bit = 0
     cdef int i

@@ -10,14 +10,12 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.block cimport ENDING_BOUND, Block
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.check cimport Checker
-from sessauth._fast.condition cimport ACCESSOR_HOST, ACCESSOR_PORT, ACCESSOR_SCHEME, OP_GLOB, OP_SUBSET_OF
-from sessauth._fast.condition cimport SOURCE_ARGS, Condition, is_unknown
-from sessauth._fast.evaluate cimport Context, holds
 from sessauth._fast.finding cimport (
     Asked,
     Finding,
@@ -33,8 +31,6 @@ from sessauth._fast.ground cimport ground_clear
 from sessauth._fast.judge cimport set_fault
 from sessauth._fast.limits cimport (
     ALLOWED,
-    MAX_JSON_BYTES,
-    MAX_JSON_VALUES,
     MAX_WORK,
     STAGE_DECODE,
     STAGE_NEEDS,
@@ -42,23 +38,14 @@ from sessauth._fast.limits cimport (
     STAGE_SCOPE,
     UNKNOWN_KIND,
 )
-from sessauth._fast.match cimport MATCHED, Verdict, match_scopes
+from sessauth._fast.outlook cimport MAYBE, NO, YES, Sight, both, of_condition, of_scopes, read_facts_of
 from sessauth._fast.request cimport read_document
 from sessauth._fast.resource cimport Part, split_resource
-from sessauth._fast.scope cimport NO_NEEDS, Scope, ScopeList
 from sessauth._fast.stages cimport judge_scope
 from sessauth._fast.text cimport bytes_t, is_action
 from sessauth._fast.view cimport Moment, Rules
 
 __all__ = ["Survey"]
-
-cdef enum:
-    # Numbers of the schema's Verdict.
-    YES = 1
-    NO = 2
-    MAYBE = 3
-    # Of a text that a glob or URL is looked for in: one step of work.
-    BYTES_A_STEP = 16
 
 # One call that could be made. Without arguments: about all that there could be.
 cdef struct Candidate:
@@ -255,9 +242,8 @@ cdef int _whatever(
     Chain chain, const Rules **rules, int rules_count, const Candidate *candidate, Scratch *scratch
 ) noexcept nogil:
     """The verdict for all arguments that there could be."""
-    cdef Context context
+    cdef Sight sight
     cdef Block *block
-    cdef uint64_t worst = 0
     cdef int out = YES
     cdef int i, k, n
     if not is_action(candidate.action.p, candidate.action.n):
@@ -269,117 +255,31 @@ cdef int _whatever(
     # None are looked at; an empty object stands for them.
     if not read_document(&scratch.arguments, candidate.arguments.p, candidate.arguments.n):
         return NO
-    context.arguments = &scratch.arguments
-    context.tool = &scratch.tool
-    context.visible_only = 0
-    context.work = 0
-    context.overworked = 0
+    memset(&sight, 0, sizeof(Sight))
+    sight.context.arguments = &scratch.arguments
+    sight.context.tool = &scratch.tool
+    sight.action = candidate.action
+    sight.resource = &scratch.resource
+    sight.knows_tool = True
+    sight.knows_facts = True
     for k in range(rules_count):
-        _read_facts_of(rules[k], &context)
+        read_facts_of(rules[k], &sight.context)
         for i in range(rules[k].layer_count):
-            out = _both(out, _of_scopes(&rules[k].layers[i], False, candidate, scratch, &context, &worst))
+            out = both(out, of_scopes(&rules[k].layers[i], False, &sight))
             if out == NO:
                 return NO
-    _read_facts_of(rules[0], &context)
+    read_facts_of(rules[0], &sight.context)
     for i in range(chain.block_count):
         block = &chain.blocks[i]
-        context.visible_only = i > 0
+        sight.context.visible_only = i > 0
         if block.scopes.count:
-            out = _both(out, _of_scopes(&block.scopes, True, candidate, scratch, &context, &worst))
+            out = both(out, of_scopes(&block.scopes, True, &sight))
         elif i == 0:
             return NO
         for n in range(block.where_count):
-            out = _both(out, _of_condition(&block.where[n], chain.base, &context, &worst))
+            out = both(out, of_condition(&block.where[n], chain.base, &sight))
     if out == YES and (
-        chain.blocks[chain.block_count - 1].ending == ENDING_BOUND or context.work + worst > MAX_WORK
+        chain.blocks[chain.block_count - 1].ending == ENDING_BOUND or sight.context.work + sight.worst > MAX_WORK
     ):
         return MAYBE
     return out
-
-
-cdef inline void _read_facts_of(const Rules *rules, Context *context) noexcept nogil:
-    context.facts = rules.facts
-    context.fact_count = rules.fact_count
-    context.facts_base = rules.base
-
-
-cdef inline int _both(int a, int b) noexcept nogil:
-    """What two verdicts come to of which a call must have both."""
-    if a == NO or b == NO:
-        return NO
-    return MAYBE if a == MAYBE or b == MAYBE else YES
-
-
-cdef int _of_scopes(
-    const ScopeList *scopes,
-    bint pays,
-    const Candidate *candidate,
-    const Scratch *scratch,
-    Context *context,
-    uint64_t *worst,
-) noexcept nogil:
-    """``pays``: what these scopes need counts."""
-    cdef int out = NO
-    cdef int i, one
-    for i in range(scopes.count):
-        one = _of_scope(&scopes.scopes[i], scopes.base, candidate, scratch, context, worst)
-        if one == YES and pays and scopes.scopes[i].needs != NO_NEEDS:
-            one = MAYBE
-        if one == YES:
-            return YES
-        if one == MAYBE:
-            out = MAYBE
-    return out
-
-
-cdef int _of_scope(
-    const Scope *scope,
-    bytes_t base,
-    const Candidate *candidate,
-    const Scratch *scratch,
-    Context *context,
-    uint64_t *worst,
-) noexcept nogil:
-    cdef Scope outline = scope[0]
-    cdef ScopeList alone
-    cdef Verdict verdict
-    cdef bint closed = not scope.free_all and (scope.condition_count or scope.free_count)
-    cdef int paths = scope.free_count
-    cdef int out = YES
-    cdef int i
-    # Its actions and resource alone, as the matcher sees them.
-    outline.condition_count = 0
-    outline.free_count = 0
-    outline.needs = NO_NEEDS
-    if outline.action_count == 1:
-        outline.actions = &outline.only_action
-    alone.scopes = &outline
-    alone.count = 1
-    alone.base = base
-    match_scopes(&alone, candidate.action, &scratch.resource, context, &verdict)
-    if verdict.match != MATCHED:
-        return NO
-    for i in range(scope.condition_count):
-        paths += scope.conditions[i].path.source == SOURCE_ARGS
-        out = _both(out, _of_condition(&scope.conditions[i], base, context, worst))
-    if closed:
-        worst[0] += MAX_JSON_VALUES * <uint64_t> (paths if paths else 1)
-        out = _both(out, MAYBE)
-    return out
-
-
-cdef int _of_condition(const Condition *c, bytes_t base, Context *context, uint64_t *worst) noexcept nogil:
-    cdef uint64_t values = c.count if c.count else 1
-    if is_unknown(c):
-        return NO
-    if c.path.source != SOURCE_ARGS:
-        if holds(c, base, context):
-            return YES
-        return MAYBE if context.overworked else NO
-    if c.each or c.op == OP_SUBSET_OF:
-        worst[0] += MAX_JSON_VALUES * values
-    if c.op == OP_GLOB:
-        worst[0] += (MAX_JSON_BYTES // BYTES_A_STEP) * values
-    if c.accessor == ACCESSOR_HOST or c.accessor == ACCESSOR_SCHEME or c.accessor == ACCESSOR_PORT:
-        worst[0] += MAX_JSON_BYTES // BYTES_A_STEP
-    return MAYBE

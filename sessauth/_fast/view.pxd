@@ -1,11 +1,12 @@
 """What a verifier knows: an in-memory mirror of the rows it met, as fresh as the transaction."""
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from sessauth._fast.arena cimport Arena
 from sessauth._fast.condition cimport Fact
 from sessauth._fast.limits cimport MAX_CEILING_LAYERS
+from sessauth._fast.now cimport steady_ms
 from sessauth._fast.pulse cimport Pulse
 from sessauth._fast.scope cimport ScopeList
 from sessauth._fast.text cimport bytes_t
@@ -86,8 +87,13 @@ cdef class View:
     cdef bint _any
     cdef readonly int max_sessions
     cdef readonly bint lost
+    # When the view counts for nothing any more, in ms of the steady clock; 0: never.
+    cdef int64_t _stale_at_ms
 
     cdef int look(self) except -1
+    # Whether it was to be heard of by now, and was not.
+    cdef inline bint stale(self) noexcept:
+        return self._stale_at_ms != 0 and steady_ms() >= self._stale_at_ms
     # Whether nothing was committed since the latest moment, which is then the answer.
     cdef bint still(self, Moment *out) noexcept
     # Returns the transaction; the caller aborts it.

@@ -18,7 +18,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyObject_GetBuffer, PyBuffer_Release
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from sessauth._fast.arena cimport arena_free, arena_init
 from sessauth._fast.condition cimport parse_facts
@@ -161,6 +161,13 @@ cdef class View:
         if self._still_mine is not None and not self._still_mine():
             self.lost = True
         return 0
+
+    def stale_at(self, int64_t steady_ms):
+        """Deny every call STALE_STATE from this moment of the steady clock on, in ms; 0: never.
+
+        For a verifier that promised to allow nothing when it could not be heard for so long.
+        """
+        self._stale_at_ms = steady_ms
 
     cdef bint still(self, Moment *out) noexcept:
         if self._pulse is None or not self._any or self._pulse.current() != self._latest.identity:

@@ -16,7 +16,7 @@ from sessauth._fast.limits cimport MAX_NESTING
 
 from sessauth._fast.schema import MESSAGES
 
-__all__ = ["WireError", "decode", "encode"]
+__all__ = ["WireError", "decode", "encode", "number"]
 
 
 class WireError(ValueError):
@@ -323,4 +323,28 @@ cdef int _encode_value(bytearray out, str message, _Field field, object item, in
         raise WireError(f"{message}.{field.name}: bytes expected, got {type(item).__name__}")
     _put_varint(out, len(item))
     out.extend(item)
+    return 0
+
+
+def number(bytes data not None, uint32_t field):
+    """Return the number in one field of an encoded record, 0 if it has none, without reading the rest.
+
+    For counting many records. Raises WireError for what is no record up to there, or if it is no number.
+    """
+    cdef Reader reader
+    cdef Reader inner
+    cdef uint32_t found, wire
+    cdef uint64_t value
+    reader.p = <const unsigned char *> PyBytes_AS_STRING(data)
+    reader.end = reader.p + PyBytes_GET_SIZE(data)
+    while reader.p < reader.end:
+        if not read_tag(&reader, &found, &wire):
+            raise WireError("not a record")
+        if found > field:
+            return 0
+        if wire == WIRE_VARINT and read_varint(&reader, &value):
+            if found == field:
+                return value
+        elif wire != WIRE_BYTES or found == field or not read_bytes(&reader, &inner):
+            raise WireError("not a record, or no number")
     return 0

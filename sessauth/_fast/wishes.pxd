@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from sessauth._fast.arena cimport Arena
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.decision cimport Decision
+from sessauth._fast.noting cimport NotingJudge
 from sessauth._fast.resource cimport Part
 from sessauth._fast.wire cimport Reader
 
@@ -32,6 +33,8 @@ cdef class Wishes(Batch):
     cdef bint _wishes_formed(self) noexcept
     # Before the items from `first` up to, not with, `end` are judged.
     cdef int _forget(self, Py_ssize_t first, Py_ssize_t end) except -1
+    # Note each item's decision as it is answered, but those that another process decided.
+    cdef int note_answers(self, NotingJudge judge, object elsewhere) except -1
     # The decision in an item's place, or None.
     cdef Decision settled_as(self, Py_ssize_t i)
 

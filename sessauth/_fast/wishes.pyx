@@ -16,7 +16,10 @@ from sessauth._fast.decision cimport Decision
 from sessauth._fast.field cimport field_bytes, field_skip, field_varint
 from sessauth._fast.finding cimport CONSUMES_ONCE, CONSUMES_PERMIT, finding_free, set_argument
 from sessauth._fast.limits cimport MAX_APPROVAL_KEYS, MAX_PEERS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, STAGE_NEEDS
+from sessauth._fast.noting cimport NotingJudge
 from sessauth._fast.resource cimport Part
+from sessauth._fast.tap cimport Tap
+from sessauth._fast.text cimport bytes_t
 from sessauth._fast.wire cimport WIRE_BYTES, WIRE_VARINT, Reader, read_bytes, read_tag, read_varint
 
 __all__ = ["Wishes"]
@@ -126,6 +129,31 @@ cdef class Wishes(Batch):
             if decision is not None:
                 return decision
         return Batch.__getitem__(self, index)
+
+    cdef int note_answers(self, NotingJudge judge, elsewhere) except -1:
+        """Note each decision as it is answered: the writer's own where it settled the item."""
+        cdef Tap tap = judge.tap
+        cdef Decision decision
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            if i in elsewhere:
+                continue
+            decision = self.settled_as(i)
+            if decision is None:
+                judge.note_item(self, &self.items[i], False)
+                continue
+            if judge.tally is not None:
+                judge.tally.note(&self.items[i].found)
+            if tap is not None:
+                tap.note(
+                    &self.items[i].asked,
+                    &self.items[i].found,
+                    self.chain_of(&self.items[i]),
+                    <bytes_t> PyBytes_AS_STRING(decision.prefix),
+                    decision.number,
+                    False,
+                )
+        return 0
 
     cdef Decision settled_as(self, Py_ssize_t i):
         return None if self.settled is None else self.settled.get(i)

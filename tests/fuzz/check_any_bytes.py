@@ -8,6 +8,7 @@ Run by hand for a number of seconds, from a seed; each round prints what it foun
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import time
@@ -18,7 +19,9 @@ from functools import cache
 
 from sessauth._fast.answer import Asking
 from sessauth._fast.check import Checker
+from sessauth._fast.record_text import DecisionText
 from sessauth._fast.survey import Survey
+from sessauth._fast.tap import Tap
 from sessauth.decision import Decision
 from sessauth.reasons import Reason, Verdict
 from sessauth.v1 import authorization_service_pb2 as pb
@@ -26,6 +29,7 @@ from tests.support import crowd
 from tests.vectors.world import AUDIENCE, NOW, child, root, token
 
 SOURCE = "10.0.0.1"
+TEXT = DecisionText(bytes(32), {}, {})
 _ARGUMENTS = (
     b"",
     b"{}",
@@ -152,7 +156,24 @@ def check(checker: Checker, call: Call, signed: bool) -> Reason:
     if len(set(found)) != 1:
         raise Broken(f"{call}: {found}")
     survey(checker, call, found[0][0])
+    record(checker, call, len(found))
     return found[0][0]
+
+
+def record(checker: Checker, call: Call, count: int) -> None:
+    """Raise Broken unless each decision was noted once; and, of some calls, has a record that is JSON."""
+    if checker.tap is None:
+        return
+    notes = checker.tap.drain()
+    noted = {note.decision_id.hex() for note in notes}
+    if not len(notes) == len(noted) == count:
+        raise Broken(f"{call}: {count} decisions, {len(notes)} notes")
+    if checker.tap.noted % 8:
+        return
+    written, _ = TEXT.write(notes)
+    records = [json.loads(line) for line in written.decode().splitlines()]
+    if noted != {each["id"] for each in records if each["kind"] == "decision"}:
+        raise Broken(f"{call}: {written!r}")
 
 
 def survey(checker: Checker, call: Call, reason: Reason) -> None:
@@ -220,6 +241,7 @@ def _by_table(rng: random.Random, item: pb.CheckItem) -> pb.CheckBatchRequest:
 def run(seed: int, rounds: int, seconds: float) -> Counter[str]:
     """Hold the invariant for so many calls, or so many seconds; gives how often each reason came."""
     checker = crowd.checker()
+    checker.tap = Tap(1 << 20)
     found: Counter[str] = Counter()
     rng = random.Random(f"{seed} requests")
     until = time.monotonic() + seconds
@@ -228,6 +250,7 @@ def run(seed: int, rounds: int, seconds: float) -> Counter[str]:
             break
         found[check(checker, call, signed).name] += 1
         found["requests"] += number % 4 == 0 and ask(checker, rng, call)
+        checker.tap.drain()
     return found
 
 

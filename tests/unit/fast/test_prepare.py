@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check import Checker, Prepared
+from sessauth._fast.check import Checker
+from sessauth._fast.noting import Prepared
 from sessauth._fast.view import View
 from sessauth.reasons import Reason
 from sessauth.token import Token

@@ -1,0 +1,26 @@
+"""What stands for a token, and notes of what was decided about it."""
+
+from libc.stdint cimport int64_t
+
+from sessauth._fast.batch cimport Batch, Item
+from sessauth._fast.chain cimport Chain
+from sessauth._fast.many cimport JudgeOfMany
+from sessauth._fast.text cimport bytes_t
+
+cdef class Prepared:
+    cdef object checker
+    cdef readonly bytes data
+    cdef Chain chain
+    cdef int reason
+
+cdef class NotingJudge(JudgeOfMany):
+    cdef readonly str audience
+    cdef object _present
+
+    cdef Prepared _taken(self, object token)
+    cdef int judge_timed(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
+    # Note what an item came to, once; `watched`: it takes back an allow.
+    cdef void note_item(self, Batch batch, Item *item, bint watched) noexcept
+
+# Whether bytes are a token's text form, or claim to be.
+cdef bint is_text(bytes_t p, size_t n) noexcept nogil

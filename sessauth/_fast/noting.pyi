@@ -1,0 +1,30 @@
+from typing import Any, final
+
+from sessauth._fast.batch import Batch
+from sessauth._fast.decision import Decision
+from sessauth._fast.tally import Tally
+from sessauth._fast.tap import Tap
+
+@final
+class Prepared:
+    @property
+    def data(self) -> bytes: ...
+
+class NotingJudge:
+    tap: Tap | None
+    tally: Tally | None
+    @property
+    def audience(self) -> str: ...
+    def note(
+        self,
+        decision: Decision,
+        token: Any,
+        action: bytes | str,
+        resource: bytes | str,
+        arguments: bytes = b"",
+        *,
+        source: str = "",
+        audience: str | None = None,
+        now_ms: int = -1,
+    ) -> None: ...
+    def note_batch_item(self, batch: Batch, i: int, *, watched: bool = False) -> None: ...

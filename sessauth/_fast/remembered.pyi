@@ -1,0 +1,14 @@
+from collections.abc import Sequence
+from typing import Self, final
+
+__all__ = ["Remembered"]
+
+@final
+class Remembered:
+    def __new__(cls, payloads: Sequence[bytes], block_ids: Sequence[bytes]) -> Self: ...
+    @property
+    def root_stands(self) -> bool: ...
+    @property
+    def session_id(self) -> bytes: ...
+    @property
+    def bound(self) -> bool: ...
