@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _MEANINGS = {
     Reason.UNSPECIFIED: "no decision was made",
     Reason.INTERNAL_ERROR: "the verifier failed, which never allows; see its log",
+    Reason.AUDIT_UNAVAILABLE: "the audit stream can't be written, and audit.when_full says to deny then",
     Reason.MALFORMED_TOKEN: "these are no bytes of a token; hand on what was minted, unchanged",
     Reason.TOKEN_TOO_LARGE: "a presented token has at most 8192 bytes; attenuate with fewer scopes",
     Reason.UNSUPPORTED_VERSION: "the token's version is not this verifier's; upgrade the older of the two",
@@ -78,21 +79,35 @@ def explain(
             token = None
     if token is not None and decision.block_ids and token.block_ids != decision.block_ids:
         raise UsageError("explain() was given another token than the one judged")
-    if decision:
-        return f"ALLOWED{_allowed(decision, token)}"
     # Before the signature stands nothing that the token says is repeated.
-    blocks = token.inspect().blocks if token is not None and decision.stage > Stage.SIGNATURE else ()
+    named = decision.allowed or decision.stage > Stage.SIGNATURE
+    blocks = token.inspect().blocks if token is not None and named else ()
+    return explain_by(decision, blocks, ceilings, detail)
+
+
+def explain_by(
+    decision: DecisionBase,
+    blocks: Sequence[BlockInfo],
+    ceilings: Sequence[Sequence[Scope]],
+    detail: str = "",
+) -> str:
+    """Return one line, by the blocks of the token as far as they are known (all of them, or none).
+
+    ``detail`` is what is told instead, if it is not empty.
+    """
+    if decision:
+        return f"ALLOWED{_allowed(decision, blocks)}"
     block = blocks[decision.index] if 0 <= decision.index < len(blocks) else None
     told = detail or _Failure(decision, block, ceilings).told() or _MEANINGS.get(decision.reason, "denied")
     return f"{decision.reason.name}: {told}"
 
 
-def _allowed(decision: DecisionBase, token: Token | None) -> str:
+def _allowed(decision: DecisionBase, blocks: Sequence[BlockInfo]) -> str:
     if decision.matched_index < 0:
         return ""
-    if token is None:
+    if decision.matched_index >= len(blocks):
         return f" by block {decision.matched_index}, scope {decision.matched_scope}"
-    block = token.inspect().blocks[decision.matched_index]
+    block = blocks[decision.matched_index]
     return f" by {block.name}, scope {decision.matched_scope} `{block.scopes[decision.matched_scope]}`"
 
 

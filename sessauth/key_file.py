@@ -38,7 +38,7 @@ def save_secrets(path: Path, *secrets: tuple[str, bytes]) -> None:
         f"{_BEGIN}\n{base64.b64encode(_PKCS8_PREFIXES[algorithm] + secret).decode()}\n{_END}\n"
         for algorithm, secret in secrets
     ]
-    _write_private(path, "".join(blocks).encode())
+    write_private(path, "".join(blocks).encode())
 
 
 def load_secrets(path: Path, *algorithms: str, make: str) -> tuple[bytes, ...]:
@@ -50,7 +50,7 @@ def load_secrets(path: Path, *algorithms: str, make: str) -> tuple[bytes, ...]:
         KeyFolderError: if it is missing, no plain file, open to its group or to others, or holds
             anything else.
     """
-    bodies = _bodies(_read_private(path).decode("ascii", "replace"))
+    bodies = _bodies(read_private(path).decode("ascii", "replace"))
     if len(bodies) != len(algorithms):
         count = "one" if len(algorithms) == 1 else str(len(algorithms))
         raise KeyFolderError(
@@ -90,8 +90,12 @@ def _secret(body: str, algorithm: str, path: Path, make: str) -> bytes:
     return der[len(prefix) :]
 
 
-def _read_private(path: Path) -> bytes:
-    """Read a file that nobody but its owner can open; judged on the open file, not on its name."""
+def read_private(path: Path) -> bytes:
+    """Read a file that nobody but its owner can open; judged on the open file, not on its name.
+
+    Raises:
+        KeyFolderError: if it can't be read, is no plain file, is open to others, or is larger than a key.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -112,7 +116,12 @@ def _read_private(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
+    """Write a new file with mode 0600 and wait until it is on the disk.
+
+    Raises:
+        KeyFolderError: if it exists or can't be written.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         descriptor = os.open(path, flags, 0o600)
@@ -126,13 +135,14 @@ def _write_private(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise KeyFolderError(f"can't write the key {path}: {error.strerror}") from None
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

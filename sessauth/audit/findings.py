@@ -1,0 +1,100 @@
+"""What a verification found: each thing with its kind, its place and words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class FindingKind(StrEnum):
+    """What was found; stable words. docs/audit.md says of each what it means."""
+
+    CHANGED = "CHANGED"
+    REMOVED = "REMOVED"
+    REORDERED = "REORDERED"
+    INTERLEAVED = "INTERLEAVED"
+    FOREIGN = "FOREIGN"
+    TRUNCATED = "TRUNCATED"
+    MISSING_FILE = "MISSING_FILE"
+    MISSING_STREAM = "MISSING_STREAM"
+    BAD_CHECKPOINT = "BAD_CHECKPOINT"
+    UNSIGNED = "UNSIGNED"
+    # Notes: what a log may honestly hold.
+    TORN = "TORN"
+    OPEN = "OPEN"
+    NOT_ENDED = "NOT_ENDED"
+    CLOCK_BACK = "CLOCK_BACK"
+    LOST = "LOST"
+
+
+NOTES = frozenset(
+    {
+        FindingKind.TORN,
+        FindingKind.OPEN,
+        FindingKind.NOT_ENDED,
+        FindingKind.CLOCK_BACK,
+        FindingKind.LOST,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was found.
+
+    ``file`` is a file's name, "" for a whole folder; ``line`` counts from 1, 0 for a whole file; ``n`` is the
+    number that the line has or should have, -1 if there is none.
+    """
+
+    kind: FindingKind
+    file: str
+    line: int
+    n: int
+    words: str
+
+    @property
+    def is_note(self) -> bool:
+        """Whether an untouched log may hold it."""
+        return self.kind in NOTES
+
+
+@dataclass(slots=True)
+class StreamState:
+    """What a stream came to: ``count`` lines, of which the first ``signed`` are covered by a checkpoint.
+
+    ``head`` is the chain of the last line, 64 hex digits. Times in ms since 1970.
+    """
+
+    stream: bytes
+    process: str = ""
+    files: dict[int, Path] = field(default_factory=dict)
+    count: int = 0
+    signed: int = 0
+    head: str = ""
+    began_ms: int = 0
+    latest_ms: int = 0
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verification came to."""
+
+    streams: tuple[StreamState, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def faults(self) -> tuple[Finding, ...]:
+        """The findings that an untouched log can't have."""
+        return tuple(each for each in self.findings if not each.is_note)
+
+    @property
+    def notes(self) -> tuple[Finding, ...]:
+        """The findings that an untouched log may have."""
+        return tuple(each for each in self.findings if each.is_note)
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing was found that an untouched log can't have."""
+        return not self.faults

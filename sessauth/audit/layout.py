@@ -1,0 +1,66 @@
+"""What stands where in an audit folder, and how its records are written down."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+FORMAT: Final = 1
+KEY_FILE: Final = "audit.key"
+PUBLIC_FILE: Final = "audit.pub"
+ARGUMENTS_KEY_FILE: Final = "arguments.key"
+
+# Whoever is in the folder's group may read and verify; the two secret files are their owner's alone.
+DIR_MODE: Final = 0o750
+FILE_MODE: Final = 0o640
+
+STREAM_BYTES: Final = 16
+CHAIN_BYTES: Final = 32
+ZEROS: Final = bytes(CHAIN_BYTES)
+
+# `,"chain":"`, 64 digits, `"}`: what stands behind the part of a line that its chain is computed over.
+TAIL_BYTES: Final = 76
+
+MAX_FILES: Final = 999_999
+_NAME = re.compile(r"([0-9a-f]{32})-([0-9]{6})\.jsonl", re.ASCII)
+NUMBERED: Final = re.compile(rb'\{"n":(0|[1-9][0-9]{0,15}),"kind":"')
+
+
+def file_name(stream: bytes, number: int) -> str:
+    """Return the name of a stream's file; files are numbered from 0."""
+    return f"{stream.hex()}-{number:06}.jsonl"
+
+
+def parse_name(name: str) -> tuple[bytes, int] | None:
+    """Return the stream and the number that a file's name states, None if it is no audit file's."""
+    found = _NAME.fullmatch(name)
+    return None if found is None else (bytes.fromhex(found[1]), int(found[2]))
+
+
+def files(folder: Path) -> dict[bytes, dict[int, Path]]:
+    """Return the audit files of a folder by stream and number, both ascending. Raises OSError."""
+    found: dict[bytes, dict[int, Path]] = {}
+    for path in sorted(folder.iterdir()):
+        parsed = parse_name(path.name)
+        if parsed is not None:
+            found.setdefault(parsed[0], {})[parsed[1]] = path
+    return found
+
+
+def body(kind: str, record: Mapping[str, Any]) -> bytes:
+    """Return a record as a body for :meth:`AuditStream.append`: compact JSON, UTF-8, a line feed."""
+    text = json.dumps({"kind": kind, **record}, ensure_ascii=False, separators=(",", ":"))
+    # A lone surrogate has no UTF-8; it may come out of a name that somebody else wrote.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def parse(line: bytes) -> dict[str, Any] | None:
+    """Return the record in a line, None if it is no JSON object."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

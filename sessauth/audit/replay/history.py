@@ -1,0 +1,241 @@
+"""An audit folder, read once: its changes and chains, and where its decisions stand.
+
+Decisions are found by the state that they were judged by, not in the order they were written in: a folder
+has streams of several processes, and a change may be written after what was decided by it. A restored
+state goes on from an earlier one, so each incarnation has a history of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from .. import layout
+from .report import Fault, Finding, Report
+
+# Quotes inside of a JSON text are escaped, so none of the later ones is found in one.
+_KIND: Final = re.compile(rb'\{"n":[0-9]{1,16},"kind":"([a-z_]{1,32})"')
+_REVISION: Final = re.compile(rb'"revision":([0-9]{1,16})[,}]')
+_BLOCKS: Final = re.compile(rb'"blocks":\[("[0-9a-f",]*")\]')
+_TOKEN: Final = re.compile(rb'"token":"([0-9a-f]{32})"')
+_OFFSET_BITS: Final = 40
+# Decisions of one revision lie in as many files as there are processes.
+_OPEN_FILES: Final = 64
+UNKNOWN: Final = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record stands: a file, and the offset of its line in bytes."""
+
+    file: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRecord:
+    """One recorded change: its number, the revision behind it, its outcome's word, its bytes.
+
+    A follower that did not see it happen may know neither: revision 0, outcome UNKNOWN.
+    """
+
+    seq: int
+    revision: int
+    outcome: str
+    body: bytes
+    id: str
+    at_ms: int
+    place: Place
+
+    @property
+    def applied(self) -> bool:
+        """Whether it was applied, as far as that is known."""
+        return self.outcome in ("APPLIED", UNKNOWN)
+
+
+@dataclass(slots=True)
+class History:
+    """What one incarnation of a state did: its changes by number, and its decisions by revision."""
+
+    changes: dict[int, ChangeRecord] = field(default_factory=dict)
+    revisions: array[int] = field(default_factory=lambda: array("Q"))
+    places: array[int] = field(default_factory=lambda: array("Q"))
+
+    def decisions(self) -> Iterator[tuple[int, Place]]:
+        """Yield revision and place of each decision, the earliest state first."""
+        for i in sorted(range(len(self.revisions)), key=self.revisions.__getitem__):
+            place = self.places[i]
+            yield self.revisions[i], Place(place >> _OFFSET_BITS, place & ((1 << _OFFSET_BITS) - 1))
+
+
+class Folder:
+    """The files of an audit folder; processes may be writing there. A context that closes them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the files that are there now. Raises OSError if the folder can't be read."""
+        self.paths = [path for files in layout.files(folder).values() for path in files.values()]
+        self._open: dict[int, BinaryIO] = {}
+
+    def line(self, place: Place) -> bytes:
+        """Return the line that begins at a place. Raises OSError."""
+        file = self._file(place.file)
+        file.seek(place.offset)
+        return file.readline()
+
+    def line_number(self, place: Place) -> int:
+        """Return the number of that line in its file, from 1. Raises OSError."""
+        file = self._file(place.file)
+        file.seek(0)
+        return file.read(place.offset).count(b"\n") + 1
+
+    def lines(self, file: int) -> Iterator[tuple[int, bytes]]:
+        """Yield offset and bytes of each whole line of a file. Raises OSError."""
+        offset = 0
+        with self.paths[file].open("rb") as lines:
+            for line in lines:
+                # What a killed process left half-written is no record.
+                if line.endswith(b"\n"):
+                    yield offset, line
+                offset += len(line)
+
+    def _file(self, number: int) -> BinaryIO:
+        file = self._open.get(number)
+        if file is None:
+            if len(self._open) >= _OPEN_FILES:
+                self._close()
+            file = self._open[number] = self.paths[number].open("rb")
+        return file
+
+    def _close(self) -> None:
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+    def __enter__(self) -> Folder:
+        """Return it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the files."""
+        self._close()
+
+
+class Reader:
+    """Reads a folder once; then has its histories, its chains by their ids, and which token had which."""
+
+    def __init__(self, folder: Folder, report: Report, session_id: bytes = b"") -> None:
+        """Read the decisions of one session, or of all."""
+        self.folder = folder
+        self.histories: dict[tuple[str, str], History] = {}
+        self.chains: dict[str, tuple[bytes, ...]] = {}
+        self.chain_places: dict[str, Place] = {}
+        self.tokens: dict[bytes, str] = {}
+        self._also: list[tuple[bytes, str]] = []
+        self._report = report
+        session = session_id.hex().encode()
+        self._wanted = re.compile(rb'"(?:session|claimed)":"' + session) if session else None
+        of_stream: dict[str, History] = {}
+        for number, path in enumerate(folder.paths):
+            stream = path.name.partition("-")[0]
+            of_stream[stream] = self._read_file(number, of_stream.get(stream))
+        for token, name in self._also:
+            # One token has one chain: the one that is here.
+            if self.tokens[token] not in self.chains and name in self.chains:
+                self.tokens[token] = name
+
+    def _read_file(self, file: int, history: History | None) -> History:
+        """Read one file; ``history`` is that of its stream's files before it."""
+        history = history if history is not None else self._history("", "")
+        for offset, line in self.folder.lines(file):
+            found = _KIND.match(line)
+            if found is None:
+                self._report.unreadable += 1
+                continue
+            kind = found[1]
+            if kind == b"decision":
+                self._note_decision(history, line, file, offset)
+            elif kind in (b"begin", b"chain", b"change"):
+                record = layout.parse(line)
+                try:
+                    if record is None:
+                        raise ValueError("no record")
+                    if kind == b"begin":
+                        history = self._history(str(record["cluster"]), str(record["incarnation"]))
+                    elif kind == b"chain":
+                        self._take_chain(record, Place(file, offset))
+                    else:
+                        self._take_change(history, record, Place(file, offset))
+                except (KeyError, TypeError, ValueError):
+                    self._report.unreadable += 1
+        return history
+
+    def _history(self, cluster: str, incarnation: str) -> History:
+        return self.histories.setdefault((cluster, incarnation), History())
+
+    def _note_decision(self, history: History, line: bytes, file: int, offset: int) -> None:
+        token, blocks = _TOKEN.search(line), _BLOCKS.search(line)
+        if token is not None and blocks is not None:
+            name = blocks[1].replace(b'"', b"").decode()
+            if self.tokens.setdefault(token[1], name) != name:
+                self._also.append((token[1], name))
+        if self._wanted is not None and self._wanted.search(line) is None:
+            return
+        revision = _REVISION.search(line)
+        history.revisions.append(int(revision[1]) if revision is not None else 0)
+        history.places.append(file << _OFFSET_BITS | offset)
+
+    def _take_chain(self, record: dict[str, Any], place: Place) -> None:
+        blocks = record["blocks"]
+        name = ",".join(block["id"] for block in blocks)
+        payloads = tuple(_base64(block["payload"]) for block in blocks)
+        if self.chains.setdefault(name, payloads) != payloads:
+            self._found(Fault.TWO_CHAINS, record, place, name, "another chain of these ids stands before it")
+            return
+        self.chain_places.setdefault(name, place)
+
+    def _take_change(self, history: History, record: dict[str, Any], place: Place) -> None:
+        made = ChangeRecord(
+            int(record["seq"]),
+            int(record["revision"]),
+            str(record["outcome"]),
+            _base64(record["body"]),
+            str(record["id"]),
+            int(record["at_ms"]),
+            place,
+        )
+        known = history.changes.setdefault(made.seq, made)
+        if known.body != made.body:
+            self._found(
+                Fault.TWO_CHANGES, record, place, made.id, f"another change {made.seq} stands before it"
+            )
+        elif not known.revision:
+            history.changes[made.seq] = made
+
+    def _found(self, kind: Fault, record: dict[str, Any], place: Place, named: str, why: str) -> None:
+        self._report.add(
+            Finding(
+                kind,
+                self.folder.paths[place.file].name,
+                self.folder.line_number(place),
+                int(record["n"]),
+                named,
+                int(record.get("at_ms", 0)),
+                str(record.get("session", "")),
+                "",
+                "",
+                why,
+            )
+        )
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError("no base64") from error

@@ -1,0 +1,120 @@
+"""What a replay came to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+# So that one forged file does not fill the memory; the rest is counted.
+MAX_SHOWN: Final = 1_000
+
+
+class Standing(StrEnum):
+    """Where a recorded decision stands after it was made again."""
+
+    # What comes out is what was recorded.
+    CONFIRMED = "confirmed"
+    # All that the log can tell agrees; the rest of the verdict is the record's own word.
+    ON_TRUST = "on_trust"
+    # It depends on what the call's arguments were, or on what was said of its tool.
+    UNDECIDED = "undecided"
+    # The state that it was judged by is not in the log, or its chain is not.
+    UNDECIDABLE = "undecidable"
+    # It can't be: for another reason, at another place, by another scope or epoch.
+    DIFFERENT_REASON = "different_reason"
+    # What was recorded as allowed is denied, or the other way round.
+    FLIPPED = "flipped"
+
+
+class Fault(StrEnum):
+    """What else of a log does not agree with itself."""
+
+    # A change that comes to another outcome by the changes before it.
+    DIFFERENT_OUTCOME = "different_outcome"
+    # Two changes with one number.
+    TWO_CHANGES = "two_changes"
+    # The first payload of a chain is not what its id says.
+    WRONG_CHAIN = "wrong_chain"
+    # Two chains of the same ids.
+    TWO_CHAINS = "two_chains"
+
+
+FOUND: Final = frozenset({Standing.DIFFERENT_REASON, Standing.FLIPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One decision, made again. ``why`` says what it depends on or what contradicts it."""
+
+    standing: Standing
+    why: str = ""
+    comes_out: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One record that can't be true, and where it stands. ``id`` is of the decision or the change."""
+
+    kind: Standing | Fault
+    file: str
+    line: int
+    n: int
+    id: str
+    at_ms: int
+    session: str
+    recorded: str
+    comes_out: str
+    why: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What a replay came to. ``found`` counts what ``findings`` shows the first of."""
+
+    decisions: int = 0
+    changes: int = 0
+    chains: int = 0
+    unreadable: int = 0
+    # Histories whose first changes, with the issuer keys that there were, are not in the log.
+    begun_later: int = 0
+    standings: Counter[Standing] = field(default_factory=Counter)
+    on_trust: Counter[str] = field(default_factory=Counter)
+    undecided: Counter[str] = field(default_factory=Counter)
+    undecidable: Counter[str] = field(default_factory=Counter)
+    found: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def count(self, judged: Judged) -> None:
+        """Count a decision."""
+        self.decisions += 1
+        self.standings[judged.standing] += 1
+        if judged.standing is Standing.ON_TRUST:
+            self.on_trust[judged.why] += 1
+        elif judged.standing is Standing.UNDECIDED:
+            self.undecided[judged.why] += 1
+        elif judged.standing is Standing.UNDECIDABLE:
+            self.undecidable[judged.why] += 1
+
+    def add(self, finding: Finding) -> None:
+        """Take a finding."""
+        self.found += 1
+        if len(self.findings) < MAX_SHOWN:
+            self.findings.append(finding)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "decisions": self.decisions,
+            "changes": self.changes,
+            "chains": self.chains,
+            "unreadable": self.unreadable,
+            "begun_later": self.begun_later,
+            **{standing.value: self.standings[standing] for standing in Standing},
+            "on_trust_by": dict(sorted(self.on_trust.items())),
+            "undecided_by": dict(sorted(self.undecided.items())),
+            "undecidable_by": dict(sorted(self.undecidable.items())),
+            "found": self.found,
+            "findings": [{**asdict(each), "kind": each.kind.value} for each in self.findings],
+        }

@@ -1,0 +1,62 @@
+"""Verifies the streams of an audit folder: chain, order, signatures, and that nothing is missing.
+
+What it can't find without an anchor from outside the folder stands in docs/audit.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..errors import StateUnusable
+from . import anchors, layout
+from .findings import Finding, FindingKind, Report, StreamState
+from .key import public_keys
+from .stream_check import Anchor, StreamCheck
+
+
+def verify(
+    folder: Path,
+    *,
+    keys: Mapping[bytes, bytes] | None = None,
+    expected_heads: Sequence[bytes] = (),
+    since_ms: int = 0,
+) -> Report:
+    """Read a whole audit folder, one file at a time, and report.
+
+    Args:
+        folder: the audit folder; processes may be writing there.
+        keys: the public keys that are trusted, by id. Without them those in ``audit.pub`` of the folder,
+            which prove nothing against whoever could replace that file.
+        expected_heads: chains, 32 bytes each, that some line of the folder must have: anchors kept elsewhere.
+        since_ms: files and streams that were removed are not missed if they ended before this moment, in ms
+            since 1970.
+
+    Raises:
+        StateUnusable: MISSING, if the folder can't be read.
+        KeyFolderError: if there are no public keys.
+    """
+    try:
+        found = layout.files(folder)
+        strays = sorted(path.name for path in folder.glob("*.jsonl") if not layout.parse_name(path.name))
+    except OSError as error:
+        raise StateUnusable(f"can't read the audit folder {folder}: {error.strerror}", "MISSING") from None
+    trusted = public_keys(folder / layout.PUBLIC_FILE) if keys is None else keys
+    findings = [
+        Finding(FindingKind.FOREIGN, name, 0, -1, "no stream has a file of this name") for name in strays
+    ]
+    states: list[StreamState] = []
+    named: dict[bytes, Anchor] = {}
+    for stream, files in found.items():
+        check = StreamCheck(stream, files, trusted, since_ms)
+        check.run()
+        states.append(check.state)
+        findings += check.findings
+        for anchor in check.anchors:
+            known = named.get(anchor.stream)
+            if known is None or known.count < anchor.count:
+                named[anchor.stream] = anchor
+    states.sort(key=lambda state: state.began_ms)
+    findings += anchors.compare(folder, {state.stream: state for state in states}, named, since_ms)
+    findings += anchors.missing_heads(folder, expected_heads)
+    return Report(tuple(states), tuple(findings))

@@ -1,0 +1,78 @@
+"""A play of one session, of which each test of replay tells a part; and logs that were changed behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sessauth.audit.replay import Report, replay
+from sessauth.change import add_key, end_session, open_session
+from sessauth.record import KeyStatus
+from sessauth.scope import Scope
+from tests.support.audit_play import Play
+from tests.support.forge import id16
+from tests.support.reseal import reseal
+from tests.vectors.world import ISSUER, NOW, SESSION, ask, root, token
+
+OPENED = NOW - 1_000
+LEASE_MS = 500
+CALL = ask(action=b"read", resource=b"files/a")
+GATED = ask(action=b"read", resource=b"gated/a", arguments=b'{"owner":"acme"}')
+PLAIN = token(root("read:files/**"))
+MIXED = token(root("read:files/**", 'read:gated/* where owner == "acme" free *'))
+OTHER = id16("another session")
+OTHERS = token(root("read:files/**", root_fields={"session_id": OTHER}))
+
+
+def scopes(*texts: str) -> list[Any]:
+    """Scopes as a change has them."""
+    return [Scope.parse(text).to_record() for text in texts]
+
+
+class Script(Play):
+    """A play of which each test tells a part."""
+
+    def __init__(self, folder: Path, incarnation: bytes = b"i" * 16, *, told: bool = True) -> None:
+        """Add the issuer and open the session; without ``told`` the log does not have it."""
+        super().__init__(folder, incarnation)
+        self._number = 0
+        self.do(add_key(self.next_id(), ISSUER.public, status=KeyStatus.ACTIVE), OPENED, told=told)
+        self.open(SESSION, told=told)
+
+    def next_id(self) -> str:
+        """A request id."""
+        self._number += 1
+        return f"change-{self._number}"
+
+    def open(self, session_id: bytes, *, told: bool = True, ceiling: str = "*:**", **given: Any) -> None:
+        """Open a session that lives as long as the tokens do."""
+        given = {"subject": "agent", "ttl_ms": 3_600_000, **given}
+        opened = open_session(self.next_id(), session_id, scopes(ceiling), **given)
+        assert self.do(opened, OPENED, told=told).applied
+
+    def end(self, session_id: bytes = SESSION) -> None:
+        """End a session."""
+        assert self.do(end_session(self.next_id(), session_id), NOW).applied
+
+
+def replayed(play: Play, folder: Path, **given: Any) -> Report:
+    """End a play and replay its folder."""
+    play.close()
+    return replay(folder, **given)
+
+
+def changed(folder: Path, edit: Callable[[dict[str, Any]], None], kind: str = "decision") -> Report:
+    """Replay a folder in which each record of a kind was edited."""
+    to = folder.with_name("changed")
+
+    def edited(record: dict[str, Any]) -> dict[str, Any]:
+        if record["kind"] == kind:
+            edit(record)
+        return record
+
+    reseal(folder, to, edited)
+    return replay(to)
+
+
+ALLOWED: dict[str, Any] = {"allowed": True, "reason": "ALLOWED", "stage": "NONE", "at": None}
