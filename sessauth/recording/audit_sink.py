@@ -1,0 +1,216 @@
+"""The audit sink: notes become records, records wait for the disk, and what was lost is said."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from .._fast.note import Note
+from .._fast.record_text import DecisionText
+from .._fast.tap import Tap
+from ..audit import layout
+from ..audit.stream import AuditStream
+from ..clock import Clock, SystemClock
+from ..reasons import Reason, Stage
+from .changes import ChangeFollower
+from .options import DENY, AuditOptions
+
+# Records are made and written so many notes at a time.
+STEP_NOTES: Final = 2_048
+# How long after the last loss the stream counts as sick, and how often a disk that failed is tried again.
+SICK_MS: Final = 1_000
+RETRY_MS: Final = 200
+# What a disk may be at a start and get over; all else is a wrong setting, and told at once.
+PASSING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_REASONS: Final = {int(reason): reason.name for reason in Reason}
+_STAGES: Final = {int(stage): stage.name for stage in Stage}
+_log = logging.getLogger(__name__)
+
+
+class AuditSink:
+    """A ``Sink`` that keeps an audit stream. Its properties may be read by any thread.
+
+    While the disk takes nothing, records wait, at most ``queue_bytes`` of them; then decisions are lost and
+    counted. When it takes them again, all that waited is written, and behind it how many are missing.
+    """
+
+    def __init__(
+        self,
+        open_stream: Callable[[], AuditStream],
+        options: AuditOptions,
+        tap: Tap,
+        *,
+        clock: Clock | None = None,
+        changes: ChangeFollower | None = None,
+    ) -> None:
+        """Open the stream, or if the disk is full begin without one.
+
+        Raises:
+            OSError: if it can't be opened for another cause.
+            KeyFolderError: if a key of the folder can't be read or made.
+        """
+        self._open_stream = open_stream
+        self._options = options
+        self._tap = tap
+        self._clock = clock or SystemClock()
+        self._changes = changes
+        self._stream: AuditStream | None = None
+        self._text: DecisionText | None = None
+        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._waiting_bytes = 0
+        # Not yet said in the stream.
+        self._missing = 0
+        self._missing_since_ms = 0
+        self._why = ""
+        self._retry_at = 0
+        self._sick_until = 0
+        self._kept_seq = -1
+        self._settling: tuple[int, int] | None = None
+        self.recorded = 0
+        """Decisions that were written."""
+        self.lost = 0
+        """Decisions that never will be."""
+        self.fault = ""
+        """What is wrong with the disk; empty if nothing is."""
+        self.healthy = True
+        """Whether what is decided is recorded: the disk takes it, and for a second nothing was lost."""
+        try:
+            self._open()
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            self._stumble(error)
+        self._judge_health()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of records that wait for the disk."""
+        return self._waiting_bytes
+
+    def take(self, notes: Sequence[Note], lost: int) -> None:
+        """Make records of a batch."""
+        for first in range(0, len(notes), STEP_NOTES):
+            step = notes[first : first + STEP_NOTES]
+            if self._text is None or self._waiting_bytes >= self._options.queue_bytes:
+                self._lose(len(step), "the disk took no records, and no more could wait")
+                continue
+            bodies, count = self._text.write(step)
+            if count:
+                self._waiting.append((bodies, count))
+                self._waiting_bytes += len(bodies)
+            if not self.fault:
+                try:
+                    self._write_waiting()
+                except OSError as error:
+                    self._stumble(error)
+        if lost:
+            self._lose(lost, "more was decided at once than could wait")
+        self._judge_health()
+
+    def tick(self, now_ms: int) -> None:
+        """Write what waits, the changes of the log, and what is due of the stream."""
+        steady_ms = self._clock.steady_ms()
+        if not self.fault or steady_ms >= self._retry_at:
+            try:
+                stream = self._stream or self._open()
+                self._write_waiting()
+                self._say_what_is_missing(stream, now_ms)
+                self._write_changes(stream, now_ms)
+                stream.tick(now_ms)
+                self._keep_position(steady_ms)
+            except OSError as error:
+                self._stumble(error)
+            else:
+                self.fault = ""
+        self._judge_health()
+
+    def close(self) -> None:
+        """Write what waits, sign the end and close the stream; what can't be written is logged as lost."""
+        self._retry_at = 0
+        self.tick(self._clock.now_ms())
+        left = sum(count for _, count in self._waiting)
+        if left:
+            _log.error("audit: %s decisions were not recorded: %s", left, self.fault)
+        if self._stream is not None:
+            try:
+                self._stream.close()
+            except OSError as error:
+                _log.error("audit: the stream could not be closed: %s", error)
+            else:
+                if self._changes is not None:
+                    self._changes.keep(self._changes.seq)
+        self._tap.refusing = False
+
+    def _open(self) -> AuditStream:
+        stream = self._open_stream()
+        self._text = DecisionText(
+            stream.arguments_key.secret, _REASONS, _STAGES, sample_allows=self._options.sample_allows
+        )
+        self._stream = stream
+        if self._changes is not None:
+            # Also if nothing is recorded before this process is killed, the next one knows where to go on.
+            self._kept_seq = self._changes.seq
+            self._changes.keep(self._kept_seq)
+        return stream
+
+    def _write_waiting(self) -> None:
+        """Write what waits, the oldest first. Raises OSError once the disk takes no more."""
+        while self._waiting and self._stream is not None:
+            bodies, count = self._waiting[0]
+            self._stream.append(bodies)
+            self._waiting.popleft()
+            self._waiting_bytes -= len(bodies)
+            self.recorded += count
+
+    def _say_what_is_missing(self, stream: AuditStream, now_ms: int) -> None:
+        if not self._missing:
+            return
+        record = {
+            "at_ms": now_ms,
+            "count": self._missing,
+            "since_ms": self._missing_since_ms,
+            "why": self._why,
+        }
+        stream.append(layout.body("lost", record))
+        _log.warning("audit: %s decisions were not recorded: %s", self._missing, self._why)
+        self._missing = 0
+
+    def _write_changes(self, stream: AuditStream, now_ms: int) -> None:
+        if self._changes is not None:
+            for bodies in self._changes.bodies(now_ms):
+                stream.append(bodies)
+
+    def _keep_position(self, steady_ms: int) -> None:
+        """Note how far the changes are recorded, once that has been on the disk for a while."""
+        if self._changes is None or self._changes.seq == self._kept_seq:
+            return
+        if self._settling is None:
+            self._settling = self._changes.seq, steady_ms
+        elif steady_ms - self._settling[1] > 2 * self._options.fsync_ms:
+            self._kept_seq, self._settling = self._settling[0], None
+            self._changes.keep(self._kept_seq)
+
+    def _lose(self, count: int, why: str) -> None:
+        if not self._missing:
+            self._missing_since_ms = self._clock.now_ms()
+        self._missing += count
+        self.lost += count
+        self._why = why
+        self._sick_until = self._clock.steady_ms() + SICK_MS
+        if self._text is not None:
+            # Blocks of a chain may have been lost with its first decision.
+            self._text.forget_chains()
+
+    def _stumble(self, error: OSError) -> None:
+        if not self.fault:
+            _log.error("audit: the stream can't be written: %s", error)
+        self.fault = error.strerror or str(error)
+        self._retry_at = self._clock.steady_ms() + RETRY_MS
+
+    def _judge_health(self) -> None:
+        recovering = self._clock.steady_ms() < self._sick_until
+        self.healthy = not (self.fault or self._missing or recovering)
+        self._tap.refusing = self._options.when_full == DENY and not self.healthy

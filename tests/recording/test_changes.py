@@ -1,0 +1,111 @@
+"""Changes in the audit stream: each once and in order, over a restart, and what the log dropped is said."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from sessauth.change import Change, end_session, open_session
+from sessauth.recording.changes import LATE_MS, POSITION_FILE, ChangeFollower
+from sessauth.scope import Scope
+from sessauth.state.feed import LocalFeed
+from sessauth.state.group import Keep
+from sessauth.state.lmdb_log import StateWriter
+from tests.support.recorded import bodies
+
+CEILING = [Scope.parse("read:files/**").to_record()]
+
+
+def opened(log: StateWriter, name: str) -> bytes:
+    """Open a session."""
+    session_id = name.encode().ljust(16, b".")
+    change = open_session(name, session_id, CEILING, subject="s", actor="me", ttl_ms=60_000)
+    return log.submit(change).result().session_id
+
+
+def taken(follower: ChangeFollower) -> list[dict[str, object]]:
+    """Take all that is new."""
+    return [record for data in follower.bodies(1) for record in bodies(data)]
+
+
+def test_one_record_for_each_change(tmp_path: Path) -> None:
+    """What was applied or rejected stands there with seq, revision and content."""
+    with StateWriter.open(tmp_path / "state", create=True) as log:
+        opened(log, "before")
+        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        before = taken(follower)
+        session_id = opened(log, "one")
+        log.submit(end_session("two", session_id, actor="me")).result()
+        outcome = log.submit(end_session("three", session_id, actor="you")).result()
+        found = taken(follower)
+        head = log.head()
+        assert taken(follower) == []
+
+    assert before[-1]["id"] == "before"
+    assert [record["seq"] for record in before] == list(range(1, head.seq - 2))
+    assert [record["outcome"] for record in found] == ["APPLIED", "APPLIED", outcome.rejection]
+    assert [record["change"] for record in found] == ["open_session", "end_session", "end_session"]
+    assert [record["seq"] for record in found] == [head.seq - 2, head.seq - 1, head.seq]
+    assert [record["revision"] for record in found] == [head.revision - 1, head.revision, head.revision]
+    assert [record["actor"] for record in found] == ["me", "me", "you"]
+    assert {record["session"] for record in found} == {session_id.hex()}
+    assert Change.decode(base64.b64decode(str(found[0]["body"]))).id == "one"
+
+
+def test_what_could_not_be_written_comes_again(tmp_path: Path) -> None:
+    """Changes count as recorded once the next are asked for."""
+    with StateWriter.open(tmp_path / "state", create=True) as log:
+        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        taken(follower)
+        opened(log, "one")
+        first = next(follower.bodies(1))
+        assert [record["id"] for record in bodies(first)] == ["one"]
+        assert taken(follower) == bodies(first)
+        assert taken(follower) == []
+
+
+def test_the_next_run_goes_on(tmp_path: Path) -> None:
+    """What was committed and not recorded before a kill is recorded by the next run."""
+    with StateWriter.open(tmp_path / "state", create=True) as log:
+        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        opened(log, "one")
+        taken(follower)
+        follower.keep(follower.seq)
+        opened(log, "two")
+        after = taken(ChangeFollower(LocalFeed(log.source()), tmp_path))
+        assert [record["id"] for record in after] == ["two"]
+
+        (tmp_path / POSITION_FILE).write_text("none")
+        again = taken(ChangeFollower(LocalFeed(log.source()), tmp_path))
+        assert [record["id"] for record in again][-2:] == ["one", "two"]
+        assert again[0]["seq"] == 1
+
+
+def test_times_do_not_go_back(tmp_path: Path) -> None:
+    """A change that is recorded late bears the time at which it is recorded, and its own beside it."""
+    with StateWriter.open(tmp_path / "state", create=True) as log:
+        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        taken(follower)
+        opened(log, "one")
+        at_ms = log.head().clock_floor_ms
+        soon, late = next(follower.bodies(at_ms + LATE_MS)), next(follower.bodies(at_ms + LATE_MS + 1))
+
+    assert [record["at_ms"] for record in bodies(soon)] == [at_ms]
+    assert "changed_ms" not in bodies(soon)[0]
+    assert (bodies(late)[0]["at_ms"], bodies(late)[0]["changed_ms"]) == (at_ms + LATE_MS + 1, at_ms)
+
+
+def test_what_the_log_dropped_is_said(tmp_path: Path) -> None:
+    """A log that was compacted beyond what was recorded leaves a record of how many are missing."""
+    with StateWriter.open(tmp_path / "state", create=True, keep=Keep(changes=4)) as log:
+        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        since = follower.seq
+        for number in range(12):
+            opened(log, f"session {number}")
+        found = taken(follower)
+        head = log.head()
+
+    assert found[0]["kind"] == "lost"
+    assert found[0]["count"] == len(range(since, head.seq)) - (len(found) - 1)
+    assert found[-1]["seq"] == head.seq
+    assert [record["kind"] for record in found[1:]] == ["change"] * (len(found) - 1)

@@ -1,0 +1,104 @@
+"""The recorder's thread: every sink is told of every batch, whatever another one does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sessauth._fast.note import Note
+from sessauth.clock import FixedClock
+from sessauth.recording.options import AuditOptions
+from sessauth.recording.recorder import Recorder
+from sessauth.state.lmdb_log import StateWriter
+from sessauth.verifier import Verifier
+from tests.support.recorded import Tapped, ids, records
+from tests.support.service import wait_until
+from tests.vectors.world import root, token
+
+VALID = token(root("read:files/**"))
+
+
+class Told:
+    """A sink that keeps what it was told."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        """Fail each time if asked to."""
+        self.ids: list[bytes] = []
+        self.lost = 0
+        self.ticks = 0
+        self.fails = fails
+
+    def take(self, notes: Sequence[Note], lost: int) -> None:
+        """Keep the ids."""
+        if self.fails:
+            raise RuntimeError("no")
+        self.ids += [note.decision_id for note in notes]
+        self.lost += lost
+
+    def tick(self, now_ms: int) -> None:
+        """Count."""
+        self.ticks += 1
+
+
+def test_the_thread_takes_what_comes() -> None:
+    """Without anybody's doing notes come to each sink in their order, and at the stop the last of them."""
+    tapped, sinks = Tapped(), [Told(), Told()]
+    recorder = Recorder(tapped.tap, sinks)
+    recorder.start()
+    made = [tapped.check(VALID).decision_id for _ in range(5)]
+    assert wait_until(lambda: len(sinks[1].ids) == 5)
+    made += [tapped.check(VALID).decision_id for _ in range(5)]
+    recorder.stop()
+
+    assert sinks[0].ids == sinks[1].ids == made
+    assert sinks[0].ticks > 1
+    assert tapped.tap.on_half_full is None
+
+
+def test_a_tap_that_fills_wakes_the_thread() -> None:
+    """Far more than the tap holds is taken by and by, and what was not is counted."""
+    tapped, sink = Tapped(65_536), Told()
+    recorder = Recorder(tapped.tap, [sink])
+    recorder.start()
+    for _ in range(2_000):
+        tapped.check(VALID)
+    recorder.stop()
+
+    assert len(sink.ids) + sink.lost == 2_000
+    assert sink.lost == tapped.tap.lost
+
+
+def test_a_sink_that_fails_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """The others are told all the same; it is logged once a second."""
+    clock = FixedClock(1_000_000)
+    tapped, good = Tapped(), Told()
+    recorder = Recorder(tapped.tap, [Told(fails=True), good], clock=clock)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            tapped.check(VALID)
+            recorder.turn()
+        clock.advance(1_000)
+        tapped.check(VALID)
+        recorder.turn()
+
+    assert (len(good.ids), recorder.failures) == (4, 4)
+    assert len(caplog.records) == 2
+
+
+def test_an_embedded_verifier_has_a_stream_of_its_own(tmp_path: Path) -> None:
+    """With ``audit`` an embedded verifier records what it decides, and signs the end when it is closed."""
+    state, audit = tmp_path / "state", tmp_path / "audit"
+    StateWriter.open(state, create=True).close()
+    verifier = Verifier.embedded(state, audience="gw", audit=AuditOptions(audit))
+    with verifier:
+        made = [verifier.check(VALID, "read", "files/a")]
+        made += list(verifier.check_batch([(VALID, "read", "files/b")] * 3))
+    assert verifier.tap is None
+
+    begin = records(audit, "begin")[0]
+    assert (begin["process"], begin["audience"]) == ("embedded", "gw")
+    assert ids(records(audit, "decision")) == [each.decision_id.hex() for each in made]
+    assert records(audit, "end")[0]["next"] == -1
