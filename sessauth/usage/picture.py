@@ -1,0 +1,142 @@
+"""A report as a picture (SVG): what was granted, as bars of how much of it was used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import Final
+
+from .report import LayerUse, Report
+from .text import share, shown, span
+
+WIDTH: Final = 960
+_LEFT: Final = 24
+_BAR: Final = 260
+_ROW: Final = 24
+_MAX_SCOPES: Final = 40
+_MAX_ROWS: Final = 12
+_LABEL_CHARS: Final = 84
+
+# Colours that keep their contrast on either ground; who views it chooses the ground.
+_STYLE: Final = """
+svg{--ground:#ffffff;--ink:#1f2328;--quiet:#656d76;--track:#d8dee4;--used:#1a7f7a;--denied:#b35900}
+@media (prefers-color-scheme:dark){
+svg{--ground:#0d1117;--ink:#e6edf3;--quiet:#9198a1;--track:#30363d;--used:#3fb8b0;--denied:#e0883a}}
+text{font:13px ui-sans-serif,system-ui,sans-serif;fill:var(--ink)}
+.head{font-size:15px;font-weight:600}.quiet{fill:var(--quiet)}.mono{font-family:ui-monospace,monospace;font-size:12px}
+.ground{fill:var(--ground)}.track{fill:var(--track)}.used{fill:var(--used)}.denied{fill:var(--denied)}
+.never{fill:none;stroke:var(--quiet);stroke-dasharray:3 3}
+"""
+
+
+class _Sheet:
+    """Collects elements from top to bottom."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.y = 20
+
+    def text(self, words: str, *, x: int = _LEFT, css: str = "", below: int = 0, most: int = 0) -> None:
+        whole, told = shown(words), shown(words, most)
+        title = f"<title>{escape(whole)}</title>" if told != whole else ""
+        self.parts.append(f'<text x="{x}" y="{self.y + below}" class="{css}">{escape(told)}{title}</text>')
+
+    def bar(self, x: float, width: float, css: str) -> None:
+        self.parts.append(
+            f'<rect x="{x:.1f}" y="{self.y}" width="{max(width, 1.5):.1f}" height="12" rx="2" class="{css}"/>'
+        )
+
+    def head(self, words: str, beside: str = "") -> None:
+        self.y += 30
+        self.text(words, css="head")
+        self.text(beside, x=_LEFT + _BAR + 90, css="quiet")
+        self.y += 10
+
+    def row(self, part: float, label: str, number: str, css: str) -> None:
+        """Add a bar with a number and a label behind it; one that is empty is dashed."""
+        self.y += 6
+        self.bar(_LEFT, _BAR, "track" if part else "never")
+        if part:
+            self.bar(_LEFT, _BAR * part, css)
+        self.text(number, x=_LEFT + _BAR + 12, css="quiet", below=11)
+        self.text(label, x=_LEFT + _BAR + 90, css="mono", below=11, most=_LABEL_CHARS)
+        self.y += _ROW - 6
+
+    def more(self, count: int) -> None:
+        if count > 0:
+            self.text(f"… and {count} more", x=_LEFT + _BAR + 90, css="quiet", below=12)
+            self.y += _ROW
+
+    def svg(self, title: str) -> str:
+        height = self.y + 24
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}"'
+            f' height="{height}" role="img"><title>{escape(title)}</title><style>{_STYLE}</style>'
+            f'<rect class="ground" width="{WIDTH}" height="{height}"/>{"".join(self.parts)}</svg>\n'
+        )
+
+
+def picture(report: Report) -> str:
+    """Return a whole SVG document, for light and dark grounds. Every text in it is escaped."""
+    sheet = _Sheet()
+    usage = report.usage
+    denied = sum(each.calls for _, each in usage.denied)
+    title = "granted against used" + (f": {shown(report.purpose)}" if report.purpose else "")
+    sheet.text(title, css="head", below=12, most=100)
+    sheet.y += 22
+    told = f"{len(report.sessions)} session(s), {usage.allowed.calls} calls allowed, {denied} denied"
+    sheet.text(told, css="quiet", below=12)
+    sheet.y += 12
+    _times(sheet, report)
+    for layer in report.layers:
+        _layer(sheet, layer)
+    calls = sorted(usage.calls, key=lambda row: -row[1].calls)
+    _counts(sheet, "used", ((f"{a} {r}", each.calls) for (a, r), each in calls), len(calls), "used")
+    reasons = sorted(usage.denied, key=lambda row: -row[1].calls)
+    _counts(sheet, "denied", ((word, each.calls) for (word,), each in reasons), len(reasons), "denied")
+    if usage.truncated:
+        sheet.head("not complete", ", ".join(usage.truncated))
+    return sheet.svg(title)
+
+
+def _times(sheet: _Sheet, report: Report) -> None:
+    """Add a line a session: granted, lived, and the part in which calls were made."""
+    longest = max((each.granted_ms for each in report.sessions), default=0)
+    if not longest:
+        return
+    sheet.head("time", "granted (pale), from the first call to the last (strong)")
+    for each in report.sessions[:_MAX_ROWS]:
+        sheet.y += 6
+        scale = _BAR / longest
+        sheet.bar(_LEFT, each.granted_ms * scale, "track")
+        if each.span.calls:
+            start = max(0, each.span.first_ms - each.session.opened_at_ms)
+            end = min(each.needed_ms, each.granted_ms)
+            sheet.bar(_LEFT + min(start, end) * scale, max(0, end - start) * scale, "used")
+        sheet.text(share(min(each.needed_ms, each.granted_ms), each.granted_ms), x=296, css="quiet", below=11)
+        label = f"needed {span(each.needed_ms)} of {span(each.granted_ms)}  {each.session.id.hex()}"
+        sheet.text(label, x=_LEFT + _BAR + 90, css="mono", below=11)
+        sheet.y += _ROW - 6
+    sheet.more(len(report.sessions) - _MAX_ROWS)
+
+
+def _layer(sheet: _Sheet, layer: LayerUse) -> None:
+    granted = len(layer.scopes)
+    told = f"{layer.used} of {granted} scopes used, {share(granted - layer.used, granted)} never"
+    sheet.head(f"granted ({layer.layer.kind})", told)
+    most = max((each.span.calls for each in layer.scopes), default=0)
+    for each in layer.scopes[:_MAX_SCOPES]:
+        calls = each.span.calls
+        sheet.row(calls / most if calls else 0.0, str(each.scope), str(calls) if calls else "never", "used")
+    sheet.more(granted - _MAX_SCOPES)
+
+
+def _counts(sheet: _Sheet, head: str, rows: Iterable[tuple[str, int]], count: int, css: str) -> None:
+    if not count:
+        return
+    kept = list(rows)[:_MAX_ROWS]
+    sheet.head(head)
+    most = max(calls for _, calls in kept)
+    for label, calls in kept:
+        sheet.row(calls / most, label, str(calls), css)
+    sheet.more(count - _MAX_ROWS)

@@ -1,0 +1,202 @@
+"""What is suggested for plain cases, word for word."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sessauth.scope import Scope
+from sessauth.usage import SessionUsage, bounds
+from sessauth.usage.grant import CEILING, Layer
+from sessauth.usage.narrow import Fit
+from sessauth.usage.suggest import Suggestion, suggest
+from tests.support.small_world import small_world
+
+Call = tuple[str, str, dict[str, Any]]
+
+
+def suggestion(grant: str | list[str], calls: list[Call], fit: Fit = Fit.EXACT, **options: Any) -> Suggestion:
+    """What is suggested after these calls, each of which the grant allows."""
+    layer = Layer(CEILING, map(Scope.parse, [grant] if isinstance(grant, str) else grant))
+    usage = SessionUsage()
+    for at_ms, (action, resource, arguments) in enumerate(calls, start=1):
+        data = json.dumps(arguments).encode()
+        usage.observe(action, resource, data, at_ms=at_ms, matched=layer.find(action, resource, data))
+    assert not usage.uses[layer.id, -1].calls
+    return suggest(layer, usage, fit, **options)
+
+
+def texts(grant: str | list[str], calls: list[Call], fit: Fit = Fit.EXACT) -> list[str]:
+    """The scopes of a suggestion."""
+    return [str(scope) for scope in suggestion(grant, calls, fit).scopes]
+
+
+def many(values: list[Any], name: str = "v") -> list[Call]:
+    """One call for each value."""
+    return [("read", "a/b", {name: value}) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("calls", "exact", "loose"),
+    [
+        (many([1, 2, 3]), "v in [1, 2, 3]", "v >= 1 and v <= 5"),
+        (many([3.25, -70]), "v in [-70, 3.25]", ""),
+        (many([3.25, -70, 0]), "v in [-70, 0, 3.25]", "v >= -100 and v <= 5"),
+        (many(["x"]), 'v == "x"', ""),
+        (many(["x"] * 3), 'v == "x"', 'v == "x"'),
+        (many(["x", "y"] * 2), 'v in ["x", "y"]', 'v in ["x", "y"]'),
+        (many([True, False]), "v in [false, true]", ""),
+        (many(["d/a", "d/b", "d/e/f"]), 'v in ["d/a", "d/b", "d/e/f"]', 'v under "d"'),
+        (many([f"/etc/app/{n}" for n in range(40)]), 'v under "/etc/app"', 'v under "/etc/app"'),
+        (many([f"ab {n}" for n in range(100, 140)]), 'v starts_with "ab 1"', 'v starts_with "ab "'),
+        (
+            many([f"https://x.example/{n}?{n}" for n in range(40)]),
+            'host(v) == "x.example"',
+            'host(v) == "x.example"',
+        ),
+        (many([f"https://a{n}.example/x" for n in range(40)]), "", ""),
+        (many([["a"], [], ["b", "a"]]), 'v subset_of ["a", "b"]', ""),
+        (many([["a"]] * 3), 'v subset_of ["a"]', 'v subset_of ["a"]'),
+        (many([["a", 1], [None]]), "", ""),
+        (many([1, "a"]), "", ""),
+        (many([None, None, None]), "", ""),
+        ([*many([7, 7, 7]), ("read", "a/b", {})], "v? == 7", "v? == 7"),
+    ],
+)
+def test_conditions_on_what_was_seen(calls: list[Call], exact: str, loose: str) -> None:
+    """EXACT lists, LOOSE expects more of the same, and where nothing holds for all the argument is open."""
+    at = "a/b" if len(calls) > 2 else "a/**"
+
+    assert texts("read:**", calls) == [f"read:a/b where {exact}" if exact else "read:a/b free v"]
+    assert texts("read:**", calls, Fit.LOOSE) == [
+        f"read:{at} where {loose} free *" if loose else f"read:{at}"
+    ]
+
+
+def test_a_grant_becomes_one_scope_for_each_kind_of_call() -> None:
+    """Tools with arguments of their own stay apart; what differs in actions or the last name is joined."""
+    calls: list[Call] = [
+        ("read", "mcp/git/get", {"id": 1}),
+        ("read", "mcp/git/list", {"page": 1}),
+        ("write", "mcp/git/list", {"page": 1}),
+        ("read", "mcp/git/find", {"page": 1}),
+        ("write", "mcp/git/find", {"page": 1}),
+    ]
+
+    assert texts("*:mcp/**", calls) == [
+        "read,write:mcp/git/{find,list} where page == 1",
+        "read:mcp/git/get where id == 1",
+    ]
+
+
+def test_the_world_of_arguments_is_closed_around_what_was_seen() -> None:
+    """Nested names that hold anything are mentioned one by one, and no others."""
+    calls: list[Call] = [("read", "a", {"o": {"x": None, "p": {"q": [None]}}, "e": {}})]
+
+    assert texts("read:a free *", calls) == ["read:a free e, o.p.q, o.x"]
+    assert texts("read:a free o, e, z", calls) == ["read:a free o.p.q, o.x, e"]
+    assert texts("read:a", [("read", "a", {})]) == ["read:a"]
+
+
+def test_paths_beyond_the_bound_are_open_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was dropped lies below a kept path, which is mentioned as a whole; else nothing is closed."""
+    monkeypatch.setattr(bounds, "MAX_PATHS", 4)
+    deep: dict[str, Any] = {"a": 1, "o": {"p": 1, "q": 2, "r": 3}}
+
+    assert texts("read:**", [("read", "x", deep)]) == ["read:x where a == 1 and o.p == 1 and o.q == 2 free o"]
+    assert texts("read:**", [("read", "x", dict.fromkeys("abcde", 1))]) == [
+        "read:x where a == 1 and b == 1 and c == 1 and d == 1 free *"
+    ]
+
+
+def test_an_empty_object_on_the_way_to_a_granted_path_is_admitted() -> None:
+    """A call may pass it though nothing of it is named; what leads there stays mentioned."""
+    assert texts("read:x free a.b, c", [("read", "x", {"a": {}, "c": None})]) == ["read:x free a.b, c"]
+
+
+def test_what_the_grant_says_is_kept_unless_it_is_said_more_closely() -> None:
+    """Conditions on facts stay; a condition that the new one implies goes; needs stay, unsplit."""
+    grant = 'pay:** where amount <= 500 and who == session.who and session.tier != "x" needs uses(3)'
+    calls: list[Call] = [("pay", f"i/{n}", {"amount": n, "who": "me"}) for n in (1, 2)]
+
+    assert texts(grant, calls) == [
+        'pay:i/{1,2} where who == session.who and session.tier != "x" and amount in [1, 2] and who == "me"'
+        " needs uses(3)"
+    ]
+
+
+def test_a_scope_that_was_never_used_is_dropped() -> None:
+    """Each granted scope has its outcome, and nothing used means nothing suggested."""
+    made = suggestion(["read:a", "write:a", "read:b/**"], [("read", "a", {}), ("read", "b/c", {})])
+
+    assert [part.outcome for part in made.parts] == ["kept", "dropped", "tightened"]
+    assert [str(scope) for scope in made.scopes] == ["read:a", "read:b/c"]
+    assert suggestion("read:a", []).scopes == ()
+
+
+def test_resources_that_differ_in_length_keep_an_open_end() -> None:
+    """The segments that all calls have are narrowed; the rest is as open as it was granted."""
+    calls: list[Call] = [("read", "a/b", {}), ("read", "a/b/c/d", {})]
+
+    assert texts("read:**", [*calls, ("read", "a", {})] * 40)[0] == "read:a"
+    assert texts("read:a/**", [(a, r, {}) for a, r, _ in calls] * 3, Fit.LOOSE) == ["read:a/b/**"]
+
+
+def test_more_resources_than_can_be_listed_keep_their_beginning() -> None:
+    """Forty files of one folder are no list, but they have a folder and a beginning."""
+    calls: list[Call] = [("read", f"files/day-{n}", {}) for n in range(40)]
+
+    assert texts("read:**", calls) == ["read:files/day-*"]
+    assert texts("read:**", calls, Fit.LOOSE) == ["read:files/**"]
+
+
+def test_a_suggestion_that_would_be_too_long_gets_coarser() -> None:
+    """First kinds are taken together, at last the used scopes are as they were granted."""
+    calls: list[Call] = [("read", f"t/{n}", {f"name-{n}": "x" * 60}) for n in range(12)]
+    fine, coarse, none = (suggestion("read:**", calls, max_bytes=most) for most in (8000, 900, 40))
+
+    assert (len(fine.scopes), len(coarse.scopes)) == (12, 1)
+    assert [str(scope) for scope in none.scopes] == ["read:**"] and "too long" in none.why
+
+
+def test_arguments_that_are_much_work_are_not_judged_by_more_conditions() -> None:
+    """Judging may cost so much and no more; a suggestion must not use it up."""
+    calls: list[Call] = [("read", "a", {f"n{n}": [*range(500)] for n in range(16)})] * 3
+    made = suggestion("read:**", calls)
+
+    assert [str(scope) for scope in made.scopes] == ["read:**"] and "work" in made.why
+
+
+def test_a_call_of_an_unknown_scope_leaves_the_layer_as_it_is() -> None:
+    """Where it is not known what admitted a call nothing may be dropped."""
+    layer, usage = Layer(CEILING, map(Scope.parse, ("read:a", "read:b"))), SessionUsage()
+    usage.observe("read", "c", b"", at_ms=1, matched=layer.find("read", "c"))
+    made = suggest(layer, usage)
+
+    assert made.scopes == layer.scopes and "not known" in made.why
+
+
+@pytest.mark.parametrize("fit", Fit)
+def test_the_checks_of_a_session_stand_under_the_suggestion(fit: Fit) -> None:
+    """As the ceiling, as what a token is minted with, and as an attenuation: judged by whole checks."""
+    grant = ["read:files/** where n <= 10 free *", "write:**"]
+    calls = [("read", f"files/{n}", b'{"n": %d, "x": [1]}' % n) for n in range(6)] + [("write", "w", b"{}")]
+    others = [("read", "files/7", b'{"n": 70}'), ("pay", "files/1", b""), ("read", "mail", b'{"n": 1}')]
+    world = small_world([grant])
+    layer, usage = Layer(CEILING, map(Scope.parse, grant)), SessionUsage()
+    for at_ms, call in enumerate(calls):
+        assert world.check(world.mint("*:**"), *call)
+        usage.observe(*call, at_ms=at_ms, matched=layer.find(*call))
+    scopes = suggest(layer, usage, fit).scopes
+    tight = small_world([[str(scope) for scope in scopes]])
+    tokens = [
+        (tight, tight.mint("*:**")),
+        (world, world.mint(*scopes)),
+        (world, world.mint("*:**", ending="open").attenuate(scopes=scopes, ending="sealed")),
+    ]
+
+    for judge, token in tokens:
+        assert [call for call in calls if not judge.check(token, *call)] == []
+        assert [call for call in others if judge.check(token, *call)] == []
