@@ -1,4 +1,4 @@
-"""Values that the state folder holds beside sessions: the head of the log, and issuer keys.
+"""Values that the state folder holds beside sessions: the log's head, results of changes, issuer keys.
 
 Each class mirrors one message of ``record.proto``; ``from_record`` and ``to_record`` turn it from
 and into the plain dict that the kernel's codec takes.
@@ -81,6 +81,49 @@ class Head:
         return wire.encode("Head", plain(self))
 
 
-def plain(value: KeyRecord | Head) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class ChangeResult:
+    """What became of a logged change. An empty ``rejection`` means applied.
+
+    ``revision`` is the one at which it is visible, or for a rejection at which it was judged. ``epoch`` is
+    the session's behind a change of its life, 0 of other changes. ``purged_id`` is the session of a purge.
+    """
+
+    revision: int
+    rejection: str = ""
+    epoch: int = 0
+    incarnation: bytes = b""
+    purged_id: bytes = b""
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read an encoded ChangeResult; raises ``wire.WireError`` if it is not canonical."""
+        record: dict[str, Any] = wire.decode("ChangeResult", data)
+        return cls(**record)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes of message ChangeResult."""
+        return wire.encode("ChangeResult", plain(self))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTrace:
+    """What is kept of a session that was purged: its owner, and its ancestors, nearest first."""
+
+    owner: str = ""
+    ancestor_ids: tuple[bytes, ...] = ()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read an encoded SessionTrace; raises ``wire.WireError`` if it is not canonical."""
+        record: dict[str, Any] = wire.decode("SessionTrace", data)
+        return cls(record["owner"], tuple(record["ancestor_ids"]))
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes of message SessionTrace."""
+        return wire.encode("SessionTrace", plain(self))
+
+
+def plain(value: KeyRecord | Head | ChangeResult | SessionTrace) -> dict[str, object]:
     """Return the fields of a record class as a dict, one level deep."""
     return {field.name: getattr(value, field.name) for field in fields(value)}

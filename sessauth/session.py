@@ -110,7 +110,7 @@ class Session:
 
     def to_record(self) -> dict[str, object]:
         """Return the dict of message SessionRecord (without what has rows of its own)."""
-        names = [name for name in self.__slots__ if name not in _IN_OTHER_ROWS]
+        names = [name for name in Session.__slots__ if name not in _IN_OTHER_ROWS]
         record: dict[str, object] = {name: getattr(self, name) for name in names}
         record["ceilings"] = [{"scopes": list(layer)} for layer in self.ceilings]
         record["facts"] = [fact.to_record() for fact in self.facts]

@@ -16,6 +16,7 @@ from .._fast import wire
 from ..change import FORMAT, Change, ChangeOutcome, Kind, Rejection
 from ..consumption import Settlement
 from ..record import Head, KeyStatus
+from ..session import Session
 from . import apply_approvals, apply_costs, apply_keys, apply_session, layout
 from .ports import Rows
 from .rules import Refusal, invalid, sized, text
@@ -44,12 +45,16 @@ _RULES: dict[Kind, Callable[[Rows, Change, int], Effect]] = {
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What one change does: its outcome, the head behind it, its bytes in the log, the rows it writes."""
+    """What one change does: its outcome, the head behind it, its bytes in the log, the rows it writes.
+
+    ``session`` is the one whose life it changed, None if none.
+    """
 
     outcome: ChangeOutcome
     head: Head
     encoded: bytes
     writes: tuple[Put | Delete | DeletePrefix, ...]
+    session: Session | None = None
 
 
 def refused_unread(change: Change) -> tuple[bytes, str]:
@@ -111,7 +116,7 @@ def apply(rows: Rows, change: Change) -> Applied:
         permit_id=effect.permit_id,
         permit_deadline_ms=effect.permit_deadline_ms,
     )
-    return Applied(outcome, after, encoded, tuple(effect.writes))
+    return Applied(outcome, after, encoded, tuple(effect.writes), effect.session)
 
 
 def chained(previous: bytes, seq: int, encoded: bytes) -> bytes:

@@ -71,7 +71,7 @@ def open_session(rows: Rows, change: Change, revision: int) -> Effect:
     writes = [_row(session, most=layout.MAX_FILLED_BYTES)]
     if lease_ms:
         writes.append(Put(layout.LEASES, session.id, (change.at_ms + lease_ms).to_bytes(8, "big")))
-    return Effect(writes, session.epoch)
+    return Effect(writes, session.epoch, session=session)
 
 
 def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[ScopeRecord]) -> int:
@@ -182,7 +182,7 @@ def revoke(rows: Rows, change: Change, revision: int) -> Effect:
     value = revision.to_bytes(8, "big")
     counted = replace(session, revoked_count=session.revoked_count + len(fresh), revision=revision)
     puts = [Put(layout.REVOKED, session.id + block_id, value) for block_id in fresh]
-    return Effect([_row(counted), *puts], session.epoch)
+    return Effect([_row(counted), *puts], session.epoch, session=counted)
 
 
 def purge_session(rows: Rows, change: Change, revision: int) -> Effect:
@@ -200,6 +200,7 @@ def purge_session(rows: Rows, change: Change, revision: int) -> Effect:
             DeletePrefix(layout.APPROVALS, session.id),
         ],
         session.epoch,
+        session=session,
     )
 
 
@@ -219,8 +220,8 @@ def _row(session: Session, *, most: int = layout.MAX_SESSION_BYTES) -> Put:
 def _filled(before: Session, after: Session) -> Effect:
     """Write what a caller filled a session with, leaving room for its end; less than before always fits."""
     most = max(layout.MAX_FILLED_BYTES, len(before.encode()))
-    return Effect([_row(after, most=most)], after.epoch)
+    return Effect([_row(after, most=most)], after.epoch, session=after)
 
 
 def _moved(session: Session) -> Effect:
-    return Effect([_row(session)], session.epoch)
+    return Effect([_row(session)], session.epoch, session=session)

@@ -20,7 +20,7 @@ from ..change import new_incarnation
 from ..clock import Clock
 from ..errors import StateError, StateUnusable
 from ..record import Head
-from . import layout, preflight
+from . import evidence, layout, preflight
 from .folder import replace_file, sync_folder
 from .group import Group
 from .lmdb_env import Source, open_environment, open_tables
@@ -30,7 +30,8 @@ from .rows import TxnRows
 from .verify import verify
 
 MANIFEST_FILE = "manifest.json"
-_COPIED = tuple(name for name in layout.TABLES if name not in (layout.CHANGES, layout.META))
+_LOG = (layout.CHANGES, layout.RESULTS)
+_COPIED = tuple(name for name in layout.TABLES if name not in (*_LOG, layout.META))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +153,13 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest) -> None:
 
     Revision, seq, keys generation and clock floor only go up, whichever side was ahead, so that no view,
     token or follower takes the restored state for one that it knows. A key that was retired or distrusted
-    since the backup stays so.
+    since the backup stays so. Who is enrolled is known by the folder's own rows: the backup's processes are
+    those of another time, or of another host.
     """
     rows, old, new = group.rows, group.rows.head(), backed_up.head()
     known_keys = [key for key in map(rows.key, rows.key_ids()) if key is not None]
-    for name in (*_COPIED, layout.CHANGES):
+    enrolled = evidence.enrolments(rows)
+    for name in (*_COPIED, *_LOG):
         rows.txn.drop(rows.tables[name], delete=False)
     for name in _COPIED:
         if name not in backed_up.tables:
@@ -168,6 +171,10 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest) -> None:
         restored = rows.key(known.id)
         if restored is None or restored.status < known.status:
             rows.put(layout.KEYS, known.id, known.encode())
+    for record in evidence.enrolments(rows):
+        evidence.drop_enrolment(group, record)
+    for record in enrolled:
+        evidence.keep_enrolment(group, record)
     seq = max(old.seq, new.seq)
     rows.current = Head(
         layout.FORMAT,
@@ -180,6 +187,7 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest) -> None:
         keys_generation=max(old.keys_generation, new.keys_generation) + 1,
         digest=new.digest,
     )
+    evidence.keep_since(rows, group.at_ms)
     rows.put(layout.META, layout.ANCHOR_KEY, seq.to_bytes(8, "big") + new.digest)
     change = new_incarnation(
         f"{layout.SYSTEM_PREFIX}restore/{seq + 1}",

@@ -1,15 +1,21 @@
-"""The brake page: one byte that makes every check on the host deny.
+"""The brake page: one byte that makes every check on the host deny, and the call for acknowledgements.
 
 It is a preallocated file, mapped by every process, so that engaging it needs no disk space, no commit
 and no message. Byte 0 has a bit for each who holds it: the writer after a failed commit, until a write is
 durable again; and a person, until that person releases it. Checks deny while any bit is set. Changes are
 refused only after a failed commit, so that sessions can be ended while a person holds the brake.
+
+Near its end the page states who calls for acknowledgements, a number that each writer makes anew, and the
+revision of the latest change that verifiers are to acknowledge (docs/receipts.md). Whoever is enrolled looks
+at it now and then, which costs no more than reading two numbers.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import struct
+import threading
 from pathlib import Path
 
 from ..errors import StateUnusable
@@ -21,6 +27,8 @@ _BY_HAND = 2
 # Where the reasons stand: each a text that ends with a zero byte.
 _REASON_AT = {_FAILED: 8, _BY_HAND: 2048}
 _REASON_BYTES = 2000
+_CALL = struct.Struct("=QQ")
+_CALL_AT = 4056
 
 
 def create(path: Path) -> None:
@@ -56,12 +64,20 @@ def reason_of(page: mmap.mmap) -> str | None:
     return "; ".join(reasons)
 
 
+def called_for(page: mmap.mmap) -> tuple[int, int]:
+    """Return who calls for acknowledgements, and of which revision; zeros if nobody did yet."""
+    caller, revision = _CALL.unpack_from(page, _CALL_AT)
+    return caller, revision
+
+
 class Brake:
     """A hold on the page that can engage and release it."""
 
     def __init__(self, path: Path) -> None:
         """Map the page; raises StateUnusable if it is missing or has another size."""
         self._page = _map(path, os.O_RDWR, mmap.ACCESS_WRITE)
+        # Several may call at once; what is called for never goes back.
+        self._calling = threading.Lock()
 
     @property
     def engaged(self) -> bool:
@@ -90,6 +106,18 @@ class Brake:
         """Give up one of the two holds; checks decide again once neither is left."""
         self._page[0] &= ~(_BY_HAND if by_hand else _FAILED) & 0xFF
         self._flush()
+
+    def call_anew(self, caller: int) -> None:
+        """Have verifiers acknowledge to whom knows of nothing that they acknowledged before."""
+        with self._calling:
+            _CALL.pack_into(self._page, _CALL_AT, caller, called_for(self._page)[1])
+
+    def call_for(self, revision: int) -> None:
+        """Have verifiers acknowledge this revision, if none later is called for."""
+        with self._calling:
+            caller, before = called_for(self._page)
+            if revision > before:
+                _CALL.pack_into(self._page, _CALL_AT, caller, revision)
 
     def close(self) -> None:
         """Unmap the page."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import lmdb
 
+from .._fast.tally import Histograms
 from ..errors import OutcomeUnknown, StateError, StateFull
 from . import layout
 from .believed import BelievedClock
@@ -21,16 +23,27 @@ from .rows import TxnRows
 
 _log = logging.getLogger(__name__)
 _Jobs = Sequence[Job[Any]]
+# 100 µs to 10 s: a fast disk's fsync, and one that stands still.
+COMMIT_BOUNDS_NS: Final = (
+    *(factor * 10**exponent for exponent in range(5, 10) for factor in (1, 2, 5)),
+    10**10,
+)
+GROUP_BOUNDS: Final = tuple(1 << exponent for exponent in range(9))
 
 
 @dataclass(slots=True)
 class Stats:
-    """Counts since the writer was opened. ``commits`` are the fsyncs that callers waited for."""
+    """Counts since the writer was opened. ``commits`` are the fsyncs that callers waited for.
+
+    ``times`` is how long each took, in ns, and ``groups`` how many jobs shared it: one row each.
+    """
 
     commits: int = 0
     jobs: int = 0
     largest_group: int = 0
     failures: int = 0
+    times: Histograms = field(default_factory=lambda: Histograms(1, COMMIT_BOUNDS_NS))
+    groups: Histograms = field(default_factory=lambda: Histograms(1, GROUP_BOUNDS))
 
 
 class Committer:
@@ -98,8 +111,9 @@ class Committer:
             if not group.dirty:
                 txn.abort()
             else:
+                began = time.monotonic_ns()
                 txn.commit()
-                self._count(len(jobs))
+                self._count(len(jobs), time.monotonic_ns() - began)
             group.durable = True
         except lmdb.MapFullError:
             _abort(txn)
@@ -126,7 +140,9 @@ class Committer:
         high = (int(self._source.env.info()["last_pgno"]) + 1) * self._page_bytes
         return high > mark and rows.used_bytes(self._page_bytes) > mark
 
-    def _count(self, jobs: int) -> None:
+    def _count(self, jobs: int, ns: int) -> None:
+        self.stats.times.observe(0, ns)
+        self.stats.groups.observe(0, jobs)
         self.stats.commits += 1
         self.stats.jobs += jobs
         self.stats.largest_group = max(self.stats.largest_group, jobs)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from ..change import Change, ChangeOutcome, Kind, Rejection, end_session
 from ..consumption import ONCE_PREFIX
 from ..errors import Rejected, StateError, StateFull
+from ..record import ChangeResult, SessionTrace
 from ..session import EndCause, Session, SessionStatus
-from . import layout
-from .apply import apply, chained, conflict, is_protective
+from . import evidence, layout
+from .apply import Applied, apply, chained, conflict, is_protective
 from .believed import Reading
 from .rows import TxnRows
-from .rules import ancestors, why_dead
+from .rules import ancestor_ids, ancestors, why_dead
 
 _SEQ_BYTES = 8
 # What agents and gateways cause by asking: a refusal of theirs is an answer and costs no write.
@@ -95,11 +96,43 @@ class Group:
             return replace(applied.outcome, seq=0)
         self.rows.perform(applied.writes)
         self.rows.current = applied.head
-        self.rows.put(layout.CHANGES, applied.head.seq.to_bytes(_SEQ_BYTES, "big"), applied.encoded)
+        order = applied.head.seq.to_bytes(_SEQ_BYTES, "big")
+        self.rows.put(layout.CHANGES, order, applied.encoded)
+        self._note_result(change, applied, order)
         if applied.outcome.applied:
             self._schedule_new(change, applied.outcome)
+            if change.kind is Kind.PURGE_SESSION:
+                evidence.forget_session(self.rows, change.session_id)
         self.dirty = True
         return applied.outcome
+
+    def _note_result(self, change: Change, applied: Applied, order: bytes) -> None:
+        """Keep what became of a change, and of a purged session whose it was."""
+        outcome, session = applied.outcome, applied.session
+        fresh = outcome.applied and change.kind is Kind.NEW_INCARNATION
+        purged = session is not None and change.kind is Kind.PURGE_SESSION
+        result = ChangeResult(
+            outcome.revision,
+            outcome.rejection,
+            epoch=session.epoch if session is not None else 0,
+            incarnation=applied.head.incarnation if fresh else b"",
+            purged_id=change.session_id if purged else b"",
+        )
+        self.rows.put(layout.RESULTS, order, result.encode())
+        if session is not None and purged:
+            owner = session.owner if len(session.owner.encode()) <= layout.TRACE_OWNER_BYTES else ""
+            trace = SessionTrace(owner, ancestor_ids(self.rows, session))
+            self.rows.put(layout.RESULTS, layout.TRACE_PREFIX + session.id, trace.encode())
+
+    def _forget_result(self, order: bytes) -> None:
+        """Drop what became of a change that is compacted away; with a purge goes the session's trace."""
+        data = self.rows.get(layout.RESULTS, order)
+        if data is None:
+            return
+        self.rows.delete(layout.RESULTS, order)
+        purged_id = ChangeResult.decode(data).purged_id
+        if purged_id:
+            self.rows.delete(layout.RESULTS, layout.TRACE_PREFIX + purged_id)
 
     def keep_alive(self, session_id: bytes) -> int:
         """Renew a lease; returns the durable deadline in ms.
@@ -213,6 +246,7 @@ class Group:
             while found and surplus:
                 seq = int.from_bytes(cursor.key(), "big")
                 digest = chained(digest, seq, bytes(cursor.value()))
+                self._forget_result(bytes(cursor.key()))
                 found = cursor.delete() and bool(cursor.key())
                 surplus -= 1
         self.rows.put(layout.META, layout.ANCHOR_KEY, seq.to_bytes(_SEQ_BYTES, "big") + digest)

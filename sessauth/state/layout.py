@@ -20,9 +20,9 @@ DIR_MODE: Final = 0o750
 DATA_MODE: Final = 0o640
 LOCK_MODE: Final = 0o660
 
-# A writer of format 1 would purge and restore around the tables of format 2; a reader of format 1 never
-# reads them.
-FORMAT: Final = 2
+# A writer of an earlier format would purge and restore around the tables of a later one; readers of format 1
+# never read them.
+FORMAT: Final = 3
 MIN_READER_FORMAT: Final = 1
 
 SESSIONS: Final = "sessions"
@@ -40,7 +40,16 @@ OUTCOME_ORDER: Final = "outcome_order"
 # Of format 2. A folder of format 1 gets them when it is next opened for writing; until then it has none.
 PERMITS: Final = "permits"
 APPROVALS: Final = "approvals"
-LATER_TABLES: Final = (PERMITS, APPROVALS)
+# Of format 3, and added the same way. What became of each change of the log, under the same seq; the writer's
+# own, made and dropped with the log. A change that was logged before the folder had this table has none.
+# Behind all of them, under a prefix and the session's id, traces of sessions whose purge the log still has.
+RESULTS: Final = "results"
+TRACE_PREFIX: Final = b"\xff"
+# Names of credentials have at most 64 bytes: a longer owner is hardly ever looked for.
+TRACE_OWNER_BYTES: Final = 128
+# This host's own as well: who is enrolled, and finished receipts.
+EVIDENCE: Final = "evidence"
+LATER_TABLES: Final = (PERMITS, APPROVALS, RESULTS, EVIDENCE)
 TABLES: Final = (
     SESSIONS, LEASES, REVOKED, COUNTERS, OUTCOMES, KEYS, CHANGES, META, DUE, OUTCOME_ORDER,
     *LATER_TABLES,
@@ -53,7 +62,7 @@ PROBE_KEY: Final = b"probe"
 # Written to see whether the disk takes writes again: as much as the largest change.
 PROBE_BYTES: Final = 65_536
 
-MAX_DBS: Final = 16
+MAX_DBS: Final = 32
 # LMDB's default of 126 is full after one busy host's worth of worker threads.
 MAX_READERS: Final = 1024
 MAP_SIZE: Final = 1 << 30
@@ -98,6 +107,8 @@ MAX_COUNTERS: Final = 16_384
 MIN_LEASE_MS: Final = 100
 MAX_KEYS: Final = 1_024
 MAX_NAME_BYTES: Final = 64
+# Far more than may be enrolled at once.
+MAX_ENROLMENTS: Final = 4_096
 
 # Request ids with this prefix are the log's own: lapses, purges.
 SYSTEM_PREFIX: Final = "sessauth/"

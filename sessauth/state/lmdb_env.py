@@ -17,6 +17,7 @@ import lmdb
 
 from .._fast.pulse import Pulse
 from ..errors import StateError, StateUnusable
+from ..record import Head
 from . import brake, layout
 from .lmdb_pulse import open_pulse
 
@@ -120,6 +121,18 @@ class Source:
             if pulse is None or pulse.number == self.env.info()["last_txnid"]:
                 return pulse
         return None
+
+    def called_for(self) -> tuple[int, int]:
+        """Return to whom verifiers are to acknowledge, and which revision."""
+        return brake.called_for(self.brake)
+
+    def head(self) -> Head:
+        """Return where the log stands, read now; raises StateError if that can't be read."""
+        with self.reading() as txn:
+            data = txn.get(layout.HEAD_KEY, db=self.meta)
+        if data is None:
+            raise StateError("the state has no head")
+        return Head.decode(bytes(data))
 
     def reap_readers(self) -> int:
         """Free the reader slots of processes that died; return how many."""

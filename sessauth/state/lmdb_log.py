@@ -194,6 +194,16 @@ class StateWriter(StateReads):
         self._require_own_process()
         return self._queue.add(Job(work, 0, alone=True)).result()
 
+    def call_anew(self) -> None:
+        """Have enrolled verifiers tell this process soon what they told the one before."""
+        self._require_own_process()
+        self._brake.call_anew(int.from_bytes(os.urandom(8), "big"))
+
+    def call_for(self, revision: int) -> None:
+        """Have enrolled verifiers acknowledge a revision soon; it costs them and us no call until they do."""
+        self._require_own_process()
+        self._brake.call_for(revision)
+
     def clear_brake(self) -> None:
         """Release the brake that a failed commit engaged if a probe write is durable.
 

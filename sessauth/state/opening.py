@@ -11,7 +11,7 @@ import lmdb
 
 from ..errors import StateUnusable
 from ..record import Head
-from . import brake, layout, preflight
+from . import brake, evidence, layout, preflight
 from .folder import Owner, WriterLock, extend_data, pid_namespace, sync_folder
 from .group import Group
 from .lmdb_env import Source, open_environment, open_tables
@@ -124,6 +124,9 @@ def _raise_format(source: Source) -> None:
         with source.env.begin(write=True) as txn:
             for name in layout.LATER_TABLES:
                 source.tables[name] = source.env.open_db(name.encode(), txn=txn, create=True)
+            if head.format < evidence.FORMAT:
+                since = head.clock_floor_ms.to_bytes(8, "big")
+                txn.put(evidence.SINCE_KEY, since, db=source.tables[layout.EVIDENCE])
             raised = replace(head, format=layout.FORMAT)
             txn.put(layout.HEAD_KEY, raised.encode(), db=source.tables[layout.META])
     except lmdb.Error as error:

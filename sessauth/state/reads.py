@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from ..approval_record import ApprovalRecord
 from ..change import ChangeOutcome
 from ..consumption import Permit, SessionCounts
+from ..enrolment import EnrolmentRecord
+from ..receipt import Receipt
 from ..record import Head, KeyRecord
 from ..session import Session
-from . import layout
+from . import census, evidence, layout
 from .lmdb_env import Source
 from .rows import TxnRows
 
@@ -54,6 +56,17 @@ class StateReads:
             if len(ids) < _LIST_CHUNK:
                 break
         return found
+
+    def census(self) -> census.Census:
+        """Count all sessions, and what those that live have open; some microseconds a session."""
+        return census.take(self._source)
+
+    def room(self) -> tuple[int, int]:
+        """Return how many bytes of the map hold rows, and how many it has."""
+        env = self._source.env
+        with self._rows() as rows:
+            used = rows.used_bytes(int(env.stat()["psize"]))
+        return used, int(env.info()["map_size"])
 
     def keys(self) -> list[KeyRecord]:
         """Return all issuer keys, by id."""
@@ -120,6 +133,21 @@ class StateReads:
             if len(keys) < _APPROVALS_CHUNK:
                 break
         return found
+
+    def receipt(self, session_id: bytes) -> Receipt | None:
+        """Return a session's finished receipt, if it was kept."""
+        with self._rows() as rows:
+            return evidence.receipt(rows, session_id)
+
+    def enrolments(self) -> list[EnrolmentRecord]:
+        """Return who was enrolled when this was last written, by name."""
+        with self._rows() as rows:
+            return evidence.enrolments(rows)
+
+    def enrolments_since_ms(self) -> int:
+        """Return the time up to which enrolments were not kept, in ms since 1970; 0: they always were."""
+        with self._rows() as rows:
+            return evidence.since_ms(rows)
 
     @contextmanager
     def _rows(self) -> Iterator[TxnRows]:

@@ -139,6 +139,17 @@ def ancestors(rows: Rows, session: Session) -> list[Session] | None:
     return found
 
 
+def ancestor_ids(rows: Rows, session: Session) -> tuple[bytes, ...]:
+    """Return the ids of a session's parent, grandparent and so on, up to the first that is gone."""
+    ids: list[bytes] = []
+    parent_id = session.parent_id
+    while parent_id and len(ids) < limits.MAX_ANCESTORS:
+        ids.append(parent_id)
+        parent = rows.session(parent_id)
+        parent_id = parent.parent_id if parent is not None else b""
+    return tuple(ids)
+
+
 def found(rows: Rows, change: Change) -> Session:
     """Return the session of a change."""
     session = rows.session(change.session_id)

@@ -8,8 +8,10 @@ import lmdb
 
 from ..change import Change, ChangeOutcome
 from ..errors import StateUnusable
+from ..record import ChangeResult, SessionTrace
 from . import layout
 from .apply import chained
+from .evidence import verify_evidence
 from .rows import TxnRows
 from .verify_costs import verify_costs
 
@@ -26,6 +28,8 @@ class Verified:
     counters: int
     permits: int
     approvals: int
+    enrolments: int
+    receipts: int
 
 
 def verify(rows: TxnRows) -> Verified:
@@ -38,6 +42,7 @@ def verify(rows: TxnRows) -> Verified:
             _log(rows),
             _outcomes(rows),
             *verify_costs(rows),
+            *verify_evidence(rows),
         )
     except (ValueError, lmdb.Error) as error:
         raise StateUnusable(f"{error}; restore the state from a backup", "CORRUPT") from error
@@ -85,9 +90,22 @@ def _log(rows: TxnRows) -> int:
             Change.decode(bytes(value))
             digest = chained(digest, seq, bytes(value))
             count += 1
+    _hold_results(rows)
     if (seq, digest) != (head.seq, head.digest or bytes(32)):
         raise ValueError("the log does not lead to its head")
     return count
+
+
+def _hold_results(rows: TxnRows) -> None:
+    """Hold that what became of changes, and whose purged sessions were, can be read."""
+    if layout.RESULTS not in rows.tables:
+        return
+    with rows.txn.cursor(db=rows.tables[layout.RESULTS]) as cursor:
+        for key, value in cursor:
+            if bytes(key[:1]) == layout.TRACE_PREFIX:
+                SessionTrace.decode(bytes(value))
+            else:
+                ChangeResult.decode(bytes(value))
 
 
 def _outcomes(rows: TxnRows) -> int:

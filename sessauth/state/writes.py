@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..session import Session
+
 
 @dataclass(frozen=True, slots=True)
 class Put:
@@ -37,7 +39,7 @@ class Effect:
 
     ``keys_moved``: the head's keys generation moves. ``incarnation`` and ``clock_floor_ms`` replace those
     of the head, unless empty or negative. ``permit_id`` and ``permit_deadline_ms`` are of a permit that was
-    given.
+    given. ``session`` is the one whose life changed, for followers to be told of; None if none did.
     """
 
     writes: Sequence[Put | Delete | DeletePrefix]
@@ -47,3 +49,4 @@ class Effect:
     clock_floor_ms: int = -1
     permit_id: bytes = b""
     permit_deadline_ms: int = 0
+    session: Session | None = None

@@ -1,4 +1,4 @@
-"""Folders and backups of format 1, which have no permits and no approvals: read, raised, restored."""
+"""Folders and backups of earlier formats, which lack the later tables: read, raised, restored."""
 
 from __future__ import annotations
 

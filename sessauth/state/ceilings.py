@@ -1,4 +1,4 @@
-"""The scopes of a session's ceilings, for explaining a denial that one of them caused."""
+"""The scopes of a session's ceilings: for explaining a denial, and for reports of what was used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 from .. import limits
 from ..scope import Scope
 from ..session import Session
-from ..state.ports import ReadTransaction
+from .ports import ReadTransaction
 
 
 class SessionSource(Protocol):

@@ -1,0 +1,46 @@
+"""Whether a process of this host still runs, told from another that was given its number later."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+# In /proc/PID/stat, behind the command's name in parentheses.
+_STATE: Final = 0
+_STARTED: Final = 19
+_OVER: Final = frozenset("ZXx")
+
+
+def started(process_id: int, proc: Path = Path("/proc")) -> int:
+    """Return when a process began, in clock ticks since the machine did; 0 if that can't be told."""
+    fields = _stat(process_id, proc)
+    return int(fields[_STARTED]) if fields else 0
+
+
+def is_gone(process_id: int, began: int, proc: Path = Path("/proc")) -> bool:
+    """Whether the process that had this number and began then is known to have ended.
+
+    False in doubt: for a process that was never known (0), and where the machine doesn't tell.
+    """
+    if not process_id:
+        return False
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    fields = _stat(process_id, proc)
+    if not fields:
+        return False
+    return fields[_STATE] in _OVER or bool(began and int(fields[_STARTED]) != began)
+
+
+def _stat(process_id: int, proc: Path) -> list[str]:
+    try:
+        text = (proc / str(process_id) / "stat").read_text("utf-8", "replace")
+    except OSError:
+        return []
+    fields = text.rpartition(")")[2].split()
+    return fields if len(fields) > _STARTED and fields[_STARTED].isdigit() else []
