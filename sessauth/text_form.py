@@ -21,6 +21,8 @@ STORED_PREFIX = "sessauth_secret_"
 HOLDER_PREFIX = "sessauth_holder_"
 # A signed approval, handed from an approver to whoever has the call judged.
 APPROVAL_PREFIX = "sessauth_approval_"
+# A signed closure receipt: no secret.
+RECEIPT_PREFIX = "sessauth_receipt_"
 # Of one call, for a minute at most: no secret.
 PROOF_PREFIX = "sessauth_proof_"
 
@@ -105,14 +107,14 @@ def checked_text(prefix: str, data: bytes) -> str:
     return f"{body}.{_check(body)}"
 
 
-def read_checked(prefix: str, text: str, what: str) -> bytes:
+def read_checked(prefix: str, text: str, what: str, *, max_chars: int = _MAX_TEXT_CHARS) -> bytes:
     """Return the bytes between ``prefix``, with which ``text`` begins, and the checksum.
 
     Raises:
         MalformedToken: saying whether it is truncated or damaged; ``what`` is what it calls the text.
     """
-    if len(text) > _MAX_TEXT_CHARS:
-        raise MalformedToken(f"not a {what}: more than {_MAX_TEXT_CHARS} characters")
+    if len(text) > max_chars:
+        raise MalformedToken(f"not a {what}: more than {max_chars} characters")
     covered, dot, check = text.partition(".")
     if not dot or len(check) < _CHECK_CHARS:
         raise MalformedToken(f"the {what} is truncated: its end is missing, copy it whole")

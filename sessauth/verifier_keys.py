@@ -6,23 +6,17 @@ proves nothing for a host that is not the service's.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Iterable
 from typing import Any, Final
 
 from .errors import UsageError
-from .keys import key_id
+from .issuer_keys import IssuerKeys as IssuerKeys
+from .issuer_keys import pinned as pinned
 from .limits import PROOF_WINDOW_MS
-from .record import KeyRecord, KeyStatus
 from .verifier_key import SignedVerifierKey, VerifierKey
 
 # A key is left this long before it ends, so that a proof made with it still arrives in time.
 LEAVE_MS: Final = PROOF_WINDOW_MS
-
-IssuerKeys = bytes | str | Iterable[bytes | KeyRecord]
-"""A JWK set in JSON, or public keys (32 bytes each) and KeyRecords."""
 
 
 class VerifierKeys:
@@ -85,41 +79,6 @@ class VerifierKeys:
         return (
             f"<VerifierKeys of {self.verifier_id.hex()}: {', '.join(key.key_id.hex() for key in self._keys)}>"
         )
-
-
-def pinned(issuer_keys: IssuerKeys) -> dict[bytes, bytes]:
-    """Return issuer public keys by key id, without those that may not vouch for a host.
-
-    A KeyRecord counts if it is the service's own (has no owner) and active or retired.
-
-    Raises:
-        UsageError: if it is no JWK set, or a key is none.
-    """
-    if isinstance(issuer_keys, bytes | str):
-        found: list[bytes] = _of_jwks(issuer_keys)
-    else:
-        found = []
-        for key in issuer_keys:
-            if isinstance(key, KeyRecord):
-                if not key.owner and key.status in (KeyStatus.ACTIVE, KeyStatus.RETIRED):
-                    found.append(key.public_key)
-            else:
-                found.append(key)
-    return {key_id(key): key for key in found}
-
-
-def _of_jwks(document: bytes | str) -> list[bytes]:
-    try:
-        keys: Any = json.loads(document)["keys"]
-        return [
-            base64.b64decode(key["x"] + "=" * (-len(key["x"]) % 4), altchars=b"-_", validate=True)
-            for key in keys
-            if key["kty"] == "OKP" and key["crv"] == "Ed25519"
-        ]
-    except (ValueError, KeyError, TypeError, binascii.Error):
-        raise UsageError(
-            "issuer_keys: not a JWK set with Ed25519 keys, as 'sessauth keys jwks' prints"
-        ) from None
 
 
 def _counts(key: VerifierKey, now_ms: int) -> bool:

@@ -31,6 +31,7 @@ from tests.vectors import (
     cases_conditions,
     cases_invalid,
     cases_proofs,
+    cases_receipts,
     cases_text,
     cases_valid,
 )
@@ -80,6 +81,7 @@ def contents() -> dict[str, str]:
         "proofs.json": _checks("Proofs by holders of bound tokens", cases_proofs.cases),
         "text_forms.json": cases_text.content(),
         "approvals.json": cases_approvals.content(),
+        "receipts.json": cases_receipts.content(),
     }
     for name, content in files.items():
         names = [vector["name"] for vector in content["vectors"]]

@@ -1,0 +1,60 @@
+"""Oracle and package give each receipt vector's outcome."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from sessauth._fast import wire
+from sessauth.errors import BadReceipt
+from sessauth.receipt import ReceiptFault, ReceiptState, SignedReceipt, verify
+from sessauth.text_form import RECEIPT_PREFIX, checked_text
+from tests.oracle import receipts as oracle
+from tests.support.vector_files import load
+
+FILE = "receipts.json"
+
+
+def judged(data: bytes, keys: list[bytes], session_id: bytes, cluster_id: bytes, made_since_ms: int) -> str:
+    """What the package says of the bytes, and of their text form."""
+    try:
+        signed = SignedReceipt(**wire.decode("SignedReceipt", data))
+    except wire.WireError:
+        with pytest.raises(BadReceipt) as caught:
+            SignedReceipt.from_text(checked_text(RECEIPT_PREFIX, data))
+        return caught.value.fault
+    try:
+        found = verify(
+            signed, keys, session_id=session_id, cluster_id=cluster_id, made_since_ms=made_since_ms
+        )
+    except BadReceipt as error:
+        return error.fault
+    assert SignedReceipt.from_text(signed.text) == signed and found.encode() == signed.payload
+    return found.state.name
+
+
+@pytest.mark.parametrize("judge", [oracle.judge, judged], ids=["oracle", "package"])
+def test_each_vector_has_its_outcome(judge: Callable[..., str]) -> None:
+    """By the bytes in the file."""
+    file = load(FILE)
+    keys = [bytes.fromhex(each) for each in file["keys_hex"]]
+    expected = (bytes.fromhex(file["session_hex"]), bytes.fromhex(file["cluster_hex"]))
+
+    wrong = []
+    for vector in file["vectors"]:
+        found = judge(bytes.fromhex(vector["receipt_hex"]), keys, *expected, vector.get("made_since_ms", 0))
+        if str(found) != vector["expected"]:
+            wrong.append((vector["name"], found))
+
+    assert wrong == []
+
+
+def test_every_outcome_has_vectors() -> None:
+    """Each state and each fault; the contradictions most."""
+    found = Counter(vector["expected"] for vector in load(FILE)["vectors"])
+    states = {state.name for state in ReceiptState} - {"UNSPECIFIED"}
+
+    assert set(found) == states | {fault.value for fault in ReceiptFault}
+    assert found["INCONSISTENT"] >= 20
