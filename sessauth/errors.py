@@ -9,6 +9,7 @@
     │   ├── NotExtendable       sealed, or its secret is elsewhere
     │   └── WidensAuthority     an attenuation that its parent could never satisfy
     ├── BadApproval         a signed approval that does not count, or one that an approver must not give
+    ├── BadReceipt          a closure receipt that proves nothing: wrongly signed, altered, of something else
     ├── UnknownTool         a tool that is not in the operator's pinned catalogue: deny the call
     ├── Denied              a decision that is not ALLOWED, raised by raise_if_denied()
     ├── StateError          the environment: the state folder, the disk, the key folder
@@ -82,6 +83,15 @@ class WidensAuthority(TokenError):
 
 class BadApproval(SessauthError):
     """A signed approval does not count, or what is asked for must not be signed; ``fault`` is stable."""
+
+    def __init__(self, message: str, fault: str = "") -> None:
+        """Keep the stable word."""
+        super().__init__(message)
+        self.fault = fault
+
+
+class BadReceipt(SessauthError):
+    """A closure receipt proves nothing of what it was held against; ``fault`` is stable."""
 
     def __init__(self, message: str, fault: str = "") -> None:
         """Keep the stable word."""

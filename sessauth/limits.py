@@ -57,6 +57,13 @@ APPROVAL_TTL_MS: Final = 24 * 3_600_000
 # What a person is shown of a call must fit into a change of the log.
 MAX_APPROVAL_ARGUMENT_BYTES: Final = 32_768
 
+# How long an enrolled verifier may allow calls without being heard: a renewal every third of it must not be
+# missed for a pause of its process, and a dead one keeps receipts open for so long.
+MIN_STALENESS_MS: Final = 1_000
+MAX_STALENESS_MS: Final = 60_000
+# Each stands in every receipt, 100 bytes of it at most.
+MAX_VERIFIERS: Final = 256
+
 # Skew that an issuer's clock may have against a verifier's. None on expiry.
 ISSUED_AT_LEEWAY_MS: Final = 30_000
 # How far a proof's time may lie from the verifier's, either way: what a host must remember of nonces.

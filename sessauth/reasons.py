@@ -53,6 +53,7 @@ class Reason(IntEnum):
     UNSPECIFIED = 0
     ALLOWED = 1
     INTERNAL_ERROR = 2
+    AUDIT_UNAVAILABLE = 3
 
     MALFORMED_TOKEN = 10
     TOKEN_TOO_LARGE = 11

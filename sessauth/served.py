@@ -15,13 +15,15 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ._fast.check import Prepared
 from ._fast.claims import Claims
+from ._fast.noting import Prepared
 from .approval_record import SignedApproval
 from .decision_base import DecisionBase
+from .enrolling import Enrolling, Readable, Told
 from .errors import SessauthError, UsageError
 from .limits import MAX_PERMIT_MS, MAX_RETRY_ID_BYTES
 from .reasons import Reason, Stage
@@ -56,10 +58,27 @@ class ServedVerifier(Verifier):
 
     if TYPE_CHECKING:
         _client: Client
+        _enrolling: Enrolling | None
 
     def ask_by(self, client: Client) -> None:
         """Have ``client`` ask the server; it is closed with the verifier."""
         self._client = client
+        self._enrolling = None
+
+    def enroll_as(self, name: str, source: Readable, staleness_ms: int) -> None:
+        """Enrol with the server under ``name``, and stay so until it is closed.
+
+        ``source`` is what this verifier reads. Raises as :meth:`Verifier.embedded` says.
+        """
+        client = self._client.with_timeout(max(100, staleness_ms // 4))
+        enrolling = Enrolling(self.view, source, partial(_tell, client), name, staleness_ms)
+        enrolling.start()
+        self._enrolling = enrolling
+
+    @property
+    def enrolled(self) -> bool:
+        """Whether the server counts on this verifier, by its latest answer."""
+        return self._enrolling is not None and self._enrolling.enrolled
 
     def check(  # type: ignore[override] # a server's decision is another class of the same surface
         self,
@@ -95,7 +114,8 @@ class ServedVerifier(Verifier):
         if permit_ms or retry_id:
             _hold(retry_id, permit_ms)
             options["payer"] = _ALWAYS if permit_ms or options.get("proof") else _IF_IT_COSTS
-        decision = super().check(token, action, resource, arguments, **options)
+        # What the server answers the server notes.
+        decision = super().check(token, action, resource, arguments, note_needs=False, **options)
         if decision.allowed or decision.stage is not Stage.NEEDS:
             return decision
         try:
@@ -111,6 +131,10 @@ class ServedVerifier(Verifier):
                 **self._asked(options),
             )
         except SessauthError:
+            source, audience = options.get("source", ""), options.get("audience")
+            self.note(
+                decision, _bytes_of(token), action, resource, arguments, source=source, audience=audience
+            )
             return decision
 
     def commit(
@@ -149,18 +173,24 @@ class ServedVerifier(Verifier):
         Those are asked about one by one, in their order.
         """
         calls = tuple(calls)
-        batch = super().check_batch(calls, **options)
+        batch = super().check_batch(calls, note_needs=False, **options)
         if batch.all_allowed:
             return batch
-        return [
-            self._taken(call, options, decision) if decision.stage is Stage.NEEDS else decision
-            for call, decision in zip(calls, batch, strict=True)
-        ]
+        decisions: list[DecisionBase] = []
+        for place, (call, decision) in enumerate(zip(calls, batch, strict=True)):
+            answered = self._taken(call, options, decision) if decision.stage is Stage.NEEDS else decision
+            if answered is decision and decision.stage is Stage.NEEDS:
+                self.note_batch_item(batch, place)
+            decisions.append(answered)
+        return decisions
 
     def close(self) -> None:
-        """Close what was opened; later checks are denied."""
-        self._client.close()
+        """Leave the server's table, tell what is left, and close what was opened; later checks are denied."""
+        if self._enrolling is not None:
+            self._enrolling.close()
+            self._enrolling = None
         super().close()
+        self._client.close()
 
     def _taken(self, call: tuple[Any, ...], options: dict[str, Any], decision: DecisionBase) -> DecisionBase:
         names = ("arguments", "tool", "session", "source", "peer", "proof")
@@ -182,6 +212,10 @@ class ServedVerifier(Verifier):
         asked = {name: options[name] for name in names if options.get(name)}
         audience = options.get("audience")
         return {**asked, "audience": self.audience if audience is None else audience}
+
+
+def _tell(client: Client, told: Told) -> int:
+    return client.enroll(told)
 
 
 def open_client(

@@ -15,12 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
-from ._fast.check import Checker, Prepared
+from ._fast.check import Checker
+from ._fast.noting import Prepared
 from ._fast.survey import Survey
 from ._fast.view import View
 from .catalogue import TOOLS_CALL, ToolCatalogue
 from .decision import Decision
-from .errors import MalformedToken, UnknownTool
+from .errors import MalformedToken, UnknownTool, UsageError
 from .reasons import Reason, Stage, Verdict
 from .survey import Verdicts
 from .text_form import is_stored_text, read_proof, read_text
@@ -32,12 +33,16 @@ if TYPE_CHECKING:
     from ._fast.batch import Batch
     from ._fast.claims import _Payer
     from ._fast.proof import ProofKeys
+    from .recording.options import AuditOptions
+    from .recording.process import ProcessRecorder
     from .served import ServedVerifier
 
-__all__ = ["DEFAULT_CACHE_BYTES", "Prepared", "Verifier"]
+__all__ = ["DEFAULT_CACHE_BYTES", "DEFAULT_STALENESS_MS", "Prepared", "Verifier"]
 
 # Enough for some 40,000 chains of usual size; see docs/operations.md.
 DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
+# How long a gateway may be without its server, and how long its death may keep receipts open.
+DEFAULT_STALENESS_MS = 10_000
 
 
 class Verifier(Checker):
@@ -76,10 +81,12 @@ class Verifier(Checker):
             proofs=proofs,
         )
         verifier._owned = None
+        verifier._recorder = None
         return verifier
 
     if TYPE_CHECKING:
         _owned: Any
+        _recorder: ProcessRecorder | None
 
         def check(  # noqa: D102
             self,
@@ -101,6 +108,7 @@ class Verifier(Checker):
             take_nonce: bool = True,
             proven: bool = False,
             payer: _Payer | None = None,
+            note_needs: bool = True,
         ) -> Decision: ...
         def check_batch(  # noqa: D102
             self,
@@ -111,6 +119,8 @@ class Verifier(Checker):
             now_ms: int = -1,
             clock_suspect: bool = False,
             new_signatures: bool = True,
+            noted: bool = True,
+            note_needs: bool = True,
         ) -> Batch: ...
         def prepare(self, token: bytes | str | Token | Prepared) -> Prepared: ...  # noqa: D102
         def refuse(self, stage: int, reason: int) -> Decision: ...  # noqa: D102
@@ -118,7 +128,12 @@ class Verifier(Checker):
     @overload
     @classmethod
     def embedded(
-        cls, state_dir: str | os.PathLike[str], *, audience: str, cache_bytes: int = DEFAULT_CACHE_BYTES
+        cls,
+        state_dir: str | os.PathLike[str],
+        *,
+        audience: str,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        audit: AuditOptions | None = None,
     ) -> Self: ...
     @overload
     @classmethod
@@ -132,6 +147,10 @@ class Verifier(Checker):
         credential: str | None = None,
         credential_file: Path | None = None,
         timeout_ms: int = 2_000,
+        audit: AuditOptions | None = None,
+        tell: bool = False,
+        enroll: str = "",
+        staleness_ms: int = DEFAULT_STALENESS_MS,
     ) -> ServedVerifier: ...
 
     @classmethod
@@ -145,6 +164,10 @@ class Verifier(Checker):
         credential: str | None = None,
         credential_file: Path | None = None,
         timeout_ms: int = 2_000,
+        audit: AuditOptions | None = None,
+        tell: bool = False,
+        enroll: str = "",
+        staleness_ms: int = DEFAULT_STALENESS_MS,
     ) -> Verifier:
         """Open a server's state folder read-only and judge by it.
 
@@ -159,14 +182,32 @@ class Verifier(Checker):
             credential: the gateway's API key for it, or ``credential_file``, not readable by others.
             credential_file: see ``credential``.
             timeout_ms: how long one call may wait for the server.
+            audit: record what is decided here in an audit stream of its own (docs/recording.md). What the
+                server decides of a call, it records itself.
+            tell: tell the server what is seen of sessions here (:mod:`sessauth.recording.telling`).
+            enroll: enrol with the server under this name, one process a name: the receipts of sessions that
+                end then say for this verifier too that it allows them nothing (docs/receipts.md).
+            staleness_ms: deny every call ``STALE_STATE`` when the enrolment could not be renewed for so
+                long: 1000 to 60000.
 
         Raises:
             StateUnusable: naming what is wrong with the folder.
-            ConfigError: if ``server`` or its credential can't be used.
+            ConfigError: if ``server`` or its credential, or the folder of ``audit``, can't be used.
+            KeyFolderError: if a key in that folder can't be used.
+            UsageError: for ``tell`` or ``enroll`` without ``server``, and for a name or bound that the server
+                can't take.
+            Rejected: NAME_TAKEN if another verifier has the name, OTHER_STATE if ``state_dir`` is not the
+                server's.
+            PermissionDenied: if the credential's role may not enrol; Unauthenticated if it is none.
         """
+        from .recording.embedded import recorder_of
         from .state.lmdb_view import StateReader
         from .state.proof_reader import ProofReader
 
+        if tell and server is None:
+            raise UsageError("tell: give server=, the one to be told")
+        if enroll and server is None:
+            raise UsageError("enroll: give server= and its credential, where to enrol")
         if server is not None:
             from .served import ServedVerifier, open_client
 
@@ -181,6 +222,10 @@ class Verifier(Checker):
                 served.ask_by(client)
                 verifier = served
             reader.watch(ProofReader(state_dir, verifier).refresh)
+            if audit is not None or tell:
+                verifier._recorder = recorder_of(verifier, reader, audit, client if tell else None)
+            if enroll:
+                served.enroll_as(enroll, reader, staleness_ms)
         except BaseException:
             reader.close()
             raise
@@ -205,7 +250,10 @@ class Verifier(Checker):
         try:
             action, resource, facts = catalogue.ask(tool, method)
         except UnknownTool:
-            return self.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
+            decision = self.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
+            source, audience = options.get("source", ""), options.get("audience")
+            self.note(decision, token, method, tool, arguments, source=source, audience=audience)
+            return decision
         return self.check(token, action, resource, arguments, tool=facts, **options)
 
     def list_allowed(
@@ -262,6 +310,9 @@ class Verifier(Checker):
 
     def close(self) -> None:
         """Close what :meth:`embedded` opened; later checks are denied."""
+        if self._recorder is not None:
+            self._recorder.close()
+            self._recorder = None
         if self._owned is not None:
             self._owned.close()
             self._owned = None

@@ -1,7 +1,7 @@
 """Print the table of messages that the kernel's strict codec encodes and decodes.
 
-Read from a descriptor set of ``token.proto`` and ``record.proto``, so that the kernel needs no
-protobuf at run time. Run by ``tools/generate_stubs.sh``.
+Read from a descriptor set of ``token.proto``, ``record.proto`` and ``receipt.proto``, so that the kernel
+needs no protobuf at run time. Run by ``tools/generate_stubs.sh``.
 """
 
 from __future__ import annotations

@@ -19,6 +19,6 @@ mkdir -p "$out/sessauth/v1" "$out/sessauth/_fast"
 printf '"""Generated stubs of proto/sessauth/v1. Nothing here is written by hand."""\n' > "$out/sessauth/v1/__init__.py"
 "$env/bin/python" -m grpc_tools.protoc -I proto --include_imports \
     --descriptor_set_out="$out/.descriptors.bin" \
-    proto/sessauth/v1/token.proto proto/sessauth/v1/record.proto
+    proto/sessauth/v1/token.proto proto/sessauth/v1/record.proto proto/sessauth/v1/receipt.proto
 "$env/bin/python" tools/generate_schema.py "$out/.descriptors.bin" > "$out/sessauth/_fast/schema.py"
 rm "$out/.descriptors.bin"

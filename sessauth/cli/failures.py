@@ -8,6 +8,7 @@ import click
 
 from ..errors import (
     BadApproval,
+    BadReceipt,
     Denied,
     KeyFolderError,
     Rejected,
@@ -18,6 +19,7 @@ from ..errors import (
     Unavailable,
     UsageError,
 )
+from ..receipt import ReceiptFault
 from .output import printable
 
 OK = 0
@@ -36,8 +38,11 @@ _WORDS = ("word", "reason", "problem", "fault")
 EXIT_CODES_HELP = """\b
 Exit codes:
   0  done; of check, permit commit: allowed; of allowed: the token stands;
-     of token inspect: verified, or nobody asked
-  1  of check, permit commit: denied; of allowed: the token is refused; of token inspect: not verified
+     of token inspect: verified, or nobody asked; of session receipt, verify-closed: closed;
+     of audit verify: intact; of audit replay: nothing was found
+  1  of check, permit commit: denied; of allowed: the token is refused; of token inspect: not verified;
+     of session receipt, verify-closed: not closed, or not proven; of audit verify: the log is not
+     what was written; of audit replay: something can't have been so
   2  usage: an argument, a file or a token that can't be read
   3  the server refused: credential, role, not found, or against the rules
   4  the server can't be reached or did not answer in time
@@ -52,6 +57,9 @@ def exit_code(error: SessauthError) -> int:
     """Return the exit code for an error, by whose fault it is."""
     if isinstance(error, Denied):
         return DENIED
+    if isinstance(error, BadReceipt):
+        # What is no receipt at all is a wrong file; else nothing is proven, which is the answer.
+        return USAGE if getattr(error, "fault", "") == ReceiptFault.NOT_CANONICAL else DENIED
     if isinstance(error, UsageError | TokenError | BadApproval | KeyFolderError):
         return STATE if isinstance(error, KeyFolderError) else USAGE
     if isinstance(error, Unavailable):

@@ -31,6 +31,8 @@ COMMANDS: Mapping[str, str] = {
     "keys": "keys:keys",
     "credential": "credential:credential",
     "state": "state:state",
+    "audit": "audit:audit",
+    "decision": "decision:decision",
     "demo": "demo:demo",
 }
 

@@ -81,6 +81,16 @@ def key_id(text: str | bytes) -> bytes:
     return _hex(32)(text)
 
 
+def decision_id(text: str | bytes) -> bytes:
+    """Return the 16 bytes of a decision's id in hex."""
+    return _hex(16)(text)
+
+
+def chain(text: str | bytes) -> bytes:
+    """Return the 32 bytes of an audit line's chain in hex."""
+    return _hex(32)(text)
+
+
 def approval_id(text: str | bytes) -> bytes:
     """Return the 16 bytes of an approval's id in hex."""
     return _hex(16)(text)

@@ -8,14 +8,23 @@ from typing import Any
 import click
 
 from ..session import Session
-from . import params, session_view
+from . import params, receipt_view, session_view
 from .context import Settings, with_settings
 from .output import moment_and_distance, table
+from .session_receipt import receipt, verify_closed
+from .session_usage import census, report
+from .session_watch import watch
+
+NO_RECEIPT = "no receipt: the server could not make one yet; its log says why. The session has ended"
 
 
 @click.group()
 def session() -> None:
-    """Open, change and end sessions."""
+    """Open, change and end sessions, and see how they were used."""
+
+
+session.add_command(report)
+session.add_command(census)
 
 
 def _show(settings: Settings, found: Session) -> None:
@@ -235,6 +244,16 @@ def resume(settings: Settings, session_id: bytes, reason: str, expected_epoch: i
 @_request_id
 @with_settings
 def end(settings: Settings, session_id: bytes, reason: str, request_id: str) -> None:
-    """End a session for good, with every token and every child of it."""
+    """End a session for good, with every token and every child of it, and say what proves it."""
     with settings.client() as client:
-        _show(settings, client.end(session_id, reason, request_id=request_id))
+        ended = client.end(session_id, reason, request_id=request_id)
+    document, lines = session_view.to_json(ended), session_view.to_lines(ended, settings.clock.now_ms())
+    signed = ended.receipt
+    document["receipt"] = None if signed is None else receipt_view.to_json(signed, signed.unverified)
+    lines.append(NO_RECEIPT if signed is None else receipt_view.summary(signed.unverified))
+    settings.show(document, lines)
+
+
+session.add_command(receipt)
+session.add_command(verify_closed)
+session.add_command(watch)

@@ -3,8 +3,18 @@
 from ._address import Tls as Tls
 from ._async import AsyncClient as AsyncClient
 from ._decision import RemoteDecision as RemoteDecision
+from ._events import EventKind as EventKind
+from ._events import SessionEvent as SessionEvent
+from ._reports import BlockCensus as BlockCensus
+from ._reports import Census as Census
+from ._reports import Missing as Missing
+from ._reports import ReportPage as ReportPage
+from ._reports import SessionReport as SessionReport
+from ._reports import VerifierSeen as VerifierSeen
 from ._results import ApprovalPage as ApprovalPage
 from ._results import CheckItem as CheckItem
+from ._results import EndedSession as EndedSession
+from ._results import EnrolledVerifier as EnrolledVerifier
 from ._results import InspectedBlock as InspectedBlock
 from ._results import Inspection as Inspection
 from ._results import SessionPage as SessionPage
@@ -14,3 +24,5 @@ from ._sync import Client as Client
 from ._watch import Watch as Watch
 from ._watch import WatchedCall as WatchedCall
 from ._watch_async import AsyncWatch as AsyncWatch
+from ._watch_sessions import SessionWatch as SessionWatch
+from ._watch_sessions_async import AsyncSessionWatch as AsyncSessionWatch

@@ -28,18 +28,21 @@ from ._approvals import AsyncApprovalCalls
 from ._calls_sessions import OpenTerms
 from ._calls_tokens import MintTerms
 from ._decision import RemoteDecision, decision_from_message
+from ._event_calls import AsyncEventCalls
+from ._evidence import AsyncEvidenceCalls
 from ._failures import Failure, RpcFailure
 from ._proofs import Prover
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import AsyncLiveSession
 from ._transport import MAX_TIMEOUT_MS, AsyncTransport, Call, check_timeout, resolve_endpoint
+from ._usage import AsyncUsageCalls
 from ._watch import Proving
 from ._watch_async import AsyncWatch
 
 T = TypeVar("T")
 
 
-class AsyncClient(AsyncApprovalCalls):
+class AsyncClient(AsyncApprovalCalls, AsyncUsageCalls, AsyncEventCalls, AsyncEvidenceCalls):
     """Calls a sessauth server and awaits the answer, at most ``timeout_ms``.
 
     Every method raises Unauthenticated, PermissionDenied, NotFound, Unavailable (no answer, which
@@ -60,6 +63,7 @@ class AsyncClient(AsyncApprovalCalls):
         check_target: str | Sequence[str] | None = None,
         holder: HolderKey | None = None,
         issuer_keys: IssuerKeys | None = None,
+        trace: bool = False,
     ) -> None:
         """Make a client; nothing connects before the first call.
 
@@ -76,14 +80,14 @@ class AsyncClient(AsyncApprovalCalls):
             holder: proves the checks of tokens that are bound to it.
             issuer_keys: what the host's verifier keys must be signed by: a JWK set, public keys or
                 KeyRecords. None: the keys that the server itself names.
+            trace: tell the server which trace a call belongs to; needs ``sessauth[tracing]``.
 
         Raises:
             ConfigError: if these contradict each other or a file can't be read.
         """
         self._timeout_ms = check_timeout(timeout_ms)
-        self._transport = AsyncTransport(
-            resolve_endpoint(target, credential, credential_file, tls, insecure_tcp, check_target)
-        )
+        endpoint = resolve_endpoint(target, credential, credential_file, tls, insecure_tcp, check_target)
+        self._transport = AsyncTransport(endpoint, trace=trace)
         self._prover = Prover(holder, issuer_keys)
 
     async def __aenter__(self) -> Self:
@@ -190,10 +194,6 @@ class AsyncClient(AsyncApprovalCalls):
     ) -> Session:
         """Let a suspended session go on."""
         return await self._run(session_calls.resume(session_id, reason, expected_epoch, request_id))
-
-    async def end(self, session_id: bytes, reason: str = "", *, request_id: str = "") -> Session:
-        """End a session for good, with every token and every child of it."""
-        return await self._run(session_calls.end(session_id, reason, request_id))
 
     async def mint(
         self,
@@ -329,7 +329,7 @@ class AsyncClient(AsyncApprovalCalls):
 
         async def requests() -> AsyncIterator[check_pb.CheckStreamRequest]:
             number = 0
-            async for item in _each(items):
+            async for item in token_calls.each(items):
                 proven = await self._proven(item)
                 yield token_calls.stream_message(number, proven, audience, at_least_revision)
                 number += 1
@@ -387,12 +387,3 @@ class AsyncClient(AsyncApprovalCalls):
     async def distrust_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
         """Deny every token of a key, at once."""
         return await self._run(key_calls.distrust(key_id, request_id))
-
-
-async def _each(items: Iterable[CheckItem] | AsyncIterable[CheckItem]) -> AsyncIterator[CheckItem]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item

@@ -213,19 +213,6 @@ def resume(session_id: bytes, reason: str, expected_epoch: int, request_id: str)
     )
 
 
-def end(session_id: bytes, reason: str, request_id: str) -> Call[Session]:
-    """Describe EndSession."""
-    request_id = request_id or new_request_id()
-    return _change(
-        "EndSession",
-        pb.EndSessionRequest(
-            request_id=request_id, session_id=check_id("session_id", session_id, 16), reason=reason
-        ),
-        pb.EndSessionResponse,
-        request_id,
-    )
-
-
 def _session(answer: Any) -> Session:
     return session_from_message(answer.session)
 

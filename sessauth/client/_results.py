@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..approval_record import SignedApproval
 from ..approval_request import ApprovalRequest
+from ..receipt import SignedReceipt, VerifierState
 from ..session import Session
 from ..token import Token
 
@@ -17,6 +18,30 @@ class SessionPage:
 
     sessions: tuple[Session, ...]
     next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession(Session):
+    """A session that was ended, with the receipt of that: None where the server could not make one yet."""
+
+    receipt: SignedReceipt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledVerifier:
+    """A verifier as its server knows it. Times are ms since 1970, ``staleness_ms`` 0 is no bound.
+
+    ``kind`` is CONTROL, WORKER or EMBEDDED; ``state`` is against the last end.
+    """
+
+    name: str
+    kind: str
+    principal: str
+    state: VerifierState
+    revision: int
+    staleness_ms: int
+    enrolled_at_ms: int
+    heard_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)

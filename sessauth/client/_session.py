@@ -16,11 +16,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Unpack
 
 from ..errors import NotFound, Rejected, SessauthError, StateError, Unavailable
+from ..receipt import SignedReceipt
 from ..scope import Scope
 from ..session import Session
 from ..token import Token
 from ..value import Number, Plain
 from ._calls_tokens import MintTerms
+from ._results import EndedSession
 
 if TYPE_CHECKING:
     from ._async import AsyncClient
@@ -51,6 +53,11 @@ class LiveState:
     def session(self) -> Session:
         """The session as the last answer described it."""
         return self._session
+
+    @property
+    def receipt(self) -> SignedReceipt | None:
+        """The receipt of its end, once it was ended here; None where the server could not make one."""
+        return self._session.receipt if isinstance(self._session, EndedSession) else None
 
     @property
     def facts(self) -> Mapping[str, str | bool | int | Decimal]:

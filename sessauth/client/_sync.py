@@ -27,17 +27,20 @@ from ._approvals import ApprovalCalls
 from ._calls_sessions import OpenTerms
 from ._calls_tokens import MintTerms
 from ._decision import RemoteDecision, decision_from_message
+from ._event_calls import EventCalls
+from ._evidence import EvidenceCalls
 from ._failures import Failure, RpcFailure
 from ._proofs import Prover
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import LiveSession
 from ._transport import MAX_TIMEOUT_MS, Call, SyncTransport, check_timeout, resolve_endpoint
+from ._usage import UsageCalls
 from ._watch import Proving, Watch
 
 T = TypeVar("T")
 
 
-class Client(ApprovalCalls):
+class Client(ApprovalCalls, UsageCalls, EventCalls, EvidenceCalls):
     """Calls a sessauth server and blocks for the answer, at most ``timeout_ms``.
 
     Every method raises Unauthenticated, PermissionDenied, NotFound, Unavailable (no answer, which
@@ -58,6 +61,7 @@ class Client(ApprovalCalls):
         check_target: str | Sequence[str] | None = None,
         holder: HolderKey | None = None,
         issuer_keys: IssuerKeys | None = None,
+        trace: bool = False,
     ) -> None:
         """Make a client; nothing connects before the first call.
 
@@ -74,14 +78,14 @@ class Client(ApprovalCalls):
             holder: proves the checks of tokens that are bound to it.
             issuer_keys: what the host's verifier keys must be signed by: a JWK set, public keys or
                 KeyRecords. None: the keys that the server itself names.
+            trace: tell the server which trace a call belongs to; needs ``sessauth[tracing]``.
 
         Raises:
             ConfigError: if these contradict each other or a file can't be read.
         """
         self._timeout_ms = check_timeout(timeout_ms)
-        self._transport = SyncTransport(
-            resolve_endpoint(target, credential, credential_file, tls, insecure_tcp, check_target)
-        )
+        endpoint = resolve_endpoint(target, credential, credential_file, tls, insecure_tcp, check_target)
+        self._transport = SyncTransport(endpoint, trace=trace)
         self._prover = Prover(holder, issuer_keys)
 
     def __enter__(self) -> Self:
@@ -188,10 +192,6 @@ class Client(ApprovalCalls):
     ) -> Session:
         """Let a suspended session go on."""
         return self._run(session_calls.resume(session_id, reason, expected_epoch, request_id))
-
-    def end(self, session_id: bytes, reason: str = "", *, request_id: str = "") -> Session:
-        """End a session for good, with every token and every child of it."""
-        return self._run(session_calls.end(session_id, reason, request_id))
 
     def mint(
         self,

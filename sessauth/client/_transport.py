@@ -21,6 +21,7 @@ from google.protobuf.message import Message
 from ..errors import ConfigError, SessauthError, StateError, UsageError
 from ._address import CHANNEL_OPTIONS, Tls, is_local, resolve_credential, resolve_target
 from ._failures import Failure, RpcFailure
+from ._tracing import carrier
 
 T = TypeVar("T")
 
@@ -194,13 +195,27 @@ class Lanes:
         return [self.control, *(lane for lane in self.checks if lane is not self.control)]
 
 
-class SyncTransport:
+class _Told:
+    """What is told with every call of a transport."""
+
+    def __init__(self, endpoint: Endpoint, trace: bool) -> None:
+        """Tell the endpoint's metadata. Raises ConfigError if ``trace`` needs what is not installed."""
+        self._metadata = endpoint.metadata
+        self._carry = carrier(trace)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The metadata of a call that is made now."""
+        return self._metadata if self._carry is None else self._carry(self._metadata)
+
+
+class SyncTransport(_Told):
     """Runs calls and blocks for them. Safe to use from several threads."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        """Make the channels; nothing connects before the first call."""
+    def __init__(self, endpoint: Endpoint, *, trace: bool = False) -> None:
+        """Make the channels; nothing connects before the first call. ``trace``: calls name their trace."""
+        super().__init__(endpoint, trace)
         self.lanes = Lanes(endpoint, grpc)
-        self.metadata = endpoint.metadata
 
     def run(self, call: Call[T], timeout_ms: int) -> T:
         """Make the call and return its result. Raises the errors of ``Failure.error``."""
@@ -225,13 +240,13 @@ class SyncTransport:
             lane.channel.close()
 
 
-class AsyncTransport:
+class AsyncTransport(_Told):
     """Runs calls on the event loop it was made on."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        """Make the channels; nothing connects before the first call."""
+    def __init__(self, endpoint: Endpoint, *, trace: bool = False) -> None:
+        """Make the channels; nothing connects before the first call. ``trace``: calls name their trace."""
+        super().__init__(endpoint, trace)
         self.lanes = Lanes(endpoint, grpc.aio)
-        self.metadata = endpoint.metadata
 
     async def run(self, call: Call[T], timeout_ms: int) -> T:
         """Make the call and return its result. Raises the errors of ``Failure.error``."""

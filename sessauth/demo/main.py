@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from ..reasons import Reason
+from .evidence import Evidence, collect
 from .stories import STORIES
 from .theatre import AUDIENCE, Judged, Theatre, open_theatre
 
@@ -23,7 +24,8 @@ _OF_THE_END = {
 def main(*, as_json: bool = False) -> int:
     """Play all stories.
 
-    Returns 0 if every decision was the expected one and no token is accepted at the end, else 1.
+    Returns 0 if every decision was the expected one, no token is accepted at the end and the evidence of that
+    holds, else 1.
     """
     say: Say = _keep_quiet if as_json else _say
     with open_theatre() as theatre:
@@ -44,12 +46,13 @@ def main(*, as_json: bool = False) -> int:
             _show(theatre, shown, say)
             say("")
         survivors = _present_all_again(theatre, say)
+        evidence = collect(theatre, say)
     wrong = [judged for judged in theatre.judged if not judged.as_expected]
     if as_json:
-        _say(json.dumps(_report(theatre, survivors), indent=2))
+        _say(json.dumps(_report(theatre, survivors, evidence), indent=2))
     else:
         _sum_up(theatre, wrong, survivors)
-    return 1 if wrong or survivors else 0
+    return 0 if evidence.holds and not wrong and not survivors else 1
 
 
 def _say(text: str) -> None:
@@ -93,7 +96,7 @@ def _present_all_again(theatre: Theatre, say: Say) -> list[str]:
     return survivors
 
 
-def _report(theatre: Theatre, survivors: list[str]) -> dict[str, object]:
+def _report(theatre: Theatre, survivors: list[str], evidence: Evidence) -> dict[str, object]:
     calls = [
         {
             "story": judged.story,
@@ -109,7 +112,12 @@ def _report(theatre: Theatre, survivors: list[str]) -> dict[str, object]:
         }
         for judged in theatre.judged
     ]
-    return {"calls": calls, "tokens_presented_again": len(theatre.presented), "accepted": survivors}
+    return {
+        "calls": calls,
+        "tokens_presented_again": len(theatre.presented),
+        "accepted": survivors,
+        "evidence": evidence.to_dict(),
+    }
 
 
 def _sum_up(theatre: Theatre, wrong: list[Judged], survivors: list[str]) -> None:

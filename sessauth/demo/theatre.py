@@ -23,6 +23,7 @@ from ..client import Client
 from ..decision_base import DecisionBase
 from ..errors import SessauthError, Unavailable
 from ..reasons import Reason
+from ..recording.options import AuditOptions
 from ..served import ServedVerifier
 from ..server.init import Initialised, initialise
 from ..token import Token
@@ -93,6 +94,11 @@ class Theatre:
     judged: list[Judged] = field(default_factory=list)
     # Every presented token, with a call that it was allowed to make.
     presented: dict[str, tuple[bytes, Call]] = field(default_factory=dict)
+
+    @property
+    def audit_dir(self) -> Path:
+        """The folder of the audit log, of the server and of the embedded verifier."""
+        return self.made.home / "audit"
 
     def check(
         self, label: str, token: Token, call: Call, expected: Reason, prove: Prove = _unproven
@@ -171,6 +177,7 @@ def open_theatre() -> Iterator[Theatre]:
             str(WORKERS),
         ]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SESSAUTH_")}
+        environment |= {"SESSAUTH_AUDIT_ENABLED": "true", "SESSAUTH_USAGE_ENABLED": "true"}
         with log_path.open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         try:
@@ -185,6 +192,9 @@ def open_theatre() -> Iterator[Theatre]:
                     server=made.socket,
                     credential_file=made.credential_file,
                     timeout_ms=5000,
+                    enroll=AUDIENCE,
+                    audit=AuditOptions(dir=made.home / "audit"),
+                    tell=True,
                 ) as verifier:
                     yield Theatre(made, process, client, verifier)
         finally:

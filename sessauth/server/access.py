@@ -44,7 +44,10 @@ _T = "/sessauth.v1.TokenService/"
 _A = "/sessauth.v1.AuthorizationService/"
 _K = "/sessauth.v1.KeyService/"
 _P = "/sessauth.v1.ApprovalService/"
+_E = "/sessauth.v1.EventService/"
+_R = "/sessauth.v1.EvidenceService/"
 _F = "/sessauth.v1.ForwardService/"
+_U = "/sessauth.v1.UsageService/"
 _H = "/grpc.health.v1.Health/"
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -72,7 +75,15 @@ RULES: Final[Mapping[str, Rule]] = {
     _P + "GetApproval": _rule(lanes.READ, OPERATOR, APPROVER, GATEWAY, AUDITOR),
     _P + "GrantApproval": _rule(lanes.CHANGE, OPERATOR, APPROVER, changes=True),
     _P + "DenyApproval": _rule(lanes.CHANGE, OPERATOR, APPROVER, changes=True),
+    # An issuer is told of its own sessions.
+    _E + "WatchSessions": _rule(lanes.EVENT, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),
+    _R + "Enroll": _rule(lanes.EVIDENCE, OPERATOR, GATEWAY, WORKER),
+    _R + "GetReceipt": _rule(lanes.READ, OPERATOR, ISSUER, AUDITOR),
+    _R + "ListVerifiers": _rule(lanes.READ, OPERATOR, AUDITOR),
     _F + "Forward": _rule(lanes.CHANGE, WORKER, changes=True),
+    _U + "Tell": _rule(lanes.READ, WORKER, GATEWAY),
+    _U + "GetReport": _rule(lanes.READ, OPERATOR, ISSUER, AUDITOR),
+    _U + "GetCensus": _rule(lanes.READ, OPERATOR, AUDITOR),
     _K + "ListVerifierKeys": _rule(lanes.READ, ANYONE),
     _K + "ListKeys": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _K + "GetJwks": _rule(lanes.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),

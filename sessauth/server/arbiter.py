@@ -43,6 +43,9 @@ REJECTED: Final = {
     Rejection.BAD_PERMIT.value: Reason.BAD_PERMIT,
 }
 
+# Why a call can never be allowed again, whatever happens: its session is over.
+OVER: Final = frozenset({Reason.SESSION_ENDED, Reason.LEASE_LAPSED, Reason.SESSION_EXPIRED})
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -151,6 +154,7 @@ class Arbiter:
         # What proved the call when it was checked may be too old by now: the permit is bound to that call.
         decision = self._judge(group, ask, holder, proven=True)
         if not decision:
+            self._give_up(group, ask, session_id, permit_id, decision)
             return Verdict(decision)
         change = settle_permit(
             once_change_id(), session_id, permit_id, Settlement.COMMIT, gateway=ask.gateway
@@ -192,6 +196,21 @@ class Arbiter:
             # The proof of the first attempt; one that was made for this attempt is used up by it.
             decision = self._judge(group, ask, payer, take_nonce=False)
         return _with_permit(decision, first) if decision else Verdict(decision)
+
+    def _give_up(
+        self, group: Group, ask: Ask, session_id: bytes, permit_id: bytes, decision: Decision
+    ) -> None:
+        """Close a permit of a session that is over, now that its own gateway was told so.
+
+        It can never be committed, and whoever works under it knows; else it would count as open until its
+        deadline, and the session's end as not complete.
+        """
+        held = group.rows.permit(session_id, permit_id)
+        if held is None or decision.reason not in OVER:
+            return
+        if (held.gateway, held.token_digest) == (ask.gateway, ask.token_digest):
+            change_id, release = once_change_id(), Settlement.RELEASE
+            group.submit(settle_permit(change_id, session_id, permit_id, release, gateway=ask.gateway))
 
     def _holder_of(self, group: Group, ask: Ask, session_id: bytes, permit_id: bytes) -> PermitHolder:
         return PermitHolder(

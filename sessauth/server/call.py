@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 
@@ -18,10 +19,11 @@ class Call:
     """One call. ``started`` and ``deadline`` are in seconds of the monotonic clock.
 
     ``deadline`` is 0 until it was judged; ``principal`` is :data:`NOBODY` while who calls is not known.
-    ``accepted(call)``, which streams have, raises once their credential is no longer accepted.
+    ``accepted(call)``, which streams have, raises once their credential is no longer accepted. ``span`` is
+    what the tracing of the process keeps of it, None without any.
     """
 
-    __slots__ = ("accepted", "context", "deadline", "method", "principal", "rule", "started")
+    __slots__ = ("accepted", "context", "deadline", "method", "principal", "rule", "span", "started")
 
     accepted: Callable[[Call], None]
 
@@ -35,6 +37,7 @@ class Call:
         self.started = time.monotonic()
         self.deadline = 0.0
         self.principal = principal
+        self.span: Any = None
 
     @property
     def remaining(self) -> float:

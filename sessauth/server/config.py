@@ -17,6 +17,10 @@ from typing import Any, get_type_hints
 
 from .. import limits
 from ..errors import ConfigError
+from . import audit_settings, telemetry_settings, usage_settings
+from .audit_settings import AuditSettings
+from .telemetry_settings import MetricsSettings, TracingSettings
+from .usage_settings import UsageSettings
 
 ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
 
@@ -63,6 +67,8 @@ class LimitSettings:
     # As many as of changes: so many ends and revocations can share an fsync.
     reserved_threads: int = 64
     stream_threads: int = 32
+    # Open WatchSessions calls; threads start when they are needed.
+    event_threads: int = 64
     # Calls that one stream may watch, and what they may weigh: a request, its token's chain, and 1 KiB each.
     watched_calls: int = 1024
     watched_bytes: int = 4 << 20
@@ -97,6 +103,14 @@ class ProofSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceSettings:
+    """Section ``[evidence]``: what proves that sessions are over. Times in ms."""
+
+    # How long the answer to an end may wait for verifiers to acknowledge it; 0: not at all.
+    receipt_wait_ms: int = 200
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """One ``[[identities]]`` entry: a client certificate and what it may do.
 
@@ -121,6 +135,11 @@ class Config:
     limits: LimitSettings = LimitSettings()
     sessions: SessionSettings = SessionSettings()
     proofs: ProofSettings = ProofSettings()
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
+    usage: UsageSettings = field(default_factory=UsageSettings)
+    evidence: EvidenceSettings = EvidenceSettings()
     identities: tuple[Identity, ...] = ()
 
     def _folder(self, stated: str, name: str) -> Path:
@@ -140,6 +159,21 @@ class Config:
     def run_dir(self) -> Path:
         """The folder of the Unix sockets."""
         return self._folder(self.server.run_dir, "run")
+
+    @property
+    def audit_dir(self) -> Path:
+        """The folder of the audit streams."""
+        return self._folder(self.audit.dir, "audit")
+
+    @property
+    def tells(self) -> bool:
+        """Whether the server's verifiers tell what they saw: where notes of decisions are taken at all."""
+        return self.usage.enabled or self.usage.census or self.audit.enabled
+
+    @property
+    def usage_dir(self) -> Path:
+        """The folder of what sessions that ended had used."""
+        return self._folder(self.usage.dir, "usage")
 
     @property
     def socket(self) -> Path:
@@ -170,10 +204,17 @@ SECTIONS: Mapping[str, type] = {
     "limits": LimitSettings,
     "sessions": SessionSettings,
     "proofs": ProofSettings,
+    "audit": AuditSettings,
+    "metrics": MetricsSettings,
+    "tracing": TracingSettings,
+    "usage": UsageSettings,
+    "evidence": EvidenceSettings,
 }
 
 # Half a key's life must outlast a proof's time by far, so that a rotation never meets a proof on its way.
 MIN_PROOF_KEY_LIFETIME_MS = 120_000
+# An end is answered with time to spare, whatever its caller's deadline.
+MAX_RECEIPT_WAIT_MS = 5_000
 
 
 def load(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
@@ -236,6 +277,11 @@ def _from_text(section: str, key: str, text: str) -> Any:
             return int(text)
         except ValueError:
             raise ConfigError(f"SESSAUTH_{section.upper()}_{key.upper()}: must be a whole number") from None
+    if expected is float:
+        try:
+            return float(text)
+        except ValueError:
+            raise ConfigError(f"SESSAUTH_{section.upper()}_{key.upper()}: must be a number") from None
     return text
 
 
@@ -248,7 +294,9 @@ def _section(where: str, kind: type, table: object) -> Any:
         expected = hints.get(key)
         if expected is None:
             raise ConfigError(f"{where}.{key}: no such key; known: {', '.join(hints)}")
-        if expected in (bool, int, str):
+        if expected is float and type(value) is int:
+            value = float(value)
+        if expected in (bool, int, float, str):
             if type(value) is not expected:
                 raise ConfigError(f"{where}.{key}: must be {_words(expected)}, not {value!r}")
             values[key] = value
@@ -267,7 +315,7 @@ def _section(where: str, kind: type, table: object) -> Any:
 
 
 def _words(kind: type) -> str:
-    return {bool: "true or false", int: "a whole number", str: "a string"}[kind]
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}[kind]
 
 
 def _check(config: Config) -> None:
@@ -297,6 +345,11 @@ def _check(config: Config) -> None:
     slots = config.proofs.replay_slots
     if not 256 <= slots <= 1 << 28 or slots & (slots - 1):
         raise ConfigError("proofs.replay_slots: must be a power of two from 256 to 268435456")
+    audit_settings.check(config.audit)
+    telemetry_settings.check(config.metrics, config.tracing)
+    usage_settings.check(config.usage)
+    if not 0 <= config.evidence.receipt_wait_ms <= MAX_RECEIPT_WAIT_MS:
+        raise ConfigError(f"evidence.receipt_wait_ms: must be 0 to {MAX_RECEIPT_WAIT_MS}")
     for index, identity in enumerate(config.identities):
         where = f"identities[{index}]"
         if identity.role not in ROLES:

@@ -16,10 +16,11 @@ from ..approval_record import ApprovalRecord, SignedApproval
 from ..condition import Condition
 from ..errors import ScopeError, ServerError, UsageError
 from ..holder_public import HolderPublicKey
+from ..receipt import SignedReceipt
 from ..record import KeyRecord
 from ..scope import Scope
 from ..session import Fact, Session
-from ..v1 import record_pb2, session_service_pb2, token_pb2
+from ..v1 import receipt_pb2, record_pb2, session_service_pb2, token_pb2
 from .status import invalid
 
 ID_BYTES = 16
@@ -153,6 +154,13 @@ def approval_message(record: ApprovalRecord) -> record_pb2.ApprovalRecord:
 def signed_approval(message: token_pb2.SignedApproval) -> SignedApproval:
     """Return what an approver signed, as it came: the log judges it."""
     return SignedApproval(message.public_key, message.signature, message.statement)
+
+
+def receipt_message(signed: SignedReceipt) -> receipt_pb2.SignedReceipt:
+    """Return a signed receipt as callers see it."""
+    return receipt_pb2.SignedReceipt(
+        payload=signed.payload, issuer_key_id=signed.issuer_key_id, signature=signed.signature
+    )
 
 
 def session_message(session: Session) -> session_service_pb2.Session:

@@ -17,6 +17,7 @@ from .call import Call
 from .lane import aside
 from .listen import MAX_REQUEST_BYTES
 from .status import CODES, refused
+from .tracing import Tracing
 
 PATH: Final = "/sessauth.v1.ForwardService/Forward"
 DETAILS: Final = "grpc-status-details-bin"
@@ -51,8 +52,12 @@ class Forwarder:
     Nothing is asked twice: an answer that was lost may be of a call that took something.
     """
 
-    def __init__(self, socket: Path, credential: str) -> None:
-        """Call at ``socket``, with the credential that the control process gave; connects when first used."""
+    def __init__(self, socket: Path, credential: str, tracing: Tracing | None = None) -> None:
+        """Call at ``socket``, with the credential that the control process gave; connects when first used.
+
+        ``tracing`` has the control process continue a call's trace.
+        """
+        self._tracing = tracing
         self._target = f"unix:{socket}"
         self._metadata = (("authorization", f"Bearer {credential}"),)
         self._lock = threading.Lock()
@@ -75,9 +80,10 @@ class Forwarder:
             audiences=call.principal.audiences,
             request=request,
         )
+        metadata = self._metadata if self._tracing is None else self._tracing.carry(self._metadata, call)
         try:
             with aside():
-                answer = self._method()(message, timeout=seconds, metadata=self._metadata)
+                answer = self._method()(message, timeout=seconds, metadata=metadata)
         except grpc.RpcError as error:
             raise _refusal(error) from error
         return bytes(answer.response)

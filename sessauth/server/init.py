@@ -46,6 +46,12 @@ SAMPLE = """\
 # key_lifetime_ms = 3600000
 # replay_slots = 1048576
 
+[metrics]
+# address = "127.0.0.1:9464" # off unless stated; needs sessauth[metrics]
+
+[tracing]
+# enabled = false          # needs sessauth[tracing]
+
 # [[identities]]           # a client certificate and what it may do
 # name = "gateway-1"
 # role = "gateway"         # operator, issuer, gateway, auditor or approver

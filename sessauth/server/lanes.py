@@ -19,13 +19,21 @@ CHANGE: Final = "change"
 CHECK: Final = "check"
 READ: Final = "read"
 RESERVED: Final = "reserved"
+# Acknowledgements of ends: they are quick, and what they prove must not wait behind anything else.
+EVIDENCE: Final = "evidence"
 STREAM: Final = "stream"
+# Those who watch sessions: of their own, so that no number of consoles takes the place of a gateway's stream.
+EVENT: Final = "event"
 HEALTH: Final = "health"
 # Says no. Never refuses a place itself: its calls end at once and wait for nothing.
 REFUSAL: Final = "refusal"
 
+# Those that hold calls; the other one says no to what they don't.
+LANE_NAMES: Final = (CHANGE, CHECK, READ, RESERVED, STREAM, HEALTH)
+
 # A check computes and waits for nothing but its message: two threads keep one interpreter busy.
 STEADY_CHECK_THREADS: Final = 2
+EVIDENCE_THREADS: Final = 4
 CLOSE_SECONDS: Final = 1.0
 
 
@@ -78,8 +86,10 @@ def open_lanes(limits: LimitSettings) -> Lanes:
             ),
             READ: Lane(READ, limits.read_threads, places),
             RESERVED: Lane(RESERVED, limits.reserved_threads, places),
+            EVIDENCE: Lane(EVIDENCE, EVIDENCE_THREADS, places),
             # A stream holds its thread, so one that would wait for a thread is refused instead.
             STREAM: Lane(STREAM, limits.stream_threads, 0),
+            EVENT: Lane(EVENT, limits.event_threads, 0),
             HEALTH: Lane(HEALTH, 2, 32),
             REFUSAL: Lane(REFUSAL, 1, 1 << 30),
         }

@@ -11,14 +11,22 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Final, TextIO
 
 SECRET: Final = re.compile(r"sessauth_(token|secret|key)_[A-Za-z0-9_.=-]*")
 LOGGER: Final = logging.getLogger("sessauth.server")
 
 
+# Returns the trace that this thread works for, where there is tracing.
+_trace_id: Callable[[], str] | None = None
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object per record: ``at``, ``level``, ``event`` and the record's fields."""
+    """One JSON object per record: ``at`` (RFC 3339), ``level``, ``event`` and the record's fields.
+
+    The event is a word. What others log, in sentences, is the event ``log`` with ``logger`` and ``message``.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
@@ -26,12 +34,27 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "at": f"{seconds}.{int(record.msecs):03d}Z",
             "level": record.levelname,
-            "event": record.getMessage(),
+            **_what(record),
             **getattr(record, "fields", {}),
         }
+        trace_id = _trace_id() if _trace_id is not None else ""
+        if trace_id:
+            line["trace_id"] = trace_id
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return SECRET.sub(r"sessauth_\1_...", json.dumps(line, ensure_ascii=False, default=str))
+
+
+def _what(record: logging.LogRecord) -> dict[str, str]:
+    if record.name == LOGGER.name:
+        return {"event": record.getMessage()}
+    return {"event": "log", "logger": record.name, "message": record.getMessage()}
+
+
+def add_trace_ids(trace_id: Callable[[], str] | None) -> None:
+    """Have each line name the trace that ``trace_id`` gives, empty for none; None: no line does."""
+    global _trace_id
+    _trace_id = trace_id
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:

@@ -22,6 +22,7 @@ from .interceptors.deadline import Deadline
 from .lane import Lane
 from .method import Method
 from .status import abort, invalid, refused
+from .tracing import Refused, Told, Tracing
 
 if TYPE_CHECKING:
     Handler: TypeAlias = grpc.RpcMethodHandler[bytes, bytes]
@@ -29,7 +30,7 @@ else:
     # Generic in the stubs only.
     Handler = grpc.RpcMethodHandler
 
-Judge: TypeAlias = Callable[[Call], None]
+Judge: TypeAlias = Callable[[Call], object]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Pipeline:
     authenticator: Authenticator
     accounting: Accounting
     deadline: Deadline
+    # Makes a span of each call; None: nothing does.
+    tracing: Tracing | None = None
 
     def handler(self, method: Method, rule: Rule, lane: Lane, principal: Principal) -> Handler:
         """Return the handler for calls whose caller is known, or need not be (:data:`NOBODY`)."""
@@ -68,7 +71,11 @@ class Pipeline:
         """Return a handler that refuses the call."""
 
         def behaviour(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-            self.accounting.refused(Call(name, rule, context, principal), error)
+            call = Call(name, rule, context, principal)
+            if self.tracing is None:
+                self.accounting.refused(call, error)
+            else:
+                self.tracing.refused(call, error, self.accounting.refused)
             abort(context, error)
 
         return _in_lane(behaviour, lane, grpc.stream_unary_rpc_method_handler)
@@ -86,7 +93,12 @@ class Pipeline:
     ) -> Callable[[Iterator[bytes], grpc.ServicerContext], bytes]:
         """Return what answers one call of a unary method. Each step here is paid on every check."""
         name, answer, now = method.name, method.answer, time.monotonic
-        answered, not_answered = self.accounting.answered(name, rule), self.accounting.refused
+        answered: Told = self.accounting.answered(name, rule)
+        not_answered: Refused = self.accounting.refused
+        if self.tracing is not None:
+            admit, answered, not_answered = self.tracing.around(
+                admit, answered, not_answered, one_thread=True
+            )
 
         def unary(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
             call = Call(name, rule, context, principal)
@@ -111,7 +123,13 @@ class Pipeline:
         self, method: Method, rule: Rule, principal: Principal, admit: Judge
     ) -> Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]:
         """Return what answers one call of a streaming method."""
-        answered = self.accounting.answered(method.name, rule)
+        answered: Told = self.accounting.answered(method.name, rule)
+        not_answered: Refused = self.accounting.refused
+        if self.tracing is not None:
+            # Its steps may be on different threads.
+            admit, answered, not_answered = self.tracing.around(
+                admit, answered, not_answered, one_thread=False
+            )
 
         def stream(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             call = Call(method.name, rule, context, principal)
@@ -128,7 +146,7 @@ class Pipeline:
                 if error is None:
                     answered(call)
                 else:
-                    self.accounting.refused(call, error)
+                    not_answered(call, error)
             if error is not None and context.is_active():
                 abort(context, error)
 

@@ -27,19 +27,21 @@ else:
     _HandlerSource = grpc.GenericRpcHandler
 
 HEALTH_PREFIX: Final = "/grpc.health.v1.Health/"
+# Workers that drain have something left to tell.
+TELL: Final = "/sessauth.v1.UsageService/Tell"
 
 
 class Route:
     """A method in its lane, and the handlers of those who call it."""
 
-    __slots__ = ("health", "known", "lane", "method", "open_to_anyone", "rule", "unnamed")
+    __slots__ = ("known", "lane", "method", "open_to_anyone", "rule", "to_the_end", "unnamed")
 
     def __init__(self, method: Method, rule: Rule, lanes: Lanes, pipeline: Pipeline) -> None:
         """Prepare the handlers that do not depend on who calls."""
         self.method = method
         self.rule = rule
         self.lane = lanes[rule.lane]
-        self.health = method.name.startswith(HEALTH_PREFIX)
+        self.to_the_end = method.name.startswith(HEALTH_PREFIX) or method.name == TELL
         self.open_to_anyone = ANYONE in rule.roles
         # For calls without a credential.
         self.unnamed = (
@@ -73,7 +75,7 @@ class Router(_HandlerSource):
         self._draining = False
 
     def drain(self) -> None:
-        """Refuse every new call but health's; those that run go on."""
+        """Refuse every new call but health's and tellings; those that run go on."""
         self._draining = True
 
     def service(self, details: grpc.HandlerCallDetails) -> Handler | None:
@@ -107,7 +109,7 @@ class Router(_HandlerSource):
                 return self._refusing(
                     route, refused("UNAUTHENTICATED", "the credential is missing or not accepted")
                 )
-        if self._draining and not route.health:
+        if self._draining and not route.to_the_end:
             return self._refusing(
                 route,
                 refused("SHUTTING_DOWN", "this server is about to end; call another, or wait for it"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from . import lanes as lane_names
 from . import log as server_log
 from .config import Config
 from .credentials import CredentialFile, WorkerCredential
-from .interceptors.accounting import Accounting
+from .interceptors.accounting import Accounting, Meter
 from .interceptors.authenticate import Authenticator
 from .interceptors.deadline import Deadline
 from .lanes import open_lanes
@@ -25,6 +25,7 @@ from .listen import bind_tcp, bind_unix, options
 from .method import Method
 from .pipeline import Pipeline
 from .router import Router
+from .tracing import Tracing
 
 # How long clients and balancers may still arrive, and be told to go elsewhere.
 NOTICE_SECONDS: Final = 0.1
@@ -45,14 +46,19 @@ class Serving:
         *,
         reuse_port: bool = False,
         workers: WorkerCredential | None = None,
+        meter: Meter | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """Prepare to serve ``methods``, to the ``workers`` of this server as well; nothing listens yet."""
+        """Prepare to serve ``methods``, to the ``workers`` of this server as well; nothing listens yet.
+
+        ``meter`` is told how long each call took, and ``tracing`` makes a span of it.
+        """
         self._config = config
         self.lanes = open_lanes(config.limits)
-        self.accounting = Accounting()
+        self.accounting = Accounting(meter)
         self._deadline = Deadline(config.limits.max_deadline_ms)
         authenticator = Authenticator(CredentialFile(config.credentials_file), config.identities, workers)
-        pipeline = Pipeline(authenticator, self.accounting, self._deadline)
+        pipeline = Pipeline(authenticator, self.accounting, self._deadline, tracing)
         self._router = Router(list(methods), pipeline, self.lanes)
         self._server = grpc.server(
             self.lanes[lane_names.READ],
@@ -75,8 +81,10 @@ class Serving:
         self.lanes.watch()
         self._server.start()
 
-    def stop(self, grace_ms: int) -> None:
+    def stop(self, grace_ms: int, also_while: Callable[[], bool] | None = None) -> None:
         """Refuse new calls, let running ones end within ``grace_ms``, then cancel them.
+
+        Within that time it goes on ``also_while`` that holds: tellings are taken until then.
 
         gRPC cancels a call that has arrived and not begun when it stops. So new calls are refused
         with UNAVAILABLE while the socket still listens, and gRPC is stopped when nothing runs.
@@ -84,7 +92,7 @@ class Serving:
         until = time.monotonic() + grace_ms / 1000
         self._router.drain()
         time.sleep(min(NOTICE_SECONDS, grace_ms / 1000))
-        while time.monotonic() < until and self._busy():
+        while time.monotonic() < until and (self._busy() or (also_while is not None and also_while())):
             time.sleep(POLL_SECONDS)
         left = until - time.monotonic()
         grace = max(left, LAST_BYTES_SECONDS) if grace_ms else 0.0

@@ -53,6 +53,10 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "APPROVAL_DENIED": Code.FAILED_PRECONDITION,
     "BAD_APPROVAL": Code.FAILED_PRECONDITION,
     "BAD_PERMIT": Code.FAILED_PRECONDITION,
+    # Who enrols.
+    "NAME_TAKEN": Code.FAILED_PRECONDITION,
+    "OTHER_STATE": Code.FAILED_PRECONDITION,
+    "BAD_RECEIPT": Code.FAILED_PRECONDITION,
     # The server's condition.
     "NOT_LIVE": Code.FAILED_PRECONDITION,
     "NO_ISSUER_KEY": Code.FAILED_PRECONDITION,
@@ -64,6 +68,7 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "DEADLINE_EXCEEDED": Code.DEADLINE_EXCEEDED,
     "SHUTTING_DOWN": Code.UNAVAILABLE,
     "WRITER_UNREACHABLE": Code.UNAVAILABLE,
+    "AUDIT_UNAVAILABLE": Code.UNAVAILABLE,
     "CANCELLED": Code.CANCELLED,
     "INTERNAL": Code.INTERNAL,
 }
@@ -77,6 +82,7 @@ WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (errors.WidensAuthority, "WIDENS"),
     (errors.TokenError, "MALFORMED_TOKEN"),
     (errors.BadApproval, "BAD_APPROVAL"),
+    (errors.BadReceipt, "BAD_RECEIPT"),
     (errors.StateFull, "STATE_FULL"),
     (errors.OutcomeUnknown, "OUTCOME_UNKNOWN"),
     (errors.KeyFolderError, "KEY_FOLDER"),

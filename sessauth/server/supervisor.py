@@ -16,6 +16,7 @@ import sys
 import sysconfig
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,8 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 # A worker that lived this long has not failed at starting: the next pause is the first one again.
 SETTLED_SECONDS: Final = 10.0
+# What a worker says in place of "alive" while its decisions can't be recorded.
+UNRECORDED: Final = "unrecorded\n"
 
 
 def _environment() -> dict[str, str]:
@@ -43,12 +46,17 @@ def _environment() -> dict[str, str]:
 class Worker:
     """One place for a worker, and the process that fills it now."""
 
-    def __init__(self, config: Config, index: int, credential: WorkerCredential) -> None:
-        """Prepare place ``index``; :meth:`start` fills it with a process that shows ``credential``."""
+    def __init__(self, config: Config, index: int, credential: WorkerCredential, metrics: int = -1) -> None:
+        """Prepare place ``index``; :meth:`start` fills it with a process that shows ``credential``.
+
+        ``metrics`` is the descriptor of the page that the process counts on, -1 for none.
+        """
         self._config = config
         self._credential = credential
+        self._metrics = metrics
         self.index = index
         self.ready = threading.Event()
+        self.records = True
         self.restarts = 0
         self._process: subprocess.Popen[str] | None = None
         self._started = 0.0
@@ -71,6 +79,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            pass_fds=() if self._metrics < 0 else (self._metrics,),
             # A Ctrl-C is for the control process, which drains its workers in order.
             start_new_session=True,
         )
@@ -84,6 +93,7 @@ class Worker:
                 "config": self._config.to_dict(),
                 "index": self.index,
                 "credential": self._credential.text,
+                "metrics": self._metrics,
             }
         )
         try:
@@ -141,6 +151,7 @@ class Worker:
             for line in process.stdout:
                 if process is self._process:
                     self._heard = time.monotonic()
+                    self.records = line != UNRECORDED
                     if line == "ready\n":
                         self.ready.set()
         except ValueError:
@@ -160,12 +171,23 @@ class Worker:
 class Supervisor:
     """All workers of a control process."""
 
-    def __init__(self, config: Config, credential: WorkerCredential) -> None:
-        """Prepare ``server.workers`` places, for processes that show ``credential``."""
+    def __init__(self, config: Config, credential: WorkerCredential, metrics: Sequence[int] = ()) -> None:
+        """Prepare ``server.workers`` places, for processes that show ``credential``.
+
+        ``metrics`` holds the descriptor of each one's page; empty, none counts.
+        """
         self._config = config
-        self.workers = [Worker(config, index, credential) for index in range(config.server.workers)]
+        self.workers = [
+            Worker(config, index, credential, metrics[index] if metrics else -1)
+            for index in range(config.server.workers)
+        ]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._tend, name="sessauth-supervisor", daemon=True)
+
+    @property
+    def restarts(self) -> int:
+        """How often a worker was started in the place of one that ended."""
+        return sum(worker.restarts for worker in self.workers)
 
     def start(self) -> None:
         """Start all workers and begin to watch them."""
@@ -178,6 +200,10 @@ class Supervisor:
         """Wait until every worker is ready; False if that takes longer than ``timeout`` seconds."""
         until = time.monotonic() + timeout
         return all(worker.ready.wait(max(0.0, until - time.monotonic())) for worker in self.workers)
+
+    def all_record(self) -> bool:
+        """Whether no worker said of late that what it decides can't be recorded."""
+        return all(worker.records for worker in self.workers)
 
     def stop(self) -> None:
         """Drain all workers."""

@@ -16,6 +16,7 @@ from ..clock import Clock, SystemClock
 from ..verifier import Verifier
 from .call import Call
 from .config import LimitSettings
+from .interceptors.accounting import Tally
 from .status import refused
 from .watched_stream import WatchedStream
 
@@ -42,6 +43,8 @@ class Watching:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._streams: set[WatchedStream] = set()
+        # Counted up for each allow that is told to be taken back.
+        self.withdrawals = Tally()
         self._thread: threading.Thread | None = None
         self._draining = False
         self._seen: object = None
@@ -62,6 +65,12 @@ class Watching:
             stream.close()
             with self._lock:
                 self._streams.discard(stream)
+
+    def open_now(self) -> tuple[int, int]:
+        """Return how many streams are watched, and how many calls on them."""
+        with self._lock:
+            streams = list(self._streams)
+        return len(streams), sum(len(stream.watchlist) for stream in streams)
 
     def drain(self) -> None:
         """End every watched stream with SHUTTING_DOWN, and take no more."""

@@ -80,12 +80,17 @@ class Watchlist:
         # The earliest moment at which time alone can end an allow.
         self.due_ms = MAX_TIME_MS
 
+    def __len__(self) -> int:
+        """Return how many calls are watched."""
+        return len(self._calls)
+
     def keep(self, watched: Watched) -> None:
         """Watch a call from now on. It is judged at once: something may have changed since it was allowed."""
         with self._lock:
             self._calls[watched.id] = watched
             self.weight += watched.weight
-            batch = self._verifier.check_batch([watched.call], audience=watched.audience)
+            # What comes of it was noted when it was answered.
+            batch = self._verifier.check_batch([watched.call], audience=watched.audience, noted=False)
             decision = batch[0]
             if decision.stage in (Stage.PROOF, Stage.NEEDS):
                 watched.paid = decision.stage
@@ -105,7 +110,9 @@ class Watchlist:
                 by_audience[watched.audience].append(watched)
             due = [MAX_TIME_MS]
             for audience, calls in by_audience.items():
-                batch = self._verifier.check_batch([each.call for each in calls], audience=audience)
+                batch = self._verifier.check_batch(
+                    [each.call for each in calls], audience=audience, noted=False
+                )
                 if batch.all_allowed and now_ms < self.due_ms:
                     due.append(self.due_ms)
                 else:
@@ -118,6 +125,7 @@ class Watchlist:
         for place, (watched, decision) in enumerate(zip(calls, batch, strict=True)):
             if not watched.stands(decision):
                 withdrawn.append(Withdrawal(watched, batch, place))
+                self._verifier.note_batch_item(batch, place, watched=True)
                 continue
             if decision.allowed:
                 watched.expires_at_ms = decision.expires_at_ms

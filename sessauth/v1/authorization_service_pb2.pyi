@@ -27,6 +27,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_UNSPECIFIED: _ClassVar[Reason]
     REASON_ALLOWED: _ClassVar[Reason]
     REASON_INTERNAL_ERROR: _ClassVar[Reason]
+    REASON_AUDIT_UNAVAILABLE: _ClassVar[Reason]
     REASON_MALFORMED_TOKEN: _ClassVar[Reason]
     REASON_TOKEN_TOO_LARGE: _ClassVar[Reason]
     REASON_UNSUPPORTED_VERSION: _ClassVar[Reason]
@@ -97,6 +98,7 @@ STAGE_NEEDS: Stage
 REASON_UNSPECIFIED: Reason
 REASON_ALLOWED: Reason
 REASON_INTERNAL_ERROR: Reason
+REASON_AUDIT_UNAVAILABLE: Reason
 REASON_MALFORMED_TOKEN: Reason
 REASON_TOKEN_TOO_LARGE: Reason
 REASON_UNSUPPORTED_VERSION: Reason

@@ -493,6 +493,28 @@ class Outcome(_message.Message):
     permit_deadline_ms: int
     def __init__(self, change_id: _Optional[str] = ..., digest: _Optional[bytes] = ..., rejection: _Optional[str] = ..., detail: _Optional[str] = ..., revision: _Optional[int] = ..., seq: _Optional[int] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., at_ms: _Optional[int] = ..., permit_id: _Optional[bytes] = ..., permit_deadline_ms: _Optional[int] = ...) -> None: ...
 
+class ChangeResult(_message.Message):
+    __slots__ = ("revision", "rejection", "epoch", "incarnation", "purged_id")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    REJECTION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    PURGED_ID_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    rejection: str
+    epoch: int
+    incarnation: bytes
+    purged_id: bytes
+    def __init__(self, revision: _Optional[int] = ..., rejection: _Optional[str] = ..., epoch: _Optional[int] = ..., incarnation: _Optional[bytes] = ..., purged_id: _Optional[bytes] = ...) -> None: ...
+
+class SessionTrace(_message.Message):
+    __slots__ = ("owner", "ancestor_ids")
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    ANCESTOR_IDS_FIELD_NUMBER: _ClassVar[int]
+    owner: str
+    ancestor_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, owner: _Optional[str] = ..., ancestor_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
 class Head(_message.Message):
     __slots__ = ("format", "min_reader_format", "cluster_id", "incarnation", "revision", "seq", "clock_floor_ms", "keys_generation", "digest")
     FORMAT_FIELD_NUMBER: _ClassVar[int]

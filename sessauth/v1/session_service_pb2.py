@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from sessauth.v1 import receipt_pb2 as sessauth_dot_v1_dot_receipt__pb2
 from sessauth.v1 import record_pb2 as sessauth_dot_v1_dot_record__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessauth/v1/session_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\"\xd7\x04\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\r\n\x05owner\x18\x04 \x01(\t\x12\x11\n\tparent_id\x18\x05 \x01(\x0c\x12*\n\x06status\x18\x06 \x01(\x0e\x32\x1a.sessauth.v1.SessionStatus\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12&\n\x08\x63\x65ilings\x18\x08 \x03(\x0b\x32\x14.sessauth.v1.Ceiling\x12 \n\x05\x66\x61\x63ts\x18\t \x03(\x0b\x32\x11.sessauth.v1.Fact\x12\x30\n\x06labels\x18\n \x03(\x0b\x32 .sessauth.v1.Session.LabelsEntry\x12\x14\n\x0copened_at_ms\x18\x0b \x01(\x04\x12\x15\n\rexpires_at_ms\x18\x0c \x01(\x04\x12\x10\n\x08lease_ms\x18\r \x01(\x04\x12\x19\n\x11lease_deadline_ms\x18\x0e \x01(\x04\x12\x16\n\x0eissuer_key_ids\x18\x0f \x03(\x0c\x12\x15\n\rrevoked_count\x18\x10 \x01(\x04\x12\x13\n\x0b\x65nded_at_ms\x18\x11 \x01(\x04\x12(\n\tend_cause\x18\x12 \x01(\x0e\x32\x15.sessauth.v1.EndCause\x12\x0e\n\x06reason\x18\x13 \x01(\t\x12\x10\n\x08revision\x18\x14 \x01(\x04\x12\x14\n\x0copen_permits\x18\x15 \x01(\x04\x12\x16\n\x0eopen_approvals\x18\x16 \x01(\x04\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc5\x02\n\x12OpenSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0f\n\x07\x63\x65iling\x18\x04 \x03(\t\x12 \n\x05\x66\x61\x63ts\x18\x05 \x03(\x0b\x32\x11.sessauth.v1.Fact\x12;\n\x06labels\x18\x06 \x03(\x0b\x32+.sessauth.v1.OpenSessionRequest.LabelsEntry\x12\x0e\n\x06ttl_ms\x18\x07 \x01(\x04\x12\x10\n\x08lease_ms\x18\x08 \x01(\x04\x12\x11\n\tparent_id\x18\t \x01(\x0c\x12\r\n\x05owner\x18\n \x01(\t\x12\x16\n\x0eissuer_key_ids\x18\x0b \x03(\x0c\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\x13OpenSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\"\x88\x02\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12*\n\x06status\x18\x03 \x01(\x0e\x32\x1a.sessauth.v1.SessionStatus\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x11\n\tparent_id\x18\x06 \x01(\x0c\x12<\n\x06labels\x18\x07 \x03(\x0b\x32,.sessauth.v1.ListSessionsRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.sessauth.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x10KeepAliveRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\".\n\x11KeepAliveResponse\x12\x19\n\x11lease_deadline_ms\x18\x01 \x01(\x04\"g\n\x14NarrowSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63\x65iling\x18\x03 \x03(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x04 \x01(\x04\"P\n\x15NarrowSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x84\x01\n\x12UpdateFactsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x1e\n\x03set\x18\x03 \x03(\x0b\x32\x11.sessauth.v1.Fact\x12\x0e\n\x06remove\x18\x04 \x03(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x05 \x01(\x04\"N\n\x13UpdateFactsResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\"g\n\x15SuspendSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x04 \x01(\x04\"Q\n\x16SuspendSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\"f\n\x14ResumeSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x04 \x01(\x04\"P\n\x15ResumeSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\"K\n\x11\x45ndSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x0e\n\x06reason\x18\x03 \x01(\t\"M\n\x12\x45ndSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\x32\xfe\x05\n\x0eSessionService\x12P\n\x0bOpenSession\x12\x1f.sessauth.v1.OpenSessionRequest\x1a .sessauth.v1.OpenSessionResponse\x12M\n\nGetSession\x12\x1e.sessauth.v1.GetSessionRequest\x1a\x1f.sessauth.v1.GetSessionResponse\x12S\n\x0cListSessions\x12 .sessauth.v1.ListSessionsRequest\x1a!.sessauth.v1.ListSessionsResponse\x12J\n\tKeepAlive\x12\x1d.sessauth.v1.KeepAliveRequest\x1a\x1e.sessauth.v1.KeepAliveResponse\x12V\n\rNarrowSession\x12!.sessauth.v1.NarrowSessionRequest\x1a\".sessauth.v1.NarrowSessionResponse\x12P\n\x0bUpdateFacts\x12\x1f.sessauth.v1.UpdateFactsRequest\x1a .sessauth.v1.UpdateFactsResponse\x12Y\n\x0eSuspendSession\x12\".sessauth.v1.SuspendSessionRequest\x1a#.sessauth.v1.SuspendSessionResponse\x12V\n\rResumeSession\x12!.sessauth.v1.ResumeSessionRequest\x1a\".sessauth.v1.ResumeSessionResponse\x12M\n\nEndSession\x12\x1e.sessauth.v1.EndSessionRequest\x1a\x1f.sessauth.v1.EndSessionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sessauth/v1/session_service.proto\x12\x0bsessauth.v1\x1a\x19sessauth/v1/receipt.proto\x1a\x18sessauth/v1/record.proto\"\xd7\x04\n\x07Session\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\r\n\x05owner\x18\x04 \x01(\t\x12\x11\n\tparent_id\x18\x05 \x01(\x0c\x12*\n\x06status\x18\x06 \x01(\x0e\x32\x1a.sessauth.v1.SessionStatus\x12\r\n\x05\x65poch\x18\x07 \x01(\x04\x12&\n\x08\x63\x65ilings\x18\x08 \x03(\x0b\x32\x14.sessauth.v1.Ceiling\x12 \n\x05\x66\x61\x63ts\x18\t \x03(\x0b\x32\x11.sessauth.v1.Fact\x12\x30\n\x06labels\x18\n \x03(\x0b\x32 .sessauth.v1.Session.LabelsEntry\x12\x14\n\x0copened_at_ms\x18\x0b \x01(\x04\x12\x15\n\rexpires_at_ms\x18\x0c \x01(\x04\x12\x10\n\x08lease_ms\x18\r \x01(\x04\x12\x19\n\x11lease_deadline_ms\x18\x0e \x01(\x04\x12\x16\n\x0eissuer_key_ids\x18\x0f \x03(\x0c\x12\x15\n\rrevoked_count\x18\x10 \x01(\x04\x12\x13\n\x0b\x65nded_at_ms\x18\x11 \x01(\x04\x12(\n\tend_cause\x18\x12 \x01(\x0e\x32\x15.sessauth.v1.EndCause\x12\x0e\n\x06reason\x18\x13 \x01(\t\x12\x10\n\x08revision\x18\x14 \x01(\x04\x12\x14\n\x0copen_permits\x18\x15 \x01(\x04\x12\x16\n\x0eopen_approvals\x18\x16 \x01(\x04\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc5\x02\n\x12OpenSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0f\n\x07\x63\x65iling\x18\x04 \x03(\t\x12 \n\x05\x66\x61\x63ts\x18\x05 \x03(\x0b\x32\x11.sessauth.v1.Fact\x12;\n\x06labels\x18\x06 \x03(\x0b\x32+.sessauth.v1.OpenSessionRequest.LabelsEntry\x12\x0e\n\x06ttl_ms\x18\x07 \x01(\x04\x12\x10\n\x08lease_ms\x18\x08 \x01(\x04\x12\x11\n\tparent_id\x18\t \x01(\x0c\x12\r\n\x05owner\x18\n \x01(\t\x12\x16\n\x0eissuer_key_ids\x18\x0b \x03(\x0c\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"N\n\x13OpenSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\";\n\x12GetSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\"\x88\x02\n\x13ListSessionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12*\n\x06status\x18\x03 \x01(\x0e\x32\x1a.sessauth.v1.SessionStatus\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x11\n\tparent_id\x18\x06 \x01(\x0c\x12<\n\x06labels\x18\x07 \x03(\x0b\x32,.sessauth.v1.ListSessionsRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"W\n\x14ListSessionsResponse\x12&\n\x08sessions\x18\x01 \x03(\x0b\x32\x14.sessauth.v1.Session\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"&\n\x10KeepAliveRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\".\n\x11KeepAliveResponse\x12\x19\n\x11lease_deadline_ms\x18\x01 \x01(\x04\"g\n\x14NarrowSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63\x65iling\x18\x03 \x03(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x04 \x01(\x04\"P\n\x15NarrowSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x84\x01\n\x12UpdateFactsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x1e\n\x03set\x18\x03 \x03(\x0b\x32\x11.sessauth.v1.Fact\x12\x0e\n\x06remove\x18\x04 \x03(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x05 \x01(\x04\"N\n\x13UpdateFactsResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\"g\n\x15SuspendSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x04 \x01(\x04\"Q\n\x16SuspendSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\"f\n\x14ResumeSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0e\x65xpected_epoch\x18\x04 \x01(\x04\"P\n\x15ResumeSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\"K\n\x11\x45ndSessionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x0e\n\x06reason\x18\x03 \x01(\t\"z\n\x12\x45ndSessionResponse\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12+\n\x07receipt\x18\x03 \x01(\x0b\x32\x1a.sessauth.v1.SignedReceipt2\xfe\x05\n\x0eSessionService\x12P\n\x0bOpenSession\x12\x1f.sessauth.v1.OpenSessionRequest\x1a .sessauth.v1.OpenSessionResponse\x12M\n\nGetSession\x12\x1e.sessauth.v1.GetSessionRequest\x1a\x1f.sessauth.v1.GetSessionResponse\x12S\n\x0cListSessions\x12 .sessauth.v1.ListSessionsRequest\x1a!.sessauth.v1.ListSessionsResponse\x12J\n\tKeepAlive\x12\x1d.sessauth.v1.KeepAliveRequest\x1a\x1e.sessauth.v1.KeepAliveResponse\x12V\n\rNarrowSession\x12!.sessauth.v1.NarrowSessionRequest\x1a\".sessauth.v1.NarrowSessionResponse\x12P\n\x0bUpdateFacts\x12\x1f.sessauth.v1.UpdateFactsRequest\x1a .sessauth.v1.UpdateFactsResponse\x12Y\n\x0eSuspendSession\x12\".sessauth.v1.SuspendSessionRequest\x1a#.sessauth.v1.SuspendSessionResponse\x12V\n\rResumeSession\x12!.sessauth.v1.ResumeSessionRequest\x1a\".sessauth.v1.ResumeSessionResponse\x12M\n\nEndSession\x12\x1e.sessauth.v1.EndSessionRequest\x1a\x1f.sessauth.v1.EndSessionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,50 +39,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENSESSIONREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SESSION']._serialized_start=77
-  _globals['_SESSION']._serialized_end=676
-  _globals['_SESSION_LABELSENTRY']._serialized_start=631
-  _globals['_SESSION_LABELSENTRY']._serialized_end=676
-  _globals['_OPENSESSIONREQUEST']._serialized_start=679
-  _globals['_OPENSESSIONREQUEST']._serialized_end=1004
-  _globals['_OPENSESSIONREQUEST_LABELSENTRY']._serialized_start=631
-  _globals['_OPENSESSIONREQUEST_LABELSENTRY']._serialized_end=676
-  _globals['_OPENSESSIONRESPONSE']._serialized_start=1006
-  _globals['_OPENSESSIONRESPONSE']._serialized_end=1084
-  _globals['_GETSESSIONREQUEST']._serialized_start=1086
-  _globals['_GETSESSIONREQUEST']._serialized_end=1125
-  _globals['_GETSESSIONRESPONSE']._serialized_start=1127
-  _globals['_GETSESSIONRESPONSE']._serialized_end=1186
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1189
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1453
-  _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._serialized_start=631
-  _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._serialized_end=676
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1455
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1542
-  _globals['_KEEPALIVEREQUEST']._serialized_start=1544
-  _globals['_KEEPALIVEREQUEST']._serialized_end=1582
-  _globals['_KEEPALIVERESPONSE']._serialized_start=1584
-  _globals['_KEEPALIVERESPONSE']._serialized_end=1630
-  _globals['_NARROWSESSIONREQUEST']._serialized_start=1632
-  _globals['_NARROWSESSIONREQUEST']._serialized_end=1735
-  _globals['_NARROWSESSIONRESPONSE']._serialized_start=1737
-  _globals['_NARROWSESSIONRESPONSE']._serialized_end=1817
-  _globals['_UPDATEFACTSREQUEST']._serialized_start=1820
-  _globals['_UPDATEFACTSREQUEST']._serialized_end=1952
-  _globals['_UPDATEFACTSRESPONSE']._serialized_start=1954
-  _globals['_UPDATEFACTSRESPONSE']._serialized_end=2032
-  _globals['_SUSPENDSESSIONREQUEST']._serialized_start=2034
-  _globals['_SUSPENDSESSIONREQUEST']._serialized_end=2137
-  _globals['_SUSPENDSESSIONRESPONSE']._serialized_start=2139
-  _globals['_SUSPENDSESSIONRESPONSE']._serialized_end=2220
-  _globals['_RESUMESESSIONREQUEST']._serialized_start=2222
-  _globals['_RESUMESESSIONREQUEST']._serialized_end=2324
-  _globals['_RESUMESESSIONRESPONSE']._serialized_start=2326
-  _globals['_RESUMESESSIONRESPONSE']._serialized_end=2406
-  _globals['_ENDSESSIONREQUEST']._serialized_start=2408
-  _globals['_ENDSESSIONREQUEST']._serialized_end=2483
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=2485
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=2562
-  _globals['_SESSIONSERVICE']._serialized_start=2565
-  _globals['_SESSIONSERVICE']._serialized_end=3331
+  _globals['_SESSION']._serialized_start=104
+  _globals['_SESSION']._serialized_end=703
+  _globals['_SESSION_LABELSENTRY']._serialized_start=658
+  _globals['_SESSION_LABELSENTRY']._serialized_end=703
+  _globals['_OPENSESSIONREQUEST']._serialized_start=706
+  _globals['_OPENSESSIONREQUEST']._serialized_end=1031
+  _globals['_OPENSESSIONREQUEST_LABELSENTRY']._serialized_start=658
+  _globals['_OPENSESSIONREQUEST_LABELSENTRY']._serialized_end=703
+  _globals['_OPENSESSIONRESPONSE']._serialized_start=1033
+  _globals['_OPENSESSIONRESPONSE']._serialized_end=1111
+  _globals['_GETSESSIONREQUEST']._serialized_start=1113
+  _globals['_GETSESSIONREQUEST']._serialized_end=1152
+  _globals['_GETSESSIONRESPONSE']._serialized_start=1154
+  _globals['_GETSESSIONRESPONSE']._serialized_end=1213
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1216
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1480
+  _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._serialized_start=658
+  _globals['_LISTSESSIONSREQUEST_LABELSENTRY']._serialized_end=703
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1482
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1569
+  _globals['_KEEPALIVEREQUEST']._serialized_start=1571
+  _globals['_KEEPALIVEREQUEST']._serialized_end=1609
+  _globals['_KEEPALIVERESPONSE']._serialized_start=1611
+  _globals['_KEEPALIVERESPONSE']._serialized_end=1657
+  _globals['_NARROWSESSIONREQUEST']._serialized_start=1659
+  _globals['_NARROWSESSIONREQUEST']._serialized_end=1762
+  _globals['_NARROWSESSIONRESPONSE']._serialized_start=1764
+  _globals['_NARROWSESSIONRESPONSE']._serialized_end=1844
+  _globals['_UPDATEFACTSREQUEST']._serialized_start=1847
+  _globals['_UPDATEFACTSREQUEST']._serialized_end=1979
+  _globals['_UPDATEFACTSRESPONSE']._serialized_start=1981
+  _globals['_UPDATEFACTSRESPONSE']._serialized_end=2059
+  _globals['_SUSPENDSESSIONREQUEST']._serialized_start=2061
+  _globals['_SUSPENDSESSIONREQUEST']._serialized_end=2164
+  _globals['_SUSPENDSESSIONRESPONSE']._serialized_start=2166
+  _globals['_SUSPENDSESSIONRESPONSE']._serialized_end=2247
+  _globals['_RESUMESESSIONREQUEST']._serialized_start=2249
+  _globals['_RESUMESESSIONREQUEST']._serialized_end=2351
+  _globals['_RESUMESESSIONRESPONSE']._serialized_start=2353
+  _globals['_RESUMESESSIONRESPONSE']._serialized_end=2433
+  _globals['_ENDSESSIONREQUEST']._serialized_start=2435
+  _globals['_ENDSESSIONREQUEST']._serialized_end=2510
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=2512
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=2634
+  _globals['_SESSIONSERVICE']._serialized_start=2637
+  _globals['_SESSIONSERVICE']._serialized_end=3403
 # @@protoc_insertion_point(module_scope)

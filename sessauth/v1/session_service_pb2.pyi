@@ -1,3 +1,4 @@
+from sessauth.v1 import receipt_pb2 as _receipt_pb2
 from sessauth.v1 import record_pb2 as _record_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -253,9 +254,11 @@ class EndSessionRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., session_id: _Optional[bytes] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class EndSessionResponse(_message.Message):
-    __slots__ = ("session", "revision")
+    __slots__ = ("session", "revision", "receipt")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
     session: Session
     revision: int
-    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+    receipt: _receipt_pb2.SignedReceipt
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., revision: _Optional[int] = ..., receipt: _Optional[_Union[_receipt_pb2.SignedReceipt, _Mapping]] = ...) -> None: ...

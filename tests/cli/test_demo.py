@@ -28,3 +28,12 @@ def test_the_demo_plays_six_stories_to_their_end() -> None:
     }
     assert report["tokens_presented_again"] >= 6
     assert report["accepted"] == []
+    evidence = report["evidence"]
+    assert evidence["holds"]
+    assert evidence["receipts"] >= 6
+    assert set(evidence["verifiers"]) == {
+        *("gateway", "sessauth/control", "sessauth/worker-0", "sessauth/worker-1"),
+    }
+    assert evidence["tokens_refused"] == report["tokens_presented_again"]
+    assert evidence["decisions"] > len(report["calls"])
+    assert evidence["enough"] != evidence["granted"] != []

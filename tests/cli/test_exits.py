@@ -34,6 +34,7 @@ EXPECTED = {
     errors.UnknownTool: 2,
     errors.TokenError: 2,
     errors.BadApproval: 2,
+    errors.BadReceipt: 1,
     errors.Rejected: 3,
     errors.ServerError: 3,
     errors.Unavailable: 4,

@@ -5,14 +5,30 @@ import typing
 
 import pytest
 
-from sessauth.client import AsyncClient, AsyncLiveSession, AsyncWatch, Client, LiveSession, Watch
+from sessauth.client import (
+    AsyncClient,
+    AsyncLiveSession,
+    AsyncSessionWatch,
+    AsyncWatch,
+    Client,
+    LiveSession,
+    SessionWatch,
+    Watch,
+)
 from sessauth.client._approvals import ApprovalCalls, AsyncApprovalCalls
+from sessauth.client._event_calls import AsyncEventCalls, EventCalls
+from sessauth.client._evidence import AsyncEvidenceCalls, EvidenceCalls
+from sessauth.client._usage import AsyncUsageCalls, UsageCalls
 
 PAIRS = [
     (Client, AsyncClient),
     (ApprovalCalls, AsyncApprovalCalls),
+    (UsageCalls, AsyncUsageCalls),
+    (EvidenceCalls, AsyncEvidenceCalls),
     (LiveSession, AsyncLiveSession),
     (Watch, AsyncWatch),
+    (EventCalls, AsyncEventCalls),
+    (SessionWatch, AsyncSessionWatch),
 ]
 
 
@@ -35,27 +51,39 @@ def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each method of each service can be called through the client."""
     from sessauth.client import (
         _calls_approvals,
+        _calls_evidence,
         _calls_keys,
         _calls_sessions,
         _calls_survey,
         _calls_tokens,
+        _calls_usage,
+        _events,
     )
     from sessauth.v1 import (
         approval_service_pb2,
         authorization_service_pb2,
+        event_service_pb2,
+        evidence_service_pb2,
         key_service_pb2,
         session_service_pb2,
         token_service_pb2,
+        usage_service_pb2,
     )
 
-    described = (_calls_approvals, _calls_keys, _calls_sessions, _calls_survey, _calls_tokens)
+    described = (
+        *(_calls_approvals, _calls_keys, _calls_sessions, _calls_survey, _calls_tokens, _calls_usage),
+        *(_events, _calls_evidence),
+    )
     sources = "".join(inspect.getsource(module) for module in described)
     for module in (
         approval_service_pb2,
         authorization_service_pb2,
+        event_service_pb2,
+        evidence_service_pb2,
         key_service_pb2,
         session_service_pb2,
         token_service_pb2,
+        usage_service_pb2,
     ):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:

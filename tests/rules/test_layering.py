@@ -17,16 +17,20 @@ LAYERS: dict[str, tuple[str, ...]] = {
         *("value", "path", "segment", "needs", "record", "condition", "scope", "_scope_parser", "_scanner"),
         *("keys", "block", "draft", "text_form", "token", "_attenuation", "inspection"),
         *("key_file", "signing_key", "holder_public", "verifier_key"),
-        *("session", "decision_base", "decision", "explanation", "change", "consumption", "survey"),
-        *("catalogue", "approval", "approval_record", "approval_request", "visible"),
+        *("session", "decision_base", "decision", "explanation", "meanings", "change", "consumption"),
+        *("catalogue", "approval", "approval_record", "approval_request", "visible", "usage", "survey"),
+        *("seen", "issuer_keys", "receipt", "enrolment"),
     ),
     "ports": ("state.ports",),
     "parties": ("issuer", "holder", "approver", "verifier_keys"),
     "state": ("state",),
-    "client": ("client", "v1"),
+    "audit": ("audit",),
+    "replay": ("audit.replay",),
+    "recording": ("recording",),
+    "client": ("client", "v1", "seen_messages"),
     # Verifier.embedded opens a state folder and may have a server behind it: the verifier stands on state
     # and client, not beside them.
-    "verifier": ("verifier", "served"),
+    "verifier": ("verifier", "served", "enrolling", "closure"),
     "edges": ("server", "cli"),
     "composition": ("server.build", "cli.main", "cli.serve", "cli.demo", "demo"),
 }
@@ -41,9 +45,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ports": _LOW | {"ports"},
     "parties": _LOW | {"ports", "parties"},
     "state": _LOW | {"ports", "state"},
+    "audit": _LOW | {"audit"},
+    "replay": _LOW | {"ports", "state", "audit", "replay"},
+    "recording": _LOW | {"ports", "state", "audit", "recording"},
     "client": _LOW | {"ports", "parties", "client"},
-    "verifier": _LOW | {"ports", "parties", "state", "client", "verifier"},
-    "edges": _LOW | {"ports", "parties", "state", "client", "verifier", "edges"},
+    "verifier": _LOW | {"ports", "parties", "state", "audit", "recording", "client", "verifier"},
+    "edges": _LOW
+    | {"ports", "parties", "state", "audit", "replay", "recording", "client", "verifier", "edges"},
     "composition": set(LAYERS),
 }
 
@@ -59,6 +67,9 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "grpc_health": ("server", "client"),
     "google": ("server", "client", "v1"),
     "click": ("cli",),
+    # Of the extras: loaded inside of functions, where they are asked for.
+    "prometheus_client": ("server.metrics",),
+    "opentelemetry": ("server.tracing", "client._tracing"),
 }
 
 FILES = sources(PACKAGE, ".py", ".pyx", ".pxd")

@@ -91,6 +91,9 @@ class Costs(OneByOne):
                 won.append((by.gateway, True))
             else:
                 assert answer.reason is (Reason.BAD_PERMIT if allowed is Reason.ALLOWED else allowed)
+        if allowed is Reason.SESSION_ENDED and not won:
+            # A commit that was refused because the session is over closed it before a release came.
+            won.append((held.gateway, False))
         assert [gateway for gateway, _ in won] == [held.gateway]
         session.close(permit, spend=won[0][1])
 

@@ -40,13 +40,21 @@ OPENS = {
 }
 MINTS = {"TokenService/Mint", "TokenService/Attenuate", "TokenService/Revoke"}
 KEYS = {f"KeyService/{name}" for name in ("AddKey", "ActivateKey", "RetireKey", "DistrustKey")}
+EVENTS = {"EventService/WatchSessions"}
+TELLS = {"UsageService/Tell"}
+REPORTS = {"UsageService/GetReport"}
+USES = REPORTS | {"UsageService/GetCensus"}
 WAITS = {"ApprovalService/ListApprovals", "ApprovalService/GetApproval"}
 ANSWERS = {"ApprovalService/GrantApproval", "ApprovalService/DenyApproval"}
+ENROLS = {"EvidenceService/Enroll"}
+PROVES = {"EvidenceService/GetReceipt"}
+VERIFIERS = {"EvidenceService/ListVerifiers"}
+EVIDENCE = ENROLS | PROVES | VERIFIERS
 MAY = {
-    "operator": PUBLIC | READS | CHECKS | OPENS | MINTS | KEYS | WAITS | ANSWERS,
-    "issuer": PUBLIC | READS | OPENS | MINTS,
-    "gateway": PUBLIC | READS | CHECKS | WAITS,
-    "auditor": PUBLIC | READS | WAITS,
+    "operator": PUBLIC | READS | CHECKS | OPENS | MINTS | KEYS | WAITS | ANSWERS | USES | EVENTS | EVIDENCE,
+    "issuer": PUBLIC | READS | OPENS | MINTS | REPORTS | EVENTS | PROVES,
+    "gateway": PUBLIC | READS | CHECKS | WAITS | TELLS | EVENTS | ENROLS,
+    "auditor": PUBLIC | READS | WAITS | USES | EVENTS | PROVES | VERIFIERS,
     "approver": PUBLIC | WAITS | ANSWERS | {"SessionService/GetSession"},
     "": PUBLIC,
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from sessauth.issuer_keys import pinned
 from sessauth.keys import IssuerKey
 from sessauth.v1 import key_service_pb2 as pb
 from sessauth.v1 import record_pb2
@@ -58,6 +59,17 @@ def test_jwks_leaves_out_what_is_distrusted(operator: Caller) -> None:
     operator.call("KeyService/DistrustKey", pb.DistrustKeyRequest(key_id=key.id))
 
     assert len(before) - len(listed()) == 1
+
+
+def test_jwks_say_whose_a_key_is(operator: Caller) -> None:
+    """An issuer's own key roots its tokens and signs nothing for the service: whoever verifies must know."""
+    own = IssuerKey(bytes(range(32)))
+    operator.call("KeyService/AddKey", pb.AddKeyRequest(public_key=own.public_key, owner="orchestrator"))
+    document = operator.call("KeyService/GetJwks", pb.GetJwksRequest()).jwks
+
+    owners = {key["x"]: key.get("owner", "") for key in json.loads(document)["keys"]}
+    assert owners[own.public_jwk()["x"]] == "orchestrator" and "" in owners.values()
+    assert own.key_id not in pinned(document) and own.key_id in pinned(document, any_owner=True)
 
 
 def test_a_foreign_key_needs_an_owner(operator: Caller) -> None:

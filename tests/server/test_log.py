@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
+from datetime import datetime
 
 import grpc
 import pytest
@@ -13,6 +16,7 @@ from sessauth.server import log
 from sessauth.server.interceptors.accounting import REFUSALS_PER_SECOND
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.service import Caller, RpcError, Service
+from tests.support.tree import PACKAGE, sources
 
 
 @pytest.fixture
@@ -36,6 +40,35 @@ def test_an_event_is_one_json_line(lines: io.StringIO) -> None:
     assert record["at"].endswith("Z")
     assert (record["level"], record["event"]) == ("INFO", "serving")
     assert (record["socket"], record["number"]) == ("/run/a\nb", 3)
+
+
+def test_what_libraries_log_is_an_event_too(lines: io.StringIO) -> None:
+    """A sentence of somebody else is no event of its own: it is the message of one."""
+    logging.getLogger("grpc._server").warning("something of %s", "gRPC")
+
+    record = json.loads(lines.getvalue())
+    assert datetime.fromisoformat(record["at"]).tzinfo is not None
+    assert {key: record[key] for key in ("level", "event", "logger", "message")} == {
+        "level": "WARNING",
+        "event": "log",
+        "logger": "grpc._server",
+        "message": "something of gRPC",
+    }
+
+
+def test_events_are_words() -> None:
+    """What the server logs can be looked for by one word, and each place says which."""
+    found = [
+        (path.name, node.lineno, ast.unparse(argument))
+        for path in sources(PACKAGE / "server", ".py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in {"event", "log.event", "server_log.event", "LOGGER.error"}
+        for argument in node.args[0 if "LOGGER" in ast.unparse(node.func) else 1 :][:1]
+    ]
+
+    assert len(found) >= 20
+    assert [place for place in found if not re.fullmatch(r"'[a-z]+(_[a-z]+)*'", place[2])] == []
 
 
 @pytest.mark.parametrize("kind", ["token", "secret", "key_operator"])

@@ -14,11 +14,11 @@ from sessauth import limits
 from sessauth.decision import Decision
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.server.call import Call
-from sessauth.server.ceilings import SessionSource, ceiling_layers
 from sessauth.server.credentials import Principal
 from sessauth.server.interceptors.failed_signatures import FailedSignatures
 from sessauth.server.method import Bytes
 from sessauth.server.status import invalid, refused
+from sessauth.state.ceilings import SessionSource, ceiling_layers
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier import Verifier
 from tests.support.no_writer import NoWriter

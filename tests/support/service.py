@@ -26,19 +26,25 @@ from sessauth.server.init import Initialised, initialise
 from sessauth.v1 import (
     approval_service_pb2,
     authorization_service_pb2,
+    event_service_pb2,
+    evidence_service_pb2,
     forward_service_pb2,
     key_service_pb2,
     session_service_pb2,
     token_service_pb2,
+    usage_service_pb2,
 )
 
 MODULES = (
     session_service_pb2,
     token_service_pb2,
     authorization_service_pb2,
+    evidence_service_pb2,
     key_service_pb2,
     approval_service_pb2,
+    event_service_pb2,
     forward_service_pb2,
+    usage_service_pb2,
     health_pb2,
 )
 RPCS = {

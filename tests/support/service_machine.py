@@ -126,6 +126,10 @@ class OneByOne(RuleBasedStateMachine):
             assert by.commit(permit, held.token, call).reason is expected
             if expected is Reason.ALLOWED:
                 session.close(permit, spend=True)
+            elif expected is Reason.SESSION_ENDED and permit in session.permits:
+                # Whose permit it is knows now that it is worth nothing.
+                if held.gateway == by.gateway:
+                    session.close(permit, spend=False)
         elif permit in session.permits and held.gateway == by.gateway:
             by.release(permit)
             session.close(permit, spend=False)

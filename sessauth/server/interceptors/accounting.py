@@ -12,12 +12,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from ..access import Rule
 from ..call import Call
 from ..log import LOGGER, event
-from ..status import word_of
+from ..status import CODES, word_of
 
 REFUSALS_PER_SECOND: Final = 50
 # What the caller isn't told the details of, and the operator must be.
@@ -42,11 +42,22 @@ class Tally:
             return counted
 
 
+class Meter(Protocol):
+    """Takes the time of calls."""
+
+    def observe(self, method: str, code: str, seconds: float) -> None:
+        """Count a call of ``method`` that ended with a gRPC code after so many seconds."""
+        ...
+
+
 class Accounting:
     """Counts and logs calls. Whether reads and checks are logged is judged once, when it is made."""
 
-    def __init__(self) -> None:
-        """Start with nothing counted."""
+    def __init__(self, meter: Meter | None = None) -> None:
+        """Start with nothing counted; ``meter`` is told how long each call took."""
+        self._meter = meter
+        # By lane: calls that found it full.
+        self.overloaded: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._answered: dict[str, Tally] = {}
         self._refused: Counter[tuple[str, str]] = Counter()
@@ -74,13 +85,18 @@ class Accounting:
             event(level, "call", **self._fields(call, "OK"))
 
         # A check is answered thousands of times a second: what is not logged is not asked about either.
-        return count_and_log if rule.changes or self._verbose else count
+        told = count_and_log if rule.changes or self._verbose else count
+        return told if self._meter is None else self._metered(method, self._meter, told)
 
     def refused(self, call: Call, error: BaseException) -> None:
         """Count a call that was not answered and log it if it is worth a line."""
         word = word_of(error)
         with self._lock:
             self._refused[call.method, word] += 1
+            if word == "OVERLOADED":
+                self.overloaded[call.rule.lane] += 1
+        if self._meter is not None:
+            self._meter.observe(call.method, CODES[word].name, time.monotonic() - call.started)
         if word in OURS:
             event(logging.ERROR, "unusable", error=str(error), **self._fields(call, word))
         elif word == "INTERNAL":
@@ -89,6 +105,14 @@ class Accounting:
             )
         elif self._may_log():
             event(logging.INFO, "refused", **self._fields(call, word))
+
+    @staticmethod
+    def _metered(method: str, meter: Meter, told: Callable[[Call], object]) -> Callable[[Call], object]:
+        def count_and_measure(call: Call) -> None:
+            told(call)
+            meter.observe(method, "OK", time.monotonic() - call.started)
+
+        return count_and_measure
 
     @staticmethod
     def _fields(call: Call, word: str) -> dict[str, object]:

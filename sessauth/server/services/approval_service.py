@@ -18,7 +18,7 @@ from ...v1 import approval_service_pb2 as pb
 from .. import convert
 from ..access import GATEWAY
 from ..call import Call
-from ..services.changes import submit
+from ..services.changes import nothing_to_ask, submit
 from ..status import invalid, refused
 
 # How often a search through all approvals looks whether anybody still waits for it.
@@ -28,8 +28,9 @@ APPROVALS_BETWEEN_LOOKS = 256
 class ApprovalService:
     """Answers ApprovalService from the log."""
 
-    def __init__(self, log: StateWriter) -> None:
-        """Read and write ``log``."""
+    def __init__(self, log: StateWriter, may_give: Callable[[], None] = nothing_to_ask) -> None:
+        """Read and write ``log``. ``may_give`` raises where nothing may be given."""
+        self._may_give = may_give
         self._log = log
 
     def list_approvals(self, request: pb.ListApprovalsRequest, call: Call) -> pb.ListApprovalsResponse:
@@ -55,6 +56,7 @@ class ApprovalService:
 
     def grant_approval(self, request: pb.GrantApprovalRequest, call: Call) -> pb.GrantApprovalResponse:
         """Add a signed statement; rejected with BAD_APPROVAL if it does not count."""
+        self._may_give()
         if not request.HasField("statement"):
             raise invalid("statement", "is required: what the approver signed")
         record, revision = self._answer(request, call, statement=convert.signed_approval(request.statement))

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from ... import limits
 from ..._fast.answer import Asking
 from ...decision import Decision
-from ...errors import ServerError
+from ...errors import ServerError, SessauthError
 from ...reasons import Level, Reason, Stage
+from ...state.ceilings import SessionSource, ceiling_layers
 from ...v1 import authorization_service_pb2 as pb
 from ...verifier import Verifier
+from ..arbiter import OVER
 from ..call import Call
-from ..ceilings import SessionSource, ceiling_layers
 from ..interceptors.failed_signatures import FailedSignatures
 from ..log import LOGGER
 from ..method import Bytes
 from ..status import invalid, refused
+from ..tracing import Tracing
 from ..watching import Watching
 from ..writer_here import require_permit
 from ..writer_port import WriterPort, put_decisions
@@ -55,12 +58,14 @@ class AuthorizationService:
         failures: FailedSignatures,
         writer: WriterPort,
         watching: Watching | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``.
 
         What ends in stage ``needs`` goes on to ``writer``. ``watching`` looks after what streams watch; it is
-        made here if it is not given.
+        made here if it is not given. ``tracing`` is told what checks came to.
         """
+        self._tracing = tracing
         self._verifier = verifier
         self._source = source
         self._writer = writer
@@ -92,7 +97,7 @@ class AuthorizationService:
         wanted = [index for index in range(items) if asking.wants_writer(index)]
         if wanted:
             decided = self._writer.decide(asking, wanted, audience, call, alone=False)
-        answer = asking.answer(self._explain_in_time(call))
+        answer = asking.answer(self._explain_in_time(call), decided)
         return put_decisions("batch", answer, decided) if decided else answer
 
     def check_stream(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
@@ -119,11 +124,18 @@ class AuthorizationService:
 
     def methods(self) -> Mapping[str, Bytes | Callable[..., object]]:
         """Return the RPCs of the service by name."""
+        answers: dict[str, Callable[[bytes, Call], bytes]] = {
+            "check": partial(self._answer_one, "check"),
+            "batch": self.check_batch,
+            "commit": self.commit,
+        }
+        if self._tracing is not None:
+            answers = {kind: self._tracing.described(kind, answer) for kind, answer in answers.items()}
         return {
-            "Check": Bytes(partial(self._answer_one, "check")),
-            "CheckBatch": Bytes(self.check_batch),
+            "Check": Bytes(answers["check"]),
+            "CheckBatch": Bytes(answers["batch"]),
             "CheckStream": Bytes(self.check_stream),
-            "Commit": Bytes(self.commit),
+            "Commit": Bytes(answers["commit"]),
             "Release": Bytes(self._writer.release),
             "ListAllowed": self.list_allowed,
         }
@@ -135,19 +147,24 @@ class AuthorizationService:
     def commit(self, data: bytes, call: Call) -> bytes:
         """Judge the call of a permit again, encoded, and use the permit up if it is allowed.
 
-        What this verifier's own view denies up to the scopes goes no further.
+        What this verifier's own view denies up to the scopes goes no further; but the writer is told of a
+        permit whose session is over, so that it is open no longer.
         """
         asking = self.read("commit", data)
         # It was proven when it was checked, and the permit is bound to that call.
         audience = self._judge(asking, call, proven=True)
         require_permit(asking.permit)
         judged = asking[0]
+        decided: Mapping[int, bytes] = {}
         if judged or judged.stage is Stage.NEEDS:
             # Only the writer's own word takes the place of this denial.
             asking.settle(0, self._verifier.refuse(Stage.NEEDS, Reason.NEEDS_SERVER))
             decided = self._writer.commit(asking, data, audience, call)
-            if decided:
-                return put_decisions("commit", asking.answer(self._tell), decided)
+        elif judged.reason in OVER:
+            with suppress(SessauthError):
+                decided = self._writer.commit(asking, data, audience, call)
+        if decided:
+            return put_decisions("commit", asking.answer(self._tell, decided), decided)
         return asking.answer(self._tell)
 
     def read(self, kind: str, data: bytes) -> Asking:
@@ -165,7 +182,7 @@ class AuthorizationService:
             alone = kind == "check"
             decided = self._writer.decide(asking, (0,), audience, call, alone=alone)
             if decided:
-                return put_decisions(kind, asking.answer(self._tell), decided)
+                return put_decisions(kind, asking.answer(self._tell, decided), decided)
         return asking.answer(self._tell)
 
     def _judge(self, asking: Asking, call: Call, *, proven: bool = False) -> str:

@@ -36,6 +36,10 @@ def wait(future: Future[T], call: Call) -> T:
         ) from None
 
 
+def nothing_to_ask() -> None:
+    """Let authority be given: what services are told where nothing else decides that."""
+
+
 def submit(log: StateWriter, change: Change, call: Call) -> ChangeOutcome:
     """Write a change and wait until it is durable. Raises Rejected if it is against the rules."""
     call.require_time()

@@ -47,6 +47,7 @@ class ForwardService:
             Principal(request.principal, GATEWAY, tuple(request.audiences)),
         )
         asked.deadline = call.deadline
+        asked.span = call.span
         return pb.ForwardResponse(response=answer(request.request, asked))
 
     def methods(self) -> Mapping[str, Callable[..., object]]:

@@ -34,8 +34,15 @@ class KeyService:
         return pb.ListKeysResponse(keys=[convert.key_message(key) for key in self._log.keys()])
 
     def get_jwks(self, request: pb.GetJwksRequest, call: Call) -> pb.GetJwksResponse:
-        """Return the public keys that are not distrusted, as a JWK set."""
-        keys = [public_jwk(key.public_key) for key in self._log.keys() if key.status != KeyStatus.DISTRUSTED]
+        """Return the public keys that are not distrusted, as a JWK set; with the owner of each that has one.
+
+        Such a key roots its owner's sessions, and signs nothing for the service.
+        """
+        keys = [
+            {**public_jwk(key.public_key), **({"owner": key.owner} if key.owner else {})}
+            for key in self._log.keys()
+            if key.status != KeyStatus.DISTRUSTED
+        ]
         return pb.GetJwksResponse(jwks=json.dumps({"keys": keys}, separators=(",", ":")).encode())
 
     def list_verifier_keys(

@@ -16,7 +16,8 @@ from .. import convert
 from ..access import ISSUER, OPERATOR
 from ..call import Call
 from ..config import SessionSettings
-from ..services.changes import reachable, submit, wait
+from ..evidence import Evidence
+from ..services.changes import nothing_to_ask, reachable, submit, wait
 from ..status import invalid, refused
 
 # How often a search through all sessions looks whether anybody still waits for it.
@@ -26,13 +27,25 @@ SESSIONS_BETWEEN_LOOKS = 256
 class SessionService:
     """Answers SessionService from the log."""
 
-    def __init__(self, log: StateWriter, settings: SessionSettings) -> None:
-        """Write to ``log``; lifetimes are bounded by ``settings``."""
+    def __init__(
+        self,
+        log: StateWriter,
+        settings: SessionSettings,
+        evidence: Evidence,
+        may_give: Callable[[], None] = nothing_to_ask,
+    ) -> None:
+        """Write to ``log``; ``settings`` bound lifetimes.
+
+        ``evidence`` makes receipts of ends. ``may_give`` raises where nothing may be given.
+        """
+        self._may_give = may_give
         self._log = log
         self._settings = settings
+        self._evidence = evidence
 
     def open_session(self, request: pb.OpenSessionRequest, call: Call) -> pb.OpenSessionResponse:
         """Open a session that the caller, or for an operator anybody, owns."""
+        self._may_give()
         principal = call.principal
         owner = convert.text(request.owner, "owner") or principal.name
         if owner != principal.name and principal.role != OPERATOR:
@@ -104,6 +117,7 @@ class SessionService:
 
     def update_facts(self, request: pb.UpdateFactsRequest, call: Call) -> pb.UpdateFactsResponse:
         """Set and remove facts; the next check is judged by them."""
+        self._may_give()
         change = changes.update_facts(
             convert.request_id(request.request_id),
             convert.session_id(request.session_id),
@@ -129,6 +143,7 @@ class SessionService:
 
     def resume_session(self, request: pb.ResumeSessionRequest, call: Call) -> pb.ResumeSessionResponse:
         """Let a suspended session act again."""
+        self._may_give()
         change = changes.resume_session(
             convert.request_id(request.request_id),
             convert.session_id(request.session_id),
@@ -140,7 +155,7 @@ class SessionService:
         return pb.ResumeSessionResponse(session=session, revision=revision)
 
     def end_session(self, request: pb.EndSessionRequest, call: Call) -> pb.EndSessionResponse:
-        """End a session for good, with every token and child of it: one write."""
+        """End a session for good, with every token and child of it: one write, and then its receipt."""
         change = changes.end_session(
             convert.request_id(request.request_id),
             convert.session_id(request.session_id),
@@ -148,7 +163,12 @@ class SessionService:
             actor=call.principal.name,
         )
         session, revision = self._change(change, call)
-        return pb.EndSessionResponse(session=session, revision=revision)
+        receipt = self._evidence.after_end(change.session_id, call)
+        return pb.EndSessionResponse(
+            session=session,
+            revision=revision,
+            receipt=None if receipt is None else convert.receipt_message(receipt),
+        )
 
     def methods(self) -> Mapping[str, Callable[..., object]]:
         """Return the RPCs of the service by name."""

@@ -20,21 +20,25 @@ from ...v1 import token_service_pb2 as pb
 from .. import convert
 from ..call import Call
 from ..keyring import KeyRing
-from ..services.changes import reachable, submit
+from ..services.changes import nothing_to_ask, reachable, submit
 from ..status import invalid, refused
 
 
 class TokenService:
     """Answers TokenService from the log and the key folder."""
 
-    def __init__(self, log: StateWriter, keyring: KeyRing, clock: Clock) -> None:
-        """Mint with the keys of ``keyring``, by ``clock``."""
+    def __init__(
+        self, log: StateWriter, keyring: KeyRing, clock: Clock, may_give: Callable[[], None] = nothing_to_ask
+    ) -> None:
+        """Mint with the keys of ``keyring``, by ``clock``. ``may_give`` raises where nothing may be given."""
+        self._may_give = may_give
         self._log = log
         self._keyring = keyring
         self._clock = clock
 
     def mint(self, request: pb.MintRequest, call: Call) -> pb.MintResponse:
         """Sign a root block for a live session that the caller may reach."""
+        self._may_give()
         session = reachable(self._log.get_session(convert.session_id(request.session_id)), call)
         now_ms = self._log.now_ms()
         lineage = list(self._live_lineage(session, now_ms))

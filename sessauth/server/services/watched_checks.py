@@ -104,6 +104,7 @@ class WatchedChecks:
 
     def _withdraw(self, withdrawn: Sequence[Withdrawal]) -> Iterator[bytes]:
         for watched, batch, place in withdrawn:
+            self._watching.withdrawals.up()
             told = self._judging.explain(batch[place], watched.token)
             yield withdrawal(batch, place, watched.id, told)
 

@@ -1,0 +1,63 @@
+"""``sessauth session report`` and ``sessauth session census``: how sessions were used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import UsageError
+from ..usage.narrow import Fit
+from . import census_view, params, report_view, usage_view
+from .context import Settings, with_settings
+
+if TYPE_CHECKING:
+    from ..client import Client, SessionReport
+
+
+@click.command("report")
+@click.argument("session_id", type=params.session_id, required=False)
+@click.option("--purpose", default="", help="All sessions with this purpose, together.")
+@click.option(
+    "--fit",
+    type=click.Choice([fit.value for fit in Fit]),
+    default=Fit.LOOSE.value,
+    show_default=True,
+    help="How close to what was seen the suggested scopes stay.",
+)
+@click.option("--svg", type=click.Path(path_type=Path), help="Write a picture to this file, too.")
+@with_settings
+def report(settings: Settings, session_id: bytes | None, purpose: str, fit: str, svg: Path | None) -> None:
+    """Show what a session was granted and what it used of it, and suggest what would have been enough."""
+    if bool(session_id) == bool(purpose):
+        raise UsageError("session_id: give a session, or --purpose")
+    with settings.client() as client:
+        found = [client.get_report(session_id)] if session_id else _of_purpose(client, purpose)
+    whole = usage_view.joined(found, settings.clock.now_ms(), purpose or None)
+    if svg is not None:
+        if whole is None:
+            raise UsageError("--svg: there is nothing to draw; the server has usage.enabled off")
+        report_view.write_svg(whole, svg)
+    settings.show(usage_view.to_json(found, whole), usage_view.to_lines(found, whole, Fit(fit)))
+
+
+@click.command("census")
+@click.argument("session_id", type=params.session_id)
+@with_settings
+def census(settings: Settings, session_id: bytes) -> None:
+    """Show every block of a session's tokens that any verifier saw, with its first and last use."""
+    with settings.client() as client:
+        found = client.get_census(session_id)
+    settings.show(census_view.to_json(session_id, found), census_view.to_lines(found))
+
+
+def _of_purpose(client: Client, purpose: str) -> list[SessionReport]:
+    found: list[SessionReport] = []
+    token = ""
+    while True:
+        page = client.list_reports(purpose, page_token=token)
+        found += page.reports
+        token = page.next_page_token
+        if not token:
+            return found

@@ -1,0 +1,1 @@
+"""What a service measures of itself, and the page that Prometheus reads."""

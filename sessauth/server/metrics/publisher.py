@@ -1,0 +1,97 @@
+"""Puts what the parts of a process know onto its page."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...recording.process import ProcessRecorder
+from ...verifier import Verifier
+from ..lanes import LANE_NAMES
+from ..serving import Serving
+from ..watching import Watching
+from .page import Number, Page
+
+
+@dataclass(frozen=True, slots=True)
+class AuditNumbers:
+    """What a recorder says of itself: decisions lost and recorded so far, and bytes of what waits."""
+
+    lost: int
+    recorded: int
+    waiting_bytes: int
+    healthy: bool
+
+
+def audit_numbers(recorder: ProcessRecorder) -> AuditNumbers | None:
+    """Return what a process's recorder says of its audit stream; None while it has none."""
+    audit = recorder.audit
+    if audit is None:
+        return None
+    waiting = recorder.tap.waiting_bytes + audit.waiting_bytes
+    return AuditNumbers(audit.lost, audit.recorded, waiting, audit.healthy)
+
+
+class Publisher:
+    """Tells a page what it must be told; decisions and calls are counted there as they happen."""
+
+    def __init__(
+        self,
+        page: Page,
+        verifier: Verifier,
+        serving: Serving,
+        watching: Watching,
+        audit: Callable[[], AuditNumbers | None],
+    ) -> None:
+        """Read the parts of this process.
+
+        ``audit`` gives None while nothing is recorded.
+        """
+        self._page = page
+        self._verifier = verifier
+        self._serving = serving
+        self._watching = watching
+        self._audit = audit
+        self._lock = threading.Lock()
+
+    def publish(self) -> None:
+        """Tell the page what stands now."""
+        with self._lock:
+            tell, verifier, cache = self._page.tell, self._verifier, self._verifier.cache
+            tell(Number.CACHE_HITS, cache.hits)
+            tell(Number.CACHE_MISSES, cache.misses)
+            tell(Number.CACHE_EVICTED, cache.evicted)
+            tell(Number.CACHE_BYTES, cache.used)
+            tell(Number.CACHE_CHAINS, len(cache))
+            tell(Number.SIGNATURES, verifier.signatures)
+            tell(Number.BAD_SIGNATURES, verifier.bad_signatures)
+            self._tell_revision()
+            streams, calls = self._watching.open_now()
+            tell(Number.WATCHED_STREAMS, streams)
+            tell(Number.WATCHED_CALLS, calls)
+            tell(Number.WITHDRAWALS, self._watching.withdrawals.read())
+            overloaded = self._serving.accounting.overloaded
+            for index, name in enumerate(LANE_NAMES):
+                self._page.tell_lane(index, overloaded[name], self._serving.lanes[name].held)
+            self._publish_audit(self._audit())
+
+    def capacities(self) -> dict[str, int]:
+        """Return how many calls each lane of a process can hold."""
+        return {name: self._serving.lanes[name].capacity for name in LANE_NAMES}
+
+    def _tell_revision(self) -> None:
+        try:
+            revision = self._verifier.view.revision
+        except Exception:  # noqa: BLE001 - what can't be read stays as it was; the checks say what is wrong
+            return
+        self._page.tell(Number.REVISION, revision)
+
+    def _publish_audit(self, audit: AuditNumbers | None) -> None:
+        tell = self._page.tell
+        tell(Number.AUDIT_ON, audit is not None)
+        if audit is not None:
+            tell(Number.AUDIT_LOST, audit.lost)
+            tell(Number.AUDIT_RECORDED, audit.recorded)
+            tell(Number.AUDIT_WAITING_BYTES, audit.waiting_bytes)
+            tell(Number.AUDIT_HEALTHY, audit.healthy)

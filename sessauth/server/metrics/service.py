@@ -1,0 +1,104 @@
+"""Metrics of the control process and its workers, when they are asked for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ...errors import ConfigError
+from ..config import Config
+from ..log import LOGGER
+from .collect import Collector
+from .evidence import Evidence
+from .page import Page
+from .publisher import Publisher
+from .state_numbers import StateNumbers
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import CollectorRegistry
+
+INSTALL = "pip install 'sessauth[metrics]'"
+CONTROL = "control"
+
+
+def worker_name(index: int) -> str:
+    """Return what the worker of a place is called."""
+    return f"worker-{index}"
+
+
+class Metrics:
+    """A page for each process, and the address where all of them are read."""
+
+    def __init__(self, config: Config) -> None:
+        """Make the pages and listen. Raises ConfigError if that is not possible."""
+        try:
+            import prometheus_client
+        except ImportError:
+            raise ConfigError(f"metrics.address: needs prometheus_client; {INSTALL}") from None
+        # Not loaded by who serves no metrics.
+        from .listener import Listener
+
+        self._registry: CollectorRegistry = prometheus_client.CollectorRegistry(auto_describe=False)
+        self.page = Page.make(shared=False)
+        shared = sys.platform == "linux"
+        self.workers = [Page.make(shared=shared) for _ in range(config.server.workers)]
+        self._listener = Listener(config.metrics.address, self.render)
+        self._numbers: StateNumbers | None = None
+        self.evidence: Callable[[], Evidence] = Evidence
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return self._listener.port
+
+    @property
+    def handles(self) -> tuple[int, ...]:
+        """What each worker maps its page by."""
+        return tuple(page.handle for page in self.workers)
+
+    def compose(
+        self,
+        publisher: Publisher,
+        numbers: StateNumbers,
+        evidence: Callable[[], Evidence],
+        up: Callable[[], Mapping[str, bool]],
+    ) -> None:
+        """Answer by the pages, what ``publisher`` puts on our own, ``numbers`` and ``evidence``."""
+        self.evidence = evidence
+        pages = {CONTROL: self.page}
+        pages.update((worker_name(index), page) for index, page in enumerate(self.workers))
+
+        def own() -> list[object]:
+            publisher.publish()
+            return [*numbers.collect(), *self.evidence().families()]
+
+        self._numbers = numbers
+        self._registry.register(Collector(pages, up, publisher.capacities(), own))  # type: ignore[arg-type]
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._listener.start()
+
+    def look(self) -> None:
+        """Do what is to be done every second."""
+        if self._numbers is not None:
+            self._numbers.look()
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Return the page in the form that a scraper accepts, and its content type."""
+        from prometheus_client.exposition import choose_encoder
+
+        encode, kind = choose_encoder(accept)
+        try:
+            return encode(self._registry), kind
+        except Exception as error:
+            LOGGER.log(logging.ERROR, "fault", exc_info=error, extra={"fields": {"in": "metrics"}})
+            raise
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._listener.close()
+        for page in self.workers:
+            page.close()

@@ -1,0 +1,67 @@
+"""What one process of the server records: its decisions, and in the control process the changes too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ..clock import Clock
+from ..recording.changes import ChangeFollower
+from ..recording.options import STOP_MINTING
+from ..recording.process import ProcessRecorder
+from ..state.feed import LocalFeed
+from ..state.lmdb_env import Source
+from ..verifier import Verifier
+from .config import Config
+from .status import refused
+
+AUDIT_UNAVAILABLE: Final = "AUDIT_UNAVAILABLE"
+
+
+class ServerRecorder(ProcessRecorder):
+    """A recorder by the settings of ``[audit]``."""
+
+    def __init__(
+        self,
+        config: Config,
+        verifier: Verifier,
+        source: Source,
+        process: str,
+        clock: Clock,
+        *,
+        follows: bool = False,
+    ) -> None:
+        """Open the stream of ``process`` if ``[audit]`` is enabled; with ``follows`` the log's changes too.
+
+        Raises:
+            ConfigError: if the folder of ``audit.dir`` can't be written.
+            KeyFolderError: if a key in it can't be used.
+        """
+        super().__init__(verifier, queue_bytes=config.audit.queue_bytes, clock=clock)
+        self._when_full = config.audit.when_full
+        if config.audit.enabled:
+            folder = config.audit_dir
+            feed = LocalFeed(source)
+            changes = ChangeFollower(feed, folder) if follows else None
+            self.open_audit(
+                config.audit.options(folder), feed.head(), process, index=follows, changes=changes
+            )
+
+    def require(self, others: Callable[[], bool] = lambda: True) -> None:
+        """Return if authority may be given: what is done with it will be recorded, or need not be.
+
+        ``others`` says whether the other processes of this server record. Raises AUDIT_UNAVAILABLE.
+        """
+        if self.audit is None or self._when_full != STOP_MINTING:
+            return
+        if not self.audit.healthy:
+            why = self.audit.fault or "decisions were lost"
+        elif not others():
+            why = "a worker lost decisions, or can't write"
+        else:
+            return
+        raise refused(
+            AUDIT_UNAVAILABLE,
+            f"decisions can't be recorded ({why}), so no authority is given: make room in audit.dir, or set "
+            "audit.when_full",
+        )

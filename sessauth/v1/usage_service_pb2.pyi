@@ -1,0 +1,167 @@
+from sessauth.v1 import record_pb2 as _record_pb2
+from sessauth.v1 import session_service_pb2 as _session_service_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Missing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MISSING_UNSPECIFIED: _ClassVar[Missing]
+    MISSING_LOST: _ClassVar[Missing]
+    MISSING_BEFORE: _ClassVar[Missing]
+    MISSING_USAGE: _ClassVar[Missing]
+MISSING_UNSPECIFIED: Missing
+MISSING_LOST: Missing
+MISSING_BEFORE: Missing
+MISSING_USAGE: Missing
+
+class TellRequest(_message.Message):
+    __slots__ = ("teller_id", "number", "verifier", "lost", "sessions")
+    TELLER_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    VERIFIER_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    teller_id: bytes
+    number: int
+    verifier: str
+    lost: int
+    sessions: _containers.RepeatedCompositeFieldContainer[SessionSeen]
+    def __init__(self, teller_id: _Optional[bytes] = ..., number: _Optional[int] = ..., verifier: _Optional[str] = ..., lost: _Optional[int] = ..., sessions: _Optional[_Iterable[_Union[SessionSeen, _Mapping]]] = ...) -> None: ...
+
+class TellResponse(_message.Message):
+    __slots__ = ("control_id", "wants_usage")
+    CONTROL_ID_FIELD_NUMBER: _ClassVar[int]
+    WANTS_USAGE_FIELD_NUMBER: _ClassVar[int]
+    control_id: bytes
+    wants_usage: bool
+    def __init__(self, control_id: _Optional[bytes] = ..., wants_usage: bool = ...) -> None: ...
+
+class SessionSeen(_message.Message):
+    __slots__ = ("session_id", "allowed", "denied", "last_allow_ms", "blocks", "usage", "late", "lost")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    DENIED_FIELD_NUMBER: _ClassVar[int]
+    LAST_ALLOW_MS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    session_id: bytes
+    allowed: int
+    denied: int
+    last_allow_ms: int
+    blocks: _containers.RepeatedCompositeFieldContainer[BlockSeen]
+    usage: bytes
+    late: _containers.RepeatedCompositeFieldContainer[LateUse]
+    lost: int
+    def __init__(self, session_id: _Optional[bytes] = ..., allowed: _Optional[int] = ..., denied: _Optional[int] = ..., last_allow_ms: _Optional[int] = ..., blocks: _Optional[_Iterable[_Union[BlockSeen, _Mapping]]] = ..., usage: _Optional[bytes] = ..., late: _Optional[_Iterable[_Union[LateUse, _Mapping]]] = ..., lost: _Optional[int] = ...) -> None: ...
+
+class BlockSeen(_message.Message):
+    __slots__ = ("block_id", "parent_id", "first_ms", "last_ms", "calls", "allowed", "payload", "index")
+    BLOCK_ID_FIELD_NUMBER: _ClassVar[int]
+    PARENT_ID_FIELD_NUMBER: _ClassVar[int]
+    FIRST_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_MS_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    block_id: bytes
+    parent_id: bytes
+    first_ms: int
+    last_ms: int
+    calls: int
+    allowed: int
+    payload: bytes
+    index: int
+    def __init__(self, block_id: _Optional[bytes] = ..., parent_id: _Optional[bytes] = ..., first_ms: _Optional[int] = ..., last_ms: _Optional[int] = ..., calls: _Optional[int] = ..., allowed: _Optional[int] = ..., payload: _Optional[bytes] = ..., index: _Optional[int] = ...) -> None: ...
+
+class LateUse(_message.Message):
+    __slots__ = ("block_ids", "claimed", "count", "first_ms", "last_ms")
+    BLOCK_IDS_FIELD_NUMBER: _ClassVar[int]
+    CLAIMED_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_MS_FIELD_NUMBER: _ClassVar[int]
+    block_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    claimed: bool
+    count: int
+    first_ms: int
+    last_ms: int
+    def __init__(self, block_ids: _Optional[_Iterable[bytes]] = ..., claimed: bool = ..., count: _Optional[int] = ..., first_ms: _Optional[int] = ..., last_ms: _Optional[int] = ...) -> None: ...
+
+class GetReportRequest(_message.Message):
+    __slots__ = ("session_id", "purpose", "page_size", "page_token")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    session_id: bytes
+    purpose: str
+    page_size: int
+    page_token: str
+    def __init__(self, session_id: _Optional[bytes] = ..., purpose: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class GetReportResponse(_message.Message):
+    __slots__ = ("reports", "next_page_token")
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    reports: _containers.RepeatedCompositeFieldContainer[SessionReport]
+    next_page_token: str
+    def __init__(self, reports: _Optional[_Iterable[_Union[SessionReport, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class SessionReport(_message.Message):
+    __slots__ = ("session", "inherited", "seen", "verifiers", "missing")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    INHERITED_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    VERIFIERS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    session: _session_service_pb2.Session
+    inherited: _containers.RepeatedCompositeFieldContainer[_record_pb2.Ceiling]
+    seen: SessionSeen
+    verifiers: _containers.RepeatedCompositeFieldContainer[VerifierSeen]
+    missing: _containers.RepeatedScalarFieldContainer[Missing]
+    def __init__(self, session: _Optional[_Union[_session_service_pb2.Session, _Mapping]] = ..., inherited: _Optional[_Iterable[_Union[_record_pb2.Ceiling, _Mapping]]] = ..., seen: _Optional[_Union[SessionSeen, _Mapping]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierSeen, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ...) -> None: ...
+
+class VerifierSeen(_message.Message):
+    __slots__ = ("name", "allowed", "denied", "told_at_ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    DENIED_FIELD_NUMBER: _ClassVar[int]
+    TOLD_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    allowed: int
+    denied: int
+    told_at_ms: int
+    def __init__(self, name: _Optional[str] = ..., allowed: _Optional[int] = ..., denied: _Optional[int] = ..., told_at_ms: _Optional[int] = ...) -> None: ...
+
+class GetCensusRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: bytes
+    def __init__(self, session_id: _Optional[bytes] = ...) -> None: ...
+
+class GetCensusResponse(_message.Message):
+    __slots__ = ("blocks", "late", "missing")
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    LATE_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    blocks: _containers.RepeatedCompositeFieldContainer[BlockCensus]
+    late: _containers.RepeatedCompositeFieldContainer[LateUse]
+    missing: _containers.RepeatedScalarFieldContainer[Missing]
+    def __init__(self, blocks: _Optional[_Iterable[_Union[BlockCensus, _Mapping]]] = ..., late: _Optional[_Iterable[_Union[LateUse, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ...) -> None: ...
+
+class BlockCensus(_message.Message):
+    __slots__ = ("seen", "revoked")
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_FIELD_NUMBER: _ClassVar[int]
+    seen: BlockSeen
+    revoked: bool
+    def __init__(self, seen: _Optional[_Union[BlockSeen, _Mapping]] = ..., revoked: bool = ...) -> None: ...

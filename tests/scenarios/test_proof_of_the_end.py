@@ -1,0 +1,233 @@
+"""The end of a session, proven: with two workers, and gateways that enrol, die and come back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sessauth.client import Client, EnrolledVerifier
+from sessauth.errors import Rejected, UsageError
+from sessauth.receipt import Receipt, ReceiptState, VerifierState, verify
+from sessauth.server.credentials import CredentialFile
+from sessauth.server.init import Initialised, initialise
+from sessauth.token import Token
+from sessauth.verifier import Verifier
+from tests.support.enrolled_gateway import Gateway
+from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until
+
+SETTINGS = {"SESSAUTH_SERVER_WORKERS": "2"}
+SERVER = {"sessauth/control", "sessauth/worker-0", "sessauth/worker-1"}
+SHORT_MS, LONG_MS = 1_000, 60_000
+
+
+class House:
+    """A server with two workers, its operator, and a credential for gateways."""
+
+    def __init__(self, made: Initialised) -> None:
+        """Start it, and wait until all three processes serve."""
+        self.made = made
+        self.gateway_file = made.home / "gw.credential"
+        self.gateway_file.touch(mode=0o600)
+        credential = CredentialFile(made.state_dir / "credentials.toml").add("gw", "gateway", ("gw",))
+        self.gateway_file.write_text(credential + "\n")
+        self.start()
+        self.client = Client(str(made.socket), timeout_ms=10_000)
+
+    def start(self) -> None:
+        """Serve."""
+        self.server = ServerProcess.start(self.made.home, **SETTINGS)
+        operator = self.made.credential_file.read_text().strip()
+        sockets = [self.made.socket, *(self.made.home / "run" / f"check-{i}.sock" for i in range(2))]
+        callers = [Caller(f"unix:{path}", operator) for path in sockets]
+        assert wait_until(lambda: all(serves(caller) for caller in callers)), self.server.log
+        for caller in callers:
+            caller.close()
+
+    def gateway(self, name: str, staleness_ms: int = LONG_MS) -> Gateway:
+        """Start a gateway that enrols."""
+        return Gateway(self.made.state_dir, self.made.socket, self.gateway_file, name, staleness_ms)
+
+    def session(self) -> tuple[bytes, Token]:
+        """Open a session and mint a token of it."""
+        session = self.client.open_session(subject="agent", ceiling=["read:files/**"], ttl_ms=600_000)
+        return session.id, self.client.mint(session.id, ["read:files/**"], ["gw"])
+
+    def end(self, session_id: bytes) -> Receipt:
+        """End a session; return its receipt, verified."""
+        signed = self.client.end(session_id).receipt
+        assert signed is not None
+        return verify(signed, self.client.list_keys(), session_id=session_id)
+
+    def receipt(self, session_id: bytes) -> Receipt:
+        """Return the receipt that a session has now, verified."""
+        return verify(self.client.get_receipt(session_id), self.client.jwks(), session_id=session_id)
+
+    def workers(self) -> list[EnrolledVerifier]:
+        """Return the workers, as the server knows them."""
+        return [each for each in self.client.list_verifiers() if each.kind == "WORKER"]
+
+    def closed(self, session_id: bytes) -> bool:
+        """Whether a session's receipt says CLOSED by now."""
+        return bool(self.receipt(session_id).state)
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    """One house for all tests here; some start its server again."""
+    with home_folder() as home:
+        found = House(initialise(home))
+        yield found
+        found.client.close()
+        found.server.kill()
+
+
+def states(receipt: Receipt) -> dict[str, VerifierState]:
+    """Return who stands where."""
+    return {each.name: each.state for each in receipt.verifiers}
+
+
+def test_closed_when_all_have_acknowledged(house: House) -> None:
+    """Two workers, two gateways and the control process: each is named, and none allows it any more."""
+    with house.gateway("gw-1") as one, house.gateway("gw-2") as two:
+        session_id, token = house.session()
+        assert (one.check(token.text), two.check(token.text)) == ("ALLOWED", "ALLOWED")
+
+        house.end(session_id)
+
+        assert wait_until(lambda: house.closed(session_id))
+        receipt = house.receipt(session_id)
+        assert states(receipt) == dict.fromkeys(SERVER | {"gw-1", "gw-2"}, VerifierState.ACKNOWLEDGED)
+        assert all(each.revision >= receipt.revision for each in receipt.verifiers)
+        assert (one.check(token.text), two.check(token.text)) == ("SESSION_ENDED", "SESSION_ENDED")
+        # A verifier that comes later changes nothing of what is finished.
+        assert house.receipt(session_id) == receipt
+        one.leave()
+        two.leave()
+    assert {each.name for each in house.client.list_verifiers() if each.state is VerifierState.LEFT} >= {
+        "gw-1",
+        "gw-2",
+    }
+
+
+def test_a_killed_gateway_is_named_until_it_is_back(house: House) -> None:
+    """PARTIAL names it, for each end; its return under its name closes them all."""
+    with house.gateway("gw-3") as gateway:
+        session_id, token = house.session()
+        assert gateway.check(token.text) == "ALLOWED"
+        gateway.kill()
+    receipt = house.end(session_id)
+    assert receipt.state is ReceiptState.PARTIAL and "gw-3" in receipt.waiting
+    assert wait_until(lambda: house.receipt(session_id).waiting == ("gw-3",))
+    others = [house.session()[0] for _ in range(5)]
+    assert all("gw-3" in house.end(other).waiting for other in others)
+
+    with house.gateway("gw-3") as gateway:
+        assert wait_until(lambda: house.closed(session_id))
+        assert states(house.receipt(session_id))["gw-3"] is VerifierState.ACKNOWLEDGED
+        assert all(house.closed(other) for other in others)
+        assert gateway.check(token.text) == "SESSION_ENDED"
+        gateway.leave()
+
+
+def test_a_gateway_that_can_not_be_heard_is_outlived(house: House) -> None:
+    """Behind its bound the end is CLOSED without it."""
+    with house.gateway("gw-4", SHORT_MS) as gateway:
+        session_id, _ = house.session()
+        gateway.kill()
+    assert "gw-4" in house.end(session_id).waiting
+
+    assert wait_until(lambda: house.closed(session_id))
+
+    assert states(house.receipt(session_id))["gw-4"] is VerifierState.OUTLIVED
+
+
+def test_a_killed_worker_is_gone(house: House) -> None:
+    """Its parent sees its end, so nothing waits for it; the next one is another."""
+    workers = house.workers()
+    assert [(each.name, each.staleness_ms) for each in workers] == [
+        ("sessauth/worker-0", 0),
+        ("sessauth/worker-1", 0),
+    ]
+    session_id, _ = house.session()
+    server = house.server.process.pid
+    os.kill(int(Path(f"/proc/{server}/task/{server}/children").read_text().split()[0]), signal.SIGKILL)
+
+    house.end(session_id)
+    assert wait_until(lambda: house.closed(session_id))
+
+    def is_new(each: EnrolledVerifier) -> bool:
+        return each not in workers and each.state is VerifierState.ACKNOWLEDGED
+
+    assert wait_until(lambda: any(map(is_new, house.workers())))
+
+
+def test_a_permit_that_is_open_keeps_it_partial(house: House) -> None:
+    """Until its gateway asks to commit it and is told that the session is over."""
+    session_id, token = house.session()
+    with Client(str(house.made.socket), credential_file=house.gateway_file, timeout_ms=10_000) as gateway:
+        allowed = gateway.check(token, "read", "files/a", audience="gw", permit_ms=60_000)
+        assert allowed
+        assert house.end(session_id).open_permits == 1
+        assert wait_until(lambda: not house.receipt(session_id).waiting)
+        assert house.receipt(session_id).state is ReceiptState.PARTIAL
+
+        refused = gateway.commit(allowed.permit, token, "read", "files/a", audience="gw")
+
+        assert refused.reason.name == "SESSION_ENDED"
+    assert house.receipt(session_id).open_permits == 0 and house.closed(session_id)
+
+
+def test_a_name_is_one_process_and_a_state_is_the_servers(house: House, tmp_path: Path) -> None:
+    """What can't be enrolled raises, and nothing is left open."""
+    with house.gateway("gw-5") as gateway:
+        options = {"server": house.made.socket, "credential_file": house.gateway_file}
+        with pytest.raises(Rejected) as caught:
+            Verifier.embedded(house.made.state_dir, audience="gw", enroll="gw-5", **options)  # type: ignore[call-overload]
+        assert caught.value.word == "NAME_TAKEN"
+        other = initialise(tmp_path / "other")
+        with pytest.raises(Rejected) as caught:
+            Verifier.embedded(other.state_dir, audience="gw", enroll="gw-6", **options)  # type: ignore[call-overload]
+        assert caught.value.word == "OTHER_STATE"
+        with pytest.raises(UsageError, match="staleness_ms"):
+            Verifier.embedded(house.made.state_dir, audience="gw", enroll="gw-6", staleness_ms=1, **options)  # type: ignore[call-overload]
+        with pytest.raises(UsageError, match="server="):
+            Verifier.embedded(house.made.state_dir, audience="gw", enroll="gw-6")  # type: ignore[call-overload]
+        gateway.leave()
+
+
+def test_a_restart_forgets_nobody(house: House) -> None:
+    """What was CLOSED stays so; what waits goes on to wait for the same, whom the next process knows."""
+    with house.gateway("gw-7") as alive, house.gateway("gw-8") as dies:
+        finished, _ = house.session()
+        house.end(finished)
+        assert wait_until(lambda: house.closed(finished))
+        before = house.receipt(finished)
+        dies.kill()
+        unfinished, token = house.session()
+        assert "gw-8" in house.end(unfinished).waiting
+        house.server.kill()
+        house.start()
+
+        assert house.receipt(finished) == before
+        assert wait_until(lambda: house.receipt(unfinished).waiting == ("gw-8",))
+        assert states(house.receipt(unfinished))["gw-7"] is VerifierState.ACKNOWLEDGED
+        assert alive.check(token.text) == "SESSION_ENDED"
+        with house.gateway("gw-8"):
+            assert wait_until(lambda: house.closed(unfinished))
+
+
+def test_without_its_server_an_enrolled_gateway_stops(house: House) -> None:
+    """Behind its bound it denies what it allowed before; a gateway that did not enrol goes on."""
+    _, token = house.session()
+    with house.gateway("gw-9", SHORT_MS) as enrolled:
+        assert wait_until(lambda: enrolled.check(token.text) == "ALLOWED")
+        house.server.kill()
+        assert wait_until(lambda: enrolled.check(token.text) == "STALE_STATE")
+        with Verifier.embedded(house.made.state_dir, audience="gw") as other:
+            assert other.check(token, "read", "files/a")
+        house.start()
+        assert wait_until(lambda: enrolled.check(token.text) == "ALLOWED")

@@ -1,0 +1,116 @@
+"""Every query of the dashboard, and of the documents, is about something that a server tells."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from sessauth.reasons import Reason, Stage
+from sessauth.server.access import RULES
+from sessauth.server.lanes import LANE_NAMES
+from sessauth.server.metrics.evidence import RECEIPT_STATES, VERIFIER_STATES, Evidence
+from sessauth.server.metrics.families import METRICS
+from sessauth.server.metrics.page import CODES
+from tests.support.markdown import Document
+from tests.support.promql import series_of, wrong_with
+from tests.support.scrape import Scrape, Traffic, scrape
+from tests.support.service import running
+from tests.support.tree import ROOT
+
+DASHBOARD = json.loads((ROOT / "docs" / "grafana" / "sessauth.json").read_text("utf-8"))
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+OPERATIONS = Document(ROOT / "docs" / "operations.md")
+# Between the first and the last column of a table of alarms.
+ALARMS = re.findall(r"^\| `([a-z][^`]*sessauth_[^`]*)` \|", OPERATIONS.text, re.M)
+VALUES = {
+    "stage": {stage.name.lower() for stage in Stage},
+    "reason": {reason.name for reason in Reason},
+    "rpc": {method.rpartition(".")[2] for method in RULES},
+    "code": set(CODES),
+    "lane": set(LANE_NAMES),
+    "process": {"control", "worker-0"},
+    "status": {"active", "suspended", "ended"},
+    "state": {*RECEIPT_STATES, *VERIFIER_STATES},
+}
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Scrape]:
+    """What a server tells after a little traffic, with an audit, and with evidence of ends."""
+    with running(metrics={"address": "127.0.0.1:0"}, audit={"enabled": True}) as service:
+        assert service.control is not None and service.control.metrics is not None
+        service.control.metrics.evidence = lambda: Evidence((2, 1, 0), 3, (2, 0), 1)
+        traffic = Traffic(service.operator)
+        _, token = traffic.open()
+        traffic.check(service.operator, token)
+        traffic.check(service.operator, token, b"write")
+        traffic.watch_and_end(service.operator)
+        traffic.refuse(service.caller(""))
+        yield scrape(service.control.metrics.port)
+
+
+def _queries() -> list[tuple[str, str]]:
+    return [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
+
+
+@pytest.mark.parametrize(("title", "query"), _queries())
+def test_every_query_of_the_dashboard_can_be_answered(page: Scrape, title: str, query: str) -> None:
+    """Its series are on the page, of that kind, with those labels."""
+    assert wrong_with(query, {name for name, _ in page.values}, VALUES) == []
+
+
+@pytest.mark.parametrize("query", ALARMS)
+def test_every_alarm_of_the_document_can_be_answered(page: Scrape, query: str) -> None:
+    """An alarm on a metric that is not there would never ring."""
+    assert wrong_with(query, {name for name, _ in page.values}, VALUES) == []
+
+
+def test_the_document_has_alarms() -> None:
+    """So that the test above means something."""
+    assert len(ALARMS) >= 12
+
+
+def test_every_metric_is_on_the_dashboard() -> None:
+    """What is worth telling is worth a look."""
+    text = " ".join(query for _, query in _queries())
+    unseen = [
+        metric.name for metric in METRICS if not re.search(rf"{metric.name}(_bucket|_sum|_count)?\b", text)
+    ]
+
+    assert unseen == []
+
+
+def test_every_panel_says_what_it_shows() -> None:
+    """Title, text, unit and a place of its own."""
+    for panel in PANELS:
+        assert panel["title"] and panel["description"] and panel["fieldConfig"]["defaults"]["unit"]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert at["x"] + at["w"] <= 24 and not cells & taken, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("sessauth_nothing", "sessauth_nothing is on no page"),
+        ("sessauth_decisions_total", "sessauth_decisions_total is a counter: rate() it"),
+        ("rate(sessauth_ready[5m])", "sessauth_ready is a gauge: read it as it is"),
+        ('sum(sessauth_lane_calls{lane="fast"})', "lane is never fast"),
+        ('sum(sessauth_ready{lane="check"})', "sessauth_ready has no label lane"),
+        ("sum by (session) (sessauth_ready)", "nothing has the label session"),
+        ("avg(sessauth_ready)", "avg: no function that is known"),
+        ("sum(sessauth_ready", "its brackets don't match"),
+        ("up == 0", "names no metric of ours"),
+    ],
+)
+def test_a_wrong_query_is_found(query: str, wrong: str) -> None:
+    """The reader of queries sees what would show nothing."""
+    assert wrong in wrong_with(query, set(series_of()), VALUES)

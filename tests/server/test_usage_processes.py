@@ -1,0 +1,236 @@
+"""A server with two workers and a gateway that embeds a verifier: what all of them saw is one report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sessauth.client import Client, SessionReport
+from sessauth.server.credentials import CredentialFile
+from sessauth.server.init import initialise
+from sessauth.session import Session
+from sessauth.token import Token
+from sessauth.usage.narrow import Fit
+from sessauth.usage.report import Report
+from sessauth.verifier import Verifier
+from tests.cli.conftest import invoke
+from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until
+
+SETTINGS = {
+    "SESSAUTH_SERVER_WORKERS": "2",
+    "SESSAUTH_USAGE_ENABLED": "true",
+    "SESSAUTH_LIMITS_DRAIN_MS": "3000",
+}
+CEILING = [
+    "read:files/**",
+    'write:files/** where path under "/srv" and size <= 100000',
+    "deploy:cluster/*",
+    "read:mail/** free *",
+    "*:admin/**",
+]
+# A ceiling carries no needs.
+MINTED = [scope + " needs uses(9)" * scope.startswith("deploy") for scope in CEILING]
+CALLS: list[tuple[str, str, bytes]] = [
+    ("read", "files/reports/a", b""),
+    ("read", "files/reports/b", b""),
+    ("write", "files/out", b'{"path":"/srv/out/a.txt","size":512}'),
+    ("write", "files/out", b'{"path":"/srv/out/b.txt","size":2048}'),
+    ("read", "mail/inbox", b'{"folder":"inbox","unread":true}'),
+    ("deploy", "cluster/web", b""),
+]
+# What was asked for and not allowed.
+DENIED: list[tuple[str, str, bytes]] = [("write", "files/out", b'{"path":"/etc/passwd","size":1}')]
+
+
+class World:
+    """The server, its operator, and everyone who judges calls for audience gw."""
+
+    def __init__(self, made: Any) -> None:
+        """Start the server and open the verifier."""
+        self.made = made
+        gateway = CredentialFile(made.state_dir / "credentials.toml").add("gw-1", "gateway", ["gw"])
+        self.process = self.start()
+        target = f"unix:{made.socket}"
+        self.operator = Client(target, credential_file=made.credential_file, timeout_ms=10_000)
+        workers = [f"unix:{made.home}/run/check-{index}.sock" for index in range(2)]
+        self.remote = [Client(target, gateway, check_target=each) for each in (target, *workers)]
+        self.verifier = Verifier.embedded(
+            made.state_dir, audience="gw", server=target, credential=gateway, tell=True
+        )
+        self.judges: list[Callable[[Token, str, str, bytes], Any]] = [
+            *(lambda *call, by=by: by.check(*call, audience="gw") for by in self.remote),
+            self.verifier.check,
+        ]
+
+    def start(self) -> ServerProcess:
+        """Start the server and wait until all three processes serve."""
+        process = ServerProcess.start(self.made.home, **SETTINGS)
+        credential = self.made.credential_file.read_text().strip()
+        sockets = [self.made.socket, *(self.made.home / "run" / f"check-{index}.sock" for index in range(2))]
+        callers = [Caller(f"unix:{socket}", credential) for socket in sockets]
+        assert wait_until(lambda: all(serves(caller) for caller in callers)), process.log
+        for caller in callers:
+            caller.close()
+        return process
+
+    def close(self) -> None:
+        """Close all and kill the server."""
+        self.verifier.close()
+        for client in (self.operator, *self.remote):
+            client.close()
+        self.process.kill()
+
+    def open(self, ceiling: list[str], scopes: list[str], **terms: Any) -> tuple[Session, Token]:
+        """Open a session and mint an open token of it."""
+        session = self.operator.open_session(subject="agent", ceiling=ceiling, **terms)
+        token = self.operator.mint(session.id, scopes, ["gw"], ending="open", label="planner")
+        return session, token
+
+    def report(self, session_id: bytes, allowed: int, denied: int = 0) -> SessionReport:
+        """Return the report once it has as many calls; fails if it never has."""
+        found: list[SessionReport] = []
+
+        def adds_up() -> bool:
+            found[:] = [self.operator.get_report(session_id)]
+            return (found[0].seen.allowed, found[0].seen.denied) == (allowed, denied)
+
+        assert wait_until(adds_up, 10), (found[0].seen.allowed, found[0].seen.denied, self.process.log)
+        return found[0]
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """One world for all tests of the module."""
+    with home_folder() as home:
+        started = World(initialise(home))
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def used(world: World) -> tuple[Session, list[Token]]:
+    """A session whose token was attenuated offline once for each judge, and used by all."""
+    session, token = world.open(CEILING, MINTED, purpose="nightly")
+    held = [token.attenuate(label=f"agent-{index}").present() for index in range(len(world.judges))]
+    for judge, presented in zip(world.judges, held, strict=True):
+        for call in CALLS:
+            assert judge(presented, *call).allowed, call
+        for call in DENIED:
+            assert not judge(presented, *call).allowed
+    return session, held
+
+
+def test_the_report_adds_up_over_all_who_judge(world: World, used: tuple[Session, list[Token]]) -> None:
+    """Each call counts once, whoever judged it, and also where it went on to the writer."""
+    session, held = used
+    report = world.report(session.id, len(CALLS) * len(held), len(DENIED) * len(held))
+    usage = report.seen.usage
+
+    assert {each.name for each in report.verifiers} == {"control", "worker-0", "worker-1", "gw-1"}
+    assert sum(each.allowed for each in report.verifiers) == report.seen.allowed
+    assert usage is not None
+    assert usage.allowed.calls == report.seen.allowed
+    assert {key: span.calls for key, span in usage.calls} == {
+        ("deploy", "cluster/web"): 4,
+        ("read", "files/reports/a"): 4,
+        ("read", "files/reports/b"): 4,
+        ("read", "mail/inbox"): 4,
+        ("write", "files/out"): 8,
+    }
+    assert report.missing == ()
+
+
+def test_the_census_has_every_block(world: World, used: tuple[Session, list[Token]]) -> None:
+    """The root and the blocks that were attenuated offline, each below its parent, with what it says."""
+    session, held = used
+    world.report(session.id, len(CALLS) * len(held), len(DENIED) * len(held))
+    census = world.operator.get_census(session.id)
+    (root,) = census.children()
+    children = census.children(root.seen.block_id)
+    expected = {block_id for token in held for block_id in token.block_ids}
+
+    assert {each.seen.block_id for each in census.blocks} == expected
+    assert len(children) == len(held)
+    assert root.seen.calls == sum(each.seen.calls for each in children)
+    assert {each.says.label for each in children if each.says} == {f"agent-{i}" for i in range(len(held))}
+    ran = invoke("--home", world.made.home, "session", "census", session.id.hex())
+    assert ran.code == 0, ran.err
+    assert ran.out.count("└─ block 1 'agent-") == len(held)
+
+
+def test_a_suggestion_allows_every_call_that_was_allowed(
+    world: World, used: tuple[Session, list[Token]]
+) -> None:
+    """A session with the suggested ceiling, and a token minted with what was suggested, replay cleanly."""
+    session, held = used
+    found = world.report(session.id, len(CALLS) * len(held), len(DENIED) * len(held))
+    assert found.seen.usage is not None
+    for fit in Fit:
+        report = Report.of([(found.granted, found.seen.usage)], now_ms=0)
+        suggested = {
+            each.layer.kind: [
+                str(scope) for one in each.suggestions if one.fit is fit for scope in one.scopes
+            ]
+            for each in report.layers
+        }
+        assert set(suggested) == {"ceiling", "minted"}
+        assert not any("admin" in scope for scope in suggested["ceiling"])
+        _, token = world.open(suggested["ceiling"], suggested["minted"])
+        for call in CALLS:
+            assert world.verifier.check(token.present(), *call).allowed, (fit, call, suggested)
+        for call in DENIED:
+            assert not world.verifier.check(token.present(), *call).allowed
+
+
+def test_the_command_shows_both(world: World, used: tuple[Session, list[Token]], tmp_path: Any) -> None:
+    """By session and by purpose: tables for people, one document for programs, a picture if asked for."""
+    session, held = used
+    world.report(session.id, len(CALLS) * len(held), len(DENIED) * len(held))
+    home = ("--home", world.made.home, "session", "report")
+    ran = invoke(*home, session.id.hex(), "--svg", tmp_path / "used.svg")
+    document = invoke(*home, "--purpose", "nightly", "--json").json
+
+    assert ran.code == 0, ran.err
+    assert "never" in ran.out
+    assert (tmp_path / "used.svg").read_text().startswith("<svg")
+    assert [each["id"] for each in document["sessions"]] == [session.id.hex()]
+    assert document["usage"]["allowed"]["calls"] == len(CALLS) * len(held)
+    assert invoke(*home).code == 2
+
+
+def test_a_token_presented_after_the_end_is_told(world: World) -> None:
+    """Verified by who knew its bytes, claimed by who did not; a stop and a start forget none of it."""
+    session, token = world.open(CEILING, MINTED)
+    presented = token.present()
+    worker, stranger = world.judges[1], world.judges[0]
+    assert worker(presented, *CALLS[0]).allowed
+    assert world.verifier.check(presented, *CALLS[0]).allowed
+    world.report(session.id, 2)
+    world.operator.end(session.id)
+    for judge in (worker, world.verifier.check, stranger):
+        assert not judge(presented, *CALLS[0]).allowed
+
+    def late() -> list[tuple[bool, int]]:
+        return sorted((each.claimed, each.count) for each in world.operator.get_census(session.id).late)
+
+    assert wait_until(lambda: late() == [(False, 2), (True, 1)], 10), late()
+    assert world.process.terminate() == 0
+    world.process = world.start()
+    report = world.operator.get_report(session.id)
+    assert (report.seen.allowed, late(), report.missing) == (2, [(False, 2), (True, 1)], ())
+    assert report.seen.usage is not None
+    assert json.loads(report.seen.usage.to_json())["allowed"][0] == 2
+
+
+def test_a_verifier_tells_the_next_control_process_too(world: World) -> None:
+    """What an embedded verifier saw while there was no server is told when there is one again."""
+    session, token = world.open(CEILING, MINTED)
+    presented = token.present()
+    assert world.process.terminate() == 0
+    assert world.verifier.check(presented, *CALLS[0]).allowed
+    world.process = world.start()
+
+    assert world.report(session.id, 1).verifiers[0].name == "gw-1"

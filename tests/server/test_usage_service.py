@@ -1,0 +1,362 @@
+"""UsageService: what is told counts once, what is wrong with it changes nothing, and who may read it."""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from sessauth.client import Client, Missing
+from sessauth.errors import NotFound, PermissionDenied, UsageError
+from sessauth.scope import Scope
+from sessauth.seen import LateUse, SessionSeen, Telling
+from sessauth.seen_messages import tell_request
+from sessauth.server import config as server_config
+from sessauth.server.build import Control
+from sessauth.session import Session
+from sessauth.v1 import usage_service_pb2 as pb
+from tests.support.seen import AT, block, block_id, claimed, seen, usage
+from tests.support.service import Caller, RpcError, Service, running, wait_until
+
+LateCalls = list[tuple[Any, ...]]
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """A server that asks for usage, and listens on TCP too."""
+    with running(usage={"enabled": True}, tcp={"address": "127.0.0.1:0", "insecure_tcp": True}) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def clients(service: Service) -> Iterator[dict[str, Client]]:
+    """A client for each role."""
+    target = f"unix:{service.made.socket}"
+    found = {
+        name: Client(target, service.add(name, role).credential)
+        for name, role in (("gw-1", "gateway"), ("gw-2", "gateway"), ("ann", "issuer"), ("aud", "auditor"))
+    }
+    found["operator"] = Client(target, service.operator.credential)
+    yield found
+    for client in found.values():
+        client.close()
+
+
+@pytest.fixture
+def session(clients: dict[str, Client]) -> Session:
+    """A live session of the issuer's."""
+    return clients["ann"].open_session(subject="agent", ceiling=["read:files/**"], purpose="reading")
+
+
+@pytest.fixture
+def late_calls(service: Service) -> Iterator[LateCalls]:
+    """What the server tells of uses after the end."""
+    told: LateCalls = []
+    assert service.control is not None
+    service.control.usage.on_used_after_end = lambda *use: told.append(use)
+    yield told
+    service.control.usage.on_used_after_end = None
+
+
+def telling(*sessions: SessionSeen, number: int = 1, teller_id: bytes = b"") -> Telling:
+    """A telling of a process of its own."""
+    return Telling(teller_id or secrets.token_bytes(16), number, sessions=sessions)
+
+
+def test_what_verifiers_tell_adds_up(clients: dict[str, Client], session: Session) -> None:
+    """Counts add up over verifiers and tellings, the earliest first and the latest last use stand."""
+    one, two = clients["gw-1"], clients["gw-2"]
+    one.tell(telling(seen(session.id, block("r", calls=2), block("c", "r", index=1, at_ms=AT + 3))))
+    two.tell(telling(seen(session.id, block("r", calls=3, at_ms=AT + 9))))
+    report = clients["ann"].get_report(session.id)
+    root, child = (report.seen.blocks[block_id(name)] for name in "rc")
+
+    assert (report.seen.allowed, report.seen.denied, report.seen.last_allow_ms) == (5, 0, AT + 9)
+    assert (root.calls, root.allowed, root.first_ms, root.last_ms) == (5, 5, AT, AT + 9)
+    assert (child.parent_id, child.calls) == (root.block_id, 1)
+    assert [(each.name, each.allowed) for each in report.verifiers] == [("gw-1", 2), ("gw-2", 3)]
+    assert (report.session.purpose, report.missing, report.incomplete) == ("reading", (), False)
+    assert [[str(Scope.from_record(scope)) for scope in layer] for layer in report.granted.ceilings] == [
+        ["read:files/**"]
+    ]
+
+
+def test_a_number_counts_once_and_of_its_own_verifier_alone(
+    clients: dict[str, Client], session: Session
+) -> None:
+    """A repeated telling is answered and changes nothing; another caller's of the same id is another."""
+    teller_id = secrets.token_bytes(16)
+    first = clients["gw-1"].tell(telling(seen(session.id, block("r")), teller_id=teller_id))
+    again = clients["gw-1"].tell(telling(seen(session.id, block("r")), teller_id=teller_id))
+    clients["gw-2"].tell(telling(seen(session.id, block("r")), teller_id=teller_id))
+
+    assert first == again
+    assert first.wants_usage
+    assert clients["aud"].get_report(session.id).seen.allowed == 2
+
+
+def _tell_request(session_id: bytes) -> pb.TellRequest:
+    late = LateUse((block_id("r"),), False, 1, AT, AT)
+    request = tell_request(telling(seen(session_id, block("r"), block("c", "r", index=1), late=late)))
+    request.sessions[0].usage = usage("files/a").to_json()
+    return request
+
+
+GARBAGE: dict[str, Callable[[pb.TellRequest], Any]] = {
+    "teller_id": lambda m: setattr(m, "teller_id", b"short"),
+    "number": lambda m: setattr(m, "number", 0),
+    "lost": lambda m: setattr(m, "lost", 1 << 60),
+    "sessions": lambda m: m.sessions.add().CopyFrom(m.sessions[0]),
+    "sessions[0].session_id": lambda m: setattr(m.sessions[0], "session_id", bytes(15)),
+    "sessions[0].allowed": lambda m: setattr(m.sessions[0], "allowed", 1 << 60),
+    "sessions[0].usage": lambda m: setattr(m.sessions[0], "usage", b"{"),
+    "sessions[0]": lambda m: m.sessions[0].blocks.add().CopyFrom(m.sessions[0].blocks[0]),
+    "sessions[0].blocks[0].block_id": lambda m: setattr(m.sessions[0].blocks[0], "block_id", b""),
+    "sessions[0].blocks[0].parent_id": lambda m: setattr(m.sessions[0].blocks[0], "parent_id", bytes(32)),
+    "sessions[0].blocks[1].parent_id": lambda m: setattr(m.sessions[0].blocks[1], "parent_id", b""),
+    "sessions[0].blocks[1].index": lambda m: setattr(m.sessions[0].blocks[1], "index", 16),
+    "sessions[0].blocks[1].calls": lambda m: setattr(m.sessions[0].blocks[1], "calls", 0),
+    "sessions[0].blocks[1].allowed": lambda m: setattr(m.sessions[0].blocks[1], "allowed", 2),
+    "sessions[0].blocks[1].first_ms": lambda m: setattr(m.sessions[0].blocks[1], "first_ms", AT + 1),
+    "sessions[0].blocks[1].payload": lambda m: setattr(m.sessions[0].blocks[1], "payload", b"\xff"),
+    "sessions[0].late[0].claimed": lambda m: setattr(m.sessions[0].late[0], "claimed", True),
+    "sessions[0].late[0].count": lambda m: setattr(m.sessions[0].late[0], "count", 0),
+    "sessions[0].late[0].block_ids": lambda m: m.sessions[0].late[0].block_ids.extend([bytes(32)] * 16),
+}
+
+
+@pytest.mark.parametrize("field", GARBAGE)
+def test_garbage_is_refused_whole(service: Service, session: Session, field: str) -> None:
+    """One thing that is wrong with a telling, named, and nothing of it counts."""
+    request = _tell_request(session.id)
+    GARBAGE[field](request)
+    caller = next(each for each in service.callers if each.credential.startswith("sessauth_key_gw-1_"))
+    with pytest.raises(RpcError) as refused:
+        caller.call("UsageService/Tell", request)
+
+    assert (refused.value.code, refused.value.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
+    assert service.control is not None
+    assert service.control.usage.last_allow_ms(session.id) == 0
+
+
+def test_bytes_that_are_no_telling_are_refused(service: Service, session: Session) -> None:
+    """Neither what is no message nor what is too large for one changes anything."""
+    caller = next(each for each in service.callers if each.credential.startswith("sessauth_key_gw-1_"))
+    many = pb.TellRequest(teller_id=bytes(16), number=1)
+    many.sessions.extend(pb.SessionSeen(session_id=bytes(16)) for _ in range(1_025))
+    large = _tell_request(session.id)
+    large.sessions[0].usage = bytes(13 << 20)
+    for request, code in (
+        (pb.GetReportResponse(next_page_token="?" * 40), grpc.StatusCode.INVALID_ARGUMENT),
+        (many, grpc.StatusCode.INVALID_ARGUMENT),
+        (large, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    ):
+        with pytest.raises(RpcError) as refused:
+            caller.call("UsageService/Tell", request)
+        assert refused.value.code is code
+    assert service.control is not None
+    assert service.control.usage.last_allow_ms(session.id) == 0
+
+
+class _Raw:
+    """Bytes in the place of a message."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 - as a message's
+        return self._data
+
+
+def test_no_bytes_make_the_server_stumble(service: Service, session: Session) -> None:
+    """Damaged anywhere, a telling is taken or refused for what is wrong with it, and never our mistake."""
+    caller = next(each for each in service.callers if each.credential.startswith("sessauth_key_gw-1_"))
+    rng, codes = random.Random(4), set()
+    whole = _tell_request(session.id).SerializeToString()
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+        if rng.random() < 0.3:
+            del data[rng.randrange(len(data)) :]
+        try:
+            caller.call("UsageService/Tell", _Raw(bytes(data)))
+        except RpcError as error:
+            codes.add(error.code)
+    assert codes == {grpc.StatusCode.INVALID_ARGUMENT}
+
+
+def test_unknown_sessions_change_nothing(clients: dict[str, Client], session: Session) -> None:
+    """What is told of a session that there is not is dropped, and the rest of the telling stands."""
+    unknown = secrets.token_bytes(16)
+    clients["gw-1"].tell(telling(seen(unknown, block("r")), seen(session.id, block("r"))))
+
+    assert clients["aud"].get_report(session.id).seen.allowed == 1
+    for call in (clients["aud"].get_report, clients["aud"].get_census):
+        with pytest.raises(NotFound):
+            call(unknown)
+
+
+def test_times_from_a_wrong_clock_are_no_later_than_now(clients: dict[str, Client], session: Session) -> None:
+    """A verifier whose clock is ahead does not move the last allow into the future."""
+    clients["gw-1"].tell(telling(seen(session.id, block("r", at_ms=AT * 2))))
+    report = clients["aud"].get_report(session.id)
+
+    assert report.seen.last_allow_ms < AT * 2
+    assert report.seen.last_allow_ms >= report.session.opened_at_ms
+
+
+def test_who_may_tell_and_read(service: Service, clients: dict[str, Client], session: Session) -> None:
+    """Gateways tell and read nothing; an issuer reads its own sessions; auditors read all."""
+    for name in ("operator", "ann", "aud"):
+        with pytest.raises(PermissionDenied):
+            clients[name].tell(telling())
+    for call in (clients["gw-1"].get_report, clients["gw-1"].get_census, clients["ann"].get_census):
+        with pytest.raises(PermissionDenied):
+            call(session.id)
+    other = clients["operator"].open_session(subject="s", ceiling=["read:**"], purpose="reading")
+    with pytest.raises(NotFound):
+        clients["ann"].get_report(other.id)
+    assert clients["aud"].get_report(other.id).session.owner == "operator"
+    assert service.control is not None
+    worker = Caller(f"127.0.0.1:{service.control.tcp_port}", service.control._workers.text)
+    with pytest.raises(RpcError) as refused:
+        worker.call("UsageService/Tell", tell_request(telling()))
+    worker.close()
+    assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_reports_of_a_purpose_come_in_pages(clients: dict[str, Client]) -> None:
+    """Every session of the purpose that the caller reaches stands on one of the pages."""
+    purpose = secrets.token_hex(4)
+    mine = {
+        clients["ann"].open_session(subject="s", ceiling=["read:a"], purpose=purpose).id for _ in range(3)
+    }
+    clients["operator"].open_session(subject="s", ceiling=["read:a"], purpose=purpose)
+    found, token, pages = set(), "", 0
+    while pages == 0 or token:
+        page = clients["ann"].list_reports(purpose, page_size=2, page_token=token)
+        found |= {report.session.id for report in page.reports}
+        token, pages = page.next_page_token, pages + 1
+
+    assert (found, pages) == (mine, 2)
+    assert len(clients["aud"].list_reports(purpose).reports) == 4
+    with pytest.raises(UsageError, match="page_size"):
+        clients["aud"].list_reports(purpose, page_size=101)
+
+
+def test_the_census_knows_what_is_revoked_and_what_hangs_below(
+    clients: dict[str, Client], session: Session
+) -> None:
+    """Parents come first; a block is revoked with the one above it; a circle that somebody told ends."""
+    circle = (block("x", "y", index=1), block("y", "x", index=2))
+    clients["gw-1"].tell(
+        telling(seen(session.id, block("c", "r", index=1), block("r"), block("other"), *circle))
+    )
+    clients["ann"].revoke(session.id, [block_id("r")])
+    census = clients["aud"].get_census(session.id)
+    found = {each.seen.block_id: each.revoked for each in census.blocks}
+
+    assert [each.seen.index for each in census.blocks] == [0, 0, 1, 1, 2]
+    assert found == {block_id(name): name in "cr" for name in ("r", "c", "other", "x", "y")}
+    assert [each.seen.block_id for each in census.children(block_id("r"))] == [block_id("c")]
+
+
+def test_a_use_after_the_end_is_told_on(
+    clients: dict[str, Client], session: Session, late_calls: LateCalls
+) -> None:
+    """With its blocks, or as a claim; of a session that is not over it is dropped, whoever says so."""
+    verified = LateUse((block_id("r"),), False, 2, AT, AT + 5)
+    early = seen(session.id, late=claimed(7))
+    clients["gw-1"].tell(telling(early))
+    assert late_calls == []
+    clients["ann"].end(session.id)
+    both = seen(session.id, late=claimed(3))
+    both.late[verified.key] = verified
+    clients["gw-1"].tell(telling(both))
+
+    assert sorted(late_calls, key=str) == [
+        (session.id, (), True, "gw-1", AT, 3),
+        (session.id, (block_id("r"),), False, "gw-1", AT + 5, 2),
+    ]
+    census = clients["aud"].get_census(session.id)
+    assert sorted((late.claimed, late.count) for late in census.late) == [(False, 2), (True, 3)]
+
+
+def test_usage_records_are_merged(clients: dict[str, Client], session: Session) -> None:
+    """What two verifiers told of calls is one record; its values stand in the report."""
+    for name, resource in (("gw-1", "files/a"), ("gw-2", "files/b")):
+        told = seen(session.id, block("r"))
+        told.usage = usage(resource, arguments=json.dumps({"owner": name}).encode())
+        clients[name].tell(telling(told))
+    found = clients["ann"].get_report(session.id).seen.usage
+
+    assert found is not None
+    assert found.allowed.calls == 2
+    assert [key for key, _ in found.calls] == [("read", "files/a"), ("read", "files/b")]
+
+
+def test_a_restart_keeps_what_was_told() -> None:
+    """After a clean end all is known; after a kill what ended is, and of the rest it is said so."""
+    with running(usage={"enabled": True}) as service:
+        target, home = f"unix:{service.made.socket}", service.made.home
+        gateway = Client(target, service.add("gw-1", "gateway").credential)
+        operator = Client(target, service.operator.credential)
+        ended, alive = (operator.open_session(subject="s", ceiling=["read:a"]) for _ in range(2))
+        told = seen(ended.id, block("r", calls=4))
+        told.usage = usage("files/secret")
+        gateway.tell(telling(told, seen(alive.id, block("r", calls=2))))
+        operator.end(ended.id)
+        control = service.control
+        assert control is not None
+        control.usage.tend()
+        (file,) = control._config.usage_dir.glob("*.usage")
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+        def restart(*, cleanly: bool) -> None:
+            assert service.control is not None
+            if not cleanly:
+                service.control.usage.close = lambda: None  # type: ignore[method-assign]
+            service.control.stop()
+            config = server_config.from_dict({"home": str(home), "usage": {"enabled": True}})
+            service.control = Control(config)
+            service.control.start()
+
+        def state() -> list[tuple[int, tuple[Missing, ...]]]:
+            found = [operator.with_timeout(10_000).get_report(each.id) for each in (ended, alive)]
+            assert found[0].seen.usage is not None
+            return [(report.seen.allowed, report.missing) for report in found]
+
+        restart(cleanly=True)
+        assert state() == [(4, ()), (2, ())]
+        gateway.with_timeout(10_000).tell(telling(seen(alive.id, block("r"))))
+        restart(cleanly=False)
+        assert state() == [(4, ()), (2, (Missing.BEFORE, Missing.USAGE))]
+        gateway.close()
+        operator.close()
+
+
+def test_an_audited_server_has_a_census_too() -> None:
+    """Where decisions are noted anyway, blocks and last allows are told; else nothing is."""
+    with running(audit={"enabled": True}) as service, running() as plain:
+        client = Client(f"unix:{service.made.socket}", service.operator.credential)
+        opened = client.open_session(subject="s", ceiling=["read:a"])
+        token = client.mint(opened.id, ["read:a"], ["gw"])
+        assert client.check(token, "read", "a", audience="gw").allowed
+        assert wait_until(lambda: client.get_report(opened.id).seen.allowed == 1)
+        report = client.get_report(opened.id)
+        client.close()
+        assert plain.control is not None
+        assert plain.control.recorder is not None
+        telling_of_plain = plain.control.recorder.telling
+
+    assert report.missing == (Missing.USAGE,)
+    assert [each.name for each in report.verifiers] == ["control"]
+    assert telling_of_plain is None

@@ -1,0 +1,241 @@
+"""The store of what was told: bounded in memory and on disk, and honest about what it has no room for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessauth.clock import FixedClock
+from sessauth.seen import SessionSeen, Telling
+from sessauth.server.usage_files import UsageFiles
+from sessauth.server.usage_settings import UsageSettings
+from sessauth.server.usage_store import STAYS_MS, UsageStore
+from sessauth.session import Session, SessionStatus
+from sessauth.v1 import usage_service_pb2 as pb
+from tests.support.seen import AT, block, claimed, seen, usage
+from tests.support.usage_story import session as make_session
+
+
+class House:
+    """Sessions that a test opens and ends, a store that is told of them, and its folder."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        """Begin with no session; ``settings`` as in the section of the configuration."""
+        self.clock = FixedClock(AT)
+        self.sessions: dict[bytes, Session] = {}
+        self.folder = folder
+        self.settings = UsageSettings(enabled=True, **settings)
+        self.numbers = iter(range(1, 100_000))
+        self.open_store()
+
+    def open_store(self) -> None:
+        """Open the store, as a control process does when it starts."""
+        limits = {"max_files": self.settings.max_sessions, "max_bytes": self.settings.max_stored_bytes}
+        self.files = UsageFiles(self.folder, **limits)
+        self.store = UsageStore(self, self.settings, self.files, self.clock)
+
+    def get_session(self, session_id: bytes) -> Session | None:
+        """Return a session, as the log does."""
+        return self.sessions.get(session_id)
+
+    def open(self, number: int) -> bytes:
+        """Open a session."""
+        session_id = number.to_bytes(16, "big")
+        self.sessions[session_id] = make_session(
+            id=session_id,
+            status=SessionStatus.ACTIVE,
+            ended_at_ms=0,
+            opened_at_ms=AT,
+            expires_at_ms=AT + 3_600_000,
+        )
+        return session_id
+
+    def end(self, session_id: bytes) -> None:
+        """End a session."""
+        ended = replace(
+            self.sessions[session_id], status=SessionStatus.ENDED, ended_at_ms=self.clock.now_ms()
+        )
+        self.sessions[session_id] = ended
+
+    def tell(self, *sessions: SessionSeen, lost: int = 0) -> None:
+        """Tell the store."""
+        self.store.tell(Telling(bytes(16), next(self.numbers), "gw", lost, sessions))
+
+    def report(self, session_id: bytes) -> pb.SessionReport:
+        """Return the report of a session."""
+        report = self.store.report(session_id)
+        assert report is not None
+        return report
+
+    def tend(self, after_ms: int = 0) -> None:
+        """Let time pass, and the store look after itself."""
+        self.clock.advance(after_ms)
+        self.store.tend()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    """A store with room for all that tests tell."""
+    return House(tmp_path / "usage")
+
+
+def test_what_ended_is_written_once_and_let_go(house: House) -> None:
+    """It is in a file within a tend, leaves memory a while later, and is still reported."""
+    session_id = house.open(1)
+    house.tell(seen(session_id, block("r", calls=3)))
+    house.tend()
+    assert session_id not in house.files
+    house.end(session_id)
+    house.tend()
+    assert session_id in house.files
+    house.tend(STAYS_MS + 1)
+    assert session_id not in house.store._kept
+
+    assert house.report(session_id).seen.allowed == 3
+    assert house.store.last_allow_ms(session_id) == AT
+    del house.sessions[session_id]
+    assert house.report(session_id).session.purpose == "weekly report"
+
+
+def test_late_uses_of_what_was_let_go_are_added_to_its_file(house: House) -> None:
+    """They are counted on, and the file is not written for each of them."""
+    session_id = house.open(1)
+    house.tell(seen(session_id, block("r")))
+    house.end(session_id)
+    house.tend()
+    file = house.folder / f"{session_id.hex()}.usage"
+    before = file.stat().st_mtime_ns
+    for _ in range(3):
+        house.tell(seen(session_id, late=claimed(2)))
+        house.tend(1_000)
+    assert file.stat().st_mtime_ns == before
+    house.tend(STAYS_MS)
+    house.open_store()
+
+    assert house.report(session_id).seen.late[0].count == 6
+
+
+def test_a_full_memory_gives_way_to_what_lives(tmp_path: Path) -> None:
+    """What ended first goes first; with nothing but living sessions the next one is lost, and all say so."""
+    house = House(tmp_path, max_sessions=2)
+    first, second, third, fourth = (house.open(number) for number in range(4))
+    house.tell(seen(first, block("r")), seen(second, block("r")))
+    house.end(first)
+    house.tend()
+    house.tell(seen(third, block("r")))
+    assert set(house.store._kept) == {second, third}
+    house.tell(seen(fourth, block("r")))
+
+    assert house.report(fourth).seen.allowed == 0
+    for session_id in (second, third, fourth):
+        assert pb.MISSING_LOST in house.report(session_id).missing
+    assert house.report(first).seen.allowed == 1
+
+
+def test_one_session_takes_no_more_than_its_share(tmp_path: Path) -> None:
+    """Beyond it counts go on, and what finds no room is counted as lost."""
+    house = House(tmp_path, max_session_bytes=5_000)
+    session_id = house.open(1)
+    for number in range(50):
+        house.tell(seen(session_id, block(f"r{number}")))
+    report = house.report(session_id)
+
+    assert report.seen.allowed == 50
+    assert 0 < len(report.seen.blocks) < 50
+    assert report.seen.lost == 50 - len(report.seen.blocks)
+    assert pb.MISSING_LOST in report.missing
+
+
+def test_a_usage_record_is_weighed_by_what_is_in_it(tmp_path: Path) -> None:
+    """The same calls told a thousand times take no more room than once; other ones do until there is none."""
+    house = House(tmp_path, max_session_bytes=200_000)
+    session_id = house.open(1)
+    for _ in range(1_000):
+        told = seen(session_id, block("r"))
+        told.usage = usage("files/a")
+        told.usage_bytes = len(told.usage.to_json())
+        house.tell(told)
+    report = house.report(session_id)
+    assert (report.seen.lost, report.seen.allowed) == (0, 1_000)
+    assert b'"allowed":[1000,' in report.seen.usage
+
+    told = seen(session_id, block("r"))
+    told.usage = usage(*(f"files/{number}" for number in range(30)), arguments=b'{"a":"' + b"x" * 900 + b'"}')
+    told.usage_bytes = 300_000
+    house.tell(told)
+    assert house.report(session_id).seen.lost == 30
+
+
+def test_files_are_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:
+    """By their number, by their bytes, and by their age after a restart."""
+    house = House(tmp_path, max_sessions=3, keep_ms=1_000)
+    ids = [house.open(number) for number in range(5)]
+    for session_id in ids:
+        house.tell(seen(session_id, block("r")))
+        house.end(session_id)
+        house.tend()
+    assert [session_id in house.files for session_id in ids] == [False, False, True, True, True]
+
+    small = UsageFiles(tmp_path / "small", max_files=10, max_bytes=100)
+    for session_id in ids:
+        small.write(session_id, bytes(40))
+    assert (len(small), ids[-1] in small) == (1, True)
+    assert len(list((tmp_path / "small").iterdir())) == 1
+
+    house.open_store()
+    house.files.remove_older(house.files._files[ids[-1]][1])
+    assert [session_id in house.files for session_id in ids] == [False] * 4 + [True]
+
+
+def test_files_that_cant_be_used_are_as_none(house: House) -> None:
+    """Torn, foreign and half-written ones do no harm, and no report is made up from them."""
+    session_id, other = house.open(1), house.open(2)
+    for one in (session_id, other):
+        house.tell(seen(one, block("r")))
+        house.end(one)
+    house.tend()
+    (house.folder / f"{session_id.hex()}.usage").write_bytes(b"sessauth/usage/1\n\xff\xff")
+    (house.folder / f"{other.hex()}.usage").write_bytes(b"something else")
+    (house.folder / f".{other.hex()}.usage.ab.new").write_bytes(b"half")
+    (house.folder / "notes.usage").write_bytes(b"")
+    house.clock.advance(1)
+    house.open_store()
+
+    for one in (session_id, other):
+        report = house.report(one)
+        assert (report.seen.allowed, pb.MISSING_BEFORE in report.missing) == (0, True)
+    assert not list(house.folder.glob("*.new"))
+
+
+def test_what_was_lost_touches_sessions_that_lived_then(house: House) -> None:
+    """Decisions were lost before it was known of which session: all that lived then say so, no later ones."""
+    before, living = house.open(1), house.open(2)
+    house.tell(seen(before, block("r")), seen(living, block("r")))
+    house.end(before)
+    house.clock.advance(10)
+    house.tell(lost=5)
+    house.clock.advance(10)
+    later = house.open(3)
+    house.sessions[later] = replace(house.sessions[later], opened_at_ms=house.clock.now_ms())
+    missing = {one: pb.MISSING_LOST in house.report(one).missing for one in (before, living, later)}
+
+    assert missing == {before: False, living: True, later: False}
+
+
+def test_a_disk_that_takes_nothing_loses_nothing_yet(house: House) -> None:
+    """What can't be written stays in memory and is tried again; a stop says nothing of having written all."""
+    session_id = house.open(1)
+    house.tell(seen(session_id, block("r")))
+    house.end(session_id)
+    house.folder.parent.joinpath("usage").write_text("a file in the way")
+    house.tend(STAYS_MS * 2)
+    assert house.report(session_id).seen.allowed == 1
+    house.store.close()
+    assert house.folder.read_text() == "a file in the way"
+    house.folder.unlink()
+    house.tend()
+
+    assert session_id in house.files

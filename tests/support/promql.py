@@ -1,0 +1,70 @@
+"""Holds queries of Prometheus against what a server tells: series, kinds and labels that they name exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Set
+
+from sessauth.server.metrics.families import METRICS
+
+# Prometheus adds these to every series of a target.
+TARGET_LABELS = {"instance", "job"}
+FUNCTIONS = {"rate", "increase", "sum", "min", "max", "count", "histogram_quantile"}
+WORDS = {"by", "and", "or", "unless", "on", "bool"}
+_SERIES = re.compile(r"(sessauth_\w+)(?:\{([^}]*)\})?(\[[^\]]*\])?")
+_MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
+_BY = re.compile(r"\bby\s*\(([^)]*)\)")
+
+
+def series_of() -> dict[str, tuple[str, set[str]]]:
+    """Return the kind and the labels of each series that a server can tell, by its name."""
+    found: dict[str, tuple[str, set[str]]] = {}
+    for metric in METRICS:
+        labels = set(metric.labels)
+        if metric.kind == "histogram":
+            found[f"{metric.name}_bucket"] = ("counter", labels | {"le"})
+            found[f"{metric.name}_sum"] = found[f"{metric.name}_count"] = ("counter", labels)
+        else:
+            found[metric.name] = (metric.kind, labels)
+    return found
+
+
+def wrong_with(query: str, told: Set[str], values: Mapping[str, Set[str]]) -> list[str]:
+    """Return what is wrong with a query, in words.
+
+    ``told`` are the names of the series on a page that was read; ``values`` what each label may be.
+    """
+    known, wrong = series_of(), []
+    used = _SERIES.findall(query)
+    if not used:
+        wrong.append("names no metric of ours")
+    labels = set(TARGET_LABELS)
+    for name, matchers, interval in used:
+        if name not in known or name not in told:
+            wrong.append(f"{name} is on no page")
+            continue
+        kind, own = known[name]
+        labels |= own
+        if (kind == "counter") != bool(interval):
+            wrong.append(f"{name} is a {kind}: " + ("rate() it" if kind == "counter" else "read it as it is"))
+        for label, operator, text in _MATCHER.findall(matchers):
+            if label in TARGET_LABELS:
+                continue
+            if label not in own:
+                wrong.append(f"{name} has no label {label}")
+            elif set(text.split("|") if "~" in operator else [text]) - values[label]:
+                wrong.append(f"{label} is never {text}")
+        if _MATCHER.sub("", matchers).strip(", "):
+            wrong.append(f"{name}{{{matchers}}} can't be read")
+    for inside in _BY.findall(query):
+        wrong += [f"nothing has the label {label}" for label in _names(inside) - labels]
+    bare = _SERIES.sub("", query)
+    words = set(re.findall(r"[A-Za-z_]\w*", _BY.sub("by", bare)))
+    wrong += [f"{word}: no function that is known" for word in words - FUNCTIONS - WORDS]
+    if bare.count("(") != bare.count(")"):
+        wrong.append("its brackets don't match")
+    return wrong
+
+
+def _names(inside: str) -> set[str]:
+    return {name.strip() for name in inside.split(",")}
