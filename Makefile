@@ -60,7 +60,7 @@ test: $(BUILT) ## the test suite, a few minutes
 	$(RUN) -m pytest -q -n $(JOBS) $(ARGS)
 
 test-long: $(BUILT) ## the suite with 200,000 generated cases and 100 kills of the writer
-	SESSAUTH_CASES=200000 SESSAUTH_KILL_ROUNDS=100 $(RUN) -m pytest -q -n $(JOBS) --timeout 3600 $(ARGS)
+	SESSAUTH_CASES=200000 SESSAUTH_KILL_ROUNDS=100 SESSAUTH_AUDIT_RECORDS=1000000 $(RUN) -m pytest -q -n $(JOBS) --timeout 3600 $(ARGS)
 
 test-sanitized: $(BUILT) ## bytes of all kinds on a kernel built with the address and undefined-behaviour sanitizers
 	tools/test_sanitized.sh $(BIN)/python $(ARGS)

@@ -20,6 +20,7 @@ STAGES: Final = (
     "benchmarks.stages.refusals",
     "benchmarks.stages.proofs",
     "benchmarks.stages.batch",
+    "benchmarks.stages.recorded",
     "benchmarks.stages.writing",
     "benchmarks.stages.moved",
 )

@@ -11,6 +11,8 @@ from benchmarks.stats import median
 
 # Where a call goes. The control process also checks; workers do nothing else.
 CONTROL, CONTROL_TCP, TLS, WORKER, WORKERS = "control", "control-tcp", "tls", "worker", "workers"
+# Control processes without workers; of the second the audit is on.
+UNRECORDED, RECORDED = "unrecorded", "recorded"
 ECHO, ECHO_TCP, ECHO_TLS = "echo", "echo-tcp", "echo-tls"
 ECHOES: Final = frozenset({ECHO, ECHO_TCP, ECHO_TLS})
 # What is asked. "batch-N" is CheckBatch of N items, of a few tokens; with DISTINCT, each of its own.
@@ -62,6 +64,8 @@ def _specs() -> Iterable[Spec]:
     yield Spec("service/check-tcp", CONTROL_TCP, CHECK, BUSY)
     yield Spec("floor/echo-tls", ECHO_TLS, CHECK, BUSY)
     yield Spec("service/check-tls", TLS, CHECK, BUSY)
+    yield Spec("service/audit-off", UNRECORDED, CHECK, BUSY)
+    yield Spec("service/audit-on", RECORDED, CHECK, BUSY)
     yield Spec("service/worker", WORKER, CHECK, BUSY)
     yield Spec("service/workers-2", WORKERS, CHECK, BUSY)
     for percent in (50, 80):
@@ -105,6 +109,7 @@ def _readings() -> Iterable[Reading]:
         "service/stream": "floor/echo-stream",
         "service/check-tcp": "floor/echo-tcp",
         "service/check-tls": "floor/echo-tls",
+        "service/audit-on": "service/audit-off",
         "service/worker": "floor/echo",
         "service/workers-2": "service/worker",
         "service/check-open-50": "floor/echo-open-50",

@@ -45,6 +45,9 @@ def running_places(
         requests = _control(
             stack, folder, places, with_workers=not {matrix.WORKER, matrix.WORKERS}.isdisjoint(wanted)
         )
+        for name in (matrix.UNRECORDED, matrix.RECORDED):
+            if name in wanted:
+                _alone(stack, folder, places, name)
         if files is not None and matrix.TLS in wanted:
             _with_tls(stack, folder, places, files)
         if not matrix.ECHOES.isdisjoint(wanted):
@@ -71,6 +74,14 @@ def _control(stack: ExitStack, folder: Path, places: dict[str, Place], *, with_w
         places[matrix.WORKER] = Place(both, targets[:1], requests, home.credential)
         places[matrix.WORKERS] = Place(both, targets, requests, home.credential)
     return requests
+
+
+def _alone(stack: ExitStack, folder: Path, places: dict[str, Place], name: str) -> None:
+    """Run a control process that differs from another in nothing but whether it records."""
+    home = Home.make(folder / f"home-{name}")
+    settings = {"SESSAUTH_AUDIT_ENABLED": "true" if name == matrix.RECORDED else "false"}
+    server = _serve(stack, home, folder / f"server-{name}.log", settings)
+    places[name] = Place(server, (Target(home.target),), home.requests(), home.credential)
 
 
 def _with_tls(

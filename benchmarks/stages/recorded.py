@@ -1,0 +1,80 @@
+"""Stage ``audit``: a warm check whose decision is recorded, against one whose decision is not.
+
+What is timed is the caller's own cost: noting the decision. The recorder takes its turn between the blocks,
+in the same thread and untimed, and writes a real audit stream; so these rows are of a recorder that keeps up.
+What a record costs it stands beside them. It is a thread of its own, which needs the GIL for about a tenth of
+that; how many decisions one process can record is bounded by the whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import floors, workloads
+from benchmarks.measure import Extra, Row
+from benchmarks.stages.checks import Warm
+from benchmarks.stats import median
+from benchmarks.tokens import AUDIENCE
+from benchmarks.workloads import Workload, WrongDecision
+from benchmarks.world import World
+from sessauth.recording.options import AuditOptions
+from sessauth.recording.process import ProcessRecorder
+from sessauth.recording.recorder import Recorder
+from sessauth.state.feed import LocalFeed
+
+SAMPLED: Final = 0.01
+
+
+class Recorded(Warm):
+    """Warm checks whose decisions go to an audit stream."""
+
+    def __init__(self, name: str, world: World, workload: Workload, *, sample_allows: float = 1.0) -> None:
+        """Open a stream in a folder of its own."""
+        super().__init__(name, world, workload)
+        self._folder = tempfile.mkdtemp(prefix="sa-bench-audit-")
+        options = AuditOptions(Path(self._folder), sample_allows=sample_allows)
+        process = ProcessRecorder(self._verifier, queue_bytes=options.queue_bytes)
+        process.open_audit(options, LocalFeed(world.reader).head(), "bench", audience=AUDIENCE)
+        if process.audit is None:
+            raise WrongDecision(f"{name}: no stream")
+        self._tap, self._audit = process.tap, process.audit
+        self._verifier.tap = self._tap
+        self._recorder = Recorder(self._tap, [self._audit])
+        self._recorded = 0
+        self._record_ns: list[float] = []
+
+    def prepare(self, count: int) -> Sequence[Any]:
+        """Let the recorder take its turn, and return fresh calls."""
+        noted, began = self._tap.noted, time.perf_counter_ns()
+        self._recorder.turn()
+        if noted > self._recorded:
+            self._record_ns.append((time.perf_counter_ns() - began) / (noted - self._recorded))
+        self._recorded = noted
+        return super().prepare(count)
+
+    def figures(self) -> Extra:
+        """Say what a record costs the recorder. Raises WrongDecision if any was lost."""
+        audit = self._audit
+        self._recorder.turn()
+        lost, recorded = audit.lost, audit.recorded
+        self._verifier.tap = None
+        audit.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if lost or not recorded:
+            raise WrongDecision(f"{self.name}: {lost} decisions were lost, {recorded} recorded")
+        return {"recorded": recorded, "recorder us a decision": median(self._record_ns) / 1000}
+
+
+def rows(world: World, module: Any) -> Iterator[Row]:
+    """Yield the rows."""
+    root = workloads.root(world)
+    off = Warm("audit/off", world, root)
+    yield Row(off, floors.lookup(module, root.calls[0].token))
+    for name, share in (("audit/on", 1.0), ("audit/on-sampled", SAMPLED)):
+        recorded = Recorded(name, world, root, sample_allows=share)
+        yield Row(recorded, off, recorded.figures)
