@@ -46,6 +46,18 @@ SAMPLE = """\
 # key_lifetime_ms = 3600000
 # replay_slots = 1048576
 
+[audit]
+# enabled = false          # every decision and every change, chained and signed, in audit/
+# sample_allows = 1.0      # the share of allows that is recorded; denials are all
+# when_full = "stop_minting" # what follows while that fails; or "deny", or "go_on"
+
+[usage]
+# census = false           # which tokens were seen, and uses after the end
+# enabled = false          # granted against used; keeps values of arguments
+
+[evidence]
+# receipt_wait_ms = 200    # how long an end may wait for verifiers to acknowledge it
+
 [metrics]
 # address = "127.0.0.1:9464" # off unless stated; needs sessauth[metrics]
 
