@@ -12,11 +12,12 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from ..audit import layout
-from ..change import Change, Rejection
+from ..change import Change, Kind, Rejection
 from ..errors import Rejected
 from ..record import Head
 from ..state.feed import Logged
@@ -118,10 +119,21 @@ def _body(logged: Logged, now_ms: int) -> bytes:
             "session": change.session_id.hex(),
             "actor": change.actor,
             "outcome": APPLIED if result is None else result.rejection or APPLIED,
-            "body": base64.b64encode(logged.encoded).decode("ascii"),
+            "body": base64.b64encode(_told(change, logged.encoded)).decode("ascii"),
             **({"changed_ms": change.at_ms} if late else {}),
         },
     )
+
+
+def _told(change: Change, encoded: bytes) -> bytes:
+    """Return what is recorded of a change: all of it, but for the arguments that an approver is to be shown.
+
+    No value of an argument is in the log; without them the change comes to the same, for whoever replays it.
+    """
+    approval = change.body.get("approval") if change.kind is Kind.REQUEST_APPROVAL else None
+    if not isinstance(approval, dict):
+        return encoded
+    return replace(change, body={**change.body, "approval": {**approval, "arguments": b""}}).encode()
 
 
 def _read_position(path: Path, head: Head) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
-from sessauth.change import Change, end_session, open_session
+from sessauth.approval_record import ApprovalRecord
+from sessauth.change import Change, end_session, open_session, request_approval
 from sessauth.recording.changes import LATE_MS, POSITION_FILE, ChangeFollower
 from sessauth.scope import Scope
 from sessauth.state.feed import LocalFeed
@@ -93,6 +95,39 @@ def test_times_do_not_go_back(tmp_path: Path) -> None:
     assert [record["at_ms"] for record in bodies(soon)] == [at_ms]
     assert "changed_ms" not in bodies(soon)[0]
     assert (bodies(late)[0]["at_ms"], bodies(late)[0]["changed_ms"]) == (at_ms + LATE_MS + 1, at_ms)
+
+
+def test_no_argument_of_a_call_that_waits_for_an_approval(tmp_path: Path) -> None:
+    """The arguments that an approver is shown are left out; all else of the change is there, as it was."""
+    with StateWriter.open(tmp_path / "state", create=True) as log:
+        session_id = opened(log, "one")
+        asked = ApprovalRecord(
+            bytes(16),
+            session_id,
+            block_id=bytes(32),
+            block=0,
+            scope=0,
+            epoch=1,
+            request_digest=bytes(32),
+            threshold=1,
+            keys=(bytes(32),),
+            action="read",
+            resource="files/a",
+            arguments=b'{"card":"4111"}',
+            gateway="gw",
+        )
+        assert log.submit(request_approval("two", asked)).result().applied
+        (record,) = [
+            each
+            for each in taken(ChangeFollower(LocalFeed(log.source()), tmp_path))
+            if each["change"] == "request_approval"
+        ]
+
+    body = base64.b64decode(str(record["body"]))
+    approval = Change.decode(body).body["approval"]
+    assert b"4111" not in body
+    assert isinstance(approval, dict)
+    assert ApprovalRecord.from_record(approval) == replace(asked, arguments=b"")
 
 
 def test_what_the_log_dropped_is_said(tmp_path: Path) -> None:
