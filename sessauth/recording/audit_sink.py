@@ -97,14 +97,18 @@ class AuditSink:
             if self._text is None or self._waiting_bytes >= self._options.queue_bytes:
                 self._lose(len(step), "the disk took no records, and no more could wait")
                 continue
-            bodies, count = self._text.write(step)
+            try:
+                bodies, count = self._text.write(step)
+            except Exception as error:  # noqa: BLE001 - whatever it was, these decisions have no records
+                self._lose(len(step), f"no records could be made of them: {_said(error)}")
+                continue
             if count:
                 self._waiting.append((bodies, count))
                 self._waiting_bytes += len(bodies)
             if not self.fault:
                 try:
                     self._write_waiting()
-                except OSError as error:
+                except Exception as error:  # noqa: BLE001 - what waits stays, and the rest of the batch too
                     self._stumble(error)
         if lost:
             self._lose(lost, "more was decided at once than could wait")
@@ -121,7 +125,7 @@ class AuditSink:
                 self._write_changes(stream, now_ms)
                 stream.tick(now_ms)
                 self._keep_position(steady_ms)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - a log that can't be read is as bad as a full disk
                 self._stumble(error)
             else:
                 self.fault = ""
@@ -132,8 +136,10 @@ class AuditSink:
         self._retry_at = 0
         self.tick(self._clock.now_ms())
         left = sum(count for _, count in self._waiting)
-        if left:
-            _log.error("audit: %s decisions were not recorded: %s", left, self.fault)
+        self.lost += left
+        if left or self._missing:
+            count, why = left + self._missing, self.fault or self._why
+            _log.error("audit: %s decisions were not recorded: %s", count, why)
         if self._stream is not None:
             try:
                 self._stream.close()
@@ -204,13 +210,19 @@ class AuditSink:
             # Blocks of a chain may have been lost with its first decision.
             self._text.forget_chains()
 
-    def _stumble(self, error: OSError) -> None:
+    def _stumble(self, error: Exception) -> None:
         if not self.fault:
-            _log.error("audit: the stream can't be written: %s", error)
-        self.fault = error.strerror or str(error)
+            trace = None if isinstance(error, OSError) else error
+            _log.error("audit: the stream can't be written: %s", error, exc_info=trace)
+        self.fault = _said(error)
         self._retry_at = self._clock.steady_ms() + RETRY_MS
 
     def _judge_health(self) -> None:
         recovering = self._clock.steady_ms() < self._sick_until
         self.healthy = not (self.fault or self._missing or recovering)
         self._tap.refusing = self._options.when_full == DENY and not self.healthy
+
+
+def _said(error: Exception) -> str:
+    strerror = error.strerror if isinstance(error, OSError) else ""
+    return strerror or str(error) or type(error).__name__

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.errors import UsageError
+from sessauth.errors import StateUnusable, UsageError
 from sessauth.reasons import Reason
 from sessauth.recording.audit_sink import AuditSink
 from sessauth.recording.options import DENY, AuditOptions
@@ -131,6 +131,62 @@ def test_a_tap_that_overflows_is_said(tmp_path: Path) -> None:
     assert record["count"] == world.sink.lost == world.tapped.tap.lost > 0
     world.pass_ms(1_500)
     assert world.sink.healthy
+
+
+class Wordless:
+    """Makes no records: there is no memory for them."""
+
+    def write(self, notes: object) -> Any:
+        """Fail."""
+        raise MemoryError
+
+    def forget_chains(self) -> None:
+        """Do nothing."""
+
+
+class Unreadable:
+    """Changes of a log that can't be read."""
+
+    seq = 0
+
+    def bodies(self, now_ms: int) -> Any:
+        """Fail."""
+        raise StateUnusable("the state is gone")
+
+    def keep(self, seq: int) -> None:
+        """Do nothing."""
+
+
+def test_what_no_record_can_be_made_of_is_lost_and_said(tmp_path: Path) -> None:
+    """Decisions whose records can't be made are counted like those that found no room."""
+    world = World(tmp_path)
+    text, world.sink._text = world.sink._text, Wordless()  # type: ignore[assignment]
+    world.check(3)
+    world.pass_ms(50)
+    assert (world.sink.lost, world.sink.healthy, world.recorder.failures) == (3, False, 0)
+    assert records(tmp_path, "lost")[0]["count"] == 3
+    world.sink._text = text
+    made = world.check(1)
+    world.pass_ms(2_000)
+    assert world.sink.healthy
+    world.close()
+    assert ids(records(tmp_path, "decision")) == made
+
+
+def test_a_log_that_can_not_be_read_makes_it_sick(tmp_path: Path) -> None:
+    """Changes that can't be recorded are as bad as a disk that is full: it is not said that all is well."""
+    world = World(tmp_path)
+    world.pass_ms(50)
+    assert world.sink.healthy
+    world.sink._changes = Unreadable()  # type: ignore[assignment]
+    world.pass_ms(50)
+    assert (world.sink.healthy, world.sink.fault) == (False, "the state is gone")
+    made = world.check(2)
+    world.sink._changes = None
+    world.pass_ms(500)
+    assert world.sink.healthy
+    world.close()
+    assert ids(records(tmp_path, "decision")) == made
 
 
 @pytest.mark.parametrize("when_full", ["deny", "go_on", "stop_minting"])
