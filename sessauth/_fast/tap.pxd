@@ -23,6 +23,8 @@ cdef class Tap:
     cdef readonly uint64_t lost
     # Every call is to be denied, since what is decided can't be recorded.
     cdef public bint refusing
+    # So it is from the first note on that finds no room.
+    cdef public bint refuse_when_lost
     cdef public object on_half_full
     cdef Filling _filling
     cdef Filling _other

@@ -7,6 +7,7 @@ from sessauth._fast.note import Note
 class Tap:
     on_half_full: Callable[[], object] | None
     refusing: bool
+    refuse_when_lost: bool
     def __new__(cls, capacity_bytes: int, *, on_half_full: Callable[[], object] | None = None) -> Self: ...
     @property
     def capacity(self) -> int: ...

@@ -55,7 +55,8 @@ cdef class Tap:
 
     ``on_half_full`` is called, at most once between two drains, when half of that is taken. ``noted`` counts
     the notes that were kept, ``lost`` those that found no room. While ``refusing`` is set, every call is
-    denied AUDIT_UNAVAILABLE.
+    denied AUDIT_UNAVAILABLE; with ``refuse_when_lost`` the first loss sets it, since who records may be held
+    up just then.
     """
 
     def __cinit__(self, size_t capacity_bytes, *, on_half_full=None):
@@ -161,6 +162,8 @@ cdef class Tap:
         head = self._take(size, chain if found.named else None)
         if head == NULL:
             self.lost += 1
+            if self.refuse_when_lost:
+                self.refusing = True
             self._call()
             return
         self.noted += 1

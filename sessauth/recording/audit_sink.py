@@ -69,14 +69,16 @@ class AuditSink:
         self._sick_until = 0
         self._kept_seq = -1
         self._settling: tuple[int, int] | None = None
+        # Of what the tap had no room for: how much of it we were told of.
+        self._heard_lost = 0
+        self._well = True
         self.recorded = 0
         """Decisions that were written."""
         self.lost = 0
         """Decisions that never will be."""
         self.fault = ""
         """What is wrong with the disk; empty if nothing is."""
-        self.healthy = True
-        """Whether what is decided is recorded: the disk takes it, and for a second nothing was lost."""
+        tap.refuse_when_lost = options.when_full == DENY
         try:
             self._open()
         except OSError as error:
@@ -86,12 +88,21 @@ class AuditSink:
         self._judge_health()
 
     @property
+    def healthy(self) -> bool:
+        """Whether what is decided is recorded: the disk takes it, and for a second nothing was lost.
+
+        A loss counts at once: a disk that hangs holds up the recorder's thread, and then nobody else says it.
+        """
+        return self._well and self._tap.lost == self._heard_lost
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes of records that wait for the disk."""
         return self._waiting_bytes
 
     def take(self, notes: Sequence[Note], lost: int) -> None:
         """Make records of a batch."""
+        self._heard_lost += lost
         for first in range(0, len(notes), STEP_NOTES):
             step = notes[first : first + STEP_NOTES]
             if self._text is None or self._waiting_bytes >= self._options.queue_bytes:
@@ -148,6 +159,7 @@ class AuditSink:
             else:
                 if self._changes is not None:
                     self._changes.keep(self._changes.seq)
+        self._tap.refuse_when_lost = False
         self._tap.refusing = False
 
     def _open(self) -> AuditStream:
@@ -219,7 +231,7 @@ class AuditSink:
 
     def _judge_health(self) -> None:
         recovering = self._clock.steady_ms() < self._sick_until
-        self.healthy = not (self.fault or self._missing or recovering)
+        self._well = not (self.fault or self._missing or recovering)
         self._tap.refusing = self._options.when_full == DENY and not self.healthy
 
 

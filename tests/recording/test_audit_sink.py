@@ -189,6 +189,25 @@ def test_a_log_that_can_not_be_read_makes_it_sick(tmp_path: Path) -> None:
     assert ids(records(tmp_path, "decision")) == made
 
 
+@pytest.mark.parametrize("when_full", ["deny", "go_on"])
+def test_a_loss_counts_at_once(tmp_path: Path, when_full: str) -> None:
+    """A disk that hangs holds up the recorder; a loss is seen all the same, and calls denied if asked for."""
+    world = World(tmp_path, room=8_192, when_full=when_full)
+    decisions = [world.tapped.check(VALID, "files/a") for _ in range(200)]
+    lost = world.tapped.tap.lost
+
+    assert lost > 100
+    assert (world.sink.lost, world.sink.healthy) == (0, False)
+    allowed = [decision.allowed for decision in decisions]
+    assert allowed == [True] * (200 - lost + 1) + [when_full != DENY] * (lost - 1)
+    world.pass_ms(50)
+    assert not world.sink.healthy
+    world.pass_ms(1_500)
+    assert world.sink.healthy
+    assert world.tapped.check(VALID).allowed
+    world.close()
+
+
 @pytest.mark.parametrize("when_full", ["deny", "go_on", "stop_minting"])
 def test_calls_are_denied_only_where_that_is_asked_for(tmp_path: Path, when_full: str) -> None:
     """With ``deny`` no call is allowed while the stream is sick, and all are judged again afterwards."""
