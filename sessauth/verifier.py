@@ -123,7 +123,9 @@ class Verifier(Checker):
             note_needs: bool = True,
         ) -> Batch: ...
         def prepare(self, token: bytes | str | Token | Prepared) -> Prepared: ...  # noqa: D102
-        def refuse(self, stage: int, reason: int) -> Decision: ...  # noqa: D102
+        def refuse(  # noqa: D102
+            self, stage: int, reason: int, argument: str | None = None
+        ) -> Decision: ...
 
     @overload
     @classmethod

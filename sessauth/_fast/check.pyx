@@ -252,9 +252,10 @@ cdef class Checker(NotingJudge):
         prepared.checker = self
         return prepared
 
-    def refuse(self, int stage, int reason):
+    def refuse(self, int stage, int reason, str argument=None):
         """Return a denial that was decided before the kernel was asked.
 
+        ``argument`` is the name of what is at fault, if it has one.
         Raises ValueError for a reason that is none: nothing here can allow.
         """
         cdef Decision out
@@ -263,6 +264,7 @@ cdef class Checker(NotingJudge):
         out = self.new_decision()
         finding_init(&out.found)
         deny(&out.found, stage, reason)
+        out._argument = argument
         return out
 
     cdef int _read_call(self, object call, Item *item, list held) except -1:

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from sessauth.audit.replay import replay
 from sessauth.audit.verify import verify
 from sessauth.decision import Decision
 from sessauth.decision_base import DecisionBase
@@ -303,6 +304,29 @@ def test_a_worker_that_loses_decisions_stops_minting_too(sick: Sick) -> None:
         assert minted(sick.operator)
     finally:
         sick.control.supervisor.workers.clear()
+
+
+def test_a_watch_beyond_the_limit_is_recorded() -> None:
+    """It is denied without a look at the token; that is a decision too, and replay takes it as it is."""
+    with running(audit={"enabled": True}, limits={"watched_calls": 1}) as service:
+        folder = service.control._config.audit_dir
+        _, token = minted(service.operator)
+        opened = Stream(service.operator)
+        opened.send(1, item(token))
+        made = [opened.next().decision]
+        opened.send(2, item(token, "files/b"))
+        made.append(opened.next().decision)
+        opened.call.cancel()
+        assert wait_until(lambda: len(records(folder, "decision")) == 2)
+        record = records(folder, "decision")[1]
+        report = replay(folder)
+
+    assert [decision.allowed for decision in made] == [True, False]
+    assert record["id"] == made[1].decision_id.hex()
+    assert (record["reason"], record["stage"]) == ("MALFORMED_REQUEST", "SCOPE")
+    assert record["at"]["argument"] == "watch"
+    assert (record["resource"], record["audience"]) == ("files/b", "gw")
+    assert (report.decisions, report.findings) == (2, [])
 
 
 def test_settings_are_read_and_held_to_their_bounds() -> None:

@@ -67,7 +67,7 @@ def judge_unnamed(
     if recorded.allowed:
         return Judged(Standing.FLIPPED, "an allow names the blocks that it stands on")
     stage = recorded.stage
-    if recorded.word in UNLOOKED or stage in (Stage.NONE, Stage.DECODE):
+    if _unlooked(recorded) or stage in (Stage.NONE, Stage.DECODE):
         return Judged(Standing.ON_TRUST, "token")
     if stage == Stage.NEEDS:
         return Judged(Standing.ON_TRUST, "needs")
@@ -86,6 +86,12 @@ def judge_unnamed(
     if stage == Stage.SESSION:
         return _of_session(recorded, out, has_session)
     return trusted if out.verdict != Verdict.NO else _contradicted(recorded, out)
+
+
+def _unlooked(recorded: Recorded) -> bool:
+    """Whether the call was denied without a look at the token: no room to watch it, for one."""
+    no_room = recorded.word == "MALFORMED_REQUEST" and recorded.argument == "watch" and not recorded.blocks
+    return no_room or recorded.word in UNLOOKED
 
 
 def _of_session(recorded: Recorded, out: Replayed, has_session: bool) -> Judged:
@@ -157,7 +163,7 @@ class _Case:
 
     def denied(self) -> Judged:
         recorded, out = self.recorded, self.out
-        if recorded.word in UNLOOKED or recorded.stage == Stage.NONE:
+        if _unlooked(recorded) or recorded.stage == Stage.NONE:
             return Judged(Standing.ON_TRUST, "fault")
         if out.verdict == Verdict.NO and out.stage < recorded.stage:
             return self._contradicted()

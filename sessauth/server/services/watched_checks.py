@@ -16,6 +16,8 @@ from ..watched_stream import WatchedStream
 from ..watching import Watching
 from ..watchlist import Watched, Withdrawal, weight_of
 
+# What is at fault with a call that can't be watched.
+WATCH: Final = "watch"
 NO_ROOM: Final = (
     "this stream watches as many calls as it may (limits.watched_calls, limits.watched_bytes): "
     "let go of some, or open another stream"
@@ -72,7 +74,7 @@ class WatchedChecks:
         yield from self._withdraw(stream.forget(asking.id))
         if asking.watch and not stream.has_room(len(data)):
             # Nothing was judged, so nothing that the call costs was taken.
-            yield self._no_room(asking.id)
+            yield self._no_room(asking, call)
             return
         answer = self._judging.answer("stream", asking, call)
         if asking.watch:
@@ -108,15 +110,21 @@ class WatchedChecks:
             told = self._judging.explain(batch[place], watched.token)
             yield withdrawal(batch, place, watched.id, told)
 
-    def _no_room(self, stream_id: int) -> bytes:
+    def _no_room(self, asking: Asking, call: Call) -> bytes:
         """Return a denial: an allow that can't be watched is not what was asked for."""
-        decision = self._verifier.refuse(Stage.SCOPE, Reason.MALFORMED_REQUEST)
+        decision = self._verifier.refuse(Stage.SCOPE, Reason.MALFORMED_REQUEST, WATCH)
+        if len(asking):
+            token, action, resource, arguments, _, _, source, *_ = asking.call(0)
+            audience = self._judging.audience(asking, call)
+            self._verifier.note(
+                decision, token, action, resource, arguments, source=source, audience=audience
+            )
         return pb.CheckStreamResponse(
-            id=stream_id,
+            id=asking.id,
             decision=pb.Decision(
                 reason=pb.REASON_MALFORMED_REQUEST,
                 stage=pb.STAGE_SCOPE,
-                failed=pb.Position(index=-1, scope=-1, clause=-1, argument="watch"),
+                failed=pb.Position(index=-1, scope=-1, clause=-1, argument=WATCH),
                 decision_id=decision.decision_id,
                 explanation=NO_ROOM,
             ),
