@@ -151,9 +151,10 @@ class Worker:
             for line in process.stdout:
                 if process is self._process:
                     self._heard = time.monotonic()
-                    self.records = line != UNRECORDED
                     if line == "ready\n":
                         self.ready.set()
+                    else:
+                        self.records = line != UNRECORDED
         except ValueError:
             # The pipe was closed under us: the process is gone.
             return

@@ -121,6 +121,8 @@ def run(
             log.event(logging.INFO, "worker_ready", index=index, socket=str(config.check_socket(index)))
             if publisher is not None:
                 publisher.publish()
+            # First: from the moment on that it is ready its decisions count.
+            _say(out, _word(recorder))
             _say(out, "ready")
             _stay(config, serving, source, recorder, stop, out, publisher)
             grace_ms = config.limits.drain_ms
@@ -178,8 +180,12 @@ def _stay(
             _answer_once(serving, source)
             if publisher is not None:
                 publisher.publish()
-            _say(out, "alive" if recorder.healthy else "unrecorded")
+            _say(out, _word(recorder))
             beat = time.monotonic() + ALIVE_SECONDS
+
+
+def _word(recorder: ServerRecorder) -> str:
+    return "alive" if recorder.healthy else "unrecorded"
 
 
 def _say(out: IO[str], word: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -304,6 +305,20 @@ def test_a_worker_that_loses_decisions_stops_minting_too(sick: Sick) -> None:
         assert minted(sick.operator)
     finally:
         sick.control.supervisor.workers.clear()
+
+
+def test_a_worker_that_is_ready_may_be_sick(sick: Sick) -> None:
+    """That it serves takes nothing back of what it said of its records, until it says that they are well."""
+    worker = Worker(sick.control._config, 0, sick.control._workers)
+    says = subprocess.Popen(
+        ["printf", "%s", "unrecorded\nready\n"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    worker._process = says
+    worker._listen(says)
+    said = (worker.ready.is_set(), worker.records)
+    worker.stop(1)
+
+    assert said == (True, False)
 
 
 def test_a_watch_beyond_the_limit_is_recorded() -> None:
