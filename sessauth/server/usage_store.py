@@ -36,6 +36,8 @@ LOOKS: Final = 200
 WRITING_SECONDS: Final = 0.2
 # How long what was written stays in memory too, and is not written again: late uses come together.
 STAYS_MS: Final = 10_000
+# How long a stop may take for it: thousands of files on a slow disk must not keep the process from ending.
+CLOSING_SECONDS: Final = 1.5
 
 # Session id, block ids, whether they are only claimed, verifier, the last time in ms, how often.
 LateCall: TypeAlias = tuple[bytes, tuple[bytes, ...], bool, str, int, int]
@@ -146,10 +148,14 @@ class UsageStore:
         self._files.remove_older((now_ms - self._settings.keep_ms) * 1_000_000)
 
     def close(self) -> None:
-        """Write everything down, so that the next start knows it."""
+        """Write everything down, so that the next start knows it; for so long as a stop may take.
+
+        If something was left, the next start knows that as well.
+        """
         with self._lock:
             kept = list(self._kept)
-        written = [self._write(session_id) for session_id in kept]
+        until = time.monotonic() + CLOSING_SECONDS
+        written = [time.monotonic() < until and self._write(session_id) for session_id in kept]
         since = {"since_ms": self._since_ms}
         if self._settings.enabled:
             since["usage_since_ms"] = self._usage_since_ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from sessauth.clock import FixedClock
 from sessauth.seen import SessionSeen, Telling
+from sessauth.server import usage_store
 from sessauth.server.usage_files import UsageFiles
 from sessauth.server.usage_settings import UsageSettings
 from sessauth.server.usage_store import STAYS_MS, UsageStore
@@ -239,3 +241,24 @@ def test_a_disk_that_takes_nothing_loses_nothing_yet(house: House) -> None:
     house.tend()
 
     assert session_id in house.files
+
+
+def test_a_stop_does_not_wait_for_a_slow_disk(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be written in time is left, and the next start says that it does not know everything."""
+    ids = [house.open(number) for number in range(1, 51)]
+    house.tell(*(seen(session_id, block("r")) for session_id in ids))
+    write = house.files.write
+
+    def slow(session_id: bytes, data: bytes) -> None:
+        time.sleep(0.05)
+        write(session_id, data)
+
+    monkeypatch.setattr(house.files, "write", slow)
+    monkeypatch.setattr(usage_store, "CLOSING_SECONDS", 0.12)
+    house.store.close()
+    written = len(house.files)
+    house.clock.advance(1)
+    house.open_store()
+
+    assert 1 <= written < 50
+    assert {pb.MISSING_BEFORE in house.report(session_id).missing for session_id in ids} == {True}
