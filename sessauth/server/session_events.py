@@ -62,6 +62,9 @@ class SessionEvents:
         finally:
             with self._lock:
                 self._watchers.discard(watcher)
+                if not self._watchers:
+                    # For nobody: who watches next was not there.
+                    self._aside.clear()
 
     def join(self, watcher: SessionWatcher) -> Position:
         """Have the watcher's queue begin anew; returns from where on: up to there it reads for itself."""

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from sessauth.change import open_session
+from sessauth.scope import Scope
 from sessauth.server import uses_after_end
 from sessauth.server.session_event import Event
+from sessauth.server.session_events import SessionEvents
+from sessauth.server.session_watcher import Position, SessionWatcher
 from sessauth.server.uses_after_end import MAX_BLOCK_IDS, UsesAfterEnd
 from sessauth.session import EndCause, Session, SessionStatus
+from sessauth.state.lmdb_log import StateWriter
+from sessauth.v1 import event_service_pb2 as pb
+from tests.support.service import wait_until
 
 ENDED, CHILD, LIVE = b"e" * 16, b"c" * 16, b"l" * 16
 
@@ -147,3 +155,27 @@ def test_threads_lose_no_use() -> None:
 
     assert sum(world.counts) == 800
     assert len(world.counts) == 2
+
+
+def test_what_the_last_watcher_did_not_wait_for_is_told_to_nobody(tmp_path: Path) -> None:
+    """A use after the end is told to those who watch at that moment, and not to who comes later."""
+    told: list[Event] = []
+
+    def admits(event: Event) -> bytes | None:
+        told.append(event)
+        return event.encoded
+
+    with StateWriter.open(tmp_path / "state", create=True) as log:
+        events = SessionEvents(log.source())
+        with events.open(SessionWatcher(admits, Position(0, 0))):
+            # Behind a change that is still to come, so that it waits.
+            ahead = Event.of(pb.SessionEvent(revision=log.head().revision + 1))
+            events.tell(ahead)
+        with events.open(SessionWatcher(admits, Position(0, 0))):
+            ceiling = [Scope.parse("read:x").to_record()]
+            change = open_session("one", b"n" * 16, ceiling, subject="s", ttl_ms=60_000)
+            assert log.submit(change).result().applied
+            assert wait_until(lambda: len(told) > 0 and not events._aside)
+        events.drain()
+
+    assert [event.of_the_log for event in told] == [True]
