@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -210,12 +211,14 @@ class Verifier(Checker):
             raise UsageError("tell: give server=, the one to be told")
         if enroll and server is None:
             raise UsageError("enroll: give server= and its credential, where to enrol")
-        if server is not None:
-            from .served import ServedVerifier, open_client
+        with ExitStack() as opened:
+            if server is not None:
+                from .served import ServedVerifier, open_client
 
-            client = open_client(server, credential, credential_file, timeout_ms)
-        reader = StateReader.open(state_dir)
-        try:
+                client = open_client(server, credential, credential_file, timeout_ms)
+                opened.callback(client.close)
+            reader = StateReader.open(state_dir)
+            opened.callback(reader.close)
             verifier: Verifier
             if server is None:
                 verifier = cls(reader, audience=audience, cache_bytes=cache_bytes)
@@ -225,12 +228,14 @@ class Verifier(Checker):
                 verifier = served
             reader.watch(ProofReader(state_dir, verifier).refresh)
             if audit is not None or tell:
-                verifier._recorder = recorder_of(verifier, reader, audit, client if tell else None)
+                recorder = recorder_of(verifier, reader, audit, client if tell else None)
+                verifier._recorder = recorder
+                # Before what it reads and tells by.
+                opened.callback(recorder.close)
             if enroll:
                 served.enroll_as(enroll, reader, staleness_ms)
-        except BaseException:
-            reader.close()
-            raise
+            # It is the verifier's from here on.
+            opened.pop_all()
         verifier._owned = reader
         return verifier
 

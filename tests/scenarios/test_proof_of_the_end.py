@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import pytest
 from sessauth.client import Client, EnrolledVerifier
 from sessauth.errors import Rejected, UsageError
 from sessauth.receipt import Receipt, ReceiptState, VerifierState, verify
+from sessauth.recording.options import AuditOptions
 from sessauth.server.credentials import CredentialFile
 from sessauth.server.init import Initialised, initialise
 from sessauth.token import Token
 from sessauth.verifier import Verifier
 from tests.support.enrolled_gateway import Gateway
+from tests.support.recorded import records
 from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until
 
 SETTINGS = {"SESSAUTH_SERVER_WORKERS": "2"}
@@ -188,6 +191,12 @@ def test_a_name_is_one_process_and_a_state_is_the_servers(house: House, tmp_path
         with pytest.raises(Rejected) as caught:
             Verifier.embedded(house.made.state_dir, audience="gw", enroll="gw-5", **options)  # type: ignore[call-overload]
         assert caught.value.word == "NAME_TAKEN"
+        kept = {"audit": AuditOptions(tmp_path / "audit"), "tell": True}
+        with pytest.raises(Rejected):
+            Verifier.embedded(house.made.state_dir, audience="gw", enroll="gw-5", **options, **kept)  # type: ignore[call-overload]
+        assert [record["next"] for record in records(tmp_path / "audit", "end")] == [-1]
+        running = {thread.name for thread in threading.enumerate()}
+        assert not running & {"sessauth-recorder", "sessauth-telling"}
         other = initialise(tmp_path / "other")
         with pytest.raises(Rejected) as caught:
             Verifier.embedded(other.state_dir, audience="gw", enroll="gw-6", **options)  # type: ignore[call-overload]
