@@ -141,10 +141,7 @@ class Enrolment:
     def tend(self) -> None:
         """Forget who left or outlived its bound long ago. Called once a second."""
         for entry in self._over_since(REMEMBER_MS):
-            with self._changed:
-                if self._entries.get(entry.record.name) is entry:
-                    del self._entries[entry.record.name]
-            self._forget(entry)
+            self._take_out(entry)
 
     def _waiting(self, revision: int, *, also_late: bool = False) -> list[Enrolled]:
         steady_ms, at_ms = self._clock.steady_ms(), self._clock.now_ms()
@@ -205,12 +202,21 @@ class Enrolment:
         server_log.event(logging.INFO, "verifier_enrolled", verifier=asked.name, principal=asked.principal)
 
     def _make_room(self) -> None:
-        over = self._over_since(0)
-        if not over:
+        if not any(map(self._take_out, self._over_since(0))):
             raise refused("LIMIT", f"name: {limits.MAX_VERIFIERS} verifiers are enrolled; close some")
+
+    def _take_out(self, entry: Enrolled) -> bool:
+        """Let go of who can't allow; False if it was heard meanwhile and counts again, or is gone already."""
         with self._changed:
-            self._entries.pop(over[0].record.name, None)
-        self._forget(over[0])
+            name = entry.record.name
+            # Looked at again: in between it may have renewed, and was told that it counts.
+            if self._entries.get(name) is not entry or entry.may_allow(
+                self._clock.steady_ms(), self._clock.now_ms()
+            ):
+                return False
+            del self._entries[name]
+        self._forget(entry)
+        return True
 
     def _over_since(self, ms: int) -> list[Enrolled]:
         """Return who has not been able to allow for so long, the longest first."""

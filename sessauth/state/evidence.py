@@ -71,10 +71,9 @@ def keep_enrolment(group: Group, record: EnrolmentRecord) -> None:
 
 
 def drop_enrolment(group: Group, record: EnrolmentRecord) -> None:
-    """Remove an enrolment, unless another instance has its name by now."""
+    """Remove an enrolment, unless a later one, of another instance or of the same, has its name by now."""
     key = ENROLMENT + record.name.encode()
-    stored = group.rows.get(layout.EVIDENCE, key)
-    if stored is not None and EnrolmentRecord.decode(stored).instance == record.instance:
+    if group.rows.get(layout.EVIDENCE, key) == record.encode():
         group.rows.delete(layout.EVIDENCE, key)
         group.dirty = True
 

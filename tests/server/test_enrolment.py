@@ -17,7 +17,7 @@ from sessauth.clock import FixedClock
 from sessauth.errors import ServerError
 from sessauth.receipt import VerifierState
 from sessauth.server import enrolment as enrolment_module
-from sessauth.server.enrolled import MARGIN_MS, Kind
+from sessauth.server.enrolled import MARGIN_MS, Enrolled, Kind
 from sessauth.server.enrolment import REMEMBER_MS, Asked, Enrolment, checked
 from sessauth.state.lmdb_log import StateWriter
 from sessauth.state.processes import is_gone, started
@@ -237,6 +237,36 @@ def test_who_is_over_for_long_is_forgotten(enrolment: Enrolment, log: StateWrite
     assert [entry.record.name for entry, _ in enrolment.all()] == ["gw-2"]
     log.run(lambda group: None)
     assert [record.name for record in log.enrolments()] == ["gw-2"]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_who_is_heard_meanwhile_is_not_forgotten(
+    enrolment: Enrolment,
+    log: StateWriter,
+    clock: FixedClock,
+    monkeypatch: pytest.MonkeyPatch,
+    full: bool,
+) -> None:
+    """One that wakes up just when it is to be forgotten, or to make room, counts again and stays."""
+    monkeypatch.setattr(limits, "MAX_VERIFIERS", 1)
+    enrolment.hear(asked())
+    clock.advance(BOUND_MS + REMEMBER_MS)
+    over_since = enrolment._over_since
+
+    def heard_meanwhile(ms: int) -> list[Enrolled]:
+        over = over_since(ms)
+        enrolment.hear(asked())
+        return over
+
+    monkeypatch.setattr(enrolment, "_over_since", heard_meanwhile)
+    if full:
+        assert word(enrolment, asked("gw-2", instance=b"2" * 16)) == "LIMIT"
+    else:
+        enrolment.tend()
+
+    assert states(enrolment, 2) == {"gw-1": WAITS}
+    log.run(lambda group: None)
+    assert [record.name for record in log.enrolments()] == ["gw-1"]
 
 
 def test_there_are_not_more_than_a_receipt_can_name(

@@ -76,6 +76,15 @@ def test_an_enrolment_is_removed_by_its_own_instance(writer: StateWriter) -> Non
     assert writer.enrolments() == []
 
 
+def test_an_enrolment_of_before_takes_none_of_today_with_it(writer: StateWriter) -> None:
+    """An instance that was forgotten and came back has a row of its own, whichever is written last."""
+    later = replace(GATEWAY, enrolled_at_ms=GATEWAY.enrolled_at_ms + 1)
+    writer.run(lambda group: evidence.keep_enrolment(group, later))
+    writer.run(lambda group: evidence.drop_enrolment(group, GATEWAY))
+
+    assert writer.enrolments() == [later]
+
+
 def test_a_receipt_goes_with_its_session(writer: StateWriter) -> None:
     """A purged session has none, and is given none."""
     assert writer.submit(purge_session("p", ID)).result().applied
