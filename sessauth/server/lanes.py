@@ -29,7 +29,7 @@ HEALTH: Final = "health"
 REFUSAL: Final = "refusal"
 
 # Those that hold calls; the other one says no to what they don't.
-LANE_NAMES: Final = (CHANGE, CHECK, READ, RESERVED, STREAM, HEALTH)
+LANE_NAMES: Final = (CHANGE, CHECK, READ, RESERVED, EVIDENCE, STREAM, EVENT, HEALTH)
 
 # A check computes and waits for nothing but its message: two threads keep one interpreter busy.
 STEADY_CHECK_THREADS: Final = 2

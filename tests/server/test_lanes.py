@@ -8,7 +8,9 @@ from itertools import pairwise
 
 import pytest
 
+from sessauth.server.config import LimitSettings
 from sessauth.server.lane import Lane, aside
+from sessauth.server.lanes import LANE_NAMES, REFUSAL, open_lanes
 from sessauth.server.place import Place
 from sessauth.v1 import authorization_service_pb2 as checks
 from tests.support.service import running, wait_until
@@ -314,3 +316,11 @@ def test_outside_of_a_lane_nothing_steps_aside() -> None:
 
     assert lane.submit(wait).result(10) == 1
     lane.shutdown()
+
+
+def test_every_lane_that_holds_calls_is_told_of() -> None:
+    """Metrics and their alarms have all lanes, but the one that says no."""
+    lanes = open_lanes(LimitSettings())
+    lanes.close()
+
+    assert sorted(LANE_NAMES) == sorted(set(lanes.by_name) - {REFUSAL})
