@@ -8,12 +8,14 @@ from typing import Final
 
 from ..audit.stream import LEAST_ROTATE_BYTES, StreamOptions
 from ..errors import UsageError
+from ..limits import MAX_JSON_BYTES
 
 STOP_MINTING: Final = "stop_minting"
 DENY: Final = "deny"
 GO_ON: Final = "go_on"
 WHEN_FULL: Final = (STOP_MINTING, DENY, GO_ON)
-LEAST_QUEUE_BYTES: Final = 65_536
+# A call with the largest arguments must find room, or whoever makes one has decisions lost.
+LEAST_QUEUE_BYTES: Final = 2 * MAX_JSON_BYTES
 
 
 @dataclass(frozen=True, slots=True)

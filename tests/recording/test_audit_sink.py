@@ -13,7 +13,7 @@ import pytest
 from sessauth.errors import StateUnusable, UsageError
 from sessauth.reasons import Reason
 from sessauth.recording.audit_sink import AuditSink
-from sessauth.recording.options import DENY, AuditOptions
+from sessauth.recording.options import DENY, LEAST_QUEUE_BYTES, AuditOptions
 from sessauth.recording.recorder import Recorder
 from tests.support.recorded import Failing, Tapped, ids, records
 from tests.vectors.world import child, root, token
@@ -97,14 +97,14 @@ def test_what_waits_for_a_full_disk_is_written_later(tmp_path: Path) -> None:
 
 def test_what_finds_no_room_is_lost_and_said(tmp_path: Path) -> None:
     """More than may wait is lost; when the disk is well a record says how many, behind what waited."""
-    world = World(tmp_path, queue_bytes=65_536)
+    world = World(tmp_path, queue_bytes=LEAST_QUEUE_BYTES)
     world.stream.full = True
     made = []
     for _ in range(20):
-        made += world.check(20)
+        made += world.check(300)
         world.pass_ms(50)
     lost = world.sink.lost
-    assert 0 < lost < 400
+    assert 0 < lost < 6_000
     world.stream.full = False
     world.pass_ms(500)
     assert not world.sink.healthy
@@ -115,7 +115,7 @@ def test_what_finds_no_room_is_lost_and_said(tmp_path: Path) -> None:
 
     written = [record for record in records(tmp_path) if record["kind"] in ("decision", "lost", "chain")]
     kept = ids(record for record in written if record["kind"] == "decision")
-    assert kept == made[: 400 - lost] + made[400:]
+    assert kept == made[: 6_000 - lost] + made[6_000:]
     # What was lost may have been the first decision of a chain.
     assert [record["kind"] for record in written][-3:] == ["lost", "chain", "decision"]
     assert (written[-3]["count"], written[-3]["since_ms"] > 0) == (lost, True)
