@@ -32,7 +32,8 @@ class Listener:
     def total(self, session_id: bytes) -> SessionSeen:
         """What was told of a session, added up."""
         total = SessionSeen(session_id)
-        for telling in self.taken.values():
+        # A copy: the teller's thread may tell meanwhile.
+        for telling in tuple(self.taken.values()):
             for seen in telling.sessions:
                 if seen.session_id == session_id:
                     total.add(seen, 1 << 30)
