@@ -10,6 +10,7 @@ import pytest
 from sessauth.cli.session_watch import to_json, to_line
 from sessauth.client import EventKind, SessionEvent
 from sessauth.session import EndCause
+from tests.support.service import LONGER_MS
 
 from .conftest import COMMAND, Service
 
@@ -56,10 +57,13 @@ def test_lines_for_people_name_what_matters(service: Service) -> None:
 
 def test_it_stays_until_its_time_is_over(service: Service) -> None:
     """Heartbeats say that nothing was kept back."""
-    ran = service("session", "watch", "--for", "300ms", "--heartbeats", "--purpose", "none", "--json")
-    told = [json.loads(line) for line in ran.out.splitlines()]
+    for ms in LONGER_MS:
+        ran = service("session", "watch", "--for", f"{ms}ms", "--heartbeats", "--purpose", "none", "--json")
+        told = [json.loads(line) for line in ran.out.splitlines()]
+        assert ran.code == 0
+        if len(told) == 2:
+            break
 
-    assert ran.code == 0
     assert [each["kind"] for each in told] == ["SYNCED", "SYNCED"]
     assert len(told[0]["incarnation"]) == 32
 
