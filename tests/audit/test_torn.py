@@ -16,6 +16,7 @@ from sessauth.audit.findings import FindingKind
 from sessauth.audit.verify import verify
 from sessauth.clock import FixedClock
 from tests.support.audit_log import START_MS, decisions, open_stream
+from tests.support.service import wait_until
 
 _WRITER = """
 import sys
@@ -46,7 +47,9 @@ def test_a_killed_writer_leaves_a_log_that_stands(tmp_path: Path) -> None:
         )
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"ready\n"
-        time.sleep(0.02 + 0.03 * round_)
+        # Some records, however slow the machine is; then any moment.
+        assert wait_until(lambda folder=folder: _size(folder) > 20_000)
+        time.sleep(0.03 * round_)
         writer.kill()
         writer.wait()
         writer.stdout.close()
@@ -59,6 +62,10 @@ def test_a_killed_writer_leaves_a_log_that_stands(tmp_path: Path) -> None:
         (state,) = report.streams
         lines = b"".join(path.read_bytes() for path in state.files.values()).splitlines(keepends=True)
         assert state.count == sum(line.endswith(b"\n") for line in lines) > 2
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.jsonl"))
 
 
 @pytest.fixture
