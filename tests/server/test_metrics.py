@@ -57,8 +57,12 @@ class Measured:
         return scrape(self.service.control.metrics.port)
 
     def later(self, name: str, value: float, **labels: str) -> bool:
-        """Whether a series comes to a value: what workers tell twice a second, or what is started anew."""
-        return wait_until(lambda: self.scrape().values.get((name, frozenset(labels.items()))) == value)
+        """Whether a series comes to a value: what workers tell twice a second, or what is started anew.
+
+        Sessions, permits and approvals are counted again after fifty times as long as counting took.
+        """
+        series = name, frozenset(labels.items())
+        return wait_until(lambda: self.scrape().values.get(series) == value, 60)
 
 
 @pytest.fixture(scope="module")
