@@ -25,6 +25,8 @@ from tests.support.service import Caller, ServerProcess, home_folder, serves, wa
 SETTINGS = {"SESSAUTH_SERVER_WORKERS": "2"}
 SERVER = {"sessauth/control", "sessauth/worker-0", "sessauth/worker-1"}
 SHORT_MS, LONG_MS = 1_000, 60_000
+# Within a bound a gateway is killed and a session ended: on a busy machine that takes one of these.
+BOUNDS_MS = (1_000, 3_000, 9_000)
 
 
 class House:
@@ -68,6 +70,11 @@ class House:
     def receipt(self, session_id: bytes) -> Receipt:
         """Return the receipt that a session has now, verified."""
         return verify(self.client.get_receipt(session_id), self.client.jwks(), session_id=session_id)
+
+    def worker_pids(self) -> list[int]:
+        """Return the ids of the worker processes."""
+        tasks = Path(f"/proc/{self.server.process.pid}/task").iterdir()
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
     def workers(self) -> list[EnrolledVerifier]:
         """Return the workers, as the server knows them."""
@@ -131,20 +138,23 @@ def test_a_killed_gateway_is_named_until_it_is_back(house: House) -> None:
     with house.gateway("gw-3") as gateway:
         assert wait_until(lambda: house.closed(session_id))
         assert states(house.receipt(session_id))["gw-3"] is VerifierState.ACKNOWLEDGED
-        assert all(house.closed(other) for other in others)
+        assert wait_until(lambda: all(house.closed(other) for other in others))
         assert gateway.check(token.text) == "SESSION_ENDED"
         gateway.leave()
 
 
 def test_a_gateway_that_can_not_be_heard_is_outlived(house: House) -> None:
     """Behind its bound the end is CLOSED without it."""
-    with house.gateway("gw-4", SHORT_MS) as gateway:
-        session_id, _ = house.session()
-        gateway.kill()
-    assert "gw-4" in house.end(session_id).waiting
+    for bound_ms in BOUNDS_MS:
+        with house.gateway("gw-4", bound_ms) as gateway:
+            session_id, _ = house.session()
+            gateway.kill()
+        waiting = house.end(session_id).waiting
+        assert wait_until(lambda ended=session_id: house.closed(ended))
+        if "gw-4" in waiting:
+            break
 
-    assert wait_until(lambda: house.closed(session_id))
-
+    assert "gw-4" in waiting
     assert states(house.receipt(session_id))["gw-4"] is VerifierState.OUTLIVED
 
 
@@ -156,14 +166,14 @@ def test_a_killed_worker_is_gone(house: House) -> None:
         ("sessauth/worker-1", 0),
     ]
     session_id, _ = house.session()
-    server = house.server.process.pid
-    os.kill(int(Path(f"/proc/{server}/task/{server}/children").read_text().split()[0]), signal.SIGKILL)
+    os.kill(house.worker_pids()[0], signal.SIGKILL)
 
     house.end(session_id)
     assert wait_until(lambda: house.closed(session_id))
+    before = {(each.name, each.enrolled_at_ms) for each in workers}
 
     def is_new(each: EnrolledVerifier) -> bool:
-        return each not in workers and each.state is VerifierState.ACKNOWLEDGED
+        return (each.name, each.enrolled_at_ms) not in before and each.state is VerifierState.ACKNOWLEDGED
 
     assert wait_until(lambda: any(map(is_new, house.workers())))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from sessauth.verifier import Verifier
+from tests.support.service import wait_until
 
 
 class Gateway:
@@ -69,7 +70,8 @@ def main() -> None:
         enroll=name,
         staleness_ms=int(staleness_ms),
     ) as verifier:
-        sys.stdout.write("enrolled\n" if verifier.enrolled else f"not enrolled: {verifier._enrolling}\n")
+        enrolled = wait_until(lambda: verifier.enrolled)
+        sys.stdout.write("enrolled\n" if enrolled else f"not enrolled: {verifier._enrolling}\n")
         sys.stdout.flush()
         for line in sys.stdin:
             sys.stdout.write(f"{verifier.check(line.strip(), 'read', 'files/a').reason.name}\n")
