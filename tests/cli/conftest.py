@@ -73,8 +73,8 @@ class Service:
     process: subprocess.Popen[bytes]
 
     def __call__(self, *args: object, stdin: str | bytes | None = None) -> Ran:
-        """Run a command against this server."""
-        return invoke("--home", self.home, *args, stdin=stdin)
+        """Run a command against this server, which a busy machine may let wait."""
+        return invoke("--home", self.home, "--timeout-ms", 10_000, *args, stdin=stdin)
 
 
 def start_service(home: Path) -> Service:

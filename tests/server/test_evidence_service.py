@@ -305,7 +305,7 @@ def test_both_clients_have_the_receipt(service: Service) -> None:
     """With the end, of a live session as well, and later; blocking and awaited."""
     target, credential = str(service.made.socket), service.operator.credential
     terms: Any = {"subject": "agent", "ceiling": ["read:**"]}
-    with Client(target, credential) as client:
+    with Client(target, credential, timeout_ms=10_000) as client:
         with client.session(**terms) as live:
             assert live.receipt is None
         assert live.receipt is not None and live.receipt.unverified.state is ReceiptState.CLOSED
@@ -313,7 +313,7 @@ def test_both_clients_have_the_receipt(service: Service) -> None:
         keys = client.jwks()
 
     async def awaited() -> SignedReceipt:
-        async with AsyncClient(target, credential) as other:
+        async with AsyncClient(target, credential, timeout_ms=10_000) as other:
             opened = await other.open_session(**terms)
             ended = await other.end(opened.id)
             assert ended.ended_at_ms and ended.receipt is not None

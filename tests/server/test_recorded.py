@@ -123,6 +123,8 @@ class Recorded:
             audience="gw",
             server=self.made.socket,
             credential=file.add("gate", "gateway", ("gw",)),
+            # An answer that came too late would be recorded there, and be none here.
+            timeout_ms=10_000,
             audit=AuditOptions(self.made.home / "embedded"),
         )
         calls = [(each, "read", "files/a") for each in (token, costly, b"none")]

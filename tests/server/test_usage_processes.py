@@ -56,9 +56,16 @@ class World:
         target = f"unix:{made.socket}"
         self.operator = Client(target, credential_file=made.credential_file, timeout_ms=10_000)
         workers = [f"unix:{made.home}/run/check-{index}.sock" for index in range(2)]
-        self.remote = [Client(target, gateway, check_target=each) for each in (target, *workers)]
+        self.remote = [
+            Client(target, gateway, check_target=each, timeout_ms=10_000) for each in (target, *workers)
+        ]
         self.verifier = Verifier.embedded(
-            made.state_dir, audience="gw", server=target, credential=gateway, tell=True
+            made.state_dir,
+            audience="gw",
+            server=target,
+            credential=gateway,
+            timeout_ms=10_000,
+            tell=True,
         )
         self.judges: list[Callable[[Token, str, str, bytes], Any]] = [
             *(lambda *call, by=by: by.check(*call, audience="gw") for by in self.remote),
@@ -97,7 +104,7 @@ class World:
             found[:] = [self.operator.get_report(session_id)]
             return (found[0].seen.allowed, found[0].seen.denied) == (allowed, denied)
 
-        assert wait_until(adds_up, 10), (found[0].seen.allowed, found[0].seen.denied, self.process.log)
+        assert wait_until(adds_up), (found[0].seen.allowed, found[0].seen.denied, self.process.log)
         return found[0]
 
 
@@ -216,7 +223,7 @@ def test_a_token_presented_after_the_end_is_told(world: World) -> None:
     def late() -> list[tuple[bool, int]]:
         return sorted((each.claimed, each.count) for each in world.operator.get_census(session.id).late)
 
-    assert wait_until(lambda: late() == [(False, 2), (True, 1)], 10), late()
+    assert wait_until(lambda: late() == [(False, 2), (True, 1)]), late()
     assert world.process.terminate() == 0
     world.process = world.start()
     report = world.operator.get_report(session.id)

@@ -39,10 +39,10 @@ def clients(service: Service) -> Iterator[dict[str, Client]]:
     """A client for each role."""
     target = f"unix:{service.made.socket}"
     found = {
-        name: Client(target, service.add(name, role).credential)
+        name: Client(target, service.add(name, role).credential, timeout_ms=10_000)
         for name, role in (("gw-1", "gateway"), ("gw-2", "gateway"), ("ann", "issuer"), ("aud", "auditor"))
     }
-    found["operator"] = Client(target, service.operator.credential)
+    found["operator"] = Client(target, service.operator.credential, timeout_ms=10_000)
     yield found
     for client in found.values():
         client.close()
@@ -306,8 +306,8 @@ def test_a_restart_keeps_what_was_told() -> None:
     """After a clean end all is known; after a kill what ended is, and of the rest it is said so."""
     with running(usage={"enabled": True}) as service:
         target, home = f"unix:{service.made.socket}", service.made.home
-        gateway = Client(target, service.add("gw-1", "gateway").credential)
-        operator = Client(target, service.operator.credential)
+        gateway = Client(target, service.add("gw-1", "gateway").credential, timeout_ms=10_000)
+        operator = Client(target, service.operator.credential, timeout_ms=10_000)
         ended, alive = (operator.open_session(subject="s", ceiling=["read:a"]) for _ in range(2))
         told = seen(ended.id, block("r", calls=4))
         told.usage = usage("files/secret")
@@ -330,13 +330,13 @@ def test_a_restart_keeps_what_was_told() -> None:
             service.control.start()
 
         def state() -> list[tuple[int, tuple[Missing, ...]]]:
-            found = [operator.with_timeout(10_000).get_report(each.id) for each in (ended, alive)]
+            found = [operator.get_report(each.id) for each in (ended, alive)]
             assert found[0].seen.usage is not None
             return [(report.seen.allowed, report.missing) for report in found]
 
         restart(cleanly=True)
         assert state() == [(4, ()), (2, ())]
-        gateway.with_timeout(10_000).tell(telling(seen(alive.id, block("r"))))
+        gateway.tell(telling(seen(alive.id, block("r"))))
         restart(cleanly=False)
         assert state() == [(4, ()), (2, (Missing.BEFORE, Missing.USAGE))]
         gateway.close()
@@ -346,7 +346,7 @@ def test_a_restart_keeps_what_was_told() -> None:
 def test_an_audited_server_has_a_census_too() -> None:
     """Where decisions are noted anyway, blocks and last allows are told; else nothing is."""
     with running(audit={"enabled": True}) as service, running() as plain:
-        client = Client(f"unix:{service.made.socket}", service.operator.credential)
+        client = Client(f"unix:{service.made.socket}", service.operator.credential, timeout_ms=10_000)
         opened = client.open_session(subject="s", ceiling=["read:a"])
         token = client.mint(opened.id, ["read:a"], ["gw"])
         assert client.check(token, "read", "a", audience="gw").allowed
