@@ -177,7 +177,7 @@ def test_a_name_that_was_lost_denies_at_once(
 
 def test_it_answers_a_call_for_acknowledgements(enrol: Callable[..., Enrolling], server: Server) -> None:
     """Soon behind the call, and without one nothing is told before it is time."""
-    enrol().start()
+    enrol(bound_ms=60 * BOUND_MS).start()
     assert len(server.heard) == 1
 
     server.called = 1

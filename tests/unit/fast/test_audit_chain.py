@@ -28,7 +28,7 @@ def _model(bodies: list[bytes], first_n: int, previous: bytes) -> tuple[bytes, b
     return lines, previous
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.builds(lambda kind, text: layout.body(kind, {"text": text}), _texts, _texts), max_size=8),
     st.integers(0, 2**53 - 10),

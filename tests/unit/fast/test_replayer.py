@@ -161,7 +161,11 @@ def test_nothing_is_kept(view: View) -> None:
                 )
             replayer.lives(SESSION, NOW)
 
+    def kept() -> int:
+        before = heap_bytes()
+        many()
+        return heap_bytes() - before
+
     many()
-    before = heap_bytes()
-    many()
-    assert heap_bytes() - before < 2 * CALLS
+    # What these calls keep they keep each time; other threads of the process come and go.
+    assert any(kept() < 2 * CALLS for _ in range(3))
