@@ -84,7 +84,7 @@ def start_service(home: Path) -> Service:
         assert ran.code == 0, ran.err
     process = subprocess.Popen([*COMMAND, "--home", str(home), "serve"], stderr=subprocess.DEVNULL)
     client = Client(str(home / "run" / "sessauth.sock"), timeout_ms=1000)
-    give_up = time.monotonic() + 30
+    give_up = time.monotonic() + 60
     with client:
         while True:
             try:

@@ -62,7 +62,7 @@ class Measured:
         Sessions, permits and approvals are counted again after fifty times as long as counting took.
         """
         series = name, frozenset(labels.items())
-        return wait_until(lambda: self.scrape().values.get(series) == value, 60)
+        return wait_until(lambda: self.scrape().values.get(series) == value)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def measured() -> Iterator[Measured]:
     """The server, with a little traffic of every kind behind it."""
     with running(metrics={"address": "127.0.0.1:0"}, server={"workers": 2}) as service:
         assert service.control is not None
-        assert service.control.supervisor.wait_ready(20)
+        assert service.control.supervisor.wait_ready(60)
         operator = service.operator
         workers = [
             service.caller(operator.credential, target=f"unix:{service.made.home}/run/check-{index}.sock")

@@ -69,7 +69,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         log.configure("INFO", lines)
         with running(server={"workers": 1}, tracing={"enabled": True, "exporter": spans.EXPORTER}) as service:
-            assert service.control is not None and service.control.supervisor.wait_ready(20)
+            assert service.control is not None and service.control.supervisor.wait_ready(60)
             worker = service.caller(
                 service.operator.credential, target=f"unix:{service.made.home}/run/check-0.sock"
             )

@@ -225,7 +225,7 @@ class ServerProcess:
         """Send SIGTERM and wait; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout=20)
+            return self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"did not end; it logged:\n{self.log}") from None
 
@@ -236,7 +236,7 @@ class ServerProcess:
             self.process.wait()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Wait until ``condition()`` holds; False if it does not within ``seconds``."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
