@@ -48,9 +48,12 @@ class House:
         operator = self.made.credential_file.read_text().strip()
         sockets = [self.made.socket, *(self.made.home / "run" / f"check-{i}.sock" for i in range(2))]
         callers = [Caller(f"unix:{path}", operator) for path in sockets]
-        assert wait_until(lambda: all(serves(caller) for caller in callers)), self.server.log
+        serving = wait_until(lambda: all(serves(caller) for caller in callers))
         for caller in callers:
             caller.close()
+        if not serving:
+            self.server.kill()
+        assert serving, self.server.log
 
     def gateway(self, name: str, staleness_ms: int = LONG_MS) -> Gateway:
         """Start a gateway that enrols."""
