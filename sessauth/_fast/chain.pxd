@@ -34,7 +34,6 @@ cdef class Chain:
     cdef Root root
     cdef Block *blocks
     cdef unsigned char *ids             # 32 bytes a block, once they were computed
-    cdef unsigned char *digest          # BLAKE2b-256 of raw, once it was computed
     # Room for its holder's; NULL where it ends otherwise than bound with a proof_key.
     cdef MacKeys *mac_keys
     cdef readonly bytes session_id
@@ -52,16 +51,18 @@ cdef class Chain:
     # Its signatures stood once, so they stand; or the one of this block was wrong, so it is; else -1.
     cdef bint stands
     cdef int wrong_index
-    # The tap's marks: of the notes that hold it, and of whom its payloads were given and written for.
-    cdef uint32_t held_mark
-    cdef uint32_t given_mark
-    cdef uint32_t written_mark
     # The verified-chain cache's own.
     cdef int hits
     cdef int queue
     cdef size_t kept
     cdef Link queued
     cdef Link of_session
+    # Behind all that a check reads: BLAKE2b-256 of raw, once it was computed.
+    cdef unsigned char *digest
+    # The tap's marks: of the notes that hold it, and of whom its payloads were given and written for.
+    cdef uint32_t held_mark
+    cdef uint32_t given_mark
+    cdef uint32_t written_mark
 
     cdef const char *_parse(self, int *reason, int *at) noexcept nogil
     cdef const char *_relate(self, int *reason, int *at) noexcept nogil

@@ -3,8 +3,7 @@
 from sessauth._fast.evaluate cimport Context
 from sessauth._fast.limits cimport MAX_PATH_SEGMENTS
 from sessauth._fast.resource cimport Part, Resource
-from sessauth._fast.scope cimport Scope, ScopeList
-from sessauth._fast.text cimport bytes_t
+from sessauth._fast.scope cimport ScopeList
 
 cdef enum Match:
     MATCHED = 0
@@ -23,8 +22,4 @@ cdef struct Verdict:
 cdef void match_scopes(
     const ScopeList *scopes, Part action, const Resource *resource, Context *context, Verdict *out
 ) noexcept nogil
-# How many paths of arguments a scope names that admits no other argument (section 6.5); -1: it admits any.
-cdef int closed_paths(const Scope *scope) noexcept nogil
-# Whether it names all arguments that there are. 0 also when the work ran out, which the context then says.
-cdef bint covers(const Scope *scope, bytes_t base, Context *context, Verdict *out) noexcept nogil
 cdef str left_text(const Verdict *verdict)
