@@ -31,6 +31,13 @@ cdef enum:
     OP_ABSENT = 15
 
 cdef enum:
+    # How most conditions are, told when they are compiled: of one argument at the top, which is compared as it
+    # stands; with values for equality, or with a number for order.
+    SHAPE_OTHER = 0
+    SHAPE_EQUALS = 1
+    SHAPE_ORDER = 2
+
+cdef enum:
     ACCESSOR_NONE = 0
     ACCESSOR_COUNT = 1
     ACCESSOR_HOST = 2
@@ -69,6 +76,7 @@ cdef struct Condition:
     uint8_t each
     uint8_t optional
     uint8_t count           # of values
+    uint8_t shape
     Span fact               # n = 0: none
     Value *values
 

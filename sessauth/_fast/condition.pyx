@@ -170,6 +170,7 @@ cdef const char *parse_condition(Reader reader, bytes_t base, Arena *arena, Cond
     out.each = 0
     out.optional = 0
     out.count = 0
+    out.shape = SHAPE_OTHER
     out.fact.at = 0
     out.fact.n = 0
     out.values = NULL
@@ -220,7 +221,20 @@ cdef const char *parse_condition(Reader reader, bytes_t base, Arena *arena, Cond
             out.optional = 1
     if not has_path or not has_operator:
         return "condition: a path and an operator"
-    return _check_operand(out, base)
+    wrong = _check_operand(out, base)
+    if wrong == NULL:
+        out.shape = _shape(out)
+    return wrong
+
+
+cdef uint8_t _shape(const Condition *c) noexcept nogil:
+    if c.path.source != SOURCE_ARGS or c.path.count != 1 or c.accessor != ACCESSOR_NONE or c.each or c.count == 0:
+        return SHAPE_OTHER
+    if c.op == OP_EQUAL or c.op == OP_IN:
+        return SHAPE_EQUALS
+    if OP_LESS <= c.op <= OP_GREATER_EQUAL and c.values[0].type == TYPE_NUMBER:
+        return SHAPE_ORDER
+    return SHAPE_OTHER
 
 
 cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:

@@ -3,7 +3,7 @@
 Inline, since every check of a closed scope ends here: as a call of its own it costs a tenth of a warm check.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from sessauth._fast.condition cimport SOURCE_ARGS, Path, Span, next_text
 from sessauth._fast.evaluate cimport Context, spend
@@ -28,7 +28,14 @@ cdef inline int mentions(const Path *path, bytes_t base, const Part *names, int 
 
 
 cdef inline bint covered(
-    const Scope *scope, bytes_t base, Context *context, int paths, uint32_t index, int depth, Verdict *out
+    const Scope *scope,
+    bytes_t base,
+    Context *context,
+    int paths,
+    uint64_t named,
+    uint32_t index,
+    int depth,
+    Verdict *out,
 ) noexcept nogil:
     cdef const Node *nodes = context.arguments.nodes
     cdef uint32_t i = index + 1
@@ -36,6 +43,9 @@ cdef inline bint covered(
     if not spend(context, nodes[index].count, paths):
         return 0
     while i < nodes[index].next:
+        if i < 64 and (named >> i) & 1:
+            i = nodes[i].next
+            continue
         out.left[depth].p = nodes[i].name
         out.left[depth].n = nodes[i].name_n
         best = 0
@@ -48,7 +58,7 @@ cdef inline bint covered(
             if mentioned > best:
                 best = mentioned
         if best == 1 and nodes[i].type == TYPE_OBJECT:
-            if not covered(scope, base, context, paths, i, depth + 1, out):
+            if not covered(scope, base, context, paths, named, i, depth + 1, out):
                 return 0
         elif best != 2:
             out.left_count = depth + 1
@@ -68,7 +78,10 @@ cdef inline int closed_paths(const Scope *scope) noexcept nogil:
     return paths
 
 
-# Whether it names all arguments that there are. 0 also when the work ran out, which the context then says.
-cdef inline bint covers(const Scope *scope, bytes_t base, Context *context, Verdict *out) noexcept nogil:
+# Whether it names all arguments that there are. `named` are the marks of those that a condition of this very scope
+# was found to be of (`holds`), or 0. 0 also when the work ran out, which the context then says.
+cdef inline bint covers(
+    const Scope *scope, bytes_t base, Context *context, uint64_t named, Verdict *out
+) noexcept nogil:
     cdef int paths = closed_paths(scope)
-    return paths < 0 or covered(scope, base, context, paths, 0, 0, out)
+    return paths < 0 or covered(scope, base, context, paths, named, 0, 0, out)

@@ -17,11 +17,9 @@ from sessauth._fast.condition cimport (
     OP_CIDR,
     OP_EQUAL,
     OP_GLOB,
-    OP_GREATER,
     OP_GREATER_EQUAL,
     OP_IN,
     OP_LESS,
-    OP_LESS_EQUAL,
     OP_NOT_EQUAL,
     OP_NOT_IN,
     OP_PRESENT,
@@ -104,8 +102,7 @@ cdef const Fact *_fact(const Context *context, bytes_t base, const Span *name) n
     return NULL
 
 
-cdef bint holds(const Condition *c, bytes_t base, Context *context) noexcept nogil:
-    """Evaluate a condition; false also when the work ran out, which the context then says."""
+cdef bint holds_of_any_shape(const Condition *c, bytes_t base, Context *context) noexcept nogil:
     cdef const Node *node = NULL
     cdef const Fact *fact = NULL
     cdef const Fact *fact_operand
@@ -127,13 +124,6 @@ cdef bint holds(const Condition *c, bytes_t base, Context *context) noexcept nog
         return fact != NULL or (node != NULL and node.type != TYPE_NO_VALUE)
     if node == NULL and fact == NULL:
         return c.optional
-    if not c.fact.n and not c.each and c.accessor == ACCESSOR_NONE and (c.op == OP_EQUAL or c.op == OP_IN):
-        # What most conditions are.
-        if fact != NULL:
-            _from_value(&fact.value, context.facts_base, &hand)
-        else:
-            _from_node(node, &hand)
-        return _equals_any(c, base, &hand)
     operand.type = TYPE_NO_VALUE
     if c.fact.n:
         fact_operand = _fact(context, base, &c.fact)
@@ -229,29 +219,14 @@ cdef inline bint _equal(const Hand *a, const Hand *b) noexcept nogil:
 
 
 cdef inline bint _equals_any(const Condition *c, bytes_t base, const Hand *hand) noexcept nogil:
-    cdef int i
-    cdef const Value *value
-    for i in range(c.count):
-        value = &c.values[i]
-        if value.type != hand.type:
-            continue
-        if hand.type == TYPE_TEXT:
-            if hand.n == value.text.n and same(hand.text, base + value.text.at, hand.n):
-                return 1
-        elif hand.type == TYPE_NUMBER:
-            if hand.units == value.units and hand.nanos == value.nanos:
-                return 1
-        elif hand.type == TYPE_TRUTH and hand.truth == value.truth:
-            return 1
-    return 0
+    cdef int64_t units = <int64_t> hand.n if hand.type == TYPE_TEXT else hand.units
+    return equals_any(c, base, hand.type, hand.truth, hand.text, units, hand.nanos)
 
 
 cdef int _order(const Hand *a, const Hand *b) noexcept nogil:
     cdef int common
     if a.type == TYPE_NUMBER:
-        if a.units != b.units:
-            return -1 if a.units < b.units else 1
-        return (a.nanos > b.nanos) - (a.nanos < b.nanos)
+        return number_order(a.units, a.nanos, b.units, b.nanos)
     common = memcmp(a.text, b.text, a.n if a.n < b.n else b.n)
     if common:
         return -1 if common < 0 else 1
@@ -259,7 +234,7 @@ cdef int _order(const Hand *a, const Hand *b) noexcept nogil:
 
 
 cdef bint _compare(const Condition *c, bytes_t base, const Hand *hand, const Hand *operand) noexcept nogil:
-    cdef int i, order
+    cdef int i
     cdef Hand other
     if c.op == OP_EQUAL:
         return _equal(hand, operand)
@@ -272,12 +247,7 @@ cdef bint _compare(const Condition *c, bytes_t base, const Hand *hand, const Han
     if OP_LESS <= c.op <= OP_GREATER_EQUAL:
         if hand.type != operand.type or (hand.type != TYPE_TEXT and hand.type != TYPE_NUMBER):
             return 0
-        order = _order(hand, operand)
-        if c.op == OP_LESS:
-            return order < 0
-        if c.op == OP_LESS_EQUAL:
-            return order <= 0
-        return order > 0 if c.op == OP_GREATER else order >= 0
+        return order_is(c.op, _order(hand, operand))
     if hand.type != TYPE_TEXT:
         return 0
     if c.fact.n:

@@ -4,6 +4,8 @@ No other place of the package decides whether a scope admits a request. Nothing 
 needs the GIL, but for naming what was left over.
 """
 
+from libc.stdint cimport uint64_t
+
 from sessauth._fast.condition cimport Span, next_text
 from sessauth._fast.cover cimport covers
 from sessauth._fast.evaluate cimport Context, holds
@@ -69,16 +71,17 @@ cdef inline bint _resource_matches(const Scope *scope, bytes_t base, const Resou
 cdef Match _match(
     const Scope *scope, bytes_t base, Part action, const Resource *resource, Context *context, Verdict *out
 ) noexcept nogil:
+    cdef uint64_t named = 0
     cdef int i
     out.left_count = 0
     if not _action_matches(scope, base, action) or not _resource_matches(scope, base, resource):
         return OUTSIDE
     for i in range(scope.condition_count):
-        if not holds(&scope.conditions[i], base, context):
+        if not holds(&scope.conditions[i], base, context, &named):
             out.clause = i
             return OVERWORKED if context.overworked else FAILED
     out.clause = -1
-    if covers(scope, base, context, out):
+    if covers(scope, base, context, named, out):
         return MATCHED
     return OVERWORKED if context.overworked else FAILED
 

@@ -66,7 +66,7 @@ cdef int of_scope(const Scope *scope, bytes_t base, Sight *sight) noexcept nogil
     if not sight.knows_arguments:
         sight.worst += MAX_JSON_VALUES * <uint64_t> (paths if paths else 1)
         return both(out, MAYBE)
-    if out == NO or covers(scope, base, &sight.context, &left):
+    if out == NO or covers(scope, base, &sight.context, 0, &left):
         return out
     return MAYBE if sight.context.overworked else NO
 
@@ -74,6 +74,7 @@ cdef int of_scope(const Scope *scope, bytes_t base, Sight *sight) noexcept nogil
 cdef int of_condition(const Condition *c, bytes_t base, Sight *sight) noexcept nogil:
     cdef uint64_t values = c.count if c.count else 1
     cdef bint known = sight.knows_facts
+    cdef uint64_t named = 0
     if is_unknown(c):
         return NO
     if c.path.source == SOURCE_ARGS:
@@ -81,7 +82,7 @@ cdef int of_condition(const Condition *c, bytes_t base, Sight *sight) noexcept n
     elif c.path.source == SOURCE_TOOL:
         known = sight.knows_tool
     if known and (sight.knows_facts or not c.fact.n):
-        if holds(c, base, &sight.context):
+        if holds(c, base, &sight.context, &named):
             return YES
         return MAYBE if sight.context.overworked else NO
     if c.each or c.op == OP_SUBSET_OF:

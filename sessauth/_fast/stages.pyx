@@ -209,9 +209,10 @@ cdef bint _needs(Chain chain, const Asked *asked, int needs, int index, int scop
 
 
 cdef bint _where(Chain chain, const Block *block, int index, Context *context, Finding *out) noexcept nogil:
+    cdef uint64_t named = 0
     cdef int i
     for i in range(block.where_count):
-        if not holds(&block.where[i], chain.base, context):
+        if not holds(&block.where[i], chain.base, context, &named):
             out.clause = i
             if context.overworked:
                 set_argument(out, "arguments", 9)
