@@ -20,7 +20,7 @@ from sessauth._fast.finding cimport (
     part_of,
     set_part,
 )
-from sessauth._fast.noting cimport NotingJudge, Prepared, is_text
+from sessauth._fast.noting cimport NotingJudge, Prepared, text_is_text
 from sessauth._fast.proof cimport ProofKeys
 from sessauth._fast.resource cimport Part
 from sessauth._fast.tally cimport Tally
@@ -125,7 +125,7 @@ cdef class Checker(NotingJudge):
         cdef Tally tally = self.tally
         cdef int64_t began = 0 if tally is None else tally.begin()
         asked_init(&asked)
-        if not PyBytes_CheckExact(token) or _is_text(token):
+        if not PyBytes_CheckExact(token) or text_is_text(token):
             prepared = self._taken(token)
             if prepared.reason:
                 out = self.refuse(STAGE_DECODE, prepared.reason)
@@ -278,7 +278,7 @@ cdef class Checker(NotingJudge):
         if parts is not call:
             held.append(parts)
         token = parts[0]
-        if not PyBytes_CheckExact(token) or _is_text(token):
+        if not PyBytes_CheckExact(token) or text_is_text(token):
             prepared = self._taken(token)
             held.append(prepared)
             if prepared.reason:
@@ -315,15 +315,11 @@ cdef class Checker(NotingJudge):
         # The keys may have been replaced while nobody asked.
         self.look_first()
         proofs = self.proofs
-        if self._read_proof is not None and (not PyBytes_CheckExact(proof) or _is_text(proof)):
+        if self._read_proof is not None and (not PyBytes_CheckExact(proof) or text_is_text(proof)):
             proof = self._read_proof(proof)
         part_of(<bytes?> proof, &asked.proof)
         asked.proofs = NULL if proofs is None else <PyObject *> proofs
         return proof, proofs
-
-
-cdef inline bint _is_text(object token):
-    return is_text(<bytes_t> PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))
 
 
 cdef object _peers(object peer, Asked *asked):

@@ -14,4 +14,5 @@ cdef class Decision:
     cdef bytes prefix
     cdef uint64_t number
 
-    cdef void settle(self, const Finding *found, Chain chain)
+    # Take over what was found, but for the finding's own text.
+    cdef int settle(self, const Finding *found, Chain chain) except -1

@@ -30,7 +30,7 @@ cdef class Decision:
     Everything is kept as the kernel found it, and made into an object when it is asked for.
     """
 
-    cdef void settle(self, const Finding *found, Chain chain):
+    cdef int settle(self, const Finding *found, Chain chain) except -1:
         """Take over what was found, but for the finding's own text."""
         self.found = found[0]
         self.found.argument = NULL
@@ -38,6 +38,7 @@ cdef class Decision:
             self._argument = found.argument[: found.argument_n].decode("utf-8", "replace")
         if found.named:
             self.chain = chain
+        return 0
 
     def __bool__(self):
         return self.found.allowed and self.found.reason == ALLOWED

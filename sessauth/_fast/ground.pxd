@@ -13,14 +13,14 @@ cdef struct Ground:
     const Rules *rules[MAX_ANCESTORS + 1]
     int count
 
-cdef inline void ground_add(Ground *ground, SessionEntry entry):
+cdef inline void ground_add(Ground *ground, SessionEntry entry) noexcept:
     Py_INCREF(entry)
     ground.entries[ground.count] = <PyObject *> entry
     ground.rules[ground.count] = &entry.rules
     ground.count += 1
 
 
-cdef inline void ground_clear(Ground *ground):
+cdef inline void ground_clear(Ground *ground) noexcept:
     cdef int i
     for i in range(ground.count):
         Py_DECREF(<object> ground.entries[i])

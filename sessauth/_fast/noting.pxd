@@ -1,6 +1,8 @@
 """What stands for a token, and notes of what was decided about it."""
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
+from libc.string cimport memcmp
 
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.chain cimport Chain
@@ -22,5 +24,11 @@ cdef class NotingJudge(JudgeOfMany):
     # Note what an item came to, once; `watched`: it takes back an allow.
     cdef void note_item(self, Batch batch, Item *item, bint watched) noexcept
 
-# Whether bytes are a token's text form, or claim to be.
-cdef bint is_text(bytes_t p, size_t n) noexcept nogil
+cdef inline bint is_text(bytes_t p, size_t n) noexcept nogil:
+    """Whether bytes are a token's text form, or claim to be."""
+    return n > 9 and memcmp(p, <const char *> "sessauth_", 9) == 0
+
+
+cdef inline bint text_is_text(object token) noexcept:
+    """As ``is_text``, of a bytes object."""
+    return is_text(<bytes_t> PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))

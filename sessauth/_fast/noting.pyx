@@ -7,23 +7,18 @@ answer themselves; what another process decides, or is answered later, goes thro
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
-from libc.string cimport memcmp
 
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.decision cimport Decision
 from sessauth._fast.finding cimport Asked, Finding, asked_init, finding_free, part_of, set_argument, set_part
 from sessauth._fast.many cimport JudgeOfMany
+from sessauth._fast.noting cimport text_is_text
 from sessauth._fast.resource cimport Part
 from sessauth._fast.tally cimport Tally
 from sessauth._fast.tap cimport Tap
 from sessauth._fast.text cimport bytes_t
 
 __all__ = ["NotingJudge", "Prepared"]
-
-cdef enum:
-    TEXT_START_BYTES = 9
-
-cdef const char *TEXT_START = "sessauth_"
 
 
 @cython.final
@@ -59,7 +54,7 @@ cdef class NotingJudge(JudgeOfMany):
         if tap is None:
             return
         asked_init(&asked)
-        if not PyBytes_CheckExact(token) or _is_text(token):
+        if not PyBytes_CheckExact(token) or text_is_text(token):
             prepared = self._taken(token)
             token = token if prepared.data is None else prepared.data
         held = [_point(token, &asked.token), _point(action, &asked.action), _point(resource, &asked.resource)]
@@ -119,7 +114,7 @@ cdef class NotingJudge(JudgeOfMany):
                 return token
             token = (<Prepared> token).data
         out = Prepared.__new__(Prepared)
-        if isinstance(token, bytes) and (self._present is None or not _is_text(token)):
+        if isinstance(token, bytes) and (self._present is None or not text_is_text(token)):
             out.data = bytes(token)
             return out
         if self._present is None:
@@ -130,14 +125,6 @@ cdef class NotingJudge(JudgeOfMany):
         else:
             out.reason = presented
         return out
-
-
-cdef bint is_text(bytes_t p, size_t n) noexcept nogil:
-    return n > TEXT_START_BYTES and memcmp(p, TEXT_START, TEXT_START_BYTES) == 0
-
-
-cdef inline bint _is_text(object token):
-    return is_text(<bytes_t> PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))
 
 
 cdef object _point(object text, Part *out):

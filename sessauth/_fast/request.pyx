@@ -40,14 +40,14 @@ cdef bint read_document_anew(Document *document, bytes_t p, size_t n) noexcept n
     document.used = 0
     document.unescaped_used = 0
     if n == 0:
-        return _append(document, TYPE_OBJECT) != NULL and _close(document, 0, 0)
+        return _append(document, TYPE_OBJECT, NULL, 0) != NULL and _close(document, 0, 0)
     if n > MAX_JSON_BYTES or not utf8_valid(p, n):
         return 0
     cursor.p = p
     cursor.end = p + n
     cursor.document = document
     _skip(&cursor)
-    if cursor.p == cursor.end or cursor.p[0] != 0x7B or not _value(&cursor, 1):
+    if cursor.p == cursor.end or cursor.p[0] != 0x7B or not _container(&cursor, 1, 1, NULL, 0):
         return 0
     _skip(&cursor)
     return cursor.p == cursor.end
@@ -62,7 +62,7 @@ cdef inline void _skip(Cursor *cursor) noexcept nogil:
         cursor.p += 1
 
 
-cdef inline Node *_append(Document *document, int type) noexcept nogil:
+cdef inline Node *_append(Document *document, int type, bytes_t name, size_t name_n) noexcept nogil:
     cdef uint32_t room
     cdef void *nodes
     cdef Node *node
@@ -83,8 +83,8 @@ cdef inline Node *_append(Document *document, int type) noexcept nogil:
     node.truth = 0
     node.next = document.used
     node.count = 0
-    node.name = NULL
-    node.name_n = 0
+    node.name = name
+    node.name_n = <uint32_t> name_n
     node.text = NULL
     node.units = 0
     node.nanos = 0
@@ -104,27 +104,22 @@ cdef bint _word(Cursor *cursor, const char *word, size_t n) noexcept nogil:
     return 1
 
 
-cdef bint _value(Cursor *cursor, int depth) noexcept nogil:
-    cdef unsigned char c
+cdef inline bint _plain_value(Cursor *cursor, unsigned char c, bytes_t name, size_t name_n) noexcept nogil:
+    """A value that has none below it; ``c`` is how it begins."""
     cdef Node *node
     cdef bytes_t text
     cdef size_t n
     cdef int kind
-    if cursor.p == cursor.end:
-        return 0
-    c = cursor.p[0]
-    if c == 0x7B or c == 0x5B:
-        return depth <= MAX_JSON_DEPTH and _container(cursor, depth, c == 0x7B)
     if c == 0x22:
         if not _string(cursor, &text, &n):
             return 0
-        node = _append(cursor.document, TYPE_TEXT)
+        node = _append(cursor.document, TYPE_TEXT, name, name_n)
         if node == NULL:
             return 0
         node.text = text
         node.units = <int64_t> n
         return 1
-    node = _append(cursor.document, TYPE_NO_VALUE)
+    node = _append(cursor.document, TYPE_NO_VALUE, name, name_n)
     if node == NULL:
         return 0
     if c == 0x74:
@@ -145,18 +140,20 @@ cdef bint _value(Cursor *cursor, int depth) noexcept nogil:
     return 1
 
 
-cdef bint _container(Cursor *cursor, int depth, bint is_object) noexcept nogil:
+cdef bint _container(Cursor *cursor, int depth, bint is_object, bytes_t own_name, size_t own_name_n) noexcept nogil:
     cdef Document *document = cursor.document
     cdef uint32_t index = document.used
-    cdef uint32_t child
     cdef uint32_t count = 0
     cdef unsigned char closing = 0x7D if is_object else 0x5D
+    cdef unsigned char c
     cdef bytes_t name = NULL
     cdef size_t name_n = 0
     cdef uint64_t bit
     cdef uint64_t bits = 0
     cdef uint64_t alike = 0
-    if _append(document, TYPE_OBJECT if is_object else TYPE_LIST) == NULL:
+    if depth > MAX_JSON_DEPTH:
+        return 0
+    if _append(document, TYPE_OBJECT if is_object else TYPE_LIST, own_name, own_name_n) == NULL:
         return 0
     cursor.p += 1
     _skip(cursor)
@@ -172,15 +169,17 @@ cdef bint _container(Cursor *cursor, int depth, bint is_object) noexcept nogil:
                 return 0
             cursor.p += 1
             _skip(cursor)
-        child = document.used
-        if not _value(cursor, depth + 1):
-            return 0
-        if is_object:
             bit = _name_bit(name, name_n)
             alike |= bits & bit
             bits |= bit
-        document.nodes[child].name = name
-        document.nodes[child].name_n = <uint32_t> name_n
+        if cursor.p == cursor.end:
+            return 0
+        c = cursor.p[0]
+        if c == 0x7B or c == 0x5B:
+            if not _container(cursor, depth + 1, c == 0x7B, name, name_n):
+                return 0
+        elif not _plain_value(cursor, c, name, name_n):
+            return 0
         count += 1
         _skip(cursor)
         if cursor.p == cursor.end:

@@ -1,6 +1,6 @@
 """What texts may look like, and what is read out of them (docs/token-format.md, 4-7)."""
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from sessauth._fast.kinds cimport CLOSER, UNPLAIN
 
@@ -81,5 +81,24 @@ cdef bint is_clean_path(bytes_t p, size_t n) noexcept nogil
 cdef bint is_under(bytes_t v, size_t vn, bytes_t w, size_t wn) noexcept nogil
 cdef bint is_glob(bytes_t p, size_t n) noexcept nogil
 cdef bint glob_matches(bytes_t pattern, size_t pn, bytes_t text, size_t tn) noexcept nogil
-# 1: a value; 0: well-formed, but no value; -1: not a JSON number. *used is its length.
-cdef int parse_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size_t *used) noexcept nogil
+# As parse_number, for those with a fraction, an exponent or many digits.
+cdef int parse_any_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size_t *used) noexcept nogil
+
+
+cdef inline int parse_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size_t *used) noexcept nogil:
+    """1: a value; 0: well-formed, but no value; -1: not a JSON number. *used is its length."""
+    cdef size_t start = n > 0 and p[0] == 0x2D
+    cdef size_t i = start
+    cdef uint64_t small = 0
+    # Nearly all are whole and short, and need no exact fractions.
+    while i < n and is_digit(p[i]) and i < 18:
+        small = small * 10 + (p[i] - 0x30)
+        i += 1
+    if i == start or i == 18 or (p[start] == 0x30 and i > start + 1):
+        return parse_any_number(p, n, units, nanos, used)
+    if i < n and (p[i] == 0x2E or (p[i] | 0x20) == 0x65):
+        return parse_any_number(p, n, units, nanos, used)
+    used[0] = i
+    units[0] = -<int64_t> small if start else <int64_t> small
+    nanos[0] = 0
+    return 1

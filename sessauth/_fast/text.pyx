@@ -203,7 +203,7 @@ cdef bint _has_dot_segment(bytes_t p, size_t n) noexcept nogil:
 
 # --- numbers ------------------------------------------------------------------------------------
 
-cdef int parse_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size_t *used) noexcept nogil:
+cdef int parse_any_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size_t *used) noexcept nogil:
     """Read a JSON number exactly: significant digits times a power of ten, then scaled by 10**9."""
     cdef size_t i = 0
     cdef bint negative = 0
@@ -215,26 +215,11 @@ cdef int parse_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size
     cdef bint too_long = 0
     cdef u128 value = 0
     cdef u128 whole, rest
-    cdef uint64_t small = 0
-    cdef size_t start
     if i < n and p[i] == 0x2D:
         negative = 1
         i += 1
     if i >= n or not is_digit(p[i]):
         return -1
-    # Nearly all are whole and short, and need no exact fractions.
-    start = i
-    while i < n and is_digit(p[i]) and i - start < 18:
-        small = small * 10 + (p[i] - 0x30)
-        i += 1
-    if i == n or not (is_digit(p[i]) or p[i] == 0x2E or (p[i] | 0x20) == 0x65):
-        if p[start] == 0x30 and i - start > 1:
-            return -1
-        used[0] = i
-        units[0] = -<int64_t> small if negative else <int64_t> small
-        nanos[0] = 0
-        return 1
-    i = start
     if p[i] == 0x30:
         i += 1
         if i < n and is_digit(p[i]):
