@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -77,10 +78,14 @@ def _control(stack: ExitStack, folder: Path, places: dict[str, Place], *, with_w
 
 
 def _alone(stack: ExitStack, folder: Path, places: dict[str, Place], name: str) -> None:
-    """Run a control process that differs from another in nothing but whether it records."""
+    """Run a control process that differs from another in nothing but whether it records.
+
+    It has one core. With more of them, threads that wait for each other make a call take once and a half as long
+    for seconds, and then not: far more than recording costs. So all that the recorder does counts here.
+    """
     home = Home.make(folder / f"home-{name}")
     settings = {"SESSAUTH_AUDIT_ENABLED": "true" if name == matrix.RECORDED else "false"}
-    server = _serve(stack, home, folder / f"server-{name}.log", settings)
+    server = _serve(stack, home, folder / f"server-{name}.log", settings, cores=(max(os.sched_getaffinity(0)),))
     places[name] = Place(server, (Target(home.target),), home.requests(), home.credential)
 
 
@@ -117,10 +122,12 @@ def _echo(
         places[matrix.ECHO_TLS] = Place(server, (Target(tls, files.certificate),), requests)
 
 
-def _serve(stack: ExitStack, home: Home, log: Path, settings: dict[str, str]) -> Server:
+def _serve(
+    stack: ExitStack, home: Home, log: Path, settings: dict[str, str], *, cores: Collection[int] = ()
+) -> Server:
     environment = {"SESSAUTH_HOME": str(home.folder), "SESSAUTH_SERVER_LOG_LEVEL": "WARNING", **settings}
     arguments = ["-m", "sessauth.cli.main", "serve"]
-    return stack.enter_context(running(arguments, home.target, log, environment))
+    return stack.enter_context(running(arguments, home.target, log, environment, cores=cores))
 
 
 def _free_port() -> int:

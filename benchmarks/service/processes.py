@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +40,16 @@ class Server:
 
 @contextmanager
 def running(
-    arguments: Sequence[str], target: str, log: Path, environment: dict[str, str] | None = None
+    arguments: Sequence[str],
+    target: str,
+    log: Path,
+    environment: dict[str, str] | None = None,
+    *,
+    cores: Collection[int] = (),
 ) -> Iterator[Server]:
     """Run ``python arguments`` until the block is left; it is ready when ``target`` can be connected to.
+
+    With ``cores`` all of its threads run on those alone.
 
     Raises RuntimeError with the end of its log if it does not get ready.
     """
@@ -56,6 +63,9 @@ def running(
             stderr=stream,
         )
         try:
+            if cores:
+                # It has but one thread yet, which all others inherit this from.
+                os.sched_setaffinity(process.pid, cores)
             _wait_until_ready(process, target, log)
             yield Server(target, (process.pid,))
         finally:
