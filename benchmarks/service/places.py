@@ -80,12 +80,13 @@ def _control(stack: ExitStack, folder: Path, places: dict[str, Place], *, with_w
 def _alone(stack: ExitStack, folder: Path, places: dict[str, Place], name: str) -> None:
     """Run a control process that differs from another in nothing but whether it records.
 
-    It has one core. With more of them, threads that wait for each other make a call take once and a half as long
-    for seconds, and then not: far more than recording costs. So all that the recorder does counts here.
+    It has one core. With more of them, threads that wait for each other make a call take once and a half
+    as long for seconds, and then not: far more than recording costs. So all that the recorder does counts.
     """
     home = Home.make(folder / f"home-{name}")
     settings = {"SESSAUTH_AUDIT_ENABLED": "true" if name == matrix.RECORDED else "false"}
-    server = _serve(stack, home, folder / f"server-{name}.log", settings, cores=(max(os.sched_getaffinity(0)),))
+    cores = (max(os.sched_getaffinity(0)),)
+    server = _serve(stack, home, folder / f"server-{name}.log", settings, cores=cores)
     places[name] = Place(server, (Target(home.target),), home.requests(), home.credential)
 
 

@@ -67,7 +67,7 @@ class Batch:
     def prepare(self, count: int) -> Batches:
         """Return whole batches of fresh calls, at least one, with about ``count`` checks in all."""
         batches = max(1, count // self._size)
-        calls = [tuple(call) for call in fresh_calls(self._workload, batches * self._size)]
+        calls = fresh_calls(self._workload, batches * self._size)
         return Batches([calls[at : at + self._size] for at in range(0, len(calls), self._size)])
 
     def run(self, items: Sequence[Any]) -> None:

@@ -2,6 +2,7 @@ from typing import final
 
 @final
 class Note:
+    def __init__(self) -> None: ...
     @property
     def at_ms(self) -> int: ...
     @property

@@ -45,6 +45,9 @@ cdef class Note:
     ``resource``, ``source`` are what the caller said.
     """
 
+    def __init__(self):
+        raise TypeError("a note is made by a tap")
+
     @property
     def at_ms(self):
         """The time that was judged by, in ms since 1970."""

@@ -106,17 +106,19 @@ class ProcessRecorder:
         return self
 
     def close(self) -> None:
-        """Record and tell what was decided until now, and end. What is decided later is not noted."""
+        """Record and tell what was decided until now, and end. What is decided later is not noted.
+
+        On a disk that hangs what waits is given up after 30 s, and the stream left as after a crash.
+        """
         self._verifier.tap = None
-        if self._recorder is not None:
-            self._recorder.stop()
-            self._recorder = None
-        if self.telling is not None:
-            self.telling.close()
-            self.telling = None
-        if self.audit is not None:
-            self.audit.close()
-            self.audit = None
+        recorder, telling, audit = self._recorder, self.telling, self.audit
+        self._recorder = self.telling = self.audit = None
+        if recorder is not None and not recorder.stop():
+            return
+        if telling is not None:
+            telling.close()
+        if audit is not None:
+            audit.close()
 
     @property
     def healthy(self) -> bool:

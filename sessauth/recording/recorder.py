@@ -14,6 +14,8 @@ from ..clock import Clock, SystemClock
 # How long a note waits at most, while the machine keeps up.
 DRAIN_SECONDS: Final = 0.05
 LOG_EVERY_MS: Final = 1_000
+# How long a stop waits for what is being written: a disk that hangs must not keep a process from going on.
+STOP_SECONDS: Final = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -55,14 +57,22 @@ class Recorder:
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Hand on what waits, and end. What is decided later is not recorded."""
+    def stop(self) -> bool:
+        """Hand on what waits, and end. What is decided later is not recorded.
+
+        False if a sink did not come back within ``STOP_SECONDS``: then what waits is lost, which is logged,
+        and no sink may be touched, since the thread is still in one.
+        """
         self._stopping = True
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join()
         self.tap.on_half_full = None
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+            if self._thread.is_alive():
+                _log.error("given up: what waits could not be recorded within %.0f s", STOP_SECONDS)
+                return False
         self.turn()
+        return True
 
     def turn(self) -> None:
         """Take what waits and hand it to every sink once; for the thread, and where none runs."""

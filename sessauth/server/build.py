@@ -6,17 +6,20 @@ import faulthandler
 import logging
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
 from ..clock import Clock, SystemClock
 from ..errors import SessauthError, StateUnusable
 from ..state import layout
+from ..state.lmdb_env import Source
 from ..state.lmdb_log import StateWriter
 from ..state.proof_reader import ProofReader
 from ..v1 import (
@@ -36,18 +39,15 @@ from .access import WORKER
 from .background import Background, try_once
 from .config import Config
 from .credentials import WorkerCredential
-from .enrolment import Enrolment
-from .evidence import Evidence
 from .host_keys import HostKeyKeeper
 from .init import ensure_run_dir
 from .interceptors.failed_signatures import FailedSignatures
+from .keeping import Keeping
 from .keyring import KeyRing
-from .method import Bytes, methods_of
-from .metrics.evidence import numbers_of
+from .method import Bytes, Method, methods_of
 from .metrics.publisher import Publisher, audit_numbers
 from .metrics.service import CONTROL, Metrics, worker_name
 from .metrics.state_numbers import StateNumbers
-from .recorder import ServerRecorder
 from .services.approval_service import ApprovalService
 from .services.authorization_service import AuthorizationService
 from .services.event_service import EventService
@@ -59,12 +59,8 @@ from .services.session_service import SessionService
 from .services.token_service import TokenService
 from .services.usage_service import UsageService
 from .serving import Serving
-from .session_events import SessionEvents
 from .supervisor import Supervisor
-from .tracing import Tracing, open_tracing
-from .usage_files import UsageFiles
-from .usage_store import UsageStore
-from .uses_after_end import UsesAfterEnd
+from .tracing import open_tracing
 from .watching import Watching
 from .writer_here import WriterHere
 
@@ -96,80 +92,37 @@ class Control:
         self.stopping = threading.Event()
         self.failure = ""
         self.keyring = KeyRing(config.keys_dir)
-        self.recorder: ServerRecorder | None = None
         ensure_run_dir(config)
         self.log = StateWriter.open(
             config.state_dir, map_size=config.server.map_size_bytes, clock=self._clock
         )
         self._data_file = _identity(config.state_dir / layout.DATA_FILE)
-        self.metrics: Metrics | None = None
-        self._tracing: Tracing | None = None
-        try:
-            self._compose()
-        except BaseException:
-            self._stop_recording()
-            self._stop_counting()
-            self.log.close()
-            raise
+        with ExitStack() as opened:
+            opened.callback(self.log.close)
+            self._compose(opened)
+            self._opened = opened.pop_all()
 
-    def _compose(self) -> None:
+    def _compose(self, opened: ExitStack) -> None:
         config, log = self._config, self.log
         self.metrics = Metrics(config) if config.metrics.address else None
-        page = self.metrics.page if self.metrics is not None else None
+        page = None
+        if self.metrics is not None:
+            opened.callback(self.metrics.close)
+            page = self.metrics.page
         self._tracing = open_tracing(config.tracing, CONTROL)
-        failures = FailedSignatures(
-            config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
-        )
+        if self._tracing is not None:
+            opened.callback(self._tracing.close)
         source = log.source()
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         verifier.tally = page.tally if page is not None else None
-        self.recorder = ServerRecorder(config, verifier, source, CONTROL, self._clock, follows=True)
-        writer = WriterHere(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
-        self._watching = Watching(verifier, config.limits)
-        checks = AuthorizationService(verifier, source, failures, writer, self._watching, self._tracing)
-        self._events = SessionEvents(source)
-        self.uses_after_end = UsesAfterEnd(log, self._events.tell)
         self.host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
         # Without them all is served but bound tokens; the background tries again.
         try_once("proof keys", self.host_keys.tend)
         self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
-        files = UsageFiles(
-            config.usage_dir, max_files=config.usage.max_sessions, max_bytes=config.usage.max_stored_bytes
-        )
-        self.usage = UsageStore(log, config.usage, files, self._clock)
-        self.usage.on_used_after_end = self.uses_after_end.on_used_after_end
-        if config.tells:
-            self.recorder.tell(self.usage, source, verifier=CONTROL, wants_usage=config.usage.enabled)
-        self.enrolment = Enrolment(log, self._clock)
-        evidence = Evidence(
-            log,
-            verifier,
-            self.keyring,
-            self.enrolment,
-            self._clock,
-            wait_ms=config.evidence.receipt_wait_ms,
-            last_allow_ms=self.usage.last_allow_ms,
-        )
-        parts: tuple[tuple[Any, str, Answers], ...] = (
-            (
-                session_service_pb2,
-                "SessionService",
-                SessionService(log, config.sessions, evidence, self._may_give),
-            ),
-            (token_service_pb2, "TokenService", TokenService(log, self.keyring, self._clock, self._may_give)),
-            (authorization_service_pb2, "AuthorizationService", checks),
-            (key_service_pb2, "KeyService", KeyService(log, self.keyring, self.host_keys)),
-            (approval_service_pb2, "ApprovalService", ApprovalService(log, self._may_give)),
-            (event_service_pb2, "EventService", EventService(log, self._events, self._clock)),
-            (evidence_service_pb2, "EvidenceService", EvidenceService(log, self.enrolment, evidence)),
-            (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
-            (usage_service_pb2, "UsageService", UsageService(log, self.usage, self._clock)),
-        )
-        services = [module.DESCRIPTOR.services_by_name[name] for module, name, _ in parts]
-        self.health = HealthService([service.full_name for service in services])
-        methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())
-        for service, (_, _, answers) in zip(services, parts, strict=True):
-            methods += methods_of(service, answers.methods())
+        self.keeping = keeping = Keeping(config, log, source, verifier, self.keyring, self._clock)
+        opened.callback(keeping.close)
+        self._watching = Watching(verifier, config.limits)
+        methods = self._methods(self._answers(verifier, source))
         # Made anew by each process, and known to its own workers alone.
         self._workers = WorkerCredential.make(WORKER)
         self.serving = Serving(config, methods, workers=self._workers, meter=page, tracing=self._tracing)
@@ -178,32 +131,60 @@ class Control:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)
         self.supervisor = Supervisor(config, self._workers, self.metrics.handles if self.metrics else ())
         if self.metrics is not None and page is not None:
+            audit = partial(audit_numbers, keeping.recorder)
             self.metrics.compose(
-                Publisher(
-                    page, verifier, self.serving, self._watching, partial(audit_numbers, self.recorder)
-                ),
+                Publisher(page, verifier, self.serving, self._watching, audit),
                 StateNumbers(log, self.is_ready, lambda: self.supervisor.restarts),
-                partial(numbers_of, evidence, self.enrolment, self.uses_after_end, self._events),
+                keeping.numbers,
                 self._up,
             )
         self._background = Background(
             [
                 ("same state", self._require_same_state),
                 ("sweep", log.sweep),
-                ("enrolment", self.enrolment.tend),
                 ("proof keys", self.host_keys.tend),
                 ("proofs", self.proofs.refresh),
-                ("usage", self.usage.tend),
-                ("uses after the end", self.uses_after_end.flush),
+                *keeping.tasks(),
                 ("readiness", lambda: self.health.set_ready(self.is_ready())),
                 *([("metrics", self.metrics.look)] if self.metrics is not None else ()),
             ]
         )
 
+    def _answers(self, verifier: Verifier, source: Source) -> list[tuple[ServiceDescriptor, Answers]]:
+        """Return what answers each service."""
+        config, log, clock, keeping = self._config, self.log, self._clock, self.keeping
+        enrolment, evidence = keeping.enrolment, keeping.evidence
+        failures = FailedSignatures(
+            config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
+        )
+        writer = WriterHere(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
+        checks = AuthorizationService(verifier, source, failures, writer, self._watching, self._tracing)
+        sessions = SessionService(log, config.sessions, evidence, self._may_give)
+        tokens = TokenService(log, self.keyring, clock, self._may_give)
+        parts: tuple[tuple[Any, str, Answers], ...] = (
+            (session_service_pb2, "SessionService", sessions),
+            (token_service_pb2, "TokenService", tokens),
+            (authorization_service_pb2, "AuthorizationService", checks),
+            (key_service_pb2, "KeyService", KeyService(log, self.keyring, self.host_keys)),
+            (approval_service_pb2, "ApprovalService", ApprovalService(log, self._may_give)),
+            (event_service_pb2, "EventService", EventService(log, keeping.events, clock)),
+            (evidence_service_pb2, "EvidenceService", EvidenceService(log, enrolment, evidence)),
+            (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
+            (usage_service_pb2, "UsageService", UsageService(log, keeping.usage, clock)),
+        )
+        return [(module.DESCRIPTOR.services_by_name[name], answers) for module, name, answers in parts]
+
+    def _methods(self, parts: Sequence[tuple[ServiceDescriptor, Answers]]) -> list[Method]:
+        """Return the RPCs of all services, and of the one that says how they are."""
+        self.health = HealthService([service.full_name for service, _ in parts])
+        methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())
+        for service, answers in parts:
+            methods += methods_of(service, answers.methods())
+        return methods
+
     def start(self) -> None:
         """Begin to answer, and start the workers."""
-        if self.recorder is not None:
-            self.recorder.start()
+        self.keeping.start()
         self.supervisor.start()
         self.serving.start()
         if self.metrics is not None:
@@ -237,18 +218,7 @@ class Control:
 
     def _may_give(self) -> None:
         """Return if authority may be given. Raises AUDIT_UNAVAILABLE while its use could not be recorded."""
-        if self.recorder is not None:
-            self.recorder.require(self.supervisor.all_record)
-
-    def _stop_recording(self) -> None:
-        if self.recorder is not None:
-            self.recorder.close()
-
-    def _stop_counting(self) -> None:
-        if self.metrics is not None:
-            self.metrics.close()
-        if self._tracing is not None:
-            self._tracing.close()
+        self.keeping.recorder.require(self.supervisor.all_record)
 
     def _up(self) -> dict[str, bool]:
         """Return which processes serve."""
@@ -267,17 +237,14 @@ class Control:
         """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
         self.health.drain()
         self._watching.drain()
-        self._events.drain()
+        self.keeping.events.drain()
         workers = threading.Thread(target=self.supervisor.stop, name="sessauth-drain")
         workers.start()
         # What workers tell last is still taken.
         self.serving.stop(self._config.limits.drain_ms, also_while=workers.is_alive)
         self._background.stop()
         workers.join()
-        self._stop_recording()
-        self._stop_counting()
-        self.usage.close()
-        self.log.close()
+        self._opened.close()
         server_log.event(logging.INFO, "stopped")
 
 

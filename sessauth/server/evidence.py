@@ -27,11 +27,12 @@ from . import log as server_log
 from .call import Call
 from .enrolment import Enrolment
 from .keyring import KeyRing
+from .lane import aside
 from .status import refused
 
 # The control process answers checks too.
 CONTROL: Final = "sessauth/control"
-# Ends beyond so many don't wait: the reserved lane has threads for other ends.
+# Ends and readings beyond so many don't wait, and those that do give their places in the lanes to others.
 WAITING_AT_ONCE: Final = 16
 # What is kept of a call's time to answer it in.
 RESERVE_MS: Final = 50
@@ -142,7 +143,8 @@ class Evidence:
         within_ms = min(self._wait_ms, int(call.remaining * 1000) - RESERVE_MS)
         if within_ms > 0 and self._places.acquire(blocking=False):
             try:
-                self._enrolment.wait(revision, within_ms)
+                with aside():
+                    self._enrolment.wait(revision, within_ms)
             finally:
                 self._places.release()
 

@@ -1,4 +1,4 @@
-"""Arguments that hide behind others: the kernel marks what a condition named, and may pass over nothing else."""
+"""Arguments that hide behind others: what a condition named is marked, and nothing else is passed over."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_our_rows_have_the_depth_that_they_are_named_for(live_world: World) -> N
         items = subject.prepare(2)
         subject.run(items)
         assert subject.name == name
-        assert {len(item.token) for item in items} == {
+        assert {len(token) for token, *_ in items} == {
             len(call.token) for call in workloads.chain(live_world, depth).calls
         }
     with pytest.raises(KeyError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +11,17 @@ import pytest
 
 from sessauth._fast.note import Note
 from sessauth.clock import FixedClock
+from sessauth.record import Head
+from sessauth.recording import recorder as recorder_module
 from sessauth.recording.options import AuditOptions
+from sessauth.recording.process import ProcessRecorder
 from sessauth.recording.recorder import Recorder
 from sessauth.state.lmdb_log import StateWriter
 from sessauth.verifier import Verifier
+from tests.support import crowd
 from tests.support.recorded import Tapped, ids, records
 from tests.support.service import wait_until
-from tests.vectors.world import root, token
+from tests.vectors.world import NOW, root, token
 
 VALID = token(root("read:files/**"))
 
@@ -86,6 +91,70 @@ def test_a_sink_that_fails_is_counted(caplog: pytest.LogCaptureFixture) -> None:
 
     assert (len(good.ids), recorder.failures) == (4, 4)
     assert len(caplog.records) == 2
+
+
+class Hung(Told):
+    """A sink on a disk that does not answer until it is let go."""
+
+    def __init__(self) -> None:
+        """Begin with a disk that hangs."""
+        super().__init__()
+        self.entered, self.let_go = threading.Event(), threading.Event()
+
+    def take(self, notes: Sequence[Note], lost: int) -> None:
+        """Wait."""
+        self.entered.set()
+        assert self.let_go.wait(60)
+
+
+def let_go(hung: Hung) -> None:
+    """Have the disk answer again, and the thread end."""
+    hung.let_go.set()
+    for thread in threading.enumerate():
+        if thread.name == "sessauth-recorder":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def test_a_disk_that_hangs_does_not_keep_the_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stop gives up, says so, and leaves the sinks to the thread that is still in one."""
+    monkeypatch.setattr(recorder_module, "STOP_SECONDS", 0.1)
+    tapped, hung, after = Tapped(), Hung(), Told()
+    recorder = Recorder(tapped.tap, [hung, after])
+    recorder.start()
+    tapped.check(VALID)
+    assert hung.entered.wait(60)
+    ticks = after.ticks
+
+    with caplog.at_level(logging.ERROR):
+        stopped = recorder.stop()
+    assert (stopped, after.ticks) == (False, ticks)
+    assert "given up" in caplog.text
+    let_go(hung)
+
+
+def test_what_a_process_records_is_left_to_a_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream is not closed under the thread that writes it: no end is claimed."""
+    monkeypatch.setattr(recorder_module, "STOP_SECONDS", 0.1)
+    checker, hung = crowd.checker(), Hung()
+    process = ProcessRecorder(checker, queue_bytes=1 << 20)
+    process.open_audit(AuditOptions(tmp_path), Head(3, 3, b"c" * 16, b"i" * 16), "gateway")
+    audit = process.audit
+    assert audit is not None
+    process.add(hung)
+    process.start()
+    checker.check(VALID, "read", "files/a", now_ms=NOW)
+    assert hung.entered.wait(60)
+    process.close()
+
+    assert checker.tap is None
+    assert b'"kind":"end"' not in b"".join(file.read_bytes() for file in tmp_path.rglob("*.jsonl"))
+    let_go(hung)
+    audit.close()
 
 
 def test_an_embedded_verifier_has_a_stream_of_its_own(tmp_path: Path) -> None:

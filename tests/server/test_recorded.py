@@ -241,11 +241,11 @@ class Sick:
 
     def __init__(self, service: Service) -> None:
         """Take over its stream."""
-        assert service.control is not None and service.control.recorder is not None
+        assert service.control is not None
         self.control = service.control
         self.operator = service.operator
         self.session_id, self.token = minted(self.operator)
-        self.audit = service.control.recorder.audit
+        self.audit = service.control.keeping.recorder.audit
         assert self.audit is not None and self.audit._stream is not None
         self.stream = Failing(self.audit._stream)
         self.audit._stream = self.stream  # type: ignore[assignment]

@@ -59,9 +59,9 @@ def late_calls(service: Service) -> Iterator[LateCalls]:
     """What the server tells of uses after the end."""
     told: LateCalls = []
     assert service.control is not None
-    service.control.usage.on_used_after_end = lambda *use: told.append(use)
+    service.control.keeping.usage.on_used_after_end = lambda *use: told.append(use)
     yield told
-    service.control.usage.on_used_after_end = None
+    service.control.keeping.usage.on_used_after_end = None
 
 
 def telling(*sessions: SessionSeen, number: int = 1, teller_id: bytes = b"") -> Telling:
@@ -142,7 +142,7 @@ def test_garbage_is_refused_whole(service: Service, session: Session, field: str
 
     assert (refused.value.code, refused.value.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
     assert service.control is not None
-    assert service.control.usage.last_allow_ms(session.id) == 0
+    assert service.control.keeping.usage.last_allow_ms(session.id) == 0
 
 
 def test_bytes_that_are_no_telling_are_refused(service: Service, session: Session) -> None:
@@ -161,7 +161,7 @@ def test_bytes_that_are_no_telling_are_refused(service: Service, session: Sessio
             caller.call("UsageService/Tell", request)
         assert refused.value.code is code
     assert service.control is not None
-    assert service.control.usage.last_allow_ms(session.id) == 0
+    assert service.control.keeping.usage.last_allow_ms(session.id) == 0
 
 
 class _Raw:
@@ -315,7 +315,7 @@ def test_a_restart_keeps_what_was_told() -> None:
         operator.end(ended.id)
         control = service.control
         assert control is not None
-        control.usage.tend()
+        control.keeping.usage.tend()
         (file,) = control._config.usage_dir.glob("*.usage")
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
@@ -323,7 +323,7 @@ def test_a_restart_keeps_what_was_told() -> None:
         def restart(*, cleanly: bool) -> None:
             assert service.control is not None
             if not cleanly:
-                service.control.usage.close = lambda: None  # type: ignore[method-assign]
+                service.control.keeping.usage.close = lambda: None  # type: ignore[method-assign]
             service.control.stop()
             config = server_config.from_dict({"home": str(home), "usage": {"enabled": True}})
             service.control = Control(config)
@@ -354,8 +354,7 @@ def test_an_audited_server_has_a_census_too() -> None:
         report = client.get_report(opened.id)
         client.close()
         assert plain.control is not None
-        assert plain.control.recorder is not None
-        telling_of_plain = plain.control.recorder.telling
+        telling_of_plain = plain.control.keeping.recorder.telling
 
     assert report.missing == (Missing.USAGE,)
     assert [each.name for each in report.verifiers] == ["control"]

@@ -283,3 +283,9 @@ def test_a_tap_has_room_for_something() -> None:
     """Too little memory is refused at once."""
     with pytest.raises(ValueError, match="capacity_bytes"):
         Tap(100)
+
+
+def test_a_note_is_not_made_by_hand() -> None:
+    """One that no tap made would be of nothing."""
+    with pytest.raises(TypeError, match="made by a tap"):
+        Note()

@@ -1,0 +1,86 @@
+"""What the control process keeps beside the state: who may still judge, what was decided, used and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..clock import Clock
+from ..state.lmdb_env import Source
+from ..state.lmdb_log import StateWriter
+from ..verifier import Verifier
+from .config import Config
+from .enrolment import Enrolment
+from .evidence import Evidence
+from .keyring import KeyRing
+from .metrics.evidence import Evidence as EvidenceNumbers
+from .metrics.evidence import numbers_of
+from .metrics.service import CONTROL
+from .recorder import ServerRecorder
+from .session_events import SessionEvents
+from .usage_files import UsageFiles
+from .usage_store import UsageStore
+from .uses_after_end import UsesAfterEnd
+
+
+class Keeping:
+    """The audit of this process, who is enrolled, receipts, usage and events; nothing here answers a call."""
+
+    def __init__(
+        self,
+        config: Config,
+        log: StateWriter,
+        source: Source,
+        verifier: Verifier,
+        keyring: KeyRing,
+        clock: Clock,
+    ) -> None:
+        """Open what is asked for; ``verifier`` is whose decisions are recorded.
+
+        Raises ConfigError or KeyFolderError if the audit or the usage can't be kept; then nothing stays open.
+        """
+        self.recorder = ServerRecorder(config, verifier, source, CONTROL, clock, follows=True)
+        try:
+            self.events = SessionEvents(source)
+            self.uses_after_end = UsesAfterEnd(log, self.events.tell)
+            limits = config.usage
+            files = UsageFiles(
+                config.usage_dir, max_files=limits.max_sessions, max_bytes=limits.max_stored_bytes
+            )
+            self.usage = UsageStore(log, limits, files, clock)
+            self.usage.on_used_after_end = self.uses_after_end.on_used_after_end
+            if config.tells:
+                self.recorder.tell(self.usage, source, verifier=CONTROL, wants_usage=limits.enabled)
+            self.enrolment = Enrolment(log, clock)
+            self.evidence = Evidence(
+                log,
+                verifier,
+                keyring,
+                self.enrolment,
+                clock,
+                wait_ms=config.evidence.receipt_wait_ms,
+                last_allow_ms=self.usage.last_allow_ms,
+            )
+        except BaseException:
+            self.recorder.close()
+            raise
+
+    def start(self) -> None:
+        """Begin to record."""
+        self.recorder.start()
+
+    def tasks(self) -> list[tuple[str, Callable[[], object]]]:
+        """Return what is to be done once a second."""
+        return [
+            ("enrolment", self.enrolment.tend),
+            ("usage", self.usage.tend),
+            ("uses after the end", self.uses_after_end.flush),
+        ]
+
+    def numbers(self) -> EvidenceNumbers:
+        """Return what the page of metrics shows of it."""
+        return numbers_of(self.evidence, self.enrolment, self.uses_after_end, self.events)
+
+    def close(self) -> None:
+        """Record and store what waits, and end."""
+        self.recorder.close()
+        self.usage.close()
