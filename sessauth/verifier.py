@@ -306,6 +306,11 @@ class Verifier(Checker):
         return [tool for tool, verdict in zip(known, verdicts, strict=True) if verdict != Verdict.NO]
 
     @property
+    def recorder(self) -> ProcessRecorder | None:
+        """What records and tells what is decided here; None where nothing does."""
+        return self._recorder
+
+    @property
     def cached_chains(self) -> int:
         """How many verified chains are kept."""
         return len(self.cache)

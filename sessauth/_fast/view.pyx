@@ -195,6 +195,11 @@ cdef class View:
         return transaction
 
     @property
+    def current(self):
+        """Whether checks judge by this view, as it was looked at last: not replaced, overdue or braked."""
+        return not (self.lost or self.stale() or self.brake[0])
+
+    @property
     def has_pulse(self):
         """Whether checks can tell without a transaction that nothing was committed."""
         return self._pulse is not None

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 
 from ..clock import Clock, SystemClock
 from ..errors import SessauthError, StateUnusable
+from ..recording.numbers import audit_numbers
 from ..state import layout
 from ..state.lmdb_env import Source
 from ..state.lmdb_log import StateWriter
@@ -45,7 +46,7 @@ from .interceptors.failed_signatures import FailedSignatures
 from .keeping import Keeping
 from .keyring import KeyRing
 from .method import Bytes, Method, methods_of
-from .metrics.publisher import Publisher, audit_numbers
+from .metrics.publisher import Publisher
 from .metrics.service import CONTROL, Metrics, worker_name
 from .metrics.state_numbers import StateNumbers
 from .services.approval_service import ApprovalService

@@ -23,6 +23,7 @@ from ..client import Client
 from ..clock import SystemClock
 from ..enrolling import LOOK_SECONDS, Enrolling, Told
 from ..errors import ServerError, SessauthError, StateUnusable
+from ..recording.numbers import audit_numbers
 from ..state.lmdb_view import StateReader
 from ..state.proof_reader import ProofReader
 from ..v1 import authorization_service_pb2
@@ -34,7 +35,7 @@ from .forward import Forwarder
 from .interceptors.failed_signatures import FailedSignatures
 from .method import methods_of
 from .metrics.page import Page
-from .metrics.publisher import Publisher, audit_numbers
+from .metrics.publisher import Publisher
 from .metrics.service import worker_name
 from .recorder import ServerRecorder
 from .services.authorization_service import AuthorizationService

@@ -30,7 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "client": ("client", "v1", "seen_messages"),
     # Verifier.embedded opens a state folder and may have a server behind it: the verifier stands on state
     # and client, not beside them.
-    "verifier": ("verifier", "served", "enrolling", "closure"),
+    "verifier": ("verifier", "served", "enrolling", "closure", "metrics"),
     "edges": ("server", "cli"),
     "composition": ("server.build", "cli.main", "cli.serve", "cli.demo", "demo"),
 }
@@ -68,7 +68,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "google": ("server", "client", "v1"),
     "click": ("cli",),
     # Of the extras: loaded inside of functions, where they are asked for.
-    "prometheus_client": ("server.metrics",),
+    "prometheus_client": ("metrics", "server.metrics"),
     "opentelemetry": ("server.tracing", "client._tracing"),
 }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from sessauth.metrics import families as judging
 from sessauth.reasons import Reason, Stage
 from sessauth.server.access import RULES
 from sessauth.server.lanes import LANE_NAMES
@@ -35,10 +36,10 @@ ALLOWED_LABELS = {
 NOT_ALWAYS = {
     metric.name
     for metric in (
-        families.AUDIT_HEALTHY,
-        families.AUDIT_LOST,
-        families.AUDIT_RECORDED,
-        families.AUDIT_WAITING,
+        judging.AUDIT_HEALTHY,
+        judging.AUDIT_LOST,
+        judging.AUDIT_RECORDED,
+        judging.AUDIT_WAITING,
     )
 }
 

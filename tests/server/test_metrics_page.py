@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sessauth.errors import ConfigError, StateError
+from sessauth.recording.numbers import AuditNumbers, audit_numbers
 from sessauth.server import config as server_config
 from sessauth.server.build import Control
 from sessauth.server.init import initialise
@@ -20,7 +21,6 @@ from sessauth.server.lanes import LANE_NAMES
 from sessauth.server.metrics import listener
 from sessauth.server.metrics.listener import Listener
 from sessauth.server.metrics.page import Number, Page
-from sessauth.server.metrics.publisher import AuditNumbers, audit_numbers
 from tests.support.scrape import Traffic, scrape
 from tests.support.service import Service, home_folder, running, wait_until
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ...metrics.made import family
 from ...receipt import ReceiptState, VerifierState
 from . import families as f
-from .collect import family
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family

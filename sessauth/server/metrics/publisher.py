@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from ...recording.process import ProcessRecorder
+from ...recording.numbers import AuditNumbers
 from ...verifier import Verifier
 from ..lanes import LANE_NAMES
 from ..serving import Serving
 from ..watching import Watching
 from .page import Number, Page
-
-
-@dataclass(frozen=True, slots=True)
-class AuditNumbers:
-    """What a recorder says of itself: decisions lost and recorded so far, and bytes of what waits."""
-
-    lost: int
-    recorded: int
-    waiting_bytes: int
-    healthy: bool
-
-
-def audit_numbers(recorder: ProcessRecorder) -> AuditNumbers | None:
-    """Return what a process's recorder says of its audit stream; None while it has none."""
-    audit = recorder.audit
-    if audit is None:
-        return None
-    waiting = recorder.tap.waiting_bytes + audit.waiting_bytes
-    return AuditNumbers(audit.lost, audit.recorded, waiting, audit.healthy)
 
 
 class Publisher:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from ...errors import SessauthError
+from ...metrics import families as judging
+from ...metrics.made import family, histogram
 from ...state.census import Census
 from ...state.commit import COMMIT_BOUNDS_NS, GROUP_BOUNDS
 from ...state.lmdb_log import StateWriter
 from . import families as f
-from .collect import family, histogram
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
@@ -68,7 +69,7 @@ class StateNumbers:
 
     def _state(self) -> Iterator[Family]:
         self._look()
-        yield family(f.REVISION, float(self._revision))
+        yield family(judging.REVISION, float(self._revision))
         yield family(f.REVISION_AGE, time.monotonic() - self._moved)
         used, size = self._log.room()
         yield family(f.STATE_USED, float(used))

@@ -1,0 +1,64 @@
+"""The metrics of whoever judges calls: each name with its kind, its labels and what it says.
+
+Names end in their unit: seconds, bytes, or nothing for what is counted. No label has a value that an agent,
+a session or a token chooses. Those of a whole service are in ``server/metrics/families.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. ``name`` is as Prometheus stores it; of a histogram, without the ends of its series."""
+
+    name: str
+    kind: Kind
+    says: str
+    labels: tuple[str, ...] = ()
+
+
+def counter(name: str, says: str, *labels: str) -> Metric:
+    """Return a metric that only grows."""
+    return Metric(f"sessauth_{name}_total", "counter", says, labels)
+
+
+def gauge(name: str, says: str, *labels: str) -> Metric:
+    """Return a metric that says how something stands."""
+    return Metric(f"sessauth_{name}", "gauge", says, labels)
+
+
+def histogram(name: str, says: str, *labels: str) -> Metric:
+    """Return a metric of how values are spread."""
+    return Metric(f"sessauth_{name}", "histogram", says, labels)
+
+
+DECISIONS: Final = counter("decisions", "Decisions that were answered, allows included.", "stage", "reason")
+CHECK_SECONDS: Final = histogram(
+    "check_seconds", "Time of a check in the kernel; calls of a batch share its time evenly."
+)
+SIGNATURES: Final = counter("signatures_verified", "Block signatures that were verified.")
+BAD_SIGNATURES: Final = counter("bad_signatures", "Tokens with a signature that is wrong.")
+CACHE_HITS: Final = counter("chain_cache_hits", "Tokens that were found in the cache of verified chains.")
+CACHE_MISSES: Final = counter("chain_cache_misses", "Tokens that were not.")
+CACHE_EVICTED: Final = counter("chain_cache_evicted", "Chains that left the cache for others.")
+CACHE_BYTES: Final = gauge("chain_cache_bytes", "What the verified chains weigh.")
+CACHE_CHAINS: Final = gauge("chain_cache_chains", "How many verified chains are kept.")
+REVISION: Final = gauge("revision", "The revision of the state.")
+
+# Only while an audit is recorded.
+AUDIT_HEALTHY: Final = gauge("audit_healthy", "Whether every process records all that it should.")
+AUDIT_WAITING: Final = gauge("audit_waiting_bytes", "What waits to be recorded.")
+AUDIT_RECORDED: Final = counter("audit_recorded", "Decisions that were recorded.")
+AUDIT_LOST: Final = counter("audit_lost", "Decisions that found no room and were not recorded.")
+
+# Of a verifier in a process of its own.
+VIEW_CURRENT: Final = gauge(
+    "view_current", "Whether there is a state to judge by; else every call is denied."
+)
+
+METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
