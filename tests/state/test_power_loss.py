@@ -1,0 +1,137 @@
+"""The power goes, or the disk fails: what was acknowledged is there, and the state is that of one commit.
+
+Files are made as a disk may leave them: all that was synced, and any sectors of what was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sessauth.change import end_session
+from sessauth.session import SessionStatus
+from sessauth.state import layout
+from sessauth.state.lmdb_log import StateWriter
+from sessauth.state.verify import verify
+from tests.state.conftest import SMALL_MAP
+from tests.state.test_kill9 import hold
+from tests.support import disk
+from tests.support.changes import opening
+from tests.support.failing_disk import SESSION
+
+IMAGES = int(os.environ.get("SESSAUTH_POWER_IMAGES", "60"))
+CHANGES = 30
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The disk, compiled."""
+    return disk.built(tmp_path_factory.mktemp("disk"))
+
+
+def journal_of(state_dir: Path, tmp_path: Path, library: Path, count: int) -> list[disk.Asked]:
+    """Let a writer's callers make so many changes each; returns what was asked of its disk.
+
+    The first is the file as it was before.
+    """
+    base, journal = (state_dir / layout.DATA_FILE).read_bytes(), tmp_path / "journal"
+    subprocess.run(
+        [sys.executable, "-m", "tests.support.power_writer", str(state_dir), "p", str(count)],
+        env=disk.environment(library, **{disk.JOURNAL: journal}),
+        check=True,
+    )
+    return [disk.Asked("S", 0, base), *disk.read_journal(journal)]
+
+
+@pytest.mark.timeout(600)
+def test_what_was_acknowledged_survives_a_loss_of_power(
+    state_dir: Path, tmp_path: Path, library: Path
+) -> None:
+    """At each of many moments of a writer's life, and whatever of its unsynced writes reached the disk."""
+    StateWriter.open(state_dir, create=True, map_size=SMALL_MAP).close()
+    (first, *asked), rng = journal_of(state_dir, tmp_path, library, CHANGES), random.Random(11)
+    letters = "".join(each.letter for each in asked)
+    assert letters.count("A") > CHANGES and letters.count("S") > 10 and letters.count("D") > 10
+
+    between = 0
+    for number in range(IMAGES):
+        # Right behind an acknowledgement, and anywhere.
+        acknowledged = [at + 1 for at, letter in enumerate(letters) if letter == "A"]
+        at = rng.choice(acknowledged) if number % 2 else rng.randrange(1, len(asked))
+        image = tmp_path / f"image-{number}"
+        shutil.copytree(state_dir, image, ignore=shutil.ignore_patterns(layout.DATA_FILE))
+        disk.leave(image / layout.DATA_FILE, first.data, asked[:at], rng)
+        told = [each.data.decode().split() for each in asked[:at] if each.letter == "A"]
+        with StateWriter.open(image, map_size=SMALL_MAP) as writer:
+            counts = writer.run(lambda group: verify(group.rows))
+            hold(writer, told)
+            assert counts.changes >= len(told) and writer.head().seq == counts.changes
+            between += counts.changes > len(told)
+            assert writer.submit(opening(f"again-{number}")).result().applied
+        shutil.rmtree(image)
+    # Some moments lay between a commit and its acknowledgements.
+    assert between
+
+
+class Never(random.Random):
+    """Nothing reaches the disk but what must."""
+
+    def random(self) -> float:
+        """Return what is above every share."""
+        return 1.0
+
+
+def test_without_its_syncs_a_writer_would_be_found_out(
+    state_dir: Path, tmp_path: Path, library: Path
+) -> None:
+    """The images lose what they may: were the syncs not done, acknowledged changes would be missing."""
+    StateWriter.open(state_dir, create=True, map_size=SMALL_MAP).close()
+    asked = journal_of(state_dir, tmp_path, library, 10)
+    data = state_dir / layout.DATA_FILE
+    base, told = asked[0].data, [each.data.decode().split() for each in asked if each.letter == "A"]
+    unsynced = [replace(each, letter="W") for each in asked[1:] if each.letter in "WD"]
+
+    disk.leave(data, base, asked[1:], Never())
+    with StateWriter.open(state_dir, map_size=SMALL_MAP) as writer:
+        hold(writer, told)
+    disk.leave(data, base, unsynced, Never())
+    with StateWriter.open(state_dir, map_size=SMALL_MAP) as writer, pytest.raises(AssertionError):
+        hold(writer, told)
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["brake-cleared", "started-again"])
+def test_a_sync_that_fails_stops_everything(
+    state_dir: Path, tmp_path: Path, library: Path, goes_on: bool
+) -> None:
+    """The caller hears that it is unknown, checks deny, no change is taken; later the end can be retried."""
+    StateWriter.open(state_dir, create=True, map_size=SMALL_MAP).close()
+    command = [sys.executable, "-m", "tests.support.failing_disk", str(state_dir), *(["clear"] * goes_on)]
+    answer = subprocess.run(
+        command,
+        env=disk.environment(library, **{disk.FAILS: tmp_path / "fails"}),
+        check=True,
+        capture_output=True,
+    )
+    seen = json.loads(answer.stdout)
+
+    assert seen["opened"] == "applied"
+    assert seen["end"] == "OutcomeUnknown" and "Input/output error" in seen["why"]
+    assert seen["braked"] and seen["view_braked"]
+    assert seen["later"] == "StateError"
+    assert seen["cleared_too_early"] == "OutcomeUnknown"
+    assert seen.get("again") == ("applied" if goes_on else None)
+    with StateWriter.open(state_dir, map_size=SMALL_MAP) as writer:
+        assert not writer.braked
+        writer.run(lambda group: verify(group.rows))
+        again = writer.submit(end_session("end", SESSION)).result()
+        ended = writer.get_session(SESSION)
+        assert again.applied and ended is not None and ended.status is SessionStatus.ENDED
+        assert writer.outcome("later") is None
