@@ -37,6 +37,11 @@ if SANITIZE:
 class build_ext_and_stamp(build_ext):  # noqa: N801
     """Note beside the extensions what they were built from; importing them compares."""
 
+    def finalize_options(self) -> None:
+        """Compile on all cores, unless told otherwise."""
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def build_extensions(self) -> None:
         """Build, with what this compiler knows of what helps."""
         if self._accepts(CLEAR_BY_STORES):
