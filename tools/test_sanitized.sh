@@ -25,6 +25,6 @@ SESSAUTH_DEBUG=1 SESSAUTH_SANITIZE=1 "$python" setup.py --quiet build_ext --inpl
 # CPython keeps interned objects for ever, so leaks can't be told; its allocator would hide overruns.
 export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
 export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-export PYTHONMALLOC=malloc SESSAUTH_CASES="${SESSAUTH_CASES:-1000}"
+export PYTHONMALLOC=malloc SESSAUTH_CASES="${SESSAUTH_CASES:-2000}"
 export SESSAUTH_SHARED_DATA="${SESSAUTH_SHARED_DATA:-$OLDPWD/../shared/data}"
 "$python" -m pytest -q -n 2 -p no:cacheprovider "$@"
