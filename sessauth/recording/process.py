@@ -111,14 +111,18 @@ class ProcessRecorder:
         On a disk that hangs what waits is given up after 30 s, and the stream left as after a crash.
         """
         self._verifier.tap = None
-        recorder, telling, audit = self._recorder, self.telling, self.audit
-        self._recorder = self.telling = self.audit = None
+        recorder, self._recorder = self._recorder, None
         if recorder is not None and not recorder.stop():
+            # The thread is still in one of them.
+            self.telling = self.audit = None
             return
-        if telling is not None:
-            telling.close()
-        if audit is not None:
-            audit.close()
+        # Only now: without a stream nobody would be refused for decisions that can't be recorded.
+        if self.telling is not None:
+            self.telling.close()
+            self.telling = None
+        if self.audit is not None:
+            self.audit.close()
+            self.audit = None
 
     @property
     def healthy(self) -> bool:

@@ -157,6 +157,26 @@ def test_what_a_process_records_is_left_to_a_disk_that_hangs(
     audit.close()
 
 
+def test_a_stream_is_there_until_its_last_record_is(tmp_path: Path) -> None:
+    """While a stop waits for the disk, whoever asks whether all is recorded is not told that nothing need be."""
+    checker, hung = crowd.checker(), Hung()
+    process = ProcessRecorder(checker, queue_bytes=1 << 20)
+    process.open_audit(AuditOptions(tmp_path), Head(3, 3, b"c" * 16, b"i" * 16), "gateway")
+    process.add(hung)
+    process.start()
+    checker.check(VALID, "read", "files/a", now_ms=NOW)
+    assert hung.entered.wait(60)
+    closing = threading.Thread(target=process.close)
+    closing.start()
+    assert wait_until(lambda: checker.tap is None)
+    closing.join(0.2)
+
+    assert closing.is_alive() and process.audit is not None
+    let_go(hung)
+    closing.join(60)
+    assert process.audit is None
+
+
 def test_an_embedded_verifier_has_a_stream_of_its_own(tmp_path: Path) -> None:
     """With ``audit`` an embedded verifier records what it decides, and signs the end when it is closed."""
     state, audit = tmp_path / "state", tmp_path / "audit"
