@@ -158,7 +158,7 @@ def test_what_a_process_records_is_left_to_a_disk_that_hangs(
 
 
 def test_a_stream_is_there_until_its_last_record_is(tmp_path: Path) -> None:
-    """While a stop waits for the disk, whoever asks whether all is recorded is not told that nothing need be."""
+    """While a stop waits for the disk, whoever asks is not told that there is nothing to record."""
     checker, hung = crowd.checker(), Hung()
     process = ProcessRecorder(checker, queue_bytes=1 << 20)
     process.open_audit(AuditOptions(tmp_path), Head(3, 3, b"c" * 16, b"i" * 16), "gateway")
