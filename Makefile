@@ -13,7 +13,7 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
     "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-RUN := PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python
+RUN := env PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python
 JOBS ?= 2
 
 INSTALLED := $(VENV)/.installed
@@ -53,7 +53,12 @@ demo: $(BUILT) ## six sessions from birth to death, on a real server
 
 serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
 	home=$${SESSAUTH_HOME:-$$HOME/.local/state/sessauth}; \
-	[ -e "$$home/sessauth.toml" ] || $(RUN) -m sessauth.cli.main init; \
+	[ -e "$$home/sessauth.toml" ] || $(RUN) -m sessauth.cli.main init >/dev/null; \
+	echo "serving $$home until Ctrl-C (make then exits with 130); in a second terminal:"; \
+	printf '\n    %s\n' 'cd $(CURDIR)'; \
+	printf '    %s\n' '. $(BIN)/activate'; \
+	[ -z "$${SESSAUTH_HOME:-}" ] || printf '    export SESSAUTH_HOME=%q\n' "$$(realpath "$$home")"; \
+	printf '    %s\n' 'python examples/ticket.py' 'sessauth session list' ''; \
 	exec $(RUN) -m sessauth.cli.main serve
 
 test: $(BUILT) ## the test suite, a few minutes
