@@ -109,7 +109,6 @@ cdef const char *parse_path(Reader reader, bytes_t base, Path *out) noexcept nog
 cdef const char *parse_number_message(Reader reader, int64_t *units, uint32_t *nanos) noexcept nogil
 cdef const char *parse_facts(Reader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count) noexcept nogil
 cdef int count_many(Reader reader, uint32_t number) noexcept nogil
-cdef bint same_path(bytes_t base, const Path *a, const Path *b) noexcept nogil
 
 cdef inline bint is_unknown(const Condition *c) noexcept nogil:
     return c.op == OP_UNKNOWN or c.accessor == ACCESSOR_UNKNOWN or c.path.source == SOURCE_UNKNOWN

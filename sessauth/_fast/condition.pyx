@@ -293,21 +293,6 @@ cdef bint _same_value(bytes_t base, const Value *a, const Value *b) noexcept nog
     return a.truth == b.truth and a.units == b.units and a.nanos == b.nanos
 
 
-cdef bint same_path(bytes_t base, const Path *a, const Path *b) noexcept nogil:
-    cdef Span x = a.first
-    cdef Span y = b.first
-    cdef int i
-    if a.source != b.source or a.count != b.count:
-        return 0
-    for i in range(a.count):
-        if i:
-            next_text(base, &x)
-            next_text(base, &y)
-        if x.n != y.n or memcmp(base + x.at, base + y.at, x.n) != 0:
-            return 0
-    return 1
-
-
 cdef const char *parse_facts(
     Reader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count
 ) noexcept nogil:

@@ -18,7 +18,6 @@ from sessauth._fast.condition cimport (
     parse_conditions,
     parse_number_message,
     parse_path,
-    same_path,
     set_span,
 )
 from sessauth._fast.limits cimport (
@@ -203,6 +202,7 @@ cdef const char *_parse_needs(Reader reader, bytes_t base, Arena *arena, Scope *
 
 cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *out) noexcept nogil:
     cdef Reader inner
+    cdef Reader free_paths = reader
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t value
@@ -253,6 +253,7 @@ cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *o
             if out.segments == NULL:
                 return NO_MEMORY
         elif number == 4 and out.free == NULL:
+            free_paths = reader
             total = count_run(reader, 4)
             if not 1 <= total <= MAX_FREE_PATHS:
                 return "scope: at most 64 free arguments"
@@ -272,7 +273,7 @@ cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *o
         elif number == 4:
             wrong = parse_path(inner, base, &out.free[out.free_count])
             if wrong == NULL:
-                wrong = _check_free(base, out)
+                wrong = _check_free(free_paths, &inner, out.free[out.free_count].source)
             unknown_path |= out.free[out.free_count].source == SOURCE_UNKNOWN
             out.free_count += 1
         else:
@@ -315,14 +316,17 @@ cdef const char *_add_action(Reader inner, bytes_t base, Scope *out) noexcept no
     return NULL
 
 
-cdef const char *_check_free(bytes_t base, const Scope *scope) noexcept nogil:
-    cdef const Path *path = &scope.free[scope.free_count]
-    cdef int i
-    if path.source != SOURCE_ARGS and path.source != SOURCE_UNKNOWN:
+cdef const char *_check_free(Reader others, const Reader *path, uint8_t source) noexcept nogil:
+    """Hold a free path to its source and against `others`, which stand behind the tag of the first of them."""
+    cdef Reader other
+    cdef size_t n = path.end - path.p
+    if source != SOURCE_ARGS and source != SOURCE_UNKNOWN:
         return "scope: only arguments are free"
-    for i in range(scope.free_count):
-        if same_path(base, path, &scope.free[i]):
+    # Equal bytes are the same path: each has one encoding, and unknown sources have their numbers in it.
+    while read_bytes(&others, &other) and other.p != path.p:
+        if <size_t> (other.end - other.p) == n and memcmp(other.p, path.p, n) == 0:
             return "scope: a free argument is repeated"
+        others.p += 1       # the tag of the next
     return NULL
 
 

@@ -54,9 +54,11 @@ def write_bytes(record: Record, name: str, data: bytes) -> None:
 
 
 def read_bytes(record: Mapping[str, Any], name: str) -> bytes:
-    """The reverse of ``write_bytes``."""
+    """The reverse of ``write_bytes``; a long text may also be given as runs of equal parts."""
     if name + "_hex" in record:
         return bytes.fromhex(record[name + "_hex"])
+    if name + "_runs" in record:
+        return "".join(part * times for part, times in record[name + "_runs"]).encode("utf-8")
     return str(record.get(name, "")).encode("utf-8")
 
 

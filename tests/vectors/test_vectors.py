@@ -20,7 +20,9 @@ from tests.support.vector_files import VECTORS, load, read_decision, read_reques
 from tests.vectors import cases_text, generate
 from tests.vectors.world import NOW
 
-CHECKS = ("valid.json", "invalid.json", "conditions.json", "proofs.json")
+# Made elsewhere, and kept as they came.
+FOREIGN = ("ed25519.json", "second_implementation.json")
+CHECKS = ("valid.json", "invalid.json", "conditions.json", "proofs.json", *FOREIGN)
 
 
 @pytest.mark.parametrize("name", CHECKS)
