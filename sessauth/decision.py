@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ._fast import decision as _kernel
 from ._fast.decision import Decision, speak
 from .decision_base import DecisionBase
 from .reasons import Reason, Stage
 
 __all__ = ["Decision", "DecisionBase"]
 
+
+def restore(facts: tuple[Any, ...]) -> Decision:
+    """Return the decision of a pickle, which names this function.
+
+    A pickle is as good as whoever wrote it: read none that others could have changed.
+
+    Raises:
+        ValueError: for facts that no decision has, above all for a denial that calls itself allowed; so do
+            TypeError and OverflowError.
+    """
+    return _kernel.restore(facts)
+
+
 # Calling an enum costs several times a lookup, and gateways ask for every call.
 speak(
     {int(reason): reason for reason in Reason},
     {int(stage): stage for stage in Stage},
     DecisionBase,
+    restore,
 )
 DecisionBase.register(Decision)

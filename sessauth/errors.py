@@ -29,7 +29,7 @@ Each message names what to change. No message contains a token or a key.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from .decision_base import DecisionBase
@@ -115,6 +115,10 @@ class Denied(SessauthError):
         """Keep the decision."""
         super().__init__(f"denied: {decision.reason.name} at stage {decision.stage.name.lower()}")
         self.decision = decision
+
+    def __reduce__(self) -> tuple[type[Self], tuple[DecisionBase]]:
+        """Have it pickled and copied by its decision."""
+        return type(self), (self.decision,)
 
 
 class StateError(SessauthError):

@@ -9,7 +9,24 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class Stage(IntEnum):
+class Word(IntEnum):
+    """A word with its number: printed as the word, equal to the number, a number in JSON.
+
+    ``f"{reason}"`` and ``str(reason)`` give ``OUT_OF_SCOPE``, ``f"{reason:d}"`` and ``int(reason)`` 80.
+    """
+
+    def __str__(self) -> str:
+        """Return the word."""
+        return self.name
+
+    def __format__(self, spec: str) -> str:
+        """Format the word, or with a type of integers the number."""
+        return (
+            int.__format__(self, spec) if spec[-1:] in "bcdoxXn" and spec else str.__format__(self.name, spec)
+        )
+
+
+class Stage(Word):
     """The stages of a check, in their order (``docs/token-format.md``, section 9)."""
 
     NONE = 0
@@ -25,7 +42,7 @@ class Stage(IntEnum):
     NEEDS = 10
 
 
-class Level(IntEnum):
+class Level(Word):
     """What the index of a position counts."""
 
     NONE = 0
@@ -33,7 +50,7 @@ class Level(IntEnum):
     BLOCK = 2
 
 
-class Verdict(IntEnum):
+class Verdict(Word):
     """What a survey says of a call that a token could make. Only ``YES`` is true as a bool."""
 
     UNSPECIFIED = 0
@@ -47,7 +64,7 @@ class Verdict(IntEnum):
         return self is Verdict.YES
 
 
-class Reason(IntEnum):
+class Reason(Word):
     """Why a check ended as it did. Only ``ALLOWED`` is a yes."""
 
     UNSPECIFIED = 0

@@ -6,20 +6,21 @@ Its words and what it can say of itself are not the kernel's: ``sessauth.decisio
 cimport cython
 
 from sessauth._fast.chain cimport Chain
-from sessauth._fast.finding cimport Finding
-from sessauth._fast.limits cimport ALLOWED
+from sessauth._fast.finding cimport Finding, finding_init
+from sessauth._fast.limits cimport ALLOWED, LEVEL_BLOCK, MAX_BLOCKS, STAGE_NONE
 
-__all__ = ["Decision", "speak"]
+__all__ = ["Decision", "KeptDecision", "restore", "speak"]
 
 cdef dict REASONS = {}
 cdef dict STAGES = {}
 cdef object SURFACE = None
+cdef object RESTORE = None
 
 
-def speak(dict reasons not None, dict stages not None, surface):
-    """Give numbers their words, and decisions the methods of ``surface``."""
-    global REASONS, STAGES, SURFACE
-    REASONS, STAGES, SURFACE = reasons, stages, surface
+def speak(dict reasons not None, dict stages not None, surface, restore):
+    """Give numbers their words, decisions the methods of ``surface``, and pickles what reads them."""
+    global REASONS, STAGES, SURFACE, RESTORE
+    REASONS, STAGES, SURFACE, RESTORE = reasons, stages, surface, restore
 
 
 @cython.no_gc
@@ -152,3 +153,106 @@ cdef class Decision:
 
     def __repr__(self):
         return object.__repr__(self) if SURFACE is None else SURFACE.__repr__(self)
+
+    def __eq__(self, other):
+        return _facts(self) == _facts(other) if isinstance(other, Decision) else NotImplemented
+
+    def __hash__(self):
+        return hash(self.decision_id)
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __reduce__(self):
+        """Have it pickled by what it says; the token and the fault stay behind."""
+        return RESTORE, (_facts(self),)
+
+
+@cython.no_gc
+@cython.final
+cdef class KeptDecision(Decision):
+    """A decision that was pickled and read again; equal to the one that was made, without its fault."""
+
+    cdef bytes _session_id
+    cdef tuple _block_ids
+
+    @property
+    def session_id(self):
+        """The session's id, 16 bytes; empty until the signature stands."""
+        return self._session_id
+
+    @property
+    def block_ids(self):
+        """The ids of the chain's blocks, the root's first; empty until the signature stands."""
+        return self._block_ids
+
+
+cdef tuple _facts(Decision decision):
+    """All that a decision says, in the order in which ``restore`` reads it."""
+    cdef const Finding *found = &decision.found
+    return (
+        bool(found.allowed), found.reason, found.stage, found.level, found.index, found.scope, found.clause,
+        decision.argument, found.matched_index, found.matched_scope, decision.session_id, found.epoch,
+        decision.block_ids, found.revision, found.expires_at_ms, found.checked_at_ms, decision.decision_id,
+    )  # fmt: skip
+
+
+def restore(tuple facts not None):
+    """Return the decision of some facts.
+
+    Raises ValueError, TypeError or OverflowError for facts that no decision has. Above all an allow says so
+    twice, by flag and reason, names its session and its blocks, and no place that refused.
+    """
+    cdef KeptDecision out = KeptDecision.__new__(KeptDecision)
+    cdef Finding *found = &out.found
+    cdef bytes decision_id
+    finding_init(found)
+    (
+        allowed, found.reason, found.stage, found.level, found.index, found.scope, found.clause,
+        out._argument, found.matched_index, found.matched_scope, out._session_id, found.epoch,
+        out._block_ids, found.revision, found.expires_at_ms, found.checked_at_ms, decision_id,
+    ) = facts  # fmt: skip
+    if not _is_whole(out, decision_id) or allowed is not (found.reason == ALLOWED):
+        raise ValueError("these are not the facts of a decision")
+    if allowed and not _could_allow(out):
+        raise ValueError("these are not the facts of an allow")
+    out.prefix = decision_id[:8]
+    out.number = int.from_bytes(decision_id[8:], "big")
+    # Nothing allows before this line.
+    found.allowed = allowed is True
+    return out
+
+
+cdef bint _is_whole(KeptDecision out, bytes decision_id):
+    """Whether words and ids are those that a decision can have."""
+    cdef Finding *found = &out.found
+    return (
+        out._argument is not None
+        and out._session_id is not None
+        and out._block_ids is not None
+        and decision_id is not None
+        and len(decision_id) == 16
+        and found.reason in REASONS
+        and found.stage in STAGES
+        and 0 <= found.level <= LEVEL_BLOCK
+        and len(out._block_ids) <= MAX_BLOCKS
+        and all([type(each) is bytes and len(each) == 32 for each in out._block_ids])
+        and len(out._session_id) == (16 if out._block_ids else 0)
+    )
+
+
+cdef bint _could_allow(KeptDecision out):
+    """Whether an allow could say what this one says beside its flag and reason."""
+    cdef Finding *found = &out.found
+    return (
+        found.stage == STAGE_NONE
+        and found.level == 0
+        and found.index == found.scope == found.clause == -1
+        and not out._argument
+        and 0 <= found.matched_index < len(out._block_ids)
+        and found.matched_scope >= 0
+        and found.expires_at_ms > found.checked_at_ms
+    )
