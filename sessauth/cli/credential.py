@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import NotFound, StateUnusable
+from ..errors import NotFound, StateUnusable, UsageError
 from .context import Settings, with_settings
 from .output import table
 from .token_io import write_new
@@ -45,6 +45,8 @@ def _file(settings: Settings) -> CredentialFile:
 def add(settings: Settings, name: str, role: str, audience: Sequence[str], out: Path | None) -> None:
     """Make a credential and print it, this once: only its hash is kept."""
     file = _file(settings)
+    if any(identity.name == name for identity in settings.config().identities):
+        raise UsageError(f"{name} is the name of a certificate in [[identities]]; choose another")
     text = file.add(name, role, audience)
     document = {"name": name, "role": role, "audiences": list(audience)}
     if out is None:

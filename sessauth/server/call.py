@@ -20,10 +20,21 @@ class Call:
 
     ``deadline`` is 0 until it was judged; ``principal`` is :data:`NOBODY` while who calls is not known.
     ``accepted(call)``, which streams have, raises once their credential is no longer accepted. ``span`` is
-    what the tracing of the process keeps of it, None without any.
+    what the tracing of the process keeps of it, None without any. ``judged_by`` is what a caller without an
+    API key was judged by.
     """
 
-    __slots__ = ("accepted", "context", "deadline", "method", "principal", "rule", "span", "started")
+    __slots__ = (
+        "accepted",
+        "context",
+        "deadline",
+        "judged_by",
+        "method",
+        "principal",
+        "rule",
+        "span",
+        "started",
+    )
 
     accepted: Callable[[Call], None]
 
@@ -38,6 +49,7 @@ class Call:
         self.deadline = 0.0
         self.principal = principal
         self.span: Any = None
+        self.judged_by: object = None
 
     @property
     def remaining(self) -> float:

@@ -17,12 +17,11 @@ from typing import Any, get_type_hints
 
 from .. import limits
 from ..errors import ConfigError
-from . import audit_settings, telemetry_settings, usage_settings
+from . import audit_settings, identity_settings, telemetry_settings, usage_settings
 from .audit_settings import AuditSettings
+from .identity_settings import Identity
 from .telemetry_settings import MetricsSettings, TracingSettings
 from .usage_settings import UsageSettings
-
-ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
 
 
 def default_home() -> Path:
@@ -111,21 +110,6 @@ class EvidenceSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """One ``[[identities]]`` entry: a client certificate and what it may do.
-
-    ``uri`` is a URI SAN (SPIFFE ids included); ``thumbprint`` is ``sha256:`` and 64 hex digits of
-    the certificate in DER. One of them is stated.
-    """
-
-    name: str
-    role: str
-    uri: str = ""
-    thumbprint: str = ""
-    audiences: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Config:
     """All settings, and the home folder that relative paths start from."""
 
@@ -141,6 +125,8 @@ class Config:
     usage: UsageSettings = field(default_factory=UsageSettings)
     evidence: EvidenceSettings = EvidenceSettings()
     identities: tuple[Identity, ...] = ()
+    # Which ``sessauth.toml`` this was read from; None: from none that could change.
+    file_stamp: tuple[int, ...] | None = field(default=None, compare=False)
 
     def _folder(self, stated: str, name: str) -> Path:
         return self.home / (stated or name)
@@ -217,6 +203,15 @@ MIN_PROOF_KEY_LIFETIME_MS = 120_000
 MAX_RECEIPT_WAIT_MS = 5_000
 
 
+def stamp_of(home: Path) -> tuple[int, ...]:
+    """Return inode, time of change in ns and size of ``<home>/sessauth.toml``; empty if there is none."""
+    try:
+        found = (home / "sessauth.toml").stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def load(home: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
     """Read ``<home>/sessauth.toml`` (which may be absent) and the environment.
 
@@ -225,6 +220,8 @@ def load(home: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     home = home if home is not None else default_home()
     file = home / "sessauth.toml"
     table: dict[str, Any] = {}
+    # Looked at first: what is written meanwhile differs from it.
+    stamp = stamp_of(home)
     try:
         table = tomllib.loads(file.read_text("utf-8"))
     except FileNotFoundError:
@@ -235,19 +232,23 @@ def load(home: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         table.setdefault(section, {})
         if isinstance(table[section], dict):
             table[section][key] = _from_text(section, key, text)
-    return from_dict({**table, "home": str(home)})
+    if "file_stamp" in table:
+        raise ConfigError(f"{file}: file_stamp: no such section")
+    return from_dict({**table, "home": str(home), "file_stamp": stamp})
 
 
 def from_dict(table: Mapping[str, Any]) -> Config:
     """Build a :class:`Config` from plain values and check it. Raises :class:`ConfigError`."""
-    unknown = sorted(set(table) - {"home", "identities", *SECTIONS})
+    unknown = sorted(set(table) - {"home", "file_stamp", "identities", *SECTIONS})
     if unknown:
         raise ConfigError(f"{unknown[0]}: no such section; known: {', '.join([*SECTIONS, 'identities'])}")
     entries = table.get("identities", [])
     if not isinstance(entries, (list, tuple)):
         raise ConfigError("identities: must be a list of tables, [[identities]]")
+    stamp = table.get("file_stamp")
     config = Config(
         home=Path(table.get("home") or default_home()),
+        file_stamp=None if stamp is None else tuple(stamp),
         identities=tuple(_section(f"identities[{i}]", Identity, entry) for i, entry in enumerate(entries)),
         **{name: _section(name, kind, table.get(name, {})) for name, kind in SECTIONS.items()},
     )
@@ -350,15 +351,4 @@ def _check(config: Config) -> None:
     usage_settings.check(config.usage)
     if not 0 <= config.evidence.receipt_wait_ms <= MAX_RECEIPT_WAIT_MS:
         raise ConfigError(f"evidence.receipt_wait_ms: must be 0 to {MAX_RECEIPT_WAIT_MS}")
-    for index, identity in enumerate(config.identities):
-        where = f"identities[{index}]"
-        if identity.role not in ROLES:
-            raise ConfigError(f"{where}.role: must be one of {', '.join(ROLES)}")
-        if bool(identity.uri) == bool(identity.thumbprint):
-            raise ConfigError(f"{where}: state either uri or thumbprint")
-        if not identity.name:
-            raise ConfigError(f"{where}.name: must not be empty")
-    if config.identities and not tcp.client_ca:
-        raise ConfigError(
-            "identities: need tcp.client_ca, the CA file that client certificates are checked by"
-        )
+    identity_settings.check(config.identities, client_ca=tcp.client_ca)

@@ -24,11 +24,10 @@ from hashlib import blake2b
 from pathlib import Path
 
 from ..errors import ConfigError
-from .config import ROLES
+from .identity_settings import AUDIENCE, RESERVED, ROLES
 
 PREFIX = "sessauth_key_"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}", re.ASCII)
-AUDIENCE = re.compile(r"[^\x00-\x1f\x7f\"\\]{1,256}")
 SECRET_CHARS = 43
 RELOAD_SECONDS = 0.2
 MAX_ACCEPTED = 4096
@@ -86,7 +85,7 @@ class WorkerCredential:
     @classmethod
     def make(cls, role: str) -> WorkerCredential:
         """Return a new one, 32 random bytes, for a principal whose name no credential file can give."""
-        return cls(credential_text("worker", secrets.token_bytes(32)), Principal("sessauth/worker", role))
+        return cls(credential_text("worker", secrets.token_bytes(32)), Principal(f"{RESERVED}worker", role))
 
     def is_text(self, text: str) -> bool:
         """Whether ``text`` is this credential. Takes as long for every wrong one."""

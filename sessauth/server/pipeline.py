@@ -54,11 +54,12 @@ class Pipeline:
 
     def handler_by_certificate(self, method: Method, rule: Rule, lane: Lane) -> Handler:
         """Return the handler for calls whose caller is who the connection's certificate names."""
-        judge_deadline, from_certificate = self.deadline.judge, self.authenticator.from_certificate
+        judge_deadline, authenticator = self.deadline.judge, self.authenticator
 
         def admit(call: Call) -> None:
             judge_deadline(call)
-            principal = from_certificate(call.context)
+            call.judged_by = authenticator.identities.known()
+            principal = authenticator.from_certificate(call.context)
             if principal is None:
                 raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
             call.principal = principal
@@ -153,10 +154,9 @@ class Pipeline:
         return stream
 
     def _still_accepted(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
-        """Hand on a stream's messages; raises UNAUTHENTICATED once its credential is no longer accepted.
+        """Hand on a stream's messages; raises UNAUTHENTICATED once its caller is no longer accepted.
 
-        A stream may be open for long after its credential was removed. A certificate that is no longer
-        accepted ends with its connection.
+        A stream may be open for long after its credential, or the identity of its certificate, was removed.
         """
         for number, data in enumerate(requests):
             if number:
@@ -165,7 +165,12 @@ class Pipeline:
 
     def _require_accepted(self, call: Call) -> None:
         found = self.authenticator.from_metadata(call.context.invocation_metadata())
-        if found not in (None, call.principal):
+        if found is None:
+            known = self.authenticator.identities.known()
+            if known is call.judged_by:
+                return
+            found, call.judged_by = self.authenticator.from_certificate(call.context), known
+        if found != call.principal:
             raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
 
 

@@ -17,6 +17,7 @@ from . import lanes as lane_names
 from . import log as server_log
 from .config import Config
 from .credentials import CredentialFile, WorkerCredential
+from .identities import Identities
 from .interceptors.accounting import Accounting, Meter
 from .interceptors.authenticate import Authenticator
 from .interceptors.deadline import Deadline
@@ -57,7 +58,8 @@ class Serving:
         self.lanes = open_lanes(config.limits)
         self.accounting = Accounting(meter)
         self._deadline = Deadline(config.limits.max_deadline_ms)
-        authenticator = Authenticator(CredentialFile(config.credentials_file), config.identities, workers)
+        credentials = CredentialFile(config.credentials_file)
+        authenticator = Authenticator(credentials, Identities(config, credentials), workers)
         pipeline = Pipeline(authenticator, self.accounting, self._deadline, tracing)
         self._router = Router(list(methods), pipeline, self.lanes)
         self._server = grpc.server(

@@ -184,16 +184,22 @@ def _provider(exporter: str) -> Any:
     try:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
     except ImportError:
         raise ConfigError(f"tracing.enabled: needs the SDK of OpenTelemetry; {INSTALL}") from None
     module, _, name = exporter.partition(":")
     try:
-        made = getattr(importlib.import_module(module), name)()
+        kind = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"tracing.exporter: {exporter} can't be made: {error}; install the package that it comes from"
         ) from error
+    if not (isinstance(kind, type) and issubclass(kind, SpanExporter)):
+        raise ConfigError(f"tracing.exporter: {exporter} is no SpanExporter of OpenTelemetry; name another")
+    try:
+        made = kind()
+    except Exception as error:
+        raise ConfigError(f"tracing.exporter: {exporter} can't be made: {error}") from error
     # What OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say goes before this name.
     attributes: Mapping[str, str] = {"service.name": SERVICE}
     provider = TracerProvider(resource=Resource(attributes).merge(_stated(Resource)))

@@ -6,7 +6,13 @@ import pytest
 
 from sessauth.errors import ConfigError
 from sessauth.server import config as server_config
+from sessauth.server import identity_settings
 from sessauth.server.config import from_dict, load
+
+CERTIFICATES = '[tcp]\nclient_ca = "ca.pem"\ncertificate = "c"\nprivate_key = "k"\naddress = "h:1"\n'
+GATEWAY = '[[identities]]\nname = "{}"\nrole = "gateway"\nuri = "{}"\n'
+PRINTED = '[[identities]]\nname = "{}"\nrole = "operator"\nthumbprint = "{}"\n'
+PRINT = "sha256:" + "ab" * 32
 
 
 def test_nothing_configured_serves_on_a_unix_socket(tmp_path: Path) -> None:
@@ -56,6 +62,31 @@ def test_home_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
         ('[[identities]]\nname = "a"\nrole = "root"\nuri = "spiffe://x"\n', r"identities\[0\].role"),
         ('[[identities]]\nname = "a"\nrole = "gateway"\n', r"identities\[0\]"),
         ('[[identities]]\nrole = "gateway"\nuri = "u"\n', r"identities\[0\].name"),
+        (CERTIFICATES + GATEWAY.format("a", "spiffe"), r"identities\[0\].uri"),
+        (CERTIFICATES + GATEWAY.format("a", "sha256:" + "0" * 64), r"identities\[0\].uri"),
+        (CERTIFICATES + GATEWAY.format("a\\nb", "spiffe://x"), r"identities\[0\].name"),
+        (CERTIFICATES + GATEWAY.format("a\\u0000b", "spiffe://x"), r"identities\[0\].name"),
+        (CERTIFICATES + GATEWAY.format("a\\u202eb", "spiffe://x"), r"identities\[0\].name"),
+        (CERTIFICATES + GATEWAY.format("sessauth/worker", "spiffe://x"), r"identities\[0\].name"),
+        (CERTIFICATES + PRINTED.format("a", "sha256:zz"), r"identities\[0\].thumbprint"),
+        (CERTIFICATES + PRINTED.format("a", "0" * 64), r"identities\[0\].thumbprint"),
+        (
+            CERTIFICATES + GATEWAY.format("a", "spiffe://x") + GATEWAY.format("b", "spiffe://x"),
+            r"identities\[1\].uri: is that of identities\[0\]",
+        ),
+        (
+            CERTIFICATES + PRINTED.format("a", PRINT) + PRINTED.format("b", PRINT.replace("ab", "AB")),
+            r"identities\[1\].thumbprint: is that of identities\[0\]",
+        ),
+        (
+            CERTIFICATES + GATEWAY.format("a", "spiffe://x") + PRINTED.format("a", PRINT),
+            r"identities\[1\].name: is that of identities\[0\]",
+        ),
+        (
+            CERTIFICATES + GATEWAY.format("a", "spiffe://x") + 'audiences = ["a\\nb"]\n',
+            r"identities\[0\].audiences",
+        ),
+        ("file_stamp = [1, 2, 3]\n", "file_stamp"),
         ("[proofs]\nkey_lifetime_ms = 119999\n", "proofs.key_lifetime_ms"),
         ("[proofs]\nreplay_slots = 1000\n", "proofs.replay_slots"),
         ("[proofs]\nreplay_slots = 128\n", "proofs.replay_slots"),
@@ -102,7 +133,7 @@ def test_the_sample_file_is_at_the_defaults(tmp_path: Path) -> None:
         if bare.startswith("["):
             section = bare.split("#")[0].strip().strip("[]")
         elif " = " in bare and section:
-            kind = server_config.Identity if section == "identities" else server_config.SECTIONS[section]
+            kind = identity_settings.Identity if section == "identities" else server_config.SECTIONS[section]
             assert bare.split(" = ")[0] in kind.__dataclass_fields__, line
 
 

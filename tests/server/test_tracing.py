@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from sessauth.client import AsyncClient, Client
 from sessauth.errors import ConfigError
@@ -34,6 +35,14 @@ from tests.support.spans import Spans
 CHECK = "AuthorizationService/Check"
 FORWARD = "ForwardService/Forward"
 TRACER = TracerProvider().get_tracer("tests")
+
+
+class NeedsMore(InMemorySpanExporter):
+    """An exporter that can't be made without an argument."""
+
+    def __init__(self, endpoint: str) -> None:
+        """Take where to send them."""
+        super().__init__()
 
 
 @dataclass
@@ -256,6 +265,11 @@ def test_tracing_needs_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is missing is named at the start, with what to install; so it is for a client."""
     with pytest.raises(ConfigError, match=r"tracing\.exporter: nowhere:Nothing can't be made"):
         open_tracing(TracingSettings(enabled=True, exporter="nowhere:Nothing"), "control")
+    for function in ("os:system", "os:getcwd"):
+        with pytest.raises(ConfigError, match=rf"tracing\.exporter: {function} is no SpanExporter"):
+            open_tracing(TracingSettings(enabled=True, exporter=function), "control")
+    with pytest.raises(ConfigError, match=r"tracing\.exporter: .*NeedsMore can't be made: .*endpoint"):
+        open_tracing(TracingSettings(enabled=True, exporter=f"{__name__}:NeedsMore"), "control")
     with pytest.raises(ConfigError, match=r"tracing\.exporter: must be module:Class"):
         server_config.from_dict({"tracing": {"exporter": "nothing"}})
 

@@ -1,7 +1,8 @@
 """Counts every call by method and outcome, and logs those worth a line.
 
-Changes are logged at INFO, reads and checks at DEBUG, refusals at INFO but at most 50 a second (the
-rest is counted), and our own faults at ERROR with their traceback.
+Changes are logged at INFO, reads and checks at DEBUG, refusals at INFO, those of strangers, of missing
+roles and of full lanes at WARNING, but at most 50 a second (the rest is counted), and our own faults at ERROR
+with their traceback.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from ..status import CODES, word_of
 REFUSALS_PER_SECOND: Final = 50
 # What the caller isn't told the details of, and the operator must be.
 OURS: Final = frozenset({"STATE_UNUSABLE", "STATE_FULL", "KEY_FOLDER"})
+# What somebody should look at who is not the caller.
+NOT_THEIRS: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "OVERLOADED"})
 
 
 class Tally:
@@ -104,7 +107,10 @@ class Accounting:
                 "fault", exc_info=error, extra={"fields": self._fields(call, word)}
             )
         elif self._may_log():
-            event(logging.INFO, "refused", **self._fields(call, word))
+            # Who calls, and what it may not do, is an operator's business; a wrong argument is its caller's.
+            level = logging.WARNING if word in NOT_THEIRS else logging.INFO
+            why = {"why": str(error)} if word in NOT_THEIRS else {}
+            event(level, "refused", **self._fields(call, word), **why)
 
     @staticmethod
     def _metered(method: str, meter: Meter, told: Callable[[Call], object]) -> Callable[[Call], object]:

@@ -11,8 +11,8 @@ from typing import Final, cast
 import grpc
 
 from ...errors import ConfigError
-from ..config import Identity
 from ..credentials import CredentialFile, Principal, WorkerCredential
+from ..identities import Identities
 from ..status import refused
 
 AUTHORIZATION: Final = "authorization"
@@ -26,21 +26,18 @@ class Authenticator:
     def __init__(
         self,
         credentials: CredentialFile,
-        identities: Sequence[Identity] = (),
+        identities: Identities,
         workers: WorkerCredential | None = None,
     ) -> None:
         """Accept the keys of ``credentials``, the certificates of ``identities``, and ``workers``."""
         self.credentials = credentials
+        self.identities = identities
         self._workers = workers
-        self._by_certificate = {
-            entry.uri or entry.thumbprint.lower(): Principal(entry.name, entry.role, entry.audiences)
-            for entry in identities
-        }
 
     @property
     def knows_certificates(self) -> bool:
         """Whether a call without an API key may still be somebody's."""
-        return bool(self._by_certificate)
+        return bool(self.identities.known())
 
     def from_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> Principal | None:
         """Return who the ``authorization`` entry belongs to.
@@ -69,20 +66,18 @@ class Authenticator:
         raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
 
     def from_certificate(self, context: grpc.ServicerContext) -> Principal | None:
-        """Return who the verified client certificate belongs to, or None."""
-        if not self._by_certificate:
+        """Return who the verified client certificate belongs to, or None.
+
+        Raises UNAUTHENTICATED for one that belongs to two.
+        """
+        known = self.identities.known()
+        if not known:
             return None
         # grpc gives a list of bytes for each property; its stubs say otherwise.
         facts = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
-        for uri in (*facts.get("peer_spiffe_id", ()), *facts.get("peer_uri", ())):
-            principal = self._by_certificate.get(uri.decode("utf-8", "replace"))
-            if principal is not None:
-                return principal
-        for pem in facts.get("x509_pem_cert", ()):
-            thumbprint = certificate_thumbprint(pem)
-            if thumbprint in self._by_certificate:
-                return self._by_certificate[thumbprint]
-        return None
+        uris = {uri.decode("utf-8", "replace") for uri in facts.get("peer_uri", ())}
+        pems = facts.get("x509_pem_cert", ()) if known.by_thumbprint else ()
+        return known.whose(uris, certificate_thumbprint(pems[0]) if pems else "")
 
 
 def certificate_thumbprint(pem: bytes) -> str:
