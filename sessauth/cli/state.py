@@ -33,11 +33,18 @@ def _folder(settings: Settings, folder: Path | None) -> Path:
 @_state_option
 @with_settings
 def check(settings: Settings, folder: Path | None) -> None:
-    """Read the whole state and say whether it can be served from. Exits with 5 if not."""
+    """Read the whole state and say whether it can be served from. Exits with 5 if not.
+
+    Without --state the home folder is looked at too: whether others could read its keys or change its files.
+    """
+    from ..server import preflight
     from ..state.verify import verify
     from .state_view import reading
 
-    folder = _folder(settings, folder)
+    if folder is None:
+        config = settings.config()
+        folder = config.state_dir
+        preflight.check(config)
     with reading(folder) as rows:
         head, counts = rows.head(), verify(rows)
     brake = _brake_reason(folder)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,10 @@ from ..change import Change, Kind, Rejection
 from ..errors import Rejected
 from ..record import Head
 from ..state.feed import Logged
+from ..state.folder import replace_file
 
 POSITION_FILE: Final = "changes.position"
+POSITION_MODE: Final = 0o600
 APPLIED: Final = "APPLIED"
 # Changes of one record batch: small, so that what can't be written now is soon tried again.
 _STEP: Final = 256
@@ -77,14 +78,9 @@ class ChangeFollower:
 
         If that can't be written, the next run records some of it again.
         """
-        temporary = self._path.with_name(f".{POSITION_FILE}.new")
-        text = json.dumps({"log": self._log_id, "seq": seq})
+        text = json.dumps({"log": self._log_id, "seq": seq}) + "\n"
         with contextlib.suppress(OSError):
-            with temporary.open("w", encoding="ascii") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path)
+            replace_file(self._path, text.encode("ascii"), POSITION_MODE)
 
     def _skip(self, now_ms: int) -> tuple[bytes, int]:
         """Return a record of what the log has dropped, and the seq to go on behind."""

@@ -36,6 +36,7 @@ from ..v1 import (
 )
 from ..verifier import Verifier
 from . import log as server_log
+from . import preflight
 from .access import WORKER
 from .background import Background, try_once
 from .config import Config
@@ -92,6 +93,7 @@ class Control:
         # Set when it is time to stop; ``failure`` says why, if nobody asked for it.
         self.stopping = threading.Event()
         self.failure = ""
+        preflight.check(config)
         self.keyring = KeyRing(config.keys_dir)
         ensure_run_dir(config)
         self.log = StateWriter.open(

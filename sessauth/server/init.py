@@ -15,6 +15,7 @@ from ..clock import Clock, SystemClock
 from ..errors import ConfigError
 from ..record import KeyStatus
 from ..state.lmdb_log import StateWriter
+from . import preflight
 from .config import Config, load
 from .credentials import CredentialFile
 from .keyring import KeyRing
@@ -99,6 +100,7 @@ def initialise(home: Path | None = None, *, clock: Clock | None = None) -> Initi
     _make_folder(config.home, 0o755, keep_mode=True)
     _make_folder(config.keys_dir, 0o700)
     _make_folder(config.run_dir, 0o750)
+    preflight.check(config)
     log = StateWriter.open(
         config.state_dir, create=True, map_size=config.server.map_size_bytes, clock=clock or SystemClock()
     )
