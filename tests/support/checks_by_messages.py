@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from sessauth import limits
 from sessauth.decision import Decision
 from sessauth.reasons import Level, Reason, Stage
@@ -22,6 +20,7 @@ from sessauth.state.ceilings import SessionSource, ceiling_layers
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier import Verifier
 from tests.support.no_writer import NoWriter
+from tests.support.raw_requests import read_by_protobuf
 
 LEVELS = (pb.LEVEL_UNSPECIFIED, pb.LEVEL_CEILING, pb.LEVEL_BLOCK)
 TOO_MANY_FAILURES = "too many failed signatures from this peer; no new signature is looked at for now"
@@ -117,10 +116,10 @@ class ChecksByMessages:
 
 
 def _read(kind: Any, data: bytes) -> Any:
-    try:
-        return kind.FromString(data)
-    except DecodeError:
-        raise invalid("request", f"is not a {kind.DESCRIPTOR.full_name}") from None
+    request = read_by_protobuf(kind, data)
+    if request is None:
+        raise invalid("request", f"is not a {kind.DESCRIPTOR.full_name}")
+    return request
 
 
 def _audience(stated: str, principal: Principal) -> str:

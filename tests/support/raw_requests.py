@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from google.protobuf.message import DecodeError
 from hypothesis import strategies as st
 
 # A field as it stands on the wire: its number, its wire type, its encoded value.
@@ -43,6 +44,8 @@ def nested_group(number: int, depth: int, inside: bytes = b"") -> bytes:
     return inside + varint(number << 3 | GROUP_END)
 
 
+# Of the fields in a group that nobody knows one has the number 0, which is refused.
+_INSIDE = (b"", b"", b"", b"", b"\x08\x01", b"\x00\x00")
 _ODD: st.SearchStrategy[Field] = st.one_of(
     # Unknown fields of each kind.
     st.tuples(st.integers(16, 3000), st.just(VARINT), st.integers(0, 2**64 - 1).map(varint)),
@@ -51,7 +54,9 @@ _ODD: st.SearchStrategy[Field] = st.one_of(
     st.tuples(st.integers(16, 3000), st.just(FIXED32), st.binary(min_size=4, max_size=4)),
     st.integers(16, 99).flatmap(
         lambda number: st.tuples(
-            st.just(number), st.just(GROUP), st.integers(1, 5).map(lambda depth: nested_group(number, depth))
+            st.just(number),
+            st.just(GROUP),
+            st.builds(nested_group, st.just(number), st.integers(1, 5), st.sampled_from(_INSIDE)),
         )
     ),
     # Known numbers with another kind than theirs.
@@ -192,3 +197,55 @@ def damaged(data: bytes) -> st.SearchStrategy[bytes]:
         st.integers(0, len(data) - 1).map(lambda end: data[:end]),
         st.binary(min_size=1, max_size=4).map(lambda more: data + more),
     )
+
+
+def read_by_protobuf(kind: Any, data: bytes) -> Any:
+    """Return the request that protobuf's runtime reads, or None where it is refused.
+
+    A field of number 0 in a group is refused, although the runtime steps over it.
+    """
+    try:
+        message = kind.FromString(data)
+    except DecodeError:
+        return None
+    fields = kind.DESCRIPTOR.fields_by_name
+    number = (fields.get("item") or fields["items"]).number
+    return None if zero_in_a_group(data, number) else message
+
+
+def zero_in_a_group(data: bytes, first: int) -> bool:
+    """Whether a field of number 0 stands in a group, of a request or of its items, the fields ``first``.
+
+    What is behind bytes that are no field is not looked at.
+    """
+    at = groups = 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        number, wire = tag >> 3, tag & 7
+        if number == 0:
+            return groups > 0
+        if wire == VARINT:
+            _, at = _read_varint(data, at)
+        elif wire == LENGTH:
+            length, at = _read_varint(data, at)
+            if groups == 0 and number == first and zero_in_a_group(data[at : at + length], 0):
+                return True
+            at += length
+        elif wire in (1, 5):
+            at += 8 if wire == 1 else 4
+        elif wire in (3, 4):
+            groups += 1 if wire == 3 else -1
+        else:
+            return False
+    return False
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """A varint, of whatever length, and where it ends."""
+    value = shift = 0
+    while at < len(data):
+        value |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 0x80:
+            break
+    return value, at

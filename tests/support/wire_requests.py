@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from google.protobuf.message import DecodeError
 
 from sessauth._fast.answer import Asking
 from sessauth.reasons import Stage
@@ -15,6 +14,7 @@ from sessauth.verifier import Verifier
 from tests.support.forge import id16, key, make
 from tests.support.no_writer import NoWriter
 from tests.support.pulsed_source import PulsedSource
+from tests.support.raw_requests import read_by_protobuf
 from tests.support.told import by_message, by_object, without_time
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, link, root, token
@@ -80,14 +80,6 @@ def decisions_of(kind: str, data: bytes) -> list[Any]:
     return list(message.decisions) if kind == "batch" else [message.decision]
 
 
-def parsed(kind: str, data: bytes) -> Any:
-    """What protobuf reads, or None."""
-    try:
-        return KINDS[kind].FromString(data)
-    except DecodeError:
-        return None
-
-
 def asked(kind: str, data: bytes, judge_by: Verifier = JUDGE) -> Asking | None:
     """What the kernel reads, or None."""
     try:
@@ -98,7 +90,7 @@ def asked(kind: str, data: bytes, judge_by: Verifier = JUDGE) -> Asking | None:
 
 def hold_alike(kind: str, data: bytes) -> bool:
     """Hold that kernel and protobuf read the same; returns whether they read anything."""
-    message, asking = parsed(kind, data), asked(kind, data)
+    message, asking = read_by_protobuf(KINDS[kind], data), asked(kind, data)
     assert (message is None) is (asking is None)
     if message is None or asking is None:
         return False

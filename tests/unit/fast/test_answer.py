@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sessauth._fast.reply import withdrawal
@@ -64,8 +64,31 @@ def test_damaged_requests_are_read_or_refused_as_by_protobuf(kind: str, data: st
     hold_alike(kind, data.draw(damaged(encode(data.draw(fields)))))
 
 
+# Groups of number 13, which nobody knows, with a field of number 0 in them.
+ZERO_IN_A_GROUP = {
+    "varint": b"\x6b\x00\x00\x6c",
+    "bytes": b"\x6b\x02\x01a\x6c",
+    "group": b"\x6b\x03\x04\x6c",
+    "deeper": b"\x6b\x73\x00\x00\x74\x6c",
+    "padded": b"\x6b\x80\x00\x00\x6c",
+    "behind a field": b"\x6b\x08\x01\x00\x00\x6c",
+    "found by chance": b'k \n\x02\x08\x01\x12\x01\xff\x1a\x08files//a"\x00*\x002\x00:\x07nowhere\x08\x00',
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("group", ZERO_IN_A_GROUP.values(), ids=ZERO_IN_A_GROUP)
+def test_a_field_of_number_0_is_refused_in_a_group_too(group: bytes, kind: str) -> None:
+    """No field has the number 0: the kernel refuses it where protobuf's runtime steps over it."""
+    whole = encode([(FIRST[kind], LENGTH, length_delimited(item() + group))])
+    for data in (group, whole):
+        KINDS[kind].FromString(data)
+        assert hold_alike(kind, data) is False
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.binary(max_size=80))
+@example(data=ZERO_IN_A_GROUP["found by chance"])
 @EXAMPLES
 def test_noise_is_read_or_refused_as_by_protobuf(kind: str, data: bytes) -> None:
     """Bytes of no origin: both refuse, or both read the same content."""
