@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 from . import key_file, limits
 from ._fast import ed25519, wire
 from ._fast import proof as _kernel
+from .arguments import Arguments, encode
 from .clock import Clock, SystemClock
 from .errors import UsageError
 from .holder_public import HolderPublicKey
@@ -105,7 +106,7 @@ class HolderKey:
         token: Token | str | bytes,
         action: str | bytes,
         resource: str | bytes,
-        arguments: str | bytes,
+        arguments: Arguments,
         verifier_key: VerifierKey,
         *,
         kind: str = "",
@@ -120,7 +121,7 @@ class HolderKey:
             token: the bound token, as it is presented.
             action: as it will be judged.
             resource: as it will be judged.
-            arguments: the very JSON bytes that will be judged; empty means ``{}``.
+            arguments: what will be judged, as ``check`` takes it (:mod:`sessauth.arguments`).
             verifier_key: the key of the host that judges, verified: ``VerifierKeys.current``.
             kind: ``mac``, a fraction of a signature's cost; ``ed25519``, a signature. Default: ``mac``
                 where the token names this key's ``proof_key``, else ``ed25519``.
@@ -129,7 +130,8 @@ class HolderKey:
 
         Raises:
             MalformedToken: if ``token`` is none.
-            UsageError: if it is not bound to this key, ``kind`` is none, or can't be made for this token.
+            UsageError: if it is not bound to this key, ``kind`` is none, or can't be made for this token; for
+                values of ``arguments`` that JSON can't say.
         """
         binding = (token if isinstance(token, Token) else Token.parse(token)).binding
         if binding is None:
@@ -142,7 +144,7 @@ class HolderKey:
             raise UsageError("now_ms: is beyond what the format can state")
         nonce = secrets.token_bytes(_NONCE_BYTES)
         key_id = verifier_key.key_id
-        digest = _kernel.request_digest(_bytes(action), _bytes(resource), _bytes(arguments))
+        digest = _kernel.request_digest(_bytes(action), _bytes(resource), encode(arguments))
         proven = _kernel.proven(
             number, binding.signature, verifier_key.verifier_id, key_id, digest, time_ms, nonce
         )

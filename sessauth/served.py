@@ -19,9 +19,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ._fast.arguments import judged
 from ._fast.claims import Claims
 from ._fast.noting import Prepared
 from .approval_record import SignedApproval
+from .arguments import Arguments
 from .decision_base import DecisionBase
 from .enrolling import Enrolling, Readable, Told
 from .errors import SessauthError, UsageError
@@ -85,7 +87,7 @@ class ServedVerifier(Verifier):
         token: bytes | str | Token | Prepared,
         action: str | bytes,
         resource: str | bytes,
-        arguments: bytes = b"",
+        arguments: Arguments = b"",
         *,
         approvals: Sequence[SignedApproval] = (),
         retry_id: bytes = b"",
@@ -98,7 +100,7 @@ class ServedVerifier(Verifier):
             token: as in :meth:`Verifier.check`; so are ``action``, ``resource``, ``arguments``.
             action: what the agent wants to do.
             resource: to what.
-            arguments: the very JSON bytes that will be forwarded.
+            arguments: the very JSON that will be forwarded, or its values.
             approvals: signed approvals, beside those that the server holds.
             retry_id: up to 64 bytes that name the attempt: what the call costs is taken once under it.
             permit_ms: ask for a permit, to be committed within so many ms; 0: none.
@@ -111,6 +113,8 @@ class ServedVerifier(Verifier):
         Raises:
             UsageError: for a retry id or a permit beyond its limit.
         """
+        # Once for both, so that the server is asked about what was judged here.
+        arguments = judged(arguments)
         if permit_ms or retry_id:
             _hold(retry_id, permit_ms)
             options["payer"] = _ALWAYS if permit_ms or options.get("proof") else _IF_IT_COSTS
@@ -143,7 +147,7 @@ class ServedVerifier(Verifier):
         token: bytes | str | Token | Prepared,
         action: str | bytes,
         resource: str | bytes,
-        arguments: bytes = b"",
+        arguments: Arguments = b"",
         **options: Any,
     ) -> RemoteDecision:
         """Have the server judge the call of a permit again, just before it is done, and use the permit up.

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
+from .arguments import Arguments
 from .reasons import Reason, Stage, Verdict
 
 __all__ = ["Candidate", "Verdict", "Verdicts"]
@@ -17,13 +18,13 @@ __all__ = ["Candidate", "Verdict", "Verdicts"]
 class Candidate(NamedTuple):
     """A call that could be made. ``arguments`` of None ask about all that there could be.
 
-    ``arguments`` and ``tool`` are JSON bytes, as in ``Verifier.check``.
+    ``arguments`` and ``tool`` are given as to ``Verifier.check``.
     """
 
     action: str | bytes
     resource: str | bytes
-    arguments: bytes | None = None
-    tool: bytes = b""
+    arguments: Arguments | None = None
+    tool: Arguments = b""
 
 
 @dataclass(frozen=True, slots=True)

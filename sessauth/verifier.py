@@ -20,6 +20,7 @@ from ._fast.check import Checker
 from ._fast.noting import Prepared
 from ._fast.survey import Survey
 from ._fast.view import View
+from .arguments import Arguments
 from .catalogue import TOOLS_CALL, ToolCatalogue
 from .decision import Decision
 from .errors import MalformedToken, UnknownTool, UsageError
@@ -94,9 +95,9 @@ class Verifier(Checker):
             token: bytes | str | Token | Prepared,
             action: str | bytes,
             resource: str | bytes,
-            arguments: bytes = b"",
+            arguments: Arguments = b"",
             *,
-            tool: bytes = b"",
+            tool: Arguments = b"",
             session: bytes = b"",
             source: str = "",
             peer: Sequence[str] = (),
@@ -244,7 +245,7 @@ class Verifier(Checker):
         token: bytes | str | Token,
         catalogue: ToolCatalogue,
         tool: str,
-        arguments: bytes = b"",
+        arguments: Arguments = b"",
         *,
         method: str = TOOLS_CALL,
         **options: Any,

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
+from sessauth._fast.arguments import _Arguments
 from sessauth._fast.batch import Batch
 from sessauth._fast.cache import Cache
 from sessauth._fast.claims import _Payer
@@ -35,9 +36,9 @@ class Checker(NotingJudge):
         token: Any,
         action: bytes | str,
         resource: bytes | str,
-        arguments: bytes = b"",
+        arguments: _Arguments = b"",
         *,
-        tool: bytes = b"",
+        tool: _Arguments = b"",
         session: bytes = b"",
         source: str = "",
         peer: Sequence[str] = (),

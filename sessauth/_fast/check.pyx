@@ -5,6 +5,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 
+from sessauth._fast.arguments cimport json_part, judged_bytes
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.judge cimport forget_match, set_fault
@@ -64,9 +65,9 @@ cdef class Checker(NotingJudge):
         token not None,
         action not None,
         resource not None,
-        bytes arguments not None=b"",
+        arguments not None=b"",
         *,
-        bytes tool not None=b"",
+        tool not None=b"",
         bytes session not None=b"",
         str source not None=NOTHING,
         peer=(),
@@ -87,8 +88,9 @@ cdef class Checker(NotingJudge):
             token: the presented token: its bytes, its text, or what ``prepare`` made of it.
             action: what the agent wants to do, e.g. ``read``; str or bytes.
             resource: to what, segments joined by ``/``; str or bytes.
-            arguments: the very JSON bytes that will be forwarded; empty means ``{}``.
-            tool: a JSON object with what the gateway knows of the tool; empty means ``{}``.
+            arguments: the very JSON that will be forwarded, bytes or str, where empty means ``{}``; or a
+                mapping, judged in its canonical form (``sessauth.arguments``).
+            tool: what the gateway knows of the tool, given like ``arguments``.
             session: the session (16 bytes) that the caller believes the call belongs to, or empty.
             source: the agent's IP address, or empty.
             peer: the identities of the agent's certificate (``sha256:HEX``, ``spiffe://…``).
@@ -125,6 +127,10 @@ cdef class Checker(NotingJudge):
         cdef Tally tally = self.tally
         cdef int64_t began = 0 if tally is None else tally.begin()
         asked_init(&asked)
+        if not PyBytes_CheckExact(arguments):
+            arguments = judged_bytes(arguments)
+        if not PyBytes_CheckExact(tool):
+            tool = judged_bytes(tool)
         if not PyBytes_CheckExact(token) or text_is_text(token):
             prepared = self._taken(token)
             if prepared.reason:
@@ -296,9 +302,9 @@ cdef class Checker(NotingJudge):
         _hold(held, part_of(parts[1], &asked.action))
         _hold(held, part_of(parts[2], &asked.resource))
         if n > 3:
-            part_of(<bytes?> parts[3], &asked.arguments)
+            _hold(held, json_part(parts[3], &asked.arguments))
         if n > 4:
-            part_of(<bytes?> parts[4], &asked.tool)
+            _hold(held, json_part(parts[4], &asked.tool))
         if n > 5:
             part_of(<bytes?> parts[5], &asked.session)
         if n > 6:

@@ -1,5 +1,6 @@
 from typing import Any, final
 
+from sessauth._fast.arguments import _Arguments
 from sessauth._fast.batch import Batch
 from sessauth._fast.decision import Decision
 from sessauth._fast.tally import Tally
@@ -21,7 +22,7 @@ class NotingJudge:
         token: Any,
         action: bytes | str,
         resource: bytes | str,
-        arguments: bytes = b"",
+        arguments: _Arguments = b"",
         *,
         source: str = "",
         audience: str | None = None,

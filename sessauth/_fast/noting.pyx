@@ -8,9 +8,10 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
+from sessauth._fast.arguments cimport json_part
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.decision cimport Decision
-from sessauth._fast.finding cimport Asked, Finding, asked_init, finding_free, part_of, set_argument, set_part
+from sessauth._fast.finding cimport Asked, Finding, asked_init, finding_free, part_of, set_argument
 from sessauth._fast.many cimport JudgeOfMany
 from sessauth._fast.noting cimport text_is_text
 from sessauth._fast.resource cimport Part
@@ -35,7 +36,7 @@ cdef class NotingJudge(JudgeOfMany):
         token not None,
         action not None,
         resource not None,
-        bytes arguments not None=b"",
+        arguments not None=b"",
         *,
         str source not None="",
         str audience=None,
@@ -58,7 +59,7 @@ cdef class NotingJudge(JudgeOfMany):
             prepared = self._taken(token)
             token = token if prepared.data is None else prepared.data
         held = [_point(token, &asked.token), _point(action, &asked.action), _point(resource, &asked.resource)]
-        set_part(&asked.arguments, <bytes_t> PyBytes_AS_STRING(arguments), PyBytes_GET_SIZE(arguments))
+        held.append(json_part(arguments, &asked.arguments))
         held.append(_point(source, &asked.source))
         held.append(_point(self.audience if audience is None else audience, &asked.audience))
         asked.now_ms = max(now_ms, 0)

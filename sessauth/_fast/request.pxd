@@ -22,7 +22,7 @@ cdef struct Node:
     uint32_t count
     uint32_t name_n
     bytes_t name
-    bytes_t text        # TEXT
+    bytes_t text        # TEXT; of other plain values, where they are written
     int64_t units       # NUMBER; the length of a TEXT
     uint32_t nanos      # NUMBER
 

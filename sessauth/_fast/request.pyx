@@ -122,6 +122,7 @@ cdef inline bint _plain_value(Cursor *cursor, unsigned char c, bytes_t name, siz
     node = _append(cursor.document, TYPE_NO_VALUE, name, name_n)
     if node == NULL:
         return 0
+    node.text = cursor.p
     if c == 0x74:
         node.type = TYPE_TRUTH
         node.truth = 1

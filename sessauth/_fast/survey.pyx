@@ -5,13 +5,13 @@ could be. What a scope matches and a condition means is asked of ``match`` and `
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from sessauth._fast.arguments cimport json_part
 from sessauth._fast.batch cimport Batch, Item
 from sessauth._fast.block cimport ENDING_BOUND, Block
 from sessauth._fast.chain cimport Chain
@@ -212,9 +212,9 @@ cdef int _read(object candidate, Candidate *out, list held) except -1:
     held.append(part_of(candidate[1], &out.resource))
     if n > 2 and candidate[2] is not None:
         out.given = True
-        set_part(&out.arguments, <bytes_t> PyBytes_AS_STRING(<bytes?> candidate[2]), PyBytes_GET_SIZE(candidate[2]))
+        held.append(json_part(candidate[2], &out.arguments))
     if n > 3:
-        set_part(&out.tool, <bytes_t> PyBytes_AS_STRING(<bytes?> candidate[3]), PyBytes_GET_SIZE(candidate[3]))
+        held.append(json_part(candidate[3], &out.tool))
     return 0
 
 

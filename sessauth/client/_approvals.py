@@ -8,6 +8,7 @@ from typing import TypeVar
 from ..approval_record import SignedApproval
 from ..approval_request import ApprovalRequest
 from ..approver import DEFAULT_TTL_MS, Approver
+from ..arguments import Arguments
 from ..token import Token
 from . import _calls_approvals as approval_calls
 from ._decision import RemoteDecision
@@ -74,9 +75,9 @@ class ApprovalCalls:
         token: Token | str | bytes,
         action: str | bytes,
         resource: str | bytes,
-        arguments: str | bytes = b"",
+        arguments: Arguments = b"",
         *,
-        tool: str | bytes = b"",
+        tool: Arguments = b"",
         session: bytes = b"",
         source: str = "",
         peer: Sequence[str] = (),
@@ -142,9 +143,9 @@ class AsyncApprovalCalls:
         token: Token | str | bytes,
         action: str | bytes,
         resource: str | bytes,
-        arguments: str | bytes = b"",
+        arguments: Arguments = b"",
         *,
-        tool: str | bytes = b"",
+        tool: Arguments = b"",
         session: bytes = b"",
         source: str = "",
         peer: Sequence[str] = (),

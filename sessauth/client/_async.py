@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar, Unpack, cast
 import grpc
 
 from ..approval_record import SignedApproval
+from ..arguments import Arguments
 from ..holder import HolderKey
 from ..record import KeyRecord
 from ..scope import Scope
@@ -232,9 +233,9 @@ class AsyncClient(AsyncApprovalCalls, AsyncUsageCalls, AsyncEventCalls, AsyncEvi
         token: Token | str | bytes,
         action: str | bytes,
         resource: str | bytes,
-        arguments: str | bytes = b"",
+        arguments: Arguments = b"",
         *,
-        tool: str | bytes = b"",
+        tool: Arguments = b"",
         session: bytes = b"",
         source: str = "",
         peer: Sequence[str] = (),

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from typing import Any, TypedDict
 
+from .._fast.arguments import judged
 from ..errors import UsageError
 from ..holder_public import HolderPublicKey
 from ..limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS
@@ -155,8 +156,8 @@ def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.C
         token_index=token_index,
         action=_bytes(item.action),
         resource=_bytes(item.resource),
-        arguments=_bytes(item.arguments),
-        tool=_bytes(item.tool),
+        arguments=judged(item.arguments),
+        tool=judged(item.tool),
         session_id=item.session,
         source=item.source,
         peer=item.peer,

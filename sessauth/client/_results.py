@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .._fast.arguments import judged
 from ..approval_record import SignedApproval
 from ..approval_request import ApprovalRequest
+from ..arguments import Arguments
 from ..receipt import SignedReceipt, VerifierState
 from ..session import Session
 from ..token import Token
@@ -78,9 +80,10 @@ class Inspection:
 class CheckItem:
     """One call to judge, for ``check_batch``, ``check_stream`` and ``watch``.
 
-    ``arguments`` and ``tool`` are the JSON bytes themselves; ``session`` the 16-byte id that the
-    gateway believes the call to belong to, empty if it does not say. What an agent wrote may be
-    passed on as it is: the worst that comes of it is a denial. ``proof`` comes with the call of a bound
+    ``arguments`` and ``tool`` are JSON, as bytes or str, or a mapping (:mod:`sessauth.arguments`); an item
+    keeps them as bytes. ``session`` is the 16-byte id that the gateway believes the call to belong to,
+    empty if it does not say. What an agent wrote may be passed on as it is: the worst that comes of it is a
+    denial. ``proof`` comes with the call of a bound
     token, encoded (``HolderKey.prove``) or as text; a client with a ``holder`` makes it by itself.
 
     ``approvals`` are signed approvals beside those that the server holds. ``retry_id``, up to 64 bytes,
@@ -91,8 +94,8 @@ class CheckItem:
     token: Token | str | bytes = field(repr=False)
     action: str | bytes
     resource: str | bytes
-    arguments: str | bytes = field(default=b"", repr=False)
-    tool: str | bytes = b""
+    arguments: Arguments = field(default=b"", repr=False)
+    tool: Arguments = b""
     session: bytes = b""
     source: str = ""
     peer: Sequence[str] = ()
@@ -100,3 +103,8 @@ class CheckItem:
     approvals: Sequence[SignedApproval] = field(default=(), repr=False)
     retry_id: bytes = b""
     permit_ms: int = 0
+
+    def __post_init__(self) -> None:
+        """Keep the bytes of ``arguments`` and ``tool``. Raises TypeError for another type."""
+        object.__setattr__(self, "arguments", judged(self.arguments))
+        object.__setattr__(self, "tool", judged(self.tool))

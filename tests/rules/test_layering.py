@@ -19,7 +19,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         *("key_file", "signing_key", "holder_public", "verifier_key"),
         *("session", "decision_base", "decision", "explanation", "meanings", "change", "consumption"),
         *("catalogue", "approval", "approval_record", "approval_request", "visible", "usage", "survey"),
-        *("seen", "issuer_keys", "receipt", "enrolment"),
+        *("seen", "issuer_keys", "receipt", "enrolment", "arguments"),
     ),
     "ports": ("state.ports",),
     "parties": ("issuer", "holder", "approver", "verifier_keys"),

@@ -95,7 +95,7 @@ def test_an_outcome_can_not_be_made_to_allow() -> None:
         (VALID, None, "a"),
         (VALID, "read", 1),
         (VALID, "read", ["a"]),
-        (VALID, "read", "a", "{}"),
+        (VALID, "read", "a", []),
         (VALID, "read", "a", None),
     ],
 )

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sessauth._fast.answer import Asking
 from sessauth._fast.claims import Claims
 from sessauth._fast.pulse import Pulse
 from sessauth._fast.survey import Survey
+from sessauth.arguments import Arguments
 from sessauth.reasons import Reason, Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier import Verifier
@@ -67,6 +69,9 @@ class Given:
         self.text = "sessauth_token_AAAA!"
         self.action, self.resource = "read", "files/é"
         self.allowed, self.denied, self.left = b'{"n":1}', b'{"n":' + b"9" * 30 + b"}", b'{"n":1,"m":{}}'
+        self.values = {"n": Decimal("1.50")}
+        self.unsayable = {"deep": [{"é": [1.5, float("nan")]}]}
+        self.many = {"n": 2.5, "m": {"é": ["\n", None, True, 2**70]}}
         self.tool = b'{"a":"\\u00e9"}'
         self.session, self.address, self.peers = bytes(SESSION), "10.0.0.1", ("sha256:aa", "é")
         self.audience = "gateway"
@@ -76,7 +81,7 @@ class Given:
         """Each of them by name."""
         return dict(vars(self))
 
-    def judge(self, presented: Any, arguments: bytes = b"") -> Any:
+    def judge(self, presented: Any, arguments: Arguments = b"") -> Any:
         """One check with every part stated."""
         return self.verifier.check(
             presented,
@@ -91,7 +96,7 @@ class Given:
             now_ms=NOW,
         )
 
-    def call(self, presented: Any, arguments: bytes = b"") -> tuple[Any, ...]:
+    def call(self, presented: Any, arguments: Arguments = b"") -> tuple[Any, ...]:
         """One call of a batch with every part stated."""
         return (
             presented,
@@ -127,7 +132,7 @@ def look(decision: Any) -> None:
         getattr(decision, name)
 
 
-def by_check(presented: Any, arguments: bytes, reason: Reason) -> Callable[[int], None]:
+def by_check(presented: Any, arguments: Arguments, reason: Reason) -> Callable[[int], None]:
     """Checks of one end."""
 
     def run(count: int) -> None:
@@ -144,7 +149,7 @@ def by_batch(count: int) -> None:
     calls = [
         GIVEN.call(presented, arguments)
         for presented in (GIVEN.right, GIVEN.handle, GIVEN.bad_handle, GIVEN.text, GIVEN.broken)
-        for arguments in (GIVEN.allowed, GIVEN.denied, GIVEN.left, b"{")
+        for arguments in (GIVEN.allowed, GIVEN.values, GIVEN.denied, GIVEN.left, b"{")
     ]
     for turn in range(count // len(calls)):
         batch = GIVEN.verifier.check_batch(calls, audience=GIVEN.audience, now_ms=NOW)
@@ -157,7 +162,7 @@ def by_batch(count: int) -> None:
 
 def by_wrong_batch(count: int) -> None:
     """Batches that a caller's mistake ends in the middle."""
-    calls = [GIVEN.call(GIVEN.handle), GIVEN.call(GIVEN.right), GIVEN.call(GIVEN.right, "x")]  # type: ignore[arg-type]
+    calls = [GIVEN.call(GIVEN.handle), GIVEN.call(GIVEN.right), GIVEN.call(GIVEN.right, {"n": {7}})]  # type: ignore[arg-type]
     for _ in range(count // 3):
         with pytest.raises(TypeError):
             GIVEN.verifier.check_batch(calls)
@@ -170,7 +175,7 @@ def by_wrong_check(count: int) -> None:
             (None,),
             (GIVEN.right, 7),
             (GIVEN.right, "read", None),
-            (GIVEN.right, "read", "a", "b"),
+            (GIVEN.right, "read", "a", {"n": [{}, object()]}),
         ):
             with pytest.raises(TypeError):
                 GIVEN.verifier.check(*wrong)  # type: ignore[arg-type]
@@ -342,6 +347,9 @@ WAYS: dict[str, Callable[[int], None]] = {
     "a condition": by_check(GIVEN.right, GIVEN.denied, Reason.CONDITION_FAILED),
     "an argument left over": by_check(GIVEN.handle, GIVEN.left, Reason.CONDITION_FAILED),
     "no JSON": by_check(GIVEN.right, b"{", Reason.MALFORMED_REQUEST),
+    "values": by_check(GIVEN.right, GIVEN.values, Reason.ALLOWED),
+    "many values": by_check(GIVEN.handle, GIVEN.many, Reason.CONDITION_FAILED),
+    "values that JSON can't say": by_check(GIVEN.right, GIVEN.unsayable, Reason.MALFORMED_REQUEST),
     "no token": by_check(GIVEN.broken, b"", Reason.MALFORMED_TOKEN),
     "no text": by_check(GIVEN.text, b"", Reason.MALFORMED_TOKEN),
     "batches": by_batch,

@@ -286,7 +286,7 @@ def test_a_fault_says_no() -> None:
         ("read", "files/a", None, b"", b""),
         (1, "files/a"),
         ("read", None),
-        ("read", "files/a", "{}"),
+        ("read", "files/a", []),
         ("read", "files/a", b"", None),
     ],
 )

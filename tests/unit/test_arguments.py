@@ -1,0 +1,332 @@
+"""The arguments of a call: one form through every door, and what is no arguments."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal, localcontext
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from sessauth._fast.survey import Survey
+from sessauth._fast.tap import Tap
+from sessauth.arguments import canonical, encode
+from sessauth.client import CheckItem
+from sessauth.client._calls_survey import list_allowed
+from sessauth.client._calls_tokens import item_message
+from sessauth.errors import UsageError
+from sessauth.holder import HolderKey
+from sessauth.reasons import Reason, Verdict
+from sessauth.verifier import Verifier
+from sessauth.verifier_key import VerifierKey
+from tests.support import crowd
+from tests.support.small_world import AUDIENCE, NOW_MS, SESSION, small_world
+
+SCOPE = 'read:files/** where path == "é" and n <= 5 and deep.flag == true'
+VALUES: dict[str, Any] = {"path": "é", "n": 5, "deep": {"flag": True}}
+BYTES = '{"deep":{"flag":true},"n":5,"path":"é"}'.encode()
+FORMS = [BYTES, BYTES.decode(), VALUES, MappingProxyType(VALUES), OrderedDict(VALUES)]
+WRONG = [None, [VALUES], 5, bytearray(BYTES), memoryview(BYTES), object()]
+# What JSON can't say, or what is beyond the limits of a request: an agent chooses these.
+NESTED: Any = 1
+for _ in range(40):
+    NESTED = {"a": NESTED}
+UNSAYABLE = [
+    {"n": float("nan")},
+    {"n": float("inf")},
+    {"n": Decimal("-Infinity")},
+    {"n": Decimal("sNaN")},
+    {"path": "\ud800"},
+    {"\udfff": 1},
+    NESTED,
+    {"n": [0] * 10_000},
+    {"n": "x" * 1_048_577},
+    {"n": ["x" * 600_000, "\x01" * 100_000]},
+    {"n": 10**5000},
+]
+
+Door = Callable[[Any], bool]
+
+
+def doors() -> Iterator[tuple[str, Door]]:
+    """Each way to have a call judged in this process, by name."""
+    world = small_world()
+    token = world.mint(SCOPE)
+    handle = world.checker.prepare(token.data)
+    given = {"audience": AUDIENCE, "now_ms": world.clock.now_ms()}
+    call = (token.data, "read", "files/a")
+
+    def surveyed(arguments: Any) -> bool:
+        found = Survey(world.checker, token.data, **given).verdicts([("read", "files/a", arguments)])
+        return found == [Verdict.YES]
+
+    yield "check", lambda arguments: bool(world.checker.check(*call, arguments, **given))
+    yield "prepared", lambda arguments: bool(world.checker.check(handle, *call[1:], arguments, **given))
+    yield "batch", lambda arguments: world.checker.check_batch([(*call, arguments)], **given).all_allowed
+    yield "survey", surveyed
+
+
+DOORS = dict(doors())
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
+@pytest.mark.parametrize("door", DOORS)
+def test_each_door_takes_each_form(door: str, form: Any) -> None:
+    """Bytes, the same text, and its values are one call, whichever way it is judged."""
+    assert DOORS[door](form)
+    assert not DOORS[door]({**VALUES, "n": 6})
+    assert not DOORS[door]({**VALUES, "more": 1})
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_what_an_agent_can_choose_is_denied_and_raises_nothing(door: str) -> None:
+    """NaN, a lone surrogate, too deep, too many, too long: no exception, and no yes."""
+    for values in UNSAYABLE:
+        assert not DOORS[door]({**VALUES, **values})
+    assert not DOORS[door]('{"path":"\ud800"}')
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: type(wrong).__name__)
+def test_what_is_no_arguments_is_the_callers_mistake(wrong: Any) -> None:
+    """Any other type raises TypeError at each door, and so does a value or a name that JSON has not."""
+    world = small_world()
+    token = world.mint(SCOPE)
+    for door, judge in DOORS.items():
+        # A survey asks about all arguments then.
+        if wrong is not None or door != "survey":
+            with pytest.raises(TypeError):
+                judge(wrong)
+        for values in ({"n": {1, 2}}, {"n": b"bytes"}, {5: "name"}, {"a": [object()]}):
+            with pytest.raises(TypeError):
+                judge(values)
+    with pytest.raises(TypeError):
+        CheckItem(token, "read", "files/a", wrong)
+    with pytest.raises(TypeError):
+        encode(wrong)
+
+
+def test_a_denial_says_that_the_arguments_are_at_fault() -> None:
+    """What JSON can't say is MALFORMED_REQUEST with the argument ``arguments``, after all earlier stages."""
+    world = small_world()
+    for values in UNSAYABLE:
+        decision = world.check(world.mint(SCOPE), "read", "files/a", values)
+        assert (decision.reason, decision.argument) == (Reason.MALFORMED_REQUEST, "arguments")
+    late = world.check(world.mint(SCOPE), "read", "files/a", UNSAYABLE[0], audience="another")
+    assert late.reason == Reason.WRONG_AUDIENCE
+
+
+def test_the_facts_of_a_tool_are_given_like_arguments() -> None:
+    """``tool`` takes the three forms too, here and in a batch."""
+    world = small_world()
+    token = world.mint("read:** where tool.safe == true")
+    for facts in (b'{"safe":true}', '{"safe":true}', {"safe": True}):
+        assert world.check(token, "read", "files/a", tool=facts)
+        call = (token.data, "read", "files/a", {}, facts)
+        assert world.checker.check_batch([call], audience=AUDIENCE, now_ms=world.clock.now_ms()).all_allowed
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
+def test_what_a_client_sends_is_what_is_judged(form: Any) -> None:
+    """An item and a candidate carry the same bytes for each form."""
+    assert item_message(CheckItem("x", "read", "files/a", form, form)).arguments == BYTES
+    assert item_message(CheckItem("x", "read", "files/a", form, form)).tool == BYTES
+    (candidate,) = list_allowed("x", [("read", "a", form)], "", b"", "", (), 0).request.candidates
+    assert (candidate.has_arguments, candidate.arguments) == (True, BYTES)
+
+
+def test_an_item_keeps_what_was_asked_when_it_was_made() -> None:
+    """A mapping that changes later changes no item: what is proven is what is sent."""
+    values = dict(VALUES)
+    item = CheckItem("x", "read", "files/a", values)
+    values["n"] = 6
+
+    assert item.arguments == BYTES
+
+
+def test_a_proof_for_values_is_one_for_their_bytes() -> None:
+    """A holder that proves a mapping proves the bytes that the gateway judges; NaN it can't prove."""
+    world = small_world()
+    holder = HolderKey(bytes(range(64, 96)), bytes(range(32, 64)))
+    token = world.mint(SCOPE, ending="bound", to=holder.public)
+    host = VerifierKey(b"v" * 16, holder.public.proof_key, NOW_MS - 1, NOW_MS + 60_000, b"c" * 16)
+    nonces = iter([bytes(16)] * 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sessauth.holder.secrets.token_bytes", lambda _: next(nonces))
+        proofs = {
+            holder.prove(token, "read", "files/a", form, host, kind="ed25519", now_ms=NOW_MS)
+            for form in (BYTES, BYTES.decode(), VALUES)
+        }
+
+    assert len(proofs) == 1
+    with pytest.raises(UsageError, match="arguments"):
+        holder.prove(token, "read", "files/a", {"n": float("nan")}, host, now_ms=NOW_MS)
+
+
+def test_what_is_noted_of_a_refusal_takes_each_form() -> None:
+    """A decision that is noted later is noted with the bytes of what was given."""
+    verifier = Verifier(crowd.source())
+    verifier.tap = Tap(1 << 16)
+    for form in FORMS:
+        verifier.note(verifier.refuse(8, Reason.UNKNOWN_TOOL), b"x", "read", "files/a", form)
+        assert [note.arguments for note in verifier.tap.drain()] == [BYTES]
+
+
+def test_bytes_and_texts_are_never_rewritten() -> None:
+    """What is given as JSON is judged as the very text, also where it is no JSON."""
+    for text in ('{ "b":1, "a" : 1.0e0 }', "", "[]", "nonsense", '{"a":1,"a":2}', "\ufeff{}"):
+        assert encode(text.encode()) == encode(text) == text.encode()
+
+
+def test_only_json_has_a_canonical_form() -> None:
+    """What a check denies as malformed has none; no arguments are an empty object."""
+    assert canonical(b"") == canonical("") == canonical({}) == canonical(" { } ") == b"{}"
+    for text in (
+        "[]",
+        "nonsense",
+        '{"a":1,"a":2}',
+        '{"a":1,"\\u0061":2}',
+        "\ufeff{}",
+        '{"a":01}',
+        '{"a":NaN}',
+    ):
+        with pytest.raises(UsageError, match="token-format"):
+            canonical(text)
+
+
+class Level(IntEnum):
+    """A number with a name."""
+
+    HIGH = 3
+
+    def __repr__(self) -> str:
+        return "nine"
+
+    __str__ = __repr__
+
+
+class Word(str):
+    """A text that claims to be another, and equal to none."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "another"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def test_subclasses_are_written_as_what_they_are() -> None:
+    """What a value says of itself as a text is not looked at, nor how a Decimal is printed here."""
+    with localcontext() as context:
+        context.capitals = 0
+        values = {
+            "level": Level.HIGH,
+            "word": Word("w"),
+            "price": Decimal("1.10E+8"),
+            "pair": (1, Decimal("-0.0")),
+        }
+        assert encode(values) == b'{"level":3,"pair":[1,-0.0],"price":1.10e+8,"word":"w"}'
+
+
+def test_two_names_that_read_alike_are_refused() -> None:
+    """A dict can hold one text twice, if its keys lie about being equal."""
+    with pytest.raises(UsageError, match="twice"):
+        encode({Word("a"): 1, Word("a"): 2})
+
+
+def test_a_mapping_that_contains_itself_ends() -> None:
+    """Values are followed no deeper than JSON may be nested."""
+    values: dict[str, Any] = {}
+    values["self"] = values
+
+    with pytest.raises(UsageError, match="deep"):
+        encode(values)
+
+
+class Endless(Mapping[str, int]):
+    """A mapping whose members never end."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(lambda: "name", "")
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, name: str) -> int:
+        return 1
+
+
+def test_a_mapping_that_never_ends_does() -> None:
+    """Values are read no further than a request may be long."""
+    with pytest.raises(UsageError, match="1 MiB"):
+        encode(Endless())
+
+
+def test_what_a_mapping_raises_reaches_the_caller() -> None:
+    """A mapping's own exception is no denial and no yes: it is raised, and nothing is lost by it."""
+
+    class Broken(Endless):
+        def __getitem__(self, name: str) -> int:
+            raise RuntimeError("broken")
+
+    for judge in DOORS.values():
+        with pytest.raises(RuntimeError, match="broken"):
+            judge(Broken())
+    assert all(judge(VALUES) for judge in DOORS.values())
+
+
+def test_doubles_are_written_as_ecmascript_writes_them() -> None:
+    """The samples of RFC 8785, appendix B, and the places where the layout changes."""
+    assert encode({"n": -0.0}) == b'{"n":0}'
+    written = {
+        0.0: "0",
+        5e-324: "5e-324",
+        -5e-324: "-5e-324",
+        1.7976931348623157e308: "1.7976931348623157e+308",
+        -1.7976931348623157e308: "-1.7976931348623157e+308",
+        9007199254740992.0: "9007199254740992",
+        -9007199254740992.0: "-9007199254740992",
+        295147905179352825856.0: "295147905179352830000",
+        9.999999999999997e22: "9.999999999999997e+22",
+        1e23: "1e+23",
+        1.0000000000000001e23: "1.0000000000000001e+23",
+        999999999999999700000.0: "999999999999999700000",
+        999999999999999900000.0: "999999999999999900000",
+        1e21: "1e+21",
+        9.999999999999997e-7: "9.999999999999997e-7",
+        0.000001: "0.000001",
+        333333333.3333332: "333333333.3333332",
+        333333333.33333325: "333333333.33333325",
+        333333333.3333333: "333333333.3333333",
+        333333333.3333334: "333333333.3333334",
+        333333333.33333343: "333333333.33333343",
+        -0.0000033333333333333333: "-0.0000033333333333333333",
+        1424953923781206.2: "1424953923781206.2",
+        1e16: "10000000000000000",
+        123.0: "123",
+        1.5: "1.5",
+    }
+    for value, text in written.items():
+        assert encode({"n": value}) == b'{"n":%s}' % text.encode(), value
+
+
+def test_a_session_id_of_values_is_no_arguments() -> None:
+    """Only arguments and tool are JSON: the other parts of a call keep their types."""
+    world = small_world()
+    with pytest.raises(TypeError):
+        world.check(world.mint(SCOPE), "read", "files/a", VALUES, session={"id": SESSION})
+
+
+def test_values_and_the_json_of_others_agree() -> None:
+    """What Python's own reader makes of the bytes are the values that were given."""
+    values = {"a": [1, 1.5, True, None, {"b": '\u2028\x7f"\\/'}], "": "", "n": 2**70}
+
+    assert json.loads(encode(values)) == values
