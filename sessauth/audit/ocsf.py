@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from ..reasons import Reason
-from .ocsf_changes import change_event
+from .ocsf_changes import change_event, local_event
 from .ocsf_words import INFORMATIONAL, LOW, MEDIUM, VERSION, Event, classified, unmapped
 from .reading import Entry
 
@@ -46,6 +46,8 @@ def event(entry: Entry, begin: Mapping[str, Any]) -> Event | None:
         made = _decision(entry.record)
     elif entry.kind == "change":
         made = change_event(entry.record)
+    elif entry.kind == "local":
+        made = local_event(entry.record)
     else:
         return None
     made["metadata"] |= {

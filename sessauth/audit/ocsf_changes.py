@@ -12,7 +12,7 @@ from ..change import Change, Kind
 from ..errors import UsageError
 from ..record import KeyStatus
 from ..scope import Scope
-from .ocsf_words import INFORMATIONAL, LOW, Event, classified, unmapped
+from .ocsf_words import INFORMATIONAL, LOW, MEDIUM, Event, classified, unmapped
 
 # The activity of Entity Management and the type of the entity. 99 is none of the schema's.
 _KINDS: Final[Mapping[Kind, tuple[int, str, str]]] = {
@@ -37,6 +37,18 @@ _KEY_STATUS: Final[Mapping[object, tuple[int, str]]] = {
     KeyStatus.RETIRED: (11, "Deactivate"),
     KeyStatus.DISTRUSTED: (9, "Disable"),
 }
+# What is changed beside the log, in the same words.
+_LOCAL: Final[Mapping[str, tuple[int, str, str]]] = {
+    "credential_added": (1, "Create", "API key"),
+    "credential_changed": (3, "Update", "API key"),
+    "credential_removed": (4, "Delete", "API key"),
+    "identity_added": (1, "Create", "Certificate"),
+    "identity_changed": (3, "Update", "Certificate"),
+    "identity_removed": (4, "Delete", "Certificate"),
+    "brake_set": (8, "Enable", "Brake"),
+    "brake_cleared": (9, "Disable", "Brake"),
+}
+_LOCAL_MAPPED: Final = frozenset({"n", "kind", "at_ms", "what", "name", "reason", "chain"})
 _MAPPED: Final = frozenset({"n", "kind", "at_ms", "id", "session", "actor", "outcome", "chain"})
 
 
@@ -75,6 +87,24 @@ def change_event(record: Mapping[str, Any]) -> Event:
     if session:
         made["metadata"]["correlation_uid"] = session
     made["unmapped"] = unmapped(record, _MAPPED)
+    return made
+
+
+def local_event(record: Mapping[str, Any]) -> Event:
+    """Return the event of what was changed beside the log."""
+    what = str(record.get("what", ""))
+    activity, name, entity = _LOCAL.get(what, (99, what or "Unknown", "Machine"))
+    made = classified(3004, activity, name, MEDIUM if what == "brake_set" else LOW, record)
+    made |= {
+        "entity": {"type_id": 99, "type": entity, "name": str(record.get("name") or entity)},
+        "actor": {"app_name": "unknown"},
+        "status_id": 1,
+        "status": "Success",
+        "message": f"{what} {record.get('name', '')}".strip(),
+    }
+    if record.get("reason"):
+        made["comment"] = str(record["reason"])
+    made["unmapped"] = unmapped(record, _LOCAL_MAPPED)
     return made
 
 

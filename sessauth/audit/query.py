@@ -12,7 +12,7 @@ from . import layout
 from .key import ArgumentsKey
 from .reading import Entry, Reading
 
-KINDS = ("decision", "change", "lost")
+KINDS = ("decision", "change", "local", "lost")
 
 
 @dataclass(frozen=True, slots=True)

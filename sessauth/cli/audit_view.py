@@ -122,6 +122,8 @@ def _row(entry: Entry) -> list[object]:
     elif entry.kind == "change":
         what = [record.get("change"), record.get("outcome"), "", session, record.get("actor")]
         what += [f"seq {record.get('seq')}", record.get("id")]
+    elif entry.kind == "local":
+        what = [record.get("what"), record.get("reason"), "", "", "", record.get("name"), ""]
     else:
         what = [entry.kind, record.get("why"), "", "", "", f"{record.get('count')} records", ""]
     return [moment(entry.at_ms), *("" if each is None else each for each in what)]

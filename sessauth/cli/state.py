@@ -10,7 +10,7 @@ import click
 from ..errors import StateError, StateUnusable, UsageError
 from . import failures
 from .context import Settings, with_settings
-from .output import fields
+from .output import fields, printable
 
 _state_option = click.option(
     "--state",
@@ -126,15 +126,21 @@ def restore(settings: Settings, source: Path, force: bool, folder: Path | None) 
 def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Path | None) -> None:
     """Show, set or clear the brake, by which every process of the host denies every check.
 
-    One that a failed write set is cleared with the server stopped; starting the server does the same.
+    One that a failed write set is cleared with the server stopped; starting the server does the same. It
+    works while the settings are wrong. A running server logs and records what a person did within a second,
+    the next start what was done without one.
     """
+    from ..server.config import state_dir_at
     from ..state.brake import Brake
     from ..state.layout import BRAKE_FILE
     from ..state.lmdb_log import StateWriter
 
     if engage and clear:
         raise UsageError("--set and --clear exclude each other")
-    folder = _folder(settings, folder)
+    if folder is None:
+        folder, wrong = state_dir_at(settings.home)
+        if wrong:
+            click.echo(f"sessauth: settings are wrong ({printable(wrong)}); using {folder}", err=True)
     if not folder.is_dir():
         raise StateUnusable(f"{folder} does not exist; run init, or name another with --state", "MISSING")
     why = _brake_reason(folder)

@@ -6,7 +6,7 @@ import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from .._fast.note import Note
 from .._fast.record_text import DecisionText
@@ -30,6 +30,18 @@ _STAGES: Final = {int(stage): stage.name for stage in Stage}
 _log = logging.getLogger(__name__)
 
 
+class LocalSource(Protocol):
+    """Gives records of what is changed on the machine beside the log."""
+
+    def bodies(self) -> bytes:
+        """Return bodies of records that are not in the stream yet."""
+        ...
+
+    def recorded(self, bodies: bytes) -> None:
+        """Take note that the stream has these."""
+        ...
+
+
 class AuditSink:
     """A ``Sink`` that keeps an audit stream. Its properties may be read by any thread.
 
@@ -45,8 +57,11 @@ class AuditSink:
         *,
         clock: Clock | None = None,
         changes: ChangeFollower | None = None,
+        local: LocalSource | None = None,
     ) -> None:
         """Open the stream, or if the disk is full begin without one.
+
+        With ``changes`` the log's changes are recorded too, with ``local`` what is changed beside the log.
 
         Raises:
             OSError: if it can't be opened for another cause.
@@ -57,6 +72,7 @@ class AuditSink:
         self._tap = tap
         self._clock = clock or SystemClock()
         self._changes = changes
+        self._local = local
         self._stream: AuditStream | None = None
         self._text: DecisionText | None = None
         self._waiting: deque[tuple[bytes, int]] = deque()
@@ -134,6 +150,7 @@ class AuditSink:
                 self._write_waiting()
                 self._say_what_is_missing(stream, now_ms)
                 self._write_changes(stream, now_ms)
+                self._write_local(stream)
                 stream.tick(now_ms)
                 self._keep_position(steady_ms)
             except Exception as error:  # noqa: BLE001 - a log that can't be read is as bad as a full disk
@@ -200,6 +217,13 @@ class AuditSink:
         if self._changes is not None:
             for bodies in self._changes.bodies(now_ms):
                 stream.append(bodies)
+
+    def _write_local(self, stream: AuditStream) -> None:
+        if self._local is not None:
+            bodies = self._local.bodies()
+            if bodies:
+                stream.append(bodies)
+                self._local.recorded(bodies)
 
     def _keep_position(self, steady_ms: int) -> None:
         """Note how far the changes are recorded, once that has been on the disk for a while."""

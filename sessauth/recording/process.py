@@ -13,7 +13,7 @@ from ..clock import Clock, SystemClock
 from ..errors import ConfigError
 from ..record import Head
 from ..state.ceilings import SessionSource, ceiling_layers
-from .audit_sink import AuditSink
+from .audit_sink import AuditSink, LocalSource
 from .changes import ChangeFollower
 from .options import AuditOptions
 from .recorder import Recorder, Sink
@@ -62,11 +62,12 @@ class ProcessRecorder:
         audience: str = "",
         index: bool = False,
         changes: ChangeFollower | None = None,
+        local: LocalSource | None = None,
     ) -> None:
         """Begin an audit stream of ``process``, which judges by the state of ``head``.
 
-        With ``changes`` it has the log's changes too. With ``index`` it names the folder's other streams, so
-        that their removal is found.
+        With ``changes`` it has the log's changes too, with ``local`` what is changed beside the log. With
+        ``index`` it names the folder's other streams, so that their removal is found.
 
         Raises:
             ConfigError: if the folder can't be written, for another cause than that the disk is full.
@@ -88,7 +89,9 @@ class ProcessRecorder:
             )
 
         try:
-            self.audit = AuditSink(open_stream, options, self.tap, clock=self._clock, changes=changes)
+            self.audit = AuditSink(
+                open_stream, options, self.tap, clock=self._clock, changes=changes, local=local
+            )
         except OSError as error:
             raise ConfigError(f"audit.dir: {folder} can't be written: {error.strerror or error}") from error
         self._sinks.append(self.audit)

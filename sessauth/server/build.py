@@ -43,6 +43,7 @@ from .config import Config
 from .credentials import WorkerCredential
 from .host_keys import HostKeyKeeper
 from .init import ensure_run_dir
+from .interceptors.authenticate import Authenticator
 from .interceptors.failed_signatures import FailedSignatures
 from .keeping import Keeping
 from .keyring import KeyRing
@@ -122,13 +123,18 @@ class Control:
         # Without them all is served but bound tokens; the background tries again.
         try_once("proof keys", self.host_keys.tend)
         self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
-        self.keeping = keeping = Keeping(config, log, source, verifier, self.keyring, self._clock)
+        # Made anew by each process, and known to its own workers alone.
+        self._workers = WorkerCredential.make(WORKER)
+        authenticator = Authenticator.of(config, self._workers)
+        self.keeping = keeping = Keeping(
+            config, log, source, verifier, self.keyring, self._clock, authenticator
+        )
         opened.callback(keeping.close)
         self._watching = Watching(verifier, config.limits)
         methods = self._methods(self._answers(verifier, source))
-        # Made anew by each process, and known to its own workers alone.
-        self._workers = WorkerCredential.make(WORKER)
-        self.serving = Serving(config, methods, workers=self._workers, meter=page, tracing=self._tracing)
+        self.serving = Serving(
+            config, methods, authenticator=authenticator, meter=page, tracing=self._tracing
+        )
         self.serving.bind_unix(config.socket)
         if config.tcp.address:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)

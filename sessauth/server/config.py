@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 from .. import limits
 from ..errors import ConfigError
@@ -203,6 +204,10 @@ MIN_PROOF_KEY_LIFETIME_MS = 120_000
 MAX_RECEIPT_WAIT_MS = 5_000
 
 
+# A line that may say where the state is, in a file that is no TOML.
+_STATE_DIR: Final = re.compile(r"^[^#]*\bstate_dir\b", re.M)
+
+
 def stamp_of(home: Path) -> tuple[int, ...]:
     """Return inode, time of change in ns and size of ``<home>/sessauth.toml``; empty if there is none."""
     try:
@@ -235,6 +240,32 @@ def load(home: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     if "file_stamp" in table:
         raise ConfigError(f"{file}: file_stamp: no such section")
     return from_dict({**table, "home": str(home), "file_stamp": stamp})
+
+
+def state_dir_at(home: Path | None = None) -> tuple[Path, str]:
+    """Return the state folder of a home, and what is wrong with its settings: empty if nothing is.
+
+    The brake must work while settings are wrong. Raises ConfigError where the folder can't be told then.
+    """
+    try:
+        return load(home).state_dir, ""
+    except ConfigError as error:
+        wrong = str(error)
+    home = home if home is not None else default_home()
+    stated = os.environ.get("SESSAUTH_SERVER_STATE_DIR")
+    if stated is None:
+        try:
+            text = (home / "sessauth.toml").read_text("utf-8", "replace")
+        except OSError:
+            text = ""
+        try:
+            server = tomllib.loads(text).get("server")
+            stated = server.get("state_dir", "") if isinstance(server, dict) else ""
+        except tomllib.TOMLDecodeError:
+            stated = None if _STATE_DIR.search(text) else ""
+    if not isinstance(stated, str):
+        raise ConfigError(f"{wrong}; so the state folder can't be told: name it with --state")
+    return home / (stated or "state"), wrong
 
 
 def from_dict(table: Mapping[str, Any]) -> Config:

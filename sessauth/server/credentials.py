@@ -130,7 +130,7 @@ class CredentialFile:
         """
         if not text.isascii():
             return None
-        loaded = self._current()
+        loaded = self.current()
         digest = blake2b(text.encode(), digest_size=32).digest()
         principal = loaded.accepted.get(digest)
         if principal is None:
@@ -154,7 +154,7 @@ class CredentialFile:
     def list(self) -> list[StoredCredential]:
         """Return all entries, by name."""
         self.look_again_at = 0.0
-        return [entry for _, entry in sorted(self._current().entries.items())]
+        return [entry for _, entry in sorted(self.current().entries.items())]
 
     def add(self, name: str, role: str, audiences: Sequence[str] = ()) -> str:
         """Store a new credential and return its text, which is kept nowhere else.
@@ -184,7 +184,11 @@ class CredentialFile:
         with self._changing() as entries:
             return entries.pop(name, None) is not None
 
-    def _current(self) -> Loaded:
+    def current(self) -> Loaded:
+        """Return what the file says, looked at once in 200 ms at most.
+
+        Raises ConfigError if it can't be read.
+        """
         now = time.monotonic()
         if now < self.look_again_at:
             return self.loaded

@@ -82,6 +82,12 @@ class Identities:
             self._look_again_at = time.monotonic() + RELOAD_SECONDS
             return self._now
 
+    @property
+    def entries(self) -> tuple[Identity, ...]:
+        """The entries that count now."""
+        self.known()
+        return self._entries
+
     def _read(self) -> None:
         try:
             entries = self._checked(load(self._home).identities)

@@ -11,7 +11,9 @@ from ..verifier import Verifier
 from .config import Config
 from .enrolment import Enrolment
 from .evidence import Evidence
+from .interceptors.authenticate import Authenticator
 from .keyring import KeyRing
+from .local_changes import LocalChanges
 from .metrics.evidence import Evidence as EvidenceNumbers
 from .metrics.evidence import numbers_of
 from .metrics.service import CONTROL
@@ -33,12 +35,24 @@ class Keeping:
         verifier: Verifier,
         keyring: KeyRing,
         clock: Clock,
+        authenticator: Authenticator,
     ) -> None:
         """Open what is asked for; ``verifier`` is whose decisions are recorded.
 
+        Who may call, as ``authenticator`` knows it, and the brake are looked at for changes beside the log.
+
         Raises ConfigError or KeyFolderError if the audit or the usage can't be kept; then nothing stays open.
         """
-        self.recorder = ServerRecorder(config, verifier, source, CONTROL, clock, follows=True)
+        self.local = LocalChanges(
+            config.state_dir,
+            authenticator.credentials,
+            authenticator.identities,
+            lambda: log.braked_by_hand,
+            clock,
+            records=config.audit.enabled,
+            fsync_ms=config.audit.fsync_ms,
+        )
+        self.recorder = ServerRecorder(config, verifier, source, CONTROL, clock, local=self.local)
         try:
             self.events = SessionEvents(source)
             self.uses_after_end = UsesAfterEnd(log, self.events.tell)
@@ -65,7 +79,8 @@ class Keeping:
             raise
 
     def start(self) -> None:
-        """Begin to record."""
+        """Begin to record, first what was changed while no server ran."""
+        self.local.look()
         self.recorder.start()
 
     def tasks(self) -> list[tuple[str, Callable[[], object]]]:
@@ -74,6 +89,7 @@ class Keeping:
             ("enrolment", self.enrolment.tend),
             ("usage", self.usage.tend),
             ("uses after the end", self.uses_after_end.flush),
+            ("local changes", self.local.look),
         ]
 
     def numbers(self) -> EvidenceNumbers:
@@ -83,4 +99,5 @@ class Keeping:
     def close(self) -> None:
         """Record and store what waits, and end."""
         self.recorder.close()
+        self.local.close()
         self.usage.close()

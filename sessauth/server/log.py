@@ -73,7 +73,7 @@ def proofs_unavailable(problem: str) -> None:
     event(logging.WARNING, "proofs_unavailable", error=problem)
 
 
-def event(level: int, name: str, **fields: object) -> None:
+def event(level: int, name: str, /, **fields: object) -> None:
     """Write one event with its fields, if the level is on."""
     if LOGGER.isEnabledFor(level):
         LOGGER.log(level, name, extra={"fields": fields})

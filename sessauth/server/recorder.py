@@ -13,6 +13,7 @@ from ..state.feed import LocalFeed
 from ..state.lmdb_env import Source
 from ..verifier import Verifier
 from .config import Config
+from .local_changes import LocalChanges
 from .status import refused
 
 AUDIT_UNAVAILABLE: Final = "AUDIT_UNAVAILABLE"
@@ -29,9 +30,11 @@ class ServerRecorder(ProcessRecorder):
         process: str,
         clock: Clock,
         *,
-        follows: bool = False,
+        local: LocalChanges | None = None,
     ) -> None:
-        """Open the stream of ``process`` if ``[audit]`` is enabled; with ``follows`` the log's changes too.
+        """Open the stream of ``process`` if ``[audit]`` is enabled.
+
+        With ``local``, in the control process, the log's changes are recorded and what is changed beside it.
 
         Raises:
             ConfigError: if the folder of ``audit.dir`` can't be written.
@@ -42,9 +45,14 @@ class ServerRecorder(ProcessRecorder):
         if config.audit.enabled:
             folder = config.audit_dir
             feed = LocalFeed(source)
-            changes = ChangeFollower(feed, folder) if follows else None
+            changes = ChangeFollower(feed, folder) if local is not None else None
             self.open_audit(
-                config.audit.options(folder), feed.head(), process, index=follows, changes=changes
+                config.audit.options(folder),
+                feed.head(),
+                process,
+                index=local is not None,
+                changes=changes,
+                local=local,
             )
 
     def require(self, others: Callable[[], bool] = lambda: True) -> None:

@@ -16,8 +16,6 @@ import grpc
 from . import lanes as lane_names
 from . import log as server_log
 from .config import Config
-from .credentials import CredentialFile, WorkerCredential
-from .identities import Identities
 from .interceptors.accounting import Accounting, Meter
 from .interceptors.authenticate import Authenticator
 from .interceptors.deadline import Deadline
@@ -46,21 +44,21 @@ class Serving:
         methods: Iterable[Method],
         *,
         reuse_port: bool = False,
-        workers: WorkerCredential | None = None,
+        authenticator: Authenticator | None = None,
         meter: Meter | None = None,
         tracing: Tracing | None = None,
     ) -> None:
-        """Prepare to serve ``methods``, to the ``workers`` of this server as well; nothing listens yet.
+        """Prepare to serve ``methods``; nothing listens yet.
 
-        ``meter`` is told how long each call took, and ``tracing`` makes a span of it.
+        ``authenticator`` knows the callers; None: those of ``config`` alone. ``meter`` is told how long each
+        call took, and ``tracing`` makes a span of it.
         """
         self._config = config
         self.lanes = open_lanes(config.limits)
         self.accounting = Accounting(meter)
         self._deadline = Deadline(config.limits.max_deadline_ms)
-        credentials = CredentialFile(config.credentials_file)
-        authenticator = Authenticator(credentials, Identities(config, credentials), workers)
-        pipeline = Pipeline(authenticator, self.accounting, self._deadline, tracing)
+        callers = authenticator or Authenticator.of(config)
+        pipeline = Pipeline(callers, self.accounting, self._deadline, tracing)
         self._router = Router(list(methods), pipeline, self.lanes)
         self._server = grpc.server(
             self.lanes[lane_names.READ],

@@ -7,7 +7,8 @@ refused only after a failed commit, so that sessions can be ended while a person
 
 Near its end the page states who calls for acknowledgements, a number that each writer makes anew, and the
 revision of the latest change that verifiers are to acknowledge (docs/receipts.md). Whoever is enrolled looks
-at it now and then, which costs no more than reading two numbers.
+at it now and then, which costs no more than reading two numbers. Behind it stands how often a person set or
+cleared the brake.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import mmap
 import os
 import struct
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import StateUnusable
@@ -29,6 +31,21 @@ _REASON_AT = {_FAILED: 8, _BY_HAND: 2048}
 _REASON_BYTES = 2000
 _CALL = struct.Struct("=QQ")
 _CALL_AT = 4056
+# How often a person set or cleared it: what came and went between two looks is seen too.
+_HAND = struct.Struct("=Q")
+_HAND_AT = 4072
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """A person's hold on the brake.
+
+    How often it was set or cleared, whether it is set, and the last reason.
+    """
+
+    count: int
+    engaged: bool
+    reason: str
 
 
 def create(path: Path) -> None:
@@ -56,12 +73,18 @@ def reason_of(page: mmap.mmap) -> str | None:
     """Return why a page is engaged; None if it is not."""
     if not page[0]:
         return None
-    reasons = [
-        page[at : at + _REASON_BYTES].split(b"\0", 1)[0].decode(errors="replace")
-        for bit, at in _REASON_AT.items()
-        if page[0] & bit
-    ]
-    return "; ".join(reasons)
+    return "; ".join(_reason(page, bit) for bit in _REASON_AT if page[0] & bit)
+
+
+def by_hand_of(page: mmap.mmap) -> ByHand:
+    """Return what a person did to a page."""
+    (count,) = _HAND.unpack_from(page, _HAND_AT)
+    return ByHand(count, bool(page[0] & _BY_HAND), _reason(page, _BY_HAND))
+
+
+def _reason(page: mmap.mmap, bit: int) -> str:
+    at = _REASON_AT[bit]
+    return page[at : at + _REASON_BYTES].split(b"\0", 1)[0].decode(errors="replace")
 
 
 def called_for(page: mmap.mmap) -> tuple[int, int]:
@@ -94,17 +117,27 @@ class Brake:
         """Why it is engaged; empty if it is not."""
         return reason_of(self._page) or ""
 
+    @property
+    def by_hand(self) -> ByHand:
+        """What a person did to it."""
+        return by_hand_of(self._page)
+
     def engage(self, reason: str, *, by_hand: bool = False) -> None:
         """Make every check deny from now on. Never fails: the page is there already."""
         bit = _BY_HAND if by_hand else _FAILED
         text, at = reason.encode()[: _REASON_BYTES - 1] + b"\0", _REASON_AT[bit]
         self._page[at : at + len(text)] = text
         self._page[0] |= bit
+        if by_hand:
+            self._count()
         self._flush()
 
     def release(self, *, by_hand: bool = False) -> None:
         """Give up one of the two holds; checks decide again once neither is left."""
-        self._page[0] &= ~(_BY_HAND if by_hand else _FAILED) & 0xFF
+        bit = _BY_HAND if by_hand else _FAILED
+        if by_hand and self._page[0] & bit:
+            self._count()
+        self._page[0] &= ~bit & 0xFF
         self._flush()
 
     def call_anew(self, caller: int) -> None:
@@ -122,6 +155,10 @@ class Brake:
     def close(self) -> None:
         """Unmap the page."""
         self._page.close()
+
+    def _count(self) -> None:
+        (count,) = _HAND.unpack_from(self._page, _HAND_AT)
+        _HAND.pack_into(self._page, _HAND_AT, (count + 1) & 0xFFFFFFFFFFFFFFFF)
 
     def _flush(self) -> None:
         # The page is shared through memory at once. That it also survives the machine is welcome, but a

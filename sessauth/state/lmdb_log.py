@@ -14,7 +14,7 @@ from ..errors import StateError, StateFull
 from . import layout, opening
 from .apply import is_protective, refused_unread
 from .believed import BelievedClock, Reading
-from .brake import Brake
+from .brake import Brake, ByHand
 from .commit import Committer, Stats
 from .folder import WriterLock
 from .group import Group, Keep
@@ -95,6 +95,11 @@ class StateWriter(StateReads):
     def braked(self) -> str:
         """Why every check denies; empty if the brake is released."""
         return self._brake.reason
+
+    @property
+    def braked_by_hand(self) -> ByHand:
+        """What a person did to the brake."""
+        return self._brake.by_hand
 
     @property
     def clock_suspect(self) -> str:

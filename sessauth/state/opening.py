@@ -65,6 +65,7 @@ def _make_folder(state_dir: Path) -> None:
             layout.OWNER_FILE,
             layout.PROOF_DIR,
             "credentials.toml",
+            "local.json",
         }
         foreign = sorted(entry.name for entry in state_dir.iterdir() if entry.name not in ours)
         if foreign:

@@ -89,6 +89,37 @@ def test_brake_by_hand(home: Path) -> None:
     assert invoke("--home", home, "state", "check").code == 0
 
 
+@pytest.mark.parametrize(
+    "settings", ["[server\n", "[server]\nworker = 1\n", "[limits]\ncheck_threads = 0\n", "[nonsense]\n"]
+)
+def test_wrong_settings_do_not_keep_the_brake_from_being_set(home: Path, settings: str) -> None:
+    """Set, shown and cleared in the state folder that is known all the same; what is wrong is on stderr."""
+    (home / "sessauth.toml").write_text(settings)
+
+    ran = invoke("--home", home, "state", "brake", "--set", "--reason", "now")
+    assert (ran.code, ran.out) == (0, "SET: set by hand: now\n")
+    assert "settings are wrong" in ran.err
+    assert str(home / "state") in ran.err
+    assert invoke("--home", home, "state", "brake", "--clear").out == "not set\n"
+
+
+def test_the_brake_of_wrong_settings_is_that_of_their_state_folder(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stated folder is used where it can be read; where it can not, --state is asked for."""
+    (home / "state").rename(tmp_path / "elsewhere")
+    stated = f'state_dir = "{tmp_path / "elsewhere"}"\n'
+
+    (home / "sessauth.toml").write_text(f"[server]\n{stated}worker = 1\n")
+    assert invoke("--home", home, "state", "brake", "--set").code == 0
+    (home / "sessauth.toml").write_text(f"[server\n{stated}")
+    unknown = invoke("--home", home, "state", "brake", "--clear")
+    assert (unknown.code, "--state" in unknown.err) == (2, True)
+    assert invoke("--home", home, "state", "brake", "--state", tmp_path / "elsewhere").out.startswith("SET")
+    monkeypatch.setenv("SESSAUTH_SERVER_STATE_DIR", str(tmp_path / "elsewhere"))
+    assert invoke("--home", home, "state", "brake", "--clear").out == "not set\n"
+
+
 def test_brake_of_a_failed_write_is_cleared_by_a_probe(home: Path) -> None:
     """A brake that a failed write set is released by a write that succeeds."""
     from sessauth.state.brake import Brake

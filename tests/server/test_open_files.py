@@ -47,6 +47,7 @@ OPEN = [
     ("server.key", 0o660, 0o600),
     ("server.pem", 0o666, 0o644),
     ("ca.pem", 0o664, 0o644),
+    ("state/local.json", 0o620, 0o600),
     (f"audit/{POSITION_FILE}", 0o666, 0o600),
 ]
 
@@ -60,6 +61,7 @@ def home() -> Iterator[Path]:
         for name, mode in (("server.pem", 0o644), ("ca.pem", 0o644), ("server.key", 0o600)):
             (folder / name).touch()
             (folder / name).chmod(mode)
+        (folder / "state" / "local.json").touch(0o600)
         (folder / "audit").mkdir(mode=0o750)
         (folder / "audit" / POSITION_FILE).touch(0o600)
         yield folder

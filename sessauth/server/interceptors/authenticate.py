@@ -6,11 +6,12 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import Final, Self, cast
 
 import grpc
 
 from ...errors import ConfigError
+from ..config import Config
 from ..credentials import CredentialFile, Principal, WorkerCredential
 from ..identities import Identities
 from ..status import refused
@@ -33,6 +34,15 @@ class Authenticator:
         self.credentials = credentials
         self.identities = identities
         self._workers = workers
+
+    @classmethod
+    def of(cls, config: Config, workers: WorkerCredential | None = None) -> Self:
+        """Return one for the files that ``config`` names.
+
+        Raises ConfigError if they contradict each other.
+        """
+        credentials = CredentialFile(config.credentials_file)
+        return cls(credentials, Identities(config, credentials), workers)
 
     @property
     def knows_certificates(self) -> bool:
