@@ -28,6 +28,7 @@ from tests.support.vector_files import (
 )
 from tests.vectors import (
     cases_approvals,
+    cases_arguments,
     cases_conditions,
     cases_invalid,
     cases_proofs,
@@ -81,6 +82,7 @@ def contents() -> dict[str, str]:
         "proofs.json": _checks("Proofs by holders of bound tokens", cases_proofs.cases),
         "text_forms.json": cases_text.content(),
         "approvals.json": cases_approvals.content(),
+        "arguments.json": cases_arguments.content(),
         "receipts.json": cases_receipts.content(),
     }
     for name, content in files.items():
