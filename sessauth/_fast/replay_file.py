@@ -7,6 +7,7 @@ for one start of the machine: what was not yet written to disk is gone after it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -15,6 +16,7 @@ from typing import Final
 from nacl.bindings import randombytes
 
 from sessauth._fast.ed25519 import digest
+from sessauth._fast.shared_file import share
 
 __all__ = ["TableError", "create", "open_file"]
 
@@ -58,9 +60,9 @@ def create(path: str, slots: int, now_ms: int, *, proofs_before: bool) -> None:
     header = _header(slots, counts_from_ms, _boot_id(), randombytes(32))
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{randombytes(8).hex()}")
     try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.fchmod(descriptor, MODE)
+            share(descriptor, os.path.dirname(path), MODE)
             _fill(descriptor, header, _file_bytes(slots))
             os.rename(temporary, path)
         except BaseException:
@@ -69,7 +71,8 @@ def create(path: str, slots: int, now_ms: int, *, proofs_before: bool) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        message = f"the replay table {path} can't be made ({error.strerror}): free some space"
+        knob = ": free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        message = f"the replay table {path} can't be made ({error.strerror}){knob}"
         raise TableError(message) from error
 
 

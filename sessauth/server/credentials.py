@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
+from .._fast.shared_file import give_group, share
 from ..errors import ConfigError
 from .identity_settings import AUDIENCE, RESERVED, ROLES
 
@@ -211,6 +212,7 @@ class CredentialFile:
         """Hold the file's lock, give its entries, and write them back if nothing was raised."""
         lock = os.open(self._path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
+            self._give_group(lock)
             fcntl.flock(lock, fcntl.LOCK_EX)
             entries = _read(self._path) if self._path.exists() else {}
             yield entries
@@ -218,6 +220,13 @@ class CredentialFile:
             self.look_again_at = 0.0
         finally:
             os.close(lock)
+
+    def _give_group(self, lock: int) -> None:
+        """Give the lock the folder's group; raises ConfigError if that is not allowed."""
+        try:
+            give_group(lock, self._path.parent)
+        except PermissionError as error:
+            raise ConfigError(f"{self._path} {error.strerror}") from error
 
 
 def _read(path: Path) -> dict[str, StoredCredential]:
@@ -244,9 +253,9 @@ def _write(path: Path, entries: dict[str, StoredCredential]) -> None:
             f'secret_blake2b = "{entry.secret_hash.hex()}"\n'
         )
     temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.new")
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o640)
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
-        os.fchmod(handle, 0o640)
+        share(handle, path.parent, 0o640)
         with open(handle, "w", encoding="utf-8") as stream:
             stream.write("".join(lines))
             stream.flush()

@@ -20,6 +20,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._fast.shared_file import share
 from ..errors import StateUnusable
 from . import layout
 
@@ -50,9 +51,9 @@ class ByHand:
 
 def create(path: Path) -> None:
     """Write a released brake page, durably, if there is none."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, layout.DATA_MODE)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.fchmod(descriptor, layout.DATA_MODE)
+        share(descriptor, path.parent, layout.DATA_MODE)
         if os.fstat(descriptor).st_size == 0:
             os.write(descriptor, bytes(PAGE_BYTES))
             os.fsync(descriptor)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from .._fast.shared_file import share
 from ..errors import StateUnusable
 from . import layout
 
@@ -60,12 +61,12 @@ def pid_namespace() -> str:
 
 
 def replace_file(path: Path, data: bytes, mode: int) -> None:
-    """Write a file through a temporary name and a rename, durably."""
+    """Write a file through a temporary name and a rename, durably; it carries the group of its folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         try:
-            os.fchmod(descriptor, mode)
+            share(descriptor, path.parent, mode)
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(data)
             os.fsync(descriptor)
@@ -88,8 +89,17 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path, mode: int) -> None:
+    """Make a folder with its mode and the group of the folder that it lies in, if it is not there."""
+    if folder.is_dir():
+        return
+    folder.mkdir(mode=0o700)
+    share(folder, folder.parent, mode)
+    sync_folder(folder.parent)
+
+
 def extend_data(state_dir: Path, map_size: int) -> int:
-    """Give the data file its full size and its mode; returns the size in bytes.
+    """Give the data file its full size, and LMDB's files group and mode; returns the size in bytes.
 
     The new part is a hole: it takes no space until it is written.
     """
@@ -98,8 +108,8 @@ def extend_data(state_dir: Path, map_size: int) -> int:
     if size < map_size:
         os.truncate(path, map_size)
         size = map_size
-    path.chmod(layout.DATA_MODE)
-    (state_dir / layout.LOCK_FILE).chmod(layout.LOCK_MODE)
+    share(path, state_dir, layout.DATA_MODE)
+    share(state_dir / layout.LOCK_FILE, state_dir, layout.LOCK_MODE)
     return size
 
 

@@ -11,7 +11,7 @@ import lmdb
 
 from ..errors import StateUnusable
 from ..record import Head
-from . import brake, evidence, layout, preflight
+from . import access, brake, evidence, layout, preflight
 from .folder import Owner, WriterLock, extend_data, pid_namespace, sync_folder
 from .group import Group
 from .lmdb_env import Source, open_environment, open_tables
@@ -31,6 +31,7 @@ def open_writing(state_dir: Path, *, create: bool, map_size: int) -> tuple[Write
             brake.create(state_dir / layout.BRAKE_FILE)
         env = open_environment(state_dir, readonly=False, map_size=_map_bytes(state_dir, map_size))
         size = extend_data(state_dir, int(env.info()["map_size"]))
+        access.hold_group(state_dir)
         tables = _tables(env, create=create)
         # Readers refuse an owner of a format that they don't know, and need not know the writer's.
         Owner(layout.MIN_READER_FORMAT, os.getpid(), pid_namespace(), size).write(state_dir)
@@ -53,6 +54,9 @@ def _make_folder(state_dir: Path) -> None:
     """Make the folder with its mode; refuses one that holds other things."""
     if not state_dir.exists():
         state_dir.mkdir(parents=True)
+        if state_dir.stat().st_gid not in (os.getegid(), *os.getgroups()):
+            # The folder above handed its own group down, which this process can't give to files.
+            os.chown(state_dir, -1, os.getegid())
         state_dir.chmod(layout.DIR_MODE)
         sync_folder(state_dir.parent)
         return

@@ -1,7 +1,7 @@
 """What is wrong with a state folder, by a stable word, before anything is served from it.
 
-    NOT_A_FOLDER  MISSING  EMPTY  WRONG_MODE  WRONG_OWNER  READ_ONLY_FS  NETWORK_FS  FOREIGN  CORRUPT
-    NEWER_FORMAT  IN_USE  PID_NAMESPACE  SWAPPED  NO_SPACE
+    NOT_A_FOLDER  MISSING  EMPTY  WRONG_MODE  WRONG_OWNER  WRONG_GROUP  READ_ONLY_FS  NETWORK_FS  FOREIGN
+    CORRUPT  NEWER_FORMAT  IN_USE  PID_NAMESPACE  SWAPPED  NO_SPACE
 
 Unreadable, empty or foreign state is never "nothing is revoked": it is refused.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import StateUnusable
-from . import layout
+from . import access, layout
 from .brake import PAGE_BYTES
 from .folder import Owner, pid_namespace
 
@@ -63,6 +63,8 @@ def check(state_dir: str | os.PathLike[str], *, writer: bool, creating: bool = F
     folder = Path(state_dir)
     _check_folder(folder, writer=writer, creating=creating)
     _check_file_system(folder, writer=writer)
+    if not writer:
+        _check_readers_access(folder)
     data = folder / layout.DATA_FILE
     if creating and not data.exists():
         return
@@ -75,6 +77,18 @@ def check(state_dir: str | os.PathLike[str], *, writer: bool, creating: bool = F
     _check_file(folder / layout.OWNER_FILE, owner, 0o027, "0640", optional=writer)
     _check_proof(folder / layout.PROOF_DIR, owner)
     check_owner(folder, writer=writer)
+
+
+def _check_readers_access(folder: Path) -> None:
+    """Raise StateUnusable, which says what to type, if a file that a verifier needs is closed to it."""
+    proof = folder / layout.PROOF_DIR
+    access.check_access(folder / layout.LOCK_FILE, access.READ_WRITE, folder)
+    for name in (layout.DATA_FILE, layout.BRAKE_FILE, layout.OWNER_FILE):
+        access.check_access(folder / name, access.READ, folder)
+    if proof.is_dir():
+        access.check_access(proof, access.SEARCH, folder)
+        access.check_access(proof / layout.PROOF_KEYS_FILE, access.READ, folder)
+        access.check_access(proof / layout.REPLAY_FILE, access.READ_WRITE, folder)
 
 
 def check_owner(folder: Path, *, writer: bool) -> None:
@@ -112,8 +126,9 @@ def _check_folder(folder: Path, *, writer: bool, creating: bool) -> None:
         refuse("WRONG_MODE", f"{folder} has mode {status.st_mode & 0o777:04o}; run chmod 0750 {folder}")
     if writer and status.st_uid != os.geteuid():
         refuse("WRONG_OWNER", f"{folder} belongs to user {status.st_uid}; run as that user, or chown it")
-    if not os.access(folder, os.R_OK | os.X_OK | (os.W_OK if writer else 0)):
-        refuse("WRONG_MODE", f"{folder} is closed to this user; add the user to the folder's group")
+    if writer:
+        access.check_writers_group(folder)
+    access.check_access(folder, access.SEARCH | (os.W_OK if writer else 0), folder)
     if not creating and not any(folder.iterdir()):
         refuse("EMPTY", f"{folder} is empty; run init, or restore it from a backup")
 

@@ -20,7 +20,7 @@ from .._fast import ed25519
 from .._fast import proof as _kernel
 from ..errors import StateUnusable
 from . import layout
-from .folder import replace_file, sync_folder
+from .folder import make_folder, replace_file
 
 FILE_FORMAT: Final = 1
 _MAX_FILE_BYTES: Final = 4096
@@ -96,7 +96,7 @@ class HostKeys:
 
     def write(self, state_dir: Path) -> None:
         """Put ``proof/keys`` in place, whole or not at all; the folder is made if there is none."""
-        make_folder(state_dir)
+        make_folder(state_dir / layout.PROOF_DIR, layout.DIR_MODE)
         document = {
             "format": FILE_FORMAT,
             "incarnation": self.incarnation.hex(),
@@ -144,16 +144,6 @@ def keys_path(state_dir: Path) -> Path:
 def replay_path(state_dir: Path) -> Path:
     """Return where the used proofs are noted."""
     return state_dir / layout.PROOF_DIR / layout.REPLAY_FILE
-
-
-def make_folder(state_dir: Path) -> None:
-    """Make ``proof/`` with its mode, whatever the umask, if it is not there."""
-    folder = state_dir / layout.PROOF_DIR
-    if folder.is_dir():
-        return
-    folder.mkdir(mode=layout.DIR_MODE)
-    folder.chmod(layout.DIR_MODE)
-    sync_folder(state_dir)
 
 
 def _new_key(starts_ms: int, lifetime_ms: int) -> HostKey:

@@ -17,9 +17,10 @@ from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
+from sessauth.state.folder import make_folder
 from sessauth.state.lmdb_log import StateWriter
 from sessauth.state.lmdb_view import StateReader
-from sessauth.state.proof_keys import HostKeys, keys_path, make_folder, replay_path
+from sessauth.state.proof_keys import HostKeys, keys_path, replay_path
 from sessauth.state.proof_reader import ProofReader
 from tests.support.changes import NOW
 
@@ -290,7 +291,7 @@ def test_preflight_does_not_ask_for_proof_keys(state_dir: Path, clock: FixedCloc
     with StateWriter.open(state_dir, create=True, map_size=8 << 20, clock=clock):
         pass
     StateReader.open(state_dir).close()
-    make_folder(state_dir)
+    make_folder(state_dir / layout.PROOF_DIR, layout.DIR_MODE)
     StateReader.open(state_dir).close()
     (state_dir / layout.PROOF_DIR).rmdir()
     (state_dir / layout.PROOF_DIR).write_text("")
@@ -303,7 +304,7 @@ def test_preflight_does_not_ask_for_proof_keys(state_dir: Path, clock: FixedCloc
 def test_a_first_start_that_was_cut_off_is_taken_up_again(state_dir: Path, clock: FixedClock) -> None:
     """The folder of the proof keys is no foreign thing in a state folder without data."""
     state_dir.mkdir(mode=0o750)
-    make_folder(state_dir)
+    make_folder(state_dir / layout.PROOF_DIR, layout.DIR_MODE)
 
     with StateWriter.open(state_dir, create=True, map_size=8 << 20, clock=clock) as writer:
         assert writer.head().revision == 0

@@ -247,7 +247,7 @@ def test_one_process_opens_a_folder_once(writer: StateWriter, state_dir: Path) -
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
 @pytest.mark.parametrize(
-    ("group", "expected"), [(5151, "read WRONG_OWNER denied"), (5152, "WRONG_MODE WRONG_OWNER denied")]
+    ("group", "expected"), [(5151, "read WRONG_OWNER denied"), (5152, "WRONG_GROUP WRONG_OWNER denied")]
 )
 def test_a_group_member_reads_and_never_writes(group: int, expected: str) -> None:
     """A verifier in the folder's group opens it read-only; it can't write the data; others get nothing."""
