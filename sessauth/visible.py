@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import unicodedata
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
+from .arguments import canonical
+from .errors import UsageError
 from .value import escaped
 
 # Printable by their category, and yet nothing is seen of them.
@@ -66,33 +68,15 @@ def read_arguments(arguments: bytes) -> dict[str, Any]:
     """Return a request's arguments as values; numbers as they were written. Empty is an empty object.
 
     Raises:
-        ValueError: if a reader of the bytes could take them for something else: not UTF-8, not one JSON
-            object, a member that stands twice, a number or a text that JSON has not.
+        ValueError: if a check would deny them as malformed, so that nothing is shown that another reader
+            could take for something else.
     """
     try:
-        value = json.loads(
-            arguments.decode("utf-8") or "{}",
-            object_pairs_hook=_members,
-            parse_int=_Numeral,
-            parse_float=_Numeral,
-            parse_constant=_refuse,
-        )
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
+        canonical(arguments)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    value: dict[str, Any] = json.loads(arguments or b"{}", parse_int=_Numeral, parse_float=_Numeral)
     return value
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
-    return members
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def json_lines(value: Any, indent: str = "") -> list[str]:

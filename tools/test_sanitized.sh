@@ -20,7 +20,8 @@ SESSAUTH_DEBUG=1 SESSAUTH_SANITIZE=1 "$python" setup.py --quiet build_ext --inpl
     --ignore=tests/unit/fast/test_leaks.py --ignore=tests/unit/fast/test_proof_leaks.py \
     --deselect=tests/unit/fast/test_cache.py::test_it_stays_within_its_bytes \
     tests/property/test_kernel_agrees_with_oracle.py tests/property/test_paths_agree_with_oracle.py \
-    tests/property/test_proofs_agree_with_oracle.py
+    tests/property/test_proofs_agree_with_oracle.py tests/property/test_arguments_agree_with_oracle.py \
+    tests/unit/test_arguments.py
 
 # CPython keeps interned objects for ever, so leaks can't be told; its allocator would hide overruns.
 export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..arguments import canonical
+from ..errors import UsageError
 from . import layout
 from .key import ArgumentsKey
 from .reading import Entry, Reading
@@ -97,7 +99,8 @@ def find(reading: Reading, query: Query) -> Iterator[Entry]:
 def argument_digests(folder: Path, arguments: bytes) -> frozenset[str]:
     """Return what the log says of a call with these arguments, for :attr:`Query.arguments`.
 
-    JSON is digested as it came. So its compact form is tried too, and both without a line feed at the end.
+    JSON is digested as it came, values in their canonical form. So that form is tried too, a few that others
+    write, and each without a line feed at the end.
 
     Raises:
         KeyFolderError: if the folder's arguments key can't be read; it is its owner's alone.
@@ -105,8 +108,9 @@ def argument_digests(folder: Path, arguments: bytes) -> frozenset[str]:
     key = ArgumentsKey.load(folder / layout.ARGUMENTS_KEY_FILE)
     forms = {arguments, arguments.strip()}
     try:
+        forms.add(canonical(arguments))
         value = json.loads(arguments)
-    except ValueError:
+    except (ValueError, UsageError):
         value = None
     if value is not None:
         for ascii_only in (True, False):

@@ -15,7 +15,7 @@ from . import failures, params
 from .audit_folder import audit_folder, dir_option
 from .audit_replay import replay
 from .context import Settings, with_settings
-from .token_io import MAX_JSON_FILE_BYTES, read_bytes
+from .token_io import json_bytes
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,7 +77,7 @@ def _filters(command: F) -> F:
         click.option("--answer", type=click.Choice(("allowed", "denied")), help="Decisions of this answer."),
         click.option("--action", default="", help="Exact, or a beginning and *."),
         click.option("--resource", default="", help="Exact, or a beginning and *."),
-        click.option("--arguments", default="", metavar="FILE|-", help="Calls with the JSON in this file."),
+        click.option("--arguments", default="", metavar="JSON|@FILE", help="Calls with these arguments."),
         click.option("--change", default="", help="Changes of this kind, as end_session."),
         click.option("--actor", default="", help="Changes by this principal."),
         click.option("--since", type=params.moment, default=0, help="From this moment on."),
@@ -96,8 +96,9 @@ def _query(folder: Path, options: dict[str, Any]) -> Any:
 
     digests: frozenset[str] = frozenset()
     if options["arguments"]:
-        data = read_bytes(options["arguments"], "--arguments", MAX_JSON_FILE_BYTES)
-        digests = argument_digests(folder, data)
+        if not options["arguments"].lstrip().startswith(("{", "@")):
+            raise UsageError("--arguments: is no JSON object; a file is given as @FILE")
+        digests = argument_digests(folder, json_bytes(options["arguments"], "--arguments"))
     return Query(
         session=options["session"].hex(),
         decision=options["decision"].hex(),

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sessauth.arguments import encode
+from sessauth.audit.key import ArgumentsKey
 from sessauth.audit.query import Query, argument_digests, find
 from sessauth.audit.reading import Reading
 from sessauth.errors import KeyFolderError, StateUnusable
@@ -64,6 +67,15 @@ def test_an_operator_can_ask_whether_it_was_these_arguments(told: Told, form: by
     assert _found(told, arguments=argument_digests(told.folder, form)) == ["30", "5", "6"]
     assert _found(told, arguments=argument_digests(told.folder, b'{"repo":"api"}')) == []
     assert all(form.strip().decode() not in path.read_text() for path in told.folder.glob("*.jsonl"))
+
+
+def test_a_call_that_was_given_as_values_is_found_by_any_json_of_them(told: Told) -> None:
+    """The log has the digest of the canonical form then: members sorted, numbers as they were written."""
+    digest = ArgumentsKey.load(told.folder / "arguments.key").digest(
+        encode({"repo": "w\u00e9b", "n": Decimal("1.50")})
+    )
+
+    assert digest in argument_digests(told.folder, b'{ "repo": "w\\u00e9b", "n": 1.50 }')
 
 
 def test_arguments_need_the_secret_key(tmp_path: Path) -> None:

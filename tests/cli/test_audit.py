@@ -71,13 +71,23 @@ def test_verify_by_a_key_and_heads_kept_elsewhere(run: Run, log: Path, tmp_path:
 
 
 def test_query_finds_by_arguments_without_showing_them(run: Run, log: Path, tmp_path: Path) -> None:
-    """Was it these arguments: by their file; what is printed has only the digest."""
+    """Was it these arguments: as such, from a file or stdin; what is printed has only the digest."""
     (tmp_path / "arguments.json").write_text(ARGUMENTS + "\n")
-    ran = run("audit", "query", "--arguments", "arguments.json", "--json")
+    ran = run("audit", "query", "--arguments", "@arguments.json", "--json")
 
     assert [int(record["id"], 16) for record in ran.json["records"]] == [9]
     assert "secret-repo" not in ran.out + run("audit", "query").out
-    assert run("audit", "query", "--arguments", "-", "--json", stdin='{"repo":"x"}').json["records"] == []
+    assert run("audit", "query", "--arguments", ARGUMENTS, "--json").json == ran.json
+    assert run("audit", "query", "--arguments", "@-", "--json", stdin=ARGUMENTS).json == ran.json
+    assert run("audit", "query", "--arguments", "@-", "--json", stdin='{"repo":"x"}').json["records"] == []
+
+
+def test_query_takes_a_forgotten_at_for_no_arguments(run: Run, log: Path) -> None:
+    """What is no JSON object is refused, and the refusal says how a file is named."""
+    refused = run("audit", "query", "--arguments", "arguments.json")
+
+    assert refused.code == 2
+    assert "@FILE" in refused.err
 
 
 def test_query_shows_the_newest_by_time(run: Run, log: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessauth.approval_request import ApprovalRequest
+from sessauth.errors import BadApproval
 from sessauth.visible import json_lines, moment_text, read_arguments, visible
 from tests.support.approvals import held, record, request_digest
 
@@ -166,6 +167,27 @@ def test_a_denial_says_who_and_why() -> None:
     text = ApprovalRequest(record(status=ApprovalStatus.DENIED, denied_by="bob", reason="no\n")).render()
 
     assert 'denied by  "bob": "no\\n"' in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(
+            b'{"a":1,"a":2}',
+            b'{"a":1,"\\u0061":2}',
+            b'{"a":NaN}',
+            b'{"a":"\\ud800"}',
+            b"[]",
+            b"\xef\xbb\xbf{}",
+        ),
+        b'{"a":' + b"[" * 32 + b"]" * 32 + b"}",
+        b'{"a":[' + b",".join([b"0"] * 10_000) + b"]}",
+    ],
+)
+def test_what_a_check_would_deny_is_not_shown(arguments: bytes) -> None:
+    """An approver reads what the kernel reads: what is malformed to it can't be shown, nor signed."""
+    with pytest.raises(BadApproval, match="can't be shown"):
+        ApprovalRequest(record(arguments=arguments)).render()
 
 
 @pytest.mark.parametrize(
