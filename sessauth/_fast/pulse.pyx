@@ -37,6 +37,11 @@ cdef class Pulse:
         """The number now; 0 when it is closed."""
         return self.current()
 
+    @property
+    def numbers(self):
+        """Both numbers, the first page's first; zeros when it is closed."""
+        return self._first[0], self._second[0]
+
     def close(self):
         """Say 0 from now on, which is no transaction's id: every check asks the source."""
         self._first = self._second = &NEVER

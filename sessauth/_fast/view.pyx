@@ -180,7 +180,11 @@ cdef class View:
         transaction = self.source.begin()
         try:
             out.identity = transaction.id()
-            if self._any and self._latest.identity == out.identity:
+            # LMDB takes the id from its lock file. Pages behind it are those of an older file.
+            if self._pulse is not None and self._pulse.current() < out.identity:
+                self.lost = True
+            # What is lost denies before a row is asked for, and its pages may be of two files.
+            if self._any and (self.lost or self._latest.identity == out.identity):
                 out[0] = self._latest
             else:
                 _read_head(transaction.get(b"head", db=self.source.meta), out)

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
@@ -19,7 +18,6 @@ from grpc_health.v1 import health_pb2
 from ..clock import Clock, SystemClock
 from ..errors import SessauthError, StateUnusable
 from ..recording.numbers import audit_numbers
-from ..state import layout
 from ..state.lmdb_env import Source
 from ..state.lmdb_log import StateWriter
 from ..state.proof_reader import ProofReader
@@ -93,14 +91,13 @@ class Control:
         self.tcp_port = 0
         # Set when it is time to stop; ``failure`` says why, if nobody asked for it.
         self.stopping = threading.Event()
-        self.failure = ""
+        self.failure: StateUnusable | None = None
         preflight.check(config)
         self.keyring = KeyRing(config.keys_dir)
         ensure_run_dir(config)
         self.log = StateWriter.open(
             config.state_dir, map_size=config.server.map_size_bytes, clock=self._clock
         )
-        self._data_file = _identity(config.state_dir / layout.DATA_FILE)
         with ExitStack() as opened:
             opened.callback(self.log.close)
             self._compose(opened)
@@ -235,12 +232,14 @@ class Control:
         return {CONTROL: True, **workers}
 
     def _require_same_state(self) -> None:
-        """Stop when the data file was replaced: what is acknowledged would go to a file that is gone."""
-        file = self._config.state_dir / layout.DATA_FILE
-        if _identity(file) != self._data_file and not self.stopping.is_set():
-            self.failure = f"{file}: was replaced while the server ran; find out by whom, then start it again"
-            server_log.event(logging.ERROR, "state_replaced", file=str(file))
-            self.stopping.set()
+        """Stop when the state's files are others, or older ones, than those that were written."""
+        try:
+            self.log.hold()
+        except StateUnusable as error:
+            if not self.stopping.is_set():
+                self.failure = error
+                server_log.event(logging.ERROR, "state_replaced", problem=error.problem, error=str(error))
+                self.stopping.set()
 
     def stop(self) -> None:
         """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
@@ -255,15 +254,6 @@ class Control:
         workers.join()
         self._opened.close()
         server_log.event(logging.INFO, "stopped")
-
-
-def _identity(file: Path) -> tuple[int, int]:
-    """Return device and inode of a file; zeros if there is none."""
-    try:
-        found = file.stat()
-    except OSError:
-        return 0, 0
-    return found.st_dev, found.st_ino
 
 
 def end_at_the_latest(seconds: float) -> None:
@@ -295,5 +285,5 @@ def serve(config: Config) -> None:
     server_log.event(logging.INFO, "draining")
     end_at_the_latest(config.limits.drain_ms / 1000 + OVERDUE_SECONDS)
     control.stop()
-    if control.failure:
-        raise StateUnusable(control.failure, "SWAPPED")
+    if control.failure is not None:
+        raise control.failure

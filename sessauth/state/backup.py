@@ -21,6 +21,7 @@ from ..clock import Clock
 from ..errors import StateError, StateUnusable
 from ..record import Head
 from . import evidence, layout, preflight
+from .anchor import Anchored
 from .folder import replace_file, sync_folder
 from .group import Group
 from .lmdb_env import Source, open_environment, open_tables
@@ -132,7 +133,7 @@ def restore(
         raise StateUnusable(f"{folder} is not what its manifest says; use another backup", "CORRUPT")
     _verified_head(folder)
     fresh = not (Path(state_dir) / layout.DATA_FILE).exists()
-    with StateWriter.open(state_dir, create=fresh, map_size=map_size, clock=clock) as writer:
+    with StateWriter.open(state_dir, create=fresh, restoring=True, map_size=map_size, clock=clock) as writer:
         if writer.head().cluster_id.hex() != manifest.cluster_id and not (fresh or force):
             message = (
                 f"{state_dir} is of another cluster than the backup; restore into a new folder, or force it"
@@ -142,19 +143,20 @@ def restore(
         try:
             with env.begin() as txn:
                 backed_up = TxnRows(txn, tables)
-                writer.run(lambda group: _replace(group, backed_up, manifest))
+                anchored = writer.anchored
+                writer.run(lambda group: _replace(group, backed_up, manifest, anchored))
         finally:
             env.close()
         return writer.head()
 
 
-def _replace(group: Group, backed_up: TxnRows, manifest: Manifest) -> None:
+def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anchored | None) -> None:
     """Write the backup's rows over the folder's, and log the new incarnation behind both histories.
 
-    Revision, seq, keys generation and clock floor only go up, whichever side was ahead, so that no view,
-    token or follower takes the restored state for one that it knows. A key that was retired or distrusted
-    since the backup stays so. Who is enrolled is known by the folder's own rows: the backup's processes are
-    those of another time, or of another host.
+    Revision, seq, keys generation and clock floor only go up, whichever side was ahead, the anchor's too, so
+    that no view, token or follower takes the restored state for one that it knows. A key that was retired or
+    distrusted since the backup stays so. Who is enrolled is known by the folder's own rows: the backup's
+    processes are those of another time, or of another host.
     """
     rows, old, new = group.rows, group.rows.head(), backed_up.head()
     known_keys = [key for key in map(rows.key, rows.key_ids()) if key is not None]
@@ -175,20 +177,21 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest) -> None:
         evidence.drop_enrolment(group, record)
     for record in enrolled:
         evidence.keep_enrolment(group, record)
-    seq = max(old.seq, new.seq)
+    left = (0, 0) if anchored is None else (anchored.revision, anchored.seq)
+    seq = max(old.seq, new.seq, left[1])
     rows.current = Head(
         layout.FORMAT,
         layout.MIN_READER_FORMAT,
         new.cluster_id,
         new.incarnation,
-        revision=max(old.revision, new.revision) + 1,
+        revision=max(old.revision, new.revision, left[0]) + 1,
         seq=seq,
         clock_floor_ms=max(old.clock_floor_ms, new.clock_floor_ms),
         keys_generation=max(old.keys_generation, new.keys_generation) + 1,
         digest=new.digest,
     )
     evidence.keep_since(rows, group.at_ms)
-    rows.put(layout.META, layout.ANCHOR_KEY, seq.to_bytes(8, "big") + new.digest)
+    rows.put(layout.META, layout.COMPACTED_KEY, seq.to_bytes(8, "big") + new.digest)
     change = new_incarnation(
         f"{layout.SYSTEM_PREFIX}restore/{seq + 1}",
         os.urandom(16),

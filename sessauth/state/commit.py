@@ -12,10 +12,11 @@ from typing import Any, Final
 import lmdb
 
 from .._fast.tally import Histograms
-from ..errors import OutcomeUnknown, StateError, StateFull
+from ..errors import OutcomeUnknown, StateError, StateFull, StateUnusable
 from . import layout
 from .believed import BelievedClock
 from .brake import Brake
+from .continuity import Continuity
 from .group import Group, Keep
 from .jobs import Job, JobQueue
 from .lmdb_env import Source
@@ -50,7 +51,13 @@ class Committer:
     """Owns the write transactions; runs on one thread."""
 
     def __init__(
-        self, source: Source, brake: Brake, queue: JobQueue, clock: BelievedClock, keep: Keep
+        self,
+        source: Source,
+        brake: Brake,
+        queue: JobQueue,
+        clock: BelievedClock,
+        keep: Keep,
+        continuity: Continuity,
     ) -> None:
         """Take what it works with; :meth:`start` starts the thread."""
         self._source = source
@@ -58,6 +65,7 @@ class Committer:
         self._queue = queue
         self._clock = clock
         self._keep = keep
+        self._continuity = continuity
         self._page_bytes = int(source.env.stat()["psize"])
         self._map_bytes = int(source.env.info()["map_size"])
         self._thread = threading.Thread(target=self._work, name="sessauth-writer", daemon=True)
@@ -106,28 +114,35 @@ class Committer:
         """Run a group and make it durable. False: the map is full, nothing was written."""
         txn = None
         try:
+            self._continuity.begin()
             txn = self._source.env.begin(write=True)
             group = self._judge(txn, jobs)
             if not group.dirty:
                 txn.abort()
             else:
+                head, number = group.rows.current, int(txn.id())
+                self._continuity.announce(head)
                 began = time.monotonic_ns()
                 txn.commit()
+                self._continuity.committed(head, number)
                 self._count(len(jobs), time.monotonic_ns() - began)
             group.durable = True
         except lmdb.MapFullError:
             _abort(txn)
             return False
-        except (lmdb.Error, StateError) as error:
+        except (lmdb.Error, OSError, StateError) as error:
             _abort(txn)
             self._unknown(jobs, error)
             return True
+        finally:
+            self._continuity.end()
         for job in jobs:
             job.resolve()
         return True
 
     def _judge(self, txn: lmdb.Transaction, jobs: _Jobs) -> Group:
         rows = TxnRows(txn, self._source.tables)
+        self._continuity.judged(rows.head())
         group = Group(rows, self._clock.read(), full=self.is_full(rows), keep=self._keep)
         for job in jobs:
             job.judge(group)
@@ -152,7 +167,8 @@ class Committer:
     def _unknown(self, jobs: _Jobs, cause: object) -> None:
         """A change could not be persisted: every check of the host denies before the caller hears of it."""
         self.stats.failures += 1
-        self._brake.engage(f"a change could not be written: {cause}")
+        problem = f"{cause.problem}: " if isinstance(cause, StateUnusable) else ""
+        self._brake.engage(f"{problem}a change could not be written: {cause}")
         _log.error("a change could not be written: %s; the brake is engaged", cause)
         for job in jobs:
             job.fail(

@@ -158,7 +158,7 @@ def _following(rows: TxnRows, since_seq: int, limit: int) -> Iterator[tuple[int,
     head = rows.head()
     if not 0 <= since_seq <= head.seq:
         raise Rejected(Rejection.INVALID.value, f"since_seq: {since_seq}, but the log is at {head.seq}")
-    anchor = rows.get(layout.META, layout.ANCHOR_KEY) or bytes(8)
+    anchor = rows.get(layout.META, layout.COMPACTED_KEY) or bytes(8)
     if since_seq < int.from_bytes(anchor[:8], "big"):
         raise Rejected(Rejection.COMPACTED.value, f"since_seq: changes behind {since_seq} are gone")
     with rows.txn.cursor(db=rows.tables[layout.CHANGES]) as cursor:

@@ -239,7 +239,7 @@ class Group:
         surplus = min(int(self.rows.txn.stat(handle)["entries"]) - keep, layout.COMPACT_STEP)
         if surplus <= 0:
             return
-        anchor = self.rows.get(layout.META, layout.ANCHOR_KEY) or bytes(_SEQ_BYTES + 32)
+        anchor = self.rows.get(layout.META, layout.COMPACTED_KEY) or bytes(_SEQ_BYTES + 32)
         seq, digest = int.from_bytes(anchor[:_SEQ_BYTES], "big"), anchor[_SEQ_BYTES:]
         with self.rows.txn.cursor(db=handle) as cursor:
             found = cursor.first()
@@ -249,7 +249,7 @@ class Group:
                 self._forget_result(bytes(cursor.key()))
                 found = cursor.delete() and bool(cursor.key())
                 surplus -= 1
-        self.rows.put(layout.META, layout.ANCHOR_KEY, seq.to_bytes(_SEQ_BYTES, "big") + digest)
+        self.rows.put(layout.META, layout.COMPACTED_KEY, seq.to_bytes(_SEQ_BYTES, "big") + digest)
 
     def _forget_outcomes(self) -> None:
         handle = self.rows.tables[layout.OUTCOME_ORDER]

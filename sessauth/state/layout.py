@@ -7,6 +7,7 @@ from typing import Final
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
 BRAKE_FILE: Final = "brake"
+ANCHOR_FILE: Final = "anchor"
 WRITER_LOCK_FILE: Final = "writer.lock"
 OWNER_FILE: Final = "owner.json"
 # What the host's verifiers share for the proofs of bound tokens: the secrets, and the proofs that were used.
@@ -22,7 +23,9 @@ LOCK_MODE: Final = 0o660
 
 # A writer of an earlier format would purge and restore around the tables of a later one; readers of format 1
 # never read them.
-FORMAT: Final = 3
+FORMAT: Final = 4
+# From this format on a folder has an anchor.
+ANCHOR_FORMAT: Final = 4
 MIN_READER_FORMAT: Final = 1
 
 SESSIONS: Final = "sessions"
@@ -57,7 +60,7 @@ TABLES: Final = (
 
 HEAD_KEY: Final = b"head"
 # seq and digest of the last change that was compacted away: where the digest chain starts.
-ANCHOR_KEY: Final = b"anchor"
+COMPACTED_KEY: Final = b"anchor"
 PROBE_KEY: Final = b"probe"
 # Written to see whether the disk takes writes again: as much as the largest change.
 PROBE_BYTES: Final = 65_536

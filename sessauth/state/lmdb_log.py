@@ -10,13 +10,13 @@ from typing import Self, TypeVar
 
 from ..change import Change, ChangeOutcome, Rejection
 from ..clock import Clock, SystemClock
-from ..errors import StateError, StateFull
+from ..errors import StateError, StateFull, StateUnusable
 from . import layout, opening
+from .anchor import Anchored
 from .apply import is_protective, refused_unread
 from .believed import BelievedClock, Reading
-from .brake import Brake, ByHand
+from .brake import ByHand
 from .commit import Committer, Stats
-from .folder import WriterLock
 from .group import Group, Keep
 from .jobs import Job, JobQueue
 from .lmdb_env import Source
@@ -34,19 +34,15 @@ class StateWriter(StateReads):
     everything raises StateError.
     """
 
-    def __init__(
-        self, state_dir: Path, lock: WriterLock, source: Source, brake: Brake, clock: Clock, keep: Keep
-    ) -> None:
+    def __init__(self, opened: opening.Opened, clock: Clock, keep: Keep) -> None:
         """Take the opened parts; called by :meth:`open`."""
-        self._state_dir = state_dir
-        self._lock = lock
+        self._lock, source, self._brake, self._continuity = opened
         super().__init__(source)
-        self._brake = brake
         self._clock = BelievedClock(clock)
         self._keep = keep
         map_bytes = int(source.env.info()["map_size"])
         self._queue = JobQueue(min(4 << 20, map_bytes // 64))
-        self._committer = Committer(source, brake, self._queue, self._clock, keep)
+        self._committer = Committer(source, self._brake, self._queue, self._clock, keep, self._continuity)
         self._readers_checked_ms = clock.now_ms()
         self._closed = False
 
@@ -56,6 +52,7 @@ class StateWriter(StateReads):
         state_dir: str | os.PathLike[str],
         *,
         create: bool = False,
+        restoring: bool = False,
         map_size: int = layout.MAP_SIZE,
         clock: Clock | None = None,
         keep: Keep | None = None,
@@ -63,12 +60,12 @@ class StateWriter(StateReads):
         """Open a state folder for writing, and with ``create`` make it if there is none.
 
         ``map_size`` in bytes bounds the data; a larger existing file keeps its size. An engaged brake is
-        released if the whole state reads well and a probe write succeeds. Raises StateUnusable, which
-        names what is wrong.
+        released if the whole state reads well and a probe write succeeds. With ``restoring`` a state that
+        is behind its anchor is opened too, and a new incarnation has to be begun in it. Raises
+        StateUnusable, which names what is wrong.
         """
-        folder = Path(state_dir)
-        lock, source, brake = opening.open_writing(folder, create=create, map_size=map_size)
-        writer = cls(folder, lock, source, brake, clock or SystemClock(), keep or Keep())
+        opened = opening.open_writing(Path(state_dir), create=create, restoring=restoring, map_size=map_size)
+        writer = cls(opened, clock or SystemClock(), keep or Keep())
         writer._committer.start()
         return writer
 
@@ -199,6 +196,23 @@ class StateWriter(StateReads):
         self._require_own_process()
         return self._queue.add(Job(work, 0, alone=True)).result()
 
+    def hold(self) -> None:
+        """Look whether the files are those that were opened, and hold what was written last.
+
+        If not, every check of the host denies from now on. Raises StateUnusable: SWAPPED or ROLLED_BACK.
+        """
+        self._require_own_process()
+        try:
+            self._continuity.hold()
+        except StateUnusable as error:
+            self._brake.engage(f"{error.problem}: {error}")
+            raise
+
+    @property
+    def anchored(self) -> Anchored | None:
+        """What the anchor says of the state, which may be ahead of it."""
+        return self._continuity.anchored
+
     def call_anew(self) -> None:
         """Have enrolled verifiers tell this process soon what they told the one before."""
         self._require_own_process()
@@ -230,6 +244,7 @@ class StateWriter(StateReads):
             return
         self._queue.close()
         self._committer.join()
+        self._continuity.close()
         self._source.close()
         self._brake.close()
         self._lock.release()

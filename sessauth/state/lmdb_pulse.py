@@ -30,19 +30,33 @@ def open_pulse(data_file: Path) -> Pulse | None:
     Without a pulse every check begins a transaction to ask for the id. The file is not one that LMDB
     locks, so closing this descriptor of it gives up no lock of LMDB's.
     """
+    pages, page_size = _map_pages(data_file)
+    return None if pages is None else Pulse(pages, _ID_AT, page_size + _ID_AT)
+
+
+def last_commit(data_file: Path) -> int | None:
+    """Return the number of the last commit to an LMDB data file; None if it can't be read as one."""
+    try:
+        pulse = open_pulse(data_file)
+    except OSError:
+        return None
+    return None if pulse is None else pulse.number
+
+
+def _map_pages(data_file: Path) -> tuple[mmap.mmap | None, int]:
     descriptor = os.open(data_file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         head = os.read(descriptor, _META_BYTES)
         if len(head) < _META_BYTES:
-            return None
+            return None, 0
         magic, version, page_size = _HEAD.unpack_from(head)
         if (magic, version) != (_MAGIC, _VERSION) or page_size not in _PAGE_SIZES:
-            return None
+            return None, 0
         if os.fstat(descriptor).st_size < 2 * page_size:
-            return None
+            return None, 0
         pages = mmap.mmap(descriptor, 2 * page_size, mmap.MAP_SHARED, mmap.PROT_READ)
     finally:
         os.close(descriptor)
     if _HEAD.unpack_from(pages, page_size) != (magic, version, page_size):
-        return None
-    return Pulse(pages, _ID_AT, page_size + _ID_AT)
+        return None, 0
+    return pages, page_size

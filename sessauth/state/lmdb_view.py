@@ -10,7 +10,8 @@ from typing import Self
 import lmdb
 
 from ..errors import StateUnusable
-from . import layout, preflight
+from ..record import Head
+from . import anchor, layout, preflight
 from .folder import Owner, pid_namespace
 from .lmdb_env import Source, open_environment, open_tables
 from .rows import TxnRows
@@ -24,6 +25,7 @@ class StateReader(Source):
     """
 
     _folder: Path
+    _latest: int = 0
     _watching: tuple[Callable[[], None], ...] = ()
     _identity: tuple[tuple[int, int, int], ...]
 
@@ -39,8 +41,7 @@ class StateReader(Source):
             reader = cls(env, open_tables(env, create=False), folder)
             reader._folder, reader._identity = folder, identity
             reader.reap_readers()
-            with reader.reading() as txn:
-                head = TxnRows(txn, reader.tables).head()
+            head = reader._anchored_head()
             if head.min_reader_format > layout.FORMAT:
                 message = (
                     f"{folder} needs a reader of format {head.min_reader_format}, this one reads "
@@ -55,6 +56,21 @@ class StateReader(Source):
             raise
         return reader
 
+    def _anchored_head(self) -> Head:
+        """Return the head; raises StateUnusable ROLLED_BACK if the state is behind its anchor."""
+        while True:
+            anchored = anchor.read(self._folder)
+            with self.reading() as txn:
+                rows = TxnRows(txn, self.tables)
+                try:
+                    anchor.refuse_behind(anchored, rows, int(self.env.info()["last_txnid"]), self._folder)
+                except StateUnusable:
+                    # A restore in between begins what this anchor did not announce yet.
+                    if anchor.read(self._folder) != anchored:
+                        continue
+                    raise
+                return rows.head()
+
     def still_mine(self) -> bool:
         """Whether the files under the folder's names are still those that were opened.
 
@@ -63,12 +79,22 @@ class StateReader(Source):
         """
         for look in self._watching:
             look()
+        if self._went_back():
+            return False
         try:
             if _identity(self._folder) != self._identity:
                 return self._accept_new_owner()
         except OSError:
             return False
         return True
+
+    def _went_back(self) -> bool:
+        """Whether the file holds fewer commits than it did: other bytes were written into it."""
+        if self.pulse is None:
+            return False
+        latest = self.pulse.number
+        went_back, self._latest = latest < self._latest, max(latest, self._latest)
+        return went_back
 
     def watch(self, look: Callable[[], None]) -> None:
         """Call ``look``, which must not raise, as often as :meth:`still_mine` is asked."""
@@ -82,7 +108,7 @@ class StateReader(Source):
     def _accept_new_owner(self) -> bool:
         """Whether only the writer changed, to another in the same PID namespace."""
         identity = _identity(self._folder)
-        if identity[:2] != self._identity[:2]:
+        if identity[:-1] != self._identity[:-1]:
             return False
         try:
             same = Owner.read(self._folder).pid_namespace == pid_namespace()
@@ -94,12 +120,14 @@ class StateReader(Source):
 
 
 def _identity(folder: Path) -> tuple[tuple[int, int, int], ...]:
-    """Return device and inode of data, brake and owner files; and what else would tell a change."""
-    data, page, owner = (
-        (folder / name).stat() for name in (layout.DATA_FILE, layout.BRAKE_FILE, layout.OWNER_FILE)
+    """Return device and inode of data, lock, brake and owner files; and what else would tell a change."""
+    data, lock, page, owner = (
+        (folder / name).stat()
+        for name in (layout.DATA_FILE, layout.LOCK_FILE, layout.BRAKE_FILE, layout.OWNER_FILE)
     )
     return (
         (data.st_dev, data.st_ino, data.st_size),
+        (lock.st_dev, lock.st_ino, 0),
         (page.st_dev, page.st_ino, page.st_size),
         (owner.st_dev, owner.st_ino, owner.st_mtime_ns),
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 
 from ..errors import StateUnusable
 from ..record import Head
-from . import access, brake, evidence, layout, preflight
+from . import access, anchor, brake, evidence, layout, preflight
+from .continuity import Continuity
 from .folder import Owner, WriterLock, extend_data, pid_namespace, sync_folder
 from .group import Group
 from .lmdb_env import Source, open_environment, open_tables
@@ -19,35 +20,95 @@ from .rows import TxnRows
 from .verify import verify
 
 
-def open_writing(state_dir: Path, *, create: bool, map_size: int) -> tuple[WriterLock, Source, brake.Brake]:
-    """Open everything that the writer holds; raises StateUnusable, and then holds nothing."""
+class Opened(NamedTuple):
+    """Everything that the writer holds."""
+
+    lock: WriterLock
+    source: Source
+    brake: brake.Brake
+    continuity: Continuity
+
+
+def open_writing(state_dir: Path, *, create: bool, restoring: bool, map_size: int) -> Opened:
+    """Open everything that the writer holds; raises StateUnusable, and then holds nothing.
+
+    ``restoring``: a state that is behind its anchor is opened too; a new incarnation has to follow.
+    """
     if create:
         _make_folder(state_dir)
     preflight.check(state_dir, writer=True, creating=create)
     lock = WriterLock(state_dir)
-    env = None
+    env = noted = None
     try:
+        anchored = anchor.read(state_dir)
         if create:
+            _refuse_lost_data(state_dir, anchored, restoring=restoring)
             brake.create(state_dir / layout.BRAKE_FILE)
         env = open_environment(state_dir, readonly=False, map_size=_map_bytes(state_dir, map_size))
+        tables = _tables(env, create=create)
+        behind = _is_behind(state_dir, env, tables, anchored, refuse=not restoring)
         size = extend_data(state_dir, int(env.info()["map_size"]))
         access.hold_group(state_dir)
-        tables = _tables(env, create=create)
         # Readers refuse an owner of a format that they don't know, and need not know the writer's.
         Owner(layout.MIN_READER_FORMAT, os.getpid(), pid_namespace(), size).write(state_dir)
         env.reader_check()
         source = Source(env, tables, state_dir)
         page = brake.Brake(state_dir / layout.BRAKE_FILE)
         _hold_format(source)
+        noted = anchor.Anchor(state_dir)
+        _note(state_dir, noted, source, behind=behind)
         _raise_format(source)
         if page.failed:
             _recover(source, page)
+        _note(state_dir, noted, source, behind=behind)
+        continuity = Continuity(state_dir, source, noted, behind=behind)
     except BaseException:
+        if noted is not None:
+            noted.close()
         if env is not None:
             env.close()
         lock.release()
         raise
-    return lock, source, page
+    return Opened(lock, source, page, continuity)
+
+
+def _refuse_lost_data(state_dir: Path, anchored: anchor.Anchored | None, *, restoring: bool) -> None:
+    """Refuse to make a new state where the anchor says that there was one."""
+    data = state_dir / layout.DATA_FILE
+    if anchored is not None and anchored.seq and not restoring and not data.exists():
+        message = f"{data} is gone, and {layout.ANCHOR_FILE} says that it was there; restore it from a backup"
+        raise StateUnusable(message, "ROLLED_BACK")
+
+
+def _is_behind(
+    state_dir: Path,
+    env: lmdb.Environment,
+    tables: dict[str, Any],
+    anchored: anchor.Anchored | None,
+    *,
+    refuse: bool,
+) -> bool:
+    """Whether a state is behind its anchor; raises StateUnusable ROLLED_BACK, if asked to ``refuse``."""
+    with env.begin() as txn:
+        try:
+            anchor.refuse_behind(anchored, TxnRows(txn, tables), int(env.info()["last_txnid"]), state_dir)
+        except StateUnusable as error:
+            if refuse or error.problem != "ROLLED_BACK":
+                raise
+            return True
+    return False
+
+
+def _note(state_dir: Path, noted: anchor.Anchor, source: Source, *, behind: bool) -> None:
+    """Write the anchor, durably, before anything depends on its being there."""
+    if behind:
+        return
+    try:
+        noted.write(anchor.Anchored.of(source.head(), int(source.env.info()["last_txnid"])))
+        noted.flush()
+    except OSError as error:
+        message = f"{state_dir / layout.ANCHOR_FILE} could not be written ({error}); free some space"
+        raise StateUnusable(message, "NO_SPACE") from error
 
 
 def _make_folder(state_dir: Path) -> None:
@@ -64,6 +125,7 @@ def _make_folder(state_dir: Path) -> None:
         # What init and a start that was killed may have left; anything else is somebody's.
         ours = {
             layout.BRAKE_FILE,
+            layout.ANCHOR_FILE,
             layout.WRITER_LOCK_FILE,
             layout.LOCK_FILE,
             layout.OWNER_FILE,

@@ -1,7 +1,7 @@
 """What is wrong with a state folder, by a stable word, before anything is served from it.
 
     NOT_A_FOLDER  MISSING  EMPTY  WRONG_MODE  WRONG_OWNER  WRONG_GROUP  READ_ONLY_FS  NETWORK_FS  FOREIGN
-    CORRUPT  NEWER_FORMAT  IN_USE  PID_NAMESPACE  SWAPPED  NO_SPACE
+    CORRUPT  NEWER_FORMAT  IN_USE  PID_NAMESPACE  SWAPPED  ROLLED_BACK  NO_SPACE
 
 Unreadable, empty or foreign state is never "nothing is revoked": it is refused.
 """
@@ -74,6 +74,7 @@ def check(state_dir: str | os.PathLike[str], *, writer: bool, creating: bool = F
     _check_file(folder / layout.LOCK_FILE, owner, 0o007, "0660", optional=writer)
     _check_file(folder / layout.BRAKE_FILE, owner, 0o027, "0640", optional=creating)
     _check_brake(folder / layout.BRAKE_FILE)
+    _check_file(folder / layout.ANCHOR_FILE, owner, 0o027, "0640", optional=True)
     _check_file(folder / layout.OWNER_FILE, owner, 0o027, "0640", optional=writer)
     _check_proof(folder / layout.PROOF_DIR, owner)
     check_owner(folder, writer=writer)
@@ -83,7 +84,7 @@ def _check_readers_access(folder: Path) -> None:
     """Raise StateUnusable, which says what to type, if a file that a verifier needs is closed to it."""
     proof = folder / layout.PROOF_DIR
     access.check_access(folder / layout.LOCK_FILE, access.READ_WRITE, folder)
-    for name in (layout.DATA_FILE, layout.BRAKE_FILE, layout.OWNER_FILE):
+    for name in (layout.DATA_FILE, layout.BRAKE_FILE, layout.ANCHOR_FILE, layout.OWNER_FILE):
         access.check_access(folder / name, access.READ, folder)
     if proof.is_dir():
         access.check_access(proof, access.SEARCH, folder)

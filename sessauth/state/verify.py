@@ -79,7 +79,7 @@ def _revoked(rows: TxnRows) -> int:
 def _log(rows: TxnRows) -> int:
     """Fold the digest over the kept changes; it must end at the head's."""
     head = rows.head()
-    anchor = rows.get(layout.META, layout.ANCHOR_KEY) or bytes(40)
+    anchor = rows.get(layout.META, layout.COMPACTED_KEY) or bytes(40)
     seq, digest = int.from_bytes(anchor[:8], "big"), anchor[8:]
     count = 0
     with rows.txn.cursor(db=rows.tables[layout.CHANGES]) as cursor:

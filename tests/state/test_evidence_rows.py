@@ -152,7 +152,7 @@ def test_a_folder_of_format_2_is_raised(folder: Path) -> None:
 
     with opened(folder) as writer:
         head = writer.head()
-        assert (head.format, head.min_reader_format, head.seq) == (3, 1, 2)
+        assert (head.format, head.min_reader_format, head.seq) == (layout.FORMAT, 1, 2)
         session = writer.get_session(ID)
         assert session is not None and writer.enrolments_since_ms() == head.clock_floor_ms
         assert session.ended_at_ms <= writer.enrolments_since_ms()

@@ -122,7 +122,7 @@ def test_a_start_gives_the_group_to_what_lacks_it(folder: Path) -> None:
     with telling(SERVE, folder, SERVICE, [GROUP]) as service:
         assert service.ask("start") == "done"
     os.chown(folder, -1, GROUP)
-    assert len(groups(folder)) == 8
+    assert len(groups(folder)) == 9
     run_as("StateWriter.open(folder).close()", folder, SERVICE, [GROUP])
     assert groups(folder) == {}
     with telling(OPEN, folder, GATEWAY, [GROUP]) as gateway:

@@ -7,14 +7,15 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
 import pytest
 
 from sessauth._fast.pulse import Pulse
-from sessauth.change import end_session, resume_session, suspend_session
+from sessauth.change import resume_session, suspend_session
 from sessauth.reasons import Reason
 from sessauth.state import layout, lmdb_env
 from sessauth.state.lmdb_pulse import open_pulse
@@ -262,25 +263,73 @@ def _tell_ahead(file: Path, by: int) -> None:
         head.close()
 
 
-def test_a_writer_killed_before_it_told_readers(realm: Realm) -> None:
+def test_a_writer_killed_before_it_told_readers(tmp_path: Path) -> None:
     """With a meta page that is ahead of what readers are told, checks ask LMDB each time and miss nothing."""
-    source = realm.writer.source()
-    assert source.pulse is not None
-    assert realm.reason(VALID) is Reason.ALLOWED
-    _tell_ahead(Path(source.env.path()) / layout.DATA_FILE, 1)
-    txn = source.begin()
-    assert source.pulse.number == txn.id() + 1
-    txn.abort()
-    for _ in range(3):
-        assert realm.reason(VALID) is Reason.ALLOWED
-    realm.do(suspend_session("later", SESSION))
-    for _ in range(3):
-        assert realm.reason(VALID) is Reason.SESSION_SUSPENDED
-    realm.do(end_session("last", SESSION))
-    txn = source.begin()
-    assert source.pulse.number == txn.id()
-    txn.abort()
-    assert realm.reason(VALID) is Reason.SESSION_ENDED
+    folder = tmp_path / "state"
+    Realm(folder).close()
+    with toggling(folder) as change:
+        # The folder is the writer's now, and has the size that it gives it.
+        assert (change(), change()) == ("SESSION_SUSPENDED", "ALLOWED")
+    with Verifier.embedded(folder, audience=AUDIENCE) as verifier:
+        source = verifier._owned
+
+        def reason() -> Reason:
+            return verifier.check(VALID, "read", "files/a", now_ms=NOW).reason
+
+        assert reason() is Reason.ALLOWED
+        _tell_ahead(folder / layout.DATA_FILE, 1)
+        txn = source.begin()
+        assert source.pulse.number == txn.id() + 1
+        txn.abort()
+        for _ in range(3):
+            assert reason() is Reason.ALLOWED
+        with toggling(folder) as change:
+            for expected in (Reason.SESSION_SUSPENDED, Reason.ALLOWED, Reason.SESSION_SUSPENDED):
+                assert change() == expected.name
+                for _ in range(3):
+                    assert reason() is expected
+        txn = source.begin()
+        assert source.pulse.number == txn.id()
+        txn.abort()
+
+
+def test_a_file_that_went_back_denies_at_once(tmp_path: Path) -> None:
+    """Older bytes under the map of a verifier deny its next call, whatever it mirrored, and all after."""
+    folder = tmp_path / "state"
+    Realm(folder).close()
+    data = folder / layout.DATA_FILE
+    before = data.read_bytes()
+    with toggling(folder) as change:
+        assert (change(), change()) == ("SESSION_SUSPENDED", "ALLOWED")
+    with Verifier.embedded(folder, audience=AUDIENCE) as verifier:
+        handle = verifier.prepare(VALID)
+        assert verifier.check(handle, "read", "files/a", now_ms=NOW).allowed
+        with data.open("r+b") as file:
+            file.write(before)
+        for presented in (handle, VALID):
+            assert verifier.check(presented, "read", "files/a", now_ms=NOW).reason is Reason.STALE_STATE
+        assert not verifier._owned.still_mine()
+        assert verifier.check_batch([(VALID, "read", "files/a")], now_ms=NOW)[0].reason is Reason.STALE_STATE
+
+
+@contextmanager
+def toggling(folder: Path) -> Iterator[Callable[[], str]]:
+    """A writer in another process; what is given has it make a change, and returns the reason behind it."""
+    command = [sys.executable, "-m", "tests.support.toggling_writer", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+
+        def change() -> str:
+            assert writer.stdin is not None and writer.stdout is not None
+            writer.stdin.write("\n")
+            writer.stdin.flush()
+            return writer.stdout.readline().strip()
+
+        try:
+            yield change
+            writer.communicate(timeout=30)
+            assert writer.returncode == 0
+        finally:
+            writer.kill()
 
 
 @pytest.mark.parametrize("turns", [1000])
@@ -288,24 +337,15 @@ def test_another_process_sees_each_change(tmp_path: Path, turns: int) -> None:
     """Of 1,000 changes by another process none is missed by the first check after its acknowledgement."""
     folder = tmp_path / "state"
     Realm(folder).close()
-    command = [sys.executable, "-m", "tests.support.toggling_writer", str(folder)]
-    writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-    try:
-        assert writer.stdin is not None
-        assert writer.stdout is not None
+    with toggling(folder) as change:
         # Two changes first, so that the folder is the writer's when it is opened.
-        for reason in ("SESSION_SUSPENDED", "ALLOWED"):
-            writer.stdin.write("\n")
-            writer.stdin.flush()
-            assert writer.stdout.readline().strip() == reason
+        assert (change(), change()) == ("SESSION_SUSPENDED", "ALLOWED")
         with Verifier.embedded(folder, audience=AUDIENCE) as verifier:
             handle = verifier.prepare(VALID)
             assert verifier.check(handle, "read", "files/a", now_ms=NOW).allowed
             missed = []
             for turn in range(turns):
-                writer.stdin.write("\n")
-                writer.stdin.flush()
-                acknowledged = writer.stdout.readline().strip()
+                acknowledged = change()
                 if turn % 3 == 0:
                     found = verifier.check(handle, "read", "files/a", now_ms=NOW)
                 elif turn % 3 == 1:
@@ -316,8 +356,3 @@ def test_another_process_sees_each_change(tmp_path: Path, turns: int) -> None:
                     missed.append((turn, found.reason, acknowledged))
             assert missed == []
             assert verifier.signatures == 1
-        writer.communicate(timeout=30)
-        assert writer.returncode == 0
-    finally:
-        writer.kill()
-        writer.communicate()

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.change import end_session
+from sessauth.errors import StateUnusable
 from sessauth.session import SessionStatus
 from sessauth.state import layout
 from sessauth.state.lmdb_log import StateWriter
@@ -57,9 +58,11 @@ def test_what_was_acknowledged_survives_a_loss_of_power(
 ) -> None:
     """At each of many moments of a writer's life, and whatever of its unsynced writes reached the disk."""
     StateWriter.open(state_dir, create=True, map_size=SMALL_MAP).close()
+    anchor = (state_dir / layout.ANCHOR_FILE).read_bytes()
     (first, *asked), rng = journal_of(state_dir, tmp_path, library, CHANGES), random.Random(11)
     letters = "".join(each.letter for each in asked)
     assert letters.count("A") > CHANGES and letters.count("S") > 10 and letters.count("D") > 10
+    assert letters.count("w") > 10
 
     between = 0
     for number in range(IMAGES):
@@ -69,6 +72,7 @@ def test_what_was_acknowledged_survives_a_loss_of_power(
         image = tmp_path / f"image-{number}"
         shutil.copytree(state_dir, image, ignore=shutil.ignore_patterns(layout.DATA_FILE))
         disk.leave(image / layout.DATA_FILE, first.data, asked[:at], rng)
+        disk.leave(image / layout.ANCHOR_FILE, anchor, asked[:at], rng)
         told = [each.data.decode().split() for each in asked[:at] if each.letter == "A"]
         with StateWriter.open(image, map_size=SMALL_MAP) as writer:
             counts = writer.run(lambda group: verify(group.rows))
@@ -103,7 +107,14 @@ def test_without_its_syncs_a_writer_would_be_found_out(
     with StateWriter.open(state_dir, map_size=SMALL_MAP) as writer:
         hold(writer, told)
     disk.leave(data, base, unsynced, Never())
-    with StateWriter.open(state_dir, map_size=SMALL_MAP) as writer, pytest.raises(AssertionError):
+    # The anchor says that there was more.
+    with pytest.raises(StateUnusable) as caught:
+        StateWriter.open(state_dir, map_size=SMALL_MAP)
+    assert caught.value.problem == "ROLLED_BACK"
+    with (
+        StateWriter.open(state_dir, restoring=True, map_size=SMALL_MAP) as writer,
+        pytest.raises(AssertionError),
+    ):
         hold(writer, told)
 
 
@@ -135,3 +146,29 @@ def test_a_sync_that_fails_stops_everything(
         ended = writer.get_session(SESSION)
         assert again.applied and ended is not None and ended.status is SessionStatus.ENDED
         assert writer.outcome("later") is None
+
+
+def test_an_anchor_ahead_of_its_commits_would_be_found_out(
+    state_dir: Path, tmp_path: Path, library: Path
+) -> None:
+    """Were the anchor written before the commit that it notes, an honest state would be refused somewhere."""
+    StateWriter.open(state_dir, create=True, map_size=SMALL_MAP).close()
+    anchor = (state_dir / layout.ANCHOR_FILE).read_bytes()
+    first, *asked = journal_of(state_dir, tmp_path, library, 5)
+    noted = [at for at, each in enumerate(asked) if each.letter == "w"]
+    last = noted[-1]
+    disk.leave(state_dir / layout.ANCHOR_FILE, anchor, asked[: last + 1], Always())
+    # Behind the sync before the last commit's meta page, which states the commit.
+    meta = max(at for at, each in enumerate(asked[:last]) if each.letter == "D")
+    disk.leave(state_dir / layout.DATA_FILE, first.data, asked[:meta], Always())
+    with pytest.raises(StateUnusable) as caught:
+        StateWriter.open(state_dir, map_size=SMALL_MAP)
+    assert caught.value.problem == "ROLLED_BACK"
+
+
+class Always(random.Random):
+    """Everything reaches the disk."""
+
+    def random(self) -> float:
+        """Return what is below every share."""
+        return 0.0

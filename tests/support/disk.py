@@ -9,12 +9,13 @@ import struct
 import subprocess
 import sysconfig
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from sessauth.state import layout
+from sessauth.state.anchor import Anchor
 
 SOURCE = Path(__file__).with_name("disk.c")
 # What a disk writes whole or not at all.
@@ -25,7 +26,7 @@ _HEAD = struct.Struct("=cqq")
 
 @dataclass(frozen=True)
 class Asked:
-    """What the disk was asked: W, D or S as in ``disk.c``, or A, an acknowledgement, with its text."""
+    """What the disk was asked: a letter of ``disk.c``, w for the anchor, or A, an acknowledgement."""
 
     letter: str
     offset: int
@@ -54,10 +55,27 @@ def environment(library: Path, **names: Path) -> dict[str, str]:
 
 def acknowledge(text: str) -> None:
     """Say in this process's journal that a caller was told so: from here on it must last."""
-    data = text.encode()
-    descriptor = os.open(os.environ[JOURNAL], os.O_WRONLY | os.O_APPEND)
+    _say(b"A", 0, text.encode())
+
+
+def say_what_is_anchored() -> None:
+    """Have this process say in its journal what it puts into its anchor's page, before it does.
+
+    The page is mapped, so that no call of the disk's stands behind it: its sectors may reach the disk or not.
+    """
+    store = Anchor.store
+
+    def said(self: Anchor, at: int, data: bytes) -> None:
+        _say(b"w", at, data)
+        store(self, at, data)
+
+    Anchor.store = said  # type: ignore[method-assign]
+
+
+def _say(letter: bytes, offset: int, data: bytes) -> None:
+    descriptor = os.open(os.environ[JOURNAL], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, _HEAD.pack(b"A", 0, len(data)) + data)
+        os.write(descriptor, _HEAD.pack(letter, offset, len(data)) + data)
     finally:
         os.close(descriptor)
 
@@ -76,9 +94,11 @@ def leave(path: Path, base: bytes, asked: Iterable[Asked], rng: random.Random) -
     """Write a file as a disk may have it that lost its power right behind what it was ``asked``.
 
     What was synced, or durable by itself, is there. Of each other write any of its sectors may be. ``base``
-    is the file before; what was a hole there stays one.
+    is the file before; what was a hole there stays one. The name of the file says whether it is the data or
+    the anchor.
     """
-    asked = list(asked)
+    small = path.name == layout.ANCHOR_FILE
+    asked = [replace(each, letter=each.letter.upper()) for each in asked if each.letter.islower() == small]
     synced = max((i for i, each in enumerate(asked) if each.letter == "S"), default=-1)
     image = bytearray(base.rstrip(b"\0"))
     for i, each in enumerate(asked):

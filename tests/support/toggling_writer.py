@@ -6,6 +6,7 @@ with the reason that checks must give once it is acknowledged.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from sessauth.change import resume_session, suspend_session
@@ -19,9 +20,12 @@ def main() -> None:
     with StateWriter.open(sys.argv[1], clock=FixedClock(NOW)) as writer:
         for number, _ in enumerate(sys.stdin):
             if number % 2:
-                change, reason = resume_session(f"resume-{number}", SESSION), "ALLOWED"
+                change, reason = resume_session(f"resume-{number}-{os.getpid()}", SESSION), "ALLOWED"
             else:
-                change, reason = suspend_session(f"suspend-{number}", SESSION), "SESSION_SUSPENDED"
+                change, reason = (
+                    suspend_session(f"suspend-{number}-{os.getpid()}", SESSION),
+                    "SESSION_SUSPENDED",
+                )
             writer.submit(change).result(30).raise_if_rejected()
             sys.stdout.write(reason + "\n")
             sys.stdout.flush()
