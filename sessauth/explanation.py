@@ -13,6 +13,7 @@ from .path import Source
 from .reasons import Level, Reason, Stage
 from .scope import Scope
 from .token import Token
+from .value import quoted, shows
 
 if TYPE_CHECKING:
     from .decision_base import DecisionBase
@@ -237,7 +238,7 @@ def _listed(items: Sequence[object]) -> str:
 def _shown(text: str) -> str:
     """What an agent or a holder chose, so that it can't disturb a terminal or fill a log."""
     short = text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
-    return short if short.isprintable() else ascii(short)
+    return short if shows(short) else quoted(short)
 
 
 def _only(texts: Sequence[str]) -> str:

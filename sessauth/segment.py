@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from .value import quoted
+from .value import quoted, shows
 
 BARE = re.compile(r'[^ "/,*{}]+')
 
@@ -82,4 +82,4 @@ class Segment:
 
 
 def _literal(text: str) -> str:
-    return text if BARE.fullmatch(text) and text.isprintable() else quoted(text)
+    return text if BARE.fullmatch(text) and shows(text) else quoted(text)

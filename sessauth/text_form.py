@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 import zlib
 
 from ._fast import wire
@@ -27,7 +26,8 @@ RECEIPT_PREFIX = "sessauth_receipt_"
 PROOF_PREFIX = "sessauth_proof_"
 
 _CHECK_CHARS = 6
-_BODY = re.compile(r"[A-Za-z0-9_-]+")
+# The presented form of the largest token.
+MAX_PRESENTED_CHARS = len(PRESENTED_PREFIX) + -(-MAX_TOKEN_BYTES * 4 // 3) + 1 + _CHECK_CHARS
 # The stored form of the largest token: 4/3 of it and its seed, prefix and checksum.
 _MAX_TEXT_CHARS = (MAX_TOKEN_BYTES + 64) * 4 // 3 + 64
 
@@ -75,7 +75,7 @@ def read_text(text: str) -> tuple[bytes, bytes]:
     Nothing is verified but the form of the text.
 
     Raises:
-        MalformedToken: saying whether it is no token, truncated or damaged.
+        MalformedToken: saying whether it is no token, truncated, damaged or malformed.
     """
     if is_stored_text(text):
         try:
@@ -86,7 +86,7 @@ def read_text(text: str) -> tuple[bytes, bytes]:
             raise MalformedToken("the stored token holds no seed of 32 bytes")
         return record["token"], record["next_secret"]
     if text.startswith(PRESENTED_PREFIX):
-        return read_checked(PRESENTED_PREFIX, text, "token"), b""
+        return read_checked(PRESENTED_PREFIX, text, "token", max_chars=MAX_PRESENTED_CHARS), b""
     raise MalformedToken(f"not a token: its text begins with {PRESENTED_PREFIX} or {STORED_PREFIX}")
 
 
@@ -111,7 +111,7 @@ def read_checked(prefix: str, text: str, what: str, *, max_chars: int = _MAX_TEX
     """Return the bytes between ``prefix``, with which ``text`` begins, and the checksum.
 
     Raises:
-        MalformedToken: saying whether it is truncated or damaged; ``what`` is what it calls the text.
+        MalformedToken: calling it ``what``, and too long, truncated, damaged or malformed.
     """
     if len(text) > max_chars:
         raise MalformedToken(f"not a {what}: more than {max_chars} characters")
@@ -119,15 +119,17 @@ def read_checked(prefix: str, text: str, what: str, *, max_chars: int = _MAX_TEX
     if not dot or len(check) < _CHECK_CHARS:
         raise MalformedToken(f"the {what} is truncated: its end is missing, copy it whole")
     body = covered[len(prefix) :]
-    if not _BODY.fullmatch(body) or not _BODY.fullmatch(check) or _check(covered) != check:
+    if not text.isascii() or _check(covered) != check:
         raise MalformedToken(f"the {what} is damaged: its checksum is wrong, copy it again")
     try:
-        data = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+        data = base64.b64decode(body + "=" * (-len(body) % 4), b"-_", validate=True)
     except binascii.Error:
         data = b""
     # Also refuses unused bits that are not zero, so that a token has one text.
-    if _base64url(data) != body:
-        raise MalformedToken(f"the {what} is damaged: its base64url is not canonical, copy it again")
+    if not body or _base64url(data) != body:
+        raise MalformedToken(
+            f"the {what} is malformed: its base64url is empty or not canonical, it was not made so"
+        )
     return data
 
 

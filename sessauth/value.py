@@ -7,6 +7,7 @@ own because in Python ``True == 1``, and in a scope they are never equal.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +17,13 @@ from .errors import ScopeError
 
 NANOS = 10**9
 _INT64 = 2**63
+# What a printed string escapes beside " and \ (docs/token-format.md, section 11): nothing that Python's own
+# tables say, which change with its version of Unicode.
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f"
+    "\u205f-\u206f\u3000\ud800-\uf8ff\ufeff\ufff0-\ufffb\ufffe\uffff\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff]"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -144,15 +152,16 @@ def quoted(text: str) -> str:
 
     So what is printed can't reorder, hide or erase what stands beside it in a terminal.
     """
-    if text.isprintable():
+    if shows(text):
         return json.dumps(text, ensure_ascii=False)
-    return "".join(['"', *(c if _shows(c) else escaped(c) for c in text), '"'])
+    return "".join(['"', *(c if shows(c) and c not in '"\\' else escaped(c) for c in text), '"'])
+
+
+def shows(text: str) -> bool:
+    """Whether nothing in ``text`` is escaped for what it does to what stands beside it."""
+    return _HIDDEN.search(text) is None
 
 
 def escaped(char: str) -> str:
     """Return the JSON escape of a character, also of a space and of U+007F, which JSON shows as they are."""
     return f"\\u{ord(char):04x}" if char in " \x7f" else json.dumps(char)[1:-1]
-
-
-def _shows(char: str) -> bool:
-    return char.isprintable() and char not in '"\\'

@@ -26,7 +26,7 @@ from .decision import Decision
 from .errors import MalformedToken, UnknownTool, UsageError
 from .reasons import Reason, Stage, Verdict
 from .survey import Verdicts
-from .text_form import is_stored_text, read_proof, read_text
+from .text_form import MAX_PRESENTED_CHARS, is_stored_text, read_proof, read_text
 from .token import Token
 
 if TYPE_CHECKING:
@@ -350,6 +350,8 @@ def _presented(token: bytes | str | Token) -> bytes | Reason:
     text = token.decode("ascii", "replace") if isinstance(token, bytes) else token
     if is_stored_text(text):
         return Reason.OPEN_TOKEN
+    if len(text) > MAX_PRESENTED_CHARS:
+        return Reason.TOKEN_TOO_LARGE
     try:
         return read_text(text)[0]
     except (MalformedToken, UnicodeError):

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ..value import quoted
+from ..value import quoted, shows
 
 MAX_CELL_CHARS = 60
 
@@ -25,7 +25,7 @@ def print_json(document: Any) -> None:
 
 def printable(text: str) -> str:
     """Return ``text`` as it is if every character of it shows, else as a JSON string with escapes."""
-    return text if text.isprintable() else quoted(text)
+    return text if shows(text) else quoted(text)
 
 
 def table(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..value import quoted
+from ..value import quoted, shows
 
 
 def shown(text: str, most: int = 0) -> str:
     """Return a text with everything that does not show escaped, cut to ``most`` characters (0: whole)."""
-    plain = text if text.isprintable() else quoted(text)
+    plain = text if shows(text) else quoted(text)
     return plain if not most or len(plain) <= most else plain[: most - 1] + "…"
 
 

@@ -21,8 +21,9 @@ _BARE = re.compile(r"[^ \"/,*{}]+")
 _IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _FACT = re.compile(r"session\.([A-Za-z_][A-Za-z0-9_]*)")
 _NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,4}))?")
+_INT = re.compile(r"[1-9][0-9]*")
 _SPACE = re.compile(r" +")
-_RELATION = re.compile(r"not in(?= )|subset_of|starts_with|present|absent|under|glob|cidr|in|[=!<>]=|[<>]")
+_RELATION = re.compile(r"not +in(?= )|subset_of|starts_with|present|absent|under|glob|cidr|in|[=!<>]=|[<>]")
 _ACCESSOR = re.compile(r"(count|host|scheme|port)\(")
 _BY_WORD = {word: operator for operator, word in OPERATORS.items()}
 _SOURCES = {"args": Source.ARGS, "session": Source.SESSION, "tool": Source.TOOL}
@@ -144,7 +145,7 @@ class _Reader:
             if opened:
                 self.take(")")
         self.need(_SPACE, "white space")
-        operator = _BY_WORD[self.need(_RELATION, "a relation")[0]]
+        operator = _BY_WORD[_SPACE.sub(" ", self.need(_RELATION, "a relation")[0])]
         record["operator"] = int(operator)
         if operator in (Operator.PRESENT, Operator.ABSENT):
             return record
@@ -159,16 +160,18 @@ class _Reader:
             records.append(self.condition())
         return records
 
-    def need_item(self, needs: dict[str, Any]) -> None:
+    def need_item(self, needs: dict[str, Any]) -> str:
         if self.skip("uses("):
-            needs["uses"] = self.number()["units"]
+            kind, needs["uses"] = "uses", int(self.need(_INT, "a number of uses")[0])
         elif self.skip("approval("):
-            approval: dict[str, Any] = {"threshold": self.number()["units"], "keys": []}
+            kind = "approval"
+            approval: dict[str, Any] = {"threshold": int(self.need(_INT, "a threshold")[0]), "keys": []}
             while self.comma():
                 approval["keys"].append(decode_base64url(self.string()))
             needs["approval"] = approval
         else:
             self.take("budget(")
+            kind = "budget"
             budget: dict[str, Any] = {"name": self.string()}
             self.take(",")
             self.match(_SPACE)
@@ -185,6 +188,7 @@ class _Reader:
                 budget["amount"] = self.path()
             needs["budget"] = budget
         self.take(")")
+        return kind
 
     def scope(self) -> dict[str, Any]:
         actions = self.need(_ACTIONS, "actions")[0][:-1].split(",")
@@ -201,9 +205,11 @@ class _Reader:
                     record["free"].append(self.path())
         if self.keyword("needs"):
             record["needs"] = {}
-            self.need_item(record["needs"])
+            kinds = [self.need_item(record["needs"])]
             while self.comma():
-                self.need_item(record["needs"])
+                kinds.append(self.need_item(record["needs"]))
+            if len(set(kinds)) != len(kinds):
+                raise BadScopeText("a need is stated twice")
         return record
 
 

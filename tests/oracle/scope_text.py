@@ -5,7 +5,6 @@ Unknown kinds have no text of their own; they print as ``?`` and their number.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,8 +37,40 @@ _LISTS = (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
 Record = Mapping[str, Any]
 
 
+# What is escaped beside " and \: ends of ranges, both included.
+_ESCAPED = (
+    *(
+        (0x0, 0x1F),
+        (0x7F, 0xA0),
+        (0xAD, 0xAD),
+        (0x600, 0x605),
+        (0x61C, 0x61C),
+        (0x6DD, 0x6DD),
+        (0x70F, 0x70F),
+    ),
+    *((0x890, 0x891), (0x8E2, 0x8E2), (0x1680, 0x1680), (0x180E, 0x180E), (0x2000, 0x200F), (0x2028, 0x202F)),
+    *((0x205F, 0x206F), (0x3000, 0x3000), (0xD800, 0xF8FF), (0xFEFF, 0xFEFF), (0xFFF0, 0xFFFB)),
+    *((0xFFFE, 0xFFFF), (0x110BD, 0x110BD), (0x110CD, 0x110CD), (0x13430, 0x1343F), (0x1BCA0, 0x1BCA3)),
+    *((0x1D173, 0x1D17A), (0xE0000, 0x10FFFF)),
+)
+_SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def _is_escaped(char: str) -> bool:
+    return any(first <= ord(char) <= last for first, last in _ESCAPED)
+
+
+def _escape(char: str) -> str:
+    if char in _SHORT:
+        return _SHORT[char]
+    if not _is_escaped(char):
+        return char
+    utf16 = char.encode("utf-16-be")
+    return "".join(f"\\u{utf16[at : at + 2].hex()}" for at in range(0, len(utf16), 2))
+
+
 def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return '"' + "".join(map(_escape, text)) + '"'
 
 
 def _name(name: str) -> str:
@@ -47,7 +78,7 @@ def _name(name: str) -> str:
 
 
 def _literal(text: str) -> str:
-    return _quote(text) if _NOT_BARE.search(text) else text
+    return _quote(text) if _NOT_BARE.search(text) or any(map(_is_escaped, text)) else text
 
 
 def print_path(record: Record) -> str:

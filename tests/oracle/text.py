@@ -9,19 +9,20 @@ import zlib
 
 from nacl.bindings import crypto_sign_seed_keypair
 
-from .decode import parse_chain
+from .decode import Refused, parse_chain
 from .wire import Malformed, decode, encode
-from .words import Ending
+from .words import Ending, Reason
 
 PRESENTED = "sessauth_token_"
 STORED = "sessauth_secret_"
 PROOF = "sessauth_proof_"
+MAX_PRESENTED_CHARS = 10_945
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*\Z")
 
 
 class BadText(ValueError):
-    """The text is no token. ``problem`` is ``prefix``, ``truncated``, ``damaged`` or ``malformed``."""
+    """The text is no token; ``problem`` is a word of section 10, or ``prefix`` or ``too large``."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -57,12 +58,29 @@ def from_text(text: str, prefixes: tuple[str, ...] = (PRESENTED, STORED)) -> tup
     prefix = next((p for p in prefixes if text.startswith(p)), None)
     if prefix is None:
         raise BadText("prefix")
+    if prefix == PRESENTED and len(text) > MAX_PRESENTED_CHARS:
+        raise BadText("too large")
     head, dot, tail = text.partition(".")
     if not dot or len(tail) < 6:
         raise BadText("truncated")
     if not text.isascii() or tail != encode_base64url(zlib.crc32(head.encode("ascii")).to_bytes(4, "big")):
         raise BadText("damaged")
-    return prefix, decode_base64url(head[len(prefix) :])
+    body = head[len(prefix) :]
+    if not body:
+        raise BadText("malformed")
+    return prefix, decode_base64url(body)
+
+
+def read_presented(text: str) -> bytes:
+    """The token that a verifier was handed as text. Raises Refused."""
+    if text.startswith(STORED):
+        raise Refused(Reason.OPEN_TOKEN, "a stored form")
+    if len(text) > MAX_PRESENTED_CHARS:
+        raise Refused(Reason.TOKEN_TOO_LARGE, "the text is longer than that of any token")
+    try:
+        return from_text(text, (PRESENTED,))[1]
+    except BadText as error:
+        raise Refused(Reason.MALFORMED_TOKEN, error.problem) from error
 
 
 def read_proof_text(text: str) -> bytes:

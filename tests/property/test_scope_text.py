@@ -11,6 +11,7 @@ from sessauth._fast import wire
 from sessauth.errors import ScopeError
 from sessauth.scope import Approval, Budget, Condition, Number, Path, Scope, Segment
 from tests.oracle.scope_reader import read_scope
+from tests.oracle.scope_text import print_scope
 from tests.support.scope_strategies import scopes
 
 # Names and texts with everything that could be taken for grammar.
@@ -18,7 +19,11 @@ awkward = st.one_of(
     st.sampled_from(
         ("args", "session", "tool", "and", "free", "needs", "where", "not", "in", "each", "count", "true")
     ),
-    st.text(st.sampled_from('ab ."/,*{}[]()?:\\_-09é\u202e\u0000\U0001f511'), min_size=1, max_size=6),
+    st.text(
+        st.sampled_from('ab ."/,*{}[]()?:\\_-09é\u202e\u0000\U0001f511\xa0\u0378\u1c89\U000e0100'),
+        min_size=1,
+        max_size=6,
+    ),
 )
 plain = awkward.filter(lambda t: _is_segment(Segment.literal(t)))
 numbers = st.builds(
@@ -69,6 +74,13 @@ def test_the_printed_form_reads_back_as_the_same_scope(scope: Scope) -> None:
 def test_the_oracle_reads_the_printed_form_as_the_same_record(scope: Scope) -> None:
     """A reader written from the document alone gives the same bytes for the printed form."""
     assert wire.encode("Scope", read_scope(str(scope))) == scope.encode()
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.one_of(scopes(), awkward_scopes()))
+def test_the_oracle_prints_the_same_text(scope: Scope) -> None:
+    """Quotes, escapes and numbers are those of the document, whatever this Python's version of Unicode."""
+    assert print_scope(scope.to_record()) == str(scope)
 
 
 @settings(max_examples=300, deadline=None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from decimal import Decimal
 
 import pytest
 
 from sessauth.errors import ScopeError
-from sessauth.value import Number, quoted, value_from_record, value_of, value_to_record
+from sessauth.value import Number, quoted, shows, value_from_record, value_of, value_to_record
+from tests.support.hidden import hides
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,28 @@ def test_a_float_is_refused_with_the_way_out() -> None:
     """A float is not exact, and the error says what to pass instead."""
     with pytest.raises(ScopeError, match=r"decimal\.Decimal"):
         value_of(0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(
+    int(unicodedata.unidata_version.split(".")[0]) > 15, reason="later versions of Unicode may add to these"
+)
+def test_what_hides_is_escaped_and_nothing_that_shows() -> None:
+    """The format escapes every control, format, private and space character of this Python's Unicode.
+
+    Beside them only the variation selectors of plane 14, which show nothing of themselves.
+    """
+    every = [chr(code) for code in range(0x110000)]
+
+    assert [char for char in every if hides(char) and shows(char)] == []
+    extra = [
+        char for char in every if unicodedata.category(char) != "Cn" and not hides(char) and not shows(char)
+    ]
+    assert extra == [chr(code) for code in range(0xE0100, 0xE01F0)]
+
+
+def test_an_escape_does_not_depend_on_the_version_of_unicode() -> None:
+    """A character that Python 3.11 does not know, and 3.14 does, is printed as it is by both."""
+    assert quoted("\u1c89 \U00018d09") == '"\u1c89 \U00018d09"'
 
 
 def test_a_record_without_a_member_is_refused() -> None:

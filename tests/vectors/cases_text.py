@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 
+from tests.oracle.decode import Refused
 from tests.oracle.text import (
     PRESENTED,
     STORED,
@@ -11,6 +12,7 @@ from tests.oracle.text import (
     encode_base64url,
     from_text,
     parse_stored,
+    read_presented,
     store,
     to_text,
 )
@@ -31,6 +33,7 @@ def _texts() -> list[tuple[str, str, str, str]]:
     opened = token(root(READ), child(), last="open")
     text, stored = to_text(PRESENTED, sealed), store(opened, key("next 1").seed)
     body = encode_base64url(sealed)
+    largest = sealed + bytes(8192 - len(sealed))
     # Of 33 bytes nothing is unused, of 32 two bits are, of 31 four.
     padded = next(encode_base64url(sealed + bytes(n)) for n in range(3) if (len(sealed) + n) % 3 == 1)
     return [
@@ -76,6 +79,16 @@ def _texts() -> list[tuple[str, str, str, str]]:
             _checked(PRESENTED + padded[:-1] + "B"),
             "malformed",
         ),
+        ("empty body", "No token is empty.", _checked(PRESENTED), "malformed"),
+        ("empty body, stored", "Nor is a stored one.", _checked(STORED), "malformed"),
+        ("8192 bytes", "The longest presented text.", to_text(PRESENTED, largest), ""),
+        (
+            "8193 bytes",
+            "One character more than the longest text.",
+            to_text(PRESENTED, largest + b"\0"),
+            "too large",
+        ),
+        ("too long to be looked at", "Whatever it says.", PRESENTED + "A" * 12_000, "too large"),
         (
             "lone character",
             "Six bits make no byte.",
@@ -111,6 +124,15 @@ def decode(text: str) -> Record:
     return {"form": "stored", "token_hex": opened.hex(), "next_secret_hex": secret.hex()}
 
 
+def refused(text: str) -> str:
+    """The reason of a verifier that is handed the text, "" where it is a token's."""
+    try:
+        read_presented(text)
+    except Refused as error:
+        return error.reason.name
+    return ""
+
+
 def content() -> Record:
     """The content of ``text_forms.json``."""
     vectors = []
@@ -118,5 +140,7 @@ def content() -> Record:
         found = decode(text)
         if found.get("problem", "") != problem:
             raise AssertionError(f"{name}: expected {problem or 'a token'}, the oracle gives {found}")
-        vectors.append({"name": name, "comment": comment, "text": text, "expected": found})
+        reason = refused(text)
+        verifier = {"verifier": reason} if reason else {}
+        vectors.append({"name": name, "comment": comment, "text": text, "expected": {**found, **verifier}})
     return {"title": "Text forms", "format": "docs/token-format.md, version 1", "vectors": vectors}

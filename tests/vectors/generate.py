@@ -33,6 +33,7 @@ from tests.vectors import (
     cases_invalid,
     cases_proofs,
     cases_receipts,
+    cases_scope_texts,
     cases_text,
     cases_valid,
 )
@@ -81,6 +82,7 @@ def contents() -> dict[str, str]:
         "conditions.json": _checks("Conditions, values and the closed world", cases_conditions.cases),
         "proofs.json": _checks("Proofs by holders of bound tokens", cases_proofs.cases),
         "text_forms.json": cases_text.content(),
+        "scope_texts.json": cases_scope_texts.content(),
         "approvals.json": cases_approvals.content(),
         "arguments.json": cases_arguments.content(),
         "receipts.json": cases_receipts.content(),

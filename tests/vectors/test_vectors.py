@@ -9,17 +9,27 @@ from typing import Any
 
 import pytest
 
-from sessauth.errors import MalformedToken
+from sessauth.errors import MalformedToken, ScopeError
+from sessauth.scope import Scope
+from sessauth.text_form import read_text
 from sessauth.token import Token
+from sessauth.verifier import Verifier
 from tests.oracle.check import check
 from tests.oracle.words import Reason, Stage
 from tests.support.paths import PATHS, Asked
 from tests.support.prover import proof_keys
 from tests.support.pulsed_source import PulsedSource
+from tests.support.told import by_object
 from tests.support.vector_files import VECTORS, load, read_decision, read_request, read_view
-from tests.vectors import cases_text, generate
-from tests.vectors.world import NOW
+from tests.vectors import cases_scope_texts, cases_text, generate
+from tests.vectors.world import AUDIENCE, NOW
 
+# What a message says of a problem that does not stand in it by its name.
+_SAID = {
+    "prefix": "not a token",
+    "too large": "more than 10945",
+    "malformed": "malformed|format|together|seed",
+}
 # Made elsewhere, and kept as they came.
 FOREIGN = ("ed25519.json", "second_implementation.json")
 CHECKS = ("valid.json", "invalid.json", "conditions.json", "proofs.json", *FOREIGN)
@@ -76,12 +86,46 @@ def test_kernel_gives_each_outcome(name: str, path: str, tmp_path: Path) -> None
 def test_text_forms_decode_as_stated() -> None:
     """Oracle and ``Token.parse`` read each text form, or refuse it."""
     for vector in load("text_forms.json")["vectors"]:
-        assert cases_text.decode(vector["text"]) == vector["expected"], vector["name"]
-        if "problem" in vector["expected"]:
-            with pytest.raises(MalformedToken):
-                Token.parse(vector["text"])
+        text, expected = vector["text"], dict(vector["expected"])
+        reason = expected.pop("verifier", "")
+        assert cases_text.decode(text) == expected, vector["name"]
+        assert cases_text.refused(text) == reason, vector["name"]
+        if "problem" in expected:
+            with pytest.raises(MalformedToken, match=_SAID.get(expected["problem"], expected["problem"])):
+                Token.parse(text)
         else:
-            assert Token.parse(vector["text"]).data.hex() == vector["expected"]["token_hex"], vector["name"]
+            assert read_text(text)[0].hex() == expected["token_hex"], vector["name"]
+
+
+@pytest.mark.parametrize("form", ["str", "bytes"])
+def test_a_verifier_refuses_a_text_as_stated(form: str) -> None:
+    """What is no token's text has its reason at stage ``decode``; what is one is judged as its bytes are."""
+    source = PulsedSource()
+    source.load(*read_view(load("valid.json")["views"]["plain"]))
+    verifier = Verifier(source, audience=AUDIENCE)
+    for vector in load("text_forms.json")["vectors"]:
+        text, expected = vector["text"], vector["expected"]
+        shown = text if form == "str" else text.encode()
+        found = verifier.check(shown, "read", "files/a.txt", now_ms=NOW)
+        if "verifier" in expected:
+            assert (found.reason.name, found.stage.name) == (expected["verifier"], "DECODE"), vector["name"]
+        else:
+            by_bytes = verifier.check(bytes.fromhex(expected["token_hex"]), "read", "files/a.txt", now_ms=NOW)
+            assert by_object(found) == by_object(by_bytes), vector["name"]
+
+
+def test_scope_texts_read_and_print_as_stated() -> None:
+    """Oracle and ``Scope.parse`` read each text to the same bytes and print them alike, or refuse it."""
+    for vector in load("scope_texts.json")["vectors"]:
+        text, expected = vector["text"], vector["expected"]
+        assert cases_scope_texts.read(text) == expected, text
+        if "problem" in expected:
+            with pytest.raises(ScopeError):
+                Scope.parse(text)
+        else:
+            found = Scope.parse(text)
+            assert (found.encode().hex(), str(found)) == (expected["encoded_hex"], expected["printed"]), text
+            assert str(Scope.parse(expected["printed"])) == expected["printed"]
 
 
 def test_files_are_freshly_generated() -> None:
