@@ -23,6 +23,7 @@
         ├── PermissionDenied
         ├── NotFound
         └── Unavailable
+            └── Unreachable     nobody was there: nothing was sent, so nothing was done
 
 Each message names what to change. No message contains a token or a key.
 """
@@ -180,3 +181,7 @@ class NotFound(ServerError):
 
 class Unavailable(ServerError):
     """The server can't be reached, is overloaded, or did not answer within the deadline."""
+
+
+class Unreachable(Unavailable):
+    """No connection was made in any attempt, so nothing was sent and nothing was done."""

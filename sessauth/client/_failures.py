@@ -28,6 +28,7 @@ from ..errors import (
     StateUnusable,
     Unauthenticated,
     Unavailable,
+    Unreachable,
     UsageError,
 )
 
@@ -45,6 +46,13 @@ _UNAVAILABLE: Final = frozenset(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         grpc.StatusCode.CANCELLED,
     }
+)
+# How gRPC begins when it found no connection to send a call on: nothing of it was sent then. Where it says
+# anything else, a request may have gone out.
+_NEVER_SENT: Final = (
+    "failed to connect to all addresses",
+    "errors resolving ",
+    "DNS resolution failed",
 )
 
 
@@ -89,8 +97,23 @@ class Failure:
         # The word is kept beside the message, and an error puts it in front where it belongs there.
         return cls(failure.code(), message.removeprefix(f"{word}: ") if word else message, word, field)
 
-    def error(self, *, target: str, timeout_ms: int, request_id: str = "") -> SessauthError:
-        """Return the error to raise. ``request_id`` is named where a change may have been made."""
+    @property
+    def never_sent(self) -> bool:
+        """Whether there was nobody to send the call to."""
+        return (
+            self.code is grpc.StatusCode.UNAVAILABLE
+            and not self.word
+            and self.message.startswith(_NEVER_SENT)
+        )
+
+    def error(
+        self, *, target: str, timeout_ms: int, request_id: str = "", sent_before: bool = False
+    ) -> SessauthError:
+        """Return the error to raise.
+
+        ``request_id`` is named where a change may have been made. ``sent_before`` says that an earlier
+        attempt of the call may have reached somebody.
+        """
         if self.word == "STATE_FULL":
             return StateFull(self.message)
         if self.word == "OUTCOME_UNKNOWN":
@@ -115,6 +138,11 @@ class Failure:
             return UsageError(f"{self.field}: {self.message}" if self._field_unsaid() else self.message)
         if self.code in _REJECTING:
             return Rejected(self.word or self.code.name, self.message)
+        if self.never_sent and not sent_before:
+            return Unreachable(
+                f"{target} can't be reached ({self._last_part()}), so nothing was done. If no server runs "
+                "there, start one: 'sessauth serve', or 'make serve' in a checkout"
+            )
         if self.code in _UNAVAILABLE:
             return Unavailable(self._unavailable(target, timeout_ms) + _repeat_hint(request_id), self.word)
         return ServerError(f"{self.code.name}: {self.message}", self.word, self.field)
@@ -126,10 +154,13 @@ class Failure:
         if self.code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"{target} did not answer within {timeout_ms} ms; raise timeout_ms if that is too short"
         if self.code is grpc.StatusCode.UNAVAILABLE and not self.word:
-            # gRPC repeats the address three times; the last part says why.
-            why = self.message.rpartition(": ")[2]
-            return f"{target} can't be reached; is the server running? ({why})"
+            what = "can't be reached any more" if self.never_sent else "did not answer"
+            return f"{target} {what} ({self._last_part()})"
         return f"{target} did not serve the call: {self.message or self.code.name}"
+
+    def _last_part(self) -> str:
+        # gRPC repeats the address; the last part says why.
+        return self.message.rpartition(": ")[2]
 
 
 def _repeat_hint(request_id: str) -> str:

@@ -121,6 +121,7 @@ class Attempts:
         self._timeout_ms = timeout_ms
         self._ends = time.monotonic() + timeout_ms / 1000
         self._retries = 0
+        self._sent = False
 
     def remaining_s(self) -> float:
         """Return what is left of the deadline, in seconds; at least a millisecond."""
@@ -128,7 +129,13 @@ class Attempts:
 
     def judge(self, failure: Failure, target: str) -> float | SessauthError:
         """Return how long to wait before the next attempt, in seconds, or the error to raise."""
-        error = failure.error(target=target, timeout_ms=self._timeout_ms, request_id=self._call.request_id)
+        self._sent |= not failure.never_sent
+        error = failure.error(
+            target=target,
+            timeout_ms=self._timeout_ms,
+            request_id=self._call.request_id,
+            sent_before=self._sent,
+        )
         if failure.code is not grpc.StatusCode.UNAVAILABLE or isinstance(error, StateError):
             return error
         if not self._call.repeatable or self._retries >= MAX_RETRIES:

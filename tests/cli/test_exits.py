@@ -73,6 +73,8 @@ def test_no_server_exits_with_4(run: Run) -> None:
 
     assert (ran.code, ran.out) == (4, "")
     assert "run/sessauth.sock can't be reached" in ran.err
+    assert "nothing was done" in ran.err
+    assert "sessauth serve" in ran.err
     assert run("--timeout-ms", "200", "session", "list", "--json").code == 4
 
 
@@ -81,7 +83,7 @@ def test_errors_in_json(run: Run) -> None:
     ran = run("session", "list", "--json")
 
     error = json.loads(ran.err)["error"]
-    assert (error["kind"], set(error)) == ("Unavailable", {"kind", "word", "message"})
+    assert (error["kind"], set(error)) == ("Unreachable", {"kind", "word", "message"})
 
 
 @pytest.mark.parametrize("args", [("session", "get", "--json"), ("keys", "retire", "zz", "--json")])

@@ -218,10 +218,10 @@ def test_deadline_holds_over_all_attempts(server: FakeServer, client: Client) ->
 
 
 def test_no_server_is_unavailable(tmp_path: object) -> None:
-    """A socket that nobody listens on is Unavailable, within the deadline."""
+    """A socket that nobody listens on is Unavailable, within the deadline; a server is to be started."""
     with (
         Client(f"{tmp_path}/none.sock", "", timeout_ms=400) as client,
-        pytest.raises(errors.Unavailable, match="is the server running"),
+        pytest.raises(errors.Unavailable, match="sessauth serve"),
     ):
         client.list_sessions()
 
