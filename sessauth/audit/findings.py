@@ -20,6 +20,7 @@ class FindingKind(StrEnum):
     MISSING_STREAM = "MISSING_STREAM"
     BAD_CHECKPOINT = "BAD_CHECKPOINT"
     UNSIGNED = "UNSIGNED"
+    NO_STREAM = "NO_STREAM"
     # Notes: what a log may honestly hold.
     TORN = "TORN"
     OPEN = "OPEN"

@@ -42,7 +42,8 @@ class AuditStream:
 
     __slots__ = (
         *("_begin", "_clock", "_closed", "_file", "_folder", "_index", "_number", "_options", "_signed"),
-        *("_signed_at", "_synced_at", "arguments_key", "count", "head", "key", "stream_id"),
+        *("_signed_at", "_synced_at", "arguments_key", "count", "durable", "head", "key", "process"),
+        "stream_id",
     )
 
     stream_id: bytes
@@ -51,6 +52,9 @@ class AuditStream:
     """How many lines it has."""
     head: bytes
     """The chain of the last line, 32 bytes."""
+    durable: tuple[int, bytes, int]
+    """How many lines are on the disk, the chain of the last of them, and the number of its file."""
+    process: str
     key: AuditKey
     arguments_key: ArgumentsKey
 
@@ -102,6 +106,7 @@ class AuditStream:
         }
         stream = cls(folder, begin, options, clock or SystemClock(), index)
         stream._next_file()
+        stream._note_durable()
         return stream
 
     def __init__(
@@ -113,6 +118,7 @@ class AuditStream:
         self._clock = clock
         self.key = AuditKey.of_folder(folder)
         self.arguments_key = ArgumentsKey.of_folder(folder)
+        self.process = begin["process"]
         self._begin = {
             **begin,
             "audit_key": self.key.key_id.hex(),
@@ -123,6 +129,7 @@ class AuditStream:
         self.count, self.head = 0, layout.ZEROS
         self._signed = 0
         self._number = -1
+        self.durable = 0, layout.ZEROS, 0
         self._file: StreamFile | None = None
         self._closed = False
         self._signed_at = self._synced_at = clock.steady_ms()
@@ -186,6 +193,7 @@ class AuditStream:
             bodies = self._index.look(now_ms) if self._index is not None else b""
             self._put(file, bodies + layout.body("end", {"at_ms": now_ms, "next": -1}), now_ms)
             file.sync()
+            self._note_durable()
         finally:
             self._leave_file()
 
@@ -263,7 +271,11 @@ class AuditStream:
             # What of it is on the disk is not known. The next file goes on where this one should have ended.
             self._leave_file()
             raise
+        self._note_durable()
         self._synced_at = self._clock.steady_ms()
+
+    def _note_durable(self) -> None:
+        self.durable = self.count, self.head, self._number
 
     def _leave_file(self) -> None:
         if self._file is not None:

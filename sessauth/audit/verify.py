@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import StateUnusable
 from . import anchors, layout
 from .findings import Finding, FindingKind, Report, StreamState
+from .kept import Kept
 from .key import public_keys
 from .stream_check import Anchor, StreamCheck
 
@@ -21,16 +22,18 @@ def verify(
     keys: Mapping[bytes, bytes] | None = None,
     expected_heads: Sequence[bytes] = (),
     since_ms: int = 0,
+    kept: Kept | None = None,
 ) -> Report:
     """Read a whole audit folder, one file at a time, and report.
 
     Args:
         folder: the audit folder; processes may be writing there.
-        keys: the public keys that are trusted, by id. Without them those in ``audit.pub`` of the folder,
-            which prove nothing against whoever could replace that file.
+        keys: the public keys that are trusted, by id. Without them those of ``kept``, and without that those
+            in ``audit.pub`` of the folder, which prove nothing against whoever could replace that file.
         expected_heads: chains, 32 bytes each, that some line of the folder must have: anchors kept elsewhere.
         since_ms: files and streams that were removed are not missed if they ended before this moment, in ms
             since 1970.
+        kept: what the state folder keeps of the log; read before the folder is.
 
     Raises:
         StateUnusable: MISSING, if the folder can't be read.
@@ -41,14 +44,18 @@ def verify(
         strays = sorted(path.name for path in folder.glob("*.jsonl") if not layout.parse_name(path.name))
     except OSError as error:
         raise StateUnusable(f"can't read the audit folder {folder}: {error.strerror}", "MISSING") from None
-    trusted = public_keys(folder / layout.PUBLIC_FILE) if keys is None else keys
+    if keys is None:
+        keys = kept.keys if kept is not None else public_keys(folder / layout.PUBLIC_FILE)
     findings = [
         Finding(FindingKind.FOREIGN, name, 0, -1, "no stream has a file of this name") for name in strays
     ]
+    if not found:
+        words = "the folder holds no stream: nothing was recorded here, or all of it was removed"
+        findings.append(Finding(FindingKind.NO_STREAM, "", 0, -1, words))
     states: list[StreamState] = []
-    named: dict[bytes, Anchor] = {}
+    named: dict[bytes, Anchor] = {each.stream: each for each in kept.anchors} if kept is not None else {}
     for stream, files in found.items():
-        check = StreamCheck(stream, files, trusted, since_ms)
+        check = StreamCheck(stream, files, keys, since_ms)
         check.run()
         states.append(check.state)
         findings += check.findings

@@ -47,11 +47,25 @@ audit.add_command(replay)
 @click.option(
     "--since", type=params.moment, default=0, help="Don't miss files that were removed from before it."
 )
+@click.option(
+    "--state",
+    "state_dir",
+    type=click.Path(path_type=Path),
+    help="The state folder that knows the log. Default: that of the home folder, without --dir.",
+)
 @with_settings
 def verify(
-    settings: Settings, folder: Path | None, key_files: Sequence[Path], heads: Sequence[bytes], since: int
+    settings: Settings,
+    folder: Path | None,
+    key_files: Sequence[Path],
+    heads: Sequence[bytes],
+    since: int,
+    state_dir: Path | None,
 ) -> None:
-    """Read the whole log and say whether it is what was written. Exits with 1 if not."""
+    """Read the whole log and say whether it is what was written. Exits with 1 if not, or if there is none.
+
+    The state folder keeps the keys that sign the log, and how far its newest streams came.
+    """
     from ..audit.key import public_keys
     from ..audit.verify import verify as check
     from . import audit_view
@@ -59,9 +73,13 @@ def verify(
     keys: dict[bytes, bytes] = {}
     for file in key_files:
         keys |= public_keys(file)
+    if state_dir is None and folder is None:
+        state_dir = settings.config().state_dir
+    known, not_compared = audit_view.kept_of(state_dir)
     folder = audit_folder(settings, folder)
-    report = check(folder, keys=keys or None, expected_heads=heads, since_ms=since)
-    settings.show(audit_view.report_json(folder, report), audit_view.report_lines(report))
+    report = check(folder, keys=keys or None, expected_heads=heads, since_ms=since, kept=known)
+    document = {**audit_view.report_json(folder, report), "compared_with_state": known is not None}
+    settings.show(document, [*not_compared, *audit_view.report_lines(report)])
     if not report.intact:
         click.get_current_context().exit(failures.DENIED)
 

@@ -9,12 +9,34 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
-from ..audit import layout, ocsf
+from ..audit import kept, layout, ocsf
 from ..audit.findings import Finding, Report, StreamState
+from ..audit.kept import Kept
 from ..audit.ocsf_words import Event
 from ..audit.query import Query, find
 from ..audit.reading import Entry, Reading
+from ..errors import StateUnusable
 from .output import moment, printable, table
+
+
+def kept_of(state_dir: Path | None) -> tuple[Kept | None, list[str]]:
+    """Return what a state folder keeps of the log, and a line that says so if that is nothing.
+
+    Raises StateUnusable if it is not what the server wrote.
+    """
+    why = "none was named; --state names one"
+    if state_dir is not None:
+        try:
+            found = kept.read(state_dir)
+        except StateUnusable as error:
+            if error.problem != "WRONG_MODE":
+                raise
+            found, why = None, str(error)
+        else:
+            why = f"{state_dir} keeps nothing of a log"
+        if found is not None:
+            return found, []
+    return None, [printable(f"not compared with a state folder: {why}")]
 
 
 def report_json(folder: Path, report: Report) -> dict[str, Any]:

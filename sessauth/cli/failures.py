@@ -42,7 +42,7 @@ Exit codes:
      of audit verify: intact; of audit replay: nothing was found
   1  of check, permit commit: denied; of allowed: the token is refused; of token inspect: not verified;
      of session receipt, verify-closed: not closed, or not proven; of audit verify: the log is not
-     what was written; of audit replay: something can't have been so
+     what was written, or there is none; of audit replay: something can't have been so
   2  usage: an argument, a file or a token that can't be read
   3  the server refused: credential, role, not found, or against the rules
   4  the server can't be reached or did not answer in time

@@ -16,6 +16,7 @@ from ..audit.stream import AuditStream
 from ..clock import Clock, SystemClock
 from ..reasons import Reason, Stage
 from .changes import ChangeFollower
+from .kept_streams import KeptStreams
 from .options import DENY, AuditOptions
 
 # Records are made and written so many notes at a time.
@@ -58,10 +59,12 @@ class AuditSink:
         clock: Clock | None = None,
         changes: ChangeFollower | None = None,
         local: LocalSource | None = None,
+        kept: KeptStreams | None = None,
     ) -> None:
         """Open the stream, or if the disk is full begin without one.
 
         With ``changes`` the log's changes are recorded too, with ``local`` what is changed beside the log.
+        With ``kept`` the state folder keeps how far the stream came.
 
         Raises:
             OSError: if it can't be opened for another cause.
@@ -73,6 +76,7 @@ class AuditSink:
         self._clock = clock or SystemClock()
         self._changes = changes
         self._local = local
+        self._kept = kept
         self._stream: AuditStream | None = None
         self._text: DecisionText | None = None
         self._waiting: deque[tuple[bytes, int]] = deque()
@@ -153,6 +157,8 @@ class AuditSink:
                 self._write_local(stream)
                 stream.tick(now_ms)
                 self._keep_position(steady_ms)
+                if self._kept is not None:
+                    self._kept.keep(stream)
             except Exception as error:  # noqa: BLE001 - a log that can't be read is as bad as a full disk
                 self._stumble(error)
             else:
@@ -176,6 +182,8 @@ class AuditSink:
             else:
                 if self._changes is not None:
                     self._changes.keep(self._changes.seq)
+                if self._kept is not None:
+                    self._kept.keep(self._stream, now=True)
         self._tap.refuse_when_lost = False
         self._tap.refusing = False
 
@@ -189,6 +197,8 @@ class AuditSink:
             # Also if nothing is recorded before this process is killed, the next one knows where to go on.
             self._kept_seq = self._changes.seq
             self._changes.keep(self._kept_seq)
+        if self._kept is not None:
+            self._kept.keep(stream, now=True)
         return stream
 
     def _write_waiting(self) -> None:

@@ -15,6 +15,7 @@ from ..record import Head
 from ..state.ceilings import SessionSource, ceiling_layers
 from .audit_sink import AuditSink, LocalSource
 from .changes import ChangeFollower
+from .kept_streams import KeptStreams
 from .options import AuditOptions
 from .recorder import Recorder, Sink
 from .telling import Teller, TellingSink
@@ -63,11 +64,13 @@ class ProcessRecorder:
         index: bool = False,
         changes: ChangeFollower | None = None,
         local: LocalSource | None = None,
+        kept: KeptStreams | None = None,
     ) -> None:
         """Begin an audit stream of ``process``, which judges by the state of ``head``.
 
         With ``changes`` it has the log's changes too, with ``local`` what is changed beside the log. With
-        ``index`` it names the folder's other streams, so that their removal is found.
+        ``index`` it names the folder's other streams, so that their removal is found, with ``kept`` the state
+        folder keeps how far it came.
 
         Raises:
             ConfigError: if the folder can't be written, for another cause than that the disk is full.
@@ -90,7 +93,7 @@ class ProcessRecorder:
 
         try:
             self.audit = AuditSink(
-                open_stream, options, self.tap, clock=self._clock, changes=changes, local=local
+                open_stream, options, self.tap, clock=self._clock, changes=changes, local=local, kept=kept
             )
         except OSError as error:
             raise ConfigError(f"audit.dir: {folder} can't be written: {error.strerror or error}") from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ..audit import kept
 from ..recording.changes import POSITION_FILE
 from ..state.preflight import refuse
 from . import local_changes
@@ -73,6 +74,7 @@ def _guarded(config: Config) -> Iterator[_Guarded]:
     yield _Guarded(config.run_dir, _WRITABLE, 0o750)
     yield _Guarded(config.credentials_file, _OPEN_TO_OTHERS, 0o640)
     yield _Guarded(config.state_dir / local_changes.FILE, _WRITABLE, local_changes.FILE_MODE)
+    yield _Guarded(config.state_dir / kept.FILE, _WRITABLE, 0o640)
     yield _Guarded(config.keys_dir, _OPEN, 0o700)
     try:
         for path in sorted(config.keys_dir.iterdir()):

@@ -7,6 +7,7 @@ from typing import Final
 
 from ..clock import Clock
 from ..recording.changes import ChangeFollower
+from ..recording.kept_streams import KeptStreams
 from ..recording.options import STOP_MINTING
 from ..recording.process import ProcessRecorder
 from ..state.feed import LocalFeed
@@ -45,7 +46,10 @@ class ServerRecorder(ProcessRecorder):
         if config.audit.enabled:
             folder = config.audit_dir
             feed = LocalFeed(source)
-            changes = ChangeFollower(feed, folder) if local is not None else None
+            changes = kept = None
+            if local is not None:
+                changes = ChangeFollower(feed, folder)
+                kept = KeptStreams(config.state_dir, folder, clock, config.audit.checkpoint_ms)
             self.open_audit(
                 config.audit.options(folder),
                 feed.head(),
@@ -53,6 +57,7 @@ class ServerRecorder(ProcessRecorder):
                 index=local is not None,
                 changes=changes,
                 local=local,
+                kept=kept,
             )
 
     def require(self, others: Callable[[], bool] = lambda: True) -> None:

@@ -132,6 +132,7 @@ def _make_folder(state_dir: Path) -> None:
             layout.PROOF_DIR,
             "credentials.toml",
             "local.json",
+            "audit.json",
         }
         foreign = sorted(entry.name for entry in state_dir.iterdir() if entry.name not in ours)
         if foreign:

@@ -48,6 +48,7 @@ OPEN = [
     ("server.pem", 0o666, 0o644),
     ("ca.pem", 0o664, 0o644),
     ("state/local.json", 0o620, 0o600),
+    ("state/audit.json", 0o660, 0o640),
     (f"audit/{POSITION_FILE}", 0o666, 0o600),
 ]
 
@@ -62,6 +63,7 @@ def home() -> Iterator[Path]:
             (folder / name).touch()
             (folder / name).chmod(mode)
         (folder / "state" / "local.json").touch(0o600)
+        (folder / "state" / "audit.json").touch(0o640)
         (folder / "audit").mkdir(mode=0o750)
         (folder / "audit" / POSITION_FILE).touch(0o600)
         yield folder

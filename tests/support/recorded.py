@@ -71,7 +71,13 @@ class Failing:
         """Stand before ``stream``."""
         self._stream = stream
         self.arguments_key = stream.arguments_key
+        self.key, self.stream_id, self.process = stream.key, stream.stream_id, stream.process
         self.full = False
+
+    @property
+    def durable(self) -> tuple[int, bytes, int]:
+        """What is on the disk."""
+        return self._stream.durable
 
     def _fail(self) -> None:
         if self.full:
