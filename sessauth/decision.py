@@ -12,8 +12,8 @@ from .reasons import Reason, Stage
 __all__ = ["Decision", "DecisionBase"]
 
 
-def restore(facts: tuple[Any, ...]) -> Decision:
-    """Return the decision of a pickle, which names this function.
+def restore(facts: tuple[Any, ...], fault: Exception | None = None) -> Decision:
+    """Return the decision of a pickle, which names this function; ``fault`` is what INTERNAL_ERROR came of.
 
     A pickle is as good as whoever wrote it: read none that others could have changed.
 
@@ -21,7 +21,7 @@ def restore(facts: tuple[Any, ...]) -> Decision:
         ValueError: for facts that no decision has, above all for a denial that calls itself allowed; so do
             TypeError and OverflowError.
     """
-    return _kernel.restore(facts)
+    return _kernel.restore(facts, fault)
 
 
 # Calling an enum costs several times a lookup, and gateways ask for every call.

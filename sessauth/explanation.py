@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .block import BlockInfo
-from .errors import TokenError, UsageError
+from .errors import StateError, TokenError, UsageError
 from .path import Source
 from .reasons import Level, Reason, Stage
 from .scope import Scope
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # What it means and what to do, where no position is to be told. Longer in docs/reasons.md.
 _MEANINGS = {
     Reason.UNSPECIFIED: "no decision was made",
-    Reason.INTERNAL_ERROR: "the verifier failed, which never allows; see its log",
+    Reason.INTERNAL_ERROR: "the verifier failed, which never allows; see the decision's fault, or its log",
     Reason.AUDIT_UNAVAILABLE: "the audit stream can't be written, and audit.when_full says to deny then",
     Reason.MALFORMED_TOKEN: "these are no bytes of a token; hand on what was minted, unchanged",
     Reason.TOKEN_TOO_LARGE: "a presented token has at most 8192 bytes; attenuate with fewer scopes",
@@ -126,6 +126,10 @@ class _Failure:
         if self.decision.stage == Stage.NEEDS and (unpaid := self._unpaid()):
             return unpaid
         match self.decision.reason:
+            case Reason.INTERNAL_ERROR:
+                # What is wrong with the state has its own words for what to do.
+                fault = getattr(self.decision, "fault", None)
+                return str(fault) if isinstance(fault, StateError) else ""
             case Reason.BAD_SIGNATURE:
                 return f"the signature of block {self.decision.index} is wrong; it was altered or forged"
             case Reason.EXPIRED:

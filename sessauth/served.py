@@ -189,7 +189,12 @@ class ServedVerifier(Verifier):
         return decisions
 
     def close(self) -> None:
-        """Leave the server's table, tell what is left, and close what was opened; later checks are denied."""
+        """Leave the server's table, tell what is left, and close what was opened; later checks are denied.
+
+        In a child that was forked since nothing is done, as in :meth:`Verifier.close`.
+        """
+        if self.inherited:
+            return
         if self._enrolling is not None:
             self._enrolling.close()
             self._enrolling = None

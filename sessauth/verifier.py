@@ -175,7 +175,8 @@ class Verifier(Checker):
     ) -> Verifier:
         """Open a server's state folder read-only and judge by it.
 
-        The process needs to be in the folder's group and on the server's host. Open it after any fork.
+        The process needs to be in the folder's group and on the server's host. A child that was forked since
+        opens another: in it this one denies everything (docs/embedding.md).
         Without ``server`` no call of the server's is made, and what costs something is denied.
 
         Args:
@@ -321,8 +322,18 @@ class Verifier(Checker):
         """What they weigh, in bytes."""
         return self.cache.used
 
+    @property
+    def inherited(self) -> bool:
+        """Whether it was opened before this process was forked, so that it denies everything here."""
+        return self._owned is not None and self._owned.forked
+
     def close(self) -> None:
-        """Close what :meth:`embedded` opened; later checks are denied."""
+        """Close what :meth:`embedded` opened; later checks are denied.
+
+        In a child that was forked since nothing is done: all of it is the parent's, which goes on with it.
+        """
+        if self.inherited:
+            return
         if self._recorder is not None:
             self._recorder.close()
             self._recorder = None

@@ -7,7 +7,7 @@ cimport cython
 
 from sessauth._fast.chain cimport Chain
 from sessauth._fast.finding cimport Finding, finding_init
-from sessauth._fast.limits cimport ALLOWED, LEVEL_BLOCK, MAX_BLOCKS, STAGE_NONE
+from sessauth._fast.limits cimport ALLOWED, INTERNAL_ERROR, LEVEL_BLOCK, MAX_BLOCKS, STAGE_NONE
 
 __all__ = ["Decision", "KeptDecision", "restore", "speak"]
 
@@ -15,6 +15,8 @@ cdef dict REASONS = {}
 cdef dict STAGES = {}
 cdef object SURFACE = None
 cdef object RESTORE = None
+# Of whose exceptions a pickle tells.
+cdef str ERRORS = "sessauth.errors"
 
 
 def speak(dict reasons not None, dict stages not None, surface, restore):
@@ -167,14 +169,15 @@ cdef class Decision:
         return self
 
     def __reduce__(self):
-        """Have it pickled by what it says; the token and the fault stay behind."""
-        return RESTORE, (_facts(self),)
+        """Have it pickled by what it says, and a fault that is an error of the package; the token stays behind."""
+        fault = self._fault if type(self._fault).__module__ == ERRORS else None
+        return RESTORE, (_facts(self), fault)
 
 
 @cython.no_gc
 @cython.final
 cdef class KeptDecision(Decision):
-    """A decision that was pickled and read again; equal to the one that was made, without its fault."""
+    """A decision that was pickled and read again; equal to the one that was made."""
 
     cdef bytes _session_id
     cdef tuple _block_ids
@@ -200,8 +203,8 @@ cdef tuple _facts(Decision decision):
     )  # fmt: skip
 
 
-def restore(tuple facts not None):
-    """Return the decision of some facts.
+def restore(tuple facts not None, fault=None):
+    """Return the decision of some facts, and of the exception behind INTERNAL_ERROR, if it was kept.
 
     Raises ValueError, TypeError or OverflowError for facts that no decision has. Above all an allow says so
     twice, by flag and reason, names its session and its blocks, and no place that refused.
@@ -219,6 +222,9 @@ def restore(tuple facts not None):
         raise ValueError("these are not the facts of a decision")
     if allowed and not _could_allow(out):
         raise ValueError("these are not the facts of an allow")
+    if fault is not None and not (isinstance(fault, Exception) and found.reason == INTERNAL_ERROR):
+        raise ValueError("only INTERNAL_ERROR has a fault")
+    out._fault = fault
     out.prefix = decision_id[:8]
     out.number = int.from_bytes(decision_id[8:], "big")
     # Nothing allows before this line.

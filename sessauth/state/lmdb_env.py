@@ -1,25 +1,34 @@
 """The LMDB environment of a state folder: how it is opened, and what guards it.
 
-One environment per process, opened after fork. A forked child would share the parent's reader slots and
-locks, so in a child every source of this module denies: reads raise, and the child's own copy of the
-brake page is engaged. Closing the environment in the child is no way out: LMDB's binding holds a lock
+One environment per process. A forked child would share the parent's reader slots and locks, so in a child
+every source that was opened before denies: reads raise, which is logged once, and the child's own copy of the
+brake page is engaged. A child opens an environment of its own.
+
+The parent's is never closed in a child, not even when the child ends: that would free the parent's reader
+slot, and give up the locks that the child holds for its own environment. LMDB's binding also holds a lock
 that a thread of the parent may have had at the moment of the fork.
 """
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import lmdb
+from lmdb import _envid
 
 from .._fast.pulse import Pulse
 from ..errors import StateError, StateUnusable
 from ..record import Head
 from . import brake, layout
 from .lmdb_pulse import open_pulse
+
+_log = logging.getLogger(__name__)
 
 
 def open_environment(
@@ -106,6 +115,8 @@ class Source:
         self.begin: Any = env.begin
         self.pulse = self._open_pulse(state_dir)
         self.forked = False
+        self._state_dir = state_dir
+        self._refused = False
         _live.add(self)
 
     def _open_pulse(self, state_dir: Path) -> Pulse | None:
@@ -154,9 +165,10 @@ class Source:
             self.env.close()
 
     def disown(self) -> None:
-        """Deny everything in this process, which is a forked child."""
+        """Deny everything in this process, which is a forked child, and keep the environment for good."""
         self.forked = True
-        self.begin = _refuse
+        self.begin = self._refuse
+        _keep_for_good(ctypes.py_object(self.env))
         self._stop_pulse()
         self.brake[0] = 1
 
@@ -165,9 +177,16 @@ class Source:
         if self.pulse is not None:
             self.pulse.close()
 
-
-def _refuse(*_: object, **__: object) -> NoReturn:
-    raise StateError("the state was opened before a fork; open it again in the child process")
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        """Refuse a read in a forked child; the first one is logged."""
+        told = (
+            f"{self._state_dir} was opened before this process was forked, so that every call is denied here;"
+            " open the verifier again in this process"
+        )
+        if not self._refused:
+            self._refused = True
+            _log.error("%s", told)
+        raise StateError(told)
 
 
 def _refuse_closed(*_: object, **__: object) -> NoReturn:
@@ -175,9 +194,20 @@ def _refuse_closed(*_: object, **__: object) -> NoReturn:
 
 
 _live: weakref.WeakSet[Source] = weakref.WeakSet()
+_keep_for_good: Callable[[object], object] = ctypes.pythonapi.Py_IncRef
+_keys_of_files = _envid.env_keys
+
+
+def _keys_in_this_process(path: str, subdir: bool) -> tuple[tuple[object, ...], ...]:
+    """Return what the binding knows open files by, of this process alone.
+
+    Its list of them is inherited by a child, and nothing but closing takes an entry out.
+    """
+    return tuple((os.getpid(), *key) for key in _keys_of_files(path, subdir))
 
 
 def _after_fork_in_child() -> None:
+    _envid.env_keys = _keys_in_this_process
     for source in list(_live):
         source.disown()
 
