@@ -14,15 +14,17 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
-
-import grpc
+from typing import Final
 
 from sessauth.server import lanes
 from sessauth.server.config import Config, LimitSettings, TcpSettings
 from sessauth.server.listen import bind_tcp, bind_unix, options
+from sessauth.server.share import Share
+from sessauth.server.transport.grpc_server import GrpcServer
+from sessauth.server.transport.plan import Plan
+from sessauth.server.transport.receiving import Receiving
+from sessauth.server.transport.rpc import Rpc
 
 SERVICE: Final = "/sessauth.bench.Echo/"
 METHOD: Final = re.compile(rf"{re.escape(SERVICE)}(Unary|Stream)(\d{{1,8}})")
@@ -38,37 +40,43 @@ def stream(answer_bytes: int) -> str:
     return f"{SERVICE}Stream{answer_bytes}"
 
 
-class Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs only
-    """Finds the handler of a method, made when it is first asked for."""
+class Echo:
+    """Takes calls; how those of a method go on is made when it is first called."""
 
-    def __init__(self, opened: lanes.Lanes) -> None:
+    def __init__(self, opened: lanes.Lanes, receiving: Receiving) -> None:
         """Answer in the lanes of the real server."""
         self._lanes = opened
-        self._handlers: dict[str, Any] = {}
+        self._receiving = receiving
+        self._plans: dict[str, Plan] = {}
 
-    def service(self, details: grpc.HandlerCallDetails) -> Any:
-        """Return the handler, or None for an unknown method."""
-        handler = self._handlers.get(details.method)
-        if handler is None:
-            found = METHOD.fullmatch(details.method)
+    def accept(self, rpc: Rpc) -> None:
+        """Wait for the message of a call; end one of an unknown method."""
+        plan = self._plans.get(rpc.method)
+        if plan is None:
+            found = METHOD.fullmatch(rpc.method)
             if found is None:
-                return None
-            handler = self._handlers[details.method] = self._made(found[1], os.urandom(int(found[2])))
-        return handler
+                rpc.unimplemented()
+                return
+            plan = self._plans[rpc.method] = self._made(found[1], os.urandom(int(found[2])))
+        rpc.plan = plan
+        self._receiving.begin(rpc)
 
-    def _made(self, kind: str, reply: bytes) -> Any:
-        def answer(request: bytes, context: Any) -> bytes:
-            return reply
+    def _made(self, kind: str, reply: bytes) -> Plan:
+        def answer(rpc: Rpc, message: bytes | None) -> None:
+            rpc.answer(reply)
 
-        def answers(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-            for _ in requests:
-                yield reply
+        def answers(rpc: Rpc, first: bytes | None) -> None:
+            for _ in rpc.messages(first):
+                rpc.send(reply, 10.0)
+            rpc.finish()
 
-        if kind == "Unary":
-            answer.experimental_thread_pool = self._lanes[lanes.CHECK]  # type: ignore[attr-defined]
-            return grpc.unary_unary_rpc_method_handler(answer)
-        answers.experimental_thread_pool = self._lanes[lanes.STREAM]  # type: ignore[attr-defined]
-        return grpc.stream_stream_rpc_method_handler(answers)
+        def refuse(rpc: Rpc, error: Exception) -> None:
+            rpc.refused = True
+            rpc.refuse(error)
+
+        streams = kind == "Stream"
+        share = Share(self._lanes[lanes.STREAM if streams else lanes.CHECK])
+        return Plan(share, streams, answers if streams else answer, refuse, self._receiving.arrived)
 
 
 def main() -> None:
@@ -79,7 +87,8 @@ def main() -> None:
     parser.add_argument("--tls", nargs=3)
     asked = parser.parse_args()
     opened = lanes.open_lanes(LimitSettings())
-    server = grpc.server(opened[lanes.READ], handlers=[Echo(opened)], options=options(reuse_port=False))
+    receiving = Receiving(LimitSettings().receive_ms)
+    server = GrpcServer(Echo(opened, receiving).accept, receiving, options(reuse_port=False))
     bind_unix(server, asked.socket)
     if asked.tcp:
         bind_tcp(server, Config(tcp=TcpSettings(insecure_tcp=True)), asked.tcp)

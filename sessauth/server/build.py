@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -60,8 +61,9 @@ from .services.session_service import SessionService
 from .services.token_service import TokenService
 from .services.usage_service import UsageService
 from .serving import Serving
-from .supervisor import Supervisor
+from .supervisor import IGNORED, Supervisor
 from .tracing import open_tracing
+from .transport.self_test import require_transport
 from .watching import Watching
 from .writer_here import WriterHere
 
@@ -268,15 +270,22 @@ def end_at_the_latest(seconds: float) -> None:
 def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    Raises StateError or ConfigError at startup, and StateUnusable when the state was replaced meanwhile.
+    SIGHUP asks for it too where stderr is a terminal; else it is ignored, as SIGUSR1 and SIGUSR2 are. Raises
+    StateError or ConfigError at startup, and StateUnusable when the state was replaced meanwhile.
     """
     server_log.configure(config.server.log_level)
+    # The workers are of the same grpcio.
+    require_transport()
     control = Control(config)
 
     def ask(number: int, frame: FrameType | None) -> None:
         control.stopping.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    # A terminal that is closed sends SIGHUP: nobody sees the server any more.
+    asks = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if sys.stderr.isatty() else ()))
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    for number in asks:
         signal.signal(number, ask)
     control.start()
     # Looked at now and then: a signal that another thread was given interrupts no wait of this one.

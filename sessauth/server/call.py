@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import grpc
-
 from .access import Rule
 from .credentials import Principal
 from .status import refused
+from .transport.rpc import Rpc
 
 NOBODY = Principal("", "")
 
@@ -38,9 +37,7 @@ class Call:
 
     accepted: Callable[[Call], None]
 
-    def __init__(
-        self, method: str, rule: Rule, context: grpc.ServicerContext, principal: Principal = NOBODY
-    ) -> None:
+    def __init__(self, method: str, rule: Rule, context: Rpc, principal: Principal = NOBODY) -> None:
         """Begin now."""
         self.method = method
         self.rule = rule

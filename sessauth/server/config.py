@@ -75,6 +75,10 @@ class LimitSettings:
     # Calls that may wait for a thread of their lane before the next one is refused.
     queue_places: int = 256
     max_deadline_ms: int = 30_000
+    # From a call's headers to the end of its first message.
+    receive_ms: int = 2_000
+    # How long the client of a stream may leave unread what it is sent.
+    slow_reader_ms: int = 10_000
     drain_ms: int = 5_000
     # Failed signatures that one peer may cause at once, and how many it regains each second.
     failed_signatures_burst: int = 1_000

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from .place import Place
+from .share import Share
 
 # How long all threads of a lane may be held up before a spare one helps, and how long a spare one stays
 # that finds nothing to do.
@@ -37,24 +37,23 @@ def aside() -> Iterator[None]:
         lane.step_back()
 
 
-class Lane(ThreadPoolExecutor):
+class Lane:
     """A thread pool that knows how many calls it holds.
 
     Of its threads ``steady`` do the work. The others are spare: one is started by :meth:`relieve` when
-    calls wait and none began for a while, since all threads wait for messages that are slow to come, and
-    it ends when the steady ones go on. Threads that only compute contend for the interpreter lock, so
-    that more of them do less.
+    calls wait and none began for a while, since all threads are at calls that take long, and it ends when
+    the steady ones go on. Threads that only compute contend for the interpreter lock, so that more of them
+    do less.
 
     A call that waits for the disk, or for another process, steps :func:`aside`: up to ``stand_ins`` more
     threads then do the work of those that wait.
 
-    It is a ``ThreadPoolExecutor`` because gRPC takes nothing else. Threads, queue and places are its own:
-    the future and the semaphore that the base makes and signals for each call cost more than a check.
+    It is no ``ThreadPoolExecutor``: the future and the semaphore that one makes and signals for each call
+    cost more than a check.
     """
 
     def __init__(self, name: str, threads: int, places: int, steady: int = 0, stand_ins: int = 0) -> None:
         """Run ``threads`` calls at once, up to ``places`` more may wait; no ``steady`` is all of them."""
-        super().__init__(max_workers=threads, thread_name_prefix=f"sessauth-{name}")
         self.name = name
         self.threads = threads
         self.steady = min(steady or threads, threads)
@@ -66,63 +65,86 @@ class Lane(ThreadPoolExecutor):
         self._aside = 0
         self._standing_in = 0
         self._closed = False
-        self._count_lock = threading.Lock()
+        self.count_lock = threading.Lock()
+        # Of those who are no principal: this process itself.
+        self._whole = Share(self)
         self._waiting: SimpleQueue[Place | None] = SimpleQueue()
         self._running: list[threading.Thread] = []
         self._started = 0
         # Calls that steady and spare threads began. Compared, not added up: a lost one is a moved one.
         self._begun = [0, 0]
         self._begun_before = (0, 0)
+        self._begun_asked = (0, 0)
+        self._stuck_from = 0.0
 
     @property
     def full(self) -> bool:
         """Whether the next call must be refused."""
         return self.held >= self.capacity
 
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Place:  # type: ignore[override]
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Place:
         """Take a place, which is given back when the call has ended, however it ends.
 
         Raises RuntimeError once the lane was shut down, and where not one thread can be started.
         """
-        place = Place(self._release, function, args)
-        with self._count_lock:
+        return self.submit_for(self._whole, function, *args)
+
+    def submit_for(self, share: Share, function: Callable[..., Any], /, *args: Any) -> Place:
+        """Take a place in a principal's part of the lane; as :meth:`submit` else."""
+        place = Place(share.release, function, args)
+        with self.count_lock:
             if self._closed:
                 raise RuntimeError(f"the {self.name} lane was shut down")
             if self.steady > len(self._running) <= self.held:
                 self._start(self._run)
             self.held += 1
+            share.held += 1
         self._waiting.put(place)
         if self._aside > self._standing_in:
-            with self._count_lock:
+            with self.count_lock:
                 self._stand_in()
         return place
 
     def step_aside(self) -> None:
         """Say that this thread's call waits; see :func:`aside`."""
-        with self._count_lock:
+        with self.count_lock:
             self._aside += 1
             if self._waiting.qsize():
                 self._stand_in()
 
     def step_back(self) -> None:
         """Say that it goes on."""
-        with self._count_lock:
+        with self.count_lock:
             self._aside -= 1
 
     def relieve(self) -> None:
         """Start a spare thread if calls wait and none began since this was called last."""
-        with self._count_lock:
+        with self.count_lock:
             begun = (self._begun[0], self._begun[1])
             stuck = begun == self._begun_before and self.held > len(self._running)
             self._begun_before = begun
             if stuck and len(self._running) < self.threads and not self._closed:
                 self._start(self._help)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; those that wait still run, unless ``cancel_futures`` drops them."""
-        with self._count_lock:
+    def stuck_for(self) -> float:
+        """Return for how many seconds calls have waited and none began, with a thread at work all the time.
+
+        To be asked again and again: a time begins when it is asked first. Calls that stepped aside are not
+        at work. A lane whose threads wait on purpose has no such time.
+        """
+        with self.count_lock:
+            now = time.monotonic()
+            begun = (self._begun[0], self._begun[1])
+            at_work = len(self._running) - self._aside > 0
+            if begun != self._begun_asked or not self._waiting.qsize() or not at_work:
+                self._begun_asked, self._stuck_from = begun, now
+            return now - self._stuck_from
+
+    def shutdown(self, wait: bool = True, *, cancel_waiting: bool = False) -> None:
+        """Take no more calls; those that wait still run, unless ``cancel_waiting`` drops them."""
+        with self.count_lock:
             self._closed = True
-        while cancel_futures:
+        while cancel_waiting:
             try:
                 place = self._waiting.get_nowait()
             except Empty:
@@ -189,7 +211,7 @@ class Lane(ThreadPoolExecutor):
         except Empty:
             return
         finally:
-            with self._count_lock:
+            with self.count_lock:
                 self._running.remove(threading.current_thread())
 
     def _take_turns(self) -> None:
@@ -205,10 +227,6 @@ class Lane(ThreadPoolExecutor):
         except Empty:
             return
         finally:
-            with self._count_lock:
+            with self.count_lock:
                 self._standing_in -= 1
                 self._running.remove(threading.current_thread())
-
-    def _release(self) -> None:
-        with self._count_lock:
-            self.held -= 1

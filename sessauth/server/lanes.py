@@ -1,8 +1,9 @@
 """Lanes: a bounded pool of threads each, so that no kind of call can take the threads of another.
 
-A lane counts what it has, running and waiting. A call that finds its lane full is refused before
-it takes a place, so that overload costs the caller an answer, not us a queue. End, Revoke and
-Suspend have the reserved lane: taking authority away works while everything else is overloaded.
+A lane counts what it has, running and waiting. A call that finds its lane full, or half of it taken by
+its own caller, is refused, so that overload costs the caller an answer, not us a queue. End, Revoke and
+Suspend have the reserved lane: taking authority away works while everything else is overloaded, and
+operators' calls have one in which nobody else is.
 """
 
 from __future__ import annotations
@@ -19,21 +20,30 @@ CHANGE: Final = "change"
 CHECK: Final = "check"
 READ: Final = "read"
 RESERVED: Final = "reserved"
+# The same RPCs, called by operators.
+OPERATOR: Final = "operator"
 # Acknowledgements of ends: they are quick, and what they prove must not wait behind anything else.
 EVIDENCE: Final = "evidence"
 STREAM: Final = "stream"
 # Those who watch sessions: of their own, so that no number of consoles takes the place of a gateway's stream.
 EVENT: Final = "event"
+# What needs no credential: whether this process serves, and the keys for verifiers.
 HEALTH: Final = "health"
-# Says no. Never refuses a place itself: its calls end at once and wait for nothing.
-REFUSAL: Final = "refusal"
+OPEN: Final = "open"
+# What this server's own workers say of themselves.
+WORKER: Final = "worker"
 
-# Those that hold calls; the other one says no to what they don't.
-LANE_NAMES: Final = (CHANGE, CHECK, READ, RESERVED, EVIDENCE, STREAM, EVENT, HEALTH)
+LANE_NAMES: Final = (
+    *(CHANGE, CHECK, READ, RESERVED, OPERATOR, EVIDENCE),
+    *(STREAM, EVENT, HEALTH, OPEN, WORKER),
+)
 
-# A check computes and waits for nothing but its message: two threads keep one interpreter busy.
+# A check computes and waits for nothing: two threads keep one interpreter busy.
 STEADY_CHECK_THREADS: Final = 2
 EVIDENCE_THREADS: Final = 4
+# Of lanes whose calls are few, and answered from memory.
+FEW_THREADS: Final = 2
+FEW_PLACES: Final = 32
 CLOSE_SECONDS: Final = 1.0
 
 
@@ -63,7 +73,7 @@ class Lanes:
         self._closing.set()
         until = time.monotonic() + CLOSE_SECONDS
         for lane in self:
-            lane.shutdown(wait=False, cancel_futures=True)
+            lane.shutdown(wait=False, cancel_waiting=True)
         for lane in self:
             lane.join(max(0.0, until - time.monotonic()))
 
@@ -86,11 +96,14 @@ def open_lanes(limits: LimitSettings) -> Lanes:
             ),
             READ: Lane(READ, limits.read_threads, places),
             RESERVED: Lane(RESERVED, limits.reserved_threads, places),
+            OPERATOR: Lane(OPERATOR, limits.reserved_threads, places),
             EVIDENCE: Lane(EVIDENCE, EVIDENCE_THREADS, places),
             # A stream holds its thread, so one that would wait for a thread is refused instead.
             STREAM: Lane(STREAM, limits.stream_threads, 0),
             EVENT: Lane(EVENT, limits.event_threads, 0),
-            HEALTH: Lane(HEALTH, 2, 32),
-            REFUSAL: Lane(REFUSAL, 1, 1 << 30),
+            HEALTH: Lane(HEALTH, FEW_THREADS, FEW_PLACES),
+            OPEN: Lane(OPEN, FEW_THREADS, FEW_PLACES),
+            # Each worker has two calls of these at a time.
+            WORKER: Lane(WORKER, FEW_THREADS, limits.queue_places),
         }
     )

@@ -17,6 +17,7 @@ from .. import limits
 from ..errors import ConfigError
 from .config import Config, TcpSettings
 from .log import event
+from .transport.grpc_server import GrpcServer
 
 # A batch of 1024 items with tokens of 8 KiB is 8 MiB; arguments share what is left.
 MAX_REQUEST_BYTES: Final = 12 << 20
@@ -50,7 +51,7 @@ def options(*, reuse_port: bool) -> list[tuple[str, int]]:
     return [*OPTIONS, ("grpc.so_reuseport", int(reuse_port))]
 
 
-def bind_unix(server: grpc.Server, path: Path) -> None:
+def bind_unix(server: GrpcServer, path: Path) -> None:
     """Listen on a Unix socket of mode 0660, replacing one that nobody listens on any more.
 
     Raises ConfigError if the path is too long, is something else, or is in use.
@@ -61,7 +62,7 @@ def bind_unix(server: grpc.Server, path: Path) -> None:
     # The file is born with its mode: between bind and chmod it would be open to others.
     before = os.umask(0o117)
     try:
-        bound = server.add_insecure_port(f"unix:{path}")
+        bound = server.add_port(f"unix:{path}")
     except RuntimeError as error:
         raise ConfigError(f"{path}: can't be listened on: {error}") from error
     finally:
@@ -89,7 +90,7 @@ def _remove_stale(path: Path) -> None:
     raise ConfigError(f"{path}: another server listens there")
 
 
-def bind_tcp(server: grpc.Server, config: Config, address: str) -> int:
+def bind_tcp(server: GrpcServer, config: Config, address: str) -> int:
     """Listen on TCP with TLS, or without if ``insecure_tcp`` says so; returns the port.
 
     Raises ConfigError if a certificate file can't be read or the address can't be had.
@@ -102,9 +103,9 @@ def bind_tcp(server: grpc.Server, config: Config, address: str) -> int:
                 address=address,
                 meaning="credentials and tokens travel in the clear; whoever sees them can use them",
             )
-            port = server.add_insecure_port(address)
+            port = server.add_port(address)
         else:
-            port = server.add_secure_port(address, _Certificates(config).server_credentials())
+            port = server.add_port(address, _Certificates(config).server_credentials())
     except RuntimeError as error:
         raise ConfigError(f"tcp.address: {address} can't be listened on: {error}") from error
     if not port:

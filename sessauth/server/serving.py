@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-import grpc
-
-from . import lanes as lane_names
+from ..errors import ServerError
 from . import log as server_log
 from .config import Config
 from .interceptors.accounting import Accounting, Meter
@@ -25,6 +23,8 @@ from .method import Method
 from .pipeline import Pipeline
 from .router import Router
 from .tracing import Tracing
+from .transport.grpc_server import GrpcServer
+from .transport.receiving import Receiving
 
 # How long clients and balancers may still arrive, and be told to go elsewhere.
 NOTICE_SECONDS: Final = 0.1
@@ -33,6 +33,9 @@ POLL_SECONDS: Final = 0.01
 LAST_BYTES_SECONDS: Final = 0.5
 # Behind the grace gRPC has cancelled every call; it need not be waited for if it does not say so.
 STOP_SECONDS: Final = 2.0
+# How long the polling thread may be at one event, and all threads of a lane at one call each.
+SILENT_SECONDS: Final = 4.0
+STUCK_SECONDS: Final = 10.0
 
 
 class Serving:
@@ -58,13 +61,11 @@ class Serving:
         self.accounting = Accounting(meter)
         self._deadline = Deadline(config.limits.max_deadline_ms)
         callers = authenticator or Authenticator.of(config)
-        pipeline = Pipeline(callers, self.accounting, self._deadline, tracing)
-        self._router = Router(list(methods), pipeline, self.lanes)
-        self._server = grpc.server(
-            self.lanes[lane_names.READ],
-            handlers=[self._router],
-            options=options(reuse_port=reuse_port),
-        )
+        slow_reader_seconds = config.limits.slow_reader_ms / 1000
+        pipeline = Pipeline(callers, self.accounting, self._deadline, slow_reader_seconds, tracing)
+        receiving = Receiving(config.limits.receive_ms)
+        self._router = Router(list(methods), pipeline, self.lanes, receiving)
+        self._server = GrpcServer(self._router.accept, receiving, options(reuse_port=reuse_port))
         self._sockets: list[Path] = []
 
     def bind_unix(self, path: Path) -> None:
@@ -102,6 +103,16 @@ class Serving:
         self.lanes.close()
         for path in self._sockets:
             path.unlink(missing_ok=True)
+
+    def require_progress(self) -> None:
+        """Raise ServerError if nothing polls any more, or a lane is stuck. Waits for nothing."""
+        silent = time.monotonic() - self._server.polled_at
+        if silent > SILENT_SECONDS:
+            raise ServerError(f"calls were not polled for {silent:.1f} s")
+        for lane in self.lanes:
+            stuck = lane.stuck_for()
+            if stuck > STUCK_SECONDS:
+                raise ServerError(f"no call of the {lane.name} lane began for {stuck:.1f} s")
 
     def _busy(self) -> bool:
         return any(lane.held for lane in self.lanes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import re
 from collections.abc import Mapping
-from typing import Final, NoReturn
+from typing import Final
 
 import grpc
 from google.protobuf import any_pb2
@@ -70,6 +70,7 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "WRITER_UNREACHABLE": Code.UNAVAILABLE,
     "AUDIT_UNAVAILABLE": Code.UNAVAILABLE,
     "CANCELLED": Code.CANCELLED,
+    "SLOW_READER": Code.CANCELLED,
     "INTERNAL": Code.INTERNAL,
 }
 
@@ -88,8 +89,6 @@ WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (errors.KeyFolderError, "KEY_FOLDER"),
     (errors.StateError, "STATE_UNUSABLE"),
     (concurrent.futures.TimeoutError, "DEADLINE_EXCEEDED"),
-    # grpc's, when the caller went away while its message was read.
-    (grpc.RpcError, "CANCELLED"),
 )
 
 # What a caller must not learn the details of.
@@ -152,11 +151,3 @@ def to_status(error: BaseException) -> tuple[grpc.StatusCode, status_pb2.Status]
         packed.Pack(detail)
         status.details.append(packed)
     return code, status
-
-
-def abort(context: grpc.ServicerContext, error: BaseException) -> NoReturn:
-    """End the call with the status of ``error``."""
-    code, status = to_status(error)
-    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-    context.abort(code, status.message)
-    raise AssertionError("abort returned")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -30,6 +31,9 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
 # A worker that lived this long has not failed at starting: the next pause is the first one again.
 SETTLED_SECONDS: Final = 10.0
+# By default they end a process without a drain. Nothing has to be asked for: files that change are read
+# again by themselves.
+IGNORED: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # What a worker says in place of "alive" while its decisions can't be recorded.
 UNRECORDED: Final = "unrecorded\n"
 

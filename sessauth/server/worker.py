@@ -28,7 +28,6 @@ from ..state.lmdb_view import StateReader
 from ..state.proof_reader import ProofReader
 from ..v1 import authorization_service_pb2
 from ..verifier import Verifier
-from . import lanes as lane_names
 from . import log
 from .config import Config, from_dict
 from .forward import Forwarder
@@ -41,6 +40,7 @@ from .recorder import ServerRecorder
 from .services.authorization_service import AuthorizationService
 from .services.health_service import HealthService
 from .serving import Serving
+from .supervisor import IGNORED
 from .tracing import open_tracing
 from .watching import Watching
 from .writer_away import WriterAway
@@ -48,7 +48,6 @@ from .writer_away import WriterAway
 ALIVE_SECONDS = 0.5
 # A control process that starts listens soon; its workers judge nothing before it knows them.
 ENROLLED_SECONDS = 10.0
-ANSWER_SECONDS = 2.0
 SAME_FILES_SECONDS = 0.1
 TELL_MS = 1_000
 
@@ -59,13 +58,15 @@ def main() -> int:
     config = from_dict(settings["config"])
     log.configure(config.server.log_level)
     stop = threading.Event()
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=_watch_stdin, args=(stop,), name="sessauth-parent", daemon=True).start()
     try:
         run(config, int(settings["index"]), stop, sys.stdout, settings["credential"], settings["metrics"])
     except (SessauthError, OSError) as error:
-        # OSError: the pipe to a parent that is gone, or a lane that gave no answer in time.
+        # OSError: the pipe to a parent that is gone.
         log.event(logging.ERROR, "worker_failed", index=settings["index"], error=repr(error))
         return 1
     return 0
@@ -117,7 +118,7 @@ def run(
             recorder.start()
             _enroll(enrolling, stop)
             serving.start()
-            _answer_once(serving, source)
+            _require_life(serving, source)
             health.set_ready(True)
             log.event(logging.INFO, "worker_ready", index=index, socket=str(config.check_socket(index)))
             if publisher is not None:
@@ -178,7 +179,7 @@ def _stay(
             # What is mapped here may be a file that nobody writes any more: never judge by it again.
             raise StateUnusable(f"{config.state_dir}: its files were replaced; starting again", "SWAPPED")
         if time.monotonic() >= beat:
-            _answer_once(serving, source)
+            _require_life(serving, source)
             if publisher is not None:
                 publisher.publish()
             _say(out, _word(recorder))
@@ -194,17 +195,17 @@ def _say(out: IO[str], word: str) -> None:
     out.flush()
 
 
-def _answer_once(serving: Serving, source: StateReader) -> None:
-    """Show that the check lane has a thread left, and that the state can be read in it."""
+def _require_life(serving: Serving, source: StateReader) -> None:
+    """Raise ServerError if this process answers no calls, StateError if the state can't be read.
 
-    def read() -> None:
-        transaction = source.begin()
-        try:
-            transaction.id()
-        finally:
-            transaction.abort()
-
-    serving.lanes[lane_names.CHECK].submit(read).result(timeout=ANSWER_SECONDS)
+    Nothing of it waits behind callers.
+    """
+    serving.require_progress()
+    transaction = source.begin()
+    try:
+        transaction.id()
+    finally:
+        transaction.abort()
 
 
 def _watch_stdin(stop: threading.Event) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from itertools import pairwise
 
@@ -10,10 +10,10 @@ import pytest
 
 from sessauth.server.config import LimitSettings
 from sessauth.server.lane import Lane, aside
-from sessauth.server.lanes import LANE_NAMES, REFUSAL, open_lanes
+from sessauth.server.lanes import LANE_NAMES, open_lanes
 from sessauth.server.place import Place
-from sessauth.v1 import authorization_service_pb2 as checks
-from tests.support.service import running, wait_until
+from sessauth.server.share import Share
+from tests.support.service import wait_until
 
 
 def _place(function: object, *args: object) -> tuple[Place, list[str]]:
@@ -137,7 +137,7 @@ def test_a_lane_that_is_shut_down_drops_or_runs_what_waits() -> None:
         assert begun.wait(10)
         waiting = [lane.submit(int) for _ in range(4)]
 
-        lane.shutdown(wait=False, cancel_futures=drop)
+        lane.shutdown(wait=False, cancel_waiting=drop)
         release.set()
 
         assert running.result(10) is True
@@ -229,29 +229,36 @@ def test_never_more_threads_than_the_lane_has() -> None:
     assert (lane.held, lane._running[1:]) == (0, [])
 
 
-def test_two_callers_that_send_nothing_do_not_stop_the_lane() -> None:
-    """Checks go on while as many calls as there are steady threads wait for messages that never come."""
-    with running(limits={"max_deadline_ms": 20_000}) as service:
-        operator = service.operator
-        closing = threading.Event()
+def test_one_principal_has_at_most_half_of_a_lane() -> None:
+    """A part that is full takes no more; another has the other half; places are given back."""
+    lane = Lane("test", threads=1, places=7)
+    first, second = Share(lane), Share(lane)
+    release = threading.Event()
+    held = [lane.submit_for(first, release.wait, 30) for _ in range(4)]
 
-        def nothing() -> Iterator[bytes]:
-            closing.wait(30)
-            yield from ()
+    assert (first.full, second.full, lane.full) == (True, False, False)
+    held += [lane.submit_for(second, release.wait, 30) for _ in range(4)]
+    assert (second.full, lane.full, Share(lane).full) == (True, True, True)
+    release.set()
+    assert all(place.result(10) for place in held)
+    assert (first.held, second.held, lane.held, first.full) == (0, 0, 0, False)
+    lane.shutdown(wait=True)
 
-        rpc = operator.channel.stream_unary("/sessauth.v1.AuthorizationService/Check")
-        held = [rpc.future(nothing(), timeout=20, metadata=operator.metadata) for _ in range(2)]
-        assert service.control is not None
-        lane = service.control.serving.lanes["check"]
-        assert _soon(lambda: lane.held == 2)
-        item = checks.CheckItem(token=b"t", action=b"read", resource=b"a")
-        for _ in range(3):
-            answer = operator.call(
-                "AuthorizationService/Check", checks.CheckRequest(item=item, audience="gw")
-            )
-            assert answer.decision.reason == checks.REASON_MALFORMED_TOKEN
-        closing.set()
-        assert all(call.exception(timeout=10) is not None for call in held)
+
+def test_a_lane_is_stuck_only_while_calls_wait_and_none_begins() -> None:
+    """Idle and going on it is not; with a call behind a thread that does not come back it is."""
+    lane = Lane("test", threads=1, places=8, stand_ins=1)
+    assert lane.stuck_for() == 0.0
+    begun, release = threading.Event(), threading.Event()
+    held = lane.submit(lambda: begun.set() or release.wait(30))
+    assert begun.wait(10)
+    assert lane.stuck_for() == 0.0
+    behind = lane.submit(int)
+    assert _soon(lambda: lane.stuck_for() > 0.05)
+    release.set()
+    assert (held.result(10), behind.result(10)) == (True, 0)
+    assert lane.stuck_for() == 0.0
+    lane.shutdown(wait=True)
 
 
 def _soon(condition: Callable[[], bool]) -> bool:
@@ -319,8 +326,8 @@ def test_outside_of_a_lane_nothing_steps_aside() -> None:
 
 
 def test_every_lane_that_holds_calls_is_told_of() -> None:
-    """Metrics and their alarms have all lanes, but the one that says no."""
+    """Metrics and their alarms have all lanes."""
     lanes = open_lanes(LimitSettings())
     lanes.close()
 
-    assert sorted(LANE_NAMES) == sorted(set(lanes.by_name) - {REFUSAL})
+    assert sorted(LANE_NAMES) == sorted(lanes.by_name)

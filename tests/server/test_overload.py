@@ -70,7 +70,7 @@ def test_a_full_lane_refuses_and_the_reserved_lane_works() -> None:
 
 def test_a_wave_of_calls_is_answered_or_refused_never_lost() -> None:
     """Of 200 batches at once some are refused, all others are right, and the lane is empty afterwards."""
-    with running(limits={"check_threads": 1, "queue_places": 4}) as service:
+    with running(limits={"check_threads": 1, "queue_places": 9}) as service:
         operator = service.operator
         session_id, item, _ = _prepared(operator)
         request = checks.CheckBatchRequest(items=[item] * 512, audience="gw")
@@ -97,9 +97,9 @@ def test_a_wave_of_calls_is_answered_or_refused_never_lost() -> None:
 
 
 def test_a_bounded_number_of_streams_is_open() -> None:
-    """A stream holds its thread, so one more than there are threads is refused at once."""
-    with running(limits={"stream_threads": 2}) as service:
-        operator = service.operator
+    """A stream holds its thread: beyond a caller's half, and beyond all, one is refused at once."""
+    with running(limits={"stream_threads": 4}) as service:
+        operator, gateway, other = service.operator, *(service.add(name, "gateway") for name in "gh")
         _, item, _ = _prepared(operator)
         request = checks.CheckStreamRequest(id=1, item=item, audience="gw")
         done = threading.Event()
@@ -108,14 +108,17 @@ def test_a_bounded_number_of_streams_is_open() -> None:
             yield request
             done.wait(30)
 
-        streams = [operator.stream("AuthorizationService/CheckStream", requests()) for _ in range(2)]
-        assert all(next(stream).decision.allowed for stream in streams)
-
-        with pytest.raises(RpcError) as refused:
-            next(operator.stream("AuthorizationService/CheckStream", iter([request])))
-        assert refused.value.word == "OVERLOADED"
+        streams = []
+        for caller in (operator, gateway):
+            mine = [caller.stream("AuthorizationService/CheckStream", requests()) for _ in range(2)]
+            assert all(next(stream).decision.allowed for stream in mine)
+            streams += mine
+            for refused_caller in (caller, other) if caller is gateway else (caller,):
+                with pytest.raises(RpcError) as refused:
+                    next(refused_caller.stream("AuthorizationService/CheckStream", iter([request])))
+                assert refused.value.word == "OVERLOADED"
         done.set()
-        assert [list(stream) for stream in streams] == [[], []]
+        assert [list(stream) for stream in streams] == [[]] * 4
 
 
 def test_strangers_take_no_place(service: Service) -> None:
@@ -157,9 +160,10 @@ def test_a_place_is_given_back_however_a_call_ends() -> None:
 
 def test_each_lane_of_the_table_is_open() -> None:
     """Every lane that an RPC names exists."""
-    from sessauth.server.access import RULES
+    from sessauth.server.access import RULES, lane_of
 
     lanes = open_lanes(LimitSettings())
 
-    assert {rule.lane for rule in RULES.values()} < set(lanes.by_name)
+    named = {lane_of(rule, role) for rule in RULES.values() for role in rule.roles}
+    assert named == set(lanes.by_name)
     lanes.close()

@@ -19,6 +19,7 @@ from sessauth.server.build import Control
 from sessauth.server.call import Call
 from sessauth.server.init import initialise
 from sessauth.server.interceptors.deadline import Deadline
+from sessauth.server.transport.rpc import Rpc
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
@@ -28,6 +29,7 @@ from tests.support.service import (
     RpcError,
     Service,
     home_folder,
+    read_error,
     running,
     serves,
     wait_until,
@@ -67,10 +69,11 @@ def test_a_call_without_a_deadline_is_refused(operator: Caller, token: tokens.Mi
     )
 
 
-def test_a_client_that_never_sends_its_message_is_cut_off() -> None:
-    """Held threads come back at the server's cap, however long the client's deadline is."""
-    with running(limits={"max_deadline_ms": 500, "read_threads": 2, "queue_places": 1}) as service:
+def test_a_call_whose_message_does_not_come_ends_with_a_clear_status() -> None:
+    """It holds no place, others are answered meanwhile, and it is refused after ``limits.receive_ms``."""
+    with running(limits={"receive_ms": 500, "read_threads": 2, "queue_places": 8}) as service:
         operator = service.operator
+        assert service.control is not None
         closing = threading.Event()
 
         def nothing() -> Iterator[bytes]:
@@ -79,14 +82,28 @@ def test_a_client_that_never_sends_its_message_is_cut_off() -> None:
 
         rpc = operator.channel.stream_unary(SHORT["SessionService/ListSessions"])
         held = [rpc.future(nothing(), timeout=3600, metadata=operator.metadata) for _ in range(3)]
-        assert wait_until(lambda: service.control is not None and service.control.serving.lanes["read"].full)
-        with pytest.raises(RpcError) as refused:
-            operator.call("SessionService/ListSessions", sessions.ListSessionsRequest())
-
-        assert refused.value.word == "OVERLOADED"
-        assert all(call.exception(timeout=10) is not None for call in held)
         operator.call("SessionService/ListSessions", sessions.ListSessionsRequest())
+
+        for call in held:
+            refused = read_error(call.exception(timeout=10))
+            assert (refused.code, refused.word) == (
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                "DEADLINE_EXCEEDED",
+            )
+            assert "limits.receive_ms" in refused.message
+        assert service.control.serving.lanes["read"].held == 0
         closing.set()
+
+
+def test_a_call_without_a_message_is_the_callers_mistake(operator: Caller) -> None:
+    """A client that ends its messages before the first one is told that one is needed."""
+    rpc = operator.channel.stream_unary(SHORT["SessionService/ListSessions"])
+
+    with pytest.raises(grpc.RpcError) as refused:
+        rpc(iter(()), timeout=5, metadata=operator.metadata)
+
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "one message is needed" in str(refused.value.details())
 
 
 def test_bytes_that_are_no_message_are_the_callers_mistake(operator: Caller) -> None:
@@ -329,9 +346,9 @@ def test_a_call_that_ended_is_not_kept_until_its_cap() -> None:
     rule = RULES["/sessauth.v1.AuthorizationService/Check"]
     gone = weakref.ref(ended)
 
-    deadline.judge(Call("Check", rule, cast("grpc.ServicerContext", ended)))
+    deadline.judge(Call("Check", rule, cast("Rpc", ended)))
     del ended
-    sooner = Call("Check", rule, cast("grpc.ServicerContext", hanging))
+    sooner = Call("Check", rule, cast("Rpc", hanging))
     sooner.started -= 59.9
     deadline.judge(sooner)
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from ..access import Rule
+from ..access import Rule, lane_of
 from ..call import Call
 from ..log import LOGGER, event
 from ..status import CODES, word_of
@@ -97,7 +97,7 @@ class Accounting:
         with self._lock:
             self._refused[call.method, word] += 1
             if word == "OVERLOADED":
-                self.overloaded[call.rule.lane] += 1
+                self.overloaded[lane_of(call.rule, call.principal.role)] += 1
         if self._meter is not None:
             self._meter.observe(call.method, CODES[word].name, time.monotonic() - call.started)
         if word in OURS:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from typing import Final, Self, cast
-
-import grpc
+from collections.abc import Sequence
+from typing import Final, Self
 
 from ...errors import ConfigError
 from ..config import Config
 from ..credentials import CredentialFile, Principal, WorkerCredential
 from ..identities import Identities
 from ..status import refused
+from ..transport.rpc import Rpc
 
 AUTHORIZATION: Final = "authorization"
 BEARER = "bearer "
@@ -75,7 +74,7 @@ class Authenticator:
                 return principal
         raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
 
-    def from_certificate(self, context: grpc.ServicerContext) -> Principal | None:
+    def from_certificate(self, rpc: Rpc) -> Principal | None:
         """Return who the verified client certificate belongs to, or None.
 
         Raises UNAUTHENTICATED for one that belongs to two.
@@ -83,8 +82,7 @@ class Authenticator:
         known = self.identities.known()
         if not known:
             return None
-        # grpc gives a list of bytes for each property; its stubs say otherwise.
-        facts = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
+        facts = rpc.auth_context()
         uris = {uri.decode("utf-8", "replace") for uri in facts.get("peer_uri", ())}
         pems = facts.get("x509_pem_cert", ()) if known.by_thumbprint else ()
         return known.whose(uris, certificate_thumbprint(pems[0]) if pems else "")

@@ -1,7 +1,7 @@
 """Each call has a deadline, and the server has a longest one.
 
 A call without a deadline could hold its thread for ever. One that asks for longer than the server's
-cap is cut off at the cap: cancelled, so that a client that never sends its message frees the thread.
+cap is cut off at the cap: cancelled.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import time
 import weakref
 from typing import Final
 
-import grpc
-
 from ..call import Call
 from ..status import refused
+from ..transport.rpc import Rpc
 
 # A stream may be open for an hour; its connection is told to go away earlier.
 MAX_STREAM_SECONDS: Final = 3_600.0
@@ -32,7 +31,7 @@ class Deadline:
         self._cap = max_deadline_ms / 1000
         self._never_capped = min(self._cap, MAX_STREAM_SECONDS)
         # Weak: a call that has ended, which most have, is not kept until its cap comes.
-        self._due: list[tuple[float, int, weakref.ref[grpc.ServicerContext]]] = []
+        self._due: list[tuple[float, int, weakref.ref[Rpc]]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
@@ -58,7 +57,7 @@ class Deadline:
             self._closed = True
             self._changed.notify()
 
-    def _cut_off_at(self, when: float, context: grpc.ServicerContext) -> None:
+    def _cut_off_at(self, when: float, context: Rpc) -> None:
         with self._changed:
             heapq.heappush(self._due, (when, next(self._numbers), weakref.ref(context)))
             if self._thread is None:
@@ -77,4 +76,4 @@ class Deadline:
                     return
                 context = heapq.heappop(self._due)[2]()
             if context is not None and context.is_active():
-                context.cancel()  # type: ignore[no-untyped-call]
+                context.cancel()

@@ -1,0 +1,1 @@
+"""Calls on gRPC's core: accepted, their message waited for in no thread, answered."""

@@ -1,0 +1,153 @@
+"""gRPC's core as grpcio binds it. Nothing else imports ``grpc._cython``.
+
+grpcio's own server starts to receive a call's message in a thread that the call has taken by then, so a
+message that does not come holds the thread. What it is made of can do otherwise, but its names are
+internal: :func:`require_binding` says at start if they are not there, and ``self_test.py`` if they do
+something else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import grpc
+
+from ...errors import ConfigError
+
+# What is internal has no types.
+Binding: TypeAlias = Any
+Event: TypeAlias = Any
+CoreCall: TypeAlias = Any
+Tag: TypeAlias = Callable[[Event], object]
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+
+NAMES: Final = (
+    *("CompletionQueue", "CompletionType", "Server", "auth_context"),
+    *("ReceiveCloseOnServerOperation", "ReceiveMessageOperation", "SendInitialMetadataOperation"),
+    *("SendMessageOperation", "SendStatusFromServerOperation"),
+)
+TESTED: Final = "grpcio>=1.76,<1.86"
+NO_FLAGS: Final = 0
+OK: Final = 0
+
+_binding: Binding = importlib.import_module("grpc._cython.cygrpc")
+_Close: Binding = getattr(_binding, "ReceiveCloseOnServerOperation", None)
+_Receive: Binding = getattr(_binding, "ReceiveMessageOperation", None)
+_SendHeaders: Binding = getattr(_binding, "SendInitialMetadataOperation", None)
+_SendMessage: Binding = getattr(_binding, "SendMessageOperation", None)
+_SendStatus: Binding = getattr(_binding, "SendStatusFromServerOperation", None)
+
+
+def require_binding() -> None:
+    """Raise ConfigError if this grpcio lacks a name that is used here."""
+    missing = [name for name in NAMES if not hasattr(_binding, name)]
+    if missing:
+        raise unfit(f"it has no {missing[0]}")
+
+
+def unfit(problem: str) -> ConfigError:
+    """Return the error for a grpcio that the server can't stand on."""
+    return ConfigError(f"grpcio {grpc.__version__} can't be served with: {problem}; install '{TESTED}'")
+
+
+class Core:
+    """A server of gRPC's core and the one queue of its events. A tag is called with its event."""
+
+    def __init__(self, options: Sequence[tuple[str, int]]) -> None:
+        """Open neither a port nor a thread yet. Raises ConfigError."""
+        require_binding()
+        self._queue = _binding.CompletionQueue()
+        self._server = _binding.Server(tuple(options), False)
+        self._server.register_completion_queue(self._queue)
+        self._timeout = _binding.CompletionType.queue_timeout
+
+    def add_port(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listen on an address; returns the port, 0 if it can't be had. May raise RuntimeError."""
+        if credentials is None:
+            return int(self._server.add_http2_port(address.encode()))
+        inner: Any = credentials
+        return int(self._server.add_http2_port(address.encode(), inner._credentials))
+
+    def start(self) -> None:
+        """Accept connections."""
+        self._server.start()
+
+    def request(self, tag: Tag) -> None:
+        """Ask for the next call."""
+        self._server.request_call(self._queue, self._queue, tag)
+
+    def poll(self, seconds: float) -> Event | None:
+        """Return the next event; None if there is none within ``seconds``."""
+        event = self._queue.poll(time.time() + seconds)
+        return None if event.completion_type == self._timeout else event
+
+    def shut_down(self, tag: Tag) -> None:
+        """Accept nothing more; the event comes when every call has ended."""
+        self._server.shutdown(self._queue, tag)
+
+    def cancel_all(self) -> None:
+        """Cancel every call."""
+        self._server.cancel_all_calls()
+
+    def destroy(self) -> None:
+        """Let go of a server that was shut down."""
+        self._server.destroy()
+
+
+def seconds_until(deadline: float) -> float:
+    """Return how long it is to a call's deadline, at least 0. gRPC's times are of the wall clock."""
+    return max(deadline - time.time(), 0.0)
+
+
+def notice_end(call: CoreCall, tag: Tag) -> None:
+    """Have an event come when the call is over; :func:`was_cancelled` reads it."""
+    call.start_server_batch((_Close(NO_FLAGS),), tag)
+
+
+def was_cancelled(event: Event) -> bool:
+    """Return whether the call ended otherwise than by its status."""
+    return bool(event.batch_operations[0].cancelled())
+
+
+def receive(call: CoreCall, tag: Tag) -> None:
+    """Have an event come with the next message; :func:`message_of` reads it."""
+    call.start_server_batch((_Receive(NO_FLAGS),), tag)
+
+
+def message_of(event: Event) -> bytes | None:
+    """Return the message that was received; None if there is none any more."""
+    message: bytes | None = event.batch_operations[0].message()
+    return message
+
+
+def answer(call: CoreCall, message: bytes, tag: Tag) -> None:
+    """Send the one message of a unary call, and that it succeeded."""
+    call.start_server_batch(
+        (
+            _SendHeaders(None, NO_FLAGS),
+            _SendMessage(message, NO_FLAGS),
+            _SendStatus(None, OK, b"", NO_FLAGS),
+        ),
+        tag,
+    )
+
+
+def send(call: CoreCall, message: bytes, tag: Tag, *, first: bool) -> None:
+    """Send a message of a stream; the event comes when the connection took it."""
+    operation = _SendMessage(message, NO_FLAGS)
+    call.start_server_batch((_SendHeaders(None, NO_FLAGS), operation) if first else (operation,), tag)
+
+
+def end(call: CoreCall, code: int, details: str, trailing: Metadata | None, tag: Tag, *, first: bool) -> None:
+    """Send the status of a call."""
+    operation = _SendStatus(trailing, code, details.encode(), NO_FLAGS)
+    call.start_server_batch((_SendHeaders(None, NO_FLAGS), operation) if first else (operation,), tag)
+
+
+def certificate_facts(call: CoreCall) -> Mapping[str, Sequence[bytes]]:
+    """Return what the connection's security says of the other side."""
+    facts: Mapping[bytes, Sequence[bytes]] = _binding.auth_context(call) or {}
+    return {name.decode("utf-8", "replace"): values for name, values in facts.items()}

@@ -1,0 +1,29 @@
+"""How calls of one method by one principal are taken: in which part of which lane, and by what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..share import Share
+from .rpc import Rpc
+
+Run: TypeAlias = Callable[[Rpc, bytes | None], None]
+Arrived: TypeAlias = Callable[[Rpc, bytes | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a call goes on.
+
+    ``run`` is called in a thread of the lane with the call and its first message, None for a stream without
+    any; it ends the call and raises nothing. ``refuse`` ends one that gets no thread. ``arrived`` takes the
+    first message on the polling thread.
+    """
+
+    share: Share
+    streams: bool
+    run: Run
+    refuse: Callable[[Rpc, Exception], None]
+    arrived: Arrived

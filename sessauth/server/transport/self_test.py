@@ -1,0 +1,115 @@
+"""Tries whether gRPC's core does what the server needs of it: a unary call, a refusal, a stream."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+import grpc
+
+from ..lane import Lane
+from ..share import Share
+from ..status import refused
+from .core import unfit
+from .grpc_server import GrpcServer
+from .plan import Plan
+from .receiving import Receiving
+from .rpc import DETAILS, Rpc
+
+SECONDS: Final = 5.0
+# Of the calls here: the names of their methods.
+ECHO: Final = "/self/Echo"
+REFUSE: Final = "/self/Refuse"
+STREAM: Final = "/self/Stream"
+
+
+def require_transport() -> None:
+    """Serve calls to this process, on a socket that is nobody else's.
+
+    Raises ConfigError, which names the versions that were tested, if one does not end as it must within
+    :data:`SECONDS`.
+    """
+    lane = Lane("self-test", 1, 3)
+    receiving = Receiving(int(1000 * SECONDS))
+    plans = {
+        ECHO: _plan(lane, receiving, _echo),
+        REFUSE: _plan(lane, receiving, _refuse),
+        STREAM: _plan(lane, receiving, _stream),
+    }
+
+    def accept(rpc: Rpc) -> None:
+        rpc.plan = plans[rpc.method]
+        receiving.begin(rpc)
+
+    server = GrpcServer(accept, receiving, [("grpc.so_reuseport", 0)])
+    target = f"unix-abstract:sessauth-{secrets.token_hex(8)}"
+    if not server.add_port(target):
+        raise unfit("no socket can be listened on")
+    server.start()
+    try:
+        with grpc.insecure_channel(target) as channel:
+            _try(channel)
+    except Exception as error:
+        raise unfit(f"a call to itself ended as {type(error).__name__}: {error}") from error
+    finally:
+        server.stop(0.0)
+        lane.shutdown(wait=False)
+
+
+def _try(channel: Any) -> None:
+    """Make the calls; raises AssertionError, or what gRPC raises, if one does not end as it must."""
+    metadata = (("x-self", "test"),)
+    echoed = channel.unary_unary(ECHO)(b"message", timeout=SECONDS, metadata=metadata)
+    _require(echoed == b"message", "an answer is not what was sent")
+    try:
+        channel.unary_unary(REFUSE)(b"", timeout=SECONDS)
+    except grpc.RpcError as error:
+        told: Any = error
+        _require(told.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, "a status has another code")
+        _require(DETAILS in dict(told.trailing_metadata() or ()), "a status lacks its details")
+    else:
+        _require(False, "a refused call succeeded")
+    more = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        yield b"1"
+        more.wait(SECONDS)
+        yield b"2"
+
+    answers = channel.stream_stream(STREAM)(requests(), timeout=SECONDS)
+    _require(next(answers) == b"1", "a stream's first answer is not what was sent")
+    more.set()
+    _require(list(answers) == [b"2"], "a stream's other answers are not what was sent")
+
+
+def _plan(lane: Lane, receiving: Receiving, run: Any) -> Plan:
+    def refuse(rpc: Rpc, error: Exception) -> None:
+        rpc.refused = True
+        rpc.refuse(error)
+
+    return Plan(Share(lane), run is _stream, run, refuse, receiving.arrived)
+
+
+def _echo(rpc: Rpc, message: bytes | None) -> None:
+    right = ("x-self", "test") in tuple(rpc.metadata) and 0 < rpc.time_remaining() < SECONDS + 1
+    if right and rpc.is_active() and rpc.peer():
+        rpc.answer(message or b"")
+    else:
+        rpc.refuse(refused("INTERNAL", "metadata, deadline or peer of a call are not what they were"))
+
+
+def _refuse(rpc: Rpc, message: bytes | None) -> None:
+    rpc.refuse(refused("OVERLOADED", "as it must be"))
+
+
+def _stream(rpc: Rpc, first: bytes | None) -> None:
+    for message in rpc.messages(first):
+        rpc.send(message, SECONDS)
+    rpc.finish()
+
+
+def _require(right: bool, problem: str) -> None:
+    if not right:
+        raise AssertionError(problem)

@@ -1,0 +1,47 @@
+"""Tries to hold the server's doors open, and prints what others noticed.
+
+    python -m tests.adversarial.doors [--full]
+
+With ``--full`` every RPC by itself by every role that reaches it, which takes some minutes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tests.support.doors import Attack, Noticed, attacks, house
+
+HEAD = (
+    f"{'by':9} {'half-sent calls':56} {'made':>6} {'end p50':>8} {'p99':>7} {'lost':>5} "
+    f"{'checks':>7} {'slowest':>8} {'lost':>5} {'workers':>8} {'health':>6}"
+)
+
+
+def row(attack: Attack | None, seen: Noticed) -> str:
+    """One line of the table: times in ms."""
+    by, what = (attack.role, str(attack)) if attack is not None else ("", "none")
+    middle = sorted(seen.ends_ms)[len(seen.ends_ms) // 2]
+    return (
+        f"{by:9} {what:56} {seen.made:6} {middle:8.1f} {seen.p99_end_ms:7.1f} {seen.lost_ends:5} "
+        f"{seen.checks:7} {seen.slowest_check_ms:8.1f} {len(seen.lost_checks):5} "
+        f"{'same' if seen.same_workers else 'REPLACED':>8} {'yes' if seen.healthy else 'NO':>6}"
+    )
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Say the table, line by line."""
+    _say(HEAD)
+    with house() as opened:
+        _say(row(None, opened.noticed(None)))
+        for attack in attacks("--full" in sys.argv[1:]):
+            _say(row(attack, opened.noticed(attack)))
+        _say(row(None, opened.noticed(None)))
+
+
+if __name__ == "__main__":
+    main()
