@@ -29,7 +29,7 @@ class Share:
         ``strangers`` are many in one part: their newest call has no patience with their oldest.
         """
         self.lane = lane
-        self.most = max(1, lane.capacity // 2)
+        self.most = (lane.capacity + 1) // 2
         self.held = 0
         self.patience = 0.0 if strangers else PATIENCE_SECONDS
         # In the order in which they came.

@@ -16,7 +16,11 @@ WATCHED_CALLS: Final = gauge("watched_calls", "Allowed calls that are judged aga
 WITHDRAWALS: Final = counter("withdrawals", "Allows that were taken back while their call went on.")
 LANE_CALLS: Final = gauge("lane_calls", "Calls that run or wait in a lane.", "lane")
 LANE_CAPACITY: Final = gauge("lane_capacity", "Calls that a lane can hold.", "lane")
-LANE_REFUSALS: Final = counter("lane_refusals", "Calls that were refused since their lane was full.", "lane")
+LANE_REFUSALS: Final = counter(
+    "lane_refusals",
+    "Calls that were refused since their lane, or their caller's half of it, was full.",
+    "lane",
+)
 
 PROCESS_UP: Final = gauge("process_up", "Whether a process of the service serves.", "process")
 PROCESS_REVISION: Final = gauge("process_revision", "The revision that a process judges by.", "process")
