@@ -168,7 +168,7 @@ class Source:
         """Deny everything in this process, which is a forked child, and keep the environment for good."""
         self.forked = True
         self.begin = self._refuse
-        _keep_for_good(ctypes.py_object(self.env))
+        _keep_for_good(self.env)
         self._stop_pulse()
         self.brake[0] = 1
 
@@ -194,8 +194,8 @@ def _refuse_closed(*_: object, **__: object) -> NoReturn:
 
 
 _live: weakref.WeakSet[Source] = weakref.WeakSet()
-_keep_for_good: Callable[[object], object] = ctypes.pythonapi.Py_IncRef
-_keys_of_files = _envid.env_keys
+_keep_for_good = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonapi))
+_keys_of_files: Callable[[str, bool], tuple[tuple[object, ...], ...]] = _envid.env_keys
 
 
 def _keys_in_this_process(path: str, subdir: bool) -> tuple[tuple[object, ...], ...]:
