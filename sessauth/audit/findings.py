@@ -21,6 +21,7 @@ class FindingKind(StrEnum):
     BAD_CHECKPOINT = "BAD_CHECKPOINT"
     UNSIGNED = "UNSIGNED"
     NO_STREAM = "NO_STREAM"
+    ROLLED_BACK = "ROLLED_BACK"
     # Notes: what a log may honestly hold.
     TORN = "TORN"
     OPEN = "OPEN"

@@ -65,10 +65,12 @@ def verify(
     """Read the whole log and say whether it is what was written. Exits with 1 if not, or if there is none.
 
     The state folder keeps the keys that sign the log, and how far its newest streams came.
+    A state that lacks changes which the log holds is an older one; that is said too.
     """
     from ..audit.key import public_keys
     from ..audit.verify import verify as check
     from . import audit_view
+    from .audit_state import compared
 
     keys: dict[bytes, bytes] = {}
     for file in key_files:
@@ -78,8 +80,13 @@ def verify(
     known, not_compared = audit_view.kept_of(state_dir)
     folder = audit_folder(settings, folder)
     report = check(folder, keys=keys or None, expected_heads=heads, since_ms=since, kept=known)
-    document = {**audit_view.report_json(folder, report), "compared_with_state": known is not None}
-    settings.show(document, [*not_compared, *audit_view.report_lines(report)])
+    report, why = compared(report, folder, state_dir)
+    document = {
+        **audit_view.report_json(folder, report),
+        "compared_with_state": known is not None,
+        "compared_with_changes": not why,
+    }
+    settings.show(document, [*not_compared, *why, *audit_view.report_lines(report)])
     if not report.intact:
         click.get_current_context().exit(failures.DENIED)
 

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from ..audit import layout
 from ..change import Change, Kind, Rejection
-from ..errors import Rejected
+from ..errors import Rejected, StateUnusable
 from ..record import Head
 from ..state.feed import Logged
 from ..state.folder import replace_file
@@ -43,17 +43,23 @@ class ChangeLog(Protocol):
         """Return the changes behind a seq; raises Rejected COMPACTED if some are gone."""
         ...
 
+    def kept_from(self) -> int:
+        """Return the seq behind which the changes are kept."""
+        ...
+
 
 class ChangeFollower:
     """Turns what is new in a log into records. Used by one thread at a time."""
 
     def __init__(self, log: ChangeLog, folder: Path) -> None:
-        """Follow ``log`` from where the last run in this audit folder stopped, else from its beginning."""
+        """Follow ``log`` from where the last run in this audit folder stopped, else from its beginning.
+
+        Raises StateUnusable ROLLED_BACK if more of this log was recorded than there is.
+        """
         self._log = log
         self._path = folder / POSITION_FILE
-        head = log.head()
-        self._log_id = _log_id(head)
-        self.seq = _read_position(self._path, head)
+        self._log_id = _log_id(log.head())
+        self.seq = self._begin()
         """Up to which change the log is recorded."""
 
     def bodies(self, now_ms: int) -> Iterator[bytes]:
@@ -82,19 +88,32 @@ class ChangeFollower:
         with contextlib.suppress(OSError):
             replace_file(self._path, text.encode("ascii"), POSITION_MODE)
 
+    def _begin(self) -> int:
+        """Return the seq behind which to go on; raises StateUnusable ROLLED_BACK."""
+        log_id, seq = _read_position(self._path)
+        head, kept = self._log.head(), self._log.kept_from()
+        if log_id == self._log_id:
+            if seq > head.seq:
+                message = (
+                    f"the state ends at change {head.seq}, and {self._path.parent} has it up to {seq}: it is "
+                    "an older one; put the latest back, or run 'sessauth state restore' with a backup"
+                )
+                raise StateUnusable(message, "ROLLED_BACK")
+            return seq
+        # A restore drops the log that was before. What of it was recorded is not lost, and what never was to
+        # be recorded here is not either: another machine's.
+        if log_id.startswith(f"{head.cluster_id.hex()}/"):
+            return min(seq, kept)
+        return kept if self._restored_at(kept) else 0
+
+    def _restored_at(self, seq: int) -> bool:
+        """Whether the log begins behind a seq with a restore."""
+        first = self._log.logged(seq, 1)
+        return bool(first and first[0].result is not None and first[0].result.incarnation)
+
     def _skip(self, now_ms: int) -> tuple[bytes, int]:
         """Return a record of what the log has dropped, and the seq to go on behind."""
-        since = self.seq
-        low, high = since, self._log.head().seq
-        # Bisect for the first seq that can be followed: the log does not say where it begins.
-        while low < high:
-            middle = (low + high) // 2
-            try:
-                self._log.logged(middle, 1)
-            except Rejected:
-                low = middle + 1
-            else:
-                high = middle
+        since, high = self.seq, self._log.kept_from()
         what = f"changes {since + 1} to {high} were compacted away before they were recorded"
         body = layout.body("lost", {"at_ms": now_ms, "count": high - since, "since_ms": 0, "why": what})
         return body, high
@@ -115,32 +134,30 @@ def _body(logged: Logged, now_ms: int) -> bytes:
             "session": change.session_id.hex(),
             "actor": change.actor,
             "outcome": APPLIED if result is None else result.rejection or APPLIED,
-            "body": base64.b64encode(_told(change, logged.encoded)).decode("ascii"),
+            "body": recorded_body(change, logged.encoded),
             **({"changed_ms": change.at_ms} if late else {}),
         },
     )
 
 
-def _told(change: Change, encoded: bytes) -> bytes:
-    """Return what is recorded of a change: all of it, but for the arguments that an approver is to be shown.
+def recorded_body(change: Change, encoded: bytes) -> str:
+    """Return what is recorded of a change, as base64: all but the arguments that an approver is to be shown.
 
     No value of an argument is in the log; without them the change comes to the same, for whoever replays it.
     """
     approval = change.body.get("approval") if change.kind is Kind.REQUEST_APPROVAL else None
-    if not isinstance(approval, dict):
-        return encoded
-    return replace(change, body={**change.body, "approval": {**approval, "arguments": b""}}).encode()
+    if isinstance(approval, dict):
+        encoded = replace(change, body={**change.body, "approval": {**approval, "arguments": b""}}).encode()
+    return base64.b64encode(encoded).decode("ascii")
 
 
-def _read_position(path: Path, head: Head) -> int:
-    """Return the seq up to which this very log was recorded, 0 if that is not known."""
+def _read_position(path: Path) -> tuple[str, int]:
+    """Return which log was recorded last, and up to which seq; "" and 0 if that is not known."""
     try:
         found = json.loads(path.read_text(encoding="ascii"))
-        log, seq = str(found["log"]), int(found["seq"])
+        return str(found["log"]), max(0, int(found["seq"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return 0
-    # A restored folder is another incarnation, whose seqs say nothing of the one before.
-    return seq if log == _log_id(head) and 0 <= seq <= head.seq else 0
+        return "", 0
 
 
 def _log_id(head: Head) -> str:

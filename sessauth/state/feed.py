@@ -59,6 +59,16 @@ class LocalFeed:
         with self._rows() as rows:
             return rows.head()
 
+    def kept_from(self) -> int:
+        """Return the seq behind which the log is kept: what was up to there is compacted, or of a backup."""
+        with self._rows() as rows:
+            return _kept_from(rows)
+
+    def encoded(self, seq: int) -> bytes | None:
+        """Return the change with this seq, encoded; None if the log does not have it, or not any more."""
+        with self._rows() as rows:
+            return rows.get(layout.CHANGES, seq.to_bytes(8, "big"))
+
     def commit(self) -> int:
         """Return the number of the last commit that a read sees now."""
         txn = self._source.reading()
@@ -125,6 +135,10 @@ class LocalFeed:
             txn.abort()
 
 
+def _kept_from(rows: TxnRows) -> int:
+    return int.from_bytes((rows.get(layout.META, layout.COMPACTED_KEY) or bytes(8))[:8], "big")
+
+
 def _result(rows: TxnRows, seq: int) -> ChangeResult | None:
     data = rows.get(layout.RESULTS, seq.to_bytes(8, "big"))
     return None if data is None else ChangeResult.decode(data)
@@ -158,8 +172,7 @@ def _following(rows: TxnRows, since_seq: int, limit: int) -> Iterator[tuple[int,
     head = rows.head()
     if not 0 <= since_seq <= head.seq:
         raise Rejected(Rejection.INVALID.value, f"since_seq: {since_seq}, but the log is at {head.seq}")
-    anchor = rows.get(layout.META, layout.COMPACTED_KEY) or bytes(8)
-    if since_seq < int.from_bytes(anchor[:8], "big"):
+    if since_seq < _kept_from(rows):
         raise Rejected(Rejection.COMPACTED.value, f"since_seq: changes behind {since_seq} are gone")
     with rows.txn.cursor(db=rows.tables[layout.CHANGES]) as cursor:
         there, expected = cursor.set_range((since_seq + 1).to_bytes(8, "big")), since_seq + 1

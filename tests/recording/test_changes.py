@@ -6,10 +6,14 @@ import base64
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from sessauth.approval_record import ApprovalRecord
 from sessauth.change import Change, end_session, open_session, request_approval
+from sessauth.errors import StateUnusable
 from sessauth.recording.changes import LATE_MS, POSITION_FILE, ChangeFollower
 from sessauth.scope import Scope
+from sessauth.state.backup import backup_source, restore
 from sessauth.state.feed import LocalFeed
 from sessauth.state.group import Keep
 from sessauth.state.lmdb_log import StateWriter
@@ -144,3 +148,62 @@ def test_what_the_log_dropped_is_said(tmp_path: Path) -> None:
     assert found[0]["count"] == len(range(since, head.seq)) - (len(found) - 1)
     assert found[-1]["seq"] == head.seq
     assert [record["kind"] for record in found[1:]] == ["change"] * (len(found) - 1)
+
+
+def test_a_restore_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
+    """The follower goes on behind it: no loss is claimed, but for what was never recorded before it."""
+    state, audited = tmp_path / "state", tmp_path / "audit"
+    audited.mkdir()
+    with StateWriter.open(state, create=True, map_size=8 << 20) as log:
+        follower = ChangeFollower(LocalFeed(log.source()), audited)
+        opened(log, "one")
+        backup_source(log.source(), tmp_path / "backup")
+        opened(log, "two")
+        assert [record["id"] for record in taken(follower)] == ["one", "two"]
+        follower.keep(follower.seq)
+        opened(log, "three")
+        last = log.head().seq
+    for times in range(2):
+        restore(tmp_path / "backup", state, map_size=8 << 20)
+        with StateWriter.open(state, map_size=8 << 20) as log:
+            follower = ChangeFollower(LocalFeed(log.source()), audited)
+            found = taken(follower)
+            follower.keep(follower.seq)
+        if not times:
+            # The third was made and not recorded, and the restore dropped it.
+            assert (found[0]["kind"], found[0]["count"]) == ("lost", 1)
+            assert f"changes {last} to {last}" in str(found[0]["why"])
+        assert [record["change"] for record in found if record["kind"] == "change"] == ["new_incarnation"]
+        assert (len(found) == 1) is bool(times)
+
+
+def test_a_restore_elsewhere_claims_no_loss(tmp_path: Path) -> None:
+    """A new machine's audit begins with the restore: what was before is recorded where it was."""
+    with StateWriter.open(tmp_path / "state", create=True, map_size=8 << 20) as log:
+        opened(log, "one")
+        backup_source(log.source(), tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "new", map_size=8 << 20)
+    with StateWriter.open(tmp_path / "new", map_size=8 << 20) as log:
+        found = taken(ChangeFollower(LocalFeed(log.source()), tmp_path))
+    assert [record["change"] for record in found] == ["new_incarnation"]
+
+
+def test_a_log_that_ends_before_its_records_is_refused(tmp_path: Path) -> None:
+    """The place up to which a log was recorded is an anchor as well: the folder went back, whole."""
+    state = tmp_path / "state"
+    with StateWriter.open(state, create=True, map_size=8 << 20) as log:
+        opened(log, "one")
+    before = {path.name: path.read_bytes() for path in state.iterdir()}
+    with StateWriter.open(state, map_size=8 << 20) as log:
+        follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
+        opened(log, "two")
+        taken(follower)
+        follower.keep(follower.seq)
+    for name, data in before.items():
+        (state / name).write_bytes(data)
+    with (
+        StateWriter.open(state, map_size=8 << 20) as log,
+        pytest.raises(StateUnusable) as caught,
+    ):
+        ChangeFollower(LocalFeed(log.source()), tmp_path)
+    assert caught.value.problem == "ROLLED_BACK"
