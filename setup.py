@@ -8,19 +8,28 @@ installs a link to this tree, and builds in place behind it.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
+import shutil
 import subprocess
+import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError
 
 FAST = Path("sessauth/_fast")
 DEBUG = os.environ.get("SESSAUTH_DEBUG") == "1"
 SANITIZE = os.environ.get("SESSAUTH_SANITIZE") == "1"
 LINK_ONLY = os.environ.get("SESSAUTH_LINK_ONLY") == "1"
+HOW_TO_GET = (
+    "install what Debian calls 'gcc python3-dev', and Fedora 'gcc python3-devel' "
+    "(of the version of Python that is used), or name a compiler with CC=..."
+)
 
 # -O3, which Python itself is built with, makes a warm check slower than -O2: it unrolls loops of few turns.
 compile_args = ["-O2", "-Wall", "-Wno-unused-function", "-fno-strict-aliasing"]
@@ -32,15 +41,40 @@ if DEBUG:
 if SANITIZE:
     compile_args += ["-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
     link_args += ["-fsanitize=address,undefined"]
+if not (DEBUG or SANITIZE):
+    # Python's own flags ask for debug information, which is three quarters of an extension.
+    compile_args += ["-g0"]
+
+DIRECTIVES = {
+    "language_level": "3",
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "embedsignature": True,
+}
 
 
 class build_ext_and_stamp(build_ext):  # noqa: N801
-    """Note beside the extensions what they were built from; importing them compares."""
+    """Translate and compile, say how far that is, and note beside the extensions what they are built from."""
 
     def finalize_options(self) -> None:
         """Compile on all cores, unless told otherwise."""
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
+
+    def run(self) -> None:
+        """Build, then write the stamp that an import compares. Raises PlatformError without a compiler."""
+        if self.extensions:
+            require_compiler()
+            translate(self.extensions)
+        self._counted, self._count = itertools.count(1), len(self.extensions)
+        super().run()
+        # The package itself can't be imported yet: it would miss the stamp.
+        spec = importlib.util.spec_from_file_location("_stamp", FAST / "_stamp.py")
+        stamp = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(stamp)
+        stamp.write(FAST, FAST if self.inplace else Path(self.build_lib) / FAST)
 
     def build_extensions(self) -> None:
         """Build, with what this compiler knows of what helps."""
@@ -49,6 +83,15 @@ class build_ext_and_stamp(build_ext):  # noqa: N801
                 extension.extra_compile_args.append(CLEAR_BY_STORES)
         super().build_extensions()
 
+    def build_extension(self, extension: Extension) -> None:
+        """Build one, then say so if it was not up to date."""
+        built = Path(self.get_ext_fullpath(extension.name))
+        before = built.stat().st_mtime_ns if built.exists() else 0
+        super().build_extension(extension)
+        number = next(self._counted)
+        if built.stat().st_mtime_ns != before:
+            sys.stderr.write(f"[{number:2d}/{self._count}] compiled {extension.name}\n")
+
     def _accepts(self, option: str) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "nothing.c")
@@ -56,41 +99,50 @@ class build_ext_and_stamp(build_ext):  # noqa: N801
             command = [*self.compiler.compiler_so, option, "-c", str(source), "-o", f"{source}.o"]
             return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
-    def run(self) -> None:
-        """Build, then write the stamp."""
-        super().run()
-        # The package itself can't be imported yet: it would miss the stamp.
-        spec = importlib.util.spec_from_file_location("_stamp", FAST / "_stamp.py")
-        stamp = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(stamp)
-        stamp.write(FAST, FAST if self.inplace else Path(self.build_lib) / FAST)
+
+def require_compiler() -> None:
+    """Raise PlatformError, which says what to install, if nothing can be compiled here."""
+    compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        raise PlatformError(f"the kernel is compiled, and there is no C compiler {compiler!r}: {HOW_TO_GET}")
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.exists():
+        raise PlatformError(
+            f"the kernel is compiled, and Python's headers are missing ({header}): {HOW_TO_GET}"
+        )
+
+
+def translate(extensions: list[Extension]) -> None:
+    """Put C in the place of each extension's source. Shows progress where the C is not up to date."""
+    newest = max(path.stat().st_mtime for path in FAST.glob("*.pxd"))
+    stale, fresh = [], []
+    for extension in extensions:
+        source = Path(extension.sources[0])
+        made = source.with_suffix(".c")
+        needed = max(newest, source.stat().st_mtime)
+        (fresh if made.exists() and made.stat().st_mtime > needed else stale).append(extension)
+    terms = {"compiler_directives": DIRECTIVES, "nthreads": os.cpu_count() or 1}
+    made_of = {
+        each.name: each.sources
+        for each in [*cythonize(fresh, quiet=True, **terms), *cythonize(stale, force=True, **terms)]
+    }
+    for extension in extensions:
+        extension.sources[:] = made_of[extension.name]
 
 
 setup(
     cmdclass={"build_ext": build_ext_and_stamp},
     ext_modules=[]
     if LINK_ONLY
-    else cythonize(
-        [
-            Extension(
-                f"sessauth._fast.{path.stem}",
-                [str(path)],
-                # The stamp covers every .pxd, so each of them makes all extensions stale.
-                depends=[str(pxd) for pxd in sorted(FAST.glob("*.pxd"))],
-                extra_compile_args=compile_args,
-                extra_link_args=link_args,
-            )
-            for path in sorted(FAST.glob("*.pyx"))
-        ],
-        compiler_directives={
-            "language_level": "3",
-            "boundscheck": DEBUG,
-            "wraparound": False,
-            "initializedcheck": DEBUG,
-            "cdivision": True,
-            "embedsignature": True,
-        },
-        nthreads=os.cpu_count() or 1,
-        quiet=True,
-    ),
+    else [
+        Extension(
+            f"sessauth._fast.{path.stem}",
+            [str(path)],
+            # The stamp covers every .pxd, so each of them makes all extensions stale.
+            depends=[str(pxd) for pxd in sorted(FAST.glob("*.pxd"))],
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+        )
+        for path in sorted(FAST.glob("*.pyx"))
+    ],
 )

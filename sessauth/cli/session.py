@@ -56,6 +56,7 @@ _visible = click.option(
 @click.option("--parent", type=params.session_id, default=b"", help="Session to open this one under.")
 @click.option("--owner", default="", help="Principal that may mint for it. Default: the caller.")
 @click.option("--issuer-key", type=params.key_id, multiple=True, help="Only this key may root its tokens.")
+@click.option("--quiet", is_flag=True, help="Print the session's id and nothing else.")
 @_request_id
 @with_settings
 def open_(
@@ -71,6 +72,7 @@ def open_(
     parent: bytes,
     owner: str,
     issuer_key: Sequence[bytes],
+    quiet: bool,
     request_id: str,
 ) -> None:
     """Open a session."""
@@ -89,7 +91,10 @@ def open_(
             issuer_key_ids=issuer_key,
             request_id=request_id,
         )
-    _show(settings, opened)
+    if quiet:
+        settings.show(session_view.to_json(opened), [opened.id.hex()])
+    else:
+        _show(settings, opened)
 
 
 @session.command("get")

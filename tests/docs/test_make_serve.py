@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.newcomer import INTERRUPT, environment, fresh_home, terminal
+from tests.support.newcomer import INTERRUPT, clone, environment, fresh_home, terminal
 
 pytestmark = pytest.mark.skipif(
     not Path(sys.prefix, ".built").exists(), reason="these tests run in an environment that make did not make"
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("own_home", [False, True], ids=["nothing set", "SESSAUTH_HOME set"])
-def test_make_serve_starts_and_says_what_to_do_next(own_home: bool) -> None:
+def test_make_serve_starts_and_says_what_to_do_next(own_home: bool, tmp_path: Path) -> None:
     """It makes a home and serves it, what it says to paste works in a second terminal, and Ctrl-C ends it."""
     with fresh_home() as home:
         more = {"SESSAUTH_HOME": str(home / "own folder")} if own_home else {}
         env = environment(home, **more)
-        with terminal(["make", "serve"], env) as serving:
+        with terminal(["make", "serve"], env, clone(tmp_path / "clone")) as serving:
             said = serving.read_until('"event": "serving"')
             pasted = "\n".join(re.findall(r"^    (\S.*)$", said, re.M))
             second = subprocess.run(
@@ -48,12 +48,12 @@ def test_make_serve_starts_and_says_what_to_do_next(own_home: bool) -> None:
     assert "130" in said
 
 
-def test_make_serve_twice_keeps_the_first_home() -> None:
+def test_make_serve_twice_keeps_the_first_home(tmp_path: Path) -> None:
     """A second start finds what the first one made: nothing is made anew and no session is lost."""
+    tree, shown = clone(tmp_path / "clone"), []
     with fresh_home() as home:
-        shown = []
         for _ in range(2):
-            with terminal(["make", "serve"], environment(home)) as serving:
+            with terminal(["make", "serve"], environment(home), tree) as serving:
                 serving.read_until('"event": "serving"')
                 key = sorted(path.name for path in home.rglob("keys/*"))
                 serving.press(INTERRUPT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -51,6 +52,48 @@ def test_a_wheel_holds_every_module_and_its_types(wheel_files: set[str]) -> None
 def test_a_wheel_holds_only_the_package(wheel_files: set[str]) -> None:
     """Neither tests nor the oracle nor tools are shipped."""
     assert {name.split("/")[0] for name in wheel_files} == {"sessauth"}
+
+
+def test_extensions_are_small() -> None:
+    """All extensions as built take less than 5 MB: they carry no debug information."""
+    built = list((PACKAGE / "_fast").glob("*.so"))
+
+    assert len(built) == len(sources(PACKAGE / "_fast", ".pyx"))
+    assert sum(path.stat().st_size for path in built) < 5_000_000
+
+
+def _build(target: Path, before: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    program = f"{before}\nimport runpy, sys\nsys.argv[1:] = ['-q', 'build_ext', '-b', {str(target)!r}]\n"
+    return subprocess.run(
+        [sys.executable, "-c", f"{program}runpy.run_path('setup.py', run_name='__main__')"],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+NO_HEADERS = "import sysconfig\nsysconfig.get_path = lambda *_: '/no/such/include'"
+
+
+@pytest.mark.parametrize(
+    ("before", "compiler", "missing"),
+    [
+        ("", "no-such-compiler", "no C compiler 'no-such-compiler'"),
+        (NO_HEADERS, "true", "headers are missing"),
+    ],
+    ids=["no compiler", "no headers"],
+)
+def test_what_can_not_be_compiled_says_what_to_install(
+    tmp_path: Path, before: str, compiler: str, missing: str
+) -> None:
+    """Without a compiler or Python's headers the build ends in one line, which says what to install."""
+    answer = _build(tmp_path, before, CC=compiler)
+
+    assert answer.returncode == 1
+    assert missing in answer.stderr
+    assert "gcc python3-dev" in answer.stderr and "gcc python3-devel" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
 
 
 def test_every_kernel_module_has_its_types() -> None:

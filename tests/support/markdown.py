@@ -6,10 +6,25 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+_FENCE = re.compile(
+    r"(?:^<!-- (?P<mark>[^\n]*?) -->\n+)?^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.M | re.S
+)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^(#{1,6}) (.+)$", re.M)
 _CODE = re.compile(r"`([^`\n]+)`")
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """One fenced block: the text between its fences, and the comment right above it."""
+
+    language: str
+    body: str
+    mark: str
+    # The number of the line that opens it.
+    line: int
+    # Whether only empty lines stand between it and the block before.
+    follows: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +45,23 @@ class Document:
 
     def blocks(self, language: str) -> list[str]:
         """Return the fenced blocks of ``language`` ("" for those without one)."""
-        return [body for name, body in _FENCE.findall(self.text) if name == language]
+        return [fence.body for fence in self.fences() if fence.language == language]
+
+    def fences(self) -> list[Fence]:
+        """Return all fenced blocks, in order."""
+        text, end, found = self.text, 0, []
+        for match in _FENCE.finditer(text):
+            found.append(
+                Fence(
+                    match["language"],
+                    match["body"],
+                    match["mark"] or "",
+                    text.count("\n", 0, match.start("language")) + 1,
+                    bool(found) and not text[end : match.start()].strip(),
+                )
+            )
+            end = match.end()
+        return found
 
     def headings(self, level: int) -> list[str]:
         """Return the headings of one level, in order."""

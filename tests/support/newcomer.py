@@ -29,21 +29,27 @@ def fresh_home() -> Iterator[Path]:
 
 
 def environment(home: Path, *, path: str = SYSTEM_PATH, **more: str) -> dict[str, str]:
-    """Return a login's environment with ``home``; make targets use the environment that runs the tests."""
-    return {
-        "HOME": str(home),
-        "PATH": path,
-        "LANG": "C.UTF-8",
-        "TERM": "xterm",
-        "VENV": os.path.relpath(sys.prefix, ROOT),
-        **more,
-    }
+    """Return a login's environment with ``home``, and nothing of the one that runs the tests."""
+    return {"HOME": str(home), "PATH": path, "LANG": "C.UTF-8", "TERM": "xterm", **more}
+
+
+def clone(folder: Path) -> Path:
+    """Make a folder that looks like this tree, built, to a reader; what is made in it stays out of the tree.
+
+    Its .venv is the environment that runs the tests.
+    """
+    folder.mkdir()
+    for entry in ROOT.iterdir():
+        if not entry.name.startswith(".venv"):
+            (folder / entry.name).symlink_to(entry)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
 
 
 class Terminal:
     """A program in the foreground of a terminal of its own."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
         """Start ``command`` with a tty as its three streams."""
         self.shown = ""
         self._master, slave = pty.openpty()
@@ -107,7 +113,7 @@ _TAKE_TERMINAL = (
 
 
 @contextmanager
-def terminal(command: Sequence[str], env: Mapping[str, str], cwd: Path = ROOT) -> Iterator[Terminal]:
+def terminal(command: Sequence[str], env: Mapping[str, str], cwd: Path) -> Iterator[Terminal]:
     """Run ``command`` in a terminal while the block runs."""
     opened = Terminal(command, env, cwd)
     try:

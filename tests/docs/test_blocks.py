@@ -1,0 +1,102 @@
+"""Every block of the documents that a reader would paste does what the page says, pasted by a newcomer."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.support.markdown import Document, Fence
+from tests.support.newcomer import SYSTEM_PATH, clone, environment, fresh_home
+from tests.support.tree import ROOT, sources
+from tests.support.typed_page import SERVES, TYPED, assert_shown, typed_page
+
+README = ROOT / "README.md"
+PAGES = [Document(path) for path in sources(ROOT, ".md") if "tests" not in path.relative_to(ROOT).parts]
+# What a reader never types: pictures, output, grammars, settings.
+READ = ("text", "json", "toml", "yaml", "ebnf", "promql")
+SERVE = Fence("sh", "sessauth init >/dev/null\nsessauth serve\n", "", 0, False)
+REASON = re.compile(r"not run: \S+( \S+){2,}")
+BY_CI = "run by .ci/run"
+
+
+def _name(page: Document) -> str:
+    return str(page.path.relative_to(ROOT))
+
+
+def _to_type(page: Document) -> list[Fence]:
+    return [
+        fence
+        for fence in page.fences()
+        if fence.language in TYPED and not fence.mark.startswith(("not run:", BY_CI))
+    ]
+
+
+def _is_shown_by(page: Document) -> dict[int, str]:
+    """Return what the page shows behind a block, by the block's line."""
+    fences = page.fences()
+    return {
+        before.line: after.body
+        for before, after in pairwise(fences)
+        if after.language == "text" and after.follows
+    }
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if _to_type(page)], ids=_name)
+def test_every_block_does_what_the_page_says(page: Document, tmp_path: Path) -> None:
+    """With an empty home, each block ends well behind those before it, and shows what the page says.
+
+    The README is typed in a clone, with nothing on the path; other pages beside a server, with the command
+    installed.
+    """
+    readme = page.path == README
+    path = SYSTEM_PATH if readme else f"{Path(sys.prefix, 'bin')}{os.pathsep}{SYSTEM_PATH}"
+    work = tmp_path / "work"
+    if readme:
+        clone(work)
+    else:
+        work.mkdir()
+    blocks, shown = _to_type(page), _is_shown_by(page)
+    serves = any(SERVES.search(fence.body) for fence in blocks)
+    with fresh_home() as home, typed_page(environment(home, path=path), work, tmp_path) as typed:
+        for fence in blocks if serves else [SERVE, *blocks]:
+            said = typed.type(fence)
+            if fence.line in shown:
+                assert_shown(shown[fence.line], said)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_a_block_that_is_not_typed_has_its_reason(page: Document) -> None:
+    """Each block has a language; one that can't be run says why in the comment above, in words."""
+    wrong = [
+        f"{_name(page)}:{fence.line}: {fence.language or 'no language'}, {fence.mark or 'no mark'}"
+        for fence in page.fences()
+        if fence.language not in (*TYPED, *READ) or (fence.language in TYPED and not _is_known(fence.mark))
+    ]
+
+    assert wrong == []
+
+
+def _is_known(mark: str) -> bool:
+    return not mark or mark == BY_CI or bool(REASON.fullmatch(mark) or re.fullmatch(r"exit \d+", mark))
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(f.mark == BY_CI for f in page.fences())], ids=_name
+)
+def test_what_ci_is_said_to_run_it_runs(page: Document) -> None:
+    """Each line of a block that is said to be run by .ci/run stands there as a command."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    ran = {part.strip() for part in re.split(r"\n|&&|\|\||;", script)}
+    lines = [
+        line.split("#")[0].strip()
+        for fence in page.fences()
+        if fence.mark == BY_CI
+        for line in fence.body.splitlines()
+    ]
+
+    assert [line for line in lines if line not in ran] == []
