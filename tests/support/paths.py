@@ -102,7 +102,10 @@ class ByPulse(Path):
 
 
 class ByWrongPulse(Path):
-    """A pulse that says all sorts of things, but never what a mirror of another state was read at."""
+    """A pulse that says all sorts of things, but never what a mirror of another state was read at, nor less.
+
+    One that is behind what was read says that the pages are of an older file, which is denied.
+    """
 
     def view_source(self) -> Any:
         """The source with a pulse of this path's own."""
@@ -114,7 +117,7 @@ class ByWrongPulse(Path):
         told = []
         for call in calls:
             number = self.source.number
-            said = self.rng.choice((number, number, 0, number + 1, number + 2**40, LARGEST))
+            said = self.rng.choice((number, number, number + 1, number + 2**40, LARGEST))
             which = self.rng.randrange(2)
             set_word(self.words, which, said)
             set_word(self.words, 1 - which, self.rng.choice((0, said)))
