@@ -41,6 +41,8 @@ class Settings:
     tls_server_name: str = ""
     insecure_tcp: bool = False
     json: bool = False
+    # Of the command that runs, for its options' names.
+    command: click.Context | None = None
     clock: Clock = field(default_factory=SystemClock)
 
     def client(self, holder: HolderKey | None = None) -> Client:
@@ -104,6 +106,8 @@ def with_settings(command: Callable[Concatenate[Settings, P], R]) -> Callable[P,
 
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         context = click.get_current_context()
-        return command(context.ensure_object(Settings), *args, **kwargs)
+        settings = context.ensure_object(Settings)
+        settings.command = context
+        return command(settings, *args, **kwargs)
 
     return json_option(update_wrapper(run, command))

@@ -71,11 +71,11 @@ def exit_code(error: SessauthError) -> int:
     return USAGE
 
 
-def report(error: SessauthError, *, as_json: bool) -> None:
-    """Print an error to stderr, as text or as one JSON document with its stable word."""
+def report(error: SessauthError, message: str, *, as_json: bool) -> None:
+    """Print ``message`` for an error to stderr, as text or as one JSON document with its stable word."""
     word = str(next(filter(None, (getattr(error, name, "") for name in _WORDS)), ""))
     if as_json:
-        body = {"error": {"kind": type(error).__name__, "word": word, "message": str(error)}}
+        body = {"error": {"kind": type(error).__name__, "word": word, "message": message}}
         click.echo(json.dumps(body), err=True)
     else:
-        click.echo(f"sessauth: {printable(str(error))}", err=True)
+        click.echo(f"sessauth: {printable(message)}", err=True)

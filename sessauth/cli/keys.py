@@ -90,7 +90,7 @@ def jwks(settings: Settings) -> None:
 @with_settings
 def add(settings: Settings, source: str | None, owner: str, request_id: str) -> None:
     """Add an issuer key, prepared: known, and not yet trusted."""
-    public_key = one_public_key(source) if source else b""
+    public_key = one_public_key(source, "--public-key") if source else b""
     with settings.client() as client:
         _show(settings, client.add_key(public_key, owner=owner, request_id=request_id))
 

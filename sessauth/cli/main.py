@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import SessauthError, UsageError
-from . import failures
+from . import failures, option_names
 from .context import Settings
 
 # Each command's module is imported when it is asked for: a name and "module:attribute".
@@ -65,7 +65,7 @@ class SessauthGroup(click.Group):
             sys.stdout.flush()
         except click.ClickException as error:
             if settings.json:
-                failures.report(UsageError(error.format_message()), as_json=True)
+                failures.report(UsageError(), error.format_message(), as_json=True)
             else:
                 error.show()
             code = failures.USAGE
@@ -80,7 +80,8 @@ class SessauthGroup(click.Group):
             # click leaves with 1 when whoever read the output went away. Commands never leave so.
             code = failures.BROKEN_PIPE if leaving.code == 1 else leaving.code
         except SessauthError as error:
-            failures.report(error, as_json=settings.json)
+            known = option_names.options_of(settings.command)
+            failures.report(error, option_names.spoken(str(error), known), as_json=settings.json)
             code = failures.exit_code(error)
         except Exception:  # noqa: BLE001 - a mistake of ours must not leave with 1, which means denied
             traceback.print_exc()

@@ -17,33 +17,33 @@ _PUBLIC = "-----BEGIN PUBLIC KEY-----"
 _PRIVATE = "-----BEGIN PRIVATE KEY-----"
 
 
-def public_keys(source: str) -> dict[bytes, bytes]:
-    """Return the public keys in a file (or stdin for ``-``) by key id.
+def public_keys(source: str, option: str) -> dict[bytes, bytes]:
+    """Return the public keys in a file (or stdin for ``-``) by key id; ``option`` is what named it.
 
     A private key file gives its public half; it must be readable by its owner alone. Raises
     UsageError for contents of another kind, KeyFolderError for a private key that others may read.
     """
-    text = read_text(source, "key")
+    text = read_text(source, option)
     if text.startswith(_PRIVATE):
         if source == "-":
             raise UsageError(
-                "key: a private key is read from a file that only its owner may read, not from -"
+                f"{option}: a private key is read from a file that only its owner may read, not from -"
             )
         found = [IssuerKey.load(source).public_key]
     elif text.startswith("{"):
-        found = _of_jwk(text, source)
+        found = _of_jwk(text, f"{option}: {source}")
     elif text.startswith(_PUBLIC):
-        found = [_of_pem(text, source)]
+        found = [_of_pem(text, f"{option}: {source}")]
     else:
-        found = [_of_hex(text, source)]
+        found = [_of_hex(text, f"{option}: {source}")]
     return {key_id(key): key for key in found}
 
 
-def one_public_key(source: str) -> bytes:
+def one_public_key(source: str, option: str) -> bytes:
     """Return the public key in a file that holds exactly one. Raises UsageError otherwise."""
-    found = list(public_keys(source).values())
+    found = list(public_keys(source, option).values())
     if len(found) != 1:
-        raise UsageError(f"key: {source} holds {len(found)} keys; give one")
+        raise UsageError(f"{option}: {source} holds {len(found)} keys; give one")
     return found[0]
 
 
@@ -53,7 +53,7 @@ def _of_jwk(text: str, source: str) -> list[bytes]:
         keys = document.get("keys", [document])
         return [_base64url(key["x"]) for key in keys if key["kty"] == "OKP" and key["crv"] == "Ed25519"]
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"key: {source} is neither a JWK nor a JWK set") from None
+        raise UsageError(f"{source} is neither a JWK nor a JWK set") from None
 
 
 def _base64url(text: str) -> bytes:
@@ -67,7 +67,7 @@ def _of_pem(text: str, source: str) -> bytes:
     except binascii.Error:
         der = b""
     if not der.startswith(_SPKI_PREFIX):
-        raise UsageError(f"key: {source} is no Ed25519 public key in PEM")
+        raise UsageError(f"{source} is no Ed25519 public key in PEM")
     return der.removeprefix(_SPKI_PREFIX)
 
 
@@ -75,4 +75,4 @@ def _of_hex(text: str, source: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise UsageError(f"key: {source} is no JWK, no PEM and no hex") from None
+        raise UsageError(f"{source} is no JWK, no PEM and no hex") from None

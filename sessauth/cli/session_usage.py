@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def report(settings: Settings, session_id: bytes | None, purpose: str, fit: str, svg: Path | None) -> None:
     """Show what a session was granted and what it used of it, and suggest what would have been enough."""
     if bool(session_id) == bool(purpose):
-        raise UsageError("session_id: give a session, or --purpose")
+        raise UsageError("give SESSION_ID, or --purpose")
     with settings.client() as client:
         found = [client.get_report(session_id)] if session_id else _of_purpose(client, purpose)
     whole = usage_view.joined(found, settings.clock.now_ms(), purpose or None)

@@ -44,7 +44,7 @@ def inspect(
     if server:
         verdict = _ask_server(settings, token)
     elif issuer_key is not None:
-        verdict = _under_keys(token, public_keys(issuer_key), f"the key in {issuer_key}")
+        verdict = _under_keys(token, public_keys(issuer_key, "--issuer-key"), f"the key in {issuer_key}")
     elif state is not None:
         verdict = _under_state(token, state)
     else:

@@ -50,7 +50,7 @@ def prove(
         raise UsageError("token, JSON and --issuer-key can't all be read from stdin; give files")
     token = read_token(token_file)
     holder = HolderKey.load(key_file)
-    issuers = list(public_keys(issuer_key).values()) if issuer_key is not None else None
+    issuers = list(public_keys(issuer_key, "--issuer-key").values()) if issuer_key is not None else None
     data = json_bytes(arguments, "--arguments")
     with settings.client() as client:
         keys = client.verifier_keys(issuer_keys=issuers)

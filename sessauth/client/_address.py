@@ -55,17 +55,21 @@ class Tls:
         the reverse.
         """
         if (self.certificate is None) != (self.key is None):
-            raise ConfigError("tls: certificate and key go together; set both or neither")
-        return _read(self.authority), _read(self.key), _read(self.certificate)
+            raise ConfigError("tls.certificate, tls.key: go together; set both or neither")
+        return (
+            _read("authority", self.authority),
+            _read("key", self.key),
+            _read("certificate", self.certificate),
+        )
 
 
-def _read(path: Path | None) -> bytes | None:
+def _read(name: str, path: Path | None) -> bytes | None:
     if path is None:
         return None
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"tls: can't read {path}: {error.strerror}") from None
+        raise ConfigError(f"tls.{name}: can't read {path}: {error.strerror}") from None
 
 
 def default_home() -> Path:

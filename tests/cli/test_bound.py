@@ -91,7 +91,7 @@ def test_only_the_key_narrows_a_bound_token(run: Run, key: Path, issuer_key: Pat
     assert narrowed.code == 0
     assert narrowed.json["ending"] == "bound"
     assert [ran.code for ran in refused] == [2, 2, 2]
-    assert "may_seal" in refused[2].err
+    assert "--may-seal" in refused[2].err
     assert shown.out.strip() == token.read_text().strip()
 
 

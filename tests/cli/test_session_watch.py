@@ -91,10 +91,10 @@ def test_it_says_things_as_they_happen(service: Service) -> None:
     ("arguments", "code", "named"),
     [
         (("--kinds", "gone"), 2, "kinds"),
-        (("--children",), 2, "include_children"),
+        (("--children",), 2, "--children"),
         (("--session", "ab"), 2, "hex"),
         (("--session", "ab" * 16), 3, "no such session"),
-        (("--after", str(1 << 50)), 2, "after_revision"),
+        (("--after", str(1 << 50)), 2, "--after"),
     ],
 )
 def test_what_can_not_be_watched_is_said(

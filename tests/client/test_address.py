@@ -112,7 +112,7 @@ def test_tls_files(tmp_path: Path) -> None:
     """A TLS file that can't be read, and a key without its certificate, are refused at once."""
     with pytest.raises(ConfigError, match=r"can't read .*ca\.pem"):
         Client("auth.example:7443", "", tls=Tls(authority=tmp_path / "ca.pem"))
-    with pytest.raises(ConfigError, match="certificate and key"):
+    with pytest.raises(ConfigError, match=r"tls\.certificate, tls\.key"):
         Client("auth.example:7443", "", tls=Tls(key=tmp_path / "key.pem"))
 
 
