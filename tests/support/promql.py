@@ -9,8 +9,20 @@ from sessauth.server.metrics.families import METRICS
 
 # Prometheus adds these to every series of a target.
 TARGET_LABELS = {"instance", "job"}
-FUNCTIONS = {"rate", "increase", "sum", "min", "max", "count", "histogram_quantile"}
-WORDS = {"by", "and", "or", "unless", "on", "bool"}
+FUNCTIONS = {
+    "rate",
+    "increase",
+    "max_over_time",
+    "sum",
+    "min",
+    "max",
+    "count",
+    "absent",
+    "histogram_quantile",
+}
+WORDS = {"by", "and", "or", "unless", "on", "bool", "offset"}
+# After "offset".
+_SPAN = re.compile(r"\b\d+[smhd]\b")
 _SERIES = re.compile(r"(sessauth_\w+)(?:\{([^}]*)\})?(\[[^\]]*\])?")
 _MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 _BY = re.compile(r"\bby\s*\(([^)]*)\)")
@@ -58,7 +70,7 @@ def wrong_with(query: str, told: Set[str], values: Mapping[str, Set[str]]) -> li
             wrong.append(f"{name}{{{matchers}}} can't be read")
     for inside in _BY.findall(query):
         wrong += [f"nothing has the label {label}" for label in _names(inside) - labels]
-    bare = _SERIES.sub("", query)
+    bare = _SPAN.sub("", _SERIES.sub("", query))
     words = set(re.findall(r"[A-Za-z_]\w*", _BY.sub("by", bare)))
     wrong += [f"{word}: no function that is known" for word in words - FUNCTIONS - WORDS]
     if bare.count("(") != bare.count(")"):
