@@ -152,8 +152,8 @@ def _any_end(session: sessions.Session) -> Event:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Service]:
-    """A server of these tests."""
-    with running() as service:
+    """A server of these tests, with patience for readers that a busy machine makes slow."""
+    with running(limits={"slow_reader_ms": 120_000}) as service:
         yield service
 
 

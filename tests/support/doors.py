@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sessauth.server.access import ANYONE, RULES
+from sessauth.server.access import ANYONE, RULES, lane_of
 from sessauth.server.credentials import CredentialFile
 from sessauth.server.init import initialise
 from sessauth.v1 import authorization_service_pb2 as checks
@@ -25,6 +25,16 @@ OF_WORKERS = ("/sessauth.v1.AuthorizationService/", "/grpc.health.v1.Health/")
 # The head of a message of a mebibyte, and its first bytes.
 HALF = b"\0\0\x10\0\0" + bytes(100)
 
+# What did most harm: all checks and the workers' enrolment; all ends; all that is read.
+WORST = (
+    ("gateway", ("/sessauth.v1.AuthorizationService/Check", "/sessauth.v1.EvidenceService/Enroll")),
+    ("issuer", ("/sessauth.v1.SessionService/EndSession",)),
+    (STRANGER, ("/sessauth.v1.KeyService/ListVerifierKeys", "/grpc.health.v1.Health/Check")),
+)
+# In seconds. A worker that showed no sign of life for two of them ended.
+LONG = 4.0
+SHORT = 0.4
+
 
 @dataclass(frozen=True)
 class Attack:
@@ -34,10 +44,13 @@ class Attack:
     rpcs: tuple[str, ...]
     count: int = 300
     body: bytes = b""
+    # How long others try to go on meanwhile.
+    seconds: float = SHORT
 
     def __str__(self) -> str:
         """What is called, shortly."""
-        names = self.rpcs[0].rpartition(".")[2] if len(self.rpcs) == 1 else f"{len(self.rpcs)} RPCs in turns"
+        first = self.rpcs[0].rpartition(".")[2]
+        names = first if len(self.rpcs) == 1 else f"{first} and {len(self.rpcs) - 1} others in turns"
         return f"{names}, {'half a message' if self.body else 'no message'}"
 
 
@@ -47,7 +60,7 @@ class Noticed:
 
     made: int
     ends_ms: tuple[float, ...]
-    lost_ends: int
+    lost_ends: tuple[str, ...]
     checks: int
     slowest_check_ms: float
     lost_checks: tuple[str, ...]
@@ -114,23 +127,24 @@ class House:
         for caller in (self.operator, *self.gateways, *self.strangers):
             caller.close()
 
-    def noticed(self, attack: Attack | None, ends: int = 12) -> Noticed:
+    def noticed(self, attack: Attack | None, ends: int = 8) -> Noticed:
         """End sessions one after the other, and check all the while, under an attack."""
+        pause = (attack.seconds if attack is not None else SHORT) / ends
         request, living, before = self.check(), [self.session() for _ in range(ends)], self.pids()
-        held = [] if attack is None else list(self._begin(attack))
+        held = [] if attack is None else list(self.begin(attack))
         try:
             with checking(self.gateways, request) as seen:
                 taken = []
-                lost_ends = 0
+                lost_ends = []
                 for session_id in living:
                     began = time.perf_counter()
                     try:
                         end = sessions.EndSessionRequest(session_id=session_id)
                         self.operator.call("SessionService/EndSession", end, timeout=10.0)
-                    except RpcError:
-                        lost_ends += 1
+                    except RpcError as error:
+                        lost_ends.append(f"{error.code.name} {error.word} {error.message}")
                     taken.append(1000 * (time.perf_counter() - began))
-                    time.sleep(0.02)
+                    time.sleep(pause)
                 healthy = all(serves(caller) for caller in self.strangers)
         finally:
             for each in held:
@@ -138,7 +152,7 @@ class House:
         return Noticed(
             made=sum(each.made for each in held),
             ends_ms=tuple(taken),
-            lost_ends=lost_ends,
+            lost_ends=tuple(lost_ends),
             checks=len(seen.took_ms),
             slowest_check_ms=max(seen.took_ms, default=0.0),
             lost_checks=tuple(seen.lost),
@@ -146,7 +160,8 @@ class House:
             healthy=healthy,
         )
 
-    def _begin(self, attack: Attack) -> Iterator[HalfSent]:
+    def begin(self, attack: Attack) -> Iterator[HalfSent]:
+        """Begin an attack, at each process that serves some of its RPCs."""
         block = {rpc: headers(rpc, self.credentials[attack.role], 30) for rpc in attack.rpcs}
         for target in (self.control, *self.checks):
             served = [
@@ -212,16 +227,17 @@ def house(**settings: str) -> Iterator[House]:
 
 
 def attacks(full: bool) -> Iterator[Attack]:
-    """Half-sent calls by everybody of everything: of each RPC by itself if ``full``, else in turns."""
+    """Half-sent calls by everybody: of each RPC by itself if ``full``, else of a lane's RPCs in turns."""
+    for role, rpcs in WORST:
+        yield Attack(role, rpcs, seconds=LONG)
+    number = 0
     for role in (*ROLES, STRANGER):
-        rpcs = reaches(role)
-        bodies: Callable[[int], bytes] = lambda number: HALF if number % 2 else b""  # noqa: E731
-        if full:
-            yield from (Attack(role, (rpc,), body=bodies(number)) for number, rpc in enumerate(rpcs))
-        else:
-            # As many of each lane as of an RPC by itself.
-            lanes = len({RULES[rpc].lane for rpc in rpcs})
-            yield Attack(role, tuple(rpcs), 300 * lanes)
+        of_lane: dict[str, list[str]] = {}
+        for rpc in reaches(role):
+            of_lane.setdefault(rpc if full else lane_of(RULES[rpc], role), []).append(rpc)
+        for rpcs in of_lane.values():
+            number += 1
+            seconds = LONG if full else SHORT
+            yield Attack(role, tuple(rpcs), body=HALF if number % 2 else b"", seconds=seconds)
     # What a stranger may not call is refused before its message is waited for.
-    refused = tuple(rpc for rpc, rule in RULES.items() if ANYONE not in rule.roles)
-    yield Attack(STRANGER, refused)
+    yield Attack(STRANGER, tuple(rpc for rpc, rule in RULES.items() if ANYONE not in rule.roles))

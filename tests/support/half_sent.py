@@ -12,6 +12,7 @@ from pathlib import Path
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW = 0, 1, 3, 4, 6, 7, 8
 ACK, END_STREAM, END_HEADERS = 1, 1, 4
+INITIAL_WINDOW_SIZE = 4
 # The server takes 256 at once on a connection.
 STREAMS = 150
 
@@ -30,6 +31,11 @@ def _text(text: str) -> bytes:
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def message(data: bytes) -> bytes:
+    """A message of gRPC, not compressed."""
+    return b"\0" + struct.pack(">I", len(data)) + data
 
 
 def headers(path: str, credential: str, seconds: int) -> bytes:
@@ -53,6 +59,8 @@ class Connection:
     """One connection; ``open`` counts its calls that have not ended, ``ended`` those that have."""
 
     target: Path | tuple[str, int]
+    # What the server may send of each answer, in bytes: nothing of what is sent is ever acknowledged.
+    window: int = 65_535
     open: int = 0
     ended: int = 0
     data_bytes: int = 0
@@ -63,12 +71,15 @@ class Connection:
 
     def __post_init__(self) -> None:
         """Connect, and begin to read."""
-        if isinstance(self.target, Path):
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._socket.connect(str(self.target))
-        else:
-            self._socket = socket.create_connection(self.target)
-        self._socket.sendall(PREFACE + _frame(SETTINGS, 0, 0))
+        unix = isinstance(self.target, Path)
+        self._socket = socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            self._socket.connect(str(self.target) if unix else self.target)
+        except OSError:
+            self._socket.close()
+            raise
+        window = struct.pack(">HI", INITIAL_WINDOW_SIZE, self.window)
+        self._socket.sendall(PREFACE + _frame(SETTINGS, 0, 0, window))
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -169,8 +180,10 @@ class HalfSent:
             each.close()
 
     def _keep(self) -> None:
-        while not self._stop.wait(0.5):
-            self._fill()
+        # A server that is gone is not attacked.
+        with suppress(OSError):
+            while not self._stop.wait(0.5):
+                self._fill()
 
     def _fill(self) -> None:
         alive = [each for each in self._connections if each.alive]

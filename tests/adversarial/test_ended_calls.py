@@ -1,0 +1,93 @@
+"""A connection forgets the calls that ended on it, however they ended."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sessauth.v1 import authorization_service_pb2 as checks
+from sessauth.v1 import session_service_pb2 as sessions
+from sessauth.v1 import token_service_pb2 as tokens
+from tests.support.service import Caller, Service, running
+
+CALLS = 5_000
+AT_ONCE = 100
+BATCH = "/sessauth.v1.AuthorizationService/CheckBatch"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """A server whose cyclic collector never runs: what only it would let go of is kept."""
+    gc.disable()
+    try:
+        # Room for all at once, so that they end while they wait or run and are not refused before.
+        with running(limits={"queue_places": 4 * AT_ONCE}) as found:
+            yield found
+    finally:
+        gc.enable()
+
+
+@pytest.fixture(scope="module")
+def item(service: Service) -> checks.CheckItem:
+    """A call that is allowed."""
+    operator = service.operator
+    opened = operator.call(
+        "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=["read:files/**"])
+    )
+    minted = operator.call(
+        "TokenService/Mint",
+        tokens.MintRequest(session_id=opened.session.id, scopes=["read:files/**"], audience=["gw"]),
+    )
+    return checks.CheckItem(token=minted.token.encode(), action=b"read", resource=b"files/a")
+
+
+def _twenty(caller: Caller, item: checks.CheckItem) -> int:
+    """How many of 20 good calls on the same connection are allowed."""
+    request = checks.CheckRequest(item=item, audience="gw")
+    return sum(caller.call("AuthorizationService/Check", request).decision.allowed for _ in range(20))
+
+
+def _begin(caller: Caller, item: checks.CheckItem, seconds: float) -> list[Any]:
+    """Begin as many batches at once as take longer than that."""
+    rpc = caller.channel.unary_unary(BATCH)
+    request = checks.CheckBatchRequest(items=[item] * 256, audience="gw").SerializeToString()
+    return [rpc.future(request, timeout=seconds, metadata=caller.metadata) for _ in range(AT_ONCE)]
+
+
+def _ended(service: Service, word: str) -> int:
+    """How many batches ended by that word at the server."""
+    assert service.control is not None
+    return service.control.serving.accounting.counts().get((BATCH, word), 0)
+
+
+def test_a_connection_serves_on_after_thousands_of_cancelled_calls(
+    service: Service, item: checks.CheckItem
+) -> None:
+    """5,000 cancelled calls on one connection, then 20 good ones: all answered."""
+    caller = service.operator
+    for _ in range(CALLS // AT_ONCE):
+        calls = _begin(caller, item, 30.0)
+        # They are there when one is answered.
+        calls[0].result()
+        for call in calls:
+            call.cancel()
+
+    assert _ended(service, "CANCELLED") > CALLS // 10
+    assert _twenty(caller, item) == 20
+
+
+def test_a_connection_serves_on_after_thousands_of_expired_calls(
+    service: Service, item: checks.CheckItem
+) -> None:
+    """5,000 calls whose deadline passes on one connection, then 20 good ones: all answered."""
+    caller = service.operator
+    before = _ended(service, "CANCELLED") + _ended(service, "DEADLINE_EXCEEDED")
+    for _ in range(CALLS // AT_ONCE):
+        for call in _begin(caller, item, 0.02):
+            call.exception()
+
+    assert _ended(service, "CANCELLED") + _ended(service, "DEADLINE_EXCEEDED") - before > CALLS // 10
+    assert _twenty(caller, item) == 20
