@@ -6,6 +6,7 @@ What others wrote is put between quotes byte by byte, so that nothing of it is a
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from sessauth._fast.masked cimport MASK, secret_at
 from sessauth._fast.resource cimport Part
 from sessauth._fast.text cimport bytes_t
 
@@ -63,15 +64,26 @@ cdef char *_escaped(char *out, uint32_t code) noexcept nogil:
 
 
 cdef char *put_text(char *out, const Part *part) noexcept nogil:
-    """A JSON string. What a terminal or a reader of lines may act upon is escaped, what is no UTF-8 replaced."""
+    """A JSON string. What a terminal or a reader of lines may act upon is escaped, what is no UTF-8 replaced.
+
+    Tokens and the like are masked.
+    """
     cdef bytes_t p = part.p
     cdef bytes_t end = p + part.n
     cdef uint32_t code
+    cdef size_t secret
+    cdef size_t shown = 0
     cdef int n
     out[0] = 0x22
     out += 1
     while p < end:
         if p[0] < 0x80:
+            secret = secret_at(p, end, &shown) if p[0] == 0x73 else 0
+            if secret:
+                memcpy(out, p, shown)
+                out = put_plain(out + shown, MASK)
+                p += secret
+                continue
             if p[0] < 0x20 or p[0] == 0x7F:
                 out = _escaped(out, p[0])
             else:

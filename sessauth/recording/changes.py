@@ -13,8 +13,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+from .._fast.masked import masked
 from ..audit import layout
 from ..change import Change, Kind, Rejection
 from ..errors import Rejected, StateUnusable
@@ -25,6 +26,8 @@ from ..state.folder import replace_file
 POSITION_FILE: Final = "changes.position"
 POSITION_MODE: Final = 0o600
 APPLIED: Final = "APPLIED"
+# What every token begins with.
+_PREFIX: Final = b"sessauth_"
 # Changes of one record batch: small, so that what can't be written now is soon tried again.
 _STEP: Final = 256
 # A change that is recorded later than this bears the time at which it is, and its own beside it: lines of a
@@ -129,10 +132,10 @@ def _body(logged: Logged, now_ms: int) -> bytes:
             "at_ms": now_ms if late else change.at_ms,
             "seq": logged.seq,
             "revision": 0 if result is None else result.revision,
-            "id": change.id,
+            "id": masked(change.id),
             "change": change.kind.value,
             "session": change.session_id.hex(),
-            "actor": change.actor,
+            "actor": masked(change.actor),
             "outcome": APPLIED if result is None else result.rejection or APPLIED,
             "body": recorded_body(change, logged.encoded),
             **({"changed_ms": change.at_ms} if late else {}),
@@ -144,11 +147,23 @@ def recorded_body(change: Change, encoded: bytes) -> str:
     """Return what is recorded of a change, as base64: all but the arguments that an approver is to be shown.
 
     No value of an argument is in the log; without them the change comes to the same, for whoever replays it.
+    A token that stands in one of its texts is masked.
     """
     approval = change.body.get("approval") if change.kind is Kind.REQUEST_APPROVAL else None
     if isinstance(approval, dict):
-        encoded = replace(change, body={**change.body, "approval": {**approval, "arguments": b""}}).encode()
+        change = replace(change, body={**change.body, "approval": {**approval, "arguments": b""}})
+    if isinstance(approval, dict) or _PREFIX in encoded:
+        change_id, actor = masked(change.id), masked(change.actor)
+        encoded = replace(change, id=change_id, actor=actor, body=_masked(change.body)).encode()
     return base64.b64encode(encoded).decode("ascii")
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {name: _masked(each) for name, each in value.items()}
+    return [_masked(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _read_position(path: Path) -> tuple[str, int]:

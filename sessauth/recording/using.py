@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from .._fast import wire
+from .._fast.masked import masked
 from ..errors import SessauthError
 from ..scope import Scope
 from ..usage import SessionUsage
@@ -52,8 +53,9 @@ class Using:
     def observe(self, usage: SessionUsage, note: Note) -> None:
         """Count a decision whose token's signatures stand."""
         action, resource = note.action, note.resource
+        kept = masked(action), masked(resource)
         if not note.allowed:
-            usage.observe(action, resource, at_ms=note.at_ms, reason=note.reason)
+            usage.observe(*kept, at_ms=note.at_ms, reason=note.reason)
             return
         arguments, block_ids = note.arguments, note.block_ids
         matched = [
@@ -66,8 +68,7 @@ class Using:
             decided = note.matched_scope if note.matched_index == 0 else -1
             matched += root.find(action, resource, arguments, decided)
         usage.observe(
-            action,
-            resource,
+            *kept,
             arguments,
             at_ms=note.at_ms,
             block_ids=block_ids,

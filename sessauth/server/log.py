@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, TextIO
 
-SECRET: Final = re.compile(r"sessauth_(token|secret|key)_[A-Za-z0-9_.=-]*")
+from .._fast.masked import masked
+
 LOGGER: Final = logging.getLogger("sessauth.server")
 
 
@@ -42,7 +42,7 @@ class JsonFormatter(logging.Formatter):
             line["trace_id"] = trace_id
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return SECRET.sub(r"sessauth_\1_...", json.dumps(line, ensure_ascii=False, default=str))
+        return masked(json.dumps(line, ensure_ascii=False, default=str))
 
 
 def _what(record: logging.LogRecord) -> dict[str, str]:

@@ -11,6 +11,7 @@ from ..errors import Rejected
 from ..session import EndCause, Session
 from ..state.feed import Logged
 from ..v1 import event_service_pb2 as pb
+from .mask_texts import mask_texts
 
 _KINDS: Final = {
     Kind.OPEN_SESSION: pb.SESSION_EVENT_KIND_OPENED,
@@ -41,7 +42,8 @@ class Event:
 
     @classmethod
     def of(cls, message: pb.SessionEvent, ancestor_ids: Sequence[bytes] = ()) -> Event:
-        """Encode a message."""
+        """Encode a message, with the tokens in its texts masked."""
+        mask_texts(message)
         return cls(message, pb.WatchSessionsResponse(events=[message]).SerializeToString(), ancestor_ids)
 
     @property

@@ -17,7 +17,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from .. import errors
-from .log import SECRET
+from .._fast.masked import masked
 
 DOMAIN: Final = "sessauth"
 MAX_DETAIL_CHARS: Final = 1_000
@@ -139,7 +139,7 @@ def to_status(error: BaseException) -> tuple[grpc.StatusCode, status_pb2.Status]
     word = word_of(error)
     code = CODES[word]
     message = WITHOUT_DETAIL.get(word) or str(error) or word
-    message = SECRET.sub(r"sessauth_\1_...", message)[:MAX_DETAIL_CHARS]
+    message = masked(message)[:MAX_DETAIL_CHARS]
     details = [error_details_pb2.ErrorInfo(reason=word, domain=DOMAIN)]
     field = field_of(error)
     if field and word not in WITHOUT_DETAIL:

@@ -11,12 +11,16 @@ from ..session import ScopeRecord, Session
 from ..v1 import record_pb2
 from ..v1 import usage_service_pb2 as pb
 from . import convert
+from .mask_texts import mask_texts
 
 
 def report_message(session: Session, inherited: Iterable[Iterable[ScopeRecord]]) -> pb.SessionReport:
     """Return what a session was granted: as it is, and the layers that it ``inherited``."""
+    granted = convert.session_message(session)
+    # What a report is kept as outlives the session.
+    mask_texts(granted)
     return pb.SessionReport(
-        session=convert.session_message(session),
+        session=granted,
         inherited=[
             record_pb2.Ceiling.FromString(wire.encode("Ceiling", {"scopes": list(layer)}))
             for layer in inherited

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 
 from .. import limits
 from .._fast import ask as _kernel
+from .._fast.masked import masked
 from ..errors import ScopeError
 from ..scope import Scope
 from ..value import Number, Value
@@ -55,12 +57,22 @@ def read(arguments: bytes) -> Reading:
             (arguments or b"{}").decode(), parse_int=_number, parse_float=_number, parse_constant=_number
         )
         if isinstance(document, dict):
+            document = _masked(document)
             nodes = tuple(_walk((), document))
             return Reading(nodes, _size(document), len(arguments), not _nameable(document))
     except (ValueError, RecursionError):
         # No call with such arguments is allowed, so nothing is lost.
         pass
     return Reading((), 1, len(arguments), True)
+
+
+def _masked(value: Json) -> Any:
+    """Return a value with the tokens in its names and texts masked."""
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {masked(name): _masked(each) for name, each in value.items()}
+    return [_masked(each) for each in value] if isinstance(value, list) else value
 
 
 def _walk(prefix: Path, members: dict[str, Json]) -> Iterator[Node]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from ..._fast.masked import is_masked
 from ...reasons import Level, Reason, Stage
 
 _NOWHERE: Final[Mapping[str, Any]] = {
@@ -103,6 +104,12 @@ class Recorded:
             "\ufffd" in text or len(text.encode("utf-8", "replace")) >= _KEPT_BYTES
             for text in (self.action, self.resource)
         )
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a token stood in one of its texts, so that the call was another one than is recorded."""
+        texts = (self.action, self.resource, self.audience, self.source, self.argument)
+        return any(map(is_masked, texts))
 
     def says(self) -> str:
         """Return the verdict in words."""
