@@ -47,6 +47,8 @@ MAX_SESSION_ISSUER_KEYS: Final = 16
 MAX_REVOKE_BLOCK_IDS: Final = 256
 MAX_REQUEST_ID_BYTES: Final = 64
 MAX_BATCH_ITEMS: Final = 1024
+# An id is found by the digits that it begins with. Fewer are a slip of the hand, and fit many ids.
+MIN_ID_PREFIX_DIGITS: Final = 4
 MAX_RETRY_ID_BYTES: Final = 64
 # A permit is for a call that is about to happen.
 MAX_PERMIT_MS: Final = 300_000

@@ -12,9 +12,10 @@ from ..catalogue import ToolCatalogue
 from ..errors import UsageError
 from ..reasons import Reason
 from ..survey import Candidate, Verdicts
-from . import failures, params
+from . import failures, ids, params
 from .context import Settings, with_settings
 from .output import table
+from .params import Ref
 from .token_io import json_bytes, read_text, read_token, token_argument
 
 
@@ -84,7 +85,7 @@ def allowed(
     arguments: str | None,
     tool: str,
     state: Path | None,
-    session_id: bytes,
+    session_id: Ref,
     source: str,
     peer: Sequence[str],
     audience: str,
@@ -100,7 +101,6 @@ def allowed(
     token = read_token(token_file)
     candidates = _candidates(calls, catalogue, arguments, tool)
     asked: dict[str, Any] = {
-        "session": session_id,
         "source": source,
         "peer": peer,
         "audience": audience,
@@ -109,9 +109,11 @@ def allowed(
     if state is not None:
         from .state_view import embedded_survey
 
+        asked["session"] = ids.whole(session_id, "--session")
         verdicts = embedded_survey(state, token, candidates, asked)
     else:
         with settings.client() as client:
+            asked["session"] = ids.session(client, session_id)
             verdicts = client.list_allowed(token, candidates, **asked)
     settings.show(_to_json(verdicts, candidates), _to_lines(verdicts, candidates))
     if verdicts.reason != Reason.ALLOWED:

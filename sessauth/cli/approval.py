@@ -12,10 +12,11 @@ import click
 from ..approval_request import ApprovalRequest
 from ..approver import DEFAULT_TTL_MS, Approver, ApproverKey
 from ..errors import ServerError, UsageError
-from . import params
+from . import ids, params
 from .approval_io import write_approval
 from .context import Settings, with_settings
 from .output import moment_and_distance, table
+from .params import Ref
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -33,8 +34,14 @@ def approval() -> None:
     """Read what waits for an approval, and grant or deny it."""
 
 
-def _fetch(client: Client, session_id: bytes, approval_id: bytes) -> ApprovalRequest:
+def _find(client: Client, session: Ref, approval: Ref) -> tuple[bytes, bytes]:
+    session_id = ids.session(client, session)
+    return session_id, ids.approval(client, session_id, approval)
+
+
+def _fetch(client: Client, session_ref: Ref, approval_ref: Ref) -> ApprovalRequest:
     """Return an approval with what the caller may know of its session."""
+    session_id, approval_id = _find(client, session_ref, approval_ref)
     request = client.get_approval(session_id, approval_id)
     try:
         session = client.get_session(session_id)
@@ -60,13 +67,15 @@ def _show(settings: Settings, request: ApprovalRequest) -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
 @click.option("--page", default="", help="Go on from where an earlier list stopped.")
 @with_settings
-def list_(
-    settings: Settings, session_id: bytes, status: str, public_key: bytes, limit: int, page: str
-) -> None:
+def list_(settings: Settings, session_id: Ref, status: str, public_key: bytes, limit: int, page: str) -> None:
     """List approvals; a gateway sees those that it asked for."""
     with settings.client() as client:
         found = client.list_approvals(
-            session_id=session_id, status=status, public_key=public_key, page_size=limit, page_token=page
+            session_id=ids.session(client, session_id),
+            status=status,
+            public_key=public_key,
+            page_size=limit,
+            page_token=page,
         )
     now_ms = settings.clock.now_ms()
     rows = [
@@ -97,7 +106,7 @@ def list_(
 @_session
 @_approval
 @with_settings
-def show(settings: Settings, session_id: bytes, approval_id: bytes) -> None:
+def show(settings: Settings, session_id: Ref, approval_id: Ref) -> None:
     """Show all that an approver decides by and signs."""
     with settings.client() as client:
         request = _fetch(client, session_id, approval_id)
@@ -131,8 +140,8 @@ def show(settings: Settings, session_id: bytes, approval_id: bytes) -> None:
 @with_settings
 def grant(
     settings: Settings,
-    session_id: bytes,
-    approval_id: bytes,
+    session_id: Ref,
+    approval_id: Ref,
     key_file: Path,
     ttl: int,
     yes: bool,
@@ -184,8 +193,8 @@ def _require_consent(settings: Settings, shown: str, *, yes: bool) -> None:
 @click.option("--reason", default="", help="Why, for whoever reads it later.")
 @_request_id
 @with_settings
-def deny(settings: Settings, session_id: bytes, approval_id: bytes, reason: str, request_id: str) -> None:
+def deny(settings: Settings, session_id: Ref, approval_id: Ref, reason: str, request_id: str) -> None:
     """Say no to a call, until its request expires."""
     with settings.client() as client:
-        denied = client.deny_approval(session_id, approval_id, reason, request_id=request_id)
+        denied = client.deny_approval(*_find(client, session_id, approval_id), reason, request_id=request_id)
     _show(settings, denied)

@@ -94,7 +94,7 @@ def verify(
 def _filters(command: F) -> F:
     """Add the options that say which records are meant."""
     options = (
-        click.option("--session", type=params.session_id, default=b"", help="Of this session."),
+        click.option("--session", type=params.whole_session, default=b"", help="Of this session."),
         click.option("--decision", "decision", type=params.decision_id, default=b"", help="Of this id."),
         click.option("--block", type=params.block_id, default=b"", help="Whose token has this block."),
         click.option("--reason", default="", help="Decisions of this reason, as OUT_OF_SCOPE."),

@@ -31,7 +31,7 @@ _WORDS = (
     type=click.Path(path_type=Path),
     help="File with the arguments of calls, one JSON document a line; they are found by their digests.",
 )
-@click.option("--session", "session_id", type=params.session_id, default=b"", help="Of this session only.")
+@click.option("--session", "session_id", type=params.whole_session, default=b"", help="Of this session only.")
 @with_settings
 def replay(settings: Settings, folder: Path | None, arguments_file: Path | None, session_id: bytes) -> None:
     """Decide again what was decided. Exits with 1 if something can't have been so.

@@ -15,7 +15,7 @@ from ..limits import MAX_PERMIT_MS
 from ..reasons import Level
 from ..scope import Scope
 from ..text_form import parse_proof
-from . import failures
+from . import failures, ids
 from .approval_io import read_approval
 from .call_options import call_options, read_call
 from .context import Settings, with_settings
@@ -117,10 +117,12 @@ def check(
             raise UsageError("--approval, --retry-id and --permit-ms are for the server: leave out --state")
         from .state_view import embedded_check
 
+        call["session"] = ids.whole(call["session"], "--session")
         decision, told = embedded_check(state, token, action, resource, call)
     else:
         holder = HolderKey.load(holder_file) if holder_file is not None else None
         with settings.client(holder) as client:
+            call["session"] = ids.session(client, call["session"])
             if watch:
                 from ..client import CheckItem
                 from .check_watch import watch_call

@@ -73,9 +73,14 @@ def exit_code(error: SessauthError) -> int:
 
 def report(error: SessauthError, message: str, *, as_json: bool) -> None:
     """Print ``message`` for an error to stderr, as text or as one JSON document with its stable word."""
+    candidates = getattr(error, "candidates", [])
     word = str(next(filter(None, (getattr(error, name, "") for name in _WORDS)), ""))
     if as_json:
-        body = {"error": {"kind": type(error).__name__, "word": word, "message": message}}
-        click.echo(json.dumps(body), err=True)
+        told: dict[str, object] = {"kind": type(error).__name__, "word": word, "message": message}
+        if candidates:
+            told["candidates"] = candidates
+        click.echo(json.dumps({"error": told}), err=True)
     else:
         click.echo(f"sessauth: {printable(message)}", err=True)
+        for line in candidates:
+            click.echo(f"  {printable(line)}", err=True)

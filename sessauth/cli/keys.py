@@ -10,9 +10,10 @@ import click
 
 from ..keys import public_jwk
 from ..record import KeyRecord
-from . import params
+from . import ids, params
 from .context import Settings, with_settings
 from .output import fields, moment, table
+from .params import Ref
 from .public_keys import one_public_key
 
 
@@ -100,9 +101,9 @@ def _change(name: str, method: str, doc: str) -> Callable[..., Any]:
     @click.argument("key_id", type=params.key_id)
     @click.option("--request-id", default="", help="Repeat with the same id to learn the first outcome.")
     @with_settings
-    def change(settings: Settings, key_id: bytes, request_id: str) -> None:
+    def change(settings: Settings, key_id: Ref, request_id: str) -> None:
         with settings.client() as client:
-            _show(settings, getattr(client, method)(key_id, request_id=request_id))
+            _show(settings, getattr(client, method)(ids.key(client, key_id), request_id=request_id))
 
     return change
 

@@ -12,13 +12,15 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from typing import TypeAlias
 
 import click
 
-from ..limits import MAX_TIME_MS
+from ..limits import MAX_TIME_MS, MIN_ID_PREFIX_DIGITS
 from ..value import Plain
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DIGITS = re.compile(r"[0-9a-f]+", re.ASCII)
 _DURATION = re.compile(r"(\d{1,12})(ms|s|m|h|d)", re.ASCII)
 
 
@@ -51,6 +53,30 @@ def moment(text: str | int) -> int:
     return ms
 
 
+class Prefix(str):
+    """The hex digits that an id begins with, in lower case: to be looked up by ``ids``."""
+
+    __slots__ = ()
+
+
+Ref: TypeAlias = bytes | Prefix
+"""An id, or what it begins with."""
+
+
+def _ref(size: int) -> Callable[[str | bytes], Ref]:
+    def read(text: str | bytes) -> Ref:
+        if isinstance(text, bytes):
+            return text
+        digits = text.removesuffix("…").removesuffix("...").lower()
+        if not MIN_ID_PREFIX_DIGITS <= len(digits) <= 2 * size or not _DIGITS.fullmatch(digits):
+            raise click.BadParameter(
+                f"{text!r} is not {2 * size} hex digits, nor the first {MIN_ID_PREFIX_DIGITS} or more of them"
+            )
+        return bytes.fromhex(digits) if len(digits) == 2 * size else Prefix(digits)
+
+    return read
+
+
 def _hex(size: int) -> Callable[[str | bytes], bytes]:
     def read(text: str | bytes) -> bytes:
         if isinstance(text, bytes):
@@ -66,8 +92,13 @@ def _hex(size: int) -> Callable[[str | bytes], bytes]:
     return read
 
 
-def session_id(text: str | bytes) -> bytes:
-    """Return the 16 bytes of a session id in hex."""
+def session_id(text: str | bytes) -> Ref:
+    """Return the 16 bytes of a session id in hex, or what it begins with."""
+    return _ref(16)(text)
+
+
+def whole_session(text: str | bytes) -> bytes:
+    """Return the 16 bytes of a session id in hex, for commands that ask nobody who could complete one."""
     return _hex(16)(text)
 
 
@@ -76,9 +107,9 @@ def block_id(text: str | bytes) -> bytes:
     return _hex(32)(text)
 
 
-def key_id(text: str | bytes) -> bytes:
-    """Return the 32 bytes of a key id in hex."""
-    return _hex(32)(text)
+def key_id(text: str | bytes) -> Ref:
+    """Return the 32 bytes of a key id in hex, or what it begins with."""
+    return _ref(32)(text)
 
 
 def decision_id(text: str | bytes) -> bytes:
@@ -91,9 +122,9 @@ def chain(text: str | bytes) -> bytes:
     return _hex(32)(text)
 
 
-def approval_id(text: str | bytes) -> bytes:
-    """Return the 16 bytes of an approval's id in hex."""
-    return _hex(16)(text)
+def approval_id(text: str | bytes) -> Ref:
+    """Return the 16 bytes of an approval's id in hex, or what it begins with."""
+    return _ref(16)(text)
 
 
 def permit(text: str | bytes) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from . import failures, params
+from . import failures, ids, params
 from .call_options import call_options, read_call
 from .context import Settings, with_settings
 from .decision_view import to_json, to_lines
@@ -35,6 +35,7 @@ def commit(
     call = read_call(options, token_file)
     token = read_token(token_file)
     with settings.client() as client:
+        call["session"] = ids.session(client, call["session"])
         decision = client.commit(permit, token, action, resource, **call)
     told = decision.explain(token)
     settings.show(to_json(decision, told), to_lines(decision, told))

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from ..session import Session
-from . import params, receipt_view, session_view
+from . import ids, params, receipt_view, session_view
 from .context import Settings, with_settings
 from .output import moment_and_distance, table
+from .params import Ref
 from .session_receipt import receipt, verify_closed
 from .session_usage import census, report
 from .session_watch import watch
@@ -69,9 +70,9 @@ def open_(
     labels: Sequence[tuple[str, str]],
     ttl: int,
     lease: int,
-    parent: bytes,
+    parent: Ref,
     owner: str,
-    issuer_key: Sequence[bytes],
+    issuer_key: Sequence[Ref],
     quiet: bool,
     request_id: str,
 ) -> None:
@@ -86,9 +87,9 @@ def open_(
             labels=dict(labels),
             ttl_ms=ttl,
             lease_ms=lease,
-            parent_id=parent,
+            parent_id=ids.session(client, parent),
             owner=owner,
-            issuer_key_ids=issuer_key,
+            issuer_key_ids=[ids.key(client, each) for each in issuer_key],
             request_id=request_id,
         )
     if quiet:
@@ -100,10 +101,10 @@ def open_(
 @session.command("get")
 @click.argument("session_id", type=params.session_id)
 @with_settings
-def get(settings: Settings, session_id: bytes) -> None:
+def get(settings: Settings, session_id: Ref) -> None:
     """Show one session."""
     with settings.client() as client:
-        _show(settings, client.get_session(session_id))
+        _show(settings, client.get_session(ids.session(client, session_id)))
 
 
 @session.command("list")
@@ -120,7 +121,7 @@ def list_(
     status: str | None,
     subject: str,
     owner: str,
-    parent: bytes,
+    parent: Ref,
     labels: Sequence[tuple[str, str]],
     limit: int,
     page: str,
@@ -131,7 +132,7 @@ def list_(
             status=status or "",
             subject=subject,
             owner=owner,
-            parent_id=parent,
+            parent_id=ids.session(client, parent),
             labels=dict(labels),
             page_size=limit,
             page_token=page,
@@ -151,12 +152,13 @@ def list_(
 @session.command("keep-alive")
 @click.argument("session_id", type=params.session_id)
 @with_settings
-def keep_alive(settings: Settings, session_id: bytes) -> None:
+def keep_alive(settings: Settings, session_id: Ref) -> None:
     """Renew a session's lease."""
     with settings.client() as client:
-        deadline = client.keep_alive(session_id)
+        found = ids.session(client, session_id)
+        deadline = client.keep_alive(found)
     settings.show(
-        {"session_id": session_id.hex(), "lease_deadline_ms": deadline},
+        {"session_id": found.hex(), "lease_deadline_ms": deadline},
         [f"lease lapses {moment_and_distance(deadline, settings.clock.now_ms())}"],
     )
 
@@ -170,13 +172,18 @@ def keep_alive(settings: Settings, session_id: bytes) -> None:
 @_request_id
 @with_settings
 def narrow(
-    settings: Settings, session_id: bytes, ceiling: Sequence[str], expected_epoch: int, request_id: str
+    settings: Settings, session_id: Ref, ceiling: Sequence[str], expected_epoch: int, request_id: str
 ) -> None:
     """Narrow a session, for every token of it at once."""
     with settings.client() as client:
         _show(
             settings,
-            client.narrow(session_id, ceiling, expected_epoch=expected_epoch, request_id=request_id),
+            client.narrow(
+                ids.session(client, session_id),
+                ceiling,
+                expected_epoch=expected_epoch,
+                request_id=request_id,
+            ),
         )
 
 
@@ -190,7 +197,7 @@ def narrow(
 @with_settings
 def facts(
     settings: Settings,
-    session_id: bytes,
+    session_id: Ref,
     facts: Sequence[tuple[str, Any]],
     visible: Sequence[tuple[str, Any]],
     remove: Sequence[str],
@@ -200,10 +207,10 @@ def facts(
     """Set and remove facts; without either, show the session."""
     with settings.client() as client:
         if not (facts or visible or remove):
-            _show(settings, client.get_session(session_id))
+            _show(settings, client.get_session(ids.session(client, session_id)))
             return
         changed = client.update_facts(
-            session_id,
+            ids.session(client, session_id),
             dict([*facts, *visible]),
             visible_facts={name for name, _ in visible},
             remove=remove,
@@ -219,13 +226,11 @@ def facts(
 @_expected_epoch
 @_request_id
 @with_settings
-def suspend(settings: Settings, session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> None:
+def suspend(settings: Settings, session_id: Ref, reason: str, expected_epoch: int, request_id: str) -> None:
     """Deny every call of a session until it is resumed."""
     with settings.client() as client:
-        _show(
-            settings,
-            client.suspend(session_id, reason, expected_epoch=expected_epoch, request_id=request_id),
-        )
+        found = ids.session(client, session_id)
+        _show(settings, client.suspend(found, reason, expected_epoch=expected_epoch, request_id=request_id))
 
 
 @session.command("resume")
@@ -234,13 +239,11 @@ def suspend(settings: Settings, session_id: bytes, reason: str, expected_epoch: 
 @_expected_epoch
 @_request_id
 @with_settings
-def resume(settings: Settings, session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> None:
+def resume(settings: Settings, session_id: Ref, reason: str, expected_epoch: int, request_id: str) -> None:
     """Let a suspended session go on."""
     with settings.client() as client:
-        _show(
-            settings,
-            client.resume(session_id, reason, expected_epoch=expected_epoch, request_id=request_id),
-        )
+        found = ids.session(client, session_id)
+        _show(settings, client.resume(found, reason, expected_epoch=expected_epoch, request_id=request_id))
 
 
 @session.command("end")
@@ -248,10 +251,10 @@ def resume(settings: Settings, session_id: bytes, reason: str, expected_epoch: i
 @_reason
 @_request_id
 @with_settings
-def end(settings: Settings, session_id: bytes, reason: str, request_id: str) -> None:
+def end(settings: Settings, session_id: Ref, reason: str, request_id: str) -> None:
     """End a session for good, with every token and every child of it, and say what proves it."""
     with settings.client() as client:
-        ended = client.end(session_id, reason, request_id=request_id)
+        ended = client.end(ids.session(client, session_id), reason, request_id=request_id)
     document, lines = session_view.to_json(ended), session_view.to_lines(ended, settings.clock.now_ms())
     signed = ended.receipt
     document["receipt"] = None if signed is None else receipt_view.to_json(signed, signed.unverified)

@@ -10,9 +10,10 @@ import click
 
 from ..errors import UsageError
 from ..receipt import MAX_TEXT_CHARS, ReceiptState, SignedReceipt, verify
-from . import failures, params, receipt_view
+from . import failures, ids, params, receipt_view
 from .context import Settings, with_settings
 from .output import printable
+from .params import Ref
 from .token_io import read_bytes, read_text, read_token, write_new
 
 
@@ -22,14 +23,14 @@ from .token_io import read_bytes, read_text, read_token, write_new
     "--out", type=click.Path(path_type=Path), help="Also write the signed receipt to a new file, mode 0600."
 )
 @with_settings
-def receipt(settings: Settings, session_id: bytes, out: Path | None) -> None:
+def receipt(settings: Settings, session_id: Ref, out: Path | None) -> None:
     """Have the server make the receipt of a session that ended.
 
     Exits with 1 unless it says CLOSED. What it says is taken from the server; verify-closed holds a receipt
     to public keys.
     """
     with settings.client() as client:
-        signed = client.get_receipt(session_id)
+        signed = client.get_receipt(ids.session(client, session_id))
     found = signed.unverified
     if out is not None:
         write_new(out, signed.text)
@@ -43,7 +44,9 @@ def receipt(settings: Settings, session_id: bytes, out: Path | None) -> None:
 @click.option(
     "--keys", "keys_file", metavar="FILE|-", required=True, help="The service's keys: what keys jwks prints."
 )
-@click.option("--session", "session_id", type=params.session_id, default=b"", help="It must be of this one.")
+@click.option(
+    "--session", "session_id", type=params.whole_session, default=b"", help="It must be of this one."
+)
 @click.option(
     "--token-file", "token_files", metavar="FILE|-", multiple=True, help="A token to hold against it."
 )

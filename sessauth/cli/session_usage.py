@@ -9,8 +9,9 @@ import click
 
 from ..errors import UsageError
 from ..usage.narrow import Fit
-from . import census_view, params, report_view, usage_view
+from . import census_view, ids, params, report_view, usage_view
 from .context import Settings, with_settings
+from .params import Ref
 
 if TYPE_CHECKING:
     from ..client import Client, SessionReport
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 )
 @click.option("--svg", type=click.Path(path_type=Path), help="Write a picture to this file, too.")
 @with_settings
-def report(settings: Settings, session_id: bytes | None, purpose: str, fit: str, svg: Path | None) -> None:
+def report(settings: Settings, session_id: Ref | None, purpose: str, fit: str, svg: Path | None) -> None:
     """Show what a session was granted and what it used of it, and suggest what would have been enough."""
     if bool(session_id) == bool(purpose):
         raise UsageError("give SESSION_ID, or --purpose")
     with settings.client() as client:
-        found = [client.get_report(session_id)] if session_id else _of_purpose(client, purpose)
+        found = (
+            [client.get_report(ids.session(client, session_id))]
+            if session_id
+            else _of_purpose(client, purpose)
+        )
     whole = usage_view.joined(found, settings.clock.now_ms(), purpose or None)
     if svg is not None:
         if whole is None:
@@ -45,11 +50,12 @@ def report(settings: Settings, session_id: bytes | None, purpose: str, fit: str,
 @click.command("census")
 @click.argument("session_id", type=params.session_id)
 @with_settings
-def census(settings: Settings, session_id: bytes) -> None:
+def census(settings: Settings, session_id: Ref) -> None:
     """Show every block of a session's tokens that any verifier saw, with its first and last use."""
     with settings.client() as client:
-        found = client.get_census(session_id)
-    settings.show(census_view.to_json(session_id, found), census_view.to_lines(found))
+        whole_id = ids.session(client, session_id)
+        found = client.get_census(whole_id)
+    settings.show(census_view.to_json(whole_id, found), census_view.to_lines(found))
 
 
 def _of_purpose(client: Client, purpose: str) -> list[SessionReport]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..value import quoted
-from . import params
+from . import ids, params
 from .context import Settings, with_settings
 from .output import moment, printable
+from .params import Ref
 
 if TYPE_CHECKING:
     from ..client import SessionEvent
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 @with_settings
 def watch(
     settings: Settings,
-    session_ids: Sequence[bytes],
+    session_ids: Sequence[Ref],
     children: bool,
     kinds: str,
     subject: str,
@@ -54,7 +55,7 @@ def watch(
     with (
         settings.client() as client,
         client.watch_sessions(
-            session_ids,
+            [ids.session(client, each) for each in session_ids],
             kinds=[each for each in kinds.replace(" ", "").split(",") if each],
             subject=subject,
             purpose=purpose,

@@ -11,9 +11,10 @@ import click
 from ..errors import UsageError
 from ..holder import HolderKey
 from ..token import Token
-from . import params
+from . import ids, params
 from .context import Settings, with_settings
 from .output import fields, moment_and_distance, warn
+from .params import Ref
 from .token_inspect import inspect
 from .token_io import out_option, read_holder, read_token, text_of, token_argument, write_new
 from .token_prove import prove
@@ -113,7 +114,7 @@ def _hand_over(settings: Settings, made: Token, out: Path | None) -> None:
 def mint(
     settings: Settings,
     /,
-    session_id: bytes,
+    session_id: Ref,
     scopes: Sequence[str],
     audience: Sequence[str],
     issuer_key: Path | None,
@@ -126,10 +127,10 @@ def mint(
         from ..keys import IssuerKey
 
         issuer = Issuer(IssuerKey.load(issuer_key), settings.clock)
-        made = issuer.mint(session_id, scopes, audience, **_terms(options))
+        made = issuer.mint(ids.whole(session_id, "SESSION_ID"), scopes, audience, **_terms(options))
     else:
         with settings.client() as client:
-            made = client.mint(session_id, scopes, audience, **_terms(options))
+            made = client.mint(ids.session(client, session_id), scopes, audience, **_terms(options))
     _hand_over(settings, made, out)
 
 
@@ -192,7 +193,7 @@ def revoke(
     settings: Settings,
     token_file: str | None,
     block: int | None,
-    session_id: bytes | None,
+    session_id: Ref | None,
     block_ids: Sequence[bytes],
     reason: str,
     request_id: str,
@@ -209,6 +210,7 @@ def revoke(
     elif not (session_id and block_ids):
         raise UsageError("give a token, or --session with --block-id")
     with settings.client() as client:
+        session_id = ids.session(client, session_id)
         revision = client.revoke(session_id, block_ids, reason, request_id=request_id)
     shown = [each.hex() for each in block_ids]
     settings.show(

@@ -144,12 +144,18 @@ class AsyncClient(AsyncApprovalCalls, AsyncUsageCalls, AsyncEventCalls, AsyncEvi
         owner: str = "",
         parent_id: bytes = b"",
         labels: Mapping[str, str] | None = None,
+        id_prefix: str = "",
         page_size: int = 0,
         page_token: str = "",
     ) -> SessionPage:
-        """Return one page of the sessions that fit all filters that are set."""
+        """Return one page of the sessions that fit all filters that are set.
+
+        ``id_prefix`` are 4 to 32 hex digits that the id begins with.
+        """
         return await self._run(
-            session_calls.list_sessions(status, subject, owner, parent_id, labels, page_size, page_token)
+            session_calls.list_sessions(
+                status, subject, owner, parent_id, labels, id_prefix, page_size, page_token
+            )
         )
 
     async def keep_alive(self, session_id: bytes) -> int:

@@ -109,6 +109,7 @@ def list_sessions(
     owner: str,
     parent_id: bytes,
     labels: Mapping[str, str] | None,
+    id_prefix: str,
     page_size: int,
     page_token: str,
 ) -> Call[SessionPage]:
@@ -125,6 +126,7 @@ def list_sessions(
         owner=owner,
         parent_id=check_id("parent_id", parent_id, 16) if parent_id else b"",
         labels=dict(labels or {}),
+        id_prefix=id_prefix,
     )
     return Call("SessionService/ListSessions", request, pb.ListSessionsResponse, sessions_page)
 

@@ -6,6 +6,7 @@ Whatever is of the wrong size or form becomes an error that names the request's 
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -25,6 +26,8 @@ from .status import invalid
 
 ID_BYTES = 16
 DIGEST_BYTES = 32
+
+_ID_PREFIX = re.compile(f"[0-9a-f]{{{limits.MIN_ID_PREFIX_DIGITS},{2 * ID_BYTES}}}")
 
 _Parsed = TypeVar("_Parsed", Scope, Condition)
 
@@ -192,6 +195,14 @@ def session_message(session: Session) -> session_service_pb2.Session:
         open_permits=session.open_permits,
         open_approvals=session.open_approvals,
     )
+
+
+def id_prefix(value: str) -> str:
+    """Return the hex digits that an id begins with: enough not to be a list of everything."""
+    if not _ID_PREFIX.fullmatch(value):
+        least, most = limits.MIN_ID_PREFIX_DIGITS, 2 * ID_BYTES
+        raise invalid("id_prefix", f"must be {least} to {most} hex digits in lower case")
+    return value
 
 
 def page_token(after: bytes) -> str:

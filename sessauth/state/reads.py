@@ -57,6 +57,30 @@ class StateReads:
                 break
         return found
 
+    def sessions_beginning(
+        self, digits: str, after: bytes, limit: int, predicate: Callable[[Session], bool]
+    ) -> list[Session]:
+        """Return sessions as ``list_sessions`` does, of those whose id begins with these hex digits.
+
+        No other row is read.
+        """
+        found: list[Session] = []
+        first = int(digits.ljust(2 * _ID_BYTES, "0"), 16)
+        after = max(after, (first - 1).to_bytes(_ID_BYTES, "big") if first else b"")
+        while True:
+            with self._rows() as rows:
+                ids = rows.ids_after(after, limit)
+                for after in ids:
+                    if not after.hex().startswith(digits):
+                        return found
+                    session = rows.leased_session(after)
+                    if session is not None and predicate(session):
+                        found.append(rows.with_open(session))
+                        if len(found) == limit:
+                            return found
+            if len(ids) < limit:
+                return found
+
     def census(self) -> census.Census:
         """Count all sessions, and what those that live have open; some microseconds a session."""
         return census.take(self._source)

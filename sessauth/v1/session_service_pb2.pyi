@@ -117,7 +117,7 @@ class GetSessionResponse(_message.Message):
     def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ...) -> None: ...
 
 class ListSessionsRequest(_message.Message):
-    __slots__ = ("page_size", "page_token", "status", "subject", "owner", "parent_id", "labels")
+    __slots__ = ("page_size", "page_token", "status", "subject", "owner", "parent_id", "labels", "id_prefix")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,7 @@ class ListSessionsRequest(_message.Message):
     OWNER_FIELD_NUMBER: _ClassVar[int]
     PARENT_ID_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    ID_PREFIX_FIELD_NUMBER: _ClassVar[int]
     page_size: int
     page_token: str
     status: _record_pb2.SessionStatus
@@ -139,7 +140,8 @@ class ListSessionsRequest(_message.Message):
     owner: str
     parent_id: bytes
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., status: _Optional[_Union[_record_pb2.SessionStatus, str]] = ..., subject: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    id_prefix: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., status: _Optional[_Union[_record_pb2.SessionStatus, str]] = ..., subject: _Optional[str] = ..., owner: _Optional[str] = ..., parent_id: _Optional[bytes] = ..., labels: _Optional[_Mapping[str, str]] = ..., id_prefix: _Optional[str] = ...) -> None: ...
 
 class ListSessionsResponse(_message.Message):
     __slots__ = ("sessions", "next_page_token")

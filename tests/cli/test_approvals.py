@@ -207,7 +207,7 @@ def test_hostile_texts_reach_no_terminal(
 @pytest.mark.parametrize(
     "args",
     [
-        ("approval", "show", "00" * 15, "00" * 16),
+        ("approval", "show", "00" * 17, "00" * 16),
         ("approval", "show", "00" * 16, "zz"),
         ("approval", "grant", "00" * 16, "00" * 16),
         ("approval", "list", "--public-key", "short"),

@@ -17,6 +17,7 @@ KERNEL = PACKAGE / "_fast"
 
 # Limits that only the edges hold: the kernel has no use for them.
 NOT_IN_KERNEL = {
+    "MIN_ID_PREFIX_DIGITS",
     "WARN_TEXT_BYTES",
     "MAX_LABELS",
     "MAX_SESSION_ISSUER_KEYS",

@@ -142,6 +142,9 @@ def test_filters_limit_the_list(operator: Caller) -> None:
         return [session.id for session in answer.sessions]
 
     assert ids(parent_id=parent.id) == [child.id]
+    assert ids(id_prefix=child.id.hex()[:12]) == [child.id]
+    assert ids(id_prefix=child.id.hex(), parent_id=parent.id) == [child.id]
+    assert ids(id_prefix=child.id.hex()[:12], subject="filter-parent") == []
     assert ids(subject="filter-parent") == [parent.id]
     assert ids(parent_id=parent.id, status=record_pb2.SESSION_STATUS_ACTIVE) == []
     assert ids(parent_id=parent.id, status=record_pb2.SESSION_STATUS_ENDED) == [child.id]
@@ -175,6 +178,8 @@ def test_filters_limit_the_list(operator: Caller) -> None:
         ("NarrowSession", pb.NarrowSessionRequest(session_id=b"x" * 16), "ceiling"),
         ("ListSessions", pb.ListSessionsRequest(page_size=1001), "page_size"),
         ("ListSessions", pb.ListSessionsRequest(page_token="???"), "page_token"),
+        ("ListSessions", pb.ListSessionsRequest(id_prefix="5f0"), "id_prefix"),
+        ("ListSessions", pb.ListSessionsRequest(id_prefix="5F0C"), "id_prefix"),
     ],
 )
 def test_misuse_names_the_field(operator: Caller, rpc: str, request_message: object, field: str) -> None:

@@ -205,6 +205,27 @@ def test_sessions_are_listed_in_pages(writer: StateWriter) -> None:
     assert len(writer.list_sessions(limit=5000)) == 1200
 
 
+def test_sessions_are_found_by_what_their_ids_begin_with(writer: StateWriter) -> None:
+    """Those that begin so, ascending, page by page, and no other row is looked at."""
+    numbers = [0x5F0B << 112, *((0x5F0C << 112) + n for n in range(40)), 0x5F0D << 112, 0, (1 << 128) - 1]
+    for future in [writer.submit(opening(f"{n}", n.to_bytes(16, "big"))) for n in numbers]:
+        assert future.result().applied
+    looked: list[str] = []
+
+    def odd(session: Session) -> bool:
+        looked.append(session.id.hex())
+        return session.id[-1] % 2 == 1
+
+    after, found = b"", []
+    while page := writer.sessions_beginning("5f0c", after, 3, odd):
+        found += [session.id[-1] for session in page]
+        after = page[-1].id
+    assert found == list(range(1, 40, 2))
+    assert all(each.startswith("5f0c") for each in looked)
+    for digits, count in (("5f0c0", 40), ("5f0d", 1), ("0000", 1), ("ffff", 1), ("5f0e", 0), ("f" * 32, 1)):
+        assert len(writer.sessions_beginning(digits, b"", 1000, lambda _: True)) == count
+
+
 def test_the_clock_of_the_log_never_goes_back(writer: StateWriter, clock: FixedClock) -> None:
     """Changes after a step back of the wall clock carry the last time, across a restart too."""
     writer.submit(opening("1", ID)).result()

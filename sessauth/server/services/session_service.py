@@ -87,9 +87,12 @@ class SessionService:
         """Return one page of the sessions that match all filters; an issuer sees its own."""
         size = convert.page_size(request.page_size)
         convert.optional_session_id(request.parent_id, "parent_id")
-        found = self._log.list_sessions(
-            convert.page_start(request.page_token), size + 1, _filter(request, call)
-        )
+        after, fits = convert.page_start(request.page_token), _filter(request, call)
+        if request.id_prefix:
+            digits = convert.id_prefix(request.id_prefix)
+            found = self._log.sessions_beginning(digits, after, size + 1, fits)
+        else:
+            found = self._log.list_sessions(after, size + 1, fits)
         page = found[:size]
         return pb.ListSessionsResponse(
             sessions=[convert.session_message(session) for session in page],
