@@ -17,7 +17,7 @@ from libc.stdlib cimport atoi, free, realloc
 from libc.string cimport memcpy, memset
 
 from sessauth._fast.canonical cimport STRING_FACTOR, canonical_of, put_string
-from sessauth._fast.json_text cimport put_number, put_plain
+from sessauth._fast.json_text cimport put_number
 from sessauth._fast.limits cimport MALFORMED_REQUEST, MAX_JSON_BYTES, MAX_JSON_DEPTH
 from sessauth._fast.text cimport bytes_t
 

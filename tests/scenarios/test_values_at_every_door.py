@@ -1,0 +1,103 @@
+"""The values of a call, through every door there is: judged, proven, approved and paid for as one text."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from typing import Any
+
+from sessauth.approver import Approver, ApproverKey
+from sessauth.arguments import encode
+from sessauth.client import AsyncClient, CheckItem
+from sessauth.clock import SystemClock
+from sessauth.decision_base import DecisionBase
+from sessauth.holder import HolderKey
+from sessauth.needs import key_text
+from sessauth.reasons import Reason, Verdict
+from sessauth.survey import Candidate
+from tests.support.house import AUDIENCE, House
+
+CALL = ("read", "doc/1")
+SCOPE = 'read:doc/** where path == "é" and cost <= 2.5'
+VALUES: dict[str, Any] = {"path": "é", "cost": Decimal("2.50")}
+TOO_MUCH = {**VALUES, "cost": 2.51}
+UNSAYABLE = {**VALUES, "cost": float("nan")}
+BYTES = '{"cost":2.50,"path":"é"}'.encode()
+
+
+def test_who_proves_who_judges_and_who_approves_mean_the_same_bytes(house: House) -> None:
+    """An approver signs what a holder proved and a gateway judged, whichever gave values and which JSON."""
+    approver, holder = ApproverKey.generate(), HolderKey.generate()
+    scope = f'{SCOPE} needs approval(1, "{key_text(approver.public_key)}")'
+    session = house.operator.open_session(subject="agent", ceiling=["read:**"])
+    token = house.operator.mint(session.id, [scope], [AUDIENCE], to=holder.public)
+    host = house.operator.verifier_keys().current(SystemClock().now_ms())
+    assert host is not None
+
+    def proof(arguments: Any) -> bytes:
+        return holder.prove(token, *CALL, arguments, host)
+
+    def asked(door: Any, given: Any, proven: Any) -> DecisionBase:
+        decision: DecisionBase = door(token, *CALL, given, proof=proof(proven))
+        return decision
+
+    for door in house.doors:
+        first = asked(door, VALUES, BYTES)
+        assert first.reason is Reason.APPROVAL_REQUIRED
+        request = first.approval  # type: ignore[attr-defined]
+        assert request.record.arguments == BYTES == encode(VALUES)
+        assert '"cost": 2.50' in request.render()
+        house.operator.grant_approval(request, Approver(approver))
+        # Other bytes are another request, though they say the same.
+        assert (
+            asked(door, '{"path":"é","cost":2.5}', '{"path":"é","cost":2.5}').reason
+            is Reason.APPROVAL_REQUIRED
+        )
+        assert asked(door, VALUES, b"{}").reason is Reason.BAD_PROOF
+        assert asked(door, BYTES.decode(), VALUES).allowed
+
+
+def test_values_are_judged_alike_at_every_door(house: House) -> None:
+    """By every verifier and client, alone, in a batch, and with what is denied denied everywhere."""
+    session = house.operator.open_session(subject="agent", ceiling=["read:**"])
+    token = house.operator.mint(session.id, [SCOPE], [AUDIENCE])
+    expected = {
+        Reason.ALLOWED: VALUES,
+        Reason.CONDITION_FAILED: TOO_MUCH,
+        Reason.MALFORMED_REQUEST: UNSAYABLE,
+    }
+
+    for reason, values in expected.items():
+        assert {door(token, *CALL, values).reason for door in house.doors} == {reason}
+        assert house.verifier.check_batch([(token, *CALL, values)])[0].reason is reason
+    items = [CheckItem(token, *CALL, values) for values in expected.values()]
+    candidates = [Candidate(*CALL, values) for values in expected.values()]
+    verdicts = (Verdict.YES, Verdict.NO, Verdict.NO)
+    assert [each.reason for each in house.control.check_batch(items)] == list(expected)
+    assert [each.reason for _, each in sorted(house.control.check_stream(items))] == list(expected)
+    assert house.control.list_allowed(token, candidates).verdicts == verdicts
+    assert house.verifier.list_allowed(token, candidates).verdicts == verdicts
+    permit = house.verifier.check(token, *CALL, VALUES, permit_ms=60_000)
+    assert house.verifier.commit(permit.permit, token, *CALL, VALUES)  # type: ignore[attr-defined]
+
+
+def test_an_asyncio_client_takes_values(house: House) -> None:
+    """Check, batch, stream, watch, survey and commit."""
+    session = house.operator.open_session(subject="agent", ceiling=["read:**"])
+    token = house.operator.mint(session.id, [SCOPE], [AUDIENCE])
+    item = CheckItem(token, *CALL, VALUES)
+
+    async def ask() -> None:
+        file = house.home / "gateway.credential"
+        async with AsyncClient(str(house.made.socket), credential_file=file, timeout_ms=10_000) as client:
+            assert await client.check(token, *CALL, VALUES)
+            assert not await client.check(token, *CALL, UNSAYABLE)
+            assert all(await client.check_batch([item]))
+            assert [bool(each) async for _, each in client.check_stream([item])] == [True]
+            async with client.watch() as watch:
+                assert await watch.ask(item)
+            assert await client.list_allowed(token, [Candidate(*CALL, VALUES)])
+            permit = await client.check(token, *CALL, VALUES, permit_ms=60_000)
+            assert await client.commit(permit.permit, token, *CALL, VALUES)
+
+    asyncio.run(ask())
