@@ -58,7 +58,7 @@ serve: $(BUILT) ## a server with nothing configured (SESSAUTH_HOME says where)
 	printf '\n    %s\n' 'cd $(CURDIR)'; \
 	printf '    %s\n' '. $(BIN)/activate'; \
 	[ -z "$${SESSAUTH_HOME:-}" ] || printf '    export SESSAUTH_HOME=%q\n' "$$(realpath "$$home")"; \
-	printf '    %s\n' 'python examples/ticket.py' 'sessauth session list' ''; \
+	printf '    %s\n' 'python examples/ticket.py' 'sessauth session list --all' ''; \
 	exec $(RUN) -m sessauth.cli.main serve
 
 test: $(BUILT) ## the test suite, a few minutes

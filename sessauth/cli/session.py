@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from ..session import Session
-from . import ids, params, receipt_view, session_view
+from . import ids, params, receipt_view, session_list, session_view
 from .context import Settings, with_settings
-from .output import moment_and_distance, table
+from .output import moment_and_distance
 from .params import Ref
 from .session_receipt import receipt, verify_closed
 from .session_usage import census, report
@@ -108,45 +109,32 @@ def get(settings: Settings, session_id: Ref) -> None:
 
 
 @session.command("list")
-@click.option("--status", type=click.Choice(["active", "suspended", "ended"]))
+@click.option("--all", "ended_too", is_flag=True, help="Ended ones too.")
+@click.option(
+    "--status", type=click.Choice([each.name for each in session_list.STATUSES], case_sensitive=False)
+)
 @click.option("--subject", default="")
 @click.option("--owner", default="")
 @click.option("--parent", type=params.session_id, default=b"")
 @click.option("--label", "labels", type=params.label, multiple=True, help="name=value; all must fit.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
-@click.option("--page", default="", help="Go on from where an earlier list stopped.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @with_settings
 def list_(
     settings: Settings,
+    ended_too: bool,
     status: str | None,
     subject: str,
     owner: str,
     parent: Ref,
     labels: Sequence[tuple[str, str]],
     limit: int,
-    page: str,
 ) -> None:
-    """List sessions that fit all the filters."""
+    """List sessions that fit all the filters: the living first, the newest first."""
     with settings.client() as client:
-        found = client.list_sessions(
-            status=status or "",
-            subject=subject,
-            owner=owner,
-            parent_id=ids.session(client, parent),
-            labels=dict(labels),
-            page_size=limit,
-            page_token=page,
-        )
-    lines = table(session_view.LIST_HEADERS, [session_view.to_row(each) for each in found.sessions])
-    if found.next_page_token:
-        lines.append(f"more: --page {found.next_page_token}")
-    settings.show(
-        {
-            "sessions": [session_view.to_json(each) for each in found.sessions],
-            "next_page_token": found.next_page_token,
-        },
-        lines,
-    )
+        parent_id = ids.session(client, parent)
+        filters = {"subject": subject, "owner": owner, "parent_id": parent_id, "labels": dict(labels)}
+        found = session_list.find(client, filters, status, ended_too=ended_too, limit=limit)
+    settings.show(found.to_json(), found.to_lines(settings.clock.now_ms(), short_ids=sys.stdout.isatty()))
 
 
 @session.command("keep-alive")

@@ -9,8 +9,6 @@ from ..session import Session
 from ..value import Number, Plain, value_of, value_to_text
 from .output import fields, moment, moment_and_distance, printable, span
 
-LIST_HEADERS = ("ID", "STATUS", "SUBJECT", "PURPOSE", "OWNER", "EPOCH", "ENDS")
-
 
 def to_json(session: Session) -> dict[str, Any]:
     """Return a session as JSON values. Numbers with decimal places are texts, to stay exact."""
@@ -94,16 +92,3 @@ def _lease(session: Session, now_ms: int) -> str:
     if not session.lease_ms or session.ended_at_ms:
         return ""
     return f"{span(session.lease_ms)}, lapses {moment_and_distance(session.lease_deadline_ms, now_ms)}"
-
-
-def to_row(session: Session) -> list[object]:
-    """Return a session as a row under ``LIST_HEADERS``."""
-    return [
-        session.id.hex(),
-        session.status.name,
-        session.subject,
-        session.purpose,
-        session.owner,
-        session.epoch,
-        moment(session.ended_at_ms or session.ends_at_ms()),
-    ]

@@ -114,14 +114,14 @@ def list_sessions(
     page_token: str,
 ) -> Call[SessionPage]:
     """Describe ListSessions."""
-    if status not in STATUSES:
-        raise UsageError(f"status: {status!r} is not one of active, suspended, ended")
+    if status.lower() not in STATUSES:
+        raise UsageError(f"status: {status!r} is not one of ACTIVE, SUSPENDED, ENDED")
     if not 0 <= page_size <= 1000:
         raise UsageError(f"page_size: {page_size} is not between 0 and 1000")
     request = pb.ListSessionsRequest(
         page_size=page_size,
         page_token=page_token,
-        status=STATUSES[status],
+        status=STATUSES[status.lower()],
         subject=subject,
         owner=owner,
         parent_id=check_id("parent_id", parent_id, 16) if parent_id else b"",

@@ -146,8 +146,10 @@ class Client(ApprovalCalls, UsageCalls, EventCalls, EvidenceCalls):
         page_size: int = 0,
         page_token: str = "",
     ) -> SessionPage:
-        """Return one page of the sessions that fit all filters that are set.
+        """Return one page of the sessions that fit all filters that are set, by id.
 
+        ``status``: ACTIVE, SUSPENDED or ENDED, in any case. A page may have fewer sessions than were asked
+        for (1 to 1000; 0: 100), or none, and others behind it: ``next_page_token`` is empty on the last one.
         ``id_prefix`` are 4 to 32 hex digits that the id begins with.
         """
         return self._run(

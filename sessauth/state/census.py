@@ -6,26 +6,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from .._fast import wire
-from .._fast.schema import MESSAGES
 from ..session import SessionStatus
 from . import counters, layout
 from .lmdb_env import Source
-from .rows import TxnRows
+from .rows import TxnRows, field_number
 
 # Rows that one read transaction looks at: a longer one holds up pages, a shorter one costs more.
 CHUNK: Final = 1_024
-
-
-def _field(message: str, name: str) -> int:
-    """Return the number of a field of a record."""
-    return int(next(number for number, field, *_ in MESSAGES[message] if field == name))
-
-
-_STATUS: Final = _field("SessionRecord", "status")
-_EPOCH: Final = _field("SessionRecord", "epoch")
-_PERMITS: Final = _field("SessionCounts", "open_permits")
-_APPROVALS: Final = _field("SessionCounts", "open_approvals")
-_APPROVALS_EPOCH: Final = _field("SessionCounts", "approvals_epoch")
+_STATUS: Final = field_number("SessionRecord", "status")
+_EPOCH: Final = field_number("SessionRecord", "epoch")
+_PERMITS: Final = field_number("SessionCounts", "open_permits")
+_APPROVALS: Final = field_number("SessionCounts", "open_approvals")
+_APPROVALS_EPOCH: Final = field_number("SessionCounts", "approvals_epoch")
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from ..approval_record import ApprovalRecord
 from ..change import ChangeOutcome
@@ -17,6 +18,8 @@ from .lmdb_env import Source
 from .rows import TxnRows
 
 _LIST_CHUNK = 512
+# How many sessions one page is searched for in, so that no call has a thread of its lane for long.
+SEARCHED_ROWS: Final = 8 * _LIST_CHUNK
 # A record holds what an approver is shown, up to 32 KiB of it.
 _APPROVALS_CHUNK = 32
 _ID_BYTES = 16
@@ -43,19 +46,40 @@ class StateReads:
         The table is read in steps, each consistent in itself, so that a long list holds up no page.
         """
         found: list[Session] = []
-        while len(found) < limit:
+        more = True
+        while more and len(found) < limit:
+            some, after, more = self.page_of_sessions(after, limit - len(found), predicate)
+            found += some
+        return found
+
+    def page_of_sessions(
+        self,
+        after: bytes,
+        limit: int,
+        predicate: Callable[[Session], bool] | None = None,
+        status: int = 0,
+    ) -> tuple[list[Session], bytes, bool]:
+        """Return sessions as ``list_sessions`` does, of one status or of any (0), after a bounded search.
+
+        ``SEARCHED_ROWS`` are looked at at most, so there may be fewer than ``limit`` although more follow.
+        The second value is the id that was looked at last, the third whether rows may follow it.
+        """
+        found: list[Session] = []
+        for _ in range(SEARCHED_ROWS // _LIST_CHUNK):
             with self._rows() as rows:
                 ids = rows.ids_after(after, _LIST_CHUNK)
                 for session_id in ids:
                     after = session_id
+                    if status and rows.session_status(session_id) != status:
+                        continue
                     session = rows.leased_session(session_id)
                     if session is not None and (predicate is None or predicate(session)):
                         found.append(rows.with_open(session))
                         if len(found) == limit:
-                            break
+                            return found, after, True
             if len(ids) < _LIST_CHUNK:
-                break
-        return found
+                return found, after, False
+        return found, after, True
 
     def sessions_beginning(
         self, digits: str, after: bytes, limit: int, predicate: Callable[[Session], bool]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice, takewhile
-from typing import Any
+from typing import Any, Final
 
 import lmdb
 
+from .._fast import wire
+from .._fast.schema import MESSAGES
 from .._fast.wire import WireError
 from ..errors import StateUnusable
 from ..record import Head, KeyRecord
@@ -16,6 +18,14 @@ from ..session import Session
 from . import layout
 from .cost_rows import CostRows, corrupt
 from .writes import Delete, DeletePrefix, Put
+
+
+def field_number(message: str, name: str) -> int:
+    """Return the number of a field of a record, which ``wire.number`` reads without the rest."""
+    return int(next(number for number, field, *_ in MESSAGES[message] if field == name))
+
+
+_STATUS: Final = field_number("SessionRecord", "status")
 
 
 class TxnRows(CostRows):
@@ -70,6 +80,11 @@ class TxnRows(CostRows):
             return Session.decode(data, self.lease(session_id))
         except ValueError as error:
             raise corrupt(f"session {session_id.hex()}", error) from error
+
+    def session_status(self, session_id: bytes) -> int:
+        """Return the number of a session's status without reading the rest of its row; 0: there is none."""
+        data = self.get(layout.SESSIONS, session_id)
+        return 0 if data is None else wire.number(data, _STATUS)
 
     def session_ids(self) -> Iterator[bytes]:
         """Yield the ids of all sessions, ascending."""

@@ -188,25 +188,25 @@ def test_decimal_facts_stay_exact(service: Service) -> None:
     assert service("session", "get", session, "--json").json["facts"]["ratio"]["value"] == "0.1"
 
 
-def test_list_filters_and_pages(service: Service) -> None:
-    """A list is filtered by label and status, and goes on from its page token."""
-    first = [_open(service, "--label", "batch=list") for _ in range(3)]
-    service("session", "end", first[0])
+def test_list_shows_the_living_first_and_the_newest_first(service: Service) -> None:
+    """Without --all a list has no ended session; what --limit leaves out is said."""
+    first = [_open(service, "--label", "batch=list") for _ in range(4)]
+    service("session", "end", first[3])
+    service("session", "suspend", first[0])
 
-    def listed(*args: object) -> list[str]:
-        return [
-            s["id"]
-            for s in service("session", "list", "--label", "batch=list", "--json", *args).json["sessions"]
-        ]
+    def listed(*args: object) -> list[int]:
+        document = service("session", "list", "--label", "batch=list", "--json", *args).json
+        return [first.index(session["id"]) for session in document["sessions"]]
 
-    assert sorted(listed()) == sorted(first)
-    assert sorted(listed("--status", "active")) == sorted(first[1:])
-    page = service("session", "list", "--label", "batch=list", "--limit", 2, "--json").json
-    rest = listed("--page", page["next_page_token"])
-    assert sorted([s["id"] for s in page["sessions"]] + rest) == sorted(first)
-    table = service("session", "list", "--label", "batch=list").out.splitlines()
-    assert table[0].split() == ["ID", "STATUS", "SUBJECT", "PURPOSE", "OWNER", "EPOCH", "ENDS"]
-    assert {line.split()[0] for line in table[1:]} == set(first)
+    assert listed() == [2, 1, 0]
+    assert listed("--all") == [2, 1, 0, 3]
+    assert listed("--status", "ACTIVE") == listed("--status", "active") == [2, 1]
+    assert listed("--status", "ENDED") == [3]
+    assert listed("--limit", 2) == [2, 1]
+    lines = service("session", "list", "--label", "batch=list", "--limit", 2).out.splitlines()
+    assert lines[0].split() == ["ID", "STATUS", "SUBJECT", "PURPOSE", "OWNER", "AGE", "LEFT"]
+    assert [line.split()[0] for line in lines[1:3]] == [first[2], first[1]]
+    assert lines[3] == "2 of 3: --limit shows more"
 
 
 def test_keep_alive_and_children(service: Service) -> None:

@@ -15,6 +15,7 @@ from sessauth.clock import FixedClock
 from sessauth.errors import StateError, StateUnusable
 from sessauth.record import KeyStatus
 from sessauth.session import Session, SessionStatus
+from sessauth.state import reads
 from sessauth.state.group import Group, Keep
 from sessauth.state.lmdb_log import StateWriter
 from sessauth.state.verify import verify
@@ -224,6 +225,21 @@ def test_sessions_are_found_by_what_their_ids_begin_with(writer: StateWriter) ->
     assert all(each.startswith("5f0c") for each in looked)
     for digits, count in (("5f0c0", 40), ("5f0d", 1), ("0000", 1), ("ffff", 1), ("5f0e", 0), ("f" * 32, 1)):
         assert len(writer.sessions_beginning(digits, b"", 1000, lambda _: True)) == count
+
+
+def test_one_page_is_searched_for_in_so_many_rows(
+    writer: StateWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that finds nothing stops at its bound, says where, and finds the rest from there."""
+    futures = [writer.submit(opening(f"{n}", n.to_bytes(16, "big"))) for n in range(1200)]
+    writer.submit(suspend_session("last", (1199).to_bytes(16, "big"))).result()
+    assert all(future.result().applied for future in futures)
+    monkeypatch.setattr(reads, "SEARCHED_ROWS", 1024)
+
+    found, last, more = writer.page_of_sessions(b"", 10, status=SessionStatus.SUSPENDED)
+    assert (found, int.from_bytes(last, "big"), more) == ([], 1023, True)
+    found, _, more = writer.page_of_sessions(last, 10, status=SessionStatus.SUSPENDED)
+    assert ([int.from_bytes(each.id, "big") for each in found], more) == ([1199], False)
 
 
 def test_the_clock_of_the_log_never_goes_back(writer: StateWriter, clock: FixedClock) -> None:

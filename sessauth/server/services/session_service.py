@@ -84,19 +84,24 @@ class SessionService:
         return pb.GetSessionResponse(session=convert.session_message(session))
 
     def list_sessions(self, request: pb.ListSessionsRequest, call: Call) -> pb.ListSessionsResponse:
-        """Return one page of the sessions that match all filters; an issuer sees its own."""
+        """Return one page of the sessions that match all filters; an issuer sees its own.
+
+        The search for it is bounded, so a page may be shorter than was asked for and have one behind it.
+        """
         size = convert.page_size(request.page_size)
         convert.optional_session_id(request.parent_id, "parent_id")
         after, fits = convert.page_start(request.page_token), _filter(request, call)
         if request.id_prefix:
             digits = convert.id_prefix(request.id_prefix)
             found = self._log.sessions_beginning(digits, after, size + 1, fits)
+            last, more = after, len(found) > size
         else:
-            found = self._log.list_sessions(after, size + 1, fits)
-        page = found[:size]
+            found, last, more = self._log.page_of_sessions(after, size + 1, fits, int(request.status))
+        if len(found) > size:
+            last = found[size - 1].id
         return pb.ListSessionsResponse(
-            sessions=[convert.session_message(session) for session in page],
-            next_page_token=convert.page_token(page[-1].id) if len(found) > size else "",
+            sessions=[convert.session_message(session) for session in found[:size]],
+            next_page_token=convert.page_token(last) if more else "",
         )
 
     def keep_alive(self, request: pb.KeepAliveRequest, call: Call) -> pb.KeepAliveResponse:
