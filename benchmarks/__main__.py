@@ -3,7 +3,7 @@
     python -m benchmarks [--quick] [--json FILE] [--only TEXT] [--cache-bytes N] [--require-all]
         [--slow-down-us N]
 
-Exit status: 0 all gates met, 1 a gate missed or not measured, 2 wrong usage.
+Exit status: 0 no gate missed, 1 a gate missed or not measured, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _progress("")
     surroundings["load_after"] = machine.load()
     judged = budgets.judge(measurements, table, quick=options.quick)
-    print(report.table(judged))
+    print(f"{report.table(judged)}\n\n{report.LEGEND}")
     further = report.figures(judged)
     if further:
         print(f"\n{further}")
@@ -57,8 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for line in missed:
         print(f"budget missed: {line}", file=sys.stderr)
+    for floor, (least, most) in budgets.contradicted(measurements).items():
+        print(f"rows contradict each other: {floor} cost {least:.3g} in one and {most:.3g} in another")
     if not missed:
-        print("every gate met")
+        print(budgets.conclusion(judged))
     return 1 if missed else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,12 +14,14 @@ from benchmarks.measure import Measurement
 FILE: Final = Path(__file__).with_name("budgets.toml")
 
 MET: Final = "met"
-UNSURE: Final = "unsure"
+TOO_NOISY: Final = "too noisy to conclude"
 MISSED: Final = "MISSED"
 # As MISSED, where missing the budget does not fail the run.
 OVER: Final = "over"
 INFO: Final = "info"
 NOT_MEASURED: Final = "not measured"
+# Rows with one floor contradict each other where it cost this many times as much in one as in another.
+SAME_FLOOR: Final = 2.0
 # The table of the file whose budgets are counted in instructions instead: see instructions/rows.py.
 INSTRUCTIONS: Final = "instructions"
 
@@ -66,15 +69,16 @@ class Budget:
         """The bound in a sentence."""
         return f"{'at least ' if self.at_least else ''}{self.bound:.3g}"
 
-    def verdict(self, interval: tuple[float, float], middle: float) -> str:
-        """Judge the better end of a ratio's interval, so that noise alone misses nothing."""
+    def verdict(self, interval: tuple[float, float]) -> str:
+        """Judge a ratio by its whole interval, so that noise alone neither misses a budget nor meets it."""
+        low, high = interval
         if self.at_least:
-            missed, met = interval[1] < self.at_least, middle >= self.at_least
+            missed, met = high < self.at_least, low >= self.at_least
         else:
-            missed, met = interval[0] > self.at_most, middle <= self.at_most
+            missed, met = low > self.at_most, high <= self.at_most
         if missed:
             return MISSED if self.gates else OVER
-        return MET if met else UNSURE
+        return MET if met else TOO_NOISY
 
 
 def load(file: Path = FILE) -> dict[str, Budget]:
@@ -164,10 +168,13 @@ def judge(
 ) -> list[Judged]:
     """Put a verdict on each measurement; the short form judges no more than what it can.
 
-    Raises BudgetError if a budget is stated against another floor.
+    Where rows contradict each other about their floor, none of them meets its budget. Raises BudgetError if
+    a budget is stated against another floor.
     """
     if quick:
         budgets = {row: budget.in_short_form() for row, budget in budgets.items()}
+    measurements = list(measurements)
+    doubtful = contradicted(measurements)
     judged = []
     for measurement in measurements:
         budget = budgets.get(measurement.name)
@@ -177,9 +184,36 @@ def judge(
         if measurement.missing:
             verdict = NOT_MEASURED
         elif budget is not None and (budget.quick or not quick):
-            verdict = budget.verdict(measurement.interval, measurement.ratio)
+            verdict = budget.verdict(measurement.interval)
+            if verdict == MET and measurement.floor in doubtful:
+                verdict = TOO_NOISY
         judged.append(Judged(measurement, budget, verdict))
     return judged
+
+
+def contradicted(measurements: Iterable[Measurement]) -> dict[str, tuple[float, float]]:
+    """Return the floors that cost ``SAME_FLOOR`` times as much in one row as in another: least and most."""
+    costs: dict[str, list[float]] = {}
+    for measurement in measurements:
+        if measurement.floor and not measurement.missing:
+            costs.setdefault(measurement.floor, []).append(statistics.median(measurement.floor_rounds))
+    return {
+        floor: (min(found), max(found))
+        for floor, found in costs.items()
+        if max(found) >= SAME_FLOOR * min(found)
+    }
+
+
+def conclusion(judged: Iterable[Judged]) -> str:
+    """Return the last line of a run that missed no gate: all were met, or which could not be told."""
+    gates = [each for each in judged if each.budget is not None and each.budget.gates]
+    noisy = [each.measurement.name for each in gates if each.verdict == TOO_NOISY]
+    if not noisy:
+        return "every gate met"
+    return (
+        f"no gate missed; too noisy to conclude, so not met: {', '.join(noisy)}. "
+        "Measure again with nothing else running"
+    )
 
 
 def failures(

@@ -27,6 +27,15 @@ COLUMNS: Final = (
 )
 # The columns of text, by position; the others are figures and stand to the right.
 LEFT: Final = (0, 6)
+LEGEND: Final = """\
+min, median      of rounds, in us where no unit stands: the time for each call, one behind the other;
+                 in service/, where many are in flight, the time of a round by the number of its calls
+p50, p99, p99.9  of calls that were timed one by one, waiting included: with 64 in flight far above the median
+floor            what was measured in turns with the row
+ratio            the median of the rounds' ratios to the floor; the verdict judges its whole interval
+met              the interval is within the budget
+MISSED           the interval is beyond the budget, which fails the run; over: where it gates nothing
+too noisy to conclude: neither, since the budget lies within the interval, or rows contradict each other"""
 # What the rows of a group have in common, by the first part of their names.
 HEADINGS: Final = {
     "floor": "what no check can do without",

@@ -37,11 +37,11 @@ def test_a_ratio_below_its_least_is_missed_and_named() -> None:
 
 
 def test_only_the_upper_bound_misses_a_least() -> None:
-    """A ratio below its least whose interval reaches above it is unsure, and does not fail the run."""
+    """A ratio below its least whose interval reaches above it is neither met nor missed."""
     judged = _judged(46.0, 46.0, 46.0, 44.0, 44.0, 44.0, 44.0)
 
     assert judged[0].measurement.ratio == 44.0 and judged[0].measurement.interval[1] >= 45.0
-    assert judged[0].verdict == budgets.UNSURE
+    assert judged[0].verdict == budgets.TOO_NOISY
     assert budgets.failures(judged, BUDGET) == []
 
 

@@ -92,3 +92,46 @@ def test_the_short_form_has_a_wider_bound_only_where_instructions_hold_the_row()
         budgets.parse({"warm/x": row})
     with pytest.raises(budgets.BudgetError, match="above at_most"):
         budgets.parse({"warm/x": row | {"quick_at_most": 2.0}, **counted})
+
+
+@pytest.mark.parametrize(
+    ("rounds", "verdict"),
+    [((9.0,) * 7, budgets.MET), ((9.0, 9.1, 9.2, 9.3, 10.5, 11.0, 11.5), budgets.TOO_NOISY)],
+    ids=["all of it within", "the upper end beyond"],
+)
+def test_a_budget_is_met_by_the_whole_interval(rounds: tuple[float, ...], verdict: str) -> None:
+    """A median within the budget meets it only if the interval's worse end does too."""
+    table = budgets.parse({"warm/x": {"floor": "floor/x", "at_most": 10.0, "gates": True}})
+    (judged,) = budgets.judge([Measurement("warm/x", "floor/x", rounds, (1.0,) * 7)], table)
+
+    assert judged.measurement.ratio < 10.0
+    assert judged.verdict == verdict
+
+
+def test_rows_that_contradict_each_other_about_a_floor_meet_nothing() -> None:
+    """One floor that cost twice as much in another row leaves both too noisy; a miss stays one."""
+    table = budgets.parse(
+        {f"warm/{row}": {"floor": "floor/x", "at_most": 10.0, "gates": True} for row in ("a", "b", "c")}
+    )
+    measured = [
+        Measurement("warm/a", "floor/x", (9.0,) * 7, (1.0,) * 7),
+        Measurement("warm/b", "floor/x", (18.0,) * 7, (2.0,) * 7),
+        Measurement("warm/c", "floor/x", (11.0,) * 7, (1.0,) * 7),
+    ]
+    judged = budgets.judge(measured, table)
+
+    assert [each.verdict for each in judged] == [budgets.TOO_NOISY, budgets.TOO_NOISY, budgets.MISSED]
+    assert budgets.contradicted(measured) == {"floor/x": (1.0, 2.0)}
+    assert budgets.contradicted(measured[::2]) == {}
+
+
+def test_a_run_that_could_not_tell_does_not_say_that_gates_were_met() -> None:
+    """The last line names the gates that are too noisy, and says that all were met only where they were."""
+    table = budgets.parse({"warm/x": {"floor": "floor/x", "at_most": 10.0, "gates": True}})
+    noisy = budgets.judge(
+        [Measurement("warm/x", "floor/x", (9.0, 9.0, 9.0, 9.5, 11.0, 11.0, 11.0), (1.0,) * 7)], table
+    )
+    quiet = budgets.judge([Measurement("warm/x", "floor/x", (9.0,) * 7, (1.0,) * 7)], table)
+
+    assert budgets.conclusion(noisy).startswith("no gate missed; too noisy to conclude, so not met: warm/x.")
+    assert budgets.conclusion(quiet) == "every gate met"

@@ -36,13 +36,16 @@ def environment(home: Path, *, path: str = SYSTEM_PATH, **more: str) -> dict[str
 def clone(folder: Path) -> Path:
     """Make a folder that looks like this tree, built, to a reader; what is made in it stays out of the tree.
 
-    Its .venv is the environment that runs the tests.
+    Its .venv is the environment that runs the tests, which make must have nothing to do about: it would then
+    install the folder into it.
     """
     folder.mkdir()
     for entry in ROOT.iterdir():
         if not entry.name.startswith(".venv"):
             (folder / entry.name).symlink_to(entry)
     (folder / ".venv").symlink_to(sys.prefix)
+    current = subprocess.run(["make", "-q", ".venv/.built"], cwd=folder, env=environment(folder), check=False)
+    assert current.returncode == 0, "the environment is older than the tree: run make build first"
     return folder
 
 
