@@ -111,7 +111,9 @@ def get(settings: Settings, session_id: Ref) -> None:
 @session.command("list")
 @click.option("--all", "ended_too", is_flag=True, help="Ended ones too.")
 @click.option(
-    "--status", type=click.Choice([each.name for each in session_list.STATUSES], case_sensitive=False)
+    "--status",
+    metavar="ACTIVE|SUSPENDED|ENDED",
+    type=click.Choice([each.name for each in session_list.STATUSES], case_sensitive=False),
 )
 @click.option("--subject", default="")
 @click.option("--owner", default="")
