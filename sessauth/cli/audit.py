@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from ..errors import UsageError
-from . import failures, params
+from . import failures, ids, params
 from .audit_folder import audit_folder, dir_option
 from .audit_replay import replay
 from .context import Settings, with_settings
@@ -94,7 +94,7 @@ def verify(
 def _filters(command: F) -> F:
     """Add the options that say which records are meant."""
     options = (
-        click.option("--session", type=params.whole_session, default=b"", help="Of this session."),
+        click.option("--session", type=params.session_id, default=b"", help="Of this session."),
         click.option("--decision", "decision", type=params.decision_id, default=b"", help="Of this id."),
         click.option("--block", type=params.block_id, default=b"", help="Whose token has this block."),
         click.option("--reason", default="", help="Decisions of this reason, as OUT_OF_SCOPE."),
@@ -125,7 +125,7 @@ def _query(folder: Path, options: dict[str, Any]) -> Any:
             raise UsageError("--arguments: is no JSON object; a file is given as @FILE")
         digests = argument_digests(folder, json_bytes(options["arguments"], "--arguments"))
     return Query(
-        session=options["session"].hex(),
+        session=ids.logged_session(folder, options["session"]).hex(),
         decision=options["decision"].hex(),
         block=options["block"].hex(),
         reason=_word(options["reason"], Reason.__members__, "--reason"),

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import failures, params
+from . import failures, ids, params
 from .audit_folder import audit_folder, dir_option
 from .context import Settings, with_settings
 from .output import moment, printable
+from .params import Ref
 
 if TYPE_CHECKING:
     from ..audit.replay import Finding, Report
@@ -31,9 +32,9 @@ _WORDS = (
     type=click.Path(path_type=Path),
     help="File with the arguments of calls, one JSON document a line; they are found by their digests.",
 )
-@click.option("--session", "session_id", type=params.whole_session, default=b"", help="Of this session only.")
+@click.option("--session", "session_id", type=params.session_id, default=b"", help="Of this session only.")
 @with_settings
-def replay(settings: Settings, folder: Path | None, arguments_file: Path | None, session_id: bytes) -> None:
+def replay(settings: Settings, folder: Path | None, arguments_file: Path | None, session_id: Ref) -> None:
     """Decide again what was decided. Exits with 1 if something can't have been so.
 
     It is judged by the recorded changes and the recorded blocks of the tokens. Whether the log is what was
@@ -44,7 +45,8 @@ def replay(settings: Settings, folder: Path | None, arguments_file: Path | None,
 
     folder = audit_folder(settings, folder)
     arguments = None if arguments_file is None else read_arguments(arguments_file, folder)
-    report = decide_again(folder, arguments=arguments, session_id=session_id)
+    found = ids.logged_session(folder, session_id)
+    report = decide_again(folder, arguments=arguments, session_id=found)
     settings.show({"dir": str(folder), **report.to_dict()}, _lines(report))
     if report.found:
         click.get_current_context().exit(failures.DENIED)

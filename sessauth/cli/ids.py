@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..errors import NotFound, PermissionDenied, UsageError
+from .output import moment
 from .params import Prefix, Ref
 
 if TYPE_CHECKING:
@@ -69,6 +72,27 @@ def key(client: Client, ref: Ref) -> bytes:
         return ref
     keys = client.list_keys()
     return _only(ref, "key", ((each.id, f"{each.status.name}  {each.owner}") for each in keys))
+
+
+def logged_session(folder: Path, ref: Ref) -> bytes:
+    """Return the id of the session that ``ref`` means, of those that an audit log tells of.
+
+    What a denied token merely claimed does not count: anybody can claim what is ambiguous. Raises as
+    :func:`session`, and StateUnusable if the folder can't be read.
+    """
+    if not isinstance(ref, Prefix):
+        return ref
+    from ..audit.reading import Reading
+
+    found: dict[bytes, str] = {}
+    for entry in Reading(folder).entries(f'"session":"{ref}'.encode()):
+        text = entry.record.get("session")
+        # A log may have been changed; what is no id is none.
+        if isinstance(text, str) and re.fullmatch("[0-9a-f]{32}", text):
+            found.setdefault(bytes.fromhex(text), f"in the log since {moment(entry.at_ms)}")
+        if len(found) > MAX_SHOWN:
+            break
+    return _only(ref, "session", found.items())
 
 
 def whole(ref: Ref, option: str) -> bytes:

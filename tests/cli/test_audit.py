@@ -82,6 +82,18 @@ def test_query_finds_by_arguments_without_showing_them(run: Run, log: Path, tmp_
     assert run("audit", "query", "--arguments", "@-", "--json", stdin='{"repo":"x"}').json["records"] == []
 
 
+def test_a_session_of_the_log_is_found_by_its_first_digits(run: Run, log: Path) -> None:
+    """Without a server, of the log alone; what it does not tell of is said to be unknown."""
+    whole = run("audit", "query", "--session", SESSION.hex(), "--json").json
+    assert len(whole["records"]) > 0
+
+    assert run("audit", "query", "--session", SESSION.hex()[:6], "--json").json == whole
+    assert run("audit", "export", "--session", SESSION.hex()[:6]).code == 0
+    assert run("audit", "replay", "--session", "abcd").code == 3
+    unknown = run("audit", "query", "--session", "abcd")
+    assert (unknown.code, "abcd" in unknown.err) == (3, True)
+
+
 def test_query_takes_a_forgotten_at_for_no_arguments(run: Run, log: Path) -> None:
     """What is no JSON object is refused, and the refusal says how a file is named."""
     refused = run("audit", "query", "--arguments", "arguments.json")
