@@ -24,6 +24,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     "expires_at_ms": ("--ttl",),
     "facts": ("--fact",),
     "for_ms": ("--for",),
+    "id_prefix": ("session_id", "--session"),
     "include_children": ("--children",),
     "issuer_key_ids": ("--issuer-key",),
     "labels": ("--label",),

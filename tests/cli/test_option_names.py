@@ -161,7 +161,7 @@ def test_what_a_server_refuses_names_options(service: Service) -> None:
     for command, option in (
         (("session", "open", "--subject", "a", "--ceiling", "read:**", "--ttl", "9999d"), "--ttl: "),
         (("session", "open", "--subject", "", "--ceiling", "read:**"), "--subject: "),
-        (("session", "list", "--page", "AAAA"), "--page: "),
+        (("approval", "list", "--page", "AAAA"), "--page: "),
         (("token", "mint", opened, "--scope", "read:**", "--audience", "g", "--where", "x"), "--where"),
         (("token", "mint", opened, "--scope", "read:**"), "--audience: "),
     ):
