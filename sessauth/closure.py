@@ -57,7 +57,7 @@ def hold_against(receipt: Receipt, token: Token, keys: IssuerKeys) -> Covered:
     chain = Chain.parse(token.data)
     public_key = pinned(keys, any_owner=True).get(chain.issuer_key_id)
     presented = token.present() if token.is_open else token
-    decision = Verifier(_Ended(receipt)).check(presented, "any", "any", now_ms=receipt.made_at_ms)
+    decision = Verifier(_Ended(receipt))._check(presented, "any", "any", now_ms=receipt.made_at_ms)
     shown = public_key is not None and chain.verify(public_key) < 0 and decision.stage is Stage.SESSION
     coverage = Coverage.REFUSED if shown and not decision else Coverage.NOT_SHOWN
     return Covered(coverage, token.session_id, decision.reason, decision.stage)

@@ -92,7 +92,13 @@ class ServedVerifier(Verifier):
         approvals: Sequence[SignedApproval] = (),
         retry_id: bytes = b"",
         permit_ms: int = 0,
-        **options: Any,
+        tool: Arguments = b"",
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str | None = None,
+        at_least_revision: int = 0,
+        proof: bytes | str = b"",
     ) -> DecisionBase:
         """Judge one call, and have the server take what it costs.
 
@@ -104,7 +110,13 @@ class ServedVerifier(Verifier):
             approvals: signed approvals, beside those that the server holds.
             retry_id: up to 64 bytes that name the attempt: what the call costs is taken once under it.
             permit_ms: ask for a permit, to be committed within so many ms; 0: none.
-            options: the others of :meth:`Verifier.check`.
+            tool: as in :meth:`Verifier.check`; so are all below.
+            session: the session that the caller believes the call belongs to.
+            source: the agent's IP address.
+            peer: the identities of the agent's certificate.
+            audience: which verifier asks.
+            at_least_revision: deny STALE_STATE unless the view has this revision.
+            proof: the holder's proof of this call.
 
         Returns:
             The kernel's decision, or the server's where the server was asked. If it can't be asked, the
@@ -115,11 +127,21 @@ class ServedVerifier(Verifier):
         """
         # Once for both, so that the server is asked about what was judged here.
         arguments = judged(arguments)
+        options: dict[str, Any] = {
+            "tool": tool,
+            "session": session,
+            "source": source,
+            "peer": peer,
+            "audience": audience,
+            "at_least_revision": at_least_revision,
+            "proof": proof,
+        }
+        payer = None
         if permit_ms or retry_id:
             _hold(retry_id, permit_ms)
-            options["payer"] = _ALWAYS if permit_ms or options.get("proof") else _IF_IT_COSTS
+            payer = _ALWAYS if permit_ms or proof else _IF_IT_COSTS
         # What the server answers the server notes.
-        decision = super().check(token, action, resource, arguments, note_needs=False, **options)
+        decision = self._check(token, action, resource, arguments, payer=payer, note_needs=False, **options)
         if decision.allowed or decision.stage is not Stage.NEEDS:
             return decision
         try:
@@ -135,7 +157,6 @@ class ServedVerifier(Verifier):
                 **self._asked(options),
             )
         except SessauthError:
-            source, audience = options.get("source", ""), options.get("audience")
             self.note(
                 decision, _bytes_of(token), action, resource, arguments, source=source, audience=audience
             )
@@ -170,14 +191,17 @@ class ServedVerifier(Verifier):
         return self._client.release(permit)
 
     def check_batch(  # type: ignore[override] # as check
-        self, calls: Iterable[tuple[Any, ...]], **options: Any
+        self, calls: Iterable[tuple[Any, ...]], *, audience: str | None = None, at_least_revision: int = 0
     ) -> Batch | list[DecisionBase]:
         """Judge many calls as :meth:`Verifier.check_batch` does, and have the server take what some cost.
 
         Those are asked about one by one, in their order.
         """
         calls = tuple(calls)
-        batch = super().check_batch(calls, note_needs=False, **options)
+        options = {"audience": audience, "at_least_revision": at_least_revision}
+        batch = self._check_batch(
+            calls, audience=audience, at_least_revision=at_least_revision, note_needs=False
+        )
         if batch.all_allowed:
             return batch
         decisions: list[DecisionBase] = []

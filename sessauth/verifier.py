@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ._fast.batch import Batch
-    from ._fast.claims import _Payer
     from ._fast.proof import ProofKeys
     from .recording.options import AuditOptions
     from .recording.process import ProcessRecorder
@@ -103,14 +102,7 @@ class Verifier(Checker):
             peer: Sequence[str] = (),
             audience: str | None = None,
             at_least_revision: int = 0,
-            now_ms: int = -1,
-            clock_suspect: bool = False,
-            new_signatures: bool = True,
             proof: bytes | str = b"",
-            take_nonce: bool = True,
-            proven: bool = False,
-            payer: _Payer | None = None,
-            note_needs: bool = True,
         ) -> Decision: ...
         def check_batch(  # noqa: D102
             self,
@@ -118,11 +110,6 @@ class Verifier(Checker):
             *,
             audience: str | None = None,
             at_least_revision: int = 0,
-            now_ms: int = -1,
-            clock_suspect: bool = False,
-            new_signatures: bool = True,
-            noted: bool = True,
-            note_needs: bool = True,
         ) -> Batch: ...
         def prepare(self, token: bytes | str | Token | Prepared) -> Prepared: ...  # noqa: D102
         def refuse(  # noqa: D102
@@ -280,8 +267,7 @@ class Verifier(Checker):
         Args:
             token: as in :meth:`check`.
             candidates: each a :class:`~sessauth.survey.Candidate`, or a tuple of its parts.
-            options: ``session``, ``source``, ``peer``, ``audience``, ``at_least_revision``, ``now_ms``,
-                ``clock_suspect`` and ``new_signatures`` of :meth:`check`.
+            options: ``session``, ``source``, ``peer``, ``audience``, ``at_least_revision`` of :meth:`check`.
 
         Raises:
             TypeError: for a candidate or an option of another form. Nothing for what an agent controls.

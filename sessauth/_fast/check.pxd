@@ -1,6 +1,9 @@
 """What callers of a check call."""
 
+from libc.stdint cimport int64_t
+
 from sessauth._fast.batch cimport Item
+from sessauth._fast.decision cimport Decision
 from sessauth._fast.finding cimport Asked
 from sessauth._fast.noting cimport NotingJudge
 from sessauth._fast.proof cimport ProofKeys
@@ -10,5 +13,9 @@ cdef class Checker(NotingJudge):
     cdef public ProofKeys proofs
     cdef object _read_proof
 
+    cdef Decision _judged(
+        self, Asked *asked, object token, object action, object resource, object arguments, object tool, bytes session,
+        str source, object peer, str audience, object proof, int64_t now_ms, bint note_needs,
+    )  # fmt: skip
     cdef int _read_call(self, object call, Item *item, list held) except -1
     cdef tuple _take_proof(self, object proof, Asked *asked)

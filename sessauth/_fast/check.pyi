@@ -44,16 +44,34 @@ class Checker(NotingJudge):
         peer: Sequence[str] = (),
         audience: str | None = None,
         at_least_revision: int = 0,
+        proof: bytes | str = b"",
+    ) -> Decision: ...
+    def _check(
+        self,
+        token: Any,
+        action: bytes | str,
+        resource: bytes | str,
+        arguments: _Arguments = b"",
+        *,
+        tool: _Arguments = b"",
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str | None = None,
+        at_least_revision: int = 0,
+        proof: bytes | str = b"",
         now_ms: int = -1,
         clock_suspect: bool = False,
         new_signatures: bool = True,
-        proof: bytes | str = b"",
         take_nonce: bool = True,
         proven: bool = False,
         payer: _Payer | None = None,
         note_needs: bool = True,
     ) -> Decision: ...
     def check_batch(
+        self, calls: Iterable[tuple[Any, ...]], *, audience: str | None = None, at_least_revision: int = 0
+    ) -> Batch: ...
+    def _check_batch(
         self,
         calls: Iterable[tuple[Any, ...]],
         *,

@@ -73,14 +73,7 @@ cdef class Checker(NotingJudge):
         peer=(),
         str audience=None,
         uint64_t at_least_revision=0,
-        int64_t now_ms=-1,
-        bint clock_suspect=False,
-        bint new_signatures=True,
         proof=NO_PROOF,
-        bint take_nonce=True,
-        bint proven=False,
-        payer=None,
-        bint note_needs=True,
     ):
         """Judge one call.
 
@@ -96,11 +89,48 @@ cdef class Checker(NotingJudge):
             peer: the identities of the agent's certificate (``sha256:HEX``, ``spiffe://…``).
             audience: which verifier asks; None is this one's.
             at_least_revision: deny STALE_STATE unless the view has this revision.
+            proof: the holder's proof of this call, where the token is bound: its bytes, or its text.
+
+        Raises:
+            TypeError: for arguments of another type. Nothing for what an agent controls.
+        """
+        cdef Asked asked
+        asked_init(&asked)
+        asked.at_least_revision = at_least_revision
+        return self._judged(
+            &asked, token, action, resource, arguments, tool, session, source, peer, audience, proof, -1, True
+        )
+
+    def _check(
+        self,
+        token not None,
+        action not None,
+        resource not None,
+        arguments not None=b"",
+        *,
+        tool not None=b"",
+        bytes session not None=b"",
+        str source not None=NOTHING,
+        peer=(),
+        str audience=None,
+        uint64_t at_least_revision=0,
+        proof=NO_PROOF,
+        int64_t now_ms=-1,
+        bint clock_suspect=False,
+        bint new_signatures=True,
+        bint take_nonce=True,
+        bint proven=False,
+        payer=None,
+        bint note_needs=True,
+    ):
+        """Judge one call as ``check`` does, for the package's own processes and for tests.
+
+        Args:
+            token: as in ``check``; so are all up to ``proof``.
             now_ms: the time to judge by, in ms since 1970; -1 reads the clock.
             clock_suspect: believe no time.
             new_signatures: whether a chain that was not verified before may cost signature work; without,
                 it is denied BAD_SIGNATURE, at no block. For callers that fail too often.
-            proof: the holder's proof of this call, where the token is bound: its bytes, or its text.
             take_nonce: whether an allow takes the proof's nonce, so that the proof is not good again; False
                 is for a call whose proof was taken before, e.g. a retry.
             proven: the proof of this very call was judged before, so that none is asked for; for
@@ -113,20 +143,33 @@ cdef class Checker(NotingJudge):
                 unless this decision allows. Without a payer what costs anything is denied.
             note_needs: whether a denial at stage ``needs`` is noted; False is for who asks the writer then,
                 and notes it (``note``) only if that gives no answer.
-
-        Raises:
-            TypeError: for arguments of another type. Nothing for what an agent controls.
         """
+        cdef Asked asked
+        asked_init(&asked)
+        asked.at_least_revision = at_least_revision
+        asked.clock_suspect = clock_suspect
+        asked.new_signatures = new_signatures
+        asked.keep_nonce = not take_nonce
+        asked.proven = proven
+        if payer is not None:
+            asked.payer = <PyObject *> payer
+        return self._judged(
+            &asked, token, action, resource, arguments, tool, session, source, peer, audience, proof, now_ms, note_needs
+        )
+
+    cdef Decision _judged(
+        self, Asked *asked, object token, object action, object resource, object arguments, object tool, bytes session,
+        str source, object peer, str audience, object proof, int64_t now_ms, bint note_needs,
+    ):  # fmt: skip
+        """Judge the one call of these parts; what else was asked stands in ``asked``."""
         cdef Decision out
         cdef Finding found
-        cdef Asked asked
         cdef Chain chain = None
         cdef object data = token
         cdef object _held_action, _held_resource, _held_source, _held_audience, _held_peers, _held_proof
         cdef Prepared prepared
         cdef Tally tally = self.tally
         cdef int64_t began = 0 if tally is None else tally.begin()
-        asked_init(&asked)
         if not PyBytes_CheckExact(arguments):
             arguments = judged_bytes(arguments)
         if not PyBytes_CheckExact(tool):
@@ -148,42 +191,52 @@ cdef class Checker(NotingJudge):
         set_part(&asked.session, <bytes_t> PyBytes_AS_STRING(session), PyBytes_GET_SIZE(session))
         _held_source = part_of(source, &asked.source) if source is not NOTHING else None
         _held_audience = part_of(self.audience if audience is None else audience, &asked.audience)
-        _held_peers = _peers(peer, &asked) if peer else None
-        asked.at_least_revision = at_least_revision
-        asked.clock_suspect = clock_suspect
-        asked.new_signatures = new_signatures
+        _held_peers = _peers(peer, asked) if peer else None
         if proof is not NO_PROOF:
-            _held_proof = self._take_proof(proof, &asked)
-        asked.keep_nonce = not take_nonce
-        asked.proven = proven
-        if payer is not None:
-            asked.payer = <PyObject *> payer
+            _held_proof = self._take_proof(proof, asked)
         out = self.new_decision()
         finding_init(&found)
         try:
-            self.clock(&asked, now_ms)
+            self.clock(asked, now_ms)
             if self.tap is not None and self.tap.refusing:
                 deny(&found, STAGE_NONE, AUDIT_UNAVAILABLE)
             elif chain is None:
-                chain = self.chain_of(&asked, data, &found)
+                chain = self.chain_of(asked, data, &found)
             if chain is not None and not found.reason:
-                found.allowed = self.judge(chain, &asked, now_ms < 0, &found)
+                found.allowed = self.judge(chain, asked, now_ms < 0, &found)
         except Exception as fault:
             out._fault = fault
             set_fault(&found)
         if not found.allowed:
             forget_match(&found)
         if self.tap is not None and (note_needs or found.stage != STAGE_NEEDS):
-            self.tap.note(&asked, &found, chain, <bytes_t> PyBytes_AS_STRING(out.prefix), out.number, False)
+            self.tap.note(asked, &found, chain, <bytes_t> PyBytes_AS_STRING(out.prefix), out.number, False)
         if tally is not None:
             tally.count(&found, began, note_needs or found.stage != STAGE_NEEDS)
         out.settle(&found, chain)
         finding_free(&found)
         return out
 
-    def check_batch(
+    def check_batch(self, calls not None, *, str audience=None, uint64_t at_least_revision=0):
+        """Judge many calls by one state and one time, most of it without the GIL.
+
+        Args:
+            calls: for each a tuple ``(token, action, resource[, arguments[, tool[, session[, source[,
+                peer[, proof]]]]]])``, the parts as in ``check``.
+            audience: which verifier asks; None is this one's.
+            at_least_revision: as in ``check``, for every call.
+
+        Returns:
+            The decisions in the order of the calls, each made when it is looked at.
+
+        Raises:
+            TypeError: for a call that is no such tuple. Nothing for what an agent controls.
+        """
+        return self._check_batch(calls, audience=audience, at_least_revision=at_least_revision)
+
+    def _check_batch(
         self,
-        calls not None,
+        calls,
         *,
         str audience=None,
         uint64_t at_least_revision=0,
@@ -193,24 +246,12 @@ cdef class Checker(NotingJudge):
         bint noted=True,
         bint note_needs=True,
     ):
-        """Judge many calls by one state and one time, most of it without the GIL.
+        """Judge many calls as ``check_batch`` does, for the package's own processes and for tests.
 
         Args:
-            calls: for each a tuple ``(token, action, resource[, arguments[, tool[, session[, source[,
-                peer[, proof]]]]]])``, the parts as in ``check``.
-            audience: which verifier asks; None is this one's.
-            at_least_revision: as in ``check``, for every call.
-            now_ms: as in ``check``, for every call.
-            clock_suspect: as in ``check``, for every call.
-            new_signatures: as in ``check``, for every call.
+            calls: as in ``check_batch``; so are ``audience`` and ``at_least_revision``.
+            now_ms: as in ``_check``, for every call; so are the others.
             noted: whether the decisions are noted; False is for who notes some of them (``note_batch_item``).
-            note_needs: whether denials at stage ``needs`` are noted, as in ``check``.
-
-        Returns:
-            The decisions in the order of the calls, each made when it is looked at.
-
-        Raises:
-            TypeError: for a call that is no such tuple. Nothing for what an agent controls.
         """
         cdef Batch batch = Batch.__new__(Batch)
         cdef list held = []

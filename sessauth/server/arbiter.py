@@ -227,7 +227,7 @@ class Arbiter:
         self._checker.proofs = self._host.proofs
         now_ms = group.at_ms
         try:
-            return self._checker.check(
+            return self._checker._check(
                 ask.token,
                 ask.action,
                 ask.resource,

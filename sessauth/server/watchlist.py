@@ -90,7 +90,7 @@ class Watchlist:
             self._calls[watched.id] = watched
             self.weight += watched.weight
             # What comes of it was noted when it was answered.
-            batch = self._verifier.check_batch([watched.call], audience=watched.audience, noted=False)
+            batch = self._verifier._check_batch([watched.call], audience=watched.audience, noted=False)
             decision = batch[0]
             if decision.stage in (Stage.PROOF, Stage.NEEDS):
                 watched.paid = decision.stage
@@ -110,7 +110,7 @@ class Watchlist:
                 by_audience[watched.audience].append(watched)
             due = [MAX_TIME_MS]
             for audience, calls in by_audience.items():
-                batch = self._verifier.check_batch(
+                batch = self._verifier._check_batch(
                     [each.call for each in calls], audience=audience, noted=False
                 )
                 if batch.all_allowed and now_ms < self.due_ms:

@@ -141,7 +141,7 @@ def test_a_flood_of_unknown_keys_and_sessions_keeps_nothing(fresh_realm: Realm) 
     for number in range(100_000):
         name = number.to_bytes(4, "big") * 8
         at, n = (at_key, 32) if number % 2 else (at_session, 16)
-        outcome = checker.check(
+        outcome = checker._check(
             pattern[:at] + name[:n] + pattern[at + n :],
             request.action,
             request.resource,

@@ -64,7 +64,7 @@ def proved(kind: int, request: OracleRequest | None = None, **said: Any) -> byte
 
 def single(verifier: Verifier, proof: Any, presented: Any = TOKEN) -> Reason:
     """By one check."""
-    decision = verifier.check(presented, "read", "files/a.txt", now_ms=NOW, proof=proof)
+    decision = verifier._check(presented, "read", "files/a.txt", now_ms=NOW, proof=proof)
     assert decision.fault is None
     return Reason(decision.reason)
 
@@ -76,7 +76,7 @@ def prepared(verifier: Verifier, proof: bytes) -> Reason:
 
 def batched(verifier: Verifier, proof: bytes) -> Reason:
     """By a batch."""
-    (decision,) = verifier.check_batch(
+    (decision,) = verifier._check_batch(
         [(TOKEN, "read", "files/a.txt", b"", b"", b"", "", (), proof)], now_ms=NOW
     )
     return Reason(decision.reason)
@@ -128,7 +128,7 @@ def test_a_proof_twice_in_a_batch_counts_once(realm: Realm, kind: int) -> None:
     asking = Asking(realm.verifier, pb.CheckBatchRequest(items=items).SerializeToString(), "batch")
     asking.judge(AUDIENCE, now_ms=NOW)
 
-    decisions = realm.verifier.check_batch(calls, now_ms=NOW)
+    decisions = realm.verifier._check_batch(calls, now_ms=NOW)
     assert [d.reason for d in decisions] == [Reason.ALLOWED, Reason.REPLAYED, Reason.ALLOWED]
     assert [d.reason for d in asking] == [Reason.ALLOWED, Reason.REPLAYED]
 
@@ -223,7 +223,7 @@ def test_a_proof_is_of_the_very_bytes(realm: Realm, kind: int) -> None:
     calls += [("read", "files/a.txt/b", b"{}"), ("write", "files/a.txt", b"{}")]
 
     def judged(call: tuple[str, str, bytes], proof: bytes) -> Reason:
-        return Reason(realm.verifier.check(TOKEN, *call, now_ms=NOW, proof=proof).reason)
+        return Reason(realm.verifier._check(TOKEN, *call, now_ms=NOW, proof=proof).reason)
 
     for made_for in calls[:9]:
         proof = proved(kind, ask(*made_for))
@@ -251,7 +251,7 @@ def test_what_a_handle_keeps_opens_nothing_elsewhere(realm: Realm, table: Replay
     handle = realm.verifier.prepare(TOKEN)
 
     def judged(verifier: Verifier, proof: bytes, now_ms: int = NOW) -> Reason:
-        return Reason(verifier.check(handle, "read", "files/a.txt", now_ms=now_ms, proof=proof).reason)
+        return Reason(verifier._check(handle, "read", "files/a.txt", now_ms=now_ms, proof=proof).reason)
 
     for _ in range(3):
         for name, host in hosts:

@@ -77,7 +77,7 @@ _ACTIONS: list[str | bytes] = [
 @pytest.mark.parametrize("resource", _RESOURCES, ids=range(len(_RESOURCES)))
 def test_resources(realm: Realm, resource: str | bytes) -> None:
     """A resource that any reader might take for another is refused, never put right."""
-    decision = realm.verifier.check(ANYTHING, "read", resource, now_ms=realm.clock.now_ms())
+    decision = realm.verifier._check(ANYTHING, "read", resource, now_ms=realm.clock.now_ms())
 
     assert (decision.reason, decision.argument) == (Reason.MALFORMED_REQUEST, "resource")
     assert decision.level == 0
@@ -86,7 +86,7 @@ def test_resources(realm: Realm, resource: str | bytes) -> None:
 @pytest.mark.parametrize("action", _ACTIONS, ids=range(len(_ACTIONS)))
 def test_actions(realm: Realm, action: str | bytes) -> None:
     """An action is 1 to 64 plain characters, and never the wildcard."""
-    decision = realm.verifier.check(ANYTHING, action, "a", now_ms=realm.clock.now_ms())
+    decision = realm.verifier._check(ANYTHING, action, "a", now_ms=realm.clock.now_ms())
 
     assert (decision.reason, decision.argument) == (Reason.MALFORMED_REQUEST, "action")
 
@@ -273,7 +273,7 @@ def test_any_request_at_all(
 ) -> None:
     """Whatever a request holds, a token that permits one action on one resource permits only that."""
     narrow = token(root("*:**"), child("read:files/a"))
-    decision = realm.verifier.check(narrow, action, resource, arguments, now_ms=realm.clock.now_ms())
+    decision = realm.verifier._check(narrow, action, resource, arguments, now_ms=realm.clock.now_ms())
 
     assert decision.fault is None
     assert not decision or (action in (b"read", "read") and resource in (b"files/a", "files/a"))

@@ -36,7 +36,7 @@ def chains_of(name: str, count: int = 20) -> list[bytes]:
 def by_check(verifier: Verifier, chains: list[bytes]) -> Callable[[], list[Reason]]:
     """One check after the other."""
     return lambda: [
-        verifier.check(chain, "read", "files/a", audience=AUDIENCE, now_ms=NOW).reason for chain in chains
+        verifier._check(chain, "read", "files/a", audience=AUDIENCE, now_ms=NOW).reason for chain in chains
     ]
 
 
@@ -44,7 +44,7 @@ def by_handle(verifier: Verifier, chains: list[bytes]) -> Callable[[], list[Reas
     """Handles that were made before anything stood."""
     handles = [verifier.prepare(chain) for chain in chains]
     return lambda: [
-        verifier.check(handle, "read", "files/a", audience=AUDIENCE, now_ms=NOW).reason for handle in handles
+        verifier._check(handle, "read", "files/a", audience=AUDIENCE, now_ms=NOW).reason for handle in handles
     ]
 
 
@@ -54,7 +54,7 @@ def by_batch(verifier: Verifier, chains: list[bytes]) -> Callable[[], list[Reaso
     calls += [(verifier.prepare(chain), "read", "files/b") for chain in chains]
 
     def judge() -> list[Reason]:
-        batch = verifier.check_batch(calls, audience=AUDIENCE, now_ms=NOW)
+        batch = verifier._check_batch(calls, audience=AUDIENCE, now_ms=NOW)
         return [decision.reason for decision in batch]
 
     return judge

@@ -112,13 +112,13 @@ def outcomes(checker: Checker, call: Call) -> Iterator[Decision]:
     """The decisions of every way to one: by bytes, known bytes, a handle, a batch, a request in wire form."""
     handle = checker.prepare(call.token)
     for presented in (call.token, call.token, handle):
-        yield checker.check(
+        yield checker._check(
             presented, call.action, call.resource, call.arguments, tool=call.tool,
             source=SOURCE, audience=AUDIENCE, now_ms=NOW,
         )  # fmt: skip
     parts = (call.action, call.resource, call.arguments, call.tool, b"", SOURCE)
     presented_tokens = (call.token, call.token, handle, bytes(bytearray(call.token)))
-    yield from checker.check_batch([(t, *parts) for t in presented_tokens], audience=AUDIENCE, now_ms=NOW)
+    yield from checker._check_batch([(t, *parts) for t in presented_tokens], audience=AUDIENCE, now_ms=NOW)
     if call.action and call.resource:
         item = pb.CheckItem(
             token=call.token, action=call.action, resource=call.resource, arguments=call.arguments,

@@ -97,7 +97,7 @@ def _hold(made: Batch, kernel: Kernel, rng: Random, seen: Counter[str]) -> None:
 
 def _is_malformed(checker: Checker, case: Case, arguments: bytes) -> bool:
     asked = case.request
-    decision = checker.check(
+    decision = checker._check(
         *(case.token, asked.action, asked.resource, arguments),
         tool=asked.tool,
         session=asked.session,
@@ -185,7 +185,7 @@ def test_a_verdict_holds_for_all_arguments(
     (verdict,) = survey.verdicts([call])
     for each in tried:
         given = json.dumps(each).encode()
-        allowed = checker.check(chain, *call, given, audience=AUDIENCE, now_ms=NOW).allowed
+        allowed = checker._check(chain, *call, given, audience=AUDIENCE, now_ms=NOW).allowed
         assert survey.verdicts([(*call, given)]) == [Verdict.YES if allowed else Verdict.NO]
         if verdict != Verdict.MAYBE:
             assert allowed is (verdict == Verdict.YES)

@@ -147,7 +147,7 @@ def test_what_a_process_records_is_left_to_a_disk_that_hangs(
     assert audit is not None
     process.add(hung)
     process.start()
-    checker.check(VALID, "read", "files/a", now_ms=NOW)
+    checker._check(VALID, "read", "files/a", now_ms=NOW)
     assert hung.entered.wait(60)
     process.close()
 
@@ -164,7 +164,7 @@ def test_a_stream_is_there_until_its_last_record_is(tmp_path: Path) -> None:
     process.open_audit(AuditOptions(tmp_path), Head(3, 3, b"c" * 16, b"i" * 16), "gateway")
     process.add(hung)
     process.start()
-    checker.check(VALID, "read", "files/a", now_ms=NOW)
+    checker._check(VALID, "read", "files/a", now_ms=NOW)
     assert hung.entered.wait(60)
     closing = threading.Thread(target=process.close)
     closing.start()

@@ -61,7 +61,7 @@ verifier = Verifier.embedded(folder, audience="{AUDIENCE}")
 for line in sys.stdin:
     time.sleep(0.3)  # longer than it goes on without a look at the files
     asked = bytes.fromhex("{token(bound()).hex()}"), "read", "files/a.txt"
-    print(Checker.check(verifier, *asked, now_ms=int(line), proof=b"none").reason, flush=True)
+    print(Checker._check(verifier, *asked, now_ms=int(line), proof=b"none").reason, flush=True)
 """
 OPEN = """
 for line in sys.stdin:

@@ -120,7 +120,7 @@ def test_a_check_begins_no_transaction_while_it_stands(realm: Realm, monkeypatch
     verifier = Verifier(source, audience=AUDIENCE)
     for turn in range(3):
         for _ in range(1000):
-            assert verifier.check(VALID, "read", "files/a", now_ms=NOW).allowed
+            assert verifier._check(VALID, "read", "files/a", now_ms=NOW).allowed
         assert begun[0] == turn + 1
         realm.open(f"another {turn}")
 
@@ -131,14 +131,14 @@ def test_a_closed_source_denies(tmp_path: Path) -> None:
     reader = StateReader.open(tmp_path / "state")
     verifier = Verifier(reader, audience=AUDIENCE)
     handle = verifier.prepare(VALID)
-    assert verifier.check(handle, "read", "files/a", now_ms=NOW).allowed
+    assert verifier._check(handle, "read", "files/a", now_ms=NOW).allowed
     assert reader.pulse is not None
     assert reader.pulse.number > 0
     reader.close()
     assert reader.pulse.number == 0
     for presented in (handle, VALID):
-        assert verifier.check(presented, "read", "files/a", now_ms=NOW).reason is Reason.INTERNAL_ERROR
-        batch = verifier.check_batch([(presented, "read", "files/a")] * 3, now_ms=NOW)
+        assert verifier._check(presented, "read", "files/a", now_ms=NOW).reason is Reason.INTERNAL_ERROR
+        batch = verifier._check_batch([(presented, "read", "files/a")] * 3, now_ms=NOW)
         assert {decision.reason for decision in batch} == {Reason.INTERNAL_ERROR}
 
 
@@ -151,9 +151,9 @@ def test_a_forked_child_denies(realm: Realm) -> None:
     child = os.fork()
     if child == 0:
         found = [
-            realm.verifier.check(presented, "read", "files/a", now_ms=NOW) for presented in (VALID, handle)
+            realm.verifier._check(presented, "read", "files/a", now_ms=NOW) for presented in (VALID, handle)
         ]
-        found += realm.verifier.check_batch(
+        found += realm.verifier._check_batch(
             [(VALID, "read", "files/a"), (handle, "read", "files/a")], now_ms=NOW
         )
         denied = not any(decision.allowed or bool(decision) for decision in found)
@@ -274,7 +274,7 @@ def test_a_writer_killed_before_it_told_readers(tmp_path: Path) -> None:
         source = verifier._owned
 
         def reason() -> Reason:
-            return verifier.check(VALID, "read", "files/a", now_ms=NOW).reason
+            return verifier._check(VALID, "read", "files/a", now_ms=NOW).reason
 
         assert reason() is Reason.ALLOWED
         _tell_ahead(folder / layout.DATA_FILE, 1)
@@ -303,13 +303,13 @@ def test_a_file_that_went_back_denies_at_once(tmp_path: Path) -> None:
         assert (change(), change()) == ("SESSION_SUSPENDED", "ALLOWED")
     with Verifier.embedded(folder, audience=AUDIENCE) as verifier:
         handle = verifier.prepare(VALID)
-        assert verifier.check(handle, "read", "files/a", now_ms=NOW).allowed
+        assert verifier._check(handle, "read", "files/a", now_ms=NOW).allowed
         with data.open("r+b") as file:
             file.write(before)
         for presented in (handle, VALID):
-            assert verifier.check(presented, "read", "files/a", now_ms=NOW).reason is Reason.STALE_STATE
+            assert verifier._check(presented, "read", "files/a", now_ms=NOW).reason is Reason.STALE_STATE
         assert not verifier._owned.still_mine()
-        assert verifier.check_batch([(VALID, "read", "files/a")], now_ms=NOW)[0].reason is Reason.STALE_STATE
+        assert verifier._check_batch([(VALID, "read", "files/a")], now_ms=NOW)[0].reason is Reason.STALE_STATE
 
 
 @contextmanager
@@ -342,16 +342,16 @@ def test_another_process_sees_each_change(tmp_path: Path, turns: int) -> None:
         assert (change(), change()) == ("SESSION_SUSPENDED", "ALLOWED")
         with Verifier.embedded(folder, audience=AUDIENCE) as verifier:
             handle = verifier.prepare(VALID)
-            assert verifier.check(handle, "read", "files/a", now_ms=NOW).allowed
+            assert verifier._check(handle, "read", "files/a", now_ms=NOW).allowed
             missed = []
             for turn in range(turns):
                 acknowledged = change()
                 if turn % 3 == 0:
-                    found = verifier.check(handle, "read", "files/a", now_ms=NOW)
+                    found = verifier._check(handle, "read", "files/a", now_ms=NOW)
                 elif turn % 3 == 1:
-                    found = verifier.check(VALID, "read", "files/a", now_ms=NOW)
+                    found = verifier._check(VALID, "read", "files/a", now_ms=NOW)
                 else:
-                    found = verifier.check_batch([(VALID, "read", "files/a")], now_ms=NOW)[0]
+                    found = verifier._check_batch([(VALID, "read", "files/a")], now_ms=NOW)[0]
                 if found.reason.name != acknowledged:
                     missed.append((turn, found.reason, acknowledged))
             assert missed == []

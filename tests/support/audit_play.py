@@ -96,7 +96,7 @@ class Play:
 
     def check(self, token: bytes, asked: OracleRequest, now_ms: int = NOW, **given: Any) -> Decision:
         """Judge a call and record it."""
-        decision = self.checker.check(
+        decision = self.checker._check(
             *(token, asked.action, asked.resource, asked.arguments),
             tool=asked.tool,
             session=asked.session,

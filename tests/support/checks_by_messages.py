@@ -92,7 +92,7 @@ class ChecksByMessages:
     ) -> None:
         peer = (principal.name, item.source)
         exhausted = self.failures.exhausted(peer)
-        decision = self.verifier.check(
+        decision = self.verifier._check(
             item.token,
             item.action,
             item.resource,

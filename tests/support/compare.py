@@ -9,7 +9,7 @@ from tests.oracle.words import Level, Reason, Stage
 
 def kernel_decision(checker: Checker, token: bytes, request: OracleRequest, now_ms: int) -> OracleDecision:
     """The kernel's outcome; raises ValueError for a reason, stage or level that the oracle does not know."""
-    outcome = checker.check(
+    outcome = checker._check(
         token,
         request.action,
         request.resource,

@@ -55,7 +55,7 @@ def judge(judge_by: Checker, token: bytes, request: OracleRequest | None = None,
     """Judge a request, by default one that the tokens above permit."""
     asked = request or ask()
     given.setdefault("now_ms", NOW)
-    outcome: Decision = judge_by.check(
+    outcome: Decision = judge_by._check(
         token,
         asked.action,
         asked.resource,

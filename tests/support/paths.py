@@ -72,7 +72,7 @@ class Path:
 def one(verifier: Verifier, token: Any, call: Asked, *, take_nonce: bool = True) -> Any:
     """Judge one call, with the token in the form given."""
     request = call.request
-    return verifier.check(
+    return verifier._check(
         token,
         request.action,
         request.resource,
@@ -193,7 +193,7 @@ class ByForeignHandle(ByHandle):
         """A handle of the other verifier, half of them of chains that it verified."""
         handle = self.maker.prepare(token)
         if self.rng.random() < 0.5:
-            self.maker.check(handle, "read", "a", now_ms=0)
+            self.maker._check(handle, "read", "a", now_ms=0)
         return handle
 
 
@@ -253,7 +253,7 @@ class InBatch(_Together):
                 proof = self.proof_form(request.proof)
                 asked.append((*call_of(self.form(calls[at].token), request), proof))
                 places.append(at)
-            decisions = self.verifier.check_batch(
+            decisions = self.verifier._check_batch(
                 asked,
                 audience=like.request.audience,
                 at_least_revision=like.request.at_least_revision,

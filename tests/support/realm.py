@@ -59,7 +59,7 @@ class Realm:
     ) -> Decision:
         """Judge a request, by default one that the vectors' plainest token permits."""
         request = request or ask(**parts)
-        return self.verifier.check(
+        return self.verifier._check(
             token,
             request.action,
             request.resource,

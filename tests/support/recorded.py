@@ -49,7 +49,7 @@ class Tapped:
 
     def check(self, token: bytes, resource: str = "files/a", **options: Any) -> Decision:
         """Judge a call."""
-        return self.verifier.check(token, "read", resource, **{"now_ms": NOW, **options})
+        return self.verifier._check(token, "read", resource, **{"now_ms": NOW, **options})
 
     def open_stream(self, options: AuditOptions) -> AuditStream:
         """Begin a real stream."""

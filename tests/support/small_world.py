@@ -42,7 +42,7 @@ class SmallWorld:
     ) -> Decision:
         """Judge one call by the kernel."""
         given = {"audience": AUDIENCE, "now_ms": self.clock.now_ms(), **options}
-        decision = self.checker.check(token.data, action, resource, arguments, **given)  # type: ignore[arg-type]
+        decision = self.checker._check(token.data, action, resource, arguments, **given)  # type: ignore[arg-type]
         assert isinstance(decision, Decision)
         return decision
 

@@ -140,7 +140,7 @@ def _hold_answer(kind: str, asking: Asking, message: Any, items: list[Any]) -> N
     if not items:
         return
     for at, (item, answer) in enumerate(zip(items, decisions_of(kind, data), strict=True)):
-        alone = JUDGE.check(
+        alone = JUDGE._check(
             item.token,
             item.action,
             item.resource,

@@ -64,9 +64,9 @@ def doors() -> Iterator[tuple[str, Door]]:
         found = Survey(world.checker, token.data, **given).verdicts([("read", "files/a", arguments)])
         return found == [Verdict.YES]
 
-    yield "check", lambda arguments: bool(world.checker.check(*call, arguments, **given))
-    yield "prepared", lambda arguments: bool(world.checker.check(handle, *call[1:], arguments, **given))
-    yield "batch", lambda arguments: world.checker.check_batch([(*call, arguments)], **given).all_allowed
+    yield "check", lambda arguments: bool(world.checker._check(*call, arguments, **given))
+    yield "prepared", lambda arguments: bool(world.checker._check(handle, *call[1:], arguments, **given))
+    yield "batch", lambda arguments: world.checker._check_batch([(*call, arguments)], **given).all_allowed
     yield "survey", surveyed
 
 
@@ -126,7 +126,7 @@ def test_the_facts_of_a_tool_are_given_like_arguments() -> None:
     for facts in (b'{"safe":true}', '{"safe":true}', {"safe": True}):
         assert world.check(token, "read", "files/a", tool=facts)
         call = (token.data, "read", "files/a", {}, facts)
-        assert world.checker.check_batch([call], audience=AUDIENCE, now_ms=world.clock.now_ms()).all_allowed
+        assert world.checker._check_batch([call], audience=AUDIENCE, now_ms=world.clock.now_ms()).all_allowed
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)

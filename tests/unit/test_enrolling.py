@@ -110,7 +110,7 @@ def test_behind_its_bound_it_denies_by_itself(world: SmallWorld) -> None:
     ):
         view.stale_at(at_ms)
         assert reason(world) is expected
-        batch = world.checker.check_batch([call, call], audience="gateway", now_ms=world.clock.now_ms())
+        batch = world.checker._check_batch([call, call], audience="gateway", now_ms=world.clock.now_ms())
         assert [each.reason for each in batch] == [expected, expected]
 
 

@@ -274,7 +274,7 @@ def test_withdrawals_are_no_calls(realm: Realm, make: Make, listener: Listener) 
     realm.check(held)
     realm.do(end_session(realm.change_id(), session_id))
     request = ask()
-    batch = realm.verifier.check_batch(
+    batch = realm.verifier._check_batch(
         [(held, request.action, request.resource)], audience=request.audience, now_ms=NOW, noted=False
     )
     realm.verifier.note_batch_item(batch, 0, watched=True)

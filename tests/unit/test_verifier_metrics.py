@@ -32,7 +32,7 @@ def state(tmp_path: Path) -> Path:
 
 def ask(verifier: Verifier, resource: str) -> bool:
     """Check a call of the vectors' time."""
-    return verifier.check(VALID, "read", resource, now_ms=NOW).allowed
+    return verifier._check(VALID, "read", resource, now_ms=NOW).allowed
 
 
 def page(registry: CollectorRegistry) -> dict[Series, float]:

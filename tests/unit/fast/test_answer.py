@@ -224,7 +224,7 @@ def test_watch_is_read_as_any_number_but_zero() -> None:
 
 def test_a_withdrawal_is_a_denial_in_protobufs_own_bytes() -> None:
     """It carries the id, the decision of its place in the batch, and that it takes something back."""
-    batch = JUDGE.check_batch(
+    batch = JUDGE._check_batch(
         [
             (PLAIN, "read", "files/a"),
             (PLAIN, "write", "files/a"),

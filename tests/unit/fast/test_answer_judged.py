@@ -68,7 +68,7 @@ def test_judged_again_by_another_state() -> None:
         source.load(*read_view(VIEWS[view]))
         asking.judge(AUDIENCE, now_ms=NOW)
         answers = pb.CheckBatchResponse.FromString(asking.answer(lambda decision, data: "")).decisions
-        alone = by_object(checker.check(PLAIN, "read", "files/a", audience=AUDIENCE, now_ms=NOW))
+        alone = by_object(checker._check(PLAIN, "read", "files/a", audience=AUDIENCE, now_ms=NOW))
         assert [by_message(answer) for answer in answers] == [without_time(alone)] * 2
         assert [by_object(decision) for decision in asking] == [alone] * 2
         assert alone.outcome.reason == reason

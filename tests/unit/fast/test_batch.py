@@ -39,12 +39,12 @@ def verifier(of: Any = None) -> Verifier:
 
 def reasons(judge_by: Checker, calls: Any, **options: Any) -> list[Reason]:
     """The reasons of a batch."""
-    return [decision.reason for decision in judge_by.check_batch(calls, now_ms=NOW, **options)]
+    return [decision.reason for decision in judge_by._check_batch(calls, now_ms=NOW, **options)]
 
 
 def test_it_is_a_sequence_of_decisions() -> None:
     """Length, index from either end, slices and iteration are a sequence's; each look gives the same."""
-    batch = verifier().check_batch([(VALID, *FILES), (b"", *FILES), (VALID, "write", "x")], now_ms=NOW)
+    batch = verifier()._check_batch([(VALID, *FILES), (b"", *FILES), (VALID, "write", "x")], now_ms=NOW)
     expected = [Reason.ALLOWED, Reason.MALFORMED_TOKEN, Reason.OUT_OF_SCOPE]
 
     assert (len(batch), batch.all_allowed, type(batch)) == (3, False, Batch)
@@ -200,8 +200,8 @@ def test_items_without_parts_stand_on_the_first() -> None:
     """Whatever is judged once for equal items of a chain is told by each of them."""
     for view in ("plain", "ended", "key_distrusted", "braked", "ceiling"):
         state = source(view)
-        wanted = [by_object(verifier(state).check(t, *FILES, now_ms=NOW)) for t in (VALID, FORGED)]
-        batch = verifier(state).check_batch([(VALID, *FILES), (FORGED, *FILES)] * 70, now_ms=NOW)
+        wanted = [by_object(verifier(state)._check(t, *FILES, now_ms=NOW)) for t in (VALID, FORGED)]
+        batch = verifier(state)._check_batch([(VALID, *FILES), (FORGED, *FILES)] * 70, now_ms=NOW)
         assert [by_object(decision) for decision in batch] == wanted * 70
 
 
@@ -220,7 +220,7 @@ def test_an_argument_at_fault_is_each_items_own() -> None:
     chain = token(root("read:files/** where n? <= 5"))
     names = ["n", "x" * 300, "é", "a", "b" * 7000]
     calls = [(chain, *FILES, b'{"n":9}' if name == "n" else f'{{"{name}":1}}'.encode()) for name in names]
-    batch = verifier().check_batch(calls * 3, now_ms=NOW)
+    batch = verifier()._check_batch(calls * 3, now_ms=NOW)
     assert [decision.argument for decision in batch] == names * 3
     assert {decision.reason for decision in batch} == {Reason.CONDITION_FAILED}
 
@@ -304,7 +304,7 @@ def test_a_source_that_raises(step: str, with_pulse: bool) -> None:
     checker = verifier(through)
     calls = [(VALID, *FILES), ("no token", *FILES), (token(root("read:files/* where n == 1")), *FILES)]
     broken[0] = True
-    batch = checker.check_batch(calls, now_ms=NOW)
+    batch = checker._check_batch(calls, now_ms=NOW)
     for decision in batch:
         assert (decision.allowed, bool(decision), decision.reason) == (False, False, Reason.INTERNAL_ERROR)
         assert (decision.stage, decision.matched_index, decision.expires_at_ms) == (0, -1, 0)
@@ -316,7 +316,7 @@ def test_a_source_that_raises(step: str, with_pulse: bool) -> None:
 def test_what_a_batch_points_to_lives_as_long() -> None:
     """Texts and tokens that nobody else holds are still there when a decision is looked at late."""
     checker = verifier()
-    batch = checker.check_batch(
+    batch = checker._check_batch(
         (
             (
                 bytes(bytearray(VALID)),
@@ -347,14 +347,14 @@ def test_batches_in_threads_at_once() -> None:
         for number in range(300)
     ]
     alone = [
-        by_object(decision) for decision in verifier(source("two_sessions")).check_batch(calls, now_ms=NOW)
+        by_object(decision) for decision in verifier(source("two_sessions"))._check_batch(calls, now_ms=NOW)
     ]
     wrong: list[int] = []
 
     def run() -> None:
         for turn in range(20):
             # Epochs are given by the source's number, which is the same for both.
-            batch = checker.check_batch(calls, now_ms=NOW)
+            batch = checker._check_batch(calls, now_ms=NOW)
             if [by_object(decision) for decision in batch] != alone:
                 wrong.append(turn)
 

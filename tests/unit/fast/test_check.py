@@ -148,11 +148,11 @@ def test_a_verifier_on_a_folder(tmp_path: Path) -> None:
     """An embedded verifier reads what the writer made; closed, it denies and does not crash."""
     Realm(tmp_path / "state").close()
     with Verifier.embedded(tmp_path / "state", audience=AUDIENCE) as verifier:
-        assert verifier.check(VALID, "read", "files/a", now_ms=NOW).allowed
+        assert verifier._check(VALID, "read", "files/a", now_ms=NOW).allowed
         assert verifier.cached_chains == 1
         assert verifier.cached_bytes > len(VALID)
     for _ in range(3):
-        after = verifier.check(VALID, "read", "files/a", now_ms=NOW)
+        after = verifier._check(VALID, "read", "files/a", now_ms=NOW)
         assert (after.allowed, after.reason) == (False, Reason.INTERNAL_ERROR)
     verifier.close()
 
@@ -181,7 +181,7 @@ def test_a_forked_child_denies(tmp_path: Path) -> None:
     assert realm.check(VALID).allowed
     child_pid = os.fork()
     if child_pid == 0:
-        found = realm.verifier.check(VALID, "read", "files/a", now_ms=NOW)
+        found = realm.verifier._check(VALID, "read", "files/a", now_ms=NOW)
         os._exit(0 if not found.allowed else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child_pid, 0)[1]) == 0
     assert realm.check(VALID).allowed

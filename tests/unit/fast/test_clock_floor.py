@@ -46,18 +46,18 @@ def now_ms() -> int:
 
 def by_check(verifier: Verifier, **options: Any) -> Any:
     """One check."""
-    return verifier.check(VALID, "read", "files/a", audience=AUDIENCE, **options)
+    return verifier._check(VALID, "read", "files/a", audience=AUDIENCE, **options)
 
 
 def by_handle(verifier: Verifier, **options: Any) -> Any:
     """One check by a handle."""
-    return verifier.check(verifier.prepare(VALID), "read", "files/a", audience=AUDIENCE, **options)
+    return verifier._check(verifier.prepare(VALID), "read", "files/a", audience=AUDIENCE, **options)
 
 
 def by_batch(verifier: Verifier, **options: Any) -> Any:
     """The last of a batch."""
     calls = [(VALID, "read", "files/a"), (VALID, "read", "files/b", b"", b"", SESSION)]
-    batch = verifier.check_batch(calls * 2, audience=AUDIENCE, **options)
+    batch = verifier._check_batch(calls * 2, audience=AUDIENCE, **options)
     assert len({decision.checked_at_ms for decision in batch}) == 1
     return batch[-1]
 

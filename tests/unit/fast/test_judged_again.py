@@ -69,7 +69,7 @@ def test_a_second_look_forgets_the_first() -> None:
     checker = Checker(View(source))
     batch = asking(checker, GOOD)
     # The vectors' time is not the clock's: what counts is that both looks are told apart.
-    first = checker.check_batch([(GOOD, "read", "files/a.txt")], audience=AUDIENCE, now_ms=NOW)
+    first = checker._check_batch([(GOOD, "read", "files/a.txt")], audience=AUDIENCE, now_ms=NOW)
     assert first.all_allowed
     batch.judge(AUDIENCE)
     source.brake[0] = 1
@@ -135,7 +135,7 @@ def test_copies_of_a_forged_token_cost_one_signature() -> None:
     other = make(link(root(READ, label="other")), [key("nobody")])
     calls = [(bytes(memoryview(token)), "read", "files/a.txt") for token in (FORGED, other)] * 50
 
-    decisions = checker.check_batch(calls, audience=AUDIENCE, now_ms=NOW)
+    decisions = checker._check_batch(calls, audience=AUDIENCE, now_ms=NOW)
 
     assert {decision.reason for decision in decisions} == {Reason.BAD_SIGNATURE}
     assert checker.signatures == 2
@@ -148,7 +148,7 @@ def test_a_handle_of_another_verifier_is_a_token() -> None:
     assert (
         two.check(one.prepare("sessauth_token_garbage"), "read", "files/a").reason is Reason.MALFORMED_TOKEN
     )
-    assert two.check(one.prepare(GOOD), "read", "files/a.txt", now_ms=NOW)
+    assert two._check(one.prepare(GOOD), "read", "files/a.txt", now_ms=NOW)
 
 
 def test_what_callers_may_pass() -> None:
@@ -157,10 +157,10 @@ def test_what_callers_may_pass() -> None:
     call = namedtuple("call", ("token", "action", "resource"))
     token = type("Token", (bytes,), {})(GOOD)
 
-    assert checker.check_batch(
+    assert checker._check_batch(
         [call(token, "read", "files/a.txt")], audience=AUDIENCE, now_ms=NOW
     ).all_allowed
-    assert checker.check(token, "read", "files/a.txt", audience=AUDIENCE, now_ms=NOW)
+    assert checker._check(token, "read", "files/a.txt", audience=AUDIENCE, now_ms=NOW)
     with pytest.raises(TypeError, match="identities"):
         checker.check(GOOD, "read", "files/a.txt", peer="sha256:aa")
     with pytest.raises(TypeError):
@@ -175,7 +175,7 @@ def test_a_session_that_is_named_for_an_item() -> None:
         for session in (b"", SESSION, bytes(16), SESSION, bytes(16))
     ]
 
-    reasons = [decision.reason for decision in checker.check_batch(calls, audience=AUDIENCE, now_ms=NOW)]
+    reasons = [decision.reason for decision in checker._check_batch(calls, audience=AUDIENCE, now_ms=NOW)]
 
     assert reasons == [
         Reason.ALLOWED,

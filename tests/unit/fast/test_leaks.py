@@ -83,7 +83,7 @@ class Given:
 
     def judge(self, presented: Any, arguments: Arguments = b"") -> Any:
         """One check with every part stated."""
-        return self.verifier.check(
+        return self.verifier._check(
             presented,
             self.action,
             self.resource,
@@ -152,7 +152,7 @@ def by_batch(count: int) -> None:
         for arguments in (GIVEN.allowed, GIVEN.values, GIVEN.denied, GIVEN.left, b"{")
     ]
     for turn in range(count // len(calls)):
-        batch = GIVEN.verifier.check_batch(calls, audience=GIVEN.audience, now_ms=NOW)
+        batch = GIVEN.verifier._check_batch(calls, audience=GIVEN.audience, now_ms=NOW)
         if turn % 3 == 0:
             for decision in batch:
                 look(decision)
@@ -256,7 +256,7 @@ def by_payer(count: int) -> None:
     given: dict[str, Any] = {"now_ms": NOW, "payer": payer}
     for turn in range(count // 10):
         payer.answer = (0, Reason.USES_EXHAUSTED, None, GIVEN.unknown)[turn % 4]
-        look(GIVEN.verifier.check(GIVEN.costly, GIVEN.action, GIVEN.resource, GIVEN.allowed, **given))
+        look(GIVEN.verifier._check(GIVEN.costly, GIVEN.action, GIVEN.resource, GIVEN.allowed, **given))
         GIVEN.unknown.__traceback__ = None
         GIVEN.unknown.__context__ = None
 
@@ -306,7 +306,7 @@ def by_fault(count: int) -> None:
     try:
         for _ in range(count // 4):
             assert GIVEN.judge(GIVEN.handle, GIVEN.allowed).reason is Reason.INTERNAL_ERROR
-            batch = GIVEN.verifier.check_batch([GIVEN.call(GIVEN.right)] * 3, now_ms=NOW)
+            batch = GIVEN.verifier._check_batch([GIVEN.call(GIVEN.right)] * 3, now_ms=NOW)
             assert batch[0].reason is Reason.INTERNAL_ERROR
             GIVEN.unknown.__traceback__ = None
     finally:

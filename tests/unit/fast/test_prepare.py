@@ -52,7 +52,7 @@ def verifier(of: PulsedSource | None = None, **options: Any) -> Verifier:
 
 def judge(judge_by: Checker, presented: Any) -> Any:
     """Judge the call that the vectors' plainest token permits."""
-    return judge_by.check(presented, "read", "files/a.txt", audience=AUDIENCE, now_ms=NOW)
+    return judge_by._check(presented, "read", "files/a.txt", audience=AUDIENCE, now_ms=NOW)
 
 
 def test_a_handle_spares_the_lookup_alone() -> None:
@@ -107,10 +107,10 @@ def test_a_handle_does_not_outlive_trust_in_what_it_is_not() -> None:
     checker = verifier()
     handle = checker.prepare(VALID)
     options: dict[str, Any] = {"audience": AUDIENCE, "now_ms": NOW, "new_signatures": False}
-    denied = checker.check(handle, "read", "files/a.txt", **options)
+    denied = checker._check(handle, "read", "files/a.txt", **options)
     assert (denied.reason, denied.index) == (Reason.BAD_SIGNATURE, -1)
     assert judge(checker, handle).allowed
-    assert checker.check(handle, "read", "files/a.txt", **options).allowed
+    assert checker._check(handle, "read", "files/a.txt", **options).allowed
 
 
 @pytest.mark.parametrize("data", NO_TOKENS)

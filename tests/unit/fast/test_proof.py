@@ -37,7 +37,7 @@ def proved(kind: int, once: str, request: OracleRequest | None = None, host: str
 
 def judged(checker: Checker, made: Any, **said: Any) -> Reason:
     """Check the usual request with a proof."""
-    decision = checker.check(TOKEN, "read", "files/a.txt", audience=AUDIENCE, now_ms=NOW, proof=made, **said)
+    decision = checker._check(TOKEN, "read", "files/a.txt", audience=AUDIENCE, now_ms=NOW, proof=made, **said)
     assert decision.fault is None
     return Reason(decision.reason)
 
@@ -190,7 +190,7 @@ def test_a_nonce_may_be_left(checker: Checker, kind: int) -> None:
 def test_a_proof_that_was_judged_is_not_asked_for(checker: Checker) -> None:
     """For a commit: neither an old proof nor none is looked at; all other stages are."""
     checker.proofs = None
-    decision = checker.check(TOKEN, "read", "logs/x", audience=AUDIENCE, now_ms=NOW, proven=True)
+    decision = checker._check(TOKEN, "read", "logs/x", audience=AUDIENCE, now_ms=NOW, proven=True)
 
     assert judged(checker, b"", proven=True) is judged(checker, b"old", proven=True) is Reason.ALLOWED
     assert Reason(decision.reason) is Reason.OUT_OF_SCOPE
@@ -268,7 +268,7 @@ def test_threads_agree_on_one_key(checker: Checker) -> None:
             for pair in zip(right, wrong, strict=True)
             for made in pair
         ]
-        decisions = checker.check_batch(calls, audience=AUDIENCE, now_ms=NOW)
+        decisions = checker._check_batch(calls, audience=AUDIENCE, now_ms=NOW)
         found.append([Reason(decision.reason) for decision in decisions])
 
     threads = [threading.Thread(target=run) for _ in range(8)]

@@ -44,7 +44,7 @@ class Given:
 
     def judge(self, proof: Any, **said: Any) -> Reason:
         """One check with a proof."""
-        return self.verifier.check(TOKEN, "read", "files/a.txt", now_ms=NOW, proof=proof, **said).reason
+        return self.verifier._check(TOKEN, "read", "files/a.txt", now_ms=NOW, proof=proof, **said).reason
 
     def one_by_one(self, count: int) -> None:
         """Checks of each end, by bytes and texts."""
@@ -66,9 +66,9 @@ class Given:
         ]
         data = pb.CheckBatchRequest(items=items).SerializeToString()
         for _ in range(count // 8):
-            assert not self.verifier.check_batch(calls, now_ms=NOW).all_allowed
+            assert not self.verifier._check_batch(calls, now_ms=NOW).all_allowed
             with pytest.raises(TypeError):
-                self.verifier.check_batch(mistaken, now_ms=NOW)
+                self.verifier._check_batch(mistaken, now_ms=NOW)
             asking = Asking(self.verifier, data, "batch")
             asking.judge(AUDIENCE, now_ms=NOW)
             asking.judge(AUDIENCE, now_ms=NOW, take_nonce=False)

@@ -124,7 +124,7 @@ def test_any_text_is_a_text(resource: str) -> None:
 def test_what_is_not_utf8_is_replaced(raw: bytes) -> None:
     """Bytes that are no text become replacement characters, and the line stays UTF-8."""
     tapped = Tapped()
-    tapped.verifier.check(VALID, "read", raw, now_ms=NOW)
+    tapped.verifier._check(VALID, "read", raw, now_ms=NOW)
     data, _ = text().write(tapped.tap.drain())
     found = json.loads(data.splitlines()[-1])["resource"]
 
@@ -168,7 +168,7 @@ def test_a_share_of_the_allows() -> None:
 def test_an_allow_that_is_taken_back() -> None:
     """A withdrawal says that it is one."""
     tapped = Tapped()
-    batch = tapped.verifier.check_batch([(VALID, "read", "x")], now_ms=NOW, noted=False)
+    batch = tapped.verifier._check_batch([(VALID, "read", "x")], now_ms=NOW, noted=False)
     tapped.verifier.note_batch_item(batch, 0, watched=True)
     assert one(tapped)["watched"] is True
     tapped.check(VALID)

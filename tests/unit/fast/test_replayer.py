@@ -66,7 +66,7 @@ def test_what_is_exact_is_the_check_s_own(view: View) -> None:
     """With all known, reason and position are those of a check of the token."""
     calls = (("other", b""), ("repo", b'{"owner":"x"}'), ("repo", b'{"x":1}'), ("a//b", b""))
     for resource, arguments in calls:
-        decision = Checker(view, audience=AUDIENCE).check(PLAIN, "read", resource, arguments, now_ms=NOW)
+        decision = Checker(view, audience=AUDIENCE)._check(PLAIN, "read", resource, arguments, now_ms=NOW)
         out = again(view, PLAIN, resource, arguments)
         assert out.exact
         assert (out.reason, out.stage, out.level, out.index, out.scope, out.clause, out.argument) == (
@@ -110,8 +110,8 @@ def test_a_remembered_chain_is_no_token(view: View) -> None:
         bool(out)
     for given in (chain, out):
         with pytest.raises(TypeError):
-            checker.check(given, "read", "files/a", now_ms=NOW)
-    assert checker.check(unsigned, "read", "files/a", now_ms=NOW).reason == Reason.BAD_SIGNATURE
+            checker._check(given, "read", "files/a", now_ms=NOW)
+    assert checker._check(unsigned, "read", "files/a", now_ms=NOW).reason == Reason.BAD_SIGNATURE
     assert (len(replayer.cache), len(checker.cache)) == (0, 0)
     assert not hasattr(replayer, "check")
     assert not {"raw", "chain", "payloads", "signatures"} & set(dir(chain))

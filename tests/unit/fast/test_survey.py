@@ -197,7 +197,7 @@ def test_a_token_that_is_refused(
 
     assert (surveyed.reason, surveyed.stage) == (reason, stage)
     assert surveyed.verdicts([CALL, (*CALL, b"{}"), ("", "")]) == [NO] * 3
-    decision = checker.check(chain, *CALL, **{"audience": AUDIENCE, "now_ms": NOW, **given})
+    decision = checker._check(chain, *CALL, **{"audience": AUDIENCE, "now_ms": NOW, **given})
     assert (decision.reason, decision.stage) == (reason, stage)
 
 

@@ -50,7 +50,7 @@ def test_single_checks_are_counted_as_they_were_decided() -> None:
     tally = judge.tally = Tally()
 
     decided = [
-        judge.check(*call[:3], now_ms=NOW, **dict(zip(NAMES, call[3:], strict=False)))  # type: ignore[arg-type]
+        judge._check(*call[:3], now_ms=NOW, **dict(zip(NAMES, call[3:], strict=False)))  # type: ignore[arg-type]
         for call in CALLS
     ]
 
@@ -66,7 +66,7 @@ def test_batches_are_counted_as_they_were_decided() -> None:
     judge = verifier()
     tally = judge.tally = Tally()
 
-    batch = judge.check_batch(CALLS, now_ms=NOW)
+    batch = judge._check_batch(CALLS, now_ms=NOW)
 
     assert tally.decisions() == of(batch) == of(batch)
     assert timed(tally) == len(CALLS)
@@ -77,7 +77,7 @@ def test_looking_again_is_not_counted() -> None:
     judge = verifier()
     tally = judge.tally = Tally()
 
-    batch = judge.check_batch(CALLS, now_ms=NOW, noted=False)
+    batch = judge._check_batch(CALLS, now_ms=NOW, noted=False)
 
     assert len(batch) == len(CALLS)
     assert tally.decisions() == {}
@@ -90,8 +90,8 @@ def test_what_the_writer_is_asked_about_is_counted_when_it_is_answered() -> None
     tally = judge.tally = Tally()
     call = (COSTLY, b"read", b"files/a")
 
-    decision = judge.check(*call, now_ms=NOW, note_needs=False)
-    judge.check_batch([call, CALLS[0]], now_ms=NOW, note_needs=False)
+    decision = judge._check(*call, now_ms=NOW, note_needs=False)
+    judge._check_batch([call, CALLS[0]], now_ms=NOW, note_needs=False)
     assert decision.stage is Stage.NEEDS
     assert tally.decisions() == {(Stage.NONE, Reason.ALLOWED): 1}
     assert timed(tally) == 3
@@ -137,10 +137,10 @@ def test_a_checker_counts_nothing_unless_it_is_asked_to() -> None:
     judge = verifier()
     assert judge.tally is None
     tally = judge.tally = Tally()
-    judge.check(*CALLS[0], now_ms=NOW)  # type: ignore[arg-type]
+    judge._check(*CALLS[0], now_ms=NOW)  # type: ignore[arg-type]
     judge.tally = None
 
-    assert judge.check(*CALLS[0], now_ms=NOW).allowed  # type: ignore[arg-type]
+    assert judge._check(*CALLS[0], now_ms=NOW).allowed  # type: ignore[arg-type]
 
     assert sum(tally.decisions().values()) == 1
 
@@ -151,7 +151,7 @@ def test_counting_goes_on_in_memory_that_is_shared() -> None:
     for times in (1, 2):
         judge = verifier()
         judge.tally = Tally(memory)
-        judge.check(*CALLS[0], now_ms=NOW)  # type: ignore[arg-type]
+        judge._check(*CALLS[0], now_ms=NOW)  # type: ignore[arg-type]
         assert Tally(memory).decisions() == {(Stage.NONE, Reason.ALLOWED): times}
 
 

@@ -40,7 +40,7 @@ def check(
 ) -> Decision:
     """Judge a call of the vectors' world."""
     given = {"audience": AUDIENCE, "now_ms": NOW, **options}
-    return checker.check(presented, "read", resource, **given)  # type: ignore[arg-type]
+    return checker._check(presented, "read", resource, **given)  # type: ignore[arg-type]
 
 
 def noted(tap: Tap) -> Note:
@@ -120,7 +120,7 @@ def test_every_path_notes_once() -> None:
     refused = verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
     made = [check(verifier), check(verifier, verifier.prepare(VALID)), check(verifier, text)]
     made += list(
-        verifier.check_batch(
+        verifier._check_batch(
             [(VALID, "read", "files/b"), (b"none", "read", "files/c"), ("sessauth_t1_x", "read", "files/d")],
             audience=AUDIENCE,
             now_ms=NOW,
@@ -144,7 +144,9 @@ def test_who_asks_on_notes_what_comes_of_it() -> None:
     costly = token(root("read:files/** needs uses(3)"))
     for presented in (costly, VALID, b""):
         check(checker, presented, note_needs=False)
-        checker.check_batch([(presented, "read", "files/b")], audience=AUDIENCE, now_ms=NOW, note_needs=False)
+        checker._check_batch(
+            [(presented, "read", "files/b")], audience=AUDIENCE, now_ms=NOW, note_needs=False
+        )
     assert [note.stage for note in tap.drain()] == [0, 0, Stage.DECODE, Stage.DECODE]
 
     decision = check(checker, costly, note_needs=False)
@@ -157,7 +159,7 @@ def test_who_asks_on_notes_what_comes_of_it() -> None:
 def test_a_batch_that_is_watched_is_noted_when_it_withdraws() -> None:
     """With ``noted=False`` nothing is noted but what is asked for, and that it takes back an allow."""
     checker, tap = tapped()
-    batch = checker.check_batch([(VALID, "read", "x"), (VALID, "read", "files/a")], now_ms=NOW, noted=False)
+    batch = checker._check_batch([(VALID, "read", "x"), (VALID, "read", "files/a")], now_ms=NOW, noted=False)
     assert tap.drain() == []
     checker.note_batch_item(batch, 0, watched=True)
     note = noted(tap)
@@ -214,7 +216,7 @@ def test_what_is_called_at_half_may_fail() -> None:
 def test_long_texts_are_cut() -> None:
     """Of an action or resource that is none, a KiB is kept; what is not UTF-8 is shown as such."""
     checker, tap = tapped()
-    checker.check(VALID, "\ud800" * 5000, b"\xff" * 5000, audience=AUDIENCE, now_ms=NOW)
+    checker._check(VALID, "\ud800" * 5000, b"\xff" * 5000, audience=AUDIENCE, now_ms=NOW)
     note = noted(tap)
 
     assert len(note.action) == len(note.resource) == 1024
@@ -227,7 +229,7 @@ def test_refusing_denies_every_call() -> None:
     handle = checker.prepare(VALID)
     tap.refusing = True
     made = [check(checker), check(checker, handle), check(checker, b"")]
-    made += list(checker.check_batch([(VALID, "read", "files/a")], audience=AUDIENCE, now_ms=NOW))
+    made += list(checker._check_batch([(VALID, "read", "files/a")], audience=AUDIENCE, now_ms=NOW))
 
     assert [(each.allowed, each.reason, each.stage) for each in made] == [
         (False, Reason.AUDIT_UNAVAILABLE, Stage.NONE)

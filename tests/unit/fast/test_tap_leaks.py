@@ -50,13 +50,13 @@ def by_check(verifier: Verifier) -> None:
         (GIVEN.right, GIVEN.left),
         (GIVEN.refused, b""),
     ):
-        verifier.check(presented, "read", GIVEN.resource, arguments, audience=GIVEN.audience, now_ms=NOW)
+        verifier._check(presented, "read", GIVEN.resource, arguments, audience=GIVEN.audience, now_ms=NOW)
 
 
 def by_batch() -> None:
     """A batch, of which one item is noted a second time, and a denial from elsewhere."""
     calls = [(GIVEN.right, "read", GIVEN.resource, GIVEN.left), (GIVEN.refused, "read", GIVEN.resource)]
-    batch = GIVEN.verifier.check_batch(calls, audience=GIVEN.audience, now_ms=NOW)
+    batch = GIVEN.verifier._check_batch(calls, audience=GIVEN.audience, now_ms=NOW)
     GIVEN.verifier.note_batch_item(batch, 0, watched=True)
     refusal = GIVEN.verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
     GIVEN.verifier.note(refusal, GIVEN.refused, "read", GIVEN.resource, audience=GIVEN.audience)
@@ -67,7 +67,7 @@ def by_request() -> None:
     item = pb.CheckItem(token=GIVEN.right, action=b"read", resource=b"files/a", arguments=GIVEN.left)
     asking = Asking(GIVEN.verifier, pb.CheckBatchRequest(items=[item] * 3).SerializeToString(), "batch")
     asking.judge(GIVEN.audience, now_ms=NOW)
-    other = GIVEN.verifier.check(GIVEN.right, "read", GIVEN.resource, GIVEN.left, now_ms=NOW)
+    other = GIVEN.verifier._check(GIVEN.right, "read", GIVEN.resource, GIVEN.left, now_ms=NOW)
     asking.settle(1, other)
     asking.answer(lambda decision, data: "no", (2,))
 
