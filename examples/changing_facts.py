@@ -24,8 +24,7 @@ def main() -> None:
         for current in ("c-1", "c-2"):
             session.update_facts({"case_id": current})
             for case in ("c-1", "c-2"):
-                arguments = f'{{"case": "{case}"}}'
-                decision = client.check(token, "read", "billing/invoices", arguments, audience="billing")
+                decision = client.check(token, "read", "billing/invoices", {"case": case}, audience="billing")
                 print(f"case {case} while on {current}: {'allowed' if decision else 'denied'}")
 
 

@@ -17,7 +17,7 @@ CEILING = ['read:mcp/github/* where owner == "acme" and repo == "web" free *']
 
 def ask(client: Client, token: Token, what: str, owner: str) -> None:
     """Judge one read of a file, as a gateway would, and say what came of it."""
-    arguments = f'{{"owner": "{owner}", "repo": "web", "path": "README.md"}}'
+    arguments = {"owner": owner, "repo": "web", "path": "README.md"}
     decision = client.check(token, "read", "mcp/github/get_file_contents", arguments, audience="gateway")
     print(f"{what}: {'allowed' if decision else f'denied, {decision.reason.name}'}")
 
