@@ -58,7 +58,10 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where the log stands. ``revision`` moves with each applied change, ``seq`` with each logged one."""
+    """Where the log stands. ``revision`` moves with each applied change, ``seq`` with each logged one.
+
+    A session whose row is of before ``incarnation_revision`` has ended then.
+    """
 
     format: int
     min_reader_format: int
@@ -69,6 +72,7 @@ class Head:
     clock_floor_ms: int = 0
     keys_generation: int = 0
     digest: bytes = b""
+    incarnation_revision: int = 0
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -124,6 +128,28 @@ class SessionTrace:
         return wire.encode("SessionTrace", plain(self))
 
 
-def plain(value: KeyRecord | Head | ChangeResult | SessionTrace) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class IncarnationRecord:
+    """What a new incarnation did to each session that had not ended: when, and why.
+
+    ``previous_revision`` is the revision at which the one before it began, 0 if there was none.
+    """
+
+    at_ms: int
+    reason: str = ""
+    previous_revision: int = 0
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read an encoded IncarnationRecord; raises ``wire.WireError`` if it is not canonical."""
+        record: dict[str, Any] = wire.decode("IncarnationRecord", data)
+        return cls(**record)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes of message IncarnationRecord."""
+        return wire.encode("IncarnationRecord", plain(self))
+
+
+def plain(value: KeyRecord | Head | ChangeResult | SessionTrace | IncarnationRecord) -> dict[str, object]:
     """Return the fields of a record class as a dict, one level deep."""
     return {field.name: getattr(value, field.name) for field in fields(value)}

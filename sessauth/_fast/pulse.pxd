@@ -18,5 +18,11 @@ cdef class Pulse:
     cdef const uint64_t *_first
     cdef const uint64_t *_second
 
+    cdef bint _closed
+
     cdef inline uint64_t current(self) noexcept nogil:
         return newest(self._first, self._second)
+
+    # Whether the file holds fewer commits than somebody was told that there are. Closed, it says nothing.
+    cdef inline bint is_behind(self, uint64_t number) noexcept nogil:
+        return not self._closed and newest(self._first, self._second) < number

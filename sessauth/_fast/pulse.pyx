@@ -44,4 +44,5 @@ cdef class Pulse:
 
     def close(self):
         """Say 0 from now on, which is no transaction's id: every check asks the source."""
+        self._closed = True
         self._first = self._second = &NEVER

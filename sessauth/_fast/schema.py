@@ -360,6 +360,12 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (7, "clock_floor_ms", "uint64", False, False, ""),
         (8, "keys_generation", "uint64", False, False, ""),
         (9, "digest", "bytes", False, False, ""),
+        (10, "incarnation_revision", "uint64", False, False, ""),
+    ),
+    "IncarnationRecord": (
+        (1, "at_ms", "uint64", False, False, ""),
+        (2, "reason", "string", False, False, ""),
+        (3, "previous_revision", "uint64", False, False, ""),
     ),
     "VerifierStanding": (
         (1, "name", "string", False, False, ""),

@@ -17,6 +17,7 @@ cdef enum:
     STATUS_ENDED = 3
     CAUSE_LEASE_LAPSED = 2
     CAUSE_EXPIRED = 3
+    CAUSE_RESTORED = 5
     KEY_PREPARED = 1
     KEY_ACTIVE = 2
     KEY_RETIRED = 3
@@ -36,6 +37,7 @@ cdef class SessionEntry:
     cdef size_t length
     # The transaction that this was last read in.
     cdef uint64_t seen_in
+    cdef uint64_t revision
     cdef int status
     cdef int end_cause
     cdef uint64_t epoch
@@ -70,6 +72,8 @@ cdef struct Moment:
     uint64_t revision
     uint64_t clock_floor_ms
     uint64_t keys_generation
+    # A session whose row is of before it has ended then.
+    uint64_t incarnation_revision
     # Borrowed from who began it; NULL: none is open, and only what is mirrored can be told.
     PyObject *transaction
     # Something was asked for that is not mirrored.

@@ -32,6 +32,8 @@ from sessauth._fast.wire import WireError, decode
 cdef enum:
     FIELD_CEILINGS = 8
     FIELD_FACTS = 9
+    # state.layout.INCARNATION_FORMAT is the last one that asks for something new of readers.
+    READER_FORMAT = 4
 
 
 cdef uint64_t MARK_FACTOR = 0x9E3779B97F4A7C15
@@ -102,6 +104,7 @@ cdef SessionEntry _session_entry(bytes raw):
     entry.length = PyBytes_GET_SIZE(raw)
     entry.status = record["status"]
     entry.end_cause = record["end_cause"]
+    entry.revision = record["revision"]
     entry.epoch = record["epoch"]
     entry.expires_at_ms = record["expires_at_ms"]
     entry.lease_ms = record["lease_ms"]
@@ -123,11 +126,12 @@ cdef int _read_head(object raw, Moment *out) except -1:
     if raw is None:
         raise WireError("the state folder has no head")
     record = decode("Head", bytes(raw))
-    if record["min_reader_format"] > 1:
+    if record["min_reader_format"] > READER_FORMAT:
         raise WireError("the state folder wants a newer reader: upgrade sessauth")
     out.revision = record["revision"]
     out.clock_floor_ms = record["clock_floor_ms"]
     out.keys_generation = record["keys_generation"]
+    out.incarnation_revision = record["incarnation_revision"]
     return 0
 
 
@@ -181,7 +185,7 @@ cdef class View:
         try:
             out.identity = transaction.id()
             # LMDB takes the id from its lock file. Pages behind it are those of an older file.
-            if self._pulse is not None and self._pulse.current() < out.identity:
+            if self._pulse is not None and self._pulse.is_behind(out.identity):
                 self.lost = True
             # What is lost denies before a row is asked for, and its pages may be of two files.
             if self._any and (self.lost or self._latest.identity == out.identity):
@@ -246,6 +250,9 @@ cdef class View:
         if entry.lease_ms and now_ms >= entry.lease_deadline_ms:
             deadline = transaction.get(session_id, db=self.source.leases)
             entry.lease_deadline_ms = int.from_bytes(deadline, "big") if deadline is not None else 0
+        if entry.status != STATUS_ENDED and entry.revision < moment.incarnation_revision:
+            entry.status = STATUS_ENDED
+            entry.end_cause = CAUSE_RESTORED
         entry.seen_in = moment.identity
         return entry
 

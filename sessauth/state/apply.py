@@ -107,6 +107,8 @@ def apply(rows: Rows, change: Change) -> Applied:
         revision=head.revision + 1,
         keys_generation=head.keys_generation + int(effect.keys_moved),
         incarnation=effect.incarnation or head.incarnation,
+        incarnation_revision=head.revision + 1 if effect.incarnation else head.incarnation_revision,
+        min_reader_format=layout.INCARNATION_FORMAT if effect.incarnation else head.min_reader_format,
         clock_floor_ms=after.clock_floor_ms if effect.clock_floor_ms < 0 else effect.clock_floor_ms,
     )
     outcome = replace(

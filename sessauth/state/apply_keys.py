@@ -9,9 +9,8 @@ from typing import Any, cast
 from .. import limits
 from .._fast import ed25519
 from ..change import Change, Rejection
-from ..record import KeyRecord, KeyStatus
-from ..session import EndCause, SessionStatus
-from . import layout
+from ..record import IncarnationRecord, KeyRecord, KeyStatus
+from . import incarnations, layout
 from .ports import Rows
 from .rules import Refusal, invalid, sized, text
 from .writes import Effect, Put
@@ -67,7 +66,7 @@ def set_key_status(rows: Rows, change: Change, revision: int) -> Effect:
 
 
 def new_incarnation(rows: Rows, change: Change, revision: int) -> Effect:
-    """Start a new incarnation: every session that has not ended ends now."""
+    """Start a new incarnation: every session that has not ended ends now, by the one row that says so."""
     body = cast("dict[str, Any]", change.body)
     incarnation = sized("incarnation", body.get("incarnation", b""), 16)
     if incarnation == rows.head().incarnation:
@@ -76,19 +75,6 @@ def new_incarnation(rows: Rows, change: Change, revision: int) -> Effect:
     if floor > limits.MAX_TIME_MS:
         raise invalid("clock_floor_ms: must be at most 2^53 - 1")
     reason = text("reason", body.get("reason", ""))
-    writes = []
-    for session_id in rows.session_ids():
-        session = rows.session(session_id)
-        if session is None or session.status is SessionStatus.ENDED:
-            continue
-        ended = replace(
-            session,
-            status=SessionStatus.ENDED,
-            epoch=session.epoch + 1,
-            ended_at_ms=change.at_ms,
-            end_cause=EndCause.RESTORED,
-            reason=reason,
-            revision=revision,
-        )
-        writes.append(Put(layout.SESSIONS, session_id, ended.encode()))
+    began = IncarnationRecord(change.at_ms, reason, rows.head().incarnation_revision)
+    writes = [Put(layout.META, incarnations.key_of(revision), began.encode())]
     return Effect(writes, incarnation=incarnation, clock_floor_ms=floor)

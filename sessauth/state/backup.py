@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,7 @@ from ..change import new_incarnation
 from ..clock import Clock
 from ..errors import StateError, StateUnusable
 from ..record import Head
-from . import evidence, layout, preflight
+from . import evidence, incarnations, layout, preflight
 from .anchor import Anchored
 from .folder import replace_file, sync_folder
 from .group import Group
@@ -166,9 +167,8 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
     for name in _COPIED:
         if name not in backed_up.tables:
             continue
-        with backed_up.txn.cursor(db=backed_up.tables[name]) as cursor:
-            for key, value in cursor:
-                rows.put(name, bytes(key), bytes(value))
+        with backed_up.txn.cursor(db=backed_up.tables[name]) as source:
+            rows.fill(name, source.iternext())
     for known in known_keys:
         restored = rows.key(known.id)
         if restored is None or restored.status < known.status:
@@ -189,7 +189,9 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
         clock_floor_ms=max(old.clock_floor_ms, new.clock_floor_ms),
         keys_generation=max(old.keys_generation, new.keys_generation) + 1,
         digest=new.digest,
+        incarnation_revision=new.incarnation_revision,
     )
+    _take_incarnations(rows, backed_up)
     evidence.keep_since(rows, group.at_ms)
     rows.put(layout.META, layout.COMPACTED_KEY, seq.to_bytes(8, "big") + new.digest)
     change = new_incarnation(
@@ -200,6 +202,14 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
         actor=layout.SYSTEM_ACTOR,
     )
     group.log(change)
+
+
+def _take_incarnations(rows: TxnRows, backed_up: TxnRows) -> None:
+    """Have the incarnations that the backup's sessions are of, and no others."""
+    for key in rows.keys_after(layout.META, b"", sys.maxsize, incarnations.PREFIX):
+        rows.delete(layout.META, key)
+    for key in backed_up.keys_after(layout.META, b"", sys.maxsize, incarnations.PREFIX):
+        rows.put(layout.META, key, backed_up.get(layout.META, key) or b"")
 
 
 def _open_backup(folder: Path) -> tuple[lmdb.Environment, dict[str, Any]]:

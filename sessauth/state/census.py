@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from .._fast import wire
+from ..record import Head
 from ..session import SessionStatus
 from . import counters, layout
 from .lmdb_env import Source
-from .rows import TxnRows, field_number
+from .rows import TxnRows, field_number, status_in
 
 # Rows that one read transaction looks at: a longer one holds up pages, a shorter one costs more.
 CHUNK: Final = 1_024
-_STATUS: Final = field_number("SessionRecord", "status")
 _EPOCH: Final = field_number("SessionRecord", "epoch")
 _PERMITS: Final = field_number("SessionCounts", "open_permits")
 _APPROVALS: Final = field_number("SessionCounts", "open_approvals")
@@ -33,8 +33,9 @@ class Census:
     permits: int = 0
     approvals: int = 0
 
-    def _add(self, session: bytes, counts: bytes | None) -> None:
-        status = wire.number(session, _STATUS)
+    def _add(self, session: bytes, counts: bytes | None, head: Head) -> None:
+        """Count a session by its row and its counts."""
+        status = status_in(session, head)
         if status == SessionStatus.ENDED:
             self.ended += 1
             return
@@ -63,7 +64,8 @@ def take(source: Source) -> Census:
             for after in ids:
                 session = rows.get(layout.SESSIONS, after)
                 if session is not None:
-                    census._add(session, rows.get(layout.COUNTERS, counters.counts_key(after)))
+                    counts = rows.get(layout.COUNTERS, counters.counts_key(after))
+                    census._add(session, counts, rows.head())
         finally:
             txn.abort()
         if len(ids) < CHUNK:

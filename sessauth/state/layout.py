@@ -26,6 +26,8 @@ LOCK_MODE: Final = 0o660
 FORMAT: Final = 4
 # From this format on a folder has an anchor.
 ANCHOR_FORMAT: Final = 4
+# A reader of an earlier one would take a session for alive that a new incarnation ended by its one row.
+INCARNATION_FORMAT: Final = 4
 MIN_READER_FORMAT: Final = 1
 
 SESSIONS: Final = "sessions"

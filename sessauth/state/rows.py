@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice, takewhile
 from typing import Any, Final
@@ -14,9 +14,10 @@ from .._fast.schema import MESSAGES
 from .._fast.wire import WireError
 from ..errors import StateUnusable
 from ..record import Head, KeyRecord
-from ..session import Session
+from ..session import Session, SessionStatus
 from . import layout
 from .cost_rows import CostRows, corrupt
+from .incarnations import as_it_stands
 from .writes import Delete, DeletePrefix, Put
 
 
@@ -26,6 +27,15 @@ def field_number(message: str, name: str) -> int:
 
 
 _STATUS: Final = field_number("SessionRecord", "status")
+_REVISION: Final = field_number("SessionRecord", "revision")
+
+
+def status_in(session: bytes, head: Head) -> int:
+    """Return the number of a session's status as it stands, without reading the rest of its row."""
+    status = wire.number(session, _STATUS)
+    if status and wire.number(session, _REVISION) < head.incarnation_revision:
+        return SessionStatus.ENDED
+    return status
 
 
 class TxnRows(CostRows):
@@ -63,7 +73,7 @@ class TxnRows(CostRows):
         if data is None:
             return None
         try:
-            return Session.decode(data)
+            return as_it_stands(self, Session.decode(data))
         except ValueError as error:
             raise corrupt(f"session {session_id.hex()}", error) from error
 
@@ -77,14 +87,14 @@ class TxnRows(CostRows):
         if data is None:
             return None
         try:
-            return Session.decode(data, self.lease(session_id))
+            return as_it_stands(self, Session.decode(data, self.lease(session_id)))
         except ValueError as error:
             raise corrupt(f"session {session_id.hex()}", error) from error
 
     def session_status(self, session_id: bytes) -> int:
         """Return the number of a session's status without reading the rest of its row; 0: there is none."""
         data = self.get(layout.SESSIONS, session_id)
-        return 0 if data is None else wire.number(data, _STATUS)
+        return 0 if data is None else status_in(data, self.current)
 
     def session_ids(self) -> Iterator[bytes]:
         """Yield the ids of all sessions, ascending."""
@@ -139,6 +149,11 @@ class TxnRows(CostRows):
     def put(self, table: str, key: bytes, value: bytes) -> None:
         """Write a row."""
         self.txn.put(key, value, db=self.tables[table])
+
+    def fill(self, table: str, rows: Iterable[Any]) -> None:
+        """Write the rows of an empty table, ascending, as they are."""
+        with self.txn.cursor(db=self.tables[table]) as cursor:
+            cursor.putmulti(rows, append=True)
 
     def delete(self, table: str, key: bytes) -> None:
         """Remove a row, if it is there."""

@@ -12,6 +12,7 @@ from ..record import ChangeResult, SessionTrace
 from . import layout
 from .apply import chained
 from .evidence import verify_evidence
+from .incarnations import verify_incarnations
 from .rows import TxnRows
 from .verify_costs import verify_costs
 
@@ -35,6 +36,7 @@ class Verified:
 def verify(rows: TxnRows) -> Verified:
     """Read every row in one transaction; raises StateUnusable CORRUPT at the first that is wrong."""
     try:
+        verify_incarnations(rows)
         return Verified(
             _sessions(rows),
             _revoked(rows),

@@ -516,7 +516,7 @@ class SessionTrace(_message.Message):
     def __init__(self, owner: _Optional[str] = ..., ancestor_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Head(_message.Message):
-    __slots__ = ("format", "min_reader_format", "cluster_id", "incarnation", "revision", "seq", "clock_floor_ms", "keys_generation", "digest")
+    __slots__ = ("format", "min_reader_format", "cluster_id", "incarnation", "revision", "seq", "clock_floor_ms", "keys_generation", "digest", "incarnation_revision")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     MIN_READER_FORMAT_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -526,6 +526,7 @@ class Head(_message.Message):
     CLOCK_FLOOR_MS_FIELD_NUMBER: _ClassVar[int]
     KEYS_GENERATION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_REVISION_FIELD_NUMBER: _ClassVar[int]
     format: int
     min_reader_format: int
     cluster_id: bytes
@@ -535,4 +536,15 @@ class Head(_message.Message):
     clock_floor_ms: int
     keys_generation: int
     digest: bytes
-    def __init__(self, format: _Optional[int] = ..., min_reader_format: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., revision: _Optional[int] = ..., seq: _Optional[int] = ..., clock_floor_ms: _Optional[int] = ..., keys_generation: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    incarnation_revision: int
+    def __init__(self, format: _Optional[int] = ..., min_reader_format: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., revision: _Optional[int] = ..., seq: _Optional[int] = ..., clock_floor_ms: _Optional[int] = ..., keys_generation: _Optional[int] = ..., digest: _Optional[bytes] = ..., incarnation_revision: _Optional[int] = ...) -> None: ...
+
+class IncarnationRecord(_message.Message):
+    __slots__ = ("at_ms", "reason", "previous_revision")
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_REVISION_FIELD_NUMBER: _ClassVar[int]
+    at_ms: int
+    reason: str
+    previous_revision: int
+    def __init__(self, at_ms: _Optional[int] = ..., reason: _Optional[str] = ..., previous_revision: _Optional[int] = ...) -> None: ...

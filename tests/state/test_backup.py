@@ -83,12 +83,13 @@ def test_a_running_reader_sees_the_restore(tmp_path: Path) -> None:
     backup(tmp_path / "state", tmp_path / "backup")
     script = """
 import sys
-from sessauth.session import Session
 from sessauth.state.lmdb_view import StateReader
+from sessauth.state.rows import TxnRows
 reader = StateReader.open(sys.argv[1])
 for _ in sys.stdin:
     txn = reader.begin()
-    print(Session.decode(txn.get(b"s" * 16, db=reader.sessions)).status.name, reader.still_mine(), flush=True)
+    session = TxnRows(txn, reader.tables).session(b"s" * 16)
+    print(session.status.name, reader.still_mine(), flush=True)
     txn.abort()
 """
     command = [sys.executable, "-c", script, str(tmp_path / "state")]

@@ -13,6 +13,7 @@ from sessauth.session import Session
 from sessauth.state import layout
 from sessauth.state.apply import apply
 from sessauth.state.cost_rows import CostRows
+from sessauth.state.incarnations import as_it_stands
 from sessauth.state.writes import Delete, Put
 
 NOW = 1_800_000_000_000
@@ -51,7 +52,7 @@ class MemoryRows(CostRows):
     def session(self, session_id: bytes) -> Session | None:
         """Return a session."""
         data = self.tables[layout.SESSIONS].get(session_id)
-        return None if data is None else Session.decode(data)
+        return None if data is None else as_it_stands(self, Session.decode(data))
 
     def session_ids(self) -> Iterator[bytes]:
         """Yield the ids of all sessions."""

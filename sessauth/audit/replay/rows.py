@@ -8,6 +8,7 @@ from ...record import Head, KeyRecord
 from ...session import Session
 from ...state import layout
 from ...state.cost_rows import CostRows
+from ...state.incarnations import as_it_stands
 from ...state.writes import Delete, DeletePrefix, Put
 
 # Every key begins with the id of its session, or with as many bytes of its own.
@@ -53,7 +54,7 @@ class MemoryRows(CostRows):
     def session(self, session_id: bytes) -> Session | None:
         """Return a session."""
         data = self.get(layout.SESSIONS, session_id)
-        return None if data is None else Session.decode(data)
+        return None if data is None else as_it_stands(self, Session.decode(data))
 
     def session_ids(self) -> Iterator[bytes]:
         """Yield the ids of all sessions, ascending."""

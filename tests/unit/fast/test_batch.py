@@ -268,7 +268,7 @@ def test_rows_that_are_wanted_begin_one_transaction() -> None:
 def test_a_source_that_raises(step: str, with_pulse: bool) -> None:
     """Whatever a source raises denies the whole batch, tells nothing of what was judged, and passes."""
     state = source()
-    through = seen_through(state, None) if not with_pulse else seen_through(state, bytearray(16))
+    through = seen_through(state, None) if not with_pulse else seen_through(state, bytearray(b"\xff" * 16))
     broken = [False]
 
     def fail(which: str) -> None:

@@ -12,6 +12,7 @@ from sessauth._fast import wire
 from sessauth._fast.check import Checker
 from sessauth._fast.view import View
 from sessauth.reasons import Reason
+from sessauth.state import layout
 from tests.oracle.crypto import digest
 from tests.oracle.wire import encode
 from tests.support import crowd
@@ -145,7 +146,7 @@ def test_a_state_for_newer_readers() -> None:
     checker = Checker(View(source))
     assert crowd.judge(checker, VALID).allowed
     head = wire.decode("Head", source.meta[b"head"])
-    source.meta[b"head"] = wire.encode("Head", {**head, "min_reader_format": 2})
+    source.meta[b"head"] = wire.encode("Head", {**head, "min_reader_format": layout.INCARNATION_FORMAT + 1})
     source.touch()
 
     for _ in range(2):
