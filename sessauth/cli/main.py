@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "state": "state:state",
     "audit": "audit:audit",
     "decision": "decision:decision",
+    "conformance": "conformance:conformance",
     "demo": "demo:demo",
 }
 

@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     # Verifier.embedded opens a state folder and may have a server behind it: the verifier stands on state
     # and client, not beside them.
     "verifier": ("verifier", "served", "enrolling", "closure", "metrics"),
+    "conformance": ("conformance",),
     "edges": ("server", "cli"),
     "composition": ("server.build", "cli.main", "cli.serve", "cli.demo", "demo"),
 }
@@ -50,8 +51,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recording": _LOW | {"ports", "state", "audit", "recording"},
     "client": _LOW | {"ports", "parties", "client"},
     "verifier": _LOW | {"ports", "parties", "state", "audit", "recording", "client", "verifier"},
+    "conformance": _LOW | {"conformance"},
     "edges": _LOW
-    | {"ports", "parties", "state", "audit", "replay", "recording", "client", "verifier", "edges"},
+    | {"ports", "parties", "state", "audit", "replay", "recording", "client", "verifier", "conformance", "edges"},
     "composition": set(LAYERS),
 }
 

@@ -1,0 +1,27 @@
+"""A judge for `sessauth conformance`: reads questions from standard input, writes decisions.
+
+    sessauth conformance --run "python examples/judge.py"
+
+This one asks the kernel that it is compared with, so it agrees. A judge of another implementation does
+the same with its own verifier (docs/conformance.md says what is in a question).
+"""
+
+import json
+import sys
+
+from sessauth.conformance.kernel import KernelJudge
+
+
+def main() -> None:
+    """Answer every question."""
+    judge = KernelJudge()
+    for line in sys.stdin:
+        question = json.loads(line)
+        decision = judge.answer(question)
+        # One line for each question, at once: the next one comes after it.
+        print(json.dumps({"id": question["id"], **decision}), flush=True)
+    judge.close()
+
+
+if __name__ == "__main__":
+    main()

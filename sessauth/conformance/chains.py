@@ -1,0 +1,158 @@
+"""Chains made from records, signed by keys that everybody knows, and what makes them wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import Any, Final
+
+from .._fast import chain as _kernel
+from .._fast import ed25519, wire
+from ..block import Ending
+
+Record = dict[str, Any]
+_KINDS: Final = (6, 16, 77, 2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An Ed25519 key of which the seed is the digest of its name: worth nothing outside of a test."""
+
+    seed: bytes
+    public: bytes
+    id: bytes
+
+
+@cache
+def key(name: str) -> Key:
+    """Return the key of a name."""
+    seed = ed25519.digest(b"sessauth conformance key " + name.encode())
+    public = ed25519.public_key(seed)
+    return Key(seed, public, ed25519.digest(public))
+
+
+def name16(name: str) -> bytes:
+    """Return the id of a name, 16 bytes."""
+    return ed25519.digest(b"sessauth conformance id " + name.encode())[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain with what is needed to sign it again after a change."""
+
+    blocks: tuple[Record, ...]
+    payloads: tuple[bytes, ...]
+    signers: tuple[Key, ...]
+
+    @classmethod
+    def linked(cls, rng: Random, blocks: Sequence[Record], issuer: Key) -> Chain:
+        """Give each block an ending and a key for the next, mostly as the format permits."""
+        linked, signers, bound = [], [issuer], False
+        for index, block in enumerate(blocks):
+            following = key(f"holder {rng.randrange(40)} {index}")
+            last = index == len(blocks) - 1
+            ending = Ending.SEALED if last and rng.random() < 0.93 else Ending.OPEN
+            if bound or rng.random() < 0.03:
+                ending, bound = Ending.BOUND, bound or rng.random() < 0.5
+            record = {**block, "ending": int(ending)}
+            if ending is not Ending.SEALED:
+                record["next_key"] = following.public
+            if ending is Ending.BOUND and not bound:
+                record["may_seal"] = True
+            linked.append(record)
+            signers.append(following)
+        payloads = tuple(wire.encode("Block", record) for record in linked)
+        return cls(tuple(linked), payloads, tuple(signers[:-1]))
+
+    @property
+    def token(self) -> bytes:
+        """The chain, signed."""
+        return signed(self.payloads, self.signers)
+
+    @property
+    def block_ids(self) -> list[bytes]:
+        """The id of each block, 32 bytes."""
+        ids, before = [], b""
+        for index, (payload, signer) in enumerate(zip(self.payloads, self.signers, strict=True)):
+            covered = _kernel.signed_bytes(index, before, payload)
+            ids.append(ed25519.digest(covered))
+            before = ed25519.sign(signer.seed, covered)
+        return ids
+
+
+def signed(payloads: Sequence[bytes], signers: Sequence[Key]) -> bytes:
+    """Return the token of payloads, each signed by its signer."""
+    blocks, before = [], b""
+    for index, (payload, signer) in enumerate(zip(payloads, signers, strict=True)):
+        before = ed25519.sign(signer.seed, _kernel.signed_bytes(index, before, payload))
+        blocks.append({"signature": before, "payload": payload})
+    return wire.encode("Token", {"version": 1, "blocks": blocks})
+
+
+def damaged(rng: Random, chain: Chain) -> bytes:
+    """Return a token that is wrong in one way: in bytes, a kind, a signature or the order of its blocks."""
+    return rng.choice(_WAYS)(rng, chain)
+
+
+def _changed(rng: Random, data: bytes) -> bytes:
+    """Return bytes of which some are others, gone, or there twice."""
+    at = rng.randrange(len(data))
+    return rng.choice(
+        (
+            data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :],
+            data[:at] + data[at + 1 :],
+            data[:at] + rng.randbytes(1) + data[at:],
+            data[: at + 9] + data[at:],
+            data[:at],
+        )
+    )
+
+
+def _changed_bytes(rng: Random, chain: Chain) -> bytes:
+    return _changed(rng, chain.token)
+
+
+def _changed_payload(rng: Random, chain: Chain) -> bytes:
+    payloads = list(chain.payloads)
+    at = rng.randrange(len(payloads))
+    payloads[at] = _changed(rng, payloads[at])
+    return signed(payloads, chain.signers)
+
+
+def _forged(rng: Random, chain: Chain) -> bytes:
+    signers = list(chain.signers)
+    signers[rng.randrange(len(signers))] = key("forger")
+    return signed(chain.payloads, signers)
+
+
+def _unknown_kind(rng: Random, chain: Chain) -> bytes:
+    """Return a token with a kind that nobody knows, rightly signed."""
+    payloads = list(chain.payloads)
+    at = rng.randrange(len(payloads))
+    record = wire.decode("Block", payloads[at])
+    places = [(segment, "kind") for scope in record["scopes"] for segment in scope["resource"]]
+    places += [(path, "source") for scope in record["scopes"] for path in scope["free"]]
+    for part in (record, *record["scopes"]):
+        for condition in part["where"]:
+            places += [(condition, "operator"), (condition, "accessor"), (condition["path"], "source")]
+    if places:
+        inner, name = rng.choice(places)
+        inner[name] = rng.choice(_KINDS)
+    payloads[at] = wire.encode("Block", record)
+    return signed(payloads, chain.signers)
+
+
+def _reordered(rng: Random, chain: Chain) -> bytes:
+    blocks = wire.decode("Token", chain.token)["blocks"]
+    if rng.random() < 0.5:
+        blocks.append(rng.choice(blocks))
+    else:
+        rng.shuffle(blocks)
+    return wire.encode("Token", {"version": rng.choice((1, 1, 1, 2)), "blocks": blocks})
+
+
+_WAYS: Final[tuple[Callable[[Random, Chain], bytes], ...]] = (
+    *(_changed_bytes, _changed_payload, _changed_payload, _forged, _unknown_kind, _unknown_kind, _reordered),
+)

@@ -1,0 +1,76 @@
+"""A judge's answers against the right ones, counted by where the questions are from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .program import JudgeFault
+from .questions import Question
+
+# A judge that never answers would have each question wait for its timeout.
+MAX_FAULTS_IN_A_ROW: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A question to which the answer was another or none; ``fault`` says how there was none."""
+
+    question: Question
+    answer: Mapping[str, Any] | None
+    fault: str = ""
+
+    def differences(self) -> dict[str, tuple[Any, Any]]:
+        """Return what was expected and what came, for each member that differs."""
+        if self.answer is None:
+            return {}
+        expected = self.question.expected
+        return {
+            name: (expected[name], self.answer[name])
+            for name in expected
+            if self.answer[name] != expected[name]
+        }
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run came to, counted by source; ``stopped`` says that the rest was not asked."""
+
+    asked: Counter[str] = field(default_factory=Counter)
+    wrong: Counter[str] = field(default_factory=Counter)
+    faults: int = 0
+    stopped: bool = False
+
+    @property
+    def agreed(self) -> bool:
+        """Whether every question was asked, and every answer right."""
+        return self.asked.total() > 0 and not self.wrong and not self.stopped
+
+
+def compare(
+    questions: Iterable[Question], judge: Callable[[Mapping[str, Any]], dict[str, Any]], outcome: Outcome
+) -> Iterator[Disagreement]:
+    """Ask each question, count into ``outcome``, and return where the judge disagrees, as it happens.
+
+    After ``MAX_FAULTS_IN_A_ROW`` questions without an answer nothing more is asked.
+    """
+    in_a_row = 0
+    for question in questions:
+        outcome.asked[question.source] += 1
+        try:
+            answer = judge(question.asked)
+        except JudgeFault as fault:
+            outcome.wrong[question.source] += 1
+            outcome.faults += 1
+            in_a_row += 1
+            yield Disagreement(question, None, str(fault))
+            if in_a_row == MAX_FAULTS_IN_A_ROW:
+                outcome.stopped = True
+                return
+            continue
+        in_a_row = 0
+        if answer != question.expected:
+            outcome.wrong[question.source] += 1
+            yield Disagreement(question, answer)

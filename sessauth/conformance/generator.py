@@ -1,0 +1,208 @@
+"""Seeded random questions: views, chains right and wrong, requests. The same seed gives the same questions.
+
+The right answers are the kernel's. Questions of one view come together; about a fifth of them is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from random import Random
+from typing import Any, Final
+
+from .._fast import wire
+from ..errors import ScopeError
+from ..scope import Condition, Scope
+from . import vocabulary
+from .chains import Chain, damaged, key, name16
+from .kernel import KernelJudge
+from .questions import Question
+
+NOW_MS: Final = 1_800_000_000_000
+_HOUR_MS: Final = 3_600_000
+_SOURCES: Final = ("10.1.2.3", "::ffff:10.1.2.3", "2001:db8::7", "11.1.1.1", "not an address", "")
+_PEERS: Final = ("spiffe://x/a", "spiffe://x/b")
+_BAD_ACTIONS: Final = ("", "*", "a b", "x" * 65, "\u00e9")
+_BAD_RESOURCES: Final = ("", "/a", "a//b", "..", "a/*", "a\\b", "a%2Fb", "a\0", "a" * 1025, "a/" * 32 + "a")
+_STATUSES: Final = ("ACTIVE", "SUSPENDED", "ENDED", "ENDED", 9)
+_CAUSES: Final = ("ASKED", "LEASE_LAPSED", "EXPIRED", "PARENT_ENDED", "RESTORED")
+
+
+def generated(seed: int, count: int) -> Iterator[Question]:
+    """Return so many questions, with the kernel's decisions as the right answers."""
+    judge = KernelJudge()
+    try:
+        made = 0
+        for number in range(count):
+            for asked in _batch(Random(f"{seed} {number}")):
+                if made == count:
+                    return
+                made += 1
+                yield Question("generated", f"{seed}/{made}", asked, judge.answer(asked))
+    finally:
+        judge.close()
+
+
+def _batch(rng: Random) -> Iterator[dict[str, Any]]:
+    """Return the questions of one view: each of its tokens is asked about some requests."""
+    action, segments = (
+        rng.choice(vocabulary.ACTIONS),
+        tuple(rng.choices(vocabulary.SEGMENTS, k=rng.randint(1, 3))),
+    )
+    arguments = vocabulary.members(rng)
+    chains = [_chain(rng, action, segments, arguments) for _ in range(2)]
+    view = _view(rng, chains, action, segments, arguments)
+    tokens = [chain.token for chain in chains for _ in range(3)] + [damaged(rng, rng.choice(chains))]
+    for token in tokens:
+        for _ in range(2):
+            yield {
+                "token_hex": token.hex(),
+                "request": _request(rng, action, segments, arguments),
+                "view": view,
+                "now_ms": NOW_MS
+                if rng.random() < 0.9
+                else NOW_MS + rng.choice((-60_001, 999, 1000, _HOUR_MS)),
+            }
+
+
+def _scopes(rng: Random, *call: Any) -> list[dict[str, Any]]:
+    """Return the records of one to three scopes."""
+    found: list[dict[str, Any]] = []
+    wanted = rng.choice((1, 1, 2, 3))
+    while len(found) < wanted:
+        try:
+            found.append(Scope.parse(vocabulary.scope(rng, *call)).to_record())
+        except ScopeError:
+            continue
+    if rng.random() < 0.5:
+        # The call is permitted after all, if by nothing else: what decides is then elsewhere.
+        found.append(Scope.parse(f"*:{vocabulary.pattern(rng, call[1])}").to_record())
+    return found
+
+
+def _where(rng: Random, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the record of a condition, if it has the form of one."""
+    try:
+        return [Condition.parse(vocabulary.condition(rng, arguments)).to_record()]
+    except ScopeError:
+        return []
+
+
+def _chain(rng: Random, action: str, segments: tuple[str, ...], arguments: dict[str, Any]) -> Chain:
+    """Return a chain of one to four blocks, nearly always well-formed."""
+    issuer = key("issuer" if rng.random() < 0.95 else "second issuer")
+    ids = {"issuer_key_id": issuer.id, "session_id": name16("session"), "token_id": rng.randbytes(16)}
+    first: dict[str, Any] = {
+        "root": {**ids, "min_revision": rng.choice((100, 101)) if rng.random() < 0.05 else 0},
+        "issued_at_ms": NOW_MS - rng.choice((60_000, 60_000, -30_000, -30_001))
+        if rng.random() < 0.1
+        else NOW_MS,
+        "expires_at_ms": NOW_MS + rng.choice((_HOUR_MS, _HOUR_MS, _HOUR_MS, 1000)),
+        "audience": ["gateway"] if rng.random() < 0.9 else ["gateway-2", "gateway"],
+        "scopes": _scopes(rng, action, segments, arguments),
+    }
+    blocks = [first]
+    for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
+        block: dict[str, Any] = {}
+        if rng.random() < 0.6:
+            block["scopes"] = _scopes(rng, action, segments, arguments)
+        if rng.random() < 0.3:
+            block["where"] = _where(rng, arguments)
+        blocks.append(block)
+    for block in blocks:
+        _narrow(rng, block)
+    return Chain.linked(rng, blocks, issuer)
+
+
+def _narrow(rng: Random, block: dict[str, Any]) -> None:
+    if rng.random() < 0.06:
+        block["source"] = rng.sample(("10.0.0.0/8", "2001:db8::/32", "11.0.0.0/8"), 2)
+    if rng.random() < 0.06:
+        block["peer"] = [rng.choice(_PEERS)]
+    if rng.random() < 0.04:
+        block["not_before_ms"] = NOW_MS + rng.choice((-1, 0, 1))
+    if rng.random() < 0.04:
+        block["max_blocks"] = rng.randint(1, 4)
+    if rng.random() < 0.1:
+        block["label"] = "planner"
+
+
+def _view(rng: Random, chains: list[Chain], *call: Any) -> dict[str, Any]:
+    """Return a state in which the tokens' session mostly lives, with up to two ancestors."""
+    names = ["session", "ancestor 1", "ancestor 2"][: rng.choice((1, 1, 1, 2, 3))]
+    sessions = [
+        _session(rng, name, parent, *call) for name, parent in zip(names, [*names[1:], ""], strict=True)
+    ]
+    keys = []
+    for name in ("issuer", "second issuer"):
+        of, status = key(name), "ACTIVE" if rng.random() < 0.97 else rng.choice(("PREPARED", "DISTRUSTED", 9))
+        keys.append({"id_hex": of.id.hex(), "public_key_hex": of.public.hex(), "status": status})
+    view: dict[str, Any] = {"revision": 100, "sessions": sessions, "keys": keys}
+    if rng.random() < 0.05:
+        view["revoked_hex"] = [rng.choice(rng.choice(chains).block_ids).hex()]
+    if rng.random() < 0.01:
+        view["braked"] = True
+    return view
+
+
+def _session(rng: Random, name: str, parent: str, *call: Any) -> dict[str, Any]:
+    session: dict[str, Any] = {"id_hex": name16(name).hex(), "status": "ACTIVE"}
+    session["expires_at_ms"] = NOW_MS + 2 * _HOUR_MS
+    if parent:
+        session["parent_id_hex"] = name16(parent).hex()
+    if rng.random() < 0.03:
+        session["status"] = rng.choice(_STATUSES)
+        if session["status"] == "ENDED":
+            session["end_cause"] = rng.choice(_CAUSES)
+    if rng.random() < 0.05:
+        session["lease_deadline_ms"] = NOW_MS + rng.choice((0, 1, 60_000))
+    session["facts"] = [_fact(name, text) for name, text in vocabulary.FACTS.items() if rng.random() < 0.8]
+    layers = [_scopes(rng, *call) for _ in range(rng.choice((0, 0, 0, 1, 2)))]
+    session["ceilings"] = [
+        [{"encoded_hex": wire.encode("Scope", {**scope, "needs": None}).hex()} for scope in layer]
+        for layer in layers
+    ]
+    return session
+
+
+def _fact(name: str, text: str) -> dict[str, Any]:
+    """Return a fact; the value of a text is what it is as an operand."""
+    value = Condition.parse(f"x == {text}").to_record()["values"][0]
+    return {"name": name, "value_hex": wire.encode("Value", value).hex(), "visible": name != "hidden"}
+
+
+def _request(
+    rng: Random, action: str, segments: tuple[str, ...], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the call that the scopes were made for, or one that differs in a part."""
+    request: dict[str, Any] = {
+        "action": action,
+        "resource": "/".join(segments),
+        "arguments": vocabulary.rendered(rng, arguments),
+        "audience": "gateway",
+        "source": "10.1.2.3",
+        "peer": list(_PEERS),
+    }
+    roll = rng.randrange(20)
+    if roll == 0:
+        request["action"] = rng.choice((*vocabulary.ACTIONS, *_BAD_ACTIONS))
+    elif roll == 1:
+        request["resource"] = rng.choice(("files/a", "logs", *_BAD_RESOURCES))
+    elif roll <= 5:
+        request["arguments"] = vocabulary.rendered(rng, {**arguments, **vocabulary.members(rng)})
+    elif roll == 6:
+        cut = request.pop("arguments").encode()
+        at = rng.randrange(len(cut))
+        request["arguments_hex"] = (cut[:at] + rng.randbytes(rng.randint(0, 2)) + cut[at + 1 :]).hex()
+    elif roll == 7:
+        request["tool"] = rng.choice(('{"safe":true}', '{"safe":false}', "[]", "{"))
+    elif roll == 8:
+        request["source"] = rng.choice(_SOURCES)
+    elif roll == 9:
+        request["peer"] = rng.choice(([], [_PEERS[0]], ["other"]))
+    elif roll == 10:
+        request["audience"] = rng.choice(("gateway-2", ""))
+    elif roll == 11:
+        request["session_hex"] = name16(rng.choice(("session", "other"))).hex()
+    elif roll == 12:
+        request["at_least_revision"] = rng.choice((100, 101))
+    return request

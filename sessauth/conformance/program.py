@@ -1,0 +1,153 @@
+"""A judge that is another program: questions to its standard input, answers from its standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
+
+from ..errors import UsageError
+from .questions import complete
+
+# An answer takes a few hundred bytes; whoever writes more without a line's end writes something else.
+_MAX_ANSWER_BYTES: Final = 65_536
+_CHUNK: Final = 65_536
+# For a program to end after its input or output did.
+_LEAVE_S: Final = 2.0
+
+
+class JudgeFault(Exception):
+    """The program gave no answer; the text says how."""
+
+
+class Program:
+    """Runs a judge, one question at a time. What it writes to standard error is not read.
+
+    A judge that gives no answer is killed with its children, and begun anew for the next question. Use it as
+    a context manager.
+    """
+
+    def __init__(self, command: Sequence[str], *, answer_ms: int) -> None:
+        """Run ``command``; an answer must be there ``answer_ms`` after its question."""
+        self._command = list(command)
+        self._answer_s = answer_ms / 1000
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read = b""
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        """Return it; the program begins with the first question."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the program end with its input, and see that it does."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LEAVE_S)
+        self._end()
+
+    def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the judge's answer to a question, complete.
+
+        Raises:
+            JudgeFault: if there is none: the program ended, wrote something else, or took too long.
+            UsageError: if it can't be started.
+        """
+        self._number += 1
+        try:
+            line = self._exchange(json.dumps({"id": self._number, **asked}).encode() + b"\n")
+            return self._understood(line)
+        except JudgeFault:
+            # What it may still write is an answer to nothing that is asked next.
+            self._end()
+            raise
+
+    def _understood(self, line: bytes) -> dict[str, Any]:
+        try:
+            found = json.loads(line)
+            out = complete(found)
+        except (ValueError, RecursionError) as error:
+            raise JudgeFault(f"wrote what is no answer: {error}") from None
+        if found.get("id") != self._number:
+            raise JudgeFault("wrote an answer to another question")
+        return out
+
+    def _exchange(self, line: bytes) -> bytes:
+        """Write a question and read a line, with neither waiting for the other."""
+        process = self._started()
+        to, back = process.stdin, process.stdout
+        if to is None or back is None:
+            raise JudgeFault("has no pipes")
+        deadline = time.monotonic() + self._answer_s
+        rest = memoryview(line)
+        with selectors.DefaultSelector() as selector:
+            selector.register(to, selectors.EVENT_WRITE)
+            selector.register(back, selectors.EVENT_READ)
+            while b"\n" not in self._read:
+                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    raise JudgeFault(f"gave no answer in {self._answer_s:g} s")
+                for key, _ in ready:
+                    if key.fileobj is back:
+                        self._receive(process, back.fileno())
+                        continue
+                    try:
+                        rest = rest[os.write(to.fileno(), rest[:_CHUNK]) :]
+                    except BlockingIOError:
+                        continue
+                    except BrokenPipeError:
+                        selector.unregister(to)
+                        continue
+                    if not rest:
+                        selector.unregister(to)
+        answer, _, self._read = self._read.partition(b"\n")
+        return answer
+
+    def _receive(self, process: subprocess.Popen[bytes], file: int) -> None:
+        data = os.read(file, _CHUNK)
+        if not data:
+            try:
+                code = process.wait(_LEAVE_S)
+            except subprocess.TimeoutExpired:
+                raise JudgeFault("closed its output and went on") from None
+            raise JudgeFault(f"ended, with status {code}" if code >= 0 else f"was ended by signal {-code}")
+        self._read += data
+        if len(self._read) > _MAX_ANSWER_BYTES:
+            raise JudgeFault(f"wrote more than {_MAX_ANSWER_BYTES} bytes for one answer")
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            self._read = b""
+            try:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    bufsize=0,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise UsageError(f"--run: {self._command[0]} can't be run: {error.strerror}") from None
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    os.set_blocking(pipe.fileno(), False)
+        return self._process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # The group is the program's own. It may be gone, or have left children that hold the pipes.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()

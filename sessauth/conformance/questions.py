@@ -1,0 +1,115 @@
+"""Questions and answers as JSON, and those that the vector files hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import UsageError
+from ..reasons import Level, Reason, Stage
+
+# The files whose vectors are checks.
+FILES: Final = (
+    "valid",
+    "invalid",
+    "conditions",
+    "proofs",
+    "ed25519",
+    "second_implementation",
+)
+_PACKAGE: Final = Path(__file__).parent / "vectors"
+_CHECKOUT: Final = Path(__file__).parents[2] / "tests" / "vectors"
+# What an answer says by saying nothing.
+_ABSENT: Final[Mapping[str, Any]] = {
+    "level": Level.NONE.name,
+    "index": -1,
+    "scope": -1,
+    "clause": -1,
+    "argument": "",
+    "matched_index": -1,
+    "matched_scope": -1,
+}
+_WORDS: Final = {"reason": Reason, "stage": Stage, "level": Level}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, where it is from, and the answer that is right.
+
+    ``source`` is a vector file's name without its ending, or ``generated``; ``name`` is unique in it.
+    """
+
+    source: str
+    name: str
+    asked: Mapping[str, Any]
+    expected: Mapping[str, Any]
+
+
+def default_folder() -> Path:
+    """Return the folder of the vectors that came with the package, or those of the source tree.
+
+    Raises:
+        UsageError: if there is neither.
+    """
+    for folder in (_PACKAGE, _CHECKOUT):
+        if (folder / f"{FILES[0]}.json").is_file():
+            return folder
+    raise UsageError(
+        "no vectors came with this package: give --vectors, the folder tests/vectors of the sources"
+    )
+
+
+def vectors(folder: Path, names: Sequence[str] = FILES) -> Iterator[Question]:
+    """Read the questions of vector files, in their order.
+
+    Raises:
+        UsageError: for a file that is missing or no vector file.
+    """
+    for name in names:
+        path = folder / f"{name}.json"
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            views, found = content["views"], content["vectors"]
+            for vector in found:
+                asked = {
+                    "token_hex": vector["token_hex"],
+                    "request": _spelled_out(vector["request"]),
+                    "view": views[vector["view"]],
+                    "now_ms": vector["now_ms"],
+                }
+                yield Question(name, vector["name"], asked, complete(vector["expected"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path}: not a file of vectors of checks ({type(error).__name__})") from None
+
+
+def complete(answer: Any) -> dict[str, Any]:
+    """Return an answer with everything that it may leave out, and nothing that is not compared.
+
+    Raises:
+        ValueError: saying what is wrong, for what is no answer.
+    """
+    if not isinstance(answer, dict):
+        raise ValueError("not a JSON object")
+    out = {**_ABSENT, "reason": answer.get("reason"), "stage": answer.get("stage")}
+    out.update((name, answer[name]) for name in _ABSENT if name in answer)
+    for name, words in _WORDS.items():
+        if not isinstance(out[name], str) or out[name] not in words.__members__:
+            raise ValueError(f"{name} is no word of the format")
+    for name, absent in _ABSENT.items():
+        if type(out[name]) is not type(absent):
+            raise ValueError(f"{name} is not {'a text' if isinstance(absent, str) else 'a whole number'}")
+    out["allowed"] = answer.get("allowed", out["reason"] == Reason.ALLOWED.name)
+    if not isinstance(out["allowed"], bool):
+        raise ValueError("allowed is not true or false")
+    return out
+
+
+def _spelled_out(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request without runs: the text that they stand for."""
+    out = {name: value for name, value in request.items() if not name.endswith("_runs")}
+    for name in request.keys() - out.keys():
+        out[name.removesuffix("_runs")] = "".join(part * times for part, times in request[name])
+    return out
