@@ -20,9 +20,11 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import PlatformError
 
 FAST = Path("sessauth/_fast")
+VECTORS = Path("tests/vectors")
 DEBUG = os.environ.get("SESSAUTH_DEBUG") == "1"
 SANITIZE = os.environ.get("SESSAUTH_SANITIZE") == "1"
 LINK_ONLY = os.environ.get("SESSAUTH_LINK_ONLY") == "1"
@@ -130,8 +132,22 @@ def translate(extensions: list[Extension]) -> None:
         extension.sources[:] = made_of[extension.name]
 
 
+class build_py_and_vectors(build_py):  # noqa: N801
+    """Bring the vectors along, which ``sessauth conformance`` asks about."""
+
+    def run(self) -> None:
+        """Build, then copy them."""
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib, "sessauth/conformance/vectors")
+        target.mkdir(parents=True, exist_ok=True)
+        for path in sorted(VECTORS.glob("*.json")):
+            self.copy_file(str(path), str(target / path.name))
+
+
 setup(
-    cmdclass={"build_ext": build_ext_and_stamp},
+    cmdclass={"build_ext": build_ext_and_stamp, "build_py": build_py_and_vectors},
     ext_modules=[]
     if LINK_ONLY
     else [

@@ -53,7 +53,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verifier": _LOW | {"ports", "parties", "state", "audit", "recording", "client", "verifier"},
     "conformance": _LOW | {"conformance"},
     "edges": _LOW
-    | {"ports", "parties", "state", "audit", "replay", "recording", "client", "verifier", "conformance", "edges"},
+    | {
+        "ports",
+        "parties",
+        "state",
+        "audit",
+        "replay",
+        "recording",
+        "client",
+        "verifier",
+        "conformance",
+        "edges",
+    },
     "composition": set(LAYERS),
 }
 

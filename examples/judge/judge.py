@@ -1,9 +1,7 @@
-"""A judge for `sessauth conformance`: reads questions from standard input, writes decisions.
+"""A judge for ``sessauth conformance``: reads questions from standard input, writes decisions.
 
-    sessauth conformance --run "python examples/judge.py"
-
-This one asks the kernel that it is compared with, so it agrees. A judge of another implementation does
-the same with its own verifier (docs/conformance.md says what is in a question).
+This one asks the kernel that it is compared with, so it agrees. A judge of another implementation does the
+same with its own verifier; docs/conformance.md says what is in a question.
 """
 
 import json

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Another implementation of the token format, held against the vectors and 500 generated questions. The judge here is
+# judge/judge.py, which asks the kernel; put your own program in its place.
+#
+# Prints:
+#
+#     valid                        204 asked       0 wrong
+#     invalid                      416 asked       0 wrong
+#     conditions                   335 asked       0 wrong
+#     proofs                       145 asked       0 wrong
+#     ed25519                        7 asked       0 wrong
+#     second_implementation         39 asked       0 wrong
+#     generated                    500 asked       0 wrong
+#     agreed
+set -euo pipefail
+cd "$(dirname "$0")"
+sessauth conformance --run "python judge/judge.py" --cases 500
