@@ -78,7 +78,8 @@ def conformance(
     from ..conformance.program import Program
 
     words = _words(command)
-    outcome, shown = Outcome(), []
+    outcome = Outcome()
+    shown: list[Disagreement] = []
     with Program(words, answer_ms=answer_ms) as judge, _writer(out) as written:
         for found in compare(_questions(folder, names, cases, seed), judge.answer, outcome):
             if len(shown) < show:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from .._fast import wire
 from ..errors import ScopeError
 from ..scope import Condition, Scope
+from ..value import value_to_record
 from . import vocabulary
 from .chains import Chain, damaged, key, name16
 from .kernel import KernelJudge
@@ -166,7 +167,8 @@ def _session(rng: Random, name: str, parent: str, *call: Any) -> dict[str, Any]:
 
 def _fact(name: str, text: str) -> dict[str, Any]:
     """Return a fact; the value of a text is what it is as an operand."""
-    value = Condition.parse(f"x == {text}").to_record()["values"][0]
+    (operand,) = Condition.parse(f"x == {text}").values
+    value = value_to_record(operand)
     return {"name": name, "value_hex": wire.encode("Value", value).hex(), "visible": name != "hidden"}
 
 

@@ -122,8 +122,7 @@ def condition(rng: Random, arguments: dict[str, Any]) -> str:
         if rng.random() < 0.4:
             return f"count({term}) {rng.choice(('==', '<=', '>', '!='))} {rng.randint(0, 3)}"
         term, value = f"each({term})", value[0] if value else "a"
-    texts = isinstance(value, str) and not isinstance(value, Spelled)
-    if texts and rng.random() < 0.5:
+    if isinstance(value, str) and not isinstance(value, Spelled) and rng.random() < 0.5:
         return _of_text(rng, term, value)
     operand = _value(rng, value)
     if rng.random() < 0.15:
@@ -155,7 +154,7 @@ def _of_text(rng: Random, term: str, value: str) -> str:
 
 def pattern(rng: Random, segments: tuple[str, ...]) -> str:
     """Return the text of a resource pattern that very likely matches the segments."""
-    parts = []
+    parts: list[str] = []
     for text in segments:
         roll = rng.random()
         if roll < 0.15:
