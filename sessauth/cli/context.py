@@ -35,6 +35,7 @@ class Settings:
     target: str | None = None
     credential_file: Path | None = None
     timeout_ms: int = 2000
+    tls: bool = False
     tls_ca: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
@@ -53,7 +54,7 @@ class Settings:
         from ..client import Client, Tls
 
         tls = None
-        if self.tls_ca or self.tls_certificate or self.tls_key or self.tls_server_name:
+        if self.tls or self.tls_ca or self.tls_certificate or self.tls_key or self.tls_server_name:
             tls = Tls(self.tls_ca, self.tls_certificate, self.tls_key, self.tls_server_name)
         target, credential_file = self.target, self.credential_file
         if target is None and (self.home is not None or not os.environ.get("SESSAUTH_TARGET")):

@@ -103,6 +103,7 @@ class SessauthGroup(click.Group):
     help="File with the API key [SESSAUTH_CREDENTIAL_FILE]. Default: the operator's of a local service.",
 )
 @click.option("--timeout-ms", type=click.IntRange(1, 3_600_000), default=2000, show_default=True)
+@click.option("--tls", is_flag=True, help="TLS by the certificates that this machine trusts.")
 @click.option("--tls-ca", type=click.Path(path_type=Path), help="Certificates that may sign the server's.")
 @click.option("--tls-certificate", type=click.Path(path_type=Path), help="Own certificate, for mTLS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the own certificate.")

@@ -38,7 +38,7 @@ PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     "scopes": ("--scope",),
     "session_id": ("session_id", "--session"),
     "session_ids": ("--session",),
-    "tls": ("--tls-ca",),
+    "tls": ("--tls", "--tls-ca"),
     "tls.authority": ("--tls-ca",),
     "tls.certificate": ("--tls-certificate",),
     "tls.key": ("--tls-key",),

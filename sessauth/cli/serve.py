@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from .context import Settings, with_settings
@@ -12,6 +14,8 @@ from .context import Settings, with_settings
 @with_settings
 def serve(settings: Settings, workers: int | None) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain. Logs JSON lines to stderr."""
+    # gRPC's core writes lines of its own to stderr, among our JSON, unless it is told before it is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ..server import build
     from ..server.config import from_dict
 

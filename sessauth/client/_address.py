@@ -6,6 +6,7 @@ Everything here is read once, when a client is made; nothing is read again behin
 from __future__ import annotations
 
 import os
+import ssl
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +35,21 @@ CHANNEL_OPTIONS: Final = (
 )
 
 
+# Where distributions keep them, for a Python that was built elsewhere.
+_CA_FILES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """The certificate files of a TLS connection, all PEM.
 
-    ``authority`` are the certificates that may sign the server's (None: those of the machine).
+    ``authority`` are the certificates that may sign the server's. None: those of the machine, as
+    ``SSL_CERT_FILE`` or its TLS library names them, and those that come with gRPC where it has none.
     ``certificate`` and ``key`` are this client's own, for mTLS. ``server_name`` replaces the host
     of the target when the server's certificate is checked.
     """
@@ -57,10 +68,16 @@ class Tls:
         if (self.certificate is None) != (self.key is None):
             raise ConfigError("tls.certificate, tls.key: go together; set both or neither")
         return (
-            _read("authority", self.authority),
+            _read("authority", self.authority or machine_authorities()),
             _read("key", self.key),
             _read("certificate", self.certificate),
         )
+
+
+def machine_authorities() -> Path | None:
+    """Return the file of the CAs that this machine trusts, None if it has none."""
+    stated = ssl.get_default_verify_paths().cafile
+    return next((path for path in map(Path, filter(None, (stated, *_CA_FILES))) if path.is_file()), None)
 
 
 def _read(name: str, path: Path | None) -> bytes | None:

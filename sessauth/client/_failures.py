@@ -31,6 +31,7 @@ from ..errors import (
     Unreachable,
     UsageError,
 )
+from ._address import is_local
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 
@@ -141,7 +142,7 @@ class Failure:
         if self.never_sent and not sent_before:
             return Unreachable(
                 f"{target} can't be reached ({self._last_part()}), so nothing was done. If no server runs "
-                "there, start one: 'sessauth serve', or 'make serve' in a checkout"
+                f"there, start one: 'sessauth serve', or 'make serve' in a checkout{_tls_hint(target)}"
             )
         if self.code in _UNAVAILABLE:
             return Unavailable(self._unavailable(target, timeout_ms) + _repeat_hint(request_id), self.word)
@@ -161,6 +162,17 @@ class Failure:
     def _last_part(self) -> str:
         # gRPC repeats the address; the last part says why.
         return self.message.rpartition(": ")[2]
+
+
+def _tls_hint(target: str) -> str:
+    # gRPC says of a handshake that failed no more than that the connection was closed.
+    if is_local(target):
+        return ""
+    return (
+        ". If one does, the handshake of TLS may have failed: see whether it speaks TLS, whether its "
+        "certificate is signed by the given CA and names the host, and whether it wants one of the client "
+        "(tcp.client_ca)"
+    )
 
 
 def _repeat_hint(request_id: str) -> str:

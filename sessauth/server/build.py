@@ -38,6 +38,7 @@ from . import log as server_log
 from . import preflight
 from .access import WORKER
 from .background import Background, try_once
+from .certificates import certificate_end
 from .config import Config
 from .credentials import WorkerCredential
 from .host_keys import HostKeyKeeper
@@ -94,6 +95,7 @@ class Control:
         # Set when it is time to stop; ``failure`` says why, if nobody asked for it.
         self.stopping = threading.Event()
         self.failure: StateUnusable | None = None
+        self._why_unready = ""
         preflight.check(config)
         self.keyring = KeyRing(config.keys_dir)
         ensure_run_dir(config)
@@ -142,7 +144,9 @@ class Control:
             audit = partial(audit_numbers, keeping.recorder)
             self.metrics.compose(
                 Publisher(page, verifier, self.serving, self._watching, audit),
-                StateNumbers(log, self.is_ready, lambda: self.supervisor.restarts),
+                StateNumbers(
+                    log, self.is_ready, lambda: self.supervisor.restarts, partial(certificate_end, config)
+                ),
                 keeping.numbers,
                 self._up,
             )
@@ -153,7 +157,7 @@ class Control:
                 ("proof keys", self.host_keys.tend),
                 ("proofs", self.proofs.refresh),
                 *keeping.tasks(),
-                ("readiness", lambda: self.health.set_ready(self.is_ready())),
+                ("readiness", self._tell_readiness),
                 *([("metrics", self.metrics.look)] if self.metrics is not None else ()),
             ]
         )
@@ -197,7 +201,7 @@ class Control:
         self.serving.start()
         if self.metrics is not None:
             self.metrics.start()
-        self.health.set_ready(self.is_ready())
+        self._tell_readiness()
         self._background.start()
         server_log.event(
             logging.INFO,
@@ -214,15 +218,30 @@ class Control:
 
     def is_ready(self) -> bool:
         """Whether state and wall clock are good for checks, and an active issuer key is here to sign with."""
+        return not self._unready()
+
+    def _unready(self) -> str:
+        """Return why this process is not ready; empty if it is."""
         try:
             self.log.head()
             if self.log.braked:
-                return False
+                return f"the brake denies every check: {self.log.braked}"
             self.log.now_ms()
-            return self.keyring.newest_active(self.log.keys()) is not None
+            if self.keyring.newest_active(self.log.keys()) is None:
+                return f"no active issuer key is in {self._config.keys_dir}"
         except SessauthError as error:
-            server_log.event(logging.ERROR, "not_ready", error=str(error))
-            return False
+            return str(error)
+        return ""
+
+    def _tell_readiness(self) -> None:
+        """Have the health service say whether this process is ready, and the log why not, once a cause."""
+        why, before = self._unready(), self._why_unready
+        self._why_unready = why
+        self.health.set_ready(not why)
+        if why and why != before:
+            server_log.event(logging.ERROR, "not_ready", error=why)
+        elif before and not why:
+            server_log.event(logging.INFO, "ready")
 
     def _may_give(self) -> None:
         """Return if authority may be given. Raises AUDIT_UNAVAILABLE while its use could not be recorded."""

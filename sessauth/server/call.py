@@ -20,7 +20,7 @@ class Call:
     ``deadline`` is 0 until it was judged; ``principal`` is :data:`NOBODY` while who calls is not known.
     ``accepted(call)``, which streams have, raises once their credential is no longer accepted. ``span`` is
     what the tracing of the process keeps of it, None without any. ``judged_by`` is what a caller without an
-    API key was judged by.
+    API key was judged by, ``session_id`` the session that its message names, empty if none.
     """
 
     __slots__ = (
@@ -31,6 +31,7 @@ class Call:
         "method",
         "principal",
         "rule",
+        "session_id",
         "span",
         "started",
     )
@@ -47,6 +48,7 @@ class Call:
         self.principal = principal
         self.span: Any = None
         self.judged_by: object = None
+        self.session_id = b""
 
     @property
     def remaining(self) -> float:

@@ -6,16 +6,14 @@ import logging
 import os
 import socket
 import stat
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import grpc
-
 from .. import limits
 from ..errors import ConfigError
-from .config import Config, TcpSettings
+from .certificates import Certificates
+from .config import Config
 from .log import event
 from .transport.grpc_server import GrpcServer
 
@@ -105,56 +103,9 @@ def bind_tcp(server: GrpcServer, config: Config, address: str) -> int:
             )
             port = server.add_port(address)
         else:
-            port = server.add_port(address, _Certificates(config).server_credentials())
+            port = server.add_port(address, Certificates(config).server_credentials())
     except RuntimeError as error:
         raise ConfigError(f"tcp.address: {address} can't be listened on: {error}") from error
     if not port:
         raise ConfigError(f"tcp.address: {address} can't be listened on")
     return port
-
-
-class _Certificates:
-    """Reads the certificate files again when they change; the last readable set stays in use."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._lock = threading.Lock()
-        self._seen: tuple[tuple[int, int], ...] = ()
-
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """Return credentials that follow the files. Raises ConfigError if they can't be read now."""
-        try:
-            first = self._read()
-        except OSError as error:
-            raise ConfigError(f"tcp: {error.filename}: {error.strerror}") from error
-        return grpc.dynamic_ssl_server_credentials(
-            first,
-            self._fetch,  # type: ignore[arg-type]  # None keeps what is in use, says grpc's own text
-            require_client_authentication=bool(self._config.tcp.client_ca),
-        )
-
-    def _files(self) -> list[Path]:
-        tcp: TcpSettings = self._config.tcp
-        stated = [tcp.certificate, tcp.private_key, *([tcp.client_ca] if tcp.client_ca else [])]
-        return [self._config.path(name) for name in stated]
-
-    def _read(self) -> grpc.ServerCertificateConfiguration:
-        files = self._files()
-        self._seen = tuple((found.st_ino, found.st_mtime_ns) for found in (file.stat() for file in files))
-        certificate, private_key, *roots = [file.read_bytes() for file in files]
-        return grpc.ssl_server_certificate_configuration(
-            [(private_key, certificate)], root_certificates=roots[0] if roots else None
-        )
-
-    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC for each handshake: None keeps what is in use."""
-        with self._lock:
-            try:
-                seen = tuple((found.st_ino, found.st_mtime_ns) for found in (f.stat() for f in self._files()))
-                if seen == self._seen:
-                    return None
-                event(logging.INFO, "certificates_reloaded")
-                return self._read()
-            except OSError as error:
-                event(logging.ERROR, "certificates_not_reloaded", error=str(error))
-                return None

@@ -68,8 +68,17 @@ def parse(kind: type[M], data: bytes) -> M:
 
 
 def _unary(kind: type[Message], answer: Callable[..., Any]) -> Callable[[bytes, Call], bytes]:
+    opens_session = kind.DESCRIPTOR.name == "OpenSessionRequest"
+    names_session = "session_id" in kind.DESCRIPTOR.fields_by_name
+
     def encoded(data: bytes, call: Call) -> bytes:
-        return bytes(answer(parse(kind, data), call).SerializeToString())
+        message: Any = parse(kind, data)
+        if names_session:
+            call.session_id = message.session_id
+        answered = answer(message, call)
+        if opens_session:
+            call.session_id = answered.session.id
+        return bytes(answered.SerializeToString())
 
     return encoded
 

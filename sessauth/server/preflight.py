@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,7 +46,16 @@ def check(config: Config) -> None:
         owner = config.state_dir.stat().st_uid
     except OSError:
         owner = os.geteuid()
-    for guarded in _guarded(config):
+    _hold(_guarded(config), owner)
+
+
+def check_tls(config: Config) -> None:
+    """Do the same for the files of TLS alone, which are read again when they change."""
+    _hold(_of_tls(config), os.geteuid())
+
+
+def _hold(all_guarded: Iterable[_Guarded], owner: int) -> None:
+    for guarded in all_guarded:
         try:
             found = guarded.path.stat()
         except OSError:
@@ -82,10 +91,14 @@ def _guarded(config: Config) -> Iterator[_Guarded]:
     except OSError:
         # Closed to this user, or not there, which the key ring says.
         pass
+    yield from _of_tls(config)
+    if config.audit.enabled:
+        yield _Guarded(config.audit_dir / POSITION_FILE, _WRITABLE, 0o600)
+
+
+def _of_tls(config: Config) -> Iterator[_Guarded]:
     tcp = config.tcp
     if tcp.private_key:
         yield _Guarded(config.path(tcp.private_key), _OPEN_TO_OTHERS, 0o600)
     for name in filter(None, (tcp.certificate, tcp.client_ca)):
         yield _Guarded(config.path(name), _WRITABLE, 0o644)
-    if config.audit.enabled:
-        yield _Guarded(config.audit_dir / POSITION_FILE, _WRITABLE, 0o600)

@@ -141,7 +141,7 @@ def test_a_wrong_target_names_options(run: Run, tmp_path: Path) -> None:
     (tmp_path / "open.credential").write_text("sessauth_key_x_y\n")
     (tmp_path / "open.credential").chmod(0o644)
     for options, expected in (
-        (("--target", "127.0.0.1:1"), ("--tls-ca", "--insecure-tcp")),
+        (("--target", "127.0.0.1:1"), ("give --tls,", "--insecure-tcp")),
         (("--target", "nowhere"), ("--target: 'nowhere'",)),
         (("--target", "127.0.0.1:1", "--tls-ca", "none.pem"), ("--tls-ca: can't read none.pem",)),
         (("--target", "127.0.0.1:1", "--tls-key", "k.pem"), ("--tls-certificate", "--tls-key")),

@@ -12,10 +12,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from sessauth.errors import StateError
 from sessauth.server import log
 from sessauth.server.interceptors.accounting import REFUSALS_PER_SECOND
 from sessauth.v1 import session_service_pb2 as sessions
-from tests.support.service import Caller, RpcError, Service
+from tests.support.service import Caller, RpcError, Service, running
 from tests.support.tree import PACKAGE, sources
 
 
@@ -114,6 +115,64 @@ def test_changes_are_logged_and_reads_are_not(operator: Caller, lines: io.String
     records = [json.loads(line) for line in lines.getvalue().splitlines()]
     assert [(r["event"], r["principal"], r["outcome"]) for r in records] == [("call", "operator", "OK")]
     assert records[0]["method"] == "/sessauth.v1.SessionService/OpenSession"
+
+
+def test_lines_say_where_a_call_came_from_and_of_which_session(
+    service: Service, operator: Caller, lines: io.StringIO
+) -> None:
+    """Changes and refusals name the peer, and the session where the message names one."""
+    request = sessions.OpenSessionRequest(subject="s", ceiling=["read:a"])
+    opened = operator.call("SessionService/OpenSession", request).session
+    operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=opened.id))
+    for unknown in (bytes(16), b"no id"):
+        with pytest.raises(RpcError):
+            operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=unknown))
+    with pytest.raises(RpcError):
+        service.caller().call("SessionService/ListSessions", sessions.ListSessionsRequest())
+
+    records = [json.loads(line) for line in lines.getvalue().splitlines()]
+    told = [(each["event"], each["outcome"], each.get("session")) for each in records]
+    assert told == [
+        ("call", "OK", opened.id.hex()),
+        ("call", "OK", opened.id.hex()),
+        ("refused", "NOT_FOUND", bytes(16).hex()),
+        ("refused", "INVALID_ARGUMENT", None),
+        ("refused", "UNAUTHENTICATED", None),
+    ]
+    assert all(each["peer"].startswith("unix:") for each in records)
+    assert [each["level"] for each in records] == ["INFO", "INFO", "INFO", "INFO", "WARNING"]
+
+
+@pytest.mark.parametrize("cause", ["brake", "key", "clock"])
+def test_every_cause_of_not_being_ready_is_logged_once(lines: io.StringIO, cause: str) -> None:
+    """The brake, a missing key, a clock: one error that says which, and one line when it is over."""
+    with running() as started:
+        control = started.control
+        assert control is not None
+        with pytest.MonkeyPatch.context() as patched:
+            if cause == "brake":
+                control.log._brake.engage("drill", by_hand=True)
+            elif cause == "key":
+                patched.setattr(control.keyring, "newest_active", lambda keys: None)
+            else:
+                patched.setattr(control.log, "now_ms", _suspect)
+            for _ in range(3):
+                control._tell_readiness()
+            assert not control.is_ready()
+        if cause == "brake":
+            control.log._brake.release(by_hand=True)
+        control._tell_readiness()
+        assert control.is_ready()
+
+    records = [json.loads(line) for line in lines.getvalue().splitlines()]
+    found = [each for each in records if each["event"] in ("not_ready", "ready")]
+    assert [(each["level"], each["event"]) for each in found] == [("ERROR", "not_ready"), ("INFO", "ready")]
+    words = {"brake": "set by hand|drill", "key": "no active issuer key", "clock": "the clock jumped"}
+    assert re.search(words[cause], found[0]["error"])
+
+
+def _suspect() -> int:
+    raise StateError("the clock jumped")
 
 
 def test_a_flood_of_refusals_is_counted_not_logged(service: Service, lines: io.StringIO) -> None:

@@ -23,6 +23,7 @@ from ..status import CODES, word_of
 REFUSALS_PER_SECOND: Final = 50
 # What the caller isn't told the details of, and the operator must be.
 OURS: Final = frozenset({"STATE_UNUSABLE", "STATE_FULL", "KEY_FOLDER"})
+SESSION_ID_BYTES: Final = 16
 # What somebody should look at who is not the caller.
 NOT_THEIRS: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "OVERLOADED"})
 
@@ -123,7 +124,17 @@ class Accounting:
     @staticmethod
     def _fields(call: Call, word: str) -> dict[str, object]:
         ms = round(1000 * (time.monotonic() - call.started), 3)
-        return {"method": call.method, "principal": call.principal.name, "outcome": word, "ms": ms}
+        fields: dict[str, object] = {
+            "method": call.method,
+            "principal": call.principal.name,
+            "outcome": word,
+            "ms": ms,
+            "peer": call.context.peer(),
+        }
+        # Of any length, until the service looked at it.
+        if len(call.session_id) == SESSION_ID_BYTES:
+            fields["session"] = call.session_id.hex()
+        return fields
 
     def _may_log(self) -> bool:
         second = int(time.monotonic())

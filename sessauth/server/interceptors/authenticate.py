@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import re
 from collections.abc import Sequence
 from typing import Final, Self
 
 from ...errors import ConfigError
+from ..certificates import first_der
 from ..config import Config
 from ..credentials import CredentialFile, Principal, WorkerCredential
 from ..identities import Identities
@@ -17,7 +16,6 @@ from ..transport.rpc import Rpc
 
 AUTHORIZATION: Final = "authorization"
 BEARER = "bearer "
-PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
 class Authenticator:
@@ -90,7 +88,5 @@ class Authenticator:
 
 def certificate_thumbprint(pem: bytes) -> str:
     """Return ``sha256:HEX`` over the first certificate's DER; empty if there is none."""
-    match = PEM.search(pem)
-    if match is None:
-        return ""
-    return "sha256:" + hashlib.sha256(base64.b64decode(match.group(1))).hexdigest()
+    der = first_der(pem)
+    return f"sha256:{hashlib.sha256(der).hexdigest()}" if der else ""

@@ -42,6 +42,10 @@ COMMIT_CHANGES: Final = histogram("commit_group_jobs", "How many jobs shared a c
 COMMIT_FAILURES: Final = counter("commit_failures", "Commits that failed, each of which sets the brake.")
 BRAKE: Final = gauge("brake", "Whether the brake denies every check.")
 CLOCK_SUSPECT: Final = gauge("clock_suspect", "Whether the wall clock is not believed.")
+CERTIFICATE_END: Final = gauge(
+    "tls_certificate_end_seconds",
+    "When the certificate of TLS ends, in seconds since 1970; 0 without one.",
+)
 
 # Only where somebody tells of them: what happened behind the end of sessions, and who looks on.
 RECEIPTS: Final = counter("receipts", "Receipts of ended sessions, by what they could say.", "state")

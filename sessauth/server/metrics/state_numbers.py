@@ -26,11 +26,22 @@ CENSUS_SHARE: Final = 0.02
 class StateNumbers:
     """Reads the writer's log for a scrape."""
 
-    def __init__(self, log: StateWriter, ready: Callable[[], bool], restarts: Callable[[], int]) -> None:
-        """Read ``log``. ``ready``: whether this process serves; ``restarts``: how many workers died."""
+    def __init__(
+        self,
+        log: StateWriter,
+        ready: Callable[[], bool],
+        restarts: Callable[[], int],
+        certificate_end: Callable[[], float],
+    ) -> None:
+        """Read ``log``.
+
+        ``ready``: whether this process serves; ``restarts``: how many workers died; ``certificate_end``: when
+        the certificate of TLS ends, in seconds since 1970, 0 without one.
+        """
         self._log = log
         self._ready = ready
         self._restarts = restarts
+        self._certificate_end = certificate_end
         self._lock = threading.Lock()
         self._census = Census()
         self._census_until = float("-inf")
@@ -58,6 +69,7 @@ class StateNumbers:
         yield family(f.WORKER_RESTARTS, float(self._restarts()))
         yield family(f.BRAKE, float(bool(self._log.braked)))
         yield family(f.CLOCK_SUSPECT, float(bool(self._log.clock_suspect)))
+        yield family(f.CERTIFICATE_END, self._certificate_end())
 
     def _writer(self) -> Iterator[Family]:
         stats = self._log.stats
