@@ -26,10 +26,11 @@ class Share:
     def __init__(self, lane: Lane, *, strangers: bool = False) -> None:
         """Hold nothing of ``lane`` yet.
 
-        ``strangers`` are many in one part: their newest call has no patience with their oldest.
+        ``strangers`` are many in one part, which is the whole: their newest call has no patience with their
+        oldest.
         """
         self.lane = lane
-        self.most = (lane.capacity + 1) // 2
+        self.most = lane.capacity if strangers else (lane.capacity + 1) // 2
         self.held = 0
         self.patience = 0.0 if strangers else PATIENCE_SECONDS
         # In the order in which they came.

@@ -12,7 +12,7 @@ import sys
 from tests.support.doors import Attack, Noticed, attacks, house
 
 HEAD = (
-    f"{'by':9} {'half-sent calls':60} {'made':>6} {'end p50':>8} {'p99':>7} {'lost':>5} "
+    f"{'by':9} {'half-sent calls':60} {'made':>6} {'end p50':>8} {'p99':>7} {'lost':>5} {'reads lost':>10} "
     f"{'checks':>7} {'slowest':>8} {'lost':>5} {'workers':>8} {'health':>6}"
 )
 
@@ -23,6 +23,7 @@ def row(attack: Attack | None, seen: Noticed) -> str:
     middle = sorted(seen.ends_ms)[len(seen.ends_ms) // 2]
     return (
         f"{by:9} {what:60} {seen.made:6} {middle:8.1f} {seen.p99_end_ms:7.1f} {len(seen.lost_ends):5} "
+        f"{len(seen.lost_reads):10} "
         f"{seen.checks:7} {seen.slowest_check_ms:8.1f} {len(seen.lost_checks):5} "
         f"{'same' if seen.same_workers else 'REPLACED':>8} {'yes' if seen.healthy else 'NO':>6}"
     )

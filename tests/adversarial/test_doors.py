@@ -34,13 +34,13 @@ def quiet_ms(opened: House) -> float:
     "attack", list(attacks(FULL)), ids=lambda attack: f"{attack.role}: {attack}, {attack.seconds} s"
 )
 def test_half_sent_calls_keep_nobody_from_anything(attack: Attack, opened: House, quiet_ms: float) -> None:
-    """Ends within their bound, no end or check of others lost, the same workers, SERVING."""
+    """Ends within their bound, no end, read or check of others lost, the same workers, SERVING."""
     bound = max(END_MS, TIMES * quiet_ms)
     # A disk that others use too may be slow once.
     for _ in range(3):
         seen = opened.noticed(attack)
         assert seen.made >= attack.count
-        assert (seen.lost_ends, seen.lost_checks) == ((), ())
+        assert (seen.lost_ends, seen.lost_reads, seen.lost_checks) == ((), (), ())
         assert seen.same_workers
         assert seen.healthy
         if seen.p99_end_ms <= bound:

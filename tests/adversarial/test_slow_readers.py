@@ -21,7 +21,12 @@ AT_ONCE = 100
 @pytest.fixture(scope="module")
 def opened() -> Iterator[House]:
     """A server that has little patience."""
-    with house(SESSAUTH_LIMITS_SLOW_READER_MS=str(1000 * SECONDS)) as found:
+    milliseconds = str(1000 * SECONDS)
+    settings = {
+        "SESSAUTH_LIMITS_SLOW_READER_MS": milliseconds,
+        "SESSAUTH_LIMITS_MAX_DEADLINE_MS": milliseconds,
+    }
+    with house(**settings) as found:
         yield found
 
 
@@ -55,5 +60,22 @@ def test_a_stream_that_is_not_read_is_ended_and_holds_up_nobody(rpc: str, opened
         assert slow.data_bytes == 0
         assert f'"method": "{rpc}"' in opened.process.log
         assert '"outcome": "SLOW_READER"' in opened.process.log
+    finally:
+        slow.close()
+
+
+@pytest.mark.parametrize("seconds", [1, 3_600])
+def test_an_answer_that_is_not_read_is_kept_until_the_deadline(seconds: int, opened: House) -> None:
+    """Beyond the client's own deadline, and the server's cap on it, the call is ended; no place is held."""
+    block = headers("/sessauth.v1.AuthorizationService/Check", opened.credentials["gateway"], seconds)
+    request = message(opened.check().SerializeToString())
+    slow = Connection(opened.control, window=0)
+    try:
+        for _ in range(AT_ONCE):
+            slow.call(block, request, last=True)
+        seen = opened.noticed(None, ends=2)
+        assert (seen.lost_ends, seen.lost_checks) == ((), ())
+        assert wait_until(lambda: slow.ended == AT_ONCE, 30.0)
+        assert slow.data_bytes == 0
     finally:
         slow.close()

@@ -61,6 +61,7 @@ class Noticed:
     made: int
     ends_ms: tuple[float, ...]
     lost_ends: tuple[str, ...]
+    lost_reads: tuple[str, ...]
     checks: int
     slowest_check_ms: float
     lost_checks: tuple[str, ...]
@@ -128,14 +129,15 @@ class House:
             caller.close()
 
     def noticed(self, attack: Attack | None, ends: int = 8) -> Noticed:
-        """End sessions one after the other, and check all the while, under an attack."""
+        """End sessions one after the other, read them, and check all the while, under an attack."""
         pause = (attack.seconds if attack is not None else SHORT) / ends
         request, living, before = self.check(), [self.session() for _ in range(ends)], self.pids()
         held = [] if attack is None else list(self.begin(attack))
         try:
             with checking(self.gateways, request) as seen:
                 taken = []
-                lost_ends = []
+                lost_ends: list[str] = []
+                lost_reads: list[str] = []
                 for session_id in living:
                     began = time.perf_counter()
                     try:
@@ -144,6 +146,11 @@ class House:
                     except RpcError as error:
                         lost_ends.append(f"{error.code.name} {error.word} {error.message}")
                     taken.append(1000 * (time.perf_counter() - began))
+                    try:
+                        read = sessions.GetSessionRequest(session_id=session_id)
+                        self.operator.call("SessionService/GetSession", read, timeout=10.0)
+                    except RpcError as error:
+                        lost_reads.append(f"{error.code.name} {error.word} {error.message}")
                     time.sleep(pause)
                 healthy = all(serves(caller) for caller in self.strangers)
         finally:
@@ -153,6 +160,7 @@ class House:
             made=sum(each.made for each in held),
             ends_ms=tuple(taken),
             lost_ends=tuple(lost_ends),
+            lost_reads=tuple(lost_reads),
             checks=len(seen.took_ms),
             slowest_check_ms=max(seen.took_ms, default=0.0),
             lost_checks=tuple(seen.lost),
