@@ -56,7 +56,7 @@ def _to_lines(verdicts: Verdicts, candidates: Sequence[Candidate]) -> list[str]:
     ]
     return [
         *([f"REFUSED {verdicts.reason.name} at stage {verdicts.stage.name.lower()}"] if refused else []),
-        *table(("allowed", "action", "resource"), rows),
+        *table(("VERDICT", "ACTION", "RESOURCE"), rows),
     ]
 
 

@@ -12,6 +12,7 @@ from ..client import CheckItem
 from ..decision_base import DecisionBase
 from .context import Settings
 from .decision_view import to_json, to_lines
+from .output import show
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -47,4 +48,4 @@ def _show(settings: Settings, decision: DecisionBase, told: str, *, withdrawn: b
     lines = to_lines(decision, told)
     if withdrawn:
         lines[0] = f"WITHDRAWN at stage {decision.stage.name.lower()}"
-    click.echo("\n".join(lines))
+    show(lines)

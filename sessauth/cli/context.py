@@ -84,7 +84,7 @@ class Settings:
         if self.json:
             output.print_json(document)
         elif lines:
-            click.echo("\n".join(lines))
+            output.show(lines)
 
 
 def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

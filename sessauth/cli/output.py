@@ -7,7 +7,9 @@ the cursor, change colours or reorder what stands beside it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +18,25 @@ import click
 from ..value import quoted, shows
 
 MAX_CELL_CHARS = 60
+# A verdict stands in front of its line, or behind the time. Elsewhere the word may be anybody's.
+_VERDICT = re.compile(
+    r"^( {0,2}|\d{4}-\d\d-\d\dT\S+ +)"
+    r"(?:(ALLOWED\b|allowed\b|yes(?=  ))|(DENIED\b|denied\b|REFUSED\b|ACCEPTED\b|no(?=  )))"
+)
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines for people: on a terminal with verdicts in colour, unless NO_COLOR is set."""
+    in_colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    click.echo("\n".join(map(_coloured, lines) if in_colour else lines))
+
+
+def _coloured(line: str) -> str:
+    found = _VERDICT.match(line)
+    if found is None:
+        return line
+    word, colour = (found[2], "green") if found[2] else (found[3], "red")
+    return f"{found[1]}{click.style(word, fg=colour, bold=True)}{line[found.end() :]}"
 
 
 def print_json(document: Any) -> None:

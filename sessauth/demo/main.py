@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 from collections.abc import Callable
 
 from ..reasons import Reason
@@ -21,13 +20,13 @@ _OF_THE_END = {
 }
 
 
-def main(*, as_json: bool = False) -> int:
-    """Play all stories.
+def main(write: Say, *, as_json: bool = False) -> int:
+    """Play all stories, and ``write`` what comes of them line by line.
 
     Returns 0 if every decision was the expected one, no token is accepted at the end and the evidence of that
     holds, else 1.
     """
-    say: Say = _keep_quiet if as_json else _say
+    say: Say = _keep_quiet if as_json else write
     with open_theatre() as theatre:
         say("A server with two check workers, a client, and a verifier embedded in this process.")
         say("Each call is judged by a worker over gRPC and by the embedded verifier. Three latencies in")
@@ -49,15 +48,10 @@ def main(*, as_json: bool = False) -> int:
         evidence = collect(theatre, say)
     wrong = [judged for judged in theatre.judged if not judged.as_expected]
     if as_json:
-        _say(json.dumps(_report(theatre, survivors, evidence), indent=2))
+        write(json.dumps(_report(theatre, survivors, evidence), indent=2))
     else:
-        _sum_up(theatre, wrong, survivors)
+        write(_summary(theatre, wrong, survivors))
     return 0 if evidence.holds and not wrong and not survivors else 1
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def _keep_quiet(_text: str) -> None:
@@ -120,10 +114,10 @@ def _report(theatre: Theatre, survivors: list[str], evidence: Evidence) -> dict[
     }
 
 
-def _sum_up(theatre: Theatre, wrong: list[Judged], survivors: list[str]) -> None:
+def _summary(theatre: Theatre, wrong: list[Judged], survivors: list[str]) -> str:
     remote = statistics.median(judged.remote_us for judged in theatre.judged)
     embedded = statistics.median(judged.again_us for judged in theatre.judged)
-    _say(
+    return (
         f"\n{len(theatre.judged)} calls, {len(wrong)} not as expected; {len(theatre.presented)} tokens"
         f" presented again, {len(survivors)} accepted; median {remote:.0f} us over gRPC,"
         f" {embedded:.1f} us embedded"
