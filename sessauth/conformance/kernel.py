@@ -38,7 +38,7 @@ class KernelJudge:
             ValueError, KeyError, TypeError: for what is no question.
         """
         view, request, now_ms = question["view"], question["request"], question["now_ms"]
-        decision = self._checker(view, now_ms).check(
+        decision = self._checker(view, now_ms)._check(
             bytes.fromhex(question["token_hex"]),
             _bytes(request, "action"),
             _bytes(request, "resource"),
