@@ -76,7 +76,7 @@ def test_a_record_of_a_decision_holds_none(place: str) -> None:
             valid = token(root(f'read:files/** where "{secret}" == "x"'))
         else:
             more = {place: secret}
-        tapped.verifier.check(valid, action, resource, now_ms=NOW, **more)
+        tapped.verifier._check(valid, action, resource, now_ms=NOW, **more)
         record = bodies(writer.write(tapped.tap.drain())[0])[-1]
 
         body = secret.split("_", 2)[2]
