@@ -131,7 +131,7 @@ def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Pa
     the next start what was done without one.
     """
     from ..server.config import state_dir_at
-    from ..state.brake import Brake
+    from ..state.brake import Brake, create
     from ..state.layout import BRAKE_FILE
     from ..state.lmdb_log import StateWriter
 
@@ -143,6 +143,9 @@ def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Pa
             click.echo(f"sessauth: settings are wrong ({printable(wrong)}); using {folder}", err=True)
     if not folder.is_dir():
         raise StateUnusable(f"{folder} does not exist; run init, or name another with --state", "MISSING")
+    if engage:
+        # Of a page that was lost nobody knows whether it was set.
+        create(folder / BRAKE_FILE)
     why = _brake_reason(folder)
     if engage or (clear and why is not None):
         page = Brake(folder / BRAKE_FILE)

@@ -156,10 +156,11 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
 
     Revision, seq, keys generation and clock floor only go up, whichever side was ahead, the anchor's too, so
     that no view, token or follower takes the restored state for one that it knows. A key that was retired or
-    distrusted since the backup stays so. Who is enrolled is known by the folder's own rows: the backup's
-    processes are those of another time, or of another host.
+    distrusted since the backup stays so; one of another cluster's folder is no key of this one. Who is
+    enrolled is known by the folder's own rows: the backup's processes are those of another time, or host.
     """
     rows, old, new = group.rows, group.rows.head(), backed_up.head()
+    ours = old.cluster_id == new.cluster_id
     known_keys = [key for key in map(rows.key, rows.key_ids()) if key is not None]
     enrolled = evidence.enrolments(rows)
     for name in (*_COPIED, *_LOG):
@@ -171,7 +172,8 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
             rows.fill(name, source.iternext())
     for known in known_keys:
         restored = rows.key(known.id)
-        if restored is None or restored.status < known.status:
+        # Of another cluster's folder only what it holds against a key of ours counts: its own are strangers.
+        if (restored is None and ours) or (restored is not None and restored.status < known.status):
             rows.put(layout.KEYS, known.id, known.encode())
     for record in evidence.enrolments(rows):
         evidence.drop_enrolment(group, record)

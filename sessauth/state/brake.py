@@ -61,6 +61,16 @@ def create(path: Path) -> None:
         os.close(descriptor)
 
 
+def check_brake_is_there(path: Path) -> None:
+    """Raise StateUnusable MISSING if the page is gone: nothing says any more whether somebody set it."""
+    if not path.exists():
+        message = (
+            f"{path} is missing, and with it whether the brake was set; make it anew with 'sessauth state "
+            "brake --set', and release it with --clear once you know that nothing may be wrong"
+        )
+        raise StateUnusable(message, "MISSING")
+
+
 def reader_page(path: Path) -> mmap.mmap:
     """Map the page for checks.
 
@@ -171,11 +181,12 @@ class Brake:
 
 
 def _map(path: Path, flags: int, access: int) -> mmap.mmap:
+    check_brake_is_there(path)
     try:
         descriptor = os.open(path, flags | os.O_CLOEXEC)
     except OSError as error:
-        message = f"{path} can't be opened ({error.strerror}); restore the state folder from a backup"
-        raise StateUnusable(message, "MISSING") from error
+        message = f"{path} can't be opened ({error.strerror}); give this user access to it"
+        raise StateUnusable(message, "WRONG_MODE") from error
     try:
         if os.fstat(descriptor).st_size != PAGE_BYTES:
             message = (

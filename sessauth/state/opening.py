@@ -62,12 +62,14 @@ def open_writing(state_dir: Path, *, create: bool, restoring: bool, map_size: in
             _recover(source, page)
         _note(state_dir, noted, source, behind=behind)
         continuity = Continuity(state_dir, source, noted, behind=behind)
-    except BaseException:
+    except BaseException as error:
         if noted is not None:
             noted.close()
         if env is not None:
             env.close()
         lock.release()
+        if isinstance(error, lmdb.Error):
+            raise StateUnusable(f"{state_dir}: {error}; restore it from a backup", "CORRUPT") from error
         raise
     return Opened(lock, source, page, continuity)
 

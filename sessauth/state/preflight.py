@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from ..errors import StateUnusable
 from . import access, layout
-from .brake import PAGE_BYTES
+from .brake import PAGE_BYTES, check_brake_is_there
 from .folder import Owner, pid_namespace
 
 # LMDB's file format: a page header of 16 bytes, then the meta page (magic, version, ...).
@@ -72,6 +72,8 @@ def check(state_dir: str | os.PathLike[str], *, writer: bool, creating: bool = F
     _check_file(data, owner, 0o027, "0640")
     check_data_pages(data)
     _check_file(folder / layout.LOCK_FILE, owner, 0o007, "0660", optional=writer)
+    if not creating:
+        check_brake_is_there(folder / layout.BRAKE_FILE)
     _check_file(folder / layout.BRAKE_FILE, owner, 0o027, "0640", optional=creating)
     _check_brake(folder / layout.BRAKE_FILE)
     _check_file(folder / layout.ANCHOR_FILE, owner, 0o027, "0640", optional=True)
@@ -185,6 +187,8 @@ def check_data_pages(path: Path) -> None:
         refuse("CORRUPT", f"{path} can't be read ({error.strerror}); restore it from a backup")
     if not first:
         refuse("EMPTY", f"{path} has no content; restore it from a backup")
+    if len(first) == 256 and not any(first):
+        refuse("CORRUPT", f"{path} begins with zeros where LMDB's page should be; restore it from a backup")
     if len(first) < 256 or _META.unpack_from(first)[0] != _MAGIC:
         refuse("FOREIGN", f"{path} is not an LMDB file; restore it from a backup")
     if _META.unpack_from(first)[1] != _DATA_VERSION:

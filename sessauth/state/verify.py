@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import lmdb
 
+from .._fast import wire
 from ..change import Change, ChangeOutcome
 from ..errors import StateUnusable
 from ..record import ChangeResult, SessionTrace
@@ -13,8 +15,10 @@ from . import layout
 from .apply import chained
 from .evidence import verify_evidence
 from .incarnations import verify_incarnations
-from .rows import TxnRows
+from .rows import TxnRows, field_number
 from .verify_costs import verify_costs
+
+_REVOKED_COUNT: Final = field_number("SessionRecord", "revoked_count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,8 @@ def _revoked(rows: TxnRows) -> int:
             session_id = bytes(key[:16])
             counts[session_id] = counts.get(session_id, 0) + 1
     for session_id in rows.session_ids():
-        session = rows.session(session_id)
-        if session is not None and session.revoked_count != counts.pop(session_id, 0):
+        row = rows.get(layout.SESSIONS, session_id) or b""
+        if wire.number(row, _REVOKED_COUNT) != counts.pop(session_id, 0):
             raise ValueError(f"session {session_id.hex()} has lost revocations")
     if counts:
         raise ValueError(f"revocations of session {min(counts).hex()} without the session")

@@ -192,3 +192,16 @@ def test_server_of_a_home_is_found_without_configuration(home: Path, monkeypatch
 
     assert listed.code == 0
     assert len(listed.json["keys"]) == 1
+
+
+def test_a_brake_that_is_missing_is_made_anew_set(home: Path) -> None:
+    """Check and serve say what to type; typed, every check denies until a person releases it."""
+    (home / "state" / "brake").unlink()
+    for command in (("state", "check"), ("serve",), ("state", "brake")):
+        ran = invoke("--home", home, *command)
+        assert ran.code == 5 and "sessauth state brake --set" in ran.err
+
+    assert invoke("--home", home, "state", "brake", "--set", "--reason", "it was lost").code == 0
+    assert invoke("--home", home, "state", "check").code == 5
+    assert invoke("--home", home, "state", "brake", "--clear").out == "not set\n"
+    assert invoke("--home", home, "state", "check").code == 0

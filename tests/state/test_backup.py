@@ -133,6 +133,25 @@ def test_another_clusters_backup_is_refused(tmp_path: Path) -> None:
     restore(tmp_path / "backup", tmp_path / "b", force=True)
 
 
+def test_a_forced_restore_keeps_no_strangers_key(tmp_path: Path) -> None:
+    """A folder of another cluster leaves none of its issuer keys, but what it holds against ours."""
+    shared, ours, strange = (ed25519.public_key(letter * 32) for letter in (b"k", b"l", b"m"))
+    for name, keys in (("a", (shared, ours)), ("b", (shared, strange))):
+        made(tmp_path / name)
+        with StateWriter.open(tmp_path / name, clock=FixedClock(NOW)) as writer:
+            for key in keys:
+                writer.submit(add_key(f"k{key.hex()[:8]}", key, status=KeyStatus.ACTIVE)).result()
+            if name == "b":
+                writer.submit(set_key_status("d", writer.keys()[0].id, KeyStatus.DISTRUSTED)).result()
+                distrusted = writer.keys()[0].public_key
+    backup(tmp_path / "a", tmp_path / "backup")
+    restore(tmp_path / "backup", tmp_path / "b", force=True, clock=FixedClock(NOW))
+    with StateWriter.open(tmp_path / "b", clock=FixedClock(NOW)) as writer:
+        found = {key.public_key: key.status for key in writer.keys()}
+    expected = KeyStatus.DISTRUSTED if distrusted == shared else KeyStatus.ACTIVE
+    assert found == {shared: expected, ours: KeyStatus.ACTIVE}
+
+
 @pytest.mark.parametrize("how", ["no manifest", "data changed", "data cut", "data empty", "manifest cut"])
 def test_a_damaged_backup_is_refused(tmp_path: Path, how: str) -> None:
     """A backup that is not what its manifest says restores nothing, and the folder stays as it was."""

@@ -50,6 +50,13 @@ def sqlite(path: Path) -> None:
     path.chmod(0o640)
 
 
+def zeroed(folder: Path, start: int, stop: int) -> None:
+    """Write zeros into the data file."""
+    with (folder / "data.mdb").open("r+b") as file:
+        file.seek(start)
+        file.write(bytes(stop - start))
+
+
 def set_owner_field(folder: Path, field: str, value: object) -> None:
     """Change one field of owner.json."""
     path = folder / layout.OWNER_FILE
@@ -59,6 +66,8 @@ def set_owner_field(folder: Path, field: str, value: object) -> None:
 BREAKS: list[tuple[str, Callable[[Path], object], str]] = [
     ("data gone", lambda f: (f / "data.mdb").unlink(), "MISSING"),
     ("data empty", lambda f: os.truncate(f / "data.mdb", 0), "EMPTY"),
+    ("data begins with zeros", lambda f: zeroed(f, 0, 8192), "CORRUPT"),
+    ("a meta page is zeros", lambda f: zeroed(f, 4096, 8192), "CORRUPT"),
     ("data cut", lambda f: os.truncate(f / "data.mdb", 12 << 10), "CORRUPT"),
     ("data cut in the first page", lambda f: os.truncate(f / "data.mdb", 5000 - 4096 + 1), "CORRUPT"),
     ("data is text", lambda f: (f / "data.mdb").write_text("hello " * 999), "FOREIGN"),
@@ -224,3 +233,13 @@ except StateUnusable as error:
         refused += found != whole
         shutil.rmtree(target)
     assert refused >= 3
+
+
+@pytest.mark.parametrize("writer", [True, False], ids=["writer", "reader"])
+@pytest.mark.parametrize("start", [64, 8192])
+def test_pages_of_zeros_are_corrupt(folder: Path, start: int, writer: bool) -> None:
+    """What LMDB itself finds wrong only when a table is opened or read has the same word."""
+    zeroed(folder, start, 4096 if start < 4096 else 4096 * 400)
+    if start < 4096:
+        zeroed(folder, 4096 + start, 8192)
+    assert problem(folder, writer=writer)[0] == "CORRUPT"
