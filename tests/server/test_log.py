@@ -95,7 +95,7 @@ def test_a_fault_is_logged_whole_and_told_as_nothing(
         raise RuntimeError("the inner detail")
 
     with monkeypatch.context() as patched:
-        patched.setattr(service.control.log, "list_sessions", broken)
+        patched.setattr(service.control.log, "page_of_sessions", broken)
         with pytest.raises(RpcError) as fault:
             operator.call("SessionService/ListSessions", sessions.ListSessionsRequest())
 
