@@ -113,7 +113,7 @@ def test_a_verifier_denies_what_it_mirrors(tmp_path: Path) -> None:
         realm.do(new_incarnation("n", b"n" * 16, NOW))
         assert realm.reason(handle) is realm.reason(VALID) is Reason.SESSION_ENDED
         fresh = Verifier(realm.writer.source(), audience=AUDIENCE)
-        assert fresh.check(VALID, "read", "files/a", now_ms=NOW).reason is Reason.SESSION_ENDED
+        assert fresh._check(VALID, "read", "files/a", now_ms=NOW).reason is Reason.SESSION_ENDED
     finally:
         realm.close()
 
