@@ -14,6 +14,7 @@ from typing import Any
 
 from sessauth._fast.answer import Asking
 from sessauth._fast.proof import ProofKeys
+from sessauth.limits import MAX_TOKEN_BYTES
 from sessauth.text_form import PROOF_PREFIX, presented_text, proof_text
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier import Verifier
@@ -363,11 +364,15 @@ class OnWireByTable(OnWireTogether):
 
     def share(self, request: pb.CheckBatchRequest) -> None:
         """Put tokens into the table, at random places, one now and then twice."""
-        shown = [*{item.token for item in request.items}, b"nobody's"]
+        shown = [*sorted({item.token for item in request.items}), b"nobody's"]
         shown += self.rng.choices(shown, k=2)
         self.rng.shuffle(shown)
         request.tokens.extend(
-            presented_text(token).encode() if token and self.rng.random() < 0.3 else token for token in shown
+            # Of a text that is too long, nothing but its own length is known.
+            presented_text(token).encode()
+            if 0 < len(token) <= MAX_TOKEN_BYTES and self.rng.random() < 0.3
+            else token
+            for token in shown
         )
         for item in request.items:
             if self.rng.random() < 0.9:
