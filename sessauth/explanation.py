@@ -54,6 +54,19 @@ _MEANINGS = {
     Reason.APPROVAL_DENIED: "an approver looked at this call and said no; don't ask again for the same",
     Reason.BAD_PERMIT: "no such permit is open for this gateway, token and call; check again, commit in time",
 }
+_JSON = (
+    "is no JSON object of the format: at most 1 MiB of valid UTF-8, 32 levels and 10,000 values, no name"
+    " twice in an object, no NaN, nothing behind it"
+)
+# Of the parts of a request, what is not so (docs/token-format.md, section 8).
+_FORMS = {
+    "action": "is not 1 to 64 characters of `A-Z a-z 0-9 _ . -`",
+    "resource": "is not 1 to 32 segments joined by `/`, 1024 bytes at most: a segment is not empty, `.` or"
+    " `..`, and has no wildcard, no control character, and no `%` before two hexadecimal digits",
+    "arguments": _JSON,
+    "tool": _JSON,
+    "watch": "can't be had: the stream watches as many calls as it may",
+}
 GO_ON = (
     "have it looked at with 'sessauth approval list' and granted, then ask again for the same call with the "
     "same token"
@@ -150,8 +163,7 @@ class _Failure:
                 named = f" (id {block.block_id.hex()})" if block else ""
                 return f"{self.where}{named} was revoked, and all below it; mint or attenuate afresh"
             case Reason.MALFORMED_REQUEST:
-                part = _shown(self.decision.argument)
-                return f"the request's `{part}` is against the format, or costs too much to judge"
+                return self._malformed_request()
             case Reason.UNKNOWN_KIND:
                 return f"{self.clause} has a kind of a later version; upgrade the verifier"
             case Reason.OUT_OF_SCOPE:
@@ -178,6 +190,12 @@ class _Failure:
                 "a permit, or a proof that counts once for several attempts, is the server's to give; ask it"
             )
         return ""
+
+    def _malformed_request(self) -> str:
+        part = _shown(self.decision.argument)
+        if self.decision.level != Level.NONE:
+            return f"{self.clause}: the request's `{part}` takes more work than a check may; send less of it"
+        return f"the request's `{part}` {_FORMS.get(part, 'is against the format')}"
 
     def _out_of_scope(self) -> str:
         told = f"no scope of {self.where} covers this action on this resource"

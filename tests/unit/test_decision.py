@@ -90,7 +90,22 @@ def test_a_denied_decision_is_false_and_raises_itself(world: SmallWorld, token: 
             "read",
             "mcp//x",
             {},
-            "MALFORMED_REQUEST: the request's `resource` is against the format, or costs too much to judge",
+            "MALFORMED_REQUEST: the request's `resource` is not 1 to 32 segments joined by `/`, 1024 bytes at"
+            " most: a segment is not empty, `.` or `..`, and has no wildcard, no control character, and no `%`"
+            " before two hexadecimal digits",
+        ),
+        (
+            "re ad",
+            "mcp/github/x",
+            {},
+            "MALFORMED_REQUEST: the request's `action` is not 1 to 64 characters of `A-Z a-z 0-9 _ . -`",
+        ),
+        (
+            "read",
+            "mcp/github/x",
+            {"n": float("nan")},
+            "MALFORMED_REQUEST: the request's `arguments` is no JSON object of the format: at most 1 MiB of"
+            " valid UTF-8, 32 levels and 10,000 values, no name twice in an object, no NaN, nothing behind it",
         ),
     ],
 )
