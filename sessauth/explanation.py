@@ -62,7 +62,7 @@ _JSON = (
 _FORMS = {
     "action": "is not 1 to 64 characters of `A-Z a-z 0-9 _ . -`",
     "resource": "is not 1 to 32 segments joined by `/`, 1024 bytes at most: a segment is not empty, `.` or"
-    " `..`, and has no wildcard, no control character, and no `%` before two hexadecimal digits",
+    r" `..`, and has no control character, none of `\ * { }`, and no `%` before two hexadecimal digits",
     "arguments": _JSON,
     "tool": _JSON,
     "watch": "can't be had: the stream watches as many calls as it may",
