@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +36,7 @@ class Anchor:
 
 
 class StreamCheck:
-    """The verification of one stream. ``run`` fills in ``state``, ``findings`` and ``anchors``."""
+    """The verification of one stream. ``run``, gone through, fills in the rest."""
 
     def __init__(
         self, stream: bytes, files: Mapping[int, Path], keys: Mapping[bytes, bytes], since_ms: int
@@ -59,12 +59,13 @@ class StreamCheck:
         # An offset and the number of the line there: lines are asked for in order.
         self._counted = 0, 1
 
-    def run(self) -> None:
-        """Read the files. Raises StateUnusable if one can't be read."""
+    def run(self) -> Iterator[Path]:
+        """Read the files and yield each behind it; to be taken to its end. Raises StateUnusable."""
         expected = 0
         for number, path in sorted(self.state.files.items()):
             self._file(number, path, known=number == expected)
             expected = number + 1
+            yield path
         if self._next is not None and self._next >= 0:
             words = f"the stream goes on in file {self._next}, which is missing"
             self._find(FindingKind.MISSING_FILE, 0, self.state.count, words)

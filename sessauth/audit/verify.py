@@ -5,7 +5,7 @@ What it can't find without an anchor from outside the folder stands in docs/audi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import StateUnusable
@@ -23,6 +23,7 @@ def verify(
     expected_heads: Sequence[bytes] = (),
     since_ms: int = 0,
     kept: Kept | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Read a whole audit folder, one file at a time, and report.
 
@@ -34,6 +35,7 @@ def verify(
         since_ms: files and streams that were removed are not missed if they ended before this moment, in ms
             since 1970.
         kept: what the state folder keeps of the log; read before the folder is.
+        on_progress: told behind each file how many were read, and how many there are.
 
     Raises:
         StateUnusable: MISSING, if the folder can't be read.
@@ -54,9 +56,13 @@ def verify(
         findings.append(Finding(FindingKind.NO_STREAM, "", 0, -1, words))
     states: list[StreamState] = []
     named: dict[bytes, Anchor] = {each.stream: each for each in kept.anchors} if kept is not None else {}
+    read, total = 0, sum(map(len, found.values()))
     for stream, files in found.items():
         check = StreamCheck(stream, files, keys, since_ms)
-        check.run()
+        for _ in check.run():
+            read += 1
+            if on_progress is not None:
+                on_progress(read, total)
         states.append(check.state)
         findings += check.findings
         for anchor in check.anchors:

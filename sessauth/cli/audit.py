@@ -15,6 +15,7 @@ from . import failures, ids, params
 from .audit_folder import audit_folder, dir_option
 from .audit_replay import replay
 from .context import Settings, with_settings
+from .progress import Progress
 from .token_io import json_bytes
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,8 +80,16 @@ def verify(
         state_dir = settings.config().state_dir
     known, not_compared = audit_view.kept_of(state_dir)
     folder = audit_folder(settings, folder)
-    report = check(folder, keys=keys or None, expected_heads=heads, since_ms=since, kept=known)
-    report, why = compared(report, folder, state_dir)
+    with Progress("verifying") as progress:
+        report = check(
+            folder,
+            keys=keys or None,
+            expected_heads=heads,
+            since_ms=since,
+            kept=known,
+            on_progress=progress,
+        )
+        report, why = compared(report, folder, state_dir)
     document = {
         **audit_view.report_json(folder, report),
         "compared_with_state": known is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from .audit_folder import audit_folder, dir_option
 from .context import Settings, with_settings
 from .output import moment, printable
 from .params import Ref
+from .progress import Progress
 
 if TYPE_CHECKING:
     from ..audit.replay import Finding, Report
@@ -46,7 +48,14 @@ def replay(settings: Settings, folder: Path | None, arguments_file: Path | None,
     folder = audit_folder(settings, folder)
     arguments = None if arguments_file is None else read_arguments(arguments_file, folder)
     found = ids.logged_session(folder, session_id)
-    report = decide_again(folder, arguments=arguments, session_id=found)
+    made = count(1)
+    with Progress("decisions") as progress:
+        report = decide_again(
+            folder,
+            arguments=arguments,
+            session_id=found,
+            tell=lambda recorded, judged: progress(next(made)),
+        )
     settings.show({"dir": str(folder), **report.to_dict()}, _lines(report))
     if report.found:
         click.get_current_context().exit(failures.DENIED)

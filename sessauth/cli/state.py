@@ -11,6 +11,7 @@ from ..errors import StateError, StateUnusable, UsageError
 from . import failures
 from .context import Settings, with_settings
 from .output import fields, printable
+from .progress import Progress
 
 _state_option = click.option(
     "--state",
@@ -30,23 +31,32 @@ def _folder(settings: Settings, folder: Path | None) -> Path:
 
 
 @state.command("check")
+@click.option(
+    "--backup", "backed_up", type=click.Path(path_type=Path), help="Read this backup in the state's place."
+)
 @_state_option
 @with_settings
-def check(settings: Settings, folder: Path | None) -> None:
+def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> None:
     """Read the whole state and say whether it can be served from. Exits with 5 if not.
 
     Without --state the home folder is looked at too: whether others could read its keys or change its files.
+    With --backup a backup is read, as a restore reads it first; nothing is changed.
     """
     from ..server import preflight
     from ..state.verify import verify
     from .state_view import reading
 
+    if backed_up is not None:
+        if folder is not None:
+            raise UsageError("--backup and --state exclude each other")
+        _check_backup(settings, backed_up)
+        return
     if folder is None:
         config = settings.config()
         folder = config.state_dir
         preflight.check(config)
-    with reading(folder) as rows:
-        head, counts = rows.head(), verify(rows)
+    with reading(folder) as rows, Progress("verifying") as progress:
+        head, counts = rows.head(), verify(rows, progress)
     brake = _brake_reason(folder)
     document = {
         "state_dir": str(folder),
@@ -62,6 +72,16 @@ def check(settings: Settings, folder: Path | None) -> None:
     settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
     if brake is not None:
         click.get_current_context().exit(failures.STATE)
+
+
+def _check_backup(settings: Settings, folder: Path) -> None:
+    """Show what a backup holds. Raises StateUnusable if it can't be restored."""
+    from ..state.backup import verify_backup
+
+    with Progress("verifying") as progress:
+        manifest, counts = verify_backup(folder, progress)
+    document = {"backup": str(folder), **asdict(manifest), **asdict(counts)}
+    settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
 
 
 def _brake_reason(folder: Path) -> str | None:
@@ -81,7 +101,8 @@ def backup(settings: Settings, target: Path, folder: Path | None) -> None:
     """Copy the state into TARGET, a new folder; the server may go on running."""
     from ..state.backup import backup as copy
 
-    manifest = asdict(copy(_folder(settings, folder), target))
+    with Progress("copying and verifying") as progress:
+        manifest = asdict(copy(_folder(settings, folder), target, progress))
     document = {"target": str(target), **manifest}
     settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
 
@@ -101,7 +122,8 @@ def restore(settings: Settings, source: Path, force: bool, folder: Path | None) 
 
     folder = _folder(settings, folder)
     map_size = settings.config().server.map_size_bytes
-    head = put_back(source, folder, force=force, map_size=map_size)
+    with Progress("verifying and restoring") as progress:
+        head = put_back(source, folder, force=force, map_size=map_size, on_progress=progress)
     document = {
         "state_dir": str(folder),
         "cluster_id": head.cluster_id.hex(),

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -29,7 +30,7 @@ from .lmdb_env import Source, open_environment, open_tables
 from .lmdb_log import StateWriter
 from .lmdb_view import StateReader
 from .rows import TxnRows
-from .verify import verify
+from .verify import Verified, verify
 
 MANIFEST_FILE = "manifest.json"
 _LOG = (layout.CHANGES, layout.RESULTS)
@@ -63,19 +64,28 @@ class Manifest:
             raise StateUnusable(f"{path} can't be read ({error}); use another backup", "CORRUPT") from error
 
 
-def backup(state_dir: str | os.PathLike[str], target: str | os.PathLike[str]) -> Manifest:
+def backup(
+    state_dir: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Manifest:
     """Write a backup of a state folder into ``target``, a new folder; the server may go on running.
 
-    Not from a process that has the folder open already: there, use :func:`backup_source`.
+    Not from a process that has the folder open already: there, use :func:`backup_source`. ``on_progress`` is
+    told how many of the copied sessions were read again, and how many there are.
     """
     reader = StateReader.open(state_dir)
     try:
-        return backup_source(reader, target)
+        return backup_source(reader, target, on_progress)
     finally:
         reader.close()
 
 
-def backup_source(source: Source, target: str | os.PathLike[str]) -> Manifest:
+def backup_source(
+    source: Source,
+    target: str | os.PathLike[str],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Manifest:
     """Write a backup of an open source into ``target``, a new folder (0700, its files 0600).
 
     The manifest is written last: a folder without one is not a finished backup.
@@ -94,7 +104,7 @@ def backup_source(source: Source, target: str | os.PathLike[str]) -> Manifest:
         ) from error
     data = folder / layout.DATA_FILE
     data.chmod(0o600)
-    head = _verified_head(folder)
+    head, _ = _verified(folder, on_progress)
     manifest = Manifest(
         head.format,
         head.cluster_id.hex(),
@@ -110,19 +120,13 @@ def backup_source(source: Source, target: str | os.PathLike[str]) -> Manifest:
     return manifest
 
 
-def restore(
-    source: str | os.PathLike[str],
-    state_dir: str | os.PathLike[str],
-    *,
-    force: bool = False,
-    map_size: int = layout.MAP_SIZE,
-    clock: Clock | None = None,
-) -> Head:
-    """Put a backup's rows in the place of a folder's own; the folder is made if there is none.
+def verify_backup(
+    source: str | os.PathLike[str], on_progress: Callable[[int, int], None] | None = None
+) -> tuple[Manifest, Verified]:
+    """Read a whole backup, as a restore does before it changes anything; return what it holds.
 
-    The server must be stopped; verifiers may stay open, and deny all restored sessions from then on.
-    Raises StateUnusable FOREIGN if the folder is of another cluster, unless ``force``; NEWER_FORMAT if a
-    later program made the backup; CORRUPT if it is not what its manifest says. Returns the new head.
+    ``on_progress`` is told how many sessions were read, and how many there are. Raises StateUnusable MISSING
+    without a manifest, NEWER_FORMAT if a later program made it, CORRUPT if it is not what its manifest says.
     """
     folder = Path(source)
     manifest = Manifest.read(folder)
@@ -132,7 +136,27 @@ def restore(
     preflight.check_data_pages(folder / layout.DATA_FILE)
     if _digest(folder / layout.DATA_FILE) != manifest.data_digest:
         raise StateUnusable(f"{folder} is not what its manifest says; use another backup", "CORRUPT")
-    _verified_head(folder)
+    return manifest, _verified(folder, on_progress)[1]
+
+
+def restore(
+    source: str | os.PathLike[str],
+    state_dir: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    map_size: int = layout.MAP_SIZE,
+    clock: Clock | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Head:
+    """Put a backup's rows in the place of a folder's own; the folder is made if there is none.
+
+    The server must be stopped; verifiers may stay open, and deny all restored sessions from then on.
+    Raises StateUnusable FOREIGN if the folder is of another cluster, unless ``force``; NEWER_FORMAT if a
+    later program made the backup; CORRUPT if it is not what its manifest says. Returns the new head.
+    ``on_progress`` as of :func:`verify_backup`.
+    """
+    folder = Path(source)
+    manifest, _ = verify_backup(folder, on_progress)
     fresh = not (Path(state_dir) / layout.DATA_FILE).exists()
     with StateWriter.open(state_dir, create=fresh, restoring=True, map_size=map_size, clock=clock) as writer:
         if writer.head().cluster_id.hex() != manifest.cluster_id and not (fresh or force):
@@ -224,13 +248,12 @@ def _open_backup(folder: Path) -> tuple[lmdb.Environment, dict[str, Any]]:
         raise
 
 
-def _verified_head(folder: Path) -> Head:
+def _verified(folder: Path, on_progress: Callable[[int, int], None] | None) -> tuple[Head, Verified]:
     env, tables = _open_backup(folder)
     try:
         with env.begin() as txn:
             rows = TxnRows(txn, tables)
-            verify(rows)
-            return rows.head()
+            return rows.head(), verify(rows, on_progress)
     finally:
         env.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ from .incarnations import verify_incarnations
 from .rows import TxnRows, field_number
 from .verify_costs import verify_costs
 
+_TOLD_EVERY: Final = 256
 _REVOKED_COUNT: Final = field_number("SessionRecord", "revoked_count")
 
 
@@ -37,12 +39,15 @@ class Verified:
     receipts: int
 
 
-def verify(rows: TxnRows) -> Verified:
-    """Read every row in one transaction; raises StateUnusable CORRUPT at the first that is wrong."""
+def verify(rows: TxnRows, on_progress: Callable[[int, int], None] | None = None) -> Verified:
+    """Read every row in one transaction; raises StateUnusable CORRUPT at the first that is wrong.
+
+    ``on_progress`` is told now and then how many sessions were read, and how many there are.
+    """
     try:
         verify_incarnations(rows)
         return Verified(
-            _sessions(rows),
+            _sessions(rows, on_progress),
             _revoked(rows),
             len([rows.key(key) for key in rows.key_ids()]),
             _log(rows),
@@ -54,9 +59,11 @@ def verify(rows: TxnRows) -> Verified:
         raise StateUnusable(f"{error}; restore the state from a backup", "CORRUPT") from error
 
 
-def _sessions(rows: TxnRows) -> int:
-    count = 0
+def _sessions(rows: TxnRows, on_progress: Callable[[int, int], None] | None) -> int:
+    count, total = 0, int(rows.txn.stat(rows.tables[layout.SESSIONS])["entries"])
     for session_id in rows.session_ids():
+        if on_progress is not None and not count % _TOLD_EVERY:
+            on_progress(count, total)
         session = rows.leased_session(session_id)
         if session is None or session.id != session_id:
             raise ValueError(f"session {session_id.hex()} stands under another id")
