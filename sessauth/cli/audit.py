@@ -36,7 +36,7 @@ audit.add_command(replay)
     "key_files",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="File with keys that are trusted, as audit.pub. Default: the folder's own, which proves less.",
+    help="File with keys that are trusted, as audit.pub. Default: those that the state folder keeps.",
 )
 @click.option(
     "--expect-head",
