@@ -80,8 +80,13 @@ class SessionWatch:
 
     def __enter__(self) -> Self:
         """Return the watch once it stands: it misses nothing that happens from here on."""
-        while not self._following.stands and not self._over():
-            self._hear()
+        try:
+            while not self._following.stands and not self._over():
+                self._hear()
+        except BaseException:
+            # Nobody gets it, so nobody else could.
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -125,6 +130,8 @@ class SessionWatch:
             raise Unavailable(f"{lane.target} ended the stream") from None
         except grpc.RpcError as error:
             failure = Failure.read(cast("RpcFailure", error))
+            # The stream is its own exception: with a traceback it would keep itself, and so the watch.
+            error.__traceback__ = None
             raise failure.error(
                 target=lane.target, timeout_ms=round(1000 * (time.monotonic() - self._waits_since))
             ) from None

@@ -283,8 +283,26 @@ def test_a_watch_that_nobody_has_leaves_no_thread(server: FakeServer, client: Cl
     _scripts(server, told)
     watch: SessionWatch | None = client.watch_sessions()
     assert watch is not None and next(watch).revision == 2
+    guard = watch._guard
     watch = None
-    assert wait_until(lambda: all(each.name != "sessauth-session-watch" for each in threading.enumerate()))
+    # Its own thread, not every thread of that name: other tests' watches may wait for the garbage collector.
+    assert guard is not None and wait_until(lambda: not guard.is_alive())
+
+
+def test_a_watch_that_never_stood_leaves_no_thread(server: FakeServer, client: Client) -> None:
+    """What can't be entered is closed, with no need of the garbage collector."""
+
+    def never() -> Iterator[pb.WatchSessionsResponse]:
+        yield from ()
+
+    _scripts(server, never)
+    watch = client.with_timeout(100).watch_sessions()
+    with pytest.raises(errors.Unavailable), watch:
+        pass
+    guard = watch._guard
+    assert guard is not None
+    guard.join(30)
+    assert not guard.is_alive()
 
 
 def test_closing_wakes_who_waits(real: Client) -> None:
