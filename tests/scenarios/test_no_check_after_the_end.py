@@ -71,7 +71,8 @@ def home() -> Iterator[ServerProcess]:
         initialise(folder)
         server = ServerProcess.start(folder, SESSAUTH_SERVER_WORKERS="2")
         try:
-            assert wait_until(lambda: (folder / "run" / "check-1.sock").exists()), server.log
+            sockets = [folder / "run" / f"check-{index}.sock" for index in range(2)]
+            assert wait_until(lambda: all(path.exists() for path in sockets)), server.log
             yield server
         finally:
             server.kill()
