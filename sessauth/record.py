@@ -58,7 +58,7 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where the log stands. ``revision`` moves with each applied change, ``seq`` with each logged one.
+    """Position in the log. ``revision`` moves with each applied change, ``seq`` with each logged one.
 
     A session whose row is of before ``incarnation_revision`` has ended then.
     """
@@ -130,7 +130,7 @@ class SessionTrace:
 
 @dataclass(frozen=True, slots=True)
 class IncarnationRecord:
-    """What a new incarnation did to each session that had not ended: when, and why.
+    """A new incarnation: when, and why, it ended each session that had not ended.
 
     ``previous_revision`` is the revision at which the one before it began, 0 if there was none.
     """

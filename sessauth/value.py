@@ -158,7 +158,7 @@ def quoted(text: str) -> str:
 
 
 def shows(text: str) -> bool:
-    """Whether nothing in ``text`` is escaped for what it does to what stands beside it."""
+    """Return whether nothing in ``text`` is escaped for what it does to what stands beside it."""
     return _HIDDEN.search(text) is None
 
 

@@ -310,7 +310,7 @@ class Verifier(Checker):
 
     @property
     def inherited(self) -> bool:
-        """Whether it was opened before this process was forked, so that it denies everything here."""
+        """Return whether it was opened before this process was forked, so that it denies everything here."""
         return self._owned is not None and self._owned.forked
 
     def close(self) -> None:

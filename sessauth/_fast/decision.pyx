@@ -233,7 +233,7 @@ def restore(tuple facts not None, fault=None):
 
 
 cdef bint _is_whole(KeptDecision out, bytes decision_id):
-    """Whether words and ids are those that a decision can have."""
+    """Tell whether words and ids are those that a decision can have."""
     cdef Finding *found = &out.found
     return (
         out._argument is not None
@@ -251,7 +251,7 @@ cdef bint _is_whole(KeptDecision out, bytes decision_id):
 
 
 cdef bint _could_allow(KeptDecision out):
-    """Whether an allow could say what this one says beside its flag and reason."""
+    """Tell whether an allow could say what this one says beside its flag and reason."""
     cdef Finding *found = &out.found
     return (
         found.stage == STAGE_NONE

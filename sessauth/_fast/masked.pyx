@@ -77,7 +77,7 @@ def masked(str text not None):
 
 
 def is_masked(str text not None):
-    """Whether something of a text may have been masked."""
+    """Tell whether something of a text may have been masked."""
     cdef int i
     return "sessauth_" in text and any(
         (COMMON + KINDS[i] + MASK).decode("ascii") in text for i in range(5)

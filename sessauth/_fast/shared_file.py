@@ -1,4 +1,4 @@
-"""What the processes of a host share of a state folder: everything in it carries the folder's group.
+"""Files that the processes of a host share in a state folder: all of them carry the folder's group.
 
 So ``chgrp -R gateways state`` holds for what is made later, too. Whoever makes a file there calls ``share``.
 """

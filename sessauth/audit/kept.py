@@ -1,4 +1,4 @@
-"""What the state folder keeps of the audit log: the keys that signed it, and how far its newest streams came.
+"""The state folder's own record of the audit log: its signing keys, and how far its newest streams came.
 
 The audit folder is often another disk's, and others may write there. Who can't write the state folder too can
 neither empty the audit folder nor put another log in its place without a trace.

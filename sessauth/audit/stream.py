@@ -53,7 +53,7 @@ class AuditStream:
     head: bytes
     """The chain of the last line, 32 bytes."""
     durable: tuple[int, bytes, int]
-    """How many lines are on the disk, the chain of the last of them, and the number of its file."""
+    """Number of lines on the disk, the chain of the last of them, and the number of its file."""
     process: str
     key: AuditKey
     arguments_key: ArgumentsKey

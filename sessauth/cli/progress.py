@@ -1,4 +1,4 @@
-"""How far a long command is: one line on stderr that is written over, on a terminal only."""
+"""Progress of a long command: one line on stderr that is written over, on a terminal only."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ MIN_ID_CHARS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found. ``sessions`` are shown, of ``count`` that were read; ``more`` were not read."""
+    """Sessions to show: ``sessions`` of ``count`` that were read; ``more`` were not read."""
 
     sessions: list[Session]
     count: int

@@ -100,7 +100,7 @@ class Failure:
 
     @property
     def never_sent(self) -> bool:
-        """Whether there was nobody to send the call to."""
+        """Return whether there was nobody to send the call to."""
         return (
             self.code is grpc.StatusCode.UNAVAILABLE
             and not self.word

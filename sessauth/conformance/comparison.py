@@ -36,7 +36,7 @@ class Disagreement:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run came to, counted by source; ``stopped`` says that the rest was not asked."""
+    """Result of a run, counted by source; ``stopped`` says that the rest was not asked."""
 
     asked: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def agreed(self) -> bool:
-        """Whether every question was asked, and every answer right."""
+        """Return whether every question was asked, and every answer right."""
         return self.asked.total() > 0 and not self.wrong and not self.stopped
 
 

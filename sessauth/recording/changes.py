@@ -110,7 +110,7 @@ class ChangeFollower:
         return kept if self._restored_at(kept) else 0
 
     def _restored_at(self, seq: int) -> bool:
-        """Whether the log begins behind a seq with a restore."""
+        """Return whether the log begins behind a seq with a restore."""
         first = self._log.logged(seq, 1)
         return bool(first and first[0].result is not None and first[0].result.incarnation)
 

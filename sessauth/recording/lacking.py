@@ -66,7 +66,7 @@ def lacking(folder: Path, feed: LocalFeed) -> list[Finding]:
 
 
 def _has(feed: LocalFeed, seq: int, kept: int, last: int, line: bytes) -> bool:
-    """Whether the state has a recorded change, as far as it keeps them."""
+    """Return whether the state has a recorded change, as far as it keeps them."""
     if seq > last or seq <= kept:
         return seq <= last
     encoded = feed.encoded(seq)

@@ -1,4 +1,4 @@
-"""Whose a client certificate is: ``[[identities]]`` of the settings, read again when their file changes."""
+"""Principals of client certificates, from ``[[identities]]``, read again when the settings change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Known:
     by_thumbprint: Mapping[str, Principal]
 
     def __bool__(self) -> bool:
-        """Whether any certificate is known."""
+        """Return whether any certificate is known."""
         return bool(self.by_uri or self.by_thumbprint)
 
     def whose(self, uris: Iterable[str], thumbprint: str) -> Principal | None:

@@ -1,4 +1,4 @@
-"""What is changed on this machine beside the log: API keys, identities of certificates, the brake by hand.
+"""Changes made on this machine beside the log: API keys, identities of certificates, the brake by hand.
 
 Each command changes a file, and nobody asks the server. So the server looks at what counts now, compares it
 with what it last recorded, logs what is different, and has it recorded in the audit stream. What it last

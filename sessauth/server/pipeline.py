@@ -1,4 +1,4 @@
-"""How a call whose message is there passes the interceptors to its service."""
+"""Leads a call whose message is there through the interceptors to its service."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ PATIENCE_SECONDS: Final = 0.2
 
 
 class Share:
-    """What one principal has of a lane: at most half, so that no one principal can fill it.
+    """One principal's part of a lane: at most half, so that no one principal can fill it.
 
     ``held`` counts its calls that run or wait for a thread. Its calls whose message has not come hold
     nothing of the lane: ``receiving`` those that are received, ``behind`` those that wait for that. Both
@@ -39,12 +39,12 @@ class Share:
 
     @property
     def full(self) -> bool:
-        """Whether the next call must be refused: the lane is full, or this part of it."""
+        """Return whether the next call must be refused: the lane is full, or this part of it."""
         return self.held >= self.most or self.lane.held >= self.lane.capacity
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for their message."""
+        """Return how many calls wait for their message."""
         return len(self.receiving) + len(self.behind)
 
     def release(self) -> None:

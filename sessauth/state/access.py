@@ -1,4 +1,4 @@
-"""Whether this process may use what lies in a state folder, and if not, what to type.
+"""Tells whether this process may use a state folder, and if not, what to type.
 
 Everything there carries the folder's group, in which the service and the gateways that embed a verifier are.
 """

@@ -160,7 +160,7 @@ def _behind(anchored: Anchored | None, rows: TxnRows, commit: int) -> str:
 
 
 def _leads_to(anchored: Anchored, rows: TxnRows, head: Head) -> bool:
-    """Whether the head is behind the anchored change, by the chain of digests, as far as the log is kept."""
+    """Return whether the head is behind the anchored change, by the digests of the log that is kept."""
     compacted = rows.get(layout.META, layout.COMPACTED_KEY) or bytes(8)
     if int.from_bytes(compacted[:8], "big") > anchored.seq:
         return True

@@ -130,7 +130,7 @@ class Brake:
 
     @property
     def by_hand(self) -> ByHand:
-        """What a person did to it."""
+        """Return what a person did to it."""
         return by_hand_of(self._page)
 
     def engage(self, reason: str, *, by_hand: bool = False) -> None:

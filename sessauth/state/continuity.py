@@ -43,7 +43,7 @@ class Continuity:
 
     @property
     def anchored(self) -> Anchored | None:
-        """What the anchor says."""
+        """Return what the anchor says."""
         return self._anchor.anchored
 
     def begin(self) -> None:
@@ -115,7 +115,7 @@ class Continuity:
             self._refuse_overwritten()
 
     def _is_older(self, file: Path) -> bool:
-        """Whether what is under the data file's name now was committed to less often."""
+        """Return whether the file under the data file's name now was committed to less often."""
         if self._ids is None or file.name != layout.DATA_FILE:
             return False
         found = last_commit(file)

@@ -21,7 +21,7 @@ PREFIX: Final = b"incarnation/"
 
 
 class IncarnationRows(Protocol):
-    """What the rows have to give."""
+    """Source of the rows."""
 
     def head(self) -> Head:
         """Return where the log stands."""

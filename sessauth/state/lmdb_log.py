@@ -95,7 +95,7 @@ class StateWriter(StateReads):
 
     @property
     def braked_by_hand(self) -> ByHand:
-        """What a person did to the brake."""
+        """Return what a person did to the brake."""
         return self._brake.by_hand
 
     @property
@@ -210,7 +210,7 @@ class StateWriter(StateReads):
 
     @property
     def anchored(self) -> Anchored | None:
-        """What the anchor says of the state, which may be ahead of it."""
+        """Return what the anchor says of the state, which may be ahead of it."""
         return self._continuity.anchored
 
     def call_anew(self) -> None:

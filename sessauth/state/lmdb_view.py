@@ -89,7 +89,7 @@ class StateReader(Source):
         return True
 
     def _went_back(self) -> bool:
-        """Whether the file holds fewer commits than it did: other bytes were written into it."""
+        """Return whether the file holds fewer commits than it did: other bytes were written into it."""
         if self.pulse is None:
             return False
         latest = self.pulse.number

@@ -90,7 +90,7 @@ def _is_behind(
     *,
     refuse: bool,
 ) -> bool:
-    """Whether a state is behind its anchor; raises StateUnusable ROLLED_BACK, if asked to ``refuse``."""
+    """Return whether a state is behind its anchor; raises ROLLED_BACK, if asked to ``refuse``."""
     with env.begin() as txn:
         try:
             anchor.refuse_behind(anchored, TxnRows(txn, tables), int(env.info()["last_txnid"]), state_dir)

@@ -107,7 +107,7 @@ class Recorded:
 
     @property
     def is_masked(self) -> bool:
-        """Whether a token stood in one of its texts, so that the call was another one than is recorded."""
+        """Return whether a token stood in one of its texts, so that the call was not the recorded one."""
         texts = (self.action, self.resource, self.audience, self.source, self.argument)
         return any(map(is_masked, texts))
 

@@ -1,4 +1,4 @@
-"""How calls of one method by one principal are taken: in which part of which lane, and by what."""
+"""Plans for the calls of one method by one principal: part of a lane, and handler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Arrived: TypeAlias = Callable[[Rpc, bytes | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a call goes on.
+    """A plan for a call.
 
     ``run`` is called in a thread of the lane with the call and its first message, None for a stream without
     any; it ends the call and raises nothing. ``refuse`` ends one that gets no thread. ``arrived`` takes the
