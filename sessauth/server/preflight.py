@@ -1,4 +1,4 @@
-"""Checks files outside the state folder that give authority: settings, credentials, keys, certificates, sockets.
+"""Checks files outside the state folder that give authority: settings, credentials, keys, certificates.
 
 Whoever can write one of these files, or read one that is secret, is as mighty as the service. So each is held
 to its mode and owner before anything is served; ``state.preflight`` does that for the state folder.
