@@ -38,6 +38,14 @@ def test_this_grpcio_does_what_is_needed() -> None:
     assert wait_until(lambda: _threads() <= before)
 
 
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "grpc_proxy"])
+def test_a_proxy_in_the_environment_is_not_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of this process to itself needs no proxy."""
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    require_transport()
+
+
 def test_a_name_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what is missing, in which grpcio, and which ones were tested."""
     monkeypatch.setattr(core, "NAMES", (*core.NAMES, "SomethingElse"))

@@ -19,6 +19,8 @@ from .receiving import Receiving
 from .rpc import DETAILS, Rpc
 
 SECONDS: Final = 5.0
+# gRPC asks the proxy of the environment for this kind of socket too.
+OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
 # Of the calls here: the names of their methods.
 ECHO: Final = "/self/Echo"
 REFUSE: Final = "/self/Refuse"
@@ -49,7 +51,7 @@ def require_transport() -> None:
         raise unfit("no socket can be listened on")
     server.start()
     try:
-        with grpc.insecure_channel(target) as channel:
+        with grpc.insecure_channel(target, options=OPTIONS) as channel:
             _try(channel)
     except Exception as error:
         raise unfit(f"a call to itself ended as {type(error).__name__}: {error}") from error
