@@ -21,6 +21,8 @@ AUDITOR: Final = "auditor"
 APPROVER: Final = "approver"
 # A check worker of this server: hands on what only the writer can take. No credential file can give it.
 WORKER: Final = "worker"
+# In the metadata of what a worker hands on: the name of who asked it, in whose part of the lane it is.
+ASKED_BY: Final = "sessauth-asked-by-bin"
 # Needs no credential: says only whether the process serves.
 ANYONE: Final = "anyone"
 

@@ -13,11 +13,12 @@ from google.rpc import error_details_pb2, status_pb2
 
 from ..errors import ServerError
 from ..v1 import forward_service_pb2 as pb
+from .access import ASKED_BY
 from .call import Call
 from .lane import aside
 from .listen import MAX_REQUEST_BYTES
 from .status import CODES, refused
-from .tracing import Tracing
+from .tracing import Metadata, Tracing
 
 PATH: Final = "/sessauth.v1.ForwardService/Forward"
 DETAILS: Final = "grpc-status-details-bin"
@@ -59,7 +60,7 @@ class Forwarder:
         """
         self._tracing = tracing
         self._target = f"unix:{socket}"
-        self._metadata = (("authorization", f"Bearer {credential}"),)
+        self._credential = ("authorization", f"Bearer {credential}")
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._forward: Callable[..., Any] | None = None
@@ -80,7 +81,9 @@ class Forwarder:
             audiences=call.principal.audiences,
             request=request,
         )
-        metadata = self._metadata if self._tracing is None else self._tracing.carry(self._metadata, call)
+        metadata: Metadata = (self._credential, (ASKED_BY, call.principal.name.encode()))
+        if self._tracing is not None:
+            metadata = self._tracing.carry(metadata, call)
         try:
             with aside():
                 answer = self._method()(message, timeout=seconds, metadata=metadata)

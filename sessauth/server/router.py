@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Final
 
 from ..errors import ServerError
-from .access import ANYONE, RULES, Rule, lane_of, require_rules
+from .access import ANYONE, ASKED_BY, RULES, Rule, lane_of, require_rules
 from .call import NOBODY
 from .credentials import MAX_ACCEPTED, Loaded, Principal
 from .interceptors.authenticate import AUTHORIZATION
@@ -22,6 +22,7 @@ from .transport.receiving import Receiving
 from .transport.rpc import Rpc
 
 HEALTH_PREFIX: Final = "/grpc.health.v1.Health/"
+FORWARD: Final = "/sessauth.v1.ForwardService/Forward"
 # Workers that drain have something left to tell.
 TELL: Final = "/sessauth.v1.UsageService/Tell"
 
@@ -29,7 +30,7 @@ TELL: Final = "/sessauth.v1.UsageService/Tell"
 class Route:
     """A method, and how the calls of those go on who call it."""
 
-    __slots__ = ("known", "method", "open_to_anyone", "plans", "rule", "to_the_end")
+    __slots__ = ("handed_on", "known", "method", "open_to_anyone", "plans", "rule", "to_the_end")
 
     def __init__(self, method: Method, rule: Rule) -> None:
         """Know nobody who calls yet."""
@@ -37,7 +38,10 @@ class Route:
         self.rule = rule
         self.to_the_end = method.name.startswith(HEALTH_PREFIX) or method.name == TELL
         self.open_to_anyone = ANYONE in rule.roles
-        self.plans: dict[Principal, Plan] = {}
+        # Calls of a worker that are somebody else's: who asked it is looked for each time.
+        self.handed_on = method.name == FORWARD
+        # By the caller, and in whose part of the lane its calls are.
+        self.plans: dict[tuple[Principal, str], Plan] = {}
         # By the digest of an ``authorization`` entry that was right and whose role reaches the method.
         self.known: dict[bytes, Plan] = {}
 
@@ -112,24 +116,26 @@ class Router:
             return
         if self._known_by is not loaded:
             self._forget(loaded)
-        rpc.plan = self._plan(route, principal)
-        if by_metadata and self._credentials.loaded is loaded:
+        asked_by = _asked_by(rpc.metadata) if route.handed_on else ""
+        rpc.plan = self._plan(route, principal, asked_by or principal.name)
+        if by_metadata and not route.handed_on and self._credentials.loaded is loaded:
             # It was not replaced meanwhile, so it is what the caller was judged by.
             digest = _digest(rpc.metadata)
             if digest and len(route.known) < MAX_ACCEPTED:
                 route.known[digest] = rpc.plan
         self._receiving.begin(rpc)
 
-    def _plan(self, route: Route, principal: Principal) -> Plan:
-        plan = route.plans.get(principal)
+    def _plan(self, route: Route, principal: Principal, whose: str) -> Plan:
+        """Return the plan for calls of ``principal`` in the part of the lane that is ``whose``."""
+        plan = route.plans.get((principal, whose))
         if plan is None:
             lane = lane_of(route.rule, principal.role)
-            share = self._shares.get((lane, principal.name))
+            share = self._shares.get((lane, whose))
             if share is None:
                 share = Share(self._lanes[lane], strangers=principal is NOBODY)
-                self._shares[lane, principal.name] = share
+                self._shares[lane, whose] = share
             plan = self._pipeline.plan(route.method, route.rule, share, principal, self._receiving.arrived)
-            route.plans[principal] = plan
+            route.plans[principal, whose] = plan
         return plan
 
     def _forget(self, loaded: Loaded | None) -> None:
@@ -139,6 +145,14 @@ class Router:
             route.plans.clear()
         self._shares = {key: share for key, share in self._shares.items() if share.held or share.waiting}
         self._known_by = loaded
+
+
+def _asked_by(metadata: Sequence[tuple[str, str | bytes]]) -> str:
+    """Return the name of who asked the worker that hands a call on; empty if it does not say."""
+    for name, value in metadata:
+        if name == ASKED_BY and isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+    return ""
 
 
 def _digest(metadata: Sequence[tuple[str, str | bytes]]) -> bytes:

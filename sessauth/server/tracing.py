@@ -28,6 +28,7 @@ TRACEPARENT: Final = ("traceparent", "tracestate")
 # gRPC's own codes for faults of the server; the others are the caller's, and no error of the span.
 SERVER_FAULTS: Final = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE"})
 
+Metadata = tuple[tuple[str, str | bytes], ...]
 Told = Callable[[Call], object]
 Refused = Callable[[Call, BaseException], object]
 Answer = Callable[[bytes, Call], bytes]
@@ -122,7 +123,7 @@ class Tracing:
 
         return answer_and_describe
 
-    def carry(self, metadata: tuple[tuple[str, str], ...], call: Call) -> tuple[tuple[str, str], ...]:
+    def carry(self, metadata: Metadata, call: Call) -> Metadata:
         """Return metadata with which another process continues the call's trace."""
         span = _span_of(call)
         if span is None:

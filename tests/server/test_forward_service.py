@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -19,7 +21,7 @@ from sessauth.v1 import forward_service_pb2 as forwards
 from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from tests.support.service import RPCS, Caller, RpcError, Service, running
+from tests.support.service import RPCS, Caller, RpcError, Service, running, wait_until
 
 METHOD = "/sessauth.v1.ForwardService/Forward"
 TELL = "/sessauth.v1.UsageService/Tell"
@@ -168,3 +170,33 @@ def test_an_unreachable_control_process_is_named(tmp_path: Path, seconds: float)
     forwarder.close()
 
     assert refused.value.reason == "WRITER_UNREACHABLE"
+
+
+def test_who_asks_workers_for_much_leaves_others_their_part(check: checks.CheckRequest) -> None:
+    """What workers hand on is in the part of the lane that who asked them has: half of it at most."""
+    release = threading.Event()
+    with running(limits={"change_threads": 1, "queue_places": 9}) as service, ThreadPoolExecutor() as pool:
+        assert service.control is not None
+        lane = service.control.serving.lanes["change"]
+        held = lane.submit(release.wait, 30)
+        workers = [Forwarder(service.made.socket, _credential(service)) for _ in range(2)]
+
+        def ask(worker: int, name: str) -> Future[bytes]:
+            call = Call("Check", RULES[METHOD], None, Principal(name, "gateway"))  # type: ignore[arg-type]
+            call.deadline = time.monotonic() + 30
+            return pool.submit(workers[worker].forward, "Check", check.SerializeToString(), call)
+
+        greedy = [ask(number % 2, "gw-1") for number in range(5)]
+        filled = wait_until(lambda: lane.held == 6)
+        beyond = ask(1, "gw-1").exception(30)
+        other = ask(1, "gw-2")
+        taken = wait_until(lambda: lane.held == 7 or other.done())
+        release.set()
+
+        assert filled and taken
+        assert isinstance(beyond, ServerError) and "OVERLOADED" in str(beyond)
+        answers = [checks.CheckResponse.FromString(each.result(30)) for each in (*greedy, other)]
+        assert [answer.decision.allowed for answer in answers] == [False] * 6
+        assert held.result(30)
+        for worker in workers:
+            worker.close()
