@@ -42,8 +42,11 @@ def test_this_grpcio_does_what_is_needed() -> None:
 def test_a_proxy_in_the_environment_is_not_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call of this process to itself needs no proxy."""
     monkeypatch.setenv(name, "http://127.0.0.1:9")
+    before = _threads()
 
     require_transport()
+
+    assert wait_until(lambda: _threads() <= before)
 
 
 def test_a_name_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
