@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final, TextIO
 
 from .._fast.masked import masked
+from .log_lines import LogLines
 
 LOGGER: Final = logging.getLogger("sessauth.server")
+STDERR: Final = 2
 
 
 # Returns the trace that this thread works for, where there is tracing.
@@ -58,12 +59,14 @@ def add_trace_ids(trace_id: Callable[[], str] | None) -> None:
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
-    """Send all records of the process to ``stream`` (stderr) as JSON lines."""
-    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    """Send all records as JSON lines to ``stream``; None: to stderr, in a thread of its own."""
+    handler = logging.StreamHandler(stream) if stream is not None else LogLines(STDERR)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
+        if isinstance(old, LogLines):
+            old.close()
     root.addHandler(handler)
     root.setLevel(level)
 

@@ -113,8 +113,8 @@ class Worker:
         process = self._process
         if process is not None and process.poll() is None:
             if now - self._heard > (SILENT_SECONDS if self.ready.is_set() else START_SECONDS):
-                event(logging.ERROR, "worker_silent", index=self.index, pid=process.pid)
                 process.kill()
+                event(logging.ERROR, "worker_silent", index=self.index, pid=process.pid)
             return
         if process is not None:
             self.ready.clear()

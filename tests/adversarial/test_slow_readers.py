@@ -58,8 +58,8 @@ def test_a_stream_that_is_not_read_is_ended_and_holds_up_nobody(rpc: str, opened
             assert next(watch).events
         assert wait_until(lambda: slow.ended == AT_ONCE, 30.0)
         assert slow.data_bytes == 0
-        assert f'"method": "{rpc}"' in opened.process.log
-        assert '"outcome": "SLOW_READER"' in opened.process.log
+        assert wait_until(lambda: f'"method": "{rpc}"' in opened.process.log)
+        assert wait_until(lambda: '"outcome": "SLOW_READER"' in opened.process.log)
     finally:
         slow.close()
 
