@@ -16,7 +16,6 @@ from .interceptors.authenticate import Authenticator
 from .interceptors.deadline import Deadline
 from .method import Method
 from .share import Share
-from .status import refused
 from .tracing import Refused, Told, Tracing
 from .transport.plan import Arrived, Plan, Run
 from .transport.rpc import Rpc, over
@@ -47,7 +46,7 @@ class Pipeline:
             self.refuse(rpc, method.name, rule, principal, error)
 
         run = (self._stream if rule.streams else self._unary)(method, rule, principal)
-        return Plan(share, rule.streams, run, refuse, arrived)
+        return Plan(share, rule.streams, run, refuse, arrived, principal)
 
     def refuse(self, rpc: Rpc, name: str, rule: Rule, principal: Principal, error: Exception) -> None:
         """End a call that gets no thread."""
@@ -129,11 +128,4 @@ class Pipeline:
             yield data
 
     def _require_accepted(self, call: Call) -> None:
-        found = self.authenticator.from_metadata(call.context.invocation_metadata())
-        if found is None:
-            known = self.authenticator.identities.known()
-            if known is call.judged_by:
-                return
-            found, call.judged_by = self.authenticator.from_certificate(call.context), known
-        if found != call.principal:
-            raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+        call.judged_by = self.authenticator.require(call.context, call.principal, call.judged_by)

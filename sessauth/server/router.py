@@ -90,7 +90,7 @@ class Router:
         ):
             plan = route.known.get(_digest(rpc.metadata))
             if plan is not None:
-                rpc.plan = plan
+                rpc.plan, rpc.judged_by = plan, self._known_by
                 self._receiving.begin(rpc)
                 return
         self._judge(route, rpc)
@@ -103,6 +103,7 @@ class Router:
                 # Strangers are refused before anything of theirs is waited for.
                 named = self._authenticator.from_metadata(rpc.metadata)
                 by_metadata = named is not None
+                rpc.judged_by = loaded if by_metadata else self._authenticator.identities.known()
                 named = named or self._authenticator.from_certificate(rpc)
                 if named is None:
                     raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
@@ -125,6 +126,19 @@ class Router:
                 route.known[digest] = rpc.plan
         self._receiving.begin(rpc)
 
+    def _arrived(self, rpc: Rpc, message: bytes | None) -> None:
+        """Take a call's message; a caller that was removed while it came is refused."""
+        judged_by, credentials = rpc.judged_by, self._credentials
+        if judged_by is not None and (
+            judged_by is not credentials.loaded or time.monotonic() >= credentials.look_again_at
+        ):
+            try:
+                self._authenticator.require(rpc, rpc.plan.principal, judged_by)
+            except ServerError as error:
+                self._receiving.drop(rpc, error)
+                return
+        self._receiving.arrived(rpc, message)
+
     def _plan(self, route: Route, principal: Principal, whose: str) -> Plan:
         """Return the plan for calls of ``principal`` in the part of the lane that is ``whose``."""
         plan = route.plans.get((principal, whose))
@@ -134,7 +148,7 @@ class Router:
             if share is None:
                 share = Share(self._lanes[lane], strangers=principal is NOBODY)
                 self._shares[lane, whose] = share
-            plan = self._pipeline.plan(route.method, route.rule, share, principal, self._receiving.arrived)
+            plan = self._pipeline.plan(route.method, route.rule, share, principal, self._arrived)
             route.plans[principal, whose] = plan
         return plan
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -11,9 +13,10 @@ from sessauth.errors import ConfigError
 from sessauth.server import access
 from sessauth.server.access import ANYONE, RULES, require_rules
 from sessauth.server.credentials import RELOAD_SECONDS, SECRET_CHARS, CredentialFile
+from sessauth.v1 import event_service_pb2 as events
 from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import session_service_pb2 as sessions
-from tests.support.service import RPCS, Caller, RpcError, Service, running
+from tests.support.service import RPCS, SHORT, Caller, RpcError, Service, running, wait_until
 
 ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
 REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
@@ -209,3 +212,44 @@ def test_a_second_credential_is_refused_though_the_first_is_known(service_of_its
             caller.call("KeyService/ListKeys", keys.ListKeysRequest(), metadata=(*caller.metadata, other))
         assert refused.value.code is grpc.StatusCode.UNAUTHENTICATED
     caller.call("KeyService/ListKeys", keys.ListKeysRequest())
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_who_is_removed_while_a_message_comes_is_refused(service_of_its_own: Service, known: bool) -> None:
+    """A call whose headers came before is judged again, a stream's first message too; others go on."""
+    service, name = service_of_its_own, f"removed-{known}"
+    caller, other = service.add(name, "gateway"), service.add(f"other-{known}", "gateway")
+    if known:
+        caller.call("KeyService/ListKeys", keys.ListKeysRequest())
+    removed = threading.Event()
+
+    def late(request: Any) -> Iterator[bytes]:
+        removed.wait(30)
+        yield request.SerializeToString()
+
+    def begin(who: Caller, rpc: str, request: Any) -> Any:
+        method = who.channel.stream_stream(SHORT[rpc])
+        return method(late(request), timeout=30, metadata=who.metadata)
+
+    assert service.control is not None
+    receiving = service.control.serving._server._receiving
+    calls = [
+        begin(who, rpc, request)
+        for who in (caller, other)
+        for rpc, request in (
+            ("KeyService/ListKeys", keys.ListKeysRequest()),
+            ("EventService/WatchSessions", events.WatchSessionsRequest(from_now=True)),
+        )
+    ]
+    assert wait_until(lambda: receiving.waiting == len(calls))
+    assert CredentialFile(service.made.state_dir / "credentials.toml").remove(name)
+    time.sleep(2 * RELOAD_SECONDS)
+    removed.set()
+
+    for call in calls[:2]:
+        with pytest.raises(grpc.RpcError) as refused:
+            next(call)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert all(next(call) for call in calls[2:])
+    for call in calls:
+        call.cancel()

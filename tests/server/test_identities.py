@@ -14,7 +14,7 @@ import pytest
 from sessauth.errors import ConfigError
 from sessauth.server.build import Control
 from sessauth.server.config import load
-from sessauth.server.credentials import CredentialFile
+from sessauth.server.credentials import RELOAD_SECONDS, CredentialFile
 from sessauth.server.init import initialise
 from sessauth.server.interceptors.authenticate import certificate_thumbprint
 from sessauth.v1 import event_service_pb2 as events
@@ -202,3 +202,28 @@ def test_streams_of_a_removed_identity_end(house: House) -> None:
     assert wait_until(lambda: "a" in ended, 15.0)
     time.sleep(0.5)
     assert ended == {"a": "UNAUTHENTICATED"}
+
+
+def test_an_identity_that_is_removed_while_a_message_comes_is_refused(house: House) -> None:
+    """A call whose headers came before the change is judged by the identities of now."""
+    house.write(*(ENTRY.format(name, "auditor", "uri", f"spiffe://x/{name}") for name in "ab"))
+    house.start()
+    removed = threading.Event()
+
+    def late() -> Iterator[bytes]:
+        removed.wait(30)
+        yield b""
+
+    callers = [house.caller(name, f"URI:spiffe://x/{name}") for name in "ab"]
+    calls = [
+        caller.channel.stream_unary("/sessauth.v1.KeyService/ListKeys").future(late(), timeout=30)
+        for caller in callers
+    ]
+    assert house.control is not None
+    receiving = house.control.serving._server._receiving
+    assert wait_until(lambda: receiving.waiting == 2)
+    house.write(ENTRY.format("b", "auditor", "uri", "spiffe://x/b"))
+    time.sleep(2 * RELOAD_SECONDS)
+    removed.set()
+
+    assert [call.code().name for call in calls] == ["UNAUTHENTICATED", "OK"]

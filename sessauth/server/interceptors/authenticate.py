@@ -85,6 +85,21 @@ class Authenticator:
         pems = facts.get("x509_pem_cert", ()) if known.by_thumbprint else ()
         return known.whose(uris, certificate_thumbprint(pems[0]) if pems else "")
 
+    def require(self, rpc: Rpc, principal: Principal | None, judged_by: object) -> object:
+        """Return what a caller without an API key is judged by now; ``judged_by`` with one.
+
+        Raises UNAUTHENTICATED if the caller is no longer ``principal``, and STATE_UNUSABLE.
+        """
+        found = self.from_metadata(rpc.metadata)
+        if found is None:
+            known = self.identities.known()
+            if known is judged_by:
+                return known
+            found, judged_by = self.from_certificate(rpc), known
+        if found is None or found != principal:
+            raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+        return judged_by
+
 
 def certificate_thumbprint(pem: bytes) -> str:
     """Return ``sha256:HEX`` over the first certificate's DER; empty if there is none."""

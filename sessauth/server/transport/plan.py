@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..credentials import Principal
 from ..share import Share
 from .rpc import Rpc
 
@@ -27,3 +28,5 @@ class Plan:
     run: Run
     refuse: Callable[[Rpc, Exception], None]
     arrived: Arrived
+    # None: nobody in particular.
+    principal: Principal | None = None

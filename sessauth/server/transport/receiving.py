@@ -71,6 +71,11 @@ class Receiving:
         else:
             self._hand_on(rpc, message)
 
+    def drop(self, rpc: Rpc, error: Exception) -> None:
+        """Refuse a call whose message has come."""
+        self._drop(rpc, error)
+        self._go_on(rpc.plan.share, time.monotonic())
+
     def look(self, now: float) -> None:
         """Refuse calls whose message has not come in time; ``now`` is of the monotonic clock."""
         while self._without and (self._without[0][1].over or now >= self._without[0][0]):

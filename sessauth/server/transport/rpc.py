@@ -30,7 +30,17 @@ class Rpc:
 
     __slots__ = (
         *("__weakref__", "_arrived", "_call", "_callbacks", "_deadline", "_peer", "_sent", "_silent"),
-        *("came_at", "cancelled", "metadata", "method", "over", "plan", "received_from", "refused"),
+        *(
+            "came_at",
+            "cancelled",
+            "judged_by",
+            "metadata",
+            "method",
+            "over",
+            "plan",
+            "received_from",
+            "refused",
+        ),
     )
 
     plan: Plan
@@ -44,6 +54,8 @@ class Rpc:
         self.came_at = self.received_from = time.monotonic()
         # Whether nothing more can be sent or received; whether the client, or a time, ended it before us.
         self.over = self.cancelled = False
+        # What its caller was judged by, None for one that need not be known.
+        self.judged_by: object = None
         # Whether it was refused before it had a thread.
         self.refused = False
         self._silent = True
