@@ -26,7 +26,8 @@ _trace_id: Callable[[], str] | None = None
 class JsonFormatter(logging.Formatter):
     """One JSON object per record: ``at`` (RFC 3339), ``level``, ``event`` and the record's fields.
 
-    The event is a word. What others log, in sentences, is the event ``log`` with ``logger`` and ``message``.
+    The event is a word. What others log, in sentences, has ``logger`` and ``message``; its event is the one
+    that the record names, else ``log``.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -49,7 +50,7 @@ class JsonFormatter(logging.Formatter):
 def _what(record: logging.LogRecord) -> dict[str, str]:
     if record.name == LOGGER.name:
         return {"event": record.getMessage()}
-    return {"event": "log", "logger": record.name, "message": record.getMessage()}
+    return {"event": getattr(record, "event", "log"), "logger": record.name, "message": record.getMessage()}
 
 
 def add_trace_ids(trace_id: Callable[[], str] | None) -> None:

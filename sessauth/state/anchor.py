@@ -12,7 +12,7 @@ Nothing here is secret or signed: it holds against copies, not against whoever m
 
 from __future__ import annotations
 
-import mmap
+import contextlib
 import os
 import struct
 import zlib
@@ -24,6 +24,7 @@ from ..errors import StateUnusable
 from ..record import Head
 from . import layout
 from .apply import chained
+from .folder import replace_file
 from .rows import TxnRows
 
 PAGE_BYTES: Final = 4096
@@ -32,6 +33,9 @@ _MAGIC: Final = b"sa-anch1"
 # Magic, count, what is anchored; then a CRC-32 of it.
 _SLOT: Final = struct.Struct("=8s Q 16s 16s Q Q 32s Q 16s 16s")
 _SUM: Final = struct.Struct("=I")
+# No writer gets there; above it the numbers would not fit their fields one day.
+_MOST: Final = (1 << 63) - 1
+_OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 _NOBODY: Final = bytes(16)
 _DO: Final = (
     "put the latest file back, or stop the server and run 'sessauth state restore' with a backup: every "
@@ -62,42 +66,45 @@ class Anchored(NamedTuple):
 
 
 class Anchor:
-    """The writer's hold on the file."""
+    """The writer's hold on the file. It knows what the file has to hold, and puts that right."""
 
     def __init__(self, state_dir: Path) -> None:
         """Open the file, and make it if there is none; raises StateUnusable NO_SPACE."""
         self._path = state_dir / layout.ANCHOR_FILE
-        path = state_dir / layout.ANCHOR_FILE
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                share(descriptor, state_dir, layout.DATA_MODE)
-                if os.fstat(descriptor).st_size != PAGE_BYTES:
-                    os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, bytes(PAGE_BYTES), 0)
-                    os.fsync(descriptor)
-                self._page = mmap.mmap(descriptor, PAGE_BYTES)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise StateUnusable(
-                f"{path} can't be made ({error.strerror}); free some space", "NO_SPACE"
-            ) from error
+        self._folder = state_dir
         self._count = 0
         self.anchored: Anchored | None = None
-        found = _newest(self._page[:])
+        self._page = bytearray(PAGE_BYTES)
+        self._descriptor = -1
+        found = _newest(_content(self._path))
         if found is not None:
             self._count, self.anchored = found
+            self._put(found[0], found[1])
+        with contextlib.suppress(OSError):
+            self._descriptor = os.open(self._path, _OPEN)
+        try:
+            page = b"" if self._descriptor < 0 else _read(self._descriptor)
+            if len(page) == PAGE_BYTES:
+                self._page[:] = page
+                share(self._descriptor, state_dir, layout.DATA_MODE)
+            else:
+                # In one step: a file that was cut may hold the only slot that is whole.
+                self.renew()
+        except OSError as error:
+            self.close()
+            message = f"{self._path} can't be made ({error.strerror}); free some space"
+            raise StateUnusable(message, "NO_SPACE") from error
 
     def write(self, anchored: Anchored) -> None:
-        """Note a state that is durable. The note outlives this process, and soon the machine."""
+        """Note a durable state; raises OSError. The note outlives this process, and soon the machine."""
         self._count += 1
-        self.store(SLOT_AT[self._count & 1], _encoded(self._count, anchored))
         self.anchored = anchored
+        at, slot = self._put(self._count, anchored)
+        self.store(at, slot)
 
     def store(self, at: int, data: bytes) -> None:
-        """Put bytes into the page. No system call: a write to a file would have its time journalled too."""
-        self._page[at : at + len(data)] = data
+        """Write bytes into the file's page; raises OSError."""
+        os.pwrite(self._descriptor, data, at)
 
     def announce(self, cluster_id: bytes, incarnation: bytes) -> None:
         """Note, durably, the incarnation that the next commit begins. Raises OSError."""
@@ -107,20 +114,42 @@ class Anchor:
 
     def flush(self) -> None:
         """Make what was noted durable; raises OSError."""
-        self._page.flush()
+        os.fsync(self._descriptor)
+
+    def what_differs(self) -> str:
+        """Return in which way the file under the name is not the one that was written; empty: it is."""
+        try:
+            named = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            return "removed"
+        held = os.fstat(self._descriptor)
+        if (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino):
+            return "replaced"
+        return "" if _read(self._descriptor) == self._page else "overwritten or cut"
+
+    def renew(self) -> None:
+        """Put a new file with what was noted in the place, durably; raises OSError, and is as before then."""
+        replace_file(self._path, bytes(self._page), layout.DATA_MODE)
+        descriptor = os.open(self._path, _OPEN)
+        self.close()
+        self._descriptor = descriptor
 
     def close(self) -> None:
         """Close the file."""
-        self._page.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _put(self, count: int, anchored: Anchored) -> tuple[int, bytes]:
+        """Put a slot into the page that is known; returns where it lies, and its bytes."""
+        at, slot = SLOT_AT[count & 1], _encoded(count, anchored)
+        self._page[at : at + len(slot)] = slot
+        return at, slot
 
 
 def read(state_dir: Path) -> Anchored | None:
     """Return what the file says; None if there is none, or it holds nothing that is whole."""
-    try:
-        with (state_dir / layout.ANCHOR_FILE).open("rb") as file:
-            found = _newest(file.read(PAGE_BYTES))
-    except OSError:
-        return None
+    found = _newest(_content(state_dir / layout.ANCHOR_FILE))
     return None if found is None else found[1]
 
 
@@ -174,6 +203,25 @@ def _leads_to(anchored: Anchored, rows: TxnRows, head: Head) -> bool:
     return (seq, digest) == (head.seq, head.digest or bytes(32))
 
 
+def _content(path: Path) -> bytes:
+    """Return the page of a file; nothing if it can't be read, or is none that holds bytes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    try:
+        return _read(descriptor)[:PAGE_BYTES]
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int) -> bytes:
+    """Return what a file holds, up to one byte more than a page; raises OSError."""
+    return os.pread(descriptor, PAGE_BYTES + 1, 0)
+
+
 def _encoded(count: int, anchored: Anchored) -> bytes:
     body = _SLOT.pack(_MAGIC, count, *anchored)
     return body + _SUM.pack(zlib.crc32(body))
@@ -186,9 +234,12 @@ def _newest(page: bytes) -> tuple[int, Anchored] | None:
         if len(page) < at + _SLOT.size + _SUM.size:
             continue
         magic, count, *rest = _SLOT.unpack_from(page, at)
+        anchored = Anchored(*rest)
         whole = _SUM.pack(zlib.crc32(page[at : at + _SLOT.size]))
         if magic != _MAGIC or page[at + _SLOT.size : at + _SLOT.size + _SUM.size] != whole:
             continue
+        if max(count, anchored.revision, anchored.seq, anchored.commit) > _MOST:
+            continue
         if found is None or count > found[0]:
-            found = count, Anchored(*rest)
+            found = count, anchored
     return found

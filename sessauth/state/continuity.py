@@ -3,6 +3,9 @@
 The writer holds its data file by a map. Another file under its name, or other bytes in it, would be written
 on as if nothing had been: what was ended would live again. So each commit is preceded by a look at the
 name (in a busy time every 20 ms) and at LMDB's two meta pages, and followed by another at the pages.
+
+The anchor is looked at with the names. What it has to say the writer knows, so one that was removed, cut or
+replaced is written anew, and logged: who puts back an older data file would have to lose the anchor too.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ class Continuity:
         self._head = source.head()
         self._committing = threading.Lock()
         self._named_ns = 0
+        self._anchor_failed = ""
 
     @property
     def anchored(self) -> Anchored | None:
@@ -52,6 +56,7 @@ class Continuity:
         now_ns = time.monotonic_ns()
         if now_ns - self._named_ns > NAMES_NS:
             self._hold_names()
+            self._hold_anchor()
             self._named_ns = now_ns
         self._hold_pages()
 
@@ -69,6 +74,7 @@ class Continuity:
         try:
             self._hold_names()
             self._hold_pages()
+            self._hold_anchor()
         finally:
             self._committing.release()
 
@@ -88,7 +94,11 @@ class Continuity:
         if self._behind and head.incarnation == self._head.incarnation:
             return
         self._behind, self._head = False, head
-        self._anchor.write(Anchored.of(head, commit))
+        try:
+            self._anchor.write(Anchored.of(head, commit))
+        except OSError as error:
+            # What is durable is acknowledged: a state may be ahead of its anchor. The next look tries again.
+            self._say_failed(error)
 
     def judged(self, head: Head) -> None:
         """Hold that the head which a group read is the one that the last one left."""
@@ -96,12 +106,35 @@ class Continuity:
             self._refuse_overwritten()
 
     def close(self) -> None:
-        """Make the anchor durable and close it."""
+        """Hold the anchor once more, make it durable and close it. Nobody looks any more."""
+        self._committing.acquire()
+        self._hold_anchor()
         try:
             self._anchor.flush()
         except OSError as error:
-            _log.error("the anchor could not be written: %s", error)
+            self._say_failed(error)
         self._anchor.close()
+
+    def _hold_anchor(self) -> None:
+        """Write the anchor anew if it is not what was written. The state is safe without: this only logs."""
+        try:
+            found = self._anchor.what_differs()
+            if not found:
+                return
+            self._anchor.renew()
+        except OSError as error:
+            self._say_failed(error)
+            return
+        self._anchor_failed = ""
+        words = "the anchor was %s while the server ran, and was written anew; find out by whom"
+        _log.warning(words, found, extra={"event": "anchor_renewed", "fields": {"found": found}})
+
+    def _say_failed(self, error: OSError) -> None:
+        """Log, once a cause, that the anchor could not be written."""
+        if self._anchor_failed != str(error):
+            self._anchor_failed = str(error)
+            extra = {"event": "anchor_not_written", "fields": {"error": str(error)}}
+            _log.error("the anchor could not be written: %s", error, extra=extra)
 
     def _hold_names(self) -> None:
         for file, identity in zip(self._files, self._identities, strict=True):

@@ -61,7 +61,7 @@ def acknowledge(text: str) -> None:
 def say_what_is_anchored() -> None:
     """Have this process say in its journal what it puts into its anchor's page, before it does.
 
-    The page is mapped, so that no call of the disk's stands behind it: its sectors may reach the disk or not.
+    The disk stands before the data file alone. The page is not synced: its sectors may reach the disk or not.
     """
     store = Anchor.store
 
