@@ -17,7 +17,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
 from ..clock import Clock, SystemClock
-from ..errors import SessauthError, StateUnusable
+from ..errors import ServerError, SessauthError, StateUnusable
 from ..recording.numbers import audit_numbers
 from ..state.lmdb_env import Source
 from ..state.lmdb_log import StateWriter
@@ -94,7 +94,8 @@ class Control:
         self.tcp_port = 0
         # Set when it is time to stop; ``failure`` says why, if nobody asked for it.
         self.stopping = threading.Event()
-        self.failure: StateUnusable | None = None
+        self.failure: SessauthError | None = None
+        self._silent = False
         self._why_unready = ""
         preflight.check(config)
         self.keyring = KeyRing(config.keys_dir)
@@ -153,6 +154,7 @@ class Control:
         self._background = Background(
             [
                 ("same state", self._require_same_state),
+                ("polling", self._require_polling),
                 ("sweep", log.sweep),
                 ("proof keys", self.host_keys.tend),
                 ("proofs", self.proofs.refresh),
@@ -262,6 +264,21 @@ class Control:
                 server_log.event(logging.ERROR, "state_replaced", problem=error.problem, error=str(error))
                 self.stopping.set()
 
+    def _require_polling(self) -> None:
+        """Stop when calls are not polled, twice in a row: a process that was stopped goes on first.
+
+        A lane that is stuck, as on a disk that stands still, is waited for: this process alone writes.
+        """
+        silent_before, self._silent = self._silent, False
+        try:
+            self.serving.require_polling()
+        except ServerError as error:
+            self._silent = True
+            if silent_before and not self.stopping.is_set():
+                self.failure = error
+                server_log.event(logging.ERROR, "not_polling", error=str(error))
+                self.stopping.set()
+
     def stop(self) -> None:
         """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
         self.health.drain()
@@ -290,7 +307,8 @@ def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
     SIGHUP asks for it too where stderr is a terminal; else it is ignored, as SIGUSR1 and SIGUSR2 are. Raises
-    StateError or ConfigError at startup, and StateUnusable when the state was replaced meanwhile.
+    StateError or ConfigError at startup, StateUnusable when the state was replaced meanwhile, and
+    ServerError when calls are not polled any more.
     """
     server_log.configure(config.server.log_level)
     # The workers are of the same grpcio.

@@ -77,6 +77,11 @@ def proofs_unavailable(problem: str) -> None:
     event(logging.WARNING, "proofs_unavailable", error=problem)
 
 
+def fault(where: str, error: BaseException) -> None:
+    """Write an error that is this server's own, with its traceback and the place that met it."""
+    LOGGER.error("fault", exc_info=error, extra={"fields": {"in": where}})
+
+
 def event(level: int, name: str, /, **fields: object) -> None:
     """Write one event with its fields, if the level is on."""
     if LOGGER.isEnabledFor(level):

@@ -14,6 +14,7 @@ from .credentials import Principal
 from .interceptors.accounting import Accounting
 from .interceptors.authenticate import Authenticator
 from .interceptors.deadline import Deadline
+from .log import fault
 from .method import Method
 from .share import Share
 from .tracing import Refused, Told, Tracing
@@ -52,10 +53,13 @@ class Pipeline:
         """End a call that gets no thread."""
         call = Call(name, rule, rpc, principal)
         rpc.refused = True
-        if self.tracing is None:
-            self.accounting.refused(call, error)
-        else:
-            self.tracing.refused(call, error, self.accounting.refused)
+        try:
+            if self.tracing is None:
+                self.accounting.refused(call, error)
+            else:
+                self.tracing.refused(call, error, self.accounting.refused)
+        except Exception as problem:  # noqa: BLE001 - the call ends in any case
+            fault("accounting", problem)
         rpc.refuse(error)
 
     def _unary(self, method: Method, rule: Rule, principal: Principal) -> Run:
@@ -79,10 +83,16 @@ class Pipeline:
                     call.require_time()
                 result: bytes = answer(data, call)
             except BaseException as error:  # noqa: BLE001 - becomes the status of the call
-                not_answered(call, error)
+                try:
+                    not_answered(call, error)
+                except Exception as problem:  # noqa: BLE001 - the call ends in any case
+                    fault("accounting", problem)
                 rpc.refuse(error)
             else:
-                answered(call)
+                try:
+                    answered(call)
+                except Exception as problem:  # noqa: BLE001 - the call ends in any case
+                    fault("accounting", problem)
                 rpc.answer(result)
 
         return unary
@@ -109,10 +119,16 @@ class Pipeline:
                     for message in answers:
                         rpc.send(message, within_seconds)
             except BaseException as error:  # noqa: BLE001 - becomes the status of the call
-                not_answered(call, error)
+                try:
+                    not_answered(call, error)
+                except Exception as problem:  # noqa: BLE001 - the call ends in any case
+                    fault("accounting", problem)
                 rpc.refuse(error)
             else:
-                answered(call)
+                try:
+                    answered(call)
+                except Exception as problem:  # noqa: BLE001 - the call ends in any case
+                    fault("accounting", problem)
                 rpc.finish()
 
         return stream

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
-from .log import LOGGER
+from .log import fault
 
 
 class Place:
@@ -91,4 +91,4 @@ class Place:
             try:
                 callback(self)
             except Exception as error:  # noqa: BLE001 - the thread goes on to the next call
-                LOGGER.error("fault", exc_info=error, extra={"fields": {"in": "callback"}})
+                fault("callback", error)

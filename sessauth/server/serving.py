@@ -104,11 +104,15 @@ class Serving:
         for path in self._sockets:
             path.unlink(missing_ok=True)
 
-    def require_progress(self) -> None:
-        """Raise ServerError if nothing polls any more, or a lane is stuck. Waits for nothing."""
+    def require_polling(self) -> None:
+        """Raise ServerError if nothing polls any more. Waits for nothing."""
         silent = time.monotonic() - self._server.polled_at
         if silent > SILENT_SECONDS:
             raise ServerError(f"calls were not polled for {silent:.1f} s")
+
+    def require_progress(self) -> None:
+        """Raise ServerError if nothing polls any more, or a lane is stuck. Waits for nothing."""
+        self.require_polling()
         for lane in self.lanes:
             stuck = lane.stuck_for()
             if stuck > STUCK_SECONDS:

@@ -102,9 +102,18 @@ def seconds_until(deadline: float) -> float:
     return max(deadline - time.time(), 0.0)
 
 
+def _start(call: CoreCall, operations: Sequence[Any], tag: Tag) -> None:
+    """Begin operations of a call. Raises RuntimeError, and cancels it, if the core does not take them."""
+    refusal = call.start_server_batch(operations, tag)
+    if refusal != OK:
+        # No event comes of these: who waits for one must learn by the end of the call.
+        call.cancel()
+        raise RuntimeError(f"gRPC's core refused operations of a call: error {refusal}")
+
+
 def notice_end(call: CoreCall, tag: Tag) -> None:
     """Have an event come when the call is over; :func:`was_cancelled` reads it."""
-    call.start_server_batch((_Close(NO_FLAGS),), tag)
+    _start(call, (_Close(NO_FLAGS),), tag)
 
 
 def was_cancelled(event: Event) -> bool:
@@ -114,7 +123,7 @@ def was_cancelled(event: Event) -> bool:
 
 def receive(call: CoreCall, tag: Tag) -> None:
     """Have an event come with the next message; :func:`message_of` reads it."""
-    call.start_server_batch((_Receive(NO_FLAGS),), tag)
+    _start(call, (_Receive(NO_FLAGS),), tag)
 
 
 def message_of(event: Event) -> bytes | None:
@@ -125,7 +134,8 @@ def message_of(event: Event) -> bytes | None:
 
 def answer(call: CoreCall, message: bytes, tag: Tag) -> None:
     """Send the one message of a unary call, and that it succeeded."""
-    call.start_server_batch(
+    _start(
+        call,
         (
             _SendHeaders(None, NO_FLAGS),
             _SendMessage(message, NO_FLAGS),
@@ -138,13 +148,13 @@ def answer(call: CoreCall, message: bytes, tag: Tag) -> None:
 def send(call: CoreCall, message: bytes, tag: Tag, *, first: bool) -> None:
     """Send a message of a stream; the event comes when the connection took it."""
     operation = _SendMessage(message, NO_FLAGS)
-    call.start_server_batch((_SendHeaders(None, NO_FLAGS), operation) if first else (operation,), tag)
+    _start(call, (_SendHeaders(None, NO_FLAGS), operation) if first else (operation,), tag)
 
 
 def end(call: CoreCall, code: int, details: str, trailing: Metadata | None, tag: Tag, *, first: bool) -> None:
     """Send the status of a call."""
     operation = _SendStatus(trailing, code, details.encode(), NO_FLAGS)
-    call.start_server_batch((_SendHeaders(None, NO_FLAGS), operation) if first else (operation,), tag)
+    _start(call, (_SendHeaders(None, NO_FLAGS), operation) if first else (operation,), tag)
 
 
 def certificate_facts(call: CoreCall) -> Mapping[str, Sequence[bytes]]:

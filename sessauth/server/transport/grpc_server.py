@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,13 +9,15 @@ from typing import Final
 
 import grpc
 
-from ..log import LOGGER
+from ..log import fault
 from .core import Core, Event
 from .receiving import Receiving
 from .rpc import Rpc
 
 # After the core has told its last call's end, how long events may still come.
 LAST_EVENTS_SECONDS: Final = 0.05
+# Behind a fault of the polling itself.
+AGAIN_SECONDS: Final = 0.05
 
 
 class GrpcServer:
@@ -73,9 +74,17 @@ class GrpcServer:
     def _serve(self) -> None:
         poll, receiving = self._core.poll, self._receiving
         while True:
-            now = self.polled_at = time.monotonic()
-            receiving.look(now)
-            event = poll(LAST_EVENTS_SECONDS if self._shut_down else receiving.pause)
+            try:
+                now = time.monotonic()
+                receiving.look(now)
+                event = poll(LAST_EVENTS_SECONDS if self._shut_down else receiving.pause)
+            except Exception as error:  # noqa: BLE001 - tried again; if it stays, polled_at shows it
+                fault("polling", error)
+                if self._shut_down:
+                    break
+                time.sleep(AGAIN_SECONDS)
+                continue
+            self.polled_at = now
             if event is not None:
                 self._handle(event)
                 # Let go before it is polled again: it may hold the last reference to a call.
@@ -89,20 +98,24 @@ class GrpcServer:
         try:
             event.tag(event)
         except Exception as error:  # noqa: BLE001 - the thread goes on to the next event
-            LOGGER.error("fault", exc_info=error, extra={"fields": {"in": "polling"}})
+            fault("polling", error)
 
     def _accepted(self, event: Event) -> None:
-        if not event.success:
-            return
         with self._lock:
             if not self._stopping:
                 self._core.request(self._accepted)
-        rpc = Rpc(event)
+        if not event.success:
+            return
+        rpc: Rpc | None = None
         try:
+            rpc = Rpc(event)
             self._accept(rpc)
         except Exception as error:  # noqa: BLE001 - becomes the status of the call
-            LOGGER.log(logging.ERROR, "fault", exc_info=error, extra={"fields": {"in": "accept"}})
-            rpc.refuse(error)
+            fault("accept", error)
+            if rpc is None:
+                event.call.cancel()
+            else:
+                rpc.refuse(error)
 
     def _told_shut_down(self, event: Event) -> None:
         with self._lock:

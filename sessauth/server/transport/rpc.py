@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
+from ..log import fault
 from ..status import refused, to_status
 from . import core
 
@@ -29,18 +30,9 @@ class Rpc:
     """
 
     __slots__ = (
-        *("__weakref__", "_arrived", "_call", "_callbacks", "_deadline", "_peer", "_sent", "_silent"),
-        *(
-            "came_at",
-            "cancelled",
-            "judged_by",
-            "metadata",
-            "method",
-            "over",
-            "plan",
-            "received_from",
-            "refused",
-        ),
+        *("__weakref__", "_arrived", "_call", "_callbacks", "_closing", "_deadline", "_sent", "_silent"),
+        *("came_at", "cancelled", "judged_by", "metadata", "method", "over", "plan"),
+        *("received_from", "refused"),
     )
 
     plan: Plan
@@ -59,6 +51,8 @@ class Rpc:
         # Whether it was refused before it had a thread.
         self.refused = False
         self._silent = True
+        # Whether its status is on the way: there is one.
+        self._closing = False
         self._callbacks: list[Callable[[], object]] = []
         self._arrived: SimpleQueue[bytes | None] | None = None
         self._sent: SimpleQueue[None] | None = None
@@ -105,19 +99,30 @@ class Rpc:
         """Begin to receive the first message: ``plan.arrived`` is called with the call and the message."""
         call = self._call
         if call is not None:
-            core.receive(call, self._first)
+            try:
+                core.receive(call, self._first)
+            except Exception as error:  # noqa: BLE001 - the calls behind it go on
+                self._give_up(error)
 
     def answer(self, message: bytes) -> None:
         """Send the answer of a unary call, which ends it."""
         call = self._call
-        if call is not None:
-            core.answer(call, message, _sent)
+        if call is not None and not self._closing:
+            self._closing = True
+            try:
+                core.answer(call, message, _sent)
+            except Exception as error:  # noqa: BLE001 - nobody is left to raise it to
+                self._give_up(error)
 
     def refuse(self, error: BaseException) -> None:
-        """End the call with the status of ``error``."""
-        code, status = to_status(error)
-        trailing = ((DETAILS, status.SerializeToString()),)
-        self._end(code.value[0], status.message, trailing)
+        """End the call with the status of ``error``, without one if that can't be sent. Raises nothing."""
+        try:
+            code, status = to_status(error)
+            trailing = ((DETAILS, status.SerializeToString()),)
+        except Exception as problem:  # noqa: BLE001 - the call ends in any case
+            self._give_up(problem)
+        else:
+            self._end(code.value[0], status.message, trailing)
 
     def unimplemented(self) -> None:
         """End a call of a method that is not served."""
@@ -170,8 +175,17 @@ class Rpc:
 
     def _end(self, code: int, details: str, trailing: core.Metadata | None) -> None:
         call = self._call
-        if call is not None:
-            core.end(call, code, details, trailing, _sent, first=self._silent)
+        if call is not None and not self._closing:
+            self._closing = True
+            try:
+                core.end(call, code, details, trailing, _sent, first=self._silent)
+            except Exception as error:  # noqa: BLE001 - nobody is left to raise it to
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """End a call that can't be received or answered."""
+        fault("call", error)
+        self.cancel()
 
     def _first(self, event: core.Event) -> None:
         if not self.refused:
