@@ -27,19 +27,30 @@ from .lmdb_pulse import last_commit
 _log = logging.getLogger(__name__)
 # Asking for a name's file is a system call; the pages are mapped.
 NAMES_NS: Final = 20_000_000
+_NAMES: Final = (layout.DATA_FILE, layout.LOCK_FILE)
+_NONE: Final = (0, 0)
+Identities = tuple[tuple[int, int], ...]
 
 
 class Continuity:
     """Looks at the data file around each commit, and writes the anchor. One thread commits; any may look."""
 
-    def __init__(self, state_dir: Path, source: Source, anchor: Anchor, *, behind: bool) -> None:
-        """Take the file as it is now. ``behind``: the state is older than its anchor says."""
-        self._files = tuple(state_dir / name for name in (layout.DATA_FILE, layout.LOCK_FILE))
+    def __init__(
+        self, state_dir: Path, source: Source, anchor: Anchor, found: Identities, *, behind: bool
+    ) -> None:
+        """Take the file as it is now. ``behind``: the state is older than its anchor says.
+
+        ``found``: whose the names were before the source opened them; a file that it made itself has none.
+        Raises StateUnusable if one was replaced since.
+        """
+        self._files = tuple(state_dir / name for name in _NAMES)
         self._source = source
         self._anchor = anchor
         self._behind = behind
-        self._identities = tuple(map(_identity, self._files))
+        made = identities(state_dir)
+        self._identities = tuple(old if old != _NONE else new for old, new in zip(found, made, strict=True))
         self._ids = self._meta_ids()
+        self._hold_names()
         self._head = source.head()
         self._committing = threading.Lock()
         self._named_ns = 0
@@ -165,10 +176,15 @@ class Continuity:
         return None if self._source.pulse is None else self._source.pulse.numbers
 
 
+def identities(state_dir: Path) -> Identities:
+    """Return which files data and lock are now, for :class:`Continuity`."""
+    return tuple(_identity(state_dir / name) for name in _NAMES)
+
+
 def _identity(file: Path) -> tuple[int, int]:
     """Return device and inode of a file; zeros if there is none."""
     try:
         found = os.stat(file)
     except OSError:
-        return 0, 0
+        return _NONE
     return found.st_dev, found.st_ino

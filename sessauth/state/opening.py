@@ -12,7 +12,7 @@ import lmdb
 from ..errors import StateUnusable
 from ..record import Head
 from . import access, anchor, brake, evidence, layout, preflight
-from .continuity import Continuity
+from .continuity import Continuity, identities
 from .folder import Owner, WriterLock, extend_data, pid_namespace, sync_folder
 from .group import Group
 from .lmdb_env import Source, open_environment, open_tables
@@ -44,6 +44,8 @@ def open_writing(state_dir: Path, *, create: bool, restoring: bool, map_size: in
         if create:
             _refuse_lost_data(state_dir, anchored, restoring=restoring)
             brake.create(state_dir / layout.BRAKE_FILE)
+        # Before LMDB opens the files: if one is replaced in between, it is not the one that is written.
+        found = identities(state_dir)
         env = open_environment(state_dir, readonly=False, map_size=_map_bytes(state_dir, map_size))
         tables = _tables(env, create=create)
         behind = _is_behind(state_dir, env, tables, anchored, refuse=not restoring)
@@ -55,13 +57,14 @@ def open_writing(state_dir: Path, *, create: bool, restoring: bool, map_size: in
         source = Source(env, tables, state_dir)
         page = brake.Brake(state_dir / layout.BRAKE_FILE)
         _hold_format(source)
+        _make_durable(source)
         noted = anchor.Anchor(state_dir)
         _note(state_dir, noted, source, behind=behind)
         _raise_format(source)
         if page.failed:
             _recover(source, page)
         _note(state_dir, noted, source, behind=behind)
-        continuity = Continuity(state_dir, source, noted, behind=behind)
+        continuity = Continuity(state_dir, source, noted, found, behind=behind)
     except BaseException as error:
         if noted is not None:
             noted.close()
@@ -99,6 +102,15 @@ def _is_behind(
                 raise
             return True
     return False
+
+
+def _make_durable(source: Source) -> None:
+    """Sync what was found: a loss of power must not leave it behind an anchor that speaks of it."""
+    try:
+        source.env.sync(True)
+    except lmdb.Error as error:
+        message = f"{source.env.path()} could not be made durable ({error}); look at its disk"
+        raise StateUnusable(message, "NO_SPACE") from error
 
 
 def _note(state_dir: Path, noted: anchor.Anchor, source: Source, *, behind: bool) -> None:
