@@ -137,6 +137,7 @@ class Control:
         self.serving = Serving(
             config, methods, authenticator=authenticator, meter=page, tracing=self._tracing
         )
+        opened.callback(self.serving.remove_sockets)
         self.serving.bind_unix(config.socket)
         if config.tcp.address:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)

@@ -101,8 +101,12 @@ class Serving:
             server_log.event(logging.ERROR, "grpc_did_not_stop", after_seconds=grace + STOP_SECONDS)
         self._deadline.close()
         self.lanes.close()
-        for path in self._sockets:
-            path.unlink(missing_ok=True)
+        self.remove_sockets()
+
+    def remove_sockets(self) -> None:
+        """Remove the files of the Unix sockets that were bound."""
+        while self._sockets:
+            self._sockets.pop().unlink(missing_ok=True)
 
     def require_polling(self) -> None:
         """Raise ServerError if nothing polls any more. Waits for nothing."""

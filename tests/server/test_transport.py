@@ -355,3 +355,18 @@ def test_a_call_that_ended_is_not_kept_until_its_cap() -> None:
     assert gone() is None
     assert hanging.cancelled.wait(10)
     deadline.close()
+
+
+def test_a_start_without_its_tcp_port_leaves_no_socket() -> None:
+    """What was bound before the port that is taken goes with the error."""
+    with home_folder() as home, socket.socket() as taken:
+        made = initialise(home)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        (home / "sessauth.toml").write_text(f'[tcp]\naddress = "{address}"\ninsecure_tcp = true\n')
+
+        with pytest.raises(ConfigError, match="can't be listened on"):
+            Control(server_config.load(home, {}))
+
+        assert not made.socket.exists()
