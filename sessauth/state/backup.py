@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from .lmdb_view import StateReader
 from .rows import TxnRows
 from .verify import Verified, verify
 
+_log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
 _LOG = (layout.CHANGES, layout.RESULTS)
 _COPIED = tuple(name for name in layout.TABLES if name not in (*_LOG, layout.META))
@@ -169,19 +171,33 @@ def restore(
             with env.begin() as txn:
                 backed_up = TxnRows(txn, tables)
                 anchored = writer.anchored
+                if anchored is None or (fresh and not anchored.seq):
+                    _say_unknown(Path(state_dir))
                 writer.run(lambda group: _replace(group, backed_up, manifest, anchored))
         finally:
             env.close()
         return writer.head()
 
 
+def _say_unknown(state_dir: Path) -> None:
+    """Log that nothing says how far the state was."""
+    _log.warning(
+        "%s has no %s, so how far the state was before can't be known: numbers of revisions and changes may "
+        "be used a second time, of another incarnation",
+        state_dir,
+        layout.ANCHOR_FILE,
+        extra={"event": "restored_without_anchor"},
+    )
+
+
 def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anchored | None) -> None:
     """Write the backup's rows over the folder's, and log the new incarnation behind both histories.
 
-    Revision, seq, keys generation and clock floor only go up, whichever side was ahead, the anchor's too, so
-    that no view, token or follower takes the restored state for one that it knows. A key that was retired or
-    distrusted since the backup stays so; one of another cluster's folder is no key of this one. Who is
-    enrolled is known by the folder's own rows: the backup's processes are those of another time, or host.
+    Revision, seq, keys generation and clock floor only go up, whichever side was ahead, the anchor's too
+    if there is one, so that no view, token or follower takes the restored state for one that it knows. A
+    key that was retired or distrusted since the backup stays so; one of another cluster's folder is no
+    key of this one. Who is enrolled is known by the folder's own rows: the backup's processes are those
+    of another time, or host.
     """
     rows, old, new = group.rows, group.rows.head(), backed_up.head()
     ours = old.cluster_id == new.cluster_id

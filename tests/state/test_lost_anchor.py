@@ -18,6 +18,22 @@ from tests.state.test_anchor import MAP, accepted, made, refused
 from tests.support.changes import opening
 
 
+@pytest.mark.parametrize("lost", ["nothing", "the anchor", "both"])
+def test_a_restore_says_when_it_cannot_know_how_far_the_state_was(
+    state_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, lost: str
+) -> None:
+    """Without an anchor revision and seq may have been used before; with one they only go up."""
+    made(state_dir)
+    backup(state_dir, tmp_path / "saved")
+    if lost != "nothing":
+        (state_dir / layout.ANCHOR_FILE).unlink()
+    if lost == "both":
+        (state_dir / layout.DATA_FILE).unlink()
+    restore(tmp_path / "saved", state_dir, map_size=MAP)
+    events = [getattr(each, "event", "") for each in caplog.records]
+    assert events == ([] if lost == "nothing" else ["restored_without_anchor"])
+
+
 def cut(path: Path, _: bytes) -> None:
     """Empty the file that is there."""
     os.truncate(path, 0)
