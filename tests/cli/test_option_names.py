@@ -10,13 +10,15 @@ from pathlib import Path
 import click
 import pytest
 
+import sessauth
 from sessauth import errors
 from sessauth.cli.main import cli
 from sessauth.cli.option_names import PARAMETERS, spoken
-from tests.support.tree import PACKAGE, sources
 
 from .conftest import Run, Service
 
+# As it is installed, which may be without a source tree.
+PACKAGE = Path(sessauth.__file__).parent
 # What a command may reach, or hear of a server. Configuration files are named by their own keys.
 REACHED = (
     *("client", "server/services", "server/convert.py", "server/event_filter.py"),
@@ -53,7 +55,7 @@ def as_seen(message: str) -> str:
 def messages() -> Iterator[tuple[str, str]]:
     """Every message that a command's user may come to see, with its place."""
     for part in REACHED:
-        for path in [PACKAGE / part] if part.endswith(".py") else sources(PACKAGE / part, ".py"):
+        for path in [PACKAGE / part] if part.endswith(".py") else sorted((PACKAGE / part).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if not isinstance(node, ast.Call) or not node.args:
                     continue

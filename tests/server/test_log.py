@@ -7,17 +7,18 @@ import logging
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+import sessauth
 from sessauth.errors import StateError
 from sessauth.server import log
 from sessauth.server.interceptors.accounting import REFUSALS_PER_SECOND
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.service import Caller, RpcError, Service, running
-from tests.support.tree import PACKAGE, sources
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_events_are_words() -> None:
     """What the server logs can be looked for by one word, and each place says which."""
     found = [
         (path.name, node.lineno, ast.unparse(argument))
-        for path in sources(PACKAGE / "server", ".py")
+        for path in Path(sessauth.__file__).parent.joinpath("server").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in {"event", "log.event", "server_log.event", "LOGGER.error"}
