@@ -152,7 +152,9 @@ def test_a_holder_has_a_share(table: ReplayTable) -> None:
 
     assert found == {Reason.ALLOWED: 128, Reason.PROOF_UNAVAILABLE: 172}
     assert take(table, nonce(1)) is Reason.REPLAYED
-    assert take(table, nonce(1000), holder=holder(1)) is Reason.ALLOWED
+    # The table's random key may put one of 256 holders on the counter of the first; of 16 hardly five.
+    others = Counter(take(table, nonce(1000 + number), holder=holder(number)) for number in range(1, 17))
+    assert others[Reason.ALLOWED] >= 12
     later = NOW + 64_000
     assert take(table, nonce(2000), later, later) is Reason.ALLOWED
 
