@@ -65,12 +65,16 @@ def test_lines_are_written_whole_in_order_and_what_was_dropped_is_counted(
         lines = found.result(30)
     handler.close()
 
-    kept = [line["number"] for line in lines if line["event"] == "counted"]
-    [lost] = [line for line in lines if line["event"] == "log_lines_dropped"]
-    assert kept[:-1] == list(range(len(kept) - 1)) and kept[-1] == total
-    assert len(kept) + int(str(lost["number"])) == total + 1
-    assert log_lines.MOST_LINES <= len(kept) - 1 < total
-    assert lines.index(lost) == len(lines) - 2
+    # The thread may write a little while the queue fills, so lines can be lost in more than one place.
+    due, kept = 0, 0
+    for line in lines:
+        if line["event"] == "log_lines_dropped":
+            due += int(str(line["number"]))
+        else:
+            assert line["number"] == due
+            due, kept = due + 1, kept + 1
+    assert due == total + 1 and lines[-1]["number"] == total
+    assert log_lines.MOST_LINES <= kept - 1 < total
 
 
 def test_the_end_of_a_process_waits_a_bounded_time(
