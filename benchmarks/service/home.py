@@ -18,6 +18,7 @@ from sessauth.server.init import initialise
 from sessauth.v1 import authorization_service_pb2 as pb
 
 TOKENS: Final = 256
+OPERATORS: Final = 4
 # Those of a batch that asks for a few agents: a gateway that looks at their plans.
 AGENTS: Final = 8
 # Of three digits each, so that all requests and all answers have one length.
@@ -26,18 +27,27 @@ PAGE_SIZES: Final = range(100, 1000)
 
 @dataclass(frozen=True)
 class Home:
-    """An initialised home folder; ``credential`` is that of a gateway with one audience."""
+    """An initialised home folder.
+
+    ``credential`` is that of a gateway with one audience. ``operators`` are those of several operators: one
+    caller may hold at most half of a lane.
+    """
 
     folder: Path
     target: str
     credential: str
+    operators: tuple[str, ...]
 
     @classmethod
     def make(cls, folder: Path) -> Home:
         """Initialise it."""
         made = initialise(folder)
-        credential = CredentialFile(made.state_dir / "credentials.toml").add("bench", "gateway", (AUDIENCE,))
-        return cls(folder, f"unix:{made.socket}", credential)
+        credentials = CredentialFile(made.state_dir / "credentials.toml")
+        gateway = credentials.add("bench", "gateway", (AUDIENCE,))
+        operators = tuple(
+            credentials.add(f"bench-operator-{number}", "operator") for number in range(OPERATORS)
+        )
+        return cls(folder, f"unix:{made.socket}", gateway, operators)
 
     def check_socket(self, index: int) -> Path:
         """Return the socket of a worker."""

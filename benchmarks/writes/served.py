@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Any
 
 from benchmarks.measure import NS_PER_US
 from benchmarks.service.home import Home
@@ -22,24 +22,21 @@ from benchmarks.writes.kinds import END, OPEN_MINT, REVOKE, REVOKED_IN, WAIT_SEC
 from sessauth.client import AsyncClient
 from sessauth.state.lmdb_view import StateReader
 
-# A connection has at most 256 calls in flight; callers share a few.
-CONNECTIONS: Final = 4
-
 
 class Service:
     """Callers of a running server. Use it as an asynchronous context."""
 
     def __init__(self, home: Home, server: Server) -> None:
-        """Call the server of ``home`` as its operator."""
+        """Call the server of ``home`` as its operators, each by a connection of its own."""
         self._server = server
         self._reader = StateReader.open(home.folder / "state")
         self._clients = [
             AsyncClient(
                 home.target,
-                credential_file=home.folder / "operator.credential",
+                credential=credential,
                 timeout_ms=int(WAIT_SECONDS * 1000),
             )
-            for _ in range(CONNECTIONS)
+            for credential in home.operators
         ]
         self._stack = AsyncExitStack()
         self._scopes = eight_scopes()
@@ -72,7 +69,7 @@ class Service:
         latencies: list[float] = []
 
         async def caller(number: int) -> None:
-            client = self._clients[number % CONNECTIONS]
+            client = self._clients[number % len(self._clients)]
             for item in items:
                 started = time.perf_counter_ns()
                 await work(client, item)
@@ -85,7 +82,7 @@ class Service:
 
     async def _opened(self, count: int) -> list[bytes]:
         sessions = await asyncio.gather(
-            *(self._open(self._clients[number % CONNECTIONS]) for number in range(count))
+            *(self._open(self._clients[number % len(self._clients)]) for number in range(count))
         )
         return list(sessions)
 
