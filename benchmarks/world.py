@@ -12,8 +12,8 @@ from benchmarks import tokens
 from benchmarks.tokens import AUDIENCE, HOUR_MS
 from sessauth.change import Change, add_key, end_session, open_session, revoke
 from sessauth.issuer import Issuer
+from sessauth.key_record import KeyStatus
 from sessauth.keys import IssuerKey
-from sessauth.record import KeyStatus
 from sessauth.scope import Scope
 from sessauth.session import Fact
 from sessauth.state.lmdb_log import StateWriter

@@ -11,7 +11,7 @@ from .approver import ApproverKey as ApproverKey
 from .catalogue import ToolCatalogue as ToolCatalogue
 from .decision import Decision as Decision
 from .decision_base import DecisionBase as DecisionBase
-from .errors import Denied as Denied
+from .decision_base import Denied as Denied
 from .errors import MalformedToken as MalformedToken
 from .errors import NotExtendable as NotExtendable
 from .errors import ScopeError as ScopeError

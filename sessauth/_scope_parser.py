@@ -1,4 +1,4 @@
-"""Reads scope text; the grammar is in ``docs/token-format.md``, 11."""
+"""Reads scope text into wire dicts; the grammar is in ``docs/token-format.md``, 11."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import base64
 import re
 
 from ._scanner import Scanner
-from .condition import ACCESSOR_WORDS, LIST_ONLY, OPERATOR_WORDS, Accessor, Condition, Operator
 from .errors import ScopeError
 from .needs import Approval, Budget, Needs, key_text
+from .operators import ACCESSOR_WORDS, LIST_ONLY, OPERATOR_WORDS, Accessor, Operator
 from .path import IDENT, SOURCE_WORDS, Path, Source
-from .scope import Scope
+from .scope_form import checked_condition, checked_scope
 from .segment import BARE, Segment
-from .value import Value
+from .value import Value, value_to_record
 
 _ACTION = re.compile(r"[A-Za-z0-9_.-]+|\*")
 _FACT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -25,8 +25,8 @@ _FACT_OPERATORS = (
 _LISTS = (*LIST_ONLY, Operator.STARTS_WITH, Operator.UNDER, Operator.GLOB, Operator.CIDR)
 
 
-def parse_scope(text: str) -> Scope:
-    """Read one scope.
+def parse_scope(text: str) -> dict[str, object]:
+    """Return the wire dict of message ``Scope`` for one scope.
 
     Raises:
         ScopeError: if it can't be read, with the offset, or is against the format.
@@ -38,7 +38,7 @@ def parse_scope(text: str) -> Scope:
     while scanner.take("/"):
         resource.append(_segment(scanner))
     expected = "'/' or ' where ', ' free ', ' needs ' or the end"
-    conditions: list[Condition] = []
+    conditions: list[dict[str, object]] = []
     free: list[Path] = []
     free_all = False
     needs: Needs | None = None
@@ -60,14 +60,23 @@ def parse_scope(text: str) -> Scope:
         needs = _needs(scanner)
         expected = "',' or the end"
     scanner.end(expected)
+    record: dict[str, object] = {
+        "actions": actions,
+        "resource": [segment.to_record() for segment in resource],
+        "where": conditions,
+        "free": [path.to_record() for path in free],
+        "free_all": free_all,
+        "needs": None if needs is None else needs.to_record(),
+    }
     try:
-        return Scope(tuple(actions), tuple(resource), tuple(conditions), tuple(free), free_all, needs)
+        checked_scope(record)
     except ScopeError as error:
         raise ScopeError(str(error), text) from None
+    return record
 
 
-def parse_condition(text: str) -> Condition:
-    """Read one condition.
+def parse_condition(text: str) -> dict[str, object]:
+    """Return the wire dict of message ``Condition`` for one condition.
 
     Raises:
         ScopeError: if it can't be read, with the offset, or is against the format.
@@ -112,12 +121,12 @@ def _literal(scanner: Scanner) -> str:
     return text
 
 
-def _next_condition(scanner: Scanner) -> Condition:
+def _next_condition(scanner: Scanner) -> dict[str, object]:
     scanner.spaces("a condition")
     return _condition(scanner)
 
 
-def _condition(scanner: Scanner) -> Condition:
+def _condition(scanner: Scanner) -> dict[str, object]:
     start = scanner.offset
     each = scanner.take("each(")
     accessor, path, optional = _term(scanner)
@@ -130,10 +139,20 @@ def _condition(scanner: Scanner) -> Condition:
     if operator not in (Operator.PRESENT, Operator.ABSENT):
         scanner.spaces("an operand")
         values, fact = _operand(scanner, operator)
+    record: dict[str, object] = {
+        "path": path.to_record(),
+        "operator": int(operator),
+        "values": [value_to_record(value) for value in values],
+        "fact": fact,
+        "accessor": int(accessor),
+        "each": each,
+        "optional": optional,
+    }
     try:
-        return Condition(path, operator, values, fact, accessor, each, optional)
+        checked_condition(record)
     except ScopeError as error:
         raise ScopeError(f"{error} (at character {start})", scanner.text, start) from None
+    return record
 
 
 def _term(scanner: Scanner) -> tuple[Accessor, Path, bool]:

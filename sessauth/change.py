@@ -16,7 +16,7 @@ from typing import Any, Self
 from ._fast import wire
 from .approval_record import ApprovalRecord, SignedApproval
 from .errors import Rejected
-from .record import KeyStatus
+from .key_record import KeyStatus
 from .session import EndCause, Fact, ScopeRecord, fact_records, label_records
 
 FORMAT = 1

@@ -4,72 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Self
 
-from ._fast import ask as _kernel
-from ._fast import wire
+from ._scope_parser import parse_condition
 from .errors import ScopeError
+from .operators import ACCESSOR_WORDS, ACCESSORS, LIST_ONLY, OPERATOR_WORDS, WORDS, Accessor
 from .path import Path
+from .scope_form import checked_condition
 from .value import Plain, Value, value_from_record, value_of, value_to_record, value_to_text
-
-
-class Operator(IntEnum):
-    """What is compared, and how; the numbers of ``token.proto``."""
-
-    EQUAL = 1
-    NOT_EQUAL = 2
-    IN = 3
-    NOT_IN = 4
-    LESS = 5
-    LESS_EQUAL = 6
-    GREATER = 7
-    GREATER_EQUAL = 8
-    STARTS_WITH = 9
-    GLOB = 10
-    UNDER = 11
-    CIDR = 12
-    SUBSET_OF = 13
-    PRESENT = 14
-    ABSENT = 15
-
-
-class Accessor(IntEnum):
-    """What is made of the value before it is compared; the numbers of ``token.proto``."""
-
-    NONE = 0
-    COUNT = 1
-    HOST = 2
-    SCHEME = 3
-    PORT = 4
-
-
-OPERATOR_WORDS = {
-    "==": Operator.EQUAL,
-    "!=": Operator.NOT_EQUAL,
-    "in": Operator.IN,
-    "not in": Operator.NOT_IN,
-    "<": Operator.LESS,
-    "<=": Operator.LESS_EQUAL,
-    ">": Operator.GREATER,
-    ">=": Operator.GREATER_EQUAL,
-    "starts_with": Operator.STARTS_WITH,
-    "glob": Operator.GLOB,
-    "under": Operator.UNDER,
-    "cidr": Operator.CIDR,
-    "subset_of": Operator.SUBSET_OF,
-    "present": Operator.PRESENT,
-    "absent": Operator.ABSENT,
-}
-_WORDS = {int(operator): word for word, operator in OPERATOR_WORDS.items()}
-ACCESSOR_WORDS = {
-    "count": Accessor.COUNT,
-    "host": Accessor.HOST,
-    "scheme": Accessor.SCHEME,
-    "port": Accessor.PORT,
-}
-_ACCESSORS = {int(accessor): word for word, accessor in ACCESSOR_WORDS.items()}
-LIST_ONLY = (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +92,7 @@ class Condition:
         Raises:
             ScopeError: with the offset in characters and what was expected there.
         """
-        from ._scope_parser import parse_condition
-
-        return parse_condition(text)
+        return cls.from_record(parse_condition(text))
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
@@ -187,10 +127,10 @@ class Condition:
         """Return the canonical scope text; what a later version added shows as ``<unknown …>``."""
         term = f"{self.path}?" if self.optional else str(self.path)
         if self.accessor:
-            word = _ACCESSORS.get(self.accessor, f"<unknown accessor {self.accessor}>")
+            word = ACCESSORS.get(self.accessor, f"<unknown accessor {self.accessor}>")
             term = f"{word}({term})"
         subject = f"each({term})" if self.each else term
-        parts = [subject, _WORDS.get(self.operator, f"<unknown operator {self.operator}>")]
+        parts = [subject, WORDS.get(self.operator, f"<unknown operator {self.operator}>")]
         if self.fact:
             parts.append(f"session.{self.fact}")
         elif len(self.values) == 1 and self.operator not in LIST_ONLY:
@@ -206,9 +146,4 @@ def encoded(condition: Condition) -> bytes:
     Raises:
         ScopeError: if it is against the format.
     """
-    try:
-        data = wire.encode("Condition", condition.to_record())
-        _kernel.check_condition(data)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ScopeError(f"a condition against the format: {error}") from None
-    return data
+    return checked_condition(condition.to_record())

@@ -4,63 +4,24 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from .errors import Denied
-from .reasons import Level, Reason, Stage
+from .decision_fields import DecisionFields
+from .errors import SessauthError
+from .reasons import Level, Reason
 
 if TYPE_CHECKING:
     from .scope import Scope
     from .token import Token
 
 
-class DecisionBase(ABC):  # noqa: B024 - its subclasses are told apart by type, not by methods
-    """The surface of a decision; a subclass supplies the attributes.
+class DecisionBase(DecisionFields, ABC):
+    """The surface of a decision; a subclass supplies the attributes of :class:`DecisionFields`.
 
-    ``bool(decision)`` is ``allowed``, and only an explicit ALLOWED is true. ``index``, ``scope`` and
-    ``clause`` are -1, ``argument`` is empty, where they don't apply. ``session_id`` and ``block_ids``
-    are empty until the signature stands. ``expires_at_ms`` is the earliest moment, in ms since 1970, at
-    which the answer can stop being true by time alone.
+    ``bool(decision)`` is ``allowed``, and only an explicit ALLOWED is true.
     """
 
     __slots__ = ()
-
-    if TYPE_CHECKING:
-
-        @property
-        def allowed(self) -> bool: ...  # noqa: D102
-        @property
-        def reason(self) -> Reason: ...  # noqa: D102
-        @property
-        def stage(self) -> Stage: ...  # noqa: D102
-        @property
-        def level(self) -> int: ...  # noqa: D102
-        @property
-        def index(self) -> int: ...  # noqa: D102
-        @property
-        def scope(self) -> int: ...  # noqa: D102
-        @property
-        def clause(self) -> int: ...  # noqa: D102
-        @property
-        def argument(self) -> str: ...  # noqa: D102
-        @property
-        def matched_index(self) -> int: ...  # noqa: D102
-        @property
-        def matched_scope(self) -> int: ...  # noqa: D102
-        @property
-        def session_id(self) -> bytes: ...  # noqa: D102
-        @property
-        def epoch(self) -> int: ...  # noqa: D102
-        @property
-        def block_ids(self) -> tuple[bytes, ...]: ...  # noqa: D102
-        @property
-        def revision(self) -> int: ...  # noqa: D102
-        @property
-        def view_age_ms(self) -> int: ...  # noqa: D102
-        @property
-        def expires_at_ms(self) -> int: ...  # noqa: D102
-        @property
-        def decision_id(self) -> bytes: ...  # noqa: D102
 
     def __bool__(self) -> bool:
         """Whether the call may be made."""
@@ -123,3 +84,16 @@ class DecisionBase(ABC):  # noqa: B024 - its subclasses are told apart by type, 
         """Show the answer and its id."""
         answer = "allowed" if self else f"denied {self.reason.name} at {self.stage.name.lower()}"
         return f"<{type(self).__name__} {answer} {self.decision_id.hex()}>"
+
+
+class Denied(SessauthError):
+    """A decision that is not ALLOWED."""
+
+    def __init__(self, decision: DecisionBase) -> None:
+        """Keep the decision."""
+        super().__init__(f"denied: {decision.reason.name} at stage {decision.stage.name.lower()}")
+        self.decision = decision
+
+    def __reduce__(self) -> tuple[type[Self], tuple[DecisionBase]]:
+        """Have it pickled and copied by its decision."""
+        return type(self), (self.decision,)

@@ -11,7 +11,7 @@
     ├── BadApproval         a signed approval that does not count, or one that an approver must not give
     ├── BadReceipt          a closure receipt that proves nothing: wrongly signed, altered, of something else
     ├── UnknownTool         a tool that is not in the operator's pinned catalogue: deny the call
-    ├── Denied              a decision that is not ALLOWED, raised by raise_if_denied()
+    ├── Denied              a decision that is not ALLOWED (sessauth.Denied; raised by raise_if_denied())
     ├── StateError          the environment: the state folder, the disk, the key folder
     │   ├── StateUnusable       preflight refused it: mode, owner, file system, version, foreign
     │   ├── StateFull           above the 85 % mark, or no space: only ends and revokes are written
@@ -29,11 +29,6 @@ Each message names what to change. No message contains a token or a key.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from .decision_base import DecisionBase
 
 
 class SessauthError(Exception):
@@ -107,19 +102,6 @@ class UnknownTool(SessauthError):
         """Keep the name."""
         super().__init__(message)
         self.tool = tool
-
-
-class Denied(SessauthError):
-    """A decision that is not ALLOWED."""
-
-    def __init__(self, decision: DecisionBase) -> None:
-        """Keep the decision."""
-        super().__init__(f"denied: {decision.reason.name} at stage {decision.stage.name.lower()}")
-        self.decision = decision
-
-    def __reduce__(self) -> tuple[type[Self], tuple[DecisionBase]]:
-        """Have it pickled and copied by its decision."""
-        return type(self), (self.decision,)
 
 
 class StateError(SessauthError):

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from .block import BlockInfo
+from .decision_fields import DecisionFields
 from .errors import StateError, TokenError, UsageError
 from .path import Source
 from .reasons import Level, Reason, Stage
 from .scope import Scope
 from .token import Token
 from .value import quoted, shows
-
-if TYPE_CHECKING:
-    from .decision_base import DecisionBase
 
 # What it means and what to do, where no position is to be told. Longer in docs/reasons.md.
 _MEANINGS = {
@@ -77,7 +74,7 @@ _END_OF_DATES_MS = 253_402_300_800_000
 
 
 def explain(
-    decision: DecisionBase, token: Token | str | bytes | None, ceilings: Sequence[Sequence[Scope]]
+    decision: DecisionFields, token: Token | str | bytes | None, ceilings: Sequence[Sequence[Scope]]
 ) -> str:
     """Return one line; :meth:`DecisionBase.explain` says of what.
 
@@ -100,7 +97,7 @@ def explain(
 
 
 def explain_by(
-    decision: DecisionBase,
+    decision: DecisionFields,
     blocks: Sequence[BlockInfo],
     ceilings: Sequence[Sequence[Scope]],
     detail: str = "",
@@ -116,7 +113,7 @@ def explain_by(
     return f"{decision.reason.name}: {told}"
 
 
-def _allowed(decision: DecisionBase, blocks: Sequence[BlockInfo]) -> str:
+def _allowed(decision: DecisionFields, blocks: Sequence[BlockInfo]) -> str:
     if decision.matched_index < 0:
         return ""
     if decision.matched_index >= len(blocks):
@@ -129,7 +126,7 @@ def _allowed(decision: DecisionBase, blocks: Sequence[BlockInfo]) -> str:
 class _Failure:
     """A denial, the block that it names, if it is known here, and the layers of ceilings."""
 
-    decision: DecisionBase
+    decision: DecisionFields
     block: BlockInfo | None
     ceilings: Sequence[Sequence[Scope]]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from .errors import UsageError
+from .key_record import KeyRecord, KeyStatus
 from .keys import key_id
-from .record import KeyRecord, KeyStatus
 
 IssuerKeys = bytes | str | Iterable[bytes | KeyRecord]
 """A JWK set in JSON, or public keys (32 bytes each) and KeyRecords."""

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ._fast import ask as _kernel
-from ._fast import wire
-from .condition import Accessor, Condition, Fact, Operator
-from .errors import ScopeError
+from ._scope_parser import parse_scope
+from .condition import Condition, Fact
 from .needs import Approval, Budget, Needs
+from .operators import Accessor, Operator
 from .path import Path, Source
+from .scope_form import checked_scope
 from .segment import Segment, SegmentKind
 from .value import Number, Plain
 
@@ -128,9 +129,7 @@ class Scope:
         Raises:
             ScopeError: with the offset in characters and what was expected there.
         """
-        from ._scope_parser import parse_scope
-
-        return parse_scope(text)
+        return cls.from_record(parse_scope(text))
 
     @classmethod
     def of(cls, scope: Scope | str) -> Scope:
@@ -175,12 +174,7 @@ class Scope:
         Raises:
             ScopeError: if it is against the format.
         """
-        try:
-            data = wire.encode("Scope", self.to_record())
-            _kernel.check_scope(data)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise ScopeError(f"a scope against the format: {error}") from None
-        return data
+        return checked_scope(self.to_record())
 
     @property
     def has_unknown_kind(self) -> bool:

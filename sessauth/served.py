@@ -30,7 +30,7 @@ from .errors import SessauthError, UsageError
 from .limits import MAX_PERMIT_MS, MAX_RETRY_ID_BYTES
 from .reasons import Reason, Stage
 from .token import Token
-from .verifier import Verifier
+from .verifier_base import BaseVerifier
 
 if TYPE_CHECKING:
     from ._fast.batch import Batch
@@ -55,7 +55,7 @@ _IF_IT_COSTS: Final = _AtServer(also_free=False)
 _ALWAYS: Final = _AtServer(also_free=True)
 
 
-class ServedVerifier(Verifier):
+class ServedVerifier(BaseVerifier):
     """A verifier with a server behind it; made by :meth:`Verifier.embedded` with ``server``."""
 
     if TYPE_CHECKING:
@@ -103,14 +103,14 @@ class ServedVerifier(Verifier):
         """Judge one call, and have the server take what it costs.
 
         Args:
-            token: as in :meth:`Verifier.check`; so are ``action``, ``resource``, ``arguments``.
+            token: as in :meth:`BaseVerifier.check`; so are ``action``, ``resource``, ``arguments``.
             action: what the agent wants to do.
             resource: to what.
             arguments: the very JSON that will be forwarded, or its values.
             approvals: signed approvals, beside those that the server holds.
             retry_id: up to 64 bytes that name the attempt: what the call costs is taken once under it.
             permit_ms: ask for a permit, to be committed within so many ms; 0: none.
-            tool: as in :meth:`Verifier.check`; so are all below.
+            tool: as in :meth:`BaseVerifier.check`; so are all below.
             session: the session that the caller believes the call belongs to.
             source: the agent's IP address.
             peer: the identities of the agent's certificate.
@@ -193,7 +193,7 @@ class ServedVerifier(Verifier):
     def check_batch(  # type: ignore[override] # as check
         self, calls: Iterable[tuple[Any, ...]], *, audience: str | None = None, at_least_revision: int = 0
     ) -> Batch | list[DecisionBase]:
-        """Judge many calls as :meth:`Verifier.check_batch` does, and have the server take what some cost.
+        """Judge many calls as :meth:`BaseVerifier.check_batch` does, and have the server take what some cost.
 
         Those are asked about one by one, in their order.
         """
@@ -215,7 +215,7 @@ class ServedVerifier(Verifier):
     def close(self) -> None:
         """Leave the server's table, tell what is left, and close what was opened; later checks are denied.
 
-        In a child that was forked since nothing is done, as in :meth:`Verifier.close`.
+        In a child that was forked since nothing is done, as in :meth:`BaseVerifier.close`.
         """
         if self.inherited:
             return

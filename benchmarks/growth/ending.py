@@ -25,9 +25,9 @@ from sessauth._fast import ed25519, wire
 from sessauth._fast.chain import Chain, signed_bytes
 from sessauth.change import add_key, end_session
 from sessauth.issuer import Issuer
+from sessauth.key_record import KeyStatus
 from sessauth.keys import IssuerKey
 from sessauth.reasons import Reason
-from sessauth.record import KeyStatus
 from sessauth.state.lmdb_log import StateWriter
 from sessauth.verifier import Verifier
 

@@ -17,9 +17,9 @@ from benchmarks.tokens import ARGUMENTS, AUDIENCE, HOUR_MS, RESOURCE, eight_scop
 from benchmarks.workloads import Call, Workload
 from benchmarks.world import CEILING, SEED
 from sessauth.change import Change, ChangeOutcome, add_key, open_session, revoke
+from sessauth.key_record import KeyStatus
 from sessauth.keys import IssuerKey
 from sessauth.limits import MAX_REVOKE_BLOCK_IDS
-from sessauth.record import KeyStatus
 from sessauth.scope import Scope
 from sessauth.state.lmdb_log import StateWriter
 from sessauth.state.lmdb_view import StateReader

@@ -17,7 +17,7 @@ from benchmarks.measure import Extra, NotMeasured, Row
 from benchmarks.tokens import ARGUMENTS, AUDIENCE, RESOURCE, eight_scopes
 from benchmarks.world import World, opening, write
 from sessauth.change import add_key, update_facts
-from sessauth.record import KeyStatus
+from sessauth.key_record import KeyStatus
 from sessauth.session import Fact
 from sessauth.state.lmdb_log import StateWriter
 from sessauth.verifier import Verifier

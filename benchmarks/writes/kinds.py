@@ -11,8 +11,8 @@ from benchmarks.tokens import AUDIENCE, HOUR_MS, eight_scopes
 from benchmarks.world import SEED
 from sessauth.change import add_key, end_session, revoke
 from sessauth.issuer import Issuer
+from sessauth.key_record import KeyStatus
 from sessauth.keys import IssuerKey
-from sessauth.record import KeyStatus
 from sessauth.state.lmdb_log import StateWriter
 
 OPEN_MINT, END, REVOKE = "open-mint", "end", "revoke"

@@ -9,7 +9,7 @@ from libc.string cimport memset
 
 from sessauth._fast.block cimport Block
 from sessauth._fast.chain cimport Chain
-from sessauth._fast.cover cimport closed_paths
+from sessauth._fast.match cimport closed_paths
 from sessauth._fast.finding cimport Asked, Finding, Scratch, deny
 from sessauth._fast.ground cimport Ground
 from sessauth._fast.limits cimport (

@@ -7,7 +7,6 @@ needs the GIL, but for naming what was left over.
 from libc.stdint cimport uint64_t
 
 from sessauth._fast.condition cimport Span, next_text
-from sessauth._fast.cover cimport covers
 from sessauth._fast.evaluate cimport Context, holds
 from sessauth._fast.resource cimport Part, Resource
 from sessauth._fast.scope cimport (

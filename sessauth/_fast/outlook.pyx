@@ -9,10 +9,9 @@ from libc.stdint cimport uint64_t
 
 from sessauth._fast.condition cimport ACCESSOR_HOST, ACCESSOR_PORT, ACCESSOR_SCHEME, OP_GLOB, OP_SUBSET_OF
 from sessauth._fast.condition cimport SOURCE_ARGS, SOURCE_TOOL, Condition, is_unknown
-from sessauth._fast.cover cimport closed_paths, covers
 from sessauth._fast.evaluate cimport holds
 from sessauth._fast.limits cimport MAX_JSON_BYTES, MAX_JSON_VALUES
-from sessauth._fast.match cimport MATCHED, Verdict, match_scopes
+from sessauth._fast.match cimport MATCHED, Verdict, closed_paths, covers, match_scopes
 from sessauth._fast.scope cimport NO_NEEDS, Scope, ScopeList
 from sessauth._fast.text cimport bytes_t
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from .._fast.wire import WireError
 from ..change import Change, Kind
 from ..errors import UsageError
-from ..record import KeyStatus
+from ..key_record import KeyStatus
 from ..scope import Scope
 from .ocsf_words import INFORMATIONAL, LOW, MEDIUM, Event, classified, unmapped
 

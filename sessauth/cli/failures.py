@@ -6,10 +6,10 @@ import json
 
 import click
 
+from ..decision_base import Denied
 from ..errors import (
     BadApproval,
     BadReceipt,
-    Denied,
     KeyFolderError,
     Rejected,
     ServerError,

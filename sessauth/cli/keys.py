@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from ..key_record import KeyRecord
 from ..keys import public_jwk
-from ..record import KeyRecord
 from . import ids, params
 from .context import Settings, with_settings
 from .output import fields, moment, table

@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from ..record import KeyRecord
+from ..key_record import KeyRecord
 from ..v1 import key_service_pb2 as pb
 from ..verifier_key import SignedVerifierKey
 from ._calls_sessions import check_id, new_request_id

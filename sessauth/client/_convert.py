@@ -11,7 +11,7 @@ from typing import Any
 
 from .._fast import wire
 from ..errors import ServerError, UsageError
-from ..record import KeyRecord
+from ..key_record import KeyRecord
 from ..session import EndCause, Fact, Session, SessionStatus
 from ..token import Token
 from ..v1 import record_pb2

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Unpack
+from typing import Any, Final, Protocol, Self, Unpack
 
 from ..errors import NotFound, Rejected, SessauthError, StateError, Unavailable
 from ..receipt import SignedReceipt
@@ -24,14 +24,38 @@ from ..value import Number, Plain
 from ._calls_tokens import MintTerms
 from ._results import EndedSession
 
-if TYPE_CHECKING:
-    from ._async import AsyncClient
-    from ._sync import Client
-
 # Between renewals that failed for want of an answer: soon, but not in a tight loop.
 RETRY_S: Final = 0.25
 # An end that is refused with one of these finds the session over, which is what it wanted.
 _OVER: Final = frozenset({"ALREADY_ENDED", "NOT_FOUND"})
+
+
+class SessionCalls(Protocol):
+    """The calls that a live session makes of its client."""
+
+    def with_timeout(self, timeout_ms: int) -> Self: ...
+    def keep_alive(self, *args: Any, **options: Any) -> object: ...
+    def mint(self, *args: Any, **options: Any) -> Token: ...
+    def narrow(self, *args: Any, **options: Any) -> Session: ...
+    def update_facts(self, *args: Any, **options: Any) -> Session: ...
+    def suspend(self, *args: Any, **options: Any) -> Session: ...
+    def resume(self, *args: Any, **options: Any) -> Session: ...
+    def revoke(self, *args: Any, **options: Any) -> int: ...
+    def end(self, *args: Any, **options: Any) -> Session: ...
+
+
+class AsyncSessionCalls(Protocol):
+    """The calls that a live session makes of its asynchronous client."""
+
+    def with_timeout(self, timeout_ms: int) -> Self: ...
+    async def keep_alive(self, *args: Any, **options: Any) -> object: ...
+    async def mint(self, *args: Any, **options: Any) -> Token: ...
+    async def narrow(self, *args: Any, **options: Any) -> Session: ...
+    async def update_facts(self, *args: Any, **options: Any) -> Session: ...
+    async def suspend(self, *args: Any, **options: Any) -> Session: ...
+    async def resume(self, *args: Any, **options: Any) -> Session: ...
+    async def revoke(self, *args: Any, **options: Any) -> int: ...
+    async def end(self, *args: Any, **options: Any) -> Session: ...
 
 
 class LiveState:
@@ -118,7 +142,7 @@ def end_reason(cause: BaseException) -> str:
 class LiveSession(LiveState):
     """A session held by a ``with`` block. Made by :meth:`Client.session`."""
 
-    def __init__(self, client: Client, session: Session) -> None:
+    def __init__(self, client: SessionCalls, session: Session) -> None:
         """Start to renew the lease, if there is one."""
         super().__init__(session)
         self._client = client
@@ -200,7 +224,7 @@ class LiveSession(LiveState):
 class AsyncLiveSession(LiveState):
     """A session held by an ``async with`` block. Made by :meth:`AsyncClient.session`."""
 
-    def __init__(self, client: AsyncClient, session: Session) -> None:
+    def __init__(self, client: AsyncSessionCalls, session: Session) -> None:
         """Start to renew the lease, if there is one."""
         super().__init__(session)
         self._client = client

@@ -12,7 +12,7 @@ import grpc
 from ..approval_record import SignedApproval
 from ..arguments import Arguments
 from ..holder import HolderKey
-from ..record import KeyRecord
+from ..key_record import KeyRecord
 from ..scope import Scope
 from ..session import Session
 from ..survey import Verdicts

@@ -10,7 +10,7 @@ from .._fast import wire
 from .._fast.ed25519 import digest
 from .._fast.proof import ProofKeys
 from .._fast.replay import ReplayTable
-from ..record import KeyStatus
+from ..key_record import KeyStatus
 from ..session import EndCause, SessionStatus
 
 Rows = dict[bytes, bytes]

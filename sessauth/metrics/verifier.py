@@ -9,7 +9,7 @@ REGISTRY.register(VerifierCollector(verifier))
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .._fast.tally import Tally
 from ..recording.numbers import audit_numbers
@@ -19,7 +19,26 @@ from .made import decided, family
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-    from ..verifier import Verifier
+    from .._fast.cache import Cache
+    from .._fast.view import View
+    from ..recording.process import ProcessRecorder
+
+
+class CountedVerifier(Protocol):
+    """What is read of a verifier."""
+
+    tally: Tally | None
+
+    @property
+    def signatures(self) -> int: ...  # noqa: D102
+    @property
+    def bad_signatures(self) -> int: ...  # noqa: D102
+    @property
+    def cache(self) -> Cache: ...  # noqa: D102
+    @property
+    def view(self) -> View: ...  # noqa: D102
+    @property
+    def recorder(self) -> ProcessRecorder | None: ...  # noqa: D102
 
 
 class VerifierCollector:
@@ -29,7 +48,7 @@ class VerifierCollector:
     35 ns a check. A scrape takes no lock that a check waits for.
     """
 
-    def __init__(self, verifier: Verifier) -> None:
+    def __init__(self, verifier: CountedVerifier) -> None:
         """Begin to count."""
         if verifier.tally is None:
             verifier.tally = Tally()

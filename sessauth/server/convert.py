@@ -17,8 +17,8 @@ from ..approval_record import ApprovalRecord, SignedApproval
 from ..condition import Condition
 from ..errors import ScopeError, ServerError, UsageError
 from ..holder_public import HolderPublicKey
+from ..key_record import KeyRecord
 from ..receipt import SignedReceipt
-from ..record import KeyRecord
 from ..scope import Scope
 from ..session import Fact, Session
 from ..v1 import receipt_pb2, record_pb2, session_service_pb2, token_pb2

@@ -9,8 +9,8 @@ from typing import Final
 
 from .._fast.replay import ReplayTable, TableError
 from ..errors import StateUnusable
+from ..key_record import KeyRecord, KeyStatus
 from ..limits import CLOCK_STEP_MS, PROOF_WINDOW_MS
-from ..record import KeyRecord, KeyStatus
 from ..state.lmdb_log import StateWriter
 from ..state.proof_keys import HostKey, HostKeys, keys_path, replay_path
 from ..verifier_key import SignedVerifierKey, VerifierKey

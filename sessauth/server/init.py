@@ -13,7 +13,7 @@ from .. import change as changes
 from ..change import Rejection
 from ..clock import Clock, SystemClock
 from ..errors import ConfigError
-from ..record import KeyStatus
+from ..key_record import KeyStatus
 from ..state.lmdb_log import StateWriter
 from . import preflight
 from .config import Config, load

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import KeyFolderError
+from ..key_record import KeyRecord, KeyStatus
 from ..keys import IssuerKey
-from ..record import KeyRecord, KeyStatus
 
 
 class KeyRing:

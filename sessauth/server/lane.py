@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from .place import Place
-from .share import Share
 
 # How long all threads of a lane may be held up before a spare one helps, and how long a spare one stays
 # that finds nothing to do.
 RELIEF_SECONDS: Final = 0.05
+
+# How long a call keeps one of its principal's receptions from a later call that waits for one.
+PATIENCE_SECONDS: Final = 0.2
+
+Call = TypeVar("Call")
 
 # Of each thread: the lane that it works in.
 _here = threading.local()
@@ -67,7 +72,7 @@ class Lane:
         self._closed = False
         self.count_lock = threading.Lock()
         # Of those who are no principal: this process itself.
-        self._whole = Share(self)
+        self._whole: Share[Any] = Share(self)
         self._waiting: SimpleQueue[Place | None] = SimpleQueue()
         self._running: list[threading.Thread] = []
         self._started = 0
@@ -89,7 +94,7 @@ class Lane:
         """
         return self.submit_for(self._whole, function, *args)
 
-    def submit_for(self, share: Share, function: Callable[..., Any], /, *args: Any) -> Place:
+    def submit_for(self, share: Share[Any], function: Callable[..., Any], /, *args: Any) -> Place:
         """Take a place in a principal's part of the lane; as :meth:`submit` else."""
         place = Place(share.release, function, args)
         with self.count_lock:
@@ -230,3 +235,44 @@ class Lane:
             with self.count_lock:
                 self._standing_in -= 1
                 self._running.remove(threading.current_thread())
+
+
+class Share(Generic[Call]):
+    """One principal's part of a lane: at most half, so that no one principal can fill it.
+
+    ``held`` counts its calls that run or wait for a thread. Its calls whose message has not come hold
+    nothing of the lane: ``receiving`` those that are received, ``behind`` those that wait for that. Both
+    are the polling thread's.
+    """
+
+    __slots__ = ("behind", "held", "lane", "most", "patience", "receiving")
+
+    def __init__(self, lane: Lane, *, strangers: bool = False) -> None:
+        """Hold nothing of ``lane`` yet.
+
+        ``strangers`` are many in one part, which is the whole: their newest call has no patience with their
+        oldest.
+        """
+        self.lane = lane
+        self.most = lane.capacity if strangers else (lane.capacity + 1) // 2
+        self.held = 0
+        self.patience = 0.0 if strangers else PATIENCE_SECONDS
+        # In the order in which they came.
+        self.receiving: dict[Call, None] = {}
+        self.behind: deque[Call] = deque()
+
+    @property
+    def full(self) -> bool:
+        """Return whether the next call must be refused: the lane is full, or this part of it."""
+        return self.held >= self.most or self.lane.held >= self.lane.capacity
+
+    @property
+    def waiting(self) -> int:
+        """Return how many calls wait for their message."""
+        return len(self.receiving) + len(self.behind)
+
+    def release(self) -> None:
+        """Give a place back."""
+        with self.lane.count_lock:
+            self.lane.held -= 1
+            self.held -= 1

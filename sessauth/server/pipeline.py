@@ -14,12 +14,11 @@ from .credentials import Principal
 from .interceptors.accounting import Accounting
 from .interceptors.authenticate import Authenticator
 from .interceptors.deadline import Deadline
+from .lane import Share
 from .log import fault
 from .method import Method
-from .share import Share
 from .tracing import Refused, Told, Tracing
-from .transport.plan import Arrived, Plan, Run
-from .transport.rpc import Rpc, over
+from .transport.rpc import Arrived, Plan, Rpc, Run, over
 
 Judge: TypeAlias = Callable[[Call], object]
 
@@ -40,7 +39,9 @@ class Pipeline:
     # Makes a span of each call; None: nothing does.
     tracing: Tracing | None = None
 
-    def plan(self, method: Method, rule: Rule, share: Share, principal: Principal, arrived: Arrived) -> Plan:
+    def plan(
+        self, method: Method, rule: Rule, share: Share[Rpc], principal: Principal, arrived: Arrived
+    ) -> Plan:
         """Return how calls go on whose caller is known, or need not be."""
 
         def refuse(rpc: Rpc, error: Exception) -> None:

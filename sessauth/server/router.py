@@ -12,14 +12,13 @@ from .access import ANYONE, ASKED_BY, RULES, Rule, lane_of, require_rules
 from .call import NOBODY
 from .credentials import MAX_ACCEPTED, Loaded, Principal
 from .interceptors.authenticate import AUTHORIZATION
+from .lane import Share
 from .lanes import Lanes
 from .method import Method
 from .pipeline import Pipeline
-from .share import Share
 from .status import refused
-from .transport.plan import Plan
 from .transport.receiving import Receiving
-from .transport.rpc import Rpc
+from .transport.rpc import Plan, Rpc
 
 HEALTH_PREFIX: Final = "/grpc.health.v1.Health/"
 FORWARD: Final = "/sessauth.v1.ForwardService/Forward"
@@ -67,7 +66,7 @@ class Router:
             method.name: Route(method, RULES[method.name]) for method in methods
         }
         # By lane and principal; those of nobody who calls any more go when the file of credentials changes.
-        self._shares: dict[tuple[str, str], Share] = {}
+        self._shares: dict[tuple[str, str], Share[Rpc]] = {}
         # The file that all that is known was judged by.
         self._known_by: Loaded | None = None
         self._draining = False

@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import sessauth
+
 from .config import Config
 from .credentials import WorkerCredential
 from .log import event
@@ -40,7 +42,7 @@ UNRECORDED: Final = "unrecorded\n"
 
 def _environment() -> dict[str, str]:
     """Return the environment of a worker: it must find the very package that runs here."""
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(sessauth.__file__).resolve().parents[1])
     if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
         return dict(os.environ)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]

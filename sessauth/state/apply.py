@@ -15,7 +15,8 @@ from .. import limits
 from .._fast import wire
 from ..change import FORMAT, Change, ChangeOutcome, Kind, Rejection
 from ..consumption import Settlement
-from ..record import Head, KeyStatus
+from ..key_record import KeyStatus
+from ..record import Head
 from ..session import Session
 from . import apply_approvals, apply_costs, apply_keys, apply_session, layout
 from .ports import Rows

@@ -9,7 +9,8 @@ from typing import Any, cast
 from .. import limits
 from .._fast import ed25519
 from ..change import Change, Rejection
-from ..record import IncarnationRecord, KeyRecord, KeyStatus
+from ..key_record import KeyRecord, KeyStatus
+from ..record import IncarnationRecord
 from . import incarnations, layout
 from .ports import Rows
 from .rules import Refusal, invalid, sized, text

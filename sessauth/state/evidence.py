@@ -7,7 +7,7 @@ log.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from ..enrolment import EnrolmentRecord
 from ..errors import BadReceipt
@@ -15,9 +15,6 @@ from ..receipt import Receipt
 from . import layout
 from .cost_rows import corrupt
 from .rows import TxnRows
-
-if TYPE_CHECKING:
-    from .group import Group
 
 # The first format that has these rows.
 FORMAT: Final = 3
@@ -28,6 +25,18 @@ RECEIPT: Final = b"r"
 SINCE_KEY: Final = b"s"
 # About what a row weighs in a commit.
 ROW_BYTES: Final = 512
+
+
+class Group(Protocol):
+    """What is used here of the group that a row is written in."""
+
+    full: bool
+    dirty: bool
+
+    @property
+    def rows(self) -> TxnRows:
+        """The rows of the group's transaction."""
+        ...
 
 
 def enrolments(rows: TxnRows) -> list[EnrolmentRecord]:

@@ -9,7 +9,8 @@ from typing import Protocol
 from ..approval_record import ApprovalRecord
 from ..change import Change, ChangeOutcome
 from ..consumption import Ledger, Permit, SessionCounts
-from ..record import Head, KeyRecord
+from ..key_record import KeyRecord
+from ..record import Head
 from ..session import Session
 
 

@@ -10,8 +10,9 @@ from ..approval_record import ApprovalRecord
 from ..change import ChangeOutcome
 from ..consumption import Permit, SessionCounts
 from ..enrolment import EnrolmentRecord
+from ..key_record import KeyRecord
 from ..receipt import Receipt
-from ..record import Head, KeyRecord
+from ..record import Head
 from ..session import Session
 from . import census, evidence, layout
 from .lmdb_env import Source

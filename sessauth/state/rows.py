@@ -13,7 +13,8 @@ from .._fast import wire
 from .._fast.schema import MESSAGES
 from .._fast.wire import WireError
 from ..errors import StateUnusable
-from ..record import Head, KeyRecord
+from ..key_record import KeyRecord
+from ..record import Head
 from ..session import Session, SessionStatus
 from . import layout
 from .cost_rows import CostRows, corrupt

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sessauth.change import set_key_status
+from sessauth.key_record import KeyStatus
 from sessauth.reasons import Reason
-from sessauth.record import KeyStatus
 from tests.support.forge import id16, key, make
 from tests.support.realm import Realm
 from tests.vectors.world import NOW, link, root

@@ -15,7 +15,7 @@ from sessauth.change import (
     set_key_status,
     suspend_session,
 )
-from sessauth.record import KeyStatus
+from sessauth.key_record import KeyStatus
 from tests.support.replay_script import (
     ALLOWED,
     CALL,

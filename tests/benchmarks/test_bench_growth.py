@@ -21,9 +21,9 @@ from benchmarks.world import opening
 from sessauth._fast.chain import Chain
 from sessauth.change import add_key
 from sessauth.issuer import Issuer
+from sessauth.key_record import KeyStatus
 from sessauth.keys import IssuerKey
 from sessauth.reasons import Reason
-from sessauth.record import KeyStatus
 from sessauth.state.lmdb_log import StateWriter
 from sessauth.verifier import Verifier
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessauth.change import add_key, open_session
-from sessauth.record import KeyStatus
+from sessauth.key_record import KeyStatus
 from sessauth.scope import Scope
 from tests.support.audit_play import Play
 from tests.support.reseal import reseal

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth import errors
+from sessauth import Denied, errors
 from sessauth.cli import failures
 from sessauth.cli.main import cli
 from sessauth.decision_base import DecisionBase
@@ -29,7 +29,7 @@ def _made(kind: type[errors.SessauthError]) -> errors.SessauthError:
 
 
 EXPECTED = {
-    errors.Denied: 1,
+    Denied: 1,
     errors.UsageError: 2,
     errors.UnknownTool: 2,
     errors.TokenError: 2,
@@ -184,6 +184,6 @@ def test_denied_is_an_error_of_the_token_holder() -> None:
     class Decided(DecisionBase):
         pass
 
-    error = _made(errors.Denied)
+    error = _made(Denied)
     error.decision = Decided()  # type: ignore[attr-defined]
     assert failures.exit_code(error) == failures.DENIED

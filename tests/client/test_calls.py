@@ -7,7 +7,7 @@ from decimal import Decimal
 import grpc
 import pytest
 
-from sessauth import errors
+from sessauth import Denied, errors
 from sessauth.client import CheckItem, Client
 from sessauth.reasons import Reason, Stage
 from sessauth.session import SessionStatus
@@ -254,7 +254,7 @@ def test_check_gives_a_decision(server: FakeServer, client: Client) -> None:
     assert (judged.reason, judged.stage) == (Reason.CONDITION_FAILED, Stage.SCOPE)
     assert (judged.index, judged.scope, judged.clause, judged.argument) == (1, 0, 2, "owner")
     assert judged.explain() == "owner must be acme"
-    with pytest.raises(errors.Denied) as raised:
+    with pytest.raises(Denied) as raised:
         judged.raise_if_denied()
     assert raised.value.decision is judged
     (request,) = server.requests(check_pb.CheckRequest)

@@ -26,7 +26,7 @@ from sessauth.change import (
     suspend_session,
     update_facts,
 )
-from sessauth.record import KeyStatus
+from sessauth.key_record import KeyStatus
 from sessauth.session import EndCause, Fact
 from tests.oracle.model import OracleSession
 from tests.property.generator import Batch, batch

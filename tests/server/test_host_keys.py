@@ -14,7 +14,7 @@ from sessauth._fast.replay import ReplayTable
 from sessauth.change import add_key, set_key_status
 from sessauth.clock import FixedClock
 from sessauth.errors import ServerError, StateError
-from sessauth.record import KeyStatus
+from sessauth.key_record import KeyStatus
 from sessauth.server.config import ProofSettings
 from sessauth.server.host_keys import HostKeyKeeper
 from sessauth.server.keyring import KeyRing

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from sessauth.errors import KeyFolderError
+from sessauth.key_record import KeyRecord, KeyStatus
 from sessauth.keys import IssuerKey
-from sessauth.record import KeyRecord, KeyStatus
 from sessauth.server.keyring import KeyRing
 
 

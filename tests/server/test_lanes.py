@@ -9,10 +9,9 @@ from itertools import pairwise
 import pytest
 
 from sessauth.server.config import LimitSettings
-from sessauth.server.lane import Lane, aside
+from sessauth.server.lane import Lane, Share, aside
 from sessauth.server.lanes import LANE_NAMES, open_lanes
 from sessauth.server.place import Place
-from sessauth.server.share import Share
 from tests.support.service import wait_until
 
 

@@ -7,13 +7,11 @@ from typing import Any, cast
 
 import pytest
 
-from sessauth.server.lane import Lane
-from sessauth.server.share import PATIENCE_SECONDS, Share
+from sessauth.server.lane import PATIENCE_SECONDS, Lane, Share
 from sessauth.server.status import word_of
 from sessauth.server.transport import receiving as module
-from sessauth.server.transport.plan import Plan
 from sessauth.server.transport.receiving import MOST_RECEIVING, Receiving
-from sessauth.server.transport.rpc import Rpc
+from sessauth.server.transport.rpc import Plan, Rpc
 from tests.support.service import wait_until
 
 

@@ -6,14 +6,14 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
-from sessauth import errors
+from sessauth import Denied, errors
 from sessauth.change import Rejection
 from sessauth.server.status import CODES, WITHOUT_DETAIL, invalid, refused, to_status, word_of
 
 # Raised by a client or an embedded verifier, never within the server's services.
 NOT_THE_SERVERS = {
     errors.SessauthError,
-    errors.Denied,
+    Denied,
     errors.UnknownTool,
     errors.ServerError,
     errors.Rejected,

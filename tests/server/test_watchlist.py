@@ -12,9 +12,9 @@ import pytest
 
 from sessauth.change import Change, add_key, end_session, open_session, revoke, update_facts
 from sessauth.clock import FixedClock, SystemClock
+from sessauth.key_record import KeyStatus
 from sessauth.limits import MAX_TIME_MS
 from sessauth.reasons import Reason, Stage
-from sessauth.record import KeyStatus
 from sessauth.scope import Scope
 from sessauth.server.watchlist import LOOK_AGAIN_MS, Watched, Watchlist, Withdrawal
 from sessauth.session import Fact

@@ -8,7 +8,7 @@ import pytest
 
 from sessauth._fast import ed25519
 from sessauth.change import add_key, set_key_status
-from sessauth.record import KeyStatus
+from sessauth.key_record import KeyStatus
 from tests.support.changes import NOW, MemoryRows
 
 PUBLIC = ed25519.public_key(b"k" * 32)

@@ -13,7 +13,7 @@ from sessauth._fast import ed25519
 from sessauth.change import add_key, end_session, revoke, set_key_status
 from sessauth.clock import FixedClock
 from sessauth.errors import Rejected, StateError, StateUnusable
-from sessauth.record import KeyStatus
+from sessauth.key_record import KeyStatus
 from sessauth.session import EndCause, SessionStatus
 from sessauth.state.backup import backup, backup_source, restore
 from sessauth.state.feed import LocalFeed

@@ -21,8 +21,8 @@ from sessauth.change import (
 )
 from sessauth.clock import FixedClock, SystemClock
 from sessauth.errors import StateError
+from sessauth.key_record import KeyStatus
 from sessauth.keys import IssuerKey
-from sessauth.record import KeyStatus
 from sessauth.session import EndCause, Fact, SessionStatus
 from sessauth.state.lmdb_log import StateWriter
 from tests.support.changes import HOUR, NOW, opening, scopes

@@ -13,7 +13,7 @@ from sessauth._fast import ed25519
 from sessauth.change import ChangeOutcome, add_key, end_session, new_incarnation, revoke, suspend_session
 from sessauth.clock import FixedClock
 from sessauth.errors import StateError, StateUnusable
-from sessauth.record import KeyStatus
+from sessauth.key_record import KeyStatus
 from sessauth.session import Session, SessionStatus
 from sessauth.state import reads
 from sessauth.state.group import Group, Keep

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sessauth.change import Change, ChangeOutcome, open_session
-from sessauth.record import Head, KeyRecord
+from sessauth.key_record import KeyRecord
+from sessauth.record import Head
 from sessauth.scope import Scope
 from sessauth.session import Session
 from sessauth.state import layout

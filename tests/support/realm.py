@@ -10,8 +10,8 @@ from typing import Any
 from sessauth.change import Change, ChangeOutcome, add_key, open_session
 from sessauth.clock import FixedClock
 from sessauth.decision import Decision
+from sessauth.key_record import KeyStatus
 from sessauth.reasons import Reason
-from sessauth.record import KeyStatus
 from sessauth.scope import Scope
 from sessauth.state.lmdb_log import StateWriter
 from sessauth.verifier import Verifier

@@ -8,7 +8,7 @@ from typing import Any
 
 from sessauth.audit.replay import Report, replay
 from sessauth.change import add_key, end_session, open_session
-from sessauth.record import KeyStatus
+from sessauth.key_record import KeyStatus
 from sessauth.scope import Scope
 from tests.support.audit_play import Play
 from tests.support.forge import id16

@@ -11,8 +11,8 @@ from typing import Any
 from sessauth.change import Change, ChangeOutcome, add_key, open_session
 from sessauth.clock import FixedClock
 from sessauth.issuer import Issuer
+from sessauth.key_record import KeyStatus
 from sessauth.keys import IssuerKey
-from sessauth.record import KeyStatus
 from sessauth.scope import Scope
 from sessauth.server.arbiter import Arbiter, Ask, Verdict
 from sessauth.state.lmdb_log import StateWriter

@@ -43,17 +43,29 @@ def module_name(path: Path) -> str:
     return ".".join(parts)
 
 
-def imports(path: Path) -> list[tuple[int, str]]:
-    """Return ``(line, module)`` for each import that runs; ``TYPE_CHECKING`` blocks do not run.
+def imports(path: Path, *, type_only: bool = False) -> list[tuple[int, str]]:
+    """Return ``(line, module)`` for each import that runs, and with ``type_only`` for all others too.
 
-    ``from a.b import c`` counts as ``a.b.c`` where that is a module of the package, else as ``a.b``.
+    ``TYPE_CHECKING`` blocks do not run. ``from a.b import c`` counts as ``a.b.c`` where that is a module of
+    the package, else as ``a.b``.
     """
     text = path.read_text(encoding="utf-8")
     if path.suffix in {".pyx", ".pxd"}:
         return list(_cython_imports(text))
     found: list[tuple[int, str]] = []
-    _python_imports(ast.parse(text), path, found)
+    _python_imports(ast.parse(text), path, found, type_only)
     return found
+
+
+def import_graph(folder: Path) -> dict[str, set[str]]:
+    """Return for each module below ``folder`` those that it imports: lazily, for types only, or in C too."""
+    files = [path for path in folder.rglob("*") if path.suffix in {".py", ".pyx", ".pxd", ".pyi"}]
+    graph: dict[str, set[str]] = {module_name(path): set() for path in files}
+    for path in files:
+        module = module_name(path)
+        found = {target for _, target in imports(path, type_only=True)}
+        graph[module] |= (found & graph.keys()) - {module}
+    return graph
 
 
 def _cython_imports(text: str) -> Iterator[tuple[int, str]]:
@@ -68,18 +80,18 @@ def _cython_imports(text: str) -> Iterator[tuple[int, str]]:
                 yield number, name.split(" as ")[0].strip()
 
 
-def _python_imports(node: ast.AST, path: Path, found: list[tuple[int, str]]) -> None:
+def _python_imports(node: ast.AST, path: Path, found: list[tuple[int, str]], type_only: bool) -> None:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             found += [(child.lineno, alias.name) for alias in child.names]
         elif isinstance(child, ast.ImportFrom):
             base = _resolve(child, path)
             found += [(child.lineno, _module_or_parent(base, alias.name)) for alias in child.names]
-        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+        elif isinstance(child, ast.If) and not type_only and "TYPE_CHECKING" in ast.unparse(child.test):
             for alternative in child.orelse:
-                _python_imports(alternative, path, found)
+                _python_imports(alternative, path, found, type_only)
         else:
-            _python_imports(child, path, found)
+            _python_imports(child, path, found, type_only)
 
 
 def _resolve(node: ast.ImportFrom, path: Path) -> str:

@@ -29,7 +29,8 @@ from sessauth.change import (
 )
 from sessauth.consumption import Settlement, retry_change_id, settle_permit
 from sessauth.errors import Rejected, ScopeError, UsageError
-from sessauth.record import Head, KeyRecord, KeyStatus
+from sessauth.key_record import KeyRecord, KeyStatus
+from sessauth.record import Head
 from sessauth.session import EndCause, Fact, Session, SessionStatus
 from sessauth.value import Number
 from tests.support.changes import scopes

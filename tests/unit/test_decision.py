@@ -7,7 +7,8 @@ import json
 import pytest
 
 from sessauth.decision import Decision, DecisionBase
-from sessauth.errors import Denied, UsageError
+from sessauth.decision_base import Denied
+from sessauth.errors import UsageError
 from sessauth.reasons import Reason, Stage
 from sessauth.scope import Scope
 from sessauth.token import Token

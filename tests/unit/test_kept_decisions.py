@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sessauth.client import RemoteDecision
 from sessauth.decision import Decision, restore
-from sessauth.errors import Denied
+from sessauth.decision_base import Denied
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.token import Token
 from tests.support.small_world import SmallWorld, small_world

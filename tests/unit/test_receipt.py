@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sessauth.errors import BadReceipt, UsageError
+from sessauth.key_record import KeyRecord, KeyStatus
 from sessauth.keys import public_jwk
 from sessauth.receipt import (
     LABEL,
@@ -20,7 +21,6 @@ from sessauth.receipt import (
     state_of,
     verify,
 )
-from sessauth.record import KeyRecord, KeyStatus
 from sessauth.session import EndCause
 from tests.support.receipts import (
     CLOSED,

@@ -9,8 +9,8 @@ import pytest
 
 from sessauth._fast import ed25519, proof
 from sessauth.errors import UsageError
+from sessauth.key_record import KeyRecord, KeyStatus
 from sessauth.keys import IssuerKey
-from sessauth.record import KeyRecord, KeyStatus
 from sessauth.verifier_key import SignedVerifierKey, VerifierKey
 from sessauth.verifier_keys import LEAVE_MS, VerifierKeys, pinned
 

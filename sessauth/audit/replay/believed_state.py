@@ -8,7 +8,8 @@ from dataclasses import replace
 from ... import limits
 from ..._fast.wire import WireError
 from ...change import Change, Kind
-from ...record import Head, KeyRecord, KeyStatus
+from ...key_record import KeyRecord, KeyStatus
+from ...record import Head
 from ...state import layout
 from ...state.apply import apply
 from ...state.writes import Put

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...record import Head, KeyRecord
+from ...key_record import KeyRecord
+from ...record import Head
 from ...session import Session
 from ...state import layout
 from ...state.cost_rows import CostRows

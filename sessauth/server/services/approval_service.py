@@ -18,8 +18,8 @@ from ...v1 import approval_service_pb2 as pb
 from .. import convert
 from ..access import GATEWAY
 from ..call import Call
-from ..services.changes import nothing_to_ask, submit
 from ..status import invalid, refused
+from .changes import nothing_to_ask, submit
 
 # How often a search through all approvals looks whether anybody still waits for it.
 APPROVALS_BETWEEN_LOOKS = 256

@@ -15,8 +15,8 @@ from ..call import Call
 from ..enrolled import Kind
 from ..enrolment import Asked, Enrolment, checked
 from ..evidence import Evidence
-from ..services.changes import reachable
 from ..status import invalid, refused
+from .changes import reachable
 
 UNIX: Final = "unix:"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 
 from ... import change as changes
 from ...errors import UsageError
+from ...key_record import KeyRecord, KeyStatus
 from ...keys import key_id, public_jwk
-from ...record import KeyRecord, KeyStatus
 from ...state.lmdb_log import StateWriter
 from ...v1 import key_service_pb2 as pb
 from ...v1 import record_pb2, token_pb2
@@ -16,8 +16,8 @@ from .. import convert
 from ..call import Call
 from ..host_keys import HostKeyKeeper
 from ..keyring import KeyRing
-from ..services.changes import submit
 from ..status import invalid, refused
+from .changes import submit
 
 
 class KeyService:

@@ -17,8 +17,8 @@ from ..access import ISSUER, OPERATOR
 from ..call import Call
 from ..config import SessionSettings
 from ..evidence import Evidence
-from ..services.changes import nothing_to_ask, reachable, submit, wait
 from ..status import invalid, refused
+from .changes import nothing_to_ask, reachable, submit, wait
 
 # How often a search through all sessions looks whether anybody still waits for it.
 SESSIONS_BETWEEN_LOOKS = 256

@@ -20,8 +20,8 @@ from ...v1 import token_service_pb2 as pb
 from .. import convert
 from ..call import Call
 from ..keyring import KeyRing
-from ..services.changes import nothing_to_ask, reachable, submit
 from ..status import invalid, refused
+from .changes import nothing_to_ask, reachable, submit
 
 
 class TokenService:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import Final, TypeAlias
 
+from ..credentials import Principal
+from ..lane import Share
 from ..log import fault
 from ..status import refused, to_status
 from . import core
-
-if TYPE_CHECKING:
-    from .plan import Plan
 
 DETAILS: Final = "grpc-status-details-bin"
 
@@ -213,6 +213,28 @@ class Rpc:
             except IndexError:
                 return
             callback()
+
+
+Run: TypeAlias = Callable[[Rpc, bytes | None], None]
+Arrived: TypeAlias = Callable[[Rpc, bytes | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A plan for the calls of one method by one principal.
+
+    ``run`` is called in a thread of the lane with the call and its first message, None for a stream without
+    any; it ends the call and raises nothing. ``refuse`` ends one that gets no thread. ``arrived`` takes the
+    first message on the polling thread.
+    """
+
+    share: Share[Rpc]
+    streams: bool
+    run: Run
+    refuse: Callable[[Rpc, Exception], None]
+    arrived: Arrived
+    # None: nobody in particular.
+    principal: Principal | None = None
 
 
 def over() -> Exception:

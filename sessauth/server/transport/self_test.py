@@ -9,14 +9,12 @@ from typing import Any, Final
 
 import grpc
 
-from ..lane import Lane
-from ..share import Share
+from ..lane import Lane, Share
 from ..status import refused
 from .core import unfit
 from .grpc_server import GrpcServer
-from .plan import Plan
 from .receiving import Receiving
-from .rpc import DETAILS, Rpc
+from .rpc import DETAILS, Plan, Rpc
 
 SECONDS: Final = 5.0
 # gRPC asks the proxy of the environment for this kind of socket too.

@@ -12,7 +12,7 @@ import pytest
 from sessauth._fast.check import Checker
 from sessauth._fast.view import View
 from sessauth.decision import Decision
-from sessauth.errors import Denied
+from sessauth.decision_base import Denied
 from sessauth.reasons import Reason, Stage
 from sessauth.state.lmdb_view import StateReader
 from sessauth.token import Token

@@ -1,0 +1,38 @@
+"""No file of the package imports itself by way of others: lazy, type-only and C imports are counted too."""
+
+from __future__ import annotations
+
+from graphlib import CycleError, TopologicalSorter
+
+from tests.support.tree import PACKAGE, import_graph
+
+
+def _circle(graph: dict[str, set[str]]) -> list[str]:
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        circle: list[str] = error.args[1]
+        return circle
+    return []
+
+
+def test_no_circle_between_files() -> None:
+    """The files can be read one after the other, each behind all that it imports."""
+    graph = import_graph(PACKAGE)
+
+    assert len(graph) > 300
+    assert _circle(graph) == []
+
+
+def test_a_circle_is_found() -> None:
+    """Three files that import each other are one, named in order."""
+    assert _circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
+
+
+def test_all_kinds_of_imports_are_counted() -> None:
+    """Imports within functions, for types only, and in C are among those that are counted."""
+    graph = import_graph(PACKAGE)
+
+    assert "sessauth.explanation" in graph["sessauth.decision_base"]
+    assert "sessauth.token" in graph["sessauth.decision_base"]
+    assert "sessauth._fast.arena" in graph["sessauth._fast.chain"]
