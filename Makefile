@@ -20,8 +20,8 @@ INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 PEERS := .venv-peers/.installed
 RESULTS := benchmarks/results/local
-KERNEL := $(wildcard sessauth/_fast/*.pyx sessauth/_fast/*.pxd)
-TYPED := $(basename $(notdir $(wildcard sessauth/_fast/*.pyi)))
+KERNEL := $(wildcard sessauth/_fast/*/*.pyx sessauth/_fast/*/*.pxd)
+TYPED := $(subst /,.,$(basename $(wildcard sessauth/_fast/*/*.pyi)))
 
 help: ## show the targets
 	grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,7 +35,7 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 # Importing the kernel refuses a build that lacks a module; then this must not think it is done.
-ifneq ($(words $(wildcard sessauth/_fast/*.so) $(wildcard sessauth/_fast/build.json)),$(words x $(wildcard sessauth/_fast/*.pyx)))
+ifneq ($(words $(wildcard sessauth/_fast/*/*.so) $(wildcard sessauth/_fast/build.json)),$(words x $(filter %.pyx,$(KERNEL))))
 .PHONY: $(BUILT)
 endif
 
@@ -81,7 +81,7 @@ lint: $(BUILT) ## ruff, mypy, cython-lint, stubtest, buf
 
 stubtest: $(BUILT)
 	$(RUN) -m mypy.stubtest --mypy-config-file pyproject.toml --concise --ignore-disjoint-bases \
-	    --ignore-unused-allowlist --allowlist tools/stubtest_allowlist.txt $(addprefix sessauth._fast.,$(TYPED))
+	    --ignore-unused-allowlist --allowlist tools/stubtest_allowlist.txt $(TYPED)
 
 format: $(INSTALLED) ## rewrite what ruff and buf would complain about
 	$(RUN) -m ruff check --fix-only .
@@ -135,7 +135,7 @@ proto-check: ## fail if proto/ and what was generated from it disagree
 	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
 	tools/generate_stubs.sh "$$out"; \
 	diff -r -x __pycache__ "$$out/sessauth/v1" sessauth/v1; \
-	diff "$$out/sessauth/_fast/schema.py" sessauth/_fast/schema.py
+	diff "$$out/sessauth/_fast/schema.py" sessauth/_fast/codec/schema.py
 
 vectors: $(BUILT) ## write tests/vectors/*.json again
 	$(RUN) tests/vectors/generate.py
@@ -150,5 +150,5 @@ package: $(INSTALLED) ## sdist, and a wheel built from that sdist, in dist/
 
 clean: ## remove everything that can be made again
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .venv .venv-proto .venv-peers
-	rm -f sessauth/_fast/*.c sessauth/_fast/*.so
+	rm -f sessauth/_fast/*/*.c sessauth/_fast/*/*.so sessauth/_fast/build.json
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -116,7 +116,7 @@ def require_compiler() -> None:
 
 def translate(extensions: list[Extension]) -> None:
     """Put C in the place of each extension's source. Shows progress where the C is not up to date."""
-    newest = max(path.stat().st_mtime for path in FAST.glob("*.pxd"))
+    newest = max(path.stat().st_mtime for path in FAST.rglob("*.pxd"))
     stale, fresh = [], []
     for extension in extensions:
         source = Path(extension.sources[0])
@@ -152,13 +152,13 @@ setup(
     if LINK_ONLY
     else [
         Extension(
-            f"sessauth._fast.{path.stem}",
+            ".".join(path.with_suffix("").parts),
             [str(path)],
             # The stamp covers every .pxd, so each of them makes all extensions stale.
-            depends=[str(pxd) for pxd in sorted(FAST.glob("*.pxd"))],
+            depends=[str(pxd) for pxd in sorted(FAST.rglob("*.pxd"))],
             extra_compile_args=compile_args,
             extra_link_args=link_args,
         )
-        for path in sorted(FAST.glob("*.pyx"))
+        for path in sorted(FAST.rglob("*.pyx"))
     ],
 )

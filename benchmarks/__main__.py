@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import budgets, floors, machine, report, world
+from benchmarks import budgets, floors, host_info, report, state_setup
 from benchmarks.measure import Measurement, Plan, Row, measure_row, slowed
 from benchmarks.registry import SERIES, STAGES
-from sessauth.verifier import DEFAULT_CACHE_BYTES
+from sessauth.verifier.verifier import DEFAULT_CACHE_BYTES
 
 RESULTS: Final = Path(__file__).with_name("results") / "local"
 FULL: Final = Plan(rounds=31, blocks=24, singles=20_000)
@@ -31,14 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     table = budgets.load()
     plan = QUICK if options.quick else FULL
-    surroundings = machine.describe()
+    surroundings = host_info.describe()
     print(f"{surroundings['cpu']}, {surroundings['cores']} cores, load {surroundings['load_before']}")
     measurements: list[Measurement] = []
     for measured in _measurements(options, plan):
         _progress(measured.name)
         measurements.append(measured)
     _progress("")
-    surroundings["load_after"] = machine.load()
+    surroundings["load_after"] = host_info.load()
     judged = budgets.judge(measurements, table, quick=options.quick)
     print(f"{report.table(judged)}\n\n{report.LEGEND}")
     further = report.figures(judged)
@@ -101,7 +101,7 @@ def _measurements(options: argparse.Namespace, plan: Plan) -> Iterator[Measureme
     with tempfile.TemporaryDirectory(prefix="sa-bench-") as name:
         folder = Path(name)
         module = floors.build(folder)
-        measured = world.build(folder, cache_bytes=options.cache_bytes)
+        measured = state_setup.build(folder, cache_bytes=options.cache_bytes)
         try:
             for name in STAGES:
                 stage = importlib.import_module(name)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.machine import ROOT
-from benchmarks.shapes import McpServer, large_server, small_servers
-from sessauth.catalogue import ToolCatalogue
+from benchmarks.catalog_generator import McpServer, large_server, small_servers
+from benchmarks.host_info import ROOT
+from sessauth.decisions.tool_catalog import ToolCatalogue
 
 GENERATED: Final = "seeded generator of the same shape"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.measure import Loop
-from sessauth._fast.chain import Chain, signed_bytes
+from sessauth._fast.token.chain import Chain, signed_bytes
 
 SOURCE: Final = Path(__file__).with_name("_floor.pyx")
 # The size that the lookup floor is defined by, in bytes.

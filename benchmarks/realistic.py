@@ -7,11 +7,11 @@ import random
 from typing import Any, Final
 
 from benchmarks import catalogues, tokens
+from benchmarks.catalog_generator import McpServer, ToolCall
 from benchmarks.catalogues import Servers
-from benchmarks.shapes import McpServer, ToolCall
+from benchmarks.state_setup import SEED, World
 from benchmarks.workloads import Call, Workload
-from benchmarks.world import SEED, World
-from sessauth.catalogue import ToolCatalogue
+from sessauth.decisions.tool_catalog import ToolCatalogue
 
 AGENTS: Final = 4
 SERVERS_EACH: Final = 8

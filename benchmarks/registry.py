@@ -14,23 +14,23 @@ from __future__ import annotations
 from typing import Final
 
 STAGES: Final = (
-    "benchmarks.stages.parts",
+    "benchmarks.stages.breakdown",
     "benchmarks.stages.warm",
     "benchmarks.stages.cold",
-    "benchmarks.stages.refusals",
+    "benchmarks.stages.denials",
     "benchmarks.stages.proofs",
     "benchmarks.stages.batch",
     "benchmarks.stages.recorded",
-    "benchmarks.stages.writing",
-    "benchmarks.stages.moved",
+    "benchmarks.stages.during_writes",
+    "benchmarks.stages.changed_state",
 )
 SERIES: Final = (
     "benchmarks.stages.threads",
     "benchmarks.instructions.rows",
-    "benchmarks.growth.ending",
+    "benchmarks.growth.end_cost",
     "benchmarks.growth.memory",
     "benchmarks.growth.flood",
-    "benchmarks.growth.states",
+    "benchmarks.growth.state_size",
     "benchmarks.growth.chains",
     "benchmarks.writes.rows",
     "benchmarks.service.rows",

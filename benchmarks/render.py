@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import tables
-from benchmarks.document import Written, WrongDocument, read_all
+from benchmarks.results_file import Written, WrongDocument, read_all
 
 # The parts by their names: each takes the results and the document's folder, and returns Markdown or "".
 PARTS: Final[Mapping[str, Callable[[Sequence[Written], Path], str]]] = {

@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.document import Written
 from benchmarks.report import HEADINGS
+from benchmarks.results_file import Written
 
 RESULTS: Final = (
     "row",

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import pytest
 
-from benchmarks import floors, world
+from benchmarks import floors, state_setup
 from benchmarks.measure import Row
 
 pytest_benchmark = pytest.importorskip("pytest_benchmark", reason="dependency group `bench`")
@@ -35,7 +35,7 @@ def rows() -> dict[str, Row]:
     folder = tempfile.TemporaryDirectory(prefix="sa-bench-")
     atexit.register(folder.cleanup)
     path = Path(folder.name)
-    module, made = floors.build(path), world.build(path)
+    module, made = floors.build(path), state_setup.build(path)
     found = [
         row
         for name in MODULES

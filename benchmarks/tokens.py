@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sessauth.holder_public import HolderPublicKey
-from sessauth.issuer import Issuer
-from sessauth.token import Token
+from sessauth.crypto.holder_public_key import HolderPublicKey
+from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Token
 
 AUDIENCE: Final = "gateway-1"
 HOUR_MS: Final = 3_600_000

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from benchmarks import tokens
+from benchmarks.state_setup import World
 from benchmarks.tokens import ARGUMENTS, FOUR_CONDITIONS, RESOURCE, eight_scopes
-from benchmarks.world import World
 from sessauth.reasons import Reason
-from sessauth.token import Token
-from sessauth.verifier import Verifier
+from sessauth.tokens.token import Token
+from sessauth.verifier.verifier import Verifier
 
 __all__ = ["ARGUMENTS", "RESOURCE", "Call", "Workload", "WrongDecision", "eight_scopes"]
 

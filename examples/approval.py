@@ -15,7 +15,7 @@ Prints:
 
 from __future__ import annotations
 
-from sessauth.approver import Approver, ApproverKey
+from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.client import Client
 
 # Of a person, from a file: ApproverKey.load(path). A scope names its public half.

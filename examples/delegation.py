@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from sessauth.client import Client
 from sessauth.errors import WidensAuthority
-from sessauth.token import Token
+from sessauth.tokens.token import Token
 
 
 def ask(client: Client, token: Token, who: str, action: str) -> None:

@@ -10,7 +10,7 @@ Prints:
 from __future__ import annotations
 
 from sessauth.client import Client
-from sessauth.token import Token
+from sessauth.tokens.token import Token
 
 CEILING = ['read:mcp/github/* where owner == "acme" and repo == "web" free *']
 

@@ -1,7 +1,7 @@
 """Every limit of the format and of the service, each with its argument.
 
 The format's limits are normative (``docs/token-format.md``, section 12). The kernel holds its own
-copies (``_fast/limits.pxd``), since it imports nothing of ours; a test compares them.
+copies (``_fast/base/limits.pxd``), since it imports nothing of ours; a test compares them.
 """
 
 from __future__ import annotations

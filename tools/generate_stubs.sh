@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Regenerates sessauth/v1 and sessauth/_fast/schema.py from proto/. The toolchain is old on purpose:
+# Regenerates sessauth/v1 and sessauth/_fast/codec/schema.py from proto/. The toolchain is old on purpose:
 # stubs made by grpcio-tools 1.76 import on every protobuf runtime from 6.31 on, newer ones do not
 # import on older runtimes. It lives in an environment of its own.
 set -euo pipefail
@@ -12,7 +12,7 @@ if [ ! -x "$env/bin/python" ]; then
 fi
 
 out=${1:-.}
-mkdir -p "$out/sessauth/v1" "$out/sessauth/_fast"
+mkdir -p "$out/sessauth/v1" "$out/sessauth/_fast/codec"
 "$env/bin/python" -m grpc_tools.protoc -I proto \
     --python_out="$out" --pyi_out="$out" --grpc_python_out="$out" \
     proto/sessauth/v1/*.proto

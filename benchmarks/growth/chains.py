@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.growth import grown as state
-from benchmarks.growth import resident
-from benchmarks.growth.bulk import Mint
-from benchmarks.growth.grown import HOT, ISSUER_SEED, Grown, hot_set, session_id
-from benchmarks.growth.states import COLD_CALLS, KINDS, PLANS
+from benchmarks.growth import growing_state as state
+from benchmarks.growth import rss_process
+from benchmarks.growth.bulk_tokens import Mint
+from benchmarks.growth.growing_state import HOT, ISSUER_SEED, Grown, hot_set, session_id
+from benchmarks.growth.state_size import COLD_CALLS, KINDS, PLANS
 from benchmarks.measure import Loop, Measurement, measure, not_measured
 from benchmarks.stages.checks import fresh_calls
 from benchmarks.tokens import ARGUMENTS, RESOURCE, eight_scopes
 from benchmarks.workloads import Workload, WrongDecision
-from sessauth.state.lmdb_view import StateReader
-from sessauth.verifier import Verifier
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.verifier.verifier import Verifier
 
 SIZES: Final = {True: (10_000,), False: (10_000, 100_000, 1_000_000)}
 # Every row, and the floor that it is measured against.
@@ -85,7 +85,7 @@ def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measu
 def _rows(reader: StateReader, sizes: Sequence[int], *, quick: bool, only: str) -> Iterator[Measurement]:
     hot = hot_set()
     base, ours = Cache(reader, hot, salt=1), Cache(reader, hot, salt=2)
-    before = resident.memory()["RssAnon"]
+    before = rss_process.memory()["RssAnon"]
     for size in sizes:
         names = {kind: f"growth/chains-{size}-{kind}" for kind in KINDS}
         names = {kind: name for kind, name in names.items() if only in name}
@@ -101,7 +101,7 @@ def _rows(reader: StateReader, sizes: Sequence[int], *, quick: bool, only: str) 
         extra = {
             "chains": float(ours.verifier.cached_chains),
             "MB by the cache's own count": ours.verifier.cached_bytes / 1e6,
-            "own MB more": (resident.memory()["RssAnon"] - before) / 1e6,
+            "own MB more": (rss_process.memory()["RssAnon"] - before) / 1e6,
         }
         if "warm" in names:
             warm = measure(ours.warm(names["warm"]), base.warm(floors["warm"]), PLANS[quick])

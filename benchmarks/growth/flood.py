@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.floors import fresh
-from benchmarks.growth import grown as state
-from benchmarks.growth import resident
-from benchmarks.growth.bulk import Mint
-from benchmarks.growth.grown import HOT, ISSUER_SEED, Grown, session_id
+from benchmarks.growth import growing_state as state
+from benchmarks.growth import rss_process
+from benchmarks.growth.bulk_tokens import Mint
+from benchmarks.growth.growing_state import HOT, ISSUER_SEED, Grown, session_id
 from benchmarks.measure import Measurement
+from benchmarks.state_setup import SEED
 from benchmarks.tokens import ARGUMENTS, RESOURCE, eight_scopes
 from benchmarks.workloads import WrongDecision
-from benchmarks.world import SEED
-from sessauth.state.lmdb_view import StateReader
-from sessauth.verifier import DEFAULT_CACHE_BYTES
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.verifier.verifier import DEFAULT_CACHE_BYTES
 
 # One-off tokens presented for each check of the hot set.
 TIMES: Final = 9
@@ -117,7 +117,7 @@ def _memory(grown: Grown, one_off: int, cache_bytes: int) -> Measurement:
         "one_off": one_off,
         "sessions": HOT,
     }
-    answer = resident.ask(order)
+    answer = rss_process.ask(order)
     return Measurement(
         name="flood/memory",
         floor=MEMORY_FLOOR,

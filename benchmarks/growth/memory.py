@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import tokens
-from benchmarks.growth import resident
-from benchmarks.growth.grown import ISSUER_SEED, Grown, session_id
-from benchmarks.growth.resident import WARM_UP
+from benchmarks.growth import rss_process
+from benchmarks.growth.growing_state import ISSUER_SEED, Grown, session_id
+from benchmarks.growth.rss_process import WARM_UP
 from benchmarks.measure import Measurement
-from sessauth.issuer import Issuer
-from sessauth.keys import IssuerKey
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.tokens.issuer import Issuer
 
 FLOOR: Final = "3 x bytes + 512"
 # Chains of so many blocks, and how many of them are weighed: some megabytes, so that pages are many.
@@ -46,9 +46,9 @@ def _row(grown: Grown, file: Path, blocks: int, rounds: int) -> Measurement:
         tokens.chain(issuer, session_id(number % WARM_UP), blocks).data for number in range(count + WARM_UP)
     ]
     size = sum(map(len, made)) / len(made)
-    resident.write_tokens(file, made)
+    rss_process.write_tokens(file, made)
     order = {"state_dir": str(grown.folder), "tokens": str(file), "cache_bytes": CACHE_BYTES}
-    answers = [resident.ask(order) for _ in range(rounds)]
+    answers = [rss_process.ask(order) for _ in range(rounds)]
     file.unlink()
     if any(answer["chains"] != count for answer in answers):
         raise RuntimeError(f"memory/chain-{blocks}: not every chain was kept")

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks import floors, refused, workloads
+from benchmarks import denied, floors, workloads
 from benchmarks.measure import Subject
-from benchmarks.stages import batch, checks, parts
+from benchmarks.stages import batch, breakdown, checks
+from benchmarks.state_setup import World
 from benchmarks.workloads import Workload
-from benchmarks.world import World
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 
 # Tokens whose signatures are counted. How much one takes depends on its bits, so floor and subject have the
 # very same ones, and all of them.
@@ -88,9 +88,9 @@ def cases(world: World) -> list[Case]:
         Case("cold/root", "cold", pool, 0, POOL, known=root),
         Case("floor/signature-of-child", "signature", children, 0, POOL, issuer_key=key),
         Case("cold/child-of-known-parent", "cold", children, 0, POOL, known=first),
-        Case("refusal/garbage", "warm", refused.garbage(world), 64, 256),
-        Case("refusal/oversized", "warm", refused.oversized(world), 64, 256),
-        Case("refusal/unknown-session", "warm", refused.unknown_session(world), 64, 256),
+        Case("refusal/garbage", "warm", denied.garbage(world), 64, 256),
+        Case("refusal/oversized", "warm", denied.oversized(world), 64, 256),
+        Case("refusal/unknown-session", "warm", denied.unknown_session(world), 64, 256),
     ]
 
 
@@ -106,7 +106,7 @@ def _cold(case: Case, world: Any, _module: Any) -> Subject:
 
 KINDS: Final[dict[str, Callable[[Case, Any, Any], Subject]]] = {
     "lookup": lambda case, world, module: floors.lookup(module, case.workload.calls[0].token),
-    "decode": lambda case, world, module: parts.decode(case.name, case.workload.calls[0].token),
+    "decode": lambda case, world, module: breakdown.decode(case.name, case.workload.calls[0].token),
     "warm": lambda case, world, module: checks.Warm(case.name, world, case.workload),
     "batch": lambda case, world, module: batch.Batch(case.name, world, case.workload, 256),
     "signature": _signature,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.instructions.cases import Case, Opened, subject
 from benchmarks.tokens import AUDIENCE
-from sessauth.state.lmdb_view import StateReader
+from sessauth.state.lmdb.reader import StateReader
 
 CASES = "cases.pickle"
 STATE = "state"

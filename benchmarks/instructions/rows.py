@@ -18,12 +18,12 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Final
 
-from benchmarks import floors, world
+from benchmarks import floors, state_setup
+from benchmarks.host_info import ROOT
 from benchmarks.instructions.cases import FLOORS, Case, cases
 from benchmarks.instructions.driver import CASES
-from benchmarks.machine import ROOT
 from benchmarks.measure import Measurement, not_measured
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 
 PREFIX: Final = "instructions/"
 ROWS: Final = {PREFIX + name: PREFIX + floor if floor else "" for name, floor in FLOORS.items()}
@@ -50,7 +50,7 @@ def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measu
     with_batches = hasattr(Verifier, "check_batch")
     below = folder / "instructions"
     below.mkdir(mode=0o700)
-    measured = world.build(below)
+    measured = state_setup.build(below)
     try:
         chosen = [case for case in cases(measured) if with_batches or case.kind != "batch"]
     finally:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import budgets, floors, machine, report, world
+from benchmarks import budgets, floors, host_info, report, state_setup
 from benchmarks.budgets import Budget
 from benchmarks.measure import Measurement, Plan, Row, measure_row, not_measured
 from benchmarks.peers import rows
@@ -35,12 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.notes:
         print(rows.notes_text())
         return 0
-    surroundings = machine.describe()
+    surroundings = host_info.describe()
     print(f"{surroundings['cpu']}, {surroundings['cores']} cores, load {surroundings['load_before']}")
     versions = surroundings["peers"] = rows.versions()
     print(", ".join(f"{package} {version or 'not installed'}" for package, version in versions.items()))
     measurements = list(_measurements(options.only, QUICK if options.quick else FULL))
-    surroundings["load_after"] = machine.load()
+    surroundings["load_after"] = host_info.load()
     return conclude(options, measurements, surroundings)
 
 
@@ -89,7 +89,7 @@ def _measurements(only: str, plan: Plan) -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory(prefix="sa-bench-") as name:
         folder = Path(name)
         module = floors.build(folder)
-        measured = world.build(folder)
+        measured = state_setup.build(folder)
         try:
             mine = Ours(measured)
             for row in _all_rows(mine):

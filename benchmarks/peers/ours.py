@@ -9,8 +9,8 @@ from benchmarks.measure import Subject
 from benchmarks.peers.work import POOL
 from benchmarks.stages.checks import Cold, Warm
 from benchmarks.stages.proofs import Host, Proved
+from benchmarks.state_setup import World
 from benchmarks.workloads import Workload
-from benchmarks.world import World
 
 # Signatures of a block of cold checks, as in the stage ``cold``.
 BLOCK_SIGNATURES: Final = 12

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.document import WrongDocument, read_all
+from benchmarks.results_file import WrongDocument, read_all
 
 # The pictures in the order of the document, each drawn by the module of its name.
 PICTURES: Final = ("latency", "chains", "growth", "peers")

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from benchmarks.document import Written, first_with, floor_median
 from benchmarks.plots import style
+from benchmarks.results_file import Written, first_with, floor_median
 
 BLOCKS: Final = (1, 2, 4, 8, 16)
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.document import Written, first_with
 from benchmarks.plots import style
+from benchmarks.results_file import Written, first_with
 
 # A row is named by what grew, by how many there were, and by the kind of check; so is its floor, the fewest.
 ROW: Final = re.compile(r"growth/(?P<what>.+)-(?P<many>\d+)-(?P<kind>warm|cold)")

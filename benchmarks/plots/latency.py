@@ -9,8 +9,8 @@ from typing import Final
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from benchmarks.document import Written
 from benchmarks.plots import style
+from benchmarks.results_file import Written
 
 # Rows with their words for people; those that a result lacks are left out.
 ROWS: Final = (

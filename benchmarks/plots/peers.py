@@ -7,8 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.document import Written, first_with, floor_median
 from benchmarks.plots import style
+from benchmarks.results_file import Written, first_with, floor_median
 
 OURS = "sessauth"
 

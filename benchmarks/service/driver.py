@@ -17,7 +17,7 @@ from typing import Self
 import grpc
 from grpc import aio
 
-from benchmarks.service.calls import CALL_SECONDS, DRIVE_SECONDS, Call, Drive, Load, LoadError, Target
+from benchmarks.service.load_spec import CALL_SECONDS, DRIVE_SECONDS, Call, Drive, Load, LoadError, Target
 
 OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 1 << 24))
 

@@ -17,11 +17,11 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from sessauth.server import lanes
-from sessauth.server.config import Config, LimitSettings, TcpSettings
-from sessauth.server.listen import bind_tcp, bind_unix, options
+from sessauth.server.config.config import Config, LimitSettings, TcpSettings
+from sessauth.server.rpc import pools
+from sessauth.server.rpc.listen import bind_tcp, bind_unix, options
 from sessauth.server.share import Share
-from sessauth.server.transport.grpc_server import GrpcServer
+from sessauth.server.transport.loop import GrpcServer
 from sessauth.server.transport.plan import Plan
 from sessauth.server.transport.receiving import Receiving
 from sessauth.server.transport.rpc import Rpc
@@ -43,7 +43,7 @@ def stream(answer_bytes: int) -> str:
 class Echo:
     """Takes calls; how those of a method go on is made when it is first called."""
 
-    def __init__(self, opened: lanes.Lanes, receiving: Receiving) -> None:
+    def __init__(self, opened: pools.Lanes, receiving: Receiving) -> None:
         """Answer in the lanes of the real server."""
         self._lanes = opened
         self._receiving = receiving
@@ -75,7 +75,7 @@ class Echo:
             rpc.refuse(error)
 
         streams = kind == "Stream"
-        share = Share(self._lanes[lanes.STREAM if streams else lanes.CHECK])
+        share = Share(self._lanes[pools.STREAM if streams else pools.CHECK])
         return Plan(share, streams, answers if streams else answer, refuse, self._receiving.arrived)
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--tcp")
     parser.add_argument("--tls", nargs=3)
     asked = parser.parse_args()
-    opened = lanes.open_lanes(LimitSettings())
+    opened = pools.open_lanes(LimitSettings())
     receiving = Receiving(LimitSettings().receive_ms)
     server = GrpcServer(Echo(opened, receiving).accept, receiving, options(reuse_port=False))
     bind_unix(server, asked.socket)

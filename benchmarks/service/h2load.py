@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from benchmarks.service.calls import CALL_SECONDS, DRIVE_SECONDS, Call, Drive, Load, LoadError, Target
+from benchmarks.service.load_spec import CALL_SECONDS, DRIVE_SECONDS, Call, Drive, Load, LoadError, Target
 from benchmarks.workloads import WrongDecision
 
 SOURCE: Final = Path(__file__).with_name("header_from_file.c")

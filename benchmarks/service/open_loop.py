@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from benchmarks.service.calls import CALL_SECONDS, Call, Drive, LoadError
 from benchmarks.service.h2load import HEADERS, PREFIX_BYTES, framed
 from benchmarks.service.http2 import Answer, Connection
+from benchmarks.service.load_spec import CALL_SECONDS, Call, Drive, LoadError
 
 US: Final = 1e6
 # From the decision to begin to the first call's moment, in seconds.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks.machine import ROOT
+from benchmarks.host_info import ROOT
 
 READY_SECONDS = 30.0
 STOP_SECONDS = 20.0

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.measure import Measurement, not_measured, singles
-from benchmarks.service import matrix
-from benchmarks.service.calls import Call, Generator
+from benchmarks.service import rows_table
 from benchmarks.service.driver import AsyncioDriver
 from benchmarks.service.h2load import H2load, NotUsable
-from benchmarks.service.matrix import READINGS, SPECS, Reading, Spec
-from benchmarks.service.places import Place, running_places
-from benchmarks.service.series import MOST_REFUSED, OpenSeries, Series, echo_call, service_call
+from benchmarks.service.load_spec import Call, Generator
+from benchmarks.service.round import MOST_REFUSED, OpenSeries, Series, echo_call, service_call
+from benchmarks.service.rows_table import READINGS, SPECS, Reading, Spec
+from benchmarks.service.servers import Place, running_places
 from benchmarks.stats import median, percentile
 
 ROWS: Final = {reading.name: reading.floor for reading in READINGS.values()}
@@ -26,10 +26,10 @@ FULL = (21, 300_000.0)
 
 def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measurement]:
     """Run the servers, drive them in rounds that alternate, and yield the rows whose names hold ``only``."""
-    wanted = matrix.wanted(only)
+    wanted = rows_table.wanted(only)
     if not wanted:
         return
-    specs = matrix.needed(wanted)
+    specs = rows_table.needed(wanted)
     rounds, us = QUICK if quick else FULL
     with ExitStack() as stack:
         places, missing = stack.enter_context(running_places(folder, {spec.place for spec in specs}))
@@ -63,16 +63,16 @@ def _series(
     for spec in specs:
         if spec.place not in places:
             continue
-        driver = streaming if spec.question == matrix.STREAM else unary
+        driver = streaming if spec.question == rows_table.STREAM else unary
         place = places[spec.place]
-        if spec.place in matrix.ECHOES:
+        if spec.place in rows_table.ECHOES:
             if spec.question not in asked:
-                asked[spec.question] = _probed(driver, service_call(spec, places[matrix.CONTROL]))
+                asked[spec.question] = _probed(driver, service_call(spec, places[rows_table.CONTROL]))
             call = echo_call(asked[spec.question], place)
         else:
             call = _probed(driver, service_call(spec, place))
         kind = OpenSeries if spec.share else Series
-        made[spec.name] = kind(spec, call, streaming if spec.question == matrix.STREAM else generator)
+        made[spec.name] = kind(spec, call, streaming if spec.question == rows_table.STREAM else generator)
     return made
 
 
@@ -84,7 +84,7 @@ def _probed(driver: AsyncioDriver, call: Call) -> Call:
 def _hold_again(series: dict[str, Series], unary: AsyncioDriver, streaming: AsyncioDriver) -> None:
     """Ask each question once more. Raises WrongDecision, or RuntimeError for an answer of another length."""
     for each in series.values():
-        driver = streaming if each.spec.question == matrix.STREAM else unary
+        driver = streaming if each.spec.question == rows_table.STREAM else unary
         if _probed(driver, each.call).answer_bytes != each.call.answer_bytes:
             raise RuntimeError(f"{each.spec.name}: the length of the answer changed while it was measured")
 
@@ -98,7 +98,7 @@ def _drive(stack: ExitStack, series: dict[str, Series], rounds: int, us: float) 
         for each in closed:
             each.round()
     for each in opened:
-        each.start(series[matrix.PEAK], us)
+        each.start(series[rows_table.PEAK], us)
         stack.callback(each.close)
     for _ in range(rounds):
         for each in opened:
@@ -125,7 +125,7 @@ def _measurement(
         floor_rounds=_rounds(floor, series[floor.series]) if floor else (),
         extra=_extra(reading, ours, spec, note),
     )
-    if reading.figure is matrix.cpu_us:
+    if reading.figure is rows_table.cpu_us:
         return measured
     return replace(measured, **singles([us for drive in ours.drives for us in drive.latencies_us]))
 
@@ -141,15 +141,15 @@ def _extra(reading: Reading, series: Series, spec: Spec, note: str) -> dict[str,
             "calls/s": series.per_second,
             "refused": series.refused,
             "sent late p99 us": percentile(late, 0.99),
-            "server CPU us": median([matrix.cpu_us(drive, 1) for drive in series.drives]),
+            "server CPU us": median([rows_table.cpu_us(drive, 1) for drive in series.drives]),
             "driven by": "a schedule",
         }
-    rate = median([1e6 / matrix.wall_us(drive, spec.decisions) for drive in series.drives])
+    rate = median([1e6 / rows_table.wall_us(drive, spec.decisions) for drive in series.drives])
     driven = series.generator.name
-    if note and spec.question != matrix.STREAM:
+    if note and spec.question != rows_table.STREAM:
         driven = f"{driven}, since {note}"
     return {
         "decisions/s" if spec.decisions > 1 else "calls/s": rate,
-        "server CPU us": median([matrix.cpu_us(drive, spec.decisions) for drive in series.drives]),
+        "server CPU us": median([rows_table.cpu_us(drive, spec.decisions) for drive in series.drives]),
         "driven by": driven,
     }

@@ -12,8 +12,8 @@ from typing import Any, Final, overload
 from benchmarks import realistic, workloads
 from benchmarks.measure import Extra, Row
 from benchmarks.stages.checks import Warm, fresh_calls
+from benchmarks.state_setup import World
 from benchmarks.workloads import Workload, WrongDecision
-from benchmarks.world import World
 
 SIZES: Final = (1, 16, 256, 1024)
 # Checks of a block of small batches.

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 from benchmarks.floors import fresh
 from benchmarks.measure import Extra
+from benchmarks.state_setup import World
 from benchmarks.workloads import Workload, WrongDecision
-from benchmarks.world import World
-from sessauth.catalogue import ToolCatalogue
+from sessauth.decisions.tool_catalog import ToolCatalogue
 from sessauth.reasons import Reason
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 
 # Token, action, resource, arguments and tool of a call.
 FreshCall: TypeAlias = tuple[bytes, str, str, bytes, bytes]

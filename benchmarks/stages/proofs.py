@@ -13,15 +13,15 @@ from typing import Any, Final
 from benchmarks import floors, tokens, workloads
 from benchmarks.floors import fresh
 from benchmarks.measure import Extra, NotMeasured, Row
+from benchmarks.state_setup import World
 from benchmarks.tokens import ARGUMENTS, RESOURCE
 from benchmarks.workloads import WrongDecision
-from benchmarks.world import World
-from sessauth._fast.proof import ProofKeys, x25519_public
-from sessauth._fast.replay import ReplayTable
+from sessauth._fast.nonces.table import ReplayTable
+from sessauth._fast.token.proof import ProofKeys, x25519_public
 from sessauth.clock import SystemClock
-from sessauth.holder import HolderKey
+from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.reasons import Reason
-from sessauth.verifier_key import VerifierKey
+from sessauth.tokens.holder import HolderKey
 
 # Holders that take turns, so that none uses up its share of the table.
 HOLDERS: Final = 64

@@ -18,14 +18,14 @@ from typing import Any, Final
 from benchmarks import floors, workloads
 from benchmarks.measure import Extra, Row
 from benchmarks.stages.checks import Warm
+from benchmarks.state_setup import World
 from benchmarks.stats import median
 from benchmarks.tokens import AUDIENCE
 from benchmarks.workloads import Workload, WrongDecision
-from benchmarks.world import World
-from sessauth.recording.options import AuditOptions
-from sessauth.recording.process import ProcessRecorder
-from sessauth.recording.recorder import Recorder
-from sessauth.state.feed import LocalFeed
+from sessauth.audit.recording.options import AuditOptions
+from sessauth.audit.recording.process import ProcessRecorder
+from sessauth.audit.recording.recorder import Recorder
+from sessauth.state.lmdb.feed import LocalFeed
 
 SAMPLED: Final = 0.01
 

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import workloads, world
+from benchmarks import state_setup, workloads
 from benchmarks.measure import NS_PER_US, Measurement, singles
 from benchmarks.stages.batch import Batch
 from benchmarks.stages.checks import fresh_calls
+from benchmarks.state_setup import World
 from benchmarks.stats import median
 from benchmarks.workloads import Workload
-from benchmarks.world import World
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 
 COUNTS: Final = (1, 2, 3, 4)
 # Checks of a round: tens of milliseconds, several turns at the lock, whose default interval is 5 ms.
@@ -121,7 +121,7 @@ def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measu
     if not chosen:
         return
     (folder / "threads").mkdir()
-    measured = world.build(folder / "threads")
+    measured = state_setup.build(folder / "threads")
     try:
         for kind, rows in kinds.items():
             if kind in chosen:

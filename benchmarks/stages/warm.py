@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import catalogues, floors, realistic, workloads
 from benchmarks.measure import Row
 from benchmarks.stages.checks import Warm, WarmPrepared, WarmTool, made_of
-from benchmarks.world import World
+from benchmarks.state_setup import World
 
 CHAINS = (2, 4, 8, 16)
 

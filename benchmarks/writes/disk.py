@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from benchmarks.measure import NS_PER_US
-from sessauth.state.lmdb_env import open_environment
+from sessauth.state.lmdb.environment import open_environment
 
 # About what a change takes in the log.
 ROW_BYTES: Final = 300

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.measure import Measurement, not_measured, singles
-from benchmarks.service.home import Home
 from benchmarks.service.processes import Server, running
+from benchmarks.service.server_home import Home
 from benchmarks.stages.threads import timing, together
+from benchmarks.writes.change_kinds import KINDS, Log
 from benchmarks.writes.disk import IN_MEMORY, SyncedWrites, file_system
-from benchmarks.writes.drives import Drive, Rounds
-from benchmarks.writes.kinds import KINDS, Log
-from benchmarks.writes.served import Service
-from sessauth.state.lmdb_log import StateWriter
+from benchmarks.writes.over_grpc import Service
+from benchmarks.writes.rounds import Drive, Rounds
+from sessauth.state.writer.state_writer import StateWriter
 
 FLOOR: Final = "floor/synced-write"
 CALLERS: Final = (1, 8, 64, 256)

@@ -16,11 +16,16 @@ _HINT = "build the kernel: `make build`, or `python setup.py build_ext --inplace
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return for each ``.pyx`` in a folder a digest of it and of all ``.pxd`` files, in hex."""
-    shared = b"".join(path.read_bytes() for path in sorted(folder.glob("*.pxd")))
+    """Return for each ``.pyx`` below a folder a digest of it and of all ``.pxd`` files, in hex.
+
+    Its key is its path below the folder without the suffix, ``check/view``.
+    """
+    shared = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.pxd")))
     return {
-        path.stem: hashlib.blake2b(path.read_bytes() + shared, digest_size=16).hexdigest()
-        for path in sorted(folder.glob("*.pyx"))
+        path.relative_to(folder).with_suffix("").as_posix(): hashlib.blake2b(
+            path.read_bytes() + shared, digest_size=16
+        ).hexdigest()
+        for path in sorted(folder.rglob("*.pyx"))
     }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._fast import ed25519
+from .._fast.crypto import ed25519
 from . import layout
-from .key import AuditKey
+from .keys import AuditKey
 
 _LABEL: Final = b"sessauth/audit-checkpoint/v1\x00"
 _NUMBERS: Final = frozenset({"n", "at_ms", "count"})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..approval_record import SignedApproval
+from ..crypto.armor import APPROVAL_PREFIX
 from ..errors import BadApproval, UsageError
-from ..text_form import APPROVAL_PREFIX
-from .token_io import read_text, write_new
+from ..model.approval import SignedApproval
+from .io import read_text, write_new
 
 
 def read_approval(source: str) -> SignedApproval:

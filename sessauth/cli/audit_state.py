@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..audit.findings import Finding, FindingKind, Report
+from ..audit.recording.missing_changes import lacking
+from ..audit.verify.findings import Finding, FindingKind, Report
 from ..errors import StateError
-from ..recording.lacking import lacking
-from ..state.feed import LocalFeed
 from ..state.layout import DATA_FILE
-from ..state.lmdb_view import StateReader
+from ..state.lmdb.feed import LocalFeed
+from ..state.lmdb.reader import StateReader
 from .output import printable
 
 

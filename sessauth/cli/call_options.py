@@ -9,7 +9,7 @@ import click
 
 from ..errors import UsageError
 from . import params
-from .token_io import json_bytes
+from .io import json_bytes
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -20,8 +20,8 @@ from . import output
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..holder import HolderKey
-    from ..server.config import Config
+    from ..server.config.config import Config
+    from ..tokens.holder import HolderKey
 
 R = TypeVar("R")
 P = ParamSpec("P")
@@ -75,7 +75,7 @@ class Settings:
 
     def config(self) -> Config:
         """Return the configuration of the home folder. Raises ConfigError."""
-        from ..server import config
+        from ..server.config import config
 
         return config.load(self.home)
 

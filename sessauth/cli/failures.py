@@ -6,7 +6,7 @@ import json
 
 import click
 
-from ..decision_base import Denied
+from ..decisions.decision_base import Denied
 from ..errors import (
     BadApproval,
     BadReceipt,
@@ -19,7 +19,7 @@ from ..errors import (
     Unavailable,
     UsageError,
 )
-from ..receipt import ReceiptFault
+from ..model.receipt import ReceiptFault
 from .output import printable
 
 OK = 0

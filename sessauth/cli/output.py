@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from ..value import quoted, shows
+from ..scopes.value import quoted, shows
 
 MAX_CELL_CHARS = 60
 # A verdict stands in front of its line, or behind the time. Elsewhere the word may be anybody's.

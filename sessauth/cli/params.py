@@ -17,7 +17,7 @@ from typing import TypeAlias
 import click
 
 from ..limits import MAX_TIME_MS, MIN_ID_PREFIX_DIGITS
-from ..value import Plain
+from ..scopes.value import Plain
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DIGITS = re.compile(r"[0-9a-f]+", re.ASCII)

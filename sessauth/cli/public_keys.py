@@ -7,9 +7,9 @@ import binascii
 import json
 from typing import Any, Final
 
+from ..crypto.issuer_key import IssuerKey, key_id
 from ..errors import UsageError
-from ..keys import IssuerKey, key_id
-from .token_io import read_text
+from .io import read_text
 
 # The whole ASN.1 of an Ed25519 public key before its 32 bytes (RFC 8410, 4).
 _SPKI_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")

@@ -1,10 +1,7 @@
 """Clients of a sessauth server, blocking and asyncio."""
 
-from ._address import Tls as Tls
 from ._async import AsyncClient as AsyncClient
 from ._decision import RemoteDecision as RemoteDecision
-from ._events import EventKind as EventKind
-from ._events import SessionEvent as SessionEvent
 from ._reports import BlockCensus as BlockCensus
 from ._reports import Census as Census
 from ._reports import Missing as Missing
@@ -21,8 +18,11 @@ from ._results import SessionPage as SessionPage
 from ._session import AsyncLiveSession as AsyncLiveSession
 from ._session import LiveSession as LiveSession
 from ._sync import Client as Client
-from ._watch import Watch as Watch
-from ._watch import WatchedCall as WatchedCall
-from ._watch_async import AsyncWatch as AsyncWatch
-from ._watch_sessions import SessionWatch as SessionWatch
-from ._watch_sessions_async import AsyncSessionWatch as AsyncSessionWatch
+from ._target import Tls as Tls
+from ._watch.checks import Watch as Watch
+from ._watch.checks import WatchedCall as WatchedCall
+from ._watch.checks_async import AsyncWatch as AsyncWatch
+from ._watch.events import EventKind as EventKind
+from ._watch.events import SessionEvent as SessionEvent
+from ._watch.sessions import SessionWatch as SessionWatch
+from ._watch.sessions_async import AsyncSessionWatch as AsyncSessionWatch

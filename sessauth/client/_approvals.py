@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from ..approval_record import SignedApproval
-from ..approval_request import ApprovalRequest
-from ..approver import DEFAULT_TTL_MS, Approver
-from ..arguments import Arguments
-from ..token import Token
-from . import _calls_approvals as approval_calls
+from ..approvals.approver import DEFAULT_TTL_MS, Approver
+from ..approvals.request import ApprovalRequest
+from ..model.approval import SignedApproval
+from ..scopes.call_arguments import Arguments
+from ..tokens.token import Token
 from ._decision import RemoteDecision
+from ._requests import approvals as approval_calls
 from ._results import ApprovalPage, CheckItem
 from ._transport import Call
 

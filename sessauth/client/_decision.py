@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeVar
 
-from ..approval_record import ApprovalRecord
-from ..approval_request import ApprovalRequest
-from ..decision_base import DecisionBase
+from ..approvals.request import ApprovalRequest
+from ..decisions.decision_base import DecisionBase
+from ..model.approval import ApprovalRecord
 from ..reasons import Level, Reason, Stage
-from ..scope import Scope
-from ..token import Token
+from ..scopes.scope import Scope
+from ..tokens.token import Token
 from ..v1 import authorization_service_pb2 as pb
 from ..v1 import record_pb2
 

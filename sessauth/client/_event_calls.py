@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ._events import EventKind, Following, watch_request
 from ._transport import AsyncTransport, SyncTransport, check_timeout
-from ._watch_sessions import SessionWatch
-from ._watch_sessions_async import AsyncSessionWatch
+from ._watch.events import EventKind, Following, watch_request
+from ._watch.sessions import SessionWatch
+from ._watch.sessions_async import AsyncSessionWatch
 
 PATIENCE_MS = 60_000
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from ..enrolment import Told
-from ..receipt import SignedReceipt
-from . import _calls_evidence as evidence_calls
+from ..model.receipt import SignedReceipt
+from ..model.registration import Told
+from ._requests import evidence as evidence_calls
 from ._results import EndedSession, EnrolledVerifier
 from ._transport import Call
 
@@ -39,7 +39,7 @@ class EvidenceCalls:
         return self._run(evidence_calls.list_verifiers())
 
     def enroll(self, told: Told) -> int:
-        """Enrol a verifier or renew that; ``sessauth.enrolling`` does it. Returns the latest revision."""
+        """Enrol a verifier, or renew that (``verifier.registration``). Returns the latest revision."""
         return self._run(evidence_calls.enroll(told))
 
 

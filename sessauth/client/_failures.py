@@ -31,7 +31,7 @@ from ..errors import (
     Unreachable,
     UsageError,
 )
-from ._address import is_local
+from ._target import is_local
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 

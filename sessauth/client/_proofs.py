@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ..clock import Clock, SystemClock
+from ..crypto.verifier_key import SignedVerifierKey
+from ..crypto.verifier_keys import IssuerKeys, VerifierKeys, pinned
 from ..errors import MalformedToken, Unavailable
-from ..holder import HolderKey
 from ..reasons import Reason
-from ..token import Token
-from ..verifier_key import SignedVerifierKey
-from ..verifier_keys import IssuerKeys, VerifierKeys, pinned
+from ..tokens.holder import HolderKey
+from ..tokens.token import Token
 from ._decision import RemoteDecision
 from ._results import CheckItem
 

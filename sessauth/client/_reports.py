@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from ..block import BlockInfo
-from ..seen import BlockSeen, LateUse, SessionSeen
-from ..session import ScopeRecord, Session
+from ..model.session import ScopeRecord, Session
+from ..tokens.inspected_block import BlockInfo
+from ..usage.observations import BlockSeen, LateUse, SessionSeen
 
 
 class Missing(IntEnum):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .._fast.arguments import judged
-from ..approval_record import SignedApproval
-from ..approval_request import ApprovalRequest
-from ..arguments import Arguments
-from ..receipt import SignedReceipt, VerifierState
-from ..session import Session
-from ..token import Token
+from .._fast.call.argument_forms import judged
+from ..approvals.request import ApprovalRequest
+from ..model.approval import SignedApproval
+from ..model.receipt import SignedReceipt, VerifierState
+from ..model.session import Session
+from ..scopes.call_arguments import Arguments
+from ..tokens.token import Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,10 @@ class Inspection:
 class CheckItem:
     """One call to judge, for ``check_batch``, ``check_stream`` and ``watch``.
 
-    ``arguments`` and ``tool`` are JSON, as bytes or str, or a mapping (:mod:`sessauth.arguments`); an item
-    keeps them as bytes. ``session`` is the 16-byte id that the gateway believes the call to belong to,
-    empty if it does not say. What an agent wrote may be passed on as it is: the worst that comes of it is a
-    denial. ``proof`` comes with the call of a bound
-    token, encoded (``HolderKey.prove``) or as text; a client with a ``holder`` makes it by itself.
+    ``arguments`` and ``tool`` are JSON, as bytes or str, or a mapping
+    (:mod:`sessauth.scopes.call_arguments`); an item keeps them as bytes. ``session`` is the 16-byte id that the
+    gateway believes the call to belong to, empty if it does not say. What an agent wrote may be passed on as it
+    is: the worst that comes of it is a denial. ``proof`` comes with the call of a bound token, encoded (``HolderKey.prove``) or as text; a client with a ``holder`` makes it by itself.
 
     ``approvals`` are signed approvals beside those that the server holds. ``retry_id``, up to 64 bytes,
     names the attempt: what a call costs is taken once under one name, however often it is asked about.

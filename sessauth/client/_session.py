@@ -16,12 +16,12 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol, Self, Unpack
 
 from ..errors import NotFound, Rejected, SessauthError, StateError, Unavailable
-from ..receipt import SignedReceipt
-from ..scope import Scope
-from ..session import Session
-from ..token import Token
-from ..value import Number, Plain
-from ._calls_tokens import MintTerms
+from ..model.receipt import SignedReceipt
+from ..model.session import Session
+from ..scopes.scope import Scope
+from ..scopes.value import Number, Plain
+from ..tokens.token import Token
+from ._requests.tokens import MintTerms
 from ._results import EndedSession
 
 # Between renewals that failed for want of an answer: soon, but not in a tight loop.

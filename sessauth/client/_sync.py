@@ -9,34 +9,34 @@ from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
 
-from ..approval_record import SignedApproval
-from ..arguments import Arguments
-from ..holder import HolderKey
-from ..key_record import KeyRecord
-from ..scope import Scope
-from ..session import Session
-from ..survey import Verdicts
-from ..token import Token
-from ..value import Plain
-from ..verifier_keys import IssuerKeys, VerifierKeys
-from . import _calls_keys as key_calls
-from . import _calls_sessions as session_calls
-from . import _calls_survey as survey_calls
-from . import _calls_tokens as token_calls
-from ._address import Tls
+from ..crypto.key_record import KeyRecord
+from ..crypto.verifier_keys import IssuerKeys, VerifierKeys
+from ..decisions.survey import Verdicts
+from ..model.approval import SignedApproval
+from ..model.session import Session
+from ..scopes.call_arguments import Arguments
+from ..scopes.scope import Scope
+from ..scopes.value import Plain
+from ..tokens.holder import HolderKey
+from ..tokens.token import Token
 from ._approvals import ApprovalCalls
-from ._calls_sessions import OpenTerms
-from ._calls_tokens import MintTerms
 from ._decision import RemoteDecision, decision_from_message
 from ._event_calls import EventCalls
 from ._evidence import EvidenceCalls
 from ._failures import Failure, RpcFailure
 from ._proofs import Prover
+from ._requests import checks as survey_calls
+from ._requests import keys as key_calls
+from ._requests import sessions as session_calls
+from ._requests import tokens as token_calls
+from ._requests.sessions import OpenTerms
+from ._requests.tokens import MintTerms
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import LiveSession
+from ._target import Tls
 from ._transport import MAX_TIMEOUT_MS, Call, SyncTransport, check_timeout, resolve_endpoint
 from ._usage import UsageCalls
-from ._watch import Proving, Watch
+from ._watch.checks import Proving, Watch
 
 T = TypeVar("T")
 

@@ -19,8 +19,8 @@ import grpc
 from google.protobuf.message import Message
 
 from ..errors import ConfigError, SessauthError, StateError, UsageError
-from ._address import CHANNEL_OPTIONS, Tls, is_local, resolve_credential, resolve_target
 from ._failures import Failure, RpcFailure
+from ._target import CHANNEL_OPTIONS, Tls, is_local, resolve_credential, resolve_target
 from ._tracing import carrier
 
 T = TypeVar("T")

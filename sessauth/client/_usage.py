@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from ..seen import Telling, Told
-from . import _calls_usage as usage_calls
+from ..usage.observations import Telling, Told
 from ._reports import Census, ReportPage, SessionReport
+from ._requests import usage as usage_calls
 from ._transport import Call
 
 T = TypeVar("T")

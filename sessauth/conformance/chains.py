@@ -8,9 +8,10 @@ from functools import cache
 from random import Random
 from typing import Any, Final
 
-from .._fast import chain as _kernel
-from .._fast import ed25519, wire
-from ..block import Ending
+from .._fast.codec import protobuf
+from .._fast.crypto import ed25519
+from .._fast.token import chain as _kernel
+from ..tokens.inspected_block import Ending
 
 Record = dict[str, Any]
 _KINDS: Final = (6, 16, 77, 2**31 - 1)
@@ -63,7 +64,7 @@ class Chain:
                 record["may_seal"] = True
             linked.append(record)
             signers.append(following)
-        payloads = tuple(wire.encode("Block", record) for record in linked)
+        payloads = tuple(protobuf.encode("Block", record) for record in linked)
         return cls(tuple(linked), payloads, tuple(signers[:-1]))
 
     @property
@@ -88,7 +89,7 @@ def signed(payloads: Sequence[bytes], signers: Sequence[Key]) -> bytes:
     for index, (payload, signer) in enumerate(zip(payloads, signers, strict=True)):
         before = ed25519.sign(signer.seed, _kernel.signed_bytes(index, before, payload))
         blocks.append({"signature": before, "payload": payload})
-    return wire.encode("Token", {"version": 1, "blocks": blocks})
+    return protobuf.encode("Token", {"version": 1, "blocks": blocks})
 
 
 def damaged(rng: Random, chain: Chain) -> bytes:
@@ -131,7 +132,7 @@ def _unknown_kind(rng: Random, chain: Chain) -> bytes:
     """Return a token with a kind that nobody knows, rightly signed."""
     payloads = list(chain.payloads)
     at = rng.randrange(len(payloads))
-    record = wire.decode("Block", payloads[at])
+    record = protobuf.decode("Block", payloads[at])
     places = [(segment, "kind") for scope in record["scopes"] for segment in scope["resource"]]
     places += [(path, "source") for scope in record["scopes"] for path in scope["free"]]
     for part in (record, *record["scopes"]):
@@ -140,17 +141,17 @@ def _unknown_kind(rng: Random, chain: Chain) -> bytes:
     if places:
         inner, name = rng.choice(places)
         inner[name] = rng.choice(_KINDS)
-    payloads[at] = wire.encode("Block", record)
+    payloads[at] = protobuf.encode("Block", record)
     return signed(payloads, chain.signers)
 
 
 def _reordered(rng: Random, chain: Chain) -> bytes:
-    blocks = wire.decode("Token", chain.token)["blocks"]
+    blocks = protobuf.decode("Token", chain.token)["blocks"]
     if rng.random() < 0.5:
         blocks.append(rng.choice(blocks))
     else:
         rng.shuffle(blocks)
-    return wire.encode("Token", {"version": rng.choice((1, 1, 1, 2)), "blocks": blocks})
+    return protobuf.encode("Token", {"version": rng.choice((1, 1, 1, 2)), "blocks": blocks})
 
 
 _WAYS: Final[tuple[Callable[[Random, Chain], bytes], ...]] = (

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from random import Random
 from typing import Any, Final
 
-from .._fast import wire
+from .._fast.codec import protobuf
 from ..errors import ScopeError
-from ..scope import Condition, Scope
-from ..value import value_to_record
+from ..scopes.scope import Condition, Scope
+from ..scopes.value import value_to_record
 from . import vocabulary
 from .chains import Chain, damaged, key, name16
 from .kernel import KernelJudge
@@ -159,7 +159,7 @@ def _session(rng: Random, name: str, parent: str, *call: Any) -> dict[str, Any]:
     session["facts"] = [_fact(name, text) for name, text in vocabulary.FACTS.items() if rng.random() < 0.8]
     layers = [_scopes(rng, *call) for _ in range(rng.choice((0, 0, 0, 1, 2)))]
     session["ceilings"] = [
-        [{"encoded_hex": wire.encode("Scope", {**scope, "needs": None}).hex()} for scope in layer]
+        [{"encoded_hex": protobuf.encode("Scope", {**scope, "needs": None}).hex()} for scope in layer]
         for layer in layers
     ]
     return session
@@ -169,7 +169,7 @@ def _fact(name: str, text: str) -> dict[str, Any]:
     """Return a fact; the value of a text is what it is as an operand."""
     (operand,) = Condition.parse(f"x == {text}").values
     value = value_to_record(operand)
-    return {"name": name, "value_hex": wire.encode("Value", value).hex(), "visible": name != "hidden"}
+    return {"name": name, "value_hex": protobuf.encode("Value", value).hex(), "visible": name != "hidden"}
 
 
 def _request(

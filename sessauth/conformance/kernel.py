@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._fast.check import Checker
-from .._fast.view import View
+from .._fast.check.checker import Checker
+from .._fast.check.view import View
+from ..crypto.armor import read_proof
 from ..reasons import Level, Reason, Stage
-from ..text_form import read_proof
 from .questions import complete
 from .world import World, host_keys
 

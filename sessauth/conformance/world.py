@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .._fast import wire
-from .._fast.ed25519 import digest
-from .._fast.proof import ProofKeys
-from .._fast.replay import ReplayTable
-from ..key_record import KeyStatus
-from ..session import EndCause, SessionStatus
+from .._fast.codec import protobuf
+from .._fast.crypto.ed25519 import digest
+from .._fast.nonces.table import ReplayTable
+from .._fast.token.proof import ProofKeys
+from ..crypto.key_record import KeyStatus
+from ..model.session import EndCause, SessionStatus
 
 Rows = dict[bytes, bytes]
 _SLOTS = 1 << 14
@@ -52,15 +52,15 @@ class World:
         for each in view["sessions"]:
             session_id = bytes.fromhex(each["id_hex"])
             record = _session(session_id, each) | {"revoked_count": len(revoked), "revision": revision}
-            self.sessions[session_id] = wire.encode("SessionRecord", record)
+            self.sessions[session_id] = protobuf.encode("SessionRecord", record)
             if "lease_deadline_ms" in each:
                 self.leases[session_id] = each["lease_deadline_ms"].to_bytes(8, "big")
             for block_id in revoked:
                 self.revoked[session_id + block_id] = revision.to_bytes(8, "big")
         for each in view["keys"]:
             record = _key(each) | {"revision": revision}
-            self.keys[record["id"]] = wire.encode("KeyRecord", record)
-        self.meta: Rows = {b"head": wire.encode("Head", _head(revision))}
+            self.keys[record["id"]] = protobuf.encode("KeyRecord", record)
+        self.meta: Rows = {b"head": protobuf.encode("Head", _head(revision))}
 
     def begin(self) -> _Transaction:
         """Begin a read transaction."""
@@ -104,13 +104,13 @@ def _session(session_id: bytes, view: Mapping[str, Any]) -> dict[str, Any]:
         "status": _number(SessionStatus, view["status"]),
         "epoch": 1,
         "ceilings": [
-            {"scopes": [wire.decode("Scope", bytes.fromhex(scope["encoded_hex"])) for scope in layer]}
+            {"scopes": [protobuf.decode("Scope", bytes.fromhex(scope["encoded_hex"])) for scope in layer]}
             for layer in view.get("ceilings", ())
         ],
         "facts": [
             {
                 "name": fact["name"],
-                "value": wire.decode("Value", bytes.fromhex(fact["value_hex"])),
+                "value": protobuf.decode("Value", bytes.fromhex(fact["value_hex"])),
                 "visible": fact["visible"],
             }
             for fact in sorted(view.get("facts", ()), key=lambda fact: str(fact["name"]))

@@ -1,5 +1,5 @@
 """Metrics of a verifier in a process of its own, for Prometheus (``pip install 'sessauth[metrics]'``)."""
 
-from .verifier import VerifierCollector
+from .collector import VerifierCollector
 
 __all__ = ["VerifierCollector"]

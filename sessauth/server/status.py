@@ -17,7 +17,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from .. import errors
-from .._fast.masked import masked
+from .._fast.base.token_mask import masked
 
 DOMAIN: Final = "sessauth"
 MAX_DETAIL_CHARS: Final = 1_000

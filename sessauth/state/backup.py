@@ -19,19 +19,21 @@ from typing import Any, Self
 
 import lmdb
 
-from ..change import new_incarnation
 from ..clock import Clock
 from ..errors import StateError, StateUnusable
-from ..record import Head
-from . import evidence, incarnations, layout, preflight
-from .anchor import Anchored
-from .folder import replace_file, sync_folder
-from .group import Group
-from .lmdb_env import Source, open_environment, open_tables
-from .lmdb_log import StateWriter
-from .lmdb_view import StateReader
-from .rows import TxnRows
-from .verify import Verified, verify
+from ..model.change import new_incarnation
+from ..model.log_records import Head
+from . import layout
+from .host import preflight
+from .host.folder import replace_file, sync_folder
+from .integrity.anchor import Anchored
+from .integrity.verify import Verified, verify
+from .lmdb import evidence_rows, incarnations
+from .lmdb.environment import Source, open_environment, open_tables
+from .lmdb.reader import StateReader
+from .lmdb.rows import TxnRows
+from .writer.group import Group
+from .writer.state_writer import StateWriter
 
 _log = logging.getLogger(__name__)
 MANIFEST_FILE = "manifest.json"
@@ -202,7 +204,7 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
     rows, old, new = group.rows, group.rows.head(), backed_up.head()
     ours = old.cluster_id == new.cluster_id
     known_keys = [key for key in map(rows.key, rows.key_ids()) if key is not None]
-    enrolled = evidence.enrolments(rows)
+    enrolled = evidence_rows.enrolments(rows)
     for name in (*_COPIED, *_LOG):
         rows.txn.drop(rows.tables[name], delete=False)
     for name in _COPIED:
@@ -215,10 +217,10 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
         # Of another cluster's folder only what it holds against a key of ours counts: its own are strangers.
         if (restored is None and ours) or (restored is not None and restored.status < known.status):
             rows.put(layout.KEYS, known.id, known.encode())
-    for record in evidence.enrolments(rows):
-        evidence.drop_enrolment(group, record)
+    for record in evidence_rows.enrolments(rows):
+        evidence_rows.drop_enrolment(group, record)
     for record in enrolled:
-        evidence.keep_enrolment(group, record)
+        evidence_rows.keep_enrolment(group, record)
     left = (0, 0) if anchored is None else (anchored.revision, anchored.seq)
     seq = max(old.seq, new.seq, left[1])
     rows.current = Head(
@@ -234,7 +236,7 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
         incarnation_revision=new.incarnation_revision,
     )
     _take_incarnations(rows, backed_up)
-    evidence.keep_since(rows, group.at_ms)
+    evidence_rows.keep_since(rows, group.at_ms)
     rows.put(layout.META, layout.COMPACTED_KEY, seq.to_bytes(8, "big") + new.digest)
     change = new_incarnation(
         f"{layout.SYSTEM_PREFIX}restore/{seq + 1}",

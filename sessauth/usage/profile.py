@@ -13,9 +13,10 @@ from typing import Final
 
 from .. import limits
 from ..errors import UsageError
-from . import bounds, reading
-from .arguments import Path, Reading
-from .slot import Slot
+from . import field_readers
+from . import limits as bounds
+from .argument_reader import Path, Reading
+from .value_summary import Slot
 
 Position = tuple[str, int]
 """A scope: the id of its layer, and its index there; -1 where the scope that decided is not known."""
@@ -111,19 +112,19 @@ class Bucket:
     def from_dict(cls, data: object) -> Bucket:
         """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
         names = ("calls", "size", "weight", "shortest", "longest", "segments", "paths", "cut", "opaque")
-        given = reading.fields(data, *names)
-        calls, size, weight, shortest, longest = (reading.count(given[name]) for name in names[:5])
+        given = field_readers.fields(data, *names)
+        calls, size, weight, shortest, longest = (field_readers.count(given[name]) for name in names[:5])
         bucket = cls(calls, size, weight, shortest, longest)
         if bucket.longest > limits.MAX_SEGMENTS or bucket.shortest > bucket.longest:
             raise UsageError("a usage record: more segments than a resource has")
-        segments = reading.items(given["segments"], bucket.longest, exactly=True)
+        segments = field_readers.items(given["segments"], bucket.longest, exactly=True)
         bucket.segments = [Slot.from_dict(slot) for slot in segments]
-        for row in reading.items(given["paths"], bounds.MAX_PATHS):
-            path, slot = reading.items(row, 2, exactly=True)
-            names_ = reading.items(path, limits.MAX_PATH_SEGMENTS)
-            key = tuple(reading.text(name, limits.MAX_STRING_BYTES) for name in names_)
+        for row in field_readers.items(given["paths"], bounds.MAX_PATHS):
+            path, slot = field_readers.items(row, 2, exactly=True)
+            names_ = field_readers.items(path, limits.MAX_PATH_SEGMENTS)
+            key = tuple(field_readers.text(name, limits.MAX_STRING_BYTES) for name in names_)
             bucket.paths[key] = Slot.from_dict(slot)
-        bucket.cut, bucket.opaque = reading.truth(given["cut"]), reading.truth(given["opaque"])
+        bucket.cut, bucket.opaque = field_readers.truth(given["cut"]), field_readers.truth(given["opaque"])
         return bucket
 
 
@@ -212,19 +213,19 @@ class Profile:
     @classmethod
     def from_dict(cls, data: object) -> Profile:
         """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
-        given = reading.fields(data, "level", "groups")
-        level = reading.count(given["level"])
+        given = field_readers.fields(data, "level", "groups")
+        level = field_readers.count(given["level"])
         if level > NOTHING:
             raise UsageError("a usage record: an unknown level of detail")
         profile = cls(level)
-        for group in reading.items(given["groups"], 0 if level == NOTHING else bounds.MAX_KINDS):
-            parts = reading.fields(group, "positions", "action", "buckets")
-            rows = reading.items(parts["positions"], bounds.MAX_POSITIONS)
-            action = reading.text(parts["action"], limits.MAX_ACTION_CHARS)
-            key = (tuple(read_position(reading.items(row, 2, exactly=True)) for row in rows), action)
-            for row in reading.items(parts["buckets"], bounds.MAX_RESOURCES):
-                name, bucket = reading.items(row, 2, exactly=True)
-                resource = reading.text(name, limits.MAX_RESOURCE_BYTES)
+        for group in field_readers.items(given["groups"], 0 if level == NOTHING else bounds.MAX_KINDS):
+            parts = field_readers.fields(group, "positions", "action", "buckets")
+            rows = field_readers.items(parts["positions"], bounds.MAX_POSITIONS)
+            action = field_readers.text(parts["action"], limits.MAX_ACTION_CHARS)
+            key = (tuple(read_position(field_readers.items(row, 2, exactly=True)) for row in rows), action)
+            for row in field_readers.items(parts["buckets"], bounds.MAX_RESOURCES):
+                name, bucket = field_readers.items(row, 2, exactly=True)
+                resource = field_readers.text(name, limits.MAX_RESOURCE_BYTES)
                 other = cls(level, {key: {resource: Bucket.from_dict(bucket)}})
                 profile.merge(other)
         return profile
@@ -232,5 +233,5 @@ class Profile:
 
 def read_position(parts: list[object]) -> Position:
     """Read ``[layer id, index]``; raises UsageError for anything else."""
-    layer, index = reading.items(parts, 2, exactly=True)
-    return reading.text(layer, 64), -1 if index == -1 else reading.count(index)
+    layer, index = field_readers.items(parts, 2, exactly=True)
+    return field_readers.text(layer, 64), -1 if index == -1 else field_readers.count(index)

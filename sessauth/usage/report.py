@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..scope import Path, Scope
-from ..session import Session
-from .counts import Span
-from .grant import CEILING, MINTED, Layer, ceilings
-from .model import SessionUsage
-from .narrow import Fit
+from ..model.session import Session
+from ..scopes.scope import Path, Scope
+from .counters import Span
+from .generalize import Fit
+from .grants import CEILING, MINTED, Layer, ceilings
 from .profile import ALL, Bucket
-from .slot import KINDS, values_to_json
+from .session_usage import SessionUsage
 from .suggest import Suggestion, evidence_of, suggest
+from .value_summary import KINDS, values_to_json
 
 FORMAT: Final = 1
 

@@ -12,11 +12,11 @@ from operator import itemgetter
 from typing import Final
 
 from .. import limits
-from ..scope import Scope
-from .grant import Layer
-from .model import SessionUsage
-from .narrow import Fit
+from ..scopes.scope import Scope
+from .generalize import Fit
+from .grants import Layer
 from .profile import NOTHING, Bucket
+from .session_usage import SessionUsage
 from .tighten import MAX_PARTS, Evidence, is_inside, tighten, work_of
 
 # A token has at most 8 KiB in all, and a suggestion that nobody reads is none.
@@ -80,8 +80,8 @@ def suggest(
     Args:
         layer: what was granted.
         usage: what was used; of one session or merged from many.
-        fit: how close to what was seen (:class:`~sessauth.usage.narrow.Fit`). LOOSE is the default: the next
-            session of a purpose reads other files than the last.
+        fit: how close to what was seen (:class:`~sessauth.usage.generalize.Fit`). LOOSE is the default: the
+            next session of a purpose reads other files than the last.
         max_bytes: of all scopes together, encoded; beyond it they are coarser.
     """
     if usage.profiles[layer.kind].level == NOTHING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..value import quoted, shows
+from ..scopes.value import quoted, shows
 
 
 def shown(text: str, most: int = 0) -> str:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from .. import limits
-from .._fast import containment, implication
+from .._fast.scopes import containment, implication
 from ..errors import ScopeError
-from ..path import Source
-from ..scope import Accessor, Condition, Operator, Scope, Segment, SegmentKind
-from .mention import Seen, free_paths, is_closed, mentioned
-from .narrow import Fit, conditions, is_listed, segment
+from ..scopes.argument_path import Source
+from ..scopes.scope import Accessor, Condition, Operator, Scope, Segment, SegmentKind
+from .generalize import Fit, conditions, is_listed, segment
+from .open_arguments import Seen, free_paths, is_closed, mentioned
 from .profile import Bucket
 
 # Scopes that one granted scope may become; beyond it kinds of call are taken together.

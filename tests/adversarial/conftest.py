@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.realm import Realm
+from tests.support.state_fixture import Realm
 
 
 @pytest.fixture(scope="module")

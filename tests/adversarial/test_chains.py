@@ -6,15 +6,15 @@ import itertools
 
 import pytest
 
-from sessauth._fast.chain import Chain
+from sessauth._fast.token.chain import Chain
 from sessauth.clock import FixedClock
-from sessauth.issuer import Issuer
-from sessauth.keys import IssuerKey
+from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.reasons import Reason
+from sessauth.tokens.issuer import Issuer
 from tests.oracle.crypto import signed_bytes
 from tests.oracle.wire import encode
-from tests.support.forge import assemble, ending, id16, key, make, sign
-from tests.support.realm import Realm
+from tests.support.state_fixture import Realm
+from tests.support.token_forger import assemble, ending, id16, key, make, sign
 from tests.vectors.world import AUDIENCE, EXPIRES, ISSUER, NOW, child, link, root, signers, token
 
 READ = "read:files/**"

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sessauth.reasons import Reason
-from tests.support.realm import Realm
+from tests.support.state_fixture import Realm
 from tests.vectors.world import ask, child, root, token
 
 _PERMITTED = ("read:files/** where n <= 9 free *", "write:logs/{a,b}")

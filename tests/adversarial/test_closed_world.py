@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from sessauth._fast.check import Checker
+from sessauth._fast.check.checker import Checker
 from tests.oracle.check import check as oracle_check
+from tests.oracle.constants import Reason
 from tests.oracle.model import OracleDecision
-from tests.oracle.words import Reason
-from tests.support import crowd
+from tests.support import bulk_sessions
 from tests.support.compare import kernel_decision
 from tests.support.vector_files import read_view
 from tests.vectors.world import NOW, VIEWS, ask, root, token
@@ -24,7 +24,7 @@ LEFT_OVER = (Reason.CONDITION_FAILED, -1)
 @pytest.fixture(scope="module")
 def checker() -> Checker:
     """A checker that all tests share."""
-    return crowd.checker()
+    return bulk_sessions.checker()
 
 
 def judged(checker: Checker, scopes: list[str], arguments: dict[str, object]) -> OracleDecision:

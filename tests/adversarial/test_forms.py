@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast import wire
-from sessauth._fast.chain import Chain, FormError
+from sessauth._fast.codec import protobuf
+from sessauth._fast.token.chain import Chain, FormError
 from sessauth.reasons import Reason
 from tests.oracle.wire import MESSAGES, encode, write_varint
-from tests.support.forge import assemble, id16, key, sign
-from tests.support.realm import Realm
+from tests.support.state_fixture import Realm
+from tests.support.token_forger import assemble, id16, key, sign
 from tests.vectors.world import AUDIENCE, NOW, child, link, root, signers, token
 
 # A field as written: its number, its wire type, and a number or the fields or bytes inside.
@@ -189,8 +189,8 @@ def refused_all(realm: Realm, payloads: Iterator[bytes]) -> int:
         forged = [payload, PAYLOADS[1]]
         data = assemble(forged, sign(forged, signers(2)))
         assert realm.reason(data) is Reason.MALFORMED_TOKEN, payload.hex()
-        with pytest.raises(wire.WireError):
-            wire.decode("Block", payload)
+        with pytest.raises(protobuf.WireError):
+            protobuf.decode("Block", payload)
         count += 1
     return count
 
@@ -274,11 +274,11 @@ def test_the_largest_kind(value: int) -> None:
 
     if value < 2**31:
         assert Chain.parse(data).block_count == 1
-        assert wire.decode("Segment", segment)["kind"] == value
+        assert protobuf.decode("Segment", segment)["kind"] == value
     else:
         with pytest.raises(FormError):
             Chain.parse(data)
-        with pytest.raises(wire.WireError):
-            wire.decode("Segment", segment)
-        with pytest.raises(wire.WireError):
-            wire.encode("Segment", {"kind": value})
+        with pytest.raises(protobuf.WireError):
+            protobuf.decode("Segment", segment)
+        with pytest.raises(protobuf.WireError):
+            protobuf.encode("Segment", {"kind": value})

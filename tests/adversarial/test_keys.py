@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth.change import set_key_status
-from sessauth.key_record import KeyStatus
+from sessauth.crypto.key_record import KeyStatus
+from sessauth.model.change import set_key_status
 from sessauth.reasons import Reason
-from tests.support.forge import id16, key, make
-from tests.support.realm import Realm
+from tests.support.state_fixture import Realm
+from tests.support.token_forger import id16, key, make
 from tests.vectors.world import NOW, link, root
 
 READ = "read:files/**"

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from sessauth._fast.check import Checker
-from sessauth._fast.view import View
-from sessauth.change import end_session, suspend_session
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.view import View
+from sessauth.model.change import end_session, suspend_session
 from sessauth.reasons import Reason
 from tests.oracle.wire import encode, write_varint
-from tests.support.forge import Record, assemble, id16, key, make
-from tests.support.realm import Realm
+from tests.support.state_fixture import Realm
+from tests.support.token_forger import Record, assemble, id16, key, make
 from tests.vectors.world import AUDIENCE, ISSUER, NOW, ask, child, link, root, token
 
 READ = "read:files/**"

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.answer import Asking
-from sessauth._fast.proof import ProofKeys
-from sessauth._fast.replay import ReplayTable
+from sessauth._fast.nonces.table import ReplayTable
+from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.token.proof import ProofKeys
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 from tests.oracle.model import OracleRequest
 from tests.oracle.wire import decode, encode
 from tests.property.mutations import mutate_bytes
-from tests.support.forge import ending, key
-from tests.support.prover import ED25519, MAC, agreement, nonce, prove
-from tests.support.realm import Realm
+from tests.support.proof_forger import ED25519, MAC, agreement, nonce, prove
+from tests.support.state_fixture import Realm
+from tests.support.token_forger import ending, key
 from tests.vectors.cases_proofs import HOST, WHO, bound
 from tests.vectors.world import AUDIENCE, NOW, ask, child, token
 

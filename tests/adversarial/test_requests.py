@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessauth.reasons import Reason
-from tests.support.realm import Realm
+from tests.support.state_fixture import Realm
 from tests.vectors.world import child, root, token
 
 ANYTHING = token(root("*:**"))

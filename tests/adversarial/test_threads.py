@@ -7,12 +7,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sessauth.change import end_session, narrow_session, resume_session, revoke, suspend_session, update_facts
+from sessauth.model.change import (
+    end_session,
+    narrow_session,
+    resume_session,
+    revoke,
+    suspend_session,
+    update_facts,
+)
+from sessauth.model.session import Fact
 from sessauth.reasons import Reason
-from sessauth.scope import Scope
-from sessauth.session import Fact
-from tests.support.forge import ending, id16, key, make
-from tests.support.realm import Realm
+from sessauth.scopes.scope import Scope
+from tests.support.state_fixture import Realm
+from tests.support.token_forger import ending, id16, key, make
 from tests.vectors.world import ISSUER, child, link, root
 
 READ = "read:files/**"

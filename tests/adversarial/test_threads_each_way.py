@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.answer import Asking
-from sessauth.change import end_session, narrow_session, resume_session, revoke, suspend_session
+from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth.model.change import end_session, narrow_session, resume_session, revoke, suspend_session
 from sessauth.reasons import Reason
-from sessauth.scope import Scope
+from sessauth.scopes.scope import Scope
 from sessauth.v1 import authorization_service_pb2 as pb
-from sessauth.verifier import Verifier
-from tests.support import crowd
-from tests.support.forge import ending, id16, key, make
-from tests.support.realm import Realm
+from sessauth.verifier.verifier import Verifier
+from tests.support import bulk_sessions
+from tests.support.state_fixture import Realm
+from tests.support.token_forger import ending, id16, key, make
 from tests.vectors.world import AUDIENCE, ISSUER, NOW, child, link, root
 
 READ = "read:files/**"
@@ -178,7 +178,7 @@ def test_nothing_crosses_while_another_session_changes(fresh_realm: Realm) -> No
 def test_a_cache_that_all_push_out_of(cache_bytes: int) -> None:
     """Threads whose chains never fit together verify, keep and drop at once, and each is judged rightly."""
     verifier = Verifier(
-        crowd.source(), audience=AUDIENCE, cache_bytes=cache_bytes, session_cache_bytes=cache_bytes
+        bulk_sessions.source(), audience=AUDIENCE, cache_bytes=cache_bytes, session_cache_bytes=cache_bytes
     )
     runs = Runs(verifier, chains_of("session", 40))
     runs.wait(False, 8)

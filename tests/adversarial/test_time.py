@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from sessauth._fast import wire
-from sessauth._fast.check import Checker
-from sessauth._fast.view import View
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.view import View
+from sessauth._fast.codec import protobuf
 from sessauth.limits import CLOCK_STEP_MS, ISSUED_AT_LEEWAY_MS
 from sessauth.reasons import Reason
-from tests.support import crowd
-from tests.support.forge import make
-from tests.support.realm import Realm
+from tests.support import bulk_sessions
+from tests.support.state_fixture import Realm
+from tests.support.token_forger import make
 from tests.support.view_source import MemorySource
 from tests.vectors.world import ISSUER, NOW, SESSION, child, link, root, token
 
@@ -23,8 +23,8 @@ _LAST = 2**53 - 1
 
 def far_session(source: MemorySource) -> None:
     """Let the session live until the end of what times can state."""
-    record = wire.decode("SessionRecord", source.sessions[SESSION])
-    source.sessions[SESSION] = wire.encode("SessionRecord", {**record, "expires_at_ms": 2**64 - 1})
+    record = protobuf.decode("SessionRecord", source.sessions[SESSION])
+    source.sessions[SESSION] = protobuf.encode("SessionRecord", {**record, "expires_at_ms": 2**64 - 1})
 
 
 def timed(issued: int, expires: int, **fields: int) -> bytes:
@@ -39,29 +39,29 @@ def timed(issued: int, expires: int, **fields: int) -> bytes:
 )
 def test_exact_ends(year_ms: int) -> None:
     """A token lives up to, not at, its expiry, and from its not_before on, in every epoch."""
-    source = crowd.source()
+    source = bulk_sessions.source()
     far_session(source)
     checker = Checker(View(source))
     ends = timed(1, year_ms + 1)
     begins = timed(1, _LAST, not_before_ms=year_ms)
 
     for _ in range(2):
-        assert crowd.judge(checker, ends, now_ms=year_ms).reason == Reason.ALLOWED
-        assert crowd.judge(checker, ends, now_ms=year_ms + 1).reason == Reason.EXPIRED
-        assert crowd.judge(checker, ends, now_ms=2**63 - 1).reason == Reason.EXPIRED
-        assert crowd.judge(checker, begins, now_ms=year_ms).reason == Reason.ALLOWED
-        assert crowd.judge(checker, begins, now_ms=year_ms - 1).reason == Reason.NOT_YET_VALID
+        assert bulk_sessions.judge(checker, ends, now_ms=year_ms).reason == Reason.ALLOWED
+        assert bulk_sessions.judge(checker, ends, now_ms=year_ms + 1).reason == Reason.EXPIRED
+        assert bulk_sessions.judge(checker, ends, now_ms=2**63 - 1).reason == Reason.EXPIRED
+        assert bulk_sessions.judge(checker, begins, now_ms=year_ms).reason == Reason.ALLOWED
+        assert bulk_sessions.judge(checker, begins, now_ms=year_ms - 1).reason == Reason.NOT_YET_VALID
 
 
 def test_times_beyond_what_can_be_stated() -> None:
     """A time of 2^53 is malformed in each field, the one below is not."""
-    checker = crowd.checker()
+    checker = bulk_sessions.checker()
     for field in ("expires_at_ms", "not_before_ms", "issued_at_ms"):
         for value, form in ((_LAST + 1, False), (2**64 - 1, False), (_LAST, True)):
             stated = {"issued_at_ms": 1, "expires_at_ms": _LAST, field: value}
             if field == "issued_at_ms":
                 stated["issued_at_ms"] = value - 1 if form else value
-            reason = crowd.judge(checker, make(link(root(READ, **stated)), [ISSUER])).reason
+            reason = bulk_sessions.judge(checker, make(link(root(READ, **stated)), [ISSUER])).reason
             assert (reason != Reason.MALFORMED_TOKEN) is form, (field, value)
 
 
@@ -102,9 +102,9 @@ def test_a_lease_at_its_deadline(fresh_realm: Realm) -> None:
 
 def test_a_clock_that_is_suspect() -> None:
     """A verifier whose clock stepped believes no time, and says so before it looks at the token's."""
-    checker = crowd.checker()
+    checker = bulk_sessions.checker()
     for chain in (token(root(READ)), token(root(READ, expires_at_ms=NOW))):
-        assert crowd.judge(checker, chain, clock_suspect=True).reason == Reason.CLOCK_SUSPECT
+        assert bulk_sessions.judge(checker, chain, clock_suspect=True).reason == Reason.CLOCK_SUSPECT
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_a_clock_that_is_suspect() -> None:
 def test_a_clock_behind_the_floor(floor_ahead_ms: int, expected: Reason) -> None:
     """A clock behind the last change judges by that change's time; more than 60 s behind it is suspect."""
     now = time.time_ns() // 1_000_000
-    source = crowd.source()
+    source = bulk_sessions.source()
     far_session(source)
-    head = wire.decode("Head", source.meta[b"head"])
-    source.meta[b"head"] = wire.encode("Head", {**head, "clock_floor_ms": now + floor_ahead_ms})
+    head = protobuf.decode("Head", source.meta[b"head"])
+    source.meta[b"head"] = protobuf.encode("Head", {**head, "clock_floor_ms": now + floor_ahead_ms})
     checker = Checker(View(source))
     chain = timed(now - 1000, now + CLOCK_STEP_MS // 4)
 
-    assert crowd.judge(checker, chain, now_ms=-1).reason == expected
+    assert bulk_sessions.judge(checker, chain, now_ms=-1).reason == expected

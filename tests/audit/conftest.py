@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.chain import Chain
+from sessauth._fast.token.chain import Chain
 from sessauth.audit import layout
-from sessauth.audit.key import ArgumentsKey
-from sessauth.change import end_session, narrow_session, open_session, revoke, suspend_session
+from sessauth.audit.keys import ArgumentsKey
 from sessauth.clock import FixedClock
-from sessauth.issuer import Issuer
-from sessauth.keys import IssuerKey
-from sessauth.token import Token
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.model.change import end_session, narrow_session, open_session, revoke, suspend_session
+from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Token
 from tests.support.audit_log import SESSION, START_MS, change, decision, open_stream
 from tests.support.changes import scopes
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.findings import FindingKind
-from sessauth.audit.lines import MAX_FAULTS
-from sessauth.audit.verify import verify
+from sessauth.audit.verify.findings import FindingKind
+from sessauth.audit.verify.lines import MAX_FAULTS
+from sessauth.audit.verify.verify import verify
 from tests.support.audit_log import Copy, kinds, write_small
 
 Files = dict[str, list[bytes]]

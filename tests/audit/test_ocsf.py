@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from sessauth.audit import layout, ocsf
-from sessauth.audit.reading import Entry, Reading
-from sessauth.change import Kind
+from sessauth.audit import layout
+from sessauth.audit.export import ocsf
+from sessauth.audit.read.reader import Entry, Reading
+from sessauth.model.change import Kind
 from tests.support.audit_log import decision
 
 from .conftest import Told

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from sessauth.arguments import encode
-from sessauth.audit.key import ArgumentsKey
-from sessauth.audit.query import Query, argument_digests, find
-from sessauth.audit.reading import Reading
+from sessauth.audit.keys import ArgumentsKey
+from sessauth.audit.read.query import Query, argument_digests, find
+from sessauth.audit.read.reader import Reading
 from sessauth.errors import KeyFolderError, StateUnusable
+from sessauth.scopes.call_arguments import encode
 from tests.support.audit_log import SESSION, START_MS, write_small
 
 from .conftest import ARGUMENTS, PARENT, Told

@@ -9,17 +9,12 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.chain import Chain
+from sessauth._fast.token.chain import Chain
 from sessauth.audit import layout
 from sessauth.audit.replay import Fault, Standing, read_arguments, replay
-from sessauth.change import (
-    narrow_session,
-    revoke,
-    suspend_session,
-    update_facts,
-)
 from sessauth.errors import StateUnusable
-from sessauth.session import Fact
+from sessauth.model.change import narrow_session, revoke, suspend_session, update_facts
+from sessauth.model.session import Fact
 from tests.support.replay_script import (
     ALLOWED,
     CALL,

@@ -9,13 +9,8 @@ from typing import Any
 import pytest
 
 from sessauth.audit.replay import Fault, Standing, replay
-from sessauth.change import (
-    end_session,
-    new_incarnation,
-    set_key_status,
-    suspend_session,
-)
-from sessauth.key_record import KeyStatus
+from sessauth.crypto.key_record import KeyStatus
+from sessauth.model.change import end_session, new_incarnation, set_key_status, suspend_session
 from tests.support.replay_script import (
     ALLOWED,
     CALL,
@@ -28,7 +23,7 @@ from tests.support.replay_script import (
     changed,
     replayed,
 )
-from tests.support.reseal import reseal
+from tests.support.resigned_log import reseal
 from tests.vectors.world import ISSUER, NOW, SESSION
 
 

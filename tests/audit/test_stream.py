@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from sessauth.audit import layout, stream_file
-from sessauth.audit.findings import FindingKind
-from sessauth.audit.key import ArgumentsKey, AuditKey, public_keys
-from sessauth.audit.stream import AuditStream, StreamOptions
-from sessauth.audit.verify import verify
+from sessauth.audit import layout
+from sessauth.audit.keys import ArgumentsKey, AuditKey, public_keys
+from sessauth.audit.verify.findings import FindingKind
+from sessauth.audit.verify.verify import verify
+from sessauth.audit.write import stream_file
+from sessauth.audit.write.stream import AuditStream, StreamOptions
 from sessauth.clock import FixedClock
 from sessauth.errors import KeyFolderError, UsageError
 from tests.support.audit_log import START_MS, decisions, open_stream

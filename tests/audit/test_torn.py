@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.findings import FindingKind
-from sessauth.audit.verify import verify
+from sessauth.audit.verify.findings import FindingKind
+from sessauth.audit.verify.verify import verify
 from sessauth.clock import FixedClock
 from tests.support.audit_log import START_MS, decisions, open_stream
 from tests.support.service import wait_until

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.findings import FindingKind
-from sessauth.audit.verify import verify
+from sessauth.audit.verify.findings import FindingKind
+from sessauth.audit.verify.verify import verify
 from tests.support.audit_log import judged, write_small
 
 

@@ -11,21 +11,21 @@ import pytest
 
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
-from benchmarks.growth import chains, ending, flood, memory, resident, states
-from benchmarks.growth.bulk import Mint
-from benchmarks.growth.grown import HOT, ISSUER_SEED, Grown, hot_set, session_id, used_bytes, verifier
+from benchmarks.growth import chains, end_cost, flood, memory, rss_process, state_size
+from benchmarks.growth.bulk_tokens import Mint
+from benchmarks.growth.growing_state import HOT, ISSUER_SEED, Grown, hot_set, session_id, used_bytes, verifier
 from benchmarks.measure import Measurement, Plan
+from benchmarks.state_setup import opening
 from benchmarks.tokens import ARGUMENTS, RESOURCE, eight_scopes
 from benchmarks.workloads import Workload, WrongDecision
-from benchmarks.world import opening
-from sessauth._fast.chain import Chain
-from sessauth.change import add_key
-from sessauth.issuer import Issuer
-from sessauth.key_record import KeyStatus
-from sessauth.keys import IssuerKey
+from sessauth._fast.token.chain import Chain
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.key_record import KeyStatus
+from sessauth.model.change import add_key
 from sessauth.reasons import Reason
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.verifier import Verifier
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.tokens.issuer import Issuer
+from sessauth.verifier.verifier import Verifier
 
 SMALL_PLAN = Plan(rounds=7, blocks=1, singles=10)
 
@@ -95,28 +95,28 @@ def test_the_hot_set_is_allowed_and_in_as_many_sessions(grown: Grown) -> None:
 def test_tokens_come_back_from_a_file_of_their_owners(tmp_path: Path) -> None:
     """What is written is read, and nobody else can read it; an existing file is not written over."""
     file = tmp_path / "tokens"
-    resident.write_tokens(file, [b"one", b"", b"three" * 1000])
+    rss_process.write_tokens(file, [b"one", b"", b"three" * 1000])
 
-    assert list(resident.read_tokens(file)) == [b"one", b"", b"three" * 1000]
+    assert list(rss_process.read_tokens(file)) == [b"one", b"", b"three" * 1000]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with pytest.raises(FileExistsError):
-        resident.write_tokens(file, [])
+        rss_process.write_tokens(file, [])
 
 
 def test_a_fresh_process_weighs_the_chains_that_it_kept(grown: Grown, tmp_path: Path) -> None:
     """It says how many it kept, and their memory is at least their bytes; a denied token fails it."""
     mint = Mint(ISSUER_SEED, [session_id(number) for number in range(HOT)], eight_scopes())
-    made = list(mint.take(resident.WARM_UP + 800))
-    resident.write_tokens(tmp_path / "good", made)
+    made = list(mint.take(rss_process.WARM_UP + 800))
+    rss_process.write_tokens(tmp_path / "good", made)
     order = {"state_dir": str(grown.folder), "cache_bytes": 1 << 28}
 
-    answer = resident.ask({**order, "tokens": str(tmp_path / "good")})
+    answer = rss_process.ask({**order, "tokens": str(tmp_path / "good")})
 
     assert answer["chains"] == 800
     assert answer["anon_in_all"] > answer["anon"] > 800 * len(made[0])
-    resident.write_tokens(tmp_path / "bad", [made[0][:-1]])
+    rss_process.write_tokens(tmp_path / "bad", [made[0][:-1]])
     with pytest.raises(RuntimeError, match="denied"):
-        resident.ask({**order, "tokens": str(tmp_path / "bad")})
+        rss_process.ask({**order, "tokens": str(tmp_path / "bad")})
 
 
 def test_a_flood_in_a_fresh_process_is_bounded_by_its_cache(grown: Grown) -> None:
@@ -124,7 +124,7 @@ def test_a_flood_in_a_fresh_process_is_bounded_by_its_cache(grown: Grown) -> Non
     bound = 1 << 20
     order = {"state_dir": str(grown.folder), "cache_bytes": bound, "one_off": 3000, "sessions": HOT}
 
-    answer = resident.ask(order)
+    answer = rss_process.ask(order)
 
     assert 0 < answer["chains"] < 3000 and answer["cached_bytes"] <= bound
     assert answer["peak"] >= answer["quarter"] > 0
@@ -164,18 +164,18 @@ def test_a_cache_without_room_for_the_hot_set_is_no_row(
 
 
 @pytest.fixture
-def one_family(tmp_path: Path) -> Iterator[tuple[Verifier, ending.Family, StateWriter]]:
+def one_family(tmp_path: Path) -> Iterator[tuple[Verifier, end_cost.Family, StateWriter]]:
     """A verifier, a live session's open root, and the writer of their state."""
     key = IssuerKey(ISSUER_SEED)
     with StateWriter.open(tmp_path / "state", create=True) as writer:
         for change in (add_key("key", key.public_key, status=KeyStatus.ACTIVE), opening(session_id(0))):
             writer.submit(change).result().raise_if_rejected()
         checked = Verifier(writer.source(), audience="gateway-1")
-        yield checked, ending.family(Issuer(key), session_id(0)), writer
+        yield checked, end_cost.family(Issuer(key), session_id(0)), writer
 
 
 def test_children_made_in_bulk_are_allowed_until_their_session_ends(
-    one_family: tuple[Verifier, ending.Family, StateWriter],
+    one_family: tuple[Verifier, end_cost.Family, StateWriter],
 ) -> None:
     """Each is a token of its own; one write later every one of them is denied."""
     checked, made, writer = one_family
@@ -183,32 +183,32 @@ def test_children_made_in_bulk_are_allowed_until_their_session_ends(
 
     assert len(set(children)) == 30
     assert all(checked.check(child, "read", RESOURCE, ARGUMENTS) for child in children)
-    assert ending._end(writer, made.session_id) > 0
+    assert end_cost._end(writer, made.session_id) > 0
     decisions = [checked.check(child, "read", RESOURCE, ARGUMENTS) for child in children]
     assert {decision.reason for decision in decisions} == {Reason.SESSION_ENDED}
 
 
 def test_the_sample_of_the_children_goes_through_all_of_them(
-    one_family: tuple[Verifier, ending.Family, StateWriter],
+    one_family: tuple[Verifier, end_cost.Family, StateWriter],
 ) -> None:
     """Every so-manyeth child, from the first to near the last."""
     _, made, _ = one_family
 
-    sample = ending._sample(made, 3000)
+    sample = end_cost._sample(made, 3000)
 
-    assert len(sample) == ending.SAMPLE
+    assert len(sample) == end_cost.SAMPLE
     assert sample[:2] == list(islice(made.children(4), 0, 4, 3))
 
 
 def test_ends_are_measured_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many with children as without, the one against the other, with the number of children."""
-    monkeypatch.setattr(ending, "CHILDREN", {True: 20})
-    monkeypatch.setattr(ending, "SAMPLE", 10)
+    monkeypatch.setattr(end_cost, "CHILDREN", {True: 20})
+    monkeypatch.setattr(end_cost, "SAMPLE", 10)
 
-    without, with_children = ending.measurements(tmp_path, quick=True, only="end/")
+    without, with_children = end_cost.measurements(tmp_path, quick=True, only="end/")
 
     assert (without.name, with_children.floor) == ("end/without-children", "end/without-children")
-    assert with_children.floor_rounds == without.rounds and len(with_children.rounds) == ending.ROUNDS
+    assert with_children.floor_rounds == without.rounds and len(with_children.rounds) == end_cost.ROUNDS
     assert with_children.extra == {"children": 20, "presented before and after": 10}
 
 
@@ -220,18 +220,18 @@ def test_states_grow_and_are_measured_against_the_smallest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Warm and cold checks of one hot set, among more sessions and more revocations, with the weights."""
-    monkeypatch.setattr(states, "SIZES", {True: (2 * HOT,)})
-    monkeypatch.setattr(states, "PLANS", {True: SMALL_PLAN})
+    monkeypatch.setattr(state_size, "SIZES", {True: (2 * HOT,)})
+    monkeypatch.setattr(state_size, "PLANS", {True: SMALL_PLAN})
 
-    rows = _names(states.measurements(tmp_path, quick=True, only="growth/"))
+    rows = _names(state_size.measurements(tmp_path, quick=True, only="growth/"))
 
     assert list(rows) == [
         f"growth/{axis}-2000-{kind}" for axis in ("sessions", "revocations") for kind in ("warm", "cold")
     ]
     for name, row in rows.items():
-        assert row.floor == states.ROWS[name.replace("2000", "10000")] and len(row.rounds) == 7
+        assert row.floor == state_size.ROWS[name.replace("2000", "10000")] and len(row.rounds) == 7
         assert {"file MB", "own MB", "mapped MB", "us to write each"} == row.extra.keys()
-    assert list(states.measurements(tmp_path, quick=True, only="growth/chains")) == []
+    assert list(state_size.measurements(tmp_path, quick=True, only="growth/chains")) == []
 
 
 def test_caches_grow_and_a_size_without_room_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

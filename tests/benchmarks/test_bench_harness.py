@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
 from benchmarks import __main__ as entry
-from benchmarks import budgets, machine, report
+from benchmarks import budgets, host_info, report
 from benchmarks.budgets import Budget, BudgetError
 from benchmarks.measure import SHARES, Measurement, NotMeasured, Plan, Row, measure, measure_row, singles
 from benchmarks.stats import bootstrap_interval, median, percentile
@@ -323,7 +323,7 @@ def test_the_json_says_what_was_measured_on_what(monkeypatch: pytest.MonkeyPatch
     _, result = _run(monkeypatch, tmp_path / "deep" / "result.json", 0.5)
 
     assert result["format"] == 2
-    assert set(result["machine"]) >= {
+    assert set(result["host_info"]) >= {
         "commit",
         "changed_files",
         "cpu",
@@ -332,8 +332,8 @@ def test_the_json_says_what_was_measured_on_what(monkeypatch: pytest.MonkeyPatch
         "python",
         "versions",
     }
-    assert {"grpcio", "protobuf", "lmdb", "pynacl", "cython"} <= set(result["machine"]["versions"])
-    assert result["machine"]["cpu"] and result["machine"]["versions"]["pynacl"]
+    assert {"grpcio", "protobuf", "lmdb", "pynacl", "cython"} <= set(result["host_info"]["versions"])
+    assert result["host_info"]["cpu"] and result["host_info"]["versions"]["pynacl"]
     assert result["options"]["quick"] is False
     for row in result["rows"]:
         figures = ("min", "median", "p99_us", "ratio", "ratio_low", "ratio_high", "budget")
@@ -347,5 +347,5 @@ def test_the_processor_is_read_from_cpuinfo(tmp_path: Path) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text("processor\t: 0\nmodel name\t: Example 9000 @ 3 GHz\n", "utf-8")
 
-    assert machine.cpu_model(file) == "Example 9000 @ 3 GHz"
-    assert machine.cpu_model(tmp_path / "none") != "Example 9000 @ 3 GHz"
+    assert host_info.cpu_model(file) == "Example 9000 @ 3 GHz"
+    assert host_info.cpu_model(tmp_path / "none") != "Example 9000 @ 3 GHz"

@@ -14,9 +14,9 @@ from benchmarks import budgets
 from benchmarks.budgets import BudgetError
 from benchmarks.instructions import rows
 from benchmarks.instructions.cases import FLOORS, KINDS, Case, cases
+from benchmarks.state_setup import World
+from benchmarks.state_setup import build as build_world
 from benchmarks.workloads import Workload
-from benchmarks.world import World
-from benchmarks.world import build as build_world
 
 NOTHING = Workload("nothing", ())
 ENTRY = {"floor": "floor/lookup", "at_most": 8.0, "margin": 0.05, "gates": True}

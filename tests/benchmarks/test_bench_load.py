@@ -13,8 +13,7 @@ import pytest
 
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
-from benchmarks.service import certificate, h2load, home, matrix, places, rows
-from benchmarks.service.calls import Call, Drive, Load, LoadError, Target
+from benchmarks.service import certificate, h2load, rows, rows_table, server_home, servers
 from benchmarks.service.driver import AsyncioDriver
 from benchmarks.service.echo_server import stream, unary
 from benchmarks.service.h2load import (
@@ -26,6 +25,7 @@ from benchmarks.service.h2load import (
     read_summary,
     require_answers,
 )
+from benchmarks.service.load_spec import Call, Drive, Load, LoadError, Target
 from benchmarks.service.processes import Server, children, running
 from benchmarks.workloads import WrongDecision
 from sessauth.v1 import authorization_service_pb2 as pb
@@ -201,7 +201,7 @@ def test_the_asyncio_client_makes_as_many_calls_and_holds_each(
 
 def test_batches_of_few_tokens_have_them_in_a_table() -> None:
     """As the client sends them: eight tokens for 256 calls that all differ, or a token in each item."""
-    requests = home.Requests(tuple(b"token %03d" % number for number in range(home.TOKENS)))
+    requests = server_home.Requests(tuple(b"token %03d" % number for number in range(server_home.TOKENS)))
     few, distinct, one = (
         pb.CheckBatchRequest.FromString(data)
         for (data,) in (requests.batch(256), requests.batch_of_distinct(256), requests.batch(1))
@@ -217,21 +217,21 @@ def test_batches_of_few_tokens_have_them_in_a_table() -> None:
 
 def test_every_row_has_its_series_and_its_floor() -> None:
     """A row is read from drives that are made, and its ratio is taken to another row that is too."""
-    for reading in matrix.READINGS.values():
-        assert reading.series in matrix.SPECS
-        assert not reading.floor or reading.floor in matrix.READINGS
-    assert set(matrix.READINGS) >= {spec.name for spec in matrix.SPECS.values()}
+    for reading in rows_table.READINGS.values():
+        assert reading.series in rows_table.SPECS
+        assert not reading.floor or reading.floor in rows_table.READINGS
+    assert set(rows_table.READINGS) >= {spec.name for spec in rows_table.SPECS.values()}
 
 
 def test_only_what_a_row_needs_is_driven() -> None:
     """Its series, that of its floor, and the closed loop whose rate an open loop is a share of."""
 
     def driven(only: str) -> set[str]:
-        return {spec.name for spec in matrix.needed(matrix.wanted(only))}
+        return {spec.name for spec in rows_table.needed(rows_table.wanted(only))}
 
     assert driven("service/check-tls") == {"service/check-tls", "floor/echo-tls"}
     assert driven("workers-2-cpu") == {"service/workers-2", "service/worker"}
-    assert driven("check-open-50") == {"service/check-open-50", "floor/echo-open-50", matrix.PEAK}
+    assert driven("check-open-50") == {"service/check-open-50", "floor/echo-open-50", rows_table.PEAK}
     assert driven("no such row") == set()
 
 
@@ -239,9 +239,9 @@ def test_figures_are_for_a_decision_except_a_latency() -> None:
     """40 batches of 256 in 1,024 us are 0.1 us a decision; the latency is the batch's."""
     drive = Drive(calls=40, wall_us=1024.0, cpu_us=512.0, latencies_us=[3.0, 1.0, 2.0])
 
-    assert matrix.wall_us(drive, 256) == pytest.approx(0.1)
-    assert matrix.cpu_us(drive, 256) == pytest.approx(0.05)
-    assert matrix.p50_us(drive, 256) == 2.0
+    assert rows_table.wall_us(drive, 256) == pytest.approx(0.1)
+    assert rows_table.cpu_us(drive, 256) == pytest.approx(0.05)
+    assert rows_table.p50_us(drive, 256) == 2.0
 
 
 def test_a_run_without_its_tools_says_so_in_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,9 +254,9 @@ def test_a_run_without_its_tools_says_so_in_its_rows(tmp_path: Path, monkeypatch
     monkeypatch.setattr(certificate, "make", lambda folder: None)
     monkeypatch.setattr(rows, "QUICK", (7, 1_000.0))
     monkeypatch.setattr(
-        matrix,
+        rows_table,
         "wanted",
-        lambda only: [matrix.READINGS[name] for name in ("service/check-tcp", "service/check-tls")],
+        lambda only: [rows_table.READINGS[name] for name in ("service/check-tcp", "service/check-tls")],
     )
     with home_folder() as folder:
         measured = {each.name: each for each in rows.measurements(folder, quick=True)}
@@ -269,9 +269,9 @@ def test_a_run_without_its_tools_says_so_in_its_rows(tmp_path: Path, monkeypatch
 
 def test_the_servers_of_a_run_end_with_it() -> None:
     """Two workers are found by their parent, each place can be called, and no process is left."""
-    wanted = {matrix.WORKERS, matrix.ECHO}
-    with home_folder() as folder, places.running_places(folder, wanted) as (found, missing):
-        both, control = found[matrix.WORKERS], found[matrix.CONTROL]
+    wanted = {rows_table.WORKERS, rows_table.ECHO}
+    with home_folder() as folder, servers.running_places(folder, wanted) as (found, missing):
+        both, control = found[rows_table.WORKERS], found[rows_table.CONTROL]
         assert both.server.pids == tuple(children(control.server.pids[0])) and len(both.targets) == 2
         assert both.server.cpu_us() > 0 and missing == {}
         with AsyncioDriver() as driver:
@@ -285,6 +285,6 @@ def test_the_servers_of_a_run_end_with_it() -> None:
                     both.credential,
                 )
                 assert driver.answer(call)
-        pids = [*both.server.pids, *control.server.pids, *found[matrix.ECHO].server.pids]
+        pids = [*both.server.pids, *control.server.pids, *found[rows_table.ECHO].server.pids]
 
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]

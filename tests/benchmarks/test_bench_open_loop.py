@@ -14,8 +14,8 @@ import pytest
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
 from benchmarks.service import http2
-from benchmarks.service.calls import CALL_SECONDS, LoadError
 from benchmarks.service.http2 import Connection, frame, header_blocks, whole_number
+from benchmarks.service.load_spec import CALL_SECONDS, LoadError
 from benchmarks.service.open_loop import LEAD_SECONDS, pace, schedule
 from tests.support.service import home_folder
 

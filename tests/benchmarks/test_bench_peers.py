@@ -13,14 +13,14 @@ import pytest
 
 pytest.importorskip("benchmarks.peers", reason="the benchmarks are not part of the installed package")
 
-from benchmarks import budgets, workloads, world
+from benchmarks import budgets, state_setup, workloads
 from benchmarks.measure import Measurement, Row, not_measured
 from benchmarks.peers import __main__ as entry
 from benchmarks.peers import cedar, ours, pyjwt, pymacaroons, rows, work
 from benchmarks.peers.rows import PEERS, Peer
 from benchmarks.peers.work import Form
+from benchmarks.state_setup import World
 from benchmarks.workloads import WrongDecision
-from benchmarks.world import World
 from sessauth.reasons import Reason
 
 ROOT = Path(entry.__file__).parents[2]
@@ -58,7 +58,7 @@ def a_form(**changes: Any) -> Form:
 @pytest.fixture(scope="module")
 def live_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A state folder with live sessions, opened as a verifier does."""
-    made = world.build(tmp_path_factory.mktemp("world"))
+    made = state_setup.build(tmp_path_factory.mktemp("state_setup"))
     yield made
     made.close()
 

@@ -9,13 +9,13 @@ import pytest
 
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
-from benchmarks import world
+from benchmarks import state_setup
 from benchmarks.measure import NotMeasured
 from benchmarks.stages import proofs
 from benchmarks.stages.proofs import HOLDERS, Host, Proved
+from benchmarks.state_setup import World
 from benchmarks.workloads import WrongDecision
-from benchmarks.world import World
-from sessauth._fast.proof import ProofKeys
+from sessauth._fast.token.proof import ProofKeys
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def live_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worl
     """A state folder with live sessions, opened as a verifier does, and smaller tables than in earnest."""
     monkeypatch.setattr(proofs, "SLOTS", 1 << 14)
     monkeypatch.setattr(proofs, "TAKEN_BEFORE", 16)
-    made = world.build(tmp_path)
+    made = state_setup.build(tmp_path)
     yield made
     made.close()
 

@@ -14,8 +14,8 @@ pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of
 
 from benchmarks import budgets, render, report, tables
 from benchmarks.budgets import Budget
-from benchmarks.document import WrongDocument, read
 from benchmarks.measure import Measurement, not_measured, singles
+from benchmarks.results_file import WrongDocument, read
 from tests.support.tree import ROOT
 
 MACHINE = {

@@ -13,13 +13,13 @@ import pytest
 
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
-from benchmarks import catalogues, realistic, refused, tokens, workloads, world
+from benchmarks import catalogues, denied, realistic, state_setup, tokens, workloads
 from benchmarks.arguments import DEEPEST, value
+from benchmarks.catalog_generator import McpServer, large_server, small_servers
 from benchmarks.catalogues import GENERATED, Servers
-from benchmarks.shapes import McpServer, large_server, small_servers
+from benchmarks.state_setup import World
 from benchmarks.workloads import Workload
-from benchmarks.world import World
-from sessauth._fast.chain import Chain
+from sessauth._fast.token.chain import Chain
 from sessauth.reasons import Reason
 
 NOWHERE = Path("no-such-folder")
@@ -28,7 +28,7 @@ NOWHERE = Path("no-such-folder")
 @pytest.fixture(scope="module")
 def live_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A state folder with live sessions, opened as a verifier does."""
-    made = world.build(tmp_path_factory.mktemp("world"))
+    made = state_setup.build(tmp_path_factory.mktemp("state_setup"))
     yield made
     made.close()
 
@@ -168,16 +168,16 @@ def test_a_servers_name_may_be_any_segment(live_world: World) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (refused.garbage, Reason.MALFORMED_TOKEN),
-        (refused.torn, Reason.MALFORMED_TOKEN),
-        (refused.oversized, Reason.TOKEN_TOO_LARGE),
-        (refused.unknown_session, Reason.UNKNOWN_SESSION),
-        (refused.ended_session, Reason.SESSION_ENDED),
-        (refused.expired, Reason.EXPIRED),
-        (refused.revoked_deep, Reason.REVOKED),
-        (refused.forged, Reason.BAD_SIGNATURE),
-        (refused.out_of_scope, Reason.OUT_OF_SCOPE),
-        (refused.condition_failed, Reason.CONDITION_FAILED),
+        (denied.garbage, Reason.MALFORMED_TOKEN),
+        (denied.torn, Reason.MALFORMED_TOKEN),
+        (denied.oversized, Reason.TOKEN_TOO_LARGE),
+        (denied.unknown_session, Reason.UNKNOWN_SESSION),
+        (denied.ended_session, Reason.SESSION_ENDED),
+        (denied.expired, Reason.EXPIRED),
+        (denied.revoked_deep, Reason.REVOKED),
+        (denied.forged, Reason.BAD_SIGNATURE),
+        (denied.out_of_scope, Reason.OUT_OF_SCOPE),
+        (denied.condition_failed, Reason.CONDITION_FAILED),
     ],
 )
 def test_what_is_refused_is_refused_for_its_own_reason(make: Any, reason: Reason, live_world: World) -> None:
@@ -190,7 +190,7 @@ def test_what_is_refused_is_refused_for_its_own_reason(make: Any, reason: Reason
 
 def test_the_revoked_block_lies_in_the_middle_of_the_chain(live_world: World) -> None:
     """The eighth of sixteen blocks: the seven above it and the eight below it are not revoked themselves."""
-    (call,) = refused.revoked_deep(live_world).calls
+    (call,) = denied.revoked_deep(live_world).calls
 
     decision = live_world.verifier().check(*call[:4])
 

@@ -11,17 +11,17 @@ import pytest
 
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
-from benchmarks import workloads, world
+from benchmarks import state_setup, workloads
 from benchmarks.measure import NotMeasured, Plan, Row, measure_row
-from benchmarks.stages import batch, committer, moved, threads, writing
+from benchmarks.stages import batch, changed_state, during_writes, threads, writer_process
 from benchmarks.stages.batch import Batch, Batches
 from benchmarks.stages.checks import Stale, WarmPrepared
-from benchmarks.stages.committer import Committed
+from benchmarks.stages.writer_process import Committed
+from benchmarks.state_setup import World
 from benchmarks.workloads import Workload, WrongDecision
-from benchmarks.world import World
 from sessauth.reasons import Reason
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.verifier import Prepared
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.verifier.verifier import Prepared
 
 PLAN = Plan(rounds=7, blocks=1, singles=10)
 
@@ -29,7 +29,7 @@ PLAN = Plan(rounds=7, blocks=1, singles=10)
 @pytest.fixture
 def live_world(tmp_path: Path) -> Iterator[World]:
     """A state folder with live sessions, opened as a verifier does."""
-    made = world.build(tmp_path)
+    made = state_setup.build(tmp_path)
     yield made
     made.close()
 
@@ -88,11 +88,11 @@ def test_a_check_for_a_later_revision_never_passes_the_view(live_world: World) -
 
 def test_a_committer_commits_what_it_says(tmp_path: Path) -> None:
     """The changes that it counts are in the log, each applied, for one session after the other."""
-    world.build(tmp_path).close()
+    state_setup.build(tmp_path).close()
     with StateWriter.open(tmp_path / "state") as writer:
         sessions = [session.id for session in writer.list_sessions(limit=3)]
         before = writer.head().seq
-        done = committer.commit(writer, sessions, 2000, threading.Event(), 0.2)
+        done = writer_process.commit(writer, sessions, 2000, threading.Event(), 0.2)
 
         assert 0 < done.changes == writer.head().seq - before
         assert 0 < done.commits <= done.changes and done.seconds >= 0.2
@@ -105,18 +105,18 @@ def test_a_committer_commits_what_it_says(tmp_path: Path) -> None:
 
 def test_a_committer_stops_when_it_is_told(tmp_path: Path) -> None:
     """Told before it starts, it commits nothing more, however long it may go on."""
-    world.build(tmp_path).close()
+    state_setup.build(tmp_path).close()
     stop = threading.Event()
     stop.set()
     with StateWriter.open(tmp_path / "state") as writer:
-        done = committer.commit(writer, [bytes(16)], 1000, stop, 60.0)
+        done = writer_process.commit(writer, [bytes(16)], 1000, stop, 60.0)
 
     assert done.changes == 0
 
 
 def test_checks_meet_the_changes_of_another_process(live_world: World) -> None:
     """While the committer runs the revision moves on under the verifier, whose checks are all allowed."""
-    subject = writing.WhileWriting("warm/while-writing", live_world, live_world.bystander_ids)
+    subject = during_writes.WhileWriting("warm/while-writing", live_world, live_world.bystander_ids)
     before = live_world.verifier().check(*workloads.root(live_world).calls[0][:4]).revision
 
     subject.run(subject.prepare(50))
@@ -130,7 +130,7 @@ def test_checks_meet_the_changes_of_another_process(live_world: World) -> None:
     assert after - before >= done.changes
 
 
-@pytest.mark.parametrize("rate", [0.0, writing.LEAST_RATE - 1.0])
+@pytest.mark.parametrize("rate", [0.0, during_writes.LEAST_RATE - 1.0])
 def test_a_committer_that_is_too_slow_leaves_the_row_without_figures(
     live_world: World, monkeypatch: pytest.MonkeyPatch, rate: float
 ) -> None:
@@ -147,8 +147,8 @@ def test_a_committer_that_is_too_slow_leaves_the_row_without_figures(
         def stop(self) -> Committed:
             return Committed(int(rate), 1, 1.0)
 
-    monkeypatch.setattr(writing, "Committer", Slow)
-    subject = writing.WhileWriting("warm/while-writing", live_world, live_world.bystander_ids)
+    monkeypatch.setattr(during_writes, "Committer", Slow)
+    subject = during_writes.WhileWriting("warm/while-writing", live_world, live_world.bystander_ids)
 
     measured = measure_row(Row(subject, None, subject.extra), PLAN)
 
@@ -157,7 +157,7 @@ def test_a_committer_that_is_too_slow_leaves_the_row_without_figures(
 
 def test_a_committer_that_can_not_start_is_reported(live_world: World) -> None:
     """With no state at its path the row says so instead of a ratio."""
-    subject = writing.WhileWriting("warm/while-writing", live_world, [])
+    subject = during_writes.WhileWriting("warm/while-writing", live_world, [])
     subject._state_dir = live_world.state_dir / "none"
 
     assert "ended with status 1" in measure_row(Row(subject, None, subject.extra), PLAN).missing
@@ -165,9 +165,9 @@ def test_a_committer_that_can_not_start_is_reported(live_world: World) -> None:
 
 def test_every_verifier_finds_the_state_moved(live_world: World) -> None:
     """A block's commit is before all of its checks: each sees a revision that its view had not."""
-    shared = moved.Shared(live_world, users=1)
-    subject = moved.OneCheckEach("stage/view-moved", shared, "other")
-    still = moved.OneCheckEach("floor/view-still", shared, "")
+    shared = changed_state.Shared(live_world, users=1)
+    subject = changed_state.OneCheckEach("stage/view-moved", shared, "other")
+    still = changed_state.OneCheckEach("floor/view-still", shared, "")
 
     def revisions(items: Sequence[Any]) -> set[int]:
         return {verifier.check(token, "read", workloads.RESOURCE).revision for verifier, token in items}
@@ -175,7 +175,7 @@ def test_every_verifier_finds_the_state_moved(live_world: World) -> None:
     first, second = revisions(subject.prepare(300)), revisions(subject.prepare(10))
     assert len(first) == len(second) == 1 and min(second) == max(first) + 1
     assert revisions(still.prepare(5)) == second
-    assert len(subject.prepare(10_000)) == moved.VERIFIERS
+    assert len(subject.prepare(10_000)) == changed_state.VERIFIERS
     subject.extra()
 
 
@@ -221,8 +221,8 @@ def test_threads_are_measured_in_rounds_of_all_counts(
 
 def test_a_refused_call_stops_the_verifiers_of_a_moving_state(live_world: World) -> None:
     """A denied call is reported in place of the figure."""
-    shared = moved.Shared(live_world, users=1)
-    subject = moved.OneCheckEach("stage/view-moved", shared, "other")
+    shared = changed_state.Shared(live_world, users=1)
+    subject = changed_state.OneCheckEach("stage/view-moved", shared, "other")
     shared.open().token = workloads.root(live_world).calls[0].token[:-1]
 
     with pytest.raises(NotMeasured, match="denied"):

@@ -11,12 +11,12 @@ import pytest
 
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
-from benchmarks import budgets, floors, workloads, world
+from benchmarks import budgets, floors, state_setup, workloads
 from benchmarks.measure import Loop, Plan, measure
 from benchmarks.registry import SERIES, STAGES
 from benchmarks.stages.checks import Cold, Warm
+from benchmarks.state_setup import World
 from benchmarks.workloads import Workload, WrongDecision
-from benchmarks.world import World
 from sessauth.reasons import Reason
 
 SIGNATURE_NS, LOOKUP_NS = 50_000, 140
@@ -31,7 +31,7 @@ def floor_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def live_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A state folder with live sessions, opened as a verifier does."""
-    made = world.build(tmp_path_factory.mktemp("world"))
+    made = state_setup.build(tmp_path_factory.mktemp("state_setup"))
     yield made
     made.close()
 

@@ -11,12 +11,12 @@ pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of
 from benchmarks import budgets
 from benchmarks.stages.threads import timing, together
 from benchmarks.writes import rows
+from benchmarks.writes.change_kinds import END, KINDS, OPEN_MINT, REVOKE, Log
 from benchmarks.writes.disk import SyncedWrites, file_system
-from benchmarks.writes.drives import Drive, Rounds
-from benchmarks.writes.kinds import END, KINDS, OPEN_MINT, REVOKE, Log
+from benchmarks.writes.rounds import Drive, Rounds
 from sessauth.errors import Rejected
-from sessauth.session import SessionStatus
-from sessauth.state.lmdb_log import StateWriter
+from sessauth.model.session import SessionStatus
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.service import home_folder
 
 

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 from sessauth.cli.main import cli
 from sessauth.client import Client
+from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.errors import Unavailable
-from sessauth.keys import IssuerKey
 
 COMMAND = [sys.executable, "-m", "sessauth.cli.main"]
 

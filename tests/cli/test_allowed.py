@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.catalogue import ToolCatalogue
+from sessauth.decisions.tool_catalog import ToolCatalogue
 
 from .conftest import Run, Service
 

@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.approval import ApprovalRecord, ApprovalStatus, SignedApproval, check_statement, terms_of
+from sessauth.model.approval_rules import (
+    ApprovalRecord,
+    ApprovalStatus,
+    SignedApproval,
+    check_statement,
+    terms_of,
+)
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.approvals import KEYS, approver, record, request_digest, statement
 from tests.support.approvals_asked import ask
@@ -258,7 +264,7 @@ def test_check_here_takes_nothing_that_only_the_server_takes(run: Run, tmp_path:
 
 
 def _some_token(run: Run, tmp_path: Path) -> Path:
-    from sessauth.keys import IssuerKey
+    from sessauth.crypto.issuer_key import IssuerKey
 
     out, key = tmp_path / f"t{len(list(tmp_path.iterdir()))}", tmp_path / "issuer.pem"
     if not key.exists():

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sessauth.change import add_key, open_session
-from sessauth.key_record import KeyStatus
-from sessauth.scope import Scope
+from sessauth.crypto.key_record import KeyStatus
+from sessauth.model.change import add_key, open_session
+from sessauth.scopes.scope import Scope
 from tests.support.audit_play import Play
-from tests.support.reseal import reseal
+from tests.support.resigned_log import reseal
 from tests.vectors.world import ISSUER, NOW, SESSION, ask, root, token
 
 from .conftest import invoke

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.holder import HolderKey, HolderPublicKey
+from sessauth.tokens.holder import HolderKey, HolderPublicKey
 
 from .conftest import Run, Service
 

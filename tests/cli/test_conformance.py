@@ -14,7 +14,7 @@ from sessauth.conformance.comparison import MAX_FAULTS_IN_A_ROW
 from sessauth.conformance.generator import generated
 from sessauth.conformance.questions import FILES, complete, default_folder, vectors
 from tests.oracle.check import check
-from tests.oracle.words import Reason
+from tests.oracle.constants import Reason
 from tests.support.tree import ROOT
 from tests.support.vector_files import read_request, read_view, write_decision
 

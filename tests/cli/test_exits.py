@@ -15,7 +15,7 @@ import pytest
 from sessauth import Denied, errors
 from sessauth.cli import failures
 from sessauth.cli.main import cli
-from sessauth.decision_base import DecisionBase
+from sessauth.decisions.decision_base import DecisionBase
 
 from .conftest import COMMAND, Run, Service
 
@@ -154,7 +154,7 @@ def test_our_mistake_is_not_a_denial(run: Run, monkeypatch: pytest.MonkeyPatch) 
     def broken(*_: object) -> None:
         raise RuntimeError("bug")
 
-    monkeypatch.setattr("sessauth.cli.token.read_token", broken)
+    monkeypatch.setattr("sessauth.cli.commands.token.read_token", broken)
 
     ran = run("token", "present", "-")
 

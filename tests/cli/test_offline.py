@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.keys import IssuerKey
-from sessauth.token import Token
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.tokens.token import Token
 from tests.support.tree import ROOT
 
 from .conftest import Run

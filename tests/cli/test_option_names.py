@@ -21,7 +21,7 @@ from .conftest import Run, Service
 PACKAGE = Path(sessauth.__file__).parent
 # What a command may reach, or hear of a server. Configuration files are named by their own keys.
 REACHED = (
-    *("client", "server/services", "server/convert.py", "server/event_filter.py"),
+    *("client", "server/services", "server/request_fields.py", "server/events/filter.py"),
     *("_attenuation.py", "approver.py", "arguments.py", "draft.py", "holder.py", "holder_public.py"),
     *("issuer.py", "issuer_keys.py", "served.py", "token.py", "cli"),
 )

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.closure import Coverage, hold_against
-from sessauth.issuer import Issuer
-from sessauth.keys import IssuerKey
-from sessauth.receipt import SignedReceipt
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.model.receipt import SignedReceipt
+from sessauth.tokens.issuer import Issuer
+from sessauth.verifier.receipt_check import Coverage, hold_against
 from tests.support.receipts import CLOSED, PARTIAL, SERVICE, STRANGER
 
 from .conftest import COMMAND, Run, Service
@@ -137,8 +137,8 @@ def test_what_refuses_it_is_the_kernels_word() -> None:
     """A lapse and an expiry are told as such, any other end as an end."""
     from dataclasses import replace
 
-    from sessauth.receipt import Receipt
-    from sessauth.session import EndCause
+    from sessauth.model.receipt import Receipt
+    from sessauth.model.session import EndCause
 
     token = Issuer(SERVICE).mint(CLOSED.session_id, ["read:a"], ["gw"], ttl_ms=60_000)
 

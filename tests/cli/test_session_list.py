@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from sessauth.cli import session_list
-from sessauth.cli.session_list import HEADERS, Found, find
+from sessauth.cli.render import session_list
+from sessauth.cli.render.session_list import HEADERS, Found, find
 from sessauth.client import SessionPage
-from sessauth.session import Session, SessionStatus
+from sessauth.model.session import Session, SessionStatus
 from tests.cli.test_views import NOW_MS, SESSION
 
 OPENED_MS = NOW_MS - 3 * 60_000

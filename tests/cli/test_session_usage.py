@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.cli import census_view, usage_view
+from sessauth.cli.render import census as census_view
+from sessauth.cli.render import usage as usage_view
 from sessauth.client import AsyncClient, BlockCensus, Census, Missing, SessionReport
-from sessauth.seen import LateUse, SessionSeen
-from sessauth.usage.narrow import Fit
+from sessauth.usage.generalize import Fit
+from sessauth.usage.observations import LateUse, SessionSeen
 from tests.cli.conftest import Service
-from tests.support.seen import AT, block, block_id, claimed, usage
+from tests.support.observations import AT, block, block_id, claimed, usage
 from tests.support.usage_story import session
 
 

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from sessauth.cli.session_watch import to_json, to_line
+from sessauth.cli.commands.session_watch import to_json, to_line
 from sessauth.client import EventKind, SessionEvent
-from sessauth.session import EndCause
+from sessauth.model.session import EndCause
 from tests.support.service import LONGER_MS
 
 from .conftest import COMMAND, Service

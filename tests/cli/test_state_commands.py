@@ -122,7 +122,7 @@ def test_the_brake_of_wrong_settings_is_that_of_their_state_folder(
 
 def test_brake_of_a_failed_write_is_cleared_by_a_probe(home: Path) -> None:
     """A brake that a failed write set is released by a write that succeeds."""
-    from sessauth.state.brake import Brake
+    from sessauth.state.host.brake import Brake
     from sessauth.state.layout import BRAKE_FILE
 
     page = Brake(home / "state" / BRAKE_FILE)

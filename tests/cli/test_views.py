@@ -5,16 +5,17 @@ from decimal import Decimal
 
 import pytest
 
-from sessauth.block import BlockInfo, Ending
-from sessauth.cli import decision_view, session_view, token_view
 from sessauth.cli.output import fields, moment, moment_and_distance, printable, span, table
-from sessauth.cli.token_view import Verdict
+from sessauth.cli.render import decision, token
+from sessauth.cli.render import session as session_view
+from sessauth.cli.render.token import Verdict
 from sessauth.client import RemoteDecision
-from sessauth.condition import Condition
-from sessauth.inspection import TokenInfo
+from sessauth.model.session import EndCause, Fact, Session, SessionStatus
 from sessauth.reasons import Level, Reason, Stage
-from sessauth.scope import Scope
-from sessauth.session import EndCause, Fact, Session, SessionStatus
+from sessauth.scopes.condition import Condition
+from sessauth.scopes.scope import Scope
+from sessauth.tokens.inspected_block import BlockInfo, Ending
+from sessauth.tokens.inspection import TokenInfo
 
 NOW_MS = 1_770_000_000_000
 MINUTE = 60_000
@@ -86,19 +87,19 @@ def test_token_as_a_tree() -> None:
     """A chain is a tree in which each block hangs from the one it narrows, with all that it says."""
     verdict = Verdict(True, True, "the server", "signed by key 1", (1,), "ACTIVE")
 
-    assert "\n".join(token_view.to_lines(INFO, verdict, NOW_MS)) + "\n" == TREE
+    assert "\n".join(token.to_lines(INFO, verdict, NOW_MS)) + "\n" == TREE
 
 
 def test_token_as_json() -> None:
     """The JSON of an inspection has the verdict beside what the token says."""
-    document = token_view.to_json(INFO, Verdict(True, False, "the server", "forged", (), ""))
+    document = token.to_json(INFO, Verdict(True, False, "the server", "forged", (), ""))
 
     assert (document["verdict"], document["verified"], document["detail"]) == (
         "NOT VERIFIED",
         False,
         "forged",
     )
-    assert token_view.to_json(INFO, Verdict())["verdict"] == "UNVERIFIED"
+    assert token.to_json(INFO, Verdict())["verdict"] == "UNVERIFIED"
     blocks = document["blocks"]
     assert isinstance(blocks, list)
     assert blocks[1]["where"] == ['repo == "web"']
@@ -116,7 +117,7 @@ def _decision(**fields: object) -> RemoteDecision:
 
 def test_denied_decision_for_people() -> None:
     """A denial shows the stage, the explanation and what it was judged by."""
-    assert decision_view.to_lines(_decision(), "OUT_OF_SCOPE: no scope of block 0 covers this") == [
+    assert decision.to_lines(_decision(), "OUT_OF_SCOPE: no scope of block 0 covers this") == [
         "DENIED at stage scope",
         "  OUT_OF_SCOPE: no scope of block 0 covers this",
         "session   22222222222222222222222222222222",
@@ -132,11 +133,11 @@ def test_allowed_decision_for_people() -> None:
         allowed=True, reason=Reason.ALLOWED, stage=Stage.NONE, matched_index=0, matched_scope=0
     )
 
-    assert decision_view.to_lines(allowed, "ALLOWED by block 0, scope 0")[:2] == [
+    assert decision.to_lines(allowed, "ALLOWED by block 0, scope 0")[:2] == [
         "ALLOWED",
         "  by block 0, scope 0",
     ]
-    assert "holds until  2026-02-02T02:40:00Z" in decision_view.to_lines(allowed, "ALLOWED")
+    assert "holds until  2026-02-02T02:40:00Z" in decision.to_lines(allowed, "ALLOWED")
 
 
 SESSION = Session(

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from sessauth.client import Client, Tls
-from sessauth.client._address import load_credential, resolve_credential, resolve_target
+from sessauth.client._target import load_credential, resolve_credential, resolve_target
 from sessauth.errors import ConfigError, UsageError
-from sessauth.server.config import default_home as server_home
+from sessauth.server.config.config import default_home as server_home
 
 SECRET = "sessauth_key_operator_c2VjcmV0"
 

@@ -9,7 +9,7 @@ import pytest
 
 from sessauth import errors
 from sessauth.client import AsyncClient, CheckItem, Client
-from sessauth.text_form import STORED_PREFIX
+from sessauth.crypto.armor import STORED_PREFIX
 from sessauth.v1 import authorization_service_pb2 as check_pb
 
 from .conftest import FakeServer, always

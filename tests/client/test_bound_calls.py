@@ -10,20 +10,21 @@ import grpc
 import pytest
 
 from sessauth import errors
-from sessauth._fast import proof, wire
+from sessauth._fast.codec import protobuf
+from sessauth._fast.token import proof
 from sessauth.client import AsyncClient, CheckItem, Client
 from sessauth.clock import SystemClock
-from sessauth.holder import HolderKey
-from sessauth.holder_public import HolderPublicKey
-from sessauth.issuer import Issuer
-from sessauth.keys import IssuerKey
+from sessauth.crypto.holder_public_key import HolderPublicKey
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.reasons import Reason
-from sessauth.token import Token
+from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as check_pb
 from sessauth.v1 import key_service_pb2 as keys_pb
 from sessauth.v1 import token_pb2
 from sessauth.v1 import token_service_pb2 as tokens_pb
-from sessauth.verifier_key import VerifierKey
 from tests.support.bound import age_keys
 from tests.support.service import Service, running
 
@@ -96,7 +97,7 @@ def proofs(server: FakeServer) -> list[dict[str, object]]:
     sent = [
         check_pb.CheckRequest.FromString(each.request).item for each in server.seen if each.method == CHECK
     ]
-    return [wire.decode("Proof", item.proof) if item.proof else {} for item in sent]
+    return [protobuf.decode("Proof", item.proof) if item.proof else {} for item in sent]
 
 
 def called(server: FakeServer) -> list[str]:

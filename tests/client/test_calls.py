@@ -9,9 +9,9 @@ import pytest
 
 from sessauth import Denied, errors
 from sessauth.client import CheckItem, Client
+from sessauth.crypto.armor import STORED_PREFIX
+from sessauth.model.session import SessionStatus
 from sessauth.reasons import Reason, Stage
-from sessauth.session import SessionStatus
-from sessauth.text_form import STORED_PREFIX
 from sessauth.v1 import authorization_service_pb2 as check_pb
 from sessauth.v1 import key_service_pb2 as key_pb
 from sessauth.v1 import record_pb2

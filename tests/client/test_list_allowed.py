@@ -8,9 +8,9 @@ import pytest
 
 from sessauth import errors
 from sessauth.client import AsyncClient, Client
+from sessauth.crypto.armor import STORED_PREFIX
+from sessauth.decisions.survey import Candidate
 from sessauth.reasons import Reason, Stage, Verdict
-from sessauth.survey import Candidate
-from sessauth.text_form import STORED_PREFIX
 from sessauth.v1 import authorization_service_pb2 as pb
 
 from .conftest import FakeServer, always

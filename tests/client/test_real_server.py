@@ -11,12 +11,12 @@ import pytest
 
 from sessauth import errors
 from sessauth.client import AsyncClient, CheckItem, Client, Tls
+from sessauth.model.session import EndCause, SessionStatus
 from sessauth.reasons import Reason, Stage
-from sessauth.server.build import Control
-from sessauth.server.config import from_dict
-from sessauth.server.init import initialise
-from sessauth.session import EndCause, SessionStatus
-from sessauth.token import Token
+from sessauth.server.config.config import from_dict
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
+from sessauth.tokens.token import Token
 from tests.support.service import ServerProcess, Service, home_folder, running, wait_until
 
 ACME = 'read:mcp/github/* where owner == "acme" free *'
@@ -55,7 +55,7 @@ def test_a_session_from_birth_to_death(client: Client) -> None:
 
 def test_explanation_names_the_ceiling_when_it_is_known(client: Client) -> None:
     """A remote decision is explained from the session's ceiling, as a local one is."""
-    from sessauth.scope import Scope
+    from sessauth.scopes.scope import Scope
 
     with client.session(subject="agent", ceiling=[ACME]) as session:
         token = session.mint(["read:mcp/github/*"], ["gateway"])

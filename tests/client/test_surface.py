@@ -49,16 +49,8 @@ def test_twins_have_the_same_methods(sync: type, twin: type) -> None:
 
 def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each method of each service can be called through the client."""
-    from sessauth.client import (
-        _calls_approvals,
-        _calls_evidence,
-        _calls_keys,
-        _calls_sessions,
-        _calls_survey,
-        _calls_tokens,
-        _calls_usage,
-        _events,
-    )
+    from sessauth.client._requests import approvals, checks, evidence, keys, sessions, tokens, usage
+    from sessauth.client._watch import events
     from sessauth.v1 import (
         approval_service_pb2,
         authorization_service_pb2,
@@ -71,8 +63,8 @@ def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
     described = (
-        *(_calls_approvals, _calls_keys, _calls_sessions, _calls_survey, _calls_tokens, _calls_usage),
-        *(_events, _calls_evidence),
+        *(approvals, keys, sessions, checks, tokens, usage),
+        *(events, evidence),
     )
     sources = "".join(inspect.getsource(module) for module in described)
     for module in (

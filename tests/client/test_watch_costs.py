@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from sessauth.client import AsyncClient, CheckItem, Client, Watch
-from sessauth.holder import HolderKey
 from sessauth.reasons import Reason
+from sessauth.tokens.holder import HolderKey
 from tests.support.service import running
 
 CEILING = ["read:files/**"]

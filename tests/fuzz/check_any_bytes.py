@@ -17,15 +17,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from sessauth._fast.answer import Asking
-from sessauth._fast.check import Checker
-from sessauth._fast.record_text import DecisionText
-from sessauth._fast.survey import Survey
-from sessauth._fast.tap import Tap
-from sessauth.decision import Decision
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.survey import Survey
+from sessauth._fast.record.audit_json import DecisionText
+from sessauth._fast.record.queue import Tap
+from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth.decisions.decision import Decision
 from sessauth.reasons import Reason, Verdict
 from sessauth.v1 import authorization_service_pb2 as pb
-from tests.support import crowd
+from tests.support import bulk_sessions
 from tests.vectors.world import AUDIENCE, NOW, child, root, token
 
 SOURCE = "10.0.0.1"
@@ -240,7 +240,7 @@ def _by_table(rng: random.Random, item: pb.CheckItem) -> pb.CheckBatchRequest:
 
 def run(seed: int, rounds: int, seconds: float) -> Counter[str]:
     """Hold the invariant for so many calls, or so many seconds; gives how often each reason came."""
-    checker = crowd.checker()
+    checker = bulk_sessions.checker()
     checker.tap = Tap(1 << 20)
     found: Counter[str] = Counter()
     rng = random.Random(f"{seed} requests")

@@ -6,7 +6,7 @@ import pytest
 
 from sessauth.reasons import Reason
 from tests.fuzz import check_any_bytes as harness
-from tests.support import crowd
+from tests.support import bulk_sessions
 from tests.vectors.world import root, token
 
 
@@ -25,7 +25,7 @@ def test_the_invariant_holds(seed: int) -> None:
 
 def test_the_harness_notices() -> None:
     """An allow of a token that was not among the signed, or of more than it may permit, is broken."""
-    checker = crowd.checker()
+    checker = bulk_sessions.checker()
     everything = token(root("*:**"))
     call = harness.Call(everything, b"read", b"files/a", b"", b"")
     with pytest.raises(harness.Broken):

@@ -10,8 +10,9 @@ import pytest
 from google.protobuf import message as protobuf
 from google.protobuf.message import DecodeError
 
-from sessauth._fast import schema, wire
-from sessauth._fast.chain import Chain, FormError
+from sessauth._fast.codec import protobuf as wire
+from sessauth._fast.codec import schema
+from sessauth._fast.token.chain import Chain, FormError
 from sessauth.v1 import receipt_pb2, record_pb2, token_pb2
 from tests.fuzz.check_any_bytes import changed, seeds
 from tests.oracle.wire import Malformed

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .addresses import in_cidr, parse_ip
+from .constants import EndCause, KeyStatus, Level, Reason, SessionStatus, Stage
 from .crypto import signed_bytes, verify
 from .decode import Refused, decode_token
 from .judge import judge
 from .model import Chain, OracleDecision, OracleKey, OracleRequest, OracleSession, OracleView
-from .words import EndCause, KeyStatus, Level, Reason, SessionStatus, Stage
 
 ISSUED_AT_LEEWAY_MS = 30_000
 MAX_ANCESTORS = 3

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .addresses import in_cidr, parse_ip, parse_url
+from .constants import ACCESSORS, OPERATORS, SOURCES, Accessor, Operator, Source
 from .model import BILLION, NO_VALUE, NOTHING, Condition, Path, Scalar
 from .texts import glob_matches, is_under
-from .words import ACCESSORS, OPERATORS, SOURCES, Accessor, Operator, Source
 
 MAX_WORK = 262_144
 BYTES_A_STEP = 16

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from .addresses import parse_cidr
+from .constants import Ending, Reason
 from .crypto import acceptable_key, digest, signed_bytes
 from .forms import Record, conditions, distinct, require, scope
 from .model import Block, Chain
 from .texts import is_text
 from .wire import Malformed, decode, read_varint
-from .words import Ending, Reason
 
 MAX_TOKEN_BYTES = 8192
 MAX_BLOCKS = 16

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .addresses import parse_cidr
+from .constants import Accessor, Kind, Operator, Source
 from .model import BILLION, Condition, Needs, Path, Scalar, Scope, Segment
 from .texts import (
     fits,
@@ -18,7 +19,6 @@ from .texts import (
     is_text,
 )
 from .wire import Malformed
-from .words import Accessor, Kind, Operator, Source
 
 Record = Mapping[str, Any]
 

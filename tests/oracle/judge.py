@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from .conditions import Context, is_unknown
+from .constants import Ending, Level, Reason, Stage
 from .json_values import BadJson, parse_object
 from .model import Chain, OracleDecision, OracleRequest, OracleSession, OracleView, Scope
 from .proofs import judge_proof, take_nonce
 from .scopes import Failed, Match, check_where, first_unknown, match_scopes
 from .texts import is_action, is_plain_segment
-from .words import Ending, Level, Reason, Stage
 
 _FAILED_REASONS = {
     "condition": Reason.CONDITION_FAILED,

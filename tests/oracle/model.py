@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .words import Level, Reason, Stage
+from .constants import Level, Reason, Stage
 
 BILLION = 10**9
 

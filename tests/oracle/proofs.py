@@ -10,11 +10,11 @@ from typing import Any
 from nacl.bindings import crypto_scalarmult
 from nacl.exceptions import RuntimeError as SodiumError
 
+from .constants import ProofKind, Reason
 from .crypto import digest, verify
 from .model import Block, OracleHost, OracleRequest, OracleVerifierKey
 from .text import BadText, read_proof_text
 from .wire import Malformed, decode
-from .words import ProofKind, Reason
 
 WINDOW_MS = 30_000
 MAX_TIME_MS = 2**53 - 1

@@ -9,11 +9,11 @@ import json
 import re
 from typing import Any
 
+from .constants import Accessor, Kind, Operator, Source
 from .json_values import number as exact_number
 from .model import BILLION
 from .scope_text import OPERATORS
 from .text import decode_base64url
-from .words import Accessor, Kind, Operator, Source
 
 _ACTIONS = re.compile(r"(?:\*|[A-Za-z0-9_.-]+)(?:,(?:\*|[A-Za-z0-9_.-]+))*:")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .constants import Accessor, Kind, Operator, Source
 from .text import encode_base64url
-from .words import Accessor, Kind, Operator, Source
 
 _IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\Z")
 _NOT_BARE = re.compile(r"[ \"/,*{}]")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .conditions import Context, OutOfWork, holds, is_unknown
+from .constants import KINDS, SOURCES, Kind, Source
 from .model import Condition, Path, Scope, Segment
-from .words import KINDS, SOURCES, Kind, Source
 
 _PREFIXES: dict[int, str] = {Source.SESSION: "session.", Source.TOOL: "tool."}
 

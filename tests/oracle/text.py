@@ -9,9 +9,9 @@ import zlib
 
 from nacl.bindings import crypto_sign_seed_keypair
 
+from .constants import Ending, Reason
 from .decode import Refused, parse_chain
 from .wire import Malformed, decode, encode
-from .words import Ending, Reason
 
 PRESENTED = "sessauth_token_"
 STORED = "sessauth_secret_"

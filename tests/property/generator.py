@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from tests.oracle.constants import KeyStatus, SessionStatus
 from tests.oracle.decode import parse_chain
 from tests.oracle.forms import scope as scope_of
 from tests.oracle.model import OracleKey, OracleRequest, OracleSession, OracleView
 from tests.oracle.wire import Malformed, decode, encode
-from tests.oracle.words import KeyStatus, SessionStatus
 from tests.property.mutations import (
     edit_record,
     edited,
@@ -42,7 +42,7 @@ from tests.property.random_chains import (
     scopes_for,
 )
 from tests.property.random_values import FACT_NAMES, members, near, parsed, render, scalar
-from tests.support.forge import Ceilings, Record, id16, key
+from tests.support.token_forger import Ceilings, Record, id16, key
 
 _BAD_ACTIONS = (b"", b"*", b"a b", b"x" * 65, b"caf\xc3\xa9", b"\xff")
 _BAD_RESOURCES = (

@@ -9,7 +9,7 @@ from typing import Any
 from tests.oracle.wire import MESSAGES, encode
 from tests.property.random_chains import Draft
 from tests.property.random_values import TEXTS
-from tests.support.forge import Record, assemble, key, sign
+from tests.support.token_forger import Record, assemble, key, sign
 
 _ODD_TEXTS = (
     *TEXTS,

@@ -12,8 +12,8 @@ from tests.oracle.decode import parse_chain
 from tests.oracle.model import Chain, OracleHost, OracleRequest, OracleVerifierKey, OracleView
 from tests.oracle.wire import encode
 from tests.property.mutations import mutate_bytes
-from tests.support.forge import ending, id16, key
-from tests.support.prover import ED25519, MAC, Agreement, Holder, agreement, fields, holder
+from tests.support.proof_forger import ED25519, MAC, Agreement, Holder, agreement, fields, holder
+from tests.support.token_forger import ending, id16, key
 from tests.support.vector_files import read_view
 from tests.vectors.world import NOW, VIEWS, ask, child, root, token
 

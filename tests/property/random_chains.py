@@ -10,7 +10,7 @@ from typing import Any
 from tests.oracle.texts import is_plain_segment
 from tests.oracle.wire import encode
 from tests.property.random_values import CIDRS, FACT_NAMES, leaves, random_condition, true_condition
-from tests.support.forge import Key, Record, assemble, ending, id16, key, sign
+from tests.support.token_forger import Key, Record, assemble, ending, id16, key, sign
 
 NOW = 1_800_000_000_000
 ACTIONS = ("read", "write", "list", "a.b-c_d")

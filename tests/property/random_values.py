@@ -8,11 +8,11 @@ from random import Random
 from typing import Any
 
 from tests.oracle.addresses import parse_ip, parse_url
+from tests.oracle.constants import Accessor, Operator
 from tests.oracle.json_values import parse_object
 from tests.oracle.model import BILLION, NO_VALUE
 from tests.oracle.texts import is_clean_path, is_glob
-from tests.oracle.words import Accessor, Operator
-from tests.support.forge import Record, value_record
+from tests.support.token_forger import Record, value_record
 
 NAMES = ("a", "b", "c", "owner", "a.b", "session", "args", "", "\u00e9")
 FACT_NAMES = ("case_id", "level", "present", "home", "hidden")

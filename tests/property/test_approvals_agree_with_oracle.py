@@ -14,7 +14,7 @@ from tests.oracle.approvals import Held, Verdict, Wanted
 from tests.oracle.crypto import digest
 from tests.oracle.wire import decode, encode
 from tests.support.approvals_judged import judged
-from tests.support.forge import id16
+from tests.support.token_forger import id16
 from tests.vectors.cases_approvals import APPROVAL, NAMES, OTHER, SMALL_ORDER, WANTED, sign, statement
 from tests.vectors.world import NOW
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sessauth.errors import Rejected
 from sessauth.reasons import Reason
-from tests.support.till import Till
+from tests.support.writer_fixture import Till
 
 RESOURCES = ("doc/1", "doc/2", "other")
 PATTERNS = {

@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
-from sessauth.arguments import canonical, encode
 from sessauth.errors import UsageError
 from sessauth.limits import MAX_CONDITIONS
-from sessauth.path import Path
 from sessauth.reasons import Reason
-from sessauth.scope import Scope
+from sessauth.scopes.argument_path import Path
+from sessauth.scopes.call_arguments import canonical, encode
+from sessauth.scopes.scope import Scope
 from tests.oracle import canonical as oracle
 from tests.oracle.json_values import BadJson, parse_object
 from tests.property.generator import batch
 from tests.property.judges import Kernel
 from tests.property.mutations import mutate_bytes
 from tests.property.random_values import Spelled, members, render
-from tests.support.small_world import SmallWorld, small_world
+from tests.support.memory_fixture import SmallWorld, small_world
 
 CASES = int(os.environ.get("SESSAUTH_CASES", "20000")) // 5
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))

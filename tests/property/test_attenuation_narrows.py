@@ -9,15 +9,15 @@ from random import Random
 
 import pytest
 
+from tests.oracle.constants import Reason, Stage
 from tests.oracle.model import OracleDecision
 from tests.oracle.wire import encode
-from tests.oracle.words import Reason, Stage
 from tests.property.generator import Batch, Case, batch
 from tests.property.judges import Kernel
 from tests.property.mutations import edit_record
 from tests.property.random_chains import Draft, random_scope
 from tests.property.random_values import random_condition
-from tests.support.forge import Key, Record, assemble, ending, key, sign
+from tests.support.token_forger import Key, Record, assemble, ending, key, sign
 
 FAMILIES = min(int(os.environ.get("SESSAUTH_CASES", "20000")) // 40, 3000)
 

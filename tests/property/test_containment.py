@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth._fast import ask as kernel
-from sessauth._fast import containment, implication
-from sessauth.scope import Condition, Operator, Path, Scope
+from sessauth._fast.scopes import containment, implication
+from sessauth._fast.scopes import queries as kernel
+from sessauth.scopes.scope import Condition, Operator, Path, Scope
 from tests.support.scope_strategies import (
     CLEAN,
     FACTS,

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tests.oracle.words import Reason
+from tests.oracle.constants import Reason
 from tests.property.generator import batch
 from tests.property.judges import Kernel, Tally, oracle
 

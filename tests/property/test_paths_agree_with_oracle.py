@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
+from tests.oracle.constants import SessionStatus
 from tests.oracle.model import OracleSession, OracleView
 from tests.oracle.wire import encode
-from tests.oracle.words import SessionStatus
 from tests.property.generator import Batch, Case, batch
 from tests.property.judges import chain_of, oracle
 from tests.property.random_chains import SOURCES, Draft
-from tests.support.forge import assemble, ending, id16, sign
-from tests.support.paths import PATHS, Asked, KnownParent
+from tests.support.check_entry_points import PATHS, Asked, KnownParent
+from tests.support.decision_fields import Told, expected, without_time
 from tests.support.pulsed_source import PulsedSource
-from tests.support.told import Told, expected, without_time
+from tests.support.token_forger import assemble, ending, id16, sign
 
 CASES = int(os.environ.get("SESSAUTH_CASES", "20000"))
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))

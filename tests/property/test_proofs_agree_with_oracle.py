@@ -11,11 +11,11 @@ from random import Random
 import pytest
 
 from tests.oracle.check import check
-from tests.oracle.words import Reason
+from tests.oracle.constants import Reason
 from tests.property.judges import remembered
 from tests.property.proved import batch
-from tests.support.paths import PATHS, Asked
-from tests.support.prover import proof_keys
+from tests.support.check_entry_points import PATHS, Asked
+from tests.support.proof_forger import proof_keys
 from tests.support.pulsed_source import PulsedSource
 from tests.vectors.world import NOW
 

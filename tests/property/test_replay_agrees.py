@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.chain import Chain
-from sessauth._fast.form import FormError
+from sessauth._fast.codec.errors import FormError
+from sessauth._fast.token.chain import Chain
 from sessauth.audit.replay import Report, Standing, read_arguments, replay
-from sessauth.audit.replay.recorded import Recorded
+from sessauth.audit.replay.recorded_decision import Recorded
 from sessauth.audit.replay.report import Judged
-from sessauth.change import (
+from sessauth.crypto.key_record import KeyStatus
+from sessauth.model.change import (
     Change,
     add_key,
     end_session,
@@ -26,16 +27,15 @@ from sessauth.change import (
     suspend_session,
     update_facts,
 )
-from sessauth.key_record import KeyStatus
-from sessauth.session import EndCause, Fact
+from sessauth.model.session import EndCause, Fact
 from tests.oracle.model import OracleSession
 from tests.property.generator import Batch, batch
 from tests.property.random_chains import ISSUERS, NOW
 from tests.property.random_values import FACT_NAMES, scalar
 from tests.support.audit_play import Play
-from tests.support.flips import flipped
-from tests.support.forge import id16, key, value_record
-from tests.support.reseal import reseal
+from tests.support.resigned_log import reseal
+from tests.support.tampered_records import flipped
+from tests.support.token_forger import id16, key, value_record
 
 PLAYS = 40
 SESSION = id16("session")

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth._fast import wire
+from sessauth._fast.codec import protobuf
 from sessauth.errors import ScopeError
-from sessauth.scope import Approval, Budget, Condition, Number, Path, Scope, Segment
+from sessauth.scopes.scope import Approval, Budget, Condition, Number, Path, Scope, Segment
 from tests.oracle.scope_reader import read_scope
 from tests.oracle.scope_text import print_scope
 from tests.support.scope_strategies import scopes
@@ -73,7 +73,7 @@ def test_the_printed_form_reads_back_as_the_same_scope(scope: Scope) -> None:
 @given(st.one_of(scopes(), awkward_scopes()))
 def test_the_oracle_reads_the_printed_form_as_the_same_record(scope: Scope) -> None:
     """A reader written from the document alone gives the same bytes for the printed form."""
-    assert wire.encode("Scope", read_scope(str(scope))) == scope.encode()
+    assert protobuf.encode("Scope", read_scope(str(scope))) == scope.encode()
 
 
 @settings(max_examples=400, deadline=None)
@@ -88,7 +88,7 @@ def test_the_oracle_prints_the_same_text(scope: Scope) -> None:
 def test_records_and_bytes_give_the_same_scope(scope: Scope) -> None:
     """A scope survives its wire dict and its canonical bytes."""
     assert Scope.from_record(scope.to_record()) == scope
-    assert Scope.from_record(wire.decode("Scope", scope.encode())) == scope
+    assert Scope.from_record(protobuf.decode("Scope", scope.encode())) == scope
 
 
 @settings(max_examples=300, deadline=None)

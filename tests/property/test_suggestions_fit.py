@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth._fast import containment
-from sessauth.scope import Scope
-from sessauth.usage.narrow import Fit
+from sessauth._fast.scopes import containment
+from sessauth.scopes.scope import Scope
+from sessauth.usage.generalize import Fit
 from sessauth.usage.suggest import suggest
 from tests.support.usage_cases import CALLS, Call, bounded, grants, used
 

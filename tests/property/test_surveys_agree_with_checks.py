@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth._fast.chain import Chain
-from sessauth._fast.check import Checker
-from sessauth._fast.survey import Survey
-from sessauth._fast.view import View
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.survey import Survey
+from sessauth._fast.check.view import View
+from sessauth._fast.token.chain import Chain
 from sessauth.reasons import Reason, Verdict
-from sessauth.scope import Condition, Scope
+from sessauth.scopes.scope import Condition, Scope
+from tests.oracle.constants import Stage
 from tests.oracle.model import OracleDecision
 from tests.oracle.scope_reader import read_scope
-from tests.oracle.words import Stage
 from tests.property.generator import Batch, Case, batch
 from tests.property.judges import Kernel, oracle
 from tests.property.random_values import members, render

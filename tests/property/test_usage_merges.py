@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessauth.reasons import Reason
-from sessauth.scope import Scope
-from sessauth.usage import SessionUsage, bounds
-from sessauth.usage.grant import CEILING, MINTED, Layer
+from sessauth.scopes.scope import Scope
+from sessauth.usage import SessionUsage, limits
+from sessauth.usage.grants import CEILING, MINTED, Layer
 from sessauth.usage.profile import BY_ACTION, NOTHING
 from tests.support.usage_cases import CALLS, Call, bounded, grants
 
@@ -119,4 +119,4 @@ def test_a_flooded_whole_is_the_same_in_any_order() -> None:
     assert merged([merged(parts[2:]), merged(parts[:2])]) == whole
     assert whole.profiles[CEILING].level > 0
     assert any(part.profiles[CEILING].level == 0 for part in parts)
-    assert len(whole.calls.rows) == bounds.MAX_ROWS and whole.calls.truncated
+    assert len(whole.calls.rows) == limits.MAX_ROWS and whole.calls.truncated

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from sessauth.audit.recording.audit_sink import AuditSink
+from sessauth.audit.recording.options import DENY, LEAST_QUEUE_BYTES, AuditOptions
+from sessauth.audit.recording.recorder import Recorder
 from sessauth.errors import StateUnusable, UsageError
 from sessauth.reasons import Reason
-from sessauth.recording.audit_sink import AuditSink
-from sessauth.recording.options import DENY, LEAST_QUEUE_BYTES, AuditOptions
-from sessauth.recording.recorder import Recorder
 from tests.support.recorded import Failing, Tapped, ids, records
 from tests.vectors.world import child, root, token
 

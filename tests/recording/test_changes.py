@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.approval_record import ApprovalRecord
-from sessauth.change import Change, end_session, open_session, request_approval
+from sessauth.audit.recording.change_follower import LATE_MS, POSITION_FILE, ChangeFollower
 from sessauth.errors import StateUnusable
-from sessauth.recording.changes import LATE_MS, POSITION_FILE, ChangeFollower
-from sessauth.scope import Scope
+from sessauth.model.approval import ApprovalRecord
+from sessauth.model.change import Change, end_session, open_session, request_approval
+from sessauth.scopes.scope import Scope
 from sessauth.state.backup import backup_source, restore
-from sessauth.state.feed import LocalFeed
-from sessauth.state.group import Keep
-from sessauth.state.lmdb_log import StateWriter
+from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.writer.group import Keep
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.recorded import bodies
 
 CEILING = [Scope.parse("read:files/**").to_record()]

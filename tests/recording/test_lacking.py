@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.stream import AuditStream
-from sessauth.change import end_session
-from sessauth.recording.changes import ChangeFollower
+from sessauth.audit.recording.change_follower import ChangeFollower
+from sessauth.audit.write.stream import AuditStream
+from sessauth.model.change import end_session
 from sessauth.state.backup import backup, restore
-from sessauth.state.feed import LocalFeed
-from sessauth.state.lmdb_log import StateWriter
+from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.writer.state_writer import StateWriter
 from tests.cli.conftest import Ran, invoke
 from tests.support.changes import opening
 

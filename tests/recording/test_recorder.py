@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.note import Note
+from sessauth._fast.record.note import Note
+from sessauth.audit.recording import recorder as recorder_module
+from sessauth.audit.recording.options import AuditOptions
+from sessauth.audit.recording.process import ProcessRecorder
+from sessauth.audit.recording.recorder import Recorder
 from sessauth.clock import FixedClock
-from sessauth.record import Head
-from sessauth.recording import recorder as recorder_module
-from sessauth.recording.options import AuditOptions
-from sessauth.recording.process import ProcessRecorder
-from sessauth.recording.recorder import Recorder
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.verifier import Verifier
-from tests.support import crowd
+from sessauth.model.log_records import Head
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.verifier.verifier import Verifier
+from tests.support import bulk_sessions
 from tests.support.recorded import Tapped, ids, records
 from tests.support.service import wait_until
 from tests.vectors.world import NOW, root, token
@@ -140,7 +140,7 @@ def test_what_a_process_records_is_left_to_a_disk_that_hangs(
 ) -> None:
     """Its stream is not closed under the thread that writes it: no end is claimed."""
     monkeypatch.setattr(recorder_module, "STOP_SECONDS", 0.1)
-    checker, hung = crowd.checker(), Hung()
+    checker, hung = bulk_sessions.checker(), Hung()
     process = ProcessRecorder(checker, queue_bytes=1 << 20)
     process.open_audit(AuditOptions(tmp_path), Head(3, 3, b"c" * 16, b"i" * 16), "gateway")
     audit = process.audit
@@ -159,7 +159,7 @@ def test_what_a_process_records_is_left_to_a_disk_that_hangs(
 
 def test_a_stream_is_there_until_its_last_record_is(tmp_path: Path) -> None:
     """While a stop waits for the disk, whoever asks is not told that there is nothing to record."""
-    checker, hung = crowd.checker(), Hung()
+    checker, hung = bulk_sessions.checker(), Hung()
     process = ProcessRecorder(checker, queue_bytes=1 << 20)
     process.open_audit(AuditOptions(tmp_path), Head(3, 3, b"c" * 16, b"i" * 16), "gateway")
     process.add(hung)

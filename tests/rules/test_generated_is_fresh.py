@@ -69,7 +69,7 @@ def test_there_is_a_stub_for_each_proto_and_no_other() -> None:
 
 
 def test_kernel_table_is_fresh(compiled: Path, tmp_path: Path) -> None:
-    """sessauth/_fast/schema.py is what tools/generate_schema.py prints for proto/ now."""
+    """sessauth/_fast/codec/schema.py is what tools/generate_schema.py prints for proto/ now."""
     everything = descriptor_pb2.FileDescriptorSet.FromString(compiled.read_bytes())
     signed = descriptor_pb2.FileDescriptorSet()
     for name in ("token", "record", "receipt"):
@@ -83,4 +83,4 @@ def test_kernel_table_is_fresh(compiled: Path, tmp_path: Path) -> None:
         text=True,
     ).stdout
 
-    assert (PACKAGE / "_fast" / "schema.py").read_text(encoding="utf-8") == printed
+    assert (PACKAGE / "_fast" / "codec" / "schema.py").read_text(encoding="utf-8") == printed

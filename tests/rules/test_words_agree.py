@@ -47,7 +47,7 @@ def proto_enum(name: str) -> dict[str, int]:
 def kernel_constants() -> dict[str, int]:
     """Return every ``NAME = number`` of the kernel's .pxd enums; a name has one value in all of them."""
     constants: dict[str, int] = {}
-    for path in sorted(KERNEL.glob("*.pxd")):
+    for path in sorted(KERNEL.rglob("*.pxd")):
         for name, number in re.findall(
             r"^    ([A-Z][A-Z0-9_]*) = (0x[0-9A-Fa-f]+|\d+)\b", path.read_text(encoding="utf-8"), re.M
         ):

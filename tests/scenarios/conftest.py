@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.house import House
+from tests.support.server_fixture import House
 
 
 @pytest.fixture

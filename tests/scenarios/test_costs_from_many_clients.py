@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
-from sessauth.decision_base import DecisionBase
+from sessauth.decisions.decision_base import DecisionBase
 from sessauth.errors import NotFound
 from sessauth.reasons import Reason
-from tests.support.house import House, at_once
+from tests.support.model_actors import Door, doors_of, retry_ids
+from tests.support.server_fixture import House, at_once
 from tests.support.service import wait_until
 from tests.support.service_machine import CALLS, NUMBERS, OneByOne
 from tests.support.service_model import Call
-from tests.support.service_players import Door, doors_of, retry_ids
 
 EXAMPLES = max(4, int(os.environ.get("SESSAUTH_CASES", "20000")) // 2000)
 STEPS = 70

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.verify import verify
+from sessauth.audit.verify.verify import verify
 from sessauth.client import Client
 from tests.support.markdown import Document
 from tests.support.service import Service, running, wait_until
@@ -160,7 +160,7 @@ def test_a_child_leaves_stream_and_enrolment_to_the_parent(house: House, tmp_pat
     credential.write_text(caller.credential)
     credential.chmod(0o600)
     house.run(f"""
-from sessauth.recording.options import AuditOptions
+from sessauth.audit.recording.options import AuditOptions
 verifier = opened(
     server=str(state.parent / "run" / "sessauth.sock"), credential_file=Path({str(credential)!r}),
     enroll="forking", tell=True, audit=AuditOptions(dir={str(tmp_path / "audit")!r}),

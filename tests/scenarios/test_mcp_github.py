@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from sessauth.catalogue import ToolCatalogue
+from sessauth.decisions.tool_catalog import ToolCatalogue
 from sessauth.errors import UnknownTool
 from sessauth.reasons import Reason
-from sessauth.token import Token
-from tests.support.small_world import SmallWorld, small_world
+from sessauth.tokens.token import Token
+from tests.support.memory_fixture import SmallWorld, small_world
 
 DEFAULT_DATA = Path(__file__).parents[3] / "shared" / "data"
 TOOLS_DIR = Path(os.environ.get("SESSAUTH_SHARED_DATA", DEFAULT_DATA)) / "mcp-github"

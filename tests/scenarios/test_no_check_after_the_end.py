@@ -12,9 +12,9 @@ import pytest
 
 from sessauth.client import Client
 from sessauth.errors import SessauthError
-from sessauth.server.init import initialise
-from sessauth.token import Token
-from sessauth.verifier import Verifier
+from sessauth.server.process.init import initialise
+from sessauth.tokens.token import Token
+from sessauth.verifier.verifier import Verifier
 from tests.support.service import ServerProcess, home_folder, wait_until
 
 ROUNDS = 1000

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from sessauth.audit.recording.options import AuditOptions
 from sessauth.client import Client, EnrolledVerifier
 from sessauth.errors import Rejected, UsageError
-from sessauth.receipt import Receipt, ReceiptState, VerifierState, verify
-from sessauth.recording.options import AuditOptions
-from sessauth.server.credentials import CredentialFile
-from sessauth.server.init import Initialised, initialise
-from sessauth.token import Token
-from sessauth.verifier import Verifier
+from sessauth.model.receipt import Receipt, ReceiptState, VerifierState, verify
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process.init import Initialised, initialise
+from sessauth.tokens.token import Token
+from sessauth.verifier.verifier import Verifier
 from tests.support.enrolled_gateway import Gateway
 from tests.support.recorded import records
 from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until

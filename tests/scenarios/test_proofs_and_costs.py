@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from sessauth.clock import SystemClock
-from sessauth.holder import HolderKey
 from sessauth.reasons import Reason, Stage
-from sessauth.token import Token
-from tests.support.house import AUDIENCE, House, at_once
+from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.token import Token
+from tests.support.server_fixture import AUDIENCE, House, at_once
 
 HOLDER = HolderKey.generate()
 

@@ -11,11 +11,11 @@ import pytest
 
 from sessauth.audit import layout
 from sessauth.audit.replay import Standing, read_arguments, replay
-from sessauth.audit.verify import verify
+from sessauth.audit.verify.verify import verify
 from sessauth.reasons import Reason
 from tests.cli.conftest import invoke
-from tests.support.house import AUDIENCE, House
-from tests.support.reseal import reseal
+from tests.support.resigned_log import reseal
+from tests.support.server_fixture import AUDIENCE, House
 
 WHERE = 'read:repo/* where owner == "acme" free branch'
 LEVEL = "read:secret/** where session.level == 2"

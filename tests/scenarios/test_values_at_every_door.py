@@ -6,16 +6,16 @@ import asyncio
 from decimal import Decimal
 from typing import Any
 
-from sessauth.approver import Approver, ApproverKey
-from sessauth.arguments import encode
+from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.client import AsyncClient, CheckItem
 from sessauth.clock import SystemClock
-from sessauth.decision_base import DecisionBase
-from sessauth.holder import HolderKey
-from sessauth.needs import key_text
+from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.survey import Candidate
 from sessauth.reasons import Reason, Verdict
-from sessauth.survey import Candidate
-from tests.support.house import AUDIENCE, House
+from sessauth.scopes.call_arguments import encode
+from sessauth.scopes.needs import key_text
+from sessauth.tokens.holder import HolderKey
+from tests.support.server_fixture import AUDIENCE, House
 
 CALL = ("read", "doc/1")
 SCOPE = 'read:doc/** where path == "é" and cost <= 2.5'

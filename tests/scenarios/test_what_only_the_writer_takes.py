@@ -10,15 +10,15 @@ from collections.abc import Callable
 
 import pytest
 
-from sessauth.approver import Approver, ApproverKey
+from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.client import CheckItem
-from sessauth.decision_base import DecisionBase
+from sessauth.crypto.armor import presented_text
+from sessauth.decisions.decision_base import DecisionBase
 from sessauth.errors import NotFound, SessauthError, UsageError
-from sessauth.needs import key_text
 from sessauth.reasons import Reason, Stage
-from sessauth.text_form import presented_text
-from sessauth.verifier import Verifier
-from tests.support.house import AUDIENCE, House, at_once, until_ms
+from sessauth.scopes.needs import key_text
+from sessauth.verifier.verifier import Verifier
+from tests.support.server_fixture import AUDIENCE, House, at_once, until_ms
 from tests.support.service import wait_until
 
 BUDGET = 'read:doc/** where cost >= 0 needs budget("api", 10, cost)'

@@ -10,9 +10,9 @@ import pytest
 from google.protobuf import message_factory
 
 from sessauth.errors import ConfigError
-from sessauth.server import access
-from sessauth.server.access import ANYONE, RULES, require_rules
-from sessauth.server.credentials import RELOAD_SECONDS, SECRET_CHARS, CredentialFile
+from sessauth.server.keys.credentials import RELOAD_SECONDS, SECRET_CHARS, CredentialFile
+from sessauth.server.rpc import access
+from sessauth.server.rpc.access import ANYONE, RULES, require_rules
 from sessauth.v1 import event_service_pb2 as events
 from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import session_service_pb2 as sessions

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from sessauth.server.credentials import RELOAD_SECONDS, CredentialFile
-from sessauth.token import Token
+from sessauth.server.keys.credentials import RELOAD_SECONDS, CredentialFile
+from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_pb2

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from sessauth.holder import HolderKey
-from sessauth.keys import IssuerKey
-from sessauth.text_form import proof_text
-from sessauth.token import Ending, Token
+from sessauth.crypto.armor import proof_text
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.token import Ending, Token
 from sessauth.v1 import authorization_service_pb2 as check_pb
 from sessauth.v1 import key_service_pb2 as keys_pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_pb2
 from sessauth.v1 import token_service_pb2 as tokens
-from sessauth.verifier_key import VerifierKey
 from tests.support.bound import age_keys, current, verifier_keys
 from tests.support.service import Caller, RpcError, Service, running, wait_until
 
@@ -160,7 +160,7 @@ def test_anyone_may_ask_for_the_hosts_keys(service: Service, operator: Caller) -
 
 def test_no_answer_holds_a_secret(service: Service, operator: Caller) -> None:
     """Neither the list of verifier keys nor anything else gives out what lies in proof/keys."""
-    from sessauth.state.proof_keys import HostKeys
+    from sessauth.state.host.proof_keys import HostKeys
 
     answer = operator.call("KeyService/ListVerifierKeys", keys_pb.ListVerifierKeysRequest())
 

@@ -9,13 +9,13 @@ import pytest
 
 from sessauth.client import Client
 from sessauth.clock import SystemClock
-from sessauth.holder import HolderKey
+from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.reasons import Reason
-from sessauth.server.init import Initialised, initialise
-from sessauth.state.proof_keys import HostKeys, keys_path
-from sessauth.token import Token
-from sessauth.verifier import Verifier
-from sessauth.verifier_key import VerifierKey
+from sessauth.server.process.init import Initialised, initialise
+from sessauth.state.host.proof_keys import HostKeys, keys_path
+from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.token import Token
+from sessauth.verifier.verifier import Verifier
 from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until
 
 SETTINGS = {"SESSAUTH_SERVER_WORKERS": "1"}

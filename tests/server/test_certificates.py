@@ -14,10 +14,10 @@ import pytest
 from sessauth.client import Client, Tls
 from sessauth.clock import FixedClock
 from sessauth.errors import ConfigError, StateUnusable, Unreachable
-from sessauth.server.build import Control
-from sessauth.server.certificates import Certificates, certificate_end, first_der, validity
-from sessauth.server.config import Config, load
-from sessauth.server.init import initialise
+from sessauth.server.config.config import Config, load
+from sessauth.server.keys.certificates import Certificates, certificate_end, first_der, validity
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
 from tests.cli.conftest import COMMAND, invoke
 from tests.support.authority import NEEDS_OPENSSL, OPENSSL, Authority
 from tests.support.scrape import scrape

@@ -6,9 +6,9 @@ import grpc
 import pytest
 
 from sessauth.clock import SystemClock
-from sessauth.server import config as server_config
-from sessauth.server.build import Control
-from sessauth.server.init import initialise
+from sessauth.server.config import config as server_config
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.service import RpcError, Service, home_folder, serves, wait_until

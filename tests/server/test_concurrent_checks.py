@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from sessauth.token import Token
+from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_pb2

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server import config as server_config
-from sessauth.server import identity_settings
-from sessauth.server.config import from_dict, load
+from sessauth.server.config import config as server_config
+from sessauth.server.config import identity_settings
+from sessauth.server.config.config import from_dict, load
 
 CERTIFICATES = '[tcp]\nclient_ca = "ca.pem"\ncertificate = "c"\nprivate_key = "k"\naddress = "h:1"\n'
 GATEWAY = '[[identities]]\nname = "{}"\nrole = "gateway"\nuri = "{}"\n'
@@ -122,7 +122,7 @@ def test_settings_survive_the_way_to_a_worker(tmp_path: Path) -> None:
 
 def test_the_sample_file_is_at_the_defaults(tmp_path: Path) -> None:
     """What init writes as sessauth.toml changes nothing, and each commented key exists."""
-    from sessauth.server.init import SAMPLE
+    from sessauth.server.process.init import SAMPLE
 
     (tmp_path / "sessauth.toml").write_text(SAMPLE)
     assert load(tmp_path, {}) == server_config.Config(home=tmp_path)

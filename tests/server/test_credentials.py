@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.credentials import RELOAD_SECONDS, CredentialFile, Principal, parse
+from sessauth.server.keys.credentials import RELOAD_SECONDS, CredentialFile, Principal, parse
 
 
 @pytest.fixture

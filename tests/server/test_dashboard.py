@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from sessauth.reasons import Reason, Stage
-from sessauth.server.access import RULES as RPCS
-from sessauth.server.lanes import LANE_NAMES
 from sessauth.server.metrics.evidence import RECEIPT_STATES, VERIFIER_STATES, Evidence
 from sessauth.server.metrics.families import METRICS
-from sessauth.server.metrics.page import CODES
+from sessauth.server.metrics.shared_page import CODES
+from sessauth.server.rpc.access import RULES as RPCS
+from sessauth.server.rpc.pools import LANE_NAMES
 from tests.support.alarms import RULES
 from tests.support.promql import series_of, wrong_with
 from tests.support.scrape import Scrape, Traffic, scrape

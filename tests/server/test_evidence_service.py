@@ -11,22 +11,22 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth import change as changes
 from sessauth.client import AsyncClient, Client
 from sessauth.clock import SystemClock
 from sessauth.errors import KeyFolderError
-from sessauth.receipt import Receipt, ReceiptState, SignedReceipt, VerifierState, verify
-from sessauth.server.access import RULES
-from sessauth.server.call import Call
-from sessauth.server.evidence import Evidence
-from sessauth.server.keyring import KeyRing
-from sessauth.session import EndCause
-from sessauth.state import evidence as rows
-from sessauth.state.lmdb_log import StateWriter
+from sessauth.model import change as changes
+from sessauth.model.receipt import Receipt, ReceiptState, SignedReceipt, VerifierState, verify
+from sessauth.model.session import EndCause
+from sessauth.server.evidence.receipts import Evidence
+from sessauth.server.keys.issuer_keyring import KeyRing
+from sessauth.server.rpc.access import RULES
+from sessauth.server.rpc.call import Call
+from sessauth.state.lmdb import evidence_rows as rows
+from sessauth.state.writer.state_writer import StateWriter
 from sessauth.v1 import evidence_service_pb2 as pb
 from sessauth.v1 import receipt_pb2
 from sessauth.v1 import session_service_pb2 as sessions
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 from tests.support.service import Caller, RpcError, Service, running, wait_until
 
 INSTANCE = b"i" * 16

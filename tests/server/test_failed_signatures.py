@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth.server.interceptors import failed_signatures
-from sessauth.server.interceptors.failed_signatures import FailedSignatures
+from sessauth.server.rpc import failed_signatures
+from sessauth.server.rpc.failed_signatures import FailedSignatures
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import grpc
 import pytest
 
 from sessauth.errors import ServerError
-from sessauth.server.access import RULES, WORKER
-from sessauth.server.call import Call
-from sessauth.server.credentials import Principal
-from sessauth.server.forward import Forwarder
-from sessauth.server.identity_settings import ROLES
+from sessauth.server.config.identity_settings import ROLES
+from sessauth.server.keys.credentials import Principal
+from sessauth.server.rpc.access import RULES, WORKER
+from sessauth.server.rpc.call import Call
+from sessauth.server.writer.forward import Forwarder
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import forward_service_pb2 as forwards
 from sessauth.v1 import key_service_pb2 as keys

@@ -12,11 +12,11 @@ import grpc
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.build import Control
-from sessauth.server.config import load
-from sessauth.server.credentials import RELOAD_SECONDS, CredentialFile
-from sessauth.server.init import initialise
-from sessauth.server.interceptors.authenticate import certificate_thumbprint
+from sessauth.server.config.config import load
+from sessauth.server.keys.credentials import RELOAD_SECONDS, CredentialFile
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
+from sessauth.server.rpc.authenticate import certificate_thumbprint
 from sessauth.v1 import event_service_pb2 as events
 from sessauth.v1 import key_service_pb2 as keys
 from tests.support.authority import NEEDS_OPENSSL, Authority

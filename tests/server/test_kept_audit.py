@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from sessauth.audit import layout
-from sessauth.server.build import Control
-from sessauth.server.config import load
-from sessauth.server.init import Initialised, initialise
+from sessauth.server.config.config import load
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import Initialised, initialise
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.cli.conftest import Ran, invoke
 from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until

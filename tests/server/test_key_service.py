@@ -6,8 +6,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from sessauth.issuer_keys import pinned
-from sessauth.keys import IssuerKey
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.issuer_keys import pinned
 from sessauth.v1 import key_service_pb2 as pb
 from sessauth.v1 import record_pb2
 from tests.support.service import Caller, RpcError, Service

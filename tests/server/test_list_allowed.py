@@ -8,21 +8,21 @@ import grpc
 import pytest
 
 from sessauth.errors import ServerError
-from sessauth.server.access import RULES
-from sessauth.server.call import Call
-from sessauth.server.credentials import Principal
-from sessauth.server.interceptors.failed_signatures import FailedSignatures
-from sessauth.server.services import surveys
-from sessauth.server.services.authorization_service import AuthorizationService
-from sessauth.token import Token
+from sessauth.server.keys.credentials import Principal
+from sessauth.server.rpc.access import RULES
+from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.failed_signatures import FailedSignatures
+from sessauth.server.services import survey
+from sessauth.server.services.authorization import AuthorizationService
+from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from sessauth.verifier import Verifier
-from tests.support import crowd
-from tests.support.forge import key, make
+from sessauth.verifier.verifier import Verifier
+from tests.support import bulk_sessions
 from tests.support.no_writer import NobodyThere
 from tests.support.service import Caller, RpcError, Service
+from tests.support.token_forger import key, make
 from tests.vectors.world import AUDIENCE, NOW, link, root
 from tests.vectors.world import token as chain_of
 
@@ -127,13 +127,13 @@ def _call(waiting: _Waiting) -> Call:
 
 def _service(failures: FailedSignatures, monkeypatch: pytest.MonkeyPatch) -> AuthorizationService:
     """A service by the vectors' state, at their time."""
-    source = crowd.source()
-    taken = surveys.Survey
+    source = bulk_sessions.source()
+    taken = survey.Survey
 
     def at_that_time(*given: object, **named: object) -> object:
         return taken(*given, **named, now_ms=NOW)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(surveys, "Survey", at_that_time)
+    monkeypatch.setattr(survey, "Survey", at_that_time)
     return AuthorizationService(Verifier(source), source, failures, NobodyThere())  # type: ignore[arg-type]
 
 
@@ -159,7 +159,7 @@ def test_it_stops_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         token=chain_of(root("read:files/**")), candidates=_candidates((b"read", b"files/a")) * 1024
     )
     # Once before the token is judged, then before each part.
-    parts = 1024 // surveys.CANDIDATES_BETWEEN_LOOKS
+    parts = 1024 // survey.CANDIDATES_BETWEEN_LOOKS
     assert len(service.list_allowed(request, _call(_Waiting(parts + 1))).verdicts) == 1024
     for looks in (0, 1, parts):
         with pytest.raises(ServerError) as caught:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from sessauth.audit import ocsf
-from sessauth.audit.reading import Reading
-from sessauth.audit.verify import verify
-from sessauth.server.build import Control
-from sessauth.server.config import load
-from sessauth.server.init import Initialised, initialise
+from sessauth.audit.export import ocsf
+from sessauth.audit.read.reader import Reading
+from sessauth.audit.verify.verify import verify
+from sessauth.server.config.config import load
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import Initialised, initialise
 from tests.audit.test_ocsf import assert_valid
 from tests.cli.conftest import invoke
 from tests.support.recorded import records

@@ -11,11 +11,11 @@ import pytest
 
 from sessauth.metrics import families as judging
 from sessauth.reasons import Reason, Stage
-from sessauth.server.access import RULES
-from sessauth.server.lanes import LANE_NAMES
 from sessauth.server.metrics import families
 from sessauth.server.metrics.evidence import RECEIPT_STATES, VERIFIER_STATES
-from sessauth.server.metrics.page import CODES
+from sessauth.server.metrics.shared_page import CODES
+from sessauth.server.rpc.access import RULES
+from sessauth.server.rpc.pools import LANE_NAMES
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.scrape import Scrape, Traffic, scrape
 from tests.support.service import Caller, Service, running, serves, wait_until

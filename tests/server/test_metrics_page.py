@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
+from sessauth.audit.recording.numbers import AuditNumbers, audit_numbers
 from sessauth.errors import ConfigError, StateError
-from sessauth.recording.numbers import AuditNumbers, audit_numbers
-from sessauth.server import config as server_config
-from sessauth.server.build import Control
-from sessauth.server.init import initialise
-from sessauth.server.interceptors.accounting import Accounting
-from sessauth.server.lanes import LANE_NAMES
-from sessauth.server.metrics import listener
-from sessauth.server.metrics.listener import Listener
-from sessauth.server.metrics.page import Number, Page
+from sessauth.server.config import config as server_config
+from sessauth.server.metrics import http
+from sessauth.server.metrics.http import Listener
+from sessauth.server.metrics.shared_page import Number, Page
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
+from sessauth.server.rpc.accounting import Accounting
+from sessauth.server.rpc.pools import LANE_NAMES
 from tests.support.scrape import Traffic, scrape
 from tests.support.service import Service, home_folder, running, wait_until
 
@@ -88,7 +88,7 @@ def test_a_scraper_may_ask_for_openmetrics(measured: Service) -> None:
 def test_scrapers_that_say_nothing_hold_up_nobody(measured: Service) -> None:
     """More connections than are listened to are closed; there is room again once some have ended."""
     at = port(measured)
-    silent = [socket.create_connection(("127.0.0.1", at)) for _ in range(listener.MAX_CONNECTIONS)]
+    silent = [socket.create_connection(("127.0.0.1", at)) for _ in range(http.MAX_CONNECTIONS)]
     try:
         # Each of them has a thread by the time that one more is taken.
         assert ask(at, b"") == b""

@@ -10,7 +10,7 @@ import grpc
 import lmdb
 import pytest
 
-from sessauth.state.group import Group
+from sessauth.state.writer.group import Group
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
@@ -109,7 +109,7 @@ def test_a_commit_that_fails_is_never_a_yes(service: Service, monkeypatch: pytes
         raise lmdb.DiskError("no space left")
 
     with monkeypatch.context() as broken:
-        broken.setattr("sessauth.state.group.Group.finish", fail)
+        broken.setattr("sessauth.state.writer.group.Group.finish", fail)
         with pytest.raises(RpcError) as refused:
             _check(operator, item, retry_id=b"attempt")
     assert (refused.value.code, refused.value.word) == (grpc.StatusCode.UNAVAILABLE, "OUTCOME_UNKNOWN")
@@ -157,10 +157,10 @@ def test_a_fault_of_the_judge_denies(service: Service, monkeypatch: pytest.Monke
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as broken:
-        broken.setattr("sessauth.server.payer.Payer._meet", fault)
+        broken.setattr("sessauth.server.writer.cost_allocator.Payer._meet", fault)
         assert _check(operator, item).reason == checks.REASON_INTERNAL_ERROR
     with monkeypatch.context() as broken:
-        broken.setattr("sessauth.server.arbiter.Arbiter.check", fault)
+        broken.setattr("sessauth.server.writer.authorizer.Arbiter.check", fault)
         with pytest.raises(RpcError) as refused:
             _check(operator, item)
         assert refused.value.code is grpc.StatusCode.UNAVAILABLE
@@ -179,7 +179,7 @@ def test_a_writer_that_says_nothing_commits_nothing(
     commit = checks.CommitRequest(permit=given.permit, item=item, audience="gw")
 
     with monkeypatch.context() as broken:
-        broken.setattr("sessauth.server.writer_here.WriterHere.commit", lambda *_: {})
+        broken.setattr("sessauth.server.writer.local.WriterHere.commit", lambda *_: {})
         refused = operator.call("AuthorizationService/Commit", commit).decision
     assert (refused.allowed, refused.reason) == (False, checks.REASON_NEEDS_SERVER)
     assert operator.call("AuthorizationService/Commit", commit).decision.allowed

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from sessauth.audit.recording.change_follower import POSITION_FILE, ChangeFollower
 from sessauth.cli.main import cli
 from sessauth.errors import StateUnusable
-from sessauth.recording.changes import POSITION_FILE, ChangeFollower
-from sessauth.server import preflight
-from sessauth.server.build import Control
-from sessauth.server.config import load
-from sessauth.server.init import initialise
-from sessauth.state.feed import LocalFeed
+from sessauth.server.config.config import load
+from sessauth.server.process import preflight
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
+from sessauth.state.lmdb.feed import LocalFeed
 from tests.support.service import home_folder, running
 
 SETTINGS = """

@@ -7,10 +7,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from sessauth.server import lanes as lane_names
-from sessauth.server.config import LimitSettings
-from sessauth.server.lane import Lane
-from sessauth.server.lanes import open_lanes
+from sessauth.server.config.config import LimitSettings
+from sessauth.server.rpc import pools as lane_names
+from sessauth.server.rpc.pool import Lane
+from sessauth.server.rpc.pools import open_lanes
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
@@ -160,7 +160,7 @@ def test_a_place_is_given_back_however_a_call_ends() -> None:
 
 def test_each_lane_of_the_table_is_open() -> None:
     """Every lane that an RPC names exists."""
-    from sessauth.server.access import RULES, lane_of
+    from sessauth.server.rpc.access import RULES, lane_of
 
     lanes = open_lanes(LimitSettings())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from sessauth.server.init import Initialised, initialise
+from sessauth.server.process.init import Initialised, initialise
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens

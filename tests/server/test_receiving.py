@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from sessauth.server.lane import PATIENCE_SECONDS, Lane, Share
+from sessauth.server.rpc.pool import PATIENCE_SECONDS, Lane, Share
 from sessauth.server.status import word_of
 from sessauth.server.transport import receiving as module
 from sessauth.server.transport.receiving import MOST_RECEIVING, Receiving

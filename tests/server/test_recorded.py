@@ -11,22 +11,22 @@ from typing import Any
 import grpc
 import pytest
 
+from sessauth.audit.recording.options import AuditOptions
 from sessauth.audit.replay import replay
-from sessauth.audit.verify import verify
-from sessauth.decision import Decision
-from sessauth.decision_base import DecisionBase
+from sessauth.audit.verify.verify import verify
+from sessauth.decisions.decision import Decision
+from sessauth.decisions.decision_base import DecisionBase
 from sessauth.errors import ConfigError
 from sessauth.reasons import Reason, Stage
-from sessauth.recording.options import AuditOptions
-from sessauth.server import config as server_config
-from sessauth.server.credentials import CredentialFile
-from sessauth.server.init import Initialised, initialise
-from sessauth.server.supervisor import Worker
+from sessauth.server.config import config as server_config
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process.init import Initialised, initialise
+from sessauth.server.process.supervisor import Worker
 from sessauth.v1 import approval_service_pb2 as approvals
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 from tests.support.recorded import Failing, records
 from tests.support.service import (
     Caller,

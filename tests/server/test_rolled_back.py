@@ -8,10 +8,10 @@ import pytest
 
 from sessauth.errors import StateUnusable
 from sessauth.reasons import Reason
-from sessauth.server.init import initialise
+from sessauth.server.process.init import initialise
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 from tests.cli.conftest import invoke
 from tests.server.test_processes import SETTINGS, Running
 from tests.support.old_file import OldFile

@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from sessauth.errors import ConfigError
-from sessauth.server.init import initialise
+from sessauth.server.process.init import initialise
 from sessauth.server.transport import core, self_test
 from sessauth.server.transport.self_test import require_transport
 from tests.support.service import home_folder, wait_until

@@ -11,13 +11,13 @@ import grpc
 import pytest
 
 from sessauth.client import Client
-from sessauth.server.build import Control
-from sessauth.server.config import from_dict
-from sessauth.server.credentials import CredentialFile
-from sessauth.server.init import Initialised, initialise
-from sessauth.server.services import event_service
-from sessauth.server.session_event import Event
-from sessauth.server.session_events import SessionEvents
+from sessauth.server.config.config import from_dict
+from sessauth.server.events.event import Event
+from sessauth.server.events.publisher import SessionEvents
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import Initialised, initialise
+from sessauth.server.services import event as event_service
 from sessauth.state.backup import backup, restore
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support import events as ev
@@ -217,7 +217,7 @@ def test_a_reader_that_is_slow_holds_up_nobody_and_loses_nothing(
     shared: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its queue is bounded: what does not fit is read from the log, and uses after an end are counted."""
-    monkeypatch.setattr("sessauth.server.session_watcher.MAX_WAITING", 8)
+    monkeypatch.setattr("sessauth.server.events.subscriber.MAX_WAITING", 8)
     monkeypatch.setattr(event_service, "SYNC_SECONDS", 0.1)
     assert shared.control is not None
     operator = shared.operator

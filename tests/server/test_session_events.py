@@ -7,8 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth.change import end_session
-from sessauth.session import EndCause
+from sessauth.model.change import end_session
+from sessauth.model.session import EndCause
 from sessauth.v1 import record_pb2, token_pb2
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sessauth.client import Client, EventKind, SessionEvent, SessionWatch, _events
+from sessauth.client import Client, EventKind, SessionEvent, SessionWatch
+from sessauth.client._watch import events
 from sessauth.errors import Rejected
-from tests.support.cut import Wire
+from tests.support.cuttable_socket import Wire
 from tests.support.service import Service, running
 
 CHANGES = ("open", "open child", "narrow", "facts", "suspend", "resume", "revoke", "end", "cut")
@@ -90,7 +91,7 @@ def test_breaks_neither_lose_nor_repeat(
     steps: list[tuple[str, int]],
 ) -> None:
     """Two watches, one over a connection that is cut: the same events, those of the changes made."""
-    monkeypatch.setattr(_events, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(events, "FIRST_PAUSE_SECONDS", 0.01)
     credential = service.made.credential_file.read_text().strip()
     opened: list[bytes] = []
     expected: list[tuple[EventKind, bytes]] = []

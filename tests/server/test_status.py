@@ -7,7 +7,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from sessauth import Denied, errors
-from sessauth.change import Rejection
+from sessauth.model.change import Rejection
 from sessauth.server.status import CODES, WITHOUT_DETAIL, invalid, refused, to_status, word_of
 
 # Raised by a client or an embedded verifier, never within the server's services.

@@ -8,10 +8,10 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth.server.build import Control
-from sessauth.server.config import from_dict
-from sessauth.server.init import initialise
-from sessauth.server.interceptors.authenticate import certificate_thumbprint
+from sessauth.server.config.config import from_dict
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
+from sessauth.server.rpc.authenticate import certificate_thumbprint
 from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.authority import NEEDS_OPENSSL, Authority

@@ -3,7 +3,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from sessauth.token import Token
+from sessauth.tokens.token import Token
 from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_pb2

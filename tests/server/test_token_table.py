@@ -8,18 +8,18 @@ from typing import cast
 import grpc
 import pytest
 
-from sessauth import verifier as verifier_module
-from sessauth._fast.answer import Asking
-from sessauth.server.access import RULES
-from sessauth.server.call import Call
-from sessauth.server.credentials import Principal
-from sessauth.server.interceptors.failed_signatures import FailedSignatures
-from sessauth.server.services.authorization_service import AuthorizationService
-from sessauth.token import Token
+from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth.server.keys.credentials import Principal
+from sessauth.server.rpc.access import RULES
+from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.failed_signatures import FailedSignatures
+from sessauth.server.services.authorization import AuthorizationService
+from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from sessauth.verifier import Verifier
+from sessauth.verifier import verifier as verifier_module
+from sessauth.verifier.verifier import Verifier
 from tests.support.no_writer import NobodyThere
 from tests.support.service import Caller, RpcError, Service
 

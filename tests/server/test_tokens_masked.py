@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.audit.verify import verify
-from sessauth.server.init import initialise
+from sessauth.audit.verify.verify import verify
+from sessauth.server.process.init import initialise
 from sessauth.v1 import approval_service_pb2 as approvals
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import key_service_pb2 as keys
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from tests.support import spans
+from tests.support import span_capture
 from tests.support.events import Watch
 from tests.support.recorded import records
 from tests.support.scrape import scrape
@@ -30,7 +30,7 @@ SETTINGS = {
     "SESSAUTH_USAGE_ENABLED": "true",
     "SESSAUTH_METRICS_ADDRESS": "127.0.0.1:0",
     "SESSAUTH_TRACING_ENABLED": "true",
-    "SESSAUTH_TRACING_EXPORTER": spans.EXPORTER,
+    "SESSAUTH_TRACING_EXPORTER": span_capture.EXPORTER,
     "OTEL_BSP_SCHEDULE_DELAY": "50",
 }
 KEY = base64.urlsafe_b64encode(bytes(range(1, 33))).decode().rstrip("=")
@@ -115,11 +115,11 @@ def _manage(operator: Caller, session_id: bytes, secret: str) -> list[str]:
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
     """What a server with everything switched on leaves of calls with secrets in every field."""
-    file = tmp_path_factory.mktemp("spans") / "spans.jsonl"
+    file = tmp_path_factory.mktemp("span_capture") / "spans.jsonl"
     with home_folder() as home:
         made = initialise(home)
         credential = made.credential_file.read_text().strip()
-        server = ServerProcess.start(home, **SETTINGS, **{spans.FILE: str(file)})
+        server = ServerProcess.start(home, **SETTINGS, **{span_capture.FILE: str(file)})
         operator = Caller(f"unix:{made.socket}", credential)
         worker = Caller(f"unix:{home}/run/check-0.sock", credential)
         try:
@@ -151,7 +151,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
             worker.close()
         texts = {
             "log": server.log,
-            "spans": file.read_text(),
+            "span_capture": file.read_text(),
             "metrics": page,
             "events": "".join(map(str, told)),
             "refusals": "\n".join(said),

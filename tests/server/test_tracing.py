@@ -21,16 +21,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from sessauth.client import AsyncClient, Client
 from sessauth.errors import ConfigError
-from sessauth.server import config as server_config
-from sessauth.server import log
-from sessauth.server.telemetry_settings import TracingSettings
-from sessauth.server.tracing import Tracing, open_tracing
+from sessauth.server.config import config as server_config
+from sessauth.server.config.sections import TracingSettings
+from sessauth.server.log import log
+from sessauth.server.rpc.tracing import Tracing, open_tracing
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
-from tests.support import spans
+from tests.support import span_capture as spans
 from tests.support.scrape import Traffic
 from tests.support.service import Caller, RpcError, Service, running, wait_until
-from tests.support.spans import Spans
+from tests.support.span_capture import Spans
 
 CHECK = "AuthorizationService/Check"
 FORWARD = "ForwardService/Forward"
@@ -284,7 +284,7 @@ def test_tracing_needs_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_loaded_that_is_not_asked_for(tmp_path: Path) -> None:
     """A server, a worker and a client with metrics and tracing off import nothing of the extras."""
     program = (
-        "import sys, sessauth.client, sessauth.server.worker, sessauth.verifier\n"
+        "import sys, sessauth.client, sessauth.server.process.worker, sessauth.verifier.verifier\n"
         "from tests.support.service import running\n"
         "with running() as service:\n"
         "    client = sessauth.client.Client(\n"

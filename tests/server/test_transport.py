@@ -13,12 +13,12 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from sessauth.errors import ConfigError
-from sessauth.server import config as server_config
-from sessauth.server.access import RULES
-from sessauth.server.build import Control
-from sessauth.server.call import Call
-from sessauth.server.init import initialise
-from sessauth.server.interceptors.deadline import Deadline
+from sessauth.server.config import config as server_config
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
+from sessauth.server.rpc.access import RULES
+from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.deadline import Deadline
 from sessauth.server.transport.rpc import Rpc
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions

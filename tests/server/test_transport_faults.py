@@ -11,11 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth.server import serving as serving_module
-from sessauth.server.interceptors.accounting import Accounting
-from sessauth.server.tracing import Told
+from sessauth.server.rpc import grpc_server as serving_module
+from sessauth.server.rpc.accounting import Accounting
+from sessauth.server.rpc.tracing import Told
 from sessauth.server.transport import core
-from sessauth.server.transport.grpc_server import GrpcServer
+from sessauth.server.transport.loop import GrpcServer
 from sessauth.server.transport.receiving import Receiving
 from sessauth.server.transport.rpc import Rpc
 from sessauth.v1 import session_service_pb2 as sessions

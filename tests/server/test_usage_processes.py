@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from sessauth.client import Client, SessionReport
-from sessauth.server.credentials import CredentialFile
-from sessauth.server.init import initialise
-from sessauth.session import Session
-from sessauth.token import Token
-from sessauth.usage.narrow import Fit
+from sessauth.model.session import Session
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process.init import initialise
+from sessauth.tokens.token import Token
+from sessauth.usage.generalize import Fit
 from sessauth.usage.report import Report
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 from tests.cli.conftest import invoke
 from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until
 

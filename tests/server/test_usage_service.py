@@ -13,15 +13,15 @@ import grpc
 import pytest
 
 from sessauth.client import Client, Missing
+from sessauth.client._usage_messages import tell_request
 from sessauth.errors import NotFound, PermissionDenied, UsageError
-from sessauth.scope import Scope
-from sessauth.seen import LateUse, SessionSeen, Telling
-from sessauth.seen_messages import tell_request
-from sessauth.server import config as server_config
-from sessauth.server.build import Control
-from sessauth.session import Session
+from sessauth.model.session import Session
+from sessauth.scopes.scope import Scope
+from sessauth.server.config import config as server_config
+from sessauth.server.process.control import Control
+from sessauth.usage.observations import LateUse, SessionSeen, Telling
 from sessauth.v1 import usage_service_pb2 as pb
-from tests.support.seen import AT, block, block_id, claimed, seen, usage
+from tests.support.observations import AT, block, block_id, claimed, seen, usage
 from tests.support.service import Caller, RpcError, Service, running, wait_until
 
 LateCalls = list[tuple[Any, ...]]

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from sessauth.clock import FixedClock
-from sessauth.seen import SessionSeen, Telling
-from sessauth.server import usage_store
-from sessauth.server.usage_files import UsageFiles
-from sessauth.server.usage_settings import UsageSettings
-from sessauth.server.usage_store import STAYS_MS, UsageStore
-from sessauth.session import Session, SessionStatus
+from sessauth.model.session import Session, SessionStatus
+from sessauth.server.config.usage_settings import UsageSettings
+from sessauth.server.usage import store
+from sessauth.server.usage.files import UsageFiles
+from sessauth.server.usage.store import STAYS_MS, UsageStore
+from sessauth.usage.observations import SessionSeen, Telling
 from sessauth.v1 import usage_service_pb2 as pb
-from tests.support.seen import AT, block, claimed, seen, usage
+from tests.support.observations import AT, block, claimed, seen, usage
 from tests.support.usage_story import session as make_session
 
 
@@ -258,7 +258,7 @@ def test_a_stop_does_not_wait_for_a_slow_disk(house: House, monkeypatch: pytest.
         write(session_id, data)
 
     monkeypatch.setattr(house.files, "write", slow)
-    monkeypatch.setattr(usage_store, "CLOSING_SECONDS", 0.12)
+    monkeypatch.setattr(store, "CLOSING_SECONDS", 0.12)
     house.store.close()
     written = len(house.files)
     house.clock.advance(1)

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from sessauth.errors import ServerError
-from sessauth.server.call import Call
-from sessauth.server.services.changes import wait
+from sessauth.server.rpc.call import Call
+from sessauth.server.writer.submit import wait
 
 
 def call_with(seconds: float) -> Call:

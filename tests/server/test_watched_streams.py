@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from sessauth.server.build import Control
-from sessauth.server.config import from_dict
-from sessauth.server.credentials import CredentialFile
-from sessauth.server.init import initialise
-from sessauth.server.lane import Lane
+from sessauth.server.config.config import from_dict
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import initialise
+from sessauth.server.rpc.pool import Lane
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.service import Caller, RpcError, Service, home_folder, running, wait_until
 from tests.support.watching import Stream, end, item, mint, open_session, stream
@@ -227,7 +227,7 @@ def test_without_a_thread_to_read_with_the_watch_is_refused(
 
 def test_a_look_that_breaks_ends_the_stream(alone: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of ours is never silence: a stream that can't be judged ends, and the next one watches."""
-    from sessauth.server.watchlist import Watchlist
+    from sessauth.server.watch.watchlist import Watchlist
 
     operator = alone.operator
     token = mint(operator, open_session(operator).id)

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from sessauth.change import Change, add_key, end_session, open_session, revoke, update_facts
 from sessauth.clock import FixedClock, SystemClock
-from sessauth.key_record import KeyStatus
+from sessauth.crypto.key_record import KeyStatus
 from sessauth.limits import MAX_TIME_MS
+from sessauth.model.change import Change, add_key, end_session, open_session, revoke, update_facts
+from sessauth.model.session import Fact
 from sessauth.reasons import Reason, Stage
-from sessauth.scope import Scope
-from sessauth.server.watchlist import LOOK_AGAIN_MS, Watched, Watchlist, Withdrawal
-from sessauth.session import Fact
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.token import Token
-from sessauth.verifier import Verifier
-from tests.support.forge import ending, id16, key, make, scope
+from sessauth.scopes.scope import Scope
+from sessauth.server.watch.watchlist import LOOK_AGAIN_MS, Watched, Watchlist, Withdrawal
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.tokens.token import Token
+from sessauth.verifier.verifier import Verifier
+from tests.support.token_forger import ending, id16, key, make, scope
 
 ISSUER = key("issuer")
 SESSION = id16("session")

@@ -12,17 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessauth.errors import ServerError
-from sessauth.server.access import RULES
-from sessauth.server.call import Call
-from sessauth.server.credentials import Principal
-from sessauth.server.interceptors.failed_signatures import FailedSignatures
-from sessauth.server.services.authorization_service import AuthorizationService
-from sessauth.token import Token
+from sessauth.server.keys.credentials import Principal
+from sessauth.server.rpc.access import RULES
+from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.failed_signatures import FailedSignatures
+from sessauth.server.services.authorization import AuthorizationService
+from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_pb2
 from sessauth.v1 import token_service_pb2 as tokens
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 from tests.support.checks_by_messages import ChecksByMessages
 from tests.support.no_writer import NobodyThere
 from tests.support.raw_requests import batch_fields, damaged, encode, nested_group, request_fields, varint

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.clock import FixedClock
-from sessauth.state.lmdb_log import StateWriter
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW
 
 SMALL_MAP = 32 << 20

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.change import end_session
 from sessauth.errors import OutcomeUnknown, StateError, StateUnusable
-from sessauth.record import Head
-from sessauth.session import SessionStatus
-from sessauth.state import anchor, layout
+from sessauth.model.change import end_session
+from sessauth.model.log_records import Head
+from sessauth.model.session import SessionStatus
+from sessauth.state import layout
 from sessauth.state.backup import backup, restore
-from sessauth.state.lmdb_env import open_environment
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.lmdb_view import StateReader
-from sessauth.verifier import Verifier
+from sessauth.state.integrity import anchor
+from sessauth.state.lmdb.environment import open_environment
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.verifier.verifier import Verifier
 from tests.support.changes import opening
 from tests.support.old_file import OldFile
 

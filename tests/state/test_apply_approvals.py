@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sessauth import limits
-from sessauth.approval_record import ApprovalRecord, ApprovalStatus, SignedApproval
-from sessauth.change import (
+from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
+from sessauth.model.change import (
     ChangeOutcome,
     answer_approval,
     end_session,
@@ -18,7 +18,7 @@ from sessauth.change import (
     request_approval,
     suspend_session,
 )
-from sessauth.consumption import SessionCounts
+from sessauth.model.costs import SessionCounts
 from sessauth.state import layout
 from tests.support.changes import HOUR, NOW, MemoryRows, opening, scopes
 from tests.support.costs import BLOCK, GATEWAY, KEYS, REQUEST, asking, signing, spending

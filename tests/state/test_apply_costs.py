@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessauth import limits
-from sessauth.change import (
+from sessauth.model.change import (
     Change,
     ChangeOutcome,
     end_session,
@@ -17,10 +17,10 @@ from sessauth.change import (
     resume_session,
     suspend_session,
 )
-from sessauth.consumption import BudgetClaim, Ledger, SessionCounts, Settlement, settle_permit
+from sessauth.model.costs import BudgetClaim, Ledger, SessionCounts, Settlement, settle_permit
+from sessauth.scopes.value import Number
 from sessauth.state import layout
-from sessauth.state.counters import counts_key
-from sessauth.value import Number
+from sessauth.state.rules.counter_keys import counts_key
 from tests.support.changes import HOUR, NOW, MemoryRows, opening, scopes
 from tests.support.costs import BLOCK, GATEWAY, LEDGER, REQUEST, TOKEN, charge, spending, use
 

@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 
-from sessauth._fast import ed25519
-from sessauth.change import add_key, set_key_status
-from sessauth.key_record import KeyStatus
+from sessauth._fast.crypto import ed25519
+from sessauth.crypto.key_record import KeyStatus
+from sessauth.model.change import add_key, set_key_status
 from tests.support.changes import NOW, MemoryRows
 
 PUBLIC = ed25519.public_key(b"k" * 32)

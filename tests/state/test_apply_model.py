@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from sessauth.change import (
+from sessauth.model.change import (
     ChangeOutcome,
     end_session,
     narrow_session,
@@ -18,7 +18,7 @@ from sessauth.change import (
     suspend_session,
     update_facts,
 )
-from sessauth.session import Fact, SessionStatus
+from sessauth.model.session import Fact, SessionStatus
 from tests.support.changes import NOW, MemoryRows, opening, scopes
 
 _IDS = [bytes([n]) * 16 for n in range(5)]

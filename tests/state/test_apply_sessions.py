@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.change import (
+from sessauth.model.change import (
     Change,
     Kind,
     end_session,
@@ -19,8 +19,8 @@ from sessauth.change import (
     suspend_session,
     update_facts,
 )
-from sessauth.session import EndCause, Fact, SessionStatus
-from sessauth.state.apply import refused_unread
+from sessauth.model.session import EndCause, Fact, SessionStatus
+from sessauth.state.rules.apply import refused_unread
 from tests.support.changes import HOUR, NOW, MemoryRows, opening, scopes
 
 ID = b"s" * 16

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast import ed25519
-from sessauth.change import add_key, end_session, revoke, set_key_status
+from sessauth._fast.crypto import ed25519
 from sessauth.clock import FixedClock
+from sessauth.crypto.key_record import KeyStatus
 from sessauth.errors import Rejected, StateError, StateUnusable
-from sessauth.key_record import KeyStatus
-from sessauth.session import EndCause, SessionStatus
+from sessauth.model.change import add_key, end_session, revoke, set_key_status
+from sessauth.model.session import EndCause, SessionStatus
 from sessauth.state.backup import backup, backup_source, restore
-from sessauth.state.feed import LocalFeed
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.lmdb_view import StateReader
-from sessauth.state.verify import verify
+from sessauth.state.integrity.verify import verify
+from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, opening
 
 ID = b"s" * 16
@@ -83,8 +83,8 @@ def test_a_running_reader_sees_the_restore(tmp_path: Path) -> None:
     backup(tmp_path / "state", tmp_path / "backup")
     script = """
 import sys
-from sessauth.state.lmdb_view import StateReader
-from sessauth.state.rows import TxnRows
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.state.lmdb.rows import TxnRows
 reader = StateReader.open(sys.argv[1])
 for _ in sys.stdin:
     txn = reader.begin()

@@ -8,8 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sessauth.approval_record import ApprovalStatus
-from sessauth.change import (
+from sessauth.model.approval import ApprovalStatus
+from sessauth.model.change import (
     Change,
     ChangeOutcome,
     answer_approval,
@@ -20,10 +20,10 @@ from sessauth.change import (
     resume_session,
     suspend_session,
 )
-from sessauth.consumption import Ledger, Settlement, ledger_id, once_change_id, retry_change_id, settle_permit
+from sessauth.model.costs import Ledger, Settlement, ledger_id, once_change_id, retry_change_id, settle_permit
+from sessauth.scopes.value import Number
 from sessauth.state import layout
-from sessauth.state.cost_rows import CostRows
-from sessauth.value import Number
+from sessauth.state.rules.cost_rows import CostRows
 from tests.support.changes import opening, scopes
 from tests.support.cost_model import (
     InMemory,

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.change import ChangeOutcome, answer_approval, end_session, request_approval
 from sessauth.clock import FixedClock
-from sessauth.consumption import (
+from sessauth.errors import OutcomeUnknown, Rejected, StateError
+from sessauth.model.change import ChangeOutcome, answer_approval, end_session, request_approval
+from sessauth.model.costs import (
     Ledger,
     SessionCounts,
     Settlement,
@@ -18,13 +19,12 @@ from sessauth.consumption import (
     retry_change_id,
     settle_permit,
 )
-from sessauth.errors import OutcomeUnknown, Rejected, StateError
+from sessauth.scopes.value import Number
 from sessauth.state import layout
-from sessauth.state.group import Group, Keep
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.sweep import sweep
-from sessauth.state.verify import verify
-from sessauth.value import Number
+from sessauth.state.integrity.verify import verify
+from sessauth.state.writer.group import Group, Keep
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.state.writer.sweep import sweep
 from tests.support.changes import HOUR, NOW, opening
 from tests.support.costs import BLOCK, GATEWAY, LEDGER, asking, charge, signing, spending, use
 

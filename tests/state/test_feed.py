@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.change import end_session
 from sessauth.clock import FixedClock
 from sessauth.errors import Rejected
-from sessauth.state.feed import LocalFeed
-from sessauth.state.group import Keep
-from sessauth.state.lmdb_log import StateWriter
+from sessauth.model.change import end_session
+from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.writer.group import Keep
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import MemoryRows, opening
 
 ID = b"s" * 16

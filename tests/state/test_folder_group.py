@@ -33,10 +33,10 @@ MODES = {
 SERVE = f"""
 from pathlib import Path
 from sessauth.clock import FixedClock
-from sessauth.server.config import ProofSettings
-from sessauth.server.credentials import CredentialFile
-from sessauth.server.host_keys import HostKeyKeeper
-from sessauth.server.keyring import KeyRing
+from sessauth.server.config.config import ProofSettings
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.keys.proof_key_rotation import HostKeyKeeper
+from sessauth.server.keys.issuer_keyring import KeyRing
 clock = FixedClock({NOW})
 log = StateWriter.open(folder, clock=clock)
 slots = 256
@@ -56,7 +56,7 @@ for line in sys.stdin:
 # A gateway that judges a bound token with a proof that proves nothing: with keys it says so.
 CHECK = f"""
 import time
-from sessauth._fast.check import Checker
+from sessauth._fast.check.checker import Checker
 verifier = Verifier.embedded(folder, audience="{AUDIENCE}")
 for line in sys.stdin:
     time.sleep(0.3)  # longer than it goes on without a look at the files
@@ -89,7 +89,7 @@ def realm_of(folder: Path) -> None:
     """Have the vectors' session and issuer in the state."""
     script = """
 from pathlib import Path
-from tests.support.realm import Realm
+from tests.support.state_fixture import Realm
 Realm(Path(folder)).close()
 """
     run_as("sys.path.insert(0, '.')" + script, folder, SERVICE, [GROUP])

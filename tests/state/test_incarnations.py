@@ -8,20 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.change import new_incarnation, revoke, suspend_session
 from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
+from sessauth.model.change import new_incarnation, revoke, suspend_session
+from sessauth.model.session import EndCause, Session, SessionStatus
 from sessauth.reasons import Reason
-from sessauth.session import EndCause, Session, SessionStatus
-from sessauth.state import incarnations, layout
+from sessauth.state import layout
 from sessauth.state.backup import backup, restore
-from sessauth.state.group import Group
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.rows import TxnRows
-from sessauth.state.verify import verify
-from sessauth.verifier import Verifier
+from sessauth.state.integrity.verify import verify
+from sessauth.state.lmdb import incarnations
+from sessauth.state.lmdb.rows import TxnRows
+from sessauth.state.writer.group import Group
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.verifier.verifier import Verifier
 from tests.support.changes import HOUR, NOW, opening
-from tests.support.realm import Realm
+from tests.support.state_fixture import Realm
 from tests.vectors.world import AUDIENCE, root, token
 
 IDS = [bytes([letter]) * 16 for letter in b"abcdef"]
@@ -81,7 +82,7 @@ def test_it_writes_one_row(writer: StateWriter, sessions: int) -> None:
         assert writer.submit(opening(f"o{number}")).result().applied
 
     def writes(group: Group) -> list[str]:
-        from sessauth.state.apply import apply
+        from sessauth.state.rules.apply import apply
 
         change = new_incarnation("n", b"n" * 16, NOW).stamped(NOW)
         return [write.table for write in apply(group.rows, change).writes]

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.consumption import RETRY_PREFIX
-from sessauth.session import SessionStatus
+from sessauth.model.costs import RETRY_PREFIX
+from sessauth.model.session import SessionStatus
 from sessauth.state import layout
-from sessauth.state.group import Group
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.verify import verify
+from sessauth.state.integrity.verify import verify
+from sessauth.state.writer.group import Group
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
 from tests.support.costs import BLOCK, LEDGER
-from tests.support.kill_spender import SESSION
-from tests.support.kill_writer import block_of
+from tests.support.procs.kill_spender import SESSION
+from tests.support.procs.kill_writer import block_of
 
 ROUNDS = int(os.environ.get("SESSAUTH_KILL_ROUNDS", "20"))
 RECOVERY_S = 2.0

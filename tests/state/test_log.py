@@ -9,16 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast import ed25519
-from sessauth.change import ChangeOutcome, add_key, end_session, new_incarnation, revoke, suspend_session
+from sessauth._fast.crypto import ed25519
 from sessauth.clock import FixedClock
+from sessauth.crypto.key_record import KeyStatus
 from sessauth.errors import StateError, StateUnusable
-from sessauth.key_record import KeyStatus
-from sessauth.session import Session, SessionStatus
-from sessauth.state import reads
-from sessauth.state.group import Group, Keep
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.verify import verify
+from sessauth.model.change import (
+    ChangeOutcome,
+    add_key,
+    end_session,
+    new_incarnation,
+    revoke,
+    suspend_session,
+)
+from sessauth.model.session import Session, SessionStatus
+from sessauth.state.integrity.verify import verify
+from sessauth.state.writer import queries
+from sessauth.state.writer.group import Group, Keep
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import HOUR, NOW, opening
 
 ID = b"s" * 16
@@ -234,7 +241,7 @@ def test_one_page_is_searched_for_in_so_many_rows(
     futures = [writer.submit(opening(f"{n}", n.to_bytes(16, "big"))) for n in range(1200)]
     writer.submit(suspend_session("last", (1199).to_bytes(16, "big"))).result()
     assert all(future.result().applied for future in futures)
-    monkeypatch.setattr(reads, "SEARCHED_ROWS", 1024)
+    monkeypatch.setattr(queries, "SEARCHED_ROWS", 1024)
 
     found, last, more = writer.page_of_sessions(b"", 10, status=SessionStatus.SUSPENDED)
     assert (found, int.from_bytes(last, "big"), more) == ([], 1023, True)

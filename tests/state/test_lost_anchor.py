@@ -10,10 +10,12 @@ import lmdb
 import pytest
 
 from sessauth.errors import StateUnusable
-from sessauth.state import anchor, continuity, layout
-from sessauth.state import opening as opening_
+from sessauth.state import layout
 from sessauth.state.backup import backup, restore
-from sessauth.state.lmdb_log import StateWriter
+from sessauth.state.integrity import anchor
+from sessauth.state.writer import continuity
+from sessauth.state.writer import opening as opening_
+from sessauth.state.writer.state_writer import StateWriter
 from tests.state.test_anchor import MAP, accepted, made, refused
 from tests.support.changes import opening
 

@@ -11,15 +11,15 @@ import pytest
 
 from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
-from sessauth.record import Head
-from sessauth.session import SessionStatus
+from sessauth.model.log_records import Head
+from sessauth.model.session import SessionStatus
 from sessauth.state import layout
 from sessauth.state.backup import MANIFEST_FILE, backup, restore
-from sessauth.state.lmdb_env import open_environment
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.lmdb_view import StateReader
-from sessauth.state.rows import TxnRows
-from sessauth.state.verify import verify
+from sessauth.state.integrity.verify import verify
+from sessauth.state.lmdb.environment import open_environment
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.state.lmdb.rows import TxnRows
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, opening
 from tests.support.costs import spending, use
 
@@ -86,8 +86,8 @@ def test_a_reader_stays_open_while_it_is_raised(old: Path) -> None:
     script = """
 import sys
 from sessauth.state import layout
-from sessauth.state.lmdb_view import StateReader
-from sessauth.state.rows import TxnRows
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.state.lmdb.rows import TxnRows
 reader = StateReader.open(sys.argv[1])
 for _ in sys.stdin:
     with reader.reading() as txn:

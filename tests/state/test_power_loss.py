@@ -16,17 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.change import end_session
 from sessauth.errors import StateUnusable
-from sessauth.session import SessionStatus
+from sessauth.model.change import end_session
+from sessauth.model.session import SessionStatus
 from sessauth.state import layout
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.verify import verify
+from sessauth.state.integrity.verify import verify
+from sessauth.state.writer.state_writer import StateWriter
 from tests.state.conftest import SMALL_MAP
 from tests.state.test_kill9 import hold
-from tests.support import disk
+from tests.support import fault_disk
 from tests.support.changes import opening
-from tests.support.failing_disk import SESSION
+from tests.support.procs.failing_disk import SESSION
 
 IMAGES = int(os.environ.get("SESSAUTH_POWER_IMAGES", "60"))
 CHANGES = 30
@@ -35,21 +35,21 @@ CHANGES = 30
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The disk, compiled."""
-    return disk.built(tmp_path_factory.mktemp("disk"))
+    return fault_disk.built(tmp_path_factory.mktemp("fault_disk"))
 
 
-def journal_of(state_dir: Path, tmp_path: Path, library: Path, count: int) -> list[disk.Asked]:
+def journal_of(state_dir: Path, tmp_path: Path, library: Path, count: int) -> list[fault_disk.Asked]:
     """Let a writer's callers make so many changes each; returns what was asked of its disk.
 
     The first is the file as it was before.
     """
     base, journal = (state_dir / layout.DATA_FILE).read_bytes(), tmp_path / "journal"
     subprocess.run(
-        [sys.executable, "-m", "tests.support.power_writer", str(state_dir), "p", str(count)],
-        env=disk.environment(library, **{disk.JOURNAL: journal}),
+        [sys.executable, "-m", "tests.support.procs.power_writer", str(state_dir), "p", str(count)],
+        env=fault_disk.environment(library, **{fault_disk.JOURNAL: journal}),
         check=True,
     )
-    return [disk.Asked("S", 0, base), *disk.read_journal(journal)]
+    return [fault_disk.Asked("S", 0, base), *fault_disk.read_journal(journal)]
 
 
 @pytest.mark.timeout(600)
@@ -71,8 +71,8 @@ def test_what_was_acknowledged_survives_a_loss_of_power(
         at = rng.choice(acknowledged) if number % 2 else rng.randrange(1, len(asked))
         image = tmp_path / f"image-{number}"
         shutil.copytree(state_dir, image, ignore=shutil.ignore_patterns(layout.DATA_FILE))
-        disk.leave(image / layout.DATA_FILE, first.data, asked[:at], rng)
-        disk.leave(image / layout.ANCHOR_FILE, anchor, asked[:at], rng)
+        fault_disk.leave(image / layout.DATA_FILE, first.data, asked[:at], rng)
+        fault_disk.leave(image / layout.ANCHOR_FILE, anchor, asked[:at], rng)
         told = [each.data.decode().split() for each in asked[:at] if each.letter == "A"]
         with StateWriter.open(image, map_size=SMALL_MAP) as writer:
             counts = writer.run(lambda group: verify(group.rows))
@@ -103,10 +103,10 @@ def test_without_its_syncs_a_writer_would_be_found_out(
     base, told = asked[0].data, [each.data.decode().split() for each in asked if each.letter == "A"]
     unsynced = [replace(each, letter="W") for each in asked[1:] if each.letter in "WD"]
 
-    disk.leave(data, base, asked[1:], Never())
+    fault_disk.leave(data, base, asked[1:], Never())
     with StateWriter.open(state_dir, map_size=SMALL_MAP) as writer:
         hold(writer, told)
-    disk.leave(data, base, unsynced, Never())
+    fault_disk.leave(data, base, unsynced, Never())
     # The anchor says that there was more.
     with pytest.raises(StateUnusable) as caught:
         StateWriter.open(state_dir, map_size=SMALL_MAP)
@@ -124,10 +124,16 @@ def test_a_sync_that_fails_stops_everything(
 ) -> None:
     """The caller hears that it is unknown, checks deny, no change is taken; later the end can be retried."""
     StateWriter.open(state_dir, create=True, map_size=SMALL_MAP).close()
-    command = [sys.executable, "-m", "tests.support.failing_disk", str(state_dir), *(["clear"] * goes_on)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.procs.failing_disk",
+        str(state_dir),
+        *(["clear"] * goes_on),
+    ]
     answer = subprocess.run(
         command,
-        env=disk.environment(library, **{disk.FAILS: tmp_path / "fails"}),
+        env=fault_disk.environment(library, **{fault_disk.FAILS: tmp_path / "fails"}),
         check=True,
         capture_output=True,
     )
@@ -157,10 +163,10 @@ def test_an_anchor_ahead_of_its_commits_would_be_found_out(
     first, *asked = journal_of(state_dir, tmp_path, library, 5)
     noted = [at for at, each in enumerate(asked) if each.letter == "w"]
     last = noted[-1]
-    disk.leave(state_dir / layout.ANCHOR_FILE, anchor, asked[: last + 1], Always())
+    fault_disk.leave(state_dir / layout.ANCHOR_FILE, anchor, asked[: last + 1], Always())
     # Behind the sync before the last commit's meta page, which states the commit.
     meta = max(at for at, each in enumerate(asked[:last]) if each.letter == "D")
-    disk.leave(state_dir / layout.DATA_FILE, first.data, asked[:meta], Always())
+    fault_disk.leave(state_dir / layout.DATA_FILE, first.data, asked[:meta], Always())
     with pytest.raises(StateUnusable) as caught:
         StateWriter.open(state_dir, map_size=SMALL_MAP)
     assert caught.value.problem == "ROLLED_BACK"

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.change import revoke
 from sessauth.errors import StateUnusable
-from sessauth.state import layout, preflight
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.lmdb_view import StateReader
+from sessauth.model.change import revoke
+from sessauth.state import layout
+from sessauth.state.host import preflight
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
 
 ID = b"s" * 16
@@ -204,8 +205,8 @@ def test_overwritten_pages_are_never_a_smaller_list(folder: Path, tmp_path: Path
     script = """
 import sys
 from sessauth.errors import StateUnusable
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.verify import verify
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.state.integrity.verify import verify
 try:
     with StateWriter.open(sys.argv[1]) as writer:
         print(writer.run(lambda group: verify(group.rows)), writer.revoked(b"s" * 16, b"b" * 32))

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.proof import ProofKeys
-from sessauth._fast.replay import ReplayTable
+from sessauth._fast.nonces.table import ReplayTable
+from sessauth._fast.token.proof import ProofKeys
 from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
-from sessauth.state.folder import make_folder
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.lmdb_view import StateReader
-from sessauth.state.proof_keys import HostKeys, keys_path, replay_path
-from sessauth.state.proof_reader import ProofReader
+from sessauth.state.host.folder import make_folder
+from sessauth.state.host.proof_keys import HostKeys, keys_path, replay_path
+from sessauth.state.host.proof_reader import ProofReader
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW
 
 INCARNATION = b"i" * 16

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.change import end_session
 from sessauth.errors import StateUnusable
-from sessauth.session import Session, SessionStatus
+from sessauth.model.change import end_session
+from sessauth.model.session import Session, SessionStatus
 from sessauth.state import layout
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.lmdb_view import StateReader
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
 
 SMALL_MAP = 8 << 20
 
 PRELUDE = """
 import os, sys
-from sessauth.state.lmdb_view import StateReader
-from sessauth.state.lmdb_log import StateWriter
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.state.writer.state_writer import StateWriter
 reader = StateReader.open(sys.argv[1])
 """
 
@@ -139,7 +139,7 @@ def test_a_verifier_in_a_forked_child_touches_nothing_of_the_parents(
     script = """
 import warnings
 warnings.simplefilter("ignore")
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 verifier = Verifier(reader)
 held = reader.begin()
 before = reader.env.readers()
@@ -166,7 +166,7 @@ def test_a_forked_child_of_a_busy_writer_denies(tmp_path: Path) -> None:
 import os, sys, threading, warnings
 warnings.simplefilter("ignore")
 from sessauth.errors import StateError
-from sessauth.state.lmdb_log import StateWriter
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
 writer = StateWriter.open(sys.argv[1], create=True)
 late = opening("x")  # made here: what it imports would wait in the child for a lock that nobody there has
@@ -254,8 +254,8 @@ def test_a_group_member_reads_and_never_writes(group: int, expected: str) -> Non
     script = f"""
 import os, sys
 from sessauth.errors import StateUnusable
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.lmdb_view import StateReader
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.state.lmdb.reader import StateReader
 import lmdb._envid  # loaded at the first opening, from a folder that the other user may not see
 os.setgroups([]); os.setgid({group}); os.setuid(4242)
 words = []

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.change import end_session, revoke, suspend_session
 from sessauth.clock import FixedClock
 from sessauth.errors import Rejected
+from sessauth.model.change import end_session, revoke, suspend_session
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
-from sessauth.state.feed import LocalFeed, Logged
-from sessauth.state.group import Keep
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.rows import TxnRows
-from sessauth.state.verify import verify
+from sessauth.state.integrity.verify import verify
+from sessauth.state.lmdb.feed import LocalFeed, Logged
+from sessauth.state.lmdb.rows import TxnRows
+from sessauth.state.writer.group import Keep
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
 from tests.support.costs import spending, use
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from sessauth.change import Change, end_session, narrow_session, revoke, suspend_session, update_facts
 from sessauth.clock import FixedClock
 from sessauth.errors import OutcomeUnknown, StateError, StateFull, StateUnusable
-from sessauth.session import Fact, SessionStatus
-from sessauth.state.commit import Committer
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.verify import verify
+from sessauth.model.change import Change, end_session, narrow_session, revoke, suspend_session, update_facts
+from sessauth.model.session import Fact, SessionStatus
+from sessauth.state.integrity.verify import verify
+from sessauth.state.writer.committer import Committer
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening, scopes
 
 TINY_MAP = 2 << 20

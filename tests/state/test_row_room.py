@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sessauth import limits
-from sessauth.change import (
+from sessauth.model.change import (
     Change,
     end_session,
     open_session,
@@ -14,7 +14,7 @@ from sessauth.change import (
     suspend_session,
     update_facts,
 )
-from sessauth.session import EndCause, Fact, SessionStatus
+from sessauth.model.session import EndCause, Fact, SessionStatus
 from sessauth.state import layout
 from tests.support.changes import HOUR, MemoryRows, scopes
 

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from sessauth.change import request_approval
-from sessauth.consumption import Ledger, SessionCounts, once_change_id
 from sessauth.errors import StateUnusable
+from sessauth.model.change import request_approval
+from sessauth.model.costs import Ledger, SessionCounts, once_change_id
+from sessauth.scopes.value import Number
 from sessauth.state import layout
-from sessauth.state.counters import counts_key, ledger_key, used_approval_key, uses_key
-from sessauth.state.group import Group
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.rows import TxnRows
-from sessauth.state.verify import verify
-from sessauth.value import Number
+from sessauth.state.integrity.verify import verify
+from sessauth.state.lmdb.rows import TxnRows
+from sessauth.state.rules.counter_keys import counts_key, ledger_key, used_approval_key, uses_key
+from sessauth.state.writer.group import Group
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, opening
 from tests.support.costs import BLOCK, LEDGER, asking, charge, spending, use
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sessauth.approval import (
+from sessauth.approvals.approver import ApproverKey
+from sessauth.model.approval_rules import (
     ApprovalRecord,
     ApprovalStatement,
     ApprovalStatus,
@@ -13,9 +14,8 @@ from sessauth.approval import (
     SignedApproval,
     terms_of,
 )
-from sessauth.approver import ApproverKey
 from tests.oracle.crypto import digest
-from tests.support.forge import id16, key
+from tests.support.token_forger import id16, key
 from tests.vectors.world import NOW
 
 HOUR_MS = 3_600_000

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import Any
 
-from sessauth import change as changes
-from sessauth.approval import ApprovalRecord
+from sessauth.model import change as changes
+from sessauth.model.approval_rules import ApprovalRecord
 from tests.support.approvals import record
 from tests.support.service import Service
 

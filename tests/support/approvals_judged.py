@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sessauth.approval import (
+from sessauth.model.approval_rules import (
     ApprovalRecord,
     ApprovalStatus,
     ApprovalTerms,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sessauth.audit import layout
-from sessauth.audit.findings import FindingKind, Report
-from sessauth.audit.stream import AuditStream, StreamOptions
-from sessauth.audit.verify import verify
-from sessauth.change import Change
+from sessauth.audit.verify.findings import FindingKind, Report
+from sessauth.audit.verify.verify import verify
+from sessauth.audit.write.stream import AuditStream, StreamOptions
 from sessauth.clock import FixedClock
+from sessauth.model.change import Change
 
 START_MS = 1_790_000_000_000
 SESSION = bytes(range(16))

@@ -8,14 +8,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from sessauth._fast.chain import Chain
-from sessauth._fast.check import Checker
-from sessauth._fast.decision import Decision
-from sessauth._fast.form import FormError
-from sessauth._fast.view import View
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.decision import Decision
+from sessauth._fast.check.view import View
+from sessauth._fast.codec.errors import FormError
+from sessauth._fast.token.chain import Chain
 from sessauth.audit import layout as audit_layout
-from sessauth.audit.stream import AuditStream, StreamOptions
-from sessauth.change import Change, ChangeOutcome
+from sessauth.audit.write.stream import AuditStream, StreamOptions
+from sessauth.model.change import Change, ChangeOutcome
 from sessauth.state import layout
 from tests.oracle.model import OracleRequest
 from tests.support.changes import NOW, MemoryRows

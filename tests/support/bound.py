@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sessauth.clock import SystemClock
-from sessauth.server.build import Control
-from sessauth.state.proof_keys import HostKeys
+from sessauth.crypto.verifier_key import SignedVerifierKey, VerifierKey
+from sessauth.crypto.verifier_keys import VerifierKeys
+from sessauth.server.process.control import Control
+from sessauth.state.host.proof_keys import HostKeys
 from sessauth.v1 import key_service_pb2 as keys_pb
-from sessauth.verifier_key import SignedVerifierKey, VerifierKey
-from sessauth.verifier_keys import VerifierKeys
 from tests.support.service import Caller, Service
 
 

@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from sessauth.change import Change, ChangeOutcome, open_session
-from sessauth.key_record import KeyRecord
-from sessauth.record import Head
-from sessauth.scope import Scope
-from sessauth.session import Session
+from sessauth.crypto.key_record import KeyRecord
+from sessauth.model.change import Change, ChangeOutcome, open_session
+from sessauth.model.log_records import Head
+from sessauth.model.session import Session
+from sessauth.scopes.scope import Scope
 from sessauth.state import layout
-from sessauth.state.apply import apply
-from sessauth.state.cost_rows import CostRows
-from sessauth.state.incarnations import as_it_stands
-from sessauth.state.writes import Delete, Put
+from sessauth.state.lmdb.incarnations import as_it_stands
+from sessauth.state.rules.apply import apply
+from sessauth.state.rules.cost_rows import CostRows
+from sessauth.state.rules.effects import Delete, Put
 
 NOW = 1_800_000_000_000
 HOUR = 3_600_000

@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sessauth import limits
-from sessauth.decision import Decision
+from sessauth.decisions.decision import Decision
 from sessauth.reasons import Level, Reason, Stage
-from sessauth.server.call import Call
-from sessauth.server.credentials import Principal
-from sessauth.server.interceptors.failed_signatures import FailedSignatures
-from sessauth.server.method import Bytes
+from sessauth.server.keys.credentials import Principal
+from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.failed_signatures import FailedSignatures
+from sessauth.server.rpc.method import Bytes
 from sessauth.server.status import invalid, refused
-from sessauth.state.ceilings import SessionSource, ceiling_layers
+from sessauth.state.lmdb.ceilings import SessionSource, ceiling_layers
 from sessauth.v1 import authorization_service_pb2 as pb
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 from tests.support.no_writer import NoWriter
 from tests.support.raw_requests import read_by_protobuf
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sessauth._fast.check import Checker
+from sessauth._fast.check.checker import Checker
+from tests.oracle.constants import Level, Reason, Stage
 from tests.oracle.model import OracleDecision, OracleRequest
-from tests.oracle.words import Level, Reason, Stage
 
 
 def kernel_decision(checker: Checker, token: bytes, request: OracleRequest, now_ms: int) -> OracleDecision:

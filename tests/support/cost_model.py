@@ -12,17 +12,17 @@ from typing import TypeVar
 
 import lmdb
 
-from sessauth.approval_record import ApprovalStatus
-from sessauth.change import Change, ChangeOutcome, Kind
 from sessauth.clock import FixedClock
 from sessauth.errors import OutcomeUnknown
+from sessauth.model.approval import ApprovalStatus
+from sessauth.model.change import Change, ChangeOutcome, Kind
 from sessauth.state import layout
-from sessauth.state.cost_rows import CostRows
-from sessauth.state.feed import LocalFeed
-from sessauth.state.group import Group, Keep
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.rows import TxnRows
-from sessauth.state.verify import verify
+from sessauth.state.integrity.verify import verify
+from sessauth.state.lmdb.feed import LocalFeed
+from sessauth.state.lmdb.rows import TxnRows
+from sessauth.state.rules.cost_rows import CostRows
+from sessauth.state.writer.group import Group, Keep
+from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, MemoryRows
 
 T = TypeVar("T")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sessauth._fast import ed25519
-from sessauth.approval_record import ApprovalRecord, ApprovalStatement, SignedApproval
-from sessauth.change import Change
-from sessauth.consumption import BudgetClaim, UseClaim, consume, ledger_id, once_change_id
-from sessauth.value import Number
+from sessauth._fast.crypto import ed25519
+from sessauth.model.approval import ApprovalRecord, ApprovalStatement, SignedApproval
+from sessauth.model.change import Change
+from sessauth.model.costs import BudgetClaim, UseClaim, consume, ledger_id, once_change_id
+from sessauth.scopes.value import Number
 from tests.support.changes import HOUR, NOW
 
 GATEWAY = "gateway-a"

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sessauth.server.access import ANYONE, RULES, lane_of
-from sessauth.server.credentials import CredentialFile
-from sessauth.server.init import initialise
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process.init import initialise
+from sessauth.server.rpc.access import ANYONE, RULES, lane_of
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens

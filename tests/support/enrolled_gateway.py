@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from sessauth.verifier import Verifier
+from sessauth.verifier.verifier import Verifier
 from tests.support.service import wait_until
 
 

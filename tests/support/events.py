@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from sessauth.server.build import Control
+from sessauth.server.process.control import Control
 from sessauth.v1 import event_service_pb2 as pb
 from tests.support.service import Caller, RpcError, read_error
 

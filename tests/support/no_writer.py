@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sessauth._fast.claims import Claims
+from sessauth._fast.check.cost_claims import Claims
 from sessauth.reasons import Reason
 from sessauth.server.status import refused
 

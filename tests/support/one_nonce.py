@@ -11,7 +11,7 @@ from nacl.bindings import crypto_scalarmult_ed25519_base_noclamp
 
 from tests.oracle.crypto import signed_bytes
 from tests.oracle.wire import encode
-from tests.support.forge import Key, Record, assemble
+from tests.support.token_forger import Key, Record, assemble
 
 _ORDER = 2**252 + 27742317777372353535851937790883648493
 

@@ -16,11 +16,12 @@ GROUP = 5151
 _PRELUDE = """
 import os, sys
 import lmdb._envid
-import sessauth.server.credentials, sessauth.server.host_keys, sessauth.recording.embedded
+import sessauth.server.keys.credentials, sessauth.server.keys.proof_key_rotation
+import sessauth.audit.recording.embedded
 from sessauth.errors import StateUnusable
-from sessauth.state.lmdb_log import StateWriter
-from sessauth.state.lmdb_view import StateReader
-from sessauth.verifier import Verifier
+from sessauth.state.writer.state_writer import StateWriter
+from sessauth.state.lmdb.reader import StateReader
+from sessauth.verifier.verifier import Verifier
 os.umask({umask})
 os.setgroups({groups}); os.setgid({user}); os.setuid({user})
 folder = sys.argv[1]

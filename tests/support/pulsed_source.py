@@ -7,10 +7,10 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from sessauth._fast import wire
-from sessauth._fast.pulse import Pulse
+from sessauth._fast.check.commit_id import Pulse
+from sessauth._fast.codec import protobuf
 from tests.oracle.model import OracleView
-from tests.support.forge import Ceilings
+from tests.support.token_forger import Ceilings
 from tests.support.view_source import MemorySource
 
 WORD = 8
@@ -50,8 +50,8 @@ class PulsedSource(MemorySource):
         self.epochs = {}
         for place, (session_id, row) in enumerate(self.sessions.items()):
             self.epochs[session_id] = self._number * 10 + place
-            record = {**wire.decode("SessionRecord", row), "epoch": self.epochs[session_id]}
-            self.sessions[session_id] = wire.encode("SessionRecord", record)
+            record = {**protobuf.decode("SessionRecord", row), "epoch": self.epochs[session_id]}
+            self.sessions[session_id] = protobuf.encode("SessionRecord", record)
         self._beat()
 
     def touch(self) -> None:

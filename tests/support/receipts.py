@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sessauth.keys import IssuerKey
-from sessauth.receipt import Receipt, ReceiptState, VerifierStanding, VerifierState
-from sessauth.session import EndCause
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.model.receipt import Receipt, ReceiptState, VerifierStanding, VerifierState
+from sessauth.model.session import EndCause
 
 NOW = 1_800_000_000_000
 SERVICE = IssuerKey(bytes(range(32)))

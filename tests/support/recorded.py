@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sessauth._fast.tap import Tap
+from sessauth._fast.record.queue import Tap
 from sessauth.audit import layout
-from sessauth.audit.stream import AuditStream
+from sessauth.audit.recording.options import AuditOptions
+from sessauth.audit.write.stream import AuditStream
 from sessauth.clock import FixedClock
-from sessauth.decision import Decision
-from sessauth.recording.options import AuditOptions
-from sessauth.verifier import Verifier
-from tests.support import crowd
+from sessauth.decisions.decision import Decision
+from sessauth.verifier.verifier import Verifier
+from tests.support import bulk_sessions
 from tests.vectors.world import AUDIENCE, NOW
 
 
@@ -43,7 +43,7 @@ class Tapped:
 
     def __init__(self, room: int = 1 << 20) -> None:
         """Give the tap so many bytes."""
-        self.verifier = Verifier(crowd.source(), audience=AUDIENCE)
+        self.verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE)
         self.verifier.tap = self.tap = Tap(room)
         self.clock = FixedClock(NOW)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sessauth.audit.replay import Report, replay
-from sessauth.change import add_key, end_session, open_session
-from sessauth.key_record import KeyStatus
-from sessauth.scope import Scope
+from sessauth.crypto.key_record import KeyStatus
+from sessauth.model.change import add_key, end_session, open_session
+from sessauth.scopes.scope import Scope
 from tests.support.audit_play import Play
-from tests.support.forge import id16
-from tests.support.reseal import reseal
+from tests.support.resigned_log import reseal
+from tests.support.token_forger import id16
 from tests.vectors.world import ISSUER, NOW, SESSION, ask, root, token
 
 OPENED = NOW - 1_000

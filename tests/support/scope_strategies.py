@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sessauth.errors import ScopeError
-from sessauth.scope import Accessor, Condition, Fact, Operator, Path, Scope, Segment
+from sessauth.scopes.scope import Accessor, Condition, Fact, Operator, Path, Scope, Segment
 
 # Small vocabularies, so that random scopes and requests meet often.
 NAMES = ("a", "b", "ab")

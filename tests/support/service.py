@@ -19,10 +19,10 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 
-from sessauth.server import config as server_config
-from sessauth.server.build import Control
-from sessauth.server.credentials import CredentialFile
-from sessauth.server.init import Initialised, initialise
+from sessauth.server.config import config as server_config
+from sessauth.server.keys.credentials import CredentialFile
+from sessauth.server.process.control import Control
+from sessauth.server.process.init import Initialised, initialise
 from sessauth.v1 import (
     approval_service_pb2,
     authorization_service_pb2,

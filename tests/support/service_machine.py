@@ -9,15 +9,15 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sessauth.approval_record import ApprovalStatus
-from sessauth.decision_base import DecisionBase
+from sessauth.decisions.decision_base import DecisionBase
 from sessauth.errors import NotFound
+from sessauth.model.approval import ApprovalStatus
+from sessauth.model.session import SessionStatus
 from sessauth.reasons import Reason
-from sessauth.session import SessionStatus
-from tests.support.house import House, at_once, until_ms
+from tests.support.model_actors import APPROVERS, Door, doors_of, open_family, word_of
+from tests.support.server_fixture import House, at_once, until_ms
 from tests.support.service import wait_until
 from tests.support.service_model import PLACES, Call, ModelRequest, ModelSession, ModelToken
-from tests.support.service_players import APPROVERS, Door, doors_of, open_family, word_of
 
 LIVE = 3
 EXPIRIES = 1

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sessauth.approval_record import ApprovalStatus
-from sessauth.approval_request import ApprovalRequest
-from sessauth.decision_base import DecisionBase
+from sessauth.approvals.request import ApprovalRequest
+from sessauth.decisions.decision_base import DecisionBase
+from sessauth.model.approval import ApprovalStatus
+from sessauth.model.session import SessionStatus
 from sessauth.reasons import Reason
-from sessauth.session import SessionStatus
 
 PLACES = ("doc", "pay", "both", "ask", "two", "once", "free", "gold", "alt", "mix")
 

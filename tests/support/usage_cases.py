@@ -11,11 +11,11 @@ from unittest.mock import patch
 
 from hypothesis import strategies as st
 
-from sessauth._fast import ask as kernel
-from sessauth.scope import Scope, Segment
-from sessauth.usage import bounds
-from sessauth.usage.grant import CEILING, Layer
-from sessauth.usage.model import SessionUsage
+from sessauth._fast.scopes import queries as kernel
+from sessauth.scopes.scope import Scope, Segment
+from sessauth.usage import limits
+from sessauth.usage.grants import CEILING, Layer
+from sessauth.usage.session_usage import SessionUsage
 from tests.support.scope_strategies import CLEAN, NAMES, NUMBERS, TEXTS, actions, conditions, paths, segments
 
 FACTS = [
@@ -51,7 +51,7 @@ SMALL = {
 @contextmanager
 def bounded(small: bool) -> Iterator[None]:
     """Have the bounds of usage as they are, or so small that a few calls reach them."""
-    with patch.multiple(bounds, **SMALL) if small else nullcontext():
+    with patch.multiple(limits, **SMALL) if small else nullcontext():
         yield
 
 

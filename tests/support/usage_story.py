@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from sessauth.model.session import EndCause, Session, SessionStatus
 from sessauth.reasons import Reason
-from sessauth.scope import Scope
-from sessauth.session import EndCause, Session, SessionStatus
+from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage
-from sessauth.usage.grant import MINTED, Layer, ceilings
+from sessauth.usage.grants import MINTED, Layer, ceilings
 
 OPENED_MS = 1_800_000_000_000
 CEILING = (

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.oracle.constants import EndCause, KeyStatus, Level, Reason, SessionStatus, Stage
 from tests.oracle.forms import scope as scope_of
 from tests.oracle.forms import value as value_of
 from tests.oracle.model import (
@@ -24,8 +25,7 @@ from tests.oracle.model import (
 )
 from tests.oracle.scope_text import print_conditions, print_scope, print_value
 from tests.oracle.wire import decode, encode
-from tests.oracle.words import EndCause, KeyStatus, Level, Reason, SessionStatus, Stage
-from tests.support.forge import Ceilings
+from tests.support.token_forger import Ceilings
 
 Record = dict[str, Any]
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.answer import Asking
+from sessauth._fast.rpc_codec.check_messages import Asking
 from sessauth.reasons import Stage
 from sessauth.v1 import authorization_service_pb2 as pb
-from sessauth.verifier import Verifier
-from tests.support.forge import id16, key, make
+from sessauth.verifier.verifier import Verifier
+from tests.support.decision_fields import by_message, by_object, without_time
 from tests.support.no_writer import NoWriter
 from tests.support.pulsed_source import PulsedSource
 from tests.support.raw_requests import read_by_protobuf
-from tests.support.told import by_message, by_object, without_time
+from tests.support.token_forger import id16, key, make
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, link, root, token
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sessauth.approval import (
+from sessauth.errors import BadApproval
+from sessauth.model.approval_rules import (
     ApprovalFault,
     ApprovalOutcome,
     ApprovalRecord,
@@ -16,11 +17,10 @@ from sessauth.approval import (
     check_statement,
     judge_approvals,
 )
-from sessauth.errors import BadApproval
 from sessauth.reasons import Reason
 from tests.oracle.crypto import digest
 from tests.support.approvals import HOUR_MS, given, held, record, signed, statement, terms
-from tests.support.forge import id16
+from tests.support.token_forger import id16
 from tests.vectors.world import NOW
 
 FAULT = ApprovalFault
@@ -117,8 +117,8 @@ def test_a_changed_signature_does_not_count(where: int) -> None:
 
 def test_a_signature_without_the_label_does_not_count() -> None:
     """What was signed for another purpose with the same key says nothing here."""
-    from sessauth._fast import ed25519
-    from tests.support.forge import key
+    from sessauth._fast.crypto import ed25519
+    from tests.support.token_forger import key
 
     bare = replace(signed(), signature=ed25519.sign(key("approver ann").seed, statement().encode()))
 
@@ -151,8 +151,8 @@ def _explicit_default(data: bytes) -> bytes:
 )
 def test_a_statement_is_canonical_or_nothing(change: Any) -> None:
     """Other bytes for the same content, rightly signed, are refused before the signature is looked at."""
-    from sessauth._fast import ed25519
-    from tests.support.forge import key
+    from sessauth._fast.crypto import ed25519
+    from tests.support.token_forger import key
 
     data = change(statement().encode())
     unsigned = SignedApproval(signed().public_key, b"", data)

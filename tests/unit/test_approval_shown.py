@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth.approval_request import ApprovalRequest
+from sessauth.approvals.request import ApprovalRequest
+from sessauth.approvals.safe_text import json_lines, moment_text, read_arguments, visible
 from sessauth.errors import BadApproval
-from sessauth.visible import json_lines, moment_text, read_arguments, visible
 from tests.support.approvals import held, record, request_digest
 
 ESC = "\x1b"
@@ -162,7 +162,7 @@ def test_no_arguments_are_shown_as_none(arguments: bytes) -> None:
 
 def test_a_denial_says_who_and_why() -> None:
     """In quotes, as everything that others wrote."""
-    from sessauth.approval import ApprovalStatus
+    from sessauth.model.approval_rules import ApprovalStatus
 
     text = ApprovalRequest(record(status=ApprovalStatus.DENIED, denied_by="bob", reason="no\n")).render()
 

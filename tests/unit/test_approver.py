@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from sessauth.approval import ApprovalFault, ApprovalStatement, ApprovalStatus, check_statement
-from sessauth.approver import ApprovalRequest, Approver, ApproverKey
+from sessauth.approvals.approver import ApprovalRequest, Approver, ApproverKey
 from sessauth.clock import FixedClock
 from sessauth.errors import BadApproval, KeyFolderError, UsageError
-from sessauth.scope import Scope
+from sessauth.model.approval_rules import ApprovalFault, ApprovalStatement, ApprovalStatus, check_statement
+from sessauth.scopes.scope import Scope
 from tests.oracle.crypto import digest
 from tests.support.approvals import HOUR_MS, approver, held, record, request_digest, signed, terms
 from tests.vectors.world import NOW

@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.survey import Survey
-from sessauth._fast.tap import Tap
-from sessauth.arguments import canonical, encode
+from sessauth._fast.check.survey import Survey
+from sessauth._fast.record.queue import Tap
 from sessauth.client import CheckItem
-from sessauth.client._calls_survey import list_allowed
-from sessauth.client._calls_tokens import item_message
+from sessauth.client._requests.checks import list_allowed
+from sessauth.client._requests.tokens import item_message
+from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.errors import UsageError
-from sessauth.holder import HolderKey
 from sessauth.reasons import Reason, Verdict
-from sessauth.verifier import Verifier
-from sessauth.verifier_key import VerifierKey
-from tests.support import crowd
-from tests.support.small_world import AUDIENCE, NOW_MS, SESSION, small_world
+from sessauth.scopes.call_arguments import canonical, encode
+from sessauth.tokens.holder import HolderKey
+from sessauth.verifier.verifier import Verifier
+from tests.support import bulk_sessions
+from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, small_world
 
 SCOPE = 'read:files/** where path == "é" and n <= 5 and deep.flag == true'
 VALUES: dict[str, Any] = {"path": "é", "n": 5, "deep": {"flag": True}}
@@ -155,7 +155,7 @@ def test_a_proof_for_values_is_one_for_their_bytes() -> None:
     host = VerifierKey(b"v" * 16, holder.public.proof_key, NOW_MS - 1, NOW_MS + 60_000, b"c" * 16)
     nonces = iter([bytes(16)] * 3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sessauth.holder.secrets.token_bytes", lambda _: next(nonces))
+        patch.setattr("sessauth.tokens.holder.secrets.token_bytes", lambda _: next(nonces))
         proofs = {
             holder.prove(token, "read", "files/a", form, host, kind="ed25519", now_ms=NOW_MS)
             for form in (BYTES, BYTES.decode(), VALUES)
@@ -168,7 +168,7 @@ def test_a_proof_for_values_is_one_for_their_bytes() -> None:
 
 def test_what_is_noted_of_a_refusal_takes_each_form() -> None:
     """A decision that is noted later is noted with the bytes of what was given."""
-    verifier = Verifier(crowd.source())
+    verifier = Verifier(bulk_sessions.source())
     verifier.tap = Tap(1 << 16)
     for form in FORMS:
         verifier.note(verifier.refuse(8, Reason.UNKNOWN_TOOL), b"x", "read", "files/a", form)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth._fast.chain import Chain
+from sessauth._fast.token.chain import Chain
 from sessauth.errors import NotExtendable, UsageError, WidensAuthority
-from sessauth.scope import Scope, Segment
-from sessauth.token import Token
-from tests.support.small_world import AUDIENCE, NOW_MS, SmallWorld, small_world
+from sessauth.scopes.scope import Scope, Segment
+from sessauth.tokens.token import Token
+from tests.support.memory_fixture import AUDIENCE, NOW_MS, SmallWorld, small_world
 
 ACME = 'read:mcp/github/* where owner == "acme" free *'
 WEB = 'read:mcp/github/* where owner == "acme" and repo == "web" free *'

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth._fast.chain import Chain
-from sessauth.block import Ending
+from sessauth._fast.token.chain import Chain
+from sessauth.crypto.holder_public_key import HolderPublicKey
 from sessauth.errors import NotExtendable, UsageError, WidensAuthority
-from sessauth.holder import HolderKey
-from sessauth.holder_public import HolderPublicKey
-from sessauth.token import Token
-from tests.support.small_world import NOW_MS, SESSION, SmallWorld, small_world
+from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.inspected_block import Ending
+from sessauth.tokens.token import Token
+from tests.support.memory_fixture import NOW_MS, SESSION, SmallWorld, small_world
 
 READ = "read:files/**"
 

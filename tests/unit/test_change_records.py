@@ -7,8 +7,10 @@ from decimal import Decimal, localcontext
 
 import pytest
 
-from sessauth._fast.wire import WireError, decode, encode
-from sessauth.change import (
+from sessauth._fast.codec.protobuf import WireError, decode, encode
+from sessauth.crypto.key_record import KeyRecord, KeyStatus
+from sessauth.errors import Rejected, ScopeError, UsageError
+from sessauth.model.change import (
     Change,
     ChangeOutcome,
     Kind,
@@ -27,12 +29,10 @@ from sessauth.change import (
     suspend_session,
     update_facts,
 )
-from sessauth.consumption import Settlement, retry_change_id, settle_permit
-from sessauth.errors import Rejected, ScopeError, UsageError
-from sessauth.key_record import KeyRecord, KeyStatus
-from sessauth.record import Head
-from sessauth.session import EndCause, Fact, Session, SessionStatus
-from sessauth.value import Number
+from sessauth.model.costs import Settlement, retry_change_id, settle_permit
+from sessauth.model.log_records import Head
+from sessauth.model.session import EndCause, Fact, Session, SessionStatus
+from sessauth.scopes.value import Number
 from tests.support.changes import scopes
 from tests.support.costs import asking, charge, signing, spending, use
 

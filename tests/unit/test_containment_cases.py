@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth._fast import containment
-from sessauth.scope import Condition, Scope
+from sessauth._fast.scopes import containment
+from sessauth.scopes.scope import Condition, Scope
 
 
 def verdict(parent: str, child: str, *, same_facts: bool = True) -> int:

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from sessauth.decision import Decision, DecisionBase
-from sessauth.decision_base import Denied
+from sessauth.decisions.decision import Decision, DecisionBase
+from sessauth.decisions.decision_base import Denied
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason, Stage
-from sessauth.scope import Scope
-from sessauth.token import Token
-from tests.support.small_world import AUDIENCE, NOW_MS, SESSION, SmallWorld, small_world
+from sessauth.scopes.scope import Scope
+from sessauth.tokens.token import Token
+from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, SmallWorld, small_world
 
 ROOT = 'read:mcp/github/* where owner == "acme" free *'
 CHILD = 'read:mcp/github/* where owner == "acme" and repo == "web" free body'

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast import ed25519, proof, wire
+from sessauth._fast.codec import protobuf
+from sessauth._fast.crypto import ed25519
+from sessauth._fast.token import proof
 from sessauth.clock import FixedClock
+from sessauth.crypto.holder_public_key import HolderPublicKey
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.errors import KeyFolderError, UsageError
-from sessauth.holder import HolderKey
-from sessauth.holder_public import HolderPublicKey
-from sessauth.keys import IssuerKey
-from sessauth.token import Token
-from sessauth.verifier_key import VerifierKey
-from tests.support.small_world import NOW_MS, SmallWorld, small_world
+from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.token import Token
+from tests.support.memory_fixture import NOW_MS, SmallWorld, small_world
 
 READ = "read:files/**"
 SECRET = bytes(range(100, 132))
@@ -132,7 +134,7 @@ def test_a_secret_shows_in_no_repr_and_no_pickle(holder: HolderKey) -> None:
 def test_a_mac_proof_is_what_the_document_says(world: SmallWorld, holder: HolderKey) -> None:
     """Each field, and the tag as the verifier computes it from its own secret."""
     token = world.mint(READ, ending="", to=holder.public)
-    made = wire.decode("Proof", holder.prove(token, "read", "files/a", b'{"x":1}', HOST, now_ms=NOW_MS))
+    made = protobuf.decode("Proof", holder.prove(token, "read", "files/a", b'{"x":1}', HOST, now_ms=NOW_MS))
 
     shared = proof.x25519(SECRET, holder.public.proof_key)
     key = h(
@@ -158,7 +160,7 @@ def test_a_mac_proof_is_what_the_document_says(world: SmallWorld, holder: Holder
 def test_a_signed_proof_is_what_the_document_says(world: SmallWorld, holder: HolderKey) -> None:
     """The tag is the signature by next_key; no arguments count as an empty object."""
     token = world.mint(READ, ending="", to=holder.public)
-    made = wire.decode(
+    made = protobuf.decode(
         "Proof", holder.prove(token, "read", "files/a", b"", HOST, kind="ed25519", now_ms=NOW_MS)
     )
 
@@ -173,7 +175,7 @@ def test_the_kind_follows_the_token(world: SmallWorld, holder: HolderKey) -> Non
     with_key, without = (world.mint(READ, ending="", to=to) for to in (holder.public, other))
 
     kinds = [
-        wire.decode("Proof", holder.prove(token, "read", "files/a", b"", HOST))["kind"]
+        protobuf.decode("Proof", holder.prove(token, "read", "files/a", b"", HOST))["kind"]
         for token in (with_key, without)
     ]
 
@@ -206,7 +208,7 @@ def test_a_second_proof_agrees_on_no_key(
         agreed.append(args[1])
         return agree(*args)
 
-    monkeypatch.setattr("sessauth.holder._kernel.mac_key_of_holder", counted)
+    monkeypatch.setattr("sessauth.tokens.holder._kernel.mac_key_of_holder", counted)
     token = world.mint(READ, ending="", to=holder.public)
     other = VerifierKey(HOST.verifier_id, proof.x25519_public(bytes(32)), 0, NOW_MS * 2, HOST.cluster_id)
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessauth.client import RemoteDecision
-from sessauth.decision import Decision, restore
-from sessauth.decision_base import Denied
+from sessauth.decisions.decision import Decision, restore
+from sessauth.decisions.decision_base import Denied
 from sessauth.reasons import Level, Reason, Stage
-from sessauth.token import Token
-from tests.support.small_world import SmallWorld, small_world
+from sessauth.tokens.token import Token
+from tests.support.memory_fixture import SmallWorld, small_world
 
 WORLD = small_world()
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from sessauth.crypto.issuer_key import public_jwk
+from sessauth.crypto.key_record import KeyRecord, KeyStatus
 from sessauth.errors import BadReceipt, UsageError
-from sessauth.key_record import KeyRecord, KeyStatus
-from sessauth.keys import public_jwk
-from sessauth.receipt import (
+from sessauth.model.receipt import (
     LABEL,
     Receipt,
     ReceiptFault,
@@ -21,7 +21,7 @@ from sessauth.receipt import (
     state_of,
     verify,
 )
-from sessauth.session import EndCause
+from sessauth.model.session import EndCause
 from tests.support.receipts import (
     CLOSED,
     CLUSTER,

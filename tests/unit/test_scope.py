@@ -6,9 +6,19 @@ from decimal import Decimal
 
 import pytest
 
-from sessauth._fast import wire
+from sessauth._fast.codec import protobuf
 from sessauth.errors import ScopeError
-from sessauth.scope import Accessor, Condition, Fact, Operator, Path, Scope, Segment, SegmentKind, Source
+from sessauth.scopes.scope import (
+    Accessor,
+    Condition,
+    Fact,
+    Operator,
+    Path,
+    Scope,
+    Segment,
+    SegmentKind,
+    Source,
+)
 
 KEY = "A" * 42 + "E"
 
@@ -198,8 +208,8 @@ TEXT = [{"text": "a"}]
 def test_kinds_of_a_later_version_are_kept_and_shown(change: dict[str, object], shown: str) -> None:
     """A scope with an unknown kind is read, reported, shown and encoded to the same bytes."""
     record = {"actions": ["read"], "resource": [{"kind": 1, "texts": ["a"]}], **change}
-    data = wire.encode("Scope", record)
-    scope = Scope.from_record(wire.decode("Scope", data))
+    data = protobuf.encode("Scope", record)
+    scope = Scope.from_record(protobuf.decode("Scope", data))
 
     assert scope.has_unknown_kind
     assert shown in str(scope)

@@ -6,15 +6,15 @@ import pickle
 
 import pytest
 
-from sessauth._fast import ed25519
-from sessauth._fast.chain import Chain
+from sessauth._fast.crypto import ed25519
+from sessauth._fast.token.chain import Chain
+from sessauth.crypto.armor import STORED_PREFIX, stored_text
+from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.errors import MalformedToken, NotExtendable, ScopeError, UsageError
-from sessauth.holder import HolderKey, HolderPublicKey
-from sessauth.keys import IssuerKey
-from sessauth.scope import Scope
-from sessauth.text_form import STORED_PREFIX, stored_text
-from sessauth.token import Ending, Token
-from tests.support.small_world import AUDIENCE, NOW_MS, SESSION, SmallWorld, small_world
+from sessauth.scopes.scope import Scope
+from sessauth.tokens.holder import HolderKey, HolderPublicKey
+from sessauth.tokens.token import Ending, Token
+from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, SmallWorld, small_world
 
 READ = "read:mcp/github/* free *"
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from sessauth.errors import ScopeError
-from sessauth.value import Number, quoted, shows, value_from_record, value_of, value_to_record
+from sessauth.scopes.value import Number, quoted, shows, value_from_record, value_of, value_to_record
 from tests.support.hidden import hides
 
 

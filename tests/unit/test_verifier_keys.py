@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from sessauth._fast import ed25519, proof
+from sessauth._fast.crypto import ed25519
+from sessauth._fast.token import proof
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.key_record import KeyRecord, KeyStatus
+from sessauth.crypto.verifier_key import SignedVerifierKey, VerifierKey
+from sessauth.crypto.verifier_keys import LEAVE_MS, VerifierKeys, pinned
 from sessauth.errors import UsageError
-from sessauth.key_record import KeyRecord, KeyStatus
-from sessauth.keys import IssuerKey
-from sessauth.verifier_key import SignedVerifierKey, VerifierKey
-from sessauth.verifier_keys import LEAVE_MS, VerifierKeys, pinned
 
 NOW_MS = 1_800_000_000_000
 HOUR = 3_600_000
@@ -136,7 +137,7 @@ def test_a_part_of_another_size_is_refused(name: str) -> None:
 
 def test_a_payload_that_is_not_canonical_is_refused() -> None:
     """Trailing bytes, although signed, are no VerifierKey."""
-    from sessauth.verifier_key import LABEL
+    from sessauth.crypto.verifier_key import LABEL
 
     payload = host_key().encode() + b"\x00"
     signed = SignedVerifierKey(payload, ISSUER.key_id, ISSUER.sign(LABEL + payload))

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from sessauth.audit.recording.options import AuditOptions
 from sessauth.metrics import VerifierCollector
-from sessauth.recording.options import AuditOptions
 from sessauth.server.metrics.families import METRICS
-from sessauth.verifier import Verifier
-from tests.support.realm import Realm
+from sessauth.verifier.verifier import Verifier
 from tests.support.service import wait_until
+from tests.support.state_fixture import Realm
 from tests.vectors.world import AUDIENCE, NOW, root, token
 
 VALID = token(root("read:files/**"))

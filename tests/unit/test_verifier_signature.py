@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sessauth.served import ServedVerifier
-from sessauth.verifier import Verifier
+from sessauth.verifier.server_backed import ServedVerifier
+from sessauth.verifier.verifier import Verifier
 
 CALL = ["self", "token", "action", "resource", "arguments"]
 OF_A_CALL = ["tool", "session", "source", "peer", "audience", "at_least_revision", "proof"]

@@ -10,7 +10,7 @@ from tests.oracle.approvals import LABEL, Held, Verdict, Wanted, judge
 from tests.oracle.crypto import digest
 from tests.oracle.proofs import request_digest
 from tests.oracle.wire import encode
-from tests.support.forge import Record, id16, key
+from tests.support.token_forger import Record, id16, key
 from tests.vectors.world import EXPIRES, NOW, SESSION
 
 ACTION, RESOURCE, ARGUMENTS = b"deploy", b"prod/api", b'{"version": "1.2"}'

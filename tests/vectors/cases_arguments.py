@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.oracle.canonical import canonical, of_values
 from tests.oracle.json_values import BadJson
-from tests.support.forge import Record
+from tests.support.token_forger import Record
 
 # Texts too long to write out: runs of equal parts.
 Runs = tuple[tuple[str, int], ...]

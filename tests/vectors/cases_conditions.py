@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.oracle.constants import Level, Reason
 from tests.oracle.model import OracleRequest
 from tests.oracle.scope_text import print_path
-from tests.oracle.words import Level, Reason
-from tests.support.forge import Record, where
+from tests.support.token_forger import Record, where
 from tests.vectors.world import Case, allowed, ask, at_block, case, child, refused, root
 
 # Condition, arguments that satisfy it, arguments that do not.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from tests.oracle.constants import Reason
 from tests.oracle.wire import encode, write_varint
-from tests.oracle.words import Reason
-from tests.support.forge import Key, Record, assemble, sign
+from tests.support.token_forger import Key, Record, assemble, sign
 from tests.vectors import cases_invalid_chains, cases_invalid_rules
 from tests.vectors.world import (
     ISSUED,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tests.oracle.constants import Reason
 from tests.oracle.crypto import digest
 from tests.oracle.wire import encode
-from tests.oracle.words import Reason
-from tests.support.forge import Record, assemble, ending, id16, key, make, sign
+from tests.support.token_forger import Record, assemble, ending, id16, key, make, sign
 from tests.vectors.world import (
     ISSUER,
     SESSION,

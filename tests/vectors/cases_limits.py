@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.oracle.words import Reason
-from tests.support.forge import Record, key
+from tests.oracle.constants import Reason
+from tests.support.token_forger import Record, key
 from tests.vectors.world import Case, allowed, ask, at_block, case, child, root, token
 
 READ = "read:files/*"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tests.oracle.constants import Ending
 from tests.oracle.crypto import digest, signed_bytes
 from tests.oracle.decode import parse_chain
 from tests.oracle.model import OracleRequest
@@ -12,9 +13,8 @@ from tests.oracle.proofs import agreed, mac_key, proven, request_digest
 from tests.oracle.scope_reader import read_conditions, read_scope
 from tests.oracle.text import PRESENTED, PROOF, store, to_text
 from tests.oracle.wire import encode
-from tests.oracle.words import Ending
-from tests.support.forge import Key, Record, assemble, id16, key, sign
-from tests.support.prover import ED25519, MAC, Holder, agreement, fields, nonce
+from tests.support.proof_forger import ED25519, MAC, Holder, agreement, fields, nonce
+from tests.support.token_forger import Key, Record, assemble, id16, key, sign
 from tests.support.vector_files import write_request
 from tests.vectors.world import EXPIRES, ISSUED, ISSUER, NOW, SESSION, ask
 

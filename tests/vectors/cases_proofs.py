@@ -7,22 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from tests.oracle import proofs
+from tests.oracle.constants import Reason
 from tests.oracle.decode import parse_chain
 from tests.oracle.model import OracleHost, OracleRequest
 from tests.oracle.text import PROOF, to_text
 from tests.oracle.wire import encode, write_varint
-from tests.oracle.words import Reason
-from tests.support.forge import Record, ending, id16, key
-from tests.support.prover import (
-    ED25519,
-    MAC,
-    Holder,
-    agreement,
-    fields,
-    holder,
-    nonce,
-    verifier_key,
-)
+from tests.support.proof_forger import ED25519, MAC, Holder, agreement, fields, holder, nonce, verifier_key
+from tests.support.token_forger import Record, ending, id16, key
 from tests.support.vector_files import write_host
 from tests.vectors.world import NOW, VIEWS, Case, allowed, ask, at_block, case, child, root, token
 

@@ -19,7 +19,7 @@ from tests.oracle.receipts import (
     judge,
 )
 from tests.oracle.wire import encode
-from tests.support.forge import Record, id16, key
+from tests.support.token_forger import Record, id16, key
 from tests.vectors.world import NOW, SESSION
 
 CLUSTER = id16("cluster")

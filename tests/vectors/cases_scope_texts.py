@@ -7,7 +7,7 @@ from tests.oracle.scope_reader import BadScopeText, read_scope
 from tests.oracle.scope_text import print_scope
 from tests.oracle.text import BadText
 from tests.oracle.wire import Malformed, decode, encode
-from tests.support.forge import Record
+from tests.support.token_forger import Record
 
 _KEY = '"' + "A" * 43 + '"'
 _QUOTED = 'a:b where x == "{}"'

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.oracle.constants import Level, Reason
 from tests.oracle.model import OracleDecision, OracleRequest
-from tests.oracle.words import Level, Reason
-from tests.support.forge import Record, scope
+from tests.support.token_forger import Record, scope
 from tests.vectors.world import (
     Case,
     allowed,

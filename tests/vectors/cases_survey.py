@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tests.oracle.check import check
+from tests.oracle.constants import Ending, Reason, Stage
 from tests.oracle.decode import parse_chain
 from tests.oracle.model import OracleRequest
-from tests.oracle.words import Ending, Reason, Stage
-from tests.support.forge import Record, scope
+from tests.support.token_forger import Record, scope
 from tests.support.vector_files import describe_blocks, read_view, write_bytes, write_request
 from tests.vectors.world import NOW, VIEWS, ask, child, link, root, token
 

@@ -16,7 +16,7 @@ from tests.oracle.text import (
     store,
     to_text,
 )
-from tests.support.forge import Record, key
+from tests.support.token_forger import Record, key
 from tests.vectors.world import child, root, token
 
 READ = "read:files/*"

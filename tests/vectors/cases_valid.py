@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.oracle.constants import Reason
 from tests.oracle.decode import parse_chain
-from tests.oracle.words import Reason
-from tests.support.forge import ending, id16, key
+from tests.support.token_forger import ending, id16, key
 from tests.vectors import cases_limits, cases_scopes
 from tests.vectors.world import (
     EXPIRES,

@@ -16,8 +16,8 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.oracle.check import check
-from tests.oracle.words import Reason
-from tests.support.forge import Record
+from tests.oracle.constants import Reason
+from tests.support.token_forger import Record
 from tests.support.vector_files import (
     VECTORS,
     describe_blocks,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast import proof
+from sessauth._fast.token import proof
 from tests.oracle import approvals as oracle
 from tests.oracle.approvals import Held, Verdict, Wanted
 from tests.oracle.proofs import request_digest

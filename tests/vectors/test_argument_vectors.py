@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sessauth.arguments import canonical, encode
 from sessauth.errors import UsageError
+from sessauth.scopes.call_arguments import canonical, encode
 from tests.oracle import canonical as oracle
 from tests.oracle.json_values import BadJson
 from tests.support.vector_files import load, read_bytes

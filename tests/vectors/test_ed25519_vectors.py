@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast import ed25519
+from sessauth._fast.crypto import ed25519
 from tests.oracle.crypto import verify as oracle_verify
 
 ROOT = Path(__file__).resolve().parents[2]

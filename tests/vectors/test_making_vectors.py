@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from sessauth import holder as holders
-from sessauth import issuer as issuers
-from sessauth._fast import ed25519
+from sessauth._fast.crypto import ed25519
 from sessauth.clock import FixedClock
-from sessauth.holder import HolderKey, HolderPublicKey
-from sessauth.issuer import Issuer
-from sessauth.keys import IssuerKey
-from sessauth.token import Token
-from sessauth.verifier_key import VerifierKey
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.crypto.verifier_key import VerifierKey
+from sessauth.tokens import holder as holders
+from sessauth.tokens import issuer as issuers
+from sessauth.tokens.holder import HolderKey, HolderPublicKey
+from sessauth.tokens.issuer import Issuer
+from sessauth.tokens.token import Token
 from tests.support.vector_files import load, read_request
 
 CONTENT = load("making.json")
@@ -46,7 +46,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     for module in (issuers, holders):
         monkeypatch.setattr(module, "secrets", SimpleNamespace(token_bytes=take))
     seeds = SimpleNamespace(generate_seed=take, public_key=ed25519.public_key, digest=ed25519.digest)
-    monkeypatch.setattr("sessauth.draft.ed25519", seeds)
+    monkeypatch.setattr("sessauth.tokens.block_draft.ed25519", seeds)
     return queue
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from sessauth._fast import wire
+from sessauth._fast.codec import protobuf
+from sessauth.crypto.armor import RECEIPT_PREFIX, checked_text
 from sessauth.errors import BadReceipt
-from sessauth.receipt import ReceiptFault, ReceiptState, SignedReceipt, verify
-from sessauth.text_form import RECEIPT_PREFIX, checked_text
+from sessauth.model.receipt import ReceiptFault, ReceiptState, SignedReceipt, verify
 from tests.oracle import receipts as oracle
 from tests.support.vector_files import load
 
@@ -20,8 +20,8 @@ FILE = "receipts.json"
 def judged(data: bytes, keys: list[bytes], session_id: bytes, cluster_id: bytes, made_since_ms: int) -> str:
     """What the package says of the bytes, and of their text form."""
     try:
-        signed = SignedReceipt(**wire.decode("SignedReceipt", data))
-    except wire.WireError:
+        signed = SignedReceipt(**protobuf.decode("SignedReceipt", data))
+    except protobuf.WireError:
         with pytest.raises(BadReceipt) as caught:
             SignedReceipt.from_text(checked_text(RECEIPT_PREFIX, data))
         return caught.value.fault

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sessauth.survey import Candidate
-from sessauth.verifier import Verifier
+from sessauth.decisions.survey import Candidate
+from sessauth.verifier.verifier import Verifier
 from tests.support.pulsed_source import PulsedSource
 from tests.support.vector_files import load, read_bytes, read_request, read_view
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
+from sessauth.crypto.armor import read_text
 from sessauth.errors import MalformedToken, ScopeError
-from sessauth.scope import Scope
-from sessauth.text_form import read_text
-from sessauth.token import Token
-from sessauth.verifier import Verifier
+from sessauth.scopes.scope import Scope
+from sessauth.tokens.token import Token
+from sessauth.verifier.verifier import Verifier
 from tests.oracle.check import check
-from tests.oracle.words import Reason, Stage
-from tests.support.paths import PATHS, Asked
-from tests.support.prover import proof_keys
+from tests.oracle.constants import Reason, Stage
+from tests.support.check_entry_points import PATHS, Asked
+from tests.support.decision_fields import by_object
+from tests.support.proof_forger import proof_keys
 from tests.support.pulsed_source import PulsedSource
-from tests.support.told import by_object
 from tests.support.vector_files import VECTORS, load, read_decision, read_request, read_view
 from tests.vectors import cases_scope_texts, cases_text, generate
 from tests.vectors.world import AUDIENCE, NOW

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.oracle.constants import Level, Reason, Stage
 from tests.oracle.model import OracleDecision, OracleRequest
-from tests.oracle.words import Level, Reason, Stage
-from tests.support.forge import Key, Record, ending, id16, key, make, scope, where
+from tests.support.token_forger import Key, Record, ending, id16, key, make, scope, where
 from tests.support.vector_files import write_fact, write_scope
 
 NOW = 1_800_000_000_000

@@ -1,6 +1,6 @@
 """Decides again from an audit log what the log says was decided (docs/audit-replay.md)."""
 
-from .arguments import read_arguments
+from .argument_files import read_arguments
 from .replay import replay
 from .report import Fault, Finding, Report, Standing
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from ..._fast.form import FormError
-from ..._fast.remembered import Remembered
-from ..._fast.replayer import Replayed, Replayer
-from ..._fast.view import View
+from ..._fast.check.view import View
+from ..._fast.codec.errors import FormError
+from ..._fast.redecide.logged_chain import Remembered
+from ..._fast.redecide.redecide import Replayed, Replayer
 from ...errors import StateUnusable
 from .. import layout
-from .believed_state import BelievedState
-from .history import ChangeRecord, Folder, History, Place, Reader
-from .judging import judge, judge_unnamed
-from .recorded import Recorded
+from .compare import judge, judge_unnamed
+from .reader import ChangeRecord, Folder, History, Place, Reader
+from .recorded_decision import Recorded
 from .report import FOUND, Fault, Finding, Judged, Report, Standing
+from .state import BelievedState
 
 # Compiled chains that are kept; a chain is compiled anew when it comes again later.
 _KEPT_CHAINS: Final = 65_536

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...metrics import families as judging
-from ...metrics.made import decided, family, histogram
-from ..lanes import LANE_NAMES
+from ...metrics.samples import decided, family, histogram
+from ..rpc.pools import LANE_NAMES
 from . import families as f
-from .page import RPC_BOUNDS_NS, RPC_ROWS, Number, Page
+from .shared_page import RPC_BOUNDS_NS, RPC_ROWS, Number, Page
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family

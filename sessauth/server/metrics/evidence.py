@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ...metrics.made import family
-from ...receipt import ReceiptState, VerifierState
+from ...metrics.samples import family
+from ...model.receipt import ReceiptState, VerifierState
 from . import families as f
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-    from ..enrolment import Enrolment
-    from ..evidence import Evidence as Receipts
-    from ..session_events import SessionEvents
-    from ..uses_after_end import UsesAfterEnd
+    from ..events.late_uses import UsesAfterEnd
+    from ..events.publisher import SessionEvents
+    from ..evidence.receipts import Evidence as Receipts
+    from ..evidence.registry import Enrolment
 
 RECEIPT_STATES: Final = ("closed", "partial", "unknown")
 VERIFIER_STATES: Final = ("current", "late")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ...recording.numbers import AuditNumbers
-from ...verifier import Verifier
-from ..lanes import LANE_NAMES
-from ..serving import Serving
-from ..watching import Watching
-from .page import Number, Page
+from ...audit.recording.numbers import AuditNumbers
+from ...verifier.verifier import Verifier
+from ..rpc.grpc_server import Serving
+from ..rpc.pools import LANE_NAMES
+from ..watch.recheck import Watching
+from .shared_page import Number, Page
 
 
 class Publisher:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigError
-from ..config import Config
-from ..log import LOGGER
+from ..config.config import Config
+from ..log.log import LOGGER
 from .collect import Collector
 from .evidence import Evidence
-from .page import Page
 from .publisher import Publisher
-from .state_numbers import StateNumbers
+from .shared_page import Page
+from .state import StateNumbers
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
@@ -38,7 +38,7 @@ class Metrics:
         except ImportError:
             raise ConfigError(f"metrics.address: needs prometheus_client; {INSTALL}") from None
         # Not loaded by who serves no metrics.
-        from .listener import Listener
+        from .http import Listener
 
         self._registry: CollectorRegistry = prometheus_client.CollectorRegistry(auto_describe=False)
         self.page = Page.make(shared=False)

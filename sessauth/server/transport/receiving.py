@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import Final
 
-from ..lane import Share
+from ..rpc.pool import Share
 from ..status import invalid, refused
 from .rpc import Rpc, over
 

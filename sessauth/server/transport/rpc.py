@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
-from ..credentials import Principal
-from ..lane import Share
-from ..log import fault
+from ..keys.credentials import Principal
+from ..log.log import fault
+from ..rpc.pool import Share
 from ..status import refused, to_status
 from . import core
 

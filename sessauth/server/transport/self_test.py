@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import grpc
 
-from ..lane import Lane, Share
+from ..rpc.pool import Lane, Share
 from ..status import refused
 from .core import unfit
-from .grpc_server import GrpcServer
+from .loop import GrpcServer
 from .receiving import Receiving
 from .rpc import DETAILS, Plan, Rpc
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.batch import Batch
-from sessauth._fast.check import Checker
-from sessauth._fast.view import View
+from sessauth._fast.check.batch import Batch
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.view import View
 from sessauth.reasons import Reason
-from sessauth.verifier import Verifier
-from tests.support import crowd
-from tests.support.forge import make
+from sessauth.verifier.verifier import Verifier
+from tests.support import bulk_sessions
+from tests.support.decision_fields import by_object
 from tests.support.pulsed_source import PulsedSource, seen_through
-from tests.support.told import by_object
+from tests.support.token_forger import make
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, id16, key, link, root, token
 
@@ -372,4 +372,4 @@ def test_a_view_of_a_plain_checker() -> None:
     assert reasons(checker, [(b"sessauth_token_AAAA", *FILES)]) == [Reason.MALFORMED_TOKEN]
     with pytest.raises(TypeError):
         checker.check_batch([("sessauth_token_AAAA", *FILES)])
-    assert crowd.judge(checker, VALID).allowed
+    assert bulk_sessions.judge(checker, VALID).allowed

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth._fast.chain import Chain, FormError, signed_bytes
+from sessauth._fast.token.chain import Chain, FormError, signed_bytes
 from sessauth.reasons import Reason
 from tests.oracle.crypto import digest
 from tests.oracle.crypto import signed_bytes as oracle_signed_bytes
-from tests.support.forge import ending, id16, key, make
+from tests.support.token_forger import ending, id16, key, make
 from tests.vectors.world import EXPIRES, ISSUED, ISSUER, SESSION, child, link, root, signers, token
 
 READ = "read:files/**"

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast import wire
-from sessauth._fast.answer import Asking
+from sessauth._fast.codec import protobuf
+from sessauth._fast.rpc_codec.check_messages import Asking
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
-from sessauth.verifier import Verifier
-from tests.support.forge import make
+from sessauth.verifier.verifier import Verifier
 from tests.support.pulsed_source import PulsedSource, seen_through
+from tests.support.token_forger import make
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, ISSUER, SESSION, VIEWS, link, root
 
@@ -27,15 +27,15 @@ def source() -> PulsedSource:
     """A source whose session lives now."""
     made = PulsedSource()
     made.load(*read_view(VIEWS["plain"]))
-    record = wire.decode("SessionRecord", made.sessions[SESSION])
-    made.sessions[SESSION] = wire.encode("SessionRecord", {**record, "expires_at_ms": BEGUN + DAY})
+    record = protobuf.decode("SessionRecord", made.sessions[SESSION])
+    made.sessions[SESSION] = protobuf.encode("SessionRecord", {**record, "expires_at_ms": BEGUN + DAY})
     return made
 
 
 def floor(of: PulsedSource, at_ms: int) -> None:
     """Commit a change that was made at a time."""
-    head = wire.decode("Head", of.meta[b"head"])
-    of.meta[b"head"] = wire.encode("Head", {**head, "clock_floor_ms": at_ms})
+    head = protobuf.decode("Head", of.meta[b"head"])
+    of.meta[b"head"] = protobuf.encode("Head", {**head, "clock_floor_ms": at_ms})
     of.touch()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
-from sessauth._fast import ed25519
-from tests.support.forge import key
+from sessauth._fast.crypto import ed25519
+from tests.support.token_forger import key
 
 _L = 2**252 + 27742317777372353535851937790883648493
 _P = 2**255 - 19

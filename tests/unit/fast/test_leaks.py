@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.answer import Asking
-from sessauth._fast.claims import Claims
-from sessauth._fast.pulse import Pulse
-from sessauth._fast.survey import Survey
-from sessauth.arguments import Arguments
+from sessauth._fast.check.commit_id import Pulse
+from sessauth._fast.check.cost_claims import Claims
+from sessauth._fast.check.survey import Survey
+from sessauth._fast.rpc_codec.check_messages import Asking
 from sessauth.reasons import Reason, Stage
+from sessauth.scopes.call_arguments import Arguments
 from sessauth.v1 import authorization_service_pb2 as pb
-from sessauth.verifier import Verifier
-from tests.support.forge import make
+from sessauth.verifier.verifier import Verifier
 from tests.support.pulsed_source import PulsedSource
+from tests.support.token_forger import make
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, key, link, root, token
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check import Checker
-from sessauth._fast.noting import Prepared
-from sessauth._fast.view import View
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.recording_judge import Prepared
+from sessauth._fast.check.view import View
 from sessauth.reasons import Reason
-from sessauth.token import Token
-from sessauth.verifier import Verifier
-from tests.support import crowd
+from sessauth.tokens.token import Token
+from sessauth.verifier.verifier import Verifier
+from tests.support import bulk_sessions
 from tests.support.pulsed_source import PulsedSource
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, ISSUER, NOW, SESSION, VIEWS, child, key, link, make, root, token
@@ -133,7 +133,7 @@ def test_a_handle_of_a_text_that_is_none(text: str) -> None:
             assert judge(checker, handle).reason is REFUSED[text]
             assert [d.reason for d in checker.check_batch([(handle, "read", "a")])] == [REFUSED[text]]
             assert judge(checker, checker.prepare(handle)).reason is REFUSED[text]
-    assert judge(crowd.checker(), maker.prepare(text)).reason is REFUSED[text]
+    assert judge(bulk_sessions.checker(), maker.prepare(text)).reason is REFUSED[text]
 
 
 def test_each_form_of_a_token_can_be_held() -> None:
@@ -183,7 +183,7 @@ def test_a_handle_stands_when_the_cache_forgot_it() -> None:
     checker = verifier(cache_bytes=20_000, session_cache_bytes=20_000)
     handle = checker.prepare(VALID)
     assert judge(checker, handle).allowed
-    for one_off in crowd.tokens(SESSION, 40):
+    for one_off in bulk_sessions.tokens(SESSION, 40):
         assert judge(checker, one_off).allowed
     spent, kept = checker.signatures, len(checker.cache)
     assert judge(checker, handle).allowed

@@ -10,19 +10,20 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast import ed25519, proof
-from sessauth._fast.chain import Chain
-from sessauth._fast.check import Checker
-from sessauth._fast.proof import ProofKeys
-from sessauth._fast.view import View
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.view import View
+from sessauth._fast.crypto import ed25519
+from sessauth._fast.token import proof
+from sessauth._fast.token.chain import Chain
+from sessauth._fast.token.proof import ProofKeys
+from sessauth.crypto.armor import PROOF_PREFIX, proof_text, read_proof
 from sessauth.reasons import Reason
-from sessauth.text_form import PROOF_PREFIX, proof_text, read_proof
 from tests.oracle import proofs as oracle
 from tests.oracle.model import OracleRequest
 from tests.oracle.text import PROOF, to_text
-from tests.support import crowd
-from tests.support.forge import id16, key
-from tests.support.prover import ED25519, MAC, agreement, holder, nonce, proof_keys, prove
+from tests.support import bulk_sessions
+from tests.support.proof_forger import ED25519, MAC, agreement, holder, nonce, proof_keys, prove
+from tests.support.token_forger import id16, key
 from tests.vectors.cases_proofs import HOST, HOSTS, WHO, bound
 from tests.vectors.world import AUDIENCE, NOW, ask, token
 
@@ -45,7 +46,7 @@ def judged(checker: Checker, made: Any, **said: Any) -> Reason:
 @pytest.fixture
 def checker(tmp_path: Path) -> Checker:
     """A checker with the keys of the vectors' host and a table of its own."""
-    made = crowd.checker(read_proof=read_proof)
+    made = bulk_sessions.checker(read_proof=read_proof)
     made.proofs = proof_keys(HOSTS["host"], tmp_path, NOW)
     return made
 
@@ -241,7 +242,7 @@ def test_no_text_is_no_proof(checker: Checker) -> None:
     with pytest.raises(TypeError):
         judged(checker, 7)
     with pytest.raises(TypeError):
-        Checker(View(crowd.source())).check(TOKEN, "read", "a", proof="text")
+        Checker(View(bulk_sessions.source())).check(TOKEN, "read", "a", proof="text")
 
 
 def test_a_bound_chain_weighs_what_it_keeps(checker: Checker) -> None:

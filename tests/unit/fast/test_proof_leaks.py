@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.answer import Asking
-from sessauth._fast.proof import ProofKeys
-from sessauth._fast.replay import ReplayTable, TableError
+from sessauth._fast.nonces.table import ReplayTable, TableError
+from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.token.proof import ProofKeys
+from sessauth.crypto.armor import proof_text
 from sessauth.reasons import Reason
-from sessauth.text_form import proof_text
 from sessauth.v1 import authorization_service_pb2 as pb
-from sessauth.verifier import Verifier
-from tests.support import crowd
-from tests.support.prover import MAC, agreement, nonce, prove
+from sessauth.verifier.verifier import Verifier
+from tests.support import bulk_sessions
+from tests.support.proof_forger import MAC, agreement, nonce, prove
 from tests.unit.fast.test_leaks import FEW, FEW_BYTES, heap_bytes
 from tests.vectors.cases_proofs import HOST, WHO, bound
 from tests.vectors.world import AUDIENCE, NOW, ask, token
@@ -36,7 +36,7 @@ class Given:
         self.path = folder / "replay"
         self.table = ReplayTable.create(self.path, 1 << 12, NOW - 60_000)
         self.keys = ProofKeys(HOST, KEYS, self.table)
-        self.verifier = Verifier(crowd.source(), audience=AUDIENCE, proofs=self.keys)
+        self.verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE, proofs=self.keys)
         self.seen = prove(MAC, TOKEN, ask(), WHO, HOST, agreement("verifier").public, NOW, nonce("seen"))
         self.text = proof_text(self.seen)
         self.wrong, self.late = self.seen[:-1], self.seen + b"x"

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check import Checker
-from sessauth._fast.survey import Survey
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.survey import Survey
 from sessauth.reasons import Reason, Stage, Verdict
-from sessauth.token import Token
-from sessauth.verifier import Verifier
-from tests.support import crowd
-from tests.support.forge import key, make
+from sessauth.tokens.token import Token
+from sessauth.verifier.verifier import Verifier
+from tests.support import bulk_sessions
+from tests.support.token_forger import key, make
 from tests.vectors.world import AUDIENCE, NOW, SESSION, child, link, root, token
 
 READ = "read:files/**"
@@ -24,7 +24,9 @@ APPROVAL = f'{READ} needs approval(1, "{"A" * 43}")'
 
 def survey(chain: Any, view: str = "plain", checker: Checker | None = None, **given: Any) -> Survey:
     """A survey of a token, by the vectors' state and time."""
-    return Survey(checker or crowd.checker(view), chain, **{"audience": AUDIENCE, "now_ms": NOW, **given})
+    return Survey(
+        checker or bulk_sessions.checker(view), chain, **{"audience": AUDIENCE, "now_ms": NOW, **given}
+    )
 
 
 def verdict(chain: bytes, *candidate: Any, view: str = "plain") -> Verdict:
@@ -192,7 +194,7 @@ def test_a_token_that_is_refused(
     chain: bytes, view: str, given: dict[str, Any], reason: Reason, stage: Stage
 ) -> None:
     """All verdicts are no, and reason and stage are those that a check would give."""
-    checker = Verifier(crowd.source(view))
+    checker = Verifier(bulk_sessions.source(view))
     surveyed = survey(chain, checker=checker, **given)
 
     assert (surveyed.reason, surveyed.stage) == (reason, stage)
@@ -212,11 +214,11 @@ def test_who_calls_is_looked_at() -> None:
 
 def test_one_state_for_all_questions() -> None:
     """A survey goes on by the state it was made in; a new one sees the end of the session."""
-    source = crowd.source()
+    source = bulk_sessions.source()
     verifier = Verifier(source)
     chain = token(root(READ))
     before = survey(chain, checker=verifier)
-    source.load(*crowd.read_view(crowd.VIEWS["ended"]))
+    source.load(*bulk_sessions.read_view(bulk_sessions.VIEWS["ended"]))
 
     assert before.verdicts([CALL]) == [YES]
     assert survey(chain, checker=verifier).reason == Reason.SESSION_ENDED
@@ -224,7 +226,7 @@ def test_one_state_for_all_questions() -> None:
 
 def test_a_token_in_each_form() -> None:
     """Bytes, text, text as bytes, a Token and a handle are the same token, whatever it is."""
-    verifier = Verifier(crowd.source())
+    verifier = Verifier(bulk_sessions.source())
     chain = token(root(READ))
     text = Token.parse(chain).text
     forms = (chain, text, text.encode(), Token.parse(chain), verifier.prepare(chain), verifier.prepare(text))
@@ -262,7 +264,7 @@ def test_the_gate_is_asked_for_new_signatures() -> None:
 
 def test_a_fault_says_no() -> None:
     """When the state can't be read the reason is INTERNAL_ERROR, the fault is told, and nothing is a yes."""
-    source = crowd.source()
+    source = bulk_sessions.source()
     checker = Verifier(source)
 
     def fail() -> Any:
@@ -310,10 +312,10 @@ def test_none_and_many() -> None:
 
 def test_what_a_verifier_gives() -> None:
     """The verifier's answer has verdicts, reason and stage as words, and is true only if all are yes."""
-    verifier = Verifier(crowd.source(), audience=AUDIENCE)
+    verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE)
     chain = token(root(READ, "write:** where n == 1"))
     found = verifier.list_allowed(chain, [CALL, ("write", "x"), ("drop", "x")], now_ms=NOW)
-    ended = Verifier(crowd.source("ended"), audience=AUDIENCE).list_allowed(chain, [CALL], now_ms=NOW)
+    ended = Verifier(bulk_sessions.source("ended"), audience=AUDIENCE).list_allowed(chain, [CALL], now_ms=NOW)
 
     assert list(found) == [YES, MAYBE, NO]
     assert (found.reason, found.stage, found.revision) == (Reason.ALLOWED, Stage.NONE, 100)
@@ -322,4 +324,4 @@ def test_what_a_verifier_gives() -> None:
     assert not found
     assert verifier.list_allowed(chain, [CALL], now_ms=NOW)
     assert (list(ended), ended.reason, bool(ended)) == ([NO], Reason.SESSION_ENDED, False)
-    assert not Verifier(crowd.source("ended")).list_allowed(chain, [], now_ms=NOW)
+    assert not Verifier(bulk_sessions.source("ended")).list_allowed(chain, [], now_ms=NOW)

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast import wire
-from sessauth._fast.check import Checker
-from sessauth._fast.view import View
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.view import View
+from sessauth._fast.codec import protobuf
 from sessauth.reasons import Reason
 from sessauth.state import layout
 from tests.oracle.crypto import digest
 from tests.oracle.wire import encode
-from tests.support import crowd
-from tests.support.forge import assemble, id16, make
+from tests.support import bulk_sessions
+from tests.support.token_forger import assemble, id16, make
 from tests.support.vector_files import read_view
 from tests.support.view_source import MemorySource
 from tests.vectors.world import EXPIRES, ISSUER, NOW, SESSION, VIEWS, child, link, root, signers, token
@@ -78,7 +78,7 @@ def counted(view: str = "plain") -> CountedSource:
 
 def session_row(**fields: Any) -> bytes:
     """A session's row."""
-    return wire.encode(
+    return protobuf.encode(
         "SessionRecord", {"id": SESSION, "status": 1, "epoch": 1, "expires_at_ms": EXPIRES, **fields}
     )
 
@@ -102,17 +102,17 @@ def test_rows_that_cannot_be_read(how: str, table: str, warm: bool) -> None:
     source = counted()
     checker = Checker(View(source))
     if warm:
-        assert crowd.judge(checker, VALID).allowed
+        assert bulk_sessions.judge(checker, VALID).allowed
     rows = getattr(source, table)
     key, good = next(iter(rows.items()))
     rows[key] = _BAD_ROWS[how](good)
     source.touch()
     if table == "keys" and warm:
         # The view believes a key until the head says that keys moved.
-        head = wire.decode("Head", source.meta[b"head"])
-        source.meta[b"head"] = wire.encode("Head", {**head, "keys_generation": 77})
+        head = protobuf.decode("Head", source.meta[b"head"])
+        source.meta[b"head"] = protobuf.encode("Head", {**head, "keys_generation": 77})
 
-    outcome = crowd.judge(checker, VALID)
+    outcome = bulk_sessions.judge(checker, VALID)
 
     expected = {
         "sessions": Reason.UNKNOWN_SESSION,
@@ -126,7 +126,7 @@ def test_rows_that_cannot_be_read(how: str, table: str, warm: bool) -> None:
     assert source.opened == source.ended
     rows[key] = good
     source.load(*read_view(VIEWS["plain"]))
-    assert crowd.judge(checker, VALID).allowed
+    assert bulk_sessions.judge(checker, VALID).allowed
 
 
 def test_a_missing_head() -> None:
@@ -134,7 +134,7 @@ def test_a_missing_head() -> None:
     source = counted()
     del source.meta[b"head"]
 
-    outcome = crowd.judge(Checker(View(source)), VALID)
+    outcome = bulk_sessions.judge(Checker(View(source)), VALID)
 
     assert (outcome.allowed, outcome.reason) == (False, Reason.INTERNAL_ERROR)
     assert "head" in str(outcome.fault)
@@ -144,13 +144,15 @@ def test_a_state_for_newer_readers() -> None:
     """A state that wants a newer reader is not judged by, also when it becomes so later."""
     source = counted()
     checker = Checker(View(source))
-    assert crowd.judge(checker, VALID).allowed
-    head = wire.decode("Head", source.meta[b"head"])
-    source.meta[b"head"] = wire.encode("Head", {**head, "min_reader_format": layout.INCARNATION_FORMAT + 1})
+    assert bulk_sessions.judge(checker, VALID).allowed
+    head = protobuf.decode("Head", source.meta[b"head"])
+    source.meta[b"head"] = protobuf.encode(
+        "Head", {**head, "min_reader_format": layout.INCARNATION_FORMAT + 1}
+    )
     source.touch()
 
     for _ in range(2):
-        outcome = crowd.judge(checker, VALID)
+        outcome = bulk_sessions.judge(checker, VALID)
         assert (outcome.allowed, outcome.reason) == (False, Reason.INTERNAL_ERROR)
         assert "upgrade" in str(outcome.fault)
 
@@ -160,10 +162,10 @@ def test_a_key_row_with_a_key_of_another_length(length: int) -> None:
     """A key that is not 32 bytes is no key; none of it is given to the signature library."""
     source = counted()
     record = {"id": ISSUER.id, "public_key": bytes(length), "status": 2}
-    source.keys[ISSUER.id] = wire.encode("KeyRecord", record)
+    source.keys[ISSUER.id] = protobuf.encode("KeyRecord", record)
     checker = Checker(View(source))
 
-    assert crowd.judge(checker, VALID).reason == Reason.UNKNOWN_ISSUER
+    assert bulk_sessions.judge(checker, VALID).reason == Reason.UNKNOWN_ISSUER
     assert checker.signatures == 0
 
 
@@ -171,10 +173,12 @@ def test_a_key_row_of_small_order() -> None:
     """If a key of small order ever got into the state, the lax signature would still be wrong."""
     lax = bytes([1]) + bytes(31)
     source = counted()
-    source.keys[digest(lax)] = wire.encode("KeyRecord", {"id": digest(lax), "public_key": lax, "status": 2})
+    source.keys[digest(lax)] = protobuf.encode(
+        "KeyRecord", {"id": digest(lax), "public_key": lax, "status": 2}
+    )
     payload = encode("Block", link(root(READ, root_fields={"issuer_key_id": digest(lax)}))[0])
 
-    outcome = crowd.judge(Checker(View(source)), assemble([payload], [lax + bytes(32)]))
+    outcome = bulk_sessions.judge(Checker(View(source)), assemble([payload], [lax + bytes(32)]))
 
     assert outcome.reason == Reason.BAD_SIGNATURE
 
@@ -187,7 +191,7 @@ def test_a_lease_that_ran_out_in_1970(length: int) -> None:
     if length:
         source.leases[SESSION] = bytes(length)
 
-    assert crowd.judge(Checker(View(source)), VALID).reason == Reason.LEASE_LAPSED
+    assert bulk_sessions.judge(Checker(View(source)), VALID).reason == Reason.LEASE_LAPSED
 
 
 def test_parents_in_a_circle() -> None:
@@ -197,7 +201,7 @@ def test_parents_in_a_circle() -> None:
     source.sessions[SESSION] = session_row(parent_id=other)
     source.sessions[other] = session_row(id=other, parent_id=SESSION)
 
-    assert crowd.judge(Checker(View(source)), VALID).reason == Reason.UNKNOWN_SESSION
+    assert bulk_sessions.judge(Checker(View(source)), VALID).reason == Reason.UNKNOWN_SESSION
     assert source.opened == source.ended == 1
 
 
@@ -212,7 +216,7 @@ def test_the_brake_and_its_release() -> None:
         (0, Reason.ALLOWED),
     ):
         source.brake[0] = value
-        assert crowd.judge(checker, VALID).reason == reason
+        assert bulk_sessions.judge(checker, VALID).reason == reason
         assert checker.view.braked is bool(value)
 
 
@@ -233,23 +237,23 @@ def test_a_folder_that_was_swapped() -> None:
     now = time.time_ns() // 1_000_000
     lives = make(link(root(READ, issued_at_ms=now, expires_at_ms=now + 10**8)), [ISSUER])
     source.sessions[SESSION] = session_row(expires_at_ms=now + 10**9)
-    assert crowd.judge(checker, lives, now_ms=-1).allowed
+    assert bulk_sessions.judge(checker, lives, now_ms=-1).allowed
     source.on_look = lambda: False
     time.sleep(0.11)
-    assert crowd.judge(checker, lives, now_ms=-1).reason == Reason.STALE_STATE
+    assert bulk_sessions.judge(checker, lives, now_ms=-1).reason == Reason.STALE_STATE
     source.on_look = lambda: True
     time.sleep(0.11)
-    assert crowd.judge(checker, lives, now_ms=-1).reason == Reason.STALE_STATE
+    assert bulk_sessions.judge(checker, lives, now_ms=-1).reason == Reason.STALE_STATE
 
 
 def test_a_swapped_source_is_noticed_whoever_gives_the_time() -> None:
     """A caller with a clock of its own is not shown a folder that nobody writes any more."""
     source = counted()
     checker = Checker(View(source))
-    assert crowd.judge(checker, VALID, now_ms=NOW).allowed
+    assert bulk_sessions.judge(checker, VALID, now_ms=NOW).allowed
     source.on_look = lambda: False
     time.sleep(0.11)
-    assert crowd.judge(checker, VALID, now_ms=NOW).reason == Reason.STALE_STATE
+    assert bulk_sessions.judge(checker, VALID, now_ms=NOW).reason == Reason.STALE_STATE
 
 
 def _raise(*_: object) -> Any:
@@ -263,7 +267,7 @@ def test_a_source_that_raises(step: str, warm: bool) -> None:
     source = counted()
     checker = Checker(View(source))
     if warm:
-        assert crowd.judge(checker, VALID).allowed
+        assert bulk_sessions.judge(checker, VALID).allowed
         source.touch()
     if step == "begin":
         source.broken = True
@@ -274,7 +278,7 @@ def test_a_source_that_raises(step: str, warm: bool) -> None:
         time.sleep(0.11)
     else:
         setattr(source, f"on_{step}", _raise)
-    outcome = crowd.judge(checker, VALID, now_ms=-1 if step == "look" else NOW)
+    outcome = bulk_sessions.judge(checker, VALID, now_ms=-1 if step == "look" else NOW)
 
     assert (outcome.allowed, bool(outcome), outcome.reason) == (False, False, Reason.INTERNAL_ERROR)
     assert isinstance(outcome.fault, OSError)
@@ -282,7 +286,7 @@ def test_a_source_that_raises(step: str, warm: bool) -> None:
     assert source.opened == source.ended
     source.broken, source.on_get, source.on_abort = False, lambda key: None, lambda: None
     source.on_look = lambda: True
-    assert crowd.judge(checker, VALID).allowed
+    assert bulk_sessions.judge(checker, VALID).allowed
 
 
 @pytest.mark.parametrize("view", sorted(VIEWS))
@@ -293,48 +297,50 @@ def test_every_transaction_ends(view: str) -> None:
     asked: list[bytes] = []
     source.on_get = asked.append
     for _ in range(3):
-        crowd.judge(checker, VALID)
-        crowd.judge(checker, VALID[:-1])
+        bulk_sessions.judge(checker, VALID)
+        bulk_sessions.judge(checker, VALID[:-1])
 
     assert source.opened == source.ended > 0
-    found = crowd.judge(checker, VALID).reason in (Reason.ALLOWED, Reason.OUT_OF_SCOPE)
+    found = bulk_sessions.judge(checker, VALID).reason in (Reason.ALLOWED, Reason.OUT_OF_SCOPE)
     if found:
         count = len(asked)
-        assert crowd.judge(checker, VALID).reason in (Reason.ALLOWED, Reason.OUT_OF_SCOPE)
+        assert bulk_sessions.judge(checker, VALID).reason in (Reason.ALLOWED, Reason.OUT_OF_SCOPE)
         assert len(asked) == count
 
 
 def test_an_ended_session_says_nothing_of_another() -> None:
     """What is known of one session is never used for another, in whatever order they are asked for."""
-    source = crowd.source(crowd=20)
+    source = bulk_sessions.source(crowd=20)
     checker = Checker(View(source, max_sessions=5))
-    presented = {i: next(crowd.tokens(crowd.name(i), 1)) for i in range(20)}
+    presented = {i: next(bulk_sessions.tokens(bulk_sessions.name(i), 1)) for i in range(20)}
     ended = {i for i in range(20) if i % 3 == 0}
     for i in ended:
-        record = wire.decode("SessionRecord", source.sessions[crowd.name(i)])
-        source.sessions[crowd.name(i)] = wire.encode("SessionRecord", {**record, "status": 3, "end_cause": 1})
+        record = protobuf.decode("SessionRecord", source.sessions[bulk_sessions.name(i)])
+        source.sessions[bulk_sessions.name(i)] = protobuf.encode(
+            "SessionRecord", {**record, "status": 3, "end_cause": 1}
+        )
 
     for i in [*range(20), *reversed(range(20)), *range(0, 20, 7)]:
         expected = Reason.SESSION_ENDED if i in ended else Reason.ALLOWED
-        assert crowd.judge(checker, presented[i]).reason == expected
+        assert bulk_sessions.judge(checker, presented[i]).reason == expected
 
 
 def test_a_revocation_of_another_session_stops_nothing() -> None:
     """A block id revoked under another session is not; under its own it is, also for a known chain."""
-    source = crowd.source(crowd=1)
+    source = bulk_sessions.source(crowd=1)
     checker = Checker(View(source))
     chain = make(link(root(READ), child()), signers(2))
-    first = crowd.judge(checker, chain)
+    first = bulk_sessions.judge(checker, chain)
     assert first.allowed
-    row = wire.decode("SessionRecord", source.sessions[SESSION])
+    row = protobuf.decode("SessionRecord", source.sessions[SESSION])
     for owner, count, expected in (
-        (crowd.name(0), 1, Reason.ALLOWED),
+        (bulk_sessions.name(0), 1, Reason.ALLOWED),
         (SESSION, 2, Reason.REVOKED),
         (SESSION, 3, Reason.REVOKED),
     ):
         source.revoked[owner + first.block_ids[1]] = bytes(8)
-        source.sessions[SESSION] = wire.encode("SessionRecord", {**row, "revoked_count": count})
+        source.sessions[SESSION] = protobuf.encode("SessionRecord", {**row, "revoked_count": count})
         source._number += 1
-        outcome = crowd.judge(checker, chain)
+        outcome = bulk_sessions.judge(checker, chain)
         assert outcome.reason == expected
         assert outcome.index == (-1 if expected is Reason.ALLOWED else 1)

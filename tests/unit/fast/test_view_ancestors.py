@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth._fast import wire
-from sessauth._fast.check import Checker
-from sessauth._fast.view import View
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.view import View
+from sessauth._fast.codec import protobuf
 from sessauth.reasons import Reason
-from tests.support import crowd
-from tests.support.forge import id16, scope
+from tests.support import bulk_sessions
+from tests.support.token_forger import id16, scope
 from tests.support.view_source import MemorySource, Rows
 from tests.vectors.world import EXPIRES, SESSION, ask, root, token
 
@@ -24,7 +24,7 @@ class State:
     """One state: a child session and its parent, with or without a row, under a ceiling."""
 
     def __init__(self, number: int, ceiling: str = "", status: int = 1) -> None:
-        base = crowd.source()
+        base = bulk_sessions.source()
         base.sessions[SESSION] = row(SESSION, parent_id=PARENT)
         if ceiling:
             base.sessions[PARENT] = row(PARENT, ceiling, status=status)
@@ -43,7 +43,7 @@ def row(session_id: bytes, ceiling: str = "", parent_id: bytes = b"", status: in
     }
     if ceiling:
         record["ceilings"] = [{"scopes": [scope(ceiling)]}]
-    return wire.encode("SessionRecord", record)
+    return protobuf.encode("SessionRecord", record)
 
 
 class SwitchingSource(MemorySource):
@@ -64,7 +64,7 @@ class SwitchingSource(MemorySource):
     def interrupt(self, key: bytes) -> None:
         """Run the other check, once."""
         if key == self.at and self.between:
-            self.found.append(crowd.judge(self.between.pop(), OTHER).reason)
+            self.found.append(bulk_sessions.judge(self.between.pop(), OTHER).reason)
 
 
 class Turn:
@@ -116,7 +116,7 @@ def test_a_check_in_between(ours: State, theirs: State, expected: Reason, betwee
     checker = Checker(View(source))
     source.between.append(checker)
 
-    outcome = crowd.judge(checker, ASKED, ask("read", "files/a"))
+    outcome = bulk_sessions.judge(checker, ASKED, ask("read", "files/a"))
 
     assert source.found == [between]
     assert outcome.reason == expected

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sessauth.reasons import Reason
-from tests.support.forge import id16
-from tests.support.realm import Realm
+from tests.support.state_fixture import Realm
+from tests.support.token_forger import id16
 from tests.vectors.world import NOW, root, token
 
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth.cli.report_view import report_of, to_json, to_lines, write_svg
+from sessauth.cli.render.report import report_of, to_json, to_lines, write_svg
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason
-from sessauth.scope import Scope, Segment
+from sessauth.scopes.scope import Scope, Segment
 from sessauth.usage import SessionUsage
-from sessauth.usage.grant import CEILING, Layer
-from sessauth.usage.narrow import Fit
-from sessauth.usage.picture import picture
+from sessauth.usage.generalize import Fit
+from sessauth.usage.grants import CEILING, Layer
 from sessauth.usage.report import Report
+from sessauth.usage.svg import picture
 from tests.support.hidden import hides
 from tests.support.usage_story import CEILING as SCOPES
 from tests.support.usage_story import OPENED_MS, session, story

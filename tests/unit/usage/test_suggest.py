@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from sessauth.scope import Scope
-from sessauth.usage import SessionUsage, bounds
-from sessauth.usage.grant import CEILING, Layer
-from sessauth.usage.narrow import Fit
+from sessauth.scopes.scope import Scope
+from sessauth.usage import SessionUsage, limits
+from sessauth.usage.generalize import Fit
+from sessauth.usage.grants import CEILING, Layer
 from sessauth.usage.suggest import Suggestion, suggest
-from tests.support.small_world import small_world
+from tests.support.memory_fixture import small_world
 
 Call = tuple[str, str, dict[str, Any]]
 
@@ -102,7 +102,7 @@ def test_the_world_of_arguments_is_closed_around_what_was_seen() -> None:
 
 def test_paths_beyond_the_bound_are_open_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was dropped lies below a kept path, which is mentioned as a whole; else nothing is closed."""
-    monkeypatch.setattr(bounds, "MAX_PATHS", 4)
+    monkeypatch.setattr(limits, "MAX_PATHS", 4)
     deep: dict[str, Any] = {"a": 1, "o": {"p": 1, "q": 2, "r": 3}}
 
     assert texts("read:**", [("read", "x", deep)]) == ["read:x where a == 1 and o.p == 1 and o.q == 2 free o"]

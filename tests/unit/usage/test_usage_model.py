@@ -10,9 +10,9 @@ import pytest
 
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason
-from sessauth.scope import Scope
+from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage
-from sessauth.usage.grant import CEILING, MINTED, Layer
+from sessauth.usage.grants import CEILING, MINTED, Layer
 from tests.support.usage_story import story
 
 

@@ -1,0 +1,1 @@
+"""Texts, addresses, memory and limits: what the rest of the kernel stands on."""

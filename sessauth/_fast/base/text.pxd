@@ -1,0 +1,104 @@
+"""What texts may look like, and what is read out of them (docs/token-format.md, 4-7)."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from sessauth._fast.base.char_classes cimport CLOSER, UNPLAIN
+
+cdef extern from * nogil:
+    """
+    #include <stddef.h>
+    #include <stdint.h>
+    #include <string.h>
+    /* memcmp(a, b, n) == 0, in line for the few bytes that names and segments have. */
+    static inline int sessauth_same(const unsigned char *a, const unsigned char *b, size_t n) {
+        uint64_t x, y, v, w;
+        uint32_t i, j, k, l;
+        if (n > 16)
+            return memcmp(a, b, n) == 0;
+        if (n >= 8) {
+            memcpy(&x, a, 8);
+            memcpy(&y, b, 8);
+            memcpy(&v, a + n - 8, 8);
+            memcpy(&w, b + n - 8, 8);
+            return ((x ^ y) | (v ^ w)) == 0;
+        }
+        if (n >= 4) {
+            memcpy(&i, a, 4);
+            memcpy(&j, b, 4);
+            memcpy(&k, a + n - 4, 4);
+            memcpy(&l, b + n - 4, 4);
+            return ((i ^ j) | (k ^ l)) == 0;
+        }
+        while (n--)
+            if (a[n] != b[n])
+                return 0;
+        return 1;
+    }
+    /* A number of the length and the first eight bytes: other numbers, other texts. */
+    static inline uint32_t sessauth_mark(const unsigned char *p, size_t n) {
+        uint64_t x;
+        uint32_t i, j;
+        if (n >= 8)
+            memcpy(&x, p, 8);
+        else if (n >= 4) {
+            memcpy(&i, p, 4);
+            memcpy(&j, p + n - 4, 4);
+            x = (uint64_t) j << 32 | i;
+        } else
+            x = n ? p[0] | (uint64_t) p[n / 2] << 8 | (uint64_t) p[n - 1] << 16 : 0;
+        return (uint32_t) (((x + n) * 0x9E3779B97F4A7C15ULL) >> 32);
+    }
+    """
+    bint same "sessauth_same"(const unsigned char *a, const unsigned char *b, size_t n)
+    uint32_t mark "sessauth_mark"(const unsigned char *p, size_t n)
+
+ctypedef const unsigned char *bytes_t
+
+cdef inline bint is_digit(unsigned char c) noexcept nogil:
+    return 0x30 <= c <= 0x39
+
+cdef inline bint is_letter(unsigned char c) noexcept nogil:
+    return 0x41 <= c <= 0x5A or 0x61 <= c <= 0x7A
+
+cdef inline bint is_hex(unsigned char c) noexcept nogil:
+    return is_digit(c) or 0x41 <= c <= 0x46 or 0x61 <= c <= 0x66
+
+cdef bint has_control(bytes_t p, size_t n) noexcept nogil
+cdef bint has_percent_hex(bytes_t p, size_t n) noexcept nogil
+cdef bint is_text(bytes_t p, size_t n) noexcept nogil
+cdef bint is_action(bytes_t p, size_t n) noexcept nogil
+cdef bint is_fact_name(bytes_t p, size_t n) noexcept nogil
+cdef bint is_plain_seen_closer(bytes_t p, size_t n, bint dots_allowed) noexcept nogil
+
+cdef inline bint is_plain(bytes_t p, size_t n, int seen, bint dots_allowed) noexcept nogil:
+    """Whether n bytes, whose kinds together are ``seen``, are a plain segment but for its length."""
+    if n == 0 or seen & UNPLAIN:
+        return 0
+    return (not seen & CLOSER and p[0] != 0x2E) or is_plain_seen_closer(p, n, dots_allowed)
+
+cdef bint is_plain_segment(bytes_t p, size_t n, bint dots_allowed) noexcept nogil
+cdef bint is_clean_path(bytes_t p, size_t n) noexcept nogil
+cdef bint is_under(bytes_t v, size_t vn, bytes_t w, size_t wn) noexcept nogil
+cdef bint is_glob(bytes_t p, size_t n) noexcept nogil
+cdef bint glob_matches(bytes_t pattern, size_t pn, bytes_t text, size_t tn) noexcept nogil
+# As parse_number, for those with a fraction, an exponent or many digits.
+cdef int parse_any_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size_t *used) noexcept nogil
+
+
+cdef inline int parse_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size_t *used) noexcept nogil:
+    """1: a value; 0: well-formed, but no value; -1: not a JSON number. *used is its length."""
+    cdef size_t start = n > 0 and p[0] == 0x2D
+    cdef size_t i = start
+    cdef uint64_t small = 0
+    # Nearly all are whole and short, and need no exact fractions.
+    while i < n and is_digit(p[i]) and i < 18:
+        small = small * 10 + (p[i] - 0x30)
+        i += 1
+    if i == start or i == 18 or (p[start] == 0x30 and i > start + 1):
+        return parse_any_number(p, n, units, nanos, used)
+    if i < n and (p[i] == 0x2E or (p[i] | 0x20) == 0x65):
+        return parse_any_number(p, n, units, nanos, used)
+    used[0] = i
+    units[0] = -<int64_t> small if start else <int64_t> small
+    nanos[0] = 0
+    return 1

@@ -1,0 +1,1 @@
+"""One call: its action, resource and arguments, as they are judged."""

@@ -1,0 +1,17 @@
+"""The arguments of a call, however they are given, as the bytes to judge (docs/token-format.md, section 8.2)."""
+
+from cpython.bytes cimport PyBytes_CheckExact
+
+from sessauth._fast.call.check_state cimport part_of
+from sessauth._fast.call.resource cimport Part
+
+# Never raises for what an agent controls: values that JSON can't say become bytes that are denied.
+cdef bytes judged_bytes(object arguments)
+
+cdef inline object json_part(object arguments, Part *out):
+    """Point at the bytes to judge; returns what has to live as long, or None."""
+    if PyBytes_CheckExact(arguments):
+        return part_of(arguments, out)
+    cdef bytes held = judged_bytes(arguments)
+    part_of(held, out)
+    return held

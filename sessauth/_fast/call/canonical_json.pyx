@@ -1,0 +1,157 @@
+"""The canonical form of a JSON object: one text for all texts that say the same (docs/token-format.md, section 8.2).
+
+The members of each object are sorted, white space is dropped, strings have the shortest escapes, and numbers
+stay as they were written. It is made of the nodes that a check reads, so what it refuses a check refuses.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc, qsort
+from libc.string cimport memcpy
+
+from sessauth._fast.base.char_classes cimport STOP, kinds
+from sessauth._fast.base.text cimport bytes_t, is_digit
+from sessauth._fast.call.json_reader cimport (
+    TYPE_LIST,
+    TYPE_OBJECT,
+    TYPE_TEXT,
+    TYPE_TRUTH,
+    Document,
+    Node,
+    document_free,
+    document_init,
+    read_document,
+)
+from sessauth._fast.record.json_writer cimport hex_digit, put_plain
+
+# All of it is for other modules of the kernel.
+__all__ = []
+
+
+cdef bytes canonical_of(bytes_t p, size_t n):
+    cdef Document document
+    cdef const Node **order = NULL
+    cdef bytes room = PyBytes_FromStringAndSize(NULL, n + 2)
+    cdef unsigned char *start = <unsigned char *> PyBytes_AS_STRING(room)
+    cdef unsigned char *end = start
+    cdef bint formed
+    document_init(&document)
+    try:
+        with nogil:
+            formed = read_document(&document, p, n)
+            if formed:
+                order = <const Node **> malloc(document.used * sizeof(Node *))
+                if order != NULL:
+                    end = _put(start, document.nodes, document.nodes, order)
+        if not formed:
+            return None
+        if order == NULL:
+            raise MemoryError
+        return PyBytes_FromStringAndSize(<const char *> start, end - start)
+    finally:
+        free(order)
+        document_free(&document)
+
+
+cdef unsigned char *_put(
+    unsigned char *out, const Node *nodes, const Node *node, const Node **order
+) noexcept nogil:
+    """A value; ``order`` has room for every node below it. As deep as the reader went, which is bounded."""
+    cdef bint is_object = node.type == TYPE_OBJECT
+    cdef uint32_t at = <uint32_t> (node - nodes) + 1
+    cdef uint32_t i
+    if node.type == TYPE_TEXT:
+        return put_string(out, node.text, node.units)
+    if node.type == TYPE_TRUTH:
+        return <unsigned char *> put_plain(<char *> out, "true" if node.truth else "false")
+    if not is_object and node.type != TYPE_LIST:
+        return _put_number(out, node.text)
+    for i in range(node.count):
+        order[i] = nodes + at
+        at = nodes[at].next
+    if is_object:
+        qsort(order, node.count, sizeof(Node *), _compare_names)
+    out[0] = 0x7B if is_object else 0x5B
+    out += 1
+    for i in range(node.count):
+        if i:
+            out[0] = 0x2C
+            out += 1
+        if is_object:
+            out = put_string(out, order[i].name, order[i].name_n)
+            out[0] = 0x3A
+            out += 1
+        out = _put(out, nodes, order[i], order + node.count)
+    out[0] = 0x7D if is_object else 0x5D
+    return out + 1
+
+
+cdef unsigned char *_put_number(unsigned char *out, bytes_t p) noexcept nogil:
+    """A number as it was written, or null; something that is neither stands behind it."""
+    if p[0] == 0x6E:
+        return <unsigned char *> put_plain(<char *> out, "null")
+    while is_digit(p[0]) or p[0] == 0x2D or p[0] == 0x2B or p[0] == 0x2E or (p[0] | 0x20) == 0x65:
+        out[0] = p[0]
+        out += 1
+        p += 1
+    return out
+
+
+cdef unsigned char *put_string(unsigned char *out, bytes_t p, size_t n) noexcept nogil:
+    cdef bytes_t end = p + n
+    cdef bytes_t start
+    out[0] = 0x22
+    out += 1
+    while p < end:
+        start = p
+        while p < end and not kinds[p[0]] & STOP:
+            p += 1
+        memcpy(out, start, p - start)
+        out += p - start
+        if p < end:
+            out = _put_escape(out, p[0])
+            p += 1
+    out[0] = 0x22
+    return out + 1
+
+
+cdef unsigned char *_put_escape(unsigned char *out, unsigned char c) noexcept nogil:
+    """A quote, a backslash or a control character, as short as JSON has it."""
+    cdef unsigned char letter = 0
+    if c == 0x22 or c == 0x5C:
+        letter = c
+    elif c == 0x08:
+        letter = 0x62
+    elif c == 0x09:
+        letter = 0x74
+    elif c == 0x0A:
+        letter = 0x6E
+    elif c == 0x0C:
+        letter = 0x66
+    elif c == 0x0D:
+        letter = 0x72
+    out[0] = 0x5C
+    if letter:
+        out[1] = letter
+        return out + 2
+    memcpy(out + 1, <const char *> "u00", 3)
+    out[4] = hex_digit(c >> 4)
+    out[5] = hex_digit(c & 15)
+    return out + 6
+
+
+cdef int _compare_names(const void *a, const void *b) noexcept nogil:
+    """By UTF-16 code units, as RFC 8785 sorts; the names are UTF-8."""
+    cdef const Node *x = (<const Node **> a)[0]
+    cdef const Node *y = (<const Node **> b)[0]
+    cdef uint32_t n = min(x.name_n, y.name_n)
+    cdef uint32_t i
+    for i in range(n):
+        if x.name[i] != y.name[i]:
+            return -1 if _rank(x.name[i]) < _rank(y.name[i]) else 1
+    return (x.name_n > y.name_n) - (x.name_n < y.name_n)
+
+
+cdef inline int _rank(unsigned char c) noexcept nogil:
+    """The place of a byte of UTF-8: U+E000 to U+FFFF come behind what takes two code units."""
+    return c + 0x10 if c == 0xEE or c == 0xEF else c

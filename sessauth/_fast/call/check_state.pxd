@@ -1,0 +1,142 @@
+"""What a check was asked, and what it came to."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_CheckExact
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from sessauth._fast.base.limits cimport LEVEL_BLOCK
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.call.json_reader cimport Document
+from sessauth._fast.call.resource cimport Part, Resource
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+    unsigned char *PyUnicode_1BYTE_DATA(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+
+cdef enum:
+    # A permit; and that what the call takes is taken once, whoever asks again.
+    CONSUMES_PERMIT = 1
+    CONSUMES_ONCE = 2
+
+# One call to judge. Every part lies in memory of the caller's.
+cdef struct Asked:
+    Part token
+    Part action
+    Part resource
+    Part arguments
+    Part tool
+    Part session            # n = 0: not stated
+    Part source
+    Part audience
+    Part proof              # n = 0: none came
+    const Part *peers
+    int peer_count
+    uint64_t at_least_revision
+    uint64_t now_ms
+    bint clock_suspect
+    bint new_signatures
+    # Borrowed, or NULL: asked `may_fail(source)` before a signature is looked at, and told `failed(source)`.
+    PyObject *gate
+    # Borrowed, or NULL: told what the call costs, once all else allows (claims.pyx).
+    PyObject *payer
+    # What the caller wants beside an answer, of CONSUMES_*.
+    int consumes
+    # What a proof is judged by: a ProofKeys, borrowed, or NULL.
+    PyObject *proofs
+    # Of a call that was judged before: its proof's nonce was taken, or the whole proof judged.
+    bint keep_nonce
+    bint proven
+    # Of a call that is judged a second time: its signature was found wrong, and at which block.
+    bint signature_told
+    int wrong_index
+
+# What it came to; positions are -1 where they don't apply. Owns `argument`.
+cdef struct Finding:
+    bint allowed
+    # The signature stands, so what the token says may be told.
+    bint named
+    int reason
+    int stage
+    int level
+    int index
+    int scope
+    int clause
+    int matched_index
+    int matched_scope
+    uint64_t epoch
+    uint64_t revision
+    uint64_t expires_at_ms
+    uint64_t checked_at_ms
+    char *argument
+    size_t argument_n
+
+cdef struct Scratch:
+    Document arguments
+    Document tool
+    Resource resource
+
+# Memory for one request's JSON, used again by the next.
+cdef class ScratchBox:
+    cdef Scratch scratch
+
+# Copies a text; without memory for it the argument stays unnamed.
+cdef void set_argument(Finding *found, const char *text, size_t n) noexcept nogil
+# Joins names with dots.
+cdef void set_argument_path(Finding *found, const Part *names, int count) noexcept nogil
+# As part_of, for what is neither bytes nor a plain str.
+cdef object part_of_other(object text, Part *out)
+
+cdef inline void asked_init(Asked *asked) noexcept nogil:
+    cdef bytes_t nothing = <bytes_t> <const char *> ""
+    memset(asked, 0, sizeof(Asked))
+    asked.token.p = asked.action.p = asked.resource.p = asked.arguments.p = asked.tool.p = nothing
+    asked.session.p = asked.source.p = asked.audience.p = asked.proof.p = nothing
+    asked.new_signatures = True
+
+
+cdef inline void finding_init(Finding *found) noexcept nogil:
+    memset(found, 0, sizeof(Finding))
+    found.index = -1
+    found.scope = -1
+    found.clause = -1
+    found.matched_index = -1
+    found.matched_scope = -1
+
+
+cdef inline void finding_free(Finding *found) noexcept nogil:
+    if found.argument != NULL:
+        free(found.argument)
+        found.argument = NULL
+
+
+cdef inline void set_part(Part *out, bytes_t p, size_t n) noexcept nogil:
+    out.p = p
+    out.n = n
+
+
+cdef inline object part_of(object text, Part *out):
+    """Point at bytes, or at a str in UTF-8; returns what has to live as long, or None. TypeError for else."""
+    if PyBytes_CheckExact(text):
+        set_part(out, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        return None
+    if PyUnicode_CheckExact(text) and PyUnicode_IS_COMPACT_ASCII(text):
+        set_part(out, PyUnicode_1BYTE_DATA(text), PyUnicode_GET_LENGTH(text))
+        return None
+    return part_of_other(text, out)
+
+
+cdef inline bint deny(Finding *out, int stage, int reason) noexcept nogil:
+    out.allowed = False
+    out.stage = stage
+    out.reason = reason
+    return False
+
+
+cdef inline bint deny_block(Finding *out, int stage, int reason, int index) noexcept nogil:
+    out.level = LEVEL_BLOCK
+    out.index = index
+    return deny(out, stage, reason)

@@ -1,0 +1,62 @@
+"""What a check was asked, and what it came to."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.call.json_reader cimport document_free, document_init
+
+
+@cython.final
+@cython.no_gc
+cdef class ScratchBox:
+    """Memory for one request's JSON, used again by the next."""
+
+    def __cinit__(self):
+        document_init(&self.scratch.arguments)
+        document_init(&self.scratch.tool)
+
+    def __dealloc__(self):
+        document_free(&self.scratch.arguments)
+        document_free(&self.scratch.tool)
+
+
+cdef void set_argument(Finding *found, const char *text, size_t n) noexcept nogil:
+    free(found.argument)
+    found.argument_n = n
+    found.argument = <char *> malloc(n if n else 1)
+    if found.argument != NULL:
+        memcpy(found.argument, text, n)
+
+
+cdef void set_argument_path(Finding *found, const Part *names, int count) noexcept nogil:
+    cdef size_t n = 0
+    cdef int i
+    for i in range(count):
+        n += names[i].n + (i > 0)
+    free(found.argument)
+    found.argument_n = n
+    found.argument = <char *> malloc(n if n else 1)
+    if found.argument == NULL:
+        return
+    n = 0
+    for i in range(count):
+        if i > 0:
+            found.argument[n] = 0x2E
+            n += 1
+        memcpy(found.argument + n, names[i].p, names[i].n)
+        n += names[i].n
+
+
+cdef object part_of_other(object text, Part *out):
+    """A str with what UTF-8 can't say made invalid, not lost; a subclass of bytes or str as what it is."""
+    if isinstance(text, bytes):
+        set_part(out, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        return None
+    if not isinstance(text, str):
+        raise TypeError(f"bytes or str expected, got {type(text).__name__}")
+    encoded = (<str> text).encode("utf-8", "surrogatepass")
+    set_part(out, <bytes_t> PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
+    return encoded

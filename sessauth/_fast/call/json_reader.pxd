@@ -1,0 +1,46 @@
+"""The JSON of one call to judge, as nodes (docs/token-format.md, section 8)."""
+
+from libc.stdint cimport int64_t, uint32_t, uint8_t
+
+from sessauth._fast.base.text cimport bytes_t
+
+cdef enum:
+    # Types of a JSON value. NOTHING and NO_VALUE compare with nothing.
+    TYPE_NO_VALUE = 0
+    TYPE_TEXT = 1
+    TYPE_NUMBER = 2
+    TYPE_TRUTH = 3
+    TYPE_LIST = 4
+    TYPE_OBJECT = 5
+
+cdef struct Node:
+    # Nodes lie in document order: a container's first child is the next node, and `next` is the
+    # node behind everything below this one.
+    uint8_t type
+    uint8_t truth
+    uint32_t next
+    uint32_t count
+    uint32_t name_n
+    bytes_t name
+    bytes_t text        # TEXT; of other plain values, where they are written
+    int64_t units       # NUMBER; the length of a TEXT
+    uint32_t nanos      # NUMBER
+
+cdef struct Document:
+    Node *nodes
+    uint32_t used
+    uint32_t room
+    unsigned char *unescaped
+    size_t unescaped_room
+    size_t unescaped_used
+
+cdef void document_init(Document *document) noexcept nogil
+cdef void document_free(Document *document) noexcept nogil
+cdef bint read_document_anew(Document *document, bytes_t p, size_t n) noexcept nogil
+
+cdef inline bint read_document(Document *document, bytes_t p, size_t n) noexcept nogil:
+    """1: an object was read; 0: malformed."""
+    # No bytes are an empty object, which is mostly what stands there from the last time.
+    if n == 0 and document.used == 1 and document.nodes[0].type == TYPE_OBJECT and document.nodes[0].next == 1:
+        return 1
+    return read_document_anew(document, p, n)

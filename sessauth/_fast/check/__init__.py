@@ -1,0 +1,1 @@
+"""The check: stages, caches, batches and decisions."""

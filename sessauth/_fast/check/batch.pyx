@@ -1,0 +1,109 @@
+"""Many calls, judged together: what was asked, what it came to, and decisions that are made when looked at."""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.ref cimport Py_DECREF
+from libc.stdlib cimport calloc, free
+
+from sessauth._fast.base.limits cimport INTERNAL_ERROR
+from sessauth._fast.call.check_state cimport asked_init, finding_free, finding_init
+from sessauth._fast.call.resource cimport Part
+from sessauth._fast.check.decision cimport Decision
+from sessauth._fast.check.lineage cimport ground_clear
+
+
+cdef class Batch:
+    """The decisions of one batch, in the order of its calls: with a length, an index and an iterator.
+
+    Each look at one makes a new object, with the same ``decision_id``.
+    """
+
+    cdef int allocate(self, Py_ssize_t count) except -1:
+        """Make room for so many items, once."""
+        cdef Py_ssize_t i
+        self.items = <Item *> calloc(count if count else 1, sizeof(Item))
+        if self.items == NULL:
+            raise MemoryError
+        self.count = count
+        for i in range(count):
+            asked_init(&self.items[i].asked)
+            finding_init(&self.items[i].found)
+            self.items[i].ground = <int> i
+        return 0
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        if self.items == NULL:
+            return
+        self.release_grounds(0, self.count)
+        for i in range(self.count):
+            finding_free(&self.items[i].found)
+            if self.items[i].chain != NULL:
+                Py_DECREF(<object> self.items[i].chain)
+        free(self.items)
+
+    cdef Chain chain_of(self, Item *item):
+        """The chain of an item that was decoded, or None."""
+        return None if item.chain == NULL else <Chain> item.chain
+
+    cdef void reset(self, Py_ssize_t first, Py_ssize_t end):
+        """Forget what was found, to look again."""
+        cdef Py_ssize_t i
+        self.release_grounds(first, end)
+        for i in range(first, end):
+            finding_free(&self.items[i].found)
+            finding_init(&self.items[i].found)
+            self.items[i].ground = <int> i
+            self.items[i].stands = False
+
+    cdef void release_grounds(self, Py_ssize_t first, Py_ssize_t end):
+        cdef Py_ssize_t i
+        for i in range(first, end):
+            ground_clear(&self.items[i].own)
+
+    cdef bytes token_of(self, Py_ssize_t i):
+        """The token's bytes as they were given."""
+        cdef Part *token = &self.items[i].asked.token
+        return PyBytes_FromStringAndSize(<const char *> token.p, token.n)
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.count))]
+        cdef Py_ssize_t i = index
+        cdef Decision out
+        cdef Item *item
+        if i < 0:
+            i += self.count
+        if not 0 <= i < self.count:
+            raise IndexError("no such decision")
+        item = &self.items[i]
+        out = Decision.__new__(Decision)
+        out.prefix = self.prefix
+        out.number = self.number + i
+        out.settle(&item.found, self.chain_of(item))
+        if item.found.reason == INTERNAL_ERROR:
+            out._fault = self._fault
+        return out
+
+    def __iter__(self):
+        for i in range(self.count):
+            yield self[i]
+
+    @property
+    def fault(self):
+        """The exception behind INTERNAL_ERROR, or None."""
+        return self._fault
+
+    @property
+    def all_allowed(self):
+        """Whether every call may be made; True for none at all."""
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            if not self.items[i].found.allowed:
+                return False
+        return True
+
+    def __repr__(self):
+        return f"<{type(self).__name__} of {self.count}>"

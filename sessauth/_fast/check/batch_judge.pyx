@@ -1,0 +1,182 @@
+"""Many calls, judged by one state and one time."""
+
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp
+
+from sessauth._fast.base.limits cimport (
+    AUDIT_UNAVAILABLE,
+    BAD_SIGNATURE,
+    LEVEL_BLOCK,
+    MAX_TOKEN_BYTES,
+    STAGE_DECODE,
+    STAGE_NONE,
+)
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.call.check_state cimport Asked, Scratch, ScratchBox, asked_init, deny
+from sessauth._fast.call.resource cimport Part
+from sessauth._fast.check.batch cimport Batch, Item
+from sessauth._fast.check.judge cimport Judge, allow, forget_match, set_fault
+from sessauth._fast.check.proof_stage cimport take_nonce
+from sessauth._fast.check.stages cimport judge_scope
+from sessauth._fast.check.view cimport Moment, Rules
+from sessauth._fast.token.chain cimport Chain, last_signature
+
+cdef enum:
+    # Tokens that are remembered to be the same as an earlier item's.
+    SAME_TOKENS = 64
+    # How many places of those one may lie in: chains whose addresses meet don't displace each other.
+    SAME_PLACES = 4
+
+
+cdef class JudgeOfMany(Judge):
+    """A judge that takes batches too."""
+
+    cdef void name(self, Batch batch):
+        batch.prefix = self._prefix
+        batch.number = self._count + 1
+        self._count += batch.count
+
+    cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1:
+        cdef Moment moment
+        cdef Asked clock
+        cdef Py_ssize_t i
+        if batch.judged:
+            batch.reset(first, end)
+        batch.judged = True
+        for i in range(first, end):
+            batch.items[i].asked.signature_told = False
+        if self.tap is not None and self.tap.refusing:
+            for i in range(first, end):
+                deny(&batch.items[i].found, STAGE_NONE, AUDIT_UNAVAILABLE)
+            return 0
+        try:
+            asked_init(&clock)
+            self.clock(&clock, now_ms)
+            if self.view.still(&moment):
+                self._batch_at(&moment, batch, first, end, &clock, now_ms < 0)
+                if not moment.wanting:
+                    return 0
+                batch.reset(first, end)
+            transaction = self.view.begin(&moment)
+            try:
+                self._batch_at(&moment, batch, first, end, &clock, now_ms < 0)
+            finally:
+                transaction.abort()
+        except Exception as fault:
+            batch._fault = fault
+            batch.release_grounds(first, end)
+            for i in range(first, end):
+                set_fault(&batch.items[i].found)
+        return 0
+
+    cdef int _batch_at(
+        self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, const Asked *clock, bint floored
+    ) except -1:
+        """First what needs the state, item by item; then the scopes of those that stand, without the GIL."""
+        cdef int same[SAME_TOKENS]
+        cdef int alike[SAME_TOKENS]
+        cdef Item *item
+        cdef Item *earlier
+        cdef ScratchBox box
+        cdef Py_ssize_t i
+        cdef int k
+        for k in range(SAME_TOKENS):
+            same[k] = -1
+            alike[k] = -1
+        for i in range(first, end):
+            item = &batch.items[i]
+            item.asked.now_ms = clock.now_ms
+            item.asked.clock_suspect = item.believes_no_time or clock.clock_suspect
+            if item.refused:
+                deny(&item.found, STAGE_DECODE, item.refused)
+                continue
+            if item.chain == NULL and not self._decode(batch, item, alike):
+                continue
+            earlier = _earlier(batch, item, same)
+            if earlier != NULL:
+                item.found = earlier.found
+                item.stands = earlier.stands
+                item.ground = earlier.ground
+                continue
+            item.stands = self.stand(moment, <Chain> item.chain, &item.asked, floored, &item.own, &item.found)
+            if moment.wanting:
+                return 0
+            item.asked.signature_told = item.found.reason == BAD_SIGNATURE and item.found.level == LEVEL_BLOCK
+            item.asked.wrong_index = item.found.index
+        box = self.take_box()
+        with nogil:
+            for i in range(first, end):
+                item = &batch.items[i]
+                earlier = &batch.items[item.ground]
+                if item.stands:
+                    judge_item(item, earlier.own.rules, earlier.own.count, &box.scratch)
+                else:
+                    forget_match(&item.found)
+        self.box = box
+        batch.release_grounds(first, end)
+        return 0
+
+    cdef bint _decode(self, Batch batch, Item *item, int *alike) except -1:
+        """Find an item's chain, with an earlier item of the same token if there is one; False with a finding."""
+        cdef bytes_t signature = NULL
+        cdef Item *earlier
+        cdef Chain chain
+        cdef int k
+        if item.asked.token.n <= MAX_TOKEN_BYTES:
+            signature = last_signature(item.asked.token.p, item.asked.token.n)
+        if signature != NULL:
+            k = signature[32] % SAME_TOKENS
+            earlier = &batch.items[alike[k]]
+            if alike[k] >= 0 and earlier.chain != NULL and _equal(&item.asked.token, &earlier.asked.token):
+                Py_INCREF(<object> earlier.chain)
+                item.chain = earlier.chain
+                return True
+            alike[k] = <int> (item - batch.items)
+        chain = self.chain_of(&item.asked, None, &item.found)
+        if chain is None:
+            return False
+        Py_INCREF(chain)
+        item.chain = <PyObject *> chain
+        return True
+
+
+cdef inline bint _equal(const Part *a, const Part *b) noexcept nogil:
+    return a.n == b.n and (a.p == b.p or memcmp(a.p, b.p, a.n) == 0)
+
+
+cdef Item *_earlier(Batch batch, const Item *item, int *same) noexcept:
+    """An earlier item of which all but the call is the same; without one, this one is remembered for later ones."""
+    cdef size_t first = (<size_t> item.chain) >> 5
+    cdef size_t place
+    cdef int i
+    for i in range(SAME_PLACES):
+        place = (first + i) % SAME_TOKENS
+        if same[place] < 0:
+            same[place] = <int> (item - batch.items)
+            return NULL
+        if _same_but_call(item, &batch.items[same[place]]):
+            return &batch.items[same[place]]
+    same[first % SAME_TOKENS] = <int> (item - batch.items)
+    return NULL
+
+
+cdef bint _same_but_call(const Item *a, const Item *b) noexcept nogil:
+    """Whether what is judged before the scopes is the same for two items of a batch."""
+    return (
+        a.chain == b.chain
+        and _equal(&a.asked.session, &b.asked.session)
+        and _equal(&a.asked.source, &b.asked.source)
+        and a.asked.peer_count == b.asked.peer_count
+        and a.asked.peers == b.asked.peers
+    )
+
+
+cdef void judge_item(Item *item, const Rules **rules, int rules_count, Scratch *scratch) noexcept nogil:
+    if judge_scope(<Chain> item.chain, rules, rules_count, &item.asked, scratch, &item.found) and take_nonce(
+        <Chain> item.chain, &item.asked, &item.found
+    ):
+        allow(<Chain> item.chain, &item.found)
+    else:
+        forget_match(&item.found)

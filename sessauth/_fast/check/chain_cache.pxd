@@ -1,0 +1,51 @@
+"""The cache of verified chains: what is immutable, by exact bytes."""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.token.chain cimport Chain, Link
+
+# One verified run of blocks from the root on: the first `count` of a kept chain. The low four bits of
+# the tag are count - 1, the others a keyed hash of the last block's signature.
+cdef struct Slot:
+    uint64_t tag
+    PyObject *chain
+
+# A name that left the small queue, half of its tag, and the how-manieth chain it was that was evicted.
+cdef struct Ghost:
+    uint32_t tag
+    uint32_t evicted
+
+cdef class Cache:
+    cdef readonly size_t capacity
+    cdef readonly size_t quota
+    cdef readonly size_t used
+    cdef readonly unsigned long long hits
+    cdef readonly unsigned long long misses
+    cdef readonly unsigned long long evicted
+    cdef uint64_t _keys[2]
+    cdef Slot *_slots
+    cdef Ghost *_ghosts
+    cdef size_t _mask
+    cdef size_t _filled
+    cdef size_t _count
+    cdef Link _small
+    cdef Link _main
+    cdef size_t _small_used
+    cdef dict _shares
+
+    # The kept chain of exactly these bytes, or None.
+    cdef Chain find(self, bytes_t p, size_t n)
+    # How many leading blocks of the chain stand already.
+    cdef int verified_blocks(self, Chain chain) noexcept
+    cdef int keep(self, Chain chain) except -1
+    cdef uint64_t _hash(self, bytes_t signature) noexcept
+    cdef Slot *_known(self, Chain chain, int count) noexcept
+    cdef bint _insert(self, uint64_t tag, Chain chain) noexcept
+    cdef void _erase(self, Slot *slot) noexcept
+    cdef bint _grow(self) noexcept
+    cdef Ghost *_ghost(self, uint64_t tag) noexcept
+    cdef void _register(self, Chain chain) noexcept
+    cdef int _drop(self, Chain chain) except -1
+    cdef int _make_room(self) except -1

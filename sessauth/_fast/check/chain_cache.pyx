@@ -1,0 +1,356 @@
+"""The cache of verified chains.
+
+Whether signatures over given bytes are right never changes, so a chain is kept by its exact bytes,
+signatures included, and with it each run of its leading blocks: a new child of a known parent costs only
+its own blocks' signatures. Nothing else of a decision is kept.
+
+A run of blocks is looked up by sixteen bytes of its last signature, mixed with a secret; then all of its
+bytes are compared. So no token is hashed as a whole, and none is taken for another. They are of the
+signature's second half, S: a holder who signs its own blocks may use one nonce for many, and then their
+first halves are the same, but S depends on the message in a way that only trying can steer. The secret
+sees to what trying could find.
+
+Replacement is S3-FIFO (Yang et al., SOSP 2023): newcomers wait in a small queue and leave it unless
+they are asked for again; the names of those that left lately let a returning one enter the main queue
+at once. A hit only sets a counter. On top, no session may hold more than its quota: a flood of one-off
+tokens from one agent displaces that agent's own. Everything is weighed in bytes.
+"""
+
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy
+
+from sessauth._fast.token.chain cimport Chain, Link, last_signature
+
+from nacl.bindings import randombytes
+
+cdef extern from * nogil:
+    """
+    static inline unsigned long long sessauth_mix(unsigned long long a, unsigned long long b) {
+        unsigned __int128 product = (unsigned __int128) a * b;
+        return (unsigned long long) product ^ (unsigned long long) (product >> 64);
+    }
+    """
+    uint64_t mix "sessauth_mix"(uint64_t a, uint64_t b)
+
+cdef enum:
+    IN_SMALL = 1
+    IN_MAIN = 2
+    MAX_HITS = 3
+    FIRST_SLOTS = 64
+    # Where more have to be looked at, somebody made tokens collide, or is very unlucky: not kept.
+    MAX_PROBES = 64
+    COUNT_BITS = 15
+
+
+cdef void link_init(Link *link) noexcept:
+    link.before = link
+    link.behind = link
+    link.owner = NULL
+
+
+cdef void link_add(Link *end, Link *link) noexcept:
+    """Put a link last before the end of a ring."""
+    link.before = end.before
+    link.behind = end
+    end.before.behind = link
+    end.before = link
+
+
+cdef void link_remove(Link *link) noexcept:
+    link.before.behind = link.behind
+    link.behind.before = link.before
+
+
+cdef void release_all(Link *end):
+    cdef Link *link = end.behind
+    cdef PyObject *owner
+    while link.owner != NULL:
+        owner = link.owner
+        link = link.behind
+        Py_DECREF(<object> owner)
+
+
+cdef class _Share:
+    """What one session holds, the oldest first."""
+
+    cdef size_t used
+    cdef Link chains
+
+    def __cinit__(self):
+        link_init(&self.chains)
+
+
+cdef class Cache:
+    """Verified chains, at most ``capacity`` bytes of them, ``quota`` bytes for a session."""
+
+    def __cinit__(self, size_t capacity, size_t quota=0):
+        cdef bytes secret = randombytes(16)
+        memcpy(self._keys, <const char *> secret, 16)
+        self.capacity = capacity
+        # A chain that fits its session's quota must fit the cache: room is made until it does.
+        self.quota = min(quota or capacity // 16, capacity)
+        self._shares = {}
+        link_init(&self._small)
+        link_init(&self._main)
+        self._mask = FIRST_SLOTS - 1
+        self._slots = <Slot *> calloc(FIRST_SLOTS, sizeof(Slot))
+        self._ghosts = <Ghost *> calloc(FIRST_SLOTS // 2, sizeof(Ghost))
+        if self._slots == NULL or self._ghosts == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        # The queues own a reference to each chain.
+        release_all(&self._small)
+        release_all(&self._main)
+        free(self._slots)
+        free(self._ghosts)
+
+    def __len__(self):
+        return self._count
+
+    @property
+    def prefix_count(self):
+        """How many verified runs of blocks are known beside whole chains."""
+        return self._filled - self._count
+
+    cdef Chain find(self, bytes_t p, size_t n):
+        cdef Slot *slot
+        cdef Chain chain
+        cdef uint64_t tag
+        cdef size_t i
+        cdef bytes_t signature = last_signature(p, n)
+        if signature != NULL:
+            tag = self._hash(signature)
+            i = (tag >> 8) & self._mask
+            while True:
+                slot = &self._slots[i]
+                if slot.chain == NULL:
+                    break
+                if (slot.tag ^ tag) <= COUNT_BITS:
+                    chain = <Chain> slot.chain
+                    if (
+                        chain.length == n
+                        and <int> (slot.tag & COUNT_BITS) == chain.block_count - 1
+                        and memcmp(chain.base, p, n) == 0
+                    ):
+                        self.hits += 1
+                        if chain.hits < MAX_HITS:
+                            chain.hits += 1
+                        return chain
+                i = (i + 1) & self._mask
+        self.misses += 1
+        return None
+
+    cdef int verified_blocks(self, Chain chain) noexcept:
+        """Return how many leading blocks stand already, by the longest known run."""
+        cdef int count
+        for count in range(chain.block_count, 0, -1):
+            if self._known(chain, count) != NULL:
+                return count
+        return 0
+
+    cdef int keep(self, Chain chain) except -1:
+        """Keep a chain whose signatures stand; the caller vouches for them."""
+        cdef _Share share
+        cdef Chain oldest
+        cdef Slot *slot
+        cdef size_t weight = chain.weight()
+        cdef Ghost *ghost
+        cdef uint64_t tag
+        if weight > self.quota:
+            return 0
+        slot = self._known(chain, chain.block_count)
+        if slot != NULL and (<Chain> slot.chain).block_count == chain.block_count:
+            return 0
+        share = self._shares.get(chain.session_id)
+        while share is not None and share.chains.behind.owner != NULL and share.used + weight > self.quota:
+            oldest = <Chain> share.chains.behind.owner
+            if oldest.hits == 0:
+                self._drop(oldest)
+                continue
+            # Asked for again since: one-off tokens go first, also those of its own session.
+            oldest.hits -= 1
+            link_remove(&oldest.of_session)
+            link_add(&share.chains, &oldest.of_session)
+        while self.used + weight > self.capacity:
+            self._make_room()
+        # Not the one from above: dropping its last chain took it out of the table.
+        share = self._shares.get(chain.session_id)
+        if share is None:
+            share = self._shares[chain.session_id] = _Share()
+        tag = self._hash(chain.base + chain.blocks[chain.block_count - 1].signature)
+        # It may be known as the beginning of a longer chain that is still there.
+        slot = self._known(chain, chain.block_count)
+        if slot != NULL:
+            slot.chain = <PyObject *> chain
+        elif not self._insert(tag | (chain.block_count - 1), chain):
+            if share.chains.behind.owner == NULL:
+                del self._shares[chain.session_id]
+            return 0
+        # The table points to it from here on; nothing below raises.
+        Py_INCREF(chain)
+        self._register(chain)
+        chain.kept = weight
+        chain.hits = 0
+        self.used += weight
+        self._count += 1
+        share.used += weight
+        chain.of_session.owner = chain.queued.owner = <PyObject *> chain
+        link_add(&share.chains, &chain.of_session)
+        ghost = self._ghost(tag)
+        # Names are remembered for as many evictions as two cachefuls.
+        if ghost.tag == <uint32_t> (tag >> 32) and <uint32_t> self.evicted - ghost.evicted <= 2 * self._count:
+            ghost.tag = 0
+            chain.queue = IN_MAIN
+            link_add(&self._main, &chain.queued)
+        else:
+            chain.queue = IN_SMALL
+            link_add(&self._small, &chain.queued)
+            self._small_used += weight
+        return 0
+
+    cdef uint64_t _hash(self, bytes_t signature) noexcept:
+        """The keyed hash of a signature, its low four bits zero; never 0."""
+        cdef uint64_t words[2]
+        memcpy(words, signature + 32, 16)
+        return (mix(words[0] ^ self._keys[0], words[1] ^ self._keys[1]) | 16) & ~(<uint64_t> COUNT_BITS)
+
+    cdef Slot *_known(self, Chain chain, int count) noexcept:
+        """The slot of the chain's first ``count`` blocks, byte for byte, or NULL."""
+        cdef size_t n = chain.ends[count - 1]
+        cdef uint64_t tag = self._hash(chain.base + chain.blocks[count - 1].signature) | (count - 1)
+        cdef size_t i = (tag >> 8) & self._mask
+        cdef Slot *slot
+        while True:
+            slot = &self._slots[i]
+            if slot.chain == NULL:
+                return NULL
+            if slot.tag == tag and (<Chain> slot.chain).ends[count - 1] == <int> n:
+                if memcmp((<Chain> slot.chain).base, chain.base, n) == 0:
+                    return slot
+            i = (i + 1) & self._mask
+
+    cdef bint _insert(self, uint64_t tag, Chain chain) noexcept:
+        """Take a slot; False if none is near."""
+        cdef size_t i, _probe
+        if 2 * (self._filled + 1) > self._mask + 1 and not self._grow():
+            return False
+        i = (tag >> 8) & self._mask
+        for _probe in range(<size_t> MAX_PROBES):
+            if self._slots[i].chain == NULL:
+                self._slots[i].tag = tag
+                self._slots[i].chain = <PyObject *> chain
+                self._filled += 1
+                return True
+            i = (i + 1) & self._mask
+        return False
+
+    cdef void _erase(self, Slot *slot) noexcept:
+        """Empty a slot and move up those behind it that it kept from their places."""
+        cdef size_t hole = slot - self._slots
+        cdef size_t i = hole
+        cdef size_t home
+        self._filled -= 1
+        while True:
+            i = (i + 1) & self._mask
+            if self._slots[i].chain == NULL:
+                break
+            home = (self._slots[i].tag >> 8) & self._mask
+            if ((i - home) & self._mask) >= ((i - hole) & self._mask):
+                self._slots[hole] = self._slots[i]
+                hole = i
+        self._slots[hole].chain = NULL
+
+    cdef bint _grow(self) noexcept:
+        """Double the table; False when memory is out."""
+        cdef size_t size = self._mask + 1
+        cdef Slot *old = self._slots
+        cdef Slot *slots = <Slot *> calloc(2 * size, sizeof(Slot))
+        cdef Ghost *ghosts = <Ghost *> calloc(size, sizeof(Ghost))
+        cdef size_t i, k
+        if slots == NULL or ghosts == NULL:
+            free(slots)
+            free(ghosts)
+            return False
+        self._mask = 2 * size - 1
+        self._slots = slots
+        for i in range(size):
+            if i < size // 2:
+                ghosts[self._ghosts[i].tag & (size - 1)] = self._ghosts[i]
+            if old[i].chain == NULL:
+                continue
+            k = (old[i].tag >> 8) & self._mask
+            while slots[k].chain != NULL:
+                k = (k + 1) & self._mask
+            slots[k] = old[i]
+        free(self._ghosts)
+        free(old)
+        self._ghosts = ghosts
+        return True
+
+    cdef Ghost *_ghost(self, uint64_t tag) noexcept:
+        """Where a name that left is remembered: half as many places as slots, each for the latest."""
+        return &self._ghosts[(tag >> 32) & (self._mask >> 1)]
+
+    cdef void _register(self, Chain chain) noexcept:
+        """Let the newest chain speak for each of its proper runs: it will be here the longest."""
+        cdef Slot *slot
+        cdef int count
+        for count in range(1, chain.block_count):
+            slot = self._known(chain, count)
+            if slot == NULL:
+                self._insert(self._hash(chain.base + chain.blocks[count - 1].signature) | (count - 1), chain)
+            elif (<Chain> slot.chain).block_count > count:
+                slot.chain = <PyObject *> chain
+
+    cdef int _drop(self, Chain chain) except -1:
+        cdef _Share share = self._shares[chain.session_id]
+        cdef Slot *slot
+        cdef Ghost *ghost
+        cdef uint64_t tag
+        cdef int count
+        for count in range(1, chain.block_count + 1):
+            slot = self._known(chain, count)
+            if slot != NULL and slot.chain == <PyObject *> chain:
+                self._erase(slot)
+        link_remove(&chain.queued)
+        link_remove(&chain.of_session)
+        if chain.queue == IN_SMALL:
+            self._small_used -= chain.kept
+            tag = self._hash(chain.base + chain.blocks[chain.block_count - 1].signature)
+            ghost = self._ghost(tag)
+            ghost.tag = <uint32_t> (tag >> 32)
+            ghost.evicted = <uint32_t> self.evicted
+        self.used -= chain.kept
+        self._count -= 1
+        self.evicted += 1
+        share.used -= chain.kept
+        if share.chains.behind.owner == NULL:
+            del self._shares[chain.session_id]
+        Py_DECREF(chain)
+        return 0
+
+    cdef int _make_room(self) except -1:
+        cdef Chain chain
+        if self._small.behind.owner != NULL and (
+            self._small_used > self.capacity // 10 or self._main.behind.owner == NULL
+        ):
+            chain = <Chain> self._small.behind.owner
+            if chain.hits == 0:
+                return self._drop(chain)
+            link_remove(&chain.queued)
+            self._small_used -= chain.kept
+            chain.queue = IN_MAIN
+            chain.hits = 0
+            link_add(&self._main, &chain.queued)
+            return 0
+        chain = <Chain> self._main.behind.owner
+        if chain.hits == 0:
+            return self._drop(chain)
+        chain.hits -= 1
+        link_remove(&chain.queued)
+        link_add(&self._main, &chain.queued)
+        return 0

@@ -1,0 +1,87 @@
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
+
+from sessauth._fast.call.argument_forms import _Arguments
+from sessauth._fast.check.batch import Batch
+from sessauth._fast.check.chain_cache import Cache
+from sessauth._fast.check.cost_claims import _Payer
+from sessauth._fast.check.decision import Decision
+from sessauth._fast.check.recording_judge import NotingJudge, Prepared
+from sessauth._fast.check.view import View
+from sessauth._fast.token.proof import ProofKeys
+
+class Checker(NotingJudge):
+    proofs: ProofKeys | None
+    def __new__(
+        cls,
+        view: View,
+        *,
+        audience: str = "",
+        cache_bytes: int = 67108864,
+        session_cache_bytes: int = 0,
+        present: Callable[[Any], bytes | int] | None = None,
+        read_proof: Callable[[Any], bytes] | None = None,
+        proofs: ProofKeys | None = None,
+    ) -> Self: ...
+    @property
+    def view(self) -> View: ...
+    @property
+    def cache(self) -> Cache: ...
+    @property
+    def bad_signatures(self) -> int: ...
+    @property
+    def signatures(self) -> int: ...
+    def check(
+        self,
+        token: Any,
+        action: bytes | str,
+        resource: bytes | str,
+        arguments: _Arguments = b"",
+        *,
+        tool: _Arguments = b"",
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str | None = None,
+        at_least_revision: int = 0,
+        proof: bytes | str = b"",
+    ) -> Decision: ...
+    def _check(
+        self,
+        token: Any,
+        action: bytes | str,
+        resource: bytes | str,
+        arguments: _Arguments = b"",
+        *,
+        tool: _Arguments = b"",
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str | None = None,
+        at_least_revision: int = 0,
+        proof: bytes | str = b"",
+        now_ms: int = -1,
+        clock_suspect: bool = False,
+        new_signatures: bool = True,
+        take_nonce: bool = True,
+        proven: bool = False,
+        payer: _Payer | None = None,
+        note_needs: bool = True,
+    ) -> Decision: ...
+    def check_batch(
+        self, calls: Iterable[tuple[Any, ...]], *, audience: str | None = None, at_least_revision: int = 0
+    ) -> Batch: ...
+    def _check_batch(
+        self,
+        calls: Iterable[tuple[Any, ...]],
+        *,
+        audience: str | None = None,
+        at_least_revision: int = 0,
+        now_ms: int = -1,
+        clock_suspect: bool = False,
+        new_signatures: bool = True,
+        noted: bool = True,
+        note_needs: bool = True,
+    ) -> Batch: ...
+    def prepare(self, token: Any) -> Prepared: ...
+    def refuse(self, stage: int, reason: int, argument: str | None = None) -> Decision: ...

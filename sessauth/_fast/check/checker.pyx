@@ -1,0 +1,391 @@
+"""What callers of a check call: one call, a batch of them, or a token that is held across calls."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t, uint64_t
+
+from sessauth._fast.base.limits cimport ALLOWED, AUDIT_UNAVAILABLE, STAGE_DECODE, STAGE_NEEDS, STAGE_NONE
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.call.argument_forms cimport json_part, judged_bytes
+from sessauth._fast.call.check_state cimport (
+    Asked,
+    Finding,
+    asked_init,
+    deny,
+    finding_free,
+    finding_init,
+    part_of,
+    set_part,
+)
+from sessauth._fast.call.resource cimport Part
+from sessauth._fast.check.batch cimport Batch, Item
+from sessauth._fast.check.decision cimport Decision
+from sessauth._fast.check.judge cimport forget_match, set_fault
+from sessauth._fast.check.recording_judge cimport NotingJudge, Prepared, text_is_text
+from sessauth._fast.record.counters cimport Tally
+from sessauth._fast.token.chain cimport Chain
+from sessauth._fast.token.proof cimport ProofKeys
+
+__all__ = ["Checker"]
+
+cdef str NOTHING = ""
+cdef bytes NO_PROOF = b""
+
+
+cdef class Checker(NotingJudge):
+    """Judges requests against one view; one for each process, for any number of threads.
+
+    ``audience`` is which verifier this is. ``present`` turns a token that is not bytes into its bytes, or
+    into the number of the reason why it is none; ``read_proof`` the text of a proof into its bytes, or into
+    any that are none. ``proofs`` is what proofs are judged by (``_fast/token/proof.pyx``), and may be replaced at
+    any time; with None every proof is denied PROOF_UNAVAILABLE. ``tap``, None until it is set, is given a note
+    of every decision (``_fast/record/queue.pyx``), and ``tally`` counts them (``_fast/record/counters.pyx``).
+    """
+
+    def __cinit__(
+        self,
+        view,
+        *,
+        str audience not None="",
+        cache_bytes=None,
+        session_cache_bytes=None,
+        present=None,
+        read_proof=None,
+        ProofKeys proofs=None,
+    ):
+        # The others are the judge's, named here so that what is no parameter is refused.
+        self.audience = audience
+        self._present = present
+        self._read_proof = read_proof
+        self.proofs = proofs
+
+    def check(
+        self,
+        token not None,
+        action not None,
+        resource not None,
+        arguments not None=b"",
+        *,
+        tool not None=b"",
+        bytes session not None=b"",
+        str source not None=NOTHING,
+        peer=(),
+        str audience=None,
+        uint64_t at_least_revision=0,
+        proof=NO_PROOF,
+    ):
+        """Judge one call.
+
+        Args:
+            token: the presented token: its bytes, its text, or what ``prepare`` made of it.
+            action: what the agent wants to do, e.g. ``read``; str or bytes.
+            resource: to what, segments joined by ``/``; str or bytes.
+            arguments: the very JSON that will be forwarded, bytes or str, where empty means ``{}``; or a
+                mapping, judged in its canonical form (``sessauth.scopes.call_arguments``).
+            tool: what the gateway knows of the tool, given like ``arguments``.
+            session: the session (16 bytes) that the caller believes the call belongs to, or empty.
+            source: the agent's IP address, or empty.
+            peer: the identities of the agent's certificate (``sha256:HEX``, ``spiffe://…``).
+            audience: which verifier asks; None is this one's.
+            at_least_revision: deny STALE_STATE unless the view has this revision.
+            proof: the holder's proof of this call, where the token is bound: its bytes, or its text.
+
+        Raises:
+            TypeError: for arguments of another type. Nothing for what an agent controls.
+        """
+        cdef Asked asked
+        asked_init(&asked)
+        asked.at_least_revision = at_least_revision
+        return self._judged(
+            &asked, token, action, resource, arguments, tool, session, source, peer, audience, proof, -1, True
+        )
+
+    def _check(
+        self,
+        token not None,
+        action not None,
+        resource not None,
+        arguments not None=b"",
+        *,
+        tool not None=b"",
+        bytes session not None=b"",
+        str source not None=NOTHING,
+        peer=(),
+        str audience=None,
+        uint64_t at_least_revision=0,
+        proof=NO_PROOF,
+        int64_t now_ms=-1,
+        bint clock_suspect=False,
+        bint new_signatures=True,
+        bint take_nonce=True,
+        bint proven=False,
+        payer=None,
+        bint note_needs=True,
+    ):
+        """Judge one call as ``check`` does, for the package's own processes and for tests.
+
+        Args:
+            token: as in ``check``; so are all up to ``proof``.
+            now_ms: the time to judge by, in ms since 1970; -1 reads the clock.
+            clock_suspect: believe no time.
+            new_signatures: whether a chain that was not verified before may cost signature work; without,
+                it is denied BAD_SIGNATURE, at no block. For callers that fail too often.
+            take_nonce: whether an allow takes the proof's nonce, so that the proof is not good again; False
+                is for a call whose proof was taken before, e.g. a retry.
+            proven: the proof of this very call was judged before, so that none is asked for; for
+                committing a permit, when the proof may be too old.
+            payer: pays what the scopes cost. When every stage before ``needs`` allows, also where nothing
+                is to be paid, ``payer.pay(claims)`` is called once, with the GIL: 0 says that all is paid,
+                else it is the number of the reason for the denial, at stage ``needs``. Which scopes it paid,
+                or where the denial lies, it says to ``claims`` (``_fast/check/cost_claims.pyx``). What it raises denies
+                INTERNAL_ERROR. What comes after ``needs`` may still deny, so what was paid must not last
+                unless this decision allows. Without a payer what costs anything is denied.
+            note_needs: whether a denial at stage ``needs`` is noted; False is for who asks the writer then,
+                and notes it (``note``) only if that gives no answer.
+        """
+        cdef Asked asked
+        asked_init(&asked)
+        asked.at_least_revision = at_least_revision
+        asked.clock_suspect = clock_suspect
+        asked.new_signatures = new_signatures
+        asked.keep_nonce = not take_nonce
+        asked.proven = proven
+        if payer is not None:
+            asked.payer = <PyObject *> payer
+        return self._judged(
+            &asked, token, action, resource, arguments, tool, session, source, peer, audience, proof, now_ms, note_needs
+        )
+
+    cdef Decision _judged(
+        self, Asked *asked, object token, object action, object resource, object arguments, object tool, bytes session,
+        str source, object peer, str audience, object proof, int64_t now_ms, bint note_needs,
+    ):  # fmt: skip
+        """Judge the one call of these parts; what else was asked stands in ``asked``."""
+        cdef Decision out
+        cdef Finding found
+        cdef Chain chain = None
+        cdef object data = token
+        cdef object _held_action, _held_resource, _held_source, _held_audience, _held_peers, _held_proof
+        cdef Prepared prepared
+        cdef Tally tally = self.tally
+        cdef int64_t began = 0 if tally is None else tally.begin()
+        if not PyBytes_CheckExact(arguments):
+            arguments = judged_bytes(arguments)
+        if not PyBytes_CheckExact(tool):
+            tool = judged_bytes(tool)
+        if not PyBytes_CheckExact(token) or text_is_text(token):
+            prepared = self._taken(token)
+            if prepared.reason:
+                out = self.refuse(STAGE_DECODE, prepared.reason)
+                if self.tap is not None or tally is not None:
+                    self.note(out, token, action, resource, arguments, source=source, audience=audience, now_ms=now_ms)
+                return out
+            data = prepared.data
+            chain = prepared.chain
+        part_of(data, &asked.token)
+        _held_action = part_of(action, &asked.action)
+        _held_resource = part_of(resource, &asked.resource)
+        set_part(&asked.arguments, <bytes_t> PyBytes_AS_STRING(arguments), PyBytes_GET_SIZE(arguments))
+        set_part(&asked.tool, <bytes_t> PyBytes_AS_STRING(tool), PyBytes_GET_SIZE(tool))
+        set_part(&asked.session, <bytes_t> PyBytes_AS_STRING(session), PyBytes_GET_SIZE(session))
+        _held_source = part_of(source, &asked.source) if source is not NOTHING else None
+        _held_audience = part_of(self.audience if audience is None else audience, &asked.audience)
+        _held_peers = _peers(peer, asked) if peer else None
+        if proof is not NO_PROOF:
+            _held_proof = self._take_proof(proof, asked)
+        out = self.new_decision()
+        finding_init(&found)
+        try:
+            self.clock(asked, now_ms)
+            if self.tap is not None and self.tap.refusing:
+                deny(&found, STAGE_NONE, AUDIT_UNAVAILABLE)
+            elif chain is None:
+                chain = self.chain_of(asked, data, &found)
+            if chain is not None and not found.reason:
+                found.allowed = self.judge(chain, asked, now_ms < 0, &found)
+        except Exception as fault:
+            out._fault = fault
+            set_fault(&found)
+        if not found.allowed:
+            forget_match(&found)
+        if self.tap is not None and (note_needs or found.stage != STAGE_NEEDS):
+            self.tap.note(asked, &found, chain, <bytes_t> PyBytes_AS_STRING(out.prefix), out.number, False)
+        if tally is not None:
+            tally.count(&found, began, note_needs or found.stage != STAGE_NEEDS)
+        out.settle(&found, chain)
+        finding_free(&found)
+        return out
+
+    def check_batch(self, calls not None, *, str audience=None, uint64_t at_least_revision=0):
+        """Judge many calls by one state and one time, most of it without the GIL.
+
+        Args:
+            calls: for each a tuple ``(token, action, resource[, arguments[, tool[, session[, source[,
+                peer[, proof]]]]]])``, the parts as in ``check``.
+            audience: which verifier asks; None is this one's.
+            at_least_revision: as in ``check``, for every call.
+
+        Returns:
+            The decisions in the order of the calls, each made when it is looked at.
+
+        Raises:
+            TypeError: for a call that is no such tuple. Nothing for what an agent controls.
+        """
+        return self._check_batch(calls, audience=audience, at_least_revision=at_least_revision)
+
+    def _check_batch(
+        self,
+        calls,
+        *,
+        str audience=None,
+        uint64_t at_least_revision=0,
+        int64_t now_ms=-1,
+        bint clock_suspect=False,
+        bint new_signatures=True,
+        bint noted=True,
+        bint note_needs=True,
+    ):
+        """Judge many calls as ``check_batch`` does, for the package's own processes and for tests.
+
+        Args:
+            calls: as in ``check_batch``; so are ``audience`` and ``at_least_revision``.
+            now_ms: as in ``_check``, for every call; so are the others.
+            noted: whether the decisions are noted; False is for who notes some of them (``note_batch_item``).
+        """
+        cdef Batch batch = Batch.__new__(Batch)
+        cdef list held = []
+        cdef Part shared_audience
+        cdef Item *item
+        cdef Py_ssize_t i = 0
+        held.append(part_of(self.audience if audience is None else audience, &shared_audience))
+        calls = tuple(calls)
+        held.append(calls)
+        batch.held = held
+        batch.allocate(len(calls))
+        for call in calls:
+            item = &batch.items[i]
+            item.asked.audience = shared_audience
+            item.asked.at_least_revision = at_least_revision
+            item.believes_no_time = clock_suspect
+            item.asked.new_signatures = new_signatures
+            self._read_call(call, item, held)
+            i += 1
+        self.name(batch)
+        if not noted:
+            self.judge_batch(batch, 0, batch.count, now_ms)
+            return batch
+        self.judge_timed(batch, 0, batch.count, now_ms)
+        if self.tap is not None or self.tally is not None:
+            for i in range(batch.count):
+                if note_needs or batch.items[i].found.stage != STAGE_NEEDS:
+                    self.note_item(batch, &batch.items[i], False)
+        return batch
+
+    def prepare(self, token not None):
+        """Return a handle for a token that is held across calls, to be given to ``check`` in its place.
+
+        It spares looking the token up, and nothing else: every call is judged anew. A token that is none
+        is denied when it is checked. The handle keeps the chain in memory beside the cache's bytes.
+        """
+        cdef Prepared prepared = self._taken(token)
+        cdef Finding ignored
+        cdef Asked asked
+        if prepared.checker is None and prepared.reason == 0:
+            asked_init(&asked)
+            finding_init(&ignored)
+            part_of(prepared.data, &asked.token)
+            prepared.chain = self.chain_of(&asked, prepared.data, &ignored)
+        prepared.checker = self
+        return prepared
+
+    def refuse(self, int stage, int reason, str argument=None):
+        """Return a denial that was decided before the kernel was asked.
+
+        ``argument`` is the name of what is at fault, if it has one.
+        Raises ValueError for a reason that is none: nothing here can allow.
+        """
+        cdef Decision out
+        if reason <= ALLOWED:
+            raise ValueError("a denial has a reason")
+        out = self.new_decision()
+        finding_init(&out.found)
+        deny(&out.found, stage, reason)
+        out._argument = argument
+        return out
+
+    cdef int _read_call(self, object call, Item *item, list held) except -1:
+        """Point an item at the parts of a call's tuple; raises TypeError for another form."""
+        cdef Prepared prepared
+        cdef Asked *asked = &item.asked
+        if not isinstance(call, tuple) or not 3 <= len(call) <= 9:
+            raise TypeError("a call is a tuple of token, action, resource and at most six more parts")
+        cdef tuple parts = tuple(call)
+        cdef Py_ssize_t n = len(parts)
+        if parts is not call:
+            held.append(parts)
+        token = parts[0]
+        if not PyBytes_CheckExact(token) or text_is_text(token):
+            prepared = self._taken(token)
+            held.append(prepared)
+            if prepared.reason:
+                item.refused = prepared.reason
+            else:
+                token = prepared.data
+            if prepared.chain is not None:
+                Py_INCREF(prepared.chain)
+                item.chain = <PyObject *> prepared.chain
+        if not item.refused:
+            part_of(token, &asked.token)
+        elif isinstance(token, (bytes, str)):
+            # Nothing reads it but what digests it.
+            _hold(held, part_of(token, &asked.token))
+        _hold(held, part_of(parts[1], &asked.action))
+        _hold(held, part_of(parts[2], &asked.resource))
+        if n > 3:
+            _hold(held, json_part(parts[3], &asked.arguments))
+        if n > 4:
+            _hold(held, json_part(parts[4], &asked.tool))
+        if n > 5:
+            part_of(<bytes?> parts[5], &asked.session)
+        if n > 6:
+            _hold(held, part_of(<str?> parts[6], &asked.source))
+        if n > 7 and parts[7]:
+            held.append(_peers(parts[7], asked))
+        if n > 8 and parts[8] is not NO_PROOF:
+            held.append(self._take_proof(parts[8], asked))
+        return 0
+
+    cdef tuple _take_proof(self, object proof, Asked *asked):
+        """Point at a proof and at what it is judged by; returns what has to live as long."""
+        cdef ProofKeys proofs
+        # The keys may have been replaced while nobody asked.
+        self.look_first()
+        proofs = self.proofs
+        if self._read_proof is not None and (not PyBytes_CheckExact(proof) or text_is_text(proof)):
+            proof = self._read_proof(proof)
+        part_of(<bytes?> proof, &asked.proof)
+        asked.proofs = NULL if proofs is None else <PyObject *> proofs
+        return proof, proofs
+
+
+cdef object _peers(object peer, Asked *asked):
+    """Point at the identities; returns what has to live as long."""
+    if isinstance(peer, (str, bytes)):
+        raise TypeError("peer is a sequence of identities, not one")
+    cdef list held = list(peer)
+    cdef bytearray parts = bytearray(len(held) * sizeof(Part))
+    cdef Part *out = <Part *> <char *> parts
+    cdef Py_ssize_t i
+    for i in range(len(held)):
+        held.append(part_of(held[i], &out[i]))
+    asked.peers = out
+    asked.peer_count = <int> (len(held) // 2)
+    held.append(parts)
+    return held
+
+
+cdef inline int _hold(list held, object thing) except -1:
+    if thing is not None:
+        held.append(thing)
+    return 0

@@ -1,0 +1,27 @@
+"""What a call would cost, for whoever pays it."""
+
+from libc.stdint cimport uint64_t
+
+from sessauth._fast.call.check_state cimport Asked, Finding, Scratch
+from sessauth._fast.check.view cimport Rules
+from sessauth._fast.token.chain cimport Chain
+
+cdef class Claims:
+    cdef readonly bytes session_id
+    cdef readonly tuple block_ids
+    cdef readonly uint64_t epoch
+    cdef readonly uint64_t revision
+    cdef readonly uint64_t checked_at_ms
+    cdef tuple _items
+    cdef dict _chosen
+    cdef bint _placed
+    cdef int _block
+    cdef int _scope
+    cdef bytes _argument
+
+    cdef bint _claims(self, int block, int scope) except -1
+    # Take over what the payer said: whether it paid. Raises for an answer that is none.
+    cdef bint settle(self, object answer, Finding *out) except -1
+
+# Of a call whose scopes match; `scratch` holds its JSON, `rules` are those of the token's own session.
+cdef Claims claims_of(Chain chain, const Rules *rules, const Asked *asked, Scratch *scratch, const Finding *found)

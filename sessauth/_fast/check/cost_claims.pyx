@@ -1,0 +1,229 @@
+"""What a call would cost, for whoever pays it (docs/token-format.md, section 9.10).
+
+Only a check with a payer comes here, once all else allows. What a scope needs is read from the token
+again, so that compiled scopes need not hold it.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t, uint64_t
+
+from collections import namedtuple
+
+from sessauth._fast.base.limits cimport ALLOWED, LEVEL_BLOCK, LEVEL_NONE, STAGE_NEEDS, STAGE_NONE
+from sessauth._fast.call.check_state cimport Asked, Finding, Scratch, deny, set_argument
+from sessauth._fast.call.json_reader cimport TYPE_NUMBER, Document, Node
+from sessauth._fast.check.view cimport Rules
+from sessauth._fast.codec.protobuf cimport WIRE_VARINT, Reader, read_bytes, read_tag, read_varint
+from sessauth._fast.scopes.evaluate cimport Context
+from sessauth._fast.scopes.json_lookup cimport find_node
+from sessauth._fast.scopes.match cimport MATCHED, OVERWORKED, Verdict, match_scopes
+from sessauth._fast.token.block cimport Block
+from sessauth._fast.token.chain cimport Chain
+from sessauth._fast.token.condition cimport Path, parse_path
+from sessauth._fast.token.scope cimport NO_NEEDS, ScopeList
+
+from sessauth._fast.codec.protobuf import decode
+
+__all__ = ["Claims", "Price"]
+
+cdef enum:
+    # Of Block, Scope, Needs and Budget.
+    BLOCK_SCOPES = 6
+    SCOPE_NEEDS = 6
+    NEEDS_BUDGET = 3
+    BUDGET_AMOUNT = 4
+
+Price = namedtuple("Price", ("threshold", "keys", "uses", "name", "unit", "limit", "argument"))
+Price.__doc__ = """What one scope needs.
+
+``threshold`` of the Ed25519 public keys ``keys`` (32 bytes each) must approve; 0 and none: no approval.
+``uses``: how often it may be used, ever; 0: no such limit. ``name``, ``unit`` and ``limit`` (units and
+nanos) are the budget's, empty, empty and None without one; ``argument`` names what it takes the amount
+from, as a position names an argument.
+"""
+
+
+@cython.final
+cdef class Claims:
+    """What a call costs: a sequence, in order of blocks, and a place for what the payer says of it.
+
+    Each element is ``(block, block_id, scopes)``, for each block with scopes none of whose matching ones
+    needs nothing. ``scopes`` is a tuple, in order, of all that match: ``(scope, price, amount)``, with
+    ``price`` a ``Price`` and ``amount`` what its budget would be charged, as units and nanos, or None
+    where the argument is no number, or a negative one, or there is no budget. Empty for a call that
+    costs nothing.
+
+    ``session_id``, ``block_ids`` (the root's first), ``epoch``, ``revision`` and ``checked_at_ms`` are what
+    the call was judged by so far.
+    """
+
+    def __len__(self):
+        return len(self._items)
+
+    def __getitem__(self, index):
+        return self._items[index]
+
+    def __iter__(self):
+        return iter(self._items)
+
+    def choose(self, int block, int scope):
+        """Say that this scope of this block is the one that was paid; without, it is the first that matches.
+
+        Raises ValueError for one that is not claimed.
+        """
+        if not self._claims(block, scope):
+            raise ValueError("no such scope is claimed")
+        self._chosen[block] = scope
+
+    def fail(self, int block=-1, int scope=-1, str argument not None=""):
+        """Say where the denial lies; without, it is the first scope of the first claim.
+
+        With no block it lies in none, only at ``argument``. Raises ValueError for a scope that is not claimed.
+        """
+        if block != -1 and not self._claims(block, scope):
+            raise ValueError("no such scope is claimed")
+        if block == -1 and scope != -1:
+            raise ValueError("a scope stands in a block")
+        self._placed = True
+        self._block = block
+        self._scope = scope
+        self._argument = argument.encode()
+
+    cdef bint _claims(self, int block, int scope) except -1:
+        for index, _, scopes in self._items:
+            if index == block:
+                return any(each[0] == scope for each in scopes)
+        return False
+
+    cdef bint settle(self, object answer, Finding *out) except -1:
+        cdef int reason
+        # False equals 0, and says the opposite.
+        if isinstance(answer, bool) or not isinstance(answer, int):
+            raise TypeError("pay returns 0 or the number of a reason")
+        reason = answer
+        if reason == 0:
+            out.stage = STAGE_NONE
+            out.reason = 0
+            out.level = LEVEL_NONE
+            out.index = -1
+            out.scope = -1
+            out.matched_scope = self._chosen.get(out.matched_index, out.matched_scope)
+            return True
+        if reason <= ALLOWED:
+            raise ValueError("a denial has a reason")
+        if self._placed:
+            out.level = LEVEL_NONE if self._block < 0 else LEVEL_BLOCK
+            out.index = self._block
+            out.scope = self._scope
+            if PyBytes_GET_SIZE(self._argument):
+                set_argument(out, PyBytes_AS_STRING(self._argument), PyBytes_GET_SIZE(self._argument))
+        return deny(out, STAGE_NEEDS, reason)
+
+
+cdef Claims claims_of(Chain chain, const Rules *rules, const Asked *asked, Scratch *scratch, const Finding *found):
+    cdef Claims out = Claims.__new__(Claims)
+    cdef Context context
+    cdef list items = []
+    cdef tuple scopes
+    cdef int i
+    context.arguments = &scratch.arguments
+    context.tool = &scratch.tool
+    context.facts = rules.facts
+    context.fact_count = rules.fact_count
+    context.facts_base = rules.base
+    context.work = 0
+    context.overworked = 0
+    out.session_id = chain.session_id
+    out.block_ids = chain.block_ids
+    out.epoch = found.epoch
+    out.revision = found.revision
+    out.checked_at_ms = found.checked_at_ms
+    out._chosen = {}
+    for i in range(chain.block_count):
+        context.visible_only = i > 0
+        if chain.blocks[i].scopes.count:
+            scopes = _claimed(chain, i, asked, scratch, &context)
+            if scopes:
+                items.append((i, out.block_ids[i], scopes))
+    out._items = tuple(items)
+    return out
+
+
+cdef tuple _claimed(Chain chain, int index, const Asked *asked, Scratch *scratch, Context *context):
+    """The scopes of a block that match, with what they need; none if one of them needs nothing."""
+    cdef ScopeList *scopes = &chain.blocks[index].scopes
+    cdef ScopeList one
+    cdef Verdict verdict
+    cdef list found = []
+    cdef int i
+    one.count = 1
+    one.base = scopes.base
+    for i in range(scopes.count):
+        one.scopes = scopes.scopes + i
+        match_scopes(&one, asked.action, &scratch.resource, context, &verdict)
+        if verdict.match == OVERWORKED:
+            # The same work was done before, within its bound.
+            raise RuntimeError("a scope that matched asks for more work")
+        if verdict.match == MATCHED:
+            if one.scopes.needs == NO_NEEDS:
+                return ()
+            found.append((i, *_price(chain, index, i, &scratch.arguments)))
+    return tuple(found)
+
+
+cdef tuple _price(Chain chain, int index, int scope, const Document *arguments):
+    """What a scope needs, and what its budget would be charged for these arguments."""
+    cdef Block *block = &chain.blocks[index]
+    cdef Reader reader
+    cdef Reader needs
+    cdef Path path
+    cdef const Node *node
+    reader.p = chain.base + block.payload.at
+    reader.end = reader.p + block.payload.n
+    if not _field(reader, BLOCK_SCOPES, scope, &reader) or not _field(reader, SCOPE_NEEDS, 0, &needs):
+        raise RuntimeError("a scope that was compiled with needs states none")
+    record = decode("Needs", PyBytes_FromStringAndSize(<const char *> needs.p, needs.end - needs.p))
+    approval = record["approval"] or {"threshold": 0, "keys": ()}
+    keys = tuple(approval["keys"])
+    budget = record["budget"]
+    if budget is None:
+        return Price(approval["threshold"], keys, record["uses"], "", "", None, ""), None
+    if (
+        not _field(needs, NEEDS_BUDGET, 0, &reader)
+        or not _field(reader, BUDGET_AMOUNT, 0, &reader)
+        or parse_path(reader, chain.base, &path) != NULL
+    ):
+        raise RuntimeError("a budget that was compiled with a path has none")
+    node = find_node(arguments, &path, chain.base)
+    amount = None if node == NULL or node.type != TYPE_NUMBER or node.units < 0 else (node.units, node.nanos)
+    price = Price(
+        approval["threshold"],
+        keys,
+        record["uses"],
+        budget["name"],
+        budget["unit"],
+        (budget["limit"]["units"], budget["limit"]["nanos"]),
+        ".".join(budget["amount"]["segments"]),
+    )
+    return price, amount
+
+
+cdef bint _field(Reader reader, uint32_t wanted, int place, Reader *out) noexcept nogil:
+    """The ``place``-th field of a number in a message whose form was held before."""
+    cdef uint32_t number, wire
+    cdef uint64_t value
+    while reader.p < reader.end:
+        if not read_tag(&reader, &number, &wire):
+            return False
+        if wire == WIRE_VARINT:
+            if not read_varint(&reader, &value):
+                return False
+            continue
+        if not read_bytes(&reader, out):
+            return False
+        if number == wanted:
+            if place == 0:
+                return True
+            place -= 1
+    return False

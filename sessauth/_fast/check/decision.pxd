@@ -1,0 +1,18 @@
+"""The decision of a check in this process."""
+
+from libc.stdint cimport uint64_t
+
+from sessauth._fast.call.check_state cimport Finding
+from sessauth._fast.token.chain cimport Chain
+
+cdef class Decision:
+    cdef Finding found
+    cdef Chain chain
+    cdef str _argument
+    cdef object _fault
+    # Eight bytes of whose decision it is, and the how-manieth of it.
+    cdef bytes prefix
+    cdef uint64_t number
+
+    # Take over what was found, but for the finding's own text.
+    cdef int settle(self, const Finding *found, Chain chain) except -1

@@ -1,0 +1,24 @@
+from collections.abc import Callable
+from typing import Any, Self, final
+
+from sessauth.decisions.decision_base import DecisionBase
+from sessauth.reasons import Reason, Stage
+
+class Decision(DecisionBase):
+    @property
+    def checked_at_ms(self) -> int: ...
+    @property
+    def fault(self) -> Exception | None: ...
+    def __copy__(self) -> Self: ...
+    def __deepcopy__(self, memo: dict[int, Any], /) -> Self: ...
+
+@final
+class KeptDecision(Decision): ...
+
+def restore(facts: tuple[Any, ...], fault: Exception | None = None) -> KeptDecision: ...
+def speak(
+    reasons: dict[int, Reason],
+    stages: dict[int, Stage],
+    surface: type[DecisionBase],
+    restore: Callable[..., Decision],
+) -> None: ...

@@ -1,0 +1,189 @@
+"""Stage ``proof``: that the holder of a bound token asks for this very request, here and now.
+
+An Ed25519 proof costs a verification. The key of a token's MACs is agreed on once, by X25519, and kept beside
+the chain, so that every later MAC costs two hashes. The nonce is taken last, when all else allows: what is
+denied for another reason uses nothing up (docs/token-format.md, section 9.9).
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from sessauth._fast.base.limits cimport *
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.call.check_state cimport Asked, Finding, deny_block
+from sessauth._fast.crypto.ed25519 cimport verify_signed
+from sessauth._fast.crypto.hashing cimport agree, blake2b_mac
+from sessauth._fast.nonces.table cimport table_insert
+from sessauth._fast.token.block cimport ENDING_BOUND, Block
+from sessauth._fast.token.chain cimport Chain, MacKeys
+from sessauth._fast.token.proof cimport (
+    NAME_BYTES,
+    PROOF_ED25519,
+    PROOF_MAC,
+    PROVEN_BYTES,
+    SIGNATURE_BYTES,
+    Proof,
+    ProofKeys,
+    VerifierKey,
+    digest_request,
+    parse_proof,
+    put_mac_key,
+    put_proven,
+)
+
+cdef extern from * nogil:
+    """
+    #include <stdint.h>
+    /* Held for the time of a copy: who does not get it in a few turns does without. */
+    static int sessauth_take(uint32_t *lock) {
+        for (int turn = 0; turn < 64; turn++)
+            if (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) == 0)
+                return 1;
+        return 0;
+    }
+    static void sessauth_give(uint32_t *lock) { __atomic_store_n(lock, 0, __ATOMIC_RELEASE); }
+    """
+    bint take "sessauth_take"(uint32_t *lock)
+    void give "sessauth_give"(uint32_t *lock)
+
+
+cdef bint judge_proof(Chain chain, const Asked *asked, Finding *out) noexcept nogil:
+    cdef int reason
+    if asked.proven:
+        return True
+    if asked.proof.n == 0:
+        reason = PROOF_REQUIRED
+    elif asked.proofs == NULL:
+        reason = PROOF_UNAVAILABLE
+    else:
+        reason = _judge(chain, <ProofKeys> asked.proofs, asked)
+    return reason == ALLOWED or deny_block(out, STAGE_PROOF, reason, chain.block_count - 1)
+
+
+cdef int _judge(Chain chain, ProofKeys proofs, const Asked *asked) noexcept nogil:
+    cdef Proof proof
+    cdef const VerifierKey *key
+    cdef Block *block = &chain.blocks[chain.block_count - 1]
+    # The signature, or nothing, before what it covers: as the library wants it.
+    cdef unsigned char covered[SIGNATURE_BYTES + PROVEN_BYTES]
+    cdef unsigned char digest[32]
+    cdef unsigned char tag[32]
+    cdef unsigned char mac_key[32]
+    if proofs.table == NULL or not _any_counts(proofs, asked.now_ms):
+        return PROOF_UNAVAILABLE
+    if not parse_proof(asked.proof.p, asked.proof.n, &proof) or memcmp(proof.verifier_id, proofs.verifier, 16) != 0:
+        return BAD_PROOF
+    key = _key_of(proofs, proof.key_id, asked.now_ms)
+    if key == NULL or (proof.kind == PROOF_MAC and not block.proof_key):
+        return BAD_PROOF
+    if (
+        proof.time_ms + PROOF_WINDOW_MS < asked.now_ms
+        or proof.time_ms > asked.now_ms + PROOF_WINDOW_MS
+        or proof.time_ms < proofs.table.made_at_ms
+    ):
+        return STALE_PROOF
+    digest_request(
+        digest,
+        asked.action.p, asked.action.n,
+        asked.resource.p, asked.resource.n,
+        asked.arguments.p, asked.arguments.n,
+    )
+    put_proven(
+        covered + SIGNATURE_BYTES, proof.kind, chain.base + block.signature, proof.verifier_id, proof.key_id, digest,
+        proof.time_ms, proof.nonce,
+    )
+    if proof.kind == PROOF_ED25519:
+        memcpy(covered, proof.tag, SIGNATURE_BYTES)
+        return ALLOWED if verify_signed(covered, SIGNATURE_BYTES + PROVEN_BYTES, chain.base + block.next_key) else BAD_PROOF
+    if not _mac_key(chain, block, proofs, key, mac_key):
+        return BAD_PROOF
+    blake2b_mac(tag, mac_key, covered + SIGNATURE_BYTES, PROVEN_BYTES)
+    return ALLOWED if _same_tag(tag, proof.tag) else BAD_PROOF
+
+
+cdef bint spend_nonce(Chain chain, const Asked *asked, Finding *out) noexcept nogil:
+    """Take the nonce of a proof that was judged, unless the call was told to leave it."""
+    cdef Proof proof
+    cdef Block *block = &chain.blocks[chain.block_count - 1]
+    cdef int reason = PROOF_UNAVAILABLE
+    if block.ending != ENDING_BOUND or asked.keep_nonce or asked.proven:
+        return True
+    if asked.proofs != NULL and parse_proof(asked.proof.p, asked.proof.n, &proof):
+        reason = table_insert(
+            (<ProofKeys> asked.proofs).table,
+            chain.base + block.signature,
+            proof.nonce,
+            chain.base + block.next_key,
+            proof.time_ms,
+            asked.now_ms,
+        )
+    return reason == ALLOWED or deny_block(out, STAGE_PROOF, reason, chain.block_count - 1)
+
+
+cdef bint proof_is_costly(Chain chain, const Asked *asked) noexcept nogil:
+    # A guess that costs nothing. A new key of the host takes an agreement too, once for each token.
+    if asked.proof.n < 2:
+        return False
+    return asked.proof.p[1] == PROOF_ED25519 or (chain.mac_keys != NULL and chain.mac_keys.next == 0)
+
+
+cdef inline bint _counts(const VerifierKey *key, uint64_t now_ms) noexcept nogil:
+    return key.not_before_ms <= now_ms < key.expires_at_ms
+
+
+cdef bint _any_counts(ProofKeys proofs, uint64_t now_ms) noexcept nogil:
+    cdef int i
+    for i in range(proofs.count):
+        if _counts(&proofs.keys[i], now_ms):
+            return True
+    return False
+
+
+cdef const VerifierKey *_key_of(ProofKeys proofs, bytes_t key_id, uint64_t now_ms) noexcept nogil:
+    """The host's key of an id, if it counts, or NULL."""
+    cdef int i
+    for i in range(proofs.count):
+        if memcmp(proofs.keys[i].id, key_id, 32) == 0 and _counts(&proofs.keys[i], now_ms):
+            return &proofs.keys[i]
+    return NULL
+
+
+cdef bint _same_tag(const unsigned char *a, const unsigned char *b) noexcept nogil:
+    """In a time that does not tell where they differ."""
+    cdef unsigned char difference = 0
+    cdef int i
+    for i in range(32):
+        difference |= a[i] ^ b[i]
+    return difference == 0
+
+
+cdef bint _mac_key(
+    Chain chain, const Block *block, ProofKeys proofs, const VerifierKey *key, unsigned char *out
+) noexcept nogil:
+    """The key of a chain's MACs under a key of the host: the one that is kept, or agreed on now. 0: none."""
+    cdef MacKeys *kept = chain.mac_keys
+    cdef unsigned char name[NAME_BYTES]
+    cdef unsigned char shared[32]
+    cdef int i
+    memcpy(name, proofs.verifier, 16)
+    memcpy(name + 16, key.id, 32)
+    if take(&kept.lock):
+        for i in range(2):
+            if memcmp(kept.names[i], name, NAME_BYTES) == 0:
+                memcpy(out, kept.keys[i], 32)
+                give(&kept.lock)
+                return True
+        give(&kept.lock)
+    if not agree(shared, key.secret, chain.base + block.proof_key):
+        return False
+    put_mac_key(
+        out, shared, chain.base + block.proof_key, key.public, chain.base + block.next_key, proofs.verifier, key.id
+    )
+    if take(&kept.lock):
+        # The older of the two goes: a host has as many keys, and a new one takes the place of one that is over.
+        i = kept.next & 1
+        kept.next += 1
+        memcpy(kept.names[i], name, NAME_BYTES)
+        memcpy(kept.keys[i], out, 32)
+        give(&kept.lock)
+    return True

@@ -1,0 +1,34 @@
+"""What stands for a token, and notes of what was decided about it."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp
+
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.check.batch cimport Batch, Item
+from sessauth._fast.check.batch_judge cimport JudgeOfMany
+from sessauth._fast.token.chain cimport Chain
+
+cdef class Prepared:
+    cdef object checker
+    cdef readonly bytes data
+    cdef Chain chain
+    cdef int reason
+
+cdef class NotingJudge(JudgeOfMany):
+    cdef readonly str audience
+    cdef object _present
+
+    cdef Prepared _taken(self, object token)
+    cdef int judge_timed(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
+    # Note what an item came to, once; `watched`: it takes back an allow.
+    cdef void note_item(self, Batch batch, Item *item, bint watched) noexcept
+
+cdef inline bint is_text(bytes_t p, size_t n) noexcept nogil:
+    """Whether bytes are a token's text form, or claim to be."""
+    return n > 9 and memcmp(p, <const char *> "sessauth_", 9) == 0
+
+
+cdef inline bint text_is_text(object token) noexcept:
+    """As ``is_text``, of a bytes object."""
+    return is_text(<bytes_t> PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))

@@ -1,0 +1,270 @@
+"""The stages of a check that look at nothing but chain, session and request.
+
+Each returns whether to go on; a refusal is in the finding. None of them needs the GIL. Stages that read
+state or sign are in ``judge``.
+"""
+
+from libc.stdint cimport uint64_t
+from libc.string cimport strlen
+
+from sessauth._fast.base.address cimport Address, in_cidr, parse_address, parse_cidr
+from sessauth._fast.base.limits cimport *
+from sessauth._fast.base.text cimport bytes_t, is_action, same
+from sessauth._fast.call.check_state cimport (
+    CONSUMES_PERMIT,
+    Asked,
+    Finding,
+    Scratch,
+    deny,
+    deny_block,
+    set_argument,
+    set_argument_path,
+    set_part,
+)
+from sessauth._fast.call.json_reader cimport read_document
+from sessauth._fast.call.resource cimport Part, split_resource
+from sessauth._fast.check.proof_stage cimport judge_proof
+from sessauth._fast.check.view cimport (
+    CAUSE_EXPIRED,
+    CAUSE_LEASE_LAPSED,
+    STATUS_ACTIVE,
+    STATUS_ENDED,
+    STATUS_SUSPENDED,
+    Rules,
+    SessionEntry,
+)
+from sessauth._fast.scopes.evaluate cimport Context, holds
+from sessauth._fast.scopes.match cimport MATCHED, OUTSIDE, OVERWORKED, Verdict, match_scopes
+from sessauth._fast.token.block cimport ENDING_BOUND, Block
+from sessauth._fast.token.chain cimport Chain
+from sessauth._fast.token.condition cimport SOURCE_SESSION, SOURCE_TOOL, Path, Span, Texts, next_text
+from sessauth._fast.token.scope cimport NEEDS_APPROVAL, NO_NEEDS, ScopeList
+
+
+cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, Finding *out) noexcept nogil:
+    cdef int reason
+    if entry.status == STATUS_ENDED:
+        reason = SESSION_ENDED
+        if entry.end_cause == CAUSE_LEASE_LAPSED:
+            reason = LEASE_LAPSED
+        elif entry.end_cause == CAUSE_EXPIRED:
+            reason = SESSION_EXPIRED
+    elif now_ms >= entry.expires_at_ms:
+        reason = SESSION_EXPIRED
+    elif entry.lease_ms and now_ms >= entry.lease_deadline_ms:
+        reason = LEASE_LAPSED
+    elif entry.status == STATUS_SUSPENDED:
+        reason = SESSION_SUSPENDED
+    elif entry.status != STATUS_ACTIVE:
+        reason = UNKNOWN_SESSION
+    else:
+        return True
+    return deny(out, STAGE_SESSION, reason)
+
+
+cdef bint judge_time(Chain chain, const Asked *asked, Finding *out) noexcept nogil:
+    cdef uint64_t now = asked.now_ms
+    cdef Block *block
+    cdef int i
+    if asked.clock_suspect:
+        return deny(out, STAGE_TIME, CLOCK_SUSPECT)
+    if now < chain.expires_at_ms and now >= chain.not_before_ms and chain.issued_at_ms <= now + ISSUED_AT_LEEWAY_MS:
+        return True
+    for i in range(chain.block_count):
+        if 0 < chain.blocks[i].expires_at_ms <= now:
+            return deny_block(out, STAGE_TIME, EXPIRED, i)
+    for i in range(chain.block_count):
+        block = &chain.blocks[i]
+        if block.not_before_ms > now or block.issued_at_ms > now + ISSUED_AT_LEEWAY_MS:
+            return deny_block(out, STAGE_TIME, NOT_YET_VALID, i)
+    return True
+
+
+cdef bint _among(Chain chain, const Texts *texts, const Part *text) noexcept nogil:
+    cdef Span span = texts.first
+    cdef int i
+    for i in range(texts.count):
+        if i:
+            next_text(chain.base, &span)
+        if span.n == text.n and same(chain.base + span.at, text.p, text.n):
+            return True
+    return False
+
+
+cdef bint judge_audience(Chain chain, const Asked *asked, Finding *out) noexcept nogil:
+    cdef Block *block
+    cdef int i, k
+    for i in range(chain.block_count):
+        block = &chain.blocks[i]
+        if block.audience.count and not _among(chain, &block.audience, &asked.audience):
+            return deny_block(out, STAGE_AUDIENCE, WRONG_AUDIENCE, i)
+        if block.source.count and not _from_source(chain, &block.source, &asked.source):
+            return deny_block(out, STAGE_AUDIENCE, WRONG_SOURCE, i)
+        if block.peer.count:
+            for k in range(asked.peer_count):
+                if _among(chain, &block.peer, &asked.peers[k]):
+                    break
+            else:
+                return deny_block(out, STAGE_AUDIENCE, WRONG_PEER, i)
+    return True
+
+
+cdef bint _from_source(Chain chain, const Texts *networks, const Part *source) noexcept nogil:
+    cdef Address address, network
+    cdef Span span = networks.first
+    cdef int i, length
+    if not parse_address(source.p, source.n, &address):
+        return False
+    for i in range(networks.count):
+        if i:
+            next_text(chain.base, &span)
+        if parse_cidr(chain.base + span.at, span.n, &network, &length) and in_cidr(&address, &network, length):
+            return True
+    return False
+
+
+cdef bint _malformed_request(Finding *out, const char *argument) noexcept nogil:
+    set_argument(out, argument, strlen(argument))
+    return deny(out, STAGE_SCOPE, MALFORMED_REQUEST)
+
+
+cdef inline void _read_facts_of(const Rules *rules, Context *context) noexcept nogil:
+    context.facts = rules.facts
+    context.fact_count = rules.fact_count
+    context.facts_base = rules.base
+
+
+cdef bint judge_scope(
+    Chain chain, const Rules **rules, int rules_count, const Asked *asked, Scratch *scratch, Finding *out
+) noexcept nogil:
+    """Stages scope, proof and needs, but for a proof's nonce: they share what the scopes said.
+
+    ``rules`` are those of the session and then of its ancestors, the nearest first.
+    """
+    cdef Context context
+    cdef Verdict verdict
+    cdef Block *block
+    cdef int needs_index = -1
+    cdef int needs_scope = -1
+    cdef int needs = NO_NEEDS
+    cdef int i, k
+    cdef int layer = 0
+    if not is_action(asked.action.p, asked.action.n):
+        return _malformed_request(out, "action")
+    if not split_resource(asked.resource.p, asked.resource.n, &scratch.resource):
+        return _malformed_request(out, "resource")
+    if not read_document(&scratch.arguments, asked.arguments.p, asked.arguments.n):
+        return _malformed_request(out, "arguments")
+    if not read_document(&scratch.tool, asked.tool.p, asked.tool.n):
+        return _malformed_request(out, "tool")
+    if chain.any_unknown:
+        return _unknown_kind(chain, out)
+    context.arguments = &scratch.arguments
+    context.tool = &scratch.tool
+    context.visible_only = 0
+    context.work = 0
+    context.overworked = 0
+    for k in range(rules_count):
+        # A ceiling reads the facts of the session that it belongs to: a child's owner sets the child's.
+        _read_facts_of(rules[k], &context)
+        for i in range(rules[k].layer_count):
+            match_scopes(&rules[k].layers[i], asked.action, &scratch.resource, &context, &verdict)
+            if verdict.match != MATCHED:
+                return _deny_scope(&rules[k].layers[i], &verdict, LEVEL_CEILING, layer, out)
+            layer += 1
+    _read_facts_of(rules[0], &context)
+    for i in range(chain.block_count):
+        block = &chain.blocks[i]
+        context.visible_only = i > 0
+        if block.scopes.count:
+            match_scopes(&block.scopes, asked.action, &scratch.resource, &context, &verdict)
+            if verdict.match != MATCHED:
+                return _deny_scope(&block.scopes, &verdict, LEVEL_BLOCK, i, out)
+            out.matched_index = i
+            out.matched_scope = verdict.scope
+            if needs == NO_NEEDS and block.scopes.scopes[verdict.scope].needs != NO_NEEDS:
+                needs = block.scopes.scopes[verdict.scope].needs
+                needs_index = i
+                needs_scope = verdict.scope
+        elif i == 0:
+            return deny_block(out, STAGE_SCOPE, OUT_OF_SCOPE, 0)
+        if block.where_count and not _where(chain, block, i, &context, out):
+            return False
+    if chain.blocks[chain.block_count - 1].ending == ENDING_BOUND and not judge_proof(chain, asked, out):
+        return False
+    if needs | asked.consumes:
+        return _needs(chain, asked, needs, needs_index, needs_scope, out)
+    return True
+
+
+cdef bint _needs(Chain chain, const Asked *asked, int needs, int index, int scope, Finding *out) noexcept nogil:
+    """What only the writer can give, by what can be told without it."""
+    if needs != NO_NEEDS:
+        out.scope = scope
+        return deny_block(out, STAGE_NEEDS, APPROVAL_REQUIRED if needs == NEEDS_APPROVAL else NEEDS_SERVER, index)
+    # A call that costs nothing takes no more than its proof, if it has one.
+    if asked.consumes & CONSUMES_PERMIT or chain.blocks[chain.block_count - 1].ending == ENDING_BOUND:
+        return deny(out, STAGE_NEEDS, NEEDS_SERVER)
+    return True
+
+
+cdef bint _where(Chain chain, const Block *block, int index, Context *context, Finding *out) noexcept nogil:
+    cdef uint64_t named = 0
+    cdef int i
+    for i in range(block.where_count):
+        if not holds(&block.where[i], chain.base, context, &named):
+            out.clause = i
+            if context.overworked:
+                set_argument(out, "arguments", 9)
+                return deny_block(out, STAGE_SCOPE, MALFORMED_REQUEST, index)
+            _name_path(&block.where[i].path, chain.base, out)
+            return deny_block(out, STAGE_SCOPE, CONDITION_FAILED, index)
+    return True
+
+
+cdef bint _unknown_kind(Chain chain, Finding *out) noexcept nogil:
+    cdef int i
+    for i in range(chain.block_count):
+        if chain.blocks[i].unknown:
+            out.scope = chain.blocks[i].unknown_scope
+            out.clause = chain.blocks[i].unknown_clause
+            return deny_block(out, STAGE_SCOPE, UNKNOWN_KIND, i)
+    return deny(out, STAGE_SCOPE, UNKNOWN_KIND)
+
+
+cdef bint _deny_scope(
+    const ScopeList *scopes, const Verdict *verdict, int level, int index, Finding *out
+) noexcept nogil:
+    out.level = level
+    out.index = index
+    if verdict.match == OUTSIDE:
+        return deny(out, STAGE_SCOPE, OUT_OF_SCOPE)
+    out.scope = verdict.scope
+    out.clause = verdict.clause
+    if verdict.match == OVERWORKED:
+        set_argument(out, "arguments", 9)
+        return deny(out, STAGE_SCOPE, MALFORMED_REQUEST)
+    if verdict.clause >= 0:
+        _name_path(&scopes.scopes[verdict.scope].conditions[verdict.clause].path, scopes.base, out)
+    else:
+        set_argument_path(out, verdict.left, verdict.left_count)
+    return deny(out, STAGE_SCOPE, CONDITION_FAILED)
+
+
+cdef void _name_path(const Path *path, bytes_t base, Finding *out) noexcept nogil:
+    cdef Part names[MAX_PATH_SEGMENTS + 1]
+    cdef Span segment = path.first
+    cdef int count = 0
+    cdef int i
+    if path.source == SOURCE_SESSION:
+        set_part(&names[0], <bytes_t> <const char *> "session", 7)
+        count = 1
+    elif path.source == SOURCE_TOOL:
+        set_part(&names[0], <bytes_t> <const char *> "tool", 4)
+        count = 1
+    for i in range(path.count):
+        if i:
+            next_text(base, &segment)
+        set_part(&names[count], base + segment.at, segment.n)
+        count += 1
+    set_argument_path(out, names, count)

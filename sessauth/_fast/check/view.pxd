@@ -1,0 +1,108 @@
+"""What a verifier knows: an in-memory mirror of the rows it met, as fresh as the transaction."""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint64_t
+
+from sessauth._fast.base.arena cimport Arena
+from sessauth._fast.base.clock cimport steady_ms
+from sessauth._fast.base.limits cimport MAX_CEILING_LAYERS
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.check.commit_id cimport Pulse
+from sessauth._fast.token.condition cimport Fact
+from sessauth._fast.token.scope cimport ScopeList
+
+cdef enum:
+    STATUS_ACTIVE = 1
+    STATUS_SUSPENDED = 2
+    STATUS_ENDED = 3
+    CAUSE_LEASE_LAPSED = 2
+    CAUSE_EXPIRED = 3
+    CAUSE_RESTORED = 5
+    KEY_PREPARED = 1
+    KEY_ACTIVE = 2
+    KEY_RETIRED = 3
+    KEY_DISTRUSTED = 4
+
+# What a session permits, compiled: its ceiling's layers, and the facts that their conditions read.
+cdef struct Rules:
+    ScopeList layers[MAX_CEILING_LAYERS]
+    int layer_count
+    Fact *facts
+    int fact_count
+    bytes_t base
+
+cdef class SessionEntry:
+    cdef bytes id
+    cdef bytes raw
+    cdef size_t length
+    # The transaction that this was last read in.
+    cdef uint64_t seen_in
+    cdef uint64_t revision
+    cdef int status
+    cdef int end_cause
+    cdef uint64_t epoch
+    cdef uint64_t expires_at_ms
+    cdef uint64_t lease_ms
+    cdef uint64_t lease_deadline_ms
+    cdef uint64_t revoked_count
+    # Of how many revocations there are of which session: an id may be given again, long after its end.
+    cdef uint64_t revocation_mark
+    # None: it has none.
+    cdef bytes parent_id
+    cdef str owner
+    # None: any.
+    cdef frozenset issuer_key_ids
+    cdef Arena arena
+    cdef Rules rules
+
+    cdef const char *_compile(self) noexcept nogil
+
+cdef class KeyEntry:
+    cdef bytes id
+    cdef uint64_t generation
+    cdef int status
+    cdef bytes public_key
+    # None: anyone's.
+    cdef str owner
+    cdef uint64_t retired_at_ms
+
+# The state as of one transaction.
+cdef struct Moment:
+    uint64_t identity
+    uint64_t revision
+    uint64_t clock_floor_ms
+    uint64_t keys_generation
+    # A session whose row is of before it has ended then.
+    uint64_t incarnation_revision
+    # Borrowed from who began it; NULL: none is open, and only what is mirrored can be told.
+    PyObject *transaction
+    # Something was asked for that is not mirrored.
+    bint wanting
+
+cdef class View:
+    cdef object source
+    cdef object _still_mine
+    cdef object _brake
+    cdef const unsigned char *brake
+    cdef Pulse _pulse
+    cdef dict _sessions
+    cdef dict _keys
+    cdef Moment _latest
+    cdef bint _any
+    cdef readonly int max_sessions
+    cdef readonly bint lost
+    # When the view counts for nothing any more, in ms of the steady clock; 0: never.
+    cdef int64_t _stale_at_ms
+
+    cdef int look(self) except -1
+    # Whether it was to be heard of by now, and was not.
+    cdef inline bint stale(self) noexcept:
+        return self._stale_at_ms != 0 and steady_ms() >= self._stale_at_ms
+    # Whether nothing was committed since the latest moment, which is then the answer.
+    cdef bint still(self, Moment *out) noexcept
+    # Returns the transaction; the caller aborts it.
+    cdef object begin(self, Moment *out)
+    # None also when the moment is left wanting.
+    cdef SessionEntry session(self, Moment *moment, bytes session_id, uint64_t now_ms)
+    cdef KeyEntry key(self, Moment *moment, bytes key_id)
+    cdef bint revoked(self, Moment *moment, bytes session_id, bytes block_id) except -1

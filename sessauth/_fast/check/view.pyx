@@ -1,0 +1,297 @@
+"""What a verifier knows.
+
+A view mirrors the rows that checks met, as of one transaction. While nothing is committed, nothing is
+read again: the pulse of the source says so without a transaction, where it has one; else, or when it
+moved, a read transaction is opened and its id compared. Then the row of the session at hand is fetched
+and, unless its bytes are the same, compiled anew. So a check that starts after a change was
+acknowledged sees it, in every process, and never pays for changes to other sessions. Lease deadlines
+only move later and revocations only grow, so those rows are asked for only when the answer could have
+changed.
+
+A source is anything with ``begin() -> transaction`` (``id()``, ``get(key, db=…)``, ``abort()``), the
+handles ``sessions leases revoked keys meta``, a ``brake`` buffer, perhaps a ``pulse``, and perhaps
+``still_mine() -> bool``, which is asked now and then whether the files were swapped. Rows that can't be
+read are as rows that are not there: deny.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyObject_GetBuffer, PyBuffer_Release
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from sessauth._fast.base.arena cimport arena_free, arena_init
+from sessauth._fast.base.limits cimport MAX_SCOPES
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.codec.protobuf cimport WIRE_VARINT, Reader, read_bytes, read_tag, read_varint
+from sessauth._fast.token.condition cimport parse_facts
+from sessauth._fast.token.scope cimport parse_scopes
+
+from sessauth._fast.codec.protobuf import WireError, decode
+
+cdef enum:
+    FIELD_CEILINGS = 8
+    FIELD_FACTS = 9
+    # state.layout.INCARNATION_FORMAT is the last one that asks for something new of readers.
+    READER_FORMAT = 4
+
+
+cdef uint64_t MARK_FACTOR = 0x9E3779B97F4A7C15
+
+
+cdef class SessionEntry:
+    """One session's row, compiled."""
+
+    def __cinit__(self):
+        arena_init(&self.arena)
+
+    def __dealloc__(self):
+        arena_free(&self.arena)
+
+    cdef const char *_compile(self) noexcept nogil:
+        """Compile ceilings and facts; the form of the record stands already."""
+        cdef Reader reader
+        cdef Reader layer
+        cdef uint32_t number, wire
+        cdef uint64_t value
+        cdef const char *wrong
+        cdef Rules *rules = &self.rules
+        cdef ScopeList *scopes
+        reader.p = rules.base
+        reader.end = rules.base + self.length
+        wrong = parse_facts(reader, rules.base, &self.arena, FIELD_FACTS, &rules.facts, &rules.fact_count)
+        if wrong != NULL:
+            return wrong
+        while reader.p < reader.end:
+            if not read_tag(&reader, &number, &wire):
+                return "tag"
+            if wire == WIRE_VARINT:
+                if not read_varint(&reader, &value):
+                    return "varint"
+                continue
+            if not read_bytes(&reader, &layer):
+                return "length"
+            if number != FIELD_CEILINGS:
+                continue
+            if rules.layer_count == MAX_CEILING_LAYERS:
+                return "too many ceiling layers"
+            scopes = &rules.layers[rules.layer_count]
+            scopes.scopes = NULL
+            scopes.count = 0
+            scopes.base = rules.base
+            while layer.p < layer.end:
+                if not read_tag(&layer, &number, &wire):
+                    return "tag"
+                wrong = parse_scopes(&layer, 1, MAX_SCOPES, &self.arena, scopes)
+                if wrong != NULL:
+                    return wrong
+            rules.layer_count += 1
+        return NULL
+
+
+cdef SessionEntry _session_entry(bytes raw):
+    """Return the entry of a row, or None for a row that can't be read."""
+    cdef SessionEntry entry = SessionEntry.__new__(SessionEntry)
+    cdef dict record
+    if PyBytes_GET_SIZE(raw) > 0xFFFF:
+        return None
+    try:
+        record = decode("SessionRecord", raw)
+    except WireError:
+        return None
+    entry.raw = raw
+    entry.rules.base = <bytes_t> PyBytes_AS_STRING(raw)
+    entry.length = PyBytes_GET_SIZE(raw)
+    entry.status = record["status"]
+    entry.end_cause = record["end_cause"]
+    entry.revision = record["revision"]
+    entry.epoch = record["epoch"]
+    entry.expires_at_ms = record["expires_at_ms"]
+    entry.lease_ms = record["lease_ms"]
+    entry.revoked_count = record["revoked_count"]
+    entry.revocation_mark = <uint64_t> record["opened_at_ms"] * MARK_FACTOR + entry.revoked_count + 1
+    entry.parent_id = record["parent_id"] or None
+    entry.owner = record["owner"]
+    entry.issuer_key_ids = frozenset(record["issuer_key_ids"]) or None
+    if entry._compile() != NULL:
+        return None
+    return entry
+
+
+cdef class KeyEntry:
+    """One issuer key's row."""
+
+
+cdef int _read_head(object raw, Moment *out) except -1:
+    if raw is None:
+        raise WireError("the state folder has no head")
+    record = decode("Head", bytes(raw))
+    if record["min_reader_format"] > READER_FORMAT:
+        raise WireError("the state folder wants a newer reader: upgrade sessauth")
+    out.revision = record["revision"]
+    out.clock_floor_ms = record["clock_floor_ms"]
+    out.keys_generation = record["keys_generation"]
+    out.incarnation_revision = record["incarnation_revision"]
+    return 0
+
+
+cdef class View:
+    """A mirror of a source; not for use by more than one process."""
+
+    def __cinit__(self, source, int max_sessions=65536):
+        cdef Py_buffer buffer
+        self.source = source
+        self._still_mine = getattr(source, "still_mine", None)
+        self._pulse = getattr(source, "pulse", None)
+        self._sessions = {}
+        self._keys = {}
+        self.max_sessions = max_sessions
+        # The buffer outlives the release: the page object below keeps it mapped.
+        self._brake = memoryview(source.brake)
+        PyObject_GetBuffer(self._brake, &buffer, PyBUF_SIMPLE)
+        if buffer.len < 1:
+            PyBuffer_Release(&buffer)
+            raise ValueError("the brake page is empty")
+        self.brake = <const unsigned char *> buffer.buf
+        PyBuffer_Release(&buffer)
+
+    @property
+    def braked(self):
+        """Whether the brake page of the state folder denies everything."""
+        return self.brake[0] != 0
+
+    cdef int look(self) except -1:
+        """Ask the source whether it still is what lies under its name; once it is not, it never is."""
+        if self._still_mine is not None and not self._still_mine():
+            self.lost = True
+        return 0
+
+    def stale_at(self, int64_t steady_ms):
+        """Deny every call STALE_STATE from this moment of the steady clock on, in ms; 0: never.
+
+        For a verifier that promised to allow nothing when it could not be heard for so long.
+        """
+        self._stale_at_ms = steady_ms
+
+    cdef bint still(self, Moment *out) noexcept:
+        if self._pulse is None or not self._any or self._pulse.current() != self._latest.identity:
+            return False
+        out[0] = self._latest
+        return True
+
+    cdef object begin(self, Moment *out):
+        """Open a read transaction and say what the head of the state is in it."""
+        transaction = self.source.begin()
+        try:
+            out.identity = transaction.id()
+            # LMDB takes the id from its lock file. Pages behind it are those of an older file.
+            if self._pulse is not None and self._pulse.is_behind(out.identity):
+                self.lost = True
+            # What is lost denies before a row is asked for, and its pages may be of two files.
+            if self._any and (self.lost or self._latest.identity == out.identity):
+                out[0] = self._latest
+            else:
+                _read_head(transaction.get(b"head", db=self.source.meta), out)
+                out.transaction = NULL
+                out.wanting = False
+                self._latest = out[0]
+                self._any = True
+        except BaseException:
+            transaction.abort()
+            raise
+        out.transaction = <PyObject *> transaction
+        return transaction
+
+    @property
+    def current(self):
+        """Whether checks judge by this view, as it was looked at last: not replaced, overdue or braked."""
+        return not (self.lost or self.stale() or self.brake[0])
+
+    @property
+    def has_pulse(self):
+        """Whether checks can tell without a transaction that nothing was committed."""
+        return self._pulse is not None
+
+    @property
+    def revision(self):
+        """The revision of the state as of now."""
+        cdef Moment moment
+        self.begin(&moment).abort()
+        return moment.revision
+
+    cdef SessionEntry session(self, Moment *moment, bytes session_id, uint64_t now_ms):
+        """Return the session as of this moment, or None."""
+        cdef PyObject *found = PyDict_GetItemWithError(self._sessions, session_id)
+        cdef SessionEntry entry = None
+        if found != NULL:
+            entry = <SessionEntry> found
+            # A deadline that was not reached when the row was read may have been an old one.
+            if entry.seen_in == moment.identity and (not entry.lease_ms or now_ms < entry.lease_deadline_ms):
+                return entry
+        if moment.transaction == NULL:
+            moment.wanting = True
+            return None
+        transaction = <object> moment.transaction
+        raw = transaction.get(session_id, db=self.source.sessions)
+        if raw is None:
+            self._sessions.pop(session_id, None)
+            return None
+        raw = bytes(raw)
+        if entry is None or entry.raw != raw:
+            name = session_id if entry is None else entry.id
+            entry = _session_entry(raw)
+            if entry is None:
+                self._sessions.pop(session_id, None)
+                return None
+            entry.id = name
+            if len(self._sessions) >= self.max_sessions:
+                self._sessions.pop(next(iter(self._sessions)), None)
+            self._sessions[name] = entry
+        if entry.lease_ms and now_ms >= entry.lease_deadline_ms:
+            deadline = transaction.get(session_id, db=self.source.leases)
+            entry.lease_deadline_ms = int.from_bytes(deadline, "big") if deadline is not None else 0
+        if entry.status != STATUS_ENDED and entry.revision < moment.incarnation_revision:
+            entry.status = STATUS_ENDED
+            entry.end_cause = CAUSE_RESTORED
+        entry.seen_in = moment.identity
+        return entry
+
+    cdef KeyEntry key(self, Moment *moment, bytes key_id):
+        """Return the issuer key as of this moment, or None."""
+        cdef PyObject *found = PyDict_GetItemWithError(self._keys, key_id)
+        cdef KeyEntry entry = None
+        if found != NULL:
+            entry = <KeyEntry> found
+            if entry.generation == moment.keys_generation:
+                return entry
+        if moment.transaction == NULL:
+            moment.wanting = True
+            return None
+        raw = (<object> moment.transaction).get(key_id, db=self.source.keys)
+        if raw is None:
+            self._keys.pop(key_id, None)
+            return None
+        try:
+            record = decode("KeyRecord", bytes(raw))
+        except WireError:
+            record = None
+        # The signature library reads 32 bytes, whatever there are.
+        if record is None or len(record["public_key"]) != 32:
+            self._keys.pop(key_id, None)
+            return None
+        name = key_id if found == NULL else entry.id
+        entry = KeyEntry.__new__(KeyEntry)
+        entry.id = name
+        entry.status = record["status"]
+        entry.public_key = record["public_key"]
+        entry.owner = record["owner"] or None
+        entry.retired_at_ms = record["retired_at_ms"]
+        entry.generation = moment.keys_generation
+        self._keys[name] = entry
+        return entry
+
+    cdef bint revoked(self, Moment *moment, bytes session_id, bytes block_id) except -1:
+        if moment.transaction == NULL:
+            moment.wanting = True
+            return False
+        return (<object> moment.transaction).get(session_id + block_id, db=self.source.revoked) is not None

@@ -1,0 +1,350 @@
+"""The strict canonical subset of protobuf (docs/token-format.md, section 2).
+
+Two users: the token decoder, which walks bytes with the reader below and builds no Python object,
+and records (sessions, keys, changes), which :func:`encode` and :func:`decode` turn from and into
+plain dicts by the generated table ``schema.MESSAGES``.
+
+Whatever this decoder accepts, a protobuf runtime accepts with equal content and encodes to equal
+bytes. The reverse is false on purpose: a general runtime gives one meaning many byte forms.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from sessauth._fast.base.limits cimport MAX_NESTING
+
+from sessauth._fast.codec.schema import MESSAGES
+
+__all__ = ["WireError", "decode", "encode", "number"]
+
+
+class WireError(ValueError):
+    """Bytes that are not canonical, or a value that a field can't hold."""
+
+
+# --- the reader ---------------------------------------------------------------------------------
+
+cdef bint read_long_varint(Reader *reader, uint64_t *value) noexcept nogil:
+    cdef uint64_t result = 0
+    cdef unsigned char byte
+    cdef int shift = 0
+    while shift < 64:
+        if reader.p >= reader.end:
+            return 0
+        byte = reader.p[0]
+        reader.p += 1
+        if shift == 63 and byte > 1:
+            return 0
+        result |= (<uint64_t> (byte & 0x7F)) << shift
+        if byte < 0x80:
+            # A last byte of zero adds nothing: the same number has a shorter form.
+            if byte == 0 and shift:
+                return 0
+            value[0] = result
+            return 1
+        shift += 7
+    return 0
+
+
+cdef int64_t unzigzag(uint64_t value) noexcept nogil:
+    return <int64_t> (value >> 1) ^ -<int64_t> (value & 1)
+
+
+cdef bint utf8_valid(const unsigned char *p, size_t n) noexcept nogil:
+    """RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF."""
+    cdef const unsigned char *end = p + n
+    cdef unsigned char a, b
+    cdef int more
+    cdef uint64_t eight
+    if n < 8:
+        a = 0
+        while p < end:
+            a |= p[0]
+            p += 1
+        if a < 0x80:
+            return 1
+        p = end - n
+    while p < end:
+        while end - p >= 8:
+            memcpy(&eight, p, 8)
+            if eight & 0x8080808080808080ULL:
+                break
+            p += 8
+        if p == end:
+            return 1
+        if n >= 8 and end - p < 8:
+            # What is left, and what stood before it again.
+            memcpy(&eight, end - 8, 8)
+            if not eight & 0x8080808080808080ULL:
+                return 1
+        a = p[0]
+        if a < 0x80:
+            p += 1
+            continue
+        if a < 0xC2 or a > 0xF4:
+            return 0
+        more = 1 if a < 0xE0 else (2 if a < 0xF0 else 3)
+        if end - p <= more:
+            return 0
+        b = p[1]
+        if b & 0xC0 != 0x80:
+            return 0
+        if (a == 0xE0 and b < 0xA0) or (a == 0xED and b > 0x9F) or (a == 0xF0 and b < 0x90) or (a == 0xF4 and b > 0x8F):
+            return 0
+        if more >= 2 and p[2] & 0xC0 != 0x80:
+            return 0
+        if more == 3 and p[3] & 0xC0 != 0x80:
+            return 0
+        p += more + 1
+    return 1
+
+
+# --- records ------------------------------------------------------------------------------------
+
+cdef enum:
+    UINT32 = 1
+    UINT64 = 2
+    SINT64 = 3
+    BOOL = 4
+    ENUM = 5
+    STRING = 6
+    BYTES = 7
+    MESSAGE = 8
+
+_KINDS = {
+    "uint32": UINT32,
+    "uint64": UINT64,
+    "sint64": SINT64,
+    "bool": BOOL,
+    "enum": ENUM,
+    "string": STRING,
+    "bytes": BYTES,
+    "message": MESSAGE,
+}
+
+
+cdef class _Field:
+    cdef readonly uint32_t number
+    cdef readonly str name
+    cdef readonly int kind
+    cdef readonly bint repeated
+    cdef readonly bint in_oneof
+    cdef readonly str message
+
+    def __cinit__(self, row):
+        self.number, self.name, kind, self.repeated, self.in_oneof, self.message = row
+        self.kind = _KINDS[kind]
+
+
+cdef dict _FIELDS = {name: tuple(_Field(row) for row in rows) for name, rows in MESSAGES.items()}
+
+
+def decode(str message not None, bytes data not None):
+    """Return the fields of a message as a dict.
+
+    Absent scalars have their default, absent messages and oneof members are None, repeated fields
+    are lists. Raises WireError for anything that is not canonical, and KeyError for a message that
+    the schema does not have.
+    """
+    cdef Reader reader
+    reader.p = <const unsigned char *> PyBytes_AS_STRING(data)
+    reader.end = reader.p + PyBytes_GET_SIZE(data)
+    return _decode(message, &reader, 1)
+
+
+cdef object _default(_Field field):
+    if field.repeated:
+        return []
+    if field.in_oneof or field.kind == MESSAGE:
+        return None
+    if field.kind == STRING:
+        return ""
+    if field.kind == BYTES:
+        return b""
+    if field.kind == BOOL:
+        return False
+    return 0
+
+
+cdef dict _decode(str message, Reader *reader, int depth):
+    cdef tuple fields = _FIELDS[message]
+    cdef dict out = {}
+    cdef _Field field
+    cdef Py_ssize_t place = 0
+    cdef uint32_t number, wire
+    cdef uint32_t last = 0
+    cdef bint oneof_taken = False
+    if depth > MAX_NESTING:
+        raise WireError(f"{message}: nested deeper than {MAX_NESTING}")
+    for field in fields:
+        out[field.name] = _default(field)
+    while reader.p < reader.end:
+        if not read_tag(reader, &number, &wire):
+            raise WireError(f"{message}: tag is not canonical")
+        while place < len(fields) and (<_Field> fields[place]).number < number:
+            place += 1
+        if place == len(fields) or (<_Field> fields[place]).number != number:
+            raise WireError(f"{message}: field {number} is unknown or out of order")
+        field = fields[place]
+        if number == last and not field.repeated:
+            raise WireError(f"{message}.{field.name}: given twice")
+        last = number
+        if field.in_oneof:
+            if oneof_taken:
+                raise WireError(f"{message}.{field.name}: a second member of the oneof")
+            oneof_taken = True
+        value = _decode_value(message, field, reader, wire, depth)
+        if field.repeated:
+            (<list> out[field.name]).append(value)
+        else:
+            if not field.in_oneof and field.kind != MESSAGE and not value:
+                raise WireError(f"{message}.{field.name}: the default is not encoded")
+            out[field.name] = value
+    return out
+
+
+cdef object _decode_value(str message, _Field field, Reader *reader, uint32_t wire, int depth):
+    cdef Reader inner
+    cdef uint64_t value
+    if field.kind < STRING:
+        if wire != WIRE_VARINT or not read_varint(reader, &value):
+            raise WireError(f"{message}.{field.name}: varint expected in its shortest form")
+        if field.kind == BOOL:
+            if value > 1:
+                raise WireError(f"{message}.{field.name}: not a bool")
+            return value == 1
+        if field.kind == SINT64:
+            return unzigzag(value)
+        if field.kind != UINT64 and value > (0x7FFFFFFFULL if field.kind == ENUM else 0xFFFFFFFFULL):
+            raise WireError(f"{message}.{field.name}: does not fit 32 bits")
+        return value
+    if wire != WIRE_BYTES or not read_bytes(reader, &inner):
+        raise WireError(f"{message}.{field.name}: length expected in its shortest form, within the message")
+    if field.kind == MESSAGE:
+        return _decode(field.message, &inner, depth + 1)
+    data = PyBytes_FromStringAndSize(<const char *> inner.p, inner.end - inner.p)
+    if field.kind == BYTES:
+        return data
+    if not utf8_valid(inner.p, inner.end - inner.p):
+        raise WireError(f"{message}.{field.name}: not UTF-8")
+    return (<bytes> data).decode("utf-8")
+
+
+def encode(str message not None, value not None):
+    """Return the canonical encoding of a mapping; missing and None fields are absent.
+
+    Raises WireError for a value that its field can't hold or a name that the message does not
+    have, and KeyError for a message that the schema does not have.
+    """
+    out = bytearray()
+    _encode(out, message, value, 1)
+    return bytes(out)
+
+
+cdef void _put_varint(bytearray out, uint64_t value):
+    while value >= 0x80:
+        out.append(<int> (value & 0x7F) | 0x80)
+        value >>= 7
+    out.append(<int> value)
+
+
+cdef int _encode(bytearray out, str message, object value, int depth) except -1:
+    cdef _Field field
+    cdef Py_ssize_t taken = 0
+    cdef bint oneof_taken = False
+    if depth > MAX_NESTING:
+        raise WireError(f"{message}: nested deeper than {MAX_NESTING}")
+    for field in _FIELDS[message]:
+        item = value.get(field.name)
+        if field.name in value:
+            taken += 1
+        if item is None:
+            continue
+        if field.repeated:
+            for element in item:
+                _encode_value(out, message, field, element, depth)
+            continue
+        if field.in_oneof:
+            if oneof_taken:
+                raise WireError(f"{message}.{field.name}: a second member of the oneof")
+            oneof_taken = True
+        elif field.kind != MESSAGE and not item:
+            continue
+        _encode_value(out, message, field, item, depth)
+    if taken != len(value):
+        known = {(<_Field> f).name for f in _FIELDS[message]}
+        raise WireError(f"{message}: has no field {sorted(set(value) - known)[0]!r}")
+    return 0
+
+
+cdef int _encode_value(bytearray out, str message, _Field field, object item, int depth) except -1:
+    cdef bytearray inner
+    cdef int64_t signed
+    if field.kind < STRING:
+        _put_varint(out, (<uint64_t> field.number << 3) | WIRE_VARINT)
+        if field.kind == BOOL:
+            if item is not True and item is not False:
+                raise WireError(f"{message}.{field.name}: bool expected, got {type(item).__name__}")
+            out.append(1 if item else 0)
+            return 0
+        if not isinstance(item, int) or isinstance(item, bool):
+            raise WireError(f"{message}.{field.name}: int expected, got {type(item).__name__}")
+        if field.kind == SINT64:
+            if not -0x8000000000000000 <= item <= 0x7FFFFFFFFFFFFFFF:
+                raise WireError(f"{message}.{field.name}: {item} does not fit 64 bits with sign")
+            signed = item
+            _put_varint(out, (<uint64_t> signed << 1) ^ <uint64_t> (signed >> 63))
+            return 0
+        if field.kind == UINT64:
+            highest = 0xFFFFFFFFFFFFFFFF
+        else:
+            # A protobuf enum is a signed number of 32 bits.
+            highest = 0x7FFFFFFF if field.kind == ENUM else 0xFFFFFFFF
+        if not 0 <= item <= highest:
+            raise WireError(f"{message}.{field.name}: {item} is out of range")
+        _put_varint(out, item)
+        return 0
+    _put_varint(out, (<uint64_t> field.number << 3) | WIRE_BYTES)
+    if field.kind == MESSAGE:
+        inner = bytearray()
+        _encode(inner, field.message, item, depth + 1)
+        _put_varint(out, len(inner))
+        out.extend(inner)
+        return 0
+    if field.kind == STRING:
+        if not isinstance(item, str):
+            raise WireError(f"{message}.{field.name}: str expected, got {type(item).__name__}")
+        try:
+            item = item.encode("utf-8")
+        except UnicodeEncodeError:
+            raise WireError(f"{message}.{field.name}: not encodable as UTF-8") from None
+    elif not isinstance(item, bytes):
+        raise WireError(f"{message}.{field.name}: bytes expected, got {type(item).__name__}")
+    _put_varint(out, len(item))
+    out.extend(item)
+    return 0
+
+
+def number(bytes data not None, uint32_t field):
+    """Return the number in one field of an encoded record, 0 if it has none, without reading the rest.
+
+    For counting many records. Raises WireError for what is no record up to there, or if it is no number.
+    """
+    cdef Reader reader
+    cdef Reader inner
+    cdef uint32_t found, wire
+    cdef uint64_t value
+    reader.p = <const unsigned char *> PyBytes_AS_STRING(data)
+    reader.end = reader.p + PyBytes_GET_SIZE(data)
+    while reader.p < reader.end:
+        if not read_tag(&reader, &found, &wire):
+            raise WireError("not a record")
+        if found > field:
+            return 0
+        if wire == WIRE_VARINT and read_varint(&reader, &value):
+            if found == field:
+                return value
+        elif wire != WIRE_BYTES or found == field or not read_bytes(&reader, &inner):
+            raise WireError("not a record, or no number")
+    return 0

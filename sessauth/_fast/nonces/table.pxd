@@ -1,0 +1,37 @@
+"""The replay table: which proofs were used on this host, in one file that all its processes map."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from sessauth._fast.base.text cimport bytes_t
+
+cdef enum:
+    BUCKET_WORDS = 16
+
+# A mapped table, as a judge uses it without the GIL.
+cdef struct Table:
+    int descriptor
+    size_t length
+    # When it was last found whole, by the steady clock.
+    int64_t looked_ms
+    # Of the file's header: the latest time that the table was used at, in seconds.
+    uint64_t *latest_s
+    uint64_t *counters
+    uint64_t *buckets
+    # One less than the number of buckets, and of counters.
+    uint64_t mask
+    uint64_t made_at_ms
+    uint32_t quota
+    # Of SipHash: for nonces, for holders.
+    unsigned char keys[2][16]
+
+cdef class ReplayTable:
+    cdef Table table
+    cdef object _map
+    cdef readonly str path
+
+    cdef int _open(self, str path) except -1
+
+# Take a nonce, once on this host. ALLOWED, or the reason why not.
+cdef int table_insert(
+    Table *table, bytes_t last_signature, bytes_t nonce, bytes_t next_key, uint64_t time_ms, uint64_t now_ms
+) noexcept nogil

@@ -1,0 +1,357 @@
+"""The replay table: of any number of calls with one proof, in any processes of a host, one is allowed.
+
+A file that all of them map: a header, a counter for each bucket, and buckets of 128 bytes, each a lock and
+fifteen entries. An entry is 39 bits of a keyed hash of what is used up, the chain's last signature and the
+nonce, and the second from which it no longer counts. Which bucket it lies in, the hash says too. The key is
+random and the table's own, so that nobody can make entries meet.
+
+Nothing that still counts is ever displaced: without room the answer is no (docs/token-format.md, section
+9.9). Why the locks are as they are stands in docs/decisions.
+"""
+
+import mmap
+import os
+
+cimport cython
+from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from sessauth._fast.base.clock cimport steady_ms
+from sessauth._fast.base.limits cimport ALLOWED, PROOF_UNAVAILABLE, PROOF_WINDOW_MS, REPLAYED, STALE_PROOF
+from sessauth._fast.crypto.hashing cimport siphash
+
+from nacl.bindings import randombytes
+
+from sessauth._fast.nonces.table_file import TableError, open_file
+from sessauth._fast.nonces.table_file import create as create_file
+
+__all__ = ["ReplayTable", "TableError"]
+
+cdef extern from * nogil:
+    """
+    #include <pthread.h>
+    #include <stdint.h>
+    #include <sys/stat.h>
+    #include <time.h>
+    #include <unistd.h>
+
+    static inline uint64_t sessauth_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+    static inline int sessauth_swap(uint64_t *word, uint64_t old, uint64_t new_) {
+        return __atomic_compare_exchange_n(word, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+    static inline int64_t sessauth_look(const int64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+    static inline void sessauth_looked(int64_t *word, int64_t value) {
+        __atomic_store_n(word, value, __ATOMIC_RELAXED);
+    }
+    /* What a holder of a lock writes into it: another value each time, in every process. */
+    static uint64_t sessauth_stamps;
+    static uint64_t sessauth_stamp(void) {
+        uint64_t stamp;
+        do {
+            stamp = __atomic_add_fetch(&sessauth_stamps, 0x9E3779B97F4A7C15ULL, __ATOMIC_RELAXED);
+        } while (stamp == 0);
+        return stamp;
+    }
+    static void sessauth_restamp(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        sessauth_stamps ^= ((uint64_t) getpid() << 32) ^ ((uint64_t) t.tv_sec << 30) ^ (uint64_t) t.tv_nsec;
+    }
+    /* A forked child would go on with its parent's values. */
+    static int sessauth_stamps_begin(uint64_t secret) {
+        sessauth_stamps = secret;
+        return pthread_atfork(NULL, NULL, sessauth_restamp);
+    }
+    static void sessauth_wait(int turn) {
+        struct timespec nap = {0, 50000};
+        if (turn < 256) {
+    #if defined(__x86_64__) || defined(__i386__)
+            __builtin_ia32_pause();
+    #endif
+        }
+        else
+            nanosleep(&nap, NULL);
+    }
+    /* Whether a file still has its name and its length: what was cut can't be touched. */
+    static int sessauth_intact(int descriptor, size_t length) {
+        struct stat found;
+        return fstat(descriptor, &found) == 0 && found.st_nlink > 0 && (uint64_t) found.st_size == (uint64_t) length;
+    }
+    """
+    int64_t look "sessauth_look"(const int64_t *word)
+    void looked "sessauth_looked"(int64_t *word, int64_t value)
+    uint64_t load "sessauth_load"(const uint64_t *word)
+    bint swap "sessauth_swap"(uint64_t *word, uint64_t old, uint64_t new)
+    uint64_t stamp "sessauth_stamp"()
+    int stamps_begin "sessauth_stamps_begin"(uint64_t secret)
+    void wait "sessauth_wait"(int turn)
+    bint intact "sessauth_intact"(int descriptor, size_t length)
+    int c_close "close"(int descriptor)
+
+cdef enum:
+    # As in replay_file.
+    HEADER_BYTES = 4096
+    LATEST_AT = 40
+    # A lock that one process has held for so long was left behind by it.
+    STEAL_AFTER_MS = 200
+    GIVE_UP_AFTER_MS = 1000
+    # Of an entry: when it stops counting, in seconds, wrapped; above it the hash.
+    SECOND_BITS = 0xFFFFFF
+    # No entry counts for longer: twice the window, and what rounding adds.
+    MOST_SECONDS = 62
+    # A holder's proofs are counted for this long, as a power of two of seconds.
+    PERIOD_BITS = 6
+
+# No entry is a word of zero.
+cdef uint64_t ENTRY_BIT = <uint64_t> 1 << 63
+
+if stamps_begin(int.from_bytes(randombytes(8), "little")) != 0:
+    raise ImportError("no memory for a fork handler")
+
+
+# --- taking a nonce -----------------------------------------------------------------------------
+
+cdef int table_insert(
+    Table *table, bytes_t last_signature, bytes_t nonce, bytes_t next_key, uint64_t time_ms, uint64_t now_ms
+) noexcept nogil:
+    cdef unsigned char name[64 + 16]
+    cdef uint64_t hash, mine
+    cdef uint64_t *bucket
+    cdef int reason
+    if table == NULL or not _is_whole(table):
+        return PROOF_UNAVAILABLE
+    if time_ms + PROOF_WINDOW_MS < now_ms or time_ms > now_ms + PROOF_WINDOW_MS or time_ms < table.made_at_ms:
+        return STALE_PROOF
+    if time_ms + PROOF_WINDOW_MS < _raise_latest(table, now_ms // 1000) * 1000:
+        return STALE_PROOF
+    memcpy(name, last_signature, 64)
+    memcpy(name + 64, nonce, 16)
+    hash = siphash(name, 64 + 16, table.keys[0])
+    bucket = table.buckets + (hash & table.mask) * BUCKET_WORDS
+    mine = _lock(bucket)
+    if mine == 0:
+        return PROOF_UNAVAILABLE
+    reason = _insert_locked(table, bucket, hash, next_key, time_ms)
+    # Whoever finds its lock gone may have looked at the bucket while another changed it.
+    return reason if swap(bucket, mine, 0) else PROOF_UNAVAILABLE
+
+
+cdef bint _is_whole(Table *table) noexcept nogil:
+    """Whether the file has its name and its length, as of this millisecond: asking costs as much as a hash."""
+    cdef int64_t now = steady_ms()
+    if now == look(&table.looked_ms):
+        return True
+    if not intact(table.descriptor, table.length):
+        return False
+    looked(&table.looked_ms, now)
+    return True
+
+
+cdef int _insert_locked(Table *table, uint64_t *bucket, uint64_t hash, bytes_t next_key, uint64_t time_ms) noexcept nogil:
+    cdef uint64_t latest = load(table.latest_s)
+    cdef uint64_t ends_s = (time_ms + PROOF_WINDOW_MS) // 1000 + 1
+    cdef uint64_t entry = (hash & ~(<uint64_t> SECOND_BITS)) | ENTRY_BIT | (ends_s & SECOND_BITS)
+    cdef uint64_t word
+    cdef uint64_t old = 0
+    cdef int room = 0
+    cdef int i
+    for i in range(1, BUCKET_WORDS):
+        word = load(bucket + i)
+        if word != 0 and 0 < ((word - latest) & SECOND_BITS) <= MOST_SECONDS:
+            if (word ^ entry) & ~(<uint64_t> SECOND_BITS) == 0:
+                return REPLAYED
+        elif room == 0:
+            room = i
+            old = word
+    if room == 0 or not _count(table, next_key, latest):
+        return PROOF_UNAVAILABLE
+    # Not a plain store: a holder whose lock was taken away may come back here at any time.
+    if not swap(bucket + room, old, entry):
+        return PROOF_UNAVAILABLE
+    # By now the time may have moved on, and an entry of this very nonce been displaced for being over.
+    return STALE_PROOF if time_ms + PROOF_WINDOW_MS < load(table.latest_s) * 1000 else ALLOWED
+
+
+cdef uint64_t _raise_latest(Table *table, uint64_t now_s) noexcept nogil:
+    """The latest second that there was. Time never goes back: what was displaced for being over can't come to
+    count again."""
+    cdef uint64_t latest = load(table.latest_s)
+    while latest < now_s:
+        if swap(table.latest_s, latest, now_s):
+            return now_s
+        latest = load(table.latest_s)
+    return latest
+
+
+cdef bint _count(Table *table, bytes_t next_key, uint64_t now_s) noexcept nogil:
+    """Count one proof of a holder; False if it has had its share of this minute."""
+    cdef uint64_t *counter = table.counters + (siphash(next_key, 32, table.keys[1]) & table.mask)
+    cdef uint64_t period = now_s >> PERIOD_BITS << 32
+    cdef uint64_t word = load(counter)
+    cdef uint64_t begun
+    while True:
+        begun = word if word >> 32 << 32 == period else period
+        if <uint32_t> begun >= table.quota:
+            return False
+        if swap(counter, word, begun + 1):
+            return True
+        word = load(counter)
+
+
+cdef uint64_t _lock(uint64_t *lock) noexcept nogil:
+    """Take a lock; returns what it was taken with, or 0. From one that died while holding it, it is taken away."""
+    cdef uint64_t mine = stamp()
+    cdef uint64_t seen = 0
+    cdef uint64_t word
+    cdef int64_t begun, since, now
+    cdef int turn = 0
+    if swap(lock, 0, mine):
+        return mine
+    begun = since = steady_ms()
+    while True:
+        word = load(lock)
+        if word == 0:
+            if swap(lock, 0, mine):
+                return mine
+        else:
+            now = steady_ms()
+            if word != seen:
+                seen = word
+                since = now
+            elif now - since >= STEAL_AFTER_MS and swap(lock, word, mine):
+                return mine
+            if now - begun >= GIVE_UP_AFTER_MS:
+                return 0
+        wait(turn)
+        turn += 1
+
+
+# --- the table as an object ---------------------------------------------------------------------
+
+@cython.final
+cdef class ReplayTable:
+    """A replay table that is open in this process; made by ``create`` and ``open``."""
+
+    def __cinit__(self):
+        self.table.descriptor = -1
+        self.table.looked_ms = -1
+
+    def __init__(self):
+        raise TypeError("ReplayTable.create makes a table, ReplayTable.open opens one")
+
+    def __dealloc__(self):
+        if self.table.descriptor >= 0:
+            c_close(self.table.descriptor)
+
+    @staticmethod
+    def create(path, Py_ssize_t slots, uint64_t now_ms, *, bint proofs_before=False):
+        """Put a new table in place and open it.
+
+        Args:
+            path: where; a file that lies there is replaced, and processes that have it open then refuse.
+            slots: its size in words of 8 bytes, a power of two from 256 to 2**28.
+            now_ms: the time, in ms since 1970.
+            proofs_before: whether proofs may have been allowed on this host that no table remembers,
+                because it is lost. Then those count that were made 31 s from now or later, since a
+                holder's clock may be 30 s ahead. So it is in any case where a file lies there.
+
+        Raises:
+            ValueError: for another number of slots.
+            TableError: when the file can't be made.
+        """
+        name = os.fsdecode(path)
+        create_file(name, slots, now_ms, proofs_before=proofs_before)
+        return ReplayTable.open(name)
+
+    @staticmethod
+    def open(path):
+        """Open the table that lies there.
+
+        Raises:
+            TableError: when there is none, it is cut, damaged, of another format, of an earlier start of
+                this machine, open to everybody, or not this process's to write.
+        """
+        cdef ReplayTable out = ReplayTable.__new__(ReplayTable)
+        out._open(os.fsdecode(path))
+        return out
+
+    cdef int _open(self, str path) except -1:
+        cdef Py_buffer buffer
+        cdef unsigned char *base
+        cdef uint64_t count
+        cdef bytes secret
+        self.path = path
+        self.table.descriptor, slots, self.table.made_at_ms, secret = open_file(path)
+        # Fails for a file that was cut in the meantime.
+        self._map = mmap.mmap(self.table.descriptor, 0, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        # The memory outlives the release: this object keeps it mapped.
+        PyObject_GetBuffer(self._map, &buffer, PyBUF_WRITABLE)
+        base = <unsigned char *> buffer.buf
+        self.table.length = buffer.len
+        PyBuffer_Release(&buffer)
+        count = slots // BUCKET_WORDS
+        if self.table.length != HEADER_BYTES + count * 8 * (1 + BUCKET_WORDS):
+            raise TableError(f"the replay table {path} was cut: start the server on this host")
+        self.table.mask = count - 1
+        self.table.latest_s = <uint64_t *> (base + LATEST_AT)
+        self.table.counters = <uint64_t *> (base + HEADER_BYTES)
+        self.table.buckets = self.table.counters + count
+        # A holder's share: a thirty-second of the table in 64 s.
+        self.table.quota = <uint32_t> (count * BUCKET_WORDS // 32)
+        memcpy(self.table.keys, PyBytes_AS_STRING(secret), 32)
+        return 0
+
+    def insert(
+        self, bytes last_signature not None, bytes nonce not None, bytes next_key not None, uint64_t time_ms, uint64_t now_ms
+    ):
+        """Take a nonce of a chain with this last signature, once on this host, for a proof of this time.
+
+        Returns:
+            The number of a reason: ALLOWED; REPLAYED if it was taken already; STALE_PROOF for a time that
+            is too far from ``now_ms`` or before the table; PROOF_UNAVAILABLE if there is no room for it,
+            ``next_key`` has had its share, or the file is no longer what was opened.
+
+        Raises:
+            ValueError: for parts that are not of 64, 16 and 32 bytes.
+        """
+        cdef int reason
+        cdef bytes_t signature = <bytes_t> PyBytes_AS_STRING(last_signature)
+        cdef bytes_t once = <bytes_t> PyBytes_AS_STRING(nonce)
+        cdef bytes_t key = <bytes_t> PyBytes_AS_STRING(next_key)
+        if (len(last_signature), len(nonce), len(next_key)) != (64, 16, 32):
+            raise ValueError("a signature has 64 bytes, a nonce 16, a key 32")
+        with nogil:
+            reason = table_insert(&self.table, signature, once, key, time_ms, now_ms)
+        return reason
+
+    @property
+    def slots(self):
+        """Its size in words of 8 bytes."""
+        return (self.table.mask + 1) * BUCKET_WORDS
+
+    @property
+    def made_at_ms(self):
+        """Proofs of an earlier time are refused, in ms since 1970."""
+        return self.table.made_at_ms
+
+    @property
+    def latest_ms(self):
+        """The latest second that it was used at, in ms since 1970: what was over by then is refused. 0: never."""
+        return load(self.table.latest_s) * 1000 if intact(self.table.descriptor, self.table.length) else 0
+
+    @property
+    def intact(self):
+        """Whether the file that was opened still lies under its name, whole."""
+        if not intact(self.table.descriptor, self.table.length):
+            return False
+        try:
+            named = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        # A file that was moved, or has a second name, is still linked when another lies here.
+        return os.path.samestat(named, os.fstat(self.table.descriptor))
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.path}, {self.slots} slots>"

@@ -1,0 +1,1 @@
+"""Records of decisions, from the check to the audit line."""

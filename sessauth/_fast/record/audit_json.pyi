@@ -1,0 +1,19 @@
+from collections.abc import Mapping, Sequence
+from typing import Self, final
+
+from sessauth._fast.record.note import Note
+
+@final
+class DecisionText:
+    def __new__(
+        cls,
+        arguments_key: bytes,
+        reasons: Mapping[int, str],
+        stages: Mapping[int, str],
+        *,
+        sample_allows: float = 1.0,
+    ) -> Self: ...
+    @property
+    def sample_allows(self) -> float: ...
+    def forget_chains(self) -> None: ...
+    def write(self, notes: Sequence[Note]) -> tuple[bytes, int]: ...

@@ -1,0 +1,284 @@
+"""Notes as records of the audit stream: JSON in a line each (docs/audit.md).
+
+Notes are chosen and their chains looked at with the GIL; the text is written without it.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy
+
+from sessauth._fast.base.limits cimport LEVEL_CEILING, LEVEL_NONE
+from sessauth._fast.crypto.hashing cimport blake2b_16, siphash
+from sessauth._fast.record.json_writer cimport TEXT_FACTOR, put_base64, put_hex, put_number, put_plain, put_text
+from sessauth._fast.record.note cimport (
+    NOTE_ALLOWED,
+    NOTE_CLAIMS,
+    NOTE_NAMED,
+    NOTE_WATCHED,
+    Note,
+    NoteHead,
+    NoteParts,
+    note_id,
+    note_parts,
+)
+from sessauth._fast.record.queue cimport new_mark
+from sessauth._fast.token.chain cimport Chain
+
+__all__ = ["DecisionText"]
+
+cdef enum:
+    WORDS = 128
+    # A record's own: names, numbers, words, ids. Its texts and blocks come on top.
+    PLAIN_BYTES = 1024
+    BLOCK_BYTES = 67
+    CHAIN_BLOCK_BYTES = 96
+    WITH_CHAIN = 1
+
+# Which allows are kept is no secret: anybody can tell by a decision's id whether it had to be recorded.
+cdef bytes SAMPLING_KEY = bytes(16)
+cdef double ALL = 18446744073709551616.0
+
+cdef struct Line:
+    const NoteHead *head
+    uint8_t flags
+
+
+@cython.final
+cdef class DecisionText:
+    """Writes notes as bodies for an audit stream; used by one thread at a time.
+
+    ``arguments_key`` (32 bytes) is what arguments are digested by. All denials are written, and of the allows
+    the share ``sample_allows``, 0.0 to 1.0: those of whose id SipHash-2-4 under a key of zeros lies below it, of
+    2**64. ``reasons`` and ``stages`` are the words by their numbers.
+    """
+
+    cdef unsigned char _key[32]
+    cdef readonly double sample_allows
+    cdef bint _all
+    cdef uint64_t _below
+    cdef uint32_t _mark
+    cdef dict _held
+    cdef const char *_reasons[WORDS]
+    cdef const char *_stages[WORDS]
+    cdef bytes _share
+    cdef const char *_share_text
+
+    def __cinit__(
+        self, bytes arguments_key not None, reasons not None, stages not None, *, double sample_allows=1.0
+    ):
+        if PyBytes_GET_SIZE(arguments_key) != 32:
+            raise ValueError("an arguments key has 32 bytes")
+        if not 0.0 <= sample_allows <= 1.0:
+            raise ValueError("sample_allows: must be 0.0 to 1.0")
+        memcpy(self._key, PyBytes_AS_STRING(arguments_key), 32)
+        self.sample_allows = sample_allows
+        self._all = sample_allows >= 1.0
+        self._below = 0 if self._all else <uint64_t> (sample_allows * ALL)
+        self._share = (b"1" if self._all else repr(sample_allows).encode("ascii"))
+        self._share_text = PyBytes_AS_STRING(self._share)
+        self._mark = new_mark()
+        self._held = {}
+        self._take_words(self._reasons, reasons)
+        self._take_words(self._stages, stages)
+
+    cdef int _take_words(self, const char **table, words) except -1:
+        cdef bytes unknown = self._held.setdefault("UNSPECIFIED", b"UNSPECIFIED")
+        cdef bytes word
+        cdef int i
+        for i in range(WORDS):
+            table[i] = PyBytes_AS_STRING(unknown)
+        for number, name in words.items():
+            word = self._held.setdefault(name, (<str?> name).encode("ascii"))
+            if 0 <= number < WORDS:
+                table[<int> number] = PyBytes_AS_STRING(word)
+        return 0
+
+    def forget_chains(self):
+        """Write the blocks of every chain again, before its next decision: a new stream knows none."""
+        self._mark = new_mark()
+
+    def write(self, notes not None):
+        """Return the bodies of these notes' records, and how many of them are decisions.
+
+        Before the first decision of a chain stands a record with its blocks.
+        """
+        cdef Py_ssize_t room = len(notes)
+        cdef Line *lines = <Line *> malloc(max(room, 1) * sizeof(Line))
+        cdef Py_ssize_t count = 0
+        cdef Note note
+        cdef char *out = NULL
+        cdef char *end = NULL
+        if lines == NULL:
+            raise MemoryError
+        try:
+            for note in notes:
+                if count == room:
+                    break
+                if self._choose(note.head, &lines[count]):
+                    count += 1
+            if count == 0:
+                return b"", 0
+            with nogil:
+                end = self._write(lines, count, &out)
+            if end == NULL:
+                # Chains that were marked are not written.
+                self.forget_chains()
+                raise MemoryError
+            return PyBytes_FromStringAndSize(out, end - out), count
+        finally:
+            free(lines)
+            free(out)
+
+    cdef bint _choose(self, const NoteHead *head, Line *line) except -1:
+        """Whether a note is recorded; then all that its record needs is computed."""
+        cdef unsigned char decision_id[16]
+        cdef Chain chain
+        if head.flags & NOTE_ALLOWED and not self._all:
+            note_id(head, decision_id)
+            if siphash(decision_id, 16, <const unsigned char *> PyBytes_AS_STRING(SAMPLING_KEY)) >= self._below:
+                return False
+        line.head = head
+        line.flags = 0
+        if head.chain != NULL:
+            chain = <Chain> head.chain
+            if not chain.compute_ids() or chain.compute_digest() == NULL:
+                raise MemoryError
+            if chain.written_mark != self._mark:
+                chain.written_mark = self._mark
+                line.flags = WITH_CHAIN
+        return True
+
+    cdef char *_write(self, const Line *lines, Py_ssize_t count, char **memory) noexcept nogil:
+        """Write all records; returns where they end, NULL without memory for them."""
+        cdef size_t room = 0
+        cdef size_t used = 0
+        cdef size_t needed
+        cdef char *grown
+        cdef Py_ssize_t i
+        for i in range(count):
+            needed = _most(&lines[i])
+            if room - used < needed:
+                room = max(2 * room, used + needed + 65536)
+                grown = <char *> realloc(memory[0], room)
+                if grown == NULL:
+                    return NULL
+                memory[0] = grown
+            grown = memory[0] + used
+            if lines[i].flags & WITH_CHAIN:
+                grown = _blocks(grown, lines[i].head, <Chain> lines[i].head.chain)
+            used = self._decision(grown, lines[i].head) - memory[0]
+        return memory[0] + used
+
+    cdef char *_decision(self, char *out, const NoteHead *head) noexcept nogil:
+        cdef NoteParts parts
+        cdef unsigned char digest[16]
+        cdef bint named = head.flags & NOTE_NAMED != 0
+        note_parts(head, &parts)
+        out = put_number(put_plain(out, '{"kind":"decision","at_ms":'), <int64_t> head.at_ms)
+        note_id(head, digest)
+        out = put_hex(put_plain(out, ',"id":"'), digest, 16)
+        if head.flags & NOTE_ALLOWED:
+            out = put_plain(out, '","allowed":true,"reason":"')
+        else:
+            out = put_plain(out, '","allowed":false,"reason":"')
+        out = put_plain(out, self._reasons[head.reason if 0 <= head.reason < WORDS else 0])
+        out = put_plain(put_plain(out, '","stage":"'), self._stages[head.stage if 0 <= head.stage < WORDS else 0])
+        out = put_plain(out, '"')
+        if named:
+            out = _session(out, head, <Chain> head.chain)
+        elif head.flags & NOTE_CLAIMS:
+            out = put_plain(put_hex(put_plain(out, ',"claimed":"'), parts.claimed, 16), '"')
+        out = put_number(put_plain(out, ',"revision":'), <int64_t> head.revision)
+        if named:
+            out = _ids(out, <Chain> head.chain)
+        out = put_text(put_plain(out, ',"action":'), &parts.action)
+        out = put_text(put_plain(out, ',"resource":'), &parts.resource)
+        out = put_plain(out, ',"arguments":"')
+        if parts.arguments.n:
+            blake2b_16(digest, self._key, parts.arguments.p, parts.arguments.n)
+            out = put_hex(out, digest, 16)
+        out = put_text(put_plain(out, '","audience":'), &parts.audience)
+        out = put_text(put_plain(out, ',"source":'), &parts.source)
+        out = _place(out, head, &parts)
+        out = put_plain(out, ',"token":"')
+        if named:
+            out = _token(out, <Chain> head.chain)
+        else:
+            out = put_hex(out, parts.digest, 16)
+        if head.flags & NOTE_WATCHED:
+            out = put_plain(out, '","watched":true,"sampled":')
+        else:
+            out = put_plain(out, '","sampled":')
+        if head.flags & NOTE_ALLOWED:
+            out = put_plain(out, self._share_text)
+        else:
+            out = put_plain(out, '1')
+        return put_plain(out, '}\n')
+
+
+cdef size_t _most(const Line *line) noexcept nogil:
+    """The most bytes that a note's records take."""
+    cdef const NoteHead *head = line.head
+    cdef size_t texts = head.action_n + head.resource_n + head.source_n + head.audience_n + head.argument_n
+    cdef size_t most = PLAIN_BYTES + TEXT_FACTOR * texts
+    if head.chain != NULL:
+        most += _chain_most(<Chain> head.chain, line.flags & WITH_CHAIN != 0)
+    return most
+
+
+cdef size_t _chain_most(Chain chain, bint with_blocks) noexcept nogil:
+    cdef size_t most = chain.block_count * BLOCK_BYTES
+    return most + chain.block_count * CHAIN_BLOCK_BYTES + 2 * chain.length if with_blocks else most
+
+
+cdef char *_session(char *out, const NoteHead *head, Chain chain) noexcept nogil:
+    out = put_hex(put_plain(out, ',"session":"'), chain.base + chain.root.session_id, 16)
+    return put_number(put_plain(out, '","epoch":'), <int64_t> head.epoch)
+
+
+cdef char *_ids(char *out, Chain chain) noexcept nogil:
+    cdef int i
+    out = put_plain(out, ',"blocks":[')
+    for i in range(chain.block_count):
+        out = put_plain(out, ',"') if i else put_plain(out, '"')
+        out = put_plain(put_hex(out, chain.ids + 32 * i, 32), '"')
+    return put_plain(out, ']')
+
+
+cdef char *_token(char *out, Chain chain) noexcept nogil:
+    return put_hex(out, chain.digest, 16)
+
+
+cdef char *_place(char *out, const NoteHead *head, const NoteParts *parts) noexcept nogil:
+    """Which scope admitted the call, and where it was refused."""
+    if head.matched_index >= 0:
+        out = put_number(put_plain(out, ',"matched":['), head.matched_index)
+        out = put_plain(put_number(put_plain(out, ','), head.matched_scope), '],"at":')
+    else:
+        out = put_plain(out, ',"matched":null,"at":')
+    if head.level == LEVEL_NONE and parts.argument.n == 0:
+        return put_plain(out, 'null')
+    if head.level == LEVEL_NONE:
+        out = put_plain(out, '{"level":"NONE","index":')
+    elif head.level == LEVEL_CEILING:
+        out = put_plain(out, '{"level":"CEILING","index":')
+    else:
+        out = put_plain(out, '{"level":"BLOCK","index":')
+    out = put_number(put_plain(put_number(out, head.index), ',"scope":'), head.scope)
+    out = put_number(put_plain(out, ',"clause":'), head.clause)
+    return put_plain(put_text(put_plain(out, ',"argument":'), &parts.argument), '}')
+
+
+cdef char *_blocks(char *out, const NoteHead *head, Chain chain) noexcept nogil:
+    """The record with what was signed, without the signatures: enough to judge again, not to present."""
+    cdef int i
+    out = put_number(put_plain(out, '{"kind":"chain","at_ms":'), <int64_t> head.at_ms)
+    out = put_plain(out, ',"blocks":[')
+    for i in range(chain.block_count):
+        out = put_plain(out, ',{"id":"') if i else put_plain(out, '{"id":"')
+        out = put_plain(put_hex(out, chain.ids + 32 * i, 32), '","payload":"')
+        out = put_base64(out, chain.base + chain.blocks[i].payload.at, chain.blocks[i].payload.n)
+        out = put_plain(out, '"}')
+    return put_plain(out, ']}\n')

@@ -1,0 +1,158 @@
+"""What checks came to, counted, and how long the kernel took for them.
+
+The counters are words of 64 bits in memory that may be shared: another process that maps it reads them
+without asking this one, and what a process counted that was killed is still there. Only one process
+counts in a piece of memory, and there with the GIL or on one thread.
+"""
+
+from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int64_t, uint64_t
+
+from sessauth._fast.call.check_state cimport Finding
+
+__all__ = ["CHECK_BOUNDS_NS", "TALLY_BYTES", "Histograms", "Tally", "histogram_bytes"]
+
+cdef extern from * nogil:
+    """
+    #include <time.h>
+    #include <stdint.h>
+    static int64_t sessauth_ns(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (int64_t) t.tv_sec * 1000000000 + t.tv_nsec;
+    }
+    static const int64_t sessauth_check_bounds[20] = {
+        500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000,
+        1000000, 2000000, 5000000, 10000000, 20000000, 50000000, 100000000, 200000000, 500000000, 1000000000,
+    };
+    """
+    int64_t monotonic_ns "sessauth_ns"()
+    const int64_t check_bounds "sessauth_check_bounds"[20]
+
+cdef enum:
+    MAX_BOUNDS = 32
+
+TALLY_BYTES = (STAGES * REASONS + CHECK_BOUNDS + 2) * sizeof(uint64_t)
+CHECK_BOUNDS_NS = tuple([check_bounds[i] for i in range(CHECK_BOUNDS)])
+
+
+def histogram_bytes(Py_ssize_t rows, Py_ssize_t bounds):
+    """How much memory so many histograms with so many bounds take, in bytes."""
+    return rows * (bounds + 2) * sizeof(uint64_t)
+
+
+cdef class Tally:
+    """Counts decisions by stage and reason, and the time of checks; ``checker.tally`` is one, or None.
+
+    ``memory`` is a writable buffer of at least ``TALLY_BYTES`` bytes at a multiple of 8, which this goes on
+    counting in; None is memory of its own. Raises ValueError for another buffer.
+    """
+
+    def __cinit__(self, memory=None):
+        self._memory = bytearray(TALLY_BYTES) if memory is None else memoryview(memory)
+        self._decisions = _words(self._memory, TALLY_BYTES)
+        self._checks = self._decisions + STAGES * REASONS
+
+    cdef void note(self, const Finding *found) noexcept nogil:
+        # What is beyond the tables is a word that these don't know: UNSPECIFIED.
+        cdef unsigned int stage = <unsigned int> found.stage
+        cdef unsigned int reason = <unsigned int> found.reason
+        self._decisions[stage * REASONS + reason if stage < STAGES and reason < REASONS else 0] += 1
+
+    cdef int64_t begin(self) noexcept nogil:
+        return monotonic_ns()
+
+    cdef void lasted(self, int64_t began, Py_ssize_t checks) noexcept nogil:
+        cdef int64_t ns = monotonic_ns() - began
+        if checks > 0:
+            self._checks[_place(check_bounds, CHECK_BOUNDS, ns // checks)] += checks
+            self._checks[CHECK_BOUNDS + 1] += ns
+
+    cdef void count(self, const Finding *found, int64_t began, bint noted) noexcept nogil:
+        if noted:
+            self.note(found)
+        self.lasted(began, 1)
+
+    def decisions(self):
+        """How often a check ended how: (stage, reason) to number, without what never came."""
+        cdef int stage, reason
+        cdef dict found = {}
+        for stage in range(STAGES):
+            for reason in range(REASONS):
+                if self._decisions[stage * REASONS + reason]:
+                    found[stage, reason] = self._decisions[stage * REASONS + reason]
+        return found
+
+    @property
+    def buckets(self):
+        """How many checks took at most so long, and no less than the bound before; the last: longer than all."""
+        return tuple([self._checks[i] for i in range(CHECK_BOUNDS + 1)])
+
+    @property
+    def total_ns(self):
+        """How long all of them took, in ns."""
+        return self._checks[CHECK_BOUNDS + 1]
+
+
+cdef class Histograms:
+    """So many ``rows``, each a histogram of whole numbers (times in ns, sizes) with the same ascending bounds.
+
+    There are 1 to 32 bounds.
+
+    ``memory`` is as for :class:`Tally`, of at least ``histogram_bytes(rows, len(bounds))`` bytes.
+    """
+
+    def __cinit__(self, Py_ssize_t rows, bounds, memory=None):
+        cdef int i
+        self.bounds = tuple(bounds)
+        if rows < 1 or not 1 <= len(self.bounds) <= MAX_BOUNDS or list(bounds) != sorted(set(bounds)):
+            raise ValueError("a histogram has rows, and 1 to 32 bounds, each above the one before")
+        self.rows = rows
+        self._bound_count = len(self.bounds)
+        for i in range(self._bound_count):
+            self._bounds[i] = self.bounds[i]
+        size = histogram_bytes(rows, self._bound_count)
+        self._memory = bytearray(size) if memory is None else memoryview(memory)
+        self._cells = _words(self._memory, size)
+
+    def observe(self, Py_ssize_t row, int64_t value):
+        """Count a value in a row; what is below 0 counts as 0."""
+        cdef uint64_t *cells = self._row(row)
+        cells[_place(self._bounds, self._bound_count, value)] += 1
+        cells[self._bound_count + 1] += <uint64_t> max(value, 0)
+
+    def buckets(self, Py_ssize_t row):
+        """The row's counts, as ``Tally.buckets``."""
+        cdef uint64_t *cells = self._row(row)
+        return tuple([cells[i] for i in range(self._bound_count + 1)])
+
+    def total(self, Py_ssize_t row):
+        """The sum of the row's values."""
+        return self._row(row)[self._bound_count + 1]
+
+    cdef uint64_t *_row(self, Py_ssize_t row) except NULL:
+        if not 0 <= row < self.rows:
+            raise IndexError("no such row")
+        return self._cells + row * (self._bound_count + 2)
+
+
+cdef uint64_t *_words(object memory, size_t size) except NULL:
+    """The words of a buffer, which the memoryview or bytearray keeps in its place."""
+    cdef Py_buffer view
+    cdef uint64_t *words
+    PyObject_GetBuffer(memory, &view, PyBUF_WRITABLE)
+    try:
+        if <size_t> view.len < size or (<size_t> view.buf) % sizeof(uint64_t):
+            raise ValueError(f"{size} bytes are needed, at a multiple of 8")
+        words = <uint64_t *> view.buf
+    finally:
+        PyBuffer_Release(&view)
+    return words
+
+
+cdef inline int _place(const int64_t *bounds, int count, int64_t ns) noexcept nogil:
+    """The first bucket that a time fits; most are short, so it is looked for from below."""
+    cdef int i = 0
+    while i < count and ns > bounds[i]:
+        i += 1
+    return i

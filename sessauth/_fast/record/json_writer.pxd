@@ -1,0 +1,31 @@
+"""JSON, written piece by piece where there is room for it."""
+
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, strlen
+
+from sessauth._fast.call.resource cimport Part
+
+cdef enum:
+    # What a byte of a text takes at most: \u and four digits.
+    TEXT_FACTOR = 6
+
+# Each returns where it ended.
+cdef char *put_number(char *out, int64_t value) noexcept nogil
+cdef char *put_base64(char *out, const unsigned char *data, size_t n) noexcept nogil
+# A string with its quotes.
+cdef char *put_text(char *out, const Part *part) noexcept nogil
+
+cdef inline char *put_plain(char *out, const char *text) noexcept nogil:
+    cdef size_t n = strlen(text)
+    memcpy(out, text, n)
+    return out + n
+
+cdef inline char hex_digit(unsigned int value) noexcept nogil:
+    return <char> (value + (48 if value < 10 else 87))
+
+cdef inline char *put_hex(char *out, const unsigned char *data, size_t n) noexcept nogil:
+    cdef size_t i
+    for i in range(n):
+        out[2 * i] = hex_digit(data[i] >> 4)
+        out[2 * i + 1] = hex_digit(data[i] & 15)
+    return out + 2 * n

@@ -1,0 +1,322 @@
+"""The chain of an audit stream: each line carries a hash over itself and the line before.
+
+A line is a JSON object, ``{"n":7,"kind":"decision",…,"chain":"<64 hex digits>"}``. Its chain is BLAKE2b-256
+over a label, the chain of the line before (zeros before the first), and the line's own bytes up to
+``,"chain":"``, which stands 76 bytes before the line's end (docs/audit.md). Nothing here reads the JSON.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memchr, memcmp, memcpy
+
+from sessauth._fast.crypto.hashing cimport Hashing, hash_add, hash_begin, hash_end
+
+__all__ = ["link", "seal", "walk"]
+
+cdef enum:
+    # With the zero byte behind it.
+    LABEL_BYTES = 24
+    CHAIN_BYTES = 32
+    # ,"chain":"<64>"} and the line feed.
+    BEHIND_BYTES = 10 + 64 + 2 + 1
+    # {"n": and a comma around at most 19 digits.
+    NUMBER_BYTES = 6 + 19
+    HEAD_BYTES = 9
+
+cdef const char *LABEL = "sessauth/audit-chain/v1"
+cdef const char *BODY = '{"kind":"'
+cdef const char *NUMBER = '{"n":'
+cdef const char *KIND = ',"kind":"'
+cdef const char *CHAIN = ',"chain":"'
+cdef const char *AT = ',"at_ms":'
+cdef const char *DIGITS = "0123456789abcdef"
+# A time of more digits is no time of ours.
+cdef int64_t MAX_AT = 0x1FFFFFFFFFFFFF
+
+cdef struct Mark:
+    int64_t n
+    Py_ssize_t start
+    Py_ssize_t end
+
+# What a walk found: lines that somebody must read, and lines whose time is far behind one before.
+cdef struct Marks:
+    Mark *marks
+    Py_ssize_t count
+    Py_ssize_t room
+
+
+cdef void _link(const char *line, size_t n, unsigned char *chain) noexcept nogil:
+    """Replace the chain of the line before by the one of a line, given without what stands behind it."""
+    cdef Hashing hashing
+    hash_begin(&hashing)
+    hash_add(&hashing, <const unsigned char *> LABEL, LABEL_BYTES)
+    hash_add(&hashing, chain, CHAIN_BYTES)
+    hash_add(&hashing, <const unsigned char *> line, n)
+    hash_end(&hashing, chain)
+
+
+cdef void _to_hex(const unsigned char *chain, char *out) noexcept nogil:
+    cdef int i
+    for i in range(CHAIN_BYTES):
+        out[2 * i] = DIGITS[chain[i] >> 4]
+        out[2 * i + 1] = DIGITS[chain[i] & 15]
+
+
+cdef int _write_number(int64_t n, char *out) noexcept nogil:
+    """Write a number in decimal, return how many digits."""
+    cdef char digits[20]
+    cdef int count = 0
+    cdef int i
+    while True:
+        digits[count] = <char> (48 + n % 10)
+        count += 1
+        n = n // 10
+        if n == 0:
+            break
+    for i in range(count):
+        out[i] = digits[count - 1 - i]
+    return count
+
+
+cdef bint _add(Marks *found, int64_t n, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+    cdef void *grown
+    if found.count == found.room:
+        found.room = 2 * found.room + 16
+        grown = realloc(found.marks, found.room * sizeof(Mark))
+        if grown == NULL:
+            return False
+        found.marks = <Mark *> grown
+    found.marks[found.count] = Mark(n, start, end)
+    found.count += 1
+    return True
+
+
+cdef list _listed(Marks *found):
+    cdef Py_ssize_t i
+    return [(found.marks[i].n, found.marks[i].start, found.marks[i].end) for i in range(found.count)]
+
+
+cdef Py_ssize_t _count(const char *p, Py_ssize_t n) noexcept nogil:
+    """Count the bodies, -1 - index for the first that is none."""
+    cdef const char *end = p + n
+    cdef const char *stop
+    cdef Py_ssize_t count = 0
+    while p < end:
+        stop = <const char *> memchr(p, 10, end - p)
+        if stop == NULL or stop - p < HEAD_BYTES + 2 or memcmp(p, BODY, HEAD_BYTES) != 0 or (stop - 1)[0] != 125:
+            return -1 - count
+        count += 1
+        p = stop + 1
+    return count
+
+
+cdef char *_seal(const char *p, const char *end, int64_t n, unsigned char *chain, char *out) noexcept nogil:
+    """Write the lines of bodies that were counted; return where they end."""
+    cdef const char *stop
+    cdef char *line
+    while p < end:
+        stop = <const char *> memchr(p, 10, end - p)
+        line = out
+        memcpy(out, NUMBER, 5)
+        out += 5
+        out += _write_number(n, out)
+        out[0] = 44
+        # From behind the body's opening brace up to and without its closing one.
+        memcpy(out + 1, p + 1, stop - p - 2)
+        out += stop - p - 1
+        _link(line, out - line, chain)
+        memcpy(out, CHAIN, 10)
+        _to_hex(chain, out + 10)
+        memcpy(out + 74, '"}\n', 3)
+        out += BEHIND_BYTES
+        p = stop + 1
+        n += 1
+    return out
+
+
+def seal(bytes bodies not None, long long first_n, bytes previous not None):
+    """Turn bodies into lines of a stream.
+
+    Args:
+        bodies: JSON objects, ``{"kind":"…",…}`` and a line feed each. May be empty.
+        first_n: the number of the first line.
+        previous: the chain of the line before it, 32 bytes; zeros for number 0.
+
+    Returns:
+        The lines, the chain of the last one (32 bytes), and how many they are. Works without the GIL.
+
+    Raises:
+        ValueError: for a negative number, a chain of another length, or bodies of another form.
+    """
+    cdef unsigned char chain[CHAIN_BYTES]
+    cdef const char *p = PyBytes_AS_STRING(bodies)
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(bodies)
+    cdef Py_ssize_t count
+    cdef bytes lines
+    cdef char *out
+    cdef char *end
+    _take(chain, first_n, previous)
+    with nogil:
+        count = _count(p, n)
+    if count < 0:
+        raise ValueError(f'body {-1 - count} is not {{"kind":"…",…}} and a line feed')
+    if first_n > MAX_AT - count:
+        raise ValueError("the number of a line is at most 2**53 - 1")
+    # Without the two line feeds and the brace that a body and a line have in common.
+    lines = PyBytes_FromStringAndSize(NULL, n + count * (NUMBER_BYTES + BEHIND_BYTES))
+    out = PyBytes_AS_STRING(lines)
+    with nogil:
+        end = _seal(p, p + n, first_n, chain, out)
+    return lines[:end - out], PyBytes_FromStringAndSize(<char *> chain, CHAIN_BYTES), count
+
+
+def link(bytes content not None, bytes previous not None):
+    """Return the chain (32 bytes) of one line, given without ``,"chain":"`` and what follows.
+
+    Raises:
+        ValueError: for a chain of the line before that is not 32 bytes.
+    """
+    cdef unsigned char chain[CHAIN_BYTES]
+    _take(chain, 0, previous)
+    _link(PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content), chain)
+    return PyBytes_FromStringAndSize(<char *> chain, CHAIN_BYTES)
+
+
+cdef int _take(unsigned char *chain, long long first_n, bytes previous) except -1:
+    if first_n < 0:
+        raise ValueError("the number of a line is not negative")
+    if PyBytes_GET_SIZE(previous) != CHAIN_BYTES:
+        raise ValueError("a chain has 32 bytes")
+    memcpy(chain, PyBytes_AS_STRING(previous), CHAIN_BYTES)
+    return 0
+
+
+@cython.final
+cdef class _Walk:
+    """A walk over lines: where it stands, and what it met."""
+
+    cdef unsigned char chain[CHAIN_BYTES]
+    cdef int64_t n
+    cdef Py_ssize_t at
+    cdef int64_t latest
+    cdef int64_t slack
+    cdef bint no_memory
+    cdef Marks read
+    cdef Marks back
+
+    def __dealloc__(self):
+        free(self.read.marks)
+        free(self.back.marks)
+
+    cdef void go(self, const char *data, Py_ssize_t n) noexcept nogil:
+        """Go on until a line is not what it must be, or has no end."""
+        cdef const char *end = data + n
+        cdef const char *p
+        cdef const char *stop
+        while self.at < n:
+            p = data + self.at
+            stop = <const char *> memchr(p, 10, end - p)
+            if stop == NULL or not self.step(p, stop + 1 - p) or self.no_memory:
+                return
+
+    cdef bint step(self, const char *line, Py_ssize_t n) noexcept nogil:
+        """Take one line, its line feed included; 0 if it is not the next one."""
+        cdef char expected[NUMBER_BYTES + HEAD_BYTES]
+        cdef unsigned char chain[CHAIN_BYTES]
+        cdef char text[64]
+        cdef const char *behind = line + n - BEHIND_BYTES
+        cdef int head
+        memcpy(expected, NUMBER, 5)
+        head = 5 + _write_number(self.n, expected + 5)
+        memcpy(expected + head, KIND, HEAD_BYTES)
+        head += HEAD_BYTES
+        if n < head + 1 + BEHIND_BYTES or memcmp(line, expected, head) != 0:
+            return False
+        if memcmp(behind, CHAIN, 10) != 0 or memcmp(behind + 74, '"}\n', 3) != 0:
+            return False
+        memcpy(chain, self.chain, CHAIN_BYTES)
+        _link(line, behind - line, chain)
+        _to_hex(chain, text)
+        if memcmp(text, behind + 10, 64) != 0:
+            return False
+        memcpy(self.chain, chain, CHAIN_BYTES)
+        self.look(line + head, behind, n)
+        self.n += 1
+        self.at += n
+        return True
+
+    cdef void look(self, const char *p, const char *end, Py_ssize_t n) noexcept nogil:
+        """Note a line whose kind somebody must read, or whose time is far behind."""
+        cdef const char *stop = <const char *> memchr(p, 34, end - p)
+        cdef Py_ssize_t kind = (end if stop == NULL else stop) - p
+        cdef int64_t at = 0
+        if not (
+            (kind == 8 and memcmp(p, "decision", 8) == 0)
+            or (kind == 6 and memcmp(p, "change", 6) == 0)
+            or (kind == 5 and memcmp(p, "chain", 5) == 0)
+        ):
+            if not _add(&self.read, self.n, self.at, self.at + n):
+                self.no_memory = True
+        if stop == NULL or end - stop < 11 or memcmp(stop + 1, AT, 9) != 0:
+            return
+        stop += 10
+        while stop < end and 48 <= stop[0] <= 57:
+            at = at * 10 + stop[0] - 48
+            stop += 1
+            if at > MAX_AT:
+                return
+        if at + self.slack < self.latest:
+            if not _add(&self.back, self.n, self.at, self.at + n):
+                self.no_memory = True
+            # One note for one step, not one for each line that follows it.
+            self.latest = at
+        elif at > self.latest:
+            self.latest = at
+
+
+def walk(
+    bytes data not None, Py_ssize_t start, long long first_n, bytes previous not None,
+    long long latest_ms, long long slack_ms
+):
+    """Follow the chain over lines, as far as each is the next one.
+
+    Args:
+        data: whole lines; what stands before ``start`` was walked already.
+        start: where the first line begins.
+        first_n: the number that it must have.
+        previous: the chain of the line before it, 32 bytes.
+        latest_ms: the latest time met before, in ms since 1970.
+        slack_ms: by how much a line's ``at_ms`` may be behind the latest one before it is told.
+
+    Returns:
+        How many lines were right; where the first that is not begins, or has no line feed (the length of
+        ``data``: none); the chain of the last right line; the lines that are no decision, change or chain, and
+        those whose time is behind, each as ``(n, start, end)``; the latest time. Works without the GIL.
+
+    Raises:
+        ValueError: for a negative number or place, or a chain of another length.
+    """
+    cdef _Walk walking = _Walk.__new__(_Walk)
+    cdef const char *p = PyBytes_AS_STRING(data)
+    cdef Py_ssize_t n = PyBytes_GET_SIZE(data)
+    _take(walking.chain, first_n, previous)
+    if start < 0:
+        raise ValueError("a place in the data is not negative")
+    walking.n = first_n
+    walking.at = start
+    walking.latest = latest_ms
+    walking.slack = slack_ms
+    with nogil:
+        walking.go(p, n)
+    if walking.no_memory:
+        raise MemoryError
+    return (
+        walking.n - first_n,
+        walking.at,
+        PyBytes_FromStringAndSize(<char *> walking.chain, CHAIN_BYTES),
+        _listed(&walking.read),
+        _listed(&walking.back),
+        walking.latest,
+    )

@@ -1,0 +1,52 @@
+"""Where notes of decisions wait to be recorded."""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+from sessauth._fast.call.check_state cimport Asked, Finding
+from sessauth._fast.record.note cimport NoteHead
+from sessauth._fast.token.chain cimport Chain
+
+cdef struct Filling:
+    char *memory
+    size_t used
+    # Each chain that its notes speak of, once; owned.
+    PyObject **chains
+    Py_ssize_t chain_count
+    Py_ssize_t chain_room
+    # What those weigh, in bytes.
+    size_t weight
+
+cdef class Tap:
+    cdef readonly size_t capacity
+    cdef readonly uint64_t noted
+    cdef readonly uint64_t lost
+    # Every call is to be denied, since what is decided can't be recorded.
+    cdef public bint refusing
+    # So it is from the first note on that finds no room.
+    cdef public bint refuse_when_lost
+    cdef public object on_half_full
+    cdef Filling _filling
+    cdef Filling _other
+    cdef bint _draining
+    cdef bint _called
+    # What a chain that `_filling` holds is marked with, and one whose payloads were given.
+    cdef uint32_t _held_mark
+    cdef uint32_t _given_mark
+
+    # Note a decision; of one that can't be kept, only that it is lost. With the GIL.
+    cdef void note(
+        self,
+        const Asked *asked,
+        const Finding *found,
+        Chain chain,
+        const unsigned char *prefix,
+        uint64_t number,
+        bint watched,
+    ) noexcept
+    cdef NoteHead *_take(self, size_t size, Chain chain) noexcept
+    cdef bint _hold(self, Chain chain) noexcept
+    cdef void _call(self) noexcept
+
+# A mark that no chain has.
+cdef uint32_t new_mark() noexcept

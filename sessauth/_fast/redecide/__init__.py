@@ -1,0 +1,1 @@
+"""Logged decisions, made again."""

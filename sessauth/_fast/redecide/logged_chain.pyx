@@ -1,0 +1,115 @@
+"""A chain as a log remembers it: payloads that nobody verifies.
+
+It is made of what was recorded and of nothing that is presented. No token comes out of it and no checker takes it: all
+that can be done with it is to decide again (``replayer``).
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t
+from libc.string cimport memcmp, memcpy
+
+from sessauth._fast.base.limits cimport MALFORMED_TOKEN, OPEN_TOKEN
+from sessauth._fast.token.block cimport ENDING_BOUND, ENDING_OPEN, Block
+from sessauth._fast.token.chain cimport SIGNATURE_BYTES, Chain, parse_chain
+from sessauth._fast.token.condition cimport SOURCE_TOOL, Condition
+from sessauth._fast.token.scope cimport ScopeList
+
+from sessauth._fast.codec.errors import FormError
+
+__all__ = ["Remembered"]
+
+cdef enum:
+    TAG_VERSION = 0x08
+    TAG_BLOCK = 0x12
+    TAG_SIGNATURE = 0x0A
+    TAG_PAYLOAD = 0x12
+    ID_BYTES = 32
+
+
+@cython.final
+cdef class Remembered:
+    """A chain as a log remembers it.
+
+    ``root_stands`` says whether the first id is that of the first payload. The other ids cover a signature too, which
+    is not there, so they are believed.
+    """
+
+    def __cinit__(self, payloads not None, block_ids not None):
+        """Take encoded blocks (bytes) without their signatures, and their ids (32 bytes each).
+
+        Raises:
+            FormError: if these can be no token's.
+        """
+        cdef Chain chain
+        cdef Block *block
+        cdef int reason = 0
+        cdef int at = -1
+        cdef const char *wrong = NULL
+        cdef int i
+        chain = parse_chain(_unsigned(payloads), &reason, &at, &wrong)
+        if chain is None:
+            raise FormError(reason, wrong.decode("ascii"))
+        if chain.blocks[chain.block_count - 1].ending == ENDING_OPEN:
+            raise FormError(OPEN_TOKEN, "the last block is open")
+        if len(block_ids) != chain.block_count or not chain.compute_ids():
+            raise FormError(MALFORMED_TOKEN, "not as many ids as blocks")
+        for i in range(chain.block_count):
+            block_id = <bytes?> block_ids[i]
+            if PyBytes_GET_SIZE(block_id) != ID_BYTES:
+                raise FormError(MALFORMED_TOKEN, "a block id has 32 bytes")
+            if i == 0:
+                self.root_stands = memcmp(chain.ids, PyBytes_AS_STRING(block_id), ID_BYTES) == 0
+            memcpy(chain.ids + ID_BYTES * i, PyBytes_AS_STRING(block_id), ID_BYTES)
+            block = &chain.blocks[i]
+            if block.peer.count:
+                # Judged apart, since nobody knows who the peer was.
+                self.peers |= <uint32_t> 1 << i
+                block.peer.count = 0
+            self.asks_tool |= asks_tool(&block.scopes) or _any_of_tool(block.where, block.where_count)
+        self.chain = chain
+
+    @property
+    def session_id(self):
+        """The session's id, 16 bytes."""
+        return self.chain.session_id
+
+    @property
+    def bound(self):
+        """Whether its calls need a proof by the holder."""
+        return self.chain.blocks[self.chain.block_count - 1].ending == ENDING_BOUND
+
+
+cdef bint _any_of_tool(const Condition *conditions, int count) noexcept nogil:
+    cdef int i
+    for i in range(count):
+        if conditions[i].path.source == SOURCE_TOOL:
+            return True
+    return False
+
+
+cdef bint asks_tool(const ScopeList *scopes) noexcept nogil:
+    cdef int i
+    for i in range(scopes.count):
+        if _any_of_tool(scopes.scopes[i].conditions, scopes.scopes[i].condition_count):
+            return True
+    return False
+
+
+cdef bytes _unsigned(object payloads):
+    """The bytes of a token of these payloads, with nothing where the signatures stand."""
+    cdef bytearray out = bytearray((TAG_VERSION, 1))
+    cdef bytes signature = bytes((TAG_SIGNATURE, SIGNATURE_BYTES)) + bytes(SIGNATURE_BYTES)
+    for payload in payloads:
+        block = signature + bytes((TAG_PAYLOAD,)) + _length(len(payload)) + <bytes?> payload
+        out += bytes((TAG_BLOCK,)) + _length(len(block)) + block
+    return bytes(out)
+
+
+cdef bytes _length(Py_ssize_t n):
+    cdef bytearray out = bytearray()
+    while n >= 0x80:
+        out.append((n & 0x7F) | 0x80)
+        n >>= 7
+    out.append(n)
+    return bytes(out)

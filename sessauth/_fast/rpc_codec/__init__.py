@@ -1,0 +1,1 @@
+"""Messages of the checks, read and written without protobuf objects."""

@@ -1,0 +1,29 @@
+"""Decisions in wire form (proto/sessauth/v1/authorization_service.proto)."""
+
+from sessauth._fast.call.check_state cimport Finding
+from sessauth._fast.token.chain cimport Chain
+
+# Bytes that grow; `failed` once memory was out.
+cdef struct Out:
+    unsigned char *p
+    size_t n
+    size_t room
+    bint failed
+
+cdef void out_init(Out *out) noexcept nogil
+cdef void out_free(Out *out) noexcept nogil
+cdef void put_number(Out *out, int field, unsigned long long value) noexcept nogil
+# A message's field `field` holding a Decision. The chain's ids were computed, if it may be named; `more` are
+# encoded fields that stand behind the others.
+cdef void put_decision(
+    Out *out,
+    int field,
+    const Finding *found,
+    Chain chain,
+    const unsigned char *prefix,
+    unsigned long long number,
+    const char *explanation,
+    size_t explanation_n,
+    const char *more,
+    size_t more_n,
+) noexcept nogil

@@ -1,0 +1,3 @@
+from sessauth._fast.check.batch import Batch
+
+def withdrawal(batch: Batch, i: int, stream_id: int, explanation: str) -> bytes: ...

@@ -1,0 +1,209 @@
+"""Decisions in wire form (proto/sessauth/v1/authorization_service.proto).
+
+Byte for byte what a protobuf runtime writes: fields in the order of their numbers, defaults left out.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
+
+from sessauth._fast.base.limits cimport LEVEL_BLOCK, MAX_BLOCKS
+from sessauth._fast.call.check_state cimport Finding
+from sessauth._fast.check.batch cimport Batch, Item
+from sessauth._fast.token.chain cimport Chain
+
+__all__ = ["withdrawal"]
+
+cdef enum:
+    # All of a Decision but its texts and block ids, generously.
+    PLAIN_BYTES = 192
+    BLOCK_ID_BYTES = 34
+
+
+cdef void out_init(Out *out) noexcept nogil:
+    out.p = NULL
+    out.n = 0
+    out.room = 0
+    out.failed = False
+
+
+cdef void out_free(Out *out) noexcept nogil:
+    free(out.p)
+    out_init(out)
+
+
+cdef bint _reserve(Out *out, size_t n) noexcept nogil:
+    cdef size_t room
+    cdef void *grown
+    if out.room - out.n >= n:
+        return True
+    room = out.room * 2 if out.room * 2 >= out.n + n else out.n + n
+    grown = realloc(out.p, room)
+    if grown == NULL:
+        out.failed = True
+        return False
+    out.p = <unsigned char *> grown
+    out.room = room
+    return True
+
+
+cdef inline void _varint(Out *out, uint64_t value) noexcept nogil:
+    while value >= 0x80:
+        out.p[out.n] = <unsigned char> (value | 0x80)
+        out.n += 1
+        value >>= 7
+    out.p[out.n] = <unsigned char> value
+    out.n += 1
+
+
+cdef inline size_t _varint_bytes(uint64_t value) noexcept nogil:
+    cdef size_t n = 1
+    while value >= 0x80:
+        value >>= 7
+        n += 1
+    return n
+
+
+cdef inline void _number(Out *out, int field, uint64_t value) noexcept nogil:
+    if value:
+        _varint(out, field << 3)
+        _varint(out, value)
+
+
+cdef inline void _signed(Out *out, int field, int64_t value) noexcept nogil:
+    _number(out, field, (<uint64_t> value << 1) ^ <uint64_t> (value >> 63))
+
+
+cdef inline void _bytes(Out *out, int field, const void *p, size_t n) noexcept nogil:
+    _varint(out, (field << 3) | 2)
+    _varint(out, n)
+    memcpy(out.p + out.n, p, n)
+    out.n += n
+
+
+cdef void put_number(Out *out, int field, unsigned long long value) noexcept nogil:
+    if _reserve(out, 16):
+        _number(out, field, value)
+
+
+cdef inline size_t _open(Out *out, int field) noexcept nogil:
+    """Begin a message whose length is not known yet; returns where it begins."""
+    _varint(out, (field << 3) | 2)
+    out.n += 1
+    return out.n
+
+
+cdef inline void _close(Out *out, size_t begin) noexcept nogil:
+    """Write the length of what stands behind ``begin``, moving it if one byte does not hold it."""
+    cdef size_t n = out.n - begin
+    cdef size_t more = _varint_bytes(n) - 1
+    cdef size_t i
+    if more:
+        for i in range(n, 0, -1):
+            out.p[begin + more + i - 1] = out.p[begin + i - 1]
+    out.n = begin - 1
+    _varint(out, n)
+    out.n += n
+
+
+cdef void _position(
+    Out *out, int field, int level, int index, int scope, int clause, const char *argument, size_t argument_n
+) noexcept nogil:
+    cdef size_t begin = _open(out, field)
+    _number(out, 1, level)
+    _signed(out, 2, index)
+    _signed(out, 3, scope)
+    _signed(out, 4, clause)
+    if argument_n and argument != NULL:
+        _bytes(out, 5, argument, argument_n)
+    _close(out, begin)
+
+
+def withdrawal(Batch batch not None, Py_ssize_t i, uint64_t stream_id, str explanation not None):
+    """Return the bytes of a CheckStreamResponse that takes back what was allowed under ``stream_id``.
+
+    Item ``i`` of the batch says why; ``explanation`` is for the gateway's operator. Raises ValueError for
+    an item that is allowed: that takes nothing back.
+    """
+    cdef bytes text = explanation.encode()
+    cdef Chain chain
+    cdef Item *item
+    cdef Out out
+    if not 0 <= i < batch.count:
+        raise IndexError("no such item")
+    item = &batch.items[i]
+    if item.found.allowed:
+        raise ValueError("an allow takes nothing back")
+    chain = batch.chain_of(item)
+    if item.found.named and not chain.compute_ids():
+        raise MemoryError
+    out_init(&out)
+    try:
+        put_number(&out, 1, stream_id)
+        put_decision(
+            &out,
+            2,
+            &item.found,
+            chain,
+            <const unsigned char *> PyBytes_AS_STRING(batch.prefix),
+            batch.number + i,
+            PyBytes_AS_STRING(text),
+            PyBytes_GET_SIZE(text),
+            NULL,
+            0,
+        )
+        put_number(&out, 3, True)
+        if out.failed:
+            raise MemoryError
+        return PyBytes_FromStringAndSize(<const char *> out.p, out.n)
+    finally:
+        out_free(&out)
+
+
+cdef void put_decision(
+    Out *out,
+    int field,
+    const Finding *found,
+    Chain chain,
+    const unsigned char *prefix,
+    unsigned long long number,
+    const char *explanation,
+    size_t explanation_n,
+    const char *more,
+    size_t more_n,
+) noexcept nogil:
+    cdef unsigned char decision_id[16]
+    cdef size_t begin
+    cdef int i
+    # The largest that it can become, so that nothing below has to ask.
+    if not _reserve(out, PLAIN_BYTES + MAX_BLOCKS * BLOCK_ID_BYTES + found.argument_n + explanation_n + more_n):
+        return
+    begin = _open(out, field)
+    _number(out, 1, found.allowed)
+    _number(out, 2, found.reason)
+    if not found.allowed:
+        _number(out, 3, found.stage)
+        _position(
+            out, 4, found.level, found.index, found.scope, found.clause, found.argument, found.argument_n
+        )
+    elif found.matched_index >= 0:
+        _position(out, 5, LEVEL_BLOCK, found.matched_index, found.matched_scope, -1, NULL, 0)
+    if found.named:
+        _bytes(out, 6, chain.base + chain.root.session_id, 16)
+    _number(out, 7, found.epoch)
+    if found.named:
+        for i in range(chain.block_count):
+            _bytes(out, 8, chain.ids + 32 * i, 32)
+    _number(out, 9, found.revision)
+    _number(out, 11, found.expires_at_ms)
+    memcpy(decision_id, prefix, 8)
+    for i in range(8):
+        decision_id[8 + i] = <unsigned char> (number >> (56 - 8 * i))
+    _bytes(out, 12, decision_id, 16)
+    if explanation_n:
+        _bytes(out, 13, explanation, explanation_n)
+    if more_n:
+        memcpy(out.p + out.n, more, more_n)
+        out.n += more_n
+    _close(out, begin)

@@ -1,0 +1,255 @@
+"""What items of a request ask for beside an answer, and what the writer made of them.
+
+A scope that costs something, and a permit, only the writer of the state can give. What was judged here
+ends in stage needs then, and whoever reaches the writer puts its decision in the item's place.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+
+from sessauth._fast.base.arena cimport Arena, arena_free, arena_init, arena_take
+from sessauth._fast.base.limits cimport MAX_APPROVAL_KEYS, MAX_PEERS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, STAGE_NEEDS
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.call.check_state cimport CONSUMES_ONCE, CONSUMES_PERMIT, finding_free, set_argument
+from sessauth._fast.call.resource cimport Part
+from sessauth._fast.check.batch cimport Batch, Item
+from sessauth._fast.check.decision cimport Decision
+from sessauth._fast.check.recording_judge cimport NotingJudge
+from sessauth._fast.codec.lenient_fields cimport field_bytes, field_skip, field_varint
+from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, Reader, read_bytes, read_tag, read_varint
+from sessauth._fast.record.queue cimport Tap
+
+__all__ = ["Wishes"]
+
+cdef enum:
+    # Of CheckItem.
+    FIELD_APPROVALS = 11
+    FIELD_RETRY = 12
+    FIELD_PERMIT_MS = 13
+    # Of Decision: what the writer adds to one.
+    ATTACHED_FIRST = 14
+    ATTACHED_LAST = 16
+
+
+cdef class Wishes(Batch):
+    """A batch whose items may ask for more than an answer, and be answered by the writer."""
+
+    def __cinit__(self):
+        arena_init(&self.arena)
+
+    def __dealloc__(self):
+        arena_free(&self.arena)
+
+    def approvals(self, Py_ssize_t i):
+        """The SignedApprovals that came with the item, encoded as they came: at most 16, of more the first."""
+        self._item(i)
+        cdef Wish *wish = NULL if self.wishes == NULL else &self.wishes[i]
+        cdef int count = 0 if wish == NULL else min(wish.approval_count, <int> MAX_APPROVAL_KEYS)
+        return tuple([_bytes(&wish.approvals[k]) for k in range(count)])
+
+    def approval_count(self, Py_ssize_t i):
+        """How many SignedApprovals came with the item."""
+        self._item(i)
+        return 0 if self.wishes == NULL else self.wishes[i].approval_count
+
+    def retry_id(self, Py_ssize_t i):
+        """What the gateway calls this attempt; empty if it has no name for it."""
+        self._item(i)
+        return b"" if self.wishes == NULL else _bytes(&self.wishes[i].retry_id)
+
+    def permit_ms(self, Py_ssize_t i):
+        """Within how many ms the permit that is asked for may be committed; 0 if none is."""
+        self._item(i)
+        return 0 if self.wishes == NULL else self.wishes[i].permit_ms
+
+    def wants_writer(self, Py_ssize_t i):
+        """Whether all but stage ``needs`` allows the item: it costs something, or asks for a permit.
+
+        So does an item with a retry id whose token is bound, since its proof counts once.
+        """
+        cdef Item *item = self._item(i)
+        return not item.found.allowed and item.found.stage == STAGE_NEEDS
+
+    def call(self, Py_ssize_t i):
+        """What is asked, once judged: token, action, resource, arguments, tool, session, source, identities, proof.
+
+        The parts are those of a call of ``check_batch``.
+        """
+        cdef Item *item = self._item(i)
+        cdef int k
+        return (
+            self.token_of(i),
+            _bytes(&item.asked.action),
+            _bytes(&item.asked.resource),
+            _bytes(&item.asked.arguments),
+            _bytes(&item.asked.tool),
+            _bytes(&item.asked.session),
+            _bytes(&item.asked.source).decode(),
+            tuple([_bytes(&item.asked.peers[k]).decode() for k in range(item.asked.peer_count)]),
+            _bytes(&item.asked.proof),
+        )
+
+    def settle(self, Py_ssize_t i, Decision decision not None):
+        """Answer an item with a decision that was made elsewhere."""
+        cdef Item *item = self._item(i)
+        finding_free(&item.found)
+        item.found = decision.found
+        if decision._argument is not None:
+            text = decision._argument.encode()
+            set_argument(&item.found, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        if decision.chain is not None:
+            Py_INCREF(decision.chain)
+            if item.chain != NULL:
+                Py_DECREF(<object> item.chain)
+            item.chain = <PyObject *> decision.chain
+        if self.settled is None:
+            self.settled = {}
+        self.settled[i] = decision
+
+    def attach(self, Py_ssize_t i, bytes encoded not None):
+        """Add encoded fields to the item's answer: permit, its deadline, approval (14 to 16 of Decision).
+
+        They replace those that were added before. Raises ValueError for bytes that are no such fields, in
+        the order of their numbers.
+        """
+        self._item(i)
+        if not _attachable(encoded):
+            raise ValueError("only fields 14 to 16 of a Decision can be added to it")
+        if self.attached is None:
+            self.attached = {}
+        self.attached[i] = encoded
+
+    def __getitem__(self, index):
+        cdef Decision decision
+        if self.settled is not None and isinstance(index, int):
+            decision = self.settled_as(index + self.count if index < 0 else index)
+            if decision is not None:
+                return decision
+        return Batch.__getitem__(self, index)
+
+    cdef int note_answers(self, NotingJudge judge, elsewhere) except -1:
+        """Note each decision as it is answered: the writer's own where it settled the item."""
+        cdef Tap tap = judge.tap
+        cdef Decision decision
+        cdef Py_ssize_t i
+        for i in range(self.count):
+            if i in elsewhere:
+                continue
+            decision = self.settled_as(i)
+            if decision is None:
+                judge.note_item(self, &self.items[i], False)
+                continue
+            if judge.tally is not None:
+                judge.tally.note(&self.items[i].found)
+            if tap is not None:
+                tap.note(
+                    &self.items[i].asked,
+                    &self.items[i].found,
+                    self.chain_of(&self.items[i]),
+                    <bytes_t> PyBytes_AS_STRING(decision.prefix),
+                    decision.number,
+                    False,
+                )
+        return 0
+
+    cdef Decision settled_as(self, Py_ssize_t i):
+        return None if self.settled is None else self.settled.get(i)
+
+    cdef Item *_item(self, Py_ssize_t i) except NULL:
+        if not 0 <= i < self.count:
+            raise IndexError("no such item")
+        return &self.items[i]
+
+    cdef Wish *_make_wish(self, Py_ssize_t i) noexcept:
+        cdef size_t size = self.count * sizeof(Wish)
+        if self.wishes == NULL:
+            self.wishes = <Wish *> arena_take(&self.arena, size)
+            if self.wishes == NULL:
+                return NULL
+            memset(self.wishes, 0, size)
+        return &self.wishes[i]
+
+    cdef bint read_wish(self, Reader *reader, Py_ssize_t i, uint32_t number, uint32_t wire) noexcept:
+        cdef Wish *wish
+        cdef Reader inner
+        cdef Part part
+        cdef bint is_permit = number == FIELD_PERMIT_MS and wire == WIRE_VARINT
+        if not is_permit and (wire != WIRE_BYTES or (number != FIELD_APPROVALS and number != FIELD_RETRY)):
+            return field_skip(reader, number, wire, 1)
+        wish = self._make_wish(i)
+        if wish == NULL:
+            return False
+        if is_permit:
+            return field_varint(reader, &wish.permit_ms)
+        if not field_bytes(reader, &inner):
+            return False
+        part.p = inner.p
+        part.n = inner.end - inner.p
+        if number == FIELD_RETRY:
+            wish.retry_id = part
+            return True
+        return keep_part(&self.arena, &wish.approvals, &wish.approval_count, &part)
+
+    cdef bint _wishes_formed(self) noexcept:
+        """Whether no item has more of these than it may."""
+        cdef Py_ssize_t i
+        cdef Wish *wish
+        for i in range(0 if self.wishes == NULL else self.count):
+            wish = &self.wishes[i]
+            if wish.retry_id.n > MAX_RETRY_ID_BYTES or wish.permit_ms > MAX_PERMIT_MS:
+                return False
+            if wish.approval_count > MAX_APPROVAL_KEYS:
+                return False
+        return True
+
+    cdef int _forget(self, Py_ssize_t first, Py_ssize_t end) except -1:
+        """Take back what the writer made of items, and tell the judge what they consume."""
+        cdef Py_ssize_t i
+        for i in range(first, end):
+            if self.settled is not None:
+                self.settled.pop(i, None)
+            if self.attached is not None:
+                self.attached.pop(i, None)
+            if self.wishes != NULL:
+                self.items[i].asked.consumes = CONSUMES_PERMIT if self.wishes[i].permit_ms else 0
+                if self.wishes[i].retry_id.n:
+                    self.items[i].asked.consumes |= CONSUMES_ONCE
+        return 0
+
+
+cdef bint keep_part(Arena *arena, const Part **parts, int *count, const Part *part) noexcept:
+    cdef Part *kept = <Part *> parts[0]
+    if kept == NULL:
+        kept = <Part *> arena_take(arena, MAX_PEERS * sizeof(Part))
+        if kept == NULL:
+            return False
+        parts[0] = kept
+    if count[0] < MAX_PEERS:
+        kept[count[0]] = part[0]
+    count[0] += 1
+    return True
+
+
+cdef inline bytes _bytes(const Part *part):
+    # A part that was never set has no place either.
+    return PyBytes_FromStringAndSize(<const char *> part.p, part.n) if part.n else b""
+
+
+cdef bint _attachable(bytes encoded) noexcept:
+    cdef Reader reader
+    cdef Reader inner
+    cdef uint32_t number, wire
+    cdef uint32_t last = ATTACHED_FIRST - 1
+    cdef uint64_t value
+    reader.p = <const unsigned char *> PyBytes_AS_STRING(encoded)
+    reader.end = reader.p + PyBytes_GET_SIZE(encoded)
+    while reader.p < reader.end:
+        if not read_tag(&reader, &number, &wire) or number <= last or number > ATTACHED_LAST:
+            return False
+        last = number
+        if not (read_varint(&reader, &value) if wire == WIRE_VARINT else read_bytes(&reader, &inner)):
+            return False
+    return True

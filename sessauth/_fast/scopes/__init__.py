@@ -1,0 +1,1 @@
+"""Scopes: evaluation, containment and implication."""

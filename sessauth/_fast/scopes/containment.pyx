@@ -1,0 +1,245 @@
+# cython: boundscheck=True, wraparound=True
+"""Whether scopes lie inside other scopes, over the wire dicts of message Scope.
+
+A list of scopes permits what one of its scopes matches. The answers:
+
+     1  every call that the child permits is permitted by the parent: proven
+     0  unknown
+    -1  some scope of the child can never be satisfied together with the parent
+
+Both proofs are sound for every call, and neither is complete. Intersection keeps authority safe
+whatever is answered here: this exists so that people hear of a mistake before a call is denied.
+"""
+
+from sessauth._fast.scopes.implication import TooMuch, Work, argument, contradicts, found, implies, is_known
+
+__all__ = ["compare", "contains", "overlaps"]
+
+cdef enum:
+    LITERAL = 1
+    ANY = 2
+    PREFIX = 3
+    ONE_OF = 4
+    REST = 5
+
+# What a block permits that states no scopes: anything.
+_ANYTHING = {"actions": ["*"], "resource": [{"kind": REST}], "free_all": True}
+
+
+cdef enum:
+    SESSION = 2
+
+
+def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False, same_session=True):
+    """Return the verdict over all scopes of ``child``, and what it is about.
+
+    Args:
+        parent: scopes, or None for a block that states none.
+        child: scopes, or None for a block that states none.
+        parent_where: conditions beside the scopes; they mention no arguments.
+        child_where: likewise.
+        same_facts: whether both sides see the same session facts.
+        same_session: whether both sides read the facts of one session; without, a condition on a fact
+            proves nothing, and scopes can only be disproven by the rest of them.
+
+    Returns:
+        The least of the verdicts, and ``scope INDEX: PART`` for the first child scope that has it;
+        empty if it is 1.
+    """
+    if not same_session:
+        bare_parent, bare_child = _without_facts(parent), _without_facts(child)
+        if (bare_parent, bare_child) != (parent, child):
+            verdict, part = contains(bare_parent, bare_child)
+            return (verdict, part) if verdict < 0 else (0, "a condition on facts of the session")
+    verdicts = compare(
+        parent, child, parent_where=parent_where, child_where=child_where, same_facts=same_facts
+    )
+    least = min((verdict for verdict, _ in verdicts), default=1)
+    if least == 1:
+        return 1, ""
+    index = [verdict for verdict, _ in verdicts].index(least)
+    return least, f"scope {index}: {verdicts[index][1]}"
+
+
+cdef _without_facts(scopes):
+    """Leave out what scopes ask of facts: what is left permits at least as much."""
+    return [
+        {**scope, "where": [one for one in scope.get("where", ()) if not _reads_facts(one)]} for scope in scopes
+    ]
+
+
+cdef bint _reads_facts(condition):
+    return bool(condition.get("fact")) or condition["path"]["source"] == SESSION
+
+
+def compare(parent, child, *, parent_where=(), child_where=(), same_facts=False):
+    """Return ``(verdict, part)`` for each scope of ``child``; arguments as of :func:`contains`.
+
+    A child that states no scopes has one verdict: -1 if its conditions contradict the parent, else 1.
+    """
+    work = Work()
+    parents = [_ANYTHING] if parent is None else parent
+    children = [_ANYTHING] if child is None else child
+    verdicts = [_best(parents, parent_where, one, child_where, same_facts, work) for one in children]
+    if child is None:
+        return [(verdict, part) if verdict < 0 else (1, "") for verdict, part in verdicts]
+    return verdicts
+
+
+def overlaps(a, b, *, same_facts=True):
+    """Whether some call may match both scopes; False is proven."""
+    return _best([a], (), b, (), same_facts, Work())[0] >= 0
+
+
+cdef _best(parents, parent_where, child, child_where, bint same_facts, work):
+    """Judge one child scope against the alternatives of the parent; the closest of them speaks."""
+    best = (-1, "nothing is permitted above it", -1)
+    try:
+        for parent in parents:
+            judged = _judge(parent, parent_where, child, child_where, same_facts, work)
+            if judged[0] == 1:
+                return 1, ""
+            # An unknown outweighs any number of alternatives that are out of reach.
+            if (judged[0], judged[2]) > (best[0], best[2]):
+                best = judged
+    except TooMuch:
+        return 0, "too much to compare"
+    return best[0], best[1]
+
+
+cdef _judge(parent, parent_where, child, child_where, bint same_facts, work):
+    """Return (verdict, part, how far the two agree) for two scopes and what stands beside them."""
+    work.spend(1)
+    if not (_is_known(parent, parent_where) and _is_known(child, child_where)):
+        return 0, "a kind of a later version", 0
+    apart = _actions_apart(parent, child)
+    if apart:
+        return -1, apart, 0
+    index = _first_apart(parent["resource"], child["resource"])
+    if index >= 0:
+        return -1, f"resource segment {index + 1}", index + 1
+    ours = [*child.get("where", ()), *child_where]
+    theirs = [*parent.get("where", ()), *parent_where]
+    for condition in ours:
+        for other in theirs:
+            if contradicts(condition, other, same_facts, work):
+                return -1, f"condition on {argument(condition)}", 100
+    left = _left_over(parent, ours) or _left_over(child, theirs)
+    if left:
+        return -1, f"argument {left}", 100
+    outside = _outside(parent, theirs, child, ours, same_facts, work)
+    return (0, outside, 101) if outside else (1, "", 102)
+
+
+cdef _outside(parent, theirs, child, ours, bint same_facts, work):
+    """Name the first part of the child that isn't proven to lie inside; empty if all is."""
+    if "*" not in parent["actions"]:
+        for action in child["actions"]:
+            if action not in parent["actions"]:
+                return f"action {action}"
+    index = _first_outside(parent["resource"], child["resource"])
+    if index >= 0:
+        return f"resource segment {index + 1}"
+    if parent.get("needs") and parent["needs"] != child.get("needs"):
+        return "what the parent needs"
+    for other in theirs:
+        if not any(implies(condition, other, same_facts, work) for condition in ours):
+            return f"the parent's condition on {argument(other)}"
+    if _is_closed(parent):
+        if not _is_closed(child):
+            return "arguments that the parent does not leave open"
+        mentioned = _mentioned(parent)
+        for path in sorted(_mentioned(child)):
+            if not any(path[:n] in mentioned for n in range(1, len(path) + 1)):
+                return f"argument {'.'.join(path)}"
+    return ""
+
+
+cdef _is_known(scope, where):
+    conditions = [*scope.get("where", ()), *where]
+    return (
+        all(1 <= segment.get("kind", 0) <= REST for segment in scope["resource"])
+        and all(is_known(condition) for condition in conditions)
+        and all(path.get("source", 0) == 1 for path in scope.get("free", ()))
+    )
+
+
+cdef _actions_apart(parent, child):
+    ours, theirs = child["actions"], parent["actions"]
+    if "*" in ours or "*" in theirs or set(ours) & set(theirs):
+        return ""
+    return f"action {','.join(ours)}"
+
+
+# --- resource patterns ---
+
+
+cdef int _first_apart(a, b) except -2:
+    """The first segment at which no resource can match both patterns, or -1."""
+    cdef int i
+    for i in range(max(len(a), len(b))):
+        if i < len(a) and a[i]["kind"] == REST or i < len(b) and b[i]["kind"] == REST:
+            return -1
+        if i >= len(a) or i >= len(b) or not _segments_meet(a[i], b[i]):
+            return i
+    return -1
+
+
+cdef int _first_outside(parent, child) except -2:
+    """The first segment at which the child's pattern isn't inside the parent's, or -1."""
+    cdef int i
+    for i in range(max(len(parent), len(child))):
+        if i < len(parent) and parent[i]["kind"] == REST:
+            return -1
+        if i >= len(parent) or i >= len(child) or not _segment_inside(parent[i], child[i]):
+            return i
+    return -1
+
+
+cdef _segments_meet(a, b):
+    if ANY in (a["kind"], b["kind"]):
+        return True
+    if a["kind"] == PREFIX and b["kind"] == PREFIX:
+        return a["texts"][0].startswith(b["texts"][0]) or b["texts"][0].startswith(a["texts"][0])
+    if a["kind"] == PREFIX:
+        return any(text.startswith(a["texts"][0]) for text in b["texts"])
+    if b["kind"] == PREFIX:
+        return any(text.startswith(b["texts"][0]) for text in a["texts"])
+    return bool(set(a["texts"]) & set(b["texts"]))
+
+
+cdef _segment_inside(parent, child):
+    if parent["kind"] == ANY:
+        return child["kind"] != REST
+    if child["kind"] in (ANY, REST):
+        return False
+    if parent["kind"] == PREFIX:
+        return all(text.startswith(parent["texts"][0]) for text in child["texts"])
+    return child["kind"] != PREFIX and set(child["texts"]) <= set(parent["texts"])
+
+
+# --- the closed world ---
+
+
+cdef _is_closed(scope):
+    return bool(scope.get("where") or scope.get("free")) and not scope.get("free_all", False)
+
+
+cdef _mentioned(scope):
+    paths = [*(condition["path"] for condition in scope.get("where", ())), *scope.get("free", ())]
+    return {tuple(path["segments"]) for path in paths if path["source"] == 1}
+
+
+cdef _left_over(scope, conditions):
+    """An argument that ``conditions`` need and that a closed ``scope`` never leaves open; or empty."""
+    if not _is_closed(scope):
+        return ""
+    mentioned = _mentioned(scope)
+    for condition in conditions:
+        if condition["path"]["source"] != 1 or not found(condition):
+            continue
+        path = tuple(condition["path"]["segments"])
+        covered = any(path[: len(m)] == m or m[: len(path)] == path for m in mentioned)
+        if not covered:
+            return argument(condition)
+    return ""

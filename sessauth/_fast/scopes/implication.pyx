@@ -1,0 +1,256 @@
+# cython: boundscheck=True, wraparound=True
+"""What one condition says about another, over the wire dicts of message Condition.
+
+Both questions are answered for every call at once, and both answers are safe: ``implies`` is true
+only if proven, ``contradicts`` is true only if no call can satisfy both. Where a constant decides,
+the kernel's own evaluation is asked, so that no operator has a second meaning here.
+
+"Child" is the condition of the lower block. A holder's block sees only the session facts marked
+visible; with ``same_facts`` both sides see all (two ceilings of one session).
+"""
+
+import ipaddress
+import json
+
+from sessauth._fast.codec import protobuf as wire
+from sessauth._fast.scopes import queries as _scope
+
+__all__ = ["MAX_STEPS", "TooMuch", "Work", "argument", "contradicts", "found", "implies", "is_known"]
+
+cdef enum:
+    SESSION = 2
+
+cdef enum:
+    EQUAL = 1
+    NOT_EQUAL = 2
+    IN = 3
+    NOT_IN = 4
+    LESS = 5
+    LESS_EQUAL = 6
+    GREATER = 7
+    GREATER_EQUAL = 8
+    STARTS_WITH = 9
+    GLOB = 10
+    UNDER = 11
+    CIDR = 12
+    SUBSET_OF = 13
+    PRESENT = 14
+    ABSENT = 15
+
+# One step is one pair of conditions, or one constant evaluated: a few microseconds.
+MAX_STEPS = 65536
+
+
+class TooMuch(Exception):
+    """The comparison was given up, so its answer is: unknown."""
+
+
+cdef class Work:
+    """Counts the steps of one comparison."""
+
+    cdef int left
+
+    def __init__(self):
+        self.left = MAX_STEPS
+
+    cpdef spend(self, int steps):
+        """Take ``steps``, or raise TooMuch."""
+        self.left -= steps
+        if self.left < 0:
+            raise TooMuch
+
+
+def is_known(condition):
+    """Whether operator, accessor and source are of this version."""
+    source = (condition.get("path") or {}).get("source", 0)
+    return 1 <= source <= 3 and 1 <= condition["operator"] <= 15 and 0 <= condition.get("accessor", 0) <= 4
+
+
+def found(condition):
+    """Whether the condition holds only if something is found at its path."""
+    return condition["operator"] != ABSENT and not condition.get("optional", False)
+
+
+def argument(condition):
+    """The path as positions name it."""
+    source, segments = _path(condition)
+    return ("", "", "session.", "tool.")[source] + ".".join(segments)
+
+
+def implies(child, parent, bint same_facts, Work work):
+    """Whether every call for which ``child`` holds is one for which ``parent`` holds."""
+    work.spend(1)
+    source, child_path = _path(child)
+    parent_source, parent_path = _path(parent)
+    if source != parent_source:
+        return False
+    if source == SESSION and not same_facts and not found(child):
+        return False
+    cdef int child_op = child["operator"]
+    cdef int parent_op = parent["operator"]
+    if parent_op == PRESENT:
+        return found(child) and child_path[: len(parent_path)] == parent_path
+    if child_op == ABSENT:
+        below = parent_path[: len(child_path)] == child_path
+        return below and (parent_op == ABSENT or parent.get("optional", False))
+    if child_op == PRESENT or parent_op == ABSENT or not _same_subject(child, parent):
+        return False
+    if child.get("optional", False) and not parent.get("optional", False):
+        return False
+    return _value_implies(child, parent, work)
+
+
+def contradicts(child, parent, bint same_facts, Work work):
+    """Whether no call satisfies both."""
+    work.spend(1)
+    source, child_path = _path(child)
+    parent_source, parent_path = _path(parent)
+    if source != parent_source:
+        return False
+    cdef bint hidden = source == SESSION and not same_facts
+    if child["operator"] == ABSENT:
+        return not hidden and found(parent) and parent_path[: len(child_path)] == child_path
+    if parent["operator"] == ABSENT:
+        return found(child) and child_path[: len(parent_path)] == parent_path
+    if PRESENT in (child["operator"], parent["operator"]) or not _same_subject(child, parent):
+        return False
+    # An empty list satisfies any two conditions on each of its elements.
+    if child.get("each", False):
+        return False
+    # If nothing is found both may hold; and a holder's block may not find what the other does.
+    if not found(child) and (hidden or not found(parent)):
+        return False
+    return _value_contradicts(child, parent, work)
+
+
+cdef _value_implies(child, parent, Work work):
+    """Whether every value that satisfies ``child`` satisfies ``parent``."""
+    cdef int child_op = child["operator"]
+    cdef int parent_op = parent["operator"]
+    if child.get("fact") or parent.get("fact"):
+        return child_op == parent_op and child.get("fact") == parent.get("fact")
+    ours, theirs = _keys(child), _keys(parent)
+    if child_op == parent_op and set(ours) == set(theirs):
+        return True
+    if parent_op in (NOT_EQUAL, NOT_IN):
+        # Excluded is what the child excludes too, or what can't satisfy the child.
+        if _type(child) != _type(parent):
+            return False
+        if child_op in (NOT_EQUAL, NOT_IN):
+            return set(theirs) <= set(ours)
+        return not any(_holding(child, theirs, work))
+    if child_op in (EQUAL, IN):
+        return all(_holding(parent, ours, work))
+    if child_op in (STARTS_WITH, UNDER) and parent_op == STARTS_WITH:
+        return all(_holding(parent, ours, work))
+    if child_op == UNDER and parent_op == UNDER:
+        return all(_holding(parent, ours, work))
+    if child_op == parent_op and child_op in (GLOB, SUBSET_OF):
+        return set(ours) <= set(theirs)
+    if child_op == parent_op == CIDR:
+        nets = _networks(theirs)
+        return all(any(_inside(a, b) for b in nets) for a in _networks(ours))
+    if child_op in (LESS, LESS_EQUAL) and parent_op in (LESS, LESS_EQUAL):
+        return _bound_implies(ours[0], theirs[0], child_op == LESS_EQUAL and parent_op == LESS)
+    if child_op in (GREATER, GREATER_EQUAL) and parent_op in (GREATER, GREATER_EQUAL):
+        return _bound_implies(theirs[0], ours[0], child_op == GREATER_EQUAL and parent_op == GREATER)
+    return False
+
+
+cdef _value_contradicts(child, parent, Work work):
+    """Whether no value satisfies both."""
+    cdef int child_op = child["operator"]
+    cdef int parent_op = parent["operator"]
+    if child.get("fact") or parent.get("fact"):
+        return False
+    if _type(child) != _type(parent):
+        return True
+    ours, theirs = _keys(child), _keys(parent)
+    if child_op in (EQUAL, IN):
+        return not any(_holding(parent, ours, work))
+    if parent_op in (EQUAL, IN):
+        return not any(_holding(child, theirs, work))
+    if child_op == parent_op == UNDER:
+        return not any(_holding(parent, ours, work)) and not any(_holding(child, theirs, work))
+    if child_op in (STARTS_WITH, UNDER) and parent_op in (STARTS_WITH, UNDER):
+        work.spend(len(ours) * len(theirs))
+        return not any(a[1].startswith(b[1]) or b[1].startswith(a[1]) for a in ours for b in theirs)
+    if child_op == parent_op == CIDR:
+        nets = _networks(theirs)
+        return not any(_inside(a, b) or _inside(b, a) for a in _networks(ours) for b in nets)
+    if child_op in (LESS, LESS_EQUAL) and parent_op in (GREATER, GREATER_EQUAL):
+        return _apart(ours[0], theirs[0], child_op == LESS_EQUAL and parent_op == GREATER_EQUAL)
+    if child_op in (GREATER, GREATER_EQUAL) and parent_op in (LESS, LESS_EQUAL):
+        return _apart(theirs[0], ours[0], child_op == GREATER_EQUAL and parent_op == LESS_EQUAL)
+    return False
+
+
+cdef _bound_implies(tighter, wider, bint must_be_less):
+    """Whether an upper bound implies another; for lower bounds with the arguments exchanged."""
+    if tighter[0] != wider[0]:
+        return False
+    return tighter < wider or (tighter == wider and not must_be_less)
+
+
+cdef _apart(upper, lower, bint both_include):
+    """Whether nothing lies between an upper and a lower bound."""
+    return upper < lower or (upper == lower and not both_include)
+
+
+cdef _path(condition):
+    path = condition["path"]
+    return path["source"], tuple(path["segments"])
+
+
+cdef _same_subject(child, parent):
+    if _path(child) != _path(parent):
+        return False
+    return all(child.get(part, 0) == parent.get(part, 0) for part in ("accessor", "each"))
+
+
+cdef _keys(condition):
+    """The operands as comparable tuples, type first; texts as bytes, numbers exact."""
+    return [_key(value) for value in condition.get("values", ())]
+
+
+cdef _key(value):
+    if value.get("text") is not None:
+        return ("text", value["text"].encode())
+    if value.get("number") is not None:
+        return ("number", value["number"].get("units", 0), value["number"].get("nanos", 0))
+    return ("truth", bool(value["truth"]))
+
+
+cdef _type(condition):
+    """The type that a value has if the condition holds for it."""
+    return "list" if condition["operator"] == SUBSET_OF else _keys(condition)[0][0]
+
+
+cdef _networks(keys):
+    return [ipaddress.ip_network(key[1].decode()) for key in keys]
+
+
+cdef _inside(a, b):
+    return a.version == b.version and a.subnet_of(b)
+
+
+cdef _holding(condition, keys, Work work):
+    """For each constant, whether the condition's relation holds for it, as the kernel says."""
+    work.spend(len(keys))
+    predicate = {"path": {"source": 1, "segments": ["v"]}, "operator": condition["operator"]}
+    predicate["values"] = condition["values"]
+    scope = wire.encode(
+        "Scope",
+        {"actions": ["a"], "resource": [{"kind": 1, "texts": ["a"]}], "where": [predicate]},
+    )
+    return [_scope.matches(scope, b"a", b"a", b'{"v":%s}' % _json(key))[0] for key in keys]
+
+
+cdef _json(key):
+    if key[0] == "text":
+        return json.dumps(key[1].decode()).encode()
+    if key[0] == "truth":
+        return b"true" if key[1] else b"false"
+    total = key[1] * 10**9 + key[2]
+    whole, rest = divmod(abs(total), 10**9)
+    return b"%s%d.%09d" % (b"-" if total < 0 else b"", whole, rest)

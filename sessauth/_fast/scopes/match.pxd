@@ -1,0 +1,108 @@
+"""Scopes, matched against a request (docs/token-format.md, sections 6.5 and 9.8).
+
+The closed world for arguments (section 6.5) is inline: every check of a closed scope ends there, and as a call of
+its own it costs a tenth of a warm check.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from sessauth._fast.base.limits cimport MAX_PATH_SEGMENTS
+from sessauth._fast.base.text cimport bytes_t, same
+from sessauth._fast.call.json_reader cimport TYPE_OBJECT, Node
+from sessauth._fast.call.resource cimport Part, Resource
+from sessauth._fast.scopes.evaluate cimport Context, spend
+from sessauth._fast.token.condition cimport SOURCE_ARGS, Path, Span, next_text
+from sessauth._fast.token.scope cimport Scope, ScopeList
+
+cdef enum Match:
+    MATCHED = 0
+    OUTSIDE = 1         # of every scope's actions or resources
+    FAILED = 2          # a condition, or an argument left over
+    OVERWORKED = 3
+
+# How a list of scopes answered a request. For FAILED and OVERWORKED, clause -1 means section 6.5.
+cdef struct Verdict:
+    Match match
+    int scope
+    int clause
+    int left_count
+    Part left[MAX_PATH_SEGMENTS + 1]
+
+cdef void match_scopes(
+    const ScopeList *scopes, Part action, const Resource *resource, Context *context, Verdict *out
+) noexcept nogil
+cdef str left_text(const Verdict *verdict)
+
+
+cdef inline int mentions(const Path *path, bytes_t base, const Part *names, int count) noexcept nogil:
+    """2: the path is these names; 1: they are a proper prefix of it; 0: neither."""
+    cdef Span segment = path.first
+    cdef int i
+    if path.source != SOURCE_ARGS or path.count < count:
+        return 0
+    for i in range(count):
+        if i:
+            next_text(base, &segment)
+        if segment.n != names[i].n or not same(base + segment.at, names[i].p, names[i].n):
+            return 0
+    return 2 if path.count == count else 1
+
+
+cdef inline bint covered(
+    const Scope *scope,
+    bytes_t base,
+    Context *context,
+    int paths,
+    uint64_t named,
+    uint32_t index,
+    int depth,
+    Verdict *out,
+) noexcept nogil:
+    cdef const Node *nodes = context.arguments.nodes
+    cdef uint32_t i = index + 1
+    cdef int k, mentioned, best
+    if not spend(context, nodes[index].count, paths):
+        return 0
+    while i < nodes[index].next:
+        if i < 64 and (named >> i) & 1:
+            i = nodes[i].next
+            continue
+        out.left[depth].p = nodes[i].name
+        out.left[depth].n = nodes[i].name_n
+        best = 0
+        for k in range(scope.condition_count):
+            mentioned = mentions(&scope.conditions[k].path, base, out.left, depth + 1)
+            if mentioned > best:
+                best = mentioned
+        for k in range(scope.free_count):
+            mentioned = mentions(&scope.free[k], base, out.left, depth + 1)
+            if mentioned > best:
+                best = mentioned
+        if best == 1 and nodes[i].type == TYPE_OBJECT:
+            if not covered(scope, base, context, paths, named, i, depth + 1, out):
+                return 0
+        elif best != 2:
+            out.left_count = depth + 1
+            return 0
+        i = nodes[i].next
+    return 1
+
+
+# How many paths of arguments a scope names that admits no other argument (section 6.5); -1: it admits any.
+cdef inline int closed_paths(const Scope *scope) noexcept nogil:
+    cdef int paths = scope.free_count
+    cdef int i
+    if scope.free_all or not (scope.condition_count or scope.free_count):
+        return -1
+    for i in range(scope.condition_count):
+        paths += scope.conditions[i].path.source == SOURCE_ARGS
+    return paths
+
+
+# Whether it names all arguments that there are. `named` are the marks of those that a condition of this very scope
+# was found to be of (`holds`), or 0. 0 also when the work ran out, which the context then says.
+cdef inline bint covers(
+    const Scope *scope, bytes_t base, Context *context, uint64_t named, Verdict *out
+) noexcept nogil:
+    cdef int paths = closed_paths(scope)
+    return paths < 0 or covered(scope, base, context, paths, named, 0, 0, out)

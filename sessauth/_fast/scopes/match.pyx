@@ -1,0 +1,125 @@
+"""Scopes: what they match (docs/token-format.md, sections 5, 6.5 and 9.8).
+
+No other place of the package decides whether a scope admits a request. Nothing here allocates or
+needs the GIL, but for naming what was left over.
+"""
+
+from libc.stdint cimport uint64_t
+
+from sessauth._fast.base.text cimport bytes_t, same
+from sessauth._fast.call.resource cimport Part, Resource
+from sessauth._fast.scopes.evaluate cimport Context, holds
+from sessauth._fast.token.condition cimport Span, next_text
+from sessauth._fast.token.scope cimport (
+    NO_NEEDS,
+    SEGMENT_ANY,
+    SEGMENT_LITERAL,
+    SEGMENT_ONE_OF,
+    SEGMENT_PREFIX,
+    SEGMENT_REST,
+    Scope,
+    ScopeList,
+    Segment,
+)
+
+
+cdef inline bint _action_matches(const Scope *scope, bytes_t base, Part action) noexcept nogil:
+    cdef int i
+    cdef const Span *span
+    for i in range(scope.action_count):
+        span = &scope.actions[i]
+        if span.n == action.n and same(base + span.at, action.p, action.n):
+            return 1
+    # An action of a request is never `*`.
+    return base[scope.actions[0].at] == 0x2A
+
+
+cdef inline bint _segment_matches(const Segment *segment, bytes_t base, Part part) noexcept nogil:
+    cdef int i
+    cdef Span text
+    if segment.kind == SEGMENT_ANY:
+        return 1
+    text = segment.first
+    if segment.kind == SEGMENT_PREFIX:
+        return part.n >= text.n and same(base + text.at, part.p, text.n)
+    if segment.kind != SEGMENT_LITERAL and segment.kind != SEGMENT_ONE_OF:
+        return 0
+    for i in range(segment.count):
+        if i:
+            next_text(base, &text)
+        if text.n == part.n and same(base + text.at, part.p, part.n):
+            return 1
+    return 0
+
+
+cdef inline bint _resource_matches(const Scope *scope, bytes_t base, const Resource *resource) noexcept nogil:
+    cdef int i
+    cdef int n = scope.segment_count
+    if scope.segments[n - 1].kind == SEGMENT_REST:
+        n -= 1
+        if resource.count < n:
+            return 0
+    elif resource.count != n:
+        return 0
+    for i in range(n):
+        if not _segment_matches(&scope.segments[i], base, resource.parts[i]):
+            return 0
+    return 1
+
+
+cdef Match _match(
+    const Scope *scope, bytes_t base, Part action, const Resource *resource, Context *context, Verdict *out
+) noexcept nogil:
+    cdef uint64_t named = 0
+    cdef int i
+    out.left_count = 0
+    if not _action_matches(scope, base, action) or not _resource_matches(scope, base, resource):
+        return OUTSIDE
+    for i in range(scope.condition_count):
+        if not holds(&scope.conditions[i], base, context, &named):
+            out.clause = i
+            return OVERWORKED if context.overworked else FAILED
+    out.clause = -1
+    if covers(scope, base, context, named, out):
+        return MATCHED
+    return OVERWORKED if context.overworked else FAILED
+
+
+cdef void match_scopes(
+    const ScopeList *scopes, Part action, const Resource *resource, Context *context, Verdict *out
+) noexcept nogil:
+    """Try the scopes in order: the first that matches and needs nothing decides, else the first that
+    matches; if none does, the first whose conditions failed is reported."""
+    cdef Verdict trial
+    cdef const Scope *scope = scopes.scopes
+    cdef int i
+    out.match = OUTSIDE
+    out.scope = -1
+    out.clause = -1
+    out.left_count = 0
+    for i in range(scopes.count):
+        # Most scopes are of something else, which a number tells.
+        if scope.literals <= resource.count and scope.mark == resource.marks[scope.literals]:
+            trial.match = _match(scope, scopes.base, action, resource, context, &trial)
+            trial.scope = i
+            if trial.match == MATCHED and scope.needs == NO_NEEDS:
+                out.match = MATCHED
+                out.scope = i
+                out.clause = -1
+                out.left_count = 0
+                return
+            if trial.match == OVERWORKED:
+                out[0] = trial
+                return
+            if trial.match == MATCHED:
+                if out.match != MATCHED:
+                    out[0] = trial
+            elif trial.match == FAILED and out.match == OUTSIDE:
+                out[0] = trial
+        scope += 1
+
+
+cdef str left_text(const Verdict *verdict):
+    """The path of the argument that was left over, in text form."""
+    cdef int i
+    return ".".join([verdict.left[i].p[: verdict.left[i].n].decode("utf-8") for i in range(verdict.left_count)])

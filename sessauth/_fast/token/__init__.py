@@ -1,0 +1,1 @@
+"""Tokens: chains, blocks, conditions and proofs as bytes."""

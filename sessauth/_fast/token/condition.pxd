@@ -1,0 +1,124 @@
+"""Conditions, compiled from their wire form (docs/token-format.md, section 6.1)."""
+
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t
+
+from sessauth._fast.base.arena cimport Arena
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.codec.protobuf cimport Reader, read_bytes
+
+cdef enum:
+    SOURCE_UNKNOWN = 0
+    SOURCE_ARGS = 1
+    SOURCE_SESSION = 2
+    SOURCE_TOOL = 3
+
+cdef enum:
+    OP_UNKNOWN = 0
+    OP_EQUAL = 1
+    OP_NOT_EQUAL = 2
+    OP_IN = 3
+    OP_NOT_IN = 4
+    OP_LESS = 5
+    OP_LESS_EQUAL = 6
+    OP_GREATER = 7
+    OP_GREATER_EQUAL = 8
+    OP_STARTS_WITH = 9
+    OP_GLOB = 10
+    OP_UNDER = 11
+    OP_CIDR = 12
+    OP_SUBSET_OF = 13
+    OP_PRESENT = 14
+    OP_ABSENT = 15
+
+cdef enum:
+    # How most conditions are, told when they are compiled: of one argument at the top, which is compared as it
+    # stands; with values for equality, or with a number for order.
+    SHAPE_OTHER = 0
+    SHAPE_EQUALS = 1
+    SHAPE_ORDER = 2
+
+cdef enum:
+    ACCESSOR_NONE = 0
+    ACCESSOR_COUNT = 1
+    ACCESSOR_HOST = 2
+    ACCESSOR_SCHEME = 3
+    ACCESSOR_PORT = 4
+    ACCESSOR_UNKNOWN = 255
+
+# A text inside the token or record that it was compiled from. 16 bits suffice: a token has at most
+# 8 KiB, a record at most 64 KiB; pointers would make a cached chain several times its bytes.
+cdef struct Span:
+    uint16_t at
+    uint16_t n
+
+# Texts of a repeated field, which stand one behind the other as they came: `next_text` steps on.
+cdef struct Texts:
+    Span first
+    uint8_t count
+
+cdef struct Value:
+    uint8_t type            # TYPE_TEXT, TYPE_NUMBER, TYPE_TRUTH
+    uint8_t truth
+    Span text
+    uint32_t nanos
+    int64_t units
+
+# As Texts, the segments, and what they are looked up in.
+cdef struct Path:
+    uint8_t source
+    uint8_t count
+    Span first
+
+cdef struct Condition:
+    Path path
+    uint8_t op
+    uint8_t accessor
+    uint8_t each
+    uint8_t optional
+    uint8_t count           # of values
+    uint8_t shape
+    Span fact               # n = 0: none
+    Value *values
+
+cdef struct Fact:
+    Span name
+    Value value
+    uint8_t visible
+
+cdef inline void next_text(bytes_t base, Span *text) noexcept nogil:
+    """Step from one text of a repeated field to the next: over a tag of one byte and a length of one or two."""
+    cdef bytes_t p = base + text.at + text.n + 1
+    text.n = p[0]
+    p += 1
+    if text.n >= 0x80:
+        text.n = <uint16_t> ((text.n & 0x7F) | (p[0] << 7))
+        p += 1
+    text.at = <uint16_t> (p - base)
+
+
+cdef inline void set_span(Span *out, bytes_t base, const Reader *inner) noexcept nogil:
+    out.at = <uint16_t> (inner.p - base)
+    out.n = <uint16_t> (inner.end - inner.p)
+
+# Parsers return NULL, or what is wrong. `base` is where the spans count from.
+cdef const char *parse_condition(Reader reader, bytes_t base, Arena *arena, Condition *out) noexcept nogil
+cdef const char *parse_conditions(
+    Reader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
+) noexcept nogil
+cdef const char *parse_path(Reader reader, bytes_t base, Path *out) noexcept nogil
+cdef const char *parse_number_message(Reader reader, int64_t *units, uint32_t *nanos) noexcept nogil
+cdef const char *parse_facts(Reader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count) noexcept nogil
+cdef int count_many(Reader reader, uint32_t number) noexcept nogil
+
+cdef inline bint is_unknown(const Condition *c) noexcept nogil:
+    return c.op == OP_UNKNOWN or c.accessor == ACCESSOR_UNKNOWN or c.path.source == SOURCE_UNKNOWN
+
+
+cdef inline int count_run(Reader reader, uint32_t number) noexcept nogil:
+    """Count the adjacent elements of a repeated field; the reader stands behind the first tag."""
+    cdef Reader inner
+    cdef Reader first = reader
+    # Nearly all stand alone.
+    if read_bytes(&first, &inner) and first.p == first.end:
+        return 1
+    return count_many(reader, number)

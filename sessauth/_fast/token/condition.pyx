@@ -1,0 +1,347 @@
+"""Conditions: their wire form, compiled into structs and held to docs/token-format.md, section 6.1.
+
+What a condition means is in ``evaluate``.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from sessauth._fast.base.address cimport Address, parse_cidr
+from sessauth._fast.base.arena cimport Arena, arena_take
+from sessauth._fast.base.limits cimport MAX_FACTS, MAX_PATH_SEGMENTS, MAX_STRING_BYTES, MAX_VALUES
+from sessauth._fast.base.text cimport bytes_t, is_clean_path, is_fact_name, is_glob
+from sessauth._fast.call.json_reader cimport TYPE_NO_VALUE, TYPE_NUMBER, TYPE_TEXT, TYPE_TRUTH
+from sessauth._fast.codec.protobuf cimport (
+    WIRE_BYTES,
+    WIRE_VARINT,
+    Reader,
+    read_bytes,
+    read_tag,
+    read_varint,
+    unzigzag,
+    utf8_valid,
+)
+
+cdef const char *NO_MEMORY = "out of memory"
+
+
+cdef int count_many(Reader reader, uint32_t number) noexcept nogil:
+    cdef Reader inner
+    cdef uint32_t next_number, wire
+    cdef int count = 0
+    while read_bytes(&reader, &inner):
+        count += 1
+        if reader.p >= reader.end or not read_tag(&reader, &next_number, &wire):
+            break
+        if next_number != number or wire != WIRE_BYTES:
+            break
+    return count
+
+
+cdef const char *parse_path(Reader reader, bytes_t base, Path *out) noexcept nogil:
+    cdef Reader inner
+    cdef uint32_t number, wire
+    cdef uint32_t last = 0
+    cdef uint64_t value
+    out.source = SOURCE_UNKNOWN
+    out.count = 0
+    out.first.at = 0
+    out.first.n = 0
+    cdef bint stated = 0
+    while reader.p < reader.end:
+        if not read_tag(&reader, &number, &wire) or number < last or (number == last and number != 2):
+            return "path: fields out of order"
+        last = number
+        if number == 1:
+            if wire != WIRE_VARINT or not read_varint(&reader, &value) or value == 0 or value > 0x7FFFFFFFULL:
+                return "path: source"
+            stated = 1
+            out.source = <uint8_t> value if value <= SOURCE_TOOL else SOURCE_UNKNOWN
+        elif number == 2 and wire == WIRE_BYTES:
+            if out.count == MAX_PATH_SEGMENTS:
+                return "path: 1 to 8 segments"
+            if not read_bytes(&reader, &inner):
+                return "path: segment"
+            if not 1 <= inner.end - inner.p <= MAX_STRING_BYTES or not utf8_valid(inner.p, inner.end - inner.p):
+                return "path: a segment is 1 to 1024 bytes of UTF-8"
+            if out.count == 0:
+                set_span(&out.first, base, &inner)
+            out.count += 1
+        else:
+            return "path: unknown field"
+    if not stated or out.count == 0:
+        return "path: a source and 1 to 8 segments"
+    if out.source == SOURCE_SESSION and out.count != 1:
+        return "path: a session path has one segment"
+    return NULL
+
+
+cdef const char *parse_number_message(Reader reader, int64_t *units, uint32_t *nanos) noexcept nogil:
+    cdef uint32_t number, wire
+    cdef uint32_t last = 0
+    cdef uint64_t value
+    units[0] = 0
+    nanos[0] = 0
+    while reader.p < reader.end:
+        if not read_tag(&reader, &number, &wire) or number <= last or number > 2 or wire != WIRE_VARINT:
+            return "number: fields"
+        last = number
+        if not read_varint(&reader, &value) or value == 0:
+            return "number: not in shortest form"
+        if number == 1:
+            units[0] = unzigzag(value)
+        elif value >= 1000000000:
+            return "number: nanos of a whole or more"
+        else:
+            nanos[0] = <uint32_t> value
+    return NULL
+
+
+cdef const char *_parse_value(Reader reader, bytes_t base, Value *out) noexcept nogil:
+    cdef Reader inner
+    cdef uint32_t number, wire
+    cdef uint64_t value
+    cdef const char *wrong
+    out.truth = 0
+    out.units = 0
+    out.nanos = 0
+    out.text.at = 0
+    out.text.n = 0
+    if reader.p >= reader.end or not read_tag(&reader, &number, &wire):
+        return "value: a text, a number or a truth"
+    if number == 1 and wire == WIRE_BYTES:
+        out.type = TYPE_TEXT
+        if not read_bytes(&reader, &inner) or inner.end - inner.p > MAX_STRING_BYTES:
+            return "value: a text has at most 1024 bytes"
+        if not utf8_valid(inner.p, inner.end - inner.p):
+            return "value: not UTF-8"
+        set_span(&out.text, base, &inner)
+    elif number == 2 and wire == WIRE_BYTES:
+        out.type = TYPE_NUMBER
+        if not read_bytes(&reader, &inner):
+            return "value: number"
+        wrong = parse_number_message(inner, &out.units, &out.nanos)
+        if wrong != NULL:
+            return wrong
+    elif number == 3 and wire == WIRE_VARINT:
+        out.type = TYPE_TRUTH
+        if not read_varint(&reader, &value) or value > 1:
+            return "value: truth"
+        out.truth = <uint8_t> value
+    else:
+        return "value: unknown field"
+    if reader.p != reader.end:
+        return "value: more than one member"
+    return NULL
+
+
+cdef const char *parse_conditions(
+    Reader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
+) noexcept nogil:
+    """Read one element of a repeated Condition; at the first, room for all is taken."""
+    cdef Reader inner
+    cdef const char *wrong
+    cdef int total
+    if out[0] == NULL:
+        total = count_run(reader[0], number)
+        if not 1 <= total <= limit:
+            return "where: at most 16 conditions"
+        out[0] = <Condition *> arena_take(arena, total * sizeof(Condition))
+        if out[0] == NULL:
+            return NO_MEMORY
+    if not read_bytes(reader, &inner) or count[0] == limit:
+        return "where: condition"
+    wrong = parse_condition(inner, base, arena, &out[0][count[0]])
+    count[0] += 1
+    return wrong
+
+
+cdef const char *parse_condition(Reader reader, bytes_t base, Arena *arena, Condition *out) noexcept nogil:
+    cdef Reader inner
+    cdef uint32_t number, wire
+    cdef uint32_t last = 0
+    cdef uint64_t value = 0
+    cdef int total
+    cdef bint has_path = 0
+    cdef bint has_operator = 0
+    cdef const char *wrong
+    out.op = OP_UNKNOWN
+    out.accessor = ACCESSOR_NONE
+    out.each = 0
+    out.optional = 0
+    out.count = 0
+    out.shape = SHAPE_OTHER
+    out.fact.at = 0
+    out.fact.n = 0
+    out.values = NULL
+    while reader.p < reader.end:
+        if not read_tag(&reader, &number, &wire) or number < last or (number == last and number != 3) or number > 7:
+            return "condition: fields out of order"
+        last = number
+        if number == 1 or number == 3 or number == 4:
+            if wire != WIRE_BYTES:
+                return "condition: wire type"
+            if number == 3 and out.values == NULL:
+                total = count_run(reader, 3)
+                if not 1 <= total <= MAX_VALUES:
+                    return "condition: at most 64 values"
+                out.values = <Value *> arena_take(arena, total * sizeof(Value))
+                if out.values == NULL:
+                    return NO_MEMORY
+            if not read_bytes(&reader, &inner):
+                return "condition: length"
+            if number == 1:
+                wrong = parse_path(inner, base, &out.path)
+                has_path = 1
+            elif number == 3:
+                if out.count == MAX_VALUES:
+                    return "condition: at most 64 values"
+                wrong = _parse_value(inner, base, &out.values[out.count])
+                out.count += 1
+            else:
+                if not is_fact_name(inner.p, inner.end - inner.p):
+                    return "condition: fact name"
+                wrong = NULL
+                set_span(&out.fact, base, &inner)
+            if wrong != NULL:
+                return wrong
+            continue
+        if wire != WIRE_VARINT or not read_varint(&reader, &value) or value == 0 or value > 0x7FFFFFFFULL:
+            return "condition: varint"
+        if number == 2:
+            has_operator = 1
+            out.op = <uint8_t> value if value <= OP_ABSENT else OP_UNKNOWN
+        elif number == 5:
+            out.accessor = <uint8_t> value if value <= ACCESSOR_PORT else ACCESSOR_UNKNOWN
+        elif value != 1:
+            return "condition: not a bool"
+        elif number == 6:
+            out.each = 1
+        else:
+            out.optional = 1
+    if not has_path or not has_operator:
+        return "condition: a path and an operator"
+    wrong = _check_operand(out, base)
+    if wrong == NULL:
+        out.shape = _shape(out)
+    return wrong
+
+
+cdef uint8_t _shape(const Condition *c) noexcept nogil:
+    if c.path.source != SOURCE_ARGS or c.path.count != 1 or c.accessor != ACCESSOR_NONE or c.each or c.count == 0:
+        return SHAPE_OTHER
+    if c.op == OP_EQUAL or c.op == OP_IN:
+        return SHAPE_EQUALS
+    if OP_LESS <= c.op <= OP_GREATER_EQUAL and c.values[0].type == TYPE_NUMBER:
+        return SHAPE_ORDER
+    return SHAPE_OTHER
+
+
+cdef const char *_check_operand(Condition *c, bytes_t base) noexcept nogil:
+    cdef int i, j
+    cdef uint8_t type
+    cdef bytes_t text
+    cdef Address network
+    cdef int length
+    if c.count and c.fact.n:
+        return "condition: values and a fact exclude each other"
+    for i in range(1, c.count):
+        if c.values[i].type != c.values[0].type:
+            return "condition: values of more than one type"
+    type = c.values[0].type if c.count else 0
+    if c.op == OP_UNKNOWN:
+        return NULL
+    if c.op == OP_PRESENT or c.op == OP_ABSENT:
+        if c.count or c.fact.n or c.accessor != ACCESSOR_NONE or c.each or c.optional:
+            return "condition: present and absent stand alone"
+        return NULL
+    if c.fact.n:
+        if c.op == OP_IN or c.op == OP_NOT_IN or c.op == OP_GLOB or c.op == OP_CIDR or c.op == OP_SUBSET_OF:
+            return "condition: this operator takes no fact"
+    elif c.count == 0:
+        return "condition: no operand"
+    if c.op == OP_SUBSET_OF and (c.accessor != ACCESSOR_NONE or c.each):
+        return "condition: subset_of takes no accessor and no each"
+    if c.op <= OP_NOT_EQUAL or OP_LESS <= c.op <= OP_GREATER_EQUAL:
+        if c.count > 1:
+            return "condition: this operator takes one value"
+        if c.op >= OP_LESS and type == TYPE_TRUTH:
+            return "condition: truths have no order"
+        return NULL
+    if c.op == OP_IN or c.op == OP_NOT_IN or c.op == OP_SUBSET_OF:
+        for i in range(c.count):
+            for j in range(i):
+                if _same_value(base, &c.values[i], &c.values[j]):
+                    return "condition: a value is repeated"
+        return NULL
+    if c.count and type != TYPE_TEXT:
+        return "condition: this operator takes texts"
+    for i in range(c.count):
+        text = base + c.values[i].text.at
+        if c.op == OP_GLOB and not is_glob(text, c.values[i].text.n):
+            return "condition: not a glob pattern"
+        if c.op == OP_UNDER and not is_clean_path(text, c.values[i].text.n):
+            return "condition: not a clean path"
+        if c.op == OP_CIDR and not parse_cidr(text, c.values[i].text.n, &network, &length):
+            return "condition: not a CIDR"
+    return NULL
+
+
+cdef bint _same_value(bytes_t base, const Value *a, const Value *b) noexcept nogil:
+    if a.type == TYPE_TEXT:
+        return a.text.n == b.text.n and memcmp(base + a.text.at, base + b.text.at, a.text.n) == 0
+    return a.truth == b.truth and a.units == b.units and a.nanos == b.nanos
+
+
+cdef const char *parse_facts(
+    Reader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count
+) noexcept nogil:
+    """Read the repeated Fact at `number` of a record whose form stands already."""
+    cdef Reader field, inner
+    cdef uint32_t tag, wire
+    cdef uint64_t value
+    cdef const char *wrong
+    cdef Fact *fact
+    cdef int total
+    out[0] = NULL
+    count[0] = 0
+    while reader.p < reader.end:
+        if not read_tag(&reader, &tag, &wire):
+            return "record: tag"
+        if wire == WIRE_VARINT:
+            if not read_varint(&reader, &value):
+                return "record: varint"
+            continue
+        if tag == number and out[0] == NULL:
+            total = count_run(reader, number)
+            if not 1 <= total <= MAX_FACTS:
+                return "record: at most 32 facts"
+            out[0] = <Fact *> arena_take(arena, total * sizeof(Fact))
+            if out[0] == NULL:
+                return NO_MEMORY
+        if wire != WIRE_BYTES or not read_bytes(&reader, &field):
+            return "record: length"
+        if tag != number:
+            continue
+        if count[0] == MAX_FACTS:
+            return "record: at most 32 facts"
+        fact = &out[0][count[0]]
+        count[0] += 1
+        fact.visible = 0
+        fact.name.n = 0
+        fact.value.type = TYPE_NO_VALUE
+        while field.p < field.end:
+            if not read_tag(&field, &tag, &wire):
+                return "fact: tag"
+            if tag == 3 and wire == WIRE_VARINT and read_varint(&field, &value):
+                fact.visible = 1
+            elif tag <= 2 and wire == WIRE_BYTES and read_bytes(&field, &inner):
+                if tag == 1:
+                    set_span(&fact.name, base, &inner)
+                else:
+                    wrong = _parse_value(inner, base, &fact.value)
+                    if wrong != NULL:
+                        return wrong
+            else:
+                return "fact: fields"
+    return NULL

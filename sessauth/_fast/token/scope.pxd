@@ -1,0 +1,60 @@
+"""Scopes, compiled from their wire form (docs/token-format.md, section 5)."""
+
+from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t
+
+from sessauth._fast.base.arena cimport Arena
+from sessauth._fast.base.text cimport bytes_t
+from sessauth._fast.codec.protobuf cimport Reader
+from sessauth._fast.token.condition cimport Condition, Path, Span
+
+cdef enum:
+    SEGMENT_UNKNOWN = 0
+    SEGMENT_LITERAL = 1
+    SEGMENT_ANY = 2
+    SEGMENT_PREFIX = 3
+    SEGMENT_ONE_OF = 4
+    SEGMENT_REST = 5
+
+cdef enum:
+    NO_NEEDS = 0
+    NEEDS_APPROVAL = 1
+    NEEDS_OTHER = 2
+
+cdef enum:
+    # Where a scope has a kind that this version does not know; a clause index, or one of these.
+    UNKNOWN_NOWHERE = -2
+    UNKNOWN_OUTSIDE_CONDITIONS = -1
+
+# As Texts, what it matches, and how.
+cdef struct Segment:
+    uint8_t kind
+    uint8_t count
+    Span first
+
+cdef struct Scope:
+    # Where `actions` points to if there is but one.
+    Span only_action
+    uint32_t mark
+    Span *actions
+    Segment *segments
+    Condition *conditions
+    Path *free
+    uint8_t action_count
+    uint8_t segment_count
+    uint8_t condition_count
+    uint8_t free_count
+    uint8_t free_all
+    uint8_t needs
+    # How many of its first segments, at most two, are literals, and the mark of those.
+    uint8_t literals
+    int16_t unknown
+
+cdef struct ScopeList:
+    Scope *scopes
+    uint8_t count
+    bytes_t base
+
+cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *out) noexcept nogil
+cdef const char *parse_scopes(
+    Reader *reader, uint32_t number, int limit, Arena *arena, ScopeList *out
+) noexcept nogil

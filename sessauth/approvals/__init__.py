@@ -1,0 +1,1 @@
+"""Approvals: requested, shown to a person and signed."""

@@ -1,0 +1,83 @@
+"""The approver's side: a person's key, and signing what was read.
+
+An approver trusts no server and no gateway. What it signs follows from the action, the resource and the
+arguments that it was shown, and whatever doesn't fit them is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .._fast.crypto import ed25519
+from ..clock import Clock, SystemClock
+from ..crypto.signing_key import SigningKey
+from ..errors import UsageError
+from ..model.approval import ApprovalStatement, SignedApproval
+from ..scopes.needs import key_text
+from .request import ApprovalRequest
+
+__all__ = ["DEFAULT_TTL_MS", "ApprovalRequest", "Approver", "ApproverKey"]
+
+# Long enough for an agent to ask again, and for others to sign; short enough to mean what was meant.
+DEFAULT_TTL_MS: Final = 3_600_000
+
+
+class ApproverKey(SigningKey):
+    """An Ed25519 key that signs approvals and nothing else; its public half is what a scope names."""
+
+    __slots__ = ()
+
+    made_by = "sessauth approver-key new"
+
+    @property
+    def text(self) -> str:
+        """The public key as scope text writes it: ``needs approval(1, "TEXT")``."""
+        return key_text(self.public_key)
+
+    def sign(self, statement: ApprovalStatement) -> SignedApproval:
+        """Sign a statement as it stands; :meth:`Approver.grant` makes one of what was shown."""
+        unsigned = SignedApproval(self.public_key, b"", statement.encode())
+        signature = ed25519.sign(self._seed, unsigned.signed_bytes())
+        return SignedApproval(self.public_key, signature, unsigned.statement)
+
+    def __repr__(self) -> str:
+        """Show the public key, never the secret."""
+        return f"<ApproverKey {self.text}>"
+
+
+class Approver:
+    """Signs requests for approval with one key."""
+
+    __slots__ = ("_clock", "_key")
+
+    def __init__(self, key: ApproverKey, clock: Clock | None = None) -> None:
+        """Sign with ``key``; ``clock`` says what is over."""
+        self._key = key
+        self._clock = clock or SystemClock()
+
+    @property
+    def public_key(self) -> bytes:
+        """The key that it signs with, 32 bytes."""
+        return self._key.public_key
+
+    def grant(self, request: ApprovalRequest, *, ttl_ms: int = DEFAULT_TTL_MS) -> SignedApproval:
+        """Sign that this one call may happen, once.
+
+        Show ``request.render()`` to whoever decides, before: nothing else is signed.
+
+        Args:
+            request: what is asked for.
+            ttl_ms: how long the approval counts from now; never longer than the request does.
+
+        Raises:
+            BadApproval: if the request must not be signed; its ``fault`` says why in a stable word.
+            UsageError: if ``ttl_ms`` is not positive.
+        """
+        if ttl_ms < 1:
+            raise UsageError(f"ttl_ms: must be positive, not {ttl_ms}")
+        now_ms = self._clock.now_ms()
+        return self._key.sign(request.statement(self.public_key, now_ms + ttl_ms, now_ms))
+
+    def __repr__(self) -> str:
+        """Show the public key."""
+        return f"<Approver {self._key.text}>"

@@ -1,0 +1,164 @@
+"""What an approver reads before it signs, and the statement that follows from what it read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .._fast.token.proof import request_digest
+from ..errors import BadApproval
+from ..model.approval import ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus
+from ..scopes.needs import key_text
+from .safe_text import is_right_to_left, json_lines, moment_text, read_arguments, texts_in, visible
+
+_SIZES = (("id", 16), ("session_id", 16), ("block_id", 32), ("request_digest", 32))
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequest:
+    """An approval that was asked for, with what is known of the session: for a person to decide by.
+
+    ``subject`` and ``purpose`` are the session's, empty where whoever shows it may not read sessions.
+    The record may come from anywhere: nothing of it is believed that :meth:`statement` can compute.
+    """
+
+    record: ApprovalRecord
+    subject: str = ""
+    purpose: str = ""
+
+    def digest(self) -> bytes:
+        """Return the request digest of what :meth:`render` shows: action, resource, arguments."""
+        record = self.record
+        return request_digest(record.action, record.resource, record.arguments)
+
+    def statement(self, public_key: bytes, expires_at_ms: int, now_ms: int) -> ApprovalStatement:
+        """Return what ``public_key`` (32 bytes) would sign.
+
+        Args:
+            public_key: the approver's; the scope must name it.
+            expires_at_ms: when the approval should end; never later than the request itself does.
+            now_ms: the time, in ms since 1970.
+
+        Raises:
+            BadApproval: if it must not be signed: the digest is not that of what is shown, the key is not
+                named or has signed, it is answered, used up or over, or a part of it can't be shown.
+        """
+        self.render()
+        record = self.record
+        for name, size in _SIZES:
+            if len(getattr(record, name)) != size:
+                raise BadApproval(f"{name}: must be {size} bytes", ApprovalFault.NOT_CANONICAL)
+        if self.digest() != record.request_digest:
+            raise BadApproval(
+                "the digest to sign is not that of the call that is shown: don't trust where this came from",
+                ApprovalFault.OTHER_REQUEST,
+            )
+        if public_key not in record.keys:
+            raise BadApproval(f"the scope does not name {key_text(public_key)}", ApprovalFault.UNKNOWN_KEY)
+        if any(signed.public_key == public_key for signed in record.standing(now_ms)):
+            raise BadApproval(f"{key_text(public_key)} has signed already", ApprovalFault.DUPLICATE_KEY)
+        ends_at_ms = min(expires_at_ms, record.expires_at_ms)
+        if ends_at_ms <= now_ms:
+            raise BadApproval("it is over: the call must be asked for again", ApprovalFault.EXPIRED)
+        if not record.waits(now_ms):
+            raise BadApproval(
+                f"it is {record.status.name.lower()}, and waits for nobody", ApprovalFault.NOT_WAITING
+            )
+        return ApprovalStatement(
+            record.id,
+            record.session_id,
+            record.block_id,
+            record.block,
+            record.scope,
+            record.epoch,
+            record.request_digest,
+            ends_at_ms,
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON: ids in hex, keys as scope text writes them, arguments as text."""
+        record = self.record
+        return {
+            "id": record.id.hex(),
+            "session_id": record.session_id.hex(),
+            "subject": self.subject,
+            "purpose": self.purpose,
+            "action": record.action,
+            "resource": record.resource,
+            "arguments": record.arguments.decode("utf-8", "backslashreplace"),
+            "gateway": record.gateway,
+            "labels": list(record.labels),
+            "block_id": record.block_id.hex(),
+            "block": record.block,
+            "scope": record.scope,
+            "epoch": record.epoch,
+            "request_digest": record.request_digest.hex(),
+            "threshold": record.threshold,
+            "keys": [key_text(key) for key in record.keys],
+            "signed_by": [key_text(signed.public_key) for signed in record.statements],
+            "status": record.status.name,
+            "requested_at_ms": record.requested_at_ms,
+            "expires_at_ms": record.expires_at_ms,
+            "denied_by": record.denied_by,
+            "reason": record.reason,
+            "revision": record.revision,
+        }
+
+    def render(self) -> str:
+        """Return all that is signed, and who asks, as lines for a person.
+
+        Texts stand in quotes with everything escaped that could mislead (:func:`visible.visible`); those
+        that run from right to left are shown once more on lines of their own.
+
+        Raises:
+            BadApproval: if the arguments can't be shown as what they are.
+        """
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        record = self.record
+        try:
+            arguments = read_arguments(record.arguments)
+            texts = [
+                *(record.action, record.resource, *texts_in(arguments)),
+                *(*record.labels, record.gateway, self.subject, self.purpose),
+            ]
+            for text in texts:
+                text.encode()
+        except ValueError as error:
+            raise BadApproval(
+                f"the call can't be shown as what it is: {error}", ApprovalFault.NOT_CANONICAL
+            ) from None
+        yield f"action     {visible(record.action)}"
+        yield f"resource   {visible(record.resource)}"
+        yield f"arguments  {'' if arguments else '{}'}".rstrip()
+        yield from json_lines(arguments, "  ") if arguments else ()
+        turned = [text for text in texts if is_right_to_left(text)]
+        if turned:
+            yield "right to left, as written:"
+            yield from (f"  | {_as_written(text)}" for text in turned)
+        yield f"asked by   gateway {visible(record.gateway)}"
+        if record.labels:
+            yield f"for        {' > '.join(map(visible, record.labels))}"
+        yield f"session    {record.session_id.hex()}, epoch {record.epoch}"
+        if self.subject:
+            yield f"subject    {visible(self.subject)}"
+        if self.purpose:
+            yield f"purpose    {visible(self.purpose)}"
+        yield f"scope      block {record.block}, scope {record.scope} of token {record.block_id.hex()}"
+        yield f"signed     {len(record.statements)} of {record.threshold}; it is {record.status.name.lower()}"
+        yield from (f"key        {key_text(key)}{self._signed_by(key)}" for key in record.keys)
+        yield f"asked      {moment_text(record.requested_at_ms)}"
+        yield f"until      {moment_text(record.expires_at_ms)}"
+        if record.status is ApprovalStatus.DENIED:
+            yield f"denied by  {visible(record.denied_by)}: {visible(record.reason)}"
+        yield f"digest     {self.digest().hex()}"
+        yield f"approval   {record.id.hex()}"
+
+    def _signed_by(self, key: bytes) -> str:
+        return " (signed)" if any(signed.public_key == key for signed in self.record.statements) else ""
+
+
+def _as_written(text: str) -> str:
+    """Return a text without what moves, hides or pads: to be read beside its escaped form, not instead."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -1,0 +1,117 @@
+"""Texts that somebody else chose, for a person to decide by: what is shown is all that there is.
+
+``value.quoted`` keeps a terminal from harm. Here a person must also not be misled: nothing hides, runs
+together, reorders what stands beside it, or looks like a line of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ..errors import UsageError
+from ..scopes.call_arguments import canonical
+from ..scopes.value import escaped
+
+# Printable by their category, and yet nothing is seen of them.
+_BLANK: Final = frozenset(
+    map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x16FE4, 0x1D159))
+) | frozenset(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+# Marks that lie on the character before them; many have no combining class.
+_MARKS: Final = frozenset({"Mn", "Me"})
+_RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
+_END_OF_DATES_MS: Final = 253_402_300_800_000
+_INDENT: Final = "  "
+
+
+def visible(text: str) -> str:
+    """Return ``text`` in double quotes, as JSON, with everything escaped that could mislead a reader.
+
+    That is: what does not show, letters that run from right to left, marks that pile up on others, and
+    the third space of a row.
+    """
+    shown = ['"']
+    for place, char in enumerate(text):
+        plain = char not in '"\\' and not _misleads(char, text[max(0, place - 2) : place])
+        shown.append(char if plain else escaped(char))
+    return "".join([*shown, '"'])
+
+
+def _misleads(char: str, before: str) -> bool:
+    if char == " ":
+        return before == "  "
+    if char.isascii():
+        return not char.isprintable()
+    if _is_mark(char) and (not before or unicodedata.combining(before[-1]) or all(map(_is_mark, before))):
+        return True
+    return not char.isprintable() or char in _BLANK or is_right_to_left(char)
+
+
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char) in _MARKS
+
+
+def is_right_to_left(text: str) -> bool:
+    """Whether a letter or digit of ``text`` runs from right to left, so that a screen may reorder it."""
+    return any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in text)
+
+
+class _Numeral(str):
+    """A number of a JSON text, as it was written."""
+
+    __slots__ = ()
+
+
+def read_arguments(arguments: bytes) -> dict[str, Any]:
+    """Return a request's arguments as values; numbers as they were written. Empty is an empty object.
+
+    Raises:
+        ValueError: if a check would deny them as malformed, so that nothing is shown that another reader
+            could take for something else.
+    """
+    try:
+        canonical(arguments)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    value: dict[str, Any] = json.loads(arguments or b"{}", parse_int=_Numeral, parse_float=_Numeral)
+    return value
+
+
+def json_lines(value: Any, indent: str = "") -> list[str]:
+    """Return a value of :func:`read_arguments` as lines, one member or element each, in their order."""
+    if isinstance(value, dict) and value:
+        return _nested("{", "}", [(f"{visible(name)}: ", each) for name, each in value.items()], indent)
+    if isinstance(value, list) and value:
+        return _nested("[", "]", [("", each) for each in value], indent)
+    if isinstance(value, _Numeral):
+        return [indent + str(value)]
+    return [indent + (visible(value) if isinstance(value, str) else json.dumps(value))]
+
+
+def _nested(left: str, right: str, items: list[tuple[str, Any]], indent: str) -> list[str]:
+    lines = [indent + left]
+    for place, (name, value) in enumerate(items):
+        inner = json_lines(value, indent + _INDENT)
+        inner[0] = indent + _INDENT + name + inner[0].lstrip(" ")
+        if place < len(items) - 1:
+            inner[-1] += ","
+        lines += inner
+    return [*lines, indent + right]
+
+
+def texts_in(value: Any) -> list[str]:
+    """Return every text of a value of :func:`read_arguments`, names of members too, in their order."""
+    if isinstance(value, dict):
+        return [text for name, each in value.items() for text in (name, *texts_in(each))]
+    if isinstance(value, list):
+        return [text for each in value for text in texts_in(each)]
+    return [value] if isinstance(value, str) and not isinstance(value, _Numeral) else []
+
+
+def moment_text(at_ms: int) -> str:
+    """Return a time in ms since 1970 as UTC to the second; beyond the year 9999 the number."""
+    if at_ms >= _END_OF_DATES_MS:
+        return f"{at_ms} ms"
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,139 @@
+"""Changes of the state as OCSF events: Authorize Session for an opening, else Entity Management."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..._fast.codec.protobuf import WireError
+from ...crypto.key_record import KeyStatus
+from ...errors import UsageError
+from ...model.change import Change, Kind
+from ...scopes.scope import Scope
+from .ocsf_common import INFORMATIONAL, LOW, MEDIUM, Event, classified, unmapped
+
+# The activity of Entity Management and the type of the entity. 99 is none of the schema's.
+_KINDS: Final[Mapping[Kind, tuple[int, str, str]]] = {
+    Kind.OPEN_SESSION: (1, "Create", "Session"),
+    Kind.NARROW_SESSION: (3, "Update", "Session"),
+    Kind.UPDATE_FACTS: (3, "Update", "Session"),
+    Kind.SUSPEND_SESSION: (12, "Suspend", "Session"),
+    Kind.RESUME_SESSION: (13, "Resume", "Session"),
+    Kind.END_SESSION: (4, "Delete", "Session"),
+    Kind.REVOKE: (9, "Disable", "Token block"),
+    Kind.ADD_KEY: (1, "Create", "Issuer key"),
+    Kind.SET_KEY_STATUS: (3, "Update", "Issuer key"),
+    Kind.PURGE_SESSION: (99, "Purge", "Session"),
+    Kind.NEW_INCARNATION: (99, "New incarnation", "State"),
+    Kind.CONSUME: (99, "Consume", "Session"),
+    Kind.SETTLE_PERMIT: (99, "Settle permit", "Permit"),
+    Kind.REQUEST_APPROVAL: (1, "Create", "Approval"),
+    Kind.ANSWER_APPROVAL: (3, "Update", "Approval"),
+}
+_KEY_STATUS: Final[Mapping[object, tuple[int, str]]] = {
+    KeyStatus.ACTIVE: (10, "Activate"),
+    KeyStatus.RETIRED: (11, "Deactivate"),
+    KeyStatus.DISTRUSTED: (9, "Disable"),
+}
+# What is changed beside the log, in the same words.
+_LOCAL: Final[Mapping[str, tuple[int, str, str]]] = {
+    "credential_added": (1, "Create", "API key"),
+    "credential_changed": (3, "Update", "API key"),
+    "credential_removed": (4, "Delete", "API key"),
+    "identity_added": (1, "Create", "Certificate"),
+    "identity_changed": (3, "Update", "Certificate"),
+    "identity_removed": (4, "Delete", "Certificate"),
+    "brake_set": (8, "Enable", "Brake"),
+    "brake_cleared": (9, "Disable", "Brake"),
+}
+_LOCAL_MAPPED: Final = frozenset({"n", "kind", "at_ms", "what", "name", "reason", "chain"})
+_MAPPED: Final = frozenset({"n", "kind", "at_ms", "id", "session", "actor", "outcome", "chain"})
+
+
+def change_event(record: Mapping[str, Any]) -> Event:
+    """Return the event of a change. One whose body can't be read is told by its kind's name alone."""
+    kind, body = _decoded(record)
+    applied = record.get("outcome") == "APPLIED"
+    severity = INFORMATIONAL if applied else LOW
+    session = str(record.get("session", ""))
+    if kind is Kind.OPEN_SESSION and applied and body:
+        made = classified(3003, 1, "Assign Privileges", severity, record)
+        made |= {
+            "user": {"name": str(body.get("subject") or "unknown")},
+            "session": {"uid": session, "created_time": record.get("at_ms", 0)},
+            "privileges": _scopes(body),
+        }
+    else:
+        activity, name, entity = (
+            _KINDS.get(kind, (99, "Unknown change", "State")) if kind else (99, "Unknown", "State")
+        )
+        if kind is Kind.SET_KEY_STATUS:
+            activity, name = _KEY_STATUS.get(body.get("status"), (activity, name))
+        made = classified(3004, activity, name, severity, record)
+        made["entity"] = {"type_id": 99, "type": entity, **_named(kind, body, session)}
+        if body.get("reason"):
+            made["comment"] = str(body["reason"])
+    actor = str(record.get("actor", ""))
+    made |= {
+        "actor": {"user": {"name": actor}} if actor else {"app_name": "sessauth"},
+        "status_id": 1 if applied else 2,
+        "status": "Success" if applied else "Failure",
+        "status_code": str(record.get("outcome", "")),
+        "message": f"{record.get('change', '')} {session}: {record.get('outcome', '')}",
+    }
+    made["metadata"] |= {"uid": str(record.get("id", ""))}
+    if session:
+        made["metadata"]["correlation_uid"] = session
+    made["unmapped"] = unmapped(record, _MAPPED)
+    return made
+
+
+def local_event(record: Mapping[str, Any]) -> Event:
+    """Return the event of what was changed beside the log."""
+    what = str(record.get("what", ""))
+    activity, name, entity = _LOCAL.get(what, (99, what or "Unknown", "Machine"))
+    made = classified(3004, activity, name, MEDIUM if what == "brake_set" else LOW, record)
+    made |= {
+        "entity": {"type_id": 99, "type": entity, "name": str(record.get("name") or entity)},
+        "actor": {"app_name": "unknown"},
+        "status_id": 1,
+        "status": "Success",
+        "message": f"{what} {record.get('name', '')}".strip(),
+    }
+    if record.get("reason"):
+        made["comment"] = str(record["reason"])
+    made["unmapped"] = unmapped(record, _LOCAL_MAPPED)
+    return made
+
+
+def _decoded(record: Mapping[str, Any]) -> tuple[Kind | None, Mapping[str, Any]]:
+    """Return the kind of a change and its body, {} if that can't be read."""
+    try:
+        change = Change.decode(base64.b64decode(str(record.get("body", "")), validate=True))
+    except (WireError, binascii.Error, ValueError):
+        name = str(record.get("change", "")).upper()
+        return Kind.__members__.get(name), {}
+    return change.kind, change.body
+
+
+def _named(kind: Kind | None, body: Mapping[str, Any], session: str) -> dict[str, Any]:
+    if kind is Kind.REVOKE:
+        ids = [block.hex() for block in body.get("block_ids") or () if isinstance(block, bytes)]
+        return {"uid": ids[0] if ids else session, "data": {"blocks": ids, "session": session}}
+    if kind is Kind.SET_KEY_STATUS and isinstance(body.get("key_id"), bytes):
+        return {"uid": body["key_id"].hex()}
+    if kind is Kind.ADD_KEY and isinstance(body.get("public_key"), bytes):
+        return {"name": body["public_key"].hex()}
+    if kind is Kind.ANSWER_APPROVAL and isinstance(body.get("approval_id"), bytes):
+        return {"uid": body["approval_id"].hex()}
+    return {"uid": session} if session else {"name": "state"}
+
+
+def _scopes(body: Mapping[str, Any]) -> list[str]:
+    found = (body.get("ceiling") or {}).get("scopes") or ()
+    try:
+        return [str(Scope.from_record(scope)) for scope in found]
+    except UsageError:
+        return []

@@ -1,0 +1,197 @@
+"""The keys of an audit folder: one signs checkpoints, the other hides the arguments of calls.
+
+Both are made at first use, in files that their owner alone can read. The public half of the signing key
+lies beside it for whoever verifies; what it is worth there says docs/audit.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn, Self, TypeVar
+
+from .._fast.crypto import ed25519
+from ..crypto import pem
+from ..crypto.signing_key import SigningKey
+from ..errors import KeyFolderError, UsageError
+from . import layout
+
+_ID_LABEL: Final = b"sessauth/audit-arguments-key/v1\x00"
+_MAX_PUBLIC_BYTES: Final = 65_536
+
+Key = TypeVar("Key")
+
+
+class AuditKey(SigningKey):
+    """The Ed25519 key that signs the checkpoints of a folder's streams."""
+
+    __slots__ = ("key_id",)
+
+    made_by = "sessauth serve, with [audit] enabled"
+    key_id: bytes
+    """BLAKE2b-256 of the public key, 32 bytes."""
+
+    def __init__(self, seed: bytes) -> None:
+        """Take the 32-byte seed of RFC 8032.
+
+        Raises:
+            UsageError: if it has another length.
+        """
+        super().__init__(seed)
+        self.key_id = ed25519.digest(self.public_key)
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Self:
+        """Return the key of an audit folder; makes it, and its public file, if there is none.
+
+        Raises:
+            KeyFolderError: if it can't be read or made, or is readable by others.
+        """
+        path = folder / layout.KEY_FILE
+        key = _once(path, cls.load, lambda temporary: cls.generate().save(temporary))
+        _publish(folder / layout.PUBLIC_FILE, key.public_key)
+        return key
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature over ``message``."""
+        return ed25519.sign(self._seed, message)
+
+    def __repr__(self) -> str:
+        """Show the key id, never the secret."""
+        return f"<AuditKey {self.key_id.hex()}>"
+
+
+class ArgumentsKey:
+    """The secret under which the arguments of calls are digested: 32 bytes.
+
+    Without it nobody can try out which arguments a call had; with it an operator can ask whether they were
+    these (``sessauth audit query --arguments``).
+    """
+
+    __slots__ = ("_secret", "key_id")
+
+    key_id: bytes
+    """What the log names it by, 16 bytes."""
+
+    def __init__(self, secret: bytes) -> None:
+        """Take 32 bytes.
+
+        Raises:
+            UsageError: if it has another length.
+        """
+        if len(secret) != 32:
+            raise UsageError("an arguments key is 32 bytes")
+        self._secret = secret
+        self.key_id = hashlib.blake2b(_ID_LABEL, key=secret, digest_size=16).digest()
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a key file: 64 hex digits.
+
+        Raises:
+            KeyFolderError: if it is missing, readable by others, or holds anything else.
+        """
+        text = pem.read_private(path)
+        try:
+            return cls(bytes.fromhex(text.decode("ascii").strip()))
+        except (ValueError, UsageError):
+            # What was read is not repeated: it may be most of a secret.
+            raise KeyFolderError(f"{path} is no arguments key: it must hold 64 hex digits") from None
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Self:
+        """Return the key of an audit folder; makes it if there is none.
+
+        Raises:
+            KeyFolderError: if it can't be read or made, or is readable by others.
+        """
+
+        def make(temporary: Path) -> None:
+            pem.write_private(temporary, secrets.token_hex(32).encode() + b"\n")
+
+        return _once(folder / layout.ARGUMENTS_KEY_FILE, cls.load, make)
+
+    @property
+    def secret(self) -> bytes:
+        """The 32 bytes, for the kernel, which digests the arguments of each call."""
+        return self._secret
+
+    def digest(self, arguments: bytes) -> str:
+        """Return what the log says of a call's arguments (the JSON as it came): 32 hex digits.
+
+        It is "" where there are none.
+        """
+        if not arguments:
+            return ""
+        return hashlib.blake2b(arguments, key=self._secret, digest_size=16).hexdigest()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied."""
+        raise TypeError("an ArgumentsKey is not pickled")
+
+    def __repr__(self) -> str:
+        """Show the key id, never the secret."""
+        return f"<ArgumentsKey {self.key_id.hex()}>"
+
+
+def public_keys(path: Path) -> dict[bytes, bytes]:
+    """Return the public keys in a file such as ``audit.pub``, 64 hex digits a line, by key id.
+
+    Raises:
+        KeyFolderError: if it can't be read or holds anything else.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_PUBLIC_BYTES).decode("ascii")
+        found = [bytes.fromhex(line) for line in text.split()]
+    except OSError as error:
+        raise KeyFolderError(f"can't read the public keys {path}: {error.strerror}") from None
+    except ValueError:
+        found = []
+    if not found or not all(map(ed25519.acceptable_key, found)):
+        raise KeyFolderError(f"{path} holds no public keys of an audit log: 64 hex digits a line")
+    return {ed25519.digest(key): key for key in found}
+
+
+def _publish(path: Path, public_key: bytes) -> None:
+    """See to it that a public file names a key. Keys before it stay: they signed what lies there."""
+    try:
+        known = list(public_keys(path).values()) if path.exists() else []
+        if public_key in known:
+            return
+        temporary = _temporary(path)
+        try:
+            lines = [f"{key.hex()}\n" for key in [public_key, *known]]
+            pem.write_private(temporary, "".join(lines).encode())
+            temporary.chmod(layout.FILE_MODE)
+            temporary.rename(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        pem.sync_folder(path.parent)
+    except OSError as error:
+        raise KeyFolderError(f"can't write {path}: {error.strerror}") from None
+
+
+def _once(path: Path, load: Callable[[Path], Key], make: Callable[[Path], None]) -> Key:
+    """Return the key in a file; if there is none, make one that every process that starts now agrees on."""
+    if not path.exists():
+        temporary = _temporary(path)
+        make(temporary)
+        try:
+            # Whoever links first made the key. A rename would put a second one in the place of the first.
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+            pem.sync_folder(path.parent)
+        except OSError as error:
+            raise KeyFolderError(f"can't create the key {path}: {error.strerror}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+    return load(path)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")

@@ -1,0 +1,100 @@
+"""Reads the records of an audit folder, stream by stream, as they were written.
+
+Verifies nothing (:func:`sessauth.audit.verify.verify.verify` does). What is no record, such as the line that
+a killed process left half-written, is passed over and counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import StateUnusable
+from .. import layout
+
+_BEGAN = re.compile(rb'"kind":"begin","at_ms":([0-9]{1,16})')
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record and where it stands: the file's path and the line, counted from 1."""
+
+    stream: bytes
+    path: Path
+    line: int
+    record: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """What it is of, such as "decision"; "" if it does not say."""
+        kind = self.record.get("kind")
+        return kind if isinstance(kind, str) else ""
+
+    @property
+    def at_ms(self) -> int:
+        """When it happened, in ms since 1970; 0 if it does not say."""
+        at_ms = self.record.get("at_ms")
+        return at_ms if isinstance(at_ms, int) else 0
+
+
+class Reading:
+    """Reads a folder; ``passed_over`` counts the lines so far that are no records."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take an audit folder; processes may be writing there."""
+        self._folder = folder
+        self.passed_over = 0
+
+    def streams(self) -> dict[bytes, list[Path]]:
+        """Return the files of each stream in order, the stream that began first first.
+
+        Raises:
+            StateUnusable: MISSING, if the folder can't be read.
+        """
+        try:
+            found = layout.files(self._folder)
+            began = {stream: _began(min(files.items())[1]) for stream, files in found.items()}
+        except OSError as error:
+            message = f"can't read the audit folder {self._folder}: {error.strerror}"
+            raise StateUnusable(message, "MISSING") from None
+        order = sorted(found, key=lambda stream: (began[stream], stream))
+        return {stream: [found[stream][number] for number in sorted(found[stream])] for stream in order}
+
+    def entries(self, *needles: bytes, stream: bytes | None = None) -> Iterator[Entry]:
+        """Give the records of all streams, or of one, in the order they were written.
+
+        Args:
+            needles: bytes of which each line must hold every one; lines without are not parsed.
+            stream: the id of one stream.
+
+        Raises:
+            StateUnusable: if the folder or a file can't be read.
+        """
+        for each, paths in self.streams().items():
+            if stream is None or each == stream:
+                for path in paths:
+                    yield from self._of_file(each, path, needles)
+
+    def _of_file(self, stream: bytes, path: Path, needles: Sequence[bytes]) -> Iterator[Entry]:
+        try:
+            with path.open("rb") as file:
+                for number, line in enumerate(file, start=1):
+                    if not all(needle in line for needle in needles):
+                        continue
+                    record = layout.parse(line)
+                    # Without its line feed a line may be half of a longer one that happens to be JSON.
+                    if record is None or not line.endswith(b"\n"):
+                        self.passed_over += 1
+                        continue
+                    yield Entry(stream, path, number, record)
+        except OSError as error:
+            raise StateUnusable(f"can't read {path}: {error.strerror}", "WRONG_MODE") from None
+
+
+def _began(path: Path) -> int:
+    with path.open("rb") as file:
+        found = _BEGAN.search(file.readline(4096))
+    return int(found[1]) if found else 0

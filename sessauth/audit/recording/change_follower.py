@@ -1,0 +1,179 @@
+"""Changes in the audit stream: one record for each change of the log, in the log's order.
+
+The log is followed by its seq. How far it was recorded stands in a file beside the stream, so that the next
+run goes on from there: what was committed just before a process was killed is recorded by the next one, and
+a change may be recorded twice, but none is left out unless the log had dropped it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from ..._fast.base.token_mask import masked
+from ...errors import Rejected, StateUnusable
+from ...model.change import Change, Kind, Rejection
+from ...model.log_records import Head
+from ...state.host.folder import replace_file
+from ...state.lmdb.feed import Logged
+from .. import layout
+
+POSITION_FILE: Final = "changes.position"
+POSITION_MODE: Final = 0o600
+APPLIED: Final = "APPLIED"
+# What every token begins with.
+_PREFIX: Final = b"sessauth_"
+# Changes of one record batch: small, so that what can't be written now is soon tried again.
+_STEP: Final = 256
+# A change that is recorded later than this bears the time at which it is, and its own beside it: lines of a
+# stream stand in the order of their times.
+LATE_MS: Final = 5_000
+
+
+class ChangeLog(Protocol):
+    """What is followed: the changes, and what became of each (``state.feed.LocalFeed``)."""
+
+    def head(self) -> Head:
+        """Return where the log stands."""
+        ...
+
+    def logged(self, since_seq: int, limit: int) -> list[Logged]:
+        """Return the changes behind a seq; raises Rejected COMPACTED if some are gone."""
+        ...
+
+    def kept_from(self) -> int:
+        """Return the seq behind which the changes are kept."""
+        ...
+
+
+class ChangeFollower:
+    """Turns what is new in a log into records. Used by one thread at a time."""
+
+    def __init__(self, log: ChangeLog, folder: Path) -> None:
+        """Follow ``log`` from where the last run in this audit folder stopped, else from its beginning.
+
+        Raises StateUnusable ROLLED_BACK if more of this log was recorded than there is.
+        """
+        self._log = log
+        self._path = folder / POSITION_FILE
+        self._log_id = _log_id(log.head())
+        self.seq = self._begin()
+        """Up to which change the log is recorded."""
+
+    def bodies(self, now_ms: int) -> Iterator[bytes]:
+        """Yield bodies of records for what is new; they count as written when the next are asked for."""
+        while True:
+            try:
+                found = self._log.logged(self.seq, _STEP)
+            except Rejected as error:
+                if error.word != Rejection.COMPACTED.value:
+                    raise
+                body, seq = self._skip(now_ms)
+                yield body
+                self.seq = seq
+                continue
+            if not found:
+                return
+            yield b"".join(_body(logged, now_ms) for logged in found)
+            self.seq = found[-1].seq
+
+    def keep(self, seq: int) -> None:
+        """Note that the log is recorded up to ``seq``, on the disk.
+
+        If that can't be written, the next run records some of it again.
+        """
+        text = json.dumps({"log": self._log_id, "seq": seq}) + "\n"
+        with contextlib.suppress(OSError):
+            replace_file(self._path, text.encode("ascii"), POSITION_MODE)
+
+    def _begin(self) -> int:
+        """Return the seq behind which to go on; raises StateUnusable ROLLED_BACK."""
+        log_id, seq = _read_position(self._path)
+        head, kept = self._log.head(), self._log.kept_from()
+        if log_id == self._log_id:
+            if seq > head.seq:
+                message = (
+                    f"the state ends at change {head.seq}, and {self._path.parent} has it up to {seq}: it is "
+                    "an older one; put the latest back, or run 'sessauth state restore' with a backup"
+                )
+                raise StateUnusable(message, "ROLLED_BACK")
+            return seq
+        # A restore drops the log that was before. What of it was recorded is not lost, and what never was to
+        # be recorded here is not either: another machine's.
+        if log_id.startswith(f"{head.cluster_id.hex()}/"):
+            return min(seq, kept)
+        return kept if self._restored_at(kept) else 0
+
+    def _restored_at(self, seq: int) -> bool:
+        """Return whether the log begins behind a seq with a restore."""
+        first = self._log.logged(seq, 1)
+        return bool(first and first[0].result is not None and first[0].result.incarnation)
+
+    def _skip(self, now_ms: int) -> tuple[bytes, int]:
+        """Return a record of what the log has dropped, and the seq to go on behind."""
+        since, high = self.seq, self._log.kept_from()
+        what = f"changes {since + 1} to {high} were compacted away before they were recorded"
+        body = layout.body("lost", {"at_ms": now_ms, "count": high - since, "since_ms": 0, "why": what})
+        return body, high
+
+
+def _body(logged: Logged, now_ms: int) -> bytes:
+    """Return the record of a change. Its revision is 0 if it was logged before the folder kept results."""
+    change, result = Change.decode(logged.encoded), logged.result
+    late = now_ms - change.at_ms > LATE_MS
+    return layout.body(
+        "change",
+        {
+            "at_ms": now_ms if late else change.at_ms,
+            "seq": logged.seq,
+            "revision": 0 if result is None else result.revision,
+            "id": masked(change.id),
+            "change": change.kind.value,
+            "session": change.session_id.hex(),
+            "actor": masked(change.actor),
+            "outcome": APPLIED if result is None else result.rejection or APPLIED,
+            "body": recorded_body(change, logged.encoded),
+            **({"changed_ms": change.at_ms} if late else {}),
+        },
+    )
+
+
+def recorded_body(change: Change, encoded: bytes) -> str:
+    """Return what is recorded of a change, as base64: all but the arguments that an approver is to be shown.
+
+    No value of an argument is in the log; without them the change comes to the same, for whoever replays it.
+    A token that stands in one of its texts is masked.
+    """
+    approval = change.body.get("approval") if change.kind is Kind.REQUEST_APPROVAL else None
+    if isinstance(approval, dict):
+        change = replace(change, body={**change.body, "approval": {**approval, "arguments": b""}})
+    if isinstance(approval, dict) or _PREFIX in encoded:
+        change_id, actor = masked(change.id), masked(change.actor)
+        encoded = replace(change, id=change_id, actor=actor, body=_masked(change.body)).encode()
+    return base64.b64encode(encoded).decode("ascii")
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {name: _masked(each) for name, each in value.items()}
+    return [_masked(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _read_position(path: Path) -> tuple[str, int]:
+    """Return which log was recorded last, and up to which seq; "" and 0 if that is not known."""
+    try:
+        found = json.loads(path.read_text(encoding="ascii"))
+        return str(found["log"]), max(0, int(found["seq"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", 0
+
+
+def _log_id(head: Head) -> str:
+    return f"{head.cluster_id.hex()}/{head.incarnation.hex()}"

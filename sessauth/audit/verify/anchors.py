@@ -1,0 +1,66 @@
+"""Anchors: chains of lines that were noted elsewhere, in another stream or outside of the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .. import layout
+from .findings import Finding, FindingKind, StreamState
+from .stream import Anchor
+
+
+def compare(
+    folder: Path, states: Mapping[bytes, StreamState], named: Mapping[bytes, Anchor], since_ms: int
+) -> list[Finding]:
+    """Return what is missing of streams that other streams name."""
+    findings = []
+    for anchor in named.values():
+        place = (anchor.named_in, anchor.line, anchor.n)
+        who = f"stream {anchor.stream.hex()} ({anchor.process})"
+        if anchor.stream not in states:
+            if anchor.at_ms >= since_ms:
+                words = f"{who}, named here with {anchor.count} lines, is missing"
+                findings.append(Finding(FindingKind.MISSING_STREAM, *place, words))
+            continue
+        state = states[anchor.stream]
+        # Read now: a process may have written on since its stream was verified.
+        chain = _chain_of(folder, anchor.stream, anchor.count - 1)
+        last = max(state.files.values()).name
+        if chain is None:
+            if state.count < anchor.count:
+                words = f"the stream was cut: {anchor.named_in} names {anchor.count} lines of it"
+                findings.append(Finding(FindingKind.TRUNCATED, last, 0, state.count, words))
+        elif chain != anchor.head:
+            words = f"the stream was rewritten: {anchor.named_in} names another line n {anchor.count - 1}"
+            findings.append(Finding(FindingKind.CHANGED, last, 0, anchor.count - 1, words))
+    return findings
+
+
+def missing_heads(folder: Path, heads: Sequence[bytes]) -> list[Finding]:
+    """Return a finding for each chain that no line of the folder states."""
+    wanted = {b',"chain":"' + head.hex().encode() + b'"}\n': head for head in heads}
+    for files in layout.files(folder).values():
+        for path in files.values():
+            if not wanted:
+                return []
+            data = path.read_bytes()
+            wanted = {text: head for text, head in wanted.items() if text not in data}
+    return [
+        Finding(
+            FindingKind.TRUNCATED, "", 0, -1, f"no line has the chain {head.hex()}: what it ended was cut off"
+        )
+        for head in wanted.values()
+    ]
+
+
+def _chain_of(folder: Path, stream: bytes, n: int) -> str | None:
+    """Return the chain that a stream's line states, 64 hex digits; None if it has no such line."""
+    text = b'{"n":%d,"kind":"' % n
+    for path in reversed(layout.files(folder).get(stream, {}).values()):
+        data = path.read_bytes()
+        at = 0 if data.startswith(text) else data.find(b"\n" + text) + 1
+        stop = data.find(b"\n", at)
+        if (at or data.startswith(text)) and stop > at + layout.TAIL_BYTES:
+            return data[stop - 66 : stop - 2].decode("ascii", "replace")
+    return None

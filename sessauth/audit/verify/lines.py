@@ -1,0 +1,308 @@
+"""The lines of one file against the chain, and where they leave it.
+
+The kernel follows the chain as far as it holds. Where it does not, what stands there is told apart: a line
+that fits and stands elsewhere was moved, one whose followers go on with its chain was changed, a number
+that no line has was removed. What is left over was put in.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..._fast.record import line_chain
+from .. import layout
+from .findings import FindingKind
+
+# Decisions that threads make at the same time are noted in any order; a call that the writer settles is
+# noted when its commit stands.
+CLOCK_SLACK_MS: Final = 10_000
+# A file with more faults than this is not worth a longer report.
+MAX_FAULTS: Final = 100
+# No line of ours is as short; a file of line feeds alone would take more memory than there is.
+_LEAST_LINE_BYTES: Final = 90
+_SHORT_LINES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault at an offset of the file."""
+
+    kind: FindingKind
+    at: int
+    n: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A line whose record matters. ``before`` is the chain of the line before it; None: not known."""
+
+    n: int
+    start: int
+    end: int
+    before: bytes | None
+
+
+@dataclass(slots=True)
+class _Line:
+    """A line by its bytes, and the number that it claims; -1 if it is no record."""
+
+    start: int
+    end: int
+    claim: int
+
+
+@dataclass(slots=True)
+class FileLines:
+    """The lines of a file, followed from a number and a chain. ``follow`` fills in the rest.
+
+    ``heads`` are the chains that the line before may have had: two if it was changed itself.
+    """
+
+    data: bytes
+    n: int
+    heads: tuple[bytes, ...]
+    latest_ms: int = 0
+    marks: list[Mark] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    back: list[tuple[int, int]] = field(default_factory=list)
+    whole: int = 0
+    _lines: list[_Line] = field(default_factory=list)
+    _by_claim: dict[int, list[int]] = field(default_factory=dict)
+    # Lines that were passed over; of these, those that were wanted later; and what they were passed over for.
+    _skipped: set[int] = field(default_factory=set)
+    _moved: list[int] = field(default_factory=list)
+    _early: set[int] = field(default_factory=set)
+    # Whether a search to the end found no line from which the chain goes on.
+    _broken: bool = False
+
+    def follow(self) -> None:
+        """Follow the chain to the last whole line, which ends at ``whole``."""
+        self.whole = self.data.rfind(b"\n") + 1
+        if self.data.count(b"\n") > self.whole // _LEAST_LINE_BYTES + _SHORT_LINES:
+            self.faults.append(
+                Fault(FindingKind.FOREIGN, 0, -1, "the file is no log: its lines are too short")
+            )
+            return
+        at = 0
+        while at < self.whole or self._skipped:
+            at = self._walk(at)
+            if at < self.whole or self._skipped:
+                before = at, self.n, len(self._skipped)
+                at = self._mend(at)
+                if (at, self.n, len(self._skipped)) == before:
+                    break
+            if len(self.faults) > MAX_FAULTS:
+                self._give_up()
+                break
+        self._tell_order()
+
+    @property
+    def head(self) -> bytes:
+        """The chain of the last line."""
+        return self.heads[0]
+
+    def _walk(self, at: int) -> int:
+        """Follow the chain in the kernel as far as it holds; return where it does not."""
+        for head in self.heads:
+            right, stop, last, marks, back, latest = line_chain.walk(
+                self.data, at, self.n, head, self.latest_ms, CLOCK_SLACK_MS
+            )
+            if right:
+                self.marks += [
+                    Mark(n, start, end, head if start == at else _stated(self.data[start - 78 : start - 1]))
+                    for n, start, end in marks
+                ]
+                self.back += [(n, start) for n, start, _ in back]
+                self.n, self.heads, self.latest_ms = self.n + right, (last,), latest
+                return stop
+        return at
+
+    def _mend(self, at: int) -> int:
+        """Tell what stands where the chain breaks; return where it may be taken up."""
+        self._index()
+        here = bisect_left(self._lines, at, key=lambda line: line.start)
+        for index in self._by_claim.get(self.n, ()):
+            if (index >= here or index in self._skipped) and self._fits(index):
+                return self._take_moved(index, here)
+        if here == len(self._lines):
+            return at
+        found = self._take_up(here)
+        if found is None:
+            return self._no_more(here)
+        index, before = found
+        line = self._lines[index]
+        damaged, missing = index - here, line.claim - self.n
+        if damaged:
+            self._changed(here, damaged)
+        if missing > damaged:
+            first = self.n + damaged
+            words = f"n {_range(first, line.claim - 1)} should stand before this line"
+            if before is None:
+                words += "; so it can't be proved by its chain either"
+            self._fault(FindingKind.REMOVED, index, first, words)
+        self._take(index, before)
+        return line.end
+
+    def _take_moved(self, index: int, here: int) -> int:
+        """Take the next line from where it stands: further on, or among those that were skipped."""
+        if index >= here:
+            self._skipped.update(range(here, index))
+            self._early.add(index)
+            self._take(index, self._before(index))
+            return self._lines[index].end
+        self._skipped.discard(index)
+        self._moved.append(index)
+        self._take(index, self._before(index))
+        return self._lines[here].start if here < len(self._lines) else self.whole
+
+    def _no_more(self, here: int) -> int:
+        """Deal with lines to the end of the file, none of which goes on from a later number."""
+        line = self._lines[here]
+        if line.claim == self.n:
+            self._changed(here, 1)
+            content = self.data[line.start : line.end - 1]
+            stated = _stated(content)
+            computed = line_chain.link(content[: -layout.TAIL_BYTES], self.heads[0])
+            self.heads = (computed,) if stated is None else (stated, computed)
+            self.n += 1
+            return line.end
+        self._skipped.add(here)
+        return line.end
+
+    def _take_up(self, here: int) -> tuple[int, bytes | None] | None:
+        """Return the line from which the chain goes on behind damage, and the chain before it.
+
+        That chain is stated by the line before, or what it should have been if that line's was changed. It is
+        None where only what follows the line speaks for it; such a line is taken if there is no better.
+        """
+        fallback: int | None = None
+        for index in range(here, len(self._lines)):
+            line = self._lines[index]
+            if line.claim <= self.n:
+                continue
+            if self._broken and fallback is not None and index > here + 1:
+                break
+            for before in self._guesses(index, here):
+                if self._fits(index, before):
+                    return index, before
+            following = self._lines[index + 1] if index + 1 < len(self._lines) else None
+            if following is not None and following.claim == line.claim + 1:
+                stated = _stated(self.data[line.start : line.end - 1])
+                if stated is not None and self._fits(index + 1, stated):
+                    return index, None
+            if fallback is None:
+                fallback = index
+        self._broken = True
+        return None if fallback is None else (fallback, None)
+
+    def _guesses(self, index: int, here: int) -> list[bytes]:
+        """Return what the chain before a line may have been, by the damaged line before it."""
+        if index == here:
+            return list(self.heads)
+        before = self._lines[index - 1]
+        content = self.data[before.start : before.end - 1]
+        guesses = []
+        stated = _stated(content)
+        if stated is not None:
+            guesses.append(stated)
+        if index == here + 1:
+            guesses += [line_chain.link(content[: -layout.TAIL_BYTES], head) for head in self.heads]
+        return guesses
+
+    def _before(self, index: int) -> bytes:
+        return next(head for head in self.heads if self._fits(index, head))
+
+    def _fits(self, index: int, before: bytes | None = None) -> bool:
+        """Whether a line carries on from a chain; without one, from any of those that are possible here."""
+        line = self._lines[index]
+        content = self.data[line.start : line.end - 1]
+        inner = content[: -layout.TAIL_BYTES]
+        heads = self.heads if before is None else (before,)
+        return any(content.endswith(_tail(line_chain.link(inner, head))) for head in heads)
+
+    def _take(self, index: int, before: bytes | None) -> None:
+        line = self._lines[index]
+        self.marks.append(Mark(line.claim, line.start, line.end, before))
+        self.heads = (_stated(self.data[line.start : line.end - 1]) or layout.ZEROS,)
+        self.n = line.claim + 1
+
+    def _index(self) -> None:
+        if self._lines:
+            return
+        start = 0
+        while start < self.whole:
+            end = self.data.index(b"\n", start) + 1
+            found = layout.NUMBERED.match(self.data, start, end)
+            claim = int(found[1]) if found else -1
+            if found:
+                self._by_claim.setdefault(claim, []).append(len(self._lines))
+            self._lines.append(_Line(start, end, claim))
+            start = end
+
+    def _fault(self, kind: FindingKind, index: int, n: int, words: str) -> None:
+        self.faults.append(Fault(kind, self._lines[index].start, n, words))
+
+    def _changed(self, index: int, count: int) -> None:
+        words = "the line is not what was written"
+        if count > 1:
+            words = f"{count} lines from here on are not what was written"
+        self._fault(FindingKind.CHANGED, index, self.n, words)
+
+    def _tell_order(self) -> None:
+        """Tell of lines that stand elsewhere than they were written, and of those that nothing wanted."""
+        for first, last in _runs(self._moved):
+            # One line that was moved far back is one fault, not one for each line that it was moved over.
+            index = last + 1 if last > first and last + 1 in self._early else first
+            where = "behind lines that were written after it" if index > last else "before its place"
+            many = "the line stands" if index > last or first == last else f"{last - first + 1} lines stand"
+            self._fault(FindingKind.REORDERED, index, self._lines[index].claim, f"{many} {where}")
+        foreign = [index for index in self._skipped if self._lines[index].claim < 0]
+        for first, last in _runs(foreign):
+            self._fault(FindingKind.FOREIGN, first, -1, f"{last - first + 1} lines are no records")
+        for first, last in _runs(self._skipped.difference(foreign)):
+            words = f"{last - first + 1} lines are not of this place of this stream"
+            self._fault(FindingKind.INTERLEAVED, first, self._lines[first].claim, words)
+        self._skipped.clear()
+        self.faults.sort(key=lambda fault: fault.at)
+
+    def _give_up(self) -> None:
+        """Stop following a file that has too many faults."""
+        last = self._lines[-1]
+        self._skipped.clear()
+        self._fault(
+            FindingKind.CHANGED, len(self._lines) - 1, last.claim, "more faults; not followed further"
+        )
+        self.n = max(last.claim + 1, self.n)
+        self.heads = (_stated(self.data[last.start : last.end - 1]) or layout.ZEROS,)
+
+
+def _stated(content: bytes) -> bytes | None:
+    """Return the chain that a line states in its last bytes, None if there is none. Without the line feed."""
+    try:
+        chain = bytes.fromhex(content[-66:-2].decode("ascii"))
+    except ValueError:
+        return None
+    return chain if len(chain) == layout.CHAIN_BYTES and len(content) > layout.TAIL_BYTES else None
+
+
+def _tail(chain: bytes) -> bytes:
+    return b',"chain":"' + chain.hex().encode() + b'"}'
+
+
+def _runs(indices: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the first and the last of each run of whole numbers."""
+    runs: list[tuple[int, int]] = []
+    for index in sorted(indices):
+        if runs and runs[-1][1] == index - 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return runs
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"

@@ -1,0 +1,76 @@
+"""Verifies the streams of an audit folder: chain, order, signatures, and that nothing is missing.
+
+What it can't find without an anchor from outside the folder stands in docs/audit.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ...errors import StateUnusable
+from .. import layout
+from ..keys import public_keys
+from ..stream_register import Kept
+from . import anchors
+from .findings import Finding, FindingKind, Report, StreamState
+from .stream import Anchor, StreamCheck
+
+
+def verify(
+    folder: Path,
+    *,
+    keys: Mapping[bytes, bytes] | None = None,
+    expected_heads: Sequence[bytes] = (),
+    since_ms: int = 0,
+    kept: Kept | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Read a whole audit folder, one file at a time, and report.
+
+    Args:
+        folder: the audit folder; processes may be writing there.
+        keys: the public keys that are trusted, by id. Without them those of ``kept``, and without that those
+            in ``audit.pub`` of the folder, which prove nothing against whoever could replace that file.
+        expected_heads: chains, 32 bytes each, that some line of the folder must have: anchors kept elsewhere.
+        since_ms: files and streams that were removed are not missed if they ended before this moment, in ms
+            since 1970.
+        kept: what the state folder keeps of the log; read before the folder is.
+        on_progress: told behind each file how many were read, and how many there are.
+
+    Raises:
+        StateUnusable: MISSING, if the folder can't be read.
+        KeyFolderError: if there are no public keys.
+    """
+    try:
+        found = layout.files(folder)
+        strays = sorted(path.name for path in folder.glob("*.jsonl") if not layout.parse_name(path.name))
+    except OSError as error:
+        raise StateUnusable(f"can't read the audit folder {folder}: {error.strerror}", "MISSING") from None
+    if keys is None:
+        keys = kept.keys if kept is not None else public_keys(folder / layout.PUBLIC_FILE)
+    findings = [
+        Finding(FindingKind.FOREIGN, name, 0, -1, "no stream has a file of this name") for name in strays
+    ]
+    if not found:
+        words = "the folder holds no stream: nothing was recorded here, or all of it was removed"
+        findings.append(Finding(FindingKind.NO_STREAM, "", 0, -1, words))
+    states: list[StreamState] = []
+    named: dict[bytes, Anchor] = {each.stream: each for each in kept.anchors} if kept is not None else {}
+    read, total = 0, sum(map(len, found.values()))
+    for stream, files in found.items():
+        check = StreamCheck(stream, files, keys, since_ms)
+        for _ in check.run():
+            read += 1
+            if on_progress is not None:
+                on_progress(read, total)
+        states.append(check.state)
+        findings += check.findings
+        for anchor in check.anchors:
+            known = named.get(anchor.stream)
+            if known is None or known.count < anchor.count:
+                named[anchor.stream] = anchor
+    states.sort(key=lambda state: state.began_ms)
+    findings += anchors.compare(folder, {state.stream: state for state in states}, named, since_ms)
+    findings += anchors.missing_heads(folder, expected_heads)
+    return Report(tuple(states), tuple(findings))

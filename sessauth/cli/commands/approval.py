@@ -1,0 +1,200 @@
+"""``sessauth approval``: what waits for a person, read and answered."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ...approvals.approver import DEFAULT_TTL_MS, Approver, ApproverKey
+from ...approvals.request import ApprovalRequest
+from ...errors import ServerError, UsageError
+from .. import id_prefixes, params
+from ..approval_io import write_approval
+from ..context import Settings, with_settings
+from ..output import moment_and_distance, table
+from ..params import Ref
+
+if TYPE_CHECKING:
+    from ...client import Client
+
+_STATUSES = ("waiting", "pending", "granted", "denied", "used")
+_session = click.argument("session_id", type=params.session_id)
+_approval = click.argument("approval_id", type=params.approval_id)
+_request_id = click.option(
+    "--request-id", default="", help="Repeat a change with the same id to learn its first outcome."
+)
+
+
+@click.group()
+def approval() -> None:
+    """Read what waits for an approval, and grant or deny it."""
+
+
+def _find(client: Client, session: Ref, approval: Ref) -> tuple[bytes, bytes]:
+    session_id = id_prefixes.session(client, session)
+    return session_id, id_prefixes.approval(client, session_id, approval)
+
+
+def _fetch(client: Client, session_ref: Ref, approval_ref: Ref) -> ApprovalRequest:
+    """Return an approval with what the caller may know of its session."""
+    session_id, approval_id = _find(client, session_ref, approval_ref)
+    request = client.get_approval(session_id, approval_id)
+    try:
+        session = client.get_session(session_id)
+    except ServerError:
+        # The credential may not read sessions: the approval alone has to do.
+        return request
+    return dataclasses.replace(request, subject=session.subject, purpose=session.purpose)
+
+
+def _show(settings: Settings, request: ApprovalRequest) -> None:
+    settings.show(request.to_dict(), request.render().splitlines())
+
+
+@approval.command("list")
+@click.option("--session", "session_id", type=params.session_id, default=b"", help="Of this session only.")
+@click.option("--status", type=click.Choice(_STATUSES), default="waiting", show_default=True)
+@click.option(
+    "--public-key",
+    type=params.approver_key,
+    default=b"",
+    help="Only what this key may still sign; 'approver-key show' prints it.",
+)
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
+@click.option("--page", default="", help="Go on from where an earlier list stopped.")
+@with_settings
+def list_(settings: Settings, session_id: Ref, status: str, public_key: bytes, limit: int, page: str) -> None:
+    """List approvals; a gateway sees those that it asked for."""
+    with settings.client() as client:
+        found = client.list_approvals(
+            session_id=id_prefixes.session(client, session_id),
+            status=status,
+            public_key=public_key,
+            page_size=limit,
+            page_token=page,
+        )
+    now_ms = settings.clock.now_ms()
+    rows = [
+        [
+            request.record.session_id.hex(),
+            request.record.id.hex(),
+            f"{len(request.record.statements)}/{request.record.threshold}",
+            request.record.action,
+            request.record.resource,
+            request.record.gateway,
+            moment_and_distance(request.record.expires_at_ms, now_ms),
+        ]
+        for request in found.approvals
+    ]
+    lines = table(("SESSION", "APPROVAL", "SIGNED", "ACTION", "RESOURCE", "GATEWAY", "UNTIL"), rows)
+    if found.next_page_token:
+        lines.append(f"more: --page {found.next_page_token}")
+    settings.show(
+        {
+            "approvals": [request.to_dict() for request in found.approvals],
+            "next_page_token": found.next_page_token,
+        },
+        lines,
+    )
+
+
+@approval.command("show")
+@_session
+@_approval
+@with_settings
+def show(settings: Settings, session_id: Ref, approval_id: Ref) -> None:
+    """Show all that an approver decides by and signs."""
+    with settings.client() as client:
+        request = _fetch(client, session_id, approval_id)
+    _show(settings, request)
+
+
+@approval.command("grant")
+@_session
+@_approval
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="File with the approver's private key, mode 0600.",
+)
+@click.option(
+    "--ttl",
+    type=params.duration,
+    default=DEFAULT_TTL_MS,
+    show_default="1h",
+    help="How long it counts; never longer than the request does.",
+)
+@click.option("--yes", is_flag=True, help="Sign without asking: whoever runs this has read it.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the signed approval to a new file, for 'check --approval', instead of handing it in.",
+)
+@_request_id
+@with_settings
+def grant(
+    settings: Settings,
+    session_id: Ref,
+    approval_id: Ref,
+    key_file: Path,
+    ttl: int,
+    yes: bool,
+    out: Path | None,
+    request_id: str,
+) -> None:
+    """Show what is asked for, ask, and sign it.
+
+    The digest that is signed is computed from what is shown. Nothing else is signed.
+    """
+    approver = Approver(ApproverKey.load(key_file), settings.clock)
+    with settings.client() as client:
+        request = _fetch(client, session_id, approval_id)
+        shown = request.render()
+        _require_consent(settings, shown, yes=yes)
+        signed = approver.grant(request, ttl_ms=ttl)
+        if out is None:
+            request = client.grant_approval(request, signed, request_id=request_id)
+        else:
+            write_approval(out, signed)
+    document = {**request.to_dict(), "shown": shown}
+    if out is not None:
+        settings.show({**document, "out": str(out)}, [f"written  {out}"])
+        return
+    record = request.record
+    settings.show(
+        document,
+        [f"signed {len(record.statements)} of {record.threshold}; it is {record.status.name.lower()}"],
+    )
+
+
+def _require_consent(settings: Settings, shown: str, *, yes: bool) -> None:
+    """Show what would be signed and ask. Raises UsageError where nobody can be asked."""
+    # With --json there is one document on stdout, and it has what was shown.
+    if not settings.json:
+        click.echo(shown)
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("nobody can be asked here: read it with 'approval show', then give --yes")
+    if settings.json:
+        click.echo(shown, err=True)
+    click.confirm("Sign that this call may happen, once?", abort=True, err=True)
+
+
+@approval.command("deny")
+@_session
+@_approval
+@click.option("--reason", default="", help="Why, for whoever reads it later.")
+@_request_id
+@with_settings
+def deny(settings: Settings, session_id: Ref, approval_id: Ref, reason: str, request_id: str) -> None:
+    """Say no to a call, until its request expires."""
+    with settings.client() as client:
+        denied = client.deny_approval(*_find(client, session_id, approval_id), reason, request_id=request_id)
+    _show(settings, denied)

@@ -1,0 +1,143 @@
+"""``sessauth check``: judge one call, and say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...crypto.armor import parse_proof
+from ...decisions.decision_base import DecisionBase
+from ...errors import MalformedToken, ServerError, UsageError
+from ...limits import MAX_PERMIT_MS
+from ...reasons import Level
+from ...scopes.scope import Scope
+from ...tokens.holder import HolderKey
+from .. import failures, id_prefixes
+from ..approval_io import read_approval
+from ..call_options import call_options, read_call
+from ..context import Settings, with_settings
+from ..io import read_text, read_token, token_argument
+from ..render.decision import to_json, to_lines
+
+if TYPE_CHECKING:
+    from ...client import Client
+
+
+def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
+    """Return the layers of the session's ceiling and its ancestors', if the denial is about one."""
+    layers: list[list[Scope]] = []
+    session_id = decision.session_id if not decision and decision.level == Level.CEILING else b""
+    try:
+        while session_id and len(layers) <= decision.index:
+            session = client.get_session(session_id)
+            layers += [[Scope.from_record(scope) for scope in layer] for layer in session.ceilings]
+            session_id = session.parent_id
+    except ServerError:
+        # The credential may not read sessions: the positions alone have to do.
+        return []
+    return layers
+
+
+def _proof(text: str) -> bytes:
+    """Return the proof in a text, or in the file behind an @. Raises UsageError for anything else."""
+    if not text:
+        return b""
+    try:
+        return parse_proof(read_text(text[1:], "--proof") if text.startswith("@") else text.strip())
+    except MalformedToken as error:
+        raise UsageError(f"--proof: {error}") from None
+
+
+@click.command()
+@token_argument
+@click.argument("action")
+@click.argument("resource")
+@call_options
+@click.option("--proof", default="", metavar="PROOF|@FILE", help="Of a bound token's holder, for this call.")
+@click.option(
+    "--holder-key", "holder_file", type=click.Path(path_type=Path), help="Prove it here, with this key file."
+)
+@click.option(
+    "--approval",
+    "approval_files",
+    metavar="FILE",
+    multiple=True,
+    help="A signed approval of this call, from 'approval grant --out'. Repeatable.",
+)
+@click.option("--retry-id", default="", help="Name of this attempt: what the call costs is taken once.")
+@click.option(
+    "--permit-ms",
+    type=click.IntRange(0, MAX_PERMIT_MS),
+    default=0,
+    help="Ask for a permit, to be committed within so many ms.",
+)
+@click.option(
+    "--state", type=click.Path(path_type=Path), help="Judge here, by this state folder, and ask no server."
+)
+@click.option("--watch", is_flag=True, help="Stay, and say when the call is no longer allowed.")
+@with_settings
+def check(
+    settings: Settings,
+    /,
+    token_file: str,
+    action: str,
+    resource: str,
+    state: Path | None,
+    watch: bool,
+    proof: str,
+    holder_file: Path | None,
+    approval_files: Sequence[str],
+    retry_id: str,
+    permit_ms: int,
+    **options: Any,
+) -> None:
+    """Judge one call: ACTION on RESOURCE. Exits with 0 if it is allowed and with 1 if not.
+
+    A denial says which block, scope, clause and argument failed, and what would have been allowed.
+    """
+    if holder_file is not None and (proof or state is not None):
+        raise UsageError("--holder-key excludes --proof and --state: it proves for the server's host")
+    if watch and state is not None:
+        raise UsageError("--watch asks a server, --state none: give one of them")
+    # Read as a token first: a bad paste is told here as truncated or damaged, which a check never says.
+    call = read_call(options, token_file, proof, *approval_files)
+    token = read_token(token_file)
+    call["proof"] = _proof(proof)
+    paid: dict[str, Any] = {
+        "approvals": [read_approval(each) for each in approval_files],
+        "retry_id": retry_id.encode("utf-8", "surrogateescape"),
+        "permit_ms": permit_ms,
+    }
+    decision: DecisionBase
+    if state is not None:
+        if any(paid.values()):
+            raise UsageError("--approval, --retry-id and --permit-ms are for the server: leave out --state")
+        from ..local_state import embedded_check
+
+        call["session"] = id_prefixes.whole(call["session"], "--session")
+        decision, told = embedded_check(state, token, action, resource, call)
+    else:
+        holder = HolderKey.load(holder_file) if holder_file is not None else None
+        with settings.client(holder) as client:
+            call["session"] = id_prefixes.session(client, call["session"])
+            if watch:
+                from ...client import CheckItem
+                from .check_watch import watch_call
+
+                asked = (call.pop("audience"), call.pop("at_least_revision"))
+                watch_call(
+                    settings,
+                    client,
+                    CheckItem(token, action, resource, **call, **paid),
+                    *asked,
+                    lambda made: made.explain(token, _ceilings(client, made)),
+                )
+                click.get_current_context().exit(failures.DENIED)
+            decision = client.check(token, action, resource, **call, **paid)
+            told = decision.explain(token, _ceilings(client, decision))
+    settings.show(to_json(decision, told), to_lines(decision, told))
+    if not decision:
+        click.get_current_context().exit(failures.DENIED)

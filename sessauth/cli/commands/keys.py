@@ -1,0 +1,113 @@
+"""``sessauth keys``: the life of issuer keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ...crypto.issuer_key import public_jwk
+from ...crypto.key_record import KeyRecord
+from .. import id_prefixes, params
+from ..context import Settings, with_settings
+from ..output import fields, moment, table
+from ..params import Ref
+from ..public_keys import one_public_key
+
+
+@click.group()
+def keys() -> None:
+    """See and change the issuer keys. Private keys never travel."""
+
+
+def _to_json(key: KeyRecord) -> dict[str, Any]:
+    return {
+        "id": key.id.hex(),
+        "status": key.status.name,
+        "owner": key.owner,
+        "kid": public_jwk(key.public_key)["kid"],
+        "public_key": key.public_key.hex(),
+        "added_at_ms": key.added_at_ms,
+        "activated_at_ms": key.activated_at_ms,
+        "retired_at_ms": key.retired_at_ms,
+        "distrusted_at_ms": key.distrusted_at_ms,
+        "revision": key.revision,
+    }
+
+
+def _show(settings: Settings, key: KeyRecord) -> None:
+    settings.show(
+        _to_json(key),
+        fields(
+            [
+                ("key", key.id.hex()),
+                ("status", key.status.name),
+                ("owner", key.owner or "the service"),
+                ("added", moment(key.added_at_ms)),
+                ("activated", moment(key.activated_at_ms)),
+                ("retired", moment(key.retired_at_ms)),
+                ("distrusted", moment(key.distrusted_at_ms)),
+            ]
+        ),
+    )
+
+
+@keys.command("list")
+@with_settings
+def list_(settings: Settings) -> None:
+    """List the issuer keys."""
+    with settings.client() as client:
+        found = client.list_keys()
+    rows = [
+        [key.id.hex(), key.status.name, key.owner or "the service", moment(key.added_at_ms)] for key in found
+    ]
+    # A key id has 64 digits and is what the other commands take, so it is never cut.
+    settings.show(
+        {"keys": [_to_json(key) for key in found]},
+        table(("ID", "STATUS", "OWNER", "ADDED"), rows, max_cell_chars=64),
+    )
+
+
+@keys.command("jwks")
+@with_settings
+def jwks(settings: Settings) -> None:
+    """Print the public keys as a JWK set (RFC 7517)."""
+    with settings.client() as client:
+        document = json.loads(client.jwks())
+    settings.show(document, [json.dumps(document, indent=2)])
+
+
+@keys.command("add")
+@click.option(
+    "--public-key",
+    "source",
+    metavar="FILE|-",
+    help="A public key: JWK, PEM or hex. Default: the server makes a pair of its own.",
+)
+@click.option("--owner", default="", help="Principal whose sessions it may root. Default: the service.")
+@click.option("--request-id", default="", help="Repeat with the same id to learn the first outcome.")
+@with_settings
+def add(settings: Settings, source: str | None, owner: str, request_id: str) -> None:
+    """Add an issuer key, prepared: known, and not yet trusted."""
+    public_key = one_public_key(source, "--public-key") if source else b""
+    with settings.client() as client:
+        _show(settings, client.add_key(public_key, owner=owner, request_id=request_id))
+
+
+def _change(name: str, method: str, doc: str) -> Callable[..., Any]:
+    @keys.command(name, help=doc)
+    @click.argument("key_id", type=params.key_id)
+    @click.option("--request-id", default="", help="Repeat with the same id to learn the first outcome.")
+    @with_settings
+    def change(settings: Settings, key_id: Ref, request_id: str) -> None:
+        with settings.client() as client:
+            _show(settings, getattr(client, method)(id_prefixes.key(client, key_id), request_id=request_id))
+
+    return change
+
+
+activate = _change("activate", "activate_key", "Let a prepared key root tokens; the newest active one mints.")
+retire = _change("retire", "retire_key", "Accept what a key signed until now, and nothing later.")
+distrust = _change("distrust", "distrust_key", "Deny every token of a key, at once and for good.")

@@ -1,0 +1,231 @@
+"""``sessauth audit``: verify the audit log, ask it, hand it on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ....errors import UsageError
+from ... import failures, id_prefixes, params
+from ...audit_folder import audit_folder, dir_option
+from ...context import Settings, with_settings
+from ...io import json_bytes
+from ...progress import Progress
+from .audit_replay import replay
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group()
+def audit() -> None:
+    """Verify the audit log, ask it, hand it on."""
+
+
+audit.add_command(replay)
+
+
+@audit.command("verify")
+@dir_option
+@click.option(
+    "--public-key",
+    "key_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="File with keys that are trusted, as audit.pub. Default: those that the state folder keeps.",
+)
+@click.option(
+    "--expect-head",
+    "heads",
+    type=params.chain,
+    multiple=True,
+    help="A chain that some line must have, noted before and kept elsewhere. Repeatable.",
+)
+@click.option(
+    "--since", type=params.moment, default=0, help="Don't miss files that were removed from before it."
+)
+@click.option(
+    "--state",
+    "state_dir",
+    type=click.Path(path_type=Path),
+    help="The state folder that knows the log. Default: that of the home folder, without --dir.",
+)
+@with_settings
+def verify(
+    settings: Settings,
+    folder: Path | None,
+    key_files: Sequence[Path],
+    heads: Sequence[bytes],
+    since: int,
+    state_dir: Path | None,
+) -> None:
+    """Read the whole log and say whether it is what was written. Exits with 1 if not, or if there is none.
+
+    The state folder keeps the keys that sign the log, and how far its newest streams came.
+    A state that lacks changes which the log holds is an older one; that is said too.
+    """
+    from ....audit.keys import public_keys
+    from ....audit.verify.verify import verify as check
+    from ...audit_state import compared
+    from ...render import audit as audit_view
+
+    keys: dict[bytes, bytes] = {}
+    for file in key_files:
+        keys |= public_keys(file)
+    if state_dir is None and folder is None:
+        state_dir = settings.config().state_dir
+    known, not_compared = audit_view.kept_of(state_dir)
+    folder = audit_folder(settings, folder)
+    with Progress("verifying") as progress:
+        report = check(
+            folder,
+            keys=keys or None,
+            expected_heads=heads,
+            since_ms=since,
+            kept=known,
+            on_progress=progress,
+        )
+        report, why = compared(report, folder, state_dir)
+    document = {
+        **audit_view.report_json(folder, report),
+        "compared_with_state": known is not None,
+        "compared_with_changes": not why,
+    }
+    settings.show(document, [*not_compared, *why, *audit_view.report_lines(report)])
+    if not report.intact:
+        click.get_current_context().exit(failures.DENIED)
+
+
+def _filters(command: F) -> F:
+    """Add the options that say which records are meant."""
+    options = (
+        click.option("--session", type=params.session_id, default=b"", help="Of this session."),
+        click.option("--decision", "decision", type=params.decision_id, default=b"", help="Of this id."),
+        click.option("--block", type=params.block_id, default=b"", help="Whose token has this block."),
+        click.option("--reason", default="", help="Decisions of this reason, as OUT_OF_SCOPE."),
+        click.option("--stage", default="", help="Decisions of this stage, as scope."),
+        click.option("--answer", type=click.Choice(("allowed", "denied")), help="Decisions of this answer."),
+        click.option("--action", default="", help="Exact, or a beginning and *."),
+        click.option("--resource", default="", help="Exact, or a beginning and *."),
+        click.option("--arguments", default="", metavar="JSON|@FILE", help="Calls with these arguments."),
+        click.option("--change", default="", help="Changes of this kind, as end_session."),
+        click.option("--actor", default="", help="Changes by this principal."),
+        click.option("--since", type=params.moment, default=0, help="From this moment on."),
+        click.option("--until", type=params.moment, default=0, help="Before this moment."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _query(folder: Path, options: dict[str, Any]) -> Any:
+    """Return the query that the options of :func:`_filters` state. Raises UsageError, KeyFolderError."""
+    from ....audit.read.query import Query, argument_digests
+    from ....model.change import Kind
+    from ....reasons import Reason, Stage
+
+    digests: frozenset[str] = frozenset()
+    if options["arguments"]:
+        if not options["arguments"].lstrip().startswith(("{", "@")):
+            raise UsageError("--arguments: is no JSON object; a file is given as @FILE")
+        digests = argument_digests(folder, json_bytes(options["arguments"], "--arguments"))
+    return Query(
+        session=id_prefixes.logged_session(folder, options["session"]).hex(),
+        decision=options["decision"].hex(),
+        block=options["block"].hex(),
+        reason=_word(options["reason"], Reason.__members__, "--reason"),
+        stage=_word(options["stage"], Stage.__members__, "--stage"),
+        allowed=None if options["answer"] is None else options["answer"] == "allowed",
+        action=options["action"],
+        resource=options["resource"],
+        arguments=digests,
+        change=_word(options["change"], Kind.__members__, "--change"),
+        actor=options["actor"],
+        since_ms=options["since"],
+        until_ms=options["until"],
+    )
+
+
+def _word(text: str, known: Any, option: str) -> str:
+    word = text.upper()
+    if word and word not in known:
+        raise click.BadParameter(f"{text!r} is none of {', '.join(known)}", param_hint=option)
+    return word
+
+
+@audit.command("query")
+@dir_option
+@_filters
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many."
+)
+@with_settings
+def query(settings: Settings, /, folder: Path | None, limit: int, **options: Any) -> None:
+    """Show the records that fit all of the options, by time. Nothing is verified."""
+    from ....audit.read.reader import Reading
+    from ...render import audit as audit_view
+
+    folder = audit_folder(settings, folder)
+    reading = Reading(folder)
+    entries, count = audit_view.newest(reading, _query(folder, options), limit)
+    document = {
+        "dir": str(folder),
+        "records": [audit_view.entry_json(entry) for entry in entries],
+        "found": count,
+        "passed_over": reading.passed_over,
+    }
+    settings.show(document, audit_view.entry_lines(entries, count, reading.passed_over))
+
+
+@audit.command("export")
+@dir_option
+@_filters
+@click.option("--out", type=click.Path(path_type=Path), help="Write to a new file, mode 0600.")
+@with_settings
+def export(settings: Settings, /, folder: Path | None, out: Path | None, **options: Any) -> None:
+    """Write decisions and changes as OCSF events, one JSON document a line, stream by stream."""
+    from ....audit.read.query import find
+    from ....audit.read.reader import Reading
+    from ...render.audit import Events
+
+    folder = audit_folder(settings, folder)
+    reading = Reading(folder)
+    events = Events(reading)
+    wanted = _query(folder, options)
+    if out is None:
+        for event in events.of(find(reading, wanted)):
+            click.echo(json.dumps(event, separators=(",", ":")))
+        return
+    try:
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(f"--out: can't write {out}: {error.strerror}") from None
+    count = 0
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        for event in events.of(find(reading, wanted)):
+            file.write(json.dumps(event, separators=(",", ":")) + "\n")
+            count += 1
+    settings.show({"out": str(out), "events": count}, [f"written  {count} events to {out}"])
+
+
+@audit.command("key")
+@dir_option
+@with_settings
+def key(settings: Settings, folder: Path | None) -> None:
+    """Print the public keys that the log is signed by: keep them where the log is not."""
+    from ....audit import layout
+    from ....audit.keys import public_keys
+
+    folder = audit_folder(settings, folder)
+    found = public_keys(folder / layout.PUBLIC_FILE)
+    settings.show(
+        {
+            "dir": str(folder),
+            "keys": [{"key_id": each.hex(), "public_key": key.hex()} for each, key in found.items()],
+        },
+        [each.hex() for each in found.values()],
+    )

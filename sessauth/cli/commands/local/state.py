@@ -1,0 +1,187 @@
+"""``sessauth state``: look after the state folder of a local service."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ....errors import StateError, StateUnusable, UsageError
+from ... import failures
+from ...context import Settings, with_settings
+from ...output import fields, printable
+from ...progress import Progress
+
+_state_option = click.option(
+    "--state",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="The state folder. Default: that of the home folder.",
+)
+
+
+@click.group()
+def state() -> None:
+    """Check, copy and brake the state of a local service."""
+
+
+def _folder(settings: Settings, folder: Path | None) -> Path:
+    return folder or settings.config().state_dir
+
+
+@state.command("check")
+@click.option(
+    "--backup", "backed_up", type=click.Path(path_type=Path), help="Read this backup in the state's place."
+)
+@_state_option
+@with_settings
+def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> None:
+    """Read the whole state and say whether it can be served from. Exits with 5 if not.
+
+    Without --state the home folder is looked at too: whether others could read its keys or change its files.
+    With --backup a backup is read, as a restore reads it first; nothing is changed.
+    """
+    from ....server.process import preflight
+    from ....state.integrity.verify import verify
+    from ...local_state import reading
+
+    if backed_up is not None:
+        if folder is not None:
+            raise UsageError("--backup and --state exclude each other")
+        _check_backup(settings, backed_up)
+        return
+    if folder is None:
+        config = settings.config()
+        folder = config.state_dir
+        preflight.check(config)
+    with reading(folder) as rows, Progress("verifying") as progress:
+        head, counts = rows.head(), verify(rows, progress)
+    brake = _brake_reason(folder)
+    document = {
+        "state_dir": str(folder),
+        "cluster_id": head.cluster_id.hex(),
+        "incarnation": head.incarnation.hex(),
+        "format": head.format,
+        "revision": head.revision,
+        "seq": head.seq,
+        **asdict(counts),
+        "braked": brake is not None,
+        "brake_reason": brake or "",
+    }
+    settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
+    if brake is not None:
+        click.get_current_context().exit(failures.STATE)
+
+
+def _check_backup(settings: Settings, folder: Path) -> None:
+    """Show what a backup holds. Raises StateUnusable if it can't be restored."""
+    from ....state.backup import verify_backup
+
+    with Progress("verifying") as progress:
+        manifest, counts = verify_backup(folder, progress)
+    document = {"backup": str(folder), **asdict(manifest), **asdict(counts)}
+    settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
+
+
+def _brake_reason(folder: Path) -> str | None:
+    """Return why the brake is engaged, None if it is released. Raises StateUnusable."""
+    from ....state.host.brake import reader_page, reason_of
+    from ....state.layout import BRAKE_FILE
+
+    with reader_page(folder / BRAKE_FILE) as page:
+        return reason_of(page)
+
+
+@state.command("backup")
+@click.argument("target", type=click.Path(path_type=Path))
+@_state_option
+@with_settings
+def backup(settings: Settings, target: Path, folder: Path | None) -> None:
+    """Copy the state into TARGET, a new folder; the server may go on running."""
+    from ....state.backup import backup as copy
+
+    with Progress("copying and verifying") as progress:
+        manifest = asdict(copy(_folder(settings, folder), target, progress))
+    document = {"target": str(target), **manifest}
+    settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
+
+
+@state.command("restore")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Accept a backup of another cluster.")
+@_state_option
+@with_settings
+def restore(settings: Settings, source: Path, force: bool, folder: Path | None) -> None:
+    """Put the backup in SOURCE in the place of the state; ends every session.
+
+    The server must be stopped. What was revoked after the backup is not in it, so nothing that lived
+    before lives on.
+    """
+    from ....state.backup import restore as put_back
+
+    folder = _folder(settings, folder)
+    map_size = settings.config().server.map_size_bytes
+    with Progress("verifying and restoring") as progress:
+        head = put_back(source, folder, force=force, map_size=map_size, on_progress=progress)
+    document = {
+        "state_dir": str(folder),
+        "cluster_id": head.cluster_id.hex(),
+        "incarnation": head.incarnation.hex(),
+        "revision": head.revision,
+    }
+    settings.show(
+        document,
+        [
+            *fields([(name.replace("_", " "), value) for name, value in document.items()]),
+            "every session has ended; open them anew",
+        ],
+    )
+
+
+@state.command("brake")
+@click.option("--set", "engage", is_flag=True, help="Deny every check on this host from now on.")
+@click.option("--clear", is_flag=True, help="Release it, after a probe write if a failed write set it.")
+@click.option("--reason", default="", help="Why it is set.")
+@_state_option
+@with_settings
+def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Path | None) -> None:
+    """Show, set or clear the brake, by which every process of the host denies every check.
+
+    One that a failed write set is cleared with the server stopped; starting the server does the same. It
+    works while the settings are wrong. A running server logs and records what a person did within a second,
+    the next start what was done without one.
+    """
+    from ....server.config.config import state_dir_at
+    from ....state.host.brake import Brake, create
+    from ....state.layout import BRAKE_FILE
+    from ....state.writer.state_writer import StateWriter
+
+    if engage and clear:
+        raise UsageError("--set and --clear exclude each other")
+    if folder is None:
+        folder, wrong = state_dir_at(settings.home)
+        if wrong:
+            click.echo(f"sessauth: settings are wrong ({printable(wrong)}); using {folder}", err=True)
+    if not folder.is_dir():
+        raise StateUnusable(f"{folder} does not exist; run init, or name another with --state", "MISSING")
+    if engage:
+        # Of a page that was lost nobody knows whether it was set.
+        create(folder / BRAKE_FILE)
+    why = _brake_reason(folder)
+    if engage or (clear and why is not None):
+        page = Brake(folder / BRAKE_FILE)
+        if engage:
+            page.engage(f"set by hand: {reason}" if reason else "set by hand", by_hand=True)
+        else:
+            page.release(by_hand=True)
+        failed = page.failed
+        page.close()
+        if clear and failed:
+            # Opening for writing probes the disk and releases the brake, or says what is still wrong.
+            StateWriter.open(folder).close()
+    why = _brake_reason(folder)
+    if clear and why is not None:
+        raise StateError(f"the brake was set again: {why}; remove the cause first")
+    document = {"braked": why is not None, "reason": why or ""}
+    settings.show(document, [f"SET: {why}" if why is not None else "not set"])

@@ -1,0 +1,93 @@
+"""``sessauth session receipt`` and ``verify-closed``: what proves that a session is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ...errors import UsageError
+from ...model.receipt import MAX_TEXT_CHARS, ReceiptState, SignedReceipt, verify
+from .. import failures, id_prefixes, params
+from ..context import Settings, with_settings
+from ..io import read_bytes, read_text, read_token, write_new
+from ..output import printable
+from ..params import Ref
+from ..render import receipt as receipt_view
+
+
+@click.command("receipt")
+@click.argument("session_id", type=params.session_id)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Also write the signed receipt to a new file, mode 0600."
+)
+@with_settings
+def receipt(settings: Settings, session_id: Ref, out: Path | None) -> None:
+    """Have the server make the receipt of a session that ended.
+
+    Exits with 1 unless it says CLOSED. What it says is taken from the server; verify-closed holds a receipt
+    to public keys.
+    """
+    with settings.client() as client:
+        signed = client.get_receipt(id_prefixes.session(client, session_id))
+    found = signed.unverified
+    if out is not None:
+        write_new(out, signed.text)
+    settings.show(receipt_view.to_json(signed, found), receipt_view.to_lines(found))
+    if found.state is not ReceiptState.CLOSED:
+        click.get_current_context().exit(failures.DENIED)
+
+
+@click.command("verify-closed")
+@click.option("--receipt", "receipt_file", metavar="FILE|-", required=True, help="The signed receipt.")
+@click.option(
+    "--keys", "keys_file", metavar="FILE|-", required=True, help="The service's keys: what keys jwks prints."
+)
+@click.option(
+    "--session", "session_id", type=params.whole_session, default=b"", help="It must be of this one."
+)
+@click.option(
+    "--token-file", "token_files", metavar="FILE|-", multiple=True, help="A token to hold against it."
+)
+@with_settings
+def verify_closed(
+    settings: Settings, receipt_file: str, keys_file: str, session_id: bytes, token_files: Sequence[str]
+) -> None:
+    """Say, without a server, whether a receipt proves that a session is over.
+
+    Exits with 0 if a key of the service signed it, it says CLOSED, and each token given is of its session and
+    refused by it; with 1 if not.
+    """
+    from ...verifier.receipt_check import Coverage, hold_against
+
+    if [receipt_file, keys_file, *token_files].count("-") > 1:
+        raise UsageError("--receipt, --keys, --token-file: only one can be read from stdin")
+    text = read_bytes(receipt_file, "receipt", MAX_TEXT_CHARS + 2).decode("ascii", "replace").strip()
+    signed, keys = SignedReceipt.from_text(text), read_text(keys_file, "keys")
+    found = verify(signed, keys, session_id=session_id)
+    held = [(file, hold_against(found, read_token(file), keys)) for file in token_files]
+    closed = found.state is ReceiptState.CLOSED and all(each.coverage is Coverage.REFUSED for _, each in held)
+    document: dict[str, Any] = {
+        "closed": closed,
+        **receipt_view.to_json(signed, found),
+        "tokens": [
+            {
+                "file": file,
+                "coverage": each.coverage.value,
+                "session_id": each.session_id.hex(),
+                "reason": each.reason.name if each.reason else "",
+            }
+            for file, each in held
+        ],
+    }
+    lines = ["VERIFIED: signed by a key of the service", *receipt_view.to_lines(found)]
+    for file, each in held:
+        told = (
+            f" ({each.reason.name} at revision {found.revision})" if each.coverage is Coverage.REFUSED else ""
+        )
+        lines.append(f"token {printable(file)}: {each.coverage.value}{told}")
+    settings.show(document, lines)
+    if not closed:
+        click.get_current_context().exit(failures.DENIED)

@@ -1,0 +1,128 @@
+"""``sessauth session watch``: stay, and say what happens to sessions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...scopes.value import quoted
+from .. import id_prefixes, params
+from ..context import Settings, with_settings
+from ..output import moment, printable
+from ..params import Ref
+
+if TYPE_CHECKING:
+    from ...client import SessionEvent
+
+
+@click.command("watch")
+@click.option("--session", "session_ids", type=params.session_id, multiple=True, help="Only this session.")
+@click.option("--children", is_flag=True, help="Also what descends from the --session.")
+@click.option("--kinds", default="", help="Only these kinds: ended,lapsed,used_after_end.")
+@click.option("--subject", default="")
+@click.option("--purpose", default="")
+@click.option("--owner", default="")
+@click.option("--after", type=click.IntRange(0), help="Go on behind this revision. Default: from now on.")
+@click.option("--heartbeats", is_flag=True, help="Say every few seconds that nothing was kept back.")
+@click.option("--count", type=click.IntRange(1), help="End after so many events.")
+@click.option(
+    "--for", "for_ms", type=params.duration, default=0, help="End after so long: 30s, 10m; an hour at most."
+)
+@with_settings
+def watch(
+    settings: Settings,
+    session_ids: Sequence[Ref],
+    children: bool,
+    kinds: str,
+    subject: str,
+    purpose: str,
+    owner: str,
+    after: int | None,
+    heartbeats: bool,
+    count: int | None,
+    for_ms: int,
+) -> None:
+    """Say what happens to sessions, as it happens: one line an event.
+
+    A connection that breaks is made again, and nothing is said twice.
+    """
+    from ...client import EventKind
+
+    told = 0
+    with (
+        settings.client() as client,
+        client.watch_sessions(
+            [id_prefixes.session(client, each) for each in session_ids],
+            kinds=[each for each in kinds.replace(" ", "").split(",") if each],
+            subject=subject,
+            purpose=purpose,
+            owner=owner,
+            include_children=children,
+            after_revision=after,
+            heartbeats=heartbeats,
+            for_ms=for_ms,
+        ) as watched,
+    ):
+        for event in watched:
+            click.echo(json.dumps(to_json(event)) if settings.json else to_line(event))
+            told += event.kind is not EventKind.SYNCED
+            if told == count:
+                return
+
+
+def to_json(event: SessionEvent) -> dict[str, Any]:
+    """Return an event as JSON values, without what is empty."""
+    document: dict[str, Any] = {
+        "kind": event.kind.name,
+        "session_id": event.session_id.hex(),
+        "parent_id": event.parent_id.hex(),
+        "epoch": event.epoch,
+        "revision": event.revision,
+        "seq": event.seq,
+        "at_ms": event.at_ms,
+        "actor": event.actor,
+        "cause": event.cause.name if event.cause else "",
+        "reason": event.reason,
+        "subject": event.subject,
+        "purpose": event.purpose,
+        "owner": event.owner,
+        "inherited_by": [each.hex() for each in event.inherited_by],
+        "block_ids": [each.hex() for each in event.block_ids],
+        "claimed": event.claimed,
+        "verifier": event.verifier,
+        "count": event.count,
+        "incarnation": event.incarnation.hex(),
+        "missed": event.missed,
+    }
+    return {name: value for name, value in document.items() if value or name == "revision"}
+
+
+def to_line(event: SessionEvent) -> str:
+    """Return an event as a line for people; texts of others stand in quotes."""
+    parts = [moment(event.at_ms), event.kind.name, event.session_id.hex()]
+    parts += [f"{name}={value}" for name, value in _details(event) if value]
+    return printable(" ".join(part for part in parts if part))
+
+
+def _details(event: SessionEvent) -> list[tuple[str, str]]:
+    return [
+        ("revision", str(event.revision)),
+        ("cause", event.cause.name if event.cause else ""),
+        ("by", _quoted(event.actor)),
+        ("reason", _quoted(event.reason)),
+        ("subject", _quoted(event.subject)),
+        ("purpose", _quoted(event.purpose)),
+        ("ends_too" if event.cause else "holds_for", ",".join(each.hex() for each in event.inherited_by)),
+        ("blocks", ",".join(each.hex() for each in event.block_ids)),
+        ("verifier", _quoted(event.verifier)),
+        ("times", str(event.count or "")),
+        ("verified", "no" if event.claimed else ""),
+        ("missed", str(event.missed or "")),
+    ]
+
+
+def _quoted(text: str) -> str:
+    return quoted(text) if text else ""

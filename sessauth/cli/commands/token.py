@@ -1,0 +1,219 @@
+"""``sessauth token``: mint with a server; attenuate, present and inspect without one; revoke."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ...errors import UsageError
+from ...tokens.holder import HolderKey
+from ...tokens.token import Token
+from .. import id_prefixes, params
+from ..context import Settings, with_settings
+from ..io import out_option, read_holder, read_token, text_of, token_argument, write_new
+from ..output import fields, moment_and_distance, warn
+from ..params import Ref
+from .token_inspect import inspect
+from .token_prove import prove
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group()
+def token() -> None:
+    """Make, narrow, show and revoke tokens."""
+
+
+token.add_command(inspect)
+token.add_command(prove)
+
+_BLOCK_OPTIONS = (
+    click.option("--scope", "scopes", multiple=True, help="What it permits, in scope text. Repeatable."),
+    click.option("--audience", multiple=True, help="A verifier that it is meant for. Repeatable."),
+    click.option("--ttl", type=params.duration, default=0, help="Lifetime, such as 15m."),
+    click.option("--where", multiple=True, help="A condition on every call. Repeatable."),
+    click.option("--source", multiple=True, help="A CIDR that calls must come from. Repeatable."),
+    click.option("--peer", multiple=True, help="A certificate's identity: spiffe://… or sha256:…"),
+    click.option("--not-before", type=params.moment, default=0, help="2026-01-31T12:00:00Z"),
+    click.option("--max-blocks", type=click.IntRange(1, 16), help="How long the chain may ever be."),
+    click.option("--label", default="", help="A name for this block, for people."),
+    click.option("--open", "is_open", is_flag=True, help="Let the holder attenuate it further: a secret."),
+    click.option("--to", metavar="PUBLIC|@FILE", help="Bind it to a holder's key: calls then need proofs."),
+    click.option("--may-seal", is_flag=True, help="With --to: the holder may make unbound tokens of it."),
+)
+
+
+def _block_options(command: F) -> F:
+    for option in reversed(_BLOCK_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _terms(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a block as the terms that Client and Token take."""
+    to = options["to"]
+    if to is not None and options["is_open"]:
+        raise UsageError("--open and --to exclude each other: a bound token needs no --open to be narrowed")
+    if to is None and options["may_seal"]:
+        raise UsageError("--may-seal says what the holder of a bound token may do: give --to")
+    return {
+        "ttl_ms": options["ttl"],
+        "where": options["where"],
+        "source": options["source"],
+        "peer": options["peer"],
+        "not_before_ms": options["not_before"],
+        "max_blocks": options["max_blocks"] or 0,
+        "label": options["label"],
+        "ending": "open" if options["is_open"] else "",
+        "to": read_holder(to, "--to") if to is not None else None,
+        "may_seal": options["may_seal"],
+    }
+
+
+def _hand_over(settings: Settings, made: Token, out: Path | None) -> None:
+    """Print or write a token that was made. What else is said goes to stderr, or into the JSON."""
+    text = text_of(made)
+    if out is not None:
+        write_new(out, text)
+    document: dict[str, object] = {
+        "session_id": made.session_id.hex(),
+        "block_id": made.block_ids[-1].hex(),
+        "expires_at_ms": made.expires_at_ms,
+        "ending": made.ending.name.lower(),
+        "warnings": list(made.warnings),
+    }
+    if not settings.json:
+        for warning in made.warnings:
+            warn(warning)
+    if out is None:
+        settings.show({**document, "token": text}, [text])
+        return
+    lines = fields(
+        [
+            ("written", out),
+            ("block", made.block_ids[-1].hex()),
+            ("expires", moment_and_distance(made.expires_at_ms, settings.clock.now_ms())),
+        ]
+    )
+    settings.show({**document, "out": str(out)}, lines)
+
+
+@token.command("mint")
+@click.argument("session_id", type=params.session_id)
+@_block_options
+@click.option(
+    "--issuer-key",
+    type=click.Path(path_type=Path),
+    help="Sign here, with this private key file, and ask no server. Needs --ttl.",
+)
+@out_option
+@with_settings
+def mint(
+    settings: Settings,
+    /,
+    session_id: Ref,
+    scopes: Sequence[str],
+    audience: Sequence[str],
+    issuer_key: Path | None,
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Mint a token of a session and print it."""
+    if issuer_key is not None:
+        from ...crypto.issuer_key import IssuerKey
+        from ...tokens.issuer import Issuer
+
+        issuer = Issuer(IssuerKey.load(issuer_key), settings.clock)
+        made = issuer.mint(id_prefixes.whole(session_id, "SESSION_ID"), scopes, audience, **_terms(options))
+    else:
+        with settings.client() as client:
+            made = client.mint(id_prefixes.session(client, session_id), scopes, audience, **_terms(options))
+    _hand_over(settings, made, out)
+
+
+@token.command("attenuate")
+@token_argument
+@_block_options
+@click.option("--strict", is_flag=True, help="Refuse a scope that can't be proved to narrow its parent.")
+@click.option(
+    "--key", "key_file", type=click.Path(path_type=Path), help="The holder's key that the token is bound to."
+)
+@out_option
+@with_settings
+def attenuate(
+    settings: Settings,
+    /,
+    token_file: str,
+    scopes: Sequence[str],
+    audience: Sequence[str],
+    strict: bool,
+    key_file: Path | None,
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Narrow an open token, or with its --key a bound one; no server takes part."""
+    held = read_token(token_file)
+    made = held.attenuate(
+        scopes=scopes,
+        audience=audience,
+        strict=strict,
+        key=HolderKey.load(key_file) if key_file is not None else None,
+        clock=settings.clock,
+        **_terms(options),
+    )
+    _hand_over(settings, made, out)
+
+
+@token.command("present")
+@token_argument
+@out_option
+@with_settings
+def present(settings: Settings, token_file: str, out: Path | None) -> None:
+    """Print the form of a token that a gateway takes, without a secret: sealed, or bound as it is."""
+    held = read_token(token_file)
+    _hand_over(settings, held.present() if held.is_open else held, out)
+
+
+@token.command("revoke")
+@click.argument("token_file", metavar="[FILE|-]", required=False)
+@click.option(
+    "--block",
+    type=click.IntRange(0, 15),
+    help="Index of the block to revoke. Default: the last; 0: the root.",
+)
+@click.option("--session", "session_id", type=params.session_id, help="With --block-id: no token.")
+@click.option("--block-id", "block_ids", type=params.block_id, multiple=True, help="Block to revoke.")
+@click.option("--reason", default="", help="Why, for whoever reads it later.")
+@click.option("--request-id", default="", help="Repeat with the same id to learn the first outcome.")
+@with_settings
+def revoke(
+    settings: Settings,
+    token_file: str | None,
+    block: int | None,
+    session_id: Ref | None,
+    block_ids: Sequence[bytes],
+    reason: str,
+    request_id: str,
+) -> None:
+    """Revoke a block of a token, and with it everything attenuated from it."""
+    if token_file is not None:
+        if session_id or block_ids:
+            raise UsageError("give either a token or --session with --block-id")
+        held = read_token(token_file)
+        index = len(held.block_ids) - 1 if block is None else block
+        if index >= len(held.block_ids):
+            raise UsageError(f"--block: the token has {len(held.block_ids)} blocks, counted from 0")
+        session_id, block_ids = held.session_id, [held.block_ids[index]]
+    elif not (session_id and block_ids):
+        raise UsageError("give a token, or --session with --block-id")
+    with settings.client() as client:
+        session_id = id_prefixes.session(client, session_id)
+        revision = client.revoke(session_id, block_ids, reason, request_id=request_id)
+    shown = [each.hex() for each in block_ids]
+    settings.show(
+        {"session_id": session_id.hex(), "block_ids": shown, "revision": revision},
+        [*(f"revoked {each}" for each in shown), f"at revision {revision}"],
+    )

@@ -1,0 +1,223 @@
+"""What the stories are played on: a server with two check workers, a client, an embedded verifier.
+
+Every call is judged twice, by a worker over gRPC and by the embedded verifier in this process, which has
+the server take what calls cost; both answers have to be the expected one. Nothing is simulated.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...audit.recording.options import AuditOptions
+from ...client import Client
+from ...decisions.decision_base import DecisionBase
+from ...errors import SessauthError, Unavailable
+from ...reasons import Reason
+from ...server.process.init import Initialised, initialise
+from ...tokens.token import Token
+from ...verifier.server_backed import ServedVerifier
+from ...verifier.verifier import Verifier
+
+AUDIENCE = "gateway"
+WORKERS = 2
+_START_SECONDS = 30.0
+_STOP_SECONDS = 20.0
+_AGAIN = 100
+# Each of these asks the server.
+_ATTEMPTS_AGAIN = 10
+
+Prove = Callable[[], bytes]
+"""Gives the proof that comes with one call, anew each time it is asked about."""
+
+
+def _unproven() -> bytes:
+    return b""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call to judge. ``arguments`` are the JSON bytes that would be forwarded."""
+
+    action: str
+    resource: str
+    arguments: bytes = b""
+
+    def __str__(self) -> str:
+        """Show it in a line."""
+        return f"{self.action} {self.resource} {self.arguments.decode()}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One call as both verifiers answered it.
+
+    Latencies are in microseconds: over gRPC, embedded at first, embedded again (median).
+    """
+
+    story: str
+    label: str
+    call: Call
+    expected: Reason
+    remote: Reason
+    embedded: Reason
+    remote_us: float
+    first_us: float
+    again_us: float
+    explanation: str
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether both answers are the expected one."""
+        return self.remote == self.embedded == self.expected
+
+
+@dataclass
+class Theatre:
+    """A running server and those who ask it."""
+
+    made: Initialised
+    process: subprocess.Popen[bytes]
+    client: Client
+    verifier: ServedVerifier
+    story: str = ""
+    judged: list[Judged] = field(default_factory=list)
+    # Every presented token, with a call that it was allowed to make.
+    presented: dict[str, tuple[bytes, Call]] = field(default_factory=dict)
+
+    @property
+    def audit_dir(self) -> Path:
+        """The folder of the audit log, of the server and of the embedded verifier."""
+        return self.made.home / "audit"
+
+    def check(
+        self, label: str, token: Token, call: Call, expected: Reason, prove: Prove = _unproven
+    ) -> Judged:
+        """Judge a call of the one called ``label`` by both verifiers."""
+        return self._judge(label, token.data, call, expected, prove, b"", _AGAIN)
+
+    def attempt(
+        self, label: str, token: Token, call: Call, expected: Reason, prove: Prove = _unproven
+    ) -> Judged:
+        """Judge a call that costs something, as one attempt: what it costs is taken once, whoever asks."""
+        return self._judge(label, token.data, call, expected, prove, secrets.token_bytes(16), _ATTEMPTS_AGAIN)
+
+    def _judge(
+        self,
+        label: str,
+        token: bytes,
+        call: Call,
+        expected: Reason,
+        prove: Prove,
+        retry_id: bytes,
+        times: int,
+    ) -> Judged:
+        asked = (token, call.action, call.resource, call.arguments)
+        proof = prove()
+        begin = time.perf_counter_ns()
+        remote = self.client.check(*asked, audience=AUDIENCE, proof=proof, retry_id=retry_id)
+        remote_ns = time.perf_counter_ns() - begin
+        proof = prove()
+        begin = time.perf_counter_ns()
+        embedded = self.verifier.check(*asked, proof=proof, retry_id=retry_id)
+        first_ns = time.perf_counter_ns() - begin
+        again = []
+        for _ in range(times):
+            proof = prove()
+            start = time.perf_counter_ns()
+            self.verifier.check(*asked, proof=proof, retry_id=retry_id)
+            again.append(time.perf_counter_ns() - start)
+        judged = Judged(
+            story=self.story,
+            label=label,
+            call=call,
+            expected=expected,
+            remote=remote.reason,
+            embedded=embedded.reason,
+            remote_us=remote_ns / 1000,
+            first_us=first_ns / 1000,
+            again_us=statistics.median(again) / 1000,
+            explanation="" if remote else remote.explain(token),
+        )
+        self.judged.append(judged)
+        if remote and embedded:
+            self.presented[f"{self.story}: {label}"] = (token, call)
+        return judged
+
+
+@contextmanager
+def open_theatre() -> Iterator[Theatre]:
+    """Start a server on a state folder of its own, and stop it when the block is left.
+
+    Raises:
+        Unavailable: if the server and its workers are not ready in time.
+    """
+    # The system's own folder: a socket's path has at most 107 bytes, whatever TMPDIR says.
+    with tempfile.TemporaryDirectory(prefix="sessauth-demo-", dir="/tmp") as folder:
+        made = initialise(Path(folder))
+        log_path = made.home / "server.log"
+        command = [
+            sys.executable,
+            "-m",
+            "sessauth.cli.main",
+            "--home",
+            folder,
+            "serve",
+            "--workers",
+            str(WORKERS),
+        ]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SESSAUTH_")}
+        environment |= {"SESSAUTH_AUDIT_ENABLED": "true", "SESSAUTH_USAGE_ENABLED": "true"}
+        with log_path.open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        try:
+            sockets = [str(made.socket.parent / f"check-{index}.sock") for index in range(WORKERS)]
+            with Client(
+                str(made.socket), credential_file=made.credential_file, check_target=sockets, timeout_ms=5000
+            ) as client:
+                _wait_until_ready(process, client, log_path)
+                with Verifier.embedded(
+                    made.state_dir,
+                    audience=AUDIENCE,
+                    server=made.socket,
+                    credential_file=made.credential_file,
+                    timeout_ms=5000,
+                    enroll=AUDIENCE,
+                    audit=AuditOptions(dir=made.home / "audit"),
+                    tell=True,
+                ) as verifier:
+                    yield Theatre(made, process, client, verifier)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], client: Client, log: Path) -> None:
+    """Return when the control process and each worker have answered a call."""
+    until = time.monotonic() + _START_SECONDS
+    answered = 0
+    while answered < WORKERS:
+        if process.poll() is not None or time.monotonic() > until:
+            raise Unavailable(f"the server did not start; it logged:\n{log.read_text(encoding='utf-8')}")
+        try:
+            client.list_keys()
+            # Checks go to the workers in turn; a denial is an answer.
+            answer: DecisionBase = client.check(b"x", "read", "x", audience=AUDIENCE)
+            answered += answer.reason == Reason.MALFORMED_TOKEN
+        except SessauthError:
+            answered = 0
+            time.sleep(0.05)

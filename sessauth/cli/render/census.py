@@ -1,0 +1,110 @@
+"""A census as JSON and as a tree: every block of a session's tokens that any verifier saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ...limits import MAX_BLOCKS
+from ...usage.observations import LateUse
+from ..output import moment, printable
+
+if TYPE_CHECKING:
+    from ...client import BlockCensus, Census, Missing
+
+_SAY = {
+    "LOST": "some of it was lost, or found no room",
+    "BEFORE": "the session is older than what this server knows of it",
+    "USAGE": "what its calls looked like was not asked for from its start on (setting usage.enabled)",
+}
+
+
+def to_json(session_id: bytes, census: Census) -> dict[str, Any]:
+    """Return a census as JSON values."""
+    return {
+        "session_id": session_id.hex(),
+        "blocks": [_block_json(block) for block in census.blocks],
+        "late": [late_json(late) for late in census.late],
+        "missing": [each.name for each in census.missing],
+    }
+
+
+def _block_json(block: BlockCensus) -> dict[str, Any]:
+    seen = block.seen
+    return {
+        "block_id": seen.block_id.hex(),
+        "parent_id": seen.parent_id.hex(),
+        "index": seen.index,
+        "first_ms": seen.first_ms,
+        "last_ms": seen.last_ms,
+        "calls": seen.calls,
+        "allowed": seen.allowed,
+        "revoked": block.revoked,
+        "says": None if block.says is None else block.says.to_dict(),
+    }
+
+
+def late_json(late: LateUse) -> dict[str, Any]:
+    """Return uses after the end as JSON values."""
+    return {
+        "block_ids": [each.hex() for each in late.block_ids],
+        "claimed": late.claimed,
+        "count": late.count,
+        "first_ms": late.first_ms,
+        "last_ms": late.last_ms,
+    }
+
+
+def to_lines(census: Census) -> list[str]:
+    """Return a census as lines for people: a tree below each block whose parent is none, or was not told."""
+    lines: list[str] = []
+    known = {block.seen.block_id for block in census.blocks}
+    left = dict.fromkeys(known)
+    tops = [block for block in census.blocks if block.seen.parent_id not in known]
+    for block in (*tops, *census.blocks):
+        lines += _tree(census, block, 0, left)
+    if not lines:
+        lines.append("no block was seen")
+    return [*lines, *late_lines(census.late), *missing_lines(census.missing)]
+
+
+def _tree(census: Census, block: BlockCensus, depth: int, left: dict[bytes, None]) -> list[str]:
+    """Return a block and what hangs below it, each block that is ``left`` once."""
+    seen = block.seen
+    if seen.block_id not in left:
+        return []
+    del left[seen.block_id]
+    name = "root block" if seen.index == 0 else f"block {seen.index}"
+    if block.says is not None and block.says.label:
+        name += f" {printable(block.says.label)!r}"
+    branch = "   " * (depth - 1) + "└─ " if depth else ""
+    lines = [f"{branch}{name}, {seen.block_id.hex()}" + (" REVOKED" if block.revoked else "")]
+    stem = "   " * depth + "   "
+    lines.append(f"{stem}{seen.calls} calls, {seen.allowed} allowed, {_span(seen.first_ms, seen.last_ms)}")
+    if depth < MAX_BLOCKS:
+        for child in census.children(seen.block_id):
+            lines += _tree(census, child, depth + 1, left)
+    return lines
+
+
+def late_lines(late: Iterable[LateUse]) -> list[str]:
+    """Return uses after the end as lines for people."""
+    lines = []
+    for each in late:
+        whose = "only claimed: nobody looked at the signatures"
+        if not each.claimed:
+            whose = f"with block {each.block_ids[-1].hex()}"
+        lines.append(f"USED AFTER THE END {each.count} times, {_span(each.first_ms, each.last_ms)}, {whose}")
+    return lines
+
+
+def missing_lines(missing: Iterable[Missing]) -> list[str]:
+    """Return why something may be missing, as lines for people."""
+    return [
+        f"incomplete: {_SAY.get(each.name, 'the server says that something is missing')}" for each in missing
+    ]
+
+
+def _span(first_ms: int, last_ms: int) -> str:
+    first, last = moment(first_ms), moment(last_ms)
+    return first if first == last else f"{first} to {last}"

@@ -1,0 +1,70 @@
+"""A closure receipt as JSON and as lines for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...model.receipt import Receipt, ReceiptState, SignedReceipt
+from ..output import fields, moment, printable, table
+
+_MEANS = {
+    ReceiptState.CLOSED: "no verifier that was enrolled can allow a call of it any more",
+    ReceiptState.PARTIAL: "not all have acknowledged the end yet, or permits are open; ask again",
+    ReceiptState.UNKNOWN: "who was enrolled when it ended can't be known",
+}
+_HEADERS = ("VERIFIER", "STATE", "REVISION", "AT")
+
+
+def to_json(signed: SignedReceipt, receipt: Receipt) -> dict[str, Any]:
+    """Return a receipt as JSON values; ``signed`` is its text form."""
+    return {
+        "state": receipt.state.name,
+        "session_id": receipt.session_id.hex(),
+        "epoch": receipt.epoch,
+        "revision": receipt.revision,
+        "ended_at_ms": receipt.ended_at_ms,
+        "cause": receipt.cause.name,
+        "reason": receipt.reason,
+        "made_at_ms": receipt.made_at_ms,
+        "verifiers": [
+            {"name": each.name, "state": each.state.name, "revision": each.revision, "at_ms": each.at_ms}
+            for each in receipt.verifiers
+        ],
+        "open_permits": receipt.open_permits,
+        "last_allow_ms": receipt.last_allow_ms,
+        "cluster_id": receipt.cluster_id.hex(),
+        "incarnation": receipt.incarnation.hex(),
+        "issuer_key_id": signed.issuer_key_id.hex(),
+        "signed": signed.text,
+    }
+
+
+def summary(receipt: Receipt) -> str:
+    """Return one line: what the receipt says, and who is waited for."""
+    waiting = ", ".join(printable(name) for name in receipt.waiting)
+    told = [f"waits for {waiting}"] if waiting else []
+    if receipt.open_permits:
+        told.append(f"{receipt.open_permits} permits open")
+    return f"receipt {receipt.state.name}: {'; '.join(told) or _MEANS[receipt.state]}"
+
+
+def to_lines(receipt: Receipt) -> list[str]:
+    """Return a receipt as lines for people."""
+    lines = [
+        summary(receipt),
+        *fields(
+            [
+                ("session", receipt.session_id.hex()),
+                ("ended", moment(receipt.ended_at_ms)),
+                ("cause", receipt.cause.name),
+                ("reason", receipt.reason),
+                ("revision", receipt.revision),
+                ("made", moment(receipt.made_at_ms)),
+                ("open permits", receipt.open_permits or ""),
+                ("last allowed", moment(receipt.last_allow_ms)),
+                ("cluster", receipt.cluster_id.hex()),
+            ]
+        ),
+    ]
+    rows = [[each.name, each.state.name, each.revision, moment(each.at_ms)] for each in receipt.verifiers]
+    return [*lines, *table(_HEADERS, rows, max_cell_chars=80)] if rows else lines

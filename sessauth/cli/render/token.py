@@ -1,0 +1,105 @@
+"""A token as a tree: each block hangs from the one it narrows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ...tokens.inspected_block import BlockInfo
+from ...tokens.inspection import TokenInfo
+from ..output import fields, moment_and_distance, printable
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is known of a token's signatures, and from whom.
+
+    ``checked`` is false where nobody looked. ``revoked`` holds the indices of revoked blocks, and
+    ``session_status`` the session's, where the source of the verdict knows them.
+    """
+
+    checked: bool = False
+    verified: bool = False
+    by: str = ""
+    detail: str = ""
+    revoked: Collection[int] = ()
+    session_status: str = ""
+
+    @property
+    def word(self) -> str:
+        """VERIFIED, NOT VERIFIED (looked at, and wrong) or UNVERIFIED (not looked at)."""
+        if not self.checked:
+            return "UNVERIFIED"
+        return "VERIFIED" if self.verified else "NOT VERIFIED"
+
+    def line(self) -> str:
+        """Return the first line of an inspection."""
+        if not self.checked:
+            return "UNVERIFIED: anybody may have written this; add --server, --issuer-key or --state"
+        if not self.verified:
+            return f"NOT VERIFIED by {self.by}: {printable(self.detail)}"
+        told = printable(self.detail) or "the signatures stand"
+        return f"VERIFIED by {self.by}: {told}; whether a call is allowed, only a check says"
+
+
+def to_json(info: TokenInfo, verdict: Verdict) -> dict[str, object]:
+    """Return an inspection as JSON values."""
+    return {
+        **info.to_dict(),
+        "verdict": verdict.word,
+        "verified": verdict.verified,
+        "verified_by": verdict.by,
+        "detail": verdict.detail,
+        "revoked_blocks": sorted(verdict.revoked),
+        "session_status": verdict.session_status,
+    }
+
+
+def to_lines(info: TokenInfo, verdict: Verdict, now_ms: int) -> list[str]:
+    """Return an inspection as lines for people."""
+    lines = [verdict.line()]
+    lines += fields(
+        [
+            (
+                "session",
+                info.session_id.hex() + (f" ({verdict.session_status})" * bool(verdict.session_status)),
+            ),
+            ("token", info.token_id.hex()),
+            ("issuer key", info.issuer_key_id.hex()),
+            ("not before", moment_and_distance(info.not_before_ms, now_ms)),
+            ("expires", moment_and_distance(info.expires_at_ms, now_ms)),
+            ("size", f"{info.size_bytes} bytes"),
+        ]
+    )
+    for block in info.blocks:
+        lines += _block_lines(block, block is info.blocks[-1], block.index in verdict.revoked, now_ms)
+    return lines
+
+
+def _block_lines(block: BlockInfo, last: bool, revoked: bool, now_ms: int) -> list[str]:
+    name = "root block" if block.index == 0 else f"block {block.index}"
+    if block.label:
+        name += f" {printable(block.label)!r}"
+    branch = "" if block.index == 0 else "   " * (block.index - 1) + "└─ "
+    stem = "   " * block.index + ("   " if last else "│  ")
+    head = f"{branch}{name}, {block.ending.name.lower()}, {block.block_id.hex()}"
+    return [head + (" REVOKED" if revoked else ""), *(stem + line for line in fields(_facts(block, now_ms)))]
+
+
+def _facts(block: BlockInfo, now_ms: int) -> list[tuple[str, object]]:
+    limits: list[tuple[str, object]] = [
+        ("issued", moment_and_distance(block.issued_at_ms, now_ms)),
+        ("not before", moment_and_distance(block.not_before_ms, now_ms)),
+        ("expires", moment_and_distance(block.expires_at_ms, now_ms)),
+        ("audience", ", ".join(block.audience)),
+    ]
+    limits += [(f"scope {number}", scope) for number, scope in enumerate(block.scopes)]
+    limits += [(f"where {number}", condition) for number, condition in enumerate(block.where)]
+    limits += [
+        ("source", ", ".join(block.source)),
+        ("peer", ", ".join(block.peer)),
+        ("max blocks", block.max_blocks or ""),
+    ]
+    if not any(value for _, value in limits):
+        limits.append(("limits", "none of its own"))
+    return limits

@@ -1,0 +1,107 @@
+"""Messages of the wire as the package's values, and the reverse where a value has a record.
+
+Nested records (scopes, facts, keys) go through the kernel's strict codec, so that they are read by
+the same code as those in the state folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from .._fast.codec import protobuf
+from ..crypto.key_record import KeyRecord
+from ..errors import ServerError, UsageError
+from ..model.session import EndCause, Fact, Session, SessionStatus
+from ..scopes.value import Plain
+from ..tokens.token import Token
+from ..v1 import record_pb2
+from ..v1 import session_service_pb2 as session_pb
+from ..v1 import token_service_pb2 as token_pb
+from ._results import InspectedBlock, Inspection, SessionPage
+
+
+def session_from_message(message: session_pb.Session) -> Session:
+    """Return the session of a message.
+
+    Raises ServerError for a status or record that this version does not know.
+    """
+    try:
+        layers = [protobuf.decode("Ceiling", each.SerializeToString()) for each in message.ceilings]
+        facts = [protobuf.decode("Fact", each.SerializeToString()) for each in message.facts]
+        return Session(
+            id=message.id,
+            subject=message.subject,
+            purpose=message.purpose,
+            owner=message.owner,
+            parent_id=message.parent_id,
+            status=SessionStatus(message.status),
+            epoch=message.epoch,
+            ceilings=tuple(tuple(_list(layer["scopes"])) for layer in layers),
+            facts=tuple(Fact.from_record(each) for each in facts),
+            labels=dict(message.labels),
+            opened_at_ms=message.opened_at_ms,
+            expires_at_ms=message.expires_at_ms,
+            lease_ms=message.lease_ms,
+            issuer_key_ids=tuple(message.issuer_key_ids),
+            revoked_count=message.revoked_count,
+            ended_at_ms=message.ended_at_ms,
+            end_cause=EndCause(message.end_cause),
+            reason=message.reason,
+            revision=message.revision,
+            lease_deadline_ms=message.lease_deadline_ms,
+            open_permits=message.open_permits,
+            open_approvals=message.open_approvals,
+        )
+    except ValueError as error:
+        raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def sessions_page(answer: session_pb.ListSessionsResponse) -> SessionPage:
+    """Return one page of sessions."""
+    return SessionPage(tuple(session_from_message(each) for each in answer.sessions), answer.next_page_token)
+
+
+def fact_messages(facts: Mapping[str, Plain], visible: Collection[str]) -> list[record_pb2.Fact]:
+    """Return the messages for ``facts``; holders may test those named in ``visible``.
+
+    Raises UsageError for a visible name that is no fact, and for a value that a fact can't hold.
+    """
+    if isinstance(visible, str):
+        raise UsageError("visible_facts: give a list of names, not one string")
+    for name in visible:
+        if name not in facts:
+            raise UsageError(f"visible_facts: {name} is not among the facts")
+    return [_fact_message(Fact(name, facts[name], name in visible)) for name in sorted(facts)]
+
+
+def _fact_message(fact: Fact) -> record_pb2.Fact:
+    try:
+        return record_pb2.Fact.FromString(protobuf.encode("Fact", fact.to_record()))
+    except (UsageError, protobuf.WireError) as error:
+        raise UsageError(f"facts: {fact.name}: {error}") from None
+
+
+def key_from_message(message: record_pb2.KeyRecord) -> KeyRecord:
+    """Return the issuer key of a message. Raises ServerError for one this version does not know."""
+    try:
+        return KeyRecord.decode(message.SerializeToString())
+    except ValueError as error:
+        raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None
+
+
+def token_from_message(answer: token_pb.MintResponse | token_pb.AttenuateResponse) -> Token:
+    """Return the token of an answer, parsed, with what the server warned of."""
+    token = Token.parse(answer.token)
+    token.warnings = tuple(answer.warnings)
+    return token
+
+
+def inspection_from_message(token: Token, answer: token_pb.InspectResponse) -> Inspection:
+    """Return what the server says of ``token``, which the caller holds."""
+    blocks = tuple(InspectedBlock(each.block_id, each.revoked) for each in answer.blocks)
+    return Inspection(token, answer.verified, answer.detail, blocks)

@@ -1,0 +1,1 @@
+"""Requests and their results, for both clients."""

@@ -1,0 +1,131 @@
+"""The calls of ApprovalService, and those that use a permit, described. Both clients run these."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from ...approvals.approver import Approver
+from ...approvals.request import ApprovalRequest
+from ...errors import ServerError, UsageError
+from ...model.approval import ApprovalRecord, SignedApproval
+from ...v1 import approval_service_pb2 as pb
+from ...v1 import authorization_service_pb2 as check_pb
+from ...v1 import record_pb2, token_pb2
+from .._decision import RemoteDecision, decision_from_message
+from .._results import ApprovalPage, CheckItem
+from .._transport import Call
+from .sessions import check_id, new_request_id
+from .tokens import item_message
+
+STATUSES = {
+    "waiting": record_pb2.APPROVAL_STATUS_UNSPECIFIED,
+    "pending": record_pb2.APPROVAL_STATUS_PENDING,
+    "granted": record_pb2.APPROVAL_STATUS_GRANTED,
+    "denied": record_pb2.APPROVAL_STATUS_DENIED,
+    "used": record_pb2.APPROVAL_STATUS_USED,
+}
+
+
+def list_approvals(
+    session_id: bytes, status: str, public_key: bytes, page_size: int, page_token: str
+) -> Call[ApprovalPage]:
+    """Describe ListApprovals."""
+    if status not in STATUSES:
+        raise UsageError(f"status: {status!r} is not one of {', '.join(STATUSES)}")
+    if not 0 <= page_size <= 1000:
+        raise UsageError(f"page_size: {page_size} is not between 0 and 1000")
+    request = pb.ListApprovalsRequest(
+        session_id=check_id("session_id", session_id, 16) if session_id else b"",
+        status=STATUSES[status],
+        public_key=check_id("public_key", public_key, 32) if public_key else b"",
+        page_size=page_size,
+        page_token=page_token,
+    )
+    return Call("ApprovalService/ListApprovals", request, pb.ListApprovalsResponse, _page)
+
+
+def get_approval(session_id: bytes, approval_id: bytes) -> Call[ApprovalRequest]:
+    """Describe GetApproval."""
+    request = pb.GetApprovalRequest(
+        session_id=check_id("session_id", session_id, 16),
+        approval_id=check_id("approval_id", approval_id, 16),
+    )
+    return Call("ApprovalService/GetApproval", request, pb.GetApprovalResponse, _approval)
+
+
+def grant_approval(
+    request: ApprovalRequest, by: Approver | SignedApproval, ttl_ms: int, request_id: str
+) -> Call[ApprovalRequest]:
+    """Describe GrantApproval; an approver signs here, and its key stays."""
+    signed = by.grant(request, ttl_ms=ttl_ms) if isinstance(by, Approver) else by
+    request_id = request_id or new_request_id()
+    message = pb.GrantApprovalRequest(
+        request_id=request_id,
+        session_id=check_id("session_id", request.record.session_id, 16),
+        approval_id=check_id("approval_id", request.record.id, 16),
+        statement=token_pb2.SignedApproval.FromString(signed.encode()),
+    )
+    return _change("GrantApproval", message, pb.GrantApprovalResponse, request_id)
+
+
+def deny_approval(
+    session_id: bytes, approval_id: bytes, reason: str, request_id: str
+) -> Call[ApprovalRequest]:
+    """Describe DenyApproval."""
+    request_id = request_id or new_request_id()
+    message = pb.DenyApprovalRequest(
+        request_id=request_id,
+        session_id=check_id("session_id", session_id, 16),
+        approval_id=check_id("approval_id", approval_id, 16),
+        reason=reason,
+    )
+    return _change("DenyApproval", message, pb.DenyApprovalResponse, request_id)
+
+
+def commit(permit: bytes, item: CheckItem, audience: str, at_least_revision: int) -> Call[RemoteDecision]:
+    """Describe Commit. A permit is used up by it, so a lost answer is not asked for again."""
+    request = check_pb.CommitRequest(
+        permit=check_id("permit", permit, 32),
+        item=item_message(item),
+        audience=audience,
+        at_least_revision=at_least_revision,
+    )
+    return Call(
+        "AuthorizationService/Commit",
+        request,
+        check_pb.CommitResponse,
+        lambda answer: decision_from_message(answer.decision),
+        repeatable=False,
+    )
+
+
+def release(permit: bytes) -> Call[int]:
+    """Describe Release. The result is the revision from which on what it held is free."""
+    return Call(
+        "AuthorizationService/Release",
+        check_pb.ReleaseRequest(permit=check_id("permit", permit, 32)),
+        check_pb.ReleaseResponse,
+        lambda answer: int(answer.revision),
+        repeatable=False,
+    )
+
+
+def _change(method: str, request: Message, answer: type[Message], request_id: str) -> Call[ApprovalRequest]:
+    return Call(f"ApprovalService/{method}", request, answer, _approval, request_id=request_id)
+
+
+def _approval(
+    answer: pb.GetApprovalResponse | pb.GrantApprovalResponse | pb.DenyApprovalResponse,
+) -> ApprovalRequest:
+    return _request(answer.approval)
+
+
+def _page(answer: pb.ListApprovalsResponse) -> ApprovalPage:
+    return ApprovalPage(tuple(map(_request, answer.approvals)), answer.next_page_token)
+
+
+def _request(message: record_pb2.ApprovalRecord) -> ApprovalRequest:
+    try:
+        return ApprovalRequest(ApprovalRecord.decode(message.SerializeToString()))
+    except ValueError as error:
+        raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None

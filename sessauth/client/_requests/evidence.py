@@ -1,0 +1,81 @@
+"""The calls of EvidenceService, and the end of a session, described. Both clients run these."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from ...errors import ServerError
+from ...model.receipt import SignedReceipt, VerifierState
+from ...model.registration import Told
+from ...model.session import Session
+from ...v1 import evidence_service_pb2 as pb
+from ...v1 import receipt_pb2
+from ...v1 import session_service_pb2 as session_pb
+from .._messages import session_from_message
+from .._results import EndedSession, EnrolledVerifier
+from .._transport import Call
+from .sessions import check_id, new_request_id
+
+
+def end(session_id: bytes, reason: str, request_id: str) -> Call[EndedSession]:
+    """Describe EndSession."""
+    request_id = request_id or new_request_id()
+    request = session_pb.EndSessionRequest(
+        request_id=request_id, session_id=check_id("session_id", session_id, 16), reason=reason
+    )
+    return Call(
+        "SessionService/EndSession", request, session_pb.EndSessionResponse, _ended, request_id=request_id
+    )
+
+
+def get_receipt(session_id: bytes) -> Call[SignedReceipt]:
+    """Describe GetReceipt. What comes is unverified."""
+    return Call(
+        "EvidenceService/GetReceipt",
+        pb.GetReceiptRequest(session_id=check_id("session_id", session_id, 16)),
+        pb.GetReceiptResponse,
+        lambda answer: _receipt(answer.receipt),
+    )
+
+
+def list_verifiers() -> Call[list[EnrolledVerifier]]:
+    """Describe ListVerifiers."""
+    return Call(
+        "EvidenceService/ListVerifiers",
+        pb.ListVerifiersRequest(),
+        pb.ListVerifiersResponse,
+        lambda answer: [_verifier(each) for each in answer.verifiers],
+    )
+
+
+def enroll(told: Told) -> Call[int]:
+    """Describe Enroll. The result is the server's latest revision."""
+    request = pb.EnrollRequest(**{item.name: getattr(told, item.name) for item in fields(told)})
+    return Call("EvidenceService/Enroll", request, pb.EnrollResponse, lambda answer: int(answer.revision))
+
+
+def _ended(answer: Any) -> EndedSession:
+    session = session_from_message(answer.session)
+    values = {item.name: getattr(session, item.name) for item in fields(Session)}
+    return EndedSession(**values, receipt=_receipt(answer.receipt) if answer.HasField("receipt") else None)
+
+
+def _receipt(message: receipt_pb2.SignedReceipt) -> SignedReceipt:
+    return SignedReceipt(bytes(message.payload), bytes(message.issuer_key_id), bytes(message.signature))
+
+
+def _verifier(message: pb.Verifier) -> EnrolledVerifier:
+    try:
+        return EnrolledVerifier(
+            message.name,
+            pb.VerifierKind.Name(message.kind).removeprefix("VERIFIER_KIND_"),
+            message.principal,
+            VerifierState(message.state),
+            message.revision,
+            message.staleness_ms,
+            message.enrolled_at_ms,
+            message.heard_at_ms,
+        )
+    except ValueError as error:
+        raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None

@@ -1,0 +1,86 @@
+"""The calls of KeyService, described. Both clients run these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message
+
+from ...crypto.key_record import KeyRecord
+from ...crypto.verifier_key import SignedVerifierKey
+from ...v1 import key_service_pb2 as pb
+from .._messages import key_from_message
+from .._transport import Call
+from .sessions import check_id, new_request_id
+
+
+def list_keys() -> Call[list[KeyRecord]]:
+    """Describe ListKeys."""
+    return Call(
+        "KeyService/ListKeys",
+        pb.ListKeysRequest(),
+        pb.ListKeysResponse,
+        lambda answer: [key_from_message(each) for each in answer.keys],
+    )
+
+
+def verifier_keys() -> Call[list[SignedVerifierKey]]:
+    """Describe ListVerifierKeys. What comes is unverified."""
+    return Call(
+        "KeyService/ListVerifierKeys",
+        pb.ListVerifierKeysRequest(),
+        pb.ListVerifierKeysResponse,
+        lambda answer: [
+            SignedVerifierKey(bytes(each.payload), bytes(each.issuer_key_id), bytes(each.signature))
+            for each in answer.keys
+        ],
+    )
+
+
+def jwks() -> Call[bytes]:
+    """Describe GetJwks."""
+    return Call(
+        "KeyService/GetJwks", pb.GetJwksRequest(), pb.GetJwksResponse, lambda answer: bytes(answer.jwks)
+    )
+
+
+def add(public_key: bytes, owner: str, request_id: str) -> Call[KeyRecord]:
+    """Describe AddKey. Without a public key the server makes a pair each time: not repeatable."""
+    request_id = request_id or new_request_id()
+    request = pb.AddKeyRequest(
+        request_id=request_id,
+        public_key=check_id("public_key", public_key, 32) if public_key else b"",
+        owner=owner,
+    )
+    return _change("AddKey", request, pb.AddKeyResponse, request_id, repeatable=bool(public_key))
+
+
+def activate(key_id: bytes, request_id: str) -> Call[KeyRecord]:
+    """Describe ActivateKey."""
+    request_id = request_id or new_request_id()
+    request = pb.ActivateKeyRequest(request_id=request_id, key_id=check_id("key_id", key_id, 32))
+    return _change("ActivateKey", request, pb.ActivateKeyResponse, request_id)
+
+
+def retire(key_id: bytes, request_id: str) -> Call[KeyRecord]:
+    """Describe RetireKey."""
+    request_id = request_id or new_request_id()
+    request = pb.RetireKeyRequest(request_id=request_id, key_id=check_id("key_id", key_id, 32))
+    return _change("RetireKey", request, pb.RetireKeyResponse, request_id)
+
+
+def distrust(key_id: bytes, request_id: str) -> Call[KeyRecord]:
+    """Describe DistrustKey."""
+    request_id = request_id or new_request_id()
+    request = pb.DistrustKeyRequest(request_id=request_id, key_id=check_id("key_id", key_id, 32))
+    return _change("DistrustKey", request, pb.DistrustKeyResponse, request_id)
+
+
+def _key(answer: Any) -> KeyRecord:
+    return key_from_message(answer.key)
+
+
+def _change(
+    method: str, request: Message, answer: type[Message], request_id: str, *, repeatable: bool = True
+) -> Call[KeyRecord]:
+    return Call(f"KeyService/{method}", request, answer, _key, repeatable=repeatable, request_id=request_id)

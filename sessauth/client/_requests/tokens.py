@@ -1,0 +1,256 @@
+"""The calls of TokenService and AuthorizationService, described. Both clients run these."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from typing import Any, TypedDict
+
+from ..._fast.call.argument_forms import judged
+from ...crypto.armor import STORED_PREFIX, presented_text
+from ...crypto.holder_public_key import HolderPublicKey
+from ...errors import UsageError
+from ...limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS
+from ...scopes.scope import Condition, Scope
+from ...tokens.token import Token
+from ...v1 import authorization_service_pb2 as check_pb
+from ...v1 import token_pb2
+from ...v1 import token_service_pb2 as pb
+from .._decision import RemoteDecision, decision_from_message
+from .._messages import inspection_from_message, token_from_message
+from .._results import CheckItem, Inspection
+from .._transport import Call
+from .sessions import check_count, check_id, new_request_id, texts
+
+STREAM_PATH = "/sessauth.v1.AuthorizationService/CheckStream"
+
+STREAM_CODEC = {
+    "request_serializer": check_pb.CheckStreamRequest.SerializeToString,
+    "response_deserializer": check_pb.CheckStreamResponse.FromString,
+}
+
+_STORED = STORED_PREFIX.encode()
+
+ENDINGS = {
+    "": token_pb2.ENDING_UNSPECIFIED,
+    "sealed": token_pb2.ENDING_SEALED,
+    "open": token_pb2.ENDING_OPEN,
+    "bound": token_pb2.ENDING_BOUND,
+}
+
+
+class MintTerms(TypedDict, total=False):
+    """What a block may say beside its scopes. Times in ms; 0: not stated.
+
+    ``ttl_ms`` 0: until the session's hard end, or as the parent. ``ending`` is ``sealed`` (the
+    default) or ``open``; with ``to``, the public key of a holder or its text, it is ``bound``.
+    ``may_seal`` lets that holder make sealed and open tokens of it.
+    """
+
+    ttl_ms: int
+    ending: str
+    to: HolderPublicKey | str | None
+    may_seal: bool
+    where: Sequence[Condition | str]
+    source: Sequence[str]
+    peer: Sequence[str]
+    not_before_ms: int
+    max_blocks: int
+    label: str
+
+
+def mint(
+    session_id: bytes, scopes: Sequence[Scope | str], audience: Sequence[str], terms: MintTerms
+) -> Call[Token]:
+    """Describe Mint. It stores nothing, so a lost answer is a token that nobody has: repeatable."""
+    request = pb.MintRequest(
+        session_id=check_id("session_id", session_id, 16),
+        scopes=texts("scopes", scopes),
+        audience=texts("audience", audience),
+        **_block_fields(terms),
+    )
+    return Call("TokenService/Mint", request, pb.MintResponse, token_from_message)
+
+
+def attenuate(
+    token: Token, scopes: Sequence[Scope | str], audience: Sequence[str], strict: bool, terms: MintTerms
+) -> Call[Token]:
+    """Describe Attenuate, which stores nothing either."""
+    request = pb.AttenuateRequest(
+        token=token.stored_text(),
+        scopes=texts("scopes", scopes),
+        audience=texts("audience", audience),
+        strict=strict,
+        **_block_fields(terms),
+    )
+    return Call("TokenService/Attenuate", request, pb.AttenuateResponse, token_from_message)
+
+
+def _block_fields(terms: MintTerms) -> dict[str, Any]:
+    ending, to, may_seal = terms.get("ending", ""), terms.get("to"), terms.get("may_seal", False)
+    if ending not in ENDINGS:
+        raise UsageError(f"ending: {ending!r} is not one of sealed, open, bound")
+    if to is None and (may_seal or ending == "bound"):
+        raise UsageError("to: is required with may_seal and ending='bound': the holder's public key")
+    if to is not None and ending not in ("", "bound"):
+        raise UsageError(f"ending: {ending!r} and to= exclude each other: to= makes the token bound")
+    holder = HolderPublicKey.of(to) if to is not None else None
+    return {
+        "next_key": holder.next_key if holder else b"",
+        "proof_key": holder.proof_key if holder else b"",
+        "may_seal": may_seal,
+        "ttl_ms": check_count("ttl_ms", terms.get("ttl_ms", 0)),
+        "ending": ENDINGS[ending],
+        "where": texts("where", terms.get("where", ())),
+        "source": texts("source", terms.get("source", ())),
+        "peer": texts("peer", terms.get("peer", ())),
+        "not_before_ms": check_count("not_before_ms", terms.get("not_before_ms", 0)),
+        "max_blocks": check_count("max_blocks", terms.get("max_blocks", 0)),
+        "label": terms.get("label", ""),
+    }
+
+
+def inspect(token: Token | str) -> Call[Inspection]:
+    """Describe Inspect. An open token travels without its secret."""
+    parsed = token if isinstance(token, Token) else Token.parse(token)
+    return Call(
+        "TokenService/Inspect",
+        pb.InspectRequest(token=presented_text(parsed.data)),
+        pb.InspectResponse,
+        lambda answer: inspection_from_message(parsed, answer),
+    )
+
+
+def revoke(session_id: bytes, block_ids: Sequence[bytes], reason: str, request_id: str) -> Call[int]:
+    """Describe Revoke. The result is the revision from which on no check allows these blocks."""
+    if not 1 <= len(block_ids) <= MAX_REVOKE_BLOCK_IDS:
+        raise UsageError(f"block_ids: give 1 to {MAX_REVOKE_BLOCK_IDS}, not {len(block_ids)}")
+    request_id = request_id or new_request_id()
+    request = pb.RevokeRequest(
+        request_id=request_id,
+        session_id=check_id("session_id", session_id, 16),
+        block_ids=[check_id("block_ids", each, 32) for each in block_ids],
+        reason=reason,
+    )
+    return Call(
+        "TokenService/Revoke",
+        request,
+        pb.RevokeResponse,
+        lambda answer: int(answer.revision),
+        request_id=request_id,
+    )
+
+
+def item_message(item: CheckItem) -> check_pb.CheckItem:
+    """Return the message of one call to judge."""
+    return _item_message(item, _presentable(item.token), 0)
+
+
+def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.CheckItem:
+    if len(item.retry_id) > MAX_RETRY_ID_BYTES:
+        raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {len(item.retry_id)}")
+    if not 0 <= item.permit_ms <= MAX_PERMIT_MS:
+        raise UsageError(f"permit_ms: {item.permit_ms} is not between 0 and {MAX_PERMIT_MS}")
+    return check_pb.CheckItem(
+        token=token,
+        token_index=token_index,
+        action=_bytes(item.action),
+        resource=_bytes(item.resource),
+        arguments=judged(item.arguments),
+        tool=judged(item.tool),
+        session_id=item.session,
+        source=item.source,
+        peer=item.peer,
+        proof=_bytes(item.proof),
+        approvals=[signed.encode() for signed in item.approvals],
+        retry_id=item.retry_id,
+        permit_ms=item.permit_ms,
+    )
+
+
+def _presentable(token: Token | str | bytes) -> bytes:
+    if isinstance(token, Token):
+        return token.data
+    data = _bytes(token)
+    # A stored form is denied as an open token by its prefix alone; the secret behind it is not sent.
+    return _STORED if data.lstrip().startswith(_STORED) else data
+
+
+def _bytes(value: bytes | str) -> bytes:
+    # An agent's text may hold a lone surrogate, which is no UTF-8: it is sent so that it is denied.
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+
+
+def _repeatable(item: CheckItem) -> bool:
+    """Whether a check may be asked again after a lost answer.
+
+    A proof and an approval count once, a permit is given once: a first attempt may have used them up,
+    although no answer came. Under a retry id the second attempt is told what became of the first.
+    """
+    return bool(item.retry_id) or not (item.proof or item.approvals or item.permit_ms)
+
+
+def check(item: CheckItem, audience: str, at_least_revision: int) -> Call[RemoteDecision]:
+    """Describe Check."""
+    request = check_pb.CheckRequest(
+        item=item_message(item), audience=audience, at_least_revision=at_least_revision
+    )
+    return Call(
+        "AuthorizationService/Check",
+        request,
+        check_pb.CheckResponse,
+        lambda answer: decision_from_message(answer.decision),
+        repeatable=_repeatable(item),
+        checks=True,
+    )
+
+
+def check_batch(
+    items: Sequence[CheckItem], audience: str, at_least_revision: int
+) -> Call[list[RemoteDecision]]:
+    """Describe CheckBatch. A token that several items present is sent once, and they name it."""
+    if not 1 <= len(items) <= MAX_BATCH_ITEMS:
+        raise UsageError(f"items: give 1 to {MAX_BATCH_ITEMS}, not {len(items)}")
+    presented = [_presentable(item.token) for item in items]
+    table = [token for token, count in Counter(presented).items() if count > 1 and token]
+    places = {token: place for place, token in enumerate(table, 1)}
+    request = check_pb.CheckBatchRequest(
+        items=[
+            _item_message(item, b"" if token in places else token, places.get(token, 0))
+            for item, token in zip(items, presented, strict=True)
+        ],
+        audience=audience,
+        at_least_revision=at_least_revision,
+        tokens=table,
+    )
+    return Call(
+        "AuthorizationService/CheckBatch",
+        request,
+        check_pb.CheckBatchResponse,
+        lambda answer: [decision_from_message(each) for each in answer.decisions],
+        repeatable=all(map(_repeatable, items)),
+        checks=True,
+    )
+
+
+def stream_message(
+    number: int, item: CheckItem, audience: str, at_least_revision: int, watch: bool = False
+) -> check_pb.CheckStreamRequest:
+    """Return the request of one item of a CheckStream."""
+    return check_pb.CheckStreamRequest(
+        id=number,
+        item=item_message(item),
+        audience=audience,
+        at_least_revision=at_least_revision,
+        watch=watch,
+    )
+
+
+async def each(items: Iterable[CheckItem] | AsyncIterable[CheckItem]) -> AsyncIterator[CheckItem]:
+    """Yield items of either kind of source."""
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item

@@ -1,0 +1,105 @@
+"""The calls of UsageService, described. Both clients run these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..._fast.codec import protobuf
+from ...errors import ServerError, UsageError
+from ...tokens.inspected_block import BlockInfo
+from ...usage.observations import BlockSeen, Telling, Told
+from ...v1 import usage_service_pb2 as pb
+from .._messages import session_from_message
+from .._reports import BlockCensus, Census, Missing, ReportPage, SessionReport, VerifierSeen
+from .._transport import Call
+from .._usage_messages import read_block, read_late, read_session, tell_request
+from .sessions import check_id
+
+MAX_PAGE = 100
+
+
+def tell(telling: Telling) -> Call[Told]:
+    """Describe Tell. It is numbered, so that the server counts it once however often it is told."""
+    return Call(
+        "UsageService/Tell",
+        tell_request(telling),
+        pb.TellResponse,
+        lambda answer: Told(answer.control_id, answer.wants_usage),
+    )
+
+
+def get_report(session_id: bytes) -> Call[SessionReport]:
+    """Describe GetReport of one session."""
+    request = pb.GetReportRequest(session_id=check_id("session_id", session_id, 16))
+    return Call("UsageService/GetReport", request, pb.GetReportResponse, _report)
+
+
+def list_reports(purpose: str, page_size: int, page_token: str) -> Call[ReportPage]:
+    """Describe GetReport of a purpose."""
+    if not purpose:
+        raise UsageError("purpose: must not be empty")
+    if not 0 <= page_size <= MAX_PAGE:
+        raise UsageError(f"page_size: {page_size} is not between 0 and {MAX_PAGE}")
+    request = pb.GetReportRequest(purpose=purpose, page_size=page_size, page_token=page_token)
+    return Call("UsageService/GetReport", request, pb.GetReportResponse, _page)
+
+
+def get_census(session_id: bytes) -> Call[Census]:
+    """Describe GetCensus."""
+    request = pb.GetCensusRequest(session_id=check_id("session_id", session_id, 16))
+    return Call("UsageService/GetCensus", request, pb.GetCensusResponse, _census)
+
+
+def _report(answer: pb.GetReportResponse) -> SessionReport:
+    if len(answer.reports) != 1:
+        raise ServerError("the server gave no report", "UNKNOWN_KIND")
+    return _page(answer).reports[0]
+
+
+def _page(answer: pb.GetReportResponse) -> ReportPage:
+    try:
+        return ReportPage(tuple(map(_read_report, answer.reports)), answer.next_page_token)
+    except (ValueError, UsageError) as error:
+        raise _newer(error) from None
+
+
+def _read_report(message: pb.SessionReport) -> SessionReport:
+    layers = [protobuf.decode("Ceiling", layer.SerializeToString())["scopes"] for layer in message.inherited]
+    return SessionReport(
+        session=session_from_message(message.session),
+        inherited=tuple(map(tuple, layers)),
+        seen=read_session(message.seen),
+        verifiers=tuple(
+            VerifierSeen(each.name, each.allowed, each.denied, each.told_at_ms) for each in message.verifiers
+        ),
+        missing=_missing(message.missing),
+    )
+
+
+def _census(answer: pb.GetCensusResponse) -> Census:
+    try:
+        return Census(
+            tuple(
+                BlockCensus(block, each.revoked, _says(block))
+                for each in answer.blocks
+                for block in (read_block(each.seen),)
+            ),
+            tuple(map(read_late, answer.late)),
+            _missing(answer.missing),
+        )
+    except (ValueError, UsageError) as error:
+        raise _newer(error) from None
+
+
+def _says(block: BlockSeen) -> BlockInfo | None:
+    return BlockInfo.read(block.index, block.block_id, block.payload) if block.payload else None
+
+
+def _missing(values: Iterable[int]) -> tuple[Missing, ...]:
+    # What a later server knows of, this one can only say is something.
+    known = {int(each) for each in Missing}
+    return tuple(Missing(value) if value in known else Missing.UNSPECIFIED for value in values)
+
+
+def _newer(error: Exception) -> ServerError:
+    return ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND")

@@ -1,0 +1,205 @@
+"""Between what was seen of sessions and its messages: one reading, for whoever tells, adds up or reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from .. import limits
+from .._fast.codec import protobuf
+from ..errors import UsageError
+from ..usage.observations import USAGE_FACTOR, BlockSeen, LateUse, SessionSeen, Telling
+from ..usage.session_usage import SessionUsage
+from ..v1 import usage_service_pb2 as pb
+
+MAX_TOLD_SESSIONS: Final = 1_024
+MAX_NAME_BYTES: Final = 64
+MAX_USAGE_BYTES: Final = 4 << 20
+MAX_COUNT: Final = (1 << 53) - 1
+_SESSION_ID_BYTES: Final = 16
+_BLOCK_ID_BYTES: Final = 32
+
+
+def tell_request(telling: Telling) -> pb.TellRequest:
+    """Return the message of a telling."""
+    return pb.TellRequest(
+        teller_id=telling.teller_id,
+        number=telling.number,
+        verifier=telling.verifier,
+        lost=telling.lost,
+        sessions=map(session_message, telling.sessions),
+    )
+
+
+def session_message(seen: SessionSeen) -> pb.SessionSeen:
+    """Return the message of what was seen of a session."""
+    return pb.SessionSeen(
+        session_id=seen.session_id,
+        allowed=seen.allowed,
+        denied=seen.denied,
+        last_allow_ms=seen.last_allow_ms,
+        lost=seen.lost,
+        blocks=map(block_message, seen.blocks.values()),
+        late=map(late_message, seen.late.values()),
+        usage=b"" if seen.usage is None else seen.usage.to_json(),
+    )
+
+
+def block_message(block: BlockSeen) -> pb.BlockSeen:
+    """Return the message of a block."""
+    return pb.BlockSeen(
+        block_id=block.block_id,
+        parent_id=block.parent_id,
+        index=block.index,
+        first_ms=block.first_ms,
+        last_ms=block.last_ms,
+        calls=block.calls,
+        allowed=block.allowed,
+        payload=block.payload,
+    )
+
+
+def late_message(late: LateUse) -> pb.LateUse:
+    """Return the message of uses after the end."""
+    return pb.LateUse(
+        block_ids=late.block_ids,
+        claimed=late.claimed,
+        count=late.count,
+        first_ms=late.first_ms,
+        last_ms=late.last_ms,
+    )
+
+
+def read_telling(request: pb.TellRequest, verifier: str, latest_ms: int = limits.MAX_TIME_MS) -> Telling:
+    """Read what ``verifier`` tells; times beyond ``latest_ms`` become that: its clock may be wrong.
+
+    Raises UsageError that names the field which is at fault.
+    """
+    _size("teller_id", request.teller_id, _SESSION_ID_BYTES)
+    if request.number < 1:
+        raise UsageError("number: begins at 1")
+    if len(request.sessions) > MAX_TOLD_SESSIONS:
+        raise UsageError(f"sessions: at most {MAX_TOLD_SESSIONS}, not {len(request.sessions)}")
+    if not 1 <= len(verifier.encode()) <= MAX_NAME_BYTES:
+        raise UsageError(f"verifier: is 1 to {MAX_NAME_BYTES} bytes")
+    reader = _Reader(latest_ms)
+    sessions = tuple(
+        reader.session(f"sessions[{index}]", message) for index, message in enumerate(request.sessions)
+    )
+    if len({session.session_id for session in sessions}) != len(sessions):
+        raise UsageError("sessions: names a session twice")
+    return Telling(request.teller_id, request.number, verifier, _count("lost", request.lost), sessions)
+
+
+def read_session(message: pb.SessionSeen) -> SessionSeen:
+    """Read what was seen of a session. Raises UsageError that names the field which is at fault."""
+    return _Reader(limits.MAX_TIME_MS).session("seen", message)
+
+
+def read_block(message: pb.BlockSeen) -> BlockSeen:
+    """Read a block. Raises UsageError that names the field which is at fault."""
+    return _Reader(limits.MAX_TIME_MS).block("seen", message)
+
+
+def read_late(message: pb.LateUse) -> LateUse:
+    """Read uses after the end. Raises UsageError that names the field which is at fault."""
+    return _Reader(limits.MAX_TIME_MS).late("late", message)
+
+
+def read_usage(where: str, data: bytes) -> SessionUsage | None:
+    """Read a usage record; None for nothing. Raises UsageError that names ``where``."""
+    if not data:
+        return None
+    if len(data) > MAX_USAGE_BYTES:
+        raise UsageError(f"{where}: at most {MAX_USAGE_BYTES} bytes")
+    try:
+        return SessionUsage.from_json(data)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+class _Reader:
+    """Reads messages that anybody may have written."""
+
+    def __init__(self, latest_ms: int) -> None:
+        self._latest_ms = latest_ms
+
+    def session(self, where: str, message: pb.SessionSeen) -> SessionSeen:
+        seen = SessionSeen(
+            _size(f"{where}.session_id", message.session_id, _SESSION_ID_BYTES),
+            allowed=_count(f"{where}.allowed", message.allowed),
+            denied=_count(f"{where}.denied", message.denied),
+            last_allow_ms=min(message.last_allow_ms, self._latest_ms),
+            lost=_count(f"{where}.lost", message.lost),
+        )
+        for index, block in enumerate(message.blocks):
+            found = self.block(f"{where}.blocks[{index}]", block)
+            seen.blocks[found.block_id] = found
+        for index, each in enumerate(message.late):
+            late = self.late(f"{where}.late[{index}]", each)
+            seen.late[late.key] = late
+        if len(seen.blocks) < len(message.blocks) or len(seen.late) < len(message.late):
+            raise UsageError(f"{where}: says one thing twice")
+        seen.usage = read_usage(f"{where}.usage", message.usage)
+        seen.usage_bytes = USAGE_FACTOR * len(message.usage)
+        return seen
+
+    def block(self, where: str, message: pb.BlockSeen) -> BlockSeen:
+        calls = _count(f"{where}.calls", message.calls, 1)
+        if message.index >= limits.MAX_BLOCKS:
+            raise UsageError(f"{where}.index: is 0 to {limits.MAX_BLOCKS - 1}")
+        if message.allowed > calls:
+            raise UsageError(f"{where}.allowed: is more than calls")
+        _size(f"{where}.parent_id", message.parent_id, _BLOCK_ID_BYTES if message.index else 0)
+        _require_block(f"{where}.payload", message.payload)
+        return BlockSeen(
+            _size(f"{where}.block_id", message.block_id, _BLOCK_ID_BYTES),
+            message.parent_id,
+            message.index,
+            *self._span(where, message),
+            calls,
+            message.allowed,
+            message.payload,
+        )
+
+    def late(self, where: str, message: pb.LateUse) -> LateUse:
+        _ids(f"{where}.block_ids", message.block_ids)
+        if message.claimed == bool(message.block_ids):
+            raise UsageError(f"{where}.claimed: is for those without block_ids, and for no others")
+        count = _count(f"{where}.count", message.count, 1)
+        return LateUse(tuple(message.block_ids), message.claimed, count, *self._span(where, message))
+
+    def _span(self, where: str, message: Any) -> tuple[int, int]:
+        first_ms, last_ms = min(message.first_ms, self._latest_ms), min(message.last_ms, self._latest_ms)
+        if first_ms > last_ms:
+            raise UsageError(f"{where}.first_ms: is behind last_ms")
+        return first_ms, last_ms
+
+
+def _size(where: str, value: bytes, size: int) -> bytes:
+    if len(value) != size:
+        raise UsageError(f"{where}: must be {size} bytes, not {len(value)}")
+    return value
+
+
+def _ids(where: str, values: Sequence[bytes]) -> Iterable[bytes]:
+    if len(values) > limits.MAX_BLOCKS:
+        raise UsageError(f"{where}: at most {limits.MAX_BLOCKS}")
+    return [_size(where, value, _BLOCK_ID_BYTES) for value in values]
+
+
+def _count(where: str, value: int, least: int = 0) -> int:
+    if not least <= value <= MAX_COUNT:
+        raise UsageError(f"{where}: is not between {least} and {MAX_COUNT}")
+    return value
+
+
+def _require_block(where: str, payload: bytes) -> None:
+    if not payload:
+        return
+    try:
+        if len(payload) > limits.MAX_TOKEN_BYTES:
+            raise UsageError(f"{where}: at most {limits.MAX_TOKEN_BYTES} bytes")
+        protobuf.decode("Block", payload)
+    except protobuf.WireError as error:
+        raise UsageError(f"{where}: is no block: {error}") from None

@@ -1,0 +1,1 @@
+"""Streams that a client holds open."""

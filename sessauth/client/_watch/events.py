@@ -1,0 +1,217 @@
+"""What happens to sessions, as clients are told it, and where a watch of them goes on after a break."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final, cast
+
+from ...errors import ServerError, SessauthError, Unavailable, UsageError
+from ...model.session import EndCause
+from ...v1 import event_service_pb2 as pb
+from .._requests.sessions import check_count, check_id
+
+PATH: Final = "/sessauth.v1.EventService/WatchSessions"
+CODEC: Final[dict[str, Any]] = {
+    "request_serializer": pb.WatchSessionsRequest.SerializeToString,
+    "response_deserializer": pb.WatchSessionsResponse.FromString,
+}
+# Servers say every five seconds that nothing happened. Who says nothing for so long has lost the stream.
+QUIET_SECONDS: Final = 20.0
+# Servers end a stream after an hour; the next one goes on from there.
+STREAM_SECONDS: Final = 3_600.0
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 5.0
+
+
+class EventKind(IntEnum):
+    """What happened to a session."""
+
+    OPENED = 1
+    NARROWED = 2
+    FACTS_CHANGED = 3
+    SUSPENDED = 4
+    RESUMED = 5
+    ENDED = 6
+    LAPSED = 7
+    REVOKED = 8
+    PURGED = 9
+    RESTORED = 10
+    USED_AFTER_END = 11
+    SYNCED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """One event. Times are ms since 1970.
+
+    ENDED, LAPSED (it ended by itself) and RESTORED (the whole state was put back) hold for all sessions that
+    descend from this one; nothing is told of each of them. ``inherited_by`` names those of the watched
+    sessions that do. ``subject`` and ``purpose`` are empty of a session that was purged since.
+
+    USED_AFTER_END: tokens were presented although the session is over, ``count`` times since the last
+    event; ``claimed`` says that nothing of them was verified. It is told once, to those who watch then.
+
+    SYNCED: everything up to ``revision`` was told; ``missed`` events that are told only once were lost.
+    """
+
+    kind: EventKind
+    revision: int
+    at_ms: int
+    session_id: bytes = b""
+    parent_id: bytes = b""
+    epoch: int = 0
+    seq: int = 0
+    actor: str = ""
+    reason: str = ""
+    cause: EndCause = EndCause.UNSPECIFIED
+    subject: str = ""
+    purpose: str = ""
+    owner: str = ""
+    inherited_by: tuple[bytes, ...] = ()
+    block_ids: tuple[bytes, ...] = ()
+    claimed: bool = False
+    verifier: str = ""
+    count: int = 0
+    incarnation: bytes = field(default=b"", repr=False)
+    missed: int = 0
+
+
+def event_from_message(message: pb.SessionEvent) -> SessionEvent:
+    """Return the event of a message. Raises ServerError for a kind that this version does not know."""
+    try:
+        kind, cause = EventKind(message.kind), EndCause(message.cause)
+    except ValueError as error:
+        raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None
+    return SessionEvent(
+        kind=kind,
+        revision=message.revision,
+        at_ms=message.at_ms,
+        session_id=message.session_id,
+        parent_id=message.parent_id,
+        epoch=message.epoch,
+        seq=message.seq,
+        actor=message.actor,
+        reason=message.reason,
+        cause=cause,
+        subject=message.subject,
+        purpose=message.purpose,
+        owner=message.owner,
+        inherited_by=tuple(message.inherited_by),
+        block_ids=tuple(message.block_ids),
+        claimed=message.claimed,
+        verifier=message.verifier,
+        count=message.count,
+        incarnation=message.incarnation,
+        missed=message.missed,
+    )
+
+
+def watch_request(
+    session_ids: Sequence[bytes],
+    kinds: Sequence[EventKind | str],
+    subject: str,
+    purpose: str,
+    owner: str,
+    include_children: bool,
+    after_revision: int | None,
+    incarnation: bytes,
+) -> pb.WatchSessionsRequest:
+    """Describe a watch. Raises UsageError, which names the argument."""
+    if isinstance(session_ids, bytes) or isinstance(kinds, str):
+        raise UsageError("session_ids, kinds: give a list, not one value")
+    if after_revision is None and incarnation:
+        raise UsageError("incarnation: belongs to an after_revision; state both")
+    return pb.WatchSessionsRequest(
+        session_ids=[check_id("session_ids", each, 16) for each in session_ids],
+        kinds=cast("Any", [int(_kind(each)) for each in kinds]),
+        subject=subject,
+        purpose=purpose,
+        owner=owner,
+        include_children=include_children,
+        from_now=after_revision is None,
+        after_revision=check_count("after_revision", after_revision or 0),
+        incarnation=check_id("incarnation", incarnation, 16) if incarnation else b"",
+    )
+
+
+def _kind(kind: EventKind | str) -> EventKind:
+    if isinstance(kind, EventKind):
+        return kind
+    try:
+        return EventKind[kind.upper()]
+    except KeyError:
+        raise UsageError(f"kinds: {kind!r} is none of {', '.join(EventKind.__members__)}") from None
+
+
+class Following:
+    """Where a watch stands, what it was told and not yet handed out, and how long to wait after a break."""
+
+    def __init__(
+        self, request: pb.WatchSessionsRequest, first_ms: int, patience_ms: int, heartbeats: bool
+    ) -> None:
+        """Begin with ``request``; until something was heard, it is tried for ``first_ms``."""
+        self._request = request
+        self._waiting: deque[SessionEvent] = deque()
+        self._heartbeats = heartbeats
+        self._patience_s = patience_ms / 1000
+        self._until = time.monotonic() + first_ms / 1000
+        self._pause_s = FIRST_PAUSE_SECONDS
+        self.revision = request.after_revision
+        self.incarnation = request.incarnation
+        self.missed = 0
+        # Whether a server said from where on it tells.
+        self.stands = False
+
+    @property
+    def request(self) -> pb.WatchSessionsRequest:
+        """What the next stream is asked for. What waits was told, and is not asked for again."""
+        return self._request
+
+    def take(self, response: pb.WatchSessionsResponse) -> None:
+        """Keep what a server told."""
+        self.stands = True
+        self._pause_s = FIRST_PAUSE_SECONDS
+        self._until = time.monotonic() + self._patience_s
+        for message in response.events:
+            event = event_from_message(message)
+            if not self._waiting and event.kind is EventKind.SYNCED:
+                # Nothing is before it, so it holds already.
+                self._move(event)
+            self._waiting.append(event)
+            if event.kind is EventKind.USED_AFTER_END:
+                continue
+            # Events of the log ascend, so whatever comes next is behind this one.
+            self._request.from_now = False
+            self._request.after_revision = event.revision
+            if event.kind is EventKind.SYNCED:
+                self._request.incarnation = event.incarnation
+
+    def next(self) -> SessionEvent | None:
+        """Hand out the next event, None if there is none yet."""
+        while self._waiting:
+            event = self._waiting.popleft()
+            self._move(event)
+            if self._heartbeats or event.kind is not EventKind.SYNCED:
+                return event
+        return None
+
+    def _move(self, event: SessionEvent) -> None:
+        if event.kind is not EventKind.USED_AFTER_END:
+            self.revision = event.revision
+        if event.kind is EventKind.SYNCED:
+            self.incarnation, self.missed = event.incarnation, event.missed
+
+    def pause(self, error: SessauthError) -> float:
+        """Return how many seconds to wait before the next stream; raises ``error`` if there is to be none."""
+        if not isinstance(error, Unavailable):
+            raise error
+        pause = self._pause_s * random.uniform(0.5, 1.0)
+        if time.monotonic() + pause >= self._until:
+            raise error
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_SECONDS)
+        return pause

@@ -1,0 +1,1 @@
+"""Keys and the text forms of tokens, keys and proofs."""

@@ -1,0 +1,141 @@
+"""The text forms: of a token, presented for a header, and stored with its secret; of holder keys and proofs.
+
+Each has its own greppable prefix, and a checksum, so that a bad paste is called truncated or damaged
+and not forged. A checksum says nothing about signatures.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+
+from .._fast.codec import protobuf
+from ..errors import MalformedToken
+from ..limits import MAX_TOKEN_BYTES
+
+PRESENTED_PREFIX = "sessauth_token_"
+STORED_PREFIX = "sessauth_secret_"
+# The public half of a holder's key: what a token is bound to.
+HOLDER_PREFIX = "sessauth_holder_"
+# A signed approval, handed from an approver to whoever has the call judged.
+APPROVAL_PREFIX = "sessauth_approval_"
+# A signed closure receipt: no secret.
+RECEIPT_PREFIX = "sessauth_receipt_"
+# Of one call, for a minute at most: no secret.
+PROOF_PREFIX = "sessauth_proof_"
+
+_CHECK_CHARS = 6
+# The presented form of the largest token.
+MAX_PRESENTED_CHARS = len(PRESENTED_PREFIX) + -(-MAX_TOKEN_BYTES * 4 // 3) + 1 + _CHECK_CHARS
+# The stored form of the largest token: 4/3 of it and its seed, prefix and checksum.
+_MAX_TEXT_CHARS = (MAX_TOKEN_BYTES + 64) * 4 // 3 + 64
+
+
+def presented_text(data: bytes) -> str:
+    """Return the presented form of an encoded Token."""
+    return checked_text(PRESENTED_PREFIX, data)
+
+
+def stored_text(data: bytes, seed: bytes) -> str:
+    """Return the stored form of an encoded open Token: a secret, with the seed of its next key."""
+    return checked_text(STORED_PREFIX, protobuf.encode("StoredToken", {"token": data, "next_secret": seed}))
+
+
+def proof_text(data: bytes) -> str:
+    """Return the text of an encoded Proof."""
+    return checked_text(PROOF_PREFIX, data)
+
+
+def read_proof(proof: bytes | str) -> bytes:
+    """Return the encoded Proof of a text, or other bytes as they are.
+
+    A text that is damaged, or that of something else, comes back as it is too: it is the encoding of no
+    proof, and denied as such.
+    """
+    if not isinstance(proof, bytes | str):
+        raise TypeError(f"the proof is bytes or str, not {type(proof).__name__}")
+    text = proof.decode("ascii", "replace") if isinstance(proof, bytes) else proof
+    if text.startswith(PROOF_PREFIX):
+        try:
+            return read_checked(PROOF_PREFIX, text, "proof")
+        except (MalformedToken, UnicodeError):
+            pass
+    return proof if isinstance(proof, bytes) else proof.encode("utf-8", "replace")
+
+
+def is_stored_text(text: str) -> bool:
+    """Whether ``text`` claims to be the stored form, which is never presented."""
+    return text.startswith(STORED_PREFIX)
+
+
+def read_text(text: str) -> tuple[bytes, bytes]:
+    """Return the encoded Token and, from the stored form, the seed (else empty).
+
+    Nothing is verified but the form of the text.
+
+    Raises:
+        MalformedToken: saying whether it is no token, truncated, damaged or malformed.
+    """
+    if is_stored_text(text):
+        try:
+            record = protobuf.decode("StoredToken", read_checked(STORED_PREFIX, text, "token"))
+        except protobuf.WireError as error:
+            raise MalformedToken(f"the stored token is against the format: {error}") from None
+        if len(record["next_secret"]) != 32:
+            raise MalformedToken("the stored token holds no seed of 32 bytes")
+        return record["token"], record["next_secret"]
+    if text.startswith(PRESENTED_PREFIX):
+        return read_checked(PRESENTED_PREFIX, text, "token", max_chars=MAX_PRESENTED_CHARS), b""
+    raise MalformedToken(f"not a token: its text begins with {PRESENTED_PREFIX} or {STORED_PREFIX}")
+
+
+def parse_proof(text: str) -> bytes:
+    """Return the encoded Proof of its text form, for people who paste one.
+
+    Raises:
+        MalformedToken: saying whether it is no proof, truncated or damaged.
+    """
+    if not text.startswith(PROOF_PREFIX):
+        raise MalformedToken(f"not a proof: its text begins with {PROOF_PREFIX}")
+    return read_checked(PROOF_PREFIX, text, "proof")
+
+
+def checked_text(prefix: str, data: bytes) -> str:
+    """Return the text form of ``data`` under ``prefix``."""
+    body = prefix + _base64url(data)
+    return f"{body}.{_check(body)}"
+
+
+def read_checked(prefix: str, text: str, what: str, *, max_chars: int = _MAX_TEXT_CHARS) -> bytes:
+    """Return the bytes between ``prefix``, with which ``text`` begins, and the checksum.
+
+    Raises:
+        MalformedToken: calling it ``what``, and too long, truncated, damaged or malformed.
+    """
+    if len(text) > max_chars:
+        raise MalformedToken(f"not a {what}: more than {max_chars} characters")
+    covered, dot, check = text.partition(".")
+    if not dot or len(check) < _CHECK_CHARS:
+        raise MalformedToken(f"the {what} is truncated: its end is missing, copy it whole")
+    body = covered[len(prefix) :]
+    if not text.isascii() or _check(covered) != check:
+        raise MalformedToken(f"the {what} is damaged: its checksum is wrong, copy it again")
+    try:
+        data = base64.b64decode(body + "=" * (-len(body) % 4), b"-_", validate=True)
+    except binascii.Error:
+        data = b""
+    # Also refuses unused bits that are not zero, so that a token has one text.
+    if not body or _base64url(data) != body:
+        raise MalformedToken(
+            f"the {what} is malformed: its base64url is empty or not canonical, it was not made so"
+        )
+    return data
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _check(covered: str) -> str:
+    return _base64url(zlib.crc32(covered.encode("ascii")).to_bytes(4, "big"))

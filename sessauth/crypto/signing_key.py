@@ -1,0 +1,61 @@
+"""What keys that sign have in common: an Ed25519 secret, in a file that its owner alone can read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar, NoReturn, Self
+
+from .._fast.crypto import ed25519
+from ..errors import UsageError
+from . import pem
+
+
+class SigningKey:
+    """An Ed25519 key. Its public half is always derived from the secret."""
+
+    __slots__ = ("_seed", "public_key")
+
+    made_by: ClassVar[str]
+    """The command that makes a key file, for messages."""
+    public_key: bytes
+    """32 bytes."""
+
+    def __init__(self, seed: bytes) -> None:
+        """Take the 32-byte seed of RFC 8032.
+
+        Raises:
+            UsageError: if it has another length.
+        """
+        if not isinstance(seed, bytes) or len(seed) != 32:
+            raise UsageError("the seed of an Ed25519 key is 32 bytes")
+        self._seed = seed
+        self.public_key = ed25519.public_key(seed)
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Return a new key from the system's random source."""
+        return cls(ed25519.generate_seed())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a key file.
+
+        Raises:
+            KeyFolderError: if it is missing, no plain file, open to its group or to others, or holds
+                no unencrypted Ed25519 key in PKCS#8 PEM.
+        """
+        make = f"make one with '{cls.made_by}' or openssl genpkey"
+        return cls(*pem.load_secrets(Path(path), pem.ED25519, make=make))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a new key file with mode 0600 and wait until it is on the disk.
+
+        Raises:
+            KeyFolderError: if the file exists (it is never overwritten) or can't be written.
+        """
+        pem.save_secrets(Path(path), (pem.ED25519, self._seed))
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied: a secret leaves only through :meth:`save`."""
+        raise TypeError(f"an {type(self).__name__} is not pickled; save() it to a file")

@@ -1,0 +1,1 @@
+"""Decisions: their attributes, explanations and verdicts."""

@@ -1,0 +1,271 @@
+"""Explains a decision to the operator of a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ..errors import StateError, TokenError, UsageError
+from ..reasons import Level, Reason, Stage
+from ..scopes.argument_path import Source
+from ..scopes.scope import Scope
+from ..scopes.value import quoted, shows
+from ..tokens.inspected_block import BlockInfo
+from ..tokens.token import Token
+from .decision_fields import DecisionFields
+
+# What it means and what to do, where no position is to be told. Longer in docs/reasons.md.
+_MEANINGS = {
+    Reason.UNSPECIFIED: "no decision was made",
+    Reason.INTERNAL_ERROR: "the verifier failed, which never allows; see the decision's fault, or its log",
+    Reason.AUDIT_UNAVAILABLE: "the audit stream can't be written, and audit.when_full says to deny then",
+    Reason.MALFORMED_TOKEN: "these are no bytes of a token; hand on what was minted, unchanged",
+    Reason.TOKEN_TOO_LARGE: "a presented token has at most 8192 bytes; attenuate with fewer scopes",
+    Reason.UNSUPPORTED_VERSION: "the token's version is not this verifier's; upgrade the older of the two",
+    Reason.OPEN_TOKEN: "an open token is never presented; present() makes a sealed copy",
+    Reason.CHAIN_TOO_LONG: "the chain is longer than a max_blocks stated in it",
+    Reason.UNKNOWN_SESSION: "this view has no such session, or not all its ancestors",
+    Reason.SESSION_ENDED: "the session has ended, and with it every token of it; open another",
+    Reason.SESSION_SUSPENDED: "the session is suspended; resume it to go on",
+    Reason.LEASE_LAPSED: "the session's lease was not kept alive in time, which is final; open another",
+    Reason.WRONG_SESSION: "the token belongs to another session than the caller says the call does",
+    Reason.STALE_STATE: "the verifier's view is older than was asked for; retry once it has caught up",
+    Reason.SESSION_EXPIRED: "the session, or an ancestor, has reached its hard end; open another",
+    Reason.STATE_BRAKED: "the brake is set, after a failed write or by hand; clear it to go on",
+    Reason.UNKNOWN_ISSUER: "the token's root names an issuer key that this state does not know",
+    Reason.ISSUER_RETIRED: "the issuer key was retired before the token was issued; mint with the active key",
+    Reason.ISSUER_NOT_OF_SESSION: "this issuer key may not root tokens of this session",
+    Reason.ISSUER_DISTRUSTED: "the issuer key is distrusted, and so is all it signed",
+    Reason.ISSUER_PREPARED: "the issuer key is not active yet; activate it",
+    Reason.CLOCK_SUSPECT: "the verifier's wall clock jumped; it judges no times until the clock is sane",
+    Reason.UNKNOWN_TOOL: "the tool is not in the operator's pinned catalogue; pin it first",
+    Reason.PROOF_REQUIRED: "a bound token needs a proof by its holder for each call: HolderKey.prove()",
+    Reason.BAD_PROOF: "the proof is not by this token's holder for this call, or not for a key of this host",
+    Reason.REPLAYED: "this proof was used before; make one for each call",
+    Reason.STALE_PROOF: "the proof was made over 30 s from now, or before this host remembers: set clocks",
+    Reason.PROOF_UNAVAILABLE: "this verifier has no proof key, or no room for a proof; look at its log",
+    Reason.USES_EXHAUSTED: "the scope's number of uses is spent",
+    Reason.BUDGET_EXHAUSTED: "the scope's budget does not cover this call",
+    Reason.BAD_APPROVAL: "an approval that came with the call does not count; ask for it again and sign that",
+    Reason.APPROVAL_DENIED: "an approver looked at this call and said no; don't ask again for the same",
+    Reason.BAD_PERMIT: "no such permit is open for this gateway, token and call; check again, commit in time",
+}
+_JSON = (
+    "is no JSON object of the format: at most 1 MiB of valid UTF-8, 32 levels and 10,000 values, no name"
+    " twice in an object, no NaN, nothing behind it"
+)
+# Of the parts of a request, what is not so (docs/token-format.md, section 8).
+_FORMS = {
+    "action": "is not 1 to 64 characters of `A-Z a-z 0-9 _ . -`",
+    "resource": "is not 1 to 32 segments joined by `/`, 1024 bytes at most: a segment is not empty, `.` or"
+    r" `..`, and has no control character, none of `\ * { }`, and no `%` before two hexadecimal digits",
+    "arguments": _JSON,
+    "tool": _JSON,
+    "watch": "can't be had: the stream watches as many calls as it may",
+}
+GO_ON = (
+    "have it looked at with 'sessauth approval list' and granted, then ask again for the same call with the "
+    "same token"
+)
+_MAX_LISTED = 8
+_MAX_SHOWN_CHARS = 200
+_END_OF_DATES_MS = 253_402_300_800_000
+
+
+def explain(
+    decision: DecisionFields, token: Token | str | bytes | None, ceilings: Sequence[Sequence[Scope]]
+) -> str:
+    """Return one line; :meth:`DecisionBase.explain` says of what.
+
+    Raises:
+        UsageError: if ``token`` is another token than the one judged.
+    """
+    detail = ""
+    if token is not None and not isinstance(token, Token):
+        try:
+            token = Token.parse(token)
+        except TokenError as error:
+            detail = str(error) if decision.stage == Stage.DECODE else ""
+            token = None
+    if token is not None and decision.block_ids and token.block_ids != decision.block_ids:
+        raise UsageError("explain() was given another token than the one judged")
+    # Before the signature stands nothing that the token says is repeated.
+    named = decision.allowed or decision.stage > Stage.SIGNATURE
+    blocks = token.inspect().blocks if token is not None and named else ()
+    return explain_by(decision, blocks, ceilings, detail)
+
+
+def explain_by(
+    decision: DecisionFields,
+    blocks: Sequence[BlockInfo],
+    ceilings: Sequence[Sequence[Scope]],
+    detail: str = "",
+) -> str:
+    """Return one line, by the blocks of the token as far as they are known (all of them, or none).
+
+    ``detail`` is what is told instead, if it is not empty.
+    """
+    if decision:
+        return f"ALLOWED{_allowed(decision, blocks)}"
+    block = blocks[decision.index] if 0 <= decision.index < len(blocks) else None
+    told = detail or _Failure(decision, block, ceilings).told() or _MEANINGS.get(decision.reason, "denied")
+    return f"{decision.reason.name}: {told}"
+
+
+def _allowed(decision: DecisionFields, blocks: Sequence[BlockInfo]) -> str:
+    if decision.matched_index < 0:
+        return ""
+    if decision.matched_index >= len(blocks):
+        return f" by block {decision.matched_index}, scope {decision.matched_scope}"
+    block = blocks[decision.matched_index]
+    return f" by {block.name}, scope {decision.matched_scope} `{block.scopes[decision.matched_scope]}`"
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A denial, the block that it names, if it is known here, and the layers of ceilings."""
+
+    decision: DecisionFields
+    block: BlockInfo | None
+    ceilings: Sequence[Sequence[Scope]]
+
+    def told(self) -> str:
+        """What failed and what would have been allowed; empty where the reason says it all."""
+        block = self.block
+        if self.decision.stage == Stage.NEEDS and (unpaid := self._unpaid()):
+            return unpaid
+        match self.decision.reason:
+            case Reason.INTERNAL_ERROR:
+                # What is wrong with the state has its own words for what to do.
+                fault = getattr(self.decision, "fault", None)
+                return str(fault) if isinstance(fault, StateError) else ""
+            case Reason.BAD_SIGNATURE:
+                return f"the signature of block {self.decision.index} is wrong; it was altered or forged"
+            case Reason.EXPIRED:
+                ended = f" at {_dated(block.expires_at_ms)}" if block else ""
+                return f"{self.where} expired{ended}; mint another"
+            case Reason.NOT_YET_VALID:
+                begins = (
+                    f"; it begins {_dated(max(block.not_before_ms, block.issued_at_ms))}" if block else ""
+                )
+                return f"{self.where} is not valid yet{begins}"
+            case Reason.WRONG_AUDIENCE:
+                return f"{self.where} is not for this verifier{_only(block.audience if block else ())}"
+            case Reason.WRONG_SOURCE:
+                return f"{self.where} admits no call from this address{_only(block.source if block else ())}"
+            case Reason.WRONG_PEER:
+                return f"{self.where} admits no identity of the caller{_only(block.peer if block else ())}"
+            case Reason.REVOKED:
+                named = f" (id {block.block_id.hex()})" if block else ""
+                return f"{self.where}{named} was revoked, and all below it; mint or attenuate afresh"
+            case Reason.MALFORMED_REQUEST:
+                return self._malformed_request()
+            case Reason.UNKNOWN_KIND:
+                return f"{self.clause} has a kind of a later version; upgrade the verifier"
+            case Reason.OUT_OF_SCOPE:
+                return self._out_of_scope()
+            case Reason.CONDITION_FAILED:
+                return self._condition_failed()
+            case Reason.APPROVAL_REQUIRED:
+                return f"{self.clause} needs an approval of this very call; {GO_ON}"
+            case Reason.NEEDS_SERVER:
+                return f"{self.clause} costs what only the server can take"
+            case _:
+                return ""
+
+    def _unpaid(self) -> str:
+        """What failed in stage needs, where the same reason means something else than in the scopes."""
+        reason = self.decision.reason
+        if reason == Reason.CONDITION_FAILED:
+            argument = _shown(self.decision.argument)
+            return f"{self.clause}: argument `{argument}` is no number of 0 or more, so no budget can pay it"
+        if reason == Reason.MALFORMED_REQUEST:
+            return "the retry id was used for another call; make one for each call"
+        if reason == Reason.NEEDS_SERVER and self.decision.level == Level.NONE:
+            return (
+                "a permit, or a proof that counts once for several attempts, is the server's to give; ask it"
+            )
+        return ""
+
+    def _malformed_request(self) -> str:
+        part = _shown(self.decision.argument)
+        if self.decision.level != Level.NONE:
+            return f"{self.clause}: the request's `{part}` takes more work than a check may; send less of it"
+        return f"the request's `{part}` {_FORMS.get(part, 'is against the format')}"
+
+    def _out_of_scope(self) -> str:
+        told = f"no scope of {self.where} covers this action on this resource"
+        if self.scopes is None:
+            return told
+        if not self.scopes:
+            return f"{self.where} states no scopes, so it permits nothing"
+        return f"{told}; it would allow {_listed(self.scopes)}"
+
+    def _condition_failed(self) -> str:
+        clause, argument, scope = self.decision.clause, self.decision.argument, self.scope
+        if clause < 0:
+            told = f"{self.clause}: argument `{_shown(argument)}` is named by no condition and is not free"
+            return f"{told}; it would allow only {_mentioned(scope)}" if scope else told
+        told = f"{self.clause}: condition {clause} on argument `{_shown(argument)}` does not hold"
+        in_block = self.block.where if self.block and self.decision.scope < 0 else ()
+        conditions = scope.conditions if scope else in_block
+        return f"{told}; it would allow `{conditions[clause]}`" if clause < len(conditions) else told
+
+    @property
+    def where(self) -> str:
+        """The block, or the layer of the ceiling."""
+        if self.decision.level == Level.CEILING:
+            return f"ceiling layer {self.decision.index}"
+        return self.block.name if self.block else f"block {self.decision.index}"
+
+    @property
+    def clause(self) -> str:
+        """The scope in it, or its own conditions."""
+        if self.decision.scope < 0:
+            return f"{self.where}, where"
+        shown = f" `{self.scope}`" if self.scope else ""
+        return f"{self.where}, scope {self.decision.scope}{shown}"
+
+    @property
+    def scopes(self) -> Sequence[Scope] | None:
+        """The scopes of the layer or block; None if they aren't known here."""
+        if self.decision.level == Level.CEILING:
+            index = self.decision.index
+            return self.ceilings[index] if 0 <= index < len(self.ceilings) else None
+        return self.block.scopes if self.block else None
+
+    @property
+    def scope(self) -> Scope | None:
+        """The scope in question, if there is one and it is known here."""
+        scopes, index = self.scopes or (), self.decision.scope
+        return scopes[index] if 0 <= index < len(scopes) else None
+
+
+def _mentioned(scope: Scope) -> str:
+    paths = [*(c.path for c in scope.conditions), *scope.free_paths]
+    return (
+        _listed(list(dict.fromkeys(p.argument for p in paths if p.source == Source.ARGS))) or "no arguments"
+    )
+
+
+def _listed(items: Sequence[object]) -> str:
+    shown = ", ".join(f"`{item}`" for item in items[:_MAX_LISTED])
+    return shown + (f" and {len(items) - _MAX_LISTED} more" if len(items) > _MAX_LISTED else "")
+
+
+def _shown(text: str) -> str:
+    """What an agent or a holder chose, so that it can't disturb a terminal or fill a log."""
+    short = text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
+    return short if shows(short) else quoted(short)
+
+
+def _only(texts: Sequence[str]) -> str:
+    return f", only for {_listed(list(map(_shown, texts)))}" if texts else ""
+
+
+def _dated(ms: int) -> str:
+    # Years beyond 9999 have no date; the number says enough.
+    if ms >= _END_OF_DATES_MS:
+        return f"{ms} ms"
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")

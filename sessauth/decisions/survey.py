@@ -1,0 +1,61 @@
+"""Surveys: which of many calls a token could make now (docs/token-format.md, section 9.12).
+
+A verdict is no decision: it says what is worth trying, and each call is still checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, overload
+
+from ..reasons import Reason, Stage, Verdict
+from ..scopes.call_arguments import Arguments
+
+__all__ = ["Candidate", "Verdict", "Verdicts"]
+
+
+class Candidate(NamedTuple):
+    """A call that could be made. ``arguments`` of None ask about all that there could be.
+
+    ``arguments`` and ``tool`` are given as to ``Verifier.check``.
+    """
+
+    action: str | bytes
+    resource: str | bytes
+    arguments: Arguments | None = None
+    tool: Arguments = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts(Sequence[Verdict]):
+    """One verdict for each candidate, in their order, by one state and one time.
+
+    ``reason`` and ``stage`` say why all are NO where the token itself is refused; else they are ALLOWED and
+    NONE. ``revision`` is that of the state. ``bool(verdicts)`` is whether every one is YES.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    reason: Reason
+    stage: Stage
+    revision: int
+
+    def __len__(self) -> int:
+        """Return how many candidates there were."""
+        return len(self.verdicts)
+
+    @overload
+    def __getitem__(self, index: int) -> Verdict: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Verdict, ...]: ...
+    def __getitem__(self, index: int | slice) -> Verdict | tuple[Verdict, ...]:
+        """Return the verdict of a candidate, or of several."""
+        return self.verdicts[index]
+
+    def __iter__(self) -> Iterator[Verdict]:
+        """Iterate over the verdicts."""
+        return iter(self.verdicts)
+
+    def __bool__(self) -> bool:
+        """Whether the token stands and every verdict is YES."""
+        return self.reason == Reason.ALLOWED and all(self.verdicts)

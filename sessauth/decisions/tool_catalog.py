@@ -1,0 +1,211 @@
+"""Pinned catalogues of MCP tools: which call is a read and which a write.
+
+The operator pins the catalogue. What a server says of its tools later changes nothing until it is
+pinned again: an unknown tool is denied, and a tool without a hint is a write.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .._fast.crypto import ed25519
+from ..errors import UnknownTool, UsageError
+from ..scopes.scope import Scope
+from .survey import Candidate
+
+READ = "read"
+WRITE = "write"
+
+TOOLS_CALL = "tools/call"
+# Methods of the protocol that only look. Any other is a write, also one that a later protocol adds.
+_READ_METHODS = frozenset(
+    {
+        *("ping", "tools/list", "resources/list", "resources/templates/list", "resources/read"),
+        *("prompts/list", "prompts/get", "completion/complete", "server/discover"),
+    }
+)
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One pinned tool. ``digest`` is BLAKE2b-256 of its whole definition, in hex."""
+
+    name: str
+    action: str
+    destructive: bool
+    idempotent: bool
+    open_world: bool
+    digest: str
+
+
+class ToolCatalogue:
+    """The tools of one MCP server, as the operator pinned them."""
+
+    __slots__ = ("_calls", "_tools", "server")
+
+    def __init__(self, server: str, tools: Iterable[Tool]) -> None:
+        """Take the server's name, a single resource segment, and its tools.
+
+        Raises:
+            UsageError: if a name can't be a resource segment, or is there twice.
+        """
+        self.server = _segment("server", server)
+        self._tools: dict[str, Tool] = {}
+        for tool in tools:
+            if _segment("tool", tool.name) in self._tools:
+                raise UsageError(f"the tool {tool.name!a} is in the catalogue twice")
+            self._tools[tool.name] = tool
+        # Asked for with every call, so written once: action, resource, facts.
+        self._calls = {
+            name: (tool.action, f"mcp/{server}/{name}", self._described(tool))
+            for name, tool in self._tools.items()
+        }
+
+    @classmethod
+    def from_mcp(cls, server: str, tools: Iterable[Mapping[str, Any]]) -> ToolCatalogue:
+        """Pin tools as a server's ``tools/list`` gives them.
+
+        A tool is a read only if its ``readOnlyHint`` is true and its ``destructiveHint`` is not.
+
+        Raises:
+            UsageError: if a tool has no name, or one that can't be a resource segment.
+        """
+        return cls(server, [_pinned(tool) for tool in tools])
+
+    @classmethod
+    def from_json(cls, text: str) -> ToolCatalogue:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            UsageError: if it is something else.
+        """
+        try:
+            data = json.loads(text)
+            if data["format"] != _FORMAT:
+                raise UsageError(f"a catalogue of format {data['format']!r}: this version reads {_FORMAT}")
+            catalogue = cls(data["server"], [Tool(**tool) for tool in data["tools"]])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"not a catalogue written by to_json(): {error}") from None
+        for tool in catalogue._tools.values():
+            if tool.action not in (READ, WRITE):
+                raise UsageError(f"the tool {tool.name!a} has an action that is neither read nor write")
+        return catalogue
+
+    def to_json(self) -> str:
+        """Return the catalogue as stable JSON, to be kept under version control."""
+        tools = [_fields(self._tools[name]) for name in self]
+        return json.dumps({"format": _FORMAT, "server": self.server, "tools": tools}, indent=2) + "\n"
+
+    def request(self, tool: str, method: str = TOOLS_CALL) -> tuple[str, str]:
+        """Return the action and resource of a call, for ``check``.
+
+        Args:
+            tool: the name of the tool; not looked at for another method than ``tools/call``.
+            method: the method of the protocol.
+
+        Raises:
+            UnknownTool: if the tool isn't pinned, or the method can't be a resource. Deny the call.
+        """
+        if method == TOOLS_CALL:
+            return self._known(tool)[:2]
+        try:
+            Scope.on(READ, *method.split("/"))
+        except UsageError:
+            raise UnknownTool(f"no method of the protocol: {method!a}", method) from None
+        return READ if method in _READ_METHODS else WRITE, f"mcp/{self.server}/@{method}"
+
+    def describe(self, tool: str) -> bytes:
+        """Return what the catalogue says of a tool, as JSON, for ``check(tool=…)``.
+
+        Conditions read it as ``tool.destructive == false`` and so on.
+
+        Raises:
+            UnknownTool: if the tool isn't pinned.
+        """
+        return self._known(tool)[2]
+
+    def ask(self, tool: str, method: str = TOOLS_CALL) -> tuple[str, str, bytes]:
+        """Return action, resource and facts of a call: :meth:`request` and :meth:`describe` in one.
+
+        Raises:
+            UnknownTool: as these.
+        """
+        return self._known(tool) if method == TOOLS_CALL else (*self.request(tool, method), b"")
+
+    def candidates(self, tools: Iterable[str]) -> list[Candidate]:
+        """Return the calls of these tools, with any arguments, for ``list_allowed``.
+
+        Raises:
+            UnknownTool: if a tool isn't pinned.
+        """
+        return [
+            Candidate(action, resource, None, facts) for action, resource, facts in map(self._known, tools)
+        ]
+
+    def changed(self, tools: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+        """Name the tools that a server now defines otherwise than pinned, added or dropped, sorted.
+
+        Raises:
+            UsageError: as :meth:`from_mcp`.
+        """
+        now = ToolCatalogue.from_mcp(self.server, tools)._tools
+        return tuple(sorted(name for name in {*now, *self._tools} if now.get(name) != self._tools.get(name)))
+
+    def __iter__(self) -> Any:
+        """Iterate over the tools' names, sorted."""
+        return iter(sorted(self._tools))
+
+    def __len__(self) -> int:
+        """Return how many tools are pinned."""
+        return len(self._tools)
+
+    def __contains__(self, tool: object) -> bool:
+        """Whether a tool of this name is pinned."""
+        return tool in self._tools
+
+    def _described(self, tool: Tool) -> bytes:
+        facts = {**_fields(tool), "server": self.server, "read_only": tool.action == READ}
+        return json.dumps(facts, separators=(",", ":"), sort_keys=True).encode()
+
+    def _known(self, tool: str) -> tuple[str, str, bytes]:
+        try:
+            return self._calls[tool]
+        except KeyError:
+            raise UnknownTool(f"{tool!a} is not in the catalogue of {self.server}", tool) from None
+
+
+def _pinned(definition: Mapping[str, Any]) -> Tool:
+    name = definition.get("name")
+    if not isinstance(name, str):
+        raise UsageError("a tool without a name: pass what tools/list gives")
+    hints = definition.get("annotations") or {}
+    read = hints.get("readOnlyHint") is True and hints.get("destructiveHint") is not True
+    whole = json.dumps(definition, separators=(",", ":"), sort_keys=True).encode()
+    return Tool(
+        name=name,
+        action=READ if read else WRITE,
+        # The protocol's defaults: a write may destroy, and anything may reach the open world.
+        destructive=not read and hints.get("destructiveHint") is not False,
+        idempotent=read or hints.get("idempotentHint") is True,
+        open_world=hints.get("openWorldHint") is not False,
+        digest=ed25519.digest(whole).hex(),
+    )
+
+
+def _fields(tool: Tool) -> dict[str, object]:
+    return {name: getattr(tool, name) for name in Tool.__slots__}
+
+
+def _segment(what: str, name: str) -> str:
+    """Return ``name`` if it can be one literal segment that isn't a method's."""
+    try:
+        Scope.on(READ, name)
+    except UsageError:
+        raise UsageError(f"{what} name {name!a}: it can't be one segment of a resource") from None
+    if name.startswith("@"):
+        raise UsageError(f"{what} name {name!a}: a leading @ marks methods of the protocol")
+    return name

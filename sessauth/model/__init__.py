@@ -1,0 +1,1 @@
+"""What state is made of: sessions, changes, approvals, costs and receipts."""

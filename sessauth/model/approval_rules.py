@@ -1,0 +1,198 @@
+"""Whether signed approvals count for a call (``docs/token-format.md``, section 9.10).
+
+Two questions, one answer each: :func:`check_statement` judges one signed approval, strictly, and
+:func:`judge_approvals` whether all that there are make a call an approved one. Both are pure: no
+clock, no I/O, so that every follower of the log answers alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .. import limits
+from .._fast.crypto import ed25519
+from ..errors import BadApproval
+from ..reasons import Reason
+from .approval import ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus, SignedApproval
+
+__all__ = [
+    "ApprovalFault",
+    "ApprovalOutcome",
+    "ApprovalRecord",
+    "ApprovalStatement",
+    "ApprovalStatus",
+    "ApprovalTerms",
+    "SignedApproval",
+    "check_statement",
+    "judge_approvals",
+    "terms_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalTerms:
+    """What a statement must say to count for one call, and who may sign it.
+
+    ``block_id`` is that of the chain's last block; ``block`` and ``scope`` are the place of the deciding
+    scope, whose ``threshold`` and ``keys`` stand here; ``epoch`` is the session's now.
+    ``request_digest`` is that of section 8.1.
+    """
+
+    session_id: bytes
+    block_id: bytes
+    block: int
+    scope: int
+    epoch: int
+    request_digest: bytes
+    threshold: int
+    keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalOutcome:
+    """Whether a call is approved. Only ALLOWED is a yes, and it uses ``approval_id`` up.
+
+    ``reason`` is ALLOWED, APPROVAL_REQUIRED (too few), APPROVAL_DENIED or BAD_APPROVAL. ``fault`` says
+    of BAD_APPROVAL why, and ``place`` which of the given ones is at fault. ``approval_id`` is 16 bytes;
+    empty where nothing is asked for and nothing was given.
+    """
+
+    reason: Reason
+    approval_id: bytes = b""
+    counted: int = 0
+    fault: str = ""
+    place: int = -1
+
+    def __bool__(self) -> bool:
+        """Whether enough keys signed."""
+        return self.reason is Reason.ALLOWED
+
+
+def terms_of(record: ApprovalRecord) -> ApprovalTerms:
+    """Return the terms that an approval was asked for by."""
+    return ApprovalTerms(
+        record.session_id,
+        record.block_id,
+        record.block,
+        record.scope,
+        record.epoch,
+        record.request_digest,
+        record.threshold,
+        record.keys,
+    )
+
+
+def check_statement(
+    signed: SignedApproval, terms: ApprovalTerms, now_ms: int, *, approval_id: bytes = b""
+) -> ApprovalStatement:
+    """Return what ``signed`` states, if it counts for ``terms``.
+
+    What costs nothing is looked at first and the signature last; at most one is verified.
+
+    Args:
+        signed: one signed approval.
+        terms: what it must say, and whose keys may sign.
+        now_ms: the time to judge expiry by, in ms since 1970; there is no leeway.
+        approval_id: the approval that it must be of; empty: of any.
+
+    Raises:
+        BadApproval: with an :class:`ApprovalFault` as its ``fault``, if it does not count.
+    """
+    statement = ApprovalStatement.decode(signed.statement)
+    if len(statement.id) != 16 or len(signed.signature) != 64 or statement.expires_at_ms > limits.MAX_TIME_MS:
+        raise BadApproval(
+            "id, signature or expiry is not of its size: sign what is shown", ApprovalFault.NOT_CANONICAL
+        )
+    if signed.public_key not in terms.keys:
+        raise BadApproval("the scope does not name the key that signed", ApprovalFault.UNKNOWN_KEY)
+    if not ed25519.acceptable_key(signed.public_key):
+        raise BadApproval("the key is of small order or not canonical: name another", ApprovalFault.WEAK_KEY)
+    if approval_id and statement.id != approval_id:
+        raise BadApproval("it is of another approval than the one asked for", ApprovalFault.OTHER_ID)
+    for name, fault in _EQUAL:
+        if getattr(statement, name) != getattr(terms, name):
+            raise BadApproval(f"its {name} is not that of this call: ask for the approval again", fault)
+    if statement.expires_at_ms <= now_ms:
+        raise BadApproval("it has expired: ask for the approval again", ApprovalFault.EXPIRED)
+    if not ed25519.verify(signed.public_key, signed.signed_bytes(), signed.signature):
+        raise BadApproval("its signature is wrong", ApprovalFault.BAD_SIGNATURE)
+    return statement
+
+
+_EQUAL = (
+    ("session_id", ApprovalFault.OTHER_SESSION),
+    ("block_id", ApprovalFault.OTHER_BLOCK),
+    ("block", ApprovalFault.OTHER_SCOPE),
+    ("scope", ApprovalFault.OTHER_SCOPE),
+    ("epoch", ApprovalFault.OTHER_EPOCH),
+    ("request_digest", ApprovalFault.OTHER_REQUEST),
+)
+
+
+def judge_approvals(
+    given: Sequence[bytes],
+    held: Sequence[ApprovalRecord],
+    wanted: ApprovalTerms,
+    now_ms: int,
+    *,
+    is_used: Callable[[bytes], bool],
+) -> ApprovalOutcome:
+    """Judge whether a call is approved by what came with it and what the state holds.
+
+    Args:
+        given: the encoded SignedApprovals that came with the request; each must count.
+        held: approvals of the session that the state holds. Those of other terms, expired or used up are
+            left aside, so that a caller may hand in all of them. What they hold was verified when it was
+            stored.
+        wanted: what the call needs.
+        now_ms: the time to judge by, in ms since 1970.
+        is_used: whether an approval of this id (16 bytes) was used up in this session.
+    """
+    record = _in_force(held, wanted, now_ms, is_used)
+    keys = {signed.public_key for signed in record.standing(now_ms)} if record else set()
+    approval_id = record.id if record else b""
+    if len(given) > wanted.threshold:
+        return ApprovalOutcome(
+            Reason.BAD_APPROVAL, approval_id, fault=ApprovalFault.TOO_MANY, place=wanted.threshold
+        )
+    for place, data in enumerate(given):
+        try:
+            signed, statement = _counted(data, keys, wanted, now_ms, approval_id)
+            if not approval_id and is_used(statement.id):
+                raise BadApproval("it was used up by another call", ApprovalFault.USED_UP)
+        except BadApproval as error:
+            return ApprovalOutcome(Reason.BAD_APPROVAL, approval_id, fault=error.fault, place=place)
+        approval_id = statement.id
+        keys.add(signed.public_key)
+    if record is not None and record.status is ApprovalStatus.DENIED:
+        return ApprovalOutcome(Reason.APPROVAL_DENIED, approval_id, len(keys))
+    if wanted.threshold < 1 or len(keys) < wanted.threshold:
+        return ApprovalOutcome(Reason.APPROVAL_REQUIRED, approval_id, len(keys))
+    return ApprovalOutcome(Reason.ALLOWED, approval_id, len(keys))
+
+
+def _in_force(
+    held: Sequence[ApprovalRecord], wanted: ApprovalTerms, now_ms: int, is_used: Callable[[bytes], bool]
+) -> ApprovalRecord | None:
+    """Return what was asked for this call and still counts; a denial before anything else."""
+    fitting = [
+        record
+        for record in held
+        if terms_of(record) == wanted
+        and record.expires_at_ms > now_ms
+        and record.status in (ApprovalStatus.PENDING, ApprovalStatus.GRANTED, ApprovalStatus.DENIED)
+        and not is_used(record.id)
+    ]
+    denied = [record for record in fitting if record.status is ApprovalStatus.DENIED]
+    return next(iter(denied or fitting), None)
+
+
+def _counted(
+    data: bytes, keys: set[bytes], wanted: ApprovalTerms, now_ms: int, approval_id: bytes
+) -> tuple[SignedApproval, ApprovalStatement]:
+    """Return what was given and what it states; raises BadApproval if it does not count."""
+    signed = SignedApproval.decode(data)
+    if signed.public_key in keys:
+        raise BadApproval("its key has signed already", ApprovalFault.DUPLICATE_KEY)
+    return signed, check_statement(signed, wanted, now_ms, approval_id=approval_id)

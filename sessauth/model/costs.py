@@ -1,0 +1,225 @@
+"""What calls cost: claims on uses and budgets, ledgers, permits, and the changes that take and give back.
+
+Each class mirrors one message of ``record.proto``. Amounts are exact (:class:`sessauth.scopes.value.Number`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, Self
+
+from .._fast.codec import protobuf
+from ..scopes.value import Number
+from .change import Change, Kind
+
+# Both stand in the log's own name space, which no request id of a caller can reach.
+RETRY_PREFIX: Final = "sessauth/retry/"
+ONCE_PREFIX: Final = "sessauth/once/"
+ZERO: Final = Number(0)
+_RETRY_LABEL = b"sessauth/retry/v1\x00"
+_LEDGER_LABEL = b"sessauth/ledger/v1\x00"
+
+
+class Settlement(IntEnum):
+    """How a permit is closed. COMMIT spends what it reserved, the other two give it back."""
+
+    UNSPECIFIED = 0
+    COMMIT = 1
+    RELEASE = 2
+    EXPIRE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class UseClaim:
+    """One use of a scope (its block's id, 32 bytes, and its index there) that may be used ``limit`` times."""
+
+    block_id: bytes
+    scope: int
+    limit: int
+
+    def to_record(self) -> dict[str, object]:
+        """Return the dict of message UseClaim."""
+        return {"block_id": self.block_id, "scope": self.scope, "limit": self.limit}
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetClaim:
+    """``amount`` from a ledger of the session (32 bytes, :func:`ledger_id`) that may reach ``limit``."""
+
+    ledger: bytes
+    amount: Number
+    limit: Number
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Read the dict of message BudgetClaim; raises ScopeError for an amount out of range."""
+        return cls(record["ledger"], _number(record["amount"]), _number(record["limit"]))
+
+    def to_record(self) -> dict[str, object]:
+        """Return the dict of message BudgetClaim."""
+        return {
+            "ledger": self.ledger,
+            "amount": _number_record(self.amount),
+            "limit": _number_record(self.limit),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """An open permit and what it holds in reserve. ``id`` is 16 bytes, both digests 32; ms since 1970."""
+
+    id: bytes
+    session_id: bytes
+    gateway: str
+    epoch: int
+    token_digest: bytes
+    request_digest: bytes
+    deadline_ms: int
+    reserved: tuple[BudgetClaim, ...] = ()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read an encoded PermitRecord; raises ``protobuf.WireError`` or ScopeError if it can't be read."""
+        record: dict[str, Any] = protobuf.decode("PermitRecord", data)
+        record["reserved"] = tuple(map(BudgetClaim.from_record, record["reserved"]))
+        return cls(**record)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes of message PermitRecord."""
+        record = {name: getattr(self, name) for name in self.__slots__}
+        record["reserved"] = [claim.to_record() for claim in self.reserved]
+        return protobuf.encode("PermitRecord", record)
+
+    @property
+    def handle(self) -> bytes:
+        """What a gateway is given: 32 bytes, session id and id."""
+        return self.session_id + self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """A budget of a session: what is gone, and what open permits hold."""
+
+    spent: Number = ZERO
+    reserved: Number = ZERO
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read an encoded LedgerRecord; raises ``protobuf.WireError`` or ScopeError if it can't be read."""
+        record: dict[str, Any] = protobuf.decode("LedgerRecord", data)
+        return cls(_number(record["spent"]), _number(record["reserved"]))
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes of message LedgerRecord."""
+        record = {"spent": _number_record(self.spent), "reserved": _number_record(self.reserved)}
+        return protobuf.encode("LedgerRecord", record)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCounts:
+    """What a session has open, and how many ``counters`` it has: uses, ledgers, used-up approvals.
+
+    The approvals wait only while the session is at ``approvals_epoch``.
+    """
+
+    open_permits: int = 0
+    open_approvals: int = 0
+    approvals_epoch: int = 0
+    counters: int = 0
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read an encoded SessionCounts; raises ``protobuf.WireError`` if it is not canonical."""
+        record: dict[str, Any] = protobuf.decode("SessionCounts", data)
+        return cls(**record)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes of message SessionCounts."""
+        return protobuf.encode("SessionCounts", {name: getattr(self, name) for name in self.__slots__})
+
+    def waiting(self, epoch: int) -> int:
+        """Return how many approvals wait for an answer in a session at ``epoch``."""
+        return self.open_approvals if self.approvals_epoch == epoch else 0
+
+
+def _number(record: Mapping[str, Any] | None) -> Number:
+    record = record or {}
+    return Number(record.get("units", 0), record.get("nanos", 0))
+
+
+def _number_record(number: Number) -> dict[str, object]:
+    return {"units": number.units, "nanos": number.nanos}
+
+
+def ledger_id(name: str, unit: str, block_id: bytes = b"") -> bytes:
+    """Return the ledger of a budget (``docs/token-format.md``, section 9.10).
+
+    ``block_id`` (32 bytes) is empty for a budget of a root block.
+    """
+    parts = b"".join(len(part).to_bytes(4, "big") + part for part in (name.encode(), unit.encode()))
+    return hashlib.blake2b(_LEDGER_LABEL + parts + block_id, digest_size=32).digest()
+
+
+def retry_change_id(gateway: str, retry_id: bytes) -> str:
+    """Return the change id of every attempt that a gateway calls ``retry_id``."""
+    name = gateway.encode()
+    digest = hashlib.blake2b(
+        _RETRY_LABEL + len(name).to_bytes(4, "big") + name + retry_id, digest_size=32
+    ).digest()
+    return RETRY_PREFIX + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def once_change_id() -> str:
+    """Return a change id that never comes again, so that its outcome need not be kept."""
+    return ONCE_PREFIX + secrets.token_hex(16)
+
+
+def consume(
+    change_id: str,
+    session_id: bytes,
+    *,
+    gateway: str,
+    token_digest: bytes,
+    request_digest: bytes,
+    expected_epoch: int,
+    uses: Iterable[UseClaim] = (),
+    budgets: Iterable[BudgetClaim] = (),
+    approval_ids: Iterable[bytes] = (),
+    permit_id: bytes = b"",
+    permit_deadline_ms: int = 0,
+) -> Change:
+    """Take what a call costs, all of it or nothing, in a session that must be at ``expected_epoch``.
+
+    ``change_id`` comes from :func:`retry_change_id` or :func:`once_change_id`. ``token_digest`` is the
+    BLAKE2b-256 of the presented token, ``request_digest`` that of section 8.1. With a ``permit_id`` (16
+    random bytes) amounts are reserved until ``permit_deadline_ms``, else they are spent.
+    """
+    body = {
+        "gateway": gateway,
+        "token_digest": token_digest,
+        "request_digest": request_digest,
+        "uses": [claim.to_record() for claim in uses],
+        "budgets": [claim.to_record() for claim in budgets],
+        "approval_ids": list(approval_ids),
+        "permit": {"id": permit_id, "deadline_ms": permit_deadline_ms} if permit_id else None,
+    }
+    return Change(change_id, Kind.CONSUME, body, session_id, gateway, expected_epoch)
+
+
+def settle_permit(
+    change_id: str,
+    session_id: bytes,
+    permit_id: bytes,
+    settlement: Settlement,
+    *,
+    gateway: str = "",
+    actor: str = "",
+) -> Change:
+    """Close an open permit (16-byte id): the gateway's own commits and releases, the log's own expires."""
+    body = {"permit_id": permit_id, "gateway": gateway, "settlement": int(settlement)}
+    return Change(change_id, Kind.SETTLE_PERMIT, body, session_id, actor or gateway)

@@ -1,0 +1,54 @@
+"""An enrolment: what a verifier tells its server, and what the state folder keeps of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from .._fast.codec import protobuf
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentRecord:
+    """Who may judge, kept for the next control process: for ``staleness_ms`` without being heard.
+
+    ``principal`` is whose credential it enrolled with, ``instance`` 16 random bytes of the verifier.
+    ``process_started`` is when its process began, in clock ticks since the machine did; 0: not known. It
+    first enrolled under this name at ``enrolled_revision``.
+    """
+
+    name: str
+    principal: str
+    instance: bytes
+    process_id: int = 0
+    process_started: int = 0
+    staleness_ms: int = 0
+    enrolled_revision: int = 0
+    enrolled_at_ms: int = 0
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read an encoded EnrolmentRecord; raises ``protobuf.WireError`` if it is not canonical."""
+        record: dict[str, Any] = protobuf.decode("EnrolmentRecord", data)
+        return cls(**record)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes of message EnrolmentRecord."""
+        return protobuf.encode(
+            "EnrolmentRecord", {item.name: getattr(self, item.name) for item in fields(self)}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a verifier tells its server: who it is, and the state that it judges by."""
+
+    name: str
+    instance: bytes
+    staleness_ms: int
+    cluster_id: bytes = b""
+    incarnation: bytes = b""
+    revision: int = 0
+    process_id: int = 0
+    process_started: int = 0
+    leave: bool = False

@@ -1,0 +1,1 @@
+"""The policy language: scopes, conditions, values and the arguments of calls."""

@@ -1,0 +1,60 @@
+"""The arguments of a call: one form for holder, gateway and approver.
+
+    verifier.check(token, "read", "files/a", {"path": "README.md", "lines": 20})
+    encode({"path": "README.md", "lines": 20})                # b'{"lines":20,"path":"README.md"}'
+
+Whatever takes a call's arguments takes them in three ways. Bytes, the JSON text, are judged as they are; so
+is the same text as a str. A mapping is judged as what :func:`encode` makes of it. What a holder proves and an
+approver signs is over these bytes, so all of them need the same ones. See docs/token-format.md, section 8.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from .._fast.call import argument_forms as _kernel
+from .._fast.codec.errors import FormError
+from ..errors import UsageError
+
+__all__ = ["Arguments", "canonical", "encode"]
+
+Arguments: TypeAlias = bytes | str | Mapping[str, Any]
+"""A JSON object as bytes or as a str, or its values.
+
+Values are str, bool, None, int, float, Decimal, lists, tuples and mappings.
+"""
+
+
+def encode(arguments: Arguments) -> bytes:
+    """Return the bytes that are judged, proven and signed for ``arguments``.
+
+    Bytes are returned as they are and a str as UTF-8; neither is read. A mapping is written in the canonical
+    form: an int in decimal, a float as ECMAScript writes it, a Decimal with all its digits.
+
+    Raises:
+        UsageError: for values that JSON can't say (NaN, an infinity, a lone surrogate) or that are beyond the
+            limits of a request's JSON. ``check`` raises nothing for these, which agents choose: it denies.
+        TypeError: for another type, also of a value or of a member's name.
+    """
+    try:
+        return _kernel.encode(arguments)
+    except FormError as error:
+        raise UsageError(f"arguments: {error}") from None
+
+
+def canonical(arguments: Arguments) -> bytes:
+    """Return the canonical form of ``arguments``, those that are given as JSON included.
+
+    Members are sorted, white space goes, escapes are as short as they can be, and a number stays as it was
+    written. For gateways that parse and forward what they parsed: holder, gateway and approver then each take
+    the canonical form, since the client's bytes are lost. It is judged as the JSON was that it is made of.
+
+    Raises:
+        UsageError: for JSON that a check would deny as malformed, and as :func:`encode`.
+        TypeError: as :func:`encode`.
+    """
+    try:
+        return _kernel.canonical(arguments)
+    except FormError as error:
+        raise UsageError(f"arguments: {error}") from None

@@ -1,0 +1,140 @@
+"""A cursor over scope text. It knows tokens and offsets, nothing of scopes."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import NoReturn
+
+from ..errors import ScopeError
+from .value import Number, Value
+
+_STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*"')
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_INT = re.compile(r"0|[1-9][0-9]{0,19}")
+_SPACES = re.compile(r" +")
+# Far longer than any scope the format can hold; reading stays linear, this only keeps messages small.
+MAX_TEXT_CHARS = 65_536
+
+
+class Scanner:
+    """Reads tokens from ``text``; ``offset`` is where the next one starts, in characters."""
+
+    def __init__(self, text: str) -> None:
+        """Start at the beginning.
+
+        Raises:
+            ScopeError: if ``text`` is no text, or too long to be a scope.
+        """
+        if not isinstance(text, str):
+            raise ScopeError(f"scope text is a str, not {type(text).__name__}")
+        if len(text) > MAX_TEXT_CHARS:
+            raise ScopeError(f"scope text has at most {MAX_TEXT_CHARS} characters")
+        self.text = text
+        self.offset = 0
+
+    def fail(self, expected: str, offset: int = -1) -> NoReturn:
+        """Raise ScopeError saying what was expected at ``offset`` (-1: here) and what is there."""
+        at = self.offset if offset < 0 else offset
+        found = ascii(self.text[at : at + 12]) if at < len(self.text) else "the end"
+        raise ScopeError(f"expected {expected} at character {at}, found {found}", self.text, at)
+
+    def match(self, pattern: re.Pattern[str]) -> str | None:
+        """Read what ``pattern`` matches here, or nothing."""
+        found = pattern.match(self.text, self.offset)
+        if found is None:
+            return None
+        self.offset = found.end()
+        return found.group()
+
+    def take(self, literal: str) -> bool:
+        """Read ``literal`` if it stands here."""
+        if not self.text.startswith(literal, self.offset):
+            return False
+        self.offset += len(literal)
+        return True
+
+    def need(self, literal: str, expected: str) -> None:
+        """Read ``literal``, or fail with what was ``expected``."""
+        if not self.take(literal):
+            self.fail(expected)
+
+    def word(self, word: str) -> bool:
+        """Read white space and then ``word``; read nothing unless both stand here."""
+        start = self.offset
+        if self.match(_SPACES) is not None and self.take(word) and not self._in_word():
+            return True
+        self.offset = start
+        return False
+
+    def spaces(self, before: str) -> None:
+        """Read one or more spaces, or fail because ``before`` must follow them."""
+        if self.match(_SPACES) is None:
+            self.fail(f"a space before {before}")
+
+    def skip_spaces(self) -> None:
+        """Read spaces, if there are any."""
+        self.match(_SPACES)
+
+    def comma(self) -> bool:
+        """Read a comma and the spaces behind it, if a comma stands here."""
+        if not self.take(","):
+            return False
+        self.skip_spaces()
+        return True
+
+    def end(self, expected: str) -> None:
+        """Fail unless everything was read."""
+        if self.offset < len(self.text):
+            self.fail(expected)
+
+    def string(self) -> str | None:
+        """Read a JSON string, or nothing."""
+        start = self.offset
+        if not self.text.startswith('"', start):
+            return None
+        raw = self.match(_STRING)
+        if raw is None:
+            self.fail("a JSON string, closed and with escaped control characters")
+        value = str(json.loads(raw))
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail("a string without lone surrogates", start)
+        return value
+
+    def number(self) -> Number | None:
+        """Read a JSON number that is exact in the format, or nothing."""
+        start = self.offset
+        raw = self.match(_NUMBER)
+        if raw is None:
+            return None
+        try:
+            return Number.of(Decimal(raw))
+        except (ScopeError, ArithmeticError):
+            self.fail("a number within int64 with at most 9 decimal places", start)
+
+    def integer(self, expected: str) -> int:
+        """Read a whole number that isn't negative, or fail."""
+        raw = self.match(_INT)
+        if raw is None:
+            self.fail(expected)
+        return int(raw)
+
+    def value(self) -> Value:
+        """Read a string, a number, ``true`` or ``false``, or fail."""
+        text = self.string()
+        if text is not None:
+            return text
+        for word, truth in (("true", True), ("false", False)):
+            if self.take(word):
+                return truth
+        number = self.number()
+        if number is None:
+            self.fail('a value: "text", a number, true or false')
+        return number
+
+    def _in_word(self) -> bool:
+        following = self.text[self.offset : self.offset + 1]
+        return following.isalnum() or following in ("_", "-")

@@ -1,0 +1,167 @@
+"""Scalar values: what a condition compares with and what a session fact holds.
+
+A value is a text (``str``), a truth (``bool``) or a :class:`Number`. Numbers have a class of their
+own because in Python ``True == 1``, and in a scope they are never equal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, cast
+
+from ..errors import ScopeError
+
+NANOS = 10**9
+_INT64 = 2**63
+# What a printed string escapes beside " and \ (docs/token-format.md, section 11): nothing that Python's own
+# tables say, which change with its version of Unicode.
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f"
+    "\u205f-\u206f\u3000\ud800-\uf8ff\ufeff\ufff0-\ufffb\ufffe\uffff\U000110bd\U000110cd\U00013430-\U0001343f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff]"
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Number:
+    """An exact number: ``units + nanos / 10^9``, with ``units`` rounded towards minus infinity.
+
+    Args:
+        units: the floor of the number, an int64.
+        nanos: 0 to 999,999,999.
+
+    Raises:
+        ScopeError: if either is out of range.
+    """
+
+    units: int
+    nanos: int = 0
+
+    def __post_init__(self) -> None:
+        """Hold the ranges of the format."""
+        if not (-_INT64 <= self.units < _INT64 and 0 <= self.nanos < NANOS):
+            raise ScopeError("a number has a floor within int64 and at most 9 decimal places")
+
+    @classmethod
+    def of(cls, value: int | Decimal) -> Number:
+        """Return the number equal to ``value``.
+
+        Raises:
+            ScopeError: if it needs more than 9 decimal places or more than int64, or is not finite.
+        """
+        exact = Decimal(value)
+        # The exponent is looked at before anything is scaled, so that 1e999999999 costs nothing.
+        if not exact.is_finite() or (exact and not -10 <= exact.adjusted() <= 19):
+            raise ScopeError(f"{value} is no number of the format: int64 with at most 9 decimal places")
+        scaled = _scaled(exact)
+        if scaled is None:
+            raise ScopeError(f"{value} has more than 9 decimal places")
+        return cls(scaled // NANOS, scaled % NANOS)
+
+    def to_decimal(self) -> Decimal:
+        """Return it as an exact decimal."""
+        return Decimal(str(self))
+
+    def __str__(self) -> str:
+        """Return the shortest plain decimal form, such as ``-0.5``."""
+        total = self.units * NANOS + self.nanos
+        sign, (whole, rest) = "-" if total < 0 else "", divmod(abs(total), NANOS)
+        return f"{sign}{whole}" + (f".{rest:09d}".rstrip("0") if rest else "")
+
+
+def _scaled(exact: Decimal) -> int | None:
+    """Return ``exact`` in units of 10^-9, or None if it is no whole number of them."""
+    sign, digits, exponent = exact.as_tuple()
+    significant = "".join(map(str, digits)).rstrip("0")
+    shift = cast(int, exponent) + len(digits) - len(significant) + 9
+    if not significant:
+        return 0
+    if shift < 0:
+        return None
+    magnitude: int = int(significant) * 10**shift
+    return -magnitude if sign else magnitude
+
+
+Value = str | bool | Number
+"""What the format knows."""
+
+Plain = str | bool | int | Decimal | Number
+"""What callers may pass for a :data:`Value`."""
+
+
+def value_of(value: Plain) -> Value:
+    """Return the value that ``value`` stands for.
+
+    Raises:
+        ScopeError: for anything that is not a text, a truth or an exact number. A ``float`` is not
+            exact: pass a ``decimal.Decimal``.
+    """
+    if isinstance(value, str | bool | Number):
+        return value
+    if isinstance(value, int | Decimal):
+        return Number.of(value)
+    hint = ": a float is not exact, pass a decimal.Decimal" if isinstance(value, float) else ""
+    raise ScopeError(f"a value is a text, a truth or a number, not {type(value).__name__}{hint}")
+
+
+def value_to_record(value: Plain) -> dict[str, object]:
+    """Return the wire dict of message ``Value``.
+
+    Raises:
+        ScopeError: as :func:`value_of`.
+    """
+    exact = value_of(value)
+    if isinstance(exact, str):
+        return {"text": exact}
+    if isinstance(exact, bool):
+        return {"truth": exact}
+    return {"number": {"units": exact.units, "nanos": exact.nanos}}
+
+
+def value_from_record(record: Mapping[str, Any]) -> Value:
+    """Return the value of a wire dict of message ``Value``.
+
+    Raises:
+        ScopeError: if no member is set.
+    """
+    if record.get("text") is not None:
+        return cast(str, record["text"])
+    if record.get("truth") is not None:
+        return cast(bool, record["truth"])
+    number = record.get("number")
+    if number is None:
+        raise ScopeError("a value without a member")
+    return Number(number.get("units", 0), number.get("nanos", 0))
+
+
+def value_to_text(value: Value) -> str:
+    """Return the value as scope text writes it: a JSON string, ``true``, ``false`` or a number."""
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` as a JSON string in which everything that does not show is escaped.
+
+    So what is printed can't reorder, hide or erase what stands beside it in a terminal.
+    """
+    if shows(text):
+        return json.dumps(text, ensure_ascii=False)
+    return "".join(['"', *(c if shows(c) and c not in '"\\' else escaped(c) for c in text), '"'])
+
+
+def shows(text: str) -> bool:
+    """Return whether nothing in ``text`` is escaped for what it does to what stands beside it."""
+    return _HIDDEN.search(text) is None
+
+
+def escaped(char: str) -> str:
+    """Return the JSON escape of a character, also of a space and of U+007F, which JSON shows as they are."""
+    return f"\\u{ord(char):04x}" if char in " \x7f" else json.dumps(char)[1:-1]

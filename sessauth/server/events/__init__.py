@@ -1,0 +1,1 @@
+"""Session events, published to subscribers."""

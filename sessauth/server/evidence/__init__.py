@@ -1,0 +1,1 @@
+"""Receipts, and the verifiers that are registered for them."""

@@ -1,1 +1,0 @@
-"""What every call passes, one file each; the order is in ``server/pipeline.py``."""

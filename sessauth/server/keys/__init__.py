@@ -1,0 +1,1 @@
+"""Keys, credentials, certificates and identities."""

@@ -1,0 +1,266 @@
+"""API keys: who may call, stored so that the file is of no use to who reads it.
+
+A credential reads ``sessauth_key_<name>_<secret>``; the secret is 32 random bytes in base64url. The
+file ``credentials.toml`` holds BLAKE2b-256 of the secret: 256 random bits need no slow hash. The
+file is written whole, under another name, and renamed into place; readers look at its identity
+at most once in 200 ms.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hmac
+import os
+import re
+import secrets
+import threading
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+from ..._fast.nonces.shared_file import give_group, share
+from ...errors import ConfigError
+from ..config.identity_settings import AUDIENCE, RESERVED, ROLES
+
+PREFIX = "sessauth_key_"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}", re.ASCII)
+SECRET_CHARS = 43
+RELOAD_SECONDS = 0.2
+MAX_ACCEPTED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: a name, a role, and for a gateway the audiences it may ask for (none: any)."""
+
+    name: str
+    role: str
+    audiences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCredential:
+    """One entry of the file."""
+
+    principal: Principal
+    secret_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The file at one moment, and the digests of the credentials that were right against it.
+
+    Both are replaced together: a credential that was judged against an older file is not remembered
+    for a newer one.
+    """
+
+    entries: dict[str, StoredCredential] = field(default_factory=dict)
+    accepted: dict[bytes, Principal] = field(default_factory=dict)
+
+
+def hash_secret(secret: bytes) -> bytes:
+    """Return BLAKE2b-256 of the secret."""
+    return blake2b(secret, digest_size=32).digest()
+
+
+def credential_text(name: str, secret: bytes) -> str:
+    """Return the text of a credential."""
+    return f"{PREFIX}{name}_{base64.urlsafe_b64encode(secret).decode().rstrip('=')}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCredential:
+    """What the check workers of one control process show it: made when it starts, gone when it ends.
+
+    It stands in no file, in no argument and in no environment; a worker gets it on stdin.
+    """
+
+    text: str = field(repr=False)
+    principal: Principal
+
+    @classmethod
+    def make(cls, role: str) -> WorkerCredential:
+        """Return a new one, 32 random bytes, for a principal whose name no credential file can give."""
+        return cls(credential_text("worker", secrets.token_bytes(32)), Principal(f"{RESERVED}worker", role))
+
+    def is_text(self, text: str) -> bool:
+        """Whether ``text`` is this credential. Takes as long for every wrong one."""
+        return hmac.compare_digest(hash_secret(text.encode()), hash_secret(self.text.encode()))
+
+
+def parse(text: str) -> tuple[str, bytes] | None:
+    """Split a credential into its name and its 32-byte secret; None if it isn't one."""
+    text = text.strip()
+    head, secret = text[: -SECRET_CHARS - 1], text[-SECRET_CHARS:]
+    if not head.startswith(PREFIX) or text[len(head) : len(head) + 1] != "_":
+        return None
+    name = head.removeprefix(PREFIX)
+    if not NAME.fullmatch(name):
+        return None
+    try:
+        raw = base64.b64decode(secret + "=", altchars=b"-_", validate=True)
+    except ValueError:
+        return None
+    # One credential has one text: the unused bits of the last character are zero.
+    canonical = base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii") == secret
+    return (name, raw) if len(raw) == 32 and canonical else None
+
+
+class CredentialFile:
+    """The file of hashed API keys, kept in memory and read again when it changes."""
+
+    def __init__(self, path: Path) -> None:
+        """Use the file at ``path``; it may not exist yet, and then nobody may call."""
+        self._path = path
+        self._lock = threading.Lock()
+        # What the file said last; replaced by another object when it changes.
+        self.loaded = Loaded()
+        # Until then nobody has to look whether it changed, in seconds of the monotonic clock.
+        self.look_again_at = 0.0
+        self._seen: tuple[int, int, int] | None = None
+
+    def authenticate(self, text: str) -> Principal | None:
+        """Return who the credential belongs to, or None. Takes as long for every wrong secret.
+
+        What was right once is remembered by its digest, until the file changes.
+        """
+        if not text.isascii():
+            return None
+        loaded = self.current()
+        digest = blake2b(text.encode(), digest_size=32).digest()
+        principal = loaded.accepted.get(digest)
+        if principal is None:
+            principal = self._judge(text, loaded.entries)
+            if principal is not None and len(loaded.accepted) < MAX_ACCEPTED:
+                loaded.accepted[digest] = principal
+        return principal
+
+    @staticmethod
+    def _judge(text: str, entries: dict[str, StoredCredential]) -> Principal | None:
+        found = parse(text)
+        if found is None:
+            return None
+        name, secret = found
+        entry = entries.get(name)
+        expected = entry.secret_hash if entry is not None else bytes(32)
+        if not hmac.compare_digest(hash_secret(secret), expected) or entry is None:
+            return None
+        return entry.principal
+
+    def list(self) -> list[StoredCredential]:
+        """Return all entries, by name."""
+        self.look_again_at = 0.0
+        return [entry for _, entry in sorted(self.current().entries.items())]
+
+    def add(self, name: str, role: str, audiences: Sequence[str] = ()) -> str:
+        """Store a new credential and return its text, which is kept nowhere else.
+
+        Raises :class:`ConfigError` for a name that is taken or of another form, and an unknown role.
+        """
+        if not NAME.fullmatch(name):
+            raise ConfigError(
+                "name: must be 1 to 64 letters, digits, '.' or '-', beginning with a letter or digit"
+            )
+        if role not in ROLES:
+            raise ConfigError(f"role: must be one of {', '.join(ROLES)}")
+        for audience in audiences:
+            if not AUDIENCE.fullmatch(audience):
+                raise ConfigError(
+                    "audience: must be 1 to 256 characters without quotes, '\\' and control characters"
+                )
+        secret = secrets.token_bytes(32)
+        with self._changing() as entries:
+            if name in entries:
+                raise ConfigError(f"name: {name} exists; remove it first")
+            entries[name] = StoredCredential(Principal(name, role, tuple(audiences)), hash_secret(secret))
+        return credential_text(name, secret)
+
+    def remove(self, name: str) -> bool:
+        """Remove a credential; False if there was none of that name."""
+        with self._changing() as entries:
+            return entries.pop(name, None) is not None
+
+    def current(self) -> Loaded:
+        """Return what the file says, looked at once in 200 ms at most.
+
+        Raises ConfigError if it can't be read.
+        """
+        now = time.monotonic()
+        if now < self.look_again_at:
+            return self.loaded
+        with self._lock:
+            try:
+                found = self._path.stat()
+            except FileNotFoundError:
+                self.loaded, self._seen, self.look_again_at = Loaded(), None, 0.0
+                return self.loaded
+            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if seen != self._seen:
+                # Nobody is let in by what an unreadable file said before; the next call reads again.
+                self.loaded, self._seen, self.look_again_at = Loaded(), None, 0.0
+                self.loaded, self._seen = Loaded(_read(self._path)), seen
+            self.look_again_at = now + RELOAD_SECONDS
+            return self.loaded
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, StoredCredential]]:
+        """Hold the file's lock, give its entries, and write them back if nothing was raised."""
+        lock = os.open(self._path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            self._give_group(lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            entries = _read(self._path) if self._path.exists() else {}
+            yield entries
+            _write(self._path, entries)
+            self.look_again_at = 0.0
+        finally:
+            os.close(lock)
+
+    def _give_group(self, lock: int) -> None:
+        """Give the lock the folder's group; raises ConfigError if that is not allowed."""
+        try:
+            give_group(lock, self._path.parent)
+        except PermissionError as error:
+            raise ConfigError(f"{self._path} {error.strerror}") from error
+
+
+def _read(path: Path) -> dict[str, StoredCredential]:
+    entries: dict[str, StoredCredential] = {}
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+        for name, row in table.get("credential", {}).items():
+            principal = Principal(name, row["role"], tuple(row.get("audiences", ())))
+            secret_hash = bytes.fromhex(row["secret_blake2b"])
+            if principal.role not in ROLES or len(secret_hash) != 32 or not NAME.fullmatch(name):
+                raise ConfigError(f"{path}: credential {name!r} has a role, hash or name that is none")
+            entries[name] = StoredCredential(principal, secret_hash)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: can't be read as hashed credentials: {type(error).__name__}") from error
+    return entries
+
+
+def _write(path: Path, entries: dict[str, StoredCredential]) -> None:
+    lines = ["# Hashed API keys. Written by 'sessauth credential'; the secrets are stored nowhere.\n"]
+    for name, entry in sorted(entries.items()):
+        audiences = ", ".join(f'"{audience}"' for audience in entry.principal.audiences)
+        lines.append(
+            f'\n[credential."{name}"]\nrole = "{entry.principal.role}"\naudiences = [{audiences}]\n'
+            f'secret_blake2b = "{entry.secret_hash.hex()}"\n'
+        )
+    temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.new")
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        share(handle, path.parent, 0o640)
+        with open(handle, "w", encoding="utf-8") as stream:
+            stream.write("".join(lines))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,115 @@
+"""Principals of client certificates, from ``[[identities]]``, read again when the settings change."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ...errors import ConfigError
+from ..config.config import Config, load, stamp_of
+from ..config.identity_settings import Identity
+from ..log.log import event
+from ..status import refused
+from .credentials import RELOAD_SECONDS, CredentialFile, Principal
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """The identities at one moment, by URI and by thumbprint; replaced together when the file changes.
+
+    There are two tables: a certificate may name any URI, also one that reads like a thumbprint.
+    """
+
+    by_uri: Mapping[str, Principal]
+    by_thumbprint: Mapping[str, Principal]
+
+    def __bool__(self) -> bool:
+        """Return whether any certificate is known."""
+        return bool(self.by_uri or self.by_thumbprint)
+
+    def whose(self, uris: Iterable[str], thumbprint: str) -> Principal | None:
+        """Return who a verified certificate belongs to, None if nobody knows it.
+
+        Raises UNAUTHENTICATED for a certificate of two: each of them could be meant.
+        """
+        found = {self.by_uri[uri] for uri in uris if uri in self.by_uri}
+        if thumbprint in self.by_thumbprint:
+            found.add(self.by_thumbprint[thumbprint])
+        if len(found) > 1:
+            names = ", ".join(sorted(each.name for each in found))
+            raise refused("UNAUTHENTICATED", f"the certificate is that of several identities: {names}")
+        return found.pop() if found else None
+
+
+def _known(identities: Iterable[Identity]) -> Known:
+    by_uri: dict[str, Principal] = {}
+    by_thumbprint: dict[str, Principal] = {}
+    for entry in identities:
+        principal = Principal(entry.name, entry.role, entry.audiences)
+        if entry.uri:
+            by_uri[entry.uri] = principal
+        else:
+            by_thumbprint[entry.thumbprint.lower()] = principal
+    return Known(by_uri, by_thumbprint)
+
+
+class Identities:
+    """The identities of the settings' file. One that can't be read changes nothing but the log."""
+
+    def __init__(self, config: Config, credentials: CredentialFile) -> None:
+        """Begin with those of ``config``. Raises ConfigError if a name is that of an API key."""
+        self._home = config.home
+        self._seen = config.file_stamp
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._look_again_at = 0.0
+        self._entries = self._checked(config.identities)
+        self._now = _known(self._entries)
+
+    def known(self) -> Known:
+        """Return the identities as the file has them; it is looked at once in 200 ms at most."""
+        # Settings that came from no file have none that could change.
+        if self._seen is None or time.monotonic() < self._look_again_at:
+            return self._now
+        with self._lock:
+            seen = stamp_of(self._home)
+            if seen != self._seen:
+                self._seen = seen
+                self._read()
+            self._look_again_at = time.monotonic() + RELOAD_SECONDS
+            return self._now
+
+    @property
+    def entries(self) -> tuple[Identity, ...]:
+        """The entries that count now."""
+        self.known()
+        return self._entries
+
+    def _read(self) -> None:
+        try:
+            entries = self._checked(load(self._home).identities)
+        except ConfigError as error:
+            event(logging.ERROR, "identities_not_reloaded", error=str(error))
+            return
+        before, self._entries = set(self._entries), entries
+        if before != set(entries):
+            self._now = _known(entries)
+            event(
+                logging.INFO,
+                "identities_reloaded",
+                added=sorted(each.name for each in set(entries) - before),
+                removed=sorted(each.name for each in before - set(entries)),
+            )
+
+    def _checked(self, entries: tuple[Identity, ...]) -> tuple[Identity, ...]:
+        taken = {each.principal.name for each in self._credentials.list()} if entries else set()
+        for index, entry in enumerate(entries):
+            if entry.name in taken:
+                raise ConfigError(
+                    f"identities[{index}].name: {entry.name} is the name of an API key; choose another, or "
+                    "remove that one with 'sessauth credential remove'"
+                )
+        return entries

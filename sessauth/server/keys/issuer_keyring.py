@@ -1,0 +1,86 @@
+"""The service's own issuer keys: private halves in ``keys/``, read by the control process alone.
+
+A key lies in ``<key id in hex>.pem``. Which keys count is said by the state; a file whose key the
+state does not list signs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...crypto.issuer_key import IssuerKey
+from ...crypto.key_record import KeyRecord, KeyStatus
+from ...errors import KeyFolderError
+
+
+class KeyRing:
+    """Finds and makes private keys; keeps those it has read."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use ``folder``. Raises KeyFolderError unless it is a folder that only its owner can open."""
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._known: dict[bytes, IssuerKey] = {}
+        try:
+            mode = folder.stat().st_mode
+        except OSError as error:
+            raise KeyFolderError(f"{folder}: {error.strerror}; make it with 'sessauth init'") from error
+        if not folder.is_dir() or mode & 0o077:
+            raise KeyFolderError(f"{folder}: must be a folder with mode 0700; run: chmod 700 {folder}")
+
+    def find(self, key_id: bytes) -> IssuerKey | None:
+        """Return the private key of that id, or None if it is not here.
+
+        Raises KeyFolderError if its file is readable by others or holds another key.
+        """
+        with self._lock:
+            known = self._known.get(key_id)
+            if known is not None:
+                return known
+            file = self._folder / f"{key_id.hex()}.pem"
+            if not file.exists():
+                return None
+            key = IssuerKey.load(file)
+            if key.key_id != key_id:
+                raise KeyFolderError(f"{file}: holds another key than its name says")
+            self._known[key_id] = key
+            return key
+
+    def newest_active(self, keys: Iterable[KeyRecord], allowed: Iterable[bytes] = ()) -> IssuerKey | None:
+        """Return the service's newest active key that is here; of ``allowed`` ids only, if there are any."""
+        permitted = frozenset(allowed)
+        usable = [
+            key
+            for key in keys
+            if key.status == KeyStatus.ACTIVE and not key.owner and (not permitted or key.id in permitted)
+        ]
+        for record in sorted(usable, key=lambda key: (key.activated_at_ms, key.revision), reverse=True):
+            found = self.find(record.id)
+            if found is not None:
+                return found
+        return None
+
+    def make(self, request_id: str) -> IssuerKey:
+        """Make a key pair and save it; the same request id gives the same key again.
+
+        The file is durable before the state hears of the key: a key that the state lists is never one
+        whose private half was lost in a crash.
+        """
+        mark = self._folder / f"request-{hashlib.blake2b(request_id.encode(), digest_size=16).hexdigest()}"
+        with self._lock:
+            if mark.is_symlink():
+                return IssuerKey.load(self._folder / mark.readlink())
+            key = IssuerKey.generate()
+            name = f"{key.key_id.hex()}.pem"
+            key.save(self._folder / name)
+            mark.symlink_to(name)
+            handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            return key

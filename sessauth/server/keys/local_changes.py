@@ -1,0 +1,204 @@
+"""Changes made on this machine beside the log: API keys, identities of certificates, the brake by hand.
+
+Each command changes a file, and nobody asks the server. So the server looks at what counts now, compares it
+with what it last recorded, logs what is different, and has it recorded in the audit stream. What it last
+recorded stands in a file, so what was changed while no server ran is recorded by the next start.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from ...audit import layout
+from ...clock import Clock
+from ...errors import ConfigError
+from ...state.host.brake import ByHand
+from ...state.host.folder import replace_file
+from ..config.identity_settings import Identity
+from ..log.log import event
+from .credentials import CredentialFile, Loaded, StoredCredential
+from .identities import Identities
+
+FILE: Final = "local.json"
+FILE_MODE: Final = 0o600
+_MAX_FILE_BYTES: Final = 16 << 20
+
+# By name: what may be said of an entry, and a digest of all that counts.
+Entries: TypeAlias = dict[str, dict[str, Any]]
+Found: TypeAlias = tuple[str, dict[str, Any]]
+
+
+class LocalChanges:
+    """Compares, logs and records. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        credentials: CredentialFile,
+        identities: Identities,
+        brake: Callable[[], ByHand],
+        clock: Clock,
+        *,
+        records: bool,
+        fsync_ms: int,
+    ) -> None:
+        """Go on from what the last run in this state folder recorded.
+
+        ``records``: whether an audit stream takes the bodies; what it took is on the disk ``fsync_ms`` later.
+        """
+        self._path = state_dir / FILE
+        self._credentials = credentials
+        self._identities = identities
+        self._brake = brake
+        self._clock = clock
+        self._records = records
+        self._settle_ms = 2 * fsync_ms
+        self._lock = threading.Lock()
+        self._seen = _read(self._path)
+        self._loaded: Loaded | None = None
+        # What it was made from: as long as these stand there is nothing to compare.
+        self._parts: tuple[object, ...] = ()
+        self._waiting: list[bytes] = []
+        # Since when all that was seen is recorded, and not yet kept.
+        self._recorded_at: int | None = None
+
+    def look(self) -> None:
+        """Log what is different, and keep what was recorded long enough ago."""
+        with self._lock:
+            self._look()
+            if self._recorded_at is not None and not self._waiting:
+                if self._clock.steady_ms() - self._recorded_at >= self._settle_ms:
+                    self._keep()
+
+    def bodies(self) -> bytes:
+        """Return bodies of audit records for what was not recorded yet."""
+        with self._lock:
+            self._look()
+            return b"".join(self._waiting)
+
+    def recorded(self, bodies: bytes) -> None:
+        """Take note that the stream has what :meth:`bodies` gave."""
+        with self._lock:
+            while bodies and self._waiting:
+                bodies = bodies[len(self._waiting.pop(0)) :]
+            if not self._waiting:
+                self._recorded_at = self._clock.steady_ms()
+
+    def close(self) -> None:
+        """Keep what was recorded; the stream was closed, so that is on the disk."""
+        with self._lock:
+            if self._recorded_at is not None and not self._waiting:
+                self._keep()
+
+    def _look(self) -> None:
+        # Nobody is let in by a file that can't be read, and each call says so.
+        with suppress(ConfigError):
+            self._loaded = self._credentials.current()
+        loaded = self._loaded
+        if loaded is None:
+            return
+        entries, by_hand = self._identities.entries, self._brake()
+        if (loaded, entries, by_hand) == self._parts:
+            return
+        self._parts = loaded, entries, by_hand
+        now = {
+            "credentials": _credentials(loaded.entries.values()),
+            "identities": _identities(entries),
+            "brake": _brake(by_hand),
+        }
+        if now == self._seen:
+            return
+        found = list(_differences(self._seen, now))
+        self._seen = now
+        for what, fields in found:
+            level = logging.WARNING if what == "brake_set" else logging.INFO
+            event(level, "local_change", what=what, **fields)
+            if self._records:
+                record = {"at_ms": self._clock.now_ms(), "what": what, **fields}
+                self._waiting.append(layout.body("local", record))
+        self._recorded_at = None if self._waiting else self._clock.steady_ms()
+
+    def _keep(self) -> None:
+        # If that can't be written, the next start records it again.
+        with suppress(OSError):
+            replace_file(self._path, json.dumps(self._seen).encode() + b"\n", FILE_MODE)
+        self._recorded_at = None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what was recorded last; nothing where that can't be told, so that all is recorded again."""
+    nothing: dict[str, Any] = {"credentials": {}, "identities": {}, "brake": _brake(ByHand(0, False, ""))}
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.read(_MAX_FILE_BYTES))
+        if {name: type(part) for name, part in found.items()} == dict.fromkeys(nothing, dict):
+            return dict(found)
+    except (OSError, ValueError, AttributeError):
+        pass
+    return nothing
+
+
+def _credentials(stored: Iterable[StoredCredential]) -> Entries:
+    return {
+        each.principal.name: {
+            "role": each.principal.role,
+            "audiences": list(each.principal.audiences),
+            "digest": _digest(each.secret_hash.hex()),
+        }
+        for each in stored
+    }
+
+
+def _identities(entries: Iterable[Identity]) -> Entries:
+    found: Entries = {}
+    certificates: dict[str, list[str]] = {}
+    for entry in entries:
+        certificates.setdefault(entry.name, []).append(entry.uri or entry.thumbprint.lower())
+        found[entry.name] = {
+            "role": entry.role,
+            "audiences": list(entry.audiences),
+            "certificates": sorted(certificates[entry.name]),
+        }
+    return found
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _brake(by_hand: ByHand) -> dict[str, Any]:
+    return {"count": by_hand.count, "engaged": by_hand.engaged, "reason": by_hand.reason}
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Found]:
+    for part, word in (("credentials", "credential"), ("identities", "identity")):
+        yield from _of_entries(word, before[part], now[part])
+    yield from _of_brake(before["brake"], now["brake"])
+
+
+def _of_entries(word: str, before: Entries, now: Entries) -> Iterator[Found]:
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) == now.get(name):
+            continue
+        what = "changed" if name in before and name in now else "added" if name in now else "removed"
+        shown = {key: value for key, value in (now.get(name) or before[name]).items() if key != "digest"}
+        yield f"{word}_{what}", {"name": name, **shown}
+
+
+def _of_brake(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Found]:
+    if now["engaged"]:
+        if not before.get("engaged") or now["count"] != before.get("count"):
+            yield "brake_set", {"reason": now["reason"]}
+    elif before.get("engaged"):
+        yield "brake_cleared", {"reason": before.get("reason", "")}
+    elif now["count"] > before.get("count", 0):
+        # It was set and cleared since.
+        yield "brake_set", {"reason": now["reason"]}
+        yield "brake_cleared", {"reason": now["reason"]}

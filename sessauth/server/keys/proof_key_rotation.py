@@ -1,0 +1,138 @@
+"""Makes and rotates the host's proof keys, and vouches for them: the control process's part of proofs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Final
+
+from ..._fast.nonces.table import ReplayTable, TableError
+from ...crypto.key_record import KeyRecord, KeyStatus
+from ...crypto.verifier_key import SignedVerifierKey, VerifierKey
+from ...errors import StateUnusable
+from ...limits import CLOCK_STEP_MS, PROOF_WINDOW_MS
+from ...state.host.proof_keys import HostKey, HostKeys, keys_path, replay_path
+from ...state.writer.state_writer import StateWriter
+from ..config.config import ProofSettings
+from ..log.log import event
+from ..status import refused
+from .issuer_keyring import KeyRing
+
+_STANDING: Final = (KeyStatus.ACTIVE, KeyStatus.RETIRED)
+
+
+class HostKeyKeeper:
+    """Keeps ``proof/`` of the state folder as it should be. The control process has one."""
+
+    def __init__(self, state_dir: Path, log: StateWriter, keyring: KeyRing, settings: ProofSettings) -> None:
+        """Work on ``state_dir``, which ``log`` writes; sign with the keys of ``keyring``."""
+        self._state_dir = state_dir
+        self._log = log
+        self._keyring = keyring
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._host: HostKeys | None = None
+        self._table: ReplayTable | None = None
+        # The latest use of the table that was seen.
+        self._latest_ms = 0
+        self._signed: dict[bytes, SignedVerifierKey] = {}
+
+    def tend(self) -> None:
+        """Make what is missing and rotate what is due; called once a second.
+
+        Raises StateError while the wall clock is not believed (a key made then might count at a wrong time),
+        StateUnusable for a file that others may read, OSError or TableError where one can't be written. What
+        is there stays then.
+        """
+        now_ms = self._log.now_ms()
+        with self._lock:
+            incarnation = self._log.head().incarnation
+            host = self._host or self._found()
+            table = self._open_table()
+            ahead = table is not None and _is_ahead(table, now_ms)
+            # What a table of the future knows goes with it, so what was proven then must never count.
+            fresh = host is None or host.incarnation != incarnation or ahead
+            if host is None or fresh:
+                due = HostKeys.made(incarnation, now_ms, self._settings.key_lifetime_ms)
+            else:
+                due = host.rotated(now_ms, self._settings.key_lifetime_ms)
+            if due is not host or not keys_path(self._state_dir).exists():
+                due.write(self._state_dir)
+                event(logging.INFO, "proof_keys_made", verifier_id=due.verifier_id.hex(), keys=len(due.keys))
+            self._host = due
+            if table is None or ahead or not table.intact or table.slots != self._settings.replay_slots:
+                self._replace_table(now_ms, fresh=fresh)
+            else:
+                self._latest_ms = max(self._latest_ms, table.latest_ms)
+
+    def _open_table(self) -> ReplayTable | None:
+        """Return the replay table; None if there is none that can serve."""
+        path = replay_path(self._state_dir)
+        if self._table is None:
+            try:
+                self._table = ReplayTable.open(path)
+                self._latest_ms = self._table.latest_ms
+            except TableError as error:
+                if path.exists():
+                    event(logging.WARNING, "replay_table_unusable", error=str(error))
+        return self._table
+
+    def _replace_table(self, now_ms: int, *, fresh: bool) -> None:
+        """Put a new replay table in place; ``fresh``: the keys are new, so nothing was proven for them."""
+        path, slots = replay_path(self._state_dir), self._settings.replay_slots
+        # The clock may have been set back a little since the table was used.
+        from_ms = now_ms if fresh else max(now_ms, self._latest_ms)
+        self._table = ReplayTable.create(path, slots, from_ms, proofs_before=not fresh)
+        self._latest_ms = 0
+        event(logging.INFO, "replay_table_made", slots=slots, from_ms=self._table.made_at_ms)
+
+    def signed(self) -> list[SignedVerifierKey]:
+        """Return the keys that count now, the newest first, each vouched for by an issuer key that stands.
+
+        Raises ServerError NO_ISSUER_KEY if one is to be signed and the service has no active key here,
+        NOT_LIVE if no key counts.
+        """
+        now_ms = self._log.now_ms()
+        records = {record.id: record for record in self._log.keys()}
+        with self._lock:
+            host = self._host
+            counting = host.counting(now_ms) if host is not None else ()
+            if host is None or not counting:
+                raise refused("NOT_LIVE", "this host has no proof key that counts; its log says why")
+            signed = {key.key_id: self._vouched(host, key, records) for key in counting}
+            self._signed = signed
+        return list(signed.values())
+
+    def _vouched(self, host: HostKeys, key: HostKey, records: dict[bytes, KeyRecord]) -> SignedVerifierKey:
+        """Return the signature that is known, unless its issuer key no longer stands; else a new one."""
+        known = self._signed.get(key.key_id)
+        if known is not None:
+            record = records.get(known.issuer_key_id)
+            if record is not None and record.status in _STANDING:
+                return known
+        issuer = self._keyring.newest_active(records.values())
+        if issuer is None:
+            raise refused("NO_ISSUER_KEY", "no active issuer key of the service is here to sign with")
+        cluster_id = self._log.head().cluster_id
+        public = VerifierKey(
+            host.verifier_id, key.public_key, key.not_before_ms, key.expires_at_ms, cluster_id
+        )
+        return public.signed_by(issuer)
+
+    def _found(self) -> HostKeys | None:
+        """Return the keys in the folder; None where new ones are to be made."""
+        try:
+            return HostKeys.read(self._state_dir)
+        except StateUnusable as error:
+            if error.problem == "MISSING":
+                return None
+            if error.problem != "CORRUPT":
+                raise
+            event(logging.WARNING, "proof_keys_unreadable", error=str(error))
+            return None
+
+
+def _is_ahead(table: ReplayTable, now_ms: int) -> bool:
+    """Whether a wrong clock made or used it in the far future: it would keep all proofs away until then."""
+    return max(table.made_at_ms, table.latest_ms) > now_ms + PROOF_WINDOW_MS + CLOCK_STEP_MS

@@ -1,0 +1,1 @@
+"""Processes: the control process, workers and their supervisor."""

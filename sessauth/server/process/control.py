@@ -1,0 +1,336 @@
+"""The composition of the control process: settings, state, keys, services, sockets, workers."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from types import FrameType
+from typing import Any, Final, Protocol
+
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health_pb2
+
+from ...audit.recording.numbers import audit_numbers
+from ...clock import Clock, SystemClock
+from ...errors import ServerError, SessauthError, StateUnusable
+from ...state.host.proof_reader import ProofReader
+from ...state.lmdb.environment import Source
+from ...state.writer.state_writer import StateWriter
+from ...v1 import (
+    approval_service_pb2,
+    authorization_service_pb2,
+    event_service_pb2,
+    evidence_service_pb2,
+    forward_service_pb2,
+    key_service_pb2,
+    session_service_pb2,
+    token_service_pb2,
+    usage_service_pb2,
+)
+from ...verifier.verifier import Verifier
+from ..config.config import Config
+from ..keys.certificates import certificate_end
+from ..keys.credentials import WorkerCredential
+from ..keys.issuer_keyring import KeyRing
+from ..keys.proof_key_rotation import HostKeyKeeper
+from ..log import log as server_log
+from ..metrics.publisher import Publisher
+from ..metrics.service import CONTROL, Metrics, worker_name
+from ..metrics.state import StateNumbers
+from ..periodic import Background, try_once
+from ..rpc.access import WORKER
+from ..rpc.authenticate import Authenticator
+from ..rpc.failed_signatures import FailedSignatures
+from ..rpc.grpc_server import Serving
+from ..rpc.method import Bytes, Method, methods_of
+from ..rpc.tracing import open_tracing
+from ..services.approval import ApprovalService
+from ..services.authorization import AuthorizationService
+from ..services.event import EventService
+from ..services.evidence import EvidenceService
+from ..services.forward import ForwardService
+from ..services.health import HealthService
+from ..services.key import KeyService
+from ..services.session import SessionService
+from ..services.token import TokenService
+from ..services.usage import UsageService
+from ..transport.self_test import require_transport
+from ..watch.recheck import Watching
+from ..writer.local import WriterHere
+from . import preflight
+from .init import ensure_run_dir
+from .subsystems import Keeping
+from .supervisor import IGNORED, Supervisor
+
+# Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.
+OVERDUE_SECONDS: Final = 6.0
+LOOK_SECONDS: Final = 0.5
+
+
+class Answers(Protocol):
+    """A service: what answers each of its RPCs."""
+
+    def methods(self) -> Mapping[str, Callable[..., object] | Bytes]:
+        """Return the RPCs of the service by name."""
+        ...
+
+
+class Control:
+    """The control process: the only writer, and the only one with keys."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        """Open state and keys and bind the sockets. Raises StateError or ConfigError.
+
+        Everything that was opened is closed again if a later step fails.
+        """
+        self._config = config
+        self._clock = clock or SystemClock()
+        self.tcp_port = 0
+        # Set when it is time to stop; ``failure`` says why, if nobody asked for it.
+        self.stopping = threading.Event()
+        self.failure: SessauthError | None = None
+        self._silent = False
+        self._why_unready = ""
+        preflight.check(config)
+        self.keyring = KeyRing(config.keys_dir)
+        ensure_run_dir(config)
+        self.log = StateWriter.open(
+            config.state_dir, map_size=config.server.map_size_bytes, clock=self._clock
+        )
+        with ExitStack() as opened:
+            opened.callback(self.log.close)
+            self._compose(opened)
+            self._opened = opened.pop_all()
+
+    def _compose(self, opened: ExitStack) -> None:
+        config, log = self._config, self.log
+        self.metrics = Metrics(config) if config.metrics.address else None
+        page = None
+        if self.metrics is not None:
+            opened.callback(self.metrics.close)
+            page = self.metrics.page
+        self._tracing = open_tracing(config.tracing, CONTROL)
+        if self._tracing is not None:
+            opened.callback(self._tracing.close)
+        source = log.source()
+        verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
+        verifier.tally = page.tally if page is not None else None
+        self.host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
+        # Without them all is served but bound tokens; the background tries again.
+        try_once("proof keys", self.host_keys.tend)
+        self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
+        # Made anew by each process, and known to its own workers alone.
+        self._workers = WorkerCredential.make(WORKER)
+        authenticator = Authenticator.of(config, self._workers)
+        self.keeping = keeping = Keeping(
+            config, log, source, verifier, self.keyring, self._clock, authenticator
+        )
+        opened.callback(keeping.close)
+        self._watching = Watching(verifier, config.limits)
+        methods = self._methods(self._answers(verifier, source))
+        self.serving = Serving(
+            config, methods, authenticator=authenticator, meter=page, tracing=self._tracing
+        )
+        opened.callback(self.serving.remove_sockets)
+        self.serving.bind_unix(config.socket)
+        if config.tcp.address:
+            self.tcp_port = self.serving.bind_tcp(config.tcp.address)
+        self.supervisor = Supervisor(config, self._workers, self.metrics.handles if self.metrics else ())
+        if self.metrics is not None and page is not None:
+            audit = partial(audit_numbers, keeping.recorder)
+            self.metrics.compose(
+                Publisher(page, verifier, self.serving, self._watching, audit),
+                StateNumbers(
+                    log, self.is_ready, lambda: self.supervisor.restarts, partial(certificate_end, config)
+                ),
+                keeping.numbers,
+                self._up,
+            )
+        self._background = Background(
+            [
+                ("same state", self._require_same_state),
+                ("polling", self._require_polling),
+                ("sweep", log.sweep),
+                ("proof keys", self.host_keys.tend),
+                ("proofs", self.proofs.refresh),
+                *keeping.tasks(),
+                ("readiness", self._tell_readiness),
+                *([("metrics", self.metrics.look)] if self.metrics is not None else ()),
+            ]
+        )
+
+    def _answers(self, verifier: Verifier, source: Source) -> list[tuple[ServiceDescriptor, Answers]]:
+        """Return what answers each service."""
+        config, log, clock, keeping = self._config, self.log, self._clock, self.keeping
+        enrolment, evidence = keeping.enrolment, keeping.evidence
+        failures = FailedSignatures(
+            config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
+        )
+        writer = WriterHere(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
+        checks = AuthorizationService(verifier, source, failures, writer, self._watching, self._tracing)
+        sessions = SessionService(log, config.sessions, evidence, self._may_give)
+        tokens = TokenService(log, self.keyring, clock, self._may_give)
+        parts: tuple[tuple[Any, str, Answers], ...] = (
+            (session_service_pb2, "SessionService", sessions),
+            (token_service_pb2, "TokenService", tokens),
+            (authorization_service_pb2, "AuthorizationService", checks),
+            (key_service_pb2, "KeyService", KeyService(log, self.keyring, self.host_keys)),
+            (approval_service_pb2, "ApprovalService", ApprovalService(log, self._may_give)),
+            (event_service_pb2, "EventService", EventService(log, keeping.events, clock)),
+            (evidence_service_pb2, "EvidenceService", EvidenceService(log, enrolment, evidence)),
+            (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
+            (usage_service_pb2, "UsageService", UsageService(log, keeping.usage, clock)),
+        )
+        return [(module.DESCRIPTOR.services_by_name[name], answers) for module, name, answers in parts]
+
+    def _methods(self, parts: Sequence[tuple[ServiceDescriptor, Answers]]) -> list[Method]:
+        """Return the RPCs of all services, and of the one that says how they are."""
+        self.health = HealthService([service.full_name for service, _ in parts])
+        methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())
+        for service, answers in parts:
+            methods += methods_of(service, answers.methods())
+        return methods
+
+    def start(self) -> None:
+        """Begin to answer, and start the workers."""
+        self.keeping.start()
+        self.supervisor.start()
+        self.serving.start()
+        if self.metrics is not None:
+            self.metrics.start()
+        self._tell_readiness()
+        self._background.start()
+        server_log.event(
+            logging.INFO,
+            "serving",
+            socket=str(self._config.socket),
+            tcp_port=self.tcp_port,
+            metrics_port=self.metrics.port if self.metrics is not None else 0,
+            workers=self._config.server.workers,
+            state_dir=str(self._config.state_dir),
+            keys_dir=str(self._config.keys_dir),
+            config_file=str(self._config.home / "sessauth.toml"),
+            credentials_file=str(self._config.credentials_file),
+        )
+
+    def is_ready(self) -> bool:
+        """Whether state and wall clock are good for checks, and an active issuer key is here to sign with."""
+        return not self._unready()
+
+    def _unready(self) -> str:
+        """Return why this process is not ready; empty if it is."""
+        try:
+            self.log.head()
+            if self.log.braked:
+                return f"the brake denies every check: {self.log.braked}"
+            self.log.now_ms()
+            if self.keyring.newest_active(self.log.keys()) is None:
+                return f"no active issuer key is in {self._config.keys_dir}"
+        except SessauthError as error:
+            return str(error)
+        return ""
+
+    def _tell_readiness(self) -> None:
+        """Have the health service say whether this process is ready, and the log why not, once a cause."""
+        why, before = self._unready(), self._why_unready
+        self._why_unready = why
+        self.health.set_ready(not why)
+        if why and why != before:
+            server_log.event(logging.ERROR, "not_ready", error=why)
+        elif before and not why:
+            server_log.event(logging.INFO, "ready")
+
+    def _may_give(self) -> None:
+        """Return if authority may be given. Raises AUDIT_UNAVAILABLE while its use could not be recorded."""
+        self.keeping.recorder.require(self.supervisor.all_record)
+
+    def _up(self) -> dict[str, bool]:
+        """Return which processes serve."""
+        workers = {worker_name(worker.index): worker.ready.is_set() for worker in self.supervisor.workers}
+        return {CONTROL: True, **workers}
+
+    def _require_same_state(self) -> None:
+        """Stop when the state's files are others, or older ones, than those that were written."""
+        try:
+            self.log.hold()
+        except StateUnusable as error:
+            if not self.stopping.is_set():
+                self.failure = error
+                server_log.event(logging.ERROR, "state_replaced", problem=error.problem, error=str(error))
+                self.stopping.set()
+
+    def _require_polling(self) -> None:
+        """Stop when calls are not polled, twice in a row: a process that was stopped goes on first.
+
+        A lane that is stuck, as on a disk that stands still, is waited for: this process alone writes.
+        """
+        silent_before, self._silent = self._silent, False
+        try:
+            self.serving.require_polling()
+        except ServerError as error:
+            self._silent = True
+            if silent_before and not self.stopping.is_set():
+                self.failure = error
+                server_log.event(logging.ERROR, "not_polling", error=str(error))
+                self.stopping.set()
+
+    def stop(self) -> None:
+        """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
+        self.health.drain()
+        self._watching.drain()
+        self.keeping.events.drain()
+        workers = threading.Thread(target=self.supervisor.stop, name="sessauth-drain")
+        workers.start()
+        # What workers tell last is still taken.
+        self.serving.stop(self._config.limits.drain_ms, also_while=workers.is_alive)
+        self._background.stop()
+        workers.join()
+        self._opened.close()
+        server_log.event(logging.INFO, "stopped")
+
+
+def end_at_the_latest(seconds: float) -> None:
+    """End this process with status 1 if it has not ended in ``seconds``, and say on stderr where it stood.
+
+    It holds to the very end of the interpreter, where no Python runs any more. What was acknowledged is
+    durable, so nothing is lost; an operator who sent SIGTERM is not kept waiting.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
+
+
+def serve(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    SIGHUP asks for it too where stderr is a terminal; else it is ignored, as SIGUSR1 and SIGUSR2 are. Raises
+    StateError or ConfigError at startup, StateUnusable when the state was replaced meanwhile, and
+    ServerError when calls are not polled any more.
+    """
+    server_log.configure(config.server.log_level)
+    # The workers are of the same grpcio.
+    require_transport()
+    control = Control(config)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        control.stopping.set()
+
+    # A terminal that is closed sends SIGHUP: nobody sees the server any more.
+    asks = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if sys.stderr.isatty() else ()))
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    for number in asks:
+        signal.signal(number, ask)
+    control.start()
+    # Looked at now and then: a signal that another thread was given interrupts no wait of this one.
+    while not control.stopping.wait(LOOK_SECONDS):
+        continue
+    server_log.event(logging.INFO, "draining")
+    end_at_the_latest(config.limits.drain_ms / 1000 + OVERDUE_SECONDS)
+    control.stop()
+    if control.failure is not None:
+        raise control.failure

@@ -1,0 +1,104 @@
+"""Checks files outside the state folder that give authority: settings, credentials, keys, certificates.
+
+Whoever can write one of these files, or read one that is secret, is as mighty as the service. So each is held
+to its mode and owner before anything is served; ``state.preflight`` does that for the state folder.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ...audit import stream_register
+from ...audit.recording.change_follower import POSITION_FILE
+from ...state.host.preflight import refuse
+from ..config.config import Config
+from ..keys import local_changes
+
+# Bits of a mode that a file must not have.
+_WRITABLE: Final = 0o022
+_OPEN_TO_OTHERS: Final = 0o027
+_OPEN: Final = 0o077
+_ROOT: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """A file or a folder, the bits that its mode must not have, and the mode to give it."""
+
+    path: Path
+    forbidden: int
+    mode: int
+
+
+def check(config: Config) -> None:
+    """Refuse files that give authority and are open to others, or are another user's.
+
+    Reads attributes only; what is not there is passed over, and what this user can't look at as well.
+    The files must belong to the owner of the state folder, or to root. Raises StateUnusable WRONG_MODE or
+    WRONG_OWNER with the command to type.
+    """
+    try:
+        owner = config.state_dir.stat().st_uid
+    except OSError:
+        owner = os.geteuid()
+    _hold(_guarded(config), owner)
+
+
+def check_tls(config: Config) -> None:
+    """Do the same for the files of TLS alone, which are read again when they change."""
+    _hold(_of_tls(config), os.geteuid())
+
+
+def _hold(all_guarded: Iterable[_Guarded], owner: int) -> None:
+    for guarded in all_guarded:
+        try:
+            found = guarded.path.stat()
+        except OSError:
+            continue
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & guarded.forbidden:
+            can = "change" if mode & guarded.forbidden & _WRITABLE else "read"
+            refuse(
+                "WRONG_MODE",
+                f"{guarded.path} has mode {mode:04o}, so other users can {can} it; "
+                f"run chmod {guarded.mode:04o} {guarded.path}",
+            )
+        if found.st_uid not in (owner, _ROOT):
+            refuse(
+                "WRONG_OWNER",
+                f"{guarded.path} belongs to user {found.st_uid}, who can change it; "
+                f"run chown {owner} {guarded.path}",
+            )
+
+
+def _guarded(config: Config) -> Iterator[_Guarded]:
+    yield _Guarded(config.home, _WRITABLE, 0o755)
+    yield _Guarded(config.home / "sessauth.toml", _WRITABLE, 0o644)
+    yield _Guarded(config.home / "operator.credential", _OPEN, 0o600)
+    yield _Guarded(config.run_dir, _WRITABLE, 0o750)
+    yield _Guarded(config.credentials_file, _OPEN_TO_OTHERS, 0o640)
+    yield _Guarded(config.state_dir / local_changes.FILE, _WRITABLE, local_changes.FILE_MODE)
+    yield _Guarded(config.state_dir / stream_register.FILE, _WRITABLE, 0o640)
+    yield _Guarded(config.keys_dir, _OPEN, 0o700)
+    try:
+        for path in sorted(config.keys_dir.iterdir()):
+            yield _Guarded(path, _OPEN, 0o600)
+    except OSError:
+        # Closed to this user, or not there, which the key ring says.
+        pass
+    yield from _of_tls(config)
+    if config.audit.enabled:
+        yield _Guarded(config.audit_dir / POSITION_FILE, _WRITABLE, 0o600)
+
+
+def _of_tls(config: Config) -> Iterator[_Guarded]:
+    tcp = config.tcp
+    if tcp.private_key:
+        yield _Guarded(config.path(tcp.private_key), _OPEN_TO_OTHERS, 0o600)
+    for name in filter(None, (tcp.certificate, tcp.client_ca)):
+        yield _Guarded(config.path(name), _WRITABLE, 0o644)

@@ -1,0 +1,80 @@
+"""What one process of the server records: its decisions, and in the control process the changes too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ...audit.recording.change_follower import ChangeFollower
+from ...audit.recording.options import STOP_MINTING
+from ...audit.recording.process import ProcessRecorder
+from ...audit.recording.stream_register import KeptStreams
+from ...clock import Clock
+from ...state.lmdb.environment import Source
+from ...state.lmdb.feed import LocalFeed
+from ...verifier.verifier import Verifier
+from ..config.config import Config
+from ..keys.local_changes import LocalChanges
+from ..status import refused
+
+AUDIT_UNAVAILABLE: Final = "AUDIT_UNAVAILABLE"
+
+
+class ServerRecorder(ProcessRecorder):
+    """A recorder by the settings of ``[audit]``."""
+
+    def __init__(
+        self,
+        config: Config,
+        verifier: Verifier,
+        source: Source,
+        process: str,
+        clock: Clock,
+        *,
+        local: LocalChanges | None = None,
+    ) -> None:
+        """Open the stream of ``process`` if ``[audit]`` is enabled.
+
+        With ``local``, in the control process, the log's changes are recorded and what is changed beside it.
+
+        Raises:
+            ConfigError: if the folder of ``audit.dir`` can't be written.
+            KeyFolderError: if a key in it can't be used.
+        """
+        super().__init__(verifier, queue_bytes=config.audit.queue_bytes, clock=clock)
+        self._when_full = config.audit.when_full
+        if config.audit.enabled:
+            folder = config.audit_dir
+            feed = LocalFeed(source)
+            changes = kept = None
+            if local is not None:
+                changes = ChangeFollower(feed, folder)
+                kept = KeptStreams(config.state_dir, folder, clock, config.audit.checkpoint_ms)
+            self.open_audit(
+                config.audit.options(folder),
+                feed.head(),
+                process,
+                index=local is not None,
+                changes=changes,
+                local=local,
+                kept=kept,
+            )
+
+    def require(self, others: Callable[[], bool] = lambda: True) -> None:
+        """Return if authority may be given: what is done with it will be recorded, or need not be.
+
+        ``others`` says whether the other processes of this server record. Raises AUDIT_UNAVAILABLE.
+        """
+        if self.audit is None or self._when_full != STOP_MINTING:
+            return
+        if not self.audit.healthy:
+            why = self.audit.fault or "decisions were lost"
+        elif not others():
+            why = "a worker lost decisions, or can't write"
+        else:
+            return
+        raise refused(
+            AUDIT_UNAVAILABLE,
+            f"decisions can't be recorded ({why}), so no authority is given: make room in audit.dir, or set "
+            "audit.when_full",
+        )

@@ -1,0 +1,230 @@
+"""Starts the check workers and replaces those that die or hang.
+
+A worker is started with exec, never forked from a process that runs gRPC. Its pipe on stdin is its
+lifeline: it drains when the pipe closes, also when this process is killed. What it says on stdout
+shows that it lives; one that is silent too long is killed and replaced. A worker that fails again
+and again is started less and less often.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import sessauth
+
+from ..config.config import Config
+from ..keys.credentials import WorkerCredential
+from ..log.log import event
+
+START_SECONDS: Final = 20.0
+SILENT_SECONDS: Final = 5.0
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 5.0
+# A worker that lived this long has not failed at starting: the next pause is the first one again.
+SETTLED_SECONDS: Final = 10.0
+# By default they end a process without a drain. Nothing has to be asked for: files that change are read
+# again by themselves.
+IGNORED: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# What a worker says in place of "alive" while its decisions can't be recorded.
+UNRECORDED: Final = "unrecorded\n"
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a worker: it must find the very package that runs here."""
+    root = str(Path(sessauth.__file__).resolve().parents[1])
+    if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return dict(os.environ)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+class Worker:
+    """One place for a worker, and the process that fills it now."""
+
+    def __init__(self, config: Config, index: int, credential: WorkerCredential, metrics: int = -1) -> None:
+        """Prepare place ``index``; :meth:`start` fills it with a process that shows ``credential``.
+
+        ``metrics`` is the descriptor of the page that the process counts on, -1 for none.
+        """
+        self._config = config
+        self._credential = credential
+        self._metrics = metrics
+        self.index = index
+        self.ready = threading.Event()
+        self.records = True
+        self.restarts = 0
+        self._process: subprocess.Popen[str] | None = None
+        self._started = 0.0
+        self._heard = 0.0
+        self._pause = FIRST_PAUSE_SECONDS
+        self._start_at = 0.0
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 while there is no process."""
+        return self._process.pid if self._process is not None else 0
+
+    def start(self) -> None:
+        """Start a process and give it its settings."""
+        self.ready.clear()
+        process = subprocess.Popen(
+            # -P: a folder that the server happens to be started in is no place to import from.
+            [sys.executable, "-P", "-m", "sessauth.server.process.worker"],
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=() if self._metrics < 0 else (self._metrics,),
+            # A Ctrl-C is for the control process, which drains its workers in order.
+            start_new_session=True,
+        )
+        self._process = process
+        self._started = self._heard = time.monotonic()
+        threading.Thread(
+            target=self._listen, args=(process,), name=f"sessauth-worker-{self.index}", daemon=True
+        ).start()
+        settings = json.dumps(
+            {
+                "config": self._config.to_dict(),
+                "index": self.index,
+                "credential": self._credential.text,
+                "metrics": self._metrics,
+            }
+        )
+        try:
+            if process.stdin is not None:
+                process.stdin.write(settings + "\n")
+                process.stdin.flush()
+        except BrokenPipeError:
+            event(logging.ERROR, "worker_died_at_start", index=self.index)
+
+    def tend(self) -> None:
+        """Kill a process that is silent, and start another where none runs."""
+        now = time.monotonic()
+        process = self._process
+        if process is not None and process.poll() is None:
+            if now - self._heard > (SILENT_SECONDS if self.ready.is_set() else START_SECONDS):
+                process.kill()
+                event(logging.ERROR, "worker_silent", index=self.index, pid=process.pid)
+            return
+        if process is not None:
+            self.ready.clear()
+            event(logging.ERROR, "worker_died", index=self.index, pid=process.pid, status=process.returncode)
+            self._close_pipes(process)
+            self._process = None
+            if now - self._started > SETTLED_SECONDS:
+                self._pause = FIRST_PAUSE_SECONDS
+            self._start_at = now + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        if now >= self._start_at:
+            self.restarts += 1
+            self.start()
+
+    def stop(self, within_seconds: float) -> None:
+        """Let the process drain; kill it if it takes longer than ``within_seconds``."""
+        process = self._process
+        if process is None:
+            return
+        try:
+            if process.stdin is not None:
+                process.stdin.close()
+        except BrokenPipeError:
+            event(logging.INFO, "worker_gone", index=self.index)
+        try:
+            process.wait(within_seconds)
+        except subprocess.TimeoutExpired:
+            event(logging.ERROR, "worker_did_not_drain", index=self.index, pid=process.pid)
+            process.kill()
+            process.wait()
+        self._close_pipes(process)
+        self._process = None
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        if process.stdout is None:
+            return
+        try:
+            for line in process.stdout:
+                if process is self._process:
+                    self._heard = time.monotonic()
+                    if line == "ready\n":
+                        self.ready.set()
+                    else:
+                        self.records = line != UNRECORDED
+        except ValueError:
+            # The pipe was closed under us: the process is gone.
+            return
+
+    @staticmethod
+    def _close_pipes(process: subprocess.Popen[str]) -> None:
+        for pipe in (process.stdin, process.stdout):
+            try:
+                if pipe is not None:
+                    pipe.close()
+            except BrokenPipeError:
+                continue
+
+
+class Supervisor:
+    """All workers of a control process."""
+
+    def __init__(self, config: Config, credential: WorkerCredential, metrics: Sequence[int] = ()) -> None:
+        """Prepare ``server.workers`` places, for processes that show ``credential``.
+
+        ``metrics`` holds the descriptor of each one's page; empty, none counts.
+        """
+        self._config = config
+        self.workers = [
+            Worker(config, index, credential, metrics[index] if metrics else -1)
+            for index in range(config.server.workers)
+        ]
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._tend, name="sessauth-supervisor", daemon=True)
+
+    @property
+    def restarts(self) -> int:
+        """How often a worker was started in the place of one that ended."""
+        return sum(worker.restarts for worker in self.workers)
+
+    def start(self) -> None:
+        """Start all workers and begin to watch them."""
+        for worker in self.workers:
+            worker.start()
+        if self.workers:
+            self._thread.start()
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Wait until every worker is ready; False if that takes longer than ``timeout`` seconds."""
+        until = time.monotonic() + timeout
+        return all(worker.ready.wait(max(0.0, until - time.monotonic())) for worker in self.workers)
+
+    def all_record(self) -> bool:
+        """Whether no worker said of late that what it decides can't be recorded."""
+        return all(worker.records for worker in self.workers)
+
+    def stop(self) -> None:
+        """Drain all workers."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        grace = self._config.limits.drain_ms / 1000 + 2.0
+        stoppers = [threading.Thread(target=worker.stop, args=(grace,)) for worker in self.workers]
+        for thread in stoppers:
+            thread.start()
+        for thread in stoppers:
+            thread.join()
+
+    def _tend(self) -> None:
+        while not self._stopping.wait(0.1):
+            for worker in self.workers:
+                worker.tend()

@@ -1,0 +1,237 @@
+"""Between the messages of the API and the values of the package, both directions, nothing else.
+
+Whatever is of the wrong size or form becomes an error that names the request's field.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from .. import limits
+from .._fast.codec import protobuf
+from ..crypto.holder_public_key import HolderPublicKey
+from ..crypto.key_record import KeyRecord
+from ..errors import ScopeError, ServerError, UsageError
+from ..model.approval import ApprovalRecord, SignedApproval
+from ..model.receipt import SignedReceipt
+from ..model.session import Fact, Session
+from ..scopes.condition import Condition
+from ..scopes.scope import Scope
+from ..v1 import receipt_pb2, record_pb2, session_service_pb2, token_pb2
+from .status import invalid
+
+ID_BYTES = 16
+DIGEST_BYTES = 32
+
+_ID_PREFIX = re.compile(f"[0-9a-f]{{{limits.MIN_ID_PREFIX_DIGITS},{2 * ID_BYTES}}}")
+
+_Parsed = TypeVar("_Parsed", Scope, Condition)
+
+
+def session_id(value: bytes, field: str = "session_id") -> bytes:
+    """Return a session id of 16 bytes."""
+    if len(value) != ID_BYTES:
+        raise invalid(field, f"must be {ID_BYTES} bytes, not {len(value)}")
+    return value
+
+
+def optional_session_id(value: bytes, field: str) -> bytes:
+    """Return a session id of 16 bytes, or nothing."""
+    return session_id(value, field) if value else b""
+
+
+def digest(value: bytes, field: str) -> bytes:
+    """Return a key id or block id of 32 bytes."""
+    if len(value) != DIGEST_BYTES:
+        raise invalid(field, f"must be {DIGEST_BYTES} bytes, not {len(value)}")
+    return value
+
+
+def digests(values: Sequence[bytes], field: str, most: int) -> list[bytes]:
+    """Return up to ``most`` ids of 32 bytes."""
+    if len(values) > most:
+        raise invalid(field, f"must be at most {most}, not {len(values)}")
+    return [digest(value, f"{field}[{index}]") for index, value in enumerate(values)]
+
+
+def request_id(value: str) -> str:
+    """Return the caller's request id, or a new one."""
+    if len(value.encode()) > limits.MAX_REQUEST_ID_BYTES:
+        raise invalid("request_id", f"must be at most {limits.MAX_REQUEST_ID_BYTES} bytes")
+    return value or secrets.token_hex(16)
+
+
+def text(value: str, field: str) -> str:
+    """Return a text of at most 1024 bytes."""
+    if len(value.encode()) > limits.MAX_STRING_BYTES:
+        raise invalid(field, f"must be at most {limits.MAX_STRING_BYTES} bytes")
+    return value
+
+
+def scopes(texts: Sequence[str], field: str) -> list[Scope]:
+    """Read scopes in text form; at least one, at most 64."""
+    if not texts:
+        raise invalid(field, "at least one scope is needed")
+    if len(texts) > limits.MAX_SCOPES:
+        raise invalid(field, f"must be at most {limits.MAX_SCOPES} scopes, not {len(texts)}")
+    return [_read(Scope, value, f"{field}[{index}]") for index, value in enumerate(texts)]
+
+
+def conditions(texts: Sequence[str], field: str) -> list[Condition]:
+    """Read conditions in text form; at most 16."""
+    if len(texts) > limits.MAX_CONDITIONS:
+        raise invalid(field, f"must be at most {limits.MAX_CONDITIONS} conditions, not {len(texts)}")
+    return [_read(Condition, value, f"{field}[{index}]") for index, value in enumerate(texts)]
+
+
+def _read(kind: type[_Parsed], value: str, field: str) -> _Parsed:
+    try:
+        return kind.parse(value)
+    except ScopeError as error:
+        raise ServerError(f"{field}: {error}", reason="SCOPE_UNREADABLE", field=field) from error
+
+
+_ENDINGS: Mapping[int, str] = {
+    token_pb2.ENDING_UNSPECIFIED: "",
+    token_pb2.ENDING_SEALED: "sealed",
+    token_pb2.ENDING_OPEN: "open",
+    token_pb2.ENDING_BOUND: "bound",
+}
+
+
+def ending(value: int, to: HolderPublicKey | None) -> str:
+    """Return the word for a requested ending, empty when unset: it is then SEALED, or BOUND with a holder."""
+    word = _ENDINGS.get(value)
+    if word is None:
+        raise invalid("ending", "must be ENDING_SEALED, ENDING_OPEN or ENDING_BOUND")
+    if to is not None and word not in ("", "bound"):
+        raise invalid("ending", "must be unset or ENDING_BOUND beside next_key")
+    if to is None and word == "bound":
+        raise invalid("next_key", "is required with ENDING_BOUND: whom the token is bound to")
+    return word
+
+
+def holder(
+    next_key: bytes, proof_key: bytes, may_seal: bool, issuers: Iterable[KeyRecord]
+) -> HolderPublicKey | None:
+    """Return whom a token is to be bound to; None where no key is stated."""
+    if not next_key:
+        if proof_key or may_seal:
+            raise invalid("next_key", "is required with proof_key and may_seal")
+        return None
+    try:
+        found = HolderPublicKey(next_key, proof_key)
+    except UsageError as error:
+        name, _, told = str(error).partition(": ")
+        raise invalid(name, told) from error
+    if any(next_key == key.public_key for key in issuers):
+        raise invalid("next_key", "is an issuer key, which is never a holder's")
+    return found
+
+
+def facts(messages: Iterable[record_pb2.Fact], field: str) -> list[Fact]:
+    """Read facts, each with a value."""
+    read = []
+    for index, message in enumerate(messages):
+        try:
+            read.append(
+                Fact.from_record(protobuf.decode("Fact", message.SerializeToString(deterministic=True)))
+            )
+        except (protobuf.WireError, UsageError) as error:
+            raise invalid(f"{field}[{index}]", str(error)) from error
+    return read
+
+
+def key_message(key: KeyRecord) -> record_pb2.KeyRecord:
+    """Return an issuer key as callers see it."""
+    return record_pb2.KeyRecord.FromString(key.encode())
+
+
+def approval_message(record: ApprovalRecord) -> record_pb2.ApprovalRecord:
+    """Return an approval as callers see it."""
+    return record_pb2.ApprovalRecord.FromString(record.encode())
+
+
+def signed_approval(message: token_pb2.SignedApproval) -> SignedApproval:
+    """Return what an approver signed, as it came: the log judges it."""
+    return SignedApproval(message.public_key, message.signature, message.statement)
+
+
+def receipt_message(signed: SignedReceipt) -> receipt_pb2.SignedReceipt:
+    """Return a signed receipt as callers see it."""
+    return receipt_pb2.SignedReceipt(
+        payload=signed.payload, issuer_key_id=signed.issuer_key_id, signature=signed.signature
+    )
+
+
+def session_message(session: Session) -> session_service_pb2.Session:
+    """Return a session as callers see it."""
+    return session_service_pb2.Session(
+        id=session.id,
+        subject=session.subject,
+        purpose=session.purpose,
+        owner=session.owner,
+        parent_id=session.parent_id,
+        status=record_pb2.SessionStatus.Name(session.status),
+        epoch=session.epoch,
+        ceilings=[
+            record_pb2.Ceiling.FromString(protobuf.encode("Ceiling", {"scopes": list(layer)}))
+            for layer in session.ceilings
+        ],
+        facts=[
+            record_pb2.Fact.FromString(protobuf.encode("Fact", fact.to_record())) for fact in session.facts
+        ],
+        labels=dict(session.labels),
+        opened_at_ms=session.opened_at_ms,
+        expires_at_ms=session.expires_at_ms,
+        lease_ms=session.lease_ms,
+        lease_deadline_ms=session.lease_deadline_ms,
+        issuer_key_ids=list(session.issuer_key_ids),
+        revoked_count=session.revoked_count,
+        ended_at_ms=session.ended_at_ms,
+        end_cause=record_pb2.EndCause.Name(session.end_cause),
+        reason=session.reason,
+        revision=session.revision,
+        open_permits=session.open_permits,
+        open_approvals=session.open_approvals,
+    )
+
+
+def id_prefix(value: str) -> str:
+    """Return the hex digits that an id begins with: enough not to be a list of everything."""
+    if not _ID_PREFIX.fullmatch(value):
+        least, most = limits.MIN_ID_PREFIX_DIGITS, 2 * ID_BYTES
+        raise invalid("id_prefix", f"must be {least} to {most} hex digits in lower case")
+    return value
+
+
+def page_token(after: bytes) -> str:
+    """Return the page token for the page that begins behind row ``after``; none on the last page."""
+    return base64.urlsafe_b64encode(after).decode().rstrip("=")
+
+
+def page_start(value: str, size: int = ID_BYTES) -> bytes:
+    """Return the row, of ``size`` bytes, that a page begins behind; empty for the first page.
+
+    Sessions are paged by their id, approvals by their session's id and their own.
+    """
+    if not value:
+        return b""
+    try:
+        after = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        after = b""
+    if len(after) != size:
+        raise invalid("page_token", "is not one that this server gave")
+    return after
+
+
+def page_size(value: int) -> int:
+    """Return how many entries a page has: 1 to 1000; 100 when unset."""
+    if value > 1000:
+        raise invalid("page_size", f"must be 1 to 1000, not {value}")
+    return value or 100

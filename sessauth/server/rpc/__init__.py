@@ -1,0 +1,1 @@
+"""What every call passes, one file each; the order is in ``server/rpc/pipeline.py``."""

@@ -1,0 +1,117 @@
+"""Who may call what, and in which lane: one line per RPC.
+
+A method that is served but not listed here stops the server at startup. Whose session it is, is
+judged by the services: an issuer reaches only its own, and another's looks like none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ...errors import ConfigError
+from . import pools
+
+OPERATOR: Final = "operator"
+ISSUER: Final = "issuer"
+GATEWAY: Final = "gateway"
+AUDITOR: Final = "auditor"
+# Reads and answers approvals; what it may grant, its keys say.
+APPROVER: Final = "approver"
+# A check worker of this server: hands on what only the writer can take. No credential file can give it.
+WORKER: Final = "worker"
+# In the metadata of what a worker hands on: the name of who asked it, in whose part of the lane it is.
+ASKED_BY: Final = "sessauth-asked-by-bin"
+# Needs no credential: says only whether the process serves.
+ANYONE: Final = "anyone"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The roles that may call an RPC, its lane, and whether it changes anything."""
+
+    lane: str
+    roles: frozenset[str]
+    changes: bool = False
+    streams: bool = False
+
+
+def _rule(lane: str, *roles: str, changes: bool = False, streams: bool = False) -> Rule:
+    return Rule(lane, frozenset(roles), changes, streams)
+
+
+_S = "/sessauth.v1.SessionService/"
+_T = "/sessauth.v1.TokenService/"
+_A = "/sessauth.v1.AuthorizationService/"
+_K = "/sessauth.v1.KeyService/"
+_P = "/sessauth.v1.ApprovalService/"
+_E = "/sessauth.v1.EventService/"
+_R = "/sessauth.v1.EvidenceService/"
+_F = "/sessauth.v1.ForwardService/"
+_U = "/sessauth.v1.UsageService/"
+_H = "/grpc.health.v1.Health/"
+
+RULES: Final[Mapping[str, Rule]] = {
+    _S + "OpenSession": _rule(pools.CHANGE, OPERATOR, ISSUER, changes=True),
+    # An approver reads whose call it is, and what for.
+    _S + "GetSession": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR, APPROVER),
+    _S + "ListSessions": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
+    _S + "KeepAlive": _rule(pools.CHANGE, OPERATOR, ISSUER),
+    _S + "NarrowSession": _rule(pools.CHANGE, OPERATOR, ISSUER, changes=True),
+    _S + "UpdateFacts": _rule(pools.CHANGE, OPERATOR, ISSUER, changes=True),
+    _S + "SuspendSession": _rule(pools.RESERVED, OPERATOR, ISSUER, changes=True),
+    _S + "ResumeSession": _rule(pools.CHANGE, OPERATOR, ISSUER, changes=True),
+    _S + "EndSession": _rule(pools.RESERVED, OPERATOR, ISSUER, changes=True),
+    _T + "Mint": _rule(pools.CHANGE, OPERATOR, ISSUER, changes=True),
+    _T + "Attenuate": _rule(pools.READ, OPERATOR, ISSUER),
+    _T + "Inspect": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
+    _T + "Revoke": _rule(pools.RESERVED, OPERATOR, ISSUER, changes=True),
+    _A + "Check": _rule(pools.CHECK, OPERATOR, GATEWAY),
+    _A + "CheckBatch": _rule(pools.CHECK, OPERATOR, GATEWAY),
+    _A + "CheckStream": _rule(pools.STREAM, OPERATOR, GATEWAY, streams=True),
+    _A + "Commit": _rule(pools.CHANGE, OPERATOR, GATEWAY, changes=True),
+    _A + "Release": _rule(pools.CHANGE, OPERATOR, GATEWAY, changes=True),
+    _A + "ListAllowed": _rule(pools.READ, OPERATOR, GATEWAY),
+    _P + "ListApprovals": _rule(pools.READ, OPERATOR, APPROVER, GATEWAY, AUDITOR),
+    _P + "GetApproval": _rule(pools.READ, OPERATOR, APPROVER, GATEWAY, AUDITOR),
+    _P + "GrantApproval": _rule(pools.CHANGE, OPERATOR, APPROVER, changes=True),
+    _P + "DenyApproval": _rule(pools.CHANGE, OPERATOR, APPROVER, changes=True),
+    # An issuer is told of its own sessions.
+    _E + "WatchSessions": _rule(pools.EVENT, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),
+    _R + "Enroll": _rule(pools.EVIDENCE, OPERATOR, GATEWAY, WORKER),
+    _R + "GetReceipt": _rule(pools.READ, OPERATOR, ISSUER, AUDITOR),
+    _R + "ListVerifiers": _rule(pools.READ, OPERATOR, AUDITOR),
+    _F + "Forward": _rule(pools.CHANGE, WORKER, changes=True),
+    _U + "Tell": _rule(pools.READ, WORKER, GATEWAY),
+    _U + "GetReport": _rule(pools.READ, OPERATOR, ISSUER, AUDITOR),
+    _U + "GetCensus": _rule(pools.READ, OPERATOR, AUDITOR),
+    _K + "ListVerifierKeys": _rule(pools.OPEN, ANYONE),
+    _K + "ListKeys": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
+    _K + "GetJwks": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
+    _K + "AddKey": _rule(pools.CHANGE, OPERATOR, changes=True),
+    _K + "ActivateKey": _rule(pools.CHANGE, OPERATOR, changes=True),
+    _K + "RetireKey": _rule(pools.CHANGE, OPERATOR, changes=True),
+    # Distrust takes authority away from every token of a key, so it has the reserved lane too.
+    _K + "DistrustKey": _rule(pools.RESERVED, OPERATOR, changes=True),
+    _H + "Check": _rule(pools.HEALTH, ANYONE),
+    _H + "List": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
+    _H + "Watch": _rule(pools.STREAM, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),
+}
+
+
+def lane_of(rule: Rule, role: str) -> str:
+    """Return the lane of a call by that role, empty for nobody: some have one where others can't be."""
+    if role == OPERATOR and rule.lane == pools.RESERVED:
+        return pools.OPERATOR
+    # What it hands on is its callers'.
+    if role == WORKER and not rule.changes:
+        return pools.WORKER
+    return rule.lane
+
+
+def require_rules(methods: Iterable[str]) -> None:
+    """Refuse to serve a method that has no rule. Raises :class:`ConfigError` that names it."""
+    missing = sorted(set(methods) - set(RULES))
+    if missing:
+        raise ConfigError(f"{missing[0]}: has no rule in server/rpc/access.py, so nobody may call it")

@@ -1,0 +1,107 @@
+"""Who calls: an API key in the metadata, else the identity of a client certificate."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Final, Self
+
+from ...errors import ConfigError
+from ..config.config import Config
+from ..keys.certificates import first_der
+from ..keys.credentials import CredentialFile, Principal, WorkerCredential
+from ..keys.identities import Identities
+from ..status import refused
+from ..transport.rpc import Rpc
+
+AUTHORIZATION: Final = "authorization"
+BEARER = "bearer "
+
+
+class Authenticator:
+    """Knows the hashed API keys, the configured certificate identities, and a server's own workers."""
+
+    def __init__(
+        self,
+        credentials: CredentialFile,
+        identities: Identities,
+        workers: WorkerCredential | None = None,
+    ) -> None:
+        """Accept the keys of ``credentials``, the certificates of ``identities``, and ``workers``."""
+        self.credentials = credentials
+        self.identities = identities
+        self._workers = workers
+
+    @classmethod
+    def of(cls, config: Config, workers: WorkerCredential | None = None) -> Self:
+        """Return one for the files that ``config`` names.
+
+        Raises ConfigError if they contradict each other.
+        """
+        credentials = CredentialFile(config.credentials_file)
+        return cls(credentials, Identities(config, credentials), workers)
+
+    @property
+    def knows_certificates(self) -> bool:
+        """Whether a call without an API key may still be somebody's."""
+        return bool(self.identities.known())
+
+    def from_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> Principal | None:
+        """Return who the ``authorization`` entry belongs to.
+
+        None if there is no entry. Raises UNAUTHENTICATED for one that is wrong, and for two: a proxy
+        and we could each believe another one. Raises STATE_UNUSABLE while the file can't be read.
+        """
+        found: str | bytes | None = None
+        for name, value in metadata:
+            if name == AUTHORIZATION:
+                if found is not None:
+                    raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+                found = value
+        if found is None:
+            return None
+        if isinstance(found, str) and found[: len(BEARER)].lower() == BEARER:
+            text = found[len(BEARER) :]
+            if self._workers is not None and text.isascii() and self._workers.is_text(text):
+                return self._workers.principal
+            try:
+                principal = self.credentials.authenticate(text)
+            except ConfigError as error:
+                raise refused("STATE_UNUSABLE", str(error)) from error
+            if principal is not None:
+                return principal
+        raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+
+    def from_certificate(self, rpc: Rpc) -> Principal | None:
+        """Return who the verified client certificate belongs to, or None.
+
+        Raises UNAUTHENTICATED for one that belongs to two.
+        """
+        known = self.identities.known()
+        if not known:
+            return None
+        facts = rpc.auth_context()
+        uris = {uri.decode("utf-8", "replace") for uri in facts.get("peer_uri", ())}
+        pems = facts.get("x509_pem_cert", ()) if known.by_thumbprint else ()
+        return known.whose(uris, certificate_thumbprint(pems[0]) if pems else "")
+
+    def require(self, rpc: Rpc, principal: Principal | None, judged_by: object) -> object:
+        """Return what a caller without an API key is judged by now; ``judged_by`` with one.
+
+        Raises UNAUTHENTICATED if the caller is no longer ``principal``, and STATE_UNUSABLE.
+        """
+        found = self.from_metadata(rpc.metadata)
+        if found is None:
+            known = self.identities.known()
+            if known is judged_by:
+                return known
+            found, judged_by = self.from_certificate(rpc), known
+        if found is None or found != principal:
+            raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
+        return judged_by
+
+
+def certificate_thumbprint(pem: bytes) -> str:
+    """Return ``sha256:HEX`` over the first certificate's DER; empty if there is none."""
+    der = first_der(pem)
+    return f"sha256:{hashlib.sha256(der).hexdigest()}" if der else ""

@@ -1,0 +1,126 @@
+"""One listening gRPC server: services, interceptors, lanes and sockets put together.
+
+The control process and each check worker have one; they differ in the services.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from ...errors import ServerError
+from ..config.config import Config
+from ..log import log as server_log
+from ..transport.loop import GrpcServer
+from ..transport.receiving import Receiving
+from .accounting import Accounting, Meter
+from .authenticate import Authenticator
+from .deadline import Deadline
+from .listen import bind_tcp, bind_unix, options
+from .method import Method
+from .pipeline import Pipeline
+from .pools import open_lanes
+from .router import Router
+from .tracing import Tracing
+
+# How long clients and balancers may still arrive, and be told to go elsewhere.
+NOTICE_SECONDS: Final = 0.1
+POLL_SECONDS: Final = 0.01
+# Answers that were given may still be on their way out.
+LAST_BYTES_SECONDS: Final = 0.5
+# Behind the grace gRPC has cancelled every call; it need not be waited for if it does not say so.
+STOP_SECONDS: Final = 2.0
+# How long the polling thread may be at one event, and all threads of a lane at one call each.
+SILENT_SECONDS: Final = 4.0
+STUCK_SECONDS: Final = 10.0
+
+
+class Serving:
+    """A gRPC server with everything around it."""
+
+    def __init__(
+        self,
+        config: Config,
+        methods: Iterable[Method],
+        *,
+        reuse_port: bool = False,
+        authenticator: Authenticator | None = None,
+        meter: Meter | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        """Prepare to serve ``methods``; nothing listens yet.
+
+        ``authenticator`` knows the callers; None: those of ``config`` alone. ``meter`` is told how long each
+        call took, and ``tracing`` makes a span of it.
+        """
+        self._config = config
+        self.lanes = open_lanes(config.limits)
+        self.accounting = Accounting(meter)
+        self._deadline = Deadline(config.limits.max_deadline_ms)
+        callers = authenticator or Authenticator.of(config)
+        slow_reader_seconds = config.limits.slow_reader_ms / 1000
+        pipeline = Pipeline(callers, self.accounting, self._deadline, slow_reader_seconds, tracing)
+        receiving = Receiving(config.limits.receive_ms)
+        self._router = Router(list(methods), pipeline, self.lanes, receiving)
+        self._server = GrpcServer(self._router.accept, receiving, options(reuse_port=reuse_port))
+        self._sockets: list[Path] = []
+
+    def bind_unix(self, path: Path) -> None:
+        """Listen on a Unix socket. Raises ConfigError."""
+        bind_unix(self._server, path)
+        self._sockets.append(path)
+
+    def bind_tcp(self, address: str) -> int:
+        """Listen on TCP; returns the port. Raises ConfigError."""
+        return bind_tcp(self._server, self._config, address)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self.lanes.watch()
+        self._server.start()
+
+    def stop(self, grace_ms: int, also_while: Callable[[], bool] | None = None) -> None:
+        """Refuse new calls, let running ones end within ``grace_ms``, then cancel them.
+
+        Within that time it goes on ``also_while`` that holds: tellings are taken until then.
+
+        gRPC cancels a call that has arrived and not begun when it stops. So new calls are refused
+        with UNAVAILABLE while the socket still listens, and gRPC is stopped when nothing runs.
+        """
+        until = time.monotonic() + grace_ms / 1000
+        self._router.drain()
+        time.sleep(min(NOTICE_SECONDS, grace_ms / 1000))
+        while time.monotonic() < until and (self._busy() or (also_while is not None and also_while())):
+            time.sleep(POLL_SECONDS)
+        left = until - time.monotonic()
+        grace = max(left, LAST_BYTES_SECONDS) if grace_ms else 0.0
+        if not self._server.stop(grace).wait(grace + STOP_SECONDS):
+            server_log.event(logging.ERROR, "grpc_did_not_stop", after_seconds=grace + STOP_SECONDS)
+        self._deadline.close()
+        self.lanes.close()
+        self.remove_sockets()
+
+    def remove_sockets(self) -> None:
+        """Remove the files of the Unix sockets that were bound."""
+        while self._sockets:
+            self._sockets.pop().unlink(missing_ok=True)
+
+    def require_polling(self) -> None:
+        """Raise ServerError if nothing polls any more. Waits for nothing."""
+        silent = time.monotonic() - self._server.polled_at
+        if silent > SILENT_SECONDS:
+            raise ServerError(f"calls were not polled for {silent:.1f} s")
+
+    def require_progress(self) -> None:
+        """Raise ServerError if nothing polls any more, or a lane is stuck. Waits for nothing."""
+        self.require_polling()
+        for lane in self.lanes:
+            stuck = lane.stuck_for()
+            if stuck > STUCK_SECONDS:
+                raise ServerError(f"no call of the {lane.name} lane began for {stuck:.1f} s")
+
+    def _busy(self) -> bool:
+        return any(lane.held for lane in self.lanes)

@@ -1,0 +1,111 @@
+"""Sockets, TLS and the hardening of the transport."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from ... import limits
+from ...errors import ConfigError
+from ..config.config import Config
+from ..keys.certificates import Certificates
+from ..log.log import event
+from ..transport.loop import GrpcServer
+
+# A batch of 1024 items with tokens of 8 KiB is 8 MiB; arguments share what is left.
+MAX_REQUEST_BYTES: Final = 12 << 20
+MAX_METADATA_BYTES: Final = 2 * limits.MAX_TOKEN_BYTES
+# What fits sun_path with its final zero.
+MAX_SOCKET_PATH_BYTES: Final = 107
+
+OPTIONS: Final[Sequence[tuple[str, int]]] = (
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_metadata_size", limits.MAX_TOKEN_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    # Per connection; gRPC in Python can't bound the connections themselves.
+    ("grpc.max_concurrent_streams", 256),
+    # Closes a connection that says nothing, or half a preface: the default lets it stay.
+    ("grpc.server_handshake_timeout_ms", 3_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    # Spreads clients over workers again, and ends connections of certificates that expired since.
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 2),
+)
+
+
+def options(*, reuse_port: bool) -> list[tuple[str, int]]:
+    """Return the channel options of a server. Only workers share a TCP port."""
+    return [*OPTIONS, ("grpc.so_reuseport", int(reuse_port))]
+
+
+def bind_unix(server: GrpcServer, path: Path) -> None:
+    """Listen on a Unix socket of mode 0660, replacing one that nobody listens on any more.
+
+    Raises ConfigError if the path is too long, is something else, or is in use.
+    """
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        raise ConfigError(f"server.run_dir: {path} is longer than a socket's path may be (107 bytes)")
+    _remove_stale(path)
+    # The file is born with its mode: between bind and chmod it would be open to others.
+    before = os.umask(0o117)
+    try:
+        bound = server.add_port(f"unix:{path}")
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: can't be listened on: {error}") from error
+    finally:
+        os.umask(before)
+    if not bound:
+        raise ConfigError(f"{path}: can't be listened on")
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"{path}: is in the way and no socket; remove it")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror or error}; remove it if no server uses it") from error
+    raise ConfigError(f"{path}: another server listens there")
+
+
+def bind_tcp(server: GrpcServer, config: Config, address: str) -> int:
+    """Listen on TCP with TLS, or without if ``insecure_tcp`` says so; returns the port.
+
+    Raises ConfigError if a certificate file can't be read or the address can't be had.
+    """
+    try:
+        if config.tcp.insecure_tcp:
+            event(
+                logging.WARNING,
+                "insecure_tcp",
+                address=address,
+                meaning="credentials and tokens travel in the clear; whoever sees them can use them",
+            )
+            port = server.add_port(address)
+        else:
+            port = server.add_port(address, Certificates(config).server_credentials())
+    except RuntimeError as error:
+        raise ConfigError(f"tcp.address: {address} can't be listened on: {error}") from error
+    if not port:
+        raise ConfigError(f"tcp.address: {address} can't be listened on")
+    return port

@@ -1,0 +1,83 @@
+"""grpc.health.v1: whether each service of this process is ready."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+from grpc_health.v1 import health_pb2 as pb
+
+from ..rpc.call import Call
+from ..status import refused
+
+OVERALL: Final = ""
+WATCH_POLL_SECONDS: Final = 1.0
+
+
+class HealthService:
+    """Holds the status of each service; ``drain`` makes NOT_SERVING final."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        """Start with every service, and the whole (``""``), NOT_SERVING."""
+        self._changed = threading.Condition()
+        self._serving = dict.fromkeys([OVERALL, *services], False)
+        self._draining = False
+
+    def set_ready(self, ready: bool, services: Iterable[str] | None = None) -> None:
+        """Set the status of the services, of all if none are named. Ignored once draining."""
+        with self._changed:
+            if not self._draining:
+                for name in self._serving if services is None else services:
+                    self._serving[name] = ready
+                self._changed.notify_all()
+
+    def drain(self) -> None:
+        """Set everything NOT_SERVING for good and end all watches."""
+        with self._changed:
+            self._serving = dict.fromkeys(self._serving, False)
+            self._draining = True
+            self._changed.notify_all()
+
+    def check(self, request: pb.HealthCheckRequest, call: Call) -> pb.HealthCheckResponse:
+        """Return the status of one service."""
+        status = self._status(request.service)
+        if status == pb.HealthCheckResponse.SERVICE_UNKNOWN:
+            raise refused("NOT_FOUND", "service: not served here")
+        return pb.HealthCheckResponse(status=status)
+
+    def list(self, request: pb.HealthListRequest, call: Call) -> pb.HealthListResponse:
+        """Return the status of every service of this process."""
+        answer = pb.HealthListResponse()
+        for name in self._serving:
+            answer.statuses[name].status = self._status(name)
+        return answer
+
+    def watch(
+        self, requests: Iterator[pb.HealthCheckRequest], call: Call
+    ) -> Iterator[pb.HealthCheckResponse]:
+        """Yield the status of one service now and whenever it changes."""
+        request = next(requests, None)
+        if request is None:
+            return
+        last: int | None = None
+        while call.context.is_active() and call.remaining > 0:
+            with self._changed:
+                status = self._status(request.service)
+                if status == last:
+                    if self._draining:
+                        return
+                    self._changed.wait(min(WATCH_POLL_SECONDS, call.remaining))
+                    continue
+            last = status
+            yield pb.HealthCheckResponse(status=status)
+
+    def methods(self) -> Mapping[str, Callable[..., object]]:
+        """Return the RPCs of the service by name."""
+        return {"Check": self.check, "List": self.list, "Watch": self.watch}
+
+    def _status(self, service: str) -> pb.HealthCheckResponse.ServingStatus:
+        serving = self._serving.get(service)
+        if serving is None:
+            return pb.HealthCheckResponse.SERVICE_UNKNOWN
+        return pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING

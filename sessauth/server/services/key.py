@@ -1,0 +1,124 @@
+"""KeyService: the life of issuer keys. Private keys never travel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from ...crypto.issuer_key import key_id, public_jwk
+from ...crypto.key_record import KeyRecord, KeyStatus
+from ...errors import UsageError
+from ...model import change as changes
+from ...state.writer.state_writer import StateWriter
+from ...v1 import key_service_pb2 as pb
+from ...v1 import record_pb2, token_pb2
+from .. import request_fields
+from ..keys.issuer_keyring import KeyRing
+from ..keys.proof_key_rotation import HostKeyKeeper
+from ..rpc.call import Call
+from ..status import invalid, refused
+from ..writer.submit import submit
+
+
+class KeyService:
+    """Answers KeyService from the log and the key folder."""
+
+    def __init__(self, log: StateWriter, keyring: KeyRing, host_keys: HostKeyKeeper) -> None:
+        """Write to ``log``; new private keys go to ``keyring``; the host's own are in ``host_keys``."""
+        self._log = log
+        self._keyring = keyring
+        self._host_keys = host_keys
+
+    def list_keys(self, request: pb.ListKeysRequest, call: Call) -> pb.ListKeysResponse:
+        """Return all issuer keys with their status."""
+        return pb.ListKeysResponse(keys=[request_fields.key_message(key) for key in self._log.keys()])
+
+    def get_jwks(self, request: pb.GetJwksRequest, call: Call) -> pb.GetJwksResponse:
+        """Return the public keys that are not distrusted, as a JWK set; with the owner of each that has one.
+
+        Such a key roots its owner's sessions, and signs nothing for the service.
+        """
+        keys = [
+            {**public_jwk(key.public_key), **({"owner": key.owner} if key.owner else {})}
+            for key in self._log.keys()
+            if key.status != KeyStatus.DISTRUSTED
+        ]
+        return pb.GetJwksResponse(jwks=json.dumps({"keys": keys}, separators=(",", ":")).encode())
+
+    def list_verifier_keys(
+        self, request: pb.ListVerifierKeysRequest, call: Call
+    ) -> pb.ListVerifierKeysResponse:
+        """Return the host's keys that proofs are made for, vouched for by an issuer key of the service."""
+        return pb.ListVerifierKeysResponse(
+            keys=[
+                token_pb2.SignedVerifierKey(
+                    payload=key.payload, issuer_key_id=key.issuer_key_id, signature=key.signature
+                )
+                for key in self._host_keys.signed()
+            ]
+        )
+
+    def add_key(self, request: pb.AddKeyRequest, call: Call) -> pb.AddKeyResponse:
+        """List a key as PREPARED: one that is given, or a new one of the service's own."""
+        request_id = request_fields.request_id(request.request_id)
+        owner = request_fields.text(request.owner, "owner")
+        if request.public_key:
+            public_key = request.public_key
+            if not owner:
+                raise invalid("owner", "is required with public_key: whose sessions the key may root")
+        elif owner:
+            raise invalid("public_key", "is required with owner: the server makes keys only for itself")
+        else:
+            public_key = self._keyring.make(request_id).public_key
+        try:
+            added = key_id(public_key)
+        except UsageError as error:
+            raise invalid("public_key", str(error)) from error
+        change = changes.add_key(request_id, public_key, owner=owner, actor=call.principal.name)
+        outcome = submit(self._log, change, call)
+        return pb.AddKeyResponse(key=request_fields.key_message(self._key(added)), revision=outcome.revision)
+
+    def activate_key(self, request: pb.ActivateKeyRequest, call: Call) -> pb.ActivateKeyResponse:
+        """Let a prepared key root tokens."""
+        key, revision = self._move(request, KeyStatus.ACTIVE, call)
+        return pb.ActivateKeyResponse(key=key, revision=revision)
+
+    def retire_key(self, request: pb.RetireKeyRequest, call: Call) -> pb.RetireKeyResponse:
+        """Accept what a key has signed so far, and nothing later."""
+        key, revision = self._move(request, KeyStatus.RETIRED, call)
+        return pb.RetireKeyResponse(key=key, revision=revision)
+
+    def distrust_key(self, request: pb.DistrustKeyRequest, call: Call) -> pb.DistrustKeyResponse:
+        """Deny every token that a key rooted, at once."""
+        key, revision = self._move(request, KeyStatus.DISTRUSTED, call)
+        return pb.DistrustKeyResponse(key=key, revision=revision)
+
+    def methods(self) -> Mapping[str, Callable[..., object]]:
+        """Return the RPCs of the service by name."""
+        return {
+            "ListKeys": self.list_keys,
+            "ListVerifierKeys": self.list_verifier_keys,
+            "GetJwks": self.get_jwks,
+            "AddKey": self.add_key,
+            "ActivateKey": self.activate_key,
+            "RetireKey": self.retire_key,
+            "DistrustKey": self.distrust_key,
+        }
+
+    def _move(
+        self,
+        request: pb.ActivateKeyRequest | pb.RetireKeyRequest | pb.DistrustKeyRequest,
+        status: KeyStatus,
+        call: Call,
+    ) -> tuple[record_pb2.KeyRecord, int]:
+        wanted = request_fields.digest(request.key_id, "key_id")
+        request_id = request_fields.request_id(request.request_id)
+        change = changes.set_key_status(request_id, wanted, status, actor=call.principal.name)
+        outcome = submit(self._log, change, call)
+        return request_fields.key_message(self._key(wanted)), outcome.revision
+
+    def _key(self, wanted: bytes) -> KeyRecord:
+        for key in self._log.keys():
+            if key.id == wanted:
+                return key
+        raise refused("NOT_FOUND", "key_id: no such key")

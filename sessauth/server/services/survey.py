@@ -1,0 +1,63 @@
+"""ListAllowed: which of many calls a token could make now."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ... import limits
+from ..._fast.check.survey import Survey
+from ...v1 import authorization_service_pb2 as pb
+from ...verifier.verifier import Verifier
+from ..rpc.call import Call
+from ..status import invalid
+
+# How often a long survey looks whether anybody still waits for it.
+CANDIDATES_BETWEEN_LOOKS: Final = 64
+
+
+def require_form(request: pb.ListAllowedRequest) -> None:
+    """Refuse what a gateway got wrong; what an agent may have written is judged instead."""
+    candidates = request.candidates
+    if not 1 <= len(candidates) <= limits.MAX_BATCH_ITEMS:
+        raise invalid("candidates", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {len(candidates)}")
+    if len(request.session_id) not in (0, 16):
+        raise invalid("session_id", f"must be 16 bytes, not {len(request.session_id)}")
+    if len(request.peer) > limits.MAX_PEERS:
+        raise invalid("peer", f"must be at most {limits.MAX_PEERS}, not {len(request.peer)}")
+    for index, candidate in enumerate(candidates):
+        if candidate.arguments and not candidate.has_arguments:
+            raise invalid(f"candidates[{index}].arguments", "must be empty without has_arguments")
+
+
+def take(verifier: Verifier, request: pb.ListAllowedRequest, audience: str, gate: Any, call: Call) -> Survey:
+    """Judge the token of a well-formed request, for ``audience``; ``gate`` as in ``Asking.judge``."""
+    call.require_time()
+    return Survey(
+        verifier,
+        request.token,
+        session=request.session_id,
+        source=request.source,
+        peer=tuple(request.peer),
+        audience=audience,
+        at_least_revision=request.at_least_revision,
+        gate=gate,
+    )
+
+
+def answer(survey: Survey, request: pb.ListAllowedRequest, call: Call) -> pb.ListAllowedResponse:
+    """Give the verdicts, and stop once nobody waits for them any more."""
+    response = pb.ListAllowedResponse(
+        reason=survey.reason,  # type: ignore[arg-type]
+        stage=survey.stage,  # type: ignore[arg-type]
+        revision=survey.revision,
+    )
+    candidates = request.candidates
+    for first in range(0, len(candidates), CANDIDATES_BETWEEN_LOOKS):
+        call.require_time()
+        response.verdicts.extend(
+            survey.verdicts(  # type: ignore[arg-type]
+                (one.action, one.resource, one.arguments if one.has_arguments else None, one.tool)
+                for one in candidates[first : first + CANDIDATES_BETWEEN_LOOKS]
+            )
+        )
+    return response

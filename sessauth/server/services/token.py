@@ -1,0 +1,191 @@
+"""TokenService: mints and revokes; attenuates and inspects for clients that have no library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from ... import limits
+from ..._fast.scopes import containment
+from ..._fast.token.chain import Chain
+from ...clock import Clock
+from ...errors import WidensAuthority
+from ...model import change as changes
+from ...model.session import Session, SessionStatus
+from ...scopes.scope import Scope
+from ...state.writer.state_writer import StateWriter
+from ...tokens.issuer import Issuer
+from ...tokens.token import Token
+from ...v1 import token_pb2
+from ...v1 import token_service_pb2 as pb
+from .. import request_fields
+from ..keys.issuer_keyring import KeyRing
+from ..rpc.call import Call
+from ..status import invalid, refused
+from ..writer.submit import nothing_to_ask, reachable, submit
+
+
+class TokenService:
+    """Answers TokenService from the log and the key folder."""
+
+    def __init__(
+        self, log: StateWriter, keyring: KeyRing, clock: Clock, may_give: Callable[[], None] = nothing_to_ask
+    ) -> None:
+        """Mint with the keys of ``keyring``, by ``clock``. ``may_give`` raises where nothing may be given."""
+        self._may_give = may_give
+        self._log = log
+        self._keyring = keyring
+        self._clock = clock
+
+    def mint(self, request: pb.MintRequest, call: Call) -> pb.MintResponse:
+        """Sign a root block for a live session that the caller may reach."""
+        self._may_give()
+        session = reachable(self._log.get_session(request_fields.session_id(request.session_id)), call)
+        now_ms = self._log.now_ms()
+        lineage = list(self._live_lineage(session, now_ms))
+        scopes = request_fields.scopes(request.scopes, "scopes")
+        where = request_fields.conditions(request.where, "where")
+        to = request_fields.holder(request.next_key, request.proof_key, request.may_seal, self._log.keys())
+        if not request.audience and to is None:
+            raise invalid("audience", "at least one is needed: the verifiers the token is for")
+        warnings = _held_to(lineage, scopes)
+        expires_at_ms = session.expires_at_ms
+        if request.ttl_ms:
+            expires_at_ms = min(expires_at_ms, now_ms + request.ttl_ms)
+            if expires_at_ms < now_ms + request.ttl_ms:
+                warnings.append("the token expires with its session, earlier than ttl_ms asks for")
+        key = self._keyring.newest_active(self._log.keys(), session.issuer_key_ids)
+        if key is None:
+            raise refused(
+                "NO_ISSUER_KEY", "no active issuer key of the service may root this session's tokens"
+            )
+        token = Issuer(key, self._clock).mint(
+            session.id,
+            scopes,
+            list(request.audience),
+            expires_at_ms=expires_at_ms,
+            ending=request_fields.ending(request.ending, to),
+            to=to,
+            may_seal=request.may_seal,
+            where=where,
+            source=list(request.source),
+            peer=list(request.peer),
+            not_before_ms=request.not_before_ms,
+            max_blocks=request.max_blocks,
+            min_revision=session.revision,
+            label=request.label,
+        )
+        return pb.MintResponse(
+            token=_text(token),
+            token_id=token.inspect().token_id,
+            block_id=token.block_ids[0],
+            expires_at_ms=token.expires_at_ms,
+            warnings=[*warnings, *token.warnings],
+        )
+
+    def attenuate(self, request: pb.AttenuateRequest, call: Call) -> pb.AttenuateResponse:
+        """Add a block to an open token: what a holder with the library does without us."""
+        to = request_fields.holder(request.next_key, request.proof_key, request.may_seal, self._log.keys())
+        child = Token.parse(request.token).attenuate(
+            scopes=request_fields.scopes(request.scopes, "scopes") if request.scopes else (),
+            where=request_fields.conditions(request.where, "where"),
+            audience=list(request.audience),
+            source=list(request.source),
+            peer=list(request.peer),
+            ttl_ms=request.ttl_ms,
+            not_before_ms=request.not_before_ms,
+            max_blocks=request.max_blocks,
+            label=request.label,
+            ending=request_fields.ending(request.ending, to),
+            to=to,
+            may_seal=request.may_seal,
+            strict=request.strict,
+            clock=self._clock,
+        )
+        return pb.AttenuateResponse(
+            token=_text(child),
+            block_id=child.block_ids[-1],
+            expires_at_ms=child.expires_at_ms,
+            warnings=list(child.warnings),
+        )
+
+    def inspect(self, request: pb.InspectRequest, call: Call) -> pb.InspectResponse:
+        """Say what a token says, whether its signatures stand, and which blocks are revoked."""
+        token = Token.parse(request.token)
+        chain = Chain.parse(token.data)
+        verified, detail = self._verified(chain)
+        blocks = [
+            pb.InspectedBlock(
+                block_id=block.block_id,
+                block=token_pb2.Block.FromString(payload),
+                scopes=[str(scope) for scope in block.scopes],
+                where=[str(condition) for condition in block.where],
+                revoked=self._log.revoked(chain.session_id, block.block_id),
+            )
+            for block, payload in zip(token.inspect().blocks, chain.payloads, strict=True)
+        ]
+        return pb.InspectResponse(verified=verified, detail=detail, blocks=blocks)
+
+    def revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
+        """Revoke blocks, and with each all below it."""
+        session = reachable(self._log.get_session(request_fields.session_id(request.session_id)), call)
+        if not request.block_ids:
+            raise invalid("block_ids", "at least one is needed")
+        change = changes.revoke(
+            request_fields.request_id(request.request_id),
+            session.id,
+            request_fields.digests(request.block_ids, "block_ids", limits.MAX_REVOKE_BLOCK_IDS),
+            request_fields.text(request.reason, "reason"),
+            actor=call.principal.name,
+        )
+        return pb.RevokeResponse(revision=submit(self._log, change, call).revision)
+
+    def methods(self) -> Mapping[str, Callable[..., object]]:
+        """Return the RPCs of the service by name."""
+        return {
+            "Mint": self.mint,
+            "Attenuate": self.attenuate,
+            "Inspect": self.inspect,
+            "Revoke": self.revoke,
+        }
+
+    def _live_lineage(self, session: Session, now_ms: int) -> Iterator[Session]:
+        """Yield the session and its ancestors; raises NOT_LIVE at one that doesn't live."""
+        current: Session | None = session
+        for _ in range(limits.MAX_ANCESTORS + 1):
+            if current is None or current.status != SessionStatus.ACTIVE or current.ends_at_ms() <= now_ms:
+                which = "the session" if current is session else "an ancestor of the session"
+                raise refused("NOT_LIVE", f"session_id: {which} is suspended or has ended")
+            yield current
+            if not current.parent_id:
+                return
+            current = self._log.get_session(current.parent_id)
+
+    def _verified(self, chain: Chain) -> tuple[bool, str]:
+        for key in self._log.keys():
+            if key.id == chain.issuer_key_id:
+                wrong = chain.verify(key.public_key)
+                if wrong < 0:
+                    return True, f"signed by issuer key {key.id.hex()}, which is {key.status.name}"
+                return False, f"the signature of block {wrong} is wrong"
+        return False, "the issuer key that the token names is not known here"
+
+
+def _text(token: Token) -> str:
+    return token.stored_text() if token.is_open else token.text
+
+
+def _held_to(lineage: list[Session], scopes: list[Scope]) -> list[str]:
+    """Refuse a scope that no call could pass the ceilings with; warn where that can't be proved."""
+    warnings = []
+    records = [scope.to_record() for scope in scopes]
+    for depth, session in enumerate(lineage):
+        for layer in session.ceilings:
+            # A root block reads the facts of its own session, as that session's ceiling does.
+            verdict, part = containment.contains(
+                [dict(scope) for scope in layer], records, same_facts=True, same_session=depth == 0
+            )
+            if verdict < 0:
+                raise WidensAuthority(f"scopes: {part} sticks out of the session's ceiling", part)
+            if verdict == 0:
+                warnings.append("a scope may be wider than the session's ceiling; calls are held to both")
+    return list(dict.fromkeys(warnings))

@@ -1,0 +1,51 @@
+"""What is known of a session, as callers see it: its report, and the census of its tokens' blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ... import limits
+from ..._fast.codec import protobuf
+from ...model.session import ScopeRecord, Session
+from ...v1 import record_pb2
+from ...v1 import usage_service_pb2 as pb
+from .. import request_fields
+from ..log.mask_texts import mask_texts
+
+
+def report_message(session: Session, inherited: Iterable[Iterable[ScopeRecord]]) -> pb.SessionReport:
+    """Return what a session was granted: as it is, and the layers that it ``inherited``."""
+    granted = request_fields.session_message(session)
+    # What a report is kept as outlives the session.
+    mask_texts(granted)
+    return pb.SessionReport(
+        session=granted,
+        inherited=[
+            record_pb2.Ceiling.FromString(protobuf.encode("Ceiling", {"scopes": list(layer)}))
+            for layer in inherited
+        ],
+    )
+
+
+def census_message(report: pb.SessionReport, is_revoked: Callable[[bytes], bool]) -> pb.GetCensusResponse:
+    """Return the blocks of a report, parents first, each with whether it or a block above it is revoked."""
+    blocks = sorted(report.seen.blocks, key=lambda block: (block.index, block.first_ms, block.block_id))
+    parents = {block.block_id: block.parent_id for block in blocks}
+    revoked = {block_id: is_revoked(block_id) for block_id in parents}
+    return pb.GetCensusResponse(
+        blocks=[
+            pb.BlockCensus(seen=block, revoked=_dead(block.block_id, parents, revoked)) for block in blocks
+        ],
+        late=report.seen.late,
+        missing=report.missing,
+    )
+
+
+def _dead(block_id: bytes, parents: Mapping[bytes, bytes], revoked: Mapping[bytes, Any]) -> bool:
+    # Counted: who tells wrong things might have told a circle.
+    for _ in range(limits.MAX_BLOCKS):
+        if revoked.get(block_id):
+            return True
+        block_id = parents.get(block_id, b"")
+    return False

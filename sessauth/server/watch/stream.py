@@ -1,0 +1,134 @@
+"""One open CheckStream of which some calls are watched: who reads it, and what it has to say meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+
+from ...verifier.verifier import Verifier
+from ..rpc.call import Call
+from ..status import refused
+from .watchlist import Watched, Watchlist, Withdrawal, weight_of
+
+
+class WatchedStream:
+    """The requests of a stream and what is to be taken back on it, for the one thread that answers it.
+
+    gRPC gives requests one by one to a thread that waits, so a thread of its own reads them, at most one
+    ahead; it ends with the call. Whoever else has something to say (:meth:`fail`, a withdrawal) says it
+    without waiting.
+    """
+
+    def __init__(
+        self, requests: Iterator[bytes], call: Call, verifier: Verifier, max_calls: int, max_bytes: int
+    ) -> None:
+        """Watch up to ``max_calls`` calls, which weigh up to ``max_bytes``. Reads nothing yet."""
+        self.watchlist = Watchlist(verifier, self._withdraw)
+        self._requests = requests
+        self._call = call
+        self._max_calls = max_calls
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()
+        self._arrived: bytes | None = None
+        self._withdrawn: list[Withdrawal] = []
+        self._no_more = False
+        self._error: BaseException | None = None
+        self._closed = False
+        # Calls that are watched, or were until now and the client has not heard so. The answering thread's.
+        self._open = 0
+
+    def start(self) -> None:
+        """Begin to read. Raises OVERLOADED if no thread can be had, CANCELLED if the call is over."""
+        if not self._call.context.add_callback(self._gone):
+            raise refused("CANCELLED", "the call is over")
+        reader = threading.Thread(target=self._read, name="sessauth-watched-stream", daemon=True)
+        try:
+            reader.start()
+        except RuntimeError:
+            raise refused("OVERLOADED", "no thread to read a watched stream; retry later") from None
+
+    def close(self) -> None:
+        """Take nothing more. The reading thread ends with the call."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Have the answering thread raise ``error``; the first one counts."""
+        with self._changed:
+            if self._error is None:
+                self._error = error
+            self._changed.notify_all()
+
+    def require_caller(self) -> None:
+        """Raise if the deadline passed, or if the credential of the stream is no longer accepted."""
+        self._call.require_time()
+        self._call.accepted(self._call)
+
+    def has_room(self, request_bytes: int) -> bool:
+        """Whether another call may be watched, by the size of its request."""
+        weight = self.watchlist.weight + weight_of(request_bytes)
+        return self._open < self._max_calls and weight <= self._max_bytes
+
+    def keep(self, watched: Watched) -> None:
+        """Watch a call."""
+        self._open += 1
+        self.watchlist.keep(watched)
+
+    def forget(self, stream_id: int) -> list[Withdrawal]:
+        """Watch a call no longer; returns what is still to be told of the time before."""
+        if self.watchlist.forget(stream_id):
+            self._open -= 1
+        with self._changed:
+            return self._take_withdrawn()
+
+    def next(self) -> bytes | list[Withdrawal] | None:
+        """Wait for the next request, or for withdrawals; None when there is nothing more to wait for.
+
+        Raises what ended the stream.
+        """
+        with self._changed:
+            while True:
+                if self._withdrawn:
+                    return self._take_withdrawn()
+                if self._error is not None:
+                    raise self._error
+                if self._arrived is not None:
+                    data, self._arrived = self._arrived, None
+                    self._changed.notify_all()
+                    return data
+                if self._no_more and not self._open:
+                    return None
+                self._changed.wait()
+
+    def _take_withdrawn(self) -> list[Withdrawal]:
+        withdrawn, self._withdrawn = self._withdrawn, []
+        self._open -= len(withdrawn)
+        return withdrawn
+
+    def _withdraw(self, withdrawn: Sequence[Withdrawal]) -> None:
+        with self._changed:
+            self._withdrawn += withdrawn
+            self._changed.notify_all()
+
+    def _gone(self) -> None:
+        """Called by gRPC when the call is over, however it ended."""
+        self.fail(refused("CANCELLED", "the call is over"))
+
+    def _read(self) -> None:
+        """Read requests until there are no more, or nobody answers them."""
+        try:
+            for data in self._requests:
+                with self._changed:
+                    while self._arrived is not None and not self._closed:
+                        self._changed.wait()
+                    if self._closed:
+                        return
+                    self._arrived = data
+                    self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 - the answering thread raises it
+            self.fail(error)
+            return
+        with self._changed:
+            self._no_more = True
+            self._changed.notify_all()

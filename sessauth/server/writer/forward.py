@@ -1,0 +1,132 @@
+"""A worker's way to the control process: hands on what only the writer of the state can take."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from ...errors import ServerError
+from ...v1 import forward_service_pb2 as pb
+from ..rpc.access import ASKED_BY
+from ..rpc.call import Call
+from ..rpc.listen import MAX_REQUEST_BYTES
+from ..rpc.pool import aside
+from ..rpc.tracing import Metadata, Tracing
+from ..status import CODES, refused
+
+PATH: Final = "/sessauth.v1.ForwardService/Forward"
+DETAILS: Final = "grpc-status-details-bin"
+# The socket of a control process that starts again is there within a second.
+OPTIONS: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+)
+# What the control process says of itself, or of this worker; the rest is about the call, and handed on.
+OURS: Final = frozenset(
+    {
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "DEADLINE_REQUIRED",
+        "DEADLINE_EXCEEDED",
+        "OVERLOADED",
+        "SHUTTING_DOWN",
+        "STATE_UNUSABLE",
+        "CANCELLED",
+        "INTERNAL",
+    }
+)
+# What is kept of a call's time to answer it in, when the control process does not.
+RESERVE_SECONDS: Final = 0.02
+
+
+class Forwarder:
+    """Calls ForwardService of the control process. Any thread may use it.
+
+    Nothing is asked twice: an answer that was lost may be of a call that took something.
+    """
+
+    def __init__(self, socket: Path, credential: str, tracing: Tracing | None = None) -> None:
+        """Call at ``socket``, with the credential that the control process gave; connects when first used.
+
+        ``tracing`` has the control process continue a call's trace.
+        """
+        self._tracing = tracing
+        self._target = f"unix:{socket}"
+        self._credential = ("authorization", f"Bearer {credential}")
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._forward: Callable[..., Any] | None = None
+
+    def forward(self, method: str, request: bytes, call: Call) -> bytes:
+        """Return the control process's answer to an RPC of AuthorizationService, encoded.
+
+        Raises:
+            ServerError: the control process refused the call, with its own word; WRITER_UNREACHABLE if it
+                can't be reached, can't serve, or does not answer within the call's deadline.
+        """
+        seconds = call.remaining - RESERVE_SECONDS
+        if seconds <= 0.0:
+            raise refused("WRITER_UNREACHABLE", "no time is left to ask the control process")
+        message = pb.ForwardRequest(
+            method=method,
+            principal=call.principal.name,
+            audiences=call.principal.audiences,
+            request=request,
+        )
+        metadata: Metadata = (self._credential, (ASKED_BY, call.principal.name.encode()))
+        if self._tracing is not None:
+            metadata = self._tracing.carry(metadata, call)
+        try:
+            with aside():
+                answer = self._method()(message, timeout=seconds, metadata=metadata)
+        except grpc.RpcError as error:
+            raise _refusal(error) from error
+        return bytes(answer.response)
+
+    def close(self) -> None:
+        """Close the channel; calls under way are cancelled."""
+        with self._lock:
+            channel, self._channel, self._forward = self._channel, None, None
+        if channel is not None:
+            channel.close()
+
+    def _method(self) -> Callable[..., Any]:
+        with self._lock:
+            if self._forward is None:
+                self._channel = grpc.insecure_channel(self._target, options=OPTIONS)
+                self._forward = self._channel.unary_unary(
+                    PATH,
+                    request_serializer=pb.ForwardRequest.SerializeToString,
+                    response_deserializer=pb.ForwardResponse.FromString,
+                )
+            return self._forward
+
+
+def _refusal(error: Any) -> ServerError:
+    """Return the control process's own refusal; WRITER_UNREACHABLE if it gave none."""
+    word = field = message = ""
+    for key, value in error.trailing_metadata() or ():
+        if key != DETAILS:
+            continue
+        try:
+            status = status_pb2.Status.FromString(value)
+        except DecodeError:
+            continue
+        message = status.message
+        for detail in status.details:
+            info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+            if detail.Unpack(info):
+                word = info.reason
+            elif detail.Unpack(request) and request.field_violations:
+                field = request.field_violations[0].field
+    if word in CODES and word not in OURS:
+        return ServerError(message, reason=word, field=field)
+    return refused("WRITER_UNREACHABLE", f"the control process did not answer: {word or error.code().name}")

@@ -1,0 +1,141 @@
+"""The files of a state folder besides LMDB's: who writes it, how large its data is, the writer's lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from ..._fast.nonces.shared_file import share
+from ...errors import StateUnusable
+from .. import layout
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What the writer leaves for readers: its process, its PID namespace, the size of its data file.
+
+    LMDB tells live readers from dead ones by process id, so all processes of a folder must count
+    processes alike. The data file has its full size from the start (sparse), so that a file that was cut
+    is known by its size and never read behind its end.
+    """
+
+    format: int
+    pid: int
+    pid_namespace: str
+    data_bytes: int
+
+    @classmethod
+    def read(cls, state_dir: Path) -> Self:
+        """Read ``owner.json``; raises StateUnusable if it is missing or not one."""
+        path = state_dir / layout.OWNER_FILE
+        try:
+            raw = json.loads(path.read_text())
+            return cls(int(raw["format"]), int(raw["pid"]), str(raw["pid_namespace"]), int(raw["data_bytes"]))
+        except FileNotFoundError as error:
+            message = f"{path} is missing; start the server once on this folder, or run init"
+            raise StateUnusable(message, "MISSING") from error
+        except PermissionError as error:
+            message = f"{path} can't be read; add this user to the folder's group"
+            raise StateUnusable(message, "WRONG_MODE") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            message = f"{path} is not what the server wrote ({error}); restore the state from a backup"
+            raise StateUnusable(message, "CORRUPT") from error
+
+    def write(self, state_dir: Path) -> None:
+        """Put ``owner.json`` in place, whole or not at all."""
+        path = state_dir / layout.OWNER_FILE
+        replace_file(path, json.dumps(asdict(self)).encode() + b"\n", layout.DATA_MODE)
+
+
+def pid_namespace() -> str:
+    """Return a name of this process's PID namespace; empty where there is no such thing."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
+def replace_file(path: Path, data: bytes, mode: int) -> None:
+    """Write a file through a temporary name and a rename, durably; it carries the group of its folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            share(descriptor, path.parent, mode)
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path, mode: int) -> None:
+    """Make a folder with its mode and the group of the folder that it lies in, if it is not there."""
+    if folder.is_dir():
+        return
+    folder.mkdir(mode=0o700)
+    share(folder, folder.parent, mode)
+    sync_folder(folder.parent)
+
+
+def extend_data(state_dir: Path, map_size: int) -> int:
+    """Give the data file its full size, and LMDB's files group and mode; returns the size in bytes.
+
+    The new part is a hole: it takes no space until it is written.
+    """
+    path = state_dir / layout.DATA_FILE
+    size = path.stat().st_size
+    if size < map_size:
+        os.truncate(path, map_size)
+        size = map_size
+    share(path, state_dir, layout.DATA_MODE)
+    share(state_dir / layout.LOCK_FILE, state_dir, layout.LOCK_MODE)
+    return size
+
+
+class WriterLock:
+    """Held by the one writer of a folder; the kernel frees it when the process is gone."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Take the lock; raises StateUnusable IN_USE if another writer has it."""
+        path = state_dir / layout.WRITER_LOCK_FILE
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, layout.DATA_MODE)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            message = f"{state_dir} has a writer already{_whose(state_dir)}; stop that server first"
+            raise StateUnusable(message, "IN_USE") from error
+
+    def release(self) -> None:
+        """Give the lock back. In a forked child this only closes the child's copy."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _whose(state_dir: Path) -> str:
+    try:
+        return f" (process {Owner.read(state_dir).pid})"
+    except StateUnusable:
+        return ""

@@ -1,0 +1,1 @@
+"""Proofs that the state is whole and the latest."""

@@ -1,0 +1,1 @@
+"""LMDB: environment, tables and rows."""

@@ -1,0 +1,190 @@
+"""Rows of one LMDB transaction, decoded; what ``apply`` reads and what the log writes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice, takewhile
+from typing import Any, Final
+
+import lmdb
+
+from ..._fast.codec import protobuf
+from ..._fast.codec.protobuf import WireError
+from ..._fast.codec.schema import MESSAGES
+from ...crypto.key_record import KeyRecord
+from ...errors import StateUnusable
+from ...model.log_records import Head
+from ...model.session import Session, SessionStatus
+from .. import layout
+from ..rules.cost_rows import CostRows, corrupt
+from ..rules.effects import Delete, DeletePrefix, Put
+from .incarnations import as_it_stands
+
+
+def field_number(message: str, name: str) -> int:
+    """Return the number of a field of a record, which ``protobuf.number`` reads without the rest."""
+    return int(next(number for number, field, *_ in MESSAGES[message] if field == name))
+
+
+_STATUS: Final = field_number("SessionRecord", "status")
+_REVISION: Final = field_number("SessionRecord", "revision")
+
+
+def status_in(session: bytes, head: Head) -> int:
+    """Return the number of a session's status as it stands, without reading the rest of its row."""
+    status = protobuf.number(session, _STATUS)
+    if status and protobuf.number(session, _REVISION) < head.incarnation_revision:
+        return SessionStatus.ENDED
+    return status
+
+
+class TxnRows(CostRows):
+    """The rows of one transaction. Within a group, ``head`` is kept here and written once."""
+
+    def __init__(self, txn: lmdb.Transaction, tables: dict[str, Any]) -> None:
+        """Read the head."""
+        self.txn = txn
+        self.tables = tables
+        self.current = self._read_head()
+
+    def _read_head(self) -> Head:
+        data = self.get(layout.META, layout.HEAD_KEY)
+        if data is None:
+            raise StateUnusable("the state has no head: it was never initialised; run init", "EMPTY")
+        try:
+            return Head.decode(data)
+        except (WireError, TypeError) as error:
+            raise corrupt("the head", error) from error
+
+    def head(self) -> Head:
+        """Return where the log stands, with what this transaction wrote."""
+        return self.current
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        """Return a row's value. A table that a folder does not have yet has no rows."""
+        if table not in self.tables:
+            return None
+        value = self.txn.get(key, db=self.tables[table])
+        return None if value is None else bytes(value)
+
+    def session(self, session_id: bytes) -> Session | None:
+        """Return a session, without its lease deadline."""
+        data = self.get(layout.SESSIONS, session_id)
+        if data is None:
+            return None
+        try:
+            return as_it_stands(self, Session.decode(data))
+        except ValueError as error:
+            raise corrupt(f"session {session_id.hex()}", error) from error
+
+    def lease(self, session_id: bytes) -> int:
+        """Return the deadline of a session's lease in ms; 0 if there is none."""
+        return int.from_bytes(self.get(layout.LEASES, session_id) or b"", "big")
+
+    def leased_session(self, session_id: bytes) -> Session | None:
+        """Return a session with its lease deadline."""
+        data = self.get(layout.SESSIONS, session_id)
+        if data is None:
+            return None
+        try:
+            return as_it_stands(self, Session.decode(data, self.lease(session_id)))
+        except ValueError as error:
+            raise corrupt(f"session {session_id.hex()}", error) from error
+
+    def session_status(self, session_id: bytes) -> int:
+        """Return the number of a session's status without reading the rest of its row; 0: there is none."""
+        data = self.get(layout.SESSIONS, session_id)
+        return 0 if data is None else status_in(data, self.current)
+
+    def session_ids(self) -> Iterator[bytes]:
+        """Yield the ids of all sessions, ascending."""
+        with self.txn.cursor(db=self.tables[layout.SESSIONS]) as cursor:
+            for key in cursor.iternext(keys=True, values=False):
+                yield bytes(key)
+
+    def ids_after(self, after: bytes, limit: int) -> list[bytes]:
+        """Return up to ``limit`` session ids that follow ``after``, ascending."""
+        return self.keys_after(layout.SESSIONS, after, limit)
+
+    def with_open(self, session: Session) -> Session:
+        """Return a session with what it has open."""
+        counts = self.counts(session.id)
+        return replace(
+            session, open_permits=counts.open_permits, open_approvals=counts.waiting(session.epoch)
+        )
+
+    def keys_after(self, table: str, after: bytes, limit: int, prefix: bytes = b"") -> list[bytes]:
+        """Return up to ``limit`` keys with a ``prefix`` that follow ``after``, ascending."""
+        if table not in self.tables:
+            return []
+        with self.txn.cursor(db=self.tables[table]) as cursor:
+            if not cursor.set_range(max(after + b"\0" if after else b"\0", prefix)):
+                return []
+            keys = map(bytes, cursor.iternext(keys=True, values=False))
+            return list(islice(takewhile(lambda key: key.startswith(prefix), keys), limit))
+
+    def is_revoked(self, session_id: bytes, block_id: bytes) -> bool:
+        """Whether a block of a session is revoked."""
+        return self.get(layout.REVOKED, session_id + block_id) is not None
+
+    def key(self, key_id: bytes) -> KeyRecord | None:
+        """Return an issuer key."""
+        data = self.get(layout.KEYS, key_id)
+        if data is None:
+            return None
+        try:
+            return KeyRecord.decode(data)
+        except ValueError as error:
+            raise corrupt(f"issuer key {key_id.hex()}", error) from error
+
+    def key_ids(self) -> list[bytes]:
+        """Return the ids of all issuer keys, ascending."""
+        with self.txn.cursor(db=self.tables[layout.KEYS]) as cursor:
+            return [bytes(key) for key in cursor.iternext(keys=True, values=False)]
+
+    def key_count(self) -> int:
+        """Return how many issuer keys there are."""
+        return int(self.txn.stat(self.tables[layout.KEYS])["entries"])
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        """Write a row."""
+        self.txn.put(key, value, db=self.tables[table])
+
+    def fill(self, table: str, rows: Iterable[Any]) -> None:
+        """Write the rows of an empty table, ascending, as they are."""
+        with self.txn.cursor(db=self.tables[table]) as cursor:
+            cursor.putmulti(rows, append=True)
+
+    def delete(self, table: str, key: bytes) -> None:
+        """Remove a row, if it is there."""
+        self.txn.delete(key, db=self.tables[table])
+
+    def perform(self, writes: tuple[Put | Delete | DeletePrefix, ...]) -> None:
+        """Do what a change asked for."""
+        for write in writes:
+            if isinstance(write, Put):
+                self.put(write.table, write.key, write.value)
+            elif isinstance(write, Delete):
+                self.delete(write.table, write.key)
+            else:
+                self._delete_prefix(write.table, write.prefix)
+
+    def _delete_prefix(self, table: str, prefix: bytes) -> None:
+        with self.txn.cursor(db=self.tables[table]) as cursor:
+            found = cursor.set_range(prefix)
+            while found and bytes(cursor.key()).startswith(prefix):
+                # Behind the last row there is an empty key, which begins with nothing.
+                found = cursor.delete()
+
+    def write_head(self) -> None:
+        """Write the head back; once at the end of a group."""
+        self.put(layout.META, layout.HEAD_KEY, self.current.encode())
+
+    def used_bytes(self, page_bytes: int) -> int:
+        """Return how many bytes of the map hold rows, by counting the pages of every table."""
+        pages = 0
+        for handle in self.tables.values():
+            stat = self.txn.stat(handle)
+            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return pages * page_bytes

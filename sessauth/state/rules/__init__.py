@@ -1,0 +1,1 @@
+"""The rules by which changes apply to the state."""

@@ -1,0 +1,156 @@
+"""``apply``: the one function that turns a Change into writes.
+
+It is deterministic: no clock, no randomness, no I/O beyond reading rows. So every follower that
+applies the same changes in the same order reaches the same rows and the same head. All validation of
+changes is reached from here; a change that is against the rules has an outcome too, its rejection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ... import limits
+from ..._fast.codec import protobuf
+from ...crypto.key_record import KeyStatus
+from ...model.change import FORMAT, Change, ChangeOutcome, Kind, Rejection
+from ...model.costs import Settlement
+from ...model.log_records import Head
+from ...model.session import Session
+from .. import layout
+from . import approvals, costs, keys, sessions
+from .effects import Delete, DeletePrefix, Effect, Put
+from .ports import Rows
+from .validation import Refusal, invalid, sized, text
+
+_CHAIN_LABEL = b"sessauth/log/v1\x00"
+
+_RULES: dict[Kind, Callable[[Rows, Change, int], Effect]] = {
+    Kind.OPEN_SESSION: sessions.open_session,
+    Kind.NARROW_SESSION: sessions.narrow_session,
+    Kind.UPDATE_FACTS: sessions.update_facts,
+    Kind.SUSPEND_SESSION: sessions.suspend_session,
+    Kind.RESUME_SESSION: sessions.resume_session,
+    Kind.END_SESSION: sessions.end_session,
+    Kind.REVOKE: sessions.revoke,
+    Kind.PURGE_SESSION: sessions.purge_session,
+    Kind.ADD_KEY: keys.add_key,
+    Kind.SET_KEY_STATUS: keys.set_key_status,
+    Kind.NEW_INCARNATION: keys.new_incarnation,
+    Kind.CONSUME: costs.consume,
+    Kind.SETTLE_PERMIT: costs.settle_permit,
+    Kind.REQUEST_APPROVAL: approvals.request_approval,
+    Kind.ANSWER_APPROVAL: approvals.answer_approval,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What one change does: its outcome, the head behind it, its bytes in the log, the rows it writes.
+
+    ``session`` is the one whose life it changed, None if none.
+    """
+
+    outcome: ChangeOutcome
+    head: Head
+    encoded: bytes
+    writes: tuple[Put | Delete | DeletePrefix, ...]
+    session: Session | None = None
+
+
+def refused_unread(change: Change) -> tuple[bytes, str]:
+    """Return a change's bytes, and why it can't even be logged (empty: it can).
+
+    Such a change has no usable id, or no bytes, or too many: nothing of it is stored.
+    """
+    try:
+        if change.format != FORMAT:
+            raise invalid(f"format: {change.format} is not {FORMAT}")
+        text("id", change.id, required=True, max_bytes=limits.MAX_REQUEST_ID_BYTES)
+        text("actor", change.actor)
+        encoded = change.encode()
+    except Refusal as refusal:
+        return b"", refusal.detail
+    except (protobuf.WireError, KeyError, TypeError, UnicodeError) as error:
+        return b"", f"a field that can't be encoded: {error}"
+    if len(encoded) > layout.MAX_CHANGE_BYTES:
+        return b"", f"the change has {len(encoded)} bytes, at most {layout.MAX_CHANGE_BYTES} are taken"
+    return encoded, ""
+
+
+def apply(rows: Rows, change: Change) -> Applied:
+    """Judge a stamped change against ``rows``.
+
+    The change must have passed :func:`refused_unread`. Its ``at_ms`` is the writer's clock.
+    """
+    head = rows.head()
+    encoded = change.encode()
+    seq = head.seq + 1
+    after = replace(
+        head,
+        seq=seq,
+        clock_floor_ms=max(head.clock_floor_ms, change.at_ms),
+        digest=chained(head.digest, seq, encoded),
+    )
+    outcome = ChangeOutcome(
+        change.id, change.digest(), seq=seq, session_id=change.session_id, at_ms=change.at_ms
+    )
+    try:
+        if change.kind not in (Kind.ADD_KEY, Kind.SET_KEY_STATUS, Kind.NEW_INCARNATION):
+            sized("session_id", change.session_id, 16)
+        effect = _RULES[change.kind](rows, change, head.revision + 1)
+    except Refusal as refusal:
+        detail = refusal.detail.encode()[: limits.MAX_STRING_BYTES].decode(errors="ignore")
+        outcome = replace(outcome, rejection=refusal.word.value, detail=detail, revision=head.revision)
+        return Applied(outcome, after, encoded, ())
+    after = replace(
+        after,
+        revision=head.revision + 1,
+        keys_generation=head.keys_generation + int(effect.keys_moved),
+        incarnation=effect.incarnation or head.incarnation,
+        incarnation_revision=head.revision + 1 if effect.incarnation else head.incarnation_revision,
+        min_reader_format=layout.INCARNATION_FORMAT if effect.incarnation else head.min_reader_format,
+        clock_floor_ms=after.clock_floor_ms if effect.clock_floor_ms < 0 else effect.clock_floor_ms,
+    )
+    outcome = replace(
+        outcome,
+        revision=after.revision,
+        epoch=effect.epoch,
+        permit_id=effect.permit_id,
+        permit_deadline_ms=effect.permit_deadline_ms,
+    )
+    return Applied(outcome, after, encoded, tuple(effect.writes), effect.session)
+
+
+def chained(previous: bytes, seq: int, encoded: bytes) -> bytes:
+    """Return the BLAKE2b-256 that the head carries behind a change."""
+    return hashlib.blake2b(
+        _CHAIN_LABEL + previous + seq.to_bytes(8, "big") + encoded, digest_size=32
+    ).digest()
+
+
+def is_protective(change: Change) -> bool:
+    """Whether a change only takes authority away or frees room: written even above the 85 % mark."""
+    if change.kind is Kind.SET_KEY_STATUS:
+        return bool(change.body.get("status") == KeyStatus.DISTRUSTED)
+    if change.kind is Kind.SETTLE_PERMIT:
+        return bool(change.body.get("settlement") == Settlement.RELEASE)
+    return change.kind in (
+        Kind.END_SESSION,
+        Kind.SUSPEND_SESSION,
+        Kind.NARROW_SESSION,
+        Kind.REVOKE,
+        Kind.PURGE_SESSION,
+    )
+
+
+def conflict(change: Change, head: Head) -> ChangeOutcome:
+    """Return the outcome of a request id that was used before with other content."""
+    return ChangeOutcome(
+        change.id,
+        change.digest(),
+        Rejection.CONFLICT.value,
+        "this request id was used with other content; use a new id",
+        revision=head.revision,
+    )

@@ -1,0 +1,252 @@
+"""The rules of what calls cost: uses, budgets, used-up approvals, and permits that hold a reserve.
+
+A consumption takes all that it names or nothing. Whatever moved the session's epoch (a narrowing, a
+suspension, an end) makes every permit worthless by comparison, so none of those walks a table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+from ... import limits
+from ...errors import ScopeError
+from ...model.approval import ApprovalStatus
+from ...model.change import Change, Rejection
+from ...model.costs import ZERO, BudgetClaim, Ledger, Permit, SessionCounts, Settlement
+from ...model.session import Session
+from ...scopes.value import NANOS, Number
+from .. import layout
+from .approvals import answered
+from .cost_rows import corrupt
+from .counter_keys import asked_key_of, counts_key, ledger_key, used_approval_key, uses_key
+from .effects import Delete, Effect, Put
+from .ports import Rows
+from .validation import Refusal, acting, bounded, invalid, sized, text
+
+_COUNT_BYTES = 8
+_MAX_COUNT = 2 ** (8 * _COUNT_BYTES) - 1
+
+
+def consume(rows: Rows, change: Change, revision: int) -> Effect:
+    """Take what a call costs, all of it or nothing, from a session whose calls can be allowed.
+
+    It may be nothing: then only the attempt is remembered.
+    """
+    body = cast("dict[str, Any]", change.body)
+    if not change.expected_epoch:
+        raise invalid("expected_epoch: a consumption states the epoch that the call was judged at")
+    gateway = text("gateway", body.get("gateway", ""), required=True)
+    token_digest = sized("token_digest", body.get("token_digest", b""), 32)
+    request_digest = sized("request_digest", body.get("request_digest", b""), 32)
+    claims = _budget_claims(body)
+    session = acting(rows, change)
+    counts = rows.counts(session.id)
+    writes: list[Put | Delete] = []
+    counts = _take_approvals(rows, session, change, counts, revision, writes)
+    _take_uses(rows, session, body, writes)
+    grant = body.get("permit")
+    for claim in claims:
+        ledger = _with(rows.ledger(session.id, claim.ledger), claim, reserve=grant is not None)
+        writes.append(Put(layout.COUNTERS, ledger_key(session.id, claim.ledger), ledger.encode()))
+    counts = replace(counts, counters=counts.counters + _new(rows, writes))
+    if counts.counters > layout.MAX_COUNTERS:
+        detail = f"uses, budgets, approval_ids: a session counts at most {layout.MAX_COUNTERS} of them"
+        raise Refusal(Rejection.LIMIT, detail)
+    if grant is None:
+        return Effect([*writes, *_counted(rows, session, counts)], session.epoch)
+    if counts.open_permits >= limits.MAX_OPEN_PERMITS:
+        detail = f"permit: {limits.MAX_OPEN_PERMITS} are open already; commit or release some"
+        raise Refusal(Rejection.LIMIT, detail)
+    permit = Permit(
+        sized("permit.id", grant.get("id", b""), 16),
+        session.id,
+        gateway,
+        session.epoch,
+        token_digest,
+        request_digest,
+        _deadline(int(grant.get("deadline_ms", 0)), change.at_ms),
+        claims,
+    )
+    if rows.permit(session.id, permit.id) is not None:
+        raise Refusal(Rejection.ALREADY_EXISTS, "permit.id: a permit has this id")
+    writes.append(Put(layout.PERMITS, session.id + permit.id, permit.encode()))
+    counts = replace(counts, open_permits=counts.open_permits + 1)
+    return Effect(
+        [*writes, *_counted(rows, session, counts)],
+        session.epoch,
+        permit_id=permit.id,
+        permit_deadline_ms=permit.deadline_ms,
+    )
+
+
+def _new(rows: Rows, writes: list[Put | Delete]) -> int:
+    """Return how many counters are written that were not there."""
+    keys = [write.key for write in writes if isinstance(write, Put) and write.table == layout.COUNTERS]
+    return sum(rows.get(layout.COUNTERS, key) is None for key in keys)
+
+
+def _counted(rows: Rows, session: Session, counts: SessionCounts) -> list[Put]:
+    """Write what the session has open if that moved."""
+    if counts == rows.counts(session.id):
+        return []
+    return [Put(layout.COUNTERS, counts_key(session.id), counts.encode())]
+
+
+def _take_approvals(
+    rows: Rows,
+    session: Session,
+    change: Change,
+    counts: SessionCounts,
+    revision: int,
+    writes: list[Put | Delete],
+) -> SessionCounts:
+    """Use approvals up; returns the counts without those that waited."""
+    body, at_ms = cast("dict[str, Any]", change.body), change.at_ms
+    approval_ids = bounded("approval_ids", body.get("approval_ids", ()), limits.MAX_BLOCKS)
+    if len(set(approval_ids)) != len(approval_ids):
+        raise invalid("approval_ids: one is there twice")
+    for approval_id in approval_ids:
+        sized("approval_ids", approval_id, 16)
+        if rows.approval_used(session.id, approval_id):
+            raise Refusal(Rejection.APPROVAL_USED, "approval_ids: one was used up by another call")
+        writes.append(
+            Put(
+                layout.COUNTERS,
+                used_approval_key(session.id, approval_id),
+                revision.to_bytes(_COUNT_BYTES, "big"),
+            )
+        )
+        record = rows.approval(session.id, approval_id)
+        if record is None:
+            continue
+        if record.status is ApprovalStatus.DENIED and at_ms < record.expires_at_ms:
+            raise Refusal(Rejection.APPROVAL_DENIED, "approval_ids: an approver denied it")
+        if record.epoch != session.epoch or record.request_digest != body["request_digest"]:
+            raise Refusal(Rejection.BAD_APPROVAL, "approval_ids: one is of another request or epoch")
+        used = replace(record, status=ApprovalStatus.USED, revision=revision)
+        writes.append(Put(layout.APPROVALS, session.id + approval_id, used.encode()))
+        writes.append(Delete(layout.COUNTERS, asked_key_of(record)))
+        counts = answered(counts, record)
+    return counts
+
+
+def _take_uses(rows: Rows, session: Session, body: dict[str, Any], writes: list[Put | Delete]) -> None:
+    keys = set()
+    for claim in bounded("uses", body.get("uses", ()), limits.MAX_BLOCKS):
+        block_id = sized("uses.block_id", claim.get("block_id", b""), 32)
+        scope, most = int(claim.get("scope", 0)), int(claim.get("limit", 0))
+        if scope >= limits.MAX_SCOPES or not most:
+            raise invalid("uses: a claim needs the index of a scope and a limit of at least 1")
+        key = uses_key(session.id, block_id, scope)
+        if key in keys:
+            raise invalid("uses: one scope is there twice")
+        keys.add(key)
+        count = rows.uses(session.id, block_id, scope)
+        if count >= min(most, _MAX_COUNT):
+            raise Refusal(Rejection.USES_EXHAUSTED, f"uses: {count} of {most} are gone")
+        writes.append(Put(layout.COUNTERS, key, (count + 1).to_bytes(_COUNT_BYTES, "big")))
+
+
+def _budget_claims(body: dict[str, Any]) -> tuple[BudgetClaim, ...]:
+    records = bounded("budgets", body.get("budgets", ()), limits.MAX_BLOCKS)
+    try:
+        claims = tuple(map(BudgetClaim.from_record, records))
+    except ScopeError as error:
+        raise invalid(f"budgets: {error}") from error
+    for claim in claims:
+        sized("budgets.ledger", claim.ledger, 32)
+        if claim.amount < ZERO:
+            raise invalid("budgets.amount: must not be negative")
+    if len({claim.ledger for claim in claims}) != len(claims):
+        raise invalid("budgets: one ledger is there twice")
+    return claims
+
+
+def _nanos(number: Number) -> int:
+    return number.units * NANOS + number.nanos
+
+
+def _sum(*numbers: Number) -> int:
+    """Return a sum in units of 10^-9, which Python's integers hold whatever it is."""
+    return sum(map(_nanos, numbers))
+
+
+def _number(nanos: int) -> Number:
+    return Number(nanos // NANOS, nanos % NANOS)
+
+
+def _with(ledger: Ledger, claim: BudgetClaim, *, reserve: bool) -> Ledger:
+    """Return a ledger from which a claim was taken, if its limit permits that.
+
+    The limit is a number of the format, so what stays below it can be written.
+    """
+    if _sum(ledger.spent, ledger.reserved, claim.amount) > _nanos(claim.limit):
+        detail = (
+            f"budgets: {claim.amount} is more than what is left: "
+            f"{ledger.spent} of {claim.limit} are spent and {ledger.reserved} are reserved"
+        )
+        raise Refusal(Rejection.BUDGET_EXHAUSTED, detail)
+    if reserve:
+        return replace(ledger, reserved=_number(_sum(ledger.reserved, claim.amount)))
+    return replace(ledger, spent=_number(_sum(ledger.spent, claim.amount)))
+
+
+def _deadline(deadline_ms: int, at_ms: int) -> int:
+    if not at_ms < deadline_ms <= min(at_ms + limits.MAX_PERMIT_MS, limits.MAX_TIME_MS):
+        detail = f"permit.deadline_ms: {deadline_ms} is not within {limits.MAX_PERMIT_MS} ms behind {at_ms}"
+        raise invalid(detail)
+    return deadline_ms
+
+
+def settle_permit(rows: Rows, change: Change, revision: int) -> Effect:
+    """Close an open permit: spend what it reserved, or give it back."""
+    body = cast("dict[str, Any]", change.body)
+    settlement = body.get("settlement", 0)
+    if settlement not in (Settlement.COMMIT, Settlement.RELEASE, Settlement.EXPIRE):
+        raise invalid("settlement: must be COMMIT, RELEASE or EXPIRE")
+    permit_id = sized("permit_id", body.get("permit_id", b""), 16)
+    permit = rows.permit(change.session_id, permit_id)
+    if permit is None:
+        raise Refusal(Rejection.BAD_PERMIT, "permit_id: no such permit is open")
+    if settlement == Settlement.EXPIRE:
+        if change.actor != layout.SYSTEM_ACTOR or change.at_ms < permit.deadline_ms:
+            raise invalid("settlement: a permit expires by itself, at its deadline")
+    elif permit.gateway != body.get("gateway", ""):
+        raise Refusal(Rejection.BAD_PERMIT, "gateway: the permit is another's")
+    if settlement == Settlement.COMMIT:
+        _hold_open(rows, change, permit)
+    writes: list[Put | Delete] = [Delete(layout.PERMITS, permit.session_id + permit.id)]
+    for claim in permit.reserved:
+        ledger = _settled(
+            rows.ledger(permit.session_id, claim.ledger), claim, spend=settlement == Settlement.COMMIT
+        )
+        writes.append(Put(layout.COUNTERS, ledger_key(permit.session_id, claim.ledger), ledger.encode()))
+    counts = rows.counts(permit.session_id)
+    if not counts.open_permits:
+        raise corrupt(f"what session {permit.session_id.hex()} has open", "fewer permits than there are")
+    counts = replace(counts, open_permits=counts.open_permits - 1)
+    writes.append(Put(layout.COUNTERS, counts_key(permit.session_id), counts.encode()))
+    return Effect(writes, permit.epoch)
+
+
+def _hold_open(rows: Rows, change: Change, permit: Permit) -> None:
+    """Refuse to commit a permit that time or a change to its session made worthless."""
+    if change.at_ms >= permit.deadline_ms:
+        raise Refusal(Rejection.BAD_PERMIT, f"permit_id: its deadline, {permit.deadline_ms}, has passed")
+    try:
+        session = acting(rows, change)
+    except Refusal as refusal:
+        raise Refusal(Rejection.BAD_PERMIT, refusal.detail) from refusal
+    if session.epoch != permit.epoch:
+        detail = f"permit_id: it is of epoch {permit.epoch}, the session is at {session.epoch}"
+        raise Refusal(Rejection.BAD_PERMIT, detail)
+
+
+def _settled(ledger: Ledger, claim: BudgetClaim, *, spend: bool) -> Ledger:
+    """Return a ledger in which a reserve was spent or given back."""
+    left = _nanos(ledger.reserved) - _nanos(claim.amount)
+    if left < 0:
+        raise corrupt(f"ledger {claim.ledger.hex()}", "less is reserved than a permit holds")
+    spent = _number(_sum(ledger.spent, claim.amount)) if spend else ledger.spent
+    return Ledger(spent, _number(left))

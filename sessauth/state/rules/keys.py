@@ -1,0 +1,82 @@
+"""The rules of changes to issuer keys and to the incarnation."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any, cast
+
+from ... import limits
+from ..._fast.crypto import ed25519
+from ...crypto.key_record import KeyRecord, KeyStatus
+from ...model.change import Change, Rejection
+from ...model.log_records import IncarnationRecord
+from .. import layout
+from ..lmdb import incarnations
+from .effects import Effect, Put
+from .ports import Rows
+from .validation import Refusal, invalid, sized, text
+
+_STAMPS = {
+    KeyStatus.ACTIVE: "activated_at_ms",
+    KeyStatus.RETIRED: "retired_at_ms",
+    KeyStatus.DISTRUSTED: "distrusted_at_ms",
+}
+
+
+def add_key(rows: Rows, change: Change, revision: int) -> Effect:
+    """Add an issuer key, prepared or active."""
+    body = cast("dict[str, Any]", change.body)
+    public_key = sized("public_key", body.get("public_key", b""), 32)
+    if not ed25519.acceptable_key(public_key):
+        raise invalid("public_key: not a canonical Ed25519 key of large order")
+    status = body.get("status", 0)
+    if status not in (KeyStatus.PREPARED, KeyStatus.ACTIVE):
+        raise invalid("status: a key is added PREPARED or ACTIVE")
+    key_id = hashlib.blake2b(public_key, digest_size=32).digest()
+    if rows.key(key_id) is not None:
+        raise Refusal(Rejection.ALREADY_EXISTS, "public_key: the key is there already")
+    if rows.key_count() >= layout.MAX_KEYS:
+        raise Refusal(Rejection.LIMIT, f"public_key: {layout.MAX_KEYS} issuer keys are the most")
+    key = KeyRecord(
+        key_id,
+        public_key,
+        KeyStatus(status),
+        owner=text("owner", body.get("owner", "")),
+        added_at_ms=change.at_ms,
+        activated_at_ms=change.at_ms if status == KeyStatus.ACTIVE else 0,
+        revision=revision,
+    )
+    return Effect([Put(layout.KEYS, key.id, key.encode())], keys_moved=True)
+
+
+def set_key_status(rows: Rows, change: Change, revision: int) -> Effect:
+    """Move a key forward in its life; steps may be left out, none is ever taken back."""
+    body = cast("dict[str, Any]", change.body)
+    key = rows.key(sized("key_id", body.get("key_id", b""), 32))
+    if key is None:
+        raise Refusal(Rejection.NOT_FOUND, "key_id: no such issuer key")
+    wanted = body.get("status", 0)
+    if wanted not in _STAMPS:
+        raise invalid("status: must be ACTIVE, RETIRED or DISTRUSTED")
+    status = KeyStatus(wanted)
+    if status <= key.status:
+        raise Refusal(Rejection.WRONG_STATUS, f"status: the key is {key.status.name} and only moves forward")
+    stamp: dict[str, Any] = {_STAMPS[status]: change.at_ms}
+    moved = replace(key, status=status, revision=revision, **stamp)
+    return Effect([Put(layout.KEYS, moved.id, moved.encode())], keys_moved=True)
+
+
+def new_incarnation(rows: Rows, change: Change, revision: int) -> Effect:
+    """Start a new incarnation: every session that has not ended ends now, by the one row that says so."""
+    body = cast("dict[str, Any]", change.body)
+    incarnation = sized("incarnation", body.get("incarnation", b""), 16)
+    if incarnation == rows.head().incarnation:
+        raise invalid("incarnation: must be new")
+    floor = int(body.get("clock_floor_ms", 0))
+    if floor > limits.MAX_TIME_MS:
+        raise invalid("clock_floor_ms: must be at most 2^53 - 1")
+    reason = text("reason", body.get("reason", ""))
+    began = IncarnationRecord(change.at_ms, reason, rows.head().incarnation_revision)
+    writes = [Put(layout.META, incarnations.key_of(revision), began.encode())]
+    return Effect(writes, incarnation=incarnation, clock_floor_ms=floor)

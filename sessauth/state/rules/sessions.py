@@ -1,0 +1,227 @@
+"""The rules of changes to sessions. Each returns what to write, or raises Refusal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+from ... import limits
+from ...model.change import Change, Rejection
+from ...model.session import EndCause, Fact, ScopeRecord, Session, SessionStatus
+from .. import layout
+from .effects import Delete, DeletePrefix, Effect, Put
+from .ports import Rows
+from .validation import (
+    Refusal,
+    ancestors,
+    bounded,
+    contained,
+    facts,
+    found,
+    hold_epoch,
+    invalid,
+    labels,
+    layer,
+    sized,
+    text,
+    usable,
+    why_dead,
+)
+
+
+def open_session(rows: Rows, change: Change, revision: int) -> Effect:
+    """Open a session, under a live parent or none."""
+    body = cast("dict[str, Any]", change.body)
+    if rows.session(change.session_id) is not None:
+        raise Refusal(Rejection.ALREADY_EXISTS, "session_id: a session has this id")
+    scopes = layer(body.get("ceiling"))
+    by_name = facts("facts", bounded("facts", body.get("facts", ()), limits.MAX_FACTS))
+    key_ids = bounded("issuer_key_ids", body.get("issuer_key_ids", ()), limits.MAX_SESSION_ISSUER_KEYS)
+    for key_id in key_ids:
+        sized("issuer_key_ids", key_id, 32)
+    if len(set(key_ids)) != len(key_ids):
+        raise invalid("issuer_key_ids: one is there twice")
+    lease_ms = int(body.get("lease_ms", 0))
+    if lease_ms and not layout.MIN_LEASE_MS <= lease_ms <= limits.MAX_TIME_MS - change.at_ms:
+        raise invalid(
+            f"lease_ms: {lease_ms} is not 0 and not between {layout.MIN_LEASE_MS} and the end of time"
+        )
+    parent_id = body.get("parent_id", b"")
+    session = Session(
+        id=change.session_id,
+        subject=text("subject", body.get("subject", ""), required=True),
+        purpose=text("purpose", body.get("purpose", "")),
+        owner=text("owner", body.get("owner", "")),
+        parent_id=parent_id,
+        status=SessionStatus.ACTIVE,
+        epoch=1,
+        ceilings=(tuple(scopes),),
+        facts=tuple(Fact.from_record(by_name[name]) for name in sorted(by_name)),
+        labels=labels(body.get("labels", ())),
+        opened_at_ms=change.at_ms,
+        expires_at_ms=_hard_end(rows, change, body, scopes),
+        lease_ms=lease_ms,
+        issuer_key_ids=tuple(key_ids),
+        revoked_count=0,
+        ended_at_ms=0,
+        end_cause=EndCause.UNSPECIFIED,
+        reason="",
+        revision=revision,
+    )
+    writes = [_row(session, most=layout.MAX_FILLED_BYTES)]
+    if lease_ms:
+        writes.append(Put(layout.LEASES, session.id, (change.at_ms + lease_ms).to_bytes(8, "big")))
+    return Effect(writes, session.epoch, session=session)
+
+
+def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[ScopeRecord]) -> int:
+    """Return the hard end in ms, held to the parent's; refuses a parent that does not live."""
+    expires_at_ms, ttl_ms = int(body.get("expires_at_ms", 0)), int(body.get("ttl_ms", 0))
+    if bool(expires_at_ms) == bool(ttl_ms):
+        raise invalid("expires_at_ms, ttl_ms: state exactly one")
+    end = expires_at_ms or change.at_ms + ttl_ms
+    if not change.at_ms < end <= limits.MAX_TIME_MS:
+        raise invalid(f"expires_at_ms: {end} is not behind now ({change.at_ms}) and at most 2^53 - 1")
+    parent_id = body.get("parent_id", b"")
+    if not parent_id:
+        return end
+    parent = rows.session(sized("parent_id", parent_id, 16))
+    line = ancestors(rows, parent) if parent is not None else None
+    if parent is None or line is None:
+        raise Refusal(Rejection.PARENT_NOT_LIVE, "parent_id: no such session, or an ancestor of it is gone")
+    reason = why_dead(rows, parent, change.at_ms)
+    if reason:
+        raise Refusal(Rejection.PARENT_NOT_LIVE, f"parent_id: {reason}")
+    if any(member.status is not SessionStatus.ACTIVE for member in (parent, *line)):
+        raise Refusal(Rejection.PARENT_NOT_LIVE, "parent_id: it, or an ancestor of it, is suspended")
+    if len(line) + 1 > limits.MAX_ANCESTORS:
+        raise Refusal(Rejection.LIMIT, f"parent_id: sessions nest at most {limits.MAX_ANCESTORS + 1} deep")
+    for ceiling in parent.ceilings:
+        contained(ceiling, scopes, same_session=False)
+    if ttl_ms:
+        return min(end, parent.expires_at_ms)
+    if end > parent.expires_at_ms:
+        raise invalid(f"expires_at_ms: beyond the parent's hard end, {parent.expires_at_ms}")
+    return end
+
+
+def narrow_session(rows: Rows, change: Change, revision: int) -> Effect:
+    """Put the last layer of the ceiling in a narrower one's place, or a further layer on top."""
+    session = usable(rows, change)
+    scopes = tuple(layer(cast("dict[str, Any]", change.body.get("ceiling"))))
+    if contained(session.ceilings[-1], scopes):
+        ceilings = (*session.ceilings[:-1], scopes)
+    else:
+        ceilings = (*session.ceilings, scopes)
+    if len(ceilings) > limits.MAX_CEILING_LAYERS:
+        detail = (
+            f"ceiling: {limits.MAX_CEILING_LAYERS} layers are the most, and it is not proven that this one "
+            "is inside the last; narrow with scopes that are plainly inside it"
+        )
+        raise Refusal(Rejection.LIMIT, detail)
+    return _filled(session, replace(session, ceilings=ceilings, epoch=session.epoch + 1, revision=revision))
+
+
+def update_facts(rows: Rows, change: Change, revision: int) -> Effect:
+    """Set and remove facts. The epoch stays: facts are read anew by every check."""
+    session = usable(rows, change)
+    updates = facts("set", cast("list[dict[str, Any]]", change.body.get("set", ())))
+    removed = set(cast("list[str]", change.body.get("remove", ())))
+    if not updates and not removed:
+        raise invalid("set, remove: nothing to do")
+    if removed & updates.keys():
+        raise invalid(f"remove: {min(removed & updates.keys())} is also set")
+    by_name = {fact.name: fact for fact in session.facts if fact.name not in removed}
+    by_name.update({name: Fact.from_record(record) for name, record in updates.items()})
+    bounded("set", list(by_name), limits.MAX_FACTS)
+    result = tuple(by_name[name] for name in sorted(by_name))
+    return _filled(session, replace(session, facts=result, revision=revision))
+
+
+def suspend_session(rows: Rows, change: Change, revision: int) -> Effect:
+    """Suspend an active session."""
+    session = usable(rows, change)
+    if session.status is not SessionStatus.ACTIVE:
+        raise Refusal(Rejection.WRONG_STATUS, "the session is suspended already")
+    return _moved(_with_status(session, SessionStatus.SUSPENDED, change, revision))
+
+
+def resume_session(rows: Rows, change: Change, revision: int) -> Effect:
+    """Resume a suspended session."""
+    session = usable(rows, change)
+    if session.status is not SessionStatus.SUSPENDED:
+        raise Refusal(Rejection.WRONG_STATUS, "the session is not suspended")
+    return _moved(_with_status(session, SessionStatus.ACTIVE, change, revision))
+
+
+def end_session(rows: Rows, change: Change, revision: int) -> Effect:
+    """End a session: one row, however many sessions and tokens hang below it."""
+    session = found(rows, change)
+    if session.status is SessionStatus.ENDED:
+        detail = f"it ended at {session.ended_at_ms} ({session.end_cause.name})"
+        raise Refusal(Rejection.ALREADY_ENDED, detail)
+    hold_epoch(session, change)
+    cause = change.body.get("cause", 0)
+    if cause not in (EndCause.ASKED, EndCause.LEASE_LAPSED, EndCause.EXPIRED, EndCause.PARENT_ENDED):
+        raise invalid(f"cause: {cause} is none that an end can state")
+    ended = _with_status(session, SessionStatus.ENDED, change, revision)
+    return _moved(replace(ended, ended_at_ms=change.at_ms, end_cause=EndCause(cast(int, cause))))
+
+
+def revoke(rows: Rows, change: Change, revision: int) -> Effect:
+    """Revoke blocks, in a session of any status. Only those not yet revoked count."""
+    session = found(rows, change)
+    block_ids = cast("list[bytes]", change.body.get("block_ids", ()))
+    bounded("block_ids", block_ids, limits.MAX_REVOKE_BLOCK_IDS, least=1)
+    text("reason", cast(str, change.body.get("reason", "")))
+    for block_id in block_ids:
+        sized("block_ids", block_id, 32)
+    fresh = [block for block in dict.fromkeys(block_ids) if not rows.is_revoked(session.id, block)]
+    if not fresh:
+        return Effect((), session.epoch)
+    value = revision.to_bytes(8, "big")
+    counted = replace(session, revoked_count=session.revoked_count + len(fresh), revision=revision)
+    puts = [Put(layout.REVOKED, session.id + block_id, value) for block_id in fresh]
+    return Effect([_row(counted), *puts], session.epoch, session=counted)
+
+
+def purge_session(rows: Rows, change: Change, revision: int) -> Effect:
+    """Remove an ended session with all its rows. Its tokens are then denied as those of an unknown one."""
+    session = found(rows, change)
+    if session.status is not SessionStatus.ENDED:
+        raise Refusal(Rejection.WRONG_STATUS, "only an ended session can be purged; end it first")
+    return Effect(
+        [
+            Delete(layout.SESSIONS, session.id),
+            Delete(layout.LEASES, session.id),
+            DeletePrefix(layout.REVOKED, session.id),
+            DeletePrefix(layout.COUNTERS, session.id),
+            DeletePrefix(layout.PERMITS, session.id),
+            DeletePrefix(layout.APPROVALS, session.id),
+        ],
+        session.epoch,
+        session=session,
+    )
+
+
+def _with_status(session: Session, status: SessionStatus, change: Change, revision: int) -> Session:
+    reason = text("reason", cast(str, change.body.get("reason", "")))
+    return replace(session, status=status, epoch=session.epoch + 1, reason=reason, revision=revision)
+
+
+def _row(session: Session, *, most: int = layout.MAX_SESSION_BYTES) -> Put:
+    encoded = session.encode()
+    if len(encoded) > most:
+        detail = f"the session would have {len(encoded)} bytes, at most {most} are kept; state less in it"
+        raise Refusal(Rejection.LIMIT, detail)
+    return Put(layout.SESSIONS, session.id, encoded)
+
+
+def _filled(before: Session, after: Session) -> Effect:
+    """Write what a caller filled a session with, leaving room for its end; less than before always fits."""
+    most = max(layout.MAX_FILLED_BYTES, len(before.encode()))
+    return Effect([_row(after, most=most)], after.epoch, session=after)
+
+
+def _moved(session: Session) -> Effect:
+    return Effect([_row(session)], session.epoch, session=session)

@@ -1,0 +1,1 @@
+"""The writer of the state: groups, commits and queries."""

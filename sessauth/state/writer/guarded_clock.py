@@ -1,0 +1,48 @@
+"""The writer's wall clock, believed only as long as it keeps step with a monotonic one.
+
+A change is stamped with the wall clock, and the clock floor never goes back behind a stamp. So one wrong
+step of the clock, stamped once, would leave the floor in the future, and every check would be denied
+until real time caught up. The writer therefore holds the wall clock against a monotonic clock that
+counts suspend, from the moment it was opened, by the same bound as the kernel's checks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ... import limits
+from ...clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A time in ms to stamp changes with, and why the wall clock is not believed (empty: it is)."""
+
+    at_ms: int
+    suspect: str = ""
+
+
+class BelievedClock:
+    """Reads a clock; safe to use from any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Believe the wall clock as it is now, and hold it to that from now on."""
+        self._clock = clock
+        self._offset_ms = clock.now_ms() - clock.steady_ms()
+
+    def read(self) -> Reading:
+        """Return the wall time; while it is suspect, the earlier of it and of what it should be.
+
+        The earlier of the two can neither put a stamp into the future nor let a lease live longer.
+        """
+        wall_ms = self._clock.now_ms()
+        due_ms = self._clock.steady_ms() + self._offset_ms
+        moved_ms = wall_ms - due_ms
+        if abs(moved_ms) <= limits.CLOCK_STEP_MS:
+            return Reading(wall_ms)
+        return Reading(
+            min(wall_ms, due_ms),
+            f"the wall clock moved by {moved_ms} ms against the monotonic one since the state was opened, so "
+            "only ends, suspensions, narrowings, revocations and distrust are written; set the clock right, "
+            "or restart the server if it is right now",
+        )

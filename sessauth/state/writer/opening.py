@@ -1,0 +1,240 @@
+"""Opening a state folder for writing: made if asked, verified, its lock taken, its brake looked at."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lmdb
+
+from ...errors import StateUnusable
+from ...model.log_records import Head
+from .. import layout
+from ..host import access, brake, preflight
+from ..host.folder import Owner, WriterLock, extend_data, pid_namespace, sync_folder
+from ..integrity import anchor
+from ..integrity.verify import verify
+from ..lmdb import evidence_rows
+from ..lmdb.environment import Source, open_environment, open_tables
+from ..lmdb.rows import TxnRows
+from .continuity import Continuity, identities
+from .group import Group
+
+
+class Opened(NamedTuple):
+    """Everything that the writer holds."""
+
+    lock: WriterLock
+    source: Source
+    brake: brake.Brake
+    continuity: Continuity
+
+
+def open_writing(state_dir: Path, *, create: bool, restoring: bool, map_size: int) -> Opened:
+    """Open everything that the writer holds; raises StateUnusable, and then holds nothing.
+
+    ``restoring``: a state that is behind its anchor is opened too; a new incarnation has to follow.
+    """
+    if create:
+        _make_folder(state_dir)
+    preflight.check(state_dir, writer=True, creating=create)
+    lock = WriterLock(state_dir)
+    env = noted = None
+    try:
+        anchored = anchor.read(state_dir)
+        if create:
+            _refuse_lost_data(state_dir, anchored, restoring=restoring)
+            brake.create(state_dir / layout.BRAKE_FILE)
+        # Before LMDB opens the files: if one is replaced in between, it is not the one that is written.
+        found = identities(state_dir)
+        env = open_environment(state_dir, readonly=False, map_size=_map_bytes(state_dir, map_size))
+        tables = _tables(env, create=create)
+        behind = _is_behind(state_dir, env, tables, anchored, refuse=not restoring)
+        size = extend_data(state_dir, int(env.info()["map_size"]))
+        access.hold_group(state_dir)
+        # Readers refuse an owner of a format that they don't know, and need not know the writer's.
+        Owner(layout.MIN_READER_FORMAT, os.getpid(), pid_namespace(), size).write(state_dir)
+        env.reader_check()
+        source = Source(env, tables, state_dir)
+        page = brake.Brake(state_dir / layout.BRAKE_FILE)
+        _hold_format(source)
+        _make_durable(source)
+        noted = anchor.Anchor(state_dir)
+        _note(state_dir, noted, source, behind=behind)
+        _raise_format(source)
+        if page.failed:
+            _recover(source, page)
+        _note(state_dir, noted, source, behind=behind)
+        continuity = Continuity(state_dir, source, noted, found, behind=behind)
+    except BaseException as error:
+        if noted is not None:
+            noted.close()
+        if env is not None:
+            env.close()
+        lock.release()
+        if isinstance(error, lmdb.Error):
+            raise StateUnusable(f"{state_dir}: {error}; restore it from a backup", "CORRUPT") from error
+        raise
+    return Opened(lock, source, page, continuity)
+
+
+def _refuse_lost_data(state_dir: Path, anchored: anchor.Anchored | None, *, restoring: bool) -> None:
+    """Refuse to make a new state where the anchor says that there was one."""
+    data = state_dir / layout.DATA_FILE
+    if anchored is not None and anchored.seq and not restoring and not data.exists():
+        message = f"{data} is gone, and {layout.ANCHOR_FILE} says that it was there; restore it from a backup"
+        raise StateUnusable(message, "ROLLED_BACK")
+
+
+def _is_behind(
+    state_dir: Path,
+    env: lmdb.Environment,
+    tables: dict[str, Any],
+    anchored: anchor.Anchored | None,
+    *,
+    refuse: bool,
+) -> bool:
+    """Return whether a state is behind its anchor; raises ROLLED_BACK, if asked to ``refuse``."""
+    with env.begin() as txn:
+        try:
+            anchor.refuse_behind(anchored, TxnRows(txn, tables), int(env.info()["last_txnid"]), state_dir)
+        except StateUnusable as error:
+            if refuse or error.problem != "ROLLED_BACK":
+                raise
+            return True
+    return False
+
+
+def _make_durable(source: Source) -> None:
+    """Sync what was found: a loss of power must not leave it behind an anchor that speaks of it."""
+    try:
+        source.env.sync(True)
+    except lmdb.Error as error:
+        message = f"{source.env.path()} could not be made durable ({error}); look at its disk"
+        raise StateUnusable(message, "NO_SPACE") from error
+
+
+def _note(state_dir: Path, noted: anchor.Anchor, source: Source, *, behind: bool) -> None:
+    """Write the anchor, durably, before anything depends on its being there."""
+    if behind:
+        return
+    try:
+        noted.write(anchor.Anchored.of(source.head(), int(source.env.info()["last_txnid"])))
+        noted.flush()
+    except OSError as error:
+        message = f"{state_dir / layout.ANCHOR_FILE} could not be written ({error}); free some space"
+        raise StateUnusable(message, "NO_SPACE") from error
+
+
+def _make_folder(state_dir: Path) -> None:
+    """Make the folder with its mode; refuses one that holds other things."""
+    if not state_dir.exists():
+        state_dir.mkdir(parents=True)
+        if state_dir.stat().st_gid not in (os.getegid(), *os.getgroups()):
+            # The folder above handed its own group down, which this process can't give to files.
+            os.chown(state_dir, -1, os.getegid())
+        state_dir.chmod(layout.DIR_MODE)
+        sync_folder(state_dir.parent)
+        return
+    if state_dir.is_dir() and not (state_dir / layout.DATA_FILE).exists():
+        # What init and a start that was killed may have left; anything else is somebody's.
+        ours = {
+            layout.BRAKE_FILE,
+            layout.ANCHOR_FILE,
+            layout.WRITER_LOCK_FILE,
+            layout.LOCK_FILE,
+            layout.OWNER_FILE,
+            layout.PROOF_DIR,
+            "credentials.toml",
+            "local.json",
+            "audit.json",
+        }
+        foreign = sorted(entry.name for entry in state_dir.iterdir() if entry.name not in ours)
+        if foreign:
+            message = f"{state_dir} holds other files ({foreign[0]}); name an empty or a new folder"
+            raise StateUnusable(message, "FOREIGN")
+
+
+def _map_bytes(state_dir: Path, map_size: int) -> int:
+    data = state_dir / layout.DATA_FILE
+    return max(map_size, data.stat().st_size) if data.exists() else map_size
+
+
+def _tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
+    """Open the tables, and where a folder is made, write the first head."""
+    if not create:
+        return open_tables(env, create=False)
+    with env.begin() as txn, txn.cursor() as cursor:
+        names = {bytes(key).decode(errors="replace") for key in cursor.iternext(keys=True, values=False)}
+    if not names <= set(layout.TABLES):
+        message = f"{env.path()} holds another program's tables; name an empty or a new folder"
+        raise StateUnusable(message, "FOREIGN")
+    tables = open_tables(env, create=True)
+    with env.begin(write=True) as txn:
+        if txn.get(layout.HEAD_KEY, db=tables[layout.META]) is None:
+            if any(txn.stat(handle)["entries"] for handle in tables.values()):
+                message = f"{env.path()} has rows but no head; restore the state from a backup"
+                raise StateUnusable(message, "CORRUPT")
+            head = Head(
+                layout.FORMAT, layout.MIN_READER_FORMAT, os.urandom(16), os.urandom(16), digest=bytes(32)
+            )
+            txn.put(layout.HEAD_KEY, head.encode(), db=tables[layout.META])
+    sync_folder(Path(env.path()))
+    return tables
+
+
+def _hold_format(source: Source) -> None:
+    """Refuse a newer format, and a head that the last logged change contradicts."""
+    with source.reading() as txn:
+        head = TxnRows(txn, source.tables).head()
+        if head.format > layout.FORMAT:
+            message = f"the state is of format {head.format}, this program writes {layout.FORMAT}; upgrade it"
+            raise StateUnusable(message, "NEWER_FORMAT")
+        with txn.cursor(db=source.tables[layout.CHANGES]) as cursor:
+            last = int.from_bytes(cursor.key(), "big") if cursor.last() else head.seq
+    if last != head.seq:
+        message = f"the log ends at {last}, the head says {head.seq}; restore the state from a backup"
+        raise StateUnusable(message, "CORRUPT")
+
+
+def _raise_format(source: Source) -> None:
+    """Give a folder of an earlier format the tables that it lacks, and say so in its head: one commit."""
+    with source.reading() as txn:
+        head = TxnRows(txn, source.tables).head()
+    if head.format == layout.FORMAT and all(name in source.tables for name in layout.LATER_TABLES):
+        return
+    try:
+        with source.env.begin(write=True) as txn:
+            for name in layout.LATER_TABLES:
+                source.tables[name] = source.env.open_db(name.encode(), txn=txn, create=True)
+            if head.format < evidence_rows.FORMAT:
+                since = head.clock_floor_ms.to_bytes(8, "big")
+                txn.put(evidence_rows.SINCE_KEY, since, db=source.tables[layout.EVIDENCE])
+            raised = replace(head, format=layout.FORMAT)
+            txn.put(layout.HEAD_KEY, raised.encode(), db=source.tables[layout.META])
+    except lmdb.Error as error:
+        message = f"the state could not be raised to format {layout.FORMAT} ({error}); free some space"
+        raise StateUnusable(message, "NO_SPACE") from error
+
+
+def _recover(source: Source, page: brake.Brake) -> None:
+    """Release a brake that an earlier writer engaged, if all rows read well and a write is durable."""
+    with source.reading() as txn:
+        verify(TxnRows(txn, source.tables))
+    try:
+        with source.env.begin(write=True) as txn:
+            txn.put(layout.PROBE_KEY, os.urandom(layout.PROBE_BYTES), db=source.tables[layout.META])
+    except lmdb.Error as error:
+        message = (
+            f"a probe write failed ({error}), so the brake stays engaged: {page.reason}; free some space"
+        )
+        raise StateUnusable(message, "NO_SPACE") from error
+    page.release()
+
+
+def probe(group: Group) -> None:
+    """Write something that has to be committed."""
+    group.rows.put(layout.META, layout.PROBE_KEY, os.urandom(layout.PROBE_BYTES))
+    group.dirty = True

@@ -1,0 +1,1 @@
+"""Tokens: issued, held, attenuated and inspected."""

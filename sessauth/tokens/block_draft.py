@@ -1,0 +1,239 @@
+"""A block before it is signed: what the caller asked for, held to the format's limits.
+
+Messages name the parameter to change. What only the kernel can judge, it judges when the signed
+chain is parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from .. import limits
+from .._fast.codec import protobuf
+from .._fast.crypto import ed25519
+from .._fast.token import chain as _kernel
+from ..clock import Clock
+from ..crypto.holder_public_key import HolderPublicKey
+from ..errors import UsageError
+from ..scopes.condition import Condition
+from ..scopes.scope import Scope
+from .inspected_block import Ending
+
+_T = TypeVar("_T")
+
+Signer = Callable[[bytes], bytes]
+"""Returns the 64-byte Ed25519 signature over a message."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Signed:
+    """A chain that the kernel found well-formed, and the seed of its next key (empty unless open)."""
+
+    chain: _kernel.Chain
+    seed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a block is to say; times in ms since 1970, 0 where it says nothing.
+
+    ``to`` is the holder that a BOUND block names, and nobody else's.
+    """
+
+    ending: Ending
+    scopes: tuple[Scope, ...]
+    where: tuple[Condition, ...]
+    audience: tuple[str, ...]
+    source: tuple[str, ...]
+    peer: tuple[str, ...]
+    expires_at_ms: int
+    not_before_ms: int
+    max_blocks: int
+    label: str
+    to: HolderPublicKey | None = None
+    may_seal: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        clock: Clock,
+        ending: str = "",
+        to: HolderPublicKey | str | None = None,
+        may_seal: bool = False,
+        scopes: Sequence[Scope | str] = (),
+        where: Sequence[Condition | str] = (),
+        audience: Sequence[str] = (),
+        source: Sequence[str] = (),
+        peer: Sequence[str] = (),
+        ttl_ms: int = 0,
+        expires_at_ms: int = 0,
+        not_before_ms: int = 0,
+        max_blocks: int = 0,
+        label: str = "",
+    ) -> Draft:
+        """Read the parameters of ``mint`` and ``attenuate``.
+
+        Raises:
+            ScopeError: if a scope or condition can't be read.
+            UsageError: if a parameter is beyond a limit or contradicts another.
+        """
+        read = tuple(Scope.of(s) for s in _items("scopes", scopes, limits.MAX_SCOPES))
+        for scope in read:
+            if scope.has_unknown_kind:
+                raise UsageError(f"scopes: {scope} has a kind of a later version, which every check denies")
+        conditions = _items("where", where, limits.MAX_CONDITIONS)
+        holder = None if to is None else _holder(to)
+        if may_seal and holder is None:
+            raise UsageError("may_seal says what the holder of a bound token may do: give to= as well")
+        return cls(
+            ending=_ending(ending, bound=holder is not None),
+            to=holder,
+            may_seal=bool(may_seal),
+            scopes=read,
+            where=tuple(Condition.parse(c) if isinstance(c, str) else c for c in conditions),
+            audience=_texts("audience", audience, limits.MAX_AUDIENCES),
+            source=_texts("source", source, limits.MAX_SOURCES),
+            peer=_texts("peer", peer, limits.MAX_PEERS),
+            expires_at_ms=_expiry(clock, ttl_ms, expires_at_ms),
+            not_before_ms=_number("not_before_ms", not_before_ms, limits.MAX_TIME_MS),
+            max_blocks=_number("max_blocks", max_blocks, limits.MAX_BLOCKS),
+            label=_texts("label", (label,), 1)[0] if label else "",
+        )
+
+    def sign(
+        self,
+        signer: Signer,
+        *,
+        before: bytes = b"",
+        index: int = 0,
+        previous_signature: bytes = b"",
+        root: dict[str, object] | None = None,
+        issued_at_ms: int = 0,
+    ) -> Signed:
+        """Append the block to the encoded chain ``before`` and return the longer chain.
+
+        Args:
+            signer: the issuer's key, or the secret that the block before names.
+            before: the chain so far; empty for a root block.
+            index: the new block's.
+            previous_signature: of the block before; empty for a root block.
+            root: the wire dict of message ``Root``, for a root block.
+            issued_at_ms: when, for a root block.
+
+        Raises:
+            UsageError: if the chain would be beyond a limit or against the format.
+        """
+        seed = ed25519.generate_seed() if self.ending is Ending.OPEN else b""
+        record = self._record(seed) | {"root": root, "issued_at_ms": issued_at_ms}
+        try:
+            payload = protobuf.encode("Block", record)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UsageError(f"the block can't be encoded: {error}") from None
+        signature = signer(_kernel.signed_bytes(index, previous_signature, payload))
+        version = 0 if before else 1
+        block = {"signature": signature, "payload": payload}
+        data = before + protobuf.encode("Token", {"version": version, "blocks": [block]})
+        if len(data) > limits.MAX_TOKEN_BYTES:
+            raise UsageError(
+                f"the token would have {len(data)} bytes, the limit is {limits.MAX_TOKEN_BYTES}"
+                " (MAX_TOKEN_BYTES): state fewer or shorter scopes"
+            )
+        try:
+            return Signed(_kernel.Chain.parse(data), seed)
+        except _kernel.FormError as error:
+            raise UsageError(f"the token would be against the format: {error.detail}") from None
+
+    def _record(self, seed: bytes) -> dict[str, object]:
+        return {
+            "expires_at_ms": self.expires_at_ms,
+            "not_before_ms": self.not_before_ms,
+            "audience": list(self.audience),
+            "scopes": [scope.to_record() for scope in self.scopes],
+            "where": [condition.to_record() for condition in self.where],
+            "source": list(self.source),
+            "peer": list(self.peer),
+            "max_blocks": self.max_blocks,
+            "ending": int(self.ending),
+            "next_key": self.to.next_key if self.to else ed25519.public_key(seed) if seed else b"",
+            "proof_key": self.to.proof_key if self.to else b"",
+            "may_seal": self.may_seal,
+            "label": self.label,
+        }
+
+
+def check_holder(to: HolderPublicKey, used: Collection[bytes], issuer_key_id: bytes) -> None:
+    """Refuse a holder's key that would make the chain malformed.
+
+    Args:
+        to: whom the next block is to be bound to.
+        used: the ``next_key`` and ``proof_key`` of all blocks so far.
+        issuer_key_id: the root's.
+
+    Raises:
+        UsageError: naming the key.
+    """
+    if ed25519.digest(to.next_key) == issuer_key_id:
+        raise UsageError("to: its next_key is the issuer's own key, which is never a holder's")
+    for name, key in (("next_key", to.next_key), ("proof_key", to.proof_key)):
+        if key in used:
+            raise UsageError(f"to: its {name} stands in this chain already; no key does twice: give another")
+
+
+def _holder(to: HolderPublicKey | str) -> HolderPublicKey:
+    try:
+        return HolderPublicKey.of(to)
+    except UsageError as error:
+        raise UsageError(f"to: {error}") from None
+
+
+def _ending(ending: str, *, bound: bool) -> Ending:
+    if bound:
+        if ending not in ("", "bound"):
+            raise UsageError(f"ending={ending!r} and to= exclude each other: to= makes the token bound")
+        return Ending.BOUND
+    if ending == "bound":
+        raise UsageError("ending='bound' needs to=: the public key of the holder that it is bound to")
+    try:
+        return {"": Ending.SEALED, "sealed": Ending.SEALED, "open": Ending.OPEN}[ending]
+    except KeyError:
+        raise UsageError(f"ending is 'sealed', 'open' or 'bound', not {ending!r}") from None
+
+
+def _expiry(clock: Clock, ttl_ms: int, expires_at_ms: int) -> int:
+    if ttl_ms and expires_at_ms:
+        raise UsageError("ttl_ms and expires_at_ms exclude each other: give one")
+    if ttl_ms:
+        expires_at_ms = clock.now_ms() + _number("ttl_ms", ttl_ms, limits.MAX_TIME_MS)
+    return _number("expires_at_ms", expires_at_ms, limits.MAX_TIME_MS)
+
+
+def _number(name: str, value: int, limit: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"{name} is a whole number, not {type(value).__name__}")
+    if not 0 <= value <= limit:
+        raise UsageError(f"{name} is {value}: it is at most {limit} and not negative")
+    return value
+
+
+def _items(name: str, items: Sequence[_T], limit: int) -> tuple[_T, ...]:
+    # A single text is a sequence of its characters, and would be taken for many items.
+    if isinstance(items, str | bytes):
+        raise UsageError(f"{name} is a list: write [{items!r}]")
+    if len(items) > limit:
+        raise UsageError(f"{name} has {len(items)} elements, a block holds at most {limit}")
+    return tuple(items)
+
+
+def _texts(name: str, items: Sequence[str], limit: int) -> tuple[str, ...]:
+    texts = _items(name, items, limit)
+    for text in texts:
+        if not isinstance(text, str):
+            raise UsageError(f"{name} holds texts, not {type(text).__name__}")
+        if not text or len(text.encode("utf-8", "replace")) > limits.MAX_STRING_BYTES:
+            raise UsageError(f"{name}: a text has 1 to {limits.MAX_STRING_BYTES} bytes (MAX_STRING_BYTES)")
+    if len(set(texts)) != len(texts):
+        raise UsageError(f"{name} names something twice")
+    return texts

@@ -1,0 +1,128 @@
+"""The issuer: signs the root block of each token."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from .. import limits
+from ..clock import Clock, SystemClock
+from ..crypto.holder_public_key import HolderPublicKey
+from ..crypto.issuer_key import IssuerKey
+from ..errors import UsageError
+from ..scopes.condition import Condition
+from ..scopes.scope import Scope
+from .attenuation import size_warnings
+from .block_draft import Draft, check_holder
+from .inspected_block import Ending
+from .token import Token
+
+
+class Issuer:
+    """Mints tokens with one key. It asks no state: whether a session may have a token its caller knows."""
+
+    __slots__ = ("_clock", "_key")
+
+    def __init__(self, key: IssuerKey, clock: Clock | None = None) -> None:
+        """Sign with ``key``; ``clock`` gives the issue time."""
+        self._key = key
+        self._clock = clock or SystemClock()
+
+    @property
+    def key_id(self) -> bytes:
+        """What its tokens name its key by, 32 bytes."""
+        return self._key.key_id
+
+    def mint(
+        self,
+        session_id: bytes,
+        scopes: Sequence[Scope | str],
+        audience: Sequence[str],
+        *,
+        ttl_ms: int = 0,
+        expires_at_ms: int = 0,
+        ending: str = "",
+        to: HolderPublicKey | str | None = None,
+        may_seal: bool = False,
+        where: Sequence[Condition | str] = (),
+        source: Sequence[str] = (),
+        peer: Sequence[str] = (),
+        not_before_ms: int = 0,
+        max_blocks: int = 0,
+        min_revision: int = 0,
+        label: str = "",
+    ) -> Token:
+        """Return a new token of a session.
+
+        Args:
+            session_id: 16 bytes, as the server gave it.
+            scopes: what it permits; a call must match one of them.
+            audience: the verifiers that may accept it. May be empty where ``to`` is given.
+            ttl_ms: how long it lives from now; this or ``expires_at_ms`` is required.
+            expires_at_ms: when it ends, in ms since 1970.
+            ending: ``sealed`` (the default), to be presented, or ``open``, to be narrowed further offline.
+                With ``to`` it is ``bound``, and nothing else may be said.
+            to: the holder that it is bound to: each call then needs a proof by that holder's key.
+            may_seal: whether that holder may make sealed and open tokens of it.
+            where: conditions that must hold on every call.
+            source: the CIDR blocks that calls may come from.
+            peer: certificate identities, one of which the caller must have.
+            not_before_ms: when it begins, in ms since 1970.
+            max_blocks: how many blocks the chain may ever have.
+            min_revision: a view older than this answers ``STALE_STATE``.
+            label: who it is for; shown in audit.
+
+        Raises:
+            ScopeError: if a scope or condition can't be read.
+            UsageError: if a parameter is missing, beyond a limit or contradicts another.
+        """
+        if not isinstance(session_id, bytes) or len(session_id) != 16:
+            raise UsageError("session_id is 16 bytes")
+        if not scopes:
+            raise UsageError("scopes is empty, so the token would permit nothing: give at least one")
+        if not audience and to is None:
+            raise UsageError("audience is empty: name the verifiers that may accept the token")
+        if not 0 <= min_revision < 2**64:
+            raise UsageError("min_revision is a revision: 0 to 2^64 - 1")
+        draft = Draft.of(
+            clock=self._clock,
+            ending=ending,
+            to=to,
+            may_seal=may_seal,
+            scopes=scopes,
+            where=where,
+            audience=audience,
+            source=source,
+            peer=peer,
+            ttl_ms=ttl_ms,
+            expires_at_ms=expires_at_ms,
+            not_before_ms=not_before_ms,
+            max_blocks=max_blocks,
+            label=label,
+        )
+        issued_at_ms = self._clock.now_ms()
+        _check_times(draft, issued_at_ms)
+        if draft.to is not None:
+            check_holder(draft.to, (), self._key.key_id)
+        if draft.max_blocks == 1 and draft.ending is Ending.OPEN:
+            raise UsageError("max_blocks 1 leaves an open token no room to be presented: use 2 or more")
+        signed = draft.sign(
+            self._key.sign,
+            root={
+                "issuer_key_id": self._key.key_id,
+                "session_id": session_id,
+                "token_id": secrets.token_bytes(16),
+                "min_revision": min_revision,
+            },
+            issued_at_ms=issued_at_ms,
+        )
+        return Token(signed, size_warnings(signed.chain))
+
+
+def _check_times(draft: Draft, issued_at_ms: int) -> None:
+    if not draft.expires_at_ms:
+        raise UsageError("a token ends: give ttl_ms or expires_at_ms")
+    if draft.expires_at_ms <= max(issued_at_ms, draft.not_before_ms):
+        raise UsageError("the token would never be valid: expires_at_ms is not after its beginning and now")
+    if issued_at_ms > limits.MAX_TIME_MS:
+        raise UsageError("the clock is beyond what the format can state")

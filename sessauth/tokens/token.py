@@ -1,0 +1,247 @@
+"""Tokens as a holder has them: read, narrowed offline, shown.
+
+A :class:`Token` is unverified: its bytes are a well-formed chain, and whether the signatures are right
+and the session lives only a verifier says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from .._fast.codec import protobuf
+from .._fast.crypto import ed25519
+from .._fast.token import chain as _kernel
+from ..clock import Clock, SystemClock
+from ..crypto.armor import PRESENTED_PREFIX, STORED_PREFIX, presented_text, read_text, stored_text
+from ..crypto.holder_public_key import HolderPublicKey, Holds
+from ..errors import MalformedToken, UsageError
+from ..scopes.condition import Condition
+from ..scopes.scope import Scope
+from . import attenuation
+from .block_draft import Draft, Signed
+from .inspected_block import BlockInfo, Ending
+from .inspection import TokenInfo, inspect_chain
+
+__all__ = ["Binding", "BlockInfo", "Ending", "Token", "TokenInfo"]
+
+_PREFIXES = (PRESENTED_PREFIX.encode(), STORED_PREFIX.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a proof for a bound token rests on: its last block's signature and the keys that it names.
+
+    ``proof_key`` is empty where the block names none; then a proof is a signature.
+    """
+
+    signature: bytes
+    next_key: bytes
+    proof_key: bytes
+
+
+class Token:
+    """An immutable token. Made by :meth:`parse`, by ``Issuer.mint`` and by :meth:`attenuate`."""
+
+    __slots__ = ("_binding", "_chain", "_seed", "warnings")
+
+    warnings: tuple[str, ...]
+    """What whoever made it should know: a scope not proven inside its parent, a long text form."""
+
+    def __init__(self, signed: Signed, warnings: tuple[str, ...] = ()) -> None:
+        """Wrap a chain that the kernel found well-formed, with the seed of its next key if it is open."""
+        self._chain = signed.chain
+        self._seed = signed.seed
+        self._binding: Binding | None = None
+        self.warnings = warnings
+
+    @classmethod
+    def parse(cls, token: str | bytes) -> Token:
+        """Read a token: its presented or stored text, or its bytes.
+
+        Raises:
+            MalformedToken: saying whether it is no token, truncated, damaged, or against the format.
+        """
+        data, seed = _read(token)
+        try:
+            chain = _kernel.Chain.parse(data)
+        except _kernel.FormError as error:
+            raise MalformedToken(f"the token is against the format: {error.detail}") from None
+        if seed and (chain.ending != Ending.OPEN or ed25519.public_key(seed) != chain.next_key):
+            raise MalformedToken("the stored token and its secret don't belong together")
+        return cls(Signed(chain, seed))
+
+    @property
+    def data(self) -> bytes:
+        """The encoded chain: what is presented, except of an open token."""
+        return self._chain.raw
+
+    @property
+    def ending(self) -> Ending:
+        """How the last block ends."""
+        return Ending(self._chain.ending)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be extended by whoever has its secret, and is never presented."""
+        return self.ending is Ending.OPEN
+
+    @property
+    def binding(self) -> Binding | None:
+        """What proofs for it rest on; None unless it is bound."""
+        if self._binding is None and self.ending is Ending.BOUND:
+            last = protobuf.decode("Block", self._chain.payloads[-1])
+            self._binding = Binding(self._chain.signatures[-1], last["next_key"], last["proof_key"])
+        return self._binding
+
+    @property
+    def session_id(self) -> bytes:
+        """The session it lives and dies with, 16 bytes."""
+        return self._chain.session_id
+
+    @property
+    def block_ids(self) -> tuple[bytes, ...]:
+        """What revocation and audit name its blocks by, 32 bytes each, the root's first."""
+        return self._chain.block_ids
+
+    @property
+    def expires_at_ms(self) -> int:
+        """The earliest end that a block states, in ms since 1970."""
+        return self._chain.expires_at_ms
+
+    @property
+    def text(self) -> str:
+        """The presented form, for ``Authorization: Bearer``.
+
+        Raises:
+            UsageError: if it is open: present() makes a copy that can be shown.
+        """
+        if self.is_open:
+            raise UsageError("an open token is never presented: present() makes a sealed copy")
+        return presented_text(self.data)
+
+    def stored_text(self) -> str:
+        """Return the form to keep. Of an open token it is a secret: it can be extended with it.
+
+        Raises:
+            UsageError: if it is open and came without its secret, so that nothing can be done with it.
+        """
+        if not self.is_open:
+            return presented_text(self.data)
+        if not self._seed:
+            raise UsageError("this open token came without its secret: keep the stored form")
+        return stored_text(self.data, self._seed)
+
+    def attenuate(
+        self,
+        *,
+        scopes: Sequence[Scope | str] = (),
+        where: Sequence[Condition | str] = (),
+        audience: Sequence[str] = (),
+        source: Sequence[str] = (),
+        peer: Sequence[str] = (),
+        ttl_ms: int = 0,
+        expires_at_ms: int = 0,
+        not_before_ms: int = 0,
+        max_blocks: int = 0,
+        label: str = "",
+        ending: str = "",
+        to: HolderPublicKey | str | None = None,
+        may_seal: bool = False,
+        key: Holds | None = None,
+        strict: bool = False,
+        clock: Clock | None = None,
+    ) -> Token:
+        """Return a narrower token, made offline. What is left out stays as it is.
+
+        An open token is extended with the secret that it carries, a bound one with ``key``.
+
+        Args:
+            scopes: a call must also match one of these; each is held against the blocks above.
+            where: conditions that must also hold on every call.
+            audience: the verifiers that may still accept it.
+            source: the CIDR blocks that calls may come from.
+            peer: certificate identities, one of which the caller must have.
+            ttl_ms: how long it lives from now; excludes ``expires_at_ms``.
+            expires_at_ms: when it ends, in ms since 1970.
+            not_before_ms: when it begins, in ms since 1970.
+            max_blocks: how many blocks the chain may ever have.
+            label: who it is for; shown in audit.
+            ending: ``sealed`` (the default), to be presented, or ``open``, to be handed on and narrowed
+                further. With ``to`` it is ``bound``, and nothing else may be said.
+            to: the holder that the new token is bound to: each call then needs a proof by that holder's key.
+            may_seal: whether that holder may make sealed and open tokens of it.
+            key: the ``HolderKey`` that this token is bound to.
+            strict: whether to refuse what isn't proven to lie inside the parent.
+            clock: what ``ttl_ms`` counts from.
+
+        Raises:
+            NotExtendable: if this token is sealed, its secret is elsewhere, or it is bound and what is asked
+                for is not.
+            WidensAuthority: if the parent can never satisfy a part, which it names.
+            ScopeError: if a scope or condition can't be read.
+            UsageError: if a parameter is beyond a limit or contradicts another.
+        """
+        attenuation.check_extendable(self._chain, self._seed, key, Ending.SEALED)
+        draft = Draft.of(
+            clock=clock or SystemClock(),
+            ending=ending,
+            to=to,
+            may_seal=may_seal,
+            scopes=scopes,
+            where=where,
+            audience=audience,
+            source=source,
+            peer=peer,
+            ttl_ms=ttl_ms,
+            expires_at_ms=expires_at_ms,
+            not_before_ms=not_before_ms,
+            max_blocks=max_blocks,
+            label=label,
+        )
+        return Token(*attenuation.extend(self._chain, self._seed, key, draft, strict=strict))
+
+    def present(self) -> Token:
+        """Return what a gateway is shown: of an open token a sealed one with the same authority, else itself.
+
+        A bound token is presented as it is, each time with a new proof (``HolderKey.prove``).
+
+        Raises:
+            NotExtendable: if it is open and came without its secret.
+        """
+        if not self.is_open:
+            return self
+        return Token(*attenuation.extend(self._chain, self._seed, None, attenuation.SEAL, strict=False))
+
+    def inspect(self) -> TokenInfo:
+        """Return what it says, unverified."""
+        return inspect_chain(self._chain)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the encoded chains."""
+        return isinstance(other, Token) and self.data == other.data
+
+    def __hash__(self) -> int:
+        """Hash the encoded chain."""
+        return hash(self.data)
+
+    def __repr__(self) -> str:
+        """Show what is public: no token, no secret."""
+        ending = self.ending.name.lower()
+        return f"<Token {ending} blocks={self._chain.block_count} session={self.session_id.hex()}>"
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: a secret leaves only through :meth:`stored_text`."""
+        raise TypeError("a Token is not pickled: keep its stored_text()")
+
+
+def _read(token: str | bytes) -> tuple[bytes, bytes]:
+    if isinstance(token, str):
+        return read_text(token.strip())
+    if not isinstance(token, bytes):
+        raise UsageError(f"a token is str or bytes, not {type(token).__name__}")
+    stripped = token.strip()
+    if stripped.startswith(_PREFIXES):
+        return read_text(stripped.decode("latin-1"))
+    return token, b""

@@ -1,0 +1,143 @@
+"""Reads the arguments of an allowed call into what stands at each path. Nothing is kept here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+from .. import limits
+from .._fast.base.token_mask import masked
+from .._fast.scopes import queries as _kernel
+from ..errors import ScopeError
+from ..scopes.scope import Scope
+from ..scopes.value import Number, Value
+
+# A number written longer than this is as one without a value: it is left open, never wrongly bounded.
+_MAX_NUMBER_CHARS = 64
+Path = tuple[str, ...]
+
+
+class NoValue:
+    """A JSON number that the format gives no value."""
+
+
+Json = Value | NoValue | None | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What stands at a path. ``opaque``: some of what is below it can't be named by a path of the format."""
+
+    path: Path
+    value: Json
+    opaque: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One call's arguments: nodes, outermost first on each branch; how many JSON values, how many bytes.
+
+    ``opaque``: the outermost object has a name that no path of the format can hold.
+    """
+
+    nodes: tuple[Node, ...]
+    size: int
+    weight: int
+    opaque: bool
+
+
+def read(arguments: bytes) -> Reading:
+    """Return what the arguments hold. What can't be read gives a reading that is opaque, never an error."""
+    try:
+        document = json.loads(
+            (arguments or b"{}").decode(), parse_int=_number, parse_float=_number, parse_constant=_number
+        )
+        if isinstance(document, dict):
+            document = _masked(document)
+            nodes = tuple(_walk((), document))
+            return Reading(nodes, _size(document), len(arguments), not _nameable(document))
+    except (ValueError, RecursionError):
+        # No call with such arguments is allowed, so nothing is lost.
+        pass
+    return Reading((), 1, len(arguments), True)
+
+
+def _masked(value: Json) -> Any:
+    """Return a value with the tokens in its names and texts masked."""
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {masked(name): _masked(each) for name, each in value.items()}
+    return [_masked(each) for each in value] if isinstance(value, list) else value
+
+
+def _walk(prefix: Path, members: dict[str, Json]) -> Iterator[Node]:
+    for name, value in members.items():
+        if not _is_name(name):
+            continue
+        path = (*prefix, name)
+        if not isinstance(value, dict):
+            yield Node(path, value)
+            continue
+        deep = len(path) == limits.MAX_PATH_SEGMENTS
+        yield Node(path, value, opaque=deep or not _nameable(value))
+        if not deep:
+            yield from _walk(path, value)
+
+
+def _is_name(name: str) -> bool:
+    size = len(name) if name.isascii() else len(name.encode())
+    return 0 < size <= limits.MAX_STRING_BYTES
+
+
+def _nameable(members: dict[str, Json]) -> bool:
+    return all(map(_is_name, members))
+
+
+def _size(value: Json) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(map(_size, value.values()))
+    if isinstance(value, list):
+        return 1 + sum(map(_size, value))
+    return 1
+
+
+def _number(text: str) -> Number | NoValue:
+    try:
+        return Number.of(Decimal(text)) if len(text) <= _MAX_NUMBER_CHARS else NoValue()
+    except (ScopeError, ArithmeticError):
+        return NoValue()
+
+
+_CLEAN = Scope.parse('a:a where v under "/"').encode()
+
+
+def is_clean_path(text: str) -> bool:
+    """Whether the kernel takes a text for a clean path (docs/token-format.md, 6.8)."""
+    absolute = text if text.startswith("/") else "/" + text
+    return bool(text) and _holds(_CLEAN, absolute)
+
+
+def host_of(text: str) -> str:
+    """Return the host that the kernel finds in a URL; "" if it takes the text for none."""
+    _, separator, rest = text.partition("://")
+    if not separator or len(text) > limits.MAX_STRING_BYTES:
+        return ""
+    authority = rest.split("/")[0].split("?")[0].split("#")[0]
+    guess = authority[1:].split("]")[0] if authority.startswith("[") else authority.split(":")[0]
+    guess = guess.lower()
+    return guess if guess and _holds(_host_is(guess), text) else ""
+
+
+@lru_cache(maxsize=256)
+def _host_is(host: str) -> bytes:
+    return Scope.on("a", "a").where("v", "==", host, accessor="host").encode()
+
+
+def _holds(scope: bytes, text: str) -> bool:
+    document = json.dumps({"v": text}).encode()
+    return _kernel.matches(scope, b"a", b"a", document)[0]

@@ -1,0 +1,126 @@
+"""Counts with their first and last time, and tables of them that never grow beyond a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from . import field_readers
+
+K = TypeVar("K", bound="tuple[Any, ...]")
+
+
+@dataclass(slots=True)
+class Span:
+    """How many calls, and when the first and the last: ms since 1970, 0 where there was none."""
+
+    calls: int = 0
+    first_ms: int = 0
+    last_ms: int = 0
+
+    def add(self, at_ms: int) -> None:
+        """Count one call."""
+        if not self.calls or at_ms < self.first_ms:
+            self.first_ms = at_ms
+        if not self.calls or at_ms > self.last_ms:
+            self.last_ms = at_ms
+        self.calls += 1
+
+    def merge(self, other: Span) -> None:
+        """Take over what another has counted."""
+        if not other.calls:
+            return
+        self.first_ms = min(self.first_ms, other.first_ms) if self.calls else other.first_ms
+        self.last_ms = max(self.last_ms, other.last_ms) if self.calls else other.last_ms
+        self.calls += other.calls
+
+    def to_list(self) -> list[int]:
+        """Return ``[calls, first_ms, last_ms]``."""
+        return [self.calls, self.first_ms, self.last_ms]
+
+    @classmethod
+    def from_list(cls, data: object) -> Span:
+        """Read what :meth:`to_list` gave; raises UsageError for anything else."""
+        calls, first, last = (
+            field_readers.count(part) for part in field_readers.items(data, 3, exactly=True)
+        )
+        return cls(calls, first, last)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it with names, for a report."""
+        return {"calls": self.calls, "first_ms": self.first_ms, "last_ms": self.last_ms}
+
+
+class Table(Generic[K]):
+    """Spans by key; of more than ``limit`` keys those that sort first are kept, with their full counts.
+
+    A key that is among the first of everything is among the first of every part. So it was never dropped
+    by any part, and parts may be merged in any order.
+    """
+
+    __slots__ = ("_rows", "_truncated", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._rows: dict[K, Span] = {}
+        self._truncated = False
+
+    def add(self, key: K, at_ms: int) -> None:
+        """Count one call."""
+        self._at(key).add(at_ms)
+
+    def merge(self, other: Table[K]) -> None:
+        """Take over another's rows."""
+        for key, span in other._rows.items():
+            self._at(key).merge(span)
+        self._truncated |= other._truncated
+
+    def _at(self, key: K) -> Span:
+        span = self._rows.get(key)
+        if span is None:
+            # Sorting is put off, so that a flood of keys costs each of them little.
+            if len(self._rows) >= 2 * self.limit:
+                self._cut()
+            span = self._rows[key] = Span()
+        return span
+
+    def _cut(self) -> None:
+        if len(self._rows) > self.limit:
+            self._rows = {key: self._rows[key] for key in sorted(self._rows)[: self.limit]}
+            self._truncated = True
+
+    @property
+    def rows(self) -> Mapping[K, Span]:
+        """The rows that are kept."""
+        self._cut()
+        return self._rows
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a key was dropped."""
+        self._cut()
+        return self._truncated
+
+    def __getitem__(self, key: K) -> Span:
+        """Return what was counted for a key: nothing, if it isn't there."""
+        return self.rows.get(key, Span())
+
+    def __iter__(self) -> Iterator[tuple[K, Span]]:
+        """Give the rows in order of their keys."""
+        return iter(sorted(self.rows.items()))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON."""
+        return {"rows": [[*key, *span.to_list()] for key, span in self], "truncated": self.truncated}
+
+    @classmethod
+    def from_dict(cls, limit: int, data: object, read_key: Callable[[list[object]], K]) -> Table[K]:
+        """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
+        given = field_readers.fields(data, "rows", "truncated")
+        table: Table[K] = cls(limit)
+        for row in field_readers.items(given["rows"], limit):
+            parts = field_readers.items(row, 8)
+            table._at(read_key(parts[:-3])).merge(Span.from_list(parts[-3:]))
+        table._truncated = field_readers.truth(given["truncated"])
+        return table

@@ -1,0 +1,1 @@
+"""Verifiers: judging in one's own process."""

@@ -1,0 +1,228 @@
+"""The base of all verifiers: judges calls by a source of state, in this process.
+
+Loads neither grpc nor protobuf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .._fast.check.checker import Checker
+from .._fast.check.recording_judge import Prepared
+from .._fast.check.survey import Survey
+from .._fast.check.view import View
+from ..crypto.armor import MAX_PRESENTED_CHARS, is_stored_text, read_proof, read_text
+from ..decisions.decision import Decision
+from ..decisions.survey import Verdicts
+from ..decisions.tool_catalog import TOOLS_CALL, ToolCatalogue
+from ..errors import MalformedToken, UnknownTool
+from ..reasons import Reason, Stage, Verdict
+from ..scopes.call_arguments import Arguments
+from ..tokens.token import Token
+
+if TYPE_CHECKING:
+    from .._fast.check.batch import Batch
+    from .._fast.token.proof import ProofKeys
+    from ..audit.recording.process import ProcessRecorder
+
+# Enough for some 40,000 chains of usual size; see docs/operations.md.
+DEFAULT_CACHE_BYTES = 64 * 1024 * 1024
+
+
+class BaseVerifier(Checker):
+    """Judges calls by a source of state; one for each process, for any number of threads.
+
+    ``check``, ``check_batch``, ``prepare`` and ``refuse`` are the kernel's own (``_fast/check/checker.pyx``).
+    """
+
+    def __new__(
+        cls,
+        source: Any,
+        *,
+        audience: str = "",
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        session_cache_bytes: int = 0,
+        proofs: ProofKeys | None = None,
+    ) -> Self:
+        """Judge by a source of state.
+
+        Args:
+            source: what the kernel's view reads from (``state.ports.ViewSource``); not closed here.
+            audience: which verifier this is; a token that names audiences must name it.
+            cache_bytes: memory for verified chains, in bytes.
+            session_cache_bytes: what one session may hold of it; 0 is a sixteenth.
+            proofs: this host's verifier keys and replay table, without which bound tokens are denied; the
+                attribute of this name may be replaced at any time.
+        """
+        verifier = super().__new__(
+            cls,
+            View(source),
+            audience=audience,
+            cache_bytes=cache_bytes,
+            session_cache_bytes=session_cache_bytes,
+            present=_presented,
+            read_proof=read_proof,
+            proofs=proofs,
+        )
+        verifier._owned = None
+        verifier._recorder = None
+        return verifier
+
+    if TYPE_CHECKING:
+        _owned: Any
+        _recorder: ProcessRecorder | None
+
+        def check(  # noqa: D102
+            self,
+            token: bytes | str | Token | Prepared,
+            action: str | bytes,
+            resource: str | bytes,
+            arguments: Arguments = b"",
+            *,
+            tool: Arguments = b"",
+            session: bytes = b"",
+            source: str = "",
+            peer: Sequence[str] = (),
+            audience: str | None = None,
+            at_least_revision: int = 0,
+            proof: bytes | str = b"",
+        ) -> Decision: ...
+        def check_batch(  # noqa: D102
+            self,
+            calls: Iterable[tuple[Any, ...]],
+            *,
+            audience: str | None = None,
+            at_least_revision: int = 0,
+        ) -> Batch: ...
+        def prepare(self, token: bytes | str | Token | Prepared) -> Prepared: ...  # noqa: D102
+        def refuse(  # noqa: D102
+            self, stage: int, reason: int, argument: str | None = None
+        ) -> Decision: ...
+
+    def check_tool(
+        self,
+        token: bytes | str | Token,
+        catalogue: ToolCatalogue,
+        tool: str,
+        arguments: Arguments = b"",
+        *,
+        method: str = TOOLS_CALL,
+        **options: Any,
+    ) -> Decision:
+        """Judge a call of an MCP tool, with action, resource and facts from the operator's catalogue.
+
+        A tool that is not in the catalogue is denied ``UNKNOWN_TOOL``. ``options`` are those of
+        :meth:`check`, but for ``tool``.
+        """
+        try:
+            action, resource, facts = catalogue.ask(tool, method)
+        except UnknownTool:
+            decision = self.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
+            source, audience = options.get("source", ""), options.get("audience")
+            self.note(decision, token, method, tool, arguments, source=source, audience=audience)
+            return decision
+        return self.check(token, action, resource, arguments, tool=facts, **options)
+
+    def list_allowed(
+        self,
+        token: bytes | str | Token | Prepared,
+        candidates: Iterable[tuple[Any, ...]],
+        **options: Any,
+    ) -> Verdicts:
+        """Say of each candidate whether this token could make the call now: yes, no or maybe.
+
+        The token is judged once, then the candidates by the same state and time. NO denies and YES allows
+        with any arguments, or with those that a candidate has, for as long as nothing changes; MAYBE depends
+        on the arguments, a proof, or what the call costs. Calls are still to be checked.
+
+        Args:
+            token: as in :meth:`check`.
+            candidates: each a :class:`~sessauth.decisions.survey.Candidate`, or a tuple of its parts.
+            options: ``session``, ``source``, ``peer``, ``audience``, ``at_least_revision`` of :meth:`check`.
+
+        Raises:
+            TypeError: for a candidate or an option of another form. Nothing for what an agent controls.
+        """
+        survey = Survey(self, token, **options)
+        found = tuple(map(Verdict, survey.verdicts(candidates)))
+        return Verdicts(found, Reason(survey.reason), Stage(survey.stage), survey.revision)
+
+    def list_tools(
+        self,
+        token: bytes | str | Token | Prepared,
+        catalogue: ToolCatalogue,
+        tools: Iterable[Mapping[str, Any]],
+        **options: Any,
+    ) -> list[Mapping[str, Any]]:
+        """Return those definitions of an MCP ``tools/list`` answer that this token could call at all.
+
+        A tool that is not in the catalogue, or would be denied whatever its arguments, is left out.
+        ``options`` are those of :meth:`list_allowed`.
+        """
+        known = [tool for tool in tools if isinstance(tool.get("name"), str) and tool["name"] in catalogue]
+        candidates = catalogue.candidates(tool["name"] for tool in known)
+        verdicts = self.list_allowed(token, candidates, **options)
+        return [tool for tool, verdict in zip(known, verdicts, strict=True) if verdict != Verdict.NO]
+
+    @property
+    def recorder(self) -> ProcessRecorder | None:
+        """What records and tells what is decided here; None where nothing does."""
+        return self._recorder
+
+    @property
+    def cached_chains(self) -> int:
+        """How many verified chains are kept."""
+        return len(self.cache)
+
+    @property
+    def cached_bytes(self) -> int:
+        """What they weigh, in bytes."""
+        return self.cache.used
+
+    @property
+    def inherited(self) -> bool:
+        """Return whether it was opened before this process was forked, so that it denies everything here."""
+        return self._owned is not None and self._owned.forked
+
+    def close(self) -> None:
+        """Close what :meth:`embedded` opened; later checks are denied.
+
+        In a child that was forked since nothing is done: all of it is the parent's, which goes on with it.
+        """
+        if self.inherited:
+            return
+        if self._recorder is not None:
+            self._recorder.close()
+            self._recorder = None
+        if self._owned is not None:
+            self._owned.close()
+            self._owned = None
+
+    def __enter__(self) -> Self:
+        """Return the verifier."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def _presented(token: bytes | str | Token) -> bytes | Reason:
+    """Return the bytes of a token that came otherwise, or the reason of a text that is none."""
+    if isinstance(token, Token):
+        return token.data
+    if not isinstance(token, bytes | str):
+        raise TypeError(f"the token is bytes, str or Token, not {type(token).__name__}")
+    text = token.decode("ascii", "replace") if isinstance(token, bytes) else token
+    if is_stored_text(text):
+        return Reason.OPEN_TOKEN
+    if len(text) > MAX_PRESENTED_CHARS:
+        return Reason.TOKEN_TOO_LARGE
+    try:
+        return read_text(text)[0]
+    except (MalformedToken, UnicodeError):
+        return Reason.MALFORMED_TOKEN

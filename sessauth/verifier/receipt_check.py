@@ -1,0 +1,112 @@
+"""What a closure receipt means for a token that somebody holds, shown without a server.
+
+The kernel judges the token by a state that holds nothing but the ended session, as the receipt states it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .._fast.codec import protobuf
+from .._fast.token.chain import Chain
+from ..crypto.issuer_keys import IssuerKeys, pinned
+from ..model.receipt import Receipt
+from ..model.session import EndCause, SessionStatus
+from ..reasons import Reason, Stage
+from ..state import layout
+from ..tokens.token import Token
+from .verifier import Verifier
+
+# What an end shows as in a state that knows no more than the receipt says: an ancestor's end, too.
+_ENDED_BY_ITSELF = (EndCause.LEASE_LAPSED, EndCause.EXPIRED)
+
+
+class Coverage(StrEnum):
+    """What a receipt says of a token.
+
+    REFUSED: it is of the session, and every verifier that knows of the end refuses it. NOT_COVERED: it is of
+    another session, of which the receipt says nothing. NOT_SHOWN: it names the session, and no key that is
+    known signed it: whoever wrote it may have written anything.
+    """
+
+    REFUSED = "REFUSED"
+    NOT_COVERED = "NOT_COVERED"
+    NOT_SHOWN = "NOT_SHOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """A token held against a receipt. ``reason`` is the kernel's, at ``stage``; UNSPECIFIED if not asked."""
+
+    coverage: Coverage
+    session_id: bytes
+    reason: Reason = Reason.UNSPECIFIED
+    stage: Stage = Stage.NONE
+
+
+def hold_against(receipt: Receipt, token: Token, keys: IssuerKeys) -> Covered:
+    """Say what a verified receipt means for ``token``; ``keys`` are the service's, as for ``receipt.verify``.
+
+    The token's signatures are verified under any issuer key that is given: what is unsigned shows nothing.
+    Of an open token the sealed one is judged, which its holder would present.
+    """
+    if token.session_id != receipt.session_id:
+        return Covered(Coverage.NOT_COVERED, token.session_id)
+    chain = Chain.parse(token.data)
+    public_key = pinned(keys, any_owner=True).get(chain.issuer_key_id)
+    presented = token.present() if token.is_open else token
+    decision = Verifier(_Ended(receipt))._check(presented, "any", "any", now_ms=receipt.made_at_ms)
+    shown = public_key is not None and chain.verify(public_key) < 0 and decision.stage is Stage.SESSION
+    coverage = Coverage.REFUSED if shown and not decision else Coverage.NOT_SHOWN
+    return Covered(coverage, token.session_id, decision.reason, decision.stage)
+
+
+class _Ended:
+    """A source of state that holds one ended session (``state.ports.ViewSource``)."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        cause = receipt.cause if receipt.cause in _ENDED_BY_ITSELF else EndCause.ASKED
+        row = {
+            "id": receipt.session_id,
+            "subject": "any",
+            "status": int(SessionStatus.ENDED),
+            "epoch": receipt.epoch,
+            "opened_at_ms": 1,
+            "expires_at_ms": receipt.made_at_ms + 1,
+            "ended_at_ms": receipt.ended_at_ms,
+            "end_cause": int(cause),
+            "revision": receipt.revision,
+        }
+        head = {
+            "format": layout.FORMAT,
+            "min_reader_format": layout.MIN_READER_FORMAT,
+            "cluster_id": receipt.cluster_id,
+            "incarnation": receipt.incarnation,
+            "revision": receipt.revision,
+            "seq": receipt.revision,
+            "digest": bytes(32),
+        }
+        self.sessions = {receipt.session_id: protobuf.encode("SessionRecord", row)}
+        self.leases: dict[bytes, bytes] = {}
+        self.revoked: dict[bytes, bytes] = {}
+        self.keys: dict[bytes, bytes] = {}
+        self.meta = {layout.HEAD_KEY: protobuf.encode("Head", head)}
+        self.brake = bytes(1)
+
+    def begin(self) -> _Reading:
+        return _Reading()
+
+
+class _Reading:
+    """A read transaction of what never changes."""
+
+    def id(self) -> int:
+        return 1
+
+    def get(self, key: bytes, *, db: Mapping[bytes, bytes]) -> bytes | None:
+        return db.get(bytes(key))
+
+    def abort(self) -> None:
+        return

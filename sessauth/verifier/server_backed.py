@@ -1,0 +1,280 @@
+"""An embedded verifier that has the server take what calls cost.
+
+    with Verifier.embedded(state, audience="gw", server=socket, credential_file=file) as verifier:
+        decision = verifier.check(token, "deploy", "web", arguments, permit_ms=5_000)
+        if decision:
+            verifier.commit(decision.permit, token, "deploy", "web", arguments)
+
+All but what ends in stage ``needs`` is judged in this process, as by any embedded verifier. What only the
+writer of the state can take is asked of the server, with the gateway's own credential; without an answer
+the call stays denied. grpc is loaded when such a verifier is made.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .._fast.call.argument_forms import judged
+from .._fast.check.cost_claims import Claims
+from .._fast.check.recording_judge import Prepared
+from ..decisions.decision_base import DecisionBase
+from ..errors import SessauthError, UsageError
+from ..limits import MAX_PERMIT_MS, MAX_RETRY_ID_BYTES
+from ..model.approval import SignedApproval
+from ..reasons import Reason, Stage
+from ..scopes.call_arguments import Arguments
+from ..tokens.token import Token
+from .base import BaseVerifier
+from .registration import Enrolling, Readable, Told
+
+if TYPE_CHECKING:
+    from .._fast.check.batch import Batch
+    from ..client import Client, RemoteDecision
+
+DEFAULT_TIMEOUT_MS: Final = 2_000
+_RETRY_ID_BYTES: Final = 16
+
+
+class _AtServer:
+    """Pays for nothing here: the server is asked. What costs nothing is paid."""
+
+    def __init__(self, *, also_free: bool) -> None:
+        self._also_free = also_free
+
+    def pay(self, claims: Claims) -> int:
+        return Reason.NEEDS_SERVER if self._also_free or len(claims) else 0
+
+
+# Ends a check before its proof is used up: the server will look at it.
+_IF_IT_COSTS: Final = _AtServer(also_free=False)
+_ALWAYS: Final = _AtServer(also_free=True)
+
+
+class ServedVerifier(BaseVerifier):
+    """A verifier with a server behind it; made by :meth:`Verifier.embedded` with ``server``."""
+
+    if TYPE_CHECKING:
+        _client: Client
+        _enrolling: Enrolling | None
+
+    def ask_by(self, client: Client) -> None:
+        """Have ``client`` ask the server; it is closed with the verifier."""
+        self._client = client
+        self._enrolling = None
+
+    def enroll_as(self, name: str, source: Readable, staleness_ms: int) -> None:
+        """Enrol with the server under ``name``, and stay so until it is closed.
+
+        ``source`` is what this verifier reads. Raises as :meth:`Verifier.embedded` says.
+        """
+        client = self._client.with_timeout(max(100, staleness_ms // 4))
+        enrolling = Enrolling(self.view, source, partial(_tell, client), name, staleness_ms)
+        enrolling.start()
+        self._enrolling = enrolling
+
+    @property
+    def enrolled(self) -> bool:
+        """Whether the server counts on this verifier, by its latest answer."""
+        return self._enrolling is not None and self._enrolling.enrolled
+
+    def check(  # type: ignore[override] # a server's decision is another class of the same surface
+        self,
+        token: bytes | str | Token | Prepared,
+        action: str | bytes,
+        resource: str | bytes,
+        arguments: Arguments = b"",
+        *,
+        approvals: Sequence[SignedApproval] = (),
+        retry_id: bytes = b"",
+        permit_ms: int = 0,
+        tool: Arguments = b"",
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str | None = None,
+        at_least_revision: int = 0,
+        proof: bytes | str = b"",
+    ) -> DecisionBase:
+        """Judge one call, and have the server take what it costs.
+
+        Args:
+            token: as in :meth:`BaseVerifier.check`; so are ``action``, ``resource``, ``arguments``.
+            action: what the agent wants to do.
+            resource: to what.
+            arguments: the very JSON that will be forwarded, or its values.
+            approvals: signed approvals, beside those that the server holds.
+            retry_id: up to 64 bytes that name the attempt: what the call costs is taken once under it.
+            permit_ms: ask for a permit, to be committed within so many ms; 0: none.
+            tool: as in :meth:`BaseVerifier.check`; so are all below.
+            session: the session that the caller believes the call belongs to.
+            source: the agent's IP address.
+            peer: the identities of the agent's certificate.
+            audience: which verifier asks.
+            at_least_revision: deny STALE_STATE unless the view has this revision.
+            proof: the holder's proof of this call.
+
+        Returns:
+            The kernel's decision, or the server's where the server was asked. If it can't be asked, the
+            denial that the call has without it: NEEDS_SERVER, or APPROVAL_REQUIRED.
+
+        Raises:
+            UsageError: for a retry id or a permit beyond its limit.
+        """
+        # Once for both, so that the server is asked about what was judged here.
+        arguments = judged(arguments)
+        options: dict[str, Any] = {
+            "tool": tool,
+            "session": session,
+            "source": source,
+            "peer": peer,
+            "audience": audience,
+            "at_least_revision": at_least_revision,
+            "proof": proof,
+        }
+        payer = None
+        if permit_ms or retry_id:
+            _hold(retry_id, permit_ms)
+            payer = _ALWAYS if permit_ms or proof else _IF_IT_COSTS
+        # What the server answers the server notes.
+        decision = self._check(token, action, resource, arguments, payer=payer, note_needs=False, **options)
+        if decision.allowed or decision.stage is not Stage.NEEDS:
+            return decision
+        try:
+            return self._client.check(
+                _bytes_of(token),
+                action,
+                resource,
+                arguments,
+                # Of a lost answer the transport asks again: what it costs is taken once.
+                retry_id=retry_id or secrets.token_bytes(_RETRY_ID_BYTES),
+                permit_ms=permit_ms,
+                approvals=approvals,
+                **self._asked(options),
+            )
+        except SessauthError:
+            self.note(
+                decision, _bytes_of(token), action, resource, arguments, source=source, audience=audience
+            )
+            return decision
+
+    def commit(
+        self,
+        permit: bytes,
+        token: bytes | str | Token | Prepared,
+        action: str | bytes,
+        resource: str | bytes,
+        arguments: Arguments = b"",
+        **options: Any,
+    ) -> RemoteDecision:
+        """Have the server judge the call of a permit again, just before it is done, and use the permit up.
+
+        The call is given as it was checked.
+
+        Raises:
+            SessauthError: there was no answer, which is never a yes; the permit may be used up.
+        """
+        asked = self._asked(options)
+        asked.pop("proof", None)
+        return self._client.commit(permit, _bytes_of(token), action, resource, arguments, **asked)
+
+    def release(self, permit: bytes) -> int:
+        """Give back what a permit holds; returns the revision from which on it is free.
+
+        Raises:
+            SessauthError: it is not open, or there was no answer.
+        """
+        return self._client.release(permit)
+
+    def check_batch(  # type: ignore[override] # as check
+        self, calls: Iterable[tuple[Any, ...]], *, audience: str | None = None, at_least_revision: int = 0
+    ) -> Batch | list[DecisionBase]:
+        """Judge many calls as :meth:`BaseVerifier.check_batch` does, and have the server take what some cost.
+
+        Those are asked about one by one, in their order.
+        """
+        calls = tuple(calls)
+        options = {"audience": audience, "at_least_revision": at_least_revision}
+        batch = self._check_batch(
+            calls, audience=audience, at_least_revision=at_least_revision, note_needs=False
+        )
+        if batch.all_allowed:
+            return batch
+        decisions: list[DecisionBase] = []
+        for place, (call, decision) in enumerate(zip(calls, batch, strict=True)):
+            answered = self._taken(call, options, decision) if decision.stage is Stage.NEEDS else decision
+            if answered is decision and decision.stage is Stage.NEEDS:
+                self.note_batch_item(batch, place)
+            decisions.append(answered)
+        return decisions
+
+    def close(self) -> None:
+        """Leave the server's table, tell what is left, and close what was opened; later checks are denied.
+
+        In a child that was forked since nothing is done, as in :meth:`BaseVerifier.close`.
+        """
+        if self.inherited:
+            return
+        if self._enrolling is not None:
+            self._enrolling.close()
+            self._enrolling = None
+        super().close()
+        self._client.close()
+
+    def _taken(self, call: tuple[Any, ...], options: dict[str, Any], decision: DecisionBase) -> DecisionBase:
+        names = ("arguments", "tool", "session", "source", "peer", "proof")
+        token, action, resource, *others = call
+        try:
+            return self._client.check(
+                _bytes_of(token),
+                action,
+                resource,
+                retry_id=secrets.token_bytes(_RETRY_ID_BYTES),
+                **self._asked({**options, **dict(zip(names, others, strict=False))}),
+            )
+        except SessauthError:
+            return decision
+
+    def _asked(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return what the server is told of a check's options; by which time it judges is its own affair."""
+        names = ("arguments", "tool", "session", "source", "peer", "proof", "at_least_revision")
+        asked = {name: options[name] for name in names if options.get(name)}
+        audience = options.get("audience")
+        return {**asked, "audience": self.audience if audience is None else audience}
+
+
+def _tell(client: Client, told: Told) -> int:
+    return client.enroll(told)
+
+
+def open_client(
+    server: str | os.PathLike[str], credential: str | None, credential_file: Path | None, timeout_ms: int
+) -> Client:
+    """Return a client for a gateway's own credential.
+
+    Raises:
+        ConfigError: if ``server`` or the file can't be used.
+        UsageError: if no credential is given: the operator's, beside the socket, is not for gateways.
+    """
+    from ..client import Client
+
+    if credential is None and credential_file is None:
+        raise UsageError("credential: give credential= or credential_file=, of the gateway's role")
+    return Client(
+        os.fspath(server), credential=credential, credential_file=credential_file, timeout_ms=timeout_ms
+    )
+
+
+def _hold(retry_id: bytes, permit_ms: int) -> None:
+    if len(retry_id) > MAX_RETRY_ID_BYTES:
+        raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {len(retry_id)}")
+    if not 0 <= permit_ms <= MAX_PERMIT_MS:
+        raise UsageError(f"permit_ms: {permit_ms} is not between 0 and {MAX_PERMIT_MS}")
+
+
+def _bytes_of(token: bytes | str | Token | Prepared) -> bytes | str | Token:
+    return token.data if isinstance(token, Prepared) else token

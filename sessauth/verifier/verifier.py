@@ -1,0 +1,146 @@
+"""The verifier: judges calls in this process, by the kernel, against the state it shares a host with.
+
+    with Verifier.embedded("/var/lib/sessauth/state", audience="gateway-1") as verifier:
+        decision = verifier.check(token, "read", "mcp/github/get_commit", b'{"owner":"acme"}')
+        decision.raise_if_denied()
+
+Every call is judged anew. A change that the server acknowledged is seen by every check that starts
+after the acknowledgement. Loads neither grpc nor protobuf, unless it is given a server.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self, overload
+
+from .._fast.check.recording_judge import Prepared
+from ..errors import UsageError
+from .base import DEFAULT_CACHE_BYTES, BaseVerifier
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..audit.recording.options import AuditOptions
+    from .server_backed import ServedVerifier
+
+__all__ = ["DEFAULT_CACHE_BYTES", "DEFAULT_STALENESS_MS", "Prepared", "Verifier"]
+
+# How long a gateway may be without its server, and how long its death may keep receipts open.
+DEFAULT_STALENESS_MS = 10_000
+
+
+class Verifier(BaseVerifier):
+    """Judges calls by a source of state; one for each process, for any number of threads."""
+
+    @overload
+    @classmethod
+    def embedded(
+        cls,
+        state_dir: str | os.PathLike[str],
+        *,
+        audience: str,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        audit: AuditOptions | None = None,
+    ) -> Self: ...
+    @overload
+    @classmethod
+    def embedded(
+        cls,
+        state_dir: str | os.PathLike[str],
+        *,
+        audience: str,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        server: str | os.PathLike[str],
+        credential: str | None = None,
+        credential_file: Path | None = None,
+        timeout_ms: int = 2_000,
+        audit: AuditOptions | None = None,
+        tell: bool = False,
+        enroll: str = "",
+        staleness_ms: int = DEFAULT_STALENESS_MS,
+    ) -> ServedVerifier: ...
+
+    @classmethod
+    def embedded(
+        cls,
+        state_dir: str | os.PathLike[str],
+        *,
+        audience: str,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        server: str | os.PathLike[str] | None = None,
+        credential: str | None = None,
+        credential_file: Path | None = None,
+        timeout_ms: int = 2_000,
+        audit: AuditOptions | None = None,
+        tell: bool = False,
+        enroll: str = "",
+        staleness_ms: int = DEFAULT_STALENESS_MS,
+    ) -> BaseVerifier:
+        """Open a server's state folder read-only and judge by it.
+
+        The process needs to be in the folder's group and on the server's host. A child that was forked since
+        opens another: in it this one denies everything (docs/embedding.md).
+        Without ``server`` no call of the server's is made, and what costs something is denied.
+
+        Args:
+            state_dir: the server's state folder.
+            audience: which verifier this is.
+            cache_bytes: memory for verified chains, in bytes.
+            server: the server's socket, to take there what calls cost (``verifier.server_backed``).
+            credential: the gateway's API key for it, or ``credential_file``, not readable by others.
+            credential_file: see ``credential``.
+            timeout_ms: how long one call may wait for the server.
+            audit: record what is decided here in an audit stream of its own (docs/recording.md). What the
+                server decides of a call, it records itself.
+            tell: tell the server what is seen of sessions here (:mod:`sessauth.usage.collector`).
+            enroll: enrol with the server under this name, one process a name: the receipts of sessions that
+                end then say for this verifier too that it allows them nothing (docs/receipts.md).
+            staleness_ms: deny every call ``STALE_STATE`` when the enrolment could not be renewed for so
+                long: 1000 to 60000.
+
+        Raises:
+            StateUnusable: naming what is wrong with the folder.
+            ConfigError: if ``server`` or its credential, or the folder of ``audit``, can't be used.
+            KeyFolderError: if a key in that folder can't be used.
+            UsageError: for ``tell`` or ``enroll`` without ``server``, and for a name or bound that the server
+                can't take.
+            Rejected: NAME_TAKEN if another verifier has the name, OTHER_STATE if ``state_dir`` is not the
+                server's.
+            PermissionDenied: if the credential's role may not enrol; Unauthenticated if it is none.
+        """
+        from ..audit.recording.embedded import recorder_of
+        from ..state.host.proof_reader import ProofReader
+        from ..state.lmdb.reader import StateReader
+
+        if tell and server is None:
+            raise UsageError("tell: give server=, the one to be told")
+        if enroll and server is None:
+            raise UsageError("enroll: give server= and its credential, where to enrol")
+        with ExitStack() as opened:
+            if server is not None:
+                from .server_backed import ServedVerifier, open_client
+
+                client = open_client(server, credential, credential_file, timeout_ms)
+                opened.callback(client.close)
+            reader = StateReader.open(state_dir)
+            opened.callback(reader.close)
+            verifier: BaseVerifier
+            if server is None:
+                verifier = cls(reader, audience=audience, cache_bytes=cache_bytes)
+            else:
+                served = ServedVerifier(reader, audience=audience, cache_bytes=cache_bytes)
+                served.ask_by(client)
+                verifier = served
+            reader.watch(ProofReader(state_dir, verifier).refresh)
+            if audit is not None or tell:
+                recorder = recorder_of(verifier, reader, audit, client if tell else None)
+                verifier._recorder = recorder
+                # Before what it reads and tells by.
+                opened.callback(recorder.close)
+            if enroll:
+                served.enroll_as(enroll, reader, staleness_ms)
+            # It is the verifier's from here on.
+            opened.pop_all()
+        verifier._owned = reader
+        return verifier

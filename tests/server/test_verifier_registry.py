@@ -1,0 +1,299 @@
+"""Who judges, as the control process holds it: names, acknowledgements, bounds, and a restart."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessauth import limits
+from sessauth.clock import FixedClock
+from sessauth.errors import ServerError
+from sessauth.model.receipt import VerifierState
+from sessauth.server.evidence import registry as enrolment_module
+from sessauth.server.evidence.enrolled_verifier import MARGIN_MS, Enrolled, Kind
+from sessauth.server.evidence.registry import REMEMBER_MS, Asked, Enrolment, checked
+from sessauth.state.host.processes import is_gone, started
+from sessauth.state.writer.state_writer import StateWriter
+from tests.support.changes import NOW, opening
+
+BOUND_MS = 5_000
+WAITS, ACKNOWLEDGED = VerifierState.WAITING, VerifierState.ACKNOWLEDGED
+OUTLIVED, LEFT = VerifierState.OUTLIVED, VerifierState.LEFT
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    """A clock that stands still."""
+    return FixedClock(NOW)
+
+
+@pytest.fixture
+def log(tmp_path: Path, clock: FixedClock) -> Iterator[StateWriter]:
+    """A state of revision 1."""
+    with StateWriter.open(tmp_path / "state", create=True, map_size=8 << 20, clock=clock) as writer:
+        assert writer.submit(opening("o")).result().applied
+        yield writer
+
+
+@pytest.fixture
+def enrolment(log: StateWriter, clock: FixedClock) -> Enrolment:
+    """A table with nobody in it."""
+    return Enrolment(log, clock)
+
+
+def asked(name: str = "gw-1", revision: int = 1, **given: Any) -> Asked:
+    """What an embedded verifier says, with what is given in place of that."""
+    given = {"kind": Kind.EMBEDDED, "principal": "gw", "instance": b"i" * 16, **given}
+    given.setdefault("staleness_ms", BOUND_MS)
+    return Asked(name=name, revision=revision, **given)
+
+
+def states(enrolment: Enrolment, revision: int, ended_at_ms: int = NOW) -> dict[str, VerifierState]:
+    """Return where everybody stands against an end."""
+    return {each.name: each.state for each in enrolment.standings(revision, ended_at_ms)}
+
+
+def gone_process() -> tuple[int, int]:
+    """Return id and beginning of a process that ended."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        began = started(process.pid)
+        process.kill()
+    return process.pid, began
+
+
+def word(enrolment: Enrolment, wanted: Asked) -> str:
+    """Return the word that an enrolment is refused with."""
+    with pytest.raises(ServerError) as caught:
+        enrolment.hear(wanted)
+    return caught.value.reason
+
+
+def test_it_is_waited_for_until_it_acknowledges(enrolment: Enrolment) -> None:
+    """A revision at or behind the end's is an acknowledgement; it never goes back."""
+    assert enrolment.hear(asked(revision=1)) == 1
+    assert states(enrolment, 2) == {"gw-1": WAITS} and enrolment.is_waited_for(2)
+
+    enrolment.hear(asked(revision=2))
+    enrolment.hear(asked(revision=1))
+
+    assert states(enrolment, 2) == {"gw-1": ACKNOWLEDGED} and not enrolment.is_waited_for(2)
+
+
+def test_behind_its_bound_it_can_not_allow(enrolment: Enrolment, clock: FixedClock) -> None:
+    """Not a moment earlier; being heard again begins the bound anew, for earlier ends too."""
+    enrolment.hear(asked())
+    clock.advance(BOUND_MS + MARGIN_MS - 1)
+    assert states(enrolment, 2) == {"gw-1": WAITS}
+
+    clock.advance(1)
+
+    [standing] = enrolment.standings(2, NOW)
+    assert (standing.state, standing.at_ms) == (OUTLIVED, NOW + BOUND_MS)
+    enrolment.hear(asked(revision=1))
+    assert states(enrolment, 2) == {"gw-1": WAITS}
+
+
+def test_the_wall_clock_decides_nothing(enrolment: Enrolment, clock: FixedClock) -> None:
+    """A clock that is set outlives nobody."""
+    enrolment.hear(asked())
+    clock.step(10 * BOUND_MS)
+
+    assert states(enrolment, 2) == {"gw-1": WAITS}
+
+
+def test_who_was_not_there_is_not_named(enrolment: Enrolment, clock: FixedClock) -> None:
+    """Who enrolled behind the end, or was over before it, has nothing to do with it."""
+    enrolment.hear(asked("late", revision=2, instance=b"l" * 16))
+    enrolment.hear(asked("early", instance=b"e" * 16))
+    clock.advance(BOUND_MS + MARGIN_MS)
+
+    assert states(enrolment, 2, ended_at_ms=NOW + BOUND_MS) == {}
+    assert states(enrolment, 2, ended_at_ms=NOW) == {"early": OUTLIVED}
+
+
+def test_it_leaves(enrolment: Enrolment, log: StateWriter) -> None:
+    """Who leaves is waited for no more; another instance can't make it leave."""
+    enrolment.hear(asked())
+    enrolment.leave("gw-1", b"x" * 16)
+    enrolment.leave("nobody", b"i" * 16)
+    assert states(enrolment, 2, NOW - 1) == {"gw-1": WAITS}
+
+    enrolment.leave("gw-1", b"i" * 16)
+
+    assert states(enrolment, 2, NOW - 1) == {"gw-1": LEFT}
+    log.run(lambda group: None)
+    assert log.enrolments() == []
+
+
+def test_a_name_is_one_process(enrolment: Enrolment, clock: FixedClock) -> None:
+    """While who has it may still allow, nobody else gets it; then anybody does."""
+    enrolment.hear(asked())
+    for other in (asked(instance=b"j" * 16), asked(instance=b"j" * 16, principal="other")):
+        assert word(enrolment, other) == "NAME_TAKEN"
+    assert word(enrolment, asked(principal="other")) == "NAME_TAKEN"
+
+    clock.advance(BOUND_MS + MARGIN_MS)
+
+    enrolment.hear(asked(instance=b"j" * 16, principal="other", revision=2))
+    assert states(enrolment, 2) == {"gw-1": ACKNOWLEDGED}
+    assert word(enrolment, asked()) == "NAME_TAKEN"
+
+
+def test_a_process_that_ended_gives_its_name_back(enrolment: Enrolment) -> None:
+    """Its next life may come before its bound has passed, with the same credential."""
+    process_id, began = gone_process()
+    enrolment.hear(asked(process_id=process_id, process_started=began))
+    assert word(enrolment, asked(instance=b"j" * 16, principal="other")) == "NAME_TAKEN"
+    assert states(enrolment, 2) == {"gw-1": WAITS}
+
+    enrolment.hear(asked(instance=b"j" * 16, revision=2))
+
+    assert states(enrolment, 2) == {"gw-1": ACKNOWLEDGED}
+
+
+def test_a_process_that_runs_keeps_it(enrolment: Enrolment) -> None:
+    """Its number alone is not it: a number is given again."""
+    me = {"process_id": os.getpid(), "process_started": started(os.getpid())}
+    assert not is_gone(**{"process_id": me["process_id"], "began": me["process_started"]})
+    assert is_gone(me["process_id"], me["process_started"] + 1)
+    enrolment.hear(asked(**me))
+
+    assert word(enrolment, asked(instance=b"j" * 16)) == "NAME_TAKEN"
+
+
+def test_a_worker_is_over_with_its_process(enrolment: Enrolment, log: StateWriter) -> None:
+    """It has no bound and no row: its parent sees its end."""
+    process_id, began = gone_process()
+    alive = {"process_id": os.getpid(), "process_started": started(os.getpid())}
+    for name, process in (
+        ("worker-0", {"process_id": process_id, "process_started": began}),
+        ("worker-1", alive),
+    ):
+        enrolment.hear(checked(asked(name, kind=Kind.WORKER, instance=name.encode() * 2, **process)))
+
+    # That it is gone is seen when it is looked at, which is behind the end.
+    assert states(enrolment, 2, NOW - 1) == {"sessauth/worker-0": LEFT, "sessauth/worker-1": WAITS}
+    assert log.enrolments() == []
+
+
+def test_what_it_says_is_of_the_form() -> None:
+    """A name, an instance and a bound; a worker says which process it is."""
+    for wrong, field in (
+        (asked("sessauth/worker-0"), "name"),
+        (asked(""), "name"),
+        (asked(instance=b"short"), "instance"),
+        (asked(staleness_ms=limits.MIN_STALENESS_MS - 1), "staleness_ms"),
+        (asked(staleness_ms=limits.MAX_STALENESS_MS + 1), "staleness_ms"),
+        (asked(kind=Kind.WORKER), "process_id"),
+    ):
+        with pytest.raises(ServerError) as caught:
+            checked(wrong)
+        assert caught.value.field == field
+
+
+def test_one_that_was_late_holds_up_no_further_end(enrolment: Enrolment) -> None:
+    """Until it is heard again."""
+    enrolment.hear(asked())
+    enrolment.wait(2, 0)
+    assert not enrolment.is_waited_for(2) and states(enrolment, 2) == {"gw-1": WAITS}
+
+    enrolment.hear(asked())
+
+    assert enrolment.is_waited_for(2)
+
+
+def test_the_next_process_knows_who_was_enrolled(
+    enrolment: Enrolment, log: StateWriter, clock: FixedClock
+) -> None:
+    """Who may still allow is waited for again, until it is heard or a whole bound has passed."""
+    enrolment.hear(asked(revision=1))
+    enrolment.hear(asked(revision=2))
+    clock.advance(BOUND_MS - 1)
+
+    again = Enrolment(log, clock)
+
+    assert states(again, 2) == {"gw-1": WAITS}
+    clock.advance(BOUND_MS + MARGIN_MS)
+    assert states(again, 2) == {"gw-1": OUTLIVED}
+    again.hear(asked(revision=2))
+    assert states(again, 2) == {"gw-1": ACKNOWLEDGED}
+
+
+def test_who_is_over_for_long_is_forgotten(enrolment: Enrolment, log: StateWriter, clock: FixedClock) -> None:
+    """Its row as well; who is heard stays."""
+    enrolment.hear(asked())
+    enrolment.hear(asked("gw-2", instance=b"j" * 16))
+    clock.advance(BOUND_MS + REMEMBER_MS)
+    enrolment.hear(asked("gw-2", instance=b"j" * 16))
+    enrolment.tend()
+
+    assert [entry.record.name for entry, _ in enrolment.all()] == ["gw-2"]
+    log.run(lambda group: None)
+    assert [record.name for record in log.enrolments()] == ["gw-2"]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_who_is_heard_meanwhile_is_not_forgotten(
+    enrolment: Enrolment,
+    log: StateWriter,
+    clock: FixedClock,
+    monkeypatch: pytest.MonkeyPatch,
+    full: bool,
+) -> None:
+    """One that wakes up just when it is to be forgotten, or to make room, counts again and stays."""
+    monkeypatch.setattr(limits, "MAX_VERIFIERS", 1)
+    enrolment.hear(asked())
+    clock.advance(BOUND_MS + REMEMBER_MS)
+    over_since = enrolment._over_since
+
+    def heard_meanwhile(ms: int) -> list[Enrolled]:
+        over = over_since(ms)
+        enrolment.hear(asked())
+        return over
+
+    monkeypatch.setattr(enrolment, "_over_since", heard_meanwhile)
+    if full:
+        assert word(enrolment, asked("gw-2", instance=b"2" * 16)) == "LIMIT"
+    else:
+        enrolment.tend()
+
+    assert states(enrolment, 2) == {"gw-1": WAITS}
+    log.run(lambda group: None)
+    assert [record.name for record in log.enrolments()] == ["gw-1"]
+
+
+def test_there_are_not_more_than_a_receipt_can_name(
+    enrolment: Enrolment, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is over makes room, one that may allow does not."""
+    monkeypatch.setattr(limits, "MAX_VERIFIERS", 2)
+    for number in (1, 2):
+        enrolment.hear(asked(f"gw-{number}", instance=bytes([number]) * 16))
+    assert word(enrolment, asked("gw-3", instance=b"3" * 16)) == "LIMIT"
+
+    clock.advance(BOUND_MS + MARGIN_MS)
+    enrolment.hear(replace(asked("gw-2"), instance=bytes([2]) * 16))
+    enrolment.hear(asked("gw-3", instance=b"3" * 16))
+
+    assert [entry.record.name for entry, _ in enrolment.all()] == ["gw-2", "gw-3"]
+
+
+def test_one_credential_does_not_take_all_names(
+    enrolment: Enrolment, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only those that may allow count; another credential's are its own."""
+    monkeypatch.setattr(enrolment_module, "OF_ONE_PRINCIPAL", 1)
+    enrolment.hear(asked("gw-1"))
+    assert word(enrolment, asked("gw-2", instance=b"2" * 16)) == "LIMIT"
+    enrolment.hear(asked("gw-2", instance=b"2" * 16, principal="other"))
+
+    clock.advance(BOUND_MS + MARGIN_MS)
+
+    enrolment.hear(asked("gw-3", instance=b"3" * 16))

@@ -1,0 +1,76 @@
+"""Many sessions and many one-off tokens of them, made fast enough to flood a cache with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.decision import Decision
+from sessauth._fast.check.view import View
+from tests.oracle.crypto import signed_bytes
+from tests.oracle.model import OracleRequest
+from tests.oracle.wire import encode
+from tests.support.token_forger import assemble, id16
+from tests.support.vector_files import read_view
+from tests.support.view_source import MemorySource
+from tests.vectors.world import EXPIRES, ISSUER, NOW, VIEWS, ask, link, root
+
+_SESSION, _TOKEN = b"\x01" * 16, b"\x02" * 16
+_PAYLOAD = encode(
+    "Block", link(root("read:files/**", root_fields={"session_id": _SESSION, "token_id": _TOKEN}))[0]
+)
+_UNSIGNED = assemble([_PAYLOAD], [bytes(64)])
+
+
+def name(number: int) -> bytes:
+    """The id of a session of the crowd."""
+    return id16(f"crowd {number}")
+
+
+def source(view: str = "plain", crowd: int = 0) -> MemorySource:
+    """A source with a view of the vectors, and sessions of a crowd beside them."""
+    record = dict(VIEWS[view])
+    more = [{"id_hex": name(i).hex(), "status": "ACTIVE", "expires_at_ms": EXPIRES} for i in range(crowd)]
+    record["sessions"] = [*record["sessions"], *more]
+    made = MemorySource()
+    made.load(*read_view(record))
+    return made
+
+
+def checker(view: str = "plain", crowd: int = 0, **options: Any) -> Checker:
+    """A checker on such a source."""
+    return Checker(View(source(view, crowd)), **options)
+
+
+def tokens(session_id: bytes, count: int, first: int = 0) -> Iterator[bytes]:
+    """Sealed roots of a session, each with its own token id, that permit to read files."""
+    for number in range(first, first + count):
+        payload = _PAYLOAD.replace(_SESSION, session_id).replace(_TOKEN, number.to_bytes(16, "big"))
+        signature = ISSUER.sign(signed_bytes(0, bytes(64), payload))
+        yield _UNSIGNED.replace(_PAYLOAD, payload).replace(bytes(64), signature)
+
+
+def judge(judge_by: Checker, token: bytes, request: OracleRequest | None = None, **given: Any) -> Decision:
+    """Judge a request, by default one that the tokens above permit."""
+    asked = request or ask()
+    given.setdefault("now_ms", NOW)
+    outcome: Decision = judge_by._check(
+        token,
+        asked.action,
+        asked.resource,
+        asked.arguments,
+        tool=asked.tool,
+        session=asked.session,
+        source=asked.source,
+        peer=asked.peer,
+        audience=asked.audience,
+        at_least_revision=asked.at_least_revision,
+        **given,
+    )
+    return outcome
+
+
+def all_allowed(judge_by: Checker, presented: Sequence[bytes]) -> bool:
+    """Whether each token is allowed."""
+    return all(judge(judge_by, token).allowed for token in presented)

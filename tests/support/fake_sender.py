@@ -1,0 +1,40 @@
+"""A teller that keeps what it is told, and fails when a test says so."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from sessauth.usage.observations import SessionSeen, Telling, Told
+
+
+@dataclass
+class Listener:
+    """A control process that a test has in its hand."""
+
+    wants_usage: bool = False
+    control_id: bytes = bytes(16)
+    failure: Exception | None = None
+    # Every telling that came, those that were answered with a failure included.
+    heard: list[Telling] = field(default_factory=list)
+    taken: dict[int, Telling] = field(default_factory=dict)
+    came: threading.Event = field(default_factory=threading.Event)
+
+    def tell(self, telling: Telling) -> Told:
+        """Take a telling, unless it is time to fail."""
+        self.heard.append(telling)
+        self.came.set()
+        if self.failure is not None:
+            raise self.failure
+        self.taken[telling.number] = telling
+        return Told(self.control_id, self.wants_usage)
+
+    def total(self, session_id: bytes) -> SessionSeen:
+        """What was told of a session, added up."""
+        total = SessionSeen(session_id)
+        # A copy: the teller's thread may tell meanwhile.
+        for telling in tuple(self.taken.values()):
+            for seen in telling.sessions:
+                if seen.session_id == session_id:
+                    total.add(seen, 1 << 30)
+        return total

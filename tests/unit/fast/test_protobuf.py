@@ -1,0 +1,140 @@
+"""The strict codec of records: what it takes, what it refuses, and what each refusal names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessauth._fast.codec import protobuf
+from tests.oracle.wire import write_varint
+
+
+@pytest.mark.parametrize(
+    ("message", "record", "encoded"),
+    [
+        ("Number", {}, b""),
+        ("Number", {"units": 0, "nanos": 0}, b""),
+        ("Number", {"units": -1, "nanos": 5}, b"\x08\x01\x10\x05"),
+        ("Number", {"units": -(2**63)}, b"\x08" + b"\xff" * 9 + b"\x01"),
+        ("Value", {"text": ""}, b"\x0a\x00"),
+        ("Value", {"truth": False}, b"\x18\x00"),
+        ("Value", {"number": {"units": 0, "nanos": 0}}, b"\x12\x00"),
+        ("Segment", {"kind": 4, "texts": ["", "a"]}, b"\x08\x04\x12\x00\x12\x01a"),
+        ("Head", {"revision": 2**64 - 1}, b"\x28" + b"\xff" * 9 + b"\x01"),
+        ("Change", {"id": "c", "purge_session": {}}, b"\x12\x01c\x9a\x01\x00"),
+    ],
+)
+def test_encoded_forms(message: str, record: dict[str, Any], encoded: bytes) -> None:
+    """Defaults are absent but where presence means something, and decoding gives every field back."""
+    assert protobuf.encode(message, record) == encoded
+    decoded = protobuf.decode(message, encoded)
+    assert protobuf.encode(message, decoded) == encoded
+    assert {name: decoded[name] for name in record} == record
+
+
+def test_absent_fields() -> None:
+    """Absent scalars have their default, members of a oneof and messages are None, repeated ones lists."""
+    assert protobuf.decode("Value", b"") == {"text": None, "number": None, "truth": None}
+    assert protobuf.decode("Budget", b"") == {"name": "", "limit": None, "unit": "", "amount": None}
+    assert protobuf.decode("Approval", b"") == {"threshold": 0, "keys": []}
+    assert protobuf.decode("Fact", b"") == {"name": "", "value": None, "visible": False}
+    assert protobuf.decode("StoredToken", b"") == {"token": b"", "next_secret": b""}
+
+
+@pytest.mark.parametrize(
+    ("message", "record", "named"),
+    [
+        ("Number", {"units": 2**63}, "units"),
+        ("Number", {"units": True}, "units"),
+        ("Number", {"units": 1.0}, "units"),
+        ("Number", {"nanos": 2**32}, "nanos"),
+        ("Number", {"nanos": -1}, "nanos"),
+        ("Segment", {"kind": 2**31}, "kind"),
+        ("Head", {"revision": 2**64}, "revision"),
+        ("Fact", {"name": b"n"}, "name"),
+        ("Fact", {"name": "\ud800"}, "name"),
+        ("Fact", {"visible": 1}, "visible"),
+        ("StoredToken", {"token": "text"}, "token"),
+        ("StoredToken", {"token": bytearray(b"x")}, "token"),
+        ("Value", {"text": "a", "truth": True}, "truth"),
+        ("Value", {"txt": "a"}, "txt"),
+        ("Segment", {"texts": [1]}, "texts"),
+    ],
+)
+def test_values_that_do_not_fit(message: str, record: dict[str, Any], named: str) -> None:
+    """A value that its field can't hold is refused by the field's name."""
+    with pytest.raises(protobuf.WireError, match=named):
+        protobuf.encode(message, record)
+
+
+@pytest.mark.parametrize(
+    ("message", "data"),
+    [
+        ("Number", b"\x08"),
+        ("Number", b"\x08\x80"),
+        ("Number", b"\x08\x80\x00"),
+        ("Number", b"\x08\x00"),
+        ("Number", b"\x88\x00\x01"),
+        ("Number", b"\x08" + b"\xff" * 9 + b"\x02"),
+        ("Number", b"\x08" + b"\xff" * 10 + b"\x01"),
+        ("Number", b"\x10\x01\x08\x01"),
+        ("Number", b"\x08\x01\x08\x01"),
+        ("Number", b"\x09\x01\x00\x00\x00\x00\x00\x00\x00"),
+        ("Number", b"\x0d\x01\x00\x00\x00"),
+        ("Number", b"\x0b\x0c"),
+        ("Number", b"\x0a\x00"),
+        ("Number", b"\x18\x01"),
+        ("Number", b"\x00\x01"),
+        ("Number", b"\x10" + write_varint(2**32)),
+        ("Segment", b"\x08" + write_varint(2**31)),
+        ("Segment", b"\x12\x02a"),
+        ("Segment", b"\x12\x01\xff"),
+        ("Segment", b"\x12\x03\xed\xa0\x80"),
+        ("Segment", b"\x12\x02\xc0\xaf"),
+        ("Segment", b"\x12\x04\xf4\x90\x80\x80"),
+        ("Value", b"\x0a\x00\x18\x01"),
+        ("Value", b"\x18\x02"),
+        ("Fact", b"\x18\x00"),
+        ("Fact", b"\x0a\x00"),
+        ("Approval", b"\x12" + b"\xff" * 9 + b"\x01"),
+    ],
+)
+def test_bytes_that_are_not_canonical(message: str, data: bytes) -> None:
+    """Every other byte form of a record is refused with the message's name."""
+    with pytest.raises(protobuf.WireError, match=message):
+        protobuf.decode(message, data)
+
+
+def test_messages_that_do_not_exist() -> None:
+    """A message that the schema does not have is the caller's mistake."""
+    with pytest.raises(KeyError):
+        protobuf.decode("Nothing", b"")
+    with pytest.raises(KeyError):
+        protobuf.encode("Nothing", {})
+
+
+def test_the_deepest_record() -> None:
+    """The deepest message of the schema is within the nesting that the format permits, both ways."""
+    path = {"source": 1, "segments": ["a"]}
+    scope = {"needs": {"budget": {"name": "b", "amount": path}}}
+    encoded = protobuf.encode("Change", {"open_session": {"ceiling": {"scopes": [scope]}}})
+
+    ceiling = protobuf.decode("Change", encoded)["open_session"]["ceiling"]
+    assert ceiling["scopes"][0]["needs"]["budget"]["amount"] == path
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(["Block", "SessionRecord", "Change", "Head", "KeyRecord", "Outcome"]),
+    st.binary(max_size=120),
+)
+def test_any_bytes(message: str, data: bytes) -> None:
+    """Any bytes are refused with WireError, or are the very encoding of what they decode to."""
+    try:
+        record = protobuf.decode(message, data)
+    except protobuf.WireError:
+        return
+    assert protobuf.encode(message, record) == data

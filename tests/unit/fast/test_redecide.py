@@ -1,0 +1,171 @@
+"""Chains that a log remembers are judged again, and can be used for nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sessauth._fast.check.checker import Checker
+from sessauth._fast.check.view import View
+from sessauth._fast.codec.errors import FormError
+from sessauth._fast.redecide.logged_chain import Remembered
+from sessauth._fast.redecide.redecide import Replayed, Replayer
+from sessauth._fast.token.chain import Chain
+from sessauth.reasons import Reason, Stage, Verdict
+from tests.support.token_forger import assemble
+from tests.support.vector_files import read_view
+from tests.support.view_source import MemorySource
+from tests.unit.fast.test_leaks import heap_bytes
+from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, root, token
+
+CALLS = 20_000
+PLAIN = token(root("read:files/**", 'read:repo where owner == "acme" free *'), child("read:**"))
+
+
+@pytest.fixture
+def view() -> View:
+    """The vectors' plain state."""
+    source = MemorySource()
+    source.load(*read_view(VIEWS["plain"]))
+    return View(source)
+
+
+def remembered(data: bytes) -> Remembered:
+    """What a log has of a token."""
+    chain = Chain.parse(data)
+    return Remembered(chain.payloads, chain.block_ids)
+
+
+def again(view: View, data: bytes, resource: str, arguments: bytes | None = b"", **given: Any) -> Replayed:
+    """Decide again what was asked at the vectors' time."""
+    given = {"source": "", "audience": AUDIENCE, "now_ms": NOW, **given}
+    return Replayer(view).again(remembered(data), "read", resource, arguments, **given)
+
+
+@pytest.mark.parametrize(
+    ("resource", "arguments", "verdict"),
+    [
+        ("files/a", b"", Verdict.YES),
+        ("files/a", None, Verdict.YES),
+        ("other", None, Verdict.NO),
+        ("repo", None, Verdict.MAYBE),
+        ("repo", b'{"owner":"acme"}', Verdict.YES),
+        ("repo", b'{"owner":"x"}', Verdict.NO),
+        ("repo", b"no json", Verdict.NO),
+    ],
+)
+def test_it_decides_as_far_as_it_knows(
+    view: View, resource: str, arguments: bytes | None, verdict: Verdict
+) -> None:
+    """Arguments that are not known make a condition on them a maybe, and known ones what they are."""
+    assert again(view, PLAIN, resource, arguments).verdict == verdict
+
+
+def test_what_is_exact_is_the_check_s_own(view: View) -> None:
+    """With all known, reason and position are those of a check of the token."""
+    calls = (("other", b""), ("repo", b'{"owner":"x"}'), ("repo", b'{"x":1}'), ("a//b", b""))
+    for resource, arguments in calls:
+        decision = Checker(view, audience=AUDIENCE)._check(PLAIN, "read", resource, arguments, now_ms=NOW)
+        out = again(view, PLAIN, resource, arguments)
+        assert out.exact
+        assert (out.reason, out.stage, out.level, out.index, out.scope, out.clause, out.argument) == (
+            *(decision.reason, decision.stage, decision.level, decision.index),
+            *(decision.scope, decision.clause, decision.argument),
+        )
+
+
+def test_conditions_on_the_tool_are_never_known(view: View) -> None:
+    """What was said of the tool is not in a log, so such a scope may admit the call or not."""
+    tooled = token(root("read:files/** where tool.safe == true and x == 1 free *"))
+
+    assert again(view, tooled, "files/a", b'{"x":1}').verdict == Verdict.MAYBE
+    assert again(view, tooled, "files/a", b'{"x":2}').verdict == Verdict.NO
+
+
+def test_without_the_state_only_the_token_speaks(view: View) -> None:
+    """Facts are a maybe then; time, audience and scopes of the blocks are as ever."""
+    facts = token(root('read:files/** where session.case_id == "C-7" free *'))
+
+    assert again(view, facts, "files/a", b"", knows_state=False).verdict == Verdict.MAYBE
+    assert again(view, facts, "other", b"", knows_state=False).reason == Reason.OUT_OF_SCOPE
+    late = again(view, PLAIN, "files/a", knows_state=False, now_ms=NOW + 10**9)
+    assert (late.reason, late.stage) == (Reason.EXPIRED, Stage.TIME)
+    elsewhere = again(view, PLAIN, "files/a", knows_state=False, audience="x")
+    assert elsewhere.reason == Reason.WRONG_AUDIENCE
+
+
+def test_a_remembered_chain_is_no_token(view: View) -> None:
+    """A checker takes neither it nor what it was made of, and nothing of it says yes."""
+    checker = Checker(view, audience=AUDIENCE)
+    unsigned = assemble(Chain.parse(PLAIN).payloads, [bytes(64)] * 2)
+    replayer = Replayer(view)
+    chain = remembered(PLAIN)
+    out = replayer.again(
+        chain, "read", "files/a", b"", source="", audience=AUDIENCE, now_ms=NOW, knows_state=True
+    )
+
+    assert out.verdict == Verdict.YES
+    with pytest.raises(TypeError):
+        bool(out)
+    for given in (chain, out):
+        with pytest.raises(TypeError):
+            checker._check(given, "read", "files/a", now_ms=NOW)
+    assert checker._check(unsigned, "read", "files/a", now_ms=NOW).reason == Reason.BAD_SIGNATURE
+    assert (len(replayer.cache), len(checker.cache)) == (0, 0)
+    assert not hasattr(replayer, "check")
+    assert not {"raw", "chain", "payloads", "signatures"} & set(dir(chain))
+    with pytest.raises(TypeError):
+        Replayed()
+
+
+def test_ids_are_believed_but_for_the_root_s() -> None:
+    """The root's id covers no signature, so it can be computed; others count as recorded."""
+    chain = Chain.parse(PLAIN)
+    root_id, child_id = chain.block_ids
+
+    assert Remembered(chain.payloads, (root_id, child_id)).root_stands
+    assert Remembered(chain.payloads, (root_id, bytes(32))).root_stands
+    assert not Remembered(chain.payloads, (bytes(32), child_id)).root_stands
+    assert Remembered(chain.payloads, chain.block_ids).session_id == SESSION
+
+
+@pytest.mark.parametrize("broken", ["short", "ids", "id", "open", "none"])
+def test_what_can_be_no_chain_is_refused(broken: str) -> None:
+    """By the error of a token's bytes."""
+    chain = Chain.parse(token(root("read:**"), last="open" if broken == "open" else "sealed"))
+    payloads, ids = list(chain.payloads), list(chain.block_ids)
+    if broken == "short":
+        payloads[0] = payloads[0][:-1]
+    elif broken == "ids":
+        ids.append(bytes(32))
+    elif broken == "id":
+        ids = [bytes(31)]
+    elif broken == "none":
+        payloads, ids = [], []
+
+    with pytest.raises(FormError):
+        Remembered(payloads, ids)
+
+
+def test_nothing_is_kept(view: View) -> None:
+    """Neither chains nor what comes out leave memory behind, however it ends."""
+    replayer = Replayer(view)
+
+    def many() -> None:
+        for _ in range(CALLS // 4):
+            chain = remembered(PLAIN)
+            for resource, arguments in (("repo", None), ("repo", b'{"a":1}'), ("other", b""), ("a//b", b"")):
+                replayer.again(
+                    chain, "read", resource, arguments, source="", audience=AUDIENCE, now_ms=NOW, level=2
+                )
+            replayer.lives(SESSION, NOW)
+
+    def kept() -> int:
+        before = heap_bytes()
+        many()
+        return heap_bytes() - before
+
+    many()
+    # What these calls keep they keep each time; other threads of the process come and go.
+    assert any(kept() < 2 * CALLS for _ in range(3))

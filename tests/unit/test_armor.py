@@ -1,0 +1,137 @@
+"""Text forms: what they are made of, and what a bad paste is called."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+
+import pytest
+
+from sessauth._fast.codec import protobuf
+from sessauth._fast.crypto import ed25519
+from sessauth.crypto.armor import (
+    is_stored_text,
+    parse_proof,
+    presented_text,
+    proof_text,
+    read_proof,
+    read_text,
+    stored_text,
+)
+from sessauth.errors import MalformedToken
+
+DATA = bytes(range(200))
+SEED = bytes(range(32))
+
+
+def by_hand(prefix: str, data: bytes) -> str:
+    """Make a text form as the document says, without the code under test."""
+    covered = prefix + base64.urlsafe_b64encode(data).decode().rstrip("=")
+    check = zlib.crc32(covered.encode()).to_bytes(4, "big")
+    return covered + "." + base64.urlsafe_b64encode(check).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("length", range(1, 7))
+def test_the_presented_form_is_prefix_body_and_checksum(length: int) -> None:
+    """Whatever the length modulo 3, the form is the document's and reads back."""
+    text = presented_text(DATA[:length])
+
+    assert text == by_hand("sessauth_token_", DATA[:length])
+    assert read_text(text) == (DATA[:length], b"")
+
+
+def test_the_stored_form_holds_the_secret_under_its_own_prefix() -> None:
+    """A scanner can tell a secret from a token by the first characters."""
+    text = stored_text(DATA, SEED)
+
+    assert text == by_hand(
+        "sessauth_secret_", protobuf.encode("StoredToken", {"token": DATA, "next_secret": SEED})
+    )
+    assert read_text(text) == (DATA, SEED)
+    assert is_stored_text(text)
+    assert not is_stored_text(presented_text(DATA))
+
+
+def test_a_proof_has_a_text_of_its_own() -> None:
+    """It reads back, strictly for people and as it is for verifiers; a token is no proof."""
+    text = proof_text(DATA)
+
+    assert text == by_hand("sessauth_proof_", DATA)
+    assert parse_proof(text) == read_proof(text) == read_proof(text.encode()) == DATA
+    assert read_proof(text[:-1]) == text[:-1].encode()
+    for bad, told in (
+        (text[:-8], "truncated"),
+        (text[:-1] + ".", "damaged"),
+        (presented_text(DATA), "begins"),
+    ):
+        with pytest.raises(MalformedToken, match=told):
+            parse_proof(bad)
+
+
+def test_every_truncation_is_called_truncated() -> None:
+    """A paste that lost its end, wherever behind the prefix, says so."""
+    text = presented_text(DATA)
+
+    for end in range(len("sessauth_token_"), len(text)):
+        with pytest.raises(MalformedToken, match="truncated"):
+            read_text(text[:end])
+
+
+def test_every_changed_character_is_called_damaged_or_truncated() -> None:
+    """One wrong character behind the prefix never gives a token."""
+    text = presented_text(DATA)
+
+    for at in range(len("sessauth_token_"), len(text)):
+        for char in ("A", "B", "-", ".", " ", "=", "é", "\n"):
+            if char != text[at]:
+                with pytest.raises(MalformedToken, match=r"damaged|truncated"):
+                    read_text(text[:at] + char + text[at + 1 :])
+
+
+@pytest.mark.parametrize("extra", ["A", "=", "\n", ".AAAAAA"])
+def test_what_follows_the_checksum_is_damage(extra: str) -> None:
+    """Nothing may stand behind the six characters."""
+    with pytest.raises(MalformedToken, match="damaged"):
+        read_text(presented_text(DATA) + extra)
+
+
+def test_unused_bits_must_be_zero() -> None:
+    """A token has one text: other spellings of the last character are refused, checksum right or not."""
+    covered = "sessauth_token_AB"
+    check = base64.urlsafe_b64encode(zlib.crc32(covered.encode()).to_bytes(4, "big")).decode().rstrip("=")
+
+    with pytest.raises(MalformedToken, match="canonical"):
+        read_text(f"{covered}.{check}")
+
+
+@pytest.mark.parametrize("text", ["", "Bearer x", "sessauth_key_a_b", "SESSAUTH_TOKEN_AA.AAAAAA"])
+def test_other_text_is_no_token(text: str) -> None:
+    """Without one of the prefixes the message names them."""
+    with pytest.raises(MalformedToken, match="sessauth_token_"):
+        read_text(text)
+
+
+def test_a_text_beyond_any_token_is_refused_before_it_is_decoded() -> None:
+    """The length is looked at first."""
+    with pytest.raises(MalformedToken, match="more than"):
+        read_text("sessauth_token_" + "A" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"token": DATA}, {"token": DATA, "next_secret": SEED[:31]}, {"token": DATA, "next_secret": bytes(33)}],
+)
+def test_a_stored_form_without_a_seed_is_refused(record: dict[str, bytes]) -> None:
+    """The secret is 32 bytes."""
+    with pytest.raises(MalformedToken, match="seed"):
+        read_text(by_hand("sessauth_secret_", protobuf.encode("StoredToken", record)))
+
+
+def test_no_message_repeats_the_token() -> None:
+    """Errors about a secret do not hold a part of it."""
+    text = stored_text(DATA, ed25519.generate_seed())
+
+    for bad in (text[:-1], text[:-8], text + "A"):
+        with pytest.raises(MalformedToken) as caught:
+            read_text(bad)
+        assert text[20:40] not in str(caught.value)

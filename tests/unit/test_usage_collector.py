@@ -1,0 +1,285 @@
+"""The sink that tells: what comes together is told once, whole, and within its bounds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sessauth._fast.record.queue import Tap
+from sessauth.errors import PermissionDenied, Unavailable, UsageError
+from sessauth.model.change import end_session
+from sessauth.scopes.scope import Scope
+from sessauth.state.lmdb.ceilings import ceiling_layers
+from sessauth.usage.collector import TellingSink
+from tests.support.fake_sender import Listener
+from tests.support.service import wait_until
+from tests.support.state_fixture import NOW, SESSION, Realm
+from tests.support.token_forger import Record
+from tests.vectors.world import ask, child, root, token
+
+READ = "read:files/**"
+PARENT = token(root(READ))
+CHILD = token(root(READ), child("read:files/a/**"))
+SIBLING = token(root(READ), child("read:files/**"))
+Make = Callable[..., TellingSink]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
+    """A state folder with a session that lives."""
+    realm = Realm(tmp_path_factory.mktemp("realm"))
+    yield realm
+    realm.close()
+
+
+@pytest.fixture
+def realm(shared: Realm) -> Realm:
+    """The shared one, with a tap of its own."""
+    shared.verifier.tap = Tap(1 << 20)
+    return shared
+
+
+@pytest.fixture
+def listener() -> Listener:
+    """A control process that wants no usage."""
+    return Listener()
+
+
+@pytest.fixture
+def make(listener: Listener) -> Iterator[Make]:
+    """Give a function that makes a sink which tells the listener at once."""
+    made: list[TellingSink] = []
+
+    def sink(**options: Any) -> TellingSink:
+        made.append(TellingSink(listener, **{"every_ms": 1, "wants_usage": False, **options}))
+        return made[-1]
+
+    yield sink
+    for each in made:
+        each.close()
+
+
+def feed(realm: Realm, sink: TellingSink) -> None:
+    """Hand what the tap has to the sink."""
+    tap = realm.verifier.tap
+    assert tap is not None
+    sink.take(tap.drain(), 0)
+
+
+def test_blocks_are_told_with_what_they_say(realm: Realm, make: Make, listener: Listener) -> None:
+    """Each block of each chain has its parent, its calls and its payload; the session has its last allow."""
+    sink = make()
+    realm.check(SIBLING)
+    realm.check(CHILD, resource="files/a/x", now_ms=NOW + 5)
+    assert not realm.check(CHILD, resource="files/b", now_ms=NOW + 9)
+    feed(realm, sink)
+    sink.close()
+    total = listener.total(SESSION)
+    above, first, second = sorted(total.blocks.values(), key=lambda block: (block.index, block.first_ms))
+
+    assert (total.allowed, total.denied, total.last_allow_ms, total.lost) == (2, 1, NOW + 5, 0)
+    assert (above.parent_id, first.parent_id, second.parent_id) == (b"", above.block_id, above.block_id)
+    assert (above.calls, above.allowed, above.first_ms, above.last_ms) == (3, 2, NOW, NOW + 9)
+    assert (second.calls, second.allowed, second.first_ms, second.last_ms) == (2, 1, NOW + 5, NOW + 9)
+    assert all(block.payload for block in (above, first, second))
+    assert total.usage is None
+
+
+@pytest.mark.parametrize("failure", [Unavailable("away"), RuntimeError("away")])
+def test_what_is_not_answered_is_told_again_under_its_number(
+    realm: Realm, make: Make, listener: Listener, failure: Exception
+) -> None:
+    """A failure loses nothing and counts nothing twice; what comes meanwhile has the next number."""
+    listener.failure = failure
+    sink = make()
+    realm.check(PARENT)
+    feed(realm, sink)
+    assert wait_until(lambda: len(listener.heard) >= 2)
+    realm.check(PARENT)
+    feed(realm, sink)
+    assert sink.problem == "away"
+    listener.failure = None
+    assert wait_until(lambda: listener.total(SESSION).allowed == 2)
+
+    assert {telling.number for telling in listener.heard} == {1, 2}
+    # The sink hears the answer a moment after the listener gave it.
+    assert wait_until(lambda: sink.problem == "")
+
+
+@pytest.mark.parametrize("failure", [UsageError("sessions: wrong"), PermissionDenied("not you")])
+def test_what_is_refused_for_good_is_lost_and_said_so(
+    realm: Realm, make: Make, listener: Listener, failure: Any
+) -> None:
+    """It is not told for ever: the next telling says how much was lost."""
+    listener.failure = failure
+    sink = make()
+    realm.check(PARENT)
+    feed(realm, sink)
+    assert wait_until(lambda: bool(listener.heard) and bool(sink.problem))
+    listener.failure = None
+    sink.close()
+
+    assert sum(telling.lost for telling in listener.taken.values()) == 1
+    assert listener.total(SESSION).allowed == 0
+
+
+def test_usage_is_told_only_where_it_is_wanted(realm: Realm, make: Make, listener: Listener) -> None:
+    """Where it is not known, the first telling is empty; arguments leave only once the answer wants them."""
+    listener.failure = Unavailable("away")
+    sink = make(wants_usage=None, ceilings_of=ceilings(realm))
+    realm.check(token(root("read:files/** free *")), arguments=b'{"owner":"acme"}')
+    feed(realm, sink)
+    assert wait_until(lambda: bool(listener.heard))
+    listener.wants_usage, listener.failure = True, None
+    assert wait_until(lambda: listener.total(SESSION).allowed == 1)
+    usage = listener.total(SESSION).usage
+
+    assert all(not telling.sessions for telling in listener.heard if telling.number == 1)
+    assert usage is not None
+    assert b"acme" in usage.to_json()
+    assert usage.allowed.calls == 1
+
+    listener.wants_usage = False
+    realm.check(PARENT)
+    feed(realm, sink)
+    assert wait_until(lambda: listener.total(SESSION).allowed == 2)
+    realm.check(token(root("read:files/** free *")), arguments=b'{"owner":"umbrella"}')
+    feed(realm, sink)
+    assert wait_until(lambda: listener.total(SESSION).allowed == 3)
+    told = listener.total(SESSION).usage
+    assert told is not None
+    assert b"umbrella" not in told.to_json()
+
+
+def ceilings(realm: Realm) -> Callable[[bytes], list[list[Scope]]]:
+    """Read the ceilings of a realm's sessions."""
+    source = realm.writer.source()
+    return lambda session_id: ceiling_layers(source, session_id)
+
+
+def test_sessions_and_bytes_are_bounded(realm: Realm, make: Make, listener: Listener) -> None:
+    """What finds no room is counted; as the session's own, where there was room for that."""
+    another = realm.open("another")
+    sink = make(max_sessions=1, every_ms=10_000)
+    realm.check(PARENT)
+    realm.check(of("another"))
+    feed(realm, sink)
+    sink.close()
+    assert [telling.lost for telling in listener.taken.values()] == [1]
+    assert (listener.total(SESSION).allowed, listener.total(another).allowed) == (1, 0)
+
+    listener.taken.clear()
+    small = make(max_bytes=1_600, every_ms=10_000)
+    realm.check(PARENT)
+    realm.check(CHILD, resource="files/a/x")
+    feed(realm, small)
+    small.close()
+    total = listener.total(SESSION)
+    assert (total.allowed, total.lost, len(total.blocks)) == (2, 1, 1)
+
+
+def test_a_telling_is_no_larger_than_a_server_takes(
+    realm: Realm, make: Make, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts are told whatever happens; what blocks say and what calls looked like only where they fit."""
+    monkeypatch.setattr("sessauth.usage.collector.MAX_TOLD_BYTES", 900)
+    tap = realm.verifier.tap
+    assert tap is not None
+    sink = make(wants_usage=True, ceilings_of=ceilings(realm), forget_chains=tap.forget_chains)
+    listener.wants_usage = True
+    for number in range(4):
+        realm.check(token(root(READ, label=f"agent-{number}")))
+    feed(realm, sink)
+    sink.close()
+    total = listener.total(SESSION)
+
+    assert (total.allowed, len(total.blocks), total.usage) == (4, 4, None)
+    assert 0 < sum(not block.payload for block in total.blocks.values()) <= 4
+    assert total.lost >= 4
+    again = make()
+    realm.check(token(root(READ, label="agent-3")))
+    feed(realm, again)
+    assert wait_until(lambda: len(listener.heard) == 2)
+    assert all(block.payload for block in listener.heard[1].sessions[0].blocks.values())
+
+
+def of(name: str, *scopes: str) -> bytes:
+    """Return a token of another session."""
+    from tests.support.token_forger import id16
+
+    record: Record = root(*(scopes or (READ,)))
+    return token({**record, "root": {**record["root"], "session_id": id16(name)}})
+
+
+def test_uses_after_the_end_are_verified_or_only_claimed(
+    realm: Realm, make: Make, listener: Listener
+) -> None:
+    """The very bytes that stood before are told with their blocks; others by the session they claim."""
+    session_id = realm.open("short")
+    sink = make()
+    known = of("short")
+    realm.check(known)
+    feed(realm, sink)
+    realm.do(end_session(realm.change_id(), session_id))
+    for presented in (known, known, of("short", "read:other/**")):
+        assert not realm.check(presented)
+    feed(realm, sink)
+    sink.close()
+    late = listener.total(session_id).late
+    claimed = late.pop(b"")
+    (verified,) = late.values()
+
+    assert (verified.count, verified.claimed, len(verified.block_ids)) == (2, False, 1)
+    assert (claimed.count, claimed.claimed, claimed.block_ids) == (1, True, ())
+
+
+def test_another_control_process_is_told_what_blocks_say_again(
+    realm: Realm, make: Make, listener: Listener
+) -> None:
+    """It knows nothing of what the one before was told, so the tap gives the payloads again."""
+    tap = realm.verifier.tap
+    assert tap is not None
+    forgotten = threading.Event()
+
+    def forget() -> None:
+        tap.forget_chains()
+        forgotten.set()
+
+    sink = make(forget_chains=forget)
+
+    def payload_of(number: int) -> bytes:
+        realm.check(PARENT)
+        feed(realm, sink)
+        assert wait_until(lambda: number in listener.taken)
+        (block,) = listener.taken[number].sessions[0].blocks.values()
+        return block.payload
+
+    assert payload_of(1)
+    assert not payload_of(2)
+    assert not forgotten.is_set()
+    listener.control_id = b"1" * 16
+    assert not payload_of(3)
+    assert forgotten.wait(20)
+    assert payload_of(4)
+
+
+def test_withdrawals_are_no_calls(realm: Realm, make: Make, listener: Listener) -> None:
+    """What takes back an allow was not asked for by anybody: it is neither counted nor a late use."""
+    session_id = realm.open("watched")
+    sink = make()
+    held = of("watched")
+    realm.check(held)
+    realm.do(end_session(realm.change_id(), session_id))
+    request = ask()
+    batch = realm.verifier._check_batch(
+        [(held, request.action, request.resource)], audience=request.audience, now_ms=NOW, noted=False
+    )
+    realm.verifier.note_batch_item(batch, 0, watched=True)
+    feed(realm, sink)
+    sink.close()
+    total = listener.total(session_id)
+
+    assert (total.allowed, total.denied, total.late) == (1, 0, {})
