@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from benchmarks.catalog_generator import McpServer, large_server, small_servers
 from benchmarks.host_info import ROOT
-from sessauth.decisions.tool_catalog import ToolCatalogue
+from sessauth.decisions.tool_catalog import ToolCatalog
 
 GENERATED: Final = "seeded generator of the same shape"
 
@@ -39,9 +39,9 @@ def data_folder() -> Path:
     return Path(os.environ.get("SESSAUTH_SHARED_DATA", ROOT.parent / "shared" / "data"))
 
 
-def pinned(server: McpServer) -> ToolCatalogue:
+def pinned(server: McpServer) -> ToolCatalog:
     """Return the catalogue of a server as its operator pins it."""
-    return ToolCatalogue.from_mcp(server.name, server.tools)
+    return ToolCatalog.from_mcp(server.name, server.tools)
 
 
 def github(seed: int, data: Path | None = None) -> Servers:

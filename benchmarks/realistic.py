@@ -11,7 +11,7 @@ from benchmarks.catalog_generator import McpServer, ToolCall
 from benchmarks.catalogues import Servers
 from benchmarks.state_setup import SEED, World
 from benchmarks.workloads import Call, Workload
-from sessauth.decisions.tool_catalog import ToolCatalogue
+from sessauth.decisions.tool_catalog import ToolCatalog
 
 AGENTS: Final = 4
 SERVERS_EACH: Final = 8
@@ -62,7 +62,7 @@ def small_servers(world: World, servers: Servers) -> Workload:
     return Workload("mcp-small-servers", tuple(calls), origin=servers.origin)
 
 
-def _call(token: bytes, catalogue: ToolCatalogue, made: ToolCall) -> Call:
+def _call(token: bytes, catalogue: ToolCatalog, made: ToolCall) -> Call:
     action, resource = catalogue.request(made.tool)
     return Call(token, action, resource, made.arguments, catalogue.describe(made.tool))
 

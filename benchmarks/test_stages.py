@@ -24,7 +24,7 @@ from benchmarks.measure import Row
 
 pytest_benchmark = pytest.importorskip("pytest_benchmark", reason="dependency group `bench`")
 
-MODULES: Final = ("parts", "warm", "cold", "refusals", "proofs", "batch")
+MODULES: Final = ("breakdown", "warm", "cold", "denials", "proofs", "batch")
 ROUNDS: Final = 60
 WARMUP_ROUNDS: Final = 3
 

@@ -15,7 +15,7 @@ from .decisions.decision_base import DecisionBase as DecisionBase
 from .decisions.decision_base import Denied as Denied
 from .decisions.survey import Candidate as Candidate
 from .decisions.survey import Verdicts as Verdicts
-from .decisions.tool_catalog import ToolCatalogue as ToolCatalogue
+from .decisions.tool_catalog import ToolCatalog as ToolCatalog
 from .errors import MalformedToken as MalformedToken
 from .errors import NotExtendable as NotExtendable
 from .errors import ScopeError as ScopeError
@@ -27,9 +27,9 @@ from .errors import WidensAuthority as WidensAuthority
 from .model.approval import SignedApproval as SignedApproval
 from .reasons import Reason as Reason
 from .reasons import Stage as Stage
-from .reasons import Verdict as Verdict
+from .reasons import SurveyVerdict as SurveyVerdict
 from .scopes.scope import Condition as Condition
-from .scopes.scope import Fact as Fact
+from .scopes.scope import FactReference as FactReference
 from .scopes.scope import Path as Path
 from .scopes.scope import Scope as Scope
 from .scopes.scope import Segment as Segment

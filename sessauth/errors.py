@@ -8,8 +8,8 @@
     │   ├── MalformedToken      not a token, truncated, damaged, or against the format
     │   ├── NotExtendable       sealed, or its secret is elsewhere
     │   └── WidensAuthority     an attenuation that its parent could never satisfy
-    ├── BadApproval         a signed approval that does not count, or one that an approver must not give
-    ├── BadReceipt          a closure receipt that proves nothing: wrongly signed, altered, of something else
+    ├── InvalidApproval     a signed approval that does not count, or one that an approver must not give
+    ├── InvalidReceipt      a closure receipt that proves nothing: wrongly signed, altered, of something else
     ├── UnknownTool         a tool that is not in the operator's pinned catalogue: deny the call
     ├── Denied              a decision that is not ALLOWED (sessauth.Denied; raised by raise_if_denied())
     ├── StateError          the environment: the state folder, the disk, the key folder
@@ -77,7 +77,7 @@ class WidensAuthority(TokenError):
         self.part = part
 
 
-class BadApproval(SessauthError):
+class InvalidApproval(SessauthError):
     """A signed approval does not count, or what is asked for must not be signed; ``fault`` is stable."""
 
     def __init__(self, message: str, fault: str = "") -> None:
@@ -86,7 +86,7 @@ class BadApproval(SessauthError):
         self.fault = fault
 
 
-class BadReceipt(SessauthError):
+class InvalidReceipt(SessauthError):
     """A closure receipt proves nothing of what it was held against; ``fault`` is stable."""
 
     def __init__(self, message: str, fault: str = "") -> None:

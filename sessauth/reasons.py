@@ -50,7 +50,7 @@ class Level(Word):
     BLOCK = 2
 
 
-class Verdict(Word):
+class SurveyVerdict(Word):
     """What a survey says of a call that a token could make. Only ``YES`` is true as a bool."""
 
     UNSPECIFIED = 0
@@ -61,7 +61,7 @@ class Verdict(Word):
 
     def __bool__(self) -> bool:
         """Whether it is a yes."""
-        return self is Verdict.YES
+        return self is SurveyVerdict.YES
 
 
 class Reason(Word):

@@ -20,11 +20,10 @@ from typing import Final
 from sessauth.server.config.config import Config, LimitSettings, TcpSettings
 from sessauth.server.rpc import pools
 from sessauth.server.rpc.listen import bind_tcp, bind_unix, options
-from sessauth.server.share import Share
+from sessauth.server.rpc.pool import PoolShare
 from sessauth.server.transport.loop import GrpcServer
-from sessauth.server.transport.plan import Plan
 from sessauth.server.transport.receiving import Receiving
-from sessauth.server.transport.rpc import Rpc
+from sessauth.server.transport.rpc import Plan, Rpc
 
 SERVICE: Final = "/sessauth.bench.Echo/"
 METHOD: Final = re.compile(rf"{re.escape(SERVICE)}(Unary|Stream)(\d{{1,8}})")
@@ -43,7 +42,7 @@ def stream(answer_bytes: int) -> str:
 class Echo:
     """Takes calls; how those of a method go on is made when it is first called."""
 
-    def __init__(self, opened: pools.Lanes, receiving: Receiving) -> None:
+    def __init__(self, opened: pools.PoolSet, receiving: Receiving) -> None:
         """Answer in the lanes of the real server."""
         self._lanes = opened
         self._receiving = receiving
@@ -75,7 +74,7 @@ class Echo:
             rpc.refuse(error)
 
         streams = kind == "Stream"
-        share = Share(self._lanes[pools.STREAM if streams else pools.CHECK])
+        share = PoolShare(self._lanes[pools.STREAM if streams else pools.CHECK])
         return Plan(share, streams, answers if streams else answer, refuse, self._receiving.arrived)
 
 

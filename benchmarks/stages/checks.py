@@ -10,7 +10,7 @@ from benchmarks.floors import fresh
 from benchmarks.measure import Extra
 from benchmarks.state_setup import World
 from benchmarks.workloads import Workload, WrongDecision
-from sessauth.decisions.tool_catalog import ToolCatalogue
+from sessauth.decisions.tool_catalog import ToolCatalog
 from sessauth.reasons import Reason
 from sessauth.verifier.verifier import Verifier
 
@@ -64,7 +64,7 @@ class Warm:
 class WarmTool(Warm):
     """The same, asked as a gateway asks: by the tool's name, with action and facts from a catalogue."""
 
-    def __init__(self, name: str, world: World, workload: Workload, catalogue: ToolCatalogue) -> None:
+    def __init__(self, name: str, world: World, workload: Workload, catalogue: ToolCatalog) -> None:
         """Judge the calls of a workload whose resources end in the names of the catalogue's tools."""
         super().__init__(name, world, workload, calls=80)
         self._catalogue = catalogue

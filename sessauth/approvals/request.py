@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .._fast.token.proof import request_digest
-from ..errors import BadApproval
+from ..errors import InvalidApproval
 from ..model.approval import ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus
 from ..scopes.needs import key_text
 from .safe_text import is_right_to_left, json_lines, moment_text, read_arguments, texts_in, visible
@@ -40,28 +40,30 @@ class ApprovalRequest:
             now_ms: the time, in ms since 1970.
 
         Raises:
-            BadApproval: if it must not be signed: the digest is not that of what is shown, the key is not
+            InvalidApproval: if it must not be signed: the digest is not that of what is shown, the key is not
                 named or has signed, it is answered, used up or over, or a part of it can't be shown.
         """
         self.render()
         record = self.record
         for name, size in _SIZES:
             if len(getattr(record, name)) != size:
-                raise BadApproval(f"{name}: must be {size} bytes", ApprovalFault.NOT_CANONICAL)
+                raise InvalidApproval(f"{name}: must be {size} bytes", ApprovalFault.NOT_CANONICAL)
         if self.digest() != record.request_digest:
-            raise BadApproval(
+            raise InvalidApproval(
                 "the digest to sign is not that of the call that is shown: don't trust where this came from",
                 ApprovalFault.OTHER_REQUEST,
             )
         if public_key not in record.keys:
-            raise BadApproval(f"the scope does not name {key_text(public_key)}", ApprovalFault.UNKNOWN_KEY)
+            raise InvalidApproval(
+                f"the scope does not name {key_text(public_key)}", ApprovalFault.UNKNOWN_KEY
+            )
         if any(signed.public_key == public_key for signed in record.standing(now_ms)):
-            raise BadApproval(f"{key_text(public_key)} has signed already", ApprovalFault.DUPLICATE_KEY)
+            raise InvalidApproval(f"{key_text(public_key)} has signed already", ApprovalFault.DUPLICATE_KEY)
         ends_at_ms = min(expires_at_ms, record.expires_at_ms)
         if ends_at_ms <= now_ms:
-            raise BadApproval("it is over: the call must be asked for again", ApprovalFault.EXPIRED)
+            raise InvalidApproval("it is over: the call must be asked for again", ApprovalFault.EXPIRED)
         if not record.waits(now_ms):
-            raise BadApproval(
+            raise InvalidApproval(
                 f"it is {record.status.name.lower()}, and waits for nobody", ApprovalFault.NOT_WAITING
             )
         return ApprovalStatement(
@@ -111,7 +113,7 @@ class ApprovalRequest:
         that run from right to left are shown once more on lines of their own.
 
         Raises:
-            BadApproval: if the arguments can't be shown as what they are.
+            InvalidApproval: if the arguments can't be shown as what they are.
         """
         return "\n".join(self._lines())
 
@@ -126,7 +128,7 @@ class ApprovalRequest:
             for text in texts:
                 text.encode()
         except ValueError as error:
-            raise BadApproval(
+            raise InvalidApproval(
                 f"the call can't be shown as what it is: {error}", ApprovalFault.NOT_CANONICAL
             ) from None
         yield f"action     {visible(record.action)}"

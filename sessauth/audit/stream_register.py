@@ -13,18 +13,18 @@ from typing import Final
 
 from .._fast.crypto import ed25519
 from ..errors import StateUnusable
-from .verify.stream import Anchor
+from .verify.stream import StreamAnchor
 
 FILE: Final = "audit.json"
 _MAX_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RegisteredStream:
     """Public keys by id, and the ends of the control process's newest streams, the oldest first."""
 
     keys: dict[bytes, bytes]
-    anchors: tuple[Anchor, ...]
+    anchors: tuple[StreamAnchor, ...]
 
     def encode(self) -> bytes:
         """Return the file's content."""
@@ -43,7 +43,7 @@ class Kept:
         return json.dumps({"keys": keys, "streams": streams}, indent=1).encode() + b"\n"
 
 
-def read(state_dir: Path) -> Kept | None:
+def read(state_dir: Path) -> RegisteredStream | None:
     """Return what a state folder keeps, None if it keeps nothing.
 
     Raises StateUnusable WRONG_MODE if it can't be read, CORRUPT if it is not what the server wrote.
@@ -56,7 +56,7 @@ def read(state_dir: Path) -> Kept | None:
         if not all(map(ed25519.acceptable_key, keys)):
             raise ValueError("no public key")
         anchors = tuple(
-            Anchor(
+            StreamAnchor(
                 bytes.fromhex(each["stream"]),
                 str(each["process"]),
                 int(each["file"]),
@@ -75,4 +75,4 @@ def read(state_dir: Path) -> Kept | None:
         raise StateUnusable(f"{path} can't be read: {error.strerror}", "WRONG_MODE") from None
     except (ValueError, KeyError, TypeError) as error:
         raise StateUnusable(f"{path} is not what the server wrote ({error})", "CORRUPT") from None
-    return Kept({ed25519.digest(key): key for key in keys}, anchors)
+    return RegisteredStream({ed25519.digest(key): key for key in keys}, anchors)

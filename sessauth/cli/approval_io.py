@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..crypto.armor import APPROVAL_PREFIX
-from ..errors import BadApproval, UsageError
+from ..errors import InvalidApproval, UsageError
 from ..model.approval import SignedApproval
 from .io import read_text, write_new
 
@@ -20,7 +20,7 @@ def read_approval(source: str) -> SignedApproval:
         raise UsageError("--approval: give a file that holds it, or - for stdin")
     try:
         return SignedApproval.from_text(read_text(source, "--approval"))
-    except BadApproval as error:
+    except InvalidApproval as error:
         raise UsageError(f"--approval: {source}: {error}") from None
 
 

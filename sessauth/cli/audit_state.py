@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..audit.recording.missing_changes import lacking
-from ..audit.verify.findings import Finding, FindingKind, Report
+from ..audit.verify.findings import AuditReport, FindingKind, VerificationFinding
 from ..errors import StateError
 from ..state.layout import DATA_FILE
 from ..state.lmdb.feed import LocalFeed
@@ -14,7 +14,7 @@ from ..state.lmdb.reader import StateReader
 from .output import printable
 
 
-def compared(report: Report, folder: Path, state_dir: Path | None) -> tuple[Report, list[str]]:
+def compared(report: AuditReport, folder: Path, state_dir: Path | None) -> tuple[AuditReport, list[str]]:
     """Return a report with what the state lacks, and a line that says so if the two were not compared.
 
     A state that can't be read is no finding, unless it is an older one.
@@ -30,5 +30,5 @@ def compared(report: Report, folder: Path, state_dir: Path | None) -> tuple[Repo
     except StateError as error:
         if getattr(error, "problem", "") != "ROLLED_BACK":
             return report, [printable(f"not compared with the changes of the state: {error}")]
-        found = [Finding(FindingKind.ROLLED_BACK, "", 0, -1, str(error))]
+        found = [VerificationFinding(FindingKind.ROLLED_BACK, "", 0, -1, str(error))]
     return replace(report, findings=(*report.findings, *found)), []

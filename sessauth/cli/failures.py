@@ -8,8 +8,8 @@ import click
 
 from ..decisions.decision_base import Denied
 from ..errors import (
-    BadApproval,
-    BadReceipt,
+    InvalidApproval,
+    InvalidReceipt,
     KeyFolderError,
     Rejected,
     ServerError,
@@ -59,10 +59,10 @@ def exit_code(error: SessauthError) -> int:
     """Return the exit code for an error, by whose fault it is."""
     if isinstance(error, Denied):
         return DENIED
-    if isinstance(error, BadReceipt):
+    if isinstance(error, InvalidReceipt):
         # What is no receipt at all is a wrong file; else nothing is proven, which is the answer.
         return USAGE if getattr(error, "fault", "") == ReceiptFault.NOT_CANONICAL else DENIED
-    if isinstance(error, UsageError | TokenError | BadApproval | KeyFolderError):
+    if isinstance(error, UsageError | TokenError | InvalidApproval | KeyFolderError):
         return STATE if isinstance(error, KeyFolderError) else USAGE
     if isinstance(error, Unavailable):
         return UNAVAILABLE

@@ -82,10 +82,10 @@ def logged_session(folder: Path, ref: Ref) -> bytes:
     """
     if not isinstance(ref, Prefix):
         return ref
-    from ..audit.read.reader import Reading
+    from ..audit.read.reader import FolderReader
 
     found: dict[bytes, str] = {}
-    for entry in Reading(folder).entries(f'"session":"{ref}'.encode()):
+    for entry in FolderReader(folder).entries(f'"session":"{ref}'.encode()):
         text = entry.record.get("session")
         # A log may have been changed; what is no id is none.
         if isinstance(text, str) and re.fullmatch("[0-9a-f]{32}", text):

@@ -20,7 +20,7 @@ from ..verifier.verifier import Verifier
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class TokenStateInfo:
     """The issuer keys by id, the status of the token's, its revoked blocks by index, its session's status."""
 
     keys: dict[bytes, bytes]
@@ -40,7 +40,7 @@ def reading(state: Path) -> Iterator[TxnRows]:
         reader.close()
 
 
-def look_up(state: Path, token: Token) -> Known:
+def look_up(state: Path, token: Token) -> TokenStateInfo:
     """Return what a state folder knows of a token. Raises StateUnusable."""
     with reading(state) as rows:
         found = [key for key in map(rows.key, rows.key_ids()) if key is not None]
@@ -51,7 +51,7 @@ def look_up(state: Path, token: Token) -> Known:
             if rows.is_revoked(token.session_id, block_id)
         )
         session = rows.session(token.session_id)
-    return Known(
+    return TokenStateInfo(
         {key.id: key.public_key for key in found},
         next((key.status.name for key in found if key.id == issuer), ""),
         revoked,

@@ -7,13 +7,13 @@ from ._reports import Census as Census
 from ._reports import Missing as Missing
 from ._reports import ReportPage as ReportPage
 from ._reports import SessionReport as SessionReport
-from ._reports import VerifierSeen as VerifierSeen
+from ._reports import VerifierActivity as VerifierActivity
 from ._results import ApprovalPage as ApprovalPage
 from ._results import CheckItem as CheckItem
 from ._results import EndedSession as EndedSession
-from ._results import EnrolledVerifier as EnrolledVerifier
 from ._results import InspectedBlock as InspectedBlock
 from ._results import Inspection as Inspection
+from ._results import RegisteredVerifier as RegisteredVerifier
 from ._results import SessionPage as SessionPage
 from ._session import AsyncLiveSession as AsyncLiveSession
 from ._session import LiveSession as LiveSession

@@ -13,7 +13,7 @@ from ..tokens.token import Token
 from ._decision import RemoteDecision
 from ._requests import approvals as approval_calls
 from ._results import ApprovalPage, CheckItem
-from ._transport import Call
+from ._transport import RpcRequest
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class ApprovalCalls:
     """The blocking calls; a client mixes them in."""
 
-    def _run(self, call: Call[T]) -> T:
+    def _run(self, call: RpcRequest[T]) -> T:
         raise NotImplementedError
 
     def list_approvals(
@@ -99,7 +99,7 @@ class ApprovalCalls:
 class AsyncApprovalCalls:
     """The awaited calls; a client mixes them in."""
 
-    async def _run(self, call: Call[T]) -> T:
+    async def _run(self, call: RpcRequest[T]) -> T:
         raise NotImplementedError
 
     async def list_approvals(

@@ -25,7 +25,7 @@ from ._decision import RemoteDecision, decision_from_message
 from ._event_calls import AsyncEventCalls
 from ._evidence import AsyncEvidenceCalls
 from ._failures import Failure, RpcFailure
-from ._proofs import Prover
+from ._proofs import ProofMaker
 from ._requests import checks as survey_calls
 from ._requests import keys as key_calls
 from ._requests import sessions as session_calls
@@ -35,9 +35,9 @@ from ._requests.tokens import MintTerms
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import AsyncLiveSession
 from ._target import Tls
-from ._transport import MAX_TIMEOUT_MS, AsyncTransport, Call, check_timeout, resolve_endpoint
+from ._transport import MAX_TIMEOUT_MS, AsyncTransport, RpcRequest, check_timeout, resolve_endpoint
 from ._usage import AsyncUsageCalls
-from ._watch.checks import Proving
+from ._watch.checks import ProofSource
 from ._watch.checks_async import AsyncWatch
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class AsyncClient(AsyncApprovalCalls, AsyncUsageCalls, AsyncEventCalls, AsyncEvi
         self._timeout_ms = check_timeout(timeout_ms)
         endpoint = resolve_endpoint(target, credential, credential_file, tls, insecure_tcp, check_target)
         self._transport = AsyncTransport(endpoint, trace=trace)
-        self._prover = Prover(holder, issuer_keys)
+        self._prover = ProofMaker(holder, issuer_keys)
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,7 +109,7 @@ class AsyncClient(AsyncApprovalCalls, AsyncUsageCalls, AsyncEventCalls, AsyncEvi
         other._prover = self._prover
         return other
 
-    async def _run(self, call: Call[T]) -> T:
+    async def _run(self, call: RpcRequest[T]) -> T:
         return await self._transport.run(call, self._timeout_ms)
 
     @asynccontextmanager
@@ -360,7 +360,7 @@ class AsyncClient(AsyncApprovalCalls, AsyncUsageCalls, AsyncEventCalls, AsyncEvi
         It lasts at most ``stream_timeout_ms``, an hour by default; servers may end it sooner, and then each
         call that still goes on is to be asked about on another one. Nothing is retried.
         """
-        proving = Proving(self._proven, self._prover.missed)
+        proving = ProofSource(self._proven, self._prover.missed)
         return AsyncWatch(self._transport, proving, audience, self._timeout_ms, stream_timeout_ms)
 
     async def list_keys(self) -> list[KeyRecord]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ._transport import AsyncTransport, SyncTransport, check_timeout
-from ._watch.events import EventKind, Following, watch_request
+from ._watch.events import EventCursor, EventKind, watch_request
 from ._watch.sessions import SessionWatch
 from ._watch.sessions_async import AsyncSessionWatch
 
@@ -63,7 +63,7 @@ class EventCalls:
         request = watch_request(
             session_ids, kinds, subject, purpose, owner, include_children, after_revision, incarnation
         )
-        following = Following(request, self._timeout_ms, patience_ms, heartbeats)
+        following = EventCursor(request, self._timeout_ms, patience_ms, heartbeats)
         return SessionWatch(self._transport, following, for_ms)
 
 
@@ -93,5 +93,5 @@ class AsyncEventCalls:
         request = watch_request(
             session_ids, kinds, subject, purpose, owner, include_children, after_revision, incarnation
         )
-        following = Following(request, self._timeout_ms, patience_ms, heartbeats)
+        following = EventCursor(request, self._timeout_ms, patience_ms, heartbeats)
         return AsyncSessionWatch(self._transport, following, for_ms)

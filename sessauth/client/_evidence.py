@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TypeVar
 
 from ..model.receipt import SignedReceipt
-from ..model.registration import Told
+from ..model.registration import Registration
 from ._requests import evidence as evidence_calls
-from ._results import EndedSession, EnrolledVerifier
-from ._transport import Call
+from ._results import EndedSession, RegisteredVerifier
+from ._transport import RpcRequest
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 class EvidenceCalls:
     """The blocking calls; a client mixes them in."""
 
-    def _run(self, call: Call[T]) -> T:
+    def _run(self, call: RpcRequest[T]) -> T:
         raise NotImplementedError
 
     def end(self, session_id: bytes, reason: str = "", *, request_id: str = "") -> EndedSession:
@@ -34,19 +34,19 @@ class EvidenceCalls:
         """
         return self._run(evidence_calls.get_receipt(session_id))
 
-    def list_verifiers(self) -> list[EnrolledVerifier]:
+    def list_verifiers(self) -> list[RegisteredVerifier]:
         """Return who is enrolled, and where each stands against the last end."""
         return self._run(evidence_calls.list_verifiers())
 
-    def enroll(self, told: Told) -> int:
+    def register_verifier(self, told: Registration) -> int:
         """Enrol a verifier, or renew that (``verifier.registration``). Returns the latest revision."""
-        return self._run(evidence_calls.enroll(told))
+        return self._run(evidence_calls.register_verifier(told))
 
 
 class AsyncEvidenceCalls:
     """The same, awaited."""
 
-    async def _run(self, call: Call[T]) -> T:
+    async def _run(self, call: RpcRequest[T]) -> T:
         raise NotImplementedError
 
     async def end(self, session_id: bytes, reason: str = "", *, request_id: str = "") -> EndedSession:
@@ -57,10 +57,10 @@ class AsyncEvidenceCalls:
         """Return the receipt of an ended session; see :meth:`EvidenceCalls.get_receipt`."""
         return await self._run(evidence_calls.get_receipt(session_id))
 
-    async def list_verifiers(self) -> list[EnrolledVerifier]:
+    async def list_verifiers(self) -> list[RegisteredVerifier]:
         """Return who is enrolled, and where each stands against the last end."""
         return await self._run(evidence_calls.list_verifiers())
 
-    async def enroll(self, told: Told) -> int:
-        """Enrol a verifier or renew that; see :meth:`EvidenceCalls.enroll`."""
-        return await self._run(evidence_calls.enroll(told))
+    async def register_verifier(self, told: Registration) -> int:
+        """Enrol a verifier or renew that; see :meth:`EvidenceCalls.register_verifier`."""
+        return await self._run(evidence_calls.register_verifier(told))

@@ -19,7 +19,7 @@ from ._results import CheckItem
 _ASK_AGAIN = frozenset({Reason.BAD_PROOF, Reason.STALE_PROOF})
 
 
-class Prover:
+class ProofMaker:
     """Makes proofs with a holder's key, for the host whose keys it was given last. Safe between threads.
 
     Without a holder it leaves every call as it is.

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from ..model.session import ScopeRecord, Session
 from ..tokens.inspected_block import BlockInfo
-from ..usage.observations import BlockSeen, LateUse, SessionSeen
+from ..usage.observations import BlockObservation, SessionObservation, UseAfterEnd
 
 
 class Missing(IntEnum):
@@ -25,13 +25,13 @@ class Missing(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class VerifierSeen:
-    """What one verifier told of a session; ``told_at_ms`` is when it last did, in ms since 1970."""
+class VerifierActivity:
+    """What one verifier told of a session; ``reported_at_ms`` is when it last did, in ms since 1970."""
 
     name: str
     allowed: int
     denied: int
-    told_at_ms: int
+    reported_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class SessionReport:
 
     session: Session
     inherited: tuple[tuple[ScopeRecord, ...], ...]
-    seen: SessionSeen
-    verifiers: tuple[VerifierSeen, ...]
+    seen: SessionObservation
+    verifiers: tuple[VerifierActivity, ...]
     missing: tuple[Missing, ...]
 
     @property
@@ -74,7 +74,7 @@ class BlockCensus:
     ``says`` is what the block says; None if the server was not told.
     """
 
-    seen: BlockSeen
+    seen: BlockObservation
     revoked: bool
     says: BlockInfo | None
 
@@ -84,7 +84,7 @@ class Census:
     """Every block of a session's tokens that any verifier saw, parents before their children."""
 
     blocks: tuple[BlockCensus, ...]
-    late: tuple[LateUse, ...]
+    late: tuple[UseAfterEnd, ...]
     missing: tuple[Missing, ...]
 
     def children(self, block_id: bytes = b"") -> Sequence[BlockCensus]:

@@ -30,7 +30,7 @@ class EndedSession(Session):
 
 
 @dataclass(frozen=True, slots=True)
-class EnrolledVerifier:
+class RegisteredVerifier:
     """A verifier as its server knows it. Times are ms since 1970, ``staleness_ms`` 0 is no bound.
 
     ``kind`` is CONTROL, WORKER or EMBEDDED; ``state`` is against the last end.
@@ -81,9 +81,10 @@ class CheckItem:
     """One call to judge, for ``check_batch``, ``check_stream`` and ``watch``.
 
     ``arguments`` and ``tool`` are JSON, as bytes or str, or a mapping
-    (:mod:`sessauth.scopes.call_arguments`); an item keeps them as bytes. ``session`` is the 16-byte id that the
-    gateway believes the call to belong to, empty if it does not say. What an agent wrote may be passed on as it
-    is: the worst that comes of it is a denial. ``proof`` comes with the call of a bound token, encoded (``HolderKey.prove``) or as text; a client with a ``holder`` makes it by itself.
+    (:mod:`sessauth.scopes.call_arguments`); an item stores them as bytes. ``session`` is the 16-byte id
+    of the session that the gateway expects, or empty. An agent's text may be passed on unchanged: at
+    worst the call is denied. ``proof`` is the proof of a bound token's call, encoded
+    (``HolderKey.prove``) or as text; a client with a ``holder`` makes it by itself.
 
     ``approvals`` are signed approvals beside those that the server holds. ``retry_id``, up to 64 bytes,
     names the attempt: what a call costs is taken once under one name, however often it is asked about.

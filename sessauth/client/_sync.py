@@ -24,7 +24,7 @@ from ._decision import RemoteDecision, decision_from_message
 from ._event_calls import EventCalls
 from ._evidence import EvidenceCalls
 from ._failures import Failure, RpcFailure
-from ._proofs import Prover
+from ._proofs import ProofMaker
 from ._requests import checks as survey_calls
 from ._requests import keys as key_calls
 from ._requests import sessions as session_calls
@@ -34,9 +34,9 @@ from ._requests.tokens import MintTerms
 from ._results import CheckItem, Inspection, SessionPage
 from ._session import LiveSession
 from ._target import Tls
-from ._transport import MAX_TIMEOUT_MS, Call, SyncTransport, check_timeout, resolve_endpoint
+from ._transport import MAX_TIMEOUT_MS, RpcRequest, SyncTransport, check_timeout, resolve_endpoint
 from ._usage import UsageCalls
-from ._watch.checks import Proving, Watch
+from ._watch.checks import ProofSource, Watch
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class Client(ApprovalCalls, UsageCalls, EventCalls, EvidenceCalls):
         self._timeout_ms = check_timeout(timeout_ms)
         endpoint = resolve_endpoint(target, credential, credential_file, tls, insecure_tcp, check_target)
         self._transport = SyncTransport(endpoint, trace=trace)
-        self._prover = Prover(holder, issuer_keys)
+        self._prover = ProofMaker(holder, issuer_keys)
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +107,7 @@ class Client(ApprovalCalls, UsageCalls, EventCalls, EvidenceCalls):
         other._prover = self._prover
         return other
 
-    def _run(self, call: Call[T]) -> T:
+    def _run(self, call: RpcRequest[T]) -> T:
         return self._transport.run(call, self._timeout_ms)
 
     @contextmanager
@@ -354,7 +354,7 @@ class Client(ApprovalCalls, UsageCalls, EventCalls, EvidenceCalls):
         It lasts at most ``stream_timeout_ms``, an hour by default; servers may end it sooner, and then each
         call that still goes on is to be asked about on another one. Nothing is retried.
         """
-        proving = Proving(self._proven, self._prover.missed)
+        proving = ProofSource(self._proven, self._prover.missed)
         return Watch(self._transport, proving, audience, self._timeout_ms, stream_timeout_ms)
 
     def list_keys(self) -> list[KeyRecord]:

@@ -1,6 +1,6 @@
 """Runs one described call over a channel: deadline, credential, retries. Sync and asyncio.
 
-A call is described once (:class:`Call`) and run by either transport, so that both clients send the
+A call is described once (:class:`RpcRequest`) and run by either transport, so that both clients send the
 same bytes and mean the same by a failure. A retry happens only after UNAVAILABLE, only for a call
 that may be repeated without doing its work twice, at most twice, and within the one deadline.
 """
@@ -32,7 +32,7 @@ MAX_TIMEOUT_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class RpcRequest(Generic[T]):
     """One call to make.
 
     ``method`` is ``Service/Method``; ``answer`` the response message's type; ``convert`` makes the
@@ -112,10 +112,10 @@ def check_timeout(timeout_ms: int) -> int:
     return timeout_ms
 
 
-class Attempts:
+class RetryState:
     """The deadline and the retries left of one call. One object a call, for either transport."""
 
-    def __init__(self, call: Call[Any], timeout_ms: int) -> None:
+    def __init__(self, call: RpcRequest[Any], timeout_ms: int) -> None:
         """Start the deadline of ``timeout_ms``."""
         self._call = call
         self._timeout_ms = timeout_ms
@@ -147,7 +147,7 @@ class Attempts:
         return delay
 
 
-class Lane:
+class ChannelHandle:
     """One channel with its target, and the callables made on it, one a method."""
 
     def __init__(self, target: str, channel: Any) -> None:
@@ -156,7 +156,7 @@ class Lane:
         self.channel = channel
         self._methods: dict[str, Callable[..., Any]] = {}
 
-    def unary(self, call: Call[Any]) -> Callable[..., Any]:
+    def unary(self, call: RpcRequest[Any]) -> Callable[..., Any]:
         """Return the callable for the method of ``call``. Making one costs more than calling it."""
         method = self._methods.get(call.method)
         if method is None:
@@ -168,7 +168,7 @@ class Lane:
         return method
 
 
-class Lanes:
+class ChannelPool:
     """The control lane and the check lanes of an endpoint; checks take turns."""
 
     def __init__(self, endpoint: Endpoint, module: Any) -> None:
@@ -183,26 +183,26 @@ class Lanes:
         ]
         self._turn = itertools.count()
 
-    def _open(self, target: str) -> Lane:
+    def _open(self, target: str) -> ChannelHandle:
         credentials = self.endpoint.channel_credentials(target)
         options = self.endpoint.options()
         if credentials is None:
-            return Lane(target, self._module.insecure_channel(target, options=options))
-        return Lane(target, self._module.secure_channel(target, credentials, options=options))
+            return ChannelHandle(target, self._module.insecure_channel(target, options=options))
+        return ChannelHandle(target, self._module.secure_channel(target, credentials, options=options))
 
-    def pick(self, checks: bool) -> Lane:
+    def pick(self, checks: bool) -> ChannelHandle:
         """Return the lane whose turn it is. Raises UsageError once they are closed."""
         if self.closed:
             raise UsageError("the client is closed; make another one")
         return self.checks[next(self._turn) % len(self.checks)] if checks else self.control
 
-    def take_all(self) -> list[Lane]:
+    def take_all(self) -> list[ChannelHandle]:
         """Return every lane once, to be closed; nothing is picked from now on."""
         self.closed = True
         return [self.control, *(lane for lane in self.checks if lane is not self.control)]
 
 
-class _Told:
+class _CallMetadata:
     """What is told with every call of a transport."""
 
     def __init__(self, endpoint: Endpoint, trace: bool) -> None:
@@ -216,17 +216,17 @@ class _Told:
         return self._metadata if self._carry is None else self._carry(self._metadata)
 
 
-class SyncTransport(_Told):
+class SyncTransport(_CallMetadata):
     """Runs calls and blocks for them. Safe to use from several threads."""
 
     def __init__(self, endpoint: Endpoint, *, trace: bool = False) -> None:
         """Make the channels; nothing connects before the first call. ``trace``: calls name their trace."""
         super().__init__(endpoint, trace)
-        self.lanes = Lanes(endpoint, grpc)
+        self.lanes = ChannelPool(endpoint, grpc)
 
-    def run(self, call: Call[T], timeout_ms: int) -> T:
+    def run(self, call: RpcRequest[T], timeout_ms: int) -> T:
         """Make the call and return its result. Raises the errors of ``Failure.error``."""
-        attempts = Attempts(call, timeout_ms)
+        attempts = RetryState(call, timeout_ms)
         while True:
             lane = self.lanes.pick(call.checks)
             try:
@@ -247,17 +247,17 @@ class SyncTransport(_Told):
             lane.channel.close()
 
 
-class AsyncTransport(_Told):
+class AsyncTransport(_CallMetadata):
     """Runs calls on the event loop it was made on."""
 
     def __init__(self, endpoint: Endpoint, *, trace: bool = False) -> None:
         """Make the channels; nothing connects before the first call. ``trace``: calls name their trace."""
         super().__init__(endpoint, trace)
-        self.lanes = Lanes(endpoint, grpc.aio)
+        self.lanes = ChannelPool(endpoint, grpc.aio)
 
-    async def run(self, call: Call[T], timeout_ms: int) -> T:
+    async def run(self, call: RpcRequest[T], timeout_ms: int) -> T:
         """Make the call and return its result. Raises the errors of ``Failure.error``."""
-        attempts = Attempts(call, timeout_ms)
+        attempts = RetryState(call, timeout_ms)
         while True:
             lane = self.lanes.pick(call.checks)
             try:

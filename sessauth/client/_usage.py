@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from ..usage.observations import Telling, Told
+from ..usage.observations import ObservationAck, ObservationBatch
 from ._reports import Census, ReportPage, SessionReport
 from ._requests import usage as usage_calls
-from ._transport import Call
+from ._transport import RpcRequest
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 class UsageCalls:
     """The blocking calls; a client mixes them in."""
 
-    def _run(self, call: Call[T]) -> T:
+    def _run(self, call: RpcRequest[T]) -> T:
         raise NotImplementedError
 
     def get_report(self, session_id: bytes) -> SessionReport:
@@ -36,7 +36,7 @@ class UsageCalls:
         """Return every block of a session's tokens that any verifier saw."""
         return self._run(usage_calls.get_census(session_id))
 
-    def tell(self, telling: Telling) -> Told:
+    def tell(self, telling: ObservationBatch) -> ObservationAck:
         """Tell what a verifier saw; for gateways that embed one, which do it by themselves."""
         return self._run(usage_calls.tell(telling))
 
@@ -44,7 +44,7 @@ class UsageCalls:
 class AsyncUsageCalls:
     """The awaited calls; a client mixes them in."""
 
-    async def _run(self, call: Call[T]) -> T:
+    async def _run(self, call: RpcRequest[T]) -> T:
         raise NotImplementedError
 
     async def get_report(self, session_id: bytes) -> SessionReport:
@@ -59,6 +59,6 @@ class AsyncUsageCalls:
         """Return every block of a session's tokens that any verifier saw."""
         return await self._run(usage_calls.get_census(session_id))
 
-    async def tell(self, telling: Telling) -> Told:
+    async def tell(self, telling: ObservationBatch) -> ObservationAck:
         """Tell what a verifier saw; for gateways that embed one, which do it by themselves."""
         return await self._run(usage_calls.tell(telling))

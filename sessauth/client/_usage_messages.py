@@ -8,7 +8,13 @@ from typing import Any, Final
 from .. import limits
 from .._fast.codec import protobuf
 from ..errors import UsageError
-from ..usage.observations import USAGE_FACTOR, BlockSeen, LateUse, SessionSeen, Telling
+from ..usage.observations import (
+    USAGE_FACTOR,
+    BlockObservation,
+    ObservationBatch,
+    SessionObservation,
+    UseAfterEnd,
+)
 from ..usage.session_usage import SessionUsage
 from ..v1 import usage_service_pb2 as pb
 
@@ -20,10 +26,10 @@ _SESSION_ID_BYTES: Final = 16
 _BLOCK_ID_BYTES: Final = 32
 
 
-def tell_request(telling: Telling) -> pb.TellRequest:
+def tell_request(telling: ObservationBatch) -> pb.ReportObservationsRequest:
     """Return the message of a telling."""
-    return pb.TellRequest(
-        teller_id=telling.teller_id,
+    return pb.ReportObservationsRequest(
+        sender_id=telling.sender_id,
         number=telling.number,
         verifier=telling.verifier,
         lost=telling.lost,
@@ -31,9 +37,9 @@ def tell_request(telling: Telling) -> pb.TellRequest:
     )
 
 
-def session_message(seen: SessionSeen) -> pb.SessionSeen:
+def session_message(seen: SessionObservation) -> pb.SessionObservation:
     """Return the message of what was seen of a session."""
-    return pb.SessionSeen(
+    return pb.SessionObservation(
         session_id=seen.session_id,
         allowed=seen.allowed,
         denied=seen.denied,
@@ -45,9 +51,9 @@ def session_message(seen: SessionSeen) -> pb.SessionSeen:
     )
 
 
-def block_message(block: BlockSeen) -> pb.BlockSeen:
+def block_message(block: BlockObservation) -> pb.BlockObservation:
     """Return the message of a block."""
-    return pb.BlockSeen(
+    return pb.BlockObservation(
         block_id=block.block_id,
         parent_id=block.parent_id,
         index=block.index,
@@ -59,9 +65,9 @@ def block_message(block: BlockSeen) -> pb.BlockSeen:
     )
 
 
-def late_message(late: LateUse) -> pb.LateUse:
+def late_message(late: UseAfterEnd) -> pb.UseAfterEnd:
     """Return the message of uses after the end."""
-    return pb.LateUse(
+    return pb.UseAfterEnd(
         block_ids=late.block_ids,
         claimed=late.claimed,
         count=late.count,
@@ -70,12 +76,14 @@ def late_message(late: LateUse) -> pb.LateUse:
     )
 
 
-def read_telling(request: pb.TellRequest, verifier: str, latest_ms: int = limits.MAX_TIME_MS) -> Telling:
+def read_telling(
+    request: pb.ReportObservationsRequest, verifier: str, latest_ms: int = limits.MAX_TIME_MS
+) -> ObservationBatch:
     """Read what ``verifier`` tells; times beyond ``latest_ms`` become that: its clock may be wrong.
 
     Raises UsageError that names the field which is at fault.
     """
-    _size("teller_id", request.teller_id, _SESSION_ID_BYTES)
+    _size("sender_id", request.sender_id, _SESSION_ID_BYTES)
     if request.number < 1:
         raise UsageError("number: begins at 1")
     if len(request.sessions) > MAX_TOLD_SESSIONS:
@@ -88,20 +96,22 @@ def read_telling(request: pb.TellRequest, verifier: str, latest_ms: int = limits
     )
     if len({session.session_id for session in sessions}) != len(sessions):
         raise UsageError("sessions: names a session twice")
-    return Telling(request.teller_id, request.number, verifier, _count("lost", request.lost), sessions)
+    return ObservationBatch(
+        request.sender_id, request.number, verifier, _count("lost", request.lost), sessions
+    )
 
 
-def read_session(message: pb.SessionSeen) -> SessionSeen:
+def read_session(message: pb.SessionObservation) -> SessionObservation:
     """Read what was seen of a session. Raises UsageError that names the field which is at fault."""
     return _Reader(limits.MAX_TIME_MS).session("seen", message)
 
 
-def read_block(message: pb.BlockSeen) -> BlockSeen:
+def read_block(message: pb.BlockObservation) -> BlockObservation:
     """Read a block. Raises UsageError that names the field which is at fault."""
     return _Reader(limits.MAX_TIME_MS).block("seen", message)
 
 
-def read_late(message: pb.LateUse) -> LateUse:
+def read_late(message: pb.UseAfterEnd) -> UseAfterEnd:
     """Read uses after the end. Raises UsageError that names the field which is at fault."""
     return _Reader(limits.MAX_TIME_MS).late("late", message)
 
@@ -124,8 +134,8 @@ class _Reader:
     def __init__(self, latest_ms: int) -> None:
         self._latest_ms = latest_ms
 
-    def session(self, where: str, message: pb.SessionSeen) -> SessionSeen:
-        seen = SessionSeen(
+    def session(self, where: str, message: pb.SessionObservation) -> SessionObservation:
+        seen = SessionObservation(
             _size(f"{where}.session_id", message.session_id, _SESSION_ID_BYTES),
             allowed=_count(f"{where}.allowed", message.allowed),
             denied=_count(f"{where}.denied", message.denied),
@@ -144,7 +154,7 @@ class _Reader:
         seen.usage_bytes = USAGE_FACTOR * len(message.usage)
         return seen
 
-    def block(self, where: str, message: pb.BlockSeen) -> BlockSeen:
+    def block(self, where: str, message: pb.BlockObservation) -> BlockObservation:
         calls = _count(f"{where}.calls", message.calls, 1)
         if message.index >= limits.MAX_BLOCKS:
             raise UsageError(f"{where}.index: is 0 to {limits.MAX_BLOCKS - 1}")
@@ -152,7 +162,7 @@ class _Reader:
             raise UsageError(f"{where}.allowed: is more than calls")
         _size(f"{where}.parent_id", message.parent_id, _BLOCK_ID_BYTES if message.index else 0)
         _require_block(f"{where}.payload", message.payload)
-        return BlockSeen(
+        return BlockObservation(
             _size(f"{where}.block_id", message.block_id, _BLOCK_ID_BYTES),
             message.parent_id,
             message.index,
@@ -162,12 +172,12 @@ class _Reader:
             message.payload,
         )
 
-    def late(self, where: str, message: pb.LateUse) -> LateUse:
+    def late(self, where: str, message: pb.UseAfterEnd) -> UseAfterEnd:
         _ids(f"{where}.block_ids", message.block_ids)
         if message.claimed == bool(message.block_ids):
             raise UsageError(f"{where}.claimed: is for those without block_ids, and for no others")
         count = _count(f"{where}.count", message.count, 1)
-        return LateUse(tuple(message.block_ids), message.claimed, count, *self._span(where, message))
+        return UseAfterEnd(tuple(message.block_ids), message.claimed, count, *self._span(where, message))
 
     def _span(self, where: str, message: Any) -> tuple[int, int]:
         first_ms, last_ms = min(message.first_ms, self._latest_ms), min(message.last_ms, self._latest_ms)

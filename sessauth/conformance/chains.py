@@ -40,7 +40,7 @@ def name16(name: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class BuiltChain:
     """A chain with what is needed to sign it again after a change."""
 
     blocks: tuple[Record, ...]
@@ -48,7 +48,7 @@ class Chain:
     signers: tuple[Key, ...]
 
     @classmethod
-    def linked(cls, rng: Random, blocks: Sequence[Record], issuer: Key) -> Chain:
+    def linked(cls, rng: Random, blocks: Sequence[Record], issuer: Key) -> BuiltChain:
         """Give each block an ending and a key for the next, mostly as the format permits."""
         linked, signers, bound = [], [issuer], False
         for index, block in enumerate(blocks):
@@ -92,7 +92,7 @@ def signed(payloads: Sequence[bytes], signers: Sequence[Key]) -> bytes:
     return protobuf.encode("Token", {"version": 1, "blocks": blocks})
 
 
-def damaged(rng: Random, chain: Chain) -> bytes:
+def damaged(rng: Random, chain: BuiltChain) -> bytes:
     """Return a token that is wrong in one way: in bytes, a kind, a signature or the order of its blocks."""
     return rng.choice(_WAYS)(rng, chain)
 
@@ -111,24 +111,24 @@ def _changed(rng: Random, data: bytes) -> bytes:
     )
 
 
-def _changed_bytes(rng: Random, chain: Chain) -> bytes:
+def _changed_bytes(rng: Random, chain: BuiltChain) -> bytes:
     return _changed(rng, chain.token)
 
 
-def _changed_payload(rng: Random, chain: Chain) -> bytes:
+def _changed_payload(rng: Random, chain: BuiltChain) -> bytes:
     payloads = list(chain.payloads)
     at = rng.randrange(len(payloads))
     payloads[at] = _changed(rng, payloads[at])
     return signed(payloads, chain.signers)
 
 
-def _forged(rng: Random, chain: Chain) -> bytes:
+def _forged(rng: Random, chain: BuiltChain) -> bytes:
     signers = list(chain.signers)
     signers[rng.randrange(len(signers))] = key("forger")
     return signed(chain.payloads, signers)
 
 
-def _unknown_kind(rng: Random, chain: Chain) -> bytes:
+def _unknown_kind(rng: Random, chain: BuiltChain) -> bytes:
     """Return a token with a kind that nobody knows, rightly signed."""
     payloads = list(chain.payloads)
     at = rng.randrange(len(payloads))
@@ -145,7 +145,7 @@ def _unknown_kind(rng: Random, chain: Chain) -> bytes:
     return signed(payloads, chain.signers)
 
 
-def _reordered(rng: Random, chain: Chain) -> bytes:
+def _reordered(rng: Random, chain: BuiltChain) -> bytes:
     blocks = protobuf.decode("Token", chain.token)["blocks"]
     if rng.random() < 0.5:
         blocks.append(rng.choice(blocks))
@@ -154,6 +154,6 @@ def _reordered(rng: Random, chain: Chain) -> bytes:
     return protobuf.encode("Token", {"version": rng.choice((1, 1, 1, 2)), "blocks": blocks})
 
 
-_WAYS: Final[tuple[Callable[[Random, Chain], bytes], ...]] = (
+_WAYS: Final[tuple[Callable[[Random, BuiltChain], bytes], ...]] = (
     *(_changed_bytes, _changed_payload, _changed_payload, _forged, _unknown_kind, _unknown_kind, _reordered),
 )

@@ -14,7 +14,7 @@ from ..errors import ScopeError
 from ..scopes.scope import Condition, Scope
 from ..scopes.value import value_to_record
 from . import vocabulary
-from .chains import Chain, damaged, key, name16
+from .chains import BuiltChain, damaged, key, name16
 from .kernel import KernelJudge
 from .questions import Question
 
@@ -88,7 +88,7 @@ def _where(rng: Random, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         return []
 
 
-def _chain(rng: Random, action: str, segments: tuple[str, ...], arguments: dict[str, Any]) -> Chain:
+def _chain(rng: Random, action: str, segments: tuple[str, ...], arguments: dict[str, Any]) -> BuiltChain:
     """Return a chain of one to four blocks, nearly always well-formed."""
     issuer = key("issuer" if rng.random() < 0.95 else "second issuer")
     ids = {"issuer_key_id": issuer.id, "session_id": name16("session"), "token_id": rng.randbytes(16)}
@@ -111,7 +111,7 @@ def _chain(rng: Random, action: str, segments: tuple[str, ...], arguments: dict[
         blocks.append(block)
     for block in blocks:
         _narrow(rng, block)
-    return Chain.linked(rng, blocks, issuer)
+    return BuiltChain.linked(rng, blocks, issuer)
 
 
 def _narrow(rng: Random, block: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ def _narrow(rng: Random, block: dict[str, Any]) -> None:
         block["label"] = "planner"
 
 
-def _view(rng: Random, chains: list[Chain], *call: Any) -> dict[str, Any]:
+def _view(rng: Random, chains: list[BuiltChain], *call: Any) -> dict[str, Any]:
     """Return a state in which the tokens' session mostly lives, with up to two ancestors."""
     names = ["session", "ancestor 1", "ancestor 2"][: rng.choice((1, 1, 1, 2, 3))]
     sessions = [

@@ -27,7 +27,7 @@ _SMALL_ORDER_U = frozenset(
 )
 
 
-class Holds(Protocol):
+class HolderSigner(Protocol):
     """Who has the secret of a bound token's ``next_key``."""
 
     @property

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from ..errors import StateError, TokenError, UsageError
 from ..reasons import Level, Reason, Stage
-from ..scopes.argument_path import Source
+from ..scopes.argument_path import ValueSource
 from ..scopes.scope import Scope
 from ..scopes.value import quoted, shows
 from ..tokens.inspected_block import BlockInfo
@@ -64,7 +64,7 @@ _FORMS = {
     "tool": _JSON,
     "watch": "can't be had: the stream watches as many calls as it may",
 }
-GO_ON = (
+APPROVAL_HINT = (
     "have it looked at with 'sessauth approval list' and granted, then ask again for the same call with the "
     "same token"
 )
@@ -168,7 +168,7 @@ class _Failure:
             case Reason.CONDITION_FAILED:
                 return self._condition_failed()
             case Reason.APPROVAL_REQUIRED:
-                return f"{self.clause} needs an approval of this very call; {GO_ON}"
+                return f"{self.clause} needs an approval of this very call; {APPROVAL_HINT}"
             case Reason.NEEDS_SERVER:
                 return f"{self.clause} costs what only the server can take"
             case _:
@@ -245,7 +245,8 @@ class _Failure:
 def _mentioned(scope: Scope) -> str:
     paths = [*(c.path for c in scope.conditions), *scope.free_paths]
     return (
-        _listed(list(dict.fromkeys(p.argument for p in paths if p.source == Source.ARGS))) or "no arguments"
+        _listed(list(dict.fromkeys(p.argument for p in paths if p.source == ValueSource.ARGS)))
+        or "no arguments"
     )
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
-from ..reasons import Reason, Stage, Verdict
+from ..reasons import Reason, Stage, SurveyVerdict
 from ..scopes.call_arguments import Arguments
 
-__all__ = ["Candidate", "Verdict", "Verdicts"]
+__all__ = ["Candidate", "SurveyVerdict", "Verdicts"]
 
 
 class Candidate(NamedTuple):
@@ -28,14 +28,14 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts(Sequence[Verdict]):
+class Verdicts(Sequence[SurveyVerdict]):
     """One verdict for each candidate, in their order, by one state and one time.
 
     ``reason`` and ``stage`` say why all are NO where the token itself is refused; else they are ALLOWED and
     NONE. ``revision`` is that of the state. ``bool(verdicts)`` is whether every one is YES.
     """
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[SurveyVerdict, ...]
     reason: Reason
     stage: Stage
     revision: int
@@ -45,14 +45,14 @@ class Verdicts(Sequence[Verdict]):
         return len(self.verdicts)
 
     @overload
-    def __getitem__(self, index: int) -> Verdict: ...
+    def __getitem__(self, index: int) -> SurveyVerdict: ...
     @overload
-    def __getitem__(self, index: slice) -> tuple[Verdict, ...]: ...
-    def __getitem__(self, index: int | slice) -> Verdict | tuple[Verdict, ...]:
+    def __getitem__(self, index: slice) -> tuple[SurveyVerdict, ...]: ...
+    def __getitem__(self, index: int | slice) -> SurveyVerdict | tuple[SurveyVerdict, ...]:
         """Return the verdict of a candidate, or of several."""
         return self.verdicts[index]
 
-    def __iter__(self) -> Iterator[Verdict]:
+    def __iter__(self) -> Iterator[SurveyVerdict]:
         """Iterate over the verdicts."""
         return iter(self.verdicts)
 

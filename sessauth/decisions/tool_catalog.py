@@ -42,7 +42,7 @@ class Tool:
     digest: str
 
 
-class ToolCatalogue:
+class ToolCatalog:
     """The tools of one MCP server, as the operator pinned them."""
 
     __slots__ = ("_calls", "_tools", "server")
@@ -66,7 +66,7 @@ class ToolCatalogue:
         }
 
     @classmethod
-    def from_mcp(cls, server: str, tools: Iterable[Mapping[str, Any]]) -> ToolCatalogue:
+    def from_mcp(cls, server: str, tools: Iterable[Mapping[str, Any]]) -> ToolCatalog:
         """Pin tools as a server's ``tools/list`` gives them.
 
         A tool is a read only if its ``readOnlyHint`` is true and its ``destructiveHint`` is not.
@@ -77,7 +77,7 @@ class ToolCatalogue:
         return cls(server, [_pinned(tool) for tool in tools])
 
     @classmethod
-    def from_json(cls, text: str) -> ToolCatalogue:
+    def from_json(cls, text: str) -> ToolCatalog:
         """Read what :meth:`to_json` wrote.
 
         Raises:
@@ -152,7 +152,7 @@ class ToolCatalogue:
         Raises:
             UsageError: as :meth:`from_mcp`.
         """
-        now = ToolCatalogue.from_mcp(self.server, tools)._tools
+        now = ToolCatalog.from_mcp(self.server, tools)._tools
         return tuple(sorted(name for name in {*now, *self._tools} if now.get(name) != self._tools.get(name)))
 
     def __iter__(self) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from .._fast.record.counters import Tally
+from .._fast.record.counters import CheckCounters
 from ..audit.recording.numbers import audit_numbers
 from . import families as f
 from .samples import decided, family
@@ -19,7 +19,7 @@ from .samples import decided, family
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-    from .._fast.check.chain_cache import Cache
+    from .._fast.check.chain_cache import ChainCache
     from .._fast.check.view import View
     from ..audit.recording.process import ProcessRecorder
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 class CountedVerifier(Protocol):
     """What is read of a verifier."""
 
-    tally: Tally | None
+    tally: CheckCounters | None
 
     @property
     def signatures(self) -> int: ...  # noqa: D102
     @property
     def bad_signatures(self) -> int: ...  # noqa: D102
     @property
-    def cache(self) -> Cache: ...  # noqa: D102
+    def cache(self) -> ChainCache: ...  # noqa: D102
     @property
     def view(self) -> View: ...  # noqa: D102
     @property
@@ -51,9 +51,9 @@ class VerifierCollector:
     def __init__(self, verifier: CountedVerifier) -> None:
         """Begin to count."""
         if verifier.tally is None:
-            verifier.tally = Tally()
+            verifier.tally = CheckCounters()
         self._verifier = verifier
-        self._tally: Tally = verifier.tally
+        self._tally: CheckCounters = verifier.tally
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its values. Raises ImportError without ``prometheus_client``."""

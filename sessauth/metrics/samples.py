@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from .._fast.record.counters import CHECK_BOUNDS_NS, Tally
+from .._fast.record.counters import CHECK_BOUNDS_NS, CheckCounters
 from ..reasons import Reason, Stage
 from . import families as f
 
@@ -56,7 +56,7 @@ def histogram(
     return made
 
 
-def decided(tallies: Sequence[Tally]) -> Iterator[Family]:
+def decided(tallies: Sequence[CheckCounters]) -> Iterator[Family]:
     """Yield what tallies counted, added up: the decisions, and the times of checks."""
     decisions = Counter(AT_STAGE)
     for tally in tallies:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from .._fast.codec import protobuf
 from ..crypto.armor import APPROVAL_PREFIX, checked_text, read_checked
-from ..errors import BadApproval, MalformedToken
+from ..errors import InvalidApproval, MalformedToken
 
 LABEL = b"sessauth/approval/v1\x00"
 
@@ -67,11 +67,11 @@ class ApprovalStatement:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read an encoded ApprovalStatement; raises BadApproval if it is not canonical."""
+        """Read an encoded ApprovalStatement; raises InvalidApproval if it is not canonical."""
         try:
             record: dict[str, Any] = protobuf.decode("ApprovalStatement", data)
         except protobuf.WireError as error:
-            raise BadApproval(
+            raise InvalidApproval(
                 f"the statement is not canonical: {error}", ApprovalFault.NOT_CANONICAL
             ) from None
         return cls(**record)
@@ -96,27 +96,27 @@ class SignedApproval:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read an encoded SignedApproval; raises BadApproval if it is not canonical."""
+        """Read an encoded SignedApproval; raises InvalidApproval if it is not canonical."""
         try:
             return cls.from_record(protobuf.decode("SignedApproval", data))
         except protobuf.WireError as error:
-            raise BadApproval(f"it is not canonical: {error}", ApprovalFault.NOT_CANONICAL) from None
+            raise InvalidApproval(f"it is not canonical: {error}", ApprovalFault.NOT_CANONICAL) from None
 
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Read the text form.
 
         Raises:
-            BadApproval: saying whether it is no approval, truncated, damaged or against the format.
+            InvalidApproval: saying whether it is no approval, truncated, damaged or against the format.
         """
         if not text.startswith(APPROVAL_PREFIX):
-            raise BadApproval(
+            raise InvalidApproval(
                 f"not an approval: its text begins with {APPROVAL_PREFIX}", ApprovalFault.NOT_CANONICAL
             )
         try:
             return cls.decode(read_checked(APPROVAL_PREFIX, text, "approval"))
         except MalformedToken as error:
-            raise BadApproval(str(error), ApprovalFault.NOT_CANONICAL) from None
+            raise InvalidApproval(str(error), ApprovalFault.NOT_CANONICAL) from None
 
     def to_record(self) -> dict[str, object]:
         """Return the dict of message SignedApproval."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .. import limits
 from .._fast.crypto import ed25519
-from ..errors import BadApproval
+from ..errors import InvalidApproval
 from ..reasons import Reason
 from .approval import ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus, SignedApproval
 
@@ -97,26 +97,28 @@ def check_statement(
         approval_id: the approval that it must be of; empty: of any.
 
     Raises:
-        BadApproval: with an :class:`ApprovalFault` as its ``fault``, if it does not count.
+        InvalidApproval: with an :class:`ApprovalFault` as its ``fault``, if it does not count.
     """
     statement = ApprovalStatement.decode(signed.statement)
     if len(statement.id) != 16 or len(signed.signature) != 64 or statement.expires_at_ms > limits.MAX_TIME_MS:
-        raise BadApproval(
+        raise InvalidApproval(
             "id, signature or expiry is not of its size: sign what is shown", ApprovalFault.NOT_CANONICAL
         )
     if signed.public_key not in terms.keys:
-        raise BadApproval("the scope does not name the key that signed", ApprovalFault.UNKNOWN_KEY)
+        raise InvalidApproval("the scope does not name the key that signed", ApprovalFault.UNKNOWN_KEY)
     if not ed25519.acceptable_key(signed.public_key):
-        raise BadApproval("the key is of small order or not canonical: name another", ApprovalFault.WEAK_KEY)
+        raise InvalidApproval(
+            "the key is of small order or not canonical: name another", ApprovalFault.WEAK_KEY
+        )
     if approval_id and statement.id != approval_id:
-        raise BadApproval("it is of another approval than the one asked for", ApprovalFault.OTHER_ID)
+        raise InvalidApproval("it is of another approval than the one asked for", ApprovalFault.OTHER_ID)
     for name, fault in _EQUAL:
         if getattr(statement, name) != getattr(terms, name):
-            raise BadApproval(f"its {name} is not that of this call: ask for the approval again", fault)
+            raise InvalidApproval(f"its {name} is not that of this call: ask for the approval again", fault)
     if statement.expires_at_ms <= now_ms:
-        raise BadApproval("it has expired: ask for the approval again", ApprovalFault.EXPIRED)
+        raise InvalidApproval("it has expired: ask for the approval again", ApprovalFault.EXPIRED)
     if not ed25519.verify(signed.public_key, signed.signed_bytes(), signed.signature):
-        raise BadApproval("its signature is wrong", ApprovalFault.BAD_SIGNATURE)
+        raise InvalidApproval("its signature is wrong", ApprovalFault.BAD_SIGNATURE)
     return statement
 
 
@@ -160,8 +162,8 @@ def judge_approvals(
         try:
             signed, statement = _counted(data, keys, wanted, now_ms, approval_id)
             if not approval_id and is_used(statement.id):
-                raise BadApproval("it was used up by another call", ApprovalFault.USED_UP)
-        except BadApproval as error:
+                raise InvalidApproval("it was used up by another call", ApprovalFault.USED_UP)
+        except InvalidApproval as error:
             return ApprovalOutcome(Reason.BAD_APPROVAL, approval_id, fault=error.fault, place=place)
         approval_id = statement.id
         keys.add(signed.public_key)
@@ -191,8 +193,8 @@ def _in_force(
 def _counted(
     data: bytes, keys: set[bytes], wanted: ApprovalTerms, now_ms: int, approval_id: bytes
 ) -> tuple[SignedApproval, ApprovalStatement]:
-    """Return what was given and what it states; raises BadApproval if it does not count."""
+    """Return what was given and what it states; raises InvalidApproval if it does not count."""
     signed = SignedApproval.decode(data)
     if signed.public_key in keys:
-        raise BadApproval("its key has signed already", ApprovalFault.DUPLICATE_KEY)
+        raise InvalidApproval("its key has signed already", ApprovalFault.DUPLICATE_KEY)
     return signed, check_statement(signed, wanted, now_ms, approval_id=approval_id)

@@ -25,7 +25,7 @@ _DIGEST_LABEL = b"sessauth/change-content/v1\x00"
 _ASKED = ("gateway", "token_digest", "request_digest")
 
 
-class Kind(Enum):
+class ChangeKind(Enum):
     """What a change does; the value is the name of its body's field."""
 
     OPEN_SESSION = "open_session"
@@ -72,7 +72,7 @@ class Change:
     """One change. ``at_ms`` is the writer's clock, 0 until the log stamps it."""
 
     id: str
-    kind: Kind
+    kind: ChangeKind
     body: Mapping[str, object]
     session_id: bytes = b""
     actor: str = ""
@@ -93,7 +93,7 @@ class Change:
     def decode(cls, data: bytes) -> Self:
         """Read an encoded Change; raises ``protobuf.WireError`` if it is not canonical or has no body."""
         record: dict[str, Any] = protobuf.decode("Change", data)
-        for kind in Kind:
+        for kind in ChangeKind:
             body = record.pop(kind.value)
             if body is not None:
                 break
@@ -112,9 +112,9 @@ class Change:
         Of a consumption only who asks what with which token: what it takes is made anew by each attempt.
         """
         content = replace(self, at_ms=0)
-        if self.kind is Kind.OPEN_SESSION:
+        if self.kind is ChangeKind.OPEN_SESSION:
             content = replace(content, session_id=b"")
-        elif self.kind is Kind.CONSUME:
+        elif self.kind is ChangeKind.CONSUME:
             asked = {name: self.body.get(name) for name in _ASKED}
             content = replace(content, body=asked, actor="", expected_epoch=0)
         return hashlib.blake2b(_DIGEST_LABEL + content.encode(), digest_size=32).digest()
@@ -196,7 +196,7 @@ def open_session(
         "issuer_key_ids": list(issuer_key_ids),
         "ttl_ms": ttl_ms,
     }
-    return Change(change_id, Kind.OPEN_SESSION, body, session_id, actor)
+    return Change(change_id, ChangeKind.OPEN_SESSION, body, session_id, actor)
 
 
 def narrow_session(
@@ -209,7 +209,7 @@ def narrow_session(
 ) -> Change:
     """Narrow a session's ceiling: every call must also match one of these scopes."""
     body = {"ceiling": {"scopes": list(ceiling)}}
-    return Change(change_id, Kind.NARROW_SESSION, body, session_id, actor, expected_epoch)
+    return Change(change_id, ChangeKind.NARROW_SESSION, body, session_id, actor, expected_epoch)
 
 
 def update_facts(
@@ -223,35 +223,41 @@ def update_facts(
 ) -> Change:
     """Set and remove facts; the next check is judged by them."""
     body = {"set": fact_records(set_facts), "remove": sorted(remove)}
-    return Change(change_id, Kind.UPDATE_FACTS, body, session_id, actor, expected_epoch)
+    return Change(change_id, ChangeKind.UPDATE_FACTS, body, session_id, actor, expected_epoch)
 
 
 def suspend_session(
     change_id: str, session_id: bytes, reason: str = "", *, actor: str = "", expected_epoch: int = 0
 ) -> Change:
     """Suspend an active session until it is resumed."""
-    return Change(change_id, Kind.SUSPEND_SESSION, {"reason": reason}, session_id, actor, expected_epoch)
+    return Change(
+        change_id, ChangeKind.SUSPEND_SESSION, {"reason": reason}, session_id, actor, expected_epoch
+    )
 
 
 def resume_session(
     change_id: str, session_id: bytes, reason: str = "", *, actor: str = "", expected_epoch: int = 0
 ) -> Change:
     """Resume a suspended session."""
-    return Change(change_id, Kind.RESUME_SESSION, {"reason": reason}, session_id, actor, expected_epoch)
+    return Change(change_id, ChangeKind.RESUME_SESSION, {"reason": reason}, session_id, actor, expected_epoch)
 
 
 def end_session(
     change_id: str, session_id: bytes, reason: str = "", *, actor: str = "", cause: EndCause = EndCause.ASKED
 ) -> Change:
     """End a session for good, with all that descends from it."""
-    return Change(change_id, Kind.END_SESSION, {"reason": reason, "cause": int(cause)}, session_id, actor)
+    return Change(
+        change_id, ChangeKind.END_SESSION, {"reason": reason, "cause": int(cause)}, session_id, actor
+    )
 
 
 def revoke(
     change_id: str, session_id: bytes, block_ids: Iterable[bytes], reason: str = "", *, actor: str = ""
 ) -> Change:
     """Revoke blocks (32-byte ids) of a session's tokens, with all blocks below them."""
-    return Change(change_id, Kind.REVOKE, {"block_ids": list(block_ids), "reason": reason}, session_id, actor)
+    return Change(
+        change_id, ChangeKind.REVOKE, {"block_ids": list(block_ids), "reason": reason}, session_id, actor
+    )
 
 
 def add_key(
@@ -264,17 +270,19 @@ def add_key(
 ) -> Change:
     """Add an issuer key, PREPARED or ACTIVE."""
     body = {"public_key": public_key, "owner": owner, "status": int(status)}
-    return Change(change_id, Kind.ADD_KEY, body, actor=actor)
+    return Change(change_id, ChangeKind.ADD_KEY, body, actor=actor)
 
 
 def set_key_status(change_id: str, key_id: bytes, status: KeyStatus, *, actor: str = "") -> Change:
     """Move an issuer key forward in its life."""
-    return Change(change_id, Kind.SET_KEY_STATUS, {"key_id": key_id, "status": int(status)}, actor=actor)
+    return Change(
+        change_id, ChangeKind.SET_KEY_STATUS, {"key_id": key_id, "status": int(status)}, actor=actor
+    )
 
 
 def purge_session(change_id: str, session_id: bytes, *, actor: str = "") -> Change:
     """Remove an ended session's row with its revocations."""
-    return Change(change_id, Kind.PURGE_SESSION, {}, session_id, actor)
+    return Change(change_id, ChangeKind.PURGE_SESSION, {}, session_id, actor)
 
 
 def new_incarnation(
@@ -282,13 +290,13 @@ def new_incarnation(
 ) -> Change:
     """Start a new incarnation (16 random bytes): ends every session and sets the clock floor, in ms."""
     body = {"incarnation": incarnation, "clock_floor_ms": clock_floor_ms, "reason": reason}
-    return Change(change_id, Kind.NEW_INCARNATION, body, actor=actor)
+    return Change(change_id, ChangeKind.NEW_INCARNATION, body, actor=actor)
 
 
 def request_approval(change_id: str, approval: ApprovalRecord, *, actor: str = "") -> Change:
     """Ask for an approval: a pending one with 16 random bytes as its id, without answers."""
     body = {"approval": approval.to_record()}
-    return Change(change_id, Kind.REQUEST_APPROVAL, body, approval.session_id, actor, approval.epoch)
+    return Change(change_id, ChangeKind.REQUEST_APPROVAL, body, approval.session_id, actor, approval.epoch)
 
 
 def answer_approval(
@@ -304,10 +312,10 @@ def answer_approval(
     """Add a signed statement to an approval, or deny it with a reason: one of the two."""
     signed = None if statement is None else statement.to_record()
     body = {"approval_id": approval_id, "statement": signed, "deny": deny, "reason": reason}
-    return Change(change_id, Kind.ANSWER_APPROVAL, body, session_id, actor)
+    return Change(change_id, ChangeKind.ANSWER_APPROVAL, body, session_id, actor)
 
 
 def expire_approval(change_id: str, session_id: bytes, approval_id: bytes, *, actor: str = "") -> Change:
     """Remove an approval that is past its expiry; the log's own."""
     body = {"approval_id": approval_id, "expire": True}
-    return Change(change_id, Kind.ANSWER_APPROVAL, body, session_id, actor)
+    return Change(change_id, ChangeKind.ANSWER_APPROVAL, body, session_id, actor)

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from .._fast.codec import protobuf
 from ..scopes.value import Number
-from .change import Change, Kind
+from .change import Change, ChangeKind
 
 # Both stand in the log's own name space, which no request id of a caller can reach.
 RETRY_PREFIX: Final = "sessauth/retry/"
@@ -208,7 +208,7 @@ def consume(
         "approval_ids": list(approval_ids),
         "permit": {"id": permit_id, "deadline_ms": permit_deadline_ms} if permit_id else None,
     }
-    return Change(change_id, Kind.CONSUME, body, session_id, gateway, expected_epoch)
+    return Change(change_id, ChangeKind.CONSUME, body, session_id, gateway, expected_epoch)
 
 
 def settle_permit(
@@ -222,4 +222,4 @@ def settle_permit(
 ) -> Change:
     """Close an open permit (16-byte id): the gateway's own commits and releases, the log's own expires."""
     body = {"permit_id": permit_id, "gateway": gateway, "settlement": int(settlement)}
-    return Change(change_id, Kind.SETTLE_PERMIT, body, session_id, actor or gateway)
+    return Change(change_id, ChangeKind.SETTLE_PERMIT, body, session_id, actor or gateway)

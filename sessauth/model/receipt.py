@@ -19,7 +19,7 @@ from .._fast.crypto import ed25519
 from ..crypto.armor import RECEIPT_PREFIX, checked_text, read_checked
 from ..crypto.issuer_key import IssuerKey
 from ..crypto.issuer_keys import IssuerKeys, pinned
-from ..errors import BadReceipt, MalformedToken, UsageError
+from ..errors import InvalidReceipt, MalformedToken, UsageError
 from ..limits import MAX_TIME_MS, MAX_VERIFIERS
 from .session import EndCause
 
@@ -68,7 +68,7 @@ class ReceiptFault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class VerifierStanding:
+class VerifierStatus:
     """One verifier that was enrolled when the session ended.
 
     ``revision`` is the latest that it acknowledged. ``at_ms``: when it acknowledged that, left, or outlived
@@ -82,7 +82,7 @@ class VerifierStanding:
     at_ms: int
 
     def to_record(self) -> dict[str, object]:
-        """Return the dict of message VerifierStanding."""
+        """Return the dict of message VerifierStatus."""
         return {**_plain(self), "state": int(self.state)}
 
 
@@ -104,7 +104,7 @@ class Receipt:
     reason: str
     made_at_ms: int
     state: ReceiptState
-    verifiers: tuple[VerifierStanding, ...] = ()
+    verifiers: tuple[VerifierStatus, ...] = ()
     open_permits: int = 0
     last_allow_ms: int = 0
     version: int = VERSION
@@ -114,14 +114,14 @@ class Receipt:
         """Read an encoded Receipt.
 
         Raises:
-            BadReceipt: NOT_CANONICAL, UNSUPPORTED_VERSION, or INCONSISTENT if it contradicts itself.
+            InvalidReceipt: NOT_CANONICAL, UNSUPPORTED_VERSION, or INCONSISTENT if it contradicts itself.
         """
         try:
             record: dict[str, Any] = protobuf.decode("Receipt", payload)
         except protobuf.WireError as error:
-            raise BadReceipt(f"not a receipt: {error}", ReceiptFault.NOT_CANONICAL) from None
+            raise InvalidReceipt(f"not a receipt: {error}", ReceiptFault.NOT_CANONICAL) from None
         if record["version"] != VERSION:
-            raise BadReceipt(
+            raise InvalidReceipt(
                 f"the receipt is of version {record['version']}, this program reads {VERSION}; upgrade it",
                 ReceiptFault.UNSUPPORTED_VERSION,
             )
@@ -129,17 +129,17 @@ class Receipt:
             record["cause"] = EndCause(record["cause"])
             record["state"] = ReceiptState(record["state"])
             record["verifiers"] = tuple(
-                VerifierStanding(**{**each, "state": VerifierState(each["state"])})
+                VerifierStatus(**{**each, "state": VerifierState(each["state"])})
                 for each in record["verifiers"]
             )
         except ValueError as error:
-            raise BadReceipt(
+            raise InvalidReceipt(
                 f"not a receipt of version {VERSION}: {error}", ReceiptFault.INCONSISTENT
             ) from None
         receipt = cls(**record)
         wrong = receipt._contradiction()
         if wrong:
-            raise BadReceipt(f"the receipt contradicts itself: {wrong}", ReceiptFault.INCONSISTENT)
+            raise InvalidReceipt(f"the receipt contradicts itself: {wrong}", ReceiptFault.INCONSISTENT)
         return receipt
 
     def encode(self) -> bytes:
@@ -186,7 +186,7 @@ class Receipt:
         return ""
 
 
-def state_of(verifiers: Iterable[VerifierStanding], open_permits: int) -> ReceiptState:
+def state_of(verifiers: Iterable[VerifierStatus], open_permits: int) -> ReceiptState:
     """Return CLOSED if none of these may allow a call any more and no permit is open, else PARTIAL."""
     if open_permits or any(each.state is VerifierState.WAITING for each in verifiers):
         return ReceiptState.PARTIAL
@@ -206,18 +206,18 @@ class SignedReceipt:
         """Read the text form.
 
         Raises:
-            BadReceipt: NOT_CANONICAL, saying whether it is no receipt, truncated, damaged or against the
+            InvalidReceipt: NOT_CANONICAL, saying whether it is no receipt, truncated, damaged or against the
                 format.
         """
         if not text.startswith(RECEIPT_PREFIX):
-            raise BadReceipt(
+            raise InvalidReceipt(
                 f"not a receipt: its text begins with {RECEIPT_PREFIX}", ReceiptFault.NOT_CANONICAL
             )
         try:
             data = read_checked(RECEIPT_PREFIX, text, "receipt", max_chars=MAX_TEXT_CHARS)
             return cls(**protobuf.decode("SignedReceipt", data))
         except (MalformedToken, protobuf.WireError) as error:
-            raise BadReceipt(f"not a receipt: {error}", ReceiptFault.NOT_CANONICAL) from None
+            raise InvalidReceipt(f"not a receipt: {error}", ReceiptFault.NOT_CANONICAL) from None
 
     @property
     def text(self) -> str:
@@ -226,7 +226,7 @@ class SignedReceipt:
 
     @property
     def unverified(self) -> Receipt:
-        """What it says, for all that nobody has verified; raises BadReceipt as :meth:`Receipt.decode`."""
+        """What it says, for all that nobody has verified; raises InvalidReceipt as :meth:`Receipt.decode`."""
         return Receipt.decode(self.payload)
 
 
@@ -249,7 +249,7 @@ def verify(
             shown again, knew less.
 
     Raises:
-        BadReceipt: with the ``fault`` that says why it proves nothing.
+        InvalidReceipt: with the ``fault`` that says why it proves nothing.
         UsageError: if ``keys`` are none, or an id has another size.
     """
     for name, wanted in (("cluster_id", cluster_id), ("session_id", session_id)):
@@ -257,24 +257,24 @@ def verify(
             raise UsageError(f"{name} is {_SIZES[name]} bytes")
     public_key = pinned(keys).get(signed.issuer_key_id)
     if public_key is None:
-        raise BadReceipt(
+        raise InvalidReceipt(
             f"signed by key {signed.issuer_key_id.hex()}, which is none of those given: it is of another "
             "cluster, or the keys are out of date",
             ReceiptFault.UNKNOWN_KEY,
         )
     if not ed25519.verify(public_key, LABEL + signed.payload, signed.signature):
-        raise BadReceipt("the signature is wrong: it was altered", ReceiptFault.BAD_SIGNATURE)
+        raise InvalidReceipt("the signature is wrong: it was altered", ReceiptFault.BAD_SIGNATURE)
     receipt = Receipt.decode(signed.payload)
     if cluster_id and receipt.cluster_id != cluster_id:
-        raise BadReceipt(f"of another cluster, {receipt.cluster_id.hex()}", ReceiptFault.OTHER_CLUSTER)
+        raise InvalidReceipt(f"of another cluster, {receipt.cluster_id.hex()}", ReceiptFault.OTHER_CLUSTER)
     if session_id and receipt.session_id != session_id:
-        raise BadReceipt(f"of another session, {receipt.session_id.hex()}", ReceiptFault.OTHER_SESSION)
+        raise InvalidReceipt(f"of another session, {receipt.session_id.hex()}", ReceiptFault.OTHER_SESSION)
     if receipt.made_at_ms < made_since_ms:
-        raise BadReceipt(
+        raise InvalidReceipt(
             f"made at {receipt.made_at_ms}, before {made_since_ms}: ask for it anew", ReceiptFault.TOO_OLD
         )
     return receipt
 
 
-def _plain(value: VerifierStanding | Receipt | SignedReceipt) -> dict[str, Any]:
+def _plain(value: VerifierStatus | Receipt | SignedReceipt) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}

@@ -9,7 +9,7 @@ from .._fast.codec import protobuf
 
 
 @dataclass(frozen=True, slots=True)
-class EnrolmentRecord:
+class RegistrationRecord:
     """Who may judge, kept for the next control process: for ``staleness_ms`` without being heard.
 
     ``principal`` is whose credential it enrolled with, ``instance`` 16 random bytes of the verifier.
@@ -28,19 +28,19 @@ class EnrolmentRecord:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read an encoded EnrolmentRecord; raises ``protobuf.WireError`` if it is not canonical."""
-        record: dict[str, Any] = protobuf.decode("EnrolmentRecord", data)
+        """Read an encoded RegistrationRecord; raises ``protobuf.WireError`` if it is not canonical."""
+        record: dict[str, Any] = protobuf.decode("RegistrationRecord", data)
         return cls(**record)
 
     def encode(self) -> bytes:
-        """Return the canonical bytes of message EnrolmentRecord."""
+        """Return the canonical bytes of message RegistrationRecord."""
         return protobuf.encode(
-            "EnrolmentRecord", {item.name: getattr(self, item.name) for item in fields(self)}
+            "RegistrationRecord", {item.name: getattr(self, item.name) for item in fields(self)}
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Registration:
     """What a verifier tells its server: who it is, and the state that it judges by."""
 
     name: str

@@ -13,7 +13,7 @@ from .value import quoted
 IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
-class Source(IntEnum):
+class ValueSource(IntEnum):
     """What a path walks through; the numbers of ``token.proto``."""
 
     ARGS = 1
@@ -21,7 +21,7 @@ class Source(IntEnum):
     TOOL = 3
 
 
-SOURCE_WORDS = {"args": Source.ARGS, "session": Source.SESSION, "tool": Source.TOOL}
+SOURCE_WORDS = {"args": ValueSource.ARGS, "session": ValueSource.SESSION, "tool": ValueSource.TOOL}
 _WORDS = {source: word for word, source in SOURCE_WORDS.items()}
 
 
@@ -29,12 +29,12 @@ _WORDS = {source: word for word, source in SOURCE_WORDS.items()}
 class Path:
     """A source and the names of members, outermost first.
 
-    ``source`` is a :class:`Source`, or another number in a token from a later version. The names are
+    ``source`` is a :class:`ValueSource`, or another number in a token from a later version. The names are
     exact: a name ``a.b`` is one member, not two.
     """
 
     segments: tuple[str, ...]
-    source: int = Source.ARGS
+    source: int = ValueSource.ARGS
 
     @classmethod
     def args(cls, *names: str) -> Path:
@@ -44,12 +44,12 @@ class Path:
     @classmethod
     def session(cls, fact: str) -> Path:
         """Return the path to a session fact."""
-        return cls((fact,), Source.SESSION)
+        return cls((fact,), ValueSource.SESSION)
 
     @classmethod
     def tool(cls, *names: str) -> Path:
         """Return a path into what the gateway's catalogue says of the tool."""
-        return cls(names, Source.TOOL)
+        return cls(names, ValueSource.TOOL)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Path:
@@ -64,13 +64,13 @@ class Path:
     def argument(self) -> str:
         """The name that a decision's position gives it: segments joined by ``.``, without quotes."""
         joined = ".".join(self.segments)
-        return f"{_WORDS[Source(self.source)]}.{joined}" if self.source in (2, 3) else joined
+        return f"{_WORDS[ValueSource(self.source)]}.{joined}" if self.source in (2, 3) else joined
 
     def __str__(self) -> str:
         """Return the canonical scope text."""
         names = ".".join(n if IDENT.fullmatch(n) else quoted(n) for n in self.segments)
         if self.source not in _WORDS:
             return f"<unknown source {self.source}>.{names}"
-        word = _WORDS[Source(self.source)]
+        word = _WORDS[ValueSource(self.source)]
         shadowed = len(self.segments) > 1 and self.segments[0] in SOURCE_WORDS
-        return f"{word}.{names}" if self.source != Source.ARGS or shadowed else names
+        return f"{word}.{names}" if self.source != ValueSource.ARGS or shadowed else names

@@ -15,7 +15,7 @@ from .value import Plain, Value, value_from_record, value_of, value_to_record, v
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class FactReference:
     """The operand of a condition that is compared with a session fact instead of a constant."""
 
     name: str
@@ -50,7 +50,7 @@ class Condition:
         cls,
         path: Path | str,
         operator: str,
-        *operands: Plain | Fact,
+        *operands: Plain | FactReference,
         accessor: str = "",
         each: bool = False,
         optional: bool = False,
@@ -60,7 +60,7 @@ class Condition:
         Args:
             path: a path, or the name of one top-level argument, taken literally.
             operator: ``==``, ``not in``, ``starts_with`` and so on.
-            operands: constants, or one :class:`Fact`.
+            operands: constants, or one :class:`FactReference`.
             accessor: ``count``, ``host``, ``scheme`` or ``port``.
             each: whether every element of a list must hold.
             optional: whether an absent value holds.
@@ -72,13 +72,13 @@ class Condition:
             raise ScopeError(f"unknown operator {operator!r}: one of {', '.join(OPERATOR_WORDS)}")
         if accessor and accessor not in ACCESSOR_WORDS:
             raise ScopeError(f"unknown accessor {accessor!r}: one of {', '.join(ACCESSOR_WORDS)}")
-        facts = [o.name for o in operands if isinstance(o, Fact)]
+        facts = [o.name for o in operands if isinstance(o, FactReference)]
         if facts and len(operands) > 1:
             raise ScopeError("a session fact is the only operand of its condition")
         return cls(
             path=Path.args(path) if isinstance(path, str) else path,
             operator=OPERATOR_WORDS[operator],
-            values=tuple(value_of(o) for o in operands if not isinstance(o, Fact)),
+            values=tuple(value_of(o) for o in operands if not isinstance(o, FactReference)),
             fact=facts[0] if facts else "",
             accessor=ACCESSOR_WORDS[accessor] if accessor else Accessor.NONE,
             each=each,

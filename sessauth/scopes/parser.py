@@ -6,7 +6,7 @@ import base64
 import re
 
 from ..errors import ScopeError
-from .argument_path import IDENT, SOURCE_WORDS, Path, Source
+from .argument_path import IDENT, SOURCE_WORDS, Path, ValueSource
 from .form import checked_condition, checked_scope
 from .needs import Approval, Budget, Needs, key_text
 from .operators import ACCESSOR_WORDS, LIST_ONLY, OPERATOR_WORDS, Accessor, Operator
@@ -165,7 +165,7 @@ def _term(scanner: Scanner) -> tuple[Accessor, Path, bool]:
 
 
 def _path(scanner: Scanner) -> Path:
-    source, names = Source.ARGS, []
+    source, names = ValueSource.ARGS, []
     # Only a bare word names a source: the argument "session" stays reachable in quotes.
     first = scanner.match(IDENT)
     if first in SOURCE_WORDS and scanner.take("."):

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._fast.scopes import queries as _kernel
-from .argument_path import Path, Source
-from .condition import Condition, Fact
+from .argument_path import Path, ValueSource
+from .condition import Condition, FactReference
 from .form import checked_scope
 from .needs import Approval, Budget, Needs
 from .operators import Accessor, Operator
@@ -27,7 +27,7 @@ __all__ = [
     "Approval",
     "Budget",
     "Condition",
-    "Fact",
+    "FactReference",
     "Needs",
     "Number",
     "Operator",
@@ -35,7 +35,7 @@ __all__ = [
     "Scope",
     "Segment",
     "SegmentKind",
-    "Source",
+    "ValueSource",
 ]
 
 
@@ -80,7 +80,7 @@ class Scope:
         self,
         path: Path | str | Condition,
         operator: str = "",
-        *operands: Plain | Fact,
+        *operands: Plain | FactReference,
         accessor: str = "",
         each: bool = False,
         optional: bool = False,

@@ -29,7 +29,7 @@ from .host.folder import replace_file, sync_folder
 from .integrity.anchor import Anchored
 from .integrity.verify import Verified, verify
 from .lmdb import evidence_rows, incarnations
-from .lmdb.environment import Source, open_environment, open_tables
+from .lmdb.environment import LmdbSource, open_environment, open_tables
 from .lmdb.reader import StateReader
 from .lmdb.rows import TxnRows
 from .writer.group import Group
@@ -86,7 +86,7 @@ def backup(
 
 
 def backup_source(
-    source: Source,
+    source: LmdbSource,
     target: str | os.PathLike[str],
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:

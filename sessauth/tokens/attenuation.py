@@ -15,7 +15,7 @@ from .._fast.crypto import ed25519
 from .._fast.scopes import containment
 from .._fast.token.chain import Chain
 from ..crypto.armor import presented_text
-from ..crypto.holder_public_key import Holds
+from ..crypto.holder_public_key import HolderSigner
 from ..errors import NotExtendable, UsageError, WidensAuthority
 from ..scopes.condition import Condition
 from ..scopes.scope import Scope
@@ -41,7 +41,7 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def extend(
-    chain: Chain, seed: bytes, key: Holds | None, draft: Draft, *, strict: bool
+    chain: Chain, seed: bytes, key: HolderSigner | None, draft: Draft, *, strict: bool
 ) -> tuple[Signed, tuple[str, ...]]:
     """Sign ``draft`` as the next block, and return warnings beside the longer chain.
 
@@ -73,7 +73,7 @@ def extend(
     return signed, (*(message for _, message in unproven), *size_warnings(signed.chain))
 
 
-def check_extendable(chain: Chain, seed: bytes, key: Holds | None, ending: Ending) -> Signer:
+def check_extendable(chain: Chain, seed: bytes, key: HolderSigner | None, ending: Ending) -> Signer:
     """Return what signs the next block; refuse a chain that can't take one more with this ending.
 
     Raises:
@@ -91,7 +91,7 @@ def check_extendable(chain: Chain, seed: bytes, key: Holds | None, ending: Endin
     return signer
 
 
-def _signer(chain: Chain, seed: bytes, key: Holds | None) -> Signer:
+def _signer(chain: Chain, seed: bytes, key: HolderSigner | None) -> Signer:
     ending = Ending(chain.ending)
     if ending is Ending.SEALED:
         raise NotExtendable("a sealed token can't be extended: ask whoever holds an open one")

@@ -15,7 +15,7 @@ from .._fast.crypto import ed25519
 from .._fast.token import chain as _kernel
 from ..clock import Clock, SystemClock
 from ..crypto.armor import PRESENTED_PREFIX, STORED_PREFIX, presented_text, read_text, stored_text
-from ..crypto.holder_public_key import HolderPublicKey, Holds
+from ..crypto.holder_public_key import HolderPublicKey, HolderSigner
 from ..errors import MalformedToken, UsageError
 from ..scopes.condition import Condition
 from ..scopes.scope import Scope
@@ -149,7 +149,7 @@ class Token:
         ending: str = "",
         to: HolderPublicKey | str | None = None,
         may_seal: bool = False,
-        key: Holds | None = None,
+        key: HolderSigner | None = None,
         strict: bool = False,
         clock: Clock | None = None,
     ) -> Token:

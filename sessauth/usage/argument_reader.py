@@ -29,7 +29,7 @@ Json = Value | NoValue | None | list["Json"] | dict[str, "Json"]
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ArgumentNode:
     """What stands at a path. ``opaque``: some of what is below it can't be named by a path of the format."""
 
     path: Path
@@ -38,19 +38,19 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedArguments:
     """One call's arguments: nodes, outermost first on each branch; how many JSON values, how many bytes.
 
     ``opaque``: the outermost object has a name that no path of the format can hold.
     """
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[ArgumentNode, ...]
     size: int
     weight: int
     opaque: bool
 
 
-def read(arguments: bytes) -> Reading:
+def read(arguments: bytes) -> ParsedArguments:
     """Return what the arguments hold. What can't be read gives a reading that is opaque, never an error."""
     try:
         document = json.loads(
@@ -59,11 +59,11 @@ def read(arguments: bytes) -> Reading:
         if isinstance(document, dict):
             document = _masked(document)
             nodes = tuple(_walk((), document))
-            return Reading(nodes, _size(document), len(arguments), not _nameable(document))
+            return ParsedArguments(nodes, _size(document), len(arguments), not _nameable(document))
     except (ValueError, RecursionError):
         # No call with such arguments is allowed, so nothing is lost.
         pass
-    return Reading((), 1, len(arguments), True)
+    return ParsedArguments((), 1, len(arguments), True)
 
 
 def _masked(value: Json) -> Any:
@@ -75,16 +75,16 @@ def _masked(value: Json) -> Any:
     return [_masked(each) for each in value] if isinstance(value, list) else value
 
 
-def _walk(prefix: Path, members: dict[str, Json]) -> Iterator[Node]:
+def _walk(prefix: Path, members: dict[str, Json]) -> Iterator[ArgumentNode]:
     for name, value in members.items():
         if not _is_name(name):
             continue
         path = (*prefix, name)
         if not isinstance(value, dict):
-            yield Node(path, value)
+            yield ArgumentNode(path, value)
             continue
         deep = len(path) == limits.MAX_PATH_SEGMENTS
-        yield Node(path, value, opaque=deep or not _nameable(value))
+        yield ArgumentNode(path, value, opaque=deep or not _nameable(value))
         if not deep:
             yield from _walk(path, value)
 

@@ -15,10 +15,10 @@ from .._fast.codec import protobuf
 from ..errors import SessauthError
 from ..scopes.scope import Scope
 from . import SessionUsage
-from .grants import Layer, ceilings
+from .grants import GrantLayer, ceilings
 
 if TYPE_CHECKING:
-    from .._fast.record.note import Note
+    from .._fast.record.note import DecisionRecord
 
 # Sessions and root blocks that are remembered; of each its scopes, some KB at most.
 MAX_REMEMBERED: Final = 1_024
@@ -28,7 +28,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Using:
+class UsageAttributor:
     """Knows what sessions were granted. For one thread."""
 
     def __init__(self, ceilings_of: Ceilings) -> None:
@@ -38,19 +38,19 @@ class Using:
         without them.
         """
         self._ceilings_of = ceilings_of
-        self._layers: OrderedDict[tuple[bytes, int], tuple[Layer, ...]] = OrderedDict()
-        self._roots: OrderedDict[bytes, Layer] = OrderedDict()
+        self._layers: OrderedDict[tuple[bytes, int], tuple[GrantLayer, ...]] = OrderedDict()
+        self._roots: OrderedDict[bytes, GrantLayer] = OrderedDict()
 
     def learn(self, block_ids: Sequence[bytes], payloads: Sequence[bytes]) -> None:
         """Remember what a token was minted with."""
         if block_ids and payloads and block_ids[0] not in self._roots:
             try:
-                _remember(self._roots, block_ids[0], Layer.of_block(payloads[0]))
+                _remember(self._roots, block_ids[0], GrantLayer.of_block(payloads[0]))
             except protobuf.WireError:
                 # Of a later version, with what this one can't read: its scopes stay unknown.
                 return
 
-    def observe(self, usage: SessionUsage, note: Note) -> None:
+    def observe(self, usage: SessionUsage, note: DecisionRecord) -> None:
         """Count a decision whose token's signatures stand."""
         action, resource = note.action, note.resource
         kept = masked(action), masked(resource)
@@ -76,7 +76,7 @@ class Using:
             minted=root,
         )
 
-    def _layers_of(self, session_id: bytes, epoch: int) -> tuple[Layer, ...]:
+    def _layers_of(self, session_id: bytes, epoch: int) -> tuple[GrantLayer, ...]:
         key = session_id, epoch
         found = self._layers.get(key)
         if found is None:

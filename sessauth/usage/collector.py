@@ -1,8 +1,8 @@
-"""The sink that tells the control process what this process's verifier saw of each session.
+"""Aggregates decision records by session and sends them to the control process.
 
-Notes are added up by session; every 200 ms a thread hands what came together to a :class:`Teller`. What
-could not be told is kept and told again, under the same number, so that nothing is counted twice; what
-finds no room meanwhile is counted, and told as lost.
+Every 200 ms a thread hands a batch to an :class:`ObservationSender`. A batch that could not be sent is sent
+again under the same number, so that nothing is counted twice. Records that find no room meanwhile are
+counted, and reported as lost.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ..errors import PermissionDenied, UsageError
-from .attribution import Ceilings, Using
+from .attribution import Ceilings, UsageAttributor
 from .observations import (
     AFTER_END,
     BLOCK_BYTES,
     SESSION_BYTES,
-    BlockSeen,
-    LateUse,
-    SessionSeen,
-    Telling,
-    Told,
+    BlockObservation,
+    ObservationAck,
+    ObservationBatch,
+    SessionObservation,
+    UseAfterEnd,
 )
 from .session_usage import SessionUsage
 
 if TYPE_CHECKING:
-    from .._fast.record.note import Note
+    from .._fast.record.note import DecisionRecord
 
 EVERY_MS: Final = 200
 LONGEST_PAUSE_MS: Final = 3_200
@@ -49,10 +49,10 @@ MAX_KNOWN: Final = 4_096
 _ID_BYTES: Final = 16
 
 
-class Teller(Protocol):
+class ObservationSender(Protocol):
     """The way to the control process."""
 
-    def tell(self, telling: Telling) -> Told:
+    def tell(self, telling: ObservationBatch) -> ObservationAck:
         """Tell it, and return its answer.
 
         Raises UsageError or PermissionDenied if it will never be taken; after anything else it is told again.
@@ -60,19 +60,19 @@ class Teller(Protocol):
         ...
 
 
-class _Chain:
+class _ChainObservation:
     """What was seen of one chain since the last telling."""
 
     __slots__ = ("allowed", "block_ids", "calls", "first_ms", "last_ms", "payloads", "session")
 
-    def __init__(self, session: SessionSeen, block_ids: tuple[bytes, ...]) -> None:
+    def __init__(self, session: SessionObservation, block_ids: tuple[bytes, ...]) -> None:
         self.session = session
         self.block_ids = block_ids
         self.payloads: tuple[bytes, ...] = ()
         self.first_ms = self.last_ms = 0
         self.calls = self.allowed = 0
 
-    def count(self, note: Note) -> None:
+    def count(self, note: DecisionRecord) -> None:
         at_ms = note.at_ms
         if self.calls == 0:
             self.first_ms = at_ms
@@ -82,11 +82,11 @@ class _Chain:
         self.allowed += note.allowed
         _count(self.session, note)
 
-    def blocks(self) -> list[BlockSeen]:
+    def blocks(self) -> list[BlockObservation]:
         parents = (b"", *self.block_ids)
         payloads = self.payloads or (b"",) * len(self.block_ids)
         return [
-            BlockSeen(
+            BlockObservation(
                 block_id,
                 parents[index],
                 index,
@@ -100,12 +100,12 @@ class _Chain:
         ]
 
 
-class TellingSink:
+class ObservationSink:
     """Adds up notes, and tells them. ``take`` may be called from one thread, the rest from any."""
 
     def __init__(
         self,
-        teller: Teller,
+        teller: ObservationSender,
         *,
         verifier: str = "",
         ceilings_of: Ceilings | None = None,
@@ -131,20 +131,20 @@ class TellingSink:
         """
         self._teller = teller
         self._verifier = verifier
-        self._using = None if ceilings_of is None else Using(ceilings_of)
+        self._using = None if ceilings_of is None else UsageAttributor(ceilings_of)
         self._wants_usage = wants_usage
         self._max_sessions = max_sessions
         self._max_bytes = max_bytes
         self._every_s = every_ms / 1000
         self._forget_chains = forget_chains
-        self._teller_id = secrets.token_bytes(_ID_BYTES)
+        self._sender_id = secrets.token_bytes(_ID_BYTES)
         self._control_id = b""
         self._number = 0
         self._lock = threading.Lock()
         self._clear()
         # By the digest of a token whose signatures stand: its session and its blocks.
         self._known: OrderedDict[bytes, tuple[bytes, tuple[bytes, ...]]] = OrderedDict()
-        self._under_way: Telling | None = None
+        self._under_way: ObservationBatch | None = None
         # What blocks say was given by the tap and found no room: it must be given again.
         self._says_lost = False
         # Why nothing can be told now; empty if it can.
@@ -154,7 +154,7 @@ class TellingSink:
         self._thread = threading.Thread(target=self._run, name="sessauth-telling", daemon=True)
         self._thread.start()
 
-    def take(self, notes: Sequence[Note], lost: int) -> None:
+    def take(self, notes: Sequence[DecisionRecord], lost: int) -> None:
         """Add up notes; ``lost`` others were not noted."""
         with self._lock:
             self._lost += lost
@@ -219,7 +219,7 @@ class TellingSink:
         self._heard(told)
         return True
 
-    def _next(self) -> Telling | None:
+    def _next(self) -> ObservationBatch | None:
         """Take what waits. The first telling is empty where it is not known yet what is wanted."""
         with self._lock:
             if self._wants_usage is None:
@@ -238,9 +238,9 @@ class TellingSink:
                     known.payload = known.payload or block.payload
         self._fit(taken.values())
         self._number += 1
-        return Telling(self._teller_id, self._number, self._verifier, lost, tuple(taken.values()))
+        return ObservationBatch(self._sender_id, self._number, self._verifier, lost, tuple(taken.values()))
 
-    def _fit(self, sessions: Iterable[SessionSeen]) -> None:
+    def _fit(self, sessions: Iterable[SessionObservation]) -> None:
         """Hold what is to be told to what a server takes: counts first, then the rest while there is room."""
         left = MAX_TOLD_BYTES - sum(
             ENTRY_BYTES * (1 + len(each.blocks) + len(each.late)) for each in sessions
@@ -258,7 +258,7 @@ class TellingSink:
                     session.lost += session.usage.allowed.calls
                     session.usage = None
 
-    def _heard(self, told: Told) -> None:
+    def _heard(self, told: ObservationAck) -> None:
         with self._lock:
             if not told.wants_usage:
                 for session in self._sessions.values():
@@ -271,16 +271,16 @@ class TellingSink:
             self._forget_chains()
 
     def _clear(self) -> None:
-        self._sessions: dict[bytes, SessionSeen] = {}
-        self._chains: dict[bytes, _Chain] = {}
+        self._sessions: dict[bytes, SessionObservation] = {}
+        self._chains: dict[bytes, _ChainObservation] = {}
         self._calls: set[int] = set()
         self._lost = 0
         self._bytes = 0
 
-    def _session(self, session_id: bytes) -> SessionSeen | None:
+    def _session(self, session_id: bytes) -> SessionObservation | None:
         session = self._sessions.get(session_id)
         if session is None and len(self._sessions) < self._max_sessions and self._has_room(SESSION_BYTES):
-            session = self._sessions[session_id] = SessionSeen(session_id)
+            session = self._sessions[session_id] = SessionObservation(session_id)
         return session
 
     def _has_room(self, size: int) -> bool:
@@ -289,7 +289,7 @@ class TellingSink:
         self._bytes += size
         return True
 
-    def _named(self, note: Note) -> None:
+    def _named(self, note: DecisionRecord) -> None:
         digest = note.token_digest
         chain = self._chains.get(digest) or self._met(digest, note)
         if chain is None:
@@ -303,7 +303,7 @@ class TellingSink:
         elif self._using is not None and self._wants_usage is not False:
             self._use(self._using, chain.session, note)
 
-    def _met(self, digest: bytes, note: Note) -> _Chain | None:
+    def _met(self, digest: bytes, note: DecisionRecord) -> _ChainObservation | None:
         """Begin to count a chain; None if there is no room for its session, or for its blocks."""
         session = self._session(note.session_id)
         if session is None:
@@ -315,10 +315,10 @@ class TellingSink:
             _count(session, note)
             return None
         self._remember(digest, note.session_id, block_ids)
-        chain = self._chains[digest] = _Chain(session, block_ids)
+        chain = self._chains[digest] = _ChainObservation(session, block_ids)
         return chain
 
-    def _learn(self, chain: _Chain, payloads: tuple[bytes, ...]) -> None:
+    def _learn(self, chain: _ChainObservation, payloads: tuple[bytes, ...]) -> None:
         if self._using is not None:
             self._using.learn(chain.block_ids, payloads)
         if self._has_room(sum(map(len, payloads))):
@@ -333,7 +333,7 @@ class TellingSink:
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 
-    def _use(self, using: Using, session: SessionSeen, note: Note) -> None:
+    def _use(self, using: UsageAttributor, session: SessionObservation, note: DecisionRecord) -> None:
         """Add a call to the session's usage record; one like another before takes no room."""
         arguments = note.arguments if note.allowed else b""
         call = hash((session.session_id, note.allowed, note.action, note.resource, arguments))
@@ -349,7 +349,7 @@ class TellingSink:
             session.usage = SessionUsage()
         using.observe(session.usage, note)
 
-    def _claimed(self, note: Note) -> None:
+    def _claimed(self, note: DecisionRecord) -> None:
         session = self._session(note.claimed_session)
         if session is None:
             self._lost += 1
@@ -358,8 +358,8 @@ class TellingSink:
         session_id, block_ids = self._known.get(note.token_digest, (b"", ()))
         self._late(session, block_ids if session_id == session.session_id else (), note.at_ms)
 
-    def _late(self, session: SessionSeen, block_ids: tuple[bytes, ...], at_ms: int) -> None:
-        late = LateUse(block_ids, not block_ids, 1, at_ms, at_ms)
+    def _late(self, session: SessionObservation, block_ids: tuple[bytes, ...], at_ms: int) -> None:
+        late = UseAfterEnd(block_ids, not block_ids, 1, at_ms, at_ms)
         known = session.late.get(late.key)
         if known is not None:
             known.add(late)
@@ -369,7 +369,7 @@ class TellingSink:
             session.lost += 1
 
 
-def _count(session: SessionSeen, note: Note) -> None:
+def _count(session: SessionObservation, note: DecisionRecord) -> None:
     if note.allowed:
         session.allowed += 1
         session.last_allow_ms = max(session.last_allow_ms, note.at_ms)

@@ -12,7 +12,7 @@ K = TypeVar("K", bound="tuple[Any, ...]")
 
 
 @dataclass(slots=True)
-class Span:
+class TimeSpan:
     """How many calls, and when the first and the last: ms since 1970, 0 where there was none."""
 
     calls: int = 0
@@ -27,7 +27,7 @@ class Span:
             self.last_ms = at_ms
         self.calls += 1
 
-    def merge(self, other: Span) -> None:
+    def merge(self, other: TimeSpan) -> None:
         """Take over what another has counted."""
         if not other.calls:
             return
@@ -40,7 +40,7 @@ class Span:
         return [self.calls, self.first_ms, self.last_ms]
 
     @classmethod
-    def from_list(cls, data: object) -> Span:
+    def from_list(cls, data: object) -> TimeSpan:
         """Read what :meth:`to_list` gave; raises UsageError for anything else."""
         calls, first, last = (
             field_readers.count(part) for part in field_readers.items(data, 3, exactly=True)
@@ -52,7 +52,7 @@ class Span:
         return {"calls": self.calls, "first_ms": self.first_ms, "last_ms": self.last_ms}
 
 
-class Table(Generic[K]):
+class TopKTable(Generic[K]):
     """Spans by key; of more than ``limit`` keys those that sort first are kept, with their full counts.
 
     A key that is among the first of everything is among the first of every part. So it was never dropped
@@ -63,26 +63,26 @@ class Table(Generic[K]):
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._rows: dict[K, Span] = {}
+        self._rows: dict[K, TimeSpan] = {}
         self._truncated = False
 
     def add(self, key: K, at_ms: int) -> None:
         """Count one call."""
         self._at(key).add(at_ms)
 
-    def merge(self, other: Table[K]) -> None:
+    def merge(self, other: TopKTable[K]) -> None:
         """Take over another's rows."""
         for key, span in other._rows.items():
             self._at(key).merge(span)
         self._truncated |= other._truncated
 
-    def _at(self, key: K) -> Span:
+    def _at(self, key: K) -> TimeSpan:
         span = self._rows.get(key)
         if span is None:
             # Sorting is put off, so that a flood of keys costs each of them little.
             if len(self._rows) >= 2 * self.limit:
                 self._cut()
-            span = self._rows[key] = Span()
+            span = self._rows[key] = TimeSpan()
         return span
 
     def _cut(self) -> None:
@@ -91,7 +91,7 @@ class Table(Generic[K]):
             self._truncated = True
 
     @property
-    def rows(self) -> Mapping[K, Span]:
+    def rows(self) -> Mapping[K, TimeSpan]:
         """The rows that are kept."""
         self._cut()
         return self._rows
@@ -102,11 +102,11 @@ class Table(Generic[K]):
         self._cut()
         return self._truncated
 
-    def __getitem__(self, key: K) -> Span:
+    def __getitem__(self, key: K) -> TimeSpan:
         """Return what was counted for a key: nothing, if it isn't there."""
-        return self.rows.get(key, Span())
+        return self.rows.get(key, TimeSpan())
 
-    def __iter__(self) -> Iterator[tuple[K, Span]]:
+    def __iter__(self) -> Iterator[tuple[K, TimeSpan]]:
         """Give the rows in order of their keys."""
         return iter(sorted(self.rows.items()))
 
@@ -115,12 +115,12 @@ class Table(Generic[K]):
         return {"rows": [[*key, *span.to_list()] for key, span in self], "truncated": self.truncated}
 
     @classmethod
-    def from_dict(cls, limit: int, data: object, read_key: Callable[[list[object]], K]) -> Table[K]:
+    def from_dict(cls, limit: int, data: object, read_key: Callable[[list[object]], K]) -> TopKTable[K]:
         """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
         given = field_readers.fields(data, "rows", "truncated")
-        table: Table[K] = cls(limit)
+        table: TopKTable[K] = cls(limit)
         for row in field_readers.items(given["rows"], limit):
             parts = field_readers.items(row, 8)
-            table._at(read_key(parts[:-3])).merge(Span.from_list(parts[-3:]))
+            table._at(read_key(parts[:-3])).merge(TimeSpan.from_list(parts[-3:]))
         table._truncated = field_readers.truth(given["truncated"])
         return table

@@ -15,7 +15,7 @@ from typing import Final
 from ..errors import ScopeError
 from ..scopes.scope import Accessor, Condition, Operator, Path, Segment, SegmentKind
 from ..scopes.value import NANOS, Number, Value
-from .value_summary import Slot, ordered
+from .value_summary import ValueSummary, ordered
 
 _SETTLED_VALUES: Final = 24
 _SETTLED_CALLS: Final = 2
@@ -31,7 +31,7 @@ class Fit(StrEnum):
     LOOSE = "loose"
 
 
-def is_settled(slot: Slot) -> bool:
+def is_settled(slot: ValueSummary) -> bool:
     """Whether its values are few and come again."""
     return _come_again(slot.values or (), slot.found)
 
@@ -41,7 +41,7 @@ def _come_again(values: Collection[Value], calls: int) -> bool:
     return 0 < len(values) <= _SETTLED_VALUES and calls >= least
 
 
-def is_listed(fit: Fit, among: Slot, *, first: bool) -> bool:
+def is_listed(fit: Fit, among: ValueSummary, *, first: bool) -> bool:
     """Whether the texts of a segment are listed, and no others expected.
 
     Args:
@@ -54,7 +54,7 @@ def is_listed(fit: Fit, among: Slot, *, first: bool) -> bool:
     return fit is Fit.EXACT or is_settled(among) or (first and few)
 
 
-def segment(granted: Segment, seen: Slot) -> Segment:
+def segment(granted: Segment, seen: ValueSummary) -> Segment:
     """Return a segment inside ``granted`` that matches the texts that were seen, and few others."""
     if granted.kind == SegmentKind.LITERAL:
         return granted
@@ -67,7 +67,7 @@ def segment(granted: Segment, seen: Slot) -> Segment:
     return granted
 
 
-def conditions(path: tuple[str, ...], seen: Slot, calls: int, fit: Fit) -> list[Condition]:
+def conditions(path: tuple[str, ...], seen: ValueSummary, calls: int, fit: Fit) -> list[Condition]:
     """Return conditions that hold for each of ``calls`` calls; none where nothing can be said.
 
     Args:
@@ -99,7 +99,7 @@ def _among(at: Path, values: frozenset[Value], optional: bool) -> Condition:
     return Condition(at, operator, tuple(ordered(values)), optional=optional)
 
 
-def _of_lists(at: Path, seen: Slot, optional: bool, fit: Fit) -> list[Condition]:
+def _of_lists(at: Path, seen: ValueSummary, optional: bool, fit: Fit) -> list[Condition]:
     elements = seen.elements
     # A list of several types satisfies no condition on its elements.
     if not elements or len({type(each) for each in elements}) > 1:
@@ -109,7 +109,7 @@ def _of_lists(at: Path, seen: Slot, optional: bool, fit: Fit) -> list[Condition]
     return [Condition(at, Operator.SUBSET_OF, tuple(ordered(elements)), optional=optional)]
 
 
-def _of_texts(at: Path, seen: Slot, optional: bool, fit: Fit) -> list[Condition]:
+def _of_texts(at: Path, seen: ValueSummary, optional: bool, fit: Fit) -> list[Condition]:
     prefix = seen.prefix or ""
     if seen.hosts:
         return [replace(_among(at, frozenset(seen.hosts), optional), accessor=Accessor.HOST)]

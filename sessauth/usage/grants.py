@@ -18,7 +18,7 @@ from .. import limits
 from .._fast.codec import protobuf
 from .._fast.scopes import queries as _kernel
 from ..errors import ScopeError, UsageError
-from ..scopes.argument_path import Source
+from ..scopes.argument_path import ValueSource
 from ..scopes.condition import Condition
 from ..scopes.scope import Scope
 from . import field_readers
@@ -39,7 +39,7 @@ class _Question:
     decides: bool
 
 
-class Layer:
+class GrantLayer:
     """A list of scopes of which a call must match one: a layer of a ceiling, or what a token was minted with.
 
     Equal lists have equal ids, whichever session or token states them. ``id`` begins with the kind.
@@ -58,7 +58,7 @@ class Layer:
         self._questions = tuple(map(_question, self.scopes))
 
     @classmethod
-    def of_block(cls, payload: bytes) -> Layer:
+    def of_block(cls, payload: bytes) -> GrantLayer:
         """Return the layer that a root block's payload states; raises ``protobuf.WireError`` for no block."""
         return cls(MINTED, map(Scope.from_record, protobuf.decode("Block", payload)["scopes"]))
 
@@ -99,7 +99,7 @@ class Layer:
         }
 
     @classmethod
-    def from_dict(cls, data: object) -> Layer:
+    def from_dict(cls, data: object) -> GrantLayer:
         """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
         given = field_readers.fields(data, "kind", "scopes")
         if given["kind"] not in (CEILING, MINTED):
@@ -116,14 +116,14 @@ def _scope(text: object) -> Scope:
         raise UsageError("a usage record: expected an encoded scope") from None
 
 
-def ceilings(layers: Sequence[Sequence[Scope]]) -> tuple[Layer, ...]:
+def ceilings(layers: Sequence[Sequence[Scope]]) -> tuple[GrantLayer, ...]:
     """Return the layers of a session's ceiling."""
-    return tuple(Layer(CEILING, scopes) for scopes in layers)
+    return tuple(GrantLayer(CEILING, scopes) for scopes in layers)
 
 
 def reads_more_than_arguments(condition: Condition) -> bool:
     """Whether a condition reads what no note holds: a fact of the session, or a property of the tool."""
-    return bool(condition.fact) or condition.path.source != Source.ARGS
+    return bool(condition.fact) or condition.path.source != ValueSource.ARGS
 
 
 def _question(scope: Scope) -> _Question:
@@ -131,7 +131,7 @@ def _question(scope: Scope) -> _Question:
     if len(kept) == len(scope.conditions):
         return _Question(scope.encode(), scope.needs is None)
     # What was left out still mentions its argument; so the scope is not more closed than it was.
-    left = {c.path for c in scope.conditions if c.fact and c.path.source == Source.ARGS}
+    left = {c.path for c in scope.conditions if c.fact and c.path.source == ValueSource.ARGS}
     free = (
         () if scope.everything_free else (*scope.free_paths, *sorted(left - set(scope.free_paths), key=str))
     )

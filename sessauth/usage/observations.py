@@ -27,7 +27,7 @@ AFTER_END: Final = frozenset({Reason.SESSION_ENDED, Reason.LEASE_LAPSED, Reason.
 
 
 @dataclass(slots=True)
-class BlockSeen:
+class BlockObservation:
     """A block of a token whose signatures stand. ``parent_id`` is empty for a root block, ``index`` 0.
 
     ``payload`` is what the block says, without its signature; empty while it was not told.
@@ -51,7 +51,7 @@ class BlockSeen:
         """About how many bytes it takes."""
         return BLOCK_BYTES + len(self.payload)
 
-    def add(self, other: BlockSeen) -> None:
+    def add(self, other: BlockObservation) -> None:
         """Add what another verifier, or the same one later, saw of the block."""
         self.first_ms = min(self.first_ms, other.first_ms)
         self.last_ms = max(self.last_ms, other.last_ms)
@@ -60,7 +60,7 @@ class BlockSeen:
 
 
 @dataclass(slots=True)
-class LateUse:
+class UseAfterEnd:
     """Uses of a session's tokens after its end, which were denied.
 
     ``claimed``: the token names the session, and nobody looked at its signatures; anybody may have
@@ -87,18 +87,18 @@ class LateUse:
         """About how many bytes it takes."""
         return LATE_BYTES + 64 * len(self.block_ids)
 
-    def add(self, other: LateUse) -> None:
+    def add(self, other: UseAfterEnd) -> None:
         """Add later uses."""
         self.count += other.count
         self.first_ms = min(self.first_ms, other.first_ms)
         self.last_ms = max(self.last_ms, other.last_ms)
 
 
-_E = TypeVar("_E", BlockSeen, LateUse)
+_E = TypeVar("_E", BlockObservation, UseAfterEnd)
 
 
 @dataclass(slots=True)
-class SessionSeen:
+class SessionObservation:
     """What was seen of one session. ``usage`` is what the allowed calls looked like, where that is wanted.
 
     ``allowed`` and ``denied`` count calls whose token's signatures stand; ``last_allow_ms`` is 0 if none
@@ -110,8 +110,8 @@ class SessionSeen:
     denied: int = 0
     last_allow_ms: int = 0
     lost: int = 0
-    blocks: dict[bytes, BlockSeen] = field(default_factory=dict)
-    late: dict[bytes, LateUse] = field(default_factory=dict)
+    blocks: dict[bytes, BlockObservation] = field(default_factory=dict)
+    late: dict[bytes, UseAfterEnd] = field(default_factory=dict)
     usage: SessionUsage | None = field(default=None, repr=False)
     # About what it takes in memory; it was weighed when it had ``usage_weighed``.
     usage_bytes: int = 0
@@ -119,10 +119,10 @@ class SessionSeen:
 
     def size(self) -> int:
         """About how many bytes it takes."""
-        entries: Iterable[BlockSeen | LateUse] = (*self.blocks.values(), *self.late.values())
+        entries: Iterable[BlockObservation | UseAfterEnd] = (*self.blocks.values(), *self.late.values())
         return SESSION_BYTES + self.usage_bytes + sum(entry.size() for entry in entries)
 
-    def add(self, other: SessionSeen, room: int) -> int:
+    def add(self, other: SessionObservation, room: int) -> int:
         """Add what ``other`` saw, in at most ``room`` more bytes; returns how many it took.
 
         They may be negative, where it is weighed anew. The entries of ``other`` become this one's. What
@@ -152,7 +152,7 @@ class SessionSeen:
         entries[key] = entry
         return takes
 
-    def _use(self, other: SessionSeen, room: int) -> int:
+    def _use(self, other: SessionObservation, room: int) -> int:
         """Add a usage record. Much of it is mostly there already, so that it is weighed now and then."""
         if other.usage is None:
             return 0
@@ -168,7 +168,7 @@ class SessionSeen:
             self.usage_bytes += other.usage_bytes
         return self.usage_bytes - before
 
-    def _learn(self, told: BlockSeen, room: int) -> int:
+    def _learn(self, told: BlockObservation, room: int) -> int:
         """Take what a block says from a later telling."""
         known = self.blocks.get(told.block_id)
         if known is None or known.payload or not told.payload:
@@ -181,21 +181,21 @@ class SessionSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """What a verifier tells at once. ``number`` is dense, from 1, in what ``teller_id`` (16 bytes) tells.
+class ObservationBatch:
+    """What a verifier tells at once. ``number`` is dense, from 1, in what ``sender_id`` (16 bytes) tells.
 
     ``lost`` counts decisions that were lost before it was known of which session.
     """
 
-    teller_id: bytes
+    sender_id: bytes
     number: int
     verifier: str = ""
     lost: int = 0
-    sessions: tuple[SessionSeen, ...] = ()
+    sessions: tuple[SessionObservation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ObservationAck:
     """The control process's answer.
 
     At another ``control_id`` (16 bytes) nothing of what was told before is known. ``wants_usage``: tell it

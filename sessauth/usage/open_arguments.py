@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from ..scopes.argument_path import Source
+from ..scopes.argument_path import ValueSource
 from ..scopes.scope import Path, Scope
 from .argument_reader import Path as Names
-from .profile import Bucket
+from .profile import CallGroup
 
 
-class Seen:
+class ArgumentTree:
     """The paths that a kind of call had, as a tree."""
 
-    def __init__(self, bucket: Bucket, conditioned: Collection[Names]) -> None:
+    def __init__(self, bucket: CallGroup, conditioned: Collection[Names]) -> None:
         """Take the calls, and the paths that conditions speak of."""
         self._slots = bucket.paths
         self._conditioned = conditioned
@@ -54,7 +54,7 @@ class Seen:
             yield from self._cover(child)
 
 
-def free_paths(granted: Scope, seen: Seen) -> tuple[tuple[Path, ...], bool]:
+def free_paths(granted: Scope, seen: ArgumentTree) -> tuple[tuple[Path, ...], bool]:
     """Return ``free`` and ``free_all`` of a scope that admits what was seen and is as closed as can be."""
     if is_closed(granted):
         if not seen.known:
@@ -73,4 +73,4 @@ def is_closed(scope: Scope) -> bool:
 
 def mentioned(scope: Scope) -> int:
     """Return how many argument paths a scope mentions."""
-    return len(scope.free_paths) + sum(c.path.source == Source.ARGS for c in scope.conditions)
+    return len(scope.free_paths) + sum(c.path.source == ValueSource.ARGS for c in scope.conditions)

@@ -15,8 +15,8 @@ from .. import limits
 from ..errors import UsageError
 from . import field_readers
 from . import limits as bounds
-from .argument_reader import Path, Reading
-from .value_summary import Slot
+from .argument_reader import ParsedArguments, Path
+from .value_summary import ValueSummary
 
 Position = tuple[str, int]
 """A scope: the id of its layer, and its index there; -1 where the scope that decided is not known."""
@@ -32,7 +32,7 @@ ALL: Final = ""
 
 
 @dataclass(slots=True)
-class Bucket:
+class CallGroup:
     """Calls of one kind.
 
     ``size`` and ``weight``: JSON values and bytes of the largest arguments; ``shortest`` and ``longest``:
@@ -45,12 +45,12 @@ class Bucket:
     weight: int = 0
     shortest: int = 0
     longest: int = 0
-    segments: list[Slot] = field(default_factory=list)
-    paths: dict[Path, Slot] = field(default_factory=dict)
+    segments: list[ValueSummary] = field(default_factory=list)
+    paths: dict[Path, ValueSummary] = field(default_factory=dict)
     cut: bool = False
     opaque: bool = False
 
-    def see(self, resource: str, call: Reading) -> None:
+    def see(self, resource: str, call: ParsedArguments) -> None:
         """Count one call."""
         parts = resource.split("/")
         self.shortest = min(self.shortest, len(parts)) if self.calls else len(parts)
@@ -65,7 +65,7 @@ class Bucket:
             self._path(node.path).see(node)
         self._settle()
 
-    def merge(self, other: Bucket) -> None:
+    def merge(self, other: CallGroup) -> None:
         """Take over what another has seen."""
         if other.calls:
             self.shortest = min(self.shortest, other.shortest) if self.calls else other.shortest
@@ -81,13 +81,13 @@ class Bucket:
             self._path(path).merge(slot)
         self._settle()
 
-    def _segment(self, index: int) -> Slot:
+    def _segment(self, index: int) -> ValueSummary:
         while len(self.segments) <= index:
-            self.segments.append(Slot())
+            self.segments.append(ValueSummary())
         return self.segments[index]
 
-    def _path(self, path: Path) -> Slot:
-        return self.paths.setdefault(path, Slot())
+    def _path(self, path: Path) -> ValueSummary:
+        return self.paths.setdefault(path, ValueSummary())
 
     def _settle(self) -> None:
         if len(self.paths) > bounds.MAX_PATHS:
@@ -109,7 +109,7 @@ class Bucket:
         }
 
     @classmethod
-    def from_dict(cls, data: object) -> Bucket:
+    def from_dict(cls, data: object) -> CallGroup:
         """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
         names = ("calls", "size", "weight", "shortest", "longest", "segments", "paths", "cut", "opaque")
         given = field_readers.fields(data, *names)
@@ -118,12 +118,12 @@ class Bucket:
         if bucket.longest > limits.MAX_SEGMENTS or bucket.shortest > bucket.longest:
             raise UsageError("a usage record: more segments than a resource has")
         segments = field_readers.items(given["segments"], bucket.longest, exactly=True)
-        bucket.segments = [Slot.from_dict(slot) for slot in segments]
+        bucket.segments = [ValueSummary.from_dict(slot) for slot in segments]
         for row in field_readers.items(given["paths"], bounds.MAX_PATHS):
             path, slot = field_readers.items(row, 2, exactly=True)
             names_ = field_readers.items(path, limits.MAX_PATH_SEGMENTS)
             key = tuple(field_readers.text(name, limits.MAX_STRING_BYTES) for name in names_)
-            bucket.paths[key] = Slot.from_dict(slot)
+            bucket.paths[key] = ValueSummary.from_dict(slot)
         bucket.cut, bucket.opaque = field_readers.truth(given["cut"]), field_readers.truth(given["opaque"])
         return bucket
 
@@ -134,7 +134,7 @@ def outermost(path: Path) -> tuple[int, Path]:
 
 
 GroupKey = tuple[Positions, str]
-Buckets = dict[str, Bucket]
+Buckets = dict[str, CallGroup]
 
 
 @dataclass(slots=True)
@@ -144,7 +144,7 @@ class Profile:
     level: int = BY_RESOURCE
     groups: dict[GroupKey, Buckets] = field(default_factory=dict)
 
-    def see(self, positions: Positions, action: str, resource: str, call: Reading) -> None:
+    def see(self, positions: Positions, action: str, resource: str, call: ParsedArguments) -> None:
         """Count one allowed call."""
         if self.level < NOTHING:
             bucket = self._bucket((positions, action), resource)
@@ -174,13 +174,13 @@ class Profile:
             if len(self.groups) > bounds.MAX_GROUPS:
                 self.coarsen(NOTHING)
 
-    def _bucket(self, key: GroupKey, resource: str) -> Bucket:
+    def _bucket(self, key: GroupKey, resource: str) -> CallGroup:
         buckets = self.groups.setdefault(key, {})
         joined = ALL in buckets or self.level == BY_ACTION
-        return buckets.setdefault(ALL if joined else resource, Bucket())
+        return buckets.setdefault(ALL if joined else resource, CallGroup())
 
     def _join(self, key: GroupKey) -> None:
-        joined = Bucket()
+        joined = CallGroup()
         for bucket in self.groups[key].values():
             joined.merge(bucket)
         self.groups[key] = {ALL: joined}
@@ -226,7 +226,7 @@ class Profile:
             for row in field_readers.items(parts["buckets"], bounds.MAX_RESOURCES):
                 name, bucket = field_readers.items(row, 2, exactly=True)
                 resource = field_readers.text(name, limits.MAX_RESOURCE_BYTES)
-                other = cls(level, {key: {resource: Bucket.from_dict(bucket)}})
+                other = cls(level, {key: {resource: CallGroup.from_dict(bucket)}})
                 profile.merge(other)
         return profile
 

@@ -9,10 +9,10 @@ from typing import Final
 
 from ..model.session import Session
 from ..scopes.scope import Path, Scope
-from .counters import Span
+from .counters import TimeSpan
 from .generalize import Fit
-from .grants import CEILING, MINTED, Layer, ceilings
-from .profile import ALL, Bucket
+from .grants import CEILING, MINTED, GrantLayer, ceilings
+from .profile import ALL, CallGroup
 from .session_usage import SessionUsage
 from .suggest import Suggestion, evidence_of, suggest
 from .value_summary import KINDS, values_to_json
@@ -25,8 +25,8 @@ class ScopeUse:
     """One granted scope: how often it may have admitted a call, and what those calls were."""
 
     scope: Scope
-    span: Span
-    calls: Sequence[tuple[str, str, Bucket]]
+    span: TimeSpan
+    calls: Sequence[tuple[str, str, CallGroup]]
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON."""
@@ -48,7 +48,7 @@ class LayerUse:
     ``sessions``: how many had it; ``unknown``: calls that it admitted by a scope that is not known.
     """
 
-    layer: Layer
+    layer: GrantLayer
     sessions: int
     unknown: int
     scopes: tuple[ScopeUse, ...]
@@ -79,7 +79,7 @@ class TimeUse:
     """How much of a session's time was needed. All in ms; moments since 1970, 0 where there was none."""
 
     session: Session
-    span: Span
+    span: TimeSpan
     now_ms: int
 
     @property
@@ -116,7 +116,7 @@ class TimeUse:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class UsageReport:
     """Granted against used. ``usage`` is of all its sessions together."""
 
     purpose: str
@@ -128,7 +128,7 @@ class Report:
     @classmethod
     def of(
         cls, used: Sequence[tuple[Session, SessionUsage]], *, now_ms: int, purpose: str | None = None
-    ) -> Report:
+    ) -> UsageReport:
         """Return the report of sessions and what each of them used.
 
         Args:
@@ -139,7 +139,7 @@ class Report:
         whole = SessionUsage()
         for _, usage in used:
             whole.merge(usage)
-        granted: dict[str, Layer] = {}
+        granted: dict[str, GrantLayer] = {}
         sessions: Counter[str] = Counter()
         for session, usage in used:
             of_it = {layer.id: layer for layer in _ceiling(session)} | usage.minted
@@ -188,11 +188,11 @@ class Report:
         }
 
 
-def _ceiling(session: Session) -> Iterable[Layer]:
+def _ceiling(session: Session) -> Iterable[GrantLayer]:
     return ceilings([[Scope.from_record(scope) for scope in layer] for layer in session.ceilings])
 
 
-def _layer_use(layer: Layer, usage: SessionUsage, sessions: int) -> LayerUse:
+def _layer_use(layer: GrantLayer, usage: SessionUsage, sessions: int) -> LayerUse:
     return LayerUse(
         layer=layer,
         sessions=sessions,
@@ -205,7 +205,7 @@ def _layer_use(layer: Layer, usage: SessionUsage, sessions: int) -> LayerUse:
     )
 
 
-def _kind(action: str, resource: str, bucket: Bucket) -> dict[str, object]:
+def _kind(action: str, resource: str, bucket: CallGroup) -> dict[str, object]:
     """Return what calls of one kind had; a resource that is not told apart is None."""
     return {
         "action": action,

@@ -38,8 +38,8 @@ from ..limits import MAX_ACTION_CHARS, MAX_RESOURCE_BYTES
 from ..reasons import Reason
 from . import field_readers, limits
 from .argument_reader import read
-from .counters import Span, Table
-from .grants import CEILING, MINTED, Layer
+from .counters import TimeSpan, TopKTable
+from .grants import CEILING, MINTED, GrantLayer
 from .profile import BY_ACTION, NOTHING, Position, Profile, read_position
 
 FORMAT: Final = 1
@@ -67,13 +67,13 @@ class SessionUsage:
     )
 
     def __init__(self) -> None:
-        self.allowed = Span()
-        self.denied: Table[tuple[str]] = Table(limits.MAX_DENIED_REASONS)
-        self.calls: Table[tuple[str, str]] = Table(limits.MAX_ROWS)
-        self.denied_calls: Table[tuple[str, str, str]] = Table(limits.MAX_DENIED_ROWS)
-        self.uses: Table[Position] = Table(limits.MAX_POSITIONS)
-        self.tokens: Table[tuple[str]] = Table(limits.MAX_TOKENS)
-        self.minted: dict[str, Layer] = {}
+        self.allowed = TimeSpan()
+        self.denied: TopKTable[tuple[str]] = TopKTable(limits.MAX_DENIED_REASONS)
+        self.calls: TopKTable[tuple[str, str]] = TopKTable(limits.MAX_ROWS)
+        self.denied_calls: TopKTable[tuple[str, str, str]] = TopKTable(limits.MAX_DENIED_ROWS)
+        self.uses: TopKTable[Position] = TopKTable(limits.MAX_POSITIONS)
+        self.tokens: TopKTable[tuple[str]] = TopKTable(limits.MAX_TOKENS)
+        self.minted: dict[str, GrantLayer] = {}
         self.minted_cut = False
         self.profiles = {CEILING: Profile(), MINTED: Profile()}
         self.lost = 0
@@ -87,7 +87,7 @@ class SessionUsage:
         at_ms: int,
         block_ids: Sequence[bytes] = (),
         matched: Iterable[Position] = (),
-        minted: Layer | None = None,
+        minted: GrantLayer | None = None,
         reason: int = Reason.ALLOWED,
     ) -> None:
         """Count one decision.
@@ -127,7 +127,7 @@ class SessionUsage:
         if reason in _WANTED and _ACTION.fullmatch(action) and _fits(resource):
             self.denied_calls.add((word, action, resource), at_ms)
 
-    def _keep(self, layer: Layer) -> None:
+    def _keep(self, layer: GrantLayer) -> None:
         if layer.id in self.minted:
             return
         self.minted[layer.id] = layer
@@ -199,17 +199,17 @@ class SessionUsage:
         if given["format"] != FORMAT:
             raise UsageError(f"a usage record of format {given['format']!a}: this version reads {FORMAT}")
         usage = cls()
-        usage.allowed = Span.from_list(given["allowed"])
-        usage.denied = Table.from_dict(limits.MAX_DENIED_REASONS, given["denied"], _reason)
-        usage.calls = Table.from_dict(limits.MAX_ROWS, given["calls"], _call)
-        usage.denied_calls = Table.from_dict(limits.MAX_DENIED_ROWS, given["denied_calls"], _denied_call)
-        usage.uses = Table.from_dict(limits.MAX_POSITIONS, given["uses"], read_position)
-        usage.tokens = Table.from_dict(limits.MAX_TOKENS, given["tokens"], _reason)
+        usage.allowed = TimeSpan.from_list(given["allowed"])
+        usage.denied = TopKTable.from_dict(limits.MAX_DENIED_REASONS, given["denied"], _reason)
+        usage.calls = TopKTable.from_dict(limits.MAX_ROWS, given["calls"], _call)
+        usage.denied_calls = TopKTable.from_dict(limits.MAX_DENIED_ROWS, given["denied_calls"], _denied_call)
+        usage.uses = TopKTable.from_dict(limits.MAX_POSITIONS, given["uses"], read_position)
+        usage.tokens = TopKTable.from_dict(limits.MAX_TOKENS, given["tokens"], _reason)
         minted = given["minted"]
         if not isinstance(minted, dict) or len(minted) > limits.MAX_MINTED_LAYERS:
             raise UsageError("a usage record: too many lists of minted scopes")
         for layer in minted.values():
-            usage._keep(Layer.from_dict(layer))
+            usage._keep(GrantLayer.from_dict(layer))
         usage.minted_cut = field_readers.truth(given["minted_cut"])
         profiles = field_readers.fields(given["profiles"], *usage.profiles)
         usage.profiles = {kind: Profile.from_dict(profiles[kind]) for kind in usage.profiles}

@@ -14,8 +14,8 @@ from typing import Final
 from .. import limits
 from ..scopes.scope import Scope
 from .generalize import Fit
-from .grants import Layer
-from .profile import NOTHING, Bucket
+from .grants import GrantLayer
+from .profile import NOTHING, CallGroup
 from .session_usage import SessionUsage
 from .tighten import MAX_PARTS, Evidence, is_inside, tighten, work_of
 
@@ -26,7 +26,7 @@ _MAX_WORK: Final = limits.MAX_WORK // 4
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SuggestionPart:
     """What became of one granted scope: ``tightened``, ``kept`` as it is, or ``dropped`` as never used."""
 
     index: int
@@ -47,7 +47,7 @@ class Suggestion:
 
     layer: str
     fit: Fit
-    parts: tuple[Part, ...]
+    parts: tuple[SuggestionPart, ...]
     why: str = ""
 
     @property
@@ -73,7 +73,7 @@ class Suggestion:
 
 
 def suggest(
-    layer: Layer, usage: SessionUsage, fit: Fit = Fit.LOOSE, *, max_bytes: int = MAX_BYTES
+    layer: GrantLayer, usage: SessionUsage, fit: Fit = Fit.LOOSE, *, max_bytes: int = MAX_BYTES
 ) -> Suggestion:
     """Return scopes for the place of ``layer`` that admit every allowed call that was observed.
 
@@ -91,7 +91,7 @@ def suggest(
     evidence = [evidence_of(layer, index, usage) for index in range(len(layer.scopes))]
     for most in (MAX_PARTS, 4, 1):
         parts = tuple(
-            Part(index, scope, tuple(tighten(scope, seen, fit, most)) if seen else ())
+            SuggestionPart(index, scope, tuple(tighten(scope, seen, fit, most)) if seen else ())
             for index, (scope, seen) in enumerate(zip(layer.scopes, evidence, strict=True))
         )
         suggestion = Suggestion(layer.id, fit, parts)
@@ -99,18 +99,18 @@ def suggest(
         if not why:
             return suggestion
     used = tuple(
-        Part(index, scope, (scope,) if seen else ())
+        SuggestionPart(index, scope, (scope,) if seen else ())
         for index, (scope, seen) in enumerate(zip(layer.scopes, evidence, strict=True))
     )
     return Suggestion(layer.id, fit, used, why)
 
 
-def _as_granted(layer: Layer, fit: Fit, why: str) -> Suggestion:
-    parts = tuple(Part(index, scope, (scope,)) for index, scope in enumerate(layer.scopes))
+def _as_granted(layer: GrantLayer, fit: Fit, why: str) -> Suggestion:
+    parts = tuple(SuggestionPart(index, scope, (scope,)) for index, scope in enumerate(layer.scopes))
     return Suggestion(layer.id, fit, parts, why)
 
 
-def evidence_of(layer: Layer, index: int, usage: SessionUsage) -> Evidence:
+def evidence_of(layer: GrantLayer, index: int, usage: SessionUsage) -> Evidence:
     """Return the calls that a scope may have admitted, in order of action and resource."""
     return [
         (action, resource, bucket)
@@ -133,8 +133,8 @@ def _wrong(suggestion: Suggestion, evidence: list[Evidence], max_bytes: int) -> 
     return "" if proven else "the suggestion is not proven to lie inside the grant"
 
 
-def _largest(buckets: Iterator[Bucket]) -> Bucket:
-    largest = Bucket()
+def _largest(buckets: Iterator[CallGroup]) -> CallGroup:
+    largest = CallGroup()
     for bucket in buckets:
         largest.size, largest.weight = max(largest.size, bucket.size), max(largest.weight, bucket.weight)
     return largest

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Final
 
-from .report import LayerUse, Report
+from .report import LayerUse, UsageReport
 from .text import share, shown, span
 
 WIDTH: Final = 960
@@ -76,7 +76,7 @@ class _Sheet:
         )
 
 
-def picture(report: Report) -> str:
+def picture(report: UsageReport) -> str:
     """Return a whole SVG document, for light and dark grounds. Every text in it is escaped."""
     sheet = _Sheet()
     usage = report.usage
@@ -99,7 +99,7 @@ def picture(report: Report) -> str:
     return sheet.svg(title)
 
 
-def _times(sheet: _Sheet, report: Report) -> None:
+def _times(sheet: _Sheet, report: UsageReport) -> None:
     """Add a line a session: granted, lived, and the part in which calls were made."""
     longest = max((each.granted_ms for each in report.sessions), default=0)
     if not longest:

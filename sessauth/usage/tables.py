@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .generalize import Fit
-from .report import LayerUse, Report
+from .report import LayerUse, UsageReport
 from .text import share, span
 
 MAX_ROWS = 20
@@ -21,7 +21,7 @@ class Section:
     lines: tuple[str, ...] = ()
 
 
-def sections(report: Report, fit: Fit = Fit.LOOSE) -> list[Section]:
+def sections(report: UsageReport, fit: Fit = Fit.LOOSE) -> list[Section]:
     """Return the report in the order in which it is read; empty sections are left out."""
     found = [_summary(report), _time(report)]
     for layer in report.layers:
@@ -30,7 +30,7 @@ def sections(report: Report, fit: Fit = Fit.LOOSE) -> list[Section]:
     return [section for section in found if section.rows or section.lines]
 
 
-def _summary(report: Report) -> Section:
+def _summary(report: UsageReport) -> Section:
     usage = report.usage
     denied = sum(span.calls for _, span in usage.denied)
     lines = [
@@ -44,7 +44,7 @@ def _summary(report: Report) -> Section:
     return Section("granted against used", lines=tuple(lines))
 
 
-def _time(report: Report) -> Section:
+def _time(report: UsageReport) -> Section:
     rows = [
         (
             each.session.id.hex(),
@@ -76,18 +76,18 @@ def _suggestion(layer: LayerUse, fit: Fit) -> Section:
     return Section(f"enough, {layer.layer.kind}, {fit}", lines=tuple(lines))
 
 
-def _resources(report: Report) -> Section:
+def _resources(report: UsageReport) -> Section:
     rows = sorted(report.usage.calls, key=lambda row: -row[1].calls)[:MAX_ROWS]
     return Section("used", ("CALLS", "ACTION", "RESOURCE"), tuple((each.calls, *key) for key, each in rows))
 
 
-def _denied(report: Report) -> Section:
+def _denied(report: UsageReport) -> Section:
     return Section(
         "denied", ("CALLS", "REASON"), tuple((each.calls, reason) for (reason,), each in report.usage.denied)
     )
 
 
-def _wanted(report: Report) -> Section:
+def _wanted(report: UsageReport) -> Section:
     rows = sorted(report.usage.denied_calls, key=lambda row: -row[1].calls)[:MAX_ROWS]
     return Section(
         "wanted and not granted",
@@ -96,5 +96,5 @@ def _wanted(report: Report) -> Section:
     )
 
 
-def _incomplete(report: Report) -> Section:
+def _incomplete(report: UsageReport) -> Section:
     return Section("not complete", lines=report.usage.truncated)

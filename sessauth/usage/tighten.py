@@ -12,31 +12,31 @@ from typing import Final
 from .. import limits
 from .._fast.scopes import containment, implication
 from ..errors import ScopeError
-from ..scopes.argument_path import Source
+from ..scopes.argument_path import ValueSource
 from ..scopes.scope import Accessor, Condition, Operator, Scope, Segment, SegmentKind
 from .generalize import Fit, conditions, is_listed, segment
-from .open_arguments import Seen, free_paths, is_closed, mentioned
-from .profile import Bucket
+from .open_arguments import ArgumentTree, free_paths, is_closed, mentioned
+from .profile import CallGroup
 
 # Scopes that one granted scope may become; beyond it kinds of call are taken together.
 MAX_PARTS: Final = 16
 
 
 @dataclass(slots=True)
-class Kind:
+class CallFamily:
     """Calls that are held to one scope together; ``family``: all whose resources begin alike."""
 
     actions: set[str] = field(default_factory=set)
-    bucket: Bucket = field(default_factory=Bucket)
-    family: Bucket = field(default_factory=Bucket)
+    bucket: CallGroup = field(default_factory=CallGroup)
+    family: CallGroup = field(default_factory=CallGroup)
 
-    def add(self, action: str, bucket: Bucket) -> None:
+    def add(self, action: str, bucket: CallGroup) -> None:
         """Take in more calls."""
         self.actions.add(action)
         self.bucket.merge(bucket)
 
 
-Evidence = Sequence[tuple[str, str, Bucket]]
+Evidence = Sequence[tuple[str, str, CallGroup]]
 """Action, resource (``profile.ALL`` where they are not told apart) and calls."""
 
 
@@ -62,11 +62,11 @@ def is_inside(granted: Sequence[Scope], scopes: Sequence[Scope]) -> bool:
     return not scopes or containment.contains(parent, child, same_facts=True)[0] == 1
 
 
-def _ways(granted: Scope, evidence: Evidence, fit: Fit) -> Iterator[Iterable[Kind]]:
+def _ways(granted: Scope, evidence: Evidence, fit: Fit) -> Iterator[Iterable[CallFamily]]:
     """Give ways of taking calls together, from the finest to the coarsest."""
     if granted.needs is None:
         yield _kinds(evidence, fit)
-        by_action: dict[object, Kind] = {}
+        by_action: dict[object, CallFamily] = {}
         for action, _, bucket in evidence:
             by_action.setdefault(action, _alone()).add(action, bucket)
         yield by_action.values()
@@ -76,21 +76,21 @@ def _ways(granted: Scope, evidence: Evidence, fit: Fit) -> Iterator[Iterable[Kin
     yield [whole]
 
 
-def _alone() -> Kind:
-    bucket = Bucket()
-    return Kind(bucket=bucket, family=bucket)
+def _alone() -> CallFamily:
+    bucket = CallGroup()
+    return CallFamily(bucket=bucket, family=bucket)
 
 
-def _kinds(evidence: Evidence, fit: Fit) -> Iterable[Kind]:
-    families: dict[str, Bucket] = {}
-    kinds: dict[object, Kind] = {}
+def _kinds(evidence: Evidence, fit: Fit) -> Iterable[CallFamily]:
+    families: dict[str, CallGroup] = {}
+    kinds: dict[object, CallFamily] = {}
     for action, resource, bucket in evidence:
         # The first segment names the kind of thing that a resource is.
         first = resource.split("/")[0]
-        family = families.setdefault(first, Bucket())
+        family = families.setdefault(first, CallGroup())
         family.merge(bucket)
         alike = resource if fit is Fit.EXACT else (first, frozenset(bucket.paths))
-        kinds.setdefault((action, alike), Kind(family=family)).add(action, bucket)
+        kinds.setdefault((action, alike), CallFamily(family=family)).add(action, bucket)
     return kinds.values()
 
 
@@ -135,7 +135,7 @@ def _actions(actions: set[str]) -> list[tuple[str, ...]]:
     return [tuple(names[at : at + most]) for at in range(0, len(names), most)]
 
 
-def _tight(granted: Scope, kind: Kind, fit: Fit) -> Scope:
+def _tight(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
     """Return the tightest scope for a kind of call that is well-formed and proven to lie inside."""
     for make in (_closest, _with_free_as_granted, _without_conditions):
         try:
@@ -147,16 +147,16 @@ def _tight(granted: Scope, kind: Kind, fit: Fit) -> Scope:
     return granted
 
 
-def _closest(granted: Scope, kind: Kind, fit: Fit) -> Scope:
+def _closest(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
     scope = _with_free_as_granted(granted, kind, fit)
     if fit is Fit.LOOSE:
         return scope
-    said = {c.path.segments for c in scope.conditions if c.path.source == Source.ARGS}
-    free, everything = free_paths(granted, Seen(kind.bucket, said))
+    said = {c.path.segments for c in scope.conditions if c.path.source == ValueSource.ARGS}
+    free, everything = free_paths(granted, ArgumentTree(kind.bucket, said))
     return replace(scope, free_paths=free, everything_free=everything)
 
 
-def _with_free_as_granted(granted: Scope, kind: Kind, fit: Fit) -> Scope:
+def _with_free_as_granted(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
     """Conditions on what was seen; arguments that nobody spoke of are as open as they were."""
     scope = _without_conditions(granted, kind, fit)
     more = _conditions(granted, kind.bucket, fit)
@@ -170,7 +170,7 @@ def _with_free_as_granted(granted: Scope, kind: Kind, fit: Fit) -> Scope:
     return replace(scope, conditions=(*kept, *more), everything_free=wide or granted.everything_free)
 
 
-def _without_conditions(granted: Scope, kind: Kind, fit: Fit) -> Scope:
+def _without_conditions(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
     actions, *more = _actions(kind.actions)
     return replace(
         granted,
@@ -179,7 +179,7 @@ def _without_conditions(granted: Scope, kind: Kind, fit: Fit) -> Scope:
     )
 
 
-def _conditions(granted: Scope, bucket: Bucket, fit: Fit) -> list[Condition]:
+def _conditions(granted: Scope, bucket: CallGroup, fit: Fit) -> list[Condition]:
     room = limits.MAX_CONDITIONS - len(granted.conditions)
     found: list[Condition] = []
     for path, slot in sorted(bucket.paths.items()):
@@ -195,12 +195,12 @@ def _conditions(granted: Scope, bucket: Bucket, fit: Fit) -> list[Condition]:
 
 def _implies(known: Condition, condition: Condition) -> bool:
     try:
-        return implication.implies(known.to_record(), condition.to_record(), True, implication.Work())
-    except implication.TooMuch:
+        return implication.implies(known.to_record(), condition.to_record(), True, implication.WorkBudget())
+    except implication.WorkExceeded:
         return False
 
 
-def _resource(granted: tuple[Segment, ...], kind: Kind, fit: Fit) -> tuple[Segment, ...]:
+def _resource(granted: tuple[Segment, ...], kind: CallFamily, fit: Fit) -> tuple[Segment, ...]:
     open_end = granted[-1].kind == SegmentKind.REST
     fixed = granted[:-1] if open_end else granted
     bucket = kind.bucket
@@ -215,7 +215,7 @@ def _resource(granted: tuple[Segment, ...], kind: Kind, fit: Fit) -> tuple[Segme
     return (*parts, Segment.rest()) if bucket.longest > bucket.shortest else tuple(parts)
 
 
-def work_of(scope: Scope, bucket: Bucket) -> int:
+def work_of(scope: Scope, bucket: CallGroup) -> int:
     """Return the most work (docs/token-format.md, 9.8) that judging one of these calls by a scope can be."""
     work = bucket.size * max(1, mentioned(scope))
     for condition in scope.conditions:

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from ..errors import ScopeError, UsageError
 from ..scopes.value import Number, Value
 from . import field_readers, limits
-from .argument_reader import Json, Node, NoValue, host_of, is_clean_path
+from .argument_reader import ArgumentNode, Json, NoValue, host_of, is_clean_path
 
 KINDS: Final = ("text", "number", "truth", "null", "list", "object", "other")
 """Types of JSON; ``other`` is a number that the format gives no value."""
@@ -26,7 +26,7 @@ T = TypeVar("T", Value, str)
 
 
 @dataclass(slots=True)
-class Slot:
+class ValueSummary:
     """The values of one place.
 
     ``found``: calls that had something there. ``values``: the distinct scalars, ``elements``: those in
@@ -48,7 +48,7 @@ class Slot:
     longest: int = 0
     opaque: bool = False
 
-    def see(self, node: Node) -> None:
+    def see(self, node: ArgumentNode) -> None:
         """Count what one call has here."""
         value = node.value
         # What was seen before changes nothing but the counts.
@@ -72,9 +72,11 @@ class Slot:
             self.found += 1
             self.kinds["text"] += 1
             return
-        self.merge(Slot(1, {"text": 1}, frozenset((text,)), prefix=_cut(text), clean=False, hosts=None))
+        self.merge(
+            ValueSummary(1, {"text": 1}, frozenset((text,)), prefix=_cut(text), clean=False, hosts=None)
+        )
 
-    def merge(self, other: Slot) -> None:
+    def merge(self, other: ValueSummary) -> None:
         """Take over what another has seen."""
         self.found += other.found
         for kind, calls in other.kinds.items():
@@ -108,7 +110,7 @@ class Slot:
         }
 
     @classmethod
-    def from_dict(cls, data: object) -> Slot:
+    def from_dict(cls, data: object) -> ValueSummary:
         """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
         given = field_readers.fields(data, *_NAMES)
         kinds = given["kinds"]
@@ -135,7 +137,7 @@ class Slot:
             opaque=field_readers.truth(given["opaque"]),
         )
         # Held to the bounds as what is seen here is.
-        slot.merge(Slot())
+        slot.merge(ValueSummary())
         return slot
 
 
@@ -152,9 +154,9 @@ def kind_of(value: Json) -> str:
     return "null" if value is None else "list" if isinstance(value, list) else "object"
 
 
-def _one(value: Json, opaque: bool, so_far: Slot) -> Slot:
+def _one(value: Json, opaque: bool, so_far: ValueSummary) -> ValueSummary:
     """Return the slot of one value. What ``so_far`` has given up is not looked at again."""
-    slot = Slot(1, {kind_of(value): 1}, opaque=opaque)
+    slot = ValueSummary(1, {kind_of(value): 1}, opaque=opaque)
     if isinstance(value, str):
         slot.values, slot.prefix = frozenset((value,)), _cut(value)
         slot.clean = so_far.clean and is_clean_path(value)

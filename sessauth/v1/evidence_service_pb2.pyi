@@ -19,7 +19,7 @@ VERIFIER_KIND_CONTROL: VerifierKind
 VERIFIER_KIND_WORKER: VerifierKind
 VERIFIER_KIND_EMBEDDED: VerifierKind
 
-class EnrollRequest(_message.Message):
+class RegisterVerifierRequest(_message.Message):
     __slots__ = ("name", "instance", "staleness_ms", "cluster_id", "incarnation", "revision", "process_id", "process_started", "leave")
     NAME_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
@@ -41,7 +41,7 @@ class EnrollRequest(_message.Message):
     leave: bool
     def __init__(self, name: _Optional[str] = ..., instance: _Optional[bytes] = ..., staleness_ms: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., revision: _Optional[int] = ..., process_id: _Optional[int] = ..., process_started: _Optional[int] = ..., leave: bool = ...) -> None: ...
 
-class EnrollResponse(_message.Message):
+class RegisterVerifierResponse(_message.Message):
     __slots__ = ("revision",)
     REVISION_FIELD_NUMBER: _ClassVar[int]
     revision: int

@@ -36,10 +36,10 @@ class EvidenceServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.Enroll = channel.unary_unary(
-                '/sessauth.v1.EvidenceService/Enroll',
-                request_serializer=sessauth_dot_v1_dot_evidence__service__pb2.EnrollRequest.SerializeToString,
-                response_deserializer=sessauth_dot_v1_dot_evidence__service__pb2.EnrollResponse.FromString,
+        self.RegisterVerifier = channel.unary_unary(
+                '/sessauth.v1.EvidenceService/RegisterVerifier',
+                request_serializer=sessauth_dot_v1_dot_evidence__service__pb2.RegisterVerifierRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_evidence__service__pb2.RegisterVerifierResponse.FromString,
                 _registered_method=True)
         self.GetReceipt = channel.unary_unary(
                 '/sessauth.v1.EvidenceService/GetReceipt',
@@ -58,7 +58,7 @@ class EvidenceServiceServicer(object):
     their verifiers; operator, issuer (of its own sessions) and auditor read receipts.
     """
 
-    def Enroll(self, request, context):
+    def RegisterVerifier(self, request, context):
         """Enrols a verifier, or renews that: the verifier says which revision it judges by. It denies every call
         when it could not renew within its staleness bound.
         """
@@ -82,10 +82,10 @@ class EvidenceServiceServicer(object):
 
 def add_EvidenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Enroll': grpc.unary_unary_rpc_method_handler(
-                    servicer.Enroll,
-                    request_deserializer=sessauth_dot_v1_dot_evidence__service__pb2.EnrollRequest.FromString,
-                    response_serializer=sessauth_dot_v1_dot_evidence__service__pb2.EnrollResponse.SerializeToString,
+            'RegisterVerifier': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterVerifier,
+                    request_deserializer=sessauth_dot_v1_dot_evidence__service__pb2.RegisterVerifierRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_evidence__service__pb2.RegisterVerifierResponse.SerializeToString,
             ),
             'GetReceipt': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReceipt,
@@ -111,7 +111,7 @@ class EvidenceService(object):
     """
 
     @staticmethod
-    def Enroll(request,
+    def RegisterVerifier(request,
             target,
             options=(),
             channel_credentials=None,
@@ -124,9 +124,9 @@ class EvidenceService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/sessauth.v1.EvidenceService/Enroll',
-            sessauth_dot_v1_dot_evidence__service__pb2.EnrollRequest.SerializeToString,
-            sessauth_dot_v1_dot_evidence__service__pb2.EnrollResponse.FromString,
+            '/sessauth.v1.EvidenceService/RegisterVerifier',
+            sessauth_dot_v1_dot_evidence__service__pb2.RegisterVerifierRequest.SerializeToString,
+            sessauth_dot_v1_dot_evidence__service__pb2.RegisterVerifierResponse.FromString,
             options,
             channel_credentials,
             insecure,

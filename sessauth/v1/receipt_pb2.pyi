@@ -32,7 +32,7 @@ VERIFIER_STATE_OUTLIVED: VerifierState
 VERIFIER_STATE_WAITING: VerifierState
 VERIFIER_STATE_LEFT: VerifierState
 
-class VerifierStanding(_message.Message):
+class VerifierStatus(_message.Message):
     __slots__ = ("name", "state", "revision", "at_ms")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -71,10 +71,10 @@ class Receipt(_message.Message):
     reason: str
     made_at_ms: int
     state: ReceiptState
-    verifiers: _containers.RepeatedCompositeFieldContainer[VerifierStanding]
+    verifiers: _containers.RepeatedCompositeFieldContainer[VerifierStatus]
     open_permits: int
     last_allow_ms: int
-    def __init__(self, version: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., revision: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., made_at_ms: _Optional[int] = ..., state: _Optional[_Union[ReceiptState, str]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierStanding, _Mapping]]] = ..., open_permits: _Optional[int] = ..., last_allow_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., incarnation: _Optional[bytes] = ..., session_id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., revision: _Optional[int] = ..., ended_at_ms: _Optional[int] = ..., cause: _Optional[_Union[_record_pb2.EndCause, str]] = ..., reason: _Optional[str] = ..., made_at_ms: _Optional[int] = ..., state: _Optional[_Union[ReceiptState, str]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierStatus, _Mapping]]] = ..., open_permits: _Optional[int] = ..., last_allow_ms: _Optional[int] = ...) -> None: ...
 
 class SignedReceipt(_message.Message):
     __slots__ = ("payload", "issuer_key_id", "signature")
@@ -86,7 +86,7 @@ class SignedReceipt(_message.Message):
     signature: bytes
     def __init__(self, payload: _Optional[bytes] = ..., issuer_key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
-class EnrolmentRecord(_message.Message):
+class RegistrationRecord(_message.Message):
     __slots__ = ("name", "principal", "instance", "process_id", "process_started", "staleness_ms", "enrolled_revision", "enrolled_at_ms")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]

@@ -26,39 +26,39 @@ from sessauth.v1 import record_pb2 as sessauth_dot_v1_dot_record__pb2
 from sessauth.v1 import session_service_pb2 as sessauth_dot_v1_dot_session__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessauth/v1/usage_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\x1a!sessauth/v1/session_service.proto\"|\n\x0bTellRequest\x12\x11\n\tteller_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12\x0c\n\x04lost\x18\x04 \x01(\x04\x12*\n\x08sessions\x18\x05 \x03(\x0b\x32\x18.sessauth.v1.SessionSeen\"7\n\x0cTellResponse\x12\x12\n\ncontrol_id\x18\x01 \x01(\x0c\x12\x13\n\x0bwants_usage\x18\x02 \x01(\x08\"\xc2\x01\n\x0bSessionSeen\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x15\n\rlast_allow_ms\x18\x04 \x01(\x04\x12&\n\x06\x62locks\x18\x05 \x03(\x0b\x32\x16.sessauth.v1.BlockSeen\x12\r\n\x05usage\x18\x06 \x01(\x0c\x12\"\n\x04late\x18\x07 \x03(\x0b\x32\x14.sessauth.v1.LateUse\x12\x0c\n\x04lost\x18\x08 \x01(\x04\"\x93\x01\n\tBlockSeen\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\x0c\x12\x11\n\tparent_id\x18\x02 \x01(\x0c\x12\x10\n\x08\x66irst_ms\x18\x03 \x01(\x04\x12\x0f\n\x07last_ms\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x04\x12\x0f\n\x07\x61llowed\x18\x06 \x01(\x04\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\r\n\x05index\x18\x08 \x01(\r\"_\n\x07LateUse\x12\x11\n\tblock_ids\x18\x01 \x03(\x0c\x12\x0f\n\x07\x63laimed\x18\x02 \x01(\x08\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x10\n\x08\x66irst_ms\x18\x04 \x01(\x04\x12\x0f\n\x07last_ms\x18\x05 \x01(\x04\"^\n\x10GetReportRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"Y\n\x11GetReportResponse\x12+\n\x07reports\x18\x01 \x03(\x0b\x32\x1a.sessauth.v1.SessionReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xdc\x01\n\rSessionReport\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\'\n\tinherited\x18\x02 \x03(\x0b\x32\x14.sessauth.v1.Ceiling\x12&\n\x04seen\x18\x03 \x01(\x0b\x32\x18.sessauth.v1.SessionSeen\x12,\n\tverifiers\x18\x04 \x03(\x0b\x32\x19.sessauth.v1.VerifierSeen\x12%\n\x07missing\x18\x05 \x03(\x0e\x32\x14.sessauth.v1.Missing\"Q\n\x0cVerifierSeen\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x12\n\ntold_at_ms\x18\x04 \x01(\x04\"&\n\x10GetCensusRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"\x88\x01\n\x11GetCensusResponse\x12(\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x18.sessauth.v1.BlockCensus\x12\"\n\x04late\x18\x02 \x03(\x0b\x32\x14.sessauth.v1.LateUse\x12%\n\x07missing\x18\x03 \x03(\x0e\x32\x14.sessauth.v1.Missing\"D\n\x0b\x42lockCensus\x12$\n\x04seen\x18\x01 \x01(\x0b\x32\x16.sessauth.v1.BlockSeen\x12\x0f\n\x07revoked\x18\x02 \x01(\x08*[\n\x07Missing\x12\x17\n\x13MISSING_UNSPECIFIED\x10\x00\x12\x10\n\x0cMISSING_LOST\x10\x01\x12\x12\n\x0eMISSING_BEFORE\x10\x02\x12\x11\n\rMISSING_USAGE\x10\x03\x32\xe3\x01\n\x0cUsageService\x12;\n\x04Tell\x12\x18.sessauth.v1.TellRequest\x1a\x19.sessauth.v1.TellResponse\x12J\n\tGetReport\x12\x1d.sessauth.v1.GetReportRequest\x1a\x1e.sessauth.v1.GetReportResponse\x12J\n\tGetCensus\x12\x1d.sessauth.v1.GetCensusRequest\x1a\x1e.sessauth.v1.GetCensusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessauth/v1/usage_service.proto\x12\x0bsessauth.v1\x1a\x18sessauth/v1/record.proto\x1a!sessauth/v1/session_service.proto\"\x91\x01\n\x19ReportObservationsRequest\x12\x11\n\tsender_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x10\n\x08verifier\x18\x03 \x01(\t\x12\x0c\n\x04lost\x18\x04 \x01(\x04\x12\x31\n\x08sessions\x18\x05 \x03(\x0b\x32\x1f.sessauth.v1.SessionObservation\"E\n\x1aReportObservationsResponse\x12\x12\n\ncontrol_id\x18\x01 \x01(\x0c\x12\x13\n\x0bwants_usage\x18\x02 \x01(\x08\"\xd4\x01\n\x12SessionObservation\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x15\n\rlast_allow_ms\x18\x04 \x01(\x04\x12-\n\x06\x62locks\x18\x05 \x03(\x0b\x32\x1d.sessauth.v1.BlockObservation\x12\r\n\x05usage\x18\x06 \x01(\x0c\x12&\n\x04late\x18\x07 \x03(\x0b\x32\x18.sessauth.v1.UseAfterEnd\x12\x0c\n\x04lost\x18\x08 \x01(\x04\"\x9a\x01\n\x10\x42lockObservation\x12\x10\n\x08\x62lock_id\x18\x01 \x01(\x0c\x12\x11\n\tparent_id\x18\x02 \x01(\x0c\x12\x10\n\x08\x66irst_ms\x18\x03 \x01(\x04\x12\x0f\n\x07last_ms\x18\x04 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x05 \x01(\x04\x12\x0f\n\x07\x61llowed\x18\x06 \x01(\x04\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\r\n\x05index\x18\x08 \x01(\r\"c\n\x0bUseAfterEnd\x12\x11\n\tblock_ids\x18\x01 \x03(\x0c\x12\x0f\n\x07\x63laimed\x18\x02 \x01(\x08\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\x12\x10\n\x08\x66irst_ms\x18\x04 \x01(\x04\x12\x0f\n\x07last_ms\x18\x05 \x01(\x04\"^\n\x10GetReportRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"Y\n\x11GetReportResponse\x12+\n\x07reports\x18\x01 \x03(\x0b\x32\x1a.sessauth.v1.SessionReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe7\x01\n\rSessionReport\x12%\n\x07session\x18\x01 \x01(\x0b\x32\x14.sessauth.v1.Session\x12\'\n\tinherited\x18\x02 \x03(\x0b\x32\x14.sessauth.v1.Ceiling\x12-\n\x04seen\x18\x03 \x01(\x0b\x32\x1f.sessauth.v1.SessionObservation\x12\x30\n\tverifiers\x18\x04 \x03(\x0b\x32\x1d.sessauth.v1.VerifierActivity\x12%\n\x07missing\x18\x05 \x03(\x0e\x32\x14.sessauth.v1.Missing\"Y\n\x10VerifierActivity\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x04\x12\x0e\n\x06\x64\x65nied\x18\x03 \x01(\x04\x12\x16\n\x0ereported_at_ms\x18\x04 \x01(\x04\"&\n\x10GetCensusRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"\x8c\x01\n\x11GetCensusResponse\x12(\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x18.sessauth.v1.BlockCensus\x12&\n\x04late\x18\x02 \x03(\x0b\x32\x18.sessauth.v1.UseAfterEnd\x12%\n\x07missing\x18\x03 \x03(\x0e\x32\x14.sessauth.v1.Missing\"K\n\x0b\x42lockCensus\x12+\n\x04seen\x18\x01 \x01(\x0b\x32\x1d.sessauth.v1.BlockObservation\x12\x0f\n\x07revoked\x18\x02 \x01(\x08*[\n\x07Missing\x12\x17\n\x13MISSING_UNSPECIFIED\x10\x00\x12\x10\n\x0cMISSING_LOST\x10\x01\x12\x12\n\x0eMISSING_BEFORE\x10\x02\x12\x11\n\rMISSING_USAGE\x10\x03\x32\x8d\x02\n\x0cUsageService\x12\x65\n\x12ReportObservations\x12&.sessauth.v1.ReportObservationsRequest\x1a\'.sessauth.v1.ReportObservationsResponse\x12J\n\tGetReport\x12\x1d.sessauth.v1.GetReportRequest\x1a\x1e.sessauth.v1.GetReportResponse\x12J\n\tGetCensus\x12\x1d.sessauth.v1.GetCensusRequest\x1a\x1e.sessauth.v1.GetCensusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessauth.v1.usage_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MISSING']._serialized_start=1478
-  _globals['_MISSING']._serialized_end=1569
-  _globals['_TELLREQUEST']._serialized_start=109
-  _globals['_TELLREQUEST']._serialized_end=233
-  _globals['_TELLRESPONSE']._serialized_start=235
-  _globals['_TELLRESPONSE']._serialized_end=290
-  _globals['_SESSIONSEEN']._serialized_start=293
-  _globals['_SESSIONSEEN']._serialized_end=487
-  _globals['_BLOCKSEEN']._serialized_start=490
-  _globals['_BLOCKSEEN']._serialized_end=637
-  _globals['_LATEUSE']._serialized_start=639
-  _globals['_LATEUSE']._serialized_end=734
-  _globals['_GETREPORTREQUEST']._serialized_start=736
-  _globals['_GETREPORTREQUEST']._serialized_end=830
-  _globals['_GETREPORTRESPONSE']._serialized_start=832
-  _globals['_GETREPORTRESPONSE']._serialized_end=921
-  _globals['_SESSIONREPORT']._serialized_start=924
-  _globals['_SESSIONREPORT']._serialized_end=1144
-  _globals['_VERIFIERSEEN']._serialized_start=1146
-  _globals['_VERIFIERSEEN']._serialized_end=1227
-  _globals['_GETCENSUSREQUEST']._serialized_start=1229
-  _globals['_GETCENSUSREQUEST']._serialized_end=1267
-  _globals['_GETCENSUSRESPONSE']._serialized_start=1270
-  _globals['_GETCENSUSRESPONSE']._serialized_end=1406
-  _globals['_BLOCKCENSUS']._serialized_start=1408
-  _globals['_BLOCKCENSUS']._serialized_end=1476
-  _globals['_USAGESERVICE']._serialized_start=1572
-  _globals['_USAGESERVICE']._serialized_end=1799
+  _globals['_MISSING']._serialized_start=1573
+  _globals['_MISSING']._serialized_end=1664
+  _globals['_REPORTOBSERVATIONSREQUEST']._serialized_start=110
+  _globals['_REPORTOBSERVATIONSREQUEST']._serialized_end=255
+  _globals['_REPORTOBSERVATIONSRESPONSE']._serialized_start=257
+  _globals['_REPORTOBSERVATIONSRESPONSE']._serialized_end=326
+  _globals['_SESSIONOBSERVATION']._serialized_start=329
+  _globals['_SESSIONOBSERVATION']._serialized_end=541
+  _globals['_BLOCKOBSERVATION']._serialized_start=544
+  _globals['_BLOCKOBSERVATION']._serialized_end=698
+  _globals['_USEAFTEREND']._serialized_start=700
+  _globals['_USEAFTEREND']._serialized_end=799
+  _globals['_GETREPORTREQUEST']._serialized_start=801
+  _globals['_GETREPORTREQUEST']._serialized_end=895
+  _globals['_GETREPORTRESPONSE']._serialized_start=897
+  _globals['_GETREPORTRESPONSE']._serialized_end=986
+  _globals['_SESSIONREPORT']._serialized_start=989
+  _globals['_SESSIONREPORT']._serialized_end=1220
+  _globals['_VERIFIERACTIVITY']._serialized_start=1222
+  _globals['_VERIFIERACTIVITY']._serialized_end=1311
+  _globals['_GETCENSUSREQUEST']._serialized_start=1313
+  _globals['_GETCENSUSREQUEST']._serialized_end=1351
+  _globals['_GETCENSUSRESPONSE']._serialized_start=1354
+  _globals['_GETCENSUSRESPONSE']._serialized_end=1494
+  _globals['_BLOCKCENSUS']._serialized_start=1496
+  _globals['_BLOCKCENSUS']._serialized_end=1571
+  _globals['_USAGESERVICE']._serialized_start=1667
+  _globals['_USAGESERVICE']._serialized_end=1936
 # @@protoc_insertion_point(module_scope)

@@ -20,21 +20,21 @@ MISSING_LOST: Missing
 MISSING_BEFORE: Missing
 MISSING_USAGE: Missing
 
-class TellRequest(_message.Message):
-    __slots__ = ("teller_id", "number", "verifier", "lost", "sessions")
-    TELLER_ID_FIELD_NUMBER: _ClassVar[int]
+class ReportObservationsRequest(_message.Message):
+    __slots__ = ("sender_id", "number", "verifier", "lost", "sessions")
+    SENDER_ID_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     VERIFIER_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
-    teller_id: bytes
+    sender_id: bytes
     number: int
     verifier: str
     lost: int
-    sessions: _containers.RepeatedCompositeFieldContainer[SessionSeen]
-    def __init__(self, teller_id: _Optional[bytes] = ..., number: _Optional[int] = ..., verifier: _Optional[str] = ..., lost: _Optional[int] = ..., sessions: _Optional[_Iterable[_Union[SessionSeen, _Mapping]]] = ...) -> None: ...
+    sessions: _containers.RepeatedCompositeFieldContainer[SessionObservation]
+    def __init__(self, sender_id: _Optional[bytes] = ..., number: _Optional[int] = ..., verifier: _Optional[str] = ..., lost: _Optional[int] = ..., sessions: _Optional[_Iterable[_Union[SessionObservation, _Mapping]]] = ...) -> None: ...
 
-class TellResponse(_message.Message):
+class ReportObservationsResponse(_message.Message):
     __slots__ = ("control_id", "wants_usage")
     CONTROL_ID_FIELD_NUMBER: _ClassVar[int]
     WANTS_USAGE_FIELD_NUMBER: _ClassVar[int]
@@ -42,7 +42,7 @@ class TellResponse(_message.Message):
     wants_usage: bool
     def __init__(self, control_id: _Optional[bytes] = ..., wants_usage: bool = ...) -> None: ...
 
-class SessionSeen(_message.Message):
+class SessionObservation(_message.Message):
     __slots__ = ("session_id", "allowed", "denied", "last_allow_ms", "blocks", "usage", "late", "lost")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_FIELD_NUMBER: _ClassVar[int]
@@ -56,13 +56,13 @@ class SessionSeen(_message.Message):
     allowed: int
     denied: int
     last_allow_ms: int
-    blocks: _containers.RepeatedCompositeFieldContainer[BlockSeen]
+    blocks: _containers.RepeatedCompositeFieldContainer[BlockObservation]
     usage: bytes
-    late: _containers.RepeatedCompositeFieldContainer[LateUse]
+    late: _containers.RepeatedCompositeFieldContainer[UseAfterEnd]
     lost: int
-    def __init__(self, session_id: _Optional[bytes] = ..., allowed: _Optional[int] = ..., denied: _Optional[int] = ..., last_allow_ms: _Optional[int] = ..., blocks: _Optional[_Iterable[_Union[BlockSeen, _Mapping]]] = ..., usage: _Optional[bytes] = ..., late: _Optional[_Iterable[_Union[LateUse, _Mapping]]] = ..., lost: _Optional[int] = ...) -> None: ...
+    def __init__(self, session_id: _Optional[bytes] = ..., allowed: _Optional[int] = ..., denied: _Optional[int] = ..., last_allow_ms: _Optional[int] = ..., blocks: _Optional[_Iterable[_Union[BlockObservation, _Mapping]]] = ..., usage: _Optional[bytes] = ..., late: _Optional[_Iterable[_Union[UseAfterEnd, _Mapping]]] = ..., lost: _Optional[int] = ...) -> None: ...
 
-class BlockSeen(_message.Message):
+class BlockObservation(_message.Message):
     __slots__ = ("block_id", "parent_id", "first_ms", "last_ms", "calls", "allowed", "payload", "index")
     BLOCK_ID_FIELD_NUMBER: _ClassVar[int]
     PARENT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -82,7 +82,7 @@ class BlockSeen(_message.Message):
     index: int
     def __init__(self, block_id: _Optional[bytes] = ..., parent_id: _Optional[bytes] = ..., first_ms: _Optional[int] = ..., last_ms: _Optional[int] = ..., calls: _Optional[int] = ..., allowed: _Optional[int] = ..., payload: _Optional[bytes] = ..., index: _Optional[int] = ...) -> None: ...
 
-class LateUse(_message.Message):
+class UseAfterEnd(_message.Message):
     __slots__ = ("block_ids", "claimed", "count", "first_ms", "last_ms")
     BLOCK_IDS_FIELD_NUMBER: _ClassVar[int]
     CLAIMED_FIELD_NUMBER: _ClassVar[int]
@@ -125,22 +125,22 @@ class SessionReport(_message.Message):
     MISSING_FIELD_NUMBER: _ClassVar[int]
     session: _session_service_pb2.Session
     inherited: _containers.RepeatedCompositeFieldContainer[_record_pb2.Ceiling]
-    seen: SessionSeen
-    verifiers: _containers.RepeatedCompositeFieldContainer[VerifierSeen]
+    seen: SessionObservation
+    verifiers: _containers.RepeatedCompositeFieldContainer[VerifierActivity]
     missing: _containers.RepeatedScalarFieldContainer[Missing]
-    def __init__(self, session: _Optional[_Union[_session_service_pb2.Session, _Mapping]] = ..., inherited: _Optional[_Iterable[_Union[_record_pb2.Ceiling, _Mapping]]] = ..., seen: _Optional[_Union[SessionSeen, _Mapping]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierSeen, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ...) -> None: ...
+    def __init__(self, session: _Optional[_Union[_session_service_pb2.Session, _Mapping]] = ..., inherited: _Optional[_Iterable[_Union[_record_pb2.Ceiling, _Mapping]]] = ..., seen: _Optional[_Union[SessionObservation, _Mapping]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierActivity, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ...) -> None: ...
 
-class VerifierSeen(_message.Message):
-    __slots__ = ("name", "allowed", "denied", "told_at_ms")
+class VerifierActivity(_message.Message):
+    __slots__ = ("name", "allowed", "denied", "reported_at_ms")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_FIELD_NUMBER: _ClassVar[int]
     DENIED_FIELD_NUMBER: _ClassVar[int]
-    TOLD_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    REPORTED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     name: str
     allowed: int
     denied: int
-    told_at_ms: int
-    def __init__(self, name: _Optional[str] = ..., allowed: _Optional[int] = ..., denied: _Optional[int] = ..., told_at_ms: _Optional[int] = ...) -> None: ...
+    reported_at_ms: int
+    def __init__(self, name: _Optional[str] = ..., allowed: _Optional[int] = ..., denied: _Optional[int] = ..., reported_at_ms: _Optional[int] = ...) -> None: ...
 
 class GetCensusRequest(_message.Message):
     __slots__ = ("session_id",)
@@ -154,14 +154,14 @@ class GetCensusResponse(_message.Message):
     LATE_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
     blocks: _containers.RepeatedCompositeFieldContainer[BlockCensus]
-    late: _containers.RepeatedCompositeFieldContainer[LateUse]
+    late: _containers.RepeatedCompositeFieldContainer[UseAfterEnd]
     missing: _containers.RepeatedScalarFieldContainer[Missing]
-    def __init__(self, blocks: _Optional[_Iterable[_Union[BlockCensus, _Mapping]]] = ..., late: _Optional[_Iterable[_Union[LateUse, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ...) -> None: ...
+    def __init__(self, blocks: _Optional[_Iterable[_Union[BlockCensus, _Mapping]]] = ..., late: _Optional[_Iterable[_Union[UseAfterEnd, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ...) -> None: ...
 
 class BlockCensus(_message.Message):
     __slots__ = ("seen", "revoked")
     SEEN_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
-    seen: BlockSeen
+    seen: BlockObservation
     revoked: bool
-    def __init__(self, seen: _Optional[_Union[BlockSeen, _Mapping]] = ..., revoked: bool = ...) -> None: ...
+    def __init__(self, seen: _Optional[_Union[BlockObservation, _Mapping]] = ..., revoked: bool = ...) -> None: ...

@@ -36,10 +36,10 @@ class UsageServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.Tell = channel.unary_unary(
-                '/sessauth.v1.UsageService/Tell',
-                request_serializer=sessauth_dot_v1_dot_usage__service__pb2.TellRequest.SerializeToString,
-                response_deserializer=sessauth_dot_v1_dot_usage__service__pb2.TellResponse.FromString,
+        self.ReportObservations = channel.unary_unary(
+                '/sessauth.v1.UsageService/ReportObservations',
+                request_serializer=sessauth_dot_v1_dot_usage__service__pb2.ReportObservationsRequest.SerializeToString,
+                response_deserializer=sessauth_dot_v1_dot_usage__service__pb2.ReportObservationsResponse.FromString,
                 _registered_method=True)
         self.GetReport = channel.unary_unary(
                 '/sessauth.v1.UsageService/GetReport',
@@ -58,7 +58,7 @@ class UsageServiceServicer(object):
     1970-01-01 UTC. Nothing here decides a call.
     """
 
-    def Tell(self, request, context):
+    def ReportObservations(self, request, context):
         """For check workers, and for gateways that embed a verifier.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -82,10 +82,10 @@ class UsageServiceServicer(object):
 
 def add_UsageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Tell': grpc.unary_unary_rpc_method_handler(
-                    servicer.Tell,
-                    request_deserializer=sessauth_dot_v1_dot_usage__service__pb2.TellRequest.FromString,
-                    response_serializer=sessauth_dot_v1_dot_usage__service__pb2.TellResponse.SerializeToString,
+            'ReportObservations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportObservations,
+                    request_deserializer=sessauth_dot_v1_dot_usage__service__pb2.ReportObservationsRequest.FromString,
+                    response_serializer=sessauth_dot_v1_dot_usage__service__pb2.ReportObservationsResponse.SerializeToString,
             ),
             'GetReport': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReport,
@@ -111,7 +111,7 @@ class UsageService(object):
     """
 
     @staticmethod
-    def Tell(request,
+    def ReportObservations(request,
             target,
             options=(),
             channel_credentials=None,
@@ -124,9 +124,9 @@ class UsageService(object):
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/sessauth.v1.UsageService/Tell',
-            sessauth_dot_v1_dot_usage__service__pb2.TellRequest.SerializeToString,
-            sessauth_dot_v1_dot_usage__service__pb2.TellResponse.FromString,
+            '/sessauth.v1.UsageService/ReportObservations',
+            sessauth_dot_v1_dot_usage__service__pb2.ReportObservationsRequest.SerializeToString,
+            sessauth_dot_v1_dot_usage__service__pb2.ReportObservationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -16,9 +16,9 @@ from .._fast.check.view import View
 from ..crypto.armor import MAX_PRESENTED_CHARS, is_stored_text, read_proof, read_text
 from ..decisions.decision import Decision
 from ..decisions.survey import Verdicts
-from ..decisions.tool_catalog import TOOLS_CALL, ToolCatalogue
+from ..decisions.tool_catalog import TOOLS_CALL, ToolCatalog
 from ..errors import MalformedToken, UnknownTool
-from ..reasons import Reason, Stage, Verdict
+from ..reasons import Reason, Stage, SurveyVerdict
 from ..scopes.call_arguments import Arguments
 from ..tokens.token import Token
 
@@ -104,7 +104,7 @@ class BaseVerifier(Checker):
     def check_tool(
         self,
         token: bytes | str | Token,
-        catalogue: ToolCatalogue,
+        catalogue: ToolCatalog,
         tool: str,
         arguments: Arguments = b"",
         *,
@@ -146,13 +146,13 @@ class BaseVerifier(Checker):
             TypeError: for a candidate or an option of another form. Nothing for what an agent controls.
         """
         survey = Survey(self, token, **options)
-        found = tuple(map(Verdict, survey.verdicts(candidates)))
+        found = tuple(map(SurveyVerdict, survey.verdicts(candidates)))
         return Verdicts(found, Reason(survey.reason), Stage(survey.stage), survey.revision)
 
     def list_tools(
         self,
         token: bytes | str | Token | Prepared,
-        catalogue: ToolCatalogue,
+        catalogue: ToolCatalog,
         tools: Iterable[Mapping[str, Any]],
         **options: Any,
     ) -> list[Mapping[str, Any]]:
@@ -164,7 +164,7 @@ class BaseVerifier(Checker):
         known = [tool for tool in tools if isinstance(tool.get("name"), str) and tool["name"] in catalogue]
         candidates = catalogue.candidates(tool["name"] for tool in known)
         verdicts = self.list_allowed(token, candidates, **options)
-        return [tool for tool, verdict in zip(known, verdicts, strict=True) if verdict != Verdict.NO]
+        return [tool for tool, verdict in zip(known, verdicts, strict=True) if verdict != SurveyVerdict.NO]
 
     @property
     def recorder(self) -> ProcessRecorder | None:

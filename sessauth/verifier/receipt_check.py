@@ -23,7 +23,7 @@ from .verifier import Verifier
 _ENDED_BY_ITSELF = (EndCause.LEASE_LAPSED, EndCause.EXPIRED)
 
 
-class Coverage(StrEnum):
+class CoverageKind(StrEnum):
     """What a receipt says of a token.
 
     REFUSED: it is of the session, and every verifier that knows of the end refuses it. NOT_COVERED: it is of
@@ -37,33 +37,33 @@ class Coverage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Covered:
+class TokenCoverage:
     """A token held against a receipt. ``reason`` is the kernel's, at ``stage``; UNSPECIFIED if not asked."""
 
-    coverage: Coverage
+    coverage: CoverageKind
     session_id: bytes
     reason: Reason = Reason.UNSPECIFIED
     stage: Stage = Stage.NONE
 
 
-def hold_against(receipt: Receipt, token: Token, keys: IssuerKeys) -> Covered:
+def hold_against(receipt: Receipt, token: Token, keys: IssuerKeys) -> TokenCoverage:
     """Say what a verified receipt means for ``token``; ``keys`` are the service's, as for ``receipt.verify``.
 
     The token's signatures are verified under any issuer key that is given: what is unsigned shows nothing.
     Of an open token the sealed one is judged, which its holder would present.
     """
     if token.session_id != receipt.session_id:
-        return Covered(Coverage.NOT_COVERED, token.session_id)
+        return TokenCoverage(CoverageKind.NOT_COVERED, token.session_id)
     chain = Chain.parse(token.data)
     public_key = pinned(keys, any_owner=True).get(chain.issuer_key_id)
     presented = token.present() if token.is_open else token
-    decision = Verifier(_Ended(receipt))._check(presented, "any", "any", now_ms=receipt.made_at_ms)
+    decision = Verifier(_EndedState(receipt))._check(presented, "any", "any", now_ms=receipt.made_at_ms)
     shown = public_key is not None and chain.verify(public_key) < 0 and decision.stage is Stage.SESSION
-    coverage = Coverage.REFUSED if shown and not decision else Coverage.NOT_SHOWN
-    return Covered(coverage, token.session_id, decision.reason, decision.stage)
+    coverage = CoverageKind.REFUSED if shown and not decision else CoverageKind.NOT_SHOWN
+    return TokenCoverage(coverage, token.session_id, decision.reason, decision.stage)
 
 
-class _Ended:
+class _EndedState:
     """A source of state that holds one ended session (``state.ports.ViewSource``)."""
 
     def __init__(self, receipt: Receipt) -> None:
@@ -95,11 +95,11 @@ class _Ended:
         self.meta = {layout.HEAD_KEY: protobuf.encode("Head", head)}
         self.brake = bytes(1)
 
-    def begin(self) -> _Reading:
-        return _Reading()
+    def begin(self) -> _MemoryTransaction:
+        return _MemoryTransaction()
 
 
-class _Reading:
+class _MemoryTransaction:
     """A read transaction of what never changes."""
 
     def id(self) -> int:

@@ -19,7 +19,7 @@ from .._fast.check.view import View
 from ..clock import Clock, SystemClock
 from ..errors import PermissionDenied, Rejected, SessauthError, StateError, Unauthenticated, UsageError
 from ..model.log_records import Head
-from ..model.registration import Told as Told
+from ..model.registration import Registration as Registration
 from ..state.host.processes import started
 
 # How often the page is looked at that calls for acknowledgements: an end waits for them.
@@ -36,7 +36,7 @@ _OVER: Final = 1
 _log = logging.getLogger(__name__)
 
 
-class Readable(Protocol):
+class StateProbe(Protocol):
     """The verifier's own source of state."""
 
     def head(self) -> Head:
@@ -48,14 +48,14 @@ class Readable(Protocol):
         ...
 
 
-class Enrolling:
+class RegistrationLoop:
     """The thread that keeps one verifier enrolled. Without a bound (``staleness_ms`` 0) it is never stale."""
 
     def __init__(
         self,
         view: View,
-        source: Readable,
-        tell: Callable[[Told], int],
+        source: StateProbe,
+        tell: Callable[[Registration], int],
         name: str,
         staleness_ms: int,
         clock: Clock | None = None,
@@ -69,7 +69,7 @@ class Enrolling:
         self._source = source
         self._tell = tell
         self._clock = clock or SystemClock()
-        self._told = Told(
+        self._told = Registration(
             name,
             secrets.token_bytes(16),
             staleness_ms,
@@ -114,7 +114,9 @@ class Enrolling:
             told = self._told
             try:
                 self._tell(
-                    Told(told.name, told.instance, told.staleness_ms, process_id=told.process_id, leave=True)
+                    Registration(
+                        told.name, told.instance, told.staleness_ms, process_id=told.process_id, leave=True
+                    )
                 )
             except SessauthError as error:
                 # Its bound tells the server as much, later.
@@ -147,7 +149,7 @@ class Enrolling:
             raise StateError("the verifier's view is behind its own state folder; open it again")
         told = self._told
         latest = self._tell(
-            Told(
+            Registration(
                 told.name,
                 told.instance,
                 told.staleness_ms,

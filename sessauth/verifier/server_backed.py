@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .._fast.call.argument_forms import judged
-from .._fast.check.cost_claims import Claims
+from .._fast.check.cost_claims import CostClaims
 from .._fast.check.recording_judge import Prepared
 from ..decisions.decision_base import DecisionBase
 from ..errors import SessauthError, UsageError
@@ -30,7 +30,7 @@ from ..reasons import Reason, Stage
 from ..scopes.call_arguments import Arguments
 from ..tokens.token import Token
 from .base import BaseVerifier
-from .registration import Enrolling, Readable, Told
+from .registration import Registration, RegistrationLoop, StateProbe
 
 if TYPE_CHECKING:
     from .._fast.check.batch import Batch
@@ -40,40 +40,40 @@ DEFAULT_TIMEOUT_MS: Final = 2_000
 _RETRY_ID_BYTES: Final = 16
 
 
-class _AtServer:
+class _AskServerPolicy:
     """Pays for nothing here: the server is asked. What costs nothing is paid."""
 
     def __init__(self, *, also_free: bool) -> None:
         self._also_free = also_free
 
-    def pay(self, claims: Claims) -> int:
+    def pay(self, claims: CostClaims) -> int:
         return Reason.NEEDS_SERVER if self._also_free or len(claims) else 0
 
 
 # Ends a check before its proof is used up: the server will look at it.
-_IF_IT_COSTS: Final = _AtServer(also_free=False)
-_ALWAYS: Final = _AtServer(also_free=True)
+_IF_IT_COSTS: Final = _AskServerPolicy(also_free=False)
+_ALWAYS: Final = _AskServerPolicy(also_free=True)
 
 
-class ServedVerifier(BaseVerifier):
+class ServerBackedVerifier(BaseVerifier):
     """A verifier with a server behind it; made by :meth:`Verifier.embedded` with ``server``."""
 
     if TYPE_CHECKING:
         _client: Client
-        _enrolling: Enrolling | None
+        _enrolling: RegistrationLoop | None
 
     def ask_by(self, client: Client) -> None:
         """Have ``client`` ask the server; it is closed with the verifier."""
         self._client = client
         self._enrolling = None
 
-    def enroll_as(self, name: str, source: Readable, staleness_ms: int) -> None:
+    def register_as(self, name: str, source: StateProbe, staleness_ms: int) -> None:
         """Enrol with the server under ``name``, and stay so until it is closed.
 
         ``source`` is what this verifier reads. Raises as :meth:`Verifier.embedded` says.
         """
         client = self._client.with_timeout(max(100, staleness_ms // 4))
-        enrolling = Enrolling(self.view, source, partial(_tell, client), name, staleness_ms)
+        enrolling = RegistrationLoop(self.view, source, partial(_tell, client), name, staleness_ms)
         enrolling.start()
         self._enrolling = enrolling
 
@@ -247,8 +247,8 @@ class ServedVerifier(BaseVerifier):
         return {**asked, "audience": self.audience if audience is None else audience}
 
 
-def _tell(client: Client, told: Told) -> int:
-    return client.enroll(told)
+def _tell(client: Client, told: Registration) -> int:
+    return client.register_verifier(told)
 
 
 def open_client(

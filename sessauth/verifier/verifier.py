@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..audit.recording.options import AuditOptions
-    from .server_backed import ServedVerifier
+    from .server_backed import ServerBackedVerifier
 
 __all__ = ["DEFAULT_CACHE_BYTES", "DEFAULT_STALENESS_MS", "Prepared", "Verifier"]
 
@@ -56,10 +56,10 @@ class Verifier(BaseVerifier):
         credential_file: Path | None = None,
         timeout_ms: int = 2_000,
         audit: AuditOptions | None = None,
-        tell: bool = False,
-        enroll: str = "",
+        report_usage: bool = False,
+        register_as: str = "",
         staleness_ms: int = DEFAULT_STALENESS_MS,
-    ) -> ServedVerifier: ...
+    ) -> ServerBackedVerifier: ...
 
     @classmethod
     def embedded(
@@ -73,8 +73,8 @@ class Verifier(BaseVerifier):
         credential_file: Path | None = None,
         timeout_ms: int = 2_000,
         audit: AuditOptions | None = None,
-        tell: bool = False,
-        enroll: str = "",
+        report_usage: bool = False,
+        register_as: str = "",
         staleness_ms: int = DEFAULT_STALENESS_MS,
     ) -> BaseVerifier:
         """Open a server's state folder read-only and judge by it.
@@ -93,9 +93,9 @@ class Verifier(BaseVerifier):
             timeout_ms: how long one call may wait for the server.
             audit: record what is decided here in an audit stream of its own (docs/recording.md). What the
                 server decides of a call, it records itself.
-            tell: tell the server what is seen of sessions here (:mod:`sessauth.usage.collector`).
-            enroll: enrol with the server under this name, one process a name: the receipts of sessions that
-                end then say for this verifier too that it allows them nothing (docs/receipts.md).
+            report_usage: report to the server how sessions are used here (:mod:`sessauth.usage.collector`).
+            register_as: register with the server under this name, one process a name. Receipts of sessions
+                that end then cover this verifier too (docs/receipts.md).
             staleness_ms: deny every call ``STALE_STATE`` when the enrolment could not be renewed for so
                 long: 1000 to 60000.
 
@@ -103,8 +103,8 @@ class Verifier(BaseVerifier):
             StateUnusable: naming what is wrong with the folder.
             ConfigError: if ``server`` or its credential, or the folder of ``audit``, can't be used.
             KeyFolderError: if a key in that folder can't be used.
-            UsageError: for ``tell`` or ``enroll`` without ``server``, and for a name or bound that the server
-                can't take.
+            UsageError: for ``report_usage`` or ``register_as`` without ``server``, and for a name or bound
+                that the server can't take.
             Rejected: NAME_TAKEN if another verifier has the name, OTHER_STATE if ``state_dir`` is not the
                 server's.
             PermissionDenied: if the credential's role may not enrol; Unauthenticated if it is none.
@@ -113,13 +113,13 @@ class Verifier(BaseVerifier):
         from ..state.host.proof_reader import ProofReader
         from ..state.lmdb.reader import StateReader
 
-        if tell and server is None:
-            raise UsageError("tell: give server=, the one to be told")
-        if enroll and server is None:
-            raise UsageError("enroll: give server= and its credential, where to enrol")
+        if report_usage and server is None:
+            raise UsageError("report_usage: give server=, which usage is reported to")
+        if register_as and server is None:
+            raise UsageError("register_as: give server= and its credential, where to register")
         with ExitStack() as opened:
             if server is not None:
-                from .server_backed import ServedVerifier, open_client
+                from .server_backed import ServerBackedVerifier, open_client
 
                 client = open_client(server, credential, credential_file, timeout_ms)
                 opened.callback(client.close)
@@ -129,17 +129,17 @@ class Verifier(BaseVerifier):
             if server is None:
                 verifier = cls(reader, audience=audience, cache_bytes=cache_bytes)
             else:
-                served = ServedVerifier(reader, audience=audience, cache_bytes=cache_bytes)
+                served = ServerBackedVerifier(reader, audience=audience, cache_bytes=cache_bytes)
                 served.ask_by(client)
                 verifier = served
             reader.watch(ProofReader(state_dir, verifier).refresh)
-            if audit is not None or tell:
-                recorder = recorder_of(verifier, reader, audit, client if tell else None)
+            if audit is not None or report_usage:
+                recorder = recorder_of(verifier, reader, audit, client if report_usage else None)
                 verifier._recorder = recorder
                 # Before what it reads and tells by.
                 opened.callback(recorder.close)
-            if enroll:
-                served.enroll_as(enroll, reader, staleness_ms)
+            if register_as:
+                served.register_as(register_as, reader, staleness_ms)
             # It is the verifier's from here on.
             opened.pop_all()
         verifier._owned = reader

@@ -198,7 +198,7 @@ def refused_all(realm: Realm, payloads: Iterator[bytes]) -> int:
 # What holds the blocks, what comes beside a token, and what is left behind its session.
 _AROUND = ("Token", "SignedBlock", "StoredToken")
 _BESIDE = ("Proof", "SignedApproval", "ApprovalStatement")
-_BEHIND = ("Receipt", "SignedReceipt", "VerifierStanding")
+_BEHIND = ("Receipt", "SignedReceipt", "VerifierStatus")
 
 
 def test_the_token_uses_every_field(realm: Realm) -> None:

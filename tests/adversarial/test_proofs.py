@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sessauth._fast.nonces.table import ReplayTable
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth._fast.token.proof import ProofKeys
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
@@ -85,7 +85,7 @@ def batched(verifier: Verifier, proof: bytes) -> Reason:
 def on_wire(verifier: Verifier, proof: bytes) -> Reason:
     """By a request in wire form."""
     item = pb.CheckItem(token=TOKEN, action=b"read", resource=b"files/a.txt", proof=proof)
-    asking = Asking(verifier, pb.CheckRequest(item=item).SerializeToString(), "check")
+    asking = CheckMessage(verifier, pb.CheckRequest(item=item).SerializeToString(), "check")
     asking.judge(AUDIENCE, now_ms=NOW)
     return Reason(asking[0].reason)
 
@@ -93,7 +93,7 @@ def on_wire(verifier: Verifier, proof: bytes) -> Reason:
 def streamed(verifier: Verifier, proof: bytes) -> Reason:
     """By a message of a stream."""
     item = pb.CheckItem(token=TOKEN, action=b"read", resource=b"files/a.txt", proof=proof)
-    asking = Asking(verifier, pb.CheckStreamRequest(id=7, item=item).SerializeToString(), "stream")
+    asking = CheckMessage(verifier, pb.CheckStreamRequest(id=7, item=item).SerializeToString(), "stream")
     asking.judge(AUDIENCE, now_ms=NOW)
     return Reason(asking[0].reason)
 
@@ -125,7 +125,7 @@ def test_a_proof_twice_in_a_batch_counts_once(realm: Realm, kind: int) -> None:
     proof, another = proved(kind), proved(kind)
     calls = [(TOKEN, "read", "files/a.txt", b"", b"", b"", "", (), p) for p in (proof, proof, another)]
     items = [pb.CheckItem(token=TOKEN, action=b"read", resource=b"files/a.txt", proof=proved(kind))] * 2
-    asking = Asking(realm.verifier, pb.CheckBatchRequest(items=items).SerializeToString(), "batch")
+    asking = CheckMessage(realm.verifier, pb.CheckBatchRequest(items=items).SerializeToString(), "batch")
     asking.judge(AUDIENCE, now_ms=NOW)
 
     decisions = realm.verifier._check_batch(calls, now_ms=NOW)

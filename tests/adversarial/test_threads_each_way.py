@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.model.change import end_session, narrow_session, resume_session, revoke, suspend_session
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
@@ -66,7 +66,7 @@ def by_request(verifier: Verifier, chains: list[bytes]) -> Callable[[], list[Rea
     data = pb.CheckBatchRequest(items=items).SerializeToString()
 
     def judge() -> list[Reason]:
-        asking = Asking(verifier, data, "batch")
+        asking = CheckMessage(verifier, data, "batch")
         asking.judge(AUDIENCE, now_ms=NOW)
         answer = pb.CheckBatchResponse.FromString(asking.answer(lambda decision, token: ""))
         return [Reason(decision.reason) for decision in answer.decisions]

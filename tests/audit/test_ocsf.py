@@ -16,8 +16,8 @@ import pytest
 
 from sessauth.audit import layout
 from sessauth.audit.export import ocsf
-from sessauth.audit.read.reader import Entry, Reading
-from sessauth.model.change import Kind
+from sessauth.audit.read.reader import Entry, FolderReader
+from sessauth.model.change import ChangeKind
 from tests.support.audit_log import decision
 
 from .conftest import Told
@@ -96,7 +96,7 @@ def assert_valid(event: Mapping[str, Any]) -> None:
 def events(told: Told) -> dict[str, dict[str, Any]]:
     """Give the events of the log by the id of what they tell."""
     begin = {"process": "worker-0", "cluster": "63" * 16}
-    made = [ocsf.event(entry, begin) for entry in Reading(told.folder).entries()]
+    made = [ocsf.event(entry, begin) for entry in FolderReader(told.folder).entries()]
     return {event["metadata"]["uid"]: event for event in made if event is not None}
 
 
@@ -147,8 +147,8 @@ def test_changes_are_sessions_and_entities(events: dict[str, dict[str, Any]], to
     assert (refused["activity_id"], refused["status_id"], refused["status_code"]) == (12, 2, "EPOCH_MISMATCH")
 
 
-@pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.name)
-def test_every_kind_of_change_is_an_event(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", ChangeKind, ids=lambda kind: kind.name)
+def test_every_kind_of_change_is_an_event(kind: ChangeKind) -> None:
     """A change whose body this version can't read is an event too, by its kind."""
     record = {"n": 1, "kind": "change", "at_ms": 1, "id": "x", "change": kind.name, "outcome": "APPLIED"}
     record["body"] = base64.b64encode(b"what else").decode()
@@ -172,7 +172,7 @@ def test_odd_decisions_are_events(changed: dict[str, str]) -> None:
 
 def test_records_about_the_log_are_no_events(told: Told) -> None:
     """Begins, ends, checkpoints, chains and losses are not exported."""
-    for entry in Reading(told.folder).entries():
+    for entry in FolderReader(told.folder).entries():
         if entry.kind not in ("decision", "change"):
             assert ocsf.event(entry, {}) is None
     assert layout.FORMAT == 1

@@ -8,7 +8,7 @@ import pytest
 
 from sessauth.audit.keys import ArgumentsKey
 from sessauth.audit.read.query import Query, argument_digests, find
-from sessauth.audit.read.reader import Reading
+from sessauth.audit.read.reader import FolderReader
 from sessauth.errors import KeyFolderError, StateUnusable
 from sessauth.scopes.call_arguments import encode
 from tests.support.audit_log import SESSION, START_MS, write_small
@@ -18,7 +18,7 @@ from .conftest import ARGUMENTS, PARENT, Told
 
 def _found(told: Told, **stated: Any) -> list[str]:
     """Return the last digits of the decisions' ids, the ids of changes, the kinds of the rest."""
-    entries = find(Reading(told.folder), Query(**stated))
+    entries = find(FolderReader(told.folder), Query(**stated))
     names = {"decision": lambda record: str(int(record["id"], 16)), "change": lambda record: record["id"]}
     return sorted(names.get(entry.kind, lambda record: record["kind"])(entry.record) for entry in entries)
 
@@ -92,7 +92,7 @@ def test_reading_passes_over_what_is_no_record(tmp_path: Path) -> None:
     data = log.read_bytes()
     lines = data.splitlines(keepends=True)
     log.write_bytes(b"".join([*lines[:4], b"what else\n", *lines[4:]])[:-10])
-    reading = Reading(tmp_path)
+    reading = FolderReader(tmp_path)
 
     entries = list(reading.entries())
 
@@ -100,12 +100,12 @@ def test_reading_passes_over_what_is_no_record(tmp_path: Path) -> None:
     assert [entry.record["n"] for entry in entries] == list(range(len(lines) - 1))
     assert [entry.line for entry in entries][3:6] == [4, 6, 7]
     with pytest.raises(StateUnusable):
-        list(Reading(tmp_path / "nothing").entries())
+        list(FolderReader(tmp_path / "nothing").entries())
 
 
 def test_streams_come_in_the_order_in_which_they_began(told: Told, tmp_path: Path) -> None:
     """All records of a stream, then those of the next; one stream alone can be read."""
-    reading = Reading(told.folder)
+    reading = FolderReader(told.folder)
     order = [entry.stream for entry in reading.entries()]
 
     assert [stream for i, stream in enumerate(order) if i == 0 or order[i - 1] != stream] == list(

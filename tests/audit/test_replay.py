@@ -11,7 +11,7 @@ import pytest
 
 from sessauth._fast.token.chain import Chain
 from sessauth.audit import layout
-from sessauth.audit.replay import Fault, Standing, read_arguments, replay
+from sessauth.audit.replay import ReplayFault, Standing, read_arguments, replay
 from sessauth.errors import StateUnusable
 from sessauth.model.change import narrow_session, revoke, suspend_session, update_facts
 from sessauth.model.session import Fact
@@ -191,12 +191,12 @@ def test_blocks_that_are_not_what_their_ids_say_are_found(script: Script, folder
         record["blocks"][0]["payload"] = wide
 
     report = changed(folder, widen, "chain")
-    assert [finding.kind for finding in report.findings] == [Fault.WRONG_CHAIN]
+    assert [finding.kind for finding in report.findings] == [ReplayFault.WRONG_CHAIN]
 
     again = Script(folder, b"j" * 16)
     again.note("chain", at_ms=NOW, blocks=[{"id": _root_id(), "payload": wide}])
     report = replayed(again, folder)
-    assert Fault.TWO_CHAINS in [finding.kind for finding in report.findings]
+    assert ReplayFault.TWO_CHAINS in [finding.kind for finding in report.findings]
 
 
 def _root_payload(text: str) -> str:

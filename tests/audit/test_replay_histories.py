@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.audit.replay import Fault, Standing, replay
+from sessauth.audit.replay import ReplayFault, Standing, replay
 from sessauth.crypto.key_record import KeyStatus
 from sessauth.model.change import end_session, new_incarnation, set_key_status, suspend_session
 from tests.support.replay_script import (
@@ -152,7 +152,7 @@ def test_a_forged_outcome_is_found(script: Script, folder: Path) -> None:
     report = changed(folder, reject, "change")
 
     (finding,) = report.findings
-    assert finding.kind is Fault.DIFFERENT_OUTCOME
+    assert finding.kind is ReplayFault.DIFFERENT_OUTCOME
     assert finding.comes_out == "APPLIED at revision 3"
 
 
@@ -167,7 +167,7 @@ def test_two_changes_of_one_number_are_found(script: Script, folder: Path) -> No
 
     report = replayed(script, folder)
 
-    assert [finding.kind for finding in report.findings] == [Fault.TWO_CHANGES]
+    assert [finding.kind for finding in report.findings] == [ReplayFault.TWO_CHANGES]
 
 
 def test_each_incarnation_has_a_history_of_its_own(folder: Path) -> None:

@@ -323,7 +323,7 @@ def test_the_json_says_what_was_measured_on_what(monkeypatch: pytest.MonkeyPatch
     _, result = _run(monkeypatch, tmp_path / "deep" / "result.json", 0.5)
 
     assert result["format"] == 2
-    assert set(result["host_info"]) >= {
+    assert set(result["machine"]) >= {
         "commit",
         "changed_files",
         "cpu",
@@ -332,8 +332,8 @@ def test_the_json_says_what_was_measured_on_what(monkeypatch: pytest.MonkeyPatch
         "python",
         "versions",
     }
-    assert {"grpcio", "protobuf", "lmdb", "pynacl", "cython"} <= set(result["host_info"]["versions"])
-    assert result["host_info"]["cpu"] and result["host_info"]["versions"]["pynacl"]
+    assert {"grpcio", "protobuf", "lmdb", "pynacl", "cython"} <= set(result["machine"]["versions"])
+    assert result["machine"]["cpu"] and result["machine"]["versions"]["pynacl"]
     assert result["options"]["quick"] is False
     for row in result["rows"]:
         figures = ("min", "median", "p99_us", "ratio", "ratio_low", "ratio_high", "budget")

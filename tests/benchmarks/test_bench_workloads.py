@@ -31,7 +31,7 @@ def floor_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def live_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A state folder with live sessions, opened as a verifier does."""
-    made = state_setup.build(tmp_path_factory.mktemp("state_setup"))
+    made = state_setup.build(tmp_path_factory.mktemp("world"))
     yield made
     made.close()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.decisions.tool_catalog import ToolCatalogue
+from sessauth.decisions.tool_catalog import ToolCatalog
 
 from .conftest import Run, Service
 
@@ -65,7 +65,7 @@ def test_the_tools_of_a_catalogue(service: Service, token: Path, tmp_path: Path)
     """Every tool of a pinned catalogue is asked about, behind the calls."""
     tools = [{"name": "get", "annotations": {"readOnlyHint": True}}, {"name": "put"}]
     catalogue = tmp_path / "catalogue.json"
-    catalogue.write_text(ToolCatalogue.from_mcp("github", tools).to_json())
+    catalogue.write_text(ToolCatalog.from_mcp("github", tools).to_json())
     ran = service(
         "allowed", token, "read:files/x", "--catalogue", catalogue, "--audience", "gateway", "--json"
     )

@@ -13,13 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.model.approval_rules import (
-    ApprovalRecord,
-    ApprovalStatus,
-    SignedApproval,
-    check_statement,
-    terms_of,
-)
+from sessauth.crypto.issuer_key import IssuerKey
+from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
+from sessauth.model.approval_rules import check_statement, terms_of
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.approvals import KEYS, approver, record, request_digest, statement
 from tests.support.approvals_asked import ask
@@ -264,8 +260,6 @@ def test_check_here_takes_nothing_that_only_the_server_takes(run: Run, tmp_path:
 
 
 def _some_token(run: Run, tmp_path: Path) -> Path:
-    from sessauth.crypto.issuer_key import IssuerKey
-
     out, key = tmp_path / f"t{len(list(tmp_path.iterdir()))}", tmp_path / "issuer.pem"
     if not key.exists():
         IssuerKey.generate().save(key)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sessauth.cli.render import session_list
-from sessauth.cli.render.session_list import HEADERS, Found, find
+from sessauth.cli.render.session_list import HEADERS, ListedSessions, find
 from sessauth.client import SessionPage
 from sessauth.model.session import Session, SessionStatus
 from tests.cli.test_views import NOW_MS, SESSION
@@ -62,16 +62,19 @@ def test_a_list_that_was_not_read_to_its_end_says_so(monkeypatch: pytest.MonkeyP
 def test_a_row_has_age_and_time_left_and_on_a_terminal_a_short_id() -> None:
     """Times are lengths; an id has as many characters as tell it from the others, eight at least."""
     alike = replace(_session(1), id=bytes([1]) * 15 + b"\x02")
-    found = Found([_session(1), alike, _session(9, SessionStatus.ENDED)], 3, False, False)
+    found = ListedSessions([_session(1), alike, _session(9, SessionStatus.ENDED)], 3, False, False)
 
     header, one, _, ended = found.to_lines(NOW_MS, short_ids=True)
     assert header.split() == list(HEADERS)
     assert one.split()[0] == "01" * 16
     assert one.split()[-3:] == ["2m", "59s", "1h"]
     assert ended.split()[-2:] == ["2m", "59s"]
-    assert Found([_session(1)], 1, False, False).to_lines(NOW_MS, short_ids=True)[1].split()[0] == "01010101"
+    assert (
+        ListedSessions([_session(1)], 1, False, False).to_lines(NOW_MS, short_ids=True)[1].split()[0]
+        == "01010101"
+    )
 
 
 def test_a_list_without_a_living_session_names_all() -> None:
     """Nothing that lives is no empty answer without a word."""
-    assert "--all" in Found([], 0, False, True).to_lines(NOW_MS, short_ids=True)[-1]
+    assert "--all" in ListedSessions([], 0, False, True).to_lines(NOW_MS, short_ids=True)[-1]

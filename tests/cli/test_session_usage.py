@@ -11,7 +11,7 @@ from sessauth.cli.render import census as census_view
 from sessauth.cli.render import usage as usage_view
 from sessauth.client import AsyncClient, BlockCensus, Census, Missing, SessionReport
 from sessauth.usage.generalize import Fit
-from sessauth.usage.observations import LateUse, SessionSeen
+from sessauth.usage.observations import SessionObservation, UseAfterEnd
 from tests.cli.conftest import Service
 from tests.support.observations import AT, block, block_id, claimed, usage
 from tests.support.usage_story import session
@@ -67,7 +67,7 @@ def test_the_asyncio_client_reads_the_same(service: Service, opened: str) -> Non
 def test_a_census_as_a_tree() -> None:
     """Children hang below their parents, a circle is shown once, and what is only claimed is said to be."""
     blocks = [block("r", calls=3), block("c", "r", index=1), block("x", "x", index=2)]
-    late = LateUse((block_id("r"), block_id("c")), False, 2, AT, AT + 60_000)
+    late = UseAfterEnd((block_id("r"), block_id("c")), False, 2, AT, AT + 60_000)
     census = Census(
         tuple(BlockCensus(each, each.index == 1, None) for each in blocks), (late, claimed()), (Missing.LOST,)
     )
@@ -84,7 +84,7 @@ def test_a_census_as_a_tree() -> None:
 
 def test_what_was_lost_makes_a_suggestion_incomplete() -> None:
     """A report that may lack calls says so beside what it suggests."""
-    seen = SessionSeen(bytes(16), allowed=1, lost=2, usage=usage("files/a"))
+    seen = SessionObservation(bytes(16), allowed=1, lost=2, usage=usage("files/a"))
     found = [SessionReport(session(), (), seen, (), (Missing.LOST,))]
     report = usage_view.joined(found, AT, None)
     assert report is not None

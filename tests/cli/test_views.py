@@ -8,7 +8,7 @@ import pytest
 from sessauth.cli.output import fields, moment, moment_and_distance, printable, span, table
 from sessauth.cli.render import decision, token
 from sessauth.cli.render import session as session_view
-from sessauth.cli.render.token import Verdict
+from sessauth.cli.render.token import SignatureStatus
 from sessauth.client import RemoteDecision
 from sessauth.model.session import EndCause, Fact, Session, SessionStatus
 from sessauth.reasons import Level, Reason, Stage
@@ -85,21 +85,21 @@ root block, open, 00000000000000000000000000000000000000000000000000000000000000
 
 def test_token_as_a_tree() -> None:
     """A chain is a tree in which each block hangs from the one it narrows, with all that it says."""
-    verdict = Verdict(True, True, "the server", "signed by key 1", (1,), "ACTIVE")
+    verdict = SignatureStatus(True, True, "the server", "signed by key 1", (1,), "ACTIVE")
 
     assert "\n".join(token.to_lines(INFO, verdict, NOW_MS)) + "\n" == TREE
 
 
 def test_token_as_json() -> None:
     """The JSON of an inspection has the verdict beside what the token says."""
-    document = token.to_json(INFO, Verdict(True, False, "the server", "forged", (), ""))
+    document = token.to_json(INFO, SignatureStatus(True, False, "the server", "forged", (), ""))
 
     assert (document["verdict"], document["verified"], document["detail"]) == (
         "NOT VERIFIED",
         False,
         "forged",
     )
-    assert token.to_json(INFO, Verdict())["verdict"] == "UNVERIFIED"
+    assert token.to_json(INFO, SignatureStatus())["verdict"] == "UNVERIFIED"
     blocks = document["blocks"]
     assert isinstance(blocks, list)
     assert blocks[1]["where"] == ['repo == "web"']

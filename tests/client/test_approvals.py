@@ -96,7 +96,7 @@ def test_grant_sends_nothing_that_must_not_be_signed(server: FakeServer, client:
     """A record whose digest is not that of its call stays unsigned and unsent."""
     wrong = ApprovalRequest(replace(record(), request_digest=bytes(32)))
 
-    with pytest.raises(errors.BadApproval):
+    with pytest.raises(errors.InvalidApproval):
         client.grant_approval(wrong, Approver(approver("ann"), FixedClock(NOW)))
     assert server.seen == []
 

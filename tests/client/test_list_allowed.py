@@ -10,13 +10,13 @@ from sessauth import errors
 from sessauth.client import AsyncClient, Client
 from sessauth.crypto.armor import STORED_PREFIX
 from sessauth.decisions.survey import Candidate
-from sessauth.reasons import Reason, Stage, Verdict
+from sessauth.reasons import Reason, Stage, SurveyVerdict
 from sessauth.v1 import authorization_service_pb2 as pb
 
 from .conftest import FakeServer, always
 
 RPC = "AuthorizationService/ListAllowed"
-YES, NO, MAYBE = Verdict.YES, Verdict.NO, Verdict.MAYBE
+YES, NO, MAYBE = SurveyVerdict.YES, SurveyVerdict.NO, SurveyVerdict.MAYBE
 
 
 def _answer(*verdicts: int, reason: int = 1, stage: int = 0) -> pb.ListAllowedResponse:
@@ -80,7 +80,7 @@ def test_what_comes_back(
     server: FakeServer,
     client: Client,
     answer: pb.ListAllowedResponse,
-    verdicts: list[Verdict],
+    verdicts: list[SurveyVerdict],
     reason: Reason,
 ) -> None:
     """Only a plain yes about a token that stands is one; the answer is true only if all are."""

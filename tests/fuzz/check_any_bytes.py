@@ -20,10 +20,10 @@ from functools import cache
 from sessauth._fast.check.checker import Checker
 from sessauth._fast.check.survey import Survey
 from sessauth._fast.record.audit_json import DecisionText
-from sessauth._fast.record.queue import Tap
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.record.queue import DecisionQueue
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.decisions.decision import Decision
-from sessauth.reasons import Reason, Verdict
+from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support import bulk_sessions
 from tests.vectors.world import AUDIENCE, NOW, child, root, token
@@ -127,7 +127,7 @@ def outcomes(checker: Checker, call: Call) -> Iterator[Decision]:
         request = pb.CheckBatchRequest(items=[item] * 4, tokens=[b"", call.token])
         for named in request.items[2:]:
             named.token, named.token_index = b"", 2
-        asking = Asking(checker, request.SerializeToString(), "batch")
+        asking = CheckMessage(checker, request.SerializeToString(), "batch")
         asking.judge(AUDIENCE, now_ms=NOW)
         yield from asking
         answer = pb.CheckBatchResponse.FromString(asking.answer(lambda decision, token: "x"))
@@ -184,9 +184,9 @@ def survey(checker: Checker, call: Call, reason: Reason) -> None:
     )
     if surveyed.fault is not None:
         raise Broken(f"{call}: {surveyed.fault!r}")
-    if (given == Verdict.YES) is not (reason is Reason.ALLOWED):
+    if (given == SurveyVerdict.YES) is not (reason is Reason.ALLOWED):
         raise Broken(f"{call}: {reason.name}, and the survey says {given}")
-    wrong = Verdict.NO if reason is Reason.ALLOWED else Verdict.YES
+    wrong = SurveyVerdict.NO if reason is Reason.ALLOWED else SurveyVerdict.YES
     if whatever == wrong and reason is not Reason.MALFORMED_REQUEST:
         raise Broken(f"{call}: {reason.name}, and for all arguments the survey says {whatever}")
 
@@ -212,7 +212,7 @@ def ask(checker: Checker, rng: random.Random, call: Call) -> bool:
     )
     data = changed(rng, message.SerializeToString())
     try:
-        asking = Asking(checker, data, kind)
+        asking = CheckMessage(checker, data, kind)
     except ValueError:
         return False
     if asking.well_formed():
@@ -241,7 +241,7 @@ def _by_table(rng: random.Random, item: pb.CheckItem) -> pb.CheckBatchRequest:
 def run(seed: int, rounds: int, seconds: float) -> Counter[str]:
     """Hold the invariant for so many calls, or so many seconds; gives how often each reason came."""
     checker = bulk_sessions.checker()
-    checker.tap = Tap(1 << 20)
+    checker.tap = DecisionQueue(1 << 20)
     found: Counter[str] = Counter()
     rng = random.Random(f"{seed} requests")
     until = time.monotonic() + seconds

@@ -105,7 +105,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         "8 expires_at_ms uint64",
     ),
     "SignedApproval": _fields("1 public_key bytes", "2 signature bytes", "3 statement bytes"),
-    "VerifierStanding": _fields("1 name string", "2 state enum", "3 revision uint64", "4 at_ms uint64"),
+    "VerifierStatus": _fields("1 name string", "2 state enum", "3 revision uint64", "4 at_ms uint64"),
     "Receipt": _fields(
         "1 version uint32",
         "2 cluster_id bytes",
@@ -118,7 +118,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         "9 reason string",
         "10 made_at_ms uint64",
         "11 state enum",
-        "12 verifiers VerifierStanding repeated",
+        "12 verifiers VerifierStatus repeated",
         "13 open_permits uint64",
         "14 last_allow_ms uint64",
     ),

@@ -114,8 +114,8 @@ def test_a_proof_about_conditions_holds_for_every_value(
 ) -> None:
     """What implies and contradicts say holds also where the child sees fewer facts than the parent."""
     child, parent = pair
-    implied = implication.implies(child.to_record(), parent.to_record(), False, implication.Work())
-    apart = implication.contradicts(child.to_record(), parent.to_record(), False, implication.Work())
+    implied = implication.implies(child.to_record(), parent.to_record(), False, implication.WorkBudget())
+    apart = implication.contradicts(child.to_record(), parent.to_record(), False, implication.WorkBudget())
     seen = [record for record in FACT_RECORDS if record["name"] in visible]
 
     for arguments in ARGUMENTS if implied or apart else ():

@@ -10,9 +10,9 @@ import pytest
 
 from sessauth._fast.codec.errors import FormError
 from sessauth._fast.token.chain import Chain
-from sessauth.audit.replay import Report, Standing, read_arguments, replay
-from sessauth.audit.replay.recorded_decision import Recorded
-from sessauth.audit.replay.report import Judged
+from sessauth.audit.replay import ReplayReport, Standing, read_arguments, replay
+from sessauth.audit.replay.recorded_decision import LoggedDecision
+from sessauth.audit.replay.report import ReplayedCall
 from sessauth.crypto.key_record import KeyStatus
 from sessauth.model.change import (
     Change,
@@ -123,10 +123,10 @@ def _facts(facts: Any) -> list[Fact]:
     ]
 
 
-class Told(dict[str, Judged]):
+class Told(dict[str, ReplayedCall]):
     """Where each decision stands, by its id."""
 
-    def __call__(self, recorded: Recorded, judged: Judged) -> None:
+    def __call__(self, recorded: LoggedDecision, judged: ReplayedCall) -> None:
         """Take one."""
         self[recorded.id] = judged
 
@@ -151,7 +151,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def _replayed(folder: Path, kept: Path | None = None) -> tuple[Report, Told]:
+def _replayed(folder: Path, kept: Path | None = None) -> tuple[ReplayReport, Told]:
     told = Told()
     arguments = None if kept is None else read_arguments(kept, folder)
     return replay(folder, arguments=arguments, tell=told), told

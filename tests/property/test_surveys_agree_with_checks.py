@@ -15,7 +15,7 @@ from sessauth._fast.check.checker import Checker
 from sessauth._fast.check.survey import Survey
 from sessauth._fast.check.view import View
 from sessauth._fast.token.chain import Chain
-from sessauth.reasons import Reason, Verdict
+from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.scopes.scope import Condition, Scope
 from tests.oracle.constants import Stage
 from tests.oracle.model import OracleDecision
@@ -53,13 +53,13 @@ def _is_bound(token: bytes) -> bool:
     return Chain.parse(token).ending == BOUND
 
 
-def _expected(case: Case, theirs: OracleDecision) -> Verdict:
+def _expected(case: Case, theirs: OracleDecision) -> SurveyVerdict:
     """What the oracle's decision about a call comes to as a verdict."""
     if theirs.stage in (Stage.PROOF, Stage.NEEDS):
-        return Verdict.MAYBE
+        return SurveyVerdict.MAYBE
     if not theirs.allowed:
-        return Verdict.NO
-    return Verdict.MAYBE if _is_bound(case.token) else Verdict.YES
+        return SurveyVerdict.NO
+    return SurveyVerdict.MAYBE if _is_bound(case.token) else SurveyVerdict.YES
 
 
 def _hold(made: Batch, kernel: Kernel, rng: Random, seen: Counter[str]) -> None:
@@ -77,10 +77,10 @@ def _hold(made: Batch, kernel: Kernel, rng: Random, seen: Counter[str]) -> None:
         assert given == _expected(case, theirs), case
         if theirs.stage in OF_THE_TOKEN:
             assert (survey.reason, survey.stage) == (theirs.reason, theirs.stage)
-            assert whatever == Verdict.NO
+            assert whatever == SurveyVerdict.NO
         else:
             assert survey.reason in (Reason.ALLOWED, Reason.UNKNOWN_KIND)
-        seen[f"{Verdict(whatever).name} {Verdict(given).name}"] += 1
+        seen[f"{SurveyVerdict(whatever).name} {SurveyVerdict(given).name}"] += 1
         # The generator's own arguments, those of its other cases, and some of no origin.
         tried = [asked.arguments, b"", b'{"zz":1}', render(rng, members(rng)).encode()]
         tried += [other.request.arguments for other in made.cases[:6]]
@@ -89,9 +89,9 @@ def _hold(made: Batch, kernel: Kernel, rng: Random, seen: Counter[str]) -> None:
             tried,
             strict=True,
         ):
-            if whatever == Verdict.NO:
-                assert found == Verdict.NO, (case, arguments)
-            elif whatever == Verdict.YES and found != Verdict.YES:
+            if whatever == SurveyVerdict.NO:
+                assert found == SurveyVerdict.NO, (case, arguments)
+            elif whatever == SurveyVerdict.YES and found != SurveyVerdict.YES:
                 assert _is_malformed(kernel.checker, case, arguments), (case, arguments)
 
 
@@ -186,6 +186,6 @@ def test_a_verdict_holds_for_all_arguments(
     for each in tried:
         given = json.dumps(each).encode()
         allowed = checker._check(chain, *call, given, audience=AUDIENCE, now_ms=NOW).allowed
-        assert survey.verdicts([(*call, given)]) == [Verdict.YES if allowed else Verdict.NO]
-        if verdict != Verdict.MAYBE:
-            assert allowed is (verdict == Verdict.YES)
+        assert survey.verdicts([(*call, given)]) == [SurveyVerdict.YES if allowed else SurveyVerdict.NO]
+        if verdict != SurveyVerdict.MAYBE:
+            assert allowed is (verdict == SurveyVerdict.YES)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage, limits
-from sessauth.usage.grants import CEILING, MINTED, Layer
+from sessauth.usage.grants import CEILING, MINTED, GrantLayer
 from sessauth.usage.profile import BY_ACTION, NOTHING
 from tests.support.usage_cases import CALLS, Call, bounded, grants
 
@@ -21,7 +21,7 @@ MANY = st.lists(
 )
 
 
-def observed(layer: Layer, told: list[tuple[Call, int, Reason]]) -> SessionUsage:
+def observed(layer: GrantLayer, told: list[tuple[Call, int, Reason]]) -> SessionUsage:
     """What one verifier makes of its decisions."""
     usage = SessionUsage()
     for call, at_ms, reason in told:
@@ -33,7 +33,7 @@ def observed(layer: Layer, told: list[tuple[Call, int, Reason]]) -> SessionUsage
             at_ms=at_ms,
             matched=found,
             block_ids=[bytes([at_ms])],
-            minted=Layer(MINTED, layer.scopes[: 1 + at_ms % len(layer.scopes)]),
+            minted=GrantLayer(MINTED, layer.scopes[: 1 + at_ms % len(layer.scopes)]),
             reason=reason,
         )
     return usage
@@ -53,7 +53,7 @@ def test_order_and_grouping_make_no_difference(
     scopes: list[Scope], told: list[list[tuple[Call, int, Reason]]], rng: Random, small: bool
 ) -> None:
     """One verifier that saw everything, several in any order, and pairs of pairs agree."""
-    layer = Layer(CEILING, scopes)
+    layer = GrantLayer(CEILING, scopes)
     with bounded(small):
         parts = [observed(layer, part) for part in told]
         at_once = observed(layer, [each for part in told for each in part])
@@ -67,7 +67,7 @@ def test_order_and_grouping_make_no_difference(
 
 def flood(rng: Random, calls: int, *, actions: int, resources: int, names: int) -> SessionUsage:
     """A session that tries to make what is kept of it grow."""
-    usage, layer = SessionUsage(), Layer(CEILING, [Scope.parse("*:**")])
+    usage, layer = SessionUsage(), GrantLayer(CEILING, [Scope.parse("*:**")])
     for at_ms in range(calls):
         action, resource = f"a{rng.randrange(actions)}", f"r{rng.randrange(resources)}/{'x' * 900}"
         deep = {f"n{rng.randrange(names)}": {f"m{rng.randrange(names)}": rng.randrange(10**6)}}

@@ -189,7 +189,7 @@ def test_a_log_that_can_not_be_read_makes_it_sick(tmp_path: Path) -> None:
     assert ids(records(tmp_path, "decision")) == made
 
 
-@pytest.mark.parametrize("when_full", ["deny", "go_on"])
+@pytest.mark.parametrize("when_full", ["deny", "continue"])
 def test_a_loss_counts_at_once(tmp_path: Path, when_full: str) -> None:
     """A disk that hangs holds up the recorder; a loss is seen all the same, and calls denied if asked for."""
     world = World(tmp_path, room=8_192, when_full=when_full)
@@ -208,7 +208,7 @@ def test_a_loss_counts_at_once(tmp_path: Path, when_full: str) -> None:
     world.close()
 
 
-@pytest.mark.parametrize("when_full", ["deny", "go_on", "stop_minting"])
+@pytest.mark.parametrize("when_full", ["deny", "continue", "stop_minting"])
 def test_calls_are_denied_only_where_that_is_asked_for(tmp_path: Path, when_full: str) -> None:
     """With ``deny`` no call is allowed while the stream is sick, and all are judged again afterwards."""
     world = World(tmp_path, when_full=when_full)

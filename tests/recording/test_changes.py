@@ -15,7 +15,7 @@ from sessauth.model.change import Change, end_session, open_session, request_app
 from sessauth.scopes.scope import Scope
 from sessauth.state.backup import backup_source, restore
 from sessauth.state.lmdb.feed import LocalFeed
-from sessauth.state.writer.group import Keep
+from sessauth.state.writer.group import Retention
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.recorded import bodies
 
@@ -136,7 +136,7 @@ def test_no_argument_of_a_call_that_waits_for_an_approval(tmp_path: Path) -> Non
 
 def test_what_the_log_dropped_is_said(tmp_path: Path) -> None:
     """A log that was compacted beyond what was recorded leaves a record of how many are missing."""
-    with StateWriter.open(tmp_path / "state", create=True, keep=Keep(changes=4)) as log:
+    with StateWriter.open(tmp_path / "state", create=True, keep=Retention(changes=4)) as log:
         follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
         since = follower.seq
         for number in range(12):

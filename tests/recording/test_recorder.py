@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.record.note import Note
+from sessauth._fast.record.note import DecisionRecord
 from sessauth.audit.recording import recorder as recorder_module
 from sessauth.audit.recording.options import AuditOptions
 from sessauth.audit.recording.process import ProcessRecorder
@@ -36,7 +36,7 @@ class Told:
         self.ticks = 0
         self.fails = fails
 
-    def take(self, notes: Sequence[Note], lost: int) -> None:
+    def take(self, notes: Sequence[DecisionRecord], lost: int) -> None:
         """Keep the ids."""
         if self.fails:
             raise RuntimeError("no")
@@ -101,7 +101,7 @@ class Hung(Told):
         super().__init__()
         self.entered, self.let_go = threading.Event(), threading.Event()
 
-    def take(self, notes: Sequence[Note], lost: int) -> None:
+    def take(self, notes: Sequence[DecisionRecord], lost: int) -> None:
         """Wait."""
         self.entered.set()
         assert self.let_go.wait(60)

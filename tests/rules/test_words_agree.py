@@ -8,7 +8,7 @@ from enum import IntEnum
 import pytest
 
 from sessauth import limits
-from sessauth.reasons import Level, Reason, Stage, Verdict
+from sessauth.reasons import Level, Reason, Stage, SurveyVerdict
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.tree import PACKAGE, ROOT
 
@@ -62,7 +62,7 @@ def kernel_constants() -> dict[str, int]:
         (Reason, "Reason", "UNSPECIFIED"),
         (Stage, "Stage", "NONE"),
         (Level, "Level", "NONE"),
-        (Verdict, "Verdict", "UNSPECIFIED"),
+        (SurveyVerdict, "Verdict", "UNSPECIFIED"),
     ],
 )
 def test_python_words_are_the_proto_words(enum: type[IntEnum], name: str, default: str) -> None:
@@ -75,7 +75,7 @@ def test_python_words_are_the_proto_words(enum: type[IntEnum], name: str, defaul
 
 def test_kernel_reasons_are_the_python_reasons() -> None:
     """Each reason in the kernel's table has the number of reasons.py, and none is unknown there."""
-    text = (KERNEL / "limits.pxd").read_text(encoding="utf-8")
+    text = (KERNEL / "base" / "limits.pxd").read_text(encoding="utf-8")
     block = next(part for part in text.split("cdef enum:") if re.search(r"^\s+ALLOWED = ", part, re.M))
     table = {name: int(number) for name, number in re.findall(r"^\s+(\w+) = (\d+)", block, re.M)}
 
@@ -155,14 +155,14 @@ def test_one_limit_for_audiences_sources_peers_and_approval_keys() -> None:
 
 def test_the_kernel_reads_every_field_of_a_check() -> None:
     """CheckItem and Decision have the very fields that the kernel reads and writes, by number."""
-    answer = (KERNEL / "answer.pyx").read_text(encoding="utf-8")
-    wishes = (KERNEL / "wishes.pyx").read_text(encoding="utf-8")
+    answer = (KERNEL / "rpc_codec" / "check_messages.pyx").read_text(encoding="utf-8")
+    wishes = (KERNEL / "rpc_codec" / "item_options.pyx").read_text(encoding="utf-8")
     read = {
         name.lower(): int(number)
         for name, number in re.findall(r"^    FIELD_(\w+) = (\d+)$", answer + wishes, re.M)
     }
     item = {field.name: field.number for field in pb.CheckItem.DESCRIPTOR.fields}
-    reply = (KERNEL / "reply.pyx").read_text(encoding="utf-8")
+    reply = (KERNEL / "rpc_codec" / "decision_writer.pyx").read_text(encoding="utf-8")
     body = reply[reply.index("    begin = _open(out, field)\n    _number(out, 1, found.allowed)") :]
     written = {int(number) for number in re.findall(r"_(?:number|bytes|position)\(\s*out, (\d+),", body)}
 

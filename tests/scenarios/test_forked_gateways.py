@@ -163,7 +163,7 @@ def test_a_child_leaves_stream_and_enrolment_to_the_parent(house: House, tmp_pat
 from sessauth.audit.recording.options import AuditOptions
 verifier = opened(
     server=str(state.parent / "run" / "sessauth.sock"), credential_file=Path({str(credential)!r}),
-    enroll="forking", tell=True, audit=AuditOptions(dir={str(tmp_path / "audit")!r}),
+    register_as="forking", report_usage=True, audit=AuditOptions(dir={str(tmp_path / "audit")!r}),
 )
 assert check(verifier)
 if (pid := os.fork()) == 0:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.decisions.tool_catalog import ToolCatalogue
+from sessauth.decisions.tool_catalog import ToolCatalog
 from sessauth.errors import UnknownTool
 from sessauth.reasons import Reason
 from sessauth.tokens.token import Token
@@ -86,9 +86,9 @@ def world() -> SmallWorld:
 
 
 @pytest.fixture(scope="module")
-def catalogue() -> ToolCatalogue:
+def catalogue() -> ToolCatalog:
     """What the operator pinned."""
-    return ToolCatalogue.from_mcp("github", TOOLS)
+    return ToolCatalog.from_mcp("github", TOOLS)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_the_tools_are_those_that_were_counted() -> None:
 
 @pytest.mark.parametrize("name", names(ON_REPOSITORY))
 def test_reading_the_repository_is_allowed(
-    world: SmallWorld, catalogue: ToolCatalogue, token: Token, name: str
+    world: SmallWorld, catalogue: ToolCatalog, token: Token, name: str
 ) -> None:
     """With owner and repo alone, and with every argument that the tool takes."""
     tool = next(t for t in TOOLS if t["name"] == name)
@@ -116,7 +116,7 @@ def test_reading_the_repository_is_allowed(
 
 @pytest.mark.parametrize("name", names(ON_REPOSITORY))
 def test_owner_or_repo_changed_alone_is_denied(
-    world: SmallWorld, catalogue: ToolCatalogue, token: Token, name: str
+    world: SmallWorld, catalogue: ToolCatalog, token: Token, name: str
 ) -> None:
     """Another value, another type, or no value: CONDITION_FAILED with the argument's name."""
     full = arguments(next(t for t in TOOLS if t["name"] == name))
@@ -133,7 +133,7 @@ def test_owner_or_repo_changed_alone_is_denied(
 
 @pytest.mark.parametrize("name", names(ON_REPOSITORY))
 def test_every_other_argument_changed_alone_stays_allowed(
-    world: SmallWorld, catalogue: ToolCatalogue, token: Token, name: str
+    world: SmallWorld, catalogue: ToolCatalog, token: Token, name: str
 ) -> None:
     """The scope leaves them free, whatever they are."""
     full = arguments(next(t for t in TOOLS if t["name"] == name))
@@ -145,7 +145,7 @@ def test_every_other_argument_changed_alone_stays_allowed(
 
 
 def test_arguments_said_twice_or_badly_are_denied(
-    world: SmallWorld, catalogue: ToolCatalogue, token: Token
+    world: SmallWorld, catalogue: ToolCatalog, token: Token
 ) -> None:
     """A second owner, or what is no JSON object, never reaches the conditions."""
     request = catalogue.request("get_commit")
@@ -163,7 +163,7 @@ def test_arguments_said_twice_or_badly_are_denied(
 
 @pytest.mark.parametrize("name", names(ELSEWHERE))
 def test_reading_elsewhere_is_denied(
-    world: SmallWorld, catalogue: ToolCatalogue, token: Token, name: str
+    world: SmallWorld, catalogue: ToolCatalog, token: Token, name: str
 ) -> None:
     """A read-only tool that takes no owner and repo has nothing that the conditions could hold for."""
     given = json.dumps(arguments(next(t for t in TOOLS if t["name"] == name))).encode()
@@ -173,7 +173,7 @@ def test_reading_elsewhere_is_denied(
 
 @pytest.mark.parametrize("name", names(WRITING))
 def test_every_writing_tool_is_denied(
-    world: SmallWorld, catalogue: ToolCatalogue, token: Token, name: str
+    world: SmallWorld, catalogue: ToolCatalog, token: Token, name: str
 ) -> None:
     """Also on the repository itself."""
     given = json.dumps(arguments(next(t for t in TOOLS if t["name"] == name)) | TARGET).encode()
@@ -182,7 +182,7 @@ def test_every_writing_tool_is_denied(
 
 
 def test_a_tool_added_later_is_denied_until_it_is_pinned(
-    world: SmallWorld, catalogue: ToolCatalogue, token: Token
+    world: SmallWorld, catalogue: ToolCatalog, token: Token
 ) -> None:
     """Though it calls itself read-only; and a pinned tool that now calls itself so stays a write."""
     later = {"name": "get_everything", "annotations": {"readOnlyHint": True}, "inputSchema": {}}
@@ -194,12 +194,12 @@ def test_a_tool_added_later_is_denied_until_it_is_pinned(
         catalogue.request("get_everything")
     assert set(catalogue.changed(now)) == {"get_everything", turned["name"]}
     assert not world.check(token, *catalogue.request(turned["name"]), given)
-    pinned_again = ToolCatalogue.from_mcp("github", [*TOOLS, later])
+    pinned_again = ToolCatalog.from_mcp("github", [*TOOLS, later])
     assert world.check(token, *pinned_again.request("get_everything"), given)
 
 
 def test_other_methods_and_servers_are_denied(
-    world: SmallWorld, catalogue: ToolCatalogue, token: Token
+    world: SmallWorld, catalogue: ToolCatalog, token: Token
 ) -> None:
     """``*`` is one segment below one server."""
     given = json.dumps(TARGET).encode()

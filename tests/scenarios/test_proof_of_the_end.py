@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.audit.recording.options import AuditOptions
-from sessauth.client import Client, EnrolledVerifier
+from sessauth.client import Client, RegisteredVerifier
 from sessauth.errors import Rejected, UsageError
 from sessauth.model.receipt import Receipt, ReceiptState, VerifierState, verify
 from sessauth.server.keys.credentials import CredentialFile
@@ -79,7 +79,7 @@ class House:
         tasks = Path(f"/proc/{self.server.process.pid}/task").iterdir()
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
-    def workers(self) -> list[EnrolledVerifier]:
+    def workers(self) -> list[RegisteredVerifier]:
         """Return the workers, as the server knows them."""
         return [each for each in self.client.list_verifiers() if each.kind == "WORKER"]
 
@@ -175,7 +175,7 @@ def test_a_killed_worker_is_gone(house: House) -> None:
     assert wait_until(lambda: house.closed(session_id))
     before = {(each.name, each.enrolled_at_ms) for each in workers}
 
-    def is_new(each: EnrolledVerifier) -> bool:
+    def is_new(each: RegisteredVerifier) -> bool:
         return (each.name, each.enrolled_at_ms) not in before and each.state is VerifierState.ACKNOWLEDGED
 
     assert wait_until(lambda: any(map(is_new, house.workers())))
@@ -202,22 +202,24 @@ def test_a_name_is_one_process_and_a_state_is_the_servers(house: House, tmp_path
     with house.gateway("gw-5") as gateway:
         options = {"server": house.made.socket, "credential_file": house.gateway_file}
         with pytest.raises(Rejected) as caught:
-            Verifier.embedded(house.made.state_dir, audience="gw", enroll="gw-5", **options)  # type: ignore[call-overload]
+            Verifier.embedded(house.made.state_dir, audience="gw", register_as="gw-5", **options)  # type: ignore[call-overload]
         assert caught.value.word == "NAME_TAKEN"
         kept = {"audit": AuditOptions(tmp_path / "audit"), "tell": True}
         with pytest.raises(Rejected):
-            Verifier.embedded(house.made.state_dir, audience="gw", enroll="gw-5", **options, **kept)  # type: ignore[call-overload]
+            Verifier.embedded(house.made.state_dir, audience="gw", register_as="gw-5", **options, **kept)  # type: ignore[call-overload]
         assert [record["next"] for record in records(tmp_path / "audit", "end")] == [-1]
         running = {thread.name for thread in threading.enumerate()}
         assert not running & {"sessauth-recorder", "sessauth-telling"}
         other = initialise(tmp_path / "other")
         with pytest.raises(Rejected) as caught:
-            Verifier.embedded(other.state_dir, audience="gw", enroll="gw-6", **options)  # type: ignore[call-overload]
+            Verifier.embedded(other.state_dir, audience="gw", register_as="gw-6", **options)  # type: ignore[call-overload]
         assert caught.value.word == "OTHER_STATE"
         with pytest.raises(UsageError, match="staleness_ms"):
-            Verifier.embedded(house.made.state_dir, audience="gw", enroll="gw-6", staleness_ms=1, **options)  # type: ignore[call-overload]
+            Verifier.embedded(
+                house.made.state_dir, audience="gw", register_as="gw-6", staleness_ms=1, **options
+            )  # type: ignore[call-overload]
         with pytest.raises(UsageError, match="server="):
-            Verifier.embedded(house.made.state_dir, audience="gw", enroll="gw-6")  # type: ignore[call-overload]
+            Verifier.embedded(house.made.state_dir, audience="gw", register_as="gw-6")  # type: ignore[call-overload]
         gateway.leave()
 
 

@@ -11,7 +11,7 @@ from sessauth.client import AsyncClient, CheckItem
 from sessauth.clock import SystemClock
 from sessauth.decisions.decision_base import DecisionBase
 from sessauth.decisions.survey import Candidate
-from sessauth.reasons import Reason, Verdict
+from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.scopes.call_arguments import encode
 from sessauth.scopes.needs import key_text
 from sessauth.tokens.holder import HolderKey
@@ -72,7 +72,7 @@ def test_values_are_judged_alike_at_every_door(house: House) -> None:
         assert house.verifier.check_batch([(token, *CALL, values)])[0].reason is reason
     items = [CheckItem(token, *CALL, values) for values in expected.values()]
     candidates = [Candidate(*CALL, values) for values in expected.values()]
-    verdicts = (Verdict.YES, Verdict.NO, Verdict.NO)
+    verdicts = (SurveyVerdict.YES, SurveyVerdict.NO, SurveyVerdict.NO)
     assert [each.reason for each in house.control.check_batch(items)] == list(expected)
     assert [each.reason for _, each in sorted(house.control.check_stream(items))] == list(expected)
     assert house.control.list_allowed(token, candidates).verdicts == verdicts

@@ -160,11 +160,11 @@ def test_anyone_may_ask_for_the_hosts_keys(service: Service, operator: Caller) -
 
 def test_no_answer_holds_a_secret(service: Service, operator: Caller) -> None:
     """Neither the list of verifier keys nor anything else gives out what lies in proof/keys."""
-    from sessauth.state.host.proof_keys import HostKeys
+    from sessauth.state.host.proof_keys import HostProofKeys
 
     answer = operator.call("KeyService/ListVerifierKeys", keys_pb.ListVerifierKeysRequest())
 
-    for key in HostKeys.read(service.made.state_dir).keys:
+    for key in HostProofKeys.read(service.made.state_dir).keys:
         assert key.secret not in answer.SerializeToString()
 
 

@@ -12,7 +12,7 @@ from sessauth.clock import SystemClock
 from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.reasons import Reason
 from sessauth.server.process.init import Initialised, initialise
-from sessauth.state.host.proof_keys import HostKeys, keys_path
+from sessauth.state.host.proof_keys import HostProofKeys, keys_path
 from sessauth.tokens.holder import HolderKey
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
@@ -123,7 +123,7 @@ def test_every_process_follows_a_rotation_and_a_restart(made: Initialised) -> No
 
 def _make_rotation_due(made: Initialised) -> None:
     """Make the newest proof key a bit older than half its life."""
-    host = HostKeys.read(made.state_dir)
+    host = HostProofKeys.read(made.state_dir)
     aged = tuple(
         replace(key, not_before_ms=key.not_before_ms - 1_800_001, expires_at_ms=key.expires_at_ms - 1_800_001)
         for key in host.keys

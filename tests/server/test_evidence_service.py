@@ -17,10 +17,10 @@ from sessauth.errors import KeyFolderError
 from sessauth.model import change as changes
 from sessauth.model.receipt import Receipt, ReceiptState, SignedReceipt, VerifierState, verify
 from sessauth.model.session import EndCause
-from sessauth.server.evidence.receipts import Evidence
+from sessauth.server.evidence.receipts import ReceiptIssuer
 from sessauth.server.keys.issuer_keyring import KeyRing
 from sessauth.server.rpc.access import RULES
-from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.call import CallContext
 from sessauth.state.lmdb import evidence_rows as rows
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.v1 import evidence_service_pb2 as pb
@@ -65,7 +65,9 @@ class Gateway:
             "revision": head.revision,
             **given,
         }
-        return int(self.caller.call("EvidenceService/Enroll", pb.EnrollRequest(**said)).revision)
+        return int(
+            self.caller.call("EvidenceService/RegisterVerifier", pb.RegisterVerifierRequest(**said)).revision
+        )
 
 
 @pytest.fixture
@@ -234,7 +236,7 @@ def test_it_says_when_a_call_was_last_allowed(service: Service, operator: Caller
     log.submit(changes.end_session("ended beside it", session.id, actor="operator")).result()
     found = log.get_session(session.id)
     assert found is not None
-    evidence = Evidence(
+    evidence = ReceiptIssuer(
         log,
         Verifier(log.source()),
         control.keyring,
@@ -245,9 +247,9 @@ def test_it_says_when_a_call_was_last_allowed(service: Service, operator: Caller
     assert evidence.receipt(found, patient()).unverified.last_allow_ms == found.ended_at_ms - 7
 
 
-def patient() -> Call:
+def patient() -> CallContext:
     """Return a call that has all the time that it needs."""
-    call = Call("GetReceipt", RULES["/sessauth.v1.EvidenceService/GetReceipt"], context=None)  # type: ignore[arg-type]
+    call = CallContext("GetReceipt", RULES["/sessauth.v1.EvidenceService/GetReceipt"], context=None)  # type: ignore[arg-type]
     call.deadline = call.started + 60.0
     return call
 

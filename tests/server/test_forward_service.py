@@ -14,7 +14,7 @@ from sessauth.errors import ServerError
 from sessauth.server.config.identity_settings import ROLES
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.access import RULES, WORKER
-from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.call import CallContext
 from sessauth.server.writer.forward import Forwarder
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import forward_service_pb2 as forwards
@@ -24,8 +24,8 @@ from sessauth.v1 import token_service_pb2 as tokens
 from tests.support.service import RPCS, Caller, RpcError, Service, running, wait_until
 
 METHOD = "/sessauth.v1.ForwardService/Forward"
-TELL = "/sessauth.v1.UsageService/Tell"
-ENROLL = "/sessauth.v1.EvidenceService/Enroll"
+REPORT_OBSERVATIONS = "/sessauth.v1.UsageService/ReportObservations"
+REGISTER_VERIFIER = "/sessauth.v1.EvidenceService/RegisterVerifier"
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_what_is_not_handed_on_is_refused(worker: Caller, check: checks.CheckReq
     assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
 
 
-@pytest.mark.parametrize("rpc", sorted(set(RPCS) - {METHOD, TELL, ENROLL}))
+@pytest.mark.parametrize("rpc", sorted(set(RPCS) - {METHOD, REPORT_OBSERVATIONS, REGISTER_VERIFIER}))
 def test_a_worker_reaches_nothing_else(worker: Caller, rpc: str) -> None:
     """It hands on, enrols and tells; every other RPC that wants a credential refuses it PERMISSION_DENIED."""
     if "anyone" in RULES[rpc].roles:
@@ -162,7 +162,7 @@ def test_the_credential_is_nowhere_to_be_read(service: Service) -> None:
 def test_an_unreachable_control_process_is_named(tmp_path: Path, seconds: float) -> None:
     """A socket that nobody listens on is WRITER_UNREACHABLE, and so is a call without time left."""
     forwarder = Forwarder(tmp_path / "sessauth.sock", "x")
-    call = Call("Check", RULES[METHOD], None, Principal("gw-1", "gateway"))  # type: ignore[arg-type]
+    call = CallContext("Check", RULES[METHOD], None, Principal("gw-1", "gateway"))  # type: ignore[arg-type]
     call.deadline = time.monotonic() + seconds
 
     with pytest.raises(ServerError) as refused:
@@ -182,7 +182,7 @@ def test_who_asks_workers_for_much_leaves_others_their_part(check: checks.CheckR
         workers = [Forwarder(service.made.socket, _credential(service)) for _ in range(2)]
 
         def ask(worker: int, name: str) -> Future[bytes]:
-            call = Call("Check", RULES[METHOD], None, Principal(name, "gateway"))  # type: ignore[arg-type]
+            call = CallContext("Check", RULES[METHOD], None, Principal(name, "gateway"))  # type: ignore[arg-type]
             call.deadline = time.monotonic() + 30
             return pool.submit(workers[worker].forward, "Check", check.SerializeToString(), call)
 

@@ -14,8 +14,8 @@ from sessauth.scopes.scope import Scope
 from sessauth.server.events import late_uses
 from sessauth.server.events.event import Event
 from sessauth.server.events.late_uses import MAX_BLOCK_IDS, UsesAfterEnd
-from sessauth.server.events.publisher import SessionEvents
-from sessauth.server.events.subscriber import Position, SessionWatcher
+from sessauth.server.events.publisher import SessionEventPublisher
+from sessauth.server.events.subscriber import EventSubscriber, LogPosition
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.v1 import event_service_pb2 as pb
 from tests.support.service import wait_until
@@ -166,12 +166,12 @@ def test_what_the_last_watcher_did_not_wait_for_is_told_to_nobody(tmp_path: Path
         return event.encoded
 
     with StateWriter.open(tmp_path / "state", create=True) as log:
-        events = SessionEvents(log.source())
-        with events.open(SessionWatcher(admits, Position(0, 0))):
+        events = SessionEventPublisher(log.source())
+        with events.open(EventSubscriber(admits, LogPosition(0, 0))):
             # Behind a change that is still to come, so that it waits.
             ahead = Event.of(pb.SessionEvent(revision=log.head().revision + 1))
             events.tell(ahead)
-        with events.open(SessionWatcher(admits, Position(0, 0))):
+        with events.open(EventSubscriber(admits, LogPosition(0, 0))):
             ceiling = [Scope.parse("read:x").to_record()]
             change = open_session("one", b"n" * 16, ceiling, subject="s", ttl_ms=60_000)
             assert log.submit(change).result().applied

@@ -10,7 +10,7 @@ import pytest
 from sessauth.errors import ServerError
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.access import RULES
-from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.call import CallContext
 from sessauth.server.rpc.failed_signatures import FailedSignatures
 from sessauth.server.services import survey
 from sessauth.server.services.authorization import AuthorizationService
@@ -118,8 +118,8 @@ class _Waiting:
         return self.looks >= 0
 
 
-def _call(waiting: _Waiting) -> Call:
-    call = Call(RPC, RULES[f"/sessauth.v1.{RPC}"], cast("grpc.ServicerContext", waiting))
+def _call(waiting: _Waiting) -> CallContext:
+    call = CallContext(RPC, RULES[f"/sessauth.v1.{RPC}"], cast("grpc.ServicerContext", waiting))
     call.principal = Principal("gw", "gateway", (AUDIENCE,))
     call.deadline = call.started + 3600
     return call

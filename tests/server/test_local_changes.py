@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessauth.audit.export import ocsf
-from sessauth.audit.read.reader import Reading
+from sessauth.audit.read.reader import FolderReader
 from sessauth.audit.verify.verify import verify
 from sessauth.server.config.config import load
 from sessauth.server.process.control import Control
@@ -152,7 +152,7 @@ def test_local_changes_are_found_and_handed_on(made: Initialised) -> None:
     """``audit query`` shows them, and each is an event of OCSF."""
     _brake(made, "--set", "--reason", "drill")
     _start_and_stop(made)
-    found = [each for each in Reading(made.home / "audit").entries() if each.kind == "local"]
+    found = [each for each in FolderReader(made.home / "audit").entries() if each.kind == "local"]
     events = [ocsf.event(each, {}) for each in found]
 
     for event in events:

@@ -16,7 +16,7 @@ from sessauth.errors import ConfigError, StateError
 from sessauth.server.config import config as server_config
 from sessauth.server.metrics import http
 from sessauth.server.metrics.http import Listener
-from sessauth.server.metrics.shared_page import Number, Page
+from sessauth.server.metrics.shared_page import MetricSlot, Page
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.server.rpc.accounting import Accounting
@@ -200,18 +200,18 @@ def test_the_loopback_needs_no_switch(address: str) -> None:
 def test_a_process_counts_on_where_another_was_killed() -> None:
     """What is counted up goes on from what is there; what stands is what the new one says."""
     page = Page.make(shared=sys.platform == "linux")
-    page.tell(Number.CACHE_HITS, 5)
-    page.tell(Number.CACHE_HITS, 7)
-    page.tell(Number.CACHE_BYTES, 300)
+    page.tell(MetricSlot.CACHE_HITS, 5)
+    page.tell(MetricSlot.CACHE_HITS, 7)
+    page.tell(MetricSlot.CACHE_BYTES, 300)
     page.tell_lane(0, 2, 9)
     if page.handle >= 0:
         successor = Page.inherited(page.handle)
         page.handle = -1
-        successor.tell(Number.CACHE_HITS, 4)
-        successor.tell(Number.CACHE_BYTES, 10)
+        successor.tell(MetricSlot.CACHE_HITS, 4)
+        successor.tell(MetricSlot.CACHE_BYTES, 10)
         successor.tell_lane(0, 1, 0)
 
-        assert (page.read(Number.CACHE_HITS), page.read(Number.CACHE_BYTES)) == (11, 10)
+        assert (page.read(MetricSlot.CACHE_HITS), page.read(MetricSlot.CACHE_BYTES)) == (11, 10)
         assert page.lane(0) == (3, 0)
     assert page.lane(len(LANE_NAMES) - 1) == (0, 0)
 

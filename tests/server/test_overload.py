@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2
 
 from sessauth.server.config.config import LimitSettings
 from sessauth.server.rpc import pools as lane_names
-from sessauth.server.rpc.pool import Lane
+from sessauth.server.rpc.pool import BoundedPool
 from sessauth.server.rpc.pools import open_lanes
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
@@ -139,7 +139,7 @@ def test_strangers_take_no_place(service: Service) -> None:
 
 def test_a_place_is_given_back_however_a_call_ends() -> None:
     """A lane counts calls that return, raise and are dropped from the queue alike."""
-    lane = Lane("test", 1, 3)
+    lane = BoundedPool("test", 1, 3)
     release = threading.Event()
     running_call = lane.submit(release.wait, 30)
     failing = lane.submit(lambda: 1 / 0)

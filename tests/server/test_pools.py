@@ -9,16 +9,16 @@ from itertools import pairwise
 import pytest
 
 from sessauth.server.config.config import LimitSettings
-from sessauth.server.rpc.pool import Lane, Share, aside
-from sessauth.server.rpc.pool_task import Place
+from sessauth.server.rpc.pool import BoundedPool, PoolShare, aside
+from sessauth.server.rpc.pool_task import PoolTask
 from sessauth.server.rpc.pools import LANE_NAMES, open_lanes
 from tests.support.service import wait_until
 
 
-def _place(function: object, *args: object) -> tuple[Place, list[str]]:
+def _place(function: object, *args: object) -> tuple[PoolTask, list[str]]:
     """A place that is in no lane, and what was told of it."""
     told: list[str] = []
-    return Place(lambda: told.append("released"), function, args), told  # type: ignore[arg-type]
+    return PoolTask(lambda: told.append("released"), function, args), told  # type: ignore[arg-type]
 
 
 def test_a_place_tells_its_end_once_after_it_was_given_back() -> None:
@@ -79,11 +79,11 @@ def test_running_and_cancelling_at_once_one_of_them_wins() -> None:
         place, released = _place(ran.append, 1)
         start = threading.Barrier(3)
 
-        def run(place: Place = place, start: threading.Barrier = start) -> None:
+        def run(place: PoolTask = place, start: threading.Barrier = start) -> None:
             start.wait(10)
             place.run()
 
-        def listen(place: Place = place, start: threading.Barrier = start, told: list[str] = told) -> None:
+        def listen(place: PoolTask = place, start: threading.Barrier = start, told: list[str] = told) -> None:
             start.wait(10)
             for number in range(3):
                 place.add_done_callback(lambda _, number=number: told.append(str(number)))  # type: ignore[misc]
@@ -102,7 +102,7 @@ def test_running_and_cancelling_at_once_one_of_them_wins() -> None:
 
 def test_a_lane_starts_threads_as_calls_need_them() -> None:
     """Calls one after the other share one thread; calls at once have one each, up to the lane's number."""
-    lane = Lane("test", 3, 8)
+    lane = BoundedPool("test", 3, 8)
 
     def name() -> str:
         return threading.current_thread().name
@@ -118,7 +118,7 @@ def test_a_lane_starts_threads_as_calls_need_them() -> None:
 
 def test_calls_of_a_lane_run_in_the_order_they_came() -> None:
     """A lane of one thread is a queue."""
-    lane = Lane("test", 1, 100)
+    lane = BoundedPool("test", 1, 100)
     order: list[int] = []
     places = [lane.submit(order.append, number) for number in range(50)]
 
@@ -130,7 +130,7 @@ def test_calls_of_a_lane_run_in_the_order_they_came() -> None:
 def test_a_lane_that_is_shut_down_drops_or_runs_what_waits() -> None:
     """Waiting calls are cancelled on request, else they run; a call that runs is never cut off."""
     for drop in (True, False):
-        lane = Lane("test", 1, 8)
+        lane = BoundedPool("test", 1, 8)
         begun, release = threading.Event(), threading.Event()
         running = lane.submit(lambda begun=begun, release=release: begun.set() or release.wait(30))
         assert begun.wait(10)
@@ -148,7 +148,7 @@ def test_a_lane_that_is_shut_down_drops_or_runs_what_waits() -> None:
 
 def test_a_thread_that_can_not_be_started_costs_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any thread the call is refused and takes no place; with one, that one does the work."""
-    lane = Lane("test", 2, 8)
+    lane = BoundedPool("test", 2, 8)
 
     def fail(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -170,7 +170,7 @@ def test_a_thread_that_can_not_be_started_costs_no_place(monkeypatch: pytest.Mon
 
 def test_a_spare_thread_helps_only_while_the_steady_ones_are_held_up() -> None:
     """Calls that wait while none begins get spare threads, up to the lane's number; they end afterwards."""
-    lane = Lane("test", 3, 8, steady=1)
+    lane = BoundedPool("test", 3, 8, steady=1)
     begun, release = threading.Event(), threading.Event()
     held = [lane.submit(lambda: begun.set() or release.wait(30))]
     assert begun.wait(10)
@@ -192,7 +192,7 @@ def test_a_spare_thread_helps_only_while_the_steady_ones_are_held_up() -> None:
 
 def test_a_lane_that_goes_on_or_is_empty_gets_no_spare_thread() -> None:
     """Looking at a lane that began calls since, or where none waits, starts nothing."""
-    lane = Lane("test", 3, 8, steady=1)
+    lane = BoundedPool("test", 3, 8, steady=1)
     lane.relieve()
     lane.relieve()
     assert lane._running == []
@@ -213,7 +213,7 @@ def test_a_lane_that_goes_on_or_is_empty_gets_no_spare_thread() -> None:
 
 def test_never_more_threads_than_the_lane_has() -> None:
     """Steady and spare threads together are at most the lane's number, however long it is held up."""
-    lane = Lane("test", 3, 8, steady=1)
+    lane = BoundedPool("test", 3, 8, steady=1)
     release = threading.Event()
     places = [lane.submit(release.wait, 30) for _ in range(6)]
     for _ in range(20):
@@ -230,14 +230,14 @@ def test_never_more_threads_than_the_lane_has() -> None:
 
 def test_one_principal_has_at_most_half_of_a_lane() -> None:
     """A part that is full takes no more; another has the other half; places are given back."""
-    lane = Lane("test", threads=1, places=7)
-    first, second = Share(lane), Share(lane)
+    lane = BoundedPool("test", threads=1, places=7)
+    first, second = PoolShare(lane), PoolShare(lane)
     release = threading.Event()
     held = [lane.submit_for(first, release.wait, 30) for _ in range(4)]
 
     assert (first.full, second.full, lane.full) == (True, False, False)
     held += [lane.submit_for(second, release.wait, 30) for _ in range(4)]
-    assert (second.full, lane.full, Share(lane).full) == (True, True, True)
+    assert (second.full, lane.full, PoolShare(lane).full) == (True, True, True)
     release.set()
     assert all(place.result(10) for place in held)
     assert (first.held, second.held, lane.held, first.full) == (0, 0, 0, False)
@@ -246,7 +246,7 @@ def test_one_principal_has_at_most_half_of_a_lane() -> None:
 
 def test_a_lane_is_stuck_only_while_calls_wait_and_none_begins() -> None:
     """Idle and going on it is not; with a call behind a thread that does not come back it is."""
-    lane = Lane("test", threads=1, places=8, stand_ins=1)
+    lane = BoundedPool("test", threads=1, places=8, stand_ins=1)
     assert lane.stuck_for() == 0.0
     begun, release = threading.Event(), threading.Event()
     held = lane.submit(lambda: begun.set() or release.wait(30))
@@ -266,7 +266,7 @@ def _soon(condition: Callable[[], bool]) -> bool:
 
 def test_calls_that_step_aside_keep_no_thread_from_the_others() -> None:
     """With all steady threads waiting aside, 50 calls behind them run; the stand-ins leave when all go on."""
-    lane = Lane("test", threads=2, places=500, steady=2, stand_ins=8)
+    lane = BoundedPool("test", threads=2, places=500, steady=2, stand_ins=8)
     go_on, inside = threading.Event(), threading.Semaphore(0)
 
     def wait() -> None:
@@ -290,7 +290,7 @@ def test_calls_that_step_aside_keep_no_thread_from_the_others() -> None:
 
 def test_no_more_stand_ins_than_the_lane_has() -> None:
     """Beyond its stand-ins a lane's calls wait for a thread, and run once one goes on."""
-    lane = Lane("test", threads=1, places=50, stand_ins=2)
+    lane = BoundedPool("test", threads=1, places=50, stand_ins=2)
     go_on = threading.Event()
 
     def wait() -> None:
@@ -314,7 +314,7 @@ def test_outside_of_a_lane_nothing_steps_aside() -> None:
     """A thread of nobody's, and a lane without stand-ins, just wait."""
     with aside():
         pass
-    lane = Lane("test", threads=1, places=1)
+    lane = BoundedPool("test", threads=1, places=1)
 
     def wait() -> int:
         with aside():

@@ -18,10 +18,10 @@ from sessauth.errors import ServerError, StateError
 from sessauth.model.change import add_key, set_key_status
 from sessauth.server.config.config import ProofSettings
 from sessauth.server.keys.issuer_keyring import KeyRing
-from sessauth.server.keys.proof_key_rotation import HostKeyKeeper
+from sessauth.server.keys.proof_key_rotation import ProofKeyRotator
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
-from sessauth.state.host.proof_keys import HostKeys, keys_path, replay_path
+from sessauth.state.host.proof_keys import HostProofKeys, keys_path, replay_path
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW
 
@@ -41,9 +41,9 @@ class Host:
     keyring: KeyRing
     count: int = 0
 
-    def keeper(self, settings: ProofSettings = SETTINGS) -> HostKeyKeeper:
+    def keeper(self, settings: ProofSettings = SETTINGS) -> ProofKeyRotator:
         """A keeper as a control process that starts now has it."""
-        return HostKeyKeeper(self.state_dir, self.log, self.keyring, settings)
+        return ProofKeyRotator(self.state_dir, self.log, self.keyring, settings)
 
     def issuer(self) -> bytes:
         """Make an issuer key of the service, active; gives its id."""
@@ -57,7 +57,7 @@ class Host:
         self.count += 1
         self.log.submit(set_key_status(f"m{self.count}", key_id, status)).result(10).raise_if_rejected()
 
-    def told(self, keeper: HostKeyKeeper) -> VerifierKeys:
+    def told(self, keeper: ProofKeyRotator) -> VerifierKeys:
         """The keys as a holder believes them who has the service's key records."""
         return VerifierKeys(keeper.signed(), self.log.keys(), now_ms=self.clock.now_ms())
 
@@ -75,7 +75,7 @@ def test_a_first_start_makes_keys_and_table(host: Host) -> None:
     """What is missing is there after one look, and proofs count from that moment on."""
     host.keeper().tend()
 
-    found = HostKeys.read(host.state_dir)
+    found = HostProofKeys.read(host.state_dir)
     table = ReplayTable.open(replay_path(host.state_dir))
     assert found.incarnation == host.log.head().incarnation
     assert found.counting(NOW) == found.keys
@@ -86,14 +86,14 @@ def test_a_restart_keeps_what_counts(host: Host) -> None:
     """Keys, id and the memory of used proofs live on, and nothing is written again."""
     host.keeper().tend()
     before = (
-        HostKeys.read(host.state_dir),
+        HostProofKeys.read(host.state_dir),
         *map(os.stat, (keys_path(host.state_dir), replay_path(host.state_dir))),
     )
     host.clock.advance(1000)
     host.keeper().tend()
 
     after = (
-        HostKeys.read(host.state_dir),
+        HostProofKeys.read(host.state_dir),
         *map(os.stat, (keys_path(host.state_dir), replay_path(host.state_dir))),
     )
     assert after[0] == before[0]
@@ -152,14 +152,14 @@ def test_without_an_issuer_key_nothing_is_listed(host: Host) -> None:
 def test_a_restored_state_gets_a_new_host(host: Host, tmp_path: Path) -> None:
     """After a restore id and keys are others, so that no proof made before counts."""
     host.keeper().tend()
-    before = HostKeys.read(host.state_dir)
+    before = HostProofKeys.read(host.state_dir)
     backup_dir = tmp_path / "backup"
     host.log.close()
     backup(host.state_dir, backup_dir)
     restore(backup_dir, host.state_dir, clock=host.clock)
     with StateWriter.open(host.state_dir, clock=host.clock) as log:
-        HostKeyKeeper(host.state_dir, log, host.keyring, SETTINGS).tend()
-        after = HostKeys.read(host.state_dir)
+        ProofKeyRotator(host.state_dir, log, host.keyring, SETTINGS).tend()
+        after = HostProofKeys.read(host.state_dir)
         assert after.incarnation == log.head().incarnation
 
     assert after.verifier_id != before.verifier_id
@@ -170,21 +170,21 @@ def test_a_file_that_was_removed_is_written_again(host: Host) -> None:
     """The same keys: nothing that holders were told is taken back."""
     keeper = host.keeper()
     keeper.tend()
-    before = HostKeys.read(host.state_dir)
+    before = HostProofKeys.read(host.state_dir)
     keys_path(host.state_dir).unlink()
     keeper.tend()
 
-    assert HostKeys.read(host.state_dir) == before
+    assert HostProofKeys.read(host.state_dir) == before
 
 
 def test_damaged_keys_are_made_anew(host: Host) -> None:
     """With another id: what was proven for the old ones no longer counts."""
     host.keeper().tend()
-    before = HostKeys.read(host.state_dir)
+    before = HostProofKeys.read(host.state_dir)
     keys_path(host.state_dir).write_text("{}")
     host.keeper().tend()
 
-    assert HostKeys.read(host.state_dir).verifier_id != before.verifier_id
+    assert HostProofKeys.read(host.state_dir).verifier_id != before.verifier_id
 
 
 def test_keys_that_others_may_read_are_not_used(host: Host) -> None:
@@ -247,16 +247,16 @@ def test_a_table_that_a_wrong_clock_used_is_replaced(host: Host) -> None:
 def test_what_a_wrong_clock_allowed_does_not_count_once_its_time_comes(host: Host) -> None:
     """The table that knew of it is gone, so the keys that it was proven for go as well, and the id."""
     host.keeper().tend()
-    before = HostKeys.read(host.state_dir)
+    before = HostProofKeys.read(host.state_dir)
     soon = NOW + HALF // 2
     ReplayTable.open(replay_path(host.state_dir)).insert(bytes(64), bytes(16), bytes(32), soon, soon)
     host.keeper().tend()
-    after = HostKeys.read(host.state_dir)
+    after = HostProofKeys.read(host.state_dir)
 
     assert after.verifier_id != before.verifier_id
     assert {key.key_id for key in after.keys}.isdisjoint(key.key_id for key in before.keys)
     host.keeper().tend()
-    assert HostKeys.read(host.state_dir) == after
+    assert HostProofKeys.read(host.state_dir) == after
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -280,9 +280,9 @@ def test_a_suspect_clock_makes_no_key(host: Host) -> None:
     """While the wall clock is not believed the keys that are there stay."""
     keeper = host.keeper()
     keeper.tend()
-    before = HostKeys.read(host.state_dir)
+    before = HostProofKeys.read(host.state_dir)
     host.clock.step(10 * HALF)
 
     with pytest.raises(StateError, match="clock"):
         keeper.tend()
-    assert HostKeys.read(host.state_dir) == before
+    assert HostProofKeys.read(host.state_dir) == before

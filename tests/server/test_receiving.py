@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from sessauth.server.rpc.pool import PATIENCE_SECONDS, Lane, Share
+from sessauth.server.rpc.pool import PATIENCE_SECONDS, BoundedPool, PoolShare
 from sessauth.server.status import word_of
 from sessauth.server.transport import receiving as module
 from sessauth.server.transport.receiving import MOST_RECEIVING, Receiving
@@ -32,11 +32,11 @@ class _Party:
     """One principal in one lane, and the calls that it makes."""
 
     def __init__(
-        self, receiving: Receiving, lane: Lane, *, strangers: bool = False, streams: bool = False
+        self, receiving: Receiving, lane: BoundedPool, *, strangers: bool = False, streams: bool = False
     ) -> None:
         self.receiving = receiving
         self.ran: list[bytes | None] = []
-        self.share = Share(lane, strangers=strangers)
+        self.share = PoolShare(lane, strangers=strangers)
         self.plan = Plan(
             self.share, streams, lambda _, message: self.ran.append(message), self._refuse, receiving.arrived
         )
@@ -57,12 +57,14 @@ def receiving() -> Receiving:
 
 
 @pytest.fixture
-def lane() -> Lane:
+def lane() -> BoundedPool:
     """A lane of 201 places, of which a caller has 101."""
-    return Lane("test", 1, 200)
+    return BoundedPool("test", 1, 200)
 
 
-def test_of_one_caller_a_bounded_number_is_received_and_waits(receiving: Receiving, lane: Lane) -> None:
+def test_of_one_caller_a_bounded_number_is_received_and_waits(
+    receiving: Receiving, lane: BoundedPool
+) -> None:
     """Beyond those that are received they wait; beyond half of the lane they are refused."""
     party, other = _Party(receiving, lane), _Party(receiving, lane)
     calls = [party.call() for _ in range(150)]
@@ -73,7 +75,9 @@ def test_of_one_caller_a_bounded_number_is_received_and_waits(receiving: Receivi
     assert (receiving.waiting, lane.held) == (102, 0)
 
 
-def test_a_message_makes_room_for_the_next_and_has_its_call_run(receiving: Receiving, lane: Lane) -> None:
+def test_a_message_makes_room_for_the_next_and_has_its_call_run(
+    receiving: Receiving, lane: BoundedPool
+) -> None:
     """Calls are received in the order in which they came, and run with their message."""
     party = _Party(receiving, lane)
     calls = [party.call() for _ in range(MOST_RECEIVING + 2)]
@@ -87,7 +91,9 @@ def test_a_message_makes_room_for_the_next_and_has_its_call_run(receiving: Recei
     lane.shutdown()
 
 
-def test_a_message_that_does_not_come_in_time_is_not_waited_for(receiving: Receiving, lane: Lane) -> None:
+def test_a_message_that_does_not_come_in_time_is_not_waited_for(
+    receiving: Receiving, lane: BoundedPool
+) -> None:
     """Those that came before are refused, with what waits behind them; those that came later stay."""
     party = _Party(receiving, lane)
     calls = [party.call() for _ in range(MOST_RECEIVING + 1)]
@@ -103,7 +109,7 @@ def test_a_message_that_does_not_come_in_time_is_not_waited_for(receiving: Recei
     assert (later.word, later.begun, receiving.waiting) == ("", True, 1)
 
 
-def test_a_call_gives_way_once_it_had_its_time(receiving: Receiving, lane: Lane) -> None:
+def test_a_call_gives_way_once_it_had_its_time(receiving: Receiving, lane: BoundedPool) -> None:
     """The oldest reception ends for a later call, behind its time, and only if one waits."""
     party = _Party(receiving, lane)
     calls = [party.call() for _ in range(MOST_RECEIVING)]
@@ -116,7 +122,7 @@ def test_a_call_gives_way_once_it_had_its_time(receiving: Receiving, lane: Lane)
     assert (second.begun, third.begun) == (True, False)
 
 
-def test_the_newest_stranger_has_the_oldest_ones_place(receiving: Receiving, lane: Lane) -> None:
+def test_the_newest_stranger_has_the_oldest_ones_place(receiving: Receiving, lane: BoundedPool) -> None:
     """However many half-sent calls there are, one whose message comes is answered."""
     party = _Party(receiving, lane, strangers=True)
     calls = [party.call() for _ in range(500)]
@@ -129,7 +135,7 @@ def test_the_newest_stranger_has_the_oldest_ones_place(receiving: Receiving, lan
 
 
 def test_of_all_callers_a_bounded_number_waits(
-    receiving: Receiving, lane: Lane, monkeypatch: pytest.MonkeyPatch
+    receiving: Receiving, lane: BoundedPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond it who waits already is refused, and who does not yet may have one."""
     monkeypatch.setattr(module, "MOST_WAITING", 20)
@@ -143,7 +149,7 @@ def test_of_all_callers_a_bounded_number_waits(
 
 def test_a_full_part_of_a_lane_refuses_before_and_behind_the_message(receiving: Receiving) -> None:
     """A call is refused when it comes, or when its message comes, if there is no place then."""
-    lane = Lane("test", 1, 2)
+    lane = BoundedPool("test", 1, 2)
     party = _Party(receiving, lane)
     waiting = [party.call(), party.call()]
     party.share.held = 2
@@ -159,7 +165,7 @@ def test_a_full_part_of_a_lane_refuses_before_and_behind_the_message(receiving: 
 
 
 def test_a_call_that_ends_without_a_message_was_cancelled_or_is_wrong(
-    receiving: Receiving, lane: Lane
+    receiving: Receiving, lane: BoundedPool
 ) -> None:
     """Which of both is told a moment later; a stream without messages is handed on."""
     unary, stream = _Party(receiving, lane), _Party(receiving, lane, streams=True)
@@ -178,7 +184,9 @@ def test_a_call_that_ends_without_a_message_was_cancelled_or_is_wrong(
     lane.shutdown()
 
 
-def test_a_call_that_is_over_while_it_waits_behind_is_passed_over(receiving: Receiving, lane: Lane) -> None:
+def test_a_call_that_is_over_while_it_waits_behind_is_passed_over(
+    receiving: Receiving, lane: BoundedPool
+) -> None:
     """Its client is gone: the next one is received in its place."""
     party = _Party(receiving, lane)
     calls = [party.call() for _ in range(MOST_RECEIVING + 2)]

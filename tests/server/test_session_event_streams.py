@@ -13,7 +13,7 @@ import pytest
 from sessauth.client import Client
 from sessauth.server.config.config import from_dict
 from sessauth.server.events.event import Event
-from sessauth.server.events.publisher import SessionEvents
+from sessauth.server.events.publisher import SessionEventPublisher
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import Initialised, initialise
@@ -310,11 +310,11 @@ def test_a_thread_that_dies_ends_its_watches(shared: Service, monkeypatch: pytes
     """A fault of ours is never silence; the next watch has another thread."""
     operator = shared.operator
 
-    def broken(self: SessionEvents) -> bool:
+    def broken(self: SessionEventPublisher) -> bool:
         raise MemoryError
 
     with watching(operator) as watch:
-        monkeypatch.setattr(SessionEvents, "_look", broken)
+        monkeypatch.setattr(SessionEventPublisher, "_look", broken)
         refused = watch.refused()
         monkeypatch.undo()
     with watching(operator) as watch:

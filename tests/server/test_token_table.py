@@ -8,10 +8,10 @@ from typing import cast
 import grpc
 import pytest
 
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.access import RULES
-from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.call import CallContext
 from sessauth.server.rpc.failed_signatures import FailedSignatures
 from sessauth.server.services.authorization import AuthorizationService
 from sessauth.tokens.token import Token
@@ -46,7 +46,7 @@ class Asked:
 
     def decisions(self, items: list[pb.CheckItem], table: list[bytes]) -> list[pb.Decision]:
         """The decisions on a batch."""
-        call = Call(
+        call = CallContext(
             "CheckBatch",
             RULES["/sessauth.v1.AuthorizationService/CheckBatch"],
             cast("grpc.ServicerContext", _Waiting()),
@@ -238,7 +238,7 @@ def test_what_is_too_much_is_counted_and_not_kept(asked: Asked) -> None:
         (right * 100_000, (100_000, 0, 0)),
         (right + b"\x22\x00" * 100_000, (1, 100_000, 1)),
     ):
-        asking = Asking(asked.verifier, data, "batch")
+        asking = CheckMessage(asked.verifier, data, "batch")
 
         assert (asking.stated, asking.stated_tokens, len(asking)) == expected
         with pytest.raises(ValueError, match="well-formed"):

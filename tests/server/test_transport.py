@@ -17,7 +17,7 @@ from sessauth.server.config import config as server_config
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.server.rpc.access import RULES
-from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.call import CallContext
 from sessauth.server.rpc.deadline import Deadline
 from sessauth.server.transport.rpc import Rpc
 from sessauth.v1 import authorization_service_pb2 as checks
@@ -346,9 +346,9 @@ def test_a_call_that_ended_is_not_kept_until_its_cap() -> None:
     rule = RULES["/sessauth.v1.AuthorizationService/Check"]
     gone = weakref.ref(ended)
 
-    deadline.judge(Call("Check", rule, cast("Rpc", ended)))
+    deadline.judge(CallContext("Check", rule, cast("Rpc", ended)))
     del ended
-    sooner = Call("Check", rule, cast("Rpc", hanging))
+    sooner = CallContext("Check", rule, cast("Rpc", hanging))
     sooner.started -= 59.9
     deadline.judge(sooner)
 

@@ -14,7 +14,7 @@ from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
 from sessauth.tokens.token import Token
 from sessauth.usage.generalize import Fit
-from sessauth.usage.report import Report
+from sessauth.usage.report import UsageReport
 from sessauth.verifier.verifier import Verifier
 from tests.cli.conftest import invoke
 from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until
@@ -65,7 +65,7 @@ class World:
             server=target,
             credential=gateway,
             timeout_ms=10_000,
-            tell=True,
+            report_usage=True,
         )
         self.judges: list[Callable[[Token, str, str, bytes], Any]] = [
             *(lambda *call, by=by: by.check(*call, audience="gw") for by in self.remote),
@@ -176,7 +176,7 @@ def test_a_suggestion_allows_every_call_that_was_allowed(
     found = world.report(session.id, len(CALLS) * len(held), len(DENIED) * len(held))
     assert found.seen.usage is not None
     for fit in Fit:
-        report = Report.of([(found.granted, found.seen.usage)], now_ms=0)
+        report = UsageReport.of([(found.granted, found.seen.usage)], now_ms=0)
         suggested = {
             each.layer.kind: [
                 str(scope) for one in each.suggestions if one.fit is fit for scope in one.scopes

@@ -19,7 +19,7 @@ from sessauth.model.session import Session
 from sessauth.scopes.scope import Scope
 from sessauth.server.config import config as server_config
 from sessauth.server.process.control import Control
-from sessauth.usage.observations import LateUse, SessionSeen, Telling
+from sessauth.usage.observations import ObservationBatch, SessionObservation, UseAfterEnd
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.observations import AT, block, block_id, claimed, seen, usage
 from tests.support.service import Caller, RpcError, Service, running, wait_until
@@ -64,9 +64,9 @@ def late_calls(service: Service) -> Iterator[LateCalls]:
     service.control.keeping.usage.on_used_after_end = None
 
 
-def telling(*sessions: SessionSeen, number: int = 1, teller_id: bytes = b"") -> Telling:
+def telling(*sessions: SessionObservation, number: int = 1, sender_id: bytes = b"") -> ObservationBatch:
     """A telling of a process of its own."""
-    return Telling(teller_id or secrets.token_bytes(16), number, sessions=sessions)
+    return ObservationBatch(sender_id or secrets.token_bytes(16), number, sessions=sessions)
 
 
 def test_what_verifiers_tell_adds_up(clients: dict[str, Client], session: Session) -> None:
@@ -91,25 +91,25 @@ def test_a_number_counts_once_and_of_its_own_verifier_alone(
     clients: dict[str, Client], session: Session
 ) -> None:
     """A repeated telling is answered and changes nothing; another caller's of the same id is another."""
-    teller_id = secrets.token_bytes(16)
-    first = clients["gw-1"].tell(telling(seen(session.id, block("r")), teller_id=teller_id))
-    again = clients["gw-1"].tell(telling(seen(session.id, block("r")), teller_id=teller_id))
-    clients["gw-2"].tell(telling(seen(session.id, block("r")), teller_id=teller_id))
+    sender_id = secrets.token_bytes(16)
+    first = clients["gw-1"].tell(telling(seen(session.id, block("r")), sender_id=sender_id))
+    again = clients["gw-1"].tell(telling(seen(session.id, block("r")), sender_id=sender_id))
+    clients["gw-2"].tell(telling(seen(session.id, block("r")), sender_id=sender_id))
 
     assert first == again
     assert first.wants_usage
     assert clients["aud"].get_report(session.id).seen.allowed == 2
 
 
-def _tell_request(session_id: bytes) -> pb.TellRequest:
-    late = LateUse((block_id("r"),), False, 1, AT, AT)
+def _tell_request(session_id: bytes) -> pb.ReportObservationsRequest:
+    late = UseAfterEnd((block_id("r"),), False, 1, AT, AT)
     request = tell_request(telling(seen(session_id, block("r"), block("c", "r", index=1), late=late)))
     request.sessions[0].usage = usage("files/a").to_json()
     return request
 
 
-GARBAGE: dict[str, Callable[[pb.TellRequest], Any]] = {
-    "teller_id": lambda m: setattr(m, "teller_id", b"short"),
+GARBAGE: dict[str, Callable[[pb.ReportObservationsRequest], Any]] = {
+    "sender_id": lambda m: setattr(m, "sender_id", b"short"),
     "number": lambda m: setattr(m, "number", 0),
     "lost": lambda m: setattr(m, "lost", 1 << 60),
     "sessions": lambda m: m.sessions.add().CopyFrom(m.sessions[0]),
@@ -138,7 +138,7 @@ def test_garbage_is_refused_whole(service: Service, session: Session, field: str
     GARBAGE[field](request)
     caller = next(each for each in service.callers if each.credential.startswith("sessauth_key_gw-1_"))
     with pytest.raises(RpcError) as refused:
-        caller.call("UsageService/Tell", request)
+        caller.call("UsageService/ReportObservations", request)
 
     assert (refused.value.code, refused.value.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
     assert service.control is not None
@@ -148,8 +148,8 @@ def test_garbage_is_refused_whole(service: Service, session: Session, field: str
 def test_bytes_that_are_no_telling_are_refused(service: Service, session: Session) -> None:
     """Neither what is no message nor what is too large for one changes anything."""
     caller = next(each for each in service.callers if each.credential.startswith("sessauth_key_gw-1_"))
-    many = pb.TellRequest(teller_id=bytes(16), number=1)
-    many.sessions.extend(pb.SessionSeen(session_id=bytes(16)) for _ in range(1_025))
+    many = pb.ReportObservationsRequest(sender_id=bytes(16), number=1)
+    many.sessions.extend(pb.SessionObservation(session_id=bytes(16)) for _ in range(1_025))
     large = _tell_request(session.id)
     large.sessions[0].usage = bytes(13 << 20)
     for request, code in (
@@ -158,7 +158,7 @@ def test_bytes_that_are_no_telling_are_refused(service: Service, session: Sessio
         (large, grpc.StatusCode.RESOURCE_EXHAUSTED),
     ):
         with pytest.raises(RpcError) as refused:
-            caller.call("UsageService/Tell", request)
+            caller.call("UsageService/ReportObservations", request)
         assert refused.value.code is code
     assert service.control is not None
     assert service.control.keeping.usage.last_allow_ms(session.id) == 0
@@ -186,7 +186,7 @@ def test_no_bytes_make_the_server_stumble(service: Service, session: Session) ->
         if rng.random() < 0.3:
             del data[rng.randrange(len(data)) :]
         try:
-            caller.call("UsageService/Tell", _Raw(bytes(data)))
+            caller.call("UsageService/ReportObservations", _Raw(bytes(data)))
         except RpcError as error:
             codes.add(error.code)
     assert codes == {grpc.StatusCode.INVALID_ARGUMENT}
@@ -227,7 +227,7 @@ def test_who_may_tell_and_read(service: Service, clients: dict[str, Client], ses
     assert service.control is not None
     worker = Caller(f"127.0.0.1:{service.control.tcp_port}", service.control._workers.text)
     with pytest.raises(RpcError) as refused:
-        worker.call("UsageService/Tell", tell_request(telling()))
+        worker.call("UsageService/ReportObservations", tell_request(telling()))
     worker.close()
     assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
 
@@ -272,7 +272,7 @@ def test_a_use_after_the_end_is_told_on(
     clients: dict[str, Client], session: Session, late_calls: LateCalls
 ) -> None:
     """With its blocks, or as a claim; of a session that is not over it is dropped, whoever says so."""
-    verified = LateUse((block_id("r"),), False, 2, AT, AT + 5)
+    verified = UseAfterEnd((block_id("r"),), False, 2, AT, AT + 5)
     early = seen(session.id, late=claimed(7))
     clients["gw-1"].tell(telling(early))
     assert late_calls == []

@@ -16,7 +16,7 @@ from sessauth.server.config.usage_settings import UsageSettings
 from sessauth.server.usage import store
 from sessauth.server.usage.files import UsageFiles
 from sessauth.server.usage.store import STAYS_MS, UsageStore
-from sessauth.usage.observations import SessionSeen, Telling
+from sessauth.usage.observations import ObservationBatch, SessionObservation
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.observations import AT, block, claimed, seen, usage
 from tests.support.usage_story import session as make_session
@@ -63,9 +63,9 @@ class House:
         )
         self.sessions[session_id] = ended
 
-    def tell(self, *sessions: SessionSeen, lost: int = 0) -> None:
+    def tell(self, *sessions: SessionObservation, lost: int = 0) -> None:
         """Tell the store."""
-        self.store.tell(Telling(bytes(16), next(self.numbers), "gw", lost, sessions))
+        self.store.tell(ObservationBatch(bytes(16), next(self.numbers), "gw", lost, sessions))
 
     def report(self, session_id: bytes) -> pb.SessionReport:
         """Return the report of a session."""

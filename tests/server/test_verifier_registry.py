@@ -17,8 +17,8 @@ from sessauth.clock import FixedClock
 from sessauth.errors import ServerError
 from sessauth.model.receipt import VerifierState
 from sessauth.server.evidence import registry as enrolment_module
-from sessauth.server.evidence.enrolled_verifier import MARGIN_MS, Enrolled, Kind
-from sessauth.server.evidence.registry import REMEMBER_MS, Asked, Enrolment, checked
+from sessauth.server.evidence.enrolled_verifier import MARGIN_MS, RegistryEntry, VerifierKind
+from sessauth.server.evidence.registry import REMEMBER_MS, RegistrationRequest, VerifierRegistry, checked
 from sessauth.state.host.processes import is_gone, started
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, opening
@@ -43,19 +43,19 @@ def log(tmp_path: Path, clock: FixedClock) -> Iterator[StateWriter]:
 
 
 @pytest.fixture
-def enrolment(log: StateWriter, clock: FixedClock) -> Enrolment:
+def enrolment(log: StateWriter, clock: FixedClock) -> VerifierRegistry:
     """A table with nobody in it."""
-    return Enrolment(log, clock)
+    return VerifierRegistry(log, clock)
 
 
-def asked(name: str = "gw-1", revision: int = 1, **given: Any) -> Asked:
+def asked(name: str = "gw-1", revision: int = 1, **given: Any) -> RegistrationRequest:
     """What an embedded verifier says, with what is given in place of that."""
-    given = {"kind": Kind.EMBEDDED, "principal": "gw", "instance": b"i" * 16, **given}
+    given = {"kind": VerifierKind.EMBEDDED, "principal": "gw", "instance": b"i" * 16, **given}
     given.setdefault("staleness_ms", BOUND_MS)
-    return Asked(name=name, revision=revision, **given)
+    return RegistrationRequest(name=name, revision=revision, **given)
 
 
-def states(enrolment: Enrolment, revision: int, ended_at_ms: int = NOW) -> dict[str, VerifierState]:
+def states(enrolment: VerifierRegistry, revision: int, ended_at_ms: int = NOW) -> dict[str, VerifierState]:
     """Return where everybody stands against an end."""
     return {each.name: each.state for each in enrolment.standings(revision, ended_at_ms)}
 
@@ -68,14 +68,14 @@ def gone_process() -> tuple[int, int]:
     return process.pid, began
 
 
-def word(enrolment: Enrolment, wanted: Asked) -> str:
+def word(enrolment: VerifierRegistry, wanted: RegistrationRequest) -> str:
     """Return the word that an enrolment is refused with."""
     with pytest.raises(ServerError) as caught:
         enrolment.hear(wanted)
     return caught.value.reason
 
 
-def test_it_is_waited_for_until_it_acknowledges(enrolment: Enrolment) -> None:
+def test_it_is_waited_for_until_it_acknowledges(enrolment: VerifierRegistry) -> None:
     """A revision at or behind the end's is an acknowledgement; it never goes back."""
     assert enrolment.hear(asked(revision=1)) == 1
     assert states(enrolment, 2) == {"gw-1": WAITS} and enrolment.is_waited_for(2)
@@ -86,7 +86,7 @@ def test_it_is_waited_for_until_it_acknowledges(enrolment: Enrolment) -> None:
     assert states(enrolment, 2) == {"gw-1": ACKNOWLEDGED} and not enrolment.is_waited_for(2)
 
 
-def test_behind_its_bound_it_can_not_allow(enrolment: Enrolment, clock: FixedClock) -> None:
+def test_behind_its_bound_it_can_not_allow(enrolment: VerifierRegistry, clock: FixedClock) -> None:
     """Not a moment earlier; being heard again begins the bound anew, for earlier ends too."""
     enrolment.hear(asked())
     clock.advance(BOUND_MS + MARGIN_MS - 1)
@@ -100,7 +100,7 @@ def test_behind_its_bound_it_can_not_allow(enrolment: Enrolment, clock: FixedClo
     assert states(enrolment, 2) == {"gw-1": WAITS}
 
 
-def test_the_wall_clock_decides_nothing(enrolment: Enrolment, clock: FixedClock) -> None:
+def test_the_wall_clock_decides_nothing(enrolment: VerifierRegistry, clock: FixedClock) -> None:
     """A clock that is set outlives nobody."""
     enrolment.hear(asked())
     clock.step(10 * BOUND_MS)
@@ -108,7 +108,7 @@ def test_the_wall_clock_decides_nothing(enrolment: Enrolment, clock: FixedClock)
     assert states(enrolment, 2) == {"gw-1": WAITS}
 
 
-def test_who_was_not_there_is_not_named(enrolment: Enrolment, clock: FixedClock) -> None:
+def test_who_was_not_there_is_not_named(enrolment: VerifierRegistry, clock: FixedClock) -> None:
     """Who enrolled behind the end, or was over before it, has nothing to do with it."""
     enrolment.hear(asked("late", revision=2, instance=b"l" * 16))
     enrolment.hear(asked("early", instance=b"e" * 16))
@@ -118,7 +118,7 @@ def test_who_was_not_there_is_not_named(enrolment: Enrolment, clock: FixedClock)
     assert states(enrolment, 2, ended_at_ms=NOW) == {"early": OUTLIVED}
 
 
-def test_it_leaves(enrolment: Enrolment, log: StateWriter) -> None:
+def test_it_leaves(enrolment: VerifierRegistry, log: StateWriter) -> None:
     """Who leaves is waited for no more; another instance can't make it leave."""
     enrolment.hear(asked())
     enrolment.leave("gw-1", b"x" * 16)
@@ -132,7 +132,7 @@ def test_it_leaves(enrolment: Enrolment, log: StateWriter) -> None:
     assert log.enrolments() == []
 
 
-def test_a_name_is_one_process(enrolment: Enrolment, clock: FixedClock) -> None:
+def test_a_name_is_one_process(enrolment: VerifierRegistry, clock: FixedClock) -> None:
     """While who has it may still allow, nobody else gets it; then anybody does."""
     enrolment.hear(asked())
     for other in (asked(instance=b"j" * 16), asked(instance=b"j" * 16, principal="other")):
@@ -146,7 +146,7 @@ def test_a_name_is_one_process(enrolment: Enrolment, clock: FixedClock) -> None:
     assert word(enrolment, asked()) == "NAME_TAKEN"
 
 
-def test_a_process_that_ended_gives_its_name_back(enrolment: Enrolment) -> None:
+def test_a_process_that_ended_gives_its_name_back(enrolment: VerifierRegistry) -> None:
     """Its next life may come before its bound has passed, with the same credential."""
     process_id, began = gone_process()
     enrolment.hear(asked(process_id=process_id, process_started=began))
@@ -158,7 +158,7 @@ def test_a_process_that_ended_gives_its_name_back(enrolment: Enrolment) -> None:
     assert states(enrolment, 2) == {"gw-1": ACKNOWLEDGED}
 
 
-def test_a_process_that_runs_keeps_it(enrolment: Enrolment) -> None:
+def test_a_process_that_runs_keeps_it(enrolment: VerifierRegistry) -> None:
     """Its number alone is not it: a number is given again."""
     me = {"process_id": os.getpid(), "process_started": started(os.getpid())}
     assert not is_gone(**{"process_id": me["process_id"], "began": me["process_started"]})
@@ -168,7 +168,7 @@ def test_a_process_that_runs_keeps_it(enrolment: Enrolment) -> None:
     assert word(enrolment, asked(instance=b"j" * 16)) == "NAME_TAKEN"
 
 
-def test_a_worker_is_over_with_its_process(enrolment: Enrolment, log: StateWriter) -> None:
+def test_a_worker_is_over_with_its_process(enrolment: VerifierRegistry, log: StateWriter) -> None:
     """It has no bound and no row: its parent sees its end."""
     process_id, began = gone_process()
     alive = {"process_id": os.getpid(), "process_started": started(os.getpid())}
@@ -176,7 +176,7 @@ def test_a_worker_is_over_with_its_process(enrolment: Enrolment, log: StateWrite
         ("worker-0", {"process_id": process_id, "process_started": began}),
         ("worker-1", alive),
     ):
-        enrolment.hear(checked(asked(name, kind=Kind.WORKER, instance=name.encode() * 2, **process)))
+        enrolment.hear(checked(asked(name, kind=VerifierKind.WORKER, instance=name.encode() * 2, **process)))
 
     # That it is gone is seen when it is looked at, which is behind the end.
     assert states(enrolment, 2, NOW - 1) == {"sessauth/worker-0": LEFT, "sessauth/worker-1": WAITS}
@@ -191,14 +191,14 @@ def test_what_it_says_is_of_the_form() -> None:
         (asked(instance=b"short"), "instance"),
         (asked(staleness_ms=limits.MIN_STALENESS_MS - 1), "staleness_ms"),
         (asked(staleness_ms=limits.MAX_STALENESS_MS + 1), "staleness_ms"),
-        (asked(kind=Kind.WORKER), "process_id"),
+        (asked(kind=VerifierKind.WORKER), "process_id"),
     ):
         with pytest.raises(ServerError) as caught:
             checked(wrong)
         assert caught.value.field == field
 
 
-def test_one_that_was_late_holds_up_no_further_end(enrolment: Enrolment) -> None:
+def test_one_that_was_late_holds_up_no_further_end(enrolment: VerifierRegistry) -> None:
     """Until it is heard again."""
     enrolment.hear(asked())
     enrolment.wait(2, 0)
@@ -210,14 +210,14 @@ def test_one_that_was_late_holds_up_no_further_end(enrolment: Enrolment) -> None
 
 
 def test_the_next_process_knows_who_was_enrolled(
-    enrolment: Enrolment, log: StateWriter, clock: FixedClock
+    enrolment: VerifierRegistry, log: StateWriter, clock: FixedClock
 ) -> None:
     """Who may still allow is waited for again, until it is heard or a whole bound has passed."""
     enrolment.hear(asked(revision=1))
     enrolment.hear(asked(revision=2))
     clock.advance(BOUND_MS - 1)
 
-    again = Enrolment(log, clock)
+    again = VerifierRegistry(log, clock)
 
     assert states(again, 2) == {"gw-1": WAITS}
     clock.advance(BOUND_MS + MARGIN_MS)
@@ -226,7 +226,9 @@ def test_the_next_process_knows_who_was_enrolled(
     assert states(again, 2) == {"gw-1": ACKNOWLEDGED}
 
 
-def test_who_is_over_for_long_is_forgotten(enrolment: Enrolment, log: StateWriter, clock: FixedClock) -> None:
+def test_who_is_over_for_long_is_forgotten(
+    enrolment: VerifierRegistry, log: StateWriter, clock: FixedClock
+) -> None:
     """Its row as well; who is heard stays."""
     enrolment.hear(asked())
     enrolment.hear(asked("gw-2", instance=b"j" * 16))
@@ -241,7 +243,7 @@ def test_who_is_over_for_long_is_forgotten(enrolment: Enrolment, log: StateWrite
 
 @pytest.mark.parametrize("full", [False, True])
 def test_who_is_heard_meanwhile_is_not_forgotten(
-    enrolment: Enrolment,
+    enrolment: VerifierRegistry,
     log: StateWriter,
     clock: FixedClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -253,7 +255,7 @@ def test_who_is_heard_meanwhile_is_not_forgotten(
     clock.advance(BOUND_MS + REMEMBER_MS)
     over_since = enrolment._over_since
 
-    def heard_meanwhile(ms: int) -> list[Enrolled]:
+    def heard_meanwhile(ms: int) -> list[RegistryEntry]:
         over = over_since(ms)
         enrolment.hear(asked())
         return over
@@ -270,7 +272,7 @@ def test_who_is_heard_meanwhile_is_not_forgotten(
 
 
 def test_there_are_not_more_than_a_receipt_can_name(
-    enrolment: Enrolment, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+    enrolment: VerifierRegistry, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is over makes room, one that may allow does not."""
     monkeypatch.setattr(limits, "MAX_VERIFIERS", 2)
@@ -286,7 +288,7 @@ def test_there_are_not_more_than_a_receipt_can_name(
 
 
 def test_one_credential_does_not_take_all_names(
-    enrolment: Enrolment, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+    enrolment: VerifierRegistry, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only those that may allow count; another credential's are its own."""
     monkeypatch.setattr(enrolment_module, "OF_ONE_PRINCIPAL", 1)

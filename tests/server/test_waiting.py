@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 
 from sessauth.errors import ServerError
-from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.call import CallContext
 from sessauth.server.writer.submit import wait
 
 
-def call_with(seconds: float) -> Call:
+def call_with(seconds: float) -> CallContext:
     """A call that has so long to go."""
-    return cast(Call, SimpleNamespace(remaining=seconds))
+    return cast(CallContext, SimpleNamespace(remaining=seconds))
 
 
 def test_what_was_not_begun_is_given_up() -> None:

@@ -13,7 +13,7 @@ from sessauth.server.config.config import from_dict
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
-from sessauth.server.rpc.pool import Lane
+from sessauth.server.rpc.pool import BoundedPool
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.service import Caller, RpcError, Service, home_folder, running, wait_until
 from tests.support.watching import Stream, end, item, mint, open_session, stream
@@ -25,7 +25,7 @@ def _threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name in OURS]
 
 
-def _lane(service: Service) -> Lane:
+def _lane(service: Service) -> BoundedPool:
     assert service.control is not None
     return service.control.serving.lanes["stream"]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sessauth.errors import ServerError
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.access import RULES
-from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.call import CallContext
 from sessauth.server.rpc.failed_signatures import FailedSignatures
 from sessauth.server.services.authorization import AuthorizationService
 from sessauth.tokens.token import Token
@@ -141,8 +141,8 @@ def both() -> Iterator[Both]:
         )
 
 
-def _call(name: str, principal: Principal) -> Call:
-    call = Call(
+def _call(name: str, principal: Principal) -> CallContext:
+    call = CallContext(
         name, RULES[f"/sessauth.v1.AuthorizationService/{name}"], cast("grpc.ServicerContext", _Waiting())
     )
     call.principal = principal

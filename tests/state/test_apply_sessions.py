@@ -9,7 +9,7 @@ import pytest
 
 from sessauth.model.change import (
     Change,
-    Kind,
+    ChangeKind,
     end_session,
     narrow_session,
     new_incarnation,
@@ -97,7 +97,7 @@ def test_a_ceiling_is_held_to_the_format(ceiling: list[dict[str, Any]], word: st
     rows = MemoryRows()
     change = opening("1", ID)
     body = {**change.body, "ceiling": {"scopes": ceiling}}
-    assert rows.do(Change("1", Kind.OPEN_SESSION, body, ID)).rejection == word
+    assert rows.do(Change("1", ChangeKind.OPEN_SESSION, body, ID)).rejection == word
 
 
 def test_an_id_opens_once() -> None:
@@ -327,7 +327,7 @@ def test_the_same_changes_lead_to_the_same_state() -> None:
 )
 def test_a_change_without_a_usable_id_is_not_logged(change_id: str, actor: str, names: str) -> None:
     """An id is a text of 1 to 64 bytes; an actor is a text."""
-    encoded, wrong = refused_unread(Change(change_id, Kind.SUSPEND_SESSION, {}, ID, actor))
+    encoded, wrong = refused_unread(Change(change_id, ChangeKind.SUSPEND_SESSION, {}, ID, actor))
     assert not encoded and names in wrong
 
 
@@ -336,5 +336,5 @@ def test_a_change_has_bounded_bytes() -> None:
     large = opening("1", ID, facts=[Fact(f"f{n}", "x" * 1024) for n in range(100)])
     encoded, wrong = refused_unread(large)
     assert not encoded and "bytes" in wrong
-    broken = Change("1", Kind.REVOKE, {"block_ids": ["text"]}, ID)
+    broken = Change("1", ChangeKind.REVOKE, {"block_ids": ["text"]}, ID)
     assert "can't be encoded" in refused_unread(broken)[1]

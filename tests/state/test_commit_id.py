@@ -14,7 +14,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from sessauth._fast.check.commit_id import Pulse
+from sessauth._fast.check.commit_id import CommitId
 from sessauth.model.change import resume_session, suspend_session
 from sessauth.reasons import Reason
 from sessauth.state import layout
@@ -60,7 +60,7 @@ def number_of(env: lmdb.Environment) -> int:
         return int(txn.id())
 
 
-def pulse_of(env: lmdb.Environment) -> Pulse:
+def pulse_of(env: lmdb.Environment) -> CommitId:
     """The pulse of an environment's file."""
     pulse = open_pulse(data_file(env))
     assert pulse is not None
@@ -244,9 +244,9 @@ def test_a_pulse_that_says_other_than_lmdb_is_not_taken(
 ) -> None:
     """A file whose words are not LMDB's numbers gives the source no pulse."""
     source = realm.writer.source()
-    monkeypatch.setattr(environment, "open_pulse", lambda file: Pulse(bytearray(16), 0, 8))
+    monkeypatch.setattr(environment, "open_pulse", lambda file: CommitId(bytearray(16), 0, 8))
     folder = Path(source.env.path())
-    assert environment.Source(source.env, source.tables, folder).pulse is None
+    assert environment.LmdbSource(source.env, source.tables, folder).pulse is None
 
 
 def _tell_ahead(file: Path, by: int) -> None:

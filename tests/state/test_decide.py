@@ -22,7 +22,7 @@ from sessauth.model.costs import (
 from sessauth.scopes.value import Number
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify
-from sessauth.state.writer.group import Group, Keep
+from sessauth.state.writer.group import Group, Retention
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.state.writer.sweep import sweep
 from tests.support.changes import HOUR, NOW, opening
@@ -304,7 +304,7 @@ def test_what_is_open_survives_a_restart(state_dir: Path, clock: FixedClock) -> 
 
 def test_a_purged_session_leaves_no_row(state_dir: Path, clock: FixedClock) -> None:
     """After the purge the tables of costs are empty, whatever was open, and the sweep finds nothing to do."""
-    keep = Keep(ended_ms=1_000)
+    keep = Retention(ended_ms=1_000)
     with StateWriter.open(state_dir, create=True, clock=clock, keep=keep) as writer:
         assert writer.submit(opening("open", ID, ttl_ms=5_000)).result().applied
         permit = {"permit_id": PERMIT, "permit_deadline_ms": NOW + 60_000}

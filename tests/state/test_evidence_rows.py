@@ -12,7 +12,7 @@ from sessauth.clock import FixedClock
 from sessauth.errors import StateUnusable
 from sessauth.model.change import end_session, purge_session
 from sessauth.model.log_records import Head
-from sessauth.model.registration import EnrolmentRecord
+from sessauth.model.registration import RegistrationRecord
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
 from sessauth.state.host import brake
@@ -29,7 +29,7 @@ from tests.support.receipts import CLOSED
 
 ID = CLOSED.session_id
 MAP = 8 << 20
-GATEWAY = EnrolmentRecord("gw-1", "gw", b"i" * 16, 7, 8, 5_000, 1, NOW)
+GATEWAY = RegistrationRecord("gw-1", "gw", b"i" * 16, 7, 8, 5_000, 1, NOW)
 
 
 def opened(folder: Path, *, create: bool = False) -> StateWriter:

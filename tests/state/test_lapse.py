@@ -10,7 +10,7 @@ from sessauth.clock import FixedClock
 from sessauth.errors import Rejected
 from sessauth.model.change import end_session, resume_session, revoke, suspend_session
 from sessauth.model.session import EndCause, SessionStatus
-from sessauth.state.writer.group import Keep
+from sessauth.state.writer.group import Retention
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import HOUR, NOW, opening
 
@@ -140,7 +140,7 @@ def test_a_child_of_an_ended_parent_ends_as_such(writer: StateWriter, clock: Fix
 
 def test_ended_sessions_are_purged_past_their_hard_end(state_dir: Path, clock: FixedClock) -> None:
     """A row goes only after the hard end and the time it is kept; its revocations go with it."""
-    keep = Keep(ended_ms=HOUR)
+    keep = Retention(ended_ms=HOUR)
     with StateWriter.open(state_dir, create=True, clock=clock, keep=keep) as writer:
         writer.submit(opening("1", ID, ttl_ms=5 * HOUR)).result()
         writer.submit(revoke("2", ID, [b"b" * 32])).result()

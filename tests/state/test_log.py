@@ -24,7 +24,7 @@ from sessauth.model.change import (
 from sessauth.model.session import Session, SessionStatus
 from sessauth.state.integrity.verify import verify
 from sessauth.state.writer import queries
-from sessauth.state.writer.group import Group, Keep
+from sessauth.state.writer.group import Group, Retention
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import HOUR, NOW, opening
 
@@ -113,7 +113,7 @@ def test_the_last_outcome_can_be_forgotten(writer: StateWriter, clock: FixedCloc
 
 def test_outcomes_and_changes_are_bounded_by_count(state_dir: Path, clock: FixedClock) -> None:
     """No more than the stated numbers are kept, and what is left of the log still leads to its head."""
-    keep = Keep(changes=10, outcomes=7)
+    keep = Retention(changes=10, outcomes=7)
     with StateWriter.open(state_dir, create=True, clock=clock, keep=keep) as writer:
         for n in range(40):
             writer.submit(suspend_session(f"id-{n}", ID)).result()

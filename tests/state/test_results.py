@@ -12,9 +12,9 @@ from sessauth.model.change import end_session, revoke, suspend_session
 from sessauth.state import layout
 from sessauth.state.backup import backup, restore
 from sessauth.state.integrity.verify import verify
-from sessauth.state.lmdb.feed import LocalFeed, Logged
+from sessauth.state.lmdb.feed import LocalFeed, LogEntry
 from sessauth.state.lmdb.rows import TxnRows
-from sessauth.state.writer.group import Keep
+from sessauth.state.writer.group import Retention
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import opening
 from tests.support.costs import spending, use
@@ -23,7 +23,7 @@ PARENT, CHILD = b"p" * 16, b"c" * 16
 WEEK = 7 * 24 * 3_600_000
 
 
-def _told(writer: StateWriter, since: int = 0) -> list[Logged]:
+def _told(writer: StateWriter, since: int = 0) -> list[LogEntry]:
     return LocalFeed(writer.source()).logged(since)
 
 
@@ -74,7 +74,7 @@ def test_what_changes_no_session_s_life_has_a_revision_alone(writer: StateWriter
 
 def test_a_purged_session_leaves_a_trace_as_long_as_its_purge(state_dir: Path, clock: FixedClock) -> None:
     """Owner and ancestors are still known; compaction takes results and trace with the changes."""
-    with StateWriter.open(state_dir, create=True, clock=clock, keep=Keep(changes=6)) as writer:
+    with StateWriter.open(state_dir, create=True, clock=clock, keep=Retention(changes=6)) as writer:
         writer.submit(opening("o", PARENT, owner="w")).result()
         writer.submit(opening("c", CHILD, owner="long" * 100, parent_id=PARENT)).result()
         for _ in range(3):
@@ -98,7 +98,7 @@ def test_a_purged_session_leaves_a_trace_as_long_as_its_purge(state_dir: Path, c
 
 def test_the_place_of_each_revision_is_found(state_dir: Path, clock: FixedClock) -> None:
     """Behind it stands exactly what was applied later; what is gone and what never was is said."""
-    with StateWriter.open(state_dir, create=True, clock=clock, keep=Keep(changes=20)) as writer:
+    with StateWriter.open(state_dir, create=True, clock=clock, keep=Retention(changes=20)) as writer:
         feed = LocalFeed(writer.source())
         assert feed.seq_at(0) == 0
         for n in range(20):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sessauth.audit import layout
-from sessauth.audit.verify.findings import FindingKind, Report
+from sessauth.audit.verify.findings import AuditReport, FindingKind
 from sessauth.audit.verify.verify import verify
 from sessauth.audit.write.stream import AuditStream, StreamOptions
 from sessauth.clock import FixedClock
@@ -104,7 +104,7 @@ class Copy:
         return sorted(name for name in self.files if layout.parse_name(name))
 
 
-def kinds(report: Report) -> list[FindingKind]:
+def kinds(report: AuditReport) -> list[FindingKind]:
     """Return the kinds of the faults."""
     return [finding.kind for finding in report.faults]
 

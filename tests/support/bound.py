@@ -8,7 +8,7 @@ from sessauth.clock import SystemClock
 from sessauth.crypto.verifier_key import SignedVerifierKey, VerifierKey
 from sessauth.crypto.verifier_keys import VerifierKeys
 from sessauth.server.process.control import Control
-from sessauth.state.host.proof_keys import HostKeys
+from sessauth.state.host.proof_keys import HostProofKeys
 from sessauth.v1 import key_service_pb2 as keys_pb
 from tests.support.service import Caller, Service
 
@@ -34,7 +34,7 @@ def age_keys(service: Service, ms: int) -> None:
     assert isinstance(control, Control)
     state_dir = service.made.state_dir
     with control.host_keys._lock:
-        host = HostKeys.read(state_dir)
+        host = HostProofKeys.read(state_dir)
         aged = tuple(
             replace(key, not_before_ms=key.not_before_ms - ms, expires_at_ms=key.expires_at_ms - ms)
             for key in host.keys

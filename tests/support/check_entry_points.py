@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth._fast.token.proof import ProofKeys
 from sessauth.crypto.armor import PROOF_PREFIX, presented_text, proof_text
 from sessauth.limits import MAX_TOKEN_BYTES
@@ -303,7 +303,7 @@ def _told(message: pb.Decision, call: Asked) -> Told:
 
 
 class OnWire(Path):
-    """``Asking`` of one item, as a request of its own or as a message of a stream."""
+    """``CheckMessage`` of one item, as a request of its own or as a message of a stream."""
 
     def judge(self, calls: Sequence[Asked]) -> Judged:
         """Judge each call that a request can be made of."""
@@ -322,7 +322,7 @@ class OnWire(Path):
             data = pb.CheckStreamRequest(id=number, **shared).SerializeToString()
         else:
             data = pb.CheckRequest(**shared).SerializeToString()
-        asking = Asking(self.verifier, data, "stream" if streamed else "check")
+        asking = CheckMessage(self.verifier, data, "stream" if streamed else "check")
         assert asking.audience == request.audience
         asking.judge(asking.audience, now_ms=call.now_ms)
         if not streamed:
@@ -333,7 +333,7 @@ class OnWire(Path):
 
 
 class OnWireTogether(_Together):
-    """``Asking`` of many items, judged in one or more parts."""
+    """``CheckMessage`` of many items, judged in one or more parts."""
 
     def share(self, request: pb.CheckBatchRequest) -> None:
         """Change the request's form, but not what it asks."""
@@ -349,7 +349,7 @@ class OnWireTogether(_Together):
                 at_least_revision=like.request.at_least_revision,
             )
             self.share(request)
-            asking = Asking(self.verifier, request.SerializeToString(), "batch")
+            asking = CheckMessage(self.verifier, request.SerializeToString(), "batch")
             part = self.rng.choice((1, 3, len(group) + 1))
             for first in range(0, len(group), part):
                 asking.judge(asking.audience, None, first, part, now_ms=like.now_ms)

@@ -12,9 +12,9 @@ from sessauth import limits
 from sessauth.decisions.decision import Decision
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.server.keys.credentials import Principal
-from sessauth.server.rpc.call import Call
+from sessauth.server.rpc.call import CallContext
 from sessauth.server.rpc.failed_signatures import FailedSignatures
-from sessauth.server.rpc.method import Bytes
+from sessauth.server.rpc.method import RawHandler
 from sessauth.server.status import invalid, refused
 from sessauth.state.lmdb.ceilings import SessionSource, ceiling_layers
 from sessauth.v1 import authorization_service_pb2 as pb
@@ -35,15 +35,15 @@ class ChecksByMessages:
         self.source = source
         self.failures = failures
 
-    def methods(self) -> Mapping[str, Bytes]:
+    def methods(self) -> Mapping[str, RawHandler]:
         """The RPCs by name, as the service has them."""
         return {
-            "Check": Bytes(self.check),
-            "CheckBatch": Bytes(self.check_batch),
-            "CheckStream": Bytes(self.check_stream),
+            "Check": RawHandler(self.check),
+            "CheckBatch": RawHandler(self.check_batch),
+            "CheckStream": RawHandler(self.check_stream),
         }
 
-    def check(self, data: bytes, call: Call) -> bytes:
+    def check(self, data: bytes, call: CallContext) -> bytes:
         """Answer one CheckRequest."""
         request = _read(pb.CheckRequest, data)
         if not request.HasField("item"):
@@ -55,7 +55,7 @@ class ChecksByMessages:
         self._judge(response.decision, request.item, audience, request.at_least_revision, call.principal)
         return response.SerializeToString()
 
-    def check_batch(self, data: bytes, call: Call) -> bytes:
+    def check_batch(self, data: bytes, call: CallContext) -> bytes:
         """Answer one CheckBatchRequest."""
         request = _read(pb.CheckBatchRequest, data)
         if not 1 <= len(request.items) <= limits.MAX_BATCH_ITEMS:
@@ -74,7 +74,7 @@ class ChecksByMessages:
             self._judge(response.decisions.add(), item, audience, request.at_least_revision, call.principal)
         return response.SerializeToString()
 
-    def check_stream(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
+    def check_stream(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
         """Answer CheckStreamRequests one by one."""
         for data in requests:
             request = _read(pb.CheckStreamRequest, data)

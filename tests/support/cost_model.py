@@ -15,13 +15,13 @@ import lmdb
 from sessauth.clock import FixedClock
 from sessauth.errors import OutcomeUnknown
 from sessauth.model.approval import ApprovalStatus
-from sessauth.model.change import Change, ChangeOutcome, Kind
+from sessauth.model.change import Change, ChangeKind, ChangeOutcome
 from sessauth.state import layout
 from sessauth.state.integrity.verify import verify
 from sessauth.state.lmdb.feed import LocalFeed
 from sessauth.state.lmdb.rows import TxnRows
 from sessauth.state.rules.cost_rows import CostRows
-from sessauth.state.writer.group import Group, Keep
+from sessauth.state.writer.group import Group, Retention
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, MemoryRows
 
@@ -94,7 +94,7 @@ class InMemory:
             same = first.digest == change.digest()
             return first if same else ChangeOutcome(change.id, rejection="CONFLICT")
         outcome = self.rows.do(change, self.now_ms)
-        if change.kind is Kind.CONSUME and outcome.applied:
+        if change.kind is ChangeKind.CONSUME and outcome.applied:
             self._first[change.id] = outcome
         return outcome
 
@@ -128,7 +128,11 @@ class OnDisk:
 
     def _open(self, *, create: bool = False) -> StateWriter:
         return StateWriter.open(
-            self._folder / "state", create=create, map_size=MAP, clock=self._clock, keep=Keep(ended_ms=20)
+            self._folder / "state",
+            create=create,
+            map_size=MAP,
+            clock=self._clock,
+            keep=Retention(ended_ms=20),
         )
 
     @property

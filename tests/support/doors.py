@@ -27,7 +27,7 @@ HALF = b"\0\0\x10\0\0" + bytes(100)
 
 # What did most harm: all checks and the workers' enrolment; all ends; all that is read.
 WORST = (
-    ("gateway", ("/sessauth.v1.AuthorizationService/Check", "/sessauth.v1.EvidenceService/Enroll")),
+    ("gateway", ("/sessauth.v1.AuthorizationService/Check", "/sessauth.v1.EvidenceService/RegisterVerifier")),
     ("issuer", ("/sessauth.v1.SessionService/EndSession",)),
     (STRANGER, ("/sessauth.v1.KeyService/ListVerifierKeys", "/grpc.health.v1.Health/Check")),
 )

@@ -67,7 +67,7 @@ def main() -> None:
         audience="gw",
         server=socket,
         credential_file=Path(credential),
-        enroll=name,
+        register_as=name,
         staleness_ms=int(staleness_ms),
     ) as verifier:
         enrolled = wait_until(lambda: verifier.enrolled)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from sessauth.usage.observations import SessionSeen, Telling, Told
+from sessauth.usage.observations import ObservationAck, ObservationBatch, SessionObservation
 
 
 @dataclass
@@ -16,22 +16,22 @@ class Listener:
     control_id: bytes = bytes(16)
     failure: Exception | None = None
     # Every telling that came, those that were answered with a failure included.
-    heard: list[Telling] = field(default_factory=list)
-    taken: dict[int, Telling] = field(default_factory=dict)
+    heard: list[ObservationBatch] = field(default_factory=list)
+    taken: dict[int, ObservationBatch] = field(default_factory=dict)
     came: threading.Event = field(default_factory=threading.Event)
 
-    def tell(self, telling: Telling) -> Told:
+    def tell(self, telling: ObservationBatch) -> ObservationAck:
         """Take a telling, unless it is time to fail."""
         self.heard.append(telling)
         self.came.set()
         if self.failure is not None:
             raise self.failure
         self.taken[telling.number] = telling
-        return Told(self.control_id, self.wants_usage)
+        return ObservationAck(self.control_id, self.wants_usage)
 
-    def total(self, session_id: bytes) -> SessionSeen:
+    def total(self, session_id: bytes) -> SessionObservation:
         """What was told of a session, added up."""
-        total = SessionSeen(session_id)
+        total = SessionObservation(session_id)
         # A copy: the teller's thread may tell meanwhile.
         for telling in tuple(self.taken.values()):
             for seen in telling.sessions:

@@ -12,7 +12,7 @@ from sessauth.client import Client
 from sessauth.decisions.decision_base import DecisionBase
 from sessauth.errors import Rejected
 from sessauth.tokens.token import Token
-from sessauth.verifier.server_backed import ServedVerifier
+from sessauth.verifier.server_backed import ServerBackedVerifier
 from tests.support.server_fixture import AUDIENCE, House
 from tests.support.service_model import CHILD, ROOT, Call, ModelSession, ModelToken
 
@@ -26,7 +26,7 @@ class Door:
     """One way to ask, and the gateway that asks."""
 
     gateway: str
-    client: Client | ServedVerifier
+    client: Client | ServerBackedVerifier
 
     def check(self, token: ModelToken, call: Call, *, permit: bool = False, **options: Any) -> DecisionBase:
         """Ask about a call."""

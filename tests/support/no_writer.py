@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sessauth._fast.check.cost_claims import Claims
+from sessauth._fast.check.cost_claims import CostClaims
 from sessauth.reasons import Reason
 from sessauth.server.status import refused
 
@@ -16,7 +16,7 @@ class NoWriter:
         """Know what the item asks for."""
         self.item = item
 
-    def pay(self, claims: Claims) -> int:
+    def pay(self, claims: CostClaims) -> int:
         """Say what the first scope of the first claim misses first."""
         if claims:
             return Reason.APPROVAL_REQUIRED if claims[0][2][0][1].threshold else Reason.NEEDS_SERVER

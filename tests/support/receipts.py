@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from sessauth.crypto.issuer_key import IssuerKey
-from sessauth.model.receipt import Receipt, ReceiptState, VerifierStanding, VerifierState
+from sessauth.model.receipt import Receipt, ReceiptState, VerifierState, VerifierStatus
 from sessauth.model.session import EndCause
 
 NOW = 1_800_000_000_000
@@ -15,8 +15,8 @@ STRANGER = IssuerKey(bytes(range(1, 33)))
 CLUSTER = b"c" * 16
 SESSION = b"s" * 16
 
-CONTROL = VerifierStanding("sessauth/control", VerifierState.ACKNOWLEDGED, 7, NOW + 1)
-WAITING = VerifierStanding("gw-1", VerifierState.WAITING, 6, NOW + 10_000)
+CONTROL = VerifierStatus("sessauth/control", VerifierState.ACKNOWLEDGED, 7, NOW + 1)
+WAITING = VerifierStatus("gw-1", VerifierState.WAITING, 6, NOW + 10_000)
 CLOSED = Receipt(
     cluster_id=CLUSTER,
     incarnation=b"i" * 16,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sessauth._fast.record.queue import Tap
+from sessauth._fast.record.queue import DecisionQueue
 from sessauth.audit import layout
 from sessauth.audit.recording.options import AuditOptions
 from sessauth.audit.write.stream import AuditStream
@@ -44,7 +44,7 @@ class Tapped:
     def __init__(self, room: int = 1 << 20) -> None:
         """Give the tap so many bytes."""
         self.verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE)
-        self.verifier.tap = self.tap = Tap(room)
+        self.verifier.tap = self.tap = DecisionQueue(room)
         self.clock = FixedClock(NOW)
 
     def check(self, token: bytes, resource: str = "files/a", **options: Any) -> Decision:

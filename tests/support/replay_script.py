@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sessauth.audit.replay import Report, replay
+from sessauth.audit.replay import ReplayReport, replay
 from sessauth.crypto.key_record import KeyStatus
 from sessauth.model.change import add_key, end_session, open_session
 from sessauth.scopes.scope import Scope
@@ -56,13 +56,13 @@ class Script(Play):
         assert self.do(end_session(self.next_id(), session_id), NOW).applied
 
 
-def replayed(play: Play, folder: Path, **given: Any) -> Report:
+def replayed(play: Play, folder: Path, **given: Any) -> ReplayReport:
     """End a play and replay its folder."""
     play.close()
     return replay(folder, **given)
 
 
-def changed(folder: Path, edit: Callable[[dict[str, Any]], None], kind: str = "decision") -> Report:
+def changed(folder: Path, edit: Callable[[dict[str, Any]], None], kind: str = "decision") -> ReplayReport:
     """Replay a folder in which each record of a kind was edited."""
     to = folder.with_name("changed")
 

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sessauth.errors import ScopeError
-from sessauth.scopes.scope import Accessor, Condition, Fact, Operator, Path, Scope, Segment
+from sessauth.scopes.scope import Accessor, Condition, FactReference, Operator, Path, Scope, Segment
 
 # Small vocabularies, so that random scopes and requests meet often.
 NAMES = ("a", "b", "ab")
@@ -86,7 +86,7 @@ def operands(operator: Operator) -> st.SearchStrategy[list[Any]]:
     special = {Operator.GLOB: GLOBS, Operator.UNDER: CLEAN, Operator.CIDR: NETS, Operator.STARTS_WITH: TEXTS}
     if operator in special:
         many = st.lists(st.sampled_from(special[operator]), min_size=1, max_size=3)
-        fact = st.just([Fact("who")])
+        fact = st.just([FactReference("who")])
         return many if operator in (Operator.GLOB, Operator.CIDR) else st.one_of(many, many, fact)
     ordered = Operator.LESS <= operator <= Operator.GREATER_EQUAL
     single = ordered or operator in (Operator.EQUAL, Operator.NOT_EQUAL)
@@ -94,7 +94,7 @@ def operands(operator: Operator) -> st.SearchStrategy[list[Any]]:
     size = {"min_size": 1, "max_size": 1 if single else 3}
     constants = st.one_of(*(st.lists(st.sampled_from(p), unique=True, **size) for p in pools))
     return (
-        st.one_of(constants, constants, st.sampled_from(list(FACTS)).map(lambda f: [Fact(f)]))
+        st.one_of(constants, constants, st.sampled_from(list(FACTS)).map(lambda f: [FactReference(f)]))
         if single
         else constants
     )

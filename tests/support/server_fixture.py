@@ -16,7 +16,7 @@ from sessauth.decisions.decision_base import DecisionBase
 from sessauth.errors import SessauthError
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
-from sessauth.verifier.server_backed import ServedVerifier
+from sessauth.verifier.server_backed import ServerBackedVerifier
 from sessauth.verifier.verifier import Verifier
 from tests.support.service import ServerProcess, wait_until
 
@@ -55,7 +55,7 @@ class House:
         self.other = self._client(self._credentials["other"])
         self.workers = [self._client(self._credentials["gateway"], index) for index in range(self._count)]
         self.wait_for_workers()
-        self.verifier: ServedVerifier = Verifier.embedded(
+        self.verifier: ServerBackedVerifier = Verifier.embedded(
             self.made.state_dir,
             audience=AUDIENCE,
             server=self.made.socket,

@@ -59,7 +59,7 @@ def imports(path: Path, *, type_only: bool = False) -> list[tuple[int, str]]:
 
 def import_graph(folder: Path) -> dict[str, set[str]]:
     """Return for each module below ``folder`` those that it imports: lazily, for types only, or in C too."""
-    files = [path for path in folder.rglob("*") if path.suffix in {".py", ".pyx", ".pxd", ".pyi"}]
+    files = [path for path in folder.rglob("*") if path.suffix in {".py", ".pyx", ".pxd"}]
     graph: dict[str, set[str]] = {module_name(path): set() for path in files}
     for path in files:
         module = module_name(path)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sessauth._fast.scopes import queries as kernel
 from sessauth.scopes.scope import Scope, Segment
 from sessauth.usage import limits
-from sessauth.usage.grants import CEILING, Layer
+from sessauth.usage.grants import CEILING, GrantLayer
 from sessauth.usage.session_usage import SessionUsage
 from tests.support.scope_strategies import CLEAN, NAMES, NUMBERS, TEXTS, actions, conditions, paths, segments
 
@@ -97,9 +97,9 @@ def _wide_scope(draw: st.DrawFn) -> Scope:
     return scope.needing(uses=draw(st.integers(1, 3))) if draw(st.integers(0, 5)) == 0 else scope
 
 
-def used(scopes: Sequence[Scope], calls: Sequence[Call]) -> tuple[Layer, SessionUsage, list[Call]]:
+def used(scopes: Sequence[Scope], calls: Sequence[Call]) -> tuple[GrantLayer, SessionUsage, list[Call]]:
     """Return the layer, what a session used of it with those calls, and the calls that were allowed."""
-    layer, usage, allowed = Layer(CEILING, scopes), SessionUsage(), []
+    layer, usage, allowed = GrantLayer(CEILING, scopes), SessionUsage(), []
     for at_ms, call in enumerate(calls, start=1000):
         if call.is_permitted(scopes):
             allowed.append(call)

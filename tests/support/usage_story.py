@@ -10,7 +10,7 @@ from sessauth.model.session import EndCause, Session, SessionStatus
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage
-from sessauth.usage.grants import MINTED, Layer, ceilings
+from sessauth.usage.grants import MINTED, GrantLayer, ceilings
 
 OPENED_MS = 1_800_000_000_000
 CEILING = (
@@ -56,7 +56,7 @@ def tell(
     of: Session,
     calls: Sequence[tuple[str, str, dict[str, Any]]],
     *,
-    minted: Layer | None,
+    minted: GrantLayer | None,
 ) -> None:
     """Observe allowed calls, a minute apart."""
     layers = ceilings([[Scope.from_record(scope) for scope in layer] for layer in of.ceilings])
@@ -78,7 +78,7 @@ def tell(
 def story() -> tuple[Session, SessionUsage]:
     """The session above with what it did: three of six things that it might have."""
     told, usage = session(), SessionUsage()
-    minted = Layer(MINTED, [Scope.parse("read:**"), Scope.parse("write:**"), Scope.parse("pay:**")])
+    minted = GrantLayer(MINTED, [Scope.parse("read:**"), Scope.parse("write:**"), Scope.parse("pay:**")])
     repo = {"owner": "acme", "repo": "app"}
     calls: list[tuple[str, str, dict[str, Any]]] = [
         *(("read", "mcp/github/list_issues", {**repo, "page": page}) for page in (1, 2, 3, 4)),

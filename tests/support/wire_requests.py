@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.reasons import Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
@@ -80,10 +80,10 @@ def decisions_of(kind: str, data: bytes) -> list[Any]:
     return list(message.decisions) if kind == "batch" else [message.decision]
 
 
-def asked(kind: str, data: bytes, judge_by: Verifier = JUDGE) -> Asking | None:
+def asked(kind: str, data: bytes, judge_by: Verifier = JUDGE) -> CheckMessage | None:
     """What the kernel reads, or None."""
     try:
-        return Asking(judge_by, data, kind)
+        return CheckMessage(judge_by, data, kind)
     except ValueError:
         return None
 
@@ -129,7 +129,7 @@ def hold_alike(kind: str, data: bytes) -> bool:
     return True
 
 
-def _hold_answer(kind: str, asking: Asking, message: Any, items: list[Any]) -> None:
+def _hold_answer(kind: str, asking: CheckMessage, message: Any, items: list[Any]) -> None:
     """Hold that each item is judged by what protobuf read of it, and answered in protobuf's own bytes."""
     asking.judge(asking.audience, now_ms=NOW)
     data = asking.answer(explain)

@@ -13,7 +13,7 @@ from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.crypto.key_record import KeyStatus
 from sessauth.model.change import Change, ChangeOutcome, add_key, open_session
 from sessauth.scopes.scope import Scope
-from sessauth.server.writer.authorizer import Arbiter, Ask, Verdict
+from sessauth.server.writer.authorizer import CallRequest, WriterAuthorizer, WriterDecision
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.tokens.issuer import Issuer
 from sessauth.tokens.token import Token
@@ -33,7 +33,7 @@ class Till:
         self.clock = FixedClock(NOW_MS)
         self.writer = StateWriter.open(folder, create=True, map_size=16 << 20, clock=self.clock)
         self.verifier = Verifier(self.writer.source(), audience=AUDIENCE)
-        self.arbiter = Arbiter(self.writer.source(), self.verifier, cache_bytes=1 << 20)
+        self.arbiter = WriterAuthorizer(self.writer.source(), self.verifier, cache_bytes=1 << 20)
         self.issuer = Issuer(IssuerKey(bytes(range(32))), self.clock)
         self._ids = (f"change-{number}" for number in itertools.count(1))
         self.do(add_key(self.change_id(), IssuerKey(bytes(range(32))).public_key, status=KeyStatus.ACTIVE))
@@ -53,20 +53,22 @@ class Till:
         given = {"ttl_ms": 3_600_000, **options}
         return self.issuer.mint(SESSION, scopes, [AUDIENCE], **given)
 
-    def ask(self, token: Token, resource: str = "doc/1", arguments: bytes = b"", **parts: Any) -> Ask:
+    def ask(self, token: Token, resource: str = "doc/1", arguments: bytes = b"", **parts: Any) -> CallRequest:
         """A call to read a resource."""
-        ask = Ask(GATEWAY, token.data, b"read", resource.encode(), arguments, audience=AUDIENCE)
+        ask = CallRequest(GATEWAY, token.data, b"read", resource.encode(), arguments, audience=AUDIENCE)
         return replace(ask, **parts)
 
-    def check(self, token: Token, resource: str = "doc/1", arguments: bytes = b"", **parts: Any) -> Verdict:
+    def check(
+        self, token: Token, resource: str = "doc/1", arguments: bytes = b"", **parts: Any
+    ) -> WriterDecision:
         """Have the writer judge a call, and wait until what it took is durable."""
         return self.decide(self.ask(token, resource, arguments, **parts))
 
-    def decide(self, ask: Ask) -> Verdict:
+    def decide(self, ask: CallRequest) -> WriterDecision:
         """Have the writer judge a call."""
         return self.writer.decide(partial(self.arbiter.check, ask=ask), 1024).result(10)
 
-    def commit(self, ask: Ask, permit: bytes) -> Verdict:
+    def commit(self, ask: CallRequest, permit: bytes) -> WriterDecision:
         """Have the writer commit a permit."""
         return self.writer.decide(lambda group: self.arbiter.commit(group, ask, permit), 1024).result(10)
 

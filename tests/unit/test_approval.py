@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.errors import BadApproval
+from sessauth.errors import InvalidApproval
 from sessauth.model.approval_rules import (
     ApprovalFault,
     ApprovalOutcome,
@@ -41,7 +41,7 @@ def judged(
 
 def fault_of(signed: SignedApproval, now_ms: int = NOW, **changes: Any) -> str:
     """The fault that a statement is refused with."""
-    with pytest.raises(BadApproval) as refused:
+    with pytest.raises(InvalidApproval) as refused:
         check_statement(signed, terms(**changes), now_ms)
     return refused.value.fault
 
@@ -86,7 +86,7 @@ def test_a_statement_ends_at_its_expiry_without_leeway() -> None:
 
 def test_another_id_than_the_one_asked_for_does_not_count() -> None:
     """With an id to be of, another approval's statement is refused."""
-    with pytest.raises(BadApproval) as refused:
+    with pytest.raises(InvalidApproval) as refused:
         check_statement(signed(id=id16("another")), terms(), NOW, approval_id=statement().id)
 
     assert refused.value.fault == FAULT.OTHER_ID
@@ -313,13 +313,13 @@ def test_the_text_form_says_what_is_wrong_with_it() -> None:
         ("sessauth_token_" + text, "not an approval"),
         ("", "not an approval"),
     ):
-        with pytest.raises(BadApproval, match=told):
+        with pytest.raises(InvalidApproval, match=told):
             SignedApproval.from_text(wrong)
 
 
 def test_no_message_repeats_what_was_signed() -> None:
     """A refusal names the fault and holds neither key nor signature."""
-    with pytest.raises(BadApproval) as refused:
+    with pytest.raises(InvalidApproval) as refused:
         check_statement(signed("dan"), terms(), NOW + HOUR_MS)
 
     assert signed("dan").public_key.hex() not in str(refused.value)

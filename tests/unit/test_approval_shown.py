@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sessauth.approvals.request import ApprovalRequest
 from sessauth.approvals.safe_text import json_lines, moment_text, read_arguments, visible
-from sessauth.errors import BadApproval
+from sessauth.errors import InvalidApproval
 from tests.support.approvals import held, record, request_digest
 
 ESC = "\x1b"
@@ -186,7 +186,7 @@ def test_a_denial_says_who_and_why() -> None:
 )
 def test_what_a_check_would_deny_is_not_shown(arguments: bytes) -> None:
     """An approver reads what the kernel reads: what is malformed to it can't be shown, nor signed."""
-    with pytest.raises(BadApproval, match="can't be shown"):
+    with pytest.raises(InvalidApproval, match="can't be shown"):
         ApprovalRequest(record(arguments=arguments)).render()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from sessauth.approvals.approver import ApprovalRequest, Approver, ApproverKey
 from sessauth.clock import FixedClock
-from sessauth.errors import BadApproval, KeyFolderError, UsageError
+from sessauth.errors import InvalidApproval, KeyFolderError, UsageError
 from sessauth.model.approval_rules import ApprovalFault, ApprovalStatement, ApprovalStatus, check_statement
 from sessauth.scopes.scope import Scope
 from tests.oracle.crypto import digest
@@ -30,7 +30,7 @@ def signer(name: str = "ann", now_ms: int = NOW) -> Approver:
 
 def refused(request: ApprovalRequest, name: str = "ann", now_ms: int = NOW) -> str:
     """The fault that an approver refuses with."""
-    with pytest.raises(BadApproval) as error:
+    with pytest.raises(InvalidApproval) as error:
         signer(name, now_ms).grant(request)
     return error.value.fault
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from sessauth._fast.check.survey import Survey
-from sessauth._fast.record.queue import Tap
+from sessauth._fast.record.queue import DecisionQueue
 from sessauth.client import CheckItem
 from sessauth.client._requests.checks import list_allowed
 from sessauth.client._requests.tokens import item_message
 from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.errors import UsageError
-from sessauth.reasons import Reason, Verdict
+from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.scopes.call_arguments import canonical, encode
 from sessauth.tokens.holder import HolderKey
 from sessauth.verifier.verifier import Verifier
@@ -62,7 +62,7 @@ def doors() -> Iterator[tuple[str, Door]]:
 
     def surveyed(arguments: Any) -> bool:
         found = Survey(world.checker, token.data, **given).verdicts([("read", "files/a", arguments)])
-        return found == [Verdict.YES]
+        return found == [SurveyVerdict.YES]
 
     yield "check", lambda arguments: bool(world.checker._check(*call, arguments, **given))
     yield "prepared", lambda arguments: bool(world.checker._check(handle, *call[1:], arguments, **given))
@@ -169,7 +169,7 @@ def test_a_proof_for_values_is_one_for_their_bytes() -> None:
 def test_what_is_noted_of_a_refusal_takes_each_form() -> None:
     """A decision that is noted later is noted with the bytes of what was given."""
     verifier = Verifier(bulk_sessions.source())
-    verifier.tap = Tap(1 << 16)
+    verifier.tap = DecisionQueue(1 << 16)
     for form in FORMS:
         verifier.note(verifier.refuse(8, Reason.UNKNOWN_TOOL), b"x", "read", "files/a", form)
         assert [note.arguments for note in verifier.tap.drain()] == [BYTES]

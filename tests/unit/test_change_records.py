@@ -12,8 +12,8 @@ from sessauth.crypto.key_record import KeyRecord, KeyStatus
 from sessauth.errors import Rejected, ScopeError, UsageError
 from sessauth.model.change import (
     Change,
+    ChangeKind,
     ChangeOutcome,
-    Kind,
     Rejection,
     add_key,
     answer_approval,
@@ -63,9 +63,9 @@ OF_EACH_KIND = [
 
 def test_every_kind_has_a_builder() -> None:
     """The builders above cover the kinds, and the kinds are the members of the message."""
-    assert {change.kind for change in OF_EACH_KIND} == set(Kind)
+    assert {change.kind for change in OF_EACH_KIND} == set(ChangeKind)
     empty = decode("Change", encode("Change", {"format": 1}))
-    assert {name for name, value in empty.items() if value is None} == {kind.value for kind in Kind}
+    assert {name for name, value in empty.items() if value is None} == {kind.value for kind in ChangeKind}
 
 
 @pytest.mark.parametrize("change", OF_EACH_KIND, ids=lambda change: change.kind.name)

@@ -9,15 +9,15 @@ import pytest
 
 from sessauth.crypto.issuer_key import public_jwk
 from sessauth.crypto.key_record import KeyRecord, KeyStatus
-from sessauth.errors import BadReceipt, UsageError
+from sessauth.errors import InvalidReceipt, UsageError
 from sessauth.model.receipt import (
     LABEL,
     Receipt,
     ReceiptFault,
     ReceiptState,
     SignedReceipt,
-    VerifierStanding,
     VerifierState,
+    VerifierStatus,
     state_of,
     verify,
 )
@@ -40,7 +40,7 @@ KEYS = [SERVICE.public_key]
 
 def fault_of(signed: SignedReceipt, **expected: object) -> ReceiptFault:
     """Return why a receipt proves nothing."""
-    with pytest.raises(BadReceipt) as caught:
+    with pytest.raises(InvalidReceipt) as caught:
         verify(signed, KEYS, **expected)  # type: ignore[arg-type]
     return ReceiptFault(caught.value.fault)
 
@@ -68,7 +68,7 @@ def test_public_keys_are_taken_in_each_form() -> None:
         [replace(record, owner="issuer-7")],
         [replace(record, status=KeyStatus.DISTRUSTED)],
     ):
-        with pytest.raises(BadReceipt) as caught:
+        with pytest.raises(InvalidReceipt) as caught:
             verify(signed, keys)
         assert caught.value.fault == ReceiptFault.UNKNOWN_KEY
 
@@ -168,17 +168,17 @@ def test_bytes_that_are_not_canonical_are_none() -> None:
 )
 def test_texts_that_are_no_receipts(text: str) -> None:
     """No receipt, a truncated or a damaged one."""
-    with pytest.raises(BadReceipt) as caught:
+    with pytest.raises(InvalidReceipt) as caught:
         SignedReceipt.from_text(text)
     assert caught.value.fault == ReceiptFault.NOT_CANONICAL
-    with pytest.raises(BadReceipt):
+    with pytest.raises(InvalidReceipt):
         SignedReceipt.from_text(CLOSED.signed_by(SERVICE).text[:-3])
 
 
 def test_the_rule_of_the_states() -> None:
     """CLOSED: nobody is waited for and nothing is open. Who left or outlived its bound is not waited for."""
-    left = VerifierStanding("gw-2", VerifierState.LEFT, 3, NOW)
-    outlived = VerifierStanding("gw-3", VerifierState.OUTLIVED, 3, NOW)
+    left = VerifierStatus("gw-2", VerifierState.LEFT, 3, NOW)
+    outlived = VerifierStatus("gw-3", VerifierState.OUTLIVED, 3, NOW)
 
     assert state_of([], 0) is state_of([CONTROL, left, outlived], 0) is ReceiptState.CLOSED
     assert state_of([CONTROL, WAITING], 0) is state_of([CONTROL], 1) is ReceiptState.PARTIAL

@@ -11,7 +11,7 @@ from sessauth.clock import FixedClock, SystemClock
 from sessauth.errors import PermissionDenied, Rejected, StateError, Unavailable
 from sessauth.model.log_records import Head
 from sessauth.reasons import Reason
-from sessauth.verifier.registration import Enrolling, Told
+from sessauth.verifier.registration import Registration, RegistrationLoop
 from tests.support.memory_fixture import SmallWorld, small_world
 from tests.support.service import wait_until
 
@@ -22,13 +22,13 @@ class Server:
     """What a verifier reads and whom it tells: answers with ``latest``, or raises ``refusal``."""
 
     def __init__(self) -> None:
-        self.heard: list[Told] = []
+        self.heard: list[Registration] = []
         self.latest = 1
         self.called = 0
         self.life = 1
         self.refusal: Exception | None = None
 
-    def __call__(self, told: Told) -> int:
+    def __call__(self, told: Registration) -> int:
         """Take what a verifier tells."""
         self.heard.append(told)
         if self.refusal is not None:
@@ -57,13 +57,13 @@ def world() -> SmallWorld:
 
 
 @pytest.fixture
-def enrol(server: Server, world: SmallWorld) -> Iterator[Callable[..., Enrolling]]:
+def enrol(server: Server, world: SmallWorld) -> Iterator[Callable[..., RegistrationLoop]]:
     """Makes enrolments, which are closed with the test."""
-    made: list[Enrolling] = []
+    made: list[RegistrationLoop] = []
 
-    def make(bound_ms: int = BOUND_MS, clock: object = None) -> Enrolling:
+    def make(bound_ms: int = BOUND_MS, clock: object = None) -> RegistrationLoop:
         given = clock or SystemClock()
-        enrolling = Enrolling(world.checker.view, server, server, "gw-1", bound_ms, given)  # type: ignore[arg-type]
+        enrolling = RegistrationLoop(world.checker.view, server, server, "gw-1", bound_ms, given)  # type: ignore[arg-type]
         made.append(enrolling)
         return enrolling
 
@@ -78,7 +78,7 @@ def reason(world: SmallWorld) -> Reason:
 
 
 def test_it_allows_from_when_it_is_enrolled(
-    enrol: Callable[..., Enrolling], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
 ) -> None:
     """Not before, and not once it left; what it tells is its own reading of the state."""
     assert reason(world) is Reason.ALLOWED
@@ -127,7 +127,7 @@ def test_a_survey_is_denied_too(world: SmallWorld) -> None:
 
 
 def test_it_counts_from_when_it_began_to_ask(
-    enrol: Callable[..., Enrolling], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
 ) -> None:
     """An answer that was long in coming gives no more time: the server heard it earlier than that."""
     began = SystemClock().steady_ms()
@@ -138,7 +138,7 @@ def test_it_counts_from_when_it_began_to_ask(
 
 
 def test_who_is_not_heard_is_asked_again(
-    enrol: Callable[..., Enrolling], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
 ) -> None:
     """A server that can't be reached is no mistake of the caller's: nothing is allowed until it answers."""
     server.refusal = Unavailable("not there")
@@ -154,7 +154,7 @@ def test_who_is_not_heard_is_asked_again(
 
 @pytest.mark.parametrize("refusal", [Rejected("NAME_TAKEN"), PermissionDenied("no")])
 def test_what_is_refused_for_good_is_told(
-    enrol: Callable[..., Enrolling], server: Server, world: SmallWorld, refusal: Exception
+    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld, refusal: Exception
 ) -> None:
     """Another has the name, or the credential may not: the caller hears it."""
     server.refusal = refusal
@@ -164,7 +164,7 @@ def test_what_is_refused_for_good_is_told(
 
 
 def test_a_name_that_was_lost_denies_at_once(
-    enrol: Callable[..., Enrolling], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
 ) -> None:
     """Who is told that another has its name does not wait for its bound."""
     enrol().start()
@@ -175,7 +175,9 @@ def test_a_name_that_was_lost_denies_at_once(
     assert wait_until(lambda: reason(world) is Reason.STALE_STATE)
 
 
-def test_it_answers_a_call_for_acknowledgements(enrol: Callable[..., Enrolling], server: Server) -> None:
+def test_it_answers_a_call_for_acknowledgements(
+    enrol: Callable[..., RegistrationLoop], server: Server
+) -> None:
     """Soon behind the call, and without one nothing is told before it is time."""
     enrol(bound_ms=60 * BOUND_MS).start()
     assert len(server.heard) == 1
@@ -190,7 +192,7 @@ def test_it_answers_a_call_for_acknowledgements(enrol: Callable[..., Enrolling],
 
 
 def test_a_view_behind_its_server_does_not_count(
-    enrol: Callable[..., Enrolling], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
 ) -> None:
     """A server that is further than what the view reads has another state, or the view is old."""
     server.latest = 2
@@ -201,7 +203,7 @@ def test_a_view_behind_its_server_does_not_count(
 
 
 def test_without_a_bound_it_is_never_stale(
-    enrol: Callable[..., Enrolling], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
 ) -> None:
     """A worker's end is seen by its server; it leaves without a word."""
     enrolling = enrol(bound_ms=0)
@@ -214,7 +216,7 @@ def test_without_a_bound_it_is_never_stale(
 
 
 def test_a_state_that_can_not_be_read_is_not_acknowledged(
-    enrol: Callable[..., Enrolling], server: Server, world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is told of what was not read."""
 

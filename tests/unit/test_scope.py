@@ -11,13 +11,13 @@ from sessauth.errors import ScopeError
 from sessauth.scopes.scope import (
     Accessor,
     Condition,
-    Fact,
+    FactReference,
     Operator,
     Path,
     Scope,
     Segment,
     SegmentKind,
-    Source,
+    ValueSource,
 )
 
 KEY = "A" * 42 + "E"
@@ -152,7 +152,7 @@ def test_a_built_scope_equals_the_parsed_one() -> None:
         .where(Path.args("range", "to"), "<=", Decimal("10.5"), optional=True)
         .where("ids", "in", 1, 2, each=True)
         .where("url", "!=", "evil.example", accessor="host")
-        .where("case", "==", Fact("case_id"))
+        .where("case", "==", FactReference("case_id"))
         .where(Condition.of(Path.tool("destructive"), "==", False))
         .free("body", Path.args("a.b", "c"))
     )
@@ -177,8 +177,8 @@ def test_true_and_one_are_different_operands() -> None:
         ("=", (1,), {}, "unknown operator"),
         ("==", (1,), {"accessor": "len"}, "unknown accessor"),
         ("==", (1.5,), {}, "float"),
-        ("==", (Fact("a"), 1), {}, "only operand"),
-        ("==", (Fact("a-b"),), {}, "against the format"),
+        ("==", (FactReference("a"), 1), {}, "only operand"),
+        ("==", (FactReference("a-b"),), {}, "against the format"),
         ("==", (), {}, "against the format"),
         ("present", (1,), {}, "against the format"),
         ("==", ("\ud800",), {}, "against the format"),
@@ -222,7 +222,7 @@ def test_the_numbers_of_the_enums_are_those_of_the_proto() -> None:
 
     pairs = [
         (Operator, token_pb2.Operator, "OPERATOR_"),
-        (Source, token_pb2.Source, "SOURCE_"),
+        (ValueSource, token_pb2.Source, "SOURCE_"),
         (SegmentKind, token_pb2.SegmentKind, "SEGMENT_KIND_"),
         (Accessor, token_pb2.Accessor, "ACCESSOR_"),
     ]

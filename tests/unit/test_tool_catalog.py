@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sessauth.decisions.survey import Candidate
-from sessauth.decisions.tool_catalog import ToolCatalogue
+from sessauth.decisions.tool_catalog import ToolCatalog
 from sessauth.errors import UnknownTool, UsageError
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
@@ -28,15 +28,15 @@ TOOLS = [
 
 
 @pytest.fixture
-def catalogue() -> ToolCatalogue:
+def catalogue() -> ToolCatalog:
     """A pinned server."""
-    return ToolCatalogue.from_mcp("files", TOOLS)
+    return ToolCatalog.from_mcp("files", TOOLS)
 
 
 @pytest.mark.parametrize(
     ("name", "action"), [("get", "read"), ("put", "write"), ("drop", "write"), ("bare", "write")]
 )
-def test_only_a_read_only_hint_makes_a_read(catalogue: ToolCatalogue, name: str, action: str) -> None:
+def test_only_a_read_only_hint_makes_a_read(catalogue: ToolCatalog, name: str, action: str) -> None:
     """Without the hint a tool is a write."""
     assert catalogue.request(name) == (action, f"mcp/files/{name}")
 
@@ -46,11 +46,11 @@ def test_only_a_read_only_hint_makes_a_read(catalogue: ToolCatalogue, name: str,
 )
 def test_a_doubtful_hint_is_a_write(hints: dict[str, object]) -> None:
     """Anything but a plain true, or a contradiction, does not make a read."""
-    assert ToolCatalogue.from_mcp("s", [tool("t", **hints)]).request("t")[0] == "write"
+    assert ToolCatalog.from_mcp("s", [tool("t", **hints)]).request("t")[0] == "write"
 
 
 @pytest.mark.parametrize("name", ["other", "GET", "get ", "", "../get", "get/x", "*"])
-def test_an_unknown_tool_has_no_request(catalogue: ToolCatalogue, name: str) -> None:
+def test_an_unknown_tool_has_no_request(catalogue: ToolCatalog, name: str) -> None:
     """It is UnknownTool, with the name that was asked for."""
     with pytest.raises(UnknownTool) as caught:
         catalogue.request(name)
@@ -68,15 +68,13 @@ def test_an_unknown_tool_has_no_request(catalogue: ToolCatalogue, name: str) -> 
         ("made/up/later", "write"),
     ],
 )
-def test_other_methods_have_a_resource_of_their_own(
-    catalogue: ToolCatalogue, method: str, action: str
-) -> None:
+def test_other_methods_have_a_resource_of_their_own(catalogue: ToolCatalog, method: str, action: str) -> None:
     """They look or they write; one that this version doesn't know writes."""
     assert catalogue.request("", method) == (action, f"mcp/files/@{method}")
 
 
 @pytest.mark.parametrize("method", ["a//b", "a/../b", "x*", "a\\b", "/tools/call", "a\n"])
-def test_a_method_that_can_not_be_a_resource_is_unknown(catalogue: ToolCatalogue, method: str) -> None:
+def test_a_method_that_can_not_be_a_resource_is_unknown(catalogue: ToolCatalog, method: str) -> None:
     """No method is normalised into another."""
     with pytest.raises(UnknownTool):
         catalogue.request("get", method)
@@ -86,18 +84,18 @@ def test_a_method_that_can_not_be_a_resource_is_unknown(catalogue: ToolCatalogue
 def test_a_tool_that_can_not_be_a_segment_is_not_pinned(name: object) -> None:
     """A server's odd name is refused when it is pinned, by name."""
     with pytest.raises(UsageError, match="name"):
-        ToolCatalogue.from_mcp("files", [{"name": name}])
+        ToolCatalog.from_mcp("files", [{"name": name}])
 
 
 def test_a_server_name_is_one_segment_and_a_tool_is_there_once() -> None:
     """Neither can shadow another."""
     with pytest.raises(UsageError, match="server"):
-        ToolCatalogue.from_mcp("a/b", [])
+        ToolCatalog.from_mcp("a/b", [])
     with pytest.raises(UsageError, match="twice"):
-        ToolCatalogue.from_mcp("files", [tool("get"), tool("get", readOnlyHint=True)])
+        ToolCatalog.from_mcp("files", [tool("get"), tool("get", readOnlyHint=True)])
 
 
-def test_conditions_can_read_what_is_pinned(catalogue: ToolCatalogue) -> None:
+def test_conditions_can_read_what_is_pinned(catalogue: ToolCatalog) -> None:
     """The facts of a tool, with the protocol's defaults where it gives no hint."""
     assert json.loads(catalogue.describe("put")) | {"digest": ""} == {
         **{"server": "files", "name": "put", "action": "write", "read_only": False, "digest": ""},
@@ -108,13 +106,13 @@ def test_conditions_can_read_what_is_pinned(catalogue: ToolCatalogue) -> None:
         catalogue.describe("other")
 
 
-def test_what_is_written_reads_back_the_same(catalogue: ToolCatalogue) -> None:
+def test_what_is_written_reads_back_the_same(catalogue: ToolCatalog) -> None:
     """The file is stable, whatever the order in which tools were listed."""
     text = catalogue.to_json()
-    again = ToolCatalogue.from_json(text)
+    again = ToolCatalog.from_json(text)
 
     assert again.to_json() == text
-    assert ToolCatalogue.from_mcp("files", reversed(TOOLS)).to_json() == text
+    assert ToolCatalog.from_mcp("files", reversed(TOOLS)).to_json() == text
     assert list(again) == ["bare", "drop", "get", "put"] and len(again) == 4
     assert again.request("get") == ("read", "mcp/files/get")
 
@@ -123,13 +121,13 @@ def test_what_is_written_reads_back_the_same(catalogue: ToolCatalogue) -> None:
     ("old", "new"),
     [('"format": 1', '"format": 2'), ('"action": "read"', '"action": "*"'), ('"name"', '"nom"'), ("{", "")],
 )
-def test_another_file_is_refused(catalogue: ToolCatalogue, old: str, new: str) -> None:
+def test_another_file_is_refused(catalogue: ToolCatalog, old: str, new: str) -> None:
     """A newer format, an action that is neither, or anything else is no catalogue."""
     with pytest.raises(UsageError):
-        ToolCatalogue.from_json(catalogue.to_json().replace(old, new, 1))
+        ToolCatalog.from_json(catalogue.to_json().replace(old, new, 1))
 
 
-def test_what_a_server_changed_is_named(catalogue: ToolCatalogue) -> None:
+def test_what_a_server_changed_is_named(catalogue: ToolCatalog) -> None:
     """Added, dropped and redefined tools, so that an operator can look before pinning again."""
     now = [{**TOOLS[0], "description": "now it also writes"}, *TOOLS[1:3], tool("new")]
 
@@ -139,7 +137,7 @@ def test_what_a_server_changed_is_named(catalogue: ToolCatalogue) -> None:
 
 def test_tools_that_a_token_could_call() -> None:
     """Of a tools/list answer those are shown that are pinned and not denied whatever their arguments."""
-    catalogue = ToolCatalogue.from_mcp("files", TOOLS)
+    catalogue = ToolCatalog.from_mcp("files", TOOLS)
     verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE)
     chain = token(
         root("read:mcp/files/*", 'write:mcp/files/* where tool.destructive == false and path under "/tmp"')

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.record.queue import Tap
+from sessauth._fast.record.queue import DecisionQueue
 from sessauth.errors import PermissionDenied, Unavailable, UsageError
 from sessauth.model.change import end_session
 from sessauth.scopes.scope import Scope
 from sessauth.state.lmdb.ceilings import ceiling_layers
-from sessauth.usage.collector import TellingSink
+from sessauth.usage.collector import ObservationSink
 from tests.support.fake_sender import Listener
 from tests.support.service import wait_until
 from tests.support.state_fixture import NOW, SESSION, Realm
@@ -24,7 +24,7 @@ READ = "read:files/**"
 PARENT = token(root(READ))
 CHILD = token(root(READ), child("read:files/a/**"))
 SIBLING = token(root(READ), child("read:files/**"))
-Make = Callable[..., TellingSink]
+Make = Callable[..., ObservationSink]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
 @pytest.fixture
 def realm(shared: Realm) -> Realm:
     """The shared one, with a tap of its own."""
-    shared.verifier.tap = Tap(1 << 20)
+    shared.verifier.tap = DecisionQueue(1 << 20)
     return shared
 
 
@@ -51,10 +51,10 @@ def listener() -> Listener:
 @pytest.fixture
 def make(listener: Listener) -> Iterator[Make]:
     """Give a function that makes a sink which tells the listener at once."""
-    made: list[TellingSink] = []
+    made: list[ObservationSink] = []
 
-    def sink(**options: Any) -> TellingSink:
-        made.append(TellingSink(listener, **{"every_ms": 1, "wants_usage": False, **options}))
+    def sink(**options: Any) -> ObservationSink:
+        made.append(ObservationSink(listener, **{"every_ms": 1, "wants_usage": False, **options}))
         return made[-1]
 
     yield sink
@@ -62,7 +62,7 @@ def make(listener: Listener) -> Iterator[Make]:
         each.close()
 
 
-def feed(realm: Realm, sink: TellingSink) -> None:
+def feed(realm: Realm, sink: ObservationSink) -> None:
     """Hand what the tap has to the sink."""
     tap = realm.verifier.tap
     assert tap is not None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.verifier.server_backed import ServedVerifier
+from sessauth.verifier.server_backed import ServerBackedVerifier
 from sessauth.verifier.verifier import Verifier
 
 CALL = ["self", "token", "action", "resource", "arguments"]
@@ -30,9 +30,9 @@ INTERNAL = {
     ("method", "expected"),
     [
         (Verifier.check, CALL + OF_A_CALL),
-        (ServedVerifier.check, CALL + PAID + OF_A_CALL),
+        (ServerBackedVerifier.check, CALL + PAID + OF_A_CALL),
         (Verifier.check_batch, BATCH),
-        (ServedVerifier.check_batch, BATCH),
+        (ServerBackedVerifier.check_batch, BATCH),
     ],
 )
 def test_a_call_shows_the_users_options_alone(method: Callable[..., Any], expected: list[str]) -> None:
@@ -41,7 +41,7 @@ def test_a_call_shows_the_users_options_alone(method: Callable[..., Any], expect
 
 
 @pytest.mark.parametrize("option", INTERNAL)
-@pytest.mark.parametrize("kind", [Verifier, ServedVerifier])
+@pytest.mark.parametrize("kind", [Verifier, ServerBackedVerifier])
 def test_the_kernels_own_options_are_refused(kind: type[Verifier], option: str) -> None:
     """An option that would judge by another time, or take no nonce, is a TypeError for a gateway."""
     verifier = kind(_Nothing())

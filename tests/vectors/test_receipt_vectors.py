@@ -9,7 +9,7 @@ import pytest
 
 from sessauth._fast.codec import protobuf
 from sessauth.crypto.armor import RECEIPT_PREFIX, checked_text
-from sessauth.errors import BadReceipt
+from sessauth.errors import InvalidReceipt
 from sessauth.model.receipt import ReceiptFault, ReceiptState, SignedReceipt, verify
 from tests.oracle import receipts as oracle
 from tests.support.vector_files import load
@@ -22,14 +22,14 @@ def judged(data: bytes, keys: list[bytes], session_id: bytes, cluster_id: bytes,
     try:
         signed = SignedReceipt(**protobuf.decode("SignedReceipt", data))
     except protobuf.WireError:
-        with pytest.raises(BadReceipt) as caught:
+        with pytest.raises(InvalidReceipt) as caught:
             SignedReceipt.from_text(checked_text(RECEIPT_PREFIX, data))
         return caught.value.fault
     try:
         found = verify(
             signed, keys, session_id=session_id, cluster_id=cluster_id, made_since_ms=made_since_ms
         )
-    except BadReceipt as error:
+    except InvalidReceipt as error:
         return error.fault
     assert SignedReceipt.from_text(signed.text) == signed and found.encode() == signed.payload
     return found.state.name

@@ -39,7 +39,7 @@ cdef enum:
 cdef bytes NOT_JSON = b"!"
 
 # Bytes that are being written.
-cdef struct Out:
+cdef struct ArgumentBuffer:
     unsigned char *start
     unsigned char *end
     size_t room
@@ -85,11 +85,11 @@ cdef bytes judged_bytes(object arguments):
 
 
 cdef bytes _of_values(object arguments):
-    cdef Out out
+    cdef ArgumentBuffer out
     cdef bytes form
     if not isinstance(arguments, (dict, Mapping)):
         raise TypeError(f"arguments are bytes, str or a mapping, not {type(arguments).__name__}")
-    memset(&out, 0, sizeof(Out))
+    memset(&out, 0, sizeof(ArgumentBuffer))
     try:
         _put_object(&out, arguments, 1)
         _need(&out, 0)
@@ -106,7 +106,7 @@ cdef object _wrong(str detail):
     return FormError(MALFORMED_REQUEST, detail)
 
 
-cdef int _need(Out *out, size_t more) except -1:
+cdef int _need(ArgumentBuffer *out, size_t more) except -1:
     """Make room for so many bytes more; raises FormError beyond what arguments may have."""
     cdef size_t used = out.end - out.start
     cdef size_t room
@@ -125,14 +125,14 @@ cdef int _need(Out *out, size_t more) except -1:
     return 0
 
 
-cdef int _put_byte(Out *out, unsigned char c) except -1:
+cdef int _put_byte(ArgumentBuffer *out, unsigned char c) except -1:
     _need(out, 1)
     out.end[0] = c
     out.end += 1
     return 0
 
 
-cdef int _put_ascii(Out *out, str text) except -1:
+cdef int _put_ascii(ArgumentBuffer *out, str text) except -1:
     cdef Py_ssize_t n
     cdef const char *p = PyUnicode_AsUTF8AndSize(text, &n)
     _need(out, n)
@@ -141,7 +141,7 @@ cdef int _put_ascii(Out *out, str text) except -1:
     return 0
 
 
-cdef int _put_value(Out *out, object value, int depth) except -1:
+cdef int _put_value(ArgumentBuffer *out, object value, int depth) except -1:
     cdef int64_t small
     cdef int overflow
     if isinstance(value, str):
@@ -172,7 +172,7 @@ cdef int _put_value(Out *out, object value, int depth) except -1:
     raise TypeError(f"a value of arguments is what JSON has, not {type(value).__name__}")
 
 
-cdef int _put_text(Out *out, object text) except -1:
+cdef int _put_text(ArgumentBuffer *out, object text) except -1:
     cdef Py_ssize_t n
     cdef const char *p
     try:
@@ -184,7 +184,7 @@ cdef int _put_text(Out *out, object text) except -1:
     return 0
 
 
-cdef int _put_list(Out *out, object elements, int depth) except -1:
+cdef int _put_list(ArgumentBuffer *out, object elements, int depth) except -1:
     cdef bint first = True
     _go_down(depth)
     _put_byte(out, 0x5B)
@@ -196,7 +196,7 @@ cdef int _put_list(Out *out, object elements, int depth) except -1:
     return _put_byte(out, 0x5D)
 
 
-cdef int _put_object(Out *out, object members, int depth) except -1:
+cdef int _put_object(ArgumentBuffer *out, object members, int depth) except -1:
     cdef bint first = True
     _go_down(depth)
     _put_byte(out, 0x7B)
@@ -218,7 +218,7 @@ cdef int _go_down(int depth) except -1:
     return 0
 
 
-cdef int _put_long(Out *out, object value) except -1:
+cdef int _put_long(ArgumentBuffer *out, object value) except -1:
     try:
         digits = PyNumber_ToBase(value, 10)
     except ValueError:
@@ -226,7 +226,7 @@ cdef int _put_long(Out *out, object value) except -1:
     return _put_ascii(out, digits)
 
 
-cdef int _put_double(Out *out, double value) except -1:
+cdef int _put_double(ArgumentBuffer *out, double value) except -1:
     """As ECMAScript writes a number (RFC 8785, 3.2.2.3)."""
     cdef char *shortest
     if not isfinite(value):

@@ -17,7 +17,7 @@ from sessauth._fast.call.json_reader cimport (
     TYPE_TEXT,
     TYPE_TRUTH,
     Document,
-    Node,
+    JsonNode,
     document_free,
     document_init,
     read_document,
@@ -30,7 +30,7 @@ __all__ = []
 
 cdef bytes canonical_of(bytes_t p, size_t n):
     cdef Document document
-    cdef const Node **order = NULL
+    cdef const JsonNode **order = NULL
     cdef bytes room = PyBytes_FromStringAndSize(NULL, n + 2)
     cdef unsigned char *start = <unsigned char *> PyBytes_AS_STRING(room)
     cdef unsigned char *end = start
@@ -40,7 +40,7 @@ cdef bytes canonical_of(bytes_t p, size_t n):
         with nogil:
             formed = read_document(&document, p, n)
             if formed:
-                order = <const Node **> malloc(document.used * sizeof(Node *))
+                order = <const JsonNode **> malloc(document.used * sizeof(JsonNode *))
                 if order != NULL:
                     end = _put(start, document.nodes, document.nodes, order)
         if not formed:
@@ -54,7 +54,7 @@ cdef bytes canonical_of(bytes_t p, size_t n):
 
 
 cdef unsigned char *_put(
-    unsigned char *out, const Node *nodes, const Node *node, const Node **order
+    unsigned char *out, const JsonNode *nodes, const JsonNode *node, const JsonNode **order
 ) noexcept nogil:
     """A value; ``order`` has room for every node below it. As deep as the reader went, which is bounded."""
     cdef bint is_object = node.type == TYPE_OBJECT
@@ -70,7 +70,7 @@ cdef unsigned char *_put(
         order[i] = nodes + at
         at = nodes[at].next
     if is_object:
-        qsort(order, node.count, sizeof(Node *), _compare_names)
+        qsort(order, node.count, sizeof(JsonNode *), _compare_names)
     out[0] = 0x7B if is_object else 0x5B
     out += 1
     for i in range(node.count):
@@ -142,8 +142,8 @@ cdef unsigned char *_put_escape(unsigned char *out, unsigned char c) noexcept no
 
 cdef int _compare_names(const void *a, const void *b) noexcept nogil:
     """By UTF-16 code units, as RFC 8785 sorts; the names are UTF-8."""
-    cdef const Node *x = (<const Node **> a)[0]
-    cdef const Node *y = (<const Node **> b)[0]
+    cdef const JsonNode *x = (<const JsonNode **> a)[0]
+    cdef const JsonNode *y = (<const JsonNode **> b)[0]
     cdef uint32_t n = min(x.name_n, y.name_n)
     cdef uint32_t i
     for i in range(n):

@@ -10,7 +10,7 @@ from libc.string cimport memset
 from sessauth._fast.base.limits cimport LEVEL_BLOCK
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.call.json_reader cimport Document
-from sessauth._fast.call.resource cimport Part, Resource
+from sessauth._fast.call.resource cimport TextSlice, Resource
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
@@ -23,17 +23,17 @@ cdef enum:
     CONSUMES_ONCE = 2
 
 # One call to judge. Every part lies in memory of the caller's.
-cdef struct Asked:
-    Part token
-    Part action
-    Part resource
-    Part arguments
-    Part tool
-    Part session            # n = 0: not stated
-    Part source
-    Part audience
-    Part proof              # n = 0: none came
-    const Part *peers
+cdef struct CheckInput:
+    TextSlice token
+    TextSlice action
+    TextSlice resource
+    TextSlice arguments
+    TextSlice tool
+    TextSlice session            # n = 0: not stated
+    TextSlice source
+    TextSlice audience
+    TextSlice proof              # n = 0: none came
+    const TextSlice *peers
     int peer_count
     uint64_t at_least_revision
     uint64_t now_ms
@@ -55,7 +55,7 @@ cdef struct Asked:
     int wrong_index
 
 # What it came to; positions are -1 where they don't apply. Owns `argument`.
-cdef struct Finding:
+cdef struct CheckOutcome:
     bint allowed
     # The signature stands, so what the token says may be told.
     bint named
@@ -84,22 +84,22 @@ cdef class ScratchBox:
     cdef Scratch scratch
 
 # Copies a text; without memory for it the argument stays unnamed.
-cdef void set_argument(Finding *found, const char *text, size_t n) noexcept nogil
+cdef void set_argument(CheckOutcome *found, const char *text, size_t n) noexcept nogil
 # Joins names with dots.
-cdef void set_argument_path(Finding *found, const Part *names, int count) noexcept nogil
+cdef void set_argument_path(CheckOutcome *found, const TextSlice *names, int count) noexcept nogil
 # As part_of, for what is neither bytes nor a plain str.
-cdef object part_of_other(object text, Part *out)
+cdef object part_of_other(object text, TextSlice *out)
 
-cdef inline void asked_init(Asked *asked) noexcept nogil:
+cdef inline void asked_init(CheckInput *asked) noexcept nogil:
     cdef bytes_t nothing = <bytes_t> <const char *> ""
-    memset(asked, 0, sizeof(Asked))
+    memset(asked, 0, sizeof(CheckInput))
     asked.token.p = asked.action.p = asked.resource.p = asked.arguments.p = asked.tool.p = nothing
     asked.session.p = asked.source.p = asked.audience.p = asked.proof.p = nothing
     asked.new_signatures = True
 
 
-cdef inline void finding_init(Finding *found) noexcept nogil:
-    memset(found, 0, sizeof(Finding))
+cdef inline void finding_init(CheckOutcome *found) noexcept nogil:
+    memset(found, 0, sizeof(CheckOutcome))
     found.index = -1
     found.scope = -1
     found.clause = -1
@@ -107,18 +107,18 @@ cdef inline void finding_init(Finding *found) noexcept nogil:
     found.matched_scope = -1
 
 
-cdef inline void finding_free(Finding *found) noexcept nogil:
+cdef inline void finding_free(CheckOutcome *found) noexcept nogil:
     if found.argument != NULL:
         free(found.argument)
         found.argument = NULL
 
 
-cdef inline void set_part(Part *out, bytes_t p, size_t n) noexcept nogil:
+cdef inline void set_part(TextSlice *out, bytes_t p, size_t n) noexcept nogil:
     out.p = p
     out.n = n
 
 
-cdef inline object part_of(object text, Part *out):
+cdef inline object part_of(object text, TextSlice *out):
     """Point at bytes, or at a str in UTF-8; returns what has to live as long, or None. TypeError for else."""
     if PyBytes_CheckExact(text):
         set_part(out, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
@@ -129,14 +129,14 @@ cdef inline object part_of(object text, Part *out):
     return part_of_other(text, out)
 
 
-cdef inline bint deny(Finding *out, int stage, int reason) noexcept nogil:
+cdef inline bint deny(CheckOutcome *out, int stage, int reason) noexcept nogil:
     out.allowed = False
     out.stage = stage
     out.reason = reason
     return False
 
 
-cdef inline bint deny_block(Finding *out, int stage, int reason, int index) noexcept nogil:
+cdef inline bint deny_block(CheckOutcome *out, int stage, int reason, int index) noexcept nogil:
     out.level = LEVEL_BLOCK
     out.index = index
     return deny(out, stage, reason)

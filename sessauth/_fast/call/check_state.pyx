@@ -23,7 +23,7 @@ cdef class ScratchBox:
         document_free(&self.scratch.tool)
 
 
-cdef void set_argument(Finding *found, const char *text, size_t n) noexcept nogil:
+cdef void set_argument(CheckOutcome *found, const char *text, size_t n) noexcept nogil:
     free(found.argument)
     found.argument_n = n
     found.argument = <char *> malloc(n if n else 1)
@@ -31,7 +31,7 @@ cdef void set_argument(Finding *found, const char *text, size_t n) noexcept nogi
         memcpy(found.argument, text, n)
 
 
-cdef void set_argument_path(Finding *found, const Part *names, int count) noexcept nogil:
+cdef void set_argument_path(CheckOutcome *found, const TextSlice *names, int count) noexcept nogil:
     cdef size_t n = 0
     cdef int i
     for i in range(count):
@@ -50,7 +50,7 @@ cdef void set_argument_path(Finding *found, const Part *names, int count) noexce
         n += names[i].n
 
 
-cdef object part_of_other(object text, Part *out):
+cdef object part_of_other(object text, TextSlice *out):
     """A str with what UTF-8 can't say made invalid, not lost; a subclass of bytes or str as what it is."""
     if isinstance(text, bytes):
         set_part(out, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))

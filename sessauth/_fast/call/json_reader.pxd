@@ -13,7 +13,7 @@ cdef enum:
     TYPE_LIST = 4
     TYPE_OBJECT = 5
 
-cdef struct Node:
+cdef struct JsonNode:
     # Nodes lie in document order: a container's first child is the next node, and `next` is the
     # node behind everything below this one.
     uint8_t type
@@ -27,7 +27,7 @@ cdef struct Node:
     uint32_t nanos      # NUMBER
 
 cdef struct Document:
-    Node *nodes
+    JsonNode *nodes
     uint32_t used
     uint32_t room
     unsigned char *unescaped

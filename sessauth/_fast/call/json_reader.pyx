@@ -62,20 +62,20 @@ cdef inline void _skip(Cursor *cursor) noexcept nogil:
         cursor.p += 1
 
 
-cdef inline Node *_append(Document *document, int type, bytes_t name, size_t name_n) noexcept nogil:
+cdef inline JsonNode *_append(Document *document, int type, bytes_t name, size_t name_n) noexcept nogil:
     cdef uint32_t room
     cdef void *nodes
-    cdef Node *node
+    cdef JsonNode *node
     if document.used == document.room:
         if document.used >= MAX_JSON_VALUES:
             return NULL
         room = document.room * 2 if document.room else 32
         if room > MAX_JSON_VALUES:
             room = MAX_JSON_VALUES
-        nodes = realloc(document.nodes, room * sizeof(Node))
+        nodes = realloc(document.nodes, room * sizeof(JsonNode))
         if nodes == NULL:
             return NULL
-        document.nodes = <Node *> nodes
+        document.nodes = <JsonNode *> nodes
         document.room = room
     node = document.nodes + document.used
     document.used += 1
@@ -106,7 +106,7 @@ cdef bint _word(Cursor *cursor, const char *word, size_t n) noexcept nogil:
 
 cdef inline bint _plain_value(Cursor *cursor, unsigned char c, bytes_t name, size_t name_n) noexcept nogil:
     """A value that has none below it; ``c`` is how it begins."""
-    cdef Node *node
+    cdef JsonNode *node
     cdef bytes_t text
     cdef size_t n
     cdef int kind
@@ -196,8 +196,8 @@ cdef bint _container(Cursor *cursor, int depth, bint is_object, bytes_t own_name
 
 
 cdef int _compare_names(const void *a, const void *b) noexcept nogil:
-    cdef const Node *x = (<const Node **> a)[0]
-    cdef const Node *y = (<const Node **> b)[0]
+    cdef const JsonNode *x = (<const JsonNode **> a)[0]
+    cdef const JsonNode *y = (<const JsonNode **> b)[0]
     if x.name_n != y.name_n:
         return -1 if x.name_n < y.name_n else 1
     return memcmp(x.name, y.name, x.name_n)
@@ -210,11 +210,11 @@ cdef inline uint64_t _name_bit(bytes_t name, size_t n) noexcept nogil:
 
 cdef bint _names_differ(Document *document, uint32_t index) noexcept nogil:
     """Few names are compared pairwise, many are sorted: quadratic work is what a hostile one wants."""
-    cdef Node *nodes = document.nodes
+    cdef JsonNode *nodes = document.nodes
     cdef uint32_t count = nodes[index].count
     cdef uint32_t end = nodes[index].next
     cdef uint32_t i, j, k
-    cdef Node **order
+    cdef JsonNode **order
     cdef bint differ = 1
     if count < 2:
         return 1
@@ -228,7 +228,7 @@ cdef bint _names_differ(Document *document, uint32_t index) noexcept nogil:
                 j = nodes[j].next
             i = nodes[i].next
         return 1
-    order = <Node **> malloc(count * sizeof(Node *))
+    order = <JsonNode **> malloc(count * sizeof(JsonNode *))
     if order == NULL:
         return 0
     i = index + 1
@@ -237,7 +237,7 @@ cdef bint _names_differ(Document *document, uint32_t index) noexcept nogil:
         order[k] = nodes + i
         k += 1
         i = nodes[i].next
-    qsort(order, count, sizeof(Node *), _compare_names)
+    qsort(order, count, sizeof(JsonNode *), _compare_names)
     for k in range(1, count):
         if _compare_names(order + k - 1, order + k) == 0:
             differ = 0

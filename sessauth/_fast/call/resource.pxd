@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t
 from sessauth._fast.base.limits cimport MAX_SEGMENTS
 from sessauth._fast.base.text cimport bytes_t, mark
 
-cdef struct Part:
+cdef struct TextSlice:
     bytes_t p
     size_t n
 
@@ -20,7 +20,7 @@ cdef struct Resource:
     int count
     # Of its first segments: none, one, two.
     uint32_t marks[MARKED_SEGMENTS + 1]
-    Part parts[MAX_SEGMENTS]
+    TextSlice parts[MAX_SEGMENTS]
 
 # 0: malformed.
 cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil

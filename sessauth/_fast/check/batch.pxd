@@ -3,13 +3,13 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
 
-from sessauth._fast.call.check_state cimport Asked, Finding
-from sessauth._fast.check.lineage cimport Ground
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome
+from sessauth._fast.check.lineage cimport Lineage
 from sessauth._fast.token.chain cimport Chain
 
 cdef struct Item:
-    Asked asked
-    Finding found
+    CheckInput asked
+    CheckOutcome found
     # Said by the caller, whatever the clock says.
     bint believes_no_time
     # Owned; NULL until the token was decoded.
@@ -19,7 +19,7 @@ cdef struct Item:
     # The item whose ground this one stands on: its own, or that of an earlier one with the same token.
     int ground
     bint stands
-    Ground own
+    Lineage own
 
 cdef class Batch:
     cdef Item *items

@@ -6,7 +6,7 @@ from libc.stdlib cimport calloc, free
 
 from sessauth._fast.base.limits cimport INTERNAL_ERROR
 from sessauth._fast.call.check_state cimport asked_init, finding_free, finding_init
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.decision cimport Decision
 from sessauth._fast.check.lineage cimport ground_clear
 
@@ -62,7 +62,7 @@ cdef class Batch:
 
     cdef bytes token_of(self, Py_ssize_t i):
         """The token's bytes as they were given."""
-        cdef Part *token = &self.items[i].asked.token
+        cdef TextSlice *token = &self.items[i].asked.token
         return PyBytes_FromStringAndSize(<const char *> token.p, token.n)
 
     def __len__(self):

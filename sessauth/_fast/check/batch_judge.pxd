@@ -2,18 +2,18 @@
 
 from libc.stdint cimport int64_t
 
-from sessauth._fast.call.check_state cimport Asked
+from sessauth._fast.call.check_state cimport CheckInput
 from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.judge cimport Judge
-from sessauth._fast.check.view cimport Moment
+from sessauth._fast.check.judge cimport StageRunner
+from sessauth._fast.check.view cimport ReadPoint
 
-cdef class JudgeOfMany(Judge):
+cdef class BatchRunner(StageRunner):
     # Name the decisions of a batch that was allocated.
     cdef void name(self, Batch batch)
     # Judge the items from `first` up to, not with, `end` in one moment, the scopes without the GIL.
     # Raises nothing for a denial.
     cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
     cdef int _batch_at(
-        self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, const Asked *clock, bint floored
+        self, ReadPoint *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, const CheckInput *clock, bint floored
     ) except -1
     cdef bint _decode(self, Batch batch, Item *item, int *alike) except -1

@@ -14,13 +14,13 @@ from sessauth._fast.base.limits cimport (
     STAGE_NONE,
 )
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport Asked, Scratch, ScratchBox, asked_init, deny
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.check_state cimport CheckInput, Scratch, ScratchBox, asked_init, deny
+from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.judge cimport Judge, allow, forget_match, set_fault
+from sessauth._fast.check.judge cimport StageRunner, allow, forget_match, set_fault
 from sessauth._fast.check.proof_stage cimport take_nonce
 from sessauth._fast.check.stages cimport judge_scope
-from sessauth._fast.check.view cimport Moment, Rules
+from sessauth._fast.check.view cimport ReadPoint, SessionRules
 from sessauth._fast.token.chain cimport Chain, last_signature
 
 cdef enum:
@@ -30,7 +30,7 @@ cdef enum:
     SAME_PLACES = 4
 
 
-cdef class JudgeOfMany(Judge):
+cdef class BatchRunner(StageRunner):
     """A judge that takes batches too."""
 
     cdef void name(self, Batch batch):
@@ -39,8 +39,8 @@ cdef class JudgeOfMany(Judge):
         self._count += batch.count
 
     cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1:
-        cdef Moment moment
-        cdef Asked clock
+        cdef ReadPoint moment
+        cdef CheckInput clock
         cdef Py_ssize_t i
         if batch.judged:
             batch.reset(first, end)
@@ -72,7 +72,7 @@ cdef class JudgeOfMany(Judge):
         return 0
 
     cdef int _batch_at(
-        self, Moment *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, const Asked *clock, bint floored
+        self, ReadPoint *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, const CheckInput *clock, bint floored
     ) except -1:
         """First what needs the state, item by item; then the scopes of those that stand, without the GIL."""
         cdef int same[SAME_TOKENS]
@@ -142,7 +142,7 @@ cdef class JudgeOfMany(Judge):
         return True
 
 
-cdef inline bint _equal(const Part *a, const Part *b) noexcept nogil:
+cdef inline bint _equal(const TextSlice *a, const TextSlice *b) noexcept nogil:
     return a.n == b.n and (a.p == b.p or memcmp(a.p, b.p, a.n) == 0)
 
 
@@ -173,7 +173,7 @@ cdef bint _same_but_call(const Item *a, const Item *b) noexcept nogil:
     )
 
 
-cdef void judge_item(Item *item, const Rules **rules, int rules_count, Scratch *scratch) noexcept nogil:
+cdef void judge_item(Item *item, const SessionRules **rules, int rules_count, Scratch *scratch) noexcept nogil:
     if judge_scope(<Chain> item.chain, rules, rules_count, &item.asked, scratch, &item.found) and take_nonce(
         <Chain> item.chain, &item.asked, &item.found
     ):

@@ -8,16 +8,16 @@ from sessauth._fast.token.chain cimport Chain, Link
 
 # One verified run of blocks from the root on: the first `count` of a kept chain. The low four bits of
 # the tag are count - 1, the others a keyed hash of the last block's signature.
-cdef struct Slot:
+cdef struct CacheEntry:
     uint64_t tag
     PyObject *chain
 
 # A name that left the small queue, half of its tag, and the how-manieth chain it was that was evicted.
-cdef struct Ghost:
+cdef struct GhostEntry:
     uint32_t tag
     uint32_t evicted
 
-cdef class Cache:
+cdef class ChainCache:
     cdef readonly size_t capacity
     cdef readonly size_t quota
     cdef readonly size_t used
@@ -25,8 +25,8 @@ cdef class Cache:
     cdef readonly unsigned long long misses
     cdef readonly unsigned long long evicted
     cdef uint64_t _keys[2]
-    cdef Slot *_slots
-    cdef Ghost *_ghosts
+    cdef CacheEntry *_slots
+    cdef GhostEntry *_ghosts
     cdef size_t _mask
     cdef size_t _filled
     cdef size_t _count
@@ -41,11 +41,11 @@ cdef class Cache:
     cdef int verified_blocks(self, Chain chain) noexcept
     cdef int keep(self, Chain chain) except -1
     cdef uint64_t _hash(self, bytes_t signature) noexcept
-    cdef Slot *_known(self, Chain chain, int count) noexcept
+    cdef CacheEntry *_known(self, Chain chain, int count) noexcept
     cdef bint _insert(self, uint64_t tag, Chain chain) noexcept
-    cdef void _erase(self, Slot *slot) noexcept
+    cdef void _erase(self, CacheEntry *slot) noexcept
     cdef bint _grow(self) noexcept
-    cdef Ghost *_ghost(self, uint64_t tag) noexcept
+    cdef GhostEntry *_ghost(self, uint64_t tag) noexcept
     cdef void _register(self, Chain chain) noexcept
     cdef int _drop(self, Chain chain) except -1
     cdef int _make_room(self) except -1

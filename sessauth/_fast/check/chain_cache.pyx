@@ -83,7 +83,7 @@ cdef class _Share:
         link_init(&self.chains)
 
 
-cdef class Cache:
+cdef class ChainCache:
     """Verified chains, at most ``capacity`` bytes of them, ``quota`` bytes for a session."""
 
     def __cinit__(self, size_t capacity, size_t quota=0):
@@ -96,8 +96,8 @@ cdef class Cache:
         link_init(&self._small)
         link_init(&self._main)
         self._mask = FIRST_SLOTS - 1
-        self._slots = <Slot *> calloc(FIRST_SLOTS, sizeof(Slot))
-        self._ghosts = <Ghost *> calloc(FIRST_SLOTS // 2, sizeof(Ghost))
+        self._slots = <CacheEntry *> calloc(FIRST_SLOTS, sizeof(CacheEntry))
+        self._ghosts = <GhostEntry *> calloc(FIRST_SLOTS // 2, sizeof(GhostEntry))
         if self._slots == NULL or self._ghosts == NULL:
             raise MemoryError
 
@@ -117,7 +117,7 @@ cdef class Cache:
         return self._filled - self._count
 
     cdef Chain find(self, bytes_t p, size_t n):
-        cdef Slot *slot
+        cdef CacheEntry *slot
         cdef Chain chain
         cdef uint64_t tag
         cdef size_t i
@@ -156,9 +156,9 @@ cdef class Cache:
         """Keep a chain whose signatures stand; the caller vouches for them."""
         cdef _Share share
         cdef Chain oldest
-        cdef Slot *slot
+        cdef CacheEntry *slot
         cdef size_t weight = chain.weight()
-        cdef Ghost *ghost
+        cdef GhostEntry *ghost
         cdef uint64_t tag
         if weight > self.quota:
             return 0
@@ -218,12 +218,12 @@ cdef class Cache:
         memcpy(words, signature + 32, 16)
         return (mix(words[0] ^ self._keys[0], words[1] ^ self._keys[1]) | 16) & ~(<uint64_t> COUNT_BITS)
 
-    cdef Slot *_known(self, Chain chain, int count) noexcept:
+    cdef CacheEntry *_known(self, Chain chain, int count) noexcept:
         """The slot of the chain's first ``count`` blocks, byte for byte, or NULL."""
         cdef size_t n = chain.ends[count - 1]
         cdef uint64_t tag = self._hash(chain.base + chain.blocks[count - 1].signature) | (count - 1)
         cdef size_t i = (tag >> 8) & self._mask
-        cdef Slot *slot
+        cdef CacheEntry *slot
         while True:
             slot = &self._slots[i]
             if slot.chain == NULL:
@@ -248,7 +248,7 @@ cdef class Cache:
             i = (i + 1) & self._mask
         return False
 
-    cdef void _erase(self, Slot *slot) noexcept:
+    cdef void _erase(self, CacheEntry *slot) noexcept:
         """Empty a slot and move up those behind it that it kept from their places."""
         cdef size_t hole = slot - self._slots
         cdef size_t i = hole
@@ -267,9 +267,9 @@ cdef class Cache:
     cdef bint _grow(self) noexcept:
         """Double the table; False when memory is out."""
         cdef size_t size = self._mask + 1
-        cdef Slot *old = self._slots
-        cdef Slot *slots = <Slot *> calloc(2 * size, sizeof(Slot))
-        cdef Ghost *ghosts = <Ghost *> calloc(size, sizeof(Ghost))
+        cdef CacheEntry *old = self._slots
+        cdef CacheEntry *slots = <CacheEntry *> calloc(2 * size, sizeof(CacheEntry))
+        cdef GhostEntry *ghosts = <GhostEntry *> calloc(size, sizeof(GhostEntry))
         cdef size_t i, k
         if slots == NULL or ghosts == NULL:
             free(slots)
@@ -291,13 +291,13 @@ cdef class Cache:
         self._ghosts = ghosts
         return True
 
-    cdef Ghost *_ghost(self, uint64_t tag) noexcept:
+    cdef GhostEntry *_ghost(self, uint64_t tag) noexcept:
         """Where a name that left is remembered: half as many places as slots, each for the latest."""
         return &self._ghosts[(tag >> 32) & (self._mask >> 1)]
 
     cdef void _register(self, Chain chain) noexcept:
         """Let the newest chain speak for each of its proper runs: it will be here the longest."""
-        cdef Slot *slot
+        cdef CacheEntry *slot
         cdef int count
         for count in range(1, chain.block_count):
             slot = self._known(chain, count)
@@ -308,8 +308,8 @@ cdef class Cache:
 
     cdef int _drop(self, Chain chain) except -1:
         cdef _Share share = self._shares[chain.session_id]
-        cdef Slot *slot
-        cdef Ghost *ghost
+        cdef CacheEntry *slot
+        cdef GhostEntry *ghost
         cdef uint64_t tag
         cdef int count
         for count in range(1, chain.block_count + 1):

@@ -2,20 +2,20 @@
 
 from libc.stdint cimport int64_t
 
-from sessauth._fast.call.check_state cimport Asked
+from sessauth._fast.call.check_state cimport CheckInput
 from sessauth._fast.check.batch cimport Item
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_judge cimport NotingJudge
+from sessauth._fast.check.recording_judge cimport RecordingRunner
 from sessauth._fast.token.proof cimport ProofKeys
 
-cdef class Checker(NotingJudge):
+cdef class Checker(RecordingRunner):
     # What proofs are judged by; a check that began goes on with what there was then.
     cdef public ProofKeys proofs
     cdef object _read_proof
 
     cdef Decision _judged(
-        self, Asked *asked, object token, object action, object resource, object arguments, object tool, bytes session,
+        self, CheckInput *asked, object token, object action, object resource, object arguments, object tool, bytes session,
         str source, object peer, str audience, object proof, int64_t now_ms, bint note_needs,
     )  # fmt: skip
     cdef int _read_call(self, object call, Item *item, list held) except -1
-    cdef tuple _take_proof(self, object proof, Asked *asked)
+    cdef tuple _take_proof(self, object proof, CheckInput *asked)

@@ -3,14 +3,14 @@ from typing import Any, Self
 
 from sessauth._fast.call.argument_forms import _Arguments
 from sessauth._fast.check.batch import Batch
-from sessauth._fast.check.chain_cache import Cache
+from sessauth._fast.check.chain_cache import ChainCache
 from sessauth._fast.check.cost_claims import _Payer
 from sessauth._fast.check.decision import Decision
-from sessauth._fast.check.recording_judge import NotingJudge, Prepared
+from sessauth._fast.check.recording_judge import Prepared, RecordingRunner
 from sessauth._fast.check.view import View
 from sessauth._fast.token.proof import ProofKeys
 
-class Checker(NotingJudge):
+class Checker(RecordingRunner):
     proofs: ProofKeys | None
     def __new__(
         cls,
@@ -26,7 +26,7 @@ class Checker(NotingJudge):
     @property
     def view(self) -> View: ...
     @property
-    def cache(self) -> Cache: ...
+    def cache(self) -> ChainCache: ...
     @property
     def bad_signatures(self) -> int: ...
     @property

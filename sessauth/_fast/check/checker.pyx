@@ -9,8 +9,8 @@ from sessauth._fast.base.limits cimport ALLOWED, AUDIT_UNAVAILABLE, STAGE_DECODE
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.call.argument_forms cimport json_part, judged_bytes
 from sessauth._fast.call.check_state cimport (
-    Asked,
-    Finding,
+    CheckInput,
+    CheckOutcome,
     asked_init,
     deny,
     finding_free,
@@ -18,12 +18,12 @@ from sessauth._fast.call.check_state cimport (
     part_of,
     set_part,
 )
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.decision cimport Decision
 from sessauth._fast.check.judge cimport forget_match, set_fault
-from sessauth._fast.check.recording_judge cimport NotingJudge, Prepared, text_is_text
-from sessauth._fast.record.counters cimport Tally
+from sessauth._fast.check.recording_judge cimport RecordingRunner, Prepared, text_is_text
+from sessauth._fast.record.counters cimport CheckCounters
 from sessauth._fast.token.chain cimport Chain
 from sessauth._fast.token.proof cimport ProofKeys
 
@@ -33,7 +33,7 @@ cdef str NOTHING = ""
 cdef bytes NO_PROOF = b""
 
 
-cdef class Checker(NotingJudge):
+cdef class Checker(RecordingRunner):
     """Judges requests against one view; one for each process, for any number of threads.
 
     ``audience`` is which verifier this is. ``present`` turns a token that is not bytes into its bytes, or
@@ -94,7 +94,7 @@ cdef class Checker(NotingJudge):
         Raises:
             TypeError: for arguments of another type. Nothing for what an agent controls.
         """
-        cdef Asked asked
+        cdef CheckInput asked
         asked_init(&asked)
         asked.at_least_revision = at_least_revision
         return self._judged(
@@ -144,7 +144,7 @@ cdef class Checker(NotingJudge):
             note_needs: whether a denial at stage ``needs`` is noted; False is for who asks the writer then,
                 and notes it (``note``) only if that gives no answer.
         """
-        cdef Asked asked
+        cdef CheckInput asked
         asked_init(&asked)
         asked.at_least_revision = at_least_revision
         asked.clock_suspect = clock_suspect
@@ -158,17 +158,17 @@ cdef class Checker(NotingJudge):
         )
 
     cdef Decision _judged(
-        self, Asked *asked, object token, object action, object resource, object arguments, object tool, bytes session,
+        self, CheckInput *asked, object token, object action, object resource, object arguments, object tool, bytes session,
         str source, object peer, str audience, object proof, int64_t now_ms, bint note_needs,
     ):  # fmt: skip
         """Judge the one call of these parts; what else was asked stands in ``asked``."""
         cdef Decision out
-        cdef Finding found
+        cdef CheckOutcome found
         cdef Chain chain = None
         cdef object data = token
         cdef object _held_action, _held_resource, _held_source, _held_audience, _held_peers, _held_proof
         cdef Prepared prepared
-        cdef Tally tally = self.tally
+        cdef CheckCounters tally = self.tally
         cdef int64_t began = 0 if tally is None else tally.begin()
         if not PyBytes_CheckExact(arguments):
             arguments = judged_bytes(arguments)
@@ -255,7 +255,7 @@ cdef class Checker(NotingJudge):
         """
         cdef Batch batch = Batch.__new__(Batch)
         cdef list held = []
-        cdef Part shared_audience
+        cdef TextSlice shared_audience
         cdef Item *item
         cdef Py_ssize_t i = 0
         held.append(part_of(self.audience if audience is None else audience, &shared_audience))
@@ -289,8 +289,8 @@ cdef class Checker(NotingJudge):
         is denied when it is checked. The handle keeps the chain in memory beside the cache's bytes.
         """
         cdef Prepared prepared = self._taken(token)
-        cdef Finding ignored
-        cdef Asked asked
+        cdef CheckOutcome ignored
+        cdef CheckInput asked
         if prepared.checker is None and prepared.reason == 0:
             asked_init(&asked)
             finding_init(&ignored)
@@ -317,7 +317,7 @@ cdef class Checker(NotingJudge):
     cdef int _read_call(self, object call, Item *item, list held) except -1:
         """Point an item at the parts of a call's tuple; raises TypeError for another form."""
         cdef Prepared prepared
-        cdef Asked *asked = &item.asked
+        cdef CheckInput *asked = &item.asked
         if not isinstance(call, tuple) or not 3 <= len(call) <= 9:
             raise TypeError("a call is a tuple of token, action, resource and at most six more parts")
         cdef tuple parts = tuple(call)
@@ -356,7 +356,7 @@ cdef class Checker(NotingJudge):
             held.append(self._take_proof(parts[8], asked))
         return 0
 
-    cdef tuple _take_proof(self, object proof, Asked *asked):
+    cdef tuple _take_proof(self, object proof, CheckInput *asked):
         """Point at a proof and at what it is judged by; returns what has to live as long."""
         cdef ProofKeys proofs
         # The keys may have been replaced while nobody asked.
@@ -369,13 +369,13 @@ cdef class Checker(NotingJudge):
         return proof, proofs
 
 
-cdef object _peers(object peer, Asked *asked):
+cdef object _peers(object peer, CheckInput *asked):
     """Point at the identities; returns what has to live as long."""
     if isinstance(peer, (str, bytes)):
         raise TypeError("peer is a sequence of identities, not one")
     cdef list held = list(peer)
-    cdef bytearray parts = bytearray(len(held) * sizeof(Part))
-    cdef Part *out = <Part *> <char *> parts
+    cdef bytearray parts = bytearray(len(held) * sizeof(TextSlice))
+    cdef TextSlice *out = <TextSlice *> <char *> parts
     cdef Py_ssize_t i
     for i in range(len(held)):
         held.append(part_of(held[i], &out[i]))

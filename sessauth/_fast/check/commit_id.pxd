@@ -13,7 +13,7 @@ cdef extern from * nogil:
     """
     uint64_t newest "sessauth_newest"(const uint64_t *first, const uint64_t *second)
 
-cdef class Pulse:
+cdef class CommitId:
     cdef object _buffer
     cdef const uint64_t *_first
     cdef const uint64_t *_second

@@ -1,6 +1,6 @@
 from mmap import mmap
 
-class Pulse:
+class CommitId:
     def __init__(self, buffer: bytes | bytearray | memoryview | mmap, first: int, second: int) -> None: ...
     @property
     def number(self) -> int: ...

@@ -13,7 +13,7 @@ from libc.stdint cimport uint64_t
 cdef uint64_t NEVER = 0
 
 
-cdef class Pulse:
+cdef class CommitId:
     """Two 64-bit words of a mapped file, in the machine's byte order; the larger one counts."""
 
     def __cinit__(self, buffer not None, size_t first, size_t second):

@@ -2,11 +2,11 @@
 
 from libc.stdint cimport uint64_t
 
-from sessauth._fast.call.check_state cimport Asked, Finding, Scratch
-from sessauth._fast.check.view cimport Rules
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, Scratch
+from sessauth._fast.check.view cimport SessionRules
 from sessauth._fast.token.chain cimport Chain
 
-cdef class Claims:
+cdef class CostClaims:
     cdef readonly bytes session_id
     cdef readonly tuple block_ids
     cdef readonly uint64_t epoch
@@ -21,7 +21,9 @@ cdef class Claims:
 
     cdef bint _claims(self, int block, int scope) except -1
     # Take over what the payer said: whether it paid. Raises for an answer that is none.
-    cdef bint settle(self, object answer, Finding *out) except -1
+    cdef bint settle(self, object answer, CheckOutcome *out) except -1
 
 # Of a call whose scopes match; `scratch` holds its JSON, `rules` are those of the token's own session.
-cdef Claims claims_of(Chain chain, const Rules *rules, const Asked *asked, Scratch *scratch, const Finding *found)
+cdef CostClaims claims_of(
+    Chain chain, const SessionRules *rules, const CheckInput *asked, Scratch *scratch, const CheckOutcome *found
+)

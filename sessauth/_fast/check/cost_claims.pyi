@@ -14,7 +14,7 @@ _Scope = tuple[int, Price, tuple[int, int] | None]
 _Claim = tuple[int, bytes, tuple[_Scope, ...]]
 
 @final
-class Claims:
+class CostClaims:
     @property
     def session_id(self) -> bytes: ...
     @property
@@ -35,4 +35,4 @@ class Claims:
     def fail(self, block: int = -1, scope: int = -1, argument: str = "") -> None: ...
 
 class _Payer(Protocol):
-    def pay(self, claims: Claims, /) -> int: ...
+    def pay(self, claims: CostClaims, /) -> int: ...

@@ -11,13 +11,13 @@ from libc.stdint cimport uint32_t, uint64_t
 from collections import namedtuple
 
 from sessauth._fast.base.limits cimport ALLOWED, LEVEL_BLOCK, LEVEL_NONE, STAGE_NEEDS, STAGE_NONE
-from sessauth._fast.call.check_state cimport Asked, Finding, Scratch, deny, set_argument
-from sessauth._fast.call.json_reader cimport TYPE_NUMBER, Document, Node
-from sessauth._fast.check.view cimport Rules
-from sessauth._fast.codec.protobuf cimport WIRE_VARINT, Reader, read_bytes, read_tag, read_varint
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, Scratch, deny, set_argument
+from sessauth._fast.call.json_reader cimport TYPE_NUMBER, Document, JsonNode
+from sessauth._fast.check.view cimport SessionRules
+from sessauth._fast.codec.protobuf cimport WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
 from sessauth._fast.scopes.evaluate cimport Context
 from sessauth._fast.scopes.json_lookup cimport find_node
-from sessauth._fast.scopes.match cimport MATCHED, OVERWORKED, Verdict, match_scopes
+from sessauth._fast.scopes.match cimport MATCHED, OVERWORKED, MatchResult, match_scopes
 from sessauth._fast.token.block cimport Block
 from sessauth._fast.token.chain cimport Chain
 from sessauth._fast.token.condition cimport Path, parse_path
@@ -25,7 +25,7 @@ from sessauth._fast.token.scope cimport NO_NEEDS, ScopeList
 
 from sessauth._fast.codec.protobuf import decode
 
-__all__ = ["Claims", "Price"]
+__all__ = ["CostClaims", "Price"]
 
 cdef enum:
     # Of Block, Scope, Needs and Budget.
@@ -45,7 +45,7 @@ from, as a position names an argument.
 
 
 @cython.final
-cdef class Claims:
+cdef class CostClaims:
     """What a call costs: a sequence, in order of blocks, and a place for what the payer says of it.
 
     Each element is ``(block, block_id, scopes)``, for each block with scopes none of whose matching ones
@@ -96,7 +96,7 @@ cdef class Claims:
                 return any(each[0] == scope for each in scopes)
         return False
 
-    cdef bint settle(self, object answer, Finding *out) except -1:
+    cdef bint settle(self, object answer, CheckOutcome *out) except -1:
         cdef int reason
         # False equals 0, and says the opposite.
         if isinstance(answer, bool) or not isinstance(answer, int):
@@ -121,8 +121,10 @@ cdef class Claims:
         return deny(out, STAGE_NEEDS, reason)
 
 
-cdef Claims claims_of(Chain chain, const Rules *rules, const Asked *asked, Scratch *scratch, const Finding *found):
-    cdef Claims out = Claims.__new__(Claims)
+cdef CostClaims claims_of(
+    Chain chain, const SessionRules *rules, const CheckInput *asked, Scratch *scratch, const CheckOutcome *found
+):
+    cdef CostClaims out = CostClaims.__new__(CostClaims)
     cdef Context context
     cdef list items = []
     cdef tuple scopes
@@ -150,11 +152,11 @@ cdef Claims claims_of(Chain chain, const Rules *rules, const Asked *asked, Scrat
     return out
 
 
-cdef tuple _claimed(Chain chain, int index, const Asked *asked, Scratch *scratch, Context *context):
+cdef tuple _claimed(Chain chain, int index, const CheckInput *asked, Scratch *scratch, Context *context):
     """The scopes of a block that match, with what they need; none if one of them needs nothing."""
     cdef ScopeList *scopes = &chain.blocks[index].scopes
     cdef ScopeList one
-    cdef Verdict verdict
+    cdef MatchResult verdict
     cdef list found = []
     cdef int i
     one.count = 1
@@ -175,10 +177,10 @@ cdef tuple _claimed(Chain chain, int index, const Asked *asked, Scratch *scratch
 cdef tuple _price(Chain chain, int index, int scope, const Document *arguments):
     """What a scope needs, and what its budget would be charged for these arguments."""
     cdef Block *block = &chain.blocks[index]
-    cdef Reader reader
-    cdef Reader needs
+    cdef WireReader reader
+    cdef WireReader needs
     cdef Path path
-    cdef const Node *node
+    cdef const JsonNode *node
     reader.p = chain.base + block.payload.at
     reader.end = reader.p + block.payload.n
     if not _field(reader, BLOCK_SCOPES, scope, &reader) or not _field(reader, SCOPE_NEEDS, 0, &needs):
@@ -209,7 +211,7 @@ cdef tuple _price(Chain chain, int index, int scope, const Document *arguments):
     return price, amount
 
 
-cdef bint _field(Reader reader, uint32_t wanted, int place, Reader *out) noexcept nogil:
+cdef bint _field(WireReader reader, uint32_t wanted, int place, WireReader *out) noexcept nogil:
     """The ``place``-th field of a number in a message whose form was held before."""
     cdef uint32_t number, wire
     cdef uint64_t value

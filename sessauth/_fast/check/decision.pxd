@@ -2,11 +2,11 @@
 
 from libc.stdint cimport uint64_t
 
-from sessauth._fast.call.check_state cimport Finding
+from sessauth._fast.call.check_state cimport CheckOutcome
 from sessauth._fast.token.chain cimport Chain
 
 cdef class Decision:
-    cdef Finding found
+    cdef CheckOutcome found
     cdef Chain chain
     cdef str _argument
     cdef object _fault
@@ -15,4 +15,4 @@ cdef class Decision:
     cdef uint64_t number
 
     # Take over what was found, but for the finding's own text.
-    cdef int settle(self, const Finding *found, Chain chain) except -1
+    cdef int settle(self, const CheckOutcome *found, Chain chain) except -1

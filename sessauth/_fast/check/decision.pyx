@@ -6,10 +6,10 @@ Its words and what it can say of itself are not the kernel's: ``sessauth.decisio
 cimport cython
 
 from sessauth._fast.base.limits cimport ALLOWED, INTERNAL_ERROR, LEVEL_BLOCK, MAX_BLOCKS, STAGE_NONE
-from sessauth._fast.call.check_state cimport Finding, finding_init
+from sessauth._fast.call.check_state cimport CheckOutcome, finding_init
 from sessauth._fast.token.chain cimport Chain
 
-__all__ = ["Decision", "KeptDecision", "restore", "speak"]
+__all__ = ["Decision", "StoredDecision", "restore", "speak"]
 
 cdef dict REASONS = {}
 cdef dict STAGES = {}
@@ -33,7 +33,7 @@ cdef class Decision:
     Everything is kept as the kernel found it, and made into an object when it is asked for.
     """
 
-    cdef int settle(self, const Finding *found, Chain chain) except -1:
+    cdef int settle(self, const CheckOutcome *found, Chain chain) except -1:
         """Take over what was found, but for the finding's own text."""
         self.found = found[0]
         self.found.argument = NULL
@@ -176,7 +176,7 @@ cdef class Decision:
 
 @cython.no_gc
 @cython.final
-cdef class KeptDecision(Decision):
+cdef class StoredDecision(Decision):
     """A decision that was pickled and read again; equal to the one that was made."""
 
     cdef bytes _session_id
@@ -195,7 +195,7 @@ cdef class KeptDecision(Decision):
 
 cdef tuple _facts(Decision decision):
     """All that a decision says, in the order in which ``restore`` reads it."""
-    cdef const Finding *found = &decision.found
+    cdef const CheckOutcome *found = &decision.found
     return (
         bool(found.allowed), found.reason, found.stage, found.level, found.index, found.scope, found.clause,
         decision.argument, found.matched_index, found.matched_scope, decision.session_id, found.epoch,
@@ -209,8 +209,8 @@ def restore(tuple facts not None, fault=None):
     Raises ValueError, TypeError or OverflowError for facts that no decision has. Above all an allow says so
     twice, by flag and reason, names its session and its blocks, and no place that refused.
     """
-    cdef KeptDecision out = KeptDecision.__new__(KeptDecision)
-    cdef Finding *found = &out.found
+    cdef StoredDecision out = StoredDecision.__new__(StoredDecision)
+    cdef CheckOutcome *found = &out.found
     cdef bytes decision_id
     finding_init(found)
     (
@@ -232,9 +232,9 @@ def restore(tuple facts not None, fault=None):
     return out
 
 
-cdef bint _is_whole(KeptDecision out, bytes decision_id):
+cdef bint _is_whole(StoredDecision out, bytes decision_id):
     """Tell whether words and ids are those that a decision can have."""
-    cdef Finding *found = &out.found
+    cdef CheckOutcome *found = &out.found
     return (
         out._argument is not None
         and out._session_id is not None
@@ -250,9 +250,9 @@ cdef bint _is_whole(KeptDecision out, bytes decision_id):
     )
 
 
-cdef bint _could_allow(KeptDecision out):
+cdef bint _could_allow(StoredDecision out):
     """Tell whether an allow could say what this one says beside its flag and reason."""
-    cdef Finding *found = &out.found
+    cdef CheckOutcome *found = &out.found
     return (
         found.stage == STAGE_NONE
         and found.level == 0

@@ -13,8 +13,8 @@ from sessauth._fast.base.clock cimport steady_ms, wall_ms
 from sessauth._fast.base.limits cimport *
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.call.check_state cimport (
-    Asked,
-    Finding,
+    CheckInput,
+    CheckOutcome,
     Scratch,
     ScratchBox,
     deny,
@@ -22,11 +22,11 @@ from sessauth._fast.call.check_state cimport (
     finding_free,
     finding_init,
 )
-from sessauth._fast.call.resource cimport Part
-from sessauth._fast.check.chain_cache cimport Cache
-from sessauth._fast.check.cost_claims cimport Claims, claims_of
+from sessauth._fast.call.resource cimport TextSlice
+from sessauth._fast.check.chain_cache cimport ChainCache
+from sessauth._fast.check.cost_claims cimport CostClaims, claims_of
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.lineage cimport Ground, ground_add, ground_clear
+from sessauth._fast.check.lineage cimport Lineage, ground_add, ground_clear
 from sessauth._fast.check.proof_stage cimport proof_is_costly, take_nonce
 from sessauth._fast.check.stages cimport judge_audience, judge_lives, judge_scope, judge_time
 from sessauth._fast.check.view cimport (
@@ -35,7 +35,7 @@ from sessauth._fast.check.view cimport (
     KEY_PREPARED,
     KEY_RETIRED,
     KeyEntry,
-    Moment,
+    ReadPoint,
     SessionEntry,
     View,
 )
@@ -49,13 +49,13 @@ cdef enum:
     LOOK_EVERY_MS = 100
 
 
-cdef class Judge:
+cdef class StageRunner:
     """What a checker judges by: a view, the verified chains, a clock."""
 
     def __cinit__(self, View view not None, *, size_t cache_bytes=67108864, size_t session_cache_bytes=0, **_):
         # What else a subclass takes, it judges itself.
         self.view = view
-        self.cache = Cache(cache_bytes, session_cache_bytes)
+        self.cache = ChainCache(cache_bytes, session_cache_bytes)
         self._prefix = randombytes(8)
         self._offset_ms = wall_ms() - steady_ms()
 
@@ -66,9 +66,9 @@ cdef class Judge:
         out.prefix = self._prefix
         return out
 
-    cdef bint judge(self, Chain chain, Asked *asked, bint floored, Finding *out) except -1:
+    cdef bint judge(self, Chain chain, CheckInput *asked, bint floored, CheckOutcome *out) except -1:
         """The stages, in their order, by what is mirrored; if that does not do, by a transaction."""
-        cdef Moment moment
+        cdef ReadPoint moment
         cdef uint64_t now_ms = asked.now_ms
         cdef bint clock_suspect = asked.clock_suspect
         cdef bint allowed
@@ -86,7 +86,7 @@ cdef class Judge:
         finally:
             transaction.abort()
 
-    cdef bint clock(self, Asked *asked, int64_t now_ms) except -1:
+    cdef bint clock(self, CheckInput *asked, int64_t now_ms) except -1:
         """Set the time that is judged by, and look now and then whether clock and files are the same ones."""
         cdef int64_t wall = wall_ms()
         # Also for a caller with a time of its own: the files are what they are.
@@ -117,7 +117,7 @@ cdef class Judge:
         self.view.look()
         return 0
 
-    cdef Chain chain_of(self, Asked *asked, object data, Finding *out):
+    cdef Chain chain_of(self, CheckInput *asked, object data, CheckOutcome *out):
         """The chain that is kept of a token, or what its bytes say; None if they are no token."""
         cdef int reason = 0
         cdef int at = -1
@@ -139,8 +139,8 @@ cdef class Judge:
             return None
         return chain
 
-    cdef bint _judge_at(self, Moment *moment, Chain chain, Asked *asked, bint floored, Finding *out) except -1:
-        cdef Ground ground
+    cdef bint _judge_at(self, ReadPoint *moment, Chain chain, CheckInput *asked, bint floored, CheckOutcome *out) except -1:
+        cdef Lineage ground
         cdef ScratchBox box
         cdef Scratch *scratch
         cdef bint allowed
@@ -165,14 +165,14 @@ cdef class Judge:
             ground_clear(&ground)
 
     cdef bint _pay(
-        self, Chain chain, const Ground *ground, const Asked *asked, Scratch *scratch, Finding *out
+        self, Chain chain, const Lineage *ground, const CheckInput *asked, Scratch *scratch, CheckOutcome *out
     ) except -1:
         """Tell the payer what the call costs; only its plain 0 goes on."""
-        cdef Claims claims = claims_of(chain, ground.rules[0], asked, scratch, out)
+        cdef CostClaims claims = claims_of(chain, ground.rules[0], asked, scratch, out)
         return claims.settle((<object> asked.payer).pay(claims), out)
 
     cdef bint stand(
-        self, Moment *moment, Chain chain, Asked *asked, bint floored, Ground *ground, Finding *out
+        self, ReadPoint *moment, Chain chain, CheckInput *asked, bint floored, Lineage *ground, CheckOutcome *out
     ) except -1:
         """The stages up to the scopes: all that asks for the state, and the signatures."""
         cdef SessionEntry session
@@ -199,7 +199,7 @@ cdef class Judge:
             return False
         return chain.revoked_index < 0 or deny_block(out, STAGE_REVOCATION, REVOKED, chain.revoked_index)
 
-    cdef bint _session(self, Moment *moment, Chain chain, Asked *asked, Ground *ground, Finding *out) except -1:
+    cdef bint _session(self, ReadPoint *moment, Chain chain, CheckInput *asked, Lineage *ground, CheckOutcome *out) except -1:
         cdef SessionEntry entry
         if self.view.brake[0]:
             return deny(out, STAGE_SESSION, STATE_BRAKED)
@@ -232,7 +232,7 @@ cdef class Judge:
             if entry is None:
                 return deny(out, STAGE_SESSION, UNKNOWN_SESSION)
 
-    cdef KeyEntry _issuer(self, Moment *moment, Chain chain, SessionEntry session, Finding *out):
+    cdef KeyEntry _issuer(self, ReadPoint *moment, Chain chain, SessionEntry session, CheckOutcome *out):
         cdef KeyEntry key = self.view.key(moment, chain.issuer_key_id)
         cdef int reason = 0
         if key is None:
@@ -258,7 +258,7 @@ cdef class Judge:
         return key
 
     cdef bint _signature(
-        self, Chain chain, SessionEntry session, KeyEntry key, const Asked *asked, Finding *out
+        self, Chain chain, SessionEntry session, KeyEntry key, const CheckInput *asked, CheckOutcome *out
     ) except -1:
         """Verify what no kept run of blocks covers, without the GIL, and keep what stands."""
         cdef bytes_t public_key = <bytes_t> PyBytes_AS_STRING(key.public_key)
@@ -286,7 +286,7 @@ cdef class Judge:
         self.cache.keep(chain)
         return True
 
-    cdef bint _look_for_revocations(self, Moment *moment, Chain chain, SessionEntry session) except -1:
+    cdef bint _look_for_revocations(self, ReadPoint *moment, Chain chain, SessionEntry session) except -1:
         """Find the first revoked block; False if the moment is left wanting."""
         cdef int found = -1
         cdef int i
@@ -311,25 +311,25 @@ cdef class Judge:
         return ScratchBox.__new__(ScratchBox) if box is None else box
 
 
-cdef str _text(const Part *part):
+cdef str _text(const TextSlice *part):
     return PyBytes_FromStringAndSize(<const char *> part.p, part.n).decode("utf-8", "replace")
 
 
-cdef void allow(Chain chain, Finding *out) noexcept nogil:
+cdef void allow(Chain chain, CheckOutcome *out) noexcept nogil:
     if chain.expires_at_ms < out.expires_at_ms:
         out.expires_at_ms = chain.expires_at_ms
     out.reason = ALLOWED
     out.allowed = True
 
 
-cdef void forget_match(Finding *out) noexcept nogil:
+cdef void forget_match(CheckOutcome *out) noexcept nogil:
     """A denial says nothing of what would have been."""
     out.matched_index = -1
     out.matched_scope = -1
     out.expires_at_ms = 0
 
 
-cdef void set_fault(Finding *out) noexcept nogil:
+cdef void set_fault(CheckOutcome *out) noexcept nogil:
     """What was found before the fault is not told either."""
     finding_free(out)
     finding_init(out)

@@ -10,7 +10,7 @@ from libc.string cimport memcmp, memcpy
 
 from sessauth._fast.base.limits cimport *
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport Asked, Finding, deny_block
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, deny_block
 from sessauth._fast.crypto.ed25519 cimport verify_signed
 from sessauth._fast.crypto.hashing cimport agree, blake2b_mac
 from sessauth._fast.nonces.table cimport table_insert
@@ -47,7 +47,7 @@ cdef extern from * nogil:
     void give "sessauth_give"(uint32_t *lock)
 
 
-cdef bint judge_proof(Chain chain, const Asked *asked, Finding *out) noexcept nogil:
+cdef bint judge_proof(Chain chain, const CheckInput *asked, CheckOutcome *out) noexcept nogil:
     cdef int reason
     if asked.proven:
         return True
@@ -60,7 +60,7 @@ cdef bint judge_proof(Chain chain, const Asked *asked, Finding *out) noexcept no
     return reason == ALLOWED or deny_block(out, STAGE_PROOF, reason, chain.block_count - 1)
 
 
-cdef int _judge(Chain chain, ProofKeys proofs, const Asked *asked) noexcept nogil:
+cdef int _judge(Chain chain, ProofKeys proofs, const CheckInput *asked) noexcept nogil:
     cdef Proof proof
     cdef const VerifierKey *key
     cdef Block *block = &chain.blocks[chain.block_count - 1]
@@ -101,7 +101,7 @@ cdef int _judge(Chain chain, ProofKeys proofs, const Asked *asked) noexcept nogi
     return ALLOWED if _same_tag(tag, proof.tag) else BAD_PROOF
 
 
-cdef bint spend_nonce(Chain chain, const Asked *asked, Finding *out) noexcept nogil:
+cdef bint spend_nonce(Chain chain, const CheckInput *asked, CheckOutcome *out) noexcept nogil:
     """Take the nonce of a proof that was judged, unless the call was told to leave it."""
     cdef Proof proof
     cdef Block *block = &chain.blocks[chain.block_count - 1]
@@ -120,7 +120,7 @@ cdef bint spend_nonce(Chain chain, const Asked *asked, Finding *out) noexcept no
     return reason == ALLOWED or deny_block(out, STAGE_PROOF, reason, chain.block_count - 1)
 
 
-cdef bint proof_is_costly(Chain chain, const Asked *asked) noexcept nogil:
+cdef bint proof_is_costly(Chain chain, const CheckInput *asked) noexcept nogil:
     # A guess that costs nothing. A new key of the host takes an agreement too, once for each token.
     if asked.proof.n < 2:
         return False

@@ -6,7 +6,7 @@ from libc.string cimport memcmp
 
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.batch_judge cimport JudgeOfMany
+from sessauth._fast.check.batch_judge cimport BatchRunner
 from sessauth._fast.token.chain cimport Chain
 
 cdef class Prepared:
@@ -15,7 +15,7 @@ cdef class Prepared:
     cdef Chain chain
     cdef int reason
 
-cdef class NotingJudge(JudgeOfMany):
+cdef class RecordingRunner(BatchRunner):
     cdef readonly str audience
     cdef object _present
 

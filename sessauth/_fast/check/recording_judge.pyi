@@ -3,17 +3,17 @@ from typing import Any, final
 from sessauth._fast.call.argument_forms import _Arguments
 from sessauth._fast.check.batch import Batch
 from sessauth._fast.check.decision import Decision
-from sessauth._fast.record.counters import Tally
-from sessauth._fast.record.queue import Tap
+from sessauth._fast.record.counters import CheckCounters
+from sessauth._fast.record.queue import DecisionQueue
 
 @final
 class Prepared:
     @property
     def data(self) -> bytes: ...
 
-class NotingJudge:
-    tap: Tap | None
-    tally: Tally | None
+class RecordingRunner:
+    tap: DecisionQueue | None
+    tally: CheckCounters | None
     @property
     def audience(self) -> str: ...
     def note(

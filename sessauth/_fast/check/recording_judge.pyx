@@ -10,16 +10,16 @@ from libc.stdint cimport int64_t
 
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.call.argument_forms cimport json_part
-from sessauth._fast.call.check_state cimport Asked, Finding, asked_init, finding_free, part_of, set_argument
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, asked_init, finding_free, part_of, set_argument
+from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.batch_judge cimport JudgeOfMany
+from sessauth._fast.check.batch_judge cimport BatchRunner
 from sessauth._fast.check.decision cimport Decision
 from sessauth._fast.check.recording_judge cimport text_is_text
-from sessauth._fast.record.counters cimport Tally
-from sessauth._fast.record.queue cimport Tap
+from sessauth._fast.record.counters cimport CheckCounters
+from sessauth._fast.record.queue cimport DecisionQueue
 
-__all__ = ["NotingJudge", "Prepared"]
+__all__ = ["RecordingRunner", "Prepared"]
 
 
 @cython.final
@@ -27,7 +27,7 @@ cdef class Prepared:
     """A token that is held across calls: looked up once, judged anew each time, by the checker that made it."""
 
 
-cdef class NotingJudge(JudgeOfMany):
+cdef class RecordingRunner(BatchRunner):
     """A judge that tells its tap, and its tally, what it decided."""
 
     def note(
@@ -46,10 +46,10 @@ cdef class NotingJudge(JudgeOfMany):
 
         The parts are those of ``check``. Nothing is done without a tap, and nothing goes wrong with one.
         """
-        cdef Asked asked
-        cdef Finding found
+        cdef CheckInput asked
+        cdef CheckOutcome found
         cdef Prepared prepared
-        cdef Tap tap = self.tap
+        cdef DecisionQueue tap = self.tap
         if self.tally is not None:
             self.tally.note(&decision.found)
         if tap is None:
@@ -82,7 +82,7 @@ cdef class NotingJudge(JudgeOfMany):
 
     cdef int judge_timed(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1:
         """As judge_batch, and the tally is told how long it took."""
-        cdef Tally tally = self.tally
+        cdef CheckCounters tally = self.tally
         cdef int64_t began
         if tally is None:
             return self.judge_batch(batch, first, end, now_ms)
@@ -93,7 +93,7 @@ cdef class NotingJudge(JudgeOfMany):
 
     cdef void note_item(self, Batch batch, Item *item, bint watched) noexcept:
         """Note what an item came to, once it is answered."""
-        cdef Tap tap = self.tap
+        cdef DecisionQueue tap = self.tap
         if self.tally is not None and not watched:
             self.tally.note(&item.found)
         if tap is None:
@@ -128,6 +128,6 @@ cdef class NotingJudge(JudgeOfMany):
         return out
 
 
-cdef object _point(object text, Part *out):
+cdef object _point(object text, TextSlice *out):
     """As part_of; at nothing for what is neither text nor bytes."""
     return part_of(text, out) if isinstance(text, (bytes, str)) else None

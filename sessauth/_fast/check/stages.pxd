@@ -2,13 +2,13 @@
 
 from libc.stdint cimport uint64_t
 
-from sessauth._fast.call.check_state cimport Asked, Finding, Scratch
-from sessauth._fast.check.view cimport Rules, SessionEntry
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, Scratch
+from sessauth._fast.check.view cimport SessionRules, SessionEntry
 from sessauth._fast.token.chain cimport Chain
 
-cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, Finding *out) noexcept nogil
-cdef bint judge_time(Chain chain, const Asked *asked, Finding *out) noexcept nogil
-cdef bint judge_audience(Chain chain, const Asked *asked, Finding *out) noexcept nogil
+cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, CheckOutcome *out) noexcept nogil
+cdef bint judge_time(Chain chain, const CheckInput *asked, CheckOutcome *out) noexcept nogil
+cdef bint judge_audience(Chain chain, const CheckInput *asked, CheckOutcome *out) noexcept nogil
 cdef bint judge_scope(
-    Chain chain, const Rules **rules, int rules_count, const Asked *asked, Scratch *scratch, Finding *out
+    Chain chain, const SessionRules **rules, int rules_count, const CheckInput *asked, Scratch *scratch, CheckOutcome *out
 ) noexcept nogil

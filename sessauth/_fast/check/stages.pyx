@@ -12,8 +12,8 @@ from sessauth._fast.base.limits cimport *
 from sessauth._fast.base.text cimport bytes_t, is_action, same
 from sessauth._fast.call.check_state cimport (
     CONSUMES_PERMIT,
-    Asked,
-    Finding,
+    CheckInput,
+    CheckOutcome,
     Scratch,
     deny,
     deny_block,
@@ -22,7 +22,7 @@ from sessauth._fast.call.check_state cimport (
     set_part,
 )
 from sessauth._fast.call.json_reader cimport read_document
-from sessauth._fast.call.resource cimport Part, split_resource
+from sessauth._fast.call.resource cimport TextSlice, split_resource
 from sessauth._fast.check.proof_stage cimport judge_proof
 from sessauth._fast.check.view cimport (
     CAUSE_EXPIRED,
@@ -30,18 +30,18 @@ from sessauth._fast.check.view cimport (
     STATUS_ACTIVE,
     STATUS_ENDED,
     STATUS_SUSPENDED,
-    Rules,
+    SessionRules,
     SessionEntry,
 )
 from sessauth._fast.scopes.evaluate cimport Context, holds
-from sessauth._fast.scopes.match cimport MATCHED, OUTSIDE, OVERWORKED, Verdict, match_scopes
+from sessauth._fast.scopes.match cimport MATCHED, OUTSIDE, OVERWORKED, MatchResult, match_scopes
 from sessauth._fast.token.block cimport ENDING_BOUND, Block
 from sessauth._fast.token.chain cimport Chain
-from sessauth._fast.token.condition cimport SOURCE_SESSION, SOURCE_TOOL, Path, Span, Texts, next_text
+from sessauth._fast.token.condition cimport SOURCE_SESSION, SOURCE_TOOL, Path, ByteSpan, Texts, next_text
 from sessauth._fast.token.scope cimport NEEDS_APPROVAL, NO_NEEDS, ScopeList
 
 
-cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, Finding *out) noexcept nogil:
+cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, CheckOutcome *out) noexcept nogil:
     cdef int reason
     if entry.status == STATUS_ENDED:
         reason = SESSION_ENDED
@@ -62,7 +62,7 @@ cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, Finding *out) noexcep
     return deny(out, STAGE_SESSION, reason)
 
 
-cdef bint judge_time(Chain chain, const Asked *asked, Finding *out) noexcept nogil:
+cdef bint judge_time(Chain chain, const CheckInput *asked, CheckOutcome *out) noexcept nogil:
     cdef uint64_t now = asked.now_ms
     cdef Block *block
     cdef int i
@@ -80,8 +80,8 @@ cdef bint judge_time(Chain chain, const Asked *asked, Finding *out) noexcept nog
     return True
 
 
-cdef bint _among(Chain chain, const Texts *texts, const Part *text) noexcept nogil:
-    cdef Span span = texts.first
+cdef bint _among(Chain chain, const Texts *texts, const TextSlice *text) noexcept nogil:
+    cdef ByteSpan span = texts.first
     cdef int i
     for i in range(texts.count):
         if i:
@@ -91,7 +91,7 @@ cdef bint _among(Chain chain, const Texts *texts, const Part *text) noexcept nog
     return False
 
 
-cdef bint judge_audience(Chain chain, const Asked *asked, Finding *out) noexcept nogil:
+cdef bint judge_audience(Chain chain, const CheckInput *asked, CheckOutcome *out) noexcept nogil:
     cdef Block *block
     cdef int i, k
     for i in range(chain.block_count):
@@ -109,9 +109,9 @@ cdef bint judge_audience(Chain chain, const Asked *asked, Finding *out) noexcept
     return True
 
 
-cdef bint _from_source(Chain chain, const Texts *networks, const Part *source) noexcept nogil:
+cdef bint _from_source(Chain chain, const Texts *networks, const TextSlice *source) noexcept nogil:
     cdef Address address, network
-    cdef Span span = networks.first
+    cdef ByteSpan span = networks.first
     cdef int i, length
     if not parse_address(source.p, source.n, &address):
         return False
@@ -123,26 +123,26 @@ cdef bint _from_source(Chain chain, const Texts *networks, const Part *source) n
     return False
 
 
-cdef bint _malformed_request(Finding *out, const char *argument) noexcept nogil:
+cdef bint _malformed_request(CheckOutcome *out, const char *argument) noexcept nogil:
     set_argument(out, argument, strlen(argument))
     return deny(out, STAGE_SCOPE, MALFORMED_REQUEST)
 
 
-cdef inline void _read_facts_of(const Rules *rules, Context *context) noexcept nogil:
+cdef inline void _read_facts_of(const SessionRules *rules, Context *context) noexcept nogil:
     context.facts = rules.facts
     context.fact_count = rules.fact_count
     context.facts_base = rules.base
 
 
 cdef bint judge_scope(
-    Chain chain, const Rules **rules, int rules_count, const Asked *asked, Scratch *scratch, Finding *out
+    Chain chain, const SessionRules **rules, int rules_count, const CheckInput *asked, Scratch *scratch, CheckOutcome *out
 ) noexcept nogil:
     """Stages scope, proof and needs, but for a proof's nonce: they share what the scopes said.
 
     ``rules`` are those of the session and then of its ancestors, the nearest first.
     """
     cdef Context context
-    cdef Verdict verdict
+    cdef MatchResult verdict
     cdef Block *block
     cdef int needs_index = -1
     cdef int needs_scope = -1
@@ -197,7 +197,7 @@ cdef bint judge_scope(
     return True
 
 
-cdef bint _needs(Chain chain, const Asked *asked, int needs, int index, int scope, Finding *out) noexcept nogil:
+cdef bint _needs(Chain chain, const CheckInput *asked, int needs, int index, int scope, CheckOutcome *out) noexcept nogil:
     """What only the writer can give, by what can be told without it."""
     if needs != NO_NEEDS:
         out.scope = scope
@@ -208,7 +208,7 @@ cdef bint _needs(Chain chain, const Asked *asked, int needs, int index, int scop
     return True
 
 
-cdef bint _where(Chain chain, const Block *block, int index, Context *context, Finding *out) noexcept nogil:
+cdef bint _where(Chain chain, const Block *block, int index, Context *context, CheckOutcome *out) noexcept nogil:
     cdef uint64_t named = 0
     cdef int i
     for i in range(block.where_count):
@@ -222,7 +222,7 @@ cdef bint _where(Chain chain, const Block *block, int index, Context *context, F
     return True
 
 
-cdef bint _unknown_kind(Chain chain, Finding *out) noexcept nogil:
+cdef bint _unknown_kind(Chain chain, CheckOutcome *out) noexcept nogil:
     cdef int i
     for i in range(chain.block_count):
         if chain.blocks[i].unknown:
@@ -233,7 +233,7 @@ cdef bint _unknown_kind(Chain chain, Finding *out) noexcept nogil:
 
 
 cdef bint _deny_scope(
-    const ScopeList *scopes, const Verdict *verdict, int level, int index, Finding *out
+    const ScopeList *scopes, const MatchResult *verdict, int level, int index, CheckOutcome *out
 ) noexcept nogil:
     out.level = level
     out.index = index
@@ -251,9 +251,9 @@ cdef bint _deny_scope(
     return deny(out, STAGE_SCOPE, CONDITION_FAILED)
 
 
-cdef void _name_path(const Path *path, bytes_t base, Finding *out) noexcept nogil:
-    cdef Part names[MAX_PATH_SEGMENTS + 1]
-    cdef Span segment = path.first
+cdef void _name_path(const Path *path, bytes_t base, CheckOutcome *out) noexcept nogil:
+    cdef TextSlice names[MAX_PATH_SEGMENTS + 1]
+    cdef ByteSpan segment = path.first
     cdef int count = 0
     cdef int i
     if path.source == SOURCE_SESSION:

@@ -23,8 +23,8 @@ from sessauth._fast.base.limits cimport (
 from sessauth._fast.base.text cimport bytes_t, is_action
 from sessauth._fast.call.argument_forms cimport json_part
 from sessauth._fast.call.check_state cimport (
-    Asked,
-    Finding,
+    CheckInput,
+    CheckOutcome,
     Scratch,
     ScratchBox,
     deny,
@@ -34,14 +34,23 @@ from sessauth._fast.call.check_state cimport (
     set_part,
 )
 from sessauth._fast.call.json_reader cimport read_document
-from sessauth._fast.call.resource cimport Part, split_resource
+from sessauth._fast.call.resource cimport TextSlice, split_resource
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.checker cimport Checker
 from sessauth._fast.check.judge cimport set_fault
 from sessauth._fast.check.lineage cimport ground_clear
 from sessauth._fast.check.stages cimport judge_scope
-from sessauth._fast.check.three_valued cimport MAYBE, NO, YES, Sight, both, of_condition, of_scopes, read_facts_of
-from sessauth._fast.check.view cimport Moment, Rules
+from sessauth._fast.check.three_valued cimport (
+    MAYBE,
+    NO,
+    YES,
+    PartialCall,
+    both,
+    of_condition,
+    of_scopes,
+    read_facts_of,
+)
+from sessauth._fast.check.view cimport ReadPoint, SessionRules
 from sessauth._fast.token.block cimport ENDING_BOUND, Block
 from sessauth._fast.token.chain cimport Chain
 
@@ -49,10 +58,10 @@ __all__ = ["Survey"]
 
 # One call that could be made. Without arguments: about all that there could be.
 cdef struct Candidate:
-    Part action
-    Part resource
-    Part arguments
-    Part tool
+    TextSlice action
+    TextSlice resource
+    TextSlice arguments
+    TextSlice tool
     bint given
     int verdict
 
@@ -164,8 +173,8 @@ cdef class Survey:
 
     cdef bint _stand(self, Item *item, int64_t now_ms) except -1:
         """Judge the token by what is mirrored; if that does not do, by a transaction."""
-        cdef Moment moment
-        cdef Asked asked
+        cdef ReadPoint moment
+        cdef CheckInput asked
         cdef Chain chain
         cdef bint stands
         self._checker.clock(&item.asked, now_ms)
@@ -219,8 +228,8 @@ cdef int _read(object candidate, Candidate *out, list held) except -1:
 
 
 cdef int _verdict(Chain chain, Item *item, const Candidate *candidate, Scratch *scratch) noexcept nogil:
-    cdef Asked asked
-    cdef Finding found
+    cdef CheckInput asked
+    cdef CheckOutcome found
     cdef int out = NO
     if not candidate.given:
         return _whatever(chain, item.own.rules, item.own.count, candidate, scratch)
@@ -239,10 +248,10 @@ cdef int _verdict(Chain chain, Item *item, const Candidate *candidate, Scratch *
 
 
 cdef int _whatever(
-    Chain chain, const Rules **rules, int rules_count, const Candidate *candidate, Scratch *scratch
+    Chain chain, const SessionRules **rules, int rules_count, const Candidate *candidate, Scratch *scratch
 ) noexcept nogil:
     """The verdict for all arguments that there could be."""
-    cdef Sight sight
+    cdef PartialCall sight
     cdef Block *block
     cdef int out = YES
     cdef int i, k, n
@@ -255,7 +264,7 @@ cdef int _whatever(
     # None are looked at; an empty object stands for them.
     if not read_document(&scratch.arguments, candidate.arguments.p, candidate.arguments.n):
         return NO
-    memset(&sight, 0, sizeof(Sight))
+    memset(&sight, 0, sizeof(PartialCall))
     sight.context.arguments = &scratch.arguments
     sight.context.tool = &scratch.tool
     sight.action = candidate.action

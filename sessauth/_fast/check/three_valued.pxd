@@ -3,13 +3,13 @@
 from libc.stdint cimport uint64_t
 
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.resource cimport Part, Resource
-from sessauth._fast.check.view cimport Rules
+from sessauth._fast.call.resource cimport TextSlice, Resource
+from sessauth._fast.check.view cimport SessionRules
 from sessauth._fast.scopes.evaluate cimport Context
 from sessauth._fast.token.condition cimport Condition
 from sessauth._fast.token.scope cimport Scope, ScopeList
 
-cdef enum Outlook:
+cdef enum Truth:
     # Numbers of the schema's Verdict.
     YES = 1
     NO = 2
@@ -17,9 +17,9 @@ cdef enum Outlook:
 
 # A call, as far as it is known. The documents of the context are to be read in any case; where what they hold is
 # not known, an empty one stands for it.
-cdef struct Sight:
+cdef struct PartialCall:
     Context context
-    Part action
+    TextSlice action
     const Resource *resource
     bint knows_arguments
     bint knows_tool
@@ -34,14 +34,14 @@ cdef inline int both(int a, int b) noexcept nogil:
     return MAYBE if a == MAYBE or b == MAYBE else YES
 
 
-cdef inline void read_facts_of(const Rules *rules, Context *context) noexcept nogil:
+cdef inline void read_facts_of(const SessionRules *rules, Context *context) noexcept nogil:
     context.facts = rules.facts
     context.fact_count = rules.fact_count
     context.facts_base = rules.base
 
 # `pays`: a scope that needs something is no yes.
-cdef int of_scopes(const ScopeList *scopes, bint pays, Sight *sight) noexcept nogil
-cdef int of_scope(const Scope *scope, bytes_t base, Sight *sight) noexcept nogil
-cdef int of_condition(const Condition *c, bytes_t base, Sight *sight) noexcept nogil
+cdef int of_scopes(const ScopeList *scopes, bint pays, PartialCall *sight) noexcept nogil
+cdef int of_scope(const Scope *scope, bytes_t base, PartialCall *sight) noexcept nogil
+cdef int of_condition(const Condition *c, bytes_t base, PartialCall *sight) noexcept nogil
 # Whether a scope's actions and resource match, whatever its conditions say.
-cdef bint meets(const Scope *scope, bytes_t base, Sight *sight) noexcept nogil
+cdef bint meets(const Scope *scope, bytes_t base, PartialCall *sight) noexcept nogil

@@ -10,7 +10,7 @@ from libc.stdint cimport uint64_t
 from sessauth._fast.base.limits cimport MAX_JSON_BYTES, MAX_JSON_VALUES
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.scopes.evaluate cimport holds
-from sessauth._fast.scopes.match cimport MATCHED, Verdict, closed_paths, covers, match_scopes
+from sessauth._fast.scopes.match cimport MATCHED, MatchResult, closed_paths, covers, match_scopes
 from sessauth._fast.token.condition cimport ACCESSOR_HOST, ACCESSOR_PORT, ACCESSOR_SCHEME, OP_GLOB, OP_SUBSET_OF
 from sessauth._fast.token.condition cimport SOURCE_ARGS, SOURCE_TOOL, Condition, is_unknown
 from sessauth._fast.token.scope cimport NO_NEEDS, Scope, ScopeList
@@ -20,7 +20,7 @@ cdef enum:
     BYTES_A_STEP = 16
 
 
-cdef int of_scopes(const ScopeList *scopes, bint pays, Sight *sight) noexcept nogil:
+cdef int of_scopes(const ScopeList *scopes, bint pays, PartialCall *sight) noexcept nogil:
     cdef int out = NO
     cdef int i, one
     for i in range(scopes.count):
@@ -34,10 +34,10 @@ cdef int of_scopes(const ScopeList *scopes, bint pays, Sight *sight) noexcept no
     return out
 
 
-cdef bint meets(const Scope *scope, bytes_t base, Sight *sight) noexcept nogil:
+cdef bint meets(const Scope *scope, bytes_t base, PartialCall *sight) noexcept nogil:
     cdef Scope outline = scope[0]
     cdef ScopeList alone
-    cdef Verdict verdict
+    cdef MatchResult verdict
     # Its actions and resource alone, as the matcher sees them.
     outline.condition_count = 0
     outline.free_count = 0
@@ -51,8 +51,8 @@ cdef bint meets(const Scope *scope, bytes_t base, Sight *sight) noexcept nogil:
     return verdict.match == MATCHED
 
 
-cdef int of_scope(const Scope *scope, bytes_t base, Sight *sight) noexcept nogil:
-    cdef Verdict left
+cdef int of_scope(const Scope *scope, bytes_t base, PartialCall *sight) noexcept nogil:
+    cdef MatchResult left
     cdef int paths = closed_paths(scope)
     cdef int out = YES
     cdef int i
@@ -70,7 +70,7 @@ cdef int of_scope(const Scope *scope, bytes_t base, Sight *sight) noexcept nogil
     return MAYBE if sight.context.overworked else NO
 
 
-cdef int of_condition(const Condition *c, bytes_t base, Sight *sight) noexcept nogil:
+cdef int of_condition(const Condition *c, bytes_t base, PartialCall *sight) noexcept nogil:
     cdef uint64_t values = c.count if c.count else 1
     cdef bint known = sight.knows_facts
     cdef uint64_t named = 0

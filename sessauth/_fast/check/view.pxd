@@ -7,7 +7,7 @@ from sessauth._fast.base.arena cimport Arena
 from sessauth._fast.base.clock cimport steady_ms
 from sessauth._fast.base.limits cimport MAX_CEILING_LAYERS
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.check.commit_id cimport Pulse
+from sessauth._fast.check.commit_id cimport CommitId
 from sessauth._fast.token.condition cimport Fact
 from sessauth._fast.token.scope cimport ScopeList
 
@@ -24,7 +24,7 @@ cdef enum:
     KEY_DISTRUSTED = 4
 
 # What a session permits, compiled: its ceiling's layers, and the facts that their conditions read.
-cdef struct Rules:
+cdef struct SessionRules:
     ScopeList layers[MAX_CEILING_LAYERS]
     int layer_count
     Fact *facts
@@ -53,7 +53,7 @@ cdef class SessionEntry:
     # None: any.
     cdef frozenset issuer_key_ids
     cdef Arena arena
-    cdef Rules rules
+    cdef SessionRules rules
 
     cdef const char *_compile(self) noexcept nogil
 
@@ -67,7 +67,7 @@ cdef class KeyEntry:
     cdef uint64_t retired_at_ms
 
 # The state as of one transaction.
-cdef struct Moment:
+cdef struct ReadPoint:
     uint64_t identity
     uint64_t revision
     uint64_t clock_floor_ms
@@ -84,10 +84,10 @@ cdef class View:
     cdef object _still_mine
     cdef object _brake
     cdef const unsigned char *brake
-    cdef Pulse _pulse
+    cdef CommitId _pulse
     cdef dict _sessions
     cdef dict _keys
-    cdef Moment _latest
+    cdef ReadPoint _latest
     cdef bint _any
     cdef readonly int max_sessions
     cdef readonly bint lost
@@ -99,10 +99,10 @@ cdef class View:
     cdef inline bint stale(self) noexcept:
         return self._stale_at_ms != 0 and steady_ms() >= self._stale_at_ms
     # Whether nothing was committed since the latest moment, which is then the answer.
-    cdef bint still(self, Moment *out) noexcept
+    cdef bint still(self, ReadPoint *out) noexcept
     # Returns the transaction; the caller aborts it.
-    cdef object begin(self, Moment *out)
+    cdef object begin(self, ReadPoint *out)
     # None also when the moment is left wanting.
-    cdef SessionEntry session(self, Moment *moment, bytes session_id, uint64_t now_ms)
-    cdef KeyEntry key(self, Moment *moment, bytes key_id)
-    cdef bint revoked(self, Moment *moment, bytes session_id, bytes block_id) except -1
+    cdef SessionEntry session(self, ReadPoint *moment, bytes session_id, uint64_t now_ms)
+    cdef KeyEntry key(self, ReadPoint *moment, bytes key_id)
+    cdef bint revoked(self, ReadPoint *moment, bytes session_id, bytes block_id) except -1

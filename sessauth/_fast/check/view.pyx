@@ -23,7 +23,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from sessauth._fast.base.arena cimport arena_free, arena_init
 from sessauth._fast.base.limits cimport MAX_SCOPES
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport WIRE_VARINT, Reader, read_bytes, read_tag, read_varint
+from sessauth._fast.codec.protobuf cimport WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
 from sessauth._fast.token.condition cimport parse_facts
 from sessauth._fast.token.scope cimport parse_scopes
 
@@ -50,12 +50,12 @@ cdef class SessionEntry:
 
     cdef const char *_compile(self) noexcept nogil:
         """Compile ceilings and facts; the form of the record stands already."""
-        cdef Reader reader
-        cdef Reader layer
+        cdef WireReader reader
+        cdef WireReader layer
         cdef uint32_t number, wire
         cdef uint64_t value
         cdef const char *wrong
-        cdef Rules *rules = &self.rules
+        cdef SessionRules *rules = &self.rules
         cdef ScopeList *scopes
         reader.p = rules.base
         reader.end = rules.base + self.length
@@ -122,7 +122,7 @@ cdef class KeyEntry:
     """One issuer key's row."""
 
 
-cdef int _read_head(object raw, Moment *out) except -1:
+cdef int _read_head(object raw, ReadPoint *out) except -1:
     if raw is None:
         raise WireError("the state folder has no head")
     record = decode("Head", bytes(raw))
@@ -173,13 +173,13 @@ cdef class View:
         """
         self._stale_at_ms = steady_ms
 
-    cdef bint still(self, Moment *out) noexcept:
+    cdef bint still(self, ReadPoint *out) noexcept:
         if self._pulse is None or not self._any or self._pulse.current() != self._latest.identity:
             return False
         out[0] = self._latest
         return True
 
-    cdef object begin(self, Moment *out):
+    cdef object begin(self, ReadPoint *out):
         """Open a read transaction and say what the head of the state is in it."""
         transaction = self.source.begin()
         try:
@@ -215,11 +215,11 @@ cdef class View:
     @property
     def revision(self):
         """The revision of the state as of now."""
-        cdef Moment moment
+        cdef ReadPoint moment
         self.begin(&moment).abort()
         return moment.revision
 
-    cdef SessionEntry session(self, Moment *moment, bytes session_id, uint64_t now_ms):
+    cdef SessionEntry session(self, ReadPoint *moment, bytes session_id, uint64_t now_ms):
         """Return the session as of this moment, or None."""
         cdef PyObject *found = PyDict_GetItemWithError(self._sessions, session_id)
         cdef SessionEntry entry = None
@@ -256,7 +256,7 @@ cdef class View:
         entry.seen_in = moment.identity
         return entry
 
-    cdef KeyEntry key(self, Moment *moment, bytes key_id):
+    cdef KeyEntry key(self, ReadPoint *moment, bytes key_id):
         """Return the issuer key as of this moment, or None."""
         cdef PyObject *found = PyDict_GetItemWithError(self._keys, key_id)
         cdef KeyEntry entry = None
@@ -290,7 +290,7 @@ cdef class View:
         self._keys[name] = entry
         return entry
 
-    cdef bint revoked(self, Moment *moment, bytes session_id, bytes block_id) except -1:
+    cdef bint revoked(self, ReadPoint *moment, bytes session_id, bytes block_id) except -1:
         if moment.transaction == NULL:
             moment.wanting = True
             return False

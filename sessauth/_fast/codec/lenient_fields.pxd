@@ -6,7 +6,7 @@ Requests are read so; what is signed or stored is not (wire.pxd).
 from libc.stdint cimport uint32_t, uint64_t
 
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, Reader
+from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader
 
 cdef enum:
     WIRE_64 = 1
@@ -18,7 +18,7 @@ cdef enum:
     MAX_LENGTH_BYTES = 5
 
 
-cdef inline bint field_varint(Reader *reader, uint64_t *value) noexcept nogil:
+cdef inline bint field_varint(WireReader *reader, uint64_t *value) noexcept nogil:
     """At most ten bytes, of which zeros at the end add nothing; bits above the 64th are dropped."""
     cdef uint64_t result = 0
     cdef int shift = 0
@@ -35,7 +35,7 @@ cdef inline bint field_varint(Reader *reader, uint64_t *value) noexcept nogil:
     return False
 
 
-cdef inline bint field_tag(Reader *reader, uint32_t *number, uint32_t *wire) noexcept nogil:
+cdef inline bint field_tag(WireReader *reader, uint32_t *number, uint32_t *wire) noexcept nogil:
     cdef bytes_t begin = reader.p
     cdef uint64_t tag
     if not field_varint(reader, &tag) or tag > 0xFFFFFFFFULL or tag < 8 or reader.p - begin > 5:
@@ -45,7 +45,7 @@ cdef inline bint field_tag(Reader *reader, uint32_t *number, uint32_t *wire) noe
     return True
 
 
-cdef inline bint field_bytes(Reader *reader, Reader *inner) noexcept nogil:
+cdef inline bint field_bytes(WireReader *reader, WireReader *inner) noexcept nogil:
     cdef bytes_t begin = reader.p
     cdef uint64_t length
     if not field_varint(reader, &length) or reader.p - begin > MAX_LENGTH_BYTES:
@@ -58,11 +58,11 @@ cdef inline bint field_bytes(Reader *reader, Reader *inner) noexcept nogil:
     return True
 
 
-cdef inline bint field_skip(Reader *reader, uint32_t number, uint32_t wire, int depth) noexcept nogil:
+cdef inline bint field_skip(WireReader *reader, uint32_t number, uint32_t wire, int depth) noexcept nogil:
     """Step over a field that is not known, or not of the kind that it should be."""
     cdef uint32_t inner_number, inner_wire
     cdef uint64_t value
-    cdef Reader inner
+    cdef WireReader inner
     if wire == WIRE_VARINT:
         return field_varint(reader, &value)
     if wire == WIRE_BYTES:

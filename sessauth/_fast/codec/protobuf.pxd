@@ -6,14 +6,14 @@ cdef enum:
     WIRE_VARINT = 0
     WIRE_BYTES = 2
 
-cdef struct Reader:
+cdef struct WireReader:
     const unsigned char *p
     const unsigned char *end
 
 # Each returns 1, or 0 when the input is not canonical; then the reader's place is undefined.
-cdef bint read_long_varint(Reader *reader, uint64_t *value) noexcept nogil
+cdef bint read_long_varint(WireReader *reader, uint64_t *value) noexcept nogil
 
-cdef inline bint read_varint(Reader *reader, uint64_t *value) noexcept nogil:
+cdef inline bint read_varint(WireReader *reader, uint64_t *value) noexcept nogil:
     # Nearly all are of one byte.
     if reader.p < reader.end and reader.p[0] < 0x80:
         value[0] = reader.p[0]
@@ -21,7 +21,7 @@ cdef inline bint read_varint(Reader *reader, uint64_t *value) noexcept nogil:
         return 1
     return read_long_varint(reader, value)
 
-cdef inline bint read_tag(Reader *reader, uint32_t *number, uint32_t *wire) noexcept nogil:
+cdef inline bint read_tag(WireReader *reader, uint32_t *number, uint32_t *wire) noexcept nogil:
     cdef uint64_t tag
     if not read_varint(reader, &tag) or tag > 0xFFFFFFFFULL or tag < 8:
         return 0
@@ -29,7 +29,7 @@ cdef inline bint read_tag(Reader *reader, uint32_t *number, uint32_t *wire) noex
     wire[0] = <uint32_t> (tag & 7)
     return 1
 
-cdef inline bint read_bytes(Reader *reader, Reader *inner) noexcept nogil:
+cdef inline bint read_bytes(WireReader *reader, WireReader *inner) noexcept nogil:
     cdef uint64_t length
     if not read_varint(reader, &length) or length > <uint64_t> (reader.end - reader.p):
         return 0

@@ -25,7 +25,7 @@ class WireError(ValueError):
 
 # --- the reader ---------------------------------------------------------------------------------
 
-cdef bint read_long_varint(Reader *reader, uint64_t *value) noexcept nogil:
+cdef bint read_long_varint(WireReader *reader, uint64_t *value) noexcept nogil:
     cdef uint64_t result = 0
     cdef unsigned char byte
     cdef int shift = 0
@@ -147,7 +147,7 @@ def decode(str message not None, bytes data not None):
     are lists. Raises WireError for anything that is not canonical, and KeyError for a message that
     the schema does not have.
     """
-    cdef Reader reader
+    cdef WireReader reader
     reader.p = <const unsigned char *> PyBytes_AS_STRING(data)
     reader.end = reader.p + PyBytes_GET_SIZE(data)
     return _decode(message, &reader, 1)
@@ -167,7 +167,7 @@ cdef object _default(_Field field):
     return 0
 
 
-cdef dict _decode(str message, Reader *reader, int depth):
+cdef dict _decode(str message, WireReader *reader, int depth):
     cdef tuple fields = _FIELDS[message]
     cdef dict out = {}
     cdef _Field field
@@ -204,8 +204,8 @@ cdef dict _decode(str message, Reader *reader, int depth):
     return out
 
 
-cdef object _decode_value(str message, _Field field, Reader *reader, uint32_t wire, int depth):
-    cdef Reader inner
+cdef object _decode_value(str message, _Field field, WireReader *reader, uint32_t wire, int depth):
+    cdef WireReader inner
     cdef uint64_t value
     if field.kind < STRING:
         if wire != WIRE_VARINT or not read_varint(reader, &value):
@@ -331,8 +331,8 @@ def number(bytes data not None, uint32_t field):
 
     For counting many records. Raises WireError for what is no record up to there, or if it is no number.
     """
-    cdef Reader reader
-    cdef Reader inner
+    cdef WireReader reader
+    cdef WireReader inner
     cdef uint32_t found, wire
     cdef uint64_t value
     reader.p = <const unsigned char *> PyBytes_AS_STRING(data)

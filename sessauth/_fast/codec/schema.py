@@ -367,7 +367,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (2, "reason", "string", False, False, ""),
         (3, "previous_revision", "uint64", False, False, ""),
     ),
-    "VerifierStanding": (
+    "VerifierStatus": (
         (1, "name", "string", False, False, ""),
         (2, "state", "enum", False, False, ""),
         (3, "revision", "uint64", False, False, ""),
@@ -385,7 +385,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (9, "reason", "string", False, False, ""),
         (10, "made_at_ms", "uint64", False, False, ""),
         (11, "state", "enum", False, False, ""),
-        (12, "verifiers", "message", True, False, "VerifierStanding"),
+        (12, "verifiers", "message", True, False, "VerifierStatus"),
         (13, "open_permits", "uint64", False, False, ""),
         (14, "last_allow_ms", "uint64", False, False, ""),
     ),
@@ -394,7 +394,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (2, "issuer_key_id", "bytes", False, False, ""),
         (3, "signature", "bytes", False, False, ""),
     ),
-    "EnrolmentRecord": (
+    "RegistrationRecord": (
         (1, "name", "string", False, False, ""),
         (2, "principal", "string", False, False, ""),
         (3, "instance", "bytes", False, False, ""),

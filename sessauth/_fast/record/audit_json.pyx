@@ -17,9 +17,9 @@ from sessauth._fast.record.note cimport (
     NOTE_CLAIMS,
     NOTE_NAMED,
     NOTE_WATCHED,
-    Note,
-    NoteHead,
-    NoteParts,
+    DecisionRecord,
+    RecordHead,
+    RecordParts,
     note_id,
     note_parts,
 )
@@ -40,8 +40,8 @@ cdef enum:
 cdef bytes SAMPLING_KEY = bytes(16)
 cdef double ALL = 18446744073709551616.0
 
-cdef struct Line:
-    const NoteHead *head
+cdef struct AuditLine:
+    const RecordHead *head
     uint8_t flags
 
 
@@ -105,9 +105,9 @@ cdef class DecisionText:
         Before the first decision of a chain stands a record with its blocks.
         """
         cdef Py_ssize_t room = len(notes)
-        cdef Line *lines = <Line *> malloc(max(room, 1) * sizeof(Line))
+        cdef AuditLine *lines = <AuditLine *> malloc(max(room, 1) * sizeof(AuditLine))
         cdef Py_ssize_t count = 0
-        cdef Note note
+        cdef DecisionRecord note
         cdef char *out = NULL
         cdef char *end = NULL
         if lines == NULL:
@@ -131,7 +131,7 @@ cdef class DecisionText:
             free(lines)
             free(out)
 
-    cdef bint _choose(self, const NoteHead *head, Line *line) except -1:
+    cdef bint _choose(self, const RecordHead *head, AuditLine *line) except -1:
         """Whether a note is recorded; then all that its record needs is computed."""
         cdef unsigned char decision_id[16]
         cdef Chain chain
@@ -150,7 +150,7 @@ cdef class DecisionText:
                 line.flags = WITH_CHAIN
         return True
 
-    cdef char *_write(self, const Line *lines, Py_ssize_t count, char **memory) noexcept nogil:
+    cdef char *_write(self, const AuditLine *lines, Py_ssize_t count, char **memory) noexcept nogil:
         """Write all records; returns where they end, NULL without memory for them."""
         cdef size_t room = 0
         cdef size_t used = 0
@@ -171,8 +171,8 @@ cdef class DecisionText:
             used = self._decision(grown, lines[i].head) - memory[0]
         return memory[0] + used
 
-    cdef char *_decision(self, char *out, const NoteHead *head) noexcept nogil:
-        cdef NoteParts parts
+    cdef char *_decision(self, char *out, const RecordHead *head) noexcept nogil:
+        cdef RecordParts parts
         cdef unsigned char digest[16]
         cdef bint named = head.flags & NOTE_NAMED != 0
         note_parts(head, &parts)
@@ -218,9 +218,9 @@ cdef class DecisionText:
         return put_plain(out, '}\n')
 
 
-cdef size_t _most(const Line *line) noexcept nogil:
+cdef size_t _most(const AuditLine *line) noexcept nogil:
     """The most bytes that a note's records take."""
-    cdef const NoteHead *head = line.head
+    cdef const RecordHead *head = line.head
     cdef size_t texts = head.action_n + head.resource_n + head.source_n + head.audience_n + head.argument_n
     cdef size_t most = PLAIN_BYTES + TEXT_FACTOR * texts
     if head.chain != NULL:
@@ -233,7 +233,7 @@ cdef size_t _chain_most(Chain chain, bint with_blocks) noexcept nogil:
     return most + chain.block_count * CHAIN_BLOCK_BYTES + 2 * chain.length if with_blocks else most
 
 
-cdef char *_session(char *out, const NoteHead *head, Chain chain) noexcept nogil:
+cdef char *_session(char *out, const RecordHead *head, Chain chain) noexcept nogil:
     out = put_hex(put_plain(out, ',"session":"'), chain.base + chain.root.session_id, 16)
     return put_number(put_plain(out, '","epoch":'), <int64_t> head.epoch)
 
@@ -251,7 +251,7 @@ cdef char *_token(char *out, Chain chain) noexcept nogil:
     return put_hex(out, chain.digest, 16)
 
 
-cdef char *_place(char *out, const NoteHead *head, const NoteParts *parts) noexcept nogil:
+cdef char *_place(char *out, const RecordHead *head, const RecordParts *parts) noexcept nogil:
     """Which scope admitted the call, and where it was refused."""
     if head.matched_index >= 0:
         out = put_number(put_plain(out, ',"matched":['), head.matched_index)
@@ -271,7 +271,7 @@ cdef char *_place(char *out, const NoteHead *head, const NoteParts *parts) noexc
     return put_plain(put_text(put_plain(out, ',"argument":'), &parts.argument), '}')
 
 
-cdef char *_blocks(char *out, const NoteHead *head, Chain chain) noexcept nogil:
+cdef char *_blocks(char *out, const RecordHead *head, Chain chain) noexcept nogil:
     """The record with what was signed, without the signatures: enough to judge again, not to present."""
     cdef int i
     out = put_number(put_plain(out, '{"kind":"chain","at_ms":'), <int64_t> head.at_ms)

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from sessauth._fast.call.check_state cimport Finding
+from sessauth._fast.call.check_state cimport CheckOutcome
 
 cdef enum:
     # Powers of two above the largest Stage and Reason.
@@ -11,20 +11,20 @@ cdef enum:
     # 1, 2, 5 in each decade from 500 ns to 1 s.
     CHECK_BOUNDS = 20
 
-cdef class Tally:
+cdef class CheckCounters:
     # One for each stage and reason; then one for each bucket and the one above the last; then the sum in ns.
     cdef uint64_t *_decisions
     cdef uint64_t *_checks
     cdef object _memory
 
     # Count what a check came to.
-    cdef void note(self, const Finding *found) noexcept nogil
+    cdef void note(self, const CheckOutcome *found) noexcept nogil
     # The time now, to be given to `lasted`.
     cdef int64_t begin(self) noexcept nogil
     # Count so many checks that were judged together since `began`: each with its share of the time.
     cdef void lasted(self, int64_t began, Py_ssize_t checks) noexcept nogil
     # The second for one check, and the first too where it is `noted`.
-    cdef void count(self, const Finding *found, int64_t began, bint noted) noexcept nogil
+    cdef void count(self, const CheckOutcome *found, int64_t began, bint noted) noexcept nogil
 
 cdef class Histograms:
     cdef readonly Py_ssize_t rows

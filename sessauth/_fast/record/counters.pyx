@@ -8,9 +8,9 @@ counts in a piece of memory, and there with the GIL or on one thread.
 from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint64_t
 
-from sessauth._fast.call.check_state cimport Finding
+from sessauth._fast.call.check_state cimport CheckOutcome
 
-__all__ = ["CHECK_BOUNDS_NS", "TALLY_BYTES", "Histograms", "Tally", "histogram_bytes"]
+__all__ = ["CHECK_BOUNDS_NS", "TALLY_BYTES", "Histograms", "CheckCounters", "histogram_bytes"]
 
 cdef extern from * nogil:
     """
@@ -41,7 +41,7 @@ def histogram_bytes(Py_ssize_t rows, Py_ssize_t bounds):
     return rows * (bounds + 2) * sizeof(uint64_t)
 
 
-cdef class Tally:
+cdef class CheckCounters:
     """Counts decisions by stage and reason, and the time of checks; ``checker.tally`` is one, or None.
 
     ``memory`` is a writable buffer of at least ``TALLY_BYTES`` bytes at a multiple of 8, which this goes on
@@ -53,7 +53,7 @@ cdef class Tally:
         self._decisions = _words(self._memory, TALLY_BYTES)
         self._checks = self._decisions + STAGES * REASONS
 
-    cdef void note(self, const Finding *found) noexcept nogil:
+    cdef void note(self, const CheckOutcome *found) noexcept nogil:
         # What is beyond the tables is a word that these don't know: UNSPECIFIED.
         cdef unsigned int stage = <unsigned int> found.stage
         cdef unsigned int reason = <unsigned int> found.reason
@@ -68,7 +68,7 @@ cdef class Tally:
             self._checks[_place(check_bounds, CHECK_BOUNDS, ns // checks)] += checks
             self._checks[CHECK_BOUNDS + 1] += ns
 
-    cdef void count(self, const Finding *found, int64_t began, bint noted) noexcept nogil:
+    cdef void count(self, const CheckOutcome *found, int64_t began, bint noted) noexcept nogil:
         if noted:
             self.note(found)
         self.lasted(began, 1)
@@ -99,7 +99,7 @@ cdef class Histograms:
 
     There are 1 to 32 bounds.
 
-    ``memory`` is as for :class:`Tally`, of at least ``histogram_bytes(rows, len(bounds))`` bytes.
+    ``memory`` is as for :class:`CheckCounters`, of at least ``histogram_bytes(rows, len(bounds))`` bytes.
     """
 
     def __cinit__(self, Py_ssize_t rows, bounds, memory=None):
@@ -122,7 +122,7 @@ cdef class Histograms:
         cells[self._bound_count + 1] += <uint64_t> max(value, 0)
 
     def buckets(self, Py_ssize_t row):
-        """The row's counts, as ``Tally.buckets``."""
+        """The row's counts, as ``CheckCounters.buckets``."""
         cdef uint64_t *cells = self._row(row)
         return tuple([cells[i] for i in range(self._bound_count + 1)])
 

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, strlen
 
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.resource cimport TextSlice
 
 cdef enum:
     # What a byte of a text takes at most: \u and four digits.
@@ -13,7 +13,7 @@ cdef enum:
 cdef char *put_number(char *out, int64_t value) noexcept nogil
 cdef char *put_base64(char *out, const unsigned char *data, size_t n) noexcept nogil
 # A string with its quotes.
-cdef char *put_text(char *out, const Part *part) noexcept nogil
+cdef char *put_text(char *out, const TextSlice *part) noexcept nogil
 
 cdef inline char *put_plain(char *out, const char *text) noexcept nogil:
     cdef size_t n = strlen(text)

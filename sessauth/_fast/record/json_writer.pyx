@@ -8,7 +8,7 @@ from libc.string cimport memcpy
 
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.base.token_mask cimport MASK, secret_at
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.resource cimport TextSlice
 
 # All of it is for other modules of the kernel.
 __all__ = []
@@ -63,7 +63,7 @@ cdef char *_escaped(char *out, uint32_t code) noexcept nogil:
     return out + 4
 
 
-cdef char *put_text(char *out, const Part *part) noexcept nogil:
+cdef char *put_text(char *out, const TextSlice *part) noexcept nogil:
     """A JSON string. What a terminal or a reader of lines may act upon is escaped, what is no UTF-8 replaced.
 
     Tokens and the like are masked.

@@ -35,14 +35,14 @@ cdef const char *DIGITS = "0123456789abcdef"
 # A time of more digits is no time of ours.
 cdef int64_t MAX_AT = 0x1FFFFFFFFFFFFF
 
-cdef struct Mark:
+cdef struct ChainMark:
     int64_t n
     Py_ssize_t start
     Py_ssize_t end
 
 # What a walk found: lines that somebody must read, and lines whose time is far behind one before.
-cdef struct Marks:
-    Mark *marks
+cdef struct ChainMarks:
+    ChainMark *marks
     Py_ssize_t count
     Py_ssize_t room
 
@@ -80,20 +80,20 @@ cdef int _write_number(int64_t n, char *out) noexcept nogil:
     return count
 
 
-cdef bint _add(Marks *found, int64_t n, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+cdef bint _add(ChainMarks *found, int64_t n, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
     cdef void *grown
     if found.count == found.room:
         found.room = 2 * found.room + 16
-        grown = realloc(found.marks, found.room * sizeof(Mark))
+        grown = realloc(found.marks, found.room * sizeof(ChainMark))
         if grown == NULL:
             return False
-        found.marks = <Mark *> grown
-    found.marks[found.count] = Mark(n, start, end)
+        found.marks = <ChainMark *> grown
+    found.marks[found.count] = ChainMark(n, start, end)
     found.count += 1
     return True
 
 
-cdef list _listed(Marks *found):
+cdef list _listed(ChainMarks *found):
     cdef Py_ssize_t i
     return [(found.marks[i].n, found.marks[i].start, found.marks[i].end) for i in range(found.count)]
 
@@ -203,8 +203,8 @@ cdef class _Walk:
     cdef int64_t latest
     cdef int64_t slack
     cdef bint no_memory
-    cdef Marks read
-    cdef Marks back
+    cdef ChainMarks read
+    cdef ChainMarks back
 
     def __dealloc__(self):
         free(self.read.marks)

@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.token.chain cimport Chain
 
 cdef enum:
@@ -20,7 +20,7 @@ cdef enum:
     SESSION_BYTES = 16
     PREFIX_BYTES = 8
 
-cdef struct NoteHead:
+cdef struct RecordHead:
     # Of head and texts, a multiple of 8.
     size_t size
     # Borrowed from whoever holds the note; NULL unless it is named.
@@ -47,19 +47,19 @@ cdef struct NoteHead:
     uint8_t flags
     unsigned char prefix[PREFIX_BYTES]
 
-cdef struct NoteParts:
+cdef struct RecordParts:
     # NULL where the chain has it, or there is none.
     bytes_t digest
     bytes_t claimed
-    Part action
-    Part resource
-    Part source
-    Part audience
-    Part argument
-    Part arguments
+    TextSlice action
+    TextSlice resource
+    TextSlice source
+    TextSlice audience
+    TextSlice argument
+    TextSlice arguments
 
 # What notes of one drain lie in; frees it with the last of them.
-cdef class Drained:
+cdef class DrainedRecords:
     cdef char *memory
     cdef size_t used
     cdef PyObject **chains
@@ -67,15 +67,15 @@ cdef class Drained:
 
     cdef int allocate(self, size_t n) except -1
 
-cdef class Note:
-    cdef Drained held
-    cdef const NoteHead *head
+cdef class DecisionRecord:
+    cdef DrainedRecords held
+    cdef const RecordHead *head
     # The first note of its chain that anybody is given.
     cdef bint first
 
-cdef inline void note_parts(const NoteHead *head, NoteParts *out) noexcept nogil:
+cdef inline void note_parts(const RecordHead *head, RecordParts *out) noexcept nogil:
     """Point at what stands behind a head."""
-    cdef bytes_t p = <bytes_t> head + sizeof(NoteHead)
+    cdef bytes_t p = <bytes_t> head + sizeof(RecordHead)
     out.digest = NULL
     out.claimed = NULL
     if not head.flags & NOTE_NAMED:
@@ -102,7 +102,7 @@ cdef inline void note_parts(const NoteHead *head, NoteParts *out) noexcept nogil
     out.arguments.p = p
     out.arguments.n = head.arguments_n
 
-cdef inline void note_id(const NoteHead *head, unsigned char *out) noexcept nogil:
+cdef inline void note_id(const RecordHead *head, unsigned char *out) noexcept nogil:
     """Write the 16 bytes of the decision's id."""
     cdef int i
     for i in range(PREFIX_BYTES):

@@ -1,7 +1,7 @@
 from typing import final
 
 @final
-class Note:
+class DecisionRecord:
     def __init__(self) -> None: ...
     @property
     def at_ms(self) -> int: ...

@@ -5,15 +5,15 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF
 from libc.stdlib cimport free, malloc
 
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.token.chain cimport Chain
 
-__all__ = ["Note"]
+__all__ = ["DecisionRecord"]
 
 
 @cython.final
 @cython.no_gc
-cdef class Drained:
+cdef class DrainedRecords:
     """Memory of notes, and the chains that they speak of."""
 
     cdef int allocate(self, size_t n) except -1:
@@ -34,7 +34,7 @@ cdef class Drained:
 @cython.final
 @cython.no_gc
 @cython.freelist(64)
-cdef class Note:
+cdef class DecisionRecord:
     """What was asked and decided, once. Read-only, and made into objects when it is asked for.
 
     All notes of one drain lie in one memory, which lives as long as any of them: what is to be kept for
@@ -91,7 +91,7 @@ cdef class Note:
     @property
     def claimed_session(self):
         """The id that a token names whose signature was not looked at, or is wrong; else empty. Not to be believed."""
-        cdef NoteParts parts
+        cdef RecordParts parts
         note_parts(self.head, &parts)
         return b"" if parts.claimed == NULL else PyBytes_FromStringAndSize(<const char *> parts.claimed, SESSION_BYTES)
 
@@ -121,7 +121,7 @@ cdef class Note:
 
         Of more than 8,192 bytes, which are none, the first so many are digested.
         """
-        cdef NoteParts parts
+        cdef RecordParts parts
         cdef const unsigned char *digest
         note_parts(self.head, &parts)
         digest = parts.digest
@@ -134,35 +134,35 @@ cdef class Note:
     @property
     def action(self):
         """What the agent wanted to do; at most 1 KiB of it, as of the other texts."""
-        cdef NoteParts parts
+        cdef RecordParts parts
         note_parts(self.head, &parts)
         return _text(&parts.action)
 
     @property
     def resource(self):
         """To what."""
-        cdef NoteParts parts
+        cdef RecordParts parts
         note_parts(self.head, &parts)
         return _text(&parts.resource)
 
     @property
     def arguments(self):
         """The JSON bytes of the arguments, at most 1 MiB of them. To be digested, never to be stored."""
-        cdef NoteParts parts
+        cdef RecordParts parts
         note_parts(self.head, &parts)
         return PyBytes_FromStringAndSize(<const char *> parts.arguments.p, parts.arguments.n)
 
     @property
     def audience(self):
         """Which verifier was asked."""
-        cdef NoteParts parts
+        cdef RecordParts parts
         note_parts(self.head, &parts)
         return _text(&parts.audience)
 
     @property
     def source(self):
         """The agent's IP address, as the gateway stated it; or empty."""
-        cdef NoteParts parts
+        cdef RecordParts parts
         note_parts(self.head, &parts)
         return _text(&parts.source)
 
@@ -189,7 +189,7 @@ cdef class Note:
     @property
     def argument(self):
         """The name of the argument at fault; empty if there is none. Never its value."""
-        cdef NoteParts parts
+        cdef RecordParts parts
         note_parts(self.head, &parts)
         return _text(&parts.argument)
 
@@ -213,5 +213,5 @@ cdef class Note:
         return f"<{type(self).__name__} {self.decision_id.hex()} allowed={self.allowed} reason={self.reason}>"
 
 
-cdef str _text(const Part *part):
+cdef str _text(const TextSlice *part):
     return part.p[: part.n].decode("utf-8", "replace")

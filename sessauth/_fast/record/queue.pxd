@@ -3,11 +3,11 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
-from sessauth._fast.call.check_state cimport Asked, Finding
-from sessauth._fast.record.note cimport NoteHead
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome
+from sessauth._fast.record.note cimport RecordHead
 from sessauth._fast.token.chain cimport Chain
 
-cdef struct Filling:
+cdef struct QueueSegment:
     char *memory
     size_t used
     # Each chain that its notes speak of, once; owned.
@@ -17,7 +17,7 @@ cdef struct Filling:
     # What those weigh, in bytes.
     size_t weight
 
-cdef class Tap:
+cdef class DecisionQueue:
     cdef readonly size_t capacity
     cdef readonly uint64_t noted
     cdef readonly uint64_t lost
@@ -26,8 +26,8 @@ cdef class Tap:
     # So it is from the first note on that finds no room.
     cdef public bint refuse_when_lost
     cdef public object on_half_full
-    cdef Filling _filling
-    cdef Filling _other
+    cdef QueueSegment _filling
+    cdef QueueSegment _other
     cdef bint _draining
     cdef bint _called
     # What a chain that `_filling` holds is marked with, and one whose payloads were given.
@@ -37,14 +37,14 @@ cdef class Tap:
     # Note a decision; of one that can't be kept, only that it is lost. With the GIL.
     cdef void note(
         self,
-        const Asked *asked,
-        const Finding *found,
+        const CheckInput *asked,
+        const CheckOutcome *found,
         Chain chain,
         const unsigned char *prefix,
         uint64_t number,
         bint watched,
     ) noexcept
-    cdef NoteHead *_take(self, size_t size, Chain chain) noexcept
+    cdef RecordHead *_take(self, size_t size, Chain chain) noexcept
     cdef bint _hold(self, Chain chain) noexcept
     cdef void _call(self) noexcept
 

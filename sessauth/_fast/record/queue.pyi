@@ -1,10 +1,10 @@
 from collections.abc import Callable
 from typing import Self, final
 
-from sessauth._fast.record.note import Note
+from sessauth._fast.record.note import DecisionRecord
 
 @final
-class Tap:
+class DecisionQueue:
     on_half_full: Callable[[], object] | None
     refusing: bool
     refuse_when_lost: bool
@@ -17,5 +17,5 @@ class Tap:
     def lost(self) -> int: ...
     @property
     def waiting_bytes(self) -> int: ...
-    def drain(self) -> list[Note]: ...
+    def drain(self) -> list[DecisionRecord]: ...
     def forget_chains(self) -> None: ...

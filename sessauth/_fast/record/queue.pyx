@@ -14,8 +14,8 @@ from libc.string cimport memcpy, memset
 
 from sessauth._fast.base.clock cimport wall_ms
 from sessauth._fast.base.limits cimport MAX_JSON_BYTES, MAX_TOKEN_BYTES
-from sessauth._fast.call.check_state cimport Asked, Finding
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome
+from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.crypto.ed25519 cimport blake2b_256
 from sessauth._fast.record.note cimport (
     DIGEST_BYTES,
@@ -25,13 +25,13 @@ from sessauth._fast.record.note cimport (
     NOTE_WATCHED,
     PREFIX_BYTES,
     SESSION_BYTES,
-    Drained,
-    Note,
-    NoteHead,
+    DrainedRecords,
+    DecisionRecord,
+    RecordHead,
 )
 from sessauth._fast.token.chain cimport Chain
 
-__all__ = ["Tap"]
+__all__ = ["DecisionQueue"]
 
 cdef enum:
     # Of each text. What is longer is no valid action, resource, source or audience.
@@ -50,7 +50,7 @@ cdef uint32_t new_mark() noexcept:
 
 
 @cython.final
-cdef class Tap:
+cdef class DecisionQueue:
     """Notes of what one checker decides, at most ``capacity_bytes`` of them and of the chains they speak of.
 
     ``on_half_full`` is called, at most once between two drains, when half of that is taken. ``noted`` counts
@@ -95,17 +95,17 @@ cdef class Tap:
         Raises RuntimeError while another thread does the same; MemoryError without room for them, which
         are kept then.
         """
-        cdef Drained held
-        cdef Note note
+        cdef DrainedRecords held
+        cdef DecisionRecord note
         cdef Chain chain
-        cdef Filling full
+        cdef QueueSegment full
         cdef size_t at = 0
         cdef list out = []
         if self._draining:
             raise RuntimeError("one drain at a time")
         if self._filling.used == 0:
             return out
-        held = Drained.__new__(Drained)
+        held = DrainedRecords.__new__(DrainedRecords)
         held.allocate(self._filling.used)
         full = self._filling
         self._filling = self._other
@@ -116,13 +116,13 @@ cdef class Tap:
             memcpy(held.memory, full.memory, full.used)
         held.chains = full.chains
         held.chain_count = full.chain_count
-        memset(&self._other, 0, sizeof(Filling))
+        memset(&self._other, 0, sizeof(QueueSegment))
         self._other.memory = full.memory
         self._draining = False
         while at < held.used:
-            note = Note.__new__(Note)
+            note = DecisionRecord.__new__(DecisionRecord)
             note.held = held
-            note.head = <const NoteHead *> (held.memory + at)
+            note.head = <const RecordHead *> (held.memory + at)
             at += note.head.size
             if note.head.chain != NULL:
                 chain = <Chain> note.head.chain
@@ -133,8 +133,8 @@ cdef class Tap:
 
     cdef void note(
         self,
-        const Asked *asked,
-        const Finding *found,
+        const CheckInput *asked,
+        const CheckOutcome *found,
         Chain chain,
         const unsigned char *prefix,
         uint64_t number,
@@ -148,7 +148,7 @@ cdef class Tap:
         cdef size_t arguments_n = min(asked.arguments.n, <size_t> MAX_JSON_BYTES)
         cdef size_t size = action_n + resource_n + source_n + audience_n + argument_n + arguments_n
         cdef uint8_t flags = NOTE_WATCHED if watched else 0
-        cdef NoteHead *head
+        cdef RecordHead *head
         cdef char *p
         if found.allowed:
             flags |= NOTE_ALLOWED
@@ -188,7 +188,7 @@ cdef class Tap:
         head.argument_n = <uint16_t> argument_n
         head.flags = flags
         memcpy(head.prefix, prefix, PREFIX_BYTES)
-        p = <char *> head + sizeof(NoteHead)
+        p = <char *> head + sizeof(RecordHead)
         if not flags & NOTE_NAMED:
             # No reference to what may be anybody's: its bytes, a secret among them at worst, are gone with the call.
             _digest(<unsigned char *> p, &asked.token, chain)
@@ -212,19 +212,19 @@ cdef class Tap:
             # Only now: another thread may drain while this runs.
             self._call()
 
-    cdef NoteHead *_take(self, size_t size, Chain chain) noexcept:
+    cdef RecordHead *_take(self, size_t size, Chain chain) noexcept:
         """Take room for a head and what stands behind it; NULL if there is none."""
-        cdef Filling *filling = &self._filling
-        cdef NoteHead *head
+        cdef QueueSegment *filling = &self._filling
+        cdef RecordHead *head
         cdef size_t weight = 0
-        size = (sizeof(NoteHead) + size + 7) & ~(<size_t> 7)
+        size = (sizeof(RecordHead) + size + 7) & ~(<size_t> 7)
         if chain is not None and chain.held_mark != self._held_mark:
             weight = chain.weight()
         if filling.used + filling.weight + weight + size > self.capacity:
             return NULL
         if weight and not self._hold(chain):
             return NULL
-        head = <NoteHead *> (filling.memory + filling.used)
+        head = <RecordHead *> (filling.memory + filling.used)
         head.size = size
         head.chain = NULL if chain is None else <PyObject *> chain
         filling.used += size
@@ -233,7 +233,7 @@ cdef class Tap:
 
     cdef bint _hold(self, Chain chain) noexcept:
         """Keep a chain for as long as its notes; False without memory for that."""
-        cdef Filling *filling = &self._filling
+        cdef QueueSegment *filling = &self._filling
         cdef Py_ssize_t room
         cdef PyObject **grown
         if filling.chain_count == filling.chain_room:
@@ -259,7 +259,7 @@ cdef class Tap:
             return
 
 
-cdef void _digest(unsigned char *out, const Part *token, Chain chain) noexcept:
+cdef void _digest(unsigned char *out, const TextSlice *token, Chain chain) noexcept:
     if chain is not None:
         blake2b_256(out, chain.base, chain.length)
     else:

@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t
 from sessauth._fast.token.chain cimport Chain
 from sessauth._fast.token.scope cimport ScopeList
 
-cdef class Remembered:
+cdef class LoggedChain:
     # Never kept in a cache, and never handed out.
     cdef Chain chain
     # By block, one bit: who must be the peer is stated, which no log says.

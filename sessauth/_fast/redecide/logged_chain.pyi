@@ -1,10 +1,10 @@
 from collections.abc import Sequence
 from typing import Self, final
 
-__all__ = ["Remembered"]
+__all__ = ["LoggedChain"]
 
 @final
-class Remembered:
+class LoggedChain:
     def __new__(cls, payloads: Sequence[bytes], block_ids: Sequence[bytes]) -> Self: ...
     @property
     def root_stands(self) -> bool: ...

@@ -17,7 +17,7 @@ from sessauth._fast.token.scope cimport ScopeList
 
 from sessauth._fast.codec.errors import FormError
 
-__all__ = ["Remembered"]
+__all__ = ["LoggedChain"]
 
 cdef enum:
     TAG_VERSION = 0x08
@@ -28,7 +28,7 @@ cdef enum:
 
 
 @cython.final
-cdef class Remembered:
+cdef class LoggedChain:
     """A chain as a log remembers it.
 
     ``root_stands`` says whether the first id is that of the first payload. The other ids cover a signature too, which

@@ -2,12 +2,12 @@
 
 from libc.stdint cimport uint32_t
 
-from sessauth._fast.call.check_state cimport Asked, Finding, Scratch
-from sessauth._fast.check.lineage cimport Ground
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, Scratch
+from sessauth._fast.check.lineage cimport Lineage
 from sessauth._fast.token.chain cimport Chain
 
 # What a record says of its scopes, what is known of its call, and whether the one can be of the other.
-cdef struct Place:
+cdef struct LoggedPosition:
     int reason
     int level
     int index
@@ -25,5 +25,6 @@ cdef struct Place:
 
 # YES, NO or MAYBE; the finding says where a NO comes from. The request was read into `scratch`.
 cdef int judge_outlook(
-    Chain chain, const Ground *ground, const Asked *asked, const Scratch *scratch, Place *place, Finding *found
+    Chain chain, const Lineage *ground, const CheckInput *asked, const Scratch *scratch,
+    LoggedPosition *place, CheckOutcome *found
 ) noexcept nogil

@@ -16,13 +16,13 @@ from sessauth._fast.base.limits cimport (
     OUT_OF_SCOPE,
     STAGE_SCOPE,
 )
-from sessauth._fast.call.check_state cimport Asked, Finding, Scratch, deny
-from sessauth._fast.check.lineage cimport Ground
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, Scratch, deny
+from sessauth._fast.check.lineage cimport Lineage
 from sessauth._fast.check.three_valued cimport (
     MAYBE,
     NO,
     YES,
-    Sight,
+    PartialCall,
     both,
     meets,
     of_condition,
@@ -37,13 +37,14 @@ from sessauth._fast.token.scope cimport NO_NEEDS, Scope, ScopeList
 
 
 cdef int judge_outlook(
-    Chain chain, const Ground *ground, const Asked *asked, const Scratch *scratch, Place *place, Finding *found
+    Chain chain, const Lineage *ground, const CheckInput *asked, const Scratch *scratch,
+    LoggedPosition *place, CheckOutcome *found
 ) noexcept nogil:
-    cdef Sight sight
+    cdef PartialCall sight
     cdef int out = YES
     cdef int layer = 0
     cdef int i, k
-    memset(&sight, 0, sizeof(Sight))
+    memset(&sight, 0, sizeof(PartialCall))
     sight.context.arguments = &scratch.arguments
     sight.context.tool = &scratch.tool
     sight.action = asked.action
@@ -67,7 +68,7 @@ cdef int judge_outlook(
     return MAYBE if out == YES and sight.context.work + sight.worst > MAX_WORK else out
 
 
-cdef int _of_block(Chain chain, int index, Sight *sight, Place *place, Finding *found) noexcept nogil:
+cdef int _of_block(Chain chain, int index, PartialCall *sight, LoggedPosition *place, CheckOutcome *found) noexcept nogil:
     cdef const Block *block = &chain.blocks[index]
     cdef int out = YES
     cdef int i, one
@@ -95,7 +96,7 @@ cdef int _of_block(Chain chain, int index, Sight *sight, Place *place, Finding *
 
 
 cdef int _of_list(
-    const ScopeList *scopes, int level, int index, Sight *sight, Place *place, Finding *found
+    const ScopeList *scopes, int level, int index, PartialCall *sight, LoggedPosition *place, CheckOutcome *found
 ) noexcept nogil:
     cdef int out = of_scopes(scopes, False, sight)
     cdef int first = _first_that_meets(scopes, sight)
@@ -107,18 +108,18 @@ cdef int _of_list(
     return _refuse(level, index, OUT_OF_SCOPE if first < 0 else CONDITION_FAILED, found)
 
 
-cdef inline bint _is_at(const Place *place, int level, int index) noexcept nogil:
+cdef inline bint _is_at(const LoggedPosition *place, int level, int index) noexcept nogil:
     return place.level == level and place.index == index
 
 
-cdef inline int _refuse(int level, int index, int reason, Finding *found) noexcept nogil:
+cdef inline int _refuse(int level, int index, int reason, CheckOutcome *found) noexcept nogil:
     found.level = level
     found.index = index
     deny(found, STAGE_SCOPE, reason)
     return NO
 
 
-cdef int _first_that_meets(const ScopeList *scopes, Sight *sight) noexcept nogil:
+cdef int _first_that_meets(const ScopeList *scopes, PartialCall *sight) noexcept nogil:
     """The scope that a failed condition is told of; -1 where none can be."""
     cdef int i
     for i in range(scopes.count):
@@ -127,9 +128,9 @@ cdef int _first_that_meets(const ScopeList *scopes, Sight *sight) noexcept nogil
     return -1
 
 
-cdef bint _fits(const ScopeList *scopes, int first, const Sight *sight, const Place *place) noexcept nogil:
+cdef bint _fits(const ScopeList *scopes, int first, const PartialCall *sight, const LoggedPosition *place) noexcept nogil:
     """Whether this list, which does not surely admit the call, can have refused it where the record says."""
-    cdef Sight again = sight[0]
+    cdef PartialCall again = sight[0]
     cdef const Scope *scope
     cdef int i, one
     if place.reason == OUT_OF_SCOPE:
@@ -151,9 +152,9 @@ cdef bint _fits(const ScopeList *scopes, int first, const Sight *sight, const Pl
     return closed_paths(scope) >= 0
 
 
-cdef bint _may_cost(const ScopeList *scopes, const Sight *sight) noexcept nogil:
+cdef bint _may_cost(const ScopeList *scopes, const PartialCall *sight) noexcept nogil:
     """Whether a scope with needs can be the one that decides."""
-    cdef Sight again = sight[0]
+    cdef PartialCall again = sight[0]
     cdef bint out = False
     cdef int i, one
     for i in range(scopes.count):
@@ -164,9 +165,9 @@ cdef bint _may_cost(const ScopeList *scopes, const Sight *sight) noexcept nogil:
     return out
 
 
-cdef bint _may_match(const ScopeList *scopes, int scope, const Sight *sight) noexcept nogil:
+cdef bint _may_match(const ScopeList *scopes, int scope, const PartialCall *sight) noexcept nogil:
     """Whether a scope of a list can be the one that admitted the call."""
-    cdef Sight again = sight[0]
+    cdef PartialCall again = sight[0]
     cdef bint needs
     cdef int i, one
     if not 0 <= scope < scopes.count:

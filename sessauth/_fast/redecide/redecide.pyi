@@ -1,12 +1,12 @@
 from typing import Self, final
 
 from sessauth._fast.check.view import View
-from sessauth._fast.redecide.logged_chain import Remembered
+from sessauth._fast.redecide.logged_chain import LoggedChain
 
-__all__ = ["Replayed", "Replayer"]
+__all__ = ["Redecider", "Redecision"]
 
 @final
-class Replayed:
+class Redecision:
     @property
     def verdict(self) -> int: ...
     @property
@@ -40,12 +40,12 @@ class Replayed:
     def __bool__(self) -> bool: ...
 
 @final
-class Replayer:
+class Redecider:
     def __new__(cls, view: View) -> Self: ...
-    def lives(self, session_id: bytes, now_ms: int) -> Replayed: ...
+    def lives(self, session_id: bytes, now_ms: int) -> Redecision: ...
     def again(
         self,
-        remembered: Remembered,
+        remembered: LoggedChain,
         action: str | bytes,
         resource: str | bytes,
         arguments: bytes | None,
@@ -62,4 +62,4 @@ class Replayer:
         clause: int = -1,
         matched_index: int = -1,
         matched_scope: int = -1,
-    ) -> Replayed: ...
+    ) -> Redecision: ...

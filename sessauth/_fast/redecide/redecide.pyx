@@ -11,8 +11,8 @@ from libc.string cimport memset
 
 from sessauth._fast.base.limits cimport *
 from sessauth._fast.call.check_state cimport (
-    Asked,
-    Finding,
+    CheckInput,
+    CheckOutcome,
     Scratch,
     ScratchBox,
     asked_init,
@@ -21,20 +21,20 @@ from sessauth._fast.call.check_state cimport (
     finding_init,
     part_of,
 )
-from sessauth._fast.check.judge cimport Judge
-from sessauth._fast.check.lineage cimport Ground, ground_clear
+from sessauth._fast.check.judge cimport StageRunner
+from sessauth._fast.check.lineage cimport Lineage, ground_clear
 from sessauth._fast.check.stages cimport judge_audience, judge_scope, judge_time
 from sessauth._fast.check.three_valued cimport NO, YES
-from sessauth._fast.check.view cimport STATUS_ENDED, Moment, Rules, SessionEntry
-from sessauth._fast.redecide.logged_chain cimport Remembered, asks_tool
-from sessauth._fast.redecide.logged_scopes cimport Place, judge_outlook
+from sessauth._fast.check.view cimport STATUS_ENDED, ReadPoint, SessionRules, SessionEntry
+from sessauth._fast.redecide.logged_chain cimport LoggedChain, asks_tool
+from sessauth._fast.redecide.logged_scopes cimport LoggedPosition, judge_outlook
 from sessauth._fast.token.chain cimport Chain
 
-__all__ = ["Replayed", "Replayer"]
+__all__ = ["Redecision", "Redecider"]
 
 
 @cython.final
-cdef class Replayed:
+cdef class Redecision:
     """What comes out when a decision is made again; see ``again``. It is no decision, and never true."""
 
     cdef readonly int verdict
@@ -61,16 +61,16 @@ cdef class Replayed:
 
 
 @cython.final
-cdef class Replayer(Judge):
+cdef class Redecider(StageRunner):
     """Judges remembered chains by the rows of a view, in one thread."""
 
     def lives(self, bytes session_id not None, uint64_t now_ms):
         """Return what stage ``session`` says of a session's life, as ``again`` does; no token is looked at."""
-        cdef Replayed out = Replayed.__new__(Replayed)
-        cdef Ground ground
-        cdef Finding found
-        cdef Asked asked
-        cdef Moment moment
+        cdef Redecision out = Redecision.__new__(Redecision)
+        cdef Lineage ground
+        cdef CheckOutcome found
+        cdef CheckInput asked
+        cdef ReadPoint moment
         cdef Chain chain = Chain.__new__(Chain)
         chain.session_id = session_id
         asked_init(&asked)
@@ -88,7 +88,7 @@ cdef class Replayer(Judge):
 
     def again(
         self,
-        Remembered remembered not None,
+        LoggedChain remembered not None,
         action not None,
         resource not None,
         bytes arguments,
@@ -136,12 +136,12 @@ cdef class Replayer(Judge):
             ``peers`` and ``may_cost`` have a bit for each block that asks who the peer is, and for each in
             which a scope with needs can be what decides.
         """
-        cdef Replayed out = Replayed.__new__(Replayed)
-        cdef Ground ground
-        cdef Finding found
-        cdef Asked asked
-        cdef Moment moment
-        cdef Place place
+        cdef Redecision out = Redecision.__new__(Redecision)
+        cdef Lineage ground
+        cdef CheckOutcome found
+        cdef CheckInput asked
+        cdef ReadPoint moment
+        cdef LoggedPosition place
         cdef object _held_action, _held_resource, _held_source, _held_audience
         asked_init(&asked)
         _held_action = part_of(action, &asked.action)
@@ -152,7 +152,7 @@ cdef class Replayer(Judge):
             part_of(arguments, &asked.arguments)
         asked.now_ms = now_ms
         asked.proven = True
-        memset(&place, 0, sizeof(Place))
+        memset(&place, 0, sizeof(LoggedPosition))
         place.reason, place.level, place.index, place.scope, place.clause = reason, level, index, scope, clause
         place.matched_index, place.matched_scope = matched_index, matched_scope
         place.knows_arguments = arguments is not None
@@ -174,12 +174,12 @@ cdef class Replayer(Judge):
 
     cdef bint _stands(
         self,
-        Moment *moment,
-        Remembered remembered,
-        Asked *asked,
-        Ground *ground,
-        Finding *found,
-        Replayed out,
+        ReadPoint *moment,
+        LoggedChain remembered,
+        CheckInput *asked,
+        Lineage *ground,
+        CheckOutcome *found,
+        Redecision out,
         bint knows_state,
         bint knows_issuer,
     ) except -1:
@@ -205,7 +205,7 @@ cdef class Replayer(Judge):
         return chain.revoked_index < 0 or deny_block(found, STAGE_REVOCATION, REVOKED, chain.revoked_index)
 
     cdef bint _lives(
-        self, Moment *moment, Chain chain, Asked *asked, Ground *ground, Finding *found, Replayed out
+        self, ReadPoint *moment, Chain chain, CheckInput *asked, Lineage *ground, CheckOutcome *found, Redecision out
     ) except -1:
         """Stage ``session``. Renewals of a lease are in no log: one that was due may have come."""
         cdef SessionEntry entry
@@ -233,12 +233,13 @@ cdef class Replayer(Judge):
                 (<SessionEntry> held).lease_ms = lease_ms
 
     cdef int _scopes(
-        self, Remembered remembered, Asked *asked, Ground *ground, Finding *found, Place *place, Replayed out
+        self, LoggedChain remembered, CheckInput *asked, Lineage *ground,
+        CheckOutcome *found, LoggedPosition *place, Redecision out
     ) except -1:
         cdef Chain chain = remembered.chain
         cdef ScratchBox box = self.take_box()
         cdef Scratch *scratch = &box.scratch
-        cdef Rules nothing
+        cdef SessionRules nothing
         cdef bint admitted
         cdef int i, k
         out.exact = place.knows_arguments and place.knows_facts and not remembered.asks_tool
@@ -246,7 +247,7 @@ cdef class Replayer(Judge):
             for i in range(ground.rules[k].layer_count):
                 out.exact = out.exact and not asks_tool(&ground.rules[k].layers[i])
         if ground.count == 0:
-            memset(&nothing, 0, sizeof(Rules))
+            memset(&nothing, 0, sizeof(SessionRules))
             ground.rules[0] = &nothing
         admitted = judge_scope(chain, ground.rules, ground.count if ground.count else 1, asked, scratch, found)
         self.box = box
@@ -274,7 +275,7 @@ cdef class Replayer(Judge):
         return 0
 
 
-cdef int _settle(Replayed out, const Finding *found) except -1:
+cdef int _settle(Redecision out, const CheckOutcome *found) except -1:
     out.reason = found.reason
     out.stage = found.stage
     out.level = found.level

@@ -3,29 +3,29 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
 
-from sessauth._fast.call.check_state cimport Asked
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.check_state cimport CheckInput
+from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Item
 from sessauth._fast.check.checker cimport Checker
-from sessauth._fast.codec.protobuf cimport Reader
-from sessauth._fast.rpc_codec.item_options cimport Wishes
+from sessauth._fast.codec.protobuf cimport WireReader
+from sessauth._fast.rpc_codec.item_options cimport ItemOptions
 
 # A token of a batch's table.
-cdef struct Presented:
-    Part token
+cdef struct TokenTableEntry:
+    TextSlice token
     # Set when the first item asks about it: the chain, borrowed from `held`, or the reason why it is none.
     bint looked_up
     PyObject *chain
     int refused
 
-cdef class Asking(Wishes):
+cdef class CheckMessage(ItemOptions):
     cdef Checker checker
     # NULL without tokens, or for too many of them.
-    cdef Presented *table
+    cdef TokenTableEntry *table
     # For each item its token's place in the table, from 1; 0: none. NULL where no item has one.
     cdef uint32_t *places
-    cdef Part stated_audience
-    cdef Part stated_permit
+    cdef TextSlice stated_audience
+    cdef TextSlice stated_permit
     cdef readonly unsigned long long at_least_revision
     cdef readonly unsigned long long id
     cdef readonly Py_ssize_t stated
@@ -35,11 +35,11 @@ cdef class Asking(Wishes):
     # A field stands before those that all requests have.
     cdef bint shifted
 
-    cdef int _take_text(self, Part *token, int *refused) except -1
-    cdef int _take_proof(self, Asked *asked) except -1
+    cdef int _take_text(self, TextSlice *token, int *refused) except -1
+    cdef int _take_proof(self, CheckInput *asked) except -1
     cdef int _place(self, Py_ssize_t i) except -1
-    cdef int _look_up(self, Presented *shown) except -1
-    cdef int _count_items(self, Reader reader, bint many) except -1
-    cdef int _read_items(self, Reader reader, bint many) except -1
-    cdef bint _read_item(self, Reader reader, Item *item) noexcept
+    cdef int _look_up(self, TokenTableEntry *shown) except -1
+    cdef int _count_items(self, WireReader reader, bint many) except -1
+    cdef int _read_items(self, WireReader reader, bint many) except -1
+    cdef bint _read_item(self, WireReader reader, Item *item) noexcept
     cdef bint _set_place(self, Py_ssize_t i, uint32_t place) noexcept

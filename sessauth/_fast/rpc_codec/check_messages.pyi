@@ -3,13 +3,13 @@ from typing import Protocol
 
 from sessauth._fast.check.checker import Checker
 from sessauth._fast.check.decision import Decision
-from sessauth._fast.rpc_codec.item_options import Wishes
+from sessauth._fast.rpc_codec.item_options import ItemOptions
 
 class _Gate(Protocol):
     def may_fail(self, source: str, /) -> bool: ...
     def failed(self, source: str, /) -> None: ...
 
-class Asking(Wishes):
+class CheckMessage(ItemOptions):
     def __init__(self, checker: Checker, data: bytes, kind: str) -> None: ...
     @property
     def audience(self) -> str: ...

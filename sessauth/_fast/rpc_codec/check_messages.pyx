@@ -14,19 +14,19 @@ from libc.string cimport memset
 from sessauth._fast.base.arena cimport arena_take
 from sessauth._fast.base.limits cimport MAX_BATCH_ITEMS, MAX_PEERS
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport Asked, Finding, asked_init, finding_init, part_of
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, asked_init, finding_init, part_of
+from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Item
 from sessauth._fast.check.checker cimport Checker
 from sessauth._fast.check.decision cimport Decision
 from sessauth._fast.check.recording_judge cimport Prepared, is_text
 from sessauth._fast.codec.lenient_fields cimport field_bytes, field_skip, field_tag, field_varint
-from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, Reader, utf8_valid
-from sessauth._fast.rpc_codec.decision_writer cimport Out, out_free, out_init, put_decision, put_number
-from sessauth._fast.rpc_codec.item_options cimport Wishes, keep_part
+from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, utf8_valid
+from sessauth._fast.rpc_codec.decision_writer cimport ByteBuffer, out_free, out_init, put_decision, put_number
+from sessauth._fast.rpc_codec.item_options cimport ItemOptions, keep_part
 from sessauth._fast.token.chain cimport Chain
 
-__all__ = ["Asking"]
+__all__ = ["CheckMessage"]
 
 cdef enum:
     # Of CheckItem.
@@ -46,16 +46,16 @@ cdef enum:
 cdef bytes NOTHING = b""
 
 
-cdef class Asking(Wishes):
+cdef class CheckMessage(ItemOptions):
     """What a Check, CheckBatch, CheckStream or Commit message asks; afterwards the decisions.
 
-    ``Asking(checker, data, kind)``: ``kind`` is ``"check"``, ``"batch"``, ``"stream"`` or ``"commit"``. Raises
+    ``CheckMessage(checker, data, kind)``: ``kind`` is ``"check"``, ``"batch"``, ``"stream"`` or ``"commit"``. Raises
     ValueError for bytes that are no such message. ``stated`` is how many items the message has,
     ``stated_tokens`` how many tokens its table; with more than 1,024 of either none of them is read.
     """
 
     def __cinit__(self, Checker checker not None, bytes data not None, str kind not None):
-        cdef Reader reader
+        cdef WireReader reader
         if kind not in ("check", "batch", "stream", "commit"):
             raise ValueError("kind is check, batch, stream or commit")
         self.stated_audience.p = <bytes_t> PyBytes_AS_STRING(NOTHING)
@@ -142,7 +142,7 @@ cdef class Asking(Wishes):
         """
         cdef Py_ssize_t end = self.count if count < 0 else min(self.count, first + count)
         cdef Py_ssize_t i
-        cdef Part shared
+        cdef TextSlice shared
         if first < 0:
             raise IndexError("no such item")
         if not self.well_formed():
@@ -173,7 +173,7 @@ cdef class Asking(Wishes):
         What the items came to is noted now. Not those in ``elsewhere``, which another process decided and
         notes.
         """
-        cdef Out out
+        cdef ByteBuffer out
         cdef Item *item
         cdef Chain chain
         cdef Decision decision
@@ -213,7 +213,7 @@ cdef class Asking(Wishes):
         finally:
             out_free(&out)
 
-    cdef int _take_text(self, Part *token, int *refused) except -1:
+    cdef int _take_text(self, TextSlice *token, int *refused) except -1:
         """Put the bytes of a token that came as text in its place."""
         cdef Prepared prepared = self.checker._taken(PyBytes_FromStringAndSize(<const char *> token.p, token.n))
         refused[0] = prepared.reason
@@ -222,7 +222,7 @@ cdef class Asking(Wishes):
             part_of(prepared.data, token)
         return 0
 
-    cdef int _take_proof(self, Asked *asked) except -1:
+    cdef int _take_proof(self, CheckInput *asked) except -1:
         """Point an item at what its proof is judged by now; a proof that came as text becomes its bytes."""
         cdef object held = self.checker.proofs
         if is_text(asked.proof.p, asked.proof.n):
@@ -236,7 +236,7 @@ cdef class Asking(Wishes):
     cdef int _place(self, Py_ssize_t i) except -1:
         """Let an item ask about its token of the table, which is looked up for the first one that does."""
         cdef Item *item = &self.items[i]
-        cdef Presented *shown = &self.table[self.places[i] - 1]
+        cdef TokenTableEntry *shown = &self.table[self.places[i] - 1]
         if not shown.looked_up:
             self._look_up(shown)
             shown.looked_up = True
@@ -248,9 +248,9 @@ cdef class Asking(Wishes):
         self.places[i] = 0
         return 0
 
-    cdef int _look_up(self, Presented *shown) except -1:
-        cdef Asked asked
-        cdef Finding found
+    cdef int _look_up(self, TokenTableEntry *shown) except -1:
+        cdef CheckInput asked
+        cdef CheckOutcome found
         cdef Chain chain
         if is_text(shown.token.p, shown.token.n):
             self._take_text(&shown.token, &shown.refused)
@@ -267,7 +267,7 @@ cdef class Asking(Wishes):
             shown.chain = <PyObject *> chain
         return 0
 
-    cdef int _count_items(self, Reader reader, bint many) except -1:
+    cdef int _count_items(self, WireReader reader, bint many) except -1:
         """Make room for the items and the tokens; for none if there are more than a batch may have."""
         cdef uint32_t number, wire
         cdef Py_ssize_t count = 0
@@ -284,16 +284,16 @@ cdef class Asking(Wishes):
                 raise ValueError("not a message")
         self.stated = count if many or count == 0 else 1
         if 0 < self.stated_tokens <= MAX_BATCH_ITEMS:
-            size = self.stated_tokens * sizeof(Presented)
-            self.table = <Presented *> arena_take(&self.arena, size)
+            size = self.stated_tokens * sizeof(TokenTableEntry)
+            self.table = <TokenTableEntry *> arena_take(&self.arena, size)
             if self.table == NULL:
                 raise MemoryError
             memset(self.table, 0, size)
         return self.allocate(self.stated if self.stated <= MAX_BATCH_ITEMS else 0)
 
-    cdef int _read_items(self, Reader reader, bint many) except -1:
+    cdef int _read_items(self, WireReader reader, bint many) except -1:
         cdef uint32_t number, wire, field
-        cdef Reader inner
+        cdef WireReader inner
         cdef uint64_t value
         cdef Py_ssize_t i = 0
         cdef Py_ssize_t token = 0
@@ -336,11 +336,11 @@ cdef class Asking(Wishes):
                 raise ValueError("not a message")
         return 0
 
-    cdef bint _read_item(self, Reader reader, Item *item) noexcept:
+    cdef bint _read_item(self, WireReader reader, Item *item) noexcept:
         cdef uint32_t number, wire
         cdef uint64_t value
-        cdef Reader inner
-        cdef Part text
+        cdef WireReader inner
+        cdef TextSlice text
         while reader.p < reader.end:
             if not field_tag(&reader, &number, &wire):
                 return False
@@ -390,10 +390,10 @@ cdef class Asking(Wishes):
         return True
 
 
-cdef inline void _set(Part *out, const Reader *inner) noexcept nogil:
+cdef inline void _set(TextSlice *out, const WireReader *inner) noexcept nogil:
     out.p = inner.p
     out.n = inner.end - inner.p
 
 
-cdef str _text(const Part *part):
+cdef str _text(const TextSlice *part):
     return PyBytes_FromStringAndSize(<const char *> part.p, part.n).decode("utf-8")

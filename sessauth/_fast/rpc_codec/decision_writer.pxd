@@ -1,24 +1,24 @@
 """Decisions in wire form (proto/sessauth/v1/authorization_service.proto)."""
 
-from sessauth._fast.call.check_state cimport Finding
+from sessauth._fast.call.check_state cimport CheckOutcome
 from sessauth._fast.token.chain cimport Chain
 
 # Bytes that grow; `failed` once memory was out.
-cdef struct Out:
+cdef struct ByteBuffer:
     unsigned char *p
     size_t n
     size_t room
     bint failed
 
-cdef void out_init(Out *out) noexcept nogil
-cdef void out_free(Out *out) noexcept nogil
-cdef void put_number(Out *out, int field, unsigned long long value) noexcept nogil
+cdef void out_init(ByteBuffer *out) noexcept nogil
+cdef void out_free(ByteBuffer *out) noexcept nogil
+cdef void put_number(ByteBuffer *out, int field, unsigned long long value) noexcept nogil
 # A message's field `field` holding a Decision. The chain's ids were computed, if it may be named; `more` are
 # encoded fields that stand behind the others.
 cdef void put_decision(
-    Out *out,
+    ByteBuffer *out,
     int field,
-    const Finding *found,
+    const CheckOutcome *found,
     Chain chain,
     const unsigned char *prefix,
     unsigned long long number,

@@ -9,7 +9,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from sessauth._fast.base.limits cimport LEVEL_BLOCK, MAX_BLOCKS
-from sessauth._fast.call.check_state cimport Finding
+from sessauth._fast.call.check_state cimport CheckOutcome
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.token.chain cimport Chain
 
@@ -21,19 +21,19 @@ cdef enum:
     BLOCK_ID_BYTES = 34
 
 
-cdef void out_init(Out *out) noexcept nogil:
+cdef void out_init(ByteBuffer *out) noexcept nogil:
     out.p = NULL
     out.n = 0
     out.room = 0
     out.failed = False
 
 
-cdef void out_free(Out *out) noexcept nogil:
+cdef void out_free(ByteBuffer *out) noexcept nogil:
     free(out.p)
     out_init(out)
 
 
-cdef bint _reserve(Out *out, size_t n) noexcept nogil:
+cdef bint _reserve(ByteBuffer *out, size_t n) noexcept nogil:
     cdef size_t room
     cdef void *grown
     if out.room - out.n >= n:
@@ -48,7 +48,7 @@ cdef bint _reserve(Out *out, size_t n) noexcept nogil:
     return True
 
 
-cdef inline void _varint(Out *out, uint64_t value) noexcept nogil:
+cdef inline void _varint(ByteBuffer *out, uint64_t value) noexcept nogil:
     while value >= 0x80:
         out.p[out.n] = <unsigned char> (value | 0x80)
         out.n += 1
@@ -65,36 +65,36 @@ cdef inline size_t _varint_bytes(uint64_t value) noexcept nogil:
     return n
 
 
-cdef inline void _number(Out *out, int field, uint64_t value) noexcept nogil:
+cdef inline void _number(ByteBuffer *out, int field, uint64_t value) noexcept nogil:
     if value:
         _varint(out, field << 3)
         _varint(out, value)
 
 
-cdef inline void _signed(Out *out, int field, int64_t value) noexcept nogil:
+cdef inline void _signed(ByteBuffer *out, int field, int64_t value) noexcept nogil:
     _number(out, field, (<uint64_t> value << 1) ^ <uint64_t> (value >> 63))
 
 
-cdef inline void _bytes(Out *out, int field, const void *p, size_t n) noexcept nogil:
+cdef inline void _bytes(ByteBuffer *out, int field, const void *p, size_t n) noexcept nogil:
     _varint(out, (field << 3) | 2)
     _varint(out, n)
     memcpy(out.p + out.n, p, n)
     out.n += n
 
 
-cdef void put_number(Out *out, int field, unsigned long long value) noexcept nogil:
+cdef void put_number(ByteBuffer *out, int field, unsigned long long value) noexcept nogil:
     if _reserve(out, 16):
         _number(out, field, value)
 
 
-cdef inline size_t _open(Out *out, int field) noexcept nogil:
+cdef inline size_t _open(ByteBuffer *out, int field) noexcept nogil:
     """Begin a message whose length is not known yet; returns where it begins."""
     _varint(out, (field << 3) | 2)
     out.n += 1
     return out.n
 
 
-cdef inline void _close(Out *out, size_t begin) noexcept nogil:
+cdef inline void _close(ByteBuffer *out, size_t begin) noexcept nogil:
     """Write the length of what stands behind ``begin``, moving it if one byte does not hold it."""
     cdef size_t n = out.n - begin
     cdef size_t more = _varint_bytes(n) - 1
@@ -108,7 +108,7 @@ cdef inline void _close(Out *out, size_t begin) noexcept nogil:
 
 
 cdef void _position(
-    Out *out, int field, int level, int index, int scope, int clause, const char *argument, size_t argument_n
+    ByteBuffer *out, int field, int level, int index, int scope, int clause, const char *argument, size_t argument_n
 ) noexcept nogil:
     cdef size_t begin = _open(out, field)
     _number(out, 1, level)
@@ -129,7 +129,7 @@ def withdrawal(Batch batch not None, Py_ssize_t i, uint64_t stream_id, str expla
     cdef bytes text = explanation.encode()
     cdef Chain chain
     cdef Item *item
-    cdef Out out
+    cdef ByteBuffer out
     if not 0 <= i < batch.count:
         raise IndexError("no such item")
     item = &batch.items[i]
@@ -162,9 +162,9 @@ def withdrawal(Batch batch not None, Py_ssize_t i, uint64_t stream_id, str expla
 
 
 cdef void put_decision(
-    Out *out,
+    ByteBuffer *out,
     int field,
-    const Finding *found,
+    const CheckOutcome *found,
     Chain chain,
     const unsigned char *prefix,
     unsigned long long number,

@@ -3,40 +3,40 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from sessauth._fast.base.arena cimport Arena
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_judge cimport NotingJudge
-from sessauth._fast.codec.protobuf cimport Reader
+from sessauth._fast.check.recording_judge cimport RecordingRunner
+from sessauth._fast.codec.protobuf cimport WireReader
 
 # Of one item: approvals that came with it, what its gateway calls the attempt, a permit.
-cdef struct Wish:
+cdef struct ItemOption:
     # Of too many, only the number.
-    const Part *approvals
+    const TextSlice *approvals
     int approval_count
-    Part retry_id
+    TextSlice retry_id
     uint64_t permit_ms
 
-cdef class Wishes(Batch):
+cdef class ItemOptions(Batch):
     cdef Arena arena
     # One for each item; NULL where no item has one.
-    cdef Wish *wishes
+    cdef ItemOption *wishes
     # By item: decisions in the place of what was found, and encoded fields beside it. None: there are none.
     cdef dict settled
     cdef dict attached
 
     cdef Item *_item(self, Py_ssize_t i) except NULL
     # Where an item's wish is kept; NULL without memory for it.
-    cdef Wish *_make_wish(self, Py_ssize_t i) noexcept
+    cdef ItemOption *_make_wish(self, Py_ssize_t i) noexcept
     # Read a field of CheckItem that is one of these, or step over it.
-    cdef bint read_wish(self, Reader *reader, Py_ssize_t i, uint32_t number, uint32_t wire) noexcept
+    cdef bint read_wish(self, WireReader *reader, Py_ssize_t i, uint32_t number, uint32_t wire) noexcept
     cdef bint _wishes_formed(self) noexcept
     # Before the items from `first` up to, not with, `end` are judged.
     cdef int _forget(self, Py_ssize_t first, Py_ssize_t end) except -1
     # Note each item's decision as it is answered, but those that another process decided.
-    cdef int note_answers(self, NotingJudge judge, object elsewhere) except -1
+    cdef int note_answers(self, RecordingRunner judge, object elsewhere) except -1
     # The decision in an item's place, or None.
     cdef Decision settled_as(self, Py_ssize_t i)
 
 # Keep one of at most 16 parts; of more, only the number. False without memory.
-cdef bint keep_part(Arena *arena, const Part **parts, int *count, const Part *part) noexcept
+cdef bint keep_part(Arena *arena, const TextSlice **parts, int *count, const TextSlice *part) noexcept

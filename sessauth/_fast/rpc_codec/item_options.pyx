@@ -14,15 +14,15 @@ from sessauth._fast.base.arena cimport Arena, arena_free, arena_init, arena_take
 from sessauth._fast.base.limits cimport MAX_APPROVAL_KEYS, MAX_PEERS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, STAGE_NEEDS
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.call.check_state cimport CONSUMES_ONCE, CONSUMES_PERMIT, finding_free, set_argument
-from sessauth._fast.call.resource cimport Part
+from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_judge cimport NotingJudge
+from sessauth._fast.check.recording_judge cimport RecordingRunner
 from sessauth._fast.codec.lenient_fields cimport field_bytes, field_skip, field_varint
-from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, Reader, read_bytes, read_tag, read_varint
-from sessauth._fast.record.queue cimport Tap
+from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
+from sessauth._fast.record.queue cimport DecisionQueue
 
-__all__ = ["Wishes"]
+__all__ = ["ItemOptions"]
 
 cdef enum:
     # Of CheckItem.
@@ -34,7 +34,7 @@ cdef enum:
     ATTACHED_LAST = 16
 
 
-cdef class Wishes(Batch):
+cdef class ItemOptions(Batch):
     """A batch whose items may ask for more than an answer, and be answered by the writer."""
 
     def __cinit__(self):
@@ -46,7 +46,7 @@ cdef class Wishes(Batch):
     def approvals(self, Py_ssize_t i):
         """The SignedApprovals that came with the item, encoded as they came: at most 16, of more the first."""
         self._item(i)
-        cdef Wish *wish = NULL if self.wishes == NULL else &self.wishes[i]
+        cdef ItemOption *wish = NULL if self.wishes == NULL else &self.wishes[i]
         cdef int count = 0 if wish == NULL else min(wish.approval_count, <int> MAX_APPROVAL_KEYS)
         return tuple([_bytes(&wish.approvals[k]) for k in range(count)])
 
@@ -130,9 +130,9 @@ cdef class Wishes(Batch):
                 return decision
         return Batch.__getitem__(self, index)
 
-    cdef int note_answers(self, NotingJudge judge, elsewhere) except -1:
+    cdef int note_answers(self, RecordingRunner judge, elsewhere) except -1:
         """Note each decision as it is answered: the writer's own where it settled the item."""
-        cdef Tap tap = judge.tap
+        cdef DecisionQueue tap = judge.tap
         cdef Decision decision
         cdef Py_ssize_t i
         for i in range(self.count):
@@ -163,19 +163,19 @@ cdef class Wishes(Batch):
             raise IndexError("no such item")
         return &self.items[i]
 
-    cdef Wish *_make_wish(self, Py_ssize_t i) noexcept:
-        cdef size_t size = self.count * sizeof(Wish)
+    cdef ItemOption *_make_wish(self, Py_ssize_t i) noexcept:
+        cdef size_t size = self.count * sizeof(ItemOption)
         if self.wishes == NULL:
-            self.wishes = <Wish *> arena_take(&self.arena, size)
+            self.wishes = <ItemOption *> arena_take(&self.arena, size)
             if self.wishes == NULL:
                 return NULL
             memset(self.wishes, 0, size)
         return &self.wishes[i]
 
-    cdef bint read_wish(self, Reader *reader, Py_ssize_t i, uint32_t number, uint32_t wire) noexcept:
-        cdef Wish *wish
-        cdef Reader inner
-        cdef Part part
+    cdef bint read_wish(self, WireReader *reader, Py_ssize_t i, uint32_t number, uint32_t wire) noexcept:
+        cdef ItemOption *wish
+        cdef WireReader inner
+        cdef TextSlice part
         cdef bint is_permit = number == FIELD_PERMIT_MS and wire == WIRE_VARINT
         if not is_permit and (wire != WIRE_BYTES or (number != FIELD_APPROVALS and number != FIELD_RETRY)):
             return field_skip(reader, number, wire, 1)
@@ -196,7 +196,7 @@ cdef class Wishes(Batch):
     cdef bint _wishes_formed(self) noexcept:
         """Whether no item has more of these than it may."""
         cdef Py_ssize_t i
-        cdef Wish *wish
+        cdef ItemOption *wish
         for i in range(0 if self.wishes == NULL else self.count):
             wish = &self.wishes[i]
             if wish.retry_id.n > MAX_RETRY_ID_BYTES or wish.permit_ms > MAX_PERMIT_MS:
@@ -220,10 +220,10 @@ cdef class Wishes(Batch):
         return 0
 
 
-cdef bint keep_part(Arena *arena, const Part **parts, int *count, const Part *part) noexcept:
-    cdef Part *kept = <Part *> parts[0]
+cdef bint keep_part(Arena *arena, const TextSlice **parts, int *count, const TextSlice *part) noexcept:
+    cdef TextSlice *kept = <TextSlice *> parts[0]
     if kept == NULL:
-        kept = <Part *> arena_take(arena, MAX_PEERS * sizeof(Part))
+        kept = <TextSlice *> arena_take(arena, MAX_PEERS * sizeof(TextSlice))
         if kept == NULL:
             return False
         parts[0] = kept
@@ -233,14 +233,14 @@ cdef bint keep_part(Arena *arena, const Part **parts, int *count, const Part *pa
     return True
 
 
-cdef inline bytes _bytes(const Part *part):
+cdef inline bytes _bytes(const TextSlice *part):
     # A part that was never set has no place either.
     return PyBytes_FromStringAndSize(<const char *> part.p, part.n) if part.n else b""
 
 
 cdef bint _attachable(bytes encoded) noexcept:
-    cdef Reader reader
-    cdef Reader inner
+    cdef WireReader reader
+    cdef WireReader inner
     cdef uint32_t number, wire
     cdef uint32_t last = ATTACHED_FIRST - 1
     cdef uint64_t value

@@ -11,7 +11,15 @@ Both proofs are sound for every call, and neither is complete. Intersection keep
 whatever is answered here: this exists so that people hear of a mistake before a call is denied.
 """
 
-from sessauth._fast.scopes.implication import TooMuch, Work, argument, contradicts, found, implies, is_known
+from sessauth._fast.scopes.implication import (
+    WorkExceeded,
+    WorkBudget,
+    argument,
+    contradicts,
+    found,
+    implies,
+    is_known,
+)
 
 __all__ = ["compare", "contains", "overlaps"]
 
@@ -77,7 +85,7 @@ def compare(parent, child, *, parent_where=(), child_where=(), same_facts=False)
 
     A child that states no scopes has one verdict: -1 if its conditions contradict the parent, else 1.
     """
-    work = Work()
+    work = WorkBudget()
     parents = [_ANYTHING] if parent is None else parent
     children = [_ANYTHING] if child is None else child
     verdicts = [_best(parents, parent_where, one, child_where, same_facts, work) for one in children]
@@ -88,7 +96,7 @@ def compare(parent, child, *, parent_where=(), child_where=(), same_facts=False)
 
 def overlaps(a, b, *, same_facts=True):
     """Whether some call may match both scopes; False is proven."""
-    return _best([a], (), b, (), same_facts, Work())[0] >= 0
+    return _best([a], (), b, (), same_facts, WorkBudget())[0] >= 0
 
 
 cdef _best(parents, parent_where, child, child_where, bint same_facts, work):
@@ -102,7 +110,7 @@ cdef _best(parents, parent_where, child, child_where, bint same_facts, work):
             # An unknown outweighs any number of alternatives that are out of reach.
             if (judged[0], judged[2]) > (best[0], best[2]):
                 best = judged
-    except TooMuch:
+    except WorkExceeded:
         return 0, "too much to compare"
     return best[0], best[1]
 

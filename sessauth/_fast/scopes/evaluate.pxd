@@ -7,7 +7,7 @@ What most conditions are is evaluated in line, since every warm check does so a 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from sessauth._fast.base.text cimport bytes_t, same
-from sessauth._fast.call.json_reader cimport TYPE_NUMBER, TYPE_TEXT, TYPE_TRUTH, Document, Node
+from sessauth._fast.call.json_reader cimport TYPE_NUMBER, TYPE_TEXT, TYPE_TRUTH, Document, JsonNode
 from sessauth._fast.scopes.json_lookup cimport find_member
 from sessauth._fast.token.condition cimport (
     OP_GREATER,
@@ -80,8 +80,8 @@ cdef inline bint holds(const Condition *c, bytes_t base, Context *context, uint6
     ``base`` is where the condition's spans count from. The argument that it is of may be marked in ``named``,
     bit i for node i: what marks belong to one scope tell ``cover`` what need not be looked for again.
     """
-    cdef const Node *nodes
-    cdef const Node *node
+    cdef const JsonNode *nodes
+    cdef const JsonNode *node
     if c.shape == SHAPE_OTHER:
         return holds_of_any_shape(c, base, context)
     nodes = context.arguments.nodes

@@ -17,7 +17,7 @@ from sessauth._fast.call.json_reader cimport (
     TYPE_TEXT,
     TYPE_TRUTH,
     Document,
-    Node,
+    JsonNode,
 )
 from sessauth._fast.scopes.json_lookup cimport find_node
 from sessauth._fast.token.condition cimport (
@@ -42,7 +42,7 @@ from sessauth._fast.token.condition cimport (
     SOURCE_SESSION,
     Condition,
     Fact,
-    Span,
+    ByteSpan,
     Value,
     is_unknown,
 )
@@ -52,7 +52,7 @@ cdef enum:
     BYTES_A_STEP = 16
 
 # A value in hand: from the request, a fact, a token, or what an accessor made.
-cdef struct Hand:
+cdef struct Operand:
     uint8_t type
     bint truth
     bytes_t text
@@ -62,7 +62,7 @@ cdef struct Hand:
     unsigned char lower[256]
 
 
-cdef inline void _from_node(const Node *node, Hand *out) noexcept nogil:
+cdef inline void _from_node(const JsonNode *node, Operand *out) noexcept nogil:
     out.type = node.type
     out.truth = node.truth
     out.text = node.text
@@ -71,7 +71,7 @@ cdef inline void _from_node(const Node *node, Hand *out) noexcept nogil:
     out.nanos = node.nanos
 
 
-cdef inline void _from_value(const Value *value, bytes_t base, Hand *out) noexcept nogil:
+cdef inline void _from_value(const Value *value, bytes_t base, Operand *out) noexcept nogil:
     out.type = value.type
     out.truth = value.truth
     out.text = base + value.text.at
@@ -90,7 +90,7 @@ cdef bint spend(Context *context, uint32_t n, uint32_t times) noexcept nogil:
     return 1
 
 
-cdef const Fact *_fact(const Context *context, bytes_t base, const Span *name) noexcept nogil:
+cdef const Fact *_fact(const Context *context, bytes_t base, const ByteSpan *name) noexcept nogil:
     cdef int i
     cdef const Fact *fact
     for i in range(context.fact_count):
@@ -103,13 +103,13 @@ cdef const Fact *_fact(const Context *context, bytes_t base, const Span *name) n
 
 
 cdef bint holds_of_any_shape(const Condition *c, bytes_t base, Context *context) noexcept nogil:
-    cdef const Node *node = NULL
+    cdef const JsonNode *node = NULL
     cdef const Fact *fact = NULL
     cdef const Fact *fact_operand
     cdef const Document *document = NULL
-    cdef const Node *nodes
-    cdef Hand hand
-    cdef Hand operand
+    cdef const JsonNode *nodes
+    cdef Operand hand
+    cdef Operand operand
     cdef uint32_t i
     if is_unknown(c):
         return 0
@@ -157,10 +157,10 @@ cdef bint holds_of_any_shape(const Condition *c, bytes_t base, Context *context)
 
 
 cdef bint _one(
-    const Condition *c, bytes_t base, const Node *node, const Fact *fact, Context *context, const Hand *operand
+    const Condition *c, bytes_t base, const JsonNode *node, const Fact *fact, Context *context, const Operand *operand
 ) noexcept nogil:
     """Apply the accessor to one value, then compare."""
-    cdef Hand hand
+    cdef Operand hand
     if fact != NULL:
         _from_value(&fact.value, context.facts_base, &hand)
     else:
@@ -179,7 +179,7 @@ cdef bint _one(
     return _compare(c, base, &hand, operand)
 
 
-cdef bint _url_part(int accessor, Context *context, Hand *hand) noexcept nogil:
+cdef bint _url_part(int accessor, Context *context, Operand *hand) noexcept nogil:
     cdef Url url
     cdef bytes_t part
     cdef size_t n, i
@@ -208,7 +208,7 @@ cdef bint _url_part(int accessor, Context *context, Hand *hand) noexcept nogil:
     return 1
 
 
-cdef inline bint _equal(const Hand *a, const Hand *b) noexcept nogil:
+cdef inline bint _equal(const Operand *a, const Operand *b) noexcept nogil:
     if a.type != b.type:
         return 0
     if a.type == TYPE_TEXT:
@@ -218,12 +218,12 @@ cdef inline bint _equal(const Hand *a, const Hand *b) noexcept nogil:
     return a.type == TYPE_TRUTH and a.truth == b.truth
 
 
-cdef inline bint _equals_any(const Condition *c, bytes_t base, const Hand *hand) noexcept nogil:
+cdef inline bint _equals_any(const Condition *c, bytes_t base, const Operand *hand) noexcept nogil:
     cdef int64_t units = <int64_t> hand.n if hand.type == TYPE_TEXT else hand.units
     return equals_any(c, base, hand.type, hand.truth, hand.text, units, hand.nanos)
 
 
-cdef int _order(const Hand *a, const Hand *b) noexcept nogil:
+cdef int _order(const Operand *a, const Operand *b) noexcept nogil:
     cdef int common
     if a.type == TYPE_NUMBER:
         return number_order(a.units, a.nanos, b.units, b.nanos)
@@ -233,9 +233,9 @@ cdef int _order(const Hand *a, const Hand *b) noexcept nogil:
     return (a.n > b.n) - (a.n < b.n)
 
 
-cdef bint _compare(const Condition *c, bytes_t base, const Hand *hand, const Hand *operand) noexcept nogil:
+cdef bint _compare(const Condition *c, bytes_t base, const Operand *hand, const Operand *operand) noexcept nogil:
     cdef int i
-    cdef Hand other
+    cdef Operand other
     if c.op == OP_EQUAL:
         return _equal(hand, operand)
     if c.op == OP_NOT_EQUAL:
@@ -259,7 +259,7 @@ cdef bint _compare(const Condition *c, bytes_t base, const Hand *hand, const Han
     return 0
 
 
-cdef bint _text_relation(int op, const Hand *hand, const Hand *operand) noexcept nogil:
+cdef bint _text_relation(int op, const Operand *hand, const Operand *operand) noexcept nogil:
     cdef Address address, network
     cdef int length
     if operand.type != TYPE_TEXT:

@@ -15,7 +15,7 @@ import json
 from sessauth._fast.codec import protobuf as wire
 from sessauth._fast.scopes import queries as _scope
 
-__all__ = ["MAX_STEPS", "TooMuch", "Work", "argument", "contradicts", "found", "implies", "is_known"]
+__all__ = ["MAX_STEPS", "WorkExceeded", "WorkBudget", "argument", "contradicts", "found", "implies", "is_known"]
 
 cdef enum:
     SESSION = 2
@@ -41,11 +41,11 @@ cdef enum:
 MAX_STEPS = 65536
 
 
-class TooMuch(Exception):
+class WorkExceeded(Exception):
     """The comparison was given up, so its answer is: unknown."""
 
 
-cdef class Work:
+cdef class WorkBudget:
     """Counts the steps of one comparison."""
 
     cdef int left
@@ -54,10 +54,10 @@ cdef class Work:
         self.left = MAX_STEPS
 
     cpdef spend(self, int steps):
-        """Take ``steps``, or raise TooMuch."""
+        """Take ``steps``, or raise WorkExceeded."""
         self.left -= steps
         if self.left < 0:
-            raise TooMuch
+            raise WorkExceeded
 
 
 def is_known(condition):
@@ -77,7 +77,7 @@ def argument(condition):
     return ("", "", "session.", "tool.")[source] + ".".join(segments)
 
 
-def implies(child, parent, bint same_facts, Work work):
+def implies(child, parent, bint same_facts, WorkBudget work):
     """Whether every call for which ``child`` holds is one for which ``parent`` holds."""
     work.spend(1)
     source, child_path = _path(child)
@@ -100,7 +100,7 @@ def implies(child, parent, bint same_facts, Work work):
     return _value_implies(child, parent, work)
 
 
-def contradicts(child, parent, bint same_facts, Work work):
+def contradicts(child, parent, bint same_facts, WorkBudget work):
     """Whether no call satisfies both."""
     work.spend(1)
     source, child_path = _path(child)
@@ -123,7 +123,7 @@ def contradicts(child, parent, bint same_facts, Work work):
     return _value_contradicts(child, parent, work)
 
 
-cdef _value_implies(child, parent, Work work):
+cdef _value_implies(child, parent, WorkBudget work):
     """Whether every value that satisfies ``child`` satisfies ``parent``."""
     cdef int child_op = child["operator"]
     cdef int parent_op = parent["operator"]
@@ -157,7 +157,7 @@ cdef _value_implies(child, parent, Work work):
     return False
 
 
-cdef _value_contradicts(child, parent, Work work):
+cdef _value_contradicts(child, parent, WorkBudget work):
     """Whether no value satisfies both."""
     cdef int child_op = child["operator"]
     cdef int parent_op = parent["operator"]
@@ -234,7 +234,7 @@ cdef _inside(a, b):
     return a.version == b.version and a.subnet_of(b)
 
 
-cdef _holding(condition, keys, Work work):
+cdef _holding(condition, keys, WorkBudget work):
     """For each constant, whether the condition's relation holds for it, as the kernel says."""
     work.spend(len(keys))
     predicate = {"path": {"source": 1, "segments": ["v"]}, "operator": condition["operator"]}

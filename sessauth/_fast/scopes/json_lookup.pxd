@@ -3,11 +3,11 @@
 from libc.stdint cimport uint32_t
 
 from sessauth._fast.base.text cimport bytes_t, same
-from sessauth._fast.call.json_reader cimport TYPE_OBJECT, Document, Node
-from sessauth._fast.token.condition cimport Path, Span, next_text
+from sessauth._fast.call.json_reader cimport TYPE_OBJECT, Document, JsonNode
+from sessauth._fast.token.condition cimport Path, ByteSpan, next_text
 
 
-cdef inline const Node *find_member(const Node *nodes, const Node *of, bytes_t name, size_t n) noexcept nogil:
+cdef inline const JsonNode *find_member(const JsonNode *nodes, const JsonNode *of, bytes_t name, size_t n) noexcept nogil:
     """The member of an object by its exact name, or NULL; ``nodes`` are those of its document."""
     cdef uint32_t i = <uint32_t> (of - nodes) + 1
     cdef uint32_t end = of.next
@@ -18,10 +18,10 @@ cdef inline const Node *find_member(const Node *nodes, const Node *of, bytes_t n
     return NULL
 
 
-cdef inline const Node *find_node(const Document *document, const Path *path, bytes_t base) noexcept nogil:
+cdef inline const JsonNode *find_node(const Document *document, const Path *path, bytes_t base) noexcept nogil:
     """The node at a path, or NULL: members of objects by exact name, through anything else nothing."""
-    cdef const Node *node = document.nodes
-    cdef Span segment = path.first
+    cdef const JsonNode *node = document.nodes
+    cdef ByteSpan segment = path.first
     cdef int depth
     for depth in range(path.count):
         if node.type != TYPE_OBJECT:

@@ -8,10 +8,10 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from sessauth._fast.base.limits cimport MAX_PATH_SEGMENTS
 from sessauth._fast.base.text cimport bytes_t, same
-from sessauth._fast.call.json_reader cimport TYPE_OBJECT, Node
-from sessauth._fast.call.resource cimport Part, Resource
+from sessauth._fast.call.json_reader cimport TYPE_OBJECT, JsonNode
+from sessauth._fast.call.resource cimport TextSlice, Resource
 from sessauth._fast.scopes.evaluate cimport Context, spend
-from sessauth._fast.token.condition cimport SOURCE_ARGS, Path, Span, next_text
+from sessauth._fast.token.condition cimport SOURCE_ARGS, Path, ByteSpan, next_text
 from sessauth._fast.token.scope cimport Scope, ScopeList
 
 cdef enum Match:
@@ -21,22 +21,22 @@ cdef enum Match:
     OVERWORKED = 3
 
 # How a list of scopes answered a request. For FAILED and OVERWORKED, clause -1 means section 6.5.
-cdef struct Verdict:
+cdef struct MatchResult:
     Match match
     int scope
     int clause
     int left_count
-    Part left[MAX_PATH_SEGMENTS + 1]
+    TextSlice left[MAX_PATH_SEGMENTS + 1]
 
 cdef void match_scopes(
-    const ScopeList *scopes, Part action, const Resource *resource, Context *context, Verdict *out
+    const ScopeList *scopes, TextSlice action, const Resource *resource, Context *context, MatchResult *out
 ) noexcept nogil
-cdef str left_text(const Verdict *verdict)
+cdef str left_text(const MatchResult *verdict)
 
 
-cdef inline int mentions(const Path *path, bytes_t base, const Part *names, int count) noexcept nogil:
+cdef inline int mentions(const Path *path, bytes_t base, const TextSlice *names, int count) noexcept nogil:
     """2: the path is these names; 1: they are a proper prefix of it; 0: neither."""
-    cdef Span segment = path.first
+    cdef ByteSpan segment = path.first
     cdef int i
     if path.source != SOURCE_ARGS or path.count < count:
         return 0
@@ -56,9 +56,9 @@ cdef inline bint covered(
     uint64_t named,
     uint32_t index,
     int depth,
-    Verdict *out,
+    MatchResult *out,
 ) noexcept nogil:
-    cdef const Node *nodes = context.arguments.nodes
+    cdef const JsonNode *nodes = context.arguments.nodes
     cdef uint32_t i = index + 1
     cdef int k, mentioned, best
     if not spend(context, nodes[index].count, paths):
@@ -102,7 +102,7 @@ cdef inline int closed_paths(const Scope *scope) noexcept nogil:
 # Whether it names all arguments that there are. `named` are the marks of those that a condition of this very scope
 # was found to be of (`holds`), or 0. 0 also when the work ran out, which the context then says.
 cdef inline bint covers(
-    const Scope *scope, bytes_t base, Context *context, uint64_t named, Verdict *out
+    const Scope *scope, bytes_t base, Context *context, uint64_t named, MatchResult *out
 ) noexcept nogil:
     cdef int paths = closed_paths(scope)
     return paths < 0 or covered(scope, base, context, paths, named, 0, 0, out)

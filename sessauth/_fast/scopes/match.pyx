@@ -7,9 +7,9 @@ needs the GIL, but for naming what was left over.
 from libc.stdint cimport uint64_t
 
 from sessauth._fast.base.text cimport bytes_t, same
-from sessauth._fast.call.resource cimport Part, Resource
+from sessauth._fast.call.resource cimport TextSlice, Resource
 from sessauth._fast.scopes.evaluate cimport Context, holds
-from sessauth._fast.token.condition cimport Span, next_text
+from sessauth._fast.token.condition cimport ByteSpan, next_text
 from sessauth._fast.token.scope cimport (
     NO_NEEDS,
     SEGMENT_ANY,
@@ -23,9 +23,9 @@ from sessauth._fast.token.scope cimport (
 )
 
 
-cdef inline bint _action_matches(const Scope *scope, bytes_t base, Part action) noexcept nogil:
+cdef inline bint _action_matches(const Scope *scope, bytes_t base, TextSlice action) noexcept nogil:
     cdef int i
-    cdef const Span *span
+    cdef const ByteSpan *span
     for i in range(scope.action_count):
         span = &scope.actions[i]
         if span.n == action.n and same(base + span.at, action.p, action.n):
@@ -34,9 +34,9 @@ cdef inline bint _action_matches(const Scope *scope, bytes_t base, Part action) 
     return base[scope.actions[0].at] == 0x2A
 
 
-cdef inline bint _segment_matches(const Segment *segment, bytes_t base, Part part) noexcept nogil:
+cdef inline bint _segment_matches(const Segment *segment, bytes_t base, TextSlice part) noexcept nogil:
     cdef int i
-    cdef Span text
+    cdef ByteSpan text
     if segment.kind == SEGMENT_ANY:
         return 1
     text = segment.first
@@ -68,7 +68,7 @@ cdef inline bint _resource_matches(const Scope *scope, bytes_t base, const Resou
 
 
 cdef Match _match(
-    const Scope *scope, bytes_t base, Part action, const Resource *resource, Context *context, Verdict *out
+    const Scope *scope, bytes_t base, TextSlice action, const Resource *resource, Context *context, MatchResult *out
 ) noexcept nogil:
     cdef uint64_t named = 0
     cdef int i
@@ -86,11 +86,11 @@ cdef Match _match(
 
 
 cdef void match_scopes(
-    const ScopeList *scopes, Part action, const Resource *resource, Context *context, Verdict *out
+    const ScopeList *scopes, TextSlice action, const Resource *resource, Context *context, MatchResult *out
 ) noexcept nogil:
     """Try the scopes in order: the first that matches and needs nothing decides, else the first that
     matches; if none does, the first whose conditions failed is reported."""
-    cdef Verdict trial
+    cdef MatchResult trial
     cdef const Scope *scope = scopes.scopes
     cdef int i
     out.match = OUTSIDE
@@ -119,7 +119,7 @@ cdef void match_scopes(
         scope += 1
 
 
-cdef str left_text(const Verdict *verdict):
+cdef str left_text(const MatchResult *verdict):
     """The path of the argument that was left over, in text form."""
     cdef int i
     return ".".join([verdict.left[i].p[: verdict.left[i].n].decode("utf-8") for i in range(verdict.left_count)])

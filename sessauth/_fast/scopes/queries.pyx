@@ -9,10 +9,10 @@ from sessauth._fast.base.arena cimport Arena, arena_free, arena_init
 from sessauth._fast.base.limits cimport MALFORMED_TOKEN
 from sessauth._fast.base.text cimport bytes_t, is_action
 from sessauth._fast.call.json_reader cimport Document, document_free, document_init, read_document
-from sessauth._fast.call.resource cimport Part, Resource, split_resource
-from sessauth._fast.codec.protobuf cimport Reader
+from sessauth._fast.call.resource cimport TextSlice, Resource, split_resource
+from sessauth._fast.codec.protobuf cimport WireReader
 from sessauth._fast.scopes.evaluate cimport Context
-from sessauth._fast.scopes.match cimport MATCHED, OUTSIDE, OVERWORKED, Verdict, left_text, match_scopes
+from sessauth._fast.scopes.match cimport MATCHED, OUTSIDE, OVERWORKED, MatchResult, left_text, match_scopes
 from sessauth._fast.token.condition cimport Condition, Fact, parse_condition, parse_facts
 from sessauth._fast.token.scope cimport UNKNOWN_NOWHERE, Scope, ScopeList, parse_scope
 
@@ -72,8 +72,8 @@ def matches(bytes scope not None, bytes action not None, bytes resource not None
     cdef Context context
     cdef Document documents[2]
     cdef Resource split
-    cdef Part action_part
-    cdef Verdict verdict
+    cdef TextSlice action_part
+    cdef MatchResult verdict
     cdef const char *wrong
     cdef Fact *fact_array
     cdef int fact_count
@@ -125,8 +125,8 @@ cdef bytes_t _base(bytes data) noexcept:
     return <bytes_t> PyBytes_AS_STRING(data)
 
 
-cdef Reader _reader(bytes data) except *:
-    cdef Reader reader
+cdef WireReader _reader(bytes data) except *:
+    cdef WireReader reader
     if PyBytes_GET_SIZE(data) > 0xFFFF:
         raise FormError(MALFORMED_TOKEN, "longer than 64 KiB")
     reader.p = <bytes_t> PyBytes_AS_STRING(data)

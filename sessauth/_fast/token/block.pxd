@@ -4,8 +4,8 @@ from libc.stdint cimport int16_t, uint8_t, uint16_t, uint64_t
 
 from sessauth._fast.base.arena cimport Arena
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport Reader
-from sessauth._fast.token.condition cimport Condition, Span, Texts
+from sessauth._fast.codec.protobuf cimport WireReader
+from sessauth._fast.token.condition cimport Condition, ByteSpan, Texts
 from sessauth._fast.token.scope cimport ScopeList
 
 cdef enum:
@@ -22,7 +22,7 @@ cdef struct Root:
 # Offsets count from the first byte of the token. A time or number of 0 is not stated.
 cdef struct Block:
     uint16_t signature
-    Span payload
+    ByteSpan payload
     uint64_t issued_at_ms
     uint64_t expires_at_ms
     uint64_t not_before_ms
@@ -42,4 +42,6 @@ cdef struct Block:
     int16_t unknown_scope
     int16_t unknown_clause
 
-cdef const char *parse_block(Reader reader, bytes_t base, Arena *arena, bint is_root, Root *root, Block *out) noexcept nogil
+cdef const char *parse_block(
+    WireReader reader, bytes_t base, Arena *arena, bint is_root, Root *root, Block *out
+) noexcept nogil

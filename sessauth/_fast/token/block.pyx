@@ -13,13 +13,13 @@ from sessauth._fast.base.text cimport bytes_t, is_text
 from sessauth._fast.codec.protobuf cimport (
     WIRE_BYTES,
     WIRE_VARINT,
-    Reader,
+    WireReader,
     read_bytes,
     read_tag,
     read_varint,
     utf8_valid,
 )
-from sessauth._fast.token.condition cimport Span, Texts, is_unknown, next_text, parse_conditions, set_span
+from sessauth._fast.token.condition cimport ByteSpan, Texts, is_unknown, next_text, parse_conditions, set_span
 from sessauth._fast.token.scope cimport UNKNOWN_NOWHERE, parse_scopes
 
 cdef const char *NO_MEMORY = "out of memory"
@@ -45,8 +45,8 @@ cdef enum:
 cdef uint64_t MAX_TIME = 0x1FFFFFFFFFFFFFULL
 
 
-cdef const char *_parse_root(Reader reader, bytes_t base, Root *out) noexcept nogil:
-    cdef Reader inner
+cdef const char *_parse_root(WireReader reader, bytes_t base, Root *out) noexcept nogil:
+    cdef WireReader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef int seen = 0
@@ -75,10 +75,10 @@ cdef const char *_parse_root(Reader reader, bytes_t base, Root *out) noexcept no
     return NULL
 
 
-cdef const char *_parse_texts(Reader *reader, uint32_t number, bytes_t base, Texts *out) noexcept nogil:
+cdef const char *_parse_texts(WireReader *reader, uint32_t number, bytes_t base, Texts *out) noexcept nogil:
     """One element of audience, source or peer."""
-    cdef Reader inner
-    cdef Span span, other
+    cdef WireReader inner
+    cdef ByteSpan span, other
     cdef Address network
     cdef int length, i
     # Audiences, sources and peers have the same bound.
@@ -126,9 +126,9 @@ cdef void _clear(bytes_t base, Block *out) noexcept nogil:
 
 
 cdef const char *parse_block(
-    Reader reader, bytes_t base, Arena *arena, bint is_root, Root *root, Block *out
+    WireReader reader, bytes_t base, Arena *arena, bint is_root, Root *root, Block *out
 ) noexcept nogil:
-    cdef Reader inner
+    cdef WireReader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef const char *wrong
@@ -184,7 +184,7 @@ cdef const char *parse_block(
     return NULL
 
 
-cdef const char *_parse_varint(Reader *reader, uint32_t number, Block *out) noexcept nogil:
+cdef const char *_parse_varint(WireReader *reader, uint32_t number, Block *out) noexcept nogil:
     cdef uint64_t value
     if not read_varint(reader, &value) or value == 0:
         return "a varint is not in its shortest form"

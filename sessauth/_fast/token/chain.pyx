@@ -19,7 +19,7 @@ from sessauth._fast.base.limits cimport (
     UNSUPPORTED_VERSION,
 )
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport WIRE_BYTES, Reader, read_bytes, read_tag, read_varint
+from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WireReader, read_bytes, read_tag, read_varint
 from sessauth._fast.crypto.ed25519 cimport acceptable, blake2b_256, verify_signed
 from sessauth._fast.token.block cimport ENDING_BOUND, ENDING_OPEN, ENDING_SEALED, Block, parse_block
 from sessauth._fast.token.condition cimport count_run
@@ -70,9 +70,9 @@ cdef class Chain:
         return chain
 
     cdef const char *_parse(self, int *reason, int *at) noexcept nogil:
-        cdef Reader reader
-        cdef Reader signed
-        cdef Reader inner
+        cdef WireReader reader
+        cdef WireReader signed
+        cdef WireReader inner
         cdef uint32_t number, wire
         cdef uint64_t version
         cdef int total

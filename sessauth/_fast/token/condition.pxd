@@ -4,7 +4,7 @@ from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t
 
 from sessauth._fast.base.arena cimport Arena
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport Reader, read_bytes
+from sessauth._fast.codec.protobuf cimport WireReader, read_bytes
 
 cdef enum:
     SOURCE_UNKNOWN = 0
@@ -47,19 +47,19 @@ cdef enum:
 
 # A text inside the token or record that it was compiled from. 16 bits suffice: a token has at most
 # 8 KiB, a record at most 64 KiB; pointers would make a cached chain several times its bytes.
-cdef struct Span:
+cdef struct ByteSpan:
     uint16_t at
     uint16_t n
 
 # Texts of a repeated field, which stand one behind the other as they came: `next_text` steps on.
 cdef struct Texts:
-    Span first
+    ByteSpan first
     uint8_t count
 
 cdef struct Value:
     uint8_t type            # TYPE_TEXT, TYPE_NUMBER, TYPE_TRUTH
     uint8_t truth
-    Span text
+    ByteSpan text
     uint32_t nanos
     int64_t units
 
@@ -67,7 +67,7 @@ cdef struct Value:
 cdef struct Path:
     uint8_t source
     uint8_t count
-    Span first
+    ByteSpan first
 
 cdef struct Condition:
     Path path
@@ -77,15 +77,15 @@ cdef struct Condition:
     uint8_t optional
     uint8_t count           # of values
     uint8_t shape
-    Span fact               # n = 0: none
+    ByteSpan fact               # n = 0: none
     Value *values
 
 cdef struct Fact:
-    Span name
+    ByteSpan name
     Value value
     uint8_t visible
 
-cdef inline void next_text(bytes_t base, Span *text) noexcept nogil:
+cdef inline void next_text(bytes_t base, ByteSpan *text) noexcept nogil:
     """Step from one text of a repeated field to the next: over a tag of one byte and a length of one or two."""
     cdef bytes_t p = base + text.at + text.n + 1
     text.n = p[0]
@@ -96,28 +96,30 @@ cdef inline void next_text(bytes_t base, Span *text) noexcept nogil:
     text.at = <uint16_t> (p - base)
 
 
-cdef inline void set_span(Span *out, bytes_t base, const Reader *inner) noexcept nogil:
+cdef inline void set_span(ByteSpan *out, bytes_t base, const WireReader *inner) noexcept nogil:
     out.at = <uint16_t> (inner.p - base)
     out.n = <uint16_t> (inner.end - inner.p)
 
 # Parsers return NULL, or what is wrong. `base` is where the spans count from.
-cdef const char *parse_condition(Reader reader, bytes_t base, Arena *arena, Condition *out) noexcept nogil
+cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, Condition *out) noexcept nogil
 cdef const char *parse_conditions(
-    Reader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
+    WireReader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
 ) noexcept nogil
-cdef const char *parse_path(Reader reader, bytes_t base, Path *out) noexcept nogil
-cdef const char *parse_number_message(Reader reader, int64_t *units, uint32_t *nanos) noexcept nogil
-cdef const char *parse_facts(Reader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count) noexcept nogil
-cdef int count_many(Reader reader, uint32_t number) noexcept nogil
+cdef const char *parse_path(WireReader reader, bytes_t base, Path *out) noexcept nogil
+cdef const char *parse_number_message(WireReader reader, int64_t *units, uint32_t *nanos) noexcept nogil
+cdef const char *parse_facts(
+    WireReader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count
+) noexcept nogil
+cdef int count_many(WireReader reader, uint32_t number) noexcept nogil
 
 cdef inline bint is_unknown(const Condition *c) noexcept nogil:
     return c.op == OP_UNKNOWN or c.accessor == ACCESSOR_UNKNOWN or c.path.source == SOURCE_UNKNOWN
 
 
-cdef inline int count_run(Reader reader, uint32_t number) noexcept nogil:
+cdef inline int count_run(WireReader reader, uint32_t number) noexcept nogil:
     """Count the adjacent elements of a repeated field; the reader stands behind the first tag."""
-    cdef Reader inner
-    cdef Reader first = reader
+    cdef WireReader inner
+    cdef WireReader first = reader
     # Nearly all stand alone.
     if read_bytes(&first, &inner) and first.p == first.end:
         return 1

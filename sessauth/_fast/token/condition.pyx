@@ -14,7 +14,7 @@ from sessauth._fast.call.json_reader cimport TYPE_NO_VALUE, TYPE_NUMBER, TYPE_TE
 from sessauth._fast.codec.protobuf cimport (
     WIRE_BYTES,
     WIRE_VARINT,
-    Reader,
+    WireReader,
     read_bytes,
     read_tag,
     read_varint,
@@ -25,8 +25,8 @@ from sessauth._fast.codec.protobuf cimport (
 cdef const char *NO_MEMORY = "out of memory"
 
 
-cdef int count_many(Reader reader, uint32_t number) noexcept nogil:
-    cdef Reader inner
+cdef int count_many(WireReader reader, uint32_t number) noexcept nogil:
+    cdef WireReader inner
     cdef uint32_t next_number, wire
     cdef int count = 0
     while read_bytes(&reader, &inner):
@@ -38,8 +38,8 @@ cdef int count_many(Reader reader, uint32_t number) noexcept nogil:
     return count
 
 
-cdef const char *parse_path(Reader reader, bytes_t base, Path *out) noexcept nogil:
-    cdef Reader inner
+cdef const char *parse_path(WireReader reader, bytes_t base, Path *out) noexcept nogil:
+    cdef WireReader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t value
@@ -76,7 +76,7 @@ cdef const char *parse_path(Reader reader, bytes_t base, Path *out) noexcept nog
     return NULL
 
 
-cdef const char *parse_number_message(Reader reader, int64_t *units, uint32_t *nanos) noexcept nogil:
+cdef const char *parse_number_message(WireReader reader, int64_t *units, uint32_t *nanos) noexcept nogil:
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t value
@@ -97,8 +97,8 @@ cdef const char *parse_number_message(Reader reader, int64_t *units, uint32_t *n
     return NULL
 
 
-cdef const char *_parse_value(Reader reader, bytes_t base, Value *out) noexcept nogil:
-    cdef Reader inner
+cdef const char *_parse_value(WireReader reader, bytes_t base, Value *out) noexcept nogil:
+    cdef WireReader inner
     cdef uint32_t number, wire
     cdef uint64_t value
     cdef const char *wrong
@@ -136,10 +136,10 @@ cdef const char *_parse_value(Reader reader, bytes_t base, Value *out) noexcept 
 
 
 cdef const char *parse_conditions(
-    Reader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
+    WireReader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
 ) noexcept nogil:
     """Read one element of a repeated Condition; at the first, room for all is taken."""
-    cdef Reader inner
+    cdef WireReader inner
     cdef const char *wrong
     cdef int total
     if out[0] == NULL:
@@ -156,8 +156,8 @@ cdef const char *parse_conditions(
     return wrong
 
 
-cdef const char *parse_condition(Reader reader, bytes_t base, Arena *arena, Condition *out) noexcept nogil:
-    cdef Reader inner
+cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, Condition *out) noexcept nogil:
+    cdef WireReader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t value = 0
@@ -294,10 +294,10 @@ cdef bint _same_value(bytes_t base, const Value *a, const Value *b) noexcept nog
 
 
 cdef const char *parse_facts(
-    Reader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count
+    WireReader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count
 ) noexcept nogil:
     """Read the repeated Fact at `number` of a record whose form stands already."""
-    cdef Reader field, inner
+    cdef WireReader field, inner
     cdef uint32_t tag, wire
     cdef uint64_t value
     cdef const char *wrong

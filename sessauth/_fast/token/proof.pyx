@@ -12,8 +12,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.call.check_state cimport part_of
-from sessauth._fast.call.resource cimport Part
-from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, Reader, read_bytes, read_tag, read_varint
+from sessauth._fast.call.resource cimport TextSlice
+from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
 from sessauth._fast.crypto.ed25519 cimport blake2b_256
 from sessauth._fast.crypto.hashing cimport Hashing, agree, agree_base, blake2b_mac, hash_add, hash_begin, hash_end
 from sessauth._fast.nonces.table cimport ReplayTable
@@ -95,7 +95,7 @@ cdef class ProofKeys:
 
 cdef bint parse_proof(bytes_t p, size_t n, Proof *out) noexcept nogil:
     """A Proof in canonical encoding, with parts of the right lengths."""
-    cdef Reader reader
+    cdef WireReader reader
     cdef uint64_t kind
     reader.p = p
     reader.end = p + n
@@ -116,7 +116,7 @@ cdef bint parse_proof(bytes_t p, size_t n, Proof *out) noexcept nogil:
     )
 
 
-cdef bint _number(Reader *reader, uint32_t number, uint64_t *value) noexcept nogil:
+cdef bint _number(WireReader *reader, uint32_t number, uint64_t *value) noexcept nogil:
     """The next field, if it is this one and not its default."""
     cdef uint32_t found, wire
     return (
@@ -128,10 +128,10 @@ cdef bint _number(Reader *reader, uint32_t number, uint64_t *value) noexcept nog
     )
 
 
-cdef bint _bytes(Reader *reader, uint32_t number, Py_ssize_t length, bytes_t *value) noexcept nogil:
+cdef bint _bytes(WireReader *reader, uint32_t number, Py_ssize_t length, bytes_t *value) noexcept nogil:
     """The next field, if it is this one and has this length."""
     cdef uint32_t found, wire
-    cdef Reader inner
+    cdef WireReader inner
     if not read_tag(reader, &found, &wire) or found != number or wire != WIRE_BYTES:
         return False
     if not read_bytes(reader, &inner) or inner.end - inner.p != length:
@@ -242,7 +242,7 @@ def request_digest(action not None, resource not None, bytes arguments not None=
 
     Empty arguments count as ``{}``. Raises ValueError for a part of 4 GiB or more.
     """
-    cdef Part a, r
+    cdef TextSlice a, r
     cdef unsigned char out[32]
     cdef object _held_action = part_of(action, &a)
     cdef object _held_resource = part_of(resource, &r)

@@ -4,8 +4,8 @@ from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t
 
 from sessauth._fast.base.arena cimport Arena
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.codec.protobuf cimport Reader
-from sessauth._fast.token.condition cimport Condition, Path, Span
+from sessauth._fast.codec.protobuf cimport WireReader
+from sessauth._fast.token.condition cimport Condition, Path, ByteSpan
 
 cdef enum:
     SEGMENT_UNKNOWN = 0
@@ -29,13 +29,13 @@ cdef enum:
 cdef struct Segment:
     uint8_t kind
     uint8_t count
-    Span first
+    ByteSpan first
 
 cdef struct Scope:
     # Where `actions` points to if there is but one.
-    Span only_action
+    ByteSpan only_action
     uint32_t mark
-    Span *actions
+    ByteSpan *actions
     Segment *segments
     Condition *conditions
     Path *free
@@ -54,7 +54,7 @@ cdef struct ScopeList:
     uint8_t count
     bytes_t base
 
-cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *out) noexcept nogil
+cdef const char *parse_scope(WireReader reader, bytes_t base, Arena *arena, Scope *out) noexcept nogil
 cdef const char *parse_scopes(
-    Reader *reader, uint32_t number, int limit, Arena *arena, ScopeList *out
+    WireReader *reader, uint32_t number, int limit, Arena *arena, ScopeList *out
 ) noexcept nogil

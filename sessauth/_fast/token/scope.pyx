@@ -21,7 +21,7 @@ from sessauth._fast.call.resource cimport MARKED_SEGMENTS, next_mark
 from sessauth._fast.codec.protobuf cimport (
     WIRE_BYTES,
     WIRE_VARINT,
-    Reader,
+    WireReader,
     read_bytes,
     read_tag,
     read_varint,
@@ -31,7 +31,7 @@ from sessauth._fast.token.condition cimport (
     SOURCE_ARGS,
     SOURCE_UNKNOWN,
     Path,
-    Span,
+    ByteSpan,
     count_run,
     is_unknown,
     next_text,
@@ -44,17 +44,17 @@ from sessauth._fast.token.condition cimport (
 cdef const char *NO_MEMORY = "out of memory"
 
 
-cdef inline bint _same_span(bytes_t base, const Span *a, const Span *b) noexcept nogil:
+cdef inline bint _same_span(bytes_t base, const ByteSpan *a, const ByteSpan *b) noexcept nogil:
     return a.n == b.n and memcmp(base + a.at, base + b.at, a.n) == 0
 
 
-cdef const char *_parse_segment(Reader reader, bytes_t base, Segment *out) noexcept nogil:
-    cdef Reader inner
+cdef const char *_parse_segment(WireReader reader, bytes_t base, Segment *out) noexcept nogil:
+    cdef WireReader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t value = 0
     cdef int i, _
-    cdef Span text, other
+    cdef ByteSpan text, other
     out.kind = SEGMENT_UNKNOWN
     out.count = 0
     out.first.at = 0
@@ -102,8 +102,8 @@ cdef const char *_parse_segment(Reader reader, bytes_t base, Segment *out) noexc
     return NULL
 
 
-cdef const char *_parse_approval(Reader reader) noexcept nogil:
-    cdef Reader inner
+cdef const char *_parse_approval(WireReader reader) noexcept nogil:
+    cdef WireReader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t threshold = 0
@@ -132,8 +132,8 @@ cdef const char *_parse_approval(Reader reader) noexcept nogil:
     return NULL
 
 
-cdef const char *_parse_budget(Reader reader, bytes_t base, bint *unknown) noexcept nogil:
-    cdef Reader inner
+cdef const char *_parse_budget(WireReader reader, bytes_t base, bint *unknown) noexcept nogil:
+    cdef WireReader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef int seen = 0
@@ -169,8 +169,8 @@ cdef const char *_parse_budget(Reader reader, bytes_t base, bint *unknown) noexc
     return NULL
 
 
-cdef const char *_parse_needs(Reader reader, bytes_t base, Arena *arena, Scope *out, bint *unknown) noexcept nogil:
-    cdef Reader inner
+cdef const char *_parse_needs(WireReader reader, bytes_t base, Arena *arena, Scope *out, bint *unknown) noexcept nogil:
+    cdef WireReader inner
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t uses
@@ -200,9 +200,9 @@ cdef const char *_parse_needs(Reader reader, bytes_t base, Arena *arena, Scope *
     return NULL
 
 
-cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *out) noexcept nogil:
-    cdef Reader inner
-    cdef Reader free_paths = reader
+cdef const char *parse_scope(WireReader reader, bytes_t base, Arena *arena, Scope *out) noexcept nogil:
+    cdef WireReader inner
+    cdef WireReader free_paths = reader
     cdef uint32_t number, wire
     cdef uint32_t last = 0
     cdef uint64_t value
@@ -242,7 +242,7 @@ cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *o
             total = count_run(reader, 1)
             if not 1 <= total <= MAX_ACTIONS:
                 return "scope: at most 16 actions"
-            out.actions = &out.only_action if total == 1 else <Span *> arena_take(arena, total * sizeof(Span))
+            out.actions = &out.only_action if total == 1 else <ByteSpan *> arena_take(arena, total * sizeof(ByteSpan))
             if out.actions == NULL:
                 return NO_MEMORY
         elif number == 2 and out.segments == NULL:
@@ -298,10 +298,10 @@ cdef const char *parse_scope(Reader reader, bytes_t base, Arena *arena, Scope *o
     return NULL
 
 
-cdef const char *_add_action(Reader inner, bytes_t base, Scope *out) noexcept nogil:
+cdef const char *_add_action(WireReader inner, bytes_t base, Scope *out) noexcept nogil:
     cdef size_t n = inner.end - inner.p
     cdef bint star = n == 1 and inner.p[0] == 0x2A
-    cdef Span span
+    cdef ByteSpan span
     cdef int i
     if not star and not is_action(inner.p, n):
         return "scope: not an action"
@@ -316,9 +316,9 @@ cdef const char *_add_action(Reader inner, bytes_t base, Scope *out) noexcept no
     return NULL
 
 
-cdef const char *_check_free(Reader others, const Reader *path, uint8_t source) noexcept nogil:
+cdef const char *_check_free(WireReader others, const WireReader *path, uint8_t source) noexcept nogil:
     """Hold a free path to its source and against `others`, which stand behind the tag of the first of them."""
-    cdef Reader other
+    cdef WireReader other
     cdef size_t n = path.end - path.p
     if source != SOURCE_ARGS and source != SOURCE_UNKNOWN:
         return "scope: only arguments are free"
@@ -331,10 +331,10 @@ cdef const char *_check_free(Reader others, const Reader *path, uint8_t source) 
 
 
 cdef const char *parse_scopes(
-    Reader *reader, uint32_t number, int limit, Arena *arena, ScopeList *out
+    WireReader *reader, uint32_t number, int limit, Arena *arena, ScopeList *out
 ) noexcept nogil:
     """Read one element of a repeated Scope; at the first, room for all is taken."""
-    cdef Reader inner
+    cdef WireReader inner
     cdef const char *wrong
     cdef int total
     if out.scopes == NULL:

@@ -10,27 +10,27 @@ from typing import Any, Final
 from ..._fast.codec.protobuf import WireError
 from ...crypto.key_record import KeyStatus
 from ...errors import UsageError
-from ...model.change import Change, Kind
+from ...model.change import Change, ChangeKind
 from ...scopes.scope import Scope
 from .ocsf_common import INFORMATIONAL, LOW, MEDIUM, Event, classified, unmapped
 
 # The activity of Entity Management and the type of the entity. 99 is none of the schema's.
-_KINDS: Final[Mapping[Kind, tuple[int, str, str]]] = {
-    Kind.OPEN_SESSION: (1, "Create", "Session"),
-    Kind.NARROW_SESSION: (3, "Update", "Session"),
-    Kind.UPDATE_FACTS: (3, "Update", "Session"),
-    Kind.SUSPEND_SESSION: (12, "Suspend", "Session"),
-    Kind.RESUME_SESSION: (13, "Resume", "Session"),
-    Kind.END_SESSION: (4, "Delete", "Session"),
-    Kind.REVOKE: (9, "Disable", "Token block"),
-    Kind.ADD_KEY: (1, "Create", "Issuer key"),
-    Kind.SET_KEY_STATUS: (3, "Update", "Issuer key"),
-    Kind.PURGE_SESSION: (99, "Purge", "Session"),
-    Kind.NEW_INCARNATION: (99, "New incarnation", "State"),
-    Kind.CONSUME: (99, "Consume", "Session"),
-    Kind.SETTLE_PERMIT: (99, "Settle permit", "Permit"),
-    Kind.REQUEST_APPROVAL: (1, "Create", "Approval"),
-    Kind.ANSWER_APPROVAL: (3, "Update", "Approval"),
+_KINDS: Final[Mapping[ChangeKind, tuple[int, str, str]]] = {
+    ChangeKind.OPEN_SESSION: (1, "Create", "Session"),
+    ChangeKind.NARROW_SESSION: (3, "Update", "Session"),
+    ChangeKind.UPDATE_FACTS: (3, "Update", "Session"),
+    ChangeKind.SUSPEND_SESSION: (12, "Suspend", "Session"),
+    ChangeKind.RESUME_SESSION: (13, "Resume", "Session"),
+    ChangeKind.END_SESSION: (4, "Delete", "Session"),
+    ChangeKind.REVOKE: (9, "Disable", "Token block"),
+    ChangeKind.ADD_KEY: (1, "Create", "Issuer key"),
+    ChangeKind.SET_KEY_STATUS: (3, "Update", "Issuer key"),
+    ChangeKind.PURGE_SESSION: (99, "Purge", "Session"),
+    ChangeKind.NEW_INCARNATION: (99, "New incarnation", "State"),
+    ChangeKind.CONSUME: (99, "Consume", "Session"),
+    ChangeKind.SETTLE_PERMIT: (99, "Settle permit", "Permit"),
+    ChangeKind.REQUEST_APPROVAL: (1, "Create", "Approval"),
+    ChangeKind.ANSWER_APPROVAL: (3, "Update", "Approval"),
 }
 _KEY_STATUS: Final[Mapping[object, tuple[int, str]]] = {
     KeyStatus.ACTIVE: (10, "Activate"),
@@ -58,7 +58,7 @@ def change_event(record: Mapping[str, Any]) -> Event:
     applied = record.get("outcome") == "APPLIED"
     severity = INFORMATIONAL if applied else LOW
     session = str(record.get("session", ""))
-    if kind is Kind.OPEN_SESSION and applied and body:
+    if kind is ChangeKind.OPEN_SESSION and applied and body:
         made = classified(3003, 1, "Assign Privileges", severity, record)
         made |= {
             "user": {"name": str(body.get("subject") or "unknown")},
@@ -69,7 +69,7 @@ def change_event(record: Mapping[str, Any]) -> Event:
         activity, name, entity = (
             _KINDS.get(kind, (99, "Unknown change", "State")) if kind else (99, "Unknown", "State")
         )
-        if kind is Kind.SET_KEY_STATUS:
+        if kind is ChangeKind.SET_KEY_STATUS:
             activity, name = _KEY_STATUS.get(body.get("status"), (activity, name))
         made = classified(3004, activity, name, severity, record)
         made["entity"] = {"type_id": 99, "type": entity, **_named(kind, body, session)}
@@ -108,25 +108,25 @@ def local_event(record: Mapping[str, Any]) -> Event:
     return made
 
 
-def _decoded(record: Mapping[str, Any]) -> tuple[Kind | None, Mapping[str, Any]]:
+def _decoded(record: Mapping[str, Any]) -> tuple[ChangeKind | None, Mapping[str, Any]]:
     """Return the kind of a change and its body, {} if that can't be read."""
     try:
         change = Change.decode(base64.b64decode(str(record.get("body", "")), validate=True))
     except (WireError, binascii.Error, ValueError):
         name = str(record.get("change", "")).upper()
-        return Kind.__members__.get(name), {}
+        return ChangeKind.__members__.get(name), {}
     return change.kind, change.body
 
 
-def _named(kind: Kind | None, body: Mapping[str, Any], session: str) -> dict[str, Any]:
-    if kind is Kind.REVOKE:
+def _named(kind: ChangeKind | None, body: Mapping[str, Any], session: str) -> dict[str, Any]:
+    if kind is ChangeKind.REVOKE:
         ids = [block.hex() for block in body.get("block_ids") or () if isinstance(block, bytes)]
         return {"uid": ids[0] if ids else session, "data": {"blocks": ids, "session": session}}
-    if kind is Kind.SET_KEY_STATUS and isinstance(body.get("key_id"), bytes):
+    if kind is ChangeKind.SET_KEY_STATUS and isinstance(body.get("key_id"), bytes):
         return {"uid": body["key_id"].hex()}
-    if kind is Kind.ADD_KEY and isinstance(body.get("public_key"), bytes):
+    if kind is ChangeKind.ADD_KEY and isinstance(body.get("public_key"), bytes):
         return {"name": body["public_key"].hex()}
-    if kind is Kind.ANSWER_APPROVAL and isinstance(body.get("approval_id"), bytes):
+    if kind is ChangeKind.ANSWER_APPROVAL and isinstance(body.get("approval_id"), bytes):
         return {"uid": body["approval_id"].hex()}
     return {"uid": session} if session else {"name": "state"}
 

@@ -15,19 +15,19 @@ from ...decisions.explanation import explain_by
 from ...decisions.reason_texts import MEANINGS
 from ...errors import NotFound, UsageError
 from ...limits import MAX_ANCESTORS
-from ...model.change import Change, Kind
+from ...model.change import Change, ChangeKind
 from ...reasons import Level, Reason, Stage
 from ...scopes.scope import Scope
 from ...tokens.inspected_block import BlockInfo
 from .query import Query, find
-from .reader import Entry, Reading
+from .reader import Entry, FolderReader
 
 _BEFORE: Final = 8
 _AFTER: Final = 4
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class RecordedDecision(DecisionBase):
+class ContextDecision(DecisionBase):
     """A decision as the log has it. What the log does not say is empty, or -1 for a position."""
 
     allowed: bool
@@ -73,14 +73,14 @@ class RecordedDecision(DecisionBase):
 
 
 @dataclass(frozen=True)
-class Story:
+class DecisionContext:
     """A decision, the blocks of its token if the log has them, and the changes of its session around it.
 
     ``ceilings`` are the layers that the call was held to, as far as the log has the changes that made them.
     """
 
     entry: Entry
-    decision: RecordedDecision
+    decision: ContextDecision
     blocks: tuple[BlockInfo, ...]
     ceilings: Sequence[Sequence[Scope]]
     changes: tuple[Entry, ...]
@@ -96,7 +96,7 @@ class Story:
         return explain_by(self.decision, self.blocks, self.ceilings)
 
 
-def tell(reading: Reading, decision_id: bytes) -> Story:
+def tell(reading: FolderReader, decision_id: bytes) -> DecisionContext:
     """Return the story of a decision.
 
     Raises:
@@ -109,13 +109,13 @@ def tell(reading: Reading, decision_id: bytes) -> Story:
             f"the log has no decision {decision_id.hex()}; allows are only sampled with sample_allows below 1"
         )
         raise NotFound(message, "NOT_FOUND", "decision_id")
-    decision = RecordedDecision.of(entry.record)
+    decision = ContextDecision.of(entry.record)
     session = str(entry.record.get("session") or entry.record.get("claimed") or "")
     changes = list(find(reading, Query(session=session, change=""))) if session else []
     changes = [each for each in changes if each.kind == "change"]
     before = [each for each in changes if _number(each.record.get("revision")) <= decision.revision]
     after = changes[len(before) :]
-    return Story(
+    return DecisionContext(
         entry,
         decision,
         _blocks(reading, entry),
@@ -124,7 +124,7 @@ def tell(reading: Reading, decision_id: bytes) -> Story:
     )
 
 
-def _blocks(reading: Reading, entry: Entry) -> tuple[BlockInfo, ...]:
+def _blocks(reading: FolderReader, entry: Entry) -> tuple[BlockInfo, ...]:
     """Return what the blocks of the token say, () if the stream has no record of the chain."""
     ids = entry.record.get("blocks") or ()
     if not ids:
@@ -144,7 +144,7 @@ def _blocks(reading: Reading, entry: Entry) -> tuple[BlockInfo, ...]:
     return ()
 
 
-def _ceilings(reading: Reading, decision: RecordedDecision) -> list[list[Scope]]:
+def _ceilings(reading: FolderReader, decision: ContextDecision) -> list[list[Scope]]:
     """Return the layers that a session's calls are held to: its own, then its ancestors'."""
     layers: list[list[Scope]] = []
     session = decision.session_id
@@ -157,7 +157,7 @@ def _ceilings(reading: Reading, decision: RecordedDecision) -> list[list[Scope]]
                 continue
             try:
                 change = Change.decode(base64.b64decode(str(entry.record.get("body")), validate=True))
-                if change.kind in (Kind.OPEN_SESSION, Kind.NARROW_SESSION):
+                if change.kind in (ChangeKind.OPEN_SESSION, ChangeKind.NARROW_SESSION):
                     ceiling: Any = change.body["ceiling"]
                     layers.append([Scope.from_record(scope) for scope in ceiling["scopes"]])
                     parent = _bytes(change.body.get("parent_id")) or parent

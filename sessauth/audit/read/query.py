@@ -12,7 +12,7 @@ from ...errors import UsageError
 from ...scopes.call_arguments import canonical
 from .. import layout
 from ..keys import ArgumentsKey
-from .reader import Entry, Reading
+from .reader import Entry, FolderReader
 
 KINDS = ("decision", "change", "local", "lost")
 
@@ -88,7 +88,7 @@ class Query:
         return _like(record.get("action"), self.action) and _like(record.get("resource"), self.resource)
 
 
-def find(reading: Reading, query: Query) -> Iterator[Entry]:
+def find(reading: FolderReader, query: Query) -> Iterator[Entry]:
     """Give the records that fit, stream by stream. Raises StateUnusable if the folder can't be read."""
     needles = query.needles()
     for entry in reading.entries(*needles):

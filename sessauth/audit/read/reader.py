@@ -40,7 +40,7 @@ class Entry:
         return at_ms if isinstance(at_ms, int) else 0
 
 
-class Reading:
+class FolderReader:
     """Reads a folder; ``passed_over`` counts the lines so far that are no records."""
 
     def __init__(self, folder: Path) -> None:

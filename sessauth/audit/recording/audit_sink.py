@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from ..._fast.record.audit_json import DecisionText
-from ..._fast.record.note import Note
-from ..._fast.record.queue import Tap
+from ..._fast.record.note import DecisionRecord
+from ..._fast.record.queue import DecisionQueue
 from ...clock import Clock, SystemClock
 from ...reasons import Reason, Stage
 from .. import layout
 from ..write.stream import AuditStream
 from .change_follower import ChangeFollower
 from .options import DENY, AuditOptions
-from .stream_register import KeptStreams
+from .stream_register import StreamRegister
 
 # Records are made and written so many notes at a time.
 STEP_NOTES: Final = 2_048
@@ -54,12 +54,12 @@ class AuditSink:
         self,
         open_stream: Callable[[], AuditStream],
         options: AuditOptions,
-        tap: Tap,
+        tap: DecisionQueue,
         *,
         clock: Clock | None = None,
         changes: ChangeFollower | None = None,
         local: LocalSource | None = None,
-        kept: KeptStreams | None = None,
+        kept: StreamRegister | None = None,
     ) -> None:
         """Open the stream, or if the disk is full begin without one.
 
@@ -120,7 +120,7 @@ class AuditSink:
         """Bytes of records that wait for the disk."""
         return self._waiting_bytes
 
-    def take(self, notes: Sequence[Note], lost: int) -> None:
+    def take(self, notes: Sequence[DecisionRecord], lost: int) -> None:
         """Make records of a batch."""
         self._heard_lost += lost
         for first in range(0, len(notes), STEP_NOTES):

@@ -17,10 +17,10 @@ from typing import Any, Final, Protocol
 
 from ..._fast.base.token_mask import masked
 from ...errors import Rejected, StateUnusable
-from ...model.change import Change, Kind, Rejection
+from ...model.change import Change, ChangeKind, Rejection
 from ...model.log_records import Head
 from ...state.host.folder import replace_file
-from ...state.lmdb.feed import Logged
+from ...state.lmdb.feed import LogEntry
 from .. import layout
 
 POSITION_FILE: Final = "changes.position"
@@ -35,14 +35,14 @@ _STEP: Final = 256
 LATE_MS: Final = 5_000
 
 
-class ChangeLog(Protocol):
+class ChangeSource(Protocol):
     """What is followed: the changes, and what became of each (``state.feed.LocalFeed``)."""
 
     def head(self) -> Head:
         """Return where the log stands."""
         ...
 
-    def logged(self, since_seq: int, limit: int) -> list[Logged]:
+    def logged(self, since_seq: int, limit: int) -> list[LogEntry]:
         """Return the changes behind a seq; raises Rejected COMPACTED if some are gone."""
         ...
 
@@ -54,7 +54,7 @@ class ChangeLog(Protocol):
 class ChangeFollower:
     """Turns what is new in a log into records. Used by one thread at a time."""
 
-    def __init__(self, log: ChangeLog, folder: Path) -> None:
+    def __init__(self, log: ChangeSource, folder: Path) -> None:
         """Follow ``log`` from where the last run in this audit folder stopped, else from its beginning.
 
         Raises StateUnusable ROLLED_BACK if more of this log was recorded than there is.
@@ -122,7 +122,7 @@ class ChangeFollower:
         return body, high
 
 
-def _body(logged: Logged, now_ms: int) -> bytes:
+def _body(logged: LogEntry, now_ms: int) -> bytes:
     """Return the record of a change. Its revision is 0 if it was logged before the folder kept results."""
     change, result = Change.decode(logged.encoded), logged.result
     late = now_ms - change.at_ms > LATE_MS
@@ -149,7 +149,7 @@ def recorded_body(change: Change, encoded: bytes) -> str:
     No value of an argument is in the log; without them the change comes to the same, for whoever replays it.
     A token that stands in one of its texts is masked.
     """
-    approval = change.body.get("approval") if change.kind is Kind.REQUEST_APPROVAL else None
+    approval = change.body.get("approval") if change.kind is ChangeKind.REQUEST_APPROVAL else None
     if isinstance(approval, dict):
         change = replace(change, body={**change.body, "approval": {**approval, "arguments": b""}})
     if isinstance(approval, dict) or _PREFIX in encoded:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..._fast.check.checker import Checker
-from ...state.lmdb.environment import Source
+from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed
-from ...usage.collector import Teller
+from ...usage.collector import ObservationSender
 from .options import AuditOptions
 from .process import ProcessRecorder
 
@@ -15,7 +15,10 @@ QUEUE_BYTES = 4 << 20
 
 
 def recorder_of(
-    verifier: Checker, source: Source, options: AuditOptions | None, teller: Teller | None = None
+    verifier: Checker,
+    source: LmdbSource,
+    options: AuditOptions | None,
+    teller: ObservationSender | None = None,
 ) -> ProcessRecorder:
     """Return the running recorder of a verifier that judges by ``source``; it is to be closed before that.
 

@@ -14,7 +14,7 @@ from typing import Final
 from ...model.change import Change
 from ...state.lmdb.feed import LocalFeed
 from .. import layout
-from ..verify.findings import Finding, FindingKind
+from ..verify.findings import FindingKind, VerificationFinding
 from .change_follower import recorded_body
 
 _CHANGE: Final = re.compile(rb'\{"n":([0-9]{1,16}),"kind":"change","at_ms":[0-9]+,"seq":([0-9]{1,16}),')
@@ -35,7 +35,7 @@ class _Recorded:
             self.first = file, line, n, seq
 
 
-def lacking(folder: Path, feed: LocalFeed) -> list[Finding]:
+def lacking(folder: Path, feed: LocalFeed) -> list[VerificationFinding]:
     """Return a finding if an audit folder holds changes that a state lacks.
 
     The state is read behind what is read of the log, so that what a server writes meanwhile is no finding.
@@ -74,7 +74,7 @@ def _has(feed: LocalFeed, seq: int, kept: int, last: int, line: bytes) -> bool:
     return encoded is None or recorded_body(Change.decode(encoded), encoded).encode() in line
 
 
-def _findings(found: dict[str, _Recorded], incarnation: str, last: int) -> list[Finding]:
+def _findings(found: dict[str, _Recorded], incarnation: str, last: int) -> list[VerificationFinding]:
     own = found.get(incarnation)
     if own is None:
         # Nothing of this incarnation was recorded: it was begun since.
@@ -85,9 +85,9 @@ def _findings(found: dict[str, _Recorded], incarnation: str, last: int) -> list[
             f"change {seq} and {own.missing - 1} more are recorded; the state, which ends at change "
             f"{last}, lacks them: it is an older one, or was"
         )
-        return [Finding(FindingKind.ROLLED_BACK, file, line, n, words)]
+        return [VerificationFinding(FindingKind.ROLLED_BACK, file, line, n, words)]
     later = [name for name, recorded in found.items() if recorded.began_ms > own.began_ms]
     if later:
         words = f"the state is of incarnation {incarnation}, and incarnation {later[0]} was recorded after it"
-        return [Finding(FindingKind.ROLLED_BACK, "", 0, -1, words)]
+        return [VerificationFinding(FindingKind.ROLLED_BACK, "", 0, -1, words)]
     return []

@@ -12,8 +12,8 @@ from ..write.stream import LEAST_ROTATE_BYTES, StreamOptions
 
 STOP_MINTING: Final = "stop_minting"
 DENY: Final = "deny"
-GO_ON: Final = "go_on"
-WHEN_FULL: Final = (STOP_MINTING, DENY, GO_ON)
+CONTINUE: Final = "continue"
+WHEN_FULL: Final = (STOP_MINTING, DENY, CONTINUE)
 # A call with the largest arguments must find room, or whoever makes one has decisions lost.
 LEAST_QUEUE_BYTES: Final = 2 * MAX_JSON_BYTES
 
@@ -25,8 +25,9 @@ class AuditOptions:
     All denials are recorded, and the share ``sample_allows`` (0.0 to 1.0) of the allows. At most
     ``queue_bytes`` of notes wait to be recorded, and as many of records wait for a disk that can't take them;
     what comes on top is lost and counted. ``when_full`` says what follows while decisions are lost or the
-    stream can't be written: ``stop_minting`` (a server gives no authority; elsewhere as ``go_on``), ``deny``
-    (no call is allowed) or ``go_on``. The rest is :class:`~sessauth.audit.write.stream.StreamOptions`.
+    stream can't be written: ``stop_minting`` (a server gives no authority; elsewhere as ``continue``),
+    ``deny`` (no call is allowed) or ``continue``. The rest is
+    :class:`~sessauth.audit.write.stream.StreamOptions`.
     """
 
     dir: str | os.PathLike[str]

@@ -6,36 +6,41 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from ..._fast.check.recording_judge import NotingJudge
-from ..._fast.record.queue import Tap
+from ..._fast.check.recording_judge import RecordingRunner
+from ..._fast.record.queue import DecisionQueue
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError
 from ...model.log_records import Head
 from ...state.lmdb.ceilings import SessionSource, ceiling_layers
-from ...usage.collector import Teller, TellingSink
+from ...usage.collector import ObservationSender, ObservationSink
 from ..write.stream import AuditStream
 from .audit_sink import AuditSink, LocalSource
 from .change_follower import ChangeFollower
 from .options import AuditOptions
 from .recorder import Recorder, Sink
-from .stream_register import KeptStreams
+from .stream_register import StreamRegister
 
 
 class ProcessRecorder:
     """Hands what a verifier decides to the audit stream, if there is to be one, and to other sinks."""
 
-    def __init__(self, verifier: NotingJudge, *, queue_bytes: int, clock: Clock | None = None) -> None:
+    def __init__(self, verifier: RecordingRunner, *, queue_bytes: int, clock: Clock | None = None) -> None:
         """Prepare for ``verifier``; at most ``queue_bytes`` of notes wait."""
         self._verifier = verifier
         self._clock = clock or SystemClock()
-        self.tap = Tap(queue_bytes)
+        self.tap = DecisionQueue(queue_bytes)
         self._sinks: list[Sink] = []
         self._recorder: Recorder | None = None
         self.audit: AuditSink | None = None
-        self.telling: TellingSink | None = None
+        self.telling: ObservationSink | None = None
 
     def tell(
-        self, teller: Teller, source: SessionSource, *, verifier: str = "", wants_usage: bool | None = None
+        self,
+        teller: ObservationSender,
+        source: SessionSource,
+        *,
+        verifier: str = "",
+        wants_usage: bool | None = None,
     ) -> None:
         """Have ``teller`` told what is seen of sessions, from :meth:`start` on.
 
@@ -45,7 +50,7 @@ class ProcessRecorder:
             verifier: a worker's name.
             wants_usage: see :class:`~sessauth.usage.collector.TellingSink`.
         """
-        self.telling = TellingSink(
+        self.telling = ObservationSink(
             teller,
             verifier=verifier,
             ceilings_of=partial(ceiling_layers, source),
@@ -64,7 +69,7 @@ class ProcessRecorder:
         index: bool = False,
         changes: ChangeFollower | None = None,
         local: LocalSource | None = None,
-        kept: KeptStreams | None = None,
+        kept: StreamRegister | None = None,
     ) -> None:
         """Begin an audit stream of ``process``, which judges by the state of ``head``.
 

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from ..._fast.record.note import Note
-from ..._fast.record.queue import Tap
+from ..._fast.record.note import DecisionRecord
+from ..._fast.record.queue import DecisionQueue
 from ...clock import Clock, SystemClock
 
 # How long a note waits at most, while the machine keeps up.
@@ -25,7 +25,7 @@ class Sink(Protocol):
     A note is to be read, not kept: all notes of a batch lie in one memory.
     """
 
-    def take(self, notes: Sequence[Note], lost: int) -> None:
+    def take(self, notes: Sequence[DecisionRecord], lost: int) -> None:
         """Take a batch, in the order of the decisions; ``lost`` more found no room since the last one."""
         ...
 
@@ -40,7 +40,7 @@ class Recorder:
     A sink that raises is logged, once a second, and counted; the others go on.
     """
 
-    def __init__(self, tap: Tap, sinks: Sequence[Sink], *, clock: Clock | None = None) -> None:
+    def __init__(self, tap: DecisionQueue, sinks: Sequence[Sink], *, clock: Clock | None = None) -> None:
         """Prepare; nothing runs yet."""
         self.tap = tap
         self.failures = 0

@@ -13,8 +13,8 @@ from ...state.host.folder import replace_file
 from ...state.layout import DATA_MODE
 from .. import layout, stream_register
 from ..keys import public_keys
-from ..stream_register import Kept
-from ..verify.stream import Anchor
+from ..stream_register import RegisteredStream
+from ..verify.stream import StreamAnchor
 from ..write.stream import AuditStream
 
 # Streams of earlier runs; each names the ones that were there, so a few are enough.
@@ -22,7 +22,7 @@ STREAMS: Final = 8
 _log = logging.getLogger(__name__)
 
 
-class KeptStreams:
+class StreamRegister:
     """Writes ``audit.json`` of a state folder. Used by one thread at a time."""
 
     def __init__(self, state_dir: Path, folder: Path, clock: Clock, every_ms: int) -> None:
@@ -53,9 +53,9 @@ class KeptStreams:
         if count == self._told or not (now or steady_ms - self._written_at >= self._every_ms):
             return
         at_ms = self._clock.now_ms()
-        anchor = Anchor(stream.stream_id, stream.process, file, count, head.hex(), at_ms, "", 0, -1)
+        anchor = StreamAnchor(stream.stream_id, stream.process, file, count, head.hex(), at_ms, "", 0, -1)
         earlier = tuple(each for each in self._earlier if each.stream != stream.stream_id)
-        content = Kept(self._keys, (*earlier[-STREAMS + 1 :], anchor)).encode()
+        content = RegisteredStream(self._keys, (*earlier[-STREAMS + 1 :], anchor)).encode()
         # What can't be written now is by the next turn; until then less is promised.
         with contextlib.suppress(OSError):
             replace_file(self._path, content, DATA_MODE)

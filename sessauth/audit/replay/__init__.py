@@ -2,6 +2,6 @@
 
 from .argument_files import read_arguments
 from .replay import replay
-from .report import Fault, Finding, Report, Standing
+from .report import ReplayFault, ReplayFinding, ReplayReport, Standing
 
-__all__ = ["Fault", "Finding", "Report", "Standing", "read_arguments", "replay"]
+__all__ = ["ReplayFault", "ReplayFinding", "ReplayReport", "Standing", "read_arguments", "replay"]

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ..._fast.redecide.logged_chain import Remembered
-from ..._fast.redecide.redecide import Replayed
-from ...reasons import Level, Reason, Stage, Verdict
-from .recorded_decision import Recorded, said
-from .report import FOUND, Judged, Standing
+from ..._fast.redecide.logged_chain import LoggedChain
+from ..._fast.redecide.redecide import Redecision
+from ...reasons import Level, Reason, Stage, SurveyVerdict
+from .recorded_decision import LoggedDecision, said
+from .report import FOUND, ReplayedCall, Standing
 
 # What is refused without looking at the call: a fault, an unknown tool, an audit log that can't be written.
 UNLOOKED: Final = frozenset({"INTERNAL_ERROR", "UNKNOWN_TOOL", "AUDIT_UNAVAILABLE"})
@@ -23,9 +23,9 @@ _OF_STATE: Final = frozenset({Stage.SESSION, Stage.ISSUER, Stage.REVOCATION})
 
 
 def judge(
-    recorded: Recorded,
-    chain: Remembered,
-    out: Replayed,
+    recorded: LoggedDecision,
+    chain: LoggedChain,
+    out: Redecision,
     *,
     knows_state: bool = True,
     knows_issuer: bool = True,
@@ -33,7 +33,7 @@ def judge(
     has_session: bool = True,
     same_token: bool = True,
     unknown: str = "session",
-) -> Judged:
+) -> ReplayedCall:
     """Hold a decision about a chain against what came out (``Replayer.again``).
 
     ``knows_state``, ``knows_issuer`` and ``knows_arguments`` are what ``out`` was made with; ``has_session``
@@ -42,82 +42,84 @@ def judge(
     """
     case = _Case(recorded, chain, out, knows_state, knows_issuer, knows_arguments, has_session, same_token)
     if recorded.allowed is not (recorded.word == "ALLOWED"):
-        return Judged(Standing.FLIPPED, "allowed and reason contradict each other", case.comes_out())
+        return ReplayedCall(Standing.FLIPPED, "allowed and reason contradict each other", case.comes_out())
     found = case.allowed() if recorded.allowed else case.denied()
     if not knows_state and found.standing not in FOUND:
-        return Judged(Standing.UNDECIDABLE, unknown)
+        return ReplayedCall(Standing.UNDECIDABLE, unknown)
     return found
 
 
 def judge_unnamed(
-    recorded: Recorded, lives: Callable[[bytes], tuple[Replayed, bool] | None], *, covered: bool
-) -> Judged:
+    recorded: LoggedDecision, lives: Callable[[bytes], tuple[Redecision, bool] | None], *, covered: bool
+) -> ReplayedCall:
     """Hold a decision against the log whose chain is not known.
 
     ``lives`` gives what comes out of a session's life and whether the session is there, None if that is not
     known; ``covered`` says whether the state that was judged by is.
     """
     if recorded.allowed is not (recorded.word == "ALLOWED"):
-        return Judged(Standing.FLIPPED, "allowed and reason contradict each other")
+        return ReplayedCall(Standing.FLIPPED, "allowed and reason contradict each other")
     if recorded.blocks:
         found = lives(bytes.fromhex(recorded.session)) if covered else None
-        if recorded.allowed and found is not None and found[0].verdict == Verdict.NO:
-            return Judged(Standing.FLIPPED, "it was to be denied", comes_out(found[0]))
-        return Judged(Standing.UNDECIDABLE, "chain")
+        if recorded.allowed and found is not None and found[0].verdict == SurveyVerdict.NO:
+            return ReplayedCall(Standing.FLIPPED, "it was to be denied", comes_out(found[0]))
+        return ReplayedCall(Standing.UNDECIDABLE, "chain")
     if recorded.allowed:
-        return Judged(Standing.FLIPPED, "an allow names the blocks that it stands on")
+        return ReplayedCall(Standing.FLIPPED, "an allow names the blocks that it stands on")
     stage = recorded.stage
     if _unlooked(recorded) or stage in (Stage.NONE, Stage.DECODE):
-        return Judged(Standing.ON_TRUST, "token")
+        return ReplayedCall(Standing.ON_TRUST, "token")
     if stage == Stage.NEEDS:
-        return Judged(Standing.ON_TRUST, "needs")
+        return ReplayedCall(Standing.ON_TRUST, "needs")
     if stage > Stage.SIGNATURE:
         why = "a denial behind the signature names the blocks that it is about"
-        return Judged(Standing.DIFFERENT_REASON, why)
-    trusted = Judged(Standing.ON_TRUST, Stage(stage).name.lower())
+        return ReplayedCall(Standing.DIFFERENT_REASON, why)
+    trusted = ReplayedCall(Standing.ON_TRUST, Stage(stage).name.lower())
     if not recorded.claimed:
         return trusted
     if not covered:
-        return Judged(Standing.UNDECIDABLE, "state")
+        return ReplayedCall(Standing.UNDECIDABLE, "state")
     found = lives(bytes.fromhex(recorded.claimed))
     if found is None:
-        return Judged(Standing.UNDECIDABLE, "session")
+        return ReplayedCall(Standing.UNDECIDABLE, "session")
     out, has_session = found
     if stage == Stage.SESSION:
         return _of_session(recorded, out, has_session)
-    return trusted if out.verdict != Verdict.NO else _contradicted(recorded, out)
+    return trusted if out.verdict != SurveyVerdict.NO else _contradicted(recorded, out)
 
 
-def _unlooked(recorded: Recorded) -> bool:
+def _unlooked(recorded: LoggedDecision) -> bool:
     """Whether the call was denied without a look at the token: no room to watch it, for one."""
     no_room = recorded.word == "MALFORMED_REQUEST" and recorded.argument == "watch" and not recorded.blocks
     return no_room or recorded.word in UNLOOKED
 
 
-def _of_session(recorded: Recorded, out: Replayed, has_session: bool) -> Judged:
+def _of_session(recorded: LoggedDecision, out: Redecision, has_session: bool) -> ReplayedCall:
     """A refusal at stage ``session``."""
-    if out.verdict == Verdict.NO and out.stage == Stage.SESSION and out.reason == recorded.reason:
-        return Judged(Standing.CONFIRMED)
+    if out.verdict == SurveyVerdict.NO and out.stage == Stage.SESSION and out.reason == recorded.reason:
+        return ReplayedCall(Standing.CONFIRMED)
     if recorded.reason == Reason.STATE_BRAKED:
-        return Judged(Standing.ON_TRUST, "brake")
+        return ReplayedCall(Standing.ON_TRUST, "brake")
     if recorded.reason == Reason.STALE_STATE:
-        return Judged(Standing.ON_TRUST, "revision")
+        return ReplayedCall(Standing.ON_TRUST, "revision")
     if recorded.reason == Reason.WRONG_SESSION and has_session:
-        return Judged(Standing.ON_TRUST, "session")
+        return ReplayedCall(Standing.ON_TRUST, "session")
     if recorded.reason == Reason.LEASE_LAPSED and out.may_have_lapsed:
-        return Judged(Standing.ON_TRUST, "lease")
+        return ReplayedCall(Standing.ON_TRUST, "lease")
     return _contradicted(recorded, out)
 
 
-def _contradicted(recorded: Recorded, out: Replayed, why: str = "") -> Judged:
-    return Judged(Standing.DIFFERENT_REASON, why or f"{recorded.word} does not come out", comes_out(out))
+def _contradicted(recorded: LoggedDecision, out: Redecision, why: str = "") -> ReplayedCall:
+    return ReplayedCall(
+        Standing.DIFFERENT_REASON, why or f"{recorded.word} does not come out", comes_out(out)
+    )
 
 
-def comes_out(out: Replayed) -> str:
+def comes_out(out: Redecision) -> str:
     """Return in words what came out."""
-    if out.verdict == Verdict.YES:
+    if out.verdict == SurveyVerdict.YES:
         return "its scopes admit it"
-    if out.verdict == Verdict.MAYBE:
+    if out.verdict == SurveyVerdict.MAYBE:
         return "it depends on its arguments"
     return said(out.reason, out.stage, out.level, out.index, out.scope, out.clause)
 
@@ -127,9 +129,9 @@ class _Case:
 
     def __init__(
         self,
-        recorded: Recorded,
-        chain: Remembered,
-        out: Replayed,
+        recorded: LoggedDecision,
+        chain: LoggedChain,
+        out: Redecision,
         knows_state: bool,
         knows_issuer: bool,
         knows_arguments: bool,
@@ -148,32 +150,32 @@ class _Case:
     def comes_out(self) -> str:
         return comes_out(self.out)
 
-    def allowed(self) -> Judged:
+    def allowed(self) -> ReplayedCall:
         out = self.out
-        if out.verdict == Verdict.NO:
-            return Judged(Standing.FLIPPED, "it was to be denied", self.comes_out())
+        if out.verdict == SurveyVerdict.NO:
+            return ReplayedCall(Standing.FLIPPED, "it was to be denied", self.comes_out())
         if not out.match_fits:
             return self._differs("another scope than the one that it says admitted it")
         if wrong := self._wrong_name():
             return wrong
-        if out.verdict == Verdict.MAYBE:
-            return Judged(Standing.UNDECIDED, "tool" if self.knows_arguments else "arguments")
+        if out.verdict == SurveyVerdict.MAYBE:
+            return ReplayedCall(Standing.UNDECIDED, "tool" if self.knows_arguments else "arguments")
         doubts = self._doubts()
-        return Judged(Standing.ON_TRUST, doubts[0]) if doubts else Judged(Standing.CONFIRMED)
+        return ReplayedCall(Standing.ON_TRUST, doubts[0]) if doubts else ReplayedCall(Standing.CONFIRMED)
 
-    def denied(self) -> Judged:
+    def denied(self) -> ReplayedCall:
         recorded, out = self.recorded, self.out
         if _unlooked(recorded) or recorded.stage == Stage.NONE:
-            return Judged(Standing.ON_TRUST, "fault")
-        if out.verdict == Verdict.NO and out.stage < recorded.stage:
+            return ReplayedCall(Standing.ON_TRUST, "fault")
+        if out.verdict == SurveyVerdict.NO and out.stage < recorded.stage:
             return self._contradicted()
         if recorded.stage > Stage.SIGNATURE and (wrong := self._wrong_name()):
             return wrong
         if recorded.stage in _OF_STATE and not self.knows_state:
-            return Judged(Standing.UNDECIDABLE)
+            return ReplayedCall(Standing.UNDECIDABLE)
         return self._AT[Stage(recorded.stage)](self)
 
-    def _wrong_name(self) -> Judged | None:
+    def _wrong_name(self) -> ReplayedCall | None:
         recorded = self.recorded
         if not recorded.blocks:
             return self._differs("a verdict behind the signature names the blocks that it is about")
@@ -191,96 +193,98 @@ class _Case:
         doubts = ((self.chain.bound, "proof"), (out.may_cost, "needs"), (out.peers, "peer"))
         return [name for there, name in (*doubts, (out.may_have_lapsed, "lease")) if there]
 
-    def _differs(self, why: str) -> Judged:
-        return Judged(Standing.DIFFERENT_REASON, why, self.comes_out())
+    def _differs(self, why: str) -> ReplayedCall:
+        return ReplayedCall(Standing.DIFFERENT_REASON, why, self.comes_out())
 
-    def _contradicted(self) -> Judged:
+    def _contradicted(self) -> ReplayedCall:
         """A denial that can't be: flipped, if it is sure that the call was to be allowed."""
         out = self.out
-        if self.knows_state and out.verdict == Verdict.YES and not self._doubts():
-            return Judged(Standing.FLIPPED, "it was to be allowed", Reason.ALLOWED.name)
+        if self.knows_state and out.verdict == SurveyVerdict.YES and not self._doubts():
+            return ReplayedCall(Standing.FLIPPED, "it was to be allowed", Reason.ALLOWED.name)
         return self._differs(f"{self.recorded.word} does not come out")
 
     def _same(self) -> bool:
         recorded, out = self.recorded, self.out
         return (
-            out.verdict == Verdict.NO
+            out.verdict == SurveyVerdict.NO
             and (out.reason, out.stage) == (recorded.reason, recorded.stage)
             and (out.level, out.index, out.scope, out.clause)
             == (recorded.level, recorded.index, recorded.scope, recorded.clause)
             and out.argument == recorded.argument
         )
 
-    def _same_or(self, trusted: bool, word: str) -> Judged:
+    def _same_or(self, trusted: bool, word: str) -> ReplayedCall:
         if self._same():
-            return Judged(Standing.CONFIRMED)
-        return Judged(Standing.ON_TRUST, word) if trusted else self._contradicted()
+            return ReplayedCall(Standing.CONFIRMED)
+        return ReplayedCall(Standing.ON_TRUST, word) if trusted else self._contradicted()
 
-    def _decode(self) -> Judged:
+    def _decode(self) -> ReplayedCall:
         # Its signatures stood elsewhere, so its form does.
         return self._contradicted()
 
-    def _session(self) -> Judged:
+    def _session(self) -> ReplayedCall:
         found = _of_session(self.recorded, self.out, self.has_session)
         return self._contradicted() if found.standing in FOUND else found
 
-    def _issuer(self) -> Judged:
+    def _issuer(self) -> ReplayedCall:
         return self._same_or(not self.knows_issuer, "issuer")
 
-    def _signature(self) -> Judged:
+    def _signature(self) -> ReplayedCall:
         # One that stood once stands; at no block it was not looked at.
         return self._same_or(self.recorded.index < 0, "signature")
 
-    def _time(self) -> Judged:
+    def _time(self) -> ReplayedCall:
         return self._same_or(self.recorded.reason == Reason.CLOCK_SUSPECT, "clock")
 
-    def _audience(self) -> Judged:
+    def _audience(self) -> ReplayedCall:
         recorded, out = self.recorded, self.out
-        reached = out.verdict != Verdict.NO or out.stage > Stage.AUDIENCE or recorded.index < out.index
+        reached = out.verdict != SurveyVerdict.NO or out.stage > Stage.AUDIENCE or recorded.index < out.index
         states = recorded.level == Level.BLOCK and recorded.index >= 0 and out.peers >> recorded.index & 1
         return self._same_or(bool(recorded.reason == Reason.WRONG_PEER and reached and states), "peer")
 
-    def _revocation(self) -> Judged:
+    def _revocation(self) -> ReplayedCall:
         return self._same_or(False, "")
 
-    def _scope(self) -> Judged:
+    def _scope(self) -> ReplayedCall:
         recorded, out = self.recorded, self.out
         if self._same():
-            return Judged(Standing.CONFIRMED)
+            return ReplayedCall(Standing.CONFIRMED)
         if recorded.reason == Reason.MALFORMED_REQUEST and recorded.level == Level.NONE:
             return self._malformed()
         if not self.knows_state and recorded.level == Level.CEILING:
-            return Judged(Standing.UNDECIDABLE)
-        if out.exact or out.verdict == Verdict.YES or not out.place_fits:
+            return ReplayedCall(Standing.UNDECIDABLE)
+        if out.exact or out.verdict == SurveyVerdict.YES or not out.place_fits:
             return self._contradicted()
-        if out.verdict == Verdict.NO:
-            return Judged(Standing.CONFIRMED)
-        return Judged(Standing.UNDECIDED, "tool" if self.knows_arguments else "arguments")
+        if out.verdict == SurveyVerdict.NO:
+            return ReplayedCall(Standing.CONFIRMED)
+        return ReplayedCall(Standing.UNDECIDED, "tool" if self.knows_arguments else "arguments")
 
-    def _malformed(self) -> Judged:
+    def _malformed(self) -> ReplayedCall:
         """A request that was no request, by what the record has of it."""
         recorded, out = self.recorded, self.out
-        earlier = out.verdict == Verdict.NO and out.reason == Reason.MALFORMED_REQUEST and out.level == 0
+        earlier = (
+            out.verdict == SurveyVerdict.NO and out.reason == Reason.MALFORMED_REQUEST and out.level == 0
+        )
         if recorded.argument in ("action", "resource") and recorded.lossy:
-            return Judged(Standing.ON_TRUST, "text")
+            return ReplayedCall(Standing.ON_TRUST, "text")
         if recorded.argument == "tool" and not earlier:
-            return Judged(Standing.ON_TRUST, "tool")
+            return ReplayedCall(Standing.ON_TRUST, "tool")
         if recorded.argument == "arguments" and not earlier and not self.knows_arguments:
-            return Judged(Standing.UNDECIDED, "arguments")
+            return ReplayedCall(Standing.UNDECIDED, "arguments")
         return self._contradicted()
 
-    def _proof(self) -> Judged:
+    def _proof(self) -> ReplayedCall:
         last = self.recorded.blocks.count(",")
         if not self.chain.bound or (self.recorded.level, self.recorded.index) != (Level.BLOCK, last):
             return self._contradicted()
-        return Judged(Standing.ON_TRUST, "proof")
+        return ReplayedCall(Standing.ON_TRUST, "proof")
 
-    def _needs(self) -> Judged:
+    def _needs(self) -> ReplayedCall:
         index = self.recorded.index
         # A permit that was wished for, or a retry, may be refused at no position.
         if index >= 0 and not self.out.may_cost >> index & 1:
             return self._contradicted()
-        return Judged(Standing.ON_TRUST, "needs")
+        return ReplayedCall(Standing.ON_TRUST, "needs")
 
     _AT: Final = {
         Stage.DECODE: _decode,

@@ -94,12 +94,12 @@ class MemoryRows(CostRows):
         if not group:
             table.pop(key[:_GROUP_BYTES], None)
 
-    def begin(self) -> Reading:
+    def begin(self) -> MemoryTransaction:
         """Start a read."""
-        return Reading(self, self._identity)
+        return MemoryTransaction(self, self._identity)
 
 
-class Reading:
+class MemoryTransaction:
     """A ``state.ports.ReadTransaction``: over before the next change is applied."""
 
     __slots__ = ("_identity", "_rows")

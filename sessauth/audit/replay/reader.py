@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from .. import layout
-from .report import Fault, Finding, Report
+from .report import ReplayFault, ReplayFinding, ReplayReport
 
 # Quotes inside of a JSON text are escaped, so none of the later ones is found in one.
 _KIND: Final = re.compile(rb'\{"n":[0-9]{1,16},"kind":"([a-z_]{1,32})"')
@@ -31,7 +31,7 @@ UNKNOWN: Final = "UNKNOWN"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LinePlace:
     """Where a record stands: a file, and the offset of its line in bytes."""
 
     file: int
@@ -51,7 +51,7 @@ class ChangeRecord:
     body: bytes
     id: str
     at_ms: int
-    place: Place
+    place: LinePlace
 
     @property
     def applied(self) -> bool:
@@ -67,14 +67,14 @@ class History:
     revisions: array[int] = field(default_factory=lambda: array("Q"))
     places: array[int] = field(default_factory=lambda: array("Q"))
 
-    def decisions(self) -> Iterator[tuple[int, Place]]:
+    def decisions(self) -> Iterator[tuple[int, LinePlace]]:
         """Yield revision and place of each decision, the earliest state first."""
         for i in sorted(range(len(self.revisions)), key=self.revisions.__getitem__):
             place = self.places[i]
-            yield self.revisions[i], Place(place >> _OFFSET_BITS, place & ((1 << _OFFSET_BITS) - 1))
+            yield self.revisions[i], LinePlace(place >> _OFFSET_BITS, place & ((1 << _OFFSET_BITS) - 1))
 
 
-class Folder:
+class AuditFolder:
     """The files of an audit folder; processes may be writing there. A context that closes them."""
 
     def __init__(self, folder: Path) -> None:
@@ -82,13 +82,13 @@ class Folder:
         self.paths = [path for files in layout.files(folder).values() for path in files.values()]
         self._open: dict[int, BinaryIO] = {}
 
-    def line(self, place: Place) -> bytes:
+    def line(self, place: LinePlace) -> bytes:
         """Return the line that begins at a place. Raises OSError."""
         file = self._file(place.file)
         file.seek(place.offset)
         return file.readline()
 
-    def line_number(self, place: Place) -> int:
+    def line_number(self, place: LinePlace) -> int:
         """Return the number of that line in its file, from 1. Raises OSError."""
         file = self._file(place.file)
         file.seek(0)
@@ -117,7 +117,7 @@ class Folder:
             file.close()
         self._open.clear()
 
-    def __enter__(self) -> Folder:
+    def __enter__(self) -> AuditFolder:
         """Return it."""
         return self
 
@@ -126,15 +126,15 @@ class Folder:
         self._close()
 
 
-class Reader:
+class ReplayReader:
     """Reads a folder once; then has its histories, its chains by their ids, and which token had which."""
 
-    def __init__(self, folder: Folder, report: Report, session_id: bytes = b"") -> None:
+    def __init__(self, folder: AuditFolder, report: ReplayReport, session_id: bytes = b"") -> None:
         """Read the decisions of one session, or of all."""
         self.folder = folder
         self.histories: dict[tuple[str, str], History] = {}
         self.chains: dict[str, tuple[bytes, ...]] = {}
-        self.chain_places: dict[str, Place] = {}
+        self.chain_places: dict[str, LinePlace] = {}
         self.tokens: dict[bytes, str] = {}
         self._also: list[tuple[bytes, str]] = []
         self._report = report
@@ -168,9 +168,9 @@ class Reader:
                     if kind == b"begin":
                         history = self._history(str(record["cluster"]), str(record["incarnation"]))
                     elif kind == b"chain":
-                        self._take_chain(record, Place(file, offset))
+                        self._take_chain(record, LinePlace(file, offset))
                     else:
-                        self._take_change(history, record, Place(file, offset))
+                        self._take_change(history, record, LinePlace(file, offset))
                 except (KeyError, TypeError, ValueError):
                     self._report.unreadable += 1
         return history
@@ -190,16 +190,18 @@ class Reader:
         history.revisions.append(int(revision[1]) if revision is not None else 0)
         history.places.append(file << _OFFSET_BITS | offset)
 
-    def _take_chain(self, record: dict[str, Any], place: Place) -> None:
+    def _take_chain(self, record: dict[str, Any], place: LinePlace) -> None:
         blocks = record["blocks"]
         name = ",".join(block["id"] for block in blocks)
         payloads = tuple(_base64(block["payload"]) for block in blocks)
         if self.chains.setdefault(name, payloads) != payloads:
-            self._found(Fault.TWO_CHAINS, record, place, name, "another chain of these ids stands before it")
+            self._found(
+                ReplayFault.TWO_CHAINS, record, place, name, "another chain of these ids stands before it"
+            )
             return
         self.chain_places.setdefault(name, place)
 
-    def _take_change(self, history: History, record: dict[str, Any], place: Place) -> None:
+    def _take_change(self, history: History, record: dict[str, Any], place: LinePlace) -> None:
         made = ChangeRecord(
             int(record["seq"]),
             int(record["revision"]),
@@ -212,14 +214,16 @@ class Reader:
         known = history.changes.setdefault(made.seq, made)
         if known.body != made.body:
             self._found(
-                Fault.TWO_CHANGES, record, place, made.id, f"another change {made.seq} stands before it"
+                ReplayFault.TWO_CHANGES, record, place, made.id, f"another change {made.seq} stands before it"
             )
         elif not known.revision:
             history.changes[made.seq] = made
 
-    def _found(self, kind: Fault, record: dict[str, Any], place: Place, named: str, why: str) -> None:
+    def _found(
+        self, kind: ReplayFault, record: dict[str, Any], place: LinePlace, named: str, why: str
+    ) -> None:
         self._report.add(
-            Finding(
+            ReplayFinding(
                 kind,
                 self.folder.paths[place.file].name,
                 self.folder.line_number(place),

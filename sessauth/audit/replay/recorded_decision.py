@@ -27,7 +27,7 @@ _KEPT_BYTES: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class LoggedDecision:
     """One decision record, read strictly: what is not there or not of its type raises ValueError."""
 
     n: int

@@ -8,15 +8,15 @@ from typing import Final
 
 from ..._fast.check.view import View
 from ..._fast.codec.errors import FormError
-from ..._fast.redecide.logged_chain import Remembered
-from ..._fast.redecide.redecide import Replayed, Replayer
+from ..._fast.redecide.logged_chain import LoggedChain
+from ..._fast.redecide.redecide import Redecider, Redecision
 from ...errors import StateUnusable
 from .. import layout
 from .compare import judge, judge_unnamed
-from .reader import ChangeRecord, Folder, History, Place, Reader
-from .recorded_decision import Recorded
-from .report import FOUND, Fault, Finding, Judged, Report, Standing
-from .state import BelievedState
+from .reader import AuditFolder, ChangeRecord, History, LinePlace, ReplayReader
+from .recorded_decision import LoggedDecision
+from .report import FOUND, ReplayedCall, ReplayFault, ReplayFinding, ReplayReport, Standing
+from .state import ReplayedState
 
 # Compiled chains that are kept; a chain is compiled anew when it comes again later.
 _KEPT_CHAINS: Final = 65_536
@@ -28,8 +28,8 @@ def replay(
     *,
     arguments: Mapping[str, bytes] | None = None,
     session_id: bytes = b"",
-    tell: Callable[[Recorded, Judged], None] | None = None,
-) -> Report:
+    tell: Callable[[LoggedDecision, ReplayedCall], None] | None = None,
+) -> ReplayReport:
     """Make every decision in the files of a folder again.
 
     Args:
@@ -41,10 +41,10 @@ def replay(
     Raises:
         StateUnusable: if the folder or a file of it can't be read.
     """
-    report = Report()
+    report = ReplayReport()
     try:
-        with Folder(folder) as files:
-            reader = Reader(files, report, session_id)
+        with AuditFolder(folder) as files:
+            reader = ReplayReader(files, report, session_id)
             report.chains = len(reader.chains)
             for history in reader.histories.values():
                 _Replay(reader, history, arguments or {}, report, tell).run()
@@ -59,20 +59,20 @@ class _Replay:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: ReplayReader,
         history: History,
         arguments: Mapping[str, bytes],
-        report: Report,
-        tell: Callable[[Recorded, Judged], None] | None,
+        report: ReplayReport,
+        tell: Callable[[LoggedDecision, ReplayedCall], None] | None,
     ) -> None:
         self._tell = tell
         self._reader = reader
         self._history = history
         self._arguments = arguments
         self._report = report
-        self._state = BelievedState(history, self._complain)
-        self._replayer = Replayer(View(self._state.rows))
-        self._chains: dict[str, Remembered | None] = {}
+        self._state = ReplayedState(history, self._complain)
+        self._replayer = Redecider(View(self._state.rows))
+        self._chains: dict[str, LoggedChain | None] = {}
 
     def run(self) -> None:
         """Go through the decisions, the earliest state first."""
@@ -83,13 +83,13 @@ class _Replay:
         self._state.advance(self._state.last_revision)
         self._report.changes += len(self._history.changes)
 
-    def _decide(self, revision: int, place: Place) -> None:
+    def _decide(self, revision: int, place: LinePlace) -> None:
         record = layout.parse(self._reader.folder.line(place))
         try:
-            recorded = Recorded.read(record or {})
+            recorded = LoggedDecision.read(record or {})
             judged = self._judge(recorded, revision)
             if judged.standing in FOUND and recorded.is_masked:
-                judged = Judged(Standing.ON_TRUST, "text")
+                judged = ReplayedCall(Standing.ON_TRUST, "text")
         except ValueError:
             self._report.unreadable += 1
             return
@@ -99,7 +99,7 @@ class _Replay:
         if judged.standing in FOUND:
             self._report.add(self._finding(recorded, place, judged))
 
-    def _judge(self, recorded: Recorded, revision: int) -> Judged:
+    def _judge(self, recorded: LoggedDecision, revision: int) -> ReplayedCall:
         covered = self._state.stands_at(revision)
         of_token = self._reader.tokens.get(recorded.token.encode(), "")
         chain = self._chain(recorded.blocks) or self._chain(of_token)
@@ -140,12 +140,12 @@ class _Replay:
             unknown="session" if covered else "state",
         )
 
-    def _lives(self, session_id: bytes, at_ms: int) -> tuple[Replayed, bool] | None:
+    def _lives(self, session_id: bytes, at_ms: int) -> tuple[Redecision, bool] | None:
         if not self._state.knows(session_id):
             return None
         return self._replayer.lives(session_id, at_ms), self._state.has(session_id)
 
-    def _chain(self, blocks: str) -> Remembered | None:
+    def _chain(self, blocks: str) -> LoggedChain | None:
         """The chain of these ids; None if the log does not have it."""
         if not blocks:
             return None
@@ -154,10 +154,10 @@ class _Replay:
         if len(self._chains) >= _KEPT_CHAINS:
             self._chains.clear()
         payloads = self._reader.chains.get(blocks)
-        chain: Remembered | None = None
+        chain: LoggedChain | None = None
         if payloads is not None:
             try:
-                chain = Remembered(payloads, [bytes.fromhex(each) for each in blocks.split(",")])
+                chain = LoggedChain(payloads, [bytes.fromhex(each) for each in blocks.split(",")])
             except FormError as error:
                 self._forged(blocks, f"no chain: {error.detail}")
             else:
@@ -168,18 +168,25 @@ class _Replay:
 
     def _forged(self, blocks: str, why: str) -> None:
         place = self._reader.chain_places[blocks]
-        self._report.add(self._at(place, Fault.WRONG_CHAIN, blocks, 0, "", "", "", why))
+        self._report.add(self._at(place, ReplayFault.WRONG_CHAIN, blocks, 0, "", "", "", why))
 
     def _complain(self, record: ChangeRecord, comes_out: str) -> None:
         recorded = f"{record.outcome} at revision {record.revision}"
         why = f"change {record.seq} comes to another outcome by those before it"
         self._report.add(
             self._at(
-                record.place, Fault.DIFFERENT_OUTCOME, record.id, record.at_ms, "", recorded, comes_out, why
+                record.place,
+                ReplayFault.DIFFERENT_OUTCOME,
+                record.id,
+                record.at_ms,
+                "",
+                recorded,
+                comes_out,
+                why,
             )
         )
 
-    def _finding(self, recorded: Recorded, place: Place, judged: Judged) -> Finding:
+    def _finding(self, recorded: LoggedDecision, place: LinePlace, judged: ReplayedCall) -> ReplayFinding:
         return self._at(
             place,
             judged.standing,
@@ -193,18 +200,18 @@ class _Replay:
 
     def _at(
         self,
-        place: Place,
-        kind: Standing | Fault,
+        place: LinePlace,
+        kind: Standing | ReplayFault,
         named: str,
         at_ms: int,
         session: str,
         recorded: str,
         comes_out: str,
         why: str,
-    ) -> Finding:
+    ) -> ReplayFinding:
         files = self._reader.folder
         numbered = layout.NUMBERED.match(files.line(place))
-        return Finding(
+        return ReplayFinding(
             kind,
             files.paths[place.file].name,
             files.line_number(place),

@@ -28,7 +28,7 @@ class Standing(StrEnum):
     FLIPPED = "flipped"
 
 
-class Fault(StrEnum):
+class ReplayFault(StrEnum):
     """What else of a log does not agree with itself."""
 
     # A change that comes to another outcome by the changes before it.
@@ -45,7 +45,7 @@ FOUND: Final = frozenset({Standing.DIFFERENT_REASON, Standing.FLIPPED})
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ReplayedCall:
     """One decision, made again. ``why`` says what it depends on or what contradicts it."""
 
     standing: Standing
@@ -54,10 +54,10 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ReplayFinding:
     """One record that can't be true, and where it stands. ``id`` is of the decision or the change."""
 
-    kind: Standing | Fault
+    kind: Standing | ReplayFault
     file: str
     line: int
     n: int
@@ -70,7 +70,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Report:
+class ReplayReport:
     """What a replay came to. ``found`` counts what ``findings`` shows the first of."""
 
     decisions: int = 0
@@ -84,9 +84,9 @@ class Report:
     undecided: Counter[str] = field(default_factory=Counter)
     undecidable: Counter[str] = field(default_factory=Counter)
     found: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[ReplayFinding] = field(default_factory=list)
 
-    def count(self, judged: Judged) -> None:
+    def count(self, judged: ReplayedCall) -> None:
         """Count a decision."""
         self.decisions += 1
         self.standings[judged.standing] += 1
@@ -97,7 +97,7 @@ class Report:
         elif judged.standing is Standing.UNDECIDABLE:
             self.undecidable[judged.why] += 1
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: ReplayFinding) -> None:
         """Take a finding."""
         self.found += 1
         if len(self.findings) < MAX_SHOWN:

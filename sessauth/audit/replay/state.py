@@ -8,7 +8,7 @@ from dataclasses import replace
 from ... import limits
 from ..._fast.codec.protobuf import WireError
 from ...crypto.key_record import KeyRecord, KeyStatus
-from ...model.change import Change, Kind
+from ...model.change import Change, ChangeKind
 from ...model.log_records import Head
 from ...state import layout
 from ...state.rules.apply import apply
@@ -16,12 +16,12 @@ from ...state.rules.effects import Put
 from .memory_rows import MemoryRows
 from .reader import UNKNOWN, ChangeRecord, History
 
-_OF_KEYS = (Kind.ADD_KEY, Kind.SET_KEY_STATUS)
+_OF_KEYS = (ChangeKind.ADD_KEY, ChangeKind.SET_KEY_STATUS)
 # Told of a change that does not come out as it was recorded: the change's record, what comes out.
 Complaint = Callable[[ChangeRecord, str], None]
 
 
-class BelievedState:
+class ReplayedState:
     """Goes forward from revision to revision.
 
     A log that is there from its first change on gives the whole state. One that begins later, or has a gap,
@@ -105,7 +105,7 @@ class BelievedState:
         if not self._can_judge(change):
             self._follow(record)
             return
-        if not self.whole and change.kind is Kind.SET_KEY_STATUS and record.applied:
+        if not self.whole and change.kind is ChangeKind.SET_KEY_STATUS and record.applied:
             self._assume_key(change)
         applied = apply(self.rows, change)
         word = applied.outcome.rejection or "APPLIED"
@@ -121,14 +121,14 @@ class BelievedState:
             return
         self.rows.perform(applied.writes)
         self.rows.move(applied.head)
-        if change.kind is Kind.OPEN_SESSION and record.applied:
+        if change.kind is ChangeKind.OPEN_SESSION and record.applied:
             self._opened[change.session_id] = _parent_of(change)
 
     def _can_judge(self, change: Change) -> bool:
         """Whether all that a change depends on is known."""
         if self.whole:
             return change.session_id not in self._doubtful
-        if change.kind is Kind.OPEN_SESSION:
+        if change.kind is ChangeKind.OPEN_SESSION:
             parent_id = _parent_of(change)
             return not parent_id or self.knows(parent_id)
         return not change.session_id or self.knows(change.session_id)

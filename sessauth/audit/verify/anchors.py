@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import layout
-from .findings import Finding, FindingKind, StreamState
-from .stream import Anchor
+from .findings import FindingKind, StreamState, VerificationFinding
+from .stream import StreamAnchor
 
 
 def compare(
-    folder: Path, states: Mapping[bytes, StreamState], named: Mapping[bytes, Anchor], since_ms: int
-) -> list[Finding]:
+    folder: Path, states: Mapping[bytes, StreamState], named: Mapping[bytes, StreamAnchor], since_ms: int
+) -> list[VerificationFinding]:
     """Return what is missing of streams that other streams name."""
     findings = []
     for anchor in named.values():
@@ -21,7 +21,7 @@ def compare(
         if anchor.stream not in states:
             if anchor.at_ms >= since_ms:
                 words = f"{who}, named here with {anchor.count} lines, is missing"
-                findings.append(Finding(FindingKind.MISSING_STREAM, *place, words))
+                findings.append(VerificationFinding(FindingKind.MISSING_STREAM, *place, words))
             continue
         state = states[anchor.stream]
         # Read now: a process may have written on since its stream was verified.
@@ -30,14 +30,14 @@ def compare(
         if chain is None:
             if state.count < anchor.count:
                 words = f"the stream was cut: {anchor.named_in} names {anchor.count} lines of it"
-                findings.append(Finding(FindingKind.TRUNCATED, last, 0, state.count, words))
+                findings.append(VerificationFinding(FindingKind.TRUNCATED, last, 0, state.count, words))
         elif chain != anchor.head:
             words = f"the stream was rewritten: {anchor.named_in} names another line n {anchor.count - 1}"
-            findings.append(Finding(FindingKind.CHANGED, last, 0, anchor.count - 1, words))
+            findings.append(VerificationFinding(FindingKind.CHANGED, last, 0, anchor.count - 1, words))
     return findings
 
 
-def missing_heads(folder: Path, heads: Sequence[bytes]) -> list[Finding]:
+def missing_heads(folder: Path, heads: Sequence[bytes]) -> list[VerificationFinding]:
     """Return a finding for each chain that no line of the folder states."""
     wanted = {b',"chain":"' + head.hex().encode() + b'"}\n': head for head in heads}
     for files in layout.files(folder).values():
@@ -47,7 +47,7 @@ def missing_heads(folder: Path, heads: Sequence[bytes]) -> list[Finding]:
             data = path.read_bytes()
             wanted = {text: head for text, head in wanted.items() if text not in data}
     return [
-        Finding(
+        VerificationFinding(
             FindingKind.TRUNCATED, "", 0, -1, f"no line has the chain {head.hex()}: what it ended was cut off"
         )
         for head in wanted.values()

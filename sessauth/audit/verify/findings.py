@@ -42,7 +42,7 @@ NOTES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class VerificationFinding:
     """One thing that was found.
 
     ``file`` is a file's name, "" for a whole folder; ``line`` counts from 1, 0 for a whole file; ``n`` is the
@@ -80,19 +80,19 @@ class StreamState:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AuditReport:
     """What a verification came to."""
 
     streams: tuple[StreamState, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[VerificationFinding, ...]
 
     @property
-    def faults(self) -> tuple[Finding, ...]:
+    def faults(self) -> tuple[VerificationFinding, ...]:
         """The findings that an untouched log can't have."""
         return tuple(each for each in self.findings if not each.is_note)
 
     @property
-    def notes(self) -> tuple[Finding, ...]:
+    def notes(self) -> tuple[VerificationFinding, ...]:
         """The findings that an untouched log may have."""
         return tuple(each for each in self.findings if each.is_note)
 

@@ -27,7 +27,7 @@ _SHORT_LINES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class LineFault:
     """A fault at an offset of the file."""
 
     kind: FindingKind
@@ -37,7 +37,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class LineMark:
     """A line whose record matters. ``before`` is the chain of the line before it; None: not known."""
 
     n: int
@@ -66,8 +66,8 @@ class FileLines:
     n: int
     heads: tuple[bytes, ...]
     latest_ms: int = 0
-    marks: list[Mark] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    marks: list[LineMark] = field(default_factory=list)
+    faults: list[LineFault] = field(default_factory=list)
     back: list[tuple[int, int]] = field(default_factory=list)
     whole: int = 0
     _lines: list[_Line] = field(default_factory=list)
@@ -84,7 +84,7 @@ class FileLines:
         self.whole = self.data.rfind(b"\n") + 1
         if self.data.count(b"\n") > self.whole // _LEAST_LINE_BYTES + _SHORT_LINES:
             self.faults.append(
-                Fault(FindingKind.FOREIGN, 0, -1, "the file is no log: its lines are too short")
+                LineFault(FindingKind.FOREIGN, 0, -1, "the file is no log: its lines are too short")
             )
             return
         at = 0
@@ -113,7 +113,9 @@ class FileLines:
             )
             if right:
                 self.marks += [
-                    Mark(n, start, end, head if start == at else _stated(self.data[start - 78 : start - 1]))
+                    LineMark(
+                        n, start, end, head if start == at else _stated(self.data[start - 78 : start - 1])
+                    )
                     for n, start, end in marks
                 ]
                 self.back += [(n, start) for n, start, _ in back]
@@ -226,7 +228,7 @@ class FileLines:
 
     def _take(self, index: int, before: bytes | None) -> None:
         line = self._lines[index]
-        self.marks.append(Mark(line.claim, line.start, line.end, before))
+        self.marks.append(LineMark(line.claim, line.start, line.end, before))
         self.heads = (_stated(self.data[line.start : line.end - 1]) or layout.ZEROS,)
         self.n = line.claim + 1
 
@@ -244,7 +246,7 @@ class FileLines:
             start = end
 
     def _fault(self, kind: FindingKind, index: int, n: int, words: str) -> None:
-        self.faults.append(Fault(kind, self._lines[index].start, n, words))
+        self.faults.append(LineFault(kind, self._lines[index].start, n, words))
 
     def _changed(self, index: int, count: int) -> None:
         words = "the line is not what was written"

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from ...errors import StateUnusable
 from .. import checkpoint, layout
-from .findings import Finding, FindingKind, StreamState
-from .lines import MAX_FAULTS, FileLines, Mark
+from .findings import FindingKind, StreamState, VerificationFinding
+from .lines import MAX_FAULTS, FileLines, LineMark
 
 # How long after its first line a run of lines may still be without a signature, beside checkpoint_ms: a disk
 # that hangs holds up the writer.
@@ -21,7 +21,7 @@ _AT = re.compile(rb'^\{"n":[0-9]+,"kind":"[^"]*","at_ms":([0-9]{1,16})', re.M)
 
 
 @dataclass(frozen=True, slots=True)
-class Anchor:
+class StreamAnchor:
     """What one stream says of another: that it had ``count`` lines, the last with the chain ``head``."""
 
     stream: bytes
@@ -43,8 +43,8 @@ class StreamCheck:
     ) -> None:
         """Take the files by number, the trusted keys by id, and from when on nothing may be missing."""
         self.state = StreamState(stream, files=dict(files))
-        self.findings: list[Finding] = []
-        self.anchors: list[Anchor] = []
+        self.findings: list[VerificationFinding] = []
+        self.anchors: list[StreamAnchor] = []
         self._keys = keys
         self._since_ms = since_ms
         self._heads: tuple[bytes, ...] = (layout.ZEROS,)
@@ -90,7 +90,9 @@ class StreamCheck:
             self._gap(number, begin)
         elif number and self._next is None and before.name:
             self.findings.append(
-                Finding(FindingKind.NOT_ENDED, before.name, 0, self.state.count - 1, "the file has no end")
+                VerificationFinding(
+                    FindingKind.NOT_ENDED, before.name, 0, self.state.count - 1, "the file has no end"
+                )
             )
         self._next = self._end = self._ended = None
         self._data, self._unsigned_from = data, 0
@@ -150,7 +152,7 @@ class StreamCheck:
             words = "the clock was set back before this line, or its time was too far ahead until here"
             self._find(FindingKind.CLOCK_BACK, self._line(start), n, words)
 
-    def _mark(self, mark: Mark) -> None:
+    def _mark(self, mark: LineMark) -> None:
         """Read a line that matters for the verification."""
         record = layout.parse(self._data[mark.start : mark.end]) or {}
         kind = record.get("kind")
@@ -169,7 +171,7 @@ class StreamCheck:
         if kind not in ("checkpoint", "end"):
             self._end = None
 
-    def _begin(self, mark: Mark, record: Mapping[str, Any]) -> None:
+    def _begin(self, mark: LineMark, record: Mapping[str, Any]) -> None:
         if mark.start:
             self._find(FindingKind.FOREIGN, self._line(mark.start), mark.n, "a begin inside of a file")
             return
@@ -181,7 +183,7 @@ class StreamCheck:
         if isinstance(every_ms, int):
             self._checkpoint_ms = min(every_ms, _MAX_CHECKPOINT_MS)
 
-    def _checkpoint(self, mark: Mark, record: Mapping[str, Any]) -> None:
+    def _checkpoint(self, mark: LineMark, record: Mapping[str, Any]) -> None:
         before = mark.before
         if before is None:
             # Behind a gap it speaks for itself: what it signs is what stood before it.
@@ -201,9 +203,9 @@ class StreamCheck:
         self._next, self._end = self._end, None
         self._ended = mark.n + 1 if self._next is not None else None
 
-    def _anchor(self, mark: Mark, record: Mapping[str, Any]) -> None:
+    def _anchor(self, mark: LineMark, record: Mapping[str, Any]) -> None:
         try:
-            anchor = Anchor(
+            anchor = StreamAnchor(
                 bytes.fromhex(record["stream"]),
                 str(record["process"]),
                 int(record["file"]),
@@ -244,4 +246,4 @@ class StreamCheck:
         return self._counted[1]
 
     def _find(self, kind: FindingKind, line: int, n: int, words: str) -> None:
-        self.findings.append(Finding(kind, self._path.name, line, n, words))
+        self.findings.append(VerificationFinding(kind, self._path.name, line, n, words))

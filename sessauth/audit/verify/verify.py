@@ -11,10 +11,10 @@ from pathlib import Path
 from ...errors import StateUnusable
 from .. import layout
 from ..keys import public_keys
-from ..stream_register import Kept
+from ..stream_register import RegisteredStream
 from . import anchors
-from .findings import Finding, FindingKind, Report, StreamState
-from .stream import Anchor, StreamCheck
+from .findings import AuditReport, FindingKind, StreamState, VerificationFinding
+from .stream import StreamAnchor, StreamCheck
 
 
 def verify(
@@ -23,9 +23,9 @@ def verify(
     keys: Mapping[bytes, bytes] | None = None,
     expected_heads: Sequence[bytes] = (),
     since_ms: int = 0,
-    kept: Kept | None = None,
+    kept: RegisteredStream | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Report:
+) -> AuditReport:
     """Read a whole audit folder, one file at a time, and report.
 
     Args:
@@ -50,13 +50,16 @@ def verify(
     if keys is None:
         keys = kept.keys if kept is not None else public_keys(folder / layout.PUBLIC_FILE)
     findings = [
-        Finding(FindingKind.FOREIGN, name, 0, -1, "no stream has a file of this name") for name in strays
+        VerificationFinding(FindingKind.FOREIGN, name, 0, -1, "no stream has a file of this name")
+        for name in strays
     ]
     if not found:
         words = "the folder holds no stream: nothing was recorded here, or all of it was removed"
-        findings.append(Finding(FindingKind.NO_STREAM, "", 0, -1, words))
+        findings.append(VerificationFinding(FindingKind.NO_STREAM, "", 0, -1, words))
     states: list[StreamState] = []
-    named: dict[bytes, Anchor] = {each.stream: each for each in kept.anchors} if kept is not None else {}
+    named: dict[bytes, StreamAnchor] = (
+        {each.stream: each for each in kept.anchors} if kept is not None else {}
+    )
     read, total = 0, sum(map(len, found.values()))
     for stream, files in found.items():
         check = StreamCheck(stream, files, keys, since_ms)
@@ -73,4 +76,4 @@ def verify(
     states.sort(key=lambda state: state.began_ms)
     findings += anchors.compare(folder, {state.stream: state for state in states}, named, since_ms)
     findings += anchors.missing_heads(folder, expected_heads)
-    return Report(tuple(states), tuple(findings))
+    return AuditReport(tuple(states), tuple(findings))

@@ -19,7 +19,7 @@ _BEGIN_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class StreamHead:
     """The end of a stream, as far as it is written whole: its last file's number, how many lines, their head.
 
     ``line_at`` is where the last line begins in that file.
@@ -51,9 +51,9 @@ class StreamIndex:
         self._folder = folder
         self._own = own
         self._sizes: dict[bytes, tuple[int, int]] = {}
-        self._seen: dict[bytes, Seen] = {}
-        self._told: dict[bytes, Seen] = {}
-        self._pending: dict[bytes, Seen] = {}
+        self._seen: dict[bytes, StreamHead] = {}
+        self._told: dict[bytes, StreamHead] = {}
+        self._pending: dict[bytes, StreamHead] = {}
         self._processes: dict[bytes, str] = {}
 
     def look(self, now_ms: int) -> bytes:
@@ -85,7 +85,7 @@ class StreamIndex:
         self._told |= self._pending
         self._pending = {}
 
-    def _seen_twice(self, stream: bytes, number: int, path: Path) -> Seen | None:
+    def _seen_twice(self, stream: bytes, number: int, path: Path) -> StreamHead | None:
         size = path.stat().st_size
         before = self._seen.get(stream)
         stands = before is not None and _still_there(before, number, path)
@@ -96,7 +96,7 @@ class StreamIndex:
             self._sizes[stream] = (number, size)
         return before if stands else None
 
-    def _body(self, stream: bytes, numbered: dict[int, Path], seen: Seen, now_ms: int) -> bytes:
+    def _body(self, stream: bytes, numbered: dict[int, Path], seen: StreamHead, now_ms: int) -> bytes:
         if stream not in self._processes:
             self._processes[stream] = _process(min(numbered.items())[1])
         return layout.body(
@@ -112,7 +112,7 @@ class StreamIndex:
         )
 
 
-def _still_there(seen: Seen, number: int, path: Path) -> bool:
+def _still_there(seen: StreamHead, number: int, path: Path) -> bool:
     if number != seen.file:
         # A next file was begun: what stood in the one before it is no longer taken back.
         path = path.with_name(layout.file_name(bytes.fromhex(path.name[:32]), seen.file))
@@ -124,7 +124,7 @@ def _still_there(seen: Seen, number: int, path: Path) -> bool:
         return False
 
 
-def _last_line(number: int, path: Path) -> Seen | None:
+def _last_line(number: int, path: Path) -> StreamHead | None:
     """Return the last whole line of a file, None if it has none that is a record."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -141,7 +141,7 @@ def _last_line(number: int, path: Path) -> Seen | None:
     line = data[begin:stop]
     if stop < 0 or not layout.NUMBERED.match(line) or len(line) <= layout.TAIL_BYTES:
         return None
-    return Seen(number, start + begin, line)
+    return StreamHead(number, start + begin, line)
 
 
 def _process(path: Path) -> str:

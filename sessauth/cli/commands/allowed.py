@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ...decisions.survey import Candidate, Verdicts
-from ...decisions.tool_catalog import ToolCatalogue
+from ...decisions.tool_catalog import ToolCatalog
 from ...errors import UsageError
 from ...reasons import Reason
 from .. import failures, id_prefixes, params
@@ -29,7 +29,7 @@ def _candidates(calls: Sequence[str], catalogue: str, arguments: str | None, too
             raise UsageError(f"{call!a}: a call is ACTION:RESOURCE, such as read:files/report")
         found.append(Candidate(action, resource, given, facts))
     if catalogue:
-        pinned = ToolCatalogue.from_json(read_text(catalogue, "--catalogue"))
+        pinned = ToolCatalog.from_json(read_text(catalogue, "--catalogue"))
         found += [each._replace(arguments=given) for each in pinned.candidates(pinned)]
     if not found:
         raise UsageError("give calls, or --catalogue")

@@ -13,7 +13,7 @@ from ..context import Settings, with_settings
 from ..output import fields, moment, printable, table
 
 if TYPE_CHECKING:
-    from ...audit.read.decision_context import Story
+    from ...audit.read.decision_context import DecisionContext
 
 
 @click.group()
@@ -28,13 +28,13 @@ def decision() -> None:
 def show(settings: Settings, decision_id: bytes, folder: Path | None) -> None:
     """Show why exactly a call was allowed or denied, with its token and its session's changes."""
     from ...audit.read.decision_context import tell
-    from ...audit.read.reader import Reading
+    from ...audit.read.reader import FolderReader
 
-    story = tell(Reading(audit_folder(settings, folder)), decision_id)
+    story = tell(FolderReader(audit_folder(settings, folder)), decision_id)
     settings.show(_json(story), _lines(story))
 
 
-def _json(story: Story) -> dict[str, Any]:
+def _json(story: DecisionContext) -> dict[str, Any]:
     return {
         "decision": story.entry.record,
         "stream": story.entry.stream.hex(),
@@ -48,7 +48,7 @@ def _json(story: Story) -> dict[str, Any]:
     }
 
 
-def _lines(story: Story) -> list[str]:
+def _lines(story: DecisionContext) -> list[str]:
     record, judged = story.entry.record, story.decision
     word = "ALLOWED" if judged else f"DENIED at stage {judged.stage.name.lower()}: {judged.reason.name}"
     explained = story.explanation.removeprefix("ALLOWED").removeprefix(f"{judged.reason.name}: ").strip()

@@ -60,7 +60,7 @@ def verify_closed(
     Exits with 0 if a key of the service signed it, it says CLOSED, and each token given is of its session and
     refused by it; with 1 if not.
     """
-    from ...verifier.receipt_check import Coverage, hold_against
+    from ...verifier.receipt_check import CoverageKind, hold_against
 
     if [receipt_file, keys_file, *token_files].count("-") > 1:
         raise UsageError("--receipt, --keys, --token-file: only one can be read from stdin")
@@ -68,7 +68,9 @@ def verify_closed(
     signed, keys = SignedReceipt.from_text(text), read_text(keys_file, "keys")
     found = verify(signed, keys, session_id=session_id)
     held = [(file, hold_against(found, read_token(file), keys)) for file in token_files]
-    closed = found.state is ReceiptState.CLOSED and all(each.coverage is Coverage.REFUSED for _, each in held)
+    closed = found.state is ReceiptState.CLOSED and all(
+        each.coverage is CoverageKind.REFUSED for _, each in held
+    )
     document: dict[str, Any] = {
         "closed": closed,
         **receipt_view.to_json(signed, found),
@@ -85,7 +87,9 @@ def verify_closed(
     lines = ["VERIFIED: signed by a key of the service", *receipt_view.to_lines(found)]
     for file, each in held:
         told = (
-            f" ({each.reason.name} at revision {found.revision})" if each.coverage is Coverage.REFUSED else ""
+            f" ({each.reason.name} at revision {found.revision})"
+            if each.coverage is CoverageKind.REFUSED
+            else ""
         )
         lines.append(f"token {printable(file)}: {each.coverage.value}{told}")
     settings.show(document, lines)

@@ -14,7 +14,7 @@ from ..context import Settings, with_settings
 from ..io import read_token, token_argument
 from ..public_keys import public_keys
 from ..render import token as token_view
-from ..render.token import Verdict
+from ..render.token import SignatureStatus
 
 
 @click.command("inspect")
@@ -49,7 +49,7 @@ def inspect(
     elif state is not None:
         verdict = _under_state(token, state)
     else:
-        verdict = Verdict()
+        verdict = SignatureStatus()
     info = token.inspect()
     settings.show(
         token_view.to_json(info, verdict), token_view.to_lines(info, verdict, settings.clock.now_ms())
@@ -58,28 +58,30 @@ def inspect(
         click.get_current_context().exit(failures.DENIED)
 
 
-def _ask_server(settings: Settings, token: Token) -> Verdict:
+def _ask_server(settings: Settings, token: Token) -> SignatureStatus:
     with settings.client() as client:
         found = client.inspect(token)
     revoked = [index for index, block in enumerate(found.blocks) if block.revoked]
-    return Verdict(True, found.verified, "the server", found.detail, revoked)
+    return SignatureStatus(True, found.verified, "the server", found.detail, revoked)
 
 
-def _under_keys(token: Token, keys: dict[bytes, bytes], by: str) -> Verdict:
+def _under_keys(token: Token, keys: dict[bytes, bytes], by: str) -> SignatureStatus:
     chain = Chain.parse(token.data)
     key = keys.get(chain.issuer_key_id)
     if key is None:
-        return Verdict(True, False, by, f"its root names another issuer key, {chain.issuer_key_id.hex()}")
+        return SignatureStatus(
+            True, False, by, f"its root names another issuer key, {chain.issuer_key_id.hex()}"
+        )
     wrong = chain.verify(key)
     if wrong >= 0:
-        return Verdict(True, False, by, f"the signature of block {wrong} is wrong")
-    return Verdict(True, True, by)
+        return SignatureStatus(True, False, by, f"the signature of block {wrong} is wrong")
+    return SignatureStatus(True, True, by)
 
 
-def _under_state(token: Token, state: Path) -> Verdict:
+def _under_state(token: Token, state: Path) -> SignatureStatus:
     from ..local_state import look_up
 
     found = look_up(state, token)
     verdict = _under_keys(token, found.keys, f"the keys in {state}")
     detail = verdict.detail or f"signed by an issuer key that is {found.key_status}"
-    return Verdict(True, verdict.verified, verdict.by, detail, found.revoked, found.session_status)
+    return SignatureStatus(True, verdict.verified, verdict.by, detail, found.revoked, found.session_status)

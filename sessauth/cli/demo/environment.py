@@ -26,7 +26,7 @@ from ...errors import SessauthError, Unavailable
 from ...reasons import Reason
 from ...server.process.init import Initialised, initialise
 from ...tokens.token import Token
-from ...verifier.server_backed import ServedVerifier
+from ...verifier.server_backed import ServerBackedVerifier
 from ...verifier.verifier import Verifier
 
 AUDIENCE = "gateway"
@@ -46,7 +46,7 @@ def _unproven() -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class DemoCall:
     """One call to judge. ``arguments`` are the JSON bytes that would be forwarded."""
 
     action: str
@@ -59,7 +59,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class DemoDecision:
     """One call as both verifiers answered it.
 
     Latencies are in microseconds: over gRPC, embedded at first, embedded again (median).
@@ -67,7 +67,7 @@ class Judged:
 
     story: str
     label: str
-    call: Call
+    call: DemoCall
     expected: Reason
     remote: Reason
     embedded: Reason
@@ -83,17 +83,17 @@ class Judged:
 
 
 @dataclass
-class Theatre:
+class DemoEnvironment:
     """A running server and those who ask it."""
 
     made: Initialised
     process: subprocess.Popen[bytes]
     client: Client
-    verifier: ServedVerifier
+    verifier: ServerBackedVerifier
     story: str = ""
-    judged: list[Judged] = field(default_factory=list)
+    judged: list[DemoDecision] = field(default_factory=list)
     # Every presented token, with a call that it was allowed to make.
-    presented: dict[str, tuple[bytes, Call]] = field(default_factory=dict)
+    presented: dict[str, tuple[bytes, DemoCall]] = field(default_factory=dict)
 
     @property
     def audit_dir(self) -> Path:
@@ -101,14 +101,14 @@ class Theatre:
         return self.made.home / "audit"
 
     def check(
-        self, label: str, token: Token, call: Call, expected: Reason, prove: Prove = _unproven
-    ) -> Judged:
+        self, label: str, token: Token, call: DemoCall, expected: Reason, prove: Prove = _unproven
+    ) -> DemoDecision:
         """Judge a call of the one called ``label`` by both verifiers."""
         return self._judge(label, token.data, call, expected, prove, b"", _AGAIN)
 
     def attempt(
-        self, label: str, token: Token, call: Call, expected: Reason, prove: Prove = _unproven
-    ) -> Judged:
+        self, label: str, token: Token, call: DemoCall, expected: Reason, prove: Prove = _unproven
+    ) -> DemoDecision:
         """Judge a call that costs something, as one attempt: what it costs is taken once, whoever asks."""
         return self._judge(label, token.data, call, expected, prove, secrets.token_bytes(16), _ATTEMPTS_AGAIN)
 
@@ -116,12 +116,12 @@ class Theatre:
         self,
         label: str,
         token: bytes,
-        call: Call,
+        call: DemoCall,
         expected: Reason,
         prove: Prove,
         retry_id: bytes,
         times: int,
-    ) -> Judged:
+    ) -> DemoDecision:
         asked = (token, call.action, call.resource, call.arguments)
         proof = prove()
         begin = time.perf_counter_ns()
@@ -137,7 +137,7 @@ class Theatre:
             start = time.perf_counter_ns()
             self.verifier.check(*asked, proof=proof, retry_id=retry_id)
             again.append(time.perf_counter_ns() - start)
-        judged = Judged(
+        judged = DemoDecision(
             story=self.story,
             label=label,
             call=call,
@@ -156,7 +156,7 @@ class Theatre:
 
 
 @contextmanager
-def open_theatre() -> Iterator[Theatre]:
+def open_theatre() -> Iterator[DemoEnvironment]:
     """Start a server on a state folder of its own, and stop it when the block is left.
 
     Raises:
@@ -192,11 +192,11 @@ def open_theatre() -> Iterator[Theatre]:
                     server=made.socket,
                     credential_file=made.credential_file,
                     timeout_ms=5000,
-                    enroll=AUDIENCE,
+                    register_as=AUDIENCE,
                     audit=AuditOptions(dir=made.home / "audit"),
-                    tell=True,
+                    report_usage=True,
                 ) as verifier:
-                    yield Theatre(made, process, client, verifier)
+                    yield DemoEnvironment(made, process, client, verifier)
         finally:
             process.send_signal(signal.SIGTERM)
             try:

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Callable
 
 from ...reasons import Reason
-from .environment import AUDIENCE, Judged, Theatre, open_theatre
-from .report import Evidence, collect
+from .environment import AUDIENCE, DemoDecision, DemoEnvironment, open_theatre
+from .report import DemoReport, collect
 from .scenarios import STORIES
 
 Say = Callable[[str], None]
@@ -58,7 +58,7 @@ def _keep_quiet(_text: str) -> None:
     """Say nothing: the JSON comes at the end."""
 
 
-def _show(theatre: Theatre, start: int, say: Say) -> int:
+def _show(theatre: DemoEnvironment, start: int, say: Say) -> int:
     """Show the calls from ``start`` on; returns how many there are now."""
     for judged in theatre.judged[start:]:
         say(_line(judged))
@@ -69,13 +69,13 @@ def _show(theatre: Theatre, start: int, say: Say) -> int:
     return len(theatre.judged)
 
 
-def _line(judged: Judged) -> str:
+def _line(judged: DemoDecision) -> str:
     verdict = "allowed" if judged.remote == Reason.ALLOWED else "DENIED"
     timing = f"{judged.remote_us:6.0f} {judged.first_us:6.1f} {judged.again_us:6.1f}"
     return f"  {verdict:8}{timing}  {judged.label}: {judged.call}"
 
 
-def _present_all_again(theatre: Theatre, say: Say) -> list[str]:
+def _present_all_again(theatre: DemoEnvironment, say: Say) -> list[str]:
     """Present every token again with a call it was once allowed; returns those that are accepted."""
     say("Every token of every story, presented again with a call that it was allowed:")
     theatre.story = "the end"
@@ -90,7 +90,7 @@ def _present_all_again(theatre: Theatre, say: Say) -> list[str]:
     return survivors
 
 
-def _report(theatre: Theatre, survivors: list[str], evidence: Evidence) -> dict[str, object]:
+def _report(theatre: DemoEnvironment, survivors: list[str], evidence: DemoReport) -> dict[str, object]:
     calls = [
         {
             "story": judged.story,
@@ -114,7 +114,7 @@ def _report(theatre: Theatre, survivors: list[str], evidence: Evidence) -> dict[
     }
 
 
-def _summary(theatre: Theatre, wrong: list[Judged], survivors: list[str]) -> str:
+def _summary(theatre: DemoEnvironment, wrong: list[DemoDecision], survivors: list[str]) -> str:
     remote = statistics.median(judged.remote_us for judged in theatre.judged)
     embedded = statistics.median(judged.again_us for judged in theatre.judged)
     return (

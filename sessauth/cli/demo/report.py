@@ -16,9 +16,9 @@ from ...tokens.token import Token
 from ...usage.generalize import Fit
 from ...usage.grants import CEILING
 from ...usage.suggest import suggest
-from ...verifier.receipt_check import Coverage, hold_against
+from ...verifier.receipt_check import CoverageKind, hold_against
 from ..render.usage import joined
-from .environment import Theatre
+from .environment import DemoEnvironment
 
 # Decisions are written every 50 ms, and told every 200 ms.
 SETTLE_SECONDS: Final = 1.0
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class DemoReport:
     """What was found; ``not_closed`` and ``findings`` are empty when all is well."""
 
     receipts: int
@@ -57,7 +57,7 @@ class Evidence:
         return {**asdict(self), "holds": self.holds}
 
 
-def collect(theatre: Theatre, say: Say) -> Evidence:
+def collect(theatre: DemoEnvironment, say: Say) -> DemoReport:
     """Collect the evidence of a theatre whose sessions are all over, and show it."""
     time.sleep(SETTLE_SECONDS)
     keys = theatre.client.jwks()
@@ -84,7 +84,7 @@ def collect(theatre: Theatre, say: Say) -> Evidence:
         name
         for name, (token, _) in theatre.presented.items()
         if not any(
-            hold_against(receipt, Token.parse(token), keys).coverage is Coverage.REFUSED
+            hold_against(receipt, Token.parse(token), keys).coverage is CoverageKind.REFUSED
             for receipt in receipts.values()
         )
     )
@@ -102,7 +102,7 @@ def collect(theatre: Theatre, say: Say) -> Evidence:
     granted, enough = _suggested(theatre)
     say(f"  privilege  {REPORTED!r} was granted {'; '.join(granted)}")
     say(f"             and needed  {'; '.join(enough)}")
-    return Evidence(
+    return DemoReport(
         receipts=len(receipts),
         not_closed=not_closed,
         verifiers=tuple(verifiers),
@@ -126,7 +126,7 @@ def _settled(look: Callable[[], T], is_well: Callable[[T], bool]) -> T:
     return found
 
 
-def _suggested(theatre: Theatre) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _suggested(theatre: DemoEnvironment) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what one purpose was granted, and what would have been enough of it."""
     found = theatre.client.list_reports(REPORTED).reports
     report = joined(found, SystemClock().now_ms(), REPORTED)

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from ...approvals.approver import Approver, ApproverKey
 from ...clock import SystemClock
-from ...decisions.tool_catalog import ToolCatalogue
+from ...decisions.tool_catalog import ToolCatalog
 from ...errors import Unavailable, UnknownTool, WidensAuthority
 from ...reasons import Reason
 from ...tokens.holder import HolderKey
 from ...tokens.token import Token
-from .environment import AUDIENCE, Call, Prove, Theatre
+from .environment import AUDIENCE, DemoCall, DemoEnvironment, Prove
 
 # Shows a line of narration.
 Tell = Callable[[str], None]
@@ -30,14 +30,14 @@ GITHUB_TOOLS = [
 ]
 
 
-def coding_assistant(theatre: Theatre, tell: Tell) -> None:
+def coding_assistant(theatre: DemoEnvironment, tell: Tell) -> None:
     """Read-only access to one repository for one ticket, gone when the ticket closes."""
-    catalogue = ToolCatalogue.from_mcp("github", GITHUB_TOOLS)
+    catalogue = ToolCatalog.from_mcp("github", GITHUB_TOOLS)
     scope = 'read:mcp/github/* where owner == "acme" and repo == "web" free *'
 
-    def tool(name: str, repo: str) -> Call:
+    def tool(name: str, repo: str) -> DemoCall:
         action, resource = catalogue.request(name)
-        return Call(
+        return DemoCall(
             action, resource, json.dumps({"owner": "acme", "repo": repo, "path": "README.md"}).encode()
         )
 
@@ -58,12 +58,12 @@ def coding_assistant(theatre: Theatre, tell: Tell) -> None:
     theatre.check("assistant", token, tool("get_file_contents", "web"), Reason.SESSION_ENDED)
 
 
-def support_agent(theatre: Theatre, tell: Tell) -> None:
+def support_agent(theatre: DemoEnvironment, tell: Tell) -> None:
     """Billing for the case of this conversation only; the facts change mid-way."""
     scope = "read:billing/invoices where case_id == session.case_id and session.user_present == true"
 
-    def invoices(case_id: str) -> Call:
-        return Call("read", "billing/invoices", json.dumps({"case_id": case_id}).encode())
+    def invoices(case_id: str) -> DemoCall:
+        return DemoCall("read", "billing/invoices", json.dumps({"case_id": case_id}).encode())
 
     tell(f"opens with the fact case_id = C-1001, held to  {scope}")
     with theatre.client.session(
@@ -84,18 +84,18 @@ def support_agent(theatre: Theatre, tell: Tell) -> None:
         theatre.check("support", token, invoices("C-2002"), Reason.CONDITION_FAILED)
 
 
-def document_agent(theatre: Theatre, tell: Tell) -> None:
+def document_agent(theatre: DemoEnvironment, tell: Tell) -> None:
     """A person approves the publication of one document, once; and a stolen token is worth nothing."""
     # Each key stays with whom it is of: no server ever sees it.
     approver, agent = ApproverKey.generate(), HolderKey.generate()
     publish = f'publish:docs/* needs approval(1, "{approver.text}")'
-    notes, plans = Call("publish", "docs/release-notes"), Call("publish", "docs/plans")
-    read = Call("read", "docs/plans")
+    notes, plans = DemoCall("publish", "docs/release-notes"), DemoCall("publish", "docs/plans")
+    read = DemoCall("read", "docs/plans")
     host = theatre.client.verifier_keys().current(SystemClock().now_ms())
     if host is None:
         raise Unavailable("the server gives no key to prove calls for")
 
-    def proves(call: Call) -> Prove:
+    def proves(call: DemoCall) -> Prove:
         return lambda: agent.prove(token, call.action, call.resource, call.arguments, host)
 
     tell("opens for the release, with a token bound to the agent's key: each call comes with its proof")
@@ -117,13 +117,13 @@ def document_agent(theatre: Theatre, tell: Tell) -> None:
         theatre.client.check(token, read.action, read.resource, audience=AUDIENCE, proof=old)
         theatre.check("thief", token, read, Reason.PROOF_REQUIRED)
         theatre.check("thief", token, read, Reason.REPLAYED, lambda: old)
-        theatre.check("thief", token, Call("read", "docs/release-notes"), Reason.BAD_PROOF, lambda: old)
+        theatre.check("thief", token, DemoCall("read", "docs/release-notes"), Reason.BAD_PROOF, lambda: old)
 
 
-def planner(theatre: Theatre, tell: Tell) -> None:
+def planner(theatre: DemoEnvironment, tell: Tell) -> None:
     """A planner narrows its session and hands a sub-agent a smaller token, offline."""
-    reports = Call("read", "files/reports/q3/sales.csv")
-    draft = Call("write", "files/reports/q3/draft.md")
+    reports = DemoCall("read", "files/reports/q3/sales.csv")
+    draft = DemoCall("write", "files/reports/q3/draft.md")
     tell("opens with read and write on files/**, and an open token that may be extended")
     with theatre.client.session(
         subject="planner", purpose="quarterly report", ceiling=["read,write:files/**"]
@@ -133,7 +133,7 @@ def planner(theatre: Theatre, tell: Tell) -> None:
         theatre.check("planner", own, draft, Reason.ALLOWED)
         child = held.attenuate(scopes=["read:files/reports/q3/**"], label="sub-agent")
         theatre.check("sub-agent", child, reports, Reason.ALLOWED)
-        theatre.check("sub-agent", child, Call("read", "files/payroll/all.csv"), Reason.OUT_OF_SCOPE)
+        theatre.check("sub-agent", child, DemoCall("read", "files/payroll/all.csv"), Reason.OUT_OF_SCOPE)
         theatre.check("sub-agent", child, draft, Reason.OUT_OF_SCOPE)
         try:
             held.attenuate(scopes=["read:mail/**"])
@@ -146,13 +146,13 @@ def planner(theatre: Theatre, tell: Tell) -> None:
         theatre.check("sub-agent", child, reports, Reason.ALLOWED)
 
 
-def deployment(theatre: Theatre, tell: Tell) -> None:
+def deployment(theatre: DemoEnvironment, tell: Tell) -> None:
     """A deployment token dies the moment the pipeline ends, its offline children with it."""
     scope = "deploy:cluster/staging/* where replicas <= 5 free image"
 
-    def rollout(place: str, replicas: int) -> Call:
+    def rollout(place: str, replicas: int) -> DemoCall:
         arguments = json.dumps({"replicas": replicas, "image": "web:1.4"}).encode()
-        return Call("deploy", f"cluster/{place}/web", arguments)
+        return DemoCall("deploy", f"cluster/{place}/web", arguments)
 
     tell(f"pipeline 9131 opens, held to  {scope}")
     with theatre.client.session(subject="pipeline", purpose="build 9131", ceiling=[scope]) as session:
@@ -174,9 +174,9 @@ def deployment(theatre: Theatre, tell: Tell) -> None:
         theatre.check(name, token, rollout("staging", 3), Reason.SESSION_ENDED)
 
 
-def retrieval_agent(theatre: Theatre, tell: Tell) -> None:
+def retrieval_agent(theatre: DemoEnvironment, tell: Tell) -> None:
     """The orchestrator is killed: the lease lapses, and nobody had to notice."""
-    search = Call("read", "index/handbook/search", b'{"query":"leave policy"}')
+    search = DemoCall("read", "index/handbook/search", b'{"query":"leave policy"}')
     command = [sys.executable, "-m", "sessauth.cli.demo.orchestrator", str(theatre.made.home), str(LEASE_MS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as orchestrator:
         try:
@@ -187,7 +187,7 @@ def retrieval_agent(theatre: Theatre, tell: Tell) -> None:
             )
             time.sleep(LEASE_MS / 1000 * 1.5)
             theatre.check("retrieval", token, search, Reason.ALLOWED)
-            theatre.check("retrieval", token, Call("write", "index/handbook/pages"), Reason.OUT_OF_SCOPE)
+            theatre.check("retrieval", token, DemoCall("write", "index/handbook/pages"), Reason.OUT_OF_SCOPE)
         finally:
             orchestrator.kill()
     tell("kill -9 hits the orchestrator")

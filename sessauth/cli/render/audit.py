@@ -14,14 +14,14 @@ from ...audit import stream_register as kept
 from ...audit.export import ocsf
 from ...audit.export.ocsf_common import Event
 from ...audit.read.query import Query, find
-from ...audit.read.reader import Entry, Reading
-from ...audit.stream_register import Kept
-from ...audit.verify.findings import Finding, Report, StreamState
+from ...audit.read.reader import Entry, FolderReader
+from ...audit.stream_register import RegisteredStream
+from ...audit.verify.findings import AuditReport, StreamState, VerificationFinding
 from ...errors import StateUnusable
 from ..output import moment, printable, table
 
 
-def kept_of(state_dir: Path | None) -> tuple[Kept | None, list[str]]:
+def kept_of(state_dir: Path | None) -> tuple[RegisteredStream | None, list[str]]:
     """Return what a state folder keeps of the log, and a line that says so if that is nothing.
 
     Raises StateUnusable if it is not what the server wrote.
@@ -41,7 +41,7 @@ def kept_of(state_dir: Path | None) -> tuple[Kept | None, list[str]]:
     return None, [printable(f"not compared with a state folder: {why}")]
 
 
-def report_json(folder: Path, report: Report) -> dict[str, Any]:
+def report_json(folder: Path, report: AuditReport) -> dict[str, Any]:
     """Return a verification as JSON values."""
     return {
         "dir": str(folder),
@@ -65,7 +65,7 @@ def _stream_json(state: StreamState) -> dict[str, Any]:
     }
 
 
-def _finding_json(finding: Finding) -> dict[str, Any]:
+def _finding_json(finding: VerificationFinding) -> dict[str, Any]:
     return {
         "kind": finding.kind.value,
         "note": finding.is_note,
@@ -76,7 +76,7 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
     }
 
 
-def report_lines(report: Report) -> list[str]:
+def report_lines(report: AuditReport) -> list[str]:
     """Return a verification as lines: the streams, what is wrong, and what is only worth knowing."""
     lines = table(
         ("STREAM", "PROCESS", "BEGAN", "FILES", "LINES", "SIGNED", "END"),
@@ -98,13 +98,13 @@ def report_lines(report: Report) -> list[str]:
     return [*lines, "intact" if report.intact else f"NOT INTACT: {len(report.faults)} findings"]
 
 
-def _told(finding: Finding) -> str:
+def _told(finding: VerificationFinding) -> str:
     place = f"{finding.file}:{finding.line}" if finding.line else finding.file
     number = f" (n {finding.n})" if finding.n >= 0 else ""
     return printable(f"{finding.kind.value} {place}{number}: {finding.words}")
 
 
-def newest(reading: Reading, query: Query, limit: int) -> tuple[list[Entry], int]:
+def newest(reading: FolderReader, query: Query, limit: int) -> tuple[list[Entry], int]:
     """Return the newest records that fit, by time, and how many do. Raises StateUnusable."""
     order = numbers()
     kept: list[tuple[int, int, Entry]] = []
@@ -156,7 +156,7 @@ def _row(entry: Entry) -> list[object]:
 class Events:
     """Records as OCSF events; knows the begin of each file."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: FolderReader) -> None:
         """Take what the records are read from."""
         self._reading = reading
         self._begins: dict[Path, Mapping[str, Any]] = {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...limits import MAX_BLOCKS
-from ...usage.observations import LateUse
+from ...usage.observations import UseAfterEnd
 from ..output import moment, printable
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _block_json(block: BlockCensus) -> dict[str, Any]:
     }
 
 
-def late_json(late: LateUse) -> dict[str, Any]:
+def late_json(late: UseAfterEnd) -> dict[str, Any]:
     """Return uses after the end as JSON values."""
     return {
         "block_ids": [each.hex() for each in late.block_ids],
@@ -87,7 +87,7 @@ def _tree(census: Census, block: BlockCensus, depth: int, left: dict[bytes, None
     return lines
 
 
-def late_lines(late: Iterable[LateUse]) -> list[str]:
+def late_lines(late: Iterable[UseAfterEnd]) -> list[str]:
     """Return uses after the end as lines for people."""
     lines = []
     for each in late:

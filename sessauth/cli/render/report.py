@@ -9,7 +9,7 @@ from ...errors import UsageError
 from ...model.session import Session
 from ...usage import SessionUsage
 from ...usage.generalize import Fit
-from ...usage.report import Report
+from ...usage.report import UsageReport
 from ...usage.svg import picture
 from ...usage.tables import sections
 from ..output import printable, table
@@ -20,7 +20,7 @@ _MAX_CELL_CHARS = 160
 
 def report_of(
     used: Sequence[tuple[Session, SessionUsage]], now_ms: int, purpose: str | None = None
-) -> Report:
+) -> UsageReport:
     """Return the report of sessions and what each of them used.
 
     Raises:
@@ -28,15 +28,15 @@ def report_of(
     """
     if not used:
         raise UsageError("nothing to report: no session of that purpose is known here")
-    return Report.of(used, now_ms=now_ms, purpose=purpose)
+    return UsageReport.of(used, now_ms=now_ms, purpose=purpose)
 
 
-def to_json(report: Report) -> dict[str, object]:
+def to_json(report: UsageReport) -> dict[str, object]:
     """Return a report as JSON values."""
     return report.to_dict()
 
 
-def to_lines(report: Report, fit: Fit = Fit.LOOSE) -> list[str]:
+def to_lines(report: UsageReport, fit: Fit = Fit.LOOSE) -> list[str]:
     """Return a report as lines for people."""
     lines: list[str] = []
     for section in sections(report, fit):
@@ -48,7 +48,7 @@ def to_lines(report: Report, fit: Fit = Fit.LOOSE) -> list[str]:
     return lines
 
 
-def write_svg(report: Report, file: Path) -> None:
+def write_svg(report: UsageReport, file: Path) -> None:
     """Write the picture of a report.
 
     Raises:

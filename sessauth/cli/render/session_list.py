@@ -25,7 +25,7 @@ MIN_ID_CHARS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ListedSessions:
     """Sessions to show: ``sessions`` of ``count`` that were read; ``more`` were not read."""
 
     sessions: list[Session]
@@ -60,7 +60,7 @@ class Found:
 
 def find(
     client: Client, filters: Mapping[str, Any], status: str | None, *, ended_too: bool, limit: int
-) -> Found:
+) -> ListedSessions:
     """Ask for sessions of one status, or of those that live, or of all, and put them in order."""
     wanted = [each for each in STATUSES if each is not SessionStatus.ENDED or ended_too]
     if status is not None:
@@ -71,7 +71,7 @@ def find(
         read = list(islice(_read(client, each, filters), max(limit, READ_AT_MOST) + 1))
         more |= len(read) > max(limit, READ_AT_MOST)
         found += read[: max(limit, READ_AT_MOST)]
-    return Found(
+    return ListedSessions(
         heapq.nsmallest(limit, found, key=_order), len(found), more, status is None and not ended_too
     )
 

@@ -11,7 +11,7 @@ from ..output import fields, moment_and_distance, printable
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SignatureStatus:
     """What is known of a token's signatures, and from whom.
 
     ``checked`` is false where nobody looked. ``revoked`` holds the indices of revoked blocks, and
@@ -42,7 +42,7 @@ class Verdict:
         return f"VERIFIED by {self.by}: {told}; whether a call is allowed, only a check says"
 
 
-def to_json(info: TokenInfo, verdict: Verdict) -> dict[str, object]:
+def to_json(info: TokenInfo, verdict: SignatureStatus) -> dict[str, object]:
     """Return an inspection as JSON values."""
     return {
         **info.to_dict(),
@@ -55,7 +55,7 @@ def to_json(info: TokenInfo, verdict: Verdict) -> dict[str, object]:
     }
 
 
-def to_lines(info: TokenInfo, verdict: Verdict, now_ms: int) -> list[str]:
+def to_lines(info: TokenInfo, verdict: SignatureStatus, now_ms: int) -> list[str]:
     """Return an inspection as lines for people."""
     lines = [verdict.line()]
     lines += fields(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...usage import SessionUsage
 from ...usage.generalize import Fit
-from ...usage.report import Report
+from ...usage.report import UsageReport
 from ..output import moment, table
 from . import report as report_view
 from .census import late_json, late_lines, missing_lines
@@ -20,7 +20,7 @@ _NO_USAGE = (
 )
 
 
-def joined(found: Sequence[SessionReport], now_ms: int, purpose: str | None) -> Report | None:
+def joined(found: Sequence[SessionReport], now_ms: int, purpose: str | None) -> UsageReport | None:
     """Return granted against used of those sessions whose usage is known; None if of none it is."""
     used = [(each.granted, _usage(each)) for each in found if each.seen.usage is not None]
     return report_view.report_of(used, now_ms, purpose) if used else None
@@ -34,7 +34,7 @@ def _usage(found: SessionReport) -> SessionUsage:
     return usage
 
 
-def to_json(found: Sequence[SessionReport], report: Report | None) -> dict[str, Any]:
+def to_json(found: Sequence[SessionReport], report: UsageReport | None) -> dict[str, Any]:
     """Return a report as JSON values."""
     return {
         "sessions": [_session_json(each) for each in found],
@@ -60,7 +60,7 @@ def _session_json(found: SessionReport) -> dict[str, Any]:
                 "name": each.name,
                 "allowed": each.allowed,
                 "denied": each.denied,
-                "told_at_ms": each.told_at_ms,
+                "reported_at_ms": each.reported_at_ms,
             }
             for each in found.verifiers
         ],
@@ -68,7 +68,7 @@ def _session_json(found: SessionReport) -> dict[str, Any]:
     }
 
 
-def to_lines(found: Sequence[SessionReport], report: Report | None, fit: Fit) -> list[str]:
+def to_lines(found: Sequence[SessionReport], report: UsageReport | None, fit: Fit) -> list[str]:
     """Return a report as lines for people."""
     if not found:
         return ["no session"]

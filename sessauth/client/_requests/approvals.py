@@ -13,7 +13,7 @@ from ...v1 import authorization_service_pb2 as check_pb
 from ...v1 import record_pb2, token_pb2
 from .._decision import RemoteDecision, decision_from_message
 from .._results import ApprovalPage, CheckItem
-from .._transport import Call
+from .._transport import RpcRequest
 from .sessions import check_id, new_request_id
 from .tokens import item_message
 
@@ -28,7 +28,7 @@ STATUSES = {
 
 def list_approvals(
     session_id: bytes, status: str, public_key: bytes, page_size: int, page_token: str
-) -> Call[ApprovalPage]:
+) -> RpcRequest[ApprovalPage]:
     """Describe ListApprovals."""
     if status not in STATUSES:
         raise UsageError(f"status: {status!r} is not one of {', '.join(STATUSES)}")
@@ -41,21 +41,21 @@ def list_approvals(
         page_size=page_size,
         page_token=page_token,
     )
-    return Call("ApprovalService/ListApprovals", request, pb.ListApprovalsResponse, _page)
+    return RpcRequest("ApprovalService/ListApprovals", request, pb.ListApprovalsResponse, _page)
 
 
-def get_approval(session_id: bytes, approval_id: bytes) -> Call[ApprovalRequest]:
+def get_approval(session_id: bytes, approval_id: bytes) -> RpcRequest[ApprovalRequest]:
     """Describe GetApproval."""
     request = pb.GetApprovalRequest(
         session_id=check_id("session_id", session_id, 16),
         approval_id=check_id("approval_id", approval_id, 16),
     )
-    return Call("ApprovalService/GetApproval", request, pb.GetApprovalResponse, _approval)
+    return RpcRequest("ApprovalService/GetApproval", request, pb.GetApprovalResponse, _approval)
 
 
 def grant_approval(
     request: ApprovalRequest, by: Approver | SignedApproval, ttl_ms: int, request_id: str
-) -> Call[ApprovalRequest]:
+) -> RpcRequest[ApprovalRequest]:
     """Describe GrantApproval; an approver signs here, and its key stays."""
     signed = by.grant(request, ttl_ms=ttl_ms) if isinstance(by, Approver) else by
     request_id = request_id or new_request_id()
@@ -70,7 +70,7 @@ def grant_approval(
 
 def deny_approval(
     session_id: bytes, approval_id: bytes, reason: str, request_id: str
-) -> Call[ApprovalRequest]:
+) -> RpcRequest[ApprovalRequest]:
     """Describe DenyApproval."""
     request_id = request_id or new_request_id()
     message = pb.DenyApprovalRequest(
@@ -82,7 +82,9 @@ def deny_approval(
     return _change("DenyApproval", message, pb.DenyApprovalResponse, request_id)
 
 
-def commit(permit: bytes, item: CheckItem, audience: str, at_least_revision: int) -> Call[RemoteDecision]:
+def commit(
+    permit: bytes, item: CheckItem, audience: str, at_least_revision: int
+) -> RpcRequest[RemoteDecision]:
     """Describe Commit. A permit is used up by it, so a lost answer is not asked for again."""
     request = check_pb.CommitRequest(
         permit=check_id("permit", permit, 32),
@@ -90,7 +92,7 @@ def commit(permit: bytes, item: CheckItem, audience: str, at_least_revision: int
         audience=audience,
         at_least_revision=at_least_revision,
     )
-    return Call(
+    return RpcRequest(
         "AuthorizationService/Commit",
         request,
         check_pb.CommitResponse,
@@ -99,9 +101,9 @@ def commit(permit: bytes, item: CheckItem, audience: str, at_least_revision: int
     )
 
 
-def release(permit: bytes) -> Call[int]:
+def release(permit: bytes) -> RpcRequest[int]:
     """Describe Release. The result is the revision from which on what it held is free."""
-    return Call(
+    return RpcRequest(
         "AuthorizationService/Release",
         check_pb.ReleaseRequest(permit=check_id("permit", permit, 32)),
         check_pb.ReleaseResponse,
@@ -110,8 +112,10 @@ def release(permit: bytes) -> Call[int]:
     )
 
 
-def _change(method: str, request: Message, answer: type[Message], request_id: str) -> Call[ApprovalRequest]:
-    return Call(f"ApprovalService/{method}", request, answer, _approval, request_id=request_id)
+def _change(
+    method: str, request: Message, answer: type[Message], request_id: str
+) -> RpcRequest[ApprovalRequest]:
+    return RpcRequest(f"ApprovalService/{method}", request, answer, _approval, request_id=request_id)
 
 
 def _approval(

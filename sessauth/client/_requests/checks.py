@@ -8,15 +8,17 @@ from typing import Any, Final
 from ...decisions.survey import Candidate, Verdicts
 from ...errors import UsageError
 from ...limits import MAX_BATCH_ITEMS
-from ...reasons import Reason, Verdict
+from ...reasons import Reason, SurveyVerdict
 from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as pb
 from .._decision import decision_from_message
 from .._results import CheckItem
-from .._transport import Call
+from .._transport import RpcRequest
 from .tokens import item_message
 
-_KNOWN: Final = {int(verdict): verdict for verdict in (Verdict.YES, Verdict.NO, Verdict.MAYBE)}
+_KNOWN: Final = {
+    int(verdict): verdict for verdict in (SurveyVerdict.YES, SurveyVerdict.NO, SurveyVerdict.MAYBE)
+}
 
 
 def list_allowed(
@@ -27,7 +29,7 @@ def list_allowed(
     source: str,
     peer: Sequence[str],
     at_least_revision: int,
-) -> Call[Verdicts]:
+) -> RpcRequest[Verdicts]:
     """Describe ListAllowed."""
     if not 1 <= len(candidates) <= MAX_BATCH_ITEMS:
         raise UsageError(f"candidates: give 1 to {MAX_BATCH_ITEMS}, not {len(candidates)}")
@@ -40,7 +42,7 @@ def list_allowed(
         source=source,
         peer=peer,
     )
-    return Call(
+    return RpcRequest(
         "AuthorizationService/ListAllowed",
         request,
         pb.ListAllowedResponse,
@@ -64,8 +66,8 @@ def _message(candidate: Candidate) -> pb.Candidate:
 def _verdicts(answer: pb.ListAllowedResponse, count: int) -> Verdicts:
     """Read an answer. A verdict that is missing, or of a later version, is a NO."""
     token = decision_from_message(pb.Decision(reason=answer.reason, stage=answer.stage))
-    found = [_KNOWN.get(each, Verdict.NO) for each in answer.verdicts[:count]]
+    found = [_KNOWN.get(each, SurveyVerdict.NO) for each in answer.verdicts[:count]]
     if token.reason is not Reason.ALLOWED:
         found = []
-    found += [Verdict.NO] * (count - len(found))
+    found += [SurveyVerdict.NO] * (count - len(found))
     return Verdicts(tuple(found), token.reason, token.stage, answer.revision)

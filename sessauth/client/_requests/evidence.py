@@ -7,31 +7,31 @@ from typing import Any
 
 from ...errors import ServerError
 from ...model.receipt import SignedReceipt, VerifierState
-from ...model.registration import Told
+from ...model.registration import Registration
 from ...model.session import Session
 from ...v1 import evidence_service_pb2 as pb
 from ...v1 import receipt_pb2
 from ...v1 import session_service_pb2 as session_pb
 from .._messages import session_from_message
-from .._results import EndedSession, EnrolledVerifier
-from .._transport import Call
+from .._results import EndedSession, RegisteredVerifier
+from .._transport import RpcRequest
 from .sessions import check_id, new_request_id
 
 
-def end(session_id: bytes, reason: str, request_id: str) -> Call[EndedSession]:
+def end(session_id: bytes, reason: str, request_id: str) -> RpcRequest[EndedSession]:
     """Describe EndSession."""
     request_id = request_id or new_request_id()
     request = session_pb.EndSessionRequest(
         request_id=request_id, session_id=check_id("session_id", session_id, 16), reason=reason
     )
-    return Call(
+    return RpcRequest(
         "SessionService/EndSession", request, session_pb.EndSessionResponse, _ended, request_id=request_id
     )
 
 
-def get_receipt(session_id: bytes) -> Call[SignedReceipt]:
+def get_receipt(session_id: bytes) -> RpcRequest[SignedReceipt]:
     """Describe GetReceipt. What comes is unverified."""
-    return Call(
+    return RpcRequest(
         "EvidenceService/GetReceipt",
         pb.GetReceiptRequest(session_id=check_id("session_id", session_id, 16)),
         pb.GetReceiptResponse,
@@ -39,9 +39,9 @@ def get_receipt(session_id: bytes) -> Call[SignedReceipt]:
     )
 
 
-def list_verifiers() -> Call[list[EnrolledVerifier]]:
+def list_verifiers() -> RpcRequest[list[RegisteredVerifier]]:
     """Describe ListVerifiers."""
-    return Call(
+    return RpcRequest(
         "EvidenceService/ListVerifiers",
         pb.ListVerifiersRequest(),
         pb.ListVerifiersResponse,
@@ -49,10 +49,15 @@ def list_verifiers() -> Call[list[EnrolledVerifier]]:
     )
 
 
-def enroll(told: Told) -> Call[int]:
+def register_verifier(told: Registration) -> RpcRequest[int]:
     """Describe Enroll. The result is the server's latest revision."""
-    request = pb.EnrollRequest(**{item.name: getattr(told, item.name) for item in fields(told)})
-    return Call("EvidenceService/Enroll", request, pb.EnrollResponse, lambda answer: int(answer.revision))
+    request = pb.RegisterVerifierRequest(**{item.name: getattr(told, item.name) for item in fields(told)})
+    return RpcRequest(
+        "EvidenceService/RegisterVerifier",
+        request,
+        pb.RegisterVerifierResponse,
+        lambda answer: int(answer.revision),
+    )
 
 
 def _ended(answer: Any) -> EndedSession:
@@ -65,9 +70,9 @@ def _receipt(message: receipt_pb2.SignedReceipt) -> SignedReceipt:
     return SignedReceipt(bytes(message.payload), bytes(message.issuer_key_id), bytes(message.signature))
 
 
-def _verifier(message: pb.Verifier) -> EnrolledVerifier:
+def _verifier(message: pb.Verifier) -> RegisteredVerifier:
     try:
-        return EnrolledVerifier(
+        return RegisteredVerifier(
             message.name,
             pb.VerifierKind.Name(message.kind).removeprefix("VERIFIER_KIND_"),
             message.principal,

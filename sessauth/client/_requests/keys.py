@@ -10,13 +10,13 @@ from ...crypto.key_record import KeyRecord
 from ...crypto.verifier_key import SignedVerifierKey
 from ...v1 import key_service_pb2 as pb
 from .._messages import key_from_message
-from .._transport import Call
+from .._transport import RpcRequest
 from .sessions import check_id, new_request_id
 
 
-def list_keys() -> Call[list[KeyRecord]]:
+def list_keys() -> RpcRequest[list[KeyRecord]]:
     """Describe ListKeys."""
-    return Call(
+    return RpcRequest(
         "KeyService/ListKeys",
         pb.ListKeysRequest(),
         pb.ListKeysResponse,
@@ -24,9 +24,9 @@ def list_keys() -> Call[list[KeyRecord]]:
     )
 
 
-def verifier_keys() -> Call[list[SignedVerifierKey]]:
+def verifier_keys() -> RpcRequest[list[SignedVerifierKey]]:
     """Describe ListVerifierKeys. What comes is unverified."""
-    return Call(
+    return RpcRequest(
         "KeyService/ListVerifierKeys",
         pb.ListVerifierKeysRequest(),
         pb.ListVerifierKeysResponse,
@@ -37,14 +37,14 @@ def verifier_keys() -> Call[list[SignedVerifierKey]]:
     )
 
 
-def jwks() -> Call[bytes]:
+def jwks() -> RpcRequest[bytes]:
     """Describe GetJwks."""
-    return Call(
+    return RpcRequest(
         "KeyService/GetJwks", pb.GetJwksRequest(), pb.GetJwksResponse, lambda answer: bytes(answer.jwks)
     )
 
 
-def add(public_key: bytes, owner: str, request_id: str) -> Call[KeyRecord]:
+def add(public_key: bytes, owner: str, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe AddKey. Without a public key the server makes a pair each time: not repeatable."""
     request_id = request_id or new_request_id()
     request = pb.AddKeyRequest(
@@ -55,21 +55,21 @@ def add(public_key: bytes, owner: str, request_id: str) -> Call[KeyRecord]:
     return _change("AddKey", request, pb.AddKeyResponse, request_id, repeatable=bool(public_key))
 
 
-def activate(key_id: bytes, request_id: str) -> Call[KeyRecord]:
+def activate(key_id: bytes, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe ActivateKey."""
     request_id = request_id or new_request_id()
     request = pb.ActivateKeyRequest(request_id=request_id, key_id=check_id("key_id", key_id, 32))
     return _change("ActivateKey", request, pb.ActivateKeyResponse, request_id)
 
 
-def retire(key_id: bytes, request_id: str) -> Call[KeyRecord]:
+def retire(key_id: bytes, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe RetireKey."""
     request_id = request_id or new_request_id()
     request = pb.RetireKeyRequest(request_id=request_id, key_id=check_id("key_id", key_id, 32))
     return _change("RetireKey", request, pb.RetireKeyResponse, request_id)
 
 
-def distrust(key_id: bytes, request_id: str) -> Call[KeyRecord]:
+def distrust(key_id: bytes, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe DistrustKey."""
     request_id = request_id or new_request_id()
     request = pb.DistrustKeyRequest(request_id=request_id, key_id=check_id("key_id", key_id, 32))
@@ -82,5 +82,7 @@ def _key(answer: Any) -> KeyRecord:
 
 def _change(
     method: str, request: Message, answer: type[Message], request_id: str, *, repeatable: bool = True
-) -> Call[KeyRecord]:
-    return Call(f"KeyService/{method}", request, answer, _key, repeatable=repeatable, request_id=request_id)
+) -> RpcRequest[KeyRecord]:
+    return RpcRequest(
+        f"KeyService/{method}", request, answer, _key, repeatable=repeatable, request_id=request_id
+    )

@@ -17,7 +17,7 @@ from ...v1 import record_pb2
 from ...v1 import session_service_pb2 as pb
 from .._messages import fact_messages, session_from_message, sessions_page
 from .._results import SessionPage
-from .._transport import Call
+from .._transport import RpcRequest
 
 STATUSES = {
     "": record_pb2.SESSION_STATUS_UNSPECIFIED,
@@ -73,7 +73,7 @@ class OpenTerms(TypedDict, total=False):
     issuer_key_ids: Sequence[bytes]
 
 
-def open_session(request_id: str, terms: OpenTerms) -> Call[Session]:
+def open_session(request_id: str, terms: OpenTerms) -> RpcRequest[Session]:
     """Describe OpenSession."""
     request_id = request_id or new_request_id()
     parent_id = terms.get("parent_id", b"")
@@ -93,9 +93,9 @@ def open_session(request_id: str, terms: OpenTerms) -> Call[Session]:
     return _change("OpenSession", request, pb.OpenSessionResponse, request_id)
 
 
-def get_session(session_id: bytes) -> Call[Session]:
+def get_session(session_id: bytes) -> RpcRequest[Session]:
     """Describe GetSession."""
-    return Call(
+    return RpcRequest(
         "SessionService/GetSession",
         pb.GetSessionRequest(session_id=check_id("session_id", session_id, 16)),
         pb.GetSessionResponse,
@@ -112,7 +112,7 @@ def list_sessions(
     id_prefix: str,
     page_size: int,
     page_token: str,
-) -> Call[SessionPage]:
+) -> RpcRequest[SessionPage]:
     """Describe ListSessions."""
     if status.lower() not in STATUSES:
         raise UsageError(f"status: {status!r} is not one of ACTIVE, SUSPENDED, ENDED")
@@ -128,12 +128,12 @@ def list_sessions(
         labels=dict(labels or {}),
         id_prefix=id_prefix,
     )
-    return Call("SessionService/ListSessions", request, pb.ListSessionsResponse, sessions_page)
+    return RpcRequest("SessionService/ListSessions", request, pb.ListSessionsResponse, sessions_page)
 
 
-def keep_alive(session_id: bytes) -> Call[int]:
+def keep_alive(session_id: bytes) -> RpcRequest[int]:
     """Describe KeepAlive. The result is the lease's deadline, in ms since 1970."""
-    return Call(
+    return RpcRequest(
         "SessionService/KeepAlive",
         pb.KeepAliveRequest(session_id=check_id("session_id", session_id, 16)),
         pb.KeepAliveResponse,
@@ -143,7 +143,7 @@ def keep_alive(session_id: bytes) -> Call[int]:
 
 def narrow(
     session_id: bytes, ceiling: Sequence[Scope | str], expected_epoch: int, request_id: str
-) -> Call[Session]:
+) -> RpcRequest[Session]:
     """Describe NarrowSession."""
     request_id = request_id or new_request_id()
     return _change(
@@ -166,7 +166,7 @@ def update_facts(
     remove: Collection[str],
     expected_epoch: int,
     request_id: str,
-) -> Call[Session]:
+) -> RpcRequest[Session]:
     """Describe UpdateFacts."""
     request_id = request_id or new_request_id()
     return _change(
@@ -183,7 +183,7 @@ def update_facts(
     )
 
 
-def suspend(session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> Call[Session]:
+def suspend(session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> RpcRequest[Session]:
     """Describe SuspendSession."""
     request_id = request_id or new_request_id()
     return _change(
@@ -199,7 +199,7 @@ def suspend(session_id: bytes, reason: str, expected_epoch: int, request_id: str
     )
 
 
-def resume(session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> Call[Session]:
+def resume(session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> RpcRequest[Session]:
     """Describe ResumeSession."""
     request_id = request_id or new_request_id()
     return _change(
@@ -219,5 +219,5 @@ def _session(answer: Any) -> Session:
     return session_from_message(answer.session)
 
 
-def _change(method: str, request: Message, answer: type[Message], request_id: str) -> Call[Session]:
-    return Call(f"SessionService/{method}", request, answer, _session, request_id=request_id)
+def _change(method: str, request: Message, answer: type[Message], request_id: str) -> RpcRequest[Session]:
+    return RpcRequest(f"SessionService/{method}", request, answer, _session, request_id=request_id)

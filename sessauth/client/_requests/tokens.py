@@ -19,7 +19,7 @@ from ...v1 import token_service_pb2 as pb
 from .._decision import RemoteDecision, decision_from_message
 from .._messages import inspection_from_message, token_from_message
 from .._results import CheckItem, Inspection
-from .._transport import Call
+from .._transport import RpcRequest
 from .sessions import check_count, check_id, new_request_id, texts
 
 STREAM_PATH = "/sessauth.v1.AuthorizationService/CheckStream"
@@ -61,7 +61,7 @@ class MintTerms(TypedDict, total=False):
 
 def mint(
     session_id: bytes, scopes: Sequence[Scope | str], audience: Sequence[str], terms: MintTerms
-) -> Call[Token]:
+) -> RpcRequest[Token]:
     """Describe Mint. It stores nothing, so a lost answer is a token that nobody has: repeatable."""
     request = pb.MintRequest(
         session_id=check_id("session_id", session_id, 16),
@@ -69,12 +69,12 @@ def mint(
         audience=texts("audience", audience),
         **_block_fields(terms),
     )
-    return Call("TokenService/Mint", request, pb.MintResponse, token_from_message)
+    return RpcRequest("TokenService/Mint", request, pb.MintResponse, token_from_message)
 
 
 def attenuate(
     token: Token, scopes: Sequence[Scope | str], audience: Sequence[str], strict: bool, terms: MintTerms
-) -> Call[Token]:
+) -> RpcRequest[Token]:
     """Describe Attenuate, which stores nothing either."""
     request = pb.AttenuateRequest(
         token=token.stored_text(),
@@ -83,7 +83,7 @@ def attenuate(
         strict=strict,
         **_block_fields(terms),
     )
-    return Call("TokenService/Attenuate", request, pb.AttenuateResponse, token_from_message)
+    return RpcRequest("TokenService/Attenuate", request, pb.AttenuateResponse, token_from_message)
 
 
 def _block_fields(terms: MintTerms) -> dict[str, Any]:
@@ -110,10 +110,10 @@ def _block_fields(terms: MintTerms) -> dict[str, Any]:
     }
 
 
-def inspect(token: Token | str) -> Call[Inspection]:
+def inspect(token: Token | str) -> RpcRequest[Inspection]:
     """Describe Inspect. An open token travels without its secret."""
     parsed = token if isinstance(token, Token) else Token.parse(token)
-    return Call(
+    return RpcRequest(
         "TokenService/Inspect",
         pb.InspectRequest(token=presented_text(parsed.data)),
         pb.InspectResponse,
@@ -121,7 +121,7 @@ def inspect(token: Token | str) -> Call[Inspection]:
     )
 
 
-def revoke(session_id: bytes, block_ids: Sequence[bytes], reason: str, request_id: str) -> Call[int]:
+def revoke(session_id: bytes, block_ids: Sequence[bytes], reason: str, request_id: str) -> RpcRequest[int]:
     """Describe Revoke. The result is the revision from which on no check allows these blocks."""
     if not 1 <= len(block_ids) <= MAX_REVOKE_BLOCK_IDS:
         raise UsageError(f"block_ids: give 1 to {MAX_REVOKE_BLOCK_IDS}, not {len(block_ids)}")
@@ -132,7 +132,7 @@ def revoke(session_id: bytes, block_ids: Sequence[bytes], reason: str, request_i
         block_ids=[check_id("block_ids", each, 32) for each in block_ids],
         reason=reason,
     )
-    return Call(
+    return RpcRequest(
         "TokenService/Revoke",
         request,
         pb.RevokeResponse,
@@ -190,12 +190,12 @@ def _repeatable(item: CheckItem) -> bool:
     return bool(item.retry_id) or not (item.proof or item.approvals or item.permit_ms)
 
 
-def check(item: CheckItem, audience: str, at_least_revision: int) -> Call[RemoteDecision]:
+def check(item: CheckItem, audience: str, at_least_revision: int) -> RpcRequest[RemoteDecision]:
     """Describe Check."""
     request = check_pb.CheckRequest(
         item=item_message(item), audience=audience, at_least_revision=at_least_revision
     )
-    return Call(
+    return RpcRequest(
         "AuthorizationService/Check",
         request,
         check_pb.CheckResponse,
@@ -207,7 +207,7 @@ def check(item: CheckItem, audience: str, at_least_revision: int) -> Call[Remote
 
 def check_batch(
     items: Sequence[CheckItem], audience: str, at_least_revision: int
-) -> Call[list[RemoteDecision]]:
+) -> RpcRequest[list[RemoteDecision]]:
     """Describe CheckBatch. A token that several items present is sent once, and they name it."""
     if not 1 <= len(items) <= MAX_BATCH_ITEMS:
         raise UsageError(f"items: give 1 to {MAX_BATCH_ITEMS}, not {len(items)}")
@@ -223,7 +223,7 @@ def check_batch(
         at_least_revision=at_least_revision,
         tokens=table,
     )
-    return Call(
+    return RpcRequest(
         "AuthorizationService/CheckBatch",
         request,
         check_pb.CheckBatchResponse,

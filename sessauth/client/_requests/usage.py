@@ -7,47 +7,47 @@ from collections.abc import Iterable
 from ..._fast.codec import protobuf
 from ...errors import ServerError, UsageError
 from ...tokens.inspected_block import BlockInfo
-from ...usage.observations import BlockSeen, Telling, Told
+from ...usage.observations import BlockObservation, ObservationAck, ObservationBatch
 from ...v1 import usage_service_pb2 as pb
 from .._messages import session_from_message
-from .._reports import BlockCensus, Census, Missing, ReportPage, SessionReport, VerifierSeen
-from .._transport import Call
+from .._reports import BlockCensus, Census, Missing, ReportPage, SessionReport, VerifierActivity
+from .._transport import RpcRequest
 from .._usage_messages import read_block, read_late, read_session, tell_request
 from .sessions import check_id
 
 MAX_PAGE = 100
 
 
-def tell(telling: Telling) -> Call[Told]:
+def tell(telling: ObservationBatch) -> RpcRequest[ObservationAck]:
     """Describe Tell. It is numbered, so that the server counts it once however often it is told."""
-    return Call(
-        "UsageService/Tell",
+    return RpcRequest(
+        "UsageService/ReportObservations",
         tell_request(telling),
-        pb.TellResponse,
-        lambda answer: Told(answer.control_id, answer.wants_usage),
+        pb.ReportObservationsResponse,
+        lambda answer: ObservationAck(answer.control_id, answer.wants_usage),
     )
 
 
-def get_report(session_id: bytes) -> Call[SessionReport]:
+def get_report(session_id: bytes) -> RpcRequest[SessionReport]:
     """Describe GetReport of one session."""
     request = pb.GetReportRequest(session_id=check_id("session_id", session_id, 16))
-    return Call("UsageService/GetReport", request, pb.GetReportResponse, _report)
+    return RpcRequest("UsageService/GetReport", request, pb.GetReportResponse, _report)
 
 
-def list_reports(purpose: str, page_size: int, page_token: str) -> Call[ReportPage]:
+def list_reports(purpose: str, page_size: int, page_token: str) -> RpcRequest[ReportPage]:
     """Describe GetReport of a purpose."""
     if not purpose:
         raise UsageError("purpose: must not be empty")
     if not 0 <= page_size <= MAX_PAGE:
         raise UsageError(f"page_size: {page_size} is not between 0 and {MAX_PAGE}")
     request = pb.GetReportRequest(purpose=purpose, page_size=page_size, page_token=page_token)
-    return Call("UsageService/GetReport", request, pb.GetReportResponse, _page)
+    return RpcRequest("UsageService/GetReport", request, pb.GetReportResponse, _page)
 
 
-def get_census(session_id: bytes) -> Call[Census]:
+def get_census(session_id: bytes) -> RpcRequest[Census]:
     """Describe GetCensus."""
     request = pb.GetCensusRequest(session_id=check_id("session_id", session_id, 16))
-    return Call("UsageService/GetCensus", request, pb.GetCensusResponse, _census)
+    return RpcRequest("UsageService/GetCensus", request, pb.GetCensusResponse, _census)
 
 
 def _report(answer: pb.GetReportResponse) -> SessionReport:
@@ -70,7 +70,8 @@ def _read_report(message: pb.SessionReport) -> SessionReport:
         inherited=tuple(map(tuple, layers)),
         seen=read_session(message.seen),
         verifiers=tuple(
-            VerifierSeen(each.name, each.allowed, each.denied, each.told_at_ms) for each in message.verifiers
+            VerifierActivity(each.name, each.allowed, each.denied, each.reported_at_ms)
+            for each in message.verifiers
         ),
         missing=_missing(message.missing),
     )
@@ -91,7 +92,7 @@ def _census(answer: pb.GetCensusResponse) -> Census:
         raise _newer(error) from None
 
 
-def _says(block: BlockSeen) -> BlockInfo | None:
+def _says(block: BlockObservation) -> BlockInfo | None:
     return BlockInfo.read(block.index, block.block_id, block.payload) if block.payload else None
 
 

@@ -31,7 +31,7 @@ P = TypeVar("P", covariant=True)
 NOTHING: Final = CheckItem(b"", "none", "none")
 
 
-class Proving(NamedTuple, Generic[P]):
+class ProofSource(NamedTuple, Generic[P]):
     """How a client proves: ``proven(item)`` is what is sent; ``missed(item, sent, decision)``: once more."""
 
     proven: Callable[[CheckItem], P]
@@ -65,7 +65,7 @@ class WatchedCall:
         return f"<WatchedCall {self.number} {self.withdrawn or self.decision!r}>"
 
 
-class Calls:
+class PendingCalls:
     """The calls of one watch by their numbers; what an answer means for them. For either client."""
 
     def __init__(self, audience: str) -> None:
@@ -140,7 +140,7 @@ class Watch:
     def __init__(
         self,
         transport: SyncTransport,
-        proving: Proving[CheckItem],
+        proving: ProofSource[CheckItem],
         audience: str,
         timeout_ms: int,
         stream_timeout_ms: int,
@@ -151,7 +151,7 @@ class Watch:
         self._target = lane.target
         self._timeout_ms = timeout_ms
         self._stream_timeout_ms = check_timeout(stream_timeout_ms)
-        self._calls = Calls(audience)
+        self._calls = PendingCalls(audience)
         self._lock = threading.Lock()
         self._ended: SessauthError | None = None
         self._closed = False

@@ -14,7 +14,7 @@ from .._failures import Failure, RpcFailure
 from .._requests import tokens as token_calls
 from .._results import CheckItem
 from .._transport import AsyncTransport, check_timeout
-from .checks import Calls, Proving, WatchedCall, closed, not_answered
+from .checks import PendingCalls, ProofSource, WatchedCall, closed, not_answered
 
 
 class AsyncWatch:
@@ -26,7 +26,7 @@ class AsyncWatch:
     def __init__(
         self,
         transport: AsyncTransport,
-        proving: Proving[Awaitable[CheckItem]],
+        proving: ProofSource[Awaitable[CheckItem]],
         audience: str,
         timeout_ms: int,
         stream_timeout_ms: int,
@@ -36,7 +36,7 @@ class AsyncWatch:
         self._transport = transport
         self._timeout_ms = timeout_ms
         self._stream_timeout_ms = check_timeout(stream_timeout_ms)
-        self._calls = Calls(audience)
+        self._calls = PendingCalls(audience)
         self._ended: SessauthError | None = None
         self._closed = False
         self._letting_go: set[asyncio.Task[None]] = set()

@@ -148,7 +148,7 @@ def _kind(kind: EventKind | str) -> EventKind:
         raise UsageError(f"kinds: {kind!r} is none of {', '.join(EventKind.__members__)}") from None
 
 
-class Following:
+class EventCursor:
     """Where a watch stands, what it was told and not yet handed out, and how long to wait after a break."""
 
     def __init__(

@@ -14,7 +14,7 @@ from ...v1 import event_service_pb2 as pb
 from .._failures import Failure, RpcFailure
 from .._transport import SyncTransport
 from . import events
-from .events import Following, SessionEvent
+from .events import EventCursor, SessionEvent
 
 _GUARD_SECONDS: Final = 1.0
 
@@ -27,7 +27,7 @@ class SessionWatch:
     for :meth:`close`.
     """
 
-    def __init__(self, transport: SyncTransport, following: Following, for_ms: int) -> None:
+    def __init__(self, transport: SyncTransport, following: EventCursor, for_ms: int) -> None:
         """Open nothing yet."""
         self._transport = transport
         self._following = following

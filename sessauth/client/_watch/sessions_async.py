@@ -13,7 +13,7 @@ from ...v1 import event_service_pb2 as pb
 from .._failures import Failure, RpcFailure
 from .._transport import AsyncTransport
 from . import events
-from .events import Following, SessionEvent
+from .events import EventCursor, SessionEvent
 
 
 class AsyncSessionWatch:
@@ -24,7 +24,7 @@ class AsyncSessionWatch:
     except for :meth:`close`.
     """
 
-    def __init__(self, transport: AsyncTransport, following: Following, for_ms: int) -> None:
+    def __init__(self, transport: AsyncTransport, following: EventCursor, for_ms: int) -> None:
         """Open nothing yet."""
         self._transport = transport
         self._following = following

@@ -157,7 +157,7 @@ class Config:
         return self._folder(self.audit.dir, "audit")
 
     @property
-    def tells(self) -> bool:
+    def reports_observations(self) -> bool:
         """Whether the server's verifiers tell what they saw: where notes of decisions are taken at all."""
         return self.usage.enabled or self.usage.census or self.audit.enabled
 

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from ...errors import Rejected
-from ...model.change import Change, Kind, Rejection
+from ...model.change import Change, ChangeKind, Rejection
 from ...model.session import EndCause, Session
-from ...state.lmdb.feed import Logged
+from ...state.lmdb.feed import LogEntry
 from ...v1 import event_service_pb2 as pb
 from ..log.mask_texts import mask_texts
 
 _KINDS: Final = {
-    Kind.OPEN_SESSION: pb.SESSION_EVENT_KIND_OPENED,
-    Kind.NARROW_SESSION: pb.SESSION_EVENT_KIND_NARROWED,
-    Kind.UPDATE_FACTS: pb.SESSION_EVENT_KIND_FACTS_CHANGED,
-    Kind.SUSPEND_SESSION: pb.SESSION_EVENT_KIND_SUSPENDED,
-    Kind.RESUME_SESSION: pb.SESSION_EVENT_KIND_RESUMED,
-    Kind.END_SESSION: pb.SESSION_EVENT_KIND_ENDED,
-    Kind.REVOKE: pb.SESSION_EVENT_KIND_REVOKED,
-    Kind.PURGE_SESSION: pb.SESSION_EVENT_KIND_PURGED,
-    Kind.NEW_INCARNATION: pb.SESSION_EVENT_KIND_RESTORED,
+    ChangeKind.OPEN_SESSION: pb.SESSION_EVENT_KIND_OPENED,
+    ChangeKind.NARROW_SESSION: pb.SESSION_EVENT_KIND_NARROWED,
+    ChangeKind.UPDATE_FACTS: pb.SESSION_EVENT_KIND_FACTS_CHANGED,
+    ChangeKind.SUSPEND_SESSION: pb.SESSION_EVENT_KIND_SUSPENDED,
+    ChangeKind.RESUME_SESSION: pb.SESSION_EVENT_KIND_RESUMED,
+    ChangeKind.END_SESSION: pb.SESSION_EVENT_KIND_ENDED,
+    ChangeKind.REVOKE: pb.SESSION_EVENT_KIND_REVOKED,
+    ChangeKind.PURGE_SESSION: pb.SESSION_EVENT_KIND_PURGED,
+    ChangeKind.NEW_INCARNATION: pb.SESSION_EVENT_KIND_RESTORED,
 }
 _BY_ITSELF: Final = (EndCause.LEASE_LAPSED, EndCause.EXPIRED)
 # Whatever a watcher asked for.
@@ -57,7 +57,7 @@ class Event:
         return self.message.kind in _TOLD_ALWAYS
 
 
-def event_of(logged: Logged) -> Event | None:
+def event_of(logged: LogEntry) -> Event | None:
     """Return the event of a logged change, None if no watcher is told of it.
 
     Raises Rejected COMPACTED for a change of which it is not known what became of it.
@@ -92,12 +92,12 @@ def event_of(logged: Logged) -> Event | None:
 def _fill(message: pb.SessionEvent, change: Change) -> None:
     """Add what only some kinds have."""
     body = cast("dict[str, Any]", change.body)
-    if change.kind is Kind.END_SESSION:
+    if change.kind is ChangeKind.END_SESSION:
         cause = EndCause(body.get("cause", 0))
         message.cause = cast("Any", int(cause))
         if cause in _BY_ITSELF:
             message.kind = pb.SESSION_EVENT_KIND_LAPSED
-    elif change.kind is Kind.REVOKE:
+    elif change.kind is ChangeKind.REVOKE:
         message.block_ids.extend(body.get("block_ids", ()))
 
 

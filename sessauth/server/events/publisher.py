@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from typing import Final
 
 from ...errors import Rejected
-from ...state.lmdb.environment import Source
+from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed
 from ..status import refused
 from .event import Event, event_of
-from .subscriber import Position, SessionWatcher
+from .subscriber import EventSubscriber, LogPosition
 
 # How often it is looked whether anything was committed.
 LOOK_SECONDS: Final = 0.02
@@ -29,18 +29,18 @@ STEP: Final = 256
 MAX_ASIDE: Final = 4096
 
 
-class SessionEvents:
+class SessionEventPublisher:
     """The watchers of one control process."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: LmdbSource) -> None:
         """Follow the log of ``source``; nothing runs yet."""
         self._pulse = source.pulse
         self.feed = LocalFeed(source)
         self._lock = threading.Lock()
-        self._watchers: set[SessionWatcher] = set()
+        self._watchers: set[EventSubscriber] = set()
         self._thread: threading.Thread | None = None
         self._draining = False
-        self._at = Position(0, 0)
+        self._at = LogPosition(0, 0)
         self._commit = 0
         # Events that are not of the log, until the changes before them were told.
         self._aside: deque[Event] = deque(maxlen=MAX_ASIDE)
@@ -51,7 +51,7 @@ class SessionEvents:
         return len(self._watchers)
 
     @contextmanager
-    def open(self, watcher: SessionWatcher) -> Iterator[None]:
+    def open(self, watcher: EventSubscriber) -> Iterator[None]:
         """Tell a watcher of what happens, for a ``with`` block; it :meth:`join`s by itself.
 
         Raises SHUTTING_DOWN while draining, OVERLOADED if no thread can be had.
@@ -66,7 +66,7 @@ class SessionEvents:
                     # For nobody: who watches next was not there.
                     self._aside.clear()
 
-    def join(self, watcher: SessionWatcher) -> Position:
+    def join(self, watcher: EventSubscriber) -> LogPosition:
         """Have the watcher's queue begin anew; returns from where on: up to there it reads for itself."""
         with self._lock:
             if self._draining:
@@ -77,7 +77,7 @@ class SessionEvents:
             watcher.begin(self._at)
             return self._at
 
-    def read(self, behind: Position) -> tuple[list[Event], Position]:
+    def read(self, behind: LogPosition) -> tuple[list[Event], LogPosition]:
         """Return the events of some changes behind a position, and how far they reach.
 
         Raises Rejected COMPACTED if the log no longer has them.
@@ -87,7 +87,7 @@ class SessionEvents:
         if not step:
             return [], behind
         revision = step[-1].result.revision if step[-1].result is not None else behind.revision
-        return events, Position(step[-1].seq, revision)
+        return events, LogPosition(step[-1].seq, revision)
 
     def tell(self, event: Event) -> None:
         """Tell those who watch now of an event that is not of the log, behind the change that it follows."""
@@ -104,7 +104,7 @@ class SessionEvents:
     def _start(self) -> None:
         """Start to follow from where the log is now. Called with the lock."""
         head = self.feed.head()
-        self._at, self._commit = Position(head.seq, head.revision), 0
+        self._at, self._commit = LogPosition(head.seq, head.revision), 0
         thread = threading.Thread(target=self._run, name="sessauth-session-events", daemon=True)
         try:
             thread.start()
@@ -146,7 +146,7 @@ class SessionEvents:
                 return True
             self._hand_on(events, upto)
 
-    def _hand_on(self, events: Sequence[Event], upto: Position) -> None:
+    def _hand_on(self, events: Sequence[Event], upto: LogPosition) -> None:
         with self._lock:
             self._at = upto
             for watcher in self._watchers:
@@ -166,7 +166,7 @@ class SessionEvents:
     def _skip(self) -> None:
         head = self.feed.head()
         with self._lock:
-            self._at = Position(head.seq, head.revision)
+            self._at = LogPosition(head.seq, head.revision)
             for watcher in self._watchers:
                 watcher.fall_behind()
 

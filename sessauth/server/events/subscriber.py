@@ -14,24 +14,24 @@ from .event import Event
 MAX_WAITING: Final = 1024
 
 
-class Position(NamedTuple):
+class LogPosition(NamedTuple):
     """How far of the log something is told: by the changes' number, and by the revision behind it."""
 
     seq: int
     revision: int
 
 
-class Taken(NamedTuple):
+class EventBatch(NamedTuple):
     """Responses that waited, in order, and how far a watcher is once it was told them."""
 
     responses: list[bytes]
-    position: Position
+    position: LogPosition
 
 
-class SessionWatcher:
+class EventSubscriber:
     """What waits for one watcher, bounded. Who adds to it never waits for who takes from it."""
 
-    def __init__(self, admits: Callable[[Event], bytes | None], position: Position) -> None:
+    def __init__(self, admits: Callable[[Event], bytes | None], position: LogPosition) -> None:
         """Wait for the events that ``admits`` gives a response for, behind ``position``."""
         self.admits = admits
         # How far it was told. The call's own thread moves it.
@@ -44,14 +44,14 @@ class SessionWatcher:
         self._fell_behind = False
         self._error: BaseException | None = None
 
-    def begin(self, at: Position) -> None:
+    def begin(self, at: LogPosition) -> None:
         """Wait anew: everything behind ``at`` is offered from now on."""
         with self._changed:
             self._waiting.clear()
             self._seen = at
             self._fell_behind = False
 
-    def offer(self, events: Iterable[Event], upto: Position) -> None:
+    def offer(self, events: Iterable[Event], upto: LogPosition) -> None:
         """Add those of the events that are for this watcher; ``upto`` is how far they reach."""
         found = [(event, response) for event in events if (response := self.admits(event)) is not None]
         with self._changed:
@@ -84,7 +84,7 @@ class SessionWatcher:
         if self._error is not None:
             raise self._error
 
-    def take(self, seconds: float) -> Taken | None:
+    def take(self, seconds: float) -> EventBatch | None:
         """Wait at most so long for something, and return all there is; None if it fell behind.
 
         What was told before (read from the log, while it waited here as well) is left out. Raises what
@@ -98,7 +98,7 @@ class SessionWatcher:
                 return None
             taken = [response for seq, response in self._waiting if not 0 < seq <= self.position.seq]
             self._waiting.clear()
-            return Taken(taken, max(self._seen, self.position))
+            return EventBatch(taken, max(self._seen, self.position))
 
     def _drop(self) -> None:
         self.missed += sum(seq == 0 for seq, _ in self._waiting)

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from ...model.receipt import VerifierStanding, VerifierState
-from ...model.registration import EnrolmentRecord
+from ...model.receipt import VerifierState, VerifierStatus
+from ...model.registration import RegistrationRecord
 from ...state.host.processes import is_gone
 
 # What a bound is stretched by here: for a check that was under way when it passed.
 MARGIN_MS: Final = 100
 
 
-class Kind(IntEnum):
+class VerifierKind(IntEnum):
     """What kind of verifier it is; the numbers are those of ``evidence_service.proto``."""
 
     CONTROL = 1
@@ -23,15 +23,15 @@ class Kind(IntEnum):
 
 
 @dataclass(slots=True, eq=False)
-class Enrolled:
+class RegistryEntry:
     """A verifier under its name. ``heard_ms`` is of the steady clock, ``…_at_ms`` of the wall clock.
 
     ``revision`` is the latest that it acknowledged, ``acknowledged_at_ms`` when. ``left_at_ms`` is not 0 once
     it can't allow any more because it left. ``late``: nobody waits for it until it is heard again.
     """
 
-    record: EnrolmentRecord
-    kind: Kind
+    record: RegistrationRecord
+    kind: VerifierKind
     revision: int
     heard_ms: int
     heard_at_ms: int
@@ -53,7 +53,7 @@ class Enrolled:
 
     def look(self, at_ms: int) -> None:
         """Note a worker's end: it is a child of this process's, whose end can be told for certain."""
-        if self.kind is Kind.WORKER and not self.left_at_ms:
+        if self.kind is VerifierKind.WORKER and not self.left_at_ms:
             if is_gone(self.record.process_id, self.record.process_started):
                 self.left_at_ms = at_ms
 
@@ -67,14 +67,14 @@ class Enrolled:
         self.look(at_ms)
         return not self.left_at_ms and not self.bound_passed(steady_ms)
 
-    def standing(self, revision: int, steady_ms: int, at_ms: int) -> VerifierStanding:
+    def standing(self, revision: int, steady_ms: int, at_ms: int) -> VerifierStatus:
         """Return where it stands against a change that came at ``revision``."""
         if self.revision >= revision:
             state, when = VerifierState.ACKNOWLEDGED, self.acknowledged_at_ms
         else:
             state = self.state_now(revision, steady_ms, at_ms)
             when = self.left_at_ms if state is VerifierState.LEFT else self.bound_at_ms
-        return VerifierStanding(self.record.name, state, self.revision, when)
+        return VerifierStatus(self.record.name, state, self.revision, when)
 
     def state_now(self, revision: int, steady_ms: int, at_ms: int) -> VerifierState:
         """Return whether it may still allow, and if so whether it has acknowledged ``revision``."""

@@ -18,17 +18,17 @@ from typing import Final
 from ... import limits
 from ...clock import Clock
 from ...errors import SessauthError, StateError
-from ...model.receipt import Receipt, ReceiptState, SignedReceipt, VerifierStanding, VerifierState, state_of
+from ...model.receipt import Receipt, ReceiptState, SignedReceipt, VerifierState, VerifierStatus, state_of
 from ...model.session import EndCause, Session, SessionStatus
 from ...state.lmdb import evidence_rows
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
 from ..keys.issuer_keyring import KeyRing
 from ..log import log as server_log
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..rpc.pool import aside
 from ..status import refused
-from .registry import Enrolment
+from .registry import VerifierRegistry
 
 # The control process answers checks too.
 CONTROL: Final = "sessauth/control"
@@ -39,7 +39,7 @@ RESERVE_MS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class SessionEnd:
     """When and how a session ended, or the ancestor that it ended with."""
 
     revision: int
@@ -48,7 +48,7 @@ class End:
     reason: str
 
 
-class Evidence:
+class ReceiptIssuer:
     """Makes receipts by what one control process knows. Any thread may use it."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Evidence:
         log: StateWriter,
         verifier: Verifier,
         keyring: KeyRing,
-        enrolment: Enrolment,
+        enrolment: VerifierRegistry,
         clock: Clock,
         *,
         wait_ms: int = 200,
@@ -81,7 +81,7 @@ class Evidence:
         self._counting = threading.Lock()
         self._places = threading.BoundedSemaphore(WAITING_AT_ONCE)
 
-    def after_end(self, session_id: bytes, call: Call) -> SignedReceipt | None:
+    def after_end(self, session_id: bytes, call: CallContext) -> SignedReceipt | None:
         """Return the receipt of an end that is durable; None if it can't be made, which is logged."""
         try:
             session = self._log.get_session(session_id)
@@ -95,7 +95,7 @@ class Evidence:
             )
             return None
 
-    def receipt(self, session: Session, call: Call) -> SignedReceipt:
+    def receipt(self, session: Session, call: CallContext) -> SignedReceipt:
         """Return the receipt of a session's end by what is known now.
 
         Raises WRONG_STATUS if it has not ended, NO_ISSUER_KEY, and StateError.
@@ -105,7 +105,7 @@ class Evidence:
             self.given[state] += 1
         return signed
 
-    def _signed(self, session: Session, call: Call) -> tuple[SignedReceipt, ReceiptState]:
+    def _signed(self, session: Session, call: CallContext) -> tuple[SignedReceipt, ReceiptState]:
         key = self._keyring.newest_active(self._log.keys())
         if key is None:
             raise refused("NO_ISSUER_KEY", "no active issuer key of the service is here to sign the receipt")
@@ -120,20 +120,20 @@ class Evidence:
             made = self._kept(made)
         return made.signed_by(key), made.state
 
-    def _end_of(self, session: Session) -> End:
+    def _end_of(self, session: Session) -> SessionEnd:
         member: Session | None = session
         for _ in range(limits.MAX_ANCESTORS + 1):
             if member is None:
                 break
             if member.status is SessionStatus.ENDED:
                 cause = member.end_cause if member is session else EndCause.PARENT_ENDED
-                return End(member.revision, member.ended_at_ms, cause, member.reason)
+                return SessionEnd(member.revision, member.ended_at_ms, cause, member.reason)
             member = self._log.get_session(member.parent_id) if member.parent_id else None
         raise refused(
             "WRONG_STATUS", "session_id: the session has not ended; there is no receipt before that"
         )
 
-    def _wait(self, revision: int, call: Call) -> None:
+    def _wait(self, revision: int, call: CallContext) -> None:
         """Call for acknowledgements, and wait for them a while if somebody can be waited for."""
         if not self._enrolment.is_waited_for(revision, also_late=True):
             return
@@ -148,7 +148,7 @@ class Evidence:
             finally:
                 self._places.release()
 
-    def _made(self, session: Session, end: End) -> Receipt:
+    def _made(self, session: Session, end: SessionEnd) -> Receipt:
         verifiers = [*self._enrolment.standings(end.revision, end.at_ms), self.own(end.revision)]
         verifiers.sort(key=lambda each: each.name)
         # Read behind the standings: a permit that was given before the end is in them by then.
@@ -171,14 +171,14 @@ class Evidence:
             last_allow_ms=self._last_allow_ms(session.id),
         )
 
-    def own(self, revision: int) -> VerifierStanding:
+    def own(self, revision: int) -> VerifierStatus:
         """Return where the control process's own verifier stands against ``revision``."""
         try:
             seen = self._verifier.view.revision
         except StateError:
             seen = 0
         state = VerifierState.ACKNOWLEDGED if seen >= revision else VerifierState.WAITING
-        return VerifierStanding(CONTROL, state, seen, self._clock.now_ms())
+        return VerifierStatus(CONTROL, state, seen, self._clock.now_ms())
 
     def _kept(self, made: Receipt) -> Receipt:
         """Have a finished receipt kept, or return the one that is on its way there.

@@ -18,15 +18,15 @@ from typing import Final
 from ... import limits
 from ...clock import Clock
 from ...errors import SessauthError
-from ...model.receipt import VerifierStanding, VerifierState
-from ...model.registration import EnrolmentRecord
+from ...model.receipt import VerifierState, VerifierStatus
+from ...model.registration import RegistrationRecord
 from ...state.host.processes import is_gone
 from ...state.lmdb import evidence_rows
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ..log import log as server_log
 from ..status import invalid, refused
-from .enrolled_verifier import Enrolled, Kind
+from .enrolled_verifier import RegistryEntry, VerifierKind
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 # No credential's verifier can take such a name.
@@ -39,11 +39,11 @@ OF_ONE_PRINCIPAL: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RegistrationRequest:
     """What a verifier says when it enrols or renews; ``kind`` and ``principal`` are its credential's."""
 
     name: str
-    kind: Kind
+    kind: VerifierKind
     principal: str
     instance: bytes
     staleness_ms: int
@@ -52,7 +52,7 @@ class Asked:
     process_started: int = 0
 
 
-class Enrolment:
+class VerifierRegistry:
     """The verifiers of one control process. Any thread may use it."""
 
     def __init__(self, log: StateWriter, clock: Clock) -> None:
@@ -62,15 +62,20 @@ class Enrolment:
         # One enrols at a time; renewals don't wait for it.
         self._enrolling = threading.Lock()
         self._changed = threading.Condition()
-        self._entries: dict[str, Enrolled] = {}
+        self._entries: dict[str, RegistryEntry] = {}
         steady_ms, at_ms = clock.steady_ms(), clock.now_ms()
         for record in log.enrolments():
-            self._entries[record.name] = Enrolled(
-                record, Kind.EMBEDDED, record.enrolled_revision, steady_ms, at_ms, record.enrolled_at_ms
+            self._entries[record.name] = RegistryEntry(
+                record,
+                VerifierKind.EMBEDDED,
+                record.enrolled_revision,
+                steady_ms,
+                at_ms,
+                record.enrolled_at_ms,
             )
         log.call_anew()
 
-    def hear(self, asked: Asked) -> int:
+    def hear(self, asked: RegistrationRequest) -> int:
         """Enrol a verifier or renew its enrolment; returns the latest revision, which it must have seen.
 
         Raises NAME_TAKEN while another that may allow has the name, LIMIT, and as the log does.
@@ -92,7 +97,7 @@ class Enrolment:
         server_log.event(logging.INFO, "verifier_left", verifier=name, principal=entry.record.principal)
         self._forget(entry)
 
-    def standings(self, revision: int, ended_at_ms: int) -> tuple[VerifierStanding, ...]:
+    def standings(self, revision: int, ended_at_ms: int) -> tuple[VerifierStatus, ...]:
         """Return where those stand that were enrolled when a session ended, by name."""
         steady_ms, at_ms = self._clock.steady_ms(), self._clock.now_ms()
         with self._changed:
@@ -128,7 +133,7 @@ class Enrolment:
         with self._changed:
             return bool(self._entries)
 
-    def all(self) -> Sequence[tuple[Enrolled, VerifierState]]:
+    def all(self) -> Sequence[tuple[RegistryEntry, VerifierState]]:
         """Return everybody by name: whether it may allow, and has acknowledged what was last called for."""
         _, revision = self._log.source().called_for()
         steady_ms, at_ms = self._clock.steady_ms(), self._clock.now_ms()
@@ -143,7 +148,7 @@ class Enrolment:
         for entry in self._over_since(REMEMBER_MS):
             self._take_out(entry)
 
-    def _waiting(self, revision: int, *, also_late: bool = False) -> list[Enrolled]:
+    def _waiting(self, revision: int, *, also_late: bool = False) -> list[RegistryEntry]:
         steady_ms, at_ms = self._clock.steady_ms(), self._clock.now_ms()
         return [
             entry
@@ -153,7 +158,7 @@ class Enrolment:
             and entry.may_allow(steady_ms, at_ms)
         ]
 
-    def _renewed(self, asked: Asked) -> bool:
+    def _renewed(self, asked: RegistrationRequest) -> bool:
         """Renew an enrolment; False if there is none of this instance."""
         with self._changed:
             entry = self._entries.get(asked.name)
@@ -165,7 +170,7 @@ class Enrolment:
             self._changed.notify_all()
             return True
 
-    def _enroll(self, asked: Asked) -> None:
+    def _enroll(self, asked: RegistrationRequest) -> None:
         if self._renewed(asked):
             return
         steady_ms, at_ms = self._clock.steady_ms(), self._clock.now_ms()
@@ -183,7 +188,7 @@ class Enrolment:
                 raise refused("LIMIT", f"name: this credential has {OF_ONE_PRINCIPAL} verifiers; close some")
         if crowd >= limits.MAX_VERIFIERS:
             self._make_room()
-        record = EnrolmentRecord(
+        record = RegistrationRecord(
             asked.name,
             asked.principal,
             asked.instance,
@@ -193,9 +198,9 @@ class Enrolment:
             before.record.enrolled_revision if before is not None else asked.revision,
             at_ms,
         )
-        if asked.kind is Kind.EMBEDDED:
+        if asked.kind is VerifierKind.EMBEDDED:
             self._keep(record)
-        entry = Enrolled(record, asked.kind, asked.revision, self._clock.steady_ms(), at_ms, at_ms)
+        entry = RegistryEntry(record, asked.kind, asked.revision, self._clock.steady_ms(), at_ms, at_ms)
         with self._changed:
             self._entries[asked.name] = entry
             self._changed.notify_all()
@@ -205,7 +210,7 @@ class Enrolment:
         if not any(map(self._take_out, self._over_since(0))):
             raise refused("LIMIT", f"name: {limits.MAX_VERIFIERS} verifiers are enrolled; close some")
 
-    def _take_out(self, entry: Enrolled) -> bool:
+    def _take_out(self, entry: RegistryEntry) -> bool:
         """Let go of who can't allow; False if it was heard meanwhile and counts again, or is gone already."""
         with self._changed:
             name = entry.record.name
@@ -218,7 +223,7 @@ class Enrolment:
         self._forget(entry)
         return True
 
-    def _over_since(self, ms: int) -> list[Enrolled]:
+    def _over_since(self, ms: int) -> list[RegistryEntry]:
         """Return who has not been able to allow for so long, the longest first."""
         steady_ms, at_ms = self._clock.steady_ms(), self._clock.now_ms()
         with self._changed:
@@ -226,15 +231,15 @@ class Enrolment:
         found = [(since, entry) for since, entry in over if since and since + ms <= at_ms]
         return [entry for _, entry in sorted(found, key=lambda each: each[0])]
 
-    def _keep(self, record: EnrolmentRecord) -> None:
+    def _keep(self, record: RegistrationRecord) -> None:
         def work(group: Group) -> None:
             evidence_rows.keep_enrolment(group, record)
 
         self._log.decide(work, evidence_rows.ROW_BYTES).result(COMMIT_SECONDS)
 
-    def _forget(self, entry: Enrolled) -> None:
+    def _forget(self, entry: RegistryEntry) -> None:
         """Have the row removed; nobody waits for it: a row too many only keeps receipts open for a while."""
-        if entry.kind is Kind.EMBEDDED:
+        if entry.kind is VerifierKind.EMBEDDED:
             try:
                 work = partial(evidence_rows.drop_enrolment, record=entry.record)
                 self._log.decide(work, evidence_rows.ROW_BYTES)
@@ -242,7 +247,7 @@ class Enrolment:
                 server_log.event(logging.WARNING, "enrolment_not_removed", error=str(error))
 
 
-def checked(asked: Asked) -> Asked:
+def checked(asked: RegistrationRequest) -> RegistrationRequest:
     """Return what a verifier says if it is of the form; raises INVALID_ARGUMENT naming the field.
 
     A worker's name becomes one that no credential can take, and it has no bound: its end is seen.
@@ -253,7 +258,7 @@ def checked(asked: Asked) -> Asked:
         )
     if len(asked.instance) != 16:
         raise invalid("instance", f"must be 16 bytes, not {len(asked.instance)}")
-    if asked.kind is Kind.WORKER:
+    if asked.kind is VerifierKind.WORKER:
         if not asked.process_id:
             raise invalid("process_id", "is required of a worker")
         return replace(asked, name=WORKER_PREFIX + asked.name, staleness_ms=0)
@@ -262,19 +267,19 @@ def checked(asked: Asked) -> Asked:
     return asked
 
 
-def _was_there(entry: Enrolled, revision: int, ended_at_ms: int, steady_ms: int, at_ms: int) -> bool:
+def _was_there(entry: RegistryEntry, revision: int, ended_at_ms: int, steady_ms: int, at_ms: int) -> bool:
     """Whether a verifier may have allowed calls of a session that ended then."""
     over_at_ms = entry.over_at_ms(steady_ms, at_ms)
     return entry.record.enrolled_revision < revision and not 0 < over_at_ms <= ended_at_ms
 
 
-def _replaces(asked: Asked, before: Enrolled) -> bool:
+def _replaces(asked: RegistrationRequest, before: RegistryEntry) -> bool:
     """Whether the process that had the name is known to have ended, and the same principal comes back."""
     record = before.record
     return record.principal == asked.principal and is_gone(record.process_id, record.process_started)
 
 
-def _taken(entry: Enrolled) -> Exception:
+def _taken(entry: RegistryEntry) -> Exception:
     which = f", process {entry.record.process_id}" if entry.record.process_id else ""
     return refused(
         "NAME_TAKEN",

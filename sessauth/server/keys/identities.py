@@ -17,7 +17,7 @@ from .credentials import RELOAD_SECONDS, CredentialFile, Principal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Known:
+class KnownPrincipals:
     """The identities at one moment, by URI and by thumbprint; replaced together when the file changes.
 
     There are two tables: a certificate may name any URI, also one that reads like a thumbprint.
@@ -44,7 +44,7 @@ class Known:
         return found.pop() if found else None
 
 
-def _known(identities: Iterable[Identity]) -> Known:
+def _known(identities: Iterable[Identity]) -> KnownPrincipals:
     by_uri: dict[str, Principal] = {}
     by_thumbprint: dict[str, Principal] = {}
     for entry in identities:
@@ -53,7 +53,7 @@ def _known(identities: Iterable[Identity]) -> Known:
             by_uri[entry.uri] = principal
         else:
             by_thumbprint[entry.thumbprint.lower()] = principal
-    return Known(by_uri, by_thumbprint)
+    return KnownPrincipals(by_uri, by_thumbprint)
 
 
 class Identities:
@@ -69,7 +69,7 @@ class Identities:
         self._entries = self._checked(config.identities)
         self._now = _known(self._entries)
 
-    def known(self) -> Known:
+    def known(self) -> KnownPrincipals:
         """Return the identities as the file has them; it is looked at once in 200 ms at most."""
         # Settings that came from no file have none that could change.
         if self._seen is None or time.monotonic() < self._look_again_at:

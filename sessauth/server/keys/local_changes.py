@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 from ...audit import layout
 from ...clock import Clock
 from ...errors import ConfigError
-from ...state.host.brake import ByHand
+from ...state.host.brake import ManualBrake
 from ...state.host.folder import replace_file
 from ..config.identity_settings import Identity
 from ..log.log import event
@@ -43,7 +43,7 @@ class LocalChanges:
         state_dir: Path,
         credentials: CredentialFile,
         identities: Identities,
-        brake: Callable[[], ByHand],
+        brake: Callable[[], ManualBrake],
         clock: Clock,
         *,
         records: bool,
@@ -134,7 +134,11 @@ class LocalChanges:
 
 def _read(path: Path) -> dict[str, Any]:
     """Return what was recorded last; nothing where that can't be told, so that all is recorded again."""
-    nothing: dict[str, Any] = {"credentials": {}, "identities": {}, "brake": _brake(ByHand(0, False, ""))}
+    nothing: dict[str, Any] = {
+        "credentials": {},
+        "identities": {},
+        "brake": _brake(ManualBrake(0, False, "")),
+    }
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_MAX_FILE_BYTES))
@@ -173,7 +177,7 @@ def _digest(text: str) -> str:
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _brake(by_hand: ByHand) -> dict[str, Any]:
+def _brake(by_hand: ManualBrake) -> dict[str, Any]:
     return {"count": by_hand.count, "engaged": by_hand.engaged, "reason": by_hand.reason}
 
 

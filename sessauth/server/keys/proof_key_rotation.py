@@ -12,7 +12,7 @@ from ...crypto.key_record import KeyRecord, KeyStatus
 from ...crypto.verifier_key import SignedVerifierKey, VerifierKey
 from ...errors import StateUnusable
 from ...limits import CLOCK_STEP_MS, PROOF_WINDOW_MS
-from ...state.host.proof_keys import HostKey, HostKeys, keys_path, replay_path
+from ...state.host.proof_keys import HostProofKey, HostProofKeys, keys_path, replay_path
 from ...state.writer.state_writer import StateWriter
 from ..config.config import ProofSettings
 from ..log.log import event
@@ -22,7 +22,7 @@ from .issuer_keyring import KeyRing
 _STANDING: Final = (KeyStatus.ACTIVE, KeyStatus.RETIRED)
 
 
-class HostKeyKeeper:
+class ProofKeyRotator:
     """Keeps ``proof/`` of the state folder as it should be. The control process has one."""
 
     def __init__(self, state_dir: Path, log: StateWriter, keyring: KeyRing, settings: ProofSettings) -> None:
@@ -32,7 +32,7 @@ class HostKeyKeeper:
         self._keyring = keyring
         self._settings = settings
         self._lock = threading.Lock()
-        self._host: HostKeys | None = None
+        self._host: HostProofKeys | None = None
         self._table: ReplayTable | None = None
         # The latest use of the table that was seen.
         self._latest_ms = 0
@@ -54,7 +54,7 @@ class HostKeyKeeper:
             # What a table of the future knows goes with it, so what was proven then must never count.
             fresh = host is None or host.incarnation != incarnation or ahead
             if host is None or fresh:
-                due = HostKeys.made(incarnation, now_ms, self._settings.key_lifetime_ms)
+                due = HostProofKeys.made(incarnation, now_ms, self._settings.key_lifetime_ms)
             else:
                 due = host.rotated(now_ms, self._settings.key_lifetime_ms)
             if due is not host or not keys_path(self._state_dir).exists():
@@ -104,7 +104,9 @@ class HostKeyKeeper:
             self._signed = signed
         return list(signed.values())
 
-    def _vouched(self, host: HostKeys, key: HostKey, records: dict[bytes, KeyRecord]) -> SignedVerifierKey:
+    def _vouched(
+        self, host: HostProofKeys, key: HostProofKey, records: dict[bytes, KeyRecord]
+    ) -> SignedVerifierKey:
         """Return the signature that is known, unless its issuer key no longer stands; else a new one."""
         known = self._signed.get(key.key_id)
         if known is not None:
@@ -120,10 +122,10 @@ class HostKeyKeeper:
         )
         return public.signed_by(issuer)
 
-    def _found(self) -> HostKeys | None:
+    def _found(self) -> HostProofKeys | None:
         """Return the keys in the folder; None where new ones are to be made."""
         try:
-            return HostKeys.read(self._state_dir)
+            return HostProofKeys.read(self._state_dir)
         except StateUnusable as error:
             if error.problem == "MISSING":
                 return None

@@ -9,24 +9,24 @@ from ...metrics import families as judging
 from ...metrics.samples import decided, family, histogram
 from ..rpc.pools import LANE_NAMES
 from . import families as f
-from .shared_page import RPC_BOUNDS_NS, RPC_ROWS, Number, Page
+from .shared_page import RPC_BOUNDS_NS, RPC_ROWS, MetricSlot, Page
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
 COUNTED = (
-    (judging.SIGNATURES, Number.SIGNATURES),
-    (judging.BAD_SIGNATURES, Number.BAD_SIGNATURES),
-    (judging.CACHE_HITS, Number.CACHE_HITS),
-    (judging.CACHE_MISSES, Number.CACHE_MISSES),
-    (judging.CACHE_EVICTED, Number.CACHE_EVICTED),
-    (f.WITHDRAWALS, Number.WITHDRAWALS),
+    (judging.SIGNATURES, MetricSlot.SIGNATURES),
+    (judging.BAD_SIGNATURES, MetricSlot.BAD_SIGNATURES),
+    (judging.CACHE_HITS, MetricSlot.CACHE_HITS),
+    (judging.CACHE_MISSES, MetricSlot.CACHE_MISSES),
+    (judging.CACHE_EVICTED, MetricSlot.CACHE_EVICTED),
+    (f.WITHDRAWALS, MetricSlot.WITHDRAWALS),
 )
 STANDING = (
-    (judging.CACHE_BYTES, Number.CACHE_BYTES),
-    (judging.CACHE_CHAINS, Number.CACHE_CHAINS),
-    (f.WATCHED_STREAMS, Number.WATCHED_STREAMS),
-    (f.WATCHED_CALLS, Number.WATCHED_CALLS),
+    (judging.CACHE_BYTES, MetricSlot.CACHE_BYTES),
+    (judging.CACHE_CHAINS, MetricSlot.CACHE_CHAINS),
+    (f.WATCHED_STREAMS, MetricSlot.WATCHED_STREAMS),
+    (f.WATCHED_CALLS, MetricSlot.WATCHED_CALLS),
 )
 
 
@@ -57,7 +57,11 @@ class Collector:
         yield family(f.PROCESS_UP, {(process,): float(up[process]) for process in self._pages})
         yield family(
             f.PROCESS_REVISION,
-            {(process,): page.read(Number.REVISION) for process, page in self._pages.items() if up[process]},
+            {
+                (process,): page.read(MetricSlot.REVISION)
+                for process, page in self._pages.items()
+                if up[process]
+            },
         )
         yield from decided([page.tally for page in self._pages.values()])
         yield from self._called()
@@ -98,14 +102,14 @@ class Collector:
         )
 
     def _audit(self, serving: Sequence[Page]) -> Iterator[Family]:
-        recording = [page for page in serving if page.read(Number.AUDIT_ON)]
+        recording = [page for page in serving if page.read(MetricSlot.AUDIT_ON)]
         if not recording:
             return
-        yield family(judging.AUDIT_HEALTHY, all(page.read(Number.AUDIT_HEALTHY) for page in recording))
-        yield family(judging.AUDIT_WAITING, self._sum(Number.AUDIT_WAITING_BYTES, recording))
-        yield family(judging.AUDIT_RECORDED, self._sum(Number.AUDIT_RECORDED, self._pages.values()))
-        yield family(judging.AUDIT_LOST, self._sum(Number.AUDIT_LOST, self._pages.values()))
+        yield family(judging.AUDIT_HEALTHY, all(page.read(MetricSlot.AUDIT_HEALTHY) for page in recording))
+        yield family(judging.AUDIT_WAITING, self._sum(MetricSlot.AUDIT_WAITING_BYTES, recording))
+        yield family(judging.AUDIT_RECORDED, self._sum(MetricSlot.AUDIT_RECORDED, self._pages.values()))
+        yield family(judging.AUDIT_LOST, self._sum(MetricSlot.AUDIT_LOST, self._pages.values()))
 
     @staticmethod
-    def _sum(number: Number, pages: Iterable[Page]) -> float:
+    def _sum(number: MetricSlot, pages: Iterable[Page]) -> float:
         return sum(page.read(number) for page in pages)

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
     from ..events.late_uses import UsesAfterEnd
-    from ..events.publisher import SessionEvents
-    from ..evidence.receipts import Evidence as Receipts
-    from ..evidence.registry import Enrolment
+    from ..events.publisher import SessionEventPublisher
+    from ..evidence.receipts import ReceiptIssuer as Receipts
+    from ..evidence.registry import VerifierRegistry
 
 RECEIPT_STATES: Final = ("closed", "partial", "unknown")
 VERIFIER_STATES: Final = ("current", "late")
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ReceiptMetrics:
     """Numbers since the control process started, and as they stand.
 
     ``receipts`` are those that were given, in the order of :data:`RECEIPT_STATES`; ``used_after_end`` the
@@ -49,13 +49,13 @@ class Evidence:
 
 
 def numbers_of(
-    receipts: Receipts, enrolment: Enrolment, uses: UsesAfterEnd, events: SessionEvents
-) -> Evidence:
+    receipts: Receipts, enrolment: VerifierRegistry, uses: UsesAfterEnd, events: SessionEventPublisher
+) -> ReceiptMetrics:
     """Return the numbers of those who keep account in a control process."""
     states = [state for _, state in enrolment.all()]
     late = sum(state is not VerifierState.ACKNOWLEDGED for state in states)
     given = receipts.given
-    return Evidence(
+    return ReceiptMetrics(
         receipts=(given[ReceiptState.CLOSED], given[ReceiptState.PARTIAL], given[ReceiptState.UNKNOWN]),
         used_after_end=uses.total,
         verifiers=(len(states) - late, late),

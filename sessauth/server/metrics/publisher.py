@@ -10,7 +10,7 @@ from ...verifier.verifier import Verifier
 from ..rpc.grpc_server import Serving
 from ..rpc.pools import LANE_NAMES
 from ..watch.recheck import Watching
-from .shared_page import Number, Page
+from .shared_page import MetricSlot, Page
 
 
 class Publisher:
@@ -39,18 +39,18 @@ class Publisher:
         """Tell the page what stands now."""
         with self._lock:
             tell, verifier, cache = self._page.tell, self._verifier, self._verifier.cache
-            tell(Number.CACHE_HITS, cache.hits)
-            tell(Number.CACHE_MISSES, cache.misses)
-            tell(Number.CACHE_EVICTED, cache.evicted)
-            tell(Number.CACHE_BYTES, cache.used)
-            tell(Number.CACHE_CHAINS, len(cache))
-            tell(Number.SIGNATURES, verifier.signatures)
-            tell(Number.BAD_SIGNATURES, verifier.bad_signatures)
+            tell(MetricSlot.CACHE_HITS, cache.hits)
+            tell(MetricSlot.CACHE_MISSES, cache.misses)
+            tell(MetricSlot.CACHE_EVICTED, cache.evicted)
+            tell(MetricSlot.CACHE_BYTES, cache.used)
+            tell(MetricSlot.CACHE_CHAINS, len(cache))
+            tell(MetricSlot.SIGNATURES, verifier.signatures)
+            tell(MetricSlot.BAD_SIGNATURES, verifier.bad_signatures)
             self._tell_revision()
             streams, calls = self._watching.open_now()
-            tell(Number.WATCHED_STREAMS, streams)
-            tell(Number.WATCHED_CALLS, calls)
-            tell(Number.WITHDRAWALS, self._watching.withdrawals.read())
+            tell(MetricSlot.WATCHED_STREAMS, streams)
+            tell(MetricSlot.WATCHED_CALLS, calls)
+            tell(MetricSlot.WITHDRAWALS, self._watching.withdrawals.read())
             overloaded = self._serving.accounting.overloaded
             for index, name in enumerate(LANE_NAMES):
                 self._page.tell_lane(index, overloaded[name], self._serving.lanes[name].held)
@@ -65,13 +65,13 @@ class Publisher:
             revision = self._verifier.view.revision
         except Exception:  # noqa: BLE001 - what can't be read stays as it was; the checks say what is wrong
             return
-        self._page.tell(Number.REVISION, revision)
+        self._page.tell(MetricSlot.REVISION, revision)
 
     def _publish_audit(self, audit: AuditNumbers | None) -> None:
         tell = self._page.tell
-        tell(Number.AUDIT_ON, audit is not None)
+        tell(MetricSlot.AUDIT_ON, audit is not None)
         if audit is not None:
-            tell(Number.AUDIT_LOST, audit.lost)
-            tell(Number.AUDIT_RECORDED, audit.recorded)
-            tell(Number.AUDIT_WAITING_BYTES, audit.waiting_bytes)
-            tell(Number.AUDIT_HEALTHY, audit.healthy)
+            tell(MetricSlot.AUDIT_LOST, audit.lost)
+            tell(MetricSlot.AUDIT_RECORDED, audit.recorded)
+            tell(MetricSlot.AUDIT_WAITING_BYTES, audit.waiting_bytes)
+            tell(MetricSlot.AUDIT_HEALTHY, audit.healthy)

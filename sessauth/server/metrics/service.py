@@ -11,7 +11,7 @@ from ...errors import ConfigError
 from ..config.config import Config
 from ..log.log import LOGGER
 from .collect import Collector
-from .evidence import Evidence
+from .evidence import ReceiptMetrics
 from .publisher import Publisher
 from .shared_page import Page
 from .state import StateNumbers
@@ -46,7 +46,7 @@ class Metrics:
         self.workers = [Page.make(shared=shared) for _ in range(config.server.workers)]
         self._listener = Listener(config.metrics.address, self.render)
         self._numbers: StateNumbers | None = None
-        self.evidence: Callable[[], Evidence] = Evidence
+        self.evidence: Callable[[], ReceiptMetrics] = ReceiptMetrics
 
     @property
     def port(self) -> int:
@@ -62,7 +62,7 @@ class Metrics:
         self,
         publisher: Publisher,
         numbers: StateNumbers,
-        evidence: Callable[[], Evidence],
+        evidence: Callable[[], ReceiptMetrics],
         up: Callable[[], Mapping[str, bool]],
     ) -> None:
         """Answer by the pages, what ``publisher`` puts on our own, ``numbers`` and ``evidence``."""

@@ -12,7 +12,7 @@ import os
 from enum import IntEnum, unique
 from typing import Final
 
-from ..._fast.record.counters import TALLY_BYTES, Histograms, Tally, histogram_bytes
+from ..._fast.record.counters import TALLY_BYTES, CheckCounters, Histograms, histogram_bytes
 from ..rpc.access import RULES
 from ..rpc.pools import LANE_NAMES
 
@@ -29,7 +29,7 @@ WORD_BYTES: Final = 8
 
 
 @unique
-class Number(IntEnum):
+class MetricSlot(IntEnum):
     """What a process tells of itself beside decisions and calls, in the order of the page."""
 
     # Counted up, over all processes that had the place.
@@ -52,7 +52,7 @@ class Number(IntEnum):
     AUDIT_WAITING_BYTES = 23
 
 
-FIRST_GAUGE: Final = Number.CACHE_BYTES
+FIRST_GAUGE: Final = MetricSlot.CACHE_BYTES
 _NUMBERS: Final = 32
 # Behind the numbers for each lane: refusals, counted up; and the calls that it holds.
 _LANE_REFUSALS: Final = _NUMBERS
@@ -70,7 +70,7 @@ class Page:
         """Count in ``memory``, with what it holds."""
         view = memoryview(memory)
         self.handle = handle
-        self.tally = Tally(view[:_RPCS_AT])
+        self.tally = CheckCounters(view[:_RPCS_AT])
         self.rpcs = Histograms(len(RPCS) * len(CODES), RPC_BOUNDS_NS, view[_RPCS_AT:_WORDS_AT])
         self._words = view[_WORDS_AT : _WORDS_AT + _WORDS * WORD_BYTES].cast("Q")
         # What this process told last of each number that is counted up.
@@ -103,11 +103,11 @@ class Page:
             os.close(self.handle)
             self.handle = -1
 
-    def read(self, number: Number) -> int:
+    def read(self, number: MetricSlot) -> int:
         """Return a number."""
         return self._words[number]
 
-    def tell(self, number: Number, value: int) -> None:
+    def tell(self, number: MetricSlot, value: int) -> None:
         """Write a number as it stands in this process; what is counted up goes on from what was there."""
         if number < FIRST_GAUGE:
             self._advance(number, value)

@@ -13,7 +13,7 @@ from ...metrics import families as judging
 from ...metrics.samples import family, histogram
 from ...state.writer.committer import COMMIT_BOUNDS_NS, GROUP_BOUNDS
 from ...state.writer.state_writer import StateWriter
-from ...state.writer.statistics import Census
+from ...state.writer.statistics import StateStatistics
 from . import families as f
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class StateNumbers:
         self._restarts = restarts
         self._certificate_end = certificate_end
         self._lock = threading.Lock()
-        self._census = Census()
+        self._census = StateStatistics()
         self._census_until = float("-inf")
         self._revision = -1
         self._moved = time.monotonic()

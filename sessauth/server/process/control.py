@@ -20,7 +20,7 @@ from ...audit.recording.numbers import audit_numbers
 from ...clock import Clock, SystemClock
 from ...errors import ServerError, SessauthError, StateUnusable
 from ...state.host.proof_reader import ProofReader
-from ...state.lmdb.environment import Source
+from ...state.lmdb.environment import LmdbSource
 from ...state.writer.state_writer import StateWriter
 from ...v1 import (
     approval_service_pb2,
@@ -38,7 +38,7 @@ from ..config.config import Config
 from ..keys.certificates import certificate_end
 from ..keys.credentials import WorkerCredential
 from ..keys.issuer_keyring import KeyRing
-from ..keys.proof_key_rotation import HostKeyKeeper
+from ..keys.proof_key_rotation import ProofKeyRotator
 from ..log import log as server_log
 from ..metrics.publisher import Publisher
 from ..metrics.service import CONTROL, Metrics, worker_name
@@ -48,7 +48,7 @@ from ..rpc.access import WORKER
 from ..rpc.authenticate import Authenticator
 from ..rpc.failed_signatures import FailedSignatures
 from ..rpc.grpc_server import Serving
-from ..rpc.method import Bytes, Method, methods_of
+from ..rpc.method import Method, RawHandler, methods_of
 from ..rpc.tracing import open_tracing
 from ..services.approval import ApprovalService
 from ..services.authorization import AuthorizationService
@@ -65,7 +65,7 @@ from ..watch.recheck import Watching
 from ..writer.local import WriterHere
 from . import preflight
 from .init import ensure_run_dir
-from .subsystems import Keeping
+from .subsystems import ControlSubsystems
 from .supervisor import IGNORED, Supervisor
 
 # Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.
@@ -73,10 +73,10 @@ OVERDUE_SECONDS: Final = 6.0
 LOOK_SECONDS: Final = 0.5
 
 
-class Answers(Protocol):
+class HasMethods(Protocol):
     """A service: what answers each of its RPCs."""
 
-    def methods(self) -> Mapping[str, Callable[..., object] | Bytes]:
+    def methods(self) -> Mapping[str, Callable[..., object] | RawHandler]:
         """Return the RPCs of the service by name."""
         ...
 
@@ -121,14 +121,14 @@ class Control:
         source = log.source()
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         verifier.tally = page.tally if page is not None else None
-        self.host_keys = HostKeyKeeper(config.state_dir, log, self.keyring, config.proofs)
+        self.host_keys = ProofKeyRotator(config.state_dir, log, self.keyring, config.proofs)
         # Without them all is served but bound tokens; the background tries again.
         try_once("proof keys", self.host_keys.tend)
         self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
         # Made anew by each process, and known to its own workers alone.
         self._workers = WorkerCredential.make(WORKER)
         authenticator = Authenticator.of(config, self._workers)
-        self.keeping = keeping = Keeping(
+        self.keeping = keeping = ControlSubsystems(
             config, log, source, verifier, self.keyring, self._clock, authenticator
         )
         opened.callback(keeping.close)
@@ -165,7 +165,7 @@ class Control:
             ]
         )
 
-    def _answers(self, verifier: Verifier, source: Source) -> list[tuple[ServiceDescriptor, Answers]]:
+    def _answers(self, verifier: Verifier, source: LmdbSource) -> list[tuple[ServiceDescriptor, HasMethods]]:
         """Return what answers each service."""
         config, log, clock, keeping = self._config, self.log, self._clock, self.keeping
         enrolment, evidence = keeping.enrolment, keeping.evidence
@@ -176,7 +176,7 @@ class Control:
         checks = AuthorizationService(verifier, source, failures, writer, self._watching, self._tracing)
         sessions = SessionService(log, config.sessions, evidence, self._may_give)
         tokens = TokenService(log, self.keyring, clock, self._may_give)
-        parts: tuple[tuple[Any, str, Answers], ...] = (
+        parts: tuple[tuple[Any, str, HasMethods], ...] = (
             (session_service_pb2, "SessionService", sessions),
             (token_service_pb2, "TokenService", tokens),
             (authorization_service_pb2, "AuthorizationService", checks),
@@ -189,7 +189,7 @@ class Control:
         )
         return [(module.DESCRIPTOR.services_by_name[name], answers) for module, name, answers in parts]
 
-    def _methods(self, parts: Sequence[tuple[ServiceDescriptor, Answers]]) -> list[Method]:
+    def _methods(self, parts: Sequence[tuple[ServiceDescriptor, HasMethods]]) -> list[Method]:
         """Return the RPCs of all services, and of the one that says how they are."""
         self.health = HealthService([service.full_name for service, _ in parts])
         methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())

@@ -50,7 +50,7 @@ SAMPLE = """\
 [audit]
 # enabled = false          # every decision and every change, chained and signed, in audit/
 # sample_allows = 1.0      # the share of allows that is recorded; denials are all
-# when_full = "stop_minting" # what follows while that fails; or "deny", or "go_on"
+# when_full = "stop_minting" # what follows while that fails; or "deny", or "continue"
 
 [usage]
 # census = false           # which tokens were seen, and uses after the end

@@ -8,9 +8,9 @@ from typing import Final
 from ...audit.recording.change_follower import ChangeFollower
 from ...audit.recording.options import STOP_MINTING
 from ...audit.recording.process import ProcessRecorder
-from ...audit.recording.stream_register import KeptStreams
+from ...audit.recording.stream_register import StreamRegister
 from ...clock import Clock
-from ...state.lmdb.environment import Source
+from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed
 from ...verifier.verifier import Verifier
 from ..config.config import Config
@@ -27,7 +27,7 @@ class ServerRecorder(ProcessRecorder):
         self,
         config: Config,
         verifier: Verifier,
-        source: Source,
+        source: LmdbSource,
         process: str,
         clock: Clock,
         *,
@@ -49,7 +49,7 @@ class ServerRecorder(ProcessRecorder):
             changes = kept = None
             if local is not None:
                 changes = ChangeFollower(feed, folder)
-                kept = KeptStreams(config.state_dir, folder, clock, config.audit.checkpoint_ms)
+                kept = StreamRegister(config.state_dir, folder, clock, config.audit.checkpoint_ms)
             self.open_audit(
                 config.audit.options(folder),
                 feed.head(),

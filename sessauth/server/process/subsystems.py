@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...clock import Clock
-from ...state.lmdb.environment import Source
+from ...state.lmdb.environment import LmdbSource
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
 from ..config.config import Config
 from ..events.late_uses import UsesAfterEnd
-from ..events.publisher import SessionEvents
-from ..evidence.receipts import Evidence
-from ..evidence.registry import Enrolment
+from ..events.publisher import SessionEventPublisher
+from ..evidence.receipts import ReceiptIssuer
+from ..evidence.registry import VerifierRegistry
 from ..keys.issuer_keyring import KeyRing
 from ..keys.local_changes import LocalChanges
-from ..metrics.evidence import Evidence as EvidenceNumbers
+from ..metrics.evidence import ReceiptMetrics as EvidenceNumbers
 from ..metrics.evidence import numbers_of
 from ..metrics.service import CONTROL
 from ..rpc.authenticate import Authenticator
@@ -24,14 +24,14 @@ from ..usage.store import UsageStore
 from .recorder import ServerRecorder
 
 
-class Keeping:
+class ControlSubsystems:
     """The audit of this process, who is enrolled, receipts, usage and events; nothing here answers a call."""
 
     def __init__(
         self,
         config: Config,
         log: StateWriter,
-        source: Source,
+        source: LmdbSource,
         verifier: Verifier,
         keyring: KeyRing,
         clock: Clock,
@@ -54,7 +54,7 @@ class Keeping:
         )
         self.recorder = ServerRecorder(config, verifier, source, CONTROL, clock, local=self.local)
         try:
-            self.events = SessionEvents(source)
+            self.events = SessionEventPublisher(source)
             self.uses_after_end = UsesAfterEnd(log, self.events.tell)
             limits = config.usage
             files = UsageFiles(
@@ -62,10 +62,10 @@ class Keeping:
             )
             self.usage = UsageStore(log, limits, files, clock)
             self.usage.on_used_after_end = self.uses_after_end.on_used_after_end
-            if config.tells:
+            if config.reports_observations:
                 self.recorder.tell(self.usage, source, verifier=CONTROL, wants_usage=limits.enabled)
-            self.enrolment = Enrolment(log, clock)
-            self.evidence = Evidence(
+            self.enrolment = VerifierRegistry(log, clock)
+            self.evidence = ReceiptIssuer(
                 log,
                 verifier,
                 keyring,

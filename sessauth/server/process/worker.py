@@ -26,7 +26,7 @@ from ...errors import ServerError, SessauthError, StateUnusable
 from ...state.host.proof_reader import ProofReader
 from ...state.lmdb.reader import StateReader
 from ...v1 import authorization_service_pb2
-from ...verifier.registration import LOOK_SECONDS, Enrolling, Told
+from ...verifier.registration import LOOK_SECONDS, Registration, RegistrationLoop
 from ...verifier.verifier import Verifier
 from ..config.config import Config, from_dict
 from ..log import log
@@ -90,7 +90,7 @@ def run(
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         verifier.tally = page.tally if page is not None else None
         recorder = ServerRecorder(config, verifier, source, worker_name(index), SystemClock())
-        if config.tells:
+        if config.reports_observations:
             recorder.tell(control, source, verifier=worker_name(index), wants_usage=config.usage.enabled)
         source.watch(ProofReader(config.state_dir, verifier, log.proofs_unavailable).refresh)
         failures = FailedSignatures(
@@ -113,7 +113,9 @@ def run(
         if config.tcp.check_address:
             serving.bind_tcp(config.tcp.check_address)
         grace_ms = 0
-        enrolling = Enrolling(verifier.view, source, partial(_enrol_at, control), worker_name(index), 0)
+        enrolling = RegistrationLoop(
+            verifier.view, source, partial(_enrol_at, control), worker_name(index), 0
+        )
         try:
             recorder.start()
             _enroll(enrolling, stop)
@@ -143,15 +145,15 @@ def run(
             tracing.close()
 
 
-def _enrol_at(control: Client, told: Told) -> int:
+def _enrol_at(control: Client, told: Registration) -> int:
     """Tell the control process; refused, it asks again: the worker before may not be seen to be gone yet."""
     try:
-        return control.enroll(told)
+        return control.register_verifier(told)
     except SessauthError as error:
         raise ServerError(f"the control process did not enrol this worker: {error}") from error
 
 
-def _enroll(enrolling: Enrolling, stop: threading.Event) -> None:
+def _enroll(enrolling: RegistrationLoop, stop: threading.Event) -> None:
     """Wait until the control process counts this worker among those that judge.
 
     Raises ServerError if it does not in time.

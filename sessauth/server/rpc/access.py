@@ -79,11 +79,11 @@ RULES: Final[Mapping[str, Rule]] = {
     _P + "DenyApproval": _rule(pools.CHANGE, OPERATOR, APPROVER, changes=True),
     # An issuer is told of its own sessions.
     _E + "WatchSessions": _rule(pools.EVENT, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),
-    _R + "Enroll": _rule(pools.EVIDENCE, OPERATOR, GATEWAY, WORKER),
+    _R + "RegisterVerifier": _rule(pools.EVIDENCE, OPERATOR, GATEWAY, WORKER),
     _R + "GetReceipt": _rule(pools.READ, OPERATOR, ISSUER, AUDITOR),
     _R + "ListVerifiers": _rule(pools.READ, OPERATOR, AUDITOR),
     _F + "Forward": _rule(pools.CHANGE, WORKER, changes=True),
-    _U + "Tell": _rule(pools.READ, WORKER, GATEWAY),
+    _U + "ReportObservations": _rule(pools.READ, WORKER, GATEWAY),
     _U + "GetReport": _rule(pools.READ, OPERATOR, ISSUER, AUDITOR),
     _U + "GetCensus": _rule(pools.READ, OPERATOR, AUDITOR),
     _K + "ListVerifierKeys": _rule(pools.OPEN, ANYONE),

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from ..log.log import LOGGER, event
 from ..status import CODES, word_of
 from .access import Rule, lane_of
-from .call import Call
+from .call import CallContext
 
 REFUSALS_PER_SECOND: Final = 50
 # What the caller isn't told the details of, and the operator must be.
@@ -28,7 +28,7 @@ SESSION_ID_BYTES: Final = 16
 NOT_THEIRS: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "OVERLOADED"})
 
 
-class Tally:
+class CallCounts:
     """A number that threads count up without a lock: one step of a C iterator is one step."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Accounting:
         # By lane: calls that found it full.
         self.overloaded: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._answered: dict[str, Tally] = {}
+        self._answered: dict[str, CallCounts] = {}
         self._refused: Counter[tuple[str, str]] = Counter()
         self._second = 0
         self._logged = 0
@@ -76,15 +76,15 @@ class Accounting:
         with self._lock:
             return {**{key: number for key, number in answered.items() if number}, **self._refused}
 
-    def answered(self, method: str, rule: Rule) -> Callable[[Call], object]:
+    def answered(self, method: str, rule: Rule) -> Callable[[CallContext], object]:
         """Return what is told of each call of ``method`` that was answered."""
-        tally = self._answered.setdefault(method, Tally())
+        tally = self._answered.setdefault(method, CallCounts())
         up, level = tally.up, logging.INFO if rule.changes else logging.DEBUG
 
-        def count(call: Call) -> None:
+        def count(call: CallContext) -> None:
             up()
 
-        def count_and_log(call: Call) -> None:
+        def count_and_log(call: CallContext) -> None:
             up()
             event(level, "call", **self._fields(call, "OK"))
 
@@ -92,7 +92,7 @@ class Accounting:
         told = count_and_log if rule.changes or self._verbose else count
         return told if self._meter is None else self._metered(method, self._meter, told)
 
-    def refused(self, call: Call, error: BaseException) -> None:
+    def refused(self, call: CallContext, error: BaseException) -> None:
         """Count a call that was not answered and log it if it is worth a line."""
         word = word_of(error)
         with self._lock:
@@ -114,15 +114,17 @@ class Accounting:
             event(level, "refused", **self._fields(call, word), **why)
 
     @staticmethod
-    def _metered(method: str, meter: Meter, told: Callable[[Call], object]) -> Callable[[Call], object]:
-        def count_and_measure(call: Call) -> None:
+    def _metered(
+        method: str, meter: Meter, told: Callable[[CallContext], object]
+    ) -> Callable[[CallContext], object]:
+        def count_and_measure(call: CallContext) -> None:
             told(call)
             meter.observe(method, "OK", time.monotonic() - call.started)
 
         return count_and_measure
 
     @staticmethod
-    def _fields(call: Call, word: str) -> dict[str, object]:
+    def _fields(call: CallContext, word: str) -> dict[str, object]:
         ms = round(1000 * (time.monotonic() - call.started), 3)
         fields: dict[str, object] = {
             "method": call.method,

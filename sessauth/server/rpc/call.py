@@ -14,7 +14,7 @@ from .access import Rule
 NOBODY = Principal("", "")
 
 
-class Call:
+class CallContext:
     """One call. ``started`` and ``deadline`` are in seconds of the monotonic clock.
 
     ``deadline`` is 0 until it was judged; ``principal`` is :data:`NOBODY` while who calls is not known.
@@ -36,7 +36,7 @@ class Call:
         "started",
     )
 
-    accepted: Callable[[Call], None]
+    accepted: Callable[[CallContext], None]
 
     def __init__(self, method: str, rule: Rule, context: Rpc, principal: Principal = NOBODY) -> None:
         """Begin now."""

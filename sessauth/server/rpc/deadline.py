@@ -15,7 +15,7 @@ from typing import Final
 
 from ..status import refused
 from ..transport.rpc import Rpc
-from .call import Call
+from .call import CallContext
 
 # A stream may be open for an hour; its connection is told to go away earlier.
 MAX_STREAM_SECONDS: Final = 3_600.0
@@ -37,7 +37,7 @@ class Deadline:
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def judge(self, call: Call) -> None:
+    def judge(self, call: CallContext) -> None:
         """Set the call's deadline, or refuse it."""
         remaining = call.context.time_remaining()
         # A call that waited longer than its deadline is refused by its first require_time().

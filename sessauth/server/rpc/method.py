@@ -15,16 +15,16 @@ from google.protobuf.message import DecodeError, Message
 
 from ...errors import ConfigError
 from ..status import invalid
-from .call import Call
+from .call import CallContext
 
 M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
-class Bytes:
+class RawHandler:
     """Marks an answer that takes and gives encoded messages; for a stream, iterators of them."""
 
-    answer: Callable[[Any, Call], Any]
+    answer: Callable[[Any, CallContext], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class Method:
     """
 
     name: str
-    answer: Callable[[Any, Call], Any]
+    answer: Callable[[Any, CallContext], Any]
 
 
 def methods_of(
-    service: ServiceDescriptor, answers: Mapping[str, Callable[..., object] | Bytes]
+    service: ServiceDescriptor, answers: Mapping[str, Callable[..., object] | RawHandler]
 ) -> list[Method]:
     """Pair each RPC of a service with what answers it. Raises ConfigError if the two don't match."""
     names = {method.name for method in service.methods}
@@ -50,7 +50,7 @@ def methods_of(
     methods = []
     for method in service.methods:
         answer = answers[method.name]
-        if isinstance(answer, Bytes):
+        if isinstance(answer, RawHandler):
             encoded = answer.answer
         else:
             kind = message_factory.GetMessageClass(method.input_type)
@@ -67,11 +67,11 @@ def parse(kind: type[M], data: bytes) -> M:
         raise invalid("request", f"is not a {kind.DESCRIPTOR.full_name}") from None
 
 
-def _unary(kind: type[Message], answer: Callable[..., Any]) -> Callable[[bytes, Call], bytes]:
+def _unary(kind: type[Message], answer: Callable[..., Any]) -> Callable[[bytes, CallContext], bytes]:
     opens_session = kind.DESCRIPTOR.name == "OpenSessionRequest"
     names_session = "session_id" in kind.DESCRIPTOR.fields_by_name
 
-    def encoded(data: bytes, call: Call) -> bytes:
+    def encoded(data: bytes, call: CallContext) -> bytes:
         message: Any = parse(kind, data)
         if names_session:
             call.session_id = message.session_id
@@ -85,8 +85,8 @@ def _unary(kind: type[Message], answer: Callable[..., Any]) -> Callable[[bytes, 
 
 def _stream(
     kind: type[Message], answer: Callable[..., Any]
-) -> Callable[[Iterator[bytes], Call], Iterator[bytes]]:
-    def encoded(requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
+) -> Callable[[Iterator[bytes], CallContext], Iterator[bytes]]:
+    def encoded(requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
         for message in answer((parse(kind, data) for data in requests), call):
             yield message.SerializeToString()
 

@@ -14,13 +14,13 @@ from ..transport.rpc import Arrived, Plan, Rpc, Run, over
 from .access import Rule
 from .accounting import Accounting
 from .authenticate import Authenticator
-from .call import Call
+from .call import CallContext
 from .deadline import Deadline
 from .method import Method
-from .pool import Share
+from .pool import PoolShare
 from .tracing import Refused, Told, Tracing
 
-Judge: TypeAlias = Callable[[Call], object]
+Judge: TypeAlias = Callable[[CallContext], object]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pipeline:
     tracing: Tracing | None = None
 
     def plan(
-        self, method: Method, rule: Rule, share: Share[Rpc], principal: Principal, arrived: Arrived
+        self, method: Method, rule: Rule, share: PoolShare[Rpc], principal: Principal, arrived: Arrived
     ) -> Plan:
         """Return how calls go on whose caller is known, or need not be."""
 
@@ -52,7 +52,7 @@ class Pipeline:
 
     def refuse(self, rpc: Rpc, name: str, rule: Rule, principal: Principal, error: Exception) -> None:
         """End a call that gets no thread."""
-        call = Call(name, rule, rpc, principal)
+        call = CallContext(name, rule, rpc, principal)
         rpc.refused = True
         try:
             if self.tracing is None:
@@ -75,7 +75,7 @@ class Pipeline:
             )
 
         def unary(rpc: Rpc, data: bytes | None) -> None:
-            call = Call(name, rule, rpc, principal)
+            call = CallContext(name, rule, rpc, principal)
             try:
                 admit(call)
                 if rpc.over:
@@ -111,7 +111,7 @@ class Pipeline:
             )
 
         def stream(rpc: Rpc, first: bytes | None) -> None:
-            call = Call(method.name, rule, rpc, principal)
+            call = CallContext(method.name, rule, rpc, principal)
             call.accepted = self._require_accepted
             try:
                 admit(call)
@@ -134,7 +134,7 @@ class Pipeline:
 
         return stream
 
-    def _still_accepted(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
+    def _still_accepted(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
         """Hand on a stream's messages; raises UNAUTHENTICATED once its caller is no longer accepted.
 
         A stream may be open for long after its credential, or the identity of its certificate, was removed.
@@ -144,5 +144,5 @@ class Pipeline:
                 self._require_accepted(call)
             yield data
 
-    def _require_accepted(self, call: Call) -> None:
+    def _require_accepted(self, call: CallContext) -> None:
         call.judged_by = self.authenticator.require(call.context, call.principal, call.judged_by)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, TypeVar
 
-from .pool_task import Place
+from .pool_task import PoolTask
 
 # How long all threads of a lane may be held up before a spare one helps, and how long a spare one stays
 # that finds nothing to do.
@@ -31,7 +31,7 @@ def aside() -> Iterator[None]:
 
     Where a lane has no stand-ins, and outside of lanes, the call just waits.
     """
-    lane: Lane | None = getattr(_here, "lane", None)
+    lane: BoundedPool | None = getattr(_here, "lane", None)
     if lane is None or not lane.stand_ins:
         yield
         return
@@ -42,7 +42,7 @@ def aside() -> Iterator[None]:
         lane.step_back()
 
 
-class Lane:
+class BoundedPool:
     """A thread pool that knows how many calls it holds.
 
     Of its threads ``steady`` do the work. The others are spare: one is started by :meth:`relieve` when
@@ -72,8 +72,8 @@ class Lane:
         self._closed = False
         self.count_lock = threading.Lock()
         # Of those who are no principal: this process itself.
-        self._whole: Share[Any] = Share(self)
-        self._waiting: SimpleQueue[Place | None] = SimpleQueue()
+        self._whole: PoolShare[Any] = PoolShare(self)
+        self._waiting: SimpleQueue[PoolTask | None] = SimpleQueue()
         self._running: list[threading.Thread] = []
         self._started = 0
         # Calls that steady and spare threads began. Compared, not added up: a lost one is a moved one.
@@ -87,16 +87,16 @@ class Lane:
         """Whether the next call must be refused."""
         return self.held >= self.capacity
 
-    def submit(self, function: Callable[..., Any], /, *args: Any) -> Place:
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> PoolTask:
         """Take a place, which is given back when the call has ended, however it ends.
 
         Raises RuntimeError once the lane was shut down, and where not one thread can be started.
         """
         return self.submit_for(self._whole, function, *args)
 
-    def submit_for(self, share: Share[Any], function: Callable[..., Any], /, *args: Any) -> Place:
+    def submit_for(self, share: PoolShare[Any], function: Callable[..., Any], /, *args: Any) -> PoolTask:
         """Take a place in a principal's part of the lane; as :meth:`submit` else."""
-        place = Place(share.release, function, args)
+        place = PoolTask(share.release, function, args)
         with self.count_lock:
             if self._closed:
                 raise RuntimeError(f"the {self.name} lane was shut down")
@@ -205,7 +205,7 @@ class Lane:
         _here.lane = self
         begun = self._begun
         steady = begun[0]
-        place: Place | None = None
+        place: PoolTask | None = None
         try:
             while begun[0] == steady:
                 place = self._waiting.get(timeout=RELIEF_SECONDS)
@@ -237,7 +237,7 @@ class Lane:
                 self._running.remove(threading.current_thread())
 
 
-class Share(Generic[Call]):
+class PoolShare(Generic[Call]):
     """One principal's part of a lane: at most half, so that no one principal can fill it.
 
     ``held`` counts its calls that run or wait for a thread. Its calls whose message has not come hold
@@ -247,7 +247,7 @@ class Share(Generic[Call]):
 
     __slots__ = ("behind", "held", "lane", "most", "patience", "receiving")
 
-    def __init__(self, lane: Lane, *, strangers: bool = False) -> None:
+    def __init__(self, lane: BoundedPool, *, strangers: bool = False) -> None:
         """Hold nothing of ``lane`` yet.
 
         ``strangers`` are many in one part, which is the whole: their newest call has no patience with their

@@ -11,7 +11,7 @@ from typing import Any
 from ..log.log import fault
 
 
-class Place:
+class PoolTask:
     """The call of a function, running, waiting or ended.
 
     It does what gRPC and we ask of a future, without the condition that a future makes for every call:
@@ -27,7 +27,7 @@ class Place:
         """Hold a call of ``function``; ``release`` is called when it has ended, however it ends."""
         self._work = [(function, args)]
         self._release = release
-        self._callbacks: list[Callable[[Place], object]] = []
+        self._callbacks: list[Callable[[PoolTask], object]] = []
         self._ended = False
         self._value: Any = None
         self._error: BaseException | None = None
@@ -59,7 +59,7 @@ class Place:
         self._tell()
         return True
 
-    def add_done_callback(self, callback: Callable[[Place], object]) -> None:
+    def add_done_callback(self, callback: Callable[[PoolTask], object]) -> None:
         """Call ``callback`` with the place when the call has ended, at once if it has."""
         self._callbacks.append(callback)
         if self._ended:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ..config.config import LimitSettings
-from .pool import RELIEF_SECONDS, Lane
+from .pool import RELIEF_SECONDS, BoundedPool
 
 CHANGE: Final = "change"
 CHECK: Final = "check"
@@ -47,20 +47,20 @@ FEW_PLACES: Final = 32
 CLOSE_SECONDS: Final = 1.0
 
 
-class Lanes:
+class PoolSet:
     """The lanes of one process, by name, and the thread that looks whether one is held up."""
 
-    def __init__(self, by_name: Mapping[str, Lane]) -> None:
+    def __init__(self, by_name: Mapping[str, BoundedPool]) -> None:
         """Hold these lanes."""
         self.by_name = by_name
         self._closing = threading.Event()
         self._watch = threading.Thread(target=self._relieve, name="sessauth-relief", daemon=True)
 
-    def __getitem__(self, name: str) -> Lane:
+    def __getitem__(self, name: str) -> BoundedPool:
         """Return the lane of that name."""
         return self.by_name[name]
 
-    def __iter__(self) -> Iterator[Lane]:
+    def __iter__(self) -> Iterator[BoundedPool]:
         """Iterate over the lanes."""
         return iter(self.by_name.values())
 
@@ -84,26 +84,26 @@ class Lanes:
                 lane.relieve()
 
 
-def open_lanes(limits: LimitSettings) -> Lanes:
+def open_lanes(limits: LimitSettings) -> PoolSet:
     """Open the lanes; threads start when they are first needed."""
     places = limits.queue_places
-    return Lanes(
+    return PoolSet(
         {
-            CHANGE: Lane(CHANGE, limits.change_threads, places),
+            CHANGE: BoundedPool(CHANGE, limits.change_threads, places),
             # A check that costs something waits for its fsync as a change does; the others go on.
-            CHECK: Lane(
+            CHECK: BoundedPool(
                 CHECK, limits.check_threads, places, STEADY_CHECK_THREADS, stand_ins=limits.change_threads
             ),
-            READ: Lane(READ, limits.read_threads, places),
-            RESERVED: Lane(RESERVED, limits.reserved_threads, places),
-            OPERATOR: Lane(OPERATOR, limits.reserved_threads, places),
-            EVIDENCE: Lane(EVIDENCE, EVIDENCE_THREADS, places),
+            READ: BoundedPool(READ, limits.read_threads, places),
+            RESERVED: BoundedPool(RESERVED, limits.reserved_threads, places),
+            OPERATOR: BoundedPool(OPERATOR, limits.reserved_threads, places),
+            EVIDENCE: BoundedPool(EVIDENCE, EVIDENCE_THREADS, places),
             # A stream holds its thread, so one that would wait for a thread is refused instead.
-            STREAM: Lane(STREAM, limits.stream_threads, 0),
-            EVENT: Lane(EVENT, limits.event_threads, 0),
-            HEALTH: Lane(HEALTH, FEW_THREADS, FEW_PLACES),
-            OPEN: Lane(OPEN, FEW_THREADS, FEW_PLACES),
+            STREAM: BoundedPool(STREAM, limits.stream_threads, 0),
+            EVENT: BoundedPool(EVENT, limits.event_threads, 0),
+            HEALTH: BoundedPool(HEALTH, FEW_THREADS, FEW_PLACES),
+            OPEN: BoundedPool(OPEN, FEW_THREADS, FEW_PLACES),
             # Each worker has two calls of these at a time.
-            WORKER: Lane(WORKER, FEW_THREADS, limits.queue_places),
+            WORKER: BoundedPool(WORKER, FEW_THREADS, limits.queue_places),
         }
     )

@@ -17,13 +17,13 @@ from .authenticate import AUTHORIZATION
 from .call import NOBODY
 from .method import Method
 from .pipeline import Pipeline
-from .pool import Share
-from .pools import Lanes
+from .pool import PoolShare
+from .pools import PoolSet
 
 HEALTH_PREFIX: Final = "/grpc.health.v1.Health/"
 FORWARD: Final = "/sessauth.v1.ForwardService/Forward"
 # Workers that drain have something left to tell.
-TELL: Final = "/sessauth.v1.UsageService/Tell"
+REPORT_OBSERVATIONS: Final = "/sessauth.v1.UsageService/ReportObservations"
 
 
 class Route:
@@ -35,7 +35,7 @@ class Route:
         """Know nobody who calls yet."""
         self.method = method
         self.rule = rule
-        self.to_the_end = method.name.startswith(HEALTH_PREFIX) or method.name == TELL
+        self.to_the_end = method.name.startswith(HEALTH_PREFIX) or method.name == REPORT_OBSERVATIONS
         self.open_to_anyone = ANYONE in rule.roles
         # Calls of a worker that are somebody else's: who asked it is looked for each time.
         self.handed_on = method.name == FORWARD
@@ -53,7 +53,7 @@ class Router:
     """
 
     def __init__(
-        self, methods: Sequence[Method], pipeline: Pipeline, lanes: Lanes, receiving: Receiving
+        self, methods: Sequence[Method], pipeline: Pipeline, lanes: PoolSet, receiving: Receiving
     ) -> None:
         """Serve ``methods``. Raises ConfigError if one has no rule."""
         require_rules(method.name for method in methods)
@@ -66,7 +66,7 @@ class Router:
             method.name: Route(method, RULES[method.name]) for method in methods
         }
         # By lane and principal; those of nobody who calls any more go when the file of credentials changes.
-        self._shares: dict[tuple[str, str], Share[Rpc]] = {}
+        self._shares: dict[tuple[str, str], PoolShare[Rpc]] = {}
         # The file that all that is known was judged by.
         self._known_by: Loaded | None = None
         self._draining = False
@@ -145,7 +145,7 @@ class Router:
             lane = lane_of(route.rule, principal.role)
             share = self._shares.get((lane, whose))
             if share is None:
-                share = Share(self._lanes[lane], strangers=principal is NOBODY)
+                share = PoolShare(self._lanes[lane], strangers=principal is NOBODY)
                 self._shares[lane, whose] = share
             plan = self._pipeline.plan(route.method, route.rule, share, principal, self._arrived)
             route.plans[principal, whose] = plan

@@ -17,7 +17,7 @@ from ..config.sections import TracingSettings
 from ..log import log
 from ..status import CODES, word_of
 from ..writer.port import RESPONSES
-from .call import Call
+from .call import CallContext
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
@@ -29,9 +29,9 @@ TRACEPARENT: Final = ("traceparent", "tracestate")
 SERVER_FAULTS: Final = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE"})
 
 Metadata = tuple[tuple[str, str | bytes], ...]
-Told = Callable[[Call], object]
-Refused = Callable[[Call, BaseException], object]
-Answer = Callable[[bytes, Call], bytes]
+Told = Callable[[CallContext], object]
+Refused = Callable[[CallContext, BaseException], object]
+Answer = Callable[[bytes, CallContext], bytes]
 
 
 class Tracing:
@@ -69,21 +69,21 @@ class Tracing:
         ``one_thread`` says that it begins and ends on one: then what is logged meanwhile names the trace.
         """
 
-        def begin(call: Call) -> None:
+        def begin(call: CallContext) -> None:
             self.begin(call, attach=one_thread)
             admit(call)
 
-        def end(call: Call) -> None:
+        def end(call: CallContext) -> None:
             answered(call)
             self._end(call, "OK")
 
-        def end_refused(call: Call, error: BaseException) -> None:
+        def end_refused(call: CallContext, error: BaseException) -> None:
             refused(call, error)
             self._end(call, word_of(error))
 
         return begin, end, end_refused
 
-    def begin(self, call: Call, *, attach: bool) -> None:
+    def begin(self, call: CallContext, *, attach: bool) -> None:
         """Begin the span of a call."""
         metadata = call.context.invocation_metadata() or ()
         carried = {key: value for key, value in metadata if key in TRACEPARENT and isinstance(value, str)}
@@ -102,7 +102,7 @@ class Tracing:
         token = self._context.attach(self._trace.set_span_in_context(span)) if attach else None
         call.span = (span, token)
 
-    def refused(self, call: Call, error: BaseException, refused: Refused) -> None:
+    def refused(self, call: CallContext, error: BaseException, refused: Refused) -> None:
         """Make the span of a call that was refused before it began."""
         self.begin(call, attach=True)
         refused(call, error)
@@ -114,7 +114,7 @@ class Tracing:
         ``kind`` is the kernel's word for the request.
         """
 
-        def answer_and_describe(data: bytes, call: Call) -> bytes:
+        def answer_and_describe(data: bytes, call: CallContext) -> bytes:
             response = answer(data, call)
             span = _span_of(call)
             if span is not None and span.is_recording():
@@ -123,7 +123,7 @@ class Tracing:
 
         return answer_and_describe
 
-    def carry(self, metadata: Metadata, call: Call) -> Metadata:
+    def carry(self, metadata: Metadata, call: CallContext) -> Metadata:
         """Return metadata with which another process continues the call's trace."""
         span = _span_of(call)
         if span is None:
@@ -138,7 +138,7 @@ class Tracing:
         if self._own is not None:
             self._own.shutdown()
 
-    def _end(self, call: Call, word: str) -> None:
+    def _end(self, call: CallContext, word: str) -> None:
         span, token = call.span
         code = "OK" if word == "OK" else CODES[word].name
         span.set_attribute("rpc.response.status_code", code)
@@ -156,7 +156,7 @@ class Tracing:
         return format(found.trace_id, "032x") if found.is_valid else ""
 
 
-def _span_of(call: Call) -> Span | None:
+def _span_of(call: CallContext) -> Span | None:
     found: tuple[Span, object] | None = call.span
     return None if found is None else found[0]
 

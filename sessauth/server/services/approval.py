@@ -17,7 +17,7 @@ from ...state.writer.state_writer import StateWriter
 from ...v1 import approval_service_pb2 as pb
 from .. import request_fields
 from ..rpc.access import GATEWAY
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..writer.submit import nothing_to_ask, submit
 
@@ -33,7 +33,7 @@ class ApprovalService:
         self._may_give = may_give
         self._log = log
 
-    def list_approvals(self, request: pb.ListApprovalsRequest, call: Call) -> pb.ListApprovalsResponse:
+    def list_approvals(self, request: pb.ListApprovalsRequest, call: CallContext) -> pb.ListApprovalsResponse:
         """Return one page of the approvals that match all filters, by session and id."""
         size = request_fields.page_size(request.page_size)
         found = self._log.approvals(
@@ -49,12 +49,12 @@ class ApprovalService:
             next_page_token=request_fields.page_token(last),
         )
 
-    def get_approval(self, request: pb.GetApprovalRequest, call: Call) -> pb.GetApprovalResponse:
+    def get_approval(self, request: pb.GetApprovalRequest, call: CallContext) -> pb.GetApprovalResponse:
         """Return one approval."""
         record = self._approval(*_named(request), call)
         return pb.GetApprovalResponse(approval=request_fields.approval_message(record))
 
-    def grant_approval(self, request: pb.GrantApprovalRequest, call: Call) -> pb.GrantApprovalResponse:
+    def grant_approval(self, request: pb.GrantApprovalRequest, call: CallContext) -> pb.GrantApprovalResponse:
         """Add a signed statement; rejected with BAD_APPROVAL if it does not count."""
         self._may_give()
         if not request.HasField("statement"):
@@ -64,7 +64,7 @@ class ApprovalService:
         )
         return pb.GrantApprovalResponse(approval=request_fields.approval_message(record), revision=revision)
 
-    def deny_approval(self, request: pb.DenyApprovalRequest, call: Call) -> pb.DenyApprovalResponse:
+    def deny_approval(self, request: pb.DenyApprovalRequest, call: CallContext) -> pb.DenyApprovalResponse:
         """Say no, which stands until the approval expires."""
         record, revision = self._answer(
             request, call, deny=True, reason=request_fields.text(request.reason, "reason")
@@ -80,7 +80,7 @@ class ApprovalService:
             "DenyApproval": self.deny_approval,
         }
 
-    def _approval(self, session_id: bytes, approval_id: bytes, call: Call) -> ApprovalRecord:
+    def _approval(self, session_id: bytes, approval_id: bytes, call: CallContext) -> ApprovalRecord:
         record = self._log.approval(session_id, approval_id)
         if record is None or not _sees(call, record):
             raise refused("NOT_FOUND", "approval_id: no such approval")
@@ -89,7 +89,7 @@ class ApprovalService:
     def _answer(
         self,
         request: pb.GrantApprovalRequest | pb.DenyApprovalRequest,
-        call: Call,
+        call: CallContext,
         *,
         statement: SignedApproval | None = None,
         deny: bool = False,
@@ -109,7 +109,7 @@ class ApprovalService:
         return self._approval(session_id, approval_id, call), outcome.revision
 
     def _filter(
-        self, request: pb.ListApprovalsRequest, call: Call
+        self, request: pb.ListApprovalsRequest, call: CallContext
     ) -> Callable[[ApprovalRecord, Session], bool]:
         key = request_fields.digest(request.public_key, "public_key") if request.public_key else b""
         try:
@@ -133,7 +133,7 @@ class ApprovalService:
         return matches
 
 
-def _sees(call: Call, record: ApprovalRecord) -> bool:
+def _sees(call: CallContext, record: ApprovalRecord) -> bool:
     return call.principal.role != GATEWAY or record.gateway == call.principal.name
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 from ... import limits
-from ..._fast.rpc_codec.check_messages import Asking
+from ..._fast.rpc_codec.check_messages import CheckMessage
 from ...decisions.decision import Decision
 from ...errors import ServerError, SessauthError
 from ...reasons import Level, Reason, Stage
@@ -23,9 +23,9 @@ from ...state.lmdb.ceilings import SessionSource, ceiling_layers
 from ...v1 import authorization_service_pb2 as pb
 from ...verifier.verifier import Verifier
 from ..log.log import LOGGER
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..rpc.failed_signatures import FailedSignatures
-from ..rpc.method import Bytes
+from ..rpc.method import RawHandler
 from ..rpc.tracing import Tracing
 from ..status import invalid, refused
 from ..watch.recheck import Watching
@@ -74,7 +74,7 @@ class AuthorizationService:
         self._logged_at = float("-inf")
         self._watched = WatchedChecks(self, watching or Watching(verifier), verifier)
 
-    def check_batch(self, data: bytes, call: Call) -> bytes:
+    def check_batch(self, data: bytes, call: CallContext) -> bytes:
         """Judge up to 1024 calls, encoded; the answers are in the order of the items."""
         asking = self.read("batch", data)
         items = asking.stated
@@ -100,7 +100,7 @@ class AuthorizationService:
         answer = asking.answer(self._explain_in_time(call), decided)
         return put_decisions("batch", answer, decided) if decided else answer
 
-    def check_stream(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
+    def check_stream(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
         """Judge calls one by one as they come, encoded; each answer carries its request's id.
 
         From the first one that is to be watched on, what was allowed is withdrawn when it is no longer true.
@@ -113,7 +113,7 @@ class AuthorizationService:
                 return
             yield self.answer("stream", asking, call)
 
-    def list_allowed(self, request: pb.ListAllowedRequest, call: Call) -> pb.ListAllowedResponse:
+    def list_allowed(self, request: pb.ListAllowedRequest, call: CallContext) -> pb.ListAllowedResponse:
         """Say of up to 1024 calls whether a token could make them now."""
         audience = _audience(request.audience, call.principal.audiences)
         surveys.require_form(request)
@@ -122,9 +122,9 @@ class AuthorizationService:
             self._log(survey.fault)
         return surveys.answer(survey, request, call)
 
-    def methods(self) -> Mapping[str, Bytes | Callable[..., object]]:
+    def methods(self) -> Mapping[str, RawHandler | Callable[..., object]]:
         """Return the RPCs of the service by name."""
-        answers: dict[str, Callable[[bytes, Call], bytes]] = {
+        answers: dict[str, Callable[[bytes, CallContext], bytes]] = {
             "check": partial(self._answer_one, "check"),
             "batch": self.check_batch,
             "commit": self.commit,
@@ -132,19 +132,19 @@ class AuthorizationService:
         if self._tracing is not None:
             answers = {kind: self._tracing.described(kind, answer) for kind, answer in answers.items()}
         return {
-            "Check": Bytes(answers["check"]),
-            "CheckBatch": Bytes(answers["batch"]),
-            "CheckStream": Bytes(self.check_stream),
-            "Commit": Bytes(answers["commit"]),
-            "Release": Bytes(self._writer.release),
+            "Check": RawHandler(answers["check"]),
+            "CheckBatch": RawHandler(answers["batch"]),
+            "CheckStream": RawHandler(self.check_stream),
+            "Commit": RawHandler(answers["commit"]),
+            "Release": RawHandler(self._writer.release),
             "ListAllowed": self.list_allowed,
         }
 
-    def _answer_one(self, kind: str, data: bytes, call: Call) -> bytes:
+    def _answer_one(self, kind: str, data: bytes, call: CallContext) -> bytes:
         """Judge one call, encoded: a CheckRequest to its response."""
         return self.answer(kind, self.read(kind, data), call)
 
-    def commit(self, data: bytes, call: Call) -> bytes:
+    def commit(self, data: bytes, call: CallContext) -> bytes:
         """Judge the call of a permit again, encoded, and use the permit up if it is allowed.
 
         What this verifier's own view denies up to the scopes goes no further; but the writer is told of a
@@ -167,14 +167,14 @@ class AuthorizationService:
             return put_decisions("commit", asking.answer(self._tell, decided), decided)
         return asking.answer(self._tell)
 
-    def read(self, kind: str, data: bytes) -> Asking:
+    def read(self, kind: str, data: bytes) -> CheckMessage:
         """Return what a request asks; ``kind`` is the kernel's word for it."""
         try:
-            return Asking(self._verifier, data, kind)
+            return CheckMessage(self._verifier, data, kind)
         except ValueError:
             raise _no_message(kind) from None
 
-    def answer(self, kind: str, asking: Asking, call: Call) -> bytes:
+    def answer(self, kind: str, asking: CheckMessage, call: CallContext) -> bytes:
         """Judge the one call of a message of that kind, and return the encoded response."""
         audience = self._judge(asking, call)
         if asking.wants_writer(0):
@@ -185,7 +185,7 @@ class AuthorizationService:
                 return put_decisions(kind, asking.answer(self._tell, decided), decided)
         return asking.answer(self._tell)
 
-    def _judge(self, asking: Asking, call: Call, *, proven: bool = False) -> str:
+    def _judge(self, asking: CheckMessage, call: CallContext, *, proven: bool = False) -> str:
         """Judge the one call that is asked about by this verifier; returns the audience it was judged for."""
         if not len(asking):
             raise invalid("item", "is required")
@@ -200,7 +200,7 @@ class AuthorizationService:
         return audience
 
     @staticmethod
-    def audience(asking: Asking, call: Call) -> str:
+    def audience(asking: CheckMessage, call: CallContext) -> str:
         """Return which verifier asks."""
         return _audience(asking.audience, call.principal.audiences)
 
@@ -224,7 +224,7 @@ class AuthorizationService:
             self._logged_at = now
             LOGGER.error("fault", exc_info=fault, extra={"fields": {"in": "check"}})
 
-    def _explain_in_time(self, call: Call) -> Callable[[Decision, bytes], str]:
+    def _explain_in_time(self, call: CallContext) -> Callable[[Decision, bytes], str]:
         """Return an explainer that looks now and then whether anybody still waits."""
         told = 0
 
@@ -253,7 +253,7 @@ def _audience(stated: str, own: tuple[str, ...]) -> str:
     raise invalid("audience", f"is required: this credential has {'several' if own else 'none'} of its own")
 
 
-def _require_form(asking: Asking, index: int, field: str) -> None:
+def _require_form(asking: CheckMessage, index: int, field: str) -> None:
     """Refuse what a gateway got wrong; what an agent may have written is judged instead."""
     error: ServerError | None = None
     has_action, has_resource = asking.states(index)
@@ -285,7 +285,7 @@ def _require_form(asking: Asking, index: int, field: str) -> None:
         raise error
 
 
-def _require_place(asking: Asking, index: int) -> None:
+def _require_place(asking: CheckMessage, index: int) -> None:
     """Refuse an item that presents two tokens, or one that its batch does not have."""
     place = asking.token_place(index)
     if place and asking.token(index):

@@ -14,10 +14,10 @@ from ...state.writer.state_writer import StateWriter
 from ...v1 import event_service_pb2 as pb
 from ..events.event import synced
 from ..events.filter import EventFilter
-from ..events.publisher import SessionEvents
-from ..events.subscriber import Position, SessionWatcher
-from ..rpc.call import Call
-from ..rpc.method import Bytes, parse
+from ..events.publisher import SessionEventPublisher
+from ..events.subscriber import EventSubscriber, LogPosition
+from ..rpc.call import CallContext
+from ..rpc.method import RawHandler, parse
 from ..status import invalid, refused
 
 # How often a watcher hears that nothing was kept from it.
@@ -31,13 +31,13 @@ RESPONSE_BYTES: Final = 64 << 10
 class EventService:
     """Answers EventService from the log."""
 
-    def __init__(self, log: StateWriter, events: SessionEvents, clock: Clock | None = None) -> None:
+    def __init__(self, log: StateWriter, events: SessionEventPublisher, clock: Clock | None = None) -> None:
         """Tell what ``events`` hands on, and before that what ``log`` holds."""
         self._log = log
         self._events = events
         self._clock = clock or SystemClock()
 
-    def watch_sessions(self, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
+    def watch_sessions(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
         """Answer one watch, encoded, until its deadline comes or something ends it."""
         data = next(requests, None)
         if data is None:
@@ -45,18 +45,18 @@ class EventService:
         request = parse(pb.WatchSessionsRequest, data)
         begin, incarnation = self._position(request)
         admits = EventFilter(request, call.principal, self._log.get_session)
-        watcher = SessionWatcher(admits, begin)
+        watcher = EventSubscriber(admits, begin)
         if not call.context.add_callback(lambda: watcher.fail(refused("CANCELLED", "the call is over"))):
             raise refused("CANCELLED", "the call is over")
         with self._events.open(watcher):
             yield self._synced(watcher, incarnation)
             yield from self._told(watcher, incarnation, call)
 
-    def methods(self) -> Mapping[str, Bytes]:
+    def methods(self) -> Mapping[str, RawHandler]:
         """Return the RPCs of the service by name."""
-        return {"WatchSessions": Bytes(self.watch_sessions)}
+        return {"WatchSessions": RawHandler(self.watch_sessions)}
 
-    def _position(self, request: pb.WatchSessionsRequest) -> tuple[Position, bytes]:
+    def _position(self, request: pb.WatchSessionsRequest) -> tuple[LogPosition, bytes]:
         """Return where a watch begins, and the incarnation of the state.
 
         Raises COMPACTED if what would come next is gone, or the revision is of before a restore.
@@ -67,7 +67,7 @@ class EventService:
         if request.from_now:
             if request.after_revision:
                 raise invalid("after_revision", "excludes from_now")
-            return Position(head.seq, head.revision), head.incarnation
+            return LogPosition(head.seq, head.revision), head.incarnation
         if request.after_revision > limits.MAX_TIME_MS:
             raise invalid("after_revision", f"must be at most {limits.MAX_TIME_MS}")
         if request.incarnation and request.incarnation != head.incarnation:
@@ -77,9 +77,9 @@ class EventService:
                 "list the sessions, and watch from now on",
             )
         seq = self._events.feed.seq_at(request.after_revision)
-        return Position(seq, request.after_revision), head.incarnation
+        return LogPosition(seq, request.after_revision), head.incarnation
 
-    def _told(self, watcher: SessionWatcher, incarnation: bytes, call: Call) -> Iterator[bytes]:
+    def _told(self, watcher: EventSubscriber, incarnation: bytes, call: CallContext) -> Iterator[bytes]:
         """Yield what the log has first, then what happens, and the log again when it fell behind."""
         while True:
             upto = self._events.join(watcher)
@@ -93,7 +93,7 @@ class EventService:
             yield self._synced(watcher, incarnation)
             yield from self._live(watcher, incarnation, call)
 
-    def _live(self, watcher: SessionWatcher, incarnation: bytes, call: Call) -> Iterator[bytes]:
+    def _live(self, watcher: EventSubscriber, incarnation: bytes, call: CallContext) -> Iterator[bytes]:
         """Yield what happens, and now and then that nothing else did; returns when it fell behind."""
         now = time.monotonic()
         sync_at, look_at = now + SYNC_SECONDS, now + LOOK_SECONDS
@@ -111,11 +111,11 @@ class EventService:
                 yield self._synced(watcher, incarnation)
                 sync_at = now + SYNC_SECONDS
 
-    def _synced(self, watcher: SessionWatcher, incarnation: bytes) -> bytes:
+    def _synced(self, watcher: EventSubscriber, incarnation: bytes) -> bytes:
         return synced(watcher.position.revision, self._clock.now_ms(), incarnation, watcher.missed)
 
 
-def _require_caller(call: Call) -> None:
+def _require_caller(call: CallContext) -> None:
     """Raise if the deadline passed, or if the credential of the stream is no longer accepted."""
     call.require_time()
     call.accepted(call)

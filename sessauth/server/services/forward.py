@@ -13,8 +13,8 @@ from typing import Any, Final
 from ...v1 import forward_service_pb2 as pb
 from ..keys.credentials import Principal
 from ..rpc.access import GATEWAY
-from ..rpc.call import Call
-from ..rpc.method import Bytes
+from ..rpc.call import CallContext
+from ..rpc.method import RawHandler
 from ..status import invalid, refused
 
 # RPCs of AuthorizationService that are handed on.
@@ -25,13 +25,13 @@ UNIX: Final = "unix:"
 class ForwardService:
     """Answers ForwardService by the control process's own answers."""
 
-    def __init__(self, answers: Mapping[str, Callable[..., object] | Bytes]) -> None:
+    def __init__(self, answers: Mapping[str, Callable[..., object] | RawHandler]) -> None:
         """Answer by the methods of AuthorizationService, those of :data:`FORWARDED`."""
-        self._answers: dict[str, Callable[[bytes, Call], Any]] = {
-            name: answer.answer for name in FORWARDED if isinstance(answer := answers[name], Bytes)
+        self._answers: dict[str, Callable[[bytes, CallContext], Any]] = {
+            name: answer.answer for name in FORWARDED if isinstance(answer := answers[name], RawHandler)
         }
 
-    def forward(self, request: pb.ForwardRequest, call: Call) -> pb.ForwardResponse:
+    def forward(self, request: pb.ForwardRequest, call: CallContext) -> pb.ForwardResponse:
         """Answer the call as if who asked the worker had asked here."""
         if not call.context.peer().startswith(UNIX):
             raise refused("PERMISSION_DENIED", "workers call over the Unix socket")
@@ -40,7 +40,7 @@ class ForwardService:
             raise invalid("method", f"must be one of {', '.join(self._answers)}")
         if not request.principal:
             raise invalid("principal", "is required: who asked the worker")
-        asked = Call(
+        asked = CallContext(
             call.method,
             call.rule,
             call.context,

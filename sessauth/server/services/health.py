@@ -8,7 +8,7 @@ from typing import Final
 
 from grpc_health.v1 import health_pb2 as pb
 
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..status import refused
 
 OVERALL: Final = ""
@@ -39,14 +39,14 @@ class HealthService:
             self._draining = True
             self._changed.notify_all()
 
-    def check(self, request: pb.HealthCheckRequest, call: Call) -> pb.HealthCheckResponse:
+    def check(self, request: pb.HealthCheckRequest, call: CallContext) -> pb.HealthCheckResponse:
         """Return the status of one service."""
         status = self._status(request.service)
         if status == pb.HealthCheckResponse.SERVICE_UNKNOWN:
             raise refused("NOT_FOUND", "service: not served here")
         return pb.HealthCheckResponse(status=status)
 
-    def list(self, request: pb.HealthListRequest, call: Call) -> pb.HealthListResponse:
+    def list(self, request: pb.HealthListRequest, call: CallContext) -> pb.HealthListResponse:
         """Return the status of every service of this process."""
         answer = pb.HealthListResponse()
         for name in self._serving:
@@ -54,7 +54,7 @@ class HealthService:
         return answer
 
     def watch(
-        self, requests: Iterator[pb.HealthCheckRequest], call: Call
+        self, requests: Iterator[pb.HealthCheckRequest], call: CallContext
     ) -> Iterator[pb.HealthCheckResponse]:
         """Yield the status of one service now and whenever it changes."""
         request = next(requests, None)

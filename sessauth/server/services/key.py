@@ -14,8 +14,8 @@ from ...v1 import key_service_pb2 as pb
 from ...v1 import record_pb2, token_pb2
 from .. import request_fields
 from ..keys.issuer_keyring import KeyRing
-from ..keys.proof_key_rotation import HostKeyKeeper
-from ..rpc.call import Call
+from ..keys.proof_key_rotation import ProofKeyRotator
+from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..writer.submit import submit
 
@@ -23,17 +23,17 @@ from ..writer.submit import submit
 class KeyService:
     """Answers KeyService from the log and the key folder."""
 
-    def __init__(self, log: StateWriter, keyring: KeyRing, host_keys: HostKeyKeeper) -> None:
+    def __init__(self, log: StateWriter, keyring: KeyRing, host_keys: ProofKeyRotator) -> None:
         """Write to ``log``; new private keys go to ``keyring``; the host's own are in ``host_keys``."""
         self._log = log
         self._keyring = keyring
         self._host_keys = host_keys
 
-    def list_keys(self, request: pb.ListKeysRequest, call: Call) -> pb.ListKeysResponse:
+    def list_keys(self, request: pb.ListKeysRequest, call: CallContext) -> pb.ListKeysResponse:
         """Return all issuer keys with their status."""
         return pb.ListKeysResponse(keys=[request_fields.key_message(key) for key in self._log.keys()])
 
-    def get_jwks(self, request: pb.GetJwksRequest, call: Call) -> pb.GetJwksResponse:
+    def get_jwks(self, request: pb.GetJwksRequest, call: CallContext) -> pb.GetJwksResponse:
         """Return the public keys that are not distrusted, as a JWK set; with the owner of each that has one.
 
         Such a key roots its owner's sessions, and signs nothing for the service.
@@ -46,7 +46,7 @@ class KeyService:
         return pb.GetJwksResponse(jwks=json.dumps({"keys": keys}, separators=(",", ":")).encode())
 
     def list_verifier_keys(
-        self, request: pb.ListVerifierKeysRequest, call: Call
+        self, request: pb.ListVerifierKeysRequest, call: CallContext
     ) -> pb.ListVerifierKeysResponse:
         """Return the host's keys that proofs are made for, vouched for by an issuer key of the service."""
         return pb.ListVerifierKeysResponse(
@@ -58,7 +58,7 @@ class KeyService:
             ]
         )
 
-    def add_key(self, request: pb.AddKeyRequest, call: Call) -> pb.AddKeyResponse:
+    def add_key(self, request: pb.AddKeyRequest, call: CallContext) -> pb.AddKeyResponse:
         """List a key as PREPARED: one that is given, or a new one of the service's own."""
         request_id = request_fields.request_id(request.request_id)
         owner = request_fields.text(request.owner, "owner")
@@ -78,17 +78,17 @@ class KeyService:
         outcome = submit(self._log, change, call)
         return pb.AddKeyResponse(key=request_fields.key_message(self._key(added)), revision=outcome.revision)
 
-    def activate_key(self, request: pb.ActivateKeyRequest, call: Call) -> pb.ActivateKeyResponse:
+    def activate_key(self, request: pb.ActivateKeyRequest, call: CallContext) -> pb.ActivateKeyResponse:
         """Let a prepared key root tokens."""
         key, revision = self._move(request, KeyStatus.ACTIVE, call)
         return pb.ActivateKeyResponse(key=key, revision=revision)
 
-    def retire_key(self, request: pb.RetireKeyRequest, call: Call) -> pb.RetireKeyResponse:
+    def retire_key(self, request: pb.RetireKeyRequest, call: CallContext) -> pb.RetireKeyResponse:
         """Accept what a key has signed so far, and nothing later."""
         key, revision = self._move(request, KeyStatus.RETIRED, call)
         return pb.RetireKeyResponse(key=key, revision=revision)
 
-    def distrust_key(self, request: pb.DistrustKeyRequest, call: Call) -> pb.DistrustKeyResponse:
+    def distrust_key(self, request: pb.DistrustKeyRequest, call: CallContext) -> pb.DistrustKeyResponse:
         """Deny every token that a key rooted, at once."""
         key, revision = self._move(request, KeyStatus.DISTRUSTED, call)
         return pb.DistrustKeyResponse(key=key, revision=revision)
@@ -109,7 +109,7 @@ class KeyService:
         self,
         request: pb.ActivateKeyRequest | pb.RetireKeyRequest | pb.DistrustKeyRequest,
         status: KeyStatus,
-        call: Call,
+        call: CallContext,
     ) -> tuple[record_pb2.KeyRecord, int]:
         wanted = request_fields.digest(request.key_id, "key_id")
         request_id = request_fields.request_id(request.request_id)

@@ -14,9 +14,9 @@ from ...state.writer.state_writer import StateWriter
 from ...v1 import session_service_pb2 as pb
 from .. import request_fields
 from ..config.config import SessionSettings
-from ..evidence.receipts import Evidence
+from ..evidence.receipts import ReceiptIssuer
 from ..rpc.access import ISSUER, OPERATOR
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..writer.submit import nothing_to_ask, reachable, submit, wait
 
@@ -31,7 +31,7 @@ class SessionService:
         self,
         log: StateWriter,
         settings: SessionSettings,
-        evidence: Evidence,
+        evidence: ReceiptIssuer,
         may_give: Callable[[], None] = nothing_to_ask,
     ) -> None:
         """Write to ``log``; ``settings`` bound lifetimes.
@@ -43,7 +43,7 @@ class SessionService:
         self._settings = settings
         self._evidence = evidence
 
-    def open_session(self, request: pb.OpenSessionRequest, call: Call) -> pb.OpenSessionResponse:
+    def open_session(self, request: pb.OpenSessionRequest, call: CallContext) -> pb.OpenSessionResponse:
         """Open a session that the caller, or for an operator anybody, owns."""
         self._may_give()
         principal = call.principal
@@ -80,12 +80,12 @@ class SessionService:
             session=request_fields.session_message(session), revision=outcome.revision
         )
 
-    def get_session(self, request: pb.GetSessionRequest, call: Call) -> pb.GetSessionResponse:
+    def get_session(self, request: pb.GetSessionRequest, call: CallContext) -> pb.GetSessionResponse:
         """Return one session."""
         session = self._session(request_fields.session_id(request.session_id), call)
         return pb.GetSessionResponse(session=request_fields.session_message(session))
 
-    def list_sessions(self, request: pb.ListSessionsRequest, call: Call) -> pb.ListSessionsResponse:
+    def list_sessions(self, request: pb.ListSessionsRequest, call: CallContext) -> pb.ListSessionsResponse:
         """Return one page of the sessions that match all filters; an issuer sees its own.
 
         The search for it is bounded, so a page may be shorter than was asked for and have one behind it.
@@ -106,13 +106,13 @@ class SessionService:
             next_page_token=request_fields.page_token(last) if more else "",
         )
 
-    def keep_alive(self, request: pb.KeepAliveRequest, call: Call) -> pb.KeepAliveResponse:
+    def keep_alive(self, request: pb.KeepAliveRequest, call: CallContext) -> pb.KeepAliveResponse:
         """Renew a lease; returns the deadline that is durable."""
         session = self._session(request_fields.session_id(request.session_id), call)
         call.require_time()
         return pb.KeepAliveResponse(lease_deadline_ms=wait(self._log.keep_alive(session.id), call))
 
-    def narrow_session(self, request: pb.NarrowSessionRequest, call: Call) -> pb.NarrowSessionResponse:
+    def narrow_session(self, request: pb.NarrowSessionRequest, call: CallContext) -> pb.NarrowSessionResponse:
         """Narrow a ceiling: every outstanding token is held to it at once."""
         scopes = request_fields.scopes(request.ceiling, "ceiling")
         change = changes.narrow_session(
@@ -125,7 +125,7 @@ class SessionService:
         session, revision = self._change(change, call)
         return pb.NarrowSessionResponse(session=session, revision=revision)
 
-    def update_facts(self, request: pb.UpdateFactsRequest, call: Call) -> pb.UpdateFactsResponse:
+    def update_facts(self, request: pb.UpdateFactsRequest, call: CallContext) -> pb.UpdateFactsResponse:
         """Set and remove facts; the next check is judged by them."""
         self._may_give()
         change = changes.update_facts(
@@ -139,7 +139,9 @@ class SessionService:
         session, revision = self._change(change, call)
         return pb.UpdateFactsResponse(session=session, revision=revision)
 
-    def suspend_session(self, request: pb.SuspendSessionRequest, call: Call) -> pb.SuspendSessionResponse:
+    def suspend_session(
+        self, request: pb.SuspendSessionRequest, call: CallContext
+    ) -> pb.SuspendSessionResponse:
         """Deny every call of the session until it is resumed."""
         change = changes.suspend_session(
             request_fields.request_id(request.request_id),
@@ -151,7 +153,7 @@ class SessionService:
         session, revision = self._change(change, call)
         return pb.SuspendSessionResponse(session=session, revision=revision)
 
-    def resume_session(self, request: pb.ResumeSessionRequest, call: Call) -> pb.ResumeSessionResponse:
+    def resume_session(self, request: pb.ResumeSessionRequest, call: CallContext) -> pb.ResumeSessionResponse:
         """Let a suspended session act again."""
         self._may_give()
         change = changes.resume_session(
@@ -164,7 +166,7 @@ class SessionService:
         session, revision = self._change(change, call)
         return pb.ResumeSessionResponse(session=session, revision=revision)
 
-    def end_session(self, request: pb.EndSessionRequest, call: Call) -> pb.EndSessionResponse:
+    def end_session(self, request: pb.EndSessionRequest, call: CallContext) -> pb.EndSessionResponse:
         """End a session for good, with every token and child of it: one write, and then its receipt."""
         change = changes.end_session(
             request_fields.request_id(request.request_id),
@@ -194,10 +196,10 @@ class SessionService:
             "EndSession": self.end_session,
         }
 
-    def _session(self, session_id: bytes, call: Call) -> Session:
+    def _session(self, session_id: bytes, call: CallContext) -> Session:
         return reachable(self._log.get_session(session_id), call)
 
-    def _change(self, change: Change, call: Call) -> tuple[pb.Session, int]:
+    def _change(self, change: Change, call: CallContext) -> tuple[pb.Session, int]:
         self._session(change.session_id, call)
         outcome = submit(self._log, change, call)
         session = self._session(change.session_id, call)
@@ -213,7 +215,7 @@ def _labels(labels: Mapping[str, str]) -> dict[str, str]:
     return dict(labels)
 
 
-def _filter(request: pb.ListSessionsRequest, call: Call) -> Callable[[Session], bool]:
+def _filter(request: pb.ListSessionsRequest, call: CallContext) -> Callable[[Session], bool]:
     owner = call.principal.name if call.principal.role == ISSUER else request.owner
     if request.owner and request.owner != owner:
         return lambda session: False

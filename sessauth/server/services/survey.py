@@ -8,7 +8,7 @@ from ... import limits
 from ..._fast.check.survey import Survey
 from ...v1 import authorization_service_pb2 as pb
 from ...verifier.verifier import Verifier
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..status import invalid
 
 # How often a long survey looks whether anybody still waits for it.
@@ -29,7 +29,9 @@ def require_form(request: pb.ListAllowedRequest) -> None:
             raise invalid(f"candidates[{index}].arguments", "must be empty without has_arguments")
 
 
-def take(verifier: Verifier, request: pb.ListAllowedRequest, audience: str, gate: Any, call: Call) -> Survey:
+def take(
+    verifier: Verifier, request: pb.ListAllowedRequest, audience: str, gate: Any, call: CallContext
+) -> Survey:
     """Judge the token of a well-formed request, for ``audience``; ``gate`` as in ``Asking.judge``."""
     call.require_time()
     return Survey(
@@ -44,7 +46,7 @@ def take(verifier: Verifier, request: pb.ListAllowedRequest, audience: str, gate
     )
 
 
-def answer(survey: Survey, request: pb.ListAllowedRequest, call: Call) -> pb.ListAllowedResponse:
+def answer(survey: Survey, request: pb.ListAllowedRequest, call: CallContext) -> pb.ListAllowedResponse:
     """Give the verdicts, and stop once nobody waits for them any more."""
     response = pb.ListAllowedResponse(
         reason=survey.reason,  # type: ignore[arg-type]

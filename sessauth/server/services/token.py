@@ -19,7 +19,7 @@ from ...v1 import token_pb2
 from ...v1 import token_service_pb2 as pb
 from .. import request_fields
 from ..keys.issuer_keyring import KeyRing
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..writer.submit import nothing_to_ask, reachable, submit
 
@@ -36,7 +36,7 @@ class TokenService:
         self._keyring = keyring
         self._clock = clock
 
-    def mint(self, request: pb.MintRequest, call: Call) -> pb.MintResponse:
+    def mint(self, request: pb.MintRequest, call: CallContext) -> pb.MintResponse:
         """Sign a root block for a live session that the caller may reach."""
         self._may_give()
         session = reachable(self._log.get_session(request_fields.session_id(request.session_id)), call)
@@ -82,7 +82,7 @@ class TokenService:
             warnings=[*warnings, *token.warnings],
         )
 
-    def attenuate(self, request: pb.AttenuateRequest, call: Call) -> pb.AttenuateResponse:
+    def attenuate(self, request: pb.AttenuateRequest, call: CallContext) -> pb.AttenuateResponse:
         """Add a block to an open token: what a holder with the library does without us."""
         to = request_fields.holder(request.next_key, request.proof_key, request.may_seal, self._log.keys())
         child = Token.parse(request.token).attenuate(
@@ -108,7 +108,7 @@ class TokenService:
             warnings=list(child.warnings),
         )
 
-    def inspect(self, request: pb.InspectRequest, call: Call) -> pb.InspectResponse:
+    def inspect(self, request: pb.InspectRequest, call: CallContext) -> pb.InspectResponse:
         """Say what a token says, whether its signatures stand, and which blocks are revoked."""
         token = Token.parse(request.token)
         chain = Chain.parse(token.data)
@@ -125,7 +125,7 @@ class TokenService:
         ]
         return pb.InspectResponse(verified=verified, detail=detail, blocks=blocks)
 
-    def revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
+    def revoke(self, request: pb.RevokeRequest, call: CallContext) -> pb.RevokeResponse:
         """Revoke blocks, and with each all below it."""
         session = reachable(self._log.get_session(request_fields.session_id(request.session_id)), call)
         if not request.block_ids:

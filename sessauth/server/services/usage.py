@@ -15,7 +15,7 @@ from ...state.writer.state_writer import StateWriter
 from ...v1 import usage_service_pb2 as pb
 from .. import request_fields
 from ..rpc.access import ISSUER, WORKER
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..usage.messages import census_message
 from ..usage.store import UsageStore
@@ -37,7 +37,9 @@ class UsageService:
         self._store = store
         self._clock = clock
 
-    def tell(self, request: pb.TellRequest, call: Call) -> pb.TellResponse:
+    def report_observations(
+        self, request: pb.ReportObservationsRequest, call: CallContext
+    ) -> pb.ReportObservationsResponse:
         """Add up what a verifier saw. What is wrong with it is refused whole, and changes nothing."""
         verifier = call.principal.name
         if call.principal.role == WORKER:
@@ -51,9 +53,11 @@ class UsageService:
             raise invalid(field, told) from error
         call.require_time()
         told_back = self._store.tell(telling)
-        return pb.TellResponse(control_id=told_back.control_id, wants_usage=told_back.wants_usage)
+        return pb.ReportObservationsResponse(
+            control_id=told_back.control_id, wants_usage=told_back.wants_usage
+        )
 
-    def get_report(self, request: pb.GetReportRequest, call: Call) -> pb.GetReportResponse:
+    def get_report(self, request: pb.GetReportRequest, call: CallContext) -> pb.GetReportResponse:
         """Return the report of a session, or one page of those of a purpose."""
         if bool(request.session_id) == bool(request.purpose):
             raise invalid("session_id", "state either session_id or purpose")
@@ -76,16 +80,20 @@ class UsageService:
             answer.reports.append(report)
         return answer
 
-    def get_census(self, request: pb.GetCensusRequest, call: Call) -> pb.GetCensusResponse:
+    def get_census(self, request: pb.GetCensusRequest, call: CallContext) -> pb.GetCensusResponse:
         """Return every block that was seen of a session's tokens."""
         report = self._report(request.session_id, call)
         return census_message(report, partial(self._log.revoked, report.session.id))
 
     def methods(self) -> Mapping[str, Callable[..., object]]:
         """Return the RPCs of the service by name."""
-        return {"Tell": self.tell, "GetReport": self.get_report, "GetCensus": self.get_census}
+        return {
+            "ReportObservations": self.report_observations,
+            "GetReport": self.get_report,
+            "GetCensus": self.get_census,
+        }
 
-    def _report(self, session_id: bytes, call: Call) -> pb.SessionReport:
+    def _report(self, session_id: bytes, call: CallContext) -> pb.SessionReport:
         call.require_time()
         report = self._store.report(request_fields.session_id(session_id))
         if report is None or not _reaches(call, report.session.owner):
@@ -93,11 +101,11 @@ class UsageService:
         return report
 
 
-def _reaches(call: Call, owner: str) -> bool:
+def _reaches(call: CallContext, owner: str) -> bool:
     return call.principal.role != ISSUER or call.principal.name == owner
 
 
-def _with_purpose(purpose: str, call: Call) -> Callable[[Session], bool]:
+def _with_purpose(purpose: str, call: CallContext) -> Callable[[Session], bool]:
     seen = itertools.count(1)
 
     def matches(session: Session) -> bool:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import Final
 
-from ..rpc.pool import Share
+from ..rpc.pool import PoolShare
 from ..status import invalid, refused
 from .rpc import Rpc, over
 
@@ -31,7 +31,7 @@ class Receiving:
         """Refuse calls whose message has not come within ``receive_ms``."""
         self.waiting = 0
         self._within_ms = receive_ms
-        self._shares: set[Share[Rpc]] = set()
+        self._shares: set[PoolShare[Rpc]] = set()
         self._without: deque[tuple[float, Rpc]] = deque()
         self._look_at = 0.0
 
@@ -94,7 +94,7 @@ class Receiving:
             if not share.waiting:
                 self._shares.discard(share)
 
-    def _go_on(self, share: Share[Rpc], now: float) -> None:
+    def _go_on(self, share: PoolShare[Rpc], now: float) -> None:
         """Begin to receive what waits for that, in place of what had its time."""
         while share.behind:
             if len(share.receiving) >= MOST_RECEIVING:
@@ -141,5 +141,5 @@ class Receiving:
         rpc.plan.refuse(rpc, refused("OVERLOADED", f"the {share.lane.name} lane {part}; retry later"))
 
 
-def _wait(share: Share[Rpc]) -> str:
+def _wait(share: PoolShare[Rpc]) -> str:
     return f"of this caller wait for their messages in the {share.lane.name} lane"

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from ..keys.credentials import Principal
 from ..log.log import fault
-from ..rpc.pool import Share
+from ..rpc.pool import PoolShare
 from ..status import refused, to_status
 from . import core
 
@@ -228,7 +228,7 @@ class Plan:
     first message on the polling thread.
     """
 
-    share: Share[Rpc]
+    share: PoolShare[Rpc]
     streams: bool
     run: Run
     refuse: Callable[[Rpc, Exception], None]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import grpc
 
-from ..rpc.pool import Lane, Share
+from ..rpc.pool import BoundedPool, PoolShare
 from ..status import refused
 from .core import unfit
 from .loop import GrpcServer
@@ -31,7 +31,7 @@ def require_transport() -> None:
     Raises ConfigError, which names the versions that were tested, if one does not end as it must within
     :data:`SECONDS`.
     """
-    lane = Lane("self-test", 1, 3)
+    lane = BoundedPool("self-test", 1, 3)
     receiving = Receiving(int(1000 * SECONDS))
     plans = {
         ECHO: _plan(lane, receiving, _echo),
@@ -84,12 +84,12 @@ def _try(channel: Any) -> None:
     _require(list(answers) == [b"2"], "a stream's other answers are not what was sent")
 
 
-def _plan(lane: Lane, receiving: Receiving, run: Any) -> Plan:
+def _plan(lane: BoundedPool, receiving: Receiving, run: Any) -> Plan:
     def refuse(rpc: Rpc, error: Exception) -> None:
         rpc.refused = True
         rpc.refuse(error)
 
-    return Plan(Share(lane), run is _stream, run, refuse, receiving.arrived)
+    return Plan(PoolShare(lane), run is _stream, run, refuse, receiving.arrived)
 
 
 def _echo(rpc: Rpc, message: bytes | None) -> None:

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from ...client._usage_messages import read_session, session_message
 from ...errors import UsageError
 from ...model.session import ScopeRecord, Session
-from ...usage.observations import SESSION_BYTES, SessionSeen
+from ...usage.observations import SESSION_BYTES, SessionObservation
 from ...v1 import usage_service_pb2 as pb
 from ..log.log import event
 from .messages import report_message
@@ -29,14 +29,14 @@ class VerifierCount:
 
     allowed: int = 0
     denied: int = 0
-    told_at_ms: int = 0
+    reported_at_ms: int = 0
 
 
 @dataclass(slots=True)
-class Kept:
+class SessionUsageEntry:
     """What is known of one session. ``final`` is the report of one that ended, as it was written last."""
 
-    seen: SessionSeen
+    seen: SessionObservation
     verifiers: dict[str, VerifierCount] = field(default_factory=dict)
     final: pb.SessionReport | None = None
     bytes: int = SESSION_BYTES
@@ -51,7 +51,7 @@ class Kept:
         """Whether a file holds all of it."""
         return self.written == self.version
 
-    def add(self, seen: SessionSeen, verifier: str, room: int, now_ms: int) -> int:
+    def add(self, seen: SessionObservation, verifier: str, room: int, now_ms: int) -> int:
         """Add what ``verifier`` tells, in at most ``room`` more bytes; returns how many it took."""
         allowed, denied = seen.allowed, seen.denied
         took = self.seen.add(seen, max(0, room))
@@ -62,7 +62,7 @@ class Kept:
             count = self.verifiers.setdefault(verifier, VerifierCount())
             count.allowed += allowed
             count.denied += denied
-            count.told_at_ms = now_ms
+            count.reported_at_ms = now_ms
         return took
 
     def report(
@@ -90,12 +90,12 @@ class Kept:
         report.ClearField("verifiers")
         for name, count in sorted(self.verifiers.items()):
             report.verifiers.add(
-                name=name, allowed=count.allowed, denied=count.denied, told_at_ms=count.told_at_ms
+                name=name, allowed=count.allowed, denied=count.denied, reported_at_ms=count.reported_at_ms
             )
         return report
 
 
-def read_kept(data: bytes, now_ms: int) -> Kept | None:
+def read_kept(data: bytes, now_ms: int) -> SessionUsageEntry | None:
     """Read the file of a session; None if it can't be read."""
     if not data:
         return None
@@ -106,9 +106,9 @@ def read_kept(data: bytes, now_ms: int) -> Kept | None:
         event(logging.ERROR, "usage_file_unreadable", error=str(error))
         return None
     verifiers = {
-        each.name: VerifierCount(each.allowed, each.denied, each.told_at_ms) for each in report.verifiers
+        each.name: VerifierCount(each.allowed, each.denied, each.reported_at_ms) for each in report.verifiers
     }
     final = report if report.session.ended_at_ms else None
-    return Kept(
+    return SessionUsageEntry(
         seen, verifiers, final, seen.size(), touched_ms=now_ms, ended_at_ms=report.session.ended_at_ms
     )

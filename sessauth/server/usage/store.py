@@ -21,13 +21,13 @@ from typing import Final, Protocol, TypeAlias
 from ...clock import Clock
 from ...limits import MAX_ANCESTORS
 from ...model.session import Session, SessionStatus
-from ...usage.observations import SESSION_BYTES, SessionSeen, Telling, Told
+from ...usage.observations import SESSION_BYTES, ObservationAck, ObservationBatch, SessionObservation
 from ...v1 import usage_service_pb2 as pb
 from ..config.usage_settings import UsageSettings
 from ..log.log import event
 from ..periodic import try_once
 from .files import UsageFiles
-from .session_entry import Kept, Layers, read_kept
+from .session_entry import Layers, SessionUsageEntry, read_kept
 
 MAX_TELLERS: Final = 4_096
 _ID_BYTES: Final = 16
@@ -44,7 +44,7 @@ LateCall: TypeAlias = tuple[bytes, tuple[bytes, ...], bool, str, int, int]
 AfterEnd: TypeAlias = Callable[[bytes, tuple[bytes, ...], bool, str, int, int], object]
 
 
-class Sessions(Protocol):
+class SessionLookup(Protocol):
     """Where sessions are read."""
 
     def get_session(self, session_id: bytes) -> Session | None:
@@ -53,7 +53,7 @@ class Sessions(Protocol):
 
 
 @dataclass(slots=True)
-class _Lost:
+class _LossMarker:
     """When something was lost that may have been of any session, in ms."""
 
     first_ms: int = 0
@@ -71,18 +71,20 @@ class _Lost:
 class UsageStore:
     """Adds up tellings, and answers what is known of a session. Any thread may use it."""
 
-    def __init__(self, sessions: Sessions, settings: UsageSettings, files: UsageFiles, clock: Clock) -> None:
+    def __init__(
+        self, sessions: SessionLookup, settings: UsageSettings, files: UsageFiles, clock: Clock
+    ) -> None:
         """Know of ``sessions`` only, and of what ``files`` hold of them."""
         self._sessions = sessions
         self._settings = settings
         self._files = files
         self._clock = clock
         self._lock = threading.Lock()
-        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        self._kept: OrderedDict[bytes, SessionUsageEntry] = OrderedDict()
         self._bytes = 0
         self._full = False
         self._tellers: OrderedDict[tuple[str, bytes], int] = OrderedDict()
-        self._lost = _Lost()
+        self._lost = _LossMarker()
         self.control_id: Final = secrets.token_bytes(_ID_BYTES)
         # Told of each use after the end, in the order of a LateCall.
         self.on_used_after_end: AfterEnd | None = None
@@ -92,7 +94,7 @@ class UsageStore:
         self._since_ms = before.get("since_ms", now_ms)
         self._usage_since_ms = before.get("usage_since_ms", now_ms)
 
-    def tell(self, telling: Telling) -> Told:
+    def tell(self, telling: ObservationBatch) -> ObservationAck:
         """Add up what a verifier tells. Unknown sessions change nothing, nor does a number told before."""
         now_ms = self._clock.now_ms()
         # Sessions are read before the lock is held: that may take long.
@@ -116,7 +118,7 @@ class UsageStore:
         if callback is not None:
             for use in after_end:
                 try_once("used after the end", partial(callback, *use))
-        return Told(self.control_id, self._settings.enabled)
+        return ObservationAck(self.control_id, self._settings.enabled)
 
     def last_allow_ms(self, session_id: bytes) -> int:
         """Return when a call of the session was last allowed, in ms since 1970; 0 if that is not known."""
@@ -162,7 +164,7 @@ class UsageStore:
         if all(written) and not self._lost.first_ms:
             try_once("usage", lambda: self._files.leave_marker(json.dumps(since).encode()))
 
-    def _look_up(self, telling: Telling) -> dict[bytes, bool]:
+    def _look_up(self, telling: ObservationBatch) -> dict[bytes, bool]:
         """Return which of the sessions there are, and whether they are over, where that matters."""
         found: dict[bytes, bool] = {}
         for seen in telling.sessions:
@@ -195,8 +197,8 @@ class UsageStore:
             return []
         return [layer for one in self._line(session) if one is not session for layer in one.ceilings]
 
-    def _is_new(self, telling: Telling) -> bool:
-        key = telling.verifier, telling.teller_id
+    def _is_new(self, telling: ObservationBatch) -> bool:
+        key = telling.verifier, telling.sender_id
         if telling.number <= self._tellers.get(key, 0):
             return False
         self._tellers[key] = telling.number
@@ -205,17 +207,17 @@ class UsageStore:
             self._tellers.popitem(last=False)
         return True
 
-    def _add(self, seen: SessionSeen, verifier: str, now_ms: int) -> None:
+    def _add(self, seen: SessionObservation, verifier: str, now_ms: int) -> None:
         kept = self._find(seen.session_id)
         if kept is None and self._room_for(SESSION_BYTES):
-            kept = self._keep(Kept(SessionSeen(seen.session_id)))
+            kept = self._keep(SessionUsageEntry(SessionObservation(seen.session_id)))
         if kept is None or seen.session_id not in self._kept:
             self._lost.note(now_ms)
             return
         room = min(self._settings.max_session_bytes - kept.bytes, self._settings.max_bytes - self._bytes)
         self._bytes += kept.add(seen, verifier, room, now_ms)
 
-    def _find(self, session_id: bytes) -> Kept | None:
+    def _find(self, session_id: bytes) -> SessionUsageEntry | None:
         """Return what is known of a session, from memory or else from its file."""
         kept = self._kept.get(session_id)
         if kept is not None or session_id not in self._files:
@@ -225,7 +227,7 @@ class UsageStore:
             self._keep(kept)
         return kept
 
-    def _keep(self, kept: Kept) -> Kept:
+    def _keep(self, kept: SessionUsageEntry) -> SessionUsageEntry:
         self._kept[kept.seen.session_id] = kept
         self._bytes += kept.bytes
         return kept
@@ -249,7 +251,7 @@ class UsageStore:
             len(self._kept) < self._settings.max_sessions and self._bytes + size <= self._settings.max_bytes
         )
 
-    def _let_go(self, kept: Kept) -> None:
+    def _let_go(self, kept: SessionUsageEntry) -> None:
         if self._kept.pop(kept.seen.session_id, None) is not None:
             self._bytes -= kept.bytes
 
@@ -291,13 +293,15 @@ class UsageStore:
             kept.final = report if report.session.ended_at_ms else None
         return True
 
-    def _report(self, session: Session | None, layers: Layers, kept: Kept | None) -> pb.SessionReport | None:
+    def _report(
+        self, session: Session | None, layers: Layers, kept: SessionUsageEntry | None
+    ) -> pb.SessionReport | None:
         missing = set() if session is None else self._missing(session)
         if kept is not None:
             return kept.report(session, layers, missing)
         if session is None:
             return None
-        return Kept(SessionSeen(session.id)).report(session, layers, missing)
+        return SessionUsageEntry(SessionObservation(session.id)).report(session, layers, missing)
 
     def _missing(self, session: Session) -> set[pb.Missing]:
         """Return why something of a session may not be known here."""
@@ -311,7 +315,7 @@ class UsageStore:
         return missing
 
 
-def _late_uses(seen: SessionSeen, verifier: str) -> list[LateCall]:
+def _late_uses(seen: SessionObservation, verifier: str) -> list[LateCall]:
     return [
         (seen.session_id, late.block_ids, late.claimed, verifier, late.last_ms, late.count)
         for late in seen.late.values()

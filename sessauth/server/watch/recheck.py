@@ -15,8 +15,8 @@ from typing import Final
 from ...clock import Clock, SystemClock
 from ...verifier.verifier import Verifier
 from ..config.config import LimitSettings
-from ..rpc.accounting import Tally
-from ..rpc.call import Call
+from ..rpc.accounting import CallCounts
+from ..rpc.call import CallContext
 from ..status import refused
 from .stream import WatchedStream
 
@@ -44,14 +44,14 @@ class Watching:
         self._lock = threading.Lock()
         self._streams: set[WatchedStream] = set()
         # Counted up for each allow that is told to be taken back.
-        self.withdrawals = Tally()
+        self.withdrawals = CallCounts()
         self._thread: threading.Thread | None = None
         self._draining = False
         self._seen: object = None
         self._all_again_at = 0.0
 
     @contextmanager
-    def open(self, requests: Iterator[bytes], call: Call) -> Iterator[WatchedStream]:
+    def open(self, requests: Iterator[bytes], call: CallContext) -> Iterator[WatchedStream]:
         """Read a stream and look after what it watches, for a ``with`` block.
 
         Raises SHUTTING_DOWN while draining, OVERLOADED if no thread can be had.

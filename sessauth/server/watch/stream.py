@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from ...verifier.verifier import Verifier
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..status import refused
 from .watchlist import Watched, Watchlist, Withdrawal, weight_of
 
@@ -20,7 +20,7 @@ class WatchedStream:
     """
 
     def __init__(
-        self, requests: Iterator[bytes], call: Call, verifier: Verifier, max_calls: int, max_bytes: int
+        self, requests: Iterator[bytes], call: CallContext, verifier: Verifier, max_calls: int, max_bytes: int
     ) -> None:
         """Watch up to ``max_calls`` calls, which weigh up to ``max_bytes``. Reads nothing yet."""
         self.watchlist = Watchlist(verifier, self._withdraw)

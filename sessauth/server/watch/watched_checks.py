@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
-from ..._fast.rpc_codec.check_messages import Asking
+from ..._fast.rpc_codec.check_messages import CheckMessage
 from ..._fast.rpc_codec.decision_writer import withdrawal
 from ...decisions.decision import Decision
 from ...reasons import Reason, Stage
 from ...v1 import authorization_service_pb2 as pb
 from ...verifier.verifier import Verifier
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from .recheck import Watching
 from .stream import WatchedStream
 from .watchlist import Watched, Withdrawal, weight_of
@@ -27,15 +27,15 @@ NO_ROOM: Final = (
 class Judging(Protocol):
     """Judges single calls: the service."""
 
-    def read(self, kind: str, data: bytes) -> Asking:
+    def read(self, kind: str, data: bytes) -> CheckMessage:
         """Return what a request asks."""
         ...
 
-    def answer(self, kind: str, asking: Asking, call: Call) -> bytes:
+    def answer(self, kind: str, asking: CheckMessage, call: CallContext) -> bytes:
         """Judge the one call of a message of that kind, and return the encoded response."""
         ...
 
-    def audience(self, asking: Asking, call: Call) -> str:
+    def audience(self, asking: CheckMessage, call: CallContext) -> str:
         """Return which verifier asks."""
         ...
 
@@ -53,7 +53,7 @@ class WatchedChecks:
         self._watching = watching
         self._verifier = verifier
 
-    def answers(self, first: bytes, requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
+    def answers(self, first: bytes, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
         """Answer ``first`` and what follows it, encoded, and withdraw what is no longer allowed.
 
         Ends when the client has ended its requests and nothing is watched any more. One thread answers and
@@ -69,7 +69,7 @@ class WatchedChecks:
                 else:
                     yield from self._withdraw(found)
 
-    def _answer(self, data: bytes, stream: WatchedStream, call: Call) -> Iterator[bytes]:
+    def _answer(self, data: bytes, stream: WatchedStream, call: CallContext) -> Iterator[bytes]:
         asking = self._judging.read("stream", data)
         yield from self._withdraw(stream.forget(asking.id))
         if asking.watch and not stream.has_room(len(data)):
@@ -83,7 +83,7 @@ class WatchedChecks:
                 stream.keep(self._watched(data, asking, call, decision.expires_at_ms))
         yield answer
 
-    def _watched(self, data: bytes, asking: Asking, call: Call, expires_at_ms: int) -> Watched:
+    def _watched(self, data: bytes, asking: CheckMessage, call: CallContext, expires_at_ms: int) -> Watched:
         item = pb.CheckStreamRequest.FromString(data).item
         token = asking.token(0)
         return Watched(
@@ -110,7 +110,7 @@ class WatchedChecks:
             told = self._judging.explain(batch[place], watched.token)
             yield withdrawal(batch, place, watched.id, told)
 
-    def _no_room(self, asking: Asking, call: Call) -> bytes:
+    def _no_room(self, asking: CheckMessage, call: CallContext) -> bytes:
         """Return a denial: an allow that can't be watched is not what was asked for."""
         decision = self._verifier.refuse(Stage.SCOPE, Reason.MALFORMED_REQUEST, WATCH)
         if len(asking):

@@ -23,11 +23,18 @@ from ...model.change import ChangeOutcome, Rejection, request_approval
 from ...model.costs import Settlement, consume, once_change_id, retry_change_id, settle_permit
 from ...reasons import Reason, Stage
 from ...state.host.proof_reader import TakesProofs
-from ...state.lmdb.environment import Source
+from ...state.lmdb.environment import LmdbSource
 from ...state.writer.group import Group
 from ...state.writer.group_view import GroupSource
 from ...tokens.token import Token
-from .cost_allocator import AlreadyPaid, Asked, OtherCall, Payer, Paying, PermitHolder
+from .cost_allocator import (
+    CostAllocator,
+    CostPolicy,
+    MismatchedRetryPolicy,
+    PaymentTerms,
+    PermitPolicy,
+    PrepaidPolicy,
+)
 
 PERMIT_ID_BYTES: Final = 16
 PERMIT_BYTES: Final = 32
@@ -48,7 +55,7 @@ OVER: Final = frozenset({Reason.SESSION_ENDED, Reason.LEASE_LAPSED, Reason.SESSI
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class CallRequest:
     """One call, as a gateway has it judged: what ``Checker.check`` takes, and what it is paid with."""
 
     gateway: str
@@ -79,7 +86,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class WriterDecision:
     """The writer's decision, and what comes with it: a permit (32 bytes), or the approval that is missing."""
 
     decision: Decision
@@ -88,7 +95,7 @@ class Verdict:
     approval: ApprovalRecord | None = None
 
 
-class Arbiter:
+class WriterAuthorizer:
     """Judges calls within groups; every method but the constructor is for the writer's thread alone.
 
     It has a checker of its own, whose view is entered anew for each call. A checker remembers what only
@@ -96,7 +103,7 @@ class Arbiter:
     committed may never come, so after such a group it is replaced.
     """
 
-    def __init__(self, source: Source, host: TakesProofs, *, cache_bytes: int) -> None:
+    def __init__(self, source: LmdbSource, host: TakesProofs, *, cache_bytes: int) -> None:
         """Judge by the rows of ``source``; verified chains may take ``cache_bytes``.
 
         Proofs count here as they do for ``host``, the process's own checker.
@@ -107,7 +114,7 @@ class Arbiter:
         self._checker = self._new_checker()
         self._group: Group | None = None
 
-    def check(self, group: Group, ask: Ask) -> Verdict:
+    def check(self, group: Group, ask: CallRequest) -> WriterDecision:
         """Judge a call, and take what it costs if it is allowed; nothing else.
 
         Raises StateFull above the 85 % mark.
@@ -117,12 +124,14 @@ class Arbiter:
         first = group.first_outcome(change_id) if ask.retry_id else None
         if first is not None and first.applied:
             return self._again(group, ask, change_id, first)
-        payer = Payer(group.rows, Asked(ask.request_digest, ask.approvals, wants_permit=ask.permit_ms > 0))
+        payer = CostAllocator(
+            group.rows, PaymentTerms(ask.request_digest, ask.approvals, wants_permit=ask.permit_ms > 0)
+        )
         decision = self._judge(group, ask, payer)
         if not decision:
             return self._denied(group, ask, payer, decision)
         if not (payer.taken or ask.permit_ms or ask.retry_id):
-            return Verdict(decision)
+            return WriterDecision(decision)
         taken = payer.taken
         return self._written(
             decision,
@@ -143,7 +152,7 @@ class Arbiter:
             ),
         )
 
-    def commit(self, group: Group, ask: Ask, permit: bytes) -> Verdict:
+    def commit(self, group: Group, ask: CallRequest, permit: bytes) -> WriterDecision:
         """Judge the call of a permit again, and use the permit up if it is allowed.
 
         Raises as :meth:`check` does.
@@ -155,7 +164,7 @@ class Arbiter:
         decision = self._judge(group, ask, holder, proven=True)
         if not decision:
             self._give_up(group, ask, session_id, permit_id, decision)
-            return Verdict(decision)
+            return WriterDecision(decision)
         change = settle_permit(
             once_change_id(), session_id, permit_id, Settlement.COMMIT, gateway=ask.gateway
         )
@@ -173,7 +182,7 @@ class Arbiter:
         change = settle_permit(once_change_id(), session_id, permit_id, Settlement.RELEASE, gateway=gateway)
         return group.submit(change).raise_if_rejected()
 
-    def _again(self, group: Group, ask: Ask, change_id: str, first: ChangeOutcome) -> Verdict:
+    def _again(self, group: Group, ask: CallRequest, change_id: str, first: ChangeOutcome) -> WriterDecision:
         """Judge a call that was allowed under this retry id: it is paid, by its permit where it has one.
 
         A permit that was committed, released or is over pays for nothing more: what it held went its way.
@@ -186,19 +195,19 @@ class Arbiter:
             request_digest=ask.request_digest,
             expected_epoch=0,
         )
-        payer: Paying = OtherCall()
+        payer: CostPolicy = MismatchedRetryPolicy()
         if first.digest == same.digest():
-            payer = AlreadyPaid()
+            payer = PrepaidPolicy()
             if first.permit_id:
                 payer = self._holder_of(group, ask, first.session_id, first.permit_id)
         decision = self._judge(group, ask, payer)
         if decision.reason == Reason.REPLAYED:
             # The proof of the first attempt; one that was made for this attempt is used up by it.
             decision = self._judge(group, ask, payer, take_nonce=False)
-        return _with_permit(decision, first) if decision else Verdict(decision)
+        return _with_permit(decision, first) if decision else WriterDecision(decision)
 
     def _give_up(
-        self, group: Group, ask: Ask, session_id: bytes, permit_id: bytes, decision: Decision
+        self, group: Group, ask: CallRequest, session_id: bytes, permit_id: bytes, decision: Decision
     ) -> None:
         """Close a permit of a session that is over, now that its own gateway was told so.
 
@@ -212,8 +221,8 @@ class Arbiter:
             change_id, release = once_change_id(), Settlement.RELEASE
             group.submit(settle_permit(change_id, session_id, permit_id, release, gateway=ask.gateway))
 
-    def _holder_of(self, group: Group, ask: Ask, session_id: bytes, permit_id: bytes) -> PermitHolder:
-        return PermitHolder(
+    def _holder_of(self, group: Group, ask: CallRequest, session_id: bytes, permit_id: bytes) -> PermitPolicy:
+        return PermitPolicy(
             group.rows.permit(session_id, permit_id),
             gateway=ask.gateway,
             token_digest=ask.token_digest,
@@ -221,7 +230,13 @@ class Arbiter:
         )
 
     def _judge(
-        self, group: Group, ask: Ask, payer: Paying, *, take_nonce: bool = True, proven: bool = False
+        self,
+        group: Group,
+        ask: CallRequest,
+        payer: CostPolicy,
+        *,
+        take_nonce: bool = True,
+        proven: bool = False,
     ) -> Decision:
         self._enter(group)
         self._checker.proofs = self._host.proofs
@@ -259,18 +274,20 @@ class Arbiter:
     def _new_checker(self) -> Checker:
         return Checker(View(self._rows), cache_bytes=self._cache_bytes)
 
-    def _denied(self, group: Group, ask: Ask, payer: Payer, decision: Decision) -> Verdict:
+    def _denied(
+        self, group: Group, ask: CallRequest, payer: CostAllocator, decision: Decision
+    ) -> WriterDecision:
         """Return a denial; with the approval that is missing, asked for now if it was not before."""
         refusal = payer.refusal
         if refusal is None or refusal.terms is None or refusal.reason is not Reason.APPROVAL_REQUIRED:
-            return Verdict(decision)
-        return Verdict(decision, approval=_asked_for(group, ask, refusal.terms, refusal.approval_id))
+            return WriterDecision(decision)
+        return WriterDecision(decision, approval=_asked_for(group, ask, refusal.terms, refusal.approval_id))
 
-    def _written(self, decision: Decision, outcome: ChangeOutcome) -> Verdict:
+    def _written(self, decision: Decision, outcome: ChangeOutcome) -> WriterDecision:
         """Return the decision if what it costs was taken; a denial by the log's own word if it was not."""
         if outcome.applied:
             return _with_permit(decision, outcome)
-        return Verdict(
+        return WriterDecision(
             self._checker.refuse(Stage.NEEDS, REJECTED.get(outcome.rejection, Reason.INTERNAL_ERROR))
         )
 
@@ -281,10 +298,10 @@ def _require_room(group: Group) -> None:
         group.require_room()
 
 
-def _with_permit(decision: Decision, outcome: ChangeOutcome) -> Verdict:
+def _with_permit(decision: Decision, outcome: ChangeOutcome) -> WriterDecision:
     if not outcome.permit_id:
-        return Verdict(decision)
-    return Verdict(decision, outcome.session_id + outcome.permit_id, outcome.permit_deadline_ms)
+        return WriterDecision(decision)
+    return WriterDecision(decision, outcome.session_id + outcome.permit_id, outcome.permit_deadline_ms)
 
 
 def _split(permit: bytes) -> tuple[bytes, bytes]:
@@ -294,7 +311,9 @@ def _split(permit: bytes) -> tuple[bytes, bytes]:
     return permit[:-PERMIT_ID_BYTES], permit[-PERMIT_ID_BYTES:]
 
 
-def _asked_for(group: Group, ask: Ask, terms: ApprovalTerms, approval_id: bytes) -> ApprovalRecord | None:
+def _asked_for(
+    group: Group, ask: CallRequest, terms: ApprovalTerms, approval_id: bytes
+) -> ApprovalRecord | None:
     """Return the approval that waits for an answer, asked for if none does; None if it can't be shown.
 
     What is too large for a person to be shown, or too much for one session, is not asked for.

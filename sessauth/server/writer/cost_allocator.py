@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ... import limits
-from ..._fast.check.cost_claims import Claims, Price
+from ..._fast.check.cost_claims import CostClaims, Price
 from ...model.approval_rules import ApprovalOutcome, ApprovalRecord, ApprovalTerms, judge_approvals
 from ...model.costs import BudgetClaim, Ledger, Permit, SessionCounts, UseClaim, ledger_id
 from ...reasons import Reason
@@ -21,7 +21,7 @@ from ...scopes.value import NANOS, Number
 PAID: Final = 0
 
 
-class Account(Protocol):
+class CostReader(Protocol):
     """The rows of what sessions have taken, as the changes before left them."""
 
     def uses(self, session_id: bytes, block_id: bytes, scope: int) -> int:
@@ -48,7 +48,7 @@ class Account(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PaymentTerms:
     """What a call is paid with: the approvals that came with it; and whether it wants a permit."""
 
     request_digest: bytes
@@ -57,7 +57,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class UnmetNeed:
     """Why the needs of a scope are not met.
 
     Where its approval is why, ``terms`` are those of it, and ``approval_id`` is of what there is of it.
@@ -70,7 +70,7 @@ class Refusal:
 
 
 @dataclass(slots=True)
-class Taken:
+class Allocation:
     """What a call takes: each list as a Consume has it."""
 
     uses: list[UseClaim] = field(default_factory=list)
@@ -90,31 +90,31 @@ class Taken:
         return sum(_billionths(claim.amount) for claim in self.budgets if claim.ledger == ledger)
 
 
-class Paying(Protocol):
+class CostPolicy(Protocol):
     """What the kernel asks, once all else allows, whether a call is paid."""
 
-    def pay(self, claims: Claims) -> int:
+    def pay(self, claims: CostClaims) -> int:
         """Return :data:`PAID` or the number of a reason; where it lies is told to ``claims``."""
         ...
 
 
-class Payer:
+class CostAllocator:
     """Meets the needs of one call by the rows of an account.
 
     Afterwards ``taken`` is what the call takes, ``epoch`` and ``session_id`` are those it was judged by, and
     ``refusal`` is why it is not paid; None if it is, or was not asked about.
     """
 
-    def __init__(self, account: Account, asked: Asked) -> None:
+    def __init__(self, account: CostReader, asked: PaymentTerms) -> None:
         """Pay for a call from ``account``."""
         self._account = account
         self._asked = asked
-        self.taken = Taken()
+        self.taken = Allocation()
         self.session_id = b""
         self.epoch = 0
-        self.refusal: Refusal | None = None
+        self.refusal: UnmetNeed | None = None
 
-    def pay(self, claims: Claims) -> int:
+    def pay(self, claims: CostClaims) -> int:
         """Choose, block by block, the first scope whose needs are met; returns :data:`PAID` or a reason."""
         self.session_id, self.epoch = claims.session_id, claims.epoch
         for block, block_id, scopes in claims:
@@ -130,7 +130,7 @@ class Payer:
                 claims.fail(block, scope, self.refusal.argument)
                 return self.refusal.reason
         if self._asked.wants_permit and self._no_permit_left():
-            self.refusal = Refusal(Reason.BUDGET_EXHAUSTED)
+            self.refusal = UnmetNeed(Reason.BUDGET_EXHAUSTED)
             claims.fail()
             return self.refusal.reason
         return PAID
@@ -140,13 +140,13 @@ class Payer:
 
     def _meet(
         self,
-        claims: Claims,
+        claims: CostClaims,
         block: int,
         block_id: bytes,
         scope: int,
         price: Price,
         amount: tuple[int, int] | None,
-    ) -> Refusal | None:
+    ) -> UnmetNeed | None:
         """Take what one scope costs; or return why not, and take nothing."""
         approval_id = b""
         if price.threshold:
@@ -162,20 +162,20 @@ class Payer:
             )
             outcome = self._approved(terms, claims.checked_at_ms)
             if not outcome:
-                return Refusal(outcome.reason, terms=terms, approval_id=outcome.approval_id)
+                return UnmetNeed(outcome.reason, terms=terms, approval_id=outcome.approval_id)
             approval_id = outcome.approval_id
         use = UseClaim(block_id, scope, price.uses) if price.uses else None
         if use is not None and self._used(use) >= use.limit:
-            return Refusal(Reason.USES_EXHAUSTED)
+            return UnmetNeed(Reason.USES_EXHAUSTED)
         charge = None
         if price.limit is not None:
             if amount is None:
-                return Refusal(Reason.CONDITION_FAILED, price.argument)
+                return UnmetNeed(Reason.CONDITION_FAILED, price.argument)
             # A root block shares its ledger with the others of its session.
             ledger = ledger_id(price.name, price.unit, block_id if block else b"")
             charge = BudgetClaim(ledger, Number(*amount), Number(*price.limit))
             if self._charged(ledger) + _billionths(charge.amount) > _billionths(charge.limit):
-                return Refusal(Reason.BUDGET_EXHAUSTED)
+                return UnmetNeed(Reason.BUDGET_EXHAUSTED)
         if approval_id:
             self.taken.approval_ids.append(approval_id)
         if use is not None:
@@ -206,24 +206,24 @@ class Payer:
         return _billionths(row.spent) + _billionths(row.reserved) + self.taken.charged(ledger)
 
 
-class AlreadyPaid:
+class PrepaidPolicy:
     """Pays for a call that was allowed before: what it costs was taken then."""
 
-    def pay(self, claims: Claims) -> int:
+    def pay(self, claims: CostClaims) -> int:
         """Return :data:`PAID`."""
         return PAID
 
 
-class OtherCall:
+class MismatchedRetryPolicy:
     """Pays for nothing: the name of the attempt was given to another call."""
 
-    def pay(self, claims: Claims) -> int:
+    def pay(self, claims: CostClaims) -> int:
         """Return MALFORMED_REQUEST, at the retry id."""
         claims.fail(argument="retry_id")
         return Reason.MALFORMED_REQUEST
 
 
-class PermitHolder:
+class PermitPolicy:
     """Pays with a permit, if it is open and of this very call."""
 
     def __init__(
@@ -233,7 +233,7 @@ class PermitHolder:
         self._permit = permit
         self._asked = (gateway, token_digest, request_digest)
 
-    def pay(self, claims: Claims) -> int:
+    def pay(self, claims: CostClaims) -> int:
         """Return :data:`PAID`, or BAD_PERMIT."""
         permit = self._permit
         if (

@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from ...errors import ServerError
 from ...v1 import forward_service_pb2 as pb
 from ..rpc.access import ASKED_BY
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..rpc.listen import MAX_REQUEST_BYTES
 from ..rpc.pool import aside
 from ..rpc.tracing import Metadata, Tracing
@@ -65,7 +65,7 @@ class Forwarder:
         self._channel: grpc.Channel | None = None
         self._forward: Callable[..., Any] | None = None
 
-    def forward(self, method: str, request: bytes, call: Call) -> bytes:
+    def forward(self, method: str, request: bytes, call: CallContext) -> bytes:
         """Return the control process's answer to an RPC of AuthorizationService, encoded.
 
         Raises:

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from ..._fast.rpc_codec.check_messages import Asking
+from ..._fast.rpc_codec.check_messages import CheckMessage
 from ...errors import SessauthError
 from ...state.host.proof_reader import TakesProofs
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ...v1 import authorization_service_pb2 as pb
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..rpc.method import parse
 from ..status import invalid
-from .authorizer import PERMIT_BYTES, Arbiter, Ask, Verdict
+from .authorizer import PERMIT_BYTES, CallRequest, WriterAuthorizer, WriterDecision
 from .port import ask_of, fields_of
 from .submit import wait
 
@@ -33,10 +33,10 @@ class WriterHere:
         Proofs count as they do for ``host``, the process's own checker.
         """
         self._log = log
-        self._arbiter = Arbiter(log.source(), host, cache_bytes=cache_bytes)
+        self._arbiter = WriterAuthorizer(log.source(), host, cache_bytes=cache_bytes)
 
     def decide(
-        self, asking: Asking, wanted: Sequence[int], audience: str, call: Call, *, alone: bool
+        self, asking: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
     ) -> Mapping[int, bytes]:
         """Decide items one by one, in their order; all that are decided together share their commits."""
         call.require_time()
@@ -59,18 +59,20 @@ class WriterHere:
                     raise
         return NOTHING
 
-    def commit(self, asking: Asking, data: bytes, audience: str, call: Call) -> Mapping[int, bytes]:
+    def commit(
+        self, asking: CheckMessage, data: bytes, audience: str, call: CallContext
+    ) -> Mapping[int, bytes]:
         """Commit the permit of ``asking``, which ``data`` was."""
         call.require_time()
         ask, permit = ask_of(asking, 0, audience, call), asking.permit
 
-        def work(group: Group) -> Verdict:
+        def work(group: Group) -> WriterDecision:
             return self._arbiter.commit(group, ask, permit)
 
         _put(asking, 0, wait(self._log.decide(work, _size(ask)), call))
         return NOTHING
 
-    def release(self, data: bytes, call: Call) -> bytes:
+    def release(self, data: bytes, call: CallContext) -> bytes:
         """Release a permit of the caller's."""
         permit = parse(pb.ReleaseRequest, data).permit
         require_permit(permit)
@@ -90,11 +92,11 @@ def require_permit(permit: bytes) -> None:
         raise invalid("permit", f"must be {PERMIT_BYTES} bytes, not {len(permit)}")
 
 
-def _size(ask: Ask) -> int:
+def _size(ask: CallRequest) -> int:
     """Return about how many bytes a change for this call has: an approval is asked for with its arguments."""
     return CLAIM_BYTES + len(ask.resource) + len(ask.arguments)
 
 
-def _put(asking: Asking, index: int, verdict: Verdict) -> None:
+def _put(asking: CheckMessage, index: int, verdict: WriterDecision) -> None:
     asking.settle(index, verdict.decision)
     asking.attach(index, fields_of(verdict))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from ..._fast.rpc_codec.check_messages import Asking
+from ..._fast.rpc_codec.check_messages import CheckMessage
 from ...v1 import authorization_service_pb2 as pb
 from ...v1 import record_pb2
-from ..rpc.call import Call
-from .authorizer import Ask, Verdict
+from ..rpc.call import CallContext
+from .authorizer import CallRequest, WriterDecision
 
 # The responses by the kernel's words for their requests; each with its Decision, or several.
 RESPONSES: Final[Mapping[str, Any]] = {
@@ -28,7 +28,7 @@ class WriterPort(Protocol):
     """Where what a call costs is taken."""
 
     def decide(
-        self, asking: Asking, wanted: Sequence[int], audience: str, call: Call, *, alone: bool
+        self, asking: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
     ) -> Mapping[int, bytes]:
         """Have the items ``wanted`` decided, in their order: in place, or as encoded Decisions by item.
 
@@ -37,19 +37,21 @@ class WriterPort(Protocol):
         """
         ...
 
-    def commit(self, asking: Asking, data: bytes, audience: str, call: Call) -> Mapping[int, bytes]:
+    def commit(
+        self, asking: CheckMessage, data: bytes, audience: str, call: CallContext
+    ) -> Mapping[int, bytes]:
         """Commit the permit of a request, encoded in ``data``; answers, and raises, as for an item alone."""
         ...
 
-    def release(self, data: bytes, call: Call) -> bytes:
+    def release(self, data: bytes, call: CallContext) -> bytes:
         """Answer a ReleaseRequest, both encoded. Raises NOT_FOUND for a permit that is not open."""
         ...
 
 
-def ask_of(asking: Asking, index: int, audience: str, call: Call) -> Ask:
+def ask_of(asking: CheckMessage, index: int, audience: str, call: CallContext) -> CallRequest:
     """Return what an item asks, once it was judged."""
     token, action, resource, arguments, tool, session, source, peer, proof = asking.call(index)
-    return Ask(
+    return CallRequest(
         gateway=call.principal.name,
         token=token,
         action=action,
@@ -68,7 +70,7 @@ def ask_of(asking: Asking, index: int, audience: str, call: Call) -> Ask:
     )
 
 
-def item_of(ask: Ask) -> pb.CheckItem:
+def item_of(ask: CallRequest) -> pb.CheckItem:
     """Return the message of one call."""
     return pb.CheckItem(
         token=ask.token,
@@ -86,7 +88,7 @@ def item_of(ask: Ask) -> pb.CheckItem:
     )
 
 
-def fields_of(verdict: Verdict) -> bytes:
+def fields_of(verdict: WriterDecision) -> bytes:
     """Return what comes with the writer's decision, as encoded fields of a Decision."""
     message = pb.Decision(permit=verdict.permit, permit_expires_at_ms=verdict.permit_expires_at_ms)
     if verdict.approval is not None:

@@ -7,10 +7,10 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from ..._fast.rpc_codec.check_messages import Asking
+from ..._fast.rpc_codec.check_messages import CheckMessage
 from ...errors import ServerError
 from ...v1 import authorization_service_pb2 as pb
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..status import refused
 from .forward import Forwarder
 from .port import ask_of, item_of
@@ -27,7 +27,7 @@ class WriterAway:
         self._forwarder = forwarder
 
     def decide(
-        self, asking: Asking, wanted: Sequence[int], audience: str, call: Call, *, alone: bool
+        self, asking: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
     ) -> Mapping[int, bytes]:
         """Have the control process judge the items; they stay denied if it can't be reached in time."""
         items = [item_of(ask_of(asking, index, audience, call)) for index in wanted]
@@ -51,7 +51,9 @@ class WriterAway:
             index: decision.SerializeToString() for index, decision in zip(wanted, decisions, strict=True)
         }
 
-    def commit(self, asking: Asking, data: bytes, audience: str, call: Call) -> Mapping[int, bytes]:
+    def commit(
+        self, asking: CheckMessage, data: bytes, audience: str, call: CallContext
+    ) -> Mapping[int, bytes]:
         """Have the control process commit the permit of ``data``."""
         answer = self._forwarder.forward("Commit", data, call)
         try:
@@ -59,6 +61,6 @@ class WriterAway:
         except DecodeError:
             raise refused(UNREACHABLE, "the control process gave no answer that can be read") from None
 
-    def release(self, data: bytes, call: Call) -> bytes:
+    def release(self, data: bytes, call: CallContext) -> bytes:
         """Have the control process release a permit."""
         return self._forwarder.forward("Release", data, call)

@@ -10,14 +10,14 @@ from ...model.change import Change, ChangeOutcome
 from ...model.session import Session
 from ...state.writer.state_writer import StateWriter
 from ..rpc.access import ISSUER
-from ..rpc.call import Call
+from ..rpc.call import CallContext
 from ..rpc.pool import aside
 from ..status import refused
 
 T = TypeVar("T")
 
 
-def wait(future: Future[T], call: Call) -> T:
+def wait(future: Future[T], call: CallContext) -> T:
     """Return the future's result.
 
     Raises, if the call's deadline comes first, DEADLINE_EXCEEDED where nothing was begun, and then nothing
@@ -40,13 +40,13 @@ def nothing_to_ask() -> None:
     """Let authority be given: what services are told where nothing else decides that."""
 
 
-def submit(log: StateWriter, change: Change, call: Call) -> ChangeOutcome:
+def submit(log: StateWriter, change: Change, call: CallContext) -> ChangeOutcome:
     """Write a change and wait until it is durable. Raises Rejected if it is against the rules."""
     call.require_time()
     return wait(log.submit(change), call).raise_if_rejected()
 
 
-def reachable(session: Session | None, call: Call) -> Session:
+def reachable(session: Session | None, call: CallContext) -> Session:
     """Return the session if the caller may change it. An issuer reaches only its own sessions.
 
     Raises NOT_FOUND else: another's session looks like none at all.

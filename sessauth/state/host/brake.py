@@ -38,7 +38,7 @@ _HAND_AT = 4072
 
 
 @dataclass(frozen=True, slots=True)
-class ByHand:
+class ManualBrake:
     """A person's hold on the brake.
 
     How often it was set or cleared, whether it is set, and the last reason.
@@ -87,10 +87,10 @@ def reason_of(page: mmap.mmap) -> str | None:
     return "; ".join(_reason(page, bit) for bit in _REASON_AT if page[0] & bit)
 
 
-def by_hand_of(page: mmap.mmap) -> ByHand:
+def by_hand_of(page: mmap.mmap) -> ManualBrake:
     """Return what a person did to a page."""
     (count,) = _HAND.unpack_from(page, _HAND_AT)
-    return ByHand(count, bool(page[0] & _BY_HAND), _reason(page, _BY_HAND))
+    return ManualBrake(count, bool(page[0] & _BY_HAND), _reason(page, _BY_HAND))
 
 
 def _reason(page: mmap.mmap, bit: int) -> str:
@@ -129,7 +129,7 @@ class Brake:
         return reason_of(self._page) or ""
 
     @property
-    def by_hand(self) -> ByHand:
+    def by_hand(self) -> ManualBrake:
         """Return what a person did to it."""
         return by_hand_of(self._page)
 

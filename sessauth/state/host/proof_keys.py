@@ -27,7 +27,7 @@ _MAX_FILE_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class HostKey:
+class HostProofKey:
     """One X25519 key of a host, 32 bytes each half, and when it counts, in ms since 1970."""
 
     secret: bytes
@@ -51,16 +51,16 @@ class HostKey:
 
     def __repr__(self) -> str:
         """Show the id, never the secret."""
-        return f"<HostKey {self.key_id.hex()}>"
+        return f"<HostProofKey {self.key_id.hex()}>"
 
 
 @dataclass(frozen=True, slots=True)
-class HostKeys:
+class HostProofKeys:
     """The keys of a host, the newest first; ids of its verifiers and of the incarnation, 16 bytes each."""
 
     incarnation: bytes
     verifier_id: bytes
-    keys: tuple[HostKey, ...]
+    keys: tuple[HostProofKey, ...]
 
     @classmethod
     def made(cls, incarnation: bytes, now_ms: int, lifetime_ms: int) -> Self:
@@ -81,7 +81,9 @@ class HostKeys:
             if raw["format"] != FILE_FORMAT:
                 raise ValueError(f"format {raw['format']!r}")
             keys = tuple(
-                HostKey.of(_hex(each["secret"], 32), _ms(each["not_before_ms"]), _ms(each["expires_at_ms"]))
+                HostProofKey.of(
+                    _hex(each["secret"], 32), _ms(each["not_before_ms"]), _ms(each["expires_at_ms"])
+                )
                 for each in raw["keys"]
             )
             if not 1 <= len(keys) <= 2:
@@ -131,7 +133,7 @@ class HostKeys:
         keys = (_new_key(starts_ms, lifetime_ms), *kept[:1])
         return type(self)(self.incarnation, self.verifier_id, keys)
 
-    def counting(self, now_ms: int) -> tuple[HostKey, ...]:
+    def counting(self, now_ms: int) -> tuple[HostProofKey, ...]:
         """Return the keys that count at ``now_ms``, the newest first."""
         return tuple(key for key in self.keys if key.counts(now_ms))
 
@@ -146,8 +148,8 @@ def replay_path(state_dir: Path) -> Path:
     return state_dir / layout.PROOF_DIR / layout.REPLAY_FILE
 
 
-def _new_key(starts_ms: int, lifetime_ms: int) -> HostKey:
-    return HostKey.of(os.urandom(32), starts_ms, starts_ms + lifetime_ms)
+def _new_key(starts_ms: int, lifetime_ms: int) -> HostProofKey:
+    return HostProofKey.of(os.urandom(32), starts_ms, starts_ms + lifetime_ms)
 
 
 def _read_shared(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from ..._fast.nonces.table import ReplayTable, TableError
 from ..._fast.token.proof import ProofKeys
 from ...errors import SessauthError
-from .proof_keys import HostKeys, keys_path, replay_path
+from .proof_keys import HostProofKeys, keys_path, replay_path
 
 _Identity = tuple[int, ...]
 _NOTHING: Final[_Identity] = ()
@@ -69,7 +69,7 @@ class ProofReader:
         self._seen, self.problem = _NOTHING, "closed"
 
     def _load(self) -> ProofKeys:
-        host = HostKeys.read(self._state_dir)
+        host = HostProofKeys.read(self._state_dir)
         table = ReplayTable.open(replay_path(self._state_dir))
         keys = [(key.public_key, key.secret, key.not_before_ms, key.expires_at_ms) for key in host.keys]
         return ProofKeys(host.verifier_id, keys, table)

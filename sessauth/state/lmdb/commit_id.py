@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from ..._fast.check.commit_id import Pulse
+from ..._fast.check.commit_id import CommitId
 
 # A meta page: a page header of 16 bytes, then magic, version, address, map size, and the records of two
 # tables (48 bytes each; the first four of the first one are the page size), the last page, the id.
@@ -24,14 +24,14 @@ _VERSION: Final = 1
 _PAGE_SIZES: Final = frozenset(1 << bits for bits in range(9, 17))
 
 
-def open_pulse(data_file: Path) -> Pulse | None:
+def open_pulse(data_file: Path) -> CommitId | None:
     """Map the ids of an LMDB data file; None for a layout that is not the one described here.
 
     Without a pulse every check begins a transaction to ask for the id. The file is not one that LMDB
     locks, so closing this descriptor of it gives up no lock of LMDB's.
     """
     pages, page_size = _map_pages(data_file)
-    return None if pages is None else Pulse(pages, _ID_AT, page_size + _ID_AT)
+    return None if pages is None else CommitId(pages, _ID_AT, page_size + _ID_AT)
 
 
 def last_commit(data_file: Path) -> int | None:

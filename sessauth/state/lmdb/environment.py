@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import lmdb
 from lmdb import _envid
 
-from ..._fast.check.commit_id import Pulse
+from ..._fast.check.commit_id import CommitId
 from ...errors import StateError, StateUnusable
 from ...model.log_records import Head
 from .. import layout
@@ -97,7 +97,7 @@ def _has(env: lmdb.Environment, name: str) -> bool:
         return txn.get(name.encode()) is not None
 
 
-class Source:
+class LmdbSource:
     """What the kernel's view reads from: ``begin``, the table handles, the pulse and the brake page.
 
     ``begin`` is the environment's own method, since the checks that need a transaction call it.
@@ -120,7 +120,7 @@ class Source:
         self._refused = False
         _live.add(self)
 
-    def _open_pulse(self, state_dir: Path) -> Pulse | None:
+    def _open_pulse(self, state_dir: Path) -> CommitId | None:
         """Return the pulse of the file if it says what LMDB says; a commit may come in between.
 
         None costs a transaction a check, and nothing else.
@@ -194,7 +194,7 @@ def _refuse_closed(*_: object, **__: object) -> NoReturn:
     raise StateError("the state is closed; open it again")
 
 
-_live: weakref.WeakSet[Source] = weakref.WeakSet()
+_live: weakref.WeakSet[LmdbSource] = weakref.WeakSet()
 _keep_for_good = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonapi))
 _keys_of_files: Callable[[str, bool], tuple[tuple[object, ...], ...]] = _envid.env_keys
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from ...errors import BadReceipt
+from ...errors import InvalidReceipt
 from ...model.receipt import Receipt
-from ...model.registration import EnrolmentRecord
+from ...model.registration import RegistrationRecord
 from .. import layout
 from ..rules.cost_rows import corrupt
 from .rows import TxnRows
@@ -27,7 +27,7 @@ SINCE_KEY: Final = b"s"
 ROW_BYTES: Final = 512
 
 
-class Group(Protocol):
+class EvidenceGroup(Protocol):
     """What is used here of the group that a row is written in."""
 
     full: bool
@@ -39,13 +39,13 @@ class Group(Protocol):
         ...
 
 
-def enrolments(rows: TxnRows) -> list[EnrolmentRecord]:
+def enrolments(rows: TxnRows) -> list[RegistrationRecord]:
     """Return who is enrolled, by name."""
     keys = rows.keys_after(layout.EVIDENCE, b"", layout.MAX_ENROLMENTS, ENROLMENT)
     found = []
     for key in keys:
         try:
-            record = EnrolmentRecord.decode(rows.get(layout.EVIDENCE, key) or b"")
+            record = RegistrationRecord.decode(rows.get(layout.EVIDENCE, key) or b"")
         except ValueError as error:
             raise corrupt(f"enrolment {key[1:]!r}", error) from error
         if record.name.encode() != key[1:]:
@@ -61,7 +61,7 @@ def receipt(rows: TxnRows, session_id: bytes) -> Receipt | None:
         return None
     try:
         found = Receipt.decode(data)
-    except BadReceipt as error:
+    except InvalidReceipt as error:
         raise corrupt(f"the receipt of session {session_id.hex()}", error) from error
     if found.session_id != session_id:
         raise corrupt(f"the receipt of session {session_id.hex()}", "it is another's")
@@ -73,13 +73,13 @@ def since_ms(rows: TxnRows) -> int:
     return int.from_bytes(rows.get(layout.EVIDENCE, SINCE_KEY) or b"", "big")
 
 
-def keep_enrolment(group: Group, record: EnrolmentRecord) -> None:
+def keep_enrolment(group: EvidenceGroup, record: RegistrationRecord) -> None:
     """Write an enrolment, in the place of one of the same name."""
     group.rows.put(layout.EVIDENCE, ENROLMENT + record.name.encode(), record.encode())
     group.dirty = True
 
 
-def drop_enrolment(group: Group, record: EnrolmentRecord) -> None:
+def drop_enrolment(group: EvidenceGroup, record: RegistrationRecord) -> None:
     """Remove an enrolment, unless a later one, of another instance or of the same, has its name by now."""
     key = ENROLMENT + record.name.encode()
     if group.rows.get(layout.EVIDENCE, key) == record.encode():
@@ -97,7 +97,7 @@ def forget_session(rows: TxnRows, session_id: bytes) -> None:
     rows.delete(layout.EVIDENCE, RECEIPT + session_id)
 
 
-def keep_receipt(group: Group, finished: Receipt) -> None:
+def keep_receipt(group: EvidenceGroup, finished: Receipt) -> None:
     """Write a session's receipt, unless the session is gone or there is no room: it can be made again."""
     if not group.full and group.rows.session(finished.session_id) is not None:
         group.rows.put(layout.EVIDENCE, RECEIPT + finished.session_id, finished.encode())

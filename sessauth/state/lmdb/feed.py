@@ -11,13 +11,13 @@ from ...model.change import Change, Rejection
 from ...model.log_records import ChangeResult, Head, SessionTrace
 from .. import layout
 from ..rules.validation import ancestor_ids
-from .environment import Source
+from .environment import LmdbSource
 from .rows import TxnRows
 
 _MOST = 1_000
 
 
-class Whose(NamedTuple):
+class ChangeOwner(NamedTuple):
     """Whose a session is, which never changes; ``ancestor_ids`` are nearest first.
 
     Of one that was purged the log knows neither subject nor purpose.
@@ -29,10 +29,10 @@ class Whose(NamedTuple):
     ancestor_ids: tuple[bytes, ...]
 
 
-NOBODYS: Final = Whose("", "", "", ())
+NOBODYS: Final = ChangeOwner("", "", "", ())
 
 
-class Logged(NamedTuple):
+class LogEntry(NamedTuple):
     """One change of the log and what became of it.
 
     ``change`` is decoded only where it changed a session's life, or all of them (a new incarnation); else
@@ -44,13 +44,13 @@ class Logged(NamedTuple):
     encoded: bytes
     result: ChangeResult | None
     change: Change | None = None
-    whose: Whose | None = NOBODYS
+    whose: ChangeOwner | None = NOBODYS
 
 
 class LocalFeed:
     """Reads the log through a source, one consistent read a call."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: LmdbSource) -> None:
         """Take the reader's or the writer's source."""
         self._source = source
 
@@ -86,10 +86,10 @@ class LocalFeed:
         with self._rows() as rows:
             return [(seq, Change.decode(encoded)) for seq, encoded in _following(rows, since_seq, limit)]
 
-    def logged(self, since_seq: int, limit: int = _MOST) -> list[Logged]:
+    def logged(self, since_seq: int, limit: int = _MOST) -> list[LogEntry]:
         """Return the same with what became of each change; raises as :meth:`changes` does."""
         with self._rows() as rows:
-            known: dict[bytes, Whose | None] = {}
+            known: dict[bytes, ChangeOwner | None] = {}
             return [_logged(rows, *each, known) for each in _following(rows, since_seq, limit)]
 
     def seq_at(self, revision: int) -> int:
@@ -144,27 +144,27 @@ def _result(rows: TxnRows, seq: int) -> ChangeResult | None:
     return None if data is None else ChangeResult.decode(data)
 
 
-def _logged(rows: TxnRows, seq: int, encoded: bytes, known: dict[bytes, Whose | None]) -> Logged:
+def _logged(rows: TxnRows, seq: int, encoded: bytes, known: dict[bytes, ChangeOwner | None]) -> LogEntry:
     result = _result(rows, seq)
     if result is None or not (result.epoch or result.incarnation):
-        return Logged(seq, encoded, result)
+        return LogEntry(seq, encoded, result)
     change = Change.decode(encoded)
     if not result.epoch:
-        return Logged(seq, encoded, result, change)
+        return LogEntry(seq, encoded, result, change)
     if change.session_id not in known:
         known[change.session_id] = _whose(rows, change.session_id)
-    return Logged(seq, encoded, result, change, known[change.session_id])
+    return LogEntry(seq, encoded, result, change, known[change.session_id])
 
 
-def _whose(rows: TxnRows, session_id: bytes) -> Whose | None:
+def _whose(rows: TxnRows, session_id: bytes) -> ChangeOwner | None:
     session = rows.session(session_id)
     if session is not None:
-        return Whose(session.subject, session.purpose, session.owner, ancestor_ids(rows, session))
+        return ChangeOwner(session.subject, session.purpose, session.owner, ancestor_ids(rows, session))
     data = rows.get(layout.RESULTS, layout.TRACE_PREFIX + session_id)
     if data is None:
         return None
     trace = SessionTrace.decode(data)
-    return Whose("", "", trace.owner, trace.ancestor_ids)
+    return ChangeOwner("", "", trace.owner, trace.ancestor_ids)
 
 
 def _following(rows: TxnRows, since_seq: int, limit: int) -> Iterator[tuple[int, bytes]]:

@@ -15,11 +15,11 @@ from .. import layout
 from ..host import preflight
 from ..host.folder import Owner, pid_namespace
 from ..integrity import anchor
-from .environment import Source, open_environment, open_tables
+from .environment import LmdbSource, open_environment, open_tables
 from .rows import TxnRows
 
 
-class StateReader(Source):
+class StateReader(LmdbSource):
     """What the kernel's view reads from, opened read-only; use :meth:`open`.
 
     It sees every change as soon as the writer acknowledged it. It goes on to read a folder whose writer is

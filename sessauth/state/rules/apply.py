@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ... import limits
 from ..._fast.codec import protobuf
 from ...crypto.key_record import KeyStatus
-from ...model.change import FORMAT, Change, ChangeOutcome, Kind, Rejection
+from ...model.change import FORMAT, Change, ChangeKind, ChangeOutcome, Rejection
 from ...model.costs import Settlement
 from ...model.log_records import Head
 from ...model.session import Session
@@ -22,26 +22,26 @@ from .. import layout
 from . import approvals, costs, keys, sessions
 from .effects import Delete, DeletePrefix, Effect, Put
 from .ports import Rows
-from .validation import Refusal, invalid, sized, text
+from .validation import RuleViolation, invalid, sized, text
 
 _CHAIN_LABEL = b"sessauth/log/v1\x00"
 
-_RULES: dict[Kind, Callable[[Rows, Change, int], Effect]] = {
-    Kind.OPEN_SESSION: sessions.open_session,
-    Kind.NARROW_SESSION: sessions.narrow_session,
-    Kind.UPDATE_FACTS: sessions.update_facts,
-    Kind.SUSPEND_SESSION: sessions.suspend_session,
-    Kind.RESUME_SESSION: sessions.resume_session,
-    Kind.END_SESSION: sessions.end_session,
-    Kind.REVOKE: sessions.revoke,
-    Kind.PURGE_SESSION: sessions.purge_session,
-    Kind.ADD_KEY: keys.add_key,
-    Kind.SET_KEY_STATUS: keys.set_key_status,
-    Kind.NEW_INCARNATION: keys.new_incarnation,
-    Kind.CONSUME: costs.consume,
-    Kind.SETTLE_PERMIT: costs.settle_permit,
-    Kind.REQUEST_APPROVAL: approvals.request_approval,
-    Kind.ANSWER_APPROVAL: approvals.answer_approval,
+_RULES: dict[ChangeKind, Callable[[Rows, Change, int], Effect]] = {
+    ChangeKind.OPEN_SESSION: sessions.open_session,
+    ChangeKind.NARROW_SESSION: sessions.narrow_session,
+    ChangeKind.UPDATE_FACTS: sessions.update_facts,
+    ChangeKind.SUSPEND_SESSION: sessions.suspend_session,
+    ChangeKind.RESUME_SESSION: sessions.resume_session,
+    ChangeKind.END_SESSION: sessions.end_session,
+    ChangeKind.REVOKE: sessions.revoke,
+    ChangeKind.PURGE_SESSION: sessions.purge_session,
+    ChangeKind.ADD_KEY: keys.add_key,
+    ChangeKind.SET_KEY_STATUS: keys.set_key_status,
+    ChangeKind.NEW_INCARNATION: keys.new_incarnation,
+    ChangeKind.CONSUME: costs.consume,
+    ChangeKind.SETTLE_PERMIT: costs.settle_permit,
+    ChangeKind.REQUEST_APPROVAL: approvals.request_approval,
+    ChangeKind.ANSWER_APPROVAL: approvals.answer_approval,
 }
 
 
@@ -70,7 +70,7 @@ def refused_unread(change: Change) -> tuple[bytes, str]:
         text("id", change.id, required=True, max_bytes=limits.MAX_REQUEST_ID_BYTES)
         text("actor", change.actor)
         encoded = change.encode()
-    except Refusal as refusal:
+    except RuleViolation as refusal:
         return b"", refusal.detail
     except (protobuf.WireError, KeyError, TypeError, UnicodeError) as error:
         return b"", f"a field that can't be encoded: {error}"
@@ -97,10 +97,10 @@ def apply(rows: Rows, change: Change) -> Applied:
         change.id, change.digest(), seq=seq, session_id=change.session_id, at_ms=change.at_ms
     )
     try:
-        if change.kind not in (Kind.ADD_KEY, Kind.SET_KEY_STATUS, Kind.NEW_INCARNATION):
+        if change.kind not in (ChangeKind.ADD_KEY, ChangeKind.SET_KEY_STATUS, ChangeKind.NEW_INCARNATION):
             sized("session_id", change.session_id, 16)
         effect = _RULES[change.kind](rows, change, head.revision + 1)
-    except Refusal as refusal:
+    except RuleViolation as refusal:
         detail = refusal.detail.encode()[: limits.MAX_STRING_BYTES].decode(errors="ignore")
         outcome = replace(outcome, rejection=refusal.word.value, detail=detail, revision=head.revision)
         return Applied(outcome, after, encoded, ())
@@ -132,16 +132,16 @@ def chained(previous: bytes, seq: int, encoded: bytes) -> bytes:
 
 def is_protective(change: Change) -> bool:
     """Whether a change only takes authority away or frees room: written even above the 85 % mark."""
-    if change.kind is Kind.SET_KEY_STATUS:
+    if change.kind is ChangeKind.SET_KEY_STATUS:
         return bool(change.body.get("status") == KeyStatus.DISTRUSTED)
-    if change.kind is Kind.SETTLE_PERMIT:
+    if change.kind is ChangeKind.SETTLE_PERMIT:
         return bool(change.body.get("settlement") == Settlement.RELEASE)
     return change.kind in (
-        Kind.END_SESSION,
-        Kind.SUSPEND_SESSION,
-        Kind.NARROW_SESSION,
-        Kind.REVOKE,
-        Kind.PURGE_SESSION,
+        ChangeKind.END_SESSION,
+        ChangeKind.SUSPEND_SESSION,
+        ChangeKind.NARROW_SESSION,
+        ChangeKind.REVOKE,
+        ChangeKind.PURGE_SESSION,
     )
 
 

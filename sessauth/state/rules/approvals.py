@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from ... import limits
-from ...errors import BadApproval
+from ...errors import InvalidApproval
 from ...model.approval import ApprovalRecord, ApprovalStatement, ApprovalStatus, SignedApproval
 from ...model.approval_rules import check_statement, terms_of
 from ...model.change import Change, Rejection
@@ -16,7 +16,7 @@ from .. import layout
 from .counter_keys import asked_key_of, counts_key
 from .effects import Delete, Effect, Put
 from .ports import Rows
-from .validation import Refusal, acting, bounded, invalid, sized, text, usable
+from .validation import RuleViolation, acting, bounded, invalid, sized, text, usable
 
 
 def answered(counts: SessionCounts, record: ApprovalRecord) -> SessionCounts:
@@ -35,7 +35,7 @@ def request_approval(rows: Rows, change: Change, revision: int) -> Effect:
     session = acting(rows, change)
     _hold_form(asked, session)
     if rows.approval(session.id, asked.id) is not None or rows.approval_used(session.id, asked.id):
-        raise Refusal(Rejection.ALREADY_EXISTS, "approval.id: an approval has this id")
+        raise RuleViolation(Rejection.ALREADY_EXISTS, "approval.id: an approval has this id")
     record = replace(
         asked,
         requested_at_ms=change.at_ms,
@@ -51,13 +51,13 @@ def request_approval(rows: Rows, change: Change, revision: int) -> Effect:
     if earlier is not None:
         if change.at_ms < earlier.expires_at_ms:
             detail = f"approval: it was asked for already, as {earlier.id.hex()} ({earlier.status.name})"
-            raise Refusal(Rejection.ALREADY_EXISTS, detail)
+            raise RuleViolation(Rejection.ALREADY_EXISTS, detail)
         writes.append(Delete(layout.APPROVALS, session.id + earlier.id))
         counts = answered(counts, earlier)
     waiting = counts.waiting(session.epoch)
     if waiting >= limits.MAX_OPEN_APPROVALS:
         detail = f"approval: {waiting} wait for an answer already; have some answered first"
-        raise Refusal(Rejection.LIMIT, detail)
+        raise RuleViolation(Rejection.LIMIT, detail)
     counts = replace(counts, open_approvals=waiting + 1, approvals_epoch=session.epoch)
     writes += [
         Put(layout.APPROVALS, session.id + record.id, record.encode()),
@@ -76,7 +76,7 @@ def _hold_form(asked: ApprovalRecord, session: Session) -> None:
         raise invalid("approval.session_id: is not the change's")
     if asked.epoch != session.epoch:
         detail = f"approval.epoch: {asked.epoch}, but the session is at {session.epoch}"
-        raise Refusal(Rejection.EPOCH_MISMATCH, detail)
+        raise RuleViolation(Rejection.EPOCH_MISMATCH, detail)
     if asked.block >= limits.MAX_BLOCKS or asked.scope >= limits.MAX_SCOPES:
         raise invalid("approval.block, approval.scope: no token has such a scope")
     for key in bounded("approval.keys", asked.keys, limits.MAX_APPROVAL_KEYS, least=1):
@@ -89,7 +89,7 @@ def _hold_form(asked: ApprovalRecord, session: Session) -> None:
     text("approval.resource", asked.resource, required=True, max_bytes=limits.MAX_RESOURCE_BYTES)
     if len(asked.arguments) > limits.MAX_APPROVAL_ARGUMENT_BYTES:
         most = limits.MAX_APPROVAL_ARGUMENT_BYTES
-        raise Refusal(Rejection.LIMIT, f"approval.arguments: an approver is shown at most {most} bytes")
+        raise RuleViolation(Rejection.LIMIT, f"approval.arguments: an approver is shown at most {most} bytes")
     for label in bounded("approval.labels", asked.labels, limits.MAX_BLOCKS):
         text("approval.labels", label)
     text("approval.gateway", asked.gateway, required=True)
@@ -110,7 +110,7 @@ def answer_approval(rows: Rows, change: Change, revision: int) -> Effect:
     body = cast("dict[str, Any]", change.body)
     record = rows.approval(change.session_id, sized("approval_id", body.get("approval_id", b""), 16))
     if record is None:
-        raise Refusal(Rejection.NOT_FOUND, "approval_id: no such approval")
+        raise RuleViolation(Rejection.NOT_FOUND, "approval_id: no such approval")
     statement, deny, expire = body.get("statement"), bool(body.get("deny")), bool(body.get("expire"))
     if (statement is not None) + deny + expire != 1:
         raise invalid("statement, deny: give exactly one")
@@ -119,11 +119,11 @@ def answer_approval(rows: Rows, change: Change, revision: int) -> Effect:
     session = usable(rows, change)
     if record.epoch != session.epoch:
         detail = f"approval_id: it is of epoch {record.epoch}, the session is at {session.epoch}"
-        raise Refusal(Rejection.EPOCH_MISMATCH, detail)
+        raise RuleViolation(Rejection.EPOCH_MISMATCH, detail)
     if change.at_ms >= record.expires_at_ms:
-        raise Refusal(Rejection.WRONG_STATUS, f"approval_id: it expired at {record.expires_at_ms}")
+        raise RuleViolation(Rejection.WRONG_STATUS, f"approval_id: it expired at {record.expires_at_ms}")
     if record.status not in (ApprovalStatus.PENDING, ApprovalStatus.GRANTED):
-        raise Refusal(Rejection.WRONG_STATUS, f"approval_id: it is {record.status.name} already")
+        raise RuleViolation(Rejection.WRONG_STATUS, f"approval_id: it is {record.status.name} already")
     if statement is None:
         reason = text("reason", body.get("reason", ""))
         denied = replace(record, status=ApprovalStatus.DENIED, denied_by=change.actor, reason=reason)
@@ -136,13 +136,15 @@ def _granted(record: ApprovalRecord, signed: SignedApproval, at_ms: int) -> Appr
     """Return a record with one more statement; those that expired make room for others."""
     try:
         check_statement(signed, terms_of(record), at_ms, approval_id=record.id)
-    except BadApproval as error:
-        raise Refusal(Rejection.BAD_APPROVAL, f"statement: {error}") from error
+    except InvalidApproval as error:
+        raise RuleViolation(Rejection.BAD_APPROVAL, f"statement: {error}") from error
     standing = [each for each in record.statements if _expires_at_ms(each) > at_ms]
     if len(standing) >= record.threshold:
-        raise Refusal(Rejection.WRONG_STATUS, "approval_id: it is GRANTED already")
+        raise RuleViolation(Rejection.WRONG_STATUS, "approval_id: it is GRANTED already")
     if any(each.public_key == signed.public_key for each in standing):
-        raise Refusal(Rejection.BAD_APPROVAL, "statement: its key has signed already; another must sign")
+        raise RuleViolation(
+            Rejection.BAD_APPROVAL, "statement: its key has signed already; another must sign"
+        )
     statements = (*standing, signed)
     enough = record.status is ApprovalStatus.GRANTED or len(statements) >= record.threshold
     status = ApprovalStatus.GRANTED if enough else ApprovalStatus.PENDING

@@ -22,7 +22,7 @@ from .cost_rows import corrupt
 from .counter_keys import asked_key_of, counts_key, ledger_key, used_approval_key, uses_key
 from .effects import Delete, Effect, Put
 from .ports import Rows
-from .validation import Refusal, acting, bounded, invalid, sized, text
+from .validation import RuleViolation, acting, bounded, invalid, sized, text
 
 _COUNT_BYTES = 8
 _MAX_COUNT = 2 ** (8 * _COUNT_BYTES) - 1
@@ -52,12 +52,12 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
     counts = replace(counts, counters=counts.counters + _new(rows, writes))
     if counts.counters > layout.MAX_COUNTERS:
         detail = f"uses, budgets, approval_ids: a session counts at most {layout.MAX_COUNTERS} of them"
-        raise Refusal(Rejection.LIMIT, detail)
+        raise RuleViolation(Rejection.LIMIT, detail)
     if grant is None:
         return Effect([*writes, *_counted(rows, session, counts)], session.epoch)
     if counts.open_permits >= limits.MAX_OPEN_PERMITS:
         detail = f"permit: {limits.MAX_OPEN_PERMITS} are open already; commit or release some"
-        raise Refusal(Rejection.LIMIT, detail)
+        raise RuleViolation(Rejection.LIMIT, detail)
     permit = Permit(
         sized("permit.id", grant.get("id", b""), 16),
         session.id,
@@ -69,7 +69,7 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
         claims,
     )
     if rows.permit(session.id, permit.id) is not None:
-        raise Refusal(Rejection.ALREADY_EXISTS, "permit.id: a permit has this id")
+        raise RuleViolation(Rejection.ALREADY_EXISTS, "permit.id: a permit has this id")
     writes.append(Put(layout.PERMITS, session.id + permit.id, permit.encode()))
     counts = replace(counts, open_permits=counts.open_permits + 1)
     return Effect(
@@ -109,7 +109,7 @@ def _take_approvals(
     for approval_id in approval_ids:
         sized("approval_ids", approval_id, 16)
         if rows.approval_used(session.id, approval_id):
-            raise Refusal(Rejection.APPROVAL_USED, "approval_ids: one was used up by another call")
+            raise RuleViolation(Rejection.APPROVAL_USED, "approval_ids: one was used up by another call")
         writes.append(
             Put(
                 layout.COUNTERS,
@@ -121,9 +121,9 @@ def _take_approvals(
         if record is None:
             continue
         if record.status is ApprovalStatus.DENIED and at_ms < record.expires_at_ms:
-            raise Refusal(Rejection.APPROVAL_DENIED, "approval_ids: an approver denied it")
+            raise RuleViolation(Rejection.APPROVAL_DENIED, "approval_ids: an approver denied it")
         if record.epoch != session.epoch or record.request_digest != body["request_digest"]:
-            raise Refusal(Rejection.BAD_APPROVAL, "approval_ids: one is of another request or epoch")
+            raise RuleViolation(Rejection.BAD_APPROVAL, "approval_ids: one is of another request or epoch")
         used = replace(record, status=ApprovalStatus.USED, revision=revision)
         writes.append(Put(layout.APPROVALS, session.id + approval_id, used.encode()))
         writes.append(Delete(layout.COUNTERS, asked_key_of(record)))
@@ -144,7 +144,7 @@ def _take_uses(rows: Rows, session: Session, body: dict[str, Any], writes: list[
         keys.add(key)
         count = rows.uses(session.id, block_id, scope)
         if count >= min(most, _MAX_COUNT):
-            raise Refusal(Rejection.USES_EXHAUSTED, f"uses: {count} of {most} are gone")
+            raise RuleViolation(Rejection.USES_EXHAUSTED, f"uses: {count} of {most} are gone")
         writes.append(Put(layout.COUNTERS, key, (count + 1).to_bytes(_COUNT_BYTES, "big")))
 
 
@@ -186,7 +186,7 @@ def _with(ledger: Ledger, claim: BudgetClaim, *, reserve: bool) -> Ledger:
             f"budgets: {claim.amount} is more than what is left: "
             f"{ledger.spent} of {claim.limit} are spent and {ledger.reserved} are reserved"
         )
-        raise Refusal(Rejection.BUDGET_EXHAUSTED, detail)
+        raise RuleViolation(Rejection.BUDGET_EXHAUSTED, detail)
     if reserve:
         return replace(ledger, reserved=_number(_sum(ledger.reserved, claim.amount)))
     return replace(ledger, spent=_number(_sum(ledger.spent, claim.amount)))
@@ -208,12 +208,12 @@ def settle_permit(rows: Rows, change: Change, revision: int) -> Effect:
     permit_id = sized("permit_id", body.get("permit_id", b""), 16)
     permit = rows.permit(change.session_id, permit_id)
     if permit is None:
-        raise Refusal(Rejection.BAD_PERMIT, "permit_id: no such permit is open")
+        raise RuleViolation(Rejection.BAD_PERMIT, "permit_id: no such permit is open")
     if settlement == Settlement.EXPIRE:
         if change.actor != layout.SYSTEM_ACTOR or change.at_ms < permit.deadline_ms:
             raise invalid("settlement: a permit expires by itself, at its deadline")
     elif permit.gateway != body.get("gateway", ""):
-        raise Refusal(Rejection.BAD_PERMIT, "gateway: the permit is another's")
+        raise RuleViolation(Rejection.BAD_PERMIT, "gateway: the permit is another's")
     if settlement == Settlement.COMMIT:
         _hold_open(rows, change, permit)
     writes: list[Put | Delete] = [Delete(layout.PERMITS, permit.session_id + permit.id)]
@@ -233,14 +233,16 @@ def settle_permit(rows: Rows, change: Change, revision: int) -> Effect:
 def _hold_open(rows: Rows, change: Change, permit: Permit) -> None:
     """Refuse to commit a permit that time or a change to its session made worthless."""
     if change.at_ms >= permit.deadline_ms:
-        raise Refusal(Rejection.BAD_PERMIT, f"permit_id: its deadline, {permit.deadline_ms}, has passed")
+        raise RuleViolation(
+            Rejection.BAD_PERMIT, f"permit_id: its deadline, {permit.deadline_ms}, has passed"
+        )
     try:
         session = acting(rows, change)
-    except Refusal as refusal:
-        raise Refusal(Rejection.BAD_PERMIT, refusal.detail) from refusal
+    except RuleViolation as refusal:
+        raise RuleViolation(Rejection.BAD_PERMIT, refusal.detail) from refusal
     if session.epoch != permit.epoch:
         detail = f"permit_id: it is of epoch {permit.epoch}, the session is at {session.epoch}"
-        raise Refusal(Rejection.BAD_PERMIT, detail)
+        raise RuleViolation(Rejection.BAD_PERMIT, detail)
 
 
 def _settled(ledger: Ledger, claim: BudgetClaim, *, spend: bool) -> Ledger:

@@ -15,7 +15,7 @@ from .. import layout
 from ..lmdb import incarnations
 from .effects import Effect, Put
 from .ports import Rows
-from .validation import Refusal, invalid, sized, text
+from .validation import RuleViolation, invalid, sized, text
 
 _STAMPS = {
     KeyStatus.ACTIVE: "activated_at_ms",
@@ -35,9 +35,9 @@ def add_key(rows: Rows, change: Change, revision: int) -> Effect:
         raise invalid("status: a key is added PREPARED or ACTIVE")
     key_id = hashlib.blake2b(public_key, digest_size=32).digest()
     if rows.key(key_id) is not None:
-        raise Refusal(Rejection.ALREADY_EXISTS, "public_key: the key is there already")
+        raise RuleViolation(Rejection.ALREADY_EXISTS, "public_key: the key is there already")
     if rows.key_count() >= layout.MAX_KEYS:
-        raise Refusal(Rejection.LIMIT, f"public_key: {layout.MAX_KEYS} issuer keys are the most")
+        raise RuleViolation(Rejection.LIMIT, f"public_key: {layout.MAX_KEYS} issuer keys are the most")
     key = KeyRecord(
         key_id,
         public_key,
@@ -55,13 +55,15 @@ def set_key_status(rows: Rows, change: Change, revision: int) -> Effect:
     body = cast("dict[str, Any]", change.body)
     key = rows.key(sized("key_id", body.get("key_id", b""), 32))
     if key is None:
-        raise Refusal(Rejection.NOT_FOUND, "key_id: no such issuer key")
+        raise RuleViolation(Rejection.NOT_FOUND, "key_id: no such issuer key")
     wanted = body.get("status", 0)
     if wanted not in _STAMPS:
         raise invalid("status: must be ACTIVE, RETIRED or DISTRUSTED")
     status = KeyStatus(wanted)
     if status <= key.status:
-        raise Refusal(Rejection.WRONG_STATUS, f"status: the key is {key.status.name} and only moves forward")
+        raise RuleViolation(
+            Rejection.WRONG_STATUS, f"status: the key is {key.status.name} and only moves forward"
+        )
     stamp: dict[str, Any] = {_STAMPS[status]: change.at_ms}
     moved = replace(key, status=status, revision=revision, **stamp)
     return Effect([Put(layout.KEYS, moved.id, moved.encode())], keys_moved=True)

@@ -12,7 +12,7 @@ from .. import layout
 from .effects import Delete, DeletePrefix, Effect, Put
 from .ports import Rows
 from .validation import (
-    Refusal,
+    RuleViolation,
     ancestors,
     bounded,
     contained,
@@ -33,7 +33,7 @@ def open_session(rows: Rows, change: Change, revision: int) -> Effect:
     """Open a session, under a live parent or none."""
     body = cast("dict[str, Any]", change.body)
     if rows.session(change.session_id) is not None:
-        raise Refusal(Rejection.ALREADY_EXISTS, "session_id: a session has this id")
+        raise RuleViolation(Rejection.ALREADY_EXISTS, "session_id: a session has this id")
     scopes = layer(body.get("ceiling"))
     by_name = facts("facts", bounded("facts", body.get("facts", ()), limits.MAX_FACTS))
     key_ids = bounded("issuer_key_ids", body.get("issuer_key_ids", ()), limits.MAX_SESSION_ISSUER_KEYS)
@@ -88,14 +88,18 @@ def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[Sco
     parent = rows.session(sized("parent_id", parent_id, 16))
     line = ancestors(rows, parent) if parent is not None else None
     if parent is None or line is None:
-        raise Refusal(Rejection.PARENT_NOT_LIVE, "parent_id: no such session, or an ancestor of it is gone")
+        raise RuleViolation(
+            Rejection.PARENT_NOT_LIVE, "parent_id: no such session, or an ancestor of it is gone"
+        )
     reason = why_dead(rows, parent, change.at_ms)
     if reason:
-        raise Refusal(Rejection.PARENT_NOT_LIVE, f"parent_id: {reason}")
+        raise RuleViolation(Rejection.PARENT_NOT_LIVE, f"parent_id: {reason}")
     if any(member.status is not SessionStatus.ACTIVE for member in (parent, *line)):
-        raise Refusal(Rejection.PARENT_NOT_LIVE, "parent_id: it, or an ancestor of it, is suspended")
+        raise RuleViolation(Rejection.PARENT_NOT_LIVE, "parent_id: it, or an ancestor of it, is suspended")
     if len(line) + 1 > limits.MAX_ANCESTORS:
-        raise Refusal(Rejection.LIMIT, f"parent_id: sessions nest at most {limits.MAX_ANCESTORS + 1} deep")
+        raise RuleViolation(
+            Rejection.LIMIT, f"parent_id: sessions nest at most {limits.MAX_ANCESTORS + 1} deep"
+        )
     for ceiling in parent.ceilings:
         contained(ceiling, scopes, same_session=False)
     if ttl_ms:
@@ -118,7 +122,7 @@ def narrow_session(rows: Rows, change: Change, revision: int) -> Effect:
             f"ceiling: {limits.MAX_CEILING_LAYERS} layers are the most, and it is not proven that this one "
             "is inside the last; narrow with scopes that are plainly inside it"
         )
-        raise Refusal(Rejection.LIMIT, detail)
+        raise RuleViolation(Rejection.LIMIT, detail)
     return _filled(session, replace(session, ceilings=ceilings, epoch=session.epoch + 1, revision=revision))
 
 
@@ -142,7 +146,7 @@ def suspend_session(rows: Rows, change: Change, revision: int) -> Effect:
     """Suspend an active session."""
     session = usable(rows, change)
     if session.status is not SessionStatus.ACTIVE:
-        raise Refusal(Rejection.WRONG_STATUS, "the session is suspended already")
+        raise RuleViolation(Rejection.WRONG_STATUS, "the session is suspended already")
     return _moved(_with_status(session, SessionStatus.SUSPENDED, change, revision))
 
 
@@ -150,7 +154,7 @@ def resume_session(rows: Rows, change: Change, revision: int) -> Effect:
     """Resume a suspended session."""
     session = usable(rows, change)
     if session.status is not SessionStatus.SUSPENDED:
-        raise Refusal(Rejection.WRONG_STATUS, "the session is not suspended")
+        raise RuleViolation(Rejection.WRONG_STATUS, "the session is not suspended")
     return _moved(_with_status(session, SessionStatus.ACTIVE, change, revision))
 
 
@@ -159,7 +163,7 @@ def end_session(rows: Rows, change: Change, revision: int) -> Effect:
     session = found(rows, change)
     if session.status is SessionStatus.ENDED:
         detail = f"it ended at {session.ended_at_ms} ({session.end_cause.name})"
-        raise Refusal(Rejection.ALREADY_ENDED, detail)
+        raise RuleViolation(Rejection.ALREADY_ENDED, detail)
     hold_epoch(session, change)
     cause = change.body.get("cause", 0)
     if cause not in (EndCause.ASKED, EndCause.LEASE_LAPSED, EndCause.EXPIRED, EndCause.PARENT_ENDED):
@@ -189,7 +193,7 @@ def purge_session(rows: Rows, change: Change, revision: int) -> Effect:
     """Remove an ended session with all its rows. Its tokens are then denied as those of an unknown one."""
     session = found(rows, change)
     if session.status is not SessionStatus.ENDED:
-        raise Refusal(Rejection.WRONG_STATUS, "only an ended session can be purged; end it first")
+        raise RuleViolation(Rejection.WRONG_STATUS, "only an ended session can be purged; end it first")
     return Effect(
         [
             Delete(layout.SESSIONS, session.id),
@@ -213,7 +217,7 @@ def _row(session: Session, *, most: int = layout.MAX_SESSION_BYTES) -> Put:
     encoded = session.encode()
     if len(encoded) > most:
         detail = f"the session would have {len(encoded)} bytes, at most {most} are kept; state less in it"
-        raise Refusal(Rejection.LIMIT, detail)
+        raise RuleViolation(Rejection.LIMIT, detail)
     return Put(layout.SESSIONS, session.id, encoded)
 
 

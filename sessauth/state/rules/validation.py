@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _FACT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
-class Refusal(Exception):
+class RuleViolation(Exception):
     """A change is against the rules; becomes the rejection of its outcome."""
 
     def __init__(self, word: Rejection, detail: str) -> None:
@@ -29,9 +29,9 @@ class Refusal(Exception):
         self.detail = detail
 
 
-def invalid(detail: str) -> Refusal:
+def invalid(detail: str) -> RuleViolation:
     """Return the refusal of a value that is against the form."""
-    return Refusal(Rejection.INVALID, detail)
+    return RuleViolation(Rejection.INVALID, detail)
 
 
 def text(field: str, value: str, *, required: bool = False, max_bytes: int = limits.MAX_STRING_BYTES) -> str:
@@ -55,7 +55,7 @@ def sized(field: str, value: bytes, size: int) -> bytes:
 def bounded(field: str, values: Sequence[Any], most: int, *, least: int = 0) -> Sequence[Any]:
     """Return ``values`` if there are ``least`` to ``most`` of them."""
     if len(values) > most:
-        raise Refusal(Rejection.LIMIT, f"{field}: {len(values)} of at most {most}")
+        raise RuleViolation(Rejection.LIMIT, f"{field}: {len(values)} of at most {most}")
     if len(values) < least:
         raise invalid(f"{field}: needs at least {least}")
     return values
@@ -90,7 +90,7 @@ def contained(
     """
     verdict, part = containment.contains(parent, child, same_facts=True, same_session=same_session)
     if verdict < 0:
-        raise Refusal(Rejection.WIDENS, f"ceiling: nothing of it lies inside the one above: {part}")
+        raise RuleViolation(Rejection.WIDENS, f"ceiling: nothing of it lies inside the one above: {part}")
     return verdict > 0
 
 
@@ -155,7 +155,7 @@ def found(rows: Rows, change: Change) -> Session:
     """Return the session of a change."""
     session = rows.session(change.session_id)
     if session is None:
-        raise Refusal(Rejection.NOT_FOUND, "session_id: no such session")
+        raise RuleViolation(Rejection.NOT_FOUND, "session_id: no such session")
     return session
 
 
@@ -165,7 +165,7 @@ def hold_epoch(session: Session, change: Change) -> None:
         detail = (
             f"expected_epoch: {change.expected_epoch}, but the session is at {session.epoch}; read it again"
         )
-        raise Refusal(Rejection.EPOCH_MISMATCH, detail)
+        raise RuleViolation(Rejection.EPOCH_MISMATCH, detail)
 
 
 def usable(rows: Rows, change: Change) -> Session:
@@ -173,7 +173,7 @@ def usable(rows: Rows, change: Change) -> Session:
     session = found(rows, change)
     reason = why_dead(rows, session, change.at_ms)
     if reason:
-        raise Refusal(Rejection.ALREADY_ENDED, reason)
+        raise RuleViolation(Rejection.ALREADY_ENDED, reason)
     hold_epoch(session, change)
     return session
 
@@ -183,7 +183,7 @@ def acting(rows: Rows, change: Change) -> Session:
     session = usable(rows, change)
     for member in (session, *(ancestors(rows, session) or ())):
         if member.status is not SessionStatus.ACTIVE:
-            raise Refusal(Rejection.WRONG_STATUS, f"session {member.id.hex()} is {member.status.name}")
+            raise RuleViolation(Rejection.WRONG_STATUS, f"session {member.id.hex()} is {member.status.name}")
     return session
 
 

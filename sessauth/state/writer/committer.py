@@ -15,11 +15,11 @@ from ..._fast.record.counters import Histograms
 from ...errors import OutcomeUnknown, StateError, StateFull, StateUnusable
 from .. import layout
 from ..host.brake import Brake
-from ..lmdb.environment import Source
+from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import TxnRows
 from .continuity import Continuity
-from .group import Group, Keep
-from .guarded_clock import BelievedClock
+from .group import Group, Retention
+from .guarded_clock import GuardedClock
 from .jobs import Job, JobQueue
 
 _log = logging.getLogger(__name__)
@@ -52,11 +52,11 @@ class Committer:
 
     def __init__(
         self,
-        source: Source,
+        source: LmdbSource,
         brake: Brake,
         queue: JobQueue,
-        clock: BelievedClock,
-        keep: Keep,
+        clock: GuardedClock,
+        keep: Retention,
         continuity: Continuity,
     ) -> None:
         """Take what it works with; :meth:`start` starts the thread."""

@@ -22,7 +22,7 @@ from ...model.log_records import Head
 from .. import layout
 from ..integrity.anchor import Anchor, Anchored
 from ..lmdb.commit_id import last_commit
-from ..lmdb.environment import Source
+from ..lmdb.environment import LmdbSource
 
 _log = logging.getLogger(__name__)
 # Asking for a name's file is a system call; the pages are mapped.
@@ -36,7 +36,7 @@ class Continuity:
     """Looks at the data file around each commit, and writes the anchor. One thread commits; any may look."""
 
     def __init__(
-        self, state_dir: Path, source: Source, anchor: Anchor, found: Identities, *, behind: bool
+        self, state_dir: Path, source: LmdbSource, anchor: Anchor, found: Identities, *, behind: bool
     ) -> None:
         """Take the file as it is now. ``behind``: the state is older than its anchor says.
 

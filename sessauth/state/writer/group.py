@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ...errors import Rejected, StateError, StateFull
-from ...model.change import Change, ChangeOutcome, Kind, Rejection, end_session
+from ...model.change import Change, ChangeKind, ChangeOutcome, Rejection, end_session
 from ...model.costs import ONCE_PREFIX
 from ...model.log_records import ChangeResult, SessionTrace
 from ...model.session import EndCause, Session, SessionStatus
@@ -14,18 +14,18 @@ from ..lmdb import evidence_rows
 from ..lmdb.rows import TxnRows
 from ..rules.apply import Applied, apply, chained, conflict, is_protective
 from ..rules.validation import ancestor_ids, ancestors, why_dead
-from .guarded_clock import Reading
+from .guarded_clock import ClockReading
 
 _SEQ_BYTES = 8
 # What agents and gateways cause by asking: a refusal of theirs is an answer and costs no write.
-_UNLOGGED_REFUSALS = (Kind.CONSUME, Kind.SETTLE_PERMIT, Kind.REQUEST_APPROVAL)
+_UNLOGGED_REFUSALS = (ChangeKind.CONSUME, ChangeKind.SETTLE_PERMIT, ChangeKind.REQUEST_APPROVAL)
 # Behind the session id in a row of DUE: what the id behind it is of. Nothing: the session itself is due.
 DUE_PERMIT = b"p"
 DUE_APPROVAL = b"a"
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class Retention:
     """How much of the past is kept: changes and outcomes by count, outcomes also by age in ms."""
 
     changes: int = layout.KEEP_CHANGES
@@ -37,7 +37,7 @@ class Keep:
 class Group:
     """Judges and writes within one write transaction. ``dirty`` says whether there is anything to commit."""
 
-    def __init__(self, rows: TxnRows, now: Reading, *, full: bool, keep: Keep) -> None:
+    def __init__(self, rows: TxnRows, now: ClockReading, *, full: bool, keep: Retention) -> None:
         """Take the transaction's rows and what the clock says. ``full``: above the 85 % mark."""
         self.rows = rows
         self.wall_ms = now.at_ms
@@ -66,9 +66,9 @@ class Group:
             return first if first.digest == change.digest() else conflict(change, self.rows.current)
         if not is_protective(change):
             self.require_room()
-        if change.kind is Kind.OPEN_SESSION:
+        if change.kind is ChangeKind.OPEN_SESSION:
             self._settle(bytes(change.body.get("parent_id", b"")))  # type: ignore[call-overload]
-        elif change.kind not in (Kind.REVOKE, Kind.PURGE_SESSION):
+        elif change.kind not in (ChangeKind.REVOKE, ChangeKind.PURGE_SESSION):
             self._settle(change.session_id)
         outcome = self.log(change)
         if outcome.seq and not once:
@@ -102,7 +102,7 @@ class Group:
         self._note_result(change, applied, order)
         if applied.outcome.applied:
             self._schedule_new(change, applied.outcome)
-            if change.kind is Kind.PURGE_SESSION:
+            if change.kind is ChangeKind.PURGE_SESSION:
                 evidence_rows.forget_session(self.rows, change.session_id)
         self.dirty = True
         return applied.outcome
@@ -110,8 +110,8 @@ class Group:
     def _note_result(self, change: Change, applied: Applied, order: bytes) -> None:
         """Keep what became of a change, and of a purged session whose it was."""
         outcome, session = applied.outcome, applied.session
-        fresh = outcome.applied and change.kind is Kind.NEW_INCARNATION
-        purged = session is not None and change.kind is Kind.PURGE_SESSION
+        fresh = outcome.applied and change.kind is ChangeKind.NEW_INCARNATION
+        purged = session is not None and change.kind is ChangeKind.PURGE_SESSION
         result = ChangeResult(
             outcome.revision,
             outcome.rejection,
@@ -178,13 +178,13 @@ class Group:
     def _schedule_new(self, change: Change, outcome: ChangeOutcome) -> None:
         """Have the sweep look at what a change made, when that is over."""
         session_id = change.session_id
-        if change.kind is Kind.OPEN_SESSION:
+        if change.kind is ChangeKind.OPEN_SESSION:
             session = self.rows.leased_session(session_id)
             if session is not None:
                 self.schedule(session_id, session.ends_at_ms())
         elif outcome.permit_id:
             self.schedule(session_id, outcome.permit_deadline_ms, DUE_PERMIT + outcome.permit_id)
-        elif change.kind is Kind.REQUEST_APPROVAL:
+        elif change.kind is ChangeKind.REQUEST_APPROVAL:
             approval_id: bytes = change.body["approval"]["id"]  # type: ignore[index]
             approval = self.rows.approval(session_id, approval_id)
             if approval is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import layout
-from ..lmdb.environment import Source
+from ..lmdb.environment import LmdbSource
 from .group import Group
 
 
@@ -21,7 +21,7 @@ class GroupSource:
     nothing that it read for an earlier job for current. It has no pulse for the same reason.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: LmdbSource) -> None:
         """Read the tables of ``source``, within whichever group was entered last."""
         self.sessions = source.sessions
         self.leases = source.leases

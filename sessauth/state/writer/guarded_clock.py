@@ -15,14 +15,14 @@ from ...clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ClockReading:
     """A time in ms to stamp changes with, and why the wall clock is not believed (empty: it is)."""
 
     at_ms: int
     suspect: str = ""
 
 
-class BelievedClock:
+class GuardedClock:
     """Reads a clock; safe to use from any thread."""
 
     def __init__(self, clock: Clock) -> None:
@@ -30,7 +30,7 @@ class BelievedClock:
         self._clock = clock
         self._offset_ms = clock.now_ms() - clock.steady_ms()
 
-    def read(self) -> Reading:
+    def read(self) -> ClockReading:
         """Return the wall time; while it is suspect, the earlier of it and of what it should be.
 
         The earlier of the two can neither put a stamp into the future nor let a lease live longer.
@@ -39,8 +39,8 @@ class BelievedClock:
         due_ms = self._clock.steady_ms() + self._offset_ms
         moved_ms = wall_ms - due_ms
         if abs(moved_ms) <= limits.CLOCK_STEP_MS:
-            return Reading(wall_ms)
-        return Reading(
+            return ClockReading(wall_ms)
+        return ClockReading(
             min(wall_ms, due_ms),
             f"the wall clock moved by {moved_ms} ms against the monotonic one since the state was opened, so "
             "only ends, suspensions, narrowings, revocations and distrust are written; set the clock right, "

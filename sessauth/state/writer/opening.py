@@ -17,7 +17,7 @@ from ..host.folder import Owner, WriterLock, extend_data, pid_namespace, sync_fo
 from ..integrity import anchor
 from ..integrity.verify import verify
 from ..lmdb import evidence_rows
-from ..lmdb.environment import Source, open_environment, open_tables
+from ..lmdb.environment import LmdbSource, open_environment, open_tables
 from ..lmdb.rows import TxnRows
 from .continuity import Continuity, identities
 from .group import Group
@@ -27,7 +27,7 @@ class Opened(NamedTuple):
     """Everything that the writer holds."""
 
     lock: WriterLock
-    source: Source
+    source: LmdbSource
     brake: brake.Brake
     continuity: Continuity
 
@@ -57,7 +57,7 @@ def open_writing(state_dir: Path, *, create: bool, restoring: bool, map_size: in
         # Readers refuse an owner of a format that they don't know, and need not know the writer's.
         Owner(layout.MIN_READER_FORMAT, os.getpid(), pid_namespace(), size).write(state_dir)
         env.reader_check()
-        source = Source(env, tables, state_dir)
+        source = LmdbSource(env, tables, state_dir)
         page = brake.Brake(state_dir / layout.BRAKE_FILE)
         _hold_format(source)
         _make_durable(source)
@@ -107,7 +107,7 @@ def _is_behind(
     return False
 
 
-def _make_durable(source: Source) -> None:
+def _make_durable(source: LmdbSource) -> None:
     """Sync what was found: a loss of power must not leave it behind an anchor that speaks of it."""
     try:
         source.env.sync(True)
@@ -116,7 +116,7 @@ def _make_durable(source: Source) -> None:
         raise StateUnusable(message, "NO_SPACE") from error
 
 
-def _note(state_dir: Path, noted: anchor.Anchor, source: Source, *, behind: bool) -> None:
+def _note(state_dir: Path, noted: anchor.Anchor, source: LmdbSource, *, behind: bool) -> None:
     """Write the anchor, durably, before anything depends on its being there."""
     if behind:
         return
@@ -185,7 +185,7 @@ def _tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
     return tables
 
 
-def _hold_format(source: Source) -> None:
+def _hold_format(source: LmdbSource) -> None:
     """Refuse a newer format, and a head that the last logged change contradicts."""
     with source.reading() as txn:
         head = TxnRows(txn, source.tables).head()
@@ -199,7 +199,7 @@ def _hold_format(source: Source) -> None:
         raise StateUnusable(message, "CORRUPT")
 
 
-def _raise_format(source: Source) -> None:
+def _raise_format(source: LmdbSource) -> None:
     """Give a folder of an earlier format the tables that it lacks, and say so in its head: one commit."""
     with source.reading() as txn:
         head = TxnRows(txn, source.tables).head()
@@ -219,7 +219,7 @@ def _raise_format(source: Source) -> None:
         raise StateUnusable(message, "NO_SPACE") from error
 
 
-def _recover(source: Source, page: brake.Brake) -> None:
+def _recover(source: LmdbSource, page: brake.Brake) -> None:
     """Release a brake that an earlier writer engaged, if all rows read well and a write is durable."""
     with source.reading() as txn:
         verify(TxnRows(txn, source.tables))

@@ -12,11 +12,11 @@ from ...model.change import ChangeOutcome
 from ...model.costs import Permit, SessionCounts
 from ...model.log_records import Head
 from ...model.receipt import Receipt
-from ...model.registration import EnrolmentRecord
+from ...model.registration import RegistrationRecord
 from ...model.session import Session
 from .. import layout
 from ..lmdb import evidence_rows
-from ..lmdb.environment import Source
+from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import TxnRows
 from . import statistics as census
 
@@ -31,7 +31,7 @@ _ID_BYTES = 16
 class StateReads:
     """Reads through a source, each call one consistent read unless it says otherwise."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: LmdbSource) -> None:
         """Take the source."""
         self._source = source
 
@@ -108,7 +108,7 @@ class StateReads:
             if len(ids) < limit:
                 return found
 
-    def census(self) -> census.Census:
+    def census(self) -> census.StateStatistics:
         """Count all sessions, and what those that live have open; some microseconds a session."""
         return census.take(self._source)
 
@@ -190,7 +190,7 @@ class StateReads:
         with self._rows() as rows:
             return evidence_rows.receipt(rows, session_id)
 
-    def enrolments(self) -> list[EnrolmentRecord]:
+    def enrolments(self) -> list[RegistrationRecord]:
         """Return who was enrolled when this was last written, by name."""
         with self._rows() as rows:
             return evidence_rows.enrolments(rows)

@@ -12,14 +12,14 @@ from ...clock import Clock, SystemClock
 from ...errors import StateError, StateFull, StateUnusable
 from ...model.change import Change, ChangeOutcome, Rejection
 from .. import layout
-from ..host.brake import ByHand
+from ..host.brake import ManualBrake
 from ..integrity.anchor import Anchored
-from ..lmdb.environment import Source
+from ..lmdb.environment import LmdbSource
 from ..rules.apply import is_protective, refused_unread
 from . import opening
 from .committer import Committer, Stats
-from .group import Group, Keep
-from .guarded_clock import BelievedClock, Reading
+from .group import Group, Retention
+from .guarded_clock import ClockReading, GuardedClock
 from .jobs import Job, JobQueue
 from .queries import StateReads
 from .sweep import Swept, due, sweep
@@ -35,11 +35,11 @@ class StateWriter(StateReads):
     everything raises StateError.
     """
 
-    def __init__(self, opened: opening.Opened, clock: Clock, keep: Keep) -> None:
+    def __init__(self, opened: opening.Opened, clock: Clock, keep: Retention) -> None:
         """Take the opened parts; called by :meth:`open`."""
         self._lock, source, self._brake, self._continuity = opened
         super().__init__(source)
-        self._clock = BelievedClock(clock)
+        self._clock = GuardedClock(clock)
         self._keep = keep
         map_bytes = int(source.env.info()["map_size"])
         self._queue = JobQueue(min(4 << 20, map_bytes // 64))
@@ -56,7 +56,7 @@ class StateWriter(StateReads):
         restoring: bool = False,
         map_size: int = layout.MAP_SIZE,
         clock: Clock | None = None,
-        keep: Keep | None = None,
+        keep: Retention | None = None,
     ) -> Self:
         """Open a state folder for writing, and with ``create`` make it if there is none.
 
@@ -66,7 +66,7 @@ class StateWriter(StateReads):
         StateUnusable, which names what is wrong.
         """
         opened = opening.open_writing(Path(state_dir), create=create, restoring=restoring, map_size=map_size)
-        writer = cls(opened, clock or SystemClock(), keep or Keep())
+        writer = cls(opened, clock or SystemClock(), keep or Retention())
         writer._committer.start()
         return writer
 
@@ -95,7 +95,7 @@ class StateWriter(StateReads):
         return self._brake.reason
 
     @property
-    def braked_by_hand(self) -> ByHand:
+    def braked_by_hand(self) -> ManualBrake:
         """Return what a person did to the brake."""
         return self._brake.by_hand
 
@@ -111,7 +111,7 @@ class StateWriter(StateReads):
             raise StateError(now.suspect)
         return now.at_ms
 
-    def source(self) -> Source:
+    def source(self) -> LmdbSource:
         """Return what a view in this process reads from: the same environment."""
         return self._source
 
@@ -159,7 +159,7 @@ class StateWriter(StateReads):
         What it did not get to is denied by its time all the same.
         """
         self._require_own_process()
-        now = self._clock.read() if now_ms < 0 else Reading(now_ms)
+        now = self._clock.read() if now_ms < 0 else ClockReading(now_ms)
         wall_ms = now.at_ms
         if abs(wall_ms - self._readers_checked_ms) >= layout.READER_CHECK_MS:
             self._readers_checked_ms = wall_ms

@@ -9,7 +9,7 @@ from ..._fast.codec import protobuf
 from ...model.log_records import Head
 from ...model.session import SessionStatus
 from .. import layout
-from ..lmdb.environment import Source
+from ..lmdb.environment import LmdbSource
 from ..lmdb.rows import TxnRows, field_number, status_in
 from ..rules import counter_keys
 
@@ -22,7 +22,7 @@ _APPROVALS_EPOCH: Final = field_number("SessionCounts", "approvals_epoch")
 
 
 @dataclass(slots=True)
-class Census:
+class StateStatistics:
     """Sessions by what their rows say, and what those that live have open.
 
     ``approvals`` wait for an answer; ``permits`` were neither committed nor released.
@@ -50,12 +50,12 @@ class Census:
                 self.approvals += protobuf.number(counts, _APPROVALS)
 
 
-def take(source: Source) -> Census:
+def take(source: LmdbSource) -> StateStatistics:
     """Count the rows of all sessions, in steps of which each is consistent in itself.
 
     Takes some microseconds a session. Raises StateError where the state can't be read.
     """
-    census = Census()
+    census = StateStatistics()
     after = b""
     while True:
         txn = source.reading()

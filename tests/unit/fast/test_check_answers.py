@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.reasons import Reason, Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
@@ -22,13 +22,13 @@ from tests.vectors.world import AUDIENCE, NOW, VIEWS, root, token
 def test_a_kind_or_a_caller_that_is_none() -> None:
     """Another kind, checker or data raises; so does an item outside."""
     with pytest.raises(ValueError, match="kind"):
-        Asking(JUDGE, b"", "other")
+        CheckMessage(JUDGE, b"", "other")
     for wrong in ((None, b"", "check"), (JUDGE, None, "check"), (JUDGE, b"", None), (JUDGE, "", "check")):
         with pytest.raises(TypeError):
-            Asking(*wrong)  # type: ignore[arg-type]
-    empty = Asking(JUDGE, b"", "batch")
+            CheckMessage(*wrong)  # type: ignore[arg-type]
+    empty = CheckMessage(JUDGE, b"", "batch")
     assert (len(empty), empty.well_formed()) == (0, True)
-    asking = Asking(JUDGE, encode([(1, LENGTH, length_delimited(item()))]), "check")
+    asking = CheckMessage(JUDGE, encode([(1, LENGTH, length_delimited(item()))]), "check")
     for look in (asking.token, asking.states, asking.session_bytes, asking.peer_count):
         for outside in (-1, 1, 2**40):
             with pytest.raises(IndexError):
@@ -40,7 +40,7 @@ def test_a_kind_or_a_caller_that_is_none() -> None:
 def test_before_it_was_judged_nothing_is_allowed() -> None:
     """An answer that nobody judged denies every item; so does the part that nobody judged."""
     data = encode([(1, LENGTH, length_delimited(item()))] * 4)
-    asking = Asking(JUDGE, data, "batch")
+    asking = CheckMessage(JUDGE, data, "batch")
     first = pb.CheckBatchResponse.FromString(asking.answer(lambda decision, data: "")).decisions
     assert [decision.allowed for decision in first] == [False] * 4
     asking.judge(AUDIENCE, None, 1, 2, now_ms=NOW)
@@ -57,7 +57,7 @@ def test_judged_again_by_another_state() -> None:
     source.load(*read_view(VIEWS["plain"]))
     checker = Verifier(source)
     data = encode([(1, LENGTH, length_delimited(item()))] * 2)
-    asking = Asking(checker, data, "batch")
+    asking = CheckMessage(checker, data, "batch")
     for view, reason in (
         ("plain", Reason.ALLOWED),
         ("ended", Reason.SESSION_ENDED),
@@ -76,10 +76,10 @@ def test_judged_again_by_another_state() -> None:
 
 def test_an_explanation_that_fails() -> None:
     """What explains is asked for denials alone; what it raises is raised, and no text but str is taken."""
-    asking = Asking(JUDGE, encode([(1, LENGTH, length_delimited(item()))]), "check")
+    asking = CheckMessage(JUDGE, encode([(1, LENGTH, length_delimited(item()))]), "check")
     asking.judge(AUDIENCE, now_ms=NOW)
     assert asking.answer(None)  # type: ignore[arg-type]
-    asking = Asking(JUDGE, encode([(1, LENGTH, length_delimited(item(token=b"")))]), "check")
+    asking = CheckMessage(JUDGE, encode([(1, LENGTH, length_delimited(item(token=b"")))]), "check")
     asking.judge(AUDIENCE, now_ms=NOW)
 
     def fail(decision: Any, data: bytes) -> str:
@@ -101,7 +101,7 @@ def test_answers_of_any_length(size: int) -> None:
     arguments = f'{{"{name}":1}}'.encode() if size else b""
     chain = token(root("read:files/** where n? <= 9"))
     data = encode([(1, LENGTH, length_delimited(item(token=chain, arguments=arguments)))] * 2)
-    asking = Asking(JUDGE, data, "batch")
+    asking = CheckMessage(JUDGE, data, "batch")
     asking.judge(AUDIENCE, now_ms=NOW)
     answer = asking.answer(lambda decision, data: "é" * (size // 2))
     message = pb.CheckBatchResponse.FromString(answer)
@@ -143,7 +143,7 @@ def test_the_gate_is_asked_for_new_signatures_alone() -> None:
         ]
     )
     gate = Gate(["é"])
-    asking = Asking(checker, data, "batch")
+    asking = CheckMessage(checker, data, "batch")
     asking.judge(AUDIENCE, gate, now_ms=NOW)
     assert gate.asked == ["10.0.0.1", *sources]
     assert gate.told == ["10.0.0.1", ""]
@@ -163,7 +163,7 @@ def test_a_gate_that_raises() -> None:
         def may_fail(self, source: str) -> bool:
             raise OSError("gone")
 
-    asking = Asking(verifier(), encode([(1, LENGTH, length_delimited(item()))] * 2), "batch")
+    asking = CheckMessage(verifier(), encode([(1, LENGTH, length_delimited(item()))] * 2), "batch")
     asking.judge(AUDIENCE, Broken(), now_ms=NOW)
     assert [(d.allowed, d.reason, d.stage) for d in asking] == [
         (False, Reason.INTERNAL_ERROR, Stage.NONE)

@@ -9,10 +9,16 @@ from collections.abc import Iterable
 import pytest
 
 from sessauth._fast.codec.protobuf import WireError, number
-from sessauth._fast.record.counters import CHECK_BOUNDS_NS, TALLY_BYTES, Histograms, Tally, histogram_bytes
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.record.counters import (
+    CHECK_BOUNDS_NS,
+    TALLY_BYTES,
+    CheckCounters,
+    Histograms,
+    histogram_bytes,
+)
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.decisions.decision_base import DecisionBase
-from sessauth.decisions.tool_catalog import ToolCatalogue
+from sessauth.decisions.tool_catalog import ToolCatalog
 from sessauth.reasons import Reason, Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from tests.support.wire_requests import CHAIN, COSTLY, FORGED, PLAIN, verifier
@@ -39,7 +45,7 @@ def of(decisions: Iterable[DecisionBase]) -> Count:
     return Counter((int(decision.stage), int(decision.reason)) for decision in decisions)
 
 
-def timed(tally: Tally) -> int:
+def timed(tally: CheckCounters) -> int:
     """Return how many checks were timed."""
     return sum(tally.buckets)
 
@@ -47,7 +53,7 @@ def timed(tally: Tally) -> int:
 def test_single_checks_are_counted_as_they_were_decided() -> None:
     """Each decision of ``check`` is there once, of tokens that are none too; and a time of each judgement."""
     judge = verifier()
-    tally = judge.tally = Tally()
+    tally = judge.tally = CheckCounters()
 
     decided = [
         judge._check(*call[:3], now_ms=NOW, **dict(zip(NAMES, call[3:], strict=False)))  # type: ignore[arg-type]
@@ -64,7 +70,7 @@ def test_single_checks_are_counted_as_they_were_decided() -> None:
 def test_batches_are_counted_as_they_were_decided() -> None:
     """Each item of a batch is counted, with its share of the time; looking at it counts nothing more."""
     judge = verifier()
-    tally = judge.tally = Tally()
+    tally = judge.tally = CheckCounters()
 
     batch = judge._check_batch(CALLS, now_ms=NOW)
 
@@ -75,7 +81,7 @@ def test_batches_are_counted_as_they_were_decided() -> None:
 def test_looking_again_is_not_counted() -> None:
     """What is judged with ``noted=False``, as watched calls are every second, is no answer."""
     judge = verifier()
-    tally = judge.tally = Tally()
+    tally = judge.tally = CheckCounters()
 
     batch = judge._check_batch(CALLS, now_ms=NOW, noted=False)
 
@@ -87,7 +93,7 @@ def test_looking_again_is_not_counted() -> None:
 def test_what_the_writer_is_asked_about_is_counted_when_it_is_answered() -> None:
     """A first look that goes on to the writer is timed, and no answer yet; it counts when it is told."""
     judge = verifier()
-    tally = judge.tally = Tally()
+    tally = judge.tally = CheckCounters()
     call = (COSTLY, b"read", b"files/a")
 
     decision = judge._check(*call, now_ms=NOW, note_needs=False)
@@ -103,14 +109,14 @@ def test_what_the_writer_is_asked_about_is_counted_when_it_is_answered() -> None
 def test_messages_are_counted_as_they_are_answered() -> None:
     """Items of a message count when it is answered: by the writer's word if it has one, others' not."""
     judge = verifier()
-    tally = judge.tally = Tally()
+    tally = judge.tally = CheckCounters()
     items = [
         pb.CheckItem(token=PLAIN, action=b"read", resource=b"files/a"),
         pb.CheckItem(token=PLAIN, action=b"write", resource=b"files/a"),
         pb.CheckItem(token=COSTLY, action=b"read", resource=b"files/a"),
         pb.CheckItem(token=FORGED, action=b"read", resource=b"files/a"),
     ]
-    asking = Asking(judge, pb.CheckBatchRequest(items=items).SerializeToString(), "batch")
+    asking = CheckMessage(judge, pb.CheckBatchRequest(items=items).SerializeToString(), "batch")
     asking.judge(AUDIENCE, now_ms=NOW)
     assert tally.decisions() == {}
     assert timed(tally) == len(items)
@@ -125,9 +131,9 @@ def test_messages_are_counted_as_they_are_answered() -> None:
 def test_a_tool_that_is_not_in_the_catalogue_is_counted() -> None:
     """A denial that is given without the kernel is an answer too."""
     judge = verifier()
-    tally = judge.tally = Tally()
+    tally = judge.tally = CheckCounters()
 
-    judge.check_tool(PLAIN, ToolCatalogue("github", []), "delete_everything")
+    judge.check_tool(PLAIN, ToolCatalog("github", []), "delete_everything")
 
     assert tally.decisions() == {(Stage.SCOPE, Reason.UNKNOWN_TOOL): 1}
 
@@ -136,7 +142,7 @@ def test_a_checker_counts_nothing_unless_it_is_asked_to() -> None:
     """``tally`` is None at first, and can be taken away again."""
     judge = verifier()
     assert judge.tally is None
-    tally = judge.tally = Tally()
+    tally = judge.tally = CheckCounters()
     judge._check(*CALLS[0], now_ms=NOW)  # type: ignore[arg-type]
     judge.tally = None
 
@@ -150,9 +156,9 @@ def test_counting_goes_on_in_memory_that_is_shared() -> None:
     memory = mmap.mmap(-1, TALLY_BYTES)
     for times in (1, 2):
         judge = verifier()
-        judge.tally = Tally(memory)
+        judge.tally = CheckCounters(memory)
         judge._check(*CALLS[0], now_ms=NOW)  # type: ignore[arg-type]
-        assert Tally(memory).decisions() == {(Stage.NONE, Reason.ALLOWED): times}
+        assert CheckCounters(memory).decisions() == {(Stage.NONE, Reason.ALLOWED): times}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +167,7 @@ def test_counting_goes_on_in_memory_that_is_shared() -> None:
 def test_other_memory_is_refused(memory: object) -> None:
     """Too little, at an odd place, or not to be written."""
     with pytest.raises((ValueError, BufferError)):
-        Tally(memory)
+        CheckCounters(memory)
 
 
 def test_a_value_is_in_the_first_bucket_that_it_fits() -> None:

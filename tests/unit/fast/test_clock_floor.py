@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessauth._fast.codec import protobuf
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
@@ -65,7 +65,7 @@ def by_batch(verifier: Verifier, **options: Any) -> Any:
 def by_request(verifier: Verifier, **options: Any) -> Any:
     """A request in wire form."""
     item = pb.CheckItem(token=VALID, action=b"read", resource=b"files/a")
-    asking = Asking(verifier, pb.CheckRequest(item=item).SerializeToString(), "check")
+    asking = CheckMessage(verifier, pb.CheckRequest(item=item).SerializeToString(), "check")
     asking.judge(AUDIENCE, **options)
     return asking[0]
 

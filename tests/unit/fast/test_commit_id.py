@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.commit_id import Pulse
+from sessauth._fast.check.commit_id import CommitId
 from sessauth._fast.check.view import View
 from sessauth.reasons import Reason
 from tests.support import bulk_sessions
@@ -32,7 +32,7 @@ def pulsed(view: str = "plain") -> PulsedSource:
 def test_the_larger_word_counts(first: int, second: int) -> None:
     """The number is the larger of the two, whichever that is, as 64 bits without a sign, and of now."""
     words = bytearray(72)
-    pulse = Pulse(words, first, second)
+    pulse = CommitId(words, first, second)
     rng = random.Random(1)
     for _ in range(100):
         a, b = (rng.choice((0, 1, 2**32, 2**63, LARGEST, rng.getrandbits(64))) for _ in range(2))
@@ -49,22 +49,22 @@ def test_words_lie_inside_the_buffer(size: int) -> None:
         for second in offsets:
             inside = all(at % 8 == 0 and at + 8 <= size for at in (first, second))
             if inside:
-                assert Pulse(bytearray(size), first, second).number == 0
+                assert CommitId(bytearray(size), first, second).number == 0
                 continue
             with pytest.raises(ValueError, match="inside the buffer"):
-                Pulse(bytearray(size), first, second)
+                CommitId(bytearray(size), first, second)
 
 
 def test_offsets_that_are_no_sizes() -> None:
     """Negative offsets, larger ones than an address, and no numbers raise; so does no buffer."""
     for wrong, kind in ((-1, OverflowError), (2**64, OverflowError), ("0", TypeError)):
         with pytest.raises(kind):
-            Pulse(bytearray(16), wrong, 0)  # type: ignore[arg-type]
+            CommitId(bytearray(16), wrong, 0)  # type: ignore[arg-type]
         with pytest.raises(kind):
-            Pulse(bytearray(16), 0, wrong)  # type: ignore[arg-type]
+            CommitId(bytearray(16), 0, wrong)  # type: ignore[arg-type]
     for nothing in (None, "text", 7):
         with pytest.raises(TypeError):
-            Pulse(nothing, 0, 8)  # type: ignore[arg-type]
+            CommitId(nothing, 0, 8)  # type: ignore[arg-type]
 
 
 def test_a_buffer_that_lies_between_words() -> None:
@@ -72,16 +72,16 @@ def test_a_buffer_that_lies_between_words() -> None:
     whole = memoryview(bytearray(64))
     for skip in range(1, 8):
         with pytest.raises(ValueError, match="multiples of 8"):
-            Pulse(whole[skip : skip + 48], 0, 8)
-    assert Pulse(whole[8:56], 0, 8).number == 0
+            CommitId(whole[skip : skip + 48], 0, 8)
+    assert CommitId(whole[8:56], 0, 8).number == 0
     with pytest.raises(BufferError):
-        Pulse(whole[::2], 0, 8)
+        CommitId(whole[::2], 0, 8)
 
 
 def test_the_buffer_stays() -> None:
     """A buffer can neither shrink nor be closed under a pulse, and is let go with it."""
     words, pages = bytearray(16), mmap.mmap(-1, mmap.PAGESIZE)
-    pulses = [Pulse(words, 0, 8), Pulse(pages, 0, 8)]
+    pulses = [CommitId(words, 0, 8), CommitId(pages, 0, 8)]
     with pytest.raises(BufferError):
         words.clear()
     with pytest.raises(BufferError):
@@ -100,7 +100,7 @@ def test_the_buffer_stays() -> None:
 def test_a_closed_pulse_says_nothing() -> None:
     """Closed, once or twice, it says 0 whatever the words say."""
     words = bytearray(16)
-    pulse = Pulse(words, 0, 8)
+    pulse = CommitId(words, 0, 8)
     set_word(words, 1, 7)
     assert pulse.number == 7
     for _ in range(2):
@@ -115,7 +115,7 @@ def test_a_mapped_file_is_read_as_it_is_written(tmp_path: Path) -> None:
     file.write_bytes(bytes(mmap.PAGESIZE))
     with file.open("r+b", buffering=0) as writer, file.open("rb") as reader:
         pages = mmap.mmap(reader.fileno(), mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
-        pulse = Pulse(pages, 8, 16)
+        pulse = CommitId(pages, 8, 16)
         for number in range(1, 500):
             writer.seek(8 + 8 * (number % 2))
             writer.write(number.to_bytes(WORD, sys.byteorder))

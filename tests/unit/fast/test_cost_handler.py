@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check.cost_claims import Claims, Price
+from sessauth._fast.check.cost_claims import CostClaims, Price
 from sessauth.decisions.decision import Decision
 from sessauth.reasons import Level, Reason, Stage
 from tests.oracle.model import OracleRequest
@@ -25,12 +25,12 @@ BUDGET_SCOPE = scope(BUDGET)
 class Payer:
     """Keeps the claims, and says of them what it was made to say."""
 
-    def __init__(self, answer: object = 0, tell: Callable[[Claims], None] = lambda claims: None) -> None:
+    def __init__(self, answer: object = 0, tell: Callable[[CostClaims], None] = lambda claims: None) -> None:
         self.answer = answer
         self.tell = tell
-        self.told: list[Claims] = []
+        self.told: list[CostClaims] = []
 
-    def pay(self, claims: Claims) -> Any:
+    def pay(self, claims: CostClaims) -> Any:
         """Answer, or raise what was given."""
         self.told.append(claims)
         self.tell(claims)
@@ -160,7 +160,7 @@ def test_the_matched_scope_is_the_one_that_was_paid() -> None:
     two = [f"{READ} needs uses(1)", "a:b", f"{READ} needs uses(2)"]
     both = token(root(*two), child(*two))
 
-    def choose(claims: Claims) -> None:
+    def choose(claims: CostClaims) -> None:
         claims.choose(0, 2)
 
     assert judged(token(root(*two)), Payer(0, choose)).matched_scope == 2
@@ -233,7 +233,7 @@ def test_only_what_is_claimed_can_be_named() -> None:
     """A scope that does not match, or of another block, is refused, and the call with it."""
     chain = token(root("a:b", f"{READ} needs uses(1)"), child(READ))
 
-    def each(claims: Claims) -> None:
+    def each(claims: CostClaims) -> None:
         for block, place in ((0, 0), (0, 2), (1, 0), (2, 0), (-1, 0), (0, -1)):
             for say in (claims.choose, claims.fail):
                 with pytest.raises(ValueError, match="scope"):
@@ -248,7 +248,7 @@ def test_a_payer_may_check_itself() -> None:
     checker = bulk_sessions.checker()
     inner = token(root(f"{READ} where n == 2"))
 
-    def check(claims: Claims) -> None:
+    def check(claims: CostClaims) -> None:
         assert bulk_sessions.judge(checker, inner, ask(arguments='{"n": 2}'))
         assert not bulk_sessions.judge(checker, inner, ask(arguments='{"n": 3}'))
 

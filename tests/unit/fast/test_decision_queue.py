@@ -9,8 +9,8 @@ from hashlib import blake2b
 import pytest
 
 from sessauth._fast.check.checker import Checker
-from sessauth._fast.record.note import Note
-from sessauth._fast.record.queue import Tap
+from sessauth._fast.record.note import DecisionRecord
+from sessauth._fast.record.queue import DecisionQueue
 from sessauth._fast.token.chain import Chain
 from sessauth.crypto.armor import presented_text
 from sessauth.decisions.decision import Decision
@@ -28,9 +28,9 @@ FORGED = VALID.replace(
 ROOM = 1 << 16
 
 
-def tapped(room: int = ROOM) -> tuple[Checker, Tap]:
+def tapped(room: int = ROOM) -> tuple[Checker, DecisionQueue]:
     """A checker with a tap."""
-    checker, tap = bulk_sessions.checker(), Tap(room)
+    checker, tap = bulk_sessions.checker(), DecisionQueue(room)
     checker.tap = tap
     return checker, tap
 
@@ -43,7 +43,7 @@ def check(
     return checker._check(presented, "read", resource, **given)  # type: ignore[arg-type]
 
 
-def noted(tap: Tap) -> Note:
+def noted(tap: DecisionQueue) -> DecisionRecord:
     """The one note that waits."""
     (note,) = tap.drain()
     return note
@@ -99,7 +99,7 @@ def test_nothing_of_a_token_before_its_signature_stands(
 ) -> None:
     """Only a digest of what was presented, and the session that it claims, are told of what is unverified."""
     verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE)
-    verifier.tap = tap = Tap(ROOM)
+    verifier.tap = tap = DecisionQueue(ROOM)
     decision = check(verifier, presented, **options)
     note = noted(tap)
     data = presented.encode() if isinstance(presented, str) else presented
@@ -115,7 +115,7 @@ def test_nothing_of_a_token_before_its_signature_stands(
 def test_every_path_notes_once() -> None:
     """A check, a handle, a text, each item of a batch and a held back refusal: one note each, in order."""
     verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE)
-    verifier.tap = tap = Tap(ROOM)
+    verifier.tap = tap = DecisionQueue(ROOM)
     text = presented_text(VALID)
     refused = verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
     made = [check(verifier), check(verifier, verifier.prepare(VALID)), check(verifier, text)]
@@ -252,7 +252,7 @@ def test_chains_live_as_long_as_their_notes() -> None:
     """A note keeps its chain though the cache does not, and lets go of it when it goes."""
     presented = bytes(bytearray(VALID))
     other = Verifier(bulk_sessions.source(), cache_bytes=0)
-    other.tap = Tap(ROOM << 4)
+    other.tap = DecisionQueue(ROOM << 4)
     before = sys.getrefcount(presented)
     for _ in range(50):
         check(other, presented)
@@ -274,7 +274,7 @@ def test_a_tap_that_is_dropped_lets_go() -> None:
     checker = Verifier(bulk_sessions.source(), cache_bytes=0)
     presented = bytes(bytearray(VALID))
     before = sys.getrefcount(presented)
-    checker.tap = Tap(ROOM)
+    checker.tap = DecisionQueue(ROOM)
     check(checker, presented)
     assert sys.getrefcount(presented) == before + 1
     checker.tap = None
@@ -284,10 +284,10 @@ def test_a_tap_that_is_dropped_lets_go() -> None:
 def test_a_tap_has_room_for_something() -> None:
     """Too little memory is refused at once."""
     with pytest.raises(ValueError, match="capacity_bytes"):
-        Tap(100)
+        DecisionQueue(100)
 
 
 def test_a_note_is_not_made_by_hand() -> None:
     """One that no tap made would be of nothing."""
     with pytest.raises(TypeError, match="made by a tap"):
-        Note()
+        DecisionRecord()

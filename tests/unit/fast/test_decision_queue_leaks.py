@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from sessauth._fast.record.audit_json import DecisionText
-from sessauth._fast.record.queue import Tap
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.record.queue import DecisionQueue
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.reasons import Reason, Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
@@ -28,7 +28,7 @@ class Given:
         """A verifier with a tap that now and then is full."""
         self.verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE)
         self.uncached = Verifier(bulk_sessions.source(), audience=AUDIENCE, cache_bytes=0)
-        self.tap = self.verifier.tap = self.uncached.tap = Tap(16_384)
+        self.tap = self.verifier.tap = self.uncached.tap = DecisionQueue(16_384)
         self.text = DecisionText(bytes(32), {1: "ALLOWED"}, {0: "NONE"}, sample_allows=0.5)
         self.right = token(root("read:files/** where n? <= 5"), child())
         self.refused = "sessauth_token_AAAA!"
@@ -65,7 +65,7 @@ def by_batch() -> None:
 def by_request() -> None:
     """A request that is answered by what was found, by another decision, and elsewhere."""
     item = pb.CheckItem(token=GIVEN.right, action=b"read", resource=b"files/a", arguments=GIVEN.left)
-    asking = Asking(GIVEN.verifier, pb.CheckBatchRequest(items=[item] * 3).SerializeToString(), "batch")
+    asking = CheckMessage(GIVEN.verifier, pb.CheckBatchRequest(items=[item] * 3).SerializeToString(), "batch")
     asking.judge(GIVEN.audience, now_ms=NOW)
     other = GIVEN.verifier._check(GIVEN.right, "read", GIVEN.resource, GIVEN.left, now_ms=NOW)
     asking.settle(1, other)

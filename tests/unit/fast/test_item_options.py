@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import record_pb2
@@ -27,15 +27,15 @@ class Paid:
         return 0
 
 
-def asking(*items: bytes, kind: str = "batch") -> Asking:
+def asking(*items: bytes, kind: str = "batch") -> CheckMessage:
     """What a request of these items asks, judged."""
     number = 2 if kind in ("stream", "commit") else 1
-    asked = Asking(JUDGE, encode([(number, LENGTH, length_delimited(each)) for each in items]), kind)
+    asked = CheckMessage(JUDGE, encode([(number, LENGTH, length_delimited(each)) for each in items]), kind)
     asked.judge(AUDIENCE, now_ms=NOW)
     return asked
 
 
-def answered(asked: Asking, kind: str = "batch") -> list[Any]:
+def answered(asked: CheckMessage, kind: str = "batch") -> list[Any]:
     """The decisions of its answer, after holding that protobuf writes the same bytes."""
     data = asked.answer(lambda decision, data: f"{decision.reason.name} {len(data)}")
     message = {"batch": pb.CheckBatchResponse, "stream": pb.CheckStreamResponse}.get(kind, pb.CheckResponse)
@@ -85,7 +85,7 @@ def test_a_retry_id_and_a_proof_want_the_writer() -> None:
             for each in (item(token=BOUND), item(token=BOUND, retry_id=b"a"), item(retry_id=b"a"))
         ]
     )
-    asked = Asking(JUDGE, data, "batch")
+    asked = CheckMessage(JUDGE, data, "batch")
     asked.judge(AUDIENCE, now_ms=NOW)
     assert [decision.reason for decision in asked][:2] == [Reason.PROOF_REQUIRED] * 2
     asked.judge(AUDIENCE, now_ms=NOW, proven=True)
@@ -216,7 +216,7 @@ def test_the_most_that_is_taken(field: str, most: Any) -> None:
         data = encode(
             [(1, LENGTH, length_delimited(each)) for each in (item(), item(**{field: value}), item())]
         )
-        asked = Asking(JUDGE, data, "batch")
+        asked = CheckMessage(JUDGE, data, "batch")
         assert asked.well_formed() is formed
         if not formed:
             with pytest.raises(ValueError, match="well-formed"):
@@ -227,7 +227,7 @@ def test_what_a_commit_states() -> None:
     """Permit, item, audience and revision are read, and the answer is a CommitResponse."""
     request = pb.CommitRequest(permit=b"p" * 32, audience=AUDIENCE, at_least_revision=7)
     request.item.ParseFromString(item(retry_id=b"again", approvals=[b"x", b""]))
-    asked = Asking(JUDGE, request.SerializeToString(), "commit")
+    asked = CheckMessage(JUDGE, request.SerializeToString(), "commit")
     asked.judge(asked.audience, now_ms=NOW)
 
     assert (asked.permit, asked.audience, asked.at_least_revision) == (b"p" * 32, AUDIENCE, 7)
@@ -241,5 +241,5 @@ def test_what_a_stream_watches() -> None:
     for watch in (False, True):
         request = pb.CheckStreamRequest(id=3, watch=watch)
         request.item.ParseFromString(item())
-        assert Asking(JUDGE, request.SerializeToString(), "stream").watch is watch
-        assert Asking(JUDGE, request.SerializeToString(), "commit").watch is False
+        assert CheckMessage(JUDGE, request.SerializeToString(), "stream").watch is watch
+        assert CheckMessage(JUDGE, request.SerializeToString(), "commit").watch is False

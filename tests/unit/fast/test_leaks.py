@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from sessauth._fast.check.commit_id import Pulse
-from sessauth._fast.check.cost_claims import Claims
+from sessauth._fast.check.commit_id import CommitId
+from sessauth._fast.check.cost_claims import CostClaims
 from sessauth._fast.check.survey import Survey
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.reasons import Reason, Stage
 from sessauth.scopes.call_arguments import Arguments
 from sessauth.v1 import authorization_service_pb2 as pb
@@ -209,7 +209,7 @@ def by_request(kind: str) -> Callable[[int], None]:
     def run(count: int) -> None:
         for _ in range(count // len(ends)):
             for data in messages:
-                asking = Asking(GIVEN.verifier, data, kind)
+                asking = CheckMessage(GIVEN.verifier, data, kind)
                 for _again in range(2):
                     asking.judge(GIVEN.audience, now_ms=NOW)
                 asking.answer(lambda decision, data: decision.reason.name)
@@ -226,13 +226,13 @@ def by_wrong_request(count: int) -> None:
     misplaced = pb.CheckBatchRequest(items=[named], tokens=[GIVEN.right]).SerializeToString()
     for _ in range(count // 4):
         with pytest.raises(ValueError):
-            Asking(GIVEN.verifier, whole[:-1], "check")
-        asking = Asking(GIVEN.verifier, unformed, "check")
+            CheckMessage(GIVEN.verifier, whole[:-1], "check")
+        asking = CheckMessage(GIVEN.verifier, unformed, "check")
         with pytest.raises(ValueError):
             asking.judge(GIVEN.audience)
-        Asking(GIVEN.verifier, whole, "batch")
+        CheckMessage(GIVEN.verifier, whole, "batch")
         with pytest.raises(ValueError):
-            Asking(GIVEN.verifier, misplaced, "batch").judge(GIVEN.audience)
+            CheckMessage(GIVEN.verifier, misplaced, "batch").judge(GIVEN.audience)
 
 
 class Payer:
@@ -240,7 +240,7 @@ class Payer:
 
     answer: object = 0
 
-    def pay(self, claims: Claims) -> object:
+    def pay(self, claims: CostClaims) -> object:
         """Look at all claims, choose what can be chosen, and answer."""
         for block, _, scopes in claims:
             claims.choose(block, scopes[-1][0])
@@ -284,7 +284,7 @@ def by_wishes(count: int) -> None:
     data = pb.CheckBatchRequest(items=[item] * 3).SerializeToString()
     permit = pb.Decision(permit=b"p").SerializeToString()
     for _ in range(count // 20):
-        asking = Asking(GIVEN.verifier, data, "batch")
+        asking = CheckMessage(GIVEN.verifier, data, "batch")
         for _ in range(2):
             asking.judge(GIVEN.audience, now_ms=NOW)
             asking.settle(0, GIVEN.verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL))
@@ -329,10 +329,10 @@ def by_pulse(count: int) -> None:
     """Pulses made, closed and refused."""
     words = bytearray(16)
     for _ in range(count // 3):
-        Pulse(words, 0, 8)
-        Pulse(words, 8, 0).close()
+        CommitId(words, 0, 8)
+        CommitId(words, 8, 0).close()
         with pytest.raises(ValueError):
-            Pulse(words, 0, 4)
+            CommitId(words, 0, 4)
 
 
 def by_refuse(count: int) -> None:

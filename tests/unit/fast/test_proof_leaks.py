@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sessauth._fast.nonces.table import ReplayTable, TableError
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth._fast.token.proof import ProofKeys
 from sessauth.crypto.armor import proof_text
 from sessauth.reasons import Reason
@@ -69,7 +69,7 @@ class Given:
             assert not self.verifier._check_batch(calls, now_ms=NOW).all_allowed
             with pytest.raises(TypeError):
                 self.verifier._check_batch(mistaken, now_ms=NOW)
-            asking = Asking(self.verifier, data, "batch")
+            asking = CheckMessage(self.verifier, data, "batch")
             asking.judge(AUDIENCE, now_ms=NOW)
             asking.judge(AUDIENCE, now_ms=NOW, take_nonce=False)
 

@@ -9,10 +9,10 @@ import pytest
 from sessauth._fast.check.checker import Checker
 from sessauth._fast.check.view import View
 from sessauth._fast.codec.errors import FormError
-from sessauth._fast.redecide.logged_chain import Remembered
-from sessauth._fast.redecide.redecide import Replayed, Replayer
+from sessauth._fast.redecide.logged_chain import LoggedChain
+from sessauth._fast.redecide.redecide import Redecider, Redecision
 from sessauth._fast.token.chain import Chain
-from sessauth.reasons import Reason, Stage, Verdict
+from sessauth.reasons import Reason, Stage, SurveyVerdict
 from tests.support.token_forger import assemble
 from tests.support.vector_files import read_view
 from tests.support.view_source import MemorySource
@@ -31,32 +31,32 @@ def view() -> View:
     return View(source)
 
 
-def remembered(data: bytes) -> Remembered:
+def remembered(data: bytes) -> LoggedChain:
     """What a log has of a token."""
     chain = Chain.parse(data)
-    return Remembered(chain.payloads, chain.block_ids)
+    return LoggedChain(chain.payloads, chain.block_ids)
 
 
-def again(view: View, data: bytes, resource: str, arguments: bytes | None = b"", **given: Any) -> Replayed:
+def again(view: View, data: bytes, resource: str, arguments: bytes | None = b"", **given: Any) -> Redecision:
     """Decide again what was asked at the vectors' time."""
     given = {"source": "", "audience": AUDIENCE, "now_ms": NOW, **given}
-    return Replayer(view).again(remembered(data), "read", resource, arguments, **given)
+    return Redecider(view).again(remembered(data), "read", resource, arguments, **given)
 
 
 @pytest.mark.parametrize(
     ("resource", "arguments", "verdict"),
     [
-        ("files/a", b"", Verdict.YES),
-        ("files/a", None, Verdict.YES),
-        ("other", None, Verdict.NO),
-        ("repo", None, Verdict.MAYBE),
-        ("repo", b'{"owner":"acme"}', Verdict.YES),
-        ("repo", b'{"owner":"x"}', Verdict.NO),
-        ("repo", b"no json", Verdict.NO),
+        ("files/a", b"", SurveyVerdict.YES),
+        ("files/a", None, SurveyVerdict.YES),
+        ("other", None, SurveyVerdict.NO),
+        ("repo", None, SurveyVerdict.MAYBE),
+        ("repo", b'{"owner":"acme"}', SurveyVerdict.YES),
+        ("repo", b'{"owner":"x"}', SurveyVerdict.NO),
+        ("repo", b"no json", SurveyVerdict.NO),
     ],
 )
 def test_it_decides_as_far_as_it_knows(
-    view: View, resource: str, arguments: bytes | None, verdict: Verdict
+    view: View, resource: str, arguments: bytes | None, verdict: SurveyVerdict
 ) -> None:
     """Arguments that are not known make a condition on them a maybe, and known ones what they are."""
     assert again(view, PLAIN, resource, arguments).verdict == verdict
@@ -79,15 +79,15 @@ def test_conditions_on_the_tool_are_never_known(view: View) -> None:
     """What was said of the tool is not in a log, so such a scope may admit the call or not."""
     tooled = token(root("read:files/** where tool.safe == true and x == 1 free *"))
 
-    assert again(view, tooled, "files/a", b'{"x":1}').verdict == Verdict.MAYBE
-    assert again(view, tooled, "files/a", b'{"x":2}').verdict == Verdict.NO
+    assert again(view, tooled, "files/a", b'{"x":1}').verdict == SurveyVerdict.MAYBE
+    assert again(view, tooled, "files/a", b'{"x":2}').verdict == SurveyVerdict.NO
 
 
 def test_without_the_state_only_the_token_speaks(view: View) -> None:
     """Facts are a maybe then; time, audience and scopes of the blocks are as ever."""
     facts = token(root('read:files/** where session.case_id == "C-7" free *'))
 
-    assert again(view, facts, "files/a", b"", knows_state=False).verdict == Verdict.MAYBE
+    assert again(view, facts, "files/a", b"", knows_state=False).verdict == SurveyVerdict.MAYBE
     assert again(view, facts, "other", b"", knows_state=False).reason == Reason.OUT_OF_SCOPE
     late = again(view, PLAIN, "files/a", knows_state=False, now_ms=NOW + 10**9)
     assert (late.reason, late.stage) == (Reason.EXPIRED, Stage.TIME)
@@ -99,13 +99,13 @@ def test_a_remembered_chain_is_no_token(view: View) -> None:
     """A checker takes neither it nor what it was made of, and nothing of it says yes."""
     checker = Checker(view, audience=AUDIENCE)
     unsigned = assemble(Chain.parse(PLAIN).payloads, [bytes(64)] * 2)
-    replayer = Replayer(view)
+    replayer = Redecider(view)
     chain = remembered(PLAIN)
     out = replayer.again(
         chain, "read", "files/a", b"", source="", audience=AUDIENCE, now_ms=NOW, knows_state=True
     )
 
-    assert out.verdict == Verdict.YES
+    assert out.verdict == SurveyVerdict.YES
     with pytest.raises(TypeError):
         bool(out)
     for given in (chain, out):
@@ -116,7 +116,7 @@ def test_a_remembered_chain_is_no_token(view: View) -> None:
     assert not hasattr(replayer, "check")
     assert not {"raw", "chain", "payloads", "signatures"} & set(dir(chain))
     with pytest.raises(TypeError):
-        Replayed()
+        Redecision()
 
 
 def test_ids_are_believed_but_for_the_root_s() -> None:
@@ -124,10 +124,10 @@ def test_ids_are_believed_but_for_the_root_s() -> None:
     chain = Chain.parse(PLAIN)
     root_id, child_id = chain.block_ids
 
-    assert Remembered(chain.payloads, (root_id, child_id)).root_stands
-    assert Remembered(chain.payloads, (root_id, bytes(32))).root_stands
-    assert not Remembered(chain.payloads, (bytes(32), child_id)).root_stands
-    assert Remembered(chain.payloads, chain.block_ids).session_id == SESSION
+    assert LoggedChain(chain.payloads, (root_id, child_id)).root_stands
+    assert LoggedChain(chain.payloads, (root_id, bytes(32))).root_stands
+    assert not LoggedChain(chain.payloads, (bytes(32), child_id)).root_stands
+    assert LoggedChain(chain.payloads, chain.block_ids).session_id == SESSION
 
 
 @pytest.mark.parametrize("broken", ["short", "ids", "id", "open", "none"])
@@ -145,12 +145,12 @@ def test_what_can_be_no_chain_is_refused(broken: str) -> None:
         payloads, ids = [], []
 
     with pytest.raises(FormError):
-        Remembered(payloads, ids)
+        LoggedChain(payloads, ids)
 
 
 def test_nothing_is_kept(view: View) -> None:
     """Neither chains nor what comes out leave memory behind, however it ends."""
-    replayer = Replayer(view)
+    replayer = Redecider(view)
 
     def many() -> None:
         for _ in range(CALLS // 4):

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.commit_id import Pulse
+from sessauth._fast.check.commit_id import CommitId
 from sessauth._fast.check.view import View
-from sessauth._fast.rpc_codec.check_messages import Asking
+from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.limits import MAX_BATCH_ITEMS
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
@@ -25,10 +25,10 @@ GOOD = make(link(root(READ)), [ISSUER])
 FORGED = make(link(root(READ)), [key("nobody")])
 
 
-def asking(checker: Checker, *tokens: bytes) -> Asking:
+def asking(checker: Checker, *tokens: bytes) -> CheckMessage:
     """A batch in wire form that asks to read a file with each token."""
     items = [pb.CheckItem(token=token, action=b"read", resource=b"files/a.txt") for token in tokens]
-    return Asking(checker, pb.CheckBatchRequest(items=items).SerializeToString(), "batch")
+    return CheckMessage(checker, pb.CheckBatchRequest(items=items).SerializeToString(), "batch")
 
 
 class Failing(MemorySource):
@@ -104,17 +104,17 @@ def test_too_many_items_are_counted_and_not_read() -> None:
     checker = Checker(View(bulk_sessions.source()))
     data = b"\x0a\x00" * 100_000
 
-    many = Asking(checker, data, "batch")
+    many = CheckMessage(checker, data, "batch")
 
     assert (many.stated, len(many)) == (100_000, 0)
-    assert len(Asking(checker, b"\x0a\x00" * MAX_BATCH_ITEMS, "batch")) == MAX_BATCH_ITEMS
+    assert len(CheckMessage(checker, b"\x0a\x00" * MAX_BATCH_ITEMS, "batch")) == MAX_BATCH_ITEMS
 
 
 def test_a_failure_is_charged_once() -> None:
     """A forged token before one whose session is not mirrored costs one signature and one failure."""
     source = bulk_sessions.source()
     word = bytearray((1).to_bytes(8, "little") + bytes(8))
-    source.pulse = Pulse(word, 0, 8)  # type: ignore[attr-defined]
+    source.pulse = CommitId(word, 0, 8)  # type: ignore[attr-defined]
     source._number = 1
     checker = Checker(View(source))
     asking(checker, GOOD).judge(AUDIENCE)

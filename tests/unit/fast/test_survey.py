@@ -9,7 +9,7 @@ import pytest
 
 from sessauth._fast.check.checker import Checker
 from sessauth._fast.check.survey import Survey
-from sessauth.reasons import Reason, Stage, Verdict
+from sessauth.reasons import Reason, Stage, SurveyVerdict
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
@@ -18,7 +18,7 @@ from tests.vectors.world import AUDIENCE, NOW, SESSION, child, link, root, token
 
 READ = "read:files/**"
 CALL = ("read", "files/a")
-YES, NO, MAYBE = Verdict.YES, Verdict.NO, Verdict.MAYBE
+YES, NO, MAYBE = SurveyVerdict.YES, SurveyVerdict.NO, SurveyVerdict.MAYBE
 APPROVAL = f'{READ} needs approval(1, "{"A" * 43}")'
 
 
@@ -29,10 +29,10 @@ def survey(chain: Any, view: str = "plain", checker: Checker | None = None, **gi
     )
 
 
-def verdict(chain: bytes, *candidate: Any, view: str = "plain") -> Verdict:
+def verdict(chain: bytes, *candidate: Any, view: str = "plain") -> SurveyVerdict:
     """The verdict of one candidate, by default of a read with any arguments."""
     (found,) = survey(chain, view).verdicts([candidate or CALL])
-    return Verdict(found)
+    return SurveyVerdict(found)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def verdict(chain: bytes, *candidate: Any, view: str = "plain") -> Verdict:
         (["read:files/* where n == session.amount free *"], MAYBE),
     ],
 )
-def test_a_scope_for_all_arguments(scopes: Sequence[str], expected: Verdict) -> None:
+def test_a_scope_for_all_arguments(scopes: Sequence[str], expected: SurveyVerdict) -> None:
     """NO for what nothing can meet, YES for what nothing can spoil, MAYBE for what lies between."""
     assert verdict(token(root(*scopes)), view="facts") == expected
 
@@ -151,7 +151,7 @@ def test_a_malformed_candidate_is_a_no(candidate: tuple[Any, ...]) -> None:
         ("free " + ", ".join(f"p{n}" for n in range(20)), YES),
     ],
 )
-def test_arguments_that_ask_for_too_much_work(scope: str, expected: Verdict) -> None:
+def test_arguments_that_ask_for_too_much_work(scope: str, expected: SurveyVerdict) -> None:
     """A yes stands only if no arguments can make the check too costly on the way to it."""
     chain = token(root(f"read:files/* {scope}", READ))
 

@@ -17,8 +17,8 @@ from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope, Segment
 from sessauth.usage import SessionUsage
 from sessauth.usage.generalize import Fit
-from sessauth.usage.grants import CEILING, Layer
-from sessauth.usage.report import Report
+from sessauth.usage.grants import CEILING, GrantLayer
+from sessauth.usage.report import UsageReport
 from sessauth.usage.svg import picture
 from tests.support.hidden import hides
 from tests.support.usage_story import CEILING as SCOPES
@@ -28,7 +28,7 @@ NOW_MS = OPENED_MS + 7_200_000
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def report() -> Report:
+def report() -> UsageReport:
     """Of the story."""
     return report_of([story()], NOW_MS)
 
@@ -73,7 +73,7 @@ def test_sessions_of_one_purpose_are_told_together() -> None:
     first, usage = story()
     second = replace(first, id=b"second-of-tests!", opened_at_ms=OPENED_MS + 60_000)
     wider = session([*SCOPES, "read:extra"], id=b"third-of-tests!!")
-    told = Report.of([(first, usage), (second, story()[1]), (wider, SessionUsage())], now_ms=NOW_MS)
+    told = UsageReport.of([(first, usage), (second, story()[1]), (wider, SessionUsage())], now_ms=NOW_MS)
 
     assert [(len(each.scopes), each.sessions) for each in told.ceilings] == [(7, 2), (8, 1)]
     assert told.usage.allowed.calls == 2 * usage.allowed.calls
@@ -159,7 +159,7 @@ HOSTILE = st.text(
 def test_hostile_texts_stay_texts(purpose: str, name: str, reason: Reason) -> None:
     """Valid XML with no element of theirs, and no control character on a terminal."""
     told, usage = session(["read:**"], purpose=purpose, subject=purpose), SessionUsage()
-    layer = Layer(CEILING, [Scope.on("read", Segment.rest())])
+    layer = GrantLayer(CEILING, [Scope.on("read", Segment.rest())])
     arguments = json.dumps({name: name}).encode()
     usage.observe("read", name, arguments, at_ms=OPENED_MS, matched=layer.find("read", "a", arguments))
     usage.observe("read", name, b"", at_ms=OPENED_MS, reason=reason)

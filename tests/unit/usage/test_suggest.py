@@ -10,7 +10,7 @@ import pytest
 from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage, limits
 from sessauth.usage.generalize import Fit
-from sessauth.usage.grants import CEILING, Layer
+from sessauth.usage.grants import CEILING, GrantLayer
 from sessauth.usage.suggest import Suggestion, suggest
 from tests.support.memory_fixture import small_world
 
@@ -19,7 +19,7 @@ Call = tuple[str, str, dict[str, Any]]
 
 def suggestion(grant: str | list[str], calls: list[Call], fit: Fit = Fit.EXACT, **options: Any) -> Suggestion:
     """What is suggested after these calls, each of which the grant allows."""
-    layer = Layer(CEILING, map(Scope.parse, [grant] if isinstance(grant, str) else grant))
+    layer = GrantLayer(CEILING, map(Scope.parse, [grant] if isinstance(grant, str) else grant))
     usage = SessionUsage()
     for at_ms, (action, resource, arguments) in enumerate(calls, start=1):
         data = json.dumps(arguments).encode()
@@ -171,7 +171,7 @@ def test_arguments_that_are_much_work_are_not_judged_by_more_conditions() -> Non
 
 def test_a_call_of_an_unknown_scope_leaves_the_layer_as_it_is() -> None:
     """Where it is not known what admitted a call nothing may be dropped."""
-    layer, usage = Layer(CEILING, map(Scope.parse, ("read:a", "read:b"))), SessionUsage()
+    layer, usage = GrantLayer(CEILING, map(Scope.parse, ("read:a", "read:b"))), SessionUsage()
     usage.observe("read", "c", b"", at_ms=1, matched=layer.find("read", "c"))
     made = suggest(layer, usage)
 
@@ -185,7 +185,7 @@ def test_the_checks_of_a_session_stand_under_the_suggestion(fit: Fit) -> None:
     calls = [("read", f"files/{n}", b'{"n": %d, "x": [1]}' % n) for n in range(6)] + [("write", "w", b"{}")]
     others = [("read", "files/7", b'{"n": 70}'), ("pay", "files/1", b""), ("read", "mail", b'{"n": 1}')]
     world = small_world([grant])
-    layer, usage = Layer(CEILING, map(Scope.parse, grant)), SessionUsage()
+    layer, usage = GrantLayer(CEILING, map(Scope.parse, grant)), SessionUsage()
     for at_ms, call in enumerate(calls):
         assert world.check(world.mint("*:**"), *call)
         usage.observe(*call, at_ms=at_ms, matched=layer.find(*call))

@@ -12,13 +12,13 @@ from sessauth.errors import UsageError
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage
-from sessauth.usage.grants import CEILING, MINTED, Layer
+from sessauth.usage.grants import CEILING, MINTED, GrantLayer
 from tests.support.usage_story import story
 
 
 def observed(*arguments: Any, grant: str = "*:**") -> SessionUsage:
     """A session that made a call with each of these arguments."""
-    usage, layer = SessionUsage(), Layer(CEILING, [Scope.parse(grant)])
+    usage, layer = SessionUsage(), GrantLayer(CEILING, [Scope.parse(grant)])
     for at_ms, each in enumerate(arguments, start=1):
         data = json.dumps(each).encode()
         usage.observe("a", "r", data, at_ms=at_ms, matched=layer.find("a", "r", data))
@@ -84,7 +84,7 @@ def test_no_value_of_a_denied_call_is_kept() -> None:
 )
 def test_arguments_that_cannot_be_read_are_no_error(arguments: bytes) -> None:
     """The kernel allows no such call; if told of one, nothing is concluded from it."""
-    usage, layer = SessionUsage(), Layer(CEILING, [Scope.parse("*:**")])
+    usage, layer = SessionUsage(), GrantLayer(CEILING, [Scope.parse("*:**")])
     usage.observe("a", "r", arguments, at_ms=1, matched=layer.find("a", "r"))
 
     assert usage.allowed.calls == 1
@@ -93,7 +93,7 @@ def test_arguments_that_cannot_be_read_are_no_error(arguments: bytes) -> None:
 
 def test_a_layer_names_what_may_have_admitted_a_call() -> None:
     """The first that surely matches ends the search; one that reads facts, the tool or needs does not."""
-    layer = Layer(
+    layer = GrantLayer(
         CEILING,
         [
             Scope.parse("write:**"),
@@ -109,7 +109,7 @@ def test_a_layer_names_what_may_have_admitted_a_call() -> None:
     assert [index for _, index in layer.find("read", "a", b'{"x": 1}')] == [2, 3, 4]
     assert layer.find("read", "a", b"", decided=3) == ((layer.id, 3),)
     assert layer.find("pay", "a") == ((layer.id, -1),)
-    assert Layer.from_dict(layer.to_dict()).id == layer.id != Layer(MINTED, layer.scopes).id
+    assert GrantLayer.from_dict(layer.to_dict()).id == layer.id != GrantLayer(MINTED, layer.scopes).id
 
 
 def test_parts_of_one_layer_in_two_sessions_meet() -> None:

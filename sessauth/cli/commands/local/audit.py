@@ -125,7 +125,7 @@ def _filters(command: F) -> F:
 def _query(folder: Path, options: dict[str, Any]) -> Any:
     """Return the query that the options of :func:`_filters` state. Raises UsageError, KeyFolderError."""
     from ....audit.read.query import Query, argument_digests
-    from ....model.change import Kind
+    from ....model.change import ChangeKind
     from ....reasons import Reason, Stage
 
     digests: frozenset[str] = frozenset()
@@ -143,7 +143,7 @@ def _query(folder: Path, options: dict[str, Any]) -> Any:
         action=options["action"],
         resource=options["resource"],
         arguments=digests,
-        change=_word(options["change"], Kind.__members__, "--change"),
+        change=_word(options["change"], ChangeKind.__members__, "--change"),
         actor=options["actor"],
         since_ms=options["since"],
         until_ms=options["until"],
@@ -166,11 +166,11 @@ def _word(text: str, known: Any, option: str) -> str:
 @with_settings
 def query(settings: Settings, /, folder: Path | None, limit: int, **options: Any) -> None:
     """Show the records that fit all of the options, by time. Nothing is verified."""
-    from ....audit.read.reader import Reading
+    from ....audit.read.reader import FolderReader
     from ...render import audit as audit_view
 
     folder = audit_folder(settings, folder)
-    reading = Reading(folder)
+    reading = FolderReader(folder)
     entries, count = audit_view.newest(reading, _query(folder, options), limit)
     document = {
         "dir": str(folder),
@@ -189,11 +189,11 @@ def query(settings: Settings, /, folder: Path | None, limit: int, **options: Any
 def export(settings: Settings, /, folder: Path | None, out: Path | None, **options: Any) -> None:
     """Write decisions and changes as OCSF events, one JSON document a line, stream by stream."""
     from ....audit.read.query import find
-    from ....audit.read.reader import Reading
+    from ....audit.read.reader import FolderReader
     from ...render.audit import Events
 
     folder = audit_folder(settings, folder)
-    reading = Reading(folder)
+    reading = FolderReader(folder)
     events = Events(reading)
     wanted = _query(folder, options)
     if out is None:

@@ -16,7 +16,7 @@ from ...params import Ref
 from ...progress import Progress
 
 if TYPE_CHECKING:
-    from ....audit.replay import Finding, Report
+    from ....audit.replay import ReplayFinding, ReplayReport
 
 _WORDS = (
     ("confirmed", "confirmed"),
@@ -61,7 +61,7 @@ def replay(settings: Settings, folder: Path | None, arguments_file: Path | None,
         click.get_current_context().exit(failures.DENIED)
 
 
-def _lines(report: Report) -> list[str]:
+def _lines(report: ReplayReport) -> list[str]:
     counts = report.to_dict()
     lines = [f"{report.decisions} decisions, {report.changes} changes, {report.chains} chains"]
     for name, word in _WORDS:
@@ -79,7 +79,7 @@ def _lines(report: Report) -> list[str]:
     return [*lines, f"FOUND: {report.found}" if report.found else "nothing was found"]
 
 
-def _told(finding: Finding) -> list[str]:
+def _told(finding: ReplayFinding) -> list[str]:
     lines = [f"{finding.kind.name} {finding.file}:{finding.line} (n {finding.n}): {finding.why}"]
     facts = (
         ("id", finding.id),
