@@ -2,7 +2,7 @@
 
     python -m benchmarks.service.echo_server --socket PATH [--tcp ADDRESS] [--tls ADDRESS CERTIFICATE KEY]
 
-It is built from the same parts as the real server (channel options, lanes, sockets, TLS) and leaves out what
+It is built from the same parts as the real server (channel options, pools, sockets, TLS) and leaves out what
 is ours: routing, credentials, deadlines, messages and the check. A method names how many bytes its answer
 has: ``Unary100`` answers a call with 100 bytes, ``Stream100`` each message of a stream. Serves until SIGTERM.
 """
@@ -43,8 +43,8 @@ class Echo:
     """Takes calls; how those of a method go on is made when it is first called."""
 
     def __init__(self, opened: pools.PoolSet, receiving: Receiving) -> None:
-        """Answer in the lanes of the real server."""
-        self._lanes = opened
+        """Answer in the pools of the real server."""
+        self._pools = opened
         self._receiving = receiving
         self._plans: dict[str, Plan] = {}
 
@@ -74,7 +74,7 @@ class Echo:
             rpc.refuse(error)
 
         streams = kind == "Stream"
-        share = PoolShare(self._lanes[pools.STREAM if streams else pools.CHECK])
+        share = PoolShare(self._pools[pools.STREAM if streams else pools.CHECK])
         return Plan(share, streams, answers if streams else answer, refuse, self._receiving.arrived)
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--tcp")
     parser.add_argument("--tls", nargs=3)
     asked = parser.parse_args()
-    opened = pools.open_lanes(LimitSettings())
+    opened = pools.open_pools(LimitSettings())
     receiving = Receiving(LimitSettings().receive_ms)
     server = GrpcServer(Echo(opened, receiving).accept, receiving, options(reuse_port=False))
     bind_unix(server, asked.socket)

@@ -23,7 +23,7 @@ DISTINCT: Final = "-distinct"
 ALONE: Final = Load(1, 1)
 BUSY: Final = Load(8, 8)
 # Long calls: enough that the server has the next one while it answers this one.
-# What the lane of the health service has places for.
+# What the pool of the health service has places for.
 PROBES: Final = Load(4, 8)
 FEW: Final = Load(2, 2)
 STREAMS: Final = Load(4, 16)

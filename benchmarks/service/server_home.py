@@ -30,7 +30,7 @@ class Home:
     """An initialised home folder.
 
     ``credential`` is that of a gateway with one audience. ``operators`` are those of several operators: one
-    caller may hold at most half of a lane.
+    caller may hold at most half of a pool.
     """
 
     folder: Path

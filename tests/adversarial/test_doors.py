@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.doors import Attack, House, attacks, house
 
-# Each RPC by itself by each role, which takes some minutes; else the RPCs of a lane in turns.
+# Each RPC by itself by each role, which takes some minutes; else the RPCs of a pool in turns.
 FULL = bool(os.environ.get("SESSAUTH_DOORS"))
 # What an operator's end may take while others hold what they can, and how much more than without them a
 # machine that is busy otherwise may need.

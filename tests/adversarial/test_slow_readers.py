@@ -32,7 +32,7 @@ def opened() -> Iterator[House]:
 
 @pytest.mark.parametrize("rpc", [STREAM, WATCH])
 def test_a_stream_that_is_not_read_is_ended_and_holds_up_nobody(rpc: str, opened: House) -> None:
-    """A hundred streams without a window take half of the lane, others have theirs, and all are ended."""
+    """A hundred streams without a window take half of the pool, others have theirs, and all are ended."""
     if rpc == STREAM:
         check = opened.check()
         request = checks.CheckStreamRequest(id=1, item=check.item, audience="gw").SerializeToString()

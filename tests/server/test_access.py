@@ -149,9 +149,9 @@ def test_the_table_lists_every_rpc_that_is_served() -> None:
         require_rules([*RULES, "/sessauth.v1.NewService/NewCall"])
 
 
-def test_taking_authority_away_has_the_reserved_lane() -> None:
-    """End, Revoke, Suspend and Distrust share no lane with anything else."""
-    reserved = {name.rpartition("/")[2] for name, rule in RULES.items() if rule.lane == access.lanes.RESERVED}
+def test_taking_authority_away_has_the_reserved_pool() -> None:
+    """End, Revoke, Suspend and Distrust share no pool with anything else."""
+    reserved = {name.rpartition("/")[2] for name, rule in RULES.items() if rule.pool == access.pools.RESERVED}
 
     assert reserved == {"EndSession", "Revoke", "SuspendSession", "DistrustKey"}
     anyone = {name.rpartition(".")[2] for name, rule in RULES.items() if ANYONE in rule.roles}

@@ -13,7 +13,7 @@ from sessauth.server.metrics.evidence import RECEIPT_STATES, VERIFIER_STATES, Re
 from sessauth.server.metrics.families import METRICS
 from sessauth.server.metrics.shared_page import CODES
 from sessauth.server.rpc.access import RULES as RPCS
-from sessauth.server.rpc.pools import LANE_NAMES
+from sessauth.server.rpc.pools import POOL_NAMES
 from tests.support.alarms import RULES
 from tests.support.promql import series_of, wrong_with
 from tests.support.scrape import Scrape, Traffic, scrape
@@ -29,7 +29,7 @@ VALUES = {
     "reason": {reason.name for reason in Reason},
     "rpc": {method.rpartition(".")[2] for method in RPCS},
     "code": set(CODES),
-    "lane": set(LANE_NAMES),
+    "pool": set(POOL_NAMES),
     "process": {"control", "worker-0"},
     "status": {"active", "suspended", "ended"},
     "state": {*RECEIPT_STATES, *VERIFIER_STATES},
@@ -102,8 +102,8 @@ def test_every_panel_says_what_it_shows() -> None:
         ("sessauth_nothing", "sessauth_nothing is on no page"),
         ("sessauth_decisions_total", "sessauth_decisions_total is a counter: rate() it"),
         ("rate(sessauth_ready[5m])", "sessauth_ready is a gauge: read it as it is"),
-        ('sum(sessauth_lane_calls{lane="fast"})', "lane is never fast"),
-        ('sum(sessauth_ready{lane="check"})', "sessauth_ready has no label lane"),
+        ('sum(sessauth_pool_calls{pool="fast"})', "pool is never fast"),
+        ('sum(sessauth_ready{pool="check"})', "sessauth_ready has no label pool"),
         ("sum by (session) (sessauth_ready)", "nothing has the label session"),
         ("avg(sessauth_ready)", "avg: no function that is known"),
         ("sum(sessauth_ready", "its brackets don't match"),

@@ -173,24 +173,24 @@ def test_an_unreachable_control_process_is_named(tmp_path: Path, seconds: float)
 
 
 def test_who_asks_workers_for_much_leaves_others_their_part(check: checks.CheckRequest) -> None:
-    """What workers hand on is in the part of the lane that who asked them has: half of it at most."""
+    """What workers hand on is in the part of the pool that who asked them has: half of it at most."""
     release = threading.Event()
-    with running(limits={"change_threads": 1, "queue_places": 9}) as service, ThreadPoolExecutor() as pool:
+    with running(limits={"change_threads": 1, "queue_places": 9}) as service, ThreadPoolExecutor() as callers:
         assert service.control is not None
-        lane = service.control.serving.lanes["change"]
-        held = lane.submit(release.wait, 30)
+        pool = service.control.serving.pools["change"]
+        held = pool.submit(release.wait, 30)
         workers = [Forwarder(service.made.socket, _credential(service)) for _ in range(2)]
 
         def ask(worker: int, name: str) -> Future[bytes]:
             call = CallContext("Check", RULES[METHOD], None, Principal(name, "gateway"))  # type: ignore[arg-type]
             call.deadline = time.monotonic() + 30
-            return pool.submit(workers[worker].forward, "Check", check.SerializeToString(), call)
+            return callers.submit(workers[worker].forward, "Check", check.SerializeToString(), call)
 
         greedy = [ask(number % 2, "gw-1") for number in range(5)]
-        filled = wait_until(lambda: lane.held == 6)
+        filled = wait_until(lambda: pool.in_flight == 6)
         beyond = ask(1, "gw-1").exception(30)
         other = ask(1, "gw-2")
-        taken = wait_until(lambda: lane.held == 7 or other.done())
+        taken = wait_until(lambda: pool.in_flight == 7 or other.done())
         release.set()
 
         assert filled and taken

@@ -15,7 +15,7 @@ from sessauth.server.metrics import families
 from sessauth.server.metrics.evidence import RECEIPT_STATES, VERIFIER_STATES
 from sessauth.server.metrics.shared_page import CODES
 from sessauth.server.rpc.access import RULES
-from sessauth.server.rpc.pools import LANE_NAMES
+from sessauth.server.rpc.pools import POOL_NAMES
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.scrape import Scrape, Traffic, scrape
 from tests.support.service import Caller, Service, running, serves, wait_until
@@ -28,7 +28,7 @@ ALLOWED_LABELS = {
     "reason": {reason.name for reason in Reason},
     "rpc": {method.rpartition(".")[2] for method in RULES},
     "code": set(CODES),
-    "lane": set(LANE_NAMES),
+    "pool": set(POOL_NAMES),
     "process": PROCESSES,
     "state": {*RECEIPT_STATES, *VERIFIER_STATES},
     "status": {"active", "suspended", "ended"},
@@ -124,7 +124,7 @@ def test_the_page_has_what_processes_tell_of_themselves(measured: Measured) -> N
     assert page.value("sessauth_chain_cache_chains") >= 3
     assert page.value("sessauth_chain_cache_bytes") > 1_000
     assert page.value("sessauth_chain_cache_hits_total") >= 6
-    assert page.value("sessauth_lane_capacity", lane="check") == 3 * (4 + 256)
+    assert page.value("sessauth_pool_capacity", pool="check") == 3 * (4 + 256)
     assert page.value("sessauth_ready") == 1
     assert page.value("sessauth_brake") == page.value("sessauth_clock_suspect") == 0
 

@@ -20,7 +20,7 @@ from sessauth.server.metrics.shared_page import MetricSlot, Page
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from sessauth.server.rpc.accounting import Accounting
-from sessauth.server.rpc.pools import LANE_NAMES
+from sessauth.server.rpc.pools import POOL_NAMES
 from tests.support.scrape import Traffic, scrape
 from tests.support.service import Service, home_folder, running, wait_until
 
@@ -203,28 +203,28 @@ def test_a_process_counts_on_where_another_was_killed() -> None:
     page.tell(MetricSlot.CACHE_HITS, 5)
     page.tell(MetricSlot.CACHE_HITS, 7)
     page.tell(MetricSlot.CACHE_BYTES, 300)
-    page.tell_lane(0, 2, 9)
+    page.tell_pool(0, 2, 9)
     if page.handle >= 0:
         successor = Page.inherited(page.handle)
         page.handle = -1
         successor.tell(MetricSlot.CACHE_HITS, 4)
         successor.tell(MetricSlot.CACHE_BYTES, 10)
-        successor.tell_lane(0, 1, 0)
+        successor.tell_pool(0, 1, 0)
 
         assert (page.read(MetricSlot.CACHE_HITS), page.read(MetricSlot.CACHE_BYTES)) == (11, 10)
-        assert page.lane(0) == (3, 0)
-    assert page.lane(len(LANE_NAMES) - 1) == (0, 0)
+        assert page.pool(0) == (3, 0)
+    assert page.pool(len(POOL_NAMES) - 1) == (0, 0)
 
 
-def test_calls_that_found_no_place_are_counted_by_lane(measured: Service) -> None:
-    """Each lane's refusals are its own."""
+def test_calls_that_found_no_place_are_counted_by_pool(measured: Service) -> None:
+    """Each pool's refusals are its own."""
     assert measured.control is not None
     accounting = measured.control.serving.accounting
-    before = scrape(port(measured)).value("sessauth_lane_refusals_total", lane="check")
+    before = scrape(port(measured)).value("sessauth_pool_refusals_total", pool="check")
 
     accounting.overloaded["check"] += 3
 
     after = scrape(port(measured))
-    assert after.value("sessauth_lane_refusals_total", lane="check") == before + 3
-    assert after.value("sessauth_lane_refusals_total", lane="change") == 0
+    assert after.value("sessauth_pool_refusals_total", pool="check") == before + 3
+    assert after.value("sessauth_pool_refusals_total", pool="change") == 0
     assert Accounting().overloaded == {}

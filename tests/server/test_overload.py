@@ -8,9 +8,9 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from sessauth.server.config.config import LimitSettings
-from sessauth.server.rpc import pools as lane_names
+from sessauth.server.rpc import pools as pool_names
 from sessauth.server.rpc.pool import BoundedPool
-from sessauth.server.rpc.pools import open_lanes
+from sessauth.server.rpc.pools import open_pools
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
@@ -30,20 +30,20 @@ def _prepared(operator: Caller) -> tuple[bytes, checks.CheckItem, bytes]:
     return opened.session.id, item, minted.block_id
 
 
-def test_a_full_lane_refuses_and_the_reserved_lane_works() -> None:
+def test_a_full_pool_refuses_and_the_reserved_pool_works() -> None:
     """In three waves: with checks, changes and reads full, each is refused; Revoke, End and health work."""
     with running(
         limits={"check_threads": 1, "read_threads": 1, "change_threads": 1, "queue_places": 2}
     ) as service:
         operator = service.operator
         assert service.control is not None
-        lanes = service.control.serving.lanes
+        pools = service.control.serving.pools
         for _wave in range(3):
             session_id, item, block_id = _prepared(operator)
             request = checks.CheckRequest(item=item, audience="gw")
             release = threading.Event()
-            busy = [lanes[lane_names.CHECK], lanes[lane_names.READ], lanes[lane_names.CHANGE]]
-            held = [lane.submit(release.wait, 30) for lane in busy for _ in range(lane.capacity)]
+            busy = [pools[pool_names.CHECK], pools[pool_names.READ], pools[pool_names.CHANGE]]
+            held = [pool.submit(release.wait, 30) for pool in busy for _ in range(pool.capacity)]
 
             for rpc, message in [
                 ("AuthorizationService/Check", request),
@@ -69,7 +69,7 @@ def test_a_full_lane_refuses_and_the_reserved_lane_works() -> None:
 
 
 def test_a_wave_of_calls_is_answered_or_refused_never_lost() -> None:
-    """Of 200 batches at once some are refused, all others are right, and the lane is empty afterwards."""
+    """Of 200 batches at once some are refused, all others are right, and the pool is empty afterwards."""
     with running(limits={"check_threads": 1, "queue_places": 9}) as service:
         operator = service.operator
         session_id, item, _ = _prepared(operator)
@@ -91,9 +91,9 @@ def test_a_wave_of_calls_is_answered_or_refused_never_lost() -> None:
             assert codes[grpc.StatusCode.OK] >= 5
             assert codes[grpc.StatusCode.RESOURCE_EXHAUSTED] > 0
         assert service.control is not None
-        lane = service.control.serving.lanes[lane_names.CHECK]
-        # An answer is on its way a moment before its call has left the lane.
-        assert wait_until(lambda: lane.held == 0)
+        pool = service.control.serving.pools[pool_names.CHECK]
+        # An answer is on its way a moment before its call has left the pool.
+        assert wait_until(lambda: pool.in_flight == 0)
 
 
 def test_a_bounded_number_of_streams_is_open() -> None:
@@ -122,12 +122,12 @@ def test_a_bounded_number_of_streams_is_open() -> None:
 
 
 def test_strangers_take_no_place(service: Service) -> None:
-    """Calls without a credential are refused while every lane is full, not queued and not OVERLOADED."""
+    """Calls without a credential are refused while every pool is full, not queued and not OVERLOADED."""
     stranger = service.caller()
     assert service.control is not None
-    lane = service.control.serving.lanes[lane_names.RESERVED]
+    pool = service.control.serving.pools[pool_names.RESERVED]
     release = threading.Event()
-    held = [lane.submit(release.wait, 30) for _ in range(lane.capacity)]
+    held = [pool.submit(release.wait, 30) for _ in range(pool.capacity)]
 
     with pytest.raises(RpcError) as refused:
         stranger.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=bytes(16)))
@@ -138,32 +138,32 @@ def test_strangers_take_no_place(service: Service) -> None:
 
 
 def test_a_place_is_given_back_however_a_call_ends() -> None:
-    """A lane counts calls that return, raise and are dropped from the queue alike."""
-    lane = BoundedPool("test", 1, 3)
+    """A pool counts calls that return, raise and are dropped from the queue alike."""
+    pool = BoundedPool("test", 1, 3)
     release = threading.Event()
-    running_call = lane.submit(release.wait, 30)
-    failing = lane.submit(lambda: 1 / 0)
-    dropped = lane.submit(lambda: None)
-    assert (lane.held, lane.full) == (3, False)
+    running_call = pool.submit(release.wait, 30)
+    failing = pool.submit(lambda: 1 / 0)
+    dropped = pool.submit(lambda: None)
+    assert (pool.in_flight, pool.full) == (3, False)
     assert dropped.cancel()
 
     release.set()
 
     assert running_call.result(10) is True
     assert isinstance(failing.exception(10), ZeroDivisionError)
-    lane.shutdown(wait=True)
-    assert lane.held == 0
+    pool.shutdown(wait=True)
+    assert pool.in_flight == 0
     with pytest.raises(RuntimeError):
-        lane.submit(lambda: None)
-    assert lane.held == 0
+        pool.submit(lambda: None)
+    assert pool.in_flight == 0
 
 
-def test_each_lane_of_the_table_is_open() -> None:
-    """Every lane that an RPC names exists."""
-    from sessauth.server.rpc.access import RULES, lane_of
+def test_each_pool_of_the_table_is_open() -> None:
+    """Every pool that an RPC names exists."""
+    from sessauth.server.rpc.access import RULES, pool_of
 
-    lanes = open_lanes(LimitSettings())
+    pools = open_pools(LimitSettings())
 
-    named = {lane_of(rule, role) for rule in RULES.values() for role in rule.roles}
-    assert named == set(lanes.by_name)
-    lanes.close()
+    named = {pool_of(rule, role) for rule in RULES.values() for role in rule.roles}
+    assert named == set(pools.by_name)
+    pools.close()

@@ -29,14 +29,14 @@ class _Rpc:
 
 
 class _Party:
-    """One principal in one lane, and the calls that it makes."""
+    """One principal in one pool, and the calls that it makes."""
 
     def __init__(
-        self, receiving: Receiving, lane: BoundedPool, *, strangers: bool = False, streams: bool = False
+        self, receiving: Receiving, pool: BoundedPool, *, strangers: bool = False, streams: bool = False
     ) -> None:
         self.receiving = receiving
         self.ran: list[bytes | None] = []
-        self.share = PoolShare(lane, strangers=strangers)
+        self.share = PoolShare(pool, strangers=strangers)
         self.plan = Plan(
             self.share, streams, lambda _, message: self.ran.append(message), self._refuse, receiving.arrived
         )
@@ -57,45 +57,45 @@ def receiving() -> Receiving:
 
 
 @pytest.fixture
-def lane() -> BoundedPool:
-    """A lane of 201 places, of which a caller has 101."""
+def pool() -> BoundedPool:
+    """A pool of 201 places, of which a caller has 101."""
     return BoundedPool("test", 1, 200)
 
 
 def test_of_one_caller_a_bounded_number_is_received_and_waits(
-    receiving: Receiving, lane: BoundedPool
+    receiving: Receiving, pool: BoundedPool
 ) -> None:
-    """Beyond those that are received they wait; beyond half of the lane they are refused."""
-    party, other = _Party(receiving, lane), _Party(receiving, lane)
+    """Beyond those that are received they wait; beyond half of the pool they are refused."""
+    party, other = _Party(receiving, pool), _Party(receiving, pool)
     calls = [party.call() for _ in range(150)]
 
     assert [call.begun for call in calls] == [number < MOST_RECEIVING for number in range(150)]
     assert [call.word for call in calls] == [""] * 101 + ["OVERLOADED"] * 49
     assert other.call().begun
-    assert (receiving.waiting, lane.held) == (102, 0)
+    assert (receiving.waiting, pool.in_flight) == (102, 0)
 
 
 def test_a_message_makes_room_for_the_next_and_has_its_call_run(
-    receiving: Receiving, lane: BoundedPool
+    receiving: Receiving, pool: BoundedPool
 ) -> None:
     """Calls are received in the order in which they came, and run with their message."""
-    party = _Party(receiving, lane)
+    party = _Party(receiving, pool)
     calls = [party.call() for _ in range(MOST_RECEIVING + 2)]
 
     receiving.arrived(calls[3], b"3")
     assert (calls[-2].begun, calls[-1].begun) == (True, False)
     receiving.arrived(calls[-2], b"last but one")
     assert calls[-1].begun
-    assert wait_until(lambda: party.ran == [b"3", b"last but one"] and party.share.held == 0)
+    assert wait_until(lambda: party.ran == [b"3", b"last but one"] and party.share.in_flight == 0)
     assert receiving.waiting == MOST_RECEIVING
-    lane.shutdown()
+    pool.shutdown()
 
 
 def test_a_message_that_does_not_come_in_time_is_not_waited_for(
-    receiving: Receiving, lane: BoundedPool
+    receiving: Receiving, pool: BoundedPool
 ) -> None:
     """Those that came before are refused, with what waits behind them; those that came later stay."""
-    party = _Party(receiving, lane)
+    party = _Party(receiving, pool)
     calls = [party.call() for _ in range(MOST_RECEIVING + 1)]
     for call in calls:
         call.came_at -= 3.0
@@ -109,9 +109,9 @@ def test_a_message_that_does_not_come_in_time_is_not_waited_for(
     assert (later.word, later.begun, receiving.waiting) == ("", True, 1)
 
 
-def test_a_call_gives_way_once_it_had_its_time(receiving: Receiving, lane: BoundedPool) -> None:
+def test_a_call_gives_way_once_it_had_its_time(receiving: Receiving, pool: BoundedPool) -> None:
     """The oldest reception ends for a later call, behind its time, and only if one waits."""
-    party = _Party(receiving, lane)
+    party = _Party(receiving, pool)
     calls = [party.call() for _ in range(MOST_RECEIVING)]
     calls[0].received_from -= PATIENCE_SECONDS
 
@@ -122,24 +122,24 @@ def test_a_call_gives_way_once_it_had_its_time(receiving: Receiving, lane: Bound
     assert (second.begun, third.begun) == (True, False)
 
 
-def test_the_newest_stranger_has_the_oldest_ones_place(receiving: Receiving, lane: BoundedPool) -> None:
+def test_the_newest_stranger_has_the_oldest_ones_place(receiving: Receiving, pool: BoundedPool) -> None:
     """However many half-sent calls there are, one whose message comes is answered."""
-    party = _Party(receiving, lane, strangers=True)
+    party = _Party(receiving, pool, strangers=True)
     calls = [party.call() for _ in range(500)]
 
     assert [call.word for call in calls] == ["OVERLOADED"] * (500 - MOST_RECEIVING) + [""] * MOST_RECEIVING
     receiving.arrived(calls[-1], b"probe")
     assert wait_until(lambda: party.ran == [b"probe"])
     assert receiving.waiting == MOST_RECEIVING - 1
-    lane.shutdown()
+    pool.shutdown()
 
 
 def test_of_all_callers_a_bounded_number_waits(
-    receiving: Receiving, lane: BoundedPool, monkeypatch: pytest.MonkeyPatch
+    receiving: Receiving, pool: BoundedPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond it who waits already is refused, and who does not yet may have one."""
     monkeypatch.setattr(module, "MOST_WAITING", 20)
-    first, second = _Party(receiving, lane), _Party(receiving, lane)
+    first, second = _Party(receiving, pool), _Party(receiving, pool)
     for _ in range(20):
         assert first.call().word == ""
 
@@ -147,28 +147,28 @@ def test_of_all_callers_a_bounded_number_waits(
     assert [second.call().word for _ in range(2)] == ["", "OVERLOADED"]
 
 
-def test_a_full_part_of_a_lane_refuses_before_and_behind_the_message(receiving: Receiving) -> None:
+def test_a_full_part_of_a_pool_refuses_before_and_behind_the_message(receiving: Receiving) -> None:
     """A call is refused when it comes, or when its message comes, if there is no place then."""
-    lane = BoundedPool("test", 1, 2)
-    party = _Party(receiving, lane)
+    pool = BoundedPool("test", 1, 2)
+    party = _Party(receiving, pool)
     waiting = [party.call(), party.call()]
-    party.share.held = 2
+    party.share.in_flight = 2
 
     assert party.call().word == "OVERLOADED"
     receiving.arrived(waiting[0], b"")
-    party.share.held = 1
+    party.share.in_flight = 1
     receiving.arrived(waiting[1], b"1")
 
     assert (waiting[0].word, waiting[1].word) == ("OVERLOADED", "")
     assert wait_until(lambda: party.ran == [b"1"])
-    lane.shutdown()
+    pool.shutdown()
 
 
 def test_a_call_that_ends_without_a_message_was_cancelled_or_is_wrong(
-    receiving: Receiving, lane: BoundedPool
+    receiving: Receiving, pool: BoundedPool
 ) -> None:
     """Which of both is told a moment later; a stream without messages is handed on."""
-    unary, stream = _Party(receiving, lane), _Party(receiving, lane, streams=True)
+    unary, stream = _Party(receiving, pool), _Party(receiving, pool, streams=True)
     cancelled, wrong, empty = unary.call(), unary.call(), stream.call()
     for call in (cancelled, wrong, empty):
         receiving.arrived(call, None)
@@ -181,18 +181,18 @@ def test_a_call_that_ends_without_a_message_was_cancelled_or_is_wrong(
     assert (wrong.word, empty.word) == ("INVALID_ARGUMENT", "")
     assert wait_until(lambda: stream.ran == [None])
     assert (unary.ran, receiving.waiting) == ([], 0)
-    lane.shutdown()
+    pool.shutdown()
 
 
 def test_a_call_that_is_over_while_it_waits_behind_is_passed_over(
-    receiving: Receiving, lane: BoundedPool
+    receiving: Receiving, pool: BoundedPool
 ) -> None:
     """Its client is gone: the next one is received in its place."""
-    party = _Party(receiving, lane)
+    party = _Party(receiving, pool)
     calls = [party.call() for _ in range(MOST_RECEIVING + 2)]
     calls[-2].over = True
 
     receiving.arrived(calls[0], b"")
 
     assert (calls[-2].word, calls[-2].begun, calls[-1].begun) == ("CANCELLED", False, True)
-    lane.shutdown()
+    pool.shutdown()

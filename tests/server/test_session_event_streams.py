@@ -34,7 +34,7 @@ def _threads() -> int:
 
 def _held(service: Service) -> int:
     assert service.control is not None
-    return service.control.serving.lanes["event"].held
+    return service.control.serving.pools["event"].in_flight
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_fifty_watchers_are_told_the_same(shared: Service) -> None:
     """One thread follows the log for all of them, and is gone with the last."""
     operator = shared.operator
     assert wait_until(lambda: _threads() == 0)
-    # One caller has at most half of the lane.
+    # One caller has at most half of the pool.
     callers = [operator, shared.add("console", "auditor")]
     watches = [Watch(caller, from_now=True) for caller in callers for _ in range(25)]
     for watch in watches:
@@ -200,14 +200,14 @@ def test_fifty_watchers_are_told_the_same(shared: Service) -> None:
 
 
 def test_a_watch_too_many_is_refused_and_streams_of_checks_are_not() -> None:
-    """Watches have a lane of their own: OVERLOADED there, while every other call has its place."""
+    """Watches have a pool of their own: OVERLOADED there, while every other call has its place."""
     with running(limits={"event_threads": 4}) as service:
         operator = service.operator
         with watching(operator), watching(operator):
             refused = Watch(operator, from_now=True).refused()
             session = open_session(operator)
             assert service.control is not None
-            assert service.control.serving.lanes["stream"].held == 0
+            assert service.control.serving.pools["stream"].in_flight == 0
 
     assert (refused.code, refused.word) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert session.id

@@ -91,7 +91,7 @@ def test_a_call_whose_message_does_not_come_ends_with_a_clear_status() -> None:
                 "DEADLINE_EXCEEDED",
             )
             assert "limits.receive_ms" in refused.message
-        assert service.control.serving.lanes["read"].held == 0
+        assert service.control.serving.pools["read"].in_flight == 0
         closing.set()
 
 

@@ -25,9 +25,9 @@ def _threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name in OURS]
 
 
-def _lane(service: Service) -> BoundedPool:
+def _pool(service: Service) -> BoundedPool:
     assert service.control is not None
-    return service.control.serving.lanes["stream"]
+    return service.control.serving.pools["stream"]
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_half_closed_stream_without_watched_calls_ends(operator: Caller) -> No
 
 @pytest.mark.parametrize("half_closed", [False, True])
 def test_a_cancelled_stream_leaves_no_thread(alone: Service, half_closed: bool) -> None:
-    """Its lane's place is free again, and neither its reader nor the looking thread stays."""
+    """Its pool's place is free again, and neither its reader nor the looking thread stays."""
     operator = alone.operator
     token = mint(operator, open_session(operator).id)
     opened = [Stream(operator) for _ in range(4)]
@@ -78,13 +78,13 @@ def test_a_cancelled_stream_leaves_no_thread(alone: Service, half_closed: bool) 
             each.end_requests()
     assert _threads().count("sessauth-watching") == 1
     assert wait_until(lambda: len(_threads()) == (1 if half_closed else 5))
-    assert _lane(alone).held == 4
+    assert _pool(alone).in_flight == 4
 
     for each in opened:
         each.close()
 
     assert wait_until(lambda: _threads() == [])
-    assert wait_until(lambda: _lane(alone).held == 0)
+    assert wait_until(lambda: _pool(alone).in_flight == 0)
 
 
 def test_a_client_that_is_gone_leaves_no_thread(alone: Service) -> None:
@@ -98,7 +98,7 @@ def test_a_client_that_is_gone_leaves_no_thread(alone: Service) -> None:
     gone.close()
 
     assert wait_until(lambda: _threads() == [])
-    assert wait_until(lambda: _lane(alone).held == 0)
+    assert wait_until(lambda: _pool(alone).in_flight == 0)
 
 
 def test_a_deadline_ends_a_watched_stream(alone: Service) -> None:
@@ -112,7 +112,7 @@ def test_a_deadline_ends_a_watched_stream(alone: Service) -> None:
 
     assert refused.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert wait_until(lambda: _threads() == [])
-    assert wait_until(lambda: _lane(alone).held == 0)
+    assert wait_until(lambda: _pool(alone).in_flight == 0)
 
 
 def test_a_drain_ends_watched_streams() -> None:
@@ -222,7 +222,7 @@ def test_without_a_thread_to_read_with_the_watch_is_refused(
         opened.allow(1, item(token.token))
 
     assert refused.value.word == "OVERLOADED"
-    assert wait_until(lambda: _lane(alone).held == 0)
+    assert wait_until(lambda: _pool(alone).in_flight == 0)
 
 
 def test_a_look_that_breaks_ends_the_stream(alone: Service, monkeypatch: pytest.MonkeyPatch) -> None:

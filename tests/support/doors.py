@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise
-from sessauth.server.rpc.access import ANYONE, RULES, lane_of
+from sessauth.server.rpc.access import ANYONE, RULES, pool_of
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
@@ -235,15 +235,15 @@ def house(**settings: str) -> Iterator[House]:
 
 
 def attacks(full: bool) -> Iterator[Attack]:
-    """Half-sent calls by everybody: of each RPC by itself if ``full``, else of a lane's RPCs in turns."""
+    """Half-sent calls by everybody: of each RPC by itself if ``full``, else of a pool's RPCs in turns."""
     for role, rpcs in WORST:
         yield Attack(role, rpcs, seconds=LONG)
     number = 0
     for role in (*ROLES, STRANGER):
-        of_lane: dict[str, list[str]] = {}
+        of_pool: dict[str, list[str]] = {}
         for rpc in reaches(role):
-            of_lane.setdefault(rpc if full else lane_of(RULES[rpc], role), []).append(rpc)
-        for rpcs in of_lane.values():
+            of_pool.setdefault(rpc if full else pool_of(RULES[rpc], role), []).append(rpc)
+        for rpcs in of_pool.values():
             number += 1
             seconds = LONG if full else SHORT
             yield Attack(role, tuple(rpcs), body=HALF if number % 2 else b"", seconds=seconds)

@@ -57,7 +57,7 @@ class TcpSettings:
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """Section ``[limits]``: threads and queue places per lane, times in ms, rates per second."""
+    """Section ``[limits]``: threads and queue places per pool, times in ms, rates per second."""
 
     # A change waits for its fsync, so this is also how many changes one fsync can carry.
     change_threads: int = 64
@@ -72,7 +72,7 @@ class LimitSettings:
     # Calls that one stream may watch, and what they may weigh: a request, its token's chain, and 1 KiB each.
     watched_calls: int = 1024
     watched_bytes: int = 4 << 20
-    # Calls that may wait for a thread of their lane before the next one is refused.
+    # Calls that may wait for a thread of their pool before the next one is refused.
     queue_places: int = 256
     max_deadline_ms: int = 30_000
     # From a call's headers to the end of its first message.

@@ -26,13 +26,13 @@ from ...verifier.verifier import Verifier
 from ..keys.issuer_keyring import KeyRing
 from ..log import log as server_log
 from ..rpc.call import CallContext
-from ..rpc.pool import aside
+from ..rpc.pool import blocking_section
 from ..status import refused
 from .registry import VerifierRegistry
 
 # The control process answers checks too.
 CONTROL: Final = "sessauth/control"
-# Ends and readings beyond so many don't wait, and those that do give their places in the lanes to others.
+# Ends and readings beyond so many don't wait, and those that do give their places in the pools to others.
 WAITING_AT_ONCE: Final = 16
 # What is kept of a call's time to answer it in.
 RESERVE_MS: Final = 50
@@ -143,7 +143,7 @@ class ReceiptIssuer:
         within_ms = min(self._wait_ms, int(call.remaining * 1000) - RESERVE_MS)
         if within_ms > 0 and self._places.acquire(blocking=False):
             try:
-                with aside():
+                with blocking_section():
                     self._enrolment.wait(revision, within_ms)
             finally:
                 self._places.release()

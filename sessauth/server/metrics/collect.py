@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...metrics import families as judging
 from ...metrics.samples import decided, family, histogram
-from ..rpc.pools import LANE_NAMES
+from ..rpc.pools import POOL_NAMES
 from . import families as f
 from .shared_page import RPC_BOUNDS_NS, RPC_ROWS, MetricSlot, Page
 
@@ -42,7 +42,7 @@ class Collector:
     ) -> None:
         """Add up ``pages``, by process; ``up`` says which of them serve, and ``own`` gives the rest.
 
-        ``capacities`` is what each lane of a process can hold.
+        ``capacities`` is what each pool of a process can hold.
         """
         self._capacities = capacities
         self._pages = pages
@@ -69,7 +69,7 @@ class Collector:
             yield family(metric, self._sum(number, self._pages.values()))
         for metric, number in STANDING:
             yield family(metric, self._sum(number, serving))
-        yield from self._lanes(serving)
+        yield from self._pools(serving)
         yield from self._audit(serving)
         yield from own
 
@@ -84,21 +84,21 @@ class Collector:
                 rows.append(((method.rpartition(".")[2], code), buckets, total))
         yield histogram(f.RPC_SECONDS, RPC_BOUNDS_NS, rows)
 
-    def _lanes(self, serving: Sequence[Page]) -> Iterator[Family]:
-        indices = {(name,): index for index, name in enumerate(LANE_NAMES)}
+    def _pools(self, serving: Sequence[Page]) -> Iterator[Family]:
+        indices = {(name,): index for index, name in enumerate(POOL_NAMES)}
         yield family(
-            f.LANE_REFUSALS,
+            f.POOL_REFUSALS,
             {
-                name: sum(page.lane(index)[0] for page in self._pages.values())
+                name: sum(page.pool(index)[0] for page in self._pages.values())
                 for name, index in indices.items()
             },
         )
         yield family(
-            f.LANE_CALLS,
-            {name: sum(page.lane(index)[1] for page in serving) for name, index in indices.items()},
+            f.POOL_CALLS,
+            {name: sum(page.pool(index)[1] for page in serving) for name, index in indices.items()},
         )
         yield family(
-            f.LANE_CAPACITY, {(name,): len(serving) * most for name, most in self._capacities.items()}
+            f.POOL_CAPACITY, {(name,): len(serving) * most for name, most in self._capacities.items()}
         )
 
     def _audit(self, serving: Sequence[Page]) -> Iterator[Family]:

@@ -8,18 +8,18 @@ from ...metrics import families as judging
 from ...metrics.families import Metric, counter, gauge, histogram
 
 RPC_SECONDS: Final = histogram(
-    "rpc_seconds", "Time of a call from its place in a lane to its answer; of a stream, until it ended.",
+    "rpc_seconds", "Time of a call from its place in a pool to its answer; of a stream, until it ended.",
     "rpc", "code",
 )  # fmt: skip
 WATCHED_STREAMS: Final = gauge("watched_streams", "Open streams on which calls may be watched.")
 WATCHED_CALLS: Final = gauge("watched_calls", "Allowed calls that are judged again when something changes.")
 WITHDRAWALS: Final = counter("withdrawals", "Allows that were taken back while their call went on.")
-LANE_CALLS: Final = gauge("lane_calls", "Calls that run or wait in a lane.", "lane")
-LANE_CAPACITY: Final = gauge("lane_capacity", "Calls that a lane can hold.", "lane")
-LANE_REFUSALS: Final = counter(
-    "lane_refusals",
-    "Calls that were refused since their lane, or their caller's half of it, was full.",
-    "lane",
+POOL_CALLS: Final = gauge("pool_calls", "Calls that run or wait in a pool.", "pool")
+POOL_CAPACITY: Final = gauge("pool_capacity", "Calls that a pool can hold.", "pool")
+POOL_REFUSALS: Final = counter(
+    "pool_refusals",
+    "Calls that were refused since their pool, or their caller's half of it, was full.",
+    "pool",
 )
 
 PROCESS_UP: Final = gauge("process_up", "Whether a process of the service serves.", "process")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ...audit.recording.numbers import AuditNumbers
 from ...verifier.verifier import Verifier
 from ..rpc.grpc_server import Serving
-from ..rpc.pools import LANE_NAMES
+from ..rpc.pools import POOL_NAMES
 from ..watch.recheck import Watching
 from .shared_page import MetricSlot, Page
 
@@ -52,13 +52,13 @@ class Publisher:
             tell(MetricSlot.WATCHED_CALLS, calls)
             tell(MetricSlot.WITHDRAWALS, self._watching.withdrawals.read())
             overloaded = self._serving.accounting.overloaded
-            for index, name in enumerate(LANE_NAMES):
-                self._page.tell_lane(index, overloaded[name], self._serving.lanes[name].held)
+            for index, name in enumerate(POOL_NAMES):
+                self._page.tell_pool(index, overloaded[name], self._serving.pools[name].in_flight)
             self._publish_audit(self._audit())
 
     def capacities(self) -> dict[str, int]:
-        """Return how many calls each lane of a process can hold."""
-        return {name: self._serving.lanes[name].capacity for name in LANE_NAMES}
+        """Return how many calls each pool of a process can hold."""
+        return {name: self._serving.pools[name].capacity for name in POOL_NAMES}
 
     def _tell_revision(self) -> None:
         try:

@@ -14,7 +14,7 @@ from typing import Final
 
 from ..._fast.record.counters import TALLY_BYTES, CheckCounters, Histograms, histogram_bytes
 from ..rpc.access import RULES
-from ..rpc.pools import LANE_NAMES
+from ..rpc.pools import POOL_NAMES
 
 # gRPC's codes in the order of their numbers, as they are read on the page and told to Prometheus.
 CODES: Final = (
@@ -54,10 +54,10 @@ class MetricSlot(IntEnum):
 
 FIRST_GAUGE: Final = MetricSlot.CACHE_BYTES
 _NUMBERS: Final = 32
-# Behind the numbers for each lane: refusals, counted up; and the calls that it holds.
-_LANE_REFUSALS: Final = _NUMBERS
-_LANE_CALLS: Final = _LANE_REFUSALS + len(LANE_NAMES)
-_WORDS: Final = _LANE_CALLS + len(LANE_NAMES)
+# Behind the numbers for each pool: refusals, counted up; and the calls that it holds.
+_POOL_REFUSALS: Final = _NUMBERS
+_POOL_CALLS: Final = _POOL_REFUSALS + len(POOL_NAMES)
+_WORDS: Final = _POOL_CALLS + len(POOL_NAMES)
 _RPCS_AT: Final = TALLY_BYTES
 _WORDS_AT: Final = _RPCS_AT + histogram_bytes(len(RPCS) * len(CODES), len(RPC_BOUNDS_NS))
 PAGE_BYTES: Final = -(-(_WORDS_AT + _WORDS * WORD_BYTES) // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -114,14 +114,14 @@ class Page:
         else:
             self._words[number] = value
 
-    def lane(self, index: int) -> tuple[int, int]:
-        """Return how many calls a lane refused since the place was made, and how many it holds."""
-        return self._words[_LANE_REFUSALS + index], self._words[_LANE_CALLS + index]
+    def pool(self, index: int) -> tuple[int, int]:
+        """Return how many calls a pool refused since the place was made, and how many it holds."""
+        return self._words[_POOL_REFUSALS + index], self._words[_POOL_CALLS + index]
 
-    def tell_lane(self, index: int, refusals: int, calls: int) -> None:
-        """Write what a lane refused, and what it holds."""
-        self._advance(_LANE_REFUSALS + index, refusals)
-        self._words[_LANE_CALLS + index] = calls
+    def tell_pool(self, index: int, refusals: int, calls: int) -> None:
+        """Write what a pool refused, and what it holds."""
+        self._advance(_POOL_REFUSALS + index, refusals)
+        self._words[_POOL_CALLS + index] = calls
 
     def _advance(self, place: int, value: int) -> None:
         self._words[place] += value - self._told[place]

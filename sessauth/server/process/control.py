@@ -268,7 +268,7 @@ class Control:
     def _require_polling(self) -> None:
         """Stop when calls are not polled, twice in a row: a process that was stopped goes on first.
 
-        A lane that is stuck, as on a disk that stands still, is waited for: this process alone writes.
+        A pool that is stuck, as on a disk that stands still, is waited for: this process alone writes.
         """
         silent_before, self._silent = self._silent, False
         try:

@@ -1,4 +1,4 @@
-"""Who may call what, and in which lane: one line per RPC.
+"""Who may call what, and in which pool: one line per RPC.
 
 A method that is served but not listed here stops the server at startup. Whose session it is, is
 judged by the services: an issuer reaches only its own, and another's looks like none at all.
@@ -21,7 +21,7 @@ AUDITOR: Final = "auditor"
 APPROVER: Final = "approver"
 # A check worker of this server: hands on what only the writer can take. No credential file can give it.
 WORKER: Final = "worker"
-# In the metadata of what a worker hands on: the name of who asked it, in whose part of the lane it is.
+# In the metadata of what a worker hands on: the name of who asked it, in whose part of the pool it is.
 ASKED_BY: Final = "sessauth-asked-by-bin"
 # Needs no credential: says only whether the process serves.
 ANYONE: Final = "anyone"
@@ -29,16 +29,16 @@ ANYONE: Final = "anyone"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The roles that may call an RPC, its lane, and whether it changes anything."""
+    """The roles that may call an RPC, its pool, and whether it changes anything."""
 
-    lane: str
+    pool: str
     roles: frozenset[str]
     changes: bool = False
     streams: bool = False
 
 
-def _rule(lane: str, *roles: str, changes: bool = False, streams: bool = False) -> Rule:
-    return Rule(lane, frozenset(roles), changes, streams)
+def _rule(pool: str, *roles: str, changes: bool = False, streams: bool = False) -> Rule:
+    return Rule(pool, frozenset(roles), changes, streams)
 
 
 _S = "/sessauth.v1.SessionService/"
@@ -92,7 +92,7 @@ RULES: Final[Mapping[str, Rule]] = {
     _K + "AddKey": _rule(pools.CHANGE, OPERATOR, changes=True),
     _K + "ActivateKey": _rule(pools.CHANGE, OPERATOR, changes=True),
     _K + "RetireKey": _rule(pools.CHANGE, OPERATOR, changes=True),
-    # Distrust takes authority away from every token of a key, so it has the reserved lane too.
+    # Distrust takes authority away from every token of a key, so it has the reserved pool too.
     _K + "DistrustKey": _rule(pools.RESERVED, OPERATOR, changes=True),
     _H + "Check": _rule(pools.HEALTH, ANYONE),
     _H + "List": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
@@ -100,14 +100,14 @@ RULES: Final[Mapping[str, Rule]] = {
 }
 
 
-def lane_of(rule: Rule, role: str) -> str:
-    """Return the lane of a call by that role, empty for nobody: some have one where others can't be."""
-    if role == OPERATOR and rule.lane == pools.RESERVED:
+def pool_of(rule: Rule, role: str) -> str:
+    """Return the pool of a call by that role, empty for nobody: some have one where others can't be."""
+    if role == OPERATOR and rule.pool == pools.RESERVED:
         return pools.OPERATOR
     # What it hands on is its callers'.
     if role == WORKER and not rule.changes:
         return pools.WORKER
-    return rule.lane
+    return rule.pool
 
 
 def require_rules(methods: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """Counts every call by method and outcome, and logs those worth a line.
 
 Changes are logged at INFO, reads and checks at DEBUG, refusals at INFO, those of strangers, of missing
-roles and of full lanes at WARNING, but at most 50 a second (the rest is counted), and our own faults at ERROR
+roles and of full pools at WARNING, but at most 50 a second (the rest is counted), and our own faults at ERROR
 with their traceback.
 """
 
@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from ..log.log import LOGGER, event
 from ..status import CODES, word_of
-from .access import Rule, lane_of
+from .access import Rule, pool_of
 from .call import CallContext
 
 REFUSALS_PER_SECOND: Final = 50
@@ -60,7 +60,7 @@ class Accounting:
     def __init__(self, meter: Meter | None = None) -> None:
         """Start with nothing counted; ``meter`` is told how long each call took."""
         self._meter = meter
-        # By lane: calls that found it full.
+        # By pool: calls that found it full.
         self.overloaded: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._answered: dict[str, CallCounts] = {}
@@ -98,7 +98,7 @@ class Accounting:
         with self._lock:
             self._refused[call.method, word] += 1
             if word == "OVERLOADED":
-                self.overloaded[lane_of(call.rule, call.principal.role)] += 1
+                self.overloaded[pool_of(call.rule, call.principal.role)] += 1
         if self._meter is not None:
             self._meter.observe(call.method, CODES[word].name, time.monotonic() - call.started)
         if word in OURS:

@@ -1,4 +1,4 @@
-"""One listening gRPC server: services, interceptors, lanes and sockets put together.
+"""One listening gRPC server: services, interceptors, pools and sockets put together.
 
 The control process and each check worker have one; they differ in the services.
 """
@@ -22,7 +22,7 @@ from .deadline import Deadline
 from .listen import bind_tcp, bind_unix, options
 from .method import Method
 from .pipeline import Pipeline
-from .pools import open_lanes
+from .pools import open_pools
 from .router import Router
 from .tracing import Tracing
 
@@ -33,7 +33,7 @@ POLL_SECONDS: Final = 0.01
 LAST_BYTES_SECONDS: Final = 0.5
 # Behind the grace gRPC has cancelled every call; it need not be waited for if it does not say so.
 STOP_SECONDS: Final = 2.0
-# How long the polling thread may be at one event, and all threads of a lane at one call each.
+# How long the polling thread may be at one event, and all threads of a pool at one call each.
 SILENT_SECONDS: Final = 4.0
 STUCK_SECONDS: Final = 10.0
 
@@ -57,14 +57,14 @@ class Serving:
         call took, and ``tracing`` makes a span of it.
         """
         self._config = config
-        self.lanes = open_lanes(config.limits)
+        self.pools = open_pools(config.limits)
         self.accounting = Accounting(meter)
         self._deadline = Deadline(config.limits.max_deadline_ms)
         callers = authenticator or Authenticator.of(config)
         slow_reader_seconds = config.limits.slow_reader_ms / 1000
         pipeline = Pipeline(callers, self.accounting, self._deadline, slow_reader_seconds, tracing)
         receiving = Receiving(config.limits.receive_ms)
-        self._router = Router(list(methods), pipeline, self.lanes, receiving)
+        self._router = Router(list(methods), pipeline, self.pools, receiving)
         self._server = GrpcServer(self._router.accept, receiving, options(reuse_port=reuse_port))
         self._sockets: list[Path] = []
 
@@ -79,7 +79,7 @@ class Serving:
 
     def start(self) -> None:
         """Begin to answer."""
-        self.lanes.watch()
+        self.pools.watch()
         self._server.start()
 
     def stop(self, grace_ms: int, also_while: Callable[[], bool] | None = None) -> None:
@@ -100,7 +100,7 @@ class Serving:
         if not self._server.stop(grace).wait(grace + STOP_SECONDS):
             server_log.event(logging.ERROR, "grpc_did_not_stop", after_seconds=grace + STOP_SECONDS)
         self._deadline.close()
-        self.lanes.close()
+        self.pools.close()
         self.remove_sockets()
 
     def remove_sockets(self) -> None:
@@ -115,12 +115,12 @@ class Serving:
             raise ServerError(f"calls were not polled for {silent:.1f} s")
 
     def require_progress(self) -> None:
-        """Raise ServerError if nothing polls any more, or a lane is stuck. Waits for nothing."""
+        """Raise ServerError if nothing polls any more, or a pool is stuck. Waits for nothing."""
         self.require_polling()
-        for lane in self.lanes:
-            stuck = lane.stuck_for()
+        for pool in self.pools:
+            stuck = pool.stuck_for()
             if stuck > STUCK_SECONDS:
-                raise ServerError(f"no call of the {lane.name} lane began for {stuck:.1f} s")
+                raise ServerError(f"no call of the {pool.name} pool began for {stuck:.1f} s")
 
     def _busy(self) -> bool:
-        return any(lane.held for lane in self.lanes)
+        return any(pool.in_flight for pool in self.pools)

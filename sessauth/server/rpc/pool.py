@@ -1,4 +1,4 @@
-"""One lane: a bounded pool of threads and of places for those who wait for one."""
+"""A bounded pool of threads, with places for calls that wait for one."""
 
 from __future__ import annotations
 
@@ -12,157 +12,157 @@ from typing import Any, Final, Generic, TypeVar
 
 from .pool_task import PoolTask
 
-# How long all threads of a lane may be held up before a spare one helps, and how long a spare one stays
-# that finds nothing to do.
-RELIEF_SECONDS: Final = 0.05
+# A spare thread starts when no call began for this long, and ends when it found no call for this long.
+SPARE_SECONDS: Final = 0.05
 
-# How long a call keeps one of its principal's receptions from a later call that waits for one.
+# A later call that waits to be received takes the place of one of its principal's after this time.
 PATIENCE_SECONDS: Final = 0.2
 
 Call = TypeVar("Call")
 
-# Of each thread: the lane that it works in.
-_here = threading.local()
+# ``pool``: the pool that the thread works in.
+_thread = threading.local()
 
 
 @contextmanager
-def aside() -> Iterator[None]:
-    """Let another thread take this one's place in its lane while the call waits for something to happen.
+def blocking_section() -> Iterator[None]:
+    """Let another thread do this one's work while the call waits for an event.
 
-    Where a lane has no stand-ins, and outside of lanes, the call just waits.
+    Does nothing outside of pools, and in a pool without compensating threads.
     """
-    lane: BoundedPool | None = getattr(_here, "lane", None)
-    if lane is None or not lane.stand_ins:
+    pool: BoundedPool | None = getattr(_thread, "pool", None)
+    if pool is None or not pool.compensating_threads:
         yield
         return
-    lane.step_aside()
+    pool.enter_blocking()
     try:
         yield
     finally:
-        lane.step_back()
+        pool.leave_blocking()
 
 
 class BoundedPool:
-    """A thread pool that knows how many calls it holds.
+    """A thread pool that counts its calls in flight.
 
-    Of its threads ``steady`` do the work. The others are spare: one is started by :meth:`relieve` when
-    calls wait and none began for a while, since all threads are at calls that take long, and it ends when
-    the steady ones go on. Threads that only compute contend for the interpreter lock, so that more of them
-    do less.
+    ``core_threads`` of its threads do the work. Threads that only compute contend for the interpreter lock,
+    so more of them do less. The others are spare. :meth:`add_spare_thread` starts one when calls wait and
+    none began for a while: all threads are then at calls that take long. It ends when the core goes on.
 
-    A call that waits for the disk, or for another process, steps :func:`aside`: up to ``stand_ins`` more
-    threads then do the work of those that wait.
+    A call that waits for the disk or for another process does so in a :func:`blocking_section`. Up to
+    ``compensating_threads`` more threads then do the work of those that block.
 
     It is no ``ThreadPoolExecutor``: the future and the semaphore that one makes and signals for each call
     cost more than a check.
     """
 
-    def __init__(self, name: str, threads: int, places: int, steady: int = 0, stand_ins: int = 0) -> None:
-        """Run ``threads`` calls at once, up to ``places`` more may wait; no ``steady`` is all of them."""
+    def __init__(
+        self, name: str, threads: int, places: int, core_threads: int = 0, compensating_threads: int = 0
+    ) -> None:
+        """Run ``threads`` calls at once; up to ``places`` more may wait. ``core_threads`` 0: all threads."""
         self.name = name
         self.threads = threads
-        self.steady = min(steady or threads, threads)
-        self.stand_ins = stand_ins
+        self.core_threads = min(core_threads or threads, threads)
+        self.compensating_threads = compensating_threads
         self.capacity = threads + places
         # Calls that run or wait.
-        self.held = 0
-        # Calls that stepped aside, and threads that stand in for them.
-        self._aside = 0
-        self._standing_in = 0
+        self.in_flight = 0
+        # Calls in a blocking section, and threads that compensate for them.
+        self._blocked = 0
+        self._compensating = 0
         self._closed = False
         self.count_lock = threading.Lock()
-        # Of those who are no principal: this process itself.
-        self._whole: PoolShare[Any] = PoolShare(self)
+        # The share of this process itself, which is no principal.
+        self._own_share: PoolShare[Any] = PoolShare(self)
         self._waiting: SimpleQueue[PoolTask | None] = SimpleQueue()
         self._running: list[threading.Thread] = []
         self._started = 0
-        # Calls that steady and spare threads began. Compared, not added up: a lost one is a moved one.
+        # Calls begun by core threads, and by others. Compared, not added up: a lost one is a moved one.
         self._begun = [0, 0]
-        self._begun_before = (0, 0)
-        self._begun_asked = (0, 0)
-        self._stuck_from = 0.0
+        self._begun_at_relief = (0, 0)
+        self._begun_at_poll = (0, 0)
+        self._stuck_since = 0.0
 
     @property
     def full(self) -> bool:
-        """Whether the next call must be refused."""
-        return self.held >= self.capacity
+        """True if the next call must be refused."""
+        return self.in_flight >= self.capacity
 
     def submit(self, function: Callable[..., Any], /, *args: Any) -> PoolTask:
         """Take a place, which is given back when the call has ended, however it ends.
 
-        Raises RuntimeError once the lane was shut down, and where not one thread can be started.
+        Raises RuntimeError once the pool was shut down, and if not one thread can be started.
         """
-        return self.submit_for(self._whole, function, *args)
+        return self.submit_for(self._own_share, function, *args)
 
     def submit_for(self, share: PoolShare[Any], function: Callable[..., Any], /, *args: Any) -> PoolTask:
-        """Take a place in a principal's part of the lane; as :meth:`submit` else."""
-        place = PoolTask(share.release, function, args)
+        """Take a place in a principal's share. See :meth:`submit`."""
+        task = PoolTask(share.release, function, args)
         with self.count_lock:
             if self._closed:
-                raise RuntimeError(f"the {self.name} lane was shut down")
-            if self.steady > len(self._running) <= self.held:
-                self._start(self._run)
-            self.held += 1
-            share.held += 1
-        self._waiting.put(place)
-        if self._aside > self._standing_in:
+                raise RuntimeError(f"the {self.name} pool was shut down")
+            if self.core_threads > len(self._running) <= self.in_flight:
+                self._start(self._run_core)
+            self.in_flight += 1
+            share.in_flight += 1
+        self._waiting.put(task)
+        if self._blocked > self._compensating:
             with self.count_lock:
-                self._stand_in()
-        return place
+                self._compensate()
+        return task
 
-    def step_aside(self) -> None:
-        """Say that this thread's call waits; see :func:`aside`."""
+    def enter_blocking(self) -> None:
+        """Count this thread's call as blocked; see :func:`blocking_section`."""
         with self.count_lock:
-            self._aside += 1
+            self._blocked += 1
             if self._waiting.qsize():
-                self._stand_in()
+                self._compensate()
 
-    def step_back(self) -> None:
-        """Say that it goes on."""
+    def leave_blocking(self) -> None:
+        """Count this thread's call as running again."""
         with self.count_lock:
-            self._aside -= 1
+            self._blocked -= 1
 
-    def relieve(self) -> None:
-        """Start a spare thread if calls wait and none began since this was called last."""
+    def add_spare_thread(self) -> None:
+        """Start a spare thread if calls wait and none began since the last call of this method."""
         with self.count_lock:
             begun = (self._begun[0], self._begun[1])
-            stuck = begun == self._begun_before and self.held > len(self._running)
-            self._begun_before = begun
+            stuck = begun == self._begun_at_relief and self.in_flight > len(self._running)
+            self._begun_at_relief = begun
             if stuck and len(self._running) < self.threads and not self._closed:
-                self._start(self._help)
+                self._start(self._run_spare)
 
     def stuck_for(self) -> float:
         """Return for how many seconds calls have waited and none began, with a thread at work all the time.
 
-        To be asked again and again: a time begins when it is asked first. Calls that stepped aside are not
-        at work. A lane whose threads wait on purpose has no such time.
+        Poll it: the time begins with the first poll that finds the pool stuck. Blocked calls are not at
+        work, so a pool whose threads wait on purpose is never stuck.
         """
         with self.count_lock:
             now = time.monotonic()
             begun = (self._begun[0], self._begun[1])
-            at_work = len(self._running) - self._aside > 0
-            if begun != self._begun_asked or not self._waiting.qsize() or not at_work:
-                self._begun_asked, self._stuck_from = begun, now
-            return now - self._stuck_from
+            at_work = len(self._running) - self._blocked > 0
+            if begun != self._begun_at_poll or not self._waiting.qsize() or not at_work:
+                self._begun_at_poll, self._stuck_since = begun, now
+            return now - self._stuck_since
 
     def shutdown(self, wait: bool = True, *, cancel_waiting: bool = False) -> None:
-        """Take no more calls; those that wait still run, unless ``cancel_waiting`` drops them."""
+        """Accept no more calls; those that wait still run, unless ``cancel_waiting`` drops them."""
         with self.count_lock:
             self._closed = True
         while cancel_waiting:
             try:
-                place = self._waiting.get_nowait()
+                task = self._waiting.get_nowait()
             except Empty:
                 break
-            if place is not None:
-                place.cancel()
-        for _ in range(self.threads + self.stand_ins):
+            if task is not None:
+                task.cancel()
+        for _ in range(self.threads + self.compensating_threads):
             self._waiting.put(None)
         if wait:
             self.join(None)
 
     def join(self, seconds: float | None) -> None:
-        """Wait for the threads of a lane that was shut down, at most ``seconds``; None has no end."""
+        """Wait for the threads of a pool that was shut down, at most ``seconds``; None has no end."""
         until = None if seconds is None else time.monotonic() + seconds
         for thread in self._running.copy():
             thread.join(None if until is None else max(0.0, until - time.monotonic()))
@@ -182,97 +182,91 @@ class BoundedPool:
         self._running.append(thread)
         return True
 
-    def _stand_in(self) -> None:
-        """Start a thread for calls that stepped aside, if more of them did than threads stand in."""
-        if self._standing_in < min(self._aside, self.stand_ins) and not self._closed:
-            self._standing_in += 1
-            if not self._start(self._take_turns):
-                self._standing_in -= 1
+    def _compensate(self) -> None:
+        """Start a compensating thread if fewer run than calls are blocked."""
+        if self._compensating < min(self._blocked, self.compensating_threads) and not self._closed:
+            self._compensating += 1
+            if not self._start(self._run_compensating):
+                self._compensating -= 1
 
-    def _run(self) -> None:
-        """Work until the lane is shut down."""
-        _here.lane = self
+    def _run_core(self) -> None:
+        """Work until the pool is shut down."""
+        _thread.pool = self
         take, begun = self._waiting.get, self._begun
         while True:
-            place = take()
-            if place is None:
+            task = take()
+            if task is None:
                 return
             begun[0] += 1
-            place.run()
+            task.run()
 
-    def _help(self) -> None:
-        """Work until the steady threads go on, nothing waits any more, or the lane is shut down."""
-        _here.lane = self
+    def _run_spare(self) -> None:
+        """Work until the core goes on, nothing waits any more, or the pool is shut down."""
         begun = self._begun
-        steady = begun[0]
-        place: PoolTask | None = None
+        core_begun = begun[0]
         try:
-            while begun[0] == steady:
-                place = self._waiting.get(timeout=RELIEF_SECONDS)
-                if place is None:
-                    return
-                begun[1] += 1
-                place.run()
-        except Empty:
-            return
+            self._run_while(lambda: begun[0] == core_begun)
         finally:
             with self.count_lock:
                 self._running.remove(threading.current_thread())
 
-    def _take_turns(self) -> None:
-        """Work while more calls are aside than threads stand in, something waits, and the lane is open."""
-        _here.lane = self
+    def _run_compensating(self) -> None:
+        """Work while calls are blocked that no other thread compensates for, and calls wait."""
         try:
-            while self._standing_in <= self._aside:
-                place = self._waiting.get(timeout=RELIEF_SECONDS)
-                if place is None:
+            self._run_while(lambda: self._compensating <= self._blocked)
+        finally:
+            with self.count_lock:
+                self._compensating -= 1
+                self._running.remove(threading.current_thread())
+
+    def _run_while(self, needed: Callable[[], bool]) -> None:
+        _thread.pool = self
+        try:
+            while needed():
+                task = self._waiting.get(timeout=SPARE_SECONDS)
+                if task is None:
                     return
                 self._begun[1] += 1
-                place.run()
+                task.run()
         except Empty:
             return
-        finally:
-            with self.count_lock:
-                self._standing_in -= 1
-                self._running.remove(threading.current_thread())
 
 
 class PoolShare(Generic[Call]):
-    """One principal's part of a lane: at most half, so that no one principal can fill it.
+    """One principal's part of a pool: at most half, so that no one principal can fill it.
 
-    ``held`` counts its calls that run or wait for a thread. Its calls whose message has not come hold
-    nothing of the lane: ``receiving`` those that are received, ``behind`` those that wait for that. Both
-    are the polling thread's.
+    ``in_flight`` counts its calls that run or wait for a thread. Calls whose message has not come take no
+    place in the pool: ``receiving`` holds those that are received, in the order in which they came;
+    ``behind`` those that wait for that. Only the polling thread touches both.
     """
 
-    __slots__ = ("behind", "held", "lane", "most", "patience", "receiving")
+    __slots__ = ("behind", "in_flight", "limit", "patience", "pool", "receiving")
 
-    def __init__(self, lane: BoundedPool, *, strangers: bool = False) -> None:
-        """Hold nothing of ``lane`` yet.
+    def __init__(self, pool: BoundedPool, *, strangers: bool = False) -> None:
+        """Begin with no call in ``pool``.
 
-        ``strangers`` are many in one part, which is the whole: their newest call has no patience with their
-        oldest.
+        All ``strangers`` have one share, which is the whole pool. Their newest call replaces their oldest at
+        once.
         """
-        self.lane = lane
-        self.most = lane.capacity if strangers else (lane.capacity + 1) // 2
-        self.held = 0
+        self.pool = pool
+        self.limit = pool.capacity if strangers else (pool.capacity + 1) // 2
+        self.in_flight = 0
         self.patience = 0.0 if strangers else PATIENCE_SECONDS
-        # In the order in which they came.
         self.receiving: dict[Call, None] = {}
         self.behind: deque[Call] = deque()
 
     @property
     def full(self) -> bool:
-        """Return whether the next call must be refused: the lane is full, or this part of it."""
-        return self.held >= self.most or self.lane.held >= self.lane.capacity
+        """True if the next call must be refused: the pool is full, or this share of it."""
+        return self.in_flight >= self.limit or self.pool.in_flight >= self.pool.capacity
 
     @property
     def waiting(self) -> int:
-        """Return how many calls wait for their message."""
+        """The number of calls that wait for their message."""
         return len(self.receiving) + len(self.behind)
 
     def release(self) -> None:
         """Give a place back."""
-        with self.lane.count_lock:
-            self.lane.held -= 1
-            self.held -= 1
+        with self.pool.count_lock:
+            self.pool.in_flight -= 1
+            self.in_flight -= 1

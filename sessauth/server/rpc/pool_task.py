@@ -1,4 +1,4 @@
-"""A call's place in a lane: what ``submit`` returns."""
+"""A call submitted to a pool."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from ..log.log import fault
 
 
 class PoolTask:
-    """The call of a function, running, waiting or ended.
+    """A function call that waits, runs or has ended: a future without a condition for every call.
 
-    It does what gRPC and we ask of a future, without the condition that a future makes for every call:
-    only who waits for a result pays for waiting. What two threads may both reach for is popped from a
-    list, which one of them does first; so no lock is taken on the way of a call.
+    Only a caller that waits for the result pays for waiting. Work and callbacks that two threads may reach
+    for are popped from a list, which one of them does first, so no lock is taken.
     """
 
     __slots__ = ("_callbacks", "_ended", "_error", "_release", "_value", "_work")
@@ -40,12 +39,12 @@ class PoolTask:
             return
         try:
             self._value = function(*args)
-        except BaseException as error:  # noqa: BLE001 - it belongs to who asks for the result
+        except BaseException as error:  # noqa: BLE001 - it is raised by result()
             self._error = error
         self._release()
         self._ended = True
         if self._callbacks:
-            self._tell()
+            self._run_callbacks()
 
     def cancel(self) -> bool:
         """Drop the call; False if it has begun."""
@@ -56,14 +55,14 @@ class PoolTask:
         self._error = CancelledError()
         self._release()
         self._ended = True
-        self._tell()
+        self._run_callbacks()
         return True
 
     def add_done_callback(self, callback: Callable[[PoolTask], object]) -> None:
-        """Call ``callback`` with the place when the call has ended, at once if it has."""
+        """Call ``callback`` with the task when the call has ended, at once if it has."""
         self._callbacks.append(callback)
         if self._ended:
-            self._tell()
+            self._run_callbacks()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Wait for the end and return what was raised; TimeoutError after ``timeout`` seconds."""
@@ -80,8 +79,8 @@ class PoolTask:
             raise error
         return self._value
 
-    def _tell(self) -> None:
-        # A callback that is appended while this runs is called here or by who appended it, never by both.
+    def _run_callbacks(self) -> None:
+        # A callback appended meanwhile is called here or by the thread that appended it, never by both.
         callbacks = self._callbacks
         while callbacks:
             try:

@@ -1,9 +1,8 @@
-"""Lanes: a bounded pool of threads each, so that no kind of call can take the threads of another.
+"""The pools of one process: no kind of call can take the threads of another.
 
-A lane counts what it has, running and waiting. A call that finds its lane full, or half of it taken by
-its own caller, is refused, so that overload costs the caller an answer, not us a queue. End, Revoke and
-Suspend have the reserved lane: taking authority away works while everything else is overloaded, and
-operators' calls have one in which nobody else is.
+A call that finds its pool full, or half of it taken by its own caller, is refused: overload costs the caller
+an answer, not us a queue. End, Revoke and Suspend have the reserved pool: taking authority away works while
+everything else is overloaded. Operators' calls of these have a pool in which nobody else is.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ..config.config import LimitSettings
-from .pool import RELIEF_SECONDS, BoundedPool
+from .pool import SPARE_SECONDS, BoundedPool
 
 CHANGE: Final = "change"
 CHECK: Final = "check"
@@ -22,77 +21,81 @@ READ: Final = "read"
 RESERVED: Final = "reserved"
 # The same RPCs, called by operators.
 OPERATOR: Final = "operator"
-# Acknowledgements of ends: they are quick, and what they prove must not wait behind anything else.
+# Acknowledgements of ends: they are quick, and their proof must not wait behind anything else.
 EVIDENCE: Final = "evidence"
 STREAM: Final = "stream"
-# Those who watch sessions: of their own, so that no number of consoles takes the place of a gateway's stream.
+# Watches of sessions: no number of consoles takes the place of a gateway's stream.
 EVENT: Final = "event"
-# What needs no credential: whether this process serves, and the keys for verifiers.
+# RPCs that need no credential: the health of this process, and the keys for verifiers.
 HEALTH: Final = "health"
 OPEN: Final = "open"
-# What this server's own workers say of themselves.
+# Reports of this server's own workers.
 WORKER: Final = "worker"
 
-LANE_NAMES: Final = (
+POOL_NAMES: Final = (
     *(CHANGE, CHECK, READ, RESERVED, OPERATOR, EVIDENCE),
     *(STREAM, EVENT, HEALTH, OPEN, WORKER),
 )
 
 # A check computes and waits for nothing: two threads keep one interpreter busy.
-STEADY_CHECK_THREADS: Final = 2
+CORE_CHECK_THREADS: Final = 2
 EVIDENCE_THREADS: Final = 4
-# Of lanes whose calls are few, and answered from memory.
+# For pools with few calls, answered from memory.
 FEW_THREADS: Final = 2
 FEW_PLACES: Final = 32
 CLOSE_SECONDS: Final = 1.0
 
 
 class PoolSet:
-    """The lanes of one process, by name, and the thread that looks whether one is held up."""
+    """The pools of one process, by name, and the thread that adds spare threads to those held up."""
 
     def __init__(self, by_name: Mapping[str, BoundedPool]) -> None:
-        """Hold these lanes."""
+        """Hold these pools."""
         self.by_name = by_name
         self._closing = threading.Event()
-        self._watch = threading.Thread(target=self._relieve, name="sessauth-relief", daemon=True)
+        self._watch = threading.Thread(target=self._add_spare_threads, name="sessauth-relief", daemon=True)
 
     def __getitem__(self, name: str) -> BoundedPool:
-        """Return the lane of that name."""
+        """Return the pool of that name."""
         return self.by_name[name]
 
     def __iter__(self) -> Iterator[BoundedPool]:
-        """Iterate over the lanes."""
+        """Iterate over the pools."""
         return iter(self.by_name.values())
 
     def watch(self) -> None:
-        """Begin to help lanes whose threads are held up."""
+        """Begin to add spare threads."""
         self._watch.start()
 
     def close(self) -> None:
-        """Drop what waits, and give running calls :data:`CLOSE_SECONDS` to end."""
+        """Drop waiting calls, and give running calls :data:`CLOSE_SECONDS` to end."""
         self._closing.set()
         until = time.monotonic() + CLOSE_SECONDS
-        for lane in self:
-            lane.shutdown(wait=False, cancel_waiting=True)
-        for lane in self:
-            lane.join(max(0.0, until - time.monotonic()))
+        for pool in self:
+            pool.shutdown(wait=False, cancel_waiting=True)
+        for pool in self:
+            pool.join(max(0.0, until - time.monotonic()))
 
-    def _relieve(self) -> None:
-        lanes = [lane for lane in self if lane.steady < lane.threads]
-        while not self._closing.wait(RELIEF_SECONDS):
-            for lane in lanes:
-                lane.relieve()
+    def _add_spare_threads(self) -> None:
+        pools = [pool for pool in self if pool.core_threads < pool.threads]
+        while not self._closing.wait(SPARE_SECONDS):
+            for pool in pools:
+                pool.add_spare_thread()
 
 
-def open_lanes(limits: LimitSettings) -> PoolSet:
-    """Open the lanes; threads start when they are first needed."""
+def open_pools(limits: LimitSettings) -> PoolSet:
+    """Open the pools. Threads start when they are first needed."""
     places = limits.queue_places
     return PoolSet(
         {
             CHANGE: BoundedPool(CHANGE, limits.change_threads, places),
             # A check that costs something waits for its fsync as a change does; the others go on.
             CHECK: BoundedPool(
-                CHECK, limits.check_threads, places, STEADY_CHECK_THREADS, stand_ins=limits.change_threads
+                CHECK,
+                limits.check_threads,
+                places,
+                CORE_CHECK_THREADS,
+                compensating_threads=limits.change_threads,
             ),
             READ: BoundedPool(READ, limits.read_threads, places),
             RESERVED: BoundedPool(RESERVED, limits.reserved_threads, places),

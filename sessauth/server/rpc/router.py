@@ -12,7 +12,7 @@ from ..keys.credentials import MAX_ACCEPTED, Loaded, Principal
 from ..status import refused
 from ..transport.receiving import Receiving
 from ..transport.rpc import Plan, Rpc
-from .access import ANYONE, ASKED_BY, RULES, Rule, lane_of, require_rules
+from .access import ANYONE, ASKED_BY, RULES, Rule, pool_of, require_rules
 from .authenticate import AUTHORIZATION
 from .call import NOBODY
 from .method import Method
@@ -39,7 +39,7 @@ class Route:
         self.open_to_anyone = ANYONE in rule.roles
         # Calls of a worker that are somebody else's: who asked it is looked for each time.
         self.handed_on = method.name == FORWARD
-        # By the caller, and in whose part of the lane its calls are.
+        # By the caller, and in whose part of the pool its calls are.
         self.plans: dict[tuple[Principal, str], Plan] = {}
         # By the digest of an ``authorization`` entry that was right and whose role reaches the method.
         self.known: dict[bytes, Plan] = {}
@@ -53,19 +53,19 @@ class Router:
     """
 
     def __init__(
-        self, methods: Sequence[Method], pipeline: Pipeline, lanes: PoolSet, receiving: Receiving
+        self, methods: Sequence[Method], pipeline: Pipeline, pools: PoolSet, receiving: Receiving
     ) -> None:
         """Serve ``methods``. Raises ConfigError if one has no rule."""
         require_rules(method.name for method in methods)
         self._pipeline = pipeline
         self._authenticator = pipeline.authenticator
         self._credentials = pipeline.authenticator.credentials
-        self._lanes = lanes
+        self._pools = pools
         self._receiving = receiving
         self._routes: Mapping[str, Route] = {
             method.name: Route(method, RULES[method.name]) for method in methods
         }
-        # By lane and principal; those of nobody who calls any more go when the file of credentials changes.
+        # By pool and principal; those of nobody who calls any more go when the file of credentials changes.
         self._shares: dict[tuple[str, str], PoolShare[Rpc]] = {}
         # The file that all that is known was judged by.
         self._known_by: Loaded | None = None
@@ -139,14 +139,14 @@ class Router:
         self._receiving.arrived(rpc, message)
 
     def _plan(self, route: Route, principal: Principal, whose: str) -> Plan:
-        """Return the plan for calls of ``principal`` in the part of the lane that is ``whose``."""
+        """Return the plan for calls of ``principal`` in the part of the pool that is ``whose``."""
         plan = route.plans.get((principal, whose))
         if plan is None:
-            lane = lane_of(route.rule, principal.role)
-            share = self._shares.get((lane, whose))
+            pool = pool_of(route.rule, principal.role)
+            share = self._shares.get((pool, whose))
             if share is None:
-                share = PoolShare(self._lanes[lane], strangers=principal is NOBODY)
-                self._shares[lane, whose] = share
+                share = PoolShare(self._pools[pool], strangers=principal is NOBODY)
+                self._shares[pool, whose] = share
             plan = self._pipeline.plan(route.method, route.rule, share, principal, self._arrived)
             route.plans[principal, whose] = plan
         return plan
@@ -156,7 +156,7 @@ class Router:
         for route in self._routes.values():
             route.known.clear()
             route.plans.clear()
-        self._shares = {key: share for key, share in self._shares.items() if share.held or share.waiting}
+        self._shares = {key: share for key, share in self._shares.items() if share.in_flight or share.waiting}
         self._known_by = loaded
 
 

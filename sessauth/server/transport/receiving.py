@@ -1,7 +1,7 @@
-"""Calls whose message has not come yet. They hold neither a thread nor a place in a lane.
+"""Calls whose message has not come yet. They hold neither a thread nor a place in a pool.
 
 They are bounded in number, in time, and by what their messages may weigh: of one principal's calls in one
-lane at most :data:`MOST_RECEIVING` are received at once, and the others wait for those.
+pool at most :data:`MOST_RECEIVING` are received at once, and the others wait for those.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..rpc.pool import PoolShare
 from ..status import invalid, refused
 from .rpc import Rpc, over
 
-# Of one principal in one lane: a message may have 12 MiB, and what has come of it is kept.
+# Of one principal in one pool: a message may have 12 MiB, and what has come of it is kept.
 MOST_RECEIVING: Final = 16
 # Of all principals. Beyond it each may have one more.
 MOST_WAITING: Final = 4_096
@@ -47,7 +47,7 @@ class Receiving:
         share = rpc.plan.share
         if share.full:
             self._refuse_full(rpc)
-        elif share.waiting >= share.most or (self.waiting >= MOST_WAITING and share.waiting):
+        elif share.waiting >= share.limit or (self.waiting >= MOST_WAITING and share.waiting):
             rpc.plan.refuse(rpc, refused("OVERLOADED", f"too many calls {_wait(share)}; retry later"))
         else:
             self.waiting += 1
@@ -60,7 +60,7 @@ class Receiving:
                 rpc.receive()
 
     def arrived(self, rpc: Rpc, message: bytes | None) -> None:
-        """Take the message of a call, None if there is none, and give the call a place in its lane."""
+        """Take the message of a call, None if there is none, and give the call a place in its pool."""
         share = rpc.plan.share
         del share.receiving[rpc]
         self.waiting -= 1
@@ -130,16 +130,16 @@ class Receiving:
             self._refuse_full(rpc)
             return
         try:
-            share.lane.submit_for(share, rpc.plan.run, rpc, message)
+            share.pool.submit_for(share, rpc.plan.run, rpc, message)
         except RuntimeError:
             rpc.plan.refuse(rpc, refused("OVERLOADED", "no thread for the call; retry later"))
 
     @staticmethod
     def _refuse_full(rpc: Rpc) -> None:
         share = rpc.plan.share
-        part = "is full" if share.lane.full else "has half of its places taken by this caller"
-        rpc.plan.refuse(rpc, refused("OVERLOADED", f"the {share.lane.name} lane {part}; retry later"))
+        part = "is full" if share.pool.full else "has half of its places taken by this caller"
+        rpc.plan.refuse(rpc, refused("OVERLOADED", f"the {share.pool.name} pool {part}; retry later"))
 
 
 def _wait(share: PoolShare[Rpc]) -> str:
-    return f"of this caller wait for their messages in the {share.lane.name} lane"
+    return f"of this caller wait for their messages in the {share.pool.name} pool"

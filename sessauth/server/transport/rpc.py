@@ -223,7 +223,7 @@ Arrived: TypeAlias = Callable[[Rpc, bytes | None], None]
 class Plan:
     """A plan for the calls of one method by one principal.
 
-    ``run`` is called in a thread of the lane with the call and its first message, None for a stream without
+    ``run`` is called in a thread of the pool with the call and its first message, None for a stream without
     any; it ends the call and raises nothing. ``refuse`` ends one that gets no thread. ``arrived`` takes the
     first message on the polling thread.
     """

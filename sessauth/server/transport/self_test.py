@@ -31,12 +31,12 @@ def require_transport() -> None:
     Raises ConfigError, which names the versions that were tested, if one does not end as it must within
     :data:`SECONDS`.
     """
-    lane = BoundedPool("self-test", 1, 3)
+    pool = BoundedPool("self-test", 1, 3)
     receiving = Receiving(int(1000 * SECONDS))
     plans = {
-        ECHO: _plan(lane, receiving, _echo),
-        REFUSE: _plan(lane, receiving, _refuse),
-        STREAM: _plan(lane, receiving, _stream),
+        ECHO: _plan(pool, receiving, _echo),
+        REFUSE: _plan(pool, receiving, _refuse),
+        STREAM: _plan(pool, receiving, _stream),
     }
 
     def accept(rpc: Rpc) -> None:
@@ -55,7 +55,7 @@ def require_transport() -> None:
         raise unfit(f"a call to itself ended as {type(error).__name__}: {error}") from error
     finally:
         server.stop(0.0)
-        lane.shutdown(wait=False)
+        pool.shutdown(wait=False)
 
 
 def _try(channel: Any) -> None:
@@ -84,12 +84,12 @@ def _try(channel: Any) -> None:
     _require(list(answers) == [b"2"], "a stream's other answers are not what was sent")
 
 
-def _plan(lane: BoundedPool, receiving: Receiving, run: Any) -> Plan:
+def _plan(pool: BoundedPool, receiving: Receiving, run: Any) -> Plan:
     def refuse(rpc: Rpc, error: Exception) -> None:
         rpc.refused = True
         rpc.refuse(error)
 
-    return Plan(PoolShare(lane), run is _stream, run, refuse, receiving.arrived)
+    return Plan(PoolShare(pool), run is _stream, run, refuse, receiving.arrived)
 
 
 def _echo(rpc: Rpc, message: bytes | None) -> None:

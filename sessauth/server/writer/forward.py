@@ -16,7 +16,7 @@ from ...v1 import forward_service_pb2 as pb
 from ..rpc.access import ASKED_BY
 from ..rpc.call import CallContext
 from ..rpc.listen import MAX_REQUEST_BYTES
-from ..rpc.pool import aside
+from ..rpc.pool import blocking_section
 from ..rpc.tracing import Metadata, Tracing
 from ..status import CODES, refused
 
@@ -85,7 +85,7 @@ class Forwarder:
         if self._tracing is not None:
             metadata = self._tracing.carry(metadata, call)
         try:
-            with aside():
+            with blocking_section():
                 answer = self._method()(message, timeout=seconds, metadata=metadata)
         except grpc.RpcError as error:
             raise _refusal(error) from error

@@ -11,7 +11,7 @@ from ...model.session import Session
 from ...state.writer.state_writer import StateWriter
 from ..rpc.access import ISSUER
 from ..rpc.call import CallContext
-from ..rpc.pool import aside
+from ..rpc.pool import blocking_section
 from ..status import refused
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ def wait(future: Future[T], call: CallContext) -> T:
     will be: nobody pays for what nobody waits for. Else OUTCOME_UNKNOWN.
     """
     try:
-        with aside():
+        with blocking_section():
             return future.result(timeout=call.remaining)
     except concurrent.futures.TimeoutError:
         if future.cancel():

@@ -21,7 +21,7 @@ from ..lmdb.rows import TxnRows
 from . import statistics as census
 
 _LIST_CHUNK = 512
-# How many sessions one page is searched for in, so that no call has a thread of its lane for long.
+# How many sessions one page is searched for in, so that no call has a thread of its pool for long.
 SEARCHED_ROWS: Final = 8 * _LIST_CHUNK
 # A record holds what an approver is shown, up to 32 KiB of it.
 _APPROVALS_CHUNK = 32
