@@ -17,7 +17,8 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from sessauth.server.config.config import Config, LimitSettings, TcpSettings
+from sessauth.server.config.config import Config
+from sessauth.server.config.sections import LimitSettings, TcpSettings
 from sessauth.server.rpc import pools
 from sessauth.server.rpc.listen import bind_tcp, bind_unix, options
 from sessauth.server.rpc.pool import PoolShare

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from .log.log import event
+from .log import event
 
 SECONDS: Final = 1.0
 

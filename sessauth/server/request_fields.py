@@ -11,7 +11,10 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from google.protobuf.message import Message
+
 from .. import limits
+from .._fast.base.token_mask import masked
 from .._fast.codec import protobuf
 from ..crypto.holder_public_key import HolderPublicKey
 from ..crypto.key_record import KeyRecord
@@ -235,3 +238,16 @@ def page_size(value: int) -> int:
     if value > 1000:
         raise invalid("page_size", f"must be 1 to 1000, not {value}")
     return value or 100
+
+
+def mask_texts(message: Message) -> None:
+    """Mask tokens in a message's texts and maps of texts, not in messages inside.
+
+    For a message that is stored, or sent to others than its caller.
+    """
+    for field, value in message.ListFields():
+        if isinstance(value, str):
+            setattr(message, field.name, masked(value))
+        elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+            for name in [name for name, text in value.items() if isinstance(text, str)]:
+                value[name] = masked(value[name])

@@ -6,7 +6,7 @@ import pytest
 
 from sessauth.errors import ConfigError
 from sessauth.server.config import config as server_config
-from sessauth.server.config import identity_settings
+from sessauth.server.config import sections
 from sessauth.server.config.config import from_dict, load
 
 CERTIFICATES = '[tcp]\nclient_ca = "ca.pem"\ncertificate = "c"\nprivate_key = "k"\naddress = "h:1"\n'
@@ -133,7 +133,7 @@ def test_the_sample_file_is_at_the_defaults(tmp_path: Path) -> None:
         if bare.startswith("["):
             section = bare.split("#")[0].strip().strip("[]")
         elif " = " in bare and section:
-            kind = identity_settings.Identity if section == "identities" else server_config.SECTIONS[section]
+            kind = sections.Identity if section == "identities" else server_config.SECTIONS[section]
             assert bare.split(" = ")[0] in kind.__dataclass_fields__, line
 
 

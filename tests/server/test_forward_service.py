@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from sessauth.errors import ServerError
-from sessauth.server.config.identity_settings import ROLES
+from sessauth.server.config.sections import ROLES
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.access import RULES, WORKER
 from sessauth.server.rpc.call import CallContext

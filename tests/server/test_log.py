@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 
 import sessauth
 from sessauth.errors import StateError
-from sessauth.server.log import log
+from sessauth.server import log
 from sessauth.server.rpc.accounting import REFUSALS_PER_SECOND
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support.service import Caller, RpcError, Service, running

@@ -14,12 +14,11 @@ from contextlib import suppress
 
 import pytest
 
-from sessauth.server.log import handler as log_lines
-from sessauth.server.log.handler import LogLines
-from sessauth.server.log.log import JsonFormatter
+from sessauth.server import log as log_lines
+from sessauth.server.log import JsonFormatter, LogLines
 from sessauth.server.process.init import initialise
 from sessauth.v1 import session_service_pb2 as sessions
-from tests.support.service import Caller, RpcError, home_folder, serves, wait_until
+from tests.support.service import SERVE, Caller, RpcError, home_folder, serves, wait_until
 
 NOBODY = "sessauth_key_x_" + "A" * 43
 
@@ -52,7 +51,7 @@ def test_lines_are_written_whole_in_order_and_what_was_dropped_is_counted(
     monkeypatch.setattr(log_lines, "FLUSH_SECONDS", 30.0)
     handler = LogLines(pipe[1])
     handler.setFormatter(JsonFormatter())
-    total = 3 * log_lines.MOST_LINES
+    total = 3 * log_lines.MAX_LINES
     for number in range(total):
         _log(handler, number)
 
@@ -74,7 +73,7 @@ def test_lines_are_written_whole_in_order_and_what_was_dropped_is_counted(
             assert line["number"] == due
             due, kept = due + 1, kept + 1
     assert due == total + 1 and lines[-1]["number"] == total
-    assert log_lines.MOST_LINES <= kept - 1 < total
+    assert log_lines.MAX_LINES <= kept - 1 < total
 
 
 def test_the_end_of_a_process_waits_a_bounded_time(
@@ -99,12 +98,11 @@ def test_the_end_of_a_process_waits_a_bounded_time(
 
 def test_a_server_whose_log_nobody_reads_serves_and_ends(pipe: tuple[int, int]) -> None:
     """Strangers fill the pipe with their refusals: callers are answered, and SIGTERM ends all processes."""
-    code = "from sessauth.server import config, build; build.serve(config.load())"
     with home_folder() as home:
         made = initialise(home)
         settings = {"SESSAUTH_HOME": str(home), "SESSAUTH_SERVER_WORKERS": "1"}
         process = subprocess.Popen(
-            [sys.executable, "-c", code], env={**os.environ, **settings}, stderr=pipe[1]
+            [sys.executable, "-c", SERVE], env={**os.environ, **settings}, stderr=pipe[1]
         )
         operator = Caller(f"unix:{made.socket}", made.credential_file.read_text().strip())
         stranger = Caller(f"unix:{made.socket}", NOBODY)

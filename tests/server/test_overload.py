@@ -7,7 +7,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
-from sessauth.server.config.config import LimitSettings
+from sessauth.server.config.sections import LimitSettings
 from sessauth.server.rpc import pools as pool_names
 from sessauth.server.rpc.pool import BoundedPool
 from sessauth.server.rpc.pools import open_pools

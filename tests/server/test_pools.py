@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from sessauth.server.config.config import LimitSettings
+from sessauth.server.config.sections import LimitSettings
 from sessauth.server.rpc.pool import BoundedPool, PoolShare, blocking_section
 from sessauth.server.rpc.pool_task import PoolTask
 from sessauth.server.rpc.pools import POOL_NAMES, open_pools

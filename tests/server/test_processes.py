@@ -220,8 +220,8 @@ def test_sigterm_drains(server: Running) -> None:
 def test_a_drain_that_hangs_ends_all_the_same() -> None:
     """A process that has not ended in time ends with status 1, and stderr says where it stood."""
     code = (
-        "import logging, threading; from sessauth.server import build, log; log.configure('INFO');"
-        "build.end_at_the_latest(0.2); threading.Event().wait(60)"
+        "import threading; from sessauth.server import log; from sessauth.server.process import control;"
+        "log.configure('INFO'); control.end_at_the_latest(0.2); threading.Event().wait(60)"
     )
 
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)

@@ -16,7 +16,7 @@ from sessauth.crypto.key_record import KeyStatus
 from sessauth.crypto.verifier_keys import VerifierKeys
 from sessauth.errors import ServerError, StateError
 from sessauth.model.change import add_key, set_key_status
-from sessauth.server.config.config import ProofSettings
+from sessauth.server.config.sections import ProofSettings
 from sessauth.server.keys.issuer_keyring import KeyRing
 from sessauth.server.keys.proof_key_rotation import ProofKeyRotator
 from sessauth.state import layout

@@ -12,7 +12,7 @@ import pytest
 
 from sessauth.clock import FixedClock
 from sessauth.model.session import Session, SessionStatus
-from sessauth.server.config.usage_settings import UsageSettings
+from sessauth.server.config.sections import UsageSettings
 from sessauth.server.usage import store
 from sessauth.server.usage.files import UsageFiles
 from sessauth.server.usage.store import STAYS_MS, UsageStore

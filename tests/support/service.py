@@ -59,6 +59,13 @@ SHORT = {name.rpartition(".")[2]: name for name in RPCS}
 LONGER_MS = (300, 1_200, 4_800)
 
 
+# A program that serves as ``sessauth serve`` does.
+SERVE = (
+    "from sessauth.server.config.config import load; from sessauth.server.process.control import serve; "
+    "serve(load())"
+)
+
+
 @dataclass
 class RpcError(Exception):
     """A refused call: its code, the word and field of its details, its message."""
@@ -210,10 +217,9 @@ class ServerProcess:
     @classmethod
     def start(cls, home: Path, **settings: str) -> ServerProcess:
         """Start it; ``settings`` are environment variables."""
-        code = "from sessauth.server import config, build; build.serve(config.load())"
         environment = {**os.environ, "SESSAUTH_HOME": str(home), **settings}
         with (home / "server.log").open("ab") as log:
-            process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=log)
+            process = subprocess.Popen([sys.executable, "-c", SERVE], env=environment, stderr=log)
         return cls(home, process)
 
     @property

@@ -1,36 +1,204 @@
-"""Sections ``[metrics]`` and ``[tracing]``: what the service tells of itself, both off unless stated."""
+"""Sections of ``sessauth.toml``: their keys, defaults and checks.
+
+Each ``check`` refuses values out of range and contradictions within its section. It raises
+:class:`ConfigError` that names the key.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from ...errors import ConfigError
+from ... import limits
+from ...audit.recording.options import STOP_MINTING, AuditOptions
+from ...errors import ConfigError, UsageError
 
+# Half a key's life must outlast a proof's time by far, so that a rotation never meets a proof on its way.
+MIN_PROOF_KEY_LIFETIME_MS: Final = 120_000
+# An end is answered with time to spare, whatever its caller's deadline.
+MAX_RECEIPT_WAIT_MS: Final = 5_000
 OTLP: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter:OTLPSpanExporter"
+ROLES: Final = ("operator", "issuer", "gateway", "auditor", "approver")
+# Prefix of names that only the server itself gives, such as that of its workers.
+RESERVED: Final = "sessauth/"
+MAX_NAME_CHARS: Final = 128
+AUDIENCE: Final = re.compile(r"[^\x00-\x1f\x7f\"\\]{1,256}")
+URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[\x21-\x7e]{1,2048}", re.ASCII)
+THUMBPRINT: Final = re.compile(r"sha256:[0-9A-Fa-f]{64}", re.ASCII)
 _IMPORT_PATH: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Section ``[server]``. Folders that are not stated lie in the home folder."""
+
+    state_dir: str = ""
+    keys_dir: str = ""
+    run_dir: str = ""
+    workers: int = 0
+    log_level: str = "INFO"
+    map_size_bytes: int = 1 << 30
+
+    def check(self) -> None:
+        """Refuse values out of range."""
+        if not 0 <= self.workers <= 64:
+            raise ConfigError("server.workers: must be 0 to 64")
+        if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise ConfigError("server.log_level: must be DEBUG, INFO, WARNING or ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSettings:
+    """Section ``[tcp]``: off unless ``address`` is stated; with TLS unless ``insecure_tcp`` is set."""
+
+    address: str = ""
+    check_address: str = ""
+    certificate: str = ""
+    private_key: str = ""
+    client_ca: str = ""
+    insecure_tcp: bool = False
+
+    def check(self) -> None:
+        """Require TLS unless ``insecure_tcp`` is set; refuse both."""
+        if (self.address or self.check_address) and not self.insecure_tcp:
+            if not (self.certificate and self.private_key):
+                raise ConfigError(
+                    "tcp.certificate, tcp.private_key: TCP needs TLS; state both files, or set "
+                    "tcp.insecure_tcp = true to send credentials and tokens in the clear"
+                )
+        if self.insecure_tcp and (self.certificate or self.client_ca):
+            raise ConfigError("tcp.insecure_tcp: contradicts tcp.certificate; remove one of them")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Section ``[limits]``: threads and queue places per pool, times in ms, rates per second."""
+
+    # A change waits for its fsync, so this is also how many changes one fsync can carry.
+    change_threads: int = 64
+    # Two of them check; the others help while those are held up.
+    check_threads: int = 4
+    read_threads: int = 4
+    # As many as of changes: so many ends and revocations can share an fsync.
+    reserved_threads: int = 64
+    stream_threads: int = 32
+    # Open WatchSessions calls; threads start when they are needed.
+    event_threads: int = 64
+    # Calls that one stream may watch, and their weight: a request, its token's chain, and 1 KiB each.
+    watched_calls: int = 1024
+    watched_bytes: int = 4 << 20
+    # Calls that may wait for a thread of their pool before the next one is refused.
+    queue_places: int = 256
+    max_deadline_ms: int = 30_000
+    # From a call's headers to the end of its first message.
+    receive_ms: int = 2_000
+    # How long the client of a stream may leave sent messages unread.
+    slow_reader_ms: int = 10_000
+    drain_ms: int = 5_000
+    # Failed signatures that one peer may cause at once, and how many it regains each second.
+    failed_signatures_burst: int = 1_000
+    failed_signatures_per_second: int = 100
+    cache_bytes: int = 64 << 20
+    # Verified chains of calls that cost something, which the writer judges again.
+    writer_cache_bytes: int = 16 << 20
+
+    def check(self) -> None:
+        """Refuse values out of range."""
+        for entry in dataclasses.fields(self):
+            if getattr(self, entry.name) < 1:
+                raise ConfigError(f"limits.{entry.name}: must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """Section ``[sessions]``: lifetimes in ms."""
+
+    default_ttl_ms: int = 3_600_000
+    max_ttl_ms: int = 86_400_000
+
+    def check(self) -> None:
+        """Require a default within the maximum."""
+        if not 1_000 <= self.default_ttl_ms <= self.max_ttl_ms:
+            raise ConfigError("sessions.default_ttl_ms: must be 1000 to sessions.max_ttl_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class ProofSettings:
+    """Section ``[proofs]``: the host's keys for proofs of bound tokens, and its table of used proofs."""
+
+    # A key that leaked is worth nothing after this; holders ask for a new one every half of it.
+    key_lifetime_ms: int = 3_600_000
+    # Each proof takes one for a minute, 8 bytes: enough for some 8,000 a second, 500 of them of one holder.
+    replay_slots: int = 1_048_576
+
+    def check(self) -> None:
+        """Refuse values out of range."""
+        if not MIN_PROOF_KEY_LIFETIME_MS <= self.key_lifetime_ms <= limits.MAX_TIME_MS:
+            raise ConfigError(f"proofs.key_lifetime_ms: must be at least {MIN_PROOF_KEY_LIFETIME_MS}")
+        if not 256 <= self.replay_slots <= 1 << 28 or self.replay_slots & (self.replay_slots - 1):
+            raise ConfigError("proofs.replay_slots: must be a power of two from 256 to 268435456")
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Section ``[audit]``: recording of decisions, off unless ``enabled``. Times in ms, sizes in bytes.
+
+    The folder is ``audit`` in the home folder unless ``dir`` is stated.
+    """
+
+    enabled: bool = False
+    dir: str = ""
+    # The share of allows that is recorded; every denial is.
+    sample_allows: float = 1.0
+    # Decisions that may wait to be recorded, and records that may wait for the disk; in each process.
+    queue_bytes: int = 16 << 20
+    when_full: str = STOP_MINTING
+    rotate_bytes: int = 64 << 20
+    fsync_ms: int = 1_000
+    checkpoint_ms: int = 10_000
+
+    def options(self, folder: Path) -> AuditOptions:
+        """Return the options of a stream in ``folder``. Raises UsageError that names the key."""
+        return AuditOptions(
+            folder,
+            sample_allows=self.sample_allows,
+            queue_bytes=self.queue_bytes,
+            when_full=self.when_full,
+            rotate_bytes=self.rotate_bytes,
+            fsync_ms=self.fsync_ms,
+            checkpoint_ms=self.checkpoint_ms,
+        )
+
+    def check(self) -> None:
+        """Refuse values out of range."""
+        try:
+            self.options(Path("audit"))
+        except UsageError as error:
+            raise ConfigError(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsSettings:
-    """Section ``[metrics]``: HTTP without TLS, on the loopback unless ``insecure_http`` says otherwise."""
+    """Section ``[metrics]``: HTTP without TLS, on the loopback unless ``insecure_http`` is set."""
 
     address: str = ""
     insecure_http: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class TracingSettings:
-    """Section ``[tracing]``. ``exporter`` is the class that spans go to, as ``module:Class``.
-
-    A tracer provider that the process has already, from ``opentelemetry-instrument`` for instance, goes
-    before it.
-    """
-
-    enabled: bool = False
-    exporter: str = OTLP
+    def check(self) -> None:
+        """Require a loopback address unless ``insecure_http`` is set."""
+        if self.address:
+            host, _ = host_and_port(self.address)
+            if not is_loopback(host) and not self.insecure_http:
+                raise ConfigError(
+                    f"metrics.address: {host} may be reached from other machines, and metrics are served "
+                    "without TLS or credential; use 127.0.0.1, or set metrics.insecure_http = true if you "
+                    "mean it"
+                )
 
 
 def host_and_port(address: str) -> tuple[str, int]:
@@ -44,7 +212,7 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches a host of that name."""
+    """Return True if only this machine reaches a host of that name."""
     if host == "localhost":
         return True
     try:
@@ -53,14 +221,127 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check(metrics: MetricsSettings, tracing: TracingSettings) -> None:
-    """Refuse what contradicts itself. Raises ConfigError that names the key."""
-    if metrics.address:
-        host, _ = host_and_port(metrics.address)
-        if not is_loopback(host) and not metrics.insecure_http:
+@dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Section ``[tracing]``. ``exporter`` is the class that spans are sent to, as ``module:Class``.
+
+    A tracer provider that the process has already, from ``opentelemetry-instrument`` for instance, takes
+    precedence.
+    """
+
+    enabled: bool = False
+    exporter: str = OTLP
+
+    def check(self) -> None:
+        """Require the form of an import path."""
+        if not _IMPORT_PATH.fullmatch(self.exporter):
+            raise ConfigError(f"tracing.exporter: must be module:Class, not {self.exporter!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSettings:
+    """Section ``[usage]``: observations of sessions. Sizes in bytes, times in ms.
+
+    The folder is ``usage`` in the home folder unless ``dir`` is stated.
+    """
+
+    # Report observed blocks, and uses after the end, even if nothing else records decisions.
+    census: bool = False
+    # Store values of arguments of allowed calls too, for reports: in memory and in files of mode 0600.
+    enabled: bool = False
+    dir: str = ""
+    # In memory, and as many again in files.
+    max_sessions: int = 4_096
+    max_bytes: int = 64 << 20
+    max_session_bytes: int = 4 << 20
+    max_stored_bytes: int = 256 << 20
+    # How long the file of a session that ended is stored.
+    keep_ms: int = 30 * 86_400_000
+
+    def check(self) -> None:
+        """Refuse values out of range."""
+        for name in ("max_sessions", "max_bytes", "max_session_bytes", "max_stored_bytes", "keep_ms"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"usage.{name}: must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSettings:
+    """Section ``[evidence]``: receipts that sessions are over. Times in ms."""
+
+    # How long the answer to an end may wait for verifiers to acknowledge it; 0: not at all.
+    receipt_wait_ms: int = 200
+
+    def check(self) -> None:
+        """Refuse values out of range."""
+        if not 0 <= self.receipt_wait_ms <= MAX_RECEIPT_WAIT_MS:
+            raise ConfigError(f"evidence.receipt_wait_ms: must be 0 to {MAX_RECEIPT_WAIT_MS}")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One ``[[identities]]`` entry: a client certificate and its role.
+
+    ``uri`` is a URI SAN (SPIFFE ids included); ``thumbprint`` is ``sha256:`` and 64 hex digits of
+    the certificate in DER. One of them is stated.
+    """
+
+    name: str
+    role: str
+    uri: str = ""
+    thumbprint: str = ""
+    audiences: tuple[str, ...] = ()
+
+    def check(self, where: str) -> tuple[str, str]:
+        """Return the key that names the certificate, and its value in canonical form.
+
+        ``where`` names the entry in errors.
+        """
+        _check_name(f"{where}.name", self.name)
+        if self.role not in ROLES:
+            raise ConfigError(f"{where}.role: must be one of {', '.join(ROLES)}")
+        for audience in self.audiences:
+            if not AUDIENCE.fullmatch(audience):
+                raise ConfigError(
+                    f"{where}.audiences: each must be 1 to 256 characters without quotes, '\\' and control "
+                    "characters"
+                )
+        if bool(self.uri) == bool(self.thumbprint):
+            raise ConfigError(f"{where}: state either uri or thumbprint")
+        if self.uri:
+            if not URI.fullmatch(self.uri):
+                raise ConfigError(f"{where}.uri: must be a URI as it stands in the certificate, scheme://...")
+            return "uri", self.uri
+        if not THUMBPRINT.fullmatch(self.thumbprint):
+            raise ConfigError(f"{where}.thumbprint: must be 'sha256:' and 64 hex digits")
+        return "thumbprint", self.thumbprint.lower()
+
+
+def check_identities(identities: Sequence[Identity], *, client_ca: str) -> None:
+    """Refuse entries that name no certificate, or one of another entry. Raises ConfigError."""
+    certificates: dict[tuple[str, str], int] = {}
+    principals: dict[str, tuple[int, Identity]] = {}
+    for index, entry in enumerate(identities):
+        where = f"identities[{index}]"
+        kind, certificate = entry.check(where)
+        other = certificates.setdefault((kind, certificate), index)
+        if other != index:
+            raise ConfigError(f"{where}.{kind}: is that of identities[{other}] too; remove one of them")
+        first, known = principals.setdefault(entry.name, (index, entry))
+        if (known.role, known.audiences) != (entry.role, entry.audiences):
             raise ConfigError(
-                f"metrics.address: {host} may be reached from other machines, and metrics are served without "
-                "TLS or credential; use 127.0.0.1, or set metrics.insecure_http = true if you mean it"
+                f"{where}.name: is that of identities[{first}], which has another role or other audiences"
             )
-    if not _IMPORT_PATH.fullmatch(tracing.exporter):
-        raise ConfigError(f"tracing.exporter: must be module:Class, not {tracing.exporter!r}")
+    if identities and not client_ca:
+        raise ConfigError(
+            "identities: need tcp.client_ca, the CA file that client certificates are checked by"
+        )
+
+
+def _check_name(where: str, name: str) -> None:
+    if not 1 <= len(name) <= MAX_NAME_CHARS or not name.isprintable() or name != name.strip():
+        raise ConfigError(
+            f"{where}: must be 1 to {MAX_NAME_CHARS} printable characters without blanks around them"
+        )
+    if name.startswith(RESERVED):
+        raise ConfigError(f"{where}: names that begin with {RESERVED} are the server's own; choose another")

@@ -11,7 +11,7 @@ from ...model.change import Change, ChangeKind, Rejection
 from ...model.session import EndCause, Session
 from ...state.lmdb.feed import LogEntry
 from ...v1 import event_service_pb2 as pb
-from ..log.mask_texts import mask_texts
+from ..request_fields import mask_texts
 
 _KINDS: Final = {
     ChangeKind.OPEN_SESSION: pb.SESSION_EVENT_KIND_OPENED,

@@ -23,8 +23,8 @@ from ...model.session import EndCause, Session, SessionStatus
 from ...state.lmdb import evidence_rows
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
+from .. import log as server_log
 from ..keys.issuer_keyring import KeyRing
-from ..log import log as server_log
 from ..rpc.call import CallContext
 from ..rpc.pool import blocking_section
 from ..status import refused

@@ -24,7 +24,7 @@ from ...state.host.processes import is_gone
 from ...state.lmdb import evidence_rows
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
-from ..log import log as server_log
+from .. import log as server_log
 from ..status import invalid, refused
 from .enrolled_verifier import RegistryEntry, VerifierKind
 

@@ -18,7 +18,7 @@ import grpc
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError, StateUnusable
 from ..config.config import Config
-from ..log.log import event
+from ..log import event
 from ..process import preflight
 
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from ..._fast.nonces.shared_file import give_group, share
 from ...errors import ConfigError
-from ..config.identity_settings import AUDIENCE, RESERVED, ROLES
+from ..config.sections import AUDIENCE, RESERVED, ROLES
 
 PREFIX = "sessauth_key_"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}", re.ASCII)

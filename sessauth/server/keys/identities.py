@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ...errors import ConfigError
 from ..config.config import Config, load, stamp_of
-from ..config.identity_settings import Identity
-from ..log.log import event
+from ..config.sections import Identity
+from ..log import event
 from ..status import refused
 from .credentials import RELOAD_SECONDS, CredentialFile, Principal
 

@@ -21,8 +21,8 @@ from ...clock import Clock
 from ...errors import ConfigError
 from ...state.host.brake import ManualBrake
 from ...state.host.folder import replace_file
-from ..config.identity_settings import Identity
-from ..log.log import event
+from ..config.sections import Identity
+from ..log import event
 from .credentials import CredentialFile, Loaded, StoredCredential
 from .identities import Identities
 

@@ -14,8 +14,8 @@ from ...errors import StateUnusable
 from ...limits import CLOCK_STEP_MS, PROOF_WINDOW_MS
 from ...state.host.proof_keys import HostProofKey, HostProofKeys, keys_path, replay_path
 from ...state.writer.state_writer import StateWriter
-from ..config.config import ProofSettings
-from ..log.log import event
+from ..config.sections import ProofSettings
+from ..log import event
 from ..status import refused
 from .issuer_keyring import KeyRing
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import ConfigError
 from ..config.config import Config
-from ..log.log import LOGGER
+from ..log import LOGGER
 from .collect import Collector
 from .evidence import ReceiptMetrics
 from .publisher import Publisher

@@ -34,12 +34,12 @@ from ...v1 import (
     usage_service_pb2,
 )
 from ...verifier.verifier import Verifier
+from .. import log as server_log
 from ..config.config import Config
 from ..keys.certificates import certificate_end
 from ..keys.credentials import WorkerCredential
 from ..keys.issuer_keyring import KeyRing
 from ..keys.proof_key_rotation import ProofKeyRotator
-from ..log import log as server_log
 from ..metrics.publisher import Publisher
 from ..metrics.service import CONTROL, Metrics, worker_name
 from ..metrics.state import StateNumbers

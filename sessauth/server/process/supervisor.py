@@ -25,7 +25,7 @@ import sessauth
 
 from ..config.config import Config
 from ..keys.credentials import WorkerCredential
-from ..log.log import event
+from ..log import event
 
 START_SECONDS: Final = 20.0
 SILENT_SECONDS: Final = 5.0

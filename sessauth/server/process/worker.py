@@ -28,8 +28,8 @@ from ...state.lmdb.reader import StateReader
 from ...v1 import authorization_service_pb2
 from ...verifier.registration import LOOK_SECONDS, Registration, RegistrationLoop
 from ...verifier.verifier import Verifier
+from .. import log
 from ..config.config import Config, from_dict
-from ..log import log
 from ..metrics.publisher import Publisher
 from ..metrics.service import worker_name
 from ..metrics.shared_page import Page

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from ..log.log import LOGGER, event
+from ..log import LOGGER, event
 from ..status import CODES, word_of
 from .access import Rule, pool_of
 from .call import CallContext

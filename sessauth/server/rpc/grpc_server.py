@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import ServerError
+from .. import log as server_log
 from ..config.config import Config
-from ..log import log as server_log
 from ..transport.loop import GrpcServer
 from ..transport.receiving import Receiving
 from .accounting import Accounting, Meter

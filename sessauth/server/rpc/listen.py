@@ -14,7 +14,7 @@ from ... import limits
 from ...errors import ConfigError
 from ..config.config import Config
 from ..keys.certificates import Certificates
-from ..log.log import event
+from ..log import event
 from ..transport.loop import GrpcServer
 
 # A batch of 1024 items with tokens of 8 KiB is 8 MiB; arguments share what is left.

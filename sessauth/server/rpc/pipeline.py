@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from ..keys.credentials import Principal
-from ..log.log import fault
+from ..log import fault
 from ..transport.rpc import Arrived, Plan, Rpc, Run, over
 from .access import Rule
 from .accounting import Accounting

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
-from ..log.log import fault
+from ..log import fault
 
 
 class PoolTask:

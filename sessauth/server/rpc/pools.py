@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..config.config import LimitSettings
+from ..config.sections import LimitSettings
 from .pool import SPARE_SECONDS, BoundedPool
 
 CHANGE: Final = "change"

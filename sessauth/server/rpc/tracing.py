@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import ConfigError
 from ...reasons import Reason, Stage
+from .. import log
 from ..config.sections import TracingSettings
-from ..log import log
 from ..status import CODES, word_of
 from ..writer.port import RESPONSES
 from .call import CallContext

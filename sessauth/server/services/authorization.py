@@ -22,7 +22,7 @@ from ...reasons import Level, Reason, Stage
 from ...state.lmdb.ceilings import SessionSource, ceiling_layers
 from ...v1 import authorization_service_pb2 as pb
 from ...verifier.verifier import Verifier
-from ..log.log import LOGGER
+from ..log import LOGGER
 from ..rpc.call import CallContext
 from ..rpc.failed_signatures import FailedSignatures
 from ..rpc.method import RawHandler

@@ -13,7 +13,7 @@ from ...model.session import Session
 from ...state.writer.state_writer import StateWriter
 from ...v1 import session_service_pb2 as pb
 from .. import request_fields
-from ..config.config import SessionSettings
+from ..config.sections import SessionSettings
 from ..evidence.receipts import ReceiptIssuer
 from ..rpc.access import ISSUER, OPERATOR
 from ..rpc.call import CallContext

@@ -9,7 +9,7 @@ from typing import Final
 
 import grpc
 
-from ..log.log import fault
+from ..log import fault
 from .core import Core, Event
 from .receiving import Receiving
 from .rpc import Rpc

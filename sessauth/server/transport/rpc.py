@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
 from ..keys.credentials import Principal
-from ..log.log import fault
+from ..log import fault
 from ..rpc.pool import PoolShare
 from ..status import refused, to_status
 from . import core

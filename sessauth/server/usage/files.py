@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from ..log.log import event
+from ..log import event
 
 MAGIC: Final = b"sessauth/usage/1\n"
 SUFFIX: Final = ".usage"

@@ -11,7 +11,7 @@ from ...model.session import ScopeRecord, Session
 from ...v1 import record_pb2
 from ...v1 import usage_service_pb2 as pb
 from .. import request_fields
-from ..log.mask_texts import mask_texts
+from ..request_fields import mask_texts
 
 
 def report_message(session: Session, inherited: Iterable[Iterable[ScopeRecord]]) -> pb.SessionReport:

@@ -14,7 +14,7 @@ from ...errors import UsageError
 from ...model.session import ScopeRecord, Session
 from ...usage.observations import SESSION_BYTES, SessionObservation
 from ...v1 import usage_service_pb2 as pb
-from ..log.log import event
+from ..log import event
 from .messages import report_message
 
 # Of one session; what others tell is added up, not told apart.

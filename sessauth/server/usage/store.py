@@ -23,8 +23,8 @@ from ...limits import MAX_ANCESTORS
 from ...model.session import Session, SessionStatus
 from ...usage.observations import SESSION_BYTES, ObservationAck, ObservationBatch, SessionObservation
 from ...v1 import usage_service_pb2 as pb
-from ..config.usage_settings import UsageSettings
-from ..log.log import event
+from ..config.sections import UsageSettings
+from ..log import event
 from ..periodic import try_once
 from .files import UsageFiles
 from .session_entry import Layers, SessionUsageEntry, read_kept

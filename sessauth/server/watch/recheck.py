@@ -14,7 +14,7 @@ from typing import Final
 
 from ...clock import Clock, SystemClock
 from ...verifier.verifier import Verifier
-from ..config.config import LimitSettings
+from ..config.sections import LimitSettings
 from ..rpc.accounting import CallCounts
 from ..rpc.call import CallContext
 from ..status import refused
