@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 
 
 @pytest.fixture(scope="module")
-def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
-    """A realm for attacks that change nothing in it."""
-    yield from _realm(tmp_path_factory.mktemp("realm"))
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateFixture]:
+    """A state for attacks that change nothing in it."""
+    yield from _state(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture
-def fresh_realm(tmp_path: Path) -> Iterator[Realm]:
-    """A realm of the test's own."""
-    yield from _realm(tmp_path)
+def fresh_state(tmp_path: Path) -> Iterator[StateFixture]:
+    """A state of the test's own."""
+    yield from _state(tmp_path)
 
 
-def _realm(folder: Path) -> Iterator[Realm]:
-    realm = Realm(folder / "state")
-    yield realm
-    realm.close()
+def _state(folder: Path) -> Iterator[StateFixture]:
+    state = StateFixture(folder / "state")
+    yield state
+    state.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.support.doors import Attack, Noticed, attacks, house
+from tests.support.doors import Attack, Noticed, attacks, running_server
 
 HEAD = (
     f"{'by':9} {'half-sent calls':60} {'made':>6} {'end p50':>8} {'p99':>7} {'lost':>5} {'reads lost':>10} "
@@ -37,7 +37,7 @@ def _say(line: str) -> None:
 def main() -> None:
     """Say the table, line by line."""
     _say(HEAD)
-    with house() as opened:
+    with running_server() as opened:
         _say(row(None, opened.noticed(None)))
         for attack in attacks("--full" in sys.argv[1:]):
             _say(row(attack, opened.noticed(attack)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.doors import Attack, House, attacks, house
+from tests.support.doors import Attack, ServerFixture, attacks, running_server
 
 # Each RPC by itself by each role, which takes some minutes; else the RPCs of a pool in turns.
 FULL = bool(os.environ.get("SESSAUTH_DOORS"))
@@ -18,14 +18,14 @@ TIMES = 6.0
 
 
 @pytest.fixture(scope="module")
-def opened() -> Iterator[House]:
+def opened() -> Iterator[ServerFixture]:
     """A server with two workers."""
-    with house() as found:
+    with running_server() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def quiet_ms(opened: House) -> float:
+def quiet_ms(opened: ServerFixture) -> float:
     """What an end takes here while nobody attacks."""
     return opened.noticed(None).p99_end_ms
 
@@ -33,7 +33,9 @@ def quiet_ms(opened: House) -> float:
 @pytest.mark.parametrize(
     "attack", list(attacks(FULL)), ids=lambda attack: f"{attack.role}: {attack}, {attack.seconds} s"
 )
-def test_half_sent_calls_keep_nobody_from_anything(attack: Attack, opened: House, quiet_ms: float) -> None:
+def test_half_sent_calls_keep_nobody_from_anything(
+    attack: Attack, opened: ServerFixture, quiet_ms: float
+) -> None:
     """Ends within their bound, no end, read or check of others lost, the same workers, SERVING."""
     bound = max(END_MS, TIMES * quiet_ms)
     # A disk that others use too may be slow once.

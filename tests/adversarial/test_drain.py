@@ -12,15 +12,15 @@ import grpc
 import pytest
 
 from sessauth.v1 import session_service_pb2 as sessions
-from tests.support.doors import Attack, House, checking, house, reaches
+from tests.support.doors import Attack, ServerFixture, checking, reaches, running_server
 from tests.support.half_sent import HalfSent, headers
 from tests.support.service import Caller, RpcError, ServerProcess, serves, wait_until
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[House]:
+def served() -> Iterator[ServerFixture]:
     """A server with two workers."""
-    with house() as found:
+    with running_server() as found:
         yield found
 
 
@@ -38,7 +38,7 @@ def _writing(caller: Caller, opened: list[bytes], wrong: list[RpcError], stop: t
 
 def test_sigterm_under_load_loses_nothing_that_was_acknowledged() -> None:
     """With changes, checks, half-sent calls, a worker that stands still: all ends in time."""
-    with house(SESSAUTH_LIMITS_DRAIN_MS="2000") as opened:
+    with running_server(SESSAUTH_LIMITS_DRAIN_MS="2000") as opened:
         request, stop = opened.check(), threading.Event()
         made: list[bytes] = []
         wrong: list[RpcError] = []
@@ -76,7 +76,7 @@ def test_sigterm_under_load_loses_nothing_that_was_acknowledged() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
-def test_other_signals_end_nothing(number: signal.Signals, served: House) -> None:
+def test_other_signals_end_nothing(number: signal.Signals, served: ServerFixture) -> None:
     """Control process and workers go on with the same process ids."""
     before = served.pids()
     for pid in (served.process.process.pid, *before):
@@ -88,7 +88,7 @@ def test_other_signals_end_nothing(number: signal.Signals, served: House) -> Non
     assert served.pids() == before
 
 
-def test_a_worker_that_stands_still_is_replaced_under_half_sent_calls(served: House) -> None:
+def test_a_worker_that_stands_still_is_replaced_under_half_sent_calls(served: ServerFixture) -> None:
     """SIGSTOP is no answer: the process is killed and another one serves, while its socket is attacked."""
     stopped, other = served.pids()
     held = list(served.begin(Attack("gateway", ("/sessauth.v1.AuthorizationService/Check",))))

@@ -16,7 +16,7 @@ from sessauth._fast.codec import protobuf
 from sessauth._fast.token.chain import Chain, FormError
 from sessauth.reasons import Reason
 from tests.oracle.wire import MESSAGES, encode, write_varint
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 from tests.support.token_forger import assemble, id16, key, sign
 from tests.vectors.world import AUDIENCE, NOW, child, link, root, signers, token
 
@@ -179,7 +179,7 @@ PAYLOADS = full_blocks()
 FIELDS = take_apart("Block", PAYLOADS[0])
 
 
-def refused_all(realm: Realm, payloads: Iterator[bytes]) -> int:
+def refused_all(state: StateFixture, payloads: Iterator[bytes]) -> int:
     """Hold that each root payload, rightly signed, is malformed; gives how many there were."""
     count = 0
     for payload in payloads:
@@ -188,7 +188,7 @@ def refused_all(realm: Realm, payloads: Iterator[bytes]) -> int:
             continue
         forged = [payload, PAYLOADS[1]]
         data = assemble(forged, sign(forged, signers(2)))
-        assert realm.reason(data) is Reason.MALFORMED_TOKEN, payload.hex()
+        assert state.reason(data) is Reason.MALFORMED_TOKEN, payload.hex()
         with pytest.raises(protobuf.WireError):
             protobuf.decode("Block", payload)
         count += 1
@@ -201,7 +201,7 @@ _BESIDE = ("Proof", "SignedApproval", "ApprovalStatement")
 _BEHIND = ("Receipt", "SignedReceipt", "VerifierStatus")
 
 
-def test_the_token_uses_every_field(realm: Realm) -> None:
+def test_the_token_uses_every_field(state: StateFixture) -> None:
     """What is rewritten below is well-formed, and no field of any message of a token is missing in it."""
     seen: set[tuple[str, int]] = set()
 
@@ -221,38 +221,38 @@ def test_the_token_uses_every_field(realm: Realm) -> None:
     }
     assert every - seen == set()
     assert (
-        realm.reason(assemble(PAYLOADS, sign(PAYLOADS, signers(2))), source="10.0.0.1") is Reason.WRONG_PEER
+        state.reason(assemble(PAYLOADS, sign(PAYLOADS, signers(2))), source="10.0.0.1") is Reason.WRONG_PEER
     )
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_field_written_in_another_way(realm: Realm, way: str) -> None:
+def test_every_field_written_in_another_way(state: StateFixture, way: str) -> None:
     """Each field at each depth, written so, makes the token malformed and the record undecodable."""
-    assert refused_all(realm, rewritten(FIELDS, WAYS[way])) > 100
+    assert refused_all(state, rewritten(FIELDS, WAYS[way])) > 100
 
 
-def test_fields_out_of_order_or_doubled(realm: Realm) -> None:
+def test_fields_out_of_order_or_doubled(state: StateFixture) -> None:
     """Fields stand once, in ascending order, at every depth."""
-    assert refused_all(realm, shuffled("Block", FIELDS)) > 80
+    assert refused_all(state, shuffled("Block", FIELDS)) > 80
 
 
-def test_defaults_that_are_stated(realm: Realm) -> None:
+def test_defaults_that_are_stated(state: StateFixture) -> None:
     """A default is absent, at every depth."""
-    assert refused_all(realm, with_defaults("Block", FIELDS)) > 80
+    assert refused_all(state, with_defaults("Block", FIELDS)) > 80
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_envelope_written_in_another_way(realm: Realm, way: str) -> None:
+def test_the_envelope_written_in_another_way(state: StateFixture, way: str) -> None:
     """The same of Token and SignedBlock, around blocks that are right."""
     valid = token(root("read:files/**"), child("*:**"))
     fields = take_apart("Token", valid)
     assert b"".join(map(write, fields)) == valid
 
     for data in rewritten(fields, WAYS[way]):
-        assert realm.reason(data) in {Reason.MALFORMED_TOKEN, Reason.UNSUPPORTED_VERSION}, data.hex()
+        assert state.reason(data) in {Reason.MALFORMED_TOKEN, Reason.UNSUPPORTED_VERSION}, data.hex()
 
 
-def test_versions(realm: Realm) -> None:
+def test_versions(state: StateFixture) -> None:
     """A version other than 1 is unsupported, 0 and more than 32 bits are malformed."""
     block = token(root("read:files/**"))[2:]
     for version, reason in {
@@ -263,7 +263,7 @@ def test_versions(realm: Realm) -> None:
         2**32: Reason.MALFORMED_TOKEN,
         2**64 - 1: Reason.MALFORMED_TOKEN,
     }.items():
-        assert realm.reason(b"\x08" + write_varint(version) + block) is reason
+        assert state.reason(b"\x08" + write_varint(version) + block) is reason
 
 
 @pytest.mark.parametrize("value", [2**31 - 1, 2**31, 2**32 - 1, 2**32])

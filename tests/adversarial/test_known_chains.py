@@ -41,7 +41,7 @@ def last_signature(data: bytes) -> bytes:
 
 def test_tokens_of_one_nonce_are_judged_rightly() -> None:
     """However many of a holder's signatures begin alike, each chain is itself, and others are as before."""
-    checker = bulk_sessions.checker(crowd=1)
+    checker = bulk_sessions.checker(extra=1)
     others = list(bulk_sessions.tokens(bulk_sessions.name(0), 40))
     assert bulk_sessions.all_allowed(checker, others)
     tokens = one_nonce_tokens(300)
@@ -87,7 +87,7 @@ def test_forged_tokens_of_a_known_nonce() -> None:
 @pytest.mark.parametrize("cache_bytes", [3000, 20_000, 200_000])
 def test_one_nonce_while_chains_come_and_go(cache_bytes: int) -> None:
     """Collisions and evictions together leave nothing behind that is taken for another chain."""
-    checker = bulk_sessions.checker(crowd=3, cache_bytes=cache_bytes, session_cache_bytes=cache_bytes)
+    checker = bulk_sessions.checker(extra=3, cache_bytes=cache_bytes, session_cache_bytes=cache_bytes)
     rng = Random(cache_bytes)
     tokens = [*one_nonce_tokens(90), *one_nonce_tokens(90, 777)]
     tokens += [data for number in range(3) for data in bulk_sessions.tokens(bulk_sessions.name(number), 30)]
@@ -211,7 +211,7 @@ def test_shared_runs_come_and_go(quota: int) -> None:
         forged.append(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
     cold = {data: bulk_sessions.judge(bulk_sessions.checker(), data).reason for data in dict.fromkeys(tokens)}
     assert set(cold.values()) == {Reason.ALLOWED, Reason.PROOF_REQUIRED}
-    checker = bulk_sessions.checker(crowd=2, cache_bytes=quota, session_cache_bytes=quota)
+    checker = bulk_sessions.checker(extra=2, cache_bytes=quota, session_cache_bytes=quota)
     one_offs = bulk_sessions.tokens(bulk_sessions.name(0), 5000)
     for _ in range(4000):
         roll = rng.random()
@@ -236,7 +236,7 @@ def test_a_run_outlives_the_chain_that_spoke_for_it_only_if_another_does() -> No
     """A parent's run is known while any chain that holds it is kept, by whichever; never after."""
     blocks = link(root(READ), child())
     chains = [make([blocks[0], {"label": f"{n}", **SEALED}], signers(2)) for n in range(12)]
-    checker = bulk_sessions.checker(crowd=1, cache_bytes=40_000, session_cache_bytes=40_000)
+    checker = bulk_sessions.checker(extra=1, cache_bytes=40_000, session_cache_bytes=40_000)
     for number, data in enumerate(chains):
         assert bulk_sessions.judge(checker, data).allowed
         assert checker.signatures == 2 + number
@@ -254,7 +254,7 @@ def test_a_run_outlives_the_chain_that_spoke_for_it_only_if_another_does() -> No
 
 def test_names_that_come_back() -> None:
     """A chain that was pushed out and comes back is verified again, each time that it was away."""
-    checker = bulk_sessions.checker(crowd=40, cache_bytes=20_000)
+    checker = bulk_sessions.checker(extra=40, cache_bytes=20_000)
     regulars: list[Any] = [next(bulk_sessions.tokens(bulk_sessions.name(number), 1)) for number in range(5)]
     strangers = (
         data for number in range(5, 40) for data in bulk_sessions.tokens(bulk_sessions.name(number), 100)

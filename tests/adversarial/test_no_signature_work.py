@@ -11,7 +11,7 @@ from sessauth._fast.check.view import View
 from sessauth.model.change import end_session, suspend_session
 from sessauth.reasons import Reason
 from tests.oracle.wire import encode, write_varint
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 from tests.support.token_forger import Record, assemble, id16, key, make
 from tests.vectors.world import AUDIENCE, ISSUER, NOW, ask, child, link, root, token
 
@@ -71,13 +71,13 @@ def _cut_to_17() -> bytes:
 
 
 @pytest.mark.parametrize("name", _BIG)
-def test_what_counting_refuses(realm: Realm, name: str) -> None:
+def test_what_counting_refuses(state: StateFixture, name: str) -> None:
     """A token that is too large, too long or too deep is refused by counting alone."""
     build, reason = _BIG[name]
-    before = realm.verifier.signatures
+    before = state.verifier.signatures
 
-    assert realm.reason(build()) is reason
-    assert realm.verifier.signatures == before
+    assert state.reason(build()) is reason
+    assert state.verifier.signatures == before
 
 
 def forged(session: str = "session", **fields: Record) -> bytes:
@@ -86,54 +86,54 @@ def forged(session: str = "session", **fields: Record) -> bytes:
     return make(blocks, [key("nobody"), key("nobody")])
 
 
-def test_a_forged_chain_costs_one_signature(realm: Realm) -> None:
+def test_a_forged_chain_costs_one_signature(state: StateFixture) -> None:
     """A chain of a live session with wrong signatures is given up at the first of them."""
-    checker = realm.verifier
+    checker = state.verifier
     signatures, bad = checker.signatures, checker.bad_signatures
 
-    assert realm.reason(forged()) is Reason.BAD_SIGNATURE
+    assert state.reason(forged()) is Reason.BAD_SIGNATURE
     assert (checker.signatures - signatures, checker.bad_signatures - bad) == (1, 1)
 
 
-def test_a_right_chain_costs_its_blocks_once(fresh_realm: Realm) -> None:
+def test_a_right_chain_costs_its_blocks_once(fresh_state: StateFixture) -> None:
     """Each block of a new chain costs one signature, a known chain none, a sealed root one."""
-    checker = fresh_realm.verifier
+    checker = fresh_state.verifier
     chain = token(root(READ), child(), child())
     for expected in (3, 3, 3):
-        assert fresh_realm.reason(chain) is Reason.ALLOWED
+        assert fresh_state.reason(chain) is Reason.ALLOWED
         assert checker.signatures == expected
-    assert fresh_realm.reason(token(root(READ))) is Reason.ALLOWED
+    assert fresh_state.reason(token(root(READ))) is Reason.ALLOWED
     assert checker.signatures == 4
 
 
-def test_sessions_that_do_not_live_cost_no_signature(fresh_realm: Realm) -> None:
+def test_sessions_that_do_not_live_cost_no_signature(fresh_state: StateFixture) -> None:
     """Unknown, ended, suspended, expired and wrong sessions refuse a forged chain unseen."""
-    checker = fresh_realm.verifier
+    checker = fresh_state.verifier
     for name in ("ended", "suspended", "lapsed"):
-        fresh_realm.open(name, **({"lease_ms": 1000} if name == "lapsed" else {}))
-    fresh_realm.do(end_session("end", id16("ended")))
-    fresh_realm.do(suspend_session("suspend", id16("suspended")))
+        fresh_state.open(name, **({"lease_ms": 1000} if name == "lapsed" else {}))
+    fresh_state.do(end_session("end", id16("ended")))
+    fresh_state.do(suspend_session("suspend", id16("suspended")))
     expected = {
         "unheard of": Reason.UNKNOWN_SESSION,
         "ended": Reason.SESSION_ENDED,
         "suspended": Reason.SESSION_SUSPENDED,
     }
     for name, reason in expected.items():
-        assert fresh_realm.reason(forged(name)) is reason
-    assert fresh_realm.reason(forged("lapsed"), now_ms=NOW + 1000) is Reason.LEASE_LAPSED
-    assert fresh_realm.reason(forged(), session=id16("other")) is Reason.WRONG_SESSION
-    assert fresh_realm.reason(forged(), at_least_revision=10**9) is Reason.STALE_STATE
+        assert fresh_state.reason(forged(name)) is reason
+    assert fresh_state.reason(forged("lapsed"), now_ms=NOW + 1000) is Reason.LEASE_LAPSED
+    assert fresh_state.reason(forged(), session=id16("other")) is Reason.WRONG_SESSION
+    assert fresh_state.reason(forged(), at_least_revision=10**9) is Reason.STALE_STATE
     unknown = {"root_fields": {"session_id": id16("session"), "issuer_key_id": bytes(32)}}
-    assert fresh_realm.reason(make(link(root(READ, **unknown)), [key("nobody")])) is Reason.UNKNOWN_ISSUER
+    assert fresh_state.reason(make(link(root(READ, **unknown)), [key("nobody")])) is Reason.UNKNOWN_ISSUER
     assert checker.signatures == checker.bad_signatures == 0
 
 
-def test_a_flood_of_unknown_keys_and_sessions_keeps_nothing(fresh_realm: Realm) -> None:
+def test_a_flood_of_unknown_keys_and_sessions_keeps_nothing(fresh_state: StateFixture) -> None:
     """100,000 key ids and sessions at random cost no signature and no memory, and known ones go on."""
-    checker: Checker = fresh_realm.verifier
+    checker: Checker = fresh_state.verifier
     assert isinstance(checker.view, View)
     valid = token(root(READ))
-    assert fresh_realm.reason(valid) is Reason.ALLOWED
+    assert fresh_state.reason(valid) is Reason.ALLOWED
     pattern = make(link(root(READ)), [key("nobody")])
     at_key, at_session = pattern.index(ISSUER.id), pattern.index(id16("session"))
     request = ask()
@@ -153,5 +153,5 @@ def test_a_flood_of_unknown_keys_and_sessions_keeps_nothing(fresh_realm: Realm) 
     assert reasons == {Reason.UNKNOWN_ISSUER, Reason.UNKNOWN_SESSION}
     assert checker.signatures == 1
     assert len(checker.cache) == 1
-    assert fresh_realm.reason(valid) is Reason.ALLOWED
+    assert fresh_state.reason(valid) is Reason.ALLOWED
     assert checker.signatures == 1

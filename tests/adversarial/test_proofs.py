@@ -22,7 +22,7 @@ from tests.oracle.model import OracleRequest
 from tests.oracle.wire import decode, encode
 from tests.property.mutations import mutate_bytes
 from tests.support.proof_forger import ED25519, MAC, agreement, nonce, prove
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 from tests.support.token_forger import ending, key
 from tests.vectors.cases_proofs import HOST, WHO, bound
 from tests.vectors.world import AUDIENCE, NOW, ask, child, token
@@ -40,11 +40,11 @@ def table(tmp_path: Path) -> ReplayTable:
 
 
 @pytest.fixture
-def realm(realm: Realm, table: ReplayTable) -> Iterator[Realm]:
-    """The realm with keys for proofs and the table."""
-    realm.verifier.proofs = ProofKeys(HOST, KEYS, table)
-    yield realm
-    realm.verifier.proofs = None
+def state(state: StateFixture, table: ReplayTable) -> Iterator[StateFixture]:
+    """The state with keys for proofs and the table."""
+    state.verifier.proofs = ProofKeys(HOST, KEYS, table)
+    yield state
+    state.verifier.proofs = None
 
 
 def proved(kind: int, request: OracleRequest | None = None, **said: Any) -> bytes:
@@ -109,39 +109,39 @@ WAYS: dict[str, Callable[[Verifier, bytes], Reason]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", WAYS)
-def test_a_seen_proof_is_worth_nothing_by_any_way(realm: Realm, way: str, kind: int) -> None:
+def test_a_seen_proof_is_worth_nothing_by_any_way(state: StateFixture, way: str, kind: int) -> None:
     """What one way allowed, each way refuses, in another verifier of the host as well."""
     proof = proved(kind)
-    assert WAYS[way](realm.verifier, proof) is Reason.ALLOWED
-    other = Verifier(realm.writer.source(), audience=AUDIENCE, proofs=realm.verifier.proofs)
+    assert WAYS[way](state.verifier, proof) is Reason.ALLOWED
+    other = Verifier(state.writer.source(), audience=AUDIENCE, proofs=state.verifier.proofs)
 
-    found = [again(verifier, proof) for again in WAYS.values() for verifier in (realm.verifier, other)]
+    found = [again(verifier, proof) for again in WAYS.values() for verifier in (state.verifier, other)]
     assert found == [Reason.REPLAYED] * (2 * len(WAYS))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_proof_twice_in_a_batch_counts_once(realm: Realm, kind: int) -> None:
+def test_a_proof_twice_in_a_batch_counts_once(state: StateFixture, kind: int) -> None:
     """The first item of a batch has it, in process and on the wire."""
     proof, another = proved(kind), proved(kind)
     calls = [(TOKEN, "read", "files/a.txt", b"", b"", b"", "", (), p) for p in (proof, proof, another)]
     items = [pb.CheckItem(token=TOKEN, action=b"read", resource=b"files/a.txt", proof=proved(kind))] * 2
-    asking = CheckMessage(realm.verifier, pb.CheckBatchRequest(items=items).SerializeToString(), "batch")
+    asking = CheckMessage(state.verifier, pb.CheckBatchRequest(items=items).SerializeToString(), "batch")
     asking.judge(AUDIENCE, now_ms=NOW)
 
-    decisions = realm.verifier._check_batch(calls, now_ms=NOW)
+    decisions = state.verifier._check_batch(calls, now_ms=NOW)
     assert [d.reason for d in decisions] == [Reason.ALLOWED, Reason.REPLAYED, Reason.ALLOWED]
     assert [d.reason for d in asking] == [Reason.ALLOWED, Reason.REPLAYED]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_many_checks_with_one_proof_one_is_allowed(realm: Realm, kind: int) -> None:
+def test_of_many_checks_with_one_proof_one_is_allowed(state: StateFixture, kind: int) -> None:
     """Threads that check with the same proofs at once: each is good for one of them."""
     made = [proved(kind) for _ in range(40)]
     start, found = threading.Barrier(8), [[] for _ in range(8)]  # type: list[list[Reason]]
 
     def run(at: int) -> None:
         start.wait()
-        found[at] = [list(WAYS.values())[at % len(WAYS)](realm.verifier, proof) for proof in made]
+        found[at] = [list(WAYS.values())[at % len(WAYS)](state.verifier, proof) for proof in made]
 
     threads = [threading.Thread(target=run, args=(at,)) for at in range(8)]
     for thread in threads:
@@ -154,20 +154,20 @@ def test_of_many_checks_with_one_proof_one_is_allowed(realm: Realm, kind: int) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_changed_proof_passes(realm: Realm, kind: int) -> None:
+def test_no_changed_proof_passes(state: StateFixture, kind: int) -> None:
     """Bits flipped, bytes dropped, repeated, added: nothing but the proof itself is one."""
     rng, proof = Random(kind), proved(kind)
     changed = {mutate_bytes(rng, proof) for _ in range(1500)} - {proof}
 
-    assert {single(realm.verifier, each) for each in changed} <= {
+    assert {single(state.verifier, each) for each in changed} <= {
         Reason.BAD_PROOF,
         Reason.STALE_PROOF,
         Reason.PROOF_REQUIRED,
     }
-    assert single(realm.verifier, proof) is Reason.ALLOWED
+    assert single(state.verifier, proof) is Reason.ALLOWED
 
 
-def test_fields_in_another_order_are_no_proof(realm: Realm) -> None:
+def test_fields_in_another_order_are_no_proof(state: StateFixture) -> None:
     """A protobuf runtime would read them; one meaning has one form here."""
     proof = proved(MAC)
     record = decode("Proof", proof)
@@ -176,39 +176,39 @@ def test_fields_in_another_order_are_no_proof(realm: Realm) -> None:
 
     for order in itertools.permutations(range(6)):
         wanted = Reason.BAD_PROOF if order != tuple(range(6)) else Reason.ALLOWED
-        assert single(realm.verifier, b"".join(pieces[at] for at in order)) is wanted
+        assert single(state.verifier, b"".join(pieces[at] for at in order)) is wanted
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_proof_does_not_move_down_or_up(realm: Realm, kind: int) -> None:
+def test_a_proof_does_not_move_down_or_up(state: StateFixture, kind: int) -> None:
     """A holder's proof of a chain is none for what was attenuated from it, nor the other way round."""
     below = child(**ending("bound", key("next 1"), agreement("proof 1").public))
     longer = token(bound(), below)
     proof = proved(kind)
     up = prove(kind, longer, ask(), WHO, HOST, agreement("verifier").public, NOW, nonce("up"))
 
-    assert single(realm.verifier, proof, longer) is Reason.BAD_PROOF
-    assert single(realm.verifier, up, longer) is single(realm.verifier, up) is Reason.BAD_PROOF
-    assert single(realm.verifier, proof) is Reason.ALLOWED
+    assert single(state.verifier, proof, longer) is Reason.BAD_PROOF
+    assert single(state.verifier, up, longer) is single(state.verifier, up) is Reason.BAD_PROOF
+    assert single(state.verifier, proof) is Reason.ALLOWED
 
 
-def test_a_mac_says_nothing_without_the_chains_keys(realm: Realm) -> None:
+def test_a_mac_says_nothing_without_the_chains_keys(state: StateFixture) -> None:
     """A MAC under another chain's agreement with the same verifier key is none for this one."""
     other = bound(next_key=key("next 7").public, proof_key=agreement("proof 7").public)
     for who in ((key("next 7"), agreement("proof 0")), (key("next 0"), agreement("proof 7"))):
         thief = type(WHO)(*who)
         made = prove(MAC, TOKEN, ask(), thief, HOST, agreement("verifier").public, NOW, nonce("t"))
-        assert single(realm.verifier, made) is Reason.BAD_PROOF
+        assert single(state.verifier, made) is Reason.BAD_PROOF
     made = prove(
         MAC, token(other), ask(), type(WHO)(key("next 7"), agreement("proof 7")), HOST,
         agreement("verifier").public, NOW, nonce("t"),
     )  # fmt: skip
-    assert single(realm.verifier, made, token(other)) is Reason.ALLOWED
-    assert single(realm.verifier, made) is Reason.BAD_PROOF
+    assert single(state.verifier, made, token(other)) is Reason.ALLOWED
+    assert single(state.verifier, made) is Reason.BAD_PROOF
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_proof_is_of_the_very_bytes(realm: Realm, kind: int) -> None:
+def test_a_proof_is_of_the_very_bytes(state: StateFixture, kind: int) -> None:
     """Arguments that mean the same, or parts that run together otherwise, are another request."""
     spelled = [
         b'{"a":1}',
@@ -223,7 +223,7 @@ def test_a_proof_is_of_the_very_bytes(realm: Realm, kind: int) -> None:
     calls += [("read", "files/a.txt/b", b"{}"), ("write", "files/a.txt", b"{}")]
 
     def judged(call: tuple[str, str, bytes], proof: bytes) -> Reason:
-        return Reason(realm.verifier._check(TOKEN, *call, now_ms=NOW, proof=proof).reason)
+        return Reason(state.verifier._check(TOKEN, *call, now_ms=NOW, proof=proof).reason)
 
     for made_for in calls[:9]:
         proof = proved(kind, ask(*made_for))
@@ -236,19 +236,21 @@ def test_a_proof_is_of_the_very_bytes(realm: Realm, kind: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_handle_keeps_opens_nothing_elsewhere(realm: Realm, table: ReplayTable, kind: int) -> None:
+def test_what_a_handle_keeps_opens_nothing_elsewhere(
+    state: StateFixture, table: ReplayTable, kind: int
+) -> None:
     """One handle at several hosts and keys, in turn: each takes proofs for its own key, while it counts."""
     keys = {name: (agreement(name).public, agreement(name).secret) for name in ("verifier", "next")}
     hosts = {
         (name, host): Verifier(
-            realm.writer.source(),
+            state.writer.source(),
             audience=AUDIENCE,
             proofs=ProofKeys(host, [(*keys[name], NOW - 10, NOW + 10)], table),
         )
         for name in keys
         for host in (HOST, bytes(16))
     }
-    handle = realm.verifier.prepare(TOKEN)
+    handle = state.verifier.prepare(TOKEN)
 
     def judged(verifier: Verifier, proof: bytes, now_ms: int = NOW) -> Reason:
         return Reason(verifier._check(handle, "read", "files/a.txt", now_ms=now_ms, proof=proof).reason)
@@ -264,11 +266,11 @@ def test_what_a_handle_keeps_opens_nothing_elsewhere(realm: Realm, table: Replay
             assert judged(hosts[name, host], proof) is Reason.ALLOWED
 
 
-def test_a_broken_table_denies(realm: Realm, table: ReplayTable) -> None:
+def test_a_broken_table_denies(state: StateFixture, table: ReplayTable) -> None:
     """A table that is cut under the verifiers makes every proof unavailable, by every way."""
     Path(table.path).write_bytes(b"")
     # It is looked at once in a millisecond.
     time.sleep(0.005)
 
     for way in WAYS.values():
-        assert way(realm.verifier, proved(MAC)) is Reason.PROOF_UNAVAILABLE
+        assert way(state.verifier, proved(MAC)) is Reason.PROOF_UNAVAILABLE

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessauth.reasons import Reason
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 from tests.vectors.world import child, root, token
 
 ANYTHING = token(root("*:**"))
@@ -75,18 +75,18 @@ _ACTIONS: list[str | bytes] = [
 
 
 @pytest.mark.parametrize("resource", _RESOURCES, ids=range(len(_RESOURCES)))
-def test_resources(realm: Realm, resource: str | bytes) -> None:
+def test_resources(state: StateFixture, resource: str | bytes) -> None:
     """A resource that any reader might take for another is refused, never put right."""
-    decision = realm.verifier._check(ANYTHING, "read", resource, now_ms=realm.clock.now_ms())
+    decision = state.verifier._check(ANYTHING, "read", resource, now_ms=state.clock.now_ms())
 
     assert (decision.reason, decision.argument) == (Reason.MALFORMED_REQUEST, "resource")
     assert decision.level == 0
 
 
 @pytest.mark.parametrize("action", _ACTIONS, ids=range(len(_ACTIONS)))
-def test_actions(realm: Realm, action: str | bytes) -> None:
+def test_actions(state: StateFixture, action: str | bytes) -> None:
     """An action is 1 to 64 plain characters, and never the wildcard."""
-    decision = realm.verifier._check(ANYTHING, action, "a", now_ms=realm.clock.now_ms())
+    decision = state.verifier._check(ANYTHING, action, "a", now_ms=state.clock.now_ms())
 
     assert (decision.reason, decision.argument) == (Reason.MALFORMED_REQUEST, "action")
 
@@ -95,9 +95,9 @@ def test_actions(realm: Realm, action: str | bytes) -> None:
     "resource",
     ["a b", "a:b@c+d'e", "%", "100%", "%zz", "a%2", "...", "ä/日本", "-/_/~", "a.b", "\u00a0", "\U0010ffff"],
 )
-def test_ordinary_resources(realm: Realm, resource: str) -> None:
+def test_ordinary_resources(state: StateFixture, resource: str) -> None:
     """What only looks odd is ordinary."""
-    assert realm.reason(ANYTHING, resource=resource) is Reason.ALLOWED
+    assert state.reason(ANYTHING, resource=resource) is Reason.ALLOWED
 
 
 _ARGUMENTS: dict[str, bytes] = {
@@ -163,9 +163,9 @@ _ARGUMENTS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("name", _ARGUMENTS)
 @pytest.mark.parametrize("part", ["arguments", "tool"])
-def test_json(realm: Realm, name: str, part: str) -> None:
+def test_json(state: StateFixture, name: str, part: str) -> None:
     """JSON with two readings, or too much of it, is refused by the part's name."""
-    decision = realm.check(ANYTHING, **{part: _ARGUMENTS[name]})
+    decision = state.check(ANYTHING, **{part: _ARGUMENTS[name]})
 
     assert (decision.reason, decision.argument) == (Reason.MALFORMED_REQUEST, part)
 
@@ -184,35 +184,35 @@ def test_json(realm: Realm, name: str, part: str) -> None:
         b'{"a":"\x7f","b":"\xc2\x80"}',
     ],
 )
-def test_json_that_is_right(realm: Realm, arguments: bytes) -> None:
+def test_json_that_is_right(state: StateFixture, arguments: bytes) -> None:
     """At the limits, and with what is only unusual, a request is judged."""
-    assert realm.reason(ANYTHING, arguments=arguments) is Reason.ALLOWED
+    assert state.reason(ANYTHING, arguments=arguments) is Reason.ALLOWED
 
 
 @pytest.mark.parametrize(
     "number", ["1e300", "1" + "0" * 300, "1e-10", "9223372036854775808", "1e999999999", "0.0000000001"]
 )
 @pytest.mark.parametrize("relation", ["== 1", "!= 1", "< 5", ">= 0", "in [1, 2]", "not in [1, 2]", "present"])
-def test_numbers_without_a_value(realm: Realm, number: str, relation: str) -> None:
+def test_numbers_without_a_value(state: StateFixture, number: str, relation: str) -> None:
     """A number that is no value makes every relation false, negative ones included."""
     held = token(root(f"read:files/* where n {relation}"))
 
-    assert realm.reason(held, arguments=f'{{"n":{number}}}'.encode()) is Reason.CONDITION_FAILED
+    assert state.reason(held, arguments=f'{{"n":{number}}}'.encode()) is Reason.CONDITION_FAILED
 
 
 @pytest.mark.parametrize("value", ["null", "[]", "{}", "true", '"1"', "[1]", '{"n":1}'])
-def test_wrong_types(realm: Realm, value: str) -> None:
+def test_wrong_types(state: StateFixture, value: str) -> None:
     """A value of another type than the condition's equals nothing and differs from nothing."""
     for relation in ("== 1", "!= 1", "not in [1, 2]", "<= 1", ">= 1"):
         held = token(root(f"read:files/* where n {relation}"))
-        assert realm.reason(held, arguments=f'{{"n":{value}}}'.encode()) is Reason.CONDITION_FAILED
+        assert state.reason(held, arguments=f'{{"n":{value}}}'.encode()) is Reason.CONDITION_FAILED
 
 
-def test_arguments_beside_those_permitted(realm: Realm) -> None:
+def test_arguments_beside_those_permitted(state: StateFixture) -> None:
     """An argument that no condition mentions denies the call, by whatever name it comes."""
     held = token(root('read:files/* where path under "/srv" and o.p == 1'))
     permitted = '"path":"/srv/a","o":{"p":1}'
-    assert realm.reason(held, arguments=f"{{{permitted}}}") is Reason.ALLOWED
+    assert state.reason(held, arguments=f"{{{permitted}}}") is Reason.ALLOWED
     for extra in (
         '"":1',
         '"Path":1',
@@ -222,9 +222,9 @@ def test_arguments_beside_those_permitted(realm: Realm) -> None:
         '"args":1',
         '"o.p":1',
     ):
-        decision = realm.check(held, arguments=f"{{{permitted},{extra}}}")
+        decision = state.check(held, arguments=f"{{{permitted},{extra}}}")
         assert (decision.reason, decision.clause) == (Reason.CONDITION_FAILED, -1)
-    decision = realm.check(held, arguments='{"path":"/srv/a","o":{"p":1,"q":2}}')
+    decision = state.check(held, arguments='{"path":"/srv/a","o":{"p":1,"q":2}}')
     assert (decision.reason, decision.argument) == (Reason.CONDITION_FAILED, "o.q")
 
 
@@ -244,22 +244,22 @@ def test_arguments_beside_those_permitted(realm: Realm) -> None:
         "",
     ],
 )
-def test_paths_that_are_not_under(realm: Realm, path: str) -> None:
+def test_paths_that_are_not_under(state: StateFixture, path: str) -> None:
     """Nothing but a clean path below the folder is under it."""
     held = token(root('read:files/* where path under "/srv"'))
 
-    assert realm.reason(held, arguments=f'{{"path":"{path}"}}') is Reason.CONDITION_FAILED
+    assert state.reason(held, arguments=f'{{"path":"{path}"}}') is Reason.CONDITION_FAILED
 
 
-def test_gateway_parts_of_any_content(realm: Realm) -> None:
+def test_gateway_parts_of_any_content(state: StateFixture) -> None:
     """Sources, peers and sessions that are none are as others, not an exception."""
     held = token(root("read:files/**", source=["10.0.0.0/8"], peer=["sha256:aa"]))
     for source in ("", "10.0.0.256", "10.0.0.1 ", "::1", "\ud800", "x" * 100_000, "10.0.0.1\0", "010.0.0.1"):
-        assert realm.reason(held, source=source, peer=("sha256:aa",)) is Reason.WRONG_SOURCE
+        assert state.reason(held, source=source, peer=("sha256:aa",)) is Reason.WRONG_SOURCE
     for peer in ("\ud800", "", "sha256:a", "sha256:aaa", "SHA256:AA"):
-        assert realm.reason(held, source="10.0.0.1", peer=(peer,)) is Reason.WRONG_PEER
+        assert state.reason(held, source="10.0.0.1", peer=(peer,)) is Reason.WRONG_PEER
     for session in (b"x", bytes(16), bytes(17)):
-        assert realm.reason(held, session=session) is Reason.WRONG_SESSION
+        assert state.reason(held, session=session) is Reason.WRONG_SESSION
 
 
 @settings(max_examples=300, deadline=None)
@@ -269,11 +269,11 @@ def test_gateway_parts_of_any_content(realm: Realm) -> None:
     st.binary(max_size=200) | st.binary(max_size=60).map(lambda inner: b'{"a":"' + inner + b'"}'),
 )
 def test_any_request_at_all(
-    realm: Realm, action: bytes | str, resource: bytes | str, arguments: bytes
+    state: StateFixture, action: bytes | str, resource: bytes | str, arguments: bytes
 ) -> None:
     """Whatever a request holds, a token that permits one action on one resource permits only that."""
     narrow = token(root("*:**"), child("read:files/a"))
-    decision = realm.verifier._check(narrow, action, resource, arguments, now_ms=realm.clock.now_ms())
+    decision = state.verifier._check(narrow, action, resource, arguments, now_ms=state.clock.now_ms())
 
     assert decision.fault is None
     assert not decision or (action in (b"read", "read") and resource in (b"files/a", "files/a"))

@@ -8,7 +8,7 @@ import pytest
 
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import event_service_pb2 as events
-from tests.support.doors import House, house
+from tests.support.doors import ServerFixture, running_server
 from tests.support.half_sent import Connection, headers, message
 from tests.support.service import wait_until
 
@@ -19,19 +19,19 @@ AT_ONCE = 100
 
 
 @pytest.fixture(scope="module")
-def opened() -> Iterator[House]:
+def opened() -> Iterator[ServerFixture]:
     """A server that has little patience."""
     milliseconds = str(1000 * SECONDS)
     settings = {
         "SESSAUTH_LIMITS_SLOW_READER_MS": milliseconds,
         "SESSAUTH_LIMITS_MAX_DEADLINE_MS": milliseconds,
     }
-    with house(**settings) as found:
+    with running_server(**settings) as found:
         yield found
 
 
 @pytest.mark.parametrize("rpc", [STREAM, WATCH])
-def test_a_stream_that_is_not_read_is_ended_and_holds_up_nobody(rpc: str, opened: House) -> None:
+def test_a_stream_that_is_not_read_is_ended_and_holds_up_nobody(rpc: str, opened: ServerFixture) -> None:
     """A hundred streams without a window take half of the pool, others have theirs, and all are ended."""
     if rpc == STREAM:
         check = opened.check()
@@ -65,7 +65,7 @@ def test_a_stream_that_is_not_read_is_ended_and_holds_up_nobody(rpc: str, opened
 
 
 @pytest.mark.parametrize("seconds", [1, 3_600])
-def test_an_answer_that_is_not_read_is_kept_until_the_deadline(seconds: int, opened: House) -> None:
+def test_an_answer_that_is_not_read_is_kept_until_the_deadline(seconds: int, opened: ServerFixture) -> None:
     """Beyond the client's own deadline, and the server's cap on it, the call is ended; no place is held."""
     block = headers("/sessauth.v1.AuthorizationService/Check", opened.credentials["gateway"], seconds)
     request = message(opened.check().SerializeToString())

@@ -18,7 +18,7 @@ from sessauth.model.change import (
 from sessauth.model.session import Fact
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 from tests.support.token_forger import ending, id16, key, make
 from tests.vectors.world import ISSUER, child, link, root
 
@@ -34,9 +34,9 @@ def chain_of(name: str, label: str) -> bytes:
 class Checks:
     """Four threads that check one session's chains without a pause, known ones and new ones."""
 
-    def __init__(self, realm: Realm, name: str) -> None:
+    def __init__(self, state: StateFixture, name: str) -> None:
         """Start the threads."""
-        self.realm = realm
+        self.state = state
         self.after = threading.Event()
         self.stop = threading.Event()
         self.reasons: list[tuple[bool, Reason]] = []
@@ -53,7 +53,7 @@ class Checks:
             while not self.stop.is_set():
                 for chain in chains:
                     acknowledged = self.after.is_set()
-                    self.reasons.append((acknowledged, self.realm.reason(chain)))
+                    self.reasons.append((acknowledged, self.state.reason(chain)))
         except BaseException as failure:
             self.failed.append(failure)
             raise
@@ -72,9 +72,9 @@ class Checks:
         return tuple({r for a, r in self.reasons if a is which} for which in (False, True))  # type: ignore[return-value]
 
 
-def race(realm: Realm, name: str, change: Callable[[], object]) -> tuple[set[Reason], set[Reason]]:
+def race(state: StateFixture, name: str, change: Callable[[], object]) -> tuple[set[Reason], set[Reason]]:
     """The reasons before and after a change's acknowledgement, of four threads."""
-    checks = Checks(realm, name)
+    checks = Checks(state, name)
     while not checks.reasons and not checks.failed:
         time.sleep(0.001)
     change()
@@ -82,40 +82,40 @@ def race(realm: Realm, name: str, change: Callable[[], object]) -> tuple[set[Rea
     return checks.join()
 
 
-def test_no_check_after_an_acknowledgement_misses_it(fresh_realm: Realm) -> None:
+def test_no_check_after_an_acknowledgement_misses_it(fresh_state: StateFixture) -> None:
     """End, suspend, narrow and revoke hold for every check that starts after they were acknowledged."""
-    realm = fresh_realm
+    state = fresh_state
     facts = [Fact("region", "eu", True)]
     for name in ("end", "suspend", "narrow", "revoke", "resume", "parent"):
-        realm.open(name, facts=facts)
-    realm.open("child", parent_id=id16("parent"))
-    revoked = [realm.check(chain_of("revoke", f"{i}")).block_ids[1] for i in range(40)]
+        state.open(name, facts=facts)
+    state.open("child", parent_id=id16("parent"))
+    revoked = [state.check(chain_of("revoke", f"{i}")).block_ids[1] for i in range(40)]
     nothing: list[Any] = [Scope.parse("read:other/**").to_record()]
     changes: dict[str, tuple[Callable[[], object], Reason]] = {
-        "end": (lambda: realm.do(end_session("e", id16("end"))), Reason.SESSION_ENDED),
-        "suspend": (lambda: realm.do(suspend_session("s", id16("suspend"))), Reason.SESSION_SUSPENDED),
-        "narrow": (lambda: realm.do(narrow_session("n", id16("narrow"), nothing)), Reason.OUT_OF_SCOPE),
-        "revoke": (lambda: realm.do(revoke("r", id16("revoke"), revoked)), Reason.REVOKED),
-        "child": (lambda: realm.do(narrow_session("p", id16("parent"), nothing)), Reason.OUT_OF_SCOPE),
+        "end": (lambda: state.do(end_session("e", id16("end"))), Reason.SESSION_ENDED),
+        "suspend": (lambda: state.do(suspend_session("s", id16("suspend"))), Reason.SESSION_SUSPENDED),
+        "narrow": (lambda: state.do(narrow_session("n", id16("narrow"), nothing)), Reason.OUT_OF_SCOPE),
+        "revoke": (lambda: state.do(revoke("r", id16("revoke"), revoked)), Reason.REVOKED),
+        "child": (lambda: state.do(narrow_session("p", id16("parent"), nothing)), Reason.OUT_OF_SCOPE),
     }
     for name, (change, reason) in changes.items():
-        before, after = race(realm, name, change)
+        before, after = race(state, name, change)
         assert after == {reason}, name
         assert before <= {Reason.ALLOWED, reason}
 
 
-def test_commits_to_other_sessions_change_nothing(fresh_realm: Realm) -> None:
+def test_commits_to_other_sessions_change_nothing(fresh_state: StateFixture) -> None:
     """While other sessions change without a pause, each check of this one comes out the same."""
-    realm = fresh_realm
-    realm.open("still")
-    realm.open("busy")
+    state = fresh_state
+    state.open("still")
+    state.open("busy")
 
     def busy() -> None:
         for turn in range(8):
-            realm.do(update_facts(f"f{turn}", id16("busy"), set_facts=[Fact("n", turn, True)]))
-            realm.do(suspend_session(f"s{turn}", id16("busy")))
-            realm.do(resume_session(f"r{turn}", id16("busy")))
+            state.do(update_facts(f"f{turn}", id16("busy"), set_facts=[Fact("n", turn, True)]))
+            state.do(suspend_session(f"s{turn}", id16("busy")))
+            state.do(resume_session(f"r{turn}", id16("busy")))
 
-    before, after = race(realm, "still", busy)
+    before, after = race(state, "still", busy)
 
     assert before == after == {Reason.ALLOWED}

@@ -16,7 +16,7 @@ from sessauth.scopes.scope import Scope
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 from tests.support.token_forger import ending, id16, key, make
 from tests.vectors.world import AUDIENCE, ISSUER, NOW, child, link, root
 
@@ -129,21 +129,21 @@ _NOTHING: list[Any] = [Scope.parse("read:other/**").to_record()]
         ("revoke", Reason.REVOKED),
     ],
 )
-def test_no_way_misses_an_acknowledged_change(fresh_realm: Realm, name: str, reason: Reason) -> None:
+def test_no_way_misses_an_acknowledged_change(fresh_state: StateFixture, name: str, reason: Reason) -> None:
     """Whatever starts after the acknowledgement is denied throughout; a batch before it is never torn."""
-    realm = fresh_realm
-    realm.open(name)
+    state = fresh_state
+    state.open(name)
     chains = chains_of(name)
-    ids = sorted({realm.check(chain).block_ids[0] for chain in chains_of(name)})
+    ids = sorted({state.check(chain).block_ids[0] for chain in chains_of(name)})
     changes: dict[str, Any] = {
         "end": lambda: end_session("e", id16(name)),
         "suspend": lambda: suspend_session("s", id16(name)),
         "narrow": lambda: narrow_session("n", id16(name), _NOTHING),
         "revoke": lambda: revoke("r", id16(name), ids),
     }
-    runs = Runs(Verifier(realm.writer.source(), audience=AUDIENCE), chains)
+    runs = Runs(Verifier(state.writer.source(), audience=AUDIENCE), chains)
     runs.wait(False, 3)
-    realm.do(changes[name]())
+    state.do(changes[name]())
     runs.acknowledged.set()
     runs.wait(True, 5)
     runs.join()
@@ -159,15 +159,15 @@ def test_no_way_misses_an_acknowledged_change(fresh_realm: Realm, name: str, rea
             assert reasons <= {Reason.ALLOWED, reason}, way
 
 
-def test_nothing_crosses_while_another_session_changes(fresh_realm: Realm) -> None:
+def test_nothing_crosses_while_another_session_changes(fresh_state: StateFixture) -> None:
     """A session that nobody changes is allowed by every way while another is changed without a pause."""
-    realm = fresh_realm
-    realm.open("still")
-    realm.open("busy")
-    runs = Runs(Verifier(realm.writer.source(), audience=AUDIENCE), chains_of("still"))
+    state = fresh_state
+    state.open("still")
+    state.open("busy")
+    runs = Runs(Verifier(state.writer.source(), audience=AUDIENCE), chains_of("still"))
     for turn in range(30):
-        realm.do(suspend_session(f"s{turn}", id16("busy")))
-        realm.do(resume_session(f"r{turn}", id16("busy")))
+        state.do(suspend_session(f"s{turn}", id16("busy")))
+        state.do(resume_session(f"r{turn}", id16("busy")))
     runs.wait(False, 5)
     runs.join()
 

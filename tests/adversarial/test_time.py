@@ -12,7 +12,7 @@ from sessauth._fast.codec import protobuf
 from sessauth.limits import CLOCK_STEP_MS, ISSUED_AT_LEEWAY_MS
 from sessauth.reasons import Reason
 from tests.support import bulk_sessions
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 from tests.support.token_forger import make
 from tests.support.view_source import MemorySource
 from tests.vectors.world import ISSUER, NOW, SESSION, child, link, root, token
@@ -65,39 +65,39 @@ def test_times_beyond_what_can_be_stated() -> None:
             assert (reason != Reason.MALFORMED_TOKEN) is form, (field, value)
 
 
-def test_an_issuer_whose_clock_is_ahead(realm: Realm) -> None:
+def test_an_issuer_whose_clock_is_ahead(state: StateFixture) -> None:
     """An issue up to 30 s ahead is forgiven, one ms more is not yet valid; nothing is forgiven on expiry."""
     within, beyond = (
         timed(NOW + ISSUED_AT_LEEWAY_MS + more, NOW + 10 * ISSUED_AT_LEEWAY_MS) for more in (0, 1)
     )
 
-    assert realm.reason(within) is Reason.ALLOWED
-    assert realm.reason(beyond) is Reason.NOT_YET_VALID
-    assert realm.reason(beyond, now_ms=NOW + 1) is Reason.ALLOWED
+    assert state.reason(within) is Reason.ALLOWED
+    assert state.reason(beyond) is Reason.NOT_YET_VALID
+    assert state.reason(beyond, now_ms=NOW + 1) is Reason.ALLOWED
 
 
-def test_the_clock_goes_back_and_forth(realm: Realm) -> None:
+def test_the_clock_goes_back_and_forth(state: StateFixture) -> None:
     """Each check is judged by its own time: nothing that expired is remembered, nor that it lived."""
     chain = token(root(READ), child(expires_at_ms=NOW + 10), child(expires_at_ms=NOW + 5))
     for now, expected in ((NOW, 0), (NOW + 5, 2), (NOW + 10, 1), (NOW + 5, 2), (NOW - 10, 0), (NOW + 4, 0)):
-        decision = realm.check(chain, now_ms=now)
+        decision = state.check(chain, now_ms=now)
         assert (decision.reason, decision.index) == (
             (Reason.EXPIRED, expected) if expected else (Reason.ALLOWED, -1)
         )
 
 
-def test_a_lease_at_its_deadline(fresh_realm: Realm) -> None:
+def test_a_lease_at_its_deadline(fresh_state: StateFixture) -> None:
     """A lease lapses at its deadline, and a renewal that became durable counts at once."""
-    session_id = fresh_realm.open("leased", lease_ms=10_000)
+    session_id = fresh_state.open("leased", lease_ms=10_000)
     held = make(link(root(READ, root_fields={"session_id": session_id})), [ISSUER])
 
-    assert fresh_realm.reason(held, now_ms=NOW + 9999) is Reason.ALLOWED
-    assert fresh_realm.reason(held, now_ms=NOW + 10_000) is Reason.LEASE_LAPSED
-    fresh_realm.clock.advance(9000)
-    deadline = fresh_realm.writer.keep_alive(session_id).result(10)
+    assert fresh_state.reason(held, now_ms=NOW + 9999) is Reason.ALLOWED
+    assert fresh_state.reason(held, now_ms=NOW + 10_000) is Reason.LEASE_LAPSED
+    fresh_state.clock.advance(9000)
+    deadline = fresh_state.writer.keep_alive(session_id).result(10)
     assert deadline > NOW + 10_000
-    assert fresh_realm.reason(held, now_ms=deadline - 1) is Reason.ALLOWED
-    assert fresh_realm.reason(held, now_ms=deadline) is Reason.LEASE_LAPSED
+    assert fresh_state.reason(held, now_ms=deadline - 1) is Reason.ALLOWED
+    assert fresh_state.reason(held, now_ms=deadline) is Reason.LEASE_LAPSED
 
 
 def test_a_clock_that_is_suspect() -> None:

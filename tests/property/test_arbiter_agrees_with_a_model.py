@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sessauth.errors import Rejected
 from sessauth.reasons import Reason
-from tests.support.writer_fixture import Till
+from tests.support.writer_fixture import WriterFixture
 
 RESOURCES = ("doc/1", "doc/2", "other")
 PATTERNS = {
@@ -129,9 +129,9 @@ def test_the_writer_takes_what_the_document_says(chain: object, steps: list[tupl
     root, below = chain  # type: ignore[misc]
     model, permits = Model(), []
     with tempfile.TemporaryDirectory() as folder:
-        till = Till(Path(folder) / "state")
+        writer = WriterFixture(Path(folder) / "state")
         try:
-            token = till.mint(*(row.text for row in root), ending="open")
+            token = writer.mint(*(row.text for row in root), ending="open")
             for some in below:
                 token = token.attenuate(scopes=[row.text for row in some], ending="open")
             token = token.present()
@@ -140,8 +140,8 @@ def test_the_writer_takes_what_the_document_says(chain: object, steps: list[tupl
                 if step[0] == "check":
                     _, resource, cost, permit = step
                     arguments = b"{}" if cost is None else b'{"cost": %d}' % cost
-                    ask = till.ask(token, resource, arguments, permit_ms=60_000 if permit else 0)  # type: ignore[arg-type]
-                    verdict = till.decide(ask)
+                    ask = writer.ask(token, resource, arguments, permit_ms=60_000 if permit else 0)  # type: ignore[arg-type]
+                    verdict = writer.decide(ask)
                     expected = model.judge(blocks, resource, cost, permit=permit)  # type: ignore[arg-type]
                     assert verdict.decision.reason is expected
                     assert bool(verdict.permit) is bool(permit and verdict.decision)
@@ -151,17 +151,17 @@ def test_the_writer_takes_what_the_document_says(chain: object, steps: list[tupl
                     number: int = step[1]  # type: ignore[assignment]
                     ask, handle = permits[number]
                     if step[0] == "commit":
-                        done = bool(till.commit(ask, handle).decision)
+                        done = bool(writer.commit(ask, handle).decision)
                     else:
-                        done = _released(till, handle)
+                        done = _released(writer, handle)
                     assert done is model.settle(number, commit=step[0] == "commit")
         finally:
-            till.close()
+            writer.close()
 
 
-def _released(till: Till, handle: bytes) -> bool:
+def _released(writer: WriterFixture, handle: bytes) -> bool:
     try:
-        till.release(handle)
+        writer.release(handle)
     except Rejected:
         return False
     return True

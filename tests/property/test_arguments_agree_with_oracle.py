@@ -27,7 +27,7 @@ from tests.property.generator import batch
 from tests.property.judges import Kernel
 from tests.property.mutations import mutate_bytes
 from tests.property.random_values import Spelled, members, render
-from tests.support.memory_fixture import SmallWorld, small_world
+from tests.support.memory_fixture import MemoryFixture, memory_fixture
 
 CASES = int(os.environ.get("SESSAUTH_CASES", "20000")) // 5
 SEED = int(os.environ.get("SESSAUTH_SEED", "1"))
@@ -164,30 +164,32 @@ def leaves(members: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[tu
     return found
 
 
-def reads_as(world: SmallWorld, members: dict[str, Any], wanted: list[tuple[tuple[str, ...], Any]]) -> Reason:
+def reads_as(
+    memory: MemoryFixture, members: dict[str, Any], wanted: list[tuple[tuple[str, ...], Any]]
+) -> Reason:
     """What becomes of values under a scope that states each of them."""
     scope = Scope.on("read", "x")
     for path, value in wanted[:MAX_CONDITIONS]:
         scope = scope.where(Path.args(*path), "==", exact(value))
     if len(wanted) > MAX_CONDITIONS:
         scope = scope.free_all()
-    return Reason(world.check(world.mint(scope), "read", "x", members).reason)
+    return Reason(memory.check(memory.mint(scope), "read", "x", members).reason)
 
 
 def test_the_kernel_reads_the_values_that_were_written() -> None:
     """Each text, truth and number is equal to the one that was given, and to no other."""
-    world = small_world()
+    memory = memory_fixture()
     for number in range(CASES // 20):
         rng = Random(f"{SEED} values {number}")
         made = values(rng)
         wanted = leaves(made)
-        assert reads_as(world, made, wanted) is Reason.ALLOWED, (SEED, number)
+        assert reads_as(memory, made, wanted) is Reason.ALLOWED, (SEED, number)
         (path, value), *others = wanted
         other = (
             not value if isinstance(value, bool) else exact(value) + ("x" if isinstance(value, str) else 1)
         )
         if in_range(other):
-            assert reads_as(world, made, [(path, other), *others]) is Reason.CONDITION_FAILED, (SEED, number)
+            assert reads_as(memory, made, [(path, other), *others]) is Reason.CONDITION_FAILED, (SEED, number)
 
 
 def test_values_and_json_have_one_form() -> None:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.server_fixture import House
+from tests.support.server_fixture import ServerFixture
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def server() -> Iterator[ServerFixture]:
     """A server process with two check workers, clients of each, and an embedded verifier behind it."""
-    with House() as made:
+    with ServerFixture() as made:
         yield made

@@ -16,7 +16,7 @@ from sessauth.decisions.decision_base import DecisionBase
 from sessauth.errors import NotFound
 from sessauth.reasons import Reason
 from tests.support.model_actors import Door, doors_of, retry_ids
-from tests.support.server_fixture import House, at_once
+from tests.support.server_fixture import ServerFixture, at_once
 from tests.support.service import wait_until
 from tests.support.service_machine import CALLS, NUMBERS, OneByOne
 from tests.support.service_model import Call
@@ -38,7 +38,7 @@ class Costs(OneByOne):
         return sorted(zip(asked, answers, range(count), strict=True), key=lambda each: not each[1])
 
     @rule(token=NUMBERS, call=CALLS, permit=st.booleans())
-    def crowd(self, token: int, call: Call, permit: bool) -> None:
+    def same_call(self, token: int, call: Call, permit: bool) -> None:
         """Ask about one call from every door at once."""
         session, of = self.token(token)
         # Which of two scopes a permit was paid by can't be told afterwards.
@@ -122,16 +122,16 @@ class Costs(OneByOne):
         after = session.judge(of, call)
         possible = {before.reason, after} - {Reason.ALLOWED}
         assert {decision.reason for _, decision, _ in denied} <= possible
-        for door in doors_of(self.house):
+        for door in doors_of(self.server):
             self.ask(session, of, door, call)
 
 
 class Killed(Costs):
     """A process dies amid the calls, once in each run."""
 
-    def __init__(self, house: House, victim: str, killed: list[str]) -> None:
+    def __init__(self, server: ServerFixture, victim: str, killed: list[str]) -> None:
         """Kill the ``control`` process or the ``worker``, and say so in ``killed``."""
-        super().__init__(house)
+        super().__init__(server)
         self.victim = victim
         self.killed = killed
 
@@ -154,7 +154,7 @@ class Killed(Costs):
         session, of = self.token(token)
         permit = permit and call.place != "alt"
         names = retry_ids(CROWD + 1)
-        victim = self.house.server.process.pid if self.victim == "control" else self.house.worker_pids()[0]
+        victim = self.server.process.process.pid if self.victim == "control" else self.server.worker_pids()[0]
 
         def ask(door: Door, number: int) -> Any:
             if number == CROWD // 2:
@@ -168,11 +168,11 @@ class Killed(Costs):
             if isinstance(answer, DecisionBase)
         }
         if self.victim == "control":
-            self.house.stop()
-            self.house.start()
+            self.server.stop()
+            self.server.start()
         else:
-            assert wait_until(lambda: victim not in self.house.worker_pids())
-            self.house.wait_for_workers()
+            assert wait_until(lambda: victim not in self.server.worker_pids())
+            self.server.wait_for_workers()
         asked = [
             (door, door.check(of, call, permit=permit, retry_id=names[number]), number)
             for door, number in ((self.door(number), number) for number in range(CROWD + 1))
@@ -186,9 +186,9 @@ class Killed(Costs):
 
 
 @pytest.fixture(scope="module")
-def one_worker() -> Iterator[House]:
+def one_worker() -> Iterator[ServerFixture]:
     """A server process with one check worker."""
-    with House(workers=1) as made:
+    with ServerFixture(workers=1) as made:
         yield made
 
 
@@ -214,13 +214,13 @@ def _run(machine: Callable[[], OneByOne], examples: int, steps: int) -> int:
     return len(played)
 
 
-def test_costs_from_many_clients(one_worker: House) -> None:
+def test_costs_from_many_clients(one_worker: ServerFixture) -> None:
     """Nothing is allowed, open or taken but what the model says, whoever asks."""
     assert _run(lambda: Costs(one_worker), EXAMPLES, STEPS) >= EXAMPLES // 2
 
 
 @pytest.mark.parametrize("victim", ["control", "worker"])
-def test_costs_when_a_process_is_killed(one_worker: House, victim: str) -> None:
+def test_costs_when_a_process_is_killed(one_worker: ServerFixture, victim: str) -> None:
     """What was taken before a kill -9 is taken once, and what was answered stands."""
     killed: list[str] = []
     _run(lambda: Killed(one_worker, victim, killed), max(2, EXAMPLES // 4), 40)

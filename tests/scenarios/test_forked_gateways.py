@@ -44,7 +44,7 @@ def check(verifier):
 
 
 @dataclass
-class House:
+class GatewayHost:
     """A running service with a session, and a token of it for gateways."""
 
     service: Service
@@ -65,16 +65,16 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def host() -> Iterator[GatewayHost]:
     """One service for all tests here."""
     with running() as service, Client(str(service.made.socket)) as client:
         session = client.open_session(subject="agent", ceiling=["read:files/**"])
-        yield House(service, client.mint(session.id, ["read:files/**"], ["gateway"]).text)
+        yield GatewayHost(service, client.mint(session.id, ["read:files/**"], ["gateway"]).text)
 
 
-def test_an_inherited_verifier_says_what_is_wrong(house: House) -> None:
+def test_an_inherited_verifier_says_what_is_wrong(host: GatewayHost) -> None:
     """In the child each door denies and explains it, pickled or not, and one line is logged."""
-    done = house.run("""
+    done = host.run("""
 verifier = opened()
 assert check(verifier) and not verifier.inherited
 def child(queue):
@@ -98,9 +98,9 @@ assert check(verifier)
 
 
 @pytest.mark.parametrize("closes", ["first", "last", "never"])
-def test_a_child_opens_its_own(house: House, closes: str) -> None:
+def test_a_child_opens_its_own(host: GatewayHost, closes: str) -> None:
     """It judges by it, before and after the inherited one is closed; what both held is freed in neither."""
-    done = house.run(f"""
+    done = host.run(f"""
 closes = {closes!r}
 verifier = opened()
 assert check(verifier)
@@ -134,7 +134,7 @@ print(check(verifier).reason)
     assert done.stdout == "ALLOWED\n"
 
 
-def test_a_child_by_spawn_opens_its_own(house: House, tmp_path: Path) -> None:
+def test_a_child_by_spawn_opens_its_own(host: GatewayHost, tmp_path: Path) -> None:
     """Nothing is inherited there; the parent's stays open beside it."""
     script = tmp_path / "spawned.py"
     script.write_text(
@@ -149,17 +149,17 @@ if __name__ == "__main__":
 """
     )
     command = [sys.executable, str(script)]
-    done = subprocess.run(command, env=house.environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=host.environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_child_leaves_stream_and_enrolment_to_the_parent(house: House, tmp_path: Path) -> None:
+def test_a_child_leaves_stream_and_enrolment_to_the_parent(host: GatewayHost, tmp_path: Path) -> None:
     """A close in the child ends neither the parent's audit stream nor its enrolment."""
     credential = tmp_path / "gateway.credential"
-    caller = house.service.add("gw", "gateway")
+    caller = host.service.add("gw", "gateway")
     credential.write_text(caller.credential)
     credential.chmod(0o600)
-    house.run(f"""
+    host.run(f"""
 from sessauth.audit.recording.options import AuditOptions
 verifier = opened(
     server=str(state.parent / "run" / "sessauth.sock"), credential_file=Path({str(credential)!r}),
@@ -209,7 +209,7 @@ def answer(path: Path, token: str) -> tuple[int, str]:
 
 
 @contextmanager
-def served(house: House, folder: Path, *command: str) -> Iterator[Path]:
+def served(host: GatewayHost, folder: Path, *command: str) -> Iterator[Path]:
     """A web server that runs the page's modules in ``folder``; gives its socket."""
     name = command[0]
     if shutil.which(name, path=str(Path(sys.executable).parent)) is None:
@@ -218,10 +218,10 @@ def served(house: House, folder: Path, *command: str) -> Iterator[Path]:
         title = block.splitlines()[0].removeprefix("# ")
         if title.endswith(".py") and not (folder / title).exists():
             (folder / title).write_text(block)
-    path = Path(house.service.made.home) / f"{name}.sock"
+    path = Path(host.service.made.home) / f"{name}.sock"
     path.unlink(missing_ok=True)
     line = [str(Path(sys.executable).parent / name), *(part.format(socket=path) for part in command[1:])]
-    environment = {**house.environment, "HOME": str(folder)}
+    environment = {**host.environment, "HOME": str(folder)}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(line, env=environment, cwd=folder, stdout=log, stderr=log)
     try:
@@ -236,36 +236,36 @@ def served(house: House, folder: Path, *command: str) -> Iterator[Path]:
             process.wait()
 
 
-def test_gunicorn_with_preload_as_the_page_says(house: House, tmp_path: Path) -> None:
+def test_gunicorn_with_preload_as_the_page_says(host: GatewayHost, tmp_path: Path) -> None:
     """The page's two files, run: both workers allow by verifiers of their own, and end well."""
     settings = next(block for block in PAGE.blocks("python") if block.startswith("# gunicorn.conf.py"))
     (tmp_path / "gunicorn.conf.py").write_text(settings + READY)
-    with served(house, tmp_path, "gunicorn", "--bind", "unix:{socket}", "app:app") as path:
+    with served(host, tmp_path, "gunicorn", "--bind", "unix:{socket}", "app:app") as path:
         assert wait_until(lambda: (tmp_path / "log").read_text().count("takes calls") == 2)
         for _ in range(8):
-            assert answer(path, house.token)[0] == 200
+            assert answer(path, host.token)[0] == 200
         assert answer(path, "none")[0] == 403
     log = (tmp_path / "log").read_text()
     assert SAYS not in log and "Traceback" not in log
 
 
-def test_gunicorn_with_a_verifier_of_before_the_fork(house: House, tmp_path: Path) -> None:
+def test_gunicorn_with_a_verifier_of_before_the_fork(host: GatewayHost, tmp_path: Path) -> None:
     """Opened at import under --preload, it denies in each worker; answer and log say what to do."""
     app = next(block for block in PAGE.blocks("python") if block.startswith("# app.py"))
     (tmp_path / "app.py").write_text(f"{app}\nopen_verifier()\n")
     (tmp_path / "gunicorn.conf.py").write_text(READY)
-    with served(house, tmp_path, "gunicorn", "--preload", "--bind", "unix:{socket}", "app:app") as path:
+    with served(host, tmp_path, "gunicorn", "--preload", "--bind", "unix:{socket}", "app:app") as path:
         assert wait_until(lambda: "takes calls" in (tmp_path / "log").read_text())
-        status, told = answer(path, house.token)
+        status, told = answer(path, host.token)
         assert status == 403 and SAYS in told and "open the verifier again" in told
-        answer(path, house.token)
+        answer(path, host.token)
     assert (tmp_path / "log").read_text().count(SAYS) == 1
 
 
-def test_uvicorn_with_workers_as_the_page_says(house: House, tmp_path: Path) -> None:
+def test_uvicorn_with_workers_as_the_page_says(host: GatewayHost, tmp_path: Path) -> None:
     """The page's module, imported by each worker, allows."""
     command = ("uvicorn", "--workers", "2", "--uds", "{socket}", "asgi:app")
-    with served(house, tmp_path, *command) as path:
+    with served(host, tmp_path, *command) as path:
         assert wait_until(lambda: (tmp_path / "log").read_text().count("startup complete") == 2)
-        assert [answer(path, house.token)[0] for _ in range(4)] == [200] * 4
+        assert [answer(path, host.token)[0] for _ in range(4)] == [200] * 4
         assert answer(path, "none")[0] == 403

@@ -13,7 +13,7 @@ from sessauth.decisions.tool_catalog import ToolCatalog
 from sessauth.errors import UnknownTool
 from sessauth.reasons import Reason
 from sessauth.tokens.token import Token
-from tests.support.memory_fixture import SmallWorld, small_world
+from tests.support.memory_fixture import MemoryFixture, memory_fixture
 
 DEFAULT_DATA = Path(__file__).parents[3] / "shared" / "data"
 TOOLS_DIR = Path(os.environ.get("SESSAUTH_SHARED_DATA", DEFAULT_DATA)) / "mcp-github"
@@ -80,9 +80,9 @@ def arguments(tool: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def world() -> SmallWorld:
+def memory() -> MemoryFixture:
     """A session to check in."""
-    return small_world()
+    return memory_fixture()
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +92,9 @@ def catalogue() -> ToolCatalog:
 
 
 @pytest.fixture(scope="module")
-def token(world: SmallWorld) -> Token:
+def token(memory: MemoryFixture) -> Token:
     """A token with the one scope."""
-    return world.mint(SCOPE)
+    return memory.mint(SCOPE)
 
 
 def test_the_tools_are_those_that_were_counted() -> None:
@@ -105,18 +105,18 @@ def test_the_tools_are_those_that_were_counted() -> None:
 
 @pytest.mark.parametrize("name", names(ON_REPOSITORY))
 def test_reading_the_repository_is_allowed(
-    world: SmallWorld, catalogue: ToolCatalog, token: Token, name: str
+    memory: MemoryFixture, catalogue: ToolCatalog, token: Token, name: str
 ) -> None:
     """With owner and repo alone, and with every argument that the tool takes."""
     tool = next(t for t in TOOLS if t["name"] == name)
 
     for given in (TARGET, arguments(tool)):
-        assert world.check(token, *catalogue.request(name), json.dumps(given).encode())
+        assert memory.check(token, *catalogue.request(name), json.dumps(given).encode())
 
 
 @pytest.mark.parametrize("name", names(ON_REPOSITORY))
 def test_owner_or_repo_changed_alone_is_denied(
-    world: SmallWorld, catalogue: ToolCatalog, token: Token, name: str
+    memory: MemoryFixture, catalogue: ToolCatalog, token: Token, name: str
 ) -> None:
     """Another value, another type, or no value: CONDITION_FAILED with the argument's name."""
     full = arguments(next(t for t in TOOLS if t["name"] == name))
@@ -126,14 +126,14 @@ def test_owner_or_repo_changed_alone_is_denied(
         dropped = {n: v for n, v in full.items() if n != argument}
         changed = [{**full, argument: value} for value in MUTATIONS]
         for given in (dropped, *changed, {**dropped, argument.upper(): TARGET[argument]}):
-            decision = world.check(token, *request, json.dumps(given).encode())
+            decision = memory.check(token, *request, json.dumps(given).encode())
             assert not decision, given
             assert (decision.reason, decision.argument) == (Reason.CONDITION_FAILED, argument), given
 
 
 @pytest.mark.parametrize("name", names(ON_REPOSITORY))
 def test_every_other_argument_changed_alone_stays_allowed(
-    world: SmallWorld, catalogue: ToolCatalog, token: Token, name: str
+    memory: MemoryFixture, catalogue: ToolCatalog, token: Token, name: str
 ) -> None:
     """The scope leaves them free, whatever they are."""
     full = arguments(next(t for t in TOOLS if t["name"] == name))
@@ -141,11 +141,11 @@ def test_every_other_argument_changed_alone_stays_allowed(
     for argument in full.keys() - TARGET.keys():
         for value in MUTATIONS:
             given = json.dumps({**full, argument: value}).encode()
-            assert world.check(token, *catalogue.request(name), given), (argument, value)
+            assert memory.check(token, *catalogue.request(name), given), (argument, value)
 
 
 def test_arguments_said_twice_or_badly_are_denied(
-    world: SmallWorld, catalogue: ToolCatalog, token: Token
+    memory: MemoryFixture, catalogue: ToolCatalog, token: Token
 ) -> None:
     """A second owner, or what is no JSON object, never reaches the conditions."""
     request = catalogue.request("get_commit")
@@ -158,31 +158,31 @@ def test_arguments_said_twice_or_badly_are_denied(
         b'\xef\xbb\xbf{"owner":"acme","repo":"web"}',
         b'{"owner":"acme","repo":"web"}{}',
     ):
-        assert world.check(token, *request, raw).reason is Reason.MALFORMED_REQUEST
+        assert memory.check(token, *request, raw).reason is Reason.MALFORMED_REQUEST
 
 
 @pytest.mark.parametrize("name", names(ELSEWHERE))
 def test_reading_elsewhere_is_denied(
-    world: SmallWorld, catalogue: ToolCatalog, token: Token, name: str
+    memory: MemoryFixture, catalogue: ToolCatalog, token: Token, name: str
 ) -> None:
     """A read-only tool that takes no owner and repo has nothing that the conditions could hold for."""
     given = json.dumps(arguments(next(t for t in TOOLS if t["name"] == name))).encode()
 
-    assert world.check(token, *catalogue.request(name), given).reason is Reason.CONDITION_FAILED
+    assert memory.check(token, *catalogue.request(name), given).reason is Reason.CONDITION_FAILED
 
 
 @pytest.mark.parametrize("name", names(WRITING))
 def test_every_writing_tool_is_denied(
-    world: SmallWorld, catalogue: ToolCatalog, token: Token, name: str
+    memory: MemoryFixture, catalogue: ToolCatalog, token: Token, name: str
 ) -> None:
     """Also on the repository itself."""
     given = json.dumps(arguments(next(t for t in TOOLS if t["name"] == name)) | TARGET).encode()
 
-    assert world.check(token, *catalogue.request(name), given).reason is Reason.OUT_OF_SCOPE
+    assert memory.check(token, *catalogue.request(name), given).reason is Reason.OUT_OF_SCOPE
 
 
 def test_a_tool_added_later_is_denied_until_it_is_pinned(
-    world: SmallWorld, catalogue: ToolCatalog, token: Token
+    memory: MemoryFixture, catalogue: ToolCatalog, token: Token
 ) -> None:
     """Though it calls itself read-only; and a pinned tool that now calls itself so stays a write."""
     later = {"name": "get_everything", "annotations": {"readOnlyHint": True}, "inputSchema": {}}
@@ -193,17 +193,17 @@ def test_a_tool_added_later_is_denied_until_it_is_pinned(
     with pytest.raises(UnknownTool):
         catalogue.request("get_everything")
     assert set(catalogue.changed(now)) == {"get_everything", turned["name"]}
-    assert not world.check(token, *catalogue.request(turned["name"]), given)
+    assert not memory.check(token, *catalogue.request(turned["name"]), given)
     pinned_again = ToolCatalog.from_mcp("github", [*TOOLS, later])
-    assert world.check(token, *pinned_again.request("get_everything"), given)
+    assert memory.check(token, *pinned_again.request("get_everything"), given)
 
 
 def test_other_methods_and_servers_are_denied(
-    world: SmallWorld, catalogue: ToolCatalog, token: Token
+    memory: MemoryFixture, catalogue: ToolCatalog, token: Token
 ) -> None:
     """``*`` is one segment below one server."""
     given = json.dumps(TARGET).encode()
 
-    assert not world.check(token, *catalogue.request("", "resources/read"), given)
+    assert not memory.check(token, *catalogue.request("", "resources/read"), given)
     for outside in ("gitlab/get_commit", "github", "github/get_commit/x", "GitHub/get_commit"):
-        assert world.check(token, "read", f"mcp/{outside}", given).reason is Reason.OUT_OF_SCOPE
+        assert memory.check(token, "read", f"mcp/{outside}", given).reason is Reason.OUT_OF_SCOPE

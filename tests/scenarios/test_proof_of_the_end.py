@@ -29,7 +29,7 @@ SHORT_MS, LONG_MS = 1_000, 60_000
 BOUNDS_MS = (1_000, 3_000, 9_000)
 
 
-class House:
+class RestartableServer:
     """A server with two workers, its operator, and a credential for gateways."""
 
     def __init__(self, made: Initialised) -> None:
@@ -44,7 +44,7 @@ class House:
 
     def start(self) -> None:
         """Serve."""
-        self.server = ServerProcess.start(self.made.home, **SETTINGS)
+        self.process = ServerProcess.start(self.made.home, **SETTINGS)
         operator = self.made.credential_file.read_text().strip()
         sockets = [self.made.socket, *(self.made.home / "run" / f"check-{i}.sock" for i in range(2))]
         callers = [Caller(f"unix:{path}", operator) for path in sockets]
@@ -52,8 +52,8 @@ class House:
         for caller in callers:
             caller.close()
         if not serving:
-            self.server.kill()
-        assert serving, self.server.log
+            self.process.kill()
+        assert serving, self.process.log
 
     def gateway(self, name: str, staleness_ms: int = LONG_MS) -> Gateway:
         """Start a gateway that enrols."""
@@ -76,7 +76,7 @@ class House:
 
     def worker_pids(self) -> list[int]:
         """Return the ids of the worker processes."""
-        tasks = Path(f"/proc/{self.server.process.pid}/task").iterdir()
+        tasks = Path(f"/proc/{self.process.process.pid}/task").iterdir()
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
     def workers(self) -> list[RegisteredVerifier]:
@@ -89,13 +89,13 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    """One house for all tests here; some start its server again."""
+def server() -> Iterator[RestartableServer]:
+    """One server for all tests here; some start its server again."""
     with home_folder() as home:
-        found = House(initialise(home))
+        found = RestartableServer(initialise(home))
         yield found
         found.client.close()
-        found.server.kill()
+        found.process.kill()
 
 
 def states(receipt: Receipt) -> dict[str, VerifierState]:
@@ -103,110 +103,110 @@ def states(receipt: Receipt) -> dict[str, VerifierState]:
     return {each.name: each.state for each in receipt.verifiers}
 
 
-def test_closed_when_all_have_acknowledged(house: House) -> None:
+def test_closed_when_all_have_acknowledged(server: RestartableServer) -> None:
     """Two workers, two gateways and the control process: each is named, and none allows it any more."""
-    with house.gateway("gw-1") as one, house.gateway("gw-2") as two:
-        session_id, token = house.session()
+    with server.gateway("gw-1") as one, server.gateway("gw-2") as two:
+        session_id, token = server.session()
         assert (one.check(token.text), two.check(token.text)) == ("ALLOWED", "ALLOWED")
 
-        house.end(session_id)
+        server.end(session_id)
 
-        assert wait_until(lambda: house.closed(session_id))
-        receipt = house.receipt(session_id)
+        assert wait_until(lambda: server.closed(session_id))
+        receipt = server.receipt(session_id)
         assert states(receipt) == dict.fromkeys(SERVER | {"gw-1", "gw-2"}, VerifierState.ACKNOWLEDGED)
         assert all(each.revision >= receipt.revision for each in receipt.verifiers)
         assert (one.check(token.text), two.check(token.text)) == ("SESSION_ENDED", "SESSION_ENDED")
         # A verifier that comes later changes nothing of what is finished.
-        assert house.receipt(session_id) == receipt
+        assert server.receipt(session_id) == receipt
         one.leave()
         two.leave()
-    assert {each.name for each in house.client.list_verifiers() if each.state is VerifierState.LEFT} >= {
+    assert {each.name for each in server.client.list_verifiers() if each.state is VerifierState.LEFT} >= {
         "gw-1",
         "gw-2",
     }
 
 
-def test_a_killed_gateway_is_named_until_it_is_back(house: House) -> None:
+def test_a_killed_gateway_is_named_until_it_is_back(server: RestartableServer) -> None:
     """PARTIAL names it, for each end; its return under its name closes them all."""
-    with house.gateway("gw-3") as gateway:
-        session_id, token = house.session()
+    with server.gateway("gw-3") as gateway:
+        session_id, token = server.session()
         assert gateway.check(token.text) == "ALLOWED"
         gateway.kill()
-    receipt = house.end(session_id)
+    receipt = server.end(session_id)
     assert receipt.state is ReceiptState.PARTIAL and "gw-3" in receipt.waiting
-    assert wait_until(lambda: house.receipt(session_id).waiting == ("gw-3",))
-    others = [house.session()[0] for _ in range(5)]
-    assert all("gw-3" in house.end(other).waiting for other in others)
+    assert wait_until(lambda: server.receipt(session_id).waiting == ("gw-3",))
+    others = [server.session()[0] for _ in range(5)]
+    assert all("gw-3" in server.end(other).waiting for other in others)
 
-    with house.gateway("gw-3") as gateway:
-        assert wait_until(lambda: house.closed(session_id))
-        assert states(house.receipt(session_id))["gw-3"] is VerifierState.ACKNOWLEDGED
-        assert wait_until(lambda: all(house.closed(other) for other in others))
+    with server.gateway("gw-3") as gateway:
+        assert wait_until(lambda: server.closed(session_id))
+        assert states(server.receipt(session_id))["gw-3"] is VerifierState.ACKNOWLEDGED
+        assert wait_until(lambda: all(server.closed(other) for other in others))
         assert gateway.check(token.text) == "SESSION_ENDED"
         gateway.leave()
 
 
-def test_a_gateway_that_can_not_be_heard_is_outlived(house: House) -> None:
+def test_a_gateway_that_can_not_be_heard_is_outlived(server: RestartableServer) -> None:
     """Behind its bound the end is CLOSED without it."""
     for bound_ms in BOUNDS_MS:
-        with house.gateway("gw-4", bound_ms) as gateway:
-            session_id, _ = house.session()
+        with server.gateway("gw-4", bound_ms) as gateway:
+            session_id, _ = server.session()
             gateway.kill()
-        waiting = house.end(session_id).waiting
-        assert wait_until(lambda ended=session_id: house.closed(ended))
+        waiting = server.end(session_id).waiting
+        assert wait_until(lambda ended=session_id: server.closed(ended))
         if "gw-4" in waiting:
             break
 
     assert "gw-4" in waiting
-    assert states(house.receipt(session_id))["gw-4"] is VerifierState.OUTLIVED
+    assert states(server.receipt(session_id))["gw-4"] is VerifierState.OUTLIVED
 
 
-def test_a_killed_worker_is_gone(house: House) -> None:
+def test_a_killed_worker_is_gone(server: RestartableServer) -> None:
     """Its parent sees its end, so nothing waits for it; the next one is another."""
-    workers = house.workers()
+    workers = server.workers()
     assert [(each.name, each.staleness_ms) for each in workers] == [
         ("sessauth/worker-0", 0),
         ("sessauth/worker-1", 0),
     ]
-    session_id, _ = house.session()
-    os.kill(house.worker_pids()[0], signal.SIGKILL)
+    session_id, _ = server.session()
+    os.kill(server.worker_pids()[0], signal.SIGKILL)
 
-    house.end(session_id)
-    assert wait_until(lambda: house.closed(session_id))
+    server.end(session_id)
+    assert wait_until(lambda: server.closed(session_id))
     before = {(each.name, each.enrolled_at_ms) for each in workers}
 
     def is_new(each: RegisteredVerifier) -> bool:
         return (each.name, each.enrolled_at_ms) not in before and each.state is VerifierState.ACKNOWLEDGED
 
-    assert wait_until(lambda: any(map(is_new, house.workers())))
+    assert wait_until(lambda: any(map(is_new, server.workers())))
 
 
-def test_a_permit_that_is_open_keeps_it_partial(house: House) -> None:
+def test_a_permit_that_is_open_keeps_it_partial(server: RestartableServer) -> None:
     """Until its gateway asks to commit it and is told that the session is over."""
-    session_id, token = house.session()
-    with Client(str(house.made.socket), credential_file=house.gateway_file, timeout_ms=10_000) as gateway:
+    session_id, token = server.session()
+    with Client(str(server.made.socket), credential_file=server.gateway_file, timeout_ms=10_000) as gateway:
         allowed = gateway.check(token, "read", "files/a", audience="gw", permit_ms=60_000)
         assert allowed
-        assert house.end(session_id).open_permits == 1
-        assert wait_until(lambda: not house.receipt(session_id).waiting)
-        assert house.receipt(session_id).state is ReceiptState.PARTIAL
+        assert server.end(session_id).open_permits == 1
+        assert wait_until(lambda: not server.receipt(session_id).waiting)
+        assert server.receipt(session_id).state is ReceiptState.PARTIAL
 
         refused = gateway.commit(allowed.permit, token, "read", "files/a", audience="gw")
 
         assert refused.reason.name == "SESSION_ENDED"
-    assert house.receipt(session_id).open_permits == 0 and house.closed(session_id)
+    assert server.receipt(session_id).open_permits == 0 and server.closed(session_id)
 
 
-def test_a_name_is_one_process_and_a_state_is_the_servers(house: House, tmp_path: Path) -> None:
+def test_a_name_is_one_process_and_a_state_is_the_servers(server: RestartableServer, tmp_path: Path) -> None:
     """What can't be enrolled raises, and nothing is left open."""
-    with house.gateway("gw-5") as gateway:
-        options = {"server": house.made.socket, "credential_file": house.gateway_file}
+    with server.gateway("gw-5") as gateway:
+        options = {"server": server.made.socket, "credential_file": server.gateway_file}
         with pytest.raises(Rejected) as caught:
-            Verifier.embedded(house.made.state_dir, audience="gw", register_as="gw-5", **options)  # type: ignore[call-overload]
+            Verifier.embedded(server.made.state_dir, audience="gw", register_as="gw-5", **options)  # type: ignore[call-overload]
         assert caught.value.word == "NAME_TAKEN"
         kept = {"audit": AuditOptions(tmp_path / "audit"), "tell": True}
         with pytest.raises(Rejected):
-            Verifier.embedded(house.made.state_dir, audience="gw", register_as="gw-5", **options, **kept)  # type: ignore[call-overload]
+            Verifier.embedded(server.made.state_dir, audience="gw", register_as="gw-5", **options, **kept)  # type: ignore[call-overload]
         assert [record["next"] for record in records(tmp_path / "audit", "end")] == [-1]
         running = {thread.name for thread in threading.enumerate()}
         assert not running & {"sessauth-recorder", "sessauth-telling"}
@@ -216,42 +216,42 @@ def test_a_name_is_one_process_and_a_state_is_the_servers(house: House, tmp_path
         assert caught.value.word == "OTHER_STATE"
         with pytest.raises(UsageError, match="staleness_ms"):
             Verifier.embedded(
-                house.made.state_dir, audience="gw", register_as="gw-6", staleness_ms=1, **options
+                server.made.state_dir, audience="gw", register_as="gw-6", staleness_ms=1, **options
             )  # type: ignore[call-overload]
         with pytest.raises(UsageError, match="server="):
-            Verifier.embedded(house.made.state_dir, audience="gw", register_as="gw-6")  # type: ignore[call-overload]
+            Verifier.embedded(server.made.state_dir, audience="gw", register_as="gw-6")  # type: ignore[call-overload]
         gateway.leave()
 
 
-def test_a_restart_forgets_nobody(house: House) -> None:
+def test_a_restart_forgets_nobody(server: RestartableServer) -> None:
     """What was CLOSED stays so; what waits goes on to wait for the same, whom the next process knows."""
-    with house.gateway("gw-7") as alive, house.gateway("gw-8") as dies:
-        finished, _ = house.session()
-        house.end(finished)
-        assert wait_until(lambda: house.closed(finished))
-        before = house.receipt(finished)
+    with server.gateway("gw-7") as alive, server.gateway("gw-8") as dies:
+        finished, _ = server.session()
+        server.end(finished)
+        assert wait_until(lambda: server.closed(finished))
+        before = server.receipt(finished)
         dies.kill()
-        unfinished, token = house.session()
-        assert "gw-8" in house.end(unfinished).waiting
-        house.server.kill()
-        house.start()
+        unfinished, token = server.session()
+        assert "gw-8" in server.end(unfinished).waiting
+        server.process.kill()
+        server.start()
 
-        assert house.receipt(finished) == before
-        assert wait_until(lambda: house.receipt(unfinished).waiting == ("gw-8",))
-        assert states(house.receipt(unfinished))["gw-7"] is VerifierState.ACKNOWLEDGED
+        assert server.receipt(finished) == before
+        assert wait_until(lambda: server.receipt(unfinished).waiting == ("gw-8",))
+        assert states(server.receipt(unfinished))["gw-7"] is VerifierState.ACKNOWLEDGED
         assert alive.check(token.text) == "SESSION_ENDED"
-        with house.gateway("gw-8"):
-            assert wait_until(lambda: house.closed(unfinished))
+        with server.gateway("gw-8"):
+            assert wait_until(lambda: server.closed(unfinished))
 
 
-def test_without_its_server_an_enrolled_gateway_stops(house: House) -> None:
+def test_without_its_server_an_enrolled_gateway_stops(server: RestartableServer) -> None:
     """Behind its bound it denies what it allowed before; a gateway that did not enrol goes on."""
-    _, token = house.session()
-    with house.gateway("gw-9", SHORT_MS) as enrolled:
+    _, token = server.session()
+    with server.gateway("gw-9", SHORT_MS) as enrolled:
         assert wait_until(lambda: enrolled.check(token.text) == "ALLOWED")
-        house.server.kill()
+        server.process.kill()
         assert wait_until(lambda: enrolled.check(token.text) == "STALE_STATE")
-        with Verifier.embedded(house.made.state_dir, audience="gw") as other:
+        with Verifier.embedded(server.made.state_dir, audience="gw") as other:
             assert other.check(token, "read", "files/a")
-        house.start()
+        server.start()
         assert wait_until(lambda: enrolled.check(token.text) == "ALLOWED")

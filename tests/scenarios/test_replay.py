@@ -15,7 +15,7 @@ from sessauth.audit.verify.verify import verify
 from sessauth.reasons import Reason
 from tests.cli.conftest import invoke
 from tests.support.resigned_log import reseal
-from tests.support.server_fixture import AUDIENCE, House
+from tests.support.server_fixture import AUDIENCE, ServerFixture
 
 WHERE = 'read:repo/* where owner == "acme" free branch'
 LEVEL = "read:secret/** where session.level == 2"
@@ -24,7 +24,7 @@ GOOD, BAD = b'{"owner":"acme","branch":"x"}', b'{"owner":"evil"}'
 
 
 class Played:
-    """What was asked of the house, and the log that it left."""
+    """What was asked of the server, and the log that it left."""
 
     def __init__(self, folder: Path) -> None:
         """Play, end the server, and keep a copy of its audit folder."""
@@ -32,18 +32,18 @@ class Played:
         self.folder = folder / "audit"
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SESSAUTH_AUDIT_ENABLED", "true")
-            with House(workers=1) as self.house:
+            with ServerFixture(workers=1) as self.server:
                 self._play()
-                assert self.house.server.terminate() == 0, self.house.server.log
-                shutil.copytree(self.house.home / "audit", self.folder)
+                assert self.server.process.terminate() == 0, self.server.process.log
+                shutil.copytree(self.server.home / "audit", self.folder)
 
     def _ask(self, token: bytes, action: str, resource: str, arguments: bytes = b"", **more: Any) -> None:
         """Ask the control process and the worker."""
-        for client in (self.house.control, *self.house.workers):
+        for client in (self.server.control, *self.server.workers):
             self.decisions.append(client.check(token, action, resource, arguments, **more))
 
     def _play(self) -> None:
-        operator = self.house.operator
+        operator = self.server.operator
         session = operator.open_session(subject="agent", ceiling=["*:**"])
         scopes = ["read:files/**", WHERE, LEVEL, TOOL, "read:paid needs uses(2)"]
         token = operator.mint(session.id, scopes, [AUDIENCE])

@@ -15,7 +15,7 @@ from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.scopes.call_arguments import encode
 from sessauth.scopes.needs import key_text
 from sessauth.tokens.holder import HolderKey
-from tests.support.server_fixture import AUDIENCE, House
+from tests.support.server_fixture import AUDIENCE, ServerFixture
 
 CALL = ("read", "doc/1")
 SCOPE = 'read:doc/** where path == "é" and cost <= 2.5'
@@ -25,13 +25,13 @@ UNSAYABLE = {**VALUES, "cost": float("nan")}
 BYTES = '{"cost":2.50,"path":"é"}'.encode()
 
 
-def test_who_proves_who_judges_and_who_approves_mean_the_same_bytes(house: House) -> None:
+def test_who_proves_who_judges_and_who_approves_mean_the_same_bytes(server: ServerFixture) -> None:
     """An approver signs what a holder proved and a gateway judged, whichever gave values and which JSON."""
     approver, holder = ApproverKey.generate(), HolderKey.generate()
     scope = f'{SCOPE} needs approval(1, "{key_text(approver.public_key)}")'
-    session = house.operator.open_session(subject="agent", ceiling=["read:**"])
-    token = house.operator.mint(session.id, [scope], [AUDIENCE], to=holder.public)
-    host = house.operator.verifier_keys().current(SystemClock().now_ms())
+    session = server.operator.open_session(subject="agent", ceiling=["read:**"])
+    token = server.operator.mint(session.id, [scope], [AUDIENCE], to=holder.public)
+    host = server.operator.verifier_keys().current(SystemClock().now_ms())
     assert host is not None
 
     def proof(arguments: Any) -> bytes:
@@ -41,13 +41,13 @@ def test_who_proves_who_judges_and_who_approves_mean_the_same_bytes(house: House
         decision: DecisionBase = door(token, *CALL, given, proof=proof(proven))
         return decision
 
-    for door in house.doors:
+    for door in server.doors:
         first = asked(door, VALUES, BYTES)
         assert first.reason is Reason.APPROVAL_REQUIRED
         request = first.approval  # type: ignore[attr-defined]
         assert request.record.arguments == BYTES == encode(VALUES)
         assert '"cost": 2.50' in request.render()
-        house.operator.grant_approval(request, Approver(approver))
+        server.operator.grant_approval(request, Approver(approver))
         # Other bytes are another request, though they say the same.
         assert (
             asked(door, '{"path":"é","cost":2.5}', '{"path":"é","cost":2.5}').reason
@@ -57,10 +57,10 @@ def test_who_proves_who_judges_and_who_approves_mean_the_same_bytes(house: House
         assert asked(door, BYTES.decode(), VALUES).allowed
 
 
-def test_values_are_judged_alike_at_every_door(house: House) -> None:
+def test_values_are_judged_alike_at_every_door(server: ServerFixture) -> None:
     """By every verifier and client, alone, in a batch, and with what is denied denied everywhere."""
-    session = house.operator.open_session(subject="agent", ceiling=["read:**"])
-    token = house.operator.mint(session.id, [SCOPE], [AUDIENCE])
+    session = server.operator.open_session(subject="agent", ceiling=["read:**"])
+    token = server.operator.mint(session.id, [SCOPE], [AUDIENCE])
     expected = {
         Reason.ALLOWED: VALUES,
         Reason.CONDITION_FAILED: TOO_MUCH,
@@ -68,28 +68,28 @@ def test_values_are_judged_alike_at_every_door(house: House) -> None:
     }
 
     for reason, values in expected.items():
-        assert {door(token, *CALL, values).reason for door in house.doors} == {reason}
-        assert house.verifier.check_batch([(token, *CALL, values)])[0].reason is reason
+        assert {door(token, *CALL, values).reason for door in server.doors} == {reason}
+        assert server.verifier.check_batch([(token, *CALL, values)])[0].reason is reason
     items = [CheckItem(token, *CALL, values) for values in expected.values()]
     candidates = [Candidate(*CALL, values) for values in expected.values()]
     verdicts = (SurveyVerdict.YES, SurveyVerdict.NO, SurveyVerdict.NO)
-    assert [each.reason for each in house.control.check_batch(items)] == list(expected)
-    assert [each.reason for _, each in sorted(house.control.check_stream(items))] == list(expected)
-    assert house.control.list_allowed(token, candidates).verdicts == verdicts
-    assert house.verifier.list_allowed(token, candidates).verdicts == verdicts
-    permit = house.verifier.check(token, *CALL, VALUES, permit_ms=60_000)
-    assert house.verifier.commit(permit.permit, token, *CALL, VALUES)  # type: ignore[attr-defined]
+    assert [each.reason for each in server.control.check_batch(items)] == list(expected)
+    assert [each.reason for _, each in sorted(server.control.check_stream(items))] == list(expected)
+    assert server.control.list_allowed(token, candidates).verdicts == verdicts
+    assert server.verifier.list_allowed(token, candidates).verdicts == verdicts
+    permit = server.verifier.check(token, *CALL, VALUES, permit_ms=60_000)
+    assert server.verifier.commit(permit.permit, token, *CALL, VALUES)  # type: ignore[attr-defined]
 
 
-def test_an_asyncio_client_takes_values(house: House) -> None:
+def test_an_asyncio_client_takes_values(server: ServerFixture) -> None:
     """Check, batch, stream, watch, survey and commit."""
-    session = house.operator.open_session(subject="agent", ceiling=["read:**"])
-    token = house.operator.mint(session.id, [SCOPE], [AUDIENCE])
+    session = server.operator.open_session(subject="agent", ceiling=["read:**"])
+    token = server.operator.mint(session.id, [SCOPE], [AUDIENCE])
     item = CheckItem(token, *CALL, VALUES)
 
     async def ask() -> None:
-        file = house.home / "gateway.credential"
-        async with AsyncClient(str(house.made.socket), credential_file=file, timeout_ms=10_000) as client:
+        file = server.home / "gateway.credential"
+        async with AsyncClient(str(server.made.socket), credential_file=file, timeout_ms=10_000) as client:
             assert await client.check(token, *CALL, VALUES)
             assert not await client.check(token, *CALL, UNSAYABLE)
             assert all(await client.check_batch([item]))

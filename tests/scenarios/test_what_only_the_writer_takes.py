@@ -18,52 +18,52 @@ from sessauth.errors import NotFound, SessauthError, UsageError
 from sessauth.reasons import Reason, Stage
 from sessauth.scopes.needs import key_text
 from sessauth.verifier.verifier import Verifier
-from tests.support.server_fixture import AUDIENCE, House, at_once, until_ms
+from tests.support.server_fixture import AUDIENCE, ServerFixture, at_once, until_ms
 from tests.support.service import wait_until
 
 BUDGET = 'read:doc/** where cost >= 0 needs budget("api", 10, cost)'
 
 
-def _open(house: House, *scopes: str) -> tuple[bytes, bytes]:
+def _open(server: ServerFixture, *scopes: str) -> tuple[bytes, bytes]:
     """A session and a token of it."""
-    session = house.operator.open_session(subject="agent", ceiling=["read:**"])
-    return session.id, house.operator.mint(session.id, scopes, [AUDIENCE]).data
+    session = server.operator.open_session(subject="agent", ceiling=["read:**"])
+    return session.id, server.operator.mint(session.id, scopes, [AUDIENCE]).data
 
 
 def _everywhere(
-    house: House, count: int, token: bytes, arguments: bytes = b"{}", **options: object
+    server: ServerFixture, count: int, token: bytes, arguments: bytes = b"{}", **options: object
 ) -> list[DecisionBase]:
     """Ask about one call so often at once, from every door in turn."""
 
     def ask(door: Callable[..., DecisionBase]) -> Callable[[], DecisionBase]:
         return lambda: door(token, "read", "doc/1", arguments, **options)
 
-    return at_once([ask(house.doors[number % len(house.doors)]) for number in range(count)])
+    return at_once([ask(server.doors[number % len(server.doors)]) for number in range(count)])
 
 
 def _reasons(decisions: list[DecisionBase]) -> Counter[Reason]:
     return Counter(decision.reason for decision in decisions)
 
 
-def test_uses_are_exhausted_at_exactly_their_number(house: House) -> None:
+def test_uses_are_exhausted_at_exactly_their_number(server: ServerFixture) -> None:
     """Of 60 calls at once through four doors exactly 17 are allowed by a scope of 17 uses."""
-    _, token = _open(house, "read:doc/** needs uses(17)")
+    _, token = _open(server, "read:doc/** needs uses(17)")
 
-    assert _reasons(_everywhere(house, 60, token)) == {Reason.ALLOWED: 17, Reason.USES_EXHAUSTED: 43}
-    assert not any(door(token, "read", "doc/1") for door in house.doors)
+    assert _reasons(_everywhere(server, 60, token)) == {Reason.ALLOWED: 17, Reason.USES_EXHAUSTED: 43}
+    assert not any(door(token, "read", "doc/1") for door in server.doors)
 
 
-def test_one_approval_allows_one_call(house: House) -> None:
+def test_one_approval_allows_one_call(server: ServerFixture) -> None:
     """Of 100 uses at once of one approval, through two workers and an embedded verifier, one is allowed."""
     key = ApproverKey.generate()
-    _, token = _open(house, f'read:doc/** needs approval(1, "{key_text(key.public_key)}")')
-    asked = [door(token, "read", "doc/1") for door in house.doors]
+    _, token = _open(server, f'read:doc/** needs approval(1, "{key_text(key.public_key)}")')
+    asked = [door(token, "read", "doc/1") for door in server.doors]
     assert {decision.reason for decision in asked} == {Reason.APPROVAL_REQUIRED}
     requests = {decision.approval.record.id: decision.approval for decision in asked}  # type: ignore[attr-defined]
     assert len(requests) == 1
 
-    house.operator.grant_approval(next(iter(requests.values())), Approver(key))
-    decisions = _everywhere(house, 100, token)
+    server.operator.grant_approval(next(iter(requests.values())), Approver(key))
+    decisions = _everywhere(server, 100, token)
 
     assert _reasons(decisions) == {Reason.ALLOWED: 1, Reason.APPROVAL_REQUIRED: 99}
     later = {decision.approval.record.id for decision in decisions if not decision}  # type: ignore[attr-defined]
@@ -71,52 +71,52 @@ def test_one_approval_allows_one_call(house: House) -> None:
     assert later.isdisjoint(requests)
 
 
-def test_signed_approvals_that_come_with_the_call_count_once(house: House) -> None:
+def test_signed_approvals_that_come_with_the_call_count_once(server: ServerFixture) -> None:
     """An approval that travels with the request allows one of 40 calls at once, through every door."""
     key = ApproverKey.generate()
-    _, token = _open(house, f'read:doc/** needs approval(1, "{key_text(key.public_key)}")')
-    asked = house.control.check(token, "read", "doc/1")
+    _, token = _open(server, f'read:doc/** needs approval(1, "{key_text(key.public_key)}")')
+    asked = server.control.check(token, "read", "doc/1")
     assert asked.approval is not None
     signed = Approver(key).grant(asked.approval)
 
-    decisions = _everywhere(house, 40, token, approvals=[signed])
+    decisions = _everywhere(server, 40, token, approvals=[signed])
 
     assert _reasons(decisions)[Reason.ALLOWED] == 1
-    assert not house.control.check(token, "read", "doc/2", approvals=[signed])
+    assert not server.control.check(token, "read", "doc/2", approvals=[signed])
 
 
-def test_a_denied_approval_stands(house: House) -> None:
+def test_a_denied_approval_stands(server: ServerFixture) -> None:
     """What an approver said no to is denied as that, from every door."""
     key = ApproverKey.generate()
-    _, token = _open(house, f'read:doc/** needs approval(1, "{key_text(key.public_key)}")')
-    asked = house.control.check(token, "read", "doc/1").approval
+    _, token = _open(server, f'read:doc/** needs approval(1, "{key_text(key.public_key)}")')
+    asked = server.control.check(token, "read", "doc/1").approval
     assert asked is not None
-    house.operator.deny_approval(asked.record.session_id, asked.record.id, "not today")
+    server.operator.deny_approval(asked.record.session_id, asked.record.id, "not today")
 
-    assert {door(token, "read", "doc/1").reason for door in house.doors} == {Reason.APPROVAL_DENIED}
+    assert {door(token, "read", "doc/1").reason for door in server.doors} == {Reason.APPROVAL_DENIED}
 
 
-def test_reservations_never_pass_a_budget(house: House) -> None:
+def test_reservations_never_pass_a_budget(server: ServerFixture) -> None:
     """Of 100 reservations of 1 at once, of a budget of 10, ten are given; released ones are given again."""
-    session_id, token = _open(house, BUDGET)
+    session_id, token = _open(server, BUDGET)
 
-    decisions = _everywhere(house, 100, token, b'{"cost": 1}', permit_ms=60_000)
+    decisions = _everywhere(server, 100, token, b'{"cost": 1}', permit_ms=60_000)
 
     assert _reasons(decisions) == {Reason.ALLOWED: 10, Reason.BUDGET_EXHAUSTED: 90}
     permits = {decision.permit for decision in decisions if decision}  # type: ignore[attr-defined]
     assert len(permits) == 10
-    assert house.operator.get_session(session_id).open_permits == 10
+    assert server.operator.get_session(session_id).open_permits == 10
     for permit in sorted(permits)[:3]:
-        house.workers[0].release(permit)
-    again = _everywhere(house, 20, token, b'{"cost": 1}', permit_ms=60_000)
+        server.workers[0].release(permit)
+    again = _everywhere(server, 20, token, b'{"cost": 1}', permit_ms=60_000)
     assert _reasons(again) == {Reason.ALLOWED: 3, Reason.BUDGET_EXHAUSTED: 17}
 
 
-def test_permits_are_committed_once_from_any_door(house: House) -> None:
+def test_permits_are_committed_once_from_any_door(server: ServerFixture) -> None:
     """A permit that one worker gave is committed once, whichever of 12 attempts at once comes first."""
-    _, token = _open(house, BUDGET)
-    given = house.workers[0].check(token, "read", "doc/1", b'{"cost": 4}', permit_ms=60_000)
-    doors = [house.control.commit, *(each.commit for each in house.workers), house.verifier.commit]
+    _, token = _open(server, BUDGET)
+    given = server.workers[0].check(token, "read", "doc/1", b'{"cost": 4}', permit_ms=60_000)
+    doors = [server.control.commit, *(each.commit for each in server.workers), server.verifier.commit]
 
     decisions = at_once(
         [
@@ -126,17 +126,17 @@ def test_permits_are_committed_once_from_any_door(house: House) -> None:
     )
 
     assert _reasons(decisions) == {Reason.ALLOWED: 1, Reason.BAD_PERMIT: 11}
-    assert house.control.check(token, "read", "doc/1", b'{"cost": 6}')
-    assert not house.control.check(token, "read", "doc/1", b'{"cost": 0.000000001}')
+    assert server.control.check(token, "read", "doc/1", b'{"cost": 6}')
+    assert not server.control.check(token, "read", "doc/1", b'{"cost": 0.000000001}')
 
 
-def test_no_commit_after_the_end(house: House) -> None:
+def test_no_commit_after_the_end(server: ServerFixture) -> None:
     """Between check and commit the session ends: every door refuses the permit for that reason."""
-    session_id, token = _open(house, "read:doc/**")
-    permits = [door(token, "read", "doc/1", permit_ms=60_000).permit for door in house.doors]  # type: ignore[attr-defined]
-    house.operator.end(session_id)
+    session_id, token = _open(server, "read:doc/**")
+    permits = [door(token, "read", "doc/1", permit_ms=60_000).permit for door in server.doors]  # type: ignore[attr-defined]
+    server.operator.end(session_id)
 
-    commits = [house.control.commit, *(each.commit for each in house.workers), house.verifier.commit]
+    commits = [server.control.commit, *(each.commit for each in server.workers), server.verifier.commit]
     reasons = {
         commit(permit, token, "read", "doc/1").reason for commit, permit in zip(commits, permits, strict=True)
     }
@@ -144,103 +144,103 @@ def test_no_commit_after_the_end(house: House) -> None:
     assert reasons == {Reason.SESSION_ENDED}
 
 
-def test_no_commit_of_what_narrowing_took(house: House) -> None:
+def test_no_commit_of_what_narrowing_took(server: ServerFixture) -> None:
     """Between check and commit the session is narrowed: the scope's reason, or BAD_PERMIT where it fits."""
-    session_id, token = _open(house, "read:doc/**")
+    session_id, token = _open(server, "read:doc/**")
     outside, inside = (
-        house.workers[0].check(token, "read", name, permit_ms=60_000).permit for name in ("doc/1", "doc/2")
+        server.workers[0].check(token, "read", name, permit_ms=60_000).permit for name in ("doc/1", "doc/2")
     )
-    house.operator.narrow(session_id, ["read:doc/2"])
+    server.operator.narrow(session_id, ["read:doc/2"])
 
-    assert house.workers[1].commit(outside, token, "read", "doc/1").reason is Reason.OUT_OF_SCOPE
-    refused = house.workers[1].commit(inside, token, "read", "doc/2")
+    assert server.workers[1].commit(outside, token, "read", "doc/1").reason is Reason.OUT_OF_SCOPE
+    refused = server.workers[1].commit(inside, token, "read", "doc/2")
     assert (refused.reason, refused.stage) == (Reason.BAD_PERMIT, Stage.NEEDS)
 
 
-def test_permits_and_retry_ids_are_one_gateways(house: House) -> None:
+def test_permits_and_retry_ids_are_one_gateways(server: ServerFixture) -> None:
     """Another gateway can neither commit nor release a permit, and a retry id of another is its own."""
-    _, token = _open(house, "read:doc/** needs uses(2)")
-    given = house.control.check(token, "read", "doc/1", retry_id=b"attempt", permit_ms=60_000)
+    _, token = _open(server, "read:doc/** needs uses(2)")
+    given = server.control.check(token, "read", "doc/1", retry_id=b"attempt", permit_ms=60_000)
 
-    assert house.other.commit(given.permit, token, "read", "doc/1").reason is Reason.BAD_PERMIT
+    assert server.other.commit(given.permit, token, "read", "doc/1").reason is Reason.BAD_PERMIT
     with pytest.raises(NotFound):
-        house.other.release(given.permit)
-    others = house.other.check(token, "read", "doc/1", retry_id=b"attempt", permit_ms=60_000)
+        server.other.release(given.permit)
+    others = server.other.check(token, "read", "doc/1", retry_id=b"attempt", permit_ms=60_000)
     assert others.permit != given.permit
-    assert house.control.check(token, "read", "doc/1", retry_id=b"attempt").permit == given.permit
-    assert house.control.check(token, "read", "doc/1").reason is Reason.USES_EXHAUSTED
-    assert house.control.commit(given.permit, token, "read", "doc/1")
+    assert server.control.check(token, "read", "doc/1", retry_id=b"attempt").permit == given.permit
+    assert server.control.check(token, "read", "doc/1").reason is Reason.USES_EXHAUSTED
+    assert server.control.commit(given.permit, token, "read", "doc/1")
 
 
-def test_a_lost_answer_is_asked_for_again(house: House) -> None:
+def test_a_lost_answer_is_asked_for_again(server: ServerFixture) -> None:
     """Under one retry id, 40 attempts at once through every door take one use and get one permit."""
-    _, token = _open(house, "read:doc/** needs uses(3)")
+    _, token = _open(server, "read:doc/** needs uses(3)")
 
-    decisions = _everywhere(house, 40, token, retry_id=b"attempt", permit_ms=60_000)
+    decisions = _everywhere(server, 40, token, retry_id=b"attempt", permit_ms=60_000)
 
     assert _reasons(decisions) == {Reason.ALLOWED: 40}
     assert len({decision.permit for decision in decisions}) == 1  # type: ignore[attr-defined]
-    assert _reasons(_everywhere(house, 8, token)) == {Reason.ALLOWED: 2, Reason.USES_EXHAUSTED: 6}
-    wrong = house.workers[0].check(token, "read", "doc/2", retry_id=b"attempt")
+    assert _reasons(_everywhere(server, 8, token)) == {Reason.ALLOWED: 2, Reason.USES_EXHAUSTED: 6}
+    wrong = server.workers[0].check(token, "read", "doc/2", retry_id=b"attempt")
     assert (wrong.reason, wrong.argument) == (Reason.MALFORMED_REQUEST, "retry_id")
 
 
-def test_a_permit_expires(house: House) -> None:
+def test_a_permit_expires(server: ServerFixture) -> None:
     """Past its deadline a permit is none, and what it held is there again."""
-    session_id, token = _open(house, BUDGET)
-    given = house.workers[0].check(token, "read", "doc/1", b'{"cost": 10}', permit_ms=300)
-    assert not house.workers[1].check(token, "read", "doc/1", b'{"cost": 1}')
+    session_id, token = _open(server, BUDGET)
+    given = server.workers[0].check(token, "read", "doc/1", b'{"cost": 10}', permit_ms=300)
+    assert not server.workers[1].check(token, "read", "doc/1", b'{"cost": 1}')
 
     until_ms(given.permit_expires_at_ms)
 
-    assert house.workers[1].commit(given.permit, token, "read", "doc/1", b'{"cost": 10}').reason is (
+    assert server.workers[1].commit(given.permit, token, "read", "doc/1", b'{"cost": 10}').reason is (
         Reason.BAD_PERMIT
     )
-    assert wait_until(lambda: house.operator.get_session(session_id).open_permits == 0)
-    assert house.workers[1].check(token, "read", "doc/1", b'{"cost": 10}')
+    assert wait_until(lambda: server.operator.get_session(session_id).open_permits == 0)
+    assert server.workers[1].check(token, "read", "doc/1", b'{"cost": 10}')
 
 
-def test_a_batch_takes_in_its_order(house: House) -> None:
+def test_a_batch_takes_in_its_order(server: ServerFixture) -> None:
     """In one batch, through worker and embedded verifier, the first items get what there is; others go on."""
-    _, token = _open(house, "read:doc/** needs uses(3)", "read:free/**")
+    _, token = _open(server, "read:doc/** needs uses(3)", "read:free/**")
     items = [CheckItem(token, "read", name) for name in ("doc/1", "free/1", "doc/2", "doc/3", "doc/4")]
     yes, no = Reason.ALLOWED, Reason.USES_EXHAUSTED
 
-    assert [each.reason for each in house.workers[0].check_batch(items)] == [yes, yes, yes, yes, no]
+    assert [each.reason for each in server.workers[0].check_batch(items)] == [yes, yes, yes, yes, no]
     calls = [(item.token, item.action, item.resource) for item in items]
-    assert [each.reason for each in house.verifier.check_batch(calls)] == [no, yes, no, no, no]
-    streamed = dict(house.workers[1].check_stream(items))
+    assert [each.reason for each in server.verifier.check_batch(calls)] == [no, yes, no, no, no]
+    streamed = dict(server.workers[1].check_stream(items))
     assert [streamed[number].reason for number in range(5)] == [no, yes, no, no, no]
 
 
-def test_a_killed_server_took_it_once(house: House) -> None:
+def test_a_killed_server_took_it_once(server: ServerFixture) -> None:
     """The control process is killed while 30 answers are under way; asked again, each use was taken once."""
-    _, token = _open(house, "read:doc/** needs uses(1000)")
+    _, token = _open(server, "read:doc/** needs uses(1000)")
     names = [secrets.token_bytes(16) for _ in range(30)]
 
     def ask(name: bytes) -> Callable[[], object]:
-        return lambda: house.workers[0].check(token, "read", "doc/1", retry_id=name)
+        return lambda: server.workers[0].check(token, "read", "doc/1", retry_id=name)
 
     def kill() -> None:
-        house.server.process.kill()
+        server.process.process.kill()
 
     at_once([*(ask(name) for name in names[:15]), kill, *(ask(name) for name in names[15:])], threads=31)
-    house.stop()
-    house.start()
-    again = [house.workers[0].check(token, "read", "doc/1", retry_id=name) for name in names]
+    server.stop()
+    server.start()
+    again = [server.workers[0].check(token, "read", "doc/1", retry_id=name) for name in names]
 
     assert all(again)
     taken = 0
-    while house.control.check(token, "read", "doc/1"):
+    while server.control.check(token, "read", "doc/1"):
         taken += 1
     assert taken == 1000 - len(names)
 
 
-def test_without_the_control_process_what_costs_is_denied(house: House) -> None:
+def test_without_the_control_process_what_costs_is_denied(server: ServerFixture) -> None:
     """A stopped control process: workers and embedded verifiers go on with what is free, and nothing else."""
-    _, token = _open(house, "read:doc/** needs uses(9)", "read:free/**")
-    quick = [house.workers[0].with_timeout(1_500), house.workers[1].with_timeout(1_500)]
-    os.kill(house.server.process.pid, signal.SIGSTOP)
+    _, token = _open(server, "read:doc/** needs uses(9)", "read:free/**")
+    quick = [server.workers[0].with_timeout(1_500), server.workers[1].with_timeout(1_500)]
+    os.kill(server.process.process.pid, signal.SIGSTOP)
     try:
         for client in quick:
             assert client.check(token, "read", "free/1")
@@ -248,42 +248,42 @@ def test_without_the_control_process_what_costs_is_denied(house: House) -> None:
             with pytest.raises(SessauthError):
                 client.commit(bytes(32), token, "read", "free/1")
     finally:
-        os.kill(house.server.process.pid, signal.SIGCONT)
-    assert wait_until(lambda: bool(house.workers[0].check(token, "read", "doc/1")))
+        os.kill(server.process.process.pid, signal.SIGCONT)
+    assert wait_until(lambda: bool(server.workers[0].check(token, "read", "doc/1")))
 
 
-def test_an_embedded_verifier_without_an_answer_denies(house: House) -> None:
+def test_an_embedded_verifier_without_an_answer_denies(server: ServerFixture) -> None:
     """With the server gone, an embedded verifier denies what costs and allows what does not."""
-    _, token = _open(house, "read:doc/** needs uses(9)", "read:free/**")
-    assert house.verifier.check(token, "read", "doc/1")
-    house.server.kill()
+    _, token = _open(server, "read:doc/** needs uses(9)", "read:free/**")
+    assert server.verifier.check(token, "read", "doc/1")
+    server.process.kill()
 
-    assert house.verifier.check(token, "read", "free/1")
-    assert house.verifier.check(token, "read", "doc/1").reason is Reason.NEEDS_SERVER
-    assert house.verifier.check(token, "read", "free/1", permit_ms=100).reason is Reason.NEEDS_SERVER
+    assert server.verifier.check(token, "read", "free/1")
+    assert server.verifier.check(token, "read", "doc/1").reason is Reason.NEEDS_SERVER
+    assert server.verifier.check(token, "read", "free/1", permit_ms=100).reason is Reason.NEEDS_SERVER
     with pytest.raises(SessauthError):
-        house.verifier.commit(bytes(32), token, "read", "free/1")
+        server.verifier.commit(bytes(32), token, "read", "free/1")
 
 
-def test_a_held_token_costs_what_it_costs(house: House) -> None:
+def test_a_held_token_costs_what_it_costs(server: ServerFixture) -> None:
     """A handle, and a text, given to an embedded verifier reach the server as the token they are."""
-    session_id, token = _open(house, "read:doc/** needs uses(3)")
-    held = house.verifier.prepare(token)
+    session_id, token = _open(server, "read:doc/** needs uses(3)")
+    held = server.verifier.prepare(token)
 
-    assert house.verifier.check(held, "read", "doc/1")
-    assert house.verifier.check_batch([(held, "read", "doc/1")])[0]
-    given = house.verifier.check(presented_text(token), "read", "doc/1", permit_ms=60_000)
-    assert house.verifier.commit(given.permit, held, "read", "doc/1")  # type: ignore[attr-defined]
-    assert house.verifier.check(held, "read", "doc/1").reason is Reason.USES_EXHAUSTED
-    assert house.operator.get_session(session_id).open_permits == 0
+    assert server.verifier.check(held, "read", "doc/1")
+    assert server.verifier.check_batch([(held, "read", "doc/1")])[0]
+    given = server.verifier.check(presented_text(token), "read", "doc/1", permit_ms=60_000)
+    assert server.verifier.commit(given.permit, held, "read", "doc/1")  # type: ignore[attr-defined]
+    assert server.verifier.check(held, "read", "doc/1").reason is Reason.USES_EXHAUSTED
+    assert server.operator.get_session(session_id).open_permits == 0
 
 
-def test_an_embedded_verifier_says_what_it_can_not_take(house: House) -> None:
+def test_an_embedded_verifier_says_what_it_can_not_take(server: ServerFixture) -> None:
     """Limits of retry ids and permits, and a missing credential, are named before anything is asked."""
-    _, token = _open(house, "read:doc/**")
+    _, token = _open(server, "read:doc/**")
     with pytest.raises(UsageError, match="retry_id"):
-        house.verifier.check(token, "read", "doc/1", retry_id=bytes(65))
+        server.verifier.check(token, "read", "doc/1", retry_id=bytes(65))
     with pytest.raises(UsageError, match="permit_ms"):
-        house.verifier.check(token, "read", "doc/1", permit_ms=300_001)
+        server.verifier.check(token, "read", "doc/1", permit_ms=300_001)
     with pytest.raises(UsageError, match="credential"):
-        Verifier.embedded(house.made.state_dir, audience=AUDIENCE, server=house.made.socket)
+        Verifier.embedded(server.made.state_dir, audience=AUDIENCE, server=server.made.socket)

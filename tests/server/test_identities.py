@@ -34,7 +34,7 @@ client_ca = "ca.pem"
 ENTRY = '[[identities]]\nname = "{}"\nrole = "{}"\n{} = "{}"\n'
 
 
-class House:
+class CertificateServer:
     """A home folder with a CA and settings in a file, and a server that serves by them."""
 
     def __init__(self, home: Path) -> None:
@@ -73,10 +73,10 @@ class House:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    """A house, closed behind the test."""
+def server() -> Iterator[CertificateServer]:
+    """A server, closed behind the test."""
     with home_folder() as home:
-        made = House(home)
+        made = CertificateServer(home)
         yield made
         for caller in made.callers:
             caller.close()
@@ -96,54 +96,56 @@ def _until(caller: Caller, outcome: str) -> bool:
     return wait_until(lambda: _outcome(caller) == outcome, 10.0)
 
 
-def test_a_uri_that_reads_like_a_thumbprint_is_no_thumbprint(house: House) -> None:
+def test_a_uri_that_reads_like_a_thumbprint_is_no_thumbprint(server: CertificateServer) -> None:
     """A certificate that names another's thumbprint as its URI is nobody; the other one is the operator."""
-    pair = house.authority.sign("operator", "DNS:operator.example")
+    pair = server.authority.sign("operator", "DNS:operator.example")
     thumbprint = certificate_thumbprint(pair[0].read_bytes())
-    house.write(ENTRY.format("op", "operator", "thumbprint", thumbprint))
-    house.start()
+    server.write(ENTRY.format("op", "operator", "thumbprint", thumbprint))
+    server.start()
 
-    assert _outcome(house.with_pair(*pair)) == "OK"
-    assert _outcome(house.caller("thief", f"URI:{thumbprint}")) == "UNAUTHENTICATED"
+    assert _outcome(server.with_pair(*pair)) == "OK"
+    assert _outcome(server.caller("thief", f"URI:{thumbprint}")) == "UNAUTHENTICATED"
 
 
-def test_a_certificate_of_two_identities_is_nobody(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_certificate_of_two_identities_is_nobody(
+    server: CertificateServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """Two known URIs in one certificate are refused, and the log names both identities."""
-    house.write(
+    server.write(
         ENTRY.format("a", "auditor", "uri", "spiffe://x/a"), ENTRY.format("b", "issuer", "uri", "https://x/b")
     )
-    house.start()
+    server.start()
 
     with caplog.at_level("INFO", "sessauth.server"):
-        assert _outcome(house.caller("both", "URI:spiffe://x/a,URI:https://x/b")) == "UNAUTHENTICATED"
-    assert _outcome(house.caller("one", "URI:https://x/b,URI:https://x/c")) == "OK"
+        assert _outcome(server.caller("both", "URI:spiffe://x/a,URI:https://x/b")) == "UNAUTHENTICATED"
+    assert _outcome(server.caller("one", "URI:https://x/b,URI:https://x/c")) == "OK"
 
     refusals = [getattr(each, "fields", {}) for each in caplog.records if each.message == "refused"]
     assert [each["why"] for each in refusals] == ["the certificate is that of several identities: a, b"]
 
 
-def test_a_name_of_an_api_key_is_refused_at_the_start(house: House) -> None:
+def test_a_name_of_an_api_key_is_refused_at_the_start(server: CertificateServer) -> None:
     """What one name does in the log must be one caller's."""
-    CredentialFile(house.made.state_dir / "credentials.toml").add("twin", "gateway")
-    house.write(ENTRY.format("twin", "operator", "uri", "spiffe://x/twin"))
+    CredentialFile(server.made.state_dir / "credentials.toml").add("twin", "gateway")
+    server.write(ENTRY.format("twin", "operator", "uri", "spiffe://x/twin"))
 
     with pytest.raises(ConfigError, match=r"identities\[0\].name: twin is the name of an API key"):
-        house.start()
+        server.start()
 
 
-def test_identities_follow_their_file(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_identities_follow_their_file(server: CertificateServer, caplog: pytest.LogCaptureFixture) -> None:
     """One that is added is known, one that is taken away is refused, without a restart; the log says so."""
     a, b = (ENTRY.format(name, "auditor", "uri", f"spiffe://x/{name}") for name in "ab")
-    house.write(a)
-    house.start()
-    callers = {name: house.caller(name, f"URI:spiffe://x/{name}") for name in "ab"}
+    server.write(a)
+    server.start()
+    callers = {name: server.caller(name, f"URI:spiffe://x/{name}") for name in "ab"}
     assert [_outcome(callers[name]) for name in "ab"] == ["OK", "UNAUTHENTICATED"]
 
     with caplog.at_level("INFO", "sessauth.server"):
-        house.write(b)
+        server.write(b)
         assert _until(callers["a"], "UNAUTHENTICATED")
         assert _outcome(callers["b"]) == "OK"
-        house.write()
+        server.write()
         assert _until(callers["b"], "UNAUTHENTICATED")
 
     told = [getattr(each, "fields", {}) for each in caplog.records if each.message == "identities_reloaded"]
@@ -154,35 +156,35 @@ def test_identities_follow_their_file(house: House, caplog: pytest.LogCaptureFix
     "broken", ["[server\n", "[server]\nworker = 1\n", ENTRY.format("x", "root", "uri", "u")]
 )
 def test_a_broken_file_keeps_the_last_good_one(
-    house: House, caplog: pytest.LogCaptureFixture, broken: str
+    server: CertificateServer, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     """Who was known stays so, the log has an error that names the key, and the next good file counts."""
-    house.write(ENTRY.format("a", "auditor", "uri", "spiffe://x/a"))
-    house.start()
-    caller = house.caller("a", "URI:spiffe://x/a")
+    server.write(ENTRY.format("a", "auditor", "uri", "spiffe://x/a"))
+    server.start()
+    caller = server.caller("a", "URI:spiffe://x/a")
     assert _outcome(caller) == "OK"
 
     with caplog.at_level("INFO", "sessauth.server"):
-        house.write(broken)
+        server.write(broken)
         said = "identities_not_reloaded"
         assert wait_until(lambda: _outcome(caller) != "OK" or said in caplog.messages, 10.0)
         assert _outcome(caller) == "OK"
     assert [each.levelname for each in caplog.records if each.message == said] == ["ERROR"]
 
-    house.write()
+    server.write()
     assert _until(caller, "UNAUTHENTICATED")
 
 
-def test_streams_of_a_removed_identity_end(house: House) -> None:
+def test_streams_of_a_removed_identity_end(server: CertificateServer) -> None:
     """A watch that is open when its certificate's identity is taken away ends UNAUTHENTICATED."""
-    house.write(*(ENTRY.format(name, "auditor", "uri", f"spiffe://x/{name}") for name in "ab"))
-    house.start()
+    server.write(*(ENTRY.format(name, "auditor", "uri", f"spiffe://x/{name}") for name in "ab"))
+    server.start()
     ended: dict[str, Any] = {}
     began = threading.Barrier(3)
 
     def follow(name: str) -> None:
         request = iter([events.WatchSessionsRequest()])
-        stream = house.caller(name, f"URI:spiffe://x/{name}").stream("EventService/WatchSessions", request)
+        stream = server.caller(name, f"URI:spiffe://x/{name}").stream("EventService/WatchSessions", request)
         next(stream)
         began.wait(30)
         try:
@@ -197,32 +199,32 @@ def test_streams_of_a_removed_identity_end(house: House) -> None:
     began.wait(30)
     assert not ended
 
-    house.write(ENTRY.format("b", "auditor", "uri", "spiffe://x/b"))
+    server.write(ENTRY.format("b", "auditor", "uri", "spiffe://x/b"))
 
     assert wait_until(lambda: "a" in ended, 15.0)
     time.sleep(0.5)
     assert ended == {"a": "UNAUTHENTICATED"}
 
 
-def test_an_identity_that_is_removed_while_a_message_comes_is_refused(house: House) -> None:
+def test_an_identity_that_is_removed_while_a_message_comes_is_refused(server: CertificateServer) -> None:
     """A call whose headers came before the change is judged by the identities of now."""
-    house.write(*(ENTRY.format(name, "auditor", "uri", f"spiffe://x/{name}") for name in "ab"))
-    house.start()
+    server.write(*(ENTRY.format(name, "auditor", "uri", f"spiffe://x/{name}") for name in "ab"))
+    server.start()
     removed = threading.Event()
 
     def late() -> Iterator[bytes]:
         removed.wait(30)
         yield b""
 
-    callers = [house.caller(name, f"URI:spiffe://x/{name}") for name in "ab"]
+    callers = [server.caller(name, f"URI:spiffe://x/{name}") for name in "ab"]
     calls = [
         caller.channel.stream_unary("/sessauth.v1.KeyService/ListKeys").future(late(), timeout=30)
         for caller in callers
     ]
-    assert house.control is not None
-    receiving = house.control.serving._server._receiving
+    assert server.control is not None
+    receiving = server.control.serving._server._receiving
     assert wait_until(lambda: receiving.waiting == 2)
-    house.write(ENTRY.format("b", "auditor", "uri", "spiffe://x/b"))
+    server.write(ENTRY.format("b", "auditor", "uri", "spiffe://x/b"))
     time.sleep(2 * RELOAD_SECONDS)
     removed.set()
 

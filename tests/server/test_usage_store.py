@@ -22,7 +22,7 @@ from tests.support.observations import AT, block, claimed, seen, usage
 from tests.support.usage_story import session as make_session
 
 
-class House:
+class StoreFixture:
     """Sessions that a test opens and ends, a store that is told of them, and its folder."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
@@ -80,71 +80,71 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def usage_store(tmp_path: Path) -> StoreFixture:
     """A store with room for all that tests tell."""
-    return House(tmp_path / "usage")
+    return StoreFixture(tmp_path / "usage")
 
 
-def test_what_ended_is_written_once_and_let_go(house: House) -> None:
+def test_what_ended_is_written_once_and_let_go(usage_store: StoreFixture) -> None:
     """It is in a file within a tend, leaves memory a while later, and is still reported."""
-    session_id = house.open(1)
-    house.tell(seen(session_id, block("r", calls=3)))
-    house.tend()
-    assert session_id not in house.files
-    house.end(session_id)
-    house.tend()
-    assert session_id in house.files
-    house.tend(STAYS_MS + 1)
-    assert session_id not in house.store._kept
+    session_id = usage_store.open(1)
+    usage_store.tell(seen(session_id, block("r", calls=3)))
+    usage_store.tend()
+    assert session_id not in usage_store.files
+    usage_store.end(session_id)
+    usage_store.tend()
+    assert session_id in usage_store.files
+    usage_store.tend(STAYS_MS + 1)
+    assert session_id not in usage_store.store._kept
 
-    assert house.report(session_id).seen.allowed == 3
-    assert house.store.last_allow_ms(session_id) == AT
-    del house.sessions[session_id]
-    assert house.report(session_id).session.purpose == "weekly report"
+    assert usage_store.report(session_id).seen.allowed == 3
+    assert usage_store.store.last_allow_ms(session_id) == AT
+    del usage_store.sessions[session_id]
+    assert usage_store.report(session_id).session.purpose == "weekly report"
 
 
-def test_late_uses_of_what_was_let_go_are_added_to_its_file(house: House) -> None:
+def test_late_uses_of_what_was_let_go_are_added_to_its_file(usage_store: StoreFixture) -> None:
     """They are counted on, and the file is not written for each of them."""
-    session_id = house.open(1)
-    house.tell(seen(session_id, block("r")))
-    house.end(session_id)
-    house.tend()
-    file = house.folder / f"{session_id.hex()}.usage"
+    session_id = usage_store.open(1)
+    usage_store.tell(seen(session_id, block("r")))
+    usage_store.end(session_id)
+    usage_store.tend()
+    file = usage_store.folder / f"{session_id.hex()}.usage"
     before = file.stat().st_mtime_ns
     for _ in range(3):
-        house.tell(seen(session_id, late=claimed(2)))
-        house.tend(1_000)
+        usage_store.tell(seen(session_id, late=claimed(2)))
+        usage_store.tend(1_000)
     assert file.stat().st_mtime_ns == before
-    house.tend(STAYS_MS)
-    house.open_store()
+    usage_store.tend(STAYS_MS)
+    usage.open_store()
 
-    assert house.report(session_id).seen.late[0].count == 6
+    assert usage_store.report(session_id).seen.late[0].count == 6
 
 
 def test_a_full_memory_gives_way_to_what_lives(tmp_path: Path) -> None:
     """What ended first goes first; with nothing but living sessions the next one is lost, and all say so."""
-    house = House(tmp_path, max_sessions=2)
-    first, second, third, fourth = (house.open(number) for number in range(4))
-    house.tell(seen(first, block("r")), seen(second, block("r")))
-    house.end(first)
-    house.tend()
-    house.tell(seen(third, block("r")))
-    assert set(house.store._kept) == {second, third}
-    house.tell(seen(fourth, block("r")))
+    usage_store = StoreFixture(tmp_path, max_sessions=2)
+    first, second, third, fourth = (usage_store.open(number) for number in range(4))
+    usage_store.tell(seen(first, block("r")), seen(second, block("r")))
+    usage_store.end(first)
+    usage_store.tend()
+    usage_store.tell(seen(third, block("r")))
+    assert set(usage_store.store._kept) == {second, third}
+    usage_store.tell(seen(fourth, block("r")))
 
-    assert house.report(fourth).seen.allowed == 0
+    assert usage_store.report(fourth).seen.allowed == 0
     for session_id in (second, third, fourth):
-        assert pb.MISSING_LOST in house.report(session_id).missing
-    assert house.report(first).seen.allowed == 1
+        assert pb.MISSING_LOST in usage_store.report(session_id).missing
+    assert usage_store.report(first).seen.allowed == 1
 
 
 def test_one_session_takes_no_more_than_its_share(tmp_path: Path) -> None:
     """Beyond it counts go on, and what finds no room is counted as lost."""
-    house = House(tmp_path, max_session_bytes=5_000)
-    session_id = house.open(1)
+    usage_store = StoreFixture(tmp_path, max_session_bytes=5_000)
+    session_id = usage_store.open(1)
     for number in range(50):
-        house.tell(seen(session_id, block(f"r{number}")))
-    report = house.report(session_id)
+        usage_store.tell(seen(session_id, block(f"r{number}")))
+    report = usage_store.report(session_id)
 
     assert report.seen.allowed == 50
     assert 0 < len(report.seen.blocks) < 50
@@ -154,33 +154,33 @@ def test_one_session_takes_no_more_than_its_share(tmp_path: Path) -> None:
 
 def test_a_usage_record_is_weighed_by_what_is_in_it(tmp_path: Path) -> None:
     """The same calls told a thousand times take no more room than once; other ones do until there is none."""
-    house = House(tmp_path, max_session_bytes=200_000)
-    session_id = house.open(1)
+    usage_store = StoreFixture(tmp_path, max_session_bytes=200_000)
+    session_id = usage_store.open(1)
     for _ in range(1_000):
         told = seen(session_id, block("r"))
         told.usage = usage("files/a")
         told.usage_bytes = len(told.usage.to_json())
-        house.tell(told)
-    report = house.report(session_id)
+        usage_store.tell(told)
+    report = usage_store.report(session_id)
     assert (report.seen.lost, report.seen.allowed) == (0, 1_000)
     assert b'"allowed":[1000,' in report.seen.usage
 
     told = seen(session_id, block("r"))
     told.usage = usage(*(f"files/{number}" for number in range(30)), arguments=b'{"a":"' + b"x" * 900 + b'"}')
     told.usage_bytes = 300_000
-    house.tell(told)
-    assert house.report(session_id).seen.lost == 30
+    usage_store.tell(told)
+    assert usage_store.report(session_id).seen.lost == 30
 
 
 def test_files_are_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:
     """By their number, by their bytes, and by their age after a restart."""
-    house = House(tmp_path, max_sessions=3, keep_ms=1_000)
-    ids = [house.open(number) for number in range(5)]
+    usage_store = StoreFixture(tmp_path, max_sessions=3, keep_ms=1_000)
+    ids = [usage_store.open(number) for number in range(5)]
     for session_id in ids:
-        house.tell(seen(session_id, block("r")))
-        house.end(session_id)
-        house.tend()
-    assert [session_id in house.files for session_id in ids] == [False, False, True, True, True]
+        usage_store.tell(seen(session_id, block("r")))
+        usage_store.end(session_id)
+        usage_store.tend()
+    assert [session_id in usage_store.files for session_id in ids] == [False, False, True, True, True]
 
     small = UsageFiles(tmp_path / "small", max_files=10, max_bytes=100)
     for session_id in ids:
@@ -190,79 +190,83 @@ def test_files_are_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:
 
     # A disk that is quick writes files of one time.
     for second, session_id in enumerate(ids[2:]):
-        os.utime(house.folder / f"{session_id.hex()}.usage", (second, second))
-    house.open_store()
-    house.files.remove_older(house.files._files[ids[-1]][1])
-    assert [session_id in house.files for session_id in ids] == [False] * 4 + [True]
+        os.utime(usage_store.folder / f"{session_id.hex()}.usage", (second, second))
+    usage.open_store()
+    usage_store.files.remove_older(usage_store.files._files[ids[-1]][1])
+    assert [session_id in usage_store.files for session_id in ids] == [False] * 4 + [True]
 
 
-def test_files_that_cant_be_used_are_as_none(house: House) -> None:
+def test_files_that_cant_be_used_are_as_none(usage_store: StoreFixture) -> None:
     """Torn, foreign and half-written ones do no harm, and no report is made up from them."""
-    session_id, other = house.open(1), house.open(2)
+    session_id, other = usage_store.open(1), usage_store.open(2)
     for one in (session_id, other):
-        house.tell(seen(one, block("r")))
-        house.end(one)
-    house.tend()
-    (house.folder / f"{session_id.hex()}.usage").write_bytes(b"sessauth/usage/1\n\xff\xff")
-    (house.folder / f"{other.hex()}.usage").write_bytes(b"something else")
-    (house.folder / f".{other.hex()}.usage.ab.new").write_bytes(b"half")
-    (house.folder / "notes.usage").write_bytes(b"")
-    house.clock.advance(1)
-    house.open_store()
+        usage_store.tell(seen(one, block("r")))
+        usage_store.end(one)
+    usage_store.tend()
+    (usage_store.folder / f"{session_id.hex()}.usage").write_bytes(b"sessauth/usage/1\n\xff\xff")
+    (usage_store.folder / f"{other.hex()}.usage").write_bytes(b"something else")
+    (usage_store.folder / f".{other.hex()}.usage.ab.new").write_bytes(b"half")
+    (usage_store.folder / "notes.usage").write_bytes(b"")
+    usage_store.clock.advance(1)
+    usage.open_store()
 
     for one in (session_id, other):
-        report = house.report(one)
+        report = usage_store.report(one)
         assert (report.seen.allowed, pb.MISSING_BEFORE in report.missing) == (0, True)
-    assert not list(house.folder.glob("*.new"))
+    assert not list(usage_store.folder.glob("*.new"))
 
 
-def test_what_was_lost_touches_sessions_that_lived_then(house: House) -> None:
+def test_what_was_lost_touches_sessions_that_lived_then(usage_store: StoreFixture) -> None:
     """Decisions were lost before it was known of which session: all that lived then say so, no later ones."""
-    before, living = house.open(1), house.open(2)
-    house.tell(seen(before, block("r")), seen(living, block("r")))
-    house.end(before)
-    house.clock.advance(10)
-    house.tell(lost=5)
-    house.clock.advance(10)
-    later = house.open(3)
-    house.sessions[later] = replace(house.sessions[later], opened_at_ms=house.clock.now_ms())
-    missing = {one: pb.MISSING_LOST in house.report(one).missing for one in (before, living, later)}
+    before, living = usage_store.open(1), usage_store.open(2)
+    usage_store.tell(seen(before, block("r")), seen(living, block("r")))
+    usage_store.end(before)
+    usage_store.clock.advance(10)
+    usage_store.tell(lost=5)
+    usage_store.clock.advance(10)
+    later = usage_store.open(3)
+    usage_store.sessions[later] = replace(
+        usage_store.sessions[later], opened_at_ms=usage_store.clock.now_ms()
+    )
+    missing = {one: pb.MISSING_LOST in usage_store.report(one).missing for one in (before, living, later)}
 
     assert missing == {before: False, living: True, later: False}
 
 
-def test_a_disk_that_takes_nothing_loses_nothing_yet(house: House) -> None:
+def test_a_disk_that_takes_nothing_loses_nothing_yet(usage_store: StoreFixture) -> None:
     """What can't be written stays in memory and is tried again; a stop says nothing of having written all."""
-    session_id = house.open(1)
-    house.tell(seen(session_id, block("r")))
-    house.end(session_id)
-    house.folder.parent.joinpath("usage").write_text("a file in the way")
-    house.tend(STAYS_MS * 2)
-    assert house.report(session_id).seen.allowed == 1
-    house.store.close()
-    assert house.folder.read_text() == "a file in the way"
-    house.folder.unlink()
-    house.tend()
+    session_id = usage_store.open(1)
+    usage_store.tell(seen(session_id, block("r")))
+    usage_store.end(session_id)
+    usage_store.folder.parent.joinpath("usage").write_text("a file in the way")
+    usage_store.tend(STAYS_MS * 2)
+    assert usage_store.report(session_id).seen.allowed == 1
+    usage_store.store.close()
+    assert usage_store.folder.read_text() == "a file in the way"
+    usage_store.folder.unlink()
+    usage_store.tend()
 
-    assert session_id in house.files
+    assert session_id in usage_store.files
 
 
-def test_a_stop_does_not_wait_for_a_slow_disk(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_does_not_wait_for_a_slow_disk(
+    usage_store: StoreFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What could not be written in time is left, and the next start says that it does not know everything."""
-    ids = [house.open(number) for number in range(1, 51)]
-    house.tell(*(seen(session_id, block("r")) for session_id in ids))
-    write = house.files.write
+    ids = [usage_store.open(number) for number in range(1, 51)]
+    usage_store.tell(*(seen(session_id, block("r")) for session_id in ids))
+    write = usage_store.files.write
 
     def slow(session_id: bytes, data: bytes) -> None:
         time.sleep(0.05)
         write(session_id, data)
 
-    monkeypatch.setattr(house.files, "write", slow)
+    monkeypatch.setattr(usage_store.files, "write", slow)
     monkeypatch.setattr(store, "CLOSING_SECONDS", 0.12)
-    house.store.close()
-    written = len(house.files)
-    house.clock.advance(1)
-    house.open_store()
+    usage_store.store.close()
+    written = len(usage_store.files)
+    usage_store.clock.advance(1)
+    usage.open_store()
 
     assert 1 <= written < 50
-    assert {pb.MISSING_BEFORE in house.report(session_id).missing for session_id in ids} == {True}
+    assert {pb.MISSING_BEFORE in usage_store.report(session_id).missing for session_id in ids} == {True}

@@ -22,7 +22,7 @@ from sessauth.state.lmdb import environment
 from sessauth.state.lmdb.commit_id import open_pulse
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.verifier.verifier import Verifier
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 from tests.vectors.world import AUDIENCE, NOW, SESSION, root, token
 
 READ = "read:files/**"
@@ -32,9 +32,9 @@ META = struct.Struct("=16x I I 8x 8x I")
 
 
 @pytest.fixture
-def realm(tmp_path: Path) -> Iterator[Realm]:
+def state(tmp_path: Path) -> Iterator[StateFixture]:
     """A state folder of the test's own, with its writer and a verifier in this process."""
-    made = Realm(tmp_path / "state")
+    made = StateFixture(tmp_path / "state")
     yield made
     made.close()
 
@@ -94,22 +94,24 @@ def test_what_is_not_committed_does_not_move_it(env: lmdb.Environment) -> None:
     assert pulse.number == number_of(env)
 
 
-def test_each_acknowledged_change_moved_it(realm: Realm) -> None:
+def test_each_acknowledged_change_moved_it(state: StateFixture) -> None:
     """When the state's writer has acknowledged, it is past every number that it said before."""
-    source = realm.writer.source()
+    source = state.writer.source()
     assert source.pulse is not None
     for turn in range(20):
         before = source.pulse.number
-        realm.do((resume_session if turn % 2 else suspend_session)(f"t{turn}", SESSION))
+        state.do((resume_session if turn % 2 else suspend_session)(f"t{turn}", SESSION))
         txn = source.begin()
         assert before < source.pulse.number == txn.id()
         txn.abort()
-        assert realm.reason(VALID) is (Reason.ALLOWED if turn % 2 else Reason.SESSION_SUSPENDED)
+        assert state.reason(VALID) is (Reason.ALLOWED if turn % 2 else Reason.SESSION_SUSPENDED)
 
 
-def test_a_check_begins_no_transaction_while_it_stands(realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_begins_no_transaction_while_it_stands(
+    state: StateFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a thousand checks between two changes only the first asks LMDB."""
-    source = realm.writer.source()
+    source = state.writer.source()
     begun = [0]
     begin = source.begin
 
@@ -123,12 +125,12 @@ def test_a_check_begins_no_transaction_while_it_stands(realm: Realm, monkeypatch
         for _ in range(1000):
             assert verifier._check(VALID, "read", "files/a", now_ms=NOW).allowed
         assert begun[0] == turn + 1
-        realm.open(f"another {turn}")
+        state.open(f"another {turn}")
 
 
 def test_a_closed_source_denies(tmp_path: Path) -> None:
     """After the close the pulse says 0 and every check denies, also of what was mirrored."""
-    Realm(tmp_path / "state").close()
+    StateFixture(tmp_path / "state").close()
     reader = StateReader.open(tmp_path / "state")
     verifier = Verifier(reader, audience=AUDIENCE)
     handle = verifier.prepare(VALID)
@@ -143,25 +145,25 @@ def test_a_closed_source_denies(tmp_path: Path) -> None:
         assert {decision.reason for decision in batch} == {Reason.INTERNAL_ERROR}
 
 
-def test_a_forked_child_denies(realm: Realm) -> None:
+def test_a_forked_child_denies(state: StateFixture) -> None:
     """In a forked child the pulse says 0 and every check denies; in the parent nothing changed."""
-    source = realm.writer.source()
+    source = state.writer.source()
     assert source.pulse is not None
-    handle = realm.verifier.prepare(VALID)
-    assert realm.reason(handle) is Reason.ALLOWED
+    handle = state.verifier.prepare(VALID)
+    assert state.reason(handle) is Reason.ALLOWED
     child = os.fork()
     if child == 0:
         found = [
-            realm.verifier._check(presented, "read", "files/a", now_ms=NOW) for presented in (VALID, handle)
+            state.verifier._check(presented, "read", "files/a", now_ms=NOW) for presented in (VALID, handle)
         ]
-        found += realm.verifier._check_batch(
+        found += state.verifier._check_batch(
             [(VALID, "read", "files/a"), (handle, "read", "files/a")], now_ms=NOW
         )
         denied = not any(decision.allowed or bool(decision) for decision in found)
         os._exit(0 if denied and source.pulse.number == 0 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert source.pulse.number > 0
-    assert realm.reason(handle) is Reason.ALLOWED
+    assert state.reason(handle) is Reason.ALLOWED
 
 
 def _pages(page_size: int, first: int, second: int, head: bytes = b"") -> bytes:
@@ -229,7 +231,7 @@ def test_without_a_pulse_checks_see_every_change(monkeypatch: pytest.MonkeyPatch
     """A state whose file has no pulse is judged by transactions, and no change is missed."""
     monkeypatch.setattr(environment, "open_pulse", lambda file: None)
     folder = tmp_path / "without"
-    plain = Realm(folder)
+    plain = StateFixture(folder)
     try:
         assert plain.writer.source().pulse is None
         for turn in range(6):
@@ -240,10 +242,10 @@ def test_without_a_pulse_checks_see_every_change(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_pulse_that_says_other_than_lmdb_is_not_taken(
-    realm: Realm, monkeypatch: pytest.MonkeyPatch
+    state: StateFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file whose words are not LMDB's numbers gives the source no pulse."""
-    source = realm.writer.source()
+    source = state.writer.source()
     monkeypatch.setattr(environment, "open_pulse", lambda file: CommitId(bytearray(16), 0, 8))
     folder = Path(source.env.path())
     assert environment.LmdbSource(source.env, source.tables, folder).pulse is None
@@ -267,7 +269,7 @@ def _tell_ahead(file: Path, by: int) -> None:
 def test_a_writer_killed_before_it_told_readers(tmp_path: Path) -> None:
     """With a meta page that is ahead of what readers are told, checks ask LMDB each time and miss nothing."""
     folder = tmp_path / "state"
-    Realm(folder).close()
+    StateFixture(folder).close()
     with toggling(folder) as change:
         # The folder is the writer's now, and has the size that it gives it.
         assert (change(), change()) == ("SESSION_SUSPENDED", "ALLOWED")
@@ -297,7 +299,7 @@ def test_a_writer_killed_before_it_told_readers(tmp_path: Path) -> None:
 def test_a_file_that_went_back_denies_at_once(tmp_path: Path) -> None:
     """Older bytes under the map of a verifier deny its next call, whatever it mirrored, and all after."""
     folder = tmp_path / "state"
-    Realm(folder).close()
+    StateFixture(folder).close()
     data = folder / layout.DATA_FILE
     before = data.read_bytes()
     with toggling(folder) as change:
@@ -337,7 +339,7 @@ def toggling(folder: Path) -> Iterator[Callable[[], str]]:
 def test_another_process_sees_each_change(tmp_path: Path, turns: int) -> None:
     """Of 1,000 changes by another process none is missed by the first check after its acknowledgement."""
     folder = tmp_path / "state"
-    Realm(folder).close()
+    StateFixture(folder).close()
     with toggling(folder) as change:
         # Two changes first, so that the folder is the writer's when it is opened.
         assert (change(), change()) == ("SESSION_SUSPENDED", "ALLOWED")

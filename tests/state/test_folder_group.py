@@ -85,12 +85,12 @@ def folder() -> Iterator[Path]:
         yield state
 
 
-def realm_of(folder: Path) -> None:
+def state_of(folder: Path) -> None:
     """Have the vectors' session and issuer in the state."""
     script = """
 from pathlib import Path
-from tests.support.state_fixture import Realm
-Realm(Path(folder)).close()
+from tests.support.state_fixture import StateFixture
+StateFixture(Path(folder)).close()
 """
     run_as("sys.path.insert(0, '.')" + script, folder, SERVICE, [GROUP])
 
@@ -104,7 +104,7 @@ def groups(folder: Path) -> dict[str, int]:
 
 def test_a_gateway_of_the_folders_group_goes_on_while_files_are_made(folder: Path) -> None:
     """A start, new proof keys, a new table, a new credential: all have group and mode, whatever the umask."""
-    realm_of(folder)
+    state_of(folder)
     give_to_group(folder)
     with telling(SERVE, folder, SERVICE, [GROUP], umask=0o077) as service:
         assert service.ask("start") == "done"

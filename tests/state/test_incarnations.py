@@ -22,7 +22,7 @@ from sessauth.state.writer.group import Group
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Verifier
 from tests.support.changes import HOUR, NOW, opening
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 from tests.vectors.world import AUDIENCE, root, token
 
 IDS = [bytes([letter]) * 16 for letter in b"abcdef"]
@@ -107,16 +107,16 @@ def test_what_is_written_next_is_written_down(writer: StateWriter) -> None:
 
 def test_a_verifier_denies_what_it_mirrors(tmp_path: Path) -> None:
     """The very bytes that it compiled are those of an ended session now, whichever way it is asked."""
-    realm = Realm(tmp_path / "state")
+    state = StateFixture(tmp_path / "state")
     try:
-        handle = realm.verifier.prepare(VALID)
-        assert realm.reason(VALID) is realm.reason(handle) is Reason.ALLOWED
-        realm.do(new_incarnation("n", b"n" * 16, NOW))
-        assert realm.reason(handle) is realm.reason(VALID) is Reason.SESSION_ENDED
-        fresh = Verifier(realm.writer.source(), audience=AUDIENCE)
+        handle = state.verifier.prepare(VALID)
+        assert state.reason(VALID) is state.reason(handle) is Reason.ALLOWED
+        state.do(new_incarnation("n", b"n" * 16, NOW))
+        assert state.reason(handle) is state.reason(VALID) is Reason.SESSION_ENDED
+        fresh = Verifier(state.writer.source(), audience=AUDIENCE)
         assert fresh._check(VALID, "read", "files/a", now_ms=NOW).reason is Reason.SESSION_ENDED
     finally:
-        realm.close()
+        state.close()
 
 
 def test_it_is_swept_like_others(state_dir: Path) -> None:

@@ -24,23 +24,23 @@ _UNSIGNED = assemble([_PAYLOAD], [bytes(64)])
 
 
 def name(number: int) -> bytes:
-    """The id of a session of the crowd."""
+    """The id of an extra session."""
     return id16(f"crowd {number}")
 
 
-def source(view: str = "plain", crowd: int = 0) -> MemorySource:
-    """A source with a view of the vectors, and sessions of a crowd beside them."""
+def source(view: str = "plain", extra: int = 0) -> MemorySource:
+    """A source with a view of the vectors, and so many extra sessions beside them."""
     record = dict(VIEWS[view])
-    more = [{"id_hex": name(i).hex(), "status": "ACTIVE", "expires_at_ms": EXPIRES} for i in range(crowd)]
+    more = [{"id_hex": name(i).hex(), "status": "ACTIVE", "expires_at_ms": EXPIRES} for i in range(extra)]
     record["sessions"] = [*record["sessions"], *more]
     made = MemorySource()
     made.load(*read_view(record))
     return made
 
 
-def checker(view: str = "plain", crowd: int = 0, **options: Any) -> Checker:
+def checker(view: str = "plain", extra: int = 0, **options: Any) -> Checker:
     """A checker on such a source."""
-    return Checker(View(source(view, crowd)), **options)
+    return Checker(View(source(view, extra)), **options)
 
 
 def tokens(session_id: bytes, count: int, first: int = 0) -> Iterator[bytes]:

@@ -75,7 +75,7 @@ class Noticed:
         return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
 
 
-class House:
+class ServerFixture:
     """The server and its callers."""
 
     def __init__(self, home: Path, **settings: str) -> None:
@@ -222,12 +222,12 @@ def reaches(role: str) -> list[str]:
 
 
 @contextmanager
-def house(**settings: str) -> Iterator[House]:
+def running_server(**settings: str) -> Iterator[ServerFixture]:
     """A server that is gone behind the ``with`` block."""
     with home_folder() as home:
-        opened: list[House] = []
+        opened: list[ServerFixture] = []
         try:
-            opened.append(House(home, **settings))
+            opened.append(ServerFixture(home, **settings))
             yield opened[0]
         finally:
             for each in opened:

@@ -24,7 +24,7 @@ KEY_ACTIVE = 2
 
 
 @dataclass(frozen=True, slots=True)
-class SmallWorld:
+class MemoryFixture:
     """What a test mints with and checks against, at a time that stands still."""
 
     key: IssuerKey
@@ -47,9 +47,9 @@ class SmallWorld:
         return decision
 
 
-def small_world(
+def memory_fixture(
     ceilings: Sequence[Sequence[str]] = (("*:**",),), revoked: frozenset[bytes] = frozenset()
-) -> SmallWorld:
+) -> MemoryFixture:
     """Return a world whose session has these layers of ceiling, as scope text."""
     key, clock = IssuerKey(bytes(range(32))), FixedClock(NOW_MS)
     source = MemorySource()
@@ -61,4 +61,4 @@ def small_world(
     )
     layers = [[Scope.parse(text).to_record() for text in layer] for layer in ceilings]
     source.load(view, {SESSION: layers})
-    return SmallWorld(key, clock, Issuer(key, clock), Checker(View(source)))
+    return MemoryFixture(key, clock, Issuer(key, clock), Checker(View(source)))

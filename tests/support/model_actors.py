@@ -1,4 +1,4 @@
-"""Who plays on a house's server: doors to ask by, approvers, sessions and tokens as the model has them."""
+"""Who plays on a server's server: doors to ask by, approvers, sessions and tokens as the model has them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sessauth.decisions.decision_base import DecisionBase
 from sessauth.errors import Rejected
 from sessauth.tokens.token import Token
 from sessauth.verifier.server_backed import ServerBackedVerifier
-from tests.support.server_fixture import AUDIENCE, House
+from tests.support.server_fixture import AUDIENCE, ServerFixture
 from tests.support.service_model import CHILD, ROOT, Call, ModelSession, ModelToken
 
 PERMIT_MS = 240_000
@@ -42,24 +42,24 @@ class Door:
         return self.client.release(permit)
 
 
-def doors_of(house: House) -> list[Door]:
+def doors_of(server: ServerFixture) -> list[Door]:
     """Every way to ask: two gateways by the control process, one by its worker and embedded as well."""
     return [
-        Door("gateway", house.control),
-        Door("gateway", house.workers[0]),
-        Door("gateway", house.verifier),
-        Door("other", house.other),
+        Door("gateway", server.control),
+        Door("gateway", server.workers[0]),
+        Door("gateway", server.verifier),
+        Door("other", server.other),
     ]
 
 
-def open_family(house: House) -> list[ModelSession]:
+def open_family(server: ServerFixture) -> list[ModelSession]:
     """Open a session and a child of it, each with two root tokens and two below the first."""
-    parent = _open(house, None)
-    return [parent, _open(house, parent)]
+    parent = _open(server, None)
+    return [parent, _open(server, parent)]
 
 
-def _open(house: House, parent: ModelSession | None) -> ModelSession:
-    opened = house.operator.open_session(
+def _open(server: ServerFixture, parent: ModelSession | None) -> ModelSession:
+    opened = server.operator.open_session(
         subject="agent",
         ceiling=["read:**"],
         facts={"tier": "gold"},
@@ -74,8 +74,8 @@ def _open(house: House, parent: ModelSession | None) -> ModelSession:
         stated = [*offers, *[()] * (len(token.block_ids) - len(offers))]
         return ModelToken(session.id, token.data, tuple(zip(token.block_ids, stated, strict=True)))
 
-    minted = house.operator.mint(session.id, root_scopes, [AUDIENCE], ending="open")
-    other = house.operator.mint(session.id, root_scopes, [AUDIENCE])
+    minted = server.operator.mint(session.id, root_scopes, [AUDIENCE], ending="open")
+    other = server.operator.mint(session.id, root_scopes, [AUDIENCE])
     session.tokens = [of(minted.present(), ROOT), of(other, ROOT)]
     for _ in range(2):
         session.tokens.append(of(minted.attenuate(scopes=child_scopes).present(), ROOT, CHILD))

@@ -24,7 +24,7 @@ AUDIENCE = "gateway"
 WORKERS = 2
 
 
-class House:
+class ServerFixture:
     """The process and its clients; ``verifier`` is embedded here and has the server behind it."""
 
     def __init__(self, workers: int = WORKERS) -> None:
@@ -46,11 +46,11 @@ class House:
 
     def start(self, **settings: str) -> None:
         """Start the server, and make the clients anew."""
-        self.server = ServerProcess.start(
+        self.process = ServerProcess.start(
             self.home, SESSAUTH_SERVER_WORKERS=str(self._count), SESSAUTH_LIMITS_DRAIN_MS="1000", **settings
         )
         self.operator = self._client(self.home / "operator.credential")
-        assert wait_until(lambda: self._answers(self.operator)), self.server.log
+        assert wait_until(lambda: self._answers(self.operator)), self.process.log
         self.control = self._client(self._credentials["gateway"])
         self.other = self._client(self._credentials["other"])
         self.workers = [self._client(self._credentials["gateway"], index) for index in range(self._count)]
@@ -69,17 +69,17 @@ class House:
         for client in self._clients:
             client.close()
         self._clients.clear()
-        self.server.kill()
+        self.process.kill()
 
     def worker_pids(self) -> list[int]:
         """The ids of the worker processes."""
-        tasks = Path(f"/proc/{self.server.process.pid}/task").iterdir()
+        tasks = Path(f"/proc/{self.process.process.pid}/task").iterdir()
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
     def wait_for_workers(self) -> None:
         """Wait until every worker answers."""
         for worker in self.workers:
-            assert wait_until(lambda worker=worker: self._checks(worker)), self.server.log
+            assert wait_until(lambda worker=worker: self._checks(worker)), self.process.log
 
     @property
     def doors(self) -> list[Callable[..., DecisionBase]]:
@@ -114,7 +114,7 @@ class House:
         return True
 
     def __enter__(self) -> Self:
-        """Return the house."""
+        """Return the server."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,7 +15,7 @@ from sessauth.model.approval import ApprovalStatus
 from sessauth.model.session import SessionStatus
 from sessauth.reasons import Reason
 from tests.support.model_actors import APPROVERS, Door, doors_of, open_family, word_of
-from tests.support.server_fixture import House, at_once, until_ms
+from tests.support.server_fixture import ServerFixture, at_once, until_ms
 from tests.support.service import wait_until
 from tests.support.service_model import PLACES, Call, ModelRequest, ModelSession, ModelToken
 
@@ -39,10 +39,10 @@ class OneByOne(RuleBasedStateMachine):
     is not the same in each run.
     """
 
-    def __init__(self, house: House) -> None:
-        """Play on a house's server, which others have played on."""
+    def __init__(self, server: ServerFixture) -> None:
+        """Play on a server's server, which others have played on."""
         super().__init__()
-        self.house = house
+        self.server = server
         self.sessions: list[ModelSession] = []
         self.expiries = 0
 
@@ -55,7 +55,7 @@ class OneByOne(RuleBasedStateMachine):
     @rule()
     def open(self) -> None:
         """Open a session and its child."""
-        self.sessions += open_family(self.house)
+        self.sessions += open_family(self.server)
 
     # What the draws are of: indices, taken modulo what there is.
 
@@ -74,7 +74,7 @@ class OneByOne(RuleBasedStateMachine):
 
     def door(self, number: int) -> Door:
         """Return one of the doors."""
-        return doors_of(self.house)[number % 4]
+        return doors_of(self.server)[number % 4]
 
     # One call at a time.
 
@@ -161,7 +161,7 @@ class OneByOne(RuleBasedStateMachine):
         assert by.commit(permit, of, call).reason is Reason.BAD_PERMIT
         session.close(permit, spend=False)
         opened = len(session.permits)
-        assert wait_until(lambda: self.house.operator.get_session(session.id).open_permits == opened)
+        assert wait_until(lambda: self.server.operator.get_session(session.id).open_permits == opened)
 
     # Approvals.
 
@@ -180,19 +180,19 @@ class OneByOne(RuleBasedStateMachine):
         record = request.shown.record
         if signer is None:
             expected = session.answer(request, None)
-            operator = self.house.operator
+            operator = self.server.operator
             assert word_of(lambda: operator.deny_approval(record.session_id, record.id)) == expected
             return None
         signer = request.offer.keys[signer % len(request.offer.keys)]
         expected = session.answer(request, signer)
         by = APPROVERS[signer]
-        assert word_of(lambda: self.house.operator.grant_approval(request.shown, by)) == expected
+        assert word_of(lambda: self.server.operator.grant_approval(request.shown, by)) == expected
         return None
 
     def answer_at_once(self, session: ModelSession, request: ModelRequest) -> None:
         """Have every approver who has not signed yet sign at once: no more count than are needed."""
         signers = [number for number in request.offer.keys if number not in request.signers]
-        grant = self.house.operator.grant_approval
+        grant = self.server.operator.grant_approval
 
         def sign(number: int) -> Callable[[], tuple[int, str]]:
             return lambda: (number, word_of(lambda: grant(request.shown, APPROVERS[number])))
@@ -237,7 +237,7 @@ class OneByOne(RuleBasedStateMachine):
 
     def take_away(self, session: ModelSession, token: ModelToken, how: str) -> str:
         """End, suspend or resume a session, or revoke a token's last block; returns the word of a refusal."""
-        operator = self.house.operator
+        operator = self.server.operator
         if how == "end":
             return word_of(lambda: operator.end(session.id))
         if how == "suspend":
@@ -284,7 +284,7 @@ class OneByOne(RuleBasedStateMachine):
         """Take a place from a session's ceiling, or none: what was open is dead either way."""
         left = session.ceiling - {(*PLACES, "")[number % (len(PLACES) + 1)]} or session.ceiling
         word = word_of(
-            lambda: self.house.operator.narrow(session.id, [f"read:{place}/**" for place in sorted(left)])
+            lambda: self.server.operator.narrow(session.id, [f"read:{place}/**" for place in sorted(left)])
         )
         assert word == ("ALREADY_ENDED" if session.over else "")
         if not word:
@@ -293,7 +293,7 @@ class OneByOne(RuleBasedStateMachine):
     def tell(self, session: ModelSession) -> None:
         """Update a session's facts: the epoch stays, and so does what is open."""
         facts = {"tier": "tin" if session.golden else "gold"}
-        word = word_of(lambda: self.house.operator.update_facts(session.id, facts))
+        word = word_of(lambda: self.server.operator.update_facts(session.id, facts))
         assert word == ("ALREADY_ENDED" if session.over else "")
         if not word:
             session.golden = not session.golden
@@ -302,6 +302,6 @@ class OneByOne(RuleBasedStateMachine):
     def what_is_open_is_the_models(self) -> None:
         """Status, epoch, open permits and waiting approvals of every session are the model's."""
         for session in self.sessions:
-            shown = self.house.operator.get_session(session.id)
+            shown = self.server.operator.get_session(session.id)
             assert (shown.status, shown.epoch) == (session.status, session.epoch)
             assert (shown.open_permits, shown.open_approvals) == (len(session.permits), session.waiting)

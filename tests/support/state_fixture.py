@@ -22,7 +22,7 @@ from tests.vectors.world import AUDIENCE, EXPIRES, ISSUER, NOW, SESSION, ask
 _MAP_BYTES = 64 << 20
 
 
-class Realm:
+class StateFixture:
     """One state folder at a time that stands still; the session and issuer of the vectors are in it."""
 
     def __init__(self, folder: Path, **verifier: Any) -> None:
@@ -85,4 +85,4 @@ class Realm:
         self.writer.close()
 
 
-__all__ = ["AUDIENCE", "NOW", "SESSION", "Realm"]
+__all__ = ["AUDIENCE", "NOW", "SESSION", "StateFixture"]

@@ -25,15 +25,15 @@ AUDIENCE = "gateway"
 GATEWAY = "gw-1"
 
 
-class Till:
+class WriterFixture:
     """Judges calls as the control process's writer does, at a time that stands still."""
 
     def __init__(self, folder: Path, *, ceiling: str = "*:**", ttl_ms: int = 3_600_000) -> None:
         """Make the folder, a key and a session."""
         self.clock = FixedClock(NOW_MS)
-        self.writer = StateWriter.open(folder, create=True, map_size=16 << 20, clock=self.clock)
-        self.verifier = Verifier(self.writer.source(), audience=AUDIENCE)
-        self.arbiter = WriterAuthorizer(self.writer.source(), self.verifier, cache_bytes=1 << 20)
+        self.state_writer = StateWriter.open(folder, create=True, map_size=16 << 20, clock=self.clock)
+        self.verifier = Verifier(self.state_writer.source(), audience=AUDIENCE)
+        self.arbiter = WriterAuthorizer(self.state_writer.source(), self.verifier, cache_bytes=1 << 20)
         self.issuer = Issuer(IssuerKey(bytes(range(32))), self.clock)
         self._ids = (f"change-{number}" for number in itertools.count(1))
         self.do(add_key(self.change_id(), IssuerKey(bytes(range(32))).public_key, status=KeyStatus.ACTIVE))
@@ -46,7 +46,7 @@ class Till:
 
     def do(self, change: Change) -> ChangeOutcome:
         """Have a change made durable; raises Rejected if it is against the rules."""
-        return self.writer.submit(change).result(10).raise_if_rejected()
+        return self.state_writer.submit(change).result(10).raise_if_rejected()
 
     def mint(self, *scopes: str, **options: Any) -> Token:
         """Mint for the session, for an hour."""
@@ -66,16 +66,20 @@ class Till:
 
     def decide(self, ask: CallRequest) -> WriterDecision:
         """Have the writer judge a call."""
-        return self.writer.decide(partial(self.arbiter.check, ask=ask), 1024).result(10)
+        return self.state_writer.decide(partial(self.arbiter.check, ask=ask), 1024).result(10)
 
     def commit(self, ask: CallRequest, permit: bytes) -> WriterDecision:
         """Have the writer commit a permit."""
-        return self.writer.decide(lambda group: self.arbiter.commit(group, ask, permit), 1024).result(10)
+        return self.state_writer.decide(lambda group: self.arbiter.commit(group, ask, permit), 1024).result(
+            10
+        )
 
     def release(self, permit: bytes, gateway: str = GATEWAY) -> ChangeOutcome:
         """Have the writer release a permit."""
-        return self.writer.decide(lambda group: self.arbiter.release(group, gateway, permit), 1024).result(10)
+        return self.state_writer.decide(
+            lambda group: self.arbiter.release(group, gateway, permit), 1024
+        ).result(10)
 
     def close(self) -> None:
         """Close the writer."""
-        self.writer.close()
+        self.state_writer.close()

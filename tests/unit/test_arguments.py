@@ -24,7 +24,7 @@ from sessauth.scopes.call_arguments import canonical, encode
 from sessauth.tokens.holder import HolderKey
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
-from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, small_world
+from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, memory_fixture
 
 SCOPE = 'read:files/** where path == "é" and n <= 5 and deep.flag == true'
 VALUES: dict[str, Any] = {"path": "é", "n": 5, "deep": {"flag": True}}
@@ -54,19 +54,19 @@ Door = Callable[[Any], bool]
 
 def doors() -> Iterator[tuple[str, Door]]:
     """Each way to have a call judged in this process, by name."""
-    world = small_world()
-    token = world.mint(SCOPE)
-    handle = world.checker.prepare(token.data)
-    given = {"audience": AUDIENCE, "now_ms": world.clock.now_ms()}
+    memory = memory_fixture()
+    token = memory.mint(SCOPE)
+    handle = memory.checker.prepare(token.data)
+    given = {"audience": AUDIENCE, "now_ms": memory.clock.now_ms()}
     call = (token.data, "read", "files/a")
 
     def surveyed(arguments: Any) -> bool:
-        found = Survey(world.checker, token.data, **given).verdicts([("read", "files/a", arguments)])
+        found = Survey(memory.checker, token.data, **given).verdicts([("read", "files/a", arguments)])
         return found == [SurveyVerdict.YES]
 
-    yield "check", lambda arguments: bool(world.checker._check(*call, arguments, **given))
-    yield "prepared", lambda arguments: bool(world.checker._check(handle, *call[1:], arguments, **given))
-    yield "batch", lambda arguments: world.checker._check_batch([(*call, arguments)], **given).all_allowed
+    yield "check", lambda arguments: bool(memory.checker._check(*call, arguments, **given))
+    yield "prepared", lambda arguments: bool(memory.checker._check(handle, *call[1:], arguments, **given))
+    yield "batch", lambda arguments: memory.checker._check_batch([(*call, arguments)], **given).all_allowed
     yield "survey", surveyed
 
 
@@ -93,8 +93,8 @@ def test_what_an_agent_can_choose_is_denied_and_raises_nothing(door: str) -> Non
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: type(wrong).__name__)
 def test_what_is_no_arguments_is_the_callers_mistake(wrong: Any) -> None:
     """Any other type raises TypeError at each door, and so does a value or a name that JSON has not."""
-    world = small_world()
-    token = world.mint(SCOPE)
+    memory = memory_fixture()
+    token = memory.mint(SCOPE)
     for door, judge in DOORS.items():
         # A survey asks about all arguments then.
         if wrong is not None or door != "survey":
@@ -111,22 +111,24 @@ def test_what_is_no_arguments_is_the_callers_mistake(wrong: Any) -> None:
 
 def test_a_denial_says_that_the_arguments_are_at_fault() -> None:
     """What JSON can't say is MALFORMED_REQUEST with the argument ``arguments``, after all earlier stages."""
-    world = small_world()
+    memory = memory_fixture()
     for values in UNSAYABLE:
-        decision = world.check(world.mint(SCOPE), "read", "files/a", values)
+        decision = memory.check(memory.mint(SCOPE), "read", "files/a", values)
         assert (decision.reason, decision.argument) == (Reason.MALFORMED_REQUEST, "arguments")
-    late = world.check(world.mint(SCOPE), "read", "files/a", UNSAYABLE[0], audience="another")
+    late = memory.check(memory.mint(SCOPE), "read", "files/a", UNSAYABLE[0], audience="another")
     assert late.reason == Reason.WRONG_AUDIENCE
 
 
 def test_the_facts_of_a_tool_are_given_like_arguments() -> None:
     """``tool`` takes the three forms too, here and in a batch."""
-    world = small_world()
-    token = world.mint("read:** where tool.safe == true")
+    memory = memory_fixture()
+    token = memory.mint("read:** where tool.safe == true")
     for facts in (b'{"safe":true}', '{"safe":true}', {"safe": True}):
-        assert world.check(token, "read", "files/a", tool=facts)
+        assert memory.check(token, "read", "files/a", tool=facts)
         call = (token.data, "read", "files/a", {}, facts)
-        assert world.checker._check_batch([call], audience=AUDIENCE, now_ms=world.clock.now_ms()).all_allowed
+        assert memory.checker._check_batch(
+            [call], audience=AUDIENCE, now_ms=memory.clock.now_ms()
+        ).all_allowed
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
@@ -149,9 +151,9 @@ def test_an_item_keeps_what_was_asked_when_it_was_made() -> None:
 
 def test_a_proof_for_values_is_one_for_their_bytes() -> None:
     """A holder that proves a mapping proves the bytes that the gateway judges; NaN it can't prove."""
-    world = small_world()
+    memory = memory_fixture()
     holder = HolderKey(bytes(range(64, 96)), bytes(range(32, 64)))
-    token = world.mint(SCOPE, ending="bound", to=holder.public)
+    token = memory.mint(SCOPE, ending="bound", to=holder.public)
     host = VerifierKey(b"v" * 16, holder.public.proof_key, NOW_MS - 1, NOW_MS + 60_000, b"c" * 16)
     nonces = iter([bytes(16)] * 3)
     with pytest.MonkeyPatch.context() as patch:
@@ -320,9 +322,9 @@ def test_doubles_are_written_as_ecmascript_writes_them() -> None:
 
 def test_a_session_id_of_values_is_no_arguments() -> None:
     """Only arguments and tool are JSON: the other parts of a call keep their types."""
-    world = small_world()
+    memory = memory_fixture()
     with pytest.raises(TypeError):
-        world.check(world.mint(SCOPE), "read", "files/a", VALUES, session={"id": SESSION})
+        memory.check(memory.mint(SCOPE), "read", "files/a", VALUES, session={"id": SESSION})
 
 
 def test_values_and_the_json_of_others_agree() -> None:

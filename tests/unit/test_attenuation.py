@@ -8,7 +8,7 @@ from sessauth._fast.token.chain import Chain
 from sessauth.errors import NotExtendable, UsageError, WidensAuthority
 from sessauth.scopes.scope import Scope, Segment
 from sessauth.tokens.token import Token
-from tests.support.memory_fixture import AUDIENCE, NOW_MS, SmallWorld, small_world
+from tests.support.memory_fixture import AUDIENCE, NOW_MS, MemoryFixture, memory_fixture
 
 ACME = 'read:mcp/github/* where owner == "acme" free *'
 WEB = 'read:mcp/github/* where owner == "acme" and repo == "web" free *'
@@ -16,38 +16,38 @@ ON_WEB = b'{"owner":"acme","repo":"web"}'
 
 
 @pytest.fixture
-def world() -> SmallWorld:
+def memory() -> MemoryFixture:
     """A session to mint for."""
-    return small_world()
+    return memory_fixture()
 
 
 @pytest.fixture
-def parent(world: SmallWorld) -> Token:
+def parent(memory: MemoryFixture) -> Token:
     """An open token to narrow."""
-    return world.mint(ACME, "write:notes/**", ending="open", max_blocks=5, not_before_ms=NOW_MS)
+    return memory.mint(ACME, "write:notes/**", ending="open", max_blocks=5, not_before_ms=NOW_MS)
 
 
-def test_a_narrower_token_is_made_offline(world: SmallWorld, parent: Token) -> None:
+def test_a_narrower_token_is_made_offline(memory: MemoryFixture, parent: Token) -> None:
     """The child's chain is the parent's and one block more, signed right, judged by both blocks."""
     child = parent.attenuate(scopes=[WEB], label="sub-agent")
 
     assert child.warnings == ()
     assert child.data.startswith(parent.data)
     assert child.block_ids[:1] == parent.block_ids
-    assert Chain.parse(child.data).verify(world.key.public_key) == -1
-    assert world.check(child, "read", "mcp/github/x", ON_WEB)
-    assert not world.check(child, "read", "mcp/github/x", ON_WEB.replace(b"web", b"api"))
-    assert not world.check(child, "write", "notes/a")
+    assert Chain.parse(child.data).verify(memory.key.public_key) == -1
+    assert memory.check(child, "read", "mcp/github/x", ON_WEB)
+    assert not memory.check(child, "read", "mcp/github/x", ON_WEB.replace(b"web", b"api"))
+    assert not memory.check(child, "write", "notes/a")
 
 
-def test_an_open_child_is_narrowed_further_from_its_stored_form(world: SmallWorld, parent: Token) -> None:
+def test_an_open_child_is_narrowed_further_from_its_stored_form(memory: MemoryFixture, parent: Token) -> None:
     """A chain of holders, each with the stored form of the last, ends in a token that works."""
     middle = parent.attenuate(scopes=[ACME], ending="open")
     last = Token.parse(middle.stored_text()).attenuate(scopes=[WEB], where=["n? < 5"])
 
     assert len(last.block_ids) == 3
-    assert world.check(last, "read", "mcp/github/x", ON_WEB)
-    assert not world.check(last, "read", "mcp/github/x", b'{"owner":"acme","repo":"web","n":5}')
+    assert memory.check(last, "read", "mcp/github/x", ON_WEB)
+    assert not memory.check(last, "read", "mcp/github/x", b'{"owner":"acme","repo":"web","n":5}')
 
 
 def test_siblings_have_keys_of_their_own(parent: Token) -> None:
@@ -91,9 +91,9 @@ def test_conditions_of_the_block_count_for_its_scopes(parent: Token) -> None:
     assert parent.attenuate(where=['owner == "beta"']).warnings == ()
 
 
-def test_conditions_alone_are_refused_when_no_scope_can_meet_them(world: SmallWorld) -> None:
+def test_conditions_alone_are_refused_when_no_scope_can_meet_them(memory: MemoryFixture) -> None:
     """A child without scopes is held to every scope of its parent."""
-    parent = world.mint(ACME, ending="open")
+    parent = memory.mint(ACME, ending="open")
 
     with pytest.raises(WidensAuthority, match="owner"):
         parent.attenuate(where=['owner == "beta"'])
@@ -107,14 +107,14 @@ def test_every_block_above_is_held_against(parent: Token) -> None:
         middle.attenuate(scopes=["write:notes/a"])
 
 
-def test_what_is_not_proven_is_warned_of_or_refused_when_strict(world: SmallWorld, parent: Token) -> None:
+def test_what_is_not_proven_is_warned_of_or_refused_when_strict(memory: MemoryFixture, parent: Token) -> None:
     """A wider scope is safe by intersection: it warns, and ``strict`` refuses it."""
     wide = "read:mcp/github/*"
     child = parent.attenuate(scopes=[wide])
 
     assert len(child.warnings) == 1
     assert wide in child.warnings[0] and "owner" in child.warnings[0]
-    assert not world.check(child, "read", "mcp/github/x", b'{"owner":"beta"}')
+    assert not memory.check(child, "read", "mcp/github/x", b'{"owner":"beta"}')
     with pytest.raises(WidensAuthority, match="strict"):
         parent.attenuate(scopes=[wide], strict=True)
     assert parent.attenuate(scopes=[WEB], strict=True).warnings == ()
@@ -126,16 +126,16 @@ def test_a_sealed_token_is_not_extended(parent: Token) -> None:
         parent.present().attenuate(label="x")
 
 
-def test_a_lifetime_only_shortens(parent: Token, world: SmallWorld) -> None:
+def test_a_lifetime_only_shortens(parent: Token, memory: MemoryFixture) -> None:
     """An end after the parent's is refused, the parent's own and earlier ones are not."""
     end = parent.expires_at_ms
 
-    for later in ({"expires_at_ms": end + 1}, {"ttl_ms": 60_001, "clock": world.clock}):
+    for later in ({"expires_at_ms": end + 1}, {"ttl_ms": 60_001, "clock": memory.clock}):
         with pytest.raises(WidensAuthority) as caught:
             parent.attenuate(**later)  # type: ignore[arg-type]
         assert caught.value.part == f"expires_at_ms {end + 1}"
     assert parent.attenuate(expires_at_ms=end).expires_at_ms == end
-    assert parent.attenuate(ttl_ms=1_000, clock=world.clock).expires_at_ms == NOW_MS + 1_000
+    assert parent.attenuate(ttl_ms=1_000, clock=memory.clock).expires_at_ms == NOW_MS + 1_000
 
 
 def test_a_beginning_only_moves_later(parent: Token) -> None:
@@ -148,9 +148,9 @@ def test_a_beginning_only_moves_later(parent: Token) -> None:
         parent.attenuate(expires_at_ms=NOW_MS)
 
 
-def test_an_audience_only_shrinks(world: SmallWorld) -> None:
+def test_an_audience_only_shrinks(memory: MemoryFixture) -> None:
     """A verifier that a block above does not name is refused by name."""
-    parent = world.issuer.mint(b"s" * 16, [ACME], [AUDIENCE, "other"], ttl_ms=60_000, ending="open")
+    parent = memory.issuer.mint(b"s" * 16, [ACME], [AUDIENCE, "other"], ttl_ms=60_000, ending="open")
     middle = parent.attenuate(audience=["other"], ending="open")
 
     assert middle.attenuate(audience=["other"]).inspect().blocks[2].audience == ("other",)
@@ -159,9 +159,9 @@ def test_an_audience_only_shrinks(world: SmallWorld) -> None:
     assert caught.value.part == f"audience {AUDIENCE!r}"
 
 
-def test_a_source_only_shrinks(world: SmallWorld) -> None:
+def test_a_source_only_shrinks(memory: MemoryFixture) -> None:
     """An address block outside the parent's is refused, a wider one warned of, an inner one taken."""
-    parent = world.mint(ACME, ending="open", source=["10.0.0.0/8", "2001:db8::/32"])
+    parent = memory.mint(ACME, ending="open", source=["10.0.0.0/8", "2001:db8::/32"])
 
     assert parent.attenuate(source=["10.1.0.0/16", "2001:db8:1::/48"]).warnings == ()
     assert "wider" in parent.attenuate(source=["0.0.0.0/0"]).warnings[0]
@@ -200,8 +200,8 @@ def test_a_token_beyond_the_size_limit_is_refused_by_name(parent: Token) -> None
         parent.attenuate(scopes=many)
 
 
-def test_a_pattern_is_built_without_text(world: SmallWorld, parent: Token) -> None:
+def test_a_pattern_is_built_without_text(memory: MemoryFixture, parent: Token) -> None:
     """Scopes from builders and from text mean the same."""
     built = Scope.on("write", "notes", Segment.rest())
 
-    assert world.check(parent.attenuate(scopes=[built]), "write", "notes/a/b")
+    assert memory.check(parent.attenuate(scopes=[built]), "write", "notes/a/b")

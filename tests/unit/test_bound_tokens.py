@@ -10,15 +10,15 @@ from sessauth.errors import NotExtendable, UsageError, WidensAuthority
 from sessauth.tokens.holder import HolderKey
 from sessauth.tokens.inspected_block import Ending
 from sessauth.tokens.token import Token
-from tests.support.memory_fixture import NOW_MS, SESSION, SmallWorld, small_world
+from tests.support.memory_fixture import NOW_MS, SESSION, MemoryFixture, memory_fixture
 
 READ = "read:files/**"
 
 
 @pytest.fixture
-def world() -> SmallWorld:
+def memory() -> MemoryFixture:
     """A session to mint for."""
-    return small_world()
+    return memory_fixture()
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def bob() -> HolderKey:
 
 
 @pytest.fixture
-def bound(world: SmallWorld, alice: HolderKey) -> Token:
+def bound(memory: MemoryFixture, alice: HolderKey) -> Token:
     """A root that is bound to Alice."""
-    return world.mint(READ, "write:notes/**", ending="", to=alice.public)
+    return memory.mint(READ, "write:notes/**", ending="", to=alice.public)
 
 
-def test_a_root_is_bound_to_a_key_or_its_text(world: SmallWorld, alice: HolderKey, bound: Token) -> None:
+def test_a_root_is_bound_to_a_key_or_its_text(memory: MemoryFixture, alice: HolderKey, bound: Token) -> None:
     """The block names both keys, the token says whom it is bound to, and it is no secret."""
-    by_text = world.mint(READ, ending="bound", to=alice.public.text, may_seal=True)
+    by_text = memory.mint(READ, ending="bound", to=alice.public.text, may_seal=True)
 
     block = bound.inspect().blocks[0]
     assert (block.ending, block.next_key, block.proof_key) == (
@@ -53,24 +53,24 @@ def test_a_root_is_bound_to_a_key_or_its_text(world: SmallWorld, alice: HolderKe
     assert bound.binding is not None and bound.binding.next_key == alice.public.next_key
     assert bound.stored_text() == bound.text
     assert not bound.is_open and Token.parse(bound.text) == bound
-    assert world.mint(READ).binding is None
+    assert memory.mint(READ).binding is None
 
 
-def test_a_bound_root_may_leave_its_audience_open(world: SmallWorld, alice: HolderKey) -> None:
+def test_a_bound_root_may_leave_its_audience_open(memory: MemoryFixture, alice: HolderKey) -> None:
     """A proof names the host, so that a bound root needs no audience; any other does."""
-    token = world.issuer.mint(SESSION, [READ], [], to=alice.public, ttl_ms=60_000)
+    token = memory.issuer.mint(SESSION, [READ], [], to=alice.public, ttl_ms=60_000)
 
     assert token.inspect().blocks[0].audience == ()
     with pytest.raises(UsageError, match="audience"):
-        world.issuer.mint(SESSION, [READ], [], ttl_ms=60_000)
+        memory.issuer.mint(SESSION, [READ], [], ttl_ms=60_000)
 
 
-def test_an_open_token_is_bound_offline(world: SmallWorld, alice: HolderKey) -> None:
+def test_an_open_token_is_bound_offline(memory: MemoryFixture, alice: HolderKey) -> None:
     """Whoever holds it hands a narrower one to a key, with signatures that stand."""
-    child = world.mint(READ, ending="open").attenuate(scopes=["read:files/a"], to=alice.public)
+    child = memory.mint(READ, ending="open").attenuate(scopes=["read:files/a"], to=alice.public)
 
     assert child.ending is Ending.BOUND
-    assert Chain.parse(child.data).verify(world.key.public_key) == -1
+    assert Chain.parse(child.data).verify(memory.key.public_key) == -1
     assert alice.holds(child)
 
 
@@ -80,12 +80,12 @@ def test_a_bound_token_is_presented_as_it_is(bound: Token) -> None:
 
 
 def test_only_its_holder_extends_it(
-    world: SmallWorld, bound: Token, alice: HolderKey, bob: HolderKey
+    memory: MemoryFixture, bound: Token, alice: HolderKey, bob: HolderKey
 ) -> None:
     """To the next holder, with signatures that stand; with no key, or another's, it is refused."""
     child = bound.attenuate(scopes=["read:files/a"], to=bob.public, key=alice)
 
-    assert Chain.parse(child.data).verify(world.key.public_key) == -1
+    assert Chain.parse(child.data).verify(memory.key.public_key) == -1
     assert bob.holds(child) and not alice.holds(child)
     with pytest.raises(NotExtendable, match="key="):
         bound.attenuate(to=bob.public)
@@ -107,23 +107,23 @@ def test_below_a_bound_block_all_is_bound(
         child.attenuate(to=HolderKey.generate().public, key=bob, may_seal=True)
 
 
-def test_may_seal_lets_the_holder_seal_and_open(world: SmallWorld, alice: HolderKey) -> None:
+def test_may_seal_lets_the_holder_seal_and_open(memory: MemoryFixture, alice: HolderKey) -> None:
     """What its issuer permitted so is made, and is checked like any other token."""
-    bound = world.mint(READ, ending="", to=alice.public, may_seal=True)
+    bound = memory.mint(READ, ending="", to=alice.public, may_seal=True)
     sealed = bound.attenuate(key=alice)
     opened = bound.attenuate(key=alice, ending="open", scopes=["read:files/a"])
 
     assert (sealed.ending, opened.ending) == (Ending.SEALED, Ending.OPEN)
-    assert world.check(sealed, "read", "files/b")
-    assert world.check(opened.present(), "read", "files/a")
-    assert not world.check(opened.present(), "read", "files/b")
+    assert memory.check(sealed, "read", "files/b")
+    assert memory.check(opened.present(), "read", "files/a")
+    assert not memory.check(opened.present(), "read", "files/b")
 
 
 def test_a_strict_block_below_one_that_may_seal_decides(
-    world: SmallWorld, alice: HolderKey, bob: HolderKey
+    memory: MemoryFixture, alice: HolderKey, bob: HolderKey
 ) -> None:
     """The nearest bound block without may_seal holds for all below it."""
-    child = world.mint(READ, ending="", to=alice.public, may_seal=True).attenuate(to=bob.public, key=alice)
+    child = memory.mint(READ, ending="", to=alice.public, may_seal=True).attenuate(to=bob.public, key=alice)
 
     with pytest.raises(NotExtendable, match="block 1"):
         child.attenuate(key=bob)
@@ -142,30 +142,30 @@ def test_no_key_stands_twice_in_a_chain(bound: Token, alice: HolderKey, bob: Hol
         child.attenuate(to=swapped, key=bob)
 
 
-def test_the_issuers_own_key_is_no_holders(world: SmallWorld, bound: Token, alice: HolderKey) -> None:
+def test_the_issuers_own_key_is_no_holders(memory: MemoryFixture, bound: Token, alice: HolderKey) -> None:
     """Neither in the root nor below."""
-    issuer = HolderPublicKey(world.key.public_key)
+    issuer = HolderPublicKey(memory.key.public_key)
 
     with pytest.raises(UsageError, match="issuer's own"):
-        world.mint(READ, ending="", to=issuer)
+        memory.mint(READ, ending="", to=issuer)
     with pytest.raises(UsageError, match="issuer's own"):
         bound.attenuate(to=issuer, key=alice)
 
 
-def test_a_key_is_for_a_bound_token_only(world: SmallWorld, alice: HolderKey) -> None:
+def test_a_key_is_for_a_bound_token_only(memory: MemoryFixture, alice: HolderKey) -> None:
     """With an open token it is a mistake, and with a sealed one nothing helps."""
     with pytest.raises(UsageError, match="key extends a bound token"):
-        world.mint(READ, ending="open").attenuate(key=alice)
+        memory.mint(READ, ending="open").attenuate(key=alice)
     with pytest.raises(NotExtendable, match="sealed"):
-        world.mint(READ).attenuate(key=alice)
+        memory.mint(READ).attenuate(key=alice)
 
 
 def test_a_bound_token_needs_no_room_to_be_presented(
-    world: SmallWorld, alice: HolderKey, bob: HolderKey
+    memory: MemoryFixture, alice: HolderKey, bob: HolderKey
 ) -> None:
     """max_blocks counts the blocks there are: a bound one may be the last."""
-    alone = world.mint(READ, ending="", to=alice.public, max_blocks=1)
-    pair = world.mint(READ, ending="", to=alice.public, max_blocks=2).attenuate(to=bob.public, key=alice)
+    alone = memory.mint(READ, ending="", to=alice.public, max_blocks=1)
+    pair = memory.mint(READ, ending="", to=alice.public, max_blocks=2).attenuate(to=bob.public, key=alice)
 
     assert alone.present() is alone
     assert len(pair.block_ids) == 2

@@ -12,7 +12,7 @@ from sessauth.errors import UsageError
 from sessauth.reasons import Reason, Stage
 from sessauth.scopes.scope import Scope
 from sessauth.tokens.token import Token
-from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, SmallWorld, small_world
+from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, MemoryFixture, memory_fixture
 
 ROOT = 'read:mcp/github/* where owner == "acme" free *'
 CHILD = 'read:mcp/github/* where owner == "acme" and repo == "web" free body'
@@ -21,21 +21,21 @@ IN_CHILD = f"block 1 (label 'sub-agent'), scope 0 `{CHILD}`"
 
 
 @pytest.fixture
-def world() -> SmallWorld:
+def memory() -> MemoryFixture:
     """A session to mint for and check in."""
-    return small_world()
+    return memory_fixture()
 
 
 @pytest.fixture
-def token(world: SmallWorld) -> Token:
+def token(memory: MemoryFixture) -> Token:
     """A root and a child of it."""
-    root = world.mint(ROOT, "write:notes/**", ending="open", label="planner")
+    root = memory.mint(ROOT, "write:notes/**", ending="open", label="planner")
     return root.attenuate(scopes=[CHILD, "write:notes/**"], where=["n? < 5"], label="sub-agent")
 
 
-def test_an_allowed_decision_is_true(world: SmallWorld, token: Token) -> None:
+def test_an_allowed_decision_is_true(memory: MemoryFixture, token: Token) -> None:
     """It raises nothing, says who allowed, and its enums are enums over the kernel's numbers."""
-    decision = world.check(token, "read", "mcp/github/x", b'{"owner":"acme","repo":"web"}')
+    decision = memory.check(token, "read", "mcp/github/x", b'{"owner":"acme","repo":"web"}')
 
     assert decision and decision.allowed
     assert decision.reason is Reason.ALLOWED and decision.stage is Stage.NONE
@@ -45,9 +45,9 @@ def test_an_allowed_decision_is_true(world: SmallWorld, token: Token) -> None:
     assert decision.explain() == "ALLOWED by block 1, scope 0"
 
 
-def test_a_denied_decision_is_false_and_raises_itself(world: SmallWorld, token: Token) -> None:
+def test_a_denied_decision_is_false_and_raises_itself(memory: MemoryFixture, token: Token) -> None:
     """Denied holds the decision and names reason and stage."""
-    decision = world.check(token, "delete", "x")
+    decision = memory.check(token, "delete", "x")
 
     assert not decision
     with pytest.raises(Denied, match="OUT_OF_SCOPE at stage scope") as caught:
@@ -112,10 +112,15 @@ def test_a_denied_decision_is_false_and_raises_itself(world: SmallWorld, token: 
     ],
 )
 def test_a_denial_says_what_failed_and_what_would_be_allowed(
-    world: SmallWorld, token: Token, action: str, resource: str, arguments: dict[str, object], expected: str
+    memory: MemoryFixture,
+    token: Token,
+    action: str,
+    resource: str,
+    arguments: dict[str, object],
+    expected: str,
 ) -> None:
     """Block, scope, clause and argument, from the token's own bytes."""
-    decision = world.check(token, action, resource, json.dumps(arguments).encode())
+    decision = memory.check(token, action, resource, json.dumps(arguments).encode())
 
     assert decision.explain(token) == expected
     assert decision.explain(token.data) == decision.explain(token.text) == expected
@@ -147,25 +152,25 @@ def test_a_denial_says_what_failed_and_what_would_be_allowed(
     ],
 )
 def test_the_stages_before_scope_explain_themselves(
-    world: SmallWorld, token: Token, options: dict[str, object], expected: str
+    memory: MemoryFixture, token: Token, options: dict[str, object], expected: str
 ) -> None:
     """Time, audience and session name the block, the limit or the remedy."""
-    assert world.check(token, "write", "notes/a", **options).explain(token) == expected
+    assert memory.check(token, "write", "notes/a", **options).explain(token) == expected
 
 
-def test_source_and_peer_are_named(world: SmallWorld) -> None:
+def test_source_and_peer_are_named(memory: MemoryFixture) -> None:
     """Which addresses and identities would do."""
-    by_source = world.mint("read:x", source=["10.0.0.0/8"])
-    by_peer = world.mint("read:x", peer=["spiffe://a/b"])
+    by_source = memory.mint("read:x", source=["10.0.0.0/8"])
+    by_peer = memory.mint("read:x", peer=["spiffe://a/b"])
 
-    assert world.check(by_source, "read", "x").explain(by_source).endswith("only for `10.0.0.0/8`")
-    assert world.check(by_peer, "read", "x").explain(by_peer).endswith("only for `spiffe://a/b`")
+    assert memory.check(by_source, "read", "x").explain(by_source).endswith("only for `10.0.0.0/8`")
+    assert memory.check(by_peer, "read", "x").explain(by_peer).endswith("only for `spiffe://a/b`")
 
 
 def test_a_revoked_block_is_named_by_its_id(token: Token) -> None:
     """So that the operator finds the revocation."""
-    world = small_world(revoked=frozenset({token.block_ids[1]}))
-    told = world.check(token, "write", "notes/a").explain(token)
+    memory = memory_fixture(revoked=frozenset({token.block_ids[1]}))
+    told = memory.check(token, "write", "notes/a").explain(token)
 
     assert told.startswith(f"REVOKED: block 1 (label 'sub-agent') (id {token.block_ids[1].hex()})")
 
@@ -173,8 +178,8 @@ def test_a_revoked_block_is_named_by_its_id(token: Token) -> None:
 def test_a_ceiling_is_named_by_its_layer(token: Token) -> None:
     """With the ceilings its scopes are shown, without them the position."""
     layers = [["*:**"], ["write:notes/{a,b}"]]
-    world = small_world(ceilings=layers)
-    decision = world.check(token, "write", "notes/c")
+    memory = memory_fixture(ceilings=layers)
+    decision = memory.check(token, "write", "notes/c")
     told = "OUT_OF_SCOPE: no scope of ceiling layer 1 covers this action on this resource"
 
     assert decision.explain(token) == told
@@ -182,18 +187,20 @@ def test_a_ceiling_is_named_by_its_layer(token: Token) -> None:
     assert decision.explain(token, scopes) == f"{told}; it would allow `write:notes/{{a,b}}`"
 
 
-def test_needs_are_named(world: SmallWorld) -> None:
+def test_needs_are_named(memory: MemoryFixture) -> None:
     """What the deciding scope costs."""
-    token = world.mint("read:x needs uses(3)")
+    token = memory.mint("read:x needs uses(3)")
 
-    told = world.check(token, "read", "x").explain(token)
+    told = memory.check(token, "read", "x").explain(token)
     assert told.endswith("`read:x needs uses(3)` costs what only the server can take")
 
 
-def test_nothing_of_a_token_is_repeated_before_its_signature_stands(world: SmallWorld, token: Token) -> None:
+def test_nothing_of_a_token_is_repeated_before_its_signature_stands(
+    memory: MemoryFixture, token: Token
+) -> None:
     """A forged label or scope does not reach the operator's screen."""
     forged = Token.parse(token.data.replace(b"sub-agent", b"sub-agenx"))
-    decision = world.check(forged, "write", "notes/a")
+    decision = memory.check(forged, "write", "notes/a")
 
     assert decision.reason is Reason.BAD_SIGNATURE
     assert (
@@ -202,35 +209,35 @@ def test_nothing_of_a_token_is_repeated_before_its_signature_stands(world: Small
     )
 
 
-def test_a_malformed_token_is_explained_by_its_form(world: SmallWorld, token: Token) -> None:
+def test_a_malformed_token_is_explained_by_its_form(memory: MemoryFixture, token: Token) -> None:
     """What is wrong with the bytes, or the text, without a part of them."""
-    decision = world.checker.check(b"\x08\x01", "read", "x", audience=AUDIENCE)
+    decision = memory.checker.check(b"\x08\x01", "read", "x", audience=AUDIENCE)
 
     assert decision.explain(b"\x08\x01").startswith("MALFORMED_TOKEN: the token is against the format")
     assert "truncated" in decision.explain(token.text[:60])
     assert token.text[20:50] not in decision.explain(token.text[:60])
 
 
-def test_another_token_than_the_one_judged_is_refused(world: SmallWorld, token: Token) -> None:
+def test_another_token_than_the_one_judged_is_refused(memory: MemoryFixture, token: Token) -> None:
     """An explanation from other bytes would be wrong."""
     with pytest.raises(UsageError, match="another token"):
-        world.check(token, "delete", "x").explain(world.mint("read:x"))
+        memory.check(token, "delete", "x").explain(memory.mint("read:x"))
 
 
-def test_an_agents_argument_name_can_not_disturb_a_terminal(world: SmallWorld) -> None:
+def test_an_agents_argument_name_can_not_disturb_a_terminal(memory: MemoryFixture) -> None:
     """Control characters are escaped, and a long name is cut."""
-    token = world.mint('read:x where a? == "b"')
-    clear = world.check(token, "read", "x", b'{"\\u001b[2J\\u202e":1}').explain(token)
-    long = world.check(token, "read", "x", json.dumps({"n" * 100_000: 1}).encode()).explain(token)
+    token = memory.mint('read:x where a? == "b"')
+    clear = memory.check(token, "read", "x", b'{"\\u001b[2J\\u202e":1}').explain(token)
+    long = memory.check(token, "read", "x", json.dumps({"n" * 100_000: 1}).encode()).explain(token)
 
     assert clear.isprintable()
     assert len(long) < 1_000
 
 
-def test_the_dict_is_json_with_words_and_hex(world: SmallWorld, token: Token) -> None:
+def test_the_dict_is_json_with_words_and_hex(memory: MemoryFixture, token: Token) -> None:
     """What programs read: no numbers of enums, None where nothing applies."""
-    allowed = world.check(token, "write", "notes/a").to_dict()
-    denied = world.check(token, "write", "notes/a", b'{"n":9}').to_dict()
+    allowed = memory.check(token, "write", "notes/a").to_dict()
+    denied = memory.check(token, "write", "notes/a", b'{"n":9}').to_dict()
 
     assert json.loads(json.dumps(allowed)) == allowed
     assert (allowed["reason"], allowed["stage"], allowed["failed"]) == ("ALLOWED", "NONE", None)

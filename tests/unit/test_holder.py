@@ -20,7 +20,7 @@ from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.errors import KeyFolderError, UsageError
 from sessauth.tokens.holder import HolderKey
 from sessauth.tokens.token import Token
-from tests.support.memory_fixture import NOW_MS, SmallWorld, small_world
+from tests.support.memory_fixture import NOW_MS, MemoryFixture, memory_fixture
 
 READ = "read:files/**"
 SECRET = bytes(range(100, 132))
@@ -28,9 +28,9 @@ HOST = VerifierKey(b"v" * 16, proof.x25519_public(SECRET), NOW_MS - 1, NOW_MS + 
 
 
 @pytest.fixture
-def world() -> SmallWorld:
+def memory() -> MemoryFixture:
     """A session to mint for."""
-    return small_world()
+    return memory_fixture()
 
 
 @pytest.fixture
@@ -131,9 +131,9 @@ def test_a_secret_shows_in_no_repr_and_no_pickle(holder: HolderKey) -> None:
             leak(holder)
 
 
-def test_a_mac_proof_is_what_the_document_says(world: SmallWorld, holder: HolderKey) -> None:
+def test_a_mac_proof_is_what_the_document_says(memory: MemoryFixture, holder: HolderKey) -> None:
     """Each field, and the tag as the verifier computes it from its own secret."""
-    token = world.mint(READ, ending="", to=holder.public)
+    token = memory.mint(READ, ending="", to=holder.public)
     made = protobuf.decode("Proof", holder.prove(token, "read", "files/a", b'{"x":1}', HOST, now_ms=NOW_MS))
 
     shared = proof.x25519(SECRET, holder.public.proof_key)
@@ -157,9 +157,9 @@ def test_a_mac_proof_is_what_the_document_says(world: SmallWorld, holder: Holder
     assert made["tag"] == hashlib.blake2b(covered, digest_size=32, key=key).digest()
 
 
-def test_a_signed_proof_is_what_the_document_says(world: SmallWorld, holder: HolderKey) -> None:
+def test_a_signed_proof_is_what_the_document_says(memory: MemoryFixture, holder: HolderKey) -> None:
     """The tag is the signature by next_key; no arguments count as an empty object."""
-    token = world.mint(READ, ending="", to=holder.public)
+    token = memory.mint(READ, ending="", to=holder.public)
     made = protobuf.decode(
         "Proof", holder.prove(token, "read", "files/a", b"", HOST, kind="ed25519", now_ms=NOW_MS)
     )
@@ -169,10 +169,10 @@ def test_a_signed_proof_is_what_the_document_says(world: SmallWorld, holder: Hol
     assert ed25519.verify(holder.public.next_key, covered, made["tag"])
 
 
-def test_the_kind_follows_the_token(world: SmallWorld, holder: HolderKey) -> None:
+def test_the_kind_follows_the_token(memory: MemoryFixture, holder: HolderKey) -> None:
     """A MAC where the token names this holder's proof_key, else a signature; a MAC is refused there."""
     other = HolderPublicKey(holder.public.next_key)
-    with_key, without = (world.mint(READ, ending="", to=to) for to in (holder.public, other))
+    with_key, without = (memory.mint(READ, ending="", to=to) for to in (holder.public, other))
 
     kinds = [
         protobuf.decode("Proof", holder.prove(token, "read", "files/a", b"", HOST))["kind"]
@@ -186,9 +186,9 @@ def test_the_kind_follows_the_token(world: SmallWorld, holder: HolderKey) -> Non
         holder.prove(with_key, "read", "files/a", b"", HOST, kind="hmac")
 
 
-def test_each_proof_has_a_nonce_of_its_own(world: SmallWorld, holder: HolderKey) -> None:
+def test_each_proof_has_a_nonce_of_its_own(memory: MemoryFixture, holder: HolderKey) -> None:
     """Two proofs for the same call at the same time differ; text and bytes of the token serve as well."""
-    token = world.mint(READ, ending="", to=holder.public)
+    token = memory.mint(READ, ending="", to=holder.public)
     proofs = {
         holder.prove(form, "read", "files/a", b"{}", HOST, clock=FixedClock(NOW_MS))
         for form in (token, token.text, token.data, token)
@@ -198,7 +198,7 @@ def test_each_proof_has_a_nonce_of_its_own(world: SmallWorld, holder: HolderKey)
 
 
 def test_a_second_proof_agrees_on_no_key(
-    world: SmallWorld, holder: HolderKey, monkeypatch: pytest.MonkeyPatch
+    memory: MemoryFixture, holder: HolderKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One agreement for each key of a host, however many proofs are made for it."""
     agreed = []
@@ -209,7 +209,7 @@ def test_a_second_proof_agrees_on_no_key(
         return agree(*args)
 
     monkeypatch.setattr("sessauth.tokens.holder._kernel.mac_key_of_holder", counted)
-    token = world.mint(READ, ending="", to=holder.public)
+    token = memory.mint(READ, ending="", to=holder.public)
     other = VerifierKey(HOST.verifier_id, proof.x25519_public(bytes(32)), 0, NOW_MS * 2, HOST.cluster_id)
 
     for host in (HOST, HOST, other, HOST, other):
@@ -218,23 +218,25 @@ def test_a_second_proof_agrees_on_no_key(
     assert agreed == [HOST.public_key, other.public_key]
 
 
-def test_only_what_is_bound_to_the_key_is_proven(world: SmallWorld, holder: HolderKey) -> None:
+def test_only_what_is_bound_to_the_key_is_proven(memory: MemoryFixture, holder: HolderKey) -> None:
     """A sealed token, another's and a time beyond the format are refused, and what is at fault is named."""
-    other = world.mint(READ, ending="", to=HolderKey.generate().public)
-    mine = world.mint(READ, ending="", to=holder.public)
+    other = memory.mint(READ, ending="", to=HolderKey.generate().public)
+    mine = memory.mint(READ, ending="", to=holder.public)
 
-    assert holder.holds(mine) and not holder.holds(other) and not holder.holds(world.mint(READ))
+    assert holder.holds(mine) and not holder.holds(other) and not holder.holds(memory.mint(READ))
     with pytest.raises(UsageError, match="not bound"):
-        holder.prove(world.mint(READ), "read", "files/a", b"", HOST)
+        holder.prove(memory.mint(READ), "read", "files/a", b"", HOST)
     with pytest.raises(UsageError, match="another holder"):
         holder.prove(other, "read", "files/a", b"", HOST)
     with pytest.raises(UsageError, match="now_ms"):
         holder.prove(mine, "read", "files/a", b"", HOST, now_ms=2**53)
 
 
-def test_nothing_is_agreed_on_with_a_host_key_of_small_order(world: SmallWorld, holder: HolderKey) -> None:
+def test_nothing_is_agreed_on_with_a_host_key_of_small_order(
+    memory: MemoryFixture, holder: HolderKey
+) -> None:
     """A host that gives such a key gets no MAC, which anybody could make."""
-    token = world.mint(READ, ending="", to=holder.public)
+    token = memory.mint(READ, ending="", to=holder.public)
     host = VerifierKey(HOST.verifier_id, bytes(32), 0, NOW_MS * 2, HOST.cluster_id)
 
     with pytest.raises(UsageError, match="verifier_key"):

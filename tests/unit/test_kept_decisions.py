@@ -16,9 +16,9 @@ from sessauth.decisions.decision import Decision, restore
 from sessauth.decisions.decision_base import Denied
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.tokens.token import Token
-from tests.support.memory_fixture import SmallWorld, small_world
+from tests.support.memory_fixture import MemoryFixture, memory_fixture
 
-WORLD = small_world()
+WORLD = memory_fixture()
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 # What is asked, of the token below.
 CALLS = [
@@ -30,9 +30,9 @@ CALLS = [
 ALLOWED, REASON = 0, 1
 
 
-def token_of(world: SmallWorld) -> Token:
+def token_of(memory: MemoryFixture) -> Token:
     """A token of two blocks."""
-    open_token = world.mint('read:files/* where owner == "acme"', ending="open", label="planner")
+    open_token = memory.mint('read:files/* where owner == "acme"', ending="open", label="planner")
     return open_token.attenuate(label="helper").present()
 
 

@@ -12,7 +12,7 @@ from sessauth.errors import PermissionDenied, Rejected, StateError, Unavailable
 from sessauth.model.log_records import Head
 from sessauth.reasons import Reason
 from sessauth.verifier.registration import Registration, RegistrationLoop
-from tests.support.memory_fixture import SmallWorld, small_world
+from tests.support.memory_fixture import MemoryFixture, memory_fixture
 from tests.support.service import wait_until
 
 BOUND_MS = 10_000
@@ -51,19 +51,19 @@ def server() -> Server:
 
 
 @pytest.fixture
-def world() -> SmallWorld:
+def memory() -> MemoryFixture:
     """A session that may do anything, at revision 1."""
-    return small_world()
+    return memory_fixture()
 
 
 @pytest.fixture
-def enrol(server: Server, world: SmallWorld) -> Iterator[Callable[..., RegistrationLoop]]:
+def enrol(server: Server, memory: MemoryFixture) -> Iterator[Callable[..., RegistrationLoop]]:
     """Makes enrolments, which are closed with the test."""
     made: list[RegistrationLoop] = []
 
     def make(bound_ms: int = BOUND_MS, clock: object = None) -> RegistrationLoop:
         given = clock or SystemClock()
-        enrolling = RegistrationLoop(world.checker.view, server, server, "gw-1", bound_ms, given)  # type: ignore[arg-type]
+        enrolling = RegistrationLoop(memory.checker.view, server, server, "gw-1", bound_ms, given)  # type: ignore[arg-type]
         made.append(enrolling)
         return enrolling
 
@@ -72,35 +72,35 @@ def enrol(server: Server, world: SmallWorld) -> Iterator[Callable[..., Registrat
         each.close()
 
 
-def reason(world: SmallWorld) -> Reason:
+def reason(memory: MemoryFixture) -> Reason:
     """Return what a call of a good token comes to."""
-    return world.check(world.mint("read:files/**"), "read", "files/a").reason
+    return memory.check(memory.mint("read:files/**"), "read", "files/a").reason
 
 
 def test_it_allows_from_when_it_is_enrolled(
-    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
     """Not before, and not once it left; what it tells is its own reading of the state."""
-    assert reason(world) is Reason.ALLOWED
+    assert reason(memory) is Reason.ALLOWED
     enrolling = enrol()
-    assert reason(world) is Reason.STALE_STATE
+    assert reason(memory) is Reason.STALE_STATE
 
     enrolling.start()
 
-    assert enrolling.enrolled and reason(world) is Reason.ALLOWED
+    assert enrolling.enrolled and reason(memory) is Reason.ALLOWED
     told = server.heard[0]
     assert (told.cluster_id, told.incarnation, told.revision) == (b"c" * 16, b"i" * 16, 1)
     assert (told.name, told.staleness_ms, told.leave) == ("gw-1", BOUND_MS, False)
     enrolling.close()
-    assert reason(world) is Reason.STALE_STATE
+    assert reason(memory) is Reason.STALE_STATE
     assert server.heard[-1].leave and server.heard[-1].instance == told.instance
 
 
-def test_behind_its_bound_it_denies_by_itself(world: SmallWorld) -> None:
+def test_behind_its_bound_it_denies_by_itself(memory: MemoryFixture) -> None:
     """The kernel holds the bound against its own steady clock, in a batch and a survey as well."""
-    view = world.checker.view
+    view = memory.checker.view
     now_ms = SystemClock().steady_ms()
-    good = world.mint("read:files/**")
+    good = memory.mint("read:files/**")
     call = (good.data, "read", "files/a", b"", b"", b"", "", ())
 
     for at_ms, expected in (
@@ -109,70 +109,70 @@ def test_behind_its_bound_it_denies_by_itself(world: SmallWorld) -> None:
         (0, Reason.ALLOWED),
     ):
         view.stale_at(at_ms)
-        assert reason(world) is expected
-        batch = world.checker._check_batch([call, call], audience="gateway", now_ms=world.clock.now_ms())
+        assert reason(memory) is expected
+        batch = memory.checker._check_batch([call, call], audience="gateway", now_ms=memory.clock.now_ms())
         assert [each.reason for each in batch] == [expected, expected]
 
 
-def test_a_survey_is_denied_too(world: SmallWorld) -> None:
+def test_a_survey_is_denied_too(memory: MemoryFixture) -> None:
     """What can't be allowed is not listed as if it could."""
-    token, now_ms = world.mint("read:files/**").data, world.clock.now_ms()
+    token, now_ms = memory.mint("read:files/**").data, memory.clock.now_ms()
 
     def surveyed() -> int:
-        return Survey(world.checker, token, audience="gateway", now_ms=now_ms).reason
+        return Survey(memory.checker, token, audience="gateway", now_ms=now_ms).reason
 
     assert surveyed() == Reason.ALLOWED
-    world.checker.view.stale_at(1)
+    memory.checker.view.stale_at(1)
     assert surveyed() == Reason.STALE_STATE
 
 
 def test_it_counts_from_when_it_began_to_ask(
-    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
     """An answer that was long in coming gives no more time: the server heard it earlier than that."""
     began = SystemClock().steady_ms()
     clock = FixedClock(began - BOUND_MS)
     enrol(clock=clock).start()
 
-    assert reason(world) is Reason.STALE_STATE
+    assert reason(memory) is Reason.STALE_STATE
 
 
 def test_who_is_not_heard_is_asked_again(
-    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
     """A server that can't be reached is no mistake of the caller's: nothing is allowed until it answers."""
     server.refusal = Unavailable("not there")
     enrolling = enrol()
     enrolling.start()
-    assert not enrolling.enrolled and reason(world) is Reason.STALE_STATE and enrolling.problem
+    assert not enrolling.enrolled and reason(memory) is Reason.STALE_STATE and enrolling.problem
 
     server.refusal = None
 
     assert wait_until(lambda: enrolling.enrolled)
-    assert reason(world) is Reason.ALLOWED
+    assert reason(memory) is Reason.ALLOWED
 
 
 @pytest.mark.parametrize("refusal", [Rejected("NAME_TAKEN"), PermissionDenied("no")])
 def test_what_is_refused_for_good_is_told(
-    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld, refusal: Exception
+    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture, refusal: Exception
 ) -> None:
     """Another has the name, or the credential may not: the caller hears it."""
     server.refusal = refusal
     with pytest.raises(type(refusal)):
         enrol().start()
-    assert reason(world) is Reason.STALE_STATE
+    assert reason(memory) is Reason.STALE_STATE
 
 
 def test_a_name_that_was_lost_denies_at_once(
-    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
     """Who is told that another has its name does not wait for its bound."""
     enrol().start()
-    assert reason(world) is Reason.ALLOWED
+    assert reason(memory) is Reason.ALLOWED
 
     server.refusal, server.called = Rejected("NAME_TAKEN"), 2
 
-    assert wait_until(lambda: reason(world) is Reason.STALE_STATE)
+    assert wait_until(lambda: reason(memory) is Reason.STALE_STATE)
 
 
 def test_it_answers_a_call_for_acknowledgements(
@@ -192,31 +192,34 @@ def test_it_answers_a_call_for_acknowledgements(
 
 
 def test_a_view_behind_its_server_does_not_count(
-    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
     """A server that is further than what the view reads has another state, or the view is old."""
     server.latest = 2
     enrolling = enrol()
     enrolling.start()
 
-    assert not enrolling.enrolled and reason(world) is Reason.STALE_STATE
+    assert not enrolling.enrolled and reason(memory) is Reason.STALE_STATE
 
 
 def test_without_a_bound_it_is_never_stale(
-    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld
+    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
     """A worker's end is seen by its server; it leaves without a word."""
     enrolling = enrol(bound_ms=0)
-    assert reason(world) is Reason.ALLOWED
+    assert reason(memory) is Reason.ALLOWED
     enrolling.start()
     enrolling.close()
 
-    assert reason(world) is Reason.ALLOWED
+    assert reason(memory) is Reason.ALLOWED
     assert [told.leave for told in server.heard] == [False]
 
 
 def test_a_state_that_can_not_be_read_is_not_acknowledged(
-    enrol: Callable[..., RegistrationLoop], server: Server, world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+    enrol: Callable[..., RegistrationLoop],
+    server: Server,
+    memory: MemoryFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nothing is told of what was not read."""
 
@@ -227,4 +230,4 @@ def test_a_state_that_can_not_be_read_is_not_acknowledged(
     enrolling = enrol()
     enrolling.start()
 
-    assert server.heard == [] and not enrolling.enrolled and reason(world) is Reason.STALE_STATE
+    assert server.heard == [] and not enrolling.enrolled and reason(memory) is Reason.STALE_STATE

@@ -14,20 +14,20 @@ from sessauth.errors import MalformedToken, NotExtendable, ScopeError, UsageErro
 from sessauth.scopes.scope import Scope
 from sessauth.tokens.holder import HolderKey, HolderPublicKey
 from sessauth.tokens.token import Ending, Token
-from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, SmallWorld, small_world
+from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, MemoryFixture, memory_fixture
 
 READ = "read:mcp/github/* free *"
 
 
 @pytest.fixture
-def world() -> SmallWorld:
+def memory() -> MemoryFixture:
     """A session to mint for."""
-    return small_world()
+    return memory_fixture()
 
 
-def test_a_minted_token_says_what_was_asked(world: SmallWorld) -> None:
+def test_a_minted_token_says_what_was_asked(memory: MemoryFixture) -> None:
     """Every parameter of mint stands in the root block, and nothing else does."""
-    token = world.mint(
+    token = memory.mint(
         READ,
         Scope.on("write", "x"),
         where=["n < 5"],
@@ -42,7 +42,7 @@ def test_a_minted_token_says_what_was_asked(world: SmallWorld) -> None:
     info = token.inspect()
     block = info.blocks[0]
 
-    assert (info.session_id, info.issuer_key_id) == (SESSION, world.key.key_id)
+    assert (info.session_id, info.issuer_key_id) == (SESSION, memory.key.key_id)
     assert (info.min_revision, info.expires_at_ms, info.max_blocks) == (7, NOW_MS + 60_000, 3)
     assert (block.issued_at_ms, block.not_before_ms, block.label) == (NOW_MS, NOW_MS + 1, "for tests")
     assert [str(s) for s in block.scopes] == [READ, "write:x"]
@@ -51,19 +51,19 @@ def test_a_minted_token_says_what_was_asked(world: SmallWorld) -> None:
     assert (block.ending, block.proof_key, block.may_seal) == (Ending.OPEN, b"", False)
 
 
-def test_a_minted_token_is_signed_by_the_issuer_and_allowed(world: SmallWorld) -> None:
+def test_a_minted_token_is_signed_by_the_issuer_and_allowed(memory: MemoryFixture) -> None:
     """Its one signature stands under the key, and the kernel allows what its scope says."""
-    token = world.mint(READ)
+    token = memory.mint(READ)
 
-    assert Chain.parse(token.data).verify(world.key.public_key) == -1
-    assert world.check(token, "read", "mcp/github/get_me")
-    assert not world.check(token, "write", "mcp/github/get_me")
+    assert Chain.parse(token.data).verify(memory.key.public_key) == -1
+    assert memory.check(token, "read", "mcp/github/get_me")
+    assert not memory.check(token, "write", "mcp/github/get_me")
 
 
-def test_no_two_tokens_are_equal(world: SmallWorld) -> None:
+def test_no_two_tokens_are_equal(memory: MemoryFixture) -> None:
     """Each has an id of its own."""
-    assert world.mint(READ) != world.mint(READ)
-    assert world.mint(READ).inspect().token_id != world.mint(READ).inspect().token_id
+    assert memory.mint(READ) != memory.mint(READ)
+    assert memory.mint(READ).inspect().token_id != memory.mint(READ).inspect().token_id
 
 
 @pytest.mark.parametrize(
@@ -104,33 +104,33 @@ def test_no_two_tokens_are_equal(world: SmallWorld) -> None:
         ({"scopes": ["read:" + "/".join(["a" * 200] * 4) + f"/{i}" for i in range(12)]}, "MAX_TOKEN_BYTES"),
     ],
 )
-def test_a_wrong_parameter_is_named(world: SmallWorld, change: dict[str, object], problem: str) -> None:
+def test_a_wrong_parameter_is_named(memory: MemoryFixture, change: dict[str, object], problem: str) -> None:
     """Mint refuses what the format or reason does, and the message says which knob to turn."""
     given = {"session_id": SESSION, "scopes": [READ], "audience": [AUDIENCE], "ttl_ms": 60_000, **change}
 
     with pytest.raises(UsageError, match=problem):
-        world.issuer.mint(**given)  # type: ignore[arg-type]
+        memory.issuer.mint(**given)  # type: ignore[arg-type]
 
 
-def test_a_scope_that_can_not_be_read_is_a_scope_error(world: SmallWorld) -> None:
+def test_a_scope_that_can_not_be_read_is_a_scope_error(memory: MemoryFixture) -> None:
     """The offset comes along."""
     with pytest.raises(ScopeError) as caught:
-        world.mint("read:")
+        memory.mint("read:")
 
     assert caught.value.offset == 5
 
 
-def test_a_scope_of_a_later_version_is_not_minted(world: SmallWorld) -> None:
+def test_a_scope_of_a_later_version_is_not_minted(memory: MemoryFixture) -> None:
     """What every check would deny is refused when it is made."""
     later = Scope.from_record({"actions": ["read"], "resource": [{"kind": 9}]})
 
     with pytest.raises(UsageError, match="later version"):
-        world.mint(later)
+        memory.mint(later)
 
 
-def test_every_form_reads_back_as_the_same_token(world: SmallWorld) -> None:
+def test_every_form_reads_back_as_the_same_token(memory: MemoryFixture) -> None:
     """Text, text in bytes, with white space around, and raw bytes."""
-    sealed, opened = world.mint(READ), world.mint(READ, ending="open")
+    sealed, opened = memory.mint(READ), memory.mint(READ, ending="open")
 
     for form in (sealed.text, f"\n{sealed.text} \n", sealed.text.encode(), sealed.data, sealed.stored_text()):
         assert Token.parse(form) == sealed
@@ -139,28 +139,28 @@ def test_every_form_reads_back_as_the_same_token(world: SmallWorld) -> None:
     assert again.present().data.startswith(opened.data)
 
 
-def test_an_open_token_has_no_presented_text(world: SmallWorld) -> None:
+def test_an_open_token_has_no_presented_text(memory: MemoryFixture) -> None:
     """Asking for it says what to do instead."""
     with pytest.raises(UsageError, match=r"present\(\)"):
-        _ = world.mint(READ, ending="open").text
+        _ = memory.mint(READ, ending="open").text
 
 
-def test_presenting_adds_a_sealed_block_that_says_nothing(world: SmallWorld) -> None:
+def test_presenting_adds_a_sealed_block_that_says_nothing(memory: MemoryFixture) -> None:
     """The copy has the same authority, no secret, and is itself when presented again."""
-    opened = world.mint(READ, ending="open")
+    opened = memory.mint(READ, ending="open")
     shown = opened.present()
     last = shown.inspect().blocks[-1]
 
     assert (shown.ending, len(shown.block_ids)) == (Ending.SEALED, 2)
     assert last.to_dict() == {"index": 1, "block_id": last.block_id.hex(), "ending": "sealed"}
     assert shown.present() is shown
-    assert world.check(shown, "read", "mcp/github/get_me")
-    assert world.check(opened, "read", "mcp/github/get_me").reason.name == "OPEN_TOKEN"
+    assert memory.check(shown, "read", "mcp/github/get_me")
+    assert memory.check(opened, "read", "mcp/github/get_me").reason.name == "OPEN_TOKEN"
 
 
-def test_an_open_token_without_its_secret_can_only_be_looked_at(world: SmallWorld) -> None:
+def test_an_open_token_without_its_secret_can_only_be_looked_at(memory: MemoryFixture) -> None:
     """Its bytes alone neither extend, nor present, nor store."""
-    bare = Token.parse(world.mint(READ, ending="open").data)
+    bare = Token.parse(memory.mint(READ, ending="open").data)
 
     assert bare.is_open
     for use in (bare.present, bare.attenuate):
@@ -170,19 +170,19 @@ def test_an_open_token_without_its_secret_can_only_be_looked_at(world: SmallWorl
         bare.stored_text()
 
 
-def test_a_bound_token_is_denied_without_a_proof(world: SmallWorld) -> None:
+def test_a_bound_token_is_denied_without_a_proof(memory: MemoryFixture) -> None:
     """It reads back from its text, names its ending, and alone is worth nothing."""
-    minted = world.mint(READ, ending="", to=HolderKey.generate().public)
+    minted = memory.mint(READ, ending="", to=HolderKey.generate().public)
     bound = Token.parse(minted.text)
 
     assert bound == minted
     assert bound.ending is Ending.BOUND
-    assert world.check(bound, "read", "mcp/github/get_me").reason.name == "PROOF_REQUIRED"
+    assert memory.check(bound, "read", "mcp/github/get_me").reason.name == "PROOF_REQUIRED"
 
 
-def test_a_secret_that_is_not_the_tokens_is_refused(world: SmallWorld) -> None:
+def test_a_secret_that_is_not_the_tokens_is_refused(memory: MemoryFixture) -> None:
     """The next key must derive from the stored seed, and a sealed token has none."""
-    opened, sealed = world.mint(READ, ending="open"), world.mint(READ)
+    opened, sealed = memory.mint(READ, ending="open"), memory.mint(READ)
 
     for data in (opened.data, sealed.data):
         with pytest.raises(MalformedToken, match="belong together"):
@@ -196,9 +196,9 @@ def test_bytes_that_are_no_chain_are_malformed(data: bytes) -> None:
         Token.parse(data)
 
 
-def test_every_changed_byte_is_malformed_or_another_token(world: SmallWorld) -> None:
+def test_every_changed_byte_is_malformed_or_another_token(memory: MemoryFixture) -> None:
     """Reading a damaged chain never fails in another way, and never gives the same token."""
-    token = world.mint(READ)
+    token = memory.mint(READ)
 
     for at in range(len(token.data)):
         changed = bytearray(token.data)
@@ -216,9 +216,9 @@ def test_another_type_is_the_callers_fault() -> None:
         Token.parse(None)  # type: ignore[arg-type]
 
 
-def test_repr_and_pickle_give_nothing_away(world: SmallWorld) -> None:
+def test_repr_and_pickle_give_nothing_away(memory: MemoryFixture) -> None:
     """Repr shows ending, length and session; pickling is refused."""
-    opened = world.mint(READ, ending="open")
+    opened = memory.mint(READ, ending="open")
     body = opened.stored_text().removeprefix(STORED_PREFIX)
 
     assert repr(opened) == f"<Token open blocks=1 session={SESSION.hex()}>"
@@ -227,18 +227,18 @@ def test_repr_and_pickle_give_nothing_away(world: SmallWorld) -> None:
         pickle.dumps(opened)
 
 
-def test_the_dict_of_an_inspection_is_json_and_unverified(world: SmallWorld) -> None:
+def test_the_dict_of_an_inspection_is_json_and_unverified(memory: MemoryFixture) -> None:
     """Ids are hex, scopes text, and it says that nothing was verified."""
-    shown = world.mint(READ, label="a").inspect().to_dict()
+    shown = memory.mint(READ, label="a").inspect().to_dict()
 
     assert shown["verified"] is False
     assert shown["session_id"] == SESSION.hex()
     assert shown["blocks"][0]["scopes"] == [READ]  # type: ignore[index]
 
 
-def test_a_long_text_form_is_warned_of(world: SmallWorld) -> None:
+def test_a_long_text_form_is_warned_of(memory: MemoryFixture) -> None:
     """Above 6 KiB of text the token says that metadata may not carry it; below, nothing."""
     long = [f"read:{i}/" + "/".join(["a" * 200] * 4) for i in range(6)]
 
-    assert world.mint(*long[:2]).warnings == ()
-    assert "WARN_TEXT_BYTES" in world.mint(*long).warnings[0]
+    assert memory.mint(*long[:2]).warnings == ()
+    assert "WARN_TEXT_BYTES" in memory.mint(*long).warnings[0]

@@ -16,7 +16,7 @@ from sessauth.state.lmdb.ceilings import ceiling_layers
 from sessauth.usage.collector import ObservationSink
 from tests.support.fake_sender import Listener
 from tests.support.service import wait_until
-from tests.support.state_fixture import NOW, SESSION, Realm
+from tests.support.state_fixture import NOW, SESSION, StateFixture
 from tests.support.token_forger import Record
 from tests.vectors.world import ask, child, root, token
 
@@ -28,15 +28,15 @@ Make = Callable[..., ObservationSink]
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateFixture]:
     """A state folder with a session that lives."""
-    realm = Realm(tmp_path_factory.mktemp("realm"))
-    yield realm
-    realm.close()
+    state = StateFixture(tmp_path_factory.mktemp("state"))
+    yield state
+    state.close()
 
 
 @pytest.fixture
-def realm(shared: Realm) -> Realm:
+def state(shared: StateFixture) -> StateFixture:
     """The shared one, with a tap of its own."""
     shared.verifier.tap = DecisionQueue(1 << 20)
     return shared
@@ -62,20 +62,20 @@ def make(listener: Listener) -> Iterator[Make]:
         each.close()
 
 
-def feed(realm: Realm, sink: ObservationSink) -> None:
+def feed(state: StateFixture, sink: ObservationSink) -> None:
     """Hand what the tap has to the sink."""
-    tap = realm.verifier.tap
+    tap = state.verifier.tap
     assert tap is not None
     sink.take(tap.drain(), 0)
 
 
-def test_blocks_are_told_with_what_they_say(realm: Realm, make: Make, listener: Listener) -> None:
+def test_blocks_are_told_with_what_they_say(state: StateFixture, make: Make, listener: Listener) -> None:
     """Each block of each chain has its parent, its calls and its payload; the session has its last allow."""
     sink = make()
-    realm.check(SIBLING)
-    realm.check(CHILD, resource="files/a/x", now_ms=NOW + 5)
-    assert not realm.check(CHILD, resource="files/b", now_ms=NOW + 9)
-    feed(realm, sink)
+    state.check(SIBLING)
+    state.check(CHILD, resource="files/a/x", now_ms=NOW + 5)
+    assert not state.check(CHILD, resource="files/b", now_ms=NOW + 9)
+    feed(state, sink)
     sink.close()
     total = listener.total(SESSION)
     above, first, second = sorted(total.blocks.values(), key=lambda block: (block.index, block.first_ms))
@@ -90,16 +90,16 @@ def test_blocks_are_told_with_what_they_say(realm: Realm, make: Make, listener: 
 
 @pytest.mark.parametrize("failure", [Unavailable("away"), RuntimeError("away")])
 def test_what_is_not_answered_is_told_again_under_its_number(
-    realm: Realm, make: Make, listener: Listener, failure: Exception
+    state: StateFixture, make: Make, listener: Listener, failure: Exception
 ) -> None:
     """A failure loses nothing and counts nothing twice; what comes meanwhile has the next number."""
     listener.failure = failure
     sink = make()
-    realm.check(PARENT)
-    feed(realm, sink)
+    state.check(PARENT)
+    feed(state, sink)
     assert wait_until(lambda: len(listener.heard) >= 2)
-    realm.check(PARENT)
-    feed(realm, sink)
+    state.check(PARENT)
+    feed(state, sink)
     assert sink.problem == "away"
     listener.failure = None
     assert wait_until(lambda: listener.total(SESSION).allowed == 2)
@@ -111,13 +111,13 @@ def test_what_is_not_answered_is_told_again_under_its_number(
 
 @pytest.mark.parametrize("failure", [UsageError("sessions: wrong"), PermissionDenied("not you")])
 def test_what_is_refused_for_good_is_lost_and_said_so(
-    realm: Realm, make: Make, listener: Listener, failure: Any
+    state: StateFixture, make: Make, listener: Listener, failure: Any
 ) -> None:
     """It is not told for ever: the next telling says how much was lost."""
     listener.failure = failure
     sink = make()
-    realm.check(PARENT)
-    feed(realm, sink)
+    state.check(PARENT)
+    feed(state, sink)
     assert wait_until(lambda: bool(listener.heard) and bool(sink.problem))
     listener.failure = None
     sink.close()
@@ -126,12 +126,12 @@ def test_what_is_refused_for_good_is_lost_and_said_so(
     assert listener.total(SESSION).allowed == 0
 
 
-def test_usage_is_told_only_where_it_is_wanted(realm: Realm, make: Make, listener: Listener) -> None:
+def test_usage_is_told_only_where_it_is_wanted(state: StateFixture, make: Make, listener: Listener) -> None:
     """Where it is not known, the first telling is empty; arguments leave only once the answer wants them."""
     listener.failure = Unavailable("away")
-    sink = make(wants_usage=None, ceilings_of=ceilings(realm))
-    realm.check(token(root("read:files/** free *")), arguments=b'{"owner":"acme"}')
-    feed(realm, sink)
+    sink = make(wants_usage=None, ceilings_of=ceilings(state))
+    state.check(token(root("read:files/** free *")), arguments=b'{"owner":"acme"}')
+    feed(state, sink)
     assert wait_until(lambda: bool(listener.heard))
     listener.wants_usage, listener.failure = True, None
     assert wait_until(lambda: listener.total(SESSION).allowed == 1)
@@ -143,56 +143,56 @@ def test_usage_is_told_only_where_it_is_wanted(realm: Realm, make: Make, listene
     assert usage.allowed.calls == 1
 
     listener.wants_usage = False
-    realm.check(PARENT)
-    feed(realm, sink)
+    state.check(PARENT)
+    feed(state, sink)
     assert wait_until(lambda: listener.total(SESSION).allowed == 2)
-    realm.check(token(root("read:files/** free *")), arguments=b'{"owner":"umbrella"}')
-    feed(realm, sink)
+    state.check(token(root("read:files/** free *")), arguments=b'{"owner":"umbrella"}')
+    feed(state, sink)
     assert wait_until(lambda: listener.total(SESSION).allowed == 3)
     told = listener.total(SESSION).usage
     assert told is not None
     assert b"umbrella" not in told.to_json()
 
 
-def ceilings(realm: Realm) -> Callable[[bytes], list[list[Scope]]]:
-    """Read the ceilings of a realm's sessions."""
-    source = realm.writer.source()
+def ceilings(state: StateFixture) -> Callable[[bytes], list[list[Scope]]]:
+    """Read the ceilings of a state's sessions."""
+    source = state.writer.source()
     return lambda session_id: ceiling_layers(source, session_id)
 
 
-def test_sessions_and_bytes_are_bounded(realm: Realm, make: Make, listener: Listener) -> None:
+def test_sessions_and_bytes_are_bounded(state: StateFixture, make: Make, listener: Listener) -> None:
     """What finds no room is counted; as the session's own, where there was room for that."""
-    another = realm.open("another")
+    another = state.open("another")
     sink = make(max_sessions=1, every_ms=10_000)
-    realm.check(PARENT)
-    realm.check(of("another"))
-    feed(realm, sink)
+    state.check(PARENT)
+    state.check(of("another"))
+    feed(state, sink)
     sink.close()
     assert [telling.lost for telling in listener.taken.values()] == [1]
     assert (listener.total(SESSION).allowed, listener.total(another).allowed) == (1, 0)
 
     listener.taken.clear()
     small = make(max_bytes=1_600, every_ms=10_000)
-    realm.check(PARENT)
-    realm.check(CHILD, resource="files/a/x")
-    feed(realm, small)
+    state.check(PARENT)
+    state.check(CHILD, resource="files/a/x")
+    feed(state, small)
     small.close()
     total = listener.total(SESSION)
     assert (total.allowed, total.lost, len(total.blocks)) == (2, 1, 1)
 
 
 def test_a_telling_is_no_larger_than_a_server_takes(
-    realm: Realm, make: Make, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    state: StateFixture, make: Make, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counts are told whatever happens; what blocks say and what calls looked like only where they fit."""
     monkeypatch.setattr("sessauth.usage.collector.MAX_TOLD_BYTES", 900)
-    tap = realm.verifier.tap
+    tap = state.verifier.tap
     assert tap is not None
-    sink = make(wants_usage=True, ceilings_of=ceilings(realm), forget_chains=tap.forget_chains)
+    sink = make(wants_usage=True, ceilings_of=ceilings(state), forget_chains=tap.forget_chains)
     listener.wants_usage = True
     for number in range(4):
-        realm.check(token(root(READ, label=f"agent-{number}")))
-    feed(realm, sink)
+        state.check(token(root(READ, label=f"agent-{number}")))
+    feed(state, sink)
     sink.close()
     total = listener.total(SESSION)
 
@@ -200,8 +200,8 @@ def test_a_telling_is_no_larger_than_a_server_takes(
     assert 0 < sum(not block.payload for block in total.blocks.values()) <= 4
     assert total.lost >= 4
     again = make()
-    realm.check(token(root(READ, label="agent-3")))
-    feed(realm, again)
+    state.check(token(root(READ, label="agent-3")))
+    feed(state, again)
     assert wait_until(lambda: len(listener.heard) == 2)
     assert all(block.payload for block in listener.heard[1].sessions[0].blocks.values())
 
@@ -215,18 +215,18 @@ def of(name: str, *scopes: str) -> bytes:
 
 
 def test_uses_after_the_end_are_verified_or_only_claimed(
-    realm: Realm, make: Make, listener: Listener
+    state: StateFixture, make: Make, listener: Listener
 ) -> None:
     """The very bytes that stood before are told with their blocks; others by the session they claim."""
-    session_id = realm.open("short")
+    session_id = state.open("short")
     sink = make()
     known = of("short")
-    realm.check(known)
-    feed(realm, sink)
-    realm.do(end_session(realm.change_id(), session_id))
+    state.check(known)
+    feed(state, sink)
+    state.do(end_session(state.change_id(), session_id))
     for presented in (known, known, of("short", "read:other/**")):
-        assert not realm.check(presented)
-    feed(realm, sink)
+        assert not state.check(presented)
+    feed(state, sink)
     sink.close()
     late = listener.total(session_id).late
     claimed = late.pop(b"")
@@ -237,10 +237,10 @@ def test_uses_after_the_end_are_verified_or_only_claimed(
 
 
 def test_another_control_process_is_told_what_blocks_say_again(
-    realm: Realm, make: Make, listener: Listener
+    state: StateFixture, make: Make, listener: Listener
 ) -> None:
     """It knows nothing of what the one before was told, so the tap gives the payloads again."""
-    tap = realm.verifier.tap
+    tap = state.verifier.tap
     assert tap is not None
     forgotten = threading.Event()
 
@@ -251,8 +251,8 @@ def test_another_control_process_is_told_what_blocks_say_again(
     sink = make(forget_chains=forget)
 
     def payload_of(number: int) -> bytes:
-        realm.check(PARENT)
-        feed(realm, sink)
+        state.check(PARENT)
+        feed(state, sink)
         assert wait_until(lambda: number in listener.taken)
         (block,) = listener.taken[number].sessions[0].blocks.values()
         return block.payload
@@ -266,19 +266,19 @@ def test_another_control_process_is_told_what_blocks_say_again(
     assert payload_of(4)
 
 
-def test_withdrawals_are_no_calls(realm: Realm, make: Make, listener: Listener) -> None:
+def test_withdrawals_are_no_calls(state: StateFixture, make: Make, listener: Listener) -> None:
     """What takes back an allow was not asked for by anybody: it is neither counted nor a late use."""
-    session_id = realm.open("watched")
+    session_id = state.open("watched")
     sink = make()
     held = of("watched")
-    realm.check(held)
-    realm.do(end_session(realm.change_id(), session_id))
+    state.check(held)
+    state.do(end_session(state.change_id(), session_id))
     request = ask()
-    batch = realm.verifier._check_batch(
+    batch = state.verifier._check_batch(
         [(held, request.action, request.resource)], audience=request.audience, now_ms=NOW, noted=False
     )
-    realm.verifier.note_batch_item(batch, 0, watched=True)
-    feed(realm, sink)
+    state.verifier.note_batch_item(batch, 0, watched=True)
+    feed(state, sink)
     sink.close()
     total = listener.total(session_id)
 

@@ -14,7 +14,7 @@ from sessauth.metrics import VerifierCollector
 from sessauth.server.metrics.families import METRICS
 from sessauth.verifier.verifier import Verifier
 from tests.support.service import wait_until
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 from tests.vectors.world import AUDIENCE, NOW, root, token
 
 VALID = token(root("read:files/**"))
@@ -24,9 +24,9 @@ Series = tuple[str, frozenset[tuple[str, str]]]
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """A state folder with the session and the issuer of the vectors."""
-    realm = Realm(tmp_path / "state")
-    realm.verifier.close()
-    realm.writer.close()
+    opened = StateFixture(tmp_path / "state")
+    opened.verifier.close()
+    opened.writer.close()
     return tmp_path / "state"
 
 

@@ -28,7 +28,7 @@ def resident_bytes() -> int:
 
 def test_it_stays_within_its_bytes() -> None:
     """12,000 one-off tokens of 600 sessions through 1 MiB: never above it, and nothing else grows."""
-    checker = bulk_sessions.checker(crowd=600, cache_bytes=_MIB)
+    checker = bulk_sessions.checker(extra=600, cache_bytes=_MIB)
     resident = 0
     for number in range(12_000):
         assert bulk_sessions.judge(
@@ -58,7 +58,7 @@ def test_prefixes_are_bounded_too() -> None:
 
 def test_one_session_never_pushes_out_anothers() -> None:
     """3,000 one-off tokens of one session push out that session's own, not another's thirty."""
-    checker = bulk_sessions.checker(crowd=2, cache_bytes=_MIB)
+    checker = bulk_sessions.checker(extra=2, cache_bytes=_MIB)
     hot = list(bulk_sessions.tokens(bulk_sessions.name(0), 30))
     assert bulk_sessions.all_allowed(checker, hot * 2)
     for one_off in bulk_sessions.tokens(bulk_sessions.name(1), 3000):
@@ -72,7 +72,7 @@ def test_one_session_never_pushes_out_anothers() -> None:
 
 def test_a_hot_set_stays_under_a_flood_nine_times_its_traffic() -> None:
     """Of the calls with 100 hot tokens 95 % need no signature while nine of ten calls are one-off."""
-    checker = bulk_sessions.checker(crowd=1010, cache_bytes=_MIB)
+    checker = bulk_sessions.checker(extra=1010, cache_bytes=_MIB)
     hot = [token for i in range(10) for token in bulk_sessions.tokens(bulk_sessions.name(i), 10)]
     # They come again when the cache has forgotten even their names.
     one_offs = cycle(

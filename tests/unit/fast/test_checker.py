@@ -18,7 +18,7 @@ from sessauth.state.lmdb.reader import StateReader
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
-from tests.support.state_fixture import Realm
+from tests.support.state_fixture import StateFixture
 from tests.vectors.world import AUDIENCE, EXPIRES, NOW, SESSION, child, root, token
 
 READ = "read:files/**"
@@ -101,27 +101,27 @@ def test_an_outcome_can_not_be_made_to_allow() -> None:
         (VALID, "read", "a", None),
     ],
 )
-def test_a_callers_mistake(realm: Realm, arguments: tuple[object, ...]) -> None:
+def test_a_callers_mistake(state: StateFixture, arguments: tuple[object, ...]) -> None:
     """Arguments of another type raise TypeError, in the kernel and in the verifier."""
     with pytest.raises(TypeError):
         bulk_sessions.checker().check(*arguments)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        realm.verifier.check(*arguments)  # type: ignore[call-arg]
+        state.verifier.check(*arguments)  # type: ignore[call-arg]
 
 
 @pytest.fixture
-def realm(tmp_path: Path) -> object:
+def state(tmp_path: Path) -> object:
     """A state folder of the test's own."""
-    made = Realm(tmp_path / "state")
+    made = StateFixture(tmp_path / "state")
     yield made
     made.close()
 
 
-def test_a_token_in_each_form(realm: Realm) -> None:
+def test_a_token_in_each_form(state: StateFixture) -> None:
     """Bytes, text, text as bytes and Token are the same token; anything around the text is not."""
     text = Token.parse(VALID).text
     for form in (VALID, text, text.encode(), Token.parse(VALID)):
-        assert realm.reason(form) is Reason.ALLOWED
+        assert state.reason(form) is Reason.ALLOWED
     for form in (
         f" {text}",
         f"{text}\n",
@@ -132,23 +132,23 @@ def test_a_token_in_each_form(realm: Realm) -> None:
         "",
         text * 2,
     ):
-        assert realm.reason(form) is realm.reason(form.encode()) is Reason.MALFORMED_TOKEN
+        assert state.reason(form) is state.reason(form.encode()) is Reason.MALFORMED_TOKEN
 
 
-def test_a_decision_that_is_raised(realm: Realm) -> None:
+def test_a_decision_that_is_raised(state: StateFixture) -> None:
     """A denial raises Denied with itself; an allow raises nothing."""
-    denied = realm.check(token(root("read:none")))
+    denied = state.check(token(root("read:none")))
     with pytest.raises(Denied, match="OUT_OF_SCOPE at stage scope") as raised:
         denied.raise_if_denied()
     assert raised.value.decision is denied
-    allowed = realm.check(VALID)
+    allowed = state.check(VALID)
     allowed.raise_if_denied()
     assert isinstance(allowed, Decision)
 
 
 def test_a_verifier_on_a_folder(tmp_path: Path) -> None:
     """An embedded verifier reads what the writer made; closed, it denies and does not crash."""
-    Realm(tmp_path / "state").close()
+    StateFixture(tmp_path / "state").close()
     with Verifier.embedded(tmp_path / "state", audience=AUDIENCE) as verifier:
         assert verifier._check(VALID, "read", "files/a", now_ms=NOW).allowed
         assert verifier.cached_chains == 1
@@ -161,8 +161,8 @@ def test_a_verifier_on_a_folder(tmp_path: Path) -> None:
 
 def test_a_folder_swapped_under_a_verifier(tmp_path: Path) -> None:
     """When another state is put under the folder's name, the reader is no longer of what lies there."""
-    Realm(tmp_path / "state").close()
-    Realm(tmp_path / "other").close()
+    StateFixture(tmp_path / "state").close()
+    StateFixture(tmp_path / "other").close()
     reader = StateReader.open(tmp_path / "state")
     checker = Checker(View(reader))
     assert bulk_sessions.judge(checker, VALID).allowed
@@ -179,12 +179,12 @@ def test_a_folder_swapped_under_a_verifier(tmp_path: Path) -> None:
 
 def test_a_forked_child_denies(tmp_path: Path) -> None:
     """A verifier that was opened before a fork denies in the child, at once, and goes on in the parent."""
-    realm = Realm(tmp_path / "state")
-    assert realm.check(VALID).allowed
+    state = StateFixture(tmp_path / "state")
+    assert state.check(VALID).allowed
     child_pid = os.fork()
     if child_pid == 0:
-        found = realm.verifier._check(VALID, "read", "files/a", now_ms=NOW)
+        found = state.verifier._check(VALID, "read", "files/a", now_ms=NOW)
         os._exit(0 if not found.allowed else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child_pid, 0)[1]) == 0
-    assert realm.check(VALID).allowed
-    realm.close()
+    assert state.check(VALID).allowed
+    state.close()

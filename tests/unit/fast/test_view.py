@@ -310,7 +310,7 @@ def test_every_transaction_ends(view: str) -> None:
 
 def test_an_ended_session_says_nothing_of_another() -> None:
     """What is known of one session is never used for another, in whatever order they are asked for."""
-    source = bulk_sessions.source(crowd=20)
+    source = bulk_sessions.source(extra=20)
     checker = Checker(View(source, max_sessions=5))
     presented = {i: next(bulk_sessions.tokens(bulk_sessions.name(i), 1)) for i in range(20)}
     ended = {i for i in range(20) if i % 3 == 0}
@@ -327,7 +327,7 @@ def test_an_ended_session_says_nothing_of_another() -> None:
 
 def test_a_revocation_of_another_session_stops_nothing() -> None:
     """A block id revoked under another session is not; under its own it is, also for a known chain."""
-    source = bulk_sessions.source(crowd=1)
+    source = bulk_sessions.source(extra=1)
     checker = Checker(View(source))
     chain = make(link(root(READ), child()), signers(2))
     first = bulk_sessions.judge(checker, chain)

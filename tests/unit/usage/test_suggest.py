@@ -12,7 +12,7 @@ from sessauth.usage import SessionUsage, limits
 from sessauth.usage.generalize import Fit
 from sessauth.usage.grants import CEILING, GrantLayer
 from sessauth.usage.suggest import Suggestion, suggest
-from tests.support.memory_fixture import small_world
+from tests.support.memory_fixture import memory_fixture
 
 Call = tuple[str, str, dict[str, Any]]
 
@@ -184,17 +184,17 @@ def test_the_checks_of_a_session_stand_under_the_suggestion(fit: Fit) -> None:
     grant = ["read:files/** where n <= 10 free *", "write:**"]
     calls = [("read", f"files/{n}", b'{"n": %d, "x": [1]}' % n) for n in range(6)] + [("write", "w", b"{}")]
     others = [("read", "files/7", b'{"n": 70}'), ("pay", "files/1", b""), ("read", "mail", b'{"n": 1}')]
-    world = small_world([grant])
+    memory = memory_fixture([grant])
     layer, usage = GrantLayer(CEILING, map(Scope.parse, grant)), SessionUsage()
     for at_ms, call in enumerate(calls):
-        assert world.check(world.mint("*:**"), *call)
+        assert memory.check(memory.mint("*:**"), *call)
         usage.observe(*call, at_ms=at_ms, matched=layer.find(*call))
     scopes = suggest(layer, usage, fit).scopes
-    tight = small_world([[str(scope) for scope in scopes]])
+    tight = memory_fixture([[str(scope) for scope in scopes]])
     tokens = [
         (tight, tight.mint("*:**")),
-        (world, world.mint(*scopes)),
-        (world, world.mint("*:**", ending="open").attenuate(scopes=scopes, ending="sealed")),
+        (memory, memory.mint(*scopes)),
+        (memory, memory.mint("*:**", ending="open").attenuate(scopes=scopes, ending="sealed")),
     ]
 
     for judge, token in tokens:
