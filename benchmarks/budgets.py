@@ -195,7 +195,8 @@ def contradicted(measurements: Iterable[Measurement]) -> dict[str, tuple[float, 
     """Return the floors that cost ``SAME_FLOOR`` times as much in one row as in another: least and most."""
     costs: dict[str, list[float]] = {}
     for measurement in measurements:
-        if measurement.floor and not measurement.missing:
+        # Sizes are counted, not timed: they differ by row, and two runs of one agree.
+        if measurement.floor and not measurement.missing and measurement.unit == "us":
             costs.setdefault(measurement.floor, []).append(statistics.median(measurement.floor_rounds))
     return {
         floor: (min(found), max(found))

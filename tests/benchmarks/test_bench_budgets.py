@@ -125,6 +125,16 @@ def test_rows_that_contradict_each_other_about_a_floor_meet_nothing() -> None:
     assert budgets.contradicted(measured[::2]) == {}
 
 
+def test_sizes_contradict_nothing() -> None:
+    """A floor in bytes differs by row: each has the size of its own chain."""
+    measured = [
+        Measurement("memory/a", "3 x bytes", (2000.0,) * 7, (2500.0,) * 7, unit="bytes"),
+        Measurement("memory/b", "3 x bytes", (8000.0,) * 7, (8800.0,) * 7, unit="bytes"),
+    ]
+
+    assert budgets.contradicted(measured) == {}
+
+
 def test_a_run_that_could_not_tell_does_not_say_that_gates_were_met() -> None:
     """The last line names the gates that are too noisy, and says that all were met only where they were."""
     table = budgets.parse({"warm/x": {"floor": "floor/x", "at_most": 10.0, "gates": True}})
