@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 
 from sessauth.client import Client
-from sessauth.decisions.decision_base import Denied
+from sessauth.decisions.decision import Denied
 from sessauth.verifier.verifier import Verifier
 
 HOME = Path(os.environ.get("SESSAUTH_HOME", Path.home() / ".local/state/sessauth"))

@@ -4,15 +4,16 @@ What stands here is the data plane: minting, narrowing and judging tokens. It lo
 protobuf; ``sessauth.client`` speaks to a server.
 """
 
-from .approvals.approver import ApprovalRequest as ApprovalRequest
 from .approvals.approver import Approver as Approver
 from .approvals.approver import ApproverKey as ApproverKey
+from .approvals.request import ApprovalRequest as ApprovalRequest
+from .crypto.holder_public_key import HolderPublicKey as HolderPublicKey
 from .crypto.issuer_key import IssuerKey as IssuerKey
 from .crypto.verifier_key import VerifierKey as VerifierKey
-from .crypto.verifier_keys import VerifierKeys as VerifierKeys
+from .crypto.verifier_key import VerifierKeys as VerifierKeys
 from .decisions.decision import Decision as Decision
-from .decisions.decision_base import DecisionBase as DecisionBase
-from .decisions.decision_base import Denied as Denied
+from .decisions.decision import DecisionBase as DecisionBase
+from .decisions.decision import Denied as Denied
 from .decisions.survey import Candidate as Candidate
 from .decisions.survey import Verdicts as Verdicts
 from .decisions.tool_catalog import ToolCatalog as ToolCatalog
@@ -28,14 +29,13 @@ from .model.approval import SignedApproval as SignedApproval
 from .reasons import Reason as Reason
 from .reasons import Stage as Stage
 from .reasons import SurveyVerdict as SurveyVerdict
-from .scopes.scope import Condition as Condition
-from .scopes.scope import FactReference as FactReference
-from .scopes.scope import Path as Path
+from .scopes.argument_path import Path as Path
+from .scopes.condition import Condition as Condition
+from .scopes.condition import FactReference as FactReference
 from .scopes.scope import Scope as Scope
-from .scopes.scope import Segment as Segment
+from .scopes.segment import Segment as Segment
 from .tokens.holder import HolderKey as HolderKey
-from .tokens.holder import HolderPublicKey as HolderPublicKey
+from .tokens.inspection import TokenInfo as TokenInfo
 from .tokens.issuer import Issuer as Issuer
 from .tokens.token import Token as Token
-from .tokens.token import TokenInfo as TokenInfo
 from .verifier.verifier import Verifier as Verifier

@@ -24,8 +24,7 @@ from benchmarks.workloads import WrongDecision
 from sessauth._fast.codec import protobuf
 from sessauth._fast.crypto import ed25519
 from sessauth._fast.token.chain import Chain, signed_bytes
-from sessauth.crypto.issuer_key import IssuerKey
-from sessauth.crypto.key_record import KeyStatus
+from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
 from sessauth.model.change import add_key, end_session
 from sessauth.reasons import Reason
 from sessauth.state.writer.state_writer import StateWriter

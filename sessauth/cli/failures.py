@@ -6,7 +6,7 @@ import json
 
 import click
 
-from ..decisions.decision_base import Denied
+from ..decisions.decision import Denied
 from ..errors import (
     InvalidApproval,
     InvalidReceipt,

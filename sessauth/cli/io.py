@@ -9,9 +9,10 @@ from typing import Final
 
 import click
 
+from ..crypto.holder_public_key import HolderPublicKey
 from ..errors import UsageError
 from ..limits import MAX_JSON_BYTES
-from ..tokens.holder import HolderKey, HolderPublicKey
+from ..tokens.holder import HolderKey
 from ..tokens.token import Token
 
 # The largest stored form is below 12 KiB; anything longer is another file.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..decisions.decision_base import DecisionBase
+from ..decisions.decision import DecisionBase
 from ..decisions.survey import Candidate, Verdicts
 from ..limits import MAX_ANCESTORS
 from ..scopes.scope import Scope

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import TypeVar
 
 from ..approvals.request import ApprovalRequest
-from ..decisions.decision_base import DecisionBase
+from ..decisions.decision import DecisionBase
 from ..model.approval import ApprovalRecord
 from ..reasons import Level, Reason, Stage
 from ..scopes.scope import Scope

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from .._fast.codec import protobuf
-from ..crypto.key_record import KeyRecord
+from ..crypto.issuer_key import KeyRecord
 from ..errors import ServerError, UsageError
 from ..model.session import EndCause, Fact, Session, SessionStatus
 from ..scopes.value import Plain

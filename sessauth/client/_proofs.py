@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ..clock import Clock, SystemClock
-from ..crypto.verifier_key import SignedVerifierKey
-from ..crypto.verifier_keys import IssuerKeys, VerifierKeys, pinned
+from ..crypto.issuer_key import IssuerKeys, load_trusted_keys
+from ..crypto.verifier_key import SignedVerifierKey, VerifierKeys
 from ..errors import MalformedToken, Unavailable
 from ..reasons import Reason
 from ..tokens.holder import HolderKey
@@ -33,7 +33,7 @@ class ProofMaker:
         self._clock = clock or SystemClock()
         self._keys: VerifierKeys | None = None
         # Read more than once, which an iterator can't be.
-        self.issuer_keys = pinned(issuer_keys).values() if issuer_keys is not None else None
+        self.issuer_keys = load_trusted_keys(issuer_keys).values() if issuer_keys is not None else None
 
     def verified(self, signed: Iterable[SignedVerifierKey], issuer_keys: IssuerKeys) -> VerifierKeys:
         """Return a host's keys, verified. Raises UsageError for one that ``issuer_keys`` don't vouch for."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from ..model.session import ScopeRecord, Session
-from ..tokens.inspected_block import BlockInfo
+from ..tokens.inspection import BlockInfo
 from ..usage.observations import BlockObservation, SessionObservation, UseAfterEnd
 
 

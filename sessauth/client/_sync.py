@@ -9,8 +9,8 @@ from typing import Any, Self, TypeVar, Unpack, cast
 
 import grpc
 
-from ..crypto.key_record import KeyRecord
-from ..crypto.verifier_keys import IssuerKeys, VerifierKeys
+from ..crypto.issuer_key import IssuerKeys, KeyRecord
+from ..crypto.verifier_key import VerifierKeys
 from ..decisions.survey import Verdicts
 from ..model.approval import SignedApproval
 from ..model.session import Session

@@ -11,7 +11,7 @@ from typing import Any, Final
 from .._fast.codec import protobuf
 from .._fast.crypto import ed25519
 from .._fast.token import chain as _kernel
-from ..tokens.inspected_block import Ending
+from ..tokens.inspection import Ending
 
 Record = dict[str, Any]
 _KINDS: Final = (6, 16, 77, 2**31 - 1)

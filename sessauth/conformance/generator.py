@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from .._fast.codec import protobuf
 from ..errors import ScopeError
-from ..scopes.scope import Condition, Scope
+from ..scopes.condition import Condition
+from ..scopes.scope import Scope
 from ..scopes.value import value_to_record
 from . import vocabulary
 from .chains import BuiltChain, damaged, key, name16

@@ -10,7 +10,7 @@ from .._fast.codec import protobuf
 from .._fast.crypto.ed25519 import digest
 from .._fast.nonces.table import ReplayTable
 from .._fast.token.proof import ProofKeys
-from ..crypto.key_record import KeyStatus
+from ..crypto.issuer_key import KeyStatus
 from ..model.session import EndCause, SessionStatus
 
 Rows = dict[bytes, bytes]

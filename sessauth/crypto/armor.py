@@ -6,11 +6,9 @@ and not forged. A checksum says nothing about signatures.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import zlib
 
-from .._fast.codec import protobuf
+from .._fast.codec import base64url, protobuf
 from ..errors import MalformedToken
 from ..limits import MAX_TOKEN_BYTES
 
@@ -22,7 +20,7 @@ HOLDER_PREFIX = "sessauth_holder_"
 APPROVAL_PREFIX = "sessauth_approval_"
 # A signed closure receipt: no secret.
 RECEIPT_PREFIX = "sessauth_receipt_"
-# Of one call, for a minute at most: no secret.
+# A proof of one call, good for a minute at most: no secret.
 PROOF_PREFIX = "sessauth_proof_"
 
 _CHECK_CHARS = 6
@@ -65,7 +63,7 @@ def read_proof(proof: bytes | str) -> bytes:
 
 
 def is_stored_text(text: str) -> bool:
-    """Whether ``text`` claims to be the stored form, which is never presented."""
+    """Return True if ``text`` claims to be the stored form, which is never presented."""
     return text.startswith(STORED_PREFIX)
 
 
@@ -96,25 +94,26 @@ def parse_proof(text: str) -> bytes:
     Raises:
         MalformedToken: saying whether it is no proof, truncated or damaged.
     """
-    if not text.startswith(PROOF_PREFIX):
-        raise MalformedToken(f"not a proof: its text begins with {PROOF_PREFIX}")
     return read_checked(PROOF_PREFIX, text, "proof")
 
 
 def checked_text(prefix: str, data: bytes) -> str:
     """Return the text form of ``data`` under ``prefix``."""
-    body = prefix + _base64url(data)
+    body = prefix + base64url.encode(data)
     return f"{body}.{_check(body)}"
 
 
 def read_checked(prefix: str, text: str, what: str, *, max_chars: int = _MAX_TEXT_CHARS) -> bytes:
-    """Return the bytes between ``prefix``, with which ``text`` begins, and the checksum.
+    """Return the bytes between ``prefix`` and checksum.
 
     Raises:
-        MalformedToken: calling it ``what``, and too long, truncated, damaged or malformed.
+        MalformedToken: calling it ``what``, and of another prefix, too long, truncated, damaged or malformed.
     """
+    article = "an" if what[0] in "aeiou" else "a"
+    if not text.startswith(prefix):
+        raise MalformedToken(f"not {article} {what}: its text begins with {prefix}")
     if len(text) > max_chars:
-        raise MalformedToken(f"not a {what}: more than {max_chars} characters")
+        raise MalformedToken(f"not {article} {what}: more than {max_chars} characters")
     covered, dot, check = text.partition(".")
     if not dot or len(check) < _CHECK_CHARS:
         raise MalformedToken(f"the {what} is truncated: its end is missing, copy it whole")
@@ -122,20 +121,16 @@ def read_checked(prefix: str, text: str, what: str, *, max_chars: int = _MAX_TEX
     if not text.isascii() or _check(covered) != check:
         raise MalformedToken(f"the {what} is damaged: its checksum is wrong, copy it again")
     try:
-        data = base64.b64decode(body + "=" * (-len(body) % 4), b"-_", validate=True)
-    except binascii.Error:
+        data = base64url.decode(body)
+    except ValueError:
         data = b""
     # Also refuses unused bits that are not zero, so that a token has one text.
-    if not body or _base64url(data) != body:
+    if not body or base64url.encode(data) != body:
         raise MalformedToken(
             f"the {what} is malformed: its base64url is empty or not canonical, it was not made so"
         )
     return data
 
 
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
-
-
 def _check(covered: str) -> str:
-    return _base64url(zlib.crc32(covered.encode("ascii")).to_bytes(4, "big"))
+    return base64url.encode(zlib.crc32(covered.encode("ascii")).to_bytes(4, "big"))

@@ -1,7 +1,7 @@
 """The public half of a holder's key: what a token is bound to.
 
-Whoever mints or narrows a token for a holder needs this and nothing else of it; the secrets stay where
-they were made (``holder.HolderKey``).
+Minting or narrowing a token for a holder needs this and nothing else of it; the secrets stay where they were
+made (``tokens.holder.HolderKey``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SMALL_ORDER_U = frozenset(
 
 
 class HolderSigner(Protocol):
-    """Who has the secret of a bound token's ``next_key``."""
+    """A holder of the secret of a bound token's ``next_key``."""
 
     @property
     def public(self) -> HolderPublicKey:
@@ -76,11 +76,8 @@ class HolderPublicKey:
         Raises:
             UsageError: saying whether it is no such text, truncated, damaged, or holds no usable key.
         """
-        stripped = text.strip()
-        if not stripped.startswith(HOLDER_PREFIX):
-            raise UsageError(f"not a holder's public key: its text begins with {HOLDER_PREFIX}")
         try:
-            data = read_checked(HOLDER_PREFIX, stripped, "holder's public key")
+            data = read_checked(HOLDER_PREFIX, text.strip(), "holder's public key")
         except MalformedToken as error:
             raise UsageError(str(error)) from None
         if len(data) not in (_KEY_BYTES, 2 * _KEY_BYTES):

@@ -1,4 +1,4 @@
-"""Issuer keys: PKCS#8 PEM files readable by their owner alone, and their public face.
+"""Issuer keys: the secret in its file, the record in the state, the public keys that a holder trusts.
 
 A secret lives in Python ``bytes``, which can be neither locked nor wiped for certain. So the process
 that holds it does nothing else (see ``docs/threat-model.md``).
@@ -6,10 +6,15 @@ that holds it does nothing else (see ``docs/threat-model.md``).
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
 
+from .._fast.codec import base64url
+from .._fast.codec.record import Record
 from .._fast.crypto import ed25519
 from ..errors import UsageError
 from .signing_key import SigningKey
@@ -62,10 +67,71 @@ def public_jwk(public_key: bytes) -> dict[str, str]:
 
     ``kid`` is its RFC 7638 thumbprint.
     """
-    required = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(public_key)}
+    required = {"crv": "Ed25519", "kty": "OKP", "x": base64url.encode(public_key)}
     canonical = json.dumps(required, separators=(",", ":"), sort_keys=True).encode()
-    return {**required, "kid": _base64url(hashlib.sha256(canonical).digest()), "alg": "Ed25519", "use": "sig"}
+    thumbprint = base64url.encode(hashlib.sha256(canonical).digest())
+    return {**required, "kid": thumbprint, "alg": "Ed25519", "use": "sig"}
 
 
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+class KeyStatus(IntEnum):
+    """The life of an issuer key; it only ever moves down this list."""
+
+    UNSPECIFIED = 0
+    PREPARED = 1
+    ACTIVE = 2
+    RETIRED = 3
+    DISTRUSTED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord(Record):
+    """An issuer key in the state: public half, status, and the owner whose sessions alone it may root."""
+
+    id: bytes
+    public_key: bytes
+    status: KeyStatus
+    owner: str = ""
+    added_at_ms: int = 0
+    activated_at_ms: int = 0
+    retired_at_ms: int = 0
+    distrusted_at_ms: int = 0
+    revision: int = 0
+
+
+IssuerKeys = bytes | str | Iterable[bytes | KeyRecord]
+"""A JWK set in JSON, or public keys (32 bytes each) and KeyRecords."""
+
+
+def load_trusted_keys(issuer_keys: IssuerKeys, *, any_owner: bool = False) -> dict[bytes, bytes]:
+    """Return the public keys that vouch for a cluster's hosts and sign for it, by key id.
+
+    A KeyRecord counts if it has no owner and is active or retired, a JWK if it names no owner. With
+    ``any_owner`` the keys of owners count too: they root tokens and sign nothing for the service.
+
+    Raises:
+        UsageError: if it is no JWK set, or a key is none.
+    """
+    if isinstance(issuer_keys, bytes | str):
+        keys = _of_jwks(issuer_keys, any_owner)
+    else:
+        keys = [
+            key.public_key if isinstance(key, KeyRecord) else key
+            for key in issuer_keys
+            if not isinstance(key, KeyRecord)
+            or ((any_owner or not key.owner) and key.status in (KeyStatus.ACTIVE, KeyStatus.RETIRED))
+        ]
+    return {key_id(key): key for key in keys}
+
+
+def _of_jwks(document: bytes | str, any_owner: bool) -> list[bytes]:
+    try:
+        keys: Any = json.loads(document)["keys"]
+        return [
+            base64url.decode(key["x"])
+            for key in keys
+            if key["kty"] == "OKP" and key["crv"] == "Ed25519" and (any_owner or not key.get("owner"))
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(
+            "issuer_keys: not a JWK set with Ed25519 keys, as 'sessauth keys jwks' prints"
+        ) from None

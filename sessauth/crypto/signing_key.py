@@ -1,4 +1,4 @@
-"""What keys that sign have in common: an Ed25519 secret, in a file that its owner alone can read."""
+"""The base of keys that sign: an Ed25519 secret, in a file that its owner alone can read."""
 
 from __future__ import annotations
 

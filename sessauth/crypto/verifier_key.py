@@ -1,26 +1,32 @@
 """Verifier keys: the X25519 keys of a host that holders make proofs for, vouched for by an issuer key.
 
-docs/token-format.md, section 9.9. The secret halves are the host's (``state/host/proof_keys.py``).
+A proof is made for one key of one host. A holder refuses a key that no trusted issuer key signed, so that it
+proves nothing for a host that is not the service's. docs/token-format.md, section 9.9. The secret halves are
+the host's (``state/host/proof_keys.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from .._fast.codec import protobuf
+from .._fast.codec.record import Record
 from .._fast.crypto import ed25519
 from ..errors import UsageError
-from .issuer_key import IssuerKey
+from ..limits import PROOF_WINDOW_MS
+from .issuer_key import IssuerKey, IssuerKeys, load_trusted_keys
 
 LABEL: Final = b"sessauth/verifier-key/v1\x00"
+# A key is left this long before it ends, so that a proof made with it still arrives in time.
+LEAVE_MS: Final = PROOF_WINDOW_MS
 
 _SIZES: Final = {"verifier_id": 16, "public_key": 32, "cluster_id": 16}
 
 
 @dataclass(frozen=True, slots=True)
-class VerifierKey:
+class VerifierKey(Record):
     """The public half of a host's key, 32 bytes, and when it counts, in ms since 1970.
 
     ``verifier_id`` names the host's verifiers and ``cluster_id`` the state that they judge by, 16 bytes each.
@@ -40,7 +46,7 @@ class VerifierKey:
             UsageError: if it is not canonical, or a part has another size.
         """
         try:
-            record: dict[str, Any] = protobuf.decode("VerifierKey", payload)
+            record = protobuf.decode("VerifierKey", payload)
         except protobuf.WireError as error:
             raise UsageError(f"not a verifier key: {error}") from None
         for name, size in _SIZES.items():
@@ -48,22 +54,9 @@ class VerifierKey:
                 raise UsageError(f"not a verifier key: {name} is {size} bytes, not {len(record[name])}")
         return cls(**record)
 
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message VerifierKey."""
-        return protobuf.encode(
-            "VerifierKey",
-            {
-                "verifier_id": self.verifier_id,
-                "public_key": self.public_key,
-                "not_before_ms": self.not_before_ms,
-                "expires_at_ms": self.expires_at_ms,
-                "cluster_id": self.cluster_id,
-            },
-        )
-
     @property
     def key_id(self) -> bytes:
-        """What proofs name it by: BLAKE2b-256 of the public key."""
+        """The id that proofs name it by: BLAKE2b-256 of the public key."""
         return ed25519.digest(self.public_key)
 
     def signed_by(self, issuer: IssuerKey) -> SignedVerifierKey:
@@ -96,3 +89,69 @@ class SignedVerifierKey:
         if not ed25519.verify(public_key, LABEL + self.payload, self.signature):
             raise UsageError("the signature of the verifier key is wrong: don't prove anything for it")
         return VerifierKey.decode(self.payload)
+
+
+class VerifierKeys:
+    """The keys of one host that were verified, the newest first."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(
+        self,
+        signed: Iterable[SignedVerifierKey],
+        issuer_keys: IssuerKeys,
+        *,
+        now_ms: int,
+        cluster_id: bytes = b"",
+    ) -> None:
+        """Take those of ``signed`` that count at ``now_ms``; the server lists the newest first.
+
+        Args:
+            signed: the keys that the server sent.
+            issuer_keys: the cluster's issuer keys that the caller trusts.
+            now_ms: the holder's time, in ms since 1970.
+            cluster_id: the cluster that the host must be of, 16 bytes; empty: of any one.
+
+        Raises:
+            UsageError: if a key is not signed by one of ``issuer_keys``, is wrongly signed, is of another
+                cluster or host than the others, or none of them counts now.
+        """
+        issuers = load_trusted_keys(issuer_keys)
+        keys = [key.verified(issuers) for key in signed]
+        for key in keys:
+            if key.cluster_id != (cluster_id or keys[0].cluster_id):
+                raise UsageError(f"the verifier key is of another cluster, {key.cluster_id.hex()}")
+            if key.verifier_id != keys[0].verifier_id:
+                raise UsageError("the verifier keys are of several hosts: a server answers for its own")
+        self._keys = tuple(key for key in keys if _counts(key, now_ms))
+        if not self._keys:
+            cause = "all are over" if keys else "the server has none"
+            raise UsageError(f"no verifier key counts now, {cause}: set the clocks of holder and server")
+
+    @property
+    def verifier_id(self) -> bytes:
+        """The id of the host's verifiers, 16 bytes."""
+        return self._keys[0].verifier_id
+
+    def current(self, now_ms: int) -> VerifierKey | None:
+        """Return the newest key if it counts at ``now_ms`` and for a while; None: ask for the keys again."""
+        newest = self._keys[0]
+        return newest if _counts(newest, now_ms + LEAVE_MS) else None
+
+    def __iter__(self) -> Iterator[VerifierKey]:
+        """Iterate over the keys, the newest first."""
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        """Return the number of keys."""
+        return len(self._keys)
+
+    def __repr__(self) -> str:
+        """Name host and keys."""
+        keys = ", ".join(key.key_id.hex() for key in self._keys)
+        return f"<VerifierKeys of {self.verifier_id.hex()}: {keys}>"
+
+
+def _counts(key: VerifierKey, now_ms: int) -> bool:
+    # The holder's clock may be behind the host's by as much as a proof's time may.
+    return key.not_before_ms - PROOF_WINDOW_MS <= now_ms < key.expires_at_ms

@@ -1,4 +1,4 @@
-"""The attributes that every decision has, whoever made it."""
+"""The attributes of every decision, made in this process or by a server."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from ..reasons import Level, Reason, Stage
 from ..scopes.argument_path import ValueSource
 from ..scopes.scope import Scope
 from ..scopes.value import quoted, shows
-from ..tokens.inspected_block import BlockInfo
+from ..tokens.inspection import BlockInfo
 from ..tokens.token import Token
 from .decision_fields import DecisionFields
 
@@ -93,10 +93,10 @@ def explain(
     # Before the signature stands nothing that the token says is repeated.
     named = decision.allowed or decision.stage > Stage.SIGNATURE
     blocks = token.inspect().blocks if token is not None and named else ()
-    return explain_by(decision, blocks, ceilings, detail)
+    return explain_blocks(decision, blocks, ceilings, detail)
 
 
-def explain_by(
+def explain_blocks(
     decision: DecisionFields,
     blocks: Sequence[BlockInfo],
     ceilings: Sequence[Sequence[Scope]],

@@ -11,10 +11,11 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum, StrEnum
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from .._fast.codec import protobuf
-from ..crypto.key_record import KeyStatus
+from .._fast.codec.record import Record
+from ..crypto.issuer_key import KeyStatus
 from ..errors import Rejected
 from .approval import ApprovalRecord, SignedApproval
 from .session import EndCause, Fact, ScopeRecord, fact_records, label_records
@@ -121,12 +122,14 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeOutcome:
+class ChangeOutcome(Record):
     """The log's answer to a change. An empty ``rejection`` means applied.
 
     ``revision`` is the one at which the change is visible (for a rejection: at which it was judged).
     ``permit_id`` (16 bytes, or empty) and ``permit_deadline_ms`` are of the permit that a consumption got.
     """
+
+    message: ClassVar[str] = "Outcome"
 
     change_id: str
     digest: bytes = field(repr=False, default=b"")
@@ -150,16 +153,6 @@ class ChangeOutcome:
         if self.rejection:
             raise Rejected(self.rejection, self.detail)
         return self
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message Outcome."""
-        return protobuf.encode("Outcome", {item.name: getattr(self, item.name) for item in fields(self)})
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read an encoded Outcome; raises ``protobuf.WireError`` if it is not canonical."""
-        record: dict[str, Any] = protobuf.decode("Outcome", data)
-        return cls(**record)
 
 
 def open_session(

@@ -5,15 +5,15 @@ Each class mirrors one message of ``record.proto``. Amounts are exact (:class:`s
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final, Self
+from typing import ClassVar, Final
 
-from .._fast.codec import protobuf
+from .._fast.codec import base64url
+from .._fast.codec.record import Record
 from ..scopes.value import Number
 from .change import Change, ChangeKind
 
@@ -35,43 +35,28 @@ class Settlement(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class UseClaim:
+class UseClaim(Record):
     """One use of a scope (its block's id, 32 bytes, and its index there) that may be used ``limit`` times."""
 
     block_id: bytes
     scope: int
     limit: int
 
-    def to_record(self) -> dict[str, object]:
-        """Return the dict of message UseClaim."""
-        return {"block_id": self.block_id, "scope": self.scope, "limit": self.limit}
-
 
 @dataclass(frozen=True, slots=True)
-class BudgetClaim:
+class BudgetClaim(Record):
     """``amount`` from a ledger of the session (32 bytes, :func:`ledger_id`) that may reach ``limit``."""
 
     ledger: bytes
     amount: Number
     limit: Number
 
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """Read the dict of message BudgetClaim; raises ScopeError for an amount out of range."""
-        return cls(record["ledger"], _number(record["amount"]), _number(record["limit"]))
-
-    def to_record(self) -> dict[str, object]:
-        """Return the dict of message BudgetClaim."""
-        return {
-            "ledger": self.ledger,
-            "amount": _number_record(self.amount),
-            "limit": _number_record(self.limit),
-        }
-
 
 @dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(Record):
     """An open permit and what it holds in reserve. ``id`` is 16 bytes, both digests 32; ms since 1970."""
+
+    message: ClassVar[str] = "PermitRecord"
 
     id: bytes
     session_id: bytes
@@ -82,19 +67,6 @@ class Permit:
     deadline_ms: int
     reserved: tuple[BudgetClaim, ...] = ()
 
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read an encoded PermitRecord; raises ``protobuf.WireError`` or ScopeError if it can't be read."""
-        record: dict[str, Any] = protobuf.decode("PermitRecord", data)
-        record["reserved"] = tuple(map(BudgetClaim.from_record, record["reserved"]))
-        return cls(**record)
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message PermitRecord."""
-        record = {name: getattr(self, name) for name in self.__slots__}
-        record["reserved"] = [claim.to_record() for claim in self.reserved]
-        return protobuf.encode("PermitRecord", record)
-
     @property
     def handle(self) -> bytes:
         """What a gateway is given: 32 bytes, session id and id."""
@@ -102,26 +74,17 @@ class Permit:
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(Record):
     """A budget of a session: what is gone, and what open permits hold."""
+
+    message: ClassVar[str] = "LedgerRecord"
 
     spent: Number = ZERO
     reserved: Number = ZERO
 
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read an encoded LedgerRecord; raises ``protobuf.WireError`` or ScopeError if it can't be read."""
-        record: dict[str, Any] = protobuf.decode("LedgerRecord", data)
-        return cls(_number(record["spent"]), _number(record["reserved"]))
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message LedgerRecord."""
-        record = {"spent": _number_record(self.spent), "reserved": _number_record(self.reserved)}
-        return protobuf.encode("LedgerRecord", record)
-
 
 @dataclass(frozen=True, slots=True)
-class SessionCounts:
+class SessionCounts(Record):
     """What a session has open, and how many ``counters`` it has: uses, ledgers, used-up approvals.
 
     The approvals wait only while the session is at ``approvals_epoch``.
@@ -132,28 +95,9 @@ class SessionCounts:
     approvals_epoch: int = 0
     counters: int = 0
 
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read an encoded SessionCounts; raises ``protobuf.WireError`` if it is not canonical."""
-        record: dict[str, Any] = protobuf.decode("SessionCounts", data)
-        return cls(**record)
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message SessionCounts."""
-        return protobuf.encode("SessionCounts", {name: getattr(self, name) for name in self.__slots__})
-
     def waiting(self, epoch: int) -> int:
         """Return how many approvals wait for an answer in a session at ``epoch``."""
         return self.open_approvals if self.approvals_epoch == epoch else 0
-
-
-def _number(record: Mapping[str, Any] | None) -> Number:
-    record = record or {}
-    return Number(record.get("units", 0), record.get("nanos", 0))
-
-
-def _number_record(number: Number) -> dict[str, object]:
-    return {"units": number.units, "nanos": number.nanos}
 
 
 def ledger_id(name: str, unit: str, block_id: bytes = b"") -> bytes:
@@ -171,7 +115,7 @@ def retry_change_id(gateway: str, retry_id: bytes) -> str:
     digest = hashlib.blake2b(
         _RETRY_LABEL + len(name).to_bytes(4, "big") + name + retry_id, digest_size=32
     ).digest()
-    return RETRY_PREFIX + base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    return RETRY_PREFIX + base64url.encode(digest)
 
 
 def once_change_id() -> str:

@@ -1,25 +1,20 @@
-"""Values that the state folder holds beside sessions: the log's head, results of changes, incarnations.
+"""Records of the state folder beside sessions: the log's head, results of changes, incarnations.
 
-Each class mirrors one message of ``record.proto``; ``from_record`` and ``to_record`` turn it from
-and into the plain dict that the kernel's codec takes.
+Each class mirrors one message of ``record.proto``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
 
-from .._fast.codec import protobuf
-
-Record = Mapping[str, object]
+from .._fast.codec.record import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """Position in the log. ``revision`` moves with each applied change, ``seq`` with each logged one.
+class Head(Record):
+    """A position in the log. ``revision`` moves with each applied change, ``seq`` with each logged one.
 
-    A session whose row is of before ``incarnation_revision`` has ended then.
+    A session whose row is older than ``incarnation_revision`` ended then.
     """
 
     format: int
@@ -33,23 +28,13 @@ class Head:
     digest: bytes = b""
     incarnation_revision: int = 0
 
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read an encoded Head; raises ``protobuf.WireError`` if it is not canonical."""
-        record: dict[str, Any] = protobuf.decode("Head", data)
-        return cls(**record)
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message Head."""
-        return protobuf.encode("Head", plain(self))
-
 
 @dataclass(frozen=True, slots=True)
-class ChangeResult:
-    """What became of a logged change. An empty ``rejection`` means applied.
+class ChangeResult(Record):
+    """The result of a logged change. An empty ``rejection`` means applied.
 
     ``revision`` is the one at which it is visible, or for a rejection at which it was judged. ``epoch`` is
-    the session's behind a change of its life, 0 of other changes. ``purged_id`` is the session of a purge.
+    the session's after a change of its life, 0 for other changes. ``purged_id`` is the session of a purge.
     """
 
     revision: int
@@ -58,37 +43,17 @@ class ChangeResult:
     incarnation: bytes = b""
     purged_id: bytes = b""
 
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read an encoded ChangeResult; raises ``protobuf.WireError`` if it is not canonical."""
-        record: dict[str, Any] = protobuf.decode("ChangeResult", data)
-        return cls(**record)
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message ChangeResult."""
-        return protobuf.encode("ChangeResult", plain(self))
-
 
 @dataclass(frozen=True, slots=True)
-class SessionTrace:
-    """What is kept of a session that was purged: its owner, and its ancestors, nearest first."""
+class SessionTrace(Record):
+    """The remainder of a purged session: its owner, and its ancestors, nearest first."""
 
     owner: str = ""
     ancestor_ids: tuple[bytes, ...] = ()
 
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read an encoded SessionTrace; raises ``protobuf.WireError`` if it is not canonical."""
-        record: dict[str, Any] = protobuf.decode("SessionTrace", data)
-        return cls(record["owner"], tuple(record["ancestor_ids"]))
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message SessionTrace."""
-        return protobuf.encode("SessionTrace", plain(self))
-
 
 @dataclass(frozen=True, slots=True)
-class IncarnationRecord:
+class IncarnationRecord(Record):
     """A new incarnation: when, and why, it ended each session that had not ended.
 
     ``previous_revision`` is the revision at which the one before it began, 0 if there was none.
@@ -97,18 +62,3 @@ class IncarnationRecord:
     at_ms: int
     reason: str = ""
     previous_revision: int = 0
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read an encoded IncarnationRecord; raises ``protobuf.WireError`` if it is not canonical."""
-        record: dict[str, Any] = protobuf.decode("IncarnationRecord", data)
-        return cls(**record)
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message IncarnationRecord."""
-        return protobuf.encode("IncarnationRecord", plain(self))
-
-
-def plain(value: Head | ChangeResult | SessionTrace | IncarnationRecord) -> dict[str, object]:
-    """Return the fields of a record class as a dict, one level deep."""
-    return {field.name: getattr(value, field.name) for field in fields(value)}

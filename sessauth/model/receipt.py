@@ -1,24 +1,24 @@
-"""Closure receipts: signed statements of who can't allow a call of an ended session any more.
+"""Closure receipts: signed statements that no verifier can allow a call of an ended session any more.
 
     signed = SignedReceipt.from_text(text)
     receipt = verify(signed, jwks, session_id=session_id)
     receipt.state is ReceiptState.CLOSED
 
-docs/receipts.md says what each state means, and what the bytes are. Nobody is asked: public keys are enough.
+docs/receipts.md defines the states and the bytes. Public keys are enough to verify one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from .._fast.codec import protobuf
+from .._fast.codec.record import Record
 from .._fast.crypto import ed25519
 from ..crypto.armor import RECEIPT_PREFIX, checked_text, read_checked
-from ..crypto.issuer_key import IssuerKey
-from ..crypto.issuer_keys import IssuerKeys, pinned
+from ..crypto.issuer_key import IssuerKey, IssuerKeys, load_trusted_keys
 from ..errors import InvalidReceipt, MalformedToken, UsageError
 from ..limits import MAX_TIME_MS, MAX_VERIFIERS
 from .session import EndCause
@@ -32,7 +32,7 @@ _SIZES: Final = {"cluster_id": 16, "incarnation": 16, "session_id": 16}
 
 
 class ReceiptState(IntEnum):
-    """What a receipt says. Only ``CLOSED`` is true as a bool."""
+    """The statement of a receipt. Only ``CLOSED`` is true as a bool."""
 
     UNSPECIFIED = 0
     CLOSED = 1
@@ -40,12 +40,12 @@ class ReceiptState(IntEnum):
     UNKNOWN = 3
 
     def __bool__(self) -> bool:
-        """Whether nothing can be allowed any more."""
+        """Return True if no call can be allowed any more."""
         return self is ReceiptState.CLOSED
 
 
 class VerifierState(IntEnum):
-    """Where a verifier stands against the end of a session."""
+    """The state of a verifier with regard to the end of a session."""
 
     UNSPECIFIED = 0
     ACKNOWLEDGED = 1
@@ -55,7 +55,7 @@ class VerifierState(IntEnum):
 
 
 class ReceiptFault(StrEnum):
-    """Why a receipt proves nothing; stable."""
+    """The reasons for which a receipt proves nothing; stable."""
 
     NOT_CANONICAL = "NOT_CANONICAL"
     UNKNOWN_KEY = "UNKNOWN_KEY"
@@ -68,12 +68,12 @@ class ReceiptFault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class VerifierStatus:
-    """One verifier that was enrolled when the session ended.
+class VerifierStatus(Record):
+    """One verifier that was registered when the session ended.
 
-    ``revision`` is the latest that it acknowledged. ``at_ms``: when it acknowledged that, left, or outlived
-    its staleness bound; of one that is waited for, when its bound passes if it is not heard of (0: it has
-    none).
+    ``revision`` is the latest that it acknowledged. ``at_ms`` is the time at which it acknowledged that,
+    left, or outlived its staleness bound. While WAITING it is the time at which its bound passes without a
+    report (0: it has none).
     """
 
     name: str
@@ -81,17 +81,13 @@ class VerifierStatus:
     revision: int
     at_ms: int
 
-    def to_record(self) -> dict[str, object]:
-        """Return the dict of message VerifierStatus."""
-        return {**_plain(self), "state": int(self.state)}
-
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """What was known at ``made_at_ms`` of the end of a session. Times are ms since 1970-01-01 UTC.
+class Receipt(Record):
+    """The knowledge at ``made_at_ms`` of the end of a session. Times are ms since 1970-01-01 UTC.
 
-    Whoever judges by ``revision`` or a later one denies every token of the session. ``open_permits`` were
-    neither committed nor released and are not over; ``last_allow_ms`` is 0 if it is not known.
+    A verifier that judges by ``revision`` or a later one denies every token of the session. ``open_permits``
+    were neither committed nor released and are not over; ``last_allow_ms`` is 0 if it is not known.
     """
 
     cluster_id: bytes
@@ -117,7 +113,7 @@ class Receipt:
             InvalidReceipt: NOT_CANONICAL, UNSUPPORTED_VERSION, or INCONSISTENT if it contradicts itself.
         """
         try:
-            record: dict[str, Any] = protobuf.decode("Receipt", payload)
+            record = protobuf.decode("Receipt", payload)
         except protobuf.WireError as error:
             raise InvalidReceipt(f"not a receipt: {error}", ReceiptFault.NOT_CANONICAL) from None
         if record["version"] != VERSION:
@@ -126,32 +122,19 @@ class Receipt:
                 ReceiptFault.UNSUPPORTED_VERSION,
             )
         try:
-            record["cause"] = EndCause(record["cause"])
-            record["state"] = ReceiptState(record["state"])
-            record["verifiers"] = tuple(
-                VerifierStatus(**{**each, "state": VerifierState(each["state"])})
-                for each in record["verifiers"]
-            )
+            receipt = cls.from_record(record)
         except ValueError as error:
             raise InvalidReceipt(
                 f"not a receipt of version {VERSION}: {error}", ReceiptFault.INCONSISTENT
             ) from None
-        receipt = cls(**record)
         wrong = receipt._contradiction()
         if wrong:
             raise InvalidReceipt(f"the receipt contradicts itself: {wrong}", ReceiptFault.INCONSISTENT)
         return receipt
 
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message Receipt."""
-        record = _plain(self)
-        record["cause"], record["state"] = int(self.cause), int(self.state)
-        record["verifiers"] = [each.to_record() for each in self.verifiers]
-        return protobuf.encode("Receipt", record)
-
     @property
     def waiting(self) -> tuple[str, ...]:
-        """Who may still allow a call, for all that is known."""
+        """The names of the verifiers that may still allow a call."""
         return tuple(each.name for each in self.verifiers if each.state is VerifierState.WAITING)
 
     def signed_by(self, key: IssuerKey) -> SignedReceipt:
@@ -160,7 +143,7 @@ class Receipt:
         return SignedReceipt(payload, key.key_id, key.sign(LABEL + payload))
 
     def _contradiction(self) -> str:
-        """Return what of it can't be together; empty if all can."""
+        """Return the contradiction between parts of the receipt; empty if there is none."""
         for name, size in _SIZES.items():
             if len(getattr(self, name)) != size:
                 return f"{name} is {size} bytes, not {len(getattr(self, name))}"
@@ -180,21 +163,21 @@ class Receipt:
                 return f"the verifier {each.name} is {each.state.name} at revision {each.revision}"
         if self.state is ReceiptState.UNSPECIFIED:
             return "it has no state"
-        told = state_of(self.verifiers, self.open_permits)
-        if self.state is not ReceiptState.UNKNOWN and self.state is not told:
-            return f"it says {self.state.name} of what is {told.name}"
+        actual = closure_state(self.verifiers, self.open_permits)
+        if self.state is not ReceiptState.UNKNOWN and self.state is not actual:
+            return f"it says {self.state.name} of what is {actual.name}"
         return ""
 
 
-def state_of(verifiers: Iterable[VerifierStatus], open_permits: int) -> ReceiptState:
-    """Return CLOSED if none of these may allow a call any more and no permit is open, else PARTIAL."""
+def closure_state(verifiers: Iterable[VerifierStatus], open_permits: int) -> ReceiptState:
+    """Return CLOSED if none of the verifiers may allow a call and no permit is open, else PARTIAL."""
     if open_permits or any(each.state is VerifierState.WAITING for each in verifiers):
         return ReceiptState.PARTIAL
     return ReceiptState.CLOSED
 
 
 @dataclass(frozen=True, slots=True)
-class SignedReceipt:
+class SignedReceipt(Record):
     """An encoded Receipt, and the 64-byte signature of a key of the service over label and payload."""
 
     payload: bytes
@@ -209,24 +192,21 @@ class SignedReceipt:
             InvalidReceipt: NOT_CANONICAL, saying whether it is no receipt, truncated, damaged or against the
                 format.
         """
-        if not text.startswith(RECEIPT_PREFIX):
-            raise InvalidReceipt(
-                f"not a receipt: its text begins with {RECEIPT_PREFIX}", ReceiptFault.NOT_CANONICAL
-            )
         try:
-            data = read_checked(RECEIPT_PREFIX, text, "receipt", max_chars=MAX_TEXT_CHARS)
-            return cls(**protobuf.decode("SignedReceipt", data))
-        except (MalformedToken, protobuf.WireError) as error:
+            return cls.decode(read_checked(RECEIPT_PREFIX, text, "receipt", max_chars=MAX_TEXT_CHARS))
+        except MalformedToken as error:
+            raise InvalidReceipt(str(error), ReceiptFault.NOT_CANONICAL) from None
+        except protobuf.WireError as error:
             raise InvalidReceipt(f"not a receipt: {error}", ReceiptFault.NOT_CANONICAL) from None
 
     @property
     def text(self) -> str:
         """The text form, to keep or hand on. It is no secret."""
-        return checked_text(RECEIPT_PREFIX, protobuf.encode("SignedReceipt", _plain(self)))
+        return checked_text(RECEIPT_PREFIX, self.encode())
 
     @property
     def unverified(self) -> Receipt:
-        """What it says, for all that nobody has verified; raises InvalidReceipt as :meth:`Receipt.decode`."""
+        """The receipt without any verification; raises InvalidReceipt as :meth:`Receipt.decode`."""
         return Receipt.decode(self.payload)
 
 
@@ -238,24 +218,24 @@ def verify(
     session_id: bytes = b"",
     made_since_ms: int = 0,
 ) -> Receipt:
-    """Return what a receipt says, if a key of the service signed it and it is of what is expected.
+    """Return the receipt, if a key of the service signed it and it is of the expected cluster and session.
 
     Args:
         signed: the receipt.
         keys: the service's public keys: a JWK set, 32 bytes each, or KeyRecords.
-        cluster_id: which cluster it must be of, 16 bytes; empty: of any that has these keys.
-        session_id: which session it must be of, 16 bytes; empty: of any.
-        made_since_ms: refuse one that was made earlier, in ms since 1970: an older receipt of the same end,
-            shown again, knew less.
+        cluster_id: the cluster that it must be of, 16 bytes; empty: of any that has these keys.
+        session_id: the session that it must be of, 16 bytes; empty: of any.
+        made_since_ms: refuse one that was made earlier, in ms since 1970: an older receipt of the same end
+            knows less.
 
     Raises:
-        InvalidReceipt: with the ``fault`` that says why it proves nothing.
-        UsageError: if ``keys`` are none, or an id has another size.
+        InvalidReceipt: if it proves nothing; ``fault`` is the reason.
+        UsageError: if ``keys`` are no keys, or an id has another size.
     """
     for name, wanted in (("cluster_id", cluster_id), ("session_id", session_id)):
         if wanted and len(wanted) != _SIZES[name]:
             raise UsageError(f"{name} is {_SIZES[name]} bytes")
-    public_key = pinned(keys).get(signed.issuer_key_id)
+    public_key = load_trusted_keys(keys).get(signed.issuer_key_id)
     if public_key is None:
         raise InvalidReceipt(
             f"signed by key {signed.issuer_key_id.hex()}, which is none of those given: it is of another "
@@ -274,7 +254,3 @@ def verify(
             f"made at {receipt.made_at_ms}, before {made_since_ms}: ask for it anew", ReceiptFault.TOO_OLD
         )
     return receipt
-
-
-def _plain(value: VerifierStatus | Receipt | SignedReceipt) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in fields(value)}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
 
-from .._fast.codec import protobuf
+from .._fast.codec.record import Record
 
 
 @dataclass(frozen=True, slots=True)
-class RegistrationRecord:
+class RegistrationRecord(Record):
     """Who may judge, kept for the next control process: for ``staleness_ms`` without being heard.
 
     ``principal`` is whose credential it enrolled with, ``instance`` 16 random bytes of the verifier.
@@ -25,18 +24,6 @@ class RegistrationRecord:
     staleness_ms: int = 0
     enrolled_revision: int = 0
     enrolled_at_ms: int = 0
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read an encoded RegistrationRecord; raises ``protobuf.WireError`` if it is not canonical."""
-        record: dict[str, Any] = protobuf.decode("RegistrationRecord", data)
-        return cls(**record)
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message RegistrationRecord."""
-        return protobuf.encode(
-            "RegistrationRecord", {item.name: getattr(self, item.name) for item in fields(self)}
-        )
 
 
 @dataclass(frozen=True, slots=True)

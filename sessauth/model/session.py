@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self
 
 from .._fast.codec import protobuf
+from .._fast.codec.record import Record
 from ..errors import UsageError
 from ..scopes.value import Plain, value_from_record, value_to_record
 
@@ -36,7 +37,7 @@ class EndCause(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Record):
     """One entry of a session's typed map. Holders' blocks may test it only if it is visible.
 
     A fact that was read back has a ``value.Number`` where an int or Decimal was given.
@@ -47,7 +48,7 @@ class Fact:
     visible: bool = False
 
     @classmethod
-    def from_record(cls, record: Mapping[str, object]) -> Self:
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
         """Read the dict of message Fact; raises UsageError if it has no value."""
         value = record.get("value")
         if not isinstance(value, Mapping):
@@ -60,13 +61,15 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class Session(Record):
     """One session at one revision. Times are ms since 1970-01-01 UTC.
 
     ``ceilings`` are layers of scope records (the dict of message Scope); a call must match a scope of
     each layer. ``lease_deadline_ms`` is 0 without a lease. ``open_permits`` were neither committed nor
     released, ``open_approvals`` wait for an answer: both are 0 where a session was read by itself.
     """
+
+    message: ClassVar[str] = "SessionRecord"
 
     id: bytes
     subject: str
@@ -92,16 +95,11 @@ class Session:
     open_approvals: int = 0
 
     @classmethod
-    def from_record(cls, record: Mapping[str, object], lease_deadline_ms: int = 0) -> Self:
+    def from_record(cls, record: Mapping[str, Any], lease_deadline_ms: int = 0) -> Self:
         """Read the dict of message SessionRecord, with the deadline that the leases table holds."""
-        value = dict(cast("Mapping[str, Any]", record))
-        value["status"] = SessionStatus(value["status"])
-        value["end_cause"] = EndCause(value["end_cause"])
-        value["ceilings"] = tuple(tuple(layer["scopes"]) for layer in value["ceilings"])
-        value["facts"] = tuple(Fact.from_record(fact) for fact in value["facts"])
-        value["labels"] = {label["name"]: label["value"] for label in value["labels"]}
-        value["issuer_key_ids"] = tuple(value["issuer_key_ids"])
-        return cls(**value, lease_deadline_ms=lease_deadline_ms if value["lease_ms"] else 0)
+        values = cls.read_fields({**record, "ceilings": [layer["scopes"] for layer in record["ceilings"]]})
+        values["labels"] = {label["name"]: label["value"] for label in values["labels"]}
+        return cls(**values, lease_deadline_ms=lease_deadline_ms if values["lease_ms"] else 0)
 
     @classmethod
     def decode(cls, data: bytes, lease_deadline_ms: int = 0) -> Self:
@@ -110,17 +108,12 @@ class Session:
 
     def to_record(self) -> dict[str, object]:
         """Return the dict of message SessionRecord (without what has rows of its own)."""
-        names = [name for name in Session.__slots__ if name not in _IN_OTHER_ROWS]
-        record: dict[str, object] = {name: getattr(self, name) for name in names}
+        record = Record.to_record(self)
+        for name in _IN_OTHER_ROWS:
+            del record[name]
         record["ceilings"] = [{"scopes": list(layer)} for layer in self.ceilings]
-        record["facts"] = [fact.to_record() for fact in self.facts]
         record["labels"] = label_records(self.labels)
-        record["issuer_key_ids"] = list(self.issuer_key_ids)
         return record
-
-    def encode(self) -> bytes:
-        """Return the canonical bytes of message SessionRecord."""
-        return protobuf.encode("SessionRecord", self.to_record())
 
     def ends_at_ms(self) -> int:
         """Return when it ends by itself: the earlier of hard end and lease deadline, in ms."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .._fast.codec import base64url
 from .argument_path import Path
 from .value import Number, quoted
 
@@ -70,7 +70,7 @@ class Needs:
             if budget is None
             else {
                 "name": budget.name,
-                "limit": {"units": budget.limit.units, "nanos": budget.limit.nanos},
+                "limit": budget.limit.to_record(),
                 "unit": budget.unit,
                 "amount": budget.amount.to_record(),
             },
@@ -83,10 +83,9 @@ class Needs:
 
 
 def _budget(record: Mapping[str, Any]) -> Budget:
-    limit = record.get("limit") or {}
     return Budget(
         name=record.get("name", ""),
-        limit=Number(limit.get("units", 0), limit.get("nanos", 0)),
+        limit=Number.from_record(record.get("limit")),
         amount=Path.from_record(record.get("amount") or {}),
         unit=record.get("unit", ""),
     )
@@ -94,4 +93,4 @@ def _budget(record: Mapping[str, Any]) -> Budget:
 
 def key_text(key: bytes) -> str:
     """Return a public key as scope text writes it: base64url without padding."""
-    return base64.urlsafe_b64encode(key).rstrip(b"=").decode()
+    return base64url.encode(key)

@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, Self, cast
 
+from .._fast.codec.record import Record
 from ..errors import ScopeError
 
 NANOS = 10**9
@@ -27,7 +28,7 @@ _HIDDEN = re.compile(
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Number:
+class Number(Record):
     """An exact number: ``units + nanos / 10^9``, with ``units`` rounded towards minus infinity.
 
     Args:
@@ -38,7 +39,7 @@ class Number:
         ScopeError: if either is out of range.
     """
 
-    units: int
+    units: int = 0
     nanos: int = 0
 
     def __post_init__(self) -> None:
@@ -61,6 +62,11 @@ class Number:
         if scaled is None:
             raise ScopeError(f"{value} has more than 9 decimal places")
         return cls(scaled // NANOS, scaled % NANOS)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any] | None) -> Self:
+        """Read the dict of message Number; a part that is missing is 0. Raises ScopeError out of range."""
+        return cls(**(record or {}))
 
     def to_decimal(self) -> Decimal:
         """Return it as an exact decimal."""
@@ -119,7 +125,7 @@ def value_to_record(value: Plain) -> dict[str, object]:
         return {"text": exact}
     if isinstance(exact, bool):
         return {"truth": exact}
-    return {"number": {"units": exact.units, "nanos": exact.nanos}}
+    return {"number": exact.to_record()}
 
 
 def value_from_record(record: Mapping[str, Any]) -> Value:
@@ -135,7 +141,7 @@ def value_from_record(record: Mapping[str, Any]) -> Value:
     number = record.get("number")
     if number is None:
         raise ScopeError("a value without a member")
-    return Number(number.get("units", 0), number.get("nanos", 0))
+    return Number.from_record(number)
 
 
 def value_to_text(value: Value) -> str:

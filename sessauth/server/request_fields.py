@@ -17,7 +17,7 @@ from .. import limits
 from .._fast.base.token_mask import masked
 from .._fast.codec import protobuf
 from ..crypto.holder_public_key import HolderPublicKey
-from ..crypto.key_record import KeyRecord
+from ..crypto.issuer_key import KeyRecord
 from ..errors import ScopeError, ServerError, UsageError
 from ..model.approval import ApprovalRecord, SignedApproval
 from ..model.receipt import SignedReceipt

@@ -20,8 +20,7 @@ from ..errors import NotExtendable, UsageError, WidensAuthority
 from ..scopes.condition import Condition
 from ..scopes.scope import Scope
 from .block_draft import Draft, Signed, Signer, check_holder
-from .inspected_block import BlockInfo, Ending
-from .inspection import read_blocks
+from .inspection import BlockInfo, Ending, read_blocks
 
 # What present() adds: nothing but the statement that the chain ends here.
 SEAL = Draft(

@@ -19,7 +19,7 @@ from ..crypto.holder_public_key import HolderPublicKey
 from ..errors import UsageError
 from ..scopes.condition import Condition
 from ..scopes.scope import Scope
-from .inspected_block import Ending
+from .inspection import Ending
 
 _T = TypeVar("_T")
 

@@ -14,7 +14,7 @@ from ..scopes.condition import Condition
 from ..scopes.scope import Scope
 from .attenuation import size_warnings
 from .block_draft import Draft, check_holder
-from .inspected_block import Ending
+from .inspection import Ending
 from .token import Token
 
 

@@ -21,8 +21,7 @@ from ..scopes.condition import Condition
 from ..scopes.scope import Scope
 from . import attenuation
 from .block_draft import Draft, Signed
-from .inspected_block import BlockInfo, Ending
-from .inspection import TokenInfo, inspect_chain
+from .inspection import BlockInfo, Ending, TokenInfo, inspect_chain
 
 __all__ = ["Binding", "BlockInfo", "Ending", "Token", "TokenInfo"]
 

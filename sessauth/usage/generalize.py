@@ -13,7 +13,10 @@ from enum import StrEnum
 from typing import Final
 
 from ..errors import ScopeError
-from ..scopes.scope import Accessor, Condition, Operator, Path, Segment, SegmentKind
+from ..scopes.argument_path import Path
+from ..scopes.condition import Condition
+from ..scopes.operators import Accessor, Operator
+from ..scopes.segment import Segment, SegmentKind
 from ..scopes.value import NANOS, Number, Value
 from .value_summary import ValueSummary, ordered
 

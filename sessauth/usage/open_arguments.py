@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from ..scopes.argument_path import ValueSource
-from ..scopes.scope import Path, Scope
+from ..scopes.argument_path import Path, ValueSource
+from ..scopes.scope import Scope
 from .argument_reader import Path as Names
 from .profile import CallGroup
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..model.session import Session
-from ..scopes.scope import Path, Scope
+from ..scopes.argument_path import Path
+from ..scopes.scope import Scope
 from .counters import TimeSpan
 from .generalize import Fit
 from .grants import CEILING, MINTED, GrantLayer, ceilings

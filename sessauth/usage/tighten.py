@@ -13,7 +13,10 @@ from .. import limits
 from .._fast.scopes import containment, implication
 from ..errors import ScopeError
 from ..scopes.argument_path import ValueSource
-from ..scopes.scope import Accessor, Condition, Operator, Scope, Segment, SegmentKind
+from ..scopes.condition import Condition
+from ..scopes.operators import Accessor, Operator
+from ..scopes.scope import Scope
+from ..scopes.segment import Segment, SegmentKind
 from .generalize import Fit, conditions, is_listed, segment
 from .open_arguments import ArgumentTree, free_paths, is_closed, mentioned
 from .profile import CallGroup

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from .._fast.codec import protobuf
 from .._fast.token.chain import Chain
-from ..crypto.issuer_keys import IssuerKeys, pinned
+from ..crypto.issuer_key import IssuerKeys, load_trusted_keys
 from ..model.receipt import Receipt
 from ..model.session import EndCause, SessionStatus
 from ..reasons import Reason, Stage
@@ -55,7 +55,7 @@ def hold_against(receipt: Receipt, token: Token, keys: IssuerKeys) -> TokenCover
     if token.session_id != receipt.session_id:
         return TokenCoverage(CoverageKind.NOT_COVERED, token.session_id)
     chain = Chain.parse(token.data)
-    public_key = pinned(keys, any_owner=True).get(chain.issuer_key_id)
+    public_key = load_trusted_keys(keys, any_owner=True).get(chain.issuer_key_id)
     presented = token.present() if token.is_open else token
     decision = Verifier(_EndedState(receipt))._check(presented, "any", "any", now_ms=receipt.made_at_ms)
     shown = public_key is not None and chain.verify(public_key) < 0 and decision.stage is Stage.SESSION

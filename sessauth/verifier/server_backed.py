@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .._fast.call.argument_forms import judged
 from .._fast.check.cost_claims import CostClaims
 from .._fast.check.recording_judge import Prepared
-from ..decisions.decision_base import DecisionBase
+from ..decisions.decision import DecisionBase
 from ..errors import SessauthError, UsageError
 from ..limits import MAX_PERMIT_MS, MAX_RETRY_ID_BYTES
 from ..model.approval import SignedApproval

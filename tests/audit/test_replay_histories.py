@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessauth.audit.replay import ReplayFault, Standing, replay
-from sessauth.crypto.key_record import KeyStatus
+from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.model.change import end_session, new_incarnation, set_key_status, suspend_session
 from tests.support.replay_script import (
     ALLOWED,

@@ -19,8 +19,7 @@ from benchmarks.state_setup import opening
 from benchmarks.tokens import ARGUMENTS, RESOURCE, eight_scopes
 from benchmarks.workloads import Workload, WrongDecision
 from sessauth._fast.token.chain import Chain
-from sessauth.crypto.issuer_key import IssuerKey
-from sessauth.crypto.key_record import KeyStatus
+from sessauth.crypto.issuer_key import IssuerKey, KeyStatus
 from sessauth.model.change import add_key
 from sessauth.reasons import Reason
 from sessauth.state.writer.state_writer import StateWriter

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.tokens.holder import HolderKey, HolderPublicKey
+from sessauth.crypto.holder_public_key import HolderPublicKey
+from sessauth.tokens.holder import HolderKey
 
 from .conftest import Run, Service
 

@@ -15,7 +15,7 @@ import pytest
 from sessauth import Denied, errors
 from sessauth.cli import failures
 from sessauth.cli.main import cli
-from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.decision import DecisionBase
 
 from .conftest import COMMAND, Run, Service
 

@@ -14,8 +14,7 @@ from sessauth.model.session import EndCause, Fact, Session, SessionStatus
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.scopes.condition import Condition
 from sessauth.scopes.scope import Scope
-from sessauth.tokens.inspected_block import BlockInfo, Ending
-from sessauth.tokens.inspection import TokenInfo
+from sessauth.tokens.inspection import BlockInfo, Ending, TokenInfo
 
 NOW_MS = 1_770_000_000_000
 MINUTE = 60_000

@@ -11,10 +11,12 @@ import grpc
 import pytest
 
 from sessauth import errors
-from sessauth.approvals.approver import ApprovalRequest, Approver
+from sessauth.approvals.approver import Approver
+from sessauth.approvals.request import ApprovalRequest
 from sessauth.client import AsyncClient, CheckItem, Client
 from sessauth.clock import FixedClock
-from sessauth.model.approval_rules import SignedApproval, check_statement
+from sessauth.model.approval import SignedApproval
+from sessauth.model.approval_rules import check_statement
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.v1 import approval_service_pb2 as pb
 from sessauth.v1 import authorization_service_pb2 as check_pb

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from sessauth._fast.scopes import containment, implication
 from sessauth._fast.scopes import queries as kernel
-from sessauth.scopes.scope import Condition, Operator, Path, Scope
+from sessauth.scopes.argument_path import Path
+from sessauth.scopes.condition import Condition
+from sessauth.scopes.operators import Operator
+from sessauth.scopes.scope import Scope
 from tests.support.scope_strategies import (
     CLEAN,
     FACTS,

@@ -13,7 +13,7 @@ from sessauth._fast.token.chain import Chain
 from sessauth.audit.replay import ReplayReport, Standing, read_arguments, replay
 from sessauth.audit.replay.recorded_decision import LoggedDecision
 from sessauth.audit.replay.report import ReplayedCall
-from sessauth.crypto.key_record import KeyStatus
+from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.model.change import (
     Change,
     add_key,

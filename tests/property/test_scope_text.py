@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from sessauth._fast.codec import protobuf
 from sessauth.errors import ScopeError
-from sessauth.scopes.scope import Approval, Budget, Condition, Number, Path, Scope, Segment
+from sessauth.scopes.argument_path import Path
+from sessauth.scopes.condition import Condition
+from sessauth.scopes.needs import Approval, Budget
+from sessauth.scopes.scope import Scope
+from sessauth.scopes.segment import Segment
+from sessauth.scopes.value import Number
 from tests.oracle.scope_reader import read_scope
 from tests.oracle.scope_text import print_scope
 from tests.support.scope_strategies import scopes

@@ -16,7 +16,8 @@ from sessauth._fast.check.survey import Survey
 from sessauth._fast.check.view import View
 from sessauth._fast.token.chain import Chain
 from sessauth.reasons import Reason, SurveyVerdict
-from sessauth.scopes.scope import Condition, Scope
+from sessauth.scopes.condition import Condition
+from sessauth.scopes.scope import Scope
 from tests.oracle.constants import Stage
 from tests.oracle.model import OracleDecision
 from tests.oracle.scope_reader import read_scope

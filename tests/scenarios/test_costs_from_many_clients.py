@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
-from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.decision import DecisionBase
 from sessauth.errors import NotFound
 from sessauth.reasons import Reason
 from tests.support.model_actors import Door, doors_of, retry_ids

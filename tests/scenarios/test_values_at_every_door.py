@@ -9,7 +9,7 @@ from typing import Any
 from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.client import AsyncClient, CheckItem
 from sessauth.clock import SystemClock
-from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.decision import DecisionBase
 from sessauth.decisions.survey import Candidate
 from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.scopes.call_arguments import encode

@@ -13,7 +13,7 @@ import pytest
 from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.client import CheckItem
 from sessauth.crypto.armor import presented_text
-from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.decision import DecisionBase
 from sessauth.errors import NotFound, SessauthError, UsageError
 from sessauth.reasons import Reason, Stage
 from sessauth.scopes.needs import key_text

@@ -7,8 +7,9 @@ from typing import Any
 import grpc
 import pytest
 
-from sessauth.approvals.approver import ApprovalRequest, Approver
-from sessauth.model.approval_rules import ApprovalRecord, ApprovalStatus, SignedApproval
+from sessauth.approvals.approver import Approver
+from sessauth.approvals.request import ApprovalRequest
+from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
 from sessauth.v1 import approval_service_pb2 as pb
 from sessauth.v1 import record_pb2, token_pb2
 from sessauth.v1 import session_service_pb2 as sessions
@@ -130,7 +131,7 @@ def test_only_what_counts_is_taken(service: Service, person: Caller, session: se
 
 
 def _statement(asked: ApprovalRecord) -> Any:
-    from sessauth.model.approval_rules import ApprovalStatement
+    from sessauth.model.approval import ApprovalStatement
 
     return ApprovalStatement.decode(sign("ann", asked).statement)
 

@@ -11,7 +11,8 @@ from sessauth.crypto.armor import proof_text
 from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.tokens.holder import HolderKey
-from sessauth.tokens.token import Ending, Token
+from sessauth.tokens.inspection import Ending
+from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as check_pb
 from sessauth.v1 import key_service_pb2 as keys_pb
 from sessauth.v1 import session_service_pb2 as sessions

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth.crypto.issuer_key import IssuerKey
-from sessauth.crypto.key_record import KeyRecord, KeyStatus
+from sessauth.crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus
 from sessauth.errors import KeyFolderError
 from sessauth.server.keys.issuer_keyring import KeyRing
 

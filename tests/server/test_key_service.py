@@ -6,8 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from sessauth.crypto.issuer_key import IssuerKey
-from sessauth.crypto.issuer_keys import pinned
+from sessauth.crypto.issuer_key import IssuerKey, load_trusted_keys
 from sessauth.v1 import key_service_pb2 as pb
 from sessauth.v1 import record_pb2
 from tests.support.service import Caller, RpcError, Service
@@ -69,7 +68,9 @@ def test_jwks_say_whose_a_key_is(operator: Caller) -> None:
 
     owners = {key["x"]: key.get("owner", "") for key in json.loads(document)["keys"]}
     assert owners[own.public_jwk()["x"]] == "orchestrator" and "" in owners.values()
-    assert own.key_id not in pinned(document) and own.key_id in pinned(document, any_owner=True)
+    assert own.key_id not in load_trusted_keys(document) and own.key_id in load_trusted_keys(
+        document, any_owner=True
+    )
 
 
 def test_a_foreign_key_needs_an_owner(operator: Caller) -> None:

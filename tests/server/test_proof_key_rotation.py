@@ -12,8 +12,8 @@ import pytest
 
 from sessauth._fast.nonces.table import ReplayTable
 from sessauth.clock import FixedClock
-from sessauth.crypto.key_record import KeyStatus
-from sessauth.crypto.verifier_keys import VerifierKeys
+from sessauth.crypto.issuer_key import KeyStatus
+from sessauth.crypto.verifier_key import VerifierKeys
 from sessauth.errors import ServerError, StateError
 from sessauth.model.change import add_key, set_key_status
 from sessauth.server.config.sections import ProofSettings

@@ -14,8 +14,7 @@ import pytest
 from sessauth.audit.recording.options import AuditOptions
 from sessauth.audit.replay import replay
 from sessauth.audit.verify.verify import verify
-from sessauth.decisions.decision import Decision
-from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.decision import Decision, DecisionBase
 from sessauth.errors import ConfigError
 from sessauth.reasons import Reason, Stage
 from sessauth.server.config import config as server_config

@@ -11,7 +11,7 @@ import pytest
 
 from sessauth._fast.crypto import ed25519
 from sessauth.clock import FixedClock
-from sessauth.crypto.key_record import KeyStatus
+from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.errors import StateError, StateUnusable
 from sessauth.model.change import (
     ChangeOutcome,

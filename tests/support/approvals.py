@@ -6,14 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from sessauth.approvals.approver import ApproverKey
-from sessauth.model.approval_rules import (
-    ApprovalRecord,
-    ApprovalStatement,
-    ApprovalStatus,
-    ApprovalTerms,
-    SignedApproval,
-    terms_of,
-)
+from sessauth.model.approval import ApprovalRecord, ApprovalStatement, ApprovalStatus, SignedApproval
+from sessauth.model.approval_rules import ApprovalTerms, terms_of
 from tests.oracle.crypto import digest
 from tests.support.token_forger import id16, key
 from tests.vectors.world import NOW

@@ -6,7 +6,7 @@ import secrets
 from typing import Any
 
 from sessauth.model import change as changes
-from sessauth.model.approval_rules import ApprovalRecord
+from sessauth.model.approval import ApprovalRecord
 from tests.support.approvals import record
 from tests.support.service import Service
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from sessauth.crypto.key_record import KeyRecord
+from sessauth.crypto.issuer_key import KeyRecord
 from sessauth.model.change import Change, ChangeOutcome, open_session
 from sessauth.model.log_records import Head
 from sessauth.model.session import Session

@@ -9,7 +9,7 @@ from typing import Any
 
 from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.client import Client
-from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.decision import DecisionBase
 from sessauth.errors import Rejected
 from sessauth.tokens.token import Token
 from sessauth.verifier.server_backed import ServerBackedVerifier

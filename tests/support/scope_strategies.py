@@ -10,7 +10,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sessauth.errors import ScopeError
-from sessauth.scopes.scope import Accessor, Condition, FactReference, Operator, Path, Scope, Segment
+from sessauth.scopes.argument_path import Path
+from sessauth.scopes.condition import Condition, FactReference
+from sessauth.scopes.operators import Accessor, Operator
+from sessauth.scopes.scope import Scope
+from sessauth.scopes.segment import Segment
 
 # Small vocabularies, so that random scopes and requests meet often.
 NAMES = ("a", "b", "ab")

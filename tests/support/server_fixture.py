@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sessauth.client import Client
-from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.decision import DecisionBase
 from sessauth.errors import SessauthError
 from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import initialise

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.decision import DecisionBase
 from sessauth.errors import NotFound
 from sessauth.model.approval import ApprovalStatus
 from sessauth.model.session import SessionStatus

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sessauth.approvals.request import ApprovalRequest
-from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.decision import DecisionBase
 from sessauth.model.approval import ApprovalStatus
 from sessauth.model.session import SessionStatus
 from sessauth.reasons import Reason

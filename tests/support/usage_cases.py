@@ -12,7 +12,8 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 
 from sessauth._fast.scopes import queries as kernel
-from sessauth.scopes.scope import Scope, Segment
+from sessauth.scopes.scope import Scope
+from sessauth.scopes.segment import Segment
 from sessauth.usage import limits
 from sessauth.usage.grants import CEILING, GrantLayer
 from sessauth.usage.session_usage import SessionUsage

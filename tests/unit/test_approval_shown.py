@@ -162,7 +162,7 @@ def test_no_arguments_are_shown_as_none(arguments: bytes) -> None:
 
 def test_a_denial_says_who_and_why() -> None:
     """In quotes, as everything that others wrote."""
-    from sessauth.model.approval_rules import ApprovalStatus
+    from sessauth.model.approval import ApprovalStatus
 
     text = ApprovalRequest(record(status=ApprovalStatus.DENIED, denied_by="bob", reason="no\n")).render()
 

@@ -8,7 +8,7 @@ from sessauth._fast.token.chain import Chain
 from sessauth.crypto.holder_public_key import HolderPublicKey
 from sessauth.errors import NotExtendable, UsageError, WidensAuthority
 from sessauth.tokens.holder import HolderKey
-from sessauth.tokens.inspected_block import Ending
+from sessauth.tokens.inspection import Ending
 from sessauth.tokens.token import Token
 from tests.support.memory_fixture import NOW_MS, SESSION, MemoryFixture, memory_fixture
 

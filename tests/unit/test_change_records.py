@@ -8,7 +8,7 @@ from decimal import Decimal, localcontext
 import pytest
 
 from sessauth._fast.codec.protobuf import WireError, decode, encode
-from sessauth.crypto.key_record import KeyRecord, KeyStatus
+from sessauth.crypto.issuer_key import KeyRecord, KeyStatus
 from sessauth.errors import Rejected, ScopeError, UsageError
 from sessauth.model.change import (
     Change,

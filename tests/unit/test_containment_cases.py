@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sessauth._fast.scopes import containment
-from sessauth.scopes.scope import Condition, Scope
+from sessauth.scopes.condition import Condition
+from sessauth.scopes.scope import Scope
 
 
 def verdict(parent: str, child: str, *, same_facts: bool = True) -> int:

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from sessauth.decisions.decision import Decision, DecisionBase
-from sessauth.decisions.decision_base import Denied
+from sessauth.decisions.decision import Decision, DecisionBase, Denied
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason, Stage
 from sessauth.scopes.scope import Scope

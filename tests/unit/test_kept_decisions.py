@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessauth.client import RemoteDecision
-from sessauth.decisions.decision import Decision, restore
-from sessauth.decisions.decision_base import Denied
+from sessauth.decisions.decision import Decision, Denied, restore
 from sessauth.reasons import Level, Reason, Stage
 from sessauth.tokens.token import Token
 from tests.support.memory_fixture import MemoryFixture, memory_fixture

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sessauth.crypto.issuer_key import public_jwk
-from sessauth.crypto.key_record import KeyRecord, KeyStatus
+from sessauth.crypto.issuer_key import KeyRecord, KeyStatus, public_jwk
 from sessauth.errors import InvalidReceipt, UsageError
 from sessauth.model.receipt import (
     LABEL,
@@ -18,7 +17,7 @@ from sessauth.model.receipt import (
     SignedReceipt,
     VerifierState,
     VerifierStatus,
-    state_of,
+    closure_state,
     verify,
 )
 from sessauth.model.session import EndCause
@@ -180,6 +179,6 @@ def test_the_rule_of_the_states() -> None:
     left = VerifierStatus("gw-2", VerifierState.LEFT, 3, NOW)
     outlived = VerifierStatus("gw-3", VerifierState.OUTLIVED, 3, NOW)
 
-    assert state_of([], 0) is state_of([CONTROL, left, outlived], 0) is ReceiptState.CLOSED
-    assert state_of([CONTROL, WAITING], 0) is state_of([CONTROL], 1) is ReceiptState.PARTIAL
+    assert closure_state([], 0) is closure_state([CONTROL, left, outlived], 0) is ReceiptState.CLOSED
+    assert closure_state([CONTROL, WAITING], 0) is closure_state([CONTROL], 1) is ReceiptState.PARTIAL
     assert PARTIAL.waiting == ("gw-1",)

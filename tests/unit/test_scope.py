@@ -8,17 +8,11 @@ import pytest
 
 from sessauth._fast.codec import protobuf
 from sessauth.errors import ScopeError
-from sessauth.scopes.scope import (
-    Accessor,
-    Condition,
-    FactReference,
-    Operator,
-    Path,
-    Scope,
-    Segment,
-    SegmentKind,
-    ValueSource,
-)
+from sessauth.scopes.argument_path import Path, ValueSource
+from sessauth.scopes.condition import Condition, FactReference
+from sessauth.scopes.operators import Accessor, Operator
+from sessauth.scopes.scope import Scope
+from sessauth.scopes.segment import Segment, SegmentKind
 
 KEY = "A" * 42 + "E"
 

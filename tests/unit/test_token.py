@@ -9,11 +9,13 @@ import pytest
 from sessauth._fast.crypto import ed25519
 from sessauth._fast.token.chain import Chain
 from sessauth.crypto.armor import STORED_PREFIX, stored_text
+from sessauth.crypto.holder_public_key import HolderPublicKey
 from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.errors import MalformedToken, NotExtendable, ScopeError, UsageError
 from sessauth.scopes.scope import Scope
-from sessauth.tokens.holder import HolderKey, HolderPublicKey
-from sessauth.tokens.token import Ending, Token
+from sessauth.tokens.holder import HolderKey
+from sessauth.tokens.inspection import Ending
+from sessauth.tokens.token import Token
 from tests.support.memory_fixture import AUDIENCE, NOW_MS, SESSION, MemoryFixture, memory_fixture
 
 READ = "read:mcp/github/* free *"

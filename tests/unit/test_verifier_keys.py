@@ -9,10 +9,8 @@ import pytest
 
 from sessauth._fast.crypto import ed25519
 from sessauth._fast.token import proof
-from sessauth.crypto.issuer_key import IssuerKey
-from sessauth.crypto.key_record import KeyRecord, KeyStatus
-from sessauth.crypto.verifier_key import SignedVerifierKey, VerifierKey
-from sessauth.crypto.verifier_keys import LEAVE_MS, VerifierKeys, pinned
+from sessauth.crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus, load_trusted_keys
+from sessauth.crypto.verifier_key import LEAVE_MS, SignedVerifierKey, VerifierKey, VerifierKeys
 from sessauth.errors import UsageError
 
 NOW_MS = 1_800_000_000_000
@@ -143,7 +141,7 @@ def test_a_payload_that_is_not_canonical_is_refused() -> None:
     signed = SignedVerifierKey(payload, ISSUER.key_id, ISSUER.sign(LABEL + payload))
 
     with pytest.raises(UsageError, match="not a verifier key"):
-        signed.verified(pinned([ISSUER.public_key]))
+        signed.verified(load_trusted_keys([ISSUER.public_key]))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +158,7 @@ def test_which_key_records_vouch_for_a_host(status: KeyStatus, owner: str, taken
     """The service's own keys, once active and not distrusted; another principal's never."""
     record = KeyRecord(ISSUER.key_id, ISSUER.public_key, status, owner)
 
-    assert (pinned([record]) == {ISSUER.key_id: ISSUER.public_key}) is taken
+    assert (load_trusted_keys([record]) == {ISSUER.key_id: ISSUER.public_key}) is taken
 
 
 @pytest.mark.parametrize(
@@ -169,4 +167,4 @@ def test_which_key_records_vouch_for_a_host(status: KeyStatus, owner: str, taken
 def test_what_is_no_jwk_set_is_refused(document: str | bytes) -> None:
     """The message says where one comes from."""
     with pytest.raises(UsageError, match="keys jwks"):
-        pinned(document)
+        load_trusted_keys(document)

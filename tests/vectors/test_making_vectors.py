@@ -10,11 +10,12 @@ import pytest
 
 from sessauth._fast.crypto import ed25519
 from sessauth.clock import FixedClock
+from sessauth.crypto.holder_public_key import HolderPublicKey
 from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.tokens import holder as holders
 from sessauth.tokens import issuer as issuers
-from sessauth.tokens.holder import HolderKey, HolderPublicKey
+from sessauth.tokens.holder import HolderKey
 from sessauth.tokens.issuer import Issuer
 from sessauth.tokens.token import Token
 from tests.support.vector_files import load, read_request

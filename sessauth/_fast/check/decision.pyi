@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Any, Self, final
 
-from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.decision import DecisionBase
 from sessauth.reasons import Reason, Stage
 
 class Decision(DecisionBase):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ..._fast.codec.protobuf import WireError
-from ...crypto.key_record import KeyStatus
+from ...crypto.issuer_key import KeyStatus
 from ...errors import UsageError
 from ...model.change import Change, ChangeKind
 from ...scopes.scope import Scope

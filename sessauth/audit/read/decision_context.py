@@ -10,15 +10,15 @@ from functools import cached_property
 from typing import Any, Final, Self
 
 from ..._fast.codec.protobuf import WireError
-from ...decisions.decision_base import DecisionBase
-from ...decisions.explanation import explain_by
+from ...decisions.decision import DecisionBase
+from ...decisions.explanation import explain_blocks
 from ...decisions.reason_texts import MEANINGS
 from ...errors import NotFound, UsageError
 from ...limits import MAX_ANCESTORS
 from ...model.change import Change, ChangeKind
 from ...reasons import Level, Reason, Stage
 from ...scopes.scope import Scope
-from ...tokens.inspected_block import BlockInfo
+from ...tokens.inspection import BlockInfo
 from .query import Query, find
 from .reader import Entry, FolderReader
 
@@ -93,7 +93,7 @@ class DecisionContext:
     @cached_property
     def explanation(self) -> str:
         """What failed, where, and what would have been allowed, in a line."""
-        return explain_by(self.decision, self.blocks, self.ceilings)
+        return explain_blocks(self.decision, self.blocks, self.ceilings)
 
 
 def tell(reading: FolderReader, decision_id: bytes) -> DecisionContext:

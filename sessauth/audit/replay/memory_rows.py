@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...crypto.key_record import KeyRecord
+from ...crypto.issuer_key import KeyRecord
 from ...model.log_records import Head
 from ...model.session import Session
 from ...state import layout

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ... import limits
 from ..._fast.codec.protobuf import WireError
-from ...crypto.key_record import KeyRecord, KeyStatus
+from ...crypto.issuer_key import KeyRecord, KeyStatus
 from ...model.change import Change, ChangeKind
 from ...model.log_records import Head
 from ...state import layout

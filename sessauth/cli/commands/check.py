@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...crypto.armor import parse_proof
-from ...decisions.decision_base import DecisionBase
+from ...decisions.decision import DecisionBase
 from ...errors import MalformedToken, ServerError, UsageError
 from ...limits import MAX_PERMIT_MS
 from ...reasons import Level

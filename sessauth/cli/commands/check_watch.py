@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...client import CheckItem
-from ...decisions.decision_base import DecisionBase
+from ...decisions.decision import DecisionBase
 from ..context import Settings
 from ..output import show
 from ..render.decision import to_json, to_lines

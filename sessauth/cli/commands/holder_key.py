@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ...tokens.holder import HolderKey, HolderPublicKey
+from ...crypto.holder_public_key import HolderPublicKey
+from ...tokens.holder import HolderKey
 from ..context import Settings, with_settings
 from ..output import fields
 

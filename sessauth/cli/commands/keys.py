@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from ...crypto.issuer_key import public_jwk
-from ...crypto.key_record import KeyRecord
+from ...crypto.issuer_key import KeyRecord, public_jwk
 from .. import id_prefixes, params
 from ..context import Settings, with_settings
 from ..output import fields, moment, table

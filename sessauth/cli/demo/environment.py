@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ...audit.recording.options import AuditOptions
 from ...client import Client
-from ...decisions.decision_base import DecisionBase
+from ...decisions.decision import DecisionBase
 from ...errors import SessauthError, Unavailable
 from ...reasons import Reason
 from ...server.process.init import Initialised, initialise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...decisions.decision_base import DecisionBase
+from ...decisions.decision import DecisionBase
 from ..output import fields, moment, printable
 
 

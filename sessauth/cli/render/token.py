@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ...tokens.inspected_block import BlockInfo
-from ...tokens.inspection import TokenInfo
+from ...tokens.inspection import BlockInfo, TokenInfo
 from ..output import fields, moment_and_distance, printable
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from ...crypto.key_record import KeyRecord
+from ...crypto.issuer_key import KeyRecord
 from ...crypto.verifier_key import SignedVerifierKey
 from ...v1 import key_service_pb2 as pb
 from .._messages import key_from_message

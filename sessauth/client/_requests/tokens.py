@@ -11,7 +11,8 @@ from ...crypto.armor import STORED_PREFIX, presented_text
 from ...crypto.holder_public_key import HolderPublicKey
 from ...errors import UsageError
 from ...limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS
-from ...scopes.scope import Condition, Scope
+from ...scopes.condition import Condition
+from ...scopes.scope import Scope
 from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as check_pb
 from ...v1 import token_pb2

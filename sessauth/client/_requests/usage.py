@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..._fast.codec import protobuf
 from ...errors import ServerError, UsageError
-from ...tokens.inspected_block import BlockInfo
+from ...tokens.inspection import BlockInfo
 from ...usage.observations import BlockObservation, ObservationAck, ObservationBatch
 from ...v1 import usage_service_pb2 as pb
 from .._messages import session_from_message

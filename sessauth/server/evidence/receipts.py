@@ -18,7 +18,14 @@ from typing import Final
 from ... import limits
 from ...clock import Clock
 from ...errors import SessauthError, StateError
-from ...model.receipt import Receipt, ReceiptState, SignedReceipt, VerifierState, VerifierStatus, state_of
+from ...model.receipt import (
+    Receipt,
+    ReceiptState,
+    SignedReceipt,
+    VerifierState,
+    VerifierStatus,
+    closure_state,
+)
 from ...model.session import EndCause, Session, SessionStatus
 from ...state.lmdb import evidence_rows
 from ...state.writer.state_writer import StateWriter
@@ -165,7 +172,7 @@ class ReceiptIssuer:
             cause=end.cause,
             reason=end.reason,
             made_at_ms=max(self._clock.now_ms(), end.at_ms),
-            state=state_of(verifiers, open_permits) if known else ReceiptState.UNKNOWN,
+            state=closure_state(verifiers, open_permits) if known else ReceiptState.UNKNOWN,
             verifiers=tuple(verifiers),
             open_permits=open_permits,
             last_allow_ms=self._last_allow_ms(session.id),

@@ -12,8 +12,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...crypto.issuer_key import IssuerKey
-from ...crypto.key_record import KeyRecord, KeyStatus
+from ...crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus
 from ...errors import KeyFolderError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ..._fast.nonces.table import ReplayTable, TableError
-from ...crypto.key_record import KeyRecord, KeyStatus
+from ...crypto.issuer_key import KeyRecord, KeyStatus
 from ...crypto.verifier_key import SignedVerifierKey, VerifierKey
 from ...errors import StateUnusable
 from ...limits import CLOCK_STEP_MS, PROOF_WINDOW_MS

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from ...crypto.issuer_key import key_id, public_jwk
-from ...crypto.key_record import KeyRecord, KeyStatus
+from ...crypto.issuer_key import KeyRecord, KeyStatus, key_id, public_jwk
 from ...errors import UsageError
 from ...model import change as changes
 from ...state.writer.state_writer import StateWriter

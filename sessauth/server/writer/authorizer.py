@@ -18,7 +18,8 @@ from ..._fast.check.decision import Decision
 from ..._fast.check.view import View
 from ..._fast.token.proof import request_digest
 from ...errors import Rejected
-from ...model.approval_rules import ApprovalRecord, ApprovalTerms
+from ...model.approval import ApprovalRecord
+from ...model.approval_rules import ApprovalTerms
 from ...model.change import ChangeOutcome, Rejection, request_approval
 from ...model.costs import Settlement, consume, once_change_id, retry_change_id, settle_permit
 from ...reasons import Reason, Stage

@@ -12,7 +12,8 @@ from typing import Final, Protocol
 
 from ... import limits
 from ..._fast.check.cost_claims import CostClaims, Price
-from ...model.approval_rules import ApprovalOutcome, ApprovalRecord, ApprovalTerms, judge_approvals
+from ...model.approval import ApprovalRecord
+from ...model.approval_rules import ApprovalOutcome, ApprovalTerms, judge_approvals
 from ...model.costs import BudgetClaim, Ledger, Permit, SessionCounts, UseClaim, ledger_id
 from ...reasons import Reason
 from ...scopes.value import NANOS, Number

@@ -12,7 +12,7 @@ import lmdb
 from ..._fast.codec import protobuf
 from ..._fast.codec.protobuf import WireError
 from ..._fast.codec.schema import MESSAGES
-from ...crypto.key_record import KeyRecord
+from ...crypto.issuer_key import KeyRecord
 from ...errors import StateUnusable
 from ...model.log_records import Head
 from ...model.session import Session, SessionStatus

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from ... import limits
 from ..._fast.codec import protobuf
-from ...crypto.key_record import KeyStatus
+from ...crypto.issuer_key import KeyStatus
 from ...model.change import FORMAT, Change, ChangeKind, ChangeOutcome, Rejection
 from ...model.costs import Settlement
 from ...model.log_records import Head

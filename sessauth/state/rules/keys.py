@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from ... import limits
 from ..._fast.crypto import ed25519
-from ...crypto.key_record import KeyRecord, KeyStatus
+from ...crypto.issuer_key import KeyRecord, KeyStatus
 from ...model.change import Change, Rejection
 from ...model.log_records import IncarnationRecord
 from .. import layout

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Protocol
 
-from ...crypto.key_record import KeyRecord
+from ...crypto.issuer_key import KeyRecord
 from ...model.approval import ApprovalRecord
 from ...model.change import Change, ChangeOutcome
 from ...model.costs import Ledger, Permit, SessionCounts

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from ...crypto.key_record import KeyRecord
+from ...crypto.issuer_key import KeyRecord
 from ...model.approval import ApprovalRecord
 from ...model.change import ChangeOutcome
 from ...model.costs import Permit, SessionCounts

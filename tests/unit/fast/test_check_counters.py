@@ -17,7 +17,7 @@ from sessauth._fast.record.counters import (
     histogram_bytes,
 )
 from sessauth._fast.rpc_codec.check_messages import CheckMessage
-from sessauth.decisions.decision_base import DecisionBase
+from sessauth.decisions.decision import DecisionBase
 from sessauth.decisions.tool_catalog import ToolCatalog
 from sessauth.reasons import Reason, Stage
 from sessauth.v1 import authorization_service_pb2 as pb

@@ -11,8 +11,7 @@ import pytest
 
 from sessauth._fast.check.checker import Checker
 from sessauth._fast.check.view import View
-from sessauth.decisions.decision import Decision
-from sessauth.decisions.decision_base import Denied
+from sessauth.decisions.decision import Decision, Denied
 from sessauth.reasons import Reason, Stage
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.tokens.token import Token

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sessauth.cli.render.report import report_of, to_json, to_lines, write_svg
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason
-from sessauth.scopes.scope import Scope, Segment
+from sessauth.scopes.scope import Scope
+from sessauth.scopes.segment import Segment
 from sessauth.usage import SessionUsage
 from sessauth.usage.generalize import Fit
 from sessauth.usage.grants import CEILING, GrantLayer
