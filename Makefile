@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install build demo serve test test-long test-sanitized lint format stubtest bench bench-quick \
-        bench-instructions bench-compare bench-docs bench-peers proto proto-check vectors vectors-check package clean
+        bench-instructions bench-compare bench-docs bench-peers proto proto-check vectors vectors-check client client-check package clean
 .SILENT:
 .DELETE_ON_ERROR:
 SHELL := bash
@@ -135,13 +135,19 @@ proto-check: ## fail if proto/ and what was generated from it disagree
 	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
 	tools/generate_stubs.sh "$$out"; \
 	diff -r -x __pycache__ "$$out/sessauth/v1" sessauth/v1; \
-	diff "$$out/sessauth/_fast/schema.py" sessauth/_fast/codec/schema.py
+	diff "$$out/sessauth/_fast/codec/schema.py" sessauth/_fast/codec/schema.py
 
 vectors: $(BUILT) ## write tests/vectors/*.json again
 	$(RUN) tests/vectors/generate.py
 
 vectors-check: $(BUILT) ## fail if the seeded generator gives other vectors than the committed ones
 	$(RUN) tests/vectors/generate.py --check
+
+client: $(INSTALLED) ## write the blocking client again, from the asyncio one
+	$(RUN) tools/generate_sync_client.py
+
+client-check: $(INSTALLED) ## fail if the blocking client is not what the asyncio one gives
+	$(RUN) tools/generate_sync_client.py --check
 
 package: $(INSTALLED) ## sdist, and a wheel built from that sdist, in dist/
 	rm -rf dist

@@ -20,5 +20,5 @@ printf '"""Generated stubs of proto/sessauth/v1. Nothing here is written by hand
 "$env/bin/python" -m grpc_tools.protoc -I proto --include_imports \
     --descriptor_set_out="$out/.descriptors.bin" \
     proto/sessauth/v1/token.proto proto/sessauth/v1/record.proto proto/sessauth/v1/receipt.proto
-"$env/bin/python" tools/generate_schema.py "$out/.descriptors.bin" > "$out/sessauth/_fast/schema.py"
+"$env/bin/python" tools/generate_schema.py "$out/.descriptors.bin" > "$out/sessauth/_fast/codec/schema.py"
 rm "$out/.descriptors.bin"

@@ -1,4 +1,4 @@
-"""The proofs that a client makes for its holder's bound tokens. Both clients use this."""
+"""Proofs for a holder's bound tokens, for both clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ASK_AGAIN = frozenset({Reason.BAD_PROOF, Reason.STALE_PROOF})
 
 
 class ProofMaker:
-    """Makes proofs with a holder's key, for the host whose keys it was given last. Safe between threads.
+    """Makes proofs with a holder's key, for the host of the latest keys. Safe between threads.
 
     Without a holder it leaves every call as it is.
     """
@@ -28,36 +28,36 @@ class ProofMaker:
     def __init__(
         self, holder: HolderKey | None, issuer_keys: IssuerKeys | None, clock: Clock | None = None
     ) -> None:
-        """Prove with ``holder``, at the time that ``clock`` gives, by keys that ``issuer_keys`` vouch for."""
+        """Prove with ``holder``, at the time of ``clock``, for keys that ``issuer_keys`` signed."""
         self._holder = holder
         self._clock = clock or SystemClock()
         self._keys: VerifierKeys | None = None
-        # Read more than once, which an iterator can't be.
+        # It is read more than once, and an iterator can't be.
         self.issuer_keys = load_trusted_keys(issuer_keys).values() if issuer_keys is not None else None
 
-    def verified(self, signed: Iterable[SignedVerifierKey], issuer_keys: IssuerKeys) -> VerifierKeys:
-        """Return a host's keys, verified. Raises UsageError for one that ``issuer_keys`` don't vouch for."""
+    def verify(self, signed: Iterable[SignedVerifierKey], issuer_keys: IssuerKeys) -> VerifierKeys:
+        """Return a host's keys, verified. Raises UsageError for one that ``issuer_keys`` did not sign."""
         return VerifierKeys(signed, issuer_keys, now_ms=self._clock.now_ms())
 
-    def wants_keys(self, item: CheckItem) -> bool:
-        """Whether ``item`` is to be proven and no key of the host is known, or it is about to end."""
+    def needs_keys(self, item: CheckItem) -> bool:
+        """Return True if ``item`` needs a proof and no current key of the host is known."""
         if self._holder is None:
             return False
         keys = self._keys
         if keys is not None and keys.current(self._clock.now_ms()) is not None:
             return False
-        return self._own(item) is not None
+        return self._own_token(item) is not None
 
-    def take(self, keys: VerifierKeys) -> None:
+    def use_keys(self, keys: VerifierKeys) -> None:
         """Prove for the newest of ``keys`` from now on."""
         self._keys = keys
 
-    def proven(self, item: CheckItem) -> CheckItem:
+    def with_proof(self, item: CheckItem) -> CheckItem:
         """Return ``item`` with a proof, if its token is bound to the holder and it has none; else itself.
 
-        Raises Unavailable if no key of the host is known that counts.
+        Raises Unavailable if no current key of the host is known.
         """
-        token = self._own(item)
+        token = self._own_token(item)
         if token is None or self._holder is None:
             return item
         keys, now_ms = self._keys, self._clock.now_ms()
@@ -69,15 +69,15 @@ class ProofMaker:
             proof=self._holder.prove(token, item.action, item.resource, item.arguments, key, now_ms=now_ms),
         )
 
-    def missed(self, item: CheckItem, sent: CheckItem, decision: RemoteDecision) -> bool:
-        """Whether a proof that was made here did not count, so that the keys are forgotten."""
+    def drop_rejected_keys(self, item: CheckItem, sent: CheckItem, decision: RemoteDecision) -> bool:
+        """Forget the keys and return True if a proof that was made here was rejected."""
         if sent is item or decision.reason not in _ASK_AGAIN:
             return False
         self._keys = None
         return True
 
-    def _own(self, item: CheckItem) -> Token | None:
-        """Return the token of an item that is to be proven here."""
+    def _own_token(self, item: CheckItem) -> Token | None:
+        """Return the token of an item that needs a proof, None for any other item."""
         if item.proof or self._holder is None:
             return None
         token = item.token
@@ -85,6 +85,6 @@ class ProofMaker:
             try:
                 token = Token.parse(token)
             except MalformedToken:
-                # It is sent as it is, to be denied.
+                # The server denies it.
                 return None
         return token if self._holder.holds(token) else None

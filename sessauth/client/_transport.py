@@ -1,25 +1,24 @@
-"""Runs one described call over a channel: deadline, credential, retries. Sync and asyncio.
+"""Described calls, their endpoint, channels and retries, for both clients.
 
 A call is described once (:class:`RpcRequest`) and run by either transport, so that both clients send the
-same bytes and mean the same by a failure. A retry happens only after UNAVAILABLE, only for a call
+same bytes and read a failure alike. A retry happens only after UNAVAILABLE, only for a call
 that may be repeated without doing its work twice, at most twice, and within the one deadline.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from ..errors import ConfigError, SessauthError, StateError, UsageError
-from ._failures import Failure, RpcFailure
+from ._failures import Failure
 from ._target import CHANNEL_OPTIONS, Tls, is_local, resolve_credential, resolve_target
 from ._tracing import carrier
 
@@ -36,8 +35,8 @@ class RpcRequest(Generic[T]):
     """One call to make.
 
     ``method`` is ``Service/Method``; ``answer`` the response message's type; ``convert`` makes the
-    result from it. ``repeatable`` says that doing it twice is as doing it once. ``request_id`` is
-    that of a change. ``checks`` sends it to the check targets instead of the control target.
+    result from it. ``repeatable``: the call is idempotent. ``request_id`` is
+    that of a change. ``checks``: it goes to the check targets instead of the control target.
     """
 
     method: str
@@ -56,7 +55,7 @@ class RpcRequest(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where calls go, resolved: targets, metadata, channel credentials."""
+    """The resolved end of a client's calls: targets, metadata, channel credentials."""
 
     target: str
     check_targets: tuple[str, ...]
@@ -92,12 +91,12 @@ def resolve_endpoint(
     although ``insecure_tcp`` is not set.
     """
     resolved = resolve_target(target)
-    asked = [check_target] if isinstance(check_target, str) else list(check_target or ())
-    checks = tuple(resolve_target(each) for each in asked) or (resolved,)
-    for each in (resolved, *checks):
-        if not is_local(each) and tls is None and not insecure_tcp:
+    targets = [check_target] if isinstance(check_target, str) else list(check_target or ())
+    checks = tuple(resolve_target(each) for each in targets) or (resolved,)
+    for address in (resolved, *checks):
+        if not is_local(address) and tls is None and not insecure_tcp:
             raise ConfigError(
-                f"target: {each} is TCP without TLS, which shows credential and tokens to the network; "
+                f"target: {address} is TCP without TLS, which shows credential and tokens to the network; "
                 "give tls=, or insecure_tcp=True if you mean it"
             )
     secret = resolve_credential(credential, credential_file, resolved)
@@ -124,11 +123,11 @@ class RetryState:
         self._sent = False
 
     def remaining_s(self) -> float:
-        """Return what is left of the deadline, in seconds; at least a millisecond."""
+        """Return the rest of the deadline, in seconds; at least a millisecond."""
         return max(0.001, self._ends - time.monotonic())
 
     def judge(self, failure: Failure, target: str) -> float | SessauthError:
-        """Return how long to wait before the next attempt, in seconds, or the error to raise."""
+        """Return the delay before the next attempt, in seconds, or the error to raise."""
         self._sent |= not failure.never_sent
         error = failure.error(
             target=target,
@@ -169,7 +168,7 @@ class ChannelHandle:
 
 
 class ChannelPool:
-    """The control lane and the check lanes of an endpoint; checks take turns."""
+    """The control channel and the check channels of an endpoint; checks take turns."""
 
     def __init__(self, endpoint: Endpoint, module: Any) -> None:
         """Make the channels with ``module``, which is grpc or grpc.aio; nothing connects yet."""
@@ -191,22 +190,22 @@ class ChannelPool:
         return ChannelHandle(target, self._module.secure_channel(target, credentials, options=options))
 
     def pick(self, checks: bool) -> ChannelHandle:
-        """Return the lane whose turn it is. Raises UsageError once they are closed."""
+        """Return the channel whose turn it is. Raises UsageError once they are closed."""
         if self.closed:
             raise UsageError("the client is closed; make another one")
         return self.checks[next(self._turn) % len(self.checks)] if checks else self.control
 
-    def take_all(self) -> list[ChannelHandle]:
-        """Return every lane once, to be closed; nothing is picked from now on."""
+    def close(self) -> list[ChannelHandle]:
+        """Pick none from now on; return every channel once, for the caller to close."""
         self.closed = True
-        return [self.control, *(lane for lane in self.checks if lane is not self.control)]
+        return [self.control, *(handle for handle in self.checks if handle is not self.control)]
 
 
-class _CallMetadata:
-    """What is told with every call of a transport."""
+class CallMetadata:
+    """The metadata of every call of a transport."""
 
     def __init__(self, endpoint: Endpoint, trace: bool) -> None:
-        """Tell the endpoint's metadata. Raises ConfigError if ``trace`` needs what is not installed."""
+        """Send the endpoint's metadata. Raises ConfigError if ``trace`` needs a package that is missing."""
         self._metadata = endpoint.metadata
         self._carry = carrier(trace)
 
@@ -214,65 +213,3 @@ class _CallMetadata:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """The metadata of a call that is made now."""
         return self._metadata if self._carry is None else self._carry(self._metadata)
-
-
-class SyncTransport(_CallMetadata):
-    """Runs calls and blocks for them. Safe to use from several threads."""
-
-    def __init__(self, endpoint: Endpoint, *, trace: bool = False) -> None:
-        """Make the channels; nothing connects before the first call. ``trace``: calls name their trace."""
-        super().__init__(endpoint, trace)
-        self.lanes = ChannelPool(endpoint, grpc)
-
-    def run(self, call: RpcRequest[T], timeout_ms: int) -> T:
-        """Make the call and return its result. Raises the errors of ``Failure.error``."""
-        attempts = RetryState(call, timeout_ms)
-        while True:
-            lane = self.lanes.pick(call.checks)
-            try:
-                answer = lane.unary(call)(
-                    call.request, timeout=attempts.remaining_s(), metadata=self.metadata
-                )
-            except grpc.RpcError as error:
-                verdict = attempts.judge(Failure.read(cast("RpcFailure", error)), lane.target)
-            else:
-                return call.convert(answer)
-            if isinstance(verdict, SessauthError):
-                raise verdict
-            time.sleep(verdict)
-
-    def close(self) -> None:
-        """Close all channels; calls under way are cancelled."""
-        for lane in self.lanes.take_all():
-            lane.channel.close()
-
-
-class AsyncTransport(_CallMetadata):
-    """Runs calls on the event loop it was made on."""
-
-    def __init__(self, endpoint: Endpoint, *, trace: bool = False) -> None:
-        """Make the channels; nothing connects before the first call. ``trace``: calls name their trace."""
-        super().__init__(endpoint, trace)
-        self.lanes = ChannelPool(endpoint, grpc.aio)
-
-    async def run(self, call: RpcRequest[T], timeout_ms: int) -> T:
-        """Make the call and return its result. Raises the errors of ``Failure.error``."""
-        attempts = RetryState(call, timeout_ms)
-        while True:
-            lane = self.lanes.pick(call.checks)
-            try:
-                answer = await lane.unary(call)(
-                    call.request, timeout=attempts.remaining_s(), metadata=self.metadata
-                )
-            except grpc.RpcError as error:
-                verdict = attempts.judge(Failure.read(cast("RpcFailure", error)), lane.target)
-            else:
-                return call.convert(answer)
-            if isinstance(verdict, SessauthError):
-                raise verdict
-            await asyncio.sleep(verdict)
-
-    async def close(self) -> None:
-        """Close all channels; calls under way are cancelled."""
-        for lane in self.lanes.take_all():
-            await lane.channel.close()

@@ -26,14 +26,14 @@ _SESSION_ID_BYTES: Final = 16
 _BLOCK_ID_BYTES: Final = 32
 
 
-def tell_request(telling: ObservationBatch) -> pb.ReportObservationsRequest:
-    """Return the message of a telling."""
+def batch_message(batch: ObservationBatch) -> pb.ReportObservationsRequest:
+    """Return the message of a batch."""
     return pb.ReportObservationsRequest(
-        sender_id=telling.sender_id,
-        number=telling.number,
-        verifier=telling.verifier,
-        lost=telling.lost,
-        sessions=map(session_message, telling.sessions),
+        sender_id=batch.sender_id,
+        number=batch.number,
+        verifier=batch.verifier,
+        lost=batch.lost,
+        sessions=map(session_message, batch.sessions),
     )
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +29,7 @@ from ..reasons import Reason, Stage
 from ..scopes.call_arguments import Arguments
 from ..tokens.token import Token
 from .base import BaseVerifier
-from .registration import Registration, RegistrationLoop, StateProbe
+from .registration import RegistrationLoop, StateProbe
 
 if TYPE_CHECKING:
     from .._fast.check.batch import Batch
@@ -72,8 +71,10 @@ class ServerBackedVerifier(BaseVerifier):
 
         ``source`` is what this verifier reads. Raises as :meth:`Verifier.embedded` says.
         """
-        client = self._client.with_timeout(max(100, staleness_ms // 4))
-        enrolling = RegistrationLoop(self.view, source, partial(_tell, client), name, staleness_ms)
+        from ..client._verifier_channel import VerifierChannel
+
+        channel = VerifierChannel(self._client.with_timeout(max(100, staleness_ms // 4)))
+        enrolling = RegistrationLoop(self.view, source, channel.register, name, staleness_ms)
         enrolling.start()
         self._enrolling = enrolling
 
@@ -245,10 +246,6 @@ class ServerBackedVerifier(BaseVerifier):
         asked = {name: options[name] for name in names if options.get(name)}
         audience = options.get("audience")
         return {**asked, "audience": self.audience if audience is None else audience}
-
-
-def _tell(client: Client, told: Registration) -> int:
-    return client.register_verifier(told)
 
 
 def open_client(

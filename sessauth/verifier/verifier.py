@@ -119,6 +119,7 @@ class Verifier(BaseVerifier):
             raise UsageError("register_as: give server= and its credential, where to register")
         with ExitStack() as opened:
             if server is not None:
+                from ..client._verifier_channel import VerifierChannel
                 from .server_backed import ServerBackedVerifier, open_client
 
                 client = open_client(server, credential, credential_file, timeout_ms)
@@ -134,7 +135,9 @@ class Verifier(BaseVerifier):
                 verifier = served
             reader.watch(ProofReader(state_dir, verifier).refresh)
             if audit is not None or report_usage:
-                recorder = recorder_of(verifier, reader, audit, client if report_usage else None)
+                recorder = recorder_of(
+                    verifier, reader, audit, VerifierChannel(client) if report_usage else None
+                )
                 verifier._recorder = recorder
                 # Before what it reads and tells by.
                 opened.callback(recorder.close)

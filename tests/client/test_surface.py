@@ -15,13 +15,33 @@ from sessauth.client import (
     SessionWatch,
     Watch,
 )
-from sessauth.client._approvals import ApprovalCalls, AsyncApprovalCalls
-from sessauth.client._event_calls import AsyncEventCalls, EventCalls
-from sessauth.client._evidence import AsyncEvidenceCalls, EvidenceCalls
-from sessauth.client._usage import AsyncUsageCalls, UsageCalls
+from sessauth.client._async.approvals import AsyncApprovalCalls
+from sessauth.client._async.calls import AsyncCalls
+from sessauth.client._async.checks import AsyncCheckCalls
+from sessauth.client._async.events import AsyncEventCalls
+from sessauth.client._async.evidence import AsyncEvidenceCalls
+from sessauth.client._async.keys import AsyncKeyCalls
+from sessauth.client._async.sessions import AsyncSessionCalls
+from sessauth.client._async.usage import AsyncUsageCalls
+from sessauth.client._sync.approvals import ApprovalCalls
+from sessauth.client._sync.calls import Calls
+from sessauth.client._sync.checks import CheckCalls
+from sessauth.client._sync.events import EventCalls
+from sessauth.client._sync.evidence import EvidenceCalls
+from sessauth.client._sync.keys import KeyCalls
+from sessauth.client._sync.sessions import SessionCalls
+from sessauth.client._sync.usage import UsageCalls
+from sessauth.client._tasks.event_stream import AsyncEventStream
+from sessauth.client._tasks.lease import AsyncLeaseRenewal
+from sessauth.client._threads.event_stream import EventStream
+from sessauth.client._threads.lease import LeaseRenewal
 
 PAIRS = [
     (Client, AsyncClient),
+    (Calls, AsyncCalls),
+    (SessionCalls, AsyncSessionCalls),
+    (CheckCalls, AsyncCheckCalls),
+    (KeyCalls, AsyncKeyCalls),
     (ApprovalCalls, AsyncApprovalCalls),
     (UsageCalls, AsyncUsageCalls),
     (EvidenceCalls, AsyncEvidenceCalls),
@@ -29,6 +49,8 @@ PAIRS = [
     (Watch, AsyncWatch),
     (EventCalls, AsyncEventCalls),
     (SessionWatch, AsyncSessionWatch),
+    (EventStream, AsyncEventStream),
+    (LeaseRenewal, AsyncLeaseRenewal),
 ]
 
 

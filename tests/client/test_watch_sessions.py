@@ -243,7 +243,7 @@ def test_a_server_that_says_nothing_is_left(
     server: FakeServer, client: Client, monkeypatch: pytest.MonkeyPatch, twin: bool
 ) -> None:
     """Not even a heartbeat: the stream is lost, and the next one goes on."""
-    monkeypatch.setattr("sessauth.client._watch.sessions._GUARD_SECONDS", 0.05)
+    monkeypatch.setattr("sessauth.client._threads.event_stream._GUARD_SECONDS", 0.05)
     release = threading.Event()
 
     def hangs() -> Iterator[pb.WatchSessionsResponse]:

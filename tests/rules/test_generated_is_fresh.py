@@ -1,4 +1,4 @@
-"""What is generated from proto/ and committed is what proto/ says today.
+"""Generated files that are committed are what their generators write today.
 
 ``buf`` compiles proto/ without the old toolchain that makes the stubs; ``make proto-check`` also compares
 the files byte by byte with a fresh generation.
@@ -7,6 +7,7 @@ the files byte by byte with a fresh generation.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -84,3 +85,15 @@ def test_kernel_table_is_fresh(compiled: Path, tmp_path: Path) -> None:
     ).stdout
 
     assert (PACKAGE / "_fast" / "codec" / "schema.py").read_text(encoding="utf-8") == printed
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ruff") is None, reason="ruff is not installed (group lint)")
+def test_the_blocking_client_is_fresh() -> None:
+    """sessauth/client/_sync is what tools/generate_sync_client.py writes from sessauth/client/_async now."""
+    answer = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "generate_sync_client.py"), "--check"],
+        capture_output=True,
+        text=True,
+    )
+
+    assert answer.returncode == 0, answer.stderr

@@ -13,13 +13,14 @@ import grpc
 import pytest
 
 from sessauth.client import Client, Missing
-from sessauth.client._usage_messages import tell_request
+from sessauth.client._usage_messages import batch_message
+from sessauth.client._verifier_channel import VerifierChannel
 from sessauth.errors import NotFound, PermissionDenied, UsageError
 from sessauth.model.session import Session
 from sessauth.scopes.scope import Scope
 from sessauth.server.config import config as server_config
 from sessauth.server.process.control import Control
-from sessauth.usage.observations import ObservationBatch, SessionObservation, UseAfterEnd
+from sessauth.usage.observations import ObservationAck, ObservationBatch, SessionObservation, UseAfterEnd
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.observations import AT, block, block_id, claimed, seen, usage
 from tests.support.service import Caller, RpcError, Service, running, wait_until
@@ -64,6 +65,11 @@ def late_calls(service: Service) -> Iterator[LateCalls]:
     service.control.keeping.usage.on_used_after_end = None
 
 
+def send(client: Client, batch: ObservationBatch) -> ObservationAck:
+    """Send a batch as a verifier with the credential of ``client``."""
+    return VerifierChannel(client).report_observations(batch)
+
+
 def telling(*sessions: SessionObservation, number: int = 1, sender_id: bytes = b"") -> ObservationBatch:
     """A telling of a process of its own."""
     return ObservationBatch(sender_id or secrets.token_bytes(16), number, sessions=sessions)
@@ -72,8 +78,8 @@ def telling(*sessions: SessionObservation, number: int = 1, sender_id: bytes = b
 def test_what_verifiers_tell_adds_up(clients: dict[str, Client], session: Session) -> None:
     """Counts add up over verifiers and tellings, the earliest first and the latest last use stand."""
     one, two = clients["gw-1"], clients["gw-2"]
-    one.tell(telling(seen(session.id, block("r", calls=2), block("c", "r", index=1, at_ms=AT + 3))))
-    two.tell(telling(seen(session.id, block("r", calls=3, at_ms=AT + 9))))
+    send(one, telling(seen(session.id, block("r", calls=2), block("c", "r", index=1, at_ms=AT + 3))))
+    send(two, telling(seen(session.id, block("r", calls=3, at_ms=AT + 9))))
     report = clients["ann"].get_report(session.id)
     root, child = (report.seen.blocks[block_id(name)] for name in "rc")
 
@@ -92,18 +98,18 @@ def test_a_number_counts_once_and_of_its_own_verifier_alone(
 ) -> None:
     """A repeated telling is answered and changes nothing; another caller's of the same id is another."""
     sender_id = secrets.token_bytes(16)
-    first = clients["gw-1"].tell(telling(seen(session.id, block("r")), sender_id=sender_id))
-    again = clients["gw-1"].tell(telling(seen(session.id, block("r")), sender_id=sender_id))
-    clients["gw-2"].tell(telling(seen(session.id, block("r")), sender_id=sender_id))
+    first = send(clients["gw-1"], telling(seen(session.id, block("r")), sender_id=sender_id))
+    again = send(clients["gw-1"], telling(seen(session.id, block("r")), sender_id=sender_id))
+    send(clients["gw-2"], telling(seen(session.id, block("r")), sender_id=sender_id))
 
     assert first == again
     assert first.wants_usage
     assert clients["aud"].get_report(session.id).seen.allowed == 2
 
 
-def _tell_request(session_id: bytes) -> pb.ReportObservationsRequest:
+def _batch_message(session_id: bytes) -> pb.ReportObservationsRequest:
     late = UseAfterEnd((block_id("r"),), False, 1, AT, AT)
-    request = tell_request(telling(seen(session_id, block("r"), block("c", "r", index=1), late=late)))
+    request = batch_message(telling(seen(session_id, block("r"), block("c", "r", index=1), late=late)))
     request.sessions[0].usage = usage("files/a").to_json()
     return request
 
@@ -134,7 +140,7 @@ GARBAGE: dict[str, Callable[[pb.ReportObservationsRequest], Any]] = {
 @pytest.mark.parametrize("field", GARBAGE)
 def test_garbage_is_refused_whole(service: Service, session: Session, field: str) -> None:
     """One thing that is wrong with a telling, named, and nothing of it counts."""
-    request = _tell_request(session.id)
+    request = _batch_message(session.id)
     GARBAGE[field](request)
     caller = next(each for each in service.callers if each.credential.startswith("sessauth_key_gw-1_"))
     with pytest.raises(RpcError) as refused:
@@ -150,7 +156,7 @@ def test_bytes_that_are_no_telling_are_refused(service: Service, session: Sessio
     caller = next(each for each in service.callers if each.credential.startswith("sessauth_key_gw-1_"))
     many = pb.ReportObservationsRequest(sender_id=bytes(16), number=1)
     many.sessions.extend(pb.SessionObservation(session_id=bytes(16)) for _ in range(1_025))
-    large = _tell_request(session.id)
+    large = _batch_message(session.id)
     large.sessions[0].usage = bytes(13 << 20)
     for request, code in (
         (pb.GetReportResponse(next_page_token="?" * 40), grpc.StatusCode.INVALID_ARGUMENT),
@@ -178,7 +184,7 @@ def test_no_bytes_make_the_server_stumble(service: Service, session: Session) ->
     """Damaged anywhere, a telling is taken or refused for what is wrong with it, and never our mistake."""
     caller = next(each for each in service.callers if each.credential.startswith("sessauth_key_gw-1_"))
     rng, codes = random.Random(4), set()
-    whole = _tell_request(session.id).SerializeToString()
+    whole = _batch_message(session.id).SerializeToString()
     for _ in range(150):
         data = bytearray(whole)
         for _ in range(rng.randint(1, 4)):
@@ -195,7 +201,7 @@ def test_no_bytes_make_the_server_stumble(service: Service, session: Session) ->
 def test_unknown_sessions_change_nothing(clients: dict[str, Client], session: Session) -> None:
     """What is told of a session that there is not is dropped, and the rest of the telling stands."""
     unknown = secrets.token_bytes(16)
-    clients["gw-1"].tell(telling(seen(unknown, block("r")), seen(session.id, block("r"))))
+    send(clients["gw-1"], telling(seen(unknown, block("r")), seen(session.id, block("r"))))
 
     assert clients["aud"].get_report(session.id).seen.allowed == 1
     for call in (clients["aud"].get_report, clients["aud"].get_census):
@@ -205,7 +211,7 @@ def test_unknown_sessions_change_nothing(clients: dict[str, Client], session: Se
 
 def test_times_from_a_wrong_clock_are_no_later_than_now(clients: dict[str, Client], session: Session) -> None:
     """A verifier whose clock is ahead does not move the last allow into the future."""
-    clients["gw-1"].tell(telling(seen(session.id, block("r", at_ms=AT * 2))))
+    send(clients["gw-1"], telling(seen(session.id, block("r", at_ms=AT * 2))))
     report = clients["aud"].get_report(session.id)
 
     assert report.seen.last_allow_ms < AT * 2
@@ -216,7 +222,7 @@ def test_who_may_tell_and_read(service: Service, clients: dict[str, Client], ses
     """Gateways tell and read nothing; an issuer reads its own sessions; auditors read all."""
     for name in ("operator", "ann", "aud"):
         with pytest.raises(PermissionDenied):
-            clients[name].tell(telling())
+            send(clients[name], telling())
     for call in (clients["gw-1"].get_report, clients["gw-1"].get_census, clients["ann"].get_census):
         with pytest.raises(PermissionDenied):
             call(session.id)
@@ -227,7 +233,7 @@ def test_who_may_tell_and_read(service: Service, clients: dict[str, Client], ses
     assert service.control is not None
     worker = Caller(f"127.0.0.1:{service.control.tcp_port}", service.control._workers.text)
     with pytest.raises(RpcError) as refused:
-        worker.call("UsageService/ReportObservations", tell_request(telling()))
+        worker.call("UsageService/ReportObservations", batch_message(telling()))
     worker.close()
     assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
 
@@ -256,8 +262,9 @@ def test_the_census_knows_what_is_revoked_and_what_hangs_below(
 ) -> None:
     """Parents come first; a block is revoked with the one above it; a circle that somebody told ends."""
     circle = (block("x", "y", index=1), block("y", "x", index=2))
-    clients["gw-1"].tell(
-        telling(seen(session.id, block("c", "r", index=1), block("r"), block("other"), *circle))
+    send(
+        clients["gw-1"],
+        telling(seen(session.id, block("c", "r", index=1), block("r"), block("other"), *circle)),
     )
     clients["ann"].revoke(session.id, [block_id("r")])
     census = clients["aud"].get_census(session.id)
@@ -274,12 +281,12 @@ def test_a_use_after_the_end_is_told_on(
     """With its blocks, or as a claim; of a session that is not over it is dropped, whoever says so."""
     verified = UseAfterEnd((block_id("r"),), False, 2, AT, AT + 5)
     early = seen(session.id, late=claimed(7))
-    clients["gw-1"].tell(telling(early))
+    send(clients["gw-1"], telling(early))
     assert late_calls == []
     clients["ann"].end(session.id)
     both = seen(session.id, late=claimed(3))
     both.late[verified.key] = verified
-    clients["gw-1"].tell(telling(both))
+    send(clients["gw-1"], telling(both))
 
     assert sorted(late_calls, key=str) == [
         (session.id, (), True, "gw-1", AT, 3),
@@ -294,7 +301,7 @@ def test_usage_records_are_merged(clients: dict[str, Client], session: Session) 
     for name, resource in (("gw-1", "files/a"), ("gw-2", "files/b")):
         told = seen(session.id, block("r"))
         told.usage = usage(resource, arguments=json.dumps({"owner": name}).encode())
-        clients[name].tell(telling(told))
+        send(clients[name], telling(told))
     found = clients["ann"].get_report(session.id).seen.usage
 
     assert found is not None
@@ -311,7 +318,7 @@ def test_a_restart_keeps_what_was_told() -> None:
         ended, alive = (operator.open_session(subject="s", ceiling=["read:a"]) for _ in range(2))
         told = seen(ended.id, block("r", calls=4))
         told.usage = usage("files/secret")
-        gateway.tell(telling(told, seen(alive.id, block("r", calls=2))))
+        send(gateway, telling(told, seen(alive.id, block("r", calls=2))))
         operator.end(ended.id)
         control = service.control
         assert control is not None
@@ -336,7 +343,7 @@ def test_a_restart_keeps_what_was_told() -> None:
 
         restart(cleanly=True)
         assert state() == [(4, ()), (2, ())]
-        gateway.tell(telling(seen(alive.id, block("r"))))
+        send(gateway, telling(seen(alive.id, block("r"))))
         restart(cleanly=False)
         assert state() == [(4, ()), (2, (Missing.BEFORE, Missing.USAGE))]
         gateway.close()

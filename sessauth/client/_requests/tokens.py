@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from ..._fast.call.argument_forms import judged
@@ -245,13 +245,3 @@ def stream_message(
         at_least_revision=at_least_revision,
         watch=watch,
     )
-
-
-async def each(items: Iterable[CheckItem] | AsyncIterable[CheckItem]) -> AsyncIterator[CheckItem]:
-    """Yield items of either kind of source."""
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item

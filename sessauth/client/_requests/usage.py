@@ -10,19 +10,19 @@ from ...tokens.inspection import BlockInfo
 from ...usage.observations import BlockObservation, ObservationAck, ObservationBatch
 from ...v1 import usage_service_pb2 as pb
 from .._messages import session_from_message
-from .._reports import BlockCensus, Census, Missing, ReportPage, SessionReport, VerifierActivity
+from .._results import BlockCensus, Census, Missing, ReportPage, SessionReport, VerifierActivity
 from .._transport import RpcRequest
-from .._usage_messages import read_block, read_late, read_session, tell_request
+from .._usage_messages import batch_message, read_block, read_late, read_session
 from .sessions import check_id
 
 MAX_PAGE = 100
 
 
-def tell(telling: ObservationBatch) -> RpcRequest[ObservationAck]:
-    """Describe Tell. It is numbered, so that the server counts it once however often it is told."""
+def report_observations(batch: ObservationBatch) -> RpcRequest[ObservationAck]:
+    """Describe ReportObservations. A batch has a number: the server counts it once if it is sent again."""
     return RpcRequest(
         "UsageService/ReportObservations",
-        tell_request(telling),
+        batch_message(batch),
         pb.ReportObservationsResponse,
         lambda answer: ObservationAck(answer.control_id, answer.wants_usage),
     )

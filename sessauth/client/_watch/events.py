@@ -1,4 +1,4 @@
-"""What happens to sessions, as clients are told it, and where a watch of them goes on after a break."""
+"""Events of sessions, and the position that a watch of them resumes from after a break."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ CODEC: Final[dict[str, Any]] = {
     "request_serializer": pb.WatchSessionsRequest.SerializeToString,
     "response_deserializer": pb.WatchSessionsResponse.FromString,
 }
-# Servers say every five seconds that nothing happened. Who says nothing for so long has lost the stream.
+# Servers send a heartbeat every five seconds. A stream that is silent for so long is lost.
 QUIET_SECONDS: Final = 20.0
-# Servers end a stream after an hour; the next one goes on from there.
+# Servers end a stream after an hour; the next one resumes from there.
 STREAM_SECONDS: Final = 3_600.0
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
+PATIENCE_MS: Final = 60_000
 
 
 class EventKind(IntEnum):
-    """What happened to a session."""
+    """Kinds of changes of a session."""
 
     OPENED = 1
     NARROWED = 2
@@ -50,13 +51,13 @@ class SessionEvent:
     """One event. Times are ms since 1970.
 
     ENDED, LAPSED (it ended by itself) and RESTORED (the whole state was put back) hold for all sessions that
-    descend from this one; nothing is told of each of them. ``inherited_by`` names those of the watched
-    sessions that do. ``subject`` and ``purpose`` are empty of a session that was purged since.
+    descend from this one; these have no events of their own. ``inherited_by`` names the watched
+    sessions among them. ``subject`` and ``purpose`` are empty if the session was purged since.
 
     USED_AFTER_END: tokens were presented although the session is over, ``count`` times since the last
-    event; ``claimed`` says that nothing of them was verified. It is told once, to those who watch then.
+    event; ``claimed``: nothing of them was verified. It is sent once, to those who watch then.
 
-    SYNCED: everything up to ``revision`` was told; ``missed`` events that are told only once were lost.
+    SYNCED: every event up to ``revision`` was sent; ``missed`` events that are sent only once were lost.
     """
 
     kind: EventKind
@@ -127,8 +128,8 @@ def watch_request(
     if after_revision is None and incarnation:
         raise UsageError("incarnation: belongs to an after_revision; state both")
     return pb.WatchSessionsRequest(
-        session_ids=[check_id("session_ids", each, 16) for each in session_ids],
-        kinds=cast("Any", [int(_kind(each)) for each in kinds]),
+        session_ids=[check_id("session_ids", session_id, 16) for session_id in session_ids],
+        kinds=cast("Any", [int(_kind(kind)) for kind in kinds]),
         subject=subject,
         purpose=purpose,
         owner=owner,
@@ -149,34 +150,34 @@ def _kind(kind: EventKind | str) -> EventKind:
 
 
 class EventCursor:
-    """Where a watch stands, what it was told and not yet handed out, and how long to wait after a break."""
+    """The position of a watch, its events that were not returned yet, and its pauses between streams."""
 
     def __init__(
         self, request: pb.WatchSessionsRequest, first_ms: int, patience_ms: int, heartbeats: bool
     ) -> None:
-        """Begin with ``request``; until something was heard, it is tried for ``first_ms``."""
+        """Begin with ``request``; the first response is awaited for ``first_ms``."""
         self._request = request
         self._waiting: deque[SessionEvent] = deque()
         self._heartbeats = heartbeats
         self._patience_s = patience_ms / 1000
-        self._until = time.monotonic() + first_ms / 1000
+        self._until_s = time.monotonic() + first_ms / 1000
         self._pause_s = FIRST_PAUSE_SECONDS
         self.revision = request.after_revision
         self.incarnation = request.incarnation
         self.missed = 0
-        # Whether a server said from where on it tells.
-        self.stands = False
+        # True once a server has named the position that it reports from.
+        self.established = False
 
     @property
     def request(self) -> pb.WatchSessionsRequest:
-        """What the next stream is asked for. What waits was told, and is not asked for again."""
+        """The request of the next stream. Events that wait here are not requested again."""
         return self._request
 
-    def take(self, response: pb.WatchSessionsResponse) -> None:
-        """Keep what a server told."""
-        self.stands = True
+    def accept(self, response: pb.WatchSessionsResponse) -> None:
+        """Store the events of a response."""
+        self.established = True
         self._pause_s = FIRST_PAUSE_SECONDS
-        self._until = time.monotonic() + self._patience_s
+        self._until_s = time.monotonic() + self._patience_s
         for message in response.events:
             event = event_from_message(message)
             if not self._waiting and event.kind is EventKind.SYNCED:
@@ -185,14 +186,14 @@ class EventCursor:
             self._waiting.append(event)
             if event.kind is EventKind.USED_AFTER_END:
                 continue
-            # Events of the log ascend, so whatever comes next is behind this one.
+            # Events of the log ascend: all later ones are behind this revision.
             self._request.from_now = False
             self._request.after_revision = event.revision
             if event.kind is EventKind.SYNCED:
                 self._request.incarnation = event.incarnation
 
     def next(self) -> SessionEvent | None:
-        """Hand out the next event, None if there is none yet."""
+        """Return the next event, None if there is none yet."""
         while self._waiting:
             event = self._waiting.popleft()
             self._move(event)
@@ -207,11 +208,11 @@ class EventCursor:
             self.incarnation, self.missed = event.incarnation, event.missed
 
     def pause(self, error: SessauthError) -> float:
-        """Return how many seconds to wait before the next stream; raises ``error`` if there is to be none."""
+        """Return the delay before the next stream, in seconds; raises ``error`` if there is to be none."""
         if not isinstance(error, Unavailable):
             raise error
-        pause = self._pause_s * random.uniform(0.5, 1.0)
-        if time.monotonic() + pause >= self._until:
+        pause_s = self._pause_s * random.uniform(0.5, 1.0)
+        if time.monotonic() + pause_s >= self._until_s:
             raise error
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_SECONDS)
-        return pause
+        return pause_s

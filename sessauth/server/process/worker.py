@@ -21,6 +21,7 @@ from grpc_health.v1 import health_pb2
 
 from ...audit.recording.numbers import audit_numbers
 from ...client import Client
+from ...client._verifier_channel import VerifierChannel
 from ...clock import SystemClock
 from ...errors import ServerError, SessauthError, StateUnusable
 from ...state.host.proof_reader import ProofReader
@@ -85,13 +86,14 @@ def run(
     tracing = open_tracing(config.tracing, worker_name(index))
     forwarder = Forwarder(config.socket, credential, tracing)
     control = Client(str(config.socket), credential, timeout_ms=TELL_MS)
+    channel = VerifierChannel(control)
     recorder = None
     try:
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         verifier.tally = page.tally if page is not None else None
         recorder = ServerRecorder(config, verifier, source, worker_name(index), SystemClock())
         if config.reports_observations:
-            recorder.tell(control, source, verifier=worker_name(index), wants_usage=config.usage.enabled)
+            recorder.tell(channel, source, verifier=worker_name(index), wants_usage=config.usage.enabled)
         source.watch(ProofReader(config.state_dir, verifier, log.proofs_unavailable).refresh)
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
@@ -114,7 +116,7 @@ def run(
             serving.bind_tcp(config.tcp.check_address)
         grace_ms = 0
         enrolling = RegistrationLoop(
-            verifier.view, source, partial(_enrol_at, control), worker_name(index), 0
+            verifier.view, source, partial(_enrol_at, channel), worker_name(index), 0
         )
         try:
             recorder.start()
@@ -145,10 +147,10 @@ def run(
             tracing.close()
 
 
-def _enrol_at(control: Client, told: Registration) -> int:
+def _enrol_at(channel: VerifierChannel, told: Registration) -> int:
     """Tell the control process; refused, it asks again: the worker before may not be seen to be gone yet."""
     try:
-        return control.register_verifier(told)
+        return channel.register(told)
     except SessauthError as error:
         raise ServerError(f"the control process did not enrol this worker: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Calls that are watched, for asyncio. What a watch promises stands in ``_watch.py``."""
+"""A watch of checks, for asyncio."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import grpc
 
 from ...errors import SessauthError, Unavailable
 from ...v1 import authorization_service_pb2 as pb
+from .._async.transport import AsyncTransport
 from .._failures import Failure, RpcFailure
 from .._requests import tokens as token_calls
 from .._results import CheckItem
-from .._transport import AsyncTransport, check_timeout
-from .checks import PendingCalls, ProofSource, WatchedCall, closed, not_answered
+from .._transport import check_timeout
+from .._watch.checks import PendingCalls, ProofSource, WatchedCall, closed, not_answered
 
 
 class AsyncWatch:
-    """Asks about calls over one stream; iterates over those whose allow was taken back.
+    """Judges calls over one stream; iterates over those whose allow was withdrawn.
 
     Made by :meth:`AsyncClient.watch`, for an ``async with`` block. For any number of tasks of one loop.
     """
@@ -26,29 +27,29 @@ class AsyncWatch:
     def __init__(
         self,
         transport: AsyncTransport,
-        proving: ProofSource[Awaitable[CheckItem]],
+        proofs: ProofSource[Awaitable[CheckItem]],
         audience: str,
         timeout_ms: int,
         stream_timeout_ms: int,
     ) -> None:
         """Open nothing yet."""
-        self._proving = proving
+        self._proofs = proofs
         self._transport = transport
         self._timeout_ms = timeout_ms
         self._stream_timeout_ms = check_timeout(stream_timeout_ms)
         self._calls = PendingCalls(audience)
         self._ended: SessauthError | None = None
         self._closed = False
-        self._letting_go: set[asyncio.Task[None]] = set()
+        self._forgetting: set[asyncio.Task[None]] = set()
         self._writing = asyncio.Lock()
-        # None behind the last one.
+        # None follows the last one.
         self._withdrawn: asyncio.Queue[WatchedCall | None] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
         """Open the stream."""
-        lane = self._transport.lanes.pick(checks=True)
-        self._target = lane.target
-        method = lane.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
+        channel = self._transport.channels.pick(checks=True)
+        self._target = channel.target
+        method = channel.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
         self._stream = method(timeout=self._stream_timeout_ms / 1000, metadata=self._transport.metadata)
         self._reader = asyncio.create_task(self._read())
         return self
@@ -60,12 +61,12 @@ class AsyncWatch:
     async def ask(self, item: CheckItem, *, at_least_revision: int = 0) -> WatchedCall:
         """Judge one call, and watch it if it is allowed.
 
-        Raises what ended the stream, and Unavailable if no answer came in time, which is never a yes.
+        Raises the error that ended the stream, and Unavailable without a timely answer, which is never a yes.
         """
-        sent = await self._proving.proven(item)
+        sent = await self._proofs.with_proof(item)
         call = await self._ask(sent, at_least_revision)
-        if self._proving.missed(item, sent, call.decision):
-            call = await self._ask(await self._proving.proven(item), at_least_revision)
+        if self._proofs.drop_rejected_keys(item, sent, call.decision):
+            call = await self._ask(await self._proofs.with_proof(item), at_least_revision)
         return call
 
     async def _ask(self, item: CheckItem, at_least_revision: int) -> WatchedCall:
@@ -78,14 +79,14 @@ class AsyncWatch:
                 await self._write(request)
                 return await waiter
         except TimeoutError:
-            self._let_go(request.id)
+            self._forget_later(request.id)
             raise not_answered(self._target, self._timeout_ms) from None
         except asyncio.CancelledError:
-            self._let_go(request.id)
+            self._forget_later(request.id)
             raise
 
     async def forget(self, call: WatchedCall) -> None:
-        """Watch a call no longer: it is done. It makes room for another one."""
+        """Watch a call no longer: it is done. This makes room for another one."""
         await self._write(self._calls.forget(call.number))
 
     async def close(self) -> None:
@@ -100,27 +101,27 @@ class AsyncWatch:
         return self
 
     async def __anext__(self) -> WatchedCall:
-        """Wait for the next call whose allow was taken back.
+        """Wait for the next call whose allow was withdrawn.
 
-        Ends when the watch was closed. Raises what ended the stream otherwise.
+        Ends when the watch was closed. Raises the error that ended the stream otherwise.
         """
         call = await self._withdrawn.get()
         if call is not None:
             return call
-        # For whoever asks next.
+        # For the next caller.
         self._withdrawn.put_nowait(None)
         if self._closed:
             raise StopAsyncIteration
         raise cast("SessauthError", self._ended)
 
-    def _let_go(self, number: int) -> None:
-        """Forget a call without waiting for it: who asked has gone."""
+    def _forget_later(self, number: int) -> None:
+        """Forget a call without waiting for that: its caller has gone."""
         task = asyncio.create_task(self._write(self._calls.forget(number)))
-        self._letting_go.add(task)
-        task.add_done_callback(self._letting_go.discard)
+        self._forgetting.add(task)
+        task.add_done_callback(self._forgetting.discard)
 
     async def _write(self, request: pb.CheckStreamRequest) -> None:
-        """Send a request. What ended the stream is told to who waits, not here."""
+        """Send a request. Waiters get the error that ended the stream; it is not raised here."""
         try:
             async with self._writing:
                 await self._stream.write(request)
@@ -131,7 +132,7 @@ class AsyncWatch:
         error: SessauthError = Unavailable(f"{self._target} ended the stream; open another watch")
         try:
             async for answer in self._stream:
-                call = self._calls.take(answer)
+                call = self._calls.accept(answer)
                 if call is not None:
                     self._withdrawn.put_nowait(call)
         except grpc.RpcError as failed:

@@ -1,0 +1,153 @@
+"""Calls that judge: one check, many, a stream, a survey, a watch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from typing import Any, cast
+
+import grpc
+
+from ...decisions.survey import Verdicts
+from ...model.approval import SignedApproval
+from ...scopes.call_arguments import Arguments
+from ...tokens.token import Token
+from ...v1 import authorization_service_pb2 as pb
+from .._decision import RemoteDecision, decision_from_message
+from .._failures import Failure, RpcFailure
+from .._requests import checks as survey_calls
+from .._requests import tokens as token_calls
+from .._results import CheckItem
+from .._tasks.check_watch import AsyncWatch
+from .._tasks.items import async_enumerate  # async only
+from .._transport import MAX_TIMEOUT_MS, check_timeout
+from .._watch.checks import ProofSource
+from .keys import AsyncKeyCalls
+
+
+class AsyncCheckCalls(AsyncKeyCalls):
+    """Calls of AuthorizationService."""
+
+    async def check(
+        self,
+        token: Token | str | bytes,
+        action: str | bytes,
+        resource: str | bytes,
+        arguments: Arguments = b"",
+        *,
+        tool: Arguments = b"",
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+        proof: str | bytes = b"",
+        approvals: Sequence[SignedApproval] = (),
+        retry_id: bytes = b"",
+        permit_ms: int = 0,
+    ) -> RemoteDecision:
+        """Judge one call. A denial is a result, false as a bool; an error is not a yes.
+
+        A token that is bound to the client's holder is proven by itself, unless ``proof`` is given. A check
+        with a proof is never repeated: what it used up is gone. ``approvals``, ``retry_id`` and ``permit_ms``
+        are for calls that cost something: ``CheckItem`` says what they mean.
+        """
+        item = CheckItem(
+            token,
+            action,
+            resource,
+            arguments,
+            tool,
+            session,
+            source,
+            peer,
+            proof,
+            approvals,
+            retry_id,
+            permit_ms,
+        )
+        proven = await self._with_proof(item)
+        decision = await self._run(token_calls.check(proven, audience, at_least_revision))
+        if self._prover.drop_rejected_keys(item, proven, decision):
+            # A denial used up nothing: check once more, by keys that are fetched now.
+            proven = await self._with_proof(item)
+            decision = await self._run(token_calls.check(proven, audience, at_least_revision))
+        return decision
+
+    async def _with_proof(self, item: CheckItem) -> CheckItem:
+        if self._prover.needs_keys(item):
+            self._prover.use_keys(await self.verifier_keys())
+        return self._prover.with_proof(item)
+
+    async def check_batch(
+        self, items: Sequence[CheckItem], *, audience: str = "", at_least_revision: int = 0
+    ) -> list[RemoteDecision]:
+        """Judge up to 1024 calls; the decisions stand in the order of the items.
+
+        A token that several items present is sent once.
+        """
+        proven = [await self._with_proof(item) for item in items]
+        decisions = await self._run(token_calls.check_batch(proven, audience, at_least_revision))
+        for item, sent, decision in zip(items, proven, decisions, strict=False):
+            self._prover.drop_rejected_keys(item, sent, decision)
+        return decisions
+
+    async def list_allowed(
+        self,
+        token: Token | str | bytes,
+        candidates: Sequence[tuple[Any, ...]],
+        *,
+        session: bytes = b"",
+        source: str = "",
+        peer: Sequence[str] = (),
+        audience: str = "",
+        at_least_revision: int = 0,
+    ) -> Verdicts:
+        """Say of up to 1024 calls whether this token could make them now: yes, no or maybe.
+
+        Each candidate is a ``Candidate`` or a tuple of its parts. NO denies and YES allows with any
+        arguments, or with those of the candidate; what is done is still to be checked.
+        """
+        return await self._run(
+            survey_calls.list_allowed(token, candidates, audience, session, source, peer, at_least_revision)
+        )
+
+    async def check_stream(
+        self,
+        items: Iterable[CheckItem] | AsyncIterable[CheckItem],
+        *,
+        audience: str = "",
+        at_least_revision: int = 0,
+        stream_timeout_ms: int = 60_000,
+    ) -> AsyncIterator[tuple[int, RemoteDecision]]:
+        """Judge calls over one stream, of at most ``stream_timeout_ms``.
+
+        Yields each decision with the number of its item, counted from 0, as it arrives. Leaving the
+        loop early cancels the stream. Nothing is retried.
+        """
+        channel = self._transport.channels.pick(checks=True)
+        method = channel.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
+
+        async def requests() -> AsyncIterator[pb.CheckStreamRequest]:
+            async for number, item in async_enumerate(items):
+                proven = await self._with_proof(item)
+                yield token_calls.stream_message(number, proven, audience, at_least_revision)
+
+        timeout_s = check_timeout(stream_timeout_ms) / 1000
+        stream = method(requests(), timeout=timeout_s, metadata=self._transport.metadata)
+        try:
+            async for answer in stream:
+                yield int(answer.id), decision_from_message(answer.decision)
+        except grpc.RpcError as error:
+            failure = Failure.read(cast("RpcFailure", error))
+            raise failure.error(target=channel.target, timeout_ms=stream_timeout_ms) from None
+        finally:
+            stream.cancel()
+
+    def watch(self, *, audience: str = "", stream_timeout_ms: int = MAX_TIMEOUT_MS) -> AsyncWatch:
+        """Return a watch, for an ``async with`` block: it withdraws calls that are no longer allowed.
+
+        It lasts at most ``stream_timeout_ms``, an hour by default. Servers may end it sooner; then each
+        call that is still under way is to be asked again on another one. Nothing is retried.
+        """
+        proofs = ProofSource(self._with_proof, self._prover.drop_rejected_keys)
+        return AsyncWatch(self._transport, proofs, audience, self._timeout_ms, stream_timeout_ms)

@@ -1,0 +1,45 @@
+"""Runs described calls over gRPC channels: deadline, credential, retries."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar, cast
+
+import grpc
+
+from ...errors import SessauthError
+from .._failures import Failure, RpcFailure
+from .._transport import CallMetadata, ChannelPool, Endpoint, RetryState, RpcRequest
+
+T = TypeVar("T")
+
+
+class AsyncTransport(CallMetadata):
+    """Runs calls on the event loop that it was made on."""
+
+    def __init__(self, endpoint: Endpoint, *, trace: bool = False) -> None:
+        """Make the channels; nothing connects before the first call. ``trace``: calls name their trace."""
+        super().__init__(endpoint, trace)
+        self.channels = ChannelPool(endpoint, grpc.aio)
+
+    async def run(self, call: RpcRequest[T], timeout_ms: int) -> T:
+        """Make the call and return its result. Raises the errors of ``Failure.error``."""
+        retries = RetryState(call, timeout_ms)
+        while True:
+            channel = self.channels.pick(call.checks)
+            try:
+                answer = await channel.unary(call)(
+                    call.request, timeout=retries.remaining_s(), metadata=self.metadata
+                )
+            except grpc.RpcError as error:
+                verdict = retries.judge(Failure.read(cast("RpcFailure", error)), channel.target)
+            else:
+                return call.convert(answer)
+            if isinstance(verdict, SessauthError):
+                raise verdict
+            await asyncio.sleep(verdict)
+
+    async def close(self) -> None:
+        """Close all channels; calls under way are cancelled."""
+        for channel in self.channels.close():
+            await channel.channel.close()
