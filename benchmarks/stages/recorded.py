@@ -42,7 +42,7 @@ class Recorded(Warm):
         process.open_audit(options, LocalFeed(world.reader).head(), "bench", audience=AUDIENCE)
         if process.audit is None:
             raise WrongDecision(f"{name}: no stream")
-        self._tap, self._audit = process.tap, process.audit
+        self._tap, self._audit = process.queue, process.audit
         self._verifier.tap = self._tap
         self._recorder = Recorder(self._tap, [self._audit])
         self._recorded = 0
@@ -51,7 +51,7 @@ class Recorded(Warm):
     def prepare(self, count: int) -> Sequence[Any]:
         """Let the recorder take its turn, and return fresh calls."""
         noted, began = self._tap.noted, time.perf_counter_ns()
-        self._recorder.turn()
+        self._recorder.run_once()
         if noted > self._recorded:
             self._record_ns.append((time.perf_counter_ns() - began) / (noted - self._recorded))
         self._recorded = noted
@@ -60,7 +60,7 @@ class Recorded(Warm):
     def figures(self) -> Extra:
         """Say what a record costs the recorder. Raises WrongDecision if any was lost."""
         audit = self._audit
-        self._recorder.turn()
+        self._recorder.run_once()
         lost, recorded = audit.lost, audit.recorded
         self._verifier.tap = None
         audit.close()

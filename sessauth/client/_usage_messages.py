@@ -18,7 +18,7 @@ from ..usage.observations import (
 from ..usage.session_usage import SessionUsage
 from ..v1 import usage_service_pb2 as pb
 
-MAX_TOLD_SESSIONS: Final = 1_024
+MAX_BATCH_SESSIONS: Final = 1_024
 MAX_NAME_BYTES: Final = 64
 MAX_USAGE_BYTES: Final = 4 << 20
 MAX_COUNT: Final = (1 << 53) - 1
@@ -76,7 +76,7 @@ def late_message(late: UseAfterEnd) -> pb.UseAfterEnd:
     )
 
 
-def read_telling(
+def read_batch(
     request: pb.ReportObservationsRequest, verifier: str, latest_ms: int = limits.MAX_TIME_MS
 ) -> ObservationBatch:
     """Read what ``verifier`` tells; times beyond ``latest_ms`` become that: its clock may be wrong.
@@ -86,8 +86,8 @@ def read_telling(
     _size("sender_id", request.sender_id, _SESSION_ID_BYTES)
     if request.number < 1:
         raise UsageError("number: begins at 1")
-    if len(request.sessions) > MAX_TOLD_SESSIONS:
-        raise UsageError(f"sessions: at most {MAX_TOLD_SESSIONS}, not {len(request.sessions)}")
+    if len(request.sessions) > MAX_BATCH_SESSIONS:
+        raise UsageError(f"sessions: at most {MAX_BATCH_SESSIONS}, not {len(request.sessions)}")
     if not 1 <= len(verifier.encode()) <= MAX_NAME_BYTES:
         raise UsageError(f"verifier: is 1 to {MAX_NAME_BYTES} bytes")
     reader = _Reader(latest_ms)

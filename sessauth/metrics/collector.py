@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from .._fast.record.counters import CheckCounters
-from ..audit.recording.numbers import audit_numbers
 from . import families as f
 from .samples import decided, family
 
@@ -67,7 +66,7 @@ class VerifierCollector:
         yield family(f.CACHE_BYTES, cache.used)
         yield family(f.CACHE_CHAINS, len(cache))
         yield from self._view()
-        audit = audit_numbers(verifier.recorder)
+        audit = verifier.recorder.audit_numbers() if verifier.recorder is not None else None
         if audit is not None:
             yield family(f.AUDIT_HEALTHY, audit.healthy)
             yield family(f.AUDIT_WAITING, audit.waiting_bytes)

@@ -1,7 +1,7 @@
-"""Feeds usage records from notes: which scopes may have allowed a call, by what the session was granted.
+"""Adds decisions to usage records, with the granted scopes that may have allowed each call.
 
-A note names the scope of the token that decided, and nothing of the session's ceilings. So they are read
-from the state, once an epoch, and what tokens were minted with from the blocks that notes bring along.
+A decision record names the token's scope that decided, and no ceiling of the session. So ceilings are read
+from the state, once an epoch, and the scopes that tokens were minted with from the records' blocks.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .grants import GrantLayer, ceilings
 if TYPE_CHECKING:
     from .._fast.record.note import DecisionRecord
 
-# Sessions and root blocks that are remembered; of each its scopes, some KB at most.
-MAX_REMEMBERED: Final = 1_024
+# Cached sessions and root blocks; each entry holds its scopes, some KB at most.
+MAX_CACHED: Final = 1_024
 
 Ceilings = Callable[[bytes], Sequence[Sequence[Scope]]]
 K = TypeVar("K")
@@ -29,48 +29,47 @@ V = TypeVar("V")
 
 
 class UsageAttributor:
-    """Knows what sessions were granted. For one thread."""
+    """Attributes calls to granted scopes. For one thread."""
 
     def __init__(self, ceilings_of: Ceilings) -> None:
         """Read the layers of a session's ceiling, and its ancestors', by ``ceilings_of``.
 
-        That may raise SessauthError or OSError where the state can't be read: the call is then counted
-        without them.
+        If that raises SessauthError or OSError, calls are counted without them.
         """
         self._ceilings_of = ceilings_of
         self._layers: OrderedDict[tuple[bytes, int], tuple[GrantLayer, ...]] = OrderedDict()
         self._roots: OrderedDict[bytes, GrantLayer] = OrderedDict()
 
     def learn(self, block_ids: Sequence[bytes], payloads: Sequence[bytes]) -> None:
-        """Remember what a token was minted with."""
+        """Cache the scopes that a token was minted with."""
         if block_ids and payloads and block_ids[0] not in self._roots:
             try:
-                _remember(self._roots, block_ids[0], GrantLayer.of_block(payloads[0]))
+                _cache(self._roots, block_ids[0], GrantLayer.of_block(payloads[0]))
             except protobuf.WireError:
-                # Of a later version, with what this one can't read: its scopes stay unknown.
+                # The block is of a later version: its scopes stay unknown.
                 return
 
-    def observe(self, usage: SessionUsage, note: DecisionRecord) -> None:
+    def observe(self, usage: SessionUsage, record: DecisionRecord) -> None:
         """Count a decision whose token's signatures stand."""
-        action, resource = note.action, note.resource
-        kept = masked(action), masked(resource)
-        if not note.allowed:
-            usage.observe(*kept, at_ms=note.at_ms, reason=note.reason)
+        action, resource = record.action, record.resource
+        call = masked(action), masked(resource)
+        if not record.allowed:
+            usage.observe(*call, at_ms=record.at_ms, reason=record.reason)
             return
-        arguments, block_ids = note.arguments, note.block_ids
+        arguments, block_ids = record.arguments, record.block_ids
         matched = [
             position
-            for layer in self._layers_of(note.session_id, note.epoch)
-            for position in layer.find(action, resource, arguments)
+            for layer in self._layers_of(record.session_id, record.epoch)
+            for position in layer.matching_positions(action, resource, arguments)
         ]
         root = self._roots.get(block_ids[0])
         if root is not None:
-            decided = note.matched_scope if note.matched_index == 0 else -1
-            matched += root.find(action, resource, arguments, decided)
+            decided = record.matched_scope if record.matched_index == 0 else -1
+            matched += root.matching_positions(action, resource, arguments, decided)
         usage.observe(
-            *kept,
+            *call,
             arguments,
-            at_ms=note.at_ms,
+            at_ms=record.at_ms,
             block_ids=block_ids,
             matched=matched,
             minted=root,
@@ -78,17 +77,17 @@ class UsageAttributor:
 
     def _layers_of(self, session_id: bytes, epoch: int) -> tuple[GrantLayer, ...]:
         key = session_id, epoch
-        found = self._layers.get(key)
-        if found is None:
+        layers = self._layers.get(key)
+        if layers is None:
             try:
-                found = ceilings(self._ceilings_of(session_id))
+                layers = ceilings(self._ceilings_of(session_id))
             except (SessauthError, OSError):
                 return ()
-            _remember(self._layers, key, found)
-        return found
+            _cache(self._layers, key, layers)
+        return layers
 
 
-def _remember(known: OrderedDict[K, V], key: K, value: V) -> None:
+def _cache(known: OrderedDict[K, V], key: K, value: V) -> None:
     known[key] = value
-    while len(known) > MAX_REMEMBERED:
+    while len(known) > MAX_CACHED:
         known.popitem(last=False)

@@ -62,7 +62,7 @@ class GrantLayer:
         """Return the layer that a root block's payload states; raises ``protobuf.WireError`` for no block."""
         return cls(MINTED, map(Scope.from_record, protobuf.decode("Block", payload)["scopes"]))
 
-    def find(
+    def matching_positions(
         self, action: str, resource: str, arguments: bytes = b"", decided: int = -1
     ) -> tuple[Position, ...]:
         """Return the scopes of this layer that may have admitted an allowed call.

@@ -1,16 +1,17 @@
-"""What a session used of what it was granted: aggregated, bounded, and mergeable in any order.
+"""The usage of a session: aggregated, bounded, and mergeable in any order.
 
-The interface, for whoever feeds it from notes::
+From decision records::
 
-    layers = ceilings(scopes of the session's ceiling)          # usage.grant; keep them per session and epoch
-    root = Layer.of_block(payload of the chain's first block)   # keep it per root block id
-    matched = [position for layer in layers for position in layer.find(action, resource, arguments)]
-    matched += root.find(action, resource, arguments, decided)  # decided: matched_scope if matched_index is 0
+    layers = ceilings(scopes of the session's ceiling)              # usage.grants; cache per session and epoch
+    root = GrantLayer.of_block(payload of the chain's first block)  # cache per root block id
+    call = (action, resource, arguments)
+    matched = [position for layer in layers for position in layer.matching_positions(*call)]
+    matched += root.matching_positions(*call, decided)  # decided: matched_scope if matched_index is 0
 
-    usage.observe(action, resource, arguments, block_ids=..., matched=matched, minted=root, at_ms=...)
-    usage.observe(action, resource, b"", at_ms=..., reason=Reason.OUT_OF_SCOPE)      # a denial
+    usage.observe(*call, block_ids=..., matched=matched, minted=root, at_ms=...)
+    usage.observe(action, resource, at_ms=..., reason=Reason.OUT_OF_SCOPE)  # a denial
     usage.merge(other)
-    SessionUsage.from_dict(usage.to_dict()) == usage            # and to_json / from_json, as bytes
+    SessionUsage.from_dict(usage.to_dict()) == usage                # and to_json / from_json, as bytes
 
 ``to_dict()`` (plain values; a *span* is ``[calls, first_ms, last_ms]``)::
 
@@ -98,7 +99,7 @@ class SessionUsage:
             arguments: the JSON that was judged; looked at only where the call was allowed.
             at_ms: when it was judged, in ms since 1970.
             block_ids: of the chain; the first names the token.
-            matched: the scopes that may have admitted it (:meth:`~sessauth.usage.grants.Layer.find`).
+            matched: the scopes that may have admitted it (``GrantLayer.matching_positions``).
             minted: what the token was minted with.
             reason: why it was denied, a number of :class:`~sessauth.reasons.Reason`.
         """

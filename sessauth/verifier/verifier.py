@@ -109,7 +109,7 @@ class Verifier(BaseVerifier):
                 server's.
             PermissionDenied: if the credential's role may not enrol; Unauthenticated if it is none.
         """
-        from ..audit.recording.embedded import recorder_of
+        from ..audit.recording.process import start_embedded
         from ..state.host.proof_reader import ProofReader
         from ..state.lmdb.reader import StateReader
 
@@ -135,7 +135,7 @@ class Verifier(BaseVerifier):
                 verifier = served
             reader.watch(ProofReader(state_dir, verifier).refresh)
             if audit is not None or report_usage:
-                recorder = recorder_of(
+                recorder = start_embedded(
                     verifier, reader, audit, VerifierChannel(client) if report_usage else None
                 )
                 verifier._recorder = recorder

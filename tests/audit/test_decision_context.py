@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sessauth.audit.read.decision_context import tell
+from sessauth.audit.read.decision_context import load_context
 from sessauth.audit.read.reader import FolderReader
 from sessauth.errors import NotFound
 from sessauth.reasons import Reason
@@ -16,7 +16,7 @@ def _id(number: int) -> bytes:
 
 def test_a_denial_by_a_block_is_explained_by_its_scope(told: Told) -> None:
     """The position is told with the block's label, its scope and the condition, out of the chain record."""
-    story = tell(FolderReader(told.folder), _id(6))
+    story = load_context(FolderReader(told.folder), _id(6))
 
     assert not story.decision
     assert story.decision.reason is Reason.CONDITION_FAILED
@@ -29,7 +29,7 @@ def test_a_denial_by_a_block_is_explained_by_its_scope(told: Told) -> None:
 
 def test_a_denial_by_the_ceiling_is_explained_by_its_layers(told: Told) -> None:
     """The layers that counted then are made from the log's changes: the session's, then its parent's."""
-    story = tell(FolderReader(told.folder), _id(7))
+    story = load_context(FolderReader(told.folder), _id(7))
 
     assert [[str(scope) for scope in layer] for layer in story.ceilings] == [
         ["*:mcp/**"],
@@ -42,7 +42,7 @@ def test_a_denial_by_the_ceiling_is_explained_by_its_layers(told: Told) -> None:
 
 def test_changes_stand_around_the_decision(told: Told) -> None:
     """The session's changes before and after, with those that were refused."""
-    story = tell(FolderReader(told.folder), _id(5))
+    story = load_context(FolderReader(told.folder), _id(5))
 
     assert [entry.record["id"] for entry in story.changes] == ["open", "narrow", "suspend", "revoke", "end"]
     assert story.explanation == 'ALLOWED by block 0, scope 0 `read:mcp/github/* where repo == "web"`'
@@ -50,7 +50,7 @@ def test_changes_stand_around_the_decision(told: Told) -> None:
 
 def test_a_forged_token_is_told_without_what_it_says(told: Told) -> None:
     """Before the signature stands there are no blocks and no ceilings, only the changes of what it claims."""
-    story = tell(FolderReader(told.folder), _id(8))
+    story = load_context(FolderReader(told.folder), _id(8))
 
     assert (story.blocks, story.ceilings, story.decision.session_id) == ((), [], b"")
     assert story.decision.reason is Reason.BAD_SIGNATURE
@@ -60,4 +60,4 @@ def test_a_forged_token_is_told_without_what_it_says(told: Told) -> None:
 def test_what_the_log_does_not_have_is_not_found(told: Told) -> None:
     """An id of no decision is NotFound."""
     with pytest.raises(NotFound):
-        tell(FolderReader(told.folder), bytes(16))
+        load_context(FolderReader(told.folder), bytes(16))

@@ -10,8 +10,8 @@ import pytest
 
 from sessauth._fast.codec.errors import FormError
 from sessauth._fast.token.chain import Chain
+from sessauth.audit.read.logged_decision import LoggedDecision
 from sessauth.audit.replay import ReplayReport, Standing, read_arguments, replay
-from sessauth.audit.replay.recorded_decision import LoggedDecision
 from sessauth.audit.replay.report import ReplayedCall
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.model.change import (
@@ -154,7 +154,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _replayed(folder: Path, kept: Path | None = None) -> tuple[ReplayReport, Told]:
     told = Told()
     arguments = None if kept is None else read_arguments(kept, folder)
-    return replay(folder, arguments=arguments, tell=told), told
+    return replay(folder, arguments=arguments, on_decision=told), told
 
 
 def test_what_was_decided_comes_out_again(folder: Path) -> None:

@@ -25,7 +25,7 @@ def observed(layer: GrantLayer, told: list[tuple[Call, int, Reason]]) -> Session
     """What one verifier makes of its decisions."""
     usage = SessionUsage()
     for call, at_ms, reason in told:
-        found = layer.find(call.action, call.resource, call.arguments)
+        found = layer.matching_positions(call.action, call.resource, call.arguments)
         usage.observe(
             call.action,
             call.resource,

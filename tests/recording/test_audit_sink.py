@@ -45,7 +45,7 @@ class World:
     def pass_ms(self, ms: int) -> None:
         """Let time pass, and the recorder take its turn."""
         self.tapped.clock.advance(ms)
-        self.recorder.turn()
+        self.recorder.run_once()
 
     def close(self) -> None:
         """End the stream."""
@@ -238,12 +238,12 @@ def test_a_start_on_a_full_disk(tmp_path: Path) -> None:
     recorder = Recorder(tapped.tap, [sink], clock=tapped.clock)
     assert not sink.healthy
     tapped.check(VALID)
-    recorder.turn()
+    recorder.run_once()
     full.clear()
     tapped.clock.advance(500)
-    recorder.turn()
+    recorder.run_once()
     later = tapped.check(VALID).decision_id.hex()
-    recorder.turn()
+    recorder.run_once()
     sink.close()
 
     assert ids(records(tmp_path, "decision")) == [later]

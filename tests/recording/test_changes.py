@@ -76,7 +76,7 @@ def test_the_next_run_goes_on(tmp_path: Path) -> None:
         follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
         opened(log, "one")
         taken(follower)
-        follower.keep(follower.seq)
+        follower.store_position(follower.seq)
         opened(log, "two")
         after = taken(ChangeFollower(LocalFeed(log.source()), tmp_path))
         assert [record["id"] for record in after] == ["two"]
@@ -160,7 +160,7 @@ def test_a_restore_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
         backup_source(log.source(), tmp_path / "backup")
         opened(log, "two")
         assert [record["id"] for record in taken(follower)] == ["one", "two"]
-        follower.keep(follower.seq)
+        follower.store_position(follower.seq)
         opened(log, "three")
         last = log.head().seq
     for times in range(2):
@@ -168,7 +168,7 @@ def test_a_restore_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
         with StateWriter.open(state, map_size=8 << 20) as log:
             follower = ChangeFollower(LocalFeed(log.source()), audited)
             found = taken(follower)
-            follower.keep(follower.seq)
+            follower.store_position(follower.seq)
         if not times:
             # The third was made and not recorded, and the restore dropped it.
             assert (found[0]["kind"], found[0]["count"]) == ("lost", 1)
@@ -198,7 +198,7 @@ def test_a_log_that_ends_before_its_records_is_refused(tmp_path: Path) -> None:
         follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
         opened(log, "two")
         taken(follower)
-        follower.keep(follower.seq)
+        follower.store_position(follower.seq)
     for name, data in before.items():
         (state / name).write_bytes(data)
     with (

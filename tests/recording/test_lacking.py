@@ -37,7 +37,7 @@ def recorded(folder: Path) -> Iterator[StateWriter]:
         yield writer
         for bodies in follower.bodies(writer.now_ms()):
             stream.append(bodies)
-        follower.keep(follower.seq)
+        follower.store_position(follower.seq)
         stream.close()
 
 

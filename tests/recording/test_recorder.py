@@ -36,11 +36,11 @@ class Told:
         self.ticks = 0
         self.fails = fails
 
-    def take(self, notes: Sequence[DecisionRecord], lost: int) -> None:
+    def consume(self, records: Sequence[DecisionRecord], lost: int) -> None:
         """Keep the ids."""
         if self.fails:
             raise RuntimeError("no")
-        self.ids += [note.decision_id for note in notes]
+        self.ids += [record.decision_id for record in records]
         self.lost += lost
 
     def tick(self, now_ms: int) -> None:
@@ -84,10 +84,10 @@ def test_a_sink_that_fails_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
             tapped.check(VALID)
-            recorder.turn()
+            recorder.run_once()
         clock.advance(1_000)
         tapped.check(VALID)
-        recorder.turn()
+        recorder.run_once()
 
     assert (len(good.ids), recorder.failures) == (4, 4)
     assert len(caplog.records) == 2
@@ -101,7 +101,7 @@ class Hung(Told):
         super().__init__()
         self.entered, self.let_go = threading.Event(), threading.Event()
 
-    def take(self, notes: Sequence[DecisionRecord], lost: int) -> None:
+    def consume(self, records: Sequence[DecisionRecord], lost: int) -> None:
         """Wait."""
         self.entered.set()
         assert self.let_go.wait(60)

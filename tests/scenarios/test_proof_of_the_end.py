@@ -204,12 +204,12 @@ def test_a_name_is_one_process_and_a_state_is_the_servers(server: RestartableSer
         with pytest.raises(Rejected) as caught:
             Verifier.embedded(server.made.state_dir, audience="gw", register_as="gw-5", **options)  # type: ignore[call-overload]
         assert caught.value.word == "NAME_TAKEN"
-        kept = {"audit": AuditOptions(tmp_path / "audit"), "tell": True}
+        kept = {"audit": AuditOptions(tmp_path / "audit"), "report_usage": True}
         with pytest.raises(Rejected):
             Verifier.embedded(server.made.state_dir, audience="gw", register_as="gw-5", **options, **kept)  # type: ignore[call-overload]
         assert [record["next"] for record in records(tmp_path / "audit", "end")] == [-1]
         running = {thread.name for thread in threading.enumerate()}
-        assert not running & {"sessauth-recorder", "sessauth-telling"}
+        assert not running & {"sessauth-recorder", "sessauth-observations"}
         other = initialise(tmp_path / "other")
         with pytest.raises(Rejected) as caught:
             Verifier.embedded(other.state_dir, audience="gw", register_as="gw-6", **options)  # type: ignore[call-overload]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sessauth.audit.recording.numbers import AuditNumbers, audit_numbers
+from sessauth.audit.recording.process import AuditNumbers, ProcessRecorder
 from sessauth.errors import ConfigError, StateError
 from sessauth.server.config import config as server_config
 from sessauth.server.metrics import http
@@ -143,8 +143,8 @@ def test_an_audit_is_told_where_there_is_one(measured: Service) -> None:
     """What a recorder says of its stream is on the page, summed; without a stream none of it is."""
     assert ("sessauth_audit_healthy", frozenset()) not in scrape(port(measured)).values
     sink = SimpleNamespace(lost=2, recorded=7, waiting_bytes=100, healthy=False)
-    recorder: Any = SimpleNamespace(audit=sink, tap=SimpleNamespace(waiting_bytes=20))
-    assert audit_numbers(recorder) == AuditNumbers(2, 7, 120, healthy=False)
+    recorder: Any = SimpleNamespace(audit=sink, queue=SimpleNamespace(waiting_bytes=20))
+    assert ProcessRecorder.audit_numbers(recorder) == AuditNumbers(2, 7, 120, healthy=False)
 
     with running(metrics={"address": "127.0.0.1:0"}, audit={"enabled": True}) as service:
         traffic = Traffic(service.operator)

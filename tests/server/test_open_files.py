@@ -132,7 +132,7 @@ def test_how_far_changes_are_recorded_is_the_services_alone(tmp_path: Path) -> N
         path.touch(0o644)
         before = os.umask(0)
         try:
-            ChangeFollower(LocalFeed(source), tmp_path).keep(0)
+            ChangeFollower(LocalFeed(source), tmp_path).store_position(0)
         finally:
             os.umask(before)
 

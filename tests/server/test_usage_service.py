@@ -70,16 +70,16 @@ def send(client: Client, batch: ObservationBatch) -> ObservationAck:
     return VerifierChannel(client).report_observations(batch)
 
 
-def telling(*sessions: SessionObservation, number: int = 1, sender_id: bytes = b"") -> ObservationBatch:
-    """A telling of a process of its own."""
+def batch(*sessions: SessionObservation, number: int = 1, sender_id: bytes = b"") -> ObservationBatch:
+    """A batch of a process of its own."""
     return ObservationBatch(sender_id or secrets.token_bytes(16), number, sessions=sessions)
 
 
 def test_what_verifiers_tell_adds_up(clients: dict[str, Client], session: Session) -> None:
-    """Counts add up over verifiers and tellings, the earliest first and the latest last use stand."""
+    """Counts add up over verifiers and batches, the earliest first and the latest last use stand."""
     one, two = clients["gw-1"], clients["gw-2"]
-    send(one, telling(seen(session.id, block("r", calls=2), block("c", "r", index=1, at_ms=AT + 3))))
-    send(two, telling(seen(session.id, block("r", calls=3, at_ms=AT + 9))))
+    send(one, batch(seen(session.id, block("r", calls=2), block("c", "r", index=1, at_ms=AT + 3))))
+    send(two, batch(seen(session.id, block("r", calls=3, at_ms=AT + 9))))
     report = clients["ann"].get_report(session.id)
     root, child = (report.seen.blocks[block_id(name)] for name in "rc")
 
@@ -96,11 +96,11 @@ def test_what_verifiers_tell_adds_up(clients: dict[str, Client], session: Sessio
 def test_a_number_counts_once_and_of_its_own_verifier_alone(
     clients: dict[str, Client], session: Session
 ) -> None:
-    """A repeated telling is answered and changes nothing; another caller's of the same id is another."""
+    """A repeated batch is answered and changes nothing; another caller's of the same id is another."""
     sender_id = secrets.token_bytes(16)
-    first = send(clients["gw-1"], telling(seen(session.id, block("r")), sender_id=sender_id))
-    again = send(clients["gw-1"], telling(seen(session.id, block("r")), sender_id=sender_id))
-    send(clients["gw-2"], telling(seen(session.id, block("r")), sender_id=sender_id))
+    first = send(clients["gw-1"], batch(seen(session.id, block("r")), sender_id=sender_id))
+    again = send(clients["gw-1"], batch(seen(session.id, block("r")), sender_id=sender_id))
+    send(clients["gw-2"], batch(seen(session.id, block("r")), sender_id=sender_id))
 
     assert first == again
     assert first.wants_usage
@@ -109,7 +109,7 @@ def test_a_number_counts_once_and_of_its_own_verifier_alone(
 
 def _batch_message(session_id: bytes) -> pb.ReportObservationsRequest:
     late = UseAfterEnd((block_id("r"),), False, 1, AT, AT)
-    request = batch_message(telling(seen(session_id, block("r"), block("c", "r", index=1), late=late)))
+    request = batch_message(batch(seen(session_id, block("r"), block("c", "r", index=1), late=late)))
     request.sessions[0].usage = usage("files/a").to_json()
     return request
 
@@ -139,7 +139,7 @@ GARBAGE: dict[str, Callable[[pb.ReportObservationsRequest], Any]] = {
 
 @pytest.mark.parametrize("field", GARBAGE)
 def test_garbage_is_refused_whole(service: Service, session: Session, field: str) -> None:
-    """One thing that is wrong with a telling, named, and nothing of it counts."""
+    """One thing that is wrong with a batch, named, and nothing of it counts."""
     request = _batch_message(session.id)
     GARBAGE[field](request)
     caller = next(each for each in service.callers if each.credential.startswith("sessauth_key_gw-1_"))
@@ -181,7 +181,7 @@ class _Raw:
 
 
 def test_no_bytes_make_the_server_stumble(service: Service, session: Session) -> None:
-    """Damaged anywhere, a telling is taken or refused for what is wrong with it, and never our mistake."""
+    """Damaged anywhere, a batch is taken or refused for what is wrong with it, and never our mistake."""
     caller = next(each for each in service.callers if each.credential.startswith("sessauth_key_gw-1_"))
     rng, codes = random.Random(4), set()
     whole = _batch_message(session.id).SerializeToString()
@@ -199,9 +199,9 @@ def test_no_bytes_make_the_server_stumble(service: Service, session: Session) ->
 
 
 def test_unknown_sessions_change_nothing(clients: dict[str, Client], session: Session) -> None:
-    """What is told of a session that there is not is dropped, and the rest of the telling stands."""
+    """What is told of a session that there is not is dropped, and the rest of the batch stands."""
     unknown = secrets.token_bytes(16)
-    send(clients["gw-1"], telling(seen(unknown, block("r")), seen(session.id, block("r"))))
+    send(clients["gw-1"], batch(seen(unknown, block("r")), seen(session.id, block("r"))))
 
     assert clients["aud"].get_report(session.id).seen.allowed == 1
     for call in (clients["aud"].get_report, clients["aud"].get_census):
@@ -211,7 +211,7 @@ def test_unknown_sessions_change_nothing(clients: dict[str, Client], session: Se
 
 def test_times_from_a_wrong_clock_are_no_later_than_now(clients: dict[str, Client], session: Session) -> None:
     """A verifier whose clock is ahead does not move the last allow into the future."""
-    send(clients["gw-1"], telling(seen(session.id, block("r", at_ms=AT * 2))))
+    send(clients["gw-1"], batch(seen(session.id, block("r", at_ms=AT * 2))))
     report = clients["aud"].get_report(session.id)
 
     assert report.seen.last_allow_ms < AT * 2
@@ -222,7 +222,7 @@ def test_who_may_tell_and_read(service: Service, clients: dict[str, Client], ses
     """Gateways tell and read nothing; an issuer reads its own sessions; auditors read all."""
     for name in ("operator", "ann", "aud"):
         with pytest.raises(PermissionDenied):
-            send(clients[name], telling())
+            send(clients[name], batch())
     for call in (clients["gw-1"].get_report, clients["gw-1"].get_census, clients["ann"].get_census):
         with pytest.raises(PermissionDenied):
             call(session.id)
@@ -233,7 +233,7 @@ def test_who_may_tell_and_read(service: Service, clients: dict[str, Client], ses
     assert service.control is not None
     worker = Caller(f"127.0.0.1:{service.control.tcp_port}", service.control._workers.text)
     with pytest.raises(RpcError) as refused:
-        worker.call("UsageService/ReportObservations", batch_message(telling()))
+        worker.call("UsageService/ReportObservations", batch_message(batch()))
     worker.close()
     assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
 
@@ -264,7 +264,7 @@ def test_the_census_knows_what_is_revoked_and_what_hangs_below(
     circle = (block("x", "y", index=1), block("y", "x", index=2))
     send(
         clients["gw-1"],
-        telling(seen(session.id, block("c", "r", index=1), block("r"), block("other"), *circle)),
+        batch(seen(session.id, block("c", "r", index=1), block("r"), block("other"), *circle)),
     )
     clients["ann"].revoke(session.id, [block_id("r")])
     census = clients["aud"].get_census(session.id)
@@ -281,12 +281,12 @@ def test_a_use_after_the_end_is_told_on(
     """With its blocks, or as a claim; of a session that is not over it is dropped, whoever says so."""
     verified = UseAfterEnd((block_id("r"),), False, 2, AT, AT + 5)
     early = seen(session.id, late=claimed(7))
-    send(clients["gw-1"], telling(early))
+    send(clients["gw-1"], batch(early))
     assert late_calls == []
     clients["ann"].end(session.id)
     both = seen(session.id, late=claimed(3))
     both.late[verified.key] = verified
-    send(clients["gw-1"], telling(both))
+    send(clients["gw-1"], batch(both))
 
     assert sorted(late_calls, key=str) == [
         (session.id, (), True, "gw-1", AT, 3),
@@ -301,7 +301,7 @@ def test_usage_records_are_merged(clients: dict[str, Client], session: Session) 
     for name, resource in (("gw-1", "files/a"), ("gw-2", "files/b")):
         told = seen(session.id, block("r"))
         told.usage = usage(resource, arguments=json.dumps({"owner": name}).encode())
-        send(clients[name], telling(told))
+        send(clients[name], batch(told))
     found = clients["ann"].get_report(session.id).seen.usage
 
     assert found is not None
@@ -318,7 +318,7 @@ def test_a_restart_keeps_what_was_told() -> None:
         ended, alive = (operator.open_session(subject="s", ceiling=["read:a"]) for _ in range(2))
         told = seen(ended.id, block("r", calls=4))
         told.usage = usage("files/secret")
-        send(gateway, telling(told, seen(alive.id, block("r", calls=2))))
+        send(gateway, batch(told, seen(alive.id, block("r", calls=2))))
         operator.end(ended.id)
         control = service.control
         assert control is not None
@@ -343,7 +343,7 @@ def test_a_restart_keeps_what_was_told() -> None:
 
         restart(cleanly=True)
         assert state() == [(4, ()), (2, ())]
-        send(gateway, telling(seen(alive.id, block("r"))))
+        send(gateway, batch(seen(alive.id, block("r"))))
         restart(cleanly=False)
         assert state() == [(4, ()), (2, (Missing.BEFORE, Missing.USAGE))]
         gateway.close()
@@ -361,8 +361,8 @@ def test_an_audited_server_has_a_census_too() -> None:
         report = client.get_report(opened.id)
         client.close()
         assert plain.control is not None
-        telling_of_plain = plain.control.keeping.recorder.telling
+        observations_of_plain = plain.control.keeping.recorder.observations
 
     assert report.missing == (Missing.USAGE,)
     assert [each.name for each in report.verifiers] == ["control"]
-    assert telling_of_plain is None
+    assert observations_of_plain is None

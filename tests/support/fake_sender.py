@@ -1,4 +1,4 @@
-"""A teller that keeps what it is told, and fails when a test says so."""
+"""A sender that stores the batches it is handed, and fails when a test says so."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ class Listener:
     wants_usage: bool = False
     control_id: bytes = bytes(16)
     failure: Exception | None = None
-    # Every telling that came, those that were answered with a failure included.
+    # Every batch that came, those that were answered with a failure included.
     heard: list[ObservationBatch] = field(default_factory=list)
     taken: dict[int, ObservationBatch] = field(default_factory=dict)
     came: threading.Event = field(default_factory=threading.Event)
 
-    def tell(self, telling: ObservationBatch) -> ObservationAck:
-        """Take a telling, unless it is time to fail."""
-        self.heard.append(telling)
+    def report_observations(self, batch: ObservationBatch) -> ObservationAck:
+        """Take a batch, unless it is time to fail."""
+        self.heard.append(batch)
         self.came.set()
         if self.failure is not None:
             raise self.failure
-        self.taken[telling.number] = telling
+        self.taken[batch.number] = batch
         return ObservationAck(self.control_id, self.wants_usage)
 
     def total(self, session_id: bytes) -> SessionObservation:
         """What was told of a session, added up."""
         total = SessionObservation(session_id)
-        # A copy: the teller's thread may tell meanwhile.
-        for telling in tuple(self.taken.values()):
-            for seen in telling.sessions:
+        # A copy: the thread of the sink may report meanwhile.
+        for batch in tuple(self.taken.values()):
+            for seen in batch.sessions:
                 if seen.session_id == session_id:
                     total.add(seen, 1 << 30)
         return total

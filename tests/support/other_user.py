@@ -17,7 +17,7 @@ _PRELUDE = """
 import os, sys
 import lmdb._envid
 import sessauth.server.keys.credentials, sessauth.server.keys.proof_key_rotation
-import sessauth.audit.recording.embedded
+import sessauth.audit.recording.process
 from sessauth.errors import StateUnusable
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.state.lmdb.reader import StateReader

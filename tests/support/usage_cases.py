@@ -104,6 +104,6 @@ def used(scopes: Sequence[Scope], calls: Sequence[Call]) -> tuple[GrantLayer, Se
     for at_ms, call in enumerate(calls, start=1000):
         if call.is_permitted(scopes):
             allowed.append(call)
-            found = layer.find(call.action, call.resource, call.arguments)
+            found = layer.matching_positions(call.action, call.resource, call.arguments)
             usage.observe(call.action, call.resource, call.arguments, at_ms=at_ms, matched=found)
     return layer, usage, allowed

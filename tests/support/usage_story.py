@@ -63,7 +63,9 @@ def tell(
     for minute, (action, resource, arguments) in enumerate(calls, start=1):
         data = json.dumps(arguments).encode()
         asked = [*layers, *([minted] if minted else [])]
-        matched = [position for layer in asked for position in layer.find(action, resource, data)]
+        matched = [
+            position for layer in asked for position in layer.matching_positions(action, resource, data)
+        ]
         usage.observe(
             action,
             resource,

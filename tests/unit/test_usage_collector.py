@@ -66,7 +66,7 @@ def feed(state: StateFixture, sink: ObservationSink) -> None:
     """Hand what the tap has to the sink."""
     tap = state.verifier.tap
     assert tap is not None
-    sink.take(tap.drain(), 0)
+    sink.consume(tap.drain(), 0)
 
 
 def test_blocks_are_told_with_what_they_say(state: StateFixture, make: Make, listener: Listener) -> None:
@@ -104,7 +104,7 @@ def test_what_is_not_answered_is_told_again_under_its_number(
     listener.failure = None
     assert wait_until(lambda: listener.total(SESSION).allowed == 2)
 
-    assert {telling.number for telling in listener.heard} == {1, 2}
+    assert {batch.number for batch in listener.heard} == {1, 2}
     # The sink hears the answer a moment after the listener gave it.
     assert wait_until(lambda: sink.problem == "")
 
@@ -113,7 +113,7 @@ def test_what_is_not_answered_is_told_again_under_its_number(
 def test_what_is_refused_for_good_is_lost_and_said_so(
     state: StateFixture, make: Make, listener: Listener, failure: Any
 ) -> None:
-    """It is not told for ever: the next telling says how much was lost."""
+    """It is not told for ever: the next batch says how much was lost."""
     listener.failure = failure
     sink = make()
     state.check(PARENT)
@@ -122,12 +122,12 @@ def test_what_is_refused_for_good_is_lost_and_said_so(
     listener.failure = None
     sink.close()
 
-    assert sum(telling.lost for telling in listener.taken.values()) == 1
+    assert sum(batch.lost for batch in listener.taken.values()) == 1
     assert listener.total(SESSION).allowed == 0
 
 
 def test_usage_is_told_only_where_it_is_wanted(state: StateFixture, make: Make, listener: Listener) -> None:
-    """Where it is not known, the first telling is empty; arguments leave only once the answer wants them."""
+    """Where it is not known, the first batch is empty; arguments leave only once the answer wants them."""
     listener.failure = Unavailable("away")
     sink = make(wants_usage=None, ceilings_of=ceilings(state))
     state.check(token(root("read:files/** free *")), arguments=b'{"owner":"acme"}')
@@ -137,7 +137,7 @@ def test_usage_is_told_only_where_it_is_wanted(state: StateFixture, make: Make, 
     assert wait_until(lambda: listener.total(SESSION).allowed == 1)
     usage = listener.total(SESSION).usage
 
-    assert all(not telling.sessions for telling in listener.heard if telling.number == 1)
+    assert all(not batch.sessions for batch in listener.heard if batch.number == 1)
     assert usage is not None
     assert b"acme" in usage.to_json()
     assert usage.allowed.calls == 1
@@ -168,7 +168,7 @@ def test_sessions_and_bytes_are_bounded(state: StateFixture, make: Make, listene
     state.check(of("another"))
     feed(state, sink)
     sink.close()
-    assert [telling.lost for telling in listener.taken.values()] == [1]
+    assert [batch.lost for batch in listener.taken.values()] == [1]
     assert (listener.total(SESSION).allowed, listener.total(another).allowed) == (1, 0)
 
     listener.taken.clear()
@@ -185,7 +185,7 @@ def test_a_telling_is_no_larger_than_a_server_takes(
     state: StateFixture, make: Make, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counts are told whatever happens; what blocks say and what calls looked like only where they fit."""
-    monkeypatch.setattr("sessauth.usage.collector.MAX_TOLD_BYTES", 900)
+    monkeypatch.setattr("sessauth.usage.collector.MAX_BATCH_BYTES", 900)
     tap = state.verifier.tap
     assert tap is not None
     sink = make(wants_usage=True, ceilings_of=ceilings(state), forget_chains=tap.forget_chains)

@@ -1,8 +1,8 @@
 """Changes in the audit stream: one record for each change of the log, in the log's order.
 
-The log is followed by its seq. How far it was recorded stands in a file beside the stream, so that the next
-run goes on from there: what was committed just before a process was killed is recorded by the next one, and
-a change may be recorded twice, but none is left out unless the log had dropped it.
+A file beside the stream stores the seq up to which the log is recorded; the next run goes on from there. So a
+change that was committed just before a kill is recorded by the next run. A change may be recorded twice, but
+none is left out unless the log had dropped it.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from .. import layout
 POSITION_FILE: Final = "changes.position"
 POSITION_MODE: Final = 0o600
 APPLIED: Final = "APPLIED"
-# What every token begins with.
+# Every token begins with it.
 _PREFIX: Final = b"sessauth_"
-# Changes of one record batch: small, so that what can't be written now is soon tried again.
+# Changes of one batch of records: small, so that a failed write is soon tried again.
 _STEP: Final = 256
-# A change that is recorded later than this bears the time at which it is, and its own beside it: lines of a
-# stream stand in the order of their times.
+# A change that is recorded later than this has the time of its recording, and its own beside it: the lines of
+# a stream are in the order of their times.
 LATE_MS: Final = 5_000
 
 
 class ChangeSource(Protocol):
-    """What is followed: the changes, and what became of each (``state.feed.LocalFeed``)."""
+    """A log of changes and their results (``state.lmdb.feed.LocalFeed``)."""
 
     def head(self) -> Head:
-        """Return where the log stands."""
+        """Return the head of the log."""
         ...
 
     def logged(self, since_seq: int, limit: int) -> list[LogEntry]:
@@ -52,21 +52,21 @@ class ChangeSource(Protocol):
 
 
 class ChangeFollower:
-    """Turns what is new in a log into records. Used by one thread at a time."""
+    """Turns new changes of a log into records. Used by one thread at a time."""
 
     def __init__(self, log: ChangeSource, folder: Path) -> None:
         """Follow ``log`` from where the last run in this audit folder stopped, else from its beginning.
 
-        Raises StateUnusable ROLLED_BACK if more of this log was recorded than there is.
+        Raises StateUnusable ROLLED_BACK if the folder has later changes than the log.
         """
         self._log = log
         self._path = folder / POSITION_FILE
         self._log_id = _log_id(log.head())
         self.seq = self._begin()
-        """Up to which change the log is recorded."""
+        """The last change that is recorded."""
 
     def bodies(self, now_ms: int) -> Iterator[bytes]:
-        """Yield bodies of records for what is new; they count as written when the next are asked for."""
+        """Yield bodies of records for new changes; one counts as written when the next is requested."""
         while True:
             try:
                 found = self._log.logged(self.seq, _STEP)
@@ -82,11 +82,8 @@ class ChangeFollower:
             yield b"".join(_body(logged, now_ms) for logged in found)
             self.seq = found[-1].seq
 
-    def keep(self, seq: int) -> None:
-        """Note that the log is recorded up to ``seq``, on the disk.
-
-        If that can't be written, the next run records some of it again.
-        """
+    def store_position(self, seq: int) -> None:
+        """Store that the log is recorded up to ``seq``; if that fails, the next run repeats some records."""
         text = json.dumps({"log": self._log_id, "seq": seq}) + "\n"
         with contextlib.suppress(OSError):
             replace_file(self._path, text.encode("ascii"), POSITION_MODE)
@@ -103,22 +100,22 @@ class ChangeFollower:
                 )
                 raise StateUnusable(message, "ROLLED_BACK")
             return seq
-        # A restore drops the log that was before. What of it was recorded is not lost, and what never was to
-        # be recorded here is not either: another machine's.
+        # A restore drops the log before it. No record of it is lost: its changes are recorded here, or they
+        # are another machine's and belong elsewhere.
         if log_id.startswith(f"{head.cluster_id.hex()}/"):
             return min(seq, kept)
         return kept if self._restored_at(kept) else 0
 
     def _restored_at(self, seq: int) -> bool:
-        """Return whether the log begins behind a seq with a restore."""
+        """Return True if the log behind a seq begins with a restore."""
         first = self._log.logged(seq, 1)
         return bool(first and first[0].result is not None and first[0].result.incarnation)
 
     def _skip(self, now_ms: int) -> tuple[bytes, int]:
-        """Return a record of what the log has dropped, and the seq to go on behind."""
+        """Return a record of the changes that the log has dropped, and the seq to go on behind."""
         since, high = self.seq, self._log.kept_from()
-        what = f"changes {since + 1} to {high} were compacted away before they were recorded"
-        body = layout.body("lost", {"at_ms": now_ms, "count": high - since, "since_ms": 0, "why": what})
+        why = f"changes {since + 1} to {high} were compacted away before they were recorded"
+        body = layout.body("lost", {"at_ms": now_ms, "count": high - since, "since_ms": 0, "why": why})
         return body, high
 
 
@@ -144,10 +141,10 @@ def _body(logged: LogEntry, now_ms: int) -> bytes:
 
 
 def recorded_body(change: Change, encoded: bytes) -> str:
-    """Return what is recorded of a change, as base64: all but the arguments that an approver is to be shown.
+    """Return the recorded body of a change, as base64: without the arguments for an approver's eyes.
 
-    No value of an argument is in the log; without them the change comes to the same, for whoever replays it.
-    A token that stands in one of its texts is masked.
+    The log holds no value of an argument, and a replay has the same result without them. Tokens in texts are
+    masked.
     """
     approval = change.body.get("approval") if change.kind is ChangeKind.REQUEST_APPROVAL else None
     if isinstance(approval, dict):
@@ -167,7 +164,7 @@ def _masked(value: Any) -> Any:
 
 
 def _read_position(path: Path) -> tuple[str, int]:
-    """Return which log was recorded last, and up to which seq; "" and 0 if that is not known."""
+    """Return the id of the log recorded last, and its last seq; "" and 0 if that is not known."""
     try:
         found = json.loads(path.read_text(encoding="ascii"))
         return str(found["log"]), max(0, int(found["seq"]))

@@ -1,7 +1,6 @@
-"""Changes that an audit log holds and the state that it is the log of lacks: it is an older one.
+"""Finds changes that an audit log holds and its state lacks: then the state is an older one.
 
-The two are kept apart, so the one tells of the other: a data file that was put back, with its anchor, knows
-nothing of what was recorded since.
+A data file that was put back with its anchor agrees with itself; only the audit log shows later changes.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _CHANGE: Final = re.compile(rb'\{"n":([0-9]{1,16}),"kind":"change","at_ms":[0-9]
 
 @dataclass(slots=True)
 class _Recorded:
-    """The changes of one incarnation that the state does not have, and when the last stream of it began."""
+    """The changes of one incarnation that the state lacks, and when the last stream of it began."""
 
     began_ms: int = 0
     last_seq: int = 0
@@ -38,11 +37,11 @@ class _Recorded:
 def lacking(folder: Path, feed: LocalFeed) -> list[VerificationFinding]:
     """Return a finding if an audit folder holds changes that a state lacks.
 
-    The state is read behind what is read of the log, so that what a server writes meanwhile is no finding.
+    The state is read after the log, so that changes which a server writes meanwhile are no findings.
     Raises OSError if the folder can't be read, StateError if the state can't.
     """
     sizes = {path: path.stat().st_size for files in layout.files(folder).values() for path in files.values()}
-    head, kept = feed.head(), feed.kept_from()
+    head, compacted = feed.head(), feed.kept_from()
     found: dict[str, _Recorded] = {}
     for stream in layout.files(folder).values():
         for path in stream.values():
@@ -60,14 +59,14 @@ def lacking(folder: Path, feed: LocalFeed) -> list[VerificationFinding]:
                 recorded.began_ms = max(recorded.began_ms, began_ms)
                 seq = int(change[2])
                 recorded.last_seq = max(recorded.last_seq, seq)
-                if incarnation == head.incarnation.hex() and not _has(feed, seq, kept, head.seq, line):
+                if incarnation == head.incarnation.hex() and not _has(feed, seq, compacted, head.seq, line):
                     recorded.miss(path.name, number, int(change[1]), seq)
     return _findings(found, head.incarnation.hex(), head.seq)
 
 
-def _has(feed: LocalFeed, seq: int, kept: int, last: int, line: bytes) -> bool:
-    """Return whether the state has a recorded change, as far as it keeps them."""
-    if seq > last or seq <= kept:
+def _has(feed: LocalFeed, seq: int, compacted: int, last: int, line: bytes) -> bool:
+    """Return True if the state has a recorded change, or has compacted it."""
+    if seq > last or seq <= compacted:
         return seq <= last
     encoded = feed.encoded(seq)
     # Compacted meanwhile.
@@ -77,7 +76,7 @@ def _has(feed: LocalFeed, seq: int, kept: int, last: int, line: bytes) -> bool:
 def _findings(found: dict[str, _Recorded], incarnation: str, last: int) -> list[VerificationFinding]:
     own = found.get(incarnation)
     if own is None:
-        # Nothing of this incarnation was recorded: it was begun since.
+        # Begun since: no change of this incarnation was recorded.
         return []
     if own.first is not None:
         file, line, n, seq = own.first

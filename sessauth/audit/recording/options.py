@@ -23,9 +23,9 @@ class AuditOptions:
     """An audit stream of one process. Times in ms, sizes in bytes.
 
     All denials are recorded, and the share ``sample_allows`` (0.0 to 1.0) of the allows. At most
-    ``queue_bytes`` of notes wait to be recorded, and as many of records wait for a disk that can't take them;
-    what comes on top is lost and counted. ``when_full`` says what follows while decisions are lost or the
-    stream can't be written: ``stop_minting`` (a server gives no authority; elsewhere as ``continue``),
+    ``queue_bytes`` of decisions wait for the recorder, and as many of records for a disk that fails; further
+    decisions are lost and counted. ``when_full`` applies while decisions are lost or the stream can't be
+    written: ``stop_minting`` (a server gives no authority; elsewhere as ``continue``),
     ``deny`` (no call is allowed) or ``continue``. The rest is
     :class:`~sessauth.audit.write.stream.StreamOptions`.
     """
@@ -39,7 +39,7 @@ class AuditOptions:
     checkpoint_ms: int = 10_000
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what contradicts itself."""
+        """Raise UsageError for a value out of range."""
         if not os.fspath(self.dir):
             raise UsageError("audit.dir: is required, the folder of the audit streams")
         if not 0.0 <= self.sample_allows <= 1.0:
@@ -57,5 +57,5 @@ class AuditOptions:
 
     @property
     def stream(self) -> StreamOptions:
-        """What the stream itself is told."""
+        """The options of the stream itself."""
         return StreamOptions(self.rotate_bytes, self.fsync_ms, self.checkpoint_ms)

@@ -1,63 +1,81 @@
-"""All that one process records: a verifier's tap, the thread that empties it, and who is told."""
+"""The recording of one process: a verifier's queue, the thread that drains it, and its sinks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
+from ..._fast.check.checker import Checker
 from ..._fast.check.recording_judge import RecordingRunner
 from ..._fast.record.queue import DecisionQueue
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError
 from ...model.log_records import Head
 from ...state.lmdb.ceilings import SessionSource, ceiling_layers
+from ...state.lmdb.environment import LmdbSource
+from ...state.lmdb.feed import LocalFeed
 from ...usage.collector import ObservationSender, ObservationSink
+from ..stream_register import RegisterWriter
 from ..write.stream import AuditStream
 from .audit_sink import AuditSink, LocalSource
 from .change_follower import ChangeFollower
 from .options import AuditOptions
 from .recorder import Recorder, Sink
-from .stream_register import StreamRegister
+
+EMBEDDED: Final = "embedded"
+# Limit of a queue without an audit stream, in bytes.
+QUEUE_BYTES: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class AuditNumbers:
+    """Decisions lost and recorded so far, bytes that wait, and whether recording works."""
+
+    lost: int
+    recorded: int
+    waiting_bytes: int
+    healthy: bool
 
 
 class ProcessRecorder:
-    """Hands what a verifier decides to the audit stream, if there is to be one, and to other sinks."""
+    """Hands the decisions of a verifier to an audit stream and to other sinks."""
 
     def __init__(self, verifier: RecordingRunner, *, queue_bytes: int, clock: Clock | None = None) -> None:
-        """Prepare for ``verifier``; at most ``queue_bytes`` of notes wait."""
+        """Prepare for ``verifier``; at most ``queue_bytes`` of records wait."""
         self._verifier = verifier
         self._clock = clock or SystemClock()
-        self.tap = DecisionQueue(queue_bytes)
+        self.queue = DecisionQueue(queue_bytes)
         self._sinks: list[Sink] = []
         self._recorder: Recorder | None = None
         self.audit: AuditSink | None = None
-        self.telling: ObservationSink | None = None
+        self.observations: ObservationSink | None = None
 
-    def tell(
+    def report_observations(
         self,
-        teller: ObservationSender,
+        sender: ObservationSender,
         source: SessionSource,
         *,
         verifier: str = "",
         wants_usage: bool | None = None,
     ) -> None:
-        """Have ``teller`` told what is seen of sessions, from :meth:`start` on.
+        """Report observations of sessions to the control process, from :meth:`start` on.
 
         Args:
-            teller: the way to the control process; not closed here, and needed until :meth:`close`.
+            sender: the way to the control process; not closed here, and needed until :meth:`close`.
             source: where the ceilings of sessions are read.
             verifier: a worker's name.
-            wants_usage: see :class:`~sessauth.usage.collector.TellingSink`.
+            wants_usage: see :class:`~sessauth.usage.collector.ObservationSink`.
         """
-        self.telling = ObservationSink(
-            teller,
+        self.observations = ObservationSink(
+            sender,
             verifier=verifier,
             ceilings_of=partial(ceiling_layers, source),
             wants_usage=wants_usage,
-            forget_chains=self.tap.forget_chains,
+            forget_chains=self.queue.forget_chains,
         )
-        self._sinks.append(self.telling)
+        self._sinks.append(self.observations)
 
     def open_audit(
         self,
@@ -69,73 +87,114 @@ class ProcessRecorder:
         index: bool = False,
         changes: ChangeFollower | None = None,
         local: LocalSource | None = None,
-        kept: StreamRegister | None = None,
+        register: RegisterWriter | None = None,
     ) -> None:
-        """Begin an audit stream of ``process``, which judges by the state of ``head``.
+        """Begin an audit stream.
 
-        With ``changes`` it has the log's changes too, with ``local`` what is changed beside the log. With
-        ``index`` it names the folder's other streams, so that their removal is found, with ``kept`` the state
-        folder keeps how far it came.
+        Args:
+            options: of the stream.
+            head: of the state that the process judges by.
+            process: the name of the process.
+            audience: of its decisions, "" if they have several.
+            index: name the folder's other streams in this one, so that their removal is found.
+            changes: record the log's changes too.
+            local: record changes beside the log too.
+            register: store in the state folder how far the stream is on the disk.
 
         Raises:
-            ConfigError: if the folder can't be written, for another cause than that the disk is full.
+            ConfigError: if the folder can't be written, unless the disk is full.
             KeyFolderError: if a key in it can't be used.
             StateUnusable: if everybody may write there.
         """
         folder = Path(options.dir)
-
-        def open_stream() -> AuditStream:
-            return AuditStream.open_new(
-                folder,
-                process=process,
-                audience=audience,
-                cluster_id=head.cluster_id,
-                incarnation=head.incarnation,
-                options=options.stream,
-                clock=self._clock,
-                index=index,
-            )
-
+        open_stream = partial(
+            AuditStream.open_new,
+            folder,
+            process=process,
+            audience=audience,
+            cluster_id=head.cluster_id,
+            incarnation=head.incarnation,
+            options=options.stream,
+            clock=self._clock,
+            index=index,
+        )
         try:
             self.audit = AuditSink(
-                open_stream, options, self.tap, clock=self._clock, changes=changes, local=local, kept=kept
+                open_stream,
+                options,
+                self.queue,
+                clock=self._clock,
+                changes=changes,
+                local=local,
+                register=register,
             )
         except OSError as error:
             raise ConfigError(f"audit.dir: {folder} can't be written: {error.strerror or error}") from error
         self._sinks.append(self.audit)
 
     def add(self, sink: Sink) -> None:
-        """Have another sink told of every decision, from :meth:`start` on."""
+        """Add a sink for every decision, from :meth:`start` on."""
         self._sinks.append(sink)
 
     def start(self) -> Self:
-        """Begin to record, if anybody wants to know."""
+        """Begin to record, if there is a sink."""
         if self._sinks:
-            self._verifier.tap = self.tap
-            self._recorder = Recorder(self.tap, self._sinks, clock=self._clock)
+            self._verifier.tap = self.queue
+            self._recorder = Recorder(self.queue, self._sinks, clock=self._clock)
             self._recorder.start()
         return self
 
     def close(self) -> None:
-        """Record and tell what was decided until now, and end. What is decided later is not noted.
+        """Record and report the decisions so far, and end. Later decisions are not recorded.
 
-        On a disk that hangs what waits is given up after 30 s, and the stream left as after a crash.
+        On a disk that hangs, waiting records are given up after 30 s; the stream is left as after a crash.
         """
         self._verifier.tap = None
         recorder, self._recorder = self._recorder, None
         if recorder is not None and not recorder.stop():
             # The thread is still in one of them.
-            self.telling = self.audit = None
+            self.observations = self.audit = None
             return
-        # Only now: without a stream nobody would be refused for decisions that can't be recorded.
-        if self.telling is not None:
-            self.telling.close()
-            self.telling = None
+        # Only now: without a stream no call would be refused for decisions that can't be recorded.
+        if self.observations is not None:
+            self.observations.close()
+            self.observations = None
         if self.audit is not None:
             self.audit.close()
             self.audit = None
 
     @property
     def healthy(self) -> bool:
-        """Whether all that is to be recorded is."""
+        """True unless decisions can't be recorded that should be."""
         return self.audit is None or self.audit.healthy
+
+    def audit_numbers(self) -> AuditNumbers | None:
+        """Return the numbers of the audit stream; None while there is none."""
+        audit = self.audit
+        if audit is None:
+            return None
+        waiting = self.queue.waiting_bytes + audit.waiting_bytes
+        return AuditNumbers(audit.lost, audit.recorded, waiting, audit.healthy)
+
+
+def start_embedded(
+    verifier: Checker,
+    source: LmdbSource,
+    options: AuditOptions | None,
+    sender: ObservationSender | None = None,
+) -> ProcessRecorder:
+    """Return the running recorder of an embedded verifier; close it before ``source`` and ``sender``.
+
+    With ``options`` it writes an audit stream; with ``sender`` it reports observations.
+
+    Raises:
+        ConfigError: if the folder can't be written.
+        KeyFolderError: if a key in it can't be used.
+    """
+    recorder = ProcessRecorder(verifier, queue_bytes=options.queue_bytes if options else QUEUE_BYTES)
+    if options is not None:
+        head = LocalFeed(source).head()
+        recorder.open_audit(options, head, EMBEDDED, audience=verifier.audience, index=True)
+    if sender is not None:
+        recorder.report_observations(sender, source)
+    return recorder.start()

@@ -1,4 +1,4 @@
-"""The recorder: one thread of the process that hands what was decided to whoever keeps or counts it."""
+"""The recorder: one thread of the process that hands decision records to sinks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ..._fast.record.note import DecisionRecord
 from ..._fast.record.queue import DecisionQueue
 from ...clock import Clock, SystemClock
 
-# How long a note waits at most, while the machine keeps up.
+# How long a record waits at most, while the machine keeps up.
 DRAIN_SECONDS: Final = 0.05
 LOG_EVERY_MS: Final = 1_000
-# How long a stop waits for what is being written: a disk that hangs must not keep a process from going on.
+# Limit of a stop: a disk that hangs must not keep a process from going on.
 STOP_SECONDS: Final = 30.0
 _log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Takes notes. Both methods are called by the recorder's thread alone.
+    """Consumes decision records. The recorder's thread alone calls both methods.
 
-    A note is to be read, not kept: all notes of a batch lie in one memory.
+    Records are valid only during the call: those of a batch lie in one memory.
     """
 
-    def take(self, notes: Sequence[DecisionRecord], lost: int) -> None:
-        """Take a batch, in the order of the decisions; ``lost`` more found no room since the last one."""
+    def consume(self, records: Sequence[DecisionRecord], lost: int) -> None:
+        """Process a batch, in the order of the decisions; ``lost`` more found no room since the last one."""
         ...
 
     def tick(self, now_ms: int) -> None:
@@ -35,14 +35,14 @@ class Sink(Protocol):
 
 
 class Recorder:
-    """Drains a tap into sinks, every 50 ms and when the tap is half full.
+    """Drains a queue into sinks, every 50 ms and when the queue is half full.
 
     A sink that raises is logged, once a second, and counted; the others go on.
     """
 
-    def __init__(self, tap: DecisionQueue, sinks: Sequence[Sink], *, clock: Clock | None = None) -> None:
+    def __init__(self, queue: DecisionQueue, sinks: Sequence[Sink], *, clock: Clock | None = None) -> None:
         """Prepare; nothing runs yet."""
-        self.tap = tap
+        self.queue = queue
         self.failures = 0
         self._sinks = tuple(sinks)
         self._clock = clock or SystemClock()
@@ -51,39 +51,39 @@ class Recorder:
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="sessauth-recorder", daemon=True)
-        tap.on_half_full = self._wake.set
+        queue.on_half_full = self._wake.set
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> bool:
-        """Hand on what waits, and end. What is decided later is not recorded.
+        """Drain the queue and end. Later decisions are not recorded.
 
-        False if a sink did not come back within ``STOP_SECONDS``: then what waits is lost, which is logged,
-        and no sink may be touched, since the thread is still in one.
+        Return False if a sink hangs for ``STOP_SECONDS``: then waiting records are lost, which is logged, and
+        no sink may be touched, since the thread is still in one.
         """
         self._stopping = True
         self._wake.set()
-        self.tap.on_half_full = None
+        self.queue.on_half_full = None
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
             if self._thread.is_alive():
                 _log.error("given up: what waits could not be recorded within %.0f s", STOP_SECONDS)
                 return False
-        self.turn()
+        self.run_once()
         return True
 
-    def turn(self) -> None:
-        """Take what waits and hand it to every sink once; for the thread, and where none runs."""
-        notes = self.tap.drain()
-        lost = self.tap.lost - self._lost
+    def run_once(self) -> None:
+        """Drain the queue into every sink once; for the thread, and where none runs."""
+        records = self.queue.drain()
+        lost = self.queue.lost - self._lost
         self._lost += lost
         now_ms = self._clock.now_ms()
         for sink in self._sinks:
             try:
-                if notes or lost:
-                    sink.take(notes, lost)
+                if records or lost:
+                    sink.consume(records, lost)
                 sink.tick(now_ms)
             except Exception as error:  # noqa: BLE001 - one sink that fails takes nothing from the others
                 self._failed(sink, error)
@@ -93,13 +93,13 @@ class Recorder:
             self._wake.wait(DRAIN_SECONDS)
             self._wake.clear()
             try:
-                self.turn()
-            except Exception as error:  # noqa: BLE001 - without memory for the notes they wait, or are counted lost
+                self.run_once()
+            except Exception as error:  # noqa: BLE001 - without memory for records they wait, or are counted lost
                 self._failed(self, error)
 
-    def _failed(self, who: object, error: Exception) -> None:
+    def _failed(self, source: object, error: Exception) -> None:
         self.failures += 1
         steady_ms = self._clock.steady_ms()
         if abs(steady_ms - self._logged_ms) >= LOG_EVERY_MS:
             self._logged_ms = steady_ms
-            _log.error("%s failed to record: %s", type(who).__name__, error, exc_info=error)
+            _log.error("%s failed to record: %s", type(source).__name__, error, exc_info=error)

@@ -1,4 +1,4 @@
-"""Decides again from an audit log what the log says was decided (docs/audit-replay.md)."""
+"""Replays an audit log: judges its recorded decisions again (docs/audit-replay.md)."""
 
 from .argument_files import read_arguments
 from .replay import replay

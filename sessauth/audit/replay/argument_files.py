@@ -1,4 +1,4 @@
-"""Arguments that somebody kept beside the log, to be found again by their digests."""
+"""Arguments from a file beside the log, by their digests."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ..keys import ArgumentsKey
 def read_arguments(path: Path, folder: Path) -> dict[str, bytes]:
     """Return the arguments in a file by the digests that the log of a folder has of them.
 
-    Each line has the JSON of one call's arguments, byte for byte; or it is a JSON text that holds it, where
-    that has line feeds.
+    Each line is the JSON of one call's arguments, byte for byte; or, if that has line feeds, a JSON text that
+    holds it.
 
     Raises:
         UsageError: if the file can't be read.
         KeyFolderError: if the folder's arguments key can't be.
     """
     key = ArgumentsKey.load(folder / layout.ARGUMENTS_KEY_FILE)
-    found: dict[str, bytes] = {}
+    by_digest: dict[str, bytes] = {}
     try:
         with path.open("rb") as file:
             for line in file:
-                given = _unwrapped(line.rstrip(b"\r\n"))
-                found[key.digest(given)] = given
+                arguments = _unwrapped(line.rstrip(b"\r\n"))
+                by_digest[key.digest(arguments)] = arguments
     except OSError as error:
         raise UsageError(f"can't read the arguments {path}: {error.strerror}") from None
-    return found
+    return by_digest
 
 
 def _unwrapped(line: bytes) -> bytes:

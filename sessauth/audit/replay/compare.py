@@ -1,66 +1,40 @@
-"""Holds a recorded decision against what comes out when it is made again.
+"""Compares a recorded decision with the result of judging the call again.
 
-The stages are walked in their order: what refuses earlier than the record says contradicts it, and so does a
-stage that can't refuse what the record says that it refused. Where a refusal came out of something that no
-log holds, the record's word is taken, as far as the order permits it.
+The stages are walked in their order. A refusal at an earlier stage than recorded contradicts the record, and
+so does a stage that can't have refused. A refusal by something that no log holds is taken on trust, as far as
+the order permits it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from ..._fast.redecide.logged_chain import LoggedChain
 from ..._fast.redecide.redecide import Redecision
 from ...reasons import Level, Reason, Stage, SurveyVerdict
-from .recorded_decision import LoggedDecision, said
+from ..read.logged_decision import LoggedDecision, verdict_text
 from .report import FOUND, ReplayedCall, Standing
 
-# What is refused without looking at the call: a fault, an unknown tool, an audit log that can't be written.
+# Refusals without a look at the call: a fault, an unknown tool, an audit log that can't be written.
 UNLOOKED: Final = frozenset({"INTERNAL_ERROR", "UNKNOWN_TOOL", "AUDIT_UNAVAILABLE"})
-# Of which nothing can be said without the state.
+# Stages that can't be judged again without the state.
 _OF_STATE: Final = frozenset({Stage.SESSION, Stage.ISSUER, Stage.REVOCATION})
 
 
-def judge(
-    recorded: LoggedDecision,
-    chain: LoggedChain,
-    out: Redecision,
-    *,
-    knows_state: bool = True,
-    knows_issuer: bool = True,
-    knows_arguments: bool = False,
-    has_session: bool = True,
-    same_token: bool = True,
-    unknown: str = "session",
-) -> ReplayedCall:
-    """Hold a decision about a chain against what came out (``Replayer.again``).
-
-    ``knows_state``, ``knows_issuer`` and ``knows_arguments`` are what ``out`` was made with; ``has_session``
-    is whether the session is there, ``same_token`` whether the blocks are those that its token has elsewhere;
-    ``unknown`` says what is not known where the state isn't.
-    """
-    case = _Case(recorded, chain, out, knows_state, knows_issuer, knows_arguments, has_session, same_token)
-    if recorded.allowed is not (recorded.word == "ALLOWED"):
-        return ReplayedCall(Standing.FLIPPED, "allowed and reason contradict each other", case.comes_out())
-    found = case.allowed() if recorded.allowed else case.denied()
-    if not knows_state and found.standing not in FOUND:
-        return ReplayedCall(Standing.UNDECIDABLE, unknown)
-    return found
-
-
-def judge_unnamed(
+def compare_unnamed(
     recorded: LoggedDecision, lives: Callable[[bytes], tuple[Redecision, bool] | None], *, covered: bool
 ) -> ReplayedCall:
-    """Hold a decision against the log whose chain is not known.
+    """Compare a decision whose chain is not known.
 
-    ``lives`` gives what comes out of a session's life and whether the session is there, None if that is not
-    known; ``covered`` says whether the state that was judged by is.
+    ``lives`` returns the result of stage ``session`` for a session id, and True if there is such a session;
+    None if that is not known. ``covered``: the log has the state that was judged by.
     """
-    if recorded.allowed is not (recorded.word == "ALLOWED"):
+    if _contradicts_itself(recorded):
         return ReplayedCall(Standing.FLIPPED, "allowed and reason contradict each other")
     if recorded.blocks:
-        found = lives(bytes.fromhex(recorded.session)) if covered else None
+        found = lives(recorded.session_id) if covered else None
         if recorded.allowed and found is not None and found[0].verdict == SurveyVerdict.NO:
             return ReplayedCall(Standing.FLIPPED, "it was to be denied", comes_out(found[0]))
         return ReplayedCall(Standing.UNDECIDABLE, "chain")
@@ -88,14 +62,18 @@ def judge_unnamed(
     return trusted if out.verdict != SurveyVerdict.NO else _contradicted(recorded, out)
 
 
+def _contradicts_itself(recorded: LoggedDecision) -> bool:
+    return recorded.allowed is not (recorded.word == "ALLOWED")
+
+
 def _unlooked(recorded: LoggedDecision) -> bool:
-    """Whether the call was denied without a look at the token: no room to watch it, for one."""
+    """Return True if the call was denied without a look at the token: no room to watch it, for one."""
     no_room = recorded.word == "MALFORMED_REQUEST" and recorded.argument == "watch" and not recorded.blocks
     return no_room or recorded.word in UNLOOKED
 
 
 def _of_session(recorded: LoggedDecision, out: Redecision, has_session: bool) -> ReplayedCall:
-    """A refusal at stage ``session``."""
+    """Compare a refusal at stage ``session``."""
     if out.verdict == SurveyVerdict.NO and out.stage == Stage.SESSION and out.reason == recorded.reason:
         return ReplayedCall(Standing.CONFIRMED)
     if recorded.reason == Reason.STATE_BRAKED:
@@ -116,41 +94,50 @@ def _contradicted(recorded: LoggedDecision, out: Redecision, why: str = "") -> R
 
 
 def comes_out(out: Redecision) -> str:
-    """Return in words what came out."""
+    """Return the result in words."""
     if out.verdict == SurveyVerdict.YES:
         return "its scopes admit it"
     if out.verdict == SurveyVerdict.MAYBE:
         return "it depends on its arguments"
-    return said(out.reason, out.stage, out.level, out.index, out.scope, out.clause)
+    return verdict_text(out.reason, out.stage, out.level, out.index, out.scope, out.clause)
 
 
-class _Case:
-    """One decision about a known chain."""
+@dataclass(frozen=True, slots=True)
+class KnownChainCase:
+    """One decision about a known chain, and ``out``, the result of judging it again.
 
-    def __init__(
-        self,
-        recorded: LoggedDecision,
-        chain: LoggedChain,
-        out: Redecision,
-        knows_state: bool,
-        knows_issuer: bool,
-        knows_arguments: bool,
-        has_session: bool,
-        same_token: bool,
-    ) -> None:
-        self.recorded = recorded
-        self.chain = chain
-        self.out = out
-        self.knows_state = knows_state
-        self.knows_issuer = knows_issuer
-        self.knows_arguments = knows_arguments
-        self.has_session = has_session
-        self.same_token = same_token
+    ``knows_state``, ``knows_issuer`` and ``knows_arguments`` are those that ``out`` was made with;
+    ``has_session``: the session exists; ``same_token``: the blocks are those of its token elsewhere;
+    ``unknown``: what is not known if the state isn't, in a word.
+    """
+
+    recorded: LoggedDecision
+    chain: LoggedChain
+    out: Redecision
+    knows_state: bool
+    knows_issuer: bool
+    knows_arguments: bool
+    has_session: bool
+    same_token: bool
+    unknown: str
+
+    def compare(self) -> ReplayedCall:
+        """Return the standing of the record."""
+        if _contradicts_itself(self.recorded):
+            return ReplayedCall(
+                Standing.FLIPPED, "allowed and reason contradict each other", self.comes_out()
+            )
+        call = self.allowed() if self.recorded.allowed else self.denied()
+        if not self.knows_state and call.standing not in FOUND:
+            return ReplayedCall(Standing.UNDECIDABLE, self.unknown)
+        return call
 
     def comes_out(self) -> str:
+        """Return the result in words."""
         return comes_out(self.out)
 
     def allowed(self) -> ReplayedCall:
+        """Compare an allow."""
         out = self.out
         if out.verdict == SurveyVerdict.NO:
             return ReplayedCall(Standing.FLIPPED, "it was to be denied", self.comes_out())
@@ -164,6 +151,7 @@ class _Case:
         return ReplayedCall(Standing.ON_TRUST, doubts[0]) if doubts else ReplayedCall(Standing.CONFIRMED)
 
     def denied(self) -> ReplayedCall:
+        """Compare a denial."""
         recorded, out = self.recorded, self.out
         if _unlooked(recorded) or recorded.stage == Stage.NONE:
             return ReplayedCall(Standing.ON_TRUST, "fault")
@@ -173,7 +161,7 @@ class _Case:
             return wrong
         if recorded.stage in _OF_STATE and not self.knows_state:
             return ReplayedCall(Standing.UNDECIDABLE)
-        return self._AT[Stage(recorded.stage)](self)
+        return _BY_STAGE[Stage(recorded.stage)](self)
 
     def _wrong_name(self) -> ReplayedCall | None:
         recorded = self.recorded
@@ -188,7 +176,7 @@ class _Case:
         return None
 
     def _doubts(self) -> list[str]:
-        """What a yes of the scopes leaves to be trusted."""
+        """Return the stages that stay on trust after a yes of the scopes."""
         out = self.out
         doubts = ((self.chain.bound, "proof"), (out.may_cost, "needs"), (out.peers, "peer"))
         return [name for there, name in (*doubts, (out.may_have_lapsed, "lease")) if there]
@@ -197,7 +185,7 @@ class _Case:
         return ReplayedCall(Standing.DIFFERENT_REASON, why, self.comes_out())
 
     def _contradicted(self) -> ReplayedCall:
-        """A denial that can't be: flipped, if it is sure that the call was to be allowed."""
+        """Return a contradicted denial: flipped, if the call was surely to be allowed."""
         out = self.out
         if self.knows_state and out.verdict == SurveyVerdict.YES and not self._doubts():
             return ReplayedCall(Standing.FLIPPED, "it was to be allowed", Reason.ALLOWED.name)
@@ -219,7 +207,7 @@ class _Case:
         return ReplayedCall(Standing.ON_TRUST, word) if trusted else self._contradicted()
 
     def _decode(self) -> ReplayedCall:
-        # Its signatures stood elsewhere, so its form does.
+        # The chain is well-formed: its signatures were valid elsewhere.
         return self._contradicted()
 
     def _session(self) -> ReplayedCall:
@@ -230,7 +218,7 @@ class _Case:
         return self._same_or(not self.knows_issuer, "issuer")
 
     def _signature(self) -> ReplayedCall:
-        # One that stood once stands; at no block it was not looked at.
+        # A signature that was valid once is valid; without a block none was verified.
         return self._same_or(self.recorded.index < 0, "signature")
 
     def _time(self) -> ReplayedCall:
@@ -260,7 +248,7 @@ class _Case:
         return ReplayedCall(Standing.UNDECIDED, "tool" if self.knows_arguments else "arguments")
 
     def _malformed(self) -> ReplayedCall:
-        """A request that was no request, by what the record has of it."""
+        """Compare a denial of a malformed request."""
         recorded, out = self.recorded, self.out
         earlier = (
             out.verdict == SurveyVerdict.NO and out.reason == Reason.MALFORMED_REQUEST and out.level == 0
@@ -281,20 +269,21 @@ class _Case:
 
     def _needs(self) -> ReplayedCall:
         index = self.recorded.index
-        # A permit that was wished for, or a retry, may be refused at no position.
+        # A permit that the request asked for, or a retry, may be refused at no position.
         if index >= 0 and not self.out.may_cost >> index & 1:
             return self._contradicted()
         return ReplayedCall(Standing.ON_TRUST, "needs")
 
-    _AT: Final = {
-        Stage.DECODE: _decode,
-        Stage.SESSION: _session,
-        Stage.ISSUER: _issuer,
-        Stage.SIGNATURE: _signature,
-        Stage.TIME: _time,
-        Stage.AUDIENCE: _audience,
-        Stage.REVOCATION: _revocation,
-        Stage.SCOPE: _scope,
-        Stage.PROOF: _proof,
-        Stage.NEEDS: _needs,
-    }
+
+_BY_STAGE: Final = {
+    Stage.DECODE: KnownChainCase._decode,
+    Stage.SESSION: KnownChainCase._session,
+    Stage.ISSUER: KnownChainCase._issuer,
+    Stage.SIGNATURE: KnownChainCase._signature,
+    Stage.TIME: KnownChainCase._time,
+    Stage.AUDIENCE: KnownChainCase._audience,
+    Stage.REVOCATION: KnownChainCase._revocation,
+    Stage.SCOPE: KnownChainCase._scope,
+    Stage.PROOF: KnownChainCase._proof,
+    Stage.NEEDS: KnownChainCase._needs,
+}

@@ -1,4 +1,4 @@
-"""The state in memory: rows that recorded changes are applied to, and that the kernel's view reads."""
+"""Rows of a state in memory: recorded changes are applied to them, and the kernel's view reads them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ...state.lmdb.incarnations import as_it_stands
 from ...state.rules.cost_rows import CostRows
 from ...state.rules.effects import Delete, DeletePrefix, Put
 
-# Every key begins with the id of its session, or with as many bytes of its own.
+# Every key begins with the id of its session, or with as many other bytes.
 _GROUP_BYTES = 16
 
 
 class MemoryRows(CostRows):
-    """The tables as dicts: what ``state.apply`` reads, and a ``state.ports.ViewSource``.
+    """Tables as dicts, for ``state.rules.apply`` and as a ``state.ports.ViewSource``.
 
-    A renewal of a lease is no change, so ``leases`` has the deadline that a session was opened with.
+    A renewal of a lease is no change: ``leases`` has the deadline that a session was opened with.
     """
 
     def __init__(self, head: Head) -> None:
@@ -32,16 +32,16 @@ class MemoryRows(CostRows):
         self._tables: dict[str, dict[bytes, dict[bytes, bytes]]] = {name: {} for name in layout.TABLES}
 
     def head(self) -> Head:
-        """Return where the log stands."""
+        """Return the head of the log."""
         return self.current
 
     def move(self, head: Head) -> None:
-        """Stand at another head."""
+        """Set the head."""
         self.current = head
         self._identity += 1
 
     def forget(self) -> None:
-        """Drop every row. What a view holds is read anew."""
+        """Drop every row. A view reads all of its rows again."""
         for table in self._tables.values():
             table.clear()
         self._identity += 1
@@ -62,7 +62,7 @@ class MemoryRows(CostRows):
         yield from sorted(self._tables[layout.SESSIONS])
 
     def is_revoked(self, session_id: bytes, block_id: bytes) -> bool:
-        """Whether a block is revoked."""
+        """Return True if a block is revoked."""
         return self.get(layout.REVOKED, session_id + block_id) is not None
 
     def key(self, key_id: bytes) -> KeyRecord | None:
@@ -75,7 +75,7 @@ class MemoryRows(CostRows):
         return sum(map(len, self._tables[layout.KEYS].values()))
 
     def perform(self, writes: tuple[Put | Delete | DeletePrefix, ...]) -> None:
-        """Do what a change asked for."""
+        """Perform the writes of a change."""
         for write in writes:
             table = self._tables[write.table]
             if isinstance(write, Put):
@@ -105,7 +105,7 @@ class MemoryTransaction:
     __slots__ = ("_identity", "_rows")
 
     def __init__(self, rows: MemoryRows, identity: int) -> None:
-        """Read rows under the number of what was written last."""
+        """Read rows under the number of the last write."""
         self._rows = rows
         self._identity = identity
 
@@ -118,4 +118,4 @@ class MemoryTransaction:
         return self._rows.get(db, key)
 
     def abort(self) -> None:
-        """End it; there is nothing to release."""
+        """Do nothing: there is nothing to release."""

@@ -1,8 +1,8 @@
-"""An audit folder, read once: its changes and chains, and where its decisions stand.
+"""Reads an audit folder once: its changes and chains, and the places of its decisions.
 
-Decisions are found by the state that they were judged by, not in the order they were written in: a folder
-has streams of several processes, and a change may be written after what was decided by it. A restored
-state goes on from an earlier one, so each incarnation has a history of its own.
+Decisions are ordered by the state that they were judged by, not as they were written: a folder has streams of
+several processes, and a change may be written after decisions by it. A restored state goes on from an earlier
+one, so each incarnation has a history of its own.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from .. import layout
-from .report import ReplayFault, ReplayFinding, ReplayReport
+from .report import ReplayFault, ReplayFinding, ReplayReport, Standing
 
-# Quotes inside of a JSON text are escaped, so none of the later ones is found in one.
+# Quotes inside a JSON text are escaped, so the later patterns match none.
 _KIND: Final = re.compile(rb'\{"n":[0-9]{1,16},"kind":"([a-z_]{1,32})"')
 _REVISION: Final = re.compile(rb'"revision":([0-9]{1,16})[,}]')
 _BLOCKS: Final = re.compile(rb'"blocks":\[("[0-9a-f",]*")\]')
 _TOKEN: Final = re.compile(rb'"token":"([0-9a-f]{32})"')
 _OFFSET_BITS: Final = 40
-# Decisions of one revision lie in as many files as there are processes.
+# The decisions of one revision lie in as many files as there are processes.
 _OPEN_FILES: Final = 64
 UNKNOWN: Final = "UNKNOWN"
 
 
 @dataclass(frozen=True, slots=True)
 class LinePlace:
-    """Where a record stands: a file, and the offset of its line in bytes."""
+    """The place of a record: a file, and the offset of its line in bytes."""
 
     file: int
     offset: int
@@ -42,7 +42,7 @@ class LinePlace:
 class ChangeRecord:
     """One recorded change: its number, the revision behind it, its outcome's word, its bytes.
 
-    A follower that did not see it happen may know neither: revision 0, outcome UNKNOWN.
+    Revision 0 and outcome UNKNOWN: the follower did not know the result.
     """
 
     seq: int
@@ -55,13 +55,13 @@ class ChangeRecord:
 
     @property
     def applied(self) -> bool:
-        """Whether it was applied, as far as that is known."""
+        """True unless it is known to be rejected."""
         return self.outcome in ("APPLIED", UNKNOWN)
 
 
 @dataclass(slots=True)
 class History:
-    """What one incarnation of a state did: its changes by number, and its decisions by revision."""
+    """The changes of one incarnation by number, and its decisions by revision."""
 
     changes: dict[int, ChangeRecord] = field(default_factory=dict)
     revisions: array[int] = field(default_factory=lambda: array("Q"))
@@ -75,10 +75,10 @@ class History:
 
 
 class AuditFolder:
-    """The files of an audit folder; processes may be writing there. A context that closes them."""
+    """The open files of an audit folder, as a context manager; processes may be writing there."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the files that are there now. Raises OSError if the folder can't be read."""
+        """List the files. Raises OSError if the folder can't be read."""
         self.paths = [path for files in layout.files(folder).values() for path in files.values()]
         self._open: dict[int, BinaryIO] = {}
 
@@ -99,10 +99,22 @@ class AuditFolder:
         offset = 0
         with self.paths[file].open("rb") as lines:
             for line in lines:
-                # What a killed process left half-written is no record.
+                # A killed process may leave half a line.
                 if line.endswith(b"\n"):
                     yield offset, line
                 offset += len(line)
+
+    def finding(self, place: LinePlace, kind: Standing | ReplayFault, why: str, **rest: Any) -> ReplayFinding:
+        """Return a finding about the record at a place; ``rest`` are its other fields. Raises OSError."""
+        numbered = layout.NUMBERED.match(self.line(place))
+        return ReplayFinding(
+            kind=kind,
+            file=self.paths[place.file].name,
+            line=self.line_number(place),
+            n=-1 if numbered is None else int(numbered[1]),
+            why=why,
+            **rest,
+        )
 
     def _file(self, number: int) -> BinaryIO:
         file = self._open.get(number)
@@ -127,7 +139,7 @@ class AuditFolder:
 
 
 class ReplayReader:
-    """Reads a folder once; then has its histories, its chains by their ids, and which token had which."""
+    """Reads a folder once; then has its histories, its chains by their ids, and the chain of each token."""
 
     def __init__(self, folder: AuditFolder, report: ReplayReport, session_id: bytes = b"") -> None:
         """Read the decisions of one session, or of all."""
@@ -136,7 +148,7 @@ class ReplayReader:
         self.chains: dict[str, tuple[bytes, ...]] = {}
         self.chain_places: dict[str, LinePlace] = {}
         self.tokens: dict[bytes, str] = {}
-        self._also: list[tuple[bytes, str]] = []
+        self._other_chains: list[tuple[bytes, str]] = []
         self._report = report
         session = session_id.hex().encode()
         self._wanted = re.compile(rb'"(?:session|claimed)":"' + session) if session else None
@@ -144,8 +156,8 @@ class ReplayReader:
         for number, path in enumerate(folder.paths):
             stream = path.name.partition("-")[0]
             of_stream[stream] = self._read_file(number, of_stream.get(stream))
-        for token, name in self._also:
-            # One token has one chain: the one that is here.
+        for token, name in self._other_chains:
+            # A token has one chain: the recorded one.
             if self.tokens[token] not in self.chains and name in self.chains:
                 self.tokens[token] = name
 
@@ -153,13 +165,13 @@ class ReplayReader:
         """Read one file; ``history`` is that of its stream's files before it."""
         history = history if history is not None else self._history("", "")
         for offset, line in self.folder.lines(file):
-            found = _KIND.match(line)
-            if found is None:
+            match = _KIND.match(line)
+            if match is None:
                 self._report.unreadable += 1
                 continue
-            kind = found[1]
+            kind = match[1]
             if kind == b"decision":
-                self._note_decision(history, line, file, offset)
+                self._add_decision(history, line, file, offset)
             elif kind in (b"begin", b"chain", b"change"):
                 record = layout.parse(line)
                 try:
@@ -168,9 +180,9 @@ class ReplayReader:
                     if kind == b"begin":
                         history = self._history(str(record["cluster"]), str(record["incarnation"]))
                     elif kind == b"chain":
-                        self._take_chain(record, LinePlace(file, offset))
+                        self._add_chain(record, LinePlace(file, offset))
                     else:
-                        self._take_change(history, record, LinePlace(file, offset))
+                        self._add_change(history, record, LinePlace(file, offset))
                 except (KeyError, TypeError, ValueError):
                     self._report.unreadable += 1
         return history
@@ -178,31 +190,30 @@ class ReplayReader:
     def _history(self, cluster: str, incarnation: str) -> History:
         return self.histories.setdefault((cluster, incarnation), History())
 
-    def _note_decision(self, history: History, line: bytes, file: int, offset: int) -> None:
+    def _add_decision(self, history: History, line: bytes, file: int, offset: int) -> None:
         token, blocks = _TOKEN.search(line), _BLOCKS.search(line)
         if token is not None and blocks is not None:
             name = blocks[1].replace(b'"', b"").decode()
             if self.tokens.setdefault(token[1], name) != name:
-                self._also.append((token[1], name))
+                self._other_chains.append((token[1], name))
         if self._wanted is not None and self._wanted.search(line) is None:
             return
         revision = _REVISION.search(line)
         history.revisions.append(int(revision[1]) if revision is not None else 0)
         history.places.append(file << _OFFSET_BITS | offset)
 
-    def _take_chain(self, record: dict[str, Any], place: LinePlace) -> None:
+    def _add_chain(self, record: dict[str, Any], place: LinePlace) -> None:
         blocks = record["blocks"]
         name = ",".join(block["id"] for block in blocks)
         payloads = tuple(_base64(block["payload"]) for block in blocks)
         if self.chains.setdefault(name, payloads) != payloads:
-            self._found(
-                ReplayFault.TWO_CHAINS, record, place, name, "another chain of these ids stands before it"
-            )
+            why = "another chain of these ids stands before it"
+            self._contradiction(ReplayFault.TWO_CHAINS, record, place, name, why)
             return
         self.chain_places.setdefault(name, place)
 
-    def _take_change(self, history: History, record: dict[str, Any], place: LinePlace) -> None:
-        made = ChangeRecord(
+    def _add_change(self, history: History, record: dict[str, Any], place: LinePlace) -> None:
+        change = ChangeRecord(
             int(record["seq"]),
             int(record["revision"]),
             str(record["outcome"]),
@@ -211,31 +222,18 @@ class ReplayReader:
             int(record["at_ms"]),
             place,
         )
-        known = history.changes.setdefault(made.seq, made)
-        if known.body != made.body:
-            self._found(
-                ReplayFault.TWO_CHANGES, record, place, made.id, f"another change {made.seq} stands before it"
-            )
+        known = history.changes.setdefault(change.seq, change)
+        if known.body != change.body:
+            why = f"another change {change.seq} stands before it"
+            self._contradiction(ReplayFault.TWO_CHANGES, record, place, change.id, why)
         elif not known.revision:
-            history.changes[made.seq] = made
+            history.changes[change.seq] = change
 
-    def _found(
-        self, kind: ReplayFault, record: dict[str, Any], place: LinePlace, named: str, why: str
+    def _contradiction(
+        self, kind: ReplayFault, record: dict[str, Any], place: LinePlace, record_id: str, why: str
     ) -> None:
-        self._report.add(
-            ReplayFinding(
-                kind,
-                self.folder.paths[place.file].name,
-                self.folder.line_number(place),
-                int(record["n"]),
-                named,
-                int(record.get("at_ms", 0)),
-                str(record.get("session", "")),
-                "",
-                "",
-                why,
-            )
-        )
+        at_ms, session = int(record.get("at_ms", 0)), str(record.get("session", ""))
+        self._report.add(self.folder.finding(place, kind, why, id=record_id, at_ms=at_ms, session=session))
 
 
 def _base64(text: str) -> bytes:

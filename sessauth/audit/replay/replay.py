@@ -1,4 +1,4 @@
-"""Decides again what an audit folder says was decided, and tells where it can't have been so."""
+"""Judges every recorded decision of an audit folder again, and reports those that can't be true."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..._fast.redecide.logged_chain import LoggedChain
 from ..._fast.redecide.redecide import Redecider, Redecision
 from ...errors import StateUnusable
 from .. import layout
-from .compare import judge, judge_unnamed
+from ..read.logged_decision import LoggedDecision
+from .compare import KnownChainCase, compare_unnamed
 from .reader import AuditFolder, ChangeRecord, History, LinePlace, ReplayReader
-from .recorded_decision import LoggedDecision
-from .report import FOUND, ReplayedCall, ReplayFault, ReplayFinding, ReplayReport, Standing
+from .report import FOUND, ReplayedCall, ReplayFault, ReplayReport, Standing
 from .state import ReplayedState
 
-# Compiled chains that are kept; a chain is compiled anew when it comes again later.
-_KEPT_CHAINS: Final = 65_536
+# Compiled chains in the cache; an evicted one is compiled again when needed.
+_CACHED_CHAINS: Final = 65_536
 _NONE: Final = b""
 
 
@@ -28,15 +28,15 @@ def replay(
     *,
     arguments: Mapping[str, bytes] | None = None,
     session_id: bytes = b"",
-    tell: Callable[[LoggedDecision, ReplayedCall], None] | None = None,
+    on_decision: Callable[[LoggedDecision, ReplayedCall], None] | None = None,
 ) -> ReplayReport:
     """Make every decision in the files of a folder again.
 
     Args:
-        folder: the audit folder. Whether its lines are those that were written, ``audit verify`` tells.
+        folder: the audit folder; ``audit verify`` proves that its lines are as written.
         arguments: arguments of calls by their digests; see ``read_arguments``.
-        session_id: of this session only, 16 bytes.
-        tell: told of each decision, and where it stands.
+        session_id: only decisions of this session, 16 bytes.
+        on_decision: called with each decision and its standing.
 
     Raises:
         StateUnusable: if the folder or a file of it can't be read.
@@ -47,7 +47,7 @@ def replay(
             reader = ReplayReader(files, report, session_id)
             report.chains = len(reader.chains)
             for history in reader.histories.values():
-                _Replay(reader, history, arguments or {}, report, tell).run()
+                _Replay(reader, history, arguments or {}, report, on_decision).run()
     except OSError as error:
         message = f"can't read the audit log {error.filename or folder}: {error.strerror}"
         raise StateUnusable(message, "MISSING") from None
@@ -55,7 +55,7 @@ def replay(
 
 
 class _Replay:
-    """One history, decided again."""
+    """The replay of one history."""
 
     def __init__(
         self,
@@ -63,9 +63,9 @@ class _Replay:
         history: History,
         arguments: Mapping[str, bytes],
         report: ReplayReport,
-        tell: Callable[[LoggedDecision, ReplayedCall], None] | None,
+        on_decision: Callable[[LoggedDecision, ReplayedCall], None] | None,
     ) -> None:
-        self._tell = tell
+        self._on_decision = on_decision
         self._reader = reader
         self._history = history
         self._arguments = arguments
@@ -75,7 +75,7 @@ class _Replay:
         self._chains: dict[str, LoggedChain | None] = {}
 
     def run(self) -> None:
-        """Go through the decisions, the earliest state first."""
+        """Judge the decisions, the earliest state first."""
         self._report.begun_later += bool(self._history.revisions) and not self._state.whole
         for revision, place in self._history.decisions():
             self._state.advance(revision)
@@ -87,24 +87,35 @@ class _Replay:
         record = layout.parse(self._reader.folder.line(place))
         try:
             recorded = LoggedDecision.read(record or {})
-            judged = self._judge(recorded, revision)
-            if judged.standing in FOUND and recorded.is_masked:
-                judged = ReplayedCall(Standing.ON_TRUST, "text")
+            call = self._judge(recorded, revision)
+            if call.standing in FOUND and recorded.is_masked:
+                call = ReplayedCall(Standing.ON_TRUST, "text")
         except ValueError:
             self._report.unreadable += 1
             return
-        self._report.count(judged)
-        if self._tell is not None:
-            self._tell(recorded, judged)
-        if judged.standing in FOUND:
-            self._report.add(self._finding(recorded, place, judged))
+        self._report.count(call)
+        if self._on_decision is not None:
+            self._on_decision(recorded, call)
+        if call.standing in FOUND:
+            session = recorded.session or recorded.claimed
+            finding = self._reader.folder.finding(
+                place,
+                call.standing,
+                call.why,
+                id=recorded.id,
+                at_ms=recorded.at_ms,
+                session=session,
+                recorded=recorded.verdict,
+                comes_out=call.comes_out,
+            )
+            self._report.add(finding)
 
     def _judge(self, recorded: LoggedDecision, revision: int) -> ReplayedCall:
         covered = self._state.stands_at(revision)
         of_token = self._reader.tokens.get(recorded.token.encode(), "")
         chain = self._chain(recorded.blocks) or self._chain(of_token)
         if chain is None:
-            return judge_unnamed(
+            return compare_unnamed(
                 recorded, lambda session_id: self._lives(session_id, recorded.at_ms), covered=covered
             )
         session_id = chain.session_id
@@ -128,7 +139,7 @@ class _Replay:
             matched_index=recorded.matched_index,
             matched_scope=recorded.matched_scope,
         )
-        return judge(
+        return KnownChainCase(
             recorded,
             chain,
             out,
@@ -138,7 +149,7 @@ class _Replay:
             has_session=self._state.has(session_id),
             same_token=not recorded.blocks or recorded.blocks == of_token,
             unknown="session" if covered else "state",
-        )
+        ).compare()
 
     def _lives(self, session_id: bytes, at_ms: int) -> tuple[Redecision, bool] | None:
         if not self._state.knows(session_id):
@@ -146,12 +157,12 @@ class _Replay:
         return self._replayer.lives(session_id, at_ms), self._state.has(session_id)
 
     def _chain(self, blocks: str) -> LoggedChain | None:
-        """The chain of these ids; None if the log does not have it."""
+        """Return the chain of these ids; None if the log does not have it."""
         if not blocks:
             return None
         if blocks in self._chains:
             return self._chains[blocks]
-        if len(self._chains) >= _KEPT_CHAINS:
+        if len(self._chains) >= _CACHED_CHAINS:
             self._chains.clear()
         payloads = self._reader.chains.get(blocks)
         chain: LoggedChain | None = None
@@ -168,58 +179,16 @@ class _Replay:
 
     def _forged(self, blocks: str, why: str) -> None:
         place = self._reader.chain_places[blocks]
-        self._report.add(self._at(place, ReplayFault.WRONG_CHAIN, blocks, 0, "", "", "", why))
+        self._report.add(self._reader.folder.finding(place, ReplayFault.WRONG_CHAIN, why, id=blocks))
 
     def _complain(self, record: ChangeRecord, comes_out: str) -> None:
-        recorded = f"{record.outcome} at revision {record.revision}"
-        why = f"change {record.seq} comes to another outcome by those before it"
-        self._report.add(
-            self._at(
-                record.place,
-                ReplayFault.DIFFERENT_OUTCOME,
-                record.id,
-                record.at_ms,
-                "",
-                recorded,
-                comes_out,
-                why,
-            )
+        finding = self._reader.folder.finding(
+            record.place,
+            ReplayFault.DIFFERENT_OUTCOME,
+            f"change {record.seq} comes to another outcome by those before it",
+            id=record.id,
+            at_ms=record.at_ms,
+            recorded=f"{record.outcome} at revision {record.revision}",
+            comes_out=comes_out,
         )
-
-    def _finding(self, recorded: LoggedDecision, place: LinePlace, judged: ReplayedCall) -> ReplayFinding:
-        return self._at(
-            place,
-            judged.standing,
-            recorded.id,
-            recorded.at_ms,
-            recorded.session or recorded.claimed,
-            recorded.says(),
-            judged.comes_out,
-            judged.why,
-        )
-
-    def _at(
-        self,
-        place: LinePlace,
-        kind: Standing | ReplayFault,
-        named: str,
-        at_ms: int,
-        session: str,
-        recorded: str,
-        comes_out: str,
-        why: str,
-    ) -> ReplayFinding:
-        files = self._reader.folder
-        numbered = layout.NUMBERED.match(files.line(place))
-        return ReplayFinding(
-            kind,
-            files.paths[place.file].name,
-            files.line_number(place),
-            -1 if numbered is None else int(numbered[1]),
-            named,
-            at_ms,
-            session,
-            recorded,
-            comes_out,
-            why,
-        )
+        self._report.add(finding)

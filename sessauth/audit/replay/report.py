@@ -1,4 +1,4 @@
-"""What a replay came to."""
+"""The report of a replay."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ MAX_SHOWN: Final = 1_000
 
 
 class Standing(StrEnum):
-    """Where a recorded decision stands after it was made again."""
+    """The standing of a recorded decision after the call was judged again."""
 
-    # What comes out is what was recorded.
+    # The result is the recorded one.
     CONFIRMED = "confirmed"
-    # All that the log can tell agrees; the rest of the verdict is the record's own word.
+    # The log agrees as far as it goes; the rest of the verdict is the record's own word.
     ON_TRUST = "on_trust"
-    # It depends on what the call's arguments were, or on what was said of its tool.
+    # It depends on the call's arguments, or on facts about its tool.
     UNDECIDED = "undecided"
     # The state that it was judged by is not in the log, or its chain is not.
     UNDECIDABLE = "undecidable"
     # It can't be: for another reason, at another place, by another scope or epoch.
     DIFFERENT_REASON = "different_reason"
-    # What was recorded as allowed is denied, or the other way round.
+    # A recorded allow is a denial, or the other way round.
     FLIPPED = "flipped"
 
 
 class ReplayFault(StrEnum):
-    """What else of a log does not agree with itself."""
+    """Other contradictions within a log."""
 
     # A change that comes to another outcome by the changes before it.
     DIFFERENT_OUTCOME = "different_outcome"
@@ -46,7 +46,7 @@ FOUND: Final = frozenset({Standing.DIFFERENT_REASON, Standing.FLIPPED})
 
 @dataclass(frozen=True, slots=True)
 class ReplayedCall:
-    """One decision, made again. ``why`` says what it depends on or what contradicts it."""
+    """One decision, made again. ``why``: the thing it depends on, or the contradiction."""
 
     standing: Standing
     why: str = ""
@@ -55,23 +55,23 @@ class ReplayedCall:
 
 @dataclass(frozen=True, slots=True)
 class ReplayFinding:
-    """One record that can't be true, and where it stands. ``id`` is of the decision or the change."""
+    """One record that can't be true, and its place. ``id`` is of the decision or the change."""
 
     kind: Standing | ReplayFault
     file: str
     line: int
     n: int
     id: str
-    at_ms: int
-    session: str
-    recorded: str
-    comes_out: str
-    why: str
+    at_ms: int = 0
+    session: str = ""
+    recorded: str = ""
+    comes_out: str = ""
+    why: str = ""
 
 
 @dataclass(slots=True)
 class ReplayReport:
-    """What a replay came to. ``found`` counts what ``findings`` shows the first of."""
+    """Counts of a replay. ``found`` counts all findings; ``findings`` are the first of them."""
 
     decisions: int = 0
     changes: int = 0
@@ -86,31 +86,28 @@ class ReplayReport:
     found: int = 0
     findings: list[ReplayFinding] = field(default_factory=list)
 
-    def count(self, judged: ReplayedCall) -> None:
+    def count(self, call: ReplayedCall) -> None:
         """Count a decision."""
         self.decisions += 1
-        self.standings[judged.standing] += 1
-        if judged.standing is Standing.ON_TRUST:
-            self.on_trust[judged.why] += 1
-        elif judged.standing is Standing.UNDECIDED:
-            self.undecided[judged.why] += 1
-        elif judged.standing is Standing.UNDECIDABLE:
-            self.undecidable[judged.why] += 1
+        self.standings[call.standing] += 1
+        if call.standing is Standing.ON_TRUST:
+            self.on_trust[call.why] += 1
+        elif call.standing is Standing.UNDECIDED:
+            self.undecided[call.why] += 1
+        elif call.standing is Standing.UNDECIDABLE:
+            self.undecidable[call.why] += 1
 
     def add(self, finding: ReplayFinding) -> None:
-        """Take a finding."""
+        """Count a finding."""
         self.found += 1
         if len(self.findings) < MAX_SHOWN:
             self.findings.append(finding)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
+        counts = ("decisions", "changes", "chains", "unreadable", "begun_later")
         return {
-            "decisions": self.decisions,
-            "changes": self.changes,
-            "chains": self.chains,
-            "unreadable": self.unreadable,
-            "begun_later": self.begun_later,
+            **{name: getattr(self, name) for name in counts},
             **{standing.value: self.standings[standing] for standing in Standing},
             "on_trust_by": dict(sorted(self.on_trust.items())),
             "undecided_by": dict(sorted(self.undecided.items())),

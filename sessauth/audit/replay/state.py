@@ -1,4 +1,4 @@
-"""The state at a revision, made of recorded changes, and what of it is known."""
+"""The state at a revision, built from recorded changes, with the extent to which it is known."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from .memory_rows import MemoryRows
 from .reader import UNKNOWN, ChangeRecord, History
 
 _OF_KEYS = (ChangeKind.ADD_KEY, ChangeKind.SET_KEY_STATUS)
-# Told of a change that does not come out as it was recorded: the change's record, what comes out.
+# Called with the record of a change whose result differs, and the result.
 Complaint = Callable[[ChangeRecord, str], None]
 
 
 class ReplayedState:
-    """Goes forward from revision to revision.
+    """A state that advances from revision to revision.
 
-    A log that is there from its first change on gives the whole state. One that begins later, or has a gap,
-    gives the sessions that were opened since, with all that happened to them; of the others nothing is known.
+    A log that is complete from its first change gives the whole state. One that begins later, or has a gap,
+    gives the sessions that were opened since; the others are unknown.
     """
 
     def __init__(self, history: History, complain: Complaint) -> None:
-        """Begin in front of the first change of a history."""
+        """Begin before the first change of a history."""
         self._changes = _with_revisions([history.changes[seq] for seq in sorted(history.changes)])
         self._at = 0
         self._complain = complain
         # The parent of each session that was opened, or nothing.
         self._opened: dict[bytes, bytes] = {}
         self._doubtful: set[bytes] = set()
-        # Those whose revision the log did not say.
+        # Changes without a recorded revision.
         self._guessed = {change.seq for change in history.changes.values() if not change.revision}
         first = self._changes[0] if self._changes else None
         self.whole = first is not None and first.seq == 1
@@ -46,9 +46,9 @@ class ReplayedState:
             layout.FORMAT,
             layout.MIN_READER_FORMAT,
             bytes(16),
-            # Whichever there was before; a change that begins the history's own may be among these.
+            # Any incarnation; a change that begins the history's own may be among these.
             bytes(16),
-            # Without changes it stands nowhere.
+            # Without changes no revision matches.
             revision=limits.MAX_TIME_MS if first is None else first.revision - first.applied,
             seq=0 if first is None else first.seq - 1,
             digest=bytes(32),
@@ -56,11 +56,11 @@ class ReplayedState:
         self.rows = MemoryRows(head)
 
     def stands_at(self, revision: int) -> bool:
-        """Whether it has advanced to just this revision: the changes that made it are in the log."""
+        """Return True if it is at just this revision: the log has the changes up to it."""
         return self.rows.current.revision == revision
 
     def knows(self, session_id: bytes) -> bool:
-        """Whether a session, with all that it stands on, is as the log says, be it that it is not there."""
+        """Return True if a session and its ancestors are as the log says, or known not to exist."""
         if self.whole and not self._doubtful:
             return True
         for _ in range(limits.MAX_ANCESTORS + 2):
@@ -73,29 +73,29 @@ class ReplayedState:
         return False
 
     def has(self, session_id: bytes) -> bool:
-        """Whether there is such a session."""
+        """Return True if there is such a session."""
         return self.rows.get(layout.SESSIONS, session_id) is not None
 
     def advance(self, revision: int) -> None:
-        """Apply every change up to a revision, which is not before the one it stands at."""
+        """Apply every change up to a revision, which is not before the current one."""
         while self._at < len(self._changes) and self._changes[self._at].revision <= revision:
             record = self._changes[self._at]
             self._at += 1
             if record.seq != self.rows.current.seq + 1:
                 self._forget(record.seq - 1, record.revision - record.applied)
-            self._take(record)
+            self._apply(record)
 
     def _forget(self, seq: int, revision: int) -> None:
-        """Know nothing, and go on from there: whatever was known may have changed."""
+        """Drop everything and go on: any row may have changed."""
         self.whole = self.keys_known = False
         self._opened.clear()
         self.rows.forget()
         head = self.rows.current
-        # A view takes no key that it holds for current.
+        # A view must read its keys again.
         generation = head.keys_generation + 1
         self.rows.move(replace(head, seq=seq, revision=revision, keys_generation=generation))
 
-    def _take(self, record: ChangeRecord) -> None:
+    def _apply(self, record: ChangeRecord) -> None:
         try:
             change = Change.decode(record.body)
         except WireError as error:
@@ -111,7 +111,7 @@ class ReplayedState:
         word = applied.outcome.rejection or "APPLIED"
         same = record.outcome in (word, UNKNOWN) and applied.head.revision == record.revision
         if not same and not self.whole and change.kind in _OF_KEYS:
-            # Of a key from before.
+            # The key is older than the log.
             self._follow(record)
             return
         if not same:
@@ -125,7 +125,7 @@ class ReplayedState:
             self._opened[change.session_id] = _parent_of(change)
 
     def _can_judge(self, change: Change) -> bool:
-        """Whether all that a change depends on is known."""
+        """Return True if everything that a change depends on is known."""
         if self.whole:
             return change.session_id not in self._doubtful
         if change.kind is ChangeKind.OPEN_SESSION:
@@ -134,18 +134,18 @@ class ReplayedState:
         return not change.session_id or self.knows(change.session_id)
 
     def _assume_key(self, change: Change) -> None:
-        """Have a row for a key from before: of its owner nothing is known, of its status from now on all."""
+        """Add a row for a key older than the log: its owner is unknown, its status is known from now on."""
         key_id = change.body.get("key_id", b"")
         if isinstance(key_id, bytes) and len(key_id) == 32 and self.rows.key(key_id) is None:
             key = KeyRecord(key_id, bytes(32), KeyStatus.PREPARED)
             self.rows.perform((Put(layout.KEYS, key_id, key.encode()),))
 
     def _follow(self, record: ChangeRecord) -> None:
-        """Take a change's revision, and nothing of what it does."""
+        """Move to a change's revision without its effects."""
         self.rows.move(replace(self.rows.current, seq=record.seq, revision=record.revision))
 
     def _doubt(self, record: ChangeRecord, change: Change | None) -> None:
-        """Know nothing more of what a change was about."""
+        """Mark the subject of a change as unknown."""
         if change is None or not (change.session_id or change.kind in _OF_KEYS):
             self._forget(record.seq, record.revision)
             return
@@ -157,17 +157,17 @@ class ReplayedState:
 
 
 def _with_revisions(changes: list[ChangeRecord]) -> list[ChangeRecord]:
-    """Return changes with the revisions that are not known filled in, from those before and behind them."""
-    out = list(changes)
-    for i, change in enumerate(out):
-        before = out[i - 1] if i else None
+    """Return changes with unknown revisions filled in from their neighbours."""
+    filled = list(changes)
+    for i, change in enumerate(filled):
+        before = filled[i - 1] if i else None
         if not change.revision and before is not None and before.revision and before.seq == change.seq - 1:
-            out[i] = replace(change, revision=before.revision + change.applied)
-    for i in range(len(out) - 2, -1, -1):
-        behind = out[i + 1]
-        if not out[i].revision and behind.revision and behind.seq == out[i].seq + 1:
-            out[i] = replace(out[i], revision=behind.revision - behind.applied)
-    return out
+            filled[i] = replace(change, revision=before.revision + change.applied)
+    for i in range(len(filled) - 2, -1, -1):
+        behind = filled[i + 1]
+        if not filled[i].revision and behind.revision and behind.seq == filled[i].seq + 1:
+            filled[i] = replace(filled[i], revision=behind.revision - behind.applied)
+    return filled
 
 
 def _parent_of(change: Change) -> bytes:

@@ -1,4 +1,4 @@
-"""Anchors: chains of lines that were noted elsewhere, in another stream or outside of the folder."""
+"""Compares streams with anchors: chains of their lines that are recorded elsewhere."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .findings import FindingKind, StreamState, VerificationFinding
 from .stream import StreamAnchor
 
 
-def compare(
+def compare_anchors(
     folder: Path, states: Mapping[bytes, StreamState], named: Mapping[bytes, StreamAnchor], since_ms: int
 ) -> list[VerificationFinding]:
-    """Return what is missing of streams that other streams name."""
+    """Return what is missing of the streams that ``named`` has anchors of."""
     findings = []
     for anchor in named.values():
         place = (anchor.named_in, anchor.line, anchor.n)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from ...errors import StateUnusable
 from .. import checkpoint, layout
@@ -22,7 +22,10 @@ _AT = re.compile(rb'^\{"n":[0-9]+,"kind":"[^"]*","at_ms":([0-9]{1,16})', re.M)
 
 @dataclass(frozen=True, slots=True)
 class StreamAnchor:
-    """What one stream says of another: that it had ``count`` lines, the last with the chain ``head``."""
+    """The end of a stream as recorded elsewhere: ``count`` lines, the last with the chain ``head``.
+
+    ``named_in``, ``line`` and ``n`` are the place of the record.
+    """
 
     stream: bytes
     process: str
@@ -30,9 +33,35 @@ class StreamAnchor:
     count: int
     head: str
     at_ms: int
-    named_in: str
-    line: int
-    n: int
+    named_in: str = ""
+    line: int = 0
+    n: int = -1
+
+    @classmethod
+    def read(cls, record: Mapping[str, Any], named_in: str, line: int = 0, n: int = -1) -> Self:
+        """Return the anchor in a record. Raises KeyError, TypeError or ValueError for no anchor."""
+        return cls(
+            bytes.fromhex(record["stream"]),
+            str(record["process"]),
+            int(record["file"]),
+            int(record["count"]),
+            str(record["head"]),
+            int(record["at_ms"]),
+            named_in,
+            line,
+            n,
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON, without the place of the record."""
+        return {
+            "stream": self.stream.hex(),
+            "process": self.process,
+            "file": self.file,
+            "count": self.count,
+            "head": self.head,
+            "at_ms": self.at_ms,
+        }
 
 
 class StreamCheck:
@@ -205,23 +234,10 @@ class StreamCheck:
 
     def _anchor(self, mark: LineMark, record: Mapping[str, Any]) -> None:
         try:
-            anchor = StreamAnchor(
-                bytes.fromhex(record["stream"]),
-                str(record["process"]),
-                int(record["file"]),
-                int(record["count"]),
-                str(record["head"]),
-                int(record["at_ms"]),
-                self._path.name,
-                self._line(mark.start),
-                mark.n,
-            )
+            self.anchors.append(StreamAnchor.read(record, self._path.name, self._line(mark.start), mark.n))
         except (KeyError, TypeError, ValueError):
-            self._find(
-                FindingKind.FOREIGN, self._line(mark.start), mark.n, "a stream record without its fields"
-            )
-            return
-        self.anchors.append(anchor)
+            words = "a stream record without its fields"
+            self._find(FindingKind.FOREIGN, self._line(mark.start), mark.n, words)
 
     def _open_end(self) -> None:
         """Tell of a stream that was not closed, and of lines that are unsigned for too long."""

@@ -1,6 +1,6 @@
 """Verifies the streams of an audit folder: chain, order, signatures, and that nothing is missing.
 
-What it can't find without an anchor from outside the folder stands in docs/audit.md.
+docs/audit.md lists what it can't find without an anchor from outside the folder.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from pathlib import Path
 from ...errors import StateUnusable
 from .. import layout
 from ..keys import public_keys
-from ..stream_register import RegisteredStream
+from ..stream_register import StreamRegister
 from . import anchors
 from .findings import AuditReport, FindingKind, StreamState, VerificationFinding
-from .stream import StreamAnchor, StreamCheck
+from .stream import StreamCheck
 
 
 def verify(
@@ -23,45 +23,43 @@ def verify(
     keys: Mapping[bytes, bytes] | None = None,
     expected_heads: Sequence[bytes] = (),
     since_ms: int = 0,
-    kept: RegisteredStream | None = None,
+    register: StreamRegister | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
     """Read a whole audit folder, one file at a time, and report.
 
     Args:
         folder: the audit folder; processes may be writing there.
-        keys: the public keys that are trusted, by id. Without them those of ``kept``, and without that those
-            in ``audit.pub`` of the folder, which prove nothing against whoever could replace that file.
-        expected_heads: chains, 32 bytes each, that some line of the folder must have: anchors kept elsewhere.
-        since_ms: files and streams that were removed are not missed if they ended before this moment, in ms
-            since 1970.
-        kept: what the state folder keeps of the log; read before the folder is.
-        on_progress: told behind each file how many were read, and how many there are.
+        keys: the trusted public keys, by id; those of ``register`` if None, and without it those in
+            ``audit.pub`` of the folder, which prove nothing against anyone who could replace that file.
+        expected_heads: chains, 32 bytes each, that some line of the folder must have: anchors from elsewhere.
+        since_ms: removed files and streams that ended before this moment are no findings, in ms since 1970.
+        register: the state folder's register of the log, read before this folder.
+        on_progress: called behind each file with the number of files read, and of all files.
 
     Raises:
         StateUnusable: MISSING, if the folder can't be read.
         KeyFolderError: if there are no public keys.
     """
     try:
-        found = layout.files(folder)
+        streams = layout.files(folder)
         strays = sorted(path.name for path in folder.glob("*.jsonl") if not layout.parse_name(path.name))
     except OSError as error:
         raise StateUnusable(f"can't read the audit folder {folder}: {error.strerror}", "MISSING") from None
     if keys is None:
-        keys = kept.keys if kept is not None else public_keys(folder / layout.PUBLIC_FILE)
+        keys = register.keys if register is not None else public_keys(folder / layout.PUBLIC_FILE)
     findings = [
         VerificationFinding(FindingKind.FOREIGN, name, 0, -1, "no stream has a file of this name")
         for name in strays
     ]
-    if not found:
+    if not streams:
         words = "the folder holds no stream: nothing was recorded here, or all of it was removed"
         findings.append(VerificationFinding(FindingKind.NO_STREAM, "", 0, -1, words))
     states: list[StreamState] = []
-    named: dict[bytes, StreamAnchor] = (
-        {each.stream: each for each in kept.anchors} if kept is not None else {}
-    )
-    read, total = 0, sum(map(len, found.values()))
-    for stream, files in found.items():
+    registered = () if register is None else register.anchors
+    named = {anchor.stream: anchor for anchor in registered}
+    read, total = 0, sum(map(len, streams.values()))
+    for stream, files in streams.items():
         check = StreamCheck(stream, files, keys, since_ms)
         for _ in check.run():
             read += 1
@@ -74,6 +72,6 @@ def verify(
             if known is None or known.count < anchor.count:
                 named[anchor.stream] = anchor
     states.sort(key=lambda state: state.began_ms)
-    findings += anchors.compare(folder, {state.stream: state for state in states}, named, since_ms)
+    findings += anchors.compare_anchors(folder, {state.stream: state for state in states}, named, since_ms)
     findings += anchors.missing_heads(folder, expected_heads)
     return AuditReport(tuple(states), tuple(findings))

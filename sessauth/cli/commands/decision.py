@@ -27,10 +27,10 @@ def decision() -> None:
 @with_settings
 def show(settings: Settings, decision_id: bytes, folder: Path | None) -> None:
     """Show why exactly a call was allowed or denied, with its token and its session's changes."""
-    from ...audit.read.decision_context import tell
+    from ...audit.read.decision_context import load_context
     from ...audit.read.reader import FolderReader
 
-    story = tell(FolderReader(audit_folder(settings, folder)), decision_id)
+    story = load_context(FolderReader(audit_folder(settings, folder)), decision_id)
     settings.show(_json(story), _lines(story))
 
 

@@ -9,19 +9,18 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
-from ...audit import layout
-from ...audit import stream_register as kept
+from ...audit import layout, stream_register
 from ...audit.export import ocsf
 from ...audit.export.ocsf_common import Event
 from ...audit.read.query import Query, find
 from ...audit.read.reader import Entry, FolderReader
-from ...audit.stream_register import RegisteredStream
+from ...audit.stream_register import StreamRegister
 from ...audit.verify.findings import AuditReport, StreamState, VerificationFinding
 from ...errors import StateUnusable
 from ..output import moment, printable, table
 
 
-def kept_of(state_dir: Path | None) -> tuple[RegisteredStream | None, list[str]]:
+def read_register(state_dir: Path | None) -> tuple[StreamRegister | None, list[str]]:
     """Return what a state folder keeps of the log, and a line that says so if that is nothing.
 
     Raises StateUnusable if it is not what the server wrote.
@@ -29,7 +28,7 @@ def kept_of(state_dir: Path | None) -> tuple[RegisteredStream | None, list[str]]
     why = "none was named; --state names one"
     if state_dir is not None:
         try:
-            found = kept.read(state_dir)
+            found = stream_register.read(state_dir)
         except StateUnusable as error:
             if error.problem != "WRONG_MODE":
                 raise

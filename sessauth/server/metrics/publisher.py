@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ...audit.recording.numbers import AuditNumbers
+from ...audit.recording.process import AuditNumbers
 from ...verifier.verifier import Verifier
 from ..rpc.grpc_server import Serving
 from ..rpc.pools import POOL_NAMES

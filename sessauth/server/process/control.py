@@ -16,7 +16,6 @@ from typing import Any, Final, Protocol
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
-from ...audit.recording.numbers import audit_numbers
 from ...clock import Clock, SystemClock
 from ...errors import ServerError, SessauthError, StateUnusable
 from ...state.host.proof_reader import ProofReader
@@ -143,7 +142,7 @@ class Control:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)
         self.supervisor = Supervisor(config, self._workers, self.metrics.handles if self.metrics else ())
         if self.metrics is not None and page is not None:
-            audit = partial(audit_numbers, keeping.recorder)
+            audit = keeping.recorder.audit_numbers
             self.metrics.compose(
                 Publisher(page, verifier, self.serving, self._watching, audit),
                 StateNumbers(

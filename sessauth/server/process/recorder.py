@@ -8,7 +8,7 @@ from typing import Final
 from ...audit.recording.change_follower import ChangeFollower
 from ...audit.recording.options import STOP_MINTING
 from ...audit.recording.process import ProcessRecorder
-from ...audit.recording.stream_register import StreamRegister
+from ...audit.stream_register import RegisterWriter
 from ...clock import Clock
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed
@@ -46,10 +46,10 @@ class ServerRecorder(ProcessRecorder):
         if config.audit.enabled:
             folder = config.audit_dir
             feed = LocalFeed(source)
-            changes = kept = None
+            changes = register = None
             if local is not None:
                 changes = ChangeFollower(feed, folder)
-                kept = StreamRegister(config.state_dir, folder, clock, config.audit.checkpoint_ms)
+                register = RegisterWriter(config.state_dir, folder, clock, config.audit.checkpoint_ms)
             self.open_audit(
                 config.audit.options(folder),
                 feed.head(),
@@ -57,7 +57,7 @@ class ServerRecorder(ProcessRecorder):
                 index=local is not None,
                 changes=changes,
                 local=local,
-                kept=kept,
+                register=register,
             )
 
     def require(self, others: Callable[[], bool] = lambda: True) -> None:

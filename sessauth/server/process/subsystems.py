@@ -63,7 +63,9 @@ class ControlSubsystems:
             self.usage = UsageStore(log, limits, files, clock)
             self.usage.on_used_after_end = self.uses_after_end.on_used_after_end
             if config.reports_observations:
-                self.recorder.tell(self.usage, source, verifier=CONTROL, wants_usage=limits.enabled)
+                self.recorder.report_observations(
+                    self.usage, source, verifier=CONTROL, wants_usage=limits.enabled
+                )
             self.enrolment = VerifierRegistry(log, clock)
             self.evidence = ReceiptIssuer(
                 log,

@@ -19,7 +19,6 @@ from typing import IO
 
 from grpc_health.v1 import health_pb2
 
-from ...audit.recording.numbers import audit_numbers
 from ...client import Client
 from ...client._verifier_channel import VerifierChannel
 from ...clock import SystemClock
@@ -50,7 +49,7 @@ ALIVE_SECONDS = 0.5
 # A control process that starts listens soon; its workers judge nothing before it knows them.
 ENROLLED_SECONDS = 10.0
 SAME_FILES_SECONDS = 0.1
-TELL_MS = 1_000
+REPORT_MS = 1_000
 
 
 def main() -> int:
@@ -85,7 +84,7 @@ def run(
     source = StateReader.open(config.state_dir)
     tracing = open_tracing(config.tracing, worker_name(index))
     forwarder = Forwarder(config.socket, credential, tracing)
-    control = Client(str(config.socket), credential, timeout_ms=TELL_MS)
+    control = Client(str(config.socket), credential, timeout_ms=REPORT_MS)
     channel = VerifierChannel(control)
     recorder = None
     try:
@@ -93,7 +92,9 @@ def run(
         verifier.tally = page.tally if page is not None else None
         recorder = ServerRecorder(config, verifier, source, worker_name(index), SystemClock())
         if config.reports_observations:
-            recorder.tell(channel, source, verifier=worker_name(index), wants_usage=config.usage.enabled)
+            recorder.report_observations(
+                channel, source, verifier=worker_name(index), wants_usage=config.usage.enabled
+            )
         source.watch(ProofReader(config.state_dir, verifier, log.proofs_unavailable).refresh)
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
@@ -109,7 +110,7 @@ def run(
         serving = Serving(config, methods, reuse_port=True, meter=page, tracing=tracing)
         publisher = None
         if page is not None:
-            audit = partial(audit_numbers, recorder)
+            audit = recorder.audit_numbers
             publisher = Publisher(page, verifier, serving, watching, audit)
         serving.bind_unix(config.check_socket(index))
         if config.tcp.check_address:

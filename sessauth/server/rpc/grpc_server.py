@@ -85,7 +85,7 @@ class Serving:
     def stop(self, grace_ms: int, also_while: Callable[[], bool] | None = None) -> None:
         """Refuse new calls, let running ones end within ``grace_ms``, then cancel them.
 
-        Within that time it goes on ``also_while`` that holds: tellings are taken until then.
+        Within that time it goes on ``also_while`` that holds: observations are taken until then.
 
         gRPC cancels a call that has arrived and not begun when it stops. So new calls are refused
         with UNAVAILABLE while the socket still listens, and gRPC is stopped when nothing runs.

@@ -72,7 +72,7 @@ class Router:
         self._draining = False
 
     def drain(self) -> None:
-        """Refuse every new call but health's and tellings; those that run go on."""
+        """Refuse every new call but health's and observation reports; those that run go on."""
         self._draining = True
 
     def accept(self, rpc: Rpc) -> None:

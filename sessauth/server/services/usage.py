@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
-from ...client._usage_messages import read_telling
+from ...client._usage_messages import read_batch
 from ...clock import Clock
 from ...errors import UsageError
 from ...model.session import Session
@@ -47,12 +47,12 @@ class UsageService:
                 raise refused("PERMISSION_DENIED", "workers call over the Unix socket")
             verifier = request.verifier
         try:
-            telling = read_telling(request, verifier, self._clock.now_ms())
+            batch = read_batch(request, verifier, self._clock.now_ms())
         except UsageError as error:
             field, _, told = str(error).partition(": ")
             raise invalid(field, told) from error
         call.require_time()
-        told_back = self._store.tell(telling)
+        told_back = self._store.report_observations(batch)
         return pb.ReportObservationsResponse(
             control_id=told_back.control_id, wants_usage=told_back.wants_usage
         )

@@ -29,7 +29,7 @@ from ..periodic import try_once
 from .files import UsageFiles
 from .session_entry import Layers, SessionUsageEntry, read_kept
 
-MAX_TELLERS: Final = 4_096
+MAX_SENDERS: Final = 4_096
 _ID_BYTES: Final = 16
 # How many sessions are looked at in a second, whether they ended, and for how long files may be written then.
 LOOKS: Final = 200
@@ -69,7 +69,7 @@ class _LossMarker:
 
 
 class UsageStore:
-    """Adds up tellings, and answers what is known of a session. Any thread may use it."""
+    """Adds up batches of observations by session. Any thread may use it."""
 
     def __init__(
         self, sessions: SessionLookup, settings: UsageSettings, files: UsageFiles, clock: Clock
@@ -83,7 +83,7 @@ class UsageStore:
         self._kept: OrderedDict[bytes, SessionUsageEntry] = OrderedDict()
         self._bytes = 0
         self._full = False
-        self._tellers: OrderedDict[tuple[str, bytes], int] = OrderedDict()
+        self._senders: OrderedDict[tuple[str, bytes], int] = OrderedDict()
         self._lost = _LossMarker()
         self.control_id: Final = secrets.token_bytes(_ID_BYTES)
         # Told of each use after the end, in the order of a LateCall.
@@ -94,17 +94,17 @@ class UsageStore:
         self._since_ms = before.get("since_ms", now_ms)
         self._usage_since_ms = before.get("usage_since_ms", now_ms)
 
-    def tell(self, telling: ObservationBatch) -> ObservationAck:
-        """Add up what a verifier tells. Unknown sessions change nothing, nor does a number told before."""
+    def report_observations(self, batch: ObservationBatch) -> ObservationAck:
+        """Add up a batch. Unknown sessions change nothing, nor does a number that was counted before."""
         now_ms = self._clock.now_ms()
         # Sessions are read before the lock is held: that may take long.
-        known = self._look_up(telling)
+        known = self._look_up(batch)
         after_end: list[LateCall] = []
         with self._lock:
-            if self._is_new(telling):
-                if telling.lost:
+            if self._is_new(batch):
+                if batch.lost:
                     self._lost.note(now_ms)
-                for seen in telling.sessions:
+                for seen in batch.sessions:
                     over = known.get(seen.session_id)
                     if over is None:
                         continue
@@ -112,8 +112,8 @@ class UsageStore:
                         seen.late.clear()
                     if not self._settings.enabled:
                         seen.usage = None
-                    after_end += _late_uses(seen, telling.verifier)
-                    self._add(seen, telling.verifier, now_ms)
+                    after_end += _late_uses(seen, batch.verifier)
+                    self._add(seen, batch.verifier, now_ms)
         callback = self.on_used_after_end
         if callback is not None:
             for use in after_end:
@@ -164,10 +164,10 @@ class UsageStore:
         if all(written) and not self._lost.first_ms:
             try_once("usage", lambda: self._files.leave_marker(json.dumps(since).encode()))
 
-    def _look_up(self, telling: ObservationBatch) -> dict[bytes, bool]:
+    def _look_up(self, batch: ObservationBatch) -> dict[bytes, bool]:
         """Return which of the sessions there are, and whether they are over, where that matters."""
         found: dict[bytes, bool] = {}
-        for seen in telling.sessions:
+        for seen in batch.sessions:
             if seen.session_id in self._kept and not seen.late:
                 found[seen.session_id] = False
                 continue
@@ -197,14 +197,14 @@ class UsageStore:
             return []
         return [layer for one in self._line(session) if one is not session for layer in one.ceilings]
 
-    def _is_new(self, telling: ObservationBatch) -> bool:
-        key = telling.verifier, telling.sender_id
-        if telling.number <= self._tellers.get(key, 0):
+    def _is_new(self, batch: ObservationBatch) -> bool:
+        key = batch.verifier, batch.sender_id
+        if batch.number <= self._senders.get(key, 0):
             return False
-        self._tellers[key] = telling.number
-        self._tellers.move_to_end(key)
-        while len(self._tellers) > MAX_TELLERS:
-            self._tellers.popitem(last=False)
+        self._senders[key] = batch.number
+        self._senders.move_to_end(key)
+        while len(self._senders) > MAX_SENDERS:
+            self._senders.popitem(last=False)
         return True
 
     def _add(self, seen: SessionObservation, verifier: str, now_ms: int) -> None:

@@ -162,7 +162,9 @@ def test_hostile_texts_stay_texts(purpose: str, name: str, reason: Reason) -> No
     told, usage = session(["read:**"], purpose=purpose, subject=purpose), SessionUsage()
     layer = GrantLayer(CEILING, [Scope.on("read", Segment.rest())])
     arguments = json.dumps({name: name}).encode()
-    usage.observe("read", name, arguments, at_ms=OPENED_MS, matched=layer.find("read", "a", arguments))
+    usage.observe(
+        "read", name, arguments, at_ms=OPENED_MS, matched=layer.matching_positions("read", "a", arguments)
+    )
     usage.observe("read", name, b"", at_ms=OPENED_MS, reason=reason)
     made = report_of([(told, usage)], NOW_MS)
     root = ElementTree.fromstring(picture(made))

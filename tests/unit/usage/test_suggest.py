@@ -23,7 +23,9 @@ def suggestion(grant: str | list[str], calls: list[Call], fit: Fit = Fit.EXACT, 
     usage = SessionUsage()
     for at_ms, (action, resource, arguments) in enumerate(calls, start=1):
         data = json.dumps(arguments).encode()
-        usage.observe(action, resource, data, at_ms=at_ms, matched=layer.find(action, resource, data))
+        usage.observe(
+            action, resource, data, at_ms=at_ms, matched=layer.matching_positions(action, resource, data)
+        )
     assert not usage.uses[layer.id, -1].calls
     return suggest(layer, usage, fit, **options)
 
@@ -172,7 +174,7 @@ def test_arguments_that_are_much_work_are_not_judged_by_more_conditions() -> Non
 def test_a_call_of_an_unknown_scope_leaves_the_layer_as_it_is() -> None:
     """Where it is not known what admitted a call nothing may be dropped."""
     layer, usage = GrantLayer(CEILING, map(Scope.parse, ("read:a", "read:b"))), SessionUsage()
-    usage.observe("read", "c", b"", at_ms=1, matched=layer.find("read", "c"))
+    usage.observe("read", "c", b"", at_ms=1, matched=layer.matching_positions("read", "c"))
     made = suggest(layer, usage)
 
     assert made.scopes == layer.scopes and "not known" in made.why
@@ -188,7 +190,7 @@ def test_the_checks_of_a_session_stand_under_the_suggestion(fit: Fit) -> None:
     layer, usage = GrantLayer(CEILING, map(Scope.parse, grant)), SessionUsage()
     for at_ms, call in enumerate(calls):
         assert memory.check(memory.mint("*:**"), *call)
-        usage.observe(*call, at_ms=at_ms, matched=layer.find(*call))
+        usage.observe(*call, at_ms=at_ms, matched=layer.matching_positions(*call))
     scopes = suggest(layer, usage, fit).scopes
     tight = memory_fixture([[str(scope) for scope in scopes]])
     tokens = [

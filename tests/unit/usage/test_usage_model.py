@@ -21,7 +21,7 @@ def observed(*arguments: Any, grant: str = "*:**") -> SessionUsage:
     usage, layer = SessionUsage(), GrantLayer(CEILING, [Scope.parse(grant)])
     for at_ms, each in enumerate(arguments, start=1):
         data = json.dumps(each).encode()
-        usage.observe("a", "r", data, at_ms=at_ms, matched=layer.find("a", "r", data))
+        usage.observe("a", "r", data, at_ms=at_ms, matched=layer.matching_positions("a", "r", data))
     return usage
 
 
@@ -85,7 +85,7 @@ def test_no_value_of_a_denied_call_is_kept() -> None:
 def test_arguments_that_cannot_be_read_are_no_error(arguments: bytes) -> None:
     """The kernel allows no such call; if told of one, nothing is concluded from it."""
     usage, layer = SessionUsage(), GrantLayer(CEILING, [Scope.parse("*:**")])
-    usage.observe("a", "r", arguments, at_ms=1, matched=layer.find("a", "r"))
+    usage.observe("a", "r", arguments, at_ms=1, matched=layer.matching_positions("a", "r"))
 
     assert usage.allowed.calls == 1
     assert SessionUsage.from_json(usage.to_json()) == usage
@@ -105,10 +105,10 @@ def test_a_layer_names_what_may_have_admitted_a_call() -> None:
         ],
     )
 
-    assert [index for _, index in layer.find("read", "a", b'{"who": 1}')] == [1, 2, 3, 4]
-    assert [index for _, index in layer.find("read", "a", b'{"x": 1}')] == [2, 3, 4]
-    assert layer.find("read", "a", b"", decided=3) == ((layer.id, 3),)
-    assert layer.find("pay", "a") == ((layer.id, -1),)
+    assert [index for _, index in layer.matching_positions("read", "a", b'{"who": 1}')] == [1, 2, 3, 4]
+    assert [index for _, index in layer.matching_positions("read", "a", b'{"x": 1}')] == [2, 3, 4]
+    assert layer.matching_positions("read", "a", b"", decided=3) == ((layer.id, 3),)
+    assert layer.matching_positions("pay", "a") == ((layer.id, -1),)
     assert GrantLayer.from_dict(layer.to_dict()).id == layer.id != GrantLayer(MINTED, layer.scopes).id
 
 

@@ -78,7 +78,7 @@ def verify(
         keys |= public_keys(file)
     if state_dir is None and folder is None:
         state_dir = settings.config().state_dir
-    known, not_compared = audit_view.kept_of(state_dir)
+    register, not_compared = audit_view.read_register(state_dir)
     folder = audit_folder(settings, folder)
     with Progress("verifying") as progress:
         report = check(
@@ -86,13 +86,13 @@ def verify(
             keys=keys or None,
             expected_heads=heads,
             since_ms=since,
-            kept=known,
+            register=register,
             on_progress=progress,
         )
         report, why = compared(report, folder, state_dir)
     document = {
         **audit_view.report_json(folder, report),
-        "compared_with_state": known is not None,
+        "compared_with_state": register is not None,
         "compared_with_changes": not why,
     }
     settings.show(document, [*not_compared, *why, *audit_view.report_lines(report)])

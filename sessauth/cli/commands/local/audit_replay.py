@@ -54,7 +54,7 @@ def replay(settings: Settings, folder: Path | None, arguments_file: Path | None,
             folder,
             arguments=arguments,
             session_id=found,
-            tell=lambda recorded, judged: progress(next(made)),
+            on_decision=lambda recorded, judged: progress(next(made)),
         )
     settings.show({"dir": str(folder), **report.to_dict()}, _lines(report))
     if report.found:
