@@ -2,8 +2,8 @@
 
 From decision records::
 
-    layers = ceilings(scopes of the session's ceiling)              # usage.grants; cache per session and epoch
-    root = GrantLayer.of_block(payload of the chain's first block)  # cache per root block id
+    layers = ceilings(scopes of the session's ceiling)           # usage.grants; cache per session and epoch
+    root = GrantLayer.of_block(payload of the chain's first block)             # cache per root block id
     call = (action, resource, arguments)
     matched = [position for layer in layers for position in layer.matching_positions(*call)]
     matched += root.matching_positions(*call, decided)  # decided: matched_scope if matched_index is 0
@@ -11,7 +11,7 @@ From decision records::
     usage.observe(*call, block_ids=..., matched=matched, minted=root, at_ms=...)
     usage.observe(action, resource, at_ms=..., reason=Reason.OUT_OF_SCOPE)  # a denial
     usage.merge(other)
-    SessionUsage.from_dict(usage.to_dict()) == usage                # and to_json / from_json, as bytes
+    SessionUsage.from_dict(usage.to_dict()) == usage             # and to_json / from_json, as bytes
 
 ``to_dict()`` (plain values; a *span* is ``[calls, first_ms, last_ms]``)::
 

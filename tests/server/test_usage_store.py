@@ -116,7 +116,7 @@ def test_late_uses_of_what_was_let_go_are_added_to_its_file(usage_store: StoreFi
         usage_store.tend(1_000)
     assert file.stat().st_mtime_ns == before
     usage_store.tend(STAYS_MS)
-    usage.open_store()
+    usage_store.open_store()
 
     assert usage_store.report(session_id).seen.late[0].count == 6
 
@@ -191,7 +191,7 @@ def test_files_are_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:
     # A disk that is quick writes files of one time.
     for second, session_id in enumerate(ids[2:]):
         os.utime(usage_store.folder / f"{session_id.hex()}.usage", (second, second))
-    usage.open_store()
+    usage_store.open_store()
     usage_store.files.remove_older(usage_store.files._files[ids[-1]][1])
     assert [session_id in usage_store.files for session_id in ids] == [False] * 4 + [True]
 
@@ -208,7 +208,7 @@ def test_files_that_cant_be_used_are_as_none(usage_store: StoreFixture) -> None:
     (usage_store.folder / f".{other.hex()}.usage.ab.new").write_bytes(b"half")
     (usage_store.folder / "notes.usage").write_bytes(b"")
     usage_store.clock.advance(1)
-    usage.open_store()
+    usage_store.open_store()
 
     for one in (session_id, other):
         report = usage_store.report(one)
@@ -266,7 +266,7 @@ def test_a_stop_does_not_wait_for_a_slow_disk(
     usage_store.store.close()
     written = len(usage_store.files)
     usage_store.clock.advance(1)
-    usage.open_store()
+    usage_store.open_store()
 
     assert 1 <= written < 50
     assert {pb.MISSING_BEFORE in usage_store.report(session_id).missing for session_id in ids} == {True}
