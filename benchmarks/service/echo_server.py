@@ -76,7 +76,7 @@ class Echo:
 
         streams = kind == "Stream"
         share = PoolShare(self._pools[pools.STREAM if streams else pools.CHECK])
-        return Plan(share, streams, answers if streams else answer, refuse, self._receiving.arrived)
+        return Plan(share, streams, answers if streams else answer, refuse, self._receiving.deliver)
 
 
 def main() -> None:

@@ -195,7 +195,7 @@ def test_who_called_is_known_by_a_digest_alone(service_of_its_own: Service) -> N
     assert service.control is not None
 
     routes = service.control.serving._router._routes
-    known = routes["/sessauth.v1.KeyService/ListKeys"].known
+    known = routes["/sessauth.v1.KeyService/ListKeys"].plans_by_credential
 
     secret = caller.credential[-SECRET_CHARS:].encode()
     assert [len(digest) for digest in known] == [32]

@@ -73,7 +73,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 def test_a_first_start_makes_keys_and_table(host: Host) -> None:
     """What is missing is there after one look, and proofs count from that moment on."""
-    host.keeper().tend()
+    host.keeper().rotate()
 
     found = HostProofKeys.read(host.state_dir)
     table = ReplayTable.open(replay_path(host.state_dir))
@@ -84,13 +84,13 @@ def test_a_first_start_makes_keys_and_table(host: Host) -> None:
 
 def test_a_restart_keeps_what_counts(host: Host) -> None:
     """Keys, id and the memory of used proofs live on, and nothing is written again."""
-    host.keeper().tend()
+    host.keeper().rotate()
     before = (
         HostProofKeys.read(host.state_dir),
         *map(os.stat, (keys_path(host.state_dir), replay_path(host.state_dir))),
     )
     host.clock.advance(1000)
-    host.keeper().tend()
+    host.keeper().rotate()
 
     after = (
         HostProofKeys.read(host.state_dir),
@@ -104,10 +104,10 @@ def test_a_rotation_keeps_both_keys_listed(host: Host) -> None:
     """The new key is listed once it counts, first; the one before as long as it counts."""
     host.issuer()
     keeper = host.keeper()
-    keeper.tend()
+    keeper.rotate()
     first = host.told(keeper).current(host.clock.now_ms())
     host.clock.advance(HALF)
-    keeper.tend()
+    keeper.rotate()
     lists = [list(host.told(keeper))]
     for step in (LEAD, HALF - LEAD - 1, 1):
         host.clock.advance(step)
@@ -122,7 +122,7 @@ def test_a_key_is_vouched_for_by_a_key_of_the_service(host: Host) -> None:
     """What a key signed stays when it retires, and is signed anew, by the newest, once it is distrusted."""
     old = host.issuer()
     keeper = host.keeper()
-    keeper.tend()
+    keeper.rotate()
     first = keeper.signed()
     host.clock.advance(1)
     new = host.issuer()
@@ -142,7 +142,7 @@ def test_without_an_issuer_key_nothing_is_listed(host: Host) -> None:
     keeper = host.keeper()
     with pytest.raises(ServerError) as early:
         keeper.signed()
-    keeper.tend()
+    keeper.rotate()
     with pytest.raises(ServerError) as unsigned:
         keeper.signed()
 
@@ -151,14 +151,14 @@ def test_without_an_issuer_key_nothing_is_listed(host: Host) -> None:
 
 def test_a_restored_state_gets_a_new_host(host: Host, tmp_path: Path) -> None:
     """After a restore id and keys are others, so that no proof made before counts."""
-    host.keeper().tend()
+    host.keeper().rotate()
     before = HostProofKeys.read(host.state_dir)
     backup_dir = tmp_path / "backup"
     host.log.close()
     backup(host.state_dir, backup_dir)
     restore(backup_dir, host.state_dir, clock=host.clock)
     with StateWriter.open(host.state_dir, clock=host.clock) as log:
-        ProofKeyRotator(host.state_dir, log, host.keyring, SETTINGS).tend()
+        ProofKeyRotator(host.state_dir, log, host.keyring, SETTINGS).rotate()
         after = HostProofKeys.read(host.state_dir)
         assert after.incarnation == log.head().incarnation
 
@@ -169,38 +169,38 @@ def test_a_restored_state_gets_a_new_host(host: Host, tmp_path: Path) -> None:
 def test_a_file_that_was_removed_is_written_again(host: Host) -> None:
     """The same keys: nothing that holders were told is taken back."""
     keeper = host.keeper()
-    keeper.tend()
+    keeper.rotate()
     before = HostProofKeys.read(host.state_dir)
     keys_path(host.state_dir).unlink()
-    keeper.tend()
+    keeper.rotate()
 
     assert HostProofKeys.read(host.state_dir) == before
 
 
 def test_damaged_keys_are_made_anew(host: Host) -> None:
     """With another id: what was proven for the old ones no longer counts."""
-    host.keeper().tend()
+    host.keeper().rotate()
     before = HostProofKeys.read(host.state_dir)
     keys_path(host.state_dir).write_text("{}")
-    host.keeper().tend()
+    host.keeper().rotate()
 
     assert HostProofKeys.read(host.state_dir).verifier_id != before.verifier_id
 
 
 def test_keys_that_others_may_read_are_not_used(host: Host) -> None:
     """They are neither served nor silently replaced: an operator has to look."""
-    host.keeper().tend()
+    host.keeper().rotate()
     keys_path(host.state_dir).chmod(0o644)
 
     with pytest.raises(StateError, match="chmod"):
-        host.keeper().tend()
+        host.keeper().rotate()
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "moved", "copied", "other size"])
 def test_a_table_that_can_not_serve_is_replaced(host: Host, damage: str) -> None:
     """A new one counts only proofs that no earlier one can have allowed."""
     keeper = host.keeper()
-    keeper.tend()
+    keeper.rotate()
     path = replay_path(host.state_dir)
     settings = SETTINGS
     if damage == "cut":
@@ -217,7 +217,7 @@ def test_a_table_that_can_not_serve_is_replaced(host: Host, damage: str) -> None
     else:
         settings = ProofSettings(SETTINGS.key_lifetime_ms, 512)
     host.clock.advance(1000)
-    (keeper if damage != "other size" else host.keeper(settings)).tend()
+    (keeper if damage != "other size" else host.keeper(settings)).rotate()
 
     table = ReplayTable.open(path)
     assert table.slots == settings.replay_slots
@@ -226,36 +226,36 @@ def test_a_table_that_can_not_serve_is_replaced(host: Host, damage: str) -> None
 
 def test_a_table_from_a_wrong_clock_is_replaced(host: Host) -> None:
     """One that counts from far ahead would keep all proofs away until then."""
-    host.keeper().tend()
+    host.keeper().rotate()
     ReplayTable.create(replay_path(host.state_dir), 256, NOW + 10 * 86_400_000)
-    host.keeper().tend()
+    host.keeper().rotate()
 
     assert ReplayTable.open(replay_path(host.state_dir)).made_at_ms == NOW + 31_000
 
 
 def test_a_table_that_a_wrong_clock_used_is_replaced(host: Host) -> None:
     """Time never goes back in a table, so one that was used far ahead would refuse all proofs until then."""
-    host.keeper().tend()
+    host.keeper().rotate()
     far = NOW + 10 * 86_400_000
     ReplayTable.open(replay_path(host.state_dir)).insert(bytes(64), bytes(16), bytes(32), far, far)
     assert ReplayTable.open(replay_path(host.state_dir)).latest_ms == far
-    host.keeper().tend()
+    host.keeper().rotate()
 
     assert ReplayTable.open(replay_path(host.state_dir)).latest_ms == 0
 
 
 def test_what_a_wrong_clock_allowed_does_not_count_once_its_time_comes(host: Host) -> None:
     """The table that knew of it is gone, so the keys that it was proven for go as well, and the id."""
-    host.keeper().tend()
+    host.keeper().rotate()
     before = HostProofKeys.read(host.state_dir)
     soon = NOW + HALF // 2
     ReplayTable.open(replay_path(host.state_dir)).insert(bytes(64), bytes(16), bytes(32), soon, soon)
-    host.keeper().tend()
+    host.keeper().rotate()
     after = HostProofKeys.read(host.state_dir)
 
     assert after.verifier_id != before.verifier_id
     assert {key.key_id for key in after.keys}.isdisjoint(key.key_id for key in before.keys)
-    host.keeper().tend()
+    host.keeper().rotate()
     assert HostProofKeys.read(host.state_dir) == after
 
 
@@ -263,15 +263,15 @@ def test_what_a_wrong_clock_allowed_does_not_count_once_its_time_comes(host: Hos
 def test_a_new_table_counts_from_the_latest_use_of_the_one_before(host: Host, lost: bool) -> None:
     """A clock that was set back a little brings nothing back that was allowed before."""
     keeper = host.keeper()
-    keeper.tend()
+    keeper.rotate()
     path, used = replay_path(host.state_dir), NOW + 20_000
     ReplayTable.open(path).insert(bytes(64), bytes(16), bytes(32), used, used)
-    keeper.tend()
+    keeper.rotate()
     if lost:
         path.unlink()
-        keeper.tend()
+        keeper.rotate()
     else:
-        host.keeper(ProofSettings(SETTINGS.key_lifetime_ms, 512)).tend()
+        host.keeper(ProofSettings(SETTINGS.key_lifetime_ms, 512)).rotate()
 
     assert ReplayTable.open(path).made_at_ms == used + 31_000
 
@@ -279,10 +279,10 @@ def test_a_new_table_counts_from_the_latest_use_of_the_one_before(host: Host, lo
 def test_a_suspect_clock_makes_no_key(host: Host) -> None:
     """While the wall clock is not believed the keys that are there stay."""
     keeper = host.keeper()
-    keeper.tend()
+    keeper.rotate()
     before = HostProofKeys.read(host.state_dir)
     host.clock.step(10 * HALF)
 
     with pytest.raises(StateError, match="clock"):
-        keeper.tend()
+        keeper.rotate()
     assert HostProofKeys.read(host.state_dir) == before

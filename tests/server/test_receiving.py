@@ -10,7 +10,7 @@ import pytest
 from sessauth.server.rpc.pool import PATIENCE_SECONDS, BoundedPool, PoolShare
 from sessauth.server.status import word_of
 from sessauth.server.transport import receiving as module
-from sessauth.server.transport.receiving import MOST_RECEIVING, Receiving
+from sessauth.server.transport.receiving import MAX_RECEIVING, Receiving
 from sessauth.server.transport.rpc import Plan, Rpc
 from tests.support.service import wait_until
 
@@ -20,8 +20,8 @@ class _Rpc:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.came_at = self.received_from = time.monotonic()
-        self.over = self.begun = False
+        self.accepted_at = self.receiving_since = time.monotonic()
+        self.ended = self.begun = False
         self.word = ""
 
     def receive(self) -> None:
@@ -38,7 +38,7 @@ class _Party:
         self.ran: list[bytes | None] = []
         self.share = PoolShare(pool, strangers=strangers)
         self.plan = Plan(
-            self.share, streams, lambda _, message: self.ran.append(message), self._refuse, receiving.arrived
+            self.share, streams, lambda _, message: self.ran.append(message), self._refuse, receiving.deliver
         )
 
     def call(self) -> Any:
@@ -69,7 +69,7 @@ def test_of_one_caller_a_bounded_number_is_received_and_waits(
     party, other = _Party(receiving, pool), _Party(receiving, pool)
     calls = [party.call() for _ in range(150)]
 
-    assert [call.begun for call in calls] == [number < MOST_RECEIVING for number in range(150)]
+    assert [call.begun for call in calls] == [number < MAX_RECEIVING for number in range(150)]
     assert [call.word for call in calls] == [""] * 101 + ["OVERLOADED"] * 49
     assert other.call().begun
     assert (receiving.waiting, pool.in_flight) == (102, 0)
@@ -80,14 +80,14 @@ def test_a_message_makes_room_for_the_next_and_has_its_call_run(
 ) -> None:
     """Calls are received in the order in which they came, and run with their message."""
     party = _Party(receiving, pool)
-    calls = [party.call() for _ in range(MOST_RECEIVING + 2)]
+    calls = [party.call() for _ in range(MAX_RECEIVING + 2)]
 
-    receiving.arrived(calls[3], b"3")
+    receiving.deliver(calls[3], b"3")
     assert (calls[-2].begun, calls[-1].begun) == (True, False)
-    receiving.arrived(calls[-2], b"last but one")
+    receiving.deliver(calls[-2], b"last but one")
     assert calls[-1].begun
     assert wait_until(lambda: party.ran == [b"3", b"last but one"] and party.share.in_flight == 0)
-    assert receiving.waiting == MOST_RECEIVING
+    assert receiving.waiting == MAX_RECEIVING
     pool.shutdown()
 
 
@@ -96,14 +96,14 @@ def test_a_message_that_does_not_come_in_time_is_not_waited_for(
 ) -> None:
     """Those that came before are refused, with what waits behind them; those that came later stay."""
     party = _Party(receiving, pool)
-    calls = [party.call() for _ in range(MOST_RECEIVING + 1)]
+    calls = [party.call() for _ in range(MAX_RECEIVING + 1)]
     for call in calls:
-        call.came_at -= 3.0
+        call.accepted_at -= 3.0
     later = party.call()
 
     now = time.monotonic()
-    receiving.look(now)
-    receiving.look(now + 1.0)
+    receiving.expire(now)
+    receiving.expire(now + 1.0)
 
     assert {call.word for call in calls} == {"DEADLINE_EXCEEDED"}
     assert (later.word, later.begun, receiving.waiting) == ("", True, 1)
@@ -112,8 +112,8 @@ def test_a_message_that_does_not_come_in_time_is_not_waited_for(
 def test_a_call_gives_way_once_it_had_its_time(receiving: Receiving, pool: BoundedPool) -> None:
     """The oldest reception ends for a later call, behind its time, and only if one waits."""
     party = _Party(receiving, pool)
-    calls = [party.call() for _ in range(MOST_RECEIVING)]
-    calls[0].received_from -= PATIENCE_SECONDS
+    calls = [party.call() for _ in range(MAX_RECEIVING)]
+    calls[0].receiving_since -= PATIENCE_SECONDS
 
     assert calls[0].word == ""
     second, third = party.call(), party.call()
@@ -127,10 +127,10 @@ def test_the_newest_stranger_has_the_oldest_ones_place(receiving: Receiving, poo
     party = _Party(receiving, pool, strangers=True)
     calls = [party.call() for _ in range(500)]
 
-    assert [call.word for call in calls] == ["OVERLOADED"] * (500 - MOST_RECEIVING) + [""] * MOST_RECEIVING
-    receiving.arrived(calls[-1], b"probe")
+    assert [call.word for call in calls] == ["OVERLOADED"] * (500 - MAX_RECEIVING) + [""] * MAX_RECEIVING
+    receiving.deliver(calls[-1], b"probe")
     assert wait_until(lambda: party.ran == [b"probe"])
-    assert receiving.waiting == MOST_RECEIVING - 1
+    assert receiving.waiting == MAX_RECEIVING - 1
     pool.shutdown()
 
 
@@ -138,7 +138,7 @@ def test_of_all_callers_a_bounded_number_waits(
     receiving: Receiving, pool: BoundedPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond it who waits already is refused, and who does not yet may have one."""
-    monkeypatch.setattr(module, "MOST_WAITING", 20)
+    monkeypatch.setattr(module, "MAX_WAITING", 20)
     first, second = _Party(receiving, pool), _Party(receiving, pool)
     for _ in range(20):
         assert first.call().word == ""
@@ -155,9 +155,9 @@ def test_a_full_part_of_a_pool_refuses_before_and_behind_the_message(receiving: 
     party.share.in_flight = 2
 
     assert party.call().word == "OVERLOADED"
-    receiving.arrived(waiting[0], b"")
+    receiving.deliver(waiting[0], b"")
     party.share.in_flight = 1
-    receiving.arrived(waiting[1], b"1")
+    receiving.deliver(waiting[1], b"1")
 
     assert (waiting[0].word, waiting[1].word) == ("OVERLOADED", "")
     assert wait_until(lambda: party.ran == [b"1"])
@@ -171,12 +171,12 @@ def test_a_call_that_ends_without_a_message_was_cancelled_or_is_wrong(
     unary, stream = _Party(receiving, pool), _Party(receiving, pool, streams=True)
     cancelled, wrong, empty = unary.call(), unary.call(), stream.call()
     for call in (cancelled, wrong, empty):
-        receiving.arrived(call, None)
-    cancelled.over = True
+        receiving.deliver(call, None)
+    cancelled.ended = True
 
-    receiving.look(time.monotonic())
+    receiving.expire(time.monotonic())
     assert (cancelled.word, wrong.word) == ("CANCELLED", "")
-    receiving.look(time.monotonic() + 1.0)
+    receiving.expire(time.monotonic() + 1.0)
 
     assert (wrong.word, empty.word) == ("INVALID_ARGUMENT", "")
     assert wait_until(lambda: stream.ran == [None])
@@ -189,10 +189,10 @@ def test_a_call_that_is_over_while_it_waits_behind_is_passed_over(
 ) -> None:
     """Its client is gone: the next one is received in its place."""
     party = _Party(receiving, pool)
-    calls = [party.call() for _ in range(MOST_RECEIVING + 2)]
-    calls[-2].over = True
+    calls = [party.call() for _ in range(MAX_RECEIVING + 2)]
+    calls[-2].ended = True
 
-    receiving.arrived(calls[0], b"")
+    receiving.deliver(calls[0], b"")
 
     assert (calls[-2].word, calls[-2].begun, calls[-1].begun) == ("CANCELLED", False, True)
     pool.shutdown()

@@ -13,7 +13,7 @@ import pytest
 
 from sessauth.server.rpc import grpc_server as serving_module
 from sessauth.server.rpc.accounting import Accounting
-from sessauth.server.rpc.tracing import Told
+from sessauth.server.rpc.tracing import OnEvent
 from sessauth.server.transport import core
 from sessauth.server.transport.loop import GrpcServer
 from sessauth.server.transport.receiving import Receiving
@@ -40,13 +40,13 @@ def _fail(*_: object) -> None:
     raise RuntimeError("injected")
 
 
-def _failing(name: str, rule: object) -> Told:
+def _failing(name: str, rule: object) -> OnEvent:
     return _fail
 
 
 def test_a_refusal_that_cannot_be_counted_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the polling thread, which goes on, and in a pool."""
-    monkeypatch.setattr(Accounting, "refused", _fail)
+    monkeypatch.setattr(Accounting, "record_failure", _fail)
     with running(limits={"receive_ms": 300}) as service:
         operator, late = service.operator, threading.Event()
 
@@ -66,7 +66,7 @@ def test_a_refusal_that_cannot_be_counted_is_sent(monkeypatch: pytest.MonkeyPatc
 
 def test_an_answer_that_cannot_be_counted_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client has it, whatever becomes of our own numbers."""
-    monkeypatch.setattr(Accounting, "answered", lambda self, name, rule: _failing(name, rule))
+    monkeypatch.setattr(Accounting, "success_recorder", lambda self, name, rule: _failing(name, rule))
     with running() as service:
         assert service.operator.call(LIST, sessions.ListSessionsRequest()) is not None
 
@@ -79,10 +79,10 @@ def test_a_refusal_that_has_no_status_ends_its_call(monkeypatch: pytest.MonkeyPa
     assert refused.value.code is grpc.StatusCode.CANCELLED
 
 
-@pytest.mark.parametrize("where", ["look", "poll"])
+@pytest.mark.parametrize("where", ["expire", "poll"])
 def test_polling_goes_on_behind_a_fault(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is raised by the thread's own steps is logged, and calls are accepted."""
-    owner: Any = Receiving if where == "look" else core.Core
+    owner: Any = Receiving if where == "expire" else core.Core
     real, failed = getattr(owner, where), threading.Event()
 
     def once(self: Any, number: float) -> Any:

@@ -147,7 +147,7 @@ def _call(name: str, principal: Principal) -> CallContext:
     )
     call.principal = principal
     call.deadline = call.started + 3600
-    call.accepted = lambda call: None
+    call.require_accepted = lambda call: None
     return call
 
 

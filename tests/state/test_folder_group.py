@@ -33,9 +33,9 @@ MODES = {
 SERVE = f"""
 from pathlib import Path
 from sessauth.clock import FixedClock
-from sessauth.server.config.config import ProofSettings
+from sessauth.server.config.sections import ProofSettings
 from sessauth.server.keys.credentials import CredentialFile
-from sessauth.server.keys.proof_key_rotation import HostKeyKeeper
+from sessauth.server.keys.proof_key_rotation import ProofKeyRotator
 from sessauth.server.keys.issuer_keyring import KeyRing
 clock = FixedClock({NOW})
 log = StateWriter.open(folder, clock=clock)
@@ -50,7 +50,7 @@ for line in sys.stdin:
     elif line == "credential\\n":
         CredentialFile(Path(folder) / "credentials.toml").add("gw", "gateway")
     settings = ProofSettings(key_lifetime_ms=600_000, replay_slots=slots)
-    HostKeyKeeper(Path(folder), log, keyring, settings).tend()
+    ProofKeyRotator(Path(folder), log, keyring, settings).rotate()
     print("done", flush=True)
 """
 # A gateway that judges a bound token with a proof that proves nothing: with keys it says so.

@@ -40,4 +40,4 @@ def age_keys(service: Service, ms: int) -> None:
         )
         replace(host, keys=aged).write(state_dir)
         control.host_keys._host = None
-    control.host_keys.tend()
+    control.host_keys.rotate()

@@ -1,4 +1,4 @@
-"""The certificate files of the TCP listeners: read again when they change, and when they end."""
+"""The certificate files of the TCP listeners: reloaded when they change; their end is logged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE
 _UTC_TIME: Final = 0x17
 _GENERALIZED_TIME: Final = 0x18
 _VERSION: Final = 0xA0
-# Two digits of a year from here on are of the century before (RFC 5280, 4.1.2.5.1).
+# Two-digit years from here on are of the century before (RFC 5280, 4.1.2.5.1).
 _CENTURY: Final = 50
 
 
@@ -36,9 +36,9 @@ def first_der(pem: bytes) -> bytes:
 
 
 def validity(der: bytes) -> tuple[int, int]:
-    """Return from when to when a certificate counts, in seconds since 1970.
+    """Return the begin and the end of a certificate's validity, in seconds since 1970.
 
-    Raises ValueError if it is none.
+    Raises ValueError if ``der`` is no certificate.
     """
     try:
         _, certificate = next(_parts(der))
@@ -52,7 +52,7 @@ def validity(der: bytes) -> tuple[int, int]:
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Give tag and content of each element of a DER sequence's content."""
+    """Yield tag and content of each element of a DER sequence's content."""
     at = 0
     while at < len(data):
         tag, size, at = data[at], data[at + 1], at + 2
@@ -75,7 +75,7 @@ def _seconds(tag: int, content: bytes) -> int:
 
 
 def certificate_end(config: Config) -> float:
-    """Return when the listeners' certificate ends, in seconds since 1970; 0 if that can't be told."""
+    """Return the end of the listeners' certificate, in seconds since 1970; 0 if it can't be read."""
     if not config.tcp.certificate:
         return 0.0
     try:
@@ -85,15 +85,15 @@ def certificate_end(config: Config) -> float:
 
 
 class Certificates:
-    """Reads the certificate files again when they change; the last good set stays in use."""
+    """Reloads the certificate files when they change; the last good set stays in use."""
 
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
-        """Take the files that ``config`` names."""
+        """Use the files that ``config`` names."""
         self._config = config
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._seen: tuple[tuple[int, int], ...] = ()
-        # What could not be used: it is said once.
+        self._in_use: tuple[tuple[int, int], ...] = ()
+        # Files that could not be used: logged once.
         self._refused: tuple[tuple[int, int], ...] | None = None
 
     def server_credentials(self) -> grpc.ServerCredentials:
@@ -102,7 +102,7 @@ class Certificates:
         With ``tcp.client_ca`` a client without a certificate that it signed gets no connection.
         """
         try:
-            self._seen = self._stamps()
+            self._in_use = self._stamps()
             first = self._read()
         except OSError as error:
             name = "" if error.filename is None else f"{error.filename}: "
@@ -111,7 +111,7 @@ class Certificates:
             ) from error
         return grpc.dynamic_ssl_server_credentials(
             first,
-            self._fetch,  # type: ignore[arg-type]  # None keeps what is in use, says grpc's own text
+            self._fetch,  # type: ignore[arg-type]  # grpc documents None: keep the set in use
             require_client_authentication=bool(self._config.tcp.client_ca),
         )
 
@@ -124,15 +124,15 @@ class Certificates:
         return tuple((found.st_ino, found.st_mtime_ns) for found in (file.stat() for file in self._files()))
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
-        """Return what the files hold.
+        """Load the files.
 
-        Raises OSError if it can't be used, StateUnusable if others can read the key or change a file.
+        Raises OSError if they can't be used, StateUnusable if others can read the key or change a file.
         """
         preflight.check_tls(self._config)
         files = self._files()
         certificate, private_key, *roots = [file.read_bytes() for file in files]
         judge = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # gRPC would only fail each handshake. A key with a passphrase is one that can't be read.
+        # gRPC would only fail each handshake. A key with a passphrase can't be read.
         judge.load_cert_chain(files[0], files[1], password=lambda: b"")
         for root in roots:
             judge.load_verify_locations(cadata=root.decode("ascii", "replace"))
@@ -142,7 +142,7 @@ class Certificates:
         )
 
     def _judge_validity(self, certificate: bytes) -> None:
-        """Log a certificate that does not count now: clients that verify it get no connection."""
+        """Log a certificate that is not valid now: clients that verify it get no connection."""
         try:
             begins, ends = validity(first_der(certificate))
         except ValueError as error:
@@ -158,12 +158,12 @@ class Certificates:
                 event(logging.ERROR, "certificate_not_yet_valid", **fields)
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC for each handshake: None keeps what is in use."""
+        """Return a new set for gRPC, which calls this for each handshake; None: keep the set in use."""
         with self._lock:
             stamps: tuple[tuple[int, int], ...] = ()
             try:
                 stamps = self._stamps()
-                if stamps in (self._seen, self._refused):
+                if stamps in (self._in_use, self._refused):
                     return None
                 found = self._read()
             except (OSError, StateUnusable) as error:
@@ -171,6 +171,6 @@ class Certificates:
                     event(logging.ERROR, "certificates_not_reloaded", error=str(error))
                 self._refused = stamps
                 return None
-            self._seen, self._refused = stamps, None
+            self._in_use, self._refused = stamps, None
             event(logging.INFO, "certificates_reloaded")
             return found

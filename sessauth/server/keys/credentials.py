@@ -1,8 +1,8 @@
-"""API keys: who may call, stored so that the file is of no use to who reads it.
+"""API keys. Their file is useless to a reader: it holds hashes.
 
 A credential reads ``sessauth_key_<name>_<secret>``; the secret is 32 random bytes in base64url. The
 file ``credentials.toml`` holds BLAKE2b-256 of the secret: 256 random bits need no slow hash. The
-file is written whole, under another name, and renamed into place; readers look at its identity
+file is written whole, under another name, and renamed into place; readers check its identity
 at most once in 200 ms.
 """
 
@@ -36,7 +36,7 @@ MAX_ACCEPTED = 4096
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: a name, a role, and for a gateway the audiences it may ask for (none: any)."""
+    """A caller: name, role, and for a gateway the audiences it may check for (none: any)."""
 
     name: str
     role: str
@@ -53,10 +53,9 @@ class StoredCredential:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The file at one moment, and the digests of the credentials that were right against it.
+    """The file at one moment, and the digests of the credentials that it accepted.
 
-    Both are replaced together: a credential that was judged against an older file is not remembered
-    for a newer one.
+    Both are replaced together: a credential accepted under an older file does not count under a newer one.
     """
 
     entries: dict[str, StoredCredential] = field(default_factory=dict)
@@ -75,9 +74,9 @@ def credential_text(name: str, secret: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WorkerCredential:
-    """What the check workers of one control process show it: made when it starts, gone when it ends.
+    """The credential of the check workers of one control process, made when it starts.
 
-    It stands in no file, in no argument and in no environment; a worker gets it on stdin.
+    It is in no file, no argument and no environment: a worker gets it on stdin.
     """
 
     text: str = field(repr=False)
@@ -89,7 +88,7 @@ class WorkerCredential:
         return cls(credential_text("worker", secrets.token_bytes(32)), Principal(f"{RESERVED}worker", role))
 
     def is_text(self, text: str) -> bool:
-        """Whether ``text`` is this credential. Takes as long for every wrong one."""
+        """Return True if ``text`` is this credential. Takes as long for every wrong one."""
         return hmac.compare_digest(hash_secret(text.encode()), hash_secret(self.text.encode()))
 
 
@@ -112,22 +111,22 @@ def parse(text: str) -> tuple[str, bytes] | None:
 
 
 class CredentialFile:
-    """The file of hashed API keys, kept in memory and read again when it changes."""
+    """The file of hashed API keys, cached in memory and reloaded when it changes."""
 
     def __init__(self, path: Path) -> None:
-        """Use the file at ``path``; it may not exist yet, and then nobody may call."""
+        """Use the file at ``path``. While it does not exist nobody may call."""
         self._path = path
         self._lock = threading.Lock()
-        # What the file said last; replaced by another object when it changes.
+        # Replaced by another object when the file changes.
         self.loaded = Loaded()
-        # Until then nobody has to look whether it changed, in seconds of the monotonic clock.
-        self.look_again_at = 0.0
-        self._seen: tuple[int, int, int] | None = None
+        # ``loaded`` needs no check of the file until then, in seconds of the monotonic clock.
+        self.fresh_until = 0.0
+        self._stamp: tuple[int, int, int] | None = None
 
     def authenticate(self, text: str) -> Principal | None:
-        """Return who the credential belongs to, or None. Takes as long for every wrong secret.
+        """Return the principal of a credential, or None. Takes as long for every wrong secret.
 
-        What was right once is remembered by its digest, until the file changes.
+        An accepted credential is cached by its digest until the file changes.
         """
         if not text.isascii():
             return None
@@ -154,11 +153,11 @@ class CredentialFile:
 
     def list(self) -> list[StoredCredential]:
         """Return all entries, by name."""
-        self.look_again_at = 0.0
+        self.fresh_until = 0.0
         return [entry for _, entry in sorted(self.current().entries.items())]
 
     def add(self, name: str, role: str, audiences: Sequence[str] = ()) -> str:
-        """Store a new credential and return its text, which is kept nowhere else.
+        """Store a new credential and return its text, which is stored nowhere else.
 
         Raises :class:`ConfigError` for a name that is taken or of another form, and an unknown role.
         """
@@ -186,30 +185,27 @@ class CredentialFile:
             return entries.pop(name, None) is not None
 
     def current(self) -> Loaded:
-        """Return what the file says, looked at once in 200 ms at most.
-
-        Raises ConfigError if it can't be read.
-        """
+        """Return the file's content, at most 200 ms old. Raises ConfigError if it can't be read."""
         now = time.monotonic()
-        if now < self.look_again_at:
+        if now < self.fresh_until:
             return self.loaded
         with self._lock:
             try:
                 found = self._path.stat()
             except FileNotFoundError:
-                self.loaded, self._seen, self.look_again_at = Loaded(), None, 0.0
+                self.loaded, self._stamp, self.fresh_until = Loaded(), None, 0.0
                 return self.loaded
-            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-            if seen != self._seen:
-                # Nobody is let in by what an unreadable file said before; the next call reads again.
-                self.loaded, self._seen, self.look_again_at = Loaded(), None, 0.0
-                self.loaded, self._seen = Loaded(_read(self._path)), seen
-            self.look_again_at = now + RELOAD_SECONDS
+            stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if stamp != self._stamp:
+                # While the new file is unreadable nobody is accepted; the next call reads it again.
+                self.loaded, self._stamp, self.fresh_until = Loaded(), None, 0.0
+                self.loaded, self._stamp = Loaded(_read(self._path)), stamp
+            self.fresh_until = now + RELOAD_SECONDS
             return self.loaded
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, StoredCredential]]:
-        """Hold the file's lock, give its entries, and write them back if nothing was raised."""
+        """Lock the file, yield its entries, and write them back if nothing was raised."""
         lock = os.open(self._path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             self._give_group(lock)
@@ -217,7 +213,7 @@ class CredentialFile:
             entries = _read(self._path) if self._path.exists() else {}
             yield entries
             _write(self._path, entries)
-            self.look_again_at = 0.0
+            self.fresh_until = 0.0
         finally:
             os.close(lock)
 

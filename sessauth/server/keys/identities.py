@@ -1,4 +1,4 @@
-"""Principals of client certificates, from ``[[identities]]``, read again when the settings change."""
+"""Principals of client certificates, from ``[[identities]]``, reloaded when the settings change."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class KnownPrincipals:
         """Return whether any certificate is known."""
         return bool(self.by_uri or self.by_thumbprint)
 
-    def whose(self, uris: Iterable[str], thumbprint: str) -> Principal | None:
-        """Return who a verified certificate belongs to, None if nobody knows it.
+    def principal_of(self, uris: Iterable[str], thumbprint: str) -> Principal | None:
+        """Return the principal of a verified certificate, None if it has none.
 
-        Raises UNAUTHENTICATED for a certificate of two: each of them could be meant.
+        Raises UNAUTHENTICATED for a certificate of two.
         """
         found = {self.by_uri[uri] for uri in uris if uri in self.by_uri}
         if thumbprint in self.by_thumbprint:
             found.add(self.by_thumbprint[thumbprint])
         if len(found) > 1:
-            names = ", ".join(sorted(each.name for each in found))
+            names = ", ".join(sorted(principal.name for principal in found))
             raise refused("UNAUTHENTICATED", f"the certificate is that of several identities: {names}")
         return found.pop() if found else None
 
@@ -57,29 +57,29 @@ def _known(identities: Iterable[Identity]) -> KnownPrincipals:
 
 
 class Identities:
-    """The identities of the settings' file. One that can't be read changes nothing but the log."""
+    """The identities of the settings' file. A file that can't be read changes nothing; it is logged."""
 
     def __init__(self, config: Config, credentials: CredentialFile) -> None:
         """Begin with those of ``config``. Raises ConfigError if a name is that of an API key."""
         self._home = config.home
-        self._seen = config.file_stamp
+        self._stamp = config.file_stamp
         self._credentials = credentials
         self._lock = threading.Lock()
-        self._look_again_at = 0.0
+        self._fresh_until = 0.0
         self._entries = self._checked(config.identities)
         self._now = _known(self._entries)
 
     def known(self) -> KnownPrincipals:
-        """Return the identities as the file has them; it is looked at once in 200 ms at most."""
+        """Return the identities of the file, at most 200 ms old."""
         # Settings that came from no file have none that could change.
-        if self._seen is None or time.monotonic() < self._look_again_at:
+        if self._stamp is None or time.monotonic() < self._fresh_until:
             return self._now
         with self._lock:
-            seen = stamp_of(self._home)
-            if seen != self._seen:
-                self._seen = seen
+            stamp = stamp_of(self._home)
+            if stamp != self._stamp:
+                self._stamp = stamp
                 self._read()
-            self._look_again_at = time.monotonic() + RELOAD_SECONDS
+            self._fresh_until = time.monotonic() + RELOAD_SECONDS
             return self._now
 
     @property
@@ -100,12 +100,12 @@ class Identities:
             event(
                 logging.INFO,
                 "identities_reloaded",
-                added=sorted(each.name for each in set(entries) - before),
-                removed=sorted(each.name for each in before - set(entries)),
+                added=sorted(entry.name for entry in set(entries) - before),
+                removed=sorted(entry.name for entry in before - set(entries)),
             )
 
     def _checked(self, entries: tuple[Identity, ...]) -> tuple[Identity, ...]:
-        taken = {each.principal.name for each in self._credentials.list()} if entries else set()
+        taken = {stored.principal.name for stored in self._credentials.list()} if entries else set()
         for index, entry in enumerate(entries):
             if entry.name in taken:
                 raise ConfigError(

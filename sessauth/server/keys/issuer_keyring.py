@@ -1,7 +1,7 @@
 """The service's own issuer keys: private halves in ``keys/``, read by the control process alone.
 
-A key lies in ``<key id in hex>.pem``. Which keys count is said by the state; a file whose key the
-state does not list signs nothing.
+A key is in ``<key id in hex>.pem``. The state decides which keys count: one that it does not list signs
+nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...errors import KeyFolderError
 
 
 class KeyRing:
-    """Finds and makes private keys; keeps those it has read."""
+    """Finds and makes private keys, and caches them."""
 
     def __init__(self, folder: Path) -> None:
         """Use ``folder``. Raises KeyFolderError unless it is a folder that only its owner can open."""
@@ -32,7 +32,7 @@ class KeyRing:
             raise KeyFolderError(f"{folder}: must be a folder with mode 0700; run: chmod 700 {folder}")
 
     def find(self, key_id: bytes) -> IssuerKey | None:
-        """Return the private key of that id, or None if it is not here.
+        """Return the private key of an id, or None if it is not in the folder.
 
         Raises KeyFolderError if its file is readable by others or holds another key.
         """
@@ -50,7 +50,7 @@ class KeyRing:
             return key
 
     def newest_active(self, keys: Iterable[KeyRecord], allowed: Iterable[bytes] = ()) -> IssuerKey | None:
-        """Return the service's newest active key that is here; of ``allowed`` ids only, if there are any."""
+        """Return the service's newest active key in the folder; of ``allowed`` ids only, if there are any."""
         permitted = frozenset(allowed)
         usable = [
             key
@@ -66,8 +66,8 @@ class KeyRing:
     def make(self, request_id: str) -> IssuerKey:
         """Make a key pair and save it; the same request id gives the same key again.
 
-        The file is durable before the state hears of the key: a key that the state lists is never one
-        whose private half was lost in a crash.
+        The file is durable before the key is submitted to the state: no crash can lose the private half of a
+        key that the state lists.
         """
         mark = self._folder / f"request-{hashlib.blake2b(request_id.encode(), digest_size=16).hexdigest()}"
         with self._lock:

@@ -1,8 +1,8 @@
-"""Changes made on this machine beside the log: API keys, identities of certificates, the brake by hand.
+"""Changes made on this machine outside of the log: API keys, identities of certificates, the brake by hand.
 
-Each command changes a file, and nobody asks the server. So the server looks at what counts now, compares it
-with what it last recorded, logs what is different, and has it recorded in the audit stream. What it last
-recorded stands in a file, so what was changed while no server ran is recorded by the next start.
+Each command changes a file, without the server. So the server compares the files with the state that it last
+recorded, logs the differences, and records them in the audit stream. The recorded state is stored in a file,
+so the next start records changes that were made while no server ran.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ FILE: Final = "local.json"
 FILE_MODE: Final = 0o600
 _MAX_FILE_BYTES: Final = 16 << 20
 
-# By name: what may be said of an entry, and a digest of all that counts.
+# By name: the public fields of an entry, and a digest of its secret.
 Entries: TypeAlias = dict[str, dict[str, Any]]
-Found: TypeAlias = tuple[str, dict[str, Any]]
+Difference: TypeAlias = tuple[str, dict[str, Any]]
 
 
 class LocalChanges:
@@ -49,9 +49,9 @@ class LocalChanges:
         records: bool,
         fsync_ms: int,
     ) -> None:
-        """Go on from what the last run in this state folder recorded.
+        """Continue from the state that the last run in this state folder recorded.
 
-        ``records``: whether an audit stream takes the bodies; what it took is on the disk ``fsync_ms`` later.
+        ``records``: an audit stream takes the bodies; they are on the disk ``fsync_ms`` later.
         """
         self._path = state_dir / FILE
         self._credentials = credentials
@@ -61,30 +61,30 @@ class LocalChanges:
         self._records = records
         self._settle_ms = 2 * fsync_ms
         self._lock = threading.Lock()
-        self._seen = _read(self._path)
+        self._last = _read(self._path)
         self._loaded: Loaded | None = None
-        # What it was made from: as long as these stand there is nothing to compare.
+        # The inputs of ``_last``: while they are the same there is nothing to compare.
         self._parts: tuple[object, ...] = ()
         self._waiting: list[bytes] = []
-        # Since when all that was seen is recorded, and not yet kept.
+        # Since when all of ``_last`` is recorded and not yet stored.
         self._recorded_at: int | None = None
 
-    def look(self) -> None:
-        """Log what is different, and keep what was recorded long enough ago."""
+    def poll(self) -> None:
+        """Log the differences, and store the state once its records are durable."""
         with self._lock:
-            self._look()
+            self._compare()
             if self._recorded_at is not None and not self._waiting:
                 if self._clock.steady_ms() - self._recorded_at >= self._settle_ms:
-                    self._keep()
+                    self._store()
 
     def bodies(self) -> bytes:
-        """Return bodies of audit records for what was not recorded yet."""
+        """Return bodies of audit records for the differences that are not recorded yet."""
         with self._lock:
-            self._look()
+            self._compare()
             return b"".join(self._waiting)
 
     def recorded(self, bodies: bytes) -> None:
-        """Take note that the stream has what :meth:`bodies` gave."""
+        """Acknowledge bodies that the stream has written."""
         with self._lock:
             while bodies and self._waiting:
                 bodies = bodies[len(self._waiting.pop(0)) :]
@@ -92,13 +92,13 @@ class LocalChanges:
                 self._recorded_at = self._clock.steady_ms()
 
     def close(self) -> None:
-        """Keep what was recorded; the stream was closed, so that is on the disk."""
+        """Store the recorded state; the stream was closed, so its records are durable."""
         with self._lock:
             if self._recorded_at is not None and not self._waiting:
-                self._keep()
+                self._store()
 
-    def _look(self) -> None:
-        # Nobody is let in by a file that can't be read, and each call says so.
+    def _compare(self) -> None:
+        # A file that can't be read accepts nobody, and each call fails.
         with suppress(ConfigError):
             self._loaded = self._credentials.current()
         loaded = self._loaded
@@ -113,10 +113,10 @@ class LocalChanges:
             "identities": _identities(entries),
             "brake": _brake(by_hand),
         }
-        if now == self._seen:
+        if now == self._last:
             return
-        found = list(_differences(self._seen, now))
-        self._seen = now
+        found = list(_differences(self._last, now))
+        self._last = now
         for what, fields in found:
             level = logging.WARNING if what == "brake_set" else logging.INFO
             event(level, "local_change", what=what, **fields)
@@ -125,15 +125,15 @@ class LocalChanges:
                 self._waiting.append(layout.body("local", record))
         self._recorded_at = None if self._waiting else self._clock.steady_ms()
 
-    def _keep(self) -> None:
+    def _store(self) -> None:
         # If that can't be written, the next start records it again.
         with suppress(OSError):
-            replace_file(self._path, json.dumps(self._seen).encode() + b"\n", FILE_MODE)
+            replace_file(self._path, json.dumps(self._last).encode() + b"\n", FILE_MODE)
         self._recorded_at = None
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return what was recorded last; nothing where that can't be told, so that all is recorded again."""
+    """Return the recorded state; an empty one if it can't be read, so that all is recorded again."""
     nothing: dict[str, Any] = {
         "credentials": {},
         "identities": {},
@@ -151,12 +151,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _credentials(stored: Iterable[StoredCredential]) -> Entries:
     return {
-        each.principal.name: {
-            "role": each.principal.role,
-            "audiences": list(each.principal.audiences),
-            "digest": _digest(each.secret_hash.hex()),
+        credential.principal.name: {
+            "role": credential.principal.role,
+            "audiences": list(credential.principal.audiences),
+            "digest": _digest(credential.secret_hash.hex()),
         }
-        for each in stored
+        for credential in stored
     }
 
 
@@ -181,13 +181,13 @@ def _brake(by_hand: ManualBrake) -> dict[str, Any]:
     return {"count": by_hand.count, "engaged": by_hand.engaged, "reason": by_hand.reason}
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Found]:
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     for part, word in (("credentials", "credential"), ("identities", "identity")):
-        yield from _of_entries(word, before[part], now[part])
-    yield from _of_brake(before["brake"], now["brake"])
+        yield from _entry_differences(word, before[part], now[part])
+    yield from _brake_differences(before["brake"], now["brake"])
 
 
-def _of_entries(word: str, before: Entries, now: Entries) -> Iterator[Found]:
+def _entry_differences(word: str, before: Entries, now: Entries) -> Iterator[Difference]:
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) == now.get(name):
             continue
@@ -196,7 +196,7 @@ def _of_entries(word: str, before: Entries, now: Entries) -> Iterator[Found]:
         yield f"{word}_{what}", {"name": name, **shown}
 
 
-def _of_brake(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Found]:
+def _brake_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     if now["engaged"]:
         if not before.get("engaged") or now["count"] != before.get("count"):
             yield "brake_set", {"reason": now["reason"]}

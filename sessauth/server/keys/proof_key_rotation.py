@@ -1,4 +1,4 @@
-"""Makes and rotates the host's proof keys, and vouches for them: the control process's part of proofs."""
+"""Makes, rotates and signs the host's proof keys: the control process's part of proofs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ..log import event
 from ..status import refused
 from .issuer_keyring import KeyRing
 
-_STANDING: Final = (KeyStatus.ACTIVE, KeyStatus.RETIRED)
+_VALID: Final = (KeyStatus.ACTIVE, KeyStatus.RETIRED)
 
 
 class ProofKeyRotator:
-    """Keeps ``proof/`` of the state folder as it should be. The control process has one."""
+    """Maintains ``proof/`` of the state folder. The control process has one."""
 
     def __init__(self, state_dir: Path, log: StateWriter, keyring: KeyRing, settings: ProofSettings) -> None:
         """Work on ``state_dir``, which ``log`` writes; sign with the keys of ``keyring``."""
@@ -34,24 +34,24 @@ class ProofKeyRotator:
         self._lock = threading.Lock()
         self._host: HostProofKeys | None = None
         self._table: ReplayTable | None = None
-        # The latest use of the table that was seen.
+        # The latest use of the table.
         self._latest_ms = 0
         self._signed: dict[bytes, SignedVerifierKey] = {}
 
-    def tend(self) -> None:
+    def rotate(self) -> None:
         """Make what is missing and rotate what is due; called once a second.
 
-        Raises StateError while the wall clock is not believed (a key made then might count at a wrong time),
-        StateUnusable for a file that others may read, OSError or TableError where one can't be written. What
-        is there stays then.
+        Raises StateError while the wall clock is suspect (a key made then might count at a wrong time),
+        StateUnusable for a file that others may read, OSError or TableError if one can't be written. Existing
+        keys and tables stay then.
         """
         now_ms = self._log.now_ms()
         with self._lock:
             incarnation = self._log.head().incarnation
-            host = self._host or self._found()
+            host = self._host or self._read_keys()
             table = self._open_table()
             ahead = table is not None and _is_ahead(table, now_ms)
-            # What a table of the future knows goes with it, so what was proven then must never count.
+            # A table of the future is dropped with its nonces, so proofs of that time must never count.
             fresh = host is None or host.incarnation != incarnation or ahead
             if host is None or fresh:
                 due = HostProofKeys.made(incarnation, now_ms, self._settings.key_lifetime_ms)
@@ -79,7 +79,7 @@ class ProofKeyRotator:
         return self._table
 
     def _replace_table(self, now_ms: int, *, fresh: bool) -> None:
-        """Put a new replay table in place; ``fresh``: the keys are new, so nothing was proven for them."""
+        """Replace the replay table; ``fresh``: the keys are new, so no proof was made for them."""
         path, slots = replay_path(self._state_dir), self._settings.replay_slots
         # The clock may have been set back a little since the table was used.
         from_ms = now_ms if fresh else max(now_ms, self._latest_ms)
@@ -88,10 +88,10 @@ class ProofKeyRotator:
         event(logging.INFO, "replay_table_made", slots=slots, from_ms=self._table.made_at_ms)
 
     def signed(self) -> list[SignedVerifierKey]:
-        """Return the keys that count now, the newest first, each vouched for by an issuer key that stands.
+        """Return the valid keys, the newest first, each signed by a valid issuer key.
 
         Raises ServerError NO_ISSUER_KEY if one is to be signed and the service has no active key here,
-        NOT_LIVE if no key counts.
+        NOT_LIVE if no key is valid.
         """
         now_ms = self._log.now_ms()
         records = {record.id: record for record in self._log.keys()}
@@ -100,18 +100,18 @@ class ProofKeyRotator:
             counting = host.counting(now_ms) if host is not None else ()
             if host is None or not counting:
                 raise refused("NOT_LIVE", "this host has no proof key that counts; its log says why")
-            signed = {key.key_id: self._vouched(host, key, records) for key in counting}
+            signed = {key.key_id: self._sign(host, key, records) for key in counting}
             self._signed = signed
         return list(signed.values())
 
-    def _vouched(
+    def _sign(
         self, host: HostProofKeys, key: HostProofKey, records: dict[bytes, KeyRecord]
     ) -> SignedVerifierKey:
-        """Return the signature that is known, unless its issuer key no longer stands; else a new one."""
+        """Return the cached signature if its issuer key is still valid, else a new one."""
         known = self._signed.get(key.key_id)
         if known is not None:
             record = records.get(known.issuer_key_id)
-            if record is not None and record.status in _STANDING:
+            if record is not None and record.status in _VALID:
                 return known
         issuer = self._keyring.newest_active(records.values())
         if issuer is None:
@@ -122,8 +122,8 @@ class ProofKeyRotator:
         )
         return public.signed_by(issuer)
 
-    def _found(self) -> HostProofKeys | None:
-        """Return the keys in the folder; None where new ones are to be made."""
+    def _read_keys(self) -> HostProofKeys | None:
+        """Return the keys in the folder; None if new ones are to be made."""
         try:
             return HostProofKeys.read(self._state_dir)
         except StateUnusable as error:
@@ -136,5 +136,5 @@ class ProofKeyRotator:
 
 
 def _is_ahead(table: ReplayTable, now_ms: int) -> bool:
-    """Whether a wrong clock made or used it in the far future: it would keep all proofs away until then."""
+    """Return True if it was made or used in the far future: it would refuse all proofs until then."""
     return max(table.made_at_ms, table.latest_ms) > now_ms + PROOF_WINDOW_MS + CLOCK_STEP_MS

@@ -122,7 +122,7 @@ class Control:
         verifier.tally = page.tally if page is not None else None
         self.host_keys = ProofKeyRotator(config.state_dir, log, self.keyring, config.proofs)
         # Without them all is served but bound tokens; the background tries again.
-        try_once("proof keys", self.host_keys.tend)
+        try_once("proof keys", self.host_keys.rotate)
         self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
         # Made anew by each process, and known to its own workers alone.
         self._workers = WorkerCredential.make(WORKER)
@@ -156,7 +156,7 @@ class Control:
                 ("same state", self._require_same_state),
                 ("polling", self._require_polling),
                 ("sweep", log.sweep),
-                ("proof keys", self.host_keys.tend),
+                ("proof keys", self.host_keys.rotate),
                 ("proofs", self.proofs.refresh),
                 *keeping.tasks(),
                 ("readiness", self._tell_readiness),

@@ -82,7 +82,7 @@ class ControlSubsystems:
 
     def start(self) -> None:
         """Begin to record, first what was changed while no server ran."""
-        self.local.look()
+        self.local.poll()
         self.recorder.start()
 
     def tasks(self) -> list[tuple[str, Callable[[], object]]]:
@@ -91,7 +91,7 @@ class ControlSubsystems:
             ("enrolment", self.enrolment.tend),
             ("usage", self.usage.tend),
             ("uses after the end", self.uses_after_end.flush),
-            ("local changes", self.local.look),
+            ("local changes", self.local.poll),
         ]
 
     def numbers(self) -> EvidenceNumbers:

@@ -1,1 +1,1 @@
-"""What every call passes, one file each; the order is in ``server/rpc/pipeline.py``."""
+"""The interceptors of every call, one file each; ``server/rpc/pipeline.py`` has their order."""

@@ -1,7 +1,7 @@
-"""Who may call what, and in which pool: one line per RPC.
+"""The roles that may call each RPC, and its pool: one line per RPC.
 
-A method that is served but not listed here stops the server at startup. Whose session it is, is
-judged by the services: an issuer reaches only its own, and another's looks like none at all.
+A method that is served but not listed here stops the server at startup. The services judge ownership of
+sessions: an issuer reaches only its own, and another's looks like none at all.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ OPERATOR: Final = "operator"
 ISSUER: Final = "issuer"
 GATEWAY: Final = "gateway"
 AUDITOR: Final = "auditor"
-# Reads and answers approvals; what it may grant, its keys say.
+# Reads and answers approvals; its keys decide which it may grant.
 APPROVER: Final = "approver"
-# A check worker of this server: hands on what only the writer can take. No credential file can give it.
+# A check worker of this server: forwards calls that need the writer. No credential file can give it.
 WORKER: Final = "worker"
-# In the metadata of what a worker hands on: the name of who asked it, in whose part of the pool it is.
-ASKED_BY: Final = "sessauth-asked-by-bin"
-# Needs no credential: says only whether the process serves.
+# In the metadata of a forwarded call: the name of the worker's caller, whose share of the pool is used.
+ORIGINAL_CALLER: Final = "sessauth-asked-by-bin"
+# Needs no credential.
 ANYONE: Final = "anyone"
 
 
@@ -54,7 +54,7 @@ _H = "/grpc.health.v1.Health/"
 
 RULES: Final[Mapping[str, Rule]] = {
     _S + "OpenSession": _rule(pools.CHANGE, OPERATOR, ISSUER, changes=True),
-    # An approver reads whose call it is, and what for.
+    # An approver reads the session that a call is in.
     _S + "GetSession": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR, APPROVER),
     _S + "ListSessions": _rule(pools.READ, OPERATOR, ISSUER, GATEWAY, AUDITOR),
     _S + "KeepAlive": _rule(pools.CHANGE, OPERATOR, ISSUER),
@@ -77,7 +77,7 @@ RULES: Final[Mapping[str, Rule]] = {
     _P + "GetApproval": _rule(pools.READ, OPERATOR, APPROVER, GATEWAY, AUDITOR),
     _P + "GrantApproval": _rule(pools.CHANGE, OPERATOR, APPROVER, changes=True),
     _P + "DenyApproval": _rule(pools.CHANGE, OPERATOR, APPROVER, changes=True),
-    # An issuer is told of its own sessions.
+    # An issuer gets events of its own sessions.
     _E + "WatchSessions": _rule(pools.EVENT, OPERATOR, ISSUER, GATEWAY, AUDITOR, streams=True),
     _R + "RegisterVerifier": _rule(pools.EVIDENCE, OPERATOR, GATEWAY, WORKER),
     _R + "GetReceipt": _rule(pools.READ, OPERATOR, ISSUER, AUDITOR),
@@ -101,10 +101,10 @@ RULES: Final[Mapping[str, Rule]] = {
 
 
 def pool_of(rule: Rule, role: str) -> str:
-    """Return the pool of a call by that role, empty for nobody: some have one where others can't be."""
+    """Return the name of the pool for a call by ``role``, empty for a stranger."""
     if role == OPERATOR and rule.pool == pools.RESERVED:
         return pools.OPERATOR
-    # What it hands on is its callers'.
+    # Forwarded changes share the pools of the workers' callers.
     if role == WORKER and not rule.changes:
         return pools.WORKER
     return rule.pool

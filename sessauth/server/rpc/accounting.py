@@ -1,8 +1,8 @@
-"""Counts every call by method and outcome, and logs those worth a line.
+"""Counts every call by method and outcome, and logs it.
 
-Changes are logged at INFO, reads and checks at DEBUG, refusals at INFO, those of strangers, of missing
-roles and of full pools at WARNING, but at most 50 a second (the rest is counted), and our own faults at ERROR
-with their traceback.
+Changes are logged at INFO, reads and checks at DEBUG. Refusals are logged at INFO, those of strangers, of
+missing roles and of full pools at WARNING: at most 50 a second, the rest is counted. The server's own faults
+are logged at ERROR with their traceback.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .access import Rule, pool_of
 from .call import CallContext
 
 REFUSALS_PER_SECOND: Final = 50
-# What the caller isn't told the details of, and the operator must be.
-OURS: Final = frozenset({"STATE_UNUSABLE", "STATE_FULL", "KEY_FOLDER"})
+# Faults of the server: their details go to the log, not to the caller.
+SERVER_FAULTS: Final = frozenset({"STATE_UNUSABLE", "STATE_FULL", "KEY_FOLDER"})
 SESSION_ID_BYTES: Final = 16
-# What somebody should look at who is not the caller.
-NOT_THEIRS: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "OVERLOADED"})
+# Refusals that concern the operator, not only the caller.
+OPERATOR_CONCERNS: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "OVERLOADED"})
 
 
 class CallCounts:
@@ -34,20 +34,20 @@ class CallCounts:
     def __init__(self) -> None:
         """Begin at 0."""
         self.up: Final = itertools.count().__next__
-        self._looks = 0
+        self._reads = 0
         self._lock = threading.Lock()
 
     def read(self) -> int:
-        """Return how often it was counted up."""
+        """Return the number."""
         with self._lock:
-            # A look counts too, and is taken off again.
-            counted = self.up() - self._looks
-            self._looks += 1
+            # A read counts up too, and is subtracted again.
+            counted = self.up() - self._reads
+            self._reads += 1
             return counted
 
 
 class Meter(Protocol):
-    """Takes the time of calls."""
+    """Measures calls."""
 
     def observe(self, method: str, code: str, seconds: float) -> None:
         """Count a call of ``method`` that ended with a gRPC code after so many seconds."""
@@ -55,31 +55,31 @@ class Meter(Protocol):
 
 
 class Accounting:
-    """Counts and logs calls. Whether reads and checks are logged is judged once, when it is made."""
+    """Counts and logs calls. The log level is read once, here: it decides if reads and checks are logged."""
 
     def __init__(self, meter: Meter | None = None) -> None:
-        """Start with nothing counted; ``meter`` is told how long each call took."""
+        """Begin at 0; ``meter`` observes how long each call took."""
         self._meter = meter
-        # By pool: calls that found it full.
+        # Calls that found their pool full, by pool.
         self.overloaded: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._answered: dict[str, CallCounts] = {}
-        self._refused: Counter[tuple[str, str]] = Counter()
+        self._succeeded: dict[str, CallCounts] = {}
+        self._failed: Counter[tuple[str, str]] = Counter()
         self._second = 0
         self._logged = 0
         self._suppressed = 0
         self._verbose = LOGGER.isEnabledFor(logging.DEBUG)
 
     def counts(self) -> dict[tuple[str, str], int]:
-        """Return how many calls ended how: (method, word) to number; ``OK`` is an answer."""
-        answered = {(method, "OK"): tally.read() for method, tally in self._answered.items()}
+        """Return the number of calls by method and word; the word of a success is ``OK``."""
+        succeeded = {(method, "OK"): counts.read() for method, counts in self._succeeded.items()}
         with self._lock:
-            return {**{key: number for key, number in answered.items() if number}, **self._refused}
+            return {**{key: number for key, number in succeeded.items() if number}, **self._failed}
 
-    def answered(self, method: str, rule: Rule) -> Callable[[CallContext], object]:
-        """Return what is told of each call of ``method`` that was answered."""
-        tally = self._answered.setdefault(method, CallCounts())
-        up, level = tally.up, logging.INFO if rule.changes else logging.DEBUG
+    def success_recorder(self, method: str, rule: Rule) -> Callable[[CallContext], object]:
+        """Return a function that records a successful call of ``method``."""
+        up = self._succeeded.setdefault(method, CallCounts()).up
+        level = logging.INFO if rule.changes else logging.DEBUG
 
         def count(call: CallContext) -> None:
             up()
@@ -88,37 +88,37 @@ class Accounting:
             up()
             event(level, "call", **self._fields(call, "OK"))
 
-        # A check is answered thousands of times a second: what is not logged is not asked about either.
-        told = count_and_log if rule.changes or self._verbose else count
-        return told if self._meter is None else self._metered(method, self._meter, told)
+        # Checks succeed thousands of times a second: the level is not looked up for each of them.
+        record = count_and_log if rule.changes or self._verbose else count
+        return record if self._meter is None else self._metered(method, self._meter, record)
 
-    def refused(self, call: CallContext, error: BaseException) -> None:
-        """Count a call that was not answered and log it if it is worth a line."""
+    def record_failure(self, call: CallContext, error: BaseException) -> None:
+        """Count a call that failed or was refused, and log it."""
         word = word_of(error)
         with self._lock:
-            self._refused[call.method, word] += 1
+            self._failed[call.method, word] += 1
             if word == "OVERLOADED":
                 self.overloaded[pool_of(call.rule, call.principal.role)] += 1
         if self._meter is not None:
             self._meter.observe(call.method, CODES[word].name, time.monotonic() - call.started)
-        if word in OURS:
+        if word in SERVER_FAULTS:
             event(logging.ERROR, "unusable", error=str(error), **self._fields(call, word))
         elif word == "INTERNAL":
             logging.getLogger("sessauth.server").error(
                 "fault", exc_info=error, extra={"fields": self._fields(call, word)}
             )
         elif self._may_log():
-            # Who calls, and what it may not do, is an operator's business; a wrong argument is its caller's.
-            level = logging.WARNING if word in NOT_THEIRS else logging.INFO
-            why = {"why": str(error)} if word in NOT_THEIRS else {}
+            # A wrong argument concerns its caller alone.
+            level = logging.WARNING if word in OPERATOR_CONCERNS else logging.INFO
+            why = {"why": str(error)} if word in OPERATOR_CONCERNS else {}
             event(level, "refused", **self._fields(call, word), **why)
 
     @staticmethod
     def _metered(
-        method: str, meter: Meter, told: Callable[[CallContext], object]
+        method: str, meter: Meter, record: Callable[[CallContext], object]
     ) -> Callable[[CallContext], object]:
         def count_and_measure(call: CallContext) -> None:
-            told(call)
+            record(call)
             meter.observe(method, "OK", time.monotonic() - call.started)
 
         return count_and_measure
@@ -133,7 +133,7 @@ class Accounting:
             "ms": ms,
             "peer": call.context.peer(),
         }
-        # Of any length, until the service looked at it.
+        # It may have any length until the service has checked it.
         if len(call.session_id) == SESSION_ID_BYTES:
             fields["session"] = call.session_id.hex()
         return fields

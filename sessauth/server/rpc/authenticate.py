@@ -1,4 +1,4 @@
-"""Who calls: an API key in the metadata, else the identity of a client certificate."""
+"""Authentication: by an API key in the metadata, else by a client certificate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEARER = "bearer "
 
 
 class Authenticator:
-    """Knows the hashed API keys, the configured certificate identities, and a server's own workers."""
+    """Finds the principal of a call among API keys, certificate identities and the server's own workers."""
 
     def __init__(
         self,
@@ -41,16 +41,11 @@ class Authenticator:
         credentials = CredentialFile(config.credentials_file)
         return cls(credentials, Identities(config, credentials), workers)
 
-    @property
-    def knows_certificates(self) -> bool:
-        """Whether a call without an API key may still be somebody's."""
-        return bool(self.identities.known())
-
     def from_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> Principal | None:
-        """Return who the ``authorization`` entry belongs to.
+        """Return the principal of the ``authorization`` entry; None if there is no entry.
 
-        None if there is no entry. Raises UNAUTHENTICATED for one that is wrong, and for two: a proxy
-        and we could each believe another one. Raises STATE_UNUSABLE while the file can't be read.
+        Raises UNAUTHENTICATED for one that is wrong, and for two: a proxy and the server could each use
+        another one. Raises STATE_UNUSABLE while the file can't be read.
         """
         found: str | bytes | None = None
         for name, value in metadata:
@@ -73,7 +68,7 @@ class Authenticator:
         raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
 
     def from_certificate(self, rpc: Rpc) -> Principal | None:
-        """Return who the verified client certificate belongs to, or None.
+        """Return the principal of the verified client certificate, or None.
 
         Raises UNAUTHENTICATED for one that belongs to two.
         """
@@ -83,22 +78,23 @@ class Authenticator:
         facts = rpc.auth_context()
         uris = {uri.decode("utf-8", "replace") for uri in facts.get("peer_uri", ())}
         pems = facts.get("x509_pem_cert", ()) if known.by_thumbprint else ()
-        return known.whose(uris, certificate_thumbprint(pems[0]) if pems else "")
+        return known.principal_of(uris, certificate_thumbprint(pems[0]) if pems else "")
 
-    def require(self, rpc: Rpc, principal: Principal | None, judged_by: object) -> object:
-        """Return what a caller without an API key is judged by now; ``judged_by`` with one.
+    def require(self, rpc: Rpc, principal: Principal | None, authenticated_by: object) -> object:
+        """Authenticate a call's caller again. Return the table that it is found in now.
 
-        Raises UNAUTHENTICATED if the caller is no longer ``principal``, and STATE_UNUSABLE.
+        With an API key that is ``authenticated_by``. Raises UNAUTHENTICATED if the caller is no longer
+        ``principal``, and STATE_UNUSABLE.
         """
         found = self.from_metadata(rpc.metadata)
         if found is None:
             known = self.identities.known()
-            if known is judged_by:
+            if known is authenticated_by:
                 return known
-            found, judged_by = self.from_certificate(rpc), known
+            found, authenticated_by = self.from_certificate(rpc), known
         if found is None or found != principal:
             raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
-        return judged_by
+        return authenticated_by
 
 
 def certificate_thumbprint(pem: bytes) -> str:

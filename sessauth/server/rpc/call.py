@@ -1,4 +1,4 @@
-"""One call on its way through the interceptors: what is known of it so far."""
+"""The state of one call on its way through the interceptors."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ NOBODY = Principal("", "")
 class CallContext:
     """One call. ``started`` and ``deadline`` are in seconds of the monotonic clock.
 
-    ``deadline`` is 0 until it was judged; ``principal`` is :data:`NOBODY` while who calls is not known.
-    ``accepted(call)``, which streams have, raises once their credential is no longer accepted. ``span`` is
-    what the tracing of the process keeps of it, None without any. ``judged_by`` is what a caller without an
-    API key was judged by, ``session_id`` the session that its message names, empty if none.
+    ``deadline`` is 0 until it was judged. ``principal`` is :data:`NOBODY` while the caller is not
+    authenticated. ``require_accepted(call)``, which streams have, raises UNAUTHENTICATED once the credential
+    is no longer accepted. ``span`` is the state of tracing, None without it. ``authenticated_by`` is the
+    table of certificate identities that a caller without an API key was found in. ``session_id`` is the
+    session that the message names, empty if none.
     """
 
     __slots__ = (
-        "accepted",
+        "authenticated_by",
         "context",
         "deadline",
-        "judged_by",
         "method",
         "principal",
+        "require_accepted",
         "rule",
         "session_id",
         "span",
         "started",
     )
 
-    accepted: Callable[[CallContext], None]
+    require_accepted: Callable[[CallContext], None]
 
     def __init__(self, method: str, rule: Rule, context: Rpc, principal: Principal = NOBODY) -> None:
         """Begin now."""
@@ -47,7 +48,7 @@ class CallContext:
         self.deadline = 0.0
         self.principal = principal
         self.span: Any = None
-        self.judged_by: object = None
+        self.authenticated_by: object = None
         self.session_id = b""
 
     @property
@@ -55,7 +56,7 @@ class CallContext:
         """Seconds that are left, at least 0."""
         return max(0.0, self.deadline - time.monotonic())
 
-    def require_time(self) -> None:
-        """Refuse to begin what nobody waits for any more."""
+    def raise_if_expired(self) -> None:
+        """Raise DEADLINE_EXCEEDED if nobody waits for the call any more."""
         if self.remaining <= 0.0 or not self.context.is_active():
             raise refused("DEADLINE_EXCEEDED", "the deadline passed before the call was begun")

@@ -1,7 +1,7 @@
 """Each call has a deadline, and the server has a longest one.
 
-A call without a deadline could hold its thread for ever. One that asks for longer than the server's
-cap is cut off at the cap: cancelled.
+A call without a deadline could hold its thread for ever. A call with a longer deadline than the server's cap
+is cancelled at the cap.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ..status import refused
 from ..transport.rpc import Rpc
 from .call import CallContext
 
-# A stream may be open for an hour; its connection is told to go away earlier.
+# A stream may be open for an hour; its connection gets a GOAWAY earlier.
 MAX_STREAM_SECONDS: Final = 3_600.0
-# grpc gives the end of time for a call that states no deadline; what it can state is below 10^8 s.
+# grpc reports the end of time for a call without a deadline; a stated one is below 10^8 s.
 NO_DEADLINE_SECONDS: Final = 1e12
 
 
 class Deadline:
-    """Judges and caps deadlines. ``close`` ends its thread."""
+    """Sets and caps deadlines. :meth:`close` ends its thread."""
 
     def __init__(self, max_deadline_ms: int) -> None:
         """Cap unary calls at ``max_deadline_ms``."""
         self._cap = max_deadline_ms / 1000
         self._never_capped = min(self._cap, MAX_STREAM_SECONDS)
-        # Weak: a call that has ended, which most have, is not kept until its cap comes.
+        # Weak references: most calls end before their cap.
         self._due: list[tuple[float, int, weakref.ref[Rpc]]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
@@ -38,9 +38,9 @@ class Deadline:
         self._thread: threading.Thread | None = None
 
     def judge(self, call: CallContext) -> None:
-        """Set the call's deadline, or refuse it."""
+        """Set the call's deadline. Raises DEADLINE_REQUIRED if it states none."""
         remaining = call.context.time_remaining()
-        # A call that waited longer than its deadline is refused by its first require_time().
+        # A call that waited longer than its deadline is refused by its first raise_if_expired().
         if remaining is not None and remaining <= self._never_capped:
             call.deadline = call.started + remaining
             return
@@ -49,15 +49,15 @@ class Deadline:
         cap = MAX_STREAM_SECONDS if call.rule.streams else self._cap
         call.deadline = call.started + min(remaining, cap)
         if remaining > cap:
-            self._cut_off_at(call.deadline, call.context)
+            self._cancel_at(call.deadline, call.context)
 
     def close(self) -> None:
-        """End the thread that cuts calls off."""
+        """End the thread that cancels calls."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
-    def _cut_off_at(self, when: float, context: Rpc) -> None:
+    def _cancel_at(self, when: float, context: Rpc) -> None:
         with self._changed:
             heapq.heappush(self._due, (when, next(self._numbers), weakref.ref(context)))
             if self._thread is None:

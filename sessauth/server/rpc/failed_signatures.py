@@ -1,9 +1,9 @@
 """Limits how many failed signatures one peer may cost us.
 
-A forger who knows a live session makes us verify a signature with every try. Each peer (who calls,
-and the agent's address as the gateway read it) has a bucket of failures that refills with time.
-While it is empty, a token of that peer that was not verified before is denied without a look at its
-signatures; tokens that were, and other peers', are judged as ever.
+A forger who knows a live session makes us verify a signature with every try. Each peer (the principal, and
+the agent's address as the gateway read it) has a bucket of failures that refills with time. While it is
+empty, a token of that peer that was not verified before is denied before its signatures are verified.
+Verified tokens, and those of other peers, are judged as before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_PEERS: Final = 10_000
 
 
 class FailedSignatures:
-    """A bucket of failures for each peer; the peers seen longest ago are forgotten first."""
+    """A bucket of failures for each peer; the least recently used buckets are evicted first."""
 
     def __init__(self, burst: int, per_second: int) -> None:
         """Let a peer fail ``burst`` times at once, and regain ``per_second`` failures each second."""
@@ -28,7 +28,7 @@ class FailedSignatures:
         self.gates = Gates(self)
 
     def exhausted(self, peer: tuple[str, str]) -> bool:
-        """Whether the peer has used up its failures. Costs one lookup for a peer that never failed."""
+        """Return True if the peer has used up its failures. One lookup for a peer that never failed."""
         if peer not in self._buckets:
             return False
         with self._lock:
@@ -55,24 +55,24 @@ class Gate:
     __slots__ = ("_failures", "_principal")
 
     def __init__(self, failures: FailedSignatures, principal: str) -> None:
-        """Open to the peers of ``principal`` that ``failures`` has not found exhausted."""
+        """Open to the peers of ``principal`` whose bucket in ``failures`` is not exhausted."""
         self._failures = failures
         self._principal = principal
 
     def may_fail(self, source: str) -> bool:
-        """Whether signatures may be looked at for an agent at ``source``."""
+        """Return True if signatures may be verified for an agent at ``source``."""
         return not self._failures.exhausted((self._principal, source))
 
     def failed(self, source: str) -> None:
-        """Take note of a signature that was wrong."""
+        """Count a signature that was wrong."""
         self._failures.failed((self._principal, source))
 
 
 class Gates(dict[str, Gate]):
-    """The gate of each principal, made when it is first asked for: there are as many as credentials."""
+    """The gate of each principal, made on first use: there are as many as credentials."""
 
     def __init__(self, failures: FailedSignatures) -> None:
-        """Begin with none; each will ask ``failures``."""
+        """Begin with none; each will use ``failures``."""
         super().__init__()
         self._failures = failures
 

@@ -1,4 +1,4 @@
-"""One listening gRPC server: services, interceptors, pools and sockets put together.
+"""One listening gRPC server, composed of services, interceptors, pools and sockets.
 
 The control process and each check worker have one; they differ in the services.
 """
@@ -26,12 +26,12 @@ from .pools import open_pools
 from .router import Router
 from .tracing import Tracing
 
-# How long clients and balancers may still arrive, and be told to go elsewhere.
+# How long clients and balancers may still arrive, and be refused with UNAVAILABLE.
 NOTICE_SECONDS: Final = 0.1
 POLL_SECONDS: Final = 0.01
-# Answers that were given may still be on their way out.
+# For answers that are still on their way out.
 LAST_BYTES_SECONDS: Final = 0.5
-# Behind the grace gRPC has cancelled every call; it need not be waited for if it does not say so.
+# After the grace gRPC has cancelled every call; this long it may take to report that.
 STOP_SECONDS: Final = 2.0
 # How long the polling thread may be at one event, and all threads of a pool at one call each.
 SILENT_SECONDS: Final = 4.0
@@ -53,7 +53,7 @@ class Serving:
     ) -> None:
         """Prepare to serve ``methods``; nothing listens yet.
 
-        ``authenticator`` knows the callers; None: those of ``config`` alone. ``meter`` is told how long each
+        ``authenticator`` knows the callers; None: those of ``config`` alone. ``meter`` observes how long each
         call took, and ``tracing`` makes a span of it.
         """
         self._config = config
@@ -85,7 +85,7 @@ class Serving:
     def stop(self, grace_ms: int, also_while: Callable[[], bool] | None = None) -> None:
         """Refuse new calls, let running ones end within ``grace_ms``, then cancel them.
 
-        Within that time it goes on ``also_while`` that holds: observations are taken until then.
+        Within that time it also waits while ``also_while`` returns True: observations are still accepted.
 
         gRPC cancels a call that has arrived and not begun when it stops. So new calls are refused
         with UNAVAILABLE while the socket still listens, and gRPC is stopped when nothing runs.
@@ -109,13 +109,13 @@ class Serving:
             self._sockets.pop().unlink(missing_ok=True)
 
     def require_polling(self) -> None:
-        """Raise ServerError if nothing polls any more. Waits for nothing."""
+        """Raise ServerError if the polling thread does not go on. Waits for nothing."""
         silent = time.monotonic() - self._server.polled_at
         if silent > SILENT_SECONDS:
             raise ServerError(f"calls were not polled for {silent:.1f} s")
 
     def require_progress(self) -> None:
-        """Raise ServerError if nothing polls any more, or a pool is stuck. Waits for nothing."""
+        """Raise ServerError if the polling thread does not go on, or a pool is stuck. Waits for nothing."""
         self.require_polling()
         for pool in self.pools:
             stuck = pool.stuck_for()

@@ -20,7 +20,7 @@ from ..transport.loop import GrpcServer
 # A batch of 1024 items with tokens of 8 KiB is 8 MiB; arguments share what is left.
 MAX_REQUEST_BYTES: Final = 12 << 20
 MAX_METADATA_BYTES: Final = 2 * limits.MAX_TOKEN_BYTES
-# What fits sun_path with its final zero.
+# ``sun_path`` without its final zero.
 MAX_SOCKET_PATH_BYTES: Final = 107
 
 OPTIONS: Final[Sequence[tuple[str, int]]] = (
@@ -29,7 +29,7 @@ OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # Per connection; gRPC in Python can't bound the connections themselves.
     ("grpc.max_concurrent_streams", 256),
-    # Closes a connection that says nothing, or half a preface: the default lets it stay.
+    # Closes a connection that sends nothing, or half a preface: the default lets it stay.
     ("grpc.server_handshake_timeout_ms", 3_000),
     ("grpc.max_connection_idle_ms", 300_000),
     # Spreads clients over workers again, and ends connections of certificates that expired since.

@@ -1,6 +1,6 @@
-"""One RPC that is served: its name, and what answers it.
+"""RPCs and their handlers.
 
-Most services speak messages of protobuf; what is asked thousands of times a second speaks bytes.
+Most handlers take and return protobuf messages; those called thousands of times a second take bytes.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class RawHandler:
-    """Marks an answer that takes and gives encoded messages; for a stream, iterators of them."""
+    """Marks a handler of encoded messages; for a stream, of iterators of them."""
 
     answer: Callable[[Any, CallContext], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC: its full name, and what answers it, from encoded messages to encoded messages.
+    """One RPC: its full name, and its handler of encoded messages.
 
-    An answer to a unary RPC takes and returns ``bytes``, that to a stream iterators of ``bytes``.
+    The handler of a unary RPC takes and returns ``bytes``, that of a stream iterators of ``bytes``.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Method:
 def methods_of(
     service: ServiceDescriptor, answers: Mapping[str, Callable[..., object] | RawHandler]
 ) -> list[Method]:
-    """Pair each RPC of a service with what answers it. Raises ConfigError if the two don't match."""
+    """Pair each RPC of a service with its handler. Raises ConfigError if the two don't match."""
     names = {method.name for method in service.methods}
     if names != set(answers):
         raise ConfigError(
@@ -60,7 +60,7 @@ def methods_of(
 
 
 def parse(kind: type[M], data: bytes) -> M:
-    """Return the message of ``data``. Raises INVALID_ARGUMENT if it is none."""
+    """Decode ``data``. Raises INVALID_ARGUMENT if that fails."""
     try:
         return kind.FromString(data)
     except DecodeError:
@@ -75,10 +75,10 @@ def _unary(kind: type[Message], answer: Callable[..., Any]) -> Callable[[bytes, 
         message: Any = parse(kind, data)
         if names_session:
             call.session_id = message.session_id
-        answered = answer(message, call)
+        response = answer(message, call)
         if opens_session:
-            call.session_id = answered.session.id
-        return bytes(answered.SerializeToString())
+            call.session_id = response.session.id
+        return bytes(response.SerializeToString())
 
     return encoded
 

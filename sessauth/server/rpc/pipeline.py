@@ -1,16 +1,16 @@
-"""Leads a call whose message is there through the interceptors to its service."""
+"""Leads a call whose message has come through deadline, accounting and tracing to its service."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from ..keys.credentials import Principal
 from ..log import fault
-from ..transport.rpc import Arrived, Plan, Rpc, Run, over
+from ..transport.rpc import Deliver, Plan, Rpc, Run, cancelled_error
 from .access import Rule
 from .accounting import Accounting
 from .authenticate import Authenticator
@@ -18,80 +18,63 @@ from .call import CallContext
 from .deadline import Deadline
 from .method import Method
 from .pool import PoolShare
-from .tracing import Refused, Told, Tracing
-
-Judge: TypeAlias = Callable[[CallContext], object]
+from .tracing import OnEvent, OnFailure, Tracing
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """The interceptors of one process.
 
-    Who calls, and whether the role reaches the method, was judged before the message was waited for:
-    strangers' bytes are never parsed. Accounting is told of every call's end, refused ones included.
+    The router authenticates the caller and checks its role before the message is waited for: strangers' bytes
+    are never parsed. Accounting counts the end of every call, refused ones included.
     """
 
     authenticator: Authenticator
     accounting: Accounting
     deadline: Deadline
-    # How long the client of a stream may leave unread what it is sent.
+    # How long the client of a stream may leave sent messages unread.
     slow_reader_seconds: float
-    # Makes a span of each call; None: nothing does.
+    # Makes a span of each call; None: no spans.
     tracing: Tracing | None = None
 
     def plan(
-        self, method: Method, rule: Rule, share: PoolShare[Rpc], principal: Principal, arrived: Arrived
+        self, method: Method, rule: Rule, share: PoolShare[Rpc], principal: Principal, deliver: Deliver
     ) -> Plan:
-        """Return how calls go on whose caller is known, or need not be."""
+        """Return the plan for calls of an authenticated caller, or of one that need not be."""
 
         def refuse(rpc: Rpc, error: Exception) -> None:
             self.refuse(rpc, method.name, rule, principal, error)
 
         run = (self._stream if rule.streams else self._unary)(method, rule, principal)
-        return Plan(share, rule.streams, run, refuse, arrived, principal)
+        return Plan(share, rule.streams, run, refuse, deliver, principal)
 
     def refuse(self, rpc: Rpc, name: str, rule: Rule, principal: Principal, error: Exception) -> None:
         """End a call that gets no thread."""
-        call = CallContext(name, rule, rpc, principal)
         rpc.refused = True
-        try:
-            if self.tracing is None:
-                self.accounting.refused(call, error)
-            else:
-                self.tracing.refused(call, error, self.accounting.refused)
-        except Exception as problem:  # noqa: BLE001 - the call ends in any case
-            fault("accounting", problem)
-        rpc.refuse(error)
+        on_failure: OnFailure = self.accounting.record_failure
+        if self.tracing is not None:
+            on_failure = self.tracing.wrap_refusal(on_failure)
+        _fail(rpc, CallContext(name, rule, rpc, principal), error, on_failure)
 
     def _unary(self, method: Method, rule: Rule, principal: Principal) -> Run:
-        """Return what answers one call of a unary method. Each step here is paid on every check."""
+        """Return a function that runs one call of a unary method. Each step here is paid on every check."""
         name, answer, now = method.name, method.answer, time.monotonic
-        admit: Judge = self.deadline.judge
-        answered: Told = self.accounting.answered(name, rule)
-        not_answered: Refused = self.accounting.refused
-        if self.tracing is not None:
-            admit, answered, not_answered = self.tracing.around(
-                admit, answered, not_answered, one_thread=True
-            )
+        admit, on_success, on_failure = self._callbacks(name, rule, one_thread=True)
 
         def unary(rpc: Rpc, data: bytes | None) -> None:
             call = CallContext(name, rule, rpc, principal)
             try:
                 admit(call)
-                if rpc.over:
-                    raise over()
+                if rpc.ended:
+                    raise cancelled_error()
                 if now() >= call.deadline:
-                    call.require_time()
+                    call.raise_if_expired()
                 result: bytes = answer(data, call)
             except BaseException as error:  # noqa: BLE001 - becomes the status of the call
-                try:
-                    not_answered(call, error)
-                except Exception as problem:  # noqa: BLE001 - the call ends in any case
-                    fault("accounting", problem)
-                rpc.refuse(error)
+                _fail(rpc, call, error, on_failure)
             else:
                 try:
-                    answered(call)
+                    on_success(call)
                 except Exception as problem:  # noqa: BLE001 - the call ends in any case
                     fault("accounting", problem)
                 rpc.answer(result)
@@ -99,43 +82,40 @@ class Pipeline:
         return unary
 
     def _stream(self, method: Method, rule: Rule, principal: Principal) -> Run:
-        """Return what answers one call of a streaming method."""
+        """Return a function that runs one call of a streaming method."""
         within_seconds = self.slow_reader_seconds
-        admit: Judge = self.deadline.judge
-        answered: Told = self.accounting.answered(method.name, rule)
-        not_answered: Refused = self.accounting.refused
-        if self.tracing is not None:
-            # Its steps may be on different threads.
-            admit, answered, not_answered = self.tracing.around(
-                admit, answered, not_answered, one_thread=False
-            )
+        # Its steps may be on different threads.
+        admit, on_success, on_failure = self._callbacks(method.name, rule, one_thread=False)
 
         def stream(rpc: Rpc, first: bytes | None) -> None:
             call = CallContext(method.name, rule, rpc, principal)
-            call.accepted = self._require_accepted
+            call.require_accepted = self._require_accepted
             try:
                 admit(call)
-                requests = self._still_accepted(rpc.messages(first), call)
+                requests = self._while_accepted(rpc.messages(first), call)
                 with closing(cast("Any", method.answer(requests, call))) as answers:
                     for message in answers:
                         rpc.send(message, within_seconds)
             except BaseException as error:  # noqa: BLE001 - becomes the status of the call
-                try:
-                    not_answered(call, error)
-                except Exception as problem:  # noqa: BLE001 - the call ends in any case
-                    fault("accounting", problem)
-                rpc.refuse(error)
+                _fail(rpc, call, error, on_failure)
             else:
                 try:
-                    answered(call)
+                    on_success(call)
                 except Exception as problem:  # noqa: BLE001 - the call ends in any case
                     fault("accounting", problem)
                 rpc.finish()
 
         return stream
 
-    def _still_accepted(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
-        """Hand on a stream's messages; raises UNAUTHENTICATED once its caller is no longer accepted.
+    def _callbacks(self, name: str, rule: Rule, *, one_thread: bool) -> tuple[OnEvent, OnEvent, OnFailure]:
+        """Return callbacks for a call's begin, success and failure."""
+        admit, on_success = self.deadline.judge, self.accounting.success_recorder(name, rule)
+        if self.tracing is None:
+            return admit, on_success, self.accounting.record_failure
+        return self.tracing.wrap(admit, on_success, self.accounting.record_failure, one_thread=one_thread)
+
+    def _while_accepted(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
+        """Yield a stream's messages. Raises UNAUTHENTICATED once its caller is no longer accepted.
 
         A stream may be open for long after its credential, or the identity of its certificate, was removed.
         """
@@ -145,4 +125,15 @@ class Pipeline:
             yield data
 
     def _require_accepted(self, call: CallContext) -> None:
-        call.judged_by = self.authenticator.require(call.context, call.principal, call.judged_by)
+        call.authenticated_by = self.authenticator.require(
+            call.context, call.principal, call.authenticated_by
+        )
+
+
+def _fail(rpc: Rpc, call: CallContext, error: BaseException, on_failure: OnFailure) -> None:
+    """Record the failure of a call and end it with the error's status."""
+    try:
+        on_failure(call, error)
+    except Exception as problem:  # noqa: BLE001 - the call ends in any case
+        fault("accounting", problem)
+    rpc.refuse(error)

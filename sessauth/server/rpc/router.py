@@ -1,4 +1,4 @@
-"""Finds how a call goes on, on the polling thread, before its message is waited for."""
+"""Finds the plan of a new call on the polling thread, before its message is waited for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..keys.credentials import MAX_ACCEPTED, Loaded, Principal
 from ..status import refused
 from ..transport.receiving import Receiving
 from ..transport.rpc import Plan, Rpc
-from .access import ANYONE, ASKED_BY, RULES, Rule, pool_of, require_rules
+from .access import ANYONE, ORIGINAL_CALLER, RULES, Rule, pool_of, require_rules
 from .authenticate import AUTHORIZATION
 from .call import NOBODY
 from .method import Method
@@ -22,34 +22,39 @@ from .pools import PoolSet
 
 HEALTH_PREFIX: Final = "/grpc.health.v1.Health/"
 FORWARD: Final = "/sessauth.v1.ForwardService/Forward"
-# Workers that drain have something left to tell.
+# Workers that drain still report observations.
 REPORT_OBSERVATIONS: Final = "/sessauth.v1.UsageService/ReportObservations"
 
 
 class Route:
-    """A method, and how the calls of those go on who call it."""
+    """A method, and the plans for its calls."""
 
-    __slots__ = ("handed_on", "known", "method", "open_to_anyone", "plans", "rule", "to_the_end")
+    __slots__ = (
+        *("anonymous", "forwarded", "method", "plans", "plans_by_credential", "rule"),
+        "served_while_draining",
+    )
 
     def __init__(self, method: Method, rule: Rule) -> None:
-        """Know nobody who calls yet."""
+        """Begin without plans."""
         self.method = method
         self.rule = rule
-        self.to_the_end = method.name.startswith(HEALTH_PREFIX) or method.name == REPORT_OBSERVATIONS
-        self.open_to_anyone = ANYONE in rule.roles
-        # Calls of a worker that are somebody else's: who asked it is looked for each time.
-        self.handed_on = method.name == FORWARD
-        # By the caller, and in whose part of the pool its calls are.
+        self.served_while_draining = (
+            method.name.startswith(HEALTH_PREFIX) or method.name == REPORT_OBSERVATIONS
+        )
+        self.anonymous = ANYONE in rule.roles
+        # Calls of a worker for callers of its own, who share the pool by name.
+        self.forwarded = method.name == FORWARD
+        # By the principal, and the name that its share of the pool has.
         self.plans: dict[tuple[Principal, str], Plan] = {}
-        # By the digest of an ``authorization`` entry that was right and whose role reaches the method.
-        self.known: dict[bytes, Plan] = {}
+        # By the digest of an accepted ``authorization`` entry whose role reaches the method.
+        self.plans_by_credential: dict[bytes, Plan] = {}
 
 
 class Router:
-    """Takes new calls: nothing here may wait.
+    """Admits new calls: nothing here may wait.
 
-    Who called before with the same credential is known by its digest, as long as the file of credentials
-    stays as it was; the credential itself is kept nowhere.
+    A credential that called before is found by its digest as long as the file of credentials stays the same;
+    the credential itself is stored nowhere.
     """
 
     def __init__(
@@ -65,14 +70,14 @@ class Router:
         self._routes: Mapping[str, Route] = {
             method.name: Route(method, RULES[method.name]) for method in methods
         }
-        # By pool and principal; those of nobody who calls any more go when the file of credentials changes.
+        # By pool and name; empty ones are dropped when the file of credentials changes.
         self._shares: dict[tuple[str, str], PoolShare[Rpc]] = {}
-        # The file that all that is known was judged by.
-        self._known_by: Loaded | None = None
+        # The file that the cached plans were made under.
+        self._cached_under: Loaded | None = None
         self._draining = False
 
     def drain(self) -> None:
-        """Refuse every new call but health's and observation reports; those that run go on."""
+        """Refuse every new call but those of health and observations; running calls go on."""
         self._draining = True
 
     def accept(self, rpc: Rpc) -> None:
@@ -83,93 +88,93 @@ class Router:
             return
         credentials = self._credentials
         if (
-            credentials.loaded is self._known_by
-            and time.monotonic() < credentials.look_again_at
+            credentials.loaded is self._cached_under
+            and time.monotonic() < credentials.fresh_until
             and not self._draining
         ):
-            plan = route.known.get(_digest(rpc.metadata))
+            plan = route.plans_by_credential.get(_digest(rpc.metadata))
             if plan is not None:
-                rpc.plan, rpc.judged_by = plan, self._known_by
+                rpc.plan, rpc.authenticated_by = plan, self._cached_under
                 self._receiving.begin(rpc)
                 return
-        self._judge(route, rpc)
+        self._admit_new_caller(route, rpc)
 
-    def _judge(self, route: Route, rpc: Rpc) -> None:
-        """Take a call about whose caller nothing is known yet."""
+    def _admit_new_caller(self, route: Route, rpc: Rpc) -> None:
+        """Authenticate and authorize a call whose credential is not cached."""
         principal, loaded, by_metadata = NOBODY, self._credentials.loaded, False
         try:
-            if not route.open_to_anyone:
-                # Strangers are refused before anything of theirs is waited for.
-                named = self._authenticator.from_metadata(rpc.metadata)
-                by_metadata = named is not None
-                rpc.judged_by = loaded if by_metadata else self._authenticator.identities.known()
-                named = named or self._authenticator.from_certificate(rpc)
-                if named is None:
+            if not route.anonymous:
+                # Strangers are refused before their message is waited for.
+                found = self._authenticator.from_metadata(rpc.metadata)
+                by_metadata = found is not None
+                rpc.authenticated_by = loaded if by_metadata else self._authenticator.identities.known()
+                found = found or self._authenticator.from_certificate(rpc)
+                if found is None:
                     raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
-                principal = named
-            if self._draining and not route.to_the_end:
+                principal = found
+            if self._draining and not route.served_while_draining:
                 raise refused("SHUTTING_DOWN", "this server is about to end; call another, or wait for it")
             if principal is not NOBODY and principal.role not in route.rule.roles:
                 raise refused("PERMISSION_DENIED", "this credential may not do that")
         except ServerError as error:
             self._pipeline.refuse(rpc, route.method.name, route.rule, principal, error)
             return
-        if self._known_by is not loaded:
-            self._forget(loaded)
-        asked_by = _asked_by(rpc.metadata) if route.handed_on else ""
-        rpc.plan = self._plan(route, principal, asked_by or principal.name)
-        if by_metadata and not route.handed_on and self._credentials.loaded is loaded:
-            # It was not replaced meanwhile, so it is what the caller was judged by.
+        if self._cached_under is not loaded:
+            self._clear_cache(loaded)
+        caller = _original_caller(rpc.metadata) if route.forwarded else ""
+        rpc.plan = self._plan(route, principal, caller or principal.name)
+        if by_metadata and not route.forwarded and self._credentials.loaded is loaded:
+            # The file was not replaced meanwhile, so the caller was authenticated by it.
             digest = _digest(rpc.metadata)
-            if digest and len(route.known) < MAX_ACCEPTED:
-                route.known[digest] = rpc.plan
+            if digest and len(route.plans_by_credential) < MAX_ACCEPTED:
+                route.plans_by_credential[digest] = rpc.plan
         self._receiving.begin(rpc)
 
-    def _arrived(self, rpc: Rpc, message: bytes | None) -> None:
-        """Take a call's message; a caller that was removed while it came is refused."""
-        judged_by, credentials = rpc.judged_by, self._credentials
-        if judged_by is not None and (
-            judged_by is not credentials.loaded or time.monotonic() >= credentials.look_again_at
+    def _deliver(self, rpc: Rpc, message: bytes | None) -> None:
+        """Pass on a call's message, unless its caller was removed meanwhile: then refuse the call."""
+        authenticated_by, credentials = rpc.authenticated_by, self._credentials
+        if authenticated_by is not None and (
+            authenticated_by is not credentials.loaded or time.monotonic() >= credentials.fresh_until
         ):
             try:
-                self._authenticator.require(rpc, rpc.plan.principal, judged_by)
+                self._authenticator.require(rpc, rpc.plan.principal, authenticated_by)
             except ServerError as error:
                 self._receiving.drop(rpc, error)
                 return
-        self._receiving.arrived(rpc, message)
+        self._receiving.deliver(rpc, message)
 
-    def _plan(self, route: Route, principal: Principal, whose: str) -> Plan:
-        """Return the plan for calls of ``principal`` in the part of the pool that is ``whose``."""
-        plan = route.plans.get((principal, whose))
+    def _plan(self, route: Route, principal: Principal, share_name: str) -> Plan:
+        """Return the plan for calls of ``principal`` in the pool's share of ``share_name``."""
+        plan = route.plans.get((principal, share_name))
         if plan is None:
             pool = pool_of(route.rule, principal.role)
-            share = self._shares.get((pool, whose))
+            share = self._shares.get((pool, share_name))
             if share is None:
                 share = PoolShare(self._pools[pool], strangers=principal is NOBODY)
-                self._shares[pool, whose] = share
-            plan = self._pipeline.plan(route.method, route.rule, share, principal, self._arrived)
-            route.plans[principal, whose] = plan
+                self._shares[pool, share_name] = share
+            plan = self._pipeline.plan(route.method, route.rule, share, principal, self._deliver)
+            route.plans[principal, share_name] = plan
         return plan
 
-    def _forget(self, loaded: Loaded | None) -> None:
-        """Know nobody any more: the file of credentials is another one."""
+    def _clear_cache(self, loaded: Loaded | None) -> None:
+        """Drop all plans: the file of credentials is another one."""
         for route in self._routes.values():
-            route.known.clear()
+            route.plans_by_credential.clear()
             route.plans.clear()
         self._shares = {key: share for key, share in self._shares.items() if share.in_flight or share.waiting}
-        self._known_by = loaded
+        self._cached_under = loaded
 
 
-def _asked_by(metadata: Sequence[tuple[str, str | bytes]]) -> str:
-    """Return the name of who asked the worker that hands a call on; empty if it does not say."""
+def _original_caller(metadata: Sequence[tuple[str, str | bytes]]) -> str:
+    """Return the name of the caller that a worker forwards a call for; empty if it states none."""
     for name, value in metadata:
-        if name == ASKED_BY and isinstance(value, bytes):
+        if name == ORIGINAL_CALLER and isinstance(value, bytes):
             return value.decode("utf-8", "replace")
     return ""
 
 
 def _digest(metadata: Sequence[tuple[str, str | bytes]]) -> bytes:
-    """Return BLAKE2b-256 of the only ``authorization`` entry; nothing if there is none, or several."""
+    """Return BLAKE2b-256 of the only ``authorization`` entry; empty if there is none, or several."""
     found: str | bytes | None = None
     for name, value in metadata:
         if name == AUTHORIZATION:

@@ -1,7 +1,7 @@
-"""Spans of calls for OpenTelemetry, where ``[tracing]`` asks for them; else nothing here is imported.
+"""Spans of calls for OpenTelemetry, if ``[tracing]`` is enabled; else OpenTelemetry is not imported.
 
-A call's span continues the trace that its metadata names (W3C ``traceparent``). It says which RPC it was,
-how it ended, and of a check the stage, the reason and the revision: no token, no argument, nothing of a
+A call's span continues the trace that its metadata names (W3C ``traceparent``). Its attributes are the RPC,
+the status, and for a check the stage, the reason and the revision: no token, no argument, nothing of a
 session.
 """
 
@@ -29,8 +29,8 @@ TRACEPARENT: Final = ("traceparent", "tracestate")
 SERVER_FAULTS: Final = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE"})
 
 Metadata = tuple[tuple[str, str | bytes], ...]
-Told = Callable[[CallContext], object]
-Refused = Callable[[CallContext, BaseException], object]
+OnEvent = Callable[[CallContext], object]
+OnFailure = Callable[[CallContext, BaseException], object]
 Answer = Callable[[bytes, CallContext], bytes]
 
 
@@ -42,7 +42,8 @@ class Tracing:
     ) -> None:
         """Send spans to ``provider``; None: to the one that the process has, else to one by ``settings``.
 
-        ``process`` is told with each span. Raises ConfigError if OpenTelemetry or the exporter is not there.
+        ``process`` is an attribute of each span. Raises ConfigError if OpenTelemetry or the exporter is
+        missing.
         """
         try:
             from opentelemetry import context, trace
@@ -61,27 +62,27 @@ class Tracing:
         self._tracer = provider.get_tracer(SERVICE)
         log.add_trace_ids(self._trace_id)
 
-    def around(
-        self, admit: Told, answered: Told, refused: Refused, *, one_thread: bool
-    ) -> tuple[Told, Told, Refused]:
-        """Return what begins a call, and what is told of its end, with a span around it.
+    def wrap(
+        self, admit: OnEvent, on_success: OnEvent, on_failure: OnFailure, *, one_thread: bool
+    ) -> tuple[OnEvent, OnEvent, OnFailure]:
+        """Wrap the callbacks of a call's begin, success and failure in a span.
 
-        ``one_thread`` says that it begins and ends on one: then what is logged meanwhile names the trace.
+        ``one_thread``: the call begins and ends on one thread. Its log lines then name the trace.
         """
 
         def begin(call: CallContext) -> None:
             self.begin(call, attach=one_thread)
             admit(call)
 
-        def end(call: CallContext) -> None:
-            answered(call)
+        def succeed(call: CallContext) -> None:
+            on_success(call)
             self._end(call, "OK")
 
-        def end_refused(call: CallContext, error: BaseException) -> None:
-            refused(call, error)
+        def fail(call: CallContext, error: BaseException) -> None:
+            on_failure(call, error)
             self._end(call, word_of(error))
 
-        return begin, end, end_refused
+        return begin, succeed, fail
 
     def begin(self, call: CallContext, *, attach: bool) -> None:
         """Begin the span of a call."""
@@ -102,29 +103,33 @@ class Tracing:
         token = self._context.attach(self._trace.set_span_in_context(span)) if attach else None
         call.span = (span, token)
 
-    def refused(self, call: CallContext, error: BaseException, refused: Refused) -> None:
-        """Make the span of a call that was refused before it began."""
-        self.begin(call, attach=True)
-        refused(call, error)
-        self._end(call, word_of(error))
+    def wrap_refusal(self, on_failure: OnFailure) -> OnFailure:
+        """Wrap the callback of a call that was refused before it began in a span."""
 
-    def described(self, kind: str, answer: Answer) -> Answer:
-        """Return what answers a unary check, and says in the call's span what its response says.
+        def fail(call: CallContext, error: BaseException) -> None:
+            self.begin(call, attach=True)
+            on_failure(call, error)
+            self._end(call, word_of(error))
+
+        return fail
+
+    def with_decision(self, kind: str, answer: Answer) -> Answer:
+        """Wrap a handler of unary checks: its decision becomes attributes of the call's span.
 
         ``kind`` is the kernel's word for the request.
         """
 
-        def answer_and_describe(data: bytes, call: CallContext) -> bytes:
+        def answer_with_decision(data: bytes, call: CallContext) -> bytes:
             response = answer(data, call)
             span = _span_of(call)
             if span is not None and span.is_recording():
                 span.set_attributes(_decisions(kind, response))
             return response
 
-        return answer_and_describe
+        return answer_with_decision
 
-    def carry(self, metadata: Metadata, call: CallContext) -> Metadata:
-        """Return metadata with which another process continues the call's trace."""
+    def inject(self, metadata: Metadata, call: CallContext) -> Metadata:
+        """Return ``metadata`` with the call's trace, for another process to continue."""
         span = _span_of(call)
         if span is None:
             return metadata
@@ -133,7 +138,7 @@ class Tracing:
         return (*metadata, *carried.items())
 
     def close(self) -> None:
-        """Send what was not sent yet."""
+        """Send the spans that wait."""
         log.add_trace_ids(None)
         if self._own is not None:
             self._own.shutdown()
@@ -151,18 +156,18 @@ class Tracing:
         span.end()
 
     def _trace_id(self) -> str:
-        """Return the trace that this thread works for, in hex; empty if there is none."""
-        found = self._trace.get_current_span().get_span_context()
-        return format(found.trace_id, "032x") if found.is_valid else ""
+        """Return the trace id of this thread in hex; empty if there is none."""
+        span = self._trace.get_current_span().get_span_context()
+        return format(span.trace_id, "032x") if span.is_valid else ""
 
 
 def _span_of(call: CallContext) -> Span | None:
-    found: tuple[Span, object] | None = call.span
-    return None if found is None else found[0]
+    state: tuple[Span, object] | None = call.span
+    return None if state is None else state[0]
 
 
 def _decisions(kind: str, response: bytes) -> dict[str, str | int]:
-    """Return what an encoded response to a check says, as attributes; of a batch the numbers of its items."""
+    """Return the attributes of an encoded response to a check; for a batch, counts of its items."""
     message = RESPONSES[kind].FromString(response)
     if kind == "batch":
         denied = sum(not decision.allowed for decision in message.decisions)
@@ -176,12 +181,12 @@ def _decisions(kind: str, response: bytes) -> dict[str, str | int]:
 
 
 def open_tracing(settings: TracingSettings, process: str) -> Tracing | None:
-    """Return what makes spans, or None where none are asked for. Raises ConfigError."""
+    """Return the tracing of a process; None if it is not enabled. Raises ConfigError."""
     return Tracing(settings, process) if settings.enabled else None
 
 
 def _provider(exporter: str) -> Any:
-    """Return a provider that sends spans in batches to a new exporter of that class."""
+    """Return a provider that sends batches of spans to a new exporter of class ``exporter``."""
     try:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -198,18 +203,18 @@ def _provider(exporter: str) -> Any:
     if not (isinstance(kind, type) and issubclass(kind, SpanExporter)):
         raise ConfigError(f"tracing.exporter: {exporter} is no SpanExporter of OpenTelemetry; name another")
     try:
-        made = kind()
+        instance = kind()
     except Exception as error:
         raise ConfigError(f"tracing.exporter: {exporter} can't be made: {error}") from error
-    # What OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME say goes before this name.
+    # OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME take precedence over this name.
     attributes: Mapping[str, str] = {"service.name": SERVICE}
-    provider = TracerProvider(resource=Resource(attributes).merge(_stated(Resource)))
-    provider.add_span_processor(BatchSpanProcessor(made))
+    provider = TracerProvider(resource=Resource(attributes).merge(_environment_resource(Resource)))
+    provider.add_span_processor(BatchSpanProcessor(instance))
     return provider
 
 
-def _stated(resource: Any) -> Any:
-    """Return what the environment says of this process."""
+def _environment_resource(resource: Any) -> Any:
+    """Return the attributes that the environment states."""
     stated = resource.create()
     if str(stated.attributes.get("service.name", "")).startswith("unknown_service"):
         return resource({key: value for key, value in stated.attributes.items() if key != "service.name"})

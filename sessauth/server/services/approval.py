@@ -121,7 +121,7 @@ class ApprovalService:
 
         def matches(record: ApprovalRecord, session: Session) -> bool:
             if next(seen) % APPROVALS_BETWEEN_LOOKS == 0:
-                call.require_time()
+                call.raise_if_expired()
             if not _sees(call, record) or (key and key not in record.keys):
                 return False
             if status is not ApprovalStatus.UNSPECIFIED:

@@ -89,7 +89,7 @@ class AuthorizationService:
                 _require_place(asking, index)
         gate = self._gates[call.principal.name]
         for first in range(0, items, ITEMS_BETWEEN_LOOKS):
-            call.require_time()
+            call.raise_if_expired()
             asking.judge(audience, gate, first, ITEMS_BETWEEN_LOOKS)
         if asking.all_allowed:
             return asking.answer(self._tell)
@@ -106,7 +106,7 @@ class AuthorizationService:
         From the first one that is to be watched on, what was allowed is withdrawn when it is no longer true.
         """
         for data in requests:
-            call.require_time()
+            call.raise_if_expired()
             asking = self.read("stream", data)
             if asking.watch:
                 yield from self._watched.answers(data, requests, call)
@@ -130,7 +130,7 @@ class AuthorizationService:
             "commit": self.commit,
         }
         if self._tracing is not None:
-            answers = {kind: self._tracing.described(kind, answer) for kind, answer in answers.items()}
+            answers = {kind: self._tracing.with_decision(kind, answer) for kind, answer in answers.items()}
         return {
             "Check": RawHandler(answers["check"]),
             "CheckBatch": RawHandler(answers["batch"]),
@@ -231,7 +231,7 @@ class AuthorizationService:
         def explain(decision: Decision, token: bytes) -> str:
             nonlocal told
             if told % EXPLANATIONS_BETWEEN_LOOKS == 0:
-                call.require_time()
+                call.raise_if_expired()
             told += 1
             return self.explain(decision, token)
 

@@ -117,8 +117,8 @@ class EventService:
 
 def _require_caller(call: CallContext) -> None:
     """Raise if the deadline passed, or if the credential of the stream is no longer accepted."""
-    call.require_time()
-    call.accepted(call)
+    call.raise_if_expired()
+    call.require_accepted(call)
 
 
 def _joined(responses: list[bytes]) -> Iterator[bytes]:

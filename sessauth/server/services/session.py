@@ -109,7 +109,7 @@ class SessionService:
     def keep_alive(self, request: pb.KeepAliveRequest, call: CallContext) -> pb.KeepAliveResponse:
         """Renew a lease; returns the deadline that is durable."""
         session = self._session(request_fields.session_id(request.session_id), call)
-        call.require_time()
+        call.raise_if_expired()
         return pb.KeepAliveResponse(lease_deadline_ms=wait(self._log.keep_alive(session.id), call))
 
     def narrow_session(self, request: pb.NarrowSessionRequest, call: CallContext) -> pb.NarrowSessionResponse:
@@ -224,7 +224,7 @@ def _filter(request: pb.ListSessionsRequest, call: CallContext) -> Callable[[Ses
 
     def matches(session: Session) -> bool:
         if next(seen) % SESSIONS_BETWEEN_LOOKS == 0:
-            call.require_time()
+            call.raise_if_expired()
         return (
             (not request.status or int(session.status) == request.status)
             and (not request.subject or session.subject == request.subject)

@@ -33,7 +33,7 @@ def take(
     verifier: Verifier, request: pb.ListAllowedRequest, audience: str, gate: Any, call: CallContext
 ) -> Survey:
     """Judge the token of a well-formed request, for ``audience``; ``gate`` as in ``Asking.judge``."""
-    call.require_time()
+    call.raise_if_expired()
     return Survey(
         verifier,
         request.token,
@@ -55,7 +55,7 @@ def answer(survey: Survey, request: pb.ListAllowedRequest, call: CallContext) ->
     )
     candidates = request.candidates
     for first in range(0, len(candidates), CANDIDATES_BETWEEN_LOOKS):
-        call.require_time()
+        call.raise_if_expired()
         response.verdicts.extend(
             survey.verdicts(  # type: ignore[arg-type]
                 (one.action, one.resource, one.arguments if one.has_arguments else None, one.tool)

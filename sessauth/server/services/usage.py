@@ -51,7 +51,7 @@ class UsageService:
         except UsageError as error:
             field, _, told = str(error).partition(": ")
             raise invalid(field, told) from error
-        call.require_time()
+        call.raise_if_expired()
         told_back = self._store.report_observations(batch)
         return pb.ReportObservationsResponse(
             control_id=told_back.control_id, wants_usage=told_back.wants_usage
@@ -94,7 +94,7 @@ class UsageService:
         }
 
     def _report(self, session_id: bytes, call: CallContext) -> pb.SessionReport:
-        call.require_time()
+        call.raise_if_expired()
         report = self._store.report(request_fields.session_id(session_id))
         if report is None or not _reaches(call, report.session.owner):
             raise refused("NOT_FOUND", "session_id: no such session, and nothing is known of one")
@@ -110,7 +110,7 @@ def _with_purpose(purpose: str, call: CallContext) -> Callable[[Session], bool]:
 
     def matches(session: Session) -> bool:
         if next(seen) % SESSIONS_BETWEEN_LOOKS == 0:
-            call.require_time()
+            call.raise_if_expired()
         return session.purpose == purpose and _reaches(call, session.owner)
 
     return matches

@@ -1,1 +1,1 @@
-"""Calls on gRPC's core: accepted, their message waited for in no thread, answered."""
+"""Calls on gRPC's core; no thread waits for their messages."""

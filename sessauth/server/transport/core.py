@@ -1,9 +1,8 @@
 """gRPC's core as grpcio binds it. Nothing else imports ``grpc._cython``.
 
-grpcio's own server starts to receive a call's message in a thread that the call has taken by then, so a
-message that does not come holds the thread. What it is made of can do otherwise, but its names are
-internal: :func:`require_binding` says at start if they are not there, and ``self_test.py`` if they do
-something else.
+grpcio's own server receives a call's message in the thread that runs the call, so a message that does not
+come holds the thread. The core can do otherwise, but its names are internal: :func:`require_binding` reports
+at start if one is missing, and ``self_test.py`` if one behaves differently.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import grpc
 
 from ...errors import ConfigError
 
-# What is internal has no types.
+# The internal names have no types.
 Binding: TypeAlias = Any
 Event: TypeAlias = Any
 CoreCall: TypeAlias = Any
@@ -49,7 +48,7 @@ def require_binding() -> None:
 
 
 def unfit(problem: str) -> ConfigError:
-    """Return the error for a grpcio that the server can't stand on."""
+    """Return the error for a grpcio that the server can't use."""
     return ConfigError(f"grpcio {grpc.__version__} can't be served with: {problem}; install '{TESTED}'")
 
 
@@ -93,47 +92,47 @@ class Core:
         self._server.cancel_all_calls()
 
     def destroy(self) -> None:
-        """Let go of a server that was shut down."""
+        """Free a server that was shut down."""
         self._server.destroy()
 
 
 def seconds_until(deadline: float) -> float:
-    """Return how long it is to a call's deadline, at least 0. gRPC's times are of the wall clock."""
+    """Return the seconds until a deadline of the wall clock, at least 0."""
     return max(deadline - time.time(), 0.0)
 
 
 def _start(call: CoreCall, operations: Sequence[Any], tag: Tag) -> None:
-    """Begin operations of a call. Raises RuntimeError, and cancels it, if the core does not take them."""
+    """Begin operations of a call. Raises RuntimeError, and cancels it, if the core refuses them."""
     refusal = call.start_server_batch(operations, tag)
     if refusal != OK:
-        # No event comes of these: who waits for one must learn by the end of the call.
+        # These give no event: a thread that waits for one is woken by the end of the call.
         call.cancel()
         raise RuntimeError(f"gRPC's core refused operations of a call: error {refusal}")
 
 
 def notice_end(call: CoreCall, tag: Tag) -> None:
-    """Have an event come when the call is over; :func:`was_cancelled` reads it."""
+    """Request an event for the end of the call; :func:`was_cancelled` reads it."""
     _start(call, (_Close(NO_FLAGS),), tag)
 
 
 def was_cancelled(event: Event) -> bool:
-    """Return whether the call ended otherwise than by its status."""
+    """Return True if the call ended otherwise than by its status."""
     return bool(event.batch_operations[0].cancelled())
 
 
 def receive(call: CoreCall, tag: Tag) -> None:
-    """Have an event come with the next message; :func:`message_of` reads it."""
+    """Request an event with the next message; :func:`message_of` reads it."""
     _start(call, (_Receive(NO_FLAGS),), tag)
 
 
 def message_of(event: Event) -> bytes | None:
-    """Return the message that was received; None if there is none any more."""
+    """Return the message of an event; None if the client sends no more."""
     message: bytes | None = event.batch_operations[0].message()
     return message
 
 
 def answer(call: CoreCall, message: bytes, tag: Tag) -> None:
-    """Send the one message of a unary call, and that it succeeded."""
+    """Send the message of a unary call and the status OK."""
     _start(
         call,
         (
@@ -146,7 +145,7 @@ def answer(call: CoreCall, message: bytes, tag: Tag) -> None:
 
 
 def send(call: CoreCall, message: bytes, tag: Tag, *, first: bool) -> None:
-    """Send a message of a stream; the event comes when the connection took it."""
+    """Send a message of a stream; the event comes when it is written to the connection."""
     operation = _SendMessage(message, NO_FLAGS)
     _start(call, (_SendHeaders(None, NO_FLAGS), operation) if first else (operation,), tag)
 
@@ -158,6 +157,6 @@ def end(call: CoreCall, code: int, details: str, trailing: Metadata | None, tag:
 
 
 def certificate_facts(call: CoreCall) -> Mapping[str, Sequence[bytes]]:
-    """Return what the connection's security says of the other side."""
+    """Return the TLS facts of the client: gRPC's auth context."""
     facts: Mapping[bytes, Sequence[bytes]] = _binding.auth_context(call) or {}
     return {name.decode("utf-8", "replace"): values for name, values in facts.items()}

@@ -1,4 +1,4 @@
-"""The thread that polls gRPC's core, and the server that it is the thread of."""
+"""A gRPC server and its polling thread."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .core import Core, Event
 from .receiving import Receiving
 from .rpc import Rpc
 
-# After the core has told its last call's end, how long events may still come.
+# How long events may still come after the core has reported its shutdown.
 LAST_EVENTS_SECONDS: Final = 0.05
-# Behind a fault of the polling itself.
-AGAIN_SECONDS: Final = 0.05
+# The pause after a fault of the polling itself.
+RETRY_SECONDS: Final = 0.05
 
 
 class GrpcServer:
-    """A server whose calls take a thread when their message is there.
+    """A server whose calls take a thread when their message has come.
 
     One thread polls. Nothing that it calls may wait.
     """
@@ -29,14 +29,14 @@ class GrpcServer:
     def __init__(
         self, accept: Callable[[Rpc], None], receiving: Receiving, options: Sequence[tuple[str, int]]
     ) -> None:
-        """Prepare to have ``accept`` take each new call. Raises ConfigError if grpcio does not fit."""
+        """Prepare to call ``accept`` for each new call. Raises ConfigError if grpcio does not fit."""
         self._core = Core(options)
         self._accept = accept
         self._receiving = receiving
         self._lock = threading.Lock()
         self._started = self._stopping = self._shut_down = False
         self._ended = threading.Event()
-        # When the polling thread went on last, on the monotonic clock.
+        # The time of the last poll, on the monotonic clock.
         self.polled_at = 0.0
 
     def add_port(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
@@ -46,19 +46,19 @@ class GrpcServer:
     def start(self) -> None:
         """Begin to accept calls."""
         self._core.start()
-        self._core.request(self._accepted)
+        self._core.request(self._on_call)
         self._started = True
         self.polled_at = time.monotonic()
         threading.Thread(target=self._serve, name="sessauth-polling", daemon=True).start()
 
     def stop(self, grace_seconds: float) -> threading.Event:
-        """Accept no more calls, cancel those that go on after the grace; returns what is set at the end."""
+        """Accept no more calls, cancel the rest after the grace; returns an event that is set at the end."""
         with self._lock:
             first, self._stopping = not self._stopping, True
             if not self._started:
                 self._ended.set()
             elif first:
-                self._core.shut_down(self._told_shut_down)
+                self._core.shut_down(self._on_shut_down)
         if not self._ended.is_set():
             threading.Thread(
                 target=self._cancel_after, args=(grace_seconds,), name="sessauth-stop", daemon=True
@@ -76,18 +76,18 @@ class GrpcServer:
         while True:
             try:
                 now = time.monotonic()
-                receiving.look(now)
+                receiving.expire(now)
                 event = poll(LAST_EVENTS_SECONDS if self._shut_down else receiving.pause)
             except Exception as error:  # noqa: BLE001 - tried again; if it stays, polled_at shows it
                 fault("polling", error)
                 if self._shut_down:
                     break
-                time.sleep(AGAIN_SECONDS)
+                time.sleep(RETRY_SECONDS)
                 continue
             self.polled_at = now
             if event is not None:
                 self._handle(event)
-                # Let go before it is polled again: it may hold the last reference to a call.
+                # Before the next poll: it may be the last reference to a call.
                 del event
             elif self._shut_down:
                 break
@@ -100,10 +100,10 @@ class GrpcServer:
         except Exception as error:  # noqa: BLE001 - the thread goes on to the next event
             fault("polling", error)
 
-    def _accepted(self, event: Event) -> None:
+    def _on_call(self, event: Event) -> None:
         with self._lock:
             if not self._stopping:
-                self._core.request(self._accepted)
+                self._core.request(self._on_call)
         if not event.success:
             return
         rpc: Rpc | None = None
@@ -117,7 +117,7 @@ class GrpcServer:
             else:
                 rpc.refuse(error)
 
-    def _told_shut_down(self, event: Event) -> None:
+    def _on_shut_down(self, event: Event) -> None:
         with self._lock:
             self._shut_down = True
             self._core.destroy()

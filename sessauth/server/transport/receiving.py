@@ -1,7 +1,7 @@
 """Calls whose message has not come yet. They hold neither a thread nor a place in a pool.
 
-They are bounded in number, in time, and by what their messages may weigh: of one principal's calls in one
-pool at most :data:`MOST_RECEIVING` are received at once, and the others wait for those.
+They are bounded in number, in time, and in the bytes of their messages: of one principal's calls in one pool
+at most :data:`MAX_RECEIVING` are received at once, and the others wait for those.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Final
 
 from ..rpc.pool import PoolShare
 from ..status import invalid, refused
-from .rpc import Rpc, over
+from .rpc import Rpc, cancelled_error
 
-# Of one principal in one pool: a message may have 12 MiB, and what has come of it is kept.
-MOST_RECEIVING: Final = 16
-# Of all principals. Beyond it each may have one more.
-MOST_WAITING: Final = 4_096
-LOOK_SECONDS: Final = 0.05
+# One principal's calls in one pool: a message may have 12 MiB, and its parts stay in memory.
+MAX_RECEIVING: Final = 16
+# The calls of all principals. Beyond it each principal may have one more.
+MAX_WAITING: Final = 4_096
+POLL_SECONDS: Final = 0.05
 IDLE_SECONDS: Final = 0.5
-# A call that ended without a message was cancelled, if that is told within this time.
+# A call without a message was cancelled if its end is reported within this time.
 CANCEL_SECONDS: Final = 0.02
 
 
@@ -32,82 +32,82 @@ class Receiving:
         self.waiting = 0
         self._within_ms = receive_ms
         self._shares: set[PoolShare[Rpc]] = set()
-        self._without: deque[tuple[float, Rpc]] = deque()
-        self._look_at = 0.0
+        self._empty: deque[tuple[float, Rpc]] = deque()
+        self._expire_at = 0.0
 
     @property
     def pause(self) -> float:
-        """Seconds after which :meth:`look` is due."""
-        if self._without:
+        """Seconds after which :meth:`expire` is due."""
+        if self._empty:
             return CANCEL_SECONDS
-        return LOOK_SECONDS if self.waiting else IDLE_SECONDS
+        return POLL_SECONDS if self.waiting else IDLE_SECONDS
 
     def begin(self, rpc: Rpc) -> None:
         """Begin to wait for the message of a call, or refuse the call."""
         share = rpc.plan.share
         if share.full:
             self._refuse_full(rpc)
-        elif share.waiting >= share.limit or (self.waiting >= MOST_WAITING and share.waiting):
+        elif share.waiting >= share.limit or (self.waiting >= MAX_WAITING and share.waiting):
             rpc.plan.refuse(rpc, refused("OVERLOADED", f"too many calls {_wait(share)}; retry later"))
         else:
             self.waiting += 1
             self._shares.add(share)
-            if share.behind or len(share.receiving) >= MOST_RECEIVING:
+            if share.behind or len(share.receiving) >= MAX_RECEIVING:
                 share.behind.append(rpc)
-                self._go_on(share, time.monotonic())
+                self._receive_next(share, time.monotonic())
             else:
                 share.receiving[rpc] = None
                 rpc.receive()
 
-    def arrived(self, rpc: Rpc, message: bytes | None) -> None:
-        """Take the message of a call, None if there is none, and give the call a place in its pool."""
+    def deliver(self, rpc: Rpc, message: bytes | None) -> None:
+        """Submit a call with its message, None if there is none, to its pool."""
         share = rpc.plan.share
         del share.receiving[rpc]
         self.waiting -= 1
         if share.behind:
-            self._go_on(share, time.monotonic())
+            self._receive_next(share, time.monotonic())
         if message is None:
-            self._without.append((time.monotonic() + CANCEL_SECONDS, rpc))
+            self._empty.append((time.monotonic() + CANCEL_SECONDS, rpc))
         else:
-            self._hand_on(rpc, message)
+            self._submit(rpc, message)
 
     def drop(self, rpc: Rpc, error: Exception) -> None:
         """Refuse a call whose message has come."""
         self._drop(rpc, error)
-        self._go_on(rpc.plan.share, time.monotonic())
+        self._receive_next(rpc.plan.share, time.monotonic())
 
-    def look(self, now: float) -> None:
+    def expire(self, now: float) -> None:
         """Refuse calls whose message has not come in time; ``now`` is of the monotonic clock."""
-        while self._without and (self._without[0][1].over or now >= self._without[0][0]):
-            self._end_without(self._without.popleft()[1])
-        if now < self._look_at:
+        while self._empty and (self._empty[0][1].ended or now >= self._empty[0][0]):
+            self._end_empty(self._empty.popleft()[1])
+        if now < self._expire_at:
             return
-        self._look_at = now + LOOK_SECONDS
+        self._expire_at = now + POLL_SECONDS
         for share in list(self._shares):
             while share.receiving:
                 oldest = next(iter(share.receiving))
-                if now < oldest.came_at + self._within_ms / 1000:
+                if now < oldest.accepted_at + self._within_ms / 1000:
                     break
                 text = f"its message did not come within {self._within_ms} ms (limits.receive_ms)"
                 self._drop(oldest, refused("DEADLINE_EXCEEDED", text))
-            self._go_on(share, now)
+            self._receive_next(share, now)
             if not share.waiting:
                 self._shares.discard(share)
 
-    def _go_on(self, share: PoolShare[Rpc], now: float) -> None:
-        """Begin to receive what waits for that, in place of what had its time."""
+    def _receive_next(self, share: PoolShare[Rpc], now: float) -> None:
+        """Begin to receive waiting calls, in place of calls whose patience is over."""
         while share.behind:
-            if len(share.receiving) >= MOST_RECEIVING:
+            if len(share.receiving) >= MAX_RECEIVING:
                 oldest = next(iter(share.receiving))
-                if now < oldest.received_from + share.patience:
+                if now < oldest.receiving_since + share.patience:
                     return
                 self._drop(oldest, refused("OVERLOADED", f"later calls {_wait(share)}; retry later"))
             rpc = share.behind.popleft()
-            if rpc.over:
+            if rpc.ended:
                 self.waiting -= 1
-                rpc.plan.refuse(rpc, over())
+                rpc.plan.refuse(rpc, cancelled_error())
             else:
-                rpc.received_from = now
+                rpc.receiving_since = now
                 share.receiving[rpc] = None
                 rpc.receive()
 
@@ -116,15 +116,15 @@ class Receiving:
         self.waiting -= 1
         rpc.plan.refuse(rpc, error)
 
-    def _end_without(self, rpc: Rpc) -> None:
-        if rpc.over:
-            rpc.plan.refuse(rpc, over())
+    def _end_empty(self, rpc: Rpc) -> None:
+        if rpc.ended:
+            rpc.plan.refuse(rpc, cancelled_error())
         elif rpc.plan.streams:
-            self._hand_on(rpc, None)
+            self._submit(rpc, None)
         else:
             rpc.plan.refuse(rpc, invalid("request", "one message is needed, none was sent"))
 
-    def _hand_on(self, rpc: Rpc, message: bytes | None) -> None:
+    def _submit(self, rpc: Rpc, message: bytes | None) -> None:
         share = rpc.plan.share
         if share.full:
             self._refuse_full(rpc)

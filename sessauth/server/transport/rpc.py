@@ -1,4 +1,4 @@
-"""One call on the wire: what it says of itself, its messages, and its end."""
+"""One call on the wire: its metadata, its messages, and its end."""
 
 from __future__ import annotations
 
@@ -17,22 +17,31 @@ from . import core
 DETAILS: Final = "grpc-status-details-bin"
 
 
-def _sent(event: core.Event) -> None:
-    """Do nothing: what became of an answer is nobody's concern any more."""
+def _ignore(event: core.Event) -> None:
+    """Do nothing: an answer that was sent needs no more."""
 
 
 class Rpc:
-    """A call as gRPC's core hands it over.
+    """A call of gRPC's core.
 
-    Until its message is there it is the polling thread's, then the thread's that answers it. It lets go of
-    the core's call as soon as that is over, whoever still holds it itself: gRPC counts a call among its
-    connection's streams until then, and an exception that keeps a frame would keep the call.
+    Until its message has come it belongs to the polling thread, then to the thread that answers it. It drops
+    the core's call as soon as that has ended, even while it is referenced itself: gRPC counts a call among
+    its connection's streams until then, and an exception that references a frame would hold the call.
     """
 
     __slots__ = (
-        *("__weakref__", "_arrived", "_call", "_callbacks", "_closing", "_deadline", "_sent", "_silent"),
-        *("came_at", "cancelled", "judged_by", "metadata", "method", "over", "plan"),
-        *("received_from", "refused"),
+        *(
+            "__weakref__",
+            "_arrived",
+            "_call",
+            "_callbacks",
+            "_closing",
+            "_deadline",
+            "_written",
+            "_headers_pending",
+        ),
+        *("accepted_at", "cancelled", "authenticated_by", "metadata", "method", "ended", "plan"),
+        *("receiving_since", "refused"),
     )
 
     plan: Plan
@@ -43,50 +52,50 @@ class Rpc:
         self._deadline: float = event.call_details.deadline
         self.method: str = event.call_details.method.decode("utf-8", "replace")
         self.metadata: core.Metadata = event.invocation_metadata or ()
-        self.came_at = self.received_from = time.monotonic()
-        # Whether nothing more can be sent or received; whether the client, or a time, ended it before us.
-        self.over = self.cancelled = False
-        # What its caller was judged by, None for one that need not be known.
-        self.judged_by: object = None
-        # Whether it was refused before it had a thread.
+        self.accepted_at = self.receiving_since = time.monotonic()
+        # ``ended``: nothing more can be sent or received. ``cancelled``: not by this server's status.
+        self.ended = self.cancelled = False
+        # The table that its caller was found in; None for a caller that need not be authenticated.
+        self.authenticated_by: object = None
+        # Refused before it had a thread.
         self.refused = False
-        self._silent = True
-        # Whether its status is on the way: there is one.
+        self._headers_pending = True
+        # Its status is on the way: a call has one.
         self._closing = False
         self._callbacks: list[Callable[[], object]] = []
         self._arrived: SimpleQueue[bytes | None] | None = None
-        self._sent: SimpleQueue[None] | None = None
-        core.notice_end(event.call, self._ended)
+        self._written: SimpleQueue[None] | None = None
+        core.notice_end(event.call, self._on_end)
 
     def is_active(self) -> bool:
-        """Return whether somebody still waits for an answer."""
-        return not self.over
+        """Return True while the client waits for an answer."""
+        return not self.ended
 
     def time_remaining(self) -> float:
         """Return the seconds until the client's deadline, at least 0."""
         return core.seconds_until(self._deadline)
 
     def invocation_metadata(self) -> core.Metadata:
-        """Return what the client sent ahead of its message."""
+        """Return the metadata that the client sent."""
         return self.metadata
 
     def peer(self) -> str:
-        """Return where the call comes from; empty once it is over."""
+        """Return the address of the client; empty once the call has ended."""
         call = self._call
         return "" if call is None else call.peer().decode("utf-8", "replace")
 
     def auth_context(self) -> Mapping[str, Sequence[bytes]]:
-        """Return what the connection's security says of the client; nothing once the call is over."""
+        """Return the TLS facts of the client; empty once the call has ended."""
         call = self._call
         return {} if call is None else core.certificate_facts(call)
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
-        """Have ``callback`` called when the call is over; False if it is."""
-        if self.over:
+        """Call ``callback`` when the call has ended; False if it has."""
+        if self.ended:
             return False
         self._callbacks.append(callback)
-        if self.over:
-            self._tell()
+        if self.ended:
+            self._run_callbacks()
         return True
 
     def cancel(self) -> None:
@@ -96,11 +105,11 @@ class Rpc:
             call.cancel()
 
     def receive(self) -> None:
-        """Begin to receive the first message: ``plan.arrived`` is called with the call and the message."""
+        """Begin to receive the first message; ``plan.deliver`` gets the call and the message."""
         call = self._call
         if call is not None:
             try:
-                core.receive(call, self._first)
+                core.receive(call, self._on_first)
             except Exception as error:  # noqa: BLE001 - the calls behind it go on
                 self._give_up(error)
 
@@ -110,7 +119,7 @@ class Rpc:
         if call is not None and not self._closing:
             self._closing = True
             try:
-                core.answer(call, message, _sent)
+                core.answer(call, message, _ignore)
             except Exception as error:  # noqa: BLE001 - nobody is left to raise it to
                 self._give_up(error)
 
@@ -135,7 +144,7 @@ class Rpc:
     def messages(self, first: bytes | None) -> Iterator[bytes]:
         """Yield the messages of a stream, of which ``first`` was received; None: there are none.
 
-        Raises CANCELLED when the call is over before the client has ended its messages.
+        Raises CANCELLED if the call ends before the client has ended its messages.
         """
         arrived = self._arrived = SimpleQueue()
         data = first
@@ -144,41 +153,41 @@ class Rpc:
             call = self._call
             if call is None:
                 break
-            core.receive(call, self._next)
+            core.receive(call, self._on_next)
             data = arrived.get()
         if self.cancelled:
-            raise over()
+            raise cancelled_error()
 
     def send(self, message: bytes, within_seconds: float) -> None:
         """Send a message of a stream, when the client has read enough of those before it.
 
-        Raises CANCELLED when the call is over, SLOW_READER, and ends the call, if it has not read enough
-        within ``within_seconds``.
+        Raises CANCELLED if the call has ended. Raises SLOW_READER, and ends the call, if the client has not
+        read enough within ``within_seconds``.
         """
         call = self._call
         if call is None:
-            raise over()
-        if self._sent is None:
-            self._sent = SimpleQueue()
-        first, self._silent = self._silent, False
-        core.send(call, message, self._taken, first=first)
-        # A call that is over is told of as taken.
+            raise cancelled_error()
+        if self._written is None:
+            self._written = SimpleQueue()
+        first, self._headers_pending = self._headers_pending, False
+        core.send(call, message, self._on_written, first=first)
+        # The core reports the messages of an ended call as written too.
         try:
-            self._sent.get(timeout=within_seconds)
+            self._written.get(timeout=within_seconds)
         except Empty:
             call.cancel()
             raise refused(
                 "SLOW_READER", f"the client read nothing for {within_seconds:.0f} s (limits.slow_reader_ms)"
             ) from None
-        if self.over:
-            raise over()
+        if self.ended:
+            raise cancelled_error()
 
     def _end(self, code: int, details: str, trailing: core.Metadata | None) -> None:
         call = self._call
         if call is not None and not self._closing:
             self._closing = True
             try:
-                core.end(call, code, details, trailing, _sent, first=self._silent)
+                core.end(call, code, details, trailing, _ignore, first=self._headers_pending)
             except Exception as error:  # noqa: BLE001 - nobody is left to raise it to
                 self._give_up(error)
 
@@ -187,26 +196,26 @@ class Rpc:
         fault("call", error)
         self.cancel()
 
-    def _first(self, event: core.Event) -> None:
+    def _on_first(self, event: core.Event) -> None:
         if not self.refused:
-            self.plan.arrived(self, core.message_of(event))
+            self.plan.deliver(self, core.message_of(event))
 
-    def _next(self, event: core.Event) -> None:
+    def _on_next(self, event: core.Event) -> None:
         if self._arrived is not None:
             self._arrived.put(core.message_of(event))
 
-    def _taken(self, event: core.Event) -> None:
-        if self._sent is not None:
-            self._sent.put(None)
+    def _on_written(self, event: core.Event) -> None:
+        if self._written is not None:
+            self._written.put(None)
 
-    def _ended(self, event: core.Event) -> None:
+    def _on_end(self, event: core.Event) -> None:
         self.cancelled = core.was_cancelled(event)
-        self.over = True
+        self.ended = True
         self._call = None
-        self._tell()
+        self._run_callbacks()
 
-    def _tell(self) -> None:
-        # What is popped here is not popped there.
+    def _run_callbacks(self) -> None:
+        # Two threads may be here: each callback is popped by one of them.
         while self._callbacks:
             try:
                 callback = self._callbacks.pop()
@@ -216,7 +225,7 @@ class Rpc:
 
 
 Run: TypeAlias = Callable[[Rpc, bytes | None], None]
-Arrived: TypeAlias = Callable[[Rpc, bytes | None], None]
+Deliver: TypeAlias = Callable[[Rpc, bytes | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +233,7 @@ class Plan:
     """A plan for the calls of one method by one principal.
 
     ``run`` is called in a thread of the pool with the call and its first message, None for a stream without
-    any; it ends the call and raises nothing. ``refuse`` ends one that gets no thread. ``arrived`` takes the
+    any; it ends the call and raises nothing. ``refuse`` ends one that gets no thread. ``deliver`` gets the
     first message on the polling thread.
     """
 
@@ -232,11 +241,11 @@ class Plan:
     streams: bool
     run: Run
     refuse: Callable[[Rpc, Exception], None]
-    arrived: Arrived
-    # None: nobody in particular.
+    deliver: Deliver
+    # None: the caller need not be authenticated.
     principal: Principal | None = None
 
 
-def over() -> Exception:
-    """Return the error for a call whose client is gone."""
+def cancelled_error() -> Exception:
+    """Return the error for a call that has ended before its answer."""
     return refused("CANCELLED", "the call is over")

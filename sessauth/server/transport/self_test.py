@@ -1,4 +1,4 @@
-"""Tries whether gRPC's core does what the server needs of it: a unary call, a refusal, a stream."""
+"""Tests gRPC's core at start: a unary call, a refusal, a stream."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .receiving import Receiving
 from .rpc import DETAILS, Plan, Rpc
 
 SECONDS: Final = 5.0
-# gRPC asks the proxy of the environment for this kind of socket too.
+# gRPC uses the proxy of the environment for this kind of socket too.
 OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
-# Of the calls here: the names of their methods.
+# Methods.
 ECHO: Final = "/self/Echo"
 REFUSE: Final = "/self/Refuse"
 STREAM: Final = "/self/Stream"
 
 
 def require_transport() -> None:
-    """Serve calls to this process, on a socket that is nobody else's.
+    """Serve calls of this process on a socket of its own.
 
     Raises ConfigError, which names the versions that were tested, if one does not end as it must within
     :data:`SECONDS`.
@@ -66,9 +66,9 @@ def _try(channel: Any) -> None:
     try:
         channel.unary_unary(REFUSE)(b"", timeout=SECONDS)
     except grpc.RpcError as error:
-        told: Any = error
-        _require(told.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, "a status has another code")
-        _require(DETAILS in dict(told.trailing_metadata() or ()), "a status lacks its details")
+        failure: Any = error
+        _require(failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, "a status has another code")
+        _require(DETAILS in dict(failure.trailing_metadata() or ()), "a status lacks its details")
     else:
         _require(False, "a refused call succeeded")
     more = threading.Event()
@@ -89,7 +89,7 @@ def _plan(pool: BoundedPool, receiving: Receiving, run: Any) -> Plan:
         rpc.refused = True
         rpc.refuse(error)
 
-    return Plan(PoolShare(pool), run is _stream, run, refuse, receiving.arrived)
+    return Plan(PoolShare(pool), run is _stream, run, refuse, receiving.deliver)
 
 
 def _echo(rpc: Rpc, message: bytes | None) -> None:

@@ -62,8 +62,8 @@ class WatchedStream:
 
     def require_caller(self) -> None:
         """Raise if the deadline passed, or if the credential of the stream is no longer accepted."""
-        self._call.require_time()
-        self._call.accepted(self._call)
+        self._call.raise_if_expired()
+        self._call.require_accepted(self._call)
 
     def has_room(self, request_bytes: int) -> bool:
         """Whether another call may be watched, by the size of its request."""

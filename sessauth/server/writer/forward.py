@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from ...errors import ServerError
 from ...v1 import forward_service_pb2 as pb
-from ..rpc.access import ASKED_BY
+from ..rpc.access import ORIGINAL_CALLER
 from ..rpc.call import CallContext
 from ..rpc.listen import MAX_REQUEST_BYTES
 from ..rpc.pool import blocking_section
@@ -81,9 +81,9 @@ class Forwarder:
             audiences=call.principal.audiences,
             request=request,
         )
-        metadata: Metadata = (self._credential, (ASKED_BY, call.principal.name.encode()))
+        metadata: Metadata = (self._credential, (ORIGINAL_CALLER, call.principal.name.encode()))
         if self._tracing is not None:
-            metadata = self._tracing.carry(metadata, call)
+            metadata = self._tracing.inject(metadata, call)
         try:
             with blocking_section():
                 answer = self._method()(message, timeout=seconds, metadata=metadata)

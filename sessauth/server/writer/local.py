@@ -39,7 +39,7 @@ class WriterHere:
         self, asking: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
     ) -> Mapping[int, bytes]:
         """Decide items one by one, in their order; all that are decided together share their commits."""
-        call.require_time()
+        call.raise_if_expired()
         pending = []
         for index in wanted:
             ask = ask_of(asking, index, audience, call)
@@ -63,7 +63,7 @@ class WriterHere:
         self, asking: CheckMessage, data: bytes, audience: str, call: CallContext
     ) -> Mapping[int, bytes]:
         """Commit the permit of ``asking``, which ``data`` was."""
-        call.require_time()
+        call.raise_if_expired()
         ask, permit = ask_of(asking, 0, audience, call), asking.permit
 
         def work(group: Group) -> WriterDecision:
@@ -76,7 +76,7 @@ class WriterHere:
         """Release a permit of the caller's."""
         permit = parse(pb.ReleaseRequest, data).permit
         require_permit(permit)
-        call.require_time()
+        call.raise_if_expired()
         gateway = call.principal.name
 
         def work(group: Group) -> int:

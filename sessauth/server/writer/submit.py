@@ -42,7 +42,7 @@ def nothing_to_ask() -> None:
 
 def submit(log: StateWriter, change: Change, call: CallContext) -> ChangeOutcome:
     """Write a change and wait until it is durable. Raises Rejected if it is against the rules."""
-    call.require_time()
+    call.raise_if_expired()
     return wait(log.submit(change), call).raise_if_rejected()
 
 
