@@ -18,7 +18,7 @@ from sessauth.tokens.token import Token
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
-from sessauth.verifier import verifier as verifier_module
+from sessauth.verifier import base as verifier_module
 from sessauth.verifier.verifier import Verifier
 from tests.support.no_writer import NobodyThere
 from tests.support.service import Caller, RpcError, Service
