@@ -45,8 +45,8 @@ class RegisteredVerifier:
     state: VerifierState
     revision: int
     staleness_ms: int
-    enrolled_at_ms: int
-    heard_at_ms: int
+    registered_at_ms: int
+    renewed_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +140,13 @@ class VerifierActivity:
 class SessionReport:
     """What a session was granted, and what verifiers saw of it.
 
-    ``inherited`` are the layers of its ancestors' ceilings. ``seen.usage`` is what its calls looked like,
-    where the server asked for that; it holds values of arguments.
+    ``inherited`` are the layers of its ancestors' ceilings. ``observation.usage`` is the shape of its calls,
+    where the server requests that; it holds values of arguments.
     """
 
     session: Session
     inherited: tuple[tuple[ScopeRecord, ...], ...]
-    seen: SessionObservation
+    observation: SessionObservation
     verifiers: tuple[VerifierActivity, ...]
     missing: tuple[Missing, ...]
 
@@ -176,7 +176,7 @@ class BlockCensus:
     ``says`` is what the block says; None if the server was not told.
     """
 
-    seen: BlockObservation
+    observation: BlockObservation
     revoked: bool
     says: BlockInfo | None
 
@@ -191,4 +191,4 @@ class Census:
 
     def children(self, block_id: bytes = b"") -> Sequence[BlockCensus]:
         """Return the blocks that were attenuated from a block; without one, the root blocks."""
-        return [block for block in self.blocks if block.seen.parent_id == block_id]
+        return [block for block in self.blocks if block.observation.parent_id == block_id]

@@ -1,4 +1,4 @@
-"""Between what was seen of sessions and its messages: one reading, for whoever tells, adds up or reports."""
+"""Conversion between observations of sessions and their messages."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def batch_message(batch: ObservationBatch) -> pb.ReportObservationsRequest:
     )
 
 
-def session_message(seen: SessionObservation) -> pb.SessionObservation:
-    """Return the message of what was seen of a session."""
+def session_message(observation: SessionObservation) -> pb.SessionObservation:
+    """Return the message of one session's observation."""
     return pb.SessionObservation(
-        session_id=seen.session_id,
-        allowed=seen.allowed,
-        denied=seen.denied,
-        last_allow_ms=seen.last_allow_ms,
-        lost=seen.lost,
-        blocks=map(block_message, seen.blocks.values()),
-        late=map(late_message, seen.late.values()),
-        usage=b"" if seen.usage is None else seen.usage.to_json(),
+        session_id=observation.session_id,
+        allowed=observation.allowed,
+        denied=observation.denied,
+        last_allow_ms=observation.last_allow_ms,
+        lost=observation.lost,
+        blocks=map(block_message, observation.blocks.values()),
+        late=map(late_message, observation.late.values()),
+        usage=b"" if observation.usage is None else observation.usage.to_json(),
     )
 
 
@@ -81,7 +81,7 @@ def read_batch(
 ) -> ObservationBatch:
     """Read what ``verifier`` tells; times beyond ``latest_ms`` become that: its clock may be wrong.
 
-    Raises UsageError that names the field which is at fault.
+    Raises UsageError that names the field at fault.
     """
     _size("sender_id", request.sender_id, _SESSION_ID_BYTES)
     if request.number < 1:
@@ -102,17 +102,17 @@ def read_batch(
 
 
 def read_session(message: pb.SessionObservation) -> SessionObservation:
-    """Read what was seen of a session. Raises UsageError that names the field which is at fault."""
-    return _Reader(limits.MAX_TIME_MS).session("seen", message)
+    """Read one session's observation. Raises UsageError that names the field at fault."""
+    return _Reader(limits.MAX_TIME_MS).session("observation", message)
 
 
 def read_block(message: pb.BlockObservation) -> BlockObservation:
-    """Read a block. Raises UsageError that names the field which is at fault."""
-    return _Reader(limits.MAX_TIME_MS).block("seen", message)
+    """Read a block. Raises UsageError that names the field at fault."""
+    return _Reader(limits.MAX_TIME_MS).block("observation", message)
 
 
 def read_late(message: pb.UseAfterEnd) -> UseAfterEnd:
-    """Read uses after the end. Raises UsageError that names the field which is at fault."""
+    """Read uses after the end. Raises UsageError that names the field at fault."""
     return _Reader(limits.MAX_TIME_MS).late("late", message)
 
 
@@ -129,13 +129,13 @@ def read_usage(where: str, data: bytes) -> SessionUsage | None:
 
 
 class _Reader:
-    """Reads messages that anybody may have written."""
+    """Reader of untrusted messages."""
 
     def __init__(self, latest_ms: int) -> None:
         self._latest_ms = latest_ms
 
     def session(self, where: str, message: pb.SessionObservation) -> SessionObservation:
-        seen = SessionObservation(
+        observation = SessionObservation(
             _size(f"{where}.session_id", message.session_id, _SESSION_ID_BYTES),
             allowed=_count(f"{where}.allowed", message.allowed),
             denied=_count(f"{where}.denied", message.denied),
@@ -143,16 +143,16 @@ class _Reader:
             lost=_count(f"{where}.lost", message.lost),
         )
         for index, block in enumerate(message.blocks):
-            found = self.block(f"{where}.blocks[{index}]", block)
-            seen.blocks[found.block_id] = found
+            parsed = self.block(f"{where}.blocks[{index}]", block)
+            observation.blocks[parsed.block_id] = parsed
         for index, each in enumerate(message.late):
             late = self.late(f"{where}.late[{index}]", each)
-            seen.late[late.key] = late
-        if len(seen.blocks) < len(message.blocks) or len(seen.late) < len(message.late):
+            observation.late[late.key] = late
+        if len(observation.blocks) < len(message.blocks) or len(observation.late) < len(message.late):
             raise UsageError(f"{where}: says one thing twice")
-        seen.usage = read_usage(f"{where}.usage", message.usage)
-        seen.usage_bytes = USAGE_FACTOR * len(message.usage)
-        return seen
+        observation.usage = read_usage(f"{where}.usage", message.usage)
+        observation.usage_bytes = USAGE_FACTOR * len(message.usage)
+        return observation
 
     def block(self, where: str, message: pb.BlockObservation) -> BlockObservation:
         calls = _count(f"{where}.calls", message.calls, 1)

@@ -23,5 +23,3 @@ class VerifierChannel:
     def report_observations(self, batch: ObservationBatch) -> ObservationAck:
         """Send observations; the server counts a batch once however often it is sent."""
         return self._client._run(usage_calls.report_observations(batch))
-
-    tell = report_observations

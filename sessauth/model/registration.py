@@ -13,7 +13,7 @@ class RegistrationRecord(Record):
 
     ``principal`` is whose credential it enrolled with, ``instance`` 16 random bytes of the verifier.
     ``process_started`` is when its process began, in clock ticks since the machine did; 0: not known. It
-    first enrolled under this name at ``enrolled_revision``.
+    first enrolled under this name at ``registered_revision``.
     """
 
     name: str
@@ -22,8 +22,8 @@ class RegistrationRecord(Record):
     process_id: int = 0
     process_started: int = 0
     staleness_ms: int = 0
-    enrolled_revision: int = 0
-    enrolled_at_ms: int = 0
+    registered_revision: int = 0
+    registered_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EventServiceStub(object):
-    """Tells what happens to sessions, as it happens and in the order of the log. Roles: operator, auditor and
+    """Publishes changes of sessions as they are committed, in the order of the log. Roles: operator, auditor and
     gateway for all sessions; issuer for the sessions it owns.
     """
 
@@ -44,7 +44,7 @@ class EventServiceStub(object):
 
 
 class EventServiceServicer(object):
-    """Tells what happens to sessions, as it happens and in the order of the log. Roles: operator, auditor and
+    """Publishes changes of sessions as they are committed, in the order of the log. Roles: operator, auditor and
     gateway for all sessions; issuer for the sessions it owns.
     """
 
@@ -71,7 +71,7 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService(object):
-    """Tells what happens to sessions, as it happens and in the order of the log. Roles: operator, auditor and
+    """Publishes changes of sessions as they are committed, in the order of the log. Roles: operator, auditor and
     gateway for all sessions; issuer for the sessions it owns.
     """
 

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from sessauth.v1 import receipt_pb2 as sessauth_dot_v1_dot_receipt__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessauth/v1/evidence_service.proto\x12\x0bsessauth.v1\x1a\x19sessauth/v1/receipt.proto\"\xc6\x01\n\x17RegisterVerifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x14\n\x0cstaleness_ms\x18\x03 \x01(\x04\x12\x12\n\ncluster_id\x18\x04 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x05 \x01(\x0c\x12\x10\n\x08revision\x18\x06 \x01(\x04\x12\x12\n\nprocess_id\x18\x07 \x01(\x04\x12\x17\n\x0fprocess_started\x18\x08 \x01(\x04\x12\r\n\x05leave\x18\t \x01(\x08\",\n\x18RegisterVerifierResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"\'\n\x11GetReceiptRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"A\n\x12GetReceiptResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.sessauth.v1.SignedReceipt\"\x16\n\x14ListVerifiersRequest\"A\n\x15ListVerifiersResponse\x12(\n\tverifiers\x18\x01 \x03(\x0b\x32\x15.sessauth.v1.Verifier\"\xd4\x01\n\x08Verifier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.sessauth.v1.VerifierKind\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.sessauth.v1.VerifierState\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x14\n\x0cstaleness_ms\x18\x06 \x01(\x04\x12\x16\n\x0e\x65nrolled_at_ms\x18\x07 \x01(\x04\x12\x13\n\x0bheard_at_ms\x18\x08 \x01(\x04*~\n\x0cVerifierKind\x12\x1d\n\x19VERIFIER_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15VERIFIER_KIND_CONTROL\x10\x01\x12\x18\n\x14VERIFIER_KIND_WORKER\x10\x02\x12\x1a\n\x16VERIFIER_KIND_EMBEDDED\x10\x03\x32\x99\x02\n\x0f\x45videnceService\x12_\n\x10RegisterVerifier\x12$.sessauth.v1.RegisterVerifierRequest\x1a%.sessauth.v1.RegisterVerifierResponse\x12M\n\nGetReceipt\x12\x1e.sessauth.v1.GetReceiptRequest\x1a\x1f.sessauth.v1.GetReceiptResponse\x12V\n\rListVerifiers\x12!.sessauth.v1.ListVerifiersRequest\x1a\".sessauth.v1.ListVerifiersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sessauth/v1/evidence_service.proto\x12\x0bsessauth.v1\x1a\x19sessauth/v1/receipt.proto\"\xc6\x01\n\x17RegisterVerifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x14\n\x0cstaleness_ms\x18\x03 \x01(\x04\x12\x12\n\ncluster_id\x18\x04 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x05 \x01(\x0c\x12\x10\n\x08revision\x18\x06 \x01(\x04\x12\x12\n\nprocess_id\x18\x07 \x01(\x04\x12\x17\n\x0fprocess_started\x18\x08 \x01(\x04\x12\r\n\x05leave\x18\t \x01(\x08\",\n\x18RegisterVerifierResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"\'\n\x11GetReceiptRequest\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"A\n\x12GetReceiptResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.sessauth.v1.SignedReceipt\"\x16\n\x14ListVerifiersRequest\"A\n\x15ListVerifiersResponse\x12(\n\tverifiers\x18\x01 \x03(\x0b\x32\x15.sessauth.v1.Verifier\"\xd8\x01\n\x08Verifier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.sessauth.v1.VerifierKind\x12\x11\n\tprincipal\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.sessauth.v1.VerifierState\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x14\n\x0cstaleness_ms\x18\x06 \x01(\x04\x12\x18\n\x10registered_at_ms\x18\x07 \x01(\x04\x12\x15\n\rrenewed_at_ms\x18\x08 \x01(\x04*~\n\x0cVerifierKind\x12\x1d\n\x19VERIFIER_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15VERIFIER_KIND_CONTROL\x10\x01\x12\x18\n\x14VERIFIER_KIND_WORKER\x10\x02\x12\x1a\n\x16VERIFIER_KIND_EMBEDDED\x10\x03\x32\x99\x02\n\x0f\x45videnceService\x12_\n\x10RegisterVerifier\x12$.sessauth.v1.RegisterVerifierRequest\x1a%.sessauth.v1.RegisterVerifierResponse\x12M\n\nGetReceipt\x12\x1e.sessauth.v1.GetReceiptRequest\x1a\x1f.sessauth.v1.GetReceiptResponse\x12V\n\rListVerifiers\x12!.sessauth.v1.ListVerifiersRequest\x1a\".sessauth.v1.ListVerifiersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sessauth.v1.evidence_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERIFIERKIND']._serialized_start=739
-  _globals['_VERIFIERKIND']._serialized_end=865
+  _globals['_VERIFIERKIND']._serialized_start=743
+  _globals['_VERIFIERKIND']._serialized_end=869
   _globals['_REGISTERVERIFIERREQUEST']._serialized_start=79
   _globals['_REGISTERVERIFIERREQUEST']._serialized_end=277
   _globals['_REGISTERVERIFIERRESPONSE']._serialized_start=279
@@ -47,7 +47,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTVERIFIERSRESPONSE']._serialized_start=457
   _globals['_LISTVERIFIERSRESPONSE']._serialized_end=522
   _globals['_VERIFIER']._serialized_start=525
-  _globals['_VERIFIER']._serialized_end=737
-  _globals['_EVIDENCESERVICE']._serialized_start=868
-  _globals['_EVIDENCESERVICE']._serialized_end=1149
+  _globals['_VERIFIER']._serialized_end=741
+  _globals['_EVIDENCESERVICE']._serialized_start=872
+  _globals['_EVIDENCESERVICE']._serialized_end=1153
 # @@protoc_insertion_point(module_scope)

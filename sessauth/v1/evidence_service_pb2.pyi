@@ -70,21 +70,21 @@ class ListVerifiersResponse(_message.Message):
     def __init__(self, verifiers: _Optional[_Iterable[_Union[Verifier, _Mapping]]] = ...) -> None: ...
 
 class Verifier(_message.Message):
-    __slots__ = ("name", "kind", "principal", "state", "revision", "staleness_ms", "enrolled_at_ms", "heard_at_ms")
+    __slots__ = ("name", "kind", "principal", "state", "revision", "staleness_ms", "registered_at_ms", "renewed_at_ms")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
-    ENROLLED_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    HEARD_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    RENEWED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: VerifierKind
     principal: str
     state: _receipt_pb2.VerifierState
     revision: int
     staleness_ms: int
-    enrolled_at_ms: int
-    heard_at_ms: int
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[VerifierKind, str]] = ..., principal: _Optional[str] = ..., state: _Optional[_Union[_receipt_pb2.VerifierState, str]] = ..., revision: _Optional[int] = ..., staleness_ms: _Optional[int] = ..., enrolled_at_ms: _Optional[int] = ..., heard_at_ms: _Optional[int] = ...) -> None: ...
+    registered_at_ms: int
+    renewed_at_ms: int
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[VerifierKind, str]] = ..., principal: _Optional[str] = ..., state: _Optional[_Union[_receipt_pb2.VerifierState, str]] = ..., revision: _Optional[int] = ..., staleness_ms: _Optional[int] = ..., registered_at_ms: _Optional[int] = ..., renewed_at_ms: _Optional[int] = ...) -> None: ...

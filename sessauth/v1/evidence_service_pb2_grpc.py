@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class EvidenceServiceStub(object):
-    """Who judges, and what proves that a session is over for all of them. Roles: gateways and operators enrol
-    their verifiers; operator, issuer (of its own sessions) and auditor read receipts.
+    """The registry of verifiers, and receipts: proof that a session is over for all of them. Roles: gateways and
+    operators register their verifiers; operator, issuer (of its own sessions) and auditor read receipts.
     """
 
     def __init__(self, channel):
@@ -54,12 +54,12 @@ class EvidenceServiceStub(object):
 
 
 class EvidenceServiceServicer(object):
-    """Who judges, and what proves that a session is over for all of them. Roles: gateways and operators enrol
-    their verifiers; operator, issuer (of its own sessions) and auditor read receipts.
+    """The registry of verifiers, and receipts: proof that a session is over for all of them. Roles: gateways and
+    operators register their verifiers; operator, issuer (of its own sessions) and auditor read receipts.
     """
 
     def RegisterVerifier(self, request, context):
-        """Enrols a verifier, or renews that: the verifier says which revision it judges by. It denies every call
+        """Registers a verifier or renews its registration, with the revision that it judges by. It denies every call
         when it could not renew within its staleness bound.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -67,7 +67,7 @@ class EvidenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetReceipt(self, request, context):
-        """Makes the receipt of a session's end by what is known now.
+        """Makes the receipt of a session's end from what is known now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,8 +106,8 @@ def add_EvidenceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EvidenceService(object):
-    """Who judges, and what proves that a session is over for all of them. Roles: gateways and operators enrol
-    their verifiers; operator, issuer (of its own sessions) and auditor read receipts.
+    """The registry of verifiers, and receipts: proof that a session is over for all of them. Roles: gateways and
+    operators register their verifiers; operator, issuer (of its own sessions) and auditor read receipts.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ForwardServiceStub(object):
-    """Between the processes of one server: a worker hands on what only the writer can take. Not for clients.
+    """Between the processes of one server: a worker forwards what only the writer can take. Not for clients.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class ForwardServiceStub(object):
 
 
 class ForwardServiceServicer(object):
-    """Between the processes of one server: a worker hands on what only the writer can take. Not for clients.
+    """Between the processes of one server: a worker forwards what only the writer can take. Not for clients.
     """
 
     def Forward(self, request, context):
@@ -69,7 +69,7 @@ def add_ForwardServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ForwardService(object):
-    """Between the processes of one server: a worker hands on what only the writer can take. Not for clients.
+    """Between the processes of one server: a worker forwards what only the writer can take. Not for clients.
     """
 
     @staticmethod

@@ -87,21 +87,21 @@ class SignedReceipt(_message.Message):
     def __init__(self, payload: _Optional[bytes] = ..., issuer_key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class RegistrationRecord(_message.Message):
-    __slots__ = ("name", "principal", "instance", "process_id", "process_started", "staleness_ms", "enrolled_revision", "enrolled_at_ms")
+    __slots__ = ("name", "principal", "instance", "process_id", "process_started", "staleness_ms", "registered_revision", "registered_at_ms")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
     PROCESS_STARTED_FIELD_NUMBER: _ClassVar[int]
     STALENESS_MS_FIELD_NUMBER: _ClassVar[int]
-    ENROLLED_REVISION_FIELD_NUMBER: _ClassVar[int]
-    ENROLLED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     name: str
     principal: str
     instance: bytes
     process_id: int
     process_started: int
     staleness_ms: int
-    enrolled_revision: int
-    enrolled_at_ms: int
-    def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., instance: _Optional[bytes] = ..., process_id: _Optional[int] = ..., process_started: _Optional[int] = ..., staleness_ms: _Optional[int] = ..., enrolled_revision: _Optional[int] = ..., enrolled_at_ms: _Optional[int] = ...) -> None: ...
+    registered_revision: int
+    registered_at_ms: int
+    def __init__(self, name: _Optional[str] = ..., principal: _Optional[str] = ..., instance: _Optional[bytes] = ..., process_id: _Optional[int] = ..., process_started: _Optional[int] = ..., staleness_ms: _Optional[int] = ..., registered_revision: _Optional[int] = ..., registered_at_ms: _Optional[int] = ...) -> None: ...

@@ -117,18 +117,18 @@ class GetReportResponse(_message.Message):
     def __init__(self, reports: _Optional[_Iterable[_Union[SessionReport, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class SessionReport(_message.Message):
-    __slots__ = ("session", "inherited", "seen", "verifiers", "missing")
+    __slots__ = ("session", "inherited", "observation", "verifiers", "missing")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     INHERITED_FIELD_NUMBER: _ClassVar[int]
-    SEEN_FIELD_NUMBER: _ClassVar[int]
+    OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     VERIFIERS_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
     session: _session_service_pb2.Session
     inherited: _containers.RepeatedCompositeFieldContainer[_record_pb2.Ceiling]
-    seen: SessionObservation
+    observation: SessionObservation
     verifiers: _containers.RepeatedCompositeFieldContainer[VerifierActivity]
     missing: _containers.RepeatedScalarFieldContainer[Missing]
-    def __init__(self, session: _Optional[_Union[_session_service_pb2.Session, _Mapping]] = ..., inherited: _Optional[_Iterable[_Union[_record_pb2.Ceiling, _Mapping]]] = ..., seen: _Optional[_Union[SessionObservation, _Mapping]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierActivity, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ...) -> None: ...
+    def __init__(self, session: _Optional[_Union[_session_service_pb2.Session, _Mapping]] = ..., inherited: _Optional[_Iterable[_Union[_record_pb2.Ceiling, _Mapping]]] = ..., observation: _Optional[_Union[SessionObservation, _Mapping]] = ..., verifiers: _Optional[_Iterable[_Union[VerifierActivity, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ...) -> None: ...
 
 class VerifierActivity(_message.Message):
     __slots__ = ("name", "allowed", "denied", "reported_at_ms")
@@ -159,9 +159,9 @@ class GetCensusResponse(_message.Message):
     def __init__(self, blocks: _Optional[_Iterable[_Union[BlockCensus, _Mapping]]] = ..., late: _Optional[_Iterable[_Union[UseAfterEnd, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Missing, str]]] = ...) -> None: ...
 
 class BlockCensus(_message.Message):
-    __slots__ = ("seen", "revoked")
-    SEEN_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("observation", "revoked")
+    OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
-    seen: BlockObservation
+    observation: BlockObservation
     revoked: bool
-    def __init__(self, seen: _Optional[_Union[BlockObservation, _Mapping]] = ..., revoked: bool = ...) -> None: ...
+    def __init__(self, observation: _Optional[_Union[BlockObservation, _Mapping]] = ..., revoked: bool = ...) -> None: ...

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class UsageServiceStub(object):
-    """What verifiers saw of sessions: they tell it, the control process adds it up. Times are milliseconds since
-    1970-01-01 UTC. Nothing here decides a call.
+    """Observations of sessions: verifiers report them, the control process adds them up. Times are milliseconds
+    since 1970-01-01 UTC. Nothing here decides a call.
     """
 
     def __init__(self, channel):
@@ -54,8 +54,8 @@ class UsageServiceStub(object):
 
 
 class UsageServiceServicer(object):
-    """What verifiers saw of sessions: they tell it, the control process adds it up. Times are milliseconds since
-    1970-01-01 UTC. Nothing here decides a call.
+    """Observations of sessions: verifiers report them, the control process adds them up. Times are milliseconds
+    since 1970-01-01 UTC. Nothing here decides a call.
     """
 
     def ReportObservations(self, request, context):
@@ -66,14 +66,14 @@ class UsageServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetReport(self, request, context):
-        """What a session was granted, and what it used. An issuer reaches its own sessions.
+        """Returns the authority a session was granted and the use it made of it. An issuer reaches its own sessions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCensus(self, request, context):
-        """Every block of a session's tokens that any verifier saw.
+        """Returns every block of a session's tokens that any verifier observed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,8 +106,8 @@ def add_UsageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UsageService(object):
-    """What verifiers saw of sessions: they tell it, the control process adds it up. Times are milliseconds since
-    1970-01-01 UTC. Nothing here decides a call.
+    """Observations of sessions: verifiers report them, the control process adds them up. Times are milliseconds
+    since 1970-01-01 UTC. Nothing here decides a call.
     """
 
     @staticmethod

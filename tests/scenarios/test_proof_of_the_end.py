@@ -173,10 +173,10 @@ def test_a_killed_worker_is_gone(server: RestartableServer) -> None:
 
     server.end(session_id)
     assert wait_until(lambda: server.closed(session_id))
-    before = {(each.name, each.enrolled_at_ms) for each in workers}
+    before = {(each.name, each.registered_at_ms) for each in workers}
 
     def is_new(each: RegisteredVerifier) -> bool:
-        return (each.name, each.enrolled_at_ms) not in before and each.state is VerifierState.ACKNOWLEDGED
+        return (each.name, each.registered_at_ms) not in before and each.state is VerifierState.ACKNOWLEDGED
 
     assert wait_until(lambda: any(map(is_new, server.workers())))
 

@@ -300,7 +300,7 @@ def test_verifiers_are_listed(operator: Caller, enrolled: Gateway) -> None:
     listed = next(each for each in found if each.name == "gw-1")
     assert (listed.kind, listed.principal) == (pb.VERIFIER_KIND_EMBEDDED, "gw")
     assert (listed.staleness_ms, listed.state) == (60_000, receipt_pb2.VERIFIER_STATE_ACKNOWLEDGED)
-    assert listed.enrolled_at_ms <= listed.heard_at_ms
+    assert listed.registered_at_ms <= listed.renewed_at_ms
 
 
 def test_both_clients_have_the_receipt(service: Service) -> None:

@@ -102,9 +102,13 @@ class World:
 
         def adds_up() -> bool:
             found[:] = [self.operator.get_report(session_id)]
-            return (found[0].seen.allowed, found[0].seen.denied) == (allowed, denied)
+            return (found[0].observation.allowed, found[0].observation.denied) == (allowed, denied)
 
-        assert wait_until(adds_up), (found[0].seen.allowed, found[0].seen.denied, self.process.log)
+        assert wait_until(adds_up), (
+            found[0].observation.allowed,
+            found[0].observation.denied,
+            self.process.log,
+        )
         return found[0]
 
 
@@ -134,12 +138,12 @@ def test_the_report_adds_up_over_all_who_judge(world: World, used: tuple[Session
     """Each call counts once, whoever judged it, and also where it went on to the writer."""
     session, held = used
     report = world.report(session.id, len(CALLS) * len(held), len(DENIED) * len(held))
-    usage = report.seen.usage
+    usage = report.observation.usage
 
     assert {each.name for each in report.verifiers} == {"control", "worker-0", "worker-1", "gw-1"}
-    assert sum(each.allowed for each in report.verifiers) == report.seen.allowed
+    assert sum(each.allowed for each in report.verifiers) == report.observation.allowed
     assert usage is not None
-    assert usage.allowed.calls == report.seen.allowed
+    assert usage.allowed.calls == report.observation.allowed
     assert {key: span.calls for key, span in usage.calls} == {
         ("deploy", "cluster/web"): 4,
         ("read", "files/reports/a"): 4,
@@ -156,12 +160,12 @@ def test_the_census_has_every_block(world: World, used: tuple[Session, list[Toke
     world.report(session.id, len(CALLS) * len(held), len(DENIED) * len(held))
     census = world.operator.get_census(session.id)
     (root,) = census.children()
-    children = census.children(root.seen.block_id)
+    children = census.children(root.observation.block_id)
     expected = {block_id for token in held for block_id in token.block_ids}
 
-    assert {each.seen.block_id for each in census.blocks} == expected
+    assert {each.observation.block_id for each in census.blocks} == expected
     assert len(children) == len(held)
-    assert root.seen.calls == sum(each.seen.calls for each in children)
+    assert root.observation.calls == sum(each.observation.calls for each in children)
     assert {each.says.label for each in children if each.says} == {f"agent-{i}" for i in range(len(held))}
     ran = invoke("--home", world.made.home, "session", "census", session.id.hex())
     assert ran.code == 0, ran.err
@@ -174,9 +178,9 @@ def test_a_suggestion_allows_every_call_that_was_allowed(
     """A session with the suggested ceiling, and a token minted with what was suggested, replay cleanly."""
     session, held = used
     found = world.report(session.id, len(CALLS) * len(held), len(DENIED) * len(held))
-    assert found.seen.usage is not None
+    assert found.observation.usage is not None
     for fit in Fit:
-        report = UsageReport.of([(found.granted, found.seen.usage)], now_ms=0)
+        report = UsageReport.of([(found.granted, found.observation.usage)], now_ms=0)
         suggested = {
             each.layer.kind: [
                 str(scope) for one in each.suggestions if one.fit is fit for scope in one.scopes
@@ -227,9 +231,9 @@ def test_a_token_presented_after_the_end_is_told(world: World) -> None:
     assert world.process.terminate() == 0
     world.process = world.start()
     report = world.operator.get_report(session.id)
-    assert (report.seen.allowed, late(), report.missing) == (2, [(False, 2), (True, 1)], ())
-    assert report.seen.usage is not None
-    assert json.loads(report.seen.usage.to_json())["allowed"][0] == 2
+    assert (report.observation.allowed, late(), report.missing) == (2, [(False, 2), (True, 1)], ())
+    assert report.observation.usage is not None
+    assert json.loads(report.observation.usage.to_json())["allowed"][0] == 2
 
 
 def test_a_verifier_tells_the_next_control_process_too(world: World) -> None:

@@ -81,9 +81,13 @@ def test_what_verifiers_tell_adds_up(clients: dict[str, Client], session: Sessio
     send(one, batch(seen(session.id, block("r", calls=2), block("c", "r", index=1, at_ms=AT + 3))))
     send(two, batch(seen(session.id, block("r", calls=3, at_ms=AT + 9))))
     report = clients["ann"].get_report(session.id)
-    root, child = (report.seen.blocks[block_id(name)] for name in "rc")
+    root, child = (report.observation.blocks[block_id(name)] for name in "rc")
 
-    assert (report.seen.allowed, report.seen.denied, report.seen.last_allow_ms) == (5, 0, AT + 9)
+    assert (report.observation.allowed, report.observation.denied, report.observation.last_allow_ms) == (
+        5,
+        0,
+        AT + 9,
+    )
     assert (root.calls, root.allowed, root.first_ms, root.last_ms) == (5, 5, AT, AT + 9)
     assert (child.parent_id, child.calls) == (root.block_id, 1)
     assert [(each.name, each.allowed) for each in report.verifiers] == [("gw-1", 2), ("gw-2", 3)]
@@ -104,7 +108,7 @@ def test_a_number_counts_once_and_of_its_own_verifier_alone(
 
     assert first == again
     assert first.wants_usage
-    assert clients["aud"].get_report(session.id).seen.allowed == 2
+    assert clients["aud"].get_report(session.id).observation.allowed == 2
 
 
 def _batch_message(session_id: bytes) -> pb.ReportObservationsRequest:
@@ -203,7 +207,7 @@ def test_unknown_sessions_change_nothing(clients: dict[str, Client], session: Se
     unknown = secrets.token_bytes(16)
     send(clients["gw-1"], batch(seen(unknown, block("r")), seen(session.id, block("r"))))
 
-    assert clients["aud"].get_report(session.id).seen.allowed == 1
+    assert clients["aud"].get_report(session.id).observation.allowed == 1
     for call in (clients["aud"].get_report, clients["aud"].get_census):
         with pytest.raises(NotFound):
             call(unknown)
@@ -214,8 +218,8 @@ def test_times_from_a_wrong_clock_are_no_later_than_now(clients: dict[str, Clien
     send(clients["gw-1"], batch(seen(session.id, block("r", at_ms=AT * 2))))
     report = clients["aud"].get_report(session.id)
 
-    assert report.seen.last_allow_ms < AT * 2
-    assert report.seen.last_allow_ms >= report.session.opened_at_ms
+    assert report.observation.last_allow_ms < AT * 2
+    assert report.observation.last_allow_ms >= report.session.opened_at_ms
 
 
 def test_who_may_tell_and_read(service: Service, clients: dict[str, Client], session: Session) -> None:
@@ -268,11 +272,11 @@ def test_the_census_knows_what_is_revoked_and_what_hangs_below(
     )
     clients["ann"].revoke(session.id, [block_id("r")])
     census = clients["aud"].get_census(session.id)
-    found = {each.seen.block_id: each.revoked for each in census.blocks}
+    found = {each.observation.block_id: each.revoked for each in census.blocks}
 
-    assert [each.seen.index for each in census.blocks] == [0, 0, 1, 1, 2]
+    assert [each.observation.index for each in census.blocks] == [0, 0, 1, 1, 2]
     assert found == {block_id(name): name in "cr" for name in ("r", "c", "other", "x", "y")}
-    assert [each.seen.block_id for each in census.children(block_id("r"))] == [block_id("c")]
+    assert [each.observation.block_id for each in census.children(block_id("r"))] == [block_id("c")]
 
 
 def test_a_use_after_the_end_is_told_on(
@@ -302,7 +306,7 @@ def test_usage_records_are_merged(clients: dict[str, Client], session: Session) 
         told = seen(session.id, block("r"))
         told.usage = usage(resource, arguments=json.dumps({"owner": name}).encode())
         send(clients[name], batch(told))
-    found = clients["ann"].get_report(session.id).seen.usage
+    found = clients["ann"].get_report(session.id).observation.usage
 
     assert found is not None
     assert found.allowed.calls == 2
@@ -322,7 +326,7 @@ def test_a_restart_keeps_what_was_told() -> None:
         operator.end(ended.id)
         control = service.control
         assert control is not None
-        control.keeping.usage.tend()
+        control.keeping.usage.write_ended()
         (file,) = control._config.usage_dir.glob("*.usage")
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
@@ -338,8 +342,8 @@ def test_a_restart_keeps_what_was_told() -> None:
 
         def state() -> list[tuple[int, tuple[Missing, ...]]]:
             found = [operator.get_report(each.id) for each in (ended, alive)]
-            assert found[0].seen.usage is not None
-            return [(report.seen.allowed, report.missing) for report in found]
+            assert found[0].observation.usage is not None
+            return [(report.observation.allowed, report.missing) for report in found]
 
         restart(cleanly=True)
         assert state() == [(4, ()), (2, ())]
@@ -357,7 +361,7 @@ def test_an_audited_server_has_a_census_too() -> None:
         opened = client.open_session(subject="s", ceiling=["read:a"])
         token = client.mint(opened.id, ["read:a"], ["gw"])
         assert client.check(token, "read", "a", audience="gw").allowed
-        assert wait_until(lambda: client.get_report(opened.id).seen.allowed == 1)
+        assert wait_until(lambda: client.get_report(opened.id).observation.allowed == 1)
         report = client.get_report(opened.id)
         client.close()
         assert plain.control is not None

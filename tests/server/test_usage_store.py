@@ -15,7 +15,7 @@ from sessauth.model.session import Session, SessionStatus
 from sessauth.server.config.sections import UsageSettings
 from sessauth.server.usage import store
 from sessauth.server.usage.files import UsageFiles
-from sessauth.server.usage.store import STAYS_MS, UsageStore
+from sessauth.server.usage.store import QUIET_MS, UsageStore
 from sessauth.usage.observations import ObservationBatch, SessionObservation
 from sessauth.v1 import usage_service_pb2 as pb
 from tests.support.observations import AT, block, claimed, seen, usage
@@ -76,7 +76,7 @@ class StoreFixture:
     def tend(self, after_ms: int = 0) -> None:
         """Let time pass, and the store look after itself."""
         self.clock.advance(after_ms)
-        self.store.tend()
+        self.store.write_ended()
 
 
 @pytest.fixture
@@ -94,10 +94,10 @@ def test_what_ended_is_written_once_and_let_go(usage_store: StoreFixture) -> Non
     usage_store.end(session_id)
     usage_store.tend()
     assert session_id in usage_store.files
-    usage_store.tend(STAYS_MS + 1)
-    assert session_id not in usage_store.store._kept
+    usage_store.tend(QUIET_MS + 1)
+    assert session_id not in usage_store.store._entries
 
-    assert usage_store.report(session_id).seen.allowed == 3
+    assert usage_store.report(session_id).observation.allowed == 3
     assert usage_store.store.last_allow_ms(session_id) == AT
     del usage_store.sessions[session_id]
     assert usage_store.report(session_id).session.purpose == "weekly report"
@@ -115,10 +115,10 @@ def test_late_uses_of_what_was_let_go_are_added_to_its_file(usage_store: StoreFi
         usage_store.add(seen(session_id, late=claimed(2)))
         usage_store.tend(1_000)
     assert file.stat().st_mtime_ns == before
-    usage_store.tend(STAYS_MS)
+    usage_store.tend(QUIET_MS)
     usage_store.open_store()
 
-    assert usage_store.report(session_id).seen.late[0].count == 6
+    assert usage_store.report(session_id).observation.late[0].count == 6
 
 
 def test_a_full_memory_gives_way_to_what_lives(tmp_path: Path) -> None:
@@ -129,13 +129,13 @@ def test_a_full_memory_gives_way_to_what_lives(tmp_path: Path) -> None:
     usage_store.end(first)
     usage_store.tend()
     usage_store.add(seen(third, block("r")))
-    assert set(usage_store.store._kept) == {second, third}
+    assert set(usage_store.store._entries) == {second, third}
     usage_store.add(seen(fourth, block("r")))
 
-    assert usage_store.report(fourth).seen.allowed == 0
+    assert usage_store.report(fourth).observation.allowed == 0
     for session_id in (second, third, fourth):
         assert pb.MISSING_LOST in usage_store.report(session_id).missing
-    assert usage_store.report(first).seen.allowed == 1
+    assert usage_store.report(first).observation.allowed == 1
 
 
 def test_one_session_takes_no_more_than_its_share(tmp_path: Path) -> None:
@@ -146,9 +146,9 @@ def test_one_session_takes_no_more_than_its_share(tmp_path: Path) -> None:
         usage_store.add(seen(session_id, block(f"r{number}")))
     report = usage_store.report(session_id)
 
-    assert report.seen.allowed == 50
-    assert 0 < len(report.seen.blocks) < 50
-    assert report.seen.lost == 50 - len(report.seen.blocks)
+    assert report.observation.allowed == 50
+    assert 0 < len(report.observation.blocks) < 50
+    assert report.observation.lost == 50 - len(report.observation.blocks)
     assert pb.MISSING_LOST in report.missing
 
 
@@ -162,14 +162,14 @@ def test_a_usage_record_is_weighed_by_what_is_in_it(tmp_path: Path) -> None:
         told.usage_bytes = len(told.usage.to_json())
         usage_store.add(told)
     report = usage_store.report(session_id)
-    assert (report.seen.lost, report.seen.allowed) == (0, 1_000)
-    assert b'"allowed":[1000,' in report.seen.usage
+    assert (report.observation.lost, report.observation.allowed) == (0, 1_000)
+    assert b'"allowed":[1000,' in report.observation.usage
 
     told = seen(session_id, block("r"))
     told.usage = usage(*(f"files/{number}" for number in range(30)), arguments=b'{"a":"' + b"x" * 900 + b'"}')
     told.usage_bytes = 300_000
     usage_store.add(told)
-    assert usage_store.report(session_id).seen.lost == 30
+    assert usage_store.report(session_id).observation.lost == 30
 
 
 def test_files_are_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_files_that_cant_be_used_are_as_none(usage_store: StoreFixture) -> None:
 
     for one in (session_id, other):
         report = usage_store.report(one)
-        assert (report.seen.allowed, pb.MISSING_BEFORE in report.missing) == (0, True)
+        assert (report.observation.allowed, pb.MISSING_BEFORE in report.missing) == (0, True)
     assert not list(usage_store.folder.glob("*.new"))
 
 
@@ -239,8 +239,8 @@ def test_a_disk_that_takes_nothing_loses_nothing_yet(usage_store: StoreFixture) 
     usage_store.add(seen(session_id, block("r")))
     usage_store.end(session_id)
     usage_store.folder.parent.joinpath("usage").write_text("a file in the way")
-    usage_store.tend(STAYS_MS * 2)
-    assert usage_store.report(session_id).seen.allowed == 1
+    usage_store.tend(QUIET_MS * 2)
+    assert usage_store.report(session_id).observation.allowed == 1
     usage_store.store.close()
     assert usage_store.folder.read_text() == "a file in the way"
     usage_store.folder.unlink()

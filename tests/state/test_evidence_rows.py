@@ -80,7 +80,7 @@ def test_an_enrolment_is_removed_by_its_own_instance(writer: StateWriter) -> Non
 
 def test_an_enrolment_of_before_takes_none_of_today_with_it(writer: StateWriter) -> None:
     """An instance that was forgotten and came back has a row of its own, whichever is written last."""
-    later = replace(GATEWAY, enrolled_at_ms=GATEWAY.enrolled_at_ms + 1)
+    later = replace(GATEWAY, registered_at_ms=GATEWAY.registered_at_ms + 1)
     writer.run(lambda group: evidence_rows.keep_enrolment(group, later))
     writer.run(lambda group: evidence_rows.drop_enrolment(group, GATEWAY))
 

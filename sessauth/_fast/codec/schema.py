@@ -401,7 +401,7 @@ MESSAGES: dict[str, tuple[Field, ...]] = {
         (4, "process_id", "uint64", False, False, ""),
         (5, "process_started", "uint64", False, False, ""),
         (6, "staleness_ms", "uint64", False, False, ""),
-        (7, "enrolled_revision", "uint64", False, False, ""),
-        (8, "enrolled_at_ms", "uint64", False, False, ""),
+        (7, "registered_revision", "uint64", False, False, ""),
+        (8, "registered_at_ms", "uint64", False, False, ""),
     ),
 }

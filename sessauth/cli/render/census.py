@@ -30,15 +30,15 @@ def to_json(session_id: bytes, census: Census) -> dict[str, Any]:
 
 
 def _block_json(block: BlockCensus) -> dict[str, Any]:
-    seen = block.seen
+    observation = block.observation
     return {
-        "block_id": seen.block_id.hex(),
-        "parent_id": seen.parent_id.hex(),
-        "index": seen.index,
-        "first_ms": seen.first_ms,
-        "last_ms": seen.last_ms,
-        "calls": seen.calls,
-        "allowed": seen.allowed,
+        "block_id": observation.block_id.hex(),
+        "parent_id": observation.parent_id.hex(),
+        "index": observation.index,
+        "first_ms": observation.first_ms,
+        "last_ms": observation.last_ms,
+        "calls": observation.calls,
+        "allowed": observation.allowed,
         "revoked": block.revoked,
         "says": None if block.says is None else block.says.to_dict(),
     }
@@ -58,9 +58,9 @@ def late_json(late: UseAfterEnd) -> dict[str, Any]:
 def to_lines(census: Census) -> list[str]:
     """Return a census as lines for people: a tree below each block whose parent is none, or was not told."""
     lines: list[str] = []
-    known = {block.seen.block_id for block in census.blocks}
+    known = {block.observation.block_id for block in census.blocks}
     left = dict.fromkeys(known)
-    tops = [block for block in census.blocks if block.seen.parent_id not in known]
+    tops = [block for block in census.blocks if block.observation.parent_id not in known]
     for block in (*tops, *census.blocks):
         lines += _tree(census, block, 0, left)
     if not lines:
@@ -70,19 +70,20 @@ def to_lines(census: Census) -> list[str]:
 
 def _tree(census: Census, block: BlockCensus, depth: int, left: dict[bytes, None]) -> list[str]:
     """Return a block and what hangs below it, each block that is ``left`` once."""
-    seen = block.seen
-    if seen.block_id not in left:
+    observation = block.observation
+    if observation.block_id not in left:
         return []
-    del left[seen.block_id]
-    name = "root block" if seen.index == 0 else f"block {seen.index}"
+    del left[observation.block_id]
+    name = "root block" if observation.index == 0 else f"block {observation.index}"
     if block.says is not None and block.says.label:
         name += f" {printable(block.says.label)!r}"
     branch = "   " * (depth - 1) + "└─ " if depth else ""
-    lines = [f"{branch}{name}, {seen.block_id.hex()}" + (" REVOKED" if block.revoked else "")]
+    lines = [f"{branch}{name}, {observation.block_id.hex()}" + (" REVOKED" if block.revoked else "")]
     stem = "   " * depth + "   "
-    lines.append(f"{stem}{seen.calls} calls, {seen.allowed} allowed, {_span(seen.first_ms, seen.last_ms)}")
+    span = _span(observation.first_ms, observation.last_ms)
+    lines.append(f"{stem}{observation.calls} calls, {observation.allowed} allowed, {span}")
     if depth < MAX_BLOCKS:
-        for child in census.children(seen.block_id):
+        for child in census.children(observation.block_id):
             lines += _tree(census, child, depth + 1, left)
     return lines
 

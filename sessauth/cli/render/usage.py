@@ -22,15 +22,15 @@ _NO_USAGE = (
 
 def joined(found: Sequence[SessionReport], now_ms: int, purpose: str | None) -> UsageReport | None:
     """Return granted against used of those sessions whose usage is known; None if of none it is."""
-    used = [(each.granted, _usage(each)) for each in found if each.seen.usage is not None]
+    used = [(each.granted, _usage(each)) for each in found if each.observation.usage is not None]
     return report_view.report_of(used, now_ms, purpose) if used else None
 
 
 def _usage(found: SessionReport) -> SessionUsage:
     # What was lost anywhere on the way may have been a call: the suggestion must not look complete.
     usage = SessionUsage()
-    usage.merge(found.seen.usage or SessionUsage())
-    usage.lost += found.seen.lost + found.incomplete
+    usage.merge(found.observation.usage or SessionUsage())
+    usage.lost += found.observation.lost + found.incomplete
     return usage
 
 
@@ -43,18 +43,18 @@ def to_json(found: Sequence[SessionReport], report: UsageReport | None) -> dict[
 
 
 def _session_json(found: SessionReport) -> dict[str, Any]:
-    seen = found.seen
+    observation = found.observation
     return {
         "id": found.session.id.hex(),
         "status": found.session.status.name,
         "subject": found.session.subject,
         "purpose": found.session.purpose,
         "owner": found.session.owner,
-        "allowed": seen.allowed,
-        "denied": seen.denied,
-        "last_allow_ms": seen.last_allow_ms,
-        "blocks": len(seen.blocks),
-        "late": [late_json(late) for late in seen.late.values()],
+        "allowed": observation.allowed,
+        "denied": observation.denied,
+        "last_allow_ms": observation.last_allow_ms,
+        "blocks": len(observation.blocks),
+        "late": [late_json(late) for late in observation.late.values()],
         "verifiers": [
             {
                 "name": each.name,
@@ -78,10 +78,10 @@ def to_lines(found: Sequence[SessionReport], report: UsageReport | None, fit: Fi
             (
                 each.session.id.hex(),
                 each.session.status.name,
-                each.seen.allowed,
-                each.seen.denied,
-                moment(each.seen.last_allow_ms) or "none",
-                len(each.seen.blocks),
+                each.observation.allowed,
+                each.observation.denied,
+                moment(each.observation.last_allow_ms) or "none",
+                len(each.observation.blocks),
                 ", ".join(verifier.name for verifier in each.verifiers),
             )
             for each in found
@@ -91,6 +91,6 @@ def to_lines(found: Sequence[SessionReport], report: UsageReport | None, fit: Fi
         lines += ["", _NO_USAGE]
     else:
         lines += ["", *report_view.to_lines(report, fit)]
-    late = [line for each in found for line in late_lines(each.seen.late.values())]
+    late = [line for each in found for line in late_lines(each.observation.late.values())]
     missing = sorted({why for each in found for why in each.missing})
     return [*lines, *([""] if late or missing else []), *late, *missing_lines(missing)]

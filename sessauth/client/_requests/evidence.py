@@ -79,8 +79,8 @@ def _verifier(message: pb.Verifier) -> RegisteredVerifier:
             VerifierState(message.state),
             message.revision,
             message.staleness_ms,
-            message.enrolled_at_ms,
-            message.heard_at_ms,
+            message.registered_at_ms,
+            message.renewed_at_ms,
         )
     except ValueError as error:
         raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None

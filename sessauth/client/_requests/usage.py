@@ -68,7 +68,7 @@ def _read_report(message: pb.SessionReport) -> SessionReport:
     return SessionReport(
         session=session_from_message(message.session),
         inherited=tuple(map(tuple, layers)),
-        seen=read_session(message.seen),
+        observation=read_session(message.observation),
         verifiers=tuple(
             VerifierActivity(each.name, each.allowed, each.denied, each.reported_at_ms)
             for each in message.verifiers
@@ -83,7 +83,7 @@ def _census(answer: pb.GetCensusResponse) -> Census:
             tuple(
                 BlockCensus(block, each.revoked, _says(block))
                 for each in answer.blocks
-                for block in (read_block(each.seen),)
+                for block in (read_block(each.observation),)
             ),
             tuple(map(read_late, answer.late)),
             _missing(answer.missing),

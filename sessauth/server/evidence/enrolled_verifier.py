@@ -34,7 +34,7 @@ class RegistryEntry:
     kind: VerifierKind
     revision: int
     heard_ms: int
-    heard_at_ms: int
+    renewed_at_ms: int
     acknowledged_at_ms: int = 0
     left_at_ms: int = 0
     late: bool = False
@@ -44,7 +44,7 @@ class RegistryEntry:
         if revision > self.revision or not self.acknowledged_at_ms:
             self.acknowledged_at_ms = at_ms
         self.revision = max(self.revision, revision)
-        self.heard_ms, self.heard_at_ms, self.late = steady_ms, at_ms, False
+        self.heard_ms, self.renewed_at_ms, self.late = steady_ms, at_ms, False
 
     def bound_passed(self, steady_ms: int) -> bool:
         """Whether it denies every call by now if it was not heard by another server."""
@@ -60,7 +60,7 @@ class RegistryEntry:
     @property
     def bound_at_ms(self) -> int:
         """When its bound passes, or passed, unless it is heard; 0: it has none."""
-        return self.heard_at_ms + self.record.staleness_ms if self.record.staleness_ms else 0
+        return self.renewed_at_ms + self.record.staleness_ms if self.record.staleness_ms else 0
 
     def may_allow(self, steady_ms: int, at_ms: int) -> bool:
         """Whether it may allow calls at all, for what is known."""

@@ -68,10 +68,10 @@ class VerifierRegistry:
             self._entries[record.name] = RegistryEntry(
                 record,
                 VerifierKind.EMBEDDED,
-                record.enrolled_revision,
+                record.registered_revision,
                 steady_ms,
                 at_ms,
-                record.enrolled_at_ms,
+                record.registered_at_ms,
             )
         log.call_anew()
 
@@ -195,7 +195,7 @@ class VerifierRegistry:
             asked.process_id,
             asked.process_started,
             asked.staleness_ms,
-            before.record.enrolled_revision if before is not None else asked.revision,
+            before.record.registered_revision if before is not None else asked.revision,
             at_ms,
         )
         if asked.kind is VerifierKind.EMBEDDED:
@@ -270,7 +270,7 @@ def checked(asked: RegistrationRequest) -> RegistrationRequest:
 def _was_there(entry: RegistryEntry, revision: int, ended_at_ms: int, steady_ms: int, at_ms: int) -> bool:
     """Whether a verifier may have allowed calls of a session that ended then."""
     over_at_ms = entry.over_at_ms(steady_ms, at_ms)
-    return entry.record.enrolled_revision < revision and not 0 < over_at_ms <= ended_at_ms
+    return entry.record.registered_revision < revision and not 0 < over_at_ms <= ended_at_ms
 
 
 def _replaces(asked: RegistrationRequest, before: RegistryEntry) -> bool:

@@ -89,7 +89,7 @@ class ControlSubsystems:
         """Return what is to be done once a second."""
         return [
             ("enrolment", self.enrolment.tend),
-            ("usage", self.usage.tend),
+            ("usage", self.usage.write_ended),
             ("uses after the end", self.uses_after_end.flush),
             ("local changes", self.local.poll),
         ]

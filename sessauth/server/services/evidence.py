@@ -70,7 +70,7 @@ class EvidenceService:
             kind=pb.VERIFIER_KIND_CONTROL,
             state=receipt_pb2.VerifierState.Name(own.state),
             revision=own.revision,
-            heard_at_ms=own.at_ms,
+            renewed_at_ms=own.at_ms,
         )
         return pb.ListVerifiersResponse(
             verifiers=[here]
@@ -82,8 +82,8 @@ class EvidenceService:
                     state=receipt_pb2.VerifierState.Name(state),
                     revision=entry.revision,
                     staleness_ms=entry.record.staleness_ms,
-                    enrolled_at_ms=entry.record.enrolled_at_ms,
-                    heard_at_ms=entry.heard_at_ms,
+                    registered_at_ms=entry.record.registered_at_ms,
+                    renewed_at_ms=entry.renewed_at_ms,
                 )
                 for entry, state in self._enrolment.all()
             ]

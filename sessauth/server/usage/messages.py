@@ -1,4 +1,4 @@
-"""What is known of a session, as callers see it: its report, and the census of its tokens' blocks."""
+"""Messages of a session's report and census."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..request_fields import mask_texts
 
 
 def report_message(session: Session, inherited: Iterable[Iterable[ScopeRecord]]) -> pb.SessionReport:
-    """Return what a session was granted: as it is, and the layers that it ``inherited``."""
+    """Return a report of a session's authority: its record and its ``inherited`` ceiling layers."""
     granted = request_fields.session_message(session)
-    # What a report is kept as outlives the session.
+    # The report outlives the session.
     mask_texts(granted)
     return pb.SessionReport(
         session=granted,
@@ -29,21 +29,23 @@ def report_message(session: Session, inherited: Iterable[Iterable[ScopeRecord]])
 
 
 def census_message(report: pb.SessionReport, is_revoked: Callable[[bytes], bool]) -> pb.GetCensusResponse:
-    """Return the blocks of a report, parents first, each with whether it or a block above it is revoked."""
-    blocks = sorted(report.seen.blocks, key=lambda block: (block.index, block.first_ms, block.block_id))
+    """Return the blocks of a report, parents first. A block below a revoked one counts as revoked."""
+    observation = report.observation
+    blocks = sorted(observation.blocks, key=lambda block: (block.index, block.first_ms, block.block_id))
     parents = {block.block_id: block.parent_id for block in blocks}
     revoked = {block_id: is_revoked(block_id) for block_id in parents}
     return pb.GetCensusResponse(
         blocks=[
-            pb.BlockCensus(seen=block, revoked=_dead(block.block_id, parents, revoked)) for block in blocks
+            pb.BlockCensus(observation=block, revoked=_is_dead(block.block_id, parents, revoked))
+            for block in blocks
         ],
-        late=report.seen.late,
+        late=observation.late,
         missing=report.missing,
     )
 
 
-def _dead(block_id: bytes, parents: Mapping[bytes, bytes], revoked: Mapping[bytes, Any]) -> bool:
-    # Counted: who tells wrong things might have told a circle.
+def _is_dead(block_id: bytes, parents: Mapping[bytes, bytes], revoked: Mapping[bytes, Any]) -> bool:
+    # Bounded: a faulty verifier may have reported a circle of parents.
     for _ in range(limits.MAX_BLOCKS):
         if revoked.get(block_id):
             return True

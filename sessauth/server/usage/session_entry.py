@@ -1,4 +1,4 @@
-"""What is known of one session in the control process, and how it becomes a report and a file."""
+"""The control process's usage record of one session, and its conversion to a report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...v1 import usage_service_pb2 as pb
 from ..log import event
 from .messages import report_message
 
-# Of one session; what others tell is added up, not told apart.
+# Verifiers with a count of their own, for one session. The reports of others only go into the sum.
 MAX_VERIFIERS: Final = 64
 
 Layers: TypeAlias = Sequence[Sequence[ScopeRecord]]
@@ -25,7 +25,7 @@ Layers: TypeAlias = Sequence[Sequence[ScopeRecord]]
 
 @dataclass(slots=True)
 class VerifierCount:
-    """What one verifier told of a session."""
+    """One verifier's share of a session's calls; the time of its last report in ms since 1970."""
 
     allowed: int = 0
     denied: int = 0
@@ -34,13 +34,13 @@ class VerifierCount:
 
 @dataclass(slots=True)
 class SessionUsageEntry:
-    """What is known of one session. ``final`` is the report of one that ended, as it was written last."""
+    """Usage of one session. ``final`` is the report of an ended one, as it was last written."""
 
-    seen: SessionObservation
+    observation: SessionObservation
     verifiers: dict[str, VerifierCount] = field(default_factory=dict)
     final: pb.SessionReport | None = None
     bytes: int = SESSION_BYTES
-    # Moves with all that is added; ``written`` is where it stood at the last writing.
+    # Counts additions; ``written`` is its value at the last write.
     version: int = 0
     written: int = 0
     touched_ms: int = 0
@@ -48,14 +48,14 @@ class SessionUsageEntry:
 
     @property
     def is_written(self) -> bool:
-        """Whether a file holds all of it."""
+        """True if a file holds all of it."""
         return self.written == self.version
 
-    def add(self, seen: SessionObservation, verifier: str, room: int, now_ms: int) -> int:
-        """Add what ``verifier`` tells, in at most ``room`` more bytes; returns how many it took."""
-        allowed, denied = seen.allowed, seen.denied
-        took = self.seen.add(seen, max(0, room))
-        self.bytes += took
+    def add(self, observation: SessionObservation, verifier: str, room: int, now_ms: int) -> int:
+        """Add an observation of ``verifier``, in at most ``room`` more bytes; returns the bytes taken."""
+        allowed, denied = observation.allowed, observation.denied
+        grown = self.observation.add(observation, max(0, room))
+        self.bytes += grown
         self.version += 1
         self.touched_ms = now_ms
         if verifier in self.verifiers or len(self.verifiers) < MAX_VERIFIERS:
@@ -63,7 +63,7 @@ class SessionUsageEntry:
             count.allowed += allowed
             count.denied += denied
             count.reported_at_ms = now_ms
-        return took
+        return grown
 
     def report(
         self, session: Session | None, layers: Layers, missing: Iterable[pb.Missing]
@@ -71,9 +71,9 @@ class SessionUsageEntry:
         """Return it as a report.
 
         Args:
-            session: as the state holds it; None once it was purged: then what was written last says it.
+            session: its stored record. None once it was purged: then the last written report has it.
             layers: of its ancestors' ceilings.
-            missing: what this process says is missing; of one that was written after its end, the file does.
+            missing: this process's reasons; a report that was written after the end keeps its own.
         """
         if session is not None:
             report = report_message(session, layers)
@@ -83,10 +83,10 @@ class SessionUsageEntry:
         else:
             return None
         reasons = set(missing if self.final is None else self.final.missing)
-        if self.seen.lost:
+        if self.observation.lost:
             reasons.add(pb.MISSING_LOST)
         report.missing[:] = sorted(reasons)
-        report.seen.CopyFrom(session_message(self.seen))
+        report.observation.CopyFrom(session_message(self.observation))
         report.ClearField("verifiers")
         for name, count in sorted(self.verifiers.items()):
             report.verifiers.add(
@@ -95,20 +95,26 @@ class SessionUsageEntry:
         return report
 
 
-def read_kept(data: bytes, now_ms: int) -> SessionUsageEntry | None:
-    """Read the file of a session; None if it can't be read."""
+def read_entry(data: bytes, now_ms: int) -> SessionUsageEntry | None:
+    """Read the file of a session; None if it is empty or unreadable."""
     if not data:
         return None
     try:
         report = pb.SessionReport.FromString(data)
-        seen = read_session(report.seen)
+        observation = read_session(report.observation)
     except (DecodeError, UsageError) as error:
         event(logging.ERROR, "usage_file_unreadable", error=str(error))
         return None
     verifiers = {
-        each.name: VerifierCount(each.allowed, each.denied, each.reported_at_ms) for each in report.verifiers
+        count.name: VerifierCount(count.allowed, count.denied, count.reported_at_ms)
+        for count in report.verifiers
     }
-    final = report if report.session.ended_at_ms else None
+    ended_at_ms = report.session.ended_at_ms
     return SessionUsageEntry(
-        seen, verifiers, final, seen.size(), touched_ms=now_ms, ended_at_ms=report.session.ended_at_ms
+        observation,
+        verifiers,
+        report if ended_at_ms else None,
+        observation.size(),
+        touched_ms=now_ms,
+        ended_at_ms=ended_at_ms,
     )
