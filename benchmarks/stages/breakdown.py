@@ -70,7 +70,7 @@ def view(name: str, source: View) -> Loop:
 
 def pulse(name: str, world: World) -> Loop:
     """Return the subject of reading the number that moves with every commit."""
-    source = world.reader.pulse
+    source = world.reader.commit_id
 
     def prepare(count: int) -> Sequence[None]:
         if source is None:

@@ -42,15 +42,15 @@ class Recorded(Warm):
         process.open_audit(options, LocalFeed(world.reader).head(), "bench", audience=AUDIENCE)
         if process.audit is None:
             raise WrongDecision(f"{name}: no stream")
-        self._tap, self._audit = process.queue, process.audit
-        self._verifier.tap = self._tap
-        self._recorder = Recorder(self._tap, [self._audit])
+        self._queue, self._audit = process.queue, process.audit
+        self._verifier.decision_queue = self._queue
+        self._recorder = Recorder(self._queue, [self._audit])
         self._recorded = 0
         self._record_ns: list[float] = []
 
     def prepare(self, count: int) -> Sequence[Any]:
         """Let the recorder take its turn, and return fresh calls."""
-        noted, began = self._tap.noted, time.perf_counter_ns()
+        noted, began = self._queue.queued, time.perf_counter_ns()
         self._recorder.run_once()
         if noted > self._recorded:
             self._record_ns.append((time.perf_counter_ns() - began) / (noted - self._recorded))
@@ -62,7 +62,7 @@ class Recorded(Warm):
         audit = self._audit
         self._recorder.run_once()
         lost, recorded = audit.lost, audit.recorded
-        self._verifier.tap = None
+        self._verifier.decision_queue = None
         audit.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         if lost or not recorded:

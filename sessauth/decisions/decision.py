@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from .._fast.check import decision as _kernel
-from .._fast.check.decision import Decision, speak
+from .._fast.check.decision import Decision, bind_enums
 from ..errors import SessauthError
 from ..reasons import Level, Reason, Stage
 from .decision_fields import DecisionFields
@@ -116,7 +116,7 @@ def restore(facts: tuple[Any, ...], fault: Exception | None = None) -> Decision:
 
 
 # Calling an enum costs several times a lookup, and gateways ask for every call.
-speak(
+bind_enums(
     {int(reason): reason for reason in Reason},
     {int(stage): stage for stage in Stage},
     DecisionBase,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class CountedVerifier(Protocol):
     """What is read of a verifier."""
 
-    tally: CheckCounters | None
+    counters: CheckCounters | None
 
     @property
     def signatures(self) -> int: ...  # noqa: D102
@@ -43,21 +43,21 @@ class CountedVerifier(Protocol):
 class VerifierCollector:
     """What ``prometheus_client`` asks for the metrics of a verifier; one of them in each registry.
 
-    It counts decisions from its making on, by the verifier's ``tally``, which it sets if there is none: some
-    35 ns a check. A scrape takes no lock that a check waits for.
+    It counts decisions from its making on, by the verifier's ``counters``, which it sets if there is none:
+    some 35 ns a check. A scrape takes no lock that a check waits for.
     """
 
     def __init__(self, verifier: CountedVerifier) -> None:
         """Begin to count."""
-        if verifier.tally is None:
-            verifier.tally = CheckCounters()
+        if verifier.counters is None:
+            verifier.counters = CheckCounters()
         self._verifier = verifier
-        self._tally: CheckCounters = verifier.tally
+        self._counters: CheckCounters = verifier.counters
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its values. Raises ImportError without ``prometheus_client``."""
         verifier, cache = self._verifier, self._verifier.cache
-        yield from decided([self._tally])
+        yield from decided([self._counters])
         yield family(f.SIGNATURES, verifier.signatures)
         yield family(f.BAD_SIGNATURES, verifier.bad_signatures)
         yield family(f.CACHE_HITS, cache.hits)

@@ -147,7 +147,7 @@ class HolderKey:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         key_id = verifier_key.key_id
         digest = _kernel.request_digest(_bytes(action), _bytes(resource), encode(arguments))
-        proven = _kernel.proven(
+        proven = _kernel.covered_bytes(
             number, binding.signature, verifier_key.verifier_id, key_id, digest, time_ms, nonce
         )
         if number is ProofKind.MAC:

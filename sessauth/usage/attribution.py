@@ -18,7 +18,7 @@ from . import SessionUsage
 from .grants import GrantLayer, ceilings
 
 if TYPE_CHECKING:
-    from .._fast.record.note import DecisionRecord
+    from .._fast.record.decision_record import DecisionRecord
 
 # Cached sessions and root blocks; each entry holds its scopes, some KB at most.
 MAX_CACHED: Final = 1_024

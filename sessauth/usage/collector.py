@@ -27,7 +27,7 @@ from .observations import (
 from .session_usage import SessionUsage
 
 if TYPE_CHECKING:
-    from .._fast.record.note import DecisionRecord
+    from .._fast.record.decision_record import DecisionRecord
 
 EVERY_MS: Final = 200
 LONGEST_PAUSE_MS: Final = 3_200
@@ -162,7 +162,7 @@ class ObservationSink:
                 # The withdrawal of an allow is no call.
                 if record.watched:
                     continue
-                if record.named:
+                if record.signature_valid:
                     self._named(record)
                 elif record.reason in AFTER_END and record.claimed_session:
                     self._claimed(record)

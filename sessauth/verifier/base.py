@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._fast.check.checker import Checker
-from .._fast.check.recording_judge import Prepared
+from .._fast.check.recording_runner import Prepared
 from .._fast.check.survey import Survey
 from .._fast.check.view import View
 from ..crypto.armor import MAX_PRESENTED_CHARS, is_stored_text, read_proof, read_text
@@ -121,7 +121,7 @@ class BaseVerifier(Checker):
         except UnknownTool:
             decision = self.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
             source, audience = options.get("source", ""), options.get("audience")
-            self.note(decision, token, method, tool, arguments, source=source, audience=audience)
+            self.record_decision(decision, token, method, tool, arguments, source=source, audience=audience)
             return decision
         return self.check(token, action, resource, arguments, tool=facts, **options)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._fast.call.argument_forms import judged
 from .._fast.check.cost_claims import CostClaims
-from .._fast.check.recording_judge import Prepared
+from .._fast.check.recording_runner import Prepared
 from ..decisions.decision import DecisionBase
 from ..errors import SessauthError, UsageError
 from ..limits import MAX_PERMIT_MS, MAX_RETRY_ID_BYTES
@@ -45,7 +45,7 @@ class _AskServerPolicy:
     def __init__(self, *, also_free: bool) -> None:
         self._also_free = also_free
 
-    def pay(self, claims: CostClaims) -> int:
+    def charge(self, claims: CostClaims) -> int:
         return Reason.NEEDS_SERVER if self._also_free or len(claims) else 0
 
 
@@ -142,7 +142,9 @@ class ServerBackedVerifier(BaseVerifier):
             _hold(retry_id, permit_ms)
             payer = _ALWAYS if permit_ms or proof else _IF_IT_COSTS
         # What the server answers the server notes.
-        decision = self._check(token, action, resource, arguments, payer=payer, note_needs=False, **options)
+        decision = self._check(
+            token, action, resource, arguments, cost_handler=payer, record_needs=False, **options
+        )
         if decision.allowed or decision.stage is not Stage.NEEDS:
             return decision
         try:
@@ -158,7 +160,7 @@ class ServerBackedVerifier(BaseVerifier):
                 **self._asked(options),
             )
         except SessauthError:
-            self.note(
+            self.record_decision(
                 decision, _bytes_of(token), action, resource, arguments, source=source, audience=audience
             )
             return decision
@@ -201,7 +203,7 @@ class ServerBackedVerifier(BaseVerifier):
         calls = tuple(calls)
         options = {"audience": audience, "at_least_revision": at_least_revision}
         batch = self._check_batch(
-            calls, audience=audience, at_least_revision=at_least_revision, note_needs=False
+            calls, audience=audience, at_least_revision=at_least_revision, record_needs=False
         )
         if batch.all_allowed:
             return batch
@@ -209,7 +211,7 @@ class ServerBackedVerifier(BaseVerifier):
         for place, (call, decision) in enumerate(zip(calls, batch, strict=True)):
             answered = self._taken(call, options, decision) if decision.stage is Stage.NEEDS else decision
             if answered is decision and decision.stage is Stage.NEEDS:
-                self.note_batch_item(batch, place)
+                self.record_batch_item(batch, place)
             decisions.append(answered)
         return decisions
 

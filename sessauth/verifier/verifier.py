@@ -14,7 +14,7 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self, overload
 
-from .._fast.check.recording_judge import Prepared
+from .._fast.check.recording_runner import Prepared
 from ..errors import UsageError
 from .base import DEFAULT_CACHE_BYTES, BaseVerifier
 

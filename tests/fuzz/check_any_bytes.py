@@ -162,13 +162,13 @@ def check(checker: Checker, call: Call, signed: bool) -> Reason:
 
 def record(checker: Checker, call: Call, count: int) -> None:
     """Raise Broken unless each decision was noted once; and, of some calls, has a record that is JSON."""
-    if checker.tap is None:
+    if checker.decision_queue is None:
         return
-    notes = checker.tap.drain()
+    notes = checker.decision_queue.drain()
     noted = {note.decision_id.hex() for note in notes}
     if not len(notes) == len(noted) == count:
         raise Broken(f"{call}: {count} decisions, {len(notes)} notes")
-    if checker.tap.noted % 8:
+    if checker.decision_queue.queued % 8:
         return
     written, _ = TEXT.write(notes)
     records = [json.loads(line) for line in written.decode().splitlines()]
@@ -224,7 +224,7 @@ def ask(checker: Checker, rng: random.Random, call: Call) -> bool:
     else:
         for at in range(len(asking)):
             asking.token(at), asking.states(at), asking.peer_count(at), asking.session_bytes(at)
-            asking.token_place(at), asking.approvals(at), asking.retry_id(at), asking.permit_ms(at)
+            asking.token_index(at), asking.approvals(at), asking.retry_id(at), asking.permit_ms(at)
     asking.answer(lambda decision, token: "x" * rng.choice((0, 1, 127, 128, 300)))
     return True
 
@@ -241,7 +241,7 @@ def _by_table(rng: random.Random, item: pb.CheckItem) -> pb.CheckBatchRequest:
 def run(seed: int, rounds: int, seconds: float) -> Counter[str]:
     """Hold the invariant for so many calls, or so many seconds; gives how often each reason came."""
     checker = bulk_sessions.checker()
-    checker.tap = DecisionQueue(1 << 20)
+    checker.decision_queue = DecisionQueue(1 << 20)
     found: Counter[str] = Counter()
     rng = random.Random(f"{seed} requests")
     until = time.monotonic() + seconds
@@ -250,7 +250,7 @@ def run(seed: int, rounds: int, seconds: float) -> Counter[str]:
             break
         found[check(checker, call, signed).name] += 1
         found["requests"] += number % 4 == 0 and ask(checker, rng, call)
-        checker.tap.drain()
+        checker.decision_queue.drain()
     return found
 
 

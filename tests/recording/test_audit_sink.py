@@ -33,10 +33,10 @@ class World:
         self.sink = AuditSink(
             lambda: self.stream,  # type: ignore[arg-type, return-value]
             self.options,
-            self.tapped.tap,
+            self.tapped.decision_queue,
             clock=self.tapped.clock,
         )
-        self.recorder = Recorder(self.tapped.tap, [self.sink], clock=self.tapped.clock)
+        self.recorder = Recorder(self.tapped.decision_queue, [self.sink], clock=self.tapped.clock)
 
     def check(self, count: int = 1, resource: str = "files/a") -> list[str]:
         """Judge calls; returns the ids of their decisions."""
@@ -128,7 +128,7 @@ def test_a_tap_that_overflows_is_said(tmp_path: Path) -> None:
     world.pass_ms(50)
     assert not world.sink.healthy
     (record,) = records(tmp_path, "lost")
-    assert record["count"] == world.sink.lost == world.tapped.tap.lost > 0
+    assert record["count"] == world.sink.lost == world.tapped.decision_queue.lost > 0
     world.pass_ms(1_500)
     assert world.sink.healthy
 
@@ -194,7 +194,7 @@ def test_a_loss_counts_at_once(tmp_path: Path, when_full: str) -> None:
     """A disk that hangs holds up the recorder; a loss is seen all the same, and calls denied if asked for."""
     world = World(tmp_path, room=8_192, when_full=when_full)
     decisions = [world.tapped.check(VALID, "files/a") for _ in range(200)]
-    lost = world.tapped.tap.lost
+    lost = world.tapped.decision_queue.lost
 
     assert lost > 100
     assert (world.sink.lost, world.sink.healthy) == (0, False)
@@ -234,8 +234,8 @@ def test_a_start_on_a_full_disk(tmp_path: Path) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
         return tapped.open_stream(options)
 
-    sink = AuditSink(open_stream, options, tapped.tap, clock=tapped.clock)
-    recorder = Recorder(tapped.tap, [sink], clock=tapped.clock)
+    sink = AuditSink(open_stream, options, tapped.decision_queue, clock=tapped.clock)
+    recorder = Recorder(tapped.decision_queue, [sink], clock=tapped.clock)
     assert not sink.healthy
     tapped.check(VALID)
     recorder.run_once()
@@ -255,7 +255,7 @@ def test_a_folder_that_can_not_be_used_is_told_at_once(tmp_path: Path) -> None:
     options = AuditOptions(tmp_path / "file")
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OSError, match="exists"):
-        AuditSink(lambda: Tapped().open_stream(options), options, Tapped().tap)
+        AuditSink(lambda: Tapped().open_stream(options), options, Tapped().decision_queue)
 
 
 def test_a_really_full_disk(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sessauth._fast.record.note import DecisionRecord
+from sessauth._fast.record.decision_record import DecisionRecord
 from sessauth.audit.recording import recorder as recorder_module
 from sessauth.audit.recording.options import AuditOptions
 from sessauth.audit.recording.process import ProcessRecorder
@@ -51,7 +51,7 @@ class Told:
 def test_the_thread_takes_what_comes() -> None:
     """Without anybody's doing notes come to each sink in their order, and at the stop the last of them."""
     tapped, sinks = Tapped(), [Told(), Told()]
-    recorder = Recorder(tapped.tap, sinks)
+    recorder = Recorder(tapped.decision_queue, sinks)
     recorder.start()
     made = [tapped.check(VALID).decision_id for _ in range(5)]
     assert wait_until(lambda: len(sinks[1].ids) == 5)
@@ -60,27 +60,27 @@ def test_the_thread_takes_what_comes() -> None:
 
     assert sinks[0].ids == sinks[1].ids == made
     assert sinks[0].ticks > 1
-    assert tapped.tap.on_half_full is None
+    assert tapped.decision_queue.on_half_full is None
 
 
 def test_a_tap_that_fills_wakes_the_thread() -> None:
     """Far more than the tap holds is taken by and by, and what was not is counted."""
     tapped, sink = Tapped(65_536), Told()
-    recorder = Recorder(tapped.tap, [sink])
+    recorder = Recorder(tapped.decision_queue, [sink])
     recorder.start()
     for _ in range(2_000):
         tapped.check(VALID)
     recorder.stop()
 
     assert len(sink.ids) + sink.lost == 2_000
-    assert sink.lost == tapped.tap.lost
+    assert sink.lost == tapped.decision_queue.lost
 
 
 def test_a_sink_that_fails_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     """The others are told all the same; it is logged once a second."""
     clock = FixedClock(1_000_000)
     tapped, good = Tapped(), Told()
-    recorder = Recorder(tapped.tap, [Told(fails=True), good], clock=clock)
+    recorder = Recorder(tapped.decision_queue, [Told(fails=True), good], clock=clock)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
             tapped.check(VALID)
@@ -122,7 +122,7 @@ def test_a_disk_that_hangs_does_not_keep_the_process(
     """The stop gives up, says so, and leaves the sinks to the thread that is still in one."""
     monkeypatch.setattr(recorder_module, "STOP_SECONDS", 0.1)
     tapped, hung, after = Tapped(), Hung(), Told()
-    recorder = Recorder(tapped.tap, [hung, after])
+    recorder = Recorder(tapped.decision_queue, [hung, after])
     recorder.start()
     tapped.check(VALID)
     assert hung.entered.wait(60)
@@ -151,7 +151,7 @@ def test_what_a_process_records_is_left_to_a_disk_that_hangs(
     assert hung.entered.wait(60)
     process.close()
 
-    assert checker.tap is None
+    assert checker.decision_queue is None
     assert b'"kind":"end"' not in b"".join(file.read_bytes() for file in tmp_path.rglob("*.jsonl"))
     let_go(hung)
     audit.close()
@@ -168,7 +168,7 @@ def test_a_stream_is_there_until_its_last_record_is(tmp_path: Path) -> None:
     assert hung.entered.wait(60)
     closing = threading.Thread(target=process.close)
     closing.start()
-    assert wait_until(lambda: checker.tap is None)
+    assert wait_until(lambda: checker.decision_queue is None)
     closing.join(0.2)
 
     assert closing.is_alive() and process.audit is not None
@@ -185,7 +185,7 @@ def test_an_embedded_verifier_has_a_stream_of_its_own(tmp_path: Path) -> None:
     with verifier:
         made = [verifier.check(VALID, "read", "files/a")]
         made += list(verifier.check_batch([(VALID, "read", "files/b")] * 3))
-    assert verifier.tap is None
+    assert verifier.decision_queue is None
 
     begin = records(audit, "begin")[0]
     assert (begin["process"], begin["audience"]) == ("embedded", "gw")

@@ -156,18 +156,18 @@ def test_one_limit_for_audiences_sources_peers_and_approval_keys() -> None:
 def test_the_kernel_reads_every_field_of_a_check() -> None:
     """CheckItem and Decision have the very fields that the kernel reads and writes, by number."""
     answer = (KERNEL / "rpc_codec" / "check_messages.pyx").read_text(encoding="utf-8")
-    wishes = (KERNEL / "rpc_codec" / "item_options.pyx").read_text(encoding="utf-8")
+    options = (KERNEL / "rpc_codec" / "item_options.pyx").read_text(encoding="utf-8")
     read = {
         name.lower(): int(number)
-        for name, number in re.findall(r"^    FIELD_(\w+) = (\d+)$", answer + wishes, re.M)
+        for name, number in re.findall(r"^    FIELD_(\w+) = (\d+)$", answer + options, re.M)
     }
     item = {field.name: field.number for field in pb.CheckItem.DESCRIPTOR.fields}
     reply = (KERNEL / "rpc_codec" / "decision_writer.pyx").read_text(encoding="utf-8")
-    body = reply[reply.index("    begin = _open(out, field)\n    _number(out, 1, found.allowed)") :]
+    body = reply[reply.index("    begin = _open(out, field)\n    _number(out, 1, outcome.allowed)") :]
     written = {int(number) for number in re.findall(r"_(?:number|bytes|position)\(\s*out, (\d+),", body)}
 
     # The kernel's view is never older than the state, so `view_age_ms` is always the default.
-    first, last = re.findall(r"^    ATTACHED_(?:FIRST|LAST) = (\d+)$", wishes, re.M)
+    first, last = re.findall(r"^    ATTACHED_(?:FIRST|LAST) = (\d+)$", options, re.M)
     attached = set(range(int(first), int(last) + 1))
     assert written | attached | {10} == {field.number for field in pb.Decision.DESCRIPTOR.fields}
     assert read == {name.removesuffix("_id"): number for name, number in item.items()}

@@ -19,7 +19,7 @@ from sessauth.model.change import resume_session, suspend_session
 from sessauth.reasons import Reason
 from sessauth.state import layout
 from sessauth.state.lmdb import environment
-from sessauth.state.lmdb.commit_id import open_pulse
+from sessauth.state.lmdb.commit_id import open_commit_id
 from sessauth.state.lmdb.reader import StateReader
 from sessauth.verifier.verifier import Verifier
 from tests.support.state_fixture import StateFixture
@@ -60,16 +60,16 @@ def number_of(env: lmdb.Environment) -> int:
         return int(txn.id())
 
 
-def pulse_of(env: lmdb.Environment) -> CommitId:
+def commit_id_of(env: lmdb.Environment) -> CommitId:
     """The pulse of an environment's file."""
-    pulse = open_pulse(data_file(env))
+    pulse = open_commit_id(data_file(env))
     assert pulse is not None
     return pulse
 
 
 def test_it_says_the_id_of_each_commit(env: lmdb.Environment) -> None:
     """After each commit, of whatever size, it is the id that a transaction begun now has."""
-    pulse = pulse_of(env)
+    pulse = commit_id_of(env)
     for number in range(1, 300):
         with env.begin(write=True) as txn:
             txn.put(b"%d" % number, bytes(number * 37 % 9000))
@@ -79,7 +79,7 @@ def test_it_says_the_id_of_each_commit(env: lmdb.Environment) -> None:
 
 def test_what_is_not_committed_does_not_move_it(env: lmdb.Environment) -> None:
     """Neither an open transaction nor an aborted or nested one moves it, and a commit of nothing may not."""
-    pulse = pulse_of(env)
+    pulse = commit_id_of(env)
     with env.begin(write=True) as txn:
         txn.put(b"a", b"1")
     number = pulse.number
@@ -97,12 +97,12 @@ def test_what_is_not_committed_does_not_move_it(env: lmdb.Environment) -> None:
 def test_each_acknowledged_change_moved_it(state: StateFixture) -> None:
     """When the state's writer has acknowledged, it is past every number that it said before."""
     source = state.writer.source()
-    assert source.pulse is not None
+    assert source.commit_id is not None
     for turn in range(20):
-        before = source.pulse.number
+        before = source.commit_id.number
         state.do((resume_session if turn % 2 else suspend_session)(f"t{turn}", SESSION))
         txn = source.begin()
-        assert before < source.pulse.number == txn.id()
+        assert before < source.commit_id.number == txn.id()
         txn.abort()
         assert state.reason(VALID) is (Reason.ALLOWED if turn % 2 else Reason.SESSION_SUSPENDED)
 
@@ -135,10 +135,10 @@ def test_a_closed_source_denies(tmp_path: Path) -> None:
     verifier = Verifier(reader, audience=AUDIENCE)
     handle = verifier.prepare(VALID)
     assert verifier._check(handle, "read", "files/a", now_ms=NOW).allowed
-    assert reader.pulse is not None
-    assert reader.pulse.number > 0
+    assert reader.commit_id is not None
+    assert reader.commit_id.number > 0
     reader.close()
-    assert reader.pulse.number == 0
+    assert reader.commit_id.number == 0
     for presented in (handle, VALID):
         assert verifier._check(presented, "read", "files/a", now_ms=NOW).reason is Reason.INTERNAL_ERROR
         batch = verifier._check_batch([(presented, "read", "files/a")] * 3, now_ms=NOW)
@@ -148,7 +148,7 @@ def test_a_closed_source_denies(tmp_path: Path) -> None:
 def test_a_forked_child_denies(state: StateFixture) -> None:
     """In a forked child the pulse says 0 and every check denies; in the parent nothing changed."""
     source = state.writer.source()
-    assert source.pulse is not None
+    assert source.commit_id is not None
     handle = state.verifier.prepare(VALID)
     assert state.reason(handle) is Reason.ALLOWED
     child = os.fork()
@@ -160,9 +160,9 @@ def test_a_forked_child_denies(state: StateFixture) -> None:
             [(VALID, "read", "files/a"), (handle, "read", "files/a")], now_ms=NOW
         )
         denied = not any(decision.allowed or bool(decision) for decision in found)
-        os._exit(0 if denied and source.pulse.number == 0 else 1)
+        os._exit(0 if denied and source.commit_id.number == 0 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert source.pulse.number > 0
+    assert source.commit_id.number > 0
     assert state.reason(handle) is Reason.ALLOWED
 
 
@@ -182,7 +182,7 @@ def test_pages_of_each_size(tmp_path: Path, page_size: int) -> None:
     file = tmp_path / "data.mdb"
     for first, second in ((1, 2), (3, 2), (0, 0), (2**40, 2**40 - 1)):
         file.write_bytes(_pages(page_size, first, second))
-        pulse = open_pulse(file)
+        pulse = open_commit_id(file)
         assert pulse is not None
         assert pulse.number == max(first, second)
 
@@ -217,23 +217,23 @@ def test_a_file_of_another_layout(tmp_path: Path, what: str) -> None:
     file.write_bytes(_FOREIGN[what])
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     for _ in range(5):
-        assert open_pulse(file) is None
+        assert open_commit_id(file) is None
     assert before in (0, len(os.listdir("/proc/self/fd")))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """A file that can't be opened is the caller's to know of."""
     with pytest.raises(FileNotFoundError):
-        open_pulse(tmp_path / "data.mdb")
+        open_commit_id(tmp_path / "data.mdb")
 
 
 def test_without_a_pulse_checks_see_every_change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A state whose file has no pulse is judged by transactions, and no change is missed."""
-    monkeypatch.setattr(environment, "open_pulse", lambda file: None)
+    monkeypatch.setattr(environment, "open_commit_id", lambda file: None)
     folder = tmp_path / "without"
     plain = StateFixture(folder)
     try:
-        assert plain.writer.source().pulse is None
+        assert plain.writer.source().commit_id is None
         for turn in range(6):
             assert plain.reason(VALID) is (Reason.SESSION_SUSPENDED if turn % 2 else Reason.ALLOWED)
             plain.do((resume_session if turn % 2 else suspend_session)(f"t{turn}", SESSION))
@@ -246,9 +246,9 @@ def test_a_pulse_that_says_other_than_lmdb_is_not_taken(
 ) -> None:
     """A file whose words are not LMDB's numbers gives the source no pulse."""
     source = state.writer.source()
-    monkeypatch.setattr(environment, "open_pulse", lambda file: CommitId(bytearray(16), 0, 8))
+    monkeypatch.setattr(environment, "open_commit_id", lambda file: CommitId(bytearray(16), 0, 8))
     folder = Path(source.env.path())
-    assert environment.LmdbSource(source.env, source.tables, folder).pulse is None
+    assert environment.LmdbSource(source.env, source.tables, folder).commit_id is None
 
 
 def _tell_ahead(file: Path, by: int) -> None:
@@ -282,7 +282,7 @@ def test_a_writer_killed_before_it_told_readers(tmp_path: Path) -> None:
         assert reason() is Reason.ALLOWED
         _tell_ahead(folder / layout.DATA_FILE, 1)
         txn = source.begin()
-        assert source.pulse.number == txn.id() + 1
+        assert source.commit_id.number == txn.id() + 1
         txn.abort()
         for _ in range(3):
             assert reason() is Reason.ALLOWED
@@ -292,7 +292,7 @@ def test_a_writer_killed_before_it_told_readers(tmp_path: Path) -> None:
                 for _ in range(3):
                     assert reason() is expected
         txn = source.begin()
-        assert source.pulse.number == txn.id()
+        assert source.commit_id.number == txn.id()
         txn.abort()
 
 
@@ -311,7 +311,7 @@ def test_a_file_that_went_back_denies_at_once(tmp_path: Path) -> None:
             file.write(before)
         for presented in (handle, VALID):
             assert verifier._check(presented, "read", "files/a", now_ms=NOW).reason is Reason.STALE_STATE
-        assert not verifier._owned.still_mine()
+        assert not verifier._owned.files_unchanged()
         assert verifier._check_batch([(VALID, "read", "files/a")], now_ms=NOW)[0].reason is Reason.STALE_STATE
 
 

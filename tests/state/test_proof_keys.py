@@ -256,9 +256,9 @@ def test_a_state_reader_looks_when_it_is_asked_whether_it_is_still_the_one(
     StateWriter.open(state_dir, create=True, map_size=8 << 20, clock=clock).close()
     reader = StateReader.open(state_dir)
     reader.watch(lambda: looked.append(len(looked)))
-    assert reader.still_mine() and reader.still_mine()
+    assert reader.files_unchanged() and reader.files_unchanged()
     reader.close()
-    reader.still_mine()
+    reader.files_unchanged()
 
     assert looked == [0, 1]
 

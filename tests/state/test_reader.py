@@ -144,7 +144,8 @@ verifier = Verifier(reader)
 held = reader.begin()
 before = reader.env.readers()
 if os.fork() == 0:
-    print(bool(verifier.check(b"x", "read", "a")), verifier.view.has_pulse, reader.pulse.number, flush=True)
+    view = verifier.view
+    print(bool(verifier.check(b"x", "read", "a")), view.has_commit_id, reader.commit_id.number, flush=True)
     try:
         verifier.view.revision
         print("read", flush=True)
@@ -202,12 +203,12 @@ def test_a_reader_outlives_its_writer(state_dir: Path) -> None:
     StateWriter.open(state_dir, create=True).close()
     reader = StateReader.open(state_dir)
     try:
-        assert reader.still_mine()
+        assert reader.files_unchanged()
         script = "print('there', flush=True); StateWriter.open(sys.argv[1]); print('again', flush=True)"
         with child(state_dir, script.replace("StateWriter", "reader.close(); StateWriter")) as process:
             assert line(process) == b"there"
             assert line(process) == b"again"
-            assert reader.still_mine()
+            assert reader.files_unchanged()
     finally:
         reader.close()
 
@@ -230,7 +231,7 @@ def test_a_swapped_folder_is_noticed(state_dir: Path, how: str) -> None:
             text = owner.read_text()
             owner.unlink()
             owner.write_text(text.replace("pid:[", "pid:[1"))
-        assert not reader.still_mine()
+        assert not reader.files_unchanged()
     finally:
         reader.close()
 

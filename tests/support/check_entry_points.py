@@ -70,7 +70,7 @@ class Path:
         return [by_object(one(self.verifier, call.token, call)) for call in calls]
 
 
-def one(verifier: Verifier, token: Any, call: Asked, *, take_nonce: bool = True) -> Any:
+def one(verifier: Verifier, token: Any, call: Asked, *, consume_nonce: bool = True) -> Any:
     """Judge one call, with the token in the form given."""
     request = call.request
     return verifier._check(
@@ -86,7 +86,7 @@ def one(verifier: Verifier, token: Any, call: Asked, *, take_nonce: bool = True)
         at_least_revision=request.at_least_revision,
         now_ms=call.now_ms,
         proof=request.proof,
-        take_nonce=take_nonce,
+        consume_nonce=consume_nonce,
     )
 
 
@@ -153,12 +153,12 @@ class KnownParent(Path):
         """Judge the calls after the siblings."""
         self.verifier = self.fresh()
         for sibling in self.siblings if calls else ():
-            one(self.verifier, sibling, calls[0], take_nonce=False)
+            one(self.verifier, sibling, calls[0], consume_nonce=False)
         by_siblings = self.verifier.signatures
         told = super().judge(calls)
         cold = self.fresh()
         for call in calls:
-            one(cold, call.token, call, take_nonce=False)
+            one(cold, call.token, call, consume_nonce=False)
         self.spared += cold.signatures - (self.verifier.signatures - by_siblings)
         return told
 

@@ -103,9 +103,9 @@ class ChecksByMessages:
             peer=tuple(item.peer),
             audience=audience,
             at_least_revision=at_least,
-            new_signatures=not exhausted,
+            verify_new_signatures=not exhausted,
             proof=item.proof,
-            payer=NoWriter(item),
+            cost_handler=NoWriter(item),
         )
         _fill(answer, decision, item.token, self.source)
         if decision.reason == Reason.BAD_SIGNATURE:

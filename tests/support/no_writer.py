@@ -16,7 +16,7 @@ class NoWriter:
         """Know what the item asks for."""
         self.item = item
 
-    def pay(self, claims: CostClaims) -> int:
+    def charge(self, claims: CostClaims) -> int:
         """Say what the first scope of the first claim misses first."""
         if claims:
             return Reason.APPROVAL_REQUIRED if claims[0][2][0][1].threshold else Reason.NEEDS_SERVER

@@ -28,7 +28,7 @@ class PulsedSource(MemorySource):
     def __init__(self) -> None:
         super().__init__()
         self.words = bytearray(2 * WORD)
-        self.pulse = CommitId(self.words, 0, WORD)
+        self.commit_id = CommitId(self.words, 0, WORD)
         self.epochs: dict[bytes, int] = {}
         self.begun = 0
         self.on_begin: Callable[[], None] = lambda: None
@@ -67,7 +67,7 @@ def seen_through(source: PulsedSource, words: bytearray | None) -> Any:
     """The same source with a pulse over other words, or with none."""
     return SimpleNamespace(
         begin=lambda: source.begin(),
-        pulse=None if words is None else CommitId(words, 0, WORD),
+        commit_id=None if words is None else CommitId(words, 0, WORD),
         brake=source.brake,
         sessions=source.sessions,
         leases=source.leases,

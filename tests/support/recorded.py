@@ -44,7 +44,7 @@ class Tapped:
     def __init__(self, room: int = 1 << 20) -> None:
         """Give the tap so many bytes."""
         self.verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE)
-        self.verifier.tap = self.tap = DecisionQueue(room)
+        self.verifier.decision_queue = self.decision_queue = DecisionQueue(room)
         self.clock = FixedClock(NOW)
 
     def check(self, token: bytes, resource: str = "files/a", **options: Any) -> Decision:

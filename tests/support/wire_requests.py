@@ -106,7 +106,7 @@ def hold_alike(kind: str, data: bytes) -> bool:
     formed = True
     for at, item in enumerate(items):
         assert asking.token(at) == item.token
-        assert asking.token_place(at) == item.token_index
+        assert asking.token_index(at) == item.token_index
         assert asking.session_bytes(at) == len(item.session_id)
         assert asking.peer_count(at) == len(item.peer)
         assert asking.states(at) == (bool(item.action), bool(item.resource))
@@ -153,7 +153,7 @@ def _hold_answer(kind: str, asking: CheckMessage, message: Any, items: list[Any]
             at_least_revision=message.at_least_revision,
             now_ms=NOW,
             proof=item.proof,
-            payer=NoWriter(item),
+            cost_handler=NoWriter(item),
         )
         assert asking.wants_writer(at) is (alone.stage == Stage.NEEDS)
         parts = (item.token, item.action, item.resource, item.arguments, item.tool, item.session_id)

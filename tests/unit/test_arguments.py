@@ -171,10 +171,10 @@ def test_a_proof_for_values_is_one_for_their_bytes() -> None:
 def test_what_is_noted_of_a_refusal_takes_each_form() -> None:
     """A decision that is noted later is noted with the bytes of what was given."""
     verifier = Verifier(bulk_sessions.source())
-    verifier.tap = DecisionQueue(1 << 16)
+    verifier.decision_queue = DecisionQueue(1 << 16)
     for form in FORMS:
-        verifier.note(verifier.refuse(8, Reason.UNKNOWN_TOOL), b"x", "read", "files/a", form)
-        assert [note.arguments for note in verifier.tap.drain()] == [BYTES]
+        verifier.record_decision(verifier.refuse(8, Reason.UNKNOWN_TOOL), b"x", "read", "files/a", form)
+        assert [note.arguments for note in verifier.decision_queue.drain()] == [BYTES]
 
 
 def test_bytes_and_texts_are_never_rewritten() -> None:

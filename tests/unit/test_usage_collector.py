@@ -38,7 +38,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateFixture]:
 @pytest.fixture
 def state(shared: StateFixture) -> StateFixture:
     """The shared one, with a tap of its own."""
-    shared.verifier.tap = DecisionQueue(1 << 20)
+    shared.verifier.decision_queue = DecisionQueue(1 << 20)
     return shared
 
 
@@ -64,9 +64,9 @@ def make(listener: Listener) -> Iterator[Make]:
 
 def feed(state: StateFixture, sink: ObservationSink) -> None:
     """Hand what the tap has to the sink."""
-    tap = state.verifier.tap
-    assert tap is not None
-    sink.consume(tap.drain(), 0)
+    queue = state.verifier.decision_queue
+    assert queue is not None
+    sink.consume(queue.drain(), 0)
 
 
 def test_blocks_are_told_with_what_they_say(state: StateFixture, make: Make, listener: Listener) -> None:
@@ -186,9 +186,9 @@ def test_a_telling_is_no_larger_than_a_server_takes(
 ) -> None:
     """Counts are told whatever happens; what blocks say and what calls looked like only where they fit."""
     monkeypatch.setattr("sessauth.usage.collector.MAX_BATCH_BYTES", 900)
-    tap = state.verifier.tap
-    assert tap is not None
-    sink = make(wants_usage=True, ceilings_of=ceilings(state), forget_chains=tap.forget_chains)
+    queue = state.verifier.decision_queue
+    assert queue is not None
+    sink = make(wants_usage=True, ceilings_of=ceilings(state), forget_chains=queue.forget_chains)
     listener.wants_usage = True
     for number in range(4):
         state.check(token(root(READ, label=f"agent-{number}")))
@@ -240,12 +240,12 @@ def test_another_control_process_is_told_what_blocks_say_again(
     state: StateFixture, make: Make, listener: Listener
 ) -> None:
     """It knows nothing of what the one before was told, so the tap gives the payloads again."""
-    tap = state.verifier.tap
-    assert tap is not None
+    queue = state.verifier.decision_queue
+    assert queue is not None
     forgotten = threading.Event()
 
     def forget() -> None:
-        tap.forget_chains()
+        queue.forget_chains()
         forgotten.set()
 
     sink = make(forget_chains=forget)
@@ -275,9 +275,9 @@ def test_withdrawals_are_no_calls(state: StateFixture, make: Make, listener: Lis
     state.do(end_session(state.change_id(), session_id))
     request = ask()
     batch = state.verifier._check_batch(
-        [(held, request.action, request.resource)], audience=request.audience, now_ms=NOW, noted=False
+        [(held, request.action, request.resource)], audience=request.audience, now_ms=NOW, record=False
     )
-    state.verifier.note_batch_item(batch, 0, watched=True)
+    state.verifier.record_batch_item(batch, 0, watched=True)
     feed(state, sink)
     sink.close()
     total = listener.total(session_id)

@@ -18,11 +18,11 @@ BATCH = ["self", "calls", "audience", "at_least_revision"]
 INTERNAL = {
     "now_ms": 1,
     "clock_suspect": True,
-    "new_signatures": False,
-    "take_nonce": False,
-    "proven": True,
-    "payer": None,
-    "note_needs": False,
+    "verify_new_signatures": False,
+    "consume_nonce": False,
+    "skip_proof": True,
+    "cost_handler": None,
+    "record_needs": False,
 }
 
 
@@ -56,7 +56,7 @@ class _Nothing:
     """A source that nothing is read from."""
 
     brake = bytes(1)
-    pulse = None
+    commit_id = None
 
     def begin(self) -> None:
         """Refuse."""

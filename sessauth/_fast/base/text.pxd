@@ -68,13 +68,13 @@ cdef bint has_percent_hex(bytes_t p, size_t n) noexcept nogil
 cdef bint is_text(bytes_t p, size_t n) noexcept nogil
 cdef bint is_action(bytes_t p, size_t n) noexcept nogil
 cdef bint is_fact_name(bytes_t p, size_t n) noexcept nogil
-cdef bint is_plain_seen_closer(bytes_t p, size_t n, bint dots_allowed) noexcept nogil
+cdef bint is_plain_checked(bytes_t p, size_t n, bint dots_allowed) noexcept nogil
 
-cdef inline bint is_plain(bytes_t p, size_t n, int seen, bint dots_allowed) noexcept nogil:
+cdef inline bint is_plain(bytes_t p, size_t n, int classes, bint dots_allowed) noexcept nogil:
     """Whether n bytes, whose kinds together are ``seen``, are a plain segment but for its length."""
-    if n == 0 or seen & UNPLAIN:
+    if n == 0 or classes & UNPLAIN:
         return 0
-    return (not seen & CLOSER and p[0] != 0x2E) or is_plain_seen_closer(p, n, dots_allowed)
+    return (not classes & CLOSER and p[0] != 0x2E) or is_plain_checked(p, n, dots_allowed)
 
 cdef bint is_plain_segment(bytes_t p, size_t n, bint dots_allowed) noexcept nogil
 cdef bint is_clean_path(bytes_t p, size_t n) noexcept nogil

@@ -69,7 +69,7 @@ cdef inline bint _is_dots(bytes_t p, size_t n) noexcept nogil:
     return (n == 1 and p[0] == 0x2E) or (n == 2 and p[0] == 0x2E and p[1] == 0x2E)
 
 
-cdef bint is_plain_seen_closer(bytes_t p, size_t n, bint dots_allowed) noexcept nogil:
+cdef bint is_plain_checked(bytes_t p, size_t n, bint dots_allowed) noexcept nogil:
     """No byte that some part of a path, URL or pattern might read as more than itself."""
     cdef size_t i
     if not dots_allowed and _is_dots(p, n):
@@ -84,12 +84,12 @@ cdef bint is_plain_seen_closer(bytes_t p, size_t n, bint dots_allowed) noexcept 
 
 cdef bint is_plain_segment(bytes_t p, size_t n, bint dots_allowed) noexcept nogil:
     cdef size_t i
-    cdef int seen = 0
+    cdef int classes = 0
     if n > MAX_STRING_BYTES:
         return 0
     for i in range(n):
-        seen |= kinds[p[i]]
-    return is_plain(p, n, seen, dots_allowed)
+        classes |= kinds[p[i]]
+    return is_plain(p, n, classes, dots_allowed)
 
 
 # --- paths --------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ cdef bint _glob_segment(bytes_t pattern, size_t pn, bytes_t text, size_t tn) noe
     """One segment: literal pieces between stars, each found at its leftmost place."""
     cdef bytes_t star = <bytes_t> memchr(pattern, 0x2A, pn)
     cdef size_t piece
-    cdef bytes_t found
+    cdef bytes_t match
     if star == NULL:
         return pn == tn and memcmp(pattern, text, pn) == 0
     if _is_dots(text, tn):
@@ -157,11 +157,11 @@ cdef bint _glob_segment(bytes_t pattern, size_t pn, bytes_t text, size_t tn) noe
             return pn <= tn and memcmp(pattern, text + tn - pn, pn) == 0
         piece = star - pattern
         if piece:
-            found = <bytes_t> memmem(text, tn, pattern, piece)
-            if found == NULL:
+            match = <bytes_t> memmem(text, tn, pattern, piece)
+            if match == NULL:
                 return 0
-            tn -= (found - text) + piece
-            text = found + piece
+            tn -= (match - text) + piece
+            text = match + piece
 
 
 cdef bint glob_matches(bytes_t pattern, size_t pn, bytes_t text, size_t tn) noexcept nogil:

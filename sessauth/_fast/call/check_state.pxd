@@ -38,27 +38,27 @@ cdef struct CheckInput:
     uint64_t at_least_revision
     uint64_t now_ms
     bint clock_suspect
-    bint new_signatures
+    bint verify_new_signatures
     # Borrowed, or NULL: asked `may_fail(source)` before a signature is looked at, and told `failed(source)`.
     PyObject *gate
     # Borrowed, or NULL: told what the call costs, once all else allows (claims.pyx).
-    PyObject *payer
+    PyObject *cost_handler
     # What the caller wants beside an answer, of CONSUMES_*.
     int consumes
     # What a proof is judged by: a ProofKeys, borrowed, or NULL.
     PyObject *proofs
     # Of a call that was judged before: its proof's nonce was taken, or the whole proof judged.
     bint keep_nonce
-    bint proven
+    bint skip_proof
     # Of a call that is judged a second time: its signature was found wrong, and at which block.
-    bint signature_told
+    bint signature_known_wrong
     int wrong_index
 
 # What it came to; positions are -1 where they don't apply. Owns `argument`.
 cdef struct CheckOutcome:
     bint allowed
     # The signature stands, so what the token says may be told.
-    bint named
+    bint signature_valid
     int reason
     int stage
     int level
@@ -84,49 +84,49 @@ cdef class ScratchBox:
     cdef Scratch scratch
 
 # Copies a text; without memory for it the argument stays unnamed.
-cdef void set_argument(CheckOutcome *found, const char *text, size_t n) noexcept nogil
+cdef void set_argument(CheckOutcome *outcome, const char *text, size_t n) noexcept nogil
 # Joins names with dots.
-cdef void set_argument_path(CheckOutcome *found, const TextSlice *names, int count) noexcept nogil
+cdef void set_argument_path(CheckOutcome *outcome, const TextSlice *names, int count) noexcept nogil
 # As part_of, for what is neither bytes nor a plain str.
-cdef object part_of_other(object text, TextSlice *out)
+cdef object slice_of_object(object text, TextSlice *out)
 
-cdef inline void asked_init(CheckInput *asked) noexcept nogil:
+cdef inline void input_init(CheckInput *input) noexcept nogil:
     cdef bytes_t nothing = <bytes_t> <const char *> ""
-    memset(asked, 0, sizeof(CheckInput))
-    asked.token.p = asked.action.p = asked.resource.p = asked.arguments.p = asked.tool.p = nothing
-    asked.session.p = asked.source.p = asked.audience.p = asked.proof.p = nothing
-    asked.new_signatures = True
+    memset(input, 0, sizeof(CheckInput))
+    input.token.p = input.action.p = input.resource.p = input.arguments.p = input.tool.p = nothing
+    input.session.p = input.source.p = input.audience.p = input.proof.p = nothing
+    input.verify_new_signatures = True
 
 
-cdef inline void finding_init(CheckOutcome *found) noexcept nogil:
-    memset(found, 0, sizeof(CheckOutcome))
-    found.index = -1
-    found.scope = -1
-    found.clause = -1
-    found.matched_index = -1
-    found.matched_scope = -1
+cdef inline void outcome_init(CheckOutcome *outcome) noexcept nogil:
+    memset(outcome, 0, sizeof(CheckOutcome))
+    outcome.index = -1
+    outcome.scope = -1
+    outcome.clause = -1
+    outcome.matched_index = -1
+    outcome.matched_scope = -1
 
 
-cdef inline void finding_free(CheckOutcome *found) noexcept nogil:
-    if found.argument != NULL:
-        free(found.argument)
-        found.argument = NULL
+cdef inline void outcome_free(CheckOutcome *outcome) noexcept nogil:
+    if outcome.argument != NULL:
+        free(outcome.argument)
+        outcome.argument = NULL
 
 
-cdef inline void set_part(TextSlice *out, bytes_t p, size_t n) noexcept nogil:
+cdef inline void set_slice(TextSlice *out, bytes_t p, size_t n) noexcept nogil:
     out.p = p
     out.n = n
 
 
-cdef inline object part_of(object text, TextSlice *out):
+cdef inline object slice_of(object text, TextSlice *out):
     """Point at bytes, or at a str in UTF-8; returns what has to live as long, or None. TypeError for else."""
     if PyBytes_CheckExact(text):
-        set_part(out, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        set_slice(out, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
         return None
     if PyUnicode_CheckExact(text) and PyUnicode_IS_COMPACT_ASCII(text):
-        set_part(out, PyUnicode_1BYTE_DATA(text), PyUnicode_GET_LENGTH(text))
+        set_slice(out, PyUnicode_1BYTE_DATA(text), PyUnicode_GET_LENGTH(text))
         return None
-    return part_of_other(text, out)
+    return slice_of_object(text, out)
 
 
 cdef inline bint deny(CheckOutcome *out, int stage, int reason) noexcept nogil:

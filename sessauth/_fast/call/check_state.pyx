@@ -23,40 +23,40 @@ cdef class ScratchBox:
         document_free(&self.scratch.tool)
 
 
-cdef void set_argument(CheckOutcome *found, const char *text, size_t n) noexcept nogil:
-    free(found.argument)
-    found.argument_n = n
-    found.argument = <char *> malloc(n if n else 1)
-    if found.argument != NULL:
-        memcpy(found.argument, text, n)
+cdef void set_argument(CheckOutcome *outcome, const char *text, size_t n) noexcept nogil:
+    free(outcome.argument)
+    outcome.argument_n = n
+    outcome.argument = <char *> malloc(n if n else 1)
+    if outcome.argument != NULL:
+        memcpy(outcome.argument, text, n)
 
 
-cdef void set_argument_path(CheckOutcome *found, const TextSlice *names, int count) noexcept nogil:
+cdef void set_argument_path(CheckOutcome *outcome, const TextSlice *names, int count) noexcept nogil:
     cdef size_t n = 0
     cdef int i
     for i in range(count):
         n += names[i].n + (i > 0)
-    free(found.argument)
-    found.argument_n = n
-    found.argument = <char *> malloc(n if n else 1)
-    if found.argument == NULL:
+    free(outcome.argument)
+    outcome.argument_n = n
+    outcome.argument = <char *> malloc(n if n else 1)
+    if outcome.argument == NULL:
         return
     n = 0
     for i in range(count):
         if i > 0:
-            found.argument[n] = 0x2E
+            outcome.argument[n] = 0x2E
             n += 1
-        memcpy(found.argument + n, names[i].p, names[i].n)
+        memcpy(outcome.argument + n, names[i].p, names[i].n)
         n += names[i].n
 
 
-cdef object part_of_other(object text, TextSlice *out):
+cdef object slice_of_object(object text, TextSlice *out):
     """A str with what UTF-8 can't say made invalid, not lost; a subclass of bytes or str as what it is."""
     if isinstance(text, bytes):
-        set_part(out, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        set_slice(out, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
         return None
     if not isinstance(text, str):
         raise TypeError(f"bytes or str expected, got {type(text).__name__}")
     encoded = (<str> text).encode("utf-8", "surrogatepass")
-    set_part(out, <bytes_t> PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
+    set_slice(out, <bytes_t> PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
     return encoded

@@ -9,9 +9,9 @@ from sessauth._fast.codec.protobuf cimport utf8_valid
 cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil:
     cdef bytes_t end = p + n
     cdef bytes_t start
-    cdef int seen, kind
+    cdef int classes, kind
     cdef int count = 0
-    cdef int any_seen = 0
+    cdef int all_classes = 0
     out.count = 0
     out.marks[0] = 0
     # No longer than a segment may be, so no segment is too long.
@@ -19,22 +19,22 @@ cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil:
         return 0
     while True:
         start = p
-        seen = 0
+        classes = 0
         while p < end:
             kind = kinds[p[0]]
             if kind & SLASH:
                 break
-            seen |= kind
+            classes |= kind
             p += 1
-        if count >= MAX_SEGMENTS or not is_plain(start, p - start, seen, 0):
+        if count >= MAX_SEGMENTS or not is_plain(start, p - start, classes, 0):
             return 0
         out.parts[count].p = start
         out.parts[count].n = p - start
         count += 1
         if count <= MARKED_SEGMENTS:
             out.marks[count] = next_mark(out.marks[count - 1], start, p - start)
-        any_seen |= seen
+        all_classes |= classes
         if p == end:
             out.count = count
-            return not any_seen & HIGH or utf8_valid(end - n, n)
+            return not all_classes & HIGH or utf8_valid(end - n, n)
         p += 1

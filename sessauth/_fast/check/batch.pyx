@@ -5,10 +5,10 @@ from cpython.ref cimport Py_DECREF
 from libc.stdlib cimport calloc, free
 
 from sessauth._fast.base.limits cimport INTERNAL_ERROR
-from sessauth._fast.call.check_state cimport asked_init, finding_free, finding_init
+from sessauth._fast.call.check_state cimport input_init, outcome_free, outcome_init
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.lineage cimport ground_clear
+from sessauth._fast.check.lineage cimport lineage_clear
 
 
 cdef class Batch:
@@ -25,18 +25,18 @@ cdef class Batch:
             raise MemoryError
         self.count = count
         for i in range(count):
-            asked_init(&self.items[i].asked)
-            finding_init(&self.items[i].found)
-            self.items[i].ground = <int> i
+            input_init(&self.items[i].input)
+            outcome_init(&self.items[i].outcome)
+            self.items[i].lineage_of = <int> i
         return 0
 
     def __dealloc__(self):
         cdef Py_ssize_t i
         if self.items == NULL:
             return
-        self.release_grounds(0, self.count)
+        self.release_lineages(0, self.count)
         for i in range(self.count):
-            finding_free(&self.items[i].found)
+            outcome_free(&self.items[i].outcome)
             if self.items[i].chain != NULL:
                 Py_DECREF(<object> self.items[i].chain)
         free(self.items)
@@ -48,21 +48,21 @@ cdef class Batch:
     cdef void reset(self, Py_ssize_t first, Py_ssize_t end):
         """Forget what was found, to look again."""
         cdef Py_ssize_t i
-        self.release_grounds(first, end)
+        self.release_lineages(first, end)
         for i in range(first, end):
-            finding_free(&self.items[i].found)
-            finding_init(&self.items[i].found)
-            self.items[i].ground = <int> i
-            self.items[i].stands = False
+            outcome_free(&self.items[i].outcome)
+            outcome_init(&self.items[i].outcome)
+            self.items[i].lineage_of = <int> i
+            self.items[i].passed = False
 
-    cdef void release_grounds(self, Py_ssize_t first, Py_ssize_t end):
+    cdef void release_lineages(self, Py_ssize_t first, Py_ssize_t end):
         cdef Py_ssize_t i
         for i in range(first, end):
-            ground_clear(&self.items[i].own)
+            lineage_clear(&self.items[i].own_lineage)
 
     cdef bytes token_of(self, Py_ssize_t i):
         """The token's bytes as they were given."""
-        cdef TextSlice *token = &self.items[i].asked.token
+        cdef TextSlice *token = &self.items[i].input.token
         return PyBytes_FromStringAndSize(<const char *> token.p, token.n)
 
     def __len__(self):
@@ -82,8 +82,8 @@ cdef class Batch:
         out = Decision.__new__(Decision)
         out.prefix = self.prefix
         out.number = self.number + i
-        out.settle(&item.found, self.chain_of(item))
-        if item.found.reason == INTERNAL_ERROR:
+        out.fill(&item.outcome, self.chain_of(item))
+        if item.outcome.reason == INTERNAL_ERROR:
             out._fault = self._fault
         return out
 
@@ -101,7 +101,7 @@ cdef class Batch:
         """Whether every call may be made; True for none at all."""
         cdef Py_ssize_t i
         for i in range(self.count):
-            if not self.items[i].found.allowed:
+            if not self.items[i].outcome.allowed:
                 return False
         return True
 

@@ -39,9 +39,9 @@ cdef class ChainCache:
     cdef Chain find(self, bytes_t p, size_t n)
     # How many leading blocks of the chain stand already.
     cdef int verified_blocks(self, Chain chain) noexcept
-    cdef int keep(self, Chain chain) except -1
+    cdef int add(self, Chain chain) except -1
     cdef uint64_t _hash(self, bytes_t signature) noexcept
-    cdef CacheEntry *_known(self, Chain chain, int count) noexcept
+    cdef CacheEntry *_find_run(self, Chain chain, int count) noexcept
     cdef bint _insert(self, uint64_t tag, Chain chain) noexcept
     cdef void _erase(self, CacheEntry *slot) noexcept
     cdef bint _grow(self) noexcept

@@ -148,11 +148,11 @@ cdef class ChainCache:
         """Return how many leading blocks stand already, by the longest known run."""
         cdef int count
         for count in range(chain.block_count, 0, -1):
-            if self._known(chain, count) != NULL:
+            if self._find_run(chain, count) != NULL:
                 return count
         return 0
 
-    cdef int keep(self, Chain chain) except -1:
+    cdef int add(self, Chain chain) except -1:
         """Keep a chain whose signatures stand; the caller vouches for them."""
         cdef _Share share
         cdef Chain oldest
@@ -162,7 +162,7 @@ cdef class ChainCache:
         cdef uint64_t tag
         if weight > self.quota:
             return 0
-        slot = self._known(chain, chain.block_count)
+        slot = self._find_run(chain, chain.block_count)
         if slot != NULL and (<Chain> slot.chain).block_count == chain.block_count:
             return 0
         share = self._shares.get(chain.session_id)
@@ -173,8 +173,8 @@ cdef class ChainCache:
                 continue
             # Asked for again since: one-off tokens go first, also those of its own session.
             oldest.hits -= 1
-            link_remove(&oldest.of_session)
-            link_add(&share.chains, &oldest.of_session)
+            link_remove(&oldest.session_link)
+            link_add(&share.chains, &oldest.session_link)
         while self.used + weight > self.capacity:
             self._make_room()
         # Not the one from above: dropping its last chain took it out of the table.
@@ -183,7 +183,7 @@ cdef class ChainCache:
             share = self._shares[chain.session_id] = _Share()
         tag = self._hash(chain.base + chain.blocks[chain.block_count - 1].signature)
         # It may be known as the beginning of a longer chain that is still there.
-        slot = self._known(chain, chain.block_count)
+        slot = self._find_run(chain, chain.block_count)
         if slot != NULL:
             slot.chain = <PyObject *> chain
         elif not self._insert(tag | (chain.block_count - 1), chain):
@@ -193,22 +193,22 @@ cdef class ChainCache:
         # The table points to it from here on; nothing below raises.
         Py_INCREF(chain)
         self._register(chain)
-        chain.kept = weight
+        chain.cached_bytes = weight
         chain.hits = 0
         self.used += weight
         self._count += 1
         share.used += weight
-        chain.of_session.owner = chain.queued.owner = <PyObject *> chain
-        link_add(&share.chains, &chain.of_session)
+        chain.session_link.owner = chain.queue_link.owner = <PyObject *> chain
+        link_add(&share.chains, &chain.session_link)
         ghost = self._ghost(tag)
         # Names are remembered for as many evictions as two cachefuls.
         if ghost.tag == <uint32_t> (tag >> 32) and <uint32_t> self.evicted - ghost.evicted <= 2 * self._count:
             ghost.tag = 0
             chain.queue = IN_MAIN
-            link_add(&self._main, &chain.queued)
+            link_add(&self._main, &chain.queue_link)
         else:
             chain.queue = IN_SMALL
-            link_add(&self._small, &chain.queued)
+            link_add(&self._small, &chain.queue_link)
             self._small_used += weight
         return 0
 
@@ -218,7 +218,7 @@ cdef class ChainCache:
         memcpy(words, signature + 32, 16)
         return (mix(words[0] ^ self._keys[0], words[1] ^ self._keys[1]) | 16) & ~(<uint64_t> COUNT_BITS)
 
-    cdef CacheEntry *_known(self, Chain chain, int count) noexcept:
+    cdef CacheEntry *_find_run(self, Chain chain, int count) noexcept:
         """The slot of the chain's first ``count`` blocks, byte for byte, or NULL."""
         cdef size_t n = chain.ends[count - 1]
         cdef uint64_t tag = self._hash(chain.base + chain.blocks[count - 1].signature) | (count - 1)
@@ -300,7 +300,7 @@ cdef class ChainCache:
         cdef CacheEntry *slot
         cdef int count
         for count in range(1, chain.block_count):
-            slot = self._known(chain, count)
+            slot = self._find_run(chain, count)
             if slot == NULL:
                 self._insert(self._hash(chain.base + chain.blocks[count - 1].signature) | (count - 1), chain)
             elif (<Chain> slot.chain).block_count > count:
@@ -313,21 +313,21 @@ cdef class ChainCache:
         cdef uint64_t tag
         cdef int count
         for count in range(1, chain.block_count + 1):
-            slot = self._known(chain, count)
+            slot = self._find_run(chain, count)
             if slot != NULL and slot.chain == <PyObject *> chain:
                 self._erase(slot)
-        link_remove(&chain.queued)
-        link_remove(&chain.of_session)
+        link_remove(&chain.queue_link)
+        link_remove(&chain.session_link)
         if chain.queue == IN_SMALL:
-            self._small_used -= chain.kept
+            self._small_used -= chain.cached_bytes
             tag = self._hash(chain.base + chain.blocks[chain.block_count - 1].signature)
             ghost = self._ghost(tag)
             ghost.tag = <uint32_t> (tag >> 32)
             ghost.evicted = <uint32_t> self.evicted
-        self.used -= chain.kept
+        self.used -= chain.cached_bytes
         self._count -= 1
         self.evicted += 1
-        share.used -= chain.kept
+        share.used -= chain.cached_bytes
         if share.chains.behind.owner == NULL:
             del self._shares[chain.session_id]
         Py_DECREF(chain)
@@ -341,16 +341,16 @@ cdef class ChainCache:
             chain = <Chain> self._small.behind.owner
             if chain.hits == 0:
                 return self._drop(chain)
-            link_remove(&chain.queued)
-            self._small_used -= chain.kept
+            link_remove(&chain.queue_link)
+            self._small_used -= chain.cached_bytes
             chain.queue = IN_MAIN
             chain.hits = 0
-            link_add(&self._main, &chain.queued)
+            link_add(&self._main, &chain.queue_link)
             return 0
         chain = <Chain> self._main.behind.owner
         if chain.hits == 0:
             return self._drop(chain)
         chain.hits -= 1
-        link_remove(&chain.queued)
-        link_add(&self._main, &chain.queued)
+        link_remove(&chain.queue_link)
+        link_add(&self._main, &chain.queue_link)
         return 0

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from sessauth._fast.call.check_state cimport CheckInput
 from sessauth._fast.check.batch cimport Item
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_judge cimport RecordingRunner
+from sessauth._fast.check.recording_runner cimport RecordingRunner
 from sessauth._fast.token.proof cimport ProofKeys
 
 cdef class Checker(RecordingRunner):
@@ -13,9 +13,9 @@ cdef class Checker(RecordingRunner):
     cdef public ProofKeys proofs
     cdef object _read_proof
 
-    cdef Decision _judged(
-        self, CheckInput *asked, object token, object action, object resource, object arguments, object tool, bytes session,
-        str source, object peer, str audience, object proof, int64_t now_ms, bint note_needs,
+    cdef Decision _judge_call(
+        self, CheckInput *input, object token, object action, object resource, object arguments, object tool, bytes session,
+        str source, object peer, str audience, object proof, int64_t now_ms, bint record_needs,
     )  # fmt: skip
-    cdef int _read_call(self, object call, Item *item, list held) except -1
-    cdef tuple _take_proof(self, object proof, CheckInput *asked)
+    cdef int _read_call(self, object call, Item *item, list references) except -1
+    cdef tuple _set_proof(self, object proof, CheckInput *input)

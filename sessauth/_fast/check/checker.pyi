@@ -4,9 +4,9 @@ from typing import Any, Self
 from sessauth._fast.call.argument_forms import _Arguments
 from sessauth._fast.check.batch import Batch
 from sessauth._fast.check.chain_cache import ChainCache
-from sessauth._fast.check.cost_claims import _Payer
+from sessauth._fast.check.cost_claims import _CostHandler
 from sessauth._fast.check.decision import Decision
-from sessauth._fast.check.recording_judge import Prepared, RecordingRunner
+from sessauth._fast.check.recording_runner import Prepared, RecordingRunner
 from sessauth._fast.check.view import View
 from sessauth._fast.token.proof import ProofKeys
 
@@ -62,11 +62,11 @@ class Checker(RecordingRunner):
         proof: bytes | str = b"",
         now_ms: int = -1,
         clock_suspect: bool = False,
-        new_signatures: bool = True,
-        take_nonce: bool = True,
-        proven: bool = False,
-        payer: _Payer | None = None,
-        note_needs: bool = True,
+        verify_new_signatures: bool = True,
+        consume_nonce: bool = True,
+        skip_proof: bool = False,
+        cost_handler: _CostHandler | None = None,
+        record_needs: bool = True,
     ) -> Decision: ...
     def check_batch(
         self, calls: Iterable[tuple[Any, ...]], *, audience: str | None = None, at_least_revision: int = 0
@@ -79,9 +79,9 @@ class Checker(RecordingRunner):
         at_least_revision: int = 0,
         now_ms: int = -1,
         clock_suspect: bool = False,
-        new_signatures: bool = True,
-        noted: bool = True,
-        note_needs: bool = True,
+        verify_new_signatures: bool = True,
+        record: bool = True,
+        record_needs: bool = True,
     ) -> Batch: ...
     def prepare(self, token: Any) -> Prepared: ...
     def refuse(self, stage: int, reason: int, argument: str | None = None) -> Decision: ...

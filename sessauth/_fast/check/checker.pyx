@@ -7,22 +7,22 @@ from libc.stdint cimport int64_t, uint64_t
 
 from sessauth._fast.base.limits cimport ALLOWED, AUDIT_UNAVAILABLE, STAGE_DECODE, STAGE_NEEDS, STAGE_NONE
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.argument_forms cimport json_part, judged_bytes
+from sessauth._fast.call.argument_forms cimport json_slice, judged_bytes
 from sessauth._fast.call.check_state cimport (
     CheckInput,
     CheckOutcome,
-    asked_init,
+    input_init,
     deny,
-    finding_free,
-    finding_init,
-    part_of,
-    set_part,
+    outcome_free,
+    outcome_init,
+    slice_of,
+    set_slice,
 )
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.judge cimport forget_match, set_fault
-from sessauth._fast.check.recording_judge cimport RecordingRunner, Prepared, text_is_text
+from sessauth._fast.check.stage_runner cimport clear_match, set_fault
+from sessauth._fast.check.recording_runner cimport RecordingRunner, Prepared, text_is_text
 from sessauth._fast.record.counters cimport CheckCounters
 from sessauth._fast.token.chain cimport Chain
 from sessauth._fast.token.proof cimport ProofKeys
@@ -94,11 +94,11 @@ cdef class Checker(RecordingRunner):
         Raises:
             TypeError: for arguments of another type. Nothing for what an agent controls.
         """
-        cdef CheckInput asked
-        asked_init(&asked)
-        asked.at_least_revision = at_least_revision
-        return self._judged(
-            &asked, token, action, resource, arguments, tool, session, source, peer, audience, proof, -1, True
+        cdef CheckInput input
+        input_init(&input)
+        input.at_least_revision = at_least_revision
+        return self._judge_call(
+            &input, token, action, resource, arguments, tool, session, source, peer, audience, proof, -1, True
         )
 
     def _check(
@@ -117,11 +117,11 @@ cdef class Checker(RecordingRunner):
         proof=NO_PROOF,
         int64_t now_ms=-1,
         bint clock_suspect=False,
-        bint new_signatures=True,
-        bint take_nonce=True,
-        bint proven=False,
-        payer=None,
-        bint note_needs=True,
+        bint verify_new_signatures=True,
+        bint consume_nonce=True,
+        bint skip_proof=False,
+        cost_handler=None,
+        bint record_needs=True,
     ):
         """Judge one call as ``check`` does, for the package's own processes and for tests.
 
@@ -144,77 +144,79 @@ cdef class Checker(RecordingRunner):
             note_needs: whether a denial at stage ``needs`` is noted; False is for who asks the writer then,
                 and notes it (``note``) only if that gives no answer.
         """
-        cdef CheckInput asked
-        asked_init(&asked)
-        asked.at_least_revision = at_least_revision
-        asked.clock_suspect = clock_suspect
-        asked.new_signatures = new_signatures
-        asked.keep_nonce = not take_nonce
-        asked.proven = proven
-        if payer is not None:
-            asked.payer = <PyObject *> payer
-        return self._judged(
-            &asked, token, action, resource, arguments, tool, session, source, peer, audience, proof, now_ms, note_needs
+        cdef CheckInput input
+        input_init(&input)
+        input.at_least_revision = at_least_revision
+        input.clock_suspect = clock_suspect
+        input.verify_new_signatures = verify_new_signatures
+        input.keep_nonce = not consume_nonce
+        input.skip_proof = skip_proof
+        if cost_handler is not None:
+            input.cost_handler = <PyObject *> cost_handler
+        return self._judge_call(
+            &input, token, action, resource, arguments, tool, session, source, peer, audience, proof, now_ms, record_needs
         )
 
-    cdef Decision _judged(
-        self, CheckInput *asked, object token, object action, object resource, object arguments, object tool, bytes session,
-        str source, object peer, str audience, object proof, int64_t now_ms, bint note_needs,
+    cdef Decision _judge_call(
+        self, CheckInput *input, object token, object action, object resource, object arguments, object tool, bytes session,
+        str source, object peer, str audience, object proof, int64_t now_ms, bint record_needs,
     ):  # fmt: skip
         """Judge the one call of these parts; what else was asked stands in ``asked``."""
         cdef Decision out
-        cdef CheckOutcome found
+        cdef CheckOutcome outcome
         cdef Chain chain = None
         cdef object data = token
         cdef object _held_action, _held_resource, _held_source, _held_audience, _held_peers, _held_proof
         cdef Prepared prepared
-        cdef CheckCounters tally = self.tally
-        cdef int64_t began = 0 if tally is None else tally.begin()
+        cdef CheckCounters counters = self.counters
+        cdef int64_t started = 0 if counters is None else counters.begin()
         if not PyBytes_CheckExact(arguments):
             arguments = judged_bytes(arguments)
         if not PyBytes_CheckExact(tool):
             tool = judged_bytes(tool)
         if not PyBytes_CheckExact(token) or text_is_text(token):
-            prepared = self._taken(token)
+            prepared = self._prepare_input(token)
             if prepared.reason:
                 out = self.refuse(STAGE_DECODE, prepared.reason)
-                if self.tap is not None or tally is not None:
-                    self.note(out, token, action, resource, arguments, source=source, audience=audience, now_ms=now_ms)
+                if self.decision_queue is not None or counters is not None:
+                    self.record_decision(
+                        out, token, action, resource, arguments, source=source, audience=audience, now_ms=now_ms
+                    )
                 return out
             data = prepared.data
             chain = prepared.chain
-        part_of(data, &asked.token)
-        _held_action = part_of(action, &asked.action)
-        _held_resource = part_of(resource, &asked.resource)
-        set_part(&asked.arguments, <bytes_t> PyBytes_AS_STRING(arguments), PyBytes_GET_SIZE(arguments))
-        set_part(&asked.tool, <bytes_t> PyBytes_AS_STRING(tool), PyBytes_GET_SIZE(tool))
-        set_part(&asked.session, <bytes_t> PyBytes_AS_STRING(session), PyBytes_GET_SIZE(session))
-        _held_source = part_of(source, &asked.source) if source is not NOTHING else None
-        _held_audience = part_of(self.audience if audience is None else audience, &asked.audience)
-        _held_peers = _peers(peer, asked) if peer else None
+        slice_of(data, &input.token)
+        _held_action = slice_of(action, &input.action)
+        _held_resource = slice_of(resource, &input.resource)
+        set_slice(&input.arguments, <bytes_t> PyBytes_AS_STRING(arguments), PyBytes_GET_SIZE(arguments))
+        set_slice(&input.tool, <bytes_t> PyBytes_AS_STRING(tool), PyBytes_GET_SIZE(tool))
+        set_slice(&input.session, <bytes_t> PyBytes_AS_STRING(session), PyBytes_GET_SIZE(session))
+        _held_source = slice_of(source, &input.source) if source is not NOTHING else None
+        _held_audience = slice_of(self.audience if audience is None else audience, &input.audience)
+        _held_peers = _peers(peer, input) if peer else None
         if proof is not NO_PROOF:
-            _held_proof = self._take_proof(proof, asked)
+            _held_proof = self._set_proof(proof, input)
         out = self.new_decision()
-        finding_init(&found)
+        outcome_init(&outcome)
         try:
-            self.clock(asked, now_ms)
-            if self.tap is not None and self.tap.refusing:
-                deny(&found, STAGE_NONE, AUDIT_UNAVAILABLE)
+            self.clock(input, now_ms)
+            if self.decision_queue is not None and self.decision_queue.refusing:
+                deny(&outcome, STAGE_NONE, AUDIT_UNAVAILABLE)
             elif chain is None:
-                chain = self.chain_of(asked, data, &found)
-            if chain is not None and not found.reason:
-                found.allowed = self.judge(chain, asked, now_ms < 0, &found)
+                chain = self.chain_of(input, data, &outcome)
+            if chain is not None and not outcome.reason:
+                outcome.allowed = self.judge(chain, input, now_ms < 0, &outcome)
         except Exception as fault:
             out._fault = fault
-            set_fault(&found)
-        if not found.allowed:
-            forget_match(&found)
-        if self.tap is not None and (note_needs or found.stage != STAGE_NEEDS):
-            self.tap.note(asked, &found, chain, <bytes_t> PyBytes_AS_STRING(out.prefix), out.number, False)
-        if tally is not None:
-            tally.count(&found, began, note_needs or found.stage != STAGE_NEEDS)
-        out.settle(&found, chain)
-        finding_free(&found)
+            set_fault(&outcome)
+        if not outcome.allowed:
+            clear_match(&outcome)
+        if self.decision_queue is not None and (record_needs or outcome.stage != STAGE_NEEDS):
+            self.decision_queue.put(input, &outcome, chain, <bytes_t> PyBytes_AS_STRING(out.prefix), out.number, False)
+        if counters is not None:
+            counters.count_check(&outcome, started, record_needs or outcome.stage != STAGE_NEEDS)
+        out.fill(&outcome, chain)
+        outcome_free(&outcome)
         return out
 
     def check_batch(self, calls not None, *, str audience=None, uint64_t at_least_revision=0):
@@ -242,9 +244,9 @@ cdef class Checker(RecordingRunner):
         uint64_t at_least_revision=0,
         int64_t now_ms=-1,
         bint clock_suspect=False,
-        bint new_signatures=True,
-        bint noted=True,
-        bint note_needs=True,
+        bint verify_new_signatures=True,
+        bint record=True,
+        bint record_needs=True,
     ):
         """Judge many calls as ``check_batch`` does, for the package's own processes and for tests.
 
@@ -254,32 +256,32 @@ cdef class Checker(RecordingRunner):
             noted: whether the decisions are noted; False is for who notes some of them (``note_batch_item``).
         """
         cdef Batch batch = Batch.__new__(Batch)
-        cdef list held = []
+        cdef list references = []
         cdef TextSlice shared_audience
         cdef Item *item
         cdef Py_ssize_t i = 0
-        held.append(part_of(self.audience if audience is None else audience, &shared_audience))
+        references.append(slice_of(self.audience if audience is None else audience, &shared_audience))
         calls = tuple(calls)
-        held.append(calls)
-        batch.held = held
+        references.append(calls)
+        batch.references = references
         batch.allocate(len(calls))
         for call in calls:
             item = &batch.items[i]
-            item.asked.audience = shared_audience
-            item.asked.at_least_revision = at_least_revision
-            item.believes_no_time = clock_suspect
-            item.asked.new_signatures = new_signatures
-            self._read_call(call, item, held)
+            item.input.audience = shared_audience
+            item.input.at_least_revision = at_least_revision
+            item.clock_suspect = clock_suspect
+            item.input.verify_new_signatures = verify_new_signatures
+            self._read_call(call, item, references)
             i += 1
         self.name(batch)
-        if not noted:
+        if not record:
             self.judge_batch(batch, 0, batch.count, now_ms)
             return batch
         self.judge_timed(batch, 0, batch.count, now_ms)
-        if self.tap is not None or self.tally is not None:
+        if self.decision_queue is not None or self.counters is not None:
             for i in range(batch.count):
-                if note_needs or batch.items[i].found.stage != STAGE_NEEDS:
-                    self.note_item(batch, &batch.items[i], False)
+                if record_needs or batch.items[i].outcome.stage != STAGE_NEEDS:
+                    self.record_item(batch, &batch.items[i], False)
         return batch
 
     def prepare(self, token not None):
@@ -288,14 +290,14 @@ cdef class Checker(RecordingRunner):
         It spares looking the token up, and nothing else: every call is judged anew. A token that is none
         is denied when it is checked. The handle keeps the chain in memory beside the cache's bytes.
         """
-        cdef Prepared prepared = self._taken(token)
+        cdef Prepared prepared = self._prepare_input(token)
         cdef CheckOutcome ignored
-        cdef CheckInput asked
+        cdef CheckInput input
         if prepared.checker is None and prepared.reason == 0:
-            asked_init(&asked)
-            finding_init(&ignored)
-            part_of(prepared.data, &asked.token)
-            prepared.chain = self.chain_of(&asked, prepared.data, &ignored)
+            input_init(&input)
+            outcome_init(&ignored)
+            slice_of(prepared.data, &input.token)
+            prepared.chain = self.chain_of(&input, prepared.data, &ignored)
         prepared.checker = self
         return prepared
 
@@ -309,25 +311,25 @@ cdef class Checker(RecordingRunner):
         if reason <= ALLOWED:
             raise ValueError("a denial has a reason")
         out = self.new_decision()
-        finding_init(&out.found)
-        deny(&out.found, stage, reason)
+        outcome_init(&out.outcome)
+        deny(&out.outcome, stage, reason)
         out._argument = argument
         return out
 
-    cdef int _read_call(self, object call, Item *item, list held) except -1:
+    cdef int _read_call(self, object call, Item *item, list references) except -1:
         """Point an item at the parts of a call's tuple; raises TypeError for another form."""
         cdef Prepared prepared
-        cdef CheckInput *asked = &item.asked
+        cdef CheckInput *input = &item.input
         if not isinstance(call, tuple) or not 3 <= len(call) <= 9:
             raise TypeError("a call is a tuple of token, action, resource and at most six more parts")
         cdef tuple parts = tuple(call)
         cdef Py_ssize_t n = len(parts)
         if parts is not call:
-            held.append(parts)
+            references.append(parts)
         token = parts[0]
         if not PyBytes_CheckExact(token) or text_is_text(token):
-            prepared = self._taken(token)
-            held.append(prepared)
+            prepared = self._prepare_input(token)
+            references.append(prepared)
             if prepared.reason:
                 item.refused = prepared.reason
             else:
@@ -336,56 +338,56 @@ cdef class Checker(RecordingRunner):
                 Py_INCREF(prepared.chain)
                 item.chain = <PyObject *> prepared.chain
         if not item.refused:
-            part_of(token, &asked.token)
+            slice_of(token, &input.token)
         elif isinstance(token, (bytes, str)):
             # Nothing reads it but what digests it.
-            _hold(held, part_of(token, &asked.token))
-        _hold(held, part_of(parts[1], &asked.action))
-        _hold(held, part_of(parts[2], &asked.resource))
+            _hold(references, slice_of(token, &input.token))
+        _hold(references, slice_of(parts[1], &input.action))
+        _hold(references, slice_of(parts[2], &input.resource))
         if n > 3:
-            _hold(held, json_part(parts[3], &asked.arguments))
+            _hold(references, json_slice(parts[3], &input.arguments))
         if n > 4:
-            _hold(held, json_part(parts[4], &asked.tool))
+            _hold(references, json_slice(parts[4], &input.tool))
         if n > 5:
-            part_of(<bytes?> parts[5], &asked.session)
+            slice_of(<bytes?> parts[5], &input.session)
         if n > 6:
-            _hold(held, part_of(<str?> parts[6], &asked.source))
+            _hold(references, slice_of(<str?> parts[6], &input.source))
         if n > 7 and parts[7]:
-            held.append(_peers(parts[7], asked))
+            references.append(_peers(parts[7], input))
         if n > 8 and parts[8] is not NO_PROOF:
-            held.append(self._take_proof(parts[8], asked))
+            references.append(self._set_proof(parts[8], input))
         return 0
 
-    cdef tuple _take_proof(self, object proof, CheckInput *asked):
+    cdef tuple _set_proof(self, object proof, CheckInput *input):
         """Point at a proof and at what it is judged by; returns what has to live as long."""
         cdef ProofKeys proofs
         # The keys may have been replaced while nobody asked.
-        self.look_first()
+        self.recheck_if_due()
         proofs = self.proofs
         if self._read_proof is not None and (not PyBytes_CheckExact(proof) or text_is_text(proof)):
             proof = self._read_proof(proof)
-        part_of(<bytes?> proof, &asked.proof)
-        asked.proofs = NULL if proofs is None else <PyObject *> proofs
+        slice_of(<bytes?> proof, &input.proof)
+        input.proofs = NULL if proofs is None else <PyObject *> proofs
         return proof, proofs
 
 
-cdef object _peers(object peer, CheckInput *asked):
+cdef object _peers(object peer, CheckInput *input):
     """Point at the identities; returns what has to live as long."""
     if isinstance(peer, (str, bytes)):
         raise TypeError("peer is a sequence of identities, not one")
-    cdef list held = list(peer)
-    cdef bytearray parts = bytearray(len(held) * sizeof(TextSlice))
+    cdef list references = list(peer)
+    cdef bytearray parts = bytearray(len(references) * sizeof(TextSlice))
     cdef TextSlice *out = <TextSlice *> <char *> parts
     cdef Py_ssize_t i
-    for i in range(len(held)):
-        held.append(part_of(held[i], &out[i]))
-    asked.peers = out
-    asked.peer_count = <int> (len(held) // 2)
-    held.append(parts)
-    return held
+    for i in range(len(references)):
+        references.append(slice_of(references[i], &out[i]))
+    input.peers = out
+    input.peer_count = <int> (len(references) // 2)
+    references.append(parts)
+    return references
 
 
-cdef inline int _hold(list held, object thing) except -1:
+cdef inline int _hold(list references, object thing) except -1:
     if thing is not None:
-        held.append(thing)
+        references.append(thing)
     return 0

@@ -21,9 +21,9 @@ cdef class CostClaims:
 
     cdef bint _claims(self, int block, int scope) except -1
     # Take over what the payer said: whether it paid. Raises for an answer that is none.
-    cdef bint settle(self, object answer, CheckOutcome *out) except -1
+    cdef bint apply(self, object answer, CheckOutcome *out) except -1
 
 # Of a call whose scopes match; `scratch` holds its JSON, `rules` are those of the token's own session.
-cdef CostClaims claims_of(
-    Chain chain, const SessionRules *rules, const CheckInput *asked, Scratch *scratch, const CheckOutcome *found
+cdef CostClaims build_claims(
+    Chain chain, const SessionRules *rules, const CheckInput *input, Scratch *scratch, const CheckOutcome *outcome
 )

@@ -96,11 +96,11 @@ cdef class CostClaims:
                 return any(each[0] == scope for each in scopes)
         return False
 
-    cdef bint settle(self, object answer, CheckOutcome *out) except -1:
+    cdef bint apply(self, object answer, CheckOutcome *out) except -1:
         cdef int reason
         # False equals 0, and says the opposite.
         if isinstance(answer, bool) or not isinstance(answer, int):
-            raise TypeError("pay returns 0 or the number of a reason")
+            raise TypeError("charge returns 0 or the number of a reason")
         reason = answer
         if reason == 0:
             out.stage = STAGE_NONE
@@ -121,8 +121,8 @@ cdef class CostClaims:
         return deny(out, STAGE_NEEDS, reason)
 
 
-cdef CostClaims claims_of(
-    Chain chain, const SessionRules *rules, const CheckInput *asked, Scratch *scratch, const CheckOutcome *found
+cdef CostClaims build_claims(
+    Chain chain, const SessionRules *rules, const CheckInput *input, Scratch *scratch, const CheckOutcome *outcome
 ):
     cdef CostClaims out = CostClaims.__new__(CostClaims)
     cdef Context context
@@ -138,40 +138,40 @@ cdef CostClaims claims_of(
     context.overworked = 0
     out.session_id = chain.session_id
     out.block_ids = chain.block_ids
-    out.epoch = found.epoch
-    out.revision = found.revision
-    out.checked_at_ms = found.checked_at_ms
+    out.epoch = outcome.epoch
+    out.revision = outcome.revision
+    out.checked_at_ms = outcome.checked_at_ms
     out._chosen = {}
     for i in range(chain.block_count):
         context.visible_only = i > 0
         if chain.blocks[i].scopes.count:
-            scopes = _claimed(chain, i, asked, scratch, &context)
+            scopes = _claimed(chain, i, input, scratch, &context)
             if scopes:
                 items.append((i, out.block_ids[i], scopes))
     out._items = tuple(items)
     return out
 
 
-cdef tuple _claimed(Chain chain, int index, const CheckInput *asked, Scratch *scratch, Context *context):
+cdef tuple _claimed(Chain chain, int index, const CheckInput *input, Scratch *scratch, Context *context):
     """The scopes of a block that match, with what they need; none if one of them needs nothing."""
     cdef ScopeList *scopes = &chain.blocks[index].scopes
     cdef ScopeList one
     cdef MatchResult verdict
-    cdef list found = []
+    cdef list matching = []
     cdef int i
     one.count = 1
     one.base = scopes.base
     for i in range(scopes.count):
         one.scopes = scopes.scopes + i
-        match_scopes(&one, asked.action, &scratch.resource, context, &verdict)
+        match_scopes(&one, input.action, &scratch.resource, context, &verdict)
         if verdict.match == OVERWORKED:
             # The same work was done before, within its bound.
             raise RuntimeError("a scope that matched asks for more work")
         if verdict.match == MATCHED:
             if one.scopes.needs == NO_NEEDS:
                 return ()
-            found.append((i, *_price(chain, index, i, &scratch.arguments)))
-    return tuple(found)
+            matching.append((i, *_price(chain, index, i, &scratch.arguments)))
+    return tuple(matching)
 
 
 cdef tuple _price(Chain chain, int index, int scope, const Document *arguments):

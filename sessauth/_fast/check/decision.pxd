@@ -6,7 +6,7 @@ from sessauth._fast.call.check_state cimport CheckOutcome
 from sessauth._fast.token.chain cimport Chain
 
 cdef class Decision:
-    cdef CheckOutcome found
+    cdef CheckOutcome outcome
     cdef Chain chain
     cdef str _argument
     cdef object _fault
@@ -15,4 +15,4 @@ cdef class Decision:
     cdef uint64_t number
 
     # Take over what was found, but for the finding's own text.
-    cdef int settle(self, const CheckOutcome *found, Chain chain) except -1
+    cdef int fill(self, const CheckOutcome *outcome, Chain chain) except -1

@@ -16,9 +16,9 @@ class Decision(DecisionBase):
 class StoredDecision(Decision): ...
 
 def restore(facts: tuple[Any, ...], fault: Exception | None = None) -> StoredDecision: ...
-def speak(
+def bind_enums(
     reasons: dict[int, Reason],
     stages: dict[int, Stage],
-    surface: type[DecisionBase],
+    decision_base: type[DecisionBase],
     restore: Callable[..., Decision],
 ) -> None: ...

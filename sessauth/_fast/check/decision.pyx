@@ -6,23 +6,23 @@ Its words and what it can say of itself are not the kernel's: ``sessauth.decisio
 cimport cython
 
 from sessauth._fast.base.limits cimport ALLOWED, INTERNAL_ERROR, LEVEL_BLOCK, MAX_BLOCKS, STAGE_NONE
-from sessauth._fast.call.check_state cimport CheckOutcome, finding_init
+from sessauth._fast.call.check_state cimport CheckOutcome, outcome_init
 from sessauth._fast.token.chain cimport Chain
 
-__all__ = ["Decision", "StoredDecision", "restore", "speak"]
+__all__ = ["Decision", "StoredDecision", "bind_enums", "restore"]
 
 cdef dict REASONS = {}
 cdef dict STAGES = {}
-cdef object SURFACE = None
+cdef object DECISION_BASE = None
 cdef object RESTORE = None
 # Of whose exceptions a pickle tells.
 cdef str ERRORS = "sessauth.errors"
 
 
-def speak(dict reasons not None, dict stages not None, surface, restore):
+def bind_enums(dict reasons not None, dict stages not None, decision_base, restore):
     """Give numbers their words, decisions the methods of ``surface``, and pickles what reads them."""
-    global REASONS, STAGES, SURFACE, RESTORE
-    REASONS, STAGES, SURFACE, RESTORE = reasons, stages, surface, restore
+    global REASONS, STAGES, DECISION_BASE, RESTORE
+    REASONS, STAGES, DECISION_BASE, RESTORE = reasons, stages, decision_base, restore
 
 
 @cython.no_gc
@@ -33,53 +33,53 @@ cdef class Decision:
     Everything is kept as the kernel found it, and made into an object when it is asked for.
     """
 
-    cdef int settle(self, const CheckOutcome *found, Chain chain) except -1:
+    cdef int fill(self, const CheckOutcome *outcome, Chain chain) except -1:
         """Take over what was found, but for the finding's own text."""
-        self.found = found[0]
-        self.found.argument = NULL
-        if found.argument != NULL:
-            self._argument = found.argument[: found.argument_n].decode("utf-8", "replace")
-        if found.named:
+        self.outcome = outcome[0]
+        self.outcome.argument = NULL
+        if outcome.argument != NULL:
+            self._argument = outcome.argument[: outcome.argument_n].decode("utf-8", "replace")
+        if outcome.signature_valid:
             self.chain = chain
         return 0
 
     def __bool__(self):
-        return self.found.allowed and self.found.reason == ALLOWED
+        return self.outcome.allowed and self.outcome.reason == ALLOWED
 
     @property
     def allowed(self):
         """Whether the call may be made."""
-        return self.found.allowed
+        return self.outcome.allowed
 
     @property
     def reason(self):
         """Why the check ended as it did: a ``Reason``."""
-        return REASONS.get(self.found.reason, self.found.reason)
+        return REASONS.get(self.outcome.reason, self.outcome.reason)
 
     @property
     def stage(self):
         """The ``Stage`` that refused; ``NONE`` if none did."""
-        return STAGES.get(self.found.stage, self.found.stage)
+        return STAGES.get(self.outcome.stage, self.outcome.stage)
 
     @property
     def level(self):
         """Where it was refused: 1 in a ceiling, 2 in a block, 0 in neither."""
-        return self.found.level
+        return self.outcome.level
 
     @property
     def index(self):
         """The ceiling layer or block that refused."""
-        return self.found.index
+        return self.outcome.index
 
     @property
     def scope(self):
         """The scope of it that came closest."""
-        return self.found.scope
+        return self.outcome.scope
 
     @property
     def clause(self):
         """The condition that failed."""
-        return self.found.clause
+        return self.outcome.clause
 
     @property
     def argument(self):
@@ -89,32 +89,32 @@ cdef class Decision:
     @property
     def matched_index(self):
         """The last block whose scope admitted the call."""
-        return self.found.matched_index
+        return self.outcome.matched_index
 
     @property
     def matched_scope(self):
         """The scope of it that did."""
-        return self.found.matched_scope
+        return self.outcome.matched_scope
 
     @property
     def epoch(self):
         """The session's epoch; 0 until the signature stands."""
-        return self.found.epoch
+        return self.outcome.epoch
 
     @property
     def revision(self):
         """The revision of the state that was judged by."""
-        return self.found.revision
+        return self.outcome.revision
 
     @property
     def expires_at_ms(self):
         """When this answer can first stop being true by time alone, in ms since 1970; 0 for a denial."""
-        return self.found.expires_at_ms
+        return self.outcome.expires_at_ms
 
     @property
     def checked_at_ms(self):
         """The time that was judged by, in ms since 1970."""
-        return self.found.checked_at_ms
+        return self.outcome.checked_at_ms
 
     @property
     def fault(self):
@@ -143,18 +143,18 @@ cdef class Decision:
 
     def raise_if_denied(self):
         """Return if the call may be made; raises Denied otherwise, with this decision."""
-        SURFACE.raise_if_denied(self)
+        DECISION_BASE.raise_if_denied(self)
 
     def explain(self, token=None, ceilings=()):
         """Say in a line what failed, where, and what would have been allowed."""
-        return SURFACE.explain(self, token, ceilings)
+        return DECISION_BASE.explain(self, token, ceilings)
 
     def to_dict(self):
         """Return plain values for JSON."""
-        return SURFACE.to_dict(self)
+        return DECISION_BASE.to_dict(self)
 
     def __repr__(self):
-        return object.__repr__(self) if SURFACE is None else SURFACE.__repr__(self)
+        return object.__repr__(self) if DECISION_BASE is None else DECISION_BASE.__repr__(self)
 
     def __eq__(self, other):
         return _facts(self) == _facts(other) if isinstance(other, Decision) else NotImplemented
@@ -195,11 +195,11 @@ cdef class StoredDecision(Decision):
 
 cdef tuple _facts(Decision decision):
     """All that a decision says, in the order in which ``restore`` reads it."""
-    cdef const CheckOutcome *found = &decision.found
+    cdef const CheckOutcome *outcome = &decision.outcome
     return (
-        bool(found.allowed), found.reason, found.stage, found.level, found.index, found.scope, found.clause,
-        decision.argument, found.matched_index, found.matched_scope, decision.session_id, found.epoch,
-        decision.block_ids, found.revision, found.expires_at_ms, found.checked_at_ms, decision.decision_id,
+        bool(outcome.allowed), outcome.reason, outcome.stage, outcome.level, outcome.index, outcome.scope, outcome.clause,
+        decision.argument, outcome.matched_index, outcome.matched_scope, decision.session_id, outcome.epoch,
+        decision.block_ids, outcome.revision, outcome.expires_at_ms, outcome.checked_at_ms, decision.decision_id,
     )  # fmt: skip
 
 
@@ -210,40 +210,40 @@ def restore(tuple facts not None, fault=None):
     twice, by flag and reason, names its session and its blocks, and no place that refused.
     """
     cdef StoredDecision out = StoredDecision.__new__(StoredDecision)
-    cdef CheckOutcome *found = &out.found
+    cdef CheckOutcome *outcome = &out.outcome
     cdef bytes decision_id
-    finding_init(found)
+    outcome_init(outcome)
     (
-        allowed, found.reason, found.stage, found.level, found.index, found.scope, found.clause,
-        out._argument, found.matched_index, found.matched_scope, out._session_id, found.epoch,
-        out._block_ids, found.revision, found.expires_at_ms, found.checked_at_ms, decision_id,
+        allowed, outcome.reason, outcome.stage, outcome.level, outcome.index, outcome.scope, outcome.clause,
+        out._argument, outcome.matched_index, outcome.matched_scope, out._session_id, outcome.epoch,
+        out._block_ids, outcome.revision, outcome.expires_at_ms, outcome.checked_at_ms, decision_id,
     ) = facts  # fmt: skip
-    if not _is_whole(out, decision_id) or allowed is not (found.reason == ALLOWED):
+    if not _is_whole(out, decision_id) or allowed is not (outcome.reason == ALLOWED):
         raise ValueError("these are not the facts of a decision")
     if allowed and not _could_allow(out):
         raise ValueError("these are not the facts of an allow")
-    if fault is not None and not (isinstance(fault, Exception) and found.reason == INTERNAL_ERROR):
+    if fault is not None and not (isinstance(fault, Exception) and outcome.reason == INTERNAL_ERROR):
         raise ValueError("only INTERNAL_ERROR has a fault")
     out._fault = fault
     out.prefix = decision_id[:8]
     out.number = int.from_bytes(decision_id[8:], "big")
     # Nothing allows before this line.
-    found.allowed = allowed is True
+    outcome.allowed = allowed is True
     return out
 
 
 cdef bint _is_whole(StoredDecision out, bytes decision_id):
     """Tell whether words and ids are those that a decision can have."""
-    cdef CheckOutcome *found = &out.found
+    cdef CheckOutcome *outcome = &out.outcome
     return (
         out._argument is not None
         and out._session_id is not None
         and out._block_ids is not None
         and decision_id is not None
         and len(decision_id) == 16
-        and found.reason in REASONS
-        and found.stage in STAGES
-        and 0 <= found.level <= LEVEL_BLOCK
+        and outcome.reason in REASONS
+        and outcome.stage in STAGES
+        and 0 <= outcome.level <= LEVEL_BLOCK
         and len(out._block_ids) <= MAX_BLOCKS
         and all([type(each) is bytes and len(each) == 32 for each in out._block_ids])
         and len(out._session_id) == (16 if out._block_ids else 0)
@@ -252,13 +252,13 @@ cdef bint _is_whole(StoredDecision out, bytes decision_id):
 
 cdef bint _could_allow(StoredDecision out):
     """Tell whether an allow could say what this one says beside its flag and reason."""
-    cdef CheckOutcome *found = &out.found
+    cdef CheckOutcome *outcome = &out.outcome
     return (
-        found.stage == STAGE_NONE
-        and found.level == 0
-        and found.index == found.scope == found.clause == -1
+        outcome.stage == STAGE_NONE
+        and outcome.level == 0
+        and outcome.index == outcome.scope == outcome.clause == -1
         and not out._argument
-        and 0 <= found.matched_index < len(out._block_ids)
-        and found.matched_scope >= 0
-        and found.expires_at_ms > found.checked_at_ms
+        and 0 <= outcome.matched_index < len(out._block_ids)
+        and outcome.matched_scope >= 0
+        and outcome.expires_at_ms > outcome.checked_at_ms
     )

@@ -13,15 +13,15 @@ cdef struct Lineage:
     const SessionRules *rules[MAX_ANCESTORS + 1]
     int count
 
-cdef inline void ground_add(Lineage *ground, SessionEntry entry) noexcept:
+cdef inline void lineage_add(Lineage *lineage, SessionEntry entry) noexcept:
     Py_INCREF(entry)
-    ground.entries[ground.count] = <PyObject *> entry
-    ground.rules[ground.count] = &entry.rules
-    ground.count += 1
+    lineage.entries[lineage.count] = <PyObject *> entry
+    lineage.rules[lineage.count] = &entry.rules
+    lineage.count += 1
 
 
-cdef inline void ground_clear(Lineage *ground) noexcept:
+cdef inline void lineage_clear(Lineage *lineage) noexcept:
     cdef int i
-    for i in range(ground.count):
-        Py_DECREF(<object> ground.entries[i])
-    ground.count = 0
+    for i in range(lineage.count):
+        Py_DECREF(<object> lineage.entries[i])
+    lineage.count = 0

@@ -20,7 +20,7 @@ from sessauth._fast.token.proof cimport (
     NAME_BYTES,
     PROOF_ED25519,
     PROOF_MAC,
-    PROVEN_BYTES,
+    COVERED_BYTES,
     SIGNATURE_BYTES,
     Proof,
     ProofKeys,
@@ -28,7 +28,7 @@ from sessauth._fast.token.proof cimport (
     digest_request,
     parse_proof,
     put_mac_key,
-    put_proven,
+    put_covered_bytes,
 )
 
 cdef extern from * nogil:
@@ -47,84 +47,84 @@ cdef extern from * nogil:
     void give "sessauth_give"(uint32_t *lock)
 
 
-cdef bint judge_proof(Chain chain, const CheckInput *asked, CheckOutcome *out) noexcept nogil:
+cdef bint judge_proof(Chain chain, const CheckInput *input, CheckOutcome *out) noexcept nogil:
     cdef int reason
-    if asked.proven:
+    if input.skip_proof:
         return True
-    if asked.proof.n == 0:
+    if input.proof.n == 0:
         reason = PROOF_REQUIRED
-    elif asked.proofs == NULL:
+    elif input.proofs == NULL:
         reason = PROOF_UNAVAILABLE
     else:
-        reason = _judge(chain, <ProofKeys> asked.proofs, asked)
+        reason = _judge(chain, <ProofKeys> input.proofs, input)
     return reason == ALLOWED or deny_block(out, STAGE_PROOF, reason, chain.block_count - 1)
 
 
-cdef int _judge(Chain chain, ProofKeys proofs, const CheckInput *asked) noexcept nogil:
+cdef int _judge(Chain chain, ProofKeys proofs, const CheckInput *input) noexcept nogil:
     cdef Proof proof
     cdef const VerifierKey *key
     cdef Block *block = &chain.blocks[chain.block_count - 1]
     # The signature, or nothing, before what it covers: as the library wants it.
-    cdef unsigned char covered[SIGNATURE_BYTES + PROVEN_BYTES]
+    cdef unsigned char covered[SIGNATURE_BYTES + COVERED_BYTES]
     cdef unsigned char digest[32]
     cdef unsigned char tag[32]
     cdef unsigned char mac_key[32]
-    if proofs.table == NULL or not _any_counts(proofs, asked.now_ms):
+    if proofs.table == NULL or not _any_counts(proofs, input.now_ms):
         return PROOF_UNAVAILABLE
-    if not parse_proof(asked.proof.p, asked.proof.n, &proof) or memcmp(proof.verifier_id, proofs.verifier, 16) != 0:
+    if not parse_proof(input.proof.p, input.proof.n, &proof) or memcmp(proof.verifier_id, proofs.verifier, 16) != 0:
         return BAD_PROOF
-    key = _key_of(proofs, proof.key_id, asked.now_ms)
+    key = _key_of(proofs, proof.key_id, input.now_ms)
     if key == NULL or (proof.kind == PROOF_MAC and not block.proof_key):
         return BAD_PROOF
     if (
-        proof.time_ms + PROOF_WINDOW_MS < asked.now_ms
-        or proof.time_ms > asked.now_ms + PROOF_WINDOW_MS
+        proof.time_ms + PROOF_WINDOW_MS < input.now_ms
+        or proof.time_ms > input.now_ms + PROOF_WINDOW_MS
         or proof.time_ms < proofs.table.made_at_ms
     ):
         return STALE_PROOF
     digest_request(
         digest,
-        asked.action.p, asked.action.n,
-        asked.resource.p, asked.resource.n,
-        asked.arguments.p, asked.arguments.n,
+        input.action.p, input.action.n,
+        input.resource.p, input.resource.n,
+        input.arguments.p, input.arguments.n,
     )
-    put_proven(
+    put_covered_bytes(
         covered + SIGNATURE_BYTES, proof.kind, chain.base + block.signature, proof.verifier_id, proof.key_id, digest,
         proof.time_ms, proof.nonce,
     )
     if proof.kind == PROOF_ED25519:
         memcpy(covered, proof.tag, SIGNATURE_BYTES)
-        return ALLOWED if verify_signed(covered, SIGNATURE_BYTES + PROVEN_BYTES, chain.base + block.next_key) else BAD_PROOF
+        return ALLOWED if verify_signed(covered, SIGNATURE_BYTES + COVERED_BYTES, chain.base + block.next_key) else BAD_PROOF
     if not _mac_key(chain, block, proofs, key, mac_key):
         return BAD_PROOF
-    blake2b_mac(tag, mac_key, covered + SIGNATURE_BYTES, PROVEN_BYTES)
+    blake2b_mac(tag, mac_key, covered + SIGNATURE_BYTES, COVERED_BYTES)
     return ALLOWED if _same_tag(tag, proof.tag) else BAD_PROOF
 
 
-cdef bint spend_nonce(Chain chain, const CheckInput *asked, CheckOutcome *out) noexcept nogil:
+cdef bint insert_nonce(Chain chain, const CheckInput *input, CheckOutcome *out) noexcept nogil:
     """Take the nonce of a proof that was judged, unless the call was told to leave it."""
     cdef Proof proof
     cdef Block *block = &chain.blocks[chain.block_count - 1]
     cdef int reason = PROOF_UNAVAILABLE
-    if block.ending != ENDING_BOUND or asked.keep_nonce or asked.proven:
+    if block.ending != ENDING_BOUND or input.keep_nonce or input.skip_proof:
         return True
-    if asked.proofs != NULL and parse_proof(asked.proof.p, asked.proof.n, &proof):
+    if input.proofs != NULL and parse_proof(input.proof.p, input.proof.n, &proof):
         reason = table_insert(
-            (<ProofKeys> asked.proofs).table,
+            (<ProofKeys> input.proofs).table,
             chain.base + block.signature,
             proof.nonce,
             chain.base + block.next_key,
             proof.time_ms,
-            asked.now_ms,
+            input.now_ms,
         )
     return reason == ALLOWED or deny_block(out, STAGE_PROOF, reason, chain.block_count - 1)
 
 
-cdef bint proof_is_costly(Chain chain, const CheckInput *asked) noexcept nogil:
+cdef bint proof_is_costly(Chain chain, const CheckInput *input) noexcept nogil:
     # A guess that costs nothing. A new key of the host takes an agreement too, once for each token.
-    if asked.proof.n < 2:
+    if input.proof.n < 2:
         return False
-    return asked.proof.p[1] == PROOF_ED25519 or (chain.mac_keys != NULL and chain.mac_keys.next == 0)
+    return input.proof.p[1] == PROOF_ED25519 or (chain.mac_keys != NULL and chain.mac_keys.next == 0)
 
 
 cdef inline bint _counts(const VerifierKey *key, uint64_t now_ms) noexcept nogil:

@@ -19,7 +19,7 @@ from sessauth._fast.call.check_state cimport (
     deny_block,
     set_argument,
     set_argument_path,
-    set_part,
+    set_slice,
 )
 from sessauth._fast.call.json_reader cimport read_document
 from sessauth._fast.call.resource cimport TextSlice, split_resource
@@ -41,7 +41,7 @@ from sessauth._fast.token.condition cimport SOURCE_SESSION, SOURCE_TOOL, Path, B
 from sessauth._fast.token.scope cimport NEEDS_APPROVAL, NO_NEEDS, ScopeList
 
 
-cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, CheckOutcome *out) noexcept nogil:
+cdef bint check_session_alive(SessionEntry entry, uint64_t now_ms, CheckOutcome *out) noexcept nogil:
     cdef int reason
     if entry.status == STATUS_ENDED:
         reason = SESSION_ENDED
@@ -62,11 +62,11 @@ cdef bint judge_lives(SessionEntry entry, uint64_t now_ms, CheckOutcome *out) no
     return deny(out, STAGE_SESSION, reason)
 
 
-cdef bint judge_time(Chain chain, const CheckInput *asked, CheckOutcome *out) noexcept nogil:
-    cdef uint64_t now = asked.now_ms
+cdef bint judge_time(Chain chain, const CheckInput *input, CheckOutcome *out) noexcept nogil:
+    cdef uint64_t now = input.now_ms
     cdef Block *block
     cdef int i
-    if asked.clock_suspect:
+    if input.clock_suspect:
         return deny(out, STAGE_TIME, CLOCK_SUSPECT)
     if now < chain.expires_at_ms and now >= chain.not_before_ms and chain.issued_at_ms <= now + ISSUED_AT_LEEWAY_MS:
         return True
@@ -91,18 +91,18 @@ cdef bint _among(Chain chain, const Texts *texts, const TextSlice *text) noexcep
     return False
 
 
-cdef bint judge_audience(Chain chain, const CheckInput *asked, CheckOutcome *out) noexcept nogil:
+cdef bint judge_audience(Chain chain, const CheckInput *input, CheckOutcome *out) noexcept nogil:
     cdef Block *block
     cdef int i, k
     for i in range(chain.block_count):
         block = &chain.blocks[i]
-        if block.audience.count and not _among(chain, &block.audience, &asked.audience):
+        if block.audience.count and not _among(chain, &block.audience, &input.audience):
             return deny_block(out, STAGE_AUDIENCE, WRONG_AUDIENCE, i)
-        if block.source.count and not _from_source(chain, &block.source, &asked.source):
+        if block.source.count and not _from_source(chain, &block.source, &input.source):
             return deny_block(out, STAGE_AUDIENCE, WRONG_SOURCE, i)
         if block.peer.count:
-            for k in range(asked.peer_count):
-                if _among(chain, &block.peer, &asked.peers[k]):
+            for k in range(input.peer_count):
+                if _among(chain, &block.peer, &input.peers[k]):
                     break
             else:
                 return deny_block(out, STAGE_AUDIENCE, WRONG_PEER, i)
@@ -135,7 +135,7 @@ cdef inline void _read_facts_of(const SessionRules *rules, Context *context) noe
 
 
 cdef bint judge_scope(
-    Chain chain, const SessionRules **rules, int rules_count, const CheckInput *asked, Scratch *scratch, CheckOutcome *out
+    Chain chain, const SessionRules **rules, int rules_count, const CheckInput *input, Scratch *scratch, CheckOutcome *out
 ) noexcept nogil:
     """Stages scope, proof and needs, but for a proof's nonce: they share what the scopes said.
 
@@ -149,13 +149,13 @@ cdef bint judge_scope(
     cdef int needs = NO_NEEDS
     cdef int i, k
     cdef int layer = 0
-    if not is_action(asked.action.p, asked.action.n):
+    if not is_action(input.action.p, input.action.n):
         return _malformed_request(out, "action")
-    if not split_resource(asked.resource.p, asked.resource.n, &scratch.resource):
+    if not split_resource(input.resource.p, input.resource.n, &scratch.resource):
         return _malformed_request(out, "resource")
-    if not read_document(&scratch.arguments, asked.arguments.p, asked.arguments.n):
+    if not read_document(&scratch.arguments, input.arguments.p, input.arguments.n):
         return _malformed_request(out, "arguments")
-    if not read_document(&scratch.tool, asked.tool.p, asked.tool.n):
+    if not read_document(&scratch.tool, input.tool.p, input.tool.n):
         return _malformed_request(out, "tool")
     if chain.any_unknown:
         return _unknown_kind(chain, out)
@@ -168,7 +168,7 @@ cdef bint judge_scope(
         # A ceiling reads the facts of the session that it belongs to: a child's owner sets the child's.
         _read_facts_of(rules[k], &context)
         for i in range(rules[k].layer_count):
-            match_scopes(&rules[k].layers[i], asked.action, &scratch.resource, &context, &verdict)
+            match_scopes(&rules[k].layers[i], input.action, &scratch.resource, &context, &verdict)
             if verdict.match != MATCHED:
                 return _deny_scope(&rules[k].layers[i], &verdict, LEVEL_CEILING, layer, out)
             layer += 1
@@ -177,7 +177,7 @@ cdef bint judge_scope(
         block = &chain.blocks[i]
         context.visible_only = i > 0
         if block.scopes.count:
-            match_scopes(&block.scopes, asked.action, &scratch.resource, &context, &verdict)
+            match_scopes(&block.scopes, input.action, &scratch.resource, &context, &verdict)
             if verdict.match != MATCHED:
                 return _deny_scope(&block.scopes, &verdict, LEVEL_BLOCK, i, out)
             out.matched_index = i
@@ -190,29 +190,29 @@ cdef bint judge_scope(
             return deny_block(out, STAGE_SCOPE, OUT_OF_SCOPE, 0)
         if block.where_count and not _where(chain, block, i, &context, out):
             return False
-    if chain.blocks[chain.block_count - 1].ending == ENDING_BOUND and not judge_proof(chain, asked, out):
+    if chain.blocks[chain.block_count - 1].ending == ENDING_BOUND and not judge_proof(chain, input, out):
         return False
-    if needs | asked.consumes:
-        return _needs(chain, asked, needs, needs_index, needs_scope, out)
+    if needs | input.consumes:
+        return _needs(chain, input, needs, needs_index, needs_scope, out)
     return True
 
 
-cdef bint _needs(Chain chain, const CheckInput *asked, int needs, int index, int scope, CheckOutcome *out) noexcept nogil:
+cdef bint _needs(Chain chain, const CheckInput *input, int needs, int index, int scope, CheckOutcome *out) noexcept nogil:
     """What only the writer can give, by what can be told without it."""
     if needs != NO_NEEDS:
         out.scope = scope
         return deny_block(out, STAGE_NEEDS, APPROVAL_REQUIRED if needs == NEEDS_APPROVAL else NEEDS_SERVER, index)
     # A call that costs nothing takes no more than its proof, if it has one.
-    if asked.consumes & CONSUMES_PERMIT or chain.blocks[chain.block_count - 1].ending == ENDING_BOUND:
+    if input.consumes & CONSUMES_PERMIT or chain.blocks[chain.block_count - 1].ending == ENDING_BOUND:
         return deny(out, STAGE_NEEDS, NEEDS_SERVER)
     return True
 
 
 cdef bint _where(Chain chain, const Block *block, int index, Context *context, CheckOutcome *out) noexcept nogil:
-    cdef uint64_t named = 0
+    cdef uint64_t marked = 0
     cdef int i
     for i in range(block.where_count):
-        if not holds(&block.where[i], chain.base, context, &named):
+        if not holds(&block.where[i], chain.base, context, &marked):
             out.clause = i
             if context.overworked:
                 set_argument(out, "arguments", 9)
@@ -257,14 +257,14 @@ cdef void _name_path(const Path *path, bytes_t base, CheckOutcome *out) noexcept
     cdef int count = 0
     cdef int i
     if path.source == SOURCE_SESSION:
-        set_part(&names[0], <bytes_t> <const char *> "session", 7)
+        set_slice(&names[0], <bytes_t> <const char *> "session", 7)
         count = 1
     elif path.source == SOURCE_TOOL:
-        set_part(&names[0], <bytes_t> <const char *> "tool", 4)
+        set_slice(&names[0], <bytes_t> <const char *> "tool", 4)
         count = 1
     for i in range(path.count):
         if i:
             next_text(base, &segment)
-        set_part(&names[count], base + segment.at, segment.n)
+        set_slice(&names[count], base + segment.at, segment.n)
         count += 1
     set_argument_path(out, names, count)

@@ -18,7 +18,7 @@ class Survey:
         at_least_revision: int = 0,
         now_ms: int = -1,
         clock_suspect: bool = False,
-        new_signatures: bool = True,
+        verify_new_signatures: bool = True,
         gate: _Gate | None = None,
     ) -> Self: ...
     @property

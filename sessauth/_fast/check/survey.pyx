@@ -21,33 +21,33 @@ from sessauth._fast.base.limits cimport (
     UNKNOWN_KIND,
 )
 from sessauth._fast.base.text cimport bytes_t, is_action
-from sessauth._fast.call.argument_forms cimport json_part
+from sessauth._fast.call.argument_forms cimport json_slice
 from sessauth._fast.call.check_state cimport (
     CheckInput,
     CheckOutcome,
     Scratch,
     ScratchBox,
     deny,
-    finding_free,
-    finding_init,
-    part_of,
-    set_part,
+    outcome_free,
+    outcome_init,
+    slice_of,
+    set_slice,
 )
 from sessauth._fast.call.json_reader cimport read_document
 from sessauth._fast.call.resource cimport TextSlice, split_resource
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.checker cimport Checker
-from sessauth._fast.check.judge cimport set_fault
-from sessauth._fast.check.lineage cimport ground_clear
+from sessauth._fast.check.stage_runner cimport set_fault
+from sessauth._fast.check.lineage cimport lineage_clear
 from sessauth._fast.check.stages cimport judge_scope
 from sessauth._fast.check.three_valued cimport (
     MAYBE,
     NO,
     YES,
     PartialCall,
-    both,
-    of_condition,
-    of_scopes,
+    and3,
+    eval_condition3,
+    eval_scopes3,
     read_facts_of,
 )
 from sessauth._fast.check.view cimport ReadPoint, SessionRules
@@ -77,7 +77,7 @@ cdef class Survey:
     cdef Checker _checker
     cdef Batch _batch
     cdef object _gate
-    cdef list _held
+    cdef list _references
 
     def __cinit__(
         self,
@@ -91,45 +91,45 @@ cdef class Survey:
         uint64_t at_least_revision=0,
         int64_t now_ms=-1,
         bint clock_suspect=False,
-        bint new_signatures=True,
+        bint verify_new_signatures=True,
         gate=None,
     ):
         cdef Item *item
         self._checker = checker
         self._gate = gate
-        self._held = [checker.audience if audience is None else audience]
+        self._references = [checker.audience if audience is None else audience]
         self._batch = Batch.__new__(Batch)
-        self._batch.held = self._held
+        self._batch.references = self._references
         self._batch.allocate(1)
         item = &self._batch.items[0]
         # A call in form only: what is judged here looks at none.
-        checker._read_call((token, b"", b"", b"", b"", session, source, peer), item, self._held)
-        self._held.append(part_of(self._held[0], &item.asked.audience))
-        item.asked.at_least_revision = at_least_revision
-        item.asked.clock_suspect = clock_suspect
-        item.asked.new_signatures = new_signatures
-        item.asked.gate = NULL if gate is None else <PyObject *> gate
+        checker._read_call((token, b"", b"", b"", b"", session, source, peer), item, self._references)
+        self._references.append(slice_of(self._references[0], &item.input.audience))
+        item.input.at_least_revision = at_least_revision
+        item.input.clock_suspect = clock_suspect
+        item.input.verify_new_signatures = verify_new_signatures
+        item.input.gate = NULL if gate is None else <PyObject *> gate
         try:
-            item.stands = self._stand(item, now_ms)
+            item.passed = self._judge_token(item, now_ms)
         except Exception as fault:
             self._batch._fault = fault
-            ground_clear(&item.own)
-            set_fault(&item.found)
+            lineage_clear(&item.own_lineage)
+            set_fault(&item.outcome)
 
     @property
     def reason(self):
         """Why the token is refused: the number of a ``Reason``; that of ALLOWED if it is not."""
-        return ALLOWED if self._batch.items[0].stands else self._batch.items[0].found.reason
+        return ALLOWED if self._batch.items[0].passed else self._batch.items[0].outcome.reason
 
     @property
     def stage(self):
         """The number of the ``Stage`` that refused it; 0 if none did."""
-        return self._batch.items[0].found.stage
+        return self._batch.items[0].outcome.stage
 
     @property
     def revision(self):
         """The revision of the state that was judged by."""
-        return self._batch.items[0].found.revision
+        return self._batch.items[0].outcome.revision
 
     @property
     def fault(self):
@@ -147,7 +147,7 @@ cdef class Survey:
             TypeError: for a candidate that is no such tuple. Nothing for what an agent controls.
         """
         cdef Candidate *rows
-        cdef list held = []
+        cdef list references = []
         cdef list each = list(candidates)
         cdef Py_ssize_t i
         cdef Py_ssize_t count = len(each)
@@ -159,8 +159,8 @@ cdef class Survey:
             raise MemoryError
         try:
             for i in range(count):
-                _read(each[i], &rows[i], held)
-            if item.stands:
+                _read(each[i], &rows[i], references)
+            if item.passed:
                 chain = <Chain> item.chain
                 box = self._checker.take_box()
                 with nogil:
@@ -171,79 +171,79 @@ cdef class Survey:
         finally:
             free(rows)
 
-    cdef bint _stand(self, Item *item, int64_t now_ms) except -1:
+    cdef bint _judge_token(self, Item *item, int64_t now_ms) except -1:
         """Judge the token by what is mirrored; if that does not do, by a transaction."""
-        cdef ReadPoint moment
-        cdef CheckInput asked
+        cdef ReadPoint point
+        cdef CheckInput input
         cdef Chain chain
-        cdef bint stands
-        self._checker.clock(&item.asked, now_ms)
+        cdef bint passed
+        self._checker.clock(&item.input, now_ms)
         if item.refused:
-            return deny(&item.found, STAGE_DECODE, item.refused)
+            return deny(&item.outcome, STAGE_DECODE, item.refused)
         if item.chain == NULL:
-            chain = self._checker.chain_of(&item.asked, None, &item.found)
+            chain = self._checker.chain_of(&item.input, None, &item.outcome)
             if chain is None:
                 return False
             Py_INCREF(chain)
             item.chain = <PyObject *> chain
         chain = <Chain> item.chain
-        asked = item.asked
-        if self._checker.view.still(&moment):
-            stands = self._checker.stand(&moment, chain, &item.asked, now_ms < 0, &item.own, &item.found)
-            if not moment.wanting:
-                return stands and self._known(chain, item)
-            ground_clear(&item.own)
-            finding_free(&item.found)
-            finding_init(&item.found)
-            item.asked = asked
-        transaction = self._checker.view.begin(&moment)
+        input = item.input
+        if self._checker.view.is_unchanged(&point):
+            passed = self._checker.judge_before_scope(&point, chain, &item.input, now_ms < 0, &item.own_lineage, &item.outcome)
+            if not point.needs_read:
+                return passed and self._kinds_known(chain, item)
+            lineage_clear(&item.own_lineage)
+            outcome_free(&item.outcome)
+            outcome_init(&item.outcome)
+            item.input = input
+        transaction = self._checker.view.begin(&point)
         try:
-            stands = self._checker.stand(&moment, chain, &item.asked, now_ms < 0, &item.own, &item.found)
+            passed = self._checker.judge_before_scope(&point, chain, &item.input, now_ms < 0, &item.own_lineage, &item.outcome)
         finally:
             transaction.abort()
-        return stands and self._known(chain, item)
+        return passed and self._kinds_known(chain, item)
 
-    cdef bint _known(self, Chain chain, Item *item) noexcept:
-        return not chain.any_unknown or deny(&item.found, STAGE_SCOPE, UNKNOWN_KIND)
+    cdef bint _kinds_known(self, Chain chain, Item *item) noexcept:
+        return not chain.any_unknown or deny(&item.outcome, STAGE_SCOPE, UNKNOWN_KIND)
 
 
-cdef int _read(object candidate, Candidate *out, list held) except -1:
+cdef int _read(object candidate, Candidate *out, list references) except -1:
     """Point at the parts of a candidate, which says no until it is judged."""
     cdef Py_ssize_t n
     out.verdict = NO
     if not isinstance(candidate, tuple) or not 2 <= len(candidate) <= 4:
         raise TypeError("a candidate is a tuple of action, resource and at most arguments and tool")
     n = len(candidate)
-    set_part(&out.arguments, <bytes_t> <const char *> "", 0)
-    set_part(&out.tool, <bytes_t> <const char *> "", 0)
-    held.append(candidate)
-    held.append(part_of(candidate[0], &out.action))
-    held.append(part_of(candidate[1], &out.resource))
+    set_slice(&out.arguments, <bytes_t> <const char *> "", 0)
+    set_slice(&out.tool, <bytes_t> <const char *> "", 0)
+    references.append(candidate)
+    references.append(slice_of(candidate[0], &out.action))
+    references.append(slice_of(candidate[1], &out.resource))
     if n > 2 and candidate[2] is not None:
         out.given = True
-        held.append(json_part(candidate[2], &out.arguments))
+        references.append(json_slice(candidate[2], &out.arguments))
     if n > 3:
-        held.append(json_part(candidate[3], &out.tool))
+        references.append(json_slice(candidate[3], &out.tool))
     return 0
 
 
 cdef int _verdict(Chain chain, Item *item, const Candidate *candidate, Scratch *scratch) noexcept nogil:
-    cdef CheckInput asked
-    cdef CheckOutcome found
+    cdef CheckInput input
+    cdef CheckOutcome outcome
     cdef int out = NO
     if not candidate.given:
-        return _whatever(chain, item.own.rules, item.own.count, candidate, scratch)
-    asked = item.asked
-    asked.action = candidate.action
-    asked.resource = candidate.resource
-    asked.arguments = candidate.arguments
-    asked.tool = candidate.tool
-    finding_init(&found)
-    if judge_scope(chain, item.own.rules, item.own.count, &asked, scratch, &found):
+        return _whatever(chain, item.own_lineage.rules, item.own_lineage.count, candidate, scratch)
+    input = item.input
+    input.action = candidate.action
+    input.resource = candidate.resource
+    input.arguments = candidate.arguments
+    input.tool = candidate.tool
+    outcome_init(&outcome)
+    if judge_scope(chain, item.own_lineage.rules, item.own_lineage.count, &input, scratch, &outcome):
         out = YES
-    elif found.stage == STAGE_PROOF or found.stage == STAGE_NEEDS:
+    elif outcome.stage == STAGE_PROOF or outcome.stage == STAGE_NEEDS:
         out = MAYBE
-    finding_free(&found)
+    outcome_free(&outcome)
     return out
 
 
@@ -251,7 +251,7 @@ cdef int _whatever(
     Chain chain, const SessionRules **rules, int rules_count, const Candidate *candidate, Scratch *scratch
 ) noexcept nogil:
     """The verdict for all arguments that there could be."""
-    cdef PartialCall sight
+    cdef PartialCall call
     cdef Block *block
     cdef int out = YES
     cdef int i, k, n
@@ -264,31 +264,31 @@ cdef int _whatever(
     # None are looked at; an empty object stands for them.
     if not read_document(&scratch.arguments, candidate.arguments.p, candidate.arguments.n):
         return NO
-    memset(&sight, 0, sizeof(PartialCall))
-    sight.context.arguments = &scratch.arguments
-    sight.context.tool = &scratch.tool
-    sight.action = candidate.action
-    sight.resource = &scratch.resource
-    sight.knows_tool = True
-    sight.knows_facts = True
+    memset(&call, 0, sizeof(PartialCall))
+    call.context.arguments = &scratch.arguments
+    call.context.tool = &scratch.tool
+    call.action = candidate.action
+    call.resource = &scratch.resource
+    call.knows_tool = True
+    call.knows_facts = True
     for k in range(rules_count):
-        read_facts_of(rules[k], &sight.context)
+        read_facts_of(rules[k], &call.context)
         for i in range(rules[k].layer_count):
-            out = both(out, of_scopes(&rules[k].layers[i], False, &sight))
+            out = and3(out, eval_scopes3(&rules[k].layers[i], False, &call))
             if out == NO:
                 return NO
-    read_facts_of(rules[0], &sight.context)
+    read_facts_of(rules[0], &call.context)
     for i in range(chain.block_count):
         block = &chain.blocks[i]
-        sight.context.visible_only = i > 0
+        call.context.visible_only = i > 0
         if block.scopes.count:
-            out = both(out, of_scopes(&block.scopes, True, &sight))
+            out = and3(out, eval_scopes3(&block.scopes, True, &call))
         elif i == 0:
             return NO
         for n in range(block.where_count):
-            out = both(out, of_condition(&block.where[n], chain.base, &sight))
+            out = and3(out, eval_condition3(&block.where[n], chain.base, &call))
     if out == YES and (
-        chain.blocks[chain.block_count - 1].ending == ENDING_BOUND or sight.context.work + sight.worst > MAX_WORK
+        chain.blocks[chain.block_count - 1].ending == ENDING_BOUND or call.context.work + call.worst_case_work > MAX_WORK
     ):
         return MAYBE
     return out

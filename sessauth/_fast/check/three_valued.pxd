@@ -25,9 +25,9 @@ cdef struct PartialCall:
     bint knows_tool
     bint knows_facts
     # The work that arguments could ask for which are not known (docs/token-format.md, section 9.12).
-    uint64_t worst
+    uint64_t worst_case_work
 
-cdef inline int both(int a, int b) noexcept nogil:
+cdef inline int and3(int a, int b) noexcept nogil:
     """What two verdicts come to of which a call must have both."""
     if a == NO or b == NO:
         return NO
@@ -40,8 +40,8 @@ cdef inline void read_facts_of(const SessionRules *rules, Context *context) noex
     context.facts_base = rules.base
 
 # `pays`: a scope that needs something is no yes.
-cdef int of_scopes(const ScopeList *scopes, bint pays, PartialCall *sight) noexcept nogil
-cdef int of_scope(const Scope *scope, bytes_t base, PartialCall *sight) noexcept nogil
-cdef int of_condition(const Condition *c, bytes_t base, PartialCall *sight) noexcept nogil
+cdef int eval_scopes3(const ScopeList *scopes, bint needs_are_maybe, PartialCall *call) noexcept nogil
+cdef int eval_scope3(const Scope *scope, bytes_t base, PartialCall *call) noexcept nogil
+cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) noexcept nogil
 # Whether a scope's actions and resource match, whatever its conditions say.
-cdef bint meets(const Scope *scope, bytes_t base, PartialCall *sight) noexcept nogil
+cdef bint pattern_matches(const Scope *scope, bytes_t base, PartialCall *call) noexcept nogil

@@ -20,12 +20,12 @@ cdef enum:
     BYTES_A_STEP = 16
 
 
-cdef int of_scopes(const ScopeList *scopes, bint pays, PartialCall *sight) noexcept nogil:
+cdef int eval_scopes3(const ScopeList *scopes, bint needs_are_maybe, PartialCall *call) noexcept nogil:
     cdef int out = NO
     cdef int i, one
     for i in range(scopes.count):
-        one = of_scope(&scopes.scopes[i], scopes.base, sight)
-        if one == YES and pays and scopes.scopes[i].needs != NO_NEEDS:
+        one = eval_scope3(&scopes.scopes[i], scopes.base, call)
+        if one == YES and needs_are_maybe and scopes.scopes[i].needs != NO_NEEDS:
             one = MAYBE
         if one == YES:
             return YES
@@ -34,7 +34,7 @@ cdef int of_scopes(const ScopeList *scopes, bint pays, PartialCall *sight) noexc
     return out
 
 
-cdef bint meets(const Scope *scope, bytes_t base, PartialCall *sight) noexcept nogil:
+cdef bint pattern_matches(const Scope *scope, bytes_t base, PartialCall *call) noexcept nogil:
     cdef Scope outline = scope[0]
     cdef ScopeList alone
     cdef MatchResult verdict
@@ -47,47 +47,47 @@ cdef bint meets(const Scope *scope, bytes_t base, PartialCall *sight) noexcept n
     alone.scopes = &outline
     alone.count = 1
     alone.base = base
-    match_scopes(&alone, sight.action, sight.resource, &sight.context, &verdict)
+    match_scopes(&alone, call.action, call.resource, &call.context, &verdict)
     return verdict.match == MATCHED
 
 
-cdef int of_scope(const Scope *scope, bytes_t base, PartialCall *sight) noexcept nogil:
+cdef int eval_scope3(const Scope *scope, bytes_t base, PartialCall *call) noexcept nogil:
     cdef MatchResult left
     cdef int paths = closed_paths(scope)
     cdef int out = YES
     cdef int i
-    if not meets(scope, base, sight):
+    if not pattern_matches(scope, base, call):
         return NO
     for i in range(scope.condition_count):
-        out = both(out, of_condition(&scope.conditions[i], base, sight))
+        out = and3(out, eval_condition3(&scope.conditions[i], base, call))
     if paths < 0:
         return out
-    if not sight.knows_arguments:
-        sight.worst += MAX_JSON_VALUES * <uint64_t> (paths if paths else 1)
-        return both(out, MAYBE)
-    if out == NO or covers(scope, base, &sight.context, 0, &left):
+    if not call.knows_arguments:
+        call.worst_case_work += MAX_JSON_VALUES * <uint64_t> (paths if paths else 1)
+        return and3(out, MAYBE)
+    if out == NO or covers(scope, base, &call.context, 0, &left):
         return out
-    return MAYBE if sight.context.overworked else NO
+    return MAYBE if call.context.overworked else NO
 
 
-cdef int of_condition(const Condition *c, bytes_t base, PartialCall *sight) noexcept nogil:
+cdef int eval_condition3(const Condition *c, bytes_t base, PartialCall *call) noexcept nogil:
     cdef uint64_t values = c.count if c.count else 1
-    cdef bint known = sight.knows_facts
-    cdef uint64_t named = 0
+    cdef bint known = call.knows_facts
+    cdef uint64_t marked = 0
     if is_unknown(c):
         return NO
     if c.path.source == SOURCE_ARGS:
-        known = sight.knows_arguments
+        known = call.knows_arguments
     elif c.path.source == SOURCE_TOOL:
-        known = sight.knows_tool
-    if known and (sight.knows_facts or not c.fact.n):
-        if holds(c, base, &sight.context, &named):
+        known = call.knows_tool
+    if known and (call.knows_facts or not c.fact.n):
+        if holds(c, base, &call.context, &marked):
             return YES
-        return MAYBE if sight.context.overworked else NO
+        return MAYBE if call.context.overworked else NO
     if c.each or c.op == OP_SUBSET_OF:
-        sight.worst += MAX_JSON_VALUES * values
+        call.worst_case_work += MAX_JSON_VALUES * values
     if c.op == OP_GLOB:
-        sight.worst += (MAX_JSON_BYTES // BYTES_A_STEP) * values
+        call.worst_case_work += (MAX_JSON_BYTES // BYTES_A_STEP) * values
     if c.accessor == ACCESSOR_HOST or c.accessor == ACCESSOR_SCHEME or c.accessor == ACCESSOR_PORT:
-        sight.worst += MAX_JSON_BYTES // BYTES_A_STEP
+        call.worst_case_work += MAX_JSON_BYTES // BYTES_A_STEP
     return MAYBE

@@ -36,7 +36,7 @@ cdef class SessionEntry:
     cdef bytes raw
     cdef size_t length
     # The transaction that this was last read in.
-    cdef uint64_t seen_in
+    cdef uint64_t read_in
     cdef uint64_t revision
     cdef int status
     cdef int end_cause
@@ -77,14 +77,14 @@ cdef struct ReadPoint:
     # Borrowed from who began it; NULL: none is open, and only what is mirrored can be told.
     PyObject *transaction
     # Something was asked for that is not mirrored.
-    bint wanting
+    bint needs_read
 
 cdef class View:
     cdef object source
-    cdef object _still_mine
+    cdef object _files_unchanged
     cdef object _brake
     cdef const unsigned char *brake
-    cdef CommitId _pulse
+    cdef CommitId _commit_id
     cdef dict _sessions
     cdef dict _keys
     cdef ReadPoint _latest
@@ -94,15 +94,15 @@ cdef class View:
     # When the view counts for nothing any more, in ms of the steady clock; 0: never.
     cdef int64_t _stale_at_ms
 
-    cdef int look(self) except -1
+    cdef int recheck_files(self) except -1
     # Whether it was to be heard of by now, and was not.
     cdef inline bint stale(self) noexcept:
         return self._stale_at_ms != 0 and steady_ms() >= self._stale_at_ms
     # Whether nothing was committed since the latest moment, which is then the answer.
-    cdef bint still(self, ReadPoint *out) noexcept
+    cdef bint is_unchanged(self, ReadPoint *out) noexcept
     # Returns the transaction; the caller aborts it.
     cdef object begin(self, ReadPoint *out)
     # None also when the moment is left wanting.
-    cdef SessionEntry session(self, ReadPoint *moment, bytes session_id, uint64_t now_ms)
-    cdef KeyEntry key(self, ReadPoint *moment, bytes key_id)
-    cdef bint revoked(self, ReadPoint *moment, bytes session_id, bytes block_id) except -1
+    cdef SessionEntry session(self, ReadPoint *point, bytes session_id, uint64_t now_ms)
+    cdef KeyEntry key(self, ReadPoint *point, bytes key_id)
+    cdef bint revoked(self, ReadPoint *point, bytes session_id, bytes block_id) except -1

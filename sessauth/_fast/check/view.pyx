@@ -141,8 +141,8 @@ cdef class View:
     def __cinit__(self, source, int max_sessions=65536):
         cdef Py_buffer buffer
         self.source = source
-        self._still_mine = getattr(source, "still_mine", None)
-        self._pulse = getattr(source, "pulse", None)
+        self._files_unchanged = getattr(source, "files_unchanged", None)
+        self._commit_id = getattr(source, "commit_id", None)
         self._sessions = {}
         self._keys = {}
         self.max_sessions = max_sessions
@@ -160,9 +160,9 @@ cdef class View:
         """Whether the brake page of the state folder denies everything."""
         return self.brake[0] != 0
 
-    cdef int look(self) except -1:
+    cdef int recheck_files(self) except -1:
         """Ask the source whether it still is what lies under its name; once it is not, it never is."""
-        if self._still_mine is not None and not self._still_mine():
+        if self._files_unchanged is not None and not self._files_unchanged():
             self.lost = True
         return 0
 
@@ -173,8 +173,8 @@ cdef class View:
         """
         self._stale_at_ms = steady_ms
 
-    cdef bint still(self, ReadPoint *out) noexcept:
-        if self._pulse is None or not self._any or self._pulse.current() != self._latest.identity:
+    cdef bint is_unchanged(self, ReadPoint *out) noexcept:
+        if self._commit_id is None or not self._any or self._commit_id.current() != self._latest.identity:
             return False
         out[0] = self._latest
         return True
@@ -185,7 +185,7 @@ cdef class View:
         try:
             out.identity = transaction.id()
             # LMDB takes the id from its lock file. Pages behind it are those of an older file.
-            if self._pulse is not None and self._pulse.is_behind(out.identity):
+            if self._commit_id is not None and self._commit_id.is_behind(out.identity):
                 self.lost = True
             # What is lost denies before a row is asked for, and its pages may be of two files.
             if self._any and (self.lost or self._latest.identity == out.identity):
@@ -193,7 +193,7 @@ cdef class View:
             else:
                 _read_head(transaction.get(b"head", db=self.source.meta), out)
                 out.transaction = NULL
-                out.wanting = False
+                out.needs_read = False
                 self._latest = out[0]
                 self._any = True
         except BaseException:
@@ -208,30 +208,30 @@ cdef class View:
         return not (self.lost or self.stale() or self.brake[0])
 
     @property
-    def has_pulse(self):
+    def has_commit_id(self):
         """Whether checks can tell without a transaction that nothing was committed."""
-        return self._pulse is not None
+        return self._commit_id is not None
 
     @property
     def revision(self):
         """The revision of the state as of now."""
-        cdef ReadPoint moment
-        self.begin(&moment).abort()
-        return moment.revision
+        cdef ReadPoint point
+        self.begin(&point).abort()
+        return point.revision
 
-    cdef SessionEntry session(self, ReadPoint *moment, bytes session_id, uint64_t now_ms):
+    cdef SessionEntry session(self, ReadPoint *point, bytes session_id, uint64_t now_ms):
         """Return the session as of this moment, or None."""
-        cdef PyObject *found = PyDict_GetItemWithError(self._sessions, session_id)
+        cdef PyObject *cached = PyDict_GetItemWithError(self._sessions, session_id)
         cdef SessionEntry entry = None
-        if found != NULL:
-            entry = <SessionEntry> found
+        if cached != NULL:
+            entry = <SessionEntry> cached
             # A deadline that was not reached when the row was read may have been an old one.
-            if entry.seen_in == moment.identity and (not entry.lease_ms or now_ms < entry.lease_deadline_ms):
+            if entry.read_in == point.identity and (not entry.lease_ms or now_ms < entry.lease_deadline_ms):
                 return entry
-        if moment.transaction == NULL:
-            moment.wanting = True
+        if point.transaction == NULL:
+            point.needs_read = True
             return None
-        transaction = <object> moment.transaction
+        transaction = <object> point.transaction
         raw = transaction.get(session_id, db=self.source.sessions)
         if raw is None:
             self._sessions.pop(session_id, None)
@@ -250,24 +250,24 @@ cdef class View:
         if entry.lease_ms and now_ms >= entry.lease_deadline_ms:
             deadline = transaction.get(session_id, db=self.source.leases)
             entry.lease_deadline_ms = int.from_bytes(deadline, "big") if deadline is not None else 0
-        if entry.status != STATUS_ENDED and entry.revision < moment.incarnation_revision:
+        if entry.status != STATUS_ENDED and entry.revision < point.incarnation_revision:
             entry.status = STATUS_ENDED
             entry.end_cause = CAUSE_RESTORED
-        entry.seen_in = moment.identity
+        entry.read_in = point.identity
         return entry
 
-    cdef KeyEntry key(self, ReadPoint *moment, bytes key_id):
+    cdef KeyEntry key(self, ReadPoint *point, bytes key_id):
         """Return the issuer key as of this moment, or None."""
-        cdef PyObject *found = PyDict_GetItemWithError(self._keys, key_id)
+        cdef PyObject *cached = PyDict_GetItemWithError(self._keys, key_id)
         cdef KeyEntry entry = None
-        if found != NULL:
-            entry = <KeyEntry> found
-            if entry.generation == moment.keys_generation:
+        if cached != NULL:
+            entry = <KeyEntry> cached
+            if entry.generation == point.keys_generation:
                 return entry
-        if moment.transaction == NULL:
-            moment.wanting = True
+        if point.transaction == NULL:
+            point.needs_read = True
             return None
-        raw = (<object> moment.transaction).get(key_id, db=self.source.keys)
+        raw = (<object> point.transaction).get(key_id, db=self.source.keys)
         if raw is None:
             self._keys.pop(key_id, None)
             return None
@@ -279,19 +279,19 @@ cdef class View:
         if record is None or len(record["public_key"]) != 32:
             self._keys.pop(key_id, None)
             return None
-        name = key_id if found == NULL else entry.id
+        name = key_id if cached == NULL else entry.id
         entry = KeyEntry.__new__(KeyEntry)
         entry.id = name
         entry.status = record["status"]
         entry.public_key = record["public_key"]
         entry.owner = record["owner"] or None
         entry.retired_at_ms = record["retired_at_ms"]
-        entry.generation = moment.keys_generation
+        entry.generation = point.keys_generation
         self._keys[name] = entry
         return entry
 
-    cdef bint revoked(self, ReadPoint *moment, bytes session_id, bytes block_id) except -1:
-        if moment.transaction == NULL:
-            moment.wanting = True
+    cdef bint revoked(self, ReadPoint *point, bytes session_id, bytes block_id) except -1:
+        if point.transaction == NULL:
+            point.needs_read = True
             return False
-        return (<object> moment.transaction).get(session_id + block_id, db=self.source.revoked) is not None
+        return (<object> point.transaction).get(session_id + block_id, db=self.source.revoked) is not None

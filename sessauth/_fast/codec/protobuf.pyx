@@ -333,18 +333,18 @@ def number(bytes data not None, uint32_t field):
     """
     cdef WireReader reader
     cdef WireReader inner
-    cdef uint32_t found, wire
+    cdef uint32_t tag_number, wire
     cdef uint64_t value
     reader.p = <const unsigned char *> PyBytes_AS_STRING(data)
     reader.end = reader.p + PyBytes_GET_SIZE(data)
     while reader.p < reader.end:
-        if not read_tag(&reader, &found, &wire):
+        if not read_tag(&reader, &tag_number, &wire):
             raise WireError("not a record")
-        if found > field:
+        if tag_number > field:
             return 0
         if wire == WIRE_VARINT and read_varint(&reader, &value):
-            if found == field:
+            if tag_number == field:
                 return value
-        elif wire != WIRE_BYTES or found == field or not read_bytes(&reader, &inner):
+        elif wire != WIRE_BYTES or tag_number == field or not read_bytes(&reader, &inner):
             raise WireError("not a record, or no number")
     return 0

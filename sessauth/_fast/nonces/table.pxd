@@ -12,7 +12,7 @@ cdef struct Table:
     int descriptor
     size_t length
     # When it was last found whole, by the steady clock.
-    int64_t looked_ms
+    int64_t checked_ms
     # Of the file's header: the latest time that the table was used at, in seconds.
     uint64_t *latest_s
     uint64_t *counters

@@ -141,11 +141,11 @@ cdef int table_insert(
 cdef bint _is_whole(Table *table) noexcept nogil:
     """Whether the file has its name and its length, as of this millisecond: asking costs as much as a hash."""
     cdef int64_t now = steady_ms()
-    if now == look(&table.looked_ms):
+    if now == look(&table.checked_ms):
         return True
     if not intact(table.descriptor, table.length):
         return False
-    looked(&table.looked_ms, now)
+    looked(&table.checked_ms, now)
     return True
 
 
@@ -236,7 +236,7 @@ cdef class ReplayTable:
 
     def __cinit__(self):
         self.table.descriptor = -1
-        self.table.looked_ms = -1
+        self.table.checked_ms = -1
 
     def __init__(self):
         raise TypeError("ReplayTable.create makes a table, ReplayTable.open opens one")
@@ -347,11 +347,11 @@ cdef class ReplayTable:
         if not intact(self.table.descriptor, self.table.length):
             return False
         try:
-            named = os.stat(self.path, follow_symlinks=False)
+            current = os.stat(self.path, follow_symlinks=False)
         except OSError:
             return False
         # A file that was moved, or has a second name, is still linked when another lies here.
-        return os.path.samestat(named, os.fstat(self.table.descriptor))
+        return os.path.samestat(current, os.fstat(self.table.descriptor))
 
     def __repr__(self):
         return f"<{type(self).__name__} {self.path}, {self.slots} slots>"

@@ -1,7 +1,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Self, final
 
-from sessauth._fast.record.note import DecisionRecord
+from sessauth._fast.record.decision_record import DecisionRecord
 
 @final
 class DecisionText:
@@ -16,4 +16,4 @@ class DecisionText:
     @property
     def sample_allows(self) -> float: ...
     def forget_chains(self) -> None: ...
-    def write(self, notes: Sequence[DecisionRecord]) -> tuple[bytes, int]: ...
+    def write(self, records: Sequence[DecisionRecord]) -> tuple[bytes, int]: ...

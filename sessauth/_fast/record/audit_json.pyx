@@ -12,16 +12,16 @@ from libc.string cimport memcpy
 from sessauth._fast.base.limits cimport LEVEL_CEILING, LEVEL_NONE
 from sessauth._fast.crypto.hashing cimport blake2b_16, siphash
 from sessauth._fast.record.json_writer cimport TEXT_FACTOR, put_base64, put_hex, put_number, put_plain, put_text
-from sessauth._fast.record.note cimport (
-    NOTE_ALLOWED,
-    NOTE_CLAIMS,
-    NOTE_NAMED,
-    NOTE_WATCHED,
+from sessauth._fast.record.decision_record cimport (
+    RECORD_ALLOWED,
+    RECORD_CLAIMS_SESSION,
+    RECORD_SIGNATURE_VALID,
+    RECORD_WATCHED,
     DecisionRecord,
     RecordHead,
     RecordParts,
-    note_id,
-    note_parts,
+    record_id,
+    record_parts,
 )
 from sessauth._fast.record.queue cimport new_mark
 from sessauth._fast.token.chain cimport Chain
@@ -99,24 +99,24 @@ cdef class DecisionText:
         """Write the blocks of every chain again, before its next decision: a new stream knows none."""
         self._mark = new_mark()
 
-    def write(self, notes not None):
+    def write(self, records not None):
         """Return the bodies of these notes' records, and how many of them are decisions.
 
         Before the first decision of a chain stands a record with its blocks.
         """
-        cdef Py_ssize_t room = len(notes)
+        cdef Py_ssize_t room = len(records)
         cdef AuditLine *lines = <AuditLine *> malloc(max(room, 1) * sizeof(AuditLine))
         cdef Py_ssize_t count = 0
-        cdef DecisionRecord note
+        cdef DecisionRecord record
         cdef char *out = NULL
         cdef char *end = NULL
         if lines == NULL:
             raise MemoryError
         try:
-            for note in notes:
+            for record in records:
                 if count == room:
                     break
-                if self._choose(note.head, &lines[count]):
+                if self._choose(record.head, &lines[count]):
                     count += 1
             if count == 0:
                 return b"", 0
@@ -135,8 +135,8 @@ cdef class DecisionText:
         """Whether a note is recorded; then all that its record needs is computed."""
         cdef unsigned char decision_id[16]
         cdef Chain chain
-        if head.flags & NOTE_ALLOWED and not self._all:
-            note_id(head, decision_id)
+        if head.flags & RECORD_ALLOWED and not self._all:
+            record_id(head, decision_id)
             if siphash(decision_id, 16, <const unsigned char *> PyBytes_AS_STRING(SAMPLING_KEY)) >= self._below:
                 return False
         line.head = head
@@ -174,24 +174,24 @@ cdef class DecisionText:
     cdef char *_decision(self, char *out, const RecordHead *head) noexcept nogil:
         cdef RecordParts parts
         cdef unsigned char digest[16]
-        cdef bint named = head.flags & NOTE_NAMED != 0
-        note_parts(head, &parts)
+        cdef bint signature_valid = head.flags & RECORD_SIGNATURE_VALID != 0
+        record_parts(head, &parts)
         out = put_number(put_plain(out, '{"kind":"decision","at_ms":'), <int64_t> head.at_ms)
-        note_id(head, digest)
+        record_id(head, digest)
         out = put_hex(put_plain(out, ',"id":"'), digest, 16)
-        if head.flags & NOTE_ALLOWED:
+        if head.flags & RECORD_ALLOWED:
             out = put_plain(out, '","allowed":true,"reason":"')
         else:
             out = put_plain(out, '","allowed":false,"reason":"')
         out = put_plain(out, self._reasons[head.reason if 0 <= head.reason < WORDS else 0])
         out = put_plain(put_plain(out, '","stage":"'), self._stages[head.stage if 0 <= head.stage < WORDS else 0])
         out = put_plain(out, '"')
-        if named:
+        if signature_valid:
             out = _session(out, head, <Chain> head.chain)
-        elif head.flags & NOTE_CLAIMS:
+        elif head.flags & RECORD_CLAIMS_SESSION:
             out = put_plain(put_hex(put_plain(out, ',"claimed":"'), parts.claimed, 16), '"')
         out = put_number(put_plain(out, ',"revision":'), <int64_t> head.revision)
-        if named:
+        if signature_valid:
             out = _ids(out, <Chain> head.chain)
         out = put_text(put_plain(out, ',"action":'), &parts.action)
         out = put_text(put_plain(out, ',"resource":'), &parts.resource)
@@ -203,15 +203,15 @@ cdef class DecisionText:
         out = put_text(put_plain(out, ',"source":'), &parts.source)
         out = _place(out, head, &parts)
         out = put_plain(out, ',"token":"')
-        if named:
+        if signature_valid:
             out = _token(out, <Chain> head.chain)
         else:
             out = put_hex(out, parts.digest, 16)
-        if head.flags & NOTE_WATCHED:
+        if head.flags & RECORD_WATCHED:
             out = put_plain(out, '","watched":true,"sampled":')
         else:
             out = put_plain(out, '","sampled":')
-        if head.flags & NOTE_ALLOWED:
+        if head.flags & RECORD_ALLOWED:
             out = put_plain(out, self._share_text)
         else:
             out = put_plain(out, '1')

@@ -18,13 +18,13 @@ cdef class CheckCounters:
     cdef object _memory
 
     # Count what a check came to.
-    cdef void note(self, const CheckOutcome *found) noexcept nogil
+    cdef void count_outcome(self, const CheckOutcome *outcome) noexcept nogil
     # The time now, to be given to `lasted`.
     cdef int64_t begin(self) noexcept nogil
     # Count so many checks that were judged together since `began`: each with its share of the time.
-    cdef void lasted(self, int64_t began, Py_ssize_t checks) noexcept nogil
+    cdef void add_time(self, int64_t started, Py_ssize_t checks) noexcept nogil
     # The second for one check, and the first too where it is `noted`.
-    cdef void count(self, const CheckOutcome *found, int64_t began, bint noted) noexcept nogil
+    cdef void count_check(self, const CheckOutcome *outcome, int64_t started, bint counted) noexcept nogil
 
 cdef class Histograms:
     cdef readonly Py_ssize_t rows

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 from typing import Any
 
 CHECK_BOUNDS_NS: tuple[int, ...]
-TALLY_BYTES: int
+COUNTERS_BYTES: int
 
 def histogram_bytes(rows: int, bounds: int) -> int: ...
 

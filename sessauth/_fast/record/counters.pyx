@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from sessauth._fast.call.check_state cimport CheckOutcome
 
-__all__ = ["CHECK_BOUNDS_NS", "TALLY_BYTES", "Histograms", "CheckCounters", "histogram_bytes"]
+__all__ = ["CHECK_BOUNDS_NS", "COUNTERS_BYTES", "Histograms", "CheckCounters", "histogram_bytes"]
 
 cdef extern from * nogil:
     """
@@ -32,7 +32,7 @@ cdef extern from * nogil:
 cdef enum:
     MAX_BOUNDS = 32
 
-TALLY_BYTES = (STAGES * REASONS + CHECK_BOUNDS + 2) * sizeof(uint64_t)
+COUNTERS_BYTES = (STAGES * REASONS + CHECK_BOUNDS + 2) * sizeof(uint64_t)
 CHECK_BOUNDS_NS = tuple([check_bounds[i] for i in range(CHECK_BOUNDS)])
 
 
@@ -49,39 +49,39 @@ cdef class CheckCounters:
     """
 
     def __cinit__(self, memory=None):
-        self._memory = bytearray(TALLY_BYTES) if memory is None else memoryview(memory)
-        self._decisions = _words(self._memory, TALLY_BYTES)
+        self._memory = bytearray(COUNTERS_BYTES) if memory is None else memoryview(memory)
+        self._decisions = _words(self._memory, COUNTERS_BYTES)
         self._checks = self._decisions + STAGES * REASONS
 
-    cdef void note(self, const CheckOutcome *found) noexcept nogil:
+    cdef void count_outcome(self, const CheckOutcome *outcome) noexcept nogil:
         # What is beyond the tables is a word that these don't know: UNSPECIFIED.
-        cdef unsigned int stage = <unsigned int> found.stage
-        cdef unsigned int reason = <unsigned int> found.reason
+        cdef unsigned int stage = <unsigned int> outcome.stage
+        cdef unsigned int reason = <unsigned int> outcome.reason
         self._decisions[stage * REASONS + reason if stage < STAGES and reason < REASONS else 0] += 1
 
     cdef int64_t begin(self) noexcept nogil:
         return monotonic_ns()
 
-    cdef void lasted(self, int64_t began, Py_ssize_t checks) noexcept nogil:
-        cdef int64_t ns = monotonic_ns() - began
+    cdef void add_time(self, int64_t started, Py_ssize_t checks) noexcept nogil:
+        cdef int64_t ns = monotonic_ns() - started
         if checks > 0:
             self._checks[_place(check_bounds, CHECK_BOUNDS, ns // checks)] += checks
             self._checks[CHECK_BOUNDS + 1] += ns
 
-    cdef void count(self, const CheckOutcome *found, int64_t began, bint noted) noexcept nogil:
-        if noted:
-            self.note(found)
-        self.lasted(began, 1)
+    cdef void count_check(self, const CheckOutcome *outcome, int64_t started, bint counted) noexcept nogil:
+        if counted:
+            self.count_outcome(outcome)
+        self.add_time(started, 1)
 
     def decisions(self):
         """How often a check ended how: (stage, reason) to number, without what never came."""
         cdef int stage, reason
-        cdef dict found = {}
+        cdef dict counts = {}
         for stage in range(STAGES):
             for reason in range(REASONS):
                 if self._decisions[stage * REASONS + reason]:
-                    found[stage, reason] = self._decisions[stage * REASONS + reason]
-        return found
+                    counts[stage, reason] = self._decisions[stage * REASONS + reason]
+        return counts
 
     @property
     def buckets(self):

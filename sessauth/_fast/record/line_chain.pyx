@@ -80,22 +80,22 @@ cdef int _write_number(int64_t n, char *out) noexcept nogil:
     return count
 
 
-cdef bint _add(ChainMarks *found, int64_t n, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
+cdef bint _add(ChainMarks *marks, int64_t n, Py_ssize_t start, Py_ssize_t end) noexcept nogil:
     cdef void *grown
-    if found.count == found.room:
-        found.room = 2 * found.room + 16
-        grown = realloc(found.marks, found.room * sizeof(ChainMark))
+    if marks.count == marks.room:
+        marks.room = 2 * marks.room + 16
+        grown = realloc(marks.marks, marks.room * sizeof(ChainMark))
         if grown == NULL:
             return False
-        found.marks = <ChainMark *> grown
-    found.marks[found.count] = ChainMark(n, start, end)
-    found.count += 1
+        marks.marks = <ChainMark *> grown
+    marks.marks[marks.count] = ChainMark(n, start, end)
+    marks.count += 1
     return True
 
 
-cdef list _listed(ChainMarks *found):
+cdef list _listed(ChainMarks *marks):
     cdef Py_ssize_t i
-    return [(found.marks[i].n, found.marks[i].start, found.marks[i].end) for i in range(found.count)]
+    return [(marks.marks[i].n, marks.marks[i].start, marks.marks[i].end) for i in range(marks.count)]
 
 
 cdef Py_ssize_t _count(const char *p, Py_ssize_t n) noexcept nogil:
@@ -210,7 +210,7 @@ cdef class _Walk:
         free(self.read.marks)
         free(self.back.marks)
 
-    cdef void go(self, const char *data, Py_ssize_t n) noexcept nogil:
+    cdef void run(self, const char *data, Py_ssize_t n) noexcept nogil:
         """Go on until a line is not what it must be, or has no end."""
         cdef const char *end = data + n
         cdef const char *p
@@ -242,12 +242,12 @@ cdef class _Walk:
         if memcmp(text, behind + 10, 64) != 0:
             return False
         memcpy(self.chain, chain, CHAIN_BYTES)
-        self.look(line + head, behind, n)
+        self.inspect(line + head, behind, n)
         self.n += 1
         self.at += n
         return True
 
-    cdef void look(self, const char *p, const char *end, Py_ssize_t n) noexcept nogil:
+    cdef void inspect(self, const char *p, const char *end, Py_ssize_t n) noexcept nogil:
         """Note a line whose kind somebody must read, or whose time is far behind."""
         cdef const char *stop = <const char *> memchr(p, 34, end - p)
         cdef Py_ssize_t kind = (end if stop == NULL else stop) - p
@@ -309,7 +309,7 @@ def walk(
     walking.latest = latest_ms
     walking.slack = slack_ms
     with nogil:
-        walking.go(p, n)
+        walking.run(p, n)
     if walking.no_memory:
         raise MemoryError
     return (

@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome
-from sessauth._fast.record.note cimport RecordHead
+from sessauth._fast.record.decision_record cimport RecordHead
 from sessauth._fast.token.chain cimport Chain
 
 cdef struct QueueSegment:
@@ -19,34 +19,34 @@ cdef struct QueueSegment:
 
 cdef class DecisionQueue:
     cdef readonly size_t capacity
-    cdef readonly uint64_t noted
+    cdef readonly uint64_t queued
     cdef readonly uint64_t lost
     # Every call is to be denied, since what is decided can't be recorded.
     cdef public bint refusing
     # So it is from the first note on that finds no room.
     cdef public bint refuse_when_lost
     cdef public object on_half_full
-    cdef QueueSegment _filling
-    cdef QueueSegment _other
+    cdef QueueSegment _active
+    cdef QueueSegment _spare
     cdef bint _draining
-    cdef bint _called
+    cdef bint _notified
     # What a chain that `_filling` holds is marked with, and one whose payloads were given.
-    cdef uint32_t _held_mark
-    cdef uint32_t _given_mark
+    cdef uint32_t _segment_mark
+    cdef uint32_t _payload_mark
 
     # Note a decision; of one that can't be kept, only that it is lost. With the GIL.
-    cdef void note(
+    cdef void put(
         self,
-        const CheckInput *asked,
-        const CheckOutcome *found,
+        const CheckInput *input,
+        const CheckOutcome *outcome,
         Chain chain,
         const unsigned char *prefix,
         uint64_t number,
         bint watched,
     ) noexcept
-    cdef RecordHead *_take(self, size_t size, Chain chain) noexcept
-    cdef bint _hold(self, Chain chain) noexcept
-    cdef void _call(self) noexcept
+    cdef RecordHead *_reserve(self, size_t size, Chain chain) noexcept
+    cdef bint _retain_chain(self, Chain chain) noexcept
+    cdef void _notify(self) noexcept
 
 # A mark that no chain has.
 cdef uint32_t new_mark() noexcept

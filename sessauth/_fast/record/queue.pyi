@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from typing import Self, final
 
-from sessauth._fast.record.note import DecisionRecord
+from sessauth._fast.record.decision_record import DecisionRecord
 
 @final
 class DecisionQueue:
@@ -12,7 +12,7 @@ class DecisionQueue:
     @property
     def capacity(self) -> int: ...
     @property
-    def noted(self) -> int: ...
+    def queued(self) -> int: ...
     @property
     def lost(self) -> int: ...
     @property

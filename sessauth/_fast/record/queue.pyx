@@ -17,12 +17,12 @@ from sessauth._fast.base.limits cimport MAX_JSON_BYTES, MAX_TOKEN_BYTES
 from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.crypto.ed25519 cimport blake2b_256
-from sessauth._fast.record.note cimport (
+from sessauth._fast.record.decision_record cimport (
     DIGEST_BYTES,
-    NOTE_ALLOWED,
-    NOTE_CLAIMS,
-    NOTE_NAMED,
-    NOTE_WATCHED,
+    RECORD_ALLOWED,
+    RECORD_CLAIMS_SESSION,
+    RECORD_SIGNATURE_VALID,
+    RECORD_WATCHED,
     PREFIX_BYTES,
     SESSION_BYTES,
     DrainedRecords,
@@ -64,30 +64,30 @@ cdef class DecisionQueue:
             raise ValueError("capacity_bytes: must be at least 4096")
         self.capacity = capacity_bytes
         self.on_half_full = on_half_full
-        self._held_mark = new_mark()
-        self._given_mark = new_mark()
+        self._segment_mark = new_mark()
+        self._payload_mark = new_mark()
         # The system gives their pages when they are first written to.
-        self._filling.memory = <char *> malloc(capacity_bytes)
-        self._other.memory = <char *> malloc(capacity_bytes)
-        if self._filling.memory == NULL or self._other.memory == NULL:
+        self._active.memory = <char *> malloc(capacity_bytes)
+        self._spare.memory = <char *> malloc(capacity_bytes)
+        if self._active.memory == NULL or self._spare.memory == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         cdef Py_ssize_t i
-        for i in range(self._filling.chain_count):
-            Py_DECREF(<object> self._filling.chains[i])
-        free(self._filling.chains)
-        free(self._filling.memory)
-        free(self._other.memory)
+        for i in range(self._active.chain_count):
+            Py_DECREF(<object> self._active.chains[i])
+        free(self._active.chains)
+        free(self._active.memory)
+        free(self._spare.memory)
 
     @property
     def waiting_bytes(self):
         """What the notes that wait take, with their chains."""
-        return self._filling.used + self._filling.weight
+        return self._active.used + self._active.weight
 
     def forget_chains(self):
         """Give the payloads of every chain again, with its next note."""
-        self._given_mark = new_mark()
+        self._payload_mark = new_mark()
 
     def drain(self):
         """Take all notes, the oldest first.
@@ -95,91 +95,91 @@ cdef class DecisionQueue:
         Raises RuntimeError while another thread does the same; MemoryError without room for them, which
         are kept then.
         """
-        cdef DrainedRecords held
-        cdef DecisionRecord note
+        cdef DrainedRecords drained
+        cdef DecisionRecord record
         cdef Chain chain
         cdef QueueSegment full
         cdef size_t at = 0
         cdef list out = []
         if self._draining:
             raise RuntimeError("one drain at a time")
-        if self._filling.used == 0:
+        if self._active.used == 0:
             return out
-        held = DrainedRecords.__new__(DrainedRecords)
-        held.allocate(self._filling.used)
-        full = self._filling
-        self._filling = self._other
-        self._held_mark = new_mark()
-        self._called = False
+        drained = DrainedRecords.__new__(DrainedRecords)
+        drained.allocate(self._active.used)
+        full = self._active
+        self._active = self._spare
+        self._segment_mark = new_mark()
+        self._notified = False
         self._draining = True
         with nogil:
-            memcpy(held.memory, full.memory, full.used)
-        held.chains = full.chains
-        held.chain_count = full.chain_count
-        memset(&self._other, 0, sizeof(QueueSegment))
-        self._other.memory = full.memory
+            memcpy(drained.memory, full.memory, full.used)
+        drained.chains = full.chains
+        drained.chain_count = full.chain_count
+        memset(&self._spare, 0, sizeof(QueueSegment))
+        self._spare.memory = full.memory
         self._draining = False
-        while at < held.used:
-            note = DecisionRecord.__new__(DecisionRecord)
-            note.held = held
-            note.head = <const RecordHead *> (held.memory + at)
-            at += note.head.size
-            if note.head.chain != NULL:
-                chain = <Chain> note.head.chain
-                note.first = chain.given_mark != self._given_mark
-                chain.given_mark = self._given_mark
-            out.append(note)
+        while at < drained.used:
+            record = DecisionRecord.__new__(DecisionRecord)
+            record.drained = drained
+            record.head = <const RecordHead *> (drained.memory + at)
+            at += record.head.size
+            if record.head.chain != NULL:
+                chain = <Chain> record.head.chain
+                record.first = chain.payload_mark != self._payload_mark
+                chain.payload_mark = self._payload_mark
+            out.append(record)
         return out
 
-    cdef void note(
+    cdef void put(
         self,
-        const CheckInput *asked,
-        const CheckOutcome *found,
+        const CheckInput *input,
+        const CheckOutcome *outcome,
         Chain chain,
         const unsigned char *prefix,
         uint64_t number,
         bint watched,
     ) noexcept:
-        cdef size_t action_n = min(asked.action.n, <size_t> MAX_TEXT_BYTES)
-        cdef size_t resource_n = min(asked.resource.n, <size_t> MAX_TEXT_BYTES)
-        cdef size_t source_n = min(asked.source.n, <size_t> MAX_TEXT_BYTES)
-        cdef size_t audience_n = min(asked.audience.n, <size_t> MAX_TEXT_BYTES)
-        cdef size_t argument_n = min(found.argument_n, <size_t> MAX_TEXT_BYTES) if found.argument != NULL else 0
-        cdef size_t arguments_n = min(asked.arguments.n, <size_t> MAX_JSON_BYTES)
+        cdef size_t action_n = min(input.action.n, <size_t> MAX_TEXT_BYTES)
+        cdef size_t resource_n = min(input.resource.n, <size_t> MAX_TEXT_BYTES)
+        cdef size_t source_n = min(input.source.n, <size_t> MAX_TEXT_BYTES)
+        cdef size_t audience_n = min(input.audience.n, <size_t> MAX_TEXT_BYTES)
+        cdef size_t argument_n = min(outcome.argument_n, <size_t> MAX_TEXT_BYTES) if outcome.argument != NULL else 0
+        cdef size_t arguments_n = min(input.arguments.n, <size_t> MAX_JSON_BYTES)
         cdef size_t size = action_n + resource_n + source_n + audience_n + argument_n + arguments_n
-        cdef uint8_t flags = NOTE_WATCHED if watched else 0
+        cdef uint8_t flags = RECORD_WATCHED if watched else 0
         cdef RecordHead *head
         cdef char *p
-        if found.allowed:
-            flags |= NOTE_ALLOWED
-        if found.named:
-            flags |= NOTE_NAMED
+        if outcome.allowed:
+            flags |= RECORD_ALLOWED
+        if outcome.signature_valid:
+            flags |= RECORD_SIGNATURE_VALID
         else:
             size += DIGEST_BYTES
             if chain is not None:
-                flags |= NOTE_CLAIMS
+                flags |= RECORD_CLAIMS_SESSION
                 size += SESSION_BYTES
-        head = self._take(size, chain if found.named else None)
+        head = self._reserve(size, chain if outcome.signature_valid else None)
         if head == NULL:
             self.lost += 1
             if self.refuse_when_lost:
                 self.refusing = True
-            self._call()
+            self._notify()
             return
-        self.noted += 1
+        self.queued += 1
         head.number = number
-        head.at_ms = found.checked_at_ms or asked.now_ms or <uint64_t> wall_ms()
-        head.epoch = found.epoch
-        head.revision = found.revision
-        head.expires_at_ms = found.expires_at_ms
-        head.reason = found.reason
-        head.stage = found.stage
-        head.level = found.level
-        head.index = found.index
-        head.scope = found.scope
-        head.clause = found.clause
-        head.matched_index = found.matched_index
-        head.matched_scope = found.matched_scope
+        head.at_ms = outcome.checked_at_ms or input.now_ms or <uint64_t> wall_ms()
+        head.epoch = outcome.epoch
+        head.revision = outcome.revision
+        head.expires_at_ms = outcome.expires_at_ms
+        head.reason = outcome.reason
+        head.stage = outcome.stage
+        head.level = outcome.level
+        head.index = outcome.index
+        head.scope = outcome.scope
+        head.clause = outcome.clause
+        head.matched_index = outcome.matched_index
+        head.matched_scope = outcome.matched_scope
         head.arguments_n = <uint32_t> arguments_n
         head.action_n = <uint16_t> action_n
         head.resource_n = <uint16_t> resource_n
@@ -189,70 +189,70 @@ cdef class DecisionQueue:
         head.flags = flags
         memcpy(head.prefix, prefix, PREFIX_BYTES)
         p = <char *> head + sizeof(RecordHead)
-        if not flags & NOTE_NAMED:
+        if not flags & RECORD_SIGNATURE_VALID:
             # No reference to what may be anybody's: its bytes, a secret among them at worst, are gone with the call.
-            _digest(<unsigned char *> p, &asked.token, chain)
+            _digest(<unsigned char *> p, &input.token, chain)
             p += DIGEST_BYTES
-            if flags & NOTE_CLAIMS:
+            if flags & RECORD_CLAIMS_SESSION:
                 memcpy(p, chain.base + chain.root.session_id, SESSION_BYTES)
                 p += SESSION_BYTES
-        memcpy(p, asked.action.p, action_n)
+        memcpy(p, input.action.p, action_n)
         p += action_n
-        memcpy(p, asked.resource.p, resource_n)
+        memcpy(p, input.resource.p, resource_n)
         p += resource_n
-        memcpy(p, asked.source.p, source_n)
+        memcpy(p, input.source.p, source_n)
         p += source_n
-        memcpy(p, asked.audience.p, audience_n)
+        memcpy(p, input.audience.p, audience_n)
         p += audience_n
         if argument_n:
-            memcpy(p, found.argument, argument_n)
+            memcpy(p, outcome.argument, argument_n)
             p += argument_n
-        memcpy(p, asked.arguments.p, arguments_n)
-        if 2 * (self._filling.used + self._filling.weight) > self.capacity:
+        memcpy(p, input.arguments.p, arguments_n)
+        if 2 * (self._active.used + self._active.weight) > self.capacity:
             # Only now: another thread may drain while this runs.
-            self._call()
+            self._notify()
 
-    cdef RecordHead *_take(self, size_t size, Chain chain) noexcept:
+    cdef RecordHead *_reserve(self, size_t size, Chain chain) noexcept:
         """Take room for a head and what stands behind it; NULL if there is none."""
-        cdef QueueSegment *filling = &self._filling
+        cdef QueueSegment *active = &self._active
         cdef RecordHead *head
         cdef size_t weight = 0
         size = (sizeof(RecordHead) + size + 7) & ~(<size_t> 7)
-        if chain is not None and chain.held_mark != self._held_mark:
+        if chain is not None and chain.segment_mark != self._segment_mark:
             weight = chain.weight()
-        if filling.used + filling.weight + weight + size > self.capacity:
+        if active.used + active.weight + weight + size > self.capacity:
             return NULL
-        if weight and not self._hold(chain):
+        if weight and not self._retain_chain(chain):
             return NULL
-        head = <RecordHead *> (filling.memory + filling.used)
+        head = <RecordHead *> (active.memory + active.used)
         head.size = size
         head.chain = NULL if chain is None else <PyObject *> chain
-        filling.used += size
-        filling.weight += weight
+        active.used += size
+        active.weight += weight
         return head
 
-    cdef bint _hold(self, Chain chain) noexcept:
+    cdef bint _retain_chain(self, Chain chain) noexcept:
         """Keep a chain for as long as its notes; False without memory for that."""
-        cdef QueueSegment *filling = &self._filling
+        cdef QueueSegment *active = &self._active
         cdef Py_ssize_t room
         cdef PyObject **grown
-        if filling.chain_count == filling.chain_room:
-            room = 2 * filling.chain_room if filling.chain_room else FIRST_CHAINS
-            grown = <PyObject **> realloc(filling.chains, room * sizeof(PyObject *))
+        if active.chain_count == active.chain_room:
+            room = 2 * active.chain_room if active.chain_room else FIRST_CHAINS
+            grown = <PyObject **> realloc(active.chains, room * sizeof(PyObject *))
             if grown == NULL:
                 return False
-            filling.chains = grown
-            filling.chain_room = room
+            active.chains = grown
+            active.chain_room = room
         Py_INCREF(chain)
-        filling.chains[filling.chain_count] = <PyObject *> chain
-        filling.chain_count += 1
-        chain.held_mark = self._held_mark
+        active.chains[active.chain_count] = <PyObject *> chain
+        active.chain_count += 1
+        chain.segment_mark = self._segment_mark
         return True
 
-    cdef void _call(self) noexcept:
-        if self._called or self.on_half_full is None:
+    cdef void _notify(self) noexcept:
+        if self._notified or self.on_half_full is None:
             return
-        self._called = True
+        self._notified = True
         try:
             self.on_half_full()
         except Exception:  # Whoever records finds the notes when it looks the next time.

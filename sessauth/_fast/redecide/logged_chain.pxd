@@ -10,8 +10,8 @@ cdef class LoggedChain:
     cdef Chain chain
     # By block, one bit: who must be the peer is stated, which no log says.
     cdef uint32_t peers
-    cdef bint asks_tool
-    cdef readonly bint root_stands
+    cdef bint reads_tool
+    cdef readonly bint root_id_matches
 
 # Whether a condition of these reads what the gateway says of the tool.
-cdef bint asks_tool(const ScopeList *scopes) noexcept nogil
+cdef bint reads_tool(const ScopeList *scopes) noexcept nogil

@@ -59,14 +59,14 @@ cdef class LoggedChain:
             if PyBytes_GET_SIZE(block_id) != ID_BYTES:
                 raise FormError(MALFORMED_TOKEN, "a block id has 32 bytes")
             if i == 0:
-                self.root_stands = memcmp(chain.ids, PyBytes_AS_STRING(block_id), ID_BYTES) == 0
+                self.root_id_matches = memcmp(chain.ids, PyBytes_AS_STRING(block_id), ID_BYTES) == 0
             memcpy(chain.ids + ID_BYTES * i, PyBytes_AS_STRING(block_id), ID_BYTES)
             block = &chain.blocks[i]
             if block.peer.count:
                 # Judged apart, since nobody knows who the peer was.
                 self.peers |= <uint32_t> 1 << i
                 block.peer.count = 0
-            self.asks_tool |= asks_tool(&block.scopes) or _any_of_tool(block.where, block.where_count)
+            self.reads_tool |= reads_tool(&block.scopes) or _any_reads_tool(block.where, block.where_count)
         self.chain = chain
 
     @property
@@ -80,7 +80,7 @@ cdef class LoggedChain:
         return self.chain.blocks[self.chain.block_count - 1].ending == ENDING_BOUND
 
 
-cdef bint _any_of_tool(const Condition *conditions, int count) noexcept nogil:
+cdef bint _any_reads_tool(const Condition *conditions, int count) noexcept nogil:
     cdef int i
     for i in range(count):
         if conditions[i].path.source == SOURCE_TOOL:
@@ -88,10 +88,10 @@ cdef bint _any_of_tool(const Condition *conditions, int count) noexcept nogil:
     return False
 
 
-cdef bint asks_tool(const ScopeList *scopes) noexcept nogil:
+cdef bint reads_tool(const ScopeList *scopes) noexcept nogil:
     cdef int i
     for i in range(scopes.count):
-        if _any_of_tool(scopes.scopes[i].conditions, scopes.scopes[i].condition_count):
+        if _any_reads_tool(scopes.scopes[i].conditions, scopes.scopes[i].condition_count):
             return True
     return False
 

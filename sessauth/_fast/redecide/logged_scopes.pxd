@@ -24,7 +24,7 @@ cdef struct LoggedPosition:
     uint32_t may_cost
 
 # YES, NO or MAYBE; the finding says where a NO comes from. The request was read into `scratch`.
-cdef int judge_outlook(
-    Chain chain, const Lineage *ground, const CheckInput *asked, const Scratch *scratch,
-    LoggedPosition *place, CheckOutcome *found
+cdef int evaluate_logged_scopes(
+    Chain chain, const Lineage *lineage, const CheckInput *input, const Scratch *scratch,
+    LoggedPosition *position, CheckOutcome *outcome
 ) noexcept nogil

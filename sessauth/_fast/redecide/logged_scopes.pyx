@@ -23,11 +23,11 @@ from sessauth._fast.check.three_valued cimport (
     NO,
     YES,
     PartialCall,
-    both,
-    meets,
-    of_condition,
-    of_scope,
-    of_scopes,
+    and3,
+    pattern_matches,
+    eval_condition3,
+    eval_scope3,
+    eval_scopes3,
     read_facts_of,
 )
 from sessauth._fast.scopes.match cimport closed_paths
@@ -36,145 +36,147 @@ from sessauth._fast.token.chain cimport Chain
 from sessauth._fast.token.scope cimport NO_NEEDS, Scope, ScopeList
 
 
-cdef int judge_outlook(
-    Chain chain, const Lineage *ground, const CheckInput *asked, const Scratch *scratch,
-    LoggedPosition *place, CheckOutcome *found
+cdef int evaluate_logged_scopes(
+    Chain chain, const Lineage *lineage, const CheckInput *input, const Scratch *scratch,
+    LoggedPosition *position, CheckOutcome *outcome
 ) noexcept nogil:
-    cdef PartialCall sight
+    cdef PartialCall call
     cdef int out = YES
     cdef int layer = 0
     cdef int i, k
-    memset(&sight, 0, sizeof(PartialCall))
-    sight.context.arguments = &scratch.arguments
-    sight.context.tool = &scratch.tool
-    sight.action = asked.action
-    sight.resource = &scratch.resource
-    sight.knows_arguments = place.knows_arguments
-    sight.knows_facts = place.knows_facts
-    for k in range(ground.count):
-        read_facts_of(ground.rules[k], &sight.context)
-        for i in range(ground.rules[k].layer_count):
-            out = both(out, _of_list(&ground.rules[k].layers[i], LEVEL_CEILING, layer, &sight, place, found))
+    memset(&call, 0, sizeof(PartialCall))
+    call.context.arguments = &scratch.arguments
+    call.context.tool = &scratch.tool
+    call.action = input.action
+    call.resource = &scratch.resource
+    call.knows_arguments = position.knows_arguments
+    call.knows_facts = position.knows_facts
+    for k in range(lineage.count):
+        read_facts_of(lineage.rules[k], &call.context)
+        for i in range(lineage.rules[k].layer_count):
+            out = and3(out, _eval_list(&lineage.rules[k].layers[i], LEVEL_CEILING, layer, &call, position, outcome))
             if out == NO:
                 return NO
             layer += 1
-    if ground.count:
-        read_facts_of(ground.rules[0], &sight.context)
+    if lineage.count:
+        read_facts_of(lineage.rules[0], &call.context)
     for i in range(chain.block_count):
-        sight.context.visible_only = i > 0
-        out = both(out, _of_block(chain, i, &sight, place, found))
+        call.context.visible_only = i > 0
+        out = and3(out, _eval_block(chain, i, &call, position, outcome))
         if out == NO:
             return NO
-    return MAYBE if out == YES and sight.context.work + sight.worst > MAX_WORK else out
+    return MAYBE if out == YES and call.context.work + call.worst_case_work > MAX_WORK else out
 
 
-cdef int _of_block(Chain chain, int index, PartialCall *sight, LoggedPosition *place, CheckOutcome *found) noexcept nogil:
+cdef int _eval_block(
+    Chain chain, int index, PartialCall *call, LoggedPosition *position, CheckOutcome *outcome
+) noexcept nogil:
     cdef const Block *block = &chain.blocks[index]
     cdef int out = YES
     cdef int i, one
     if block.scopes.count:
-        out = _of_list(&block.scopes, LEVEL_BLOCK, index, sight, place, found)
+        out = _eval_list(&block.scopes, LEVEL_BLOCK, index, call, position, outcome)
         if out == NO:
             return NO
-        if _may_cost(&block.scopes, sight):
-            place.may_cost |= <uint32_t> 1 << index
+        if _may_cost(&block.scopes, call):
+            position.may_cost |= <uint32_t> 1 << index
         # The last block that states scopes is the one that a match is told of.
-        place.match_fits = place.matched_index == index and _may_match(&block.scopes, place.matched_scope, sight)
+        position.match_fits = position.matched_index == index and _may_match(&block.scopes, position.matched_scope, call)
     elif index == 0:
-        if _is_at(place, LEVEL_BLOCK, 0):
-            place.fits = place.reason == OUT_OF_SCOPE and place.scope < 0
-        return _refuse(LEVEL_BLOCK, 0, OUT_OF_SCOPE, found)
+        if _is_at(position, LEVEL_BLOCK, 0):
+            position.fits = position.reason == OUT_OF_SCOPE and position.scope < 0
+        return _refuse(LEVEL_BLOCK, 0, OUT_OF_SCOPE, outcome)
     for i in range(block.where_count):
-        one = of_condition(&block.where[i], chain.base, sight)
-        if _is_at(place, LEVEL_BLOCK, index) and place.scope < 0 and place.clause == i:
-            place.fits = one != YES and (place.reason == CONDITION_FAILED or place.reason == MALFORMED_REQUEST)
+        one = eval_condition3(&block.where[i], chain.base, call)
+        if _is_at(position, LEVEL_BLOCK, index) and position.scope < 0 and position.clause == i:
+            position.fits = one != YES and (position.reason == CONDITION_FAILED or position.reason == MALFORMED_REQUEST)
         if one == NO:
-            found.clause = i
-            return _refuse(LEVEL_BLOCK, index, CONDITION_FAILED, found)
-        out = both(out, one)
+            outcome.clause = i
+            return _refuse(LEVEL_BLOCK, index, CONDITION_FAILED, outcome)
+        out = and3(out, one)
     return out
 
 
-cdef int _of_list(
-    const ScopeList *scopes, int level, int index, PartialCall *sight, LoggedPosition *place, CheckOutcome *found
+cdef int _eval_list(
+    const ScopeList *scopes, int level, int index, PartialCall *call, LoggedPosition *position, CheckOutcome *outcome
 ) noexcept nogil:
-    cdef int out = of_scopes(scopes, False, sight)
-    cdef int first = _first_that_meets(scopes, sight)
-    if _is_at(place, level, index) and (place.scope >= 0 or place.reason == OUT_OF_SCOPE):
-        place.fits = out != YES and _fits(scopes, first, sight, place)
+    cdef int out = eval_scopes3(scopes, False, call)
+    cdef int first = _first_matching(scopes, call)
+    if _is_at(position, level, index) and (position.scope >= 0 or position.reason == OUT_OF_SCOPE):
+        position.fits = out != YES and _fits(scopes, first, call, position)
     if out != NO:
         return out
-    found.scope = first
-    return _refuse(level, index, OUT_OF_SCOPE if first < 0 else CONDITION_FAILED, found)
+    outcome.scope = first
+    return _refuse(level, index, OUT_OF_SCOPE if first < 0 else CONDITION_FAILED, outcome)
 
 
-cdef inline bint _is_at(const LoggedPosition *place, int level, int index) noexcept nogil:
-    return place.level == level and place.index == index
+cdef inline bint _is_at(const LoggedPosition *position, int level, int index) noexcept nogil:
+    return position.level == level and position.index == index
 
 
-cdef inline int _refuse(int level, int index, int reason, CheckOutcome *found) noexcept nogil:
-    found.level = level
-    found.index = index
-    deny(found, STAGE_SCOPE, reason)
+cdef inline int _refuse(int level, int index, int reason, CheckOutcome *outcome) noexcept nogil:
+    outcome.level = level
+    outcome.index = index
+    deny(outcome, STAGE_SCOPE, reason)
     return NO
 
 
-cdef int _first_that_meets(const ScopeList *scopes, PartialCall *sight) noexcept nogil:
+cdef int _first_matching(const ScopeList *scopes, PartialCall *call) noexcept nogil:
     """The scope that a failed condition is told of; -1 where none can be."""
     cdef int i
     for i in range(scopes.count):
-        if meets(&scopes.scopes[i], scopes.base, sight):
+        if pattern_matches(&scopes.scopes[i], scopes.base, call):
             return i
     return -1
 
 
-cdef bint _fits(const ScopeList *scopes, int first, const PartialCall *sight, const LoggedPosition *place) noexcept nogil:
+cdef bint _fits(const ScopeList *scopes, int first, const PartialCall *call, const LoggedPosition *position) noexcept nogil:
     """Whether this list, which does not surely admit the call, can have refused it where the record says."""
-    cdef PartialCall again = sight[0]
+    cdef PartialCall copy = call[0]
     cdef const Scope *scope
     cdef int i, one
-    if place.reason == OUT_OF_SCOPE:
-        return first < 0 and place.scope < 0
-    if place.scope >= scopes.count:
+    if position.reason == OUT_OF_SCOPE:
+        return first < 0 and position.scope < 0
+    if position.scope >= scopes.count:
         return False
-    scope = &scopes.scopes[place.scope]
-    if place.reason == MALFORMED_REQUEST:
+    scope = &scopes.scopes[position.scope]
+    if position.reason == MALFORMED_REQUEST:
         # Work ran out, which any scope that is looked at can do.
-        return meets(scope, scopes.base, &again)
-    if place.reason != CONDITION_FAILED or place.scope != first or place.clause >= scope.condition_count:
+        return pattern_matches(scope, scopes.base, &copy)
+    if position.reason != CONDITION_FAILED or position.scope != first or position.clause >= scope.condition_count:
         return False
     for i in range(scope.condition_count):
-        one = of_condition(&scope.conditions[i], scopes.base, &again)
-        if i == place.clause:
+        one = eval_condition3(&scope.conditions[i], scopes.base, &copy)
+        if i == position.clause:
             return one != YES
         if one == NO:
             return False
     return closed_paths(scope) >= 0
 
 
-cdef bint _may_cost(const ScopeList *scopes, const PartialCall *sight) noexcept nogil:
+cdef bint _may_cost(const ScopeList *scopes, const PartialCall *call) noexcept nogil:
     """Whether a scope with needs can be the one that decides."""
-    cdef PartialCall again = sight[0]
+    cdef PartialCall copy = call[0]
     cdef bint out = False
     cdef int i, one
     for i in range(scopes.count):
-        one = of_scope(&scopes.scopes[i], scopes.base, &again)
+        one = eval_scope3(&scopes.scopes[i], scopes.base, &copy)
         if one == YES and scopes.scopes[i].needs == NO_NEEDS:
             return False
         out |= one != NO and scopes.scopes[i].needs != NO_NEEDS
     return out
 
 
-cdef bint _may_match(const ScopeList *scopes, int scope, const PartialCall *sight) noexcept nogil:
+cdef bint _may_match(const ScopeList *scopes, int scope, const PartialCall *call) noexcept nogil:
     """Whether a scope of a list can be the one that admitted the call."""
-    cdef PartialCall again = sight[0]
+    cdef PartialCall copy = call[0]
     cdef bint needs
     cdef int i, one
     if not 0 <= scope < scopes.count:
         return False
     needs = scopes.scopes[scope].needs != NO_NEEDS
     for i in range(scopes.count):
-        one = of_scope(&scopes.scopes[i], scopes.base, &again)
+        one = eval_scope3(&scopes.scopes[i], scopes.base, &copy)
         if i == scope:
             if one == NO:
                 return False

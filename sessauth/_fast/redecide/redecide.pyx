@@ -15,19 +15,19 @@ from sessauth._fast.call.check_state cimport (
     CheckOutcome,
     Scratch,
     ScratchBox,
-    asked_init,
+    input_init,
     deny_block,
-    finding_free,
-    finding_init,
-    part_of,
+    outcome_free,
+    outcome_init,
+    slice_of,
 )
-from sessauth._fast.check.judge cimport StageRunner
-from sessauth._fast.check.lineage cimport Lineage, ground_clear
+from sessauth._fast.check.stage_runner cimport StageRunner
+from sessauth._fast.check.lineage cimport Lineage, lineage_clear
 from sessauth._fast.check.stages cimport judge_audience, judge_scope, judge_time
 from sessauth._fast.check.three_valued cimport NO, YES
 from sessauth._fast.check.view cimport STATUS_ENDED, ReadPoint, SessionRules, SessionEntry
-from sessauth._fast.redecide.logged_chain cimport LoggedChain, asks_tool
-from sessauth._fast.redecide.logged_scopes cimport LoggedPosition, judge_outlook
+from sessauth._fast.redecide.logged_chain cimport LoggedChain, reads_tool
+from sessauth._fast.redecide.logged_scopes cimport LoggedPosition, evaluate_logged_scopes
 from sessauth._fast.token.chain cimport Chain
 
 __all__ = ["Redecision", "Redecider"]
@@ -47,48 +47,48 @@ cdef class Redecision:
     cdef readonly str argument
     cdef readonly uint64_t epoch
     cdef readonly bint exact
-    cdef readonly bint place_fits
+    cdef readonly bint position_fits
     cdef readonly bint match_fits
     cdef readonly bint may_have_lapsed
     cdef readonly uint32_t peers
     cdef readonly uint32_t may_cost
 
     def __init__(self):
-        raise TypeError("a Replayer makes these")
+        raise TypeError("a Redecider makes these")
 
     def __bool__(self):
-        raise TypeError("what is decided again allows nothing")
+        raise TypeError("a Redecision allows nothing")
 
 
 @cython.final
 cdef class Redecider(StageRunner):
     """Judges remembered chains by the rows of a view, in one thread."""
 
-    def lives(self, bytes session_id not None, uint64_t now_ms):
+    def session_alive(self, bytes session_id not None, uint64_t now_ms):
         """Return what stage ``session`` says of a session's life, as ``again`` does; no token is looked at."""
         cdef Redecision out = Redecision.__new__(Redecision)
-        cdef Lineage ground
-        cdef CheckOutcome found
-        cdef CheckInput asked
-        cdef ReadPoint moment
+        cdef Lineage lineage
+        cdef CheckOutcome outcome
+        cdef CheckInput input
+        cdef ReadPoint point
         cdef Chain chain = Chain.__new__(Chain)
         chain.session_id = session_id
-        asked_init(&asked)
-        asked.now_ms = now_ms
-        finding_init(&found)
-        ground.count = 0
-        transaction = self.view.begin(&moment)
+        input_init(&input)
+        input.now_ms = now_ms
+        outcome_init(&outcome)
+        lineage.count = 0
+        transaction = self.view.begin(&point)
         try:
-            out.verdict = YES if self._lives(&moment, chain, &asked, &ground, &found, out) else NO
-            _settle(out, &found)
+            out.verdict = YES if self._session_alive(&point, chain, &input, &lineage, &outcome, out) else NO
+            _fill(out, &outcome)
         finally:
             transaction.abort()
-            ground_clear(&ground)
+            lineage_clear(&lineage)
         return out
 
-    def again(
+    def redecide(
         self,
-        LoggedChain remembered not None,
+        LoggedChain logged not None,
         action not None,
         resource not None,
         bytes arguments,
@@ -137,152 +137,152 @@ cdef class Redecider(StageRunner):
             which a scope with needs can be what decides.
         """
         cdef Redecision out = Redecision.__new__(Redecision)
-        cdef Lineage ground
-        cdef CheckOutcome found
-        cdef CheckInput asked
-        cdef ReadPoint moment
-        cdef LoggedPosition place
+        cdef Lineage lineage
+        cdef CheckOutcome outcome
+        cdef CheckInput input
+        cdef ReadPoint point
+        cdef LoggedPosition position
         cdef object _held_action, _held_resource, _held_source, _held_audience
-        asked_init(&asked)
-        _held_action = part_of(action, &asked.action)
-        _held_resource = part_of(resource, &asked.resource)
-        _held_source = part_of(source, &asked.source)
-        _held_audience = part_of(audience, &asked.audience)
+        input_init(&input)
+        _held_action = slice_of(action, &input.action)
+        _held_resource = slice_of(resource, &input.resource)
+        _held_source = slice_of(source, &input.source)
+        _held_audience = slice_of(audience, &input.audience)
         if arguments is not None:
-            part_of(arguments, &asked.arguments)
-        asked.now_ms = now_ms
-        asked.proven = True
-        memset(&place, 0, sizeof(LoggedPosition))
-        place.reason, place.level, place.index, place.scope, place.clause = reason, level, index, scope, clause
-        place.matched_index, place.matched_scope = matched_index, matched_scope
-        place.knows_arguments = arguments is not None
-        place.knows_facts = knows_state
-        finding_init(&found)
-        ground.count = 0
-        transaction = self.view.begin(&moment)
+            slice_of(arguments, &input.arguments)
+        input.now_ms = now_ms
+        input.skip_proof = True
+        memset(&position, 0, sizeof(LoggedPosition))
+        position.reason, position.level, position.index, position.scope, position.clause = reason, level, index, scope, clause
+        position.matched_index, position.matched_scope = matched_index, matched_scope
+        position.knows_arguments = arguments is not None
+        position.knows_facts = knows_state
+        outcome_init(&outcome)
+        lineage.count = 0
+        transaction = self.view.begin(&point)
         try:
             out.verdict = NO
-            if self._stands(&moment, remembered, &asked, &ground, &found, out, knows_state, knows_issuer):
-                self._scopes(remembered, &asked, &ground, &found, &place, out)
-            out.peers = remembered.peers
-            _settle(out, &found)
+            if self._judge_before_scope(&point, logged, &input, &lineage, &outcome, out, knows_state, knows_issuer):
+                self._scopes(logged, &input, &lineage, &outcome, &position, out)
+            out.peers = logged.peers
+            _fill(out, &outcome)
         finally:
             transaction.abort()
-            ground_clear(&ground)
-            finding_free(&found)
+            lineage_clear(&lineage)
+            outcome_free(&outcome)
         return out
 
-    cdef bint _stands(
+    cdef bint _judge_before_scope(
         self,
-        ReadPoint *moment,
-        LoggedChain remembered,
-        CheckInput *asked,
-        Lineage *ground,
-        CheckOutcome *found,
+        ReadPoint *point,
+        LoggedChain logged,
+        CheckInput *input,
+        Lineage *lineage,
+        CheckOutcome *outcome,
         Redecision out,
         bint knows_state,
         bint knows_issuer,
     ) except -1:
         """The stages before the scopes, but for the signatures."""
-        cdef Chain chain = remembered.chain
+        cdef Chain chain = logged.chain
         cdef SessionEntry session = None
         out.exact = True
         if knows_state:
-            if not self._lives(moment, chain, asked, ground, found, out):
+            if not self._session_alive(point, chain, input, lineage, outcome, out):
                 return False
-            session = <SessionEntry> ground.entries[0]
+            session = <SessionEntry> lineage.entries[0]
             out.epoch = session.epoch
-            if self._issuer(moment, chain, session, found) is None:
-                if knows_issuer or found.reason != UNKNOWN_ISSUER:
+            if self._issuer(point, chain, session, outcome) is None:
+                if knows_issuer or outcome.reason != UNKNOWN_ISSUER:
                     return False
-                finding_init(found)
-        if not judge_time(chain, asked, found) or not judge_audience(chain, asked, found):
+                outcome_init(outcome)
+        if not judge_time(chain, input, outcome) or not judge_audience(chain, input, outcome):
             return False
         if not knows_state:
             return True
-        if chain.looked_mark != session.revocation_mark:
-            self._look_for_revocations(moment, chain, session)
-        return chain.revoked_index < 0 or deny_block(found, STAGE_REVOCATION, REVOKED, chain.revoked_index)
+        if chain.revocation_mark != session.revocation_mark:
+            self._find_revocation(point, chain, session)
+        return chain.revoked_index < 0 or deny_block(outcome, STAGE_REVOCATION, REVOKED, chain.revoked_index)
 
-    cdef bint _lives(
-        self, ReadPoint *moment, Chain chain, CheckInput *asked, Lineage *ground, CheckOutcome *found, Redecision out
+    cdef bint _session_alive(
+        self, ReadPoint *point, Chain chain, CheckInput *input, Lineage *lineage, CheckOutcome *outcome, Redecision out
     ) except -1:
         """Stage ``session``. Renewals of a lease are in no log: one that was due may have come."""
         cdef SessionEntry entry
         cdef list leased = []
         try:
-            while not self._session(moment, chain, asked, ground, found):
-                if found.reason != LEASE_LAPSED:
+            while not self._session(point, chain, input, lineage, outcome):
+                if outcome.reason != LEASE_LAPSED:
                     return False
-                if ground.count:
-                    entry = <SessionEntry> ground.entries[ground.count - 1]
-                    entry = self.view.session(moment, entry.parent_id, asked.now_ms)
+                if lineage.count:
+                    entry = <SessionEntry> lineage.entries[lineage.count - 1]
+                    entry = self.view.session(point, entry.parent_id, input.now_ms)
                 else:
-                    entry = self.view.session(moment, chain.session_id, asked.now_ms)
+                    entry = self.view.session(point, chain.session_id, input.now_ms)
                 if entry.status == STATUS_ENDED:
                     return False
                 out.may_have_lapsed = True
                 leased.append((entry, entry.lease_ms))
                 # As if it had been renewed: asked again.
                 entry.lease_ms = 0
-                ground_clear(ground)
-                finding_init(found)
+                lineage_clear(lineage)
+                outcome_init(outcome)
             return True
         finally:
-            for held, lease_ms in leased:
-                (<SessionEntry> held).lease_ms = lease_ms
+            for entry, lease_ms in leased:
+                (<SessionEntry> entry).lease_ms = lease_ms
 
     cdef int _scopes(
-        self, LoggedChain remembered, CheckInput *asked, Lineage *ground,
-        CheckOutcome *found, LoggedPosition *place, Redecision out
+        self, LoggedChain logged, CheckInput *input, Lineage *lineage,
+        CheckOutcome *outcome, LoggedPosition *position, Redecision out
     ) except -1:
-        cdef Chain chain = remembered.chain
+        cdef Chain chain = logged.chain
         cdef ScratchBox box = self.take_box()
         cdef Scratch *scratch = &box.scratch
         cdef SessionRules nothing
         cdef bint admitted
         cdef int i, k
-        out.exact = place.knows_arguments and place.knows_facts and not remembered.asks_tool
-        for k in range(ground.count):
-            for i in range(ground.rules[k].layer_count):
-                out.exact = out.exact and not asks_tool(&ground.rules[k].layers[i])
-        if ground.count == 0:
+        out.exact = position.knows_arguments and position.knows_facts and not logged.reads_tool
+        for k in range(lineage.count):
+            for i in range(lineage.rules[k].layer_count):
+                out.exact = out.exact and not reads_tool(&lineage.rules[k].layers[i])
+        if lineage.count == 0:
             memset(&nothing, 0, sizeof(SessionRules))
-            ground.rules[0] = &nothing
-        admitted = judge_scope(chain, ground.rules, ground.count if ground.count else 1, asked, scratch, found)
+            lineage.rules[0] = &nothing
+        admitted = judge_scope(chain, lineage.rules, lineage.count if lineage.count else 1, input, scratch, outcome)
         self.box = box
-        if found.reason == UNKNOWN_KIND or (found.reason == MALFORMED_REQUEST and found.level == LEVEL_NONE):
+        if outcome.reason == UNKNOWN_KIND or (outcome.reason == MALFORMED_REQUEST and outcome.level == LEVEL_NONE):
             # Told before a scope is looked at.
             out.exact = True
             return 0
         if out.exact and admitted:
             out.verdict = YES
             out.match_fits = (
-                place.matched_index == found.matched_index and place.matched_scope == found.matched_scope
+                position.matched_index == outcome.matched_index and position.matched_scope == outcome.matched_scope
             )
             return 0
-        if out.exact and found.stage == STAGE_SCOPE:
+        if out.exact and outcome.stage == STAGE_SCOPE:
             return 0
-        finding_free(found)
-        finding_init(found)
-        out.verdict = judge_outlook(chain, ground, asked, scratch, place, found)
+        outcome_free(outcome)
+        outcome_init(outcome)
+        out.verdict = evaluate_logged_scopes(chain, lineage, input, scratch, position, outcome)
         if out.exact:
             # Only what it costs was left.
             out.verdict = YES
-        out.place_fits = place.fits
-        out.match_fits = place.match_fits
-        out.may_cost = place.may_cost
+        out.position_fits = position.fits
+        out.match_fits = position.match_fits
+        out.may_cost = position.may_cost
         return 0
 
 
-cdef int _settle(Redecision out, const CheckOutcome *found) except -1:
-    out.reason = found.reason
-    out.stage = found.stage
-    out.level = found.level
-    out.index = found.index
-    out.scope = found.scope
-    out.clause = found.clause
+cdef int _fill(Redecision out, const CheckOutcome *outcome) except -1:
+    out.reason = outcome.reason
+    out.stage = outcome.stage
+    out.level = outcome.level
+    out.index = outcome.index
+    out.scope = outcome.scope
+    out.clause = outcome.clause
     out.argument = ""
-    if found.argument != NULL:
-        out.argument = found.argument[: found.argument_n].decode("utf-8", "replace")
+    if outcome.argument != NULL:
+        out.argument = outcome.argument[: outcome.argument_n].decode("utf-8", "replace")
     return 0

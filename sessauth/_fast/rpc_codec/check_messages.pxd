@@ -23,7 +23,7 @@ cdef class CheckMessage(ItemOptions):
     # NULL without tokens, or for too many of them.
     cdef TokenTableEntry *table
     # For each item its token's place in the table, from 1; 0: none. NULL where no item has one.
-    cdef uint32_t *places
+    cdef uint32_t *token_indexes
     cdef TextSlice stated_audience
     cdef TextSlice stated_permit
     cdef readonly unsigned long long at_least_revision
@@ -35,11 +35,11 @@ cdef class CheckMessage(ItemOptions):
     # A field stands before those that all requests have.
     cdef bint shifted
 
-    cdef int _take_text(self, TextSlice *token, int *refused) except -1
-    cdef int _take_proof(self, CheckInput *asked) except -1
-    cdef int _place(self, Py_ssize_t i) except -1
-    cdef int _look_up(self, TokenTableEntry *shown) except -1
-    cdef int _count_items(self, WireReader reader, bint many) except -1
-    cdef int _read_items(self, WireReader reader, bint many) except -1
+    cdef int _decode_text(self, TextSlice *token, int *refused) except -1
+    cdef int _set_proof(self, CheckInput *input) except -1
+    cdef int _use_table_token(self, Py_ssize_t i) except -1
+    cdef int _look_up(self, TokenTableEntry *entry) except -1
+    cdef int _count_items(self, WireReader reader, bint is_batch) except -1
+    cdef int _read_items(self, WireReader reader, bint is_batch) except -1
     cdef bint _read_item(self, WireReader reader, Item *item) noexcept
-    cdef bint _set_place(self, Py_ssize_t i, uint32_t place) noexcept
+    cdef bint _set_token_index(self, Py_ssize_t i, uint32_t token_index) noexcept

@@ -14,16 +14,16 @@ from libc.string cimport memset
 from sessauth._fast.base.arena cimport arena_take
 from sessauth._fast.base.limits cimport MAX_BATCH_ITEMS, MAX_PEERS
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, asked_init, finding_init, part_of
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, input_init, outcome_init, slice_of
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Item
 from sessauth._fast.check.checker cimport Checker
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_judge cimport Prepared, is_text
+from sessauth._fast.check.recording_runner cimport Prepared, is_text
 from sessauth._fast.codec.lenient_fields cimport field_bytes, field_skip, field_tag, field_varint
 from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, utf8_valid
 from sessauth._fast.rpc_codec.decision_writer cimport ByteBuffer, out_free, out_init, put_decision, put_number
-from sessauth._fast.rpc_codec.item_options cimport ItemOptions, keep_part
+from sessauth._fast.rpc_codec.item_options cimport ItemOptions, append_slice
 from sessauth._fast.token.chain cimport Chain
 
 __all__ = ["CheckMessage"]
@@ -60,7 +60,7 @@ cdef class CheckMessage(ItemOptions):
             raise ValueError("kind is check, batch, stream or commit")
         self.stated_audience.p = <bytes_t> PyBytes_AS_STRING(NOTHING)
         self.checker = checker
-        self.held = [data]
+        self.references = [data]
         self.is_stream = kind == "stream"
         self.shifted = self.is_stream or kind == "commit"
         reader.p = <bytes_t> PyBytes_AS_STRING(data)
@@ -81,20 +81,20 @@ cdef class CheckMessage(ItemOptions):
 
     def session_bytes(self, Py_ssize_t i):
         """How many bytes the item's session id has; 0 if it is not stated."""
-        return self._item(i).asked.session.n
+        return self._item(i).input.session.n
 
     def peer_count(self, Py_ssize_t i):
         """How many identities the item states."""
-        return self._item(i).asked.peer_count
+        return self._item(i).input.peer_count
 
     def states(self, Py_ssize_t i):
         """Whether the item states an action, and whether a resource."""
-        return self._item(i).asked.action.n > 0, self._item(i).asked.resource.n > 0
+        return self._item(i).input.action.n > 0, self._item(i).input.resource.n > 0
 
-    def token_place(self, Py_ssize_t i):
+    def token_index(self, Py_ssize_t i):
         """Which token of the table the item asks about, counted from 1; 0 for its own, and once judged."""
         self._item(i)
-        return 0 if self.places == NULL else self.places[i]
+        return 0 if self.token_indexes == NULL else self.token_indexes[i]
 
     def well_formed(self):
         """Whether each item states an action, a resource, one token, and at most one session and 16 identities.
@@ -108,14 +108,14 @@ cdef class CheckMessage(ItemOptions):
             return False
         for i in range(self.count):
             item = &self.items[i]
-            if not item.asked.action.n or not item.asked.resource.n or item.asked.peer_count > MAX_PEERS:
+            if not item.input.action.n or not item.input.resource.n or item.input.peer_count > MAX_PEERS:
                 return False
-            if item.asked.session.n != 0 and item.asked.session.n != 16:
+            if item.input.session.n != 0 and item.input.session.n != 16:
                 return False
-            if self.places != NULL and self.places[i]:
-                if item.asked.token.n or self.places[i] > <size_t> self.stated_tokens:
+            if self.token_indexes != NULL and self.token_indexes[i]:
+                if item.input.token.n or self.token_indexes[i] > <size_t> self.stated_tokens:
                     return False
-        return self._wishes_formed()
+        return self._options_formed()
 
     def token(self, Py_ssize_t i):
         """The bytes that were judged in the token's place; of a token of the table none before that."""
@@ -130,8 +130,8 @@ cdef class CheckMessage(ItemOptions):
         Py_ssize_t count=-1,
         *,
         int64_t now_ms=-1,
-        bint take_nonce=True,
-        bint proven=False,
+        bint consume_nonce=True,
+        bint skip_proof=False,
     ):
         """Judge items from ``first`` on, all that are left or ``count`` of them, by one state and one time.
 
@@ -147,24 +147,24 @@ cdef class CheckMessage(ItemOptions):
             raise IndexError("no such item")
         if not self.well_formed():
             raise ValueError("an item is not well-formed")
-        self.held.append(part_of(audience, &shared))
-        self.held.append(audience)
-        self.held.append(gate)
+        self.references.append(slice_of(audience, &shared))
+        self.references.append(audience)
+        self.references.append(gate)
         self.reset(first, end)
-        if self.wishes != NULL or self.settled is not None or self.attached is not None:
+        if self.options != NULL or self.overrides is not None or self.attached is not None:
             self._forget(first, end)
         for i in range(first, end):
-            self.items[i].asked.audience = shared
-            self.items[i].asked.at_least_revision = self.at_least_revision
-            self.items[i].asked.gate = NULL if gate is None else <PyObject *> gate
-            self.items[i].asked.keep_nonce = not take_nonce
-            self.items[i].asked.proven = proven
-            if self.items[i].asked.proof.n:
-                self._take_proof(&self.items[i].asked)
-            if self.places != NULL and self.places[i]:
-                self._place(i)
-            elif is_text(self.items[i].asked.token.p, self.items[i].asked.token.n):
-                self._take_text(&self.items[i].asked.token, &self.items[i].refused)
+            self.items[i].input.audience = shared
+            self.items[i].input.at_least_revision = self.at_least_revision
+            self.items[i].input.gate = NULL if gate is None else <PyObject *> gate
+            self.items[i].input.keep_nonce = not consume_nonce
+            self.items[i].input.skip_proof = skip_proof
+            if self.items[i].input.proof.n:
+                self._set_proof(&self.items[i].input)
+            if self.token_indexes != NULL and self.token_indexes[i]:
+                self._use_table_token(i)
+            elif is_text(self.items[i].input.token.p, self.items[i].input.token.n):
+                self._decode_text(&self.items[i].input.token, &self.items[i].refused)
         self.checker.judge_timed(self, first, end, now_ms)
 
     def answer(self, explain, elsewhere=()):
@@ -180,8 +180,8 @@ cdef class CheckMessage(ItemOptions):
         cdef Py_ssize_t i
         cdef bytes text = NOTHING
         cdef bytes more = NOTHING
-        if self.checker.tap is not None or self.checker.tally is not None:
-            self.note_answers(self.checker, elsewhere)
+        if self.checker.decision_queue is not None or self.checker.counters is not None:
+            self.record_answers(self.checker, elsewhere)
         out_init(&out)
         try:
             if self.is_stream:
@@ -189,16 +189,16 @@ cdef class CheckMessage(ItemOptions):
             for i in range(self.count):
                 item = &self.items[i]
                 chain = self.chain_of(item)
-                if item.found.named and not chain.compute_ids():
+                if item.outcome.signature_valid and not chain.compute_ids():
                     raise MemoryError
-                text = NOTHING if item.found.allowed else (<str?> explain(self[i], self.token_of(i))).encode()
-                decision = self.settled_as(i)
+                text = NOTHING if item.outcome.allowed else (<str?> explain(self[i], self.token_of(i))).encode()
+                decision = self.override_of(i)
                 if self.attached is not None:
                     more = self.attached.get(i, NOTHING)
                 put_decision(
                     &out,
                     2 if self.is_stream else 1,
-                    &item.found,
+                    &item.outcome,
                     chain,
                     <bytes_t> PyBytes_AS_STRING(self.prefix if decision is None else decision.prefix),
                     self.number + i if decision is None else decision.number,
@@ -213,61 +213,61 @@ cdef class CheckMessage(ItemOptions):
         finally:
             out_free(&out)
 
-    cdef int _take_text(self, TextSlice *token, int *refused) except -1:
+    cdef int _decode_text(self, TextSlice *token, int *refused) except -1:
         """Put the bytes of a token that came as text in its place."""
-        cdef Prepared prepared = self.checker._taken(PyBytes_FromStringAndSize(<const char *> token.p, token.n))
+        cdef Prepared prepared = self.checker._prepare_input(PyBytes_FromStringAndSize(<const char *> token.p, token.n))
         refused[0] = prepared.reason
         if not prepared.reason:
-            self.held.append(prepared)
-            part_of(prepared.data, token)
+            self.references.append(prepared)
+            slice_of(prepared.data, token)
         return 0
 
-    cdef int _take_proof(self, CheckInput *asked) except -1:
+    cdef int _set_proof(self, CheckInput *input) except -1:
         """Point an item at what its proof is judged by now; a proof that came as text becomes its bytes."""
-        cdef object held = self.checker.proofs
-        if is_text(asked.proof.p, asked.proof.n):
-            text = PyBytes_FromStringAndSize(<const char *> asked.proof.p, asked.proof.n)
-            held = self.checker._take_proof(text, asked)
+        cdef object references = self.checker.proofs
+        if is_text(input.proof.p, input.proof.n):
+            text = PyBytes_FromStringAndSize(<const char *> input.proof.p, input.proof.n)
+            references = self.checker._set_proof(text, input)
         else:
-            asked.proofs = NULL if held is None else <PyObject *> held
-        self.held.append(held)
+            input.proofs = NULL if references is None else <PyObject *> references
+        self.references.append(references)
         return 0
 
-    cdef int _place(self, Py_ssize_t i) except -1:
+    cdef int _use_table_token(self, Py_ssize_t i) except -1:
         """Let an item ask about its token of the table, which is looked up for the first one that does."""
         cdef Item *item = &self.items[i]
-        cdef TokenTableEntry *shown = &self.table[self.places[i] - 1]
-        if not shown.looked_up:
-            self._look_up(shown)
-            shown.looked_up = True
-        item.asked.token = shown.token
-        item.refused = shown.refused
-        if shown.chain != NULL:
-            Py_INCREF(<object> shown.chain)
-            item.chain = shown.chain
-        self.places[i] = 0
+        cdef TokenTableEntry *entry = &self.table[self.token_indexes[i] - 1]
+        if not entry.looked_up:
+            self._look_up(entry)
+            entry.looked_up = True
+        item.input.token = entry.token
+        item.refused = entry.refused
+        if entry.chain != NULL:
+            Py_INCREF(<object> entry.chain)
+            item.chain = entry.chain
+        self.token_indexes[i] = 0
         return 0
 
-    cdef int _look_up(self, TokenTableEntry *shown) except -1:
-        cdef CheckInput asked
-        cdef CheckOutcome found
+    cdef int _look_up(self, TokenTableEntry *entry) except -1:
+        cdef CheckInput input
+        cdef CheckOutcome outcome
         cdef Chain chain
-        if is_text(shown.token.p, shown.token.n):
-            self._take_text(&shown.token, &shown.refused)
-            if shown.refused:
+        if is_text(entry.token.p, entry.token.n):
+            self._decode_text(&entry.token, &entry.refused)
+            if entry.refused:
                 return 0
-        asked_init(&asked)
-        finding_init(&found)
-        asked.token = shown.token
-        chain = self.checker.chain_of(&asked, None, &found)
+        input_init(&input)
+        outcome_init(&outcome)
+        input.token = entry.token
+        chain = self.checker.chain_of(&input, None, &outcome)
         if chain is None:
-            shown.refused = found.reason
+            entry.refused = outcome.reason
         else:
-            self.held.append(chain)
-            shown.chain = <PyObject *> chain
+            self.references.append(chain)
+            entry.chain = <PyObject *> chain
         return 0
 
-    cdef int _count_items(self, WireReader reader, bint many) except -1:
+    cdef int _count_items(self, WireReader reader, bint is_batch) except -1:
         """Make room for the items and the tokens; for none if there are more than a batch may have."""
         cdef uint32_t number, wire
         cdef Py_ssize_t count = 0
@@ -278,11 +278,11 @@ cdef class CheckMessage(ItemOptions):
                 raise ValueError("not a message")
             if number == item_field and wire == WIRE_BYTES:
                 count += 1
-            elif many and number == BATCH_TOKENS and wire == WIRE_BYTES:
+            elif is_batch and number == BATCH_TOKENS and wire == WIRE_BYTES:
                 self.stated_tokens += 1
             if not field_skip(&reader, number, wire, 0):
                 raise ValueError("not a message")
-        self.stated = count if many or count == 0 else 1
+        self.stated = count if is_batch or count == 0 else 1
         if 0 < self.stated_tokens <= MAX_BATCH_ITEMS:
             size = self.stated_tokens * sizeof(TokenTableEntry)
             self.table = <TokenTableEntry *> arena_take(&self.arena, size)
@@ -291,7 +291,7 @@ cdef class CheckMessage(ItemOptions):
             memset(self.table, 0, size)
         return self.allocate(self.stated if self.stated <= MAX_BATCH_ITEMS else 0)
 
-    cdef int _read_items(self, WireReader reader, bint many) except -1:
+    cdef int _read_items(self, WireReader reader, bint is_batch) except -1:
         cdef uint32_t number, wire, field
         cdef WireReader inner
         cdef uint64_t value
@@ -312,8 +312,8 @@ cdef class CheckMessage(ItemOptions):
                     continue
                 if i < self.count and not self._read_item(inner, &self.items[i]):
                     raise ValueError("an item is no message")
-                i += many
-            elif wire == WIRE_BYTES and many and number == BATCH_TOKENS:
+                i += is_batch
+            elif wire == WIRE_BYTES and is_batch and number == BATCH_TOKENS:
                 if not field_bytes(&reader, &inner):
                     raise ValueError("not a message")
                 if self.table != NULL:
@@ -345,48 +345,48 @@ cdef class CheckMessage(ItemOptions):
             if not field_tag(&reader, &number, &wire):
                 return False
             if number == FIELD_TOKEN_INDEX and wire == WIRE_VARINT:
-                if not field_varint(&reader, &value) or not self._set_place(item - self.items, <uint32_t> value):
+                if not field_varint(&reader, &value) or not self._set_token_index(item - self.items, <uint32_t> value):
                     return False
                 continue
             if wire != WIRE_BYTES or (number > FIELD_PEER and number != FIELD_PROOF):
-                if not self.read_wish(&reader, item - self.items, number, wire):
+                if not self.read_option(&reader, item - self.items, number, wire):
                     return False
                 continue
             if not field_bytes(&reader, &inner):
                 return False
             _set(&text, &inner)
             if number == FIELD_TOKEN:
-                item.asked.token = text
+                item.input.token = text
             elif number == FIELD_ACTION:
-                item.asked.action = text
+                item.input.action = text
             elif number == FIELD_RESOURCE:
-                item.asked.resource = text
+                item.input.resource = text
             elif number == FIELD_ARGUMENTS:
-                item.asked.arguments = text
+                item.input.arguments = text
             elif number == FIELD_TOOL:
-                item.asked.tool = text
+                item.input.tool = text
             elif number == FIELD_SESSION:
-                item.asked.session = text
+                item.input.session = text
             elif number == FIELD_PROOF:
-                item.asked.proof = text
+                item.input.proof = text
             elif not utf8_valid(text.p, text.n):
                 return False
             elif number == FIELD_SOURCE:
-                item.asked.source = text
-            elif not keep_part(&self.arena, &item.asked.peers, &item.asked.peer_count, &text):
+                item.input.source = text
+            elif not append_slice(&self.arena, &item.input.peers, &item.input.peer_count, &text):
                 return False
         return True
 
-    cdef bint _set_place(self, Py_ssize_t i, uint32_t place) noexcept:
+    cdef bint _set_token_index(self, Py_ssize_t i, uint32_t token_index) noexcept:
         """Keep which token of the table an item asks about."""
-        if self.places == NULL:
-            if place == 0:
+        if self.token_indexes == NULL:
+            if token_index == 0:
                 return True
-            self.places = <uint32_t *> arena_take(&self.arena, self.count * sizeof(uint32_t))
-            if self.places == NULL:
+            self.token_indexes = <uint32_t *> arena_take(&self.arena, self.count * sizeof(uint32_t))
+            if self.token_indexes == NULL:
                 return False
-            memset(self.places, 0, self.count * sizeof(uint32_t))
-        self.places[i] = place
+            memset(self.token_indexes, 0, self.count * sizeof(uint32_t))
+        self.token_indexes[i] = token_index
         return True
 
 

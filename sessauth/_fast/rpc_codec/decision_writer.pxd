@@ -18,7 +18,7 @@ cdef void put_number(ByteBuffer *out, int field, unsigned long long value) noexc
 cdef void put_decision(
     ByteBuffer *out,
     int field,
-    const CheckOutcome *found,
+    const CheckOutcome *outcome,
     Chain chain,
     const unsigned char *prefix,
     unsigned long long number,

@@ -133,10 +133,10 @@ def withdrawal(Batch batch not None, Py_ssize_t i, uint64_t stream_id, str expla
     if not 0 <= i < batch.count:
         raise IndexError("no such item")
     item = &batch.items[i]
-    if item.found.allowed:
+    if item.outcome.allowed:
         raise ValueError("an allow takes nothing back")
     chain = batch.chain_of(item)
-    if item.found.named and not chain.compute_ids():
+    if item.outcome.signature_valid and not chain.compute_ids():
         raise MemoryError
     out_init(&out)
     try:
@@ -144,7 +144,7 @@ def withdrawal(Batch batch not None, Py_ssize_t i, uint64_t stream_id, str expla
         put_decision(
             &out,
             2,
-            &item.found,
+            &item.outcome,
             chain,
             <const unsigned char *> PyBytes_AS_STRING(batch.prefix),
             batch.number + i,
@@ -164,7 +164,7 @@ def withdrawal(Batch batch not None, Py_ssize_t i, uint64_t stream_id, str expla
 cdef void put_decision(
     ByteBuffer *out,
     int field,
-    const CheckOutcome *found,
+    const CheckOutcome *outcome,
     Chain chain,
     const unsigned char *prefix,
     unsigned long long number,
@@ -177,26 +177,26 @@ cdef void put_decision(
     cdef size_t begin
     cdef int i
     # The largest that it can become, so that nothing below has to ask.
-    if not _reserve(out, PLAIN_BYTES + MAX_BLOCKS * BLOCK_ID_BYTES + found.argument_n + explanation_n + more_n):
+    if not _reserve(out, PLAIN_BYTES + MAX_BLOCKS * BLOCK_ID_BYTES + outcome.argument_n + explanation_n + more_n):
         return
     begin = _open(out, field)
-    _number(out, 1, found.allowed)
-    _number(out, 2, found.reason)
-    if not found.allowed:
-        _number(out, 3, found.stage)
+    _number(out, 1, outcome.allowed)
+    _number(out, 2, outcome.reason)
+    if not outcome.allowed:
+        _number(out, 3, outcome.stage)
         _position(
-            out, 4, found.level, found.index, found.scope, found.clause, found.argument, found.argument_n
+            out, 4, outcome.level, outcome.index, outcome.scope, outcome.clause, outcome.argument, outcome.argument_n
         )
-    elif found.matched_index >= 0:
-        _position(out, 5, LEVEL_BLOCK, found.matched_index, found.matched_scope, -1, NULL, 0)
-    if found.named:
+    elif outcome.matched_index >= 0:
+        _position(out, 5, LEVEL_BLOCK, outcome.matched_index, outcome.matched_scope, -1, NULL, 0)
+    if outcome.signature_valid:
         _bytes(out, 6, chain.base + chain.root.session_id, 16)
-    _number(out, 7, found.epoch)
-    if found.named:
+    _number(out, 7, outcome.epoch)
+    if outcome.signature_valid:
         for i in range(chain.block_count):
             _bytes(out, 8, chain.ids + 32 * i, 32)
-    _number(out, 9, found.revision)
-    _number(out, 11, found.expires_at_ms)
+    _number(out, 9, outcome.revision)
+    _number(out, 11, outcome.expires_at_ms)
     memcpy(decision_id, prefix, 8)
     for i in range(8):
         decision_id[8 + i] = <unsigned char> (number >> (56 - 8 * i))

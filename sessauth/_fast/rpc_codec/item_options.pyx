@@ -13,11 +13,11 @@ from libc.string cimport memset
 from sessauth._fast.base.arena cimport Arena, arena_free, arena_init, arena_take
 from sessauth._fast.base.limits cimport MAX_APPROVAL_KEYS, MAX_PEERS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, STAGE_NEEDS
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport CONSUMES_ONCE, CONSUMES_PERMIT, finding_free, set_argument
+from sessauth._fast.call.check_state cimport CONSUMES_ONCE, CONSUMES_PERMIT, outcome_free, set_argument
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_judge cimport RecordingRunner
+from sessauth._fast.check.recording_runner cimport RecordingRunner
 from sessauth._fast.codec.lenient_fields cimport field_bytes, field_skip, field_varint
 from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
 from sessauth._fast.record.queue cimport DecisionQueue
@@ -46,24 +46,24 @@ cdef class ItemOptions(Batch):
     def approvals(self, Py_ssize_t i):
         """The SignedApprovals that came with the item, encoded as they came: at most 16, of more the first."""
         self._item(i)
-        cdef ItemOption *wish = NULL if self.wishes == NULL else &self.wishes[i]
-        cdef int count = 0 if wish == NULL else min(wish.approval_count, <int> MAX_APPROVAL_KEYS)
-        return tuple([_bytes(&wish.approvals[k]) for k in range(count)])
+        cdef ItemOption *option = NULL if self.options == NULL else &self.options[i]
+        cdef int count = 0 if option == NULL else min(option.approval_count, <int> MAX_APPROVAL_KEYS)
+        return tuple([_bytes(&option.approvals[k]) for k in range(count)])
 
     def approval_count(self, Py_ssize_t i):
         """How many SignedApprovals came with the item."""
         self._item(i)
-        return 0 if self.wishes == NULL else self.wishes[i].approval_count
+        return 0 if self.options == NULL else self.options[i].approval_count
 
     def retry_id(self, Py_ssize_t i):
         """What the gateway calls this attempt; empty if it has no name for it."""
         self._item(i)
-        return b"" if self.wishes == NULL else _bytes(&self.wishes[i].retry_id)
+        return b"" if self.options == NULL else _bytes(&self.options[i].retry_id)
 
     def permit_ms(self, Py_ssize_t i):
         """Within how many ms the permit that is asked for may be committed; 0 if none is."""
         self._item(i)
-        return 0 if self.wishes == NULL else self.wishes[i].permit_ms
+        return 0 if self.options == NULL else self.options[i].permit_ms
 
     def wants_writer(self, Py_ssize_t i):
         """Whether all but stage ``needs`` allows the item: it costs something, or asks for a permit.
@@ -71,7 +71,7 @@ cdef class ItemOptions(Batch):
         So does an item with a retry id whose token is bound, since its proof counts once.
         """
         cdef Item *item = self._item(i)
-        return not item.found.allowed and item.found.stage == STAGE_NEEDS
+        return not item.outcome.allowed and item.outcome.stage == STAGE_NEEDS
 
     def call(self, Py_ssize_t i):
         """What is asked, once judged: token, action, resource, arguments, tool, session, source, identities, proof.
@@ -82,32 +82,32 @@ cdef class ItemOptions(Batch):
         cdef int k
         return (
             self.token_of(i),
-            _bytes(&item.asked.action),
-            _bytes(&item.asked.resource),
-            _bytes(&item.asked.arguments),
-            _bytes(&item.asked.tool),
-            _bytes(&item.asked.session),
-            _bytes(&item.asked.source).decode(),
-            tuple([_bytes(&item.asked.peers[k]).decode() for k in range(item.asked.peer_count)]),
-            _bytes(&item.asked.proof),
+            _bytes(&item.input.action),
+            _bytes(&item.input.resource),
+            _bytes(&item.input.arguments),
+            _bytes(&item.input.tool),
+            _bytes(&item.input.session),
+            _bytes(&item.input.source).decode(),
+            tuple([_bytes(&item.input.peers[k]).decode() for k in range(item.input.peer_count)]),
+            _bytes(&item.input.proof),
         )
 
-    def settle(self, Py_ssize_t i, Decision decision not None):
+    def override(self, Py_ssize_t i, Decision decision not None):
         """Answer an item with a decision that was made elsewhere."""
         cdef Item *item = self._item(i)
-        finding_free(&item.found)
-        item.found = decision.found
+        outcome_free(&item.outcome)
+        item.outcome = decision.outcome
         if decision._argument is not None:
             text = decision._argument.encode()
-            set_argument(&item.found, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+            set_argument(&item.outcome, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
         if decision.chain is not None:
             Py_INCREF(decision.chain)
             if item.chain != NULL:
                 Py_DECREF(<object> item.chain)
             item.chain = <PyObject *> decision.chain
-        if self.settled is None:
-            self.settled = {}
-        self.settled[i] = decision
+        if self.overrides is None:
+            self.overrides = {}
+        self.overrides[i] = decision
 
     def attach(self, Py_ssize_t i, bytes encoded not None):
         """Add encoded fields to the item's answer: permit, its deadline, approval (14 to 16 of Decision).
@@ -124,30 +124,30 @@ cdef class ItemOptions(Batch):
 
     def __getitem__(self, index):
         cdef Decision decision
-        if self.settled is not None and isinstance(index, int):
-            decision = self.settled_as(index + self.count if index < 0 else index)
+        if self.overrides is not None and isinstance(index, int):
+            decision = self.override_of(index + self.count if index < 0 else index)
             if decision is not None:
                 return decision
         return Batch.__getitem__(self, index)
 
-    cdef int note_answers(self, RecordingRunner judge, elsewhere) except -1:
+    cdef int record_answers(self, RecordingRunner judge, elsewhere) except -1:
         """Note each decision as it is answered: the writer's own where it settled the item."""
-        cdef DecisionQueue tap = judge.tap
+        cdef DecisionQueue queue = judge.decision_queue
         cdef Decision decision
         cdef Py_ssize_t i
         for i in range(self.count):
             if i in elsewhere:
                 continue
-            decision = self.settled_as(i)
+            decision = self.override_of(i)
             if decision is None:
-                judge.note_item(self, &self.items[i], False)
+                judge.record_item(self, &self.items[i], False)
                 continue
-            if judge.tally is not None:
-                judge.tally.note(&self.items[i].found)
-            if tap is not None:
-                tap.note(
-                    &self.items[i].asked,
-                    &self.items[i].found,
+            if judge.counters is not None:
+                judge.counters.count_outcome(&self.items[i].outcome)
+            if queue is not None:
+                queue.put(
+                    &self.items[i].input,
+                    &self.items[i].outcome,
                     self.chain_of(&self.items[i]),
                     <bytes_t> PyBytes_AS_STRING(decision.prefix),
                     decision.number,
@@ -155,53 +155,53 @@ cdef class ItemOptions(Batch):
                 )
         return 0
 
-    cdef Decision settled_as(self, Py_ssize_t i):
-        return None if self.settled is None else self.settled.get(i)
+    cdef Decision override_of(self, Py_ssize_t i):
+        return None if self.overrides is None else self.overrides.get(i)
 
     cdef Item *_item(self, Py_ssize_t i) except NULL:
         if not 0 <= i < self.count:
             raise IndexError("no such item")
         return &self.items[i]
 
-    cdef ItemOption *_make_wish(self, Py_ssize_t i) noexcept:
+    cdef ItemOption *_make_option(self, Py_ssize_t i) noexcept:
         cdef size_t size = self.count * sizeof(ItemOption)
-        if self.wishes == NULL:
-            self.wishes = <ItemOption *> arena_take(&self.arena, size)
-            if self.wishes == NULL:
+        if self.options == NULL:
+            self.options = <ItemOption *> arena_take(&self.arena, size)
+            if self.options == NULL:
                 return NULL
-            memset(self.wishes, 0, size)
-        return &self.wishes[i]
+            memset(self.options, 0, size)
+        return &self.options[i]
 
-    cdef bint read_wish(self, WireReader *reader, Py_ssize_t i, uint32_t number, uint32_t wire) noexcept:
-        cdef ItemOption *wish
+    cdef bint read_option(self, WireReader *reader, Py_ssize_t i, uint32_t number, uint32_t wire) noexcept:
+        cdef ItemOption *option
         cdef WireReader inner
         cdef TextSlice part
         cdef bint is_permit = number == FIELD_PERMIT_MS and wire == WIRE_VARINT
         if not is_permit and (wire != WIRE_BYTES or (number != FIELD_APPROVALS and number != FIELD_RETRY)):
             return field_skip(reader, number, wire, 1)
-        wish = self._make_wish(i)
-        if wish == NULL:
+        option = self._make_option(i)
+        if option == NULL:
             return False
         if is_permit:
-            return field_varint(reader, &wish.permit_ms)
+            return field_varint(reader, &option.permit_ms)
         if not field_bytes(reader, &inner):
             return False
         part.p = inner.p
         part.n = inner.end - inner.p
         if number == FIELD_RETRY:
-            wish.retry_id = part
+            option.retry_id = part
             return True
-        return keep_part(&self.arena, &wish.approvals, &wish.approval_count, &part)
+        return append_slice(&self.arena, &option.approvals, &option.approval_count, &part)
 
-    cdef bint _wishes_formed(self) noexcept:
+    cdef bint _options_formed(self) noexcept:
         """Whether no item has more of these than it may."""
         cdef Py_ssize_t i
-        cdef ItemOption *wish
-        for i in range(0 if self.wishes == NULL else self.count):
-            wish = &self.wishes[i]
-            if wish.retry_id.n > MAX_RETRY_ID_BYTES or wish.permit_ms > MAX_PERMIT_MS:
+        cdef ItemOption *option
+        for i in range(0 if self.options == NULL else self.count):
+            option = &self.options[i]
+            if option.retry_id.n > MAX_RETRY_ID_BYTES or option.permit_ms > MAX_PERMIT_MS:
                 return False
-            if wish.approval_count > MAX_APPROVAL_KEYS:
+            if option.approval_count > MAX_APPROVAL_KEYS:
                 return False
         return True
 
@@ -209,26 +209,26 @@ cdef class ItemOptions(Batch):
         """Take back what the writer made of items, and tell the judge what they consume."""
         cdef Py_ssize_t i
         for i in range(first, end):
-            if self.settled is not None:
-                self.settled.pop(i, None)
+            if self.overrides is not None:
+                self.overrides.pop(i, None)
             if self.attached is not None:
                 self.attached.pop(i, None)
-            if self.wishes != NULL:
-                self.items[i].asked.consumes = CONSUMES_PERMIT if self.wishes[i].permit_ms else 0
-                if self.wishes[i].retry_id.n:
-                    self.items[i].asked.consumes |= CONSUMES_ONCE
+            if self.options != NULL:
+                self.items[i].input.consumes = CONSUMES_PERMIT if self.options[i].permit_ms else 0
+                if self.options[i].retry_id.n:
+                    self.items[i].input.consumes |= CONSUMES_ONCE
         return 0
 
 
-cdef bint keep_part(Arena *arena, const TextSlice **parts, int *count, const TextSlice *part) noexcept:
-    cdef TextSlice *kept = <TextSlice *> parts[0]
-    if kept == NULL:
-        kept = <TextSlice *> arena_take(arena, MAX_PEERS * sizeof(TextSlice))
-        if kept == NULL:
+cdef bint append_slice(Arena *arena, const TextSlice **parts, int *count, const TextSlice *part) noexcept:
+    cdef TextSlice *slices = <TextSlice *> parts[0]
+    if slices == NULL:
+        slices = <TextSlice *> arena_take(arena, MAX_PEERS * sizeof(TextSlice))
+        if slices == NULL:
             return False
-        parts[0] = kept
+        parts[0] = slices
     if count[0] < MAX_PEERS:
-        kept[count[0]] = part[0]
+        slices[count[0]] = part[0]
     count[0] += 1
     return True
 

@@ -16,7 +16,7 @@ from sessauth._fast.scopes.implication import (
     WorkBudget,
     argument,
     contradicts,
-    found,
+    requires_value,
     implies,
     is_known,
 )
@@ -244,7 +244,7 @@ cdef _left_over(scope, conditions):
         return ""
     mentioned = _mentioned(scope)
     for condition in conditions:
-        if condition["path"]["source"] != 1 or not found(condition):
+        if condition["path"]["source"] != 1 or not requires_value(condition):
             continue
         path = tuple(condition["path"]["segments"])
         covered = any(path[: len(m)] == m or m[: len(path)] == path for m in mentioned)

@@ -74,7 +74,7 @@ cdef inline bint order_is(int op, int order) noexcept nogil:
     return order > 0 if op == OP_GREATER else order >= 0
 
 
-cdef inline bint holds(const Condition *c, bytes_t base, Context *context, uint64_t *named) noexcept nogil:
+cdef inline bint holds(const Condition *c, bytes_t base, Context *context, uint64_t *marked) noexcept nogil:
     """Evaluate a condition; false also when the work ran out, which the context then says.
 
     ``base`` is where the condition's spans count from. The argument that it is of may be marked in ``named``,
@@ -89,7 +89,7 @@ cdef inline bint holds(const Condition *c, bytes_t base, Context *context, uint6
     if node == NULL:
         return c.optional
     if node - nodes < 64:
-        named[0] |= (<uint64_t> 1) << (node - nodes)
+        marked[0] |= (<uint64_t> 1) << (node - nodes)
     if c.shape == SHAPE_EQUALS:
         return equals_any(c, base, node.type, node.truth, node.text, node.units, node.nanos)
     return node.type == TYPE_NUMBER and order_is(

@@ -66,7 +66,7 @@ def is_known(condition):
     return 1 <= source <= 3 and 1 <= condition["operator"] <= 15 and 0 <= condition.get("accessor", 0) <= 4
 
 
-def found(condition):
+def requires_value(condition):
     """Whether the condition holds only if something is found at its path."""
     return condition["operator"] != ABSENT and not condition.get("optional", False)
 
@@ -84,12 +84,12 @@ def implies(child, parent, bint same_facts, WorkBudget work):
     parent_source, parent_path = _path(parent)
     if source != parent_source:
         return False
-    if source == SESSION and not same_facts and not found(child):
+    if source == SESSION and not same_facts and not requires_value(child):
         return False
     cdef int child_op = child["operator"]
     cdef int parent_op = parent["operator"]
     if parent_op == PRESENT:
-        return found(child) and child_path[: len(parent_path)] == parent_path
+        return requires_value(child) and child_path[: len(parent_path)] == parent_path
     if child_op == ABSENT:
         below = parent_path[: len(child_path)] == child_path
         return below and (parent_op == ABSENT or parent.get("optional", False))
@@ -109,16 +109,16 @@ def contradicts(child, parent, bint same_facts, WorkBudget work):
         return False
     cdef bint hidden = source == SESSION and not same_facts
     if child["operator"] == ABSENT:
-        return not hidden and found(parent) and parent_path[: len(child_path)] == child_path
+        return not hidden and requires_value(parent) and parent_path[: len(child_path)] == child_path
     if parent["operator"] == ABSENT:
-        return found(child) and child_path[: len(parent_path)] == parent_path
+        return requires_value(child) and child_path[: len(parent_path)] == parent_path
     if PRESENT in (child["operator"], parent["operator"]) or not _same_subject(child, parent):
         return False
     # An empty list satisfies any two conditions on each of its elements.
     if child.get("each", False):
         return False
     # If nothing is found both may hold; and a holder's block may not find what the other does.
-    if not found(child) and (hidden or not found(parent)):
+    if not requires_value(child) and (hidden or not requires_value(parent)):
         return False
     return _value_contradicts(child, parent, work)
 

@@ -53,7 +53,7 @@ cdef inline bint covered(
     bytes_t base,
     Context *context,
     int paths,
-    uint64_t named,
+    uint64_t marked,
     uint32_t index,
     int depth,
     MatchResult *out,
@@ -64,7 +64,7 @@ cdef inline bint covered(
     if not spend(context, nodes[index].count, paths):
         return 0
     while i < nodes[index].next:
-        if i < 64 and (named >> i) & 1:
+        if i < 64 and (marked >> i) & 1:
             i = nodes[i].next
             continue
         out.left[depth].p = nodes[i].name
@@ -79,7 +79,7 @@ cdef inline bint covered(
             if mentioned > best:
                 best = mentioned
         if best == 1 and nodes[i].type == TYPE_OBJECT:
-            if not covered(scope, base, context, paths, named, i, depth + 1, out):
+            if not covered(scope, base, context, paths, marked, i, depth + 1, out):
                 return 0
         elif best != 2:
             out.left_count = depth + 1
@@ -102,7 +102,7 @@ cdef inline int closed_paths(const Scope *scope) noexcept nogil:
 # Whether it names all arguments that there are. `named` are the marks of those that a condition of this very scope
 # was found to be of (`holds`), or 0. 0 also when the work ran out, which the context then says.
 cdef inline bint covers(
-    const Scope *scope, bytes_t base, Context *context, uint64_t named, MatchResult *out
+    const Scope *scope, bytes_t base, Context *context, uint64_t marked, MatchResult *out
 ) noexcept nogil:
     cdef int paths = closed_paths(scope)
-    return paths < 0 or covered(scope, base, context, paths, named, 0, 0, out)
+    return paths < 0 or covered(scope, base, context, paths, marked, 0, 0, out)

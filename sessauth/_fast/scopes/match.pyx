@@ -70,17 +70,17 @@ cdef inline bint _resource_matches(const Scope *scope, bytes_t base, const Resou
 cdef Match _match(
     const Scope *scope, bytes_t base, TextSlice action, const Resource *resource, Context *context, MatchResult *out
 ) noexcept nogil:
-    cdef uint64_t named = 0
+    cdef uint64_t marked = 0
     cdef int i
     out.left_count = 0
     if not _action_matches(scope, base, action) or not _resource_matches(scope, base, resource):
         return OUTSIDE
     for i in range(scope.condition_count):
-        if not holds(&scope.conditions[i], base, context, &named):
+        if not holds(&scope.conditions[i], base, context, &marked):
             out.clause = i
             return OVERWORKED if context.overworked else FAILED
     out.clause = -1
-    if covers(scope, base, context, named, out):
+    if covers(scope, base, context, marked, out):
         return MATCHED
     return OVERWORKED if context.overworked else FAILED
 

@@ -46,22 +46,22 @@ cdef class Chain:
     cdef uint16_t ends[MAX_BLOCKS]
     cdef bint any_unknown
     # The first of its blocks, or -1, that is among the session's revocations as of `looked_mark`; 0: not looked.
-    cdef uint64_t looked_mark
+    cdef uint64_t revocation_mark
     cdef int revoked_index
     # Its signatures stood once, so they stand; or the one of this block was wrong, so it is; else -1.
-    cdef bint stands
+    cdef bint signatures_valid
     cdef int wrong_index
     # The verified-chain cache's own.
     cdef int hits
     cdef int queue
-    cdef size_t kept
-    cdef Link queued
-    cdef Link of_session
+    cdef size_t cached_bytes
+    cdef Link queue_link
+    cdef Link session_link
     # Behind all that a check reads: BLAKE2b-256 of raw, once it was computed.
     cdef unsigned char *digest
     # The tap's marks: of the notes that hold it, and of whom its payloads were given and written for.
-    cdef uint32_t held_mark
-    cdef uint32_t given_mark
+    cdef uint32_t segment_mark
+    cdef uint32_t payload_mark
     cdef uint32_t written_mark
 
     cdef const char *_parse(self, int *reason, int *at) noexcept nogil

@@ -12,7 +12,7 @@ cdef enum:
 cdef enum:
     SIGNATURE_BYTES = 64
     # Label, kind, the last signature, verifier id, key id, request digest, time, nonce.
-    PROVEN_BYTES = 18 + 1 + 64 + 16 + 32 + 32 + 8 + 16
+    COVERED_BYTES = 18 + 1 + 64 + 16 + 32 + 32 + 8 + 16
     # Verifier id and key id.
     NAME_BYTES = 48
     MAX_VERIFIER_KEYS = 2
@@ -49,7 +49,7 @@ cdef void digest_request(
     unsigned char *out, bytes_t action, size_t action_n, bytes_t resource, size_t resource_n, bytes_t arguments, size_t n
 ) noexcept nogil
 # What a proof covers, PROVEN_BYTES.
-cdef void put_proven(
+cdef void put_covered_bytes(
     unsigned char *out,
     int kind,
     bytes_t signature,

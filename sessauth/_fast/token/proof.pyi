@@ -5,9 +5,9 @@ from sessauth._fast.nonces.table import ReplayTable
 
 __all__ = [
     "ProofKeys",
+    "covered_bytes",
     "mac",
     "mac_key_of_holder",
-    "proven",
     "request_digest",
     "x25519",
     "x25519_public",
@@ -32,7 +32,7 @@ def mac(key: bytes, message: bytes) -> bytes: ...
 def mac_key_of_holder(
     proof_secret: bytes, verifier_key: bytes, next_key: bytes, verifier_id: bytes
 ) -> bytes: ...
-def proven(
+def covered_bytes(
     kind: int,
     last_signature: bytes,
     verifier_id: bytes,

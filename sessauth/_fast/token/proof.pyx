@@ -11,14 +11,14 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport part_of
+from sessauth._fast.call.check_state cimport slice_of
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.codec.protobuf cimport WIRE_BYTES, WIRE_VARINT, WireReader, read_bytes, read_tag, read_varint
 from sessauth._fast.crypto.ed25519 cimport blake2b_256
 from sessauth._fast.crypto.hashing cimport Hashing, agree, agree_base, blake2b_mac, hash_add, hash_begin, hash_end
 from sessauth._fast.nonces.table cimport ReplayTable
 
-__all__ = ["ProofKeys", "mac", "mac_key_of_holder", "proven", "request_digest", "x25519", "x25519_public"]
+__all__ = ["ProofKeys", "mac", "mac_key_of_holder", "covered_bytes", "request_digest", "x25519", "x25519_public"]
 
 cdef enum:
     # With the zero byte behind each.
@@ -118,10 +118,10 @@ cdef bint parse_proof(bytes_t p, size_t n, Proof *out) noexcept nogil:
 
 cdef bint _number(WireReader *reader, uint32_t number, uint64_t *value) noexcept nogil:
     """The next field, if it is this one and not its default."""
-    cdef uint32_t found, wire
+    cdef uint32_t tag_number, wire
     return (
-        read_tag(reader, &found, &wire)
-        and found == number
+        read_tag(reader, &tag_number, &wire)
+        and tag_number == number
         and wire == WIRE_VARINT
         and read_varint(reader, value)
         and value[0] != 0
@@ -130,9 +130,9 @@ cdef bint _number(WireReader *reader, uint32_t number, uint64_t *value) noexcept
 
 cdef bint _bytes(WireReader *reader, uint32_t number, Py_ssize_t length, bytes_t *value) noexcept nogil:
     """The next field, if it is this one and has this length."""
-    cdef uint32_t found, wire
+    cdef uint32_t tag_number, wire
     cdef WireReader inner
-    if not read_tag(reader, &found, &wire) or found != number or wire != WIRE_BYTES:
+    if not read_tag(reader, &tag_number, &wire) or tag_number != number or wire != WIRE_BYTES:
         return False
     if not read_bytes(reader, &inner) or inner.end - inner.p != length:
         return False
@@ -185,7 +185,7 @@ cdef void digest_request(
     hash_end(&hashing, out)
 
 
-cdef void put_proven(
+cdef void put_covered_bytes(
     unsigned char *out,
     int kind,
     bytes_t signature,
@@ -244,15 +244,15 @@ def request_digest(action not None, resource not None, bytes arguments not None=
     """
     cdef TextSlice a, r
     cdef unsigned char out[32]
-    cdef object _held_action = part_of(action, &a)
-    cdef object _held_resource = part_of(resource, &r)
+    cdef object _held_action = slice_of(action, &a)
+    cdef object _held_resource = slice_of(resource, &r)
     if a.n > 0xFFFFFFFFU or r.n > 0xFFFFFFFFU or <size_t> PyBytes_GET_SIZE(arguments) > 0xFFFFFFFFU:
         raise ValueError("a part of a request has less than 4 GiB")
     digest_request(out, a.p, a.n, r.p, r.n, <bytes_t> PyBytes_AS_STRING(arguments), PyBytes_GET_SIZE(arguments))
     return PyBytes_FromStringAndSize(<const char *> out, 32)
 
 
-def proven(
+def covered_bytes(
     int kind,
     bytes last_signature not None,
     bytes verifier_id not None,
@@ -265,12 +265,12 @@ def proven(
 
     Raises ValueError for a kind that is none, or parts that are not of 64, 16, 32, 32 and 16 bytes.
     """
-    cdef unsigned char out[PROVEN_BYTES]
+    cdef unsigned char out[COVERED_BYTES]
     if kind != PROOF_ED25519 and kind != PROOF_MAC:
         raise ValueError("the kind of a proof is 1 or 2")
     if (len(last_signature), len(verifier_id), len(key_id), len(request_digest), len(nonce)) != (64, 16, 32, 32, 16):
         raise ValueError("a signature has 64 bytes, verifier id and nonce 16, key id and digest 32")
-    put_proven(
+    put_covered_bytes(
         out,
         kind,
         <bytes_t> PyBytes_AS_STRING(last_signature),
@@ -280,7 +280,7 @@ def proven(
         time_ms,
         <bytes_t> PyBytes_AS_STRING(nonce),
     )
-    return PyBytes_FromStringAndSize(<const char *> out, PROVEN_BYTES)
+    return PyBytes_FromStringAndSize(<const char *> out, COVERED_BYTES)
 
 
 def mac_key_of_holder(bytes proof_secret, bytes verifier_key, bytes next_key, bytes verifier_id not None):

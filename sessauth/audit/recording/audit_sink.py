@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from ..._fast.record.audit_json import DecisionText
-from ..._fast.record.note import DecisionRecord
+from ..._fast.record.decision_record import DecisionRecord
 from ..._fast.record.queue import DecisionQueue
 from ...clock import Clock, SystemClock
 from ...reasons import Reason, Stage

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from ..._fast.check.checker import Checker
-from ..._fast.check.recording_judge import RecordingRunner
+from ..._fast.check.recording_runner import RecordingRunner
 from ..._fast.record.queue import DecisionQueue
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError
@@ -139,7 +139,7 @@ class ProcessRecorder:
     def start(self) -> Self:
         """Begin to record, if there is a sink."""
         if self._sinks:
-            self._verifier.tap = self.queue
+            self._verifier.decision_queue = self.queue
             self._recorder = Recorder(self.queue, self._sinks, clock=self._clock)
             self._recorder.start()
         return self
@@ -149,7 +149,7 @@ class ProcessRecorder:
 
         On a disk that hangs, waiting records are given up after 30 s; the stream is left as after a crash.
         """
-        self._verifier.tap = None
+        self._verifier.decision_queue = None
         recorder, self._recorder = self._recorder, None
         if recorder is not None and not recorder.stop():
             # The thread is still in one of them.

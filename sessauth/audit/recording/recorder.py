@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from ..._fast.record.note import DecisionRecord
+from ..._fast.record.decision_record import DecisionRecord
 from ..._fast.record.queue import DecisionQueue
 from ...clock import Clock, SystemClock
 

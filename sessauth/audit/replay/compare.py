@@ -241,7 +241,7 @@ class KnownChainCase:
             return self._malformed()
         if not self.knows_state and recorded.level == Level.CEILING:
             return ReplayedCall(Standing.UNDECIDABLE)
-        if out.exact or out.verdict == SurveyVerdict.YES or not out.place_fits:
+        if out.exact or out.verdict == SurveyVerdict.YES or not out.position_fits:
             return self._contradicted()
         if out.verdict == SurveyVerdict.NO:
             return ReplayedCall(Standing.CONFIRMED)

@@ -121,7 +121,7 @@ class _Replay:
         session_id = chain.session_id
         knows_state = covered and self._state.knows(session_id)
         arguments = self._arguments.get(recorded.arguments) if recorded.arguments else _NONE
-        out = self._replayer.again(
+        out = self._replayer.redecide(
             chain,
             recorded.action,
             recorded.resource,
@@ -154,7 +154,7 @@ class _Replay:
     def _lives(self, session_id: bytes, at_ms: int) -> tuple[Redecision, bool] | None:
         if not self._state.knows(session_id):
             return None
-        return self._replayer.lives(session_id, at_ms), self._state.has(session_id)
+        return self._replayer.session_alive(session_id, at_ms), self._state.has(session_id)
 
     def _chain(self, blocks: str) -> LoggedChain | None:
         """Return the chain of these ids; None if the log does not have it."""
@@ -172,7 +172,7 @@ class _Replay:
             except FormError as error:
                 self._forged(blocks, f"no chain: {error.detail}")
             else:
-                if not chain.root_stands:
+                if not chain.root_id_matches:
                     self._forged(blocks, "the first block is not what its id says")
         self._chains[blocks] = chain
         return chain

@@ -34,7 +34,7 @@ class SessionEventPublisher:
 
     def __init__(self, source: LmdbSource) -> None:
         """Follow the log of ``source``; nothing runs yet."""
-        self._pulse = source.pulse
+        self._commit_id = source.commit_id
         self.feed = LocalFeed(source)
         self._lock = threading.Lock()
         self._watchers: set[EventSubscriber] = set()
@@ -128,7 +128,7 @@ class SessionEventPublisher:
                 if not self._watchers:
                     self._thread = None
                     return False
-            if self._pulse is not None and self._pulse.number == self._commit:
+            if self._commit_id is not None and self._commit_id.number == self._commit:
                 self._hand_on_aside()
                 return True
             # What a read sees may be one commit behind the pulse, which moves first. Asked for before the

@@ -63,7 +63,7 @@ class Collector:
                 if up[process]
             },
         )
-        yield from decided([page.tally for page in self._pages.values()])
+        yield from decided([page.counters for page in self._pages.values()])
         yield from self._called()
         for metric, number in COUNTED:
             yield family(metric, self._sum(number, self._pages.values()))

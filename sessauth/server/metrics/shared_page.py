@@ -12,7 +12,7 @@ import os
 from enum import IntEnum, unique
 from typing import Final
 
-from ..._fast.record.counters import TALLY_BYTES, CheckCounters, Histograms, histogram_bytes
+from ..._fast.record.counters import COUNTERS_BYTES, CheckCounters, Histograms, histogram_bytes
 from ..rpc.access import RULES
 from ..rpc.pools import POOL_NAMES
 
@@ -58,7 +58,7 @@ _NUMBERS: Final = 32
 _POOL_REFUSALS: Final = _NUMBERS
 _POOL_CALLS: Final = _POOL_REFUSALS + len(POOL_NAMES)
 _WORDS: Final = _POOL_CALLS + len(POOL_NAMES)
-_RPCS_AT: Final = TALLY_BYTES
+_RPCS_AT: Final = COUNTERS_BYTES
 _WORDS_AT: Final = _RPCS_AT + histogram_bytes(len(RPCS) * len(CODES), len(RPC_BOUNDS_NS))
 PAGE_BYTES: Final = -(-(_WORDS_AT + _WORDS * WORD_BYTES) // mmap.PAGESIZE) * mmap.PAGESIZE
 
@@ -70,7 +70,7 @@ class Page:
         """Count in ``memory``, with what it holds."""
         view = memoryview(memory)
         self.handle = handle
-        self.tally = CheckCounters(view[:_RPCS_AT])
+        self.counters = CheckCounters(view[:_RPCS_AT])
         self.rpcs = Histograms(len(RPCS) * len(CODES), RPC_BOUNDS_NS, view[_RPCS_AT:_WORDS_AT])
         self._words = view[_WORDS_AT : _WORDS_AT + _WORDS * WORD_BYTES].cast("Q")
         # What this process told last of each number that is counted up.

@@ -119,7 +119,7 @@ class Control:
             opened.callback(self._tracing.close)
         source = log.source()
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
-        verifier.tally = page.tally if page is not None else None
+        verifier.counters = page.counters if page is not None else None
         self.host_keys = ProofKeyRotator(config.state_dir, log, self.keyring, config.proofs)
         # Without them all is served but bound tokens; the background tries again.
         try_once("proof keys", self.host_keys.rotate)

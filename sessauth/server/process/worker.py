@@ -89,7 +89,7 @@ def run(
     recorder = None
     try:
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
-        verifier.tally = page.tally if page is not None else None
+        verifier.counters = page.counters if page is not None else None
         recorder = ServerRecorder(config, verifier, source, worker_name(index), SystemClock())
         if config.reports_observations:
             recorder.report_observations(
@@ -180,7 +180,7 @@ def _stay(
     """Show signs of life until ``stop`` is set. Raises StateUnusable when the state was replaced."""
     beat = time.monotonic() + ALIVE_SECONDS
     while not stop.wait(SAME_FILES_SECONDS):
-        if not source.still_mine():
+        if not source.files_unchanged():
             # What is mapped here may be a file that nobody writes any more: never judge by it again.
             raise StateUnusable(f"{config.state_dir}: its files were replaced; starting again", "SWAPPED")
         if time.monotonic() >= beat:

@@ -151,14 +151,14 @@ class AuthorizationService:
         permit whose session is over, so that it is open no longer.
         """
         asking = self.read("commit", data)
-        # It was proven when it was checked, and the permit is bound to that call.
-        audience = self._judge(asking, call, proven=True)
+        # Its proof was judged when it was checked, and the permit is bound to that call.
+        audience = self._judge(asking, call, skip_proof=True)
         require_permit(asking.permit)
         judged = asking[0]
         decided: Mapping[int, bytes] = {}
         if judged or judged.stage is Stage.NEEDS:
             # Only the writer's own word takes the place of this denial.
-            asking.settle(0, self._verifier.refuse(Stage.NEEDS, Reason.NEEDS_SERVER))
+            asking.override(0, self._verifier.refuse(Stage.NEEDS, Reason.NEEDS_SERVER))
             decided = self._writer.commit(asking, data, audience, call)
         elif judged.reason in OVER:
             with suppress(SessauthError):
@@ -185,7 +185,7 @@ class AuthorizationService:
                 return put_decisions(kind, asking.answer(self._tell, decided), decided)
         return asking.answer(self._tell)
 
-    def _judge(self, asking: CheckMessage, call: CallContext, *, proven: bool = False) -> str:
+    def _judge(self, asking: CheckMessage, call: CallContext, *, skip_proof: bool = False) -> str:
         """Judge the one call that is asked about by this verifier; returns the audience it was judged for."""
         if not len(asking):
             raise invalid("item", "is required")
@@ -194,9 +194,9 @@ class AuthorizationService:
         audience = own[0] if not stated and len(own) == 1 else _audience(stated, own)
         if not asking.well_formed():
             _require_form(asking, 0, "item")
-            if asking.token_place(0):
+            if asking.token_index(0):
                 raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
-        asking.judge(audience, self._gates[principal.name], proven=proven)
+        asking.judge(audience, self._gates[principal.name], skip_proof=skip_proof)
         return audience
 
     @staticmethod
@@ -287,7 +287,7 @@ def _require_form(asking: CheckMessage, index: int, field: str) -> None:
 
 def _require_place(asking: CheckMessage, index: int) -> None:
     """Refuse an item that presents two tokens, or one that its batch does not have."""
-    place = asking.token_place(index)
+    place = asking.token_index(index)
     if place and asking.token(index):
         raise invalid(f"items[{index}].token_index", "must be 0 beside a token")
     if place > asking.stated_tokens:

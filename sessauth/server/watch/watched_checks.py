@@ -116,7 +116,7 @@ class WatchedChecks:
         if len(asking):
             token, action, resource, arguments, _, _, source, *_ = asking.call(0)
             audience = self._judging.audience(asking, call)
-            self._verifier.note(
+            self._verifier.record_decision(
                 decision, token, action, resource, arguments, source=source, audience=audience
             )
         return pb.CheckStreamResponse(

@@ -90,7 +90,7 @@ class Watchlist:
             self._calls[watched.id] = watched
             self.weight += watched.weight
             # What comes of it was noted when it was answered.
-            batch = self._verifier._check_batch([watched.call], audience=watched.audience, noted=False)
+            batch = self._verifier._check_batch([watched.call], audience=watched.audience, record=False)
             decision = batch[0]
             if decision.stage in (Stage.PROOF, Stage.NEEDS):
                 watched.paid = decision.stage
@@ -111,7 +111,7 @@ class Watchlist:
             due = [MAX_TIME_MS]
             for audience, calls in by_audience.items():
                 batch = self._verifier._check_batch(
-                    [each.call for each in calls], audience=audience, noted=False
+                    [each.call for each in calls], audience=audience, record=False
                 )
                 if batch.all_allowed and now_ms < self.due_ms:
                     due.append(self.due_ms)
@@ -125,7 +125,7 @@ class Watchlist:
         for place, (watched, decision) in enumerate(zip(calls, batch, strict=True)):
             if not watched.stands(decision):
                 withdrawn.append(Withdrawal(watched, batch, place))
-                self._verifier.note_batch_item(batch, place, watched=True)
+                self._verifier.record_batch_item(batch, place, watched=True)
                 continue
             if decision.allowed:
                 watched.expires_at_ms = decision.expires_at_ms

@@ -162,7 +162,7 @@ class WriterAuthorizer:
         session_id, permit_id = _split(permit)
         holder = self._holder_of(group, ask, session_id, permit_id)
         # What proved the call when it was checked may be too old by now: the permit is bound to that call.
-        decision = self._judge(group, ask, holder, proven=True)
+        decision = self._judge(group, ask, holder, skip_proof=True)
         if not decision:
             self._give_up(group, ask, session_id, permit_id, decision)
             return WriterDecision(decision)
@@ -204,7 +204,7 @@ class WriterAuthorizer:
         decision = self._judge(group, ask, payer)
         if decision.reason == Reason.REPLAYED:
             # The proof of the first attempt; one that was made for this attempt is used up by it.
-            decision = self._judge(group, ask, payer, take_nonce=False)
+            decision = self._judge(group, ask, payer, consume_nonce=False)
         return _with_permit(decision, first) if decision else WriterDecision(decision)
 
     def _give_up(
@@ -236,8 +236,8 @@ class WriterAuthorizer:
         ask: CallRequest,
         payer: CostPolicy,
         *,
-        take_nonce: bool = True,
-        proven: bool = False,
+        consume_nonce: bool = True,
+        skip_proof: bool = False,
     ) -> Decision:
         self._enter(group)
         self._checker.proofs = self._host.proofs
@@ -258,9 +258,9 @@ class WriterAuthorizer:
                 # The wall clock may lag behind what was logged by no more than a checker accepts.
                 clock_suspect=bool(group.suspect) or group.wall_ms + limits.CLOCK_STEP_MS < now_ms,
                 proof=ask.proof,
-                take_nonce=take_nonce,
-                proven=proven,
-                payer=payer,
+                consume_nonce=consume_nonce,
+                skip_proof=skip_proof,
+                cost_handler=payer,
             )
         finally:
             self._rows.leave()

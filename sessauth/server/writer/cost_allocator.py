@@ -94,7 +94,7 @@ class Allocation:
 class CostPolicy(Protocol):
     """What the kernel asks, once all else allows, whether a call is paid."""
 
-    def pay(self, claims: CostClaims) -> int:
+    def charge(self, claims: CostClaims) -> int:
         """Return :data:`PAID` or the number of a reason; where it lies is told to ``claims``."""
         ...
 
@@ -115,7 +115,7 @@ class CostAllocator:
         self.epoch = 0
         self.refusal: UnmetNeed | None = None
 
-    def pay(self, claims: CostClaims) -> int:
+    def charge(self, claims: CostClaims) -> int:
         """Choose, block by block, the first scope whose needs are met; returns :data:`PAID` or a reason."""
         self.session_id, self.epoch = claims.session_id, claims.epoch
         for block, block_id, scopes in claims:
@@ -210,7 +210,7 @@ class CostAllocator:
 class PrepaidPolicy:
     """Pays for a call that was allowed before: what it costs was taken then."""
 
-    def pay(self, claims: CostClaims) -> int:
+    def charge(self, claims: CostClaims) -> int:
         """Return :data:`PAID`."""
         return PAID
 
@@ -218,7 +218,7 @@ class PrepaidPolicy:
 class MismatchedRetryPolicy:
     """Pays for nothing: the name of the attempt was given to another call."""
 
-    def pay(self, claims: CostClaims) -> int:
+    def charge(self, claims: CostClaims) -> int:
         """Return MALFORMED_REQUEST, at the retry id."""
         claims.fail(argument="retry_id")
         return Reason.MALFORMED_REQUEST
@@ -234,7 +234,7 @@ class PermitPolicy:
         self._permit = permit
         self._asked = (gateway, token_digest, request_digest)
 
-    def pay(self, claims: CostClaims) -> int:
+    def charge(self, claims: CostClaims) -> int:
         """Return :data:`PAID`, or BAD_PERMIT."""
         permit = self._permit
         if (

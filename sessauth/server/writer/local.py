@@ -98,5 +98,5 @@ def _size(ask: CallRequest) -> int:
 
 
 def _put(asking: CheckMessage, index: int, verdict: WriterDecision) -> None:
-    asking.settle(index, verdict.decision)
+    asking.override(index, verdict.decision)
     asking.attach(index, fields_of(verdict))

@@ -24,7 +24,7 @@ _VERSION: Final = 1
 _PAGE_SIZES: Final = frozenset(1 << bits for bits in range(9, 17))
 
 
-def open_pulse(data_file: Path) -> CommitId | None:
+def open_commit_id(data_file: Path) -> CommitId | None:
     """Map the ids of an LMDB data file; None for a layout that is not the one described here.
 
     Without a pulse every check begins a transaction to ask for the id. The file is not one that LMDB
@@ -37,7 +37,7 @@ def open_pulse(data_file: Path) -> CommitId | None:
 def last_commit(data_file: Path) -> int | None:
     """Return the number of the last commit to an LMDB data file; None if it can't be read as one."""
     try:
-        pulse = open_pulse(data_file)
+        pulse = open_commit_id(data_file)
     except OSError:
         return None
     return None if pulse is None else pulse.number

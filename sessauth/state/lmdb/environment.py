@@ -27,7 +27,7 @@ from ...errors import StateError, StateUnusable
 from ...model.log_records import Head
 from .. import layout
 from ..host import brake
-from .commit_id import open_pulse
+from .commit_id import open_commit_id
 
 _log = logging.getLogger(__name__)
 
@@ -114,19 +114,19 @@ class LmdbSource:
         self.meta = tables[layout.META]
         self.brake = brake.reader_page(state_dir / layout.BRAKE_FILE)
         self.begin: Any = env.begin
-        self.pulse = self._open_pulse(state_dir)
+        self.commit_id = self._open_commit_id(state_dir)
         self.forked = False
         self._state_dir = state_dir
         self._refused = False
         _live.add(self)
 
-    def _open_pulse(self, state_dir: Path) -> CommitId | None:
+    def _open_commit_id(self, state_dir: Path) -> CommitId | None:
         """Return the pulse of the file if it says what LMDB says; a commit may come in between.
 
         None costs a transaction a check, and nothing else.
         """
         try:
-            pulse = open_pulse(state_dir / layout.DATA_FILE)
+            pulse = open_commit_id(state_dir / layout.DATA_FILE)
         except OSError:
             return None
         for _ in range(100):
@@ -175,8 +175,8 @@ class LmdbSource:
 
     def _stop_pulse(self) -> None:
         """Make every view of this source ask ``begin``, which refuses."""
-        if self.pulse is not None:
-            self.pulse.close()
+        if self.commit_id is not None:
+            self.commit_id.close()
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         """Refuse a read in a forked child; the first one is logged."""

@@ -73,7 +73,7 @@ class StateReader(LmdbSource):
                     raise
                 return rows.head()
 
-    def still_mine(self) -> bool:
+    def files_unchanged(self) -> bool:
         """Whether the files under the folder's names are still those that were opened.
 
         A few stat calls, to be made about every 100 ms. After False the view must deny: what it reads may
@@ -92,9 +92,9 @@ class StateReader(LmdbSource):
 
     def _went_back(self) -> bool:
         """Return whether the file holds fewer commits than it did: other bytes were written into it."""
-        if self.pulse is None:
+        if self.commit_id is None:
             return False
-        latest = self.pulse.number
+        latest = self.commit_id.number
         went_back, self._latest = latest < self._latest, max(latest, self._latest)
         return went_back
 

@@ -101,9 +101,9 @@ class ReadTransaction(Protocol):
 class ViewSource(Protocol):
     """What the kernel's view reads from. The tables are handles for ``get(db=...)``.
 
-    It may also have ``pulse``, a ``_fast.pulse.Pulse`` or None, which spares checks a transaction while
-    nothing is committed; and ``still_mine() -> bool``, which is asked every 100 ms and, once False, makes
-    every check deny.
+    It may also have ``commit_id``, a ``_fast.check.commit_id.CommitId`` or None. With one, checks open no
+    transaction while nothing is committed. It may have ``files_unchanged() -> bool``, which checks call every
+    100 ms; once it returns False, every check denies.
     """
 
     sessions: object

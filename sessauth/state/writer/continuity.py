@@ -173,7 +173,7 @@ class Continuity:
         raise StateUnusable(message, "ROLLED_BACK")
 
     def _meta_ids(self) -> tuple[int, int] | None:
-        return None if self._source.pulse is None else self._source.pulse.numbers
+        return None if self._source.commit_id is None else self._source.commit_id.numbers
 
 
 def identities(state_dir: Path) -> Identities:

@@ -28,7 +28,7 @@ def text(share: float = 1.0) -> DecisionText:
 
 def one(tapped: Tapped) -> dict[str, Any]:
     """The record of the one decision that waits."""
-    data, count = text().write(tapped.tap.drain())
+    data, count = text().write(tapped.decision_queue.drain())
     assert count == 1
     return bodies(data)[-1]
 
@@ -37,7 +37,7 @@ def test_the_record_of_an_allow() -> None:
     """Each field stands there, in its order, behind a record with the chain's blocks."""
     tapped = Tapped()
     decision = tapped.check(VALID, arguments=b'{"a":"secret"}', source="192.0.2.1")
-    data, count = text().write(tapped.tap.drain())
+    data, count = text().write(tapped.decision_queue.drain())
     chain, record = bodies(data)
 
     assert count == 1
@@ -111,7 +111,7 @@ def test_any_text_is_a_text(resource: str) -> None:
     """Quotes, control characters and line ends of a text end neither string nor line."""
     tapped = Tapped()
     tapped.check(VALID, resource)
-    data, _ = text().write(tapped.tap.drain())
+    data, _ = text().write(tapped.decision_queue.drain())
     record = json.loads(data.splitlines()[-1])
 
     assert record["resource"] == resource.encode()[:1024].decode(errors="replace")
@@ -125,7 +125,7 @@ def test_what_is_not_utf8_is_replaced(raw: bytes) -> None:
     """Bytes that are no text become replacement characters, and the line stays UTF-8."""
     tapped = Tapped()
     tapped.verifier._check(VALID, "read", raw, now_ms=NOW)
-    data, _ = text().write(tapped.tap.drain())
+    data, _ = text().write(tapped.decision_queue.drain())
     found = json.loads(data.splitlines()[-1])["resource"]
 
     assert "\N{REPLACEMENT CHARACTER}" in found
@@ -138,13 +138,13 @@ def test_blocks_are_written_once() -> None:
     for _ in range(2):
         tapped.check(VALID)
     tapped.check(token(root("read:files/**")))
-    kinds = [record["kind"] for record in bodies(writer.write(tapped.tap.drain())[0])]
+    kinds = [record["kind"] for record in bodies(writer.write(tapped.decision_queue.drain())[0])]
     assert kinds == ["chain", "decision", "decision", "chain", "decision"]
     tapped.check(VALID)
-    assert len(bodies(writer.write(tapped.tap.drain())[0])) == 1
+    assert len(bodies(writer.write(tapped.decision_queue.drain())[0])) == 1
     writer.forget_chains()
     tapped.check(VALID)
-    assert len(bodies(writer.write(tapped.tap.drain())[0])) == 2
+    assert len(bodies(writer.write(tapped.decision_queue.drain())[0])) == 2
 
 
 def test_a_share_of_the_allows() -> None:
@@ -152,7 +152,7 @@ def test_a_share_of_the_allows() -> None:
     tapped = Tapped()
     made = [tapped.check(VALID).decision_id.hex() for _ in range(400)]
     denied = [tapped.check(VALID, "other").decision_id.hex() for _ in range(20)]
-    notes = tapped.tap.drain()
+    notes = tapped.decision_queue.drain()
     kept = {share: bodies(text(share).write(notes)[0]) for share in (0.0, 0.25, 0.75, 1.0)}
     found = {share: [each for each in of if each["kind"] == "decision"] for share, of in kept.items()}
     ids = {share: {each["id"] for each in of} for share, of in found.items()}
@@ -168,8 +168,8 @@ def test_a_share_of_the_allows() -> None:
 def test_an_allow_that_is_taken_back() -> None:
     """A withdrawal says that it is one."""
     tapped = Tapped()
-    batch = tapped.verifier._check_batch([(VALID, "read", "x")], now_ms=NOW, noted=False)
-    tapped.verifier.note_batch_item(batch, 0, watched=True)
+    batch = tapped.verifier._check_batch([(VALID, "read", "x")], now_ms=NOW, record=False)
+    tapped.verifier.record_batch_item(batch, 0, watched=True)
     assert one(tapped)["watched"] is True
     tapped.check(VALID)
     assert "watched" not in one(tapped)

@@ -26,7 +26,7 @@ FILES = ("read", "files/a.txt")
 
 
 def source(view: str = "plain") -> PulsedSource:
-    """A source with a pulse and one of the vectors' views."""
+    """A source with a commit id and one of the vectors' views."""
     made = PulsedSource()
     made.load(*read_view(VIEWS[view]))
     return made
@@ -295,12 +295,12 @@ def test_a_source_that_raises(step: str, with_pulse: bool) -> None:
         fail("begin")
         return Breaking(state.begin())
 
-    def still_mine() -> bool:
+    def files_unchanged() -> bool:
         fail("look")
         return True
 
     through.begin = begin
-    through.still_mine = still_mine
+    through.files_unchanged = files_unchanged
     checker = verifier(through)
     calls = [(VALID, *FILES), ("no token", *FILES), (token(root("read:files/* where n == 1")), *FILES)]
     broken[0] = True

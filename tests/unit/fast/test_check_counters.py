@@ -11,7 +11,7 @@ import pytest
 from sessauth._fast.codec.protobuf import WireError, number
 from sessauth._fast.record.counters import (
     CHECK_BOUNDS_NS,
-    TALLY_BYTES,
+    COUNTERS_BYTES,
     CheckCounters,
     Histograms,
     histogram_bytes,
@@ -45,15 +45,15 @@ def of(decisions: Iterable[DecisionBase]) -> Count:
     return Counter((int(decision.stage), int(decision.reason)) for decision in decisions)
 
 
-def timed(tally: CheckCounters) -> int:
+def timed(counters: CheckCounters) -> int:
     """Return how many checks were timed."""
-    return sum(tally.buckets)
+    return sum(counters.buckets)
 
 
 def test_single_checks_are_counted_as_they_were_decided() -> None:
     """Each decision of ``check`` is there once, of tokens that are none too; and a time of each judgement."""
     judge = verifier()
-    tally = judge.tally = CheckCounters()
+    counters = judge.counters = CheckCounters()
 
     decided = [
         judge._check(*call[:3], now_ms=NOW, **dict(zip(NAMES, call[3:], strict=False)))  # type: ignore[arg-type]
@@ -61,55 +61,55 @@ def test_single_checks_are_counted_as_they_were_decided() -> None:
     ]
 
     assert len(of(decided)) >= 7
-    assert tally.decisions() == of(decided)
+    assert counters.decisions() == of(decided)
     # The text that is no token never got as far as a clock.
-    assert timed(tally) == len(CALLS) - 1
-    assert tally.total_ns > 0
+    assert timed(counters) == len(CALLS) - 1
+    assert counters.total_ns > 0
 
 
 def test_batches_are_counted_as_they_were_decided() -> None:
     """Each item of a batch is counted, with its share of the time; looking at it counts nothing more."""
     judge = verifier()
-    tally = judge.tally = CheckCounters()
+    counters = judge.counters = CheckCounters()
 
     batch = judge._check_batch(CALLS, now_ms=NOW)
 
-    assert tally.decisions() == of(batch) == of(batch)
-    assert timed(tally) == len(CALLS)
+    assert counters.decisions() == of(batch) == of(batch)
+    assert timed(counters) == len(CALLS)
 
 
 def test_looking_again_is_not_counted() -> None:
     """What is judged with ``noted=False``, as watched calls are every second, is no answer."""
     judge = verifier()
-    tally = judge.tally = CheckCounters()
+    counters = judge.counters = CheckCounters()
 
-    batch = judge._check_batch(CALLS, now_ms=NOW, noted=False)
+    batch = judge._check_batch(CALLS, now_ms=NOW, record=False)
 
     assert len(batch) == len(CALLS)
-    assert tally.decisions() == {}
-    assert timed(tally) == 0
+    assert counters.decisions() == {}
+    assert timed(counters) == 0
 
 
 def test_what_the_writer_is_asked_about_is_counted_when_it_is_answered() -> None:
     """A first look that goes on to the writer is timed, and no answer yet; it counts when it is told."""
     judge = verifier()
-    tally = judge.tally = CheckCounters()
+    counters = judge.counters = CheckCounters()
     call = (COSTLY, b"read", b"files/a")
 
-    decision = judge._check(*call, now_ms=NOW, note_needs=False)
-    judge._check_batch([call, CALLS[0]], now_ms=NOW, note_needs=False)
+    decision = judge._check(*call, now_ms=NOW, record_needs=False)
+    judge._check_batch([call, CALLS[0]], now_ms=NOW, record_needs=False)
     assert decision.stage is Stage.NEEDS
-    assert tally.decisions() == {(Stage.NONE, Reason.ALLOWED): 1}
-    assert timed(tally) == 3
+    assert counters.decisions() == {(Stage.NONE, Reason.ALLOWED): 1}
+    assert timed(counters) == 3
 
-    judge.note(decision, *call)
-    assert tally.decisions() == {(Stage.NONE, Reason.ALLOWED): 1, (decision.stage, decision.reason): 1}
+    judge.record_decision(decision, *call)
+    assert counters.decisions() == {(Stage.NONE, Reason.ALLOWED): 1, (decision.stage, decision.reason): 1}
 
 
 def test_messages_are_counted_as_they_are_answered() -> None:
     """Items of a message count when it is answered: by the writer's word if it has one, others' not."""
     judge = verifier()
-    tally = judge.tally = CheckCounters()
+    counters = judge.counters = CheckCounters()
     items = [
         pb.CheckItem(token=PLAIN, action=b"read", resource=b"files/a"),
         pb.CheckItem(token=PLAIN, action=b"write", resource=b"files/a"),
@@ -118,51 +118,52 @@ def test_messages_are_counted_as_they_are_answered() -> None:
     ]
     asking = CheckMessage(judge, pb.CheckBatchRequest(items=items).SerializeToString(), "batch")
     asking.judge(AUDIENCE, now_ms=NOW)
-    assert tally.decisions() == {}
-    assert timed(tally) == len(items)
+    assert counters.decisions() == {}
+    assert timed(counters) == len(items)
 
-    asking.settle(2, judge.refuse(Stage.NEEDS, Reason.USES_EXHAUSTED))
+    asking.override(2, judge.refuse(Stage.NEEDS, Reason.USES_EXHAUSTED))
     asking.answer(lambda decision, token: "", (3,))
 
-    assert tally.decisions() == of([asking[0], asking[1], asking[2]])
-    assert tally.decisions()[Stage.NEEDS, Reason.USES_EXHAUSTED] == 1
+    assert counters.decisions() == of([asking[0], asking[1], asking[2]])
+    assert counters.decisions()[Stage.NEEDS, Reason.USES_EXHAUSTED] == 1
 
 
 def test_a_tool_that_is_not_in_the_catalogue_is_counted() -> None:
     """A denial that is given without the kernel is an answer too."""
     judge = verifier()
-    tally = judge.tally = CheckCounters()
+    counters = judge.counters = CheckCounters()
 
     judge.check_tool(PLAIN, ToolCatalog("github", []), "delete_everything")
 
-    assert tally.decisions() == {(Stage.SCOPE, Reason.UNKNOWN_TOOL): 1}
+    assert counters.decisions() == {(Stage.SCOPE, Reason.UNKNOWN_TOOL): 1}
 
 
 def test_a_checker_counts_nothing_unless_it_is_asked_to() -> None:
-    """``tally`` is None at first, and can be taken away again."""
+    """``counters`` is None at first, and can be taken away again."""
     judge = verifier()
-    assert judge.tally is None
-    tally = judge.tally = CheckCounters()
+    assert judge.counters is None
+    counters = judge.counters = CheckCounters()
     judge._check(*CALLS[0], now_ms=NOW)  # type: ignore[arg-type]
-    judge.tally = None
+    judge.counters = None
 
     assert judge._check(*CALLS[0], now_ms=NOW).allowed  # type: ignore[arg-type]
 
-    assert sum(tally.decisions().values()) == 1
+    assert sum(counters.decisions().values()) == 1
 
 
 def test_counting_goes_on_in_memory_that_is_shared() -> None:
     """Who maps the same memory reads what was counted, and who comes after a dead process counts on."""
-    memory = mmap.mmap(-1, TALLY_BYTES)
+    memory = mmap.mmap(-1, COUNTERS_BYTES)
     for times in (1, 2):
         judge = verifier()
-        judge.tally = CheckCounters(memory)
+        judge.counters = CheckCounters(memory)
         judge._check(*CALLS[0], now_ms=NOW)  # type: ignore[arg-type]
         assert CheckCounters(memory).decisions() == {(Stage.NONE, Reason.ALLOWED): times}
 
 
 @pytest.mark.parametrize(
-    "memory", [bytearray(TALLY_BYTES - 1), memoryview(bytearray(TALLY_BYTES + 8))[1:], bytes(TALLY_BYTES)]
+    "memory",
+    [bytearray(COUNTERS_BYTES - 1), memoryview(bytearray(COUNTERS_BYTES + 8))[1:], bytes(COUNTERS_BYTES)],
 )
 def test_other_memory_is_refused(memory: object) -> None:
     """Too little, at an odd place, or not to be written."""

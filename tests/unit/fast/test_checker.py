@@ -165,11 +165,11 @@ def test_a_folder_swapped_under_a_verifier(tmp_path: Path) -> None:
     reader = StateReader.open(tmp_path / "state")
     checker = Checker(View(reader))
     assert bulk_sessions.judge(checker, VALID).allowed
-    assert reader.still_mine()
+    assert reader.files_unchanged()
     (tmp_path / "state").rename(tmp_path / "aside")
-    assert not reader.still_mine()
+    assert not reader.files_unchanged()
     (tmp_path / "other").rename(tmp_path / "state")
-    assert not reader.still_mine()
+    assert not reader.files_unchanged()
     time.sleep(0.11)
     assert bulk_sessions.judge(checker, VALID).reason == Reason.STALE_STATE
     assert bulk_sessions.judge(checker, VALID, now_ms=-1).reason == Reason.STALE_STATE

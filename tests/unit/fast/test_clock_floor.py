@@ -73,12 +73,12 @@ def by_request(verifier: Verifier, **options: Any) -> Any:
 WAYS = (by_check, by_handle, by_batch, by_request)
 
 
-@pytest.mark.parametrize("pulse", [True, False])
+@pytest.mark.parametrize("commit_id", [True, False])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_clock_behind_the_last_change(way: Callable[..., Any], pulse: bool) -> None:
+def test_a_clock_behind_the_last_change(way: Callable[..., Any], commit_id: bool) -> None:
     """It judges by that change's time, by a minute at most; a clock further behind is believed no time."""
     state = source()
-    verifier = Verifier(state if pulse else seen_through(state, None))
+    verifier = Verifier(state if commit_id else seen_through(state, None))
     for ahead in (0, 20_000, 40_000):
         at = now_ms() + ahead
         floor(state, at)
@@ -121,7 +121,7 @@ def test_a_floor_that_comes_during_the_check(way: Callable[..., Any]) -> None:
     state = source()
     verifier = Verifier(state)
     assert by_check(verifier).allowed
-    state.pulse.close()
+    state.commit_id.close()
     for ahead, reason in ((30_000, Reason.ALLOWED), (200_000, Reason.CLOCK_SUSPECT)):
         at = now_ms() + ahead
 

@@ -1,4 +1,4 @@
-"""The pulse: two words of a buffer, of which the larger counts, until it is closed."""
+"""The commit id: two words of a buffer, of which the larger counts, until it is closed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VALID = token(root("read:files/**"))
 
 
 def pulsed(view: str = "plain") -> PulsedSource:
-    """A source with a pulse and one of the vectors' views."""
+    """A source with a commit id and one of the vectors' views."""
     source = PulsedSource()
     source.load(*read_view(VIEWS[view]))
     return source
@@ -32,18 +32,18 @@ def pulsed(view: str = "plain") -> PulsedSource:
 def test_the_larger_word_counts(first: int, second: int) -> None:
     """The number is the larger of the two, whichever that is, as 64 bits without a sign, and of now."""
     words = bytearray(72)
-    pulse = CommitId(words, first, second)
+    commit_id = CommitId(words, first, second)
     rng = random.Random(1)
     for _ in range(100):
         a, b = (rng.choice((0, 1, 2**32, 2**63, LARGEST, rng.getrandbits(64))) for _ in range(2))
         words[first : first + WORD] = a.to_bytes(WORD, sys.byteorder)
         words[second : second + WORD] = b.to_bytes(WORD, sys.byteorder)
-        assert pulse.number == (b if first == second else max(a, b))
+        assert commit_id.number == (b if first == second else max(a, b))
 
 
 @pytest.mark.parametrize("size", [0, 7, 8, 15, 16, 24])
 def test_words_lie_inside_the_buffer(size: int) -> None:
-    """Whatever the offsets, the words are multiples of 8 inside the buffer, or there is no pulse."""
+    """Whatever the offsets, the words are multiples of 8 inside the buffer, or there is no commit id."""
     offsets = (0, 1, 4, 7, 8, 9, 12, 16, 17, 24, 2**31, 2**32, 2**63, 2**63 - 8, 2**64 - 16, 2**64 - 8)
     for first in offsets:
         for second in offsets:
@@ -79,20 +79,20 @@ def test_a_buffer_that_lies_between_words() -> None:
 
 
 def test_the_buffer_stays() -> None:
-    """A buffer can neither shrink nor be closed under a pulse, and is let go with it."""
+    """A buffer can neither shrink nor be closed under a commit id, and is let go with it."""
     words, pages = bytearray(16), mmap.mmap(-1, mmap.PAGESIZE)
-    pulses = [CommitId(words, 0, 8), CommitId(pages, 0, 8)]
+    commit_ids = [CommitId(words, 0, 8), CommitId(pages, 0, 8)]
     with pytest.raises(BufferError):
         words.clear()
     with pytest.raises(BufferError):
         pages.close()
-    assert [pulse.number for pulse in pulses] == [0, 0]
-    for pulse in pulses:
-        pulse.close()
+    assert [commit_id.number for commit_id in commit_ids] == [0, 0]
+    for commit_id in commit_ids:
+        commit_id.close()
     with pytest.raises(BufferError):
         words.clear()
-    del pulse
-    pulses.clear()
+    del commit_id
+    commit_ids.clear()
     words.clear()
     pages.close()
 
@@ -100,26 +100,26 @@ def test_the_buffer_stays() -> None:
 def test_a_closed_pulse_says_nothing() -> None:
     """Closed, once or twice, it says 0 whatever the words say."""
     words = bytearray(16)
-    pulse = CommitId(words, 0, 8)
+    commit_id = CommitId(words, 0, 8)
     set_word(words, 1, 7)
-    assert pulse.number == 7
+    assert commit_id.number == 7
     for _ in range(2):
-        pulse.close()
-        assert pulse.number == 0
+        commit_id.close()
+        assert commit_id.number == 0
         set_word(words, 0, LARGEST)
 
 
 def test_a_mapped_file_is_read_as_it_is_written(tmp_path: Path) -> None:
-    """What another opening of the file writes is what the pulse says next."""
+    """What another opening of the file writes is what the commit id says next."""
     file = tmp_path / "words"
     file.write_bytes(bytes(mmap.PAGESIZE))
     with file.open("r+b", buffering=0) as writer, file.open("rb") as reader:
         pages = mmap.mmap(reader.fileno(), mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ)
-        pulse = CommitId(pages, 8, 16)
+        commit_id = CommitId(pages, 8, 16)
         for number in range(1, 500):
             writer.seek(8 + 8 * (number % 2))
             writer.write(number.to_bytes(WORD, sys.byteorder))
-            assert pulse.number == number
+            assert commit_id.number == number
 
 
 def test_while_it_stands_no_transaction_is_begun() -> None:
@@ -150,7 +150,7 @@ def test_a_change_is_seen_by_the_next_check() -> None:
 
 
 def test_what_was_not_met_yet_is_asked_for() -> None:
-    """A session that no check met is read in a transaction though the pulse stands."""
+    """A session that no check met is read in a transaction though the commit id stands."""
     source = pulsed()
     checker = Checker(View(source))
     assert bulk_sessions.judge(checker, VALID).allowed
@@ -164,7 +164,7 @@ def test_what_was_not_met_yet_is_asked_for() -> None:
 
 @pytest.mark.parametrize("said", [5, 2**40, LARGEST])
 def test_a_number_that_is_ahead_only_costs_a_transaction(said: int) -> None:
-    """A pulse that says more than the mirror's number is asked no more of than to be wrong."""
+    """A commit id that says more than the mirror's number is asked no more of than to be wrong."""
     source = pulsed()
     for _ in range(3):
         source.touch()
@@ -178,7 +178,7 @@ def test_a_number_that_is_ahead_only_costs_a_transaction(said: int) -> None:
 
 @pytest.mark.parametrize("said", [0, 1, 2, 3])
 def test_a_number_that_is_behind_denies(said: int) -> None:
-    """A pulse that says less than the transaction is an older file's: this call is denied, and all after."""
+    """A commit id below the transaction's is an older file's: this call is denied, and all after."""
     source = pulsed()
     for _ in range(3):
         source.touch()
@@ -195,7 +195,7 @@ def test_a_closed_pulse_leaves_the_answer_to_the_source() -> None:
     source = pulsed()
     checker = Checker(View(source))
     assert bulk_sessions.judge(checker, VALID).allowed
-    source.pulse.close()
+    source.commit_id.close()
     assert bulk_sessions.judge(checker, VALID).allowed
     assert source.begun == 2
 
@@ -207,7 +207,7 @@ def test_a_closed_pulse_leaves_the_answer_to_the_source() -> None:
 
 
 def test_the_brake_needs_no_commit() -> None:
-    """The brake page denies though the pulse stands still, and its release allows."""
+    """The brake page denies though the commit id stands still, and its release allows."""
     source = pulsed()
     checker = Checker(View(source))
     for value, reason in ((0, Reason.ALLOWED), (1, Reason.STATE_BRAKED), (0, Reason.ALLOWED)):

@@ -30,7 +30,7 @@ class Payer:
         self.tell = tell
         self.told: list[CostClaims] = []
 
-    def pay(self, claims: CostClaims) -> Any:
+    def charge(self, claims: CostClaims) -> Any:
         """Answer, or raise what was given."""
         self.told.append(claims)
         self.tell(claims)
@@ -47,7 +47,7 @@ def judged(
     **given: Any,
 ) -> Decision:
     """One call, judged with this payer."""
-    return bulk_sessions.judge(bulk_sessions.checker(view), chain, request, payer=payer, **given)
+    return bulk_sessions.judge(bulk_sessions.checker(view), chain, request, cost_handler=payer, **given)
 
 
 def place(decision: Decision) -> tuple[object, ...]:
@@ -255,7 +255,7 @@ def test_a_payer_may_check_itself() -> None:
     chain = token(root(BUDGET))
     payer = Payer(0, check)
     for _ in range(3):
-        assert bulk_sessions.judge(checker, chain, ask(arguments='{"n": 1}'), payer=payer)
+        assert bulk_sessions.judge(checker, chain, ask(arguments='{"n": 1}'), cost_handler=payer)
     assert [claims[0][2][0][2] for claims in payer.told] == [(1, 0)] * 3
 
 

@@ -25,10 +25,12 @@ class Given:
     """What calls are made with, whose references are counted."""
 
     def __init__(self) -> None:
-        """A verifier with a tap that now and then is full."""
+        """A verifier with a queue that now and then is full."""
         self.verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE)
         self.uncached = Verifier(bulk_sessions.source(), audience=AUDIENCE, cache_bytes=0)
-        self.tap = self.verifier.tap = self.uncached.tap = DecisionQueue(16_384)
+        self.decision_queue = self.verifier.decision_queue = self.uncached.decision_queue = DecisionQueue(
+            16_384
+        )
         self.text = DecisionText(bytes(32), {1: "ALLOWED"}, {0: "NONE"}, sample_allows=0.5)
         self.right = token(root("read:files/** where n? <= 5"), child())
         self.refused = "sessauth_token_AAAA!"
@@ -57,9 +59,9 @@ def by_batch() -> None:
     """A batch, of which one item is noted a second time, and a denial from elsewhere."""
     calls = [(GIVEN.right, "read", GIVEN.resource, GIVEN.left), (GIVEN.refused, "read", GIVEN.resource)]
     batch = GIVEN.verifier._check_batch(calls, audience=GIVEN.audience, now_ms=NOW)
-    GIVEN.verifier.note_batch_item(batch, 0, watched=True)
+    GIVEN.verifier.record_batch_item(batch, 0, watched=True)
     refusal = GIVEN.verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL)
-    GIVEN.verifier.note(refusal, GIVEN.refused, "read", GIVEN.resource, audience=GIVEN.audience)
+    GIVEN.verifier.record_decision(refusal, GIVEN.refused, "read", GIVEN.resource, audience=GIVEN.audience)
 
 
 def by_request() -> None:
@@ -68,7 +70,7 @@ def by_request() -> None:
     asking = CheckMessage(GIVEN.verifier, pb.CheckBatchRequest(items=[item] * 3).SerializeToString(), "batch")
     asking.judge(GIVEN.audience, now_ms=NOW)
     other = GIVEN.verifier._check(GIVEN.right, "read", GIVEN.resource, GIVEN.left, now_ms=NOW)
-    asking.settle(1, other)
+    asking.override(1, other)
     asking.answer(lambda decision, data: "no", (2,))
 
 
@@ -84,19 +86,19 @@ def test_nothing_is_kept(way: Callable[[], None]) -> None:
         for number in range(calls):
             way()
             if number % 20 == 0:
-                notes = GIVEN.tap.drain()
+                notes = GIVEN.decision_queue.drain()
                 GIVEN.text.write(notes)
                 for note in notes[:2]:
-                    assert note.token_digest and (note.payloads or note.block_ids or not note.named)
-        GIVEN.tap.drain()
+                    assert note.token_digest and (note.payloads or note.block_ids or not note.signature_valid)
+        GIVEN.decision_queue.drain()
 
     run(500)
     gc.collect()
-    counted, blocks, lost = GIVEN.counts(), sys.getallocatedblocks(), GIVEN.tap.lost
+    counted, blocks, lost = GIVEN.counts(), sys.getallocatedblocks(), GIVEN.decision_queue.lost
     run(CALLS)
     gc.collect()
     found = GIVEN.counts()
 
     assert {name: count for name, count in found.items() if abs(count - counted[name]) > 3} == {}
     assert sys.getallocatedblocks() - blocks < FEW
-    assert GIVEN.tap.lost >= lost
+    assert GIVEN.decision_queue.lost >= lost

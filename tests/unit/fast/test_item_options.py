@@ -22,7 +22,7 @@ BOUND = token(root("read:files/**"), last="bound")
 class Paid:
     """Pays for everything."""
 
-    def pay(self, claims: Any) -> int:
+    def charge(self, claims: Any) -> int:
         """Say that it is paid."""
         return 0
 
@@ -88,7 +88,7 @@ def test_a_retry_id_and_a_proof_want_the_writer() -> None:
     asked = CheckMessage(JUDGE, data, "batch")
     asked.judge(AUDIENCE, now_ms=NOW)
     assert [decision.reason for decision in asked][:2] == [Reason.PROOF_REQUIRED] * 2
-    asked.judge(AUDIENCE, now_ms=NOW, proven=True)
+    asked.judge(AUDIENCE, now_ms=NOW, skip_proof=True)
 
     assert [where(decision)[:3] for decision in asked] == [
         (Reason.ALLOWED, Stage.NONE, Level.NONE),
@@ -102,12 +102,12 @@ def test_a_decision_in_an_items_place() -> None:
     """What the writer decided is answered as it is, id and all, and is what the item's decision then is."""
     asked = asking(item(token=COSTLY), item(token=COSTLY), item(token=b""), item())
     checker = bulk_sessions.checker()
-    paid = bulk_sessions.judge(checker, COSTLY, payer=Paid())
+    paid = bulk_sessions.judge(checker, COSTLY, cost_handler=Paid())
     denied = bulk_sessions.judge(checker, token(root("read:logs", 'read:files/** where "größe" == 1')))
     before = asked[3]
-    asked.settle(0, paid)
-    asked.settle(1, denied)
-    asked.settle(2, paid)
+    asked.override(0, paid)
+    asked.override(1, denied)
+    asked.override(2, paid)
 
     answers = answered(asked)
     assert [asked[0], asked[-3], asked[2]] == [paid, denied, paid]
@@ -119,7 +119,7 @@ def test_a_decision_in_an_items_place() -> None:
     assert [answer.explanation for answer in answers] == ["", f"CONDITION_FAILED {len(COSTLY)}", "", ""]
     assert [asked.wants_writer(at) for at in range(4)] == [False] * 4
     assert not asked.all_allowed
-    asked.settle(1, paid)
+    asked.override(1, paid)
     assert asked.all_allowed
     assert len({answer.decision_id for answer in answered(asked)}) == 2
 
@@ -128,7 +128,7 @@ def test_a_refusal_in_an_items_place() -> None:
     """A decision that knows of no chain tells nothing of the token, though the item's chain is known."""
     asked = asking(item())
     refusal = bulk_sessions.checker().refuse(Stage.NEEDS, Reason.NEEDS_SERVER)
-    asked.settle(0, refusal)
+    asked.override(0, refusal)
 
     (answer,) = answered(asked)
     assert (answer.allowed, answer.session_id, list(answer.block_ids)) == (False, b"", [])
@@ -138,9 +138,9 @@ def test_a_refusal_in_an_items_place() -> None:
 def test_judged_again_nothing_is_left_of_the_writer() -> None:
     """A second judging takes back what was put in the items' place, of those that it judges."""
     asked = asking(item(token=COSTLY), item(token=COSTLY))
-    paid = bulk_sessions.judge(bulk_sessions.checker(), COSTLY, payer=Paid())
+    paid = bulk_sessions.judge(bulk_sessions.checker(), COSTLY, cost_handler=Paid())
     for at in range(2):
-        asked.settle(at, paid)
+        asked.override(at, paid)
         asked.attach(at, pb.Decision(permit=b"p").SerializeToString())
     asked.judge(AUDIENCE, None, 0, 1, now_ms=NOW)
 
@@ -194,15 +194,15 @@ def test_nothing_else_can_be_added(wrong: bytes) -> None:
 def test_an_item_that_is_none() -> None:
     """Every look at an item outside raises IndexError; so does putting something there."""
     asked = asking(item(token=COSTLY))
-    paid = bulk_sessions.judge(bulk_sessions.checker(), COSTLY, payer=Paid())
+    paid = bulk_sessions.judge(bulk_sessions.checker(), COSTLY, cost_handler=Paid())
     looks = (asked.approvals, asked.approval_count, asked.retry_id, asked.permit_ms, asked.wants_writer)
-    for look in (*looks, asked.call, lambda at: asked.settle(at, paid), lambda at: asked.attach(at, b"")):
+    for look in (*looks, asked.call, lambda at: asked.override(at, paid), lambda at: asked.attach(at, b"")):
         for outside in (-1, 1, 2**40):
             with pytest.raises(IndexError):
                 look(outside)
     for nothing in (None, object(), pb.Decision()):
         with pytest.raises(TypeError):
-            asked.settle(0, nothing)  # type: ignore[arg-type]
+            asked.override(0, nothing)  # type: ignore[arg-type]
     assert not asked[0].allowed
 
 

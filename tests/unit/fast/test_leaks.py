@@ -240,7 +240,7 @@ class Payer:
 
     answer: object = 0
 
-    def pay(self, claims: CostClaims) -> object:
+    def charge(self, claims: CostClaims) -> object:
         """Look at all claims, choose what can be chosen, and answer."""
         for block, _, scopes in claims:
             claims.choose(block, scopes[-1][0])
@@ -253,7 +253,7 @@ class Payer:
 def by_payer(count: int) -> None:
     """Checks that are paid, not paid, and paid by what breaks."""
     payer = Payer()
-    given: dict[str, Any] = {"now_ms": NOW, "payer": payer}
+    given: dict[str, Any] = {"now_ms": NOW, "cost_handler": payer}
     for turn in range(count // 10):
         payer.answer = (0, Reason.USES_EXHAUSTED, None, GIVEN.unknown)[turn % 4]
         look(GIVEN.verifier._check(GIVEN.costly, GIVEN.action, GIVEN.resource, GIVEN.allowed, **given))
@@ -287,8 +287,8 @@ def by_wishes(count: int) -> None:
         asking = CheckMessage(GIVEN.verifier, data, "batch")
         for _ in range(2):
             asking.judge(GIVEN.audience, now_ms=NOW)
-            asking.settle(0, GIVEN.verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL))
-            asking.settle(1, GIVEN.judge(GIVEN.right, GIVEN.denied))
+            asking.override(0, GIVEN.verifier.refuse(Stage.SCOPE, Reason.UNKNOWN_TOOL))
+            asking.override(1, GIVEN.judge(GIVEN.right, GIVEN.denied))
             asking.attach(1, permit)
             look(asking[1])
         asking.call(0), asking.approvals(1), asking.retry_id(2)
@@ -302,7 +302,7 @@ def by_fault(count: int) -> None:
         raise GIVEN.unknown
 
     GIVEN.source.on_begin = fail
-    GIVEN.source.pulse.close()
+    GIVEN.source.commit_id.close()
     try:
         for _ in range(count // 4):
             assert GIVEN.judge(GIVEN.handle, GIVEN.allowed).reason is Reason.INTERNAL_ERROR
@@ -364,9 +364,9 @@ WAYS: dict[str, Callable[[int], None]] = {
     "payers": by_payer,
     "surveys": by_survey,
     "wishes": by_wishes,
-    "pulses": by_pulse,
+    "commit_ids": by_pulse,
     "refusals": by_refuse,
-    # Last: the pulse is closed by it.
+    # Last: the commit id is closed by it.
     "faults": by_fault,
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessauth._fast.check.checker import Checker
-from sessauth._fast.check.recording_judge import Prepared
+from sessauth._fast.check.recording_runner import Prepared
 from sessauth._fast.check.view import View
 from sessauth.reasons import Reason
 from sessauth.tokens.token import Token
@@ -39,7 +39,7 @@ NO_TOKENS = {
 
 
 def source(view: str = "plain") -> PulsedSource:
-    """A source with a pulse and one of the vectors' views."""
+    """A source with a commit id and one of the vectors' views."""
     made = PulsedSource()
     made.load(*read_view(VIEWS[view]))
     return made
@@ -106,7 +106,7 @@ def test_a_handle_does_not_outlive_trust_in_what_it_is_not() -> None:
     """Without new signatures a handle that was never verified is denied; once it stands, it needs none."""
     checker = verifier()
     handle = checker.prepare(VALID)
-    options: dict[str, Any] = {"audience": AUDIENCE, "now_ms": NOW, "new_signatures": False}
+    options: dict[str, Any] = {"audience": AUDIENCE, "now_ms": NOW, "verify_new_signatures": False}
     denied = checker._check(handle, "read", "files/a.txt", **options)
     assert (denied.reason, denied.index) == (Reason.BAD_SIGNATURE, -1)
     assert judge(checker, handle).allowed

@@ -81,7 +81,7 @@ def test_holders_make_what_the_oracle_makes() -> None:
     assert proof.x25519_public(mine.secret) == mine.public
     assert made == oracle.mac_key(shared, mine.public, theirs.public, next_key, HOST)
     assert proof.mac(made, b"message") == oracle.mac(made, b"message")
-    covered = proof.proven(2, b"s" * 64, HOST, theirs.id, b"d" * 32, NOW, bytes(16))
+    covered = proof.covered_bytes(2, b"s" * 64, HOST, theirs.id, b"d" * 32, NOW, bytes(16))
     assert covered == oracle.proven(fields, b"s" * 64, b"d" * 32)
 
 
@@ -96,8 +96,8 @@ def test_holders_make_what_the_oracle_makes() -> None:
         lambda: proof.mac(b"k", b"message"),
         lambda: proof.mac_key_of_holder(b"s" * 32, bytes(32), b"n" * 32, HOST),
         lambda: proof.mac_key_of_holder(b"s" * 32, agreement("v").public, b"n" * 32, b"short"),
-        lambda: proof.proven(3, b"s" * 64, HOST, b"k" * 32, b"d" * 32, NOW, bytes(16)),
-        lambda: proof.proven(1, b"s" * 63, HOST, b"k" * 32, b"d" * 32, NOW, bytes(16)),
+        lambda: proof.covered_bytes(3, b"s" * 64, HOST, b"k" * 32, b"d" * 32, NOW, bytes(16)),
+        lambda: proof.covered_bytes(1, b"s" * 63, HOST, b"k" * 32, b"d" * 32, NOW, bytes(16)),
     ],
 )
 def test_holders_are_told_of_what_is_none(call: Callable[[], bytes]) -> None:
@@ -181,19 +181,19 @@ def test_a_nonce_may_be_left(checker: Checker, kind: int) -> None:
     """Without taking it a proof is judged as before, as often as asked; then it is taken once."""
     made = proved(kind, "left")
 
-    assert [judged(checker, made, take_nonce=False) for _ in range(3)] == [Reason.ALLOWED] * 3
-    assert judged(checker, proved(kind, "x", ask("write")), take_nonce=False) is Reason.BAD_PROOF
+    assert [judged(checker, made, consume_nonce=False) for _ in range(3)] == [Reason.ALLOWED] * 3
+    assert judged(checker, proved(kind, "x", ask("write")), consume_nonce=False) is Reason.BAD_PROOF
     assert judged(checker, made) is Reason.ALLOWED
     assert judged(checker, made) is Reason.REPLAYED
-    assert judged(checker, made, take_nonce=False) is Reason.ALLOWED
+    assert judged(checker, made, consume_nonce=False) is Reason.ALLOWED
 
 
 def test_a_proof_that_was_judged_is_not_asked_for(checker: Checker) -> None:
     """For a commit: neither an old proof nor none is looked at; all other stages are."""
     checker.proofs = None
-    decision = checker._check(TOKEN, "read", "logs/x", audience=AUDIENCE, now_ms=NOW, proven=True)
+    decision = checker._check(TOKEN, "read", "logs/x", audience=AUDIENCE, now_ms=NOW, skip_proof=True)
 
-    assert judged(checker, b"", proven=True) is judged(checker, b"old", proven=True) is Reason.ALLOWED
+    assert judged(checker, b"", skip_proof=True) is judged(checker, b"old", skip_proof=True) is Reason.ALLOWED
     assert Reason(decision.reason) is Reason.OUT_OF_SCOPE
 
 
@@ -289,7 +289,7 @@ def test_the_last_signature_is_what_is_proven() -> None:
     chain = Chain.parse(TOKEN)
     other = replace(holder("next 0"), proof=None)
     made = prove(ED25519, TOKEN, ask(), other, HOST, agreement("verifier").public, NOW, nonce("x"))
-    message = proof.proven(
+    message = proof.covered_bytes(
         1, chain.signatures[-1], HOST, agreement("verifier").id,
         proof.request_digest("read", "files/a.txt"), NOW, nonce("x"),
     )  # fmt: skip

@@ -50,10 +50,10 @@ class Given:
         """Checks of each end, by bytes and texts."""
         for _ in range(count // 6):
             assert self.judge(self.seen) is self.judge(self.text) is Reason.REPLAYED
-            assert self.judge(self.seen, take_nonce=False) is Reason.ALLOWED
+            assert self.judge(self.seen, consume_nonce=False) is Reason.ALLOWED
             assert self.judge(self.wrong) is Reason.BAD_PROOF
             assert self.judge("sessauth_proof_AAAA!") is Reason.BAD_PROOF
-            assert self.judge(b"", proven=True) is Reason.ALLOWED
+            assert self.judge(b"", skip_proof=True) is Reason.ALLOWED
 
     def together(self, count: int) -> None:
         """Batches, in process and on the wire, some of them ended by a caller's mistake."""
@@ -71,7 +71,7 @@ class Given:
                 self.verifier._check_batch(mistaken, now_ms=NOW)
             asking = CheckMessage(self.verifier, data, "batch")
             asking.judge(AUDIENCE, now_ms=NOW)
-            asking.judge(AUDIENCE, now_ms=NOW, take_nonce=False)
+            asking.judge(AUDIENCE, now_ms=NOW, consume_nonce=False)
 
     def replaced(self, count: int) -> None:
         """Keys that are replaced between checks, and some that are refused."""

@@ -40,7 +40,7 @@ def remembered(data: bytes) -> LoggedChain:
 def again(view: View, data: bytes, resource: str, arguments: bytes | None = b"", **given: Any) -> Redecision:
     """Decide again what was asked at the vectors' time."""
     given = {"source": "", "audience": AUDIENCE, "now_ms": NOW, **given}
-    return Redecider(view).again(remembered(data), "read", resource, arguments, **given)
+    return Redecider(view).redecide(remembered(data), "read", resource, arguments, **given)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_remembered_chain_is_no_token(view: View) -> None:
     unsigned = assemble(Chain.parse(PLAIN).payloads, [bytes(64)] * 2)
     replayer = Redecider(view)
     chain = remembered(PLAIN)
-    out = replayer.again(
+    out = replayer.redecide(
         chain, "read", "files/a", b"", source="", audience=AUDIENCE, now_ms=NOW, knows_state=True
     )
 
@@ -124,9 +124,9 @@ def test_ids_are_believed_but_for_the_root_s() -> None:
     chain = Chain.parse(PLAIN)
     root_id, child_id = chain.block_ids
 
-    assert LoggedChain(chain.payloads, (root_id, child_id)).root_stands
-    assert LoggedChain(chain.payloads, (root_id, bytes(32))).root_stands
-    assert not LoggedChain(chain.payloads, (bytes(32), child_id)).root_stands
+    assert LoggedChain(chain.payloads, (root_id, child_id)).root_id_matches
+    assert LoggedChain(chain.payloads, (root_id, bytes(32))).root_id_matches
+    assert not LoggedChain(chain.payloads, (bytes(32), child_id)).root_id_matches
     assert LoggedChain(chain.payloads, chain.block_ids).session_id == SESSION
 
 
@@ -156,10 +156,10 @@ def test_nothing_is_kept(view: View) -> None:
         for _ in range(CALLS // 4):
             chain = remembered(PLAIN)
             for resource, arguments in (("repo", None), ("repo", b'{"a":1}'), ("other", b""), ("a//b", b"")):
-                replayer.again(
+                replayer.redecide(
                     chain, "read", resource, arguments, source="", audience=AUDIENCE, now_ms=NOW, level=2
                 )
-            replayer.lives(SESSION, NOW)
+            replayer.session_alive(SESSION, NOW)
 
     def kept() -> int:
         before = heap_bytes()

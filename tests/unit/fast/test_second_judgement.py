@@ -114,7 +114,7 @@ def test_a_failure_is_charged_once() -> None:
     """A forged token before one whose session is not mirrored costs one signature and one failure."""
     source = bulk_sessions.source()
     word = bytearray((1).to_bytes(8, "little") + bytes(8))
-    source.pulse = CommitId(word, 0, 8)  # type: ignore[attr-defined]
+    source.commit_id = CommitId(word, 0, 8)  # type: ignore[attr-defined]
     source._number = 1
     checker = Checker(View(source))
     asking(checker, GOOD).judge(AUDIENCE)

@@ -178,7 +178,7 @@ def test_that_such_arguments_are_there() -> None:
         (token(root(READ)), "plain", {"at_least_revision": 101}, Reason.STALE_STATE, Stage.SESSION),
         (token(root(READ)), "key_distrusted", {}, Reason.ISSUER_DISTRUSTED, Stage.ISSUER),
         (make(link(root(READ)), [key("nobody")]), "plain", {}, Reason.BAD_SIGNATURE, Stage.SIGNATURE),
-        (token(root(READ)), "plain", {"new_signatures": False}, Reason.BAD_SIGNATURE, Stage.SIGNATURE),
+        (token(root(READ)), "plain", {"verify_new_signatures": False}, Reason.BAD_SIGNATURE, Stage.SIGNATURE),
         (token(root(READ)), "plain", {"clock_suspect": True}, Reason.CLOCK_SUSPECT, Stage.TIME),
         (token(root(READ)), "plain", {"now_ms": NOW + 86_400_000}, Reason.SESSION_EXPIRED, Stage.SESSION),
         (token(root(READ)), "plain", {"audience": "other"}, Reason.WRONG_AUDIENCE, Stage.AUDIENCE),

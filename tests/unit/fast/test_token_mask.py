@@ -77,7 +77,7 @@ def test_a_record_of_a_decision_holds_none(place: str) -> None:
         else:
             more = {place: secret}
         tapped.verifier._check(valid, action, resource, now_ms=NOW, **more)
-        record = bodies(writer.write(tapped.tap.drain())[0])[-1]
+        record = bodies(writer.write(tapped.decision_queue.drain())[0])[-1]
 
         body = secret.split("_", 2)[2]
         text = json.dumps(record)

@@ -60,7 +60,7 @@ class CountedSource(MemorySource):
 
         return Watched()
 
-    def still_mine(self) -> bool:
+    def files_unchanged(self) -> bool:
         """Whether the files are still the same."""
         return self.on_look()
 

@@ -14,11 +14,11 @@ from sessauth._fast.base.limits cimport (
     STAGE_NONE,
 )
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.check_state cimport CheckInput, Scratch, ScratchBox, asked_init, deny
+from sessauth._fast.call.check_state cimport CheckInput, Scratch, ScratchBox, input_init, deny
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.judge cimport StageRunner, allow, forget_match, set_fault
-from sessauth._fast.check.proof_stage cimport take_nonce
+from sessauth._fast.check.stage_runner cimport StageRunner, allow, clear_match, set_fault
+from sessauth._fast.check.proof_stage cimport consume_nonce
 from sessauth._fast.check.stages cimport judge_scope
 from sessauth._fast.check.view cimport ReadPoint, SessionRules
 from sessauth._fast.token.chain cimport Chain, last_signature
@@ -39,40 +39,40 @@ cdef class BatchRunner(StageRunner):
         self._count += batch.count
 
     cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1:
-        cdef ReadPoint moment
+        cdef ReadPoint point
         cdef CheckInput clock
         cdef Py_ssize_t i
         if batch.judged:
             batch.reset(first, end)
         batch.judged = True
         for i in range(first, end):
-            batch.items[i].asked.signature_told = False
-        if self.tap is not None and self.tap.refusing:
+            batch.items[i].input.signature_known_wrong = False
+        if self.decision_queue is not None and self.decision_queue.refusing:
             for i in range(first, end):
-                deny(&batch.items[i].found, STAGE_NONE, AUDIT_UNAVAILABLE)
+                deny(&batch.items[i].outcome, STAGE_NONE, AUDIT_UNAVAILABLE)
             return 0
         try:
-            asked_init(&clock)
+            input_init(&clock)
             self.clock(&clock, now_ms)
-            if self.view.still(&moment):
-                self._batch_at(&moment, batch, first, end, &clock, now_ms < 0)
-                if not moment.wanting:
+            if self.view.is_unchanged(&point):
+                self._batch_at(&point, batch, first, end, &clock, now_ms < 0)
+                if not point.needs_read:
                     return 0
                 batch.reset(first, end)
-            transaction = self.view.begin(&moment)
+            transaction = self.view.begin(&point)
             try:
-                self._batch_at(&moment, batch, first, end, &clock, now_ms < 0)
+                self._batch_at(&point, batch, first, end, &clock, now_ms < 0)
             finally:
                 transaction.abort()
         except Exception as fault:
             batch._fault = fault
-            batch.release_grounds(first, end)
+            batch.release_lineages(first, end)
             for i in range(first, end):
-                set_fault(&batch.items[i].found)
+                set_fault(&batch.items[i].outcome)
         return 0
 
     cdef int _batch_at(
-        self, ReadPoint *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, const CheckInput *clock, bint floored
+        self, ReadPoint *point, Batch batch, Py_ssize_t first, Py_ssize_t end, const CheckInput *clock, bint apply_floor
     ) except -1:
         """First what needs the state, item by item; then the scopes of those that stand, without the GIL."""
         cdef int same[SAME_TOKENS]
@@ -87,35 +87,37 @@ cdef class BatchRunner(StageRunner):
             alike[k] = -1
         for i in range(first, end):
             item = &batch.items[i]
-            item.asked.now_ms = clock.now_ms
-            item.asked.clock_suspect = item.believes_no_time or clock.clock_suspect
+            item.input.now_ms = clock.now_ms
+            item.input.clock_suspect = item.clock_suspect or clock.clock_suspect
             if item.refused:
-                deny(&item.found, STAGE_DECODE, item.refused)
+                deny(&item.outcome, STAGE_DECODE, item.refused)
                 continue
             if item.chain == NULL and not self._decode(batch, item, alike):
                 continue
             earlier = _earlier(batch, item, same)
             if earlier != NULL:
-                item.found = earlier.found
-                item.stands = earlier.stands
-                item.ground = earlier.ground
+                item.outcome = earlier.outcome
+                item.passed = earlier.passed
+                item.lineage_of = earlier.lineage_of
                 continue
-            item.stands = self.stand(moment, <Chain> item.chain, &item.asked, floored, &item.own, &item.found)
-            if moment.wanting:
+            item.passed = self.judge_before_scope(
+                point, <Chain> item.chain, &item.input, apply_floor, &item.own_lineage, &item.outcome
+            )
+            if point.needs_read:
                 return 0
-            item.asked.signature_told = item.found.reason == BAD_SIGNATURE and item.found.level == LEVEL_BLOCK
-            item.asked.wrong_index = item.found.index
+            item.input.signature_known_wrong = item.outcome.reason == BAD_SIGNATURE and item.outcome.level == LEVEL_BLOCK
+            item.input.wrong_index = item.outcome.index
         box = self.take_box()
         with nogil:
             for i in range(first, end):
                 item = &batch.items[i]
-                earlier = &batch.items[item.ground]
-                if item.stands:
-                    judge_item(item, earlier.own.rules, earlier.own.count, &box.scratch)
+                earlier = &batch.items[item.lineage_of]
+                if item.passed:
+                    judge_item(item, earlier.own_lineage.rules, earlier.own_lineage.count, &box.scratch)
                 else:
-                    forget_match(&item.found)
+                    clear_match(&item.outcome)
         self.box = box
-        batch.release_grounds(first, end)
+        batch.release_lineages(first, end)
         return 0
 
     cdef bint _decode(self, Batch batch, Item *item, int *alike) except -1:
@@ -124,17 +126,17 @@ cdef class BatchRunner(StageRunner):
         cdef Item *earlier
         cdef Chain chain
         cdef int k
-        if item.asked.token.n <= MAX_TOKEN_BYTES:
-            signature = last_signature(item.asked.token.p, item.asked.token.n)
+        if item.input.token.n <= MAX_TOKEN_BYTES:
+            signature = last_signature(item.input.token.p, item.input.token.n)
         if signature != NULL:
             k = signature[32] % SAME_TOKENS
             earlier = &batch.items[alike[k]]
-            if alike[k] >= 0 and earlier.chain != NULL and _equal(&item.asked.token, &earlier.asked.token):
+            if alike[k] >= 0 and earlier.chain != NULL and _equal(&item.input.token, &earlier.input.token):
                 Py_INCREF(<object> earlier.chain)
                 item.chain = earlier.chain
                 return True
             alike[k] = <int> (item - batch.items)
-        chain = self.chain_of(&item.asked, None, &item.found)
+        chain = self.chain_of(&item.input, None, &item.outcome)
         if chain is None:
             return False
         Py_INCREF(chain)
@@ -166,17 +168,17 @@ cdef bint _same_but_call(const Item *a, const Item *b) noexcept nogil:
     """Whether what is judged before the scopes is the same for two items of a batch."""
     return (
         a.chain == b.chain
-        and _equal(&a.asked.session, &b.asked.session)
-        and _equal(&a.asked.source, &b.asked.source)
-        and a.asked.peer_count == b.asked.peer_count
-        and a.asked.peers == b.asked.peers
+        and _equal(&a.input.session, &b.input.session)
+        and _equal(&a.input.source, &b.input.source)
+        and a.input.peer_count == b.input.peer_count
+        and a.input.peers == b.input.peers
     )
 
 
 cdef void judge_item(Item *item, const SessionRules **rules, int rules_count, Scratch *scratch) noexcept nogil:
-    if judge_scope(<Chain> item.chain, rules, rules_count, &item.asked, scratch, &item.found) and take_nonce(
-        <Chain> item.chain, &item.asked, &item.found
+    if judge_scope(<Chain> item.chain, rules, rules_count, &item.input, scratch, &item.outcome) and consume_nonce(
+        <Chain> item.chain, &item.input, &item.outcome
     ):
-        allow(<Chain> item.chain, &item.found)
+        allow(<Chain> item.chain, &item.outcome)
     else:
-        forget_match(&item.found)
+        clear_match(&item.outcome)

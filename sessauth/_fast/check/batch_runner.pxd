@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 
 from sessauth._fast.call.check_state cimport CheckInput
 from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.judge cimport StageRunner
+from sessauth._fast.check.stage_runner cimport StageRunner
 from sessauth._fast.check.view cimport ReadPoint
 
 cdef class BatchRunner(StageRunner):
@@ -14,6 +14,6 @@ cdef class BatchRunner(StageRunner):
     # Raises nothing for a denial.
     cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
     cdef int _batch_at(
-        self, ReadPoint *moment, Batch batch, Py_ssize_t first, Py_ssize_t end, const CheckInput *clock, bint floored
+        self, ReadPoint *point, Batch batch, Py_ssize_t first, Py_ssize_t end, const CheckInput *clock, bint apply_floor
     ) except -1
     cdef bint _decode(self, Batch batch, Item *item, int *alike) except -1

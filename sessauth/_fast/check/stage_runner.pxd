@@ -17,45 +17,45 @@ cdef class StageRunner:
     cdef readonly uint64_t bad_signatures
     cdef readonly uint64_t signatures
     # Told of every decision; None: nobody is.
-    cdef public DecisionQueue tap
+    cdef public DecisionQueue decision_queue
     # Counts every decision; None: nothing does.
-    cdef public CheckCounters tally
+    cdef public CheckCounters counters
     cdef bytes _prefix
     cdef uint64_t _count
     cdef int64_t _offset_ms
-    cdef int64_t _looked_ms
-    cdef bint _stepped
+    cdef int64_t _files_checked_ms
+    cdef bint _clock_jumped
     cdef ScratchBox box
 
     cdef Decision new_decision(self)
     # Set the time of a request: `now_ms`, or the clock's for -1.
-    cdef bint clock(self, CheckInput *asked, int64_t now_ms) except -1
+    cdef bint clock(self, CheckInput *input, int64_t now_ms) except -1
     # What `clock` looks at, for what is taken from the checker before.
-    cdef int look_first(self) except -1
-    cdef int _look(self, int64_t wall) except -1
+    cdef int recheck_if_due(self) except -1
+    cdef int _recheck(self, int64_t wall) except -1
     # The chain of a token's bytes, which `data` may hold as an object; None with a finding.
-    cdef Chain chain_of(self, CheckInput *asked, object data, CheckOutcome *out)
+    cdef Chain chain_of(self, CheckInput *input, object data, CheckOutcome *out)
     # Judge one call by the state of now. `floored`: the time is the clock's, and not believed to go back.
-    cdef bint judge(self, Chain chain, CheckInput *asked, bint floored, CheckOutcome *out) except -1
+    cdef bint judge(self, Chain chain, CheckInput *input, bint apply_floor, CheckOutcome *out) except -1
     # The stages up to the scopes: all that asks for the state, and the signatures.
-    cdef bint stand(
-        self, ReadPoint *moment, Chain chain, CheckInput *asked, bint floored, Lineage *ground, CheckOutcome *out
+    cdef bint judge_before_scope(
+        self, ReadPoint *point, Chain chain, CheckInput *input, bint apply_floor, Lineage *lineage, CheckOutcome *out
     ) except -1
     # Memory for a request's JSON that no other thread is using; to be put back as `box`.
     cdef ScratchBox take_box(self)
-    cdef bint _judge_at(self, ReadPoint *moment, Chain chain, CheckInput *asked, bint floored, CheckOutcome *out) except -1
-    cdef bint _pay(
-        self, Chain chain, const Lineage *ground, const CheckInput *asked, Scratch *scratch, CheckOutcome *out
+    cdef bint _judge_at(self, ReadPoint *point, Chain chain, CheckInput *input, bint apply_floor, CheckOutcome *out) except -1
+    cdef bint _charge(
+        self, Chain chain, const Lineage *lineage, const CheckInput *input, Scratch *scratch, CheckOutcome *out
     ) except -1
-    cdef bint _session(self, ReadPoint *moment, Chain chain, CheckInput *asked, Lineage *ground, CheckOutcome *out) except -1
-    cdef KeyEntry _issuer(self, ReadPoint *moment, Chain chain, SessionEntry session, CheckOutcome *out)
+    cdef bint _session(self, ReadPoint *point, Chain chain, CheckInput *input, Lineage *lineage, CheckOutcome *out) except -1
+    cdef KeyEntry _issuer(self, ReadPoint *point, Chain chain, SessionEntry session, CheckOutcome *out)
     cdef bint _signature(
-        self, Chain chain, SessionEntry session, KeyEntry key, const CheckInput *asked, CheckOutcome *out
+        self, Chain chain, SessionEntry session, KeyEntry key, const CheckInput *input, CheckOutcome *out
     ) except -1
-    cdef bint _look_for_revocations(self, ReadPoint *moment, Chain chain, SessionEntry session) except -1
+    cdef bint _find_revocation(self, ReadPoint *point, Chain chain, SessionEntry session) except -1
 
 # All that the chain was asked for stands.
 cdef void allow(Chain chain, CheckOutcome *out) noexcept nogil
 # A denial says nothing of what would have been.
-cdef void forget_match(CheckOutcome *out) noexcept nogil
+cdef void clear_match(CheckOutcome *out) noexcept nogil
 cdef void set_fault(CheckOutcome *out) noexcept nogil

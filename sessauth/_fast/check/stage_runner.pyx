@@ -19,16 +19,16 @@ from sessauth._fast.call.check_state cimport (
     ScratchBox,
     deny,
     deny_block,
-    finding_free,
-    finding_init,
+    outcome_free,
+    outcome_init,
 )
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.chain_cache cimport ChainCache
-from sessauth._fast.check.cost_claims cimport CostClaims, claims_of
+from sessauth._fast.check.cost_claims cimport CostClaims, build_claims
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.lineage cimport Lineage, ground_add, ground_clear
-from sessauth._fast.check.proof_stage cimport proof_is_costly, take_nonce
-from sessauth._fast.check.stages cimport judge_audience, judge_lives, judge_scope, judge_time
+from sessauth._fast.check.lineage cimport Lineage, lineage_add, lineage_clear
+from sessauth._fast.check.proof_stage cimport proof_is_costly, consume_nonce
+from sessauth._fast.check.stages cimport judge_audience, check_session_alive, judge_scope, judge_time
 from sessauth._fast.check.view cimport (
     KEY_ACTIVE,
     KEY_DISTRUSTED,
@@ -46,7 +46,7 @@ from nacl.bindings import randombytes
 
 cdef enum:
     # How long a state folder that was swapped under its name, or a clock that stepped, may go unnoticed.
-    LOOK_EVERY_MS = 100
+    RECHECK_MS = 100
 
 
 cdef class StageRunner:
@@ -66,70 +66,70 @@ cdef class StageRunner:
         out.prefix = self._prefix
         return out
 
-    cdef bint judge(self, Chain chain, CheckInput *asked, bint floored, CheckOutcome *out) except -1:
+    cdef bint judge(self, Chain chain, CheckInput *input, bint apply_floor, CheckOutcome *out) except -1:
         """The stages, in their order, by what is mirrored; if that does not do, by a transaction."""
-        cdef ReadPoint moment
-        cdef uint64_t now_ms = asked.now_ms
-        cdef bint clock_suspect = asked.clock_suspect
+        cdef ReadPoint point
+        cdef uint64_t now_ms = input.now_ms
+        cdef bint clock_suspect = input.clock_suspect
         cdef bint allowed
-        if self.view.still(&moment):
-            allowed = self._judge_at(&moment, chain, asked, floored, out)
-            if not moment.wanting:
+        if self.view.is_unchanged(&point):
+            allowed = self._judge_at(&point, chain, input, apply_floor, out)
+            if not point.needs_read:
                 return allowed
-            finding_free(out)
-            finding_init(out)
-            asked.now_ms = now_ms
-            asked.clock_suspect = clock_suspect
-        transaction = self.view.begin(&moment)
+            outcome_free(out)
+            outcome_init(out)
+            input.now_ms = now_ms
+            input.clock_suspect = clock_suspect
+        transaction = self.view.begin(&point)
         try:
-            return self._judge_at(&moment, chain, asked, floored, out)
+            return self._judge_at(&point, chain, input, apply_floor, out)
         finally:
             transaction.abort()
 
-    cdef bint clock(self, CheckInput *asked, int64_t now_ms) except -1:
+    cdef bint clock(self, CheckInput *input, int64_t now_ms) except -1:
         """Set the time that is judged by, and look now and then whether clock and files are the same ones."""
         cdef int64_t wall = wall_ms()
         # Also for a caller with a time of its own: the files are what they are.
-        if not 0 <= wall - self._looked_ms < LOOK_EVERY_MS:
-            self._look(wall)
+        if not 0 <= wall - self._files_checked_ms < RECHECK_MS:
+            self._recheck(wall)
         if now_ms >= 0:
-            asked.now_ms = now_ms
+            input.now_ms = now_ms
         else:
-            asked.now_ms = wall
-            asked.clock_suspect |= self._stepped
+            input.now_ms = wall
+            input.clock_suspect |= self._clock_jumped
         return True
 
-    cdef int look_first(self) except -1:
+    cdef int recheck_if_due(self) except -1:
         """Look now, if it is time: whoever watches the files may put others in place before they are taken."""
         cdef int64_t wall = wall_ms()
-        if not 0 <= wall - self._looked_ms < LOOK_EVERY_MS:
+        if not 0 <= wall - self._files_checked_ms < RECHECK_MS:
             try:
-                self._look(wall)
+                self._recheck(wall)
             except Exception:
                 # `clock` looks again, where what goes wrong denies the call and is told.
-                self._looked_ms = 0
+                self._files_checked_ms = 0
         return 0
 
-    cdef int _look(self, int64_t wall) except -1:
-        self._looked_ms = wall
+    cdef int _recheck(self, int64_t wall) except -1:
+        self._files_checked_ms = wall
         # The wall clock was set by more than anyone may, or the machine was not asleep that long.
-        self._stepped = not -CLOCK_STEP_MS <= wall - steady_ms() - self._offset_ms <= CLOCK_STEP_MS
-        self.view.look()
+        self._clock_jumped = not -CLOCK_STEP_MS <= wall - steady_ms() - self._offset_ms <= CLOCK_STEP_MS
+        self.view.recheck_files()
         return 0
 
-    cdef Chain chain_of(self, CheckInput *asked, object data, CheckOutcome *out):
+    cdef Chain chain_of(self, CheckInput *input, object data, CheckOutcome *out):
         """The chain that is kept of a token, or what its bytes say; None if they are no token."""
         cdef int reason = 0
         cdef int at = -1
         cdef const char *wrong = NULL
         cdef Chain chain
         # A token that is too large is not even looked up.
-        if asked.token.n <= MAX_TOKEN_BYTES:
-            chain = self.cache.find(asked.token.p, asked.token.n)
+        if input.token.n <= MAX_TOKEN_BYTES:
+            chain = self.cache.find(input.token.p, input.token.n)
             if chain is not None:
                 return chain
         if data is None:
-            data = PyBytes_FromStringAndSize(<const char *> asked.token.p, asked.token.n)
+            data = PyBytes_FromStringAndSize(<const char *> input.token.p, input.token.n)
         chain = parse_chain(data, &reason, &at, &wrong)
         if chain is None:
             deny(out, STAGE_DECODE, reason)
@@ -139,101 +139,101 @@ cdef class StageRunner:
             return None
         return chain
 
-    cdef bint _judge_at(self, ReadPoint *moment, Chain chain, CheckInput *asked, bint floored, CheckOutcome *out) except -1:
-        cdef Lineage ground
+    cdef bint _judge_at(self, ReadPoint *point, Chain chain, CheckInput *input, bint apply_floor, CheckOutcome *out) except -1:
+        cdef Lineage lineage
         cdef ScratchBox box
         cdef Scratch *scratch
         cdef bint allowed
-        ground.count = 0
+        lineage.count = 0
         try:
-            if not self.stand(moment, chain, asked, floored, &ground, out):
+            if not self.judge_before_scope(point, chain, input, apply_floor, &lineage, out):
                 return False
             box = self.take_box()
             scratch = &box.scratch
-            if asked.proof.n and proof_is_costly(chain, asked):
+            if input.proof.n and proof_is_costly(chain, input):
                 with nogil:
-                    allowed = judge_scope(chain, ground.rules, ground.count, asked, scratch, out)
+                    allowed = judge_scope(chain, lineage.rules, lineage.count, input, scratch, out)
             else:
-                allowed = judge_scope(chain, ground.rules, ground.count, asked, scratch, out)
-            if asked.payer != NULL and (allowed or out.stage == STAGE_NEEDS):
-                allowed = self._pay(chain, &ground, asked, scratch, out)
-            if allowed and take_nonce(chain, asked, out):
+                allowed = judge_scope(chain, lineage.rules, lineage.count, input, scratch, out)
+            if input.cost_handler != NULL and (allowed or out.stage == STAGE_NEEDS):
+                allowed = self._charge(chain, &lineage, input, scratch, out)
+            if allowed and consume_nonce(chain, input, out):
                 allow(chain, out)
             self.box = box
             return out.allowed
         finally:
-            ground_clear(&ground)
+            lineage_clear(&lineage)
 
-    cdef bint _pay(
-        self, Chain chain, const Lineage *ground, const CheckInput *asked, Scratch *scratch, CheckOutcome *out
+    cdef bint _charge(
+        self, Chain chain, const Lineage *lineage, const CheckInput *input, Scratch *scratch, CheckOutcome *out
     ) except -1:
         """Tell the payer what the call costs; only its plain 0 goes on."""
-        cdef CostClaims claims = claims_of(chain, ground.rules[0], asked, scratch, out)
-        return claims.settle((<object> asked.payer).pay(claims), out)
+        cdef CostClaims claims = build_claims(chain, lineage.rules[0], input, scratch, out)
+        return claims.apply((<object> input.cost_handler).charge(claims), out)
 
-    cdef bint stand(
-        self, ReadPoint *moment, Chain chain, CheckInput *asked, bint floored, Lineage *ground, CheckOutcome *out
+    cdef bint judge_before_scope(
+        self, ReadPoint *point, Chain chain, CheckInput *input, bint apply_floor, Lineage *lineage, CheckOutcome *out
     ) except -1:
         """The stages up to the scopes: all that asks for the state, and the signatures."""
         cdef SessionEntry session
         cdef KeyEntry key
-        out.revision = moment.revision
-        if floored and asked.now_ms < moment.clock_floor_ms:
+        out.revision = point.revision
+        if apply_floor and input.now_ms < point.clock_floor_ms:
             # A clock behind the last change judges by the time of that change.
-            asked.clock_suspect |= asked.now_ms + CLOCK_STEP_MS < moment.clock_floor_ms
-            asked.now_ms = moment.clock_floor_ms
-        out.checked_at_ms = asked.now_ms
-        if not self._session(moment, chain, asked, ground, out):
+            input.clock_suspect |= input.now_ms + CLOCK_STEP_MS < point.clock_floor_ms
+            input.now_ms = point.clock_floor_ms
+        out.checked_at_ms = input.now_ms
+        if not self._session(point, chain, input, lineage, out):
             return False
-        session = <SessionEntry> ground.entries[0]
-        key = self._issuer(moment, chain, session, out)
+        session = <SessionEntry> lineage.entries[0]
+        key = self._issuer(point, chain, session, out)
         if key is None:
             return False
-        if not chain.stands and not self._signature(chain, session, key, asked, out):
+        if not chain.signatures_valid and not self._signature(chain, session, key, input, out):
             return False
-        out.named = True
+        out.signature_valid = True
         out.epoch = session.epoch
-        if not judge_time(chain, asked, out) or not judge_audience(chain, asked, out):
+        if not judge_time(chain, input, out) or not judge_audience(chain, input, out):
             return False
-        if chain.looked_mark != session.revocation_mark and not self._look_for_revocations(moment, chain, session):
+        if chain.revocation_mark != session.revocation_mark and not self._find_revocation(point, chain, session):
             return False
         return chain.revoked_index < 0 or deny_block(out, STAGE_REVOCATION, REVOKED, chain.revoked_index)
 
-    cdef bint _session(self, ReadPoint *moment, Chain chain, CheckInput *asked, Lineage *ground, CheckOutcome *out) except -1:
+    cdef bint _session(self, ReadPoint *point, Chain chain, CheckInput *input, Lineage *lineage, CheckOutcome *out) except -1:
         cdef SessionEntry entry
         if self.view.brake[0]:
             return deny(out, STAGE_SESSION, STATE_BRAKED)
         if (
             self.view.lost
             or self.view.stale()
-            or asked.at_least_revision > moment.revision
-            or chain.root.min_revision > moment.revision
+            or input.at_least_revision > point.revision
+            or chain.root.min_revision > point.revision
         ):
             return deny(out, STAGE_SESSION, STALE_STATE)
-        entry = self.view.session(moment, chain.session_id, asked.now_ms)
+        entry = self.view.session(point, chain.session_id, input.now_ms)
         if entry is None:
             return deny(out, STAGE_SESSION, UNKNOWN_SESSION)
-        if asked.session.n and (
-            asked.session.n != 16 or memcmp(asked.session.p, PyBytes_AS_STRING(chain.session_id), 16) != 0
+        if input.session.n and (
+            input.session.n != 16 or memcmp(input.session.p, PyBytes_AS_STRING(chain.session_id), 16) != 0
         ):
             return deny(out, STAGE_SESSION, WRONG_SESSION)
         out.expires_at_ms = entry.expires_at_ms
         while True:
-            if not judge_lives(entry, asked.now_ms, out):
+            if not check_session_alive(entry, input.now_ms, out):
                 return False
             if entry.expires_at_ms < out.expires_at_ms:
                 out.expires_at_ms = entry.expires_at_ms
             if entry.lease_ms and entry.lease_deadline_ms < out.expires_at_ms:
                 out.expires_at_ms = entry.lease_deadline_ms
-            ground_add(ground, entry)
+            lineage_add(lineage, entry)
             if entry.parent_id is None:
                 return True
-            entry = self.view.session(moment, entry.parent_id, asked.now_ms) if ground.count <= MAX_ANCESTORS else None
+            entry = self.view.session(point, entry.parent_id, input.now_ms) if lineage.count <= MAX_ANCESTORS else None
             if entry is None:
                 return deny(out, STAGE_SESSION, UNKNOWN_SESSION)
 
-    cdef KeyEntry _issuer(self, ReadPoint *moment, Chain chain, SessionEntry session, CheckOutcome *out):
-        cdef KeyEntry key = self.view.key(moment, chain.issuer_key_id)
+    cdef KeyEntry _issuer(self, ReadPoint *point, Chain chain, SessionEntry session, CheckOutcome *out):
+        cdef KeyEntry key = self.view.key(point, chain.issuer_key_id)
         cdef int reason = 0
         if key is None:
             reason = UNKNOWN_ISSUER
@@ -258,16 +258,18 @@ cdef class StageRunner:
         return key
 
     cdef bint _signature(
-        self, Chain chain, SessionEntry session, KeyEntry key, const CheckInput *asked, CheckOutcome *out
+        self, Chain chain, SessionEntry session, KeyEntry key, const CheckInput *input, CheckOutcome *out
     ) except -1:
         """Verify what no kept run of blocks covers, without the GIL, and keep what stands."""
         cdef bytes_t public_key = <bytes_t> PyBytes_AS_STRING(key.public_key)
         cdef int first = self.cache.verified_blocks(chain)
         cdef int wrong
-        if asked.signature_told:
+        if input.signature_known_wrong:
             # This very call was judged before, up to here, and charged for it.
-            return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, asked.wrong_index)
-        if not asked.new_signatures or (asked.gate != NULL and not (<object> asked.gate).may_fail(_text(&asked.source))):
+            return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, input.wrong_index)
+        if not input.verify_new_signatures or (
+            input.gate != NULL and not (<object> input.gate).may_fail(_text(&input.source))
+        ):
             return deny(out, STAGE_SIGNATURE, BAD_SIGNATURE)
         if chain.wrong_index < 0:
             with nogil:
@@ -276,32 +278,32 @@ cdef class StageRunner:
             chain.wrong_index = wrong
         if chain.wrong_index >= 0:
             self.bad_signatures += 1
-            if asked.gate != NULL:
-                (<object> asked.gate).failed(_text(&asked.source))
+            if input.gate != NULL:
+                (<object> input.gate).failed(_text(&input.source))
             return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, chain.wrong_index)
-        chain.stands = True
+        chain.signatures_valid = True
         # The very objects that the view's rows are kept by, which are found faster than equal ones.
         chain.session_id = session.id
         chain.issuer_key_id = key.id
-        self.cache.keep(chain)
+        self.cache.add(chain)
         return True
 
-    cdef bint _look_for_revocations(self, ReadPoint *moment, Chain chain, SessionEntry session) except -1:
+    cdef bint _find_revocation(self, ReadPoint *point, Chain chain, SessionEntry session) except -1:
         """Find the first revoked block; False if the moment is left wanting."""
-        cdef int found = -1
+        cdef int first_revoked = -1
         cdef int i
         if session.revoked_count and not chain.compute_ids():
             raise MemoryError
         for i in range(chain.block_count if session.revoked_count else 0):
             block_id = PyBytes_FromStringAndSize(<const char *> chain.ids + 32 * i, 32)
-            if self.view.revoked(moment, chain.session_id, block_id):
-                found = i
+            if self.view.revoked(point, chain.session_id, block_id):
+                first_revoked = i
                 break
-            if moment.wanting:
+            if point.needs_read:
                 return False
         # Revocations of a session only grow, so this holds for as long as there are as many.
-        chain.revoked_index = found
-        chain.looked_mark = session.revocation_mark
+        chain.revoked_index = first_revoked
+        chain.revocation_mark = session.revocation_mark
         return True
 
     cdef ScratchBox take_box(self):
@@ -322,7 +324,7 @@ cdef void allow(Chain chain, CheckOutcome *out) noexcept nogil:
     out.allowed = True
 
 
-cdef void forget_match(CheckOutcome *out) noexcept nogil:
+cdef void clear_match(CheckOutcome *out) noexcept nogil:
     """A denial says nothing of what would have been."""
     out.matched_index = -1
     out.matched_scope = -1
@@ -331,6 +333,6 @@ cdef void forget_match(CheckOutcome *out) noexcept nogil:
 
 cdef void set_fault(CheckOutcome *out) noexcept nogil:
     """What was found before the fault is not told either."""
-    finding_free(out)
-    finding_init(out)
+    outcome_free(out)
+    outcome_init(out)
     out.reason = INTERNAL_ERROR

@@ -12,11 +12,11 @@ class Prepared:
     def data(self) -> bytes: ...
 
 class RecordingRunner:
-    tap: DecisionQueue | None
-    tally: CheckCounters | None
+    decision_queue: DecisionQueue | None
+    counters: CheckCounters | None
     @property
     def audience(self) -> str: ...
-    def note(
+    def record_decision(
         self,
         decision: Decision,
         token: Any,
@@ -28,4 +28,4 @@ class RecordingRunner:
         audience: str | None = None,
         now_ms: int = -1,
     ) -> None: ...
-    def note_batch_item(self, batch: Batch, i: int, *, watched: bool = False) -> None: ...
+    def record_batch_item(self, batch: Batch, i: int, *, watched: bool = False) -> None: ...

@@ -9,13 +9,13 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from libc.stdint cimport int64_t
 
 from sessauth._fast.base.text cimport bytes_t
-from sessauth._fast.call.argument_forms cimport json_part
-from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, asked_init, finding_free, part_of, set_argument
+from sessauth._fast.call.argument_forms cimport json_slice
+from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, input_init, outcome_free, slice_of, set_argument
 from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.batch_judge cimport BatchRunner
+from sessauth._fast.check.batch_runner cimport BatchRunner
 from sessauth._fast.check.decision cimport Decision
-from sessauth._fast.check.recording_judge cimport text_is_text
+from sessauth._fast.check.recording_runner cimport text_is_text
 from sessauth._fast.record.counters cimport CheckCounters
 from sessauth._fast.record.queue cimport DecisionQueue
 
@@ -30,7 +30,7 @@ cdef class Prepared:
 cdef class RecordingRunner(BatchRunner):
     """A judge that tells its tap, and its tally, what it decided."""
 
-    def note(
+    def record_decision(
         self,
         Decision decision not None,
         token not None,
@@ -46,68 +46,69 @@ cdef class RecordingRunner(BatchRunner):
 
         The parts are those of ``check``. Nothing is done without a tap, and nothing goes wrong with one.
         """
-        cdef CheckInput asked
-        cdef CheckOutcome found
+        cdef CheckInput input
+        cdef CheckOutcome outcome
         cdef Prepared prepared
-        cdef DecisionQueue tap = self.tap
-        if self.tally is not None:
-            self.tally.note(&decision.found)
-        if tap is None:
+        cdef DecisionQueue queue = self.decision_queue
+        if self.counters is not None:
+            self.counters.count_outcome(&decision.outcome)
+        if queue is None:
             return
-        asked_init(&asked)
+        input_init(&input)
         if not PyBytes_CheckExact(token) or text_is_text(token):
-            prepared = self._taken(token)
+            prepared = self._prepare_input(token)
             token = token if prepared.data is None else prepared.data
-        held = [_point(token, &asked.token), _point(action, &asked.action), _point(resource, &asked.resource)]
-        held.append(json_part(arguments, &asked.arguments))
-        held.append(_point(source, &asked.source))
-        held.append(_point(self.audience if audience is None else audience, &asked.audience))
-        asked.now_ms = max(now_ms, 0)
-        found = decision.found
-        found.argument = NULL
+        references = [_slice_or_empty(token, &input.token), _slice_or_empty(action, &input.action)]
+        references.append(_slice_or_empty(resource, &input.resource))
+        references.append(json_slice(arguments, &input.arguments))
+        references.append(_slice_or_empty(source, &input.source))
+        references.append(_slice_or_empty(self.audience if audience is None else audience, &input.audience))
+        input.now_ms = max(now_ms, 0)
+        outcome = decision.outcome
+        outcome.argument = NULL
         if decision._argument is not None:
             text = decision._argument.encode()
-            set_argument(&found, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
-        tap.note(&asked, &found, decision.chain, <bytes_t> PyBytes_AS_STRING(decision.prefix), decision.number, False)
-        finding_free(&found)
+            set_argument(&outcome, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        queue.put(&input, &outcome, decision.chain, <bytes_t> PyBytes_AS_STRING(decision.prefix), decision.number, False)
+        outcome_free(&outcome)
 
-    def note_batch_item(self, Batch batch not None, Py_ssize_t i, *, bint watched=False):
+    def record_batch_item(self, Batch batch not None, Py_ssize_t i, *, bint watched=False):
         """Note one decision of a batch that was judged with ``noted=False``.
 
         ``watched`` says that it takes back an allow. Raises IndexError for one that is not there.
         """
         if not 0 <= i < batch.count:
             raise IndexError("no such decision")
-        self.note_item(batch, &batch.items[i], watched)
+        self.record_item(batch, &batch.items[i], watched)
 
     cdef int judge_timed(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1:
         """As judge_batch, and the tally is told how long it took."""
-        cdef CheckCounters tally = self.tally
-        cdef int64_t began
-        if tally is None:
+        cdef CheckCounters counters = self.counters
+        cdef int64_t started
+        if counters is None:
             return self.judge_batch(batch, first, end, now_ms)
-        began = tally.begin()
+        started = counters.begin()
         self.judge_batch(batch, first, end, now_ms)
-        tally.lasted(began, end - first)
+        counters.add_time(started, end - first)
         return 0
 
-    cdef void note_item(self, Batch batch, Item *item, bint watched) noexcept:
+    cdef void record_item(self, Batch batch, Item *item, bint watched) noexcept:
         """Note what an item came to, once it is answered."""
-        cdef DecisionQueue tap = self.tap
-        if self.tally is not None and not watched:
-            self.tally.note(&item.found)
-        if tap is None:
+        cdef DecisionQueue queue = self.decision_queue
+        if self.counters is not None and not watched:
+            self.counters.count_outcome(&item.outcome)
+        if queue is None:
             return
-        tap.note(
-            &item.asked,
-            &item.found,
+        queue.put(
+            &item.input,
+            &item.outcome,
             batch.chain_of(item),
             <bytes_t> PyBytes_AS_STRING(batch.prefix),
             batch.number + (item - batch.items),
             watched,
         )
 
-    cdef Prepared _taken(self, object token):
+    cdef Prepared _prepare_input(self, object token):
         """What a caller gave in place of a token's bytes."""
         cdef Prepared out
         if type(token) is Prepared:
@@ -128,6 +129,6 @@ cdef class RecordingRunner(BatchRunner):
         return out
 
 
-cdef object _point(object text, TextSlice *out):
+cdef object _slice_or_empty(object text, TextSlice *out):
     """As part_of; at nothing for what is neither text nor bytes."""
-    return part_of(text, out) if isinstance(text, (bytes, str)) else None
+    return slice_of(text, out) if isinstance(text, (bytes, str)) else None

@@ -8,12 +8,12 @@ from sessauth._fast.call.resource cimport TextSlice
 from sessauth._fast.token.chain cimport Chain
 
 cdef enum:
-    NOTE_ALLOWED = 1
+    RECORD_ALLOWED = 1
     # The signature stands, so what the token says may be told; without, a digest stands behind the head.
-    NOTE_NAMED = 2
-    NOTE_WATCHED = 4
+    RECORD_SIGNATURE_VALID = 2
+    RECORD_WATCHED = 4
     # Behind the digest stands the session that an unverified token names.
-    NOTE_CLAIMS = 8
+    RECORD_CLAIMS_SESSION = 8
 
 cdef enum:
     DIGEST_BYTES = 32
@@ -68,20 +68,20 @@ cdef class DrainedRecords:
     cdef int allocate(self, size_t n) except -1
 
 cdef class DecisionRecord:
-    cdef DrainedRecords held
+    cdef DrainedRecords drained
     cdef const RecordHead *head
     # The first note of its chain that anybody is given.
     cdef bint first
 
-cdef inline void note_parts(const RecordHead *head, RecordParts *out) noexcept nogil:
+cdef inline void record_parts(const RecordHead *head, RecordParts *out) noexcept nogil:
     """Point at what stands behind a head."""
     cdef bytes_t p = <bytes_t> head + sizeof(RecordHead)
     out.digest = NULL
     out.claimed = NULL
-    if not head.flags & NOTE_NAMED:
+    if not head.flags & RECORD_SIGNATURE_VALID:
         out.digest = p
         p += DIGEST_BYTES
-        if head.flags & NOTE_CLAIMS:
+        if head.flags & RECORD_CLAIMS_SESSION:
             out.claimed = p
             p += SESSION_BYTES
     out.action.p = p
@@ -102,7 +102,7 @@ cdef inline void note_parts(const RecordHead *head, RecordParts *out) noexcept n
     out.arguments.p = p
     out.arguments.n = head.arguments_n
 
-cdef inline void note_id(const RecordHead *head, unsigned char *out) noexcept nogil:
+cdef inline void record_id(const RecordHead *head, unsigned char *out) noexcept nogil:
     """Write the 16 bytes of the decision's id."""
     cdef int i
     for i in range(PREFIX_BYTES):

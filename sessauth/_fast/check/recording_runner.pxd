@@ -6,7 +6,7 @@ from libc.string cimport memcmp
 
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.check.batch cimport Batch, Item
-from sessauth._fast.check.batch_judge cimport BatchRunner
+from sessauth._fast.check.batch_runner cimport BatchRunner
 from sessauth._fast.token.chain cimport Chain
 
 cdef class Prepared:
@@ -19,10 +19,10 @@ cdef class RecordingRunner(BatchRunner):
     cdef readonly str audience
     cdef object _present
 
-    cdef Prepared _taken(self, object token)
+    cdef Prepared _prepare_input(self, object token)
     cdef int judge_timed(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
     # Note what an item came to, once; `watched`: it takes back an allow.
-    cdef void note_item(self, Batch batch, Item *item, bint watched) noexcept
+    cdef void record_item(self, Batch batch, Item *item, bint watched) noexcept
 
 cdef inline bint is_text(bytes_t p, size_t n) noexcept nogil:
     """Whether bytes are a token's text form, or claim to be."""

@@ -46,7 +46,7 @@ cdef class DecisionRecord:
     """
 
     def __init__(self):
-        raise TypeError("a note is made by a tap")
+        raise TypeError("a DecisionRecord is drained from a DecisionQueue")
 
     @property
     def at_ms(self):
@@ -61,7 +61,7 @@ cdef class DecisionRecord:
     @property
     def allowed(self):
         """Whether the call may be made."""
-        return self.head.flags & NOTE_ALLOWED != 0
+        return self.head.flags & RECORD_ALLOWED != 0
 
     @property
     def reason(self):
@@ -74,14 +74,14 @@ cdef class DecisionRecord:
         return self.head.stage
 
     @property
-    def named(self):
+    def signature_valid(self):
         """Whether the signature stands, so that session, epoch and blocks are what they are."""
-        return self.head.flags & NOTE_NAMED != 0
+        return self.head.flags & RECORD_SIGNATURE_VALID != 0
 
     @property
     def watched(self):
         """Whether this takes back an allow that was watched."""
-        return self.head.flags & NOTE_WATCHED != 0
+        return self.head.flags & RECORD_WATCHED != 0
 
     @property
     def session_id(self):
@@ -92,7 +92,7 @@ cdef class DecisionRecord:
     def claimed_session(self):
         """The id that a token names whose signature was not looked at, or is wrong; else empty. Not to be believed."""
         cdef RecordParts parts
-        note_parts(self.head, &parts)
+        record_parts(self.head, &parts)
         return b"" if parts.claimed == NULL else PyBytes_FromStringAndSize(<const char *> parts.claimed, SESSION_BYTES)
 
     @property
@@ -123,7 +123,7 @@ cdef class DecisionRecord:
         """
         cdef RecordParts parts
         cdef const unsigned char *digest
-        note_parts(self.head, &parts)
+        record_parts(self.head, &parts)
         digest = parts.digest
         if self.head.chain != NULL:
             digest = (<Chain> self.head.chain).compute_digest()
@@ -135,35 +135,35 @@ cdef class DecisionRecord:
     def action(self):
         """What the agent wanted to do; at most 1 KiB of it, as of the other texts."""
         cdef RecordParts parts
-        note_parts(self.head, &parts)
+        record_parts(self.head, &parts)
         return _text(&parts.action)
 
     @property
     def resource(self):
         """To what."""
         cdef RecordParts parts
-        note_parts(self.head, &parts)
+        record_parts(self.head, &parts)
         return _text(&parts.resource)
 
     @property
     def arguments(self):
         """The JSON bytes of the arguments, at most 1 MiB of them. To be digested, never to be stored."""
         cdef RecordParts parts
-        note_parts(self.head, &parts)
+        record_parts(self.head, &parts)
         return PyBytes_FromStringAndSize(<const char *> parts.arguments.p, parts.arguments.n)
 
     @property
     def audience(self):
         """Which verifier was asked."""
         cdef RecordParts parts
-        note_parts(self.head, &parts)
+        record_parts(self.head, &parts)
         return _text(&parts.audience)
 
     @property
     def source(self):
         """The agent's IP address, as the gateway stated it; or empty."""
         cdef RecordParts parts
-        note_parts(self.head, &parts)
+        record_parts(self.head, &parts)
         return _text(&parts.source)
 
     @property
@@ -190,7 +190,7 @@ cdef class DecisionRecord:
     def argument(self):
         """The name of the argument at fault; empty if there is none. Never its value."""
         cdef RecordParts parts
-        note_parts(self.head, &parts)
+        record_parts(self.head, &parts)
         return _text(&parts.argument)
 
     @property
