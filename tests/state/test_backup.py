@@ -89,7 +89,7 @@ reader = StateReader.open(sys.argv[1])
 for _ in sys.stdin:
     txn = reader.begin()
     session = TxnRows(txn, reader.tables).session(b"s" * 16)
-    print(session.status.name, reader.still_mine(), flush=True)
+    print(session.status.name, reader.files_unchanged(), flush=True)
     txn.abort()
 """
     command = [sys.executable, "-c", script, str(tmp_path / "state")]

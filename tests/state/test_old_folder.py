@@ -92,7 +92,7 @@ reader = StateReader.open(sys.argv[1])
 for _ in sys.stdin:
     with reader.reading() as txn:
         rows = TxnRows(txn, reader.tables)
-        print(rows.head().seq, rows.uses(b"s" * 16, b"b" * 32, 0), reader.still_mine(), flush=True)
+        print(rows.head().seq, rows.uses(b"s" * 16, b"b" * 32, 0), reader.files_unchanged(), flush=True)
 """
     command = [sys.executable, "-c", script, str(old)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

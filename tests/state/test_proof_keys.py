@@ -251,7 +251,7 @@ def test_without_the_files_a_reader_says_why_and_looks_again(folder: Path) -> No
 def test_a_state_reader_looks_when_it_is_asked_whether_it_is_still_the_one(
     state_dir: Path, clock: FixedClock
 ) -> None:
-    """What is watched is called with each still_mine, until the reader is closed."""
+    """What is watched is called with each files_unchanged, until the reader is closed."""
     looked: list[int] = []
     StateWriter.open(state_dir, create=True, map_size=8 << 20, clock=clock).close()
     reader = StateReader.open(state_dir)

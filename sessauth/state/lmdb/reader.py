@@ -99,7 +99,7 @@ class StateReader(LmdbSource):
         return went_back
 
     def watch(self, look: Callable[[], None]) -> None:
-        """Call ``look``, which must not raise, as often as :meth:`still_mine` is asked."""
+        """Call ``look``, which must not raise, as often as :meth:`files_unchanged` is asked."""
         self._watching = (*self._watching, look)
 
     def close(self) -> None:

@@ -145,7 +145,7 @@ def test_every_path_notes_once() -> None:
 
 
 def test_who_asks_on_notes_what_comes_of_it() -> None:
-    """With ``note_needs=False`` a denial at stage needs is not noted, and no other is left out."""
+    """With ``record_needs=False`` a denial at stage needs is not noted, and no other is left out."""
     checker, queue = tapped()
     costly = token(root("read:files/** needs uses(3)"))
     for presented in (costly, VALID, b""):
