@@ -1,13 +1,13 @@
-"""What every command shares: where the server is, and how to answer.
+"""Settings that all commands share: the server's address, the folders, and the form of the answer.
 
-Clients and the server are imported only where they are used, so that what needs neither (``token
+Clients and the server are imported only where they are used: a command that needs neither (``token
 present``) starts without gRPC.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import click
 
 from ..clock import Clock, SystemClock
-from . import output
+from . import failures, output
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -29,7 +29,7 @@ P = ParamSpec("P")
 
 @dataclass(slots=True)
 class Settings:
-    """The options in front of the command, and whether it answers in JSON."""
+    """Options in front of the command, and ``--json``."""
 
     home: Path | None = None
     target: str | None = None
@@ -42,12 +42,12 @@ class Settings:
     tls_server_name: str = ""
     insecure_tcp: bool = False
     json: bool = False
-    # Of the command that runs, for its options' names.
+    # The running command's, for the names of its options.
     command: click.Context | None = None
     clock: Clock = field(default_factory=SystemClock)
 
     def client(self, holder: HolderKey | None = None) -> Client:
-        """Return a client for the server that the options name, one that proves with ``holder``'s key.
+        """Return a client for the server that the options name; it proves with ``holder``'s key, if given.
 
         Raises ConfigError.
         """
@@ -79,12 +79,26 @@ class Settings:
 
         return config.load(self.home)
 
-    def show(self, document: Any, lines: Sequence[str]) -> None:
-        """Print the answer: ``document`` with ``--json``, else ``lines``."""
+    def state_dir(self, folder: Path | None) -> Path:
+        """Return ``folder``, or the state folder of the home folder. Raises ConfigError."""
+        return folder or self.config().state_dir
+
+    def audit_dir(self, folder: Path | None) -> Path:
+        """Return ``folder``, or the audit folder of the home folder. Raises ConfigError."""
+        return folder or self.config().audit_dir
+
+    def show(self, document: Any, lines: Sequence[str], *, ok: bool = True) -> None:
+        """Print ``document`` with ``--json``, else ``lines``; leave with exit code 1 unless ``ok``."""
         if self.json:
             output.print_json(document)
         elif lines:
             output.show(lines)
+        if not ok:
+            click.get_current_context().exit(failures.DENIED)
+
+    def show_fields(self, document: Mapping[str, object]) -> None:
+        """Print a flat document, for people as one field a line."""
+        self.show(document, output.document_fields(document))
 
 
 def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -1,24 +1,20 @@
-"""From an error to an exit code and a message: the one table of the command line."""
+"""Errors on the command line: their exit codes, and messages with the names of options.
+
+The package names a parameter as its callers write it: ``ttl_ms``, ``insecure_tcp=True``. A message on the
+command line names the option instead.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
+from typing import Final
 
 import click
 
 from ..decisions.decision import Denied
-from ..errors import (
-    InvalidApproval,
-    InvalidReceipt,
-    KeyFolderError,
-    Rejected,
-    ServerError,
-    SessauthError,
-    StateError,
-    TokenError,
-    Unavailable,
-    UsageError,
-)
+from ..errors import InvalidReceipt, Rejected, ServerError, SessauthError, StateError, Unavailable
 from ..model.receipt import ReceiptFault
 from .output import printable
 
@@ -32,7 +28,7 @@ INTERNAL = 70
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-# Where the errors of the package keep their stable word.
+# Attributes that hold the stable word of the package's errors.
 _WORDS = ("word", "reason", "problem", "fault")
 
 EXIT_CODES_HELP = """\b
@@ -54,35 +50,111 @@ Exit codes:
   141  whoever read the output went away
 """
 
+# Parameters whose options have other names, by precedence: the command's first match counts. All other
+# options are named as their parameter, with dashes.
+PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "after_revision": ("--after",),
+    "approvals": ("--approval",),
+    "block_ids": ("--block-id",),
+    "candidates": ("calls",),
+    "credential": ("--credential-file",),
+    "ending": ("--to",),
+    "expires_at_ms": ("--ttl",),
+    "facts": ("--fact",),
+    "for_ms": ("--for",),
+    "id_prefix": ("session_id", "--session"),
+    "include_children": ("--children",),
+    "issuer_key_ids": ("--issuer-key",),
+    "labels": ("--label",),
+    "lease_ms": ("--lease",),
+    "next_key": ("--to",),
+    "not_before_ms": ("--not-before",),
+    "page_size": ("--limit",),
+    "page_token": ("--page",),
+    "parent_id": ("--parent",),
+    "proof": ("--proof",),
+    "scopes": ("--scope",),
+    "session_id": ("session_id", "--session"),
+    "session_ids": ("--session",),
+    "tls": ("--tls", "--tls-ca"),
+    "tls.authority": ("--tls-ca",),
+    "tls.certificate": ("--tls-certificate",),
+    "tls.key": ("--tls-key",),
+    "ttl_ms": ("--ttl",),
+    "visible_facts": ("--visible-fact",),
+}
+# A word that may name a parameter, with its value and its index in a list. Parts of paths and of
+# configuration keys don't match.
+_MENTION: Final = re.compile(
+    r"(?<![\w./'-])(?:items?(?:\[\d+\])?\.)?(?P<name>[a-z]+(?:_[a-z]+)*(?:\.[a-z]+)?)"
+    r"(?P<value>=(?:True|'[^']*')?)?(?P<index>\[\d+\])?(?P<end>[:,]?)"
+)
+_QUOTED: Final = re.compile(r"'[^']*'")
+
 
 def exit_code(error: SessauthError) -> int:
-    """Return the exit code for an error, by whose fault it is."""
+    """Return the exit code for an error, by the party at fault."""
     if isinstance(error, Denied):
         return DENIED
     if isinstance(error, InvalidReceipt):
-        # What is no receipt at all is a wrong file; else nothing is proven, which is the answer.
+        # Bytes that are no receipt are a wrong file. Any other fault means not proven, which is an answer.
         return USAGE if getattr(error, "fault", "") == ReceiptFault.NOT_CANONICAL else DENIED
-    if isinstance(error, UsageError | TokenError | InvalidApproval | KeyFolderError):
-        return STATE if isinstance(error, KeyFolderError) else USAGE
     if isinstance(error, Unavailable):
         return UNAVAILABLE
     if isinstance(error, StateError):
         return STATE
-    if isinstance(error, Rejected | ServerError):
-        return REFUSED
-    return USAGE
+    return REFUSED if isinstance(error, Rejected | ServerError) else USAGE
 
 
 def report(error: SessauthError, message: str, *, as_json: bool) -> None:
     """Print ``message`` for an error to stderr, as text or as one JSON document with its stable word."""
     candidates = getattr(error, "candidates", [])
-    word = str(next(filter(None, (getattr(error, name, "") for name in _WORDS)), ""))
     if as_json:
-        told: dict[str, object] = {"kind": type(error).__name__, "word": word, "message": message}
+        word = str(next(filter(None, (getattr(error, name, "") for name in _WORDS)), ""))
+        document: dict[str, object] = {"kind": type(error).__name__, "word": word, "message": message}
         if candidates:
-            told["candidates"] = candidates
-        click.echo(json.dumps({"error": told}), err=True)
+            document["candidates"] = candidates
+        click.echo(json.dumps({"error": document}), err=True)
     else:
         click.echo(f"sessauth: {printable(message)}", err=True)
         for line in candidates:
             click.echo(f"  {printable(line)}", err=True)
+
+
+def options_of(context: click.Context | None) -> dict[str, str]:
+    """Return the user's names of a command's parameters: an option, or an argument in capitals."""
+    names: dict[str, str] = {}
+    while context is not None:
+        for parameter in context.command.params:
+            if isinstance(parameter, click.Option):
+                longest = max(parameter.opts, key=len)
+                names.setdefault(longest.removeprefix("--").replace("-", "_"), longest)
+            elif parameter.name:
+                names.setdefault(parameter.name, parameter.name.upper())
+        context = context.parent
+    return names
+
+
+def with_option_names(message: str, options: Mapping[str, str]) -> str:
+    """Replace parameters in a message by their names in ``options``; unknown ones stay.
+
+    A word is a parameter if it opens the message and a colon, comma or index follows, if ``=`` follows it,
+    or if it has an underscore or, like ``tls.key``, a dot.
+    """
+    quoted = [match.span() for match in _QUOTED.finditer(message)]
+
+    def replace(match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"] or ""
+        opens = match.start() == 0 and (match["end"] or match["index"])
+        inside = any(start < match.start() < end for start, end in quoted)
+        option = _option(name, options)
+        if inside or option is None or not (opens or value or "_" in name or "." in name):
+            return match[0]
+        return f"{option}{'' if value in ('=', '=True') else value}{match['index'] or ''}{match['end']}"
+
+    return _MENTION.sub(replace, message)
+
+
+def _option(name: str, options: Mapping[str, str]) -> str | None:
+    keys = (option.removeprefix("--").replace("-", "_") for option in PARAMETERS.get(name, (name,)))
+    return next((options[key] for key in keys if key in options), None)

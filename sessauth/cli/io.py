@@ -1,39 +1,41 @@
-"""Tokens in and out of the command line: by file or stdin, never as an argument."""
+"""Files and stdin as input: tokens, approvals, JSON, keys. No secret is ever an argument."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import click
-
+from ..crypto.armor import APPROVAL_PREFIX
 from ..crypto.holder_public_key import HolderPublicKey
-from ..errors import UsageError
+from ..crypto.issuer_key import IssuerKey, key_id
+from ..errors import InvalidApproval, UsageError
 from ..limits import MAX_JSON_BYTES
+from ..model.approval import SignedApproval
 from ..tokens.holder import HolderKey
 from ..tokens.token import Token
+from .params import base64url
 
 # The largest stored form is below 12 KiB; anything longer is another file.
 MAX_INPUT_BYTES: Final = 65_536
 PREFIXES: Final = ("sessauth_token_", "sessauth_secret_")
-# Twice what a check looks at, so that too long a JSON is denied, and a wrong file is not sent.
+# Twice what a check reads: a JSON that is too long is still sent and denied, a wrong file is not.
 MAX_JSON_FILE_BYTES: Final = 2 * MAX_JSON_BYTES
-
-token_argument = click.argument("token_file", metavar="FILE|-")
-out_option = click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Write the token to a new file with mode 0600 instead of stdout.",
-)
+# The whole ASN.1 of an Ed25519 public key before its 32 bytes (RFC 8410, 4).
+_SPKI_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")
+_PUBLIC: Final = "-----BEGIN PUBLIC KEY-----"
+_PRIVATE: Final = "-----BEGIN PRIVATE KEY-----"
 
 
 def read_token(source: str) -> Token:
     """Return the token in a file, or on stdin for ``-``.
 
     Raises UsageError for a token given as the argument itself and for a file that can't be read,
-    MalformedToken for other contents. No message repeats what was read.
+    MalformedToken for other contents. No message repeats the contents.
     """
     if source.startswith(PREFIXES):
         raise UsageError(
@@ -43,18 +45,37 @@ def read_token(source: str) -> Token:
     return Token.parse(read_text(source, "token"))
 
 
-def read_text(source: str, what: str) -> str:
-    """Return the text of a file, or of stdin for ``-``, stripped. Raises UsageError naming ``what``."""
+def text_of(token: Token) -> str:
+    """Return the text form to hand on: stored for an open token (a secret), else presented."""
+    return token.stored_text() if token.is_open else token.text
+
+
+def read_approval(source: str) -> SignedApproval:
+    """Return the signed approval in a file, or on stdin for ``-``.
+
+    Raises UsageError for one given as the argument itself and for other contents. No message repeats the
+    contents.
+    """
+    if source.startswith(APPROVAL_PREFIX):
+        raise UsageError("--approval: give a file that holds it, or - for stdin")
     try:
-        return read_bytes(source, what, MAX_INPUT_BYTES).decode("utf-8").strip()
+        return SignedApproval.from_text(read_text(source, "--approval"))
+    except InvalidApproval as error:
+        raise UsageError(f"--approval: {source}: {error}") from None
+
+
+def read_text(source: str, name: str) -> str:
+    """Return the text of a file, or of stdin for ``-``, stripped. Raises UsageError naming ``name``."""
+    try:
+        return read_bytes(source, name, MAX_INPUT_BYTES).decode("utf-8").strip()
     except UnicodeDecodeError:
-        raise UsageError(f"{what}: {source} holds no text") from None
+        raise UsageError(f"{name}: {source} holds no text") from None
 
 
-def read_bytes(source: str, what: str, limit: int) -> bytes:
-    """Return what a file holds, or stdin for ``-``: at most ``limit`` bytes.
+def read_bytes(source: str, name: str, limit: int) -> bytes:
+    """Return the bytes of a file, or of stdin for ``-``: at most ``limit``.
 
-    Raises UsageError naming ``what`` if it can't be read or is longer.
+    Raises UsageError naming ``name`` if it can't be read or is longer.
     """
     try:
         if source == "-":
@@ -63,38 +84,23 @@ def read_bytes(source: str, what: str, limit: int) -> bytes:
             with Path(source).open("rb") as file:
                 data = file.read(limit + 1)
     except OSError as error:
-        raise UsageError(f"{what}: can't read {source}: {error.strerror}") from None
+        raise UsageError(f"{name}: can't read {source}: {error.strerror}") from None
     if len(data) > limit:
-        raise UsageError(f"{what}: {source} has more than {limit} bytes; that is another file")
+        raise UsageError(f"{name}: {source} has more than {limit} bytes; that is another file")
     return data
 
 
 def json_bytes(text: str, option: str) -> bytes:
-    """Return JSON given as such, or the very bytes of the file behind an @. It is not parsed here."""
+    """Return JSON given as text, or the unchanged bytes of the file behind an @. It is not parsed."""
     if not text.startswith("@"):
         return text.encode("utf-8", "surrogateescape")
     return read_bytes(text[1:], option, MAX_JSON_FILE_BYTES)
 
 
-def read_holder(text: str, option: str) -> HolderPublicKey:
-    """Return a holder's public key: its text, or what is in the file behind an @, the private one included.
-
-    Raises UsageError naming ``option``, KeyFolderError for a private key that others may read.
-    """
-    source = text[1:] if text.startswith("@") else ""
-    try:
-        read = read_text(source, option) if source else text
-        if source and source != "-" and read.startswith("-----BEGIN PRIVATE KEY-----"):
-            return HolderKey.load(source).public
-        return HolderPublicKey.parse(read)
-    except UsageError as error:
-        told = str(error)
-        raise UsageError(told if told.startswith(option) else f"{option}: {told}") from None
-
-
-def text_of(token: Token) -> str:
-    """Return the text form to hand on: stored for an open token, a secret, else presented."""
-    return token.stored_text() if token.is_open else token.text
+def require_one_stdin(sources: tuple[str | None, ...], message: str) -> None:
+    """Raise UsageError with ``message`` if more than one of ``sources`` is stdin, ``-`` or ``@-``."""
+    if sum(source in ("-", "@-") for source in sources) > 1:
+        raise UsageError(message)
 
 
 def write_new(path: Path, text: str) -> None:
@@ -105,3 +111,75 @@ def write_new(path: Path, text: str) -> None:
         raise UsageError(f"--out: can't create {path}: {error.strerror}") from None
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(text + "\n")
+
+
+def read_holder(text: str, option: str) -> HolderPublicKey:
+    """Return a holder's public key from its text, or from the file behind an @, private or public.
+
+    Raises UsageError naming ``option``, KeyFolderError for a private key that others may read.
+    """
+    source = text[1:] if text.startswith("@") else ""
+    try:
+        key = read_text(source, option) if source else text
+        if source and source != "-" and key.startswith(_PRIVATE):
+            return HolderKey.load(source).public
+        return HolderPublicKey.parse(key)
+    except UsageError as error:
+        message = str(error)
+        raise UsageError(message if message.startswith(option) else f"{option}: {message}") from None
+
+
+def public_keys(source: str, option: str) -> dict[bytes, bytes]:
+    """Return the public keys in a file, or on stdin for ``-``, by key id; ``option`` names the file's option.
+
+    A private key file gives its public half; it must be readable by its owner alone. Raises
+    UsageError for contents of another kind, KeyFolderError for a private key that others may read.
+    """
+    text = read_text(source, option)
+    if text.startswith(_PRIVATE):
+        if source == "-":
+            raise UsageError(
+                f"{option}: a private key is read from a file that only its owner may read, not from -"
+            )
+        keys = [IssuerKey.load(source).public_key]
+    elif text.startswith("{"):
+        keys = _from_jwk(text, f"{option}: {source}")
+    elif text.startswith(_PUBLIC):
+        keys = [_from_pem(text, f"{option}: {source}")]
+    else:
+        keys = [_from_hex(text, f"{option}: {source}")]
+    return {key_id(key): key for key in keys}
+
+
+def one_public_key(source: str, option: str) -> bytes:
+    """Return the public key in a file that holds exactly one. Raises UsageError otherwise."""
+    keys = list(public_keys(source, option).values())
+    if len(keys) != 1:
+        raise UsageError(f"{option}: {source} holds {len(keys)} keys; give one")
+    return keys[0]
+
+
+def _from_jwk(text: str, source: str) -> list[bytes]:
+    try:
+        document: Any = json.loads(text)
+        keys = document.get("keys", [document])
+        return [base64url(key["x"]) for key in keys if key["kty"] == "OKP" and key["crv"] == "Ed25519"]
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{source} is neither a JWK nor a JWK set") from None
+
+
+def _from_pem(text: str, source: str) -> bytes:
+    try:
+        der = base64.b64decode("".join(text.splitlines()[1:-1]), validate=True)
+    except binascii.Error:
+        der = b""
+    if not der.startswith(_SPKI_PREFIX):
+        raise UsageError(f"{source} is no Ed25519 public key in PEM")
+    return der.removeprefix(_SPKI_PREFIX)
+
+
+def _from_hex(text: str, source: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageError(f"{source} is no JWK, no PEM and no hex") from None

@@ -1,4 +1,4 @@
-"""What a state folder knows of a token, and checks by it, without a server."""
+"""Queries and checks by a state folder, without a server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..verifier.verifier import Verifier
 
 @dataclass(frozen=True, slots=True)
 class TokenStateInfo:
-    """The issuer keys by id, the status of the token's, its revoked blocks by index, its session's status."""
+    """State of a token: issuer keys by id, status of its key and session, indices of its revoked blocks."""
 
     keys: dict[bytes, bytes]
     key_status: str
@@ -31,7 +31,7 @@ class TokenStateInfo:
 
 @contextmanager
 def reading(state: Path) -> Iterator[TxnRows]:
-    """Open a state folder and give one consistent view of its rows. Raises StateUnusable."""
+    """Open a state folder and yield one consistent view of its rows. Raises StateUnusable."""
     reader = StateReader.open(state)
     try:
         with reader.reading() as txn:
@@ -40,20 +40,20 @@ def reading(state: Path) -> Iterator[TxnRows]:
         reader.close()
 
 
-def look_up(state: Path, token: Token) -> TokenStateInfo:
-    """Return what a state folder knows of a token. Raises StateUnusable."""
+def token_state(state: Path, token: Token) -> TokenStateInfo:
+    """Return the state of a token in a state folder. Raises StateUnusable."""
     with reading(state) as rows:
-        found = [key for key in map(rows.key, rows.key_ids()) if key is not None]
-        issuer = token.inspect().issuer_key_id
+        keys = {key.id: key for key in map(rows.key, rows.key_ids()) if key is not None}
         revoked = tuple(
             index
             for index, block_id in enumerate(token.block_ids)
             if rows.is_revoked(token.session_id, block_id)
         )
         session = rows.session(token.session_id)
+    issuer_key = keys.get(token.issuer_key_id)
     return TokenStateInfo(
-        {key.id: key.public_key for key in found},
-        next((key.status.name for key in found if key.id == issuer), ""),
+        {key.id: key.public_key for key in keys.values()},
+        issuer_key.status.name if issuer_key else "",
         revoked,
         session.status.name if session else "UNKNOWN",
     )
@@ -88,11 +88,11 @@ def embedded_check(
 
 
 def embedded_survey(
-    state: Path, token: Token, candidates: Sequence[Candidate], asked: dict[str, Any]
+    state: Path, token: Token, candidates: Sequence[Candidate], options: dict[str, Any]
 ) -> Verdicts:
-    """Judge by a state folder which calls a token could make. Raises StateUnusable."""
+    """List by a state folder the calls that a token could make. Raises StateUnusable."""
     reader = StateReader.open(state)
     try:
-        return Verifier(reader).list_allowed(token, candidates, **asked)
+        return Verifier(reader).list_allowed(token, candidates, **options)
     finally:
         reader.close()

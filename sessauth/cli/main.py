@@ -7,16 +7,16 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from ..errors import SessauthError, UsageError
-from . import failures, option_names
+from . import failures
 from .context import Settings
+from .params import PATH
 
-# Each command's module is imported when it is asked for: a name and "module:attribute".
+# Names of commands, and their "module:attribute": imported when the command runs.
 COMMANDS: Mapping[str, str] = {
     "init": "commands.local.init:init",
     "serve": "commands.local.serve:serve",
@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, str] = {
 
 
 class SessauthGroup(click.Group):
-    """The top command: loads subcommands lazily and turns every error into its exit code."""
+    """The top command: imports subcommands lazily and maps every error to its exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the order of the table."""
@@ -74,15 +74,16 @@ class SessauthGroup(click.Group):
             click.echo("sessauth: interrupted", err=True)
             code = failures.INTERRUPTED
         except BrokenPipeError:
-            # Python would complain once more when it flushes at exit; nobody reads it.
+            # Python flushes stdout again at exit, and would report the same error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = failures.BROKEN_PIPE
         except SystemExit as leaving:
-            # click leaves with 1 when whoever read the output went away. Commands never leave so.
+            # click leaves with 1 if the output's reader went away. Commands never leave so.
             code = failures.BROKEN_PIPE if leaving.code == 1 else leaving.code
         except SessauthError as error:
-            known = option_names.options_of(settings.command)
-            failures.report(error, option_names.spoken(str(error), known), as_json=settings.json)
+            options = failures.options_of(settings.command)
+            message = failures.with_option_names(str(error), options)
+            failures.report(error, message, as_json=settings.json)
             code = failures.exit_code(error)
         except Exception:  # noqa: BLE001 - a mistake of ours must not leave with 1, which means denied
             traceback.print_exc()
@@ -95,18 +96,18 @@ class SessauthGroup(click.Group):
     epilog=failures.EXIT_CODES_HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.option("--home", type=click.Path(path_type=Path), help="Folder of a local service [SESSAUTH_HOME].")
+@click.option("--home", type=PATH, help="Folder of a local service [SESSAUTH_HOME].")
 @click.option("--target", help="Socket path or HOST:PORT of the server [SESSAUTH_TARGET].")
 @click.option(
     "--credential-file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="File with the API key [SESSAUTH_CREDENTIAL_FILE]. Default: the operator's of a local service.",
 )
 @click.option("--timeout-ms", type=click.IntRange(1, 3_600_000), default=2000, show_default=True)
 @click.option("--tls", is_flag=True, help="TLS by the certificates that this machine trusts.")
-@click.option("--tls-ca", type=click.Path(path_type=Path), help="Certificates that may sign the server's.")
-@click.option("--tls-certificate", type=click.Path(path_type=Path), help="Own certificate, for mTLS.")
-@click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the own certificate.")
+@click.option("--tls-ca", type=PATH, help="Certificates that may sign the server's.")
+@click.option("--tls-certificate", type=PATH, help="Own certificate, for mTLS.")
+@click.option("--tls-key", type=PATH, help="Key of the own certificate.")
 @click.option("--tls-server-name", default="", help="Name to expect in the server's certificate.")
 @click.option("--insecure-tcp", is_flag=True, help="Permit TCP without TLS; tokens travel in the clear.")
 @click.version_option(package_name="sessauth")

@@ -1,7 +1,7 @@
-"""What the commands print: tables and trees for people, one JSON document for programs.
+"""Output of the commands: lines and tables for people, one JSON document for programs, progress on stderr.
 
-Texts that come from tokens, sessions or a server are made harmless first: nothing printed can move
-the cursor, change colours or reorder what stands beside it.
+Texts from tokens, sessions or a server are made harmless first: nothing printed can move the cursor,
+change colours or reorder the text beside it.
 """
 
 from __future__ import annotations
@@ -9,16 +9,21 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Final, Self
 
 import click
 
 from ..scopes.value import quoted, shows
 
 MAX_CELL_CHARS = 60
-# A verdict stands in front of its line, or behind the time. Elsewhere the word may be anybody's.
+_PROGRESS_S: Final = 0.1
+_CLEAR: Final = "\r\x1b[K"
+# A verdict opens its line or follows the time. Elsewhere the word may come from a token or a session.
 _VERDICT = re.compile(
     r"^( {0,2}|\d{4}-\d\d-\d\dT\S+ +)"
     r"(?:(ALLOWED\b|allowed\b|yes(?=  ))|(DENIED\b|denied\b|REFUSED\b|ACCEPTED\b|no(?=  )))"
@@ -26,7 +31,7 @@ _VERDICT = re.compile(
 
 
 def show(lines: Iterable[str]) -> None:
-    """Print lines for people: on a terminal with verdicts in colour, unless NO_COLOR is set."""
+    """Print lines; on a terminal verdicts are coloured, unless NO_COLOR is set or TERM is ``dumb``."""
     in_colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     click.echo("\n".join(map(_coloured, lines) if in_colour else lines))
 
@@ -40,19 +45,19 @@ def _coloured(line: str) -> str:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document. Non-ASCII is escaped, so that it is one on every terminal."""
+    """Print one JSON document, non-ASCII escaped for terminals of any encoding."""
     click.echo(json.dumps(document, indent=2))
 
 
 def printable(text: str) -> str:
-    """Return ``text`` as it is if every character of it shows, else as a JSON string with escapes."""
+    """Return ``text`` unchanged if all its characters are visible, else as a JSON string with escapes."""
     return text if shows(text) else quoted(text)
 
 
 def table(
     headers: Sequence[str], rows: Sequence[Sequence[object]], *, max_cell_chars: int = MAX_CELL_CHARS
 ) -> list[str]:
-    """Return lines of left-aligned columns. Longer cells are cut, with an ellipsis."""
+    """Return lines of left-aligned columns; longer cells are cut with an ellipsis."""
     cells = [[_cell(value, max_cell_chars) for value in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))]
     return [
@@ -67,10 +72,15 @@ def _cell(value: object, max_chars: int) -> str:
 
 
 def fields(pairs: Sequence[tuple[str, object]]) -> list[str]:
-    """Return lines ``name  value``, without those whose value is empty or None."""
+    """Return lines ``name  value``; pairs with an empty value or None are left out."""
     shown = [(name, printable(str(value))) for name, value in pairs if value not in ("", None)]
     width = max((len(name) for name, _ in shown), default=0)
     return [f"{name.ljust(width)}  {value}" for name, value in shown]
+
+
+def document_fields(document: Mapping[str, object]) -> list[str]:
+    """Return a flat document as :func:`fields`, with spaces for underscores in the names."""
+    return fields([(name.replace("_", " "), value) for name, value in document.items()])
 
 
 def moment(at_ms: int) -> str:
@@ -80,12 +90,12 @@ def moment(at_ms: int) -> str:
     try:
         return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
-        # Beyond the year 9999, which the format permits.
+        # The format permits times beyond the year 9999.
         return f"{at_ms} ms"
 
 
 def moment_and_distance(at_ms: int, now_ms: int) -> str:
-    """Return a time with how far it is from ``now_ms``; "" for 0."""
+    """Return a time and its distance from ``now_ms``; "" for 0."""
     if not at_ms:
         return ""
     away = at_ms - now_ms
@@ -93,7 +103,7 @@ def moment_and_distance(at_ms: int, now_ms: int) -> str:
 
 
 def span(ms: int) -> str:
-    """Return a length of time with at most two units, such as ``1h 5m``."""
+    """Return a duration in at most two units, such as ``1h 5m``."""
     if ms < 1000:
         return f"{ms}ms"
     parts: list[str] = []
@@ -107,3 +117,36 @@ def span(ms: int) -> str:
 def warn(text: str) -> None:
     """Print a warning to stderr."""
     click.echo(f"warning: {printable(text)}", err=True)
+
+
+class Progress:
+    """Progress on a terminal's stderr, shown at most ten times a second and cleared at the end."""
+
+    def __init__(self, action: str) -> None:
+        """Name the action in a word or two, as ``verifying``."""
+        self._action = action
+        self._shown = sys.stderr.isatty()
+        self._next = 0.0
+
+    def __call__(self, done: int, total: int = 0) -> None:
+        """Show the count, as a percentage if ``total`` is not 0."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _PROGRESS_S
+            self._show(f"{100 * done // total} %" if total else str(done))
+
+    def _show(self, text: str) -> None:
+        if self._shown:
+            click.echo(f"{_CLEAR}{self._action} {text}", nl=False, err=True)
+
+    def __enter__(self) -> Self:
+        """Show the action without a count."""
+        self._show("…")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Clear the line."""
+        if self._shown:
+            click.echo(_CLEAR, nl=False, err=True)

@@ -1,7 +1,7 @@
-"""Kinds of arguments: durations, ids, facts, labels. Each refusal says what would have been right.
+"""Kinds of options and arguments, and the options that several commands have.
 
-Each kind is a function from the text; click shows its name in the help. A value that is no text is
-an option's default, and passes.
+A kind is a function that reads the text; click shows its name in the help. A value of another type is an
+option's default and passes unchanged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import TypeAlias
 
 import click
@@ -28,10 +29,10 @@ def duration(text: str | int) -> int:
     """Return ms for a number and a unit, ``500ms 30s 15m 8h 7d``. Refuses zero."""
     if isinstance(text, int):
         return text
-    found = _DURATION.fullmatch(text)
-    if not found or not int(found[1]):
+    match = _DURATION.fullmatch(text)
+    if not match or not int(match[1]):
         raise click.BadParameter(f"{text!r} is no duration; write one with its unit: 500ms, 30s, 15m, 8h, 7d")
-    ms = int(found[1]) * _UNITS_MS[found[2]]
+    ms = int(match[1]) * _UNITS_MS[match[2]]
     if ms > MAX_TIME_MS:
         raise click.BadParameter(f"{text!r} is too long")
     return ms
@@ -54,16 +55,18 @@ def moment(text: str | int) -> int:
 
 
 class Prefix(str):
-    """The hex digits that an id begins with, in lower case: to be looked up by ``ids``."""
+    """The first hex digits of an id, in lower case; ``lookup`` completes it."""
 
     __slots__ = ()
 
 
 Ref: TypeAlias = bytes | Prefix
-"""An id, or what it begins with."""
+"""An id or its prefix."""
 
 
-def _ref(size: int) -> Callable[[str | bytes], Ref]:
+def _ref(name: str, size: int) -> Callable[[str | bytes], Ref]:
+    """Return a kind called ``name``: an id of ``size`` bytes in hex, or its prefix."""
+
     def read(text: str | bytes) -> Ref:
         if isinstance(text, bytes):
             return text
@@ -74,10 +77,13 @@ def _ref(size: int) -> Callable[[str | bytes], Ref]:
             )
         return bytes.fromhex(digits) if len(digits) == 2 * size else Prefix(digits)
 
+    read.__name__ = name
     return read
 
 
-def _hex(size: int) -> Callable[[str | bytes], bytes]:
+def _hex(name: str, size: int) -> Callable[[str | bytes], bytes]:
+    """Return a kind called ``name``: ``size`` bytes in hex."""
+
     def read(text: str | bytes) -> bytes:
         if isinstance(text, bytes):
             return text
@@ -89,55 +95,32 @@ def _hex(size: int) -> Callable[[str | bytes], bytes]:
             raise click.BadParameter(f"{text!r} is not {size * 2} hex digits")
         return data
 
+    read.__name__ = name
     return read
 
 
-def session_id(text: str | bytes) -> Ref:
-    """Return the 16 bytes of a session id in hex, or what it begins with."""
-    return _ref(16)(text)
+session_id = _ref("session_id", 16)
+key_id = _ref("key_id", 32)
+approval_id = _ref("approval_id", 16)
+# For commands without a server, which can't complete a prefix.
+whole_session = _hex("whole_session", 16)
+block_id = _hex("block_id", 32)
+decision_id = _hex("decision_id", 16)
+chain = _hex("chain", 32)
+permit = _hex("permit", 32)
 
 
-def whole_session(text: str | bytes) -> bytes:
-    """Return the 16 bytes of a session id in hex, for commands that ask nobody who could complete one."""
-    return _hex(16)(text)
-
-
-def block_id(text: str | bytes) -> bytes:
-    """Return the 32 bytes of a block id in hex."""
-    return _hex(32)(text)
-
-
-def key_id(text: str | bytes) -> Ref:
-    """Return the 32 bytes of a key id in hex, or what it begins with."""
-    return _ref(32)(text)
-
-
-def decision_id(text: str | bytes) -> bytes:
-    """Return the 16 bytes of a decision's id in hex."""
-    return _hex(16)(text)
-
-
-def chain(text: str | bytes) -> bytes:
-    """Return the 32 bytes of an audit line's chain in hex."""
-    return _hex(32)(text)
-
-
-def approval_id(text: str | bytes) -> Ref:
-    """Return the 16 bytes of an approval's id in hex, or what it begins with."""
-    return _ref(16)(text)
-
-
-def permit(text: str | bytes) -> bytes:
-    """Return the 32 bytes of a permit in hex."""
-    return _hex(32)(text)
+def base64url(text: str) -> bytes:
+    """Decode base64url without padding. Raises ValueError."""
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
 def approver_key(text: str | bytes) -> bytes:
-    """Return the 32 bytes of an approver's public key, written as scope text writes it."""
+    """Return the 32 bytes of an approver's public key, written as in scope text."""
     if isinstance(text, bytes):
         return text
     try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        key = base64url(text)
     except ValueError:
         key = b""
     if len(key) != 32:
@@ -175,3 +158,25 @@ def label(text: str | tuple[str, str]) -> tuple[str, str]:
     if not sign or not name:
         raise click.BadParameter(f"{text!r} is no label; write name=value")
     return name, value
+
+
+PATH = click.Path(path_type=Path)
+
+session_argument = click.argument("session_id", type=session_id)
+token_argument = click.argument("token_file", metavar="FILE|-")
+reason_option = click.option("--reason", default="", help="Why, for whoever reads it later.")
+request_id_option = click.option(
+    "--request-id", default="", help="Repeat a change with the same id to learn its first outcome."
+)
+token_out_option = click.option(
+    "--out", type=PATH, help="Write the token to a new file with mode 0600 instead of stdout."
+)
+judge_state_option = click.option(
+    "--state", type=PATH, help="Judge here, by this state folder, and ask no server."
+)
+state_dir_option = click.option(
+    "--state", "folder", type=PATH, help="The state folder. Default: that of the home folder."
+)
+audit_dir_option = click.option(
+    "--dir", "folder", type=PATH, help="The audit folder. Default: that of the home folder."
+)

@@ -105,6 +105,16 @@ class Token:
         return self._chain.block_ids
 
     @property
+    def issuer_key_id(self) -> bytes:
+        """Id of the issuer key that the root block names, 32 bytes."""
+        return self._chain.issuer_key_id
+
+    @property
+    def payloads(self) -> tuple[bytes, ...]:
+        """The encoded blocks, the root's first."""
+        return self._chain.payloads
+
+    @property
     def expires_at_ms(self) -> int:
         """The earliest end that a block states, in ms since 1970."""
         return self._chain.expires_at_ms
@@ -212,6 +222,10 @@ class Token:
         if not self.is_open:
             return self
         return Token(*attenuation.extend(self._chain, self._seed, None, attenuation.SEAL, strict=False))
+
+    def first_invalid_block(self, issuer_public_key: bytes) -> int:
+        """Return the index of the first block with a wrong signature under a key (32 bytes), -1 if none."""
+        return self._chain.verify(issuer_public_key)
 
     def inspect(self) -> TokenInfo:
         """Return what it says, unverified."""

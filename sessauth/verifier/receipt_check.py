@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from .._fast.codec import protobuf
-from .._fast.token.chain import Chain
 from ..crypto.issuer_key import IssuerKeys, load_trusted_keys
 from ..model.receipt import Receipt
 from ..model.session import EndCause, SessionStatus
@@ -54,11 +53,11 @@ def hold_against(receipt: Receipt, token: Token, keys: IssuerKeys) -> TokenCover
     """
     if token.session_id != receipt.session_id:
         return TokenCoverage(CoverageKind.NOT_COVERED, token.session_id)
-    chain = Chain.parse(token.data)
-    public_key = load_trusted_keys(keys, any_owner=True).get(chain.issuer_key_id)
+    public_key = load_trusted_keys(keys, any_owner=True).get(token.issuer_key_id)
     presented = token.present() if token.is_open else token
     decision = Verifier(_EndedState(receipt))._check(presented, "any", "any", now_ms=receipt.made_at_ms)
-    shown = public_key is not None and chain.verify(public_key) < 0 and decision.stage is Stage.SESSION
+    signed = public_key is not None and token.first_invalid_block(public_key) < 0
+    shown = signed and decision.stage is Stage.SESSION
     coverage = CoverageKind.REFUSED if shown and not decision else CoverageKind.NOT_SHOWN
     return TokenCoverage(coverage, token.session_id, decision.reason, decision.stage)
 

@@ -12,8 +12,8 @@ import pytest
 
 import sessauth
 from sessauth import errors
+from sessauth.cli.failures import PARAMETERS, with_option_names
 from sessauth.cli.main import cli
-from sessauth.cli.option_names import PARAMETERS, spoken
 
 from .conftest import Run, Service
 
@@ -104,7 +104,7 @@ def test_every_parameter_in_a_message_is_known() -> None:
     unsaid = {
         name: f"{place}: {message}"
         for place, message in messages()
-        for name in mentioned(message) & mentioned(spoken(message, known))
+        for name in mentioned(message) & mentioned(with_option_names(message, known))
     }
 
     assert {name: where for name, where in unsaid.items() if name not in NO_OPTIONS} == {}
@@ -140,7 +140,7 @@ def test_how_a_message_is_said(message: str, said: str) -> None:
     options = ("--ttl", "--timeout-ms", "--tls-ca", "--insecure-tcp", "--request-id", "--retry-id", "--where")
     known = {option[2:].replace("-", "_"): option for option in (*options, "--source")}
 
-    assert spoken(message, known) == said
+    assert with_option_names(message, known) == said
 
 
 def test_a_wrong_target_names_options(run: Run, tmp_path: Path) -> None:

@@ -12,28 +12,28 @@ from ...decisions.survey import Candidate, Verdicts
 from ...decisions.tool_catalog import ToolCatalog
 from ...errors import UsageError
 from ...reasons import Reason
-from .. import failures, id_prefixes, params
+from .. import lookup, params
+from ..call_options import CALLER_OPTIONS, with_options
 from ..context import Settings, with_settings
-from ..io import json_bytes, read_text, read_token, token_argument
+from ..io import json_bytes, read_text, read_token, require_one_stdin
 from ..output import table
-from ..params import Ref
 
 
 def _candidates(calls: Sequence[str], catalogue: str, arguments: str | None, tool: str) -> list[Candidate]:
-    given = None if arguments is None else json_bytes(arguments, "--arguments")
+    data = None if arguments is None else json_bytes(arguments, "--arguments")
     facts = json_bytes(tool, "--tool")
-    found = []
+    candidates = []
     for call in calls:
         action, colon, resource = call.partition(":")
         if not colon:
             raise UsageError(f"{call!a}: a call is ACTION:RESOURCE, such as read:files/report")
-        found.append(Candidate(action, resource, given, facts))
+        candidates.append(Candidate(action, resource, data, facts))
     if catalogue:
         pinned = ToolCatalog.from_json(read_text(catalogue, "--catalogue"))
-        found += [each._replace(arguments=given) for each in pinned.candidates(pinned)]
-    if not found:
+        candidates += [each._replace(arguments=data) for each in pinned.candidates(pinned)]
+    if not candidates:
         raise UsageError("give calls, or --catalogue")
-    return found
+    return candidates
 
 
 def _to_json(verdicts: Verdicts, candidates: Sequence[Candidate]) -> dict[str, object]:
@@ -61,7 +61,7 @@ def _to_lines(verdicts: Verdicts, candidates: Sequence[Candidate]) -> list[str]:
 
 
 @click.command()
-@token_argument
+@params.token_argument
 @click.argument("calls", nargs=-1, metavar="[ACTION:RESOURCE]...")
 @click.option(
     "--catalogue", default="", metavar="FILE", help="Ask about every tool of a pinned catalogue as well."
@@ -69,52 +69,44 @@ def _to_lines(verdicts: Verdicts, candidates: Sequence[Candidate]) -> list[str]:
 @click.option("--arguments", metavar="JSON|@FILE", help="The calls' arguments. Default: any there could be.")
 @click.option("--tool", default="", metavar="JSON|@FILE", help="What a catalogue says of the calls' tool.")
 @click.option("--session", "session_id", type=params.session_id, default=b"", help="Session of the calls.")
-@click.option("--source", default="", help="IP address of the caller.")
-@click.option("--peer", multiple=True, help="Identity in the caller's certificate. Repeatable.")
-@click.option("--audience", default="", help="Which verifier asks. Default: the credential's only one.")
+@with_options(*CALLER_OPTIONS)
 @click.option("--at-least-revision", type=click.IntRange(0), default=0, help="Refuse if the view is older.")
-@click.option(
-    "--state", type=click.Path(path_type=Path), help="Judge here, by this state folder, and ask no server."
-)
+@params.judge_state_option
 @with_settings
 def allowed(
     settings: Settings,
+    /,
     token_file: str,
     calls: Sequence[str],
     catalogue: str,
     arguments: str | None,
     tool: str,
     state: Path | None,
-    session_id: Ref,
-    source: str,
-    peer: Sequence[str],
-    audience: str,
-    at_least_revision: int,
+    session_id: params.Ref,
+    **options: Any,
 ) -> None:
     """Say of each call whether a token could make it now: yes, no, or maybe.
 
     Maybe depends on the arguments, a proof, or what the call costs. Exits with 1 if the token is refused
     whatever the call.
     """
-    if [token_file, catalogue, *(text.removeprefix("@") for text in (arguments or "", tool))].count("-") > 1:
-        raise UsageError("only one of token, catalogue and JSON can be read from stdin")
+    require_one_stdin(
+        (token_file, catalogue, arguments, tool),
+        "only one of token, catalogue and JSON can be read from stdin",
+    )
     token = read_token(token_file)
     candidates = _candidates(calls, catalogue, arguments, tool)
-    asked: dict[str, Any] = {
-        "source": source,
-        "peer": peer,
-        "audience": audience,
-        "at_least_revision": at_least_revision,
-    }
     if state is not None:
         from ..local_state import embedded_survey
 
-        asked["session"] = id_prefixes.whole(session_id, "--session")
-        verdicts = embedded_survey(state, token, candidates, asked)
+        options["session"] = lookup.whole(session_id, "--session")
+        verdicts = embedded_survey(state, token, candidates, options)
     else:
         with settings.client() as client:
-            asked["session"] = id_prefixes.session(client, session_id)
-            verdicts = client.list_allowed(token, candidates, **asked)
-    settings.show(_to_json(verdicts, candidates), _to_lines(verdicts, candidates))
-    if verdicts.reason != Reason.ALLOWED:
-        click.get_current_context().exit(failures.DENIED)
+            options["session"] = lookup.session(client, session_id)
+            verdicts = client.list_allowed(token, candidates, **options)
+    settings.show(
+        _to_json(verdicts, candidates),
+        _to_lines(verdicts, candidates),
+        ok=verdicts.reason == Reason.ALLOWED,
+    )

@@ -12,9 +12,9 @@ import click
 from ...approvals.approver import DEFAULT_TTL_MS, Approver, ApproverKey
 from ...approvals.request import ApprovalRequest
 from ...errors import ServerError, UsageError
-from .. import id_prefixes, params
-from ..approval_io import write_approval
+from .. import lookup, params
 from ..context import Settings, with_settings
+from ..io import write_new
 from ..output import moment_and_distance, table
 from ..params import Ref
 
@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from ...client import Client
 
 _STATUSES = ("waiting", "pending", "granted", "denied", "used")
-_session = click.argument("session_id", type=params.session_id)
 _approval = click.argument("approval_id", type=params.approval_id)
-_request_id = click.option(
-    "--request-id", default="", help="Repeat a change with the same id to learn its first outcome."
-)
 
 
 @click.group()
@@ -35,18 +31,18 @@ def approval() -> None:
 
 
 def _find(client: Client, session: Ref, approval: Ref) -> tuple[bytes, bytes]:
-    session_id = id_prefixes.session(client, session)
-    return session_id, id_prefixes.approval(client, session_id, approval)
+    session_id = lookup.session(client, session)
+    return session_id, lookup.approval(client, session_id, approval)
 
 
 def _fetch(client: Client, session_ref: Ref, approval_ref: Ref) -> ApprovalRequest:
-    """Return an approval with what the caller may know of its session."""
+    """Return an approval, with its session's subject and purpose if the caller may read them."""
     session_id, approval_id = _find(client, session_ref, approval_ref)
     request = client.get_approval(session_id, approval_id)
     try:
         session = client.get_session(session_id)
     except ServerError:
-        # The credential may not read sessions: the approval alone has to do.
+        # The credential may not read sessions; the approval is shown without them.
         return request
     return dataclasses.replace(request, subject=session.subject, purpose=session.purpose)
 
@@ -70,8 +66,8 @@ def _show(settings: Settings, request: ApprovalRequest) -> None:
 def list_(settings: Settings, session_id: Ref, status: str, public_key: bytes, limit: int, page: str) -> None:
     """List approvals; a gateway sees those that it asked for."""
     with settings.client() as client:
-        found = client.list_approvals(
-            session_id=id_prefixes.session(client, session_id),
+        listed = client.list_approvals(
+            session_id=lookup.session(client, session_id),
             status=status,
             public_key=public_key,
             page_size=limit,
@@ -88,22 +84,22 @@ def list_(settings: Settings, session_id: Ref, status: str, public_key: bytes, l
             request.record.gateway,
             moment_and_distance(request.record.expires_at_ms, now_ms),
         ]
-        for request in found.approvals
+        for request in listed.approvals
     ]
     lines = table(("SESSION", "APPROVAL", "SIGNED", "ACTION", "RESOURCE", "GATEWAY", "UNTIL"), rows)
-    if found.next_page_token:
-        lines.append(f"more: --page {found.next_page_token}")
+    if listed.next_page_token:
+        lines.append(f"more: --page {listed.next_page_token}")
     settings.show(
         {
-            "approvals": [request.to_dict() for request in found.approvals],
-            "next_page_token": found.next_page_token,
+            "approvals": [request.to_dict() for request in listed.approvals],
+            "next_page_token": listed.next_page_token,
         },
         lines,
     )
 
 
 @approval.command("show")
-@_session
+@params.session_argument
 @_approval
 @with_settings
 def show(settings: Settings, session_id: Ref, approval_id: Ref) -> None:
@@ -114,12 +110,12 @@ def show(settings: Settings, session_id: Ref, approval_id: Ref) -> None:
 
 
 @approval.command("grant")
-@_session
+@params.session_argument
 @_approval
 @click.option(
     "--key",
     "key_file",
-    type=click.Path(path_type=Path),
+    type=params.PATH,
     required=True,
     help="File with the approver's private key, mode 0600.",
 )
@@ -133,10 +129,10 @@ def show(settings: Settings, session_id: Ref, approval_id: Ref) -> None:
 @click.option("--yes", is_flag=True, help="Sign without asking: whoever runs this has read it.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=params.PATH,
     help="Write the signed approval to a new file, for 'check --approval', instead of handing it in.",
 )
-@_request_id
+@params.request_id_option
 @with_settings
 def grant(
     settings: Settings,
@@ -161,7 +157,7 @@ def grant(
         if out is None:
             request = client.grant_approval(request, signed, request_id=request_id)
         else:
-            write_approval(out, signed)
+            write_new(out, signed.text)
     document = {**request.to_dict(), "shown": shown}
     if out is not None:
         settings.show({**document, "out": str(out)}, [f"written  {out}"])
@@ -174,8 +170,8 @@ def grant(
 
 
 def _require_consent(settings: Settings, shown: str, *, yes: bool) -> None:
-    """Show what would be signed and ask. Raises UsageError where nobody can be asked."""
-    # With --json there is one document on stdout, and it has what was shown.
+    """Show the text to be signed and ask for consent. Raises UsageError if there is no terminal to ask on."""
+    # With --json stdout holds one document, which includes the text.
     if not settings.json:
         click.echo(shown)
     if yes:
@@ -188,10 +184,10 @@ def _require_consent(settings: Settings, shown: str, *, yes: bool) -> None:
 
 
 @approval.command("deny")
-@_session
+@params.session_argument
 @_approval
-@click.option("--reason", default="", help="Why, for whoever reads it later.")
-@_request_id
+@params.reason_option
+@params.request_id_option
 @with_settings
 def deny(settings: Settings, session_id: Ref, approval_id: Ref, reason: str, request_id: str) -> None:
     """Say no to a call, until its request expires."""

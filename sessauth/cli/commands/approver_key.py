@@ -10,8 +10,9 @@ from ...approvals.approver import ApproverKey
 from ...scopes.value import quoted
 from ..context import Settings, with_settings
 from ..output import fields
+from ..params import PATH
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+_file = click.argument("file", type=PATH)
 
 
 @click.group("approver-key")

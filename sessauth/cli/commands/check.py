@@ -15,11 +15,11 @@ from ...limits import MAX_PERMIT_MS
 from ...reasons import Level
 from ...scopes.scope import Scope
 from ...tokens.holder import HolderKey
-from .. import failures, id_prefixes
-from ..approval_io import read_approval
+from .. import failures, lookup
 from ..call_options import call_options, read_call
 from ..context import Settings, with_settings
-from ..io import read_text, read_token, token_argument
+from ..io import read_approval, read_text, read_token
+from ..params import PATH, judge_state_option, token_argument
 from ..render.decision import to_json, to_lines
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
-    """Return the layers of the session's ceiling and its ancestors', if the denial is about one."""
+    """Return the ceiling layers of a session and its ancestors if one of them denied, else none."""
     layers: list[list[Scope]] = []
     session_id = decision.session_id if not decision and decision.level == Level.CEILING else b""
     try:
@@ -36,13 +36,13 @@ def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
             layers += [[Scope.from_record(scope) for scope in layer] for layer in session.ceilings]
             session_id = session.parent_id
     except ServerError:
-        # The credential may not read sessions: the positions alone have to do.
+        # The credential may not read sessions; the explanation then names positions only.
         return []
     return layers
 
 
 def _proof(text: str) -> bytes:
-    """Return the proof in a text, or in the file behind an @. Raises UsageError for anything else."""
+    """Return the proof in a text or in the file behind an @. Raises UsageError for other contents."""
     if not text:
         return b""
     try:
@@ -57,9 +57,7 @@ def _proof(text: str) -> bytes:
 @click.argument("resource")
 @call_options
 @click.option("--proof", default="", metavar="PROOF|@FILE", help="Of a bound token's holder, for this call.")
-@click.option(
-    "--holder-key", "holder_file", type=click.Path(path_type=Path), help="Prove it here, with this key file."
-)
+@click.option("--holder-key", "holder_file", type=PATH, help="Prove it here, with this key file.")
 @click.option(
     "--approval",
     "approval_files",
@@ -74,9 +72,7 @@ def _proof(text: str) -> bytes:
     default=0,
     help="Ask for a permit, to be committed within so many ms.",
 )
-@click.option(
-    "--state", type=click.Path(path_type=Path), help="Judge here, by this state folder, and ask no server."
-)
+@judge_state_option
 @click.option("--watch", is_flag=True, help="Stay, and say when the call is no longer allowed.")
 @with_settings
 def check(
@@ -102,42 +98,41 @@ def check(
         raise UsageError("--holder-key excludes --proof and --state: it proves for the server's host")
     if watch and state is not None:
         raise UsageError("--watch asks a server, --state none: give one of them")
-    # Read as a token first: a bad paste is told here as truncated or damaged, which a check never says.
     call = read_call(options, token_file, proof, *approval_files)
+    # Parsed before it is sent: a bad paste is reported as truncated or damaged, a check can't tell.
     token = read_token(token_file)
     call["proof"] = _proof(proof)
-    paid: dict[str, Any] = {
-        "approvals": [read_approval(each) for each in approval_files],
+    cost: dict[str, Any] = {
+        "approvals": [read_approval(file) for file in approval_files],
         "retry_id": retry_id.encode("utf-8", "surrogateescape"),
         "permit_ms": permit_ms,
     }
     decision: DecisionBase
     if state is not None:
-        if any(paid.values()):
+        if any(cost.values()):
             raise UsageError("--approval, --retry-id and --permit-ms are for the server: leave out --state")
         from ..local_state import embedded_check
 
-        call["session"] = id_prefixes.whole(call["session"], "--session")
-        decision, told = embedded_check(state, token, action, resource, call)
+        call["session"] = lookup.whole(call["session"], "--session")
+        decision, explanation = embedded_check(state, token, action, resource, call)
     else:
         holder = HolderKey.load(holder_file) if holder_file is not None else None
         with settings.client(holder) as client:
-            call["session"] = id_prefixes.session(client, call["session"])
+            call["session"] = lookup.session(client, call["session"])
             if watch:
                 from ...client import CheckItem
                 from .check_watch import watch_call
 
-                asked = (call.pop("audience"), call.pop("at_least_revision"))
+                audience, at_least_revision = call.pop("audience"), call.pop("at_least_revision")
                 watch_call(
                     settings,
                     client,
-                    CheckItem(token, action, resource, **call, **paid),
-                    *asked,
-                    lambda made: made.explain(token, _ceilings(client, made)),
+                    CheckItem(token, action, resource, **call, **cost),
+                    audience,
+                    at_least_revision,
+                    lambda answer: answer.explain(token, _ceilings(client, answer)),
                 )
                 click.get_current_context().exit(failures.DENIED)
-            decision = client.check(token, action, resource, **call, **paid)
-            told = decision.explain(token, _ceilings(client, decision))
-    settings.show(to_json(decision, told), to_lines(decision, told))
-    if not decision:
-        click.get_current_context().exit(failures.DENIED)
+            decision = client.check(token, action, resource, **call, **cost)
+            explanation = decision.explain(token, _ceilings(client, decision))
+    settings.show(to_json(decision, explanation), to_lines(decision, explanation), ok=bool(decision))

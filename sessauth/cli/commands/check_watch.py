@@ -26,26 +26,26 @@ def watch_call(
     at_least_revision: int,
     explain: Callable[[DecisionBase], str],
 ) -> None:
-    """Show the decision on a call, and if it is allowed the one that takes it back, when it comes.
+    """Show the decision on a call, then its withdrawal, if it was allowed.
 
-    Returns only when the call is not allowed; raises Unavailable when the server can no longer tell.
+    Returns once the call is not allowed. Raises Unavailable if the server can no longer tell.
     """
     with client.watch(audience=audience) as watch:
         call = watch.ask(item, at_least_revision=at_least_revision)
         _show(settings, call.decision, explain(call.decision), withdrawn=False)
         if call.decision:
-            for gone in watch:
-                if gone.withdrawn is not None:
-                    _show(settings, gone.withdrawn, explain(gone.withdrawn), withdrawn=True)
+            for event in watch:
+                if event.withdrawn is not None:
+                    _show(settings, event.withdrawn, explain(event.withdrawn), withdrawn=True)
                     return
 
 
-def _show(settings: Settings, decision: DecisionBase, told: str, *, withdrawn: bool) -> None:
+def _show(settings: Settings, decision: DecisionBase, explanation: str, *, withdrawn: bool) -> None:
     """Print one line of JSON, or lines for people."""
     if settings.json:
-        click.echo(json.dumps({**to_json(decision, told), "withdrawn": withdrawn}))
+        click.echo(json.dumps({**to_json(decision, explanation), "withdrawn": withdrawn}))
         return
-    lines = to_lines(decision, told)
+    lines = to_lines(decision, explanation)
     if withdrawn:
         lines[0] = f"WITHDRAWN at stage {decision.stage.name.lower()}"
     show(lines)

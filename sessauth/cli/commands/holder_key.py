@@ -9,7 +9,7 @@ import click
 from ...crypto.holder_public_key import HolderPublicKey
 from ...tokens.holder import HolderKey
 from ..context import Settings, with_settings
-from ..output import fields
+from ..params import PATH
 
 
 @click.group("holder-key")
@@ -27,20 +27,18 @@ def _document(public: HolderPublicKey, path: Path) -> dict[str, object]:
 
 
 @holder_key.command("new")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @with_settings
 def new(settings: Settings, file: Path) -> None:
     """Make a new key in FILE, mode 0600, and print the public half, to be given to whoever mints."""
-    made = HolderKey.generate()
-    made.save(file)
-    settings.show(_document(made.public, file), [made.public.text])
+    key = HolderKey.generate()
+    key.save(file)
+    settings.show(_document(key.public, file), [key.public.text])
 
 
 @holder_key.command("show")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @with_settings
 def show(settings: Settings, file: Path) -> None:
     """Print the public half of the key in FILE."""
-    public = HolderKey.load(file).public
-    document = _document(public, file)
-    settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
+    settings.show_fields(_document(HolderKey.load(file).public, file))

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from ...crypto.issuer_key import KeyRecord, public_jwk
-from .. import id_prefixes, params
+from .. import lookup, params
 from ..context import Settings, with_settings
+from ..io import one_public_key
 from ..output import fields, moment, table
 from ..params import Ref
-from ..public_keys import one_public_key
 
 
 @click.group()
@@ -58,13 +58,13 @@ def _show(settings: Settings, key: KeyRecord) -> None:
 def list_(settings: Settings) -> None:
     """List the issuer keys."""
     with settings.client() as client:
-        found = client.list_keys()
+        listed = client.list_keys()
     rows = [
-        [key.id.hex(), key.status.name, key.owner or "the service", moment(key.added_at_ms)] for key in found
+        [key.id.hex(), key.status.name, key.owner or "the service", moment(key.added_at_ms)] for key in listed
     ]
-    # A key id has 64 digits and is what the other commands take, so it is never cut.
+    # A key id has 64 digits and is never cut, since other commands take it.
     settings.show(
-        {"keys": [_to_json(key) for key in found]},
+        {"keys": [_to_json(key) for key in listed]},
         table(("ID", "STATUS", "OWNER", "ADDED"), rows, max_cell_chars=64),
     )
 
@@ -86,7 +86,7 @@ def jwks(settings: Settings) -> None:
     help="A public key: JWK, PEM or hex. Default: the server makes a pair of its own.",
 )
 @click.option("--owner", default="", help="Principal whose sessions it may root. Default: the service.")
-@click.option("--request-id", default="", help="Repeat with the same id to learn the first outcome.")
+@params.request_id_option
 @with_settings
 def add(settings: Settings, source: str | None, owner: str, request_id: str) -> None:
     """Add an issuer key, prepared: known, and not yet trusted."""
@@ -98,11 +98,11 @@ def add(settings: Settings, source: str | None, owner: str, request_id: str) -> 
 def _change(name: str, method: str, doc: str) -> Callable[..., Any]:
     @keys.command(name, help=doc)
     @click.argument("key_id", type=params.key_id)
-    @click.option("--request-id", default="", help="Repeat with the same id to learn the first outcome.")
+    @params.request_id_option
     @with_settings
     def change(settings: Settings, key_id: Ref, request_id: str) -> None:
         with settings.client() as client:
-            _show(settings, getattr(client, method)(id_prefixes.key(client, key_id), request_id=request_id))
+            _show(settings, getattr(client, method)(lookup.key(client, key_id), request_id=request_id))
 
     return change
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from .. import failures, id_prefixes, params
+from .. import lookup, params
 from ..call_options import call_options, read_call
 from ..context import Settings, with_settings
-from ..io import read_token, token_argument
+from ..io import read_token
 from ..render.decision import to_json, to_lines
 
 
@@ -23,7 +23,7 @@ def permit() -> None:
 
 @permit.command("commit")
 @click.argument("permit", type=params.permit)
-@token_argument
+@params.token_argument
 @click.argument("action")
 @click.argument("resource")
 @call_options
@@ -35,12 +35,10 @@ def commit(
     call = read_call(options, token_file)
     token = read_token(token_file)
     with settings.client() as client:
-        call["session"] = id_prefixes.session(client, call["session"])
+        call["session"] = lookup.session(client, call["session"])
         decision = client.commit(permit, token, action, resource, **call)
-    told = decision.explain(token)
-    settings.show(to_json(decision, told), to_lines(decision, told))
-    if not decision:
-        click.get_current_context().exit(failures.DENIED)
+    explanation = decision.explain(token)
+    settings.show(to_json(decision, explanation), to_lines(decision, explanation), ok=bool(decision))
 
 
 @permit.command("release")

@@ -1,15 +1,15 @@
-"""``sessauth session``: open, watch over and end sessions."""
+"""``sessauth session``: open, change and end sessions."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...model.session import Session
-from .. import id_prefixes, params
+from .. import lookup, params
 from ..context import Settings, with_settings
 from ..output import moment_and_distance
 from ..params import Ref
@@ -19,6 +19,9 @@ from ..render import session_list
 from .session_receipt import receipt, verify_closed
 from .session_usage import census, report
 from .session_watch import watch
+
+if TYPE_CHECKING:
+    from ...client import Client
 
 NO_RECEIPT = "no receipt: the server could not make one yet; its log says why. The session has ended"
 
@@ -32,21 +35,41 @@ session.add_command(report)
 session.add_command(census)
 
 
-def _show(settings: Settings, found: Session) -> None:
-    settings.show(session_view.to_json(found), session_view.to_lines(found, settings.clock.now_ms()))
+def _show(settings: Settings, shown: Session) -> None:
+    settings.show(session_view.to_json(shown), session_view.to_lines(shown, settings.clock.now_ms()))
 
 
-_request_id = click.option(
-    "--request-id", default="", help="Repeat a change with the same id to learn its first outcome."
-)
 _expected_epoch = click.option(
     "--expected-epoch", type=click.IntRange(0), default=0, help="Refuse if the session has moved on."
 )
-_reason = click.option("--reason", default="", help="Why, for whoever reads it later.")
 _facts = click.option("--fact", "facts", type=params.fact, multiple=True, help="name=text, or name:=JSON.")
 _visible = click.option(
     "--visible-fact", "visible", type=params.fact, multiple=True, help="A fact that holders' blocks may test."
 )
+
+
+def _facts_of(facts: Sequence[tuple[str, Any]], visible: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the client's parameters for ``--fact`` and ``--visible-fact``."""
+    return {"facts": dict([*facts, *visible]), "visible_facts": {name for name, _ in visible}}
+
+
+def _opening(
+    client: Client,
+    facts: Sequence[tuple[str, Any]],
+    visible: Sequence[tuple[str, Any]],
+    labels: Sequence[tuple[str, str]],
+    parent: Ref,
+    issuer_key: Sequence[Ref],
+    **options: Any,
+) -> dict[str, Any]:
+    """Return the options of ``session open`` as parameters of ``Client.open_session``."""
+    return {
+        **options,
+        **_facts_of(facts, visible),
+        "labels": dict(labels),
+        "parent_id": lookup.session(client, parent),
+        "issuer_key_ids": [lookup.key(client, key) for key in issuer_key],
+    }
 
 
 @session.command("open")
@@ -56,46 +79,22 @@ _visible = click.option(
 @_facts
 @_visible
 @click.option("--label", "labels", type=params.label, multiple=True, help="name=value, to find it by.")
-@click.option("--ttl", type=params.duration, default=0, help="Longest life, as 1h. Default: the server's.")
-@click.option("--lease", type=params.duration, default=0, help="It ends unless kept alive this often.")
+@click.option(
+    "--ttl", "ttl_ms", type=params.duration, default=0, help="Longest life, as 1h. Default: the server's."
+)
+@click.option(
+    "--lease", "lease_ms", type=params.duration, default=0, help="It ends unless kept alive this often."
+)
 @click.option("--parent", type=params.session_id, default=b"", help="Session to open this one under.")
 @click.option("--owner", default="", help="Principal that may mint for it. Default: the caller.")
 @click.option("--issuer-key", type=params.key_id, multiple=True, help="Only this key may root its tokens.")
 @click.option("--quiet", is_flag=True, help="Print the session's id and nothing else.")
-@_request_id
+@params.request_id_option
 @with_settings
-def open_(
-    settings: Settings,
-    subject: str,
-    purpose: str,
-    ceiling: Sequence[str],
-    facts: Sequence[tuple[str, Any]],
-    visible: Sequence[tuple[str, Any]],
-    labels: Sequence[tuple[str, str]],
-    ttl: int,
-    lease: int,
-    parent: Ref,
-    owner: str,
-    issuer_key: Sequence[Ref],
-    quiet: bool,
-    request_id: str,
-) -> None:
+def open_(settings: Settings, /, quiet: bool, **options: Any) -> None:
     """Open a session."""
     with settings.client() as client:
-        opened = client.open_session(
-            subject=subject,
-            purpose=purpose,
-            ceiling=ceiling,
-            facts=dict([*facts, *visible]),
-            visible_facts={name for name, _ in visible},
-            labels=dict(labels),
-            ttl_ms=ttl,
-            lease_ms=lease,
-            parent_id=id_prefixes.session(client, parent),
-            owner=owner,
-            issuer_key_ids=[id_prefixes.key(client, each) for each in issuer_key],
-            request_id=request_id,
-        )
+        opened = client.open_session(**_opening(client, **options))
     if quiet:
         settings.show(session_view.to_json(opened), [opened.id.hex()])
     else:
@@ -103,12 +102,12 @@ def open_(
 
 
 @session.command("get")
-@click.argument("session_id", type=params.session_id)
+@params.session_argument
 @with_settings
 def get(settings: Settings, session_id: Ref) -> None:
     """Show one session."""
     with settings.client() as client:
-        _show(settings, client.get_session(id_prefixes.session(client, session_id)))
+        _show(settings, client.get_session(lookup.session(client, session_id)))
 
 
 @session.command("list")
@@ -136,118 +135,95 @@ def list_(
 ) -> None:
     """List sessions that fit all the filters: the living first, the newest first."""
     with settings.client() as client:
-        parent_id = id_prefixes.session(client, parent)
+        parent_id = lookup.session(client, parent)
         filters = {"subject": subject, "owner": owner, "parent_id": parent_id, "labels": dict(labels)}
-        found = session_list.find(client, filters, status, ended_too=ended_too, limit=limit)
-    settings.show(found.to_json(), found.to_lines(settings.clock.now_ms(), short_ids=sys.stdout.isatty()))
+        listed = session_list.find(client, filters, status, ended_too=ended_too, limit=limit)
+    settings.show(listed.to_json(), listed.to_lines(settings.clock.now_ms(), short_ids=sys.stdout.isatty()))
 
 
 @session.command("keep-alive")
-@click.argument("session_id", type=params.session_id)
+@params.session_argument
 @with_settings
 def keep_alive(settings: Settings, session_id: Ref) -> None:
     """Renew a session's lease."""
     with settings.client() as client:
-        found = id_prefixes.session(client, session_id)
-        deadline = client.keep_alive(found)
+        whole_id = lookup.session(client, session_id)
+        deadline = client.keep_alive(whole_id)
     settings.show(
-        {"session_id": found.hex(), "lease_deadline_ms": deadline},
+        {"session_id": whole_id.hex(), "lease_deadline_ms": deadline},
         [f"lease lapses {moment_and_distance(deadline, settings.clock.now_ms())}"],
     )
 
 
 @session.command("narrow")
-@click.argument("session_id", type=params.session_id)
+@params.session_argument
 @click.option(
     "--ceiling", multiple=True, required=True, help="A scope; every call must match one of them too."
 )
 @_expected_epoch
-@_request_id
+@params.request_id_option
 @with_settings
-def narrow(
-    settings: Settings, session_id: Ref, ceiling: Sequence[str], expected_epoch: int, request_id: str
-) -> None:
+def narrow(settings: Settings, /, session_id: Ref, **options: Any) -> None:
     """Narrow a session, for every token of it at once."""
     with settings.client() as client:
-        _show(
-            settings,
-            client.narrow(
-                id_prefixes.session(client, session_id),
-                ceiling,
-                expected_epoch=expected_epoch,
-                request_id=request_id,
-            ),
-        )
+        _show(settings, client.narrow(lookup.session(client, session_id), **options))
 
 
 @session.command("facts")
-@click.argument("session_id", type=params.session_id)
+@params.session_argument
 @_facts
 @_visible
 @click.option("--remove", multiple=True, help="Name of a fact to remove.")
 @_expected_epoch
-@_request_id
+@params.request_id_option
 @with_settings
 def facts(
     settings: Settings,
+    /,
     session_id: Ref,
     facts: Sequence[tuple[str, Any]],
     visible: Sequence[tuple[str, Any]],
     remove: Sequence[str],
-    expected_epoch: int,
-    request_id: str,
+    **options: Any,
 ) -> None:
     """Set and remove facts; without either, show the session."""
     with settings.client() as client:
-        if not (facts or visible or remove):
-            _show(settings, client.get_session(id_prefixes.session(client, session_id)))
-            return
-        changed = client.update_facts(
-            id_prefixes.session(client, session_id),
-            dict([*facts, *visible]),
-            visible_facts={name for name, _ in visible},
-            remove=remove,
-            expected_epoch=expected_epoch,
-            request_id=request_id,
-        )
+        whole_id = lookup.session(client, session_id)
+        if facts or visible or remove:
+            changed = client.update_facts(whole_id, **_facts_of(facts, visible), remove=remove, **options)
+        else:
+            changed = client.get_session(whole_id)
     _show(settings, changed)
 
 
-@session.command("suspend")
-@click.argument("session_id", type=params.session_id)
-@_reason
-@_expected_epoch
-@_request_id
-@with_settings
-def suspend(settings: Settings, session_id: Ref, reason: str, expected_epoch: int, request_id: str) -> None:
-    """Deny every call of a session until it is resumed."""
-    with settings.client() as client:
-        found = id_prefixes.session(client, session_id)
-        _show(settings, client.suspend(found, reason, expected_epoch=expected_epoch, request_id=request_id))
+def _change(name: str, doc: str) -> Callable[..., Any]:
+    @session.command(name, help=doc)
+    @params.session_argument
+    @params.reason_option
+    @_expected_epoch
+    @params.request_id_option
+    @with_settings
+    def change(settings: Settings, /, session_id: Ref, reason: str, **options: Any) -> None:
+        with settings.client() as client:
+            whole_id = lookup.session(client, session_id)
+            _show(settings, getattr(client, name)(whole_id, reason, **options))
+
+    return change
 
 
-@session.command("resume")
-@click.argument("session_id", type=params.session_id)
-@_reason
-@_expected_epoch
-@_request_id
-@with_settings
-def resume(settings: Settings, session_id: Ref, reason: str, expected_epoch: int, request_id: str) -> None:
-    """Let a suspended session go on."""
-    with settings.client() as client:
-        found = id_prefixes.session(client, session_id)
-        _show(settings, client.resume(found, reason, expected_epoch=expected_epoch, request_id=request_id))
+suspend = _change("suspend", "Deny every call of a session until it is resumed.")
+resume = _change("resume", "Let a suspended session go on.")
 
 
 @session.command("end")
-@click.argument("session_id", type=params.session_id)
-@_reason
-@_request_id
+@params.session_argument
+@params.reason_option
+@params.request_id_option
 @with_settings
 def end(settings: Settings, session_id: Ref, reason: str, request_id: str) -> None:
     """End a session for good, with every token and every child of it, and say what proves it."""
     with settings.client() as client:
-        ended = client.end(id_prefixes.session(client, session_id), reason, request_id=request_id)
+        ended = client.end(lookup.session(client, session_id), reason, request_id=request_id)
     document, lines = session_view.to_json(ended), session_view.to_lines(ended, settings.clock.now_ms())
     signed = ended.receipt
     document["receipt"] = None if signed is None else receipt_view.to_json(signed, signed.unverified)

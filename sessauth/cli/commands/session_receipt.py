@@ -8,21 +8,18 @@ from typing import Any
 
 import click
 
-from ...errors import UsageError
 from ...model.receipt import MAX_TEXT_CHARS, ReceiptState, SignedReceipt, verify
-from .. import failures, id_prefixes, params
+from .. import lookup, params
 from ..context import Settings, with_settings
-from ..io import read_bytes, read_text, read_token, write_new
+from ..io import read_bytes, read_text, read_token, require_one_stdin, write_new
 from ..output import printable
 from ..params import Ref
 from ..render import receipt as receipt_view
 
 
 @click.command("receipt")
-@click.argument("session_id", type=params.session_id)
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Also write the signed receipt to a new file, mode 0600."
-)
+@params.session_argument
+@click.option("--out", type=params.PATH, help="Also write the signed receipt to a new file, mode 0600.")
 @with_settings
 def receipt(settings: Settings, session_id: Ref, out: Path | None) -> None:
     """Have the server make the receipt of a session that ended.
@@ -31,13 +28,15 @@ def receipt(settings: Settings, session_id: Ref, out: Path | None) -> None:
     to public keys.
     """
     with settings.client() as client:
-        signed = client.get_receipt(id_prefixes.session(client, session_id))
-    found = signed.unverified
+        signed = client.get_receipt(lookup.session(client, session_id))
+    content = signed.unverified
     if out is not None:
         write_new(out, signed.text)
-    settings.show(receipt_view.to_json(signed, found), receipt_view.to_lines(found))
-    if found.state is not ReceiptState.CLOSED:
-        click.get_current_context().exit(failures.DENIED)
+    settings.show(
+        receipt_view.to_json(signed, content),
+        receipt_view.to_lines(content),
+        ok=content.state is ReceiptState.CLOSED,
+    )
 
 
 @click.command("verify-closed")
@@ -62,36 +61,31 @@ def verify_closed(
     """
     from ...verifier.receipt_check import CoverageKind, hold_against
 
-    if [receipt_file, keys_file, *token_files].count("-") > 1:
-        raise UsageError("--receipt, --keys, --token-file: only one can be read from stdin")
+    require_one_stdin(
+        (receipt_file, keys_file, *token_files),
+        "--receipt, --keys, --token-file: only one can be read from stdin",
+    )
     text = read_bytes(receipt_file, "receipt", MAX_TEXT_CHARS + 2).decode("ascii", "replace").strip()
     signed, keys = SignedReceipt.from_text(text), read_text(keys_file, "keys")
-    found = verify(signed, keys, session_id=session_id)
-    held = [(file, hold_against(found, read_token(file), keys)) for file in token_files]
-    closed = found.state is ReceiptState.CLOSED and all(
-        each.coverage is CoverageKind.REFUSED for _, each in held
-    )
+    content = verify(signed, keys, session_id=session_id)
+    tokens = [(file, hold_against(content, read_token(file), keys)) for file in token_files]
+    refused = CoverageKind.REFUSED
+    closed = content.state is ReceiptState.CLOSED and all(token.coverage is refused for _, token in tokens)
     document: dict[str, Any] = {
         "closed": closed,
-        **receipt_view.to_json(signed, found),
+        **receipt_view.to_json(signed, content),
         "tokens": [
             {
                 "file": file,
-                "coverage": each.coverage.value,
-                "session_id": each.session_id.hex(),
-                "reason": each.reason.name if each.reason else "",
+                "coverage": token.coverage.value,
+                "session_id": token.session_id.hex(),
+                "reason": token.reason.name if token.reason else "",
             }
-            for file, each in held
+            for file, token in tokens
         ],
     }
-    lines = ["VERIFIED: signed by a key of the service", *receipt_view.to_lines(found)]
-    for file, each in held:
-        told = (
-            f" ({each.reason.name} at revision {found.revision})"
-            if each.coverage is CoverageKind.REFUSED
-            else ""
-        )
-        lines.append(f"token {printable(file)}: {each.coverage.value}{told}")
-    settings.show(document, lines)
-    if not closed:
-        click.get_current_context().exit(failures.DENIED)
+    lines = ["VERIFIED: signed by a key of the service", *receipt_view.to_lines(content)]
+    for file, token in tokens:
+        why = f" ({token.reason.name} at revision {content.revision})" if token.coverage is refused else ""
+        lines.append(f"token {printable(file)}: {token.coverage.value}{why}")
+    settings.show(document, lines, ok=closed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...scopes.value import quoted
-from .. import id_prefixes, params
+from .. import lookup, params
 from ..context import Settings, with_settings
 from ..output import moment, printable
 from ..params import Ref
@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 
 @click.command("watch")
 @click.option("--session", "session_ids", type=params.session_id, multiple=True, help="Only this session.")
-@click.option("--children", is_flag=True, help="Also what descends from the --session.")
+@click.option("--children", "include_children", is_flag=True, help="Also what descends from the --session.")
 @click.option("--kinds", default="", help="Only these kinds: ended,lapsed,used_after_end.")
 @click.option("--subject", default="")
 @click.option("--purpose", default="")
 @click.option("--owner", default="")
-@click.option("--after", type=click.IntRange(0), help="Go on behind this revision. Default: from now on.")
+@click.option(
+    "--after",
+    "after_revision",
+    type=click.IntRange(0),
+    help="Go on behind this revision. Default: from now on.",
+)
 @click.option("--heartbeats", is_flag=True, help="Say every few seconds that nothing was kept back.")
 @click.option("--count", type=click.IntRange(1), help="End after so many events.")
 @click.option(
@@ -33,17 +38,7 @@ if TYPE_CHECKING:
 )
 @with_settings
 def watch(
-    settings: Settings,
-    session_ids: Sequence[Ref],
-    children: bool,
-    kinds: str,
-    subject: str,
-    purpose: str,
-    owner: str,
-    after: int | None,
-    heartbeats: bool,
-    count: int | None,
-    for_ms: int,
+    settings: Settings, /, session_ids: Sequence[Ref], kinds: str, count: int | None, **filters: Any
 ) -> None:
     """Say what happens to sessions, as it happens: one line an event.
 
@@ -51,30 +46,24 @@ def watch(
     """
     from ...client import EventKind
 
-    told = 0
+    shown = 0
     with (
         settings.client() as client,
         client.watch_sessions(
-            [id_prefixes.session(client, each) for each in session_ids],
-            kinds=[each for each in kinds.replace(" ", "").split(",") if each],
-            subject=subject,
-            purpose=purpose,
-            owner=owner,
-            include_children=children,
-            after_revision=after,
-            heartbeats=heartbeats,
-            for_ms=for_ms,
+            [lookup.session(client, each) for each in session_ids],
+            kinds=[kind for kind in kinds.replace(" ", "").split(",") if kind],
+            **filters,
         ) as watched,
     ):
         for event in watched:
             click.echo(json.dumps(to_json(event)) if settings.json else to_line(event))
-            told += event.kind is not EventKind.SYNCED
-            if told == count:
+            shown += event.kind is not EventKind.SYNCED
+            if shown == count:
                 return
 
 
 def to_json(event: SessionEvent) -> dict[str, Any]:
-    """Return an event as JSON values, without what is empty."""
+    """Return an event as JSON values, without empty ones."""
     document: dict[str, Any] = {
         "kind": event.kind.name,
         "session_id": event.session_id.hex(),
@@ -101,7 +90,7 @@ def to_json(event: SessionEvent) -> dict[str, Any]:
 
 
 def to_line(event: SessionEvent) -> str:
-    """Return an event as a line for people; texts of others stand in quotes."""
+    """Return an event as a line; texts that others chose stand in quotes."""
     parts = [moment(event.at_ms), event.kind.name, event.session_id.hex()]
     parts += [f"{name}={value}" for name, value in _details(event) if value]
     return printable(" ".join(part for part in parts if part))

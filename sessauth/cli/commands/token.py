@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ...errors import UsageError
 from ...tokens.holder import HolderKey
 from ...tokens.token import Token
-from .. import id_prefixes, params
+from .. import lookup, params
+from ..call_options import with_options
 from ..context import Settings, with_settings
-from ..io import out_option, read_holder, read_token, text_of, token_argument, write_new
+from ..io import read_holder, read_token, text_of, write_new
 from ..output import fields, moment_and_distance, warn
-from ..params import Ref
+from ..params import Ref, token_argument, token_out_option
 from .token_inspect import inspect
 from .token_prove import prove
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group()
@@ -30,7 +29,7 @@ def token() -> None:
 token.add_command(inspect)
 token.add_command(prove)
 
-_BLOCK_OPTIONS = (
+_block_options = with_options(
     click.option("--scope", "scopes", multiple=True, help="What it permits, in scope text. Repeatable."),
     click.option("--audience", multiple=True, help="A verifier that it is meant for. Repeatable."),
     click.option("--ttl", type=params.duration, default=0, help="Lifetime, such as 15m."),
@@ -46,27 +45,18 @@ _BLOCK_OPTIONS = (
 )
 
 
-def _block_options(command: F) -> F:
-    for option in reversed(_BLOCK_OPTIONS):
-        command = option(command)
-    return command
-
-
 def _terms(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a block as the terms that Client and Token take."""
+    """Return a block's options as parameters of ``Client.mint``, ``Issuer.mint`` and ``Token.attenuate``."""
     to = options["to"]
     if to is not None and options["is_open"]:
         raise UsageError("--open and --to exclude each other: a bound token needs no --open to be narrowed")
     if to is None and options["may_seal"]:
         raise UsageError("--may-seal says what the holder of a bound token may do: give --to")
     return {
+        **{name: options[name] for name in ("scopes", "audience", "where", "source", "peer", "label")},
         "ttl_ms": options["ttl"],
-        "where": options["where"],
-        "source": options["source"],
-        "peer": options["peer"],
         "not_before_ms": options["not_before"],
         "max_blocks": options["max_blocks"] or 0,
-        "label": options["label"],
         "ending": "open" if options["is_open"] else "",
         "to": read_holder(to, "--to") if to is not None else None,
         "may_seal": options["may_seal"],
@@ -74,7 +64,7 @@ def _terms(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _hand_over(settings: Settings, made: Token, out: Path | None) -> None:
-    """Print or write a token that was made. What else is said goes to stderr, or into the JSON."""
+    """Print or write a new token. Warnings go to stderr, or into the JSON."""
     text = text_of(made)
     if out is not None:
         write_new(out, text)
@@ -102,24 +92,17 @@ def _hand_over(settings: Settings, made: Token, out: Path | None) -> None:
 
 
 @token.command("mint")
-@click.argument("session_id", type=params.session_id)
+@params.session_argument
 @_block_options
 @click.option(
     "--issuer-key",
-    type=click.Path(path_type=Path),
+    type=params.PATH,
     help="Sign here, with this private key file, and ask no server. Needs --ttl.",
 )
-@out_option
+@token_out_option
 @with_settings
 def mint(
-    settings: Settings,
-    /,
-    session_id: Ref,
-    scopes: Sequence[str],
-    audience: Sequence[str],
-    issuer_key: Path | None,
-    out: Path | None,
-    **options: Any,
+    settings: Settings, /, session_id: Ref, issuer_key: Path | None, out: Path | None, **options: Any
 ) -> None:
     """Mint a token of a session and print it."""
     if issuer_key is not None:
@@ -127,10 +110,10 @@ def mint(
         from ...tokens.issuer import Issuer
 
         issuer = Issuer(IssuerKey.load(issuer_key), settings.clock)
-        made = issuer.mint(id_prefixes.whole(session_id, "SESSION_ID"), scopes, audience, **_terms(options))
+        made = issuer.mint(lookup.whole(session_id, "SESSION_ID"), **_terms(options))
     else:
         with settings.client() as client:
-            made = client.mint(id_prefixes.session(client, session_id), scopes, audience, **_terms(options))
+            made = client.mint(lookup.session(client, session_id), **_terms(options))
     _hand_over(settings, made, out)
 
 
@@ -138,43 +121,32 @@ def mint(
 @token_argument
 @_block_options
 @click.option("--strict", is_flag=True, help="Refuse a scope that can't be proved to narrow its parent.")
-@click.option(
-    "--key", "key_file", type=click.Path(path_type=Path), help="The holder's key that the token is bound to."
-)
-@out_option
+@click.option("--key", "key_file", type=params.PATH, help="The holder's key that the token is bound to.")
+@token_out_option
 @with_settings
 def attenuate(
     settings: Settings,
     /,
     token_file: str,
-    scopes: Sequence[str],
-    audience: Sequence[str],
     strict: bool,
     key_file: Path | None,
     out: Path | None,
     **options: Any,
 ) -> None:
     """Narrow an open token, or with its --key a bound one; no server takes part."""
-    held = read_token(token_file)
-    made = held.attenuate(
-        scopes=scopes,
-        audience=audience,
-        strict=strict,
-        key=HolderKey.load(key_file) if key_file is not None else None,
-        clock=settings.clock,
-        **_terms(options),
-    )
-    _hand_over(settings, made, out)
+    parent = read_token(token_file)
+    key = HolderKey.load(key_file) if key_file is not None else None
+    child = parent.attenuate(strict=strict, key=key, clock=settings.clock, **_terms(options))
+    _hand_over(settings, child, out)
 
 
 @token.command("present")
 @token_argument
-@out_option
+@token_out_option
 @with_settings
 def present(settings: Settings, token_file: str, out: Path | None) -> None:
     """Print the form of a token that a gateway takes, without a secret: sealed, or bound as it is."""
-    held = read_token(token_file)
-    _hand_over(settings, held.present() if held.is_open else held, out)
+    _hand_over(settings, read_token(token_file).present(), out)
 
 
 @token.command("revoke")
@@ -186,8 +158,8 @@ def present(settings: Settings, token_file: str, out: Path | None) -> None:
 )
 @click.option("--session", "session_id", type=params.session_id, help="With --block-id: no token.")
 @click.option("--block-id", "block_ids", type=params.block_id, multiple=True, help="Block to revoke.")
-@click.option("--reason", default="", help="Why, for whoever reads it later.")
-@click.option("--request-id", default="", help="Repeat with the same id to learn the first outcome.")
+@params.reason_option
+@params.request_id_option
 @with_settings
 def revoke(
     settings: Settings,
@@ -202,15 +174,15 @@ def revoke(
     if token_file is not None:
         if session_id or block_ids:
             raise UsageError("give either a token or --session with --block-id")
-        held = read_token(token_file)
-        index = len(held.block_ids) - 1 if block is None else block
-        if index >= len(held.block_ids):
-            raise UsageError(f"--block: the token has {len(held.block_ids)} blocks, counted from 0")
-        session_id, block_ids = held.session_id, [held.block_ids[index]]
+        revoked = read_token(token_file)
+        index = len(revoked.block_ids) - 1 if block is None else block
+        if index >= len(revoked.block_ids):
+            raise UsageError(f"--block: the token has {len(revoked.block_ids)} blocks, counted from 0")
+        session_id, block_ids = revoked.session_id, [revoked.block_ids[index]]
     elif not (session_id and block_ids):
         raise UsageError("give a token, or --session with --block-id")
     with settings.client() as client:
-        session_id = id_prefixes.session(client, session_id)
+        session_id = lookup.session(client, session_id)
         revision = client.revoke(session_id, block_ids, reason, request_id=request_id)
     shown = [each.hex() for each in block_ids]
     settings.show(

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import click
 
-from ..._fast.token.chain import Chain
 from ...errors import UsageError
 from ...tokens.token import Token
-from .. import failures
 from ..context import Settings, with_settings
-from ..io import read_token, token_argument
-from ..public_keys import public_keys
+from ..io import public_keys, read_token, require_one_stdin
+from ..params import PATH, token_argument
 from ..render import token as token_view
 from ..render.token import SignatureStatus
 
@@ -25,9 +23,7 @@ from ..render.token import SignatureStatus
     metavar="FILE|-",
     help="Verify it under this key: JWK set, JWK, PEM, hex or a private key.",
 )
-@click.option(
-    "--state", type=click.Path(path_type=Path), help="Verify it under the keys of this state folder."
-)
+@click.option("--state", type=PATH, help="Verify it under the keys of this state folder.")
 @with_settings
 def inspect(
     settings: Settings, token_file: str, server: bool, issuer_key: str | None, state: Path | None
@@ -39,49 +35,45 @@ def inspect(
     """
     if server + (issuer_key is not None) + (state is not None) > 1:
         raise UsageError("--server, --issuer-key and --state exclude each other; give one")
-    if token_file == "-" and issuer_key == "-":
-        raise UsageError("token and --issuer-key can't both be read from stdin")
+    require_one_stdin((token_file, issuer_key), "token and --issuer-key can't both be read from stdin")
     token = read_token(token_file)
     if server:
-        verdict = _ask_server(settings, token)
+        status = _by_server(settings, token)
     elif issuer_key is not None:
-        verdict = _under_keys(token, public_keys(issuer_key, "--issuer-key"), f"the key in {issuer_key}")
+        status = _by_keys(token, public_keys(issuer_key, "--issuer-key"), f"the key in {issuer_key}")
     elif state is not None:
-        verdict = _under_state(token, state)
+        status = _by_state(token, state)
     else:
-        verdict = SignatureStatus()
+        status = SignatureStatus()
     info = token.inspect()
     settings.show(
-        token_view.to_json(info, verdict), token_view.to_lines(info, verdict, settings.clock.now_ms())
+        token_view.to_json(info, status),
+        token_view.to_lines(info, status, settings.clock.now_ms()),
+        ok=status.verified or not status.checked,
     )
-    if verdict.checked and not verdict.verified:
-        click.get_current_context().exit(failures.DENIED)
 
 
-def _ask_server(settings: Settings, token: Token) -> SignatureStatus:
+def _by_server(settings: Settings, token: Token) -> SignatureStatus:
     with settings.client() as client:
-        found = client.inspect(token)
-    revoked = [index for index, block in enumerate(found.blocks) if block.revoked]
-    return SignatureStatus(True, found.verified, "the server", found.detail, revoked)
+        inspection = client.inspect(token)
+    revoked = [index for index, block in enumerate(inspection.blocks) if block.revoked]
+    return SignatureStatus(True, inspection.verified, "the server", inspection.detail, revoked)
 
 
-def _under_keys(token: Token, keys: dict[bytes, bytes], by: str) -> SignatureStatus:
-    chain = Chain.parse(token.data)
-    key = keys.get(chain.issuer_key_id)
-    if key is None:
-        return SignatureStatus(
-            True, False, by, f"its root names another issuer key, {chain.issuer_key_id.hex()}"
-        )
-    wrong = chain.verify(key)
-    if wrong >= 0:
-        return SignatureStatus(True, False, by, f"the signature of block {wrong} is wrong")
-    return SignatureStatus(True, True, by)
+def _by_keys(token: Token, keys: dict[bytes, bytes], by: str) -> SignatureStatus:
+    issuer = token.issuer_key_id
+    if issuer not in keys:
+        return SignatureStatus(True, False, by, f"its root names another issuer key, {issuer.hex()}")
+    index = token.first_invalid_block(keys[issuer])
+    return SignatureStatus(
+        True, index < 0, by, f"the signature of block {index} is wrong" if index >= 0 else ""
+    )
 
 
-def _under_state(token: Token, state: Path) -> SignatureStatus:
-    from ..local_state import look_up
+def _by_state(token: Token, state: Path) -> SignatureStatus:
+    from ..local_state import token_state
 
-    found = look_up(state, token)
-    verdict = _under_keys(token, found.keys, f"the keys in {state}")
-    detail = verdict.detail or f"signed by an issuer key that is {found.key_status}"
-    return SignatureStatus(True, verdict.verified, verdict.by, detail, found.revoked, found.session_status)
+    known = token_state(state, token)
+    status = _by_keys(token, known.keys, f"the keys in {state}")
+    detail = status.detail or f"signed by an issuer key that is {known.key_status}"
+    return SignatureStatus(True, status.verified, status.by, detail, known.revoked, known.session_status)

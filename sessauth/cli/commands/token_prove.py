@@ -10,8 +10,8 @@ from ...crypto.armor import proof_text
 from ...errors import UsageError
 from ...tokens.holder import HolderKey
 from ..context import Settings, with_settings
-from ..io import json_bytes, read_token, token_argument
-from ..public_keys import public_keys
+from ..io import json_bytes, public_keys, read_token, require_one_stdin
+from ..params import PATH, token_argument
 
 
 @click.command("prove")
@@ -20,11 +20,7 @@ from ..public_keys import public_keys
 @click.argument("resource")
 @click.option("--arguments", default="", metavar="JSON|@FILE", help="The call's arguments, a JSON object.")
 @click.option(
-    "--key",
-    "key_file",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="The holder's key file that the token is bound to.",
+    "--key", "key_file", type=PATH, required=True, help="The holder's key file that the token is bound to."
 )
 @click.option(
     "--kind", type=click.Choice(["mac", "ed25519"]), help="Default: mac where the token permits it."
@@ -46,8 +42,10 @@ def prove(
     issuer_key: str | None,
 ) -> None:
     """Print a proof for one call of a bound token: it counts once, within 30 s, on the server's host."""
-    if [token_file, arguments.removeprefix("@"), issuer_key].count("-") > 1:
-        raise UsageError("token, JSON and --issuer-key can't all be read from stdin; give files")
+    require_one_stdin(
+        (token_file, arguments, issuer_key),
+        "token, JSON and --issuer-key can't all be read from stdin; give files",
+    )
     token = read_token(token_file)
     holder = HolderKey.load(key_file)
     issuers = list(public_keys(issuer_key, "--issuer-key").values()) if issuer_key is not None else None

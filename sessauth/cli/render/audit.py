@@ -5,39 +5,16 @@ from __future__ import annotations
 import contextlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
-from ...audit import layout, stream_register
+from ...audit import layout
 from ...audit.export import ocsf
 from ...audit.export.ocsf_common import Event
 from ...audit.read.query import Query, find
 from ...audit.read.reader import Entry, FolderReader
-from ...audit.stream_register import StreamRegister
 from ...audit.verify.findings import AuditReport, StreamState, VerificationFinding
-from ...errors import StateUnusable
 from ..output import moment, printable, table
-
-
-def read_register(state_dir: Path | None) -> tuple[StreamRegister | None, list[str]]:
-    """Return what a state folder keeps of the log, and a line that says so if that is nothing.
-
-    Raises StateUnusable if it is not what the server wrote.
-    """
-    why = "none was named; --state names one"
-    if state_dir is not None:
-        try:
-            found = stream_register.read(state_dir)
-        except StateUnusable as error:
-            if error.problem != "WRONG_MODE":
-                raise
-            found, why = None, str(error)
-        else:
-            why = f"{state_dir} keeps nothing of a log"
-        if found is not None:
-            return found, []
-    return None, [printable(f"not compared with a state folder: {why}")]
 
 
 def report_json(folder: Path, report: AuditReport) -> dict[str, Any]:
@@ -76,7 +53,7 @@ def _finding_json(finding: VerificationFinding) -> dict[str, Any]:
 
 
 def report_lines(report: AuditReport) -> list[str]:
-    """Return a verification as lines: the streams, what is wrong, and what is only worth knowing."""
+    """Return a verification as lines: streams, faults, notes, and the result."""
     lines = table(
         ("STREAM", "PROCESS", "BEGAN", "FILES", "LINES", "SIGNED", "END"),
         [
@@ -92,44 +69,43 @@ def report_lines(report: AuditReport) -> list[str]:
             for state in report.streams
         ],
     )
-    lines += [_told(finding) for finding in report.faults]
-    lines += [f"note: {_told(finding)}" for finding in report.notes]
+    lines += [_finding_line(finding) for finding in report.faults]
+    lines += [f"note: {_finding_line(finding)}" for finding in report.notes]
     return [*lines, "intact" if report.intact else f"NOT INTACT: {len(report.faults)} findings"]
 
 
-def _told(finding: VerificationFinding) -> str:
+def _finding_line(finding: VerificationFinding) -> str:
     place = f"{finding.file}:{finding.line}" if finding.line else finding.file
     number = f" (n {finding.n})" if finding.n >= 0 else ""
     return printable(f"{finding.kind.value} {place}{number}: {finding.words}")
 
 
 def newest(reading: FolderReader, query: Query, limit: int) -> tuple[list[Entry], int]:
-    """Return the newest records that fit, by time, and how many do. Raises StateUnusable."""
-    order = numbers()
-    kept: list[tuple[int, int, Entry]] = []
-    found = 0
+    """Return the newest ``limit`` records that match, by time, and the count of all. Raises StateUnusable."""
+    heap: list[tuple[int, int, Entry]] = []
+    count = 0
     for entry in find(reading, query):
-        found += 1
-        item = (entry.at_ms, next(order), entry)
-        if len(kept) < limit:
-            heapq.heappush(kept, item)
+        item = (entry.at_ms, count, entry)
+        count += 1
+        if len(heap) < limit:
+            heapq.heappush(heap, item)
         else:
-            heapq.heappushpop(kept, item)
-    return [entry for _, _, entry in sorted(kept)], found
+            heapq.heappushpop(heap, item)
+    return [entry for _, _, entry in sorted(heap)], count
 
 
 def entry_json(entry: Entry) -> dict[str, Any]:
-    """Return a record as it stands in the log, with where it stands."""
+    """Return a record of the log with its stream, file and line."""
     return {"stream": entry.stream.hex(), "file": entry.path.name, "line": entry.line, **entry.record}
 
 
-def entry_lines(entries: Sequence[Entry], found: int, passed_over: int) -> list[str]:
+def entry_lines(entries: Sequence[Entry], count: int, passed_over: int) -> list[str]:
     """Return a table of records."""
     lines = table(
         ("TIME", "WHAT", "REASON", "STAGE", "SESSION", "BY", "ON", "ID"), [_row(entry) for entry in entries]
     )
-    if found > len(entries):
-        lines.append(f"the newest {len(entries)} of {found}; --limit shows more")
+    if count > len(entries):
+        lines.append(f"the newest {len(entries)} of {count}; --limit shows more")
     if passed_over:
         lines.append(f"{passed_over} lines are no records; 'sessauth audit verify' says what of it")
     return lines
@@ -139,29 +115,29 @@ def _row(entry: Entry) -> list[object]:
     record = entry.record
     session = record.get("session") or (f"claims {record['claimed']}" if record.get("claimed") else "")
     if entry.kind == "decision":
-        what: list[object] = ["allowed" if record.get("allowed") is True else "denied"]
-        what += [record.get("reason"), str(record.get("stage", "")).lower(), session, record.get("action")]
-        what += [record.get("resource"), record.get("id")]
+        cells: list[object] = ["allowed" if record.get("allowed") is True else "denied"]
+        cells += [record.get("reason"), str(record.get("stage", "")).lower(), session, record.get("action")]
+        cells += [record.get("resource"), record.get("id")]
     elif entry.kind == "change":
-        what = [record.get("change"), record.get("outcome"), "", session, record.get("actor")]
-        what += [f"seq {record.get('seq')}", record.get("id")]
+        cells = [record.get("change"), record.get("outcome"), "", session, record.get("actor")]
+        cells += [f"seq {record.get('seq')}", record.get("id")]
     elif entry.kind == "local":
-        what = [record.get("what"), record.get("reason"), "", "", "", record.get("name"), ""]
+        cells = [record.get("what"), record.get("reason"), "", "", "", record.get("name"), ""]
     else:
-        what = [entry.kind, record.get("why"), "", "", "", f"{record.get('count')} records", ""]
-    return [moment(entry.at_ms), *("" if each is None else each for each in what)]
+        cells = [entry.kind, record.get("why"), "", "", "", f"{record.get('count')} records", ""]
+    return [moment(entry.at_ms), *("" if cell is None else cell for cell in cells)]
 
 
 class Events:
-    """Records as OCSF events; knows the begin of each file."""
+    """Maps records to OCSF events; caches the first record of each file."""
 
     def __init__(self, reading: FolderReader) -> None:
-        """Take what the records are read from."""
+        """Map records of ``reading``."""
         self._reading = reading
         self._begins: dict[Path, Mapping[str, Any]] = {}
 
     def of(self, entries: Iterable[Entry]) -> Iterator[Event]:
-        """Give the events of records; those about the log itself are none."""
+        """Yield the events of records; records about the log itself have none."""
         for entry in entries:
             event = ocsf.event(entry, self._begin(entry.path))
             if event is not None:
@@ -169,7 +145,7 @@ class Events:
 
     def _begin(self, path: Path) -> Mapping[str, Any]:
         if path not in self._begins:
-            # A file that a retention took away meanwhile has told its records; only these two words are lost.
+            # Retention may have removed the file after its records were read; only these fields are lost.
             with contextlib.suppress(OSError), path.open("rb") as file:
                 self._begins[path] = layout.parse(file.readline(65_536)) or {}
             self._begins.setdefault(path, {})

@@ -12,7 +12,7 @@ from ..output import moment, printable
 if TYPE_CHECKING:
     from ...client import BlockCensus, Census, Missing
 
-_SAY = {
+_MISSING = {
     "LOST": "some of it was lost, or found no room",
     "BEFORE": "the session is older than what this server knows of it",
     "USAGE": "what its calls looked like was not asked for from its start on (setting usage.enabled)",
@@ -56,7 +56,7 @@ def late_json(late: UseAfterEnd) -> dict[str, Any]:
 
 
 def to_lines(census: Census) -> list[str]:
-    """Return a census as lines for people: a tree below each block whose parent is none, or was not told."""
+    """Return a census as lines: a tree below each block without a parent or with an unreported one."""
     lines: list[str] = []
     known = {block.observation.block_id for block in census.blocks}
     left = dict.fromkeys(known)
@@ -69,7 +69,7 @@ def to_lines(census: Census) -> list[str]:
 
 
 def _tree(census: Census, block: BlockCensus, depth: int, left: dict[bytes, None]) -> list[str]:
-    """Return a block and what hangs below it, each block that is ``left`` once."""
+    """Return the lines of a block and its children; each block in ``left`` is shown once and removed."""
     observation = block.observation
     if observation.block_id not in left:
         return []
@@ -89,20 +89,21 @@ def _tree(census: Census, block: BlockCensus, depth: int, left: dict[bytes, None
 
 
 def late_lines(late: Iterable[UseAfterEnd]) -> list[str]:
-    """Return uses after the end as lines for people."""
+    """Return uses after the end as lines."""
     lines = []
     for each in late:
-        whose = "only claimed: nobody looked at the signatures"
+        by = "only claimed: nobody looked at the signatures"
         if not each.claimed:
-            whose = f"with block {each.block_ids[-1].hex()}"
-        lines.append(f"USED AFTER THE END {each.count} times, {_span(each.first_ms, each.last_ms)}, {whose}")
+            by = f"with block {each.block_ids[-1].hex()}"
+        lines.append(f"USED AFTER THE END {each.count} times, {_span(each.first_ms, each.last_ms)}, {by}")
     return lines
 
 
 def missing_lines(missing: Iterable[Missing]) -> list[str]:
-    """Return why something may be missing, as lines for people."""
+    """Return the reasons why blocks may be missing, as lines."""
     return [
-        f"incomplete: {_SAY.get(each.name, 'the server says that something is missing')}" for each in missing
+        f"incomplete: {_MISSING.get(each.name, 'the server says that something is missing')}"
+        for each in missing
     ]
 
 

@@ -12,13 +12,13 @@ def to_json(decision: DecisionBase, explanation: str) -> dict[str, object]:
 
 
 def to_lines(decision: DecisionBase, explanation: str) -> list[str]:
-    """Return a decision as lines for people: the answer, why, and what it was judged by."""
+    """Return a decision as lines: the answer, the explanation, and its fields."""
     word = "ALLOWED" if decision else f"DENIED at stage {decision.stage.name.lower()}"
-    told = explanation.removeprefix("ALLOWED").strip()
+    detail = explanation.removeprefix("ALLOWED").strip()
     stated = decision.to_dict()
     return [
         word,
-        *([f"  {printable(told)}"] if told else []),
+        *([f"  {printable(detail)}"] if detail else []),
         *fields(
             [
                 ("session", decision.session_id.hex()),

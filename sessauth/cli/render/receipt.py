@@ -1,4 +1,4 @@
-"""A closure receipt as JSON and as lines for people."""
+"""A closure receipt as JSON and as lines."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def to_json(signed: SignedReceipt, receipt: Receipt) -> dict[str, Any]:
 
 
 def summary(receipt: Receipt) -> str:
-    """Return one line: what the receipt says, and who is waited for."""
+    """Return one line: the receipt's state, and the verifiers and permits it waits for."""
     waiting = ", ".join(printable(name) for name in receipt.waiting)
-    told = [f"waits for {waiting}"] if waiting else []
+    pending = [f"waits for {waiting}"] if waiting else []
     if receipt.open_permits:
-        told.append(f"{receipt.open_permits} permits open")
-    return f"receipt {receipt.state.name}: {'; '.join(told) or _MEANS[receipt.state]}"
+        pending.append(f"{receipt.open_permits} permits open")
+    return f"receipt {receipt.state.name}: {'; '.join(pending) or _MEANS[receipt.state]}"
 
 
 def to_lines(receipt: Receipt) -> list[str]:
-    """Return a receipt as lines for people."""
+    """Return a receipt as lines."""
     lines = [
         summary(receipt),
         *fields(

@@ -1,4 +1,4 @@
-"""A session as JSON, as lines for people, and as a row of a table."""
+"""A session as JSON, as lines, and as a row of a table."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ceilings(session: Session) -> list[list[str]]:
 
 
 def to_lines(session: Session, now_ms: int) -> list[str]:
-    """Return a session as lines for people."""
+    """Return a session as lines."""
     lines = fields(
         [
             ("session", session.id.hex()),

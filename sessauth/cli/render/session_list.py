@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from ...model.session import Session, SessionStatus
+from .. import lookup
 from ..output import span, table
 from . import session as session_view
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 HEADERS: Final = ("ID", "STATUS", "SUBJECT", "PURPOSE", "OWNER", "AGE", "LEFT")
 STATUSES: Final = tuple(each for each in SessionStatus if each)
-# A server has sessions by id, so the newest are known when all were read. Of more than these, of one status,
-# the list says that it looked at no more: they take some seconds.
+# A server lists sessions by id, so the newest are known only when all were read. Reading this many takes some
+# seconds; of more with one status the list reads no further and says so.
 READ_AT_MOST: Final = 10_000
 PAGE: Final = 1000
 MIN_ID_CHARS: Final = 8
@@ -26,7 +27,7 @@ MIN_ID_CHARS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class ListedSessions:
-    """Sessions to show: ``sessions`` of ``count`` that were read; ``more`` were not read."""
+    """Sessions to show: ``sessions`` of the ``count`` that were read; with ``more`` not all were read."""
 
     sessions: list[Session]
     count: int
@@ -34,7 +35,7 @@ class ListedSessions:
     living_only: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document: how many fit, whether there are more that were not read, and the sessions."""
+        """Return the sessions, the count of those read, and whether there are more."""
         return {
             "sessions": [session_view.to_json(each) for each in self.sessions],
             "found": self.count,
@@ -42,9 +43,9 @@ class ListedSessions:
         }
 
     def to_lines(self, now_ms: int, *, short_ids: bool) -> list[str]:
-        """Return the table, and behind it what is not shown."""
+        """Return the table, and lines about sessions that it leaves out."""
         ids = [each.id.hex() for each in self.sessions]
-        chars = _telling_chars(ids) if short_ids else 32
+        chars = _distinct_chars(ids) if short_ids else 32
         lines = table(HEADERS, [_row(each, now_ms, chars) for each in self.sessions])
         if self.more:
             lines.append(
@@ -61,7 +62,7 @@ class ListedSessions:
 def find(
     client: Client, filters: Mapping[str, Any], status: str | None, *, ended_too: bool, limit: int
 ) -> ListedSessions:
-    """Ask for sessions of one status, or of those that live, or of all, and put them in order."""
+    """Return the first sessions in order: of one status, else the living, or all with ``ended_too``."""
     wanted = [each for each in STATUSES if each is not SessionStatus.ENDED or ended_too]
     if status is not None:
         wanted = [SessionStatus[status]]
@@ -77,21 +78,16 @@ def find(
 
 
 def _read(client: Client, status: SessionStatus, filters: Mapping[str, Any]) -> Iterator[Session]:
-    page_token = ""
-    while True:
-        page = client.list_sessions(status=status.name, page_size=PAGE, page_token=page_token, **filters)
+    for page in lookup.pages(client.list_sessions, status=status.name, page_size=PAGE, **filters):
         yield from page.sessions
-        page_token = page.next_page_token
-        if not page_token:
-            return
 
 
 def _order(session: Session) -> tuple[bool, int, bytes]:
     return session.status is SessionStatus.ENDED, -session.opened_at_ms, session.id
 
 
-def _telling_chars(ids: list[str]) -> int:
-    """Return how many characters tell the ids apart."""
+def _distinct_chars(ids: list[str]) -> int:
+    """Return the length at which prefixes of the ids differ."""
     chars = MIN_ID_CHARS
     while len({each[:chars] for each in ids}) < len(ids):
         chars += 1

@@ -11,10 +11,10 @@ from ..output import fields, moment_and_distance, printable
 
 @dataclass(frozen=True, slots=True)
 class SignatureStatus:
-    """What is known of a token's signatures, and from whom.
+    """Result of verifying a token's signatures, and its source.
 
-    ``checked`` is false where nobody looked. ``revoked`` holds the indices of revoked blocks, and
-    ``session_status`` the session's, where the source of the verdict knows them.
+    ``checked`` is false if nothing was verified. ``revoked`` holds the indices of revoked blocks, and
+    ``session_status`` the session's, if the source knows them.
     """
 
     checked: bool = False
@@ -26,7 +26,7 @@ class SignatureStatus:
 
     @property
     def word(self) -> str:
-        """VERIFIED, NOT VERIFIED (looked at, and wrong) or UNVERIFIED (not looked at)."""
+        """VERIFIED, NOT VERIFIED (a signature is wrong) or UNVERIFIED (not checked)."""
         if not self.checked:
             return "UNVERIFIED"
         return "VERIFIED" if self.verified else "NOT VERIFIED"
@@ -37,31 +37,31 @@ class SignatureStatus:
             return "UNVERIFIED: anybody may have written this; add --server, --issuer-key or --state"
         if not self.verified:
             return f"NOT VERIFIED by {self.by}: {printable(self.detail)}"
-        told = printable(self.detail) or "the signatures stand"
-        return f"VERIFIED by {self.by}: {told}; whether a call is allowed, only a check says"
+        detail = printable(self.detail) or "the signatures stand"
+        return f"VERIFIED by {self.by}: {detail}; whether a call is allowed, only a check says"
 
 
-def to_json(info: TokenInfo, verdict: SignatureStatus) -> dict[str, object]:
+def to_json(info: TokenInfo, status: SignatureStatus) -> dict[str, object]:
     """Return an inspection as JSON values."""
     return {
         **info.to_dict(),
-        "verdict": verdict.word,
-        "verified": verdict.verified,
-        "verified_by": verdict.by,
-        "detail": verdict.detail,
-        "revoked_blocks": sorted(verdict.revoked),
-        "session_status": verdict.session_status,
+        "verdict": status.word,
+        "verified": status.verified,
+        "verified_by": status.by,
+        "detail": status.detail,
+        "revoked_blocks": sorted(status.revoked),
+        "session_status": status.session_status,
     }
 
 
-def to_lines(info: TokenInfo, verdict: SignatureStatus, now_ms: int) -> list[str]:
-    """Return an inspection as lines for people."""
-    lines = [verdict.line()]
+def to_lines(info: TokenInfo, status: SignatureStatus, now_ms: int) -> list[str]:
+    """Return an inspection as lines."""
+    lines = [status.line()]
     lines += fields(
         [
             (
                 "session",
-                info.session_id.hex() + (f" ({verdict.session_status})" * bool(verdict.session_status)),
+                info.session_id.hex() + (f" ({status.session_status})" * bool(status.session_status)),
             ),
             ("token", info.token_id.hex()),
             ("issuer key", info.issuer_key_id.hex()),
@@ -71,7 +71,7 @@ def to_lines(info: TokenInfo, verdict: SignatureStatus, now_ms: int) -> list[str
         ]
     )
     for block in info.blocks:
-        lines += _block_lines(block, block is info.blocks[-1], block.index in verdict.revoked, now_ms)
+        lines += _block_lines(block, block is info.blocks[-1], block.index in status.revoked, now_ms)
     return lines
 
 

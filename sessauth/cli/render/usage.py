@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...errors import UsageError
+from ...model.session import Session
 from ...usage import SessionUsage
 from ...usage.generalize import Fit
 from ...usage.report import UsageReport
-from ..output import moment, table
-from . import report as report_view
+from ...usage.svg import picture
+from ...usage.tables import sections
+from ..output import moment, printable, table
 from .census import late_json, late_lines, missing_lines
 
 if TYPE_CHECKING:
@@ -18,38 +22,53 @@ if TYPE_CHECKING:
 _NO_USAGE = (
     "what calls looked like is not known, so nothing can be suggested: the server has usage.enabled off"
 )
+# Scopes are the point of a report, so they are cut late.
+_MAX_CELL_CHARS = 160
 
 
-def joined(found: Sequence[SessionReport], now_ms: int, purpose: str | None) -> UsageReport | None:
-    """Return granted against used of those sessions whose usage is known; None if of none it is."""
-    used = [(each.granted, _usage(each)) for each in found if each.observation.usage is not None]
-    return report_view.report_of(used, now_ms, purpose) if used else None
+def report_of(
+    used: Sequence[tuple[Session, SessionUsage]], now_ms: int, purpose: str | None = None
+) -> UsageReport:
+    """Return the report of sessions and their usage.
+
+    Raises:
+        UsageError: if there is no session to report on.
+    """
+    if not used:
+        raise UsageError("nothing to report: no session of that purpose is known here")
+    return UsageReport.of(used, now_ms=now_ms, purpose=purpose)
 
 
-def _usage(found: SessionReport) -> SessionUsage:
-    # What was lost anywhere on the way may have been a call: the suggestion must not look complete.
+def joined(reports: Sequence[SessionReport], now_ms: int, purpose: str | None) -> UsageReport | None:
+    """Return one report of the sessions whose usage is known; None if there is none."""
+    used = [(each.granted, _usage(each)) for each in reports if each.observation.usage is not None]
+    return report_of(used, now_ms, purpose) if used else None
+
+
+def _usage(report: SessionReport) -> SessionUsage:
+    # A lost observation may have been a call: the suggestion must not look complete.
     usage = SessionUsage()
-    usage.merge(found.observation.usage or SessionUsage())
-    usage.lost += found.observation.lost + found.incomplete
+    usage.merge(report.observation.usage or SessionUsage())
+    usage.lost += report.observation.lost + report.incomplete
     return usage
 
 
-def to_json(found: Sequence[SessionReport], report: UsageReport | None) -> dict[str, Any]:
-    """Return a report as JSON values."""
+def to_json(reports: Sequence[SessionReport], report: UsageReport | None) -> dict[str, Any]:
+    """Return the sessions and their joined report as JSON values."""
     return {
-        "sessions": [_session_json(each) for each in found],
+        "sessions": [_session_json(each) for each in reports],
         "usage": None if report is None else report.to_dict(),
     }
 
 
-def _session_json(found: SessionReport) -> dict[str, Any]:
-    observation = found.observation
+def _session_json(report: SessionReport) -> dict[str, Any]:
+    observation, session = report.observation, report.session
     return {
-        "id": found.session.id.hex(),
-        "status": found.session.status.name,
-        "subject": found.session.subject,
-        "purpose": found.session.purpose,
-        "owner": found.session.owner,
+        "id": session.id.hex(),
+        "status": session.status.name,
+        "subject": session.subject,
+        "purpose": session.purpose,
+        "owner": session.owner,
         "allowed": observation.allowed,
         "denied": observation.denied,
         "last_allow_ms": observation.last_allow_ms,
@@ -62,15 +81,15 @@ def _session_json(found: SessionReport) -> dict[str, Any]:
                 "denied": each.denied,
                 "reported_at_ms": each.reported_at_ms,
             }
-            for each in found.verifiers
+            for each in report.verifiers
         ],
-        "missing": [each.name for each in found.missing],
+        "missing": [each.name for each in report.missing],
     }
 
 
-def to_lines(found: Sequence[SessionReport], report: UsageReport | None, fit: Fit) -> list[str]:
-    """Return a report as lines for people."""
-    if not found:
+def to_lines(reports: Sequence[SessionReport], report: UsageReport | None, fit: Fit) -> list[str]:
+    """Return the sessions and their joined report as lines."""
+    if not reports:
         return ["no session"]
     lines = table(
         ("SESSION", "STATUS", "ALLOWED", "DENIED", "LAST ALLOW", "BLOCKS", "TOLD BY"),
@@ -84,13 +103,34 @@ def to_lines(found: Sequence[SessionReport], report: UsageReport | None, fit: Fi
                 len(each.observation.blocks),
                 ", ".join(verifier.name for verifier in each.verifiers),
             )
-            for each in found
+            for each in reports
         ],
     )
-    if report is None:
-        lines += ["", _NO_USAGE]
-    else:
-        lines += ["", *report_view.to_lines(report, fit)]
-    late = [line for each in found for line in late_lines(each.observation.late.values())]
-    missing = sorted({why for each in found for why in each.missing})
+    lines += ["", *([_NO_USAGE] if report is None else report_lines(report, fit))]
+    late = [line for each in reports for line in late_lines(each.observation.late.values())]
+    missing = sorted({why for each in reports for why in each.missing})
     return [*lines, *([""] if late or missing else []), *late, *missing_lines(missing)]
+
+
+def report_lines(report: UsageReport, fit: Fit = Fit.LOOSE) -> list[str]:
+    """Return a report as lines."""
+    lines: list[str] = []
+    for section in sections(report, fit):
+        lines += ["", section.title] if lines else [section.title]
+        if section.rows:
+            shown = table(section.headers, section.rows, max_cell_chars=_MAX_CELL_CHARS)
+            lines += [f"  {line}" for line in shown]
+        lines += [f"  {printable(line)}" for line in section.lines]
+    return lines
+
+
+def write_svg(report: UsageReport, file: Path) -> None:
+    """Write the picture of a report.
+
+    Raises:
+        UsageError: if the file can't be written.
+    """
+    try:
+        file.write_text(picture(report), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--svg {file}: {error.strerror}") from None

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ... import limits
 from ..._fast.scopes import containment
-from ..._fast.token.chain import Chain
 from ...clock import Clock
 from ...errors import WidensAuthority
 from ...model import change as changes
@@ -111,17 +110,16 @@ class TokenService:
     def inspect(self, request: pb.InspectRequest, call: CallContext) -> pb.InspectResponse:
         """Say what a token says, whether its signatures stand, and which blocks are revoked."""
         token = Token.parse(request.token)
-        chain = Chain.parse(token.data)
-        verified, detail = self._verified(chain)
+        verified, detail = self._verified(token)
         blocks = [
             pb.InspectedBlock(
                 block_id=block.block_id,
                 block=token_pb2.Block.FromString(payload),
                 scopes=[str(scope) for scope in block.scopes],
                 where=[str(condition) for condition in block.where],
-                revoked=self._log.revoked(chain.session_id, block.block_id),
+                revoked=self._log.revoked(token.session_id, block.block_id),
             )
-            for block, payload in zip(token.inspect().blocks, chain.payloads, strict=True)
+            for block, payload in zip(token.inspect().blocks, token.payloads, strict=True)
         ]
         return pb.InspectResponse(verified=verified, detail=detail, blocks=blocks)
 
@@ -160,10 +158,10 @@ class TokenService:
                 return
             current = self._log.get_session(current.parent_id)
 
-    def _verified(self, chain: Chain) -> tuple[bool, str]:
+    def _verified(self, token: Token) -> tuple[bool, str]:
         for key in self._log.keys():
-            if key.id == chain.issuer_key_id:
-                wrong = chain.verify(key.public_key)
+            if key.id == token.issuer_key_id:
+                wrong = token.first_invalid_block(key.public_key)
                 if wrong < 0:
                     return True, f"signed by issuer key {key.id.hex()}, which is {key.status.name}"
                 return False, f"the signature of block {wrong} is wrong"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessauth.cli.render.report import report_of, to_json, to_lines, write_svg
+from sessauth.cli.render.usage import report_lines, report_of, write_svg
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
@@ -66,7 +66,7 @@ def test_the_report_says_what_arguments_were() -> None:
 
 def test_the_report_is_json_and_the_same_each_time() -> None:
     """Stable, so that two reports can be compared line by line."""
-    assert json.dumps(to_json(report())) == json.dumps(to_json(report()))
+    assert json.dumps(report().to_dict()) == json.dumps(report().to_dict())
 
 
 def test_sessions_of_one_purpose_are_told_together() -> None:
@@ -87,7 +87,7 @@ def test_a_session_without_a_call_has_a_report() -> None:
     told = report_of([(session((), expires_at_ms=OPENED_MS), SessionUsage())], NOW_MS)
 
     assert told.to_dict()["layers"] == []
-    assert "0 calls allowed" in "\n".join(to_lines(told))
+    assert "0 calls allowed" in "\n".join(report_lines(told))
     assert ElementTree.fromstring(picture(told)).tag == f"{SVG}svg"
     with pytest.raises(UsageError, match="no session"):
         report_of([], NOW_MS)
@@ -95,8 +95,8 @@ def test_a_session_without_a_call_has_a_report() -> None:
 
 def test_the_table_is_for_people() -> None:
     """Each part has its title; hostile texts are escaped; both fits can be shown."""
-    lines = "\n".join(to_lines(report()))
-    exact = "\n".join(to_lines(report(), Fit.EXACT))
+    lines = "\n".join(report_lines(report()))
+    exact = "\n".join(report_lines(report(), Fit.EXACT))
 
     for title in (
         "time",
@@ -119,7 +119,7 @@ def test_what_is_not_complete_is_said() -> None:
     usage.coarsen()
     made = report_of([(told, usage)], NOW_MS)
 
-    assert "3 decisions were lost" in "\n".join(to_lines(made))
+    assert "3 decisions were lost" in "\n".join(report_lines(made))
     assert "3 decisions were lost" in picture(made)
     assert len(made.to_dict()["incomplete"]) == 2  # type: ignore[arg-type]
 
@@ -170,5 +170,5 @@ def test_hostile_texts_stay_texts(purpose: str, name: str, reason: Reason) -> No
     root = ElementTree.fromstring(picture(made))
 
     assert {each.tag.removeprefix(SVG) for each in root.iter()} <= {"svg", "title", "style", "rect", "text"}
-    assert not any(map(hides, to_lines(made)))
-    assert json.dumps(to_json(made))
+    assert not any(map(hides, report_lines(made)))
+    assert json.dumps(made.to_dict())

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ....errors import UsageError
-from ... import failures, id_prefixes, params
-from ...audit_folder import audit_folder, dir_option
+from ....errors import StateError, StateUnusable, UsageError
+from ... import lookup, params
+from ...call_options import with_options
 from ...context import Settings, with_settings
 from ...io import json_bytes
-from ...progress import Progress
+from ...output import Progress, printable
+from ...params import audit_dir_option
 from .audit_replay import replay
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from ....audit.stream_register import StreamRegister
+    from ....audit.verify.findings import AuditReport
 
 
 @click.group()
@@ -30,11 +34,11 @@ audit.add_command(replay)
 
 
 @audit.command("verify")
-@dir_option
+@audit_dir_option
 @click.option(
     "--public-key",
     "key_files",
-    type=click.Path(path_type=Path),
+    type=params.PATH,
     multiple=True,
     help="File with keys that are trusted, as audit.pub. Default: those that the state folder keeps.",
 )
@@ -51,7 +55,7 @@ audit.add_command(replay)
 @click.option(
     "--state",
     "state_dir",
-    type=click.Path(path_type=Path),
+    type=params.PATH,
     help="The state folder that knows the log. Default: that of the home folder, without --dir.",
 )
 @with_settings
@@ -70,7 +74,6 @@ def verify(
     """
     from ....audit.keys import public_keys
     from ....audit.verify.verify import verify as check
-    from ...audit_state import compared
     from ...render import audit as audit_view
 
     keys: dict[bytes, bytes] = {}
@@ -78,8 +81,8 @@ def verify(
         keys |= public_keys(file)
     if state_dir is None and folder is None:
         state_dir = settings.config().state_dir
-    register, not_compared = audit_view.read_register(state_dir)
-    folder = audit_folder(settings, folder)
+    register, not_compared = _read_register(state_dir)
+    folder = settings.audit_dir(folder)
     with Progress("verifying") as progress:
         report = check(
             folder,
@@ -89,41 +92,84 @@ def verify(
             register=register,
             on_progress=progress,
         )
-        report, why = compared(report, folder, state_dir)
+        report, why = _with_missing_changes(report, folder, state_dir)
     document = {
         **audit_view.report_json(folder, report),
         "compared_with_state": register is not None,
         "compared_with_changes": not why,
     }
-    settings.show(document, [*not_compared, *why, *audit_view.report_lines(report)])
-    if not report.intact:
-        click.get_current_context().exit(failures.DENIED)
+    settings.show(document, [*not_compared, *why, *audit_view.report_lines(report)], ok=report.intact)
 
 
-def _filters(command: F) -> F:
-    """Add the options that say which records are meant."""
-    options = (
-        click.option("--session", type=params.session_id, default=b"", help="Of this session."),
-        click.option("--decision", "decision", type=params.decision_id, default=b"", help="Of this id."),
-        click.option("--block", type=params.block_id, default=b"", help="Whose token has this block."),
-        click.option("--reason", default="", help="Decisions of this reason, as OUT_OF_SCOPE."),
-        click.option("--stage", default="", help="Decisions of this stage, as scope."),
-        click.option("--answer", type=click.Choice(("allowed", "denied")), help="Decisions of this answer."),
-        click.option("--action", default="", help="Exact, or a beginning and *."),
-        click.option("--resource", default="", help="Exact, or a beginning and *."),
-        click.option("--arguments", default="", metavar="JSON|@FILE", help="Calls with these arguments."),
-        click.option("--change", default="", help="Changes of this kind, as end_session."),
-        click.option("--actor", default="", help="Changes by this principal."),
-        click.option("--since", type=params.moment, default=0, help="From this moment on."),
-        click.option("--until", type=params.moment, default=0, help="Before this moment."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _read_register(state_dir: Path | None) -> tuple[StreamRegister | None, list[str]]:
+    """Return the register of the log's streams in a state folder, or None and a line that says so.
+
+    Raises StateUnusable if its file is damaged.
+    """
+    from ....audit import stream_register
+
+    why = "none was named; --state names one"
+    if state_dir is not None:
+        try:
+            registered = stream_register.read(state_dir)
+        except StateUnusable as error:
+            if error.problem != "WRONG_MODE":
+                raise
+            registered, why = None, str(error)
+        else:
+            why = f"{state_dir} keeps nothing of a log"
+        if registered is not None:
+            return registered, []
+    return None, [printable(f"not compared with a state folder: {why}")]
+
+
+def _with_missing_changes(
+    report: AuditReport, folder: Path, state_dir: Path | None
+) -> tuple[AuditReport, list[str]]:
+    """Add the changes that log or state lack to a report; return a line too if the two were not compared.
+
+    A state that can't be read is no finding, unless it is an older one.
+    """
+    from ....audit.recording.missing_changes import lacking
+    from ....audit.verify.findings import FindingKind, VerificationFinding
+    from ....state.layout import DATA_FILE
+    from ....state.lmdb.feed import LocalFeed
+    from ....state.lmdb.reader import StateReader
+
+    if state_dir is None or not (state_dir / DATA_FILE).exists():
+        return report, ["not compared with the changes of a state: there is none here"]
+    try:
+        reader = StateReader.open(state_dir)
+        try:
+            findings = lacking(folder, LocalFeed(reader))
+        finally:
+            reader.close()
+    except StateError as error:
+        if getattr(error, "problem", "") != "ROLLED_BACK":
+            return report, [printable(f"not compared with the changes of the state: {error}")]
+        findings = [VerificationFinding(FindingKind.ROLLED_BACK, "", 0, -1, str(error))]
+    return replace(report, findings=(*report.findings, *findings)), []
+
+
+_filters = with_options(
+    click.option("--session", type=params.session_id, default=b"", help="Of this session."),
+    click.option("--decision", "decision", type=params.decision_id, default=b"", help="Of this id."),
+    click.option("--block", type=params.block_id, default=b"", help="Whose token has this block."),
+    click.option("--reason", default="", help="Decisions of this reason, as OUT_OF_SCOPE."),
+    click.option("--stage", default="", help="Decisions of this stage, as scope."),
+    click.option("--answer", type=click.Choice(("allowed", "denied")), help="Decisions of this answer."),
+    click.option("--action", default="", help="Exact, or a beginning and *."),
+    click.option("--resource", default="", help="Exact, or a beginning and *."),
+    click.option("--arguments", default="", metavar="JSON|@FILE", help="Calls with these arguments."),
+    click.option("--change", default="", help="Changes of this kind, as end_session."),
+    click.option("--actor", default="", help="Changes by this principal."),
+    click.option("--since", type=params.moment, default=0, help="From this moment on."),
+    click.option("--until", type=params.moment, default=0, help="Before this moment."),
+)
 
 
 def _query(folder: Path, options: dict[str, Any]) -> Any:
-    """Return the query that the options of :func:`_filters` state. Raises UsageError, KeyFolderError."""
+    """Return the query for the options of ``_filters``. Raises UsageError, KeyFolderError."""
     from ....audit.read.query import Query, argument_digests
     from ....model.change import ChangeKind
     from ....reasons import Reason, Stage
@@ -134,7 +180,7 @@ def _query(folder: Path, options: dict[str, Any]) -> Any:
             raise UsageError("--arguments: is no JSON object; a file is given as @FILE")
         digests = argument_digests(folder, json_bytes(options["arguments"], "--arguments"))
     return Query(
-        session=id_prefixes.logged_session(folder, options["session"]).hex(),
+        session=lookup.logged_session(folder, options["session"]).hex(),
         decision=options["decision"].hex(),
         block=options["block"].hex(),
         reason=_word(options["reason"], Reason.__members__, "--reason"),
@@ -158,7 +204,7 @@ def _word(text: str, known: Any, option: str) -> str:
 
 
 @audit.command("query")
-@dir_option
+@audit_dir_option
 @_filters
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="The newest so many."
@@ -169,7 +215,7 @@ def query(settings: Settings, /, folder: Path | None, limit: int, **options: Any
     from ....audit.read.reader import FolderReader
     from ...render import audit as audit_view
 
-    folder = audit_folder(settings, folder)
+    folder = settings.audit_dir(folder)
     reading = FolderReader(folder)
     entries, count = audit_view.newest(reading, _query(folder, options), limit)
     document = {
@@ -182,9 +228,9 @@ def query(settings: Settings, /, folder: Path | None, limit: int, **options: Any
 
 
 @audit.command("export")
-@dir_option
+@audit_dir_option
 @_filters
-@click.option("--out", type=click.Path(path_type=Path), help="Write to a new file, mode 0600.")
+@click.option("--out", type=params.PATH, help="Write to a new file, mode 0600.")
 @with_settings
 def export(settings: Settings, /, folder: Path | None, out: Path | None, **options: Any) -> None:
     """Write decisions and changes as OCSF events, one JSON document a line, stream by stream."""
@@ -192,7 +238,7 @@ def export(settings: Settings, /, folder: Path | None, out: Path | None, **optio
     from ....audit.read.reader import FolderReader
     from ...render.audit import Events
 
-    folder = audit_folder(settings, folder)
+    folder = settings.audit_dir(folder)
     reading = FolderReader(folder)
     events = Events(reading)
     wanted = _query(folder, options)
@@ -213,14 +259,14 @@ def export(settings: Settings, /, folder: Path | None, out: Path | None, **optio
 
 
 @audit.command("key")
-@dir_option
+@audit_dir_option
 @with_settings
 def key(settings: Settings, folder: Path | None) -> None:
     """Print the public keys that the log is signed by: keep them where the log is not."""
     from ....audit import layout
     from ....audit.keys import public_keys
 
-    folder = audit_folder(settings, folder)
+    folder = settings.audit_dir(folder)
     found = public_keys(folder / layout.PUBLIC_FILE)
     settings.show(
         {

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ... import failures, id_prefixes, params
-from ...audit_folder import audit_folder, dir_option
+from ... import lookup, params
 from ...context import Settings, with_settings
-from ...output import moment, printable
+from ...output import Progress, moment, printable
 from ...params import Ref
-from ...progress import Progress
 
 if TYPE_CHECKING:
     from ....audit.replay import ReplayFinding, ReplayReport
@@ -27,11 +25,11 @@ _WORDS = (
 
 
 @click.command("replay")
-@dir_option
+@params.audit_dir_option
 @click.option(
     "--arguments",
     "arguments_file",
-    type=click.Path(path_type=Path),
+    type=params.PATH,
     help="File with the arguments of calls, one JSON document a line; they are found by their digests.",
 )
 @click.option("--session", "session_id", type=params.session_id, default=b"", help="Of this session only.")
@@ -45,20 +43,18 @@ def replay(settings: Settings, folder: Path | None, arguments_file: Path | None,
     from ....audit.replay import read_arguments
     from ....audit.replay import replay as decide_again
 
-    folder = audit_folder(settings, folder)
+    folder = settings.audit_dir(folder)
     arguments = None if arguments_file is None else read_arguments(arguments_file, folder)
-    found = id_prefixes.logged_session(folder, session_id)
-    made = count(1)
+    whole_id = lookup.logged_session(folder, session_id)
+    decided = count(1)
     with Progress("decisions") as progress:
         report = decide_again(
             folder,
             arguments=arguments,
-            session_id=found,
-            on_decision=lambda recorded, judged: progress(next(made)),
+            session_id=whole_id,
+            on_decision=lambda recorded, judged: progress(next(decided)),
         )
-    settings.show({"dir": str(folder), **report.to_dict()}, _lines(report))
-    if report.found:
-        click.get_current_context().exit(failures.DENIED)
+    settings.show({"dir": str(folder), **report.to_dict()}, _lines(report), ok=not report.found)
 
 
 def _lines(report: ReplayReport) -> list[str]:
@@ -73,13 +69,13 @@ def _lines(report: ReplayReport) -> list[str]:
     if report.unreadable:
         lines.append(f"{report.unreadable:>8} lines are no records; 'sessauth audit verify' says what of it")
     for finding in report.findings:
-        lines += _told(finding)
+        lines += _finding_lines(finding)
     if report.found > len(report.findings):
         lines.append(f"the first {len(report.findings)} of {report.found} are shown")
     return [*lines, f"FOUND: {report.found}" if report.found else "nothing was found"]
 
 
-def _told(finding: ReplayFinding) -> list[str]:
+def _finding_lines(finding: ReplayFinding) -> list[str]:
     lines = [f"{finding.kind.name} {finding.file}:{finding.line} (n {finding.n}): {finding.why}"]
     facts = (
         ("id", finding.id),

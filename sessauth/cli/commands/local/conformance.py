@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ....errors import UsageError
-from ... import failures
 from ...context import Settings, with_settings
 from ...output import printable
+from ...params import PATH
 
 if TYPE_CHECKING:
     from ....conformance.comparison import Disagreement, Outcome
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     "--run", "command", required=True, metavar="COMMAND", help="The judge: a program and its arguments."
 )
 @click.option(
-    "--vectors",
-    "folder",
-    type=click.Path(path_type=Path),
-    help="Folder with the vector files. Default: those of this package.",
+    "--vectors", "folder", type=PATH, help="Folder with the vector files. Default: those of this package."
 )
 @click.option(
     "--only", "names", multiple=True, metavar="FILE", help="Of the vector files only this one. Repeatable."
@@ -52,11 +49,7 @@ if TYPE_CHECKING:
     help="How long the judge may take for an answer.",
 )
 @click.option("--show", type=click.IntRange(0), default=10, show_default=True, help="Disagreements to print.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Write each disagreement to this file, one JSON document a line.",
-)
+@click.option("--out", type=PATH, help="Write each disagreement to this file, one JSON document a line.")
 @with_settings
 def conformance(
     settings: Settings,
@@ -94,9 +87,7 @@ def conformance(
         "stopped": outcome.stopped,
         "disagreements": [_record(found) for found in shown],
     }
-    settings.show(document, _lines(outcome, shown))
-    if not outcome.agreed:
-        click.get_current_context().exit(failures.DENIED)
+    settings.show(document, _lines(outcome, shown), ok=outcome.agreed)
 
 
 def _words(command: str) -> list[str]:
@@ -121,7 +112,7 @@ def _questions(folder: Path | None, names: Sequence[str], cases: int, seed: int)
 
 
 def _writer(out: Path | None) -> Any:
-    """Return the file to write to, as a context manager; None within it if there is none to be written."""
+    """Return the open file as a context manager, or a context of None if ``out`` is None."""
     from contextlib import nullcontext
 
     if out is None:

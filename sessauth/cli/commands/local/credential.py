@@ -15,6 +15,7 @@ from ....errors import NotFound, StateUnusable, UsageError
 from ...context import Settings, with_settings
 from ...io import write_new
 from ...output import table
+from ...params import PATH
 
 if TYPE_CHECKING:
     from ....server.keys.credentials import CredentialFile
@@ -40,7 +41,7 @@ def _file(settings: Settings) -> CredentialFile:
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), required=True)
 @click.option("--audience", multiple=True, help="Audience a gateway may ask for. Repeatable. Default: any.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the secret to a new file, mode 0600.")
+@click.option("--out", type=PATH, help="Write the secret to a new file, mode 0600.")
 @with_settings
 def add(settings: Settings, name: str, role: str, audience: Sequence[str], out: Path | None) -> None:
     """Make a credential and print it, this once: only its hash is kept."""
@@ -55,7 +56,7 @@ def add(settings: Settings, name: str, role: str, audience: Sequence[str], out: 
     try:
         write_new(out, text)
     except BaseException:
-        # Nobody has the secret, so nobody could use or find out about the entry.
+        # The secret is lost, so the entry would be of no use.
         file.remove(name)
         raise
     settings.show({**document, "out": str(out)}, [f"written  {out}"])
@@ -65,18 +66,12 @@ def add(settings: Settings, name: str, role: str, audience: Sequence[str], out: 
 @with_settings
 def list_(settings: Settings) -> None:
     """List names and roles. Secrets are stored nowhere."""
-    found = [entry.principal for entry in _file(settings).list()]
-    settings.show(
-        {
-            "credentials": [
-                {"name": each.name, "role": each.role, "audiences": list(each.audiences)} for each in found
-            ]
-        },
-        table(
-            ("NAME", "ROLE", "AUDIENCES"),
-            [[each.name, each.role, ", ".join(each.audiences) or "any"] for each in found],
-        ),
-    )
+    principals = [entry.principal for entry in _file(settings).list()]
+    documents = [
+        {"name": each.name, "role": each.role, "audiences": list(each.audiences)} for each in principals
+    ]
+    rows = [[each.name, each.role, ", ".join(each.audiences) or "any"] for each in principals]
+    settings.show({"credentials": documents}, table(("NAME", "ROLE", "AUDIENCES"), rows))
 
 
 @credential.command("remove")

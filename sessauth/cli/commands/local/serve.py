@@ -14,7 +14,7 @@ from ...context import Settings, with_settings
 @with_settings
 def serve(settings: Settings, workers: int | None) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain. Logs JSON lines to stderr."""
-    # gRPC's core writes lines of its own to stderr, among our JSON, unless it is told before it is loaded.
+    # gRPC's core reads this when it is loaded; without it, lines of its own stand among our JSON on stderr.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from ....server.config.config import from_dict
     from ....server.process import control

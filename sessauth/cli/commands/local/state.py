@@ -10,15 +10,8 @@ import click
 from ....errors import StateError, StateUnusable, UsageError
 from ... import failures
 from ...context import Settings, with_settings
-from ...output import fields, printable
-from ...progress import Progress
-
-_state_option = click.option(
-    "--state",
-    "folder",
-    type=click.Path(path_type=Path),
-    help="The state folder. Default: that of the home folder.",
-)
+from ...output import Progress, document_fields, printable
+from ...params import PATH, state_dir_option
 
 
 @click.group()
@@ -26,15 +19,9 @@ def state() -> None:
     """Check, copy and brake the state of a local service."""
 
 
-def _folder(settings: Settings, folder: Path | None) -> Path:
-    return folder or settings.config().state_dir
-
-
 @state.command("check")
-@click.option(
-    "--backup", "backed_up", type=click.Path(path_type=Path), help="Read this backup in the state's place."
-)
-@_state_option
+@click.option("--backup", "backed_up", type=PATH, help="Read this backup in the state's place.")
+@state_dir_option
 @with_settings
 def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> None:
     """Read the whole state and say whether it can be served from. Exits with 5 if not.
@@ -69,19 +56,19 @@ def check(settings: Settings, folder: Path | None, backed_up: Path | None) -> No
         "braked": brake is not None,
         "brake_reason": brake or "",
     }
-    settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
+    settings.show_fields(document)
     if brake is not None:
         click.get_current_context().exit(failures.STATE)
 
 
 def _check_backup(settings: Settings, folder: Path) -> None:
-    """Show what a backup holds. Raises StateUnusable if it can't be restored."""
+    """Show the contents of a backup. Raises StateUnusable if it can't be restored."""
     from ....state.backup import verify_backup
 
     with Progress("verifying") as progress:
         manifest, counts = verify_backup(folder, progress)
     document = {"backup": str(folder), **asdict(manifest), **asdict(counts)}
-    settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
+    settings.show_fields(document)
 
 
 def _brake_reason(folder: Path) -> str | None:
@@ -94,23 +81,23 @@ def _brake_reason(folder: Path) -> str | None:
 
 
 @state.command("backup")
-@click.argument("target", type=click.Path(path_type=Path))
-@_state_option
+@click.argument("target", type=PATH)
+@state_dir_option
 @with_settings
 def backup(settings: Settings, target: Path, folder: Path | None) -> None:
     """Copy the state into TARGET, a new folder; the server may go on running."""
     from ....state.backup import backup as copy
 
     with Progress("copying and verifying") as progress:
-        manifest = asdict(copy(_folder(settings, folder), target, progress))
+        manifest = asdict(copy(settings.state_dir(folder), target, progress))
     document = {"target": str(target), **manifest}
-    settings.show(document, fields([(name.replace("_", " "), value) for name, value in document.items()]))
+    settings.show_fields(document)
 
 
 @state.command("restore")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=PATH)
 @click.option("--force", is_flag=True, help="Accept a backup of another cluster.")
-@_state_option
+@state_dir_option
 @with_settings
 def restore(settings: Settings, source: Path, force: bool, folder: Path | None) -> None:
     """Put the backup in SOURCE in the place of the state; ends every session.
@@ -120,7 +107,7 @@ def restore(settings: Settings, source: Path, force: bool, folder: Path | None) 
     """
     from ....state.backup import restore as put_back
 
-    folder = _folder(settings, folder)
+    folder = settings.state_dir(folder)
     map_size = settings.config().server.map_size_bytes
     with Progress("verifying and restoring") as progress:
         head = put_back(source, folder, force=force, map_size=map_size, on_progress=progress)
@@ -130,20 +117,14 @@ def restore(settings: Settings, source: Path, force: bool, folder: Path | None) 
         "incarnation": head.incarnation.hex(),
         "revision": head.revision,
     }
-    settings.show(
-        document,
-        [
-            *fields([(name.replace("_", " "), value) for name, value in document.items()]),
-            "every session has ended; open them anew",
-        ],
-    )
+    settings.show(document, [*document_fields(document), "every session has ended; open them anew"])
 
 
 @state.command("brake")
 @click.option("--set", "engage", is_flag=True, help="Deny every check on this host from now on.")
 @click.option("--clear", is_flag=True, help="Release it, after a probe write if a failed write set it.")
 @click.option("--reason", default="", help="Why it is set.")
-@_state_option
+@state_dir_option
 @with_settings
 def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Path | None) -> None:
     """Show, set or clear the brake, by which every process of the host denies every check.
@@ -166,7 +147,7 @@ def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Pa
     if not folder.is_dir():
         raise StateUnusable(f"{folder} does not exist; run init, or name another with --state", "MISSING")
     if engage:
-        # Of a page that was lost nobody knows whether it was set.
+        # A lost page is created anew: its former setting is unknown.
         create(folder / BRAKE_FILE)
     why = _brake_reason(folder)
     if engage or (clear and why is not None):
@@ -178,7 +159,7 @@ def brake(settings: Settings, engage: bool, clear: bool, reason: str, folder: Pa
         failed = page.failed
         page.close()
         if clear and failed:
-            # Opening for writing probes the disk and releases the brake, or says what is still wrong.
+            # Opening for writing probes the disk and releases the brake, or raises the remaining fault.
             StateWriter.open(folder).close()
     why = _brake_reason(folder)
     if clear and why is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pytest
 
-from sessauth.cli import id_prefixes, params
+from sessauth.cli import lookup, params
 from sessauth.cli.main import cli
 from sessauth.client import SessionPage
 from sessauth.client._messages import session_from_message
@@ -51,7 +51,7 @@ def some(digits: str, count: int) -> list[str]:
 
 def found(client: Any, text: str) -> bytes:
     """The session that a text means."""
-    return id_prefixes.session(client, params.session_id(text))
+    return lookup.session(client, params.session_id(text))
 
 
 def test_one_session_is_found_by_its_first_digits() -> None:
@@ -60,7 +60,7 @@ def test_one_session_is_found_by_its_first_digits() -> None:
 
     for text in ("5f0c", "5F0C", "5f0c…", "5f0c...", "5f0c0"):
         assert found(client, text).hex() == some("5f0c", 1)[0]
-    assert client.asked[0] == {"id_prefix": "5f0c", "page_size": id_prefixes.MAX_SHOWN + 1}
+    assert client.asked[0] == {"id_prefix": "5f0c", "page_size": lookup.MAX_SHOWN + 1}
 
 
 def test_a_whole_id_asks_nobody() -> None:
@@ -68,20 +68,20 @@ def test_a_whole_id_asks_nobody() -> None:
     client = Listing()
 
     assert found(client, "5f" * 16) == bytes.fromhex("5f" * 16)
-    assert id_prefixes.session(client, b"") == b""  # type: ignore[arg-type]
+    assert lookup.session(client, b"") == b""  # type: ignore[arg-type]
     assert client.asked == []
 
 
 def test_several_are_listed_and_none_is_used() -> None:
     """At most eight, one a line, with what tells them apart; more are said to be there."""
-    with pytest.raises(id_prefixes.AmbiguousId, match="5f0c begins the ids of several sessions") as few:
+    with pytest.raises(lookup.AmbiguousId, match="5f0c begins the ids of several sessions") as few:
         found(Listing(*some("5f0c", 2)), "5f0c")
-    with pytest.raises(id_prefixes.AmbiguousId) as many:
+    with pytest.raises(lookup.AmbiguousId) as many:
         found(Listing(*some("5f0c", 60)), "5f0c")
 
     assert [line.split()[0] for line in few.value.candidates] == some("5f0c", 2)
     assert all("ACTIVE" in line for line in few.value.candidates)
-    assert len(many.value.candidates) == id_prefixes.MAX_SHOWN + 1
+    assert len(many.value.candidates) == lookup.MAX_SHOWN + 1
     assert many.value.candidates[-1] == "and more"
 
 
