@@ -23,7 +23,7 @@ PACKAGE = Path(sessauth.__file__).parent
 REACHED = (
     *("client", "server/services", "server/request_fields.py", "server/events/filter.py", "cli"),
     *(f"tokens/{name}.py" for name in ("attenuation", "block_draft", "holder", "issuer", "token")),
-    *("crypto/holder_public_key.py", "crypto/issuer_keys.py", "approvals/approver.py"),
+    *("crypto/holder_public_key.py", "crypto/issuer_key.py", "approvals/approver.py"),
     *("scopes/call_arguments.py", "verifier/server_backed.py"),
 )
 # Read by the server alone: what a verifier reports has no options.
