@@ -30,7 +30,7 @@ def killed_round(
     state_dir: Path, seed: str, rng: random.Random, program: str = "kill_writer"
 ) -> tuple[list[list[str]], float]:
     """Let a writer work for a random time and kill it; returns what it acknowledged, and when it died."""
-    command = [sys.executable, "-m", f"tests.support.{program}", str(state_dir), seed]
+    command = [sys.executable, "-m", f"tests.support.procs.{program}", str(state_dir), seed]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         first = process.stdout.readline()

@@ -1,4 +1,4 @@
-"""A disk that tells what it was asked and fails when told to (``disk.c``), and what it leaves of a file."""
+"""A disk that journals its calls and fails on command (``fault_disk.c``), and the files it leaves behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from sessauth.state import layout
 from sessauth.state.integrity.anchor import Anchor
 
-SOURCE = Path(__file__).with_name("disk.c")
+SOURCE = Path(__file__).with_name("fault_disk.c")
 # What a disk writes whole or not at all.
 SECTOR_BYTES = 512
 JOURNAL, FAILS = "SESSAUTH_DISK_JOURNAL", "SESSAUTH_DISK_FAILS"
@@ -26,7 +26,7 @@ _HEAD = struct.Struct("=cqq")
 
 @dataclass(frozen=True)
 class Asked:
-    """What the disk was asked: a letter of ``disk.c``, w for the anchor, or A, an acknowledgement."""
+    """What the disk was asked: a letter of ``fault_disk.c``, w for the anchor, or A, an acknowledgement."""
 
     letter: str
     offset: int
