@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install build demo serve test test-long test-sanitized lint format stubtest bench bench-quick \
-        bench-instructions bench-compare bench-docs bench-peers proto proto-check vectors vectors-check client client-check package clean
+        bench-instructions bench-docs bench-peers proto proto-check vectors vectors-check client client-check package clean
 .SILENT:
 .DELETE_ON_ERROR:
 SHELL := bash
@@ -89,12 +89,9 @@ format: $(INSTALLED) ## rewrite what ruff and buf would complain about
 	$(BIN)/buf format --write proto
 
 bench: $(BUILT) ## measure against floors; writes benchmarks/results/local/
-	status=0; $(RUN) -m benchmarks || status=$$?; \
-	$(RUN) -m benchmarks.plots $(RESULTS)/full.json $(wildcard $(RESULTS)/peers.json) --into $(RESULTS)/plots || [ $$? = 3 ]; \
-	exit $$status
+	$(RUN) -m benchmarks
 
-bench-docs: $(BUILT) ## tables and pictures of the last results into docs/performance.md
-	$(RUN) -m benchmarks.plots $(wildcard $(RESULTS)/full.json $(RESULTS)/peers.json) --into docs/performance
+bench-docs: $(BUILT) ## tables of the last results into docs/performance.md
 	$(RUN) -m benchmarks.render docs/performance.md \
 	    $(wildcard $(RESULTS)/full.json $(RESULTS)/peers.json)
 
@@ -103,11 +100,6 @@ bench-quick: $(BUILT) ## the short form that CI runs
 
 bench-instructions: $(BUILT) ## count instructions with valgrind, where times are too noisy
 	$(RUN) -m benchmarks --quick --only instructions
-
-bench-compare: $(BUILT) ## the stages by pytest-benchmark, against the last run that was saved here
-	saved=(.benchmarks/*/*.json); compare=(); [ ! -e "$${saved[0]}" ] || compare=(--benchmark-compare); \
-	$(RUN) -m pytest benchmarks/test_stages.py -q -p no:xdist --benchmark-autosave --benchmark-sort=name \
-	    --benchmark-columns=min,median,iqr "$${compare[@]}" $(ARGS)
 
 # Third-party code that nothing else here needs: in an environment of its own, each library at its pin.
 # Where one can't be installed the others still are, the run says which is missing, and fails.

@@ -20,20 +20,19 @@ from typing import Final
 from benchmarks import tables
 from benchmarks.results_file import Written, WrongDocument, read_all
 
-# The parts by their names: each takes the results and the document's folder, and returns Markdown or "".
-PARTS: Final[Mapping[str, Callable[[Sequence[Written], Path], str]]] = {
+# The parts by their names: each takes the results and returns Markdown or "".
+PARTS: Final[Mapping[str, Callable[[Sequence[Written]], str]]] = {
     "machine": tables.machine,
     "targets": tables.targets,
     "results": tables.results,
     "figures": tables.figures,
     "instructions": tables.instructions,
     "peers": tables.peers,
-    "pictures": tables.pictures,
 }
 MARK: Final = re.compile(r"(?P<begin><!-- rendered: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)", re.S)
 
 
-def render(text: str, results: Sequence[Written], folder: Path) -> tuple[str, list[str]]:
+def render(text: str, results: Sequence[Written]) -> tuple[str, list[str]]:
     """Return the text with its marked parts made anew, and the names of those that were left as they are.
 
     Raises WrongDocument if a mark names no part, or has no end of its own.
@@ -44,7 +43,7 @@ def render(text: str, results: Sequence[Written], folder: Path) -> tuple[str, li
         name = match["name"]
         if name not in PARTS or "<!-- rendered:" in match[0][len(match["begin"]) :]:
             raise WrongDocument(f"the mark {match['begin'].strip()} names no part or has no end")
-        made = PARTS[name](results, folder)
+        made = PARTS[name](results)
         if not made:
             left.append(name)
             return match[0]
@@ -65,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         before = options.document.read_text("utf-8")
-        after, left = render(before, read_all(options.results), options.document.parent)
+        after, left = render(before, read_all(options.results))
     except (WrongDocument, OSError) as error:
         print(f"nothing rendered: {error}", file=sys.stderr)
         return 1

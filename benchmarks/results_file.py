@@ -1,4 +1,4 @@
-"""Results that were written as JSON, read again: for plots and for tables in documents."""
+"""Results that were written as JSON, read again for tables in documents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import FORMAT
-from benchmarks.stats import median
 
 
 class WrongDocument(ValueError):
@@ -41,19 +40,9 @@ class Written:
             )
         )
 
-    def measured(self, name: str) -> Mapping[str, Any] | None:
-        """Return a row with figures, or None."""
-        row = self.rows.get(name)
-        return row if row is not None and row["median"] is not None else None
-
     def figured(self) -> Iterator[Mapping[str, Any]]:
         """Yield the rows that have figures."""
         yield from (row for row in self.rows.values() if row["median"] is not None)
-
-
-def floor_median(row: Mapping[str, Any]) -> float:
-    """Return the median of a row's floor, in the row's unit; ValueError if it has none."""
-    return median(row["floor_rounds"])
 
 
 def read(file: Path) -> Written:

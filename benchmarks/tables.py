@@ -1,11 +1,10 @@
-"""The parts of a document that come from results: tables, notes and pictures in Markdown."""
+"""The parts of a document that come from results: tables and notes in Markdown."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.report import HEADINGS
@@ -28,16 +27,10 @@ INSTRUCTIONS: Final = ("row", "instructions a call", "floor", "ratio", "budget",
 # Groups of rows that have a table of their own.
 ELSEWHERE: Final = ("peer", "ours", "instructions")
 WIDTH: Final = 120
+
+
 # Pictures with what they show, in the order of the document; those beside it are shown.
-PICTURES: Final = {
-    "latency": "Percentiles of calls timed one by one: warm, cold and over gRPC",
-    "chains": "Cost of a check against the number of blocks, warm and cold, with floors",
-    "growth": "Cost of a check among more sessions, revocations and cached chains",
-    "peers": "Cost of the nearest equal work in other libraries, beside ours",
-}
-
-
-def machine(results: Sequence[Written], _folder: Path) -> str:
+def machine(results: Sequence[Written]) -> str:
     """Return a line for each result: commit, processor, load, versions, date."""
     lines = []
     for each in results:
@@ -54,7 +47,7 @@ def machine(results: Sequence[Written], _folder: Path) -> str:
     return "\n".join(lines)
 
 
-def targets(results: Sequence[Written], _folder: Path) -> str:
+def targets(results: Sequence[Written]) -> str:
     """Return the rows with a budget: what was reached, the target, and why a bound is another."""
     rows = [row for each in results for row in each.rows.values() if row["budget"] is not None]
     cells = (
@@ -73,7 +66,7 @@ def targets(results: Sequence[Written], _folder: Path) -> str:
     return _table(TARGETS, cells) if rows else ""
 
 
-def results(results: Sequence[Written], _folder: Path) -> str:
+def results(results: Sequence[Written]) -> str:
     """Return a table for each group of rows, peers and counted ones apart."""
     rows = [row for each in results for row in each.rows.values() if _group(row) not in ELSEWHERE]
     parts = []
@@ -83,7 +76,7 @@ def results(results: Sequence[Written], _folder: Path) -> str:
     return "\n\n".join(parts)
 
 
-def figures(results: Sequence[Written], _folder: Path) -> str:
+def figures(results: Sequence[Written]) -> str:
     """Return the further figures of the rows that have any."""
     lines = [
         (row["name"], ", ".join(f"{name} {_plain(value)}" for name, value in row["extra"].items()))
@@ -94,7 +87,7 @@ def figures(results: Sequence[Written], _folder: Path) -> str:
     return _table(("row", "further figures"), lines) if lines else ""
 
 
-def instructions(results: Sequence[Written], _folder: Path) -> str:
+def instructions(results: Sequence[Written]) -> str:
     """Return the table of the rows that are counted in instructions."""
     rows = [row for each in results for row in each.rows.values() if _group(row) == "instructions"]
     cells = (
@@ -111,7 +104,7 @@ def instructions(results: Sequence[Written], _folder: Path) -> str:
     return _table(INSTRUCTIONS, cells) if rows else ""
 
 
-def peers(results: Sequence[Written], _folder: Path) -> str:
+def peers(results: Sequence[Written]) -> str:
     """Return the table of the peers, and for each the paragraph on what is not equal."""
     parts = []
     for each in results:
@@ -123,12 +116,6 @@ def peers(results: Sequence[Written], _folder: Path) -> str:
                 textwrap.fill(note, WIDTH, break_long_words=False, break_on_hyphens=False) for note in notes
             ]
     return "\n\n".join(parts)
-
-
-def pictures(results: Sequence[Written], folder: Path) -> str:
-    """Return the pictures that lie in ``performance/`` beside the document."""
-    found = [name for name in PICTURES if (folder / "performance" / f"{name}.svg").is_file()]
-    return "\n\n".join(f"![{PICTURES[name]}](performance/{name}.svg)" for name in found) if results else ""
 
 
 def _group(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Results in documents and pictures: what is written comes from the JSON, and only from it."""
+"""Results in documents: what is written comes from the JSON, and only from it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import re
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
@@ -143,21 +142,11 @@ def test_the_machine_is_said(result: Path, tmp_path: Path) -> None:
     assert "absent" not in text
 
 
-def test_only_pictures_that_exist_are_shown(result: Path, tmp_path: Path) -> None:
-    """A picture that was not drawn leaves no broken link."""
-    (tmp_path / "performance").mkdir()
-    (tmp_path / "performance" / "chains.svg").write_text("<svg/>", "utf-8")
-
-    text = _render([result], tmp_path, "pictures")
-
-    assert re.findall(r"\]\((.*?)\)", text) == ["performance/chains.svg"]
-
-
 def test_a_part_without_results_is_left_and_named(result: Path, tmp_path: Path) -> None:
     """Rendering results without peers keeps the peers that stand there."""
     text = "before\n<!-- rendered: peers -->\nold\n<!-- end -->\nafter"
 
-    assert render.render(text, [read(result)], tmp_path) == (text, ["peers"])
+    assert render.render(text, [read(result)]) == (text, ["peers"])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +160,7 @@ def test_a_part_without_results_is_left_and_named(result: Path, tmp_path: Path) 
 def test_a_wrong_mark_is_refused(text: str, result: Path, tmp_path: Path) -> None:
     """A mark that names no part, or whose end is missing, renders nothing."""
     with pytest.raises(WrongDocument, match="mark"):
-        render.render(text, [read(result)], tmp_path)
+        render.render(text, [read(result)])
 
 
 def test_rendering_twice_gives_the_same_document(result: Path, tmp_path: Path) -> None:
@@ -194,53 +183,6 @@ def test_a_file_that_is_no_result_is_refused_by_name(text: str | None, tmp_path:
         read(file)
 
     assert render.main([str(PERFORMANCE), str(file), "--check"]) == 1
-
-
-def test_pictures_are_labelled_and_the_same_each_time(result: Path, peers: Path, tmp_path: Path) -> None:
-    """All four are drawn as SVG, byte for byte the same from the same result, and nothing else is written."""
-    pytest.importorskip("matplotlib", reason="dependency group `bench`")
-    from benchmarks.plots import __main__ as plots
-
-    for name in ("one", "two"):
-        assert plots.main([str(result), str(peers), "--into", str(tmp_path / name)]) == 0
-
-    files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == [f"{name}.svg" for name in sorted(plots.PICTURES)]
-    for name in files:
-        data = (tmp_path / "one" / name).read_bytes()
-        assert data == (tmp_path / "two" / name).read_bytes()
-        assert ElementTree.fromstring(data).tag.endswith("svg")
-
-
-def test_pictures_say_units_and_origin(result: Path, peers: Path) -> None:
-    """Both axes of each panel are labelled, times with their unit, and the caption names commit and date."""
-    pytest.importorskip("matplotlib", reason="dependency group `bench`")
-    from benchmarks.plots import chains, growth, latency
-    from benchmarks.plots import peers as peers_picture
-
-    results = [read(result), read(peers)]
-    for module in (latency, chains, growth):
-        drawn = module.draw(results)
-        assert drawn is not None
-        assert all(axes.get_xlabel() for axes in drawn[0].axes)
-        assert "µs" in drawn[0].axes[0].get_ylabel() or module is growth
-        assert "0123456789" in drawn[1] and "2026-01-02" in drawn[1]
-    drawn = peers_picture.draw(results)
-    assert drawn is not None and "µs" in drawn[0].axes[-1].get_xlabel()
-
-
-def test_a_picture_without_rows_is_left_out_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A result of one row draws what it can, says what not, and does not fail."""
-    pytest.importorskip("matplotlib", reason="dependency group `bench`")
-    from benchmarks.plots import __main__ as plots
-
-    file = _write(tmp_path, [_row("warm/root", "floor/lookup")])
-
-    assert plots.main([str(file), "--into", str(tmp_path / "drawn")]) == 0
-    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["latency.svg"]
-    assert capsys.readouterr().out.count("not drawn") == len(plots.PICTURES) - 1
 
 
 def test_figures_of_the_json_are_figures(result: Path) -> None:
@@ -288,10 +230,10 @@ def test_rendered_tables_have_the_format(part: str, columns: tuple[str, ...]) ->
 
 
 def test_the_document_can_be_rendered(result: Path, peers: Path, tmp_path: Path) -> None:
-    """With results at hand every part but pictures, which lie beside the document, is filled."""
+    """With results at hand every part is filled."""
     text = PERFORMANCE.read_text("utf-8")
 
-    rendered, left = render.render(text, [read(result), read(peers)], tmp_path)
+    rendered, left = render.render(text, [read(result), read(peers)])
 
-    assert left == ["pictures"]
+    assert left == []
     assert "Example 9000" in rendered and "| warm/root |" in rendered and "| alpha |" in rendered

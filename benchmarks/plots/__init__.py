@@ -1,1 +1,0 @@
-"""Pictures of results: ``python -m benchmarks.plots RESULT.json... --into FOLDER``. Needs matplotlib."""
