@@ -1,6 +1,6 @@
 """Session-scoped authority for AI agents: tokens that live and die with one interaction.
 
-What stands here is the data plane: minting, narrowing and judging tokens. It loads neither grpc nor
+This is the data plane: minting, narrowing and judging tokens. It loads neither grpc nor
 protobuf; ``sessauth.client`` speaks to a server.
 """
 

@@ -1,6 +1,6 @@
-"""Clocks. The only file of the package that reads one, beside the kernel's own.
+"""Clocks. No other file of the package reads one, except the kernel.
 
-Everything that needs the time takes a :class:`Clock`, so that tests can hold it still.
+Code that needs the time takes a :class:`Clock`, so that tests can stop it.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from typing import Final, Protocol
 
-# What the kernel's checks hold the wall clock against too. Linux: CLOCK_BOOTTIME counts suspend,
+# The kernel compares the wall clock with the same one. Linux: CLOCK_BOOTTIME counts suspend,
 # CLOCK_MONOTONIC does not; elsewhere CLOCK_MONOTONIC does.
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
-    """Gives the wall time in ms since 1970-01-01 UTC, and a monotonic time to hold it against."""
+    """A source of wall time in ms since 1970-01-01 UTC, and of a monotonic time to compare it with."""
 
     def now_ms(self) -> int:
         """Return the wall time in ms."""
@@ -38,7 +38,7 @@ class SystemClock:
 
 
 class FixedClock:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that moves only by :meth:`advance` and :meth:`step`."""
 
     def __init__(self, now_ms: int) -> None:
         """Start at ``now_ms``, in ms since 1970."""
@@ -50,7 +50,7 @@ class FixedClock:
         return self._now_ms
 
     def steady_ms(self) -> int:
-        """Return the time without what the wall clock was stepped by, in ms."""
+        """Return the time without the steps of the wall clock, in ms."""
         return self._now_ms - self._stepped_ms
 
     def advance(self, ms: int) -> None:

@@ -18,14 +18,14 @@
     │   ├── OutcomeUnknown      a change may or may not be durable; retry with the same request id
     │   └── KeyFolderError      a private key that is missing, readable by others, or not a key
     ├── Rejected            the log's answer to a change that is against the rules
-    └── ServerError         what a server answered, or that it did not
+    └── ServerError         the error of a server's answer, or its absence
         ├── Unauthenticated
         ├── PermissionDenied
         ├── NotFound
         └── Unavailable
             └── Unreachable     nobody was there: nothing was sent, so nothing was done
 
-Each message names what to change. No message contains a token or a key.
+Each message names the thing to change. No message contains a token or a key.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class UsageError(SessauthError):
 class ScopeError(UsageError):
     """A scope or condition can't be read, or is against the format.
 
-    ``text`` is what was read, ``offset`` the character where reading stopped (-1: unknown).
+    ``text`` is the text read, ``offset`` the character where reading stopped (-1: unknown).
     """
 
     def __init__(self, message: str, text: str = "", offset: int = -1) -> None:
-        """Keep where reading stopped."""
+        """Keep the place where reading stopped."""
         super().__init__(message)
         self.text = text
         self.offset = offset
@@ -69,16 +69,16 @@ class NotExtendable(TokenError):
 
 
 class WidensAuthority(TokenError):
-    """An attenuation asks for what its parent could never satisfy; ``part`` sticks out."""
+    """An attenuation has a ``part`` that its parent could never satisfy."""
 
     def __init__(self, message: str, part: str = "") -> None:
-        """Keep the part that sticks out, in text form."""
+        """Keep the part in text form."""
         super().__init__(message)
         self.part = part
 
 
 class InvalidApproval(SessauthError):
-    """A signed approval does not count, or what is asked for must not be signed; ``fault`` is stable."""
+    """A signed approval does not count, or a request must not be signed; ``fault`` is stable."""
 
     def __init__(self, message: str, fault: str = "") -> None:
         """Keep the stable word."""
@@ -87,7 +87,7 @@ class InvalidApproval(SessauthError):
 
 
 class InvalidReceipt(SessauthError):
-    """A closure receipt proves nothing of what it was held against; ``fault`` is stable."""
+    """A closure receipt proves nothing of the expected cluster and session; ``fault`` is stable."""
 
     def __init__(self, message: str, fault: str = "") -> None:
         """Keep the stable word."""
@@ -109,7 +109,7 @@ class StateError(SessauthError):
 
 
 class StateUnusable(StateError):
-    """The state folder was refused; ``problem`` is a stable word for what is wrong."""
+    """The state folder was refused; ``problem`` is a stable word for the cause."""
 
     def __init__(self, message: str, problem: str = "") -> None:
         """Keep the stable word."""
@@ -140,7 +140,7 @@ class Rejected(SessauthError):
 
 
 class ServerError(SessauthError):
-    """What a server answered, or that it did not."""
+    """A server answered with an error, or did not answer."""
 
     def __init__(self, message: str, reason: str = "", field: str = "") -> None:
         """Keep the ErrorInfo reason and the field it names, where there is one."""
@@ -154,7 +154,7 @@ class Unauthenticated(ServerError):
 
 
 class PermissionDenied(ServerError):
-    """The credential is right, its role does not reach that far."""
+    """The credential is right, but its role does not permit the call."""
 
 
 class NotFound(ServerError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# A presented token travels in a header or in gRPC metadata; 8 KiB is what common proxies pass.
+# A presented token travels in a header or in gRPC metadata; common proxies pass 8 KiB.
 MAX_TOKEN_BYTES: Final = 8192
 # gRPC refuses metadata between 8 and 16 KiB at random; text is 4/3 of the bytes, so warn at 6 KiB.
 WARN_TEXT_BYTES: Final = 6144
@@ -56,11 +56,11 @@ MAX_OPEN_PERMITS: Final = 1024
 MAX_OPEN_APPROVALS: Final = 64
 # A person decides in minutes or hours; the session's end ends the request as well.
 APPROVAL_TTL_MS: Final = 24 * 3_600_000
-# What a person is shown of a call must fit into a change of the log.
+# The arguments that an approver is shown must fit into a change of the log.
 MAX_APPROVAL_ARGUMENT_BYTES: Final = 32_768
 
-# How long an enrolled verifier may allow calls without being heard: a renewal every third of it must not be
-# missed for a pause of its process, and a dead one keeps receipts open for so long.
+# The time that a registered verifier may allow calls without a report. A pause of its process must not cost a
+# renewal, due every third of it; a dead verifier leaves receipts open for so long.
 MIN_STALENESS_MS: Final = 1_000
 MAX_STALENESS_MS: Final = 60_000
 # Each stands in every receipt, 100 bytes of it at most.
@@ -68,7 +68,7 @@ MAX_VERIFIERS: Final = 256
 
 # Skew that an issuer's clock may have against a verifier's. None on expiry.
 ISSUED_AT_LEEWAY_MS: Final = 30_000
-# How far a proof's time may lie from the verifier's, either way: what a host must remember of nonces.
+# The distance of a proof's time from the verifier's, either way; a host stores nonces for as long.
 PROOF_WINDOW_MS: Final = 30_000
-# A wall clock that moved this far against the monotonic one is not believed.
+# A wall clock that moved this far against the monotonic one is not trusted.
 CLOCK_STEP_MS: Final = 60_000

@@ -1,4 +1,4 @@
-"""Words of decisions and surveys: the one list for docs, metrics, CLI and wire.
+"""Names of decisions and surveys: the one list for docs, metrics, CLI and wire.
 
 The numbers equal those of ``authorization_service.proto`` and of the kernel's tables; a test holds
 the three together. ``docs/reasons.md`` has a paragraph for each reason.
@@ -43,7 +43,7 @@ class Stage(Word):
 
 
 class Level(Word):
-    """What the index of a position counts."""
+    """The things that the index of a position counts."""
 
     NONE = 0
     CEILING = 1
@@ -51,21 +51,21 @@ class Level(Word):
 
 
 class SurveyVerdict(Word):
-    """What a survey says of a call that a token could make. Only ``YES`` is true as a bool."""
+    """A survey's verdict on a call that a token could make. Only ``YES`` is true as a bool."""
 
     UNSPECIFIED = 0
     YES = 1
     NO = 2
-    # It depends on the arguments, on a proof, or on what the call costs.
+    # It depends on the arguments, on a proof, or on the costs of the call.
     MAYBE = 3
 
     def __bool__(self) -> bool:
-        """Whether it is a yes."""
+        """Return True for YES."""
         return self is SurveyVerdict.YES
 
 
 class Reason(Word):
-    """Why a check ended as it did. Only ``ALLOWED`` is a yes."""
+    """The reason of a decision. Only ``ALLOWED`` is a yes."""
 
     UNSPECIFIED = 0
     ALLOWED = 1

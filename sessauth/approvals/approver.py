@@ -1,7 +1,7 @@
-"""The approver's side: a person's key, and signing what was read.
+"""The approver's side: a person's key, and the signing of a request.
 
-An approver trusts no server and no gateway. What it signs follows from the action, the resource and the
-arguments that it was shown, and whatever doesn't fit them is refused.
+An approver trusts no server and no gateway. The signed statement follows from the action, the resource and
+the arguments that the approver was shown. A request that doesn't fit them is refused.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ from ..model.approval import ApprovalStatement, SignedApproval
 from ..scopes.needs import key_text
 from .request import ApprovalRequest
 
-__all__ = ["DEFAULT_TTL_MS", "ApprovalRequest", "Approver", "ApproverKey"]
-
-# Long enough for an agent to ask again, and for others to sign; short enough to mean what was meant.
+# Long enough for an agent to repeat the call and for others to sign, short enough to mean this call.
 DEFAULT_TTL_MS: Final = 3_600_000
 
 
 class ApproverKey(SigningKey):
-    """An Ed25519 key that signs approvals and nothing else; its public half is what a scope names."""
+    """An Ed25519 key that signs approvals and nothing else; a scope names its public half."""
 
     __slots__ = ()
 
@@ -35,7 +33,7 @@ class ApproverKey(SigningKey):
         return key_text(self.public_key)
 
     def sign(self, statement: ApprovalStatement) -> SignedApproval:
-        """Sign a statement as it stands; :meth:`Approver.grant` makes one of what was shown."""
+        """Sign a statement as it is; :meth:`Approver.grant` makes one of a request."""
         unsigned = SignedApproval(self.public_key, b"", statement.encode())
         signature = ed25519.sign(self._seed, unsigned.signed_bytes())
         return SignedApproval(self.public_key, signature, unsigned.statement)
@@ -51,7 +49,7 @@ class Approver:
     __slots__ = ("_clock", "_key")
 
     def __init__(self, key: ApproverKey, clock: Clock | None = None) -> None:
-        """Sign with ``key``; ``clock`` says what is over."""
+        """Sign with ``key``; ``clock`` decides about expiry."""
         self._key = key
         self._clock = clock or SystemClock()
 
@@ -63,14 +61,14 @@ class Approver:
     def grant(self, request: ApprovalRequest, *, ttl_ms: int = DEFAULT_TTL_MS) -> SignedApproval:
         """Sign that this one call may happen, once.
 
-        Show ``request.render()`` to whoever decides, before: nothing else is signed.
+        Show ``request.render()`` to the person who decides, before: nothing else is signed.
 
         Args:
-            request: what is asked for.
+            request: the requested approval.
             ttl_ms: how long the approval counts from now; never longer than the request does.
 
         Raises:
-            BadApproval: if the request must not be signed; its ``fault`` says why in a stable word.
+            InvalidApproval: if the request must not be signed; its ``fault`` is a stable word.
             UsageError: if ``ttl_ms`` is not positive.
         """
         if ttl_ms < 1:

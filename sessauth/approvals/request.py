@@ -1,4 +1,4 @@
-"""What an approver reads before it signs, and the statement that follows from what it read."""
+"""A request for approval as an approver reads it, and the statement that it signs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SIZES = (("id", 16), ("session_id", 16), ("block_id", 32), ("request_digest", 3
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequest:
-    """An approval that was asked for, with what is known of the session: for a person to decide by.
+    """A requested approval with facts of its session, for a person to decide by.
 
-    ``subject`` and ``purpose`` are the session's, empty where whoever shows it may not read sessions.
-    The record may come from anywhere: nothing of it is believed that :meth:`statement` can compute.
+    ``subject`` and ``purpose`` are the session's, empty if the caller may not read sessions. The record may
+    come from anywhere: :meth:`statement` trusts no part that it can compute.
     """
 
     record: ApprovalRecord
@@ -27,21 +27,21 @@ class ApprovalRequest:
     purpose: str = ""
 
     def digest(self) -> bytes:
-        """Return the request digest of what :meth:`render` shows: action, resource, arguments."""
+        """Return the request digest of action, resource and arguments, as :meth:`render` shows them."""
         record = self.record
         return request_digest(record.action, record.resource, record.arguments)
 
     def statement(self, public_key: bytes, expires_at_ms: int, now_ms: int) -> ApprovalStatement:
-        """Return what ``public_key`` (32 bytes) would sign.
+        """Return the statement for ``public_key`` (32 bytes) to sign.
 
         Args:
             public_key: the approver's; the scope must name it.
-            expires_at_ms: when the approval should end; never later than the request itself does.
+            expires_at_ms: the end of the approval in ms since 1970, or the request's own if that is earlier.
             now_ms: the time, in ms since 1970.
 
         Raises:
-            InvalidApproval: if it must not be signed: the digest is not that of what is shown, the key is not
-                named or has signed, it is answered, used up or over, or a part of it can't be shown.
+            InvalidApproval: if it must not be signed: the digest is not that of the shown call, the key is
+                not named or has signed, it is answered, used up or over, or a part of it can't be shown.
         """
         self.render()
         record = self.record
@@ -107,13 +107,13 @@ class ApprovalRequest:
         }
 
     def render(self) -> str:
-        """Return all that is signed, and who asks, as lines for a person.
+        """Return the signed parts, the caller and the session as lines for a person.
 
-        Texts stand in quotes with everything escaped that could mislead (:func:`visible.visible`); those
+        Texts stand in quotes with everything escaped that could mislead (:func:`.safe_text.visible`); those
         that run from right to left are shown once more on lines of their own.
 
         Raises:
-            InvalidApproval: if the arguments can't be shown as what they are.
+            InvalidApproval: if a part can't be shown exactly.
         """
         return "\n".join(self._lines())
 
@@ -162,5 +162,5 @@ class ApprovalRequest:
 
 
 def _as_written(text: str) -> str:
-    """Return a text without what moves, hides or pads: to be read beside its escaped form, not instead."""
+    """Return a text without characters that move, hide or pad: to be read beside its escaped form."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())

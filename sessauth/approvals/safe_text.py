@@ -1,7 +1,7 @@
-"""Texts that somebody else chose, for a person to decide by: what is shown is all that there is.
+"""Display of untrusted texts for a person to decide by: every character shows.
 
-``value.quoted`` keeps a terminal from harm. Here a person must also not be misled: nothing hides, runs
-together, reorders what stands beside it, or looks like a line of ours.
+``scopes.value.quoted`` keeps a terminal from harm. Here a person must also not be misled: no text hides, runs
+together, reorders its surroundings, or looks like a line of ours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..errors import UsageError
 from ..scopes.call_arguments import canonical
 from ..scopes.value import escaped
 
-# Printable by their category, and yet nothing is seen of them.
+# Printable by their category, but invisible.
 _BLANK: Final = frozenset(
     map(chr, (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x16FE4, 0x1D159))
 ) | frozenset(map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
@@ -29,8 +29,8 @@ _INDENT: Final = "  "
 def visible(text: str) -> str:
     """Return ``text`` in double quotes, as JSON, with everything escaped that could mislead a reader.
 
-    That is: what does not show, letters that run from right to left, marks that pile up on others, and
-    the third space of a row.
+    These are invisible characters, letters that run from right to left, marks that pile up on others, and the
+    third space of a row.
     """
     shown = ['"']
     for place, char in enumerate(text):
@@ -54,7 +54,7 @@ def _is_mark(char: str) -> bool:
 
 
 def is_right_to_left(text: str) -> bool:
-    """Whether a letter or digit of ``text`` runs from right to left, so that a screen may reorder it."""
+    """Return True if a letter or digit of ``text`` runs from right to left: a screen may reorder it."""
     return any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in text)
 
 

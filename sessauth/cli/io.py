@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from .._fast.codec import base64url
 from ..crypto.armor import APPROVAL_PREFIX
 from ..crypto.holder_public_key import HolderPublicKey
 from ..crypto.issuer_key import IssuerKey, key_id
@@ -18,7 +19,6 @@ from ..limits import MAX_JSON_BYTES
 from ..model.approval import SignedApproval
 from ..tokens.holder import HolderKey
 from ..tokens.token import Token
-from .params import base64url
 
 # The largest stored form is below 12 KiB; anything longer is another file.
 MAX_INPUT_BYTES: Final = 65_536
@@ -163,7 +163,7 @@ def _from_jwk(text: str, source: str) -> list[bytes]:
     try:
         document: Any = json.loads(text)
         keys = document.get("keys", [document])
-        return [base64url(key["x"]) for key in keys if key["kty"] == "OKP" and key["crv"] == "Ed25519"]
+        return [base64url.decode(key["x"]) for key in keys if key["kty"] == "OKP" and key["crv"] == "Ed25519"]
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{source} is neither a JWK nor a JWK set") from None
 

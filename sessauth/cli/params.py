@@ -6,7 +6,6 @@ option's default and passes unchanged.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import TypeAlias
 
 import click
 
+from .._fast.codec import base64url
 from ..limits import MAX_TIME_MS, MIN_ID_PREFIX_DIGITS
 from ..scopes.value import Plain
 
@@ -110,17 +110,12 @@ chain = _hex("chain", 32)
 permit = _hex("permit", 32)
 
 
-def base64url(text: str) -> bytes:
-    """Decode base64url without padding. Raises ValueError."""
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-
-
 def approver_key(text: str | bytes) -> bytes:
     """Return the 32 bytes of an approver's public key, written as in scope text."""
     if isinstance(text, bytes):
         return text
     try:
-        key = base64url(text)
+        key = base64url.decode(text)
     except ValueError:
         key = b""
     if len(key) != 32:

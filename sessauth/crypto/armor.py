@@ -1,4 +1,4 @@
-"""The text forms: of a token, presented for a header, and stored with its secret; of holder keys and proofs.
+"""The text forms of tokens (presented in a header, or stored with the secret), holder keys and proofs.
 
 Each has its own greppable prefix, and a checksum, so that a bad paste is called truncated or damaged
 and not forged. A checksum says nothing about signatures.
@@ -14,9 +14,9 @@ from ..limits import MAX_TOKEN_BYTES
 
 PRESENTED_PREFIX = "sessauth_token_"
 STORED_PREFIX = "sessauth_secret_"
-# The public half of a holder's key: what a token is bound to.
+# The public half of a holder's key, which a token is bound to.
 HOLDER_PREFIX = "sessauth_holder_"
-# A signed approval, handed from an approver to whoever has the call judged.
+# A signed approval, handed from an approver to the caller.
 APPROVAL_PREFIX = "sessauth_approval_"
 # A signed closure receipt: no secret.
 RECEIPT_PREFIX = "sessauth_receipt_"
@@ -103,23 +103,23 @@ def checked_text(prefix: str, data: bytes) -> str:
     return f"{body}.{_check(body)}"
 
 
-def read_checked(prefix: str, text: str, what: str, *, max_chars: int = _MAX_TEXT_CHARS) -> bytes:
+def read_checked(prefix: str, text: str, kind: str, *, max_chars: int = _MAX_TEXT_CHARS) -> bytes:
     """Return the bytes between ``prefix`` and checksum.
 
     Raises:
-        MalformedToken: calling it ``what``, and of another prefix, too long, truncated, damaged or malformed.
+        MalformedToken: calling it ``kind``, and of another prefix, too long, truncated, damaged or malformed.
     """
-    article = "an" if what[0] in "aeiou" else "a"
+    article = "an" if kind[0] in "aeiou" else "a"
     if not text.startswith(prefix):
-        raise MalformedToken(f"not {article} {what}: its text begins with {prefix}")
+        raise MalformedToken(f"not {article} {kind}: its text begins with {prefix}")
     if len(text) > max_chars:
-        raise MalformedToken(f"not {article} {what}: more than {max_chars} characters")
+        raise MalformedToken(f"not {article} {kind}: more than {max_chars} characters")
     covered, dot, check = text.partition(".")
     if not dot or len(check) < _CHECK_CHARS:
-        raise MalformedToken(f"the {what} is truncated: its end is missing, copy it whole")
+        raise MalformedToken(f"the {kind} is truncated: its end is missing, copy it whole")
     body = covered[len(prefix) :]
     if not text.isascii() or _check(covered) != check:
-        raise MalformedToken(f"the {what} is damaged: its checksum is wrong, copy it again")
+        raise MalformedToken(f"the {kind} is damaged: its checksum is wrong, copy it again")
     try:
         data = base64url.decode(body)
     except ValueError:
@@ -127,7 +127,7 @@ def read_checked(prefix: str, text: str, what: str, *, max_chars: int = _MAX_TEX
     # Also refuses unused bits that are not zero, so that a token has one text.
     if not body or base64url.encode(data) != body:
         raise MalformedToken(
-            f"the {what} is malformed: its base64url is empty or not canonical, it was not made so"
+            f"the {kind} is malformed: its base64url is empty or not canonical, it was not made so"
         )
     return data
 

@@ -1,4 +1,4 @@
-"""The public half of a holder's key: what a token is bound to.
+"""The public half of a holder's key, which a token is bound to.
 
 Minting or narrowing a token for a holder needs this and nothing else of it; the secrets stay where they were
 made (``tokens.holder.HolderKey``).
@@ -52,7 +52,7 @@ class HolderPublicKey:
     proof_key: bytes = b""
 
     def __post_init__(self) -> None:
-        """Refuse what no token can be bound to.
+        """Refuse keys that no token can be bound to.
 
         Raises:
             UsageError: naming the key that is at fault.

@@ -52,7 +52,7 @@ class IssuerKey(SigningKey):
 
 
 def key_id(public_key: bytes) -> bytes:
-    """Return what tokens name an issuer key by: BLAKE2b-256 of its 32 bytes.
+    """Return the id that tokens name an issuer key by: BLAKE2b-256 of its 32 bytes.
 
     Raises:
         UsageError: if it is no acceptable public key: canonical and not of small order.

@@ -1,7 +1,7 @@
 """Files of private keys: PKCS#8 PEM that only its owner can open, written once and never over another.
 
-A file holds one block for each of its keys, in an order that is the owner's habit: the encoding of each is
-the one that ``openssl genpkey`` writes. No message shows what a file holds.
+A file holds one block for each of its keys, in the order of the class that owns it. Each has the encoding of
+``openssl genpkey``. No message shows the contents of a file.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def save_secrets(path: Path, *secrets: tuple[str, bytes]) -> None:
 def load_secrets(path: Path, *algorithms: str, make: str) -> tuple[bytes, ...]:
     """Read a key file that holds one key of each of ``algorithms``, in this order; 32 bytes each.
 
-    ``make`` says in the message of a refusal how such a file is made.
+    ``make`` ends the message of a refusal: the command that makes such a file.
 
     Raises:
         KeyFolderError: if it is missing, no plain file, open to its group or to others, or holds
@@ -63,7 +63,7 @@ def load_secrets(path: Path, *algorithms: str, make: str) -> tuple[bytes, ...]:
 
 def _bodies(text: str) -> list[str]:
     """Return the base64 of each block of a PEM text; nothing if there is anything beside blocks."""
-    found: list[str] = []
+    bodies: list[str] = []
     inside: list[str] | None = None
     for line in map(str.strip, text.strip().splitlines()):
         if inside is None:
@@ -71,11 +71,11 @@ def _bodies(text: str) -> list[str]:
                 return []
             inside = []
         elif line == _END:
-            found.append("".join(inside))
+            bodies.append("".join(inside))
             inside = None
         else:
             inside.append(line)
-    return found if inside is None else []
+    return bodies if inside is None else []
 
 
 def _secret(body: str, algorithm: str, path: Path, make: str) -> bytes:

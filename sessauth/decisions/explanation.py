@@ -14,48 +14,13 @@ from ..scopes.value import quoted, shows
 from ..tokens.inspection import BlockInfo
 from ..tokens.token import Token
 from .decision_fields import DecisionFields
+from .reason_texts import REASON_TEXTS
 
-# What it means and what to do, where no position is to be told. Longer in docs/reasons.md.
-_MEANINGS = {
-    Reason.UNSPECIFIED: "no decision was made",
-    Reason.INTERNAL_ERROR: "the verifier failed, which never allows; see the decision's fault, or its log",
-    Reason.AUDIT_UNAVAILABLE: "the audit stream can't be written, and audit.when_full says to deny then",
-    Reason.MALFORMED_TOKEN: "these are no bytes of a token; hand on what was minted, unchanged",
-    Reason.TOKEN_TOO_LARGE: "a presented token has at most 8192 bytes; attenuate with fewer scopes",
-    Reason.UNSUPPORTED_VERSION: "the token's version is not this verifier's; upgrade the older of the two",
-    Reason.OPEN_TOKEN: "an open token is never presented; present() makes a sealed copy",
-    Reason.CHAIN_TOO_LONG: "the chain is longer than a max_blocks stated in it",
-    Reason.UNKNOWN_SESSION: "this view has no such session, or not all its ancestors",
-    Reason.SESSION_ENDED: "the session has ended, and with it every token of it; open another",
-    Reason.SESSION_SUSPENDED: "the session is suspended; resume it to go on",
-    Reason.LEASE_LAPSED: "the session's lease was not kept alive in time, which is final; open another",
-    Reason.WRONG_SESSION: "the token belongs to another session than the caller says the call does",
-    Reason.STALE_STATE: "the verifier's view is older than was asked for; retry once it has caught up",
-    Reason.SESSION_EXPIRED: "the session, or an ancestor, has reached its hard end; open another",
-    Reason.STATE_BRAKED: "the brake is set, after a failed write or by hand; clear it to go on",
-    Reason.UNKNOWN_ISSUER: "the token's root names an issuer key that this state does not know",
-    Reason.ISSUER_RETIRED: "the issuer key was retired before the token was issued; mint with the active key",
-    Reason.ISSUER_NOT_OF_SESSION: "this issuer key may not root tokens of this session",
-    Reason.ISSUER_DISTRUSTED: "the issuer key is distrusted, and so is all it signed",
-    Reason.ISSUER_PREPARED: "the issuer key is not active yet; activate it",
-    Reason.CLOCK_SUSPECT: "the verifier's wall clock jumped; it judges no times until the clock is sane",
-    Reason.UNKNOWN_TOOL: "the tool is not in the operator's pinned catalogue; pin it first",
-    Reason.PROOF_REQUIRED: "a bound token needs a proof by its holder for each call: HolderKey.prove()",
-    Reason.BAD_PROOF: "the proof is not by this token's holder for this call, or not for a key of this host",
-    Reason.REPLAYED: "this proof was used before; make one for each call",
-    Reason.STALE_PROOF: "the proof was made over 30 s from now, or before this host remembers: set clocks",
-    Reason.PROOF_UNAVAILABLE: "this verifier has no proof key, or no room for a proof; look at its log",
-    Reason.USES_EXHAUSTED: "the scope's number of uses is spent",
-    Reason.BUDGET_EXHAUSTED: "the scope's budget does not cover this call",
-    Reason.BAD_APPROVAL: "an approval that came with the call does not count; ask for it again and sign that",
-    Reason.APPROVAL_DENIED: "an approver looked at this call and said no; don't ask again for the same",
-    Reason.BAD_PERMIT: "no such permit is open for this gateway, token and call; check again, commit in time",
-}
 _JSON = (
     "is no JSON object of the format: at most 1 MiB of valid UTF-8, 32 levels and 10,000 values, no name"
     " twice in an object, no NaN, nothing behind it"
 )
-# Of the parts of a request, what is not so (docs/token-format.md, section 8).
+# The form that each part of a request must have (docs/token-format.md, section 8).
 _FORMS = {
     "action": "is not 1 to 64 characters of `A-Z a-z 0-9 _ . -`",
     "resource": "is not 1 to 32 segments joined by `/`, 1024 bytes at most: a segment is not empty, `.` or"
@@ -76,7 +41,7 @@ _END_OF_DATES_MS = 253_402_300_800_000
 def explain(
     decision: DecisionFields, token: Token | str | bytes | None, ceilings: Sequence[Sequence[Scope]]
 ) -> str:
-    """Return one line; :meth:`DecisionBase.explain` says of what.
+    """Return the line of :meth:`DecisionBase.explain`.
 
     Raises:
         UsageError: if ``token`` is another token than the one judged.
@@ -90,7 +55,7 @@ def explain(
             token = None
     if token is not None and decision.block_ids and token.block_ids != decision.block_ids:
         raise UsageError("explain() was given another token than the one judged")
-    # Before the signature stands nothing that the token says is repeated.
+    # Nothing of a token is repeated before its signature was verified.
     named = decision.allowed or decision.stage > Stage.SIGNATURE
     blocks = token.inspect().blocks if token is not None and named else ()
     return explain_blocks(decision, blocks, ceilings, detail)
@@ -102,15 +67,15 @@ def explain_blocks(
     ceilings: Sequence[Sequence[Scope]],
     detail: str = "",
 ) -> str:
-    """Return one line, by the blocks of the token as far as they are known (all of them, or none).
+    """Return one line, by the blocks of the token: all of them, or none where they are not known.
 
-    ``detail`` is what is told instead, if it is not empty.
+    ``detail`` replaces the explanation if it is not empty.
     """
     if decision:
         return f"ALLOWED{_allowed(decision, blocks)}"
     block = blocks[decision.index] if 0 <= decision.index < len(blocks) else None
-    told = detail or _Failure(decision, block, ceilings).told() or _MEANINGS.get(decision.reason, "denied")
-    return f"{decision.reason.name}: {told}"
+    text = detail or _Failure(decision, block, ceilings).text() or REASON_TEXTS[decision.reason]
+    return f"{decision.reason.name}: {text}"
 
 
 def _allowed(decision: DecisionFields, blocks: Sequence[BlockInfo]) -> str:
@@ -124,20 +89,20 @@ def _allowed(decision: DecisionFields, blocks: Sequence[BlockInfo]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A denial, the block that it names, if it is known here, and the layers of ceilings."""
+    """A denial, the block that it names (None if it is not known here), and the layers of ceilings."""
 
     decision: DecisionFields
     block: BlockInfo | None
     ceilings: Sequence[Sequence[Scope]]
 
-    def told(self) -> str:
-        """What failed and what would have been allowed; empty where the reason says it all."""
+    def text(self) -> str:
+        """Return the failure and what would have been allowed; empty where the reason alone explains it."""
         block = self.block
-        if self.decision.stage == Stage.NEEDS and (unpaid := self._unpaid()):
-            return unpaid
+        if self.decision.stage == Stage.NEEDS and (unmet := self._unmet_need()):
+            return unmet
         match self.decision.reason:
             case Reason.INTERNAL_ERROR:
-                # What is wrong with the state has its own words for what to do.
+                # The message of a StateError names the remedy.
                 fault = getattr(self.decision, "fault", None)
                 return str(fault) if isinstance(fault, StateError) else ""
             case Reason.BAD_SIGNATURE:
@@ -174,8 +139,8 @@ class _Failure:
             case _:
                 return ""
 
-    def _unpaid(self) -> str:
-        """What failed in stage needs, where the same reason means something else than in the scopes."""
+    def _unmet_need(self) -> str:
+        """Return the failure in stage needs; empty for a reason that means the same in the other stages."""
         reason = self.decision.reason
         if reason == Reason.CONDITION_FAILED:
             argument = _shown(self.decision.argument)
@@ -195,22 +160,22 @@ class _Failure:
         return f"the request's `{part}` {_FORMS.get(part, 'is against the format')}"
 
     def _out_of_scope(self) -> str:
-        told = f"no scope of {self.where} covers this action on this resource"
+        text = f"no scope of {self.where} covers this action on this resource"
         if self.scopes is None:
-            return told
+            return text
         if not self.scopes:
             return f"{self.where} states no scopes, so it permits nothing"
-        return f"{told}; it would allow {_listed(self.scopes)}"
+        return f"{text}; it would allow {_listed(self.scopes)}"
 
     def _condition_failed(self) -> str:
         clause, argument, scope = self.decision.clause, self.decision.argument, self.scope
         if clause < 0:
-            told = f"{self.clause}: argument `{_shown(argument)}` is named by no condition and is not free"
-            return f"{told}; it would allow only {_mentioned(scope)}" if scope else told
-        told = f"{self.clause}: condition {clause} on argument `{_shown(argument)}` does not hold"
+            text = f"{self.clause}: argument `{_shown(argument)}` is named by no condition and is not free"
+            return f"{text}; it would allow only {_mentioned(scope)}" if scope else text
+        text = f"{self.clause}: condition {clause} on argument `{_shown(argument)}` does not hold"
         in_block = self.block.where if self.block and self.decision.scope < 0 else ()
         conditions = scope.conditions if scope else in_block
-        return f"{told}; it would allow `{conditions[clause]}`" if clause < len(conditions) else told
+        return f"{text}; it would allow `{conditions[clause]}`" if clause < len(conditions) else text
 
     @property
     def where(self) -> str:
@@ -256,7 +221,7 @@ def _listed(items: Sequence[object]) -> str:
 
 
 def _shown(text: str) -> str:
-    """What an agent or a holder chose, so that it can't disturb a terminal or fill a log."""
+    """Return a text of an agent or a holder so that it can't disturb a terminal or fill a log."""
     short = text if len(text) <= _MAX_SHOWN_CHARS else f"{text[:_MAX_SHOWN_CHARS]}…"
     return short if shows(short) else quoted(short)
 

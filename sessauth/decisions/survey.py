@@ -1,6 +1,6 @@
 """Surveys: which of many calls a token could make now (docs/token-format.md, section 9.12).
 
-A verdict is no decision: it says what is worth trying, and each call is still checked.
+A verdict is no decision: it helps to choose calls, and each call is still checked.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from typing import NamedTuple, overload
 from ..reasons import Reason, Stage, SurveyVerdict
 from ..scopes.call_arguments import Arguments
 
-__all__ = ["Candidate", "SurveyVerdict", "Verdicts"]
-
 
 class Candidate(NamedTuple):
-    """A call that could be made. ``arguments`` of None ask about all that there could be.
+    """A possible call. ``arguments`` of None stand for any arguments.
 
     ``arguments`` and ``tool`` are given as to ``Verifier.check``.
     """
@@ -31,8 +29,8 @@ class Candidate(NamedTuple):
 class Verdicts(Sequence[SurveyVerdict]):
     """One verdict for each candidate, in their order, by one state and one time.
 
-    ``reason`` and ``stage`` say why all are NO where the token itself is refused; else they are ALLOWED and
-    NONE. ``revision`` is that of the state. ``bool(verdicts)`` is whether every one is YES.
+    If the token itself is refused, all are NO for ``reason`` at ``stage``; else these are ALLOWED and NONE.
+    ``revision`` is that of the state. ``bool(verdicts)`` is True if every one is YES.
     """
 
     verdicts: tuple[SurveyVerdict, ...]
@@ -41,7 +39,7 @@ class Verdicts(Sequence[SurveyVerdict]):
     revision: int
 
     def __len__(self) -> int:
-        """Return how many candidates there were."""
+        """Return the number of candidates."""
         return len(self.verdicts)
 
     @overload
@@ -57,5 +55,5 @@ class Verdicts(Sequence[SurveyVerdict]):
         return iter(self.verdicts)
 
     def __bool__(self) -> bool:
-        """Whether the token stands and every verdict is YES."""
+        """Return True if the token is valid and every verdict is YES."""
         return self.reason == Reason.ALLOWED and all(self.verdicts)

@@ -1,13 +1,13 @@
-"""Pinned catalogues of MCP tools: which call is a read and which a write.
+"""Pinned catalogues of MCP tools, which separate reads from writes.
 
-The operator pins the catalogue. What a server says of its tools later changes nothing until it is
+The operator pins the catalogue. A server's later definitions of its tools change nothing until they are
 pinned again: an unknown tool is denied, and a tool without a hint is a write.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,7 @@ class ToolCatalog:
             if _segment("tool", tool.name) in self._tools:
                 raise UsageError(f"the tool {tool.name!a} is in the catalogue twice")
             self._tools[tool.name] = tool
-        # Asked for with every call, so written once: action, resource, facts.
+        # Every call needs action, resource and facts, so they are made once.
         self._calls = {
             name: (tool.action, f"mcp/{server}/{name}", self._described(tool))
             for name, tool in self._tools.items()
@@ -78,7 +78,7 @@ class ToolCatalog:
 
     @classmethod
     def from_json(cls, text: str) -> ToolCatalog:
-        """Read what :meth:`to_json` wrote.
+        """Read the text of :meth:`to_json`.
 
         Raises:
             UsageError: if it is something else.
@@ -96,7 +96,7 @@ class ToolCatalog:
         return catalogue
 
     def to_json(self) -> str:
-        """Return the catalogue as stable JSON, to be kept under version control."""
+        """Return the catalogue as stable JSON, to be stored under version control."""
         tools = [_fields(self._tools[name]) for name in self]
         return json.dumps({"format": _FORMAT, "server": self.server, "tools": tools}, indent=2) + "\n"
 
@@ -104,7 +104,7 @@ class ToolCatalog:
         """Return the action and resource of a call, for ``check``.
 
         Args:
-            tool: the name of the tool; not looked at for another method than ``tools/call``.
+            tool: the name of the tool; ignored for another method than ``tools/call``.
             method: the method of the protocol.
 
         Raises:
@@ -119,7 +119,7 @@ class ToolCatalog:
         return READ if method in _READ_METHODS else WRITE, f"mcp/{self.server}/@{method}"
 
     def describe(self, tool: str) -> bytes:
-        """Return what the catalogue says of a tool, as JSON, for ``check(tool=…)``.
+        """Return the catalogue's facts about a tool, as JSON, for ``check(tool=…)``.
 
         Conditions read it as ``tool.destructive == false`` and so on.
 
@@ -155,16 +155,16 @@ class ToolCatalog:
         now = ToolCatalog.from_mcp(self.server, tools)._tools
         return tuple(sorted(name for name in {*now, *self._tools} if now.get(name) != self._tools.get(name)))
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         """Iterate over the tools' names, sorted."""
         return iter(sorted(self._tools))
 
     def __len__(self) -> int:
-        """Return how many tools are pinned."""
+        """Return the number of pinned tools."""
         return len(self._tools)
 
     def __contains__(self, tool: object) -> bool:
-        """Whether a tool of this name is pinned."""
+        """Return True if a tool of this name is pinned."""
         return tool in self._tools
 
     def _described(self, tool: Tool) -> bytes:
@@ -200,12 +200,12 @@ def _fields(tool: Tool) -> dict[str, object]:
     return {name: getattr(tool, name) for name in Tool.__slots__}
 
 
-def _segment(what: str, name: str) -> str:
+def _segment(kind: str, name: str) -> str:
     """Return ``name`` if it can be one literal segment that isn't a method's."""
     try:
         Scope.on(READ, name)
     except UsageError:
-        raise UsageError(f"{what} name {name!a}: it can't be one segment of a resource") from None
+        raise UsageError(f"{kind} name {name!a}: it can't be one segment of a resource") from None
     if name.startswith("@"):
-        raise UsageError(f"{what} name {name!a}: a leading @ marks methods of the protocol")
+        raise UsageError(f"{kind} name {name!a}: a leading @ marks methods of the protocol")
     return name

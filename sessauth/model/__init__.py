@@ -1,1 +1,1 @@
-"""What state is made of: sessions, changes, approvals, costs and receipts."""
+"""The records of the state: sessions, changes, approvals, costs and receipts."""

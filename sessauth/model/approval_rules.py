@@ -1,8 +1,7 @@
-"""Whether signed approvals count for a call (``docs/token-format.md``, section 9.10).
+"""The rules by which signed approvals count for a call (``docs/token-format.md``, section 9.10).
 
-Two questions, one answer each: :func:`check_statement` judges one signed approval, strictly, and
-:func:`judge_approvals` whether all that there are make a call an approved one. Both are pure: no
-clock, no I/O, so that every follower of the log answers alike.
+:func:`check_statement` judges one signed approval strictly, :func:`judge_approvals` judges whether all of
+them together approve a call. Both are pure, without clock and I/O, so that every follower of the log agrees.
 """
 
 from __future__ import annotations
@@ -16,27 +15,14 @@ from ..errors import InvalidApproval
 from ..reasons import Reason
 from .approval import ApprovalFault, ApprovalRecord, ApprovalStatement, ApprovalStatus, SignedApproval
 
-__all__ = [
-    "ApprovalFault",
-    "ApprovalOutcome",
-    "ApprovalRecord",
-    "ApprovalStatement",
-    "ApprovalStatus",
-    "ApprovalTerms",
-    "SignedApproval",
-    "check_statement",
-    "judge_approvals",
-    "terms_of",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class ApprovalTerms:
-    """What a statement must say to count for one call, and who may sign it.
+    """The statements that count for one call, and the keys that may sign them.
 
     ``block_id`` is that of the chain's last block; ``block`` and ``scope`` are the place of the deciding
-    scope, whose ``threshold`` and ``keys`` stand here; ``epoch`` is the session's now.
-    ``request_digest`` is that of section 8.1.
+    scope, ``threshold`` and ``keys`` are that scope's; ``epoch`` is the session's now. ``request_digest``
+    is that of section 8.1.
     """
 
     session_id: bytes
@@ -51,11 +37,11 @@ class ApprovalTerms:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalOutcome:
-    """Whether a call is approved. Only ALLOWED is a yes, and it uses ``approval_id`` up.
+    """The result for a call. Only ALLOWED is a yes, and it uses ``approval_id`` up.
 
-    ``reason`` is ALLOWED, APPROVAL_REQUIRED (too few), APPROVAL_DENIED or BAD_APPROVAL. ``fault`` says
-    of BAD_APPROVAL why, and ``place`` which of the given ones is at fault. ``approval_id`` is 16 bytes;
-    empty where nothing is asked for and nothing was given.
+    ``reason`` is ALLOWED, APPROVAL_REQUIRED (too few), APPROVAL_DENIED or BAD_APPROVAL. For BAD_APPROVAL
+    ``fault`` is the reason and ``place`` the index of the presented approval at fault. ``approval_id`` is 16
+    bytes; empty where no approval was requested and none presented.
     """
 
     reason: Reason
@@ -65,34 +51,25 @@ class ApprovalOutcome:
     place: int = -1
 
     def __bool__(self) -> bool:
-        """Whether enough keys signed."""
+        """Return True if enough keys signed."""
         return self.reason is Reason.ALLOWED
 
 
 def terms_of(record: ApprovalRecord) -> ApprovalTerms:
-    """Return the terms that an approval was asked for by."""
-    return ApprovalTerms(
-        record.session_id,
-        record.block_id,
-        record.block,
-        record.scope,
-        record.epoch,
-        record.request_digest,
-        record.threshold,
-        record.keys,
-    )
+    """Return the terms that an approval was requested by."""
+    return ApprovalTerms(*(getattr(record, name) for name in ApprovalTerms.__slots__))
 
 
 def check_statement(
     signed: SignedApproval, terms: ApprovalTerms, now_ms: int, *, approval_id: bytes = b""
 ) -> ApprovalStatement:
-    """Return what ``signed`` states, if it counts for ``terms``.
+    """Return the statement of ``signed``, if it counts for ``terms``.
 
-    What costs nothing is looked at first and the signature last; at most one is verified.
+    Cheap checks come first and the signature last; at most one signature is verified.
 
     Args:
         signed: one signed approval.
-        terms: what it must say, and whose keys may sign.
+        terms: the terms it must meet.
         now_ms: the time to judge expiry by, in ms since 1970; there is no leeway.
         approval_id: the approval that it must be of; empty: of any.
 
@@ -133,34 +110,33 @@ _EQUAL = (
 
 
 def judge_approvals(
-    given: Sequence[bytes],
-    held: Sequence[ApprovalRecord],
-    wanted: ApprovalTerms,
+    presented: Sequence[bytes],
+    stored: Sequence[ApprovalRecord],
+    terms: ApprovalTerms,
     now_ms: int,
     *,
     is_used: Callable[[bytes], bool],
 ) -> ApprovalOutcome:
-    """Judge whether a call is approved by what came with it and what the state holds.
+    """Judge whether the approvals that came with a call and those in the state approve it.
 
     Args:
-        given: the encoded SignedApprovals that came with the request; each must count.
-        held: approvals of the session that the state holds. Those of other terms, expired or used up are
-            left aside, so that a caller may hand in all of them. What they hold was verified when it was
-            stored.
-        wanted: what the call needs.
+        presented: the encoded SignedApprovals that came with the request; each must count.
+        stored: approvals of the session in the state. Those of other terms, expired or used up are ignored,
+            so that a caller may pass all of them. Their signatures were verified before they were stored.
+        terms: the terms of the call.
         now_ms: the time to judge by, in ms since 1970.
-        is_used: whether an approval of this id (16 bytes) was used up in this session.
+        is_used: returns True if the session used up the approval of an id (16 bytes).
     """
-    record = _in_force(held, wanted, now_ms, is_used)
+    record = _in_force(stored, terms, now_ms, is_used)
     keys = {signed.public_key for signed in record.standing(now_ms)} if record else set()
     approval_id = record.id if record else b""
-    if len(given) > wanted.threshold:
+    if len(presented) > terms.threshold:
         return ApprovalOutcome(
-            Reason.BAD_APPROVAL, approval_id, fault=ApprovalFault.TOO_MANY, place=wanted.threshold
+            Reason.BAD_APPROVAL, approval_id, fault=ApprovalFault.TOO_MANY, place=terms.threshold
         )
-    for place, data in enumerate(given):
+    for place, data in enumerate(presented):
         try:
-            signed, statement = _counted(data, keys, wanted, now_ms, approval_id)
+            signed, statement = _counted(data, keys, terms, now_ms, approval_id)
             if not approval_id and is_used(statement.id):
                 raise InvalidApproval("it was used up by another call", ApprovalFault.USED_UP)
         except InvalidApproval as error:
@@ -169,19 +145,19 @@ def judge_approvals(
         keys.add(signed.public_key)
     if record is not None and record.status is ApprovalStatus.DENIED:
         return ApprovalOutcome(Reason.APPROVAL_DENIED, approval_id, len(keys))
-    if wanted.threshold < 1 or len(keys) < wanted.threshold:
+    if terms.threshold < 1 or len(keys) < terms.threshold:
         return ApprovalOutcome(Reason.APPROVAL_REQUIRED, approval_id, len(keys))
     return ApprovalOutcome(Reason.ALLOWED, approval_id, len(keys))
 
 
 def _in_force(
-    held: Sequence[ApprovalRecord], wanted: ApprovalTerms, now_ms: int, is_used: Callable[[bytes], bool]
+    stored: Sequence[ApprovalRecord], terms: ApprovalTerms, now_ms: int, is_used: Callable[[bytes], bool]
 ) -> ApprovalRecord | None:
-    """Return what was asked for this call and still counts; a denial before anything else."""
+    """Return the request for this call that still counts; a denied one before any other."""
     fitting = [
         record
-        for record in held
-        if terms_of(record) == wanted
+        for record in stored
+        if terms_of(record) == terms
         and record.expires_at_ms > now_ms
         and record.status in (ApprovalStatus.PENDING, ApprovalStatus.GRANTED, ApprovalStatus.DENIED)
         and not is_used(record.id)
@@ -191,10 +167,10 @@ def _in_force(
 
 
 def _counted(
-    data: bytes, keys: set[bytes], wanted: ApprovalTerms, now_ms: int, approval_id: bytes
+    data: bytes, keys: set[bytes], terms: ApprovalTerms, now_ms: int, approval_id: bytes
 ) -> tuple[SignedApproval, ApprovalStatement]:
-    """Return what was given and what it states; raises InvalidApproval if it does not count."""
+    """Return a presented approval and its statement; raises InvalidApproval if it does not count."""
     signed = SignedApproval.decode(data)
     if signed.public_key in keys:
         raise InvalidApproval("its key has signed already", ApprovalFault.DUPLICATE_KEY)
-    return signed, check_statement(signed, wanted, now_ms, approval_id=approval_id)
+    return signed, check_statement(signed, terms, now_ms, approval_id=approval_id)

@@ -22,12 +22,12 @@ from .session import EndCause, Fact, ScopeRecord, fact_records, label_records
 
 FORMAT = 1
 _DIGEST_LABEL = b"sessauth/change-content/v1\x00"
-# Of a Consume: what a retry has in common with the first attempt.
-_ASKED = ("gateway", "token_digest", "request_digest")
+# The parts of a Consume that a retry has in common with the first attempt.
+_RETRIED = ("gateway", "token_digest", "request_digest")
 
 
 class ChangeKind(Enum):
-    """What a change does; the value is the name of its body's field."""
+    """The effect of a change; the value is the name of its body's field."""
 
     OPEN_SESSION = "open_session"
     NARROW_SESSION = "narrow_session"
@@ -110,14 +110,14 @@ class Change:
     def digest(self) -> bytes:
         """Return the BLAKE2b-256 of the content: without the clock, and without the id made for an open.
 
-        Of a consumption only who asks what with which token: what it takes is made anew by each attempt.
+        A consumption counts by gateway, token and request alone: each attempt computes its costs anew.
         """
         content = replace(self, at_ms=0)
         if self.kind is ChangeKind.OPEN_SESSION:
             content = replace(content, session_id=b"")
         elif self.kind is ChangeKind.CONSUME:
-            asked = {name: self.body.get(name) for name in _ASKED}
-            content = replace(content, body=asked, actor="", expected_epoch=0)
+            body = {name: self.body.get(name) for name in _RETRIED}
+            content = replace(content, body=body, actor="", expected_epoch=0)
         return hashlib.blake2b(_DIGEST_LABEL + content.encode(), digest_size=32).digest()
 
 
@@ -126,7 +126,7 @@ class ChangeOutcome(Record):
     """The log's answer to a change. An empty ``rejection`` means applied.
 
     ``revision`` is the one at which the change is visible (for a rejection: at which it was judged).
-    ``permit_id`` (16 bytes, or empty) and ``permit_deadline_ms`` are of the permit that a consumption got.
+    ``permit_id`` (16 bytes, or empty) and ``permit_deadline_ms`` are those of a consumption's permit.
     """
 
     message: ClassVar[str] = "Outcome"
@@ -145,7 +145,7 @@ class ChangeOutcome(Record):
 
     @property
     def applied(self) -> bool:
-        """Whether the change was applied."""
+        """True if the change was applied."""
         return not self.rejection
 
     def raise_if_rejected(self) -> Self:
@@ -287,7 +287,7 @@ def new_incarnation(
 
 
 def request_approval(change_id: str, approval: ApprovalRecord, *, actor: str = "") -> Change:
-    """Ask for an approval: a pending one with 16 random bytes as its id, without answers."""
+    """Request an approval: a pending one with 16 random bytes as its id, without answers."""
     body = {"approval": approval.to_record()}
     return Change(change_id, ChangeKind.REQUEST_APPROVAL, body, approval.session_id, actor, approval.epoch)
 

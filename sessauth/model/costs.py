@@ -1,4 +1,4 @@
-"""What calls cost: claims on uses and budgets, ledgers, permits, and the changes that take and give back.
+"""The costs of calls: claims on uses and budgets, ledgers, permits, and the changes that charge and refund.
 
 Each class mirrors one message of ``record.proto``. Amounts are exact (:class:`sessauth.scopes.value.Number`).
 """
@@ -17,7 +17,7 @@ from .._fast.codec.record import Record
 from ..scopes.value import Number
 from .change import Change, ChangeKind
 
-# Both stand in the log's own name space, which no request id of a caller can reach.
+# The log's own name space, which no request id of a caller can reach.
 RETRY_PREFIX: Final = "sessauth/retry/"
 ONCE_PREFIX: Final = "sessauth/once/"
 ZERO: Final = Number(0)
@@ -26,7 +26,7 @@ _LEDGER_LABEL = b"sessauth/ledger/v1\x00"
 
 
 class Settlement(IntEnum):
-    """How a permit is closed. COMMIT spends what it reserved, the other two give it back."""
+    """The ways to close a permit. COMMIT spends its reserve, the other two release it."""
 
     UNSPECIFIED = 0
     COMMIT = 1
@@ -54,7 +54,7 @@ class BudgetClaim(Record):
 
 @dataclass(frozen=True, slots=True)
 class Permit(Record):
-    """An open permit and what it holds in reserve. ``id`` is 16 bytes, both digests 32; ms since 1970."""
+    """An open permit and its reserve. ``id`` is 16 bytes, both digests 32; times are ms since 1970."""
 
     message: ClassVar[str] = "PermitRecord"
 
@@ -69,13 +69,13 @@ class Permit(Record):
 
     @property
     def handle(self) -> bytes:
-        """What a gateway is given: 32 bytes, session id and id."""
+        """The gateway's name for it: 32 bytes, session id and id."""
         return self.session_id + self.id
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger(Record):
-    """A budget of a session: what is gone, and what open permits hold."""
+    """A budget of a session: the amounts spent, and reserved by open permits."""
 
     message: ClassVar[str] = "LedgerRecord"
 
@@ -85,7 +85,7 @@ class Ledger(Record):
 
 @dataclass(frozen=True, slots=True)
 class SessionCounts(Record):
-    """What a session has open, and how many ``counters`` it has: uses, ledgers, used-up approvals.
+    """A session's numbers of open things and of ``counters``: uses, ledgers, used-up approvals.
 
     The approvals wait only while the session is at ``approvals_epoch``.
     """
@@ -96,7 +96,7 @@ class SessionCounts(Record):
     counters: int = 0
 
     def waiting(self, epoch: int) -> int:
-        """Return how many approvals wait for an answer in a session at ``epoch``."""
+        """Return the number of approvals that wait for an answer in a session at ``epoch``."""
         return self.open_approvals if self.approvals_epoch == epoch else 0
 
 
@@ -137,7 +137,7 @@ def consume(
     permit_id: bytes = b"",
     permit_deadline_ms: int = 0,
 ) -> Change:
-    """Take what a call costs, all of it or nothing, in a session that must be at ``expected_epoch``.
+    """Charge the costs of a call, all of them or none, in a session that must be at ``expected_epoch``.
 
     ``change_id`` comes from :func:`retry_change_id` or :func:`once_change_id`. ``token_digest`` is the
     BLAKE2b-256 of the presented token, ``request_digest`` that of section 8.1. With a ``permit_id`` (16

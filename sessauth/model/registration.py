@@ -1,4 +1,4 @@
-"""An enrolment: what a verifier tells its server, and what the state folder keeps of it."""
+"""The registration of a verifier: its message to the server, and the record in the state folder."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .._fast.codec.record import Record
 
 @dataclass(frozen=True, slots=True)
 class RegistrationRecord(Record):
-    """Who may judge, kept for the next control process: for ``staleness_ms`` without being heard.
+    """A verifier that may judge for ``staleness_ms`` without a report, stored for the next control process.
 
-    ``principal`` is whose credential it enrolled with, ``instance`` 16 random bytes of the verifier.
-    ``process_started`` is when its process began, in clock ticks since the machine did; 0: not known. It
-    first enrolled under this name at ``registered_revision``.
+    ``principal`` is the owner of its credential, ``instance`` 16 random bytes of the verifier.
+    ``process_started`` is the start of its process in clock ticks since the machine's; 0: not known. It
+    first registered under this name at ``registered_revision``.
     """
 
     name: str
@@ -28,7 +28,7 @@ class RegistrationRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What a verifier tells its server: who it is, and the state that it judges by."""
+    """A verifier's message to its server: its identity, and the state that it judges by."""
 
     name: str
     instance: bytes

@@ -1,4 +1,4 @@
-"""A session as the state holds it: who does what for whom, for how long, and how far at most."""
+"""A session in the state: its parties and purpose, its time limits and its ceiling."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SessionStatus(IntEnum):
 
 
 class EndCause(IntEnum):
-    """Why a session ended."""
+    """The cause of a session's end."""
 
     UNSPECIFIED = 0
     ASKED = 1
@@ -107,7 +107,7 @@ class Session(Record):
         return cls.from_record(protobuf.decode("SessionRecord", data), lease_deadline_ms)
 
     def to_record(self) -> dict[str, object]:
-        """Return the dict of message SessionRecord (without what has rows of its own)."""
+        """Return the dict of message SessionRecord, without the fields that have rows of their own."""
         record = Record.to_record(self)
         for name in _IN_OTHER_ROWS:
             del record[name]
@@ -116,7 +116,7 @@ class Session(Record):
         return record
 
     def ends_at_ms(self) -> int:
-        """Return when it ends by itself: the earlier of hard end and lease deadline, in ms."""
+        """Return the time at which it ends by itself: the earlier of hard end and lease deadline, in ms."""
         if self.lease_ms and self.lease_deadline_ms:
             return min(self.expires_at_ms, self.lease_deadline_ms)
         return self.expires_at_ms

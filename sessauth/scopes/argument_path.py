@@ -1,4 +1,4 @@
-"""Paths: where a condition looks, and which argument a ``free`` list leaves open."""
+"""Paths: the place of a condition's value, or of an argument that a ``free`` list leaves open."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from .._fast.codec.record import Record
 from .value import quoted
 
 IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 class ValueSource(IntEnum):
-    """What a path walks through; the numbers of ``token.proto``."""
+    """The root of a path; the numbers of ``token.proto``."""
 
     ARGS = 1
     SESSION = 2
@@ -26,7 +27,7 @@ _WORDS = {source: word for word, source in SOURCE_WORDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class Path(Record):
     """A source and the names of members, outermost first.
 
     ``source`` is a :class:`ValueSource`, or another number in a token from a later version. The names are
@@ -48,17 +49,14 @@ class Path:
 
     @classmethod
     def tool(cls, *names: str) -> Path:
-        """Return a path into what the gateway's catalogue says of the tool."""
+        """Return a path into the tool's entry in the gateway's catalogue."""
         return cls(names, ValueSource.TOOL)
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Path:
-        """Return the path of a wire dict of message ``Path``."""
+    def from_record(cls, record: Mapping[str, Any] | None) -> Path:
+        """Read the dict of message Path; missing parts are empty."""
+        record = record or {}
         return cls(tuple(record.get("segments", ())), record.get("source", 0))
-
-    def to_record(self) -> dict[str, object]:
-        """Return the wire dict of message ``Path``."""
-        return {"source": int(self.source), "segments": list(self.segments)}
 
     @property
     def argument(self) -> str:

@@ -3,9 +3,9 @@
     verifier.check(token, "read", "files/a", {"path": "README.md", "lines": 20})
     encode({"path": "README.md", "lines": 20})                # b'{"lines":20,"path":"README.md"}'
 
-Whatever takes a call's arguments takes them in three ways. Bytes, the JSON text, are judged as they are; so
-is the same text as a str. A mapping is judged as what :func:`encode` makes of it. What a holder proves and an
-approver signs is over these bytes, so all of them need the same ones. See docs/token-format.md, section 8.2.
+A call's arguments have three forms everywhere. Bytes, the JSON text, are judged as they are; so is the same
+text as a str. A mapping is judged in the form of :func:`encode`. Proofs of holders and signatures of
+approvers cover these bytes, so all of them need the same ones. See docs/token-format.md, section 8.2.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import Any, TypeAlias
 from .._fast.call import argument_forms as _kernel
 from .._fast.codec.errors import FormError
 from ..errors import UsageError
-
-__all__ = ["Arguments", "canonical", "encode"]
 
 Arguments: TypeAlias = bytes | str | Mapping[str, Any]
 """A JSON object as bytes or as a str, or its values.
@@ -44,11 +42,11 @@ def encode(arguments: Arguments) -> bytes:
 
 
 def canonical(arguments: Arguments) -> bytes:
-    """Return the canonical form of ``arguments``, those that are given as JSON included.
+    """Return the canonical form of ``arguments``, JSON included.
 
     Members are sorted, white space goes, escapes are as short as they can be, and a number stays as it was
-    written. For gateways that parse and forward what they parsed: holder, gateway and approver then each take
-    the canonical form, since the client's bytes are lost. It is judged as the JSON was that it is made of.
+    written. It is for gateways that forward parsed values, where the client's bytes are lost: holder, gateway
+    and approver then each take the canonical form. It is judged like the JSON that it is made of.
 
     Raises:
         UsageError: for JSON that a check would deny as malformed, and as :func:`encode`.

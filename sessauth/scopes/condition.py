@@ -23,11 +23,11 @@ class FactReference:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The value at ``path``, or what ``accessor`` makes of it, stands in a relation to an operand.
+    """A relation of the value at ``path``, or of the result of ``accessor`` on it, to an operand.
 
-    ``values`` and ``fact`` exclude each other. ``each``: every element of a list. ``optional``:
-    it also holds if there is nothing at the path. ``operator`` and ``accessor`` are numbers beyond
-    :class:`Operator` and :class:`Accessor` only in a token from a later version.
+    ``values`` and ``fact`` exclude each other. With ``each`` every element of a list must hold, with
+    ``optional`` it also holds if there is nothing at the path. ``operator`` and ``accessor`` are beyond
+    :class:`Operator` and :class:`Accessor` only in a token of a later version.
 
     Raises:
         ScopeError: if it is against the format (``docs/token-format.md``, 6.1).
@@ -43,7 +43,7 @@ class Condition:
 
     def __post_init__(self) -> None:
         """Let the kernel judge the form."""
-        encoded(self)
+        checked_condition(self.to_record())
 
     @classmethod
     def of(
@@ -90,7 +90,7 @@ class Condition:
         """Read one condition, for example ``amount <= 100``.
 
         Raises:
-            ScopeError: with the offset in characters and what was expected there.
+            ScopeError: with the offset in characters and the expected token.
         """
         return cls.from_record(parse_condition(text))
 
@@ -102,7 +102,7 @@ class Condition:
             ScopeError: if it is against the format.
         """
         return cls(
-            path=Path.from_record(record.get("path") or {}),
+            path=Path.from_record(record.get("path")),
             operator=record.get("operator", 0),
             values=tuple(value_from_record(v) for v in record.get("values", ())),
             fact=record.get("fact", ""),
@@ -124,7 +124,7 @@ class Condition:
         }
 
     def __str__(self) -> str:
-        """Return the canonical scope text; what a later version added shows as ``<unknown …>``."""
+        """Return the canonical scope text; kinds of a later version show as ``<unknown …>``."""
         term = f"{self.path}?" if self.optional else str(self.path)
         if self.accessor:
             word = ACCESSORS.get(self.accessor, f"<unknown accessor {self.accessor}>")
@@ -138,12 +138,3 @@ class Condition:
         elif self.values:
             parts.append("[" + ", ".join(map(value_to_text, self.values)) + "]")
         return " ".join(parts)
-
-
-def encoded(condition: Condition) -> bytes:
-    """Return the canonical bytes of message ``Condition``.
-
-    Raises:
-        ScopeError: if it is against the format.
-    """
-    return checked_condition(condition.to_record())

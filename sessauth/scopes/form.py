@@ -1,40 +1,36 @@
-"""Encodes scopes and conditions, and has the kernel judge their form."""
+"""The encoding of scopes and conditions, with the kernel as judge of their form."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .._fast.codec import protobuf
 from .._fast.scopes import queries as _kernel
 from ..errors import ScopeError
 
-Record = Mapping[str, object]
-"""A message as the kernel's codec takes it."""
 
-
-def checked_condition(record: Record) -> bytes:
+def checked_condition(record: Mapping[str, object]) -> bytes:
     """Return the canonical bytes of message ``Condition``.
 
     Raises:
         ScopeError: if it is against the format.
     """
-    try:
-        data = protobuf.encode("Condition", record)
-        _kernel.check_condition(data)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ScopeError(f"a condition against the format: {error}") from None
-    return data
+    return _checked("Condition", record, _kernel.check_condition)
 
 
-def checked_scope(record: Record) -> bytes:
+def checked_scope(record: Mapping[str, object]) -> bytes:
     """Return the canonical bytes of message ``Scope``.
 
     Raises:
         ScopeError: if it is against the format.
     """
+    return _checked("Scope", record, _kernel.check_scope)
+
+
+def _checked(message: str, record: Mapping[str, object], check: Callable[[bytes], object]) -> bytes:
     try:
-        data = protobuf.encode("Scope", record)
-        _kernel.check_scope(data)
+        data = protobuf.encode(message, record)
+        check(data)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ScopeError(f"a scope against the format: {error}") from None
+        raise ScopeError(f"a {message.lower()} against the format: {error}") from None
     return data

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Operator(IntEnum):
-    """What is compared, and how; the numbers of ``token.proto``."""
+    """The relation of a condition; the numbers of ``token.proto``."""
 
     EQUAL = 1
     NOT_EQUAL = 2
@@ -26,7 +26,7 @@ class Operator(IntEnum):
 
 
 class Accessor(IntEnum):
-    """What is made of the value before it is compared; the numbers of ``token.proto``."""
+    """The part of a value that is compared; the numbers of ``token.proto``."""
 
     NONE = 0
     COUNT = 1

@@ -1,10 +1,10 @@
-"""Reads scope text into wire dicts; the grammar is in ``docs/token-format.md``, 11."""
+"""A parser of scope text into wire dicts; the grammar is in ``docs/token-format.md``, 11."""
 
 from __future__ import annotations
 
-import base64
 import re
 
+from .._fast.codec import base64url
 from ..errors import ScopeError
 from .argument_path import IDENT, SOURCE_WORDS, Path, ValueSource
 from .form import checked_condition, checked_scope
@@ -239,7 +239,7 @@ def _approval(scanner: Scanner) -> Approval:
     while scanner.comma():
         start = scanner.offset
         text = scanner.string() or ""
-        key = base64.urlsafe_b64decode(text + "=") if re.fullmatch(r"[A-Za-z0-9_-]{43}", text) else b""
+        key = base64url.decode(text) if re.fullmatch(r"[A-Za-z0-9_-]{43}", text) else b""
         if key_text(key) != text or not key:
             scanner.fail("a public key: 32 bytes in base64url without padding, in quotes", start)
         keys.append(key)

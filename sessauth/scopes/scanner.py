@@ -35,13 +35,13 @@ class Scanner:
         self.offset = 0
 
     def fail(self, expected: str, offset: int = -1) -> NoReturn:
-        """Raise ScopeError saying what was expected at ``offset`` (-1: here) and what is there."""
-        at = self.offset if offset < 0 else offset
-        found = ascii(self.text[at : at + 12]) if at < len(self.text) else "the end"
-        raise ScopeError(f"expected {expected} at character {at}, found {found}", self.text, at)
+        """Raise ScopeError with the expected and the present text at ``offset`` (-1: here)."""
+        start = self.offset if offset < 0 else offset
+        present = ascii(self.text[start : start + 12]) if start < len(self.text) else "the end"
+        raise ScopeError(f"expected {expected} at character {start}, found {present}", self.text, start)
 
     def match(self, pattern: re.Pattern[str]) -> str | None:
-        """Read what ``pattern`` matches here, or nothing."""
+        """Read the text that matches ``pattern`` here, or nothing."""
         found = pattern.match(self.text, self.offset)
         if found is None:
             return None
@@ -56,7 +56,7 @@ class Scanner:
         return True
 
     def need(self, literal: str, expected: str) -> None:
-        """Read ``literal``, or fail with what was ``expected``."""
+        """Read ``literal``, or fail with ``expected``."""
         if not self.take(literal):
             self.fail(expected)
 

@@ -3,7 +3,7 @@
     Scope.on("read", "files", "my notes").where("owner", "==", "acme").free_all()
     read:files/"my notes" where owner == "acme" free *
 
-What a scope *means* stands in the kernel; these classes build, read and print.
+The kernel defines the *meaning* of a scope; these classes build, read and print.
 """
 
 from __future__ import annotations
@@ -13,30 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._fast.scopes import queries as _kernel
-from .argument_path import Path, ValueSource
+from .argument_path import Path
 from .condition import Condition, FactReference
 from .form import checked_scope
 from .needs import Approval, Budget, Needs
-from .operators import Accessor, Operator
 from .parser import parse_scope
-from .segment import Segment, SegmentKind
-from .value import Number, Plain
-
-__all__ = [
-    "Accessor",
-    "Approval",
-    "Budget",
-    "Condition",
-    "FactReference",
-    "Needs",
-    "Number",
-    "Operator",
-    "Path",
-    "Scope",
-    "Segment",
-    "SegmentKind",
-    "ValueSource",
-]
+from .segment import Segment
+from .value import Plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +110,7 @@ class Scope:
         """Read scope text (``docs/token-format.md``, 11).
 
         Raises:
-            ScopeError: with the offset in characters and what was expected there.
+            ScopeError: with the offset in characters and the expected token.
         """
         return cls.from_record(parse_scope(text))
 
@@ -178,11 +161,11 @@ class Scope:
 
     @property
     def has_unknown_kind(self) -> bool:
-        """Whether it holds a kind from a later version, which every check denies."""
+        """True if it holds a kind of a later version, which every check denies."""
         return _kernel.has_unknown_kind(self.encode())
 
     def __str__(self) -> str:
-        """Return the canonical scope text; what a later version added shows as ``<unknown …>``."""
+        """Return the canonical scope text; kinds of a later version show as ``<unknown …>``."""
         text = ",".join(self.actions) + ":" + "/".join(map(str, self.resource))
         if self.conditions:
             text += " where " + " and ".join(map(str, self.conditions))

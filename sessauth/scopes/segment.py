@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from .._fast.codec.record import Record
 from .value import quoted, shows
 
 BARE = re.compile(r'[^ "/,*{}]+')
 
 
 class SegmentKind(IntEnum):
-    """How a segment matches; the numbers of ``token.proto``."""
+    """The kind of a segment's match; the numbers of ``token.proto``."""
 
     LITERAL = 1
     ANY = 2
@@ -24,7 +25,7 @@ class SegmentKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Record):
     """One segment of a pattern. ``kind`` is beyond :class:`SegmentKind` only in a later version's token."""
 
     kind: int
@@ -37,7 +38,7 @@ class Segment:
 
     @classmethod
     def any(cls) -> Segment:
-        """Match exactly one segment, whatever it is."""
+        """Match exactly one segment of any text."""
         return cls(SegmentKind.ANY)
 
     @classmethod
@@ -57,12 +58,8 @@ class Segment:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Segment:
-        """Return the segment of a wire dict of message ``Segment``."""
+        """Read the dict of message Segment; missing parts are empty."""
         return cls(record.get("kind", 0), tuple(record.get("texts", ())))
-
-    def to_record(self) -> dict[str, object]:
-        """Return the wire dict of message ``Segment``."""
-        return {"kind": int(self.kind), "texts": list(self.texts)}
 
     def __str__(self) -> str:
         """Return the canonical scope text."""

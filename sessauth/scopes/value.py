@@ -1,4 +1,4 @@
-"""Scalar values: what a condition compares with and what a session fact holds.
+"""Scalar values: the operands of conditions and the values of session facts.
 
 A value is a text (``str``), a truth (``bool``) or a :class:`Number`. Numbers have a class of their
 own because in Python ``True == 1``, and in a scope they are never equal.
@@ -18,8 +18,8 @@ from ..errors import ScopeError
 
 NANOS = 10**9
 _INT64 = 2**63
-# What a printed string escapes beside " and \ (docs/token-format.md, section 11): nothing that Python's own
-# tables say, which change with its version of Unicode.
+# The characters that a printed string escapes beside " and \ (docs/token-format.md, section 11). They are
+# listed since Python's own tables change with its version of Unicode.
 _HIDDEN = re.compile(
     "[\x00-\x1f\x7f-\xa0\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f"
     "\u205f-\u206f\u3000\ud800-\uf8ff\ufeff\ufff0-\ufffb\ufffe\uffff\U000110bd\U000110cd\U00013430-\U0001343f"
@@ -93,10 +93,10 @@ def _scaled(exact: Decimal) -> int | None:
 
 
 Value = str | bool | Number
-"""What the format knows."""
+"""A value of the format."""
 
 Plain = str | bool | int | Decimal | Number
-"""What callers may pass for a :data:`Value`."""
+"""A value that callers may pass for a :data:`Value`."""
 
 
 def value_of(value: Plain) -> Value:
@@ -156,7 +156,7 @@ def value_to_text(value: Value) -> str:
 def quoted(text: str) -> str:
     """Return ``text`` as a JSON string in which everything that does not show is escaped.
 
-    So what is printed can't reorder, hide or erase what stands beside it in a terminal.
+    So a printed text can't reorder, hide or erase its surroundings in a terminal.
     """
     if shows(text):
         return json.dumps(text, ensure_ascii=False)
@@ -164,7 +164,7 @@ def quoted(text: str) -> str:
 
 
 def shows(text: str) -> bool:
-    """Return whether nothing in ``text`` is escaped for what it does to what stands beside it."""
+    """Return True if no character of ``text`` is escaped for its effect on its surroundings."""
     return _HIDDEN.search(text) is None
 
 

@@ -5,7 +5,6 @@ Whatever is of the wrong size or form becomes an error that names the request's 
 
 from __future__ import annotations
 
-import base64
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from google.protobuf.message import Message
 
 from .. import limits
 from .._fast.base.token_mask import masked
-from .._fast.codec import protobuf
+from .._fast.codec import base64url, protobuf
 from ..crypto.holder_public_key import HolderPublicKey
 from ..crypto.issuer_key import KeyRecord
 from ..errors import ScopeError, ServerError, UsageError
@@ -214,7 +213,7 @@ def id_prefix(value: str) -> str:
 
 def page_token(after: bytes) -> str:
     """Return the page token for the page that begins behind row ``after``; none on the last page."""
-    return base64.urlsafe_b64encode(after).decode().rstrip("=")
+    return base64url.encode(after)
 
 
 def page_start(value: str, size: int = ID_BYTES) -> bytes:
@@ -225,7 +224,7 @@ def page_start(value: str, size: int = ID_BYTES) -> bytes:
     if not value:
         return b""
     try:
-        after = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
+        after = base64url.decode(value)
     except ValueError:
         after = b""
     if len(after) != size:

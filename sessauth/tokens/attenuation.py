@@ -1,6 +1,6 @@
-"""Adding a block to a chain: what may be added, and what the chain above makes of it.
+"""Adding a block to a chain, and the comparison of a new block with the blocks above it.
 
-Intersection keeps authority safe whatever is added, so everything here is for people: a mistake is
+Intersection keeps authority safe whatever is added. So the checks here serve people: a mistake is
 named when it is made and not when a call is denied.
 """
 
@@ -22,19 +22,8 @@ from ..scopes.scope import Scope
 from .block_draft import Draft, Signed, Signer, check_holder
 from .inspection import BlockInfo, Ending, read_blocks
 
-# What present() adds: nothing but the statement that the chain ends here.
-SEAL = Draft(
-    ending=Ending.SEALED,
-    scopes=(),
-    where=(),
-    audience=(),
-    source=(),
-    peer=(),
-    expires_at_ms=0,
-    not_before_ms=0,
-    max_blocks=0,
-    label="",
-)
+# The block that present() adds only states that the chain ends here.
+SEAL = Draft(Ending.SEALED)
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -48,9 +37,9 @@ def extend(
 
     Raises:
         NotExtendable: if the chain is sealed, its secret is elsewhere, it is at its length, or a block above
-            wants what follows to be bound.
-        WidensAuthority: if the chain above can never satisfy what the block asks for, or, with
-            ``strict``, if it isn't proven that it always does; ``part`` sticks out.
+            wants all blocks below to be bound.
+        WidensAuthority: if the chain above can never satisfy a part of the block, or, with ``strict``,
+            if it isn't proven that it always does; ``part`` names it.
         UsageError: if the result would be beyond a limit or against the format.
     """
     signer = check_extendable(chain, seed, key, draft.ending)
@@ -73,7 +62,7 @@ def extend(
 
 
 def check_extendable(chain: Chain, seed: bytes, key: HolderSigner | None, ending: Ending) -> Signer:
-    """Return what signs the next block; refuse a chain that can't take one more with this ending.
+    """Return the signer of the next block; refuse a chain that can't take one more with this ending.
 
     Raises:
         NotExtendable: as :func:`extend`.
@@ -119,7 +108,7 @@ def size_warnings(chain: Chain) -> tuple[str, ...]:
 
 
 def _check_holders(chain: Chain, blocks: tuple[BlockInfo, ...], draft: Draft) -> None:
-    """Hold the ending, and the keys that it names, against the blocks above."""
+    """Compare the ending, and the keys that it names, with the blocks above."""
     strict = next((block for block in blocks if block.ending is Ending.BOUND and not block.may_seal), None)
     if strict is not None and draft.ending is not Ending.BOUND:
         raise NotExtendable(
@@ -214,8 +203,8 @@ def _check_scopes(blocks: tuple[BlockInfo, ...], draft: Draft) -> list[tuple[str
             parent_where=_records(block.where),
             child_where=child_where,
         )
-        for text, (verdict, what) in zip(texts, verdicts, strict=True):
-            part = f"{text}: {what}"
+        for text, (verdict, detail) in zip(texts, verdicts, strict=True):
+            part = f"{text}: {detail}"
             if verdict < 0:
                 raise WidensAuthority(f"{block.name} can never satisfy {part}", part)
             if verdict == 0:

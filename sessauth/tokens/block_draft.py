@@ -1,7 +1,6 @@
-"""A block before it is signed: what the caller asked for, held to the format's limits.
+"""A block before it is signed: the caller's parameters within the format's limits.
 
-Messages name the parameter to change. What only the kernel can judge, it judges when the signed
-chain is parsed.
+Messages name the parameter to change. The kernel judges the rest when the signed chain is parsed.
 """
 
 from __future__ import annotations
@@ -37,21 +36,21 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a block is to say; times in ms since 1970, 0 where it says nothing.
+    """The statements of a block; times in ms since 1970, 0 where it states none.
 
-    ``to`` is the holder that a BOUND block names, and nobody else's.
+    ``to`` is the holder that a BOUND block names; None for other blocks.
     """
 
     ending: Ending
-    scopes: tuple[Scope, ...]
-    where: tuple[Condition, ...]
-    audience: tuple[str, ...]
-    source: tuple[str, ...]
-    peer: tuple[str, ...]
-    expires_at_ms: int
-    not_before_ms: int
-    max_blocks: int
-    label: str
+    scopes: tuple[Scope, ...] = ()
+    where: tuple[Condition, ...] = ()
+    audience: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    peer: tuple[str, ...] = ()
+    expires_at_ms: int = 0
+    not_before_ms: int = 0
+    max_blocks: int = 0
+    label: str = ""
     to: HolderPublicKey | None = None
     may_seal: bool = False
 
@@ -80,8 +79,8 @@ class Draft:
             ScopeError: if a scope or condition can't be read.
             UsageError: if a parameter is beyond a limit or contradicts another.
         """
-        read = tuple(Scope.of(s) for s in _items("scopes", scopes, limits.MAX_SCOPES))
-        for scope in read:
+        parsed = tuple(Scope.of(s) for s in _items("scopes", scopes, limits.MAX_SCOPES))
+        for scope in parsed:
             if scope.has_unknown_kind:
                 raise UsageError(f"scopes: {scope} has a kind of a later version, which every check denies")
         conditions = _items("where", where, limits.MAX_CONDITIONS)
@@ -92,7 +91,7 @@ class Draft:
             ending=_ending(ending, bound=holder is not None),
             to=holder,
             may_seal=bool(may_seal),
-            scopes=read,
+            scopes=parsed,
             where=tuple(Condition.parse(c) if isinstance(c, str) else c for c in conditions),
             audience=_texts("audience", audience, limits.MAX_AUDIENCES),
             source=_texts("source", source, limits.MAX_SOURCES),
@@ -118,10 +117,10 @@ class Draft:
         Args:
             signer: the issuer's key, or the secret that the block before names.
             before: the chain so far; empty for a root block.
-            index: the new block's.
-            previous_signature: of the block before; empty for a root block.
+            index: the new block's index.
+            previous_signature: that of the block before; empty for a root block.
             root: the wire dict of message ``Root``, for a root block.
-            issued_at_ms: when, for a root block.
+            issued_at_ms: the time of issue in ms since 1970, for a root block.
 
         Raises:
             UsageError: if the chain would be beyond a limit or against the format.
@@ -168,9 +167,9 @@ def check_holder(to: HolderPublicKey, used: Collection[bytes], issuer_key_id: by
     """Refuse a holder's key that would make the chain malformed.
 
     Args:
-        to: whom the next block is to be bound to.
+        to: the holder that the next block is to be bound to.
         used: the ``next_key`` and ``proof_key`` of all blocks so far.
-        issuer_key_id: the root's.
+        issuer_key_id: the id of the root's key, 32 bytes.
 
     Raises:
         UsageError: naming the key.
@@ -219,7 +218,7 @@ def _number(name: str, value: int, limit: int) -> int:
 
 
 def _items(name: str, items: Sequence[_T], limit: int) -> tuple[_T, ...]:
-    # A single text is a sequence of its characters, and would be taken for many items.
+    # A single text is a sequence too: of its characters.
     if isinstance(items, str | bytes):
         raise UsageError(f"{name} is a list: write [{items!r}]")
     if len(items) > limit:

@@ -1,7 +1,7 @@
-"""The holder of bound tokens: proves each call, and alone can narrow what is bound to it.
+"""The holder of bound tokens: proves each call, and alone can narrow a token that is bound to it.
 
     key = HolderKey.generate()
-    ...                                   # whoever mints is given key.public.text
+    ...                                   # the issuer is given key.public.text
     proof = key.prove(token, "read", "files/a", b"{}", verifier_key)
 
 A bound token that is stolen is worth nothing without the key. See docs/token-format.md, section 9.9.
@@ -27,11 +27,9 @@ from ..errors import UsageError
 from ..scopes.call_arguments import Arguments, encode
 from .token import Binding, Token
 
-__all__ = ["HolderKey", "HolderPublicKey", "ProofKind"]
-
 
 class ProofKind(IntEnum):
-    """How a proof is made; the numbers of ``token.proto``."""
+    """The kind of a proof; the numbers of ``token.proto``."""
 
     ED25519 = 1
     MAC = 2
@@ -52,7 +50,7 @@ class HolderKey:
     __slots__ = ("_agreed", "_proof_secret", "_seed", "public")
 
     public: HolderPublicKey
-    """What a token is bound to; its text is no secret."""
+    """The keys that a token is bound to; their text is no secret."""
 
     def __init__(self, seed: bytes, proof_secret: bytes) -> None:
         """Take the 32-byte seed of an Ed25519 key and the 32-byte secret of an X25519 key.
@@ -96,7 +94,7 @@ class HolderKey:
         pem.save_secrets(Path(path), *pairs)
 
     def holds(self, token: Token) -> bool:
-        """Whether a token is bound to this key."""
+        """Return True if a token is bound to this key."""
         return token.binding is not None and token.binding.next_key == self.public.next_key
 
     def sign(self, message: bytes) -> bytes:
@@ -123,17 +121,17 @@ class HolderKey:
             token: the bound token, as it is presented.
             action: as it will be judged.
             resource: as it will be judged.
-            arguments: what will be judged, as ``check`` takes it (:mod:`sessauth.scopes.call_arguments`).
+            arguments: as they will be judged, in any form of :mod:`sessauth.scopes.call_arguments`.
             verifier_key: the key of the host that judges, verified: ``VerifierKeys.current``.
             kind: ``mac``, a fraction of a signature's cost; ``ed25519``, a signature. Default: ``mac``
                 where the token names this key's ``proof_key``, else ``ed25519``.
             now_ms: the time of the call, in ms since 1970; -1 reads ``clock``.
-            clock: what gives the time; default: the machine's.
+            clock: the source of the time; default: the machine's.
 
         Raises:
             MalformedToken: if ``token`` is none.
             UsageError: if it is not bound to this key, ``kind`` is none, or can't be made for this token; for
-                values of ``arguments`` that JSON can't say.
+                values of ``arguments`` that JSON can't express.
         """
         binding = (token if isinstance(token, Token) else Token.parse(token)).binding
         if binding is None:

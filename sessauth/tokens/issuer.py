@@ -19,7 +19,7 @@ from .token import Token
 
 
 class Issuer:
-    """Mints tokens with one key. It asks no state: whether a session may have a token its caller knows."""
+    """Mints tokens with one key. It reads no state: its caller decides which sessions may have a token."""
 
     __slots__ = ("_clock", "_key")
 
@@ -30,7 +30,7 @@ class Issuer:
 
     @property
     def key_id(self) -> bytes:
-        """What its tokens name its key by, 32 bytes."""
+        """The id that its tokens name its key by, 32 bytes."""
         return self._key.key_id
 
     def mint(
@@ -56,12 +56,12 @@ class Issuer:
 
         Args:
             session_id: 16 bytes, as the server gave it.
-            scopes: what it permits; a call must match one of them.
+            scopes: the calls it permits; a call must match one of them.
             audience: the verifiers that may accept it. May be empty where ``to`` is given.
             ttl_ms: how long it lives from now; this or ``expires_at_ms`` is required.
             expires_at_ms: when it ends, in ms since 1970.
             ending: ``sealed`` (the default), to be presented, or ``open``, to be narrowed further offline.
-                With ``to`` it is ``bound``, and nothing else may be said.
+                With ``to`` it is ``bound``, and no other value is accepted.
             to: the holder that it is bound to: each call then needs a proof by that holder's key.
             may_seal: whether that holder may make sealed and open tokens of it.
             where: conditions that must hold on every call.
@@ -70,7 +70,7 @@ class Issuer:
             not_before_ms: when it begins, in ms since 1970.
             max_blocks: how many blocks the chain may ever have.
             min_revision: a view older than this answers ``STALE_STATE``.
-            label: who it is for; shown in audit.
+            label: a name for its recipient; shown in audit.
 
         Raises:
             ScopeError: if a scope or condition can't be read.

@@ -1,7 +1,7 @@
 """Tokens as a holder has them: read, narrowed offline, shown.
 
-A :class:`Token` is unverified: its bytes are a well-formed chain, and whether the signatures are right
-and the session lives only a verifier says.
+A :class:`Token` is unverified: its bytes are a well-formed chain. Only a verifier judges the signatures and
+the session.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ from ..scopes.condition import Condition
 from ..scopes.scope import Scope
 from . import attenuation
 from .block_draft import Draft, Signed
-from .inspection import BlockInfo, Ending, TokenInfo, inspect_chain
-
-__all__ = ["Binding", "BlockInfo", "Ending", "Token", "TokenInfo"]
+from .inspection import Ending, TokenInfo, inspect_chain
 
 _PREFIXES = (PRESENTED_PREFIX.encode(), STORED_PREFIX.encode())
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What a proof for a bound token rests on: its last block's signature and the keys that it names.
+    """The basis of proofs for a bound token: its last block's signature and the keys that it names.
 
     ``proof_key`` is empty where the block names none; then a proof is a signature.
     """
@@ -46,7 +44,7 @@ class Token:
     __slots__ = ("_binding", "_chain", "_seed", "warnings")
 
     warnings: tuple[str, ...]
-    """What whoever made it should know: a scope not proven inside its parent, a long text form."""
+    """Warnings for its maker: a scope not proven inside its parent, a long text form."""
 
     def __init__(self, signed: Signed, warnings: tuple[str, ...] = ()) -> None:
         """Wrap a chain that the kernel found well-formed, with the seed of its next key if it is open."""
@@ -73,22 +71,22 @@ class Token:
 
     @property
     def data(self) -> bytes:
-        """The encoded chain: what is presented, except of an open token."""
+        """The encoded chain, which is presented unless it is open."""
         return self._chain.raw
 
     @property
     def ending(self) -> Ending:
-        """How the last block ends."""
+        """The ending of the last block."""
         return Ending(self._chain.ending)
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be extended by whoever has its secret, and is never presented."""
+        """True if its secret extends it, so that it is never presented."""
         return self.ending is Ending.OPEN
 
     @property
     def binding(self) -> Binding | None:
-        """What proofs for it rest on; None unless it is bound."""
+        """The basis of proofs for it; None unless it is bound."""
         if self._binding is None and self.ending is Ending.BOUND:
             last = protobuf.decode("Block", self._chain.payloads[-1])
             self._binding = Binding(self._chain.signatures[-1], last["next_key"], last["proof_key"])
@@ -101,7 +99,7 @@ class Token:
 
     @property
     def block_ids(self) -> tuple[bytes, ...]:
-        """What revocation and audit name its blocks by, 32 bytes each, the root's first."""
+        """The ids that revocation and audit name its blocks by, 32 bytes each, the root's first."""
         return self._chain.block_ids
 
     @property
@@ -131,7 +129,7 @@ class Token:
         return presented_text(self.data)
 
     def stored_text(self) -> str:
-        """Return the form to keep. Of an open token it is a secret: it can be extended with it.
+        """Return the form to store. Of an open token it is a secret, with which the token is extended.
 
         Raises:
             UsageError: if it is open and came without its secret, so that nothing can be done with it.
@@ -162,12 +160,12 @@ class Token:
         strict: bool = False,
         clock: Clock | None = None,
     ) -> Token:
-        """Return a narrower token, made offline. What is left out stays as it is.
+        """Return a narrower token, made offline. A parameter that is left out changes nothing.
 
         An open token is extended with the secret that it carries, a bound one with ``key``.
 
         Args:
-            scopes: a call must also match one of these; each is held against the blocks above.
+            scopes: a call must also match one of these; each is compared with the blocks above.
             where: conditions that must also hold on every call.
             audience: the verifiers that may still accept it.
             source: the CIDR blocks that calls may come from.
@@ -176,18 +174,18 @@ class Token:
             expires_at_ms: when it ends, in ms since 1970.
             not_before_ms: when it begins, in ms since 1970.
             max_blocks: how many blocks the chain may ever have.
-            label: who it is for; shown in audit.
+            label: a name for its recipient; shown in audit.
             ending: ``sealed`` (the default), to be presented, or ``open``, to be handed on and narrowed
-                further. With ``to`` it is ``bound``, and nothing else may be said.
+                further. With ``to`` it is ``bound``, and no other value is accepted.
             to: the holder that the new token is bound to: each call then needs a proof by that holder's key.
             may_seal: whether that holder may make sealed and open tokens of it.
             key: the ``HolderKey`` that this token is bound to.
-            strict: whether to refuse what isn't proven to lie inside the parent.
-            clock: what ``ttl_ms`` counts from.
+            strict: refuse parts that are not proven to lie inside the parent.
+            clock: the time that ``ttl_ms`` counts from.
 
         Raises:
-            NotExtendable: if this token is sealed, its secret is elsewhere, or it is bound and what is asked
-                for is not.
+            NotExtendable: if this token is sealed, its secret is elsewhere, or it is bound and the new one
+                would not be.
             WidensAuthority: if the parent can never satisfy a part, which it names.
             ScopeError: if a scope or condition can't be read.
             UsageError: if a parameter is beyond a limit or contradicts another.
@@ -212,7 +210,7 @@ class Token:
         return Token(*attenuation.extend(self._chain, self._seed, key, draft, strict=strict))
 
     def present(self) -> Token:
-        """Return what a gateway is shown: of an open token a sealed one with the same authority, else itself.
+        """Return the token for a gateway: of an open one a sealed copy with the same authority, else itself.
 
         A bound token is presented as it is, each time with a new proof (``HolderKey.prove``).
 
@@ -228,7 +226,7 @@ class Token:
         return self._chain.verify(issuer_public_key)
 
     def inspect(self) -> TokenInfo:
-        """Return what it says, unverified."""
+        """Return its contents, unverified."""
         return inspect_chain(self._chain)
 
     def __eq__(self, other: object) -> bool:
@@ -240,7 +238,7 @@ class Token:
         return hash(self.data)
 
     def __repr__(self) -> str:
-        """Show what is public: no token, no secret."""
+        """Show public parts: no token, no secret."""
         ending = self.ending.name.lower()
         return f"<Token {ending} blocks={self._chain.block_count} session={self.session_id.hex()}>"
 

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import re
 
-from sessauth.decisions.reason_texts import MEANINGS
+from sessauth.decisions.reason_texts import REASON_TEXTS
 from sessauth.reasons import Reason
 from tests.support.markdown import Document
 from tests.support.tree import ROOT
 
 
 def test_a_meaning_is_the_first_sentence_of_its_paragraph() -> None:
-    """What a decision's story says of a reason is what docs/reasons.md begins with, for each reason."""
+    """The text of a reason, before its remedy, begins the paragraph of docs/reasons.md."""
     sections = Document(ROOT / "docs" / "reasons.md").sections(3)
     expected = {}
     for reason in Reason:
@@ -19,4 +19,4 @@ def test_a_meaning_is_the_first_sentence_of_its_paragraph() -> None:
         assert found is not None, reason.name
         expected[reason] = found[1]
 
-    assert expected == MEANINGS
+    assert expected == {reason: text.partition("; ")[0] + "." for reason, text in REASON_TEXTS.items()}

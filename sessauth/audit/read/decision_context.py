@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ..._fast.codec.protobuf import WireError
 from ...decisions.explanation import explain_blocks
-from ...decisions.reason_texts import MEANINGS
+from ...decisions.reason_texts import REASON_TEXTS
 from ...errors import NotFound, UsageError
 from ...limits import MAX_ANCESTORS
 from ...model.change import Change, ChangeKind
@@ -41,7 +41,7 @@ class DecisionContext:
     @property
     def meaning(self) -> str:
         """The meaning of the reason, in a sentence."""
-        return MEANINGS[self.decision.reason]
+        return REASON_TEXTS[self.decision.reason]
 
     @cached_property
     def explanation(self) -> str:

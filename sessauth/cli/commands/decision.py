@@ -54,7 +54,7 @@ def _lines(context: DecisionContext) -> list[str]:
     lines = [
         word,
         f"  means: {context.meaning}",
-        *([f"  {printable(explained)}"] if explained else []),
+        *([f"  {printable(explained)}"] if explained not in ("", context.meaning) else []),
         *fields(
             [
                 ("time", moment(context.entry.at_ms)),

@@ -8,7 +8,6 @@ at most once in 200 ms.
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import hmac
 import os
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
+from ..._fast.codec import base64url
 from ..._fast.nonces.shared_file import give_group, share
 from ...errors import ConfigError
 from ..config.sections import AUDIENCE, RESERVED, ROLES
@@ -69,7 +69,7 @@ def hash_secret(secret: bytes) -> bytes:
 
 def credential_text(name: str, secret: bytes) -> str:
     """Return the text of a credential."""
-    return f"{PREFIX}{name}_{base64.urlsafe_b64encode(secret).decode().rstrip('=')}"
+    return f"{PREFIX}{name}_{base64url.encode(secret)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,11 @@ def parse(text: str) -> tuple[str, bytes] | None:
     if not NAME.fullmatch(name):
         return None
     try:
-        raw = base64.b64decode(secret + "=", altchars=b"-_", validate=True)
+        raw = base64url.decode(secret)
     except ValueError:
         return None
     # One credential has one text: the unused bits of the last character are zero.
-    canonical = base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii") == secret
-    return (name, raw) if len(raw) == 32 and canonical else None
+    return (name, raw) if len(raw) == 32 and base64url.encode(raw) == secret else None
 
 
 class CredentialFile:
