@@ -10,8 +10,7 @@ from typing import Any
 
 from ..decisions.decision import DecisionBase
 from ..decisions.survey import Candidate, Verdicts
-from ..limits import MAX_ANCESTORS
-from ..scopes.scope import Scope
+from ..model.session import ceiling_layers
 from ..state.host.proof_reader import ProofReader
 from ..state.lmdb.reader import StateReader
 from ..state.lmdb.rows import TxnRows
@@ -59,18 +58,6 @@ def token_state(state: Path, token: Token) -> TokenStateInfo:
     )
 
 
-def ceilings(rows: TxnRows, session_id: bytes) -> list[list[Scope]]:
-    """Return the layers that a call of a session is held to: its own, then its ancestors'."""
-    layers: list[list[Scope]] = []
-    for _ in range(MAX_ANCESTORS + 1):
-        session = rows.session(session_id) if session_id else None
-        if session is None:
-            break
-        layers += [[Scope.from_record(scope) for scope in layer] for layer in session.ceilings]
-        session_id = session.parent_id
-    return layers
-
-
 def embedded_check(
     state: Path, token: Token, action: str, resource: str, call: dict[str, Any]
 ) -> tuple[DecisionBase, str]:
@@ -81,7 +68,7 @@ def embedded_check(
         ProofReader(state, verifier)
         decision = verifier.check(token, action, resource, **call)
         with reader.reading() as txn:
-            layers = ceilings(TxnRows(txn, reader.tables), decision.session_id)
+            layers = list(ceiling_layers(decision.session_id, TxnRows(txn, reader.tables).session))
     finally:
         reader.close()
     return decision, decision.explain(token, layers)

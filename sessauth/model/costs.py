@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 
 from .._fast.codec import base64url
 from .._fast.codec.record import Record
-from ..scopes.value import Number
+from ..scopes.value import NANOS, Number
 from .change import Change, ChangeKind
 
 # The log's own name space, which no request id of a caller can reach.
@@ -98,6 +98,11 @@ class SessionCounts(Record):
     def waiting(self, epoch: int) -> int:
         """Return the number of approvals that wait for an answer in a session at ``epoch``."""
         return self.open_approvals if self.approvals_epoch == epoch else 0
+
+
+def nanos(number: Number) -> int:
+    """Return a number in units of 10^-9, an integer that can't overflow."""
+    return number.units * NANOS + number.nanos
 
 
 def ledger_id(name: str, unit: str, block_id: bytes = b"") -> bytes:

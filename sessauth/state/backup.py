@@ -1,8 +1,8 @@
 """Backup and restore of a state folder.
 
 A backup is a consistent copy with a manifest. A restore writes the backup's rows into the folder's own
-environment, in one transaction, and starts a new incarnation: what was revoked or ended after the backup
-is not in it, so every session it holds ends.
+environment, in one transaction. It starts a new incarnation, which ends every restored session: the backup
+lacks the ends and revocations that came after it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _COPIED = tuple(name for name in layout.TABLES if name not in (*_LOG, layout.MET
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup holds. ``data_digest`` is the BLAKE2b-256 of its data file, in hex."""
+    """Position and content of a backup. ``data_digest`` is the BLAKE2b-256 of its data file, in hex."""
 
     format: int
     cluster_id: str
@@ -55,7 +55,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read a backup's manifest; raises StateUnusable if there is none or it can't be read."""
+        """Read a backup's manifest; raises StateUnusable MISSING or CORRUPT."""
         path = folder / MANIFEST_FILE
         try:
             raw: dict[str, Any] = json.loads(path.read_text())
@@ -73,10 +73,10 @@ def backup(
     target: str | os.PathLike[str],
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
-    """Write a backup of a state folder into ``target``, a new folder; the server may go on running.
+    """Write a backup of a state folder into ``target``, a new folder; the server may be running.
 
-    Not from a process that has the folder open already: there, use :func:`backup_source`. ``on_progress`` is
-    told how many of the copied sessions were read again, and how many there are.
+    A process that has the folder open uses :func:`backup_source`. ``on_progress`` is called with the number
+    of copied sessions that were read again, and the number of all.
     """
     reader = StateReader.open(state_dir)
     try:
@@ -127,10 +127,10 @@ def backup_source(
 def verify_backup(
     source: str | os.PathLike[str], on_progress: Callable[[int, int], None] | None = None
 ) -> tuple[Manifest, Verified]:
-    """Read a whole backup, as a restore does before it changes anything; return what it holds.
+    """Read a whole backup, as a restore does before it changes anything; return its manifest and row counts.
 
-    ``on_progress`` is told how many sessions were read, and how many there are. Raises StateUnusable MISSING
-    without a manifest, NEWER_FORMAT if a later program made it, CORRUPT if it is not what its manifest says.
+    ``on_progress`` is called with the number of sessions read, and the number of all. Raises StateUnusable
+    MISSING without a manifest, NEWER_FORMAT if a later program made it, CORRUPT if its manifest does not fit.
     """
     folder = Path(source)
     manifest = Manifest.read(folder)
@@ -152,12 +152,11 @@ def restore(
     clock: Clock | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Head:
-    """Put a backup's rows in the place of a folder's own; the folder is made if there is none.
+    """Replace a folder's rows by a backup's, and return the new head; creates the folder if it is missing.
 
-    The server must be stopped; verifiers may stay open, and deny all restored sessions from then on.
-    Raises StateUnusable FOREIGN if the folder is of another cluster, unless ``force``; NEWER_FORMAT if a
-    later program made the backup; CORRUPT if it is not what its manifest says. Returns the new head.
-    ``on_progress`` as of :func:`verify_backup`.
+    The server must be stopped. Verifiers may stay open, and deny all restored sessions from then on.
+    Raises StateUnusable FOREIGN if the folder is of another cluster, unless ``force``; else raises, and calls
+    ``on_progress``, as :func:`verify_backup`.
     """
     folder = Path(source)
     manifest, _ = verify_backup(folder, on_progress)
@@ -174,15 +173,15 @@ def restore(
                 backed_up = TxnRows(txn, tables)
                 anchored = writer.anchored
                 if anchored is None or (fresh and not anchored.seq):
-                    _say_unknown(Path(state_dir))
+                    _log_unknown(Path(state_dir))
                 writer.run(lambda group: _replace(group, backed_up, manifest, anchored))
         finally:
             env.close()
         return writer.head()
 
 
-def _say_unknown(state_dir: Path) -> None:
-    """Log that nothing says how far the state was."""
+def _log_unknown(state_dir: Path) -> None:
+    """Log that the state's position before the restore is not known."""
     _log.warning(
         "%s has no %s, so how far the state was before can't be known: numbers of revisions and changes may "
         "be used a second time, of another incarnation",
@@ -193,18 +192,17 @@ def _say_unknown(state_dir: Path) -> None:
 
 
 def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anchored | None) -> None:
-    """Write the backup's rows over the folder's, and log the new incarnation behind both histories.
+    """Write the backup's rows over the folder's, and log the new incarnation after both histories.
 
-    Revision, seq, keys generation and clock floor only go up, whichever side was ahead, the anchor's too
-    if there is one, so that no view, token or follower takes the restored state for one that it knows. A
-    key that was retired or distrusted since the backup stays so; one of another cluster's folder is no
-    key of this one. Who is enrolled is known by the folder's own rows: the backup's processes are those
-    of another time, or host.
+    Revision, seq, keys generation and clock floor become at least those of the folder, the backup and the
+    anchor. So no view, token or follower takes the restored state for one it knows. A key that was retired or
+    distrusted since the backup stays so. A key of another cluster's folder is not taken over. Registrations
+    are the folder's own: the backup's are of processes of another time, or host.
     """
     rows, old, new = group.rows, group.rows.head(), backed_up.head()
     ours = old.cluster_id == new.cluster_id
     known_keys = [key for key in map(rows.key, rows.key_ids()) if key is not None]
-    enrolled = evidence_rows.enrolments(rows)
+    registrations = evidence_rows.registrations(rows)
     for name in (*_COPIED, *_LOG):
         rows.txn.drop(rows.tables[name], delete=False)
     for name in _COPIED:
@@ -214,30 +212,30 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
             rows.fill(name, source.iternext())
     for known in known_keys:
         restored = rows.key(known.id)
-        # Of another cluster's folder only what it holds against a key of ours counts: its own are strangers.
+        # Another cluster's folder can only lower the status of a restored key. Its own keys are not ours.
         if (restored is None and ours) or (restored is not None and restored.status < known.status):
             rows.put(layout.KEYS, known.id, known.encode())
-    for record in evidence_rows.enrolments(rows):
-        evidence_rows.drop_enrolment(group, record)
-    for record in enrolled:
-        evidence_rows.keep_enrolment(group, record)
-    left = (0, 0) if anchored is None else (anchored.revision, anchored.seq)
-    seq = max(old.seq, new.seq, left[1])
+    for record in evidence_rows.registrations(rows):
+        evidence_rows.drop_registration(group, record)
+    for record in registrations:
+        evidence_rows.store_registration(group, record)
+    least_revision, least_seq = (0, 0) if anchored is None else (anchored.revision, anchored.seq)
+    seq = max(old.seq, new.seq, least_seq)
     rows.current = Head(
         layout.FORMAT,
         layout.MIN_READER_FORMAT,
         new.cluster_id,
         new.incarnation,
-        revision=max(old.revision, new.revision, left[0]) + 1,
+        revision=max(old.revision, new.revision, least_revision) + 1,
         seq=seq,
         clock_floor_ms=max(old.clock_floor_ms, new.clock_floor_ms),
         keys_generation=max(old.keys_generation, new.keys_generation) + 1,
         digest=new.digest,
         incarnation_revision=new.incarnation_revision,
     )
-    _take_incarnations(rows, backed_up)
-    evidence_rows.keep_since(rows, group.at_ms)
-    rows.put(layout.META, layout.COMPACTED_KEY, seq.to_bytes(8, "big") + new.digest)
+    _copy_incarnations(rows, backed_up)
+    evidence_rows.store_since(rows, group.at_ms)
+    rows.put_compacted(seq, new.digest)
     change = new_incarnation(
         f"{layout.SYSTEM_PREFIX}restore/{seq + 1}",
         os.urandom(16),
@@ -248,8 +246,8 @@ def _replace(group: Group, backed_up: TxnRows, manifest: Manifest, anchored: Anc
     group.log(change)
 
 
-def _take_incarnations(rows: TxnRows, backed_up: TxnRows) -> None:
-    """Have the incarnations that the backup's sessions are of, and no others."""
+def _copy_incarnations(rows: TxnRows, backed_up: TxnRows) -> None:
+    """Replace the rows of incarnations by the backup's, which its sessions need."""
     for key in rows.keys_after(layout.META, b"", sys.maxsize, incarnations.PREFIX):
         rows.delete(layout.META, key)
     for key in backed_up.keys_after(layout.META, b"", sys.maxsize, incarnations.PREFIX):

@@ -36,7 +36,7 @@ def test_every_kind_of_change_is_in_the_state_when_its_callers_return(tmp_path: 
         for kind, status in ((OPEN_MINT, SessionStatus.ACTIVE), (END, SessionStatus.ENDED)):
             found = [writer.get_session(session_id) for session_id in made[kind]]
             assert [session.status for session in found if session is not None] == [status] * 24
-        assert all(writer.revoked(session_id, block_id) for session_id, block_id in made[REVOKE])
+        assert all(writer.is_revoked(session_id, block_id) for session_id, block_id in made[REVOKE])
 
 
 def test_a_change_that_is_rejected_stops_the_run(tmp_path: Path) -> None:

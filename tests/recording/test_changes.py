@@ -136,7 +136,7 @@ def test_no_argument_of_a_call_that_waits_for_an_approval(tmp_path: Path) -> Non
 
 def test_what_the_log_dropped_is_said(tmp_path: Path) -> None:
     """A log that was compacted beyond what was recorded leaves a record of how many are missing."""
-    with StateWriter.open(tmp_path / "state", create=True, keep=Retention(changes=4)) as log:
+    with StateWriter.open(tmp_path / "state", create=True, retention=Retention(changes=4)) as log:
         follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
         since = follower.seq
         for number in range(12):

@@ -72,7 +72,7 @@ def test_a_budget_is_charged_by_the_argument(writer: WriterFixture) -> None:
         Reason.BUDGET_EXHAUSTED,
     ]
     assert reason("0.000000001") is Reason.ALLOWED
-    with writer.state_writer._rows() as rows:
+    with writer.state_writer.source().rows() as rows:
         ledger = rows.ledger(SESSION, ledger_id("api", "eur"))
     assert (str(ledger.spent), str(ledger.reserved)) == ("10", "0")
 
@@ -118,7 +118,7 @@ def test_nothing_is_taken_where_anything_denies(writer: WriterFixture) -> None:
 
     assert writer.check(child).decision.reason is Reason.USES_EXHAUSTED
     assert writer.state_writer.head().seq == before
-    with writer.state_writer._rows() as rows:
+    with writer.state_writer.source().rows() as rows:
         assert rows.uses(SESSION, parent.block_ids[0], 0) == 1
 
 
@@ -194,10 +194,10 @@ def test_a_retry_id_names_one_call_of_one_gateway(writer: WriterFixture) -> None
     ):
         assert wrong.decision.reason is Reason.MALFORMED_REQUEST
         assert wrong.decision.argument == "retry_id"
-    with writer.state_writer._rows() as rows:
+    with writer.state_writer.source().rows() as rows:
         assert rows.uses(SESSION, token.block_ids[0], 0) == 1
     assert writer.check(token, retry_id=b"attempt", gateway="gw-2").decision
-    with writer.state_writer._rows() as rows:
+    with writer.state_writer.source().rows() as rows:
         assert rows.uses(SESSION, token.block_ids[0], 0) == 2
 
 
@@ -226,7 +226,7 @@ def test_a_permit_reserves_and_commit_spends(writer: WriterFixture) -> None:
 
     assert writer.commit(ask, verdict.permit).decision
     assert writer.commit(ask, verdict.permit).decision.reason is Reason.BAD_PERMIT
-    with writer.state_writer._rows() as rows:
+    with writer.state_writer.source().rows() as rows:
         ledger = rows.ledger(SESSION, ledger_id("api", "eur"))
         assert rows.counts(SESSION).open_permits == 0
     assert (str(ledger.spent), str(ledger.reserved)) == ("6", "0")
@@ -322,7 +322,7 @@ def test_a_session_has_so_many_permits_open(writer: WriterFixture, monkeypatch: 
 
     denied = writer.check(token, permit_ms=1000)
     assert denied.decision.reason is Reason.BUDGET_EXHAUSTED
-    with writer.state_writer._rows() as rows:
+    with writer.state_writer.source().rows() as rows:
         assert rows.uses(SESSION, token.block_ids[0], 0) == 2
     writer.release(permits[0])
     assert writer.check(token, permit_ms=1000).decision

@@ -224,7 +224,7 @@ def test_who_was_enrolled_before_it_was_kept_is_not_known(operator: Caller, log:
 
 
 def _since(group: Any, at_ms: int) -> None:
-    rows.keep_since(group.rows, at_ms)
+    rows.store_since(group.rows, at_ms)
     group.dirty = True
 
 

@@ -129,7 +129,7 @@ def test_it_leaves(enrolment: VerifierRegistry, log: StateWriter) -> None:
 
     assert states(enrolment, 2, NOW - 1) == {"gw-1": LEFT}
     log.run(lambda group: None)
-    assert log.enrolments() == []
+    assert log.registrations() == []
 
 
 def test_a_name_is_one_process(enrolment: VerifierRegistry, clock: FixedClock) -> None:
@@ -180,7 +180,7 @@ def test_a_worker_is_over_with_its_process(enrolment: VerifierRegistry, log: Sta
 
     # That it is gone is seen when it is looked at, which is behind the end.
     assert states(enrolment, 2, NOW - 1) == {"sessauth/worker-0": LEFT, "sessauth/worker-1": WAITS}
-    assert log.enrolments() == []
+    assert log.registrations() == []
 
 
 def test_what_it_says_is_of_the_form() -> None:
@@ -238,7 +238,7 @@ def test_who_is_over_for_long_is_forgotten(
 
     assert [entry.record.name for entry, _ in enrolment.all()] == ["gw-2"]
     log.run(lambda group: None)
-    assert [record.name for record in log.enrolments()] == ["gw-2"]
+    assert [record.name for record in log.registrations()] == ["gw-2"]
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -268,7 +268,7 @@ def test_who_is_heard_meanwhile_is_not_forgotten(
 
     assert states(enrolment, 2) == {"gw-1": WAITS}
     log.run(lambda group: None)
-    assert [record.name for record in log.enrolments()] == ["gw-1"]
+    assert [record.name for record in log.registrations()] == ["gw-1"]
 
 
 def test_there_are_not_more_than_a_receipt_can_name(

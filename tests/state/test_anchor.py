@@ -252,7 +252,7 @@ def test_a_writer_stops_at_an_older_file(state_dir: Path, how: str) -> None:
         with pytest.raises(StateError):
             writer.submit(opening("even later")).result()
         with pytest.raises(StateUnusable) as caught:
-            writer.hold()
+            writer.check_files()
         assert caught.value.problem == "ROLLED_BACK"
     assert "older" in refused(state_dir)
 
@@ -262,14 +262,14 @@ def test_an_idle_writer_notices(state_dir: Path) -> None:
     before = made(state_dir)
     for name, problem in (("", "ROLLED_BACK"), (layout.LOCK_FILE, "SWAPPED")):
         with StateWriter.open(state_dir, map_size=MAP) as writer:
-            writer.hold()
+            writer.check_files()
             latest = OldFile.of(state_dir)
             if name:
                 (state_dir / name).unlink()
             else:
                 before.overwrite(state_dir)
             with pytest.raises(StateUnusable) as caught:
-                writer.hold()
+                writer.check_files()
             assert caught.value.problem == problem and problem in writer.braked
         latest.put_back(state_dir)
         with StateWriter.open(state_dir, map_size=MAP) as writer:

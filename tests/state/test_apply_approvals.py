@@ -58,7 +58,7 @@ def found(rows: MemoryRows) -> ApprovalRecord:
 
 def lookup(rows: MemoryRows, epoch: int = 1) -> ApprovalRecord | None:
     """Return what is found by the call."""
-    return rows.asked(ID, BLOCK, 0, 0, epoch, REQUEST)
+    return rows.requested_approval(ID, BLOCK, 0, 0, epoch, REQUEST)
 
 
 def test_a_request_is_kept_and_found_by_its_call() -> None:
@@ -75,7 +75,7 @@ def test_a_request_is_kept_and_found_by_its_call() -> None:
         (b"c" * 32, 0, 0, 1, REQUEST),
         (BLOCK, 0, 0, 1, BLOCK),
     ):
-        assert rows.asked(ID, *other) is None
+        assert rows.requested_approval(ID, *other) is None
 
 
 def test_a_request_never_outlives_its_session() -> None:

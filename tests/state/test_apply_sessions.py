@@ -20,7 +20,7 @@ from sessauth.model.change import (
     update_facts,
 )
 from sessauth.model.session import EndCause, Fact, SessionStatus
-from sessauth.state.rules.apply import refused_unread
+from sessauth.state.rules.apply import encode_or_refuse
 from tests.support.changes import HOUR, NOW, MemoryRows, opening, scopes
 
 ID = b"s" * 16
@@ -327,14 +327,14 @@ def test_the_same_changes_lead_to_the_same_state() -> None:
 )
 def test_a_change_without_a_usable_id_is_not_logged(change_id: str, actor: str, names: str) -> None:
     """An id is a text of 1 to 64 bytes; an actor is a text."""
-    encoded, wrong = refused_unread(Change(change_id, ChangeKind.SUSPEND_SESSION, {}, ID, actor))
+    encoded, wrong = encode_or_refuse(Change(change_id, ChangeKind.SUSPEND_SESSION, {}, ID, actor))
     assert not encoded and names in wrong
 
 
 def test_a_change_has_bounded_bytes() -> None:
     """A change that is larger than any sensible ceiling is refused before it is logged."""
     large = opening("1", ID, facts=[Fact(f"f{n}", "x" * 1024) for n in range(100)])
-    encoded, wrong = refused_unread(large)
+    encoded, wrong = encode_or_refuse(large)
     assert not encoded and "bytes" in wrong
     broken = Change("1", ChangeKind.REVOKE, {"block_ids": ["text"]}, ID)
-    assert "can't be encoded" in refused_unread(broken)[1]
+    assert "can't be encoded" in encode_or_refuse(broken)[1]

@@ -305,7 +305,7 @@ def test_what_is_open_survives_a_restart(state_dir: Path, clock: FixedClock) -> 
 def test_a_purged_session_leaves_no_row(state_dir: Path, clock: FixedClock) -> None:
     """After the purge the tables of costs are empty, whatever was open, and the sweep finds nothing to do."""
     keep = Retention(ended_ms=1_000)
-    with StateWriter.open(state_dir, create=True, clock=clock, keep=keep) as writer:
+    with StateWriter.open(state_dir, create=True, clock=clock, retention=keep) as writer:
         assert writer.submit(opening("open", ID, ttl_ms=5_000)).result().applied
         permit = {"permit_id": PERMIT, "permit_deadline_ms": NOW + 60_000}
         assert taken(

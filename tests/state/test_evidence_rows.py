@@ -44,8 +44,8 @@ def folder(tmp_path: Path) -> Path:
     with opened(path, create=True) as writer:
         assert writer.submit(opening("o", ID)).result().applied
         assert writer.submit(end_session("e", ID)).result().applied
-        writer.run(lambda group: evidence_rows.keep_enrolment(group, GATEWAY))
-        writer.run(lambda group: evidence_rows.keep_receipt(group, CLOSED))
+        writer.run(lambda group: evidence_rows.store_registration(group, GATEWAY))
+        writer.run(lambda group: evidence_rows.store_receipt(group, CLOSED))
     return path
 
 
@@ -58,8 +58,8 @@ def writer(folder: Path) -> Iterator[StateWriter]:
 
 def test_they_are_there_after_a_restart(writer: StateWriter) -> None:
     """And no change of the log has anything to do with them."""
-    assert writer.enrolments() == [GATEWAY] and writer.receipt(ID) == CLOSED
-    assert writer.enrolments_since_ms() == 0 and writer.head().seq == 2
+    assert writer.registrations() == [GATEWAY] and writer.receipt(ID) == CLOSED
+    assert writer.registrations_since_ms() == 0 and writer.head().seq == 2
     counts = writer.run(lambda group: verify(group.rows))
     assert (counts.enrolments, counts.receipts) == (1, 1)
 
@@ -67,32 +67,32 @@ def test_they_are_there_after_a_restart(writer: StateWriter) -> None:
 def test_an_enrolment_is_removed_by_its_own_instance(writer: StateWriter) -> None:
     """A name that another instance has by now stays."""
     other = replace(GATEWAY, instance=b"j" * 16)
-    writer.run(lambda group: evidence_rows.drop_enrolment(group, other))
-    assert writer.enrolments() == [GATEWAY]
+    writer.run(lambda group: evidence_rows.drop_registration(group, other))
+    assert writer.registrations() == [GATEWAY]
 
-    writer.run(lambda group: evidence_rows.keep_enrolment(group, other))
-    writer.run(lambda group: evidence_rows.drop_enrolment(group, GATEWAY))
-    assert writer.enrolments() == [other]
+    writer.run(lambda group: evidence_rows.store_registration(group, other))
+    writer.run(lambda group: evidence_rows.drop_registration(group, GATEWAY))
+    assert writer.registrations() == [other]
 
-    writer.run(lambda group: evidence_rows.drop_enrolment(group, other))
-    assert writer.enrolments() == []
+    writer.run(lambda group: evidence_rows.drop_registration(group, other))
+    assert writer.registrations() == []
 
 
 def test_an_enrolment_of_before_takes_none_of_today_with_it(writer: StateWriter) -> None:
     """An instance that was forgotten and came back has a row of its own, whichever is written last."""
     later = replace(GATEWAY, registered_at_ms=GATEWAY.registered_at_ms + 1)
-    writer.run(lambda group: evidence_rows.keep_enrolment(group, later))
-    writer.run(lambda group: evidence_rows.drop_enrolment(group, GATEWAY))
+    writer.run(lambda group: evidence_rows.store_registration(group, later))
+    writer.run(lambda group: evidence_rows.drop_registration(group, GATEWAY))
 
-    assert writer.enrolments() == [later]
+    assert writer.registrations() == [later]
 
 
 def test_a_receipt_goes_with_its_session(writer: StateWriter) -> None:
     """A purged session has none, and is given none."""
     assert writer.submit(purge_session("p", ID)).result().applied
-    writer.run(lambda group: evidence_rows.keep_receipt(group, CLOSED))
+    writer.run(lambda group: evidence_rows.store_receipt(group, CLOSED))
 
-    assert writer.receipt(ID) is None and writer.enrolments() == [GATEWAY]
+    assert writer.receipt(ID) is None and writer.registrations() == [GATEWAY]
     assert writer.run(lambda group: verify(group.rows)).receipts == 0
 
 
@@ -101,7 +101,7 @@ def test_without_room_no_receipt_is_kept(writer: StateWriter) -> None:
 
     def crowded(group: Group) -> None:
         group.full = True
-        evidence_rows.keep_receipt(group, replace(CLOSED, epoch=9))
+        evidence_rows.store_receipt(group, replace(CLOSED, epoch=9))
 
     writer.run(crowded)
     assert writer.receipt(ID) == CLOSED
@@ -113,8 +113,8 @@ def test_without_room_no_receipt_is_kept(writer: StateWriter) -> None:
         (evidence_rows.RECEIPT + ID, b"\xff"),
         (evidence_rows.RECEIPT + ID, replace(CLOSED, session_id=b"t" * 16).encode()),
         (evidence_rows.RECEIPT + b"t" * 16, replace(CLOSED, session_id=b"t" * 16).encode()),
-        (evidence_rows.ENROLMENT + b"gw-1", b"\xff"),
-        (evidence_rows.ENROLMENT + b"gw-2", GATEWAY.encode()),
+        (evidence_rows.REGISTRATION + b"gw-1", b"\xff"),
+        (evidence_rows.REGISTRATION + b"gw-2", GATEWAY.encode()),
     ],
 )
 def test_what_is_wrong_is_found(writer: StateWriter, key: bytes, value: bytes) -> None:
@@ -125,7 +125,7 @@ def test_what_is_wrong_is_found(writer: StateWriter, key: bytes, value: bytes) -
         group.dirty = True
 
     writer.run(damage)
-    with writer._rows() as found, pytest.raises(StateUnusable) as caught:
+    with writer.source().rows() as found, pytest.raises(StateUnusable) as caught:
         verify(found)
     assert caught.value.problem == "CORRUPT"
 
@@ -148,7 +148,7 @@ def test_a_folder_of_format_2_is_raised(folder: Path) -> None:
     reader = StateReader.open(folder)
     with reader.reading() as txn:
         found = TxnRows(txn, reader.tables)
-        assert evidence_rows.enrolments(found) == [] and evidence_rows.receipt(found, ID) is None
+        assert evidence_rows.registrations(found) == [] and evidence_rows.receipt(found, ID) is None
         assert (verify(found).sessions, verify(found).receipts, found.head().format) == (1, 0, 2)
     reader.close()
 
@@ -156,11 +156,11 @@ def test_a_folder_of_format_2_is_raised(folder: Path) -> None:
         head = writer.head()
         assert (head.format, head.min_reader_format, head.seq) == (layout.FORMAT, 1, 2)
         session = writer.get_session(ID)
-        assert session is not None and writer.enrolments_since_ms() == head.clock_floor_ms
-        assert session.ended_at_ms <= writer.enrolments_since_ms()
-        writer.run(lambda group: evidence_rows.keep_enrolment(group, GATEWAY))
+        assert session is not None and writer.registrations_since_ms() == head.clock_floor_ms
+        assert session.ended_at_ms <= writer.registrations_since_ms()
+        writer.run(lambda group: evidence_rows.store_registration(group, GATEWAY))
     with opened(folder) as writer:
-        assert writer.enrolments() == [GATEWAY] and writer.enrolments_since_ms() == head.clock_floor_ms
+        assert writer.registrations() == [GATEWAY] and writer.registrations_since_ms() == head.clock_floor_ms
 
 
 def test_an_earlier_program_does_not_write_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,13 +177,13 @@ def test_a_restore_knows_the_folders_own_verifiers(folder: Path, tmp_path: Path)
     backup(folder, tmp_path / "backup")
     here = replace(GATEWAY, name="gw-2")
     with opened(folder) as writer:
-        writer.run(lambda group: evidence_rows.drop_enrolment(group, GATEWAY))
-        writer.run(lambda group: evidence_rows.keep_enrolment(group, here))
+        writer.run(lambda group: evidence_rows.drop_registration(group, GATEWAY))
+        writer.run(lambda group: evidence_rows.store_registration(group, here))
     restore(tmp_path / "backup", folder, map_size=MAP, clock=FixedClock(NOW + 1))
 
     with opened(folder) as writer:
-        assert writer.enrolments() == [here] and writer.receipt(ID) == CLOSED
-        assert writer.enrolments_since_ms() == NOW + 1
+        assert writer.registrations() == [here] and writer.receipt(ID) == CLOSED
+        assert writer.registrations_since_ms() == NOW + 1
         assert writer.run(lambda group: verify(group.rows)).enrolments == 1
 
 

@@ -33,7 +33,7 @@ def test_a_follower_reaches_the_same_head(writer: StateWriter) -> None:
 
 def test_what_was_compacted_is_said(state_dir: Path, clock: FixedClock) -> None:
     """A seq behind the oldest kept change is COMPACTED; one ahead of the log is another log's."""
-    with StateWriter.open(state_dir, create=True, clock=clock, keep=Retention(changes=5)) as writer:
+    with StateWriter.open(state_dir, create=True, clock=clock, retention=Retention(changes=5)) as writer:
         for n in range(20):
             writer.submit(opening(f"{n}")).result()
         feed = LocalFeed(writer.source())

@@ -14,9 +14,9 @@ def nothing(group: Group) -> None:
     """Take nothing."""
 
 
-def job(*, protective: bool = False) -> Job[None]:
+def job(*, only_removes_authority: bool = False) -> Job[None]:
     """A job of a size."""
-    return Job(nothing, 1, protective=protective)
+    return Job(nothing, 1, only_removes_authority=only_removes_authority)
 
 
 def test_a_flood_leaves_room_for_what_takes_authority_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,10 +29,10 @@ def test_a_flood_leaves_room_for_what_takes_authority_away(monkeypatch: pytest.M
 
     with pytest.raises(StateError, match="6 changes wait"):
         queue.add(job())
-    queue.add(job(protective=True))
-    queue.add(job(protective=True))
+    queue.add(job(only_removes_authority=True))
+    queue.add(job(only_removes_authority=True))
     with pytest.raises(StateError, match="8 changes wait"):
-        queue.add(job(protective=True))
+        queue.add(job(only_removes_authority=True))
     assert queue.waiting == 8
 
 
@@ -42,7 +42,7 @@ def test_who_gave_up_before_the_turn_is_not_served() -> None:
     given_up, kept = queue.add(job()), queue.add(job())
     assert given_up.cancel()
 
-    group = queue.take()
+    group = queue.next_group()
 
     assert [each.future for each in group] == [kept]
     assert not kept.cancel()

@@ -53,7 +53,7 @@ def hold(writer: StateWriter, acknowledged: list[list[str]]) -> None:
         if session_hex in ended:
             assert session.status is SessionStatus.ENDED
         if kind == "revoke":
-            assert writer.revoked(session.id, block_of(change_id))
+            assert writer.is_revoked(session.id, block_of(change_id))
         if kind == "narrow_session":
             assert session.epoch > 1
 

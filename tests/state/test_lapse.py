@@ -141,16 +141,16 @@ def test_a_child_of_an_ended_parent_ends_as_such(writer: StateWriter, clock: Fix
 def test_ended_sessions_are_purged_past_their_hard_end(state_dir: Path, clock: FixedClock) -> None:
     """A row goes only after the hard end and the time it is kept; its revocations go with it."""
     keep = Retention(ended_ms=HOUR)
-    with StateWriter.open(state_dir, create=True, clock=clock, keep=keep) as writer:
+    with StateWriter.open(state_dir, create=True, clock=clock, retention=keep) as writer:
         writer.submit(opening("1", ID, ttl_ms=5 * HOUR)).result()
         writer.submit(revoke("2", ID, [b"b" * 32])).result()
         writer.submit(end_session("3", ID)).result()
         clock.advance(6 * HOUR - 1)
         assert writer.sweep().purged == 0
-        assert writer.revoked(ID, b"b" * 32)
+        assert writer.is_revoked(ID, b"b" * 32)
         clock.advance(1)
         assert writer.sweep().purged == 1
-        assert writer.get_session(ID) is None and not writer.revoked(ID, b"b" * 32)
+        assert writer.get_session(ID) is None and not writer.is_revoked(ID, b"b" * 32)
 
 
 def test_a_sweep_is_bounded(writer: StateWriter, clock: FixedClock) -> None:

@@ -37,7 +37,7 @@ def test_a_change_is_readable_once_acknowledged(writer: StateWriter) -> None:
     writer.submit(revoke("2", ID, [b"b" * 32])).result()
     session = writer.get_session(ID)
     assert session is not None and session.lease_deadline_ms == NOW + 5000
-    assert writer.revoked(ID, b"b" * 32) and not writer.revoked(ID, b"c" * 32)
+    assert writer.is_revoked(ID, b"b" * 32) and not writer.is_revoked(ID, b"c" * 32)
     assert (writer.head().revision, writer.head().seq) == (2, 2)
     assert writer.get_session(b"x" * 16) is None
 
@@ -114,7 +114,7 @@ def test_the_last_outcome_can_be_forgotten(writer: StateWriter, clock: FixedCloc
 def test_outcomes_and_changes_are_bounded_by_count(state_dir: Path, clock: FixedClock) -> None:
     """No more than the stated numbers are kept, and what is left of the log still leads to its head."""
     keep = Retention(changes=10, outcomes=7)
-    with StateWriter.open(state_dir, create=True, clock=clock, keep=keep) as writer:
+    with StateWriter.open(state_dir, create=True, clock=clock, retention=keep) as writer:
         for n in range(40):
             writer.submit(suspend_session(f"id-{n}", ID)).result()
         counts = writer.run(lambda group: verify(group.rows))

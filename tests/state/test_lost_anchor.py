@@ -66,14 +66,14 @@ def test_a_lost_anchor_is_written_anew(
     older = path.read_bytes()
     with StateWriter.open(state_dir, map_size=MAP) as writer:
         assert writer.submit(opening("more")).result().applied
-        writer.hold()
+        writer.check_files()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(continuity, "NAMES_NS", -1)
             LOST[how](path, older)
             if when == "before a commit":
                 assert writer.submit(opening("later")).result().applied
             elif when == "before a look":
-                writer.hold()
+                writer.check_files()
         if when != "before the end":
             assert path.stat().st_mode & 0o777 == layout.DATA_MODE
             now = anchor.read(state_dir)
@@ -104,7 +104,7 @@ def test_an_anchor_that_cannot_be_written_costs_no_change(
             for number in range(2):
                 assert writer.submit(opening(f"more {number}")).result().applied
         assert [getattr(each, "event", "") for each in caplog.records] == ["anchor_not_written"]
-        writer.hold()
+        writer.check_files()
         head, left = writer.head(), anchor.read(state_dir)
         assert left is not None and left.seq == head.seq
     assert accepted(state_dir) == head

@@ -209,7 +209,7 @@ from sessauth.state.writer.state_writer import StateWriter
 from sessauth.state.integrity.verify import verify
 try:
     with StateWriter.open(sys.argv[1]) as writer:
-        print(writer.run(lambda group: verify(group.rows)), writer.revoked(b"s" * 16, b"b" * 32))
+        print(writer.run(lambda group: verify(group.rows)), writer.is_revoked(b"s" * 16, b"b" * 32))
 except StateUnusable as error:
     print("refused", error.problem)
 """

@@ -40,14 +40,14 @@ class Taker:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a host's keys and a replay table."""
-    HostProofKeys.made(INCARNATION, NOW, LIFETIME).write(tmp_path)
+    HostProofKeys.generate(INCARNATION, NOW, LIFETIME).write(tmp_path)
     ReplayTable.create(replay_path(tmp_path), 256, NOW)
     return tmp_path
 
 
 def test_keys_read_back_as_they_were_written(tmp_path: Path) -> None:
     """Both keys with their times, in a file of 0640 in a folder of 0750, whatever the umask."""
-    made = HostProofKeys.made(INCARNATION, NOW, LIFETIME).rotated(NOW + HALF, LIFETIME)
+    made = HostProofKeys.generate(INCARNATION, NOW, LIFETIME).rotated(NOW + HALF, LIFETIME)
     before = os.umask(0o077)
     try:
         made.write(tmp_path)
@@ -62,7 +62,7 @@ def test_keys_read_back_as_they_were_written(tmp_path: Path) -> None:
 
 def test_two_hosts_have_nothing_in_common() -> None:
     """Id and key are random."""
-    a, b = (HostProofKeys.made(INCARNATION, NOW, LIFETIME) for _ in range(2))
+    a, b = (HostProofKeys.generate(INCARNATION, NOW, LIFETIME) for _ in range(2))
 
     assert a.verifier_id != b.verifier_id
     assert a.keys[0].public_key != b.keys[0].public_key
@@ -70,7 +70,7 @@ def test_two_hosts_have_nothing_in_common() -> None:
 
 def test_no_repr_shows_a_secret() -> None:
     """Neither of a key nor of what holds it."""
-    made = HostProofKeys.made(INCARNATION, NOW, LIFETIME)
+    made = HostProofKeys.generate(INCARNATION, NOW, LIFETIME)
     secret = made.keys[0].secret
 
     for shown in (repr(made), repr(made.keys[0]), str(made)):
@@ -79,7 +79,7 @@ def test_no_repr_shows_a_secret() -> None:
 
 def test_a_young_key_stays() -> None:
     """Until half its life is over the very same keys are due."""
-    made = HostProofKeys.made(INCARNATION, NOW, LIFETIME)
+    made = HostProofKeys.generate(INCARNATION, NOW, LIFETIME)
 
     assert made.rotated(NOW, LIFETIME) is made
     assert made.rotated(NOW + HALF - 1, LIFETIME) is made
@@ -87,7 +87,7 @@ def test_a_young_key_stays() -> None:
 
 def test_a_rotation_keeps_the_key_before() -> None:
     """The new key begins a little later, the old one lives on to its end: some key counts at every moment."""
-    first = HostProofKeys.made(INCARNATION, NOW, LIFETIME)
+    first = HostProofKeys.generate(INCARNATION, NOW, LIFETIME)
     second = first.rotated(NOW + HALF, LIFETIME)
 
     assert (second.verifier_id, second.keys[1]) == (first.verifier_id, first.keys[0])
@@ -100,7 +100,7 @@ def test_a_rotation_keeps_the_key_before() -> None:
 
 def test_no_rotation_drops_a_key_that_counts() -> None:
     """Looked at every second for five lives: a key goes only once it is over, and there are two at most."""
-    keys, step = HostProofKeys.made(INCARNATION, NOW, LIFETIME), 1000
+    keys, step = HostProofKeys.generate(INCARNATION, NOW, LIFETIME), 1000
     for now_ms in range(NOW, NOW + 5 * LIFETIME, step):
         due = keys.rotated(now_ms, LIFETIME)
         dropped = set(keys.keys) - set(due.keys)
@@ -111,7 +111,7 @@ def test_no_rotation_drops_a_key_that_counts() -> None:
 
 def test_a_host_that_was_away_gets_a_key_that_counts_at_once() -> None:
     """With no key left that counts there is nobody to wait for."""
-    later = HostProofKeys.made(INCARNATION, NOW, LIFETIME).rotated(NOW + 2 * LIFETIME, LIFETIME)
+    later = HostProofKeys.generate(INCARNATION, NOW, LIFETIME).rotated(NOW + 2 * LIFETIME, LIFETIME)
 
     assert len(later.keys) == 1
     assert later.counting(NOW + 2 * LIFETIME) == later.keys
@@ -119,7 +119,7 @@ def test_a_host_that_was_away_gets_a_key_that_counts_at_once() -> None:
 
 def test_a_key_from_a_wrong_clock_is_dropped() -> None:
     """One that begins far ahead would keep all others away until then."""
-    ahead = HostProofKeys.made(INCARNATION, NOW + 10 * LIFETIME, LIFETIME)
+    ahead = HostProofKeys.generate(INCARNATION, NOW + 10 * LIFETIME, LIFETIME)
 
     due = ahead.rotated(NOW, LIFETIME)
 
@@ -276,7 +276,7 @@ def test_preflight_refuses_secrets_that_others_can_read(
 ) -> None:
     """A folder or file of the proof keys that is open to others stops writer and reader, with the chmod."""
     with StateWriter.open(state_dir, create=True, map_size=8 << 20, clock=clock):
-        HostProofKeys.made(INCARNATION, NOW, LIFETIME).write(state_dir)
+        HostProofKeys.generate(INCARNATION, NOW, LIFETIME).write(state_dir)
         ReplayTable.create(replay_path(state_dir), 256, NOW)
     (state_dir / layout.PROOF_DIR / name).chmod(mode)
 
@@ -313,7 +313,7 @@ def test_a_first_start_that_was_cut_off_is_taken_up_again(state_dir: Path, clock
 def test_a_backup_holds_no_secret(state_dir: Path, clock: FixedClock, tmp_path: Path) -> None:
     """Neither keys nor replay table, nor the bytes of a key anywhere in it; a restore brings none."""
     with StateWriter.open(state_dir, create=True, map_size=8 << 20, clock=clock):
-        HostProofKeys.made(INCARNATION, NOW, LIFETIME).write(state_dir)
+        HostProofKeys.generate(INCARNATION, NOW, LIFETIME).write(state_dir)
         ReplayTable.create(replay_path(state_dir), 256, NOW)
     secret = HostProofKeys.read(state_dir).keys[0].secret
     backup(state_dir, tmp_path / "backup")
@@ -329,7 +329,7 @@ def test_a_backup_holds_no_secret(state_dir: Path, clock: FixedClock, tmp_path: 
 
 def test_the_incarnation_stays_through_a_rotation() -> None:
     """What a restored state is told from is not lost when keys rotate."""
-    made = HostProofKeys.made(INCARNATION, NOW, LIFETIME)
+    made = HostProofKeys.generate(INCARNATION, NOW, LIFETIME)
 
     assert made.rotated(NOW + HALF, LIFETIME).incarnation == INCARNATION
     assert replace(made, incarnation=b"j" * 16).rotated(NOW + HALF, LIFETIME).incarnation == b"j" * 16

@@ -24,7 +24,7 @@ WEEK = 7 * 24 * 3_600_000
 
 
 def _told(writer: StateWriter, since: int = 0) -> list[LogEntry]:
-    return LocalFeed(writer.source()).logged(since)
+    return LocalFeed(writer.source()).entries(since)
 
 
 def _rows(writer: StateWriter) -> list[bytes]:
@@ -56,8 +56,8 @@ def test_each_change_has_its_outcome(writer: StateWriter) -> None:
     assert [each.change.kind.name if each.change else "" for each in found] == [
         *("OPEN_SESSION", "OPEN_SESSION", "SUSPEND_SESSION", "", "END_SESSION"),
     ]
-    assert found[0].whose == ("agent", "p", "w", ())
-    assert found[1].whose == ("agent", "", "", (PARENT,))
+    assert found[0].owner == ("agent", "p", "w", ())
+    assert found[1].owner == ("agent", "", "", (PARENT,))
 
 
 def test_what_changes_no_session_s_life_has_a_revision_alone(writer: StateWriter) -> None:
@@ -74,7 +74,7 @@ def test_what_changes_no_session_s_life_has_a_revision_alone(writer: StateWriter
 
 def test_a_purged_session_leaves_a_trace_as_long_as_its_purge(state_dir: Path, clock: FixedClock) -> None:
     """Owner and ancestors are still known; compaction takes results and trace with the changes."""
-    with StateWriter.open(state_dir, create=True, clock=clock, keep=Retention(changes=6)) as writer:
+    with StateWriter.open(state_dir, create=True, clock=clock, retention=Retention(changes=6)) as writer:
         writer.submit(opening("o", PARENT, owner="w")).result()
         writer.submit(opening("c", CHILD, owner="long" * 100, parent_id=PARENT)).result()
         for _ in range(3):
@@ -82,7 +82,7 @@ def test_a_purged_session_leaves_a_trace_as_long_as_its_purge(state_dir: Path, c
             while writer.sweep().more:
                 continue
         found = _told(writer)
-        traced = [each.whose for each in found if each.change is not None]
+        traced = [each.owner for each in found if each.change is not None]
         kept = [key for key in _rows(writer) if key[:1] == layout.TRACE_PREFIX]
         for n in range(6):
             writer.submit(opening(f"later{n}")).result()
@@ -98,21 +98,21 @@ def test_a_purged_session_leaves_a_trace_as_long_as_its_purge(state_dir: Path, c
 
 def test_the_place_of_each_revision_is_found(state_dir: Path, clock: FixedClock) -> None:
     """Behind it stands exactly what was applied later; what is gone and what never was is said."""
-    with StateWriter.open(state_dir, create=True, clock=clock, keep=Retention(changes=20)) as writer:
+    with StateWriter.open(state_dir, create=True, clock=clock, retention=Retention(changes=20)) as writer:
         feed = LocalFeed(writer.source())
         assert feed.seq_at(0) == 0
         for n in range(20):
             # Every third is refused.
             writer.submit(end_session(f"e{n}", PARENT) if n % 3 == 1 else opening(f"o{n}")).result()
-        revisions = [each.result.revision for each in feed.logged(0) if each.result and each.change]
+        revisions = [each.result.revision for each in feed.entries(0) if each.result and each.change]
         for revision in range(feed.head().revision + 1):
-            behind = feed.logged(feed.seq_at(revision))
+            behind = feed.entries(feed.seq_at(revision))
             assert [each.result.revision for each in behind if each.result and each.change] == [
                 each for each in revisions if each > revision
             ]
         for n in range(6):
             writer.submit(opening(f"m{n}")).result()
-        oldest = next(each.result for each in feed.logged(6) if each.result)
+        oldest = next(each.result for each in feed.entries(6) if each.result)
         # The change behind it was refused.
         assert feed.seq_at(oldest.revision) == 8
         # The first change that is kept was applied, so nothing is missing behind the revision before it.

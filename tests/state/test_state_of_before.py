@@ -26,7 +26,7 @@ from sessauth.state.host.folder import Owner, pid_namespace
 from sessauth.state.integrity.verify import verify
 from sessauth.state.lmdb.environment import LmdbSource
 from sessauth.state.lmdb.reader import StateReader
-from sessauth.state.writer.queries import StateReads
+from sessauth.state.writer.queries import StateQueries
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Verifier
 from tests.support.proof_forger import agreement
@@ -95,7 +95,7 @@ def hold_calls(source: LmdbSource, tmp_path: Path) -> None:
         assert outcome(decision) == call["expected"], call
 
 
-def state(reads: StateReads) -> dict[str, Any]:
+def state(reads: StateQueries) -> dict[str, Any]:
     """What a state holds, in the form of the JSON file, but for the head."""
     before = BEFORE["state"]
     sessions = {name: reads.get_session(id16(name)) for name in before["sessions"]}
@@ -132,7 +132,7 @@ def head(found: Head) -> dict[str, Any]:
 
 def hold_state(source: LmdbSource, form: int) -> None:
     """Compare all that a source holds with what was held before; the format may have been raised."""
-    assert state(StateReads(source)) == {
+    assert state(StateQueries(source)) == {
         name: part for name, part in BEFORE["state"].items() if name != "head"
     }
     assert head(source.head()) == {**BEFORE["state"]["head"], "format": form}

@@ -12,7 +12,7 @@ from sessauth.model.log_records import Head
 from sessauth.model.session import Session
 from sessauth.scopes.scope import Scope
 from sessauth.state import layout
-from sessauth.state.lmdb.incarnations import as_it_stands
+from sessauth.state.lmdb.incarnations import current_session
 from sessauth.state.rules.apply import apply
 from sessauth.state.rules.cost_rows import CostRows
 from sessauth.state.rules.effects import Delete, Put
@@ -53,7 +53,7 @@ class MemoryRows(CostRows):
     def session(self, session_id: bytes) -> Session | None:
         """Return a session."""
         data = self.tables[layout.SESSIONS].get(session_id)
-        return None if data is None else as_it_stands(self, Session.decode(data))
+        return None if data is None else current_session(self, Session.decode(data))
 
     def session_ids(self) -> Iterator[bytes]:
         """Yield the ids of all sessions."""

@@ -16,7 +16,8 @@ from sessauth.server.rpc.call import CallContext
 from sessauth.server.rpc.failed_signatures import FailedSignatures
 from sessauth.server.rpc.method import RawHandler
 from sessauth.server.status import invalid, refused
-from sessauth.state.lmdb.ceilings import SessionSource, ceiling_layers
+from sessauth.state.lmdb.rows import stored_ceilings
+from sessauth.state.rules.ports import SessionSource
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.support.no_writer import NoWriter
@@ -187,5 +188,5 @@ def _fill(message: pb.Decision, decision: Decision, token: bytes, source: Sessio
     failed.scope = decision.scope
     failed.clause = decision.clause
     failed.argument = decision.argument
-    layers = ceiling_layers(source, decision.session_id) if decision.level == Level.CEILING else ()
+    layers = stored_ceilings(source, decision.session_id) if decision.level == Level.CEILING else ()
     message.explanation = decision.explain(token if decision.stage > Stage.SIGNATURE else None, layers)

@@ -132,7 +132,7 @@ class OnDisk:
             create=create,
             map_size=MAP,
             clock=self._clock,
-            keep=Retention(ended_ms=20),
+            retention=Retention(ended_ms=20),
         )
 
     @property

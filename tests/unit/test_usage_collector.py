@@ -12,7 +12,7 @@ from sessauth._fast.record.queue import DecisionQueue
 from sessauth.errors import PermissionDenied, Unavailable, UsageError
 from sessauth.model.change import end_session
 from sessauth.scopes.scope import Scope
-from sessauth.state.lmdb.ceilings import ceiling_layers
+from sessauth.state.lmdb.rows import stored_ceilings
 from sessauth.usage.collector import ObservationSink
 from tests.support.fake_sender import Listener
 from tests.support.service import wait_until
@@ -157,7 +157,7 @@ def test_usage_is_told_only_where_it_is_wanted(state: StateFixture, make: Make, 
 def ceilings(state: StateFixture) -> Callable[[bytes], list[list[Scope]]]:
     """Read the ceilings of a state's sessions."""
     source = state.writer.source()
-    return lambda session_id: ceiling_layers(source, session_id)
+    return lambda session_id: stored_ceilings(source, session_id)
 
 
 def test_sessions_and_bytes_are_bounded(state: StateFixture, make: Make, listener: Listener) -> None:

@@ -42,11 +42,11 @@ class ChangeSource(Protocol):
         """Return the head of the log."""
         ...
 
-    def logged(self, since_seq: int, limit: int) -> list[LogEntry]:
+    def entries(self, since_seq: int, limit: int) -> list[LogEntry]:
         """Return the changes behind a seq; raises Rejected COMPACTED if some are gone."""
         ...
 
-    def kept_from(self) -> int:
+    def compacted_seq(self) -> int:
         """Return the seq behind which the changes are kept."""
         ...
 
@@ -69,7 +69,7 @@ class ChangeFollower:
         """Yield bodies of records for new changes; one counts as written when the next is requested."""
         while True:
             try:
-                found = self._log.logged(self.seq, _STEP)
+                found = self._log.entries(self.seq, _STEP)
             except Rejected as error:
                 if error.word != Rejection.COMPACTED.value:
                     raise
@@ -91,7 +91,7 @@ class ChangeFollower:
     def _begin(self) -> int:
         """Return the seq behind which to go on; raises StateUnusable ROLLED_BACK."""
         log_id, seq = _read_position(self._path)
-        head, kept = self._log.head(), self._log.kept_from()
+        head, kept = self._log.head(), self._log.compacted_seq()
         if log_id == self._log_id:
             if seq > head.seq:
                 message = (
@@ -108,12 +108,12 @@ class ChangeFollower:
 
     def _restored_at(self, seq: int) -> bool:
         """Return True if the log behind a seq begins with a restore."""
-        first = self._log.logged(seq, 1)
+        first = self._log.entries(seq, 1)
         return bool(first and first[0].result is not None and first[0].result.incarnation)
 
     def _skip(self, now_ms: int) -> tuple[bytes, int]:
         """Return a record of the changes that the log has dropped, and the seq to go on behind."""
-        since, high = self.seq, self._log.kept_from()
+        since, high = self.seq, self._log.compacted_seq()
         why = f"changes {since + 1} to {high} were compacted away before they were recorded"
         body = layout.body("lost", {"at_ms": now_ms, "count": high - since, "since_ms": 0, "why": why})
         return body, high

@@ -41,7 +41,7 @@ def lacking(folder: Path, feed: LocalFeed) -> list[VerificationFinding]:
     Raises OSError if the folder can't be read, StateError if the state can't.
     """
     sizes = {path: path.stat().st_size for files in layout.files(folder).values() for path in files.values()}
-    head, compacted = feed.head(), feed.kept_from()
+    head, compacted = feed.head(), feed.compacted_seq()
     found: dict[str, _Recorded] = {}
     for stream in layout.files(folder).values():
         for path in stream.values():

@@ -13,9 +13,10 @@ from ..._fast.record.queue import DecisionQueue
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError
 from ...model.log_records import Head
-from ...state.lmdb.ceilings import SessionSource, ceiling_layers
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed
+from ...state.lmdb.rows import stored_ceilings
+from ...state.rules.ports import SessionSource
 from ...usage.collector import ObservationSender, ObservationSink
 from ..stream_register import RegisterWriter
 from ..write.stream import AuditStream
@@ -71,7 +72,7 @@ class ProcessRecorder:
         self.observations = ObservationSink(
             sender,
             verifier=verifier,
-            ceilings_of=partial(ceiling_layers, source),
+            ceilings_of=partial(stored_ceilings, source),
             wants_usage=wants_usage,
             forget_chains=self.queue.forget_chains,
         )

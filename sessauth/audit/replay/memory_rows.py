@@ -8,7 +8,7 @@ from ...crypto.issuer_key import KeyRecord
 from ...model.log_records import Head
 from ...model.session import Session
 from ...state import layout
-from ...state.lmdb.incarnations import as_it_stands
+from ...state.lmdb.incarnations import current_session
 from ...state.rules.cost_rows import CostRows
 from ...state.rules.effects import Delete, DeletePrefix, Put
 
@@ -17,7 +17,7 @@ _GROUP_BYTES = 16
 
 
 class MemoryRows(CostRows):
-    """Tables as dicts, for ``state.rules.apply`` and as a ``state.ports.ViewSource``.
+    """Tables as dicts, for ``state.rules.apply`` and as a source of the kernel's view.
 
     A renewal of a lease is no change: ``leases`` has the deadline that a session was opened with.
     """
@@ -55,7 +55,7 @@ class MemoryRows(CostRows):
     def session(self, session_id: bytes) -> Session | None:
         """Return a session."""
         data = self.get(layout.SESSIONS, session_id)
-        return None if data is None else as_it_stands(self, Session.decode(data))
+        return None if data is None else current_session(self, Session.decode(data))
 
     def session_ids(self) -> Iterator[bytes]:
         """Yield the ids of all sessions, ascending."""
@@ -100,7 +100,7 @@ class MemoryRows(CostRows):
 
 
 class MemoryTransaction:
-    """A ``state.ports.ReadTransaction``: over before the next change is applied."""
+    """A read: over before the next change is applied."""
 
     __slots__ = ("_identity", "_rows")
 

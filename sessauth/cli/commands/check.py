@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from ...crypto.armor import parse_proof
 from ...decisions.decision import DecisionBase
 from ...errors import MalformedToken, ServerError, UsageError
 from ...limits import MAX_PERMIT_MS
+from ...model.session import ceiling_layers
 from ...reasons import Level
 from ...scopes.scope import Scope
 from ...tokens.holder import HolderKey
@@ -28,17 +30,13 @@ if TYPE_CHECKING:
 
 def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
     """Return the ceiling layers of a session and its ancestors if one of them denied, else none."""
-    layers: list[list[Scope]] = []
-    session_id = decision.session_id if not decision and decision.level == Level.CEILING else b""
+    if decision or decision.level != Level.CEILING:
+        return []
     try:
-        while session_id and len(layers) <= decision.index:
-            session = client.get_session(session_id)
-            layers += [[Scope.from_record(scope) for scope in layer] for layer in session.ceilings]
-            session_id = session.parent_id
+        return list(islice(ceiling_layers(decision.session_id, client.get_session), decision.index + 1))
     except ServerError:
         # The credential may not read sessions; the explanation then names positions only.
         return []
-    return layers
 
 
 def _proof(text: str) -> bytes:

@@ -62,7 +62,7 @@ def event_of(logged: LogEntry) -> Event | None:
 
     Raises Rejected COMPACTED for a change of which it is not known what became of it.
     """
-    result, change, whose = logged.result, logged.change, logged.whose
+    result, change, whose = logged.result, logged.change, logged.owner
     if result is None or whose is None:
         raise Rejected(
             Rejection.COMPACTED.value,

@@ -82,7 +82,7 @@ class SessionEventPublisher:
 
         Raises Rejected COMPACTED if the log no longer has them.
         """
-        step = self.feed.logged(behind.seq, STEP)
+        step = self.feed.entries(behind.seq, STEP)
         events = [event for event in map(event_of, step) if event is not None]
         if not step:
             return [], behind
@@ -133,7 +133,7 @@ class SessionEventPublisher:
                 return True
             # What a read sees may be one commit behind the pulse, which moves first. Asked for before the
             # log is read, so that a commit that comes in between is seen by the next look.
-            commit = self.feed.commit()
+            commit = self.feed.commit_id()
             try:
                 events, upto = self.read(self._at)
             except Rejected:

@@ -160,7 +160,7 @@ class ReceiptIssuer:
         verifiers.sort(key=lambda each: each.name)
         # Read behind the standings: a permit that was given before the end is in them by then.
         open_permits = self._log.counts(session.id).open_permits
-        known = end.at_ms > self._log.enrolments_since_ms()
+        known = end.at_ms > self._log.registrations_since_ms()
         head = self._log.head()
         return Receipt(
             cluster_id=head.cluster_id,
@@ -197,7 +197,7 @@ class ReceiptIssuer:
             return first
         try:
             kept = self._log.decide(
-                partial(evidence_rows.keep_receipt, finished=made), evidence_rows.ROW_BYTES
+                partial(evidence_rows.store_receipt, finished=made), evidence_rows.ROW_BYTES
             )
         except SessauthError as error:
             self._keeping.pop(made.session_id, None)

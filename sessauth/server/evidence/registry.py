@@ -64,7 +64,7 @@ class VerifierRegistry:
         self._changed = threading.Condition()
         self._entries: dict[str, RegistryEntry] = {}
         steady_ms, at_ms = clock.steady_ms(), clock.now_ms()
-        for record in log.enrolments():
+        for record in log.registrations():
             self._entries[record.name] = RegistryEntry(
                 record,
                 VerifierKind.EMBEDDED,
@@ -233,7 +233,7 @@ class VerifierRegistry:
 
     def _keep(self, record: RegistrationRecord) -> None:
         def work(group: Group) -> None:
-            evidence_rows.keep_enrolment(group, record)
+            evidence_rows.store_registration(group, record)
 
         self._log.decide(work, evidence_rows.ROW_BYTES).result(COMMIT_SECONDS)
 
@@ -241,7 +241,7 @@ class VerifierRegistry:
         """Have the row removed; nobody waits for it: a row too many only keeps receipts open for a while."""
         if entry.kind is VerifierKind.EMBEDDED:
             try:
-                work = partial(evidence_rows.drop_enrolment, record=entry.record)
+                work = partial(evidence_rows.drop_registration, record=entry.record)
                 self._log.decide(work, evidence_rows.ROW_BYTES)
             except SessauthError as error:
                 server_log.event(logging.WARNING, "enrolment_not_removed", error=str(error))

@@ -54,7 +54,7 @@ class ProofKeyRotator:
             # A table of the future is dropped with its nonces, so proofs of that time must never count.
             fresh = host is None or host.incarnation != incarnation or ahead
             if host is None or fresh:
-                due = HostProofKeys.made(incarnation, now_ms, self._settings.key_lifetime_ms)
+                due = HostProofKeys.generate(incarnation, now_ms, self._settings.key_lifetime_ms)
             else:
                 due = host.rotated(now_ms, self._settings.key_lifetime_ms)
             if due is not host or not keys_path(self._state_dir).exists():

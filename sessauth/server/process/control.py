@@ -257,7 +257,7 @@ class Control:
     def _require_same_state(self) -> None:
         """Stop when the state's files are others, or older ones, than those that were written."""
         try:
-            self.log.hold()
+            self.log.check_files()
         except StateUnusable as error:
             if not self.stopping.is_set():
                 self.failure = error

@@ -19,7 +19,8 @@ from ..._fast.rpc_codec.check_messages import CheckMessage
 from ...decisions.decision import Decision
 from ...errors import ServerError, SessauthError
 from ...reasons import Level, Reason, Stage
-from ...state.lmdb.ceilings import SessionSource, ceiling_layers
+from ...state.lmdb.rows import stored_ceilings
+from ...state.rules.ports import SessionSource
 from ...v1 import authorization_service_pb2 as pb
 from ...verifier.verifier import Verifier
 from ..log import LOGGER
@@ -214,7 +215,7 @@ class AuthorizationService:
         # A signature that was looked at is at fault at its block.
         if decision.reason == Reason.BAD_SIGNATURE and decision.index < 0:
             return TOO_MANY_FAILURES
-        layers = ceiling_layers(self._source, decision.session_id) if decision.level == Level.CEILING else ()
+        layers = stored_ceilings(self._source, decision.session_id) if decision.level == Level.CEILING else ()
         return decision.explain(token if decision.stage > Stage.SIGNATURE else None, layers)
 
     def _log(self, fault: Exception) -> None:

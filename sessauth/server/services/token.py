@@ -117,7 +117,7 @@ class TokenService:
                 block=token_pb2.Block.FromString(payload),
                 scopes=[str(scope) for scope in block.scopes],
                 where=[str(condition) for condition in block.where],
-                revoked=self._log.revoked(token.session_id, block.block_id),
+                revoked=self._log.is_revoked(token.session_id, block.block_id),
             )
             for block, payload in zip(token.inspect().blocks, token.payloads, strict=True)
         ]

@@ -82,7 +82,7 @@ class UsageService:
     def get_census(self, request: pb.GetCensusRequest, call: CallContext) -> pb.GetCensusResponse:
         """Return every block of a session's tokens that a verifier observed."""
         report = self._report(request.session_id, call)
-        return census_message(report, partial(self._log.revoked, report.session.id))
+        return census_message(report, partial(self._log.is_revoked, report.session.id))
 
     def methods(self) -> Mapping[str, Callable[..., object]]:
         """Return the RPCs of the service by name."""

@@ -320,7 +320,7 @@ def _asked_for(
     What is too large for a person to be shown, or too much for one session, is not asked for.
     """
     rows, now_ms = group.rows, group.at_ms
-    waiting = rows.asked(
+    waiting = rows.requested_approval(
         terms.session_id, terms.block_id, terms.block, terms.scope, terms.epoch, terms.request_digest
     )
     if waiting is not None and waiting.expires_at_ms > now_ms:

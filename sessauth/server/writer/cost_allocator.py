@@ -14,9 +14,9 @@ from ... import limits
 from ..._fast.check.cost_claims import CostClaims, Price
 from ...model.approval import ApprovalRecord
 from ...model.approval_rules import ApprovalOutcome, ApprovalTerms, judge_approvals
-from ...model.costs import BudgetClaim, Ledger, Permit, SessionCounts, UseClaim, ledger_id
+from ...model.costs import BudgetClaim, Ledger, Permit, SessionCounts, UseClaim, ledger_id, nanos
 from ...reasons import Reason
-from ...scopes.value import NANOS, Number
+from ...scopes.value import Number
 
 # What ``pay`` returns for a call that is paid.
 PAID: Final = 0
@@ -33,7 +33,7 @@ class CostReader(Protocol):
         """Return a budget's ledger."""
         ...
 
-    def asked(
+    def requested_approval(
         self, session_id: bytes, block_id: bytes, block: int, scope: int, epoch: int, request_digest: bytes
     ) -> ApprovalRecord | None:
         """Return the approval that was last asked for a call."""
@@ -88,7 +88,7 @@ class Allocation:
 
     def charged(self, ledger: bytes) -> int:
         """Return what this call charges a ledger with so far, in billionths."""
-        return sum(_billionths(claim.amount) for claim in self.budgets if claim.ledger == ledger)
+        return sum(nanos(claim.amount) for claim in self.budgets if claim.ledger == ledger)
 
 
 class CostPolicy(Protocol):
@@ -175,7 +175,7 @@ class CostAllocator:
             # A root block shares its ledger with the others of its session.
             ledger = ledger_id(price.name, price.unit, block_id if block else b"")
             charge = BudgetClaim(ledger, Number(*amount), Number(*price.limit))
-            if self._charged(ledger) + _billionths(charge.amount) > _billionths(charge.limit):
+            if self._charged(ledger) + nanos(charge.amount) > nanos(charge.limit):
                 return UnmetNeed(Reason.BUDGET_EXHAUSTED)
         if approval_id:
             self.taken.approval_ids.append(approval_id)
@@ -191,7 +191,7 @@ class CostAllocator:
                 self.session_id, approval_id
             )
 
-        record = self._account.asked(
+        record = self._account.requested_approval(
             terms.session_id, terms.block_id, terms.block, terms.scope, terms.epoch, terms.request_digest
         )
         held = () if record is None else (record,)
@@ -204,7 +204,7 @@ class CostAllocator:
     def _charged(self, ledger: bytes) -> int:
         """Return what is spent and reserved of a ledger, by this call as well, in billionths."""
         row = self._account.ledger(self.session_id, ledger)
-        return _billionths(row.spent) + _billionths(row.reserved) + self.taken.charged(ledger)
+        return nanos(row.spent) + nanos(row.reserved) + self.taken.charged(ledger)
 
 
 class PrepaidPolicy:
@@ -247,7 +247,3 @@ class PermitPolicy:
             return PAID
         claims.fail()
         return Reason.BAD_PERMIT
-
-
-def _billionths(number: Number) -> int:
-    return number.units * NANOS + number.nanos

@@ -82,7 +82,7 @@ class WriterHere:
         def work(group: Group) -> int:
             return self._arbiter.release(group, gateway, permit).revision
 
-        revision = wait(self._log.decide(work, CLAIM_BYTES, protective=True), call)
+        revision = wait(self._log.decide(work, CLAIM_BYTES, only_removes_authority=True), call)
         return pb.ReleaseResponse(revision=revision).SerializeToString()
 
 

@@ -1,6 +1,6 @@
-"""Tells whether this process may use a state folder, and if not, what to type.
+"""Access of this process to a state folder, with errors that name the command to run.
 
-Everything there carries the folder's group, in which the service and the gateways that embed a verifier are.
+All files there have the folder's group, which includes the service and the gateways that embed a verifier.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _LETTERS: Final = {os.R_OK: "r", os.W_OK: "w", os.X_OK: "x"}
 
 
 def check_writers_group(folder: Path) -> None:
-    """Raise StateUnusable WRONG_GROUP if the writer could not give its files to the folder's group.
+    """Raise StateUnusable WRONG_GROUP if the writer can't give its files to the folder's group.
 
-    Root may, and elsewhere than on Linux a file has its folder's group from the start.
+    Root can. Except on Linux, a new file gets its folder's group.
     """
     group = folder.stat().st_gid
     if os.geteuid() == 0 or sys.platform != "linux" or group in (os.getegid(), *os.getgroups()):
@@ -35,7 +35,7 @@ def check_writers_group(folder: Path) -> None:
 
 
 def check_access(path: Path, how: int, folder: Path) -> None:
-    """Raise StateUnusable if what is there under a path is closed to this process.
+    """Raise StateUnusable if this process has no access to an existing file or folder.
 
     WRONG_GROUP if it, or this user, is in another group than ``folder``; else WRONG_MODE.
     """
@@ -63,8 +63,8 @@ def check_access(path: Path, how: int, folder: Path) -> None:
     raise StateUnusable(message, "WRONG_MODE")
 
 
-def hold_group(folder: Path) -> None:
-    """Give everything that a state folder holds the folder's group; raises StateUnusable WRONG_GROUP."""
+def set_group(folder: Path) -> None:
+    """Give all files of a state folder the folder's group; raises StateUnusable WRONG_GROUP."""
     proof = folder / layout.PROOF_DIR
     entries = [*folder.iterdir(), *(proof.iterdir() if proof.is_dir() else ())]
     for path in entries:

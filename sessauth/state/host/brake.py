@@ -1,14 +1,13 @@
 """The brake page: one byte that makes every check on the host deny, and the call for acknowledgements.
 
 It is a preallocated file, mapped by every process, so that engaging it needs no disk space, no commit
-and no message. Byte 0 has a bit for each who holds it: the writer after a failed commit, until a write is
-durable again; and a person, until that person releases it. Checks deny while any bit is set. Changes are
-refused only after a failed commit, so that sessions can be ended while a person holds the brake.
+and no message. Byte 0 has a bit for each holder: the writer after a failed commit, until a write is durable
+again; and a person, until that person releases it. Checks deny while any bit is set. Changes are refused only
+after a failed commit, so that sessions can be ended while a person holds the brake.
 
-Near its end the page states who calls for acknowledgements, a number that each writer makes anew, and the
-revision of the latest change that verifiers are to acknowledge (docs/receipts.md). Whoever is enrolled looks
-at it now and then, which costs no more than reading two numbers. Behind it stands how often a person set or
-cleared the brake.
+Near its end the page has the caller for acknowledgements, a random number of each writer, and the revision of
+the latest change that verifiers are to acknowledge (docs/receipts.md). Registered verifiers poll these two
+numbers. After them comes the number of times that a person set or cleared the brake.
 """
 
 from __future__ import annotations
@@ -27,22 +26,19 @@ from .. import layout
 PAGE_BYTES = 4096
 _FAILED = 1
 _BY_HAND = 2
-# Where the reasons stand: each a text that ends with a zero byte.
+# Offsets of the reasons: each a text that ends with a zero byte.
 _REASON_AT = {_FAILED: 8, _BY_HAND: 2048}
 _REASON_BYTES = 2000
 _CALL = struct.Struct("=QQ")
 _CALL_AT = 4056
-# How often a person set or cleared it: what came and went between two looks is seen too.
+# The number of times that a person set or cleared it shows changes that came and went between two polls.
 _HAND = struct.Struct("=Q")
 _HAND_AT = 4072
 
 
 @dataclass(frozen=True, slots=True)
 class ManualBrake:
-    """A person's hold on the brake.
-
-    How often it was set or cleared, whether it is set, and the last reason.
-    """
+    """A person's hold on the brake: the number of changes, whether it is engaged, and the last reason."""
 
     count: int
     engaged: bool
@@ -62,7 +58,7 @@ def create(path: Path) -> None:
 
 
 def check_brake_is_there(path: Path) -> None:
-    """Raise StateUnusable MISSING if the page is gone: nothing says any more whether somebody set it."""
+    """Raise StateUnusable MISSING if the page is gone, and with it the knowledge whether it was engaged."""
     if not path.exists():
         message = (
             f"{path} is missing, and with it whether the brake was set; make it anew with 'sessauth state "
@@ -74,21 +70,21 @@ def check_brake_is_there(path: Path) -> None:
 def reader_page(path: Path) -> mmap.mmap:
     """Map the page for checks.
 
-    The mapping is private: it shows what the writer writes, until this process writes to it itself,
-    as a forked child does (``lmdb_env``), whose copy then stays engaged for good.
+    The mapping is private: it shows the writer's writes until this process writes to it, as a forked child
+    does (``lmdb/environment.py``), whose copy then stays engaged for good.
     """
     return _map(path, os.O_RDONLY, mmap.ACCESS_COPY)
 
 
 def reason_of(page: mmap.mmap) -> str | None:
-    """Return why a page is engaged; None if it is not."""
+    """Return the reason for which a page is engaged; None if it is not."""
     if not page[0]:
         return None
     return "; ".join(_reason(page, bit) for bit in _REASON_AT if page[0] & bit)
 
 
 def by_hand_of(page: mmap.mmap) -> ManualBrake:
-    """Return what a person did to a page."""
+    """Return a person's hold on a page."""
     (count,) = _HAND.unpack_from(page, _HAND_AT)
     return ManualBrake(count, bool(page[0] & _BY_HAND), _reason(page, _BY_HAND))
 
@@ -99,38 +95,38 @@ def _reason(page: mmap.mmap, bit: int) -> str:
 
 
 def called_for(page: mmap.mmap) -> tuple[int, int]:
-    """Return who calls for acknowledgements, and of which revision; zeros if nobody did yet."""
+    """Return the caller for acknowledgements and the revision; zeros if there was no call yet."""
     caller, revision = _CALL.unpack_from(page, _CALL_AT)
     return caller, revision
 
 
 class Brake:
-    """A hold on the page that can engage and release it."""
+    """A writable mapping of the page, which engages and releases it."""
 
     def __init__(self, path: Path) -> None:
         """Map the page; raises StateUnusable if it is missing or has another size."""
         self._page = _map(path, os.O_RDWR, mmap.ACCESS_WRITE)
-        # Several may call at once; what is called for never goes back.
+        # Several threads may call at once; the revision never goes back.
         self._calling = threading.Lock()
 
     @property
     def engaged(self) -> bool:
-        """Whether every check denies."""
+        """True if every check denies."""
         return self._page[0] != 0
 
     @property
     def failed(self) -> bool:
-        """Whether a commit failed and no write has been durable since."""
+        """True if a commit failed and no write has been durable since."""
         return bool(self._page[0] & _FAILED)
 
     @property
     def reason(self) -> str:
-        """Why it is engaged; empty if it is not."""
+        """The reason for which it is engaged; empty if it is not."""
         return reason_of(self._page) or ""
 
     @property
     def by_hand(self) -> ManualBrake:
-        """Return what a person did to it."""
+        """A person's hold on it."""
         return by_hand_of(self._page)
 
     def engage(self, reason: str, *, by_hand: bool = False) -> None:
@@ -144,7 +140,7 @@ class Brake:
         self._flush()
 
     def release(self, *, by_hand: bool = False) -> None:
-        """Give up one of the two holds; checks decide again once neither is left."""
+        """Release one of the two holds; checks can allow again once neither is left."""
         bit = _BY_HAND if by_hand else _FAILED
         if by_hand and self._page[0] & bit:
             self._count()
@@ -152,12 +148,12 @@ class Brake:
         self._flush()
 
     def call_anew(self, caller: int) -> None:
-        """Have verifiers acknowledge to whom knows of nothing that they acknowledged before."""
+        """Announce a new caller, which knows of no acknowledgement made before."""
         with self._calling:
             _CALL.pack_into(self._page, _CALL_AT, caller, called_for(self._page)[1])
 
     def call_for(self, revision: int) -> None:
-        """Have verifiers acknowledge this revision, if none later is called for."""
+        """Have verifiers acknowledge this revision, unless a later one is called for."""
         with self._calling:
             caller, before = called_for(self._page)
             if revision > before:
@@ -172,8 +168,7 @@ class Brake:
         _HAND.pack_into(self._page, _HAND_AT, (count + 1) & 0xFFFFFFFFFFFFFFFF)
 
     def _flush(self) -> None:
-        # The page is shared through memory at once. That it also survives the machine is welcome, but a
-        # sick disk is the very case the brake is for.
+        # Processes share the page through memory. Durability is optional: the brake is for failing disks.
         try:
             self._page.flush()
         except OSError:

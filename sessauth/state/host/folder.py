@@ -1,4 +1,4 @@
-"""The files of a state folder besides LMDB's: who writes it, how large its data is, the writer's lock."""
+"""Files of a state folder besides LMDB's: the owner's file, the writer's lock, and durable replacement."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .. import layout
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """What the writer leaves for readers: its process, its PID namespace, the size of its data file.
+    """The writer's file for readers: its process id, its PID namespace, the size of its data file.
 
-    LMDB tells live readers from dead ones by process id, so all processes of a folder must count
-    processes alike. The data file has its full size from the start (sparse), so that a file that was cut
-    is known by its size and never read behind its end.
+    LMDB distinguishes live from dead readers by process id, so all processes of a folder must be in one PID
+    namespace. The data file has its full size from the start (sparse), so that a truncated file is detected
+    by its size and never read behind its end.
     """
 
     format: int
@@ -31,7 +31,7 @@ class Owner:
 
     @classmethod
     def read(cls, state_dir: Path) -> Self:
-        """Read ``owner.json``; raises StateUnusable if it is missing or not one."""
+        """Read ``owner.json``; raises StateUnusable MISSING, WRONG_MODE or CORRUPT."""
         path = state_dir / layout.OWNER_FILE
         try:
             raw = json.loads(path.read_text())
@@ -47,13 +47,13 @@ class Owner:
             raise StateUnusable(message, "CORRUPT") from error
 
     def write(self, state_dir: Path) -> None:
-        """Put ``owner.json`` in place, whole or not at all."""
+        """Write ``owner.json`` atomically."""
         path = state_dir / layout.OWNER_FILE
         replace_file(path, json.dumps(asdict(self)).encode() + b"\n", layout.DATA_MODE)
 
 
 def pid_namespace() -> str:
-    """Return a name of this process's PID namespace; empty where there is no such thing."""
+    """Return the name of this process's PID namespace; empty on systems without."""
     try:
         return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
@@ -61,7 +61,7 @@ def pid_namespace() -> str:
 
 
 def replace_file(path: Path, data: bytes, mode: int) -> None:
-    """Write a file through a temporary name and a rename, durably; it carries the group of its folder."""
+    """Write a file through a temporary name and a rename, durably; it gets the group of its folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -90,7 +90,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path, mode: int) -> None:
-    """Make a folder with its mode and the group of the folder that it lies in, if it is not there."""
+    """Create a missing folder with its mode and the group of its parent."""
     if folder.is_dir():
         return
     folder.mkdir(mode=0o700)
@@ -99,9 +99,9 @@ def make_folder(folder: Path, mode: int) -> None:
 
 
 def extend_data(state_dir: Path, map_size: int) -> int:
-    """Give the data file its full size, and LMDB's files group and mode; returns the size in bytes.
+    """Give the data file its full size, and LMDB's files group and mode; return the size in bytes.
 
-    The new part is a hole: it takes no space until it is written.
+    The new part is a hole, which takes no space until it is written.
     """
     path = state_dir / layout.DATA_FILE
     size = path.stat().st_size
@@ -114,7 +114,7 @@ def extend_data(state_dir: Path, map_size: int) -> int:
 
 
 class WriterLock:
-    """Held by the one writer of a folder; the kernel frees it when the process is gone."""
+    """The lock of the one writer of a folder; the kernel releases it when the process ends."""
 
     def __init__(self, state_dir: Path) -> None:
         """Take the lock; raises StateUnusable IN_USE if another writer has it."""
@@ -124,17 +124,17 @@ class WriterLock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._descriptor)
-            message = f"{state_dir} has a writer already{_whose(state_dir)}; stop that server first"
+            message = f"{state_dir} has a writer already{_writer_of(state_dir)}; stop that server first"
             raise StateUnusable(message, "IN_USE") from error
 
     def release(self) -> None:
-        """Give the lock back. In a forked child this only closes the child's copy."""
+        """Release the lock. In a forked child this only closes the child's copy."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
-def _whose(state_dir: Path) -> str:
+def _writer_of(state_dir: Path) -> str:
     try:
         return f" (process {Owner.read(state_dir).pid})"
     except StateUnusable:

@@ -1,9 +1,9 @@
-"""What is wrong with a state folder, by a stable word, before anything is served from it.
+"""Checks of a state folder before use; each problem has a stable word.
 
     NOT_A_FOLDER  MISSING  EMPTY  WRONG_MODE  WRONG_OWNER  WRONG_GROUP  READ_ONLY_FS  NETWORK_FS  FOREIGN
     CORRUPT  NEWER_FORMAT  IN_USE  PID_NAMESPACE  SWAPPED  ROLLED_BACK  NO_SPACE
 
-Unreadable, empty or foreign state is never "nothing is revoked": it is refused.
+Unreadable, empty or foreign state is refused: it must never pass for one without revocations.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _META = struct.Struct("=16xII")
 _MAGIC = 0xBEEFC0DE
 _DATA_VERSION = 1
 _META_PAGES = 2
-# The page size stands in the meta page where the free list's record keeps its padding.
+# The page size is in the meta page, in the padding of the free list's record.
 _PAGE_SIZE_AT = 40
-# Room for a group and for what LMDB copies to write it.
+# Room for a group and for the pages that LMDB copies to write it.
 _LEAST_FREE_BYTES = 65_536
 
 _NETWORK = frozenset(
@@ -56,10 +56,10 @@ def refuse(problem: str, message: str) -> NoReturn:
 
 
 def check(state_dir: str | os.PathLike[str], *, writer: bool, creating: bool = False) -> None:
-    """Raise StateUnusable if a state folder can't be served from.
+    """Raise StateUnusable if a state folder can't be used.
 
-    ``writer``: for the process that writes it. ``creating``: what is missing will be made. Reads file
-    attributes, the first two pages and ``owner.json``; opens nothing, writes nothing.
+    ``writer``: by the process that writes it. ``creating``: missing files will be created. Reads file
+    attributes, the first two pages and ``owner.json``; writes nothing, and opens no environment.
     """
     folder = Path(state_dir)
     _check_folder(folder, writer=writer, creating=creating)
@@ -84,7 +84,7 @@ def check(state_dir: str | os.PathLike[str], *, writer: bool, creating: bool = F
 
 
 def _check_readers_access(folder: Path) -> None:
-    """Raise StateUnusable, which says what to type, if a file that a verifier needs is closed to it."""
+    """Raise StateUnusable, with the command to run, if this process can't access a verifier's files."""
     proof = folder / layout.PROOF_DIR
     access.check_access(folder / layout.LOCK_FILE, access.READ_WRITE, folder)
     for name in (layout.DATA_FILE, layout.BRAKE_FILE, layout.ANCHOR_FILE, layout.OWNER_FILE):
@@ -96,20 +96,20 @@ def _check_readers_access(folder: Path) -> None:
 
 
 def check_owner(folder: Path, *, writer: bool) -> None:
-    """Raise StateUnusable if the data was cut, or the writer counts processes in another namespace."""
+    """Raise StateUnusable if the data was truncated, or the writer is in another PID namespace."""
     if writer and not (folder / layout.OWNER_FILE).exists():
         return
-    known = Owner.read(folder)
-    if known.format > layout.FORMAT:
-        refuse("NEWER_FORMAT", f"{folder}: written by format {known.format}; upgrade this program")
+    owner = Owner.read(folder)
+    if owner.format > layout.FORMAT:
+        refuse("NEWER_FORMAT", f"{folder}: written by format {owner.format}; upgrade this program")
     size = (folder / layout.DATA_FILE).stat().st_size
-    if size < known.data_bytes:
+    if size < owner.data_bytes:
         refuse(
             "CORRUPT",
-            f"{folder / layout.DATA_FILE} has {size} bytes of {known.data_bytes}: it was cut; "
+            f"{folder / layout.DATA_FILE} has {size} bytes of {owner.data_bytes}: it was cut; "
             "restore it from a backup",
         )
-    if not writer and known.pid_namespace != pid_namespace():
+    if not writer and owner.pid_namespace != pid_namespace():
         refuse(
             "PID_NAMESPACE",
             f"{folder}: its writer runs in another PID namespace, so it would take live readers for dead "
@@ -153,7 +153,7 @@ def _check_file(path: Path, owner: int, forbidden: int, mode: str, *, optional: 
 
 
 def _check_proof(folder: Path, owner: int) -> None:
-    """Hold the folder of the proof keys to its modes; the state is whole without it or its files."""
+    """Check the modes of the folder of proof keys, which may be missing or empty."""
     try:
         status = folder.lstat()
     except FileNotFoundError:
@@ -210,7 +210,7 @@ def _check_file_system(folder: Path, *, writer: bool) -> None:
 
 
 def file_system_kind(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
-    """Return the type of the file system that holds a folder; empty where that can't be told."""
+    """Return the type of the file system that holds a folder; empty if it is unknown."""
     try:
         lines = mountinfo.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether a process of this host still runs, told from another that was given its number later."""
+"""Liveness of a process of this host, distinguished from a later process with the same id."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _OVER: Final = frozenset("ZXx")
 
 
 def started(process_id: int, proc: Path = Path("/proc")) -> int:
-    """Return when a process began, in clock ticks since the machine did; 0 if that can't be told."""
+    """Return the start of a process in clock ticks since boot; 0 if it is unknown."""
     fields = _stat(process_id, proc)
     return int(fields[_STARTED]) if fields else 0
 
 
 def is_gone(process_id: int, began: int, proc: Path = Path("/proc")) -> bool:
-    """Whether the process that had this number and began then is known to have ended.
+    """Return True if the process with this id and start is known to have ended.
 
-    False in doubt: for a process that was never known (0), and where the machine doesn't tell.
+    False in doubt: for the process id 0, and on systems without ``/proc``.
     """
     if not process_id:
         return False

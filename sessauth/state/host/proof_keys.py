@@ -1,9 +1,8 @@
-"""The secrets that the verifiers of a host share: the X25519 keys that bound tokens are proven for.
+"""The secrets that the verifiers of a host share: the X25519 keys for proofs of bound tokens.
 
-They lie in ``proof/keys`` of the state folder, made and rotated by the control process, read by every
-verifier of the host: whoever is in the folder's group can read them (docs/threat-model.md). The file is
-replaced as a whole, never changed. It names the incarnation of the state that it was made for, so that a
-restored folder gets new ones.
+They are in ``proof/keys`` of the state folder. The control process creates and rotates them, and every
+verifier of the host reads them. The folder's group has access (docs/threat-model.md). The file is replaced as
+a whole, never changed. It states the incarnation of its state, so that a restored folder gets new keys.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _MAX_FILE_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True, repr=False)
 class HostProofKey:
-    """One X25519 key of a host, 32 bytes each half, and when it counts, in ms since 1970."""
+    """One X25519 key of a host, 32 bytes each half, and its validity in ms since 1970."""
 
     secret: bytes
     public_key: bytes
@@ -37,16 +36,16 @@ class HostProofKey:
 
     @classmethod
     def of(cls, secret: bytes, not_before_ms: int, expires_at_ms: int) -> Self:
-        """Return the key of a secret; the public half is derived from it."""
+        """Return the key of a secret, from which the public half is derived."""
         return cls(secret, _kernel.x25519_public(secret), not_before_ms, expires_at_ms)
 
     @property
     def key_id(self) -> bytes:
-        """What proofs name it by: BLAKE2b-256 of the public key."""
+        """The id that proofs name: BLAKE2b-256 of the public key."""
         return ed25519.digest(self.public_key)
 
     def counts(self, now_ms: int) -> bool:
-        """Whether proofs for it are accepted at ``now_ms``."""
+        """Return True if proofs for it are accepted at ``now_ms``."""
         return self.not_before_ms <= now_ms < self.expires_at_ms
 
     def __repr__(self) -> str:
@@ -63,8 +62,8 @@ class HostProofKeys:
     keys: tuple[HostProofKey, ...]
 
     @classmethod
-    def made(cls, incarnation: bytes, now_ms: int, lifetime_ms: int) -> Self:
-        """Return a new host's keys: one, that counts from ``now_ms`` on."""
+    def generate(cls, incarnation: bytes, now_ms: int, lifetime_ms: int) -> Self:
+        """Return a new host's keys: a single one, valid from ``now_ms`` on."""
         return cls(incarnation, os.urandom(16), (_new_key(now_ms, lifetime_ms),))
 
     @classmethod
@@ -90,14 +89,14 @@ class HostProofKeys:
                 raise ValueError(f"{len(keys)} keys")
             return cls(_hex(raw["incarnation"], 16), _hex(raw["verifier_id"], 16), keys)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            # What was read is not repeated: it may be half a secret.
+            # The message does not repeat the content, which may be half a secret.
             message = (
                 f"{path} is not what the server wrote; remove it and restart the server, which makes new keys"
             )
             raise StateUnusable(message, "CORRUPT") from None
 
     def write(self, state_dir: Path) -> None:
-        """Put ``proof/keys`` in place, whole or not at all; the folder is made if there is none."""
+        """Write ``proof/keys`` atomically; creates the folder if it is missing."""
         make_folder(state_dir / layout.PROOF_DIR, layout.DIR_MODE)
         document = {
             "format": FILE_FORMAT,
@@ -115,36 +114,36 @@ class HostProofKeys:
         replace_file(keys_path(state_dir), json.dumps(document).encode() + b"\n", layout.DATA_MODE)
 
     def rotated(self, now_ms: int, lifetime_ms: int) -> Self:
-        """Return the keys as they should be at ``now_ms``: these very ones while the newest is young.
+        """Return the keys for ``now_ms``: the same while the newest is in the first half of its life.
 
-        A key counts for ``lifetime_ms``. Once the newest has half of it behind it, a new one is made and the
-        newest stays as the one before: so a proof that was made for it still counts for half a lifetime.
+        A key is valid for ``lifetime_ms``. After half of it a new key is added and the newest becomes the
+        previous one. So a proof for it stays valid for half a lifetime.
         """
-        # A key of the far future is from a wrong clock: it would keep all others away until then.
-        kept = [
+        # A key of the far future comes from a wrong clock, and would block rotation until then.
+        valid = [
             key
             for key in self.keys
             if now_ms < key.expires_at_ms and key.not_before_ms <= now_ms + limits.CLOCK_STEP_MS
         ]
-        if kept and now_ms < kept[0].not_before_ms + lifetime_ms // 2:
+        if valid and now_ms < valid[0].not_before_ms + lifetime_ms // 2:
             return self
-        # Every verifier of the host has read the file before anybody can prove for the new key.
-        starts_ms = now_ms + layout.PROOF_KEY_LEAD_MS if kept else now_ms
-        keys = (_new_key(starts_ms, lifetime_ms), *kept[:1])
+        # All verifiers of the host read the file before a holder can make a proof for the new key.
+        starts_ms = now_ms + layout.PROOF_KEY_LEAD_MS if valid else now_ms
+        keys = (_new_key(starts_ms, lifetime_ms), *valid[:1])
         return type(self)(self.incarnation, self.verifier_id, keys)
 
     def counting(self, now_ms: int) -> tuple[HostProofKey, ...]:
-        """Return the keys that count at ``now_ms``, the newest first."""
+        """Return the keys that are valid at ``now_ms``, the newest first."""
         return tuple(key for key in self.keys if key.counts(now_ms))
 
 
 def keys_path(state_dir: Path) -> Path:
-    """Return where the secrets lie."""
+    """Return the path of the secrets."""
     return state_dir / layout.PROOF_DIR / layout.PROOF_KEYS_FILE
 
 
 def replay_path(state_dir: Path) -> Path:
-    """Return where the used proofs are noted."""
+    """Return the path of the table of used proofs."""
     return state_dir / layout.PROOF_DIR / layout.REPLAY_FILE
 
 
@@ -153,7 +152,7 @@ def _new_key(starts_ms: int, lifetime_ms: int) -> HostProofKey:
 
 
 def _read_shared(path: Path) -> bytes:
-    """Read a file that nobody but its owner and group can open; judged on the open file."""
+    """Read a file that only its owner and group may open; checks the open file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a verifier needs for proofs, from the folder of its state: the host's keys and the replay table."""
+"""Proof keys of a verifier, read from its state folder: the host's keys and the replay table."""
 
 from __future__ import annotations
 
@@ -17,56 +17,56 @@ _NOTHING: Final[_Identity] = ()
 
 
 class TakesProofs(Protocol):
-    """A checker, as far as proofs go."""
+    """A checker with proof keys."""
 
     proofs: ProofKeys | None
 
 
 class ProofReader:
-    """Keeps a checker's proof keys those of a state folder; without them bound tokens are denied there.
+    """Gives a checker the proof keys of a state folder, and follows their rotation.
 
-    Nothing here raises: a verifier works without, but for bound tokens (``PROOF_UNAVAILABLE``).
+    Nothing here raises: without keys a verifier only denies bound tokens (``PROOF_UNAVAILABLE``).
     """
 
-    __slots__ = ("_checker", "_seen", "_state_dir", "_tell", "problem")
+    __slots__ = ("_checker", "_loaded", "_on_problem", "_state_dir", "problem")
 
     problem: str
-    """Why the checker has no proof keys; empty if it has."""
+    """The reason why the checker has no proof keys; empty if it has."""
 
     def __init__(
         self,
         state_dir: str | os.PathLike[str],
         checker: TakesProofs,
-        tell: Callable[[str], object] | None = None,
+        on_problem: Callable[[str], object] | None = None,
     ) -> None:
-        """Give ``checker`` what the folder has now; ``tell`` hears each new problem."""
+        """Give ``checker`` the folder's current keys; each new problem calls ``on_problem``."""
         self._state_dir = Path(state_dir)
         self._checker = checker
-        self._tell = tell
-        self._seen: _Identity = _NOTHING
+        self._on_problem = on_problem
+        self._loaded: _Identity = _NOTHING
         self.problem = ""
         self.refresh()
 
     def refresh(self) -> None:
-        """Look whether the files were replaced, and take the new ones. Two stat calls if they were not."""
+        """Load the files if they were replaced. Two stat calls if they were not."""
         try:
-            # Taken before the files are read: if they are replaced in between, the next look differs.
-            found = _identity(self._state_dir)
-            if found == self._seen:
+            # Taken before the files are read: if they are replaced in between, the next identity differs.
+            current = _identity(self._state_dir)
+            if current == self._loaded:
                 return
             self._checker.proofs = self._load()
-            self._seen, self.problem = found, ""
+            self._loaded, self.problem = current, ""
         except (OSError, ValueError, SessauthError, TableError) as error:
             self._checker.proofs = None
-            problem, self._seen = str(error), _NOTHING
-            if self._tell is not None and problem != self.problem:
-                self._tell(problem)
+            problem, self._loaded = str(error), _NOTHING
+            if self._on_problem is not None and problem != self.problem:
+                self._on_problem(problem)
             self.problem = problem
 
     def close(self) -> None:
-        """Take the keys away from the checker."""
+        """Remove the keys from the checker."""
         self._checker.proofs = None
-        self._seen, self.problem = _NOTHING, "closed"
+        self._loaded, self.problem = _NOTHING, "closed"
 
     def _load(self) -> ProofKeys:
         host = HostProofKeys.read(self._state_dir)
@@ -76,7 +76,7 @@ class ProofReader:
 
 
 def _identity(state_dir: Path) -> _Identity:
-    """Return what tells these two files from others under their names."""
+    """Return what identifies the two files under their names."""
     keys, replay = keys_path(state_dir).stat(), replay_path(state_dir).stat()
     # A change of the mode counts too. The times of the replay table move with its content.
     return keys.st_dev, keys.st_ino, keys.st_ctime_ns, replay.st_dev, replay.st_ino, replay.st_size

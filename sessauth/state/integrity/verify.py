@@ -1,8 +1,9 @@
-"""Reads everything: whether all rows decode, belong where they stand, and the log leads to its head."""
+"""Verification of a whole state: all rows decode and are consistent, and the log leads to its head."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,22 +11,33 @@ import lmdb
 
 from ..._fast.codec import protobuf
 from ...errors import StateUnusable
+from ...model.approval import ApprovalStatus
 from ...model.change import Change, ChangeOutcome
+from ...model.costs import nanos
 from ...model.log_records import ChangeResult, SessionTrace
 from .. import layout
 from ..lmdb.evidence_rows import verify_evidence
 from ..lmdb.incarnations import verify_incarnations
 from ..lmdb.rows import TxnRows, field_number
-from ..rules.apply import chained
-from .verify_costs import verify_costs
+from ..rules import cost_rows
+from ..rules.apply import chain_digest
 
-_TOLD_EVERY: Final = 256
+_PROGRESS_EVERY: Final = 256
 _REVOKED_COUNT: Final = field_number("SessionRecord", "revoked_count")
+_SESSION = 16
+# The bytes of a key of each kind after the session id and the byte of the kind.
+_KEY_BYTES = {
+    cost_rows.USES: 32 + 4,
+    cost_rows.LEDGER: 32,
+    cost_rows.USED_APPROVAL: 16,
+    cost_rows.COUNTS: 0,
+    cost_rows.REQUESTED: 32,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was read."""
+    """Numbers of the rows that were read."""
 
     sessions: int
     revoked: int
@@ -40,9 +52,9 @@ class Verified:
 
 
 def verify(rows: TxnRows, on_progress: Callable[[int, int], None] | None = None) -> Verified:
-    """Read every row in one transaction; raises StateUnusable CORRUPT at the first that is wrong.
+    """Read every row in one transaction; raises StateUnusable CORRUPT at the first wrong one.
 
-    ``on_progress`` is told now and then how many sessions were read, and how many there are.
+    ``on_progress`` is called now and then with the number of sessions read, and the number of all.
     """
     try:
         verify_incarnations(rows)
@@ -52,7 +64,7 @@ def verify(rows: TxnRows, on_progress: Callable[[int, int], None] | None = None)
             len([rows.key(key) for key in rows.key_ids()]),
             _log(rows),
             _outcomes(rows),
-            *verify_costs(rows),
+            *_costs(rows),
             *verify_evidence(rows),
         )
     except (ValueError, lmdb.Error) as error:
@@ -62,7 +74,7 @@ def verify(rows: TxnRows, on_progress: Callable[[int, int], None] | None = None)
 def _sessions(rows: TxnRows, on_progress: Callable[[int, int], None] | None) -> int:
     count, total = 0, int(rows.txn.stat(rows.tables[layout.SESSIONS])["entries"])
     for session_id in rows.session_ids():
-        if on_progress is not None and not count % _TOLD_EVERY:
+        if on_progress is not None and not count % _PROGRESS_EVERY:
             on_progress(count, total)
         session = rows.leased_session(session_id)
         if session is None or session.id != session_id:
@@ -74,7 +86,7 @@ def _sessions(rows: TxnRows, on_progress: Callable[[int, int], None] | None) -> 
 
 
 def _revoked(rows: TxnRows) -> int:
-    """Hold each session's count of revoked blocks against the rows."""
+    """Compare each session's count of revoked blocks with the rows."""
     counts: dict[bytes, int] = {}
     with rows.txn.cursor(db=rows.tables[layout.REVOKED]) as cursor:
         for key in cursor.iternext(keys=True, values=False):
@@ -90,10 +102,9 @@ def _revoked(rows: TxnRows) -> int:
 
 
 def _log(rows: TxnRows) -> int:
-    """Fold the digest over the kept changes; it must end at the head's."""
+    """Fold the digest over the retained changes; it must end at the head's."""
     head = rows.head()
-    anchor = rows.get(layout.META, layout.COMPACTED_KEY) or bytes(40)
-    seq, digest = int.from_bytes(anchor[:8], "big"), anchor[8:]
+    seq, digest = rows.compacted()
     count = 0
     with rows.txn.cursor(db=rows.tables[layout.CHANGES]) as cursor:
         for key, value in cursor:
@@ -101,16 +112,16 @@ def _log(rows: TxnRows) -> int:
             if int.from_bytes(key, "big") != seq:
                 raise ValueError(f"change {seq} is missing")
             Change.decode(bytes(value))
-            digest = chained(digest, seq, bytes(value))
+            digest = chain_digest(digest, seq, bytes(value))
             count += 1
-    _hold_results(rows)
+    _results(rows)
     if (seq, digest) != (head.seq, head.digest or bytes(32)):
         raise ValueError("the log does not lead to its head")
     return count
 
 
-def _hold_results(rows: TxnRows) -> None:
-    """Hold that what became of changes, and whose purged sessions were, can be read."""
+def _results(rows: TxnRows) -> None:
+    """Decode the results of changes, and the traces of purged sessions."""
     if layout.RESULTS not in rows.tables:
         return
     with rows.txn.cursor(db=rows.tables[layout.RESULTS]) as cursor:
@@ -128,4 +139,97 @@ def _outcomes(rows: TxnRows) -> int:
             if ChangeOutcome.decode(bytes(value)).change_id.encode() != bytes(key):
                 raise ValueError("an outcome stands under another change's id")
             count += 1
+    return count
+
+
+def _costs(rows: TxnRows) -> tuple[int, int, int]:
+    """Return the numbers of counters, permits and approvals.
+
+    Raises ValueError or StateUnusable at the first wrong row.
+    """
+    permits, reserved = _permits(rows)
+    approvals = _approvals(rows)
+    return _counters(rows, reserved), permits, approvals
+
+
+def _keys(rows: TxnRows, table: str) -> Iterator[bytes]:
+    """Yield the keys of a table; raises ValueError at a key without its session."""
+    if table not in rows.tables:
+        return
+    session_id = b""
+    with rows.txn.cursor(db=rows.tables[table]) as cursor:
+        for key in map(bytes, cursor.iternext(keys=True, values=False)):
+            if key[:_SESSION] != session_id:
+                session_id = key[:_SESSION]
+                if rows.session(session_id) is None:
+                    raise ValueError(f"{table} of session {session_id.hex()} without the session")
+            yield key
+
+
+def _permits(rows: TxnRows) -> tuple[int, Counter[bytes]]:
+    """Compare each session's count of permits with the rows.
+
+    Returns the number of permits, and the reserve that each ledger must have, by its key.
+    """
+    reserved: Counter[bytes] = Counter()
+    open_permits: Counter[bytes] = Counter()
+    for key in _keys(rows, layout.PERMITS):
+        permit = rows.permit(key[:_SESSION], key[_SESSION:])
+        if permit is None or permit.handle != key:
+            raise ValueError(f"permit {key.hex()} stands under another id")
+        open_permits[permit.session_id] += 1
+        for claim in permit.reserved:
+            reserved[cost_rows.ledger_key(permit.session_id, claim.ledger)] += nanos(claim.amount)
+    for session_id in rows.session_ids():
+        if rows.counts(session_id).open_permits != open_permits[session_id]:
+            raise ValueError(f"session {session_id.hex()} has lost permits")
+    return open_permits.total(), reserved
+
+
+def _approvals(rows: TxnRows) -> int:
+    """Compare each session's count of pending approvals with the rows; return the number of approvals."""
+    count = 0
+    waiting: Counter[bytes] = Counter()
+    for key in _keys(rows, layout.APPROVALS):
+        record = rows.approval(key[:_SESSION], key[_SESSION:])
+        if record is None or record.session_id + record.id != key:
+            raise ValueError(f"approval {key.hex()} stands under another id")
+        used = rows.approval_used(record.session_id, record.id)
+        if used is not (record.status is ApprovalStatus.USED):
+            raise ValueError(f"approval {key.hex()} is used up in one row and not in the other")
+        counts = rows.counts(record.session_id)
+        if record.status is ApprovalStatus.PENDING and record.epoch == counts.approvals_epoch:
+            waiting[record.session_id] += 1
+        count += 1
+    for session_id in rows.session_ids():
+        if rows.counts(session_id).open_approvals != waiting[session_id]:
+            raise ValueError(f"session {session_id.hex()} has lost approvals")
+    return count
+
+
+def _counters(rows: TxnRows, reserved: Counter[bytes]) -> int:
+    """Read every counter, and return their number; each ledger's reserve must be that of the permits."""
+    count = 0
+    counted: Counter[bytes] = Counter()
+    for key in _keys(rows, layout.COUNTERS):
+        session_id, kind, rest = key[:_SESSION], key[_SESSION : _SESSION + 1], key[_SESSION + 1 :]
+        if _KEY_BYTES.get(kind) != len(rest):
+            raise ValueError(f"counter {key.hex()} is of no known kind")
+        if kind == cost_rows.LEDGER:
+            ledger = rows.ledger(session_id, rest)
+            if nanos(ledger.spent) < 0 or nanos(ledger.reserved) != reserved.pop(key, 0):
+                raise ValueError(f"ledger {key.hex()} does not add up")
+        elif kind == cost_rows.REQUESTED:
+            record = rows.approval(session_id, rows.get(layout.COUNTERS, key) or b"")
+            if record is None or cost_rows.request_key_of(record) != key:
+                raise ValueError(f"counter {key.hex()} names an approval of another call")
+        elif kind != cost_rows.COUNTS and len(rows.get(layout.COUNTERS, key) or b"") != 8:
+            raise ValueError(f"counter {key.hex()} is no number of 8 bytes")
+        counted[session_id] += kind in (cost_rows.USES, cost_rows.LEDGER, cost_rows.USED_APPROVAL)
+        count += 1
+    if +reserved:
+        raise ValueError(f"ledger {min(+reserved).hex()} is gone")
+    for session_id in rows.session_ids():
+        if rows.counts(session_id).counters != counted[session_id]:
+            raise ValueError(f"session {session_id.hex()} has lost counters")
     return count

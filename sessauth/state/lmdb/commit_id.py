@@ -1,4 +1,4 @@
-"""The pulse of an LMDB file: the transaction ids in its two meta pages, mapped.
+"""The id of the last commit to an LMDB file, read from the transaction ids in its two mapped meta pages.
 
 LMDB (format 1) begins each file with two meta pages, which the commits write in turn, as their last
 write and before the commit returns. Each states its transaction's id; the larger one is the last commit.
@@ -25,22 +25,22 @@ _PAGE_SIZES: Final = frozenset(1 << bits for bits in range(9, 17))
 
 
 def open_commit_id(data_file: Path) -> CommitId | None:
-    """Map the ids of an LMDB data file; None for a layout that is not the one described here.
+    """Map the ids of an LMDB data file; return None for another layout than the one described here.
 
-    Without a pulse every check begins a transaction to ask for the id. The file is not one that LMDB
-    locks, so closing this descriptor of it gives up no lock of LMDB's.
+    Without it every check begins a transaction to read the id. LMDB holds no lock on the data file, so
+    closing this descriptor of it releases none.
     """
     pages, page_size = _map_pages(data_file)
     return None if pages is None else CommitId(pages, _ID_AT, page_size + _ID_AT)
 
 
 def last_commit(data_file: Path) -> int | None:
-    """Return the number of the last commit to an LMDB data file; None if it can't be read as one."""
+    """Return the number of the last commit to an LMDB data file; None if it can't be read."""
     try:
-        pulse = open_commit_id(data_file)
+        commit_id = open_commit_id(data_file)
     except OSError:
         return None
-    return None if pulse is None else pulse.number
+    return None if commit_id is None else commit_id.number
 
 
 def _map_pages(data_file: Path) -> tuple[mmap.mmap | None, int]:

@@ -1,12 +1,12 @@
-"""The LMDB environment of a state folder: how it is opened, and what guards it.
+"""The LMDB environment of a state folder: opening it, and guarding it against forks.
 
-One environment per process. A forked child would share the parent's reader slots and locks, so in a child
+One environment per process. A forked child would share the parent's reader slots and locks. So in a child
 every source that was opened before denies: reads raise, which is logged once, and the child's own copy of the
 brake page is engaged. A child opens an environment of its own.
 
-The parent's is never closed in a child, not even when the child ends: that would free the parent's reader
-slot, and give up the locks that the child holds for its own environment. LMDB's binding also holds a lock
-that a thread of the parent may have had at the moment of the fork.
+A child never closes the parent's environment, not even when it ends. That would free the parent's reader
+slot, and release the locks that the child holds for its own environment. LMDB's binding also has a lock that
+a thread of the parent may have held at the moment of the fork.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import ctypes
 import logging
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +29,7 @@ from ...model.log_records import Head
 from .. import layout
 from ..host import brake
 from .commit_id import open_commit_id
+from .rows import TxnRows
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ def open_environment(
     """Open the environment; raises StateUnusable if LMDB refuses it.
 
     ``lib_version=0`` pins the file format against the environment variable that changes the default.
-    ``lock=False`` is for files that nobody writes: a backup.
+    ``lock=False`` is for a backup, which has no writer.
     """
     try:
         return lmdb.open(
@@ -77,11 +79,11 @@ def _classify(error: lmdb.Error) -> tuple[str, str]:
 def open_tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
     """Return the handles of all tables; raises StateUnusable if one is missing.
 
-    What a folder of an earlier format does not have is left out, unless ``create``.
+    Omits tables that a folder of an earlier format lacks, unless ``create``.
     """
     try:
-        there = [name for name in layout.TABLES if create or _has(env, name)]
-        return {name: env.open_db(name.encode(), create=create) for name in there}
+        names = [name for name in layout.TABLES if create or _has(env, name)]
+        return {name: env.open_db(name.encode(), create=create) for name in names}
     except lmdb.NotFoundError as error:
         message = f"{env.path()}: a table is missing, so it is another program's or was never initialised"
         raise StateUnusable(message, "FOREIGN") from error
@@ -90,7 +92,7 @@ def open_tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
 
 
 def _has(env: lmdb.Environment, name: str) -> bool:
-    """Whether a table need not be missing: it is there, or every format has it."""
+    """Return False for a table of a later format that is missing."""
     if name not in layout.LATER_TABLES:
         return True
     with env.begin() as txn:
@@ -98,9 +100,9 @@ def _has(env: lmdb.Environment, name: str) -> bool:
 
 
 class LmdbSource:
-    """What the kernel's view reads from: ``begin``, the table handles, the pulse and the brake page.
+    """Source of the kernel's view: ``begin``, the table handles, the commit id and the brake page.
 
-    ``begin`` is the environment's own method, since the checks that need a transaction call it.
+    ``begin`` is the environment's own method, since checks that need a transaction call it.
     """
 
     def __init__(self, env: lmdb.Environment, tables: dict[str, Any], state_dir: Path) -> None:
@@ -121,25 +123,25 @@ class LmdbSource:
         _live.add(self)
 
     def _open_commit_id(self, state_dir: Path) -> CommitId | None:
-        """Return the pulse of the file if it says what LMDB says; a commit may come in between.
+        """Return the commit id of the file if it agrees with LMDB's; a commit may come between the two reads.
 
-        None costs a transaction a check, and nothing else.
+        None only costs a transaction a check.
         """
         try:
-            pulse = open_commit_id(state_dir / layout.DATA_FILE)
+            commit_id = open_commit_id(state_dir / layout.DATA_FILE)
         except OSError:
             return None
         for _ in range(100):
-            if pulse is None or pulse.number == self.env.info()["last_txnid"]:
-                return pulse
+            if commit_id is None or commit_id.number == self.env.info()["last_txnid"]:
+                return commit_id
         return None
 
     def called_for(self) -> tuple[int, int]:
-        """Return to whom verifiers are to acknowledge, and which revision."""
+        """Return the caller that verifiers acknowledge to, and the revision."""
         return brake.called_for(self.brake)
 
     def head(self) -> Head:
-        """Return where the log stands, read now; raises StateError if that can't be read."""
+        """Return the head of the log, read now; raises StateError if it can't be read."""
         with self.reading() as txn:
             data = txn.get(layout.HEAD_KEY, db=self.meta)
         if data is None:
@@ -147,8 +149,17 @@ class LmdbSource:
         return Head.decode(bytes(data))
 
     def reap_readers(self) -> int:
-        """Free the reader slots of processes that died; return how many."""
+        """Free the reader slots of dead processes; return their number."""
         return int(self.env.reader_check())
+
+    @contextmanager
+    def rows(self) -> Iterator[TxnRows]:
+        """Give the rows of one consistent read."""
+        txn = self.reading()
+        try:
+            yield TxnRows(txn, self.tables)
+        finally:
+            txn.abort()
 
     def reading(self) -> lmdb.Transaction:
         """Start a read from Python code; reaps dead readers if their table is full."""
@@ -159,35 +170,35 @@ class LmdbSource:
             return self.begin()  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Close the environment. Reads raise from now on, and the brake page stays as it is."""
+        """Close the environment. Later reads raise, and the brake page stays as it is."""
         if not self.forked:
             self.begin = _refuse_closed
-            self._stop_pulse()
+            self._close_commit_id()
             self.env.close()
 
     def disown(self) -> None:
-        """Deny everything in this process, which is a forked child, and keep the environment for good."""
+        """Deny everything in this process, a forked child, and never free the environment."""
         self.forked = True
         self.begin = self._refuse
-        _keep_for_good(self.env)
-        self._stop_pulse()
+        _add_reference(self.env)
+        self._close_commit_id()
         self.brake[0] = 1
 
-    def _stop_pulse(self) -> None:
-        """Make every view of this source ask ``begin``, which refuses."""
+    def _close_commit_id(self) -> None:
+        """Make every view of this source call ``begin``, which raises."""
         if self.commit_id is not None:
             self.commit_id.close()
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        """Refuse a read in a forked child; the first one is logged."""
-        told = (
+        """Raise StateError for a read in a forked child; logs the first one."""
+        message = (
             f"{self._state_dir} was opened before this process was forked, so that every call is denied here;"
             " open the verifier again in this process"
         )
         if not self._refused:
             self._refused = True
-            _log.error("%s", told)
-        raise StateError(told)
+            _log.error("%s", message)
+        raise StateError(message)
 
 
 def _refuse_closed(*_: object, **__: object) -> NoReturn:
@@ -195,14 +206,14 @@ def _refuse_closed(*_: object, **__: object) -> NoReturn:
 
 
 _live: weakref.WeakSet[LmdbSource] = weakref.WeakSet()
-_keep_for_good = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonapi))
+_add_reference = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonapi))
 _keys_of_files: Callable[[str, bool], tuple[tuple[object, ...], ...]] = _envid.env_keys
 
 
 def _keys_in_this_process(path: str, subdir: bool) -> tuple[tuple[object, ...], ...]:
-    """Return what the binding knows open files by, of this process alone.
+    """Return the binding's keys of open files, made different for each process.
 
-    Its list of them is inherited by a child, and nothing but closing takes an entry out.
+    A child inherits the binding's list of them, and only closing removes an entry.
     """
     return tuple((os.getpid(), *key) for key in _keys_of_files(path, subdir))
 

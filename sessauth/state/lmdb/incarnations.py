@@ -1,8 +1,8 @@
-"""Incarnations: a new one ends every session that lives, by one row, whatever their number.
+"""Incarnations: a new one ends all sessions that have not ended, by one row.
 
-A session's row says the revision of the last change to it, and the head the one at which the incarnation
-began. A row of before that, which does not say that its session has ended, is read as if the new incarnation
-had ended it then. Whoever writes it next writes that down.
+A session's row states the revision of the last change to it. The head states the revision at which the
+incarnation began. A row of an earlier revision whose session has not ended is read as ended by the new
+incarnation. The next write of the session stores that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class IncarnationRows(Protocol):
     """Source of the rows."""
 
     def head(self) -> Head:
-        """Return where the log stands."""
+        """Return the head of the log."""
         ...
 
     def get(self, table: str, key: bytes) -> bytes | None:
@@ -38,41 +38,41 @@ def key_of(revision: int) -> bytes:
 
 
 def record(rows: IncarnationRows, revision: int) -> IncarnationRecord:
-    """Return what a new incarnation did; raises StateUnusable CORRUPT if its row is missing or wrong."""
+    """Return an incarnation's row; raises StateUnusable CORRUPT if it is missing or wrong."""
     data = rows.get(layout.META, key_of(revision))
     try:
         if data is None:
             raise ValueError("its row is missing")
-        found = IncarnationRecord.decode(data)
-        if found.previous_revision >= revision:
+        incarnation = IncarnationRecord.decode(data)
+        if incarnation.previous_revision >= revision:
             raise ValueError("it follows a later one")
-        return found
+        return incarnation
     except (WireError, ValueError) as error:
         raise corrupt(f"the incarnation that began at revision {revision}", error) from error
 
 
-def as_it_stands(rows: IncarnationRows, session: Session) -> Session:
-    """Return a session that was read as what it is by now: ended, if an incarnation began behind its row."""
+def current_session(rows: IncarnationRows, session: Session) -> Session:
+    """Return a decoded session in its current state: ended, if an incarnation began after its row."""
     began = rows.head().incarnation_revision
     if session.revision >= began or session.status is SessionStatus.ENDED:
         return session
-    found = record(rows, began)
-    while found.previous_revision > session.revision:
-        began = found.previous_revision
-        found = record(rows, began)
+    incarnation = record(rows, began)
+    while incarnation.previous_revision > session.revision:
+        began = incarnation.previous_revision
+        incarnation = record(rows, began)
     return replace(
         session,
         status=SessionStatus.ENDED,
         epoch=session.epoch + 1,
-        ended_at_ms=found.at_ms,
+        ended_at_ms=incarnation.at_ms,
         end_cause=EndCause.RESTORED,
-        reason=found.reason,
+        reason=incarnation.reason,
         revision=began,
     )
 
 
 def verify_incarnations(rows: IncarnationRows) -> None:
-    """Read the rows of all incarnations; raises StateUnusable or ValueError at one that is wrong."""
+    """Read the rows of all incarnations; raises StateUnusable or ValueError at a wrong one."""
     began = rows.head().incarnation_revision
     if began > rows.head().revision:
         raise ValueError("the incarnation begins behind the head")

@@ -16,27 +16,26 @@ from ..host import preflight
 from ..host.folder import Owner, pid_namespace
 from ..integrity import anchor
 from .environment import LmdbSource, open_environment, open_tables
-from .rows import TxnRows
 
 
 class StateReader(LmdbSource):
-    """What the kernel's view reads from, opened read-only; use :meth:`open`.
+    """Source of the kernel's view, opened read-only; use :meth:`open`.
 
-    It sees every change as soon as the writer acknowledged it. It goes on to read a folder whose writer is
-    gone: nothing can be acknowledged then. In a forked child everything denies.
+    It sees every change once the writer acknowledged it. It still reads a folder whose writer is gone:
+    nothing can be acknowledged then. In a forked child everything denies.
     """
 
     _folder: Path
     _latest: int = 0
-    _watching: tuple[Callable[[], None], ...] = ()
+    _callbacks: tuple[Callable[[], None], ...] = ()
     _identity: tuple[tuple[int, int, int], ...]
 
     @classmethod
     def open(cls, state_dir: str | os.PathLike[str]) -> Self:
-        """Open a state folder; raises StateUnusable, which names what is wrong."""
+        """Open a state folder; raises StateUnusable, whose ``problem`` names the cause."""
         folder = Path(state_dir)
         preflight.check(folder, writer=False)
-        # The identity is taken before LMDB opens the file: if it is replaced in between, they differ.
+        # Taken before LMDB opens the file: if the file is replaced in between, the identities differ.
         identity = _identity(folder)
         env = open_environment(folder, readonly=True, map_size=(folder / layout.DATA_FILE).stat().st_size)
         try:
@@ -62,25 +61,26 @@ class StateReader(LmdbSource):
         """Return the head; raises StateUnusable ROLLED_BACK if the state is behind its anchor."""
         while True:
             anchored = anchor.read(self._folder)
-            with self.reading() as txn:
-                rows = TxnRows(txn, self.tables)
+            with self.rows() as rows:
                 try:
-                    anchor.refuse_behind(anchored, rows, int(self.env.info()["last_txnid"]), self._folder)
+                    anchor.require_not_behind(
+                        anchored, rows, int(self.env.info()["last_txnid"]), self._folder
+                    )
                 except StateUnusable:
-                    # A restore in between begins what this anchor did not announce yet.
+                    # A restore in between begins an incarnation that this anchor did not announce yet.
                     if anchor.read(self._folder) != anchored:
                         continue
                     raise
                 return rows.head()
 
     def files_unchanged(self) -> bool:
-        """Whether the files under the folder's names are still those that were opened.
+        """Return True if the files under the folder's names are still those that were opened.
 
-        A few stat calls, to be made about every 100 ms. After False the view must deny: what it reads may
-        be a file that nobody writes any more. Open the folder again to see which.
+        A few stat calls, made about every 100 ms. After False the view must deny: it may read a file that has
+        no writer any more. Open the folder again to find the cause.
         """
-        for look in self._watching:
-            look()
+        for callback in self._callbacks:
+            callback()
         if self._went_back():
             return False
         try:
@@ -91,24 +91,24 @@ class StateReader(LmdbSource):
         return True
 
     def _went_back(self) -> bool:
-        """Return whether the file holds fewer commits than it did: other bytes were written into it."""
+        """Return True if the file holds fewer commits than before: other bytes were written into it."""
         if self.commit_id is None:
             return False
         latest = self.commit_id.number
         went_back, self._latest = latest < self._latest, max(latest, self._latest)
         return went_back
 
-    def watch(self, look: Callable[[], None]) -> None:
-        """Call ``look``, which must not raise, as often as :meth:`files_unchanged` is asked."""
-        self._watching = (*self._watching, look)
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call ``callback``, which must not raise, on each :meth:`files_unchanged`."""
+        self._callbacks = (*self._callbacks, callback)
 
     def close(self) -> None:
-        """Close the environment; nothing is watched any more."""
-        self._watching = ()
+        """Close the environment, and drop the callbacks."""
+        self._callbacks = ()
         super().close()
 
     def _accept_new_owner(self) -> bool:
-        """Whether only the writer changed, to another in the same PID namespace."""
+        """Return True if only the writer changed, to another in the same PID namespace."""
         identity = _identity(self._folder)
         if identity[:-1] != self._identity[:-1]:
             return False
@@ -122,7 +122,7 @@ class StateReader(LmdbSource):
 
 
 def _identity(folder: Path) -> tuple[tuple[int, int, int], ...]:
-    """Return device and inode of data, lock, brake and owner files; and what else would tell a change."""
+    """Return what identifies the data, lock, brake and owner files."""
     data, lock, page, owner = (
         (folder / name).stat()
         for name in (layout.DATA_FILE, layout.LOCK_FILE, layout.BRAKE_FILE, layout.OWNER_FILE)

@@ -1,4 +1,4 @@
-"""Rows of one LMDB transaction, decoded; what ``apply`` reads and what the log writes through."""
+"""Rows of one LMDB transaction, decoded: ``apply`` reads through them, and the log writes through them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from ..._fast.codec.schema import MESSAGES
 from ...crypto.issuer_key import KeyRecord
 from ...errors import StateUnusable
 from ...model.log_records import Head
-from ...model.session import Session, SessionStatus
+from ...model.session import Session, SessionStatus, ceiling_layers
+from ...scopes.scope import Scope
 from .. import layout
 from ..rules.cost_rows import CostRows, corrupt
 from ..rules.effects import Delete, DeletePrefix, Put
-from .incarnations import as_it_stands
+from ..rules.ports import SessionSource
+from .incarnations import current_session
 
 
 def field_number(message: str, name: str) -> int:
-    """Return the number of a field of a record, which ``protobuf.number`` reads without the rest."""
+    """Return the number of a record's field, for ``protobuf.number``, which decodes that field alone."""
     return int(next(number for number, field, *_ in MESSAGES[message] if field == name))
 
 
@@ -31,8 +33,22 @@ _STATUS: Final = field_number("SessionRecord", "status")
 _REVISION: Final = field_number("SessionRecord", "revision")
 
 
+def stored_ceilings(source: SessionSource, session_id: bytes) -> list[list[Scope]]:
+    """Return the layers of a session's ceiling and then its ancestors', as a check counts them."""
+    txn = source.begin()
+
+    def read(ancestor_id: bytes) -> Session | None:
+        data = txn.get(ancestor_id, db=source.sessions)
+        return None if data is None else Session.decode(data)
+
+    try:
+        return list(ceiling_layers(session_id, read))
+    finally:
+        txn.abort()
+
+
 def status_in(session: bytes, head: Head) -> int:
-    """Return the number of a session's status as it stands, without reading the rest of its row."""
+    """Return the number of a session's current status by its row, without decoding the rest of it."""
     status = protobuf.number(session, _STATUS)
     if status and protobuf.number(session, _REVISION) < head.incarnation_revision:
         return SessionStatus.ENDED
@@ -40,7 +56,7 @@ def status_in(session: bytes, head: Head) -> int:
 
 
 class TxnRows(CostRows):
-    """The rows of one transaction. Within a group, ``head`` is kept here and written once."""
+    """Rows of one transaction. Within a group, ``current`` is the head, which is written once at the end."""
 
     def __init__(self, txn: lmdb.Transaction, tables: dict[str, Any]) -> None:
         """Read the head."""
@@ -58,11 +74,11 @@ class TxnRows(CostRows):
             raise corrupt("the head", error) from error
 
     def head(self) -> Head:
-        """Return where the log stands, with what this transaction wrote."""
+        """Return the head of the log after this transaction's changes."""
         return self.current
 
     def get(self, table: str, key: bytes) -> bytes | None:
-        """Return a row's value. A table that a folder does not have yet has no rows."""
+        """Return a row's value. A table that the folder lacks has no rows."""
         if table not in self.tables:
             return None
         value = self.txn.get(key, db=self.tables[table])
@@ -70,30 +86,23 @@ class TxnRows(CostRows):
 
     def session(self, session_id: bytes) -> Session | None:
         """Return a session, without its lease deadline."""
-        data = self.get(layout.SESSIONS, session_id)
-        if data is None:
-            return None
-        try:
-            return as_it_stands(self, Session.decode(data))
-        except ValueError as error:
-            raise corrupt(f"session {session_id.hex()}", error) from error
-
-    def lease(self, session_id: bytes) -> int:
-        """Return the deadline of a session's lease in ms; 0 if there is none."""
-        return int.from_bytes(self.get(layout.LEASES, session_id) or b"", "big")
+        return self._session(session_id, 0)
 
     def leased_session(self, session_id: bytes) -> Session | None:
         """Return a session with its lease deadline."""
+        return self._session(session_id, int.from_bytes(self.get(layout.LEASES, session_id) or b"", "big"))
+
+    def _session(self, session_id: bytes, lease_deadline_ms: int) -> Session | None:
         data = self.get(layout.SESSIONS, session_id)
         if data is None:
             return None
         try:
-            return as_it_stands(self, Session.decode(data, self.lease(session_id)))
+            return current_session(self, Session.decode(data, lease_deadline_ms))
         except ValueError as error:
             raise corrupt(f"session {session_id.hex()}", error) from error
 
     def session_status(self, session_id: bytes) -> int:
-        """Return the number of a session's status without reading the rest of its row; 0: there is none."""
+        """Return the number of a session's current status without decoding the rest of its row; 0: no row."""
         data = self.get(layout.SESSIONS, session_id)
         return 0 if data is None else status_in(data, self.current)
 
@@ -104,18 +113,18 @@ class TxnRows(CostRows):
                 yield bytes(key)
 
     def ids_after(self, after: bytes, limit: int) -> list[bytes]:
-        """Return up to ``limit`` session ids that follow ``after``, ascending."""
+        """Return up to ``limit`` session ids after ``after``, ascending."""
         return self.keys_after(layout.SESSIONS, after, limit)
 
     def with_open(self, session: Session) -> Session:
-        """Return a session with what it has open."""
+        """Return a session with its numbers of open permits and approvals."""
         counts = self.counts(session.id)
         return replace(
             session, open_permits=counts.open_permits, open_approvals=counts.waiting(session.epoch)
         )
 
     def keys_after(self, table: str, after: bytes, limit: int, prefix: bytes = b"") -> list[bytes]:
-        """Return up to ``limit`` keys with a ``prefix`` that follow ``after``, ascending."""
+        """Return up to ``limit`` keys after ``after`` that begin with ``prefix``, ascending."""
         if table not in self.tables:
             return []
         with self.txn.cursor(db=self.tables[table]) as cursor:
@@ -125,7 +134,7 @@ class TxnRows(CostRows):
             return list(islice(takewhile(lambda key: key.startswith(prefix), keys), limit))
 
     def is_revoked(self, session_id: bytes, block_id: bytes) -> bool:
-        """Whether a block of a session is revoked."""
+        """Return True if a block of a session is revoked."""
         return self.get(layout.REVOKED, session_id + block_id) is not None
 
     def key(self, key_id: bytes) -> KeyRecord | None:
@@ -144,7 +153,7 @@ class TxnRows(CostRows):
             return [bytes(key) for key in cursor.iternext(keys=True, values=False)]
 
     def key_count(self) -> int:
-        """Return how many issuer keys there are."""
+        """Return the number of issuer keys."""
         return int(self.txn.stat(self.tables[layout.KEYS])["entries"])
 
     def put(self, table: str, key: bytes, value: bytes) -> None:
@@ -152,7 +161,7 @@ class TxnRows(CostRows):
         self.txn.put(key, value, db=self.tables[table])
 
     def fill(self, table: str, rows: Iterable[Any]) -> None:
-        """Write the rows of an empty table, ascending, as they are."""
+        """Write ascending rows into an empty table."""
         with self.txn.cursor(db=self.tables[table]) as cursor:
             cursor.putmulti(rows, append=True)
 
@@ -161,7 +170,7 @@ class TxnRows(CostRows):
         self.txn.delete(key, db=self.tables[table])
 
     def perform(self, writes: tuple[Put | Delete | DeletePrefix, ...]) -> None:
-        """Do what a change asked for."""
+        """Write the effects of a change."""
         for write in writes:
             if isinstance(write, Put):
                 self.put(write.table, write.key, write.value)
@@ -172,17 +181,26 @@ class TxnRows(CostRows):
 
     def _delete_prefix(self, table: str, prefix: bytes) -> None:
         with self.txn.cursor(db=self.tables[table]) as cursor:
-            found = cursor.set_range(prefix)
-            while found and bytes(cursor.key()).startswith(prefix):
-                # Behind the last row there is an empty key, which begins with nothing.
-                found = cursor.delete()
+            more = cursor.set_range(prefix)
+            while more and bytes(cursor.key()).startswith(prefix):
+                # Behind the last row the key is empty, so it does not begin with the prefix.
+                more = cursor.delete()
 
     def write_head(self) -> None:
-        """Write the head back; once at the end of a group."""
+        """Write the head, once at the end of a group."""
         self.put(layout.META, layout.HEAD_KEY, self.current.encode())
 
+    def compacted(self) -> tuple[int, bytes]:
+        """Return seq and digest of the last change that the log no longer has; zeros if it has all."""
+        data = self.get(layout.META, layout.COMPACTED_KEY) or bytes(40)
+        return int.from_bytes(data[:8], "big"), data[8:]
+
+    def put_compacted(self, seq: int, digest: bytes) -> None:
+        """Write the seq and digest that :meth:`compacted` returns."""
+        self.put(layout.META, layout.COMPACTED_KEY, seq.to_bytes(8, "big") + digest)
+
     def used_bytes(self, page_bytes: int) -> int:
-        """Return how many bytes of the map hold rows, by counting the pages of every table."""
+        """Return the bytes of the map that hold rows, counted by the pages of all tables."""
         pages = 0
         for handle in self.tables.values():
             stat = self.txn.stat(handle)

@@ -1,8 +1,8 @@
 """``apply``: the one function that turns a Change into writes.
 
-It is deterministic: no clock, no randomness, no I/O beyond reading rows. So every follower that
-applies the same changes in the same order reaches the same rows and the same head. All validation of
-changes is reached from here; a change that is against the rules has an outcome too, its rejection.
+It is deterministic: no clock, no randomness, no I/O but reads of rows. Followers that apply the same changes
+in the same order reach the same rows and the same head. ``apply`` does all validation of changes. The
+outcome of an invalid change is its rejection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .. import layout
 from . import approvals, costs, keys, sessions
 from .effects import Delete, DeletePrefix, Effect, Put
 from .ports import Rows
-from .validation import RuleViolation, invalid, sized, text
+from .validation import RuleViolation, invalid, require_size, require_text
 
 _CHAIN_LABEL = b"sessauth/log/v1\x00"
 
@@ -47,9 +47,9 @@ _RULES: dict[ChangeKind, Callable[[Rows, Change, int], Effect]] = {
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What one change does: its outcome, the head behind it, its bytes in the log, the rows it writes.
+    """Result of one change: its outcome, the head after it, its bytes in the log, the rows to write.
 
-    ``session`` is the one whose life it changed, None if none.
+    ``session`` is the session whose state it changed, or None.
     """
 
     outcome: ChangeOutcome
@@ -59,16 +59,16 @@ class Applied:
     session: Session | None = None
 
 
-def refused_unread(change: Change) -> tuple[bytes, str]:
-    """Return a change's bytes, and why it can't even be logged (empty: it can).
+def encode_or_refuse(change: Change) -> tuple[bytes, str]:
+    """Return a change's bytes, and the reason why it can't be logged (empty: it can).
 
-    Such a change has no usable id, or no bytes, or too many: nothing of it is stored.
+    Nothing is stored of a change that has no valid id or actor, can't be encoded, or is too large.
     """
     try:
         if change.format != FORMAT:
             raise invalid(f"format: {change.format} is not {FORMAT}")
-        text("id", change.id, required=True, max_bytes=limits.MAX_REQUEST_ID_BYTES)
-        text("actor", change.actor)
+        require_text("id", change.id, required=True, max_bytes=limits.MAX_REQUEST_ID_BYTES)
+        require_text("actor", change.actor)
         encoded = change.encode()
     except RuleViolation as refusal:
         return b"", refusal.detail
@@ -80,9 +80,9 @@ def refused_unread(change: Change) -> tuple[bytes, str]:
 
 
 def apply(rows: Rows, change: Change) -> Applied:
-    """Judge a stamped change against ``rows``.
+    """Validate a stamped change against ``rows``, and compute its writes.
 
-    The change must have passed :func:`refused_unread`. Its ``at_ms`` is the writer's clock.
+    The change must have passed :func:`encode_or_refuse`. Its ``at_ms`` is the writer's clock.
     """
     head = rows.head()
     encoded = change.encode()
@@ -91,14 +91,14 @@ def apply(rows: Rows, change: Change) -> Applied:
         head,
         seq=seq,
         clock_floor_ms=max(head.clock_floor_ms, change.at_ms),
-        digest=chained(head.digest, seq, encoded),
+        digest=chain_digest(head.digest, seq, encoded),
     )
     outcome = ChangeOutcome(
         change.id, change.digest(), seq=seq, session_id=change.session_id, at_ms=change.at_ms
     )
     try:
         if change.kind not in (ChangeKind.ADD_KEY, ChangeKind.SET_KEY_STATUS, ChangeKind.NEW_INCARNATION):
-            sized("session_id", change.session_id, 16)
+            require_size("session_id", change.session_id, 16)
         effect = _RULES[change.kind](rows, change, head.revision + 1)
     except RuleViolation as refusal:
         detail = refusal.detail.encode()[: limits.MAX_STRING_BYTES].decode(errors="ignore")
@@ -107,7 +107,7 @@ def apply(rows: Rows, change: Change) -> Applied:
     after = replace(
         after,
         revision=head.revision + 1,
-        keys_generation=head.keys_generation + int(effect.keys_moved),
+        keys_generation=head.keys_generation + int(effect.keys_changed),
         incarnation=effect.incarnation or head.incarnation,
         incarnation_revision=head.revision + 1 if effect.incarnation else head.incarnation_revision,
         min_reader_format=layout.INCARNATION_FORMAT if effect.incarnation else head.min_reader_format,
@@ -123,15 +123,15 @@ def apply(rows: Rows, change: Change) -> Applied:
     return Applied(outcome, after, encoded, tuple(effect.writes), effect.session)
 
 
-def chained(previous: bytes, seq: int, encoded: bytes) -> bytes:
-    """Return the BLAKE2b-256 that the head carries behind a change."""
+def chain_digest(previous: bytes, seq: int, encoded: bytes) -> bytes:
+    """Return the head's digest after a change: BLAKE2b-256 over the previous one, the seq and the bytes."""
     return hashlib.blake2b(
         _CHAIN_LABEL + previous + seq.to_bytes(8, "big") + encoded, digest_size=32
     ).digest()
 
 
-def is_protective(change: Change) -> bool:
-    """Whether a change only takes authority away or frees room: written even above the 85 % mark."""
+def only_removes_authority(change: Change) -> bool:
+    """Return True if a change only removes authority or frees room: written even above the 85 % mark."""
     if change.kind is ChangeKind.SET_KEY_STATUS:
         return bool(change.body.get("status") == KeyStatus.DISTRUSTED)
     if change.kind is ChangeKind.SETTLE_PERMIT:
@@ -145,8 +145,8 @@ def is_protective(change: Change) -> bool:
     )
 
 
-def conflict(change: Change, head: Head) -> ChangeOutcome:
-    """Return the outcome of a request id that was used before with other content."""
+def conflict_outcome(change: Change, head: Head) -> ChangeOutcome:
+    """Return the outcome for a request id that is reused with other content."""
     return ChangeOutcome(
         change.id,
         change.digest(),

@@ -1,4 +1,4 @@
-"""The rules of approvals: asked for, answered by signed statements or a denial, gone past their expiry."""
+"""Rules of approvals: requested, answered by signed statements or a denial, removed after their expiry."""
 
 from __future__ import annotations
 
@@ -13,39 +13,47 @@ from ...model.change import Change, Rejection
 from ...model.costs import SessionCounts
 from ...model.session import Session
 from .. import layout
-from .counter_keys import asked_key_of, counts_key
+from .cost_rows import counts_key, request_key_of
 from .effects import Delete, Effect, Put
 from .ports import Rows
-from .validation import RuleViolation, acting, bounded, invalid, sized, text, usable
+from .validation import (
+    RuleViolation,
+    invalid,
+    require_active,
+    require_alive,
+    require_count,
+    require_size,
+    require_text,
+)
 
 
-def answered(counts: SessionCounts, record: ApprovalRecord) -> SessionCounts:
-    """Return the counts once a record, as it was, does not wait any more."""
+def without_pending(counts: SessionCounts, record: ApprovalRecord) -> SessionCounts:
+    """Return the counts after a record, given as it was before, is no longer pending."""
     if record.status is ApprovalStatus.PENDING and counts.waiting(record.epoch):
         return replace(counts, open_approvals=counts.open_approvals - 1)
     return counts
 
 
 def request_approval(rows: Rows, change: Change, revision: int) -> Effect:
-    """Write down that an approval is asked for; one at a time for the same call at the same epoch."""
+    """Store a request for an approval; one at a time for the same call at the same epoch."""
     try:
-        asked = ApprovalRecord.from_record(cast("dict[str, Any]", change.body["approval"]))
+        request = ApprovalRecord.from_record(cast("dict[str, Any]", change.body["approval"]))
     except (ValueError, KeyError, TypeError) as error:
         raise invalid(f"approval: {error}") from error
-    session = acting(rows, change)
-    _hold_form(asked, session)
-    if rows.approval(session.id, asked.id) is not None or rows.approval_used(session.id, asked.id):
+    session = require_active(rows, change)
+    _require_form(request, session)
+    if rows.approval(session.id, request.id) is not None or rows.approval_used(session.id, request.id):
         raise RuleViolation(Rejection.ALREADY_EXISTS, "approval.id: an approval has this id")
     record = replace(
-        asked,
+        request,
         requested_at_ms=change.at_ms,
-        expires_at_ms=_expiry(asked.expires_at_ms, session, change.at_ms),
+        expires_at_ms=_expiry(request.expires_at_ms, session, change.at_ms),
         status=ApprovalStatus.PENDING,
         revision=revision,
     )
     counts = rows.counts(session.id)
     writes: list[Put | Delete] = []
-    key = asked_key_of(record)
+    key = request_key_of(record)
     before = rows.get(layout.COUNTERS, key)
     earlier = rows.approval(session.id, before) if before is not None else None
     if earlier is not None:
@@ -53,7 +61,7 @@ def request_approval(rows: Rows, change: Change, revision: int) -> Effect:
             detail = f"approval: it was asked for already, as {earlier.id.hex()} ({earlier.status.name})"
             raise RuleViolation(Rejection.ALREADY_EXISTS, detail)
         writes.append(Delete(layout.APPROVALS, session.id + earlier.id))
-        counts = answered(counts, earlier)
+        counts = without_pending(counts, earlier)
     waiting = counts.waiting(session.epoch)
     if waiting >= limits.MAX_OPEN_APPROVALS:
         detail = f"approval: {waiting} wait for an answer already; have some answered first"
@@ -67,38 +75,43 @@ def request_approval(rows: Rows, change: Change, revision: int) -> Effect:
     return Effect(writes, session.epoch)
 
 
-def _hold_form(asked: ApprovalRecord, session: Session) -> None:
-    """Refuse a record that no call of the session could have asked for, or that is answered already."""
-    sized("approval.id", asked.id, 16)
-    sized("approval.block_id", asked.block_id, 32)
-    sized("approval.request_digest", asked.request_digest, 32)
-    if asked.session_id != session.id:
+def _require_form(request: ApprovalRecord, session: Session) -> None:
+    """Reject a record that no call of the session can need, or that has an answer already."""
+    require_size("approval.id", request.id, 16)
+    require_size("approval.block_id", request.block_id, 32)
+    require_size("approval.request_digest", request.request_digest, 32)
+    if request.session_id != session.id:
         raise invalid("approval.session_id: is not the change's")
-    if asked.epoch != session.epoch:
-        detail = f"approval.epoch: {asked.epoch}, but the session is at {session.epoch}"
+    if request.epoch != session.epoch:
+        detail = f"approval.epoch: {request.epoch}, but the session is at {session.epoch}"
         raise RuleViolation(Rejection.EPOCH_MISMATCH, detail)
-    if asked.block >= limits.MAX_BLOCKS or asked.scope >= limits.MAX_SCOPES:
+    if request.block >= limits.MAX_BLOCKS or request.scope >= limits.MAX_SCOPES:
         raise invalid("approval.block, approval.scope: no token has such a scope")
-    for key in bounded("approval.keys", asked.keys, limits.MAX_APPROVAL_KEYS, least=1):
-        sized("approval.keys", key, 32)
-    if len(set(asked.keys)) != len(asked.keys):
+    for key in require_count("approval.keys", request.keys, limits.MAX_APPROVAL_KEYS, least=1):
+        require_size("approval.keys", key, 32)
+    if len(set(request.keys)) != len(request.keys):
         raise invalid("approval.keys: one is there twice")
-    if not 1 <= asked.threshold <= len(asked.keys):
+    if not 1 <= request.threshold <= len(request.keys):
         raise invalid("approval.threshold: must be 1 to the number of keys")
-    text("approval.action", asked.action, required=True, max_bytes=limits.MAX_ACTION_CHARS)
-    text("approval.resource", asked.resource, required=True, max_bytes=limits.MAX_RESOURCE_BYTES)
-    if len(asked.arguments) > limits.MAX_APPROVAL_ARGUMENT_BYTES:
+    require_text("approval.action", request.action, required=True, max_bytes=limits.MAX_ACTION_CHARS)
+    require_text("approval.resource", request.resource, required=True, max_bytes=limits.MAX_RESOURCE_BYTES)
+    if len(request.arguments) > limits.MAX_APPROVAL_ARGUMENT_BYTES:
         most = limits.MAX_APPROVAL_ARGUMENT_BYTES
         raise RuleViolation(Rejection.LIMIT, f"approval.arguments: an approver is shown at most {most} bytes")
-    for label in bounded("approval.labels", asked.labels, limits.MAX_BLOCKS):
-        text("approval.labels", label)
-    text("approval.gateway", asked.gateway, required=True)
-    if asked.statements or asked.denied_by or asked.reason or asked.status is not ApprovalStatus.PENDING:
+    for label in require_count("approval.labels", request.labels, limits.MAX_BLOCKS):
+        require_text("approval.labels", label)
+    require_text("approval.gateway", request.gateway, required=True)
+    if (
+        request.statements
+        or request.denied_by
+        or request.reason
+        or request.status is not ApprovalStatus.PENDING
+    ):
         raise invalid("approval.status: it is asked for PENDING and without answers")
 
 
 def _expiry(expires_at_ms: int, session: Session, at_ms: int) -> int:
-    """Return when a request expires: as asked (0: as late as may be), never beyond its session's hard end."""
+    """Return a request's expiry: the given one (0: the latest), at most the session's hard end."""
     latest = min(at_ms + limits.APPROVAL_TTL_MS, session.expires_at_ms)
     if expires_at_ms and not at_ms < expires_at_ms <= at_ms + limits.APPROVAL_TTL_MS:
         raise invalid(f"approval.expires_at_ms: must be within {limits.APPROVAL_TTL_MS} ms behind {at_ms}")
@@ -106,17 +119,17 @@ def _expiry(expires_at_ms: int, session: Session, at_ms: int) -> int:
 
 
 def answer_approval(rows: Rows, change: Change, revision: int) -> Effect:
-    """Add a statement to an approval, deny it, or remove it past its expiry."""
+    """Add a statement to an approval, deny it, or remove it after its expiry."""
     body = cast("dict[str, Any]", change.body)
-    record = rows.approval(change.session_id, sized("approval_id", body.get("approval_id", b""), 16))
+    record = rows.approval(change.session_id, require_size("approval_id", body.get("approval_id", b""), 16))
     if record is None:
         raise RuleViolation(Rejection.NOT_FOUND, "approval_id: no such approval")
     statement, deny, expire = body.get("statement"), bool(body.get("deny")), bool(body.get("expire"))
     if (statement is not None) + deny + expire != 1:
         raise invalid("statement, deny: give exactly one")
     if expire:
-        return _expired(rows, change, record)
-    session = usable(rows, change)
+        return _expire(rows, change, record)
+    session = require_alive(rows, change)
     if record.epoch != session.epoch:
         detail = f"approval_id: it is of epoch {record.epoch}, the session is at {session.epoch}"
         raise RuleViolation(Rejection.EPOCH_MISMATCH, detail)
@@ -125,27 +138,27 @@ def answer_approval(rows: Rows, change: Change, revision: int) -> Effect:
     if record.status not in (ApprovalStatus.PENDING, ApprovalStatus.GRANTED):
         raise RuleViolation(Rejection.WRONG_STATUS, f"approval_id: it is {record.status.name} already")
     if statement is None:
-        reason = text("reason", body.get("reason", ""))
+        reason = require_text("reason", body.get("reason", ""))
         denied = replace(record, status=ApprovalStatus.DENIED, denied_by=change.actor, reason=reason)
-        return _moved(rows, session, record, replace(denied, revision=revision))
-    granted = _granted(record, SignedApproval.from_record(statement), change.at_ms)
-    return _moved(rows, session, record, replace(granted, revision=revision))
+        return _replace(rows, session, record, replace(denied, revision=revision))
+    granted = _add_statement(record, SignedApproval.from_record(statement), change.at_ms)
+    return _replace(rows, session, record, replace(granted, revision=revision))
 
 
-def _granted(record: ApprovalRecord, signed: SignedApproval, at_ms: int) -> ApprovalRecord:
-    """Return a record with one more statement; those that expired make room for others."""
+def _add_statement(record: ApprovalRecord, signed: SignedApproval, at_ms: int) -> ApprovalRecord:
+    """Return a record with one more statement and without expired ones."""
     try:
         check_statement(signed, terms_of(record), at_ms, approval_id=record.id)
     except InvalidApproval as error:
         raise RuleViolation(Rejection.BAD_APPROVAL, f"statement: {error}") from error
-    standing = [each for each in record.statements if _expires_at_ms(each) > at_ms]
-    if len(standing) >= record.threshold:
+    valid = [each for each in record.statements if _expires_at_ms(each) > at_ms]
+    if len(valid) >= record.threshold:
         raise RuleViolation(Rejection.WRONG_STATUS, "approval_id: it is GRANTED already")
-    if any(each.public_key == signed.public_key for each in standing):
+    if any(each.public_key == signed.public_key for each in valid):
         raise RuleViolation(
             Rejection.BAD_APPROVAL, "statement: its key has signed already; another must sign"
         )
-    statements = (*standing, signed)
+    statements = (*valid, signed)
     enough = record.status is ApprovalStatus.GRANTED or len(statements) >= record.threshold
     status = ApprovalStatus.GRANTED if enough else ApprovalStatus.PENDING
     return replace(record, statements=statements, status=status)
@@ -155,26 +168,26 @@ def _expires_at_ms(signed: SignedApproval) -> int:
     return ApprovalStatement.decode(signed.statement).expires_at_ms
 
 
-def _moved(rows: Rows, session: Session, before: ApprovalRecord, after: ApprovalRecord) -> Effect:
+def _replace(rows: Rows, session: Session, before: ApprovalRecord, after: ApprovalRecord) -> Effect:
     writes = [Put(layout.APPROVALS, session.id + after.id, after.encode())]
     if after.status is not ApprovalStatus.PENDING:
-        writes += _counted(rows, before)
+        writes += _put_counts(rows, before)
     return Effect(writes, session.epoch)
 
 
-def _counted(rows: Rows, before: ApprovalRecord) -> list[Put]:
-    """Write the counts without a record that waited."""
+def _put_counts(rows: Rows, before: ApprovalRecord) -> list[Put]:
+    """Return the write of the counts without a record that was pending."""
     counts = rows.counts(before.session_id)
-    fewer = answered(counts, before)
+    fewer = without_pending(counts, before)
     return [] if fewer == counts else [Put(layout.COUNTERS, counts_key(before.session_id), fewer.encode())]
 
 
-def _expired(rows: Rows, change: Change, record: ApprovalRecord) -> Effect:
-    """Remove a record past its expiry, in a session of any status. That it was used up stays written."""
+def _expire(rows: Rows, change: Change, record: ApprovalRecord) -> Effect:
+    """Remove a record after its expiry, in a session of any status. The row of its use stays."""
     if change.actor != layout.SYSTEM_ACTOR or change.at_ms < record.expires_at_ms:
         raise invalid("expire: an approval goes by itself, past its expiry")
     writes: list[Put | Delete] = [Delete(layout.APPROVALS, record.session_id + record.id)]
-    key = asked_key_of(record)
+    key = request_key_of(record)
     if rows.get(layout.COUNTERS, key) == record.id:
         writes.append(Delete(layout.COUNTERS, key))
-    return Effect([*writes, *_counted(rows, record)], record.epoch)
+    return Effect([*writes, *_put_counts(rows, record)], record.epoch)

@@ -1,7 +1,7 @@
-"""The rules of what calls cost: uses, budgets, used-up approvals, and permits that hold a reserve.
+"""Rules of the costs of calls: uses, budgets, used approvals, and permits that hold a reserve.
 
-A consumption takes all that it names or nothing. Whatever moved the session's epoch (a narrowing, a
-suspension, an end) makes every permit worthless by comparison, so none of those walks a table.
+A consumption takes all its claims or none. A permit is void once the session's epoch differs from its own.
+So a narrowing, a suspension and an end walk no table.
 """
 
 from __future__ import annotations
@@ -13,53 +13,52 @@ from ... import limits
 from ...errors import ScopeError
 from ...model.approval import ApprovalStatus
 from ...model.change import Change, Rejection
-from ...model.costs import ZERO, BudgetClaim, Ledger, Permit, SessionCounts, Settlement
+from ...model.costs import ZERO, BudgetClaim, Ledger, Permit, SessionCounts, Settlement, nanos
 from ...model.session import Session
 from ...scopes.value import NANOS, Number
 from .. import layout
-from .approvals import answered
-from .cost_rows import corrupt
-from .counter_keys import asked_key_of, counts_key, ledger_key, used_approval_key, uses_key
+from .approvals import without_pending
+from .cost_rows import corrupt, counts_key, ledger_key, request_key_of, used_approval_key, uses_key
 from .effects import Delete, Effect, Put
 from .ports import Rows
-from .validation import RuleViolation, acting, bounded, invalid, sized, text
+from .validation import RuleViolation, invalid, require_active, require_count, require_size, require_text
 
 _COUNT_BYTES = 8
 _MAX_COUNT = 2 ** (8 * _COUNT_BYTES) - 1
 
 
 def consume(rows: Rows, change: Change, revision: int) -> Effect:
-    """Take what a call costs, all of it or nothing, from a session whose calls can be allowed.
+    """Consume all the claims of a call or none, in a session whose calls can be allowed.
 
-    It may be nothing: then only the attempt is remembered.
+    Without claims only the outcome is stored, for retries.
     """
     body = cast("dict[str, Any]", change.body)
     if not change.expected_epoch:
         raise invalid("expected_epoch: a consumption states the epoch that the call was judged at")
-    gateway = text("gateway", body.get("gateway", ""), required=True)
-    token_digest = sized("token_digest", body.get("token_digest", b""), 32)
-    request_digest = sized("request_digest", body.get("request_digest", b""), 32)
+    gateway = require_text("gateway", body.get("gateway", ""), required=True)
+    token_digest = require_size("token_digest", body.get("token_digest", b""), 32)
+    request_digest = require_size("request_digest", body.get("request_digest", b""), 32)
     claims = _budget_claims(body)
-    session = acting(rows, change)
+    session = require_active(rows, change)
     counts = rows.counts(session.id)
     writes: list[Put | Delete] = []
-    counts = _take_approvals(rows, session, change, counts, revision, writes)
-    _take_uses(rows, session, body, writes)
+    counts = _use_approvals(rows, session, change, counts, revision, writes)
+    _consume_uses(rows, session, body, writes)
     grant = body.get("permit")
     for claim in claims:
-        ledger = _with(rows.ledger(session.id, claim.ledger), claim, reserve=grant is not None)
+        ledger = _charge(rows.ledger(session.id, claim.ledger), claim, reserve=grant is not None)
         writes.append(Put(layout.COUNTERS, ledger_key(session.id, claim.ledger), ledger.encode()))
-    counts = replace(counts, counters=counts.counters + _new(rows, writes))
+    counts = replace(counts, counters=counts.counters + _count_new(rows, writes))
     if counts.counters > layout.MAX_COUNTERS:
         detail = f"uses, budgets, approval_ids: a session counts at most {layout.MAX_COUNTERS} of them"
         raise RuleViolation(Rejection.LIMIT, detail)
     if grant is None:
-        return Effect([*writes, *_counted(rows, session, counts)], session.epoch)
+        return Effect([*writes, *_put_counts(rows, session, counts)], session.epoch)
     if counts.open_permits >= limits.MAX_OPEN_PERMITS:
         detail = f"permit: {limits.MAX_OPEN_PERMITS} are open already; commit or release some"
         raise RuleViolation(Rejection.LIMIT, detail)
     permit = Permit(
-        sized("permit.id", grant.get("id", b""), 16),
+        require_size("permit.id", grant.get("id", b""), 16),
         session.id,
         gateway,
         session.epoch,
@@ -73,27 +72,27 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
     writes.append(Put(layout.PERMITS, session.id + permit.id, permit.encode()))
     counts = replace(counts, open_permits=counts.open_permits + 1)
     return Effect(
-        [*writes, *_counted(rows, session, counts)],
+        [*writes, *_put_counts(rows, session, counts)],
         session.epoch,
         permit_id=permit.id,
         permit_deadline_ms=permit.deadline_ms,
     )
 
 
-def _new(rows: Rows, writes: list[Put | Delete]) -> int:
-    """Return how many counters are written that were not there."""
+def _count_new(rows: Rows, writes: list[Put | Delete]) -> int:
+    """Return the number of counters that the writes create."""
     keys = [write.key for write in writes if isinstance(write, Put) and write.table == layout.COUNTERS]
     return sum(rows.get(layout.COUNTERS, key) is None for key in keys)
 
 
-def _counted(rows: Rows, session: Session, counts: SessionCounts) -> list[Put]:
-    """Write what the session has open if that moved."""
+def _put_counts(rows: Rows, session: Session, counts: SessionCounts) -> list[Put]:
+    """Return the write of a session's counts if they changed."""
     if counts == rows.counts(session.id):
         return []
     return [Put(layout.COUNTERS, counts_key(session.id), counts.encode())]
 
 
-def _take_approvals(
+def _use_approvals(
     rows: Rows,
     session: Session,
     change: Change,
@@ -101,13 +100,13 @@ def _take_approvals(
     revision: int,
     writes: list[Put | Delete],
 ) -> SessionCounts:
-    """Use approvals up; returns the counts without those that waited."""
+    """Use approvals; return the counts without those that were pending."""
     body, at_ms = cast("dict[str, Any]", change.body), change.at_ms
-    approval_ids = bounded("approval_ids", body.get("approval_ids", ()), limits.MAX_BLOCKS)
+    approval_ids = require_count("approval_ids", body.get("approval_ids", ()), limits.MAX_BLOCKS)
     if len(set(approval_ids)) != len(approval_ids):
         raise invalid("approval_ids: one is there twice")
     for approval_id in approval_ids:
-        sized("approval_ids", approval_id, 16)
+        require_size("approval_ids", approval_id, 16)
         if rows.approval_used(session.id, approval_id):
             raise RuleViolation(Rejection.APPROVAL_USED, "approval_ids: one was used up by another call")
         writes.append(
@@ -126,15 +125,15 @@ def _take_approvals(
             raise RuleViolation(Rejection.BAD_APPROVAL, "approval_ids: one is of another request or epoch")
         used = replace(record, status=ApprovalStatus.USED, revision=revision)
         writes.append(Put(layout.APPROVALS, session.id + approval_id, used.encode()))
-        writes.append(Delete(layout.COUNTERS, asked_key_of(record)))
-        counts = answered(counts, record)
+        writes.append(Delete(layout.COUNTERS, request_key_of(record)))
+        counts = without_pending(counts, record)
     return counts
 
 
-def _take_uses(rows: Rows, session: Session, body: dict[str, Any], writes: list[Put | Delete]) -> None:
+def _consume_uses(rows: Rows, session: Session, body: dict[str, Any], writes: list[Put | Delete]) -> None:
     keys = set()
-    for claim in bounded("uses", body.get("uses", ()), limits.MAX_BLOCKS):
-        block_id = sized("uses.block_id", claim.get("block_id", b""), 32)
+    for claim in require_count("uses", body.get("uses", ()), limits.MAX_BLOCKS):
+        block_id = require_size("uses.block_id", claim.get("block_id", b""), 32)
         scope, most = int(claim.get("scope", 0)), int(claim.get("limit", 0))
         if scope >= limits.MAX_SCOPES or not most:
             raise invalid("uses: a claim needs the index of a scope and a limit of at least 1")
@@ -149,13 +148,13 @@ def _take_uses(rows: Rows, session: Session, body: dict[str, Any], writes: list[
 
 
 def _budget_claims(body: dict[str, Any]) -> tuple[BudgetClaim, ...]:
-    records = bounded("budgets", body.get("budgets", ()), limits.MAX_BLOCKS)
+    records = require_count("budgets", body.get("budgets", ()), limits.MAX_BLOCKS)
     try:
         claims = tuple(map(BudgetClaim.from_record, records))
     except ScopeError as error:
         raise invalid(f"budgets: {error}") from error
     for claim in claims:
-        sized("budgets.ledger", claim.ledger, 32)
+        require_size("budgets.ledger", claim.ledger, 32)
         if claim.amount < ZERO:
             raise invalid("budgets.amount: must not be negative")
     if len({claim.ledger for claim in claims}) != len(claims):
@@ -163,25 +162,21 @@ def _budget_claims(body: dict[str, Any]) -> tuple[BudgetClaim, ...]:
     return claims
 
 
-def _nanos(number: Number) -> int:
-    return number.units * NANOS + number.nanos
-
-
 def _sum(*numbers: Number) -> int:
-    """Return a sum in units of 10^-9, which Python's integers hold whatever it is."""
-    return sum(map(_nanos, numbers))
+    """Return a sum in units of 10^-9, an integer that can't overflow."""
+    return sum(map(nanos, numbers))
 
 
-def _number(nanos: int) -> Number:
-    return Number(nanos // NANOS, nanos % NANOS)
+def _number(total: int) -> Number:
+    return Number(total // NANOS, total % NANOS)
 
 
-def _with(ledger: Ledger, claim: BudgetClaim, *, reserve: bool) -> Ledger:
-    """Return a ledger from which a claim was taken, if its limit permits that.
+def _charge(ledger: Ledger, claim: BudgetClaim, *, reserve: bool) -> Ledger:
+    """Return a ledger after a claim was spent or reserved; raises BUDGET_EXHAUSTED above the claim's limit.
 
-    The limit is a number of the format, so what stays below it can be written.
+    The limit is a number of the format, so every sum below it is one too.
     """
-    if _sum(ledger.spent, ledger.reserved, claim.amount) > _nanos(claim.limit):
+    if _sum(ledger.spent, ledger.reserved, claim.amount) > nanos(claim.limit):
         detail = (
             f"budgets: {claim.amount} is more than what is left: "
             f"{ledger.spent} of {claim.limit} are spent and {ledger.reserved} are reserved"
@@ -200,12 +195,12 @@ def _deadline(deadline_ms: int, at_ms: int) -> int:
 
 
 def settle_permit(rows: Rows, change: Change, revision: int) -> Effect:
-    """Close an open permit: spend what it reserved, or give it back."""
+    """Close an open permit: spend its reserve, or release it."""
     body = cast("dict[str, Any]", change.body)
     settlement = body.get("settlement", 0)
     if settlement not in (Settlement.COMMIT, Settlement.RELEASE, Settlement.EXPIRE):
         raise invalid("settlement: must be COMMIT, RELEASE or EXPIRE")
-    permit_id = sized("permit_id", body.get("permit_id", b""), 16)
+    permit_id = require_size("permit_id", body.get("permit_id", b""), 16)
     permit = rows.permit(change.session_id, permit_id)
     if permit is None:
         raise RuleViolation(Rejection.BAD_PERMIT, "permit_id: no such permit is open")
@@ -215,12 +210,11 @@ def settle_permit(rows: Rows, change: Change, revision: int) -> Effect:
     elif permit.gateway != body.get("gateway", ""):
         raise RuleViolation(Rejection.BAD_PERMIT, "gateway: the permit is another's")
     if settlement == Settlement.COMMIT:
-        _hold_open(rows, change, permit)
+        _require_open(rows, change, permit)
     writes: list[Put | Delete] = [Delete(layout.PERMITS, permit.session_id + permit.id)]
     for claim in permit.reserved:
-        ledger = _settled(
-            rows.ledger(permit.session_id, claim.ledger), claim, spend=settlement == Settlement.COMMIT
-        )
+        reserve = rows.ledger(permit.session_id, claim.ledger)
+        ledger = _release(reserve, claim, spend=settlement == Settlement.COMMIT)
         writes.append(Put(layout.COUNTERS, ledger_key(permit.session_id, claim.ledger), ledger.encode()))
     counts = rows.counts(permit.session_id)
     if not counts.open_permits:
@@ -230,14 +224,14 @@ def settle_permit(rows: Rows, change: Change, revision: int) -> Effect:
     return Effect(writes, permit.epoch)
 
 
-def _hold_open(rows: Rows, change: Change, permit: Permit) -> None:
-    """Refuse to commit a permit that time or a change to its session made worthless."""
+def _require_open(rows: Rows, change: Change, permit: Permit) -> None:
+    """Raise BAD_PERMIT after the permit's deadline, or if its session is not active or at another epoch."""
     if change.at_ms >= permit.deadline_ms:
         raise RuleViolation(
             Rejection.BAD_PERMIT, f"permit_id: its deadline, {permit.deadline_ms}, has passed"
         )
     try:
-        session = acting(rows, change)
+        session = require_active(rows, change)
     except RuleViolation as refusal:
         raise RuleViolation(Rejection.BAD_PERMIT, refusal.detail) from refusal
     if session.epoch != permit.epoch:
@@ -245,9 +239,9 @@ def _hold_open(rows: Rows, change: Change, permit: Permit) -> None:
         raise RuleViolation(Rejection.BAD_PERMIT, detail)
 
 
-def _settled(ledger: Ledger, claim: BudgetClaim, *, spend: bool) -> Ledger:
-    """Return a ledger in which a reserve was spent or given back."""
-    left = _nanos(ledger.reserved) - _nanos(claim.amount)
+def _release(ledger: Ledger, claim: BudgetClaim, *, spend: bool) -> Ledger:
+    """Return a ledger after a reserve was spent or released."""
+    left = nanos(ledger.reserved) - nanos(claim.amount)
     if left < 0:
         raise corrupt(f"ledger {claim.ledger.hex()}", "less is reserved than a permit holds")
     spent = _number(_sum(ledger.spent, claim.amount)) if spend else ledger.spent

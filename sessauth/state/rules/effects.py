@@ -1,4 +1,4 @@
-"""What a change writes: puts and deletes by table, computed before anything is touched."""
+"""Effects of a change: puts and deletes by table, computed before anything is written."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class DeletePrefix:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What the rule of one kind asks for.
+    """Result of the rule of one kind.
 
-    ``keys_moved``: the head's keys generation moves. ``incarnation`` and ``clock_floor_ms`` replace those
-    of the head, unless empty or negative. ``permit_id`` and ``permit_deadline_ms`` are of a permit that was
-    given. ``session`` is the one whose life changed, for followers to be told of; None if none did.
+    ``keys_changed`` increments the head's keys generation. ``incarnation`` and ``clock_floor_ms`` replace
+    those of the head, unless empty or negative. ``permit_id`` and ``permit_deadline_ms`` describe an issued
+    permit. ``session`` is the session whose state changed, for followers, or None.
     """
 
     writes: Sequence[Put | Delete | DeletePrefix]
     epoch: int = 0
-    keys_moved: bool = False
+    keys_changed: bool = False
     incarnation: bytes = b""
     clock_floor_ms: int = -1
     permit_id: bytes = b""

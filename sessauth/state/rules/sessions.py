@@ -1,4 +1,4 @@
-"""The rules of changes to sessions. Each returns what to write, or raises Refusal."""
+"""Rules of changes to sessions. Each returns an Effect, or raises RuleViolation."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from .ports import Rows
 from .validation import (
     RuleViolation,
     ancestors,
-    bounded,
-    contained,
-    facts,
-    found,
-    hold_epoch,
+    ended_reason,
     invalid,
-    labels,
-    layer,
-    sized,
-    text,
-    usable,
-    why_dead,
+    is_contained,
+    require_alive,
+    require_count,
+    require_epoch,
+    require_session,
+    require_size,
+    require_text,
+    validate_ceiling,
+    validate_facts,
+    validate_labels,
 )
 
 
 def open_session(rows: Rows, change: Change, revision: int) -> Effect:
-    """Open a session, under a live parent or none."""
+    """Open a session, under an active parent or none."""
     body = cast("dict[str, Any]", change.body)
     if rows.session(change.session_id) is not None:
         raise RuleViolation(Rejection.ALREADY_EXISTS, "session_id: a session has this id")
-    scopes = layer(body.get("ceiling"))
-    by_name = facts("facts", bounded("facts", body.get("facts", ()), limits.MAX_FACTS))
-    key_ids = bounded("issuer_key_ids", body.get("issuer_key_ids", ()), limits.MAX_SESSION_ISSUER_KEYS)
+    scopes = validate_ceiling(body.get("ceiling"))
+    by_name = validate_facts("facts", require_count("facts", body.get("facts", ()), limits.MAX_FACTS))
+    key_ids = require_count("issuer_key_ids", body.get("issuer_key_ids", ()), limits.MAX_SESSION_ISSUER_KEYS)
     for key_id in key_ids:
-        sized("issuer_key_ids", key_id, 32)
+        require_size("issuer_key_ids", key_id, 32)
     if len(set(key_ids)) != len(key_ids):
         raise invalid("issuer_key_ids: one is there twice")
     lease_ms = int(body.get("lease_ms", 0))
@@ -49,15 +49,15 @@ def open_session(rows: Rows, change: Change, revision: int) -> Effect:
     parent_id = body.get("parent_id", b"")
     session = Session(
         id=change.session_id,
-        subject=text("subject", body.get("subject", ""), required=True),
-        purpose=text("purpose", body.get("purpose", "")),
-        owner=text("owner", body.get("owner", "")),
+        subject=require_text("subject", body.get("subject", ""), required=True),
+        purpose=require_text("purpose", body.get("purpose", "")),
+        owner=require_text("owner", body.get("owner", "")),
         parent_id=parent_id,
         status=SessionStatus.ACTIVE,
         epoch=1,
         ceilings=(tuple(scopes),),
         facts=tuple(Fact.from_record(by_name[name]) for name in sorted(by_name)),
-        labels=labels(body.get("labels", ())),
+        labels=validate_labels(body.get("labels", ())),
         opened_at_ms=change.at_ms,
         expires_at_ms=_hard_end(rows, change, body, scopes),
         lease_ms=lease_ms,
@@ -75,7 +75,7 @@ def open_session(rows: Rows, change: Change, revision: int) -> Effect:
 
 
 def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[ScopeRecord]) -> int:
-    """Return the hard end in ms, held to the parent's; refuses a parent that does not live."""
+    """Return the hard end in ms, at most the parent's; raises PARENT_NOT_LIVE unless the parent is active."""
     expires_at_ms, ttl_ms = int(body.get("expires_at_ms", 0)), int(body.get("ttl_ms", 0))
     if bool(expires_at_ms) == bool(ttl_ms):
         raise invalid("expires_at_ms, ttl_ms: state exactly one")
@@ -85,13 +85,13 @@ def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[Sco
     parent_id = body.get("parent_id", b"")
     if not parent_id:
         return end
-    parent = rows.session(sized("parent_id", parent_id, 16))
+    parent = rows.session(require_size("parent_id", parent_id, 16))
     line = ancestors(rows, parent) if parent is not None else None
     if parent is None or line is None:
         raise RuleViolation(
             Rejection.PARENT_NOT_LIVE, "parent_id: no such session, or an ancestor of it is gone"
         )
-    reason = why_dead(rows, parent, change.at_ms)
+    reason = ended_reason(rows, parent, change.at_ms)
     if reason:
         raise RuleViolation(Rejection.PARENT_NOT_LIVE, f"parent_id: {reason}")
     if any(member.status is not SessionStatus.ACTIVE for member in (parent, *line)):
@@ -101,7 +101,7 @@ def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[Sco
             Rejection.LIMIT, f"parent_id: sessions nest at most {limits.MAX_ANCESTORS + 1} deep"
         )
     for ceiling in parent.ceilings:
-        contained(ceiling, scopes, same_session=False)
+        is_contained(ceiling, scopes, same_session=False)
     if ttl_ms:
         return min(end, parent.expires_at_ms)
     if end > parent.expires_at_ms:
@@ -110,10 +110,10 @@ def _hard_end(rows: Rows, change: Change, body: dict[str, Any], scopes: list[Sco
 
 
 def narrow_session(rows: Rows, change: Change, revision: int) -> Effect:
-    """Put the last layer of the ceiling in a narrower one's place, or a further layer on top."""
-    session = usable(rows, change)
-    scopes = tuple(layer(cast("dict[str, Any]", change.body.get("ceiling"))))
-    if contained(session.ceilings[-1], scopes):
+    """Replace the ceiling's last layer if the new one is proven to lie inside it; else add a layer."""
+    session = require_alive(rows, change)
+    scopes = tuple(validate_ceiling(cast("dict[str, Any]", change.body.get("ceiling"))))
+    if is_contained(session.ceilings[-1], scopes):
         ceilings = (*session.ceilings[:-1], scopes)
     else:
         ceilings = (*session.ceilings, scopes)
@@ -127,9 +127,9 @@ def narrow_session(rows: Rows, change: Change, revision: int) -> Effect:
 
 
 def update_facts(rows: Rows, change: Change, revision: int) -> Effect:
-    """Set and remove facts. The epoch stays: facts are read anew by every check."""
-    session = usable(rows, change)
-    updates = facts("set", cast("list[dict[str, Any]]", change.body.get("set", ())))
+    """Set and remove facts. The epoch stays, since every check reads the facts anew."""
+    session = require_alive(rows, change)
+    updates = validate_facts("set", cast("list[dict[str, Any]]", change.body.get("set", ())))
     removed = set(cast("list[str]", change.body.get("remove", ())))
     if not updates and not removed:
         raise invalid("set, remove: nothing to do")
@@ -137,14 +137,14 @@ def update_facts(rows: Rows, change: Change, revision: int) -> Effect:
         raise invalid(f"remove: {min(removed & updates.keys())} is also set")
     by_name = {fact.name: fact for fact in session.facts if fact.name not in removed}
     by_name.update({name: Fact.from_record(record) for name, record in updates.items()})
-    bounded("set", list(by_name), limits.MAX_FACTS)
+    require_count("set", list(by_name), limits.MAX_FACTS)
     result = tuple(by_name[name] for name in sorted(by_name))
     return _filled(session, replace(session, facts=result, revision=revision))
 
 
 def suspend_session(rows: Rows, change: Change, revision: int) -> Effect:
     """Suspend an active session."""
-    session = usable(rows, change)
+    session = require_alive(rows, change)
     if session.status is not SessionStatus.ACTIVE:
         raise RuleViolation(Rejection.WRONG_STATUS, "the session is suspended already")
     return _moved(_with_status(session, SessionStatus.SUSPENDED, change, revision))
@@ -152,19 +152,19 @@ def suspend_session(rows: Rows, change: Change, revision: int) -> Effect:
 
 def resume_session(rows: Rows, change: Change, revision: int) -> Effect:
     """Resume a suspended session."""
-    session = usable(rows, change)
+    session = require_alive(rows, change)
     if session.status is not SessionStatus.SUSPENDED:
         raise RuleViolation(Rejection.WRONG_STATUS, "the session is not suspended")
     return _moved(_with_status(session, SessionStatus.ACTIVE, change, revision))
 
 
 def end_session(rows: Rows, change: Change, revision: int) -> Effect:
-    """End a session: one row, however many sessions and tokens hang below it."""
-    session = found(rows, change)
+    """End a session by writing one row, whatever the number of its descendants and tokens."""
+    session = require_session(rows, change)
     if session.status is SessionStatus.ENDED:
         detail = f"it ended at {session.ended_at_ms} ({session.end_cause.name})"
         raise RuleViolation(Rejection.ALREADY_ENDED, detail)
-    hold_epoch(session, change)
+    require_epoch(session, change)
     cause = change.body.get("cause", 0)
     if cause not in (EndCause.ASKED, EndCause.LEASE_LAPSED, EndCause.EXPIRED, EndCause.PARENT_ENDED):
         raise invalid(f"cause: {cause} is none that an end can state")
@@ -173,13 +173,13 @@ def end_session(rows: Rows, change: Change, revision: int) -> Effect:
 
 
 def revoke(rows: Rows, change: Change, revision: int) -> Effect:
-    """Revoke blocks, in a session of any status. Only those not yet revoked count."""
-    session = found(rows, change)
+    """Revoke blocks, in a session of any status. Blocks that are revoked already are ignored."""
+    session = require_session(rows, change)
     block_ids = cast("list[bytes]", change.body.get("block_ids", ()))
-    bounded("block_ids", block_ids, limits.MAX_REVOKE_BLOCK_IDS, least=1)
-    text("reason", cast(str, change.body.get("reason", "")))
+    require_count("block_ids", block_ids, limits.MAX_REVOKE_BLOCK_IDS, least=1)
+    require_text("reason", cast(str, change.body.get("reason", "")))
     for block_id in block_ids:
-        sized("block_ids", block_id, 32)
+        require_size("block_ids", block_id, 32)
     fresh = [block for block in dict.fromkeys(block_ids) if not rows.is_revoked(session.id, block)]
     if not fresh:
         return Effect((), session.epoch)
@@ -190,8 +190,8 @@ def revoke(rows: Rows, change: Change, revision: int) -> Effect:
 
 
 def purge_session(rows: Rows, change: Change, revision: int) -> Effect:
-    """Remove an ended session with all its rows. Its tokens are then denied as those of an unknown one."""
-    session = found(rows, change)
+    """Remove an ended session with all its rows. Its tokens are then denied with UNKNOWN_SESSION."""
+    session = require_session(rows, change)
     if session.status is not SessionStatus.ENDED:
         raise RuleViolation(Rejection.WRONG_STATUS, "only an ended session can be purged; end it first")
     return Effect(
@@ -209,7 +209,7 @@ def purge_session(rows: Rows, change: Change, revision: int) -> Effect:
 
 
 def _with_status(session: Session, status: SessionStatus, change: Change, revision: int) -> Session:
-    reason = text("reason", cast(str, change.body.get("reason", "")))
+    reason = require_text("reason", cast(str, change.body.get("reason", "")))
     return replace(session, status=status, epoch=session.epoch + 1, reason=reason, revision=revision)
 
 
@@ -222,7 +222,10 @@ def _row(session: Session, *, most: int = layout.MAX_SESSION_BYTES) -> Put:
 
 
 def _filled(before: Session, after: Session) -> Effect:
-    """Write what a caller filled a session with, leaving room for its end; less than before always fits."""
+    """Return the write of a session with new content, with room left for its end.
+
+    A session that does not grow always fits.
+    """
     most = max(layout.MAX_FILLED_BYTES, len(before.encode()))
     return Effect([_row(after, most=most)], after.epoch, session=after)
 

@@ -1,4 +1,4 @@
-"""Validation shared by the rules of ``apply``: texts, scopes, ids, who is alive."""
+"""Validation shared by the rules of ``apply``: texts, scopes, ids, the status of sessions."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ _FACT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 class RuleViolation(Exception):
-    """A change is against the rules; becomes the rejection of its outcome."""
+    """Raised for an invalid change; becomes the rejection of its outcome."""
 
     def __init__(self, word: Rejection, detail: str) -> None:
-        """Keep the word and, for people, what was wrong."""
+        """Store the rejection and a message for people."""
         super().__init__(detail)
         self.word = word
         self.detail = detail
 
 
 def invalid(detail: str) -> RuleViolation:
-    """Return the refusal of a value that is against the form."""
+    """Return the violation for a malformed value."""
     return RuleViolation(Rejection.INVALID, detail)
 
 
-def text(field: str, value: str, *, required: bool = False, max_bytes: int = limits.MAX_STRING_BYTES) -> str:
-    """Return ``value`` if it is a text of the format, or empty and not required."""
+def require_text(
+    field: str, value: str, *, required: bool = False, max_bytes: int = limits.MAX_STRING_BYTES
+) -> str:
+    """Return ``value``; raises RuleViolation if it is empty though required, too long, or has controls."""
     if not value and required:
         raise invalid(f"{field}: must not be empty")
     if len(value.encode()) > max_bytes:
@@ -45,15 +47,15 @@ def text(field: str, value: str, *, required: bool = False, max_bytes: int = lim
     return value
 
 
-def sized(field: str, value: bytes, size: int) -> bytes:
-    """Return ``value`` if it has exactly ``size`` bytes."""
+def require_size(field: str, value: bytes, size: int) -> bytes:
+    """Return ``value``; raises RuleViolation unless it has ``size`` bytes."""
     if len(value) != size:
         raise invalid(f"{field}: must be {size} bytes, not {len(value)}")
     return value
 
 
-def bounded(field: str, values: Sequence[Any], most: int, *, least: int = 0) -> Sequence[Any]:
-    """Return ``values`` if there are ``least`` to ``most`` of them."""
+def require_count(field: str, values: Sequence[Any], most: int, *, least: int = 0) -> Sequence[Any]:
+    """Return ``values``; raises RuleViolation unless there are ``least`` to ``most``."""
     if len(values) > most:
         raise RuleViolation(Rejection.LIMIT, f"{field}: {len(values)} of at most {most}")
     if len(values) < least:
@@ -61,10 +63,10 @@ def bounded(field: str, values: Sequence[Any], most: int, *, least: int = 0) -> 
     return values
 
 
-def layer(ceiling: Mapping[str, Any] | None) -> list[ScopeRecord]:
-    """Return the scopes of a ceiling layer if each is well-formed, of known kinds and without needs."""
+def validate_ceiling(ceiling: Mapping[str, Any] | None) -> list[ScopeRecord]:
+    """Return a ceiling layer's scopes; raises RuleViolation for malformed ones, unknown kinds and needs."""
     scopes: list[ScopeRecord] = list((ceiling or {}).get("scopes", ()))
-    bounded("ceiling.scopes", scopes, limits.MAX_SCOPES, least=1)
+    require_count("ceiling.scopes", scopes, limits.MAX_SCOPES, least=1)
     for index, record in enumerate(scopes):
         where = f"ceiling.scopes[{index}]"
         if record.get("needs") is not None:
@@ -80,13 +82,14 @@ def layer(ceiling: Mapping[str, Any] | None) -> list[ScopeRecord]:
     return scopes
 
 
-def contained(
+def is_contained(
     parent: Sequence[ScopeRecord], child: Sequence[ScopeRecord], *, same_session: bool = True
 ) -> bool:
-    """Whether it is proven that ``child`` permits nothing that ``parent`` does not.
+    """Return True if ``child`` is proven to permit nothing that ``parent`` does not.
 
-    Refuses a scope that ``parent`` could never satisfy. Layers are ANDed, so what is not proven only
-    costs a layer, never authority. Each session's ceiling reads that session's own facts.
+    Raises RuleViolation WIDENS for a scope that ``parent`` can never satisfy. Layers are ANDed, so an
+    unproven layer costs one layer and adds no authority. Each session's ceiling reads that session's own
+    facts.
     """
     verdict, part = containment.contains(parent, child, same_facts=True, same_session=same_session)
     if verdict < 0:
@@ -94,8 +97,8 @@ def contained(
     return verdict > 0
 
 
-def facts(field: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Return fact records by name if each has a good name and a value."""
+def validate_facts(field: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return fact records by name; raises RuleViolation for a malformed name or value, or a repeated name."""
     by_name: dict[str, Mapping[str, Any]] = {}
     for record in records:
         name = str(record.get("name", ""))
@@ -115,33 +118,35 @@ def facts(field: str, records: Sequence[Mapping[str, Any]]) -> dict[str, Mapping
     return by_name
 
 
-def labels(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return labels by name if each has a name of its own and a text or nothing as its value."""
-    bounded("labels", records, limits.MAX_LABELS)
+def validate_labels(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return labels by name; raises RuleViolation for a malformed or repeated name, or a malformed value."""
+    require_count("labels", records, limits.MAX_LABELS)
     by_name: dict[str, str] = {}
     for record in records:
-        name = text("labels", str(record.get("name", "")), required=True, max_bytes=layout.MAX_NAME_BYTES)
+        name = require_text(
+            "labels", str(record.get("name", "")), required=True, max_bytes=layout.MAX_NAME_BYTES
+        )
         if name in by_name:
             raise invalid(f"labels: {name} is there twice")
-        by_name[name] = text(f"labels.{name}", str(record.get("value", "")))
+        by_name[name] = require_text(f"labels.{name}", str(record.get("value", "")))
     return by_name
 
 
 def ancestors(rows: Rows, session: Session) -> list[Session] | None:
-    """Return a session's parent, grandparent and so on; None if one is missing or there are too many."""
-    found: list[Session] = []
+    """Return a session's ancestors, nearest first; None if one is missing or there are too many."""
+    line: list[Session] = []
     parent_id = session.parent_id
     while parent_id:
         parent = rows.session(parent_id)
-        if parent is None or len(found) == limits.MAX_ANCESTORS:
+        if parent is None or len(line) == limits.MAX_ANCESTORS:
             return None
-        found.append(parent)
+        line.append(parent)
         parent_id = parent.parent_id
-    return found
+    return line
 
 
 def ancestor_ids(rows: Rows, session: Session) -> tuple[bytes, ...]:
-    """Return the ids of a session's parent, grandparent and so on, up to the first that is gone."""
+    """Return the ids of a session's ancestors, nearest first, up to the first missing one."""
     ids: list[bytes] = []
     parent_id = session.parent_id
     while parent_id and len(ids) < limits.MAX_ANCESTORS:
@@ -151,16 +156,16 @@ def ancestor_ids(rows: Rows, session: Session) -> tuple[bytes, ...]:
     return tuple(ids)
 
 
-def found(rows: Rows, change: Change) -> Session:
-    """Return the session of a change."""
+def require_session(rows: Rows, change: Change) -> Session:
+    """Return the session of a change; raises NOT_FOUND."""
     session = rows.session(change.session_id)
     if session is None:
         raise RuleViolation(Rejection.NOT_FOUND, "session_id: no such session")
     return session
 
 
-def hold_epoch(session: Session, change: Change) -> None:
-    """Refuse a change that was made for another epoch of its session."""
+def require_epoch(session: Session, change: Change) -> None:
+    """Raise EPOCH_MISMATCH if the change expects another epoch of its session."""
     if change.expected_epoch and change.expected_epoch != session.epoch:
         detail = (
             f"expected_epoch: {change.expected_epoch}, but the session is at {session.epoch}; read it again"
@@ -168,37 +173,40 @@ def hold_epoch(session: Session, change: Change) -> None:
         raise RuleViolation(Rejection.EPOCH_MISMATCH, detail)
 
 
-def usable(rows: Rows, change: Change) -> Session:
-    """Return the session of a change if it can still be used, at the epoch that the change expects."""
-    session = found(rows, change)
-    reason = why_dead(rows, session, change.at_ms)
+def require_alive(rows: Rows, change: Change) -> Session:
+    """Return the session of a change; raises NOT_FOUND, ALREADY_ENDED or EPOCH_MISMATCH."""
+    session = require_session(rows, change)
+    reason = ended_reason(rows, session, change.at_ms)
     if reason:
         raise RuleViolation(Rejection.ALREADY_ENDED, reason)
-    hold_epoch(session, change)
+    require_epoch(session, change)
     return session
 
 
-def acting(rows: Rows, change: Change) -> Session:
-    """Return the session of a change if calls of it can be allowed: it and its ancestors are active."""
-    session = usable(rows, change)
+def require_active(rows: Rows, change: Change) -> Session:
+    """Return the session of a change as :func:`require_alive`; also raises WRONG_STATUS.
+
+    It and all its ancestors have to be active, as calls can be allowed only then.
+    """
+    session = require_alive(rows, change)
     for member in (session, *(ancestors(rows, session) or ())):
         if member.status is not SessionStatus.ACTIVE:
             raise RuleViolation(Rejection.WRONG_STATUS, f"session {member.id.hex()} is {member.status.name}")
     return session
 
 
-def why_dead(rows: Rows, session: Session, at_ms: int) -> str:
-    """Return why a session can never be used again, or an empty text if it can.
+def ended_reason(rows: Rows, session: Session, at_ms: int) -> str:
+    """Return the reason why a session is over for good, or an empty text.
 
-    Leases are not read here: the log turns a lapse into an End change before it judges another change.
+    Does not read leases: the log turns a lapse into an end before it applies another change.
     """
     line = ancestors(rows, session)
     if line is None:
         return "an ancestor of the session is gone"
     for index, member in enumerate([session, *line]):
-        whose = "the session" if index == 0 else f"its ancestor {member.id.hex()}"
+        which = "the session" if index == 0 else f"its ancestor {member.id.hex()}"
         if member.status is SessionStatus.ENDED:
-            return f"{whose} has ended ({member.end_cause.name})"
+            return f"{which} has ended ({member.end_cause.name})"
         if at_ms >= member.expires_at_ms:
-            return f"{whose} has reached its hard end"
+            return f"{which} has reached its hard end"
     return ""

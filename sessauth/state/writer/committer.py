@@ -1,4 +1,4 @@
-"""The writer thread: takes groups of jobs, commits each with one fsync, and only then answers."""
+"""The writer thread: runs groups of jobs, commits each with one fsync, and only then answers the callers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .jobs import Job, JobQueue
 
 _log = logging.getLogger(__name__)
 _Jobs = Sequence[Job[Any]]
-# 100 µs to 10 s: a fast disk's fsync, and one that stands still.
+# 100 µs to 10 s: the fsync of a fast disk, and of a stalled one.
 COMMIT_BOUNDS_NS: Final = (
     *(factor * 10**exponent for exponent in range(5, 10) for factor in (1, 2, 5)),
     10**10,
@@ -36,7 +36,7 @@ GROUP_BOUNDS: Final = tuple(1 << exponent for exponent in range(9))
 class Stats:
     """Counts since the writer was opened. ``commits`` are the fsyncs that callers waited for.
 
-    ``times`` is how long each took, in ns, and ``groups`` how many jobs shared it: one row each.
+    ``times`` counts commits by duration in ns, ``groups`` by number of jobs: one row each.
     """
 
     commits: int = 0
@@ -56,15 +56,15 @@ class Committer:
         brake: Brake,
         queue: JobQueue,
         clock: GuardedClock,
-        keep: Retention,
+        retention: Retention,
         continuity: Continuity,
     ) -> None:
-        """Take what it works with; :meth:`start` starts the thread."""
+        """Create the thread; :meth:`start` starts it."""
         self._source = source
         self._brake = brake
         self._queue = queue
         self._clock = clock
-        self._keep = keep
+        self._retention = retention
         self._continuity = continuity
         self._page_bytes = int(source.env.stat()["psize"])
         self._map_bytes = int(source.env.info()["map_size"])
@@ -81,42 +81,42 @@ class Committer:
         self._thread.join()
 
     def _work(self) -> None:
-        while jobs := self._queue.take():
+        while jobs := self._queue.next_group():
             try:
-                self._serve(jobs)
+                self._commit_batch(jobs)
             except Exception as error:  # noqa: BLE001 - no caller may be left waiting
-                # A bug, since what can go wrong is handled below. Nobody may be left waiting, and nobody
-                # may be told yes; what is durable is unknown, so checks stop too.
+                # A bug, since expected errors are handled below. No caller may be left waiting, and none
+                # may get a success. It is unknown whether the changes are durable, so checks deny too.
                 _log.exception("the writer failed")
-                self._unknown([job for job in jobs if not job.future.done()], error)
+                self._fail_unknown([job for job in jobs if not job.future.done()], error)
 
-    def _serve(self, jobs: _Jobs) -> None:
+    def _commit_batch(self, jobs: _Jobs) -> None:
         if self._brake.failed:
-            blocked = [job for job in jobs if not job.braked]
+            blocked = [job for job in jobs if not job.runs_while_braked]
             for job in blocked:
                 job.fail(
                     StateError(f"the brake is engaged: {self._brake.reason}; clear it once the cause is gone")
                 )
-            jobs = [job for job in jobs if job.braked]
+            jobs = [job for job in jobs if job.runs_while_braked]
         if jobs and not self._commit(jobs):
-            self._one_by_one(jobs)
+            self._commit_individually(jobs)
 
-    def _one_by_one(self, jobs: _Jobs) -> None:
-        """The map is full: write what takes authority away, each alone; refuse the rest."""
+    def _commit_individually(self, jobs: _Jobs) -> None:
+        """Write jobs that only remove authority, each alone, in a full map; fail the others."""
         self._source.reap_readers()
         for job in jobs:
-            if not job.protective:
+            if not job.only_removes_authority:
                 job.fail(StateFull("the map of the state is full; purge ended sessions, or raise map_size"))
             elif not self._commit([job]):
-                self._unknown([job], "the map of the state is full")
+                self._fail_unknown([job], "the map of the state is full")
 
     def _commit(self, jobs: _Jobs) -> bool:
-        """Run a group and make it durable. False: the map is full, nothing was written."""
+        """Run a group and make it durable; return False if the map is full and nothing was written."""
         txn = None
         try:
             self._continuity.begin()
             txn = self._source.env.begin(write=True)
-            group = self._judge(txn, jobs)
+            group = self._run_jobs(txn, jobs)
             if not group.dirty:
                 txn.abort()
             else:
@@ -125,14 +125,14 @@ class Committer:
                 began = time.monotonic_ns()
                 txn.commit()
                 self._continuity.committed(head, number)
-                self._count(len(jobs), time.monotonic_ns() - began)
+                self._record_commit(len(jobs), time.monotonic_ns() - began)
             group.durable = True
         except lmdb.MapFullError:
             _abort(txn)
             return False
         except (lmdb.Error, OSError, StateError) as error:
             _abort(txn)
-            self._unknown(jobs, error)
+            self._fail_unknown(jobs, error)
             return True
         finally:
             self._continuity.end()
@@ -140,22 +140,22 @@ class Committer:
             job.resolve()
         return True
 
-    def _judge(self, txn: lmdb.Transaction, jobs: _Jobs) -> Group:
+    def _run_jobs(self, txn: lmdb.Transaction, jobs: _Jobs) -> Group:
         rows = TxnRows(txn, self._source.tables)
-        self._continuity.judged(rows.head())
-        group = Group(rows, self._clock.read(), full=self.is_full(rows), keep=self._keep)
+        self._continuity.require_head(rows.head())
+        group = Group(rows, self._clock.read(), full=self.is_full(rows), retention=self._retention)
         for job in jobs:
-            job.judge(group)
+            job.execute(group)
         group.finish()
         return group
 
     def is_full(self, rows: TxnRows) -> bool:
-        """Whether rows take more than 85 % of the map. Free pages inside the file count as room."""
+        """Return True if rows take more than 85 % of the map. Free pages inside the file count as room."""
         mark = layout.FULL_SHARE * self._map_bytes
         high = (int(self._source.env.info()["last_pgno"]) + 1) * self._page_bytes
         return high > mark and rows.used_bytes(self._page_bytes) > mark
 
-    def _count(self, jobs: int, ns: int) -> None:
+    def _record_commit(self, jobs: int, ns: int) -> None:
         self.stats.times.observe(0, ns)
         self.stats.groups.observe(0, jobs)
         self.stats.commits += 1
@@ -164,8 +164,8 @@ class Committer:
         if self.on_fsync is not None:
             self.on_fsync(jobs)
 
-    def _unknown(self, jobs: _Jobs, cause: object) -> None:
-        """A change could not be persisted: every check of the host denies before the caller hears of it."""
+    def _fail_unknown(self, jobs: _Jobs, cause: object) -> None:
+        """Engage the brake, so that every check of the host denies, then fail jobs with OutcomeUnknown."""
         self.stats.failures += 1
         problem = f"{cause.problem}: " if isinstance(cause, StateUnusable) else ""
         self._brake.engage(f"{problem}a change could not be written: {cause}")

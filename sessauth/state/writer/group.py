@@ -1,4 +1,4 @@
-"""One group: the changes that share a commit, each judged against the rows that the ones before it left."""
+"""A group: the changes that share a commit, each applied to the rows that the ones before it left."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from ...errors import Rejected, StateError, StateFull
 from ...model.change import Change, ChangeKind, ChangeOutcome, Rejection, end_session
 from ...model.costs import ONCE_PREFIX
 from ...model.log_records import ChangeResult, SessionTrace
-from ...model.session import EndCause, Session, SessionStatus
+from ...model.session import EndCause, Session, SessionStatus, lineage
 from .. import layout
 from ..lmdb import evidence_rows
 from ..lmdb.rows import TxnRows
-from ..rules.apply import Applied, apply, chained, conflict, is_protective
-from ..rules.validation import ancestor_ids, ancestors, why_dead
+from ..rules.apply import Applied, apply, chain_digest, conflict_outcome, only_removes_authority
+from ..rules.validation import ancestor_ids, ancestors, ended_reason
 from .guarded_clock import ClockReading
 
 _SEQ_BYTES = 8
-# What agents and gateways cause by asking: a refusal of theirs is an answer and costs no write.
-_UNLOGGED_REFUSALS = (ChangeKind.CONSUME, ChangeKind.SETTLE_PERMIT, ChangeKind.REQUEST_APPROVAL)
-# Behind the session id in a row of DUE: what the id behind it is of. Nothing: the session itself is due.
+# Agents and gateways cause these by their calls: a rejection answers the call and costs no write.
+_UNLOGGED_REJECTIONS = (ChangeKind.CONSUME, ChangeKind.SETTLE_PERMIT, ChangeKind.REQUEST_APPROVAL)
+# The kind of the id that follows the session id in a key of DUE. Without it the session itself is due.
 DUE_PERMIT = b"p"
 DUE_APPROVAL = b"a"
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much of the past is kept: changes and outcomes by count, outcomes also by age in ms."""
+    """Retention of past rows: changes and outcomes by count, outcomes and ended sessions by age in ms."""
 
     changes: int = layout.KEEP_CHANGES
     outcomes: int = layout.KEEP_OUTCOMES
@@ -35,53 +35,53 @@ class Retention:
 
 
 class Group:
-    """Judges and writes within one write transaction. ``dirty`` says whether there is anything to commit."""
+    """Applies changes within one write transaction. ``dirty`` is True if there is anything to commit."""
 
-    def __init__(self, rows: TxnRows, now: ClockReading, *, full: bool, keep: Retention) -> None:
-        """Take the transaction's rows and what the clock says. ``full``: above the 85 % mark."""
+    def __init__(self, rows: TxnRows, now: ClockReading, *, full: bool, retention: Retention) -> None:
+        """Write through a transaction's rows. ``full``: the state is above the 85 % mark."""
         self.rows = rows
         self.wall_ms = now.at_ms
         self.suspect = now.suspect
         self.full = full
-        self.keep = keep
+        self.retention = retention
         self.dirty = False
-        # Whether what its rows show is committed; set once that is known.
+        # True once the group's rows are committed.
         self.durable = False
 
     @property
     def at_ms(self) -> int:
-        """The writer's clock in ms: the wall clock, but never behind a change that was logged before."""
+        """The writer's clock in ms: the wall clock, but never behind a logged change."""
         return max(self.rows.current.clock_floor_ms, self.wall_ms)
 
     def submit(self, change: Change) -> ChangeOutcome:
-        """Apply a caller's change, or find its first outcome.
+        """Apply a caller's change, or return the first outcome of its id.
 
-        A consumption, a settlement or a request for an approval that is refused is neither logged nor
-        remembered. Unless the change only takes authority away, raises StateFull above the mark, and
-        StateError while the wall clock is not believed.
+        A rejected consumption, settlement or request for an approval is neither logged nor stored. Unless the
+        change only removes authority, raises StateFull above the 85 % mark, and StateError while the wall
+        clock is suspect.
         """
         once = change.id.startswith(ONCE_PREFIX)
         first = None if once else self.first_outcome(change.id)
         if first is not None:
-            return first if first.digest == change.digest() else conflict(change, self.rows.current)
-        if not is_protective(change):
+            return first if first.digest == change.digest() else conflict_outcome(change, self.rows.current)
+        if not only_removes_authority(change):
             self.require_room()
         if change.kind is ChangeKind.OPEN_SESSION:
-            self._settle(bytes(change.body.get("parent_id", b"")))  # type: ignore[call-overload]
+            self._end_lapsed(bytes(change.body.get("parent_id", b"")))  # type: ignore[call-overload]
         elif change.kind not in (ChangeKind.REVOKE, ChangeKind.PURGE_SESSION):
-            self._settle(change.session_id)
+            self._end_lapsed(change.session_id)
         outcome = self.log(change)
         if outcome.seq and not once:
-            self._remember(outcome)
+            self._store_outcome(outcome)
         return outcome
 
     def first_outcome(self, change_id: str) -> ChangeOutcome | None:
-        """Return the outcome of the first change with this id, if there was one and it is still kept."""
+        """Return the outcome of the first change with this id, if it is still stored."""
         stored = self.rows.get(layout.OUTCOMES, change_id.encode())
         return None if stored is None else ChangeOutcome.decode(stored)
 
     def require_room(self) -> None:
-        """Raise StateFull above the 85 % mark, and StateError while the wall clock is not believed."""
+        """Raise StateFull above the 85 % mark, and StateError while the wall clock is suspect."""
         if self.full:
             raise StateFull(
                 "the state is above 85 % of its map: only ends, suspensions, narrowings and revocations are "
@@ -91,32 +91,32 @@ class Group:
             raise StateError(self.suspect)
 
     def log(self, change: Change) -> ChangeOutcome:
-        """Stamp, apply and log a change, whatever its id. ``seq`` is 0 where a refusal was not logged."""
+        """Stamp, apply and log a change, whatever its id. An unlogged rejection has the ``seq`` 0."""
         applied = apply(self.rows, change.stamped(self.at_ms))
-        if not applied.outcome.applied and change.kind in _UNLOGGED_REFUSALS:
+        if not applied.outcome.applied and change.kind in _UNLOGGED_REJECTIONS:
             return replace(applied.outcome, seq=0)
         self.rows.perform(applied.writes)
         self.rows.current = applied.head
         order = applied.head.seq.to_bytes(_SEQ_BYTES, "big")
         self.rows.put(layout.CHANGES, order, applied.encoded)
-        self._note_result(change, applied, order)
+        self._store_result(change, applied, order)
         if applied.outcome.applied:
-            self._schedule_new(change, applied.outcome)
+            self._schedule_created(change, applied.outcome)
             if change.kind is ChangeKind.PURGE_SESSION:
-                evidence_rows.forget_session(self.rows, change.session_id)
+                evidence_rows.drop_receipt(self.rows, change.session_id)
         self.dirty = True
         return applied.outcome
 
-    def _note_result(self, change: Change, applied: Applied, order: bytes) -> None:
-        """Keep what became of a change, and of a purged session whose it was."""
+    def _store_result(self, change: Change, applied: Applied, order: bytes) -> None:
+        """Store a change's result, and the trace of a purged session."""
         outcome, session = applied.outcome, applied.session
-        fresh = outcome.applied and change.kind is ChangeKind.NEW_INCARNATION
+        began = outcome.applied and change.kind is ChangeKind.NEW_INCARNATION
         purged = session is not None and change.kind is ChangeKind.PURGE_SESSION
         result = ChangeResult(
             outcome.revision,
             outcome.rejection,
             epoch=session.epoch if session is not None else 0,
-            incarnation=applied.head.incarnation if fresh else b"",
+            incarnation=applied.head.incarnation if began else b"",
             purged_id=change.session_id if purged else b"",
         )
         self.rows.put(layout.RESULTS, order, result.encode())
@@ -125,8 +125,8 @@ class Group:
             trace = SessionTrace(owner, ancestor_ids(self.rows, session))
             self.rows.put(layout.RESULTS, layout.TRACE_PREFIX + session.id, trace.encode())
 
-    def _forget_result(self, order: bytes) -> None:
-        """Drop what became of a change that is compacted away; with a purge goes the session's trace."""
+    def _drop_result(self, order: bytes) -> None:
+        """Remove the result of a compacted change, and of a purge the session's trace."""
         data = self.rows.get(layout.RESULTS, order)
         if data is None:
             return
@@ -136,16 +136,16 @@ class Group:
             self.rows.delete(layout.RESULTS, layout.TRACE_PREFIX + purged_id)
 
     def keep_alive(self, session_id: bytes) -> int:
-        """Renew a lease; returns the durable deadline in ms.
+        """Renew a lease; return the durable deadline in ms.
 
-        Nothing is written while more than half of the lease is left. Raises Rejected for a session that
-        is not there, has ended (a lapse is final), or has no lease.
+        Writes nothing while more than half of the lease is left. Raises Rejected NOT_FOUND, ALREADY_ENDED (a
+        lapse is final), or INVALID for a session without a lease.
         """
-        self._settle(session_id)
+        self._end_lapsed(session_id)
         session = self.rows.leased_session(session_id)
         if session is None:
             raise Rejected(Rejection.NOT_FOUND.value, "session_id: no such session")
-        reason = why_dead(self.rows, session, self.at_ms)
+        reason = ended_reason(self.rows, session, self.at_ms)
         if reason:
             raise Rejected(Rejection.ALREADY_ENDED.value, reason)
         if not session.lease_ms:
@@ -158,11 +158,11 @@ class Group:
         return deadline
 
     def fresh_deadline(self, session_id: bytes) -> int:
-        """Return a live session's deadline in ms if it need not be written yet, else 0. Writes nothing."""
+        """Return a live session's deadline in ms if its renewal needs no write yet, else 0."""
         session = self.rows.leased_session(session_id)
         if session is None or session.lease_deadline_ms - self.at_ms <= session.lease_ms // 2:
             return 0
-        if why_dead(self.rows, session, self.at_ms):
+        if ended_reason(self.rows, session, self.at_ms):
             return 0
         for ancestor in ancestors(self.rows, session) or ():
             leased = self.rows.leased_session(ancestor.id)
@@ -170,31 +170,31 @@ class Group:
                 return 0
         return session.lease_deadline_ms
 
-    def schedule(self, session_id: bytes, due_ms: int, what: bytes = b"") -> None:
-        """Have the sweep look at a session, or at something of it, at ``due_ms``."""
-        self.rows.put(layout.DUE, due_ms.to_bytes(8, "big") + session_id + what, b"")
+    def schedule_due(self, session_id: bytes, due_ms: int, item: bytes = b"") -> None:
+        """Have the sweep visit a session, or an item of it (kind and id), at ``due_ms``."""
+        self.rows.put(layout.DUE, due_ms.to_bytes(8, "big") + session_id + item, b"")
         self.dirty = True
 
-    def _schedule_new(self, change: Change, outcome: ChangeOutcome) -> None:
-        """Have the sweep look at what a change made, when that is over."""
+    def _schedule_created(self, change: Change, outcome: ChangeOutcome) -> None:
+        """Schedule the end of the session, permit or approval that a change created."""
         session_id = change.session_id
         if change.kind is ChangeKind.OPEN_SESSION:
             session = self.rows.leased_session(session_id)
             if session is not None:
-                self.schedule(session_id, session.ends_at_ms())
+                self.schedule_due(session_id, session.ends_at_ms())
         elif outcome.permit_id:
-            self.schedule(session_id, outcome.permit_deadline_ms, DUE_PERMIT + outcome.permit_id)
+            self.schedule_due(session_id, outcome.permit_deadline_ms, DUE_PERMIT + outcome.permit_id)
         elif change.kind is ChangeKind.REQUEST_APPROVAL:
             approval_id: bytes = change.body["approval"]["id"]  # type: ignore[index]
             approval = self.rows.approval(session_id, approval_id)
             if approval is not None:
-                self.schedule(session_id, approval.expires_at_ms, DUE_APPROVAL + approval.id)
+                self.schedule_due(session_id, approval.expires_at_ms, DUE_APPROVAL + approval.id)
 
     def lapse(self, session: Session) -> EndCause | None:
-        """Return why a session that has not been ended is over by now; None if it is not."""
+        """Return the cause for which a session that has not ended is over by now; None if it is not."""
         if session.status is SessionStatus.ENDED:
             return None
-        if session.lease_ms and self.at_ms >= session.lease_deadline_ms:
+        if self._lease_lapsed(session):
             return EndCause.LEASE_LAPSED
         if self.at_ms >= session.expires_at_ms:
             return EndCause.EXPIRED
@@ -204,66 +204,65 @@ class Group:
         return None
 
     def end(self, session: Session, cause: EndCause) -> None:
-        """Log the end of a session that nobody asked for."""
+        """Log the end of a session by the writer itself."""
         change_id = f"{layout.SYSTEM_PREFIX}{cause.name.lower()}/{session.id.hex()}"
         self.log(end_session(change_id, session.id, actor=layout.SYSTEM_ACTOR, cause=cause))
 
-    def _settle(self, session_id: bytes) -> None:
-        """End a session and its ancestors where their leases lapsed, before a change is judged by them.
+    def _end_lapsed(self, session_id: bytes) -> None:
+        """End a session and those of its ancestors whose leases lapsed, before a change depends on them.
 
-        Leases are not in the log, so a lapse must be a change of its own before anything depends on it.
+        Leases are not in the log, so a lapse must be a change of its own.
         """
         session = self.rows.leased_session(session_id) if session_id else None
-        for _ in range(8):
-            if session is None:
-                return
-            if self.lapse(session) is EndCause.LEASE_LAPSED:
-                self.end(session, EndCause.LEASE_LAPSED)
-            session = self.rows.leased_session(session.parent_id) if session.parent_id else None
+        for member in lineage(session, self.rows.leased_session):
+            if member.status is not SessionStatus.ENDED and self._lease_lapsed(member):
+                self.end(member, EndCause.LEASE_LAPSED)
 
-    def _remember(self, outcome: ChangeOutcome) -> None:
+    def _lease_lapsed(self, session: Session) -> bool:
+        return bool(session.lease_ms) and self.at_ms >= session.lease_deadline_ms
+
+    def _store_outcome(self, outcome: ChangeOutcome) -> None:
         change_id = outcome.change_id.encode()
         self.rows.put(layout.OUTCOMES, change_id, outcome.encode())
         order = outcome.seq.to_bytes(_SEQ_BYTES, "big")
         self.rows.put(layout.OUTCOME_ORDER, order, outcome.at_ms.to_bytes(8, "big") + change_id)
 
     def finish(self) -> None:
-        """Drop what is too old, a bounded step of it, and write the head."""
+        """Drop a bounded number of the oldest rows, and write the head."""
         if self.dirty:
             self._compact_changes()
-            self._forget_outcomes()
+            self._drop_outcomes()
             self.rows.write_head()
 
     def _compact_changes(self) -> None:
         handle = self.rows.tables[layout.CHANGES]
-        keep = self.keep.changes // 8 if self.full else self.keep.changes
-        surplus = min(int(self.rows.txn.stat(handle)["entries"]) - keep, layout.COMPACT_STEP)
+        retained = self.retention.changes // 8 if self.full else self.retention.changes
+        surplus = min(int(self.rows.txn.stat(handle)["entries"]) - retained, layout.COMPACT_STEP)
         if surplus <= 0:
             return
-        anchor = self.rows.get(layout.META, layout.COMPACTED_KEY) or bytes(_SEQ_BYTES + 32)
-        seq, digest = int.from_bytes(anchor[:_SEQ_BYTES], "big"), anchor[_SEQ_BYTES:]
+        seq, digest = self.rows.compacted()
         with self.rows.txn.cursor(db=handle) as cursor:
-            found = cursor.first()
-            while found and surplus:
+            more = cursor.first()
+            while more and surplus:
                 seq = int.from_bytes(cursor.key(), "big")
-                digest = chained(digest, seq, bytes(cursor.value()))
-                self._forget_result(bytes(cursor.key()))
-                found = cursor.delete() and bool(cursor.key())
+                digest = chain_digest(digest, seq, bytes(cursor.value()))
+                self._drop_result(bytes(cursor.key()))
+                more = cursor.delete() and bool(cursor.key())
                 surplus -= 1
-        self.rows.put(layout.META, layout.COMPACTED_KEY, seq.to_bytes(_SEQ_BYTES, "big") + digest)
+        self.rows.put_compacted(seq, digest)
 
-    def _forget_outcomes(self) -> None:
+    def _drop_outcomes(self) -> None:
         handle = self.rows.tables[layout.OUTCOME_ORDER]
-        surplus = int(self.rows.txn.stat(handle)["entries"]) - self.keep.outcomes
-        oldest_ms = self.at_ms - self.keep.outcomes_ms
+        surplus = int(self.rows.txn.stat(handle)["entries"]) - self.retention.outcomes
+        oldest_ms = self.at_ms - self.retention.outcomes_ms
         with self.rows.txn.cursor(db=handle) as cursor:
-            found = cursor.first()
+            more = cursor.first()
             for _ in range(layout.COMPACT_STEP):
-                if not found:
+                if not more:
                     return
                 value = bytes(cursor.value())
                 if surplus <= 0 and int.from_bytes(value[:8], "big") >= oldest_ms:
                     return
                 self.rows.delete(layout.OUTCOMES, value[8:])
-                found = cursor.delete() and bool(cursor.key())
+                more = cursor.delete() and bool(cursor.key())
                 surplus -= 1

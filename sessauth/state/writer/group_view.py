@@ -1,7 +1,7 @@
-"""The rows of a group that is being written, as the kernel's view reads them.
+"""The rows of a group, as the kernel's view reads them.
 
-The writer judges a call by the very rows that its change is then applied to: those of its own write
-transaction, with what the jobs before it in the group have left there, committed or not.
+The writer checks a call by the rows that its change is then applied to: those of its own write transaction,
+with the uncommitted changes of earlier jobs of the group.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from .group import Group
 
 
 class GroupSource:
-    """A ``ports.ViewSource`` over one group after another; only for the writer's thread.
+    """A source of the kernel's view over one group after another; only for the writer's thread.
 
-    Each :meth:`enter` gives what is read from then on an identity of its own, so that a view takes
-    nothing that it read for an earlier job for current. It has no pulse for the same reason.
+    Each :meth:`enter` gives later reads a new identity, so that a view reads all rows anew for each job. It
+    has no commit id for the same reason.
     """
 
     def __init__(self, source: LmdbSource) -> None:
-        """Read the tables of ``source``, within whichever group was entered last."""
+        """Read the tables of ``source``, within the group that was entered last."""
         self.sessions = source.sessions
         self.leases = source.leases
         self.revoked = source.revoked
@@ -38,7 +38,7 @@ class GroupSource:
         self._group = group
 
     def leave(self) -> None:
-        """Read from nothing: the transaction may be over."""
+        """End reading from the group, whose transaction may be over."""
         self._group = None
 
     def begin(self) -> GroupReading:
@@ -49,7 +49,7 @@ class GroupSource:
 
 
 class GroupReading:
-    """A ``ports.ReadTransaction`` within a group's transaction, which it does not end."""
+    """A read within a group's transaction, which it does not end."""
 
     __slots__ = ("_get", "_group", "_identity", "_meta")
 
@@ -61,13 +61,13 @@ class GroupReading:
         self._meta = meta
 
     def id(self) -> int:
-        """Return the identity of what is read."""
+        """Return the identity that :meth:`GroupSource.enter` gave."""
         return self._identity
 
     def get(self, key: bytes, *, db: object) -> bytes | None:
         """Return a row's value."""
         if db is self._meta and key == layout.HEAD_KEY:
-            # Within a group the head is kept beside the rows, and written once at the end.
+            # A group holds the head beside the rows, and writes it once at the end.
             return self._group.rows.current.encode()
         value: bytes | None = self._get(key, db=db)
         return value

@@ -1,4 +1,4 @@
-"""What waits for the writer thread: jobs, and the bounded queue between callers and the thread."""
+"""Jobs of the writer thread, and the bounded queue between callers and the thread."""
 
 from __future__ import annotations
 
@@ -22,51 +22,51 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[T]):
-    """One piece of work inside a group, and the future that tells its caller.
+    """One piece of work inside a group, and the future of its result.
 
-    ``protective``: only takes authority away, so it is written even when there is hardly room. ``alone``:
-    has a commit of its own. ``braked``: runs even while the brake is engaged.
+    ``size`` is about the bytes that it writes. If it ``only_removes_authority`` (or frees room), it is
+    written even above the 85 % mark. An ``alone`` one has a commit of its own.
     """
 
-    run: Callable[[Group], T]
+    work: Callable[[Group], T]
     size: int
-    protective: bool = False
+    only_removes_authority: bool = False
     alone: bool = False
-    braked: bool = False
+    runs_while_braked: bool = False
     future: Future[T] = field(default_factory=Future)
     answer: T | None = None
     error: BaseException | None = None
 
-    def judge(self, group: Group) -> None:
-        """Run it and keep what it returns or raises, until the group is durable."""
+    def execute(self, group: Group) -> None:
+        """Run the work and store its result or error until the group is durable."""
         self.answer, self.error = None, None
         try:
-            self.answer = self.run(group)
+            self.answer = self.work(group)
         except (lmdb.Error, StateUnusable):
             raise
         except SessauthError as error:
             self.error = error
         except Exception as error:  # noqa: BLE001 - one bad change must not stop the others
-            # A change is judged before anything of it is written, so the rest of the group stands.
+            # A change is applied before anything of it is written, so the rest of the group is unaffected.
             _log.exception("a job of the writer failed")
             self.error = StateError(
                 f"nothing was written: {type(error).__name__} while the change was judged"
             )
 
     def resolve(self) -> None:
-        """Tell the caller."""
+        """Set the future by the stored result or error."""
         if self.error is not None:
             self.future.set_exception(self.error)
         else:
             self.future.set_result(self.answer)  # type: ignore[arg-type]
 
     def fail(self, error: BaseException) -> None:
-        """Tell the caller that it did not happen, or that nobody knows."""
+        """Set the future's exception."""
         self.future.set_exception(error)
 
 
 class JobQueue:
-    """First in, first out; many callers, one taker."""
+    """A first-in, first-out queue with many producers and one consumer."""
 
     def __init__(self, group_bytes: int) -> None:
         """Bound a group to ``group_bytes`` of changes (and to GROUP_CHANGES of them)."""
@@ -80,24 +80,24 @@ class JobQueue:
         with self._changed:
             if self._closed:
                 raise StateError("the writer is closed")
-            most = layout.MAX_QUEUE if job.protective else layout.QUEUE_FOR_ALL
+            most = layout.MAX_QUEUE if job.only_removes_authority else layout.QUEUE_FOR_ALL
             if len(self._jobs) >= most:
                 raise StateError(f"{most} changes wait for the disk already; try again later")
             self._jobs.append(job)  # type: ignore[arg-type]
             self._changed.notify()
         return job.future
 
-    def take(self) -> list[Job[object]]:
+    def next_group(self) -> list[Job[object]]:
         """Wait for work and return the next group's; empty once closed and drained."""
         with self._changed:
             while True:
                 while not self._jobs and not self._closed:
                     self._changed.wait()
-                group = self._next_group()
+                group = self._form_group()
                 if group or (not self._jobs and self._closed):
                     return group
 
-    def _next_group(self) -> list[Job[object]]:
+    def _form_group(self) -> list[Job[object]]:
         group: list[Job[object]] = []
         size = 0
         while self._jobs and len(group) < layout.GROUP_CHANGES:
@@ -105,7 +105,7 @@ class JobQueue:
             if group and (head.alone or group[0].alone or size + head.size > self._group_bytes):
                 break
             self._jobs.popleft()
-            # A caller that gave up before its turn is not served.
+            # Drops a job that its caller cancelled.
             if head.future.set_running_or_notify_cancel():
                 group.append(head)
                 size += head.size
@@ -113,11 +113,11 @@ class JobQueue:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
+        """The number of queued jobs."""
         return len(self._jobs)
 
     def close(self) -> None:
-        """Take no more jobs; those that wait are still done."""
+        """Refuse further jobs; queued ones still run."""
         with self._changed:
             self._closed = True
             self._changed.notify()

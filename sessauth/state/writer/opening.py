@@ -1,4 +1,4 @@
-"""Opening a state folder for writing: made if asked, verified, its lock taken, its brake looked at."""
+"""Opening a state folder for writing: its creation, lock, format, anchor and brake."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .group import Group
 
 
 class Opened(NamedTuple):
-    """Everything that the writer holds."""
+    """The resources of a writer."""
 
     lock: WriterLock
     source: LmdbSource
@@ -33,44 +33,44 @@ class Opened(NamedTuple):
 
 
 def open_writing(state_dir: Path, *, create: bool, restoring: bool, map_size: int) -> Opened:
-    """Open everything that the writer holds; raises StateUnusable, and then holds nothing.
+    """Open the resources of a writer; releases all if it raises StateUnusable.
 
-    ``restoring``: a state that is behind its anchor is opened too; a new incarnation has to follow.
+    With ``restoring`` a state that is behind its anchor is opened too; a new incarnation has to follow.
     """
     if create:
         _make_folder(state_dir)
     preflight.check(state_dir, writer=True, creating=create)
     lock = WriterLock(state_dir)
-    env = noted = None
+    env = anchor_file = None
     try:
         anchored = anchor.read(state_dir)
         if create:
             _refuse_lost_data(state_dir, anchored, restoring=restoring)
             brake.create(state_dir / layout.BRAKE_FILE)
-        # Before LMDB opens the files: if one is replaced in between, it is not the one that is written.
-        found = identities(state_dir)
+        # Taken before LMDB opens the files: one that is replaced in between must not be written.
+        before = identities(state_dir)
         env = open_environment(state_dir, readonly=False, map_size=_map_bytes(state_dir, map_size))
-        tables = _tables(env, create=create)
+        tables = _open_tables(env, create=create)
         behind = _is_behind(state_dir, env, tables, anchored, refuse=not restoring)
         size = extend_data(state_dir, int(env.info()["map_size"]))
-        access.hold_group(state_dir)
-        # Readers refuse an owner of a format that they don't know, and need not know the writer's.
+        access.set_group(state_dir)
+        # Readers refuse an owner of a later format, so it states the format that they need, not the writer's.
         Owner(layout.MIN_READER_FORMAT, os.getpid(), pid_namespace(), size).write(state_dir)
         env.reader_check()
         source = LmdbSource(env, tables, state_dir)
         page = brake.Brake(state_dir / layout.BRAKE_FILE)
-        _hold_format(source)
+        _require_format(source)
         _make_durable(source)
-        noted = anchor.Anchor(state_dir)
-        _note(state_dir, noted, source, behind=behind)
-        _raise_format(source)
+        anchor_file = anchor.Anchor(state_dir)
+        _write_anchor(state_dir, anchor_file, source, behind=behind)
+        _upgrade_format(source)
         if page.failed:
             _recover(source, page)
-        _note(state_dir, noted, source, behind=behind)
-        continuity = Continuity(state_dir, source, noted, found, behind=behind)
+        _write_anchor(state_dir, anchor_file, source, behind=behind)
+        continuity = Continuity(state_dir, source, anchor_file, before, behind=behind)
     except BaseException as error:
-        if noted is not None:
-            noted.close()
+        if anchor_file is not None:
+            anchor_file.close()
         if env is not None:
             env.close()
         lock.release()
@@ -81,7 +81,7 @@ def open_writing(state_dir: Path, *, create: bool, restoring: bool, map_size: in
 
 
 def _refuse_lost_data(state_dir: Path, anchored: anchor.Anchored | None, *, restoring: bool) -> None:
-    """Refuse to make a new state where the anchor says that there was one."""
+    """Raise ROLLED_BACK instead of creating a state where the anchor states that there was one."""
     data = state_dir / layout.DATA_FILE
     if anchored is not None and anchored.seq and not restoring and not data.exists():
         message = f"{data} is gone, and {layout.ANCHOR_FILE} says that it was there; restore it from a backup"
@@ -96,10 +96,12 @@ def _is_behind(
     *,
     refuse: bool,
 ) -> bool:
-    """Return whether a state is behind its anchor; raises ROLLED_BACK, if asked to ``refuse``."""
+    """Return True if a state is behind its anchor; with ``refuse`` raises ROLLED_BACK instead."""
     with env.begin() as txn:
         try:
-            anchor.refuse_behind(anchored, TxnRows(txn, tables), int(env.info()["last_txnid"]), state_dir)
+            anchor.require_not_behind(
+                anchored, TxnRows(txn, tables), int(env.info()["last_txnid"]), state_dir
+            )
         except StateUnusable as error:
             if refuse or error.problem != "ROLLED_BACK":
                 raise
@@ -108,7 +110,7 @@ def _is_behind(
 
 
 def _make_durable(source: LmdbSource) -> None:
-    """Sync what was found: a loss of power must not leave it behind an anchor that speaks of it."""
+    """Sync the data file: after a loss of power it must not be behind the anchor that is written next."""
     try:
         source.env.sync(True)
     except lmdb.Error as error:
@@ -116,30 +118,30 @@ def _make_durable(source: LmdbSource) -> None:
         raise StateUnusable(message, "NO_SPACE") from error
 
 
-def _note(state_dir: Path, noted: anchor.Anchor, source: LmdbSource, *, behind: bool) -> None:
-    """Write the anchor, durably, before anything depends on its being there."""
+def _write_anchor(state_dir: Path, anchor_file: anchor.Anchor, source: LmdbSource, *, behind: bool) -> None:
+    """Write the anchor, durably, before anything depends on it."""
     if behind:
         return
     try:
-        noted.write(anchor.Anchored.of(source.head(), int(source.env.info()["last_txnid"])))
-        noted.flush()
+        anchor_file.write(anchor.Anchored.of(source.head(), int(source.env.info()["last_txnid"])))
+        anchor_file.flush()
     except OSError as error:
         message = f"{state_dir / layout.ANCHOR_FILE} could not be written ({error}); free some space"
         raise StateUnusable(message, "NO_SPACE") from error
 
 
 def _make_folder(state_dir: Path) -> None:
-    """Make the folder with its mode; refuses one that holds other things."""
+    """Create the folder with its mode; raises FOREIGN for one that holds other files."""
     if not state_dir.exists():
         state_dir.mkdir(parents=True)
         if state_dir.stat().st_gid not in (os.getegid(), *os.getgroups()):
-            # The folder above handed its own group down, which this process can't give to files.
+            # It inherited the group of the folder above, which this process can't give to files.
             os.chown(state_dir, -1, os.getegid())
         state_dir.chmod(layout.DIR_MODE)
         sync_folder(state_dir.parent)
         return
     if state_dir.is_dir() and not (state_dir / layout.DATA_FILE).exists():
-        # What init and a start that was killed may have left; anything else is somebody's.
+        # Init and a killed start may leave these; any other file is foreign.
         ours = {
             layout.BRAKE_FILE,
             layout.ANCHOR_FILE,
@@ -162,8 +164,8 @@ def _map_bytes(state_dir: Path, map_size: int) -> int:
     return max(map_size, data.stat().st_size) if data.exists() else map_size
 
 
-def _tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
-    """Open the tables, and where a folder is made, write the first head."""
+def _open_tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
+    """Open the tables; with ``create`` also create them, and write the first head."""
     if not create:
         return open_tables(env, create=False)
     with env.begin() as txn, txn.cursor() as cursor:
@@ -185,24 +187,24 @@ def _tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
     return tables
 
 
-def _hold_format(source: LmdbSource) -> None:
-    """Refuse a newer format, and a head that the last logged change contradicts."""
-    with source.reading() as txn:
-        head = TxnRows(txn, source.tables).head()
+def _require_format(source: LmdbSource) -> None:
+    """Raise NEWER_FORMAT for a later format, and CORRUPT if the head is not at the last logged change."""
+    with source.rows() as rows:
+        head = rows.head()
         if head.format > layout.FORMAT:
             message = f"the state is of format {head.format}, this program writes {layout.FORMAT}; upgrade it"
             raise StateUnusable(message, "NEWER_FORMAT")
-        with txn.cursor(db=source.tables[layout.CHANGES]) as cursor:
+        with rows.txn.cursor(db=source.tables[layout.CHANGES]) as cursor:
             last = int.from_bytes(cursor.key(), "big") if cursor.last() else head.seq
     if last != head.seq:
         message = f"the log ends at {last}, the head says {head.seq}; restore the state from a backup"
         raise StateUnusable(message, "CORRUPT")
 
 
-def _raise_format(source: LmdbSource) -> None:
-    """Give a folder of an earlier format the tables that it lacks, and say so in its head: one commit."""
-    with source.reading() as txn:
-        head = TxnRows(txn, source.tables).head()
+def _upgrade_format(source: LmdbSource) -> None:
+    """Add the tables that a folder of an earlier format lacks, and raise its format, in one commit."""
+    with source.rows() as rows:
+        head = rows.head()
     if head.format == layout.FORMAT and all(name in source.tables for name in layout.LATER_TABLES):
         return
     try:
@@ -220,9 +222,9 @@ def _raise_format(source: LmdbSource) -> None:
 
 
 def _recover(source: LmdbSource, page: brake.Brake) -> None:
-    """Release a brake that an earlier writer engaged, if all rows read well and a write is durable."""
-    with source.reading() as txn:
-        verify(TxnRows(txn, source.tables))
+    """Release a brake that an earlier writer engaged, if all rows verify and a write is durable."""
+    with source.rows() as rows:
+        verify(rows)
     try:
         with source.env.begin(write=True) as txn:
             txn.put(layout.PROBE_KEY, os.urandom(layout.PROBE_BYTES), db=source.tables[layout.META])
@@ -235,6 +237,6 @@ def _recover(source: LmdbSource, page: brake.Brake) -> None:
 
 
 def probe(group: Group) -> None:
-    """Write something that has to be committed."""
+    """Write random bytes, so that the group has something to commit."""
     group.rows.put(layout.META, layout.PROBE_KEY, os.urandom(layout.PROBE_BYTES))
     group.dirty = True

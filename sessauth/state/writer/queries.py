@@ -1,9 +1,8 @@
-"""What the writer's process reads of its state beside the checks: sessions, keys, outcomes, what is open."""
+"""Queries of the writer's process: sessions, keys, outcomes, permits, approvals, receipts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from ...crypto.issuer_key import KeyRecord
@@ -21,39 +20,39 @@ from ..lmdb.rows import TxnRows
 from . import statistics as census
 
 _LIST_CHUNK = 512
-# How many sessions one page is searched for in, so that no call has a thread of its pool for long.
+# The most sessions that one page is searched for in, so that no call occupies a thread of its pool for long.
 SEARCHED_ROWS: Final = 8 * _LIST_CHUNK
-# A record holds what an approver is shown, up to 32 KiB of it.
+# A record has what an approver is shown, up to 32 KiB.
 _APPROVALS_CHUNK = 32
 _ID_BYTES = 16
 
 
-class StateReads:
-    """Reads through a source, each call one consistent read unless it says otherwise."""
+class StateQueries:
+    """Reads through a source. Each call is one consistent read, unless its docstring says otherwise."""
 
     def __init__(self, source: LmdbSource) -> None:
-        """Take the source."""
+        """Read through ``source``."""
         self._source = source
 
     def get_session(self, session_id: bytes) -> Session | None:
-        """Return a session with its lease deadline and what it has open."""
-        with self._rows() as rows:
+        """Return a session with its lease deadline and its numbers of open permits and approvals."""
+        with self._source.rows() as rows:
             session = rows.leased_session(session_id)
             return None if session is None else rows.with_open(session)
 
     def list_sessions(
         self, after: bytes = b"", limit: int = 100, predicate: Callable[[Session], bool] | None = None
     ) -> list[Session]:
-        """Return up to ``limit`` sessions whose ids follow ``after``, ascending, that the predicate takes.
+        """Return up to ``limit`` sessions whose ids follow ``after``, ascending, that match the predicate.
 
-        The table is read in steps, each consistent in itself, so that a long list holds up no page.
+        The table is read in steps that are each consistent, so that a long list blocks the reuse of no page.
         """
-        found: list[Session] = []
+        sessions: list[Session] = []
         more = True
-        while more and len(found) < limit:
-            some, after, more = self.page_of_sessions(after, limit - len(found), predicate)
-            found += some
-        return found
+        while more and len(sessions) < limit:
+            page, after, more = self.page_of_sessions(after, limit - len(sessions), predicate)
+            sessions += page
+        return sessions
 
     def page_of_sessions(
         self,
@@ -64,95 +63,85 @@ class StateReads:
     ) -> tuple[list[Session], bytes, bool]:
         """Return sessions as ``list_sessions`` does, of one status or of any (0), after a bounded search.
 
-        ``SEARCHED_ROWS`` are looked at at most, so there may be fewer than ``limit`` although more follow.
-        The second value is the id that was looked at last, the third whether rows may follow it.
+        Reads at most ``SEARCHED_ROWS`` rows, so there may be fewer than ``limit`` although more follow. The
+        second value is the last id read, the third is True if rows may follow it.
         """
-        found: list[Session] = []
-        for _ in range(SEARCHED_ROWS // _LIST_CHUNK):
-            with self._rows() as rows:
-                ids = rows.ids_after(after, _LIST_CHUNK)
-                for session_id in ids:
-                    after = session_id
-                    if status and rows.session_status(session_id) != status:
-                        continue
-                    session = rows.leased_session(session_id)
-                    if session is not None and (predicate is None or predicate(session)):
-                        found.append(rows.with_open(session))
-                        if len(found) == limit:
-                            return found, after, True
-            if len(ids) < _LIST_CHUNK:
-                return found, after, False
-        return found, after, True
+        sessions: list[Session] = []
+        for number, (rows, session_id) in enumerate(self._scan(layout.SESSIONS, after, _LIST_CHUNK), 1):
+            after = session_id
+            if not status or rows.session_status(session_id) == status:
+                session = rows.leased_session(session_id)
+                if session is not None and (predicate is None or predicate(session)):
+                    sessions.append(rows.with_open(session))
+            if len(sessions) == limit or number == SEARCHED_ROWS:
+                return sessions, after, True
+        return sessions, after, False
 
     def sessions_beginning(
         self, digits: str, after: bytes, limit: int, predicate: Callable[[Session], bool]
     ) -> list[Session]:
         """Return sessions as ``list_sessions`` does, of those whose id begins with these hex digits.
 
-        No other row is read.
+        Reads no other row.
         """
-        found: list[Session] = []
+        sessions: list[Session] = []
         first = int(digits.ljust(2 * _ID_BYTES, "0"), 16)
         after = max(after, (first - 1).to_bytes(_ID_BYTES, "big") if first else b"")
-        while True:
-            with self._rows() as rows:
-                ids = rows.ids_after(after, limit)
-                for after in ids:
-                    if not after.hex().startswith(digits):
-                        return found
-                    session = rows.leased_session(after)
-                    if session is not None and predicate(session):
-                        found.append(rows.with_open(session))
-                        if len(found) == limit:
-                            return found
-            if len(ids) < limit:
-                return found
+        for rows, session_id in self._scan(layout.SESSIONS, after, limit):
+            if not session_id.hex().startswith(digits):
+                break
+            session = rows.leased_session(session_id)
+            if session is not None and predicate(session):
+                sessions.append(rows.with_open(session))
+                if len(sessions) == limit:
+                    break
+        return sessions
 
     def census(self) -> census.StateStatistics:
-        """Count all sessions, and what those that live have open; some microseconds a session."""
+        """Count all sessions, and open permits and approvals; takes some microseconds a session."""
         return census.take(self._source)
 
     def room(self) -> tuple[int, int]:
-        """Return how many bytes of the map hold rows, and how many it has."""
+        """Return the bytes of the map that hold rows, and the size of the map."""
         env = self._source.env
-        with self._rows() as rows:
+        with self._source.rows() as rows:
             used = rows.used_bytes(int(env.stat()["psize"]))
         return used, int(env.info()["map_size"])
 
     def keys(self) -> list[KeyRecord]:
         """Return all issuer keys, by id."""
-        with self._rows() as rows:
+        with self._source.rows() as rows:
             return [key for key in map(rows.key, rows.key_ids()) if key is not None]
 
-    def revoked(self, session_id: bytes, block_id: bytes) -> bool:
-        """Whether a block of a session is revoked."""
-        with self._rows() as rows:
+    def is_revoked(self, session_id: bytes, block_id: bytes) -> bool:
+        """Return True if a block of a session is revoked."""
+        with self._source.rows() as rows:
             return rows.is_revoked(session_id, block_id)
 
     def head(self) -> Head:
-        """Return where the log stands."""
-        with self._rows() as rows:
+        """Return the head of the log."""
+        with self._source.rows() as rows:
             return rows.head()
 
     def outcome(self, change_id: str) -> ChangeOutcome | None:
-        """Return the first outcome of a request id, if it is still kept."""
-        with self._rows() as rows:
+        """Return the first outcome of a request id, if it is still stored."""
+        with self._source.rows() as rows:
             data = rows.get(layout.OUTCOMES, change_id.encode())
             return ChangeOutcome.decode(data) if data is not None else None
 
     def counts(self, session_id: bytes) -> SessionCounts:
-        """Return what a session has open."""
-        with self._rows() as rows:
+        """Return the open permits and approvals of a session, and its number of counters."""
+        with self._source.rows() as rows:
             return rows.counts(session_id)
 
     def permit(self, session_id: bytes, permit_id: bytes) -> Permit | None:
         """Return an open permit."""
-        with self._rows() as rows:
+        with self._source.rows() as rows:
             return rows.permit(session_id, permit_id)
 
     def approval(self, session_id: bytes, approval_id: bytes) -> ApprovalRecord | None:
-        """Return an approval that was asked for, of any status, until a while after its expiry."""
-        with self._rows() as rows:
+        """Return a requested approval of any status, until the sweep removes it after its expiry."""
+        with self._source.rows() as rows:
             return rows.approval(session_id, approval_id)
 
     def approvals(
@@ -162,48 +151,49 @@ class StateReads:
         limit: int = 100,
         predicate: Callable[[ApprovalRecord, Session], bool] | None = None,
     ) -> list[ApprovalRecord]:
-        """Return up to ``limit`` approvals that the predicate takes, ordered by session id and id.
+        """Return up to ``limit`` approvals that match the predicate, ordered by session id and id.
 
         ``session_id`` empty: of all sessions. ``after``: the session id and id of the last one of the page
-        before (32 bytes). The predicate is given the approval's session too, without its lease deadline.
-        The table is read in steps, each consistent in itself.
+        before (32 bytes). The predicate also gets the approval's session, without its lease deadline.
+        The table is read in steps that are each consistent.
         """
-        found: list[ApprovalRecord] = []
-        while len(found) < limit:
-            with self._rows() as rows:
-                keys = rows.keys_after(layout.APPROVALS, after, _APPROVALS_CHUNK, session_id)
-                for after in keys:
-                    record = rows.approval(after[:_ID_BYTES], after[_ID_BYTES:])
-                    session = rows.session(after[:_ID_BYTES])
-                    if record is None or session is None:
-                        continue
-                    if predicate is None or predicate(record, session):
-                        found.append(record)
-                        if len(found) == limit:
-                            break
-            if len(keys) < _APPROVALS_CHUNK:
-                break
-        return found
+        approvals: list[ApprovalRecord] = []
+        for rows, key in self._scan(layout.APPROVALS, after, _APPROVALS_CHUNK, session_id):
+            record = rows.approval(key[:_ID_BYTES], key[_ID_BYTES:])
+            session = rows.session(key[:_ID_BYTES])
+            if (
+                record is not None
+                and session is not None
+                and (predicate is None or predicate(record, session))
+            ):
+                approvals.append(record)
+                if len(approvals) == limit:
+                    break
+        return approvals
 
     def receipt(self, session_id: bytes) -> Receipt | None:
-        """Return a session's finished receipt, if it was kept."""
-        with self._rows() as rows:
+        """Return a session's finished receipt, if it is stored."""
+        with self._source.rows() as rows:
             return evidence_rows.receipt(rows, session_id)
 
-    def enrolments(self) -> list[RegistrationRecord]:
-        """Return who was enrolled when this was last written, by name."""
-        with self._rows() as rows:
-            return evidence_rows.enrolments(rows)
+    def registrations(self) -> list[RegistrationRecord]:
+        """Return the stored registrations, by name."""
+        with self._source.rows() as rows:
+            return evidence_rows.registrations(rows)
 
-    def enrolments_since_ms(self) -> int:
-        """Return the time up to which enrolments were not kept, in ms since 1970; 0: they always were."""
-        with self._rows() as rows:
+    def registrations_since_ms(self) -> int:
+        """Return the time before which registrations are not known, in ms since 1970; 0: all are known."""
+        with self._source.rows() as rows:
             return evidence_rows.since_ms(rows)
 
-    @contextmanager
-    def _rows(self) -> Iterator[TxnRows]:
-        txn = self._source.reading()
-        try:
-            yield TxnRows(txn, self._source.tables)
-        finally:
-            txn.abort()
+    def _scan(
+        self, table: str, after: bytes, step: int, prefix: bytes = b""
+    ) -> Iterator[tuple[TxnRows, bytes]]:
+        """Yield the keys after ``after`` that begin with ``prefix``, with the rows of one read a step."""
+        while True:
+            with self._source.rows() as rows:
+                keys = rows.keys_after(table, after, step, prefix)
+                for after in keys:
+                    yield rows, after
+            if len(keys) < step:
+                return

@@ -15,35 +15,37 @@ from .. import layout
 from ..host.brake import ManualBrake
 from ..integrity.anchor import Anchored
 from ..lmdb.environment import LmdbSource
-from ..rules.apply import is_protective, refused_unread
+from ..rules.apply import encode_or_refuse, only_removes_authority
 from . import opening
 from .committer import Committer, Stats
 from .group import Group, Retention
 from .guarded_clock import ClockReading, GuardedClock
 from .jobs import Job, JobQueue
-from .queries import StateReads
-from .sweep import Swept, due, sweep
+from .queries import StateQueries
+from .sweep import Swept, due_keys, sweep
 
 T = TypeVar("T")
 _KEEP_ALIVE_BYTES = 256
 
 
-class StateWriter(StateReads):
+class StateWriter(StateQueries):
     """Writes a state folder; use :meth:`open`. Every method may be called from any thread.
 
-    A change is acknowledged (its future resolves) only after the commit that holds it. In a forked child
-    everything raises StateError.
+    A change is acknowledged (its future resolves) only after its commit. In a forked child everything raises
+    StateError.
     """
 
-    def __init__(self, opened: opening.Opened, clock: Clock, keep: Retention) -> None:
-        """Take the opened parts; called by :meth:`open`."""
+    def __init__(self, opened: opening.Opened, clock: Clock, retention: Retention) -> None:
+        """Create the writer of opened resources; :meth:`open` calls it."""
         self._lock, source, self._brake, self._continuity = opened
         super().__init__(source)
         self._clock = GuardedClock(clock)
-        self._keep = keep
+        self._retention = retention
         map_bytes = int(source.env.info()["map_size"])
         self._queue = JobQueue(min(4 << 20, map_bytes // 64))
-        self._committer = Committer(source, self._brake, self._queue, self._clock, keep, self._continuity)
+        self._committer = Committer(
+            source, self._brake, self._queue, self._clock, retention, self._continuity
+        )
         self._readers_checked_ms = clock.now_ms()
         self._closed = False
 
@@ -56,17 +58,17 @@ class StateWriter(StateReads):
         restoring: bool = False,
         map_size: int = layout.MAP_SIZE,
         clock: Clock | None = None,
-        keep: Retention | None = None,
+        retention: Retention | None = None,
     ) -> Self:
-        """Open a state folder for writing, and with ``create`` make it if there is none.
+        """Open a state folder for writing; with ``create`` create it if it is missing.
 
-        ``map_size`` in bytes bounds the data; a larger existing file keeps its size. An engaged brake is
-        released if the whole state reads well and a probe write succeeds. With ``restoring`` a state that
-        is behind its anchor is opened too, and a new incarnation has to be begun in it. Raises
-        StateUnusable, which names what is wrong.
+        ``map_size`` in bytes bounds the data; a larger existing file keeps its size. Releases an engaged
+        brake if the whole state verifies and a probe write succeeds. With ``restoring`` a state that is
+        behind its anchor is opened too, and a new incarnation has to follow. Raises StateUnusable, whose
+        ``problem`` names the cause.
         """
         opened = opening.open_writing(Path(state_dir), create=create, restoring=restoring, map_size=map_size)
-        writer = cls(opened, clock or SystemClock(), keep or Retention())
+        writer = cls(opened, clock or SystemClock(), retention or Retention())
         writer._committer.start()
         return writer
 
@@ -86,44 +88,44 @@ class StateWriter(StateReads):
 
     @property
     def waiting(self) -> int:
-        """How many changes wait for the writer thread."""
+        """The number of jobs queued for the writer thread."""
         return self._queue.waiting
 
     @property
     def braked(self) -> str:
-        """Why every check denies; empty if the brake is released."""
+        """The reason for which every check denies; empty if the brake is released."""
         return self._brake.reason
 
     @property
     def braked_by_hand(self) -> ManualBrake:
-        """Return what a person did to the brake."""
+        """A person's hold on the brake."""
         return self._brake.by_hand
 
     @property
     def clock_suspect(self) -> str:
-        """Why the wall clock is not believed; empty if it is."""
+        """The reason why the wall clock is suspect; empty if it is not."""
         return self._clock.read().suspect
 
     def now_ms(self) -> int:
-        """Return the wall time in ms; raises StateError while it is not believed."""
+        """Return the wall time in ms; raises StateError while it is suspect."""
         now = self._clock.read()
         if now.suspect:
             raise StateError(now.suspect)
         return now.at_ms
 
     def source(self) -> LmdbSource:
-        """Return what a view in this process reads from: the same environment."""
+        """Return the source for a view in this process, of the same environment."""
         return self._source
 
     def submit(self, change: Change) -> Future[ChangeOutcome]:
         """Queue a change; the future gives its outcome once it is durable. A rejection is an outcome.
 
-        The future raises StateFull (above the 85 % mark), OutcomeUnknown (the commit failed), or
-        StateError (braked, or the wall clock is not believed). Raises StateError if the writer is closed or
-        the queue is full.
+        The future raises StateFull (above the 85 % mark), OutcomeUnknown (the commit failed), or StateError
+        (braked, or the wall clock is suspect). Raises StateError if the writer is closed or the queue is
+        full.
         """
         self._require_own_process()
-        encoded, wrong = refused_unread(change)
+        encoded, wrong = encode_or_refuse(change)
         if not wrong and change.id.startswith(layout.SYSTEM_PREFIX):
             wrong = f"id: {layout.SYSTEM_PREFIX} begins the log's own ids; use another"
         if wrong:
@@ -131,21 +133,25 @@ class StateWriter(StateReads):
             future.set_result(ChangeOutcome(change.id, rejection=Rejection.INVALID.value, detail=wrong))
             return future
         return self._queue.add(
-            Job(lambda group: group.submit(change), len(encoded), protective=is_protective(change))
+            Job(
+                lambda group: group.submit(change),
+                len(encoded),
+                only_removes_authority=only_removes_authority(change),
+            )
         )
 
     def keep_alive(self, session_id: bytes) -> Future[int]:
         """Renew a session's lease; the future gives the durable deadline in ms since 1970.
 
-        At least half of the lease is left after it, so renew about three times a lease. Nothing is written
-        while more than half is left. The future raises Rejected (NOT_FOUND, ALREADY_ENDED, INVALID).
+        At least half of the lease is left after it, so renew about three times a lease. Writes nothing while
+        more than half is left. The future raises Rejected (NOT_FOUND, ALREADY_ENDED, INVALID).
         """
         self._require_own_process()
         if self._brake.failed:
             raise StateError(f"the brake is engaged: {self._brake.reason}; clear it once the cause is gone")
-        with self._rows() as rows:
-            reading = Group(rows, self._clock.read(), full=False, keep=self._keep)
-            deadline = reading.fresh_deadline(session_id)
+        with self._source.rows() as rows:
+            group = Group(rows, self._clock.read(), full=False, retention=self._retention)
+            deadline = group.fresh_deadline(session_id)
         if deadline:
             future: Future[int] = Future()
             future.set_result(deadline)
@@ -155,8 +161,8 @@ class StateWriter(StateReads):
     def sweep(self, now_ms: int = -1) -> Swept:
         """End the sessions that are over by ``now_ms`` (-1: by the clock) and purge old rows.
 
-        Call it every second. Returns once it is durable; raises as the futures of :meth:`submit` do.
-        What it did not get to is denied by its time all the same.
+        Call it every second. Returns once it is durable; raises as the futures of :meth:`submit` do. Checks
+        deny sessions that are over by their times, whether they were swept or not.
         """
         self._require_own_process()
         now = self._clock.read() if now_ms < 0 else ClockReading(now_ms)
@@ -164,8 +170,8 @@ class StateWriter(StateReads):
         if abs(wall_ms - self._readers_checked_ms) >= layout.READER_CHECK_MS:
             self._readers_checked_ms = wall_ms
             self._source.reap_readers()
-        with self._rows() as rows:
-            if not due(Group(rows, now, full=False, keep=self._keep), 1):
+        with self._source.rows() as rows:
+            if not due_keys(Group(rows, now, full=False, retention=self._retention), 1):
                 return Swept()
 
         def step(limit: int) -> Swept:
@@ -180,63 +186,67 @@ class StateWriter(StateReads):
         except StateFull:
             return step(layout.SWEEP_STEP_FULL)
 
-    def decide(self, work: Callable[[Group], T], size: int, *, protective: bool = False) -> Future[T]:
-        """Queue ``work``, which judges by the group's rows and may submit changes to it.
+    def decide(
+        self, work: Callable[[Group], T], size: int, *, only_removes_authority: bool = False
+    ) -> Future[T]:
+        """Queue ``work``, which decides by the group's rows and may submit changes to the group.
 
-        It shares its commit with what else waits, sees what the jobs before it left, and costs no commit if
-        it writes nothing. The future gives what it returned, once that is durable; it raises what ``work``
-        raised (what was submitted before stays), or as the futures of :meth:`submit` do. ``size``: the bytes
-        that it will write, at most about. ``protective``: it only takes authority away or frees room. Raises
-        StateError as :meth:`submit`.
+        It shares its commit with other jobs, sees the rows that the jobs before it left, and costs no commit
+        if it writes nothing. The future gives its result once that is durable. The future raises the error of
+        ``work`` (changes submitted before the error stay), or as the futures of :meth:`submit` do. ``size``
+        is about the bytes that it writes. If it ``only_removes_authority`` or frees room, it runs even if the
+        queue or the map is almost full. Raises StateError as :meth:`submit`.
         """
         self._require_own_process()
-        return self._queue.add(Job(work, size, protective=protective))
+        return self._queue.add(Job(work, size, only_removes_authority=only_removes_authority))
 
     def run(self, work: Callable[[Group], T]) -> T:
-        """Run ``work`` in a commit of its own, and return what it returned once that is durable."""
+        """Run ``work`` in a commit of its own, and return its result once that is durable."""
         self._require_own_process()
         return self._queue.add(Job(work, 0, alone=True)).result()
 
-    def hold(self) -> None:
-        """Look whether the files are those that were opened, and hold what was written last.
+    def check_files(self) -> None:
+        """Check that the files are those that were opened, and have the bytes that were written last.
 
-        If not, every check of the host denies from now on. Raises StateUnusable: SWAPPED or ROLLED_BACK.
+        If not, every check of the host denies from now on. Raises StateUnusable SWAPPED or ROLLED_BACK.
         """
         self._require_own_process()
         try:
-            self._continuity.hold()
+            self._continuity.check_files()
         except StateUnusable as error:
             self._brake.engage(f"{error.problem}: {error}")
             raise
 
     @property
     def anchored(self) -> Anchored | None:
-        """Return what the anchor says of the state, which may be ahead of it."""
+        """The anchored state; the state itself may be ahead of it."""
         return self._continuity.anchored
 
     def call_anew(self) -> None:
-        """Have enrolled verifiers tell this process soon what they told the one before."""
+        """Have registered verifiers report to this process soon what they reported to the one before."""
         self._require_own_process()
         self._brake.call_anew(int.from_bytes(os.urandom(8), "big"))
 
     def call_for(self, revision: int) -> None:
-        """Have enrolled verifiers acknowledge a revision soon; it costs them and us no call until they do."""
+        """Have registered verifiers acknowledge a revision soon; costs no call until they do."""
         self._require_own_process()
         self._brake.call_for(revision)
 
     def clear_brake(self) -> None:
-        """Release the brake that a failed commit engaged if a probe write is durable.
+        """Release the brake that a failed commit engaged if a probe write is durable; else raises StateError.
 
-        Raises StateError if it is not. A person's hold on the brake stays.
+        A person's hold on the brake stays.
         """
         self._require_own_process()
         if not self._brake.failed:
             return
-        self._queue.add(Job(opening.probe, 0, protective=True, alone=True, braked=True)).result()
+        self._queue.add(
+            Job(opening.probe, 0, only_removes_authority=True, alone=True, runs_while_braked=True)
+        ).result()
         self._brake.release()
 
     def close(self) -> None:
-        """Finish what waits, then close. The folder can be opened again afterwards."""
+        """Run the queued jobs, then close. The folder can be opened again afterwards."""
         if self._closed:
             return
         self._closed = True

@@ -1,4 +1,4 @@
-"""How many sessions there are, and what they have open, counted row by row."""
+"""Counts of sessions and of their open permits and approvals, row by row."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ...model.log_records import Head
 from ...model.session import SessionStatus
 from .. import layout
 from ..lmdb.environment import LmdbSource
-from ..lmdb.rows import TxnRows, field_number, status_in
-from ..rules import counter_keys
+from ..lmdb.rows import field_number, status_in
+from ..rules import cost_rows
 
-# Rows that one read transaction looks at: a longer one holds up pages, a shorter one costs more.
+# Rows that one transaction reads: a longer one blocks the reuse of pages, a shorter one costs more.
 CHUNK: Final = 1_024
 _EPOCH: Final = field_number("SessionRecord", "epoch")
 _PERMITS: Final = field_number("SessionCounts", "open_permits")
@@ -23,10 +23,7 @@ _APPROVALS_EPOCH: Final = field_number("SessionCounts", "approvals_epoch")
 
 @dataclass(slots=True)
 class StateStatistics:
-    """Sessions by what their rows say, and what those that live have open.
-
-    ``approvals`` wait for an answer; ``permits`` were neither committed nor released.
-    """
+    """Sessions by status, and the open permits and pending approvals of those that have not ended."""
 
     active: int = 0
     suspended: int = 0
@@ -51,23 +48,19 @@ class StateStatistics:
 
 
 def take(source: LmdbSource) -> StateStatistics:
-    """Count the rows of all sessions, in steps of which each is consistent in itself.
+    """Count the rows of all sessions, in steps that are each one consistent read.
 
-    Takes some microseconds a session. Raises StateError where the state can't be read.
+    Takes some microseconds a session. Raises StateError if the state can't be read.
     """
     census = StateStatistics()
     after = b""
     while True:
-        txn = source.reading()
-        try:
-            rows = TxnRows(txn, source.tables)
+        with source.rows() as rows:
             ids = rows.ids_after(after, CHUNK)
             for after in ids:
                 session = rows.get(layout.SESSIONS, after)
                 if session is not None:
-                    counts = rows.get(layout.COUNTERS, counter_keys.counts_key(after))
+                    counts = rows.get(layout.COUNTERS, cost_rows.counts_key(after))
                     census._add(session, counts, rows.head())
-        finally:
-            txn.abort()
         if len(ids) < CHUNK:
             return census

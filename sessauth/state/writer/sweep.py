@@ -1,4 +1,4 @@
-"""The sweep: ends what is over, gives back what permits held, and purges what ended long ago."""
+"""The sweep: ends sessions that are over, expires permits and approvals, and purges long ended sessions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .group import DUE_APPROVAL, DUE_PERMIT, Group
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What one sweep did: sessions ended and purged, permits and approvals that ran out.
+    """Counts of one sweep: sessions ended and purged, permits and approvals expired.
 
-    ``more``: it stopped at its bound.
+    ``more`` is True if it stopped at its bound.
     """
 
     ended: int = 0
@@ -25,25 +25,25 @@ class Swept:
     more: bool = False
 
 
-def due(group: Group, limit: int) -> list[bytes]:
-    """Return the keys of rows that need a look by now, earliest first.
+def due_keys(group: Group, limit: int) -> list[bytes]:
+    """Return up to ``limit`` keys of DUE whose time has come, earliest first.
 
-    Such a key is a time in ms (8 bytes), a session id, and for a permit or an approval which it is.
+    A key is a time in ms (8 bytes), a session id, and for a permit or an approval its kind and id.
     """
     until = group.at_ms.to_bytes(8, "big")
-    found: list[bytes] = []
+    keys: list[bytes] = []
     with group.rows.txn.cursor(db=group.rows.tables[layout.DUE]) as cursor:
         for key in cursor.iternext(keys=True, values=False):
-            if bytes(key[:8]) > until or len(found) == limit:
+            if bytes(key[:8]) > until or len(keys) == limit:
                 break
-            found.append(bytes(key))
-    return found
+            keys.append(bytes(key))
+    return keys
 
 
 def sweep(group: Group, limit: int) -> Swept:
-    """Look at up to ``limit`` rows that are due: end, purge, give back, remove, or come back later."""
+    """Visit up to ``limit`` due rows: end, purge, expire, or schedule again."""
     done = {"ended": 0, "purged": 0, "permits": 0, "approvals": 0}
-    keys = due(group, limit)
+    keys = due_keys(group, limit)
     for key in keys:
         group.rows.delete(layout.DUE, key)
         group.dirty = True
@@ -53,14 +53,14 @@ def sweep(group: Group, limit: int) -> Swept:
         elif kind == DUE_APPROVAL:
             done["approvals"] += _expire_approval(group, session_id, item_id)
         else:
-            ended, purged = _look_at(group, session_id)
+            ended, purged = _sweep_session(group, session_id)
             done["ended"] += ended
             done["purged"] += purged
     return Swept(**done, more=len(keys) == limit)
 
 
 def _expire_permit(group: Group, session_id: bytes, permit_id: bytes) -> bool:
-    """Give back what a permit holds, if it is still open."""
+    """Release the reserve of a permit that is still open."""
     if group.rows.permit(session_id, permit_id) is None:
         return False
     change_id = f"{layout.SYSTEM_PREFIX}expire/{permit_id.hex()}"
@@ -77,8 +77,8 @@ def _expire_approval(group: Group, session_id: bytes, approval_id: bytes) -> boo
     return group.log(change).applied
 
 
-def _look_at(group: Group, session_id: bytes) -> tuple[bool, bool]:
-    """End or purge a session if its time has come; returns whether it did which."""
+def _sweep_session(group: Group, session_id: bytes) -> tuple[bool, bool]:
+    """End or purge a session if its time has come; return whether it ended and whether it purged it."""
     session = group.rows.leased_session(session_id)
     if session is None:
         return False, False
@@ -88,16 +88,16 @@ def _look_at(group: Group, session_id: bytes) -> tuple[bool, bool]:
         session = group.rows.leased_session(session_id) or session
     ended = cause is not None
     if session.status is not SessionStatus.ENDED:
-        group.schedule(session_id, session.ends_at_ms())
-    elif group.at_ms >= purge_at_ms(session, group.keep.ended_ms):
+        group.schedule_due(session_id, session.ends_at_ms())
+    elif group.at_ms >= purge_at_ms(session, group.retention.ended_ms):
         change_id = f"{layout.SYSTEM_PREFIX}purge/{session_id.hex()}"
         group.log(purge_session(change_id, session_id, actor=layout.SYSTEM_ACTOR))
         return ended, True
     else:
-        group.schedule(session_id, purge_at_ms(session, group.keep.ended_ms))
+        group.schedule_due(session_id, purge_at_ms(session, group.retention.ended_ms))
     return ended, False
 
 
-def purge_at_ms(session: Session, keep_ended_ms: int) -> int:
-    """Return when an ended session's row may go: past its hard end, so that no open can outlive it."""
-    return max(session.ended_at_ms, session.expires_at_ms) + keep_ended_ms
+def purge_at_ms(session: Session, retained_ms: int) -> int:
+    """Return the time for the purge of an ended session: after its hard end, so that no repeat reopens it."""
+    return max(session.ended_at_ms, session.expires_at_ms) + retained_ms
