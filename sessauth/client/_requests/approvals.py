@@ -14,7 +14,7 @@ from ...v1 import record_pb2, token_pb2
 from .._decision import RemoteDecision, decision_from_message
 from .._results import ApprovalPage, CheckItem
 from .._transport import RpcRequest
-from .sessions import check_id, new_request_id
+from .fields import change, check_count, check_id, check_session_id
 from .tokens import item_message
 
 STATUSES = {
@@ -32,13 +32,11 @@ def list_approvals(
     """Describe ListApprovals."""
     if status not in STATUSES:
         raise UsageError(f"status: {status!r} is not one of {', '.join(STATUSES)}")
-    if not 0 <= page_size <= 1000:
-        raise UsageError(f"page_size: {page_size} is not between 0 and 1000")
     request = pb.ListApprovalsRequest(
-        session_id=check_id("session_id", session_id, 16) if session_id else b"",
+        session_id=check_session_id(session_id) if session_id else b"",
         status=STATUSES[status],
         public_key=check_id("public_key", public_key, 32) if public_key else b"",
-        page_size=page_size,
+        page_size=check_count("page_size", page_size, 1000),
         page_token=page_token,
     )
     return RpcRequest("ApprovalService/ListApprovals", request, pb.ListApprovalsResponse, _page)
@@ -47,7 +45,7 @@ def list_approvals(
 def get_approval(session_id: bytes, approval_id: bytes) -> RpcRequest[ApprovalRequest]:
     """Describe GetApproval."""
     request = pb.GetApprovalRequest(
-        session_id=check_id("session_id", session_id, 16),
+        session_id=check_session_id(session_id),
         approval_id=check_id("approval_id", approval_id, 16),
     )
     return RpcRequest("ApprovalService/GetApproval", request, pb.GetApprovalResponse, _approval)
@@ -58,10 +56,8 @@ def grant_approval(
 ) -> RpcRequest[ApprovalRequest]:
     """Describe GrantApproval; an approver signs here, and its key stays."""
     signed = by.grant(request, ttl_ms=ttl_ms) if isinstance(by, Approver) else by
-    request_id = request_id or new_request_id()
     message = pb.GrantApprovalRequest(
-        request_id=request_id,
-        session_id=check_id("session_id", request.record.session_id, 16),
+        session_id=check_session_id(request.record.session_id),
         approval_id=check_id("approval_id", request.record.id, 16),
         statement=token_pb2.SignedApproval.FromString(signed.encode()),
     )
@@ -72,10 +68,8 @@ def deny_approval(
     session_id: bytes, approval_id: bytes, reason: str, request_id: str
 ) -> RpcRequest[ApprovalRequest]:
     """Describe DenyApproval."""
-    request_id = request_id or new_request_id()
     message = pb.DenyApprovalRequest(
-        request_id=request_id,
-        session_id=check_id("session_id", session_id, 16),
+        session_id=check_session_id(session_id),
         approval_id=check_id("approval_id", approval_id, 16),
         reason=reason,
     )
@@ -115,7 +109,7 @@ def release(permit: bytes) -> RpcRequest[int]:
 def _change(
     method: str, request: Message, answer: type[Message], request_id: str
 ) -> RpcRequest[ApprovalRequest]:
-    return RpcRequest(f"ApprovalService/{method}", request, answer, _approval, request_id=request_id)
+    return change(f"ApprovalService/{method}", request, answer, _approval, request_id)
 
 
 def _approval(

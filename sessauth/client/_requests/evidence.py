@@ -15,25 +15,20 @@ from ...v1 import session_service_pb2 as session_pb
 from .._messages import session_from_message
 from .._results import EndedSession, RegisteredVerifier
 from .._transport import RpcRequest
-from .sessions import check_id, new_request_id
+from .fields import change, check_session_id
 
 
 def end(session_id: bytes, reason: str, request_id: str) -> RpcRequest[EndedSession]:
     """Describe EndSession."""
-    request_id = request_id or new_request_id()
-    request = session_pb.EndSessionRequest(
-        request_id=request_id, session_id=check_id("session_id", session_id, 16), reason=reason
-    )
-    return RpcRequest(
-        "SessionService/EndSession", request, session_pb.EndSessionResponse, _ended, request_id=request_id
-    )
+    request = session_pb.EndSessionRequest(session_id=check_session_id(session_id), reason=reason)
+    return change("SessionService/EndSession", request, session_pb.EndSessionResponse, _ended, request_id)
 
 
 def get_receipt(session_id: bytes) -> RpcRequest[SignedReceipt]:
     """Describe GetReceipt. What comes is unverified."""
     return RpcRequest(
         "EvidenceService/GetReceipt",
-        pb.GetReceiptRequest(session_id=check_id("session_id", session_id, 16)),
+        pb.GetReceiptRequest(session_id=check_session_id(session_id)),
         pb.GetReceiptResponse,
         lambda answer: _receipt(answer.receipt),
     )

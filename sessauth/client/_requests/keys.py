@@ -11,7 +11,7 @@ from ...crypto.verifier_key import SignedVerifierKey
 from ...v1 import key_service_pb2 as pb
 from .._messages import key_from_message
 from .._transport import RpcRequest
-from .sessions import check_id, new_request_id
+from .fields import change, check_id
 
 
 def list_keys() -> RpcRequest[list[KeyRecord]]:
@@ -46,9 +46,7 @@ def jwks() -> RpcRequest[bytes]:
 
 def add(public_key: bytes, owner: str, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe AddKey. Without a public key the server makes a pair each time: not repeatable."""
-    request_id = request_id or new_request_id()
     request = pb.AddKeyRequest(
-        request_id=request_id,
         public_key=check_id("public_key", public_key, 32) if public_key else b"",
         owner=owner,
     )
@@ -57,22 +55,19 @@ def add(public_key: bytes, owner: str, request_id: str) -> RpcRequest[KeyRecord]
 
 def activate(key_id: bytes, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe ActivateKey."""
-    request_id = request_id or new_request_id()
-    request = pb.ActivateKeyRequest(request_id=request_id, key_id=check_id("key_id", key_id, 32))
+    request = pb.ActivateKeyRequest(key_id=check_id("key_id", key_id, 32))
     return _change("ActivateKey", request, pb.ActivateKeyResponse, request_id)
 
 
 def retire(key_id: bytes, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe RetireKey."""
-    request_id = request_id or new_request_id()
-    request = pb.RetireKeyRequest(request_id=request_id, key_id=check_id("key_id", key_id, 32))
+    request = pb.RetireKeyRequest(key_id=check_id("key_id", key_id, 32))
     return _change("RetireKey", request, pb.RetireKeyResponse, request_id)
 
 
 def distrust(key_id: bytes, request_id: str) -> RpcRequest[KeyRecord]:
     """Describe DistrustKey."""
-    request_id = request_id or new_request_id()
-    request = pb.DistrustKeyRequest(request_id=request_id, key_id=check_id("key_id", key_id, 32))
+    request = pb.DistrustKeyRequest(key_id=check_id("key_id", key_id, 32))
     return _change("DistrustKey", request, pb.DistrustKeyResponse, request_id)
 
 
@@ -83,6 +78,4 @@ def _key(answer: Any) -> KeyRecord:
 def _change(
     method: str, request: Message, answer: type[Message], request_id: str, *, repeatable: bool = True
 ) -> RpcRequest[KeyRecord]:
-    return RpcRequest(
-        f"KeyService/{method}", request, answer, _key, repeatable=repeatable, request_id=request_id
-    )
+    return change(f"KeyService/{method}", request, answer, _key, request_id, repeatable=repeatable)

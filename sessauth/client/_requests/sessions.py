@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Required, TypedDict
 
 from google.protobuf.message import Message
 
 from ...errors import UsageError
-from ...limits import MAX_TIME_MS
 from ...model.session import Session
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
@@ -18,39 +16,15 @@ from ...v1 import session_service_pb2 as pb
 from .._messages import fact_messages, session_from_message, sessions_page
 from .._results import SessionPage
 from .._transport import RpcRequest
+from .fields import change, check_count, check_id, check_session_id, texts
 
+MAX_PAGE = 1000
 STATUSES = {
     "": record_pb2.SESSION_STATUS_UNSPECIFIED,
     "active": record_pb2.SESSION_STATUS_ACTIVE,
     "suspended": record_pb2.SESSION_STATUS_SUSPENDED,
     "ended": record_pb2.SESSION_STATUS_ENDED,
 }
-
-
-def new_request_id() -> str:
-    """Return a request id that nobody else makes."""
-    return uuid.uuid4().hex
-
-
-def check_id(name: str, value: bytes, size: int) -> bytes:
-    """Return ``value`` if it is ``size`` bytes. Raises UsageError naming ``name`` otherwise."""
-    if len(value) != size:
-        raise UsageError(f"{name}: must be {size} bytes")
-    return value
-
-
-def check_count(name: str, value: int) -> int:
-    """Return ``value`` if it is a count or a time in ms. Raises UsageError naming ``name`` otherwise."""
-    if not 0 <= value <= MAX_TIME_MS:
-        raise UsageError(f"{name}: {value} is not between 0 and {MAX_TIME_MS}")
-    return value
-
-
-def texts(name: str, items: Sequence[object]) -> list[str]:
-    """Return ``items`` as texts; a lone string, which is a sequence too, is refused as a mistake."""
-    if isinstance(items, str | bytes):
-        raise UsageError(f"{name}: give a list, not one string")
-    return [str(item) for item in items]
 
 
 class OpenTerms(TypedDict, total=False):
@@ -75,10 +49,8 @@ class OpenTerms(TypedDict, total=False):
 
 def open_session(request_id: str, terms: OpenTerms) -> RpcRequest[Session]:
     """Describe OpenSession."""
-    request_id = request_id or new_request_id()
     parent_id = terms.get("parent_id", b"")
     request = pb.OpenSessionRequest(
-        request_id=request_id,
         subject=terms["subject"],
         purpose=terms.get("purpose", ""),
         ceiling=texts("ceiling", terms["ceiling"]),
@@ -97,7 +69,7 @@ def get_session(session_id: bytes) -> RpcRequest[Session]:
     """Describe GetSession."""
     return RpcRequest(
         "SessionService/GetSession",
-        pb.GetSessionRequest(session_id=check_id("session_id", session_id, 16)),
+        pb.GetSessionRequest(session_id=check_session_id(session_id)),
         pb.GetSessionResponse,
         _session,
     )
@@ -116,10 +88,8 @@ def list_sessions(
     """Describe ListSessions."""
     if status.lower() not in STATUSES:
         raise UsageError(f"status: {status!r} is not one of ACTIVE, SUSPENDED, ENDED")
-    if not 0 <= page_size <= 1000:
-        raise UsageError(f"page_size: {page_size} is not between 0 and 1000")
     request = pb.ListSessionsRequest(
-        page_size=page_size,
+        page_size=check_count("page_size", page_size, MAX_PAGE),
         page_token=page_token,
         status=STATUSES[status.lower()],
         subject=subject,
@@ -135,7 +105,7 @@ def keep_alive(session_id: bytes) -> RpcRequest[int]:
     """Describe KeepAlive. The result is the lease's deadline, in ms since 1970."""
     return RpcRequest(
         "SessionService/KeepAlive",
-        pb.KeepAliveRequest(session_id=check_id("session_id", session_id, 16)),
+        pb.KeepAliveRequest(session_id=check_session_id(session_id)),
         pb.KeepAliveResponse,
         lambda answer: int(answer.lease_deadline_ms),
     )
@@ -145,18 +115,12 @@ def narrow(
     session_id: bytes, ceiling: Sequence[Scope | str], expected_epoch: int, request_id: str
 ) -> RpcRequest[Session]:
     """Describe NarrowSession."""
-    request_id = request_id or new_request_id()
-    return _change(
-        "NarrowSession",
-        pb.NarrowSessionRequest(
-            request_id=request_id,
-            session_id=check_id("session_id", session_id, 16),
-            ceiling=texts("ceiling", ceiling),
-            expected_epoch=check_count("expected_epoch", expected_epoch),
-        ),
-        pb.NarrowSessionResponse,
-        request_id,
+    request = pb.NarrowSessionRequest(
+        session_id=check_session_id(session_id),
+        ceiling=texts("ceiling", ceiling),
+        expected_epoch=check_count("expected_epoch", expected_epoch),
     )
+    return _change("NarrowSession", request, pb.NarrowSessionResponse, request_id)
 
 
 def update_facts(
@@ -168,51 +132,33 @@ def update_facts(
     request_id: str,
 ) -> RpcRequest[Session]:
     """Describe UpdateFacts."""
-    request_id = request_id or new_request_id()
-    return _change(
-        "UpdateFacts",
-        pb.UpdateFactsRequest(
-            request_id=request_id,
-            session_id=check_id("session_id", session_id, 16),
-            set=fact_messages(facts, visible_facts),
-            remove=sorted(remove),
-            expected_epoch=check_count("expected_epoch", expected_epoch),
-        ),
-        pb.UpdateFactsResponse,
-        request_id,
+    request = pb.UpdateFactsRequest(
+        session_id=check_session_id(session_id),
+        set=fact_messages(facts, visible_facts),
+        remove=sorted(remove),
+        expected_epoch=check_count("expected_epoch", expected_epoch),
     )
+    return _change("UpdateFacts", request, pb.UpdateFactsResponse, request_id)
 
 
 def suspend(session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> RpcRequest[Session]:
     """Describe SuspendSession."""
-    request_id = request_id or new_request_id()
-    return _change(
-        "SuspendSession",
-        pb.SuspendSessionRequest(
-            request_id=request_id,
-            session_id=check_id("session_id", session_id, 16),
-            reason=reason,
-            expected_epoch=check_count("expected_epoch", expected_epoch),
-        ),
-        pb.SuspendSessionResponse,
-        request_id,
+    request = pb.SuspendSessionRequest(
+        session_id=check_session_id(session_id),
+        reason=reason,
+        expected_epoch=check_count("expected_epoch", expected_epoch),
     )
+    return _change("SuspendSession", request, pb.SuspendSessionResponse, request_id)
 
 
 def resume(session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> RpcRequest[Session]:
     """Describe ResumeSession."""
-    request_id = request_id or new_request_id()
-    return _change(
-        "ResumeSession",
-        pb.ResumeSessionRequest(
-            request_id=request_id,
-            session_id=check_id("session_id", session_id, 16),
-            reason=reason,
-            expected_epoch=check_count("expected_epoch", expected_epoch),
-        ),
-        pb.ResumeSessionResponse,
-        request_id,
+    request = pb.ResumeSessionRequest(
+        session_id=check_session_id(session_id),
+        reason=reason,
+        expected_epoch=check_count("expected_epoch", expected_epoch),
     )
+    return _change("ResumeSession", request, pb.ResumeSessionResponse, request_id)
 
 
 def _session(answer: Any) -> Session:
@@ -220,4 +166,4 @@ def _session(answer: Any) -> Session:
 
 
 def _change(method: str, request: Message, answer: type[Message], request_id: str) -> RpcRequest[Session]:
-    return RpcRequest(f"SessionService/{method}", request, answer, _session, request_id=request_id)
+    return change(f"SessionService/{method}", request, answer, _session, request_id)

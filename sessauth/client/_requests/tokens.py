@@ -21,7 +21,7 @@ from .._decision import RemoteDecision, decision_from_message
 from .._messages import inspection_from_message, token_from_message
 from .._results import CheckItem, Inspection
 from .._transport import RpcRequest
-from .sessions import check_count, check_id, new_request_id, texts
+from .fields import change, check_count, check_id, check_session_id, texts
 
 STREAM_PATH = "/sessauth.v1.AuthorizationService/CheckStream"
 
@@ -65,7 +65,7 @@ def mint(
 ) -> RpcRequest[Token]:
     """Describe Mint. It stores nothing, so a lost answer is a token that nobody has: repeatable."""
     request = pb.MintRequest(
-        session_id=check_id("session_id", session_id, 16),
+        session_id=check_session_id(session_id),
         scopes=texts("scopes", scopes),
         audience=texts("audience", audience),
         **_block_fields(terms),
@@ -126,19 +126,13 @@ def revoke(session_id: bytes, block_ids: Sequence[bytes], reason: str, request_i
     """Describe Revoke. The result is the revision from which on no check allows these blocks."""
     if not 1 <= len(block_ids) <= MAX_REVOKE_BLOCK_IDS:
         raise UsageError(f"block_ids: give 1 to {MAX_REVOKE_BLOCK_IDS}, not {len(block_ids)}")
-    request_id = request_id or new_request_id()
     request = pb.RevokeRequest(
-        request_id=request_id,
-        session_id=check_id("session_id", session_id, 16),
+        session_id=check_session_id(session_id),
         block_ids=[check_id("block_ids", each, 32) for each in block_ids],
         reason=reason,
     )
-    return RpcRequest(
-        "TokenService/Revoke",
-        request,
-        pb.RevokeResponse,
-        lambda answer: int(answer.revision),
-        request_id=request_id,
+    return change(
+        "TokenService/Revoke", request, pb.RevokeResponse, lambda answer: int(answer.revision), request_id
     )
 
 
@@ -150,8 +144,6 @@ def item_message(item: CheckItem) -> check_pb.CheckItem:
 def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.CheckItem:
     if len(item.retry_id) > MAX_RETRY_ID_BYTES:
         raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {len(item.retry_id)}")
-    if not 0 <= item.permit_ms <= MAX_PERMIT_MS:
-        raise UsageError(f"permit_ms: {item.permit_ms} is not between 0 and {MAX_PERMIT_MS}")
     return check_pb.CheckItem(
         token=token,
         token_index=token_index,
@@ -165,7 +157,7 @@ def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.C
         proof=_bytes(item.proof),
         approvals=[signed.encode() for signed in item.approvals],
         retry_id=item.retry_id,
-        permit_ms=item.permit_ms,
+        permit_ms=check_count("permit_ms", item.permit_ms, MAX_PERMIT_MS),
     )
 
 

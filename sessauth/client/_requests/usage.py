@@ -13,7 +13,7 @@ from .._messages import session_from_message
 from .._results import BlockCensus, Census, Missing, ReportPage, SessionReport, VerifierActivity
 from .._transport import RpcRequest
 from .._usage_messages import batch_message, read_block, read_late, read_session
-from .sessions import check_id
+from .fields import check_count, check_session_id
 
 MAX_PAGE = 100
 
@@ -30,7 +30,7 @@ def report_observations(batch: ObservationBatch) -> RpcRequest[ObservationAck]:
 
 def get_report(session_id: bytes) -> RpcRequest[SessionReport]:
     """Describe GetReport of one session."""
-    request = pb.GetReportRequest(session_id=check_id("session_id", session_id, 16))
+    request = pb.GetReportRequest(session_id=check_session_id(session_id))
     return RpcRequest("UsageService/GetReport", request, pb.GetReportResponse, _report)
 
 
@@ -38,15 +38,15 @@ def list_reports(purpose: str, page_size: int, page_token: str) -> RpcRequest[Re
     """Describe GetReport of a purpose."""
     if not purpose:
         raise UsageError("purpose: must not be empty")
-    if not 0 <= page_size <= MAX_PAGE:
-        raise UsageError(f"page_size: {page_size} is not between 0 and {MAX_PAGE}")
-    request = pb.GetReportRequest(purpose=purpose, page_size=page_size, page_token=page_token)
+    request = pb.GetReportRequest(
+        purpose=purpose, page_size=check_count("page_size", page_size, MAX_PAGE), page_token=page_token
+    )
     return RpcRequest("UsageService/GetReport", request, pb.GetReportResponse, _page)
 
 
 def get_census(session_id: bytes) -> RpcRequest[Census]:
     """Describe GetCensus."""
-    request = pb.GetCensusRequest(session_id=check_id("session_id", session_id, 16))
+    request = pb.GetCensusRequest(session_id=check_session_id(session_id))
     return RpcRequest("UsageService/GetCensus", request, pb.GetCensusResponse, _census)
 
 

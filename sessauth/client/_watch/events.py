@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from ...errors import ServerError, SessauthError, Unavailable, UsageError
 from ...model.session import EndCause
 from ...v1 import event_service_pb2 as pb
-from .._requests.sessions import check_count, check_id
+from .._requests.fields import check_count, check_id
 
 PATH: Final = "/sessauth.v1.EventService/WatchSessions"
 CODEC: Final[dict[str, Any]] = {
