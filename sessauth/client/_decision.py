@@ -1,4 +1,4 @@
-"""A decision as a server answered it, with the surface of one made in this process."""
+"""A server's decision, with the interface of one made in this process."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ E = TypeVar("E", bound=IntEnum)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RemoteDecision(DecisionBase):
-    """Whether a call may be made, and why, as ``DecisionBase`` says.
+    """A server's decision about a call, with the fields of ``DecisionBase``.
 
     ``explanation`` is the server's, which knows the ceilings too; it explains denials only.
-    ``permit`` (32 bytes) is to be committed before ``permit_expires_at_ms``, in ms since 1970, where one
-    was asked for. ``approval`` is, of APPROVAL_REQUIRED, what an approver reads and signs.
+    ``permit`` (32 bytes), where one was requested, is to be committed before ``permit_expires_at_ms``, in ms
+    since 1970. ``approval`` is the request that an approver reads and signs, of APPROVAL_REQUIRED.
     """
 
     allowed: bool
@@ -55,19 +55,19 @@ class RemoteDecision(DecisionBase):
     ) -> str:
         """Return the server's explanation, or one made here if it gave none or ``ceilings`` are known.
 
-        A check process knows its token but not the session's ceiling in text form. Which approval waits
-        for an answer stands at the end.
+        A check process knows its token but not the session's ceiling in text form. The id of a waiting
+        approval stands at the end.
         """
         # A dataclass with slots is made anew, and super() without arguments would miss that.
-        told = (
+        text = (
             self.explanation
             if self.explanation and not ceilings
             else DecisionBase.explain(self, token, ceilings)
         )
         if self.approval is None:
-            return told
+            return text
         record = self.approval.record
-        return f"{told} (approval {record.id.hex()} of session {record.session_id.hex()})"
+        return f"{text} (approval {record.id.hex()} of session {record.session_id.hex()})"
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON; permit and approval only where there is one."""
@@ -83,7 +83,7 @@ class RemoteDecision(DecisionBase):
 def decision_from_message(message: pb.Decision) -> RemoteDecision:
     """Return the decision of a message.
 
-    Only a flag and a reason that both say so are a yes. A reason, stage or level that this version
+    It allows only if both flag and reason do. A reason, stage or level that this version
     does not know becomes the first of its kind, which means nothing.
     """
     reason = _known(Reason, message.reason, Reason.UNSPECIFIED)
@@ -115,7 +115,7 @@ def decision_from_message(message: pb.Decision) -> RemoteDecision:
 
 
 def _approval(message: record_pb2.ApprovalRecord) -> ApprovalRequest | None:
-    """Return what an approver reads; None if this version can't read it, since it changes no decision."""
+    """Return the request for an approver; None if this version can't read it: it changes no decision."""
     try:
         return ApprovalRequest(ApprovalRecord.decode(message.SerializeToString()))
     except ValueError:

@@ -1,7 +1,7 @@
-"""gRPC failures as the package's errors: the one table, for the sync and the asyncio client.
+"""gRPC failures as the package's errors, for both clients.
 
-A server says why in ``google.rpc.ErrorInfo`` (a stable word) and ``google.rpc.BadRequest`` (the
-field). What it did not say is judged by the status code alone.
+A server gives its reason in ``google.rpc.ErrorInfo`` (a stable word) and ``google.rpc.BadRequest`` (the
+field). Without these the status code alone decides.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ._target import is_local
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 
-# A rejection: the request was understood, and the rules say no. Repeating it changes nothing.
+# A rejection: the request was understood and breaks a rule. Repeating it changes nothing.
 _REJECTING: Final = frozenset(
     {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED, grpc.StatusCode.ALREADY_EXISTS}
 )
@@ -48,8 +48,8 @@ _UNAVAILABLE: Final = frozenset(
         grpc.StatusCode.CANCELLED,
     }
 )
-# How gRPC begins when it found no connection to send a call on: nothing of it was sent then. Where it says
-# anything else, a request may have gone out.
+# The first words of gRPC's message when it found no connection: nothing of the call was sent. With any other
+# message the request may have been sent.
 _NEVER_SENT: Final = (
     "failed to connect to all addresses",
     "errors resolving ",
@@ -58,7 +58,7 @@ _NEVER_SENT: Final = (
 
 
 class RpcFailure(Protocol):
-    """What a failed call tells, sync or asyncio."""
+    """A failed call, blocking or asyncio."""
 
     def code(self) -> grpc.StatusCode:
         """Return the status code."""
@@ -69,13 +69,13 @@ class RpcFailure(Protocol):
         ...
 
     def trailing_metadata(self) -> Sequence[tuple[str, str | bytes]] | None:
-        """Return the trailers, where the details ride."""
+        """Return the trailers, which hold the details."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failed call, read: code, message, the server's word, the field it names."""
+    """The content of a failed call: code, message, the server's word and field."""
 
     code: grpc.StatusCode
     message: str
@@ -84,7 +84,7 @@ class Failure:
 
     @classmethod
     def read(cls, failure: RpcFailure) -> Failure:
-        """Read a failed call. Details that can't be parsed are as none."""
+        """Read a failed call. Details that can't be parsed are ignored."""
         word, field = "", ""
         message = failure.details() or ""
         for key, value in failure.trailing_metadata() or ():
@@ -95,12 +95,12 @@ class Failure:
             except DecodeError:
                 continue
             message = described or message
-        # The word is kept beside the message, and an error puts it in front where it belongs there.
+        # An error puts the word in front of its message where it belongs there.
         return cls(failure.code(), message.removeprefix(f"{word}: ") if word else message, word, field)
 
     @property
     def never_sent(self) -> bool:
-        """Return whether there was nobody to send the call to."""
+        """True if there was no connection to send the call on."""
         return (
             self.code is grpc.StatusCode.UNAVAILABLE
             and not self.word
@@ -112,8 +112,8 @@ class Failure:
     ) -> SessauthError:
         """Return the error to raise.
 
-        ``request_id`` is named where a change may have been made. ``sent_before`` says that an earlier
-        attempt of the call may have reached somebody.
+        ``request_id`` is named where a change may have been made. ``sent_before``: an earlier attempt of the
+        call may have reached a server.
         """
         if self.word == "STATE_FULL":
             return StateFull(self.message)
@@ -136,7 +136,7 @@ class Failure:
         if self.code is grpc.StatusCode.NOT_FOUND:
             return NotFound(self.message or "not found", self.word, self.field)
         if self.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE):
-            return UsageError(f"{self.field}: {self.message}" if self._field_unsaid() else self.message)
+            return UsageError(f"{self.field}: {self.message}" if self._lacks_field() else self.message)
         if self.code in _REJECTING:
             return Rejected(self.word or self.code.name, self.message)
         if self.never_sent and not sent_before:
@@ -148,24 +148,24 @@ class Failure:
             return Unavailable(self._unavailable(target, timeout_ms) + _repeat_hint(request_id), self.word)
         return ServerError(f"{self.code.name}: {self.message}", self.word, self.field)
 
-    def _field_unsaid(self) -> bool:
+    def _lacks_field(self) -> bool:
         return bool(self.field) and not self.message.startswith(self.field)
 
     def _unavailable(self, target: str, timeout_ms: int) -> str:
         if self.code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return f"{target} did not answer within {timeout_ms} ms; raise timeout_ms if that is too short"
         if self.code is grpc.StatusCode.UNAVAILABLE and not self.word:
-            what = "can't be reached any more" if self.never_sent else "did not answer"
-            return f"{target} {what} ({self._last_part()})"
+            outcome = "can't be reached any more" if self.never_sent else "did not answer"
+            return f"{target} {outcome} ({self._last_part()})"
         return f"{target} did not serve the call: {self.message or self.code.name}"
 
     def _last_part(self) -> str:
-        # gRPC repeats the address; the last part says why.
+        # gRPC repeats the address; the last part is the reason.
         return self.message.rpartition(": ")[2]
 
 
 def _tls_hint(target: str) -> str:
-    # gRPC says of a handshake that failed no more than that the connection was closed.
+    # gRPC reports a failed handshake only as a closed connection.
     if is_local(target):
         return ""
     return (

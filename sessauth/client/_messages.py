@@ -1,7 +1,7 @@
-"""Messages of the wire as the package's values, and the reverse where a value has a record.
+"""Conversion between wire messages and the package's values.
 
-Nested records (scopes, facts, keys) go through the kernel's strict codec, so that they are read by
-the same code as those in the state folder.
+Nested records (scopes, facts, keys) go through the kernel's strict codec: the same code reads those in the
+state folder.
 """
 
 from __future__ import annotations
@@ -95,13 +95,13 @@ def key_from_message(message: record_pb2.KeyRecord) -> KeyRecord:
 
 
 def token_from_message(answer: token_pb.MintResponse | token_pb.AttenuateResponse) -> Token:
-    """Return the token of an answer, parsed, with what the server warned of."""
+    """Return the token of an answer, parsed, with the server's warnings."""
     token = Token.parse(answer.token)
     token.warnings = tuple(answer.warnings)
     return token
 
 
 def inspection_from_message(token: Token, answer: token_pb.InspectResponse) -> Inspection:
-    """Return what the server says of ``token``, which the caller holds."""
+    """Return the server's view of ``token``."""
     blocks = tuple(InspectedBlock(each.block_id, each.revoked) for each in answer.blocks)
     return Inspection(token, answer.verified, answer.detail, blocks)

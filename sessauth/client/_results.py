@@ -27,14 +27,14 @@ class SessionPage:
 
 @dataclass(frozen=True, slots=True)
 class EndedSession(Session):
-    """A session that was ended, with the receipt of that: None where the server could not make one yet."""
+    """An ended session with the receipt of its end; None where the server could not make one yet."""
 
     receipt: SignedReceipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVerifier:
-    """A verifier as its server knows it. Times are ms since 1970, ``staleness_ms`` 0 is no bound.
+    """A verifier in its server's registry. Times are ms since 1970; ``staleness_ms`` 0: no bound.
 
     ``kind`` is CONTROL, WORKER or EMBEDDED; ``state`` is against the last end.
     """
@@ -59,7 +59,7 @@ class ApprovalPage:
 
 @dataclass(frozen=True, slots=True)
 class InspectedBlock:
-    """What a server says of one block."""
+    """A block as the server knows it."""
 
     block_id: bytes
     revoked: bool
@@ -67,10 +67,10 @@ class InspectedBlock:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a server says of a token.
+    """The server's view of a token.
 
-    ``verified``: its signatures are right under an issuer key that the server knows. That says
-    nothing of whether a call would be allowed. ``detail`` says why not.
+    ``verified``: its signatures are right under an issuer key that the server knows; a call with it may
+    still be denied. ``detail`` is the fault of a token that is not verified.
     """
 
     token: Token
@@ -90,8 +90,8 @@ class CheckItem:
     (``HolderKey.prove``) or as text; a client with a ``holder`` makes it by itself.
 
     ``approvals`` are signed approvals beside those that the server holds. ``retry_id``, up to 64 bytes,
-    names the attempt: what a call costs is taken once under one name, however often it is asked about.
-    ``permit_ms`` asks for a permit, to be committed within so many ms.
+    identifies the attempt: the costs of a call are taken once under one id, however often it is checked.
+    ``permit_ms`` requests a permit, to be committed within so many ms.
     """
 
     token: Token | str | bytes = field(repr=False)
@@ -108,16 +108,16 @@ class CheckItem:
     permit_ms: int = 0
 
     def __post_init__(self) -> None:
-        """Keep the bytes of ``arguments`` and ``tool``. Raises TypeError for another type."""
+        """Store ``arguments`` and ``tool`` as bytes. Raises TypeError for another type."""
         object.__setattr__(self, "arguments", judged(self.arguments))
         object.__setattr__(self, "tool", judged(self.tool))
 
 
 class Missing(IntEnum):
-    """Why a report may not hold everything.
+    """Gaps of a report.
 
-    LOST: somewhere there was no room for it, or it was lost on the way. BEFORE: the session is older than
-    what the server knows. USAGE: what its calls looked like was not asked for, or not from its start on.
+    LOST: some observations found no room, or were lost on the way. BEFORE: the session is older than
+    the server's observations. USAGE: the forms of its calls were not collected, or not from its start on.
     """
 
     UNSPECIFIED = 0
@@ -128,7 +128,7 @@ class Missing(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class VerifierActivity:
-    """What one verifier told of a session; ``reported_at_ms`` is when it last did, in ms since 1970."""
+    """The use of a session at one verifier; ``reported_at_ms``: its latest report, in ms since 1970."""
 
     name: str
     allowed: int
@@ -138,10 +138,10 @@ class VerifierActivity:
 
 @dataclass(frozen=True, slots=True)
 class SessionReport:
-    """What a session was granted, and what verifiers saw of it.
+    """The grants of a session, and its use as verifiers observed it.
 
-    ``inherited`` are the layers of its ancestors' ceilings. ``observation.usage`` is the shape of its calls,
-    where the server requests that; it holds values of arguments.
+    ``inherited`` are the layers of its ancestors' ceilings. ``observation.usage`` describes its calls, where the
+    server collects that; it holds values of arguments.
     """
 
     session: Session
@@ -152,7 +152,7 @@ class SessionReport:
 
     @property
     def incomplete(self) -> bool:
-        """Whether something may be missing, beside what the calls looked like."""
+        """True if observations may be missing, beside the forms of calls."""
         return bool({Missing.LOST, Missing.BEFORE} & set(self.missing))
 
     @property
@@ -171,19 +171,19 @@ class ReportPage:
 
 @dataclass(frozen=True, slots=True)
 class BlockCensus:
-    """A block that was seen; ``revoked``: it is, or a block above it is.
+    """A block that a verifier observed; ``revoked``: it is, or a block above it is.
 
-    ``says`` is what the block says; None if the server was not told.
+    ``info`` is the content of the block; None if no verifier reported it.
     """
 
     observation: BlockObservation
     revoked: bool
-    says: BlockInfo | None
+    info: BlockInfo | None
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Every block of a session's tokens that any verifier saw, parents before their children."""
+    """Every block of a session's tokens that any verifier observed, parents before their children."""
 
     blocks: tuple[BlockCensus, ...]
     late: tuple[UseAfterEnd, ...]

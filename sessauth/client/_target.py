@@ -1,6 +1,6 @@
-"""Where a client connects, and with what: target, credential, TLS files, channel options.
+"""Target, credential, TLS files and channel options of a client.
 
-Everything here is read once, when a client is made; nothing is read again behind the caller's back.
+All are read once, when a client is made.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CHANNEL_OPTIONS: Final = (
 )
 
 
-# Where distributions keep them, for a Python that was built elsewhere.
+# The places of common distributions, for a Python that was built elsewhere.
 _CA_FILES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",

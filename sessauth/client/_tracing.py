@@ -1,4 +1,4 @@
-"""The trace that a client's calls belong to, where it is asked for; else nothing here is imported."""
+"""Trace context of a client's calls; OpenTelemetry is imported only where it is requested."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 def carrier(trace: bool) -> Callable[[Metadata], Metadata] | None:
-    """Return what adds the caller's current trace (W3C ``traceparent``) to metadata; None if not asked for.
+    """Return a function that adds the current trace (W3C ``traceparent``) to metadata, if ``trace``.
 
     Raises ConfigError if OpenTelemetry is not installed.
     """

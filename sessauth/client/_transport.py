@@ -112,7 +112,7 @@ def check_timeout(timeout_ms: int) -> int:
 
 
 class RetryState:
-    """The deadline and the retries left of one call. One object a call, for either transport."""
+    """The remaining time and retries of one call. One object a call, for either transport."""
 
     def __init__(self, call: RpcRequest[Any], timeout_ms: int) -> None:
         """Start the deadline of ``timeout_ms``."""

@@ -18,23 +18,23 @@ class Metric:
 
     name: str
     kind: Kind
-    says: str
+    description: str
     labels: tuple[str, ...] = ()
 
 
-def counter(name: str, says: str, *labels: str) -> Metric:
+def counter(name: str, description: str, *labels: str) -> Metric:
     """Return a metric that only grows."""
-    return Metric(f"sessauth_{name}_total", "counter", says, labels)
+    return Metric(f"sessauth_{name}_total", "counter", description, labels)
 
 
-def gauge(name: str, says: str, *labels: str) -> Metric:
+def gauge(name: str, description: str, *labels: str) -> Metric:
     """Return a metric that says how something stands."""
-    return Metric(f"sessauth_{name}", "gauge", says, labels)
+    return Metric(f"sessauth_{name}", "gauge", description, labels)
 
 
-def histogram(name: str, says: str, *labels: str) -> Metric:
+def histogram(name: str, description: str, *labels: str) -> Metric:
     """Return a metric of how values are spread."""
-    return Metric(f"sessauth_{name}", "histogram", says, labels)
+    return Metric(f"sessauth_{name}", "histogram", description, labels)
 
 
 DECISIONS: Final = counter("decisions", "Decisions that were answered, allows included.", "stage", "reason")

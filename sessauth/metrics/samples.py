@@ -29,7 +29,7 @@ def family(metric: f.Metric, values: Values | float) -> Family:
     from prometheus_client import core
 
     kinds: Mapping[str, Any] = {"counter": core.CounterMetricFamily, "gauge": core.GaugeMetricFamily}
-    made: Any = kinds[metric.kind](metric.name, metric.says, labels=metric.labels)
+    made: Any = kinds[metric.kind](metric.name, metric.description, labels=metric.labels)
     for labels, value in (values if isinstance(values, Mapping) else {(): values}).items():
         made.add_metric(labels, value)
     return made  # type: ignore[no-any-return]
@@ -47,7 +47,7 @@ def histogram(
     """
     from prometheus_client import core
 
-    made = core.HistogramMetricFamily(metric.name, metric.says, labels=metric.labels)
+    made = core.HistogramMetricFamily(metric.name, metric.description, labels=metric.labels)
     ends = [*(repr(round(float(bound * unit), 9)) for bound in bounds), "+Inf"]
     for labels, buckets, total in rows:
         made.add_metric(

@@ -19,7 +19,7 @@ def test_every_metric_is_documented_as_it_is_told() -> None:
         for name, kind, labels, says in ROW.findall(OPERATIONS.sections(2)["Metrics"])
     ]
 
-    assert rows == [(metric.name, metric.kind, metric.labels, metric.says) for metric in METRICS]
+    assert rows == [(metric.name, metric.kind, metric.labels, metric.description) for metric in METRICS]
 
 
 def test_names_follow_the_habits_of_prometheus() -> None:
@@ -27,6 +27,6 @@ def test_names_follow_the_habits_of_prometheus() -> None:
     for metric in METRICS:
         assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
         assert not re.search(r"_(ms|ns|us|milliseconds|kb|mb|percent|ratio)(_|$)", metric.name), metric.name
-        assert metric.says.endswith(".") and "  " not in metric.says, metric.name
+        assert metric.description.endswith(".") and "  " not in metric.description, metric.name
     names = [metric.name for metric in METRICS]
     assert len(set(names)) == len(names)

@@ -150,7 +150,7 @@ def test_every_metric_is_on_the_page_as_it_is_described(measured: Measured) -> N
     for name, metric in described.items():
         family = page.families[name.removesuffix("_total")]
         assert family.type == metric.kind, name
-        assert family.documentation == metric.says, name
+        assert family.documentation == metric.description, name
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(metric.labels), name
     assert all(name.startswith("sessauth_") for name in described)

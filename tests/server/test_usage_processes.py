@@ -166,7 +166,7 @@ def test_the_census_has_every_block(world: World, used: tuple[Session, list[Toke
     assert {each.observation.block_id for each in census.blocks} == expected
     assert len(children) == len(held)
     assert root.observation.calls == sum(each.observation.calls for each in children)
-    assert {each.says.label for each in children if each.says} == {f"agent-{i}" for i in range(len(held))}
+    assert {each.info.label for each in children if each.info} == {f"agent-{i}" for i in range(len(held))}
     ran = invoke("--home", world.made.home, "session", "census", session.id.hex())
     assert ran.code == 0, ran.err
     assert ran.out.count("└─ block 1 'agent-") == len(held)

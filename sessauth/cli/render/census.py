@@ -40,7 +40,7 @@ def _block_json(block: BlockCensus) -> dict[str, Any]:
         "calls": observation.calls,
         "allowed": observation.allowed,
         "revoked": block.revoked,
-        "says": None if block.says is None else block.says.to_dict(),
+        "says": None if block.info is None else block.info.to_dict(),
     }
 
 
@@ -75,8 +75,8 @@ def _tree(census: Census, block: BlockCensus, depth: int, left: dict[bytes, None
         return []
     del left[observation.block_id]
     name = "root block" if observation.index == 0 else f"block {observation.index}"
-    if block.says is not None and block.says.label:
-        name += f" {printable(block.says.label)!r}"
+    if block.info is not None and block.info.label:
+        name += f" {printable(block.info.label)!r}"
     branch = "   " * (depth - 1) + "└─ " if depth else ""
     lines = [f"{branch}{name}, {observation.block_id.hex()}" + (" REVOKED" if block.revoked else "")]
     stem = "   " * depth + "   "

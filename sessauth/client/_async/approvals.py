@@ -30,9 +30,9 @@ class AsyncApprovalCalls(AsyncCalls):
         """Return one page of approvals.
 
         Args:
-            session_id: of this session only.
+            session_id: approvals of this session only.
             status: ``waiting`` (pending and not over), ``pending``, ``granted``, ``denied`` or ``used``.
-            public_key: only what this key may sign; of those that wait, only what it has not signed yet.
+            public_key: approvals that this key may sign; of the waiting ones, those without its signature.
             page_size: 1 to 1000; 0: 100.
             page_token: from an earlier page.
         """
@@ -41,7 +41,7 @@ class AsyncApprovalCalls(AsyncCalls):
         )
 
     async def get_approval(self, session_id: bytes, approval_id: bytes) -> ApprovalRequest:
-        """Return what an approver reads and signs."""
+        """Return an approval as an approver reads and signs it."""
         return await self._run(approval_calls.get_approval(session_id, approval_id))
 
     async def grant_approval(
@@ -52,17 +52,17 @@ class AsyncApprovalCalls(AsyncCalls):
         ttl_ms: int = DEFAULT_TTL_MS,
         request_id: str = "",
     ) -> ApprovalRequest:
-        """Hand in what an approver signed, or have ``by`` sign ``request`` here, as it was shown.
+        """Submit a signed approval, or have ``by`` sign ``request`` here, as it was shown.
 
-        Returns the approval as it stands then. Raises BadApproval for what must not be signed, Rejected
-        BAD_APPROVAL for what does not count.
+        Returns the approval's new state. Raises InvalidApproval for a request that must not be signed,
+        Rejected BAD_APPROVAL for a signature that does not count.
         """
         return await self._run(approval_calls.grant_approval(request, by, ttl_ms, request_id))
 
     async def deny_approval(
         self, session_id: bytes, approval_id: bytes, reason: str = "", *, request_id: str = ""
     ) -> ApprovalRequest:
-        """Say no to a call, which stands until the approval expires."""
+        """Deny a call until the approval expires."""
         return await self._run(approval_calls.deny_approval(session_id, approval_id, reason, request_id))
 
     async def commit(
@@ -88,5 +88,5 @@ class AsyncApprovalCalls(AsyncCalls):
         return await self._run(approval_calls.commit(permit, item, audience, at_least_revision))
 
     async def release(self, permit: bytes) -> int:
-        """Give back what a permit holds. Returns the revision from which on it is free."""
+        """Give back the costs that a permit holds. Returns the revision from which they are free again."""
         return await self._run(approval_calls.release(permit))

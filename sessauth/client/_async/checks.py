@@ -1,4 +1,4 @@
-"""Calls that judge: one check, many, a stream, a survey, a watch."""
+"""Calls that judge: one check, a batch, a stream, a survey, a watch."""
 
 from __future__ import annotations
 
@@ -49,22 +49,10 @@ class AsyncCheckCalls(AsyncKeyCalls):
 
         A token that is bound to the client's holder is proven by itself, unless ``proof`` is given. A check
         with a proof is never repeated: what it used up is gone. ``approvals``, ``retry_id`` and ``permit_ms``
-        are for calls that cost something: ``CheckItem`` says what they mean.
+        are for calls that cost something: see ``CheckItem``.
         """
-        item = CheckItem(
-            token,
-            action,
-            resource,
-            arguments,
-            tool,
-            session,
-            source,
-            peer,
-            proof,
-            approvals,
-            retry_id,
-            permit_ms,
-        )
+        costs = (approvals, retry_id, permit_ms)
+        item = CheckItem(token, action, resource, arguments, tool, session, source, peer, proof, *costs)
         proven = await self._with_proof(item)
         decision = await self._run(token_calls.check(proven, audience, at_least_revision))
         if self._prover.drop_rejected_keys(item, proven, decision):
@@ -81,7 +69,7 @@ class AsyncCheckCalls(AsyncKeyCalls):
     async def check_batch(
         self, items: Sequence[CheckItem], *, audience: str = "", at_least_revision: int = 0
     ) -> list[RemoteDecision]:
-        """Judge up to 1024 calls; the decisions stand in the order of the items.
+        """Judge up to 1024 calls; the decisions are in the order of the items.
 
         A token that several items present is sent once.
         """
@@ -102,10 +90,10 @@ class AsyncCheckCalls(AsyncKeyCalls):
         audience: str = "",
         at_least_revision: int = 0,
     ) -> Verdicts:
-        """Say of up to 1024 calls whether this token could make them now: yes, no or maybe.
+        """Return for up to 1024 calls whether this token could make them now: yes, no or maybe.
 
         Each candidate is a ``Candidate`` or a tuple of its parts. NO denies and YES allows with any
-        arguments, or with those of the candidate; what is done is still to be checked.
+        arguments, or with those of the candidate; a call is still to be checked before it is made.
         """
         return await self._run(
             survey_calls.list_allowed(token, candidates, audience, session, source, peer, at_least_revision)
@@ -124,8 +112,8 @@ class AsyncCheckCalls(AsyncKeyCalls):
         Yields each decision with the number of its item, counted from 0, as it arrives. Leaving the
         loop early cancels the stream. Nothing is retried.
         """
-        channel = self._transport.channels.pick(checks=True)
-        method = channel.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
+        handle = self._transport.channels.pick(checks=True)
+        method = handle.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
 
         async def requests() -> AsyncIterator[pb.CheckStreamRequest]:
             async for number, item in async_enumerate(items):
@@ -139,7 +127,7 @@ class AsyncCheckCalls(AsyncKeyCalls):
                 yield int(answer.id), decision_from_message(answer.decision)
         except grpc.RpcError as error:
             failure = Failure.read(cast("RpcFailure", error))
-            raise failure.error(target=channel.target, timeout_ms=stream_timeout_ms) from None
+            raise failure.error(target=handle.target, timeout_ms=stream_timeout_ms) from None
         finally:
             stream.cancel()
 

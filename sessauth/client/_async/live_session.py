@@ -34,7 +34,7 @@ class AsyncLiveSession(LiveState):
         return await self._client.mint(self.id, scopes, audience, **terms)
 
     async def narrow(self, ceiling: Sequence[Scope | str]) -> Session:
-        """Hold every call of the session to ``ceiling`` too."""
+        """Add a layer of ceiling, which every call of the session must match."""
         self.raise_if_lost()
         self._session = await self._client.narrow(self.id, ceiling)
         return self._session
@@ -46,7 +46,7 @@ class AsyncLiveSession(LiveState):
         visible_facts: Collection[str] = (),
         remove: Collection[str] = (),
     ) -> Session:
-        """Set and remove facts; the next check is judged by them."""
+        """Set and remove facts; the next check uses them."""
         self.raise_if_lost()
         self._session = await self._client.update_facts(
             self.id, facts, visible_facts=visible_facts, remove=remove
@@ -60,7 +60,7 @@ class AsyncLiveSession(LiveState):
         return self._session
 
     async def resume(self, reason: str = "") -> Session:
-        """Let the session go on."""
+        """Resume the session."""
         self.raise_if_lost()
         self._session = await self._client.resume(self.id, reason)
         return self._session

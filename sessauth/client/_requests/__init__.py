@@ -1,1 +1,1 @@
-"""Requests and their results, for both clients."""
+"""Descriptions of calls: requests, and the reading of their answers."""

@@ -1,4 +1,4 @@
-"""The calls of ApprovalService, and those that use a permit, described. Both clients run these."""
+"""Descriptions of ApprovalService's calls, and of those that use a permit, for both clients."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def deny_approval(
 def commit(
     permit: bytes, item: CheckItem, audience: str, at_least_revision: int
 ) -> RpcRequest[RemoteDecision]:
-    """Describe Commit. A permit is used up by it, so a lost answer is not asked for again."""
+    """Describe Commit. It uses the permit up, so it is not repeated after a lost answer."""
     request = check_pb.CommitRequest(
         permit=check_id("permit", permit, 32),
         item=item_message(item),
@@ -96,7 +96,7 @@ def commit(
 
 
 def release(permit: bytes) -> RpcRequest[int]:
-    """Describe Release. The result is the revision from which on what it held is free."""
+    """Describe Release. The result is the revision from which the permit's costs are free again."""
     return RpcRequest(
         "AuthorizationService/Release",
         check_pb.ReleaseRequest(permit=check_id("permit", permit, 32)),

@@ -1,4 +1,4 @@
-"""The call of AuthorizationService that asks about many calls at once, described. Both clients run it."""
+"""Description of ListAllowed, for both clients."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def _message(candidate: Candidate) -> pb.Candidate:
 def _verdicts(answer: pb.ListAllowedResponse, count: int) -> Verdicts:
     """Read an answer. A verdict that is missing, or of a later version, is a NO."""
     token = decision_from_message(pb.Decision(reason=answer.reason, stage=answer.stage))
-    found = [_KNOWN.get(each, SurveyVerdict.NO) for each in answer.verdicts[:count]]
+    verdicts = [_KNOWN.get(verdict, SurveyVerdict.NO) for verdict in answer.verdicts[:count]]
     if token.reason is not Reason.ALLOWED:
-        found = []
-    found += [SurveyVerdict.NO] * (count - len(found))
-    return Verdicts(tuple(found), token.reason, token.stage, answer.revision)
+        verdicts = []
+    verdicts += [SurveyVerdict.NO] * (count - len(verdicts))
+    return Verdicts(tuple(verdicts), token.reason, token.stage, answer.revision)

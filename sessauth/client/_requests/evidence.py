@@ -1,4 +1,4 @@
-"""The calls of EvidenceService, and the end of a session, described. Both clients run these."""
+"""Descriptions of EvidenceService's calls, and of a session's end, for both clients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def end(session_id: bytes, reason: str, request_id: str) -> RpcRequest[EndedSess
 
 
 def get_receipt(session_id: bytes) -> RpcRequest[SignedReceipt]:
-    """Describe GetReceipt. What comes is unverified."""
+    """Describe GetReceipt. The result is unverified."""
     return RpcRequest(
         "EvidenceService/GetReceipt",
         pb.GetReceiptRequest(session_id=check_session_id(session_id)),
@@ -44,12 +44,12 @@ def list_verifiers() -> RpcRequest[list[RegisteredVerifier]]:
     )
 
 
-def register_verifier(told: Registration) -> RpcRequest[int]:
-    """Describe Enroll. The result is the server's latest revision."""
-    request = pb.RegisterVerifierRequest(**{item.name: getattr(told, item.name) for item in fields(told)})
+def register_verifier(registration: Registration) -> RpcRequest[int]:
+    """Describe RegisterVerifier. The result is the server's latest revision."""
+    values = {item.name: getattr(registration, item.name) for item in fields(registration)}
     return RpcRequest(
         "EvidenceService/RegisterVerifier",
-        request,
+        pb.RegisterVerifierRequest(**values),
         pb.RegisterVerifierResponse,
         lambda answer: int(answer.revision),
     )

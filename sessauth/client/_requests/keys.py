@@ -1,4 +1,4 @@
-"""The calls of KeyService, described. Both clients run these."""
+"""Descriptions of KeyService's calls, for both clients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def list_keys() -> RpcRequest[list[KeyRecord]]:
 
 
 def verifier_keys() -> RpcRequest[list[SignedVerifierKey]]:
-    """Describe ListVerifierKeys. What comes is unverified."""
+    """Describe ListVerifierKeys. The result is unverified."""
     return RpcRequest(
         "KeyService/ListVerifierKeys",
         pb.ListVerifierKeysRequest(),

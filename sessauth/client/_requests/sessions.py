@@ -1,4 +1,4 @@
-"""The calls of SessionService, described. Both clients run these."""
+"""Descriptions of SessionService's calls, for both clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STATUSES = {
 
 
 class OpenTerms(TypedDict, total=False):
-    """What a session is opened with. ``subject`` and ``ceiling`` are required.
+    """Terms of a new session. ``subject`` and ``ceiling`` are required.
 
     ``ttl_ms`` 0: the server's default lifetime; ``lease_ms`` 0: no lease. ``visible_facts`` are the
     names of the facts that holders' blocks may test.

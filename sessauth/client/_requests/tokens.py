@@ -1,4 +1,4 @@
-"""The calls of TokenService and AuthorizationService, described. Both clients run these."""
+"""Descriptions of TokenService's and AuthorizationService's calls, for both clients."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ENDINGS = {
 
 
 class MintTerms(TypedDict, total=False):
-    """What a block may say beside its scopes. Times in ms; 0: not stated.
+    """Terms of a new block beside its scopes. Times in ms; 0: not stated.
 
     ``ttl_ms`` 0: until the session's hard end, or as the parent. ``ending`` is ``sealed`` (the
     default) or ``open``; with ``to``, the public key of a holder or its text, it is ``bound``.
@@ -63,7 +63,7 @@ class MintTerms(TypedDict, total=False):
 def mint(
     session_id: bytes, scopes: Sequence[Scope | str], audience: Sequence[str], terms: MintTerms
 ) -> RpcRequest[Token]:
-    """Describe Mint. It stores nothing, so a lost answer is a token that nobody has: repeatable."""
+    """Describe Mint. It stores nothing, so it is repeatable: a lost answer is an unused token."""
     request = pb.MintRequest(
         session_id=check_session_id(session_id),
         scopes=texts("scopes", scopes),
@@ -123,7 +123,7 @@ def inspect(token: Token | str) -> RpcRequest[Inspection]:
 
 
 def revoke(session_id: bytes, block_ids: Sequence[bytes], reason: str, request_id: str) -> RpcRequest[int]:
-    """Describe Revoke. The result is the revision from which on no check allows these blocks."""
+    """Describe Revoke. The result is the revision from which no check allows these blocks."""
     if not 1 <= len(block_ids) <= MAX_REVOKE_BLOCK_IDS:
         raise UsageError(f"block_ids: give 1 to {MAX_REVOKE_BLOCK_IDS}, not {len(block_ids)}")
     request = pb.RevokeRequest(
@@ -165,7 +165,7 @@ def _presentable(token: Token | str | bytes) -> bytes:
     if isinstance(token, Token):
         return token.data
     data = _bytes(token)
-    # A stored form is denied as an open token by its prefix alone; the secret behind it is not sent.
+    # The prefix of a stored form is enough to deny it as an open token; its secret is not sent.
     return _STORED if data.lstrip().startswith(_STORED) else data
 
 
@@ -175,10 +175,10 @@ def _bytes(value: bytes | str) -> bytes:
 
 
 def _repeatable(item: CheckItem) -> bool:
-    """Whether a check may be asked again after a lost answer.
+    """Return True if a check may be repeated after a lost answer.
 
     A proof and an approval count once, a permit is given once: a first attempt may have used them up,
-    although no answer came. Under a retry id the second attempt is told what became of the first.
+    although no answer came. Under a retry id the second attempt gets the result of the first.
     """
     return bool(item.retry_id) or not (item.proof or item.approvals or item.permit_ms)
 
@@ -201,7 +201,7 @@ def check(item: CheckItem, audience: str, at_least_revision: int) -> RpcRequest[
 def check_batch(
     items: Sequence[CheckItem], audience: str, at_least_revision: int
 ) -> RpcRequest[list[RemoteDecision]]:
-    """Describe CheckBatch. A token that several items present is sent once, and they name it."""
+    """Describe CheckBatch. A token of several items is sent once, and they refer to it."""
     if not 1 <= len(items) <= MAX_BATCH_ITEMS:
         raise UsageError(f"items: give 1 to {MAX_BATCH_ITEMS}, not {len(items)}")
     presented = [_presentable(item.token) for item in items]

@@ -1,4 +1,4 @@
-"""The calls of UsageService, described. Both clients run these."""
+"""Descriptions of UsageService's calls, for both clients and for verifiers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _census(answer: pb.GetCensusResponse) -> Census:
     try:
         return Census(
             tuple(
-                BlockCensus(block, each.revoked, _says(block))
+                BlockCensus(block, each.revoked, _info(block))
                 for each in answer.blocks
                 for block in (read_block(each.observation),)
             ),
@@ -92,12 +92,12 @@ def _census(answer: pb.GetCensusResponse) -> Census:
         raise _newer(error) from None
 
 
-def _says(block: BlockObservation) -> BlockInfo | None:
+def _info(block: BlockObservation) -> BlockInfo | None:
     return BlockInfo.read(block.index, block.block_id, block.payload) if block.payload else None
 
 
 def _missing(values: Iterable[int]) -> tuple[Missing, ...]:
-    # What a later server knows of, this one can only say is something.
+    # A gap that only a later version knows becomes UNSPECIFIED.
     known = {int(each) for each in Missing}
     return tuple(Missing(value) if value in known else Missing.UNSPECIFIED for value in values)
 

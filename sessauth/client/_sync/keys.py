@@ -19,10 +19,10 @@ class KeyCalls(Calls):
         return self._run(key_calls.list_keys())
 
     def verifier_keys(self, issuer_keys: IssuerKeys | None = None) -> VerifierKeys:
-        """Return the keys of the server's host that proofs are made for, verified.
+        """Return the verifier keys of the server's host, verified; proofs are made for them.
 
-        ``issuer_keys`` are what they must be signed by. None: those that the client was made with, else
-        those that the server itself names. Raises UsageError for a key that they don't vouch for.
+        They must be signed by ``issuer_keys``. None: those that the client was made with, else
+        those that the server itself names. Raises UsageError for a key with another signature.
         """
         signed = self._run(key_calls.verifier_keys())
         known = issuer_keys if issuer_keys is not None else self._prover.issuer_keys
@@ -41,7 +41,7 @@ class KeyCalls(Calls):
         return self._run(key_calls.activate(key_id, request_id))
 
     def retire_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:
-        """Let a key verify what it signed until now, and nothing later."""
+        """Let a key verify its signatures until now, and no later ones."""
         return self._run(key_calls.retire(key_id, request_id))
 
     def distrust_key(self, key_id: bytes, *, request_id: str = "") -> KeyRecord:

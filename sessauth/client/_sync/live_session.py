@@ -36,7 +36,7 @@ class LiveSession(LiveState):
         return self._client.mint(self.id, scopes, audience, **terms)
 
     def narrow(self, ceiling: Sequence[Scope | str]) -> Session:
-        """Hold every call of the session to ``ceiling`` too."""
+        """Add a layer of ceiling, which every call of the session must match."""
         self.raise_if_lost()
         self._session = self._client.narrow(self.id, ceiling)
         return self._session
@@ -48,7 +48,7 @@ class LiveSession(LiveState):
         visible_facts: Collection[str] = (),
         remove: Collection[str] = (),
     ) -> Session:
-        """Set and remove facts; the next check is judged by them."""
+        """Set and remove facts; the next check uses them."""
         self.raise_if_lost()
         self._session = self._client.update_facts(self.id, facts, visible_facts=visible_facts, remove=remove)
         return self._session
@@ -60,7 +60,7 @@ class LiveSession(LiveState):
         return self._session
 
     def resume(self, reason: str = "") -> Session:
-        """Let the session go on."""
+        """Resume the session."""
         self.raise_if_lost()
         self._session = self._client.resume(self.id, reason)
         return self._session

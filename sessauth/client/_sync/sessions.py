@@ -44,11 +44,11 @@ class SessionCalls(Calls):
         page_size: int = 0,
         page_token: str = "",
     ) -> SessionPage:
-        """Return one page of the sessions that fit all filters that are set, by id.
+        """Return one page of the sessions that match all given filters, by id.
 
-        ``status``: ACTIVE, SUSPENDED or ENDED, in any case. A page may have fewer sessions than were asked
-        for (1 to 1000; 0: 100), or none, and others behind it: ``next_page_token`` is empty on the last one.
-        ``id_prefix`` are 4 to 32 hex digits that the id begins with.
+        ``status``: ACTIVE, SUSPENDED or ENDED, in any case. A page may have fewer sessions than
+        ``page_size`` (1 to 1000; 0: 100), or none, with others behind it: ``next_page_token`` is empty on the
+        last one. ``id_prefix`` are the first 4 to 32 hex digits of the id.
         """
         return self._run(
             session_calls.list_sessions(
@@ -68,7 +68,7 @@ class SessionCalls(Calls):
         expected_epoch: int = 0,
         request_id: str = "",
     ) -> Session:
-        """Hold every call of the session to ``ceiling`` too, outstanding tokens included."""
+        """Add a layer of ceiling, which every call of the session must match, outstanding tokens included."""
         return self._run(session_calls.narrow(session_id, ceiling, expected_epoch, request_id))
 
     def update_facts(
@@ -81,7 +81,7 @@ class SessionCalls(Calls):
         expected_epoch: int = 0,
         request_id: str = "",
     ) -> Session:
-        """Set and remove facts; the next check is judged by them."""
+        """Set and remove facts; the next check uses them."""
         return self._run(
             session_calls.update_facts(
                 session_id, facts or {}, visible_facts, remove, expected_epoch, request_id
@@ -97,7 +97,7 @@ class SessionCalls(Calls):
     def resume(
         self, session_id: bytes, reason: str = "", *, expected_epoch: int = 0, request_id: str = ""
     ) -> Session:
-        """Let a suspended session go on."""
+        """Resume a suspended session."""
         return self._run(session_calls.resume(session_id, reason, expected_epoch, request_id))
 
     def end(self, session_id: bytes, reason: str = "", *, request_id: str = "") -> EndedSession:
@@ -128,11 +128,11 @@ class SessionCalls(Calls):
         strict: bool = False,
         **terms: Unpack[MintTerms],
     ) -> Token:
-        """Have the server attenuate an open token, whose secret it sees; ``Token.attenuate`` asks nobody."""
+        """Have the server attenuate an open token, and see its secret; ``Token.attenuate`` needs none."""
         return self._run(token_calls.attenuate(token, scopes, audience, strict, terms))
 
     def inspect(self, token: Token | str) -> Inspection:
-        """Ask whether the token's signatures stand and its blocks are revoked. Its secret stays here."""
+        """Return whether the token's signatures are valid and its blocks revoked. Its secret stays here."""
         return self._run(token_calls.inspect(token))
 
     def revoke(

@@ -29,13 +29,13 @@ class Transport(CallMetadata):
         """Make the call and return its result. Raises the errors of ``Failure.error``."""
         retries = RetryState(call, timeout_ms)
         while True:
-            channel = self.channels.pick(call.checks)
+            handle = self.channels.pick(call.checks)
             try:
-                answer = channel.unary(call)(
+                answer = handle.unary(call)(
                     call.request, timeout=retries.remaining_s(), metadata=self.metadata
                 )
             except grpc.RpcError as error:
-                verdict = retries.judge(Failure.read(cast("RpcFailure", error)), channel.target)
+                verdict = retries.judge(Failure.read(cast("RpcFailure", error)), handle.target)
             else:
                 return call.convert(answer)
             if isinstance(verdict, SessauthError):
@@ -44,5 +44,5 @@ class Transport(CallMetadata):
 
     def close(self) -> None:
         """Close all channels; calls under way are cancelled."""
-        for channel in self.channels.close():
-            channel.channel.close()
+        for handle in self.channels.close():
+            handle.channel.close()

@@ -47,9 +47,9 @@ class AsyncWatch:
 
     async def __aenter__(self) -> Self:
         """Open the stream."""
-        channel = self._transport.channels.pick(checks=True)
-        self._target = channel.target
-        method = channel.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
+        handle = self._transport.channels.pick(checks=True)
+        self._target = handle.target
+        method = handle.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
         self._stream = method(timeout=self._stream_timeout_ms / 1000, metadata=self._transport.metadata)
         self._reader = asyncio.create_task(self._read())
         return self

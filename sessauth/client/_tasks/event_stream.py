@@ -43,9 +43,9 @@ class AsyncEventStream(WatchPosition):
 
     async def _receive(self) -> pb.WatchSessionsResponse:
         """Wait for the next response, on a new stream if there is none. Raises the error that ended it."""
-        channel = self._transport.channels.pick(checks=False)
+        handle = self._transport.channels.pick(checks=False)
         if self._stream is None:
-            method = channel.channel.unary_stream(events.PATH, **events.CODEC)
+            method = handle.channel.unary_stream(events.PATH, **events.CODEC)
             self._stream = method(
                 self._cursor.request,
                 timeout=self._limited(events.STREAM_SECONDS),
@@ -57,7 +57,7 @@ class AsyncEventStream(WatchPosition):
                 response = await stream.read()
         except TimeoutError:
             stream.cancel()
-            raise Unavailable(f"{channel.target} said nothing for {events.QUIET_SECONDS:.0f} s") from None
+            raise Unavailable(f"{handle.target} said nothing for {events.QUIET_SECONDS:.0f} s") from None
         except asyncio.CancelledError:
             # Either close() cancelled the stream, or the waiting task was cancelled.
             if self._closed.is_set() and stream.cancelled():
@@ -67,8 +67,8 @@ class AsyncEventStream(WatchPosition):
         except grpc.RpcError as error:
             failure = Failure.read(cast("RpcFailure", error))
             raise failure.error(
-                target=channel.target, timeout_ms=round(1000 * (time.monotonic() - began_s))
+                target=handle.target, timeout_ms=round(1000 * (time.monotonic() - began_s))
             ) from None
         if not isinstance(response, pb.WatchSessionsResponse):
-            raise Unavailable(f"{channel.target} ended the stream")
+            raise Unavailable(f"{handle.target} ended the stream")
         return response

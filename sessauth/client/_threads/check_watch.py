@@ -36,8 +36,8 @@ class Watch:
     ) -> None:
         """Open the stream."""
         self._proofs = proofs
-        channel = transport.channels.pick(checks=True)
-        self._target = channel.target
+        handle = transport.channels.pick(checks=True)
+        self._target = handle.target
         self._timeout_ms = timeout_ms
         self._stream_timeout_ms = check_timeout(stream_timeout_ms)
         self._calls = PendingCalls(audience)
@@ -47,7 +47,7 @@ class Watch:
         self._requests: SimpleQueue[pb.CheckStreamRequest | None] = SimpleQueue()
         # None follows the last one.
         self._withdrawn: SimpleQueue[WatchedCall | None] = SimpleQueue()
-        method = channel.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
+        method = handle.channel.stream_stream(token_calls.STREAM_PATH, **token_calls.STREAM_CODEC)
         self._stream = method(
             iter(self._requests.get, None), timeout=stream_timeout_ms / 1000, metadata=transport.metadata
         )

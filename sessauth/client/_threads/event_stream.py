@@ -47,9 +47,9 @@ class EventStream(WatchPosition):
 
     def _receive(self) -> pb.WatchSessionsResponse:
         """Wait for the next response, on a new stream if there is none. Raises the error that ended it."""
-        channel = self._transport.channels.pick(checks=False)
+        handle = self._transport.channels.pick(checks=False)
         if self._stream is None:
-            method = channel.channel.unary_stream(events.PATH, **events.CODEC)
+            method = handle.channel.unary_stream(events.PATH, **events.CODEC)
             self._stream = method(
                 self._cursor.request,
                 timeout=self._limited(events.STREAM_SECONDS),
@@ -63,13 +63,13 @@ class EventStream(WatchPosition):
         try:
             return cast("pb.WatchSessionsResponse", next(self._stream))
         except StopIteration:
-            raise Unavailable(f"{channel.target} ended the stream") from None
+            raise Unavailable(f"{handle.target} ended the stream") from None
         except grpc.RpcError as error:
             failure = Failure.read(cast("RpcFailure", error))
             # The stream is its own exception: a traceback would make it refer to itself, and so to the watch.
             error.__traceback__ = None
             raise failure.error(
-                target=channel.target, timeout_ms=round(1000 * (time.monotonic() - self._waits_since_s))
+                target=handle.target, timeout_ms=round(1000 * (time.monotonic() - self._waits_since_s))
             ) from None
         finally:
             self._waits_since_s = 0.0
