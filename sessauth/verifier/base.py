@@ -46,13 +46,13 @@ class BaseVerifier(Checker):
         session_cache_bytes: int = 0,
         proofs: ProofKeys | None = None,
     ) -> Self:
-        """Judge by a source of state.
+        """Judge by ``source``.
 
         Args:
-            source: what the kernel's view reads from (``state.ports.ViewSource``); not closed here.
-            audience: which verifier this is; a token that names audiences must name it.
+            source: the source of state of the kernel's view (``state.ports.ViewSource``); not closed here.
+            audience: the name of this verifier; a token that names audiences must name it.
             cache_bytes: memory for verified chains, in bytes.
-            session_cache_bytes: what one session may hold of it; 0 is a sixteenth.
+            session_cache_bytes: the share of one session; 0 is a sixteenth.
             proofs: this host's verifier keys and replay table, without which bound tokens are denied; the
                 attribute of this name may be replaced at any time.
         """
@@ -131,7 +131,7 @@ class BaseVerifier(Checker):
         candidates: Iterable[tuple[Any, ...]],
         **options: Any,
     ) -> Verdicts:
-        """Say of each candidate whether this token could make the call now: yes, no or maybe.
+        """Return for each candidate whether this token could make the call now: yes, no or maybe.
 
         The token is judged once, then the candidates by the same state and time. NO denies and YES allows
         with any arguments, or with those that a candidate has, for as long as nothing changes; MAYBE depends
@@ -146,8 +146,8 @@ class BaseVerifier(Checker):
             TypeError: for a candidate or an option of another form. Nothing for what an agent controls.
         """
         survey = Survey(self, token, **options)
-        found = tuple(map(SurveyVerdict, survey.verdicts(candidates)))
-        return Verdicts(found, Reason(survey.reason), Stage(survey.stage), survey.revision)
+        verdicts = tuple(map(SurveyVerdict, survey.verdicts(candidates)))
+        return Verdicts(verdicts, Reason(survey.reason), Stage(survey.stage), survey.revision)
 
     def list_tools(
         self,
@@ -156,7 +156,7 @@ class BaseVerifier(Checker):
         tools: Iterable[Mapping[str, Any]],
         **options: Any,
     ) -> list[Mapping[str, Any]]:
-        """Return those definitions of an MCP ``tools/list`` answer that this token could call at all.
+        """Return the definitions of an MCP ``tools/list`` answer that this token could call at all.
 
         A tool that is not in the catalogue, or would be denied whatever its arguments, is left out.
         ``options`` are those of :meth:`list_allowed`.
@@ -168,28 +168,28 @@ class BaseVerifier(Checker):
 
     @property
     def recorder(self) -> ProcessRecorder | None:
-        """What records and tells what is decided here; None where nothing does."""
+        """The recorder of this verifier's decisions; None without one."""
         return self._recorder
 
     @property
     def cached_chains(self) -> int:
-        """How many verified chains are kept."""
+        """The number of cached verified chains."""
         return len(self.cache)
 
     @property
     def cached_bytes(self) -> int:
-        """What they weigh, in bytes."""
+        """The size of the cached chains, in bytes."""
         return self.cache.used
 
     @property
     def inherited(self) -> bool:
-        """Return whether it was opened before this process was forked, so that it denies everything here."""
+        """True if it was opened before this process was forked, so that it denies everything here."""
         return self._owned is not None and self._owned.forked
 
     def close(self) -> None:
-        """Close what :meth:`embedded` opened; later checks are denied.
+        """Close all that :meth:`embedded` opened; later checks are denied.
 
-        In a child that was forked since nothing is done: all of it is the parent's, which goes on with it.
+        In a child that was forked since, nothing is done: all of it is the parent's, which still uses it.
         """
         if self.inherited:
             return
@@ -212,7 +212,7 @@ class BaseVerifier(Checker):
 
 
 def _presented(token: bytes | str | Token) -> bytes | Reason:
-    """Return the bytes of a token that came otherwise, or the reason of a text that is none."""
+    """Return the bytes of a token in another form, or the reason for denying a text that is no token."""
     if isinstance(token, Token):
         return token.data
     if not isinstance(token, bytes | str):

@@ -1,6 +1,6 @@
-"""What a closure receipt means for a token that somebody holds, shown without a server.
+"""Check of a token against a closure receipt, without a server.
 
-The kernel judges the token by a state that holds nothing but the ended session, as the receipt states it.
+The kernel judges the token by a state that has only the ended session, as in the receipt.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from ..state import layout
 from ..tokens.token import Token
 from .verifier import Verifier
 
-# What an end shows as in a state that knows no more than the receipt says: an ancestor's end, too.
+# Causes that the made-up state can show. Any other, as an ancestor's end, needs rows that a receipt lacks.
 _ENDED_BY_ITSELF = (EndCause.LEASE_LAPSED, EndCause.EXPIRED)
 
 
 class CoverageKind(StrEnum):
-    """What a receipt says of a token.
+    """Meanings of a receipt for a token.
 
     REFUSED: it is of the session, and every verifier that knows of the end refuses it. NOT_COVERED: it is of
-    another session, of which the receipt says nothing. NOT_SHOWN: it names the session, and no key that is
-    known signed it: whoever wrote it may have written anything.
+    another session, which the receipt does not cover. NOT_SHOWN: it names the session, but no known key
+    signed it, so that its content proves nothing.
     """
 
     REFUSED = "REFUSED"
@@ -37,7 +37,7 @@ class CoverageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenCoverage:
-    """A token held against a receipt. ``reason`` is the kernel's, at ``stage``; UNSPECIFIED if not asked."""
+    """A token checked against a receipt. ``reason`` is the kernel's, at ``stage``; UNSPECIFIED if not judged."""
 
     coverage: CoverageKind
     session_id: bytes
@@ -45,11 +45,11 @@ class TokenCoverage:
     stage: Stage = Stage.NONE
 
 
-def hold_against(receipt: Receipt, token: Token, keys: IssuerKeys) -> TokenCoverage:
-    """Say what a verified receipt means for ``token``; ``keys`` are the service's, as for ``receipt.verify``.
+def check_token_against(receipt: Receipt, token: Token, keys: IssuerKeys) -> TokenCoverage:
+    """Return the meaning of a verified receipt for ``token``; ``keys`` are as for ``receipt.verify``.
 
-    The token's signatures are verified under any issuer key that is given: what is unsigned shows nothing.
-    Of an open token the sealed one is judged, which its holder would present.
+    The token's signatures are verified under any of the issuer keys: without one it proves nothing.
+    An open token is judged in its sealed form, which its holder would present.
     """
     if token.session_id != receipt.session_id:
         return TokenCoverage(CoverageKind.NOT_COVERED, token.session_id)
@@ -99,7 +99,7 @@ class _EndedState:
 
 
 class _MemoryTransaction:
-    """A read transaction of what never changes."""
+    """A read transaction on rows that never change."""
 
     def id(self) -> int:
         return 1

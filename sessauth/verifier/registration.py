@@ -1,9 +1,9 @@
-"""Keeps a verifier enrolled with its server: acknowledges what it sees, and stops allowing when it can't.
+"""Registration of a verifier with its server: acknowledges revisions, and denies once it can't.
 
-A verifier of the server's host sees every change at once. That it does is what its acknowledgement proves:
-it is sent by the verifier's own process, of a revision that its own view has just read. Where the server is
-to say for certain that a session is over for all verifiers, one that can't be heard must allow nothing
-either: behind its bound, counted from when it last asked, every check is denied ``STALE_STATE``.
+A verifier of the server's host sees every change at once. Its acknowledgement proves that: the verifier's own
+process sends it, of a revision that its own view has just read. A verifier that the server can't reach must
+allow nothing either, or the server could not certify that a session is over for all verifiers: past its bound,
+counted from its last request, every check is denied ``STALE_STATE``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from .._fast.check.view import View
@@ -22,16 +23,16 @@ from ..model.log_records import Head
 from ..model.registration import Registration as Registration
 from ..state.host.processes import started
 
-# How often the page is looked at that calls for acknowledgements: an end waits for them.
-LOOK_SECONDS: Final = 0.01
+# Poll interval of the shared page that requests acknowledgements: an end waits for them.
+POLL_SECONDS: Final = 0.01
 # Between attempts that failed: soon, but not in a tight loop.
 RETRY_MS: Final = 100
-# What is asked again within a bound, so that one lost answer costs nothing.
+# Renewals within one bound, so that one lost answer costs nothing.
 RENEWALS: Final = 3
-# Of one that has no bound, since its server sees its end.
+# Renewal interval without a bound: the server sees the end of such a verifier's process.
 RENEW_MS: Final = 5_000
-# Of the steady clock: long ago.
-_OVER: Final = 1
+# A time of the steady clock that is long past.
+_PAST: Final = 1
 
 _log = logging.getLogger(__name__)
 
@@ -44,32 +45,32 @@ class StateProbe(Protocol):
         ...
 
     def called_for(self) -> tuple[int, int]:
-        """Return to whom to acknowledge, a number of each server's life, and which revision."""
+        """Return the number of the server process that requests an acknowledgement, and the revision."""
         ...
 
 
 class RegistrationLoop:
-    """The thread that keeps one verifier enrolled. Without a bound (``staleness_ms`` 0) it is never stale."""
+    """The thread that keeps one verifier registered. Without a bound (``staleness_ms`` 0) it is never stale."""
 
     def __init__(
         self,
         view: View,
         source: StateProbe,
-        tell: Callable[[Registration], int],
+        register: Callable[[Registration], int],
         name: str,
         staleness_ms: int,
         clock: Clock | None = None,
     ) -> None:
-        """Prepare; from here on the verifier allows nothing until :meth:`start` enrolled it.
+        """Prepare; from here on the verifier allows nothing until :meth:`start` registered it.
 
-        ``tell`` asks the server and returns its latest revision; it must be answered well within the bound.
-        ``view`` is what the verifier judges by.
+        ``register`` sends a registration and returns the server's latest revision; it must be answered well
+        within the bound. ``view`` is the verifier's view of the state.
         """
         self._view = view
         self._source = source
-        self._tell = tell
+        self._register = register
         self._clock = clock or SystemClock()
-        self._told = Registration(
+        self._registration = Registration(
             name,
             secrets.token_bytes(16),
             staleness_ms,
@@ -81,20 +82,20 @@ class RegistrationLoop:
         self._renew_at_ms = 0
         self._retry_at_ms = 0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"sessauth-enrolled-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"sessauth-registered-{name}", daemon=True)
         self.problem = ""
-        self._stale_at(_OVER)
+        self._stale_at(_PAST)
 
     @property
-    def enrolled(self) -> bool:
-        """Whether the server answered the latest attempt."""
+    def registered(self) -> bool:
+        """True if the server accepted the latest attempt."""
         return not self.problem and self._acknowledged >= 0
 
     def start(self) -> None:
-        """Enrol, and go on in a thread.
+        """Register, and renew that in a thread.
 
-        A server that can't be reached is asked again, and nothing is allowed until it answers. Raises what it
-        refuses for good: Rejected NAME_TAKEN or OTHER_STATE, PermissionDenied, Unauthenticated, UsageError.
+        If the server can't be reached, the thread tries again, and nothing is allowed until it answers. Raises
+        final refusals: Rejected NAME_TAKEN or OTHER_STATE, PermissionDenied, Unauthenticated, UsageError.
         """
         try:
             self._renew()
@@ -105,32 +106,27 @@ class RegistrationLoop:
         self._thread.start()
 
     def close(self) -> None:
-        """Allow nothing any more, and tell the server so if it can be told; without a bound just end."""
+        """Allow nothing any more, and leave the server's registry if it answers; without a bound just end."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._stale_at(_OVER)
-        if self._told.staleness_ms and self._acknowledged >= 0:
-            told = self._told
+        self._stale_at(_PAST)
+        if self._registration.staleness_ms and self._acknowledged >= 0:
             try:
-                self._tell(
-                    Registration(
-                        told.name, told.instance, told.staleness_ms, process_id=told.process_id, leave=True
-                    )
-                )
+                self._register(replace(self._registration, process_started=0, leave=True))
             except SessauthError as error:
-                # Its bound tells the server as much, later.
-                _log.info("verifier %s could not leave: %s", told.name, error)
+                # The server drops it later, by its bound.
+                _log.info("verifier %s could not leave: %s", self._registration.name, error)
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
+        while not self._stopping.wait(POLL_SECONDS):
             try:
                 if self._due():
                     self._renew()
             except SessauthError as error:
                 self._failed(error)
             except Exception as error:  # noqa: BLE001 - it goes on, and the bound runs meanwhile
-                _log.exception("verifier %s could not renew its enrolment", self._told.name)
+                _log.exception("verifier %s could not renew its registration", self._registration.name)
                 self._failed(error)
 
     def _due(self) -> bool:
@@ -141,42 +137,38 @@ class RegistrationLoop:
         return now_ms >= self._renew_at_ms or server != self._server or revision > self._acknowledged
 
     def _renew(self) -> None:
-        """Read the state, tell the server, and count for one more bound from when that began."""
+        """Acknowledge the revision read now; the verifier counts for one more bound from the start of that."""
         began_ms = self._clock.steady_ms()
         server, _ = self._source.called_for()
         head = self._source.head()
         if self._view.lost or self._view.revision < head.revision:
             raise StateError("the verifier's view is behind its own state folder; open it again")
-        told = self._told
-        latest = self._tell(
-            Registration(
-                told.name,
-                told.instance,
-                told.staleness_ms,
-                head.cluster_id,
-                head.incarnation,
-                head.revision,
-                told.process_id,
-                told.process_started,
+        latest = self._register(
+            replace(
+                self._registration,
+                cluster_id=head.cluster_id,
+                incarnation=head.incarnation,
+                revision=head.revision,
             )
         )
-        # An end that the server knew of before it counted on us again is one that we have seen.
+        # The view must include every end that the server knew when it accepted the acknowledgement.
         if self._view.revision < latest:
             raise StateError("the verifier's view is behind its server; does it read the server's own state?")
-        self._stale_at(began_ms + told.staleness_ms)
+        staleness_ms = self._registration.staleness_ms
+        self._stale_at(began_ms + staleness_ms)
         self._acknowledged, self._server = head.revision, server
-        self._renew_at_ms = began_ms + (told.staleness_ms // RENEWALS or RENEW_MS)
+        self._renew_at_ms = began_ms + (staleness_ms // RENEWALS or RENEW_MS)
         self.problem = ""
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, Rejected):
-            # Another has the name, or the state is another: what is counted on is not this verifier.
-            self._stale_at(_OVER)
+            # Another verifier has the name, or the state is another one: the server does not count on this verifier.
+            self._stale_at(_PAST)
         self._retry_at_ms = self._clock.steady_ms() + RETRY_MS
         if not self.problem:
-            _log.warning("verifier %s is not enrolled: %s", self._told.name, error)
+            _log.warning("verifier %s is not registered: %s", self._registration.name, error)
         self.problem = str(error) or type(error).__name__
 
     def _stale_at(self, steady_ms: int) -> None:
-        if self._told.staleness_ms:
+        if self._registration.staleness_ms:
             self._view.stale_at(steady_ms)

@@ -1,13 +1,13 @@
-"""An embedded verifier that has the server take what calls cost.
+"""An embedded verifier with a server that charges the costs of calls.
 
     with Verifier.embedded(state, audience="gw", server=socket, credential_file=file) as verifier:
         decision = verifier.check(token, "deploy", "web", arguments, permit_ms=5_000)
         if decision:
             verifier.commit(decision.permit, token, "deploy", "web", arguments)
 
-All but what ends in stage ``needs`` is judged in this process, as by any embedded verifier. What only the
-writer of the state can take is asked of the server, with the gateway's own credential; without an answer
-the call stays denied. grpc is loaded when such a verifier is made.
+A call that does not end in stage ``needs`` is judged in this process, as by any embedded verifier. Costs that
+only the writer of the state can charge are requested from the server, with the gateway's own credential;
+without an answer the call stays denied. grpc is loaded when such a verifier is made.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _RETRY_ID_BYTES: Final = 16
 
 
 class _AskServerPolicy:
-    """Pays for nothing here: the server is asked. What costs nothing is paid."""
+    """Charges nothing here, so that the server is asked. A call without costs passes, unless ``also_free``."""
 
     def __init__(self, *, also_free: bool) -> None:
         self._also_free = also_free
@@ -49,7 +49,7 @@ class _AskServerPolicy:
         return Reason.NEEDS_SERVER if self._also_free or len(claims) else 0
 
 
-# Ends a check before its proof is used up: the server will look at it.
+# Ends a check before its proof is used up: the server will need it.
 _IF_IT_COSTS: Final = _AskServerPolicy(also_free=False)
 _ALWAYS: Final = _AskServerPolicy(also_free=True)
 
@@ -59,29 +59,29 @@ class ServerBackedVerifier(BaseVerifier):
 
     if TYPE_CHECKING:
         _client: Client
-        _enrolling: RegistrationLoop | None
+        _registration: RegistrationLoop | None
 
-    def ask_by(self, client: Client) -> None:
-        """Have ``client`` ask the server; it is closed with the verifier."""
+    def attach_client(self, client: Client) -> None:
+        """Call the server with ``client``, which is closed with the verifier."""
         self._client = client
-        self._enrolling = None
+        self._registration = None
 
     def register_as(self, name: str, source: StateProbe, staleness_ms: int) -> None:
-        """Enrol with the server under ``name``, and stay so until it is closed.
+        """Register with the server under ``name``, until the verifier is closed.
 
-        ``source`` is what this verifier reads. Raises as :meth:`Verifier.embedded` says.
+        ``source`` is this verifier's source of state. Raises as :meth:`Verifier.embedded` says.
         """
         from ..client._verifier_channel import VerifierChannel
 
         channel = VerifierChannel(self._client.with_timeout(max(100, staleness_ms // 4)))
-        enrolling = RegistrationLoop(self.view, source, channel.register, name, staleness_ms)
-        enrolling.start()
-        self._enrolling = enrolling
+        registration = RegistrationLoop(self.view, source, channel.register, name, staleness_ms)
+        registration.start()
+        self._registration = registration
 
     @property
-    def enrolled(self) -> bool:
-        """Whether the server counts on this verifier, by its latest answer."""
-        return self._enrolling is not None and self._enrolling.enrolled
+    def registered(self) -> bool:
+        """True if the server counts on this verifier, by its latest answer."""
+        return self._registration is not None and self._registration.registered
 
     def check(  # type: ignore[override] # a server's decision is another class of the same surface
         self,
@@ -101,32 +101,32 @@ class ServerBackedVerifier(BaseVerifier):
         at_least_revision: int = 0,
         proof: bytes | str = b"",
     ) -> DecisionBase:
-        """Judge one call, and have the server take what it costs.
+        """Judge one call, and have the server charge its costs.
 
         Args:
             token: as in :meth:`BaseVerifier.check`; so are ``action``, ``resource``, ``arguments``.
-            action: what the agent wants to do.
-            resource: to what.
+            action: the action of the call.
+            resource: its resource.
             arguments: the very JSON that will be forwarded, or its values.
             approvals: signed approvals, beside those that the server holds.
-            retry_id: up to 64 bytes that name the attempt: what the call costs is taken once under it.
-            permit_ms: ask for a permit, to be committed within so many ms; 0: none.
+            retry_id: up to 64 bytes that identify the attempt: the costs are charged once under it.
+            permit_ms: request a permit, to be committed within so many ms; 0: none.
             tool: as in :meth:`BaseVerifier.check`; so are all below.
-            session: the session that the caller believes the call belongs to.
+            session: the id of the session that the caller expects.
             source: the agent's IP address.
             peer: the identities of the agent's certificate.
-            audience: which verifier asks.
+            audience: the name of the verifier.
             at_least_revision: deny STALE_STATE unless the view has this revision.
             proof: the holder's proof of this call.
 
         Returns:
-            The kernel's decision, or the server's where the server was asked. If it can't be asked, the
-            denial that the call has without it: NEEDS_SERVER, or APPROVAL_REQUIRED.
+            The kernel's decision, or the server's where the server was asked. If the server can't be asked,
+            the kernel's denial: NEEDS_SERVER, or APPROVAL_REQUIRED.
 
         Raises:
             UsageError: for a retry id or a permit beyond its limit.
         """
-        # Once for both, so that the server is asked about what was judged here.
+        # Converted once, so that the server judges the same bytes.
         arguments = judged(arguments)
         options: dict[str, Any] = {
             "tool": tool,
@@ -137,31 +137,31 @@ class ServerBackedVerifier(BaseVerifier):
             "at_least_revision": at_least_revision,
             "proof": proof,
         }
-        payer = None
+        cost_handler = None
         if permit_ms or retry_id:
-            _hold(retry_id, permit_ms)
-            payer = _ALWAYS if permit_ms or proof else _IF_IT_COSTS
-        # What the server answers the server notes.
+            _check_limits(retry_id, permit_ms)
+            cost_handler = _ALWAYS if permit_ms or proof else _IF_IT_COSTS
+        # The server records its own decision.
         decision = self._check(
-            token, action, resource, arguments, cost_handler=payer, record_needs=False, **options
+            token, action, resource, arguments, cost_handler=cost_handler, record_needs=False, **options
         )
         if decision.allowed or decision.stage is not Stage.NEEDS:
             return decision
         try:
             return self._client.check(
-                _bytes_of(token),
+                _token_bytes(token),
                 action,
                 resource,
                 arguments,
-                # Of a lost answer the transport asks again: what it costs is taken once.
+                # Under it the transport may repeat the call after a lost answer: the costs are charged once.
                 retry_id=retry_id or secrets.token_bytes(_RETRY_ID_BYTES),
                 permit_ms=permit_ms,
                 approvals=approvals,
-                **self._asked(options),
+                **self._request_options(options),
             )
         except SessauthError:
             self.record_decision(
-                decision, _bytes_of(token), action, resource, arguments, source=source, audience=audience
+                decision, _token_bytes(token), action, resource, arguments, source=source, audience=audience
             )
             return decision
 
@@ -181,12 +181,14 @@ class ServerBackedVerifier(BaseVerifier):
         Raises:
             SessauthError: there was no answer, which is never a yes; the permit may be used up.
         """
-        asked = self._asked(options)
-        asked.pop("proof", None)
-        return self._client.commit(permit, _bytes_of(token), action, resource, arguments, **asked)
+        request_options = self._request_options(options)
+        request_options.pop("proof", None)
+        return self._client.commit(
+            permit, _token_bytes(token), action, resource, arguments, **request_options
+        )
 
     def release(self, permit: bytes) -> int:
-        """Give back what a permit holds; returns the revision from which on it is free.
+        """Give back the costs that a permit holds; returns the revision from which they are free again.
 
         Raises:
             SessauthError: it is not open, or there was no answer.
@@ -196,9 +198,9 @@ class ServerBackedVerifier(BaseVerifier):
     def check_batch(  # type: ignore[override] # as check
         self, calls: Iterable[tuple[Any, ...]], *, audience: str | None = None, at_least_revision: int = 0
     ) -> Batch | list[DecisionBase]:
-        """Judge many calls as :meth:`BaseVerifier.check_batch` does, and have the server take what some cost.
+        """Judge many calls as :meth:`BaseVerifier.check_batch` does, and have the server charge the costs.
 
-        Those are asked about one by one, in their order.
+        The server is asked about calls with costs one by one, in their order.
         """
         calls = tuple(calls)
         options = {"audience": audience, "at_least_revision": at_least_revision}
@@ -208,46 +210,49 @@ class ServerBackedVerifier(BaseVerifier):
         if batch.all_allowed:
             return batch
         decisions: list[DecisionBase] = []
-        for place, (call, decision) in enumerate(zip(calls, batch, strict=True)):
-            answered = self._taken(call, options, decision) if decision.stage is Stage.NEEDS else decision
-            if answered is decision and decision.stage is Stage.NEEDS:
-                self.record_batch_item(batch, place)
-            decisions.append(answered)
+        for index, (call, decision) in enumerate(zip(calls, batch, strict=True)):
+            answer = self._ask_server(call, options, decision) if decision.stage is Stage.NEEDS else decision
+            if answer is decision and decision.stage is Stage.NEEDS:
+                self.record_batch_item(batch, index)
+            decisions.append(answer)
         return decisions
 
     def close(self) -> None:
-        """Leave the server's table, tell what is left, and close what was opened; later checks are denied.
+        """Leave the server's registry, report what is left, and close all that was opened; later checks are denied.
 
-        In a child that was forked since nothing is done, as in :meth:`BaseVerifier.close`.
+        In a child that was forked since, nothing is done, as in :meth:`BaseVerifier.close`.
         """
         if self.inherited:
             return
-        if self._enrolling is not None:
-            self._enrolling.close()
-            self._enrolling = None
+        if self._registration is not None:
+            self._registration.close()
+            self._registration = None
         super().close()
         self._client.close()
 
-    def _taken(self, call: tuple[Any, ...], options: dict[str, Any], decision: DecisionBase) -> DecisionBase:
+    def _ask_server(
+        self, call: tuple[Any, ...], options: dict[str, Any], decision: DecisionBase
+    ) -> DecisionBase:
+        """Return the server's decision about one call of a batch, or ``decision`` without an answer."""
         names = ("arguments", "tool", "session", "source", "peer", "proof")
-        token, action, resource, *others = call
+        token, action, resource, *rest = call
         try:
             return self._client.check(
-                _bytes_of(token),
+                _token_bytes(token),
                 action,
                 resource,
                 retry_id=secrets.token_bytes(_RETRY_ID_BYTES),
-                **self._asked({**options, **dict(zip(names, others, strict=False))}),
+                **self._request_options({**options, **dict(zip(names, rest, strict=False))}),
             )
         except SessauthError:
             return decision
 
-    def _asked(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Return what the server is told of a check's options; by which time it judges is its own affair."""
+    def _request_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options of a check that the server needs; it judges by its own time."""
         names = ("arguments", "tool", "session", "source", "peer", "proof", "at_least_revision")
-        asked = {name: options[name] for name in names if options.get(name)}
+        given = {name: options[name] for name in names if options.get(name)}
         audience = options.get("audience")
-        return {**asked, "audience": self.audience if audience is None else audience}
+        return {**given, "audience": self.audience if audience is None else audience}
 
 
 def open_client(
@@ -268,12 +273,12 @@ def open_client(
     )
 
 
-def _hold(retry_id: bytes, permit_ms: int) -> None:
+def _check_limits(retry_id: bytes, permit_ms: int) -> None:
     if len(retry_id) > MAX_RETRY_ID_BYTES:
         raise UsageError(f"retry_id: at most {MAX_RETRY_ID_BYTES} bytes, not {len(retry_id)}")
     if not 0 <= permit_ms <= MAX_PERMIT_MS:
         raise UsageError(f"permit_ms: {permit_ms} is not between 0 and {MAX_PERMIT_MS}")
 
 
-def _bytes_of(token: bytes | str | Token | Prepared) -> bytes | str | Token:
+def _token_bytes(token: bytes | str | Token | Prepared) -> bytes | str | Token:
     return token.data if isinstance(token, Prepared) else token

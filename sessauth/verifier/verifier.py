@@ -1,11 +1,11 @@
-"""The verifier: judges calls in this process, by the kernel, against the state it shares a host with.
+"""The verifier: judges calls in this process, by the kernel, against a state on the same host.
 
     with Verifier.embedded("/var/lib/sessauth/state", audience="gateway-1") as verifier:
         decision = verifier.check(token, "read", "mcp/github/get_commit", b'{"owner":"acme"}')
         decision.raise_if_denied()
 
-Every call is judged anew. A change that the server acknowledged is seen by every check that starts
-after the acknowledgement. Loads neither grpc nor protobuf, unless it is given a server.
+Every call is judged anew. Every check that starts after the server acknowledged a change sees that change.
+Loads neither grpc nor protobuf, unless it is given a server.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_CACHE_BYTES", "DEFAULT_STALENESS_MS", "Prepared", "Verifier"]
 
-# How long a gateway may be without its server, and how long its death may keep receipts open.
+# The time for which a gateway may be without its server, and for which its death may keep receipts open.
 DEFAULT_STALENESS_MS = 10_000
 
 
@@ -81,22 +81,22 @@ class Verifier(BaseVerifier):
 
         The process needs to be in the folder's group and on the server's host. A child that was forked since
         opens another: in it this one denies everything (docs/embedding.md).
-        Without ``server`` no call of the server's is made, and what costs something is denied.
+        Without ``server`` no server is called, and calls that cost something are denied.
 
         Args:
             state_dir: the server's state folder.
-            audience: which verifier this is.
+            audience: the name of this verifier.
             cache_bytes: memory for verified chains, in bytes.
-            server: the server's socket, to take there what calls cost (``verifier.server_backed``).
+            server: the server's socket, where costs of calls are charged (``verifier.server_backed``).
             credential: the gateway's API key for it, or ``credential_file``, not readable by others.
             credential_file: see ``credential``.
-            timeout_ms: how long one call may wait for the server.
-            audit: record what is decided here in an audit stream of its own (docs/recording.md). What the
-                server decides of a call, it records itself.
-            report_usage: report to the server how sessions are used here (:mod:`sessauth.usage.collector`).
+            timeout_ms: time for which one call may wait for the server.
+            audit: record this verifier's decisions in an audit stream of its own (docs/recording.md). The
+                server records its own decisions.
+            report_usage: report the use of sessions here to the server (:mod:`sessauth.usage.collector`).
             register_as: register with the server under this name, one process a name. Receipts of sessions
                 that end then cover this verifier too (docs/receipts.md).
-            staleness_ms: deny every call ``STALE_STATE`` when the enrolment could not be renewed for so
+            staleness_ms: deny every call ``STALE_STATE`` when the registration could not be renewed for so
                 long: 1000 to 60000.
 
         Raises:
@@ -104,10 +104,10 @@ class Verifier(BaseVerifier):
             ConfigError: if ``server`` or its credential, or the folder of ``audit``, can't be used.
             KeyFolderError: if a key in that folder can't be used.
             UsageError: for ``report_usage`` or ``register_as`` without ``server``, and for a name or bound
-                that the server can't take.
+                that the server refuses.
             Rejected: NAME_TAKEN if another verifier has the name, OTHER_STATE if ``state_dir`` is not the
                 server's.
-            PermissionDenied: if the credential's role may not enrol; Unauthenticated if it is none.
+            PermissionDenied: if the credential's role may not register; Unauthenticated if it is none.
         """
         from ..audit.recording.process import start_embedded
         from ..state.host.proof_reader import ProofReader
@@ -131,7 +131,7 @@ class Verifier(BaseVerifier):
                 verifier = cls(reader, audience=audience, cache_bytes=cache_bytes)
             else:
                 served = ServerBackedVerifier(reader, audience=audience, cache_bytes=cache_bytes)
-                served.ask_by(client)
+                served.attach_client(client)
                 verifier = served
             reader.watch(ProofReader(state_dir, verifier).refresh)
             if audit is not None or report_usage:
@@ -143,7 +143,7 @@ class Verifier(BaseVerifier):
                 opened.callback(recorder.close)
             if register_as:
                 served.register_as(register_as, reader, staleness_ms)
-            # It is the verifier's from here on.
+            # The verifier closes it from here on.
             opened.pop_all()
         verifier._owned = reader
         return verifier

@@ -10,7 +10,7 @@ import pytest
 from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.model.receipt import SignedReceipt
 from sessauth.tokens.issuer import Issuer
-from sessauth.verifier.receipt_check import CoverageKind, hold_against
+from sessauth.verifier.receipt_check import CoverageKind, check_token_against
 from tests.support.receipts import CLOSED, PARTIAL, SERVICE, STRANGER
 
 from .conftest import COMMAND, Run, Service
@@ -143,7 +143,7 @@ def test_what_refuses_it_is_the_kernels_word() -> None:
     token = Issuer(SERVICE).mint(CLOSED.session_id, ["read:a"], ["gw"], ttl_ms=60_000)
 
     def reason(receipt: Receipt) -> str:
-        held = hold_against(receipt, token, [SERVICE.public_key])
+        held = check_token_against(receipt, token, [SERVICE.public_key])
         assert held.coverage is CoverageKind.REFUSED
         return held.reason.name
 

@@ -59,7 +59,7 @@ def verify_closed(
     Exits with 0 if a key of the service signed it, it says CLOSED, and each token given is of its session and
     refused by it; with 1 if not.
     """
-    from ...verifier.receipt_check import CoverageKind, hold_against
+    from ...verifier.receipt_check import CoverageKind, check_token_against
 
     require_one_stdin(
         (receipt_file, keys_file, *token_files),
@@ -68,7 +68,7 @@ def verify_closed(
     text = read_bytes(receipt_file, "receipt", MAX_TEXT_CHARS + 2).decode("ascii", "replace").strip()
     signed, keys = SignedReceipt.from_text(text), read_text(keys_file, "keys")
     content = verify(signed, keys, session_id=session_id)
-    tokens = [(file, hold_against(content, read_token(file), keys)) for file in token_files]
+    tokens = [(file, check_token_against(content, read_token(file), keys)) for file in token_files]
     refused = CoverageKind.REFUSED
     closed = content.state is ReceiptState.CLOSED and all(token.coverage is refused for _, token in tokens)
     document: dict[str, Any] = {

@@ -16,7 +16,7 @@ from ...tokens.token import Token
 from ...usage.generalize import Fit
 from ...usage.grants import CEILING
 from ...usage.suggest import suggest
-from ...verifier.receipt_check import CoverageKind, hold_against
+from ...verifier.receipt_check import CoverageKind, check_token_against
 from ..render.usage import joined
 from .environment import DemoEnvironment
 
@@ -84,7 +84,7 @@ def collect(theatre: DemoEnvironment, say: Say) -> DemoReport:
         name
         for name, (token, _) in theatre.presented.items()
         if not any(
-            hold_against(receipt, Token.parse(token), keys).coverage is CoverageKind.REFUSED
+            check_token_against(receipt, Token.parse(token), keys).coverage is CoverageKind.REFUSED
             for receipt in receipts.values()
         )
     )
