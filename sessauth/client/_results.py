@@ -140,8 +140,8 @@ class VerifierActivity:
 class SessionReport:
     """The grants of a session, and its use as verifiers observed it.
 
-    ``inherited`` are the layers of its ancestors' ceilings. ``observation.usage`` describes its calls, where the
-    server collects that; it holds values of arguments.
+    ``inherited`` are the layers of its ancestors' ceilings. ``observation.usage`` describes its calls, where
+    the server collects that; it holds values of arguments.
     """
 
     session: Session

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .._fast.record.counters import CheckCounters
 from . import families as f
-from .samples import decided, family
+from .samples import decision_families, family
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class CountedVerifier(Protocol):
-    """What is read of a verifier."""
+    """The attributes of a verifier that its metrics come from."""
 
     counters: CheckCounters | None
 
@@ -41,14 +41,14 @@ class CountedVerifier(Protocol):
 
 
 class VerifierCollector:
-    """What ``prometheus_client`` asks for the metrics of a verifier; one of them in each registry.
+    """Collector of one verifier's metrics for ``prometheus_client``; one in each registry.
 
     It counts decisions from its making on, by the verifier's ``counters``, which it sets if there is none:
     some 35 ns a check. A scrape takes no lock that a check waits for.
     """
 
     def __init__(self, verifier: CountedVerifier) -> None:
-        """Begin to count."""
+        """Start to count."""
         if verifier.counters is None:
             verifier.counters = CheckCounters()
         self._verifier = verifier
@@ -57,7 +57,7 @@ class VerifierCollector:
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its values. Raises ImportError without ``prometheus_client``."""
         verifier, cache = self._verifier, self._verifier.cache
-        yield from decided([self._counters])
+        yield from decision_families([self._counters])
         yield family(f.SIGNATURES, verifier.signatures)
         yield family(f.BAD_SIGNATURES, verifier.bad_signatures)
         yield family(f.CACHE_HITS, cache.hits)
@@ -74,11 +74,11 @@ class VerifierCollector:
             yield family(f.AUDIT_LOST, audit.lost)
 
     def _view(self) -> Iterator[Family]:
-        """Yield how the state is seen; a revision that can't be read is left out."""
+        """Yield the metrics of the state's view; a revision that can't be read is left out."""
         view = self._verifier.view
         try:
             revision = view.revision
-        except Exception:  # noqa: BLE001 - whatever is wrong with the state, checks deny by it and say what it is
+        except Exception:  # noqa: BLE001 - with such a state checks deny, and give the reason
             yield family(f.VIEW_CURRENT, False)
             return
         yield family(f.VIEW_CURRENT, view.current)

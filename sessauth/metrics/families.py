@@ -1,6 +1,6 @@
-"""The metrics of whoever judges calls: each name with its kind, its labels and what it says.
+"""The metrics of every verifier: names, kinds, labels and descriptions.
 
-Names end in their unit: seconds, bytes, or nothing for what is counted. No label has a value that an agent,
+Names end in their unit: seconds, bytes, or nothing for counts. No label has a value that an agent,
 a session or a token chooses. Those of a whole service are in ``server/metrics/families.py``.
 """
 
@@ -28,12 +28,12 @@ def counter(name: str, description: str, *labels: str) -> Metric:
 
 
 def gauge(name: str, description: str, *labels: str) -> Metric:
-    """Return a metric that says how something stands."""
+    """Return a metric of a present value."""
     return Metric(f"sessauth_{name}", "gauge", description, labels)
 
 
 def histogram(name: str, description: str, *labels: str) -> Metric:
-    """Return a metric of how values are spread."""
+    """Return a metric of a distribution."""
     return Metric(f"sessauth_{name}", "histogram", description, labels)
 
 
@@ -56,7 +56,7 @@ AUDIT_WAITING: Final = gauge("audit_waiting_bytes", "What waits to be recorded."
 AUDIT_RECORDED: Final = counter("audit_recorded", "Decisions that were recorded.")
 AUDIT_LOST: Final = counter("audit_lost", "Decisions that found no room and were not recorded.")
 
-# Of a verifier in a process of its own.
+# Only for a verifier in a process of its own.
 VIEW_CURRENT: Final = gauge(
     "view_current", "Whether there is a state to judge by; else every call is denied."
 )

@@ -1,4 +1,4 @@
-"""What ``prometheus_client`` is given, made of numbers."""
+"""Metrics with their values, as ``prometheus_client`` takes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import families as f
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-# Every reason at the stage that gives it, so that a series is there before it is first needed.
+# Every reason at its stage, so that a series exists before its first decision.
 AT_STAGE: Final = {
     (reason // 10 if reason >= 10 else Stage.NONE, int(reason)): 0
     for reason in Reason
@@ -29,10 +29,10 @@ def family(metric: f.Metric, values: Values | float) -> Family:
     from prometheus_client import core
 
     kinds: Mapping[str, Any] = {"counter": core.CounterMetricFamily, "gauge": core.GaugeMetricFamily}
-    made: Any = kinds[metric.kind](metric.name, metric.description, labels=metric.labels)
+    result: Any = kinds[metric.kind](metric.name, metric.description, labels=metric.labels)
     for labels, value in (values if isinstance(values, Mapping) else {(): values}).items():
-        made.add_metric(labels, value)
-    return made  # type: ignore[no-any-return]
+        result.add_metric(labels, value)
+    return result  # type: ignore[no-any-return]
 
 
 def histogram(
@@ -47,20 +47,20 @@ def histogram(
     """
     from prometheus_client import core
 
-    made = core.HistogramMetricFamily(metric.name, metric.description, labels=metric.labels)
+    result = core.HistogramMetricFamily(metric.name, metric.description, labels=metric.labels)
     ends = [*(repr(round(float(bound * unit), 9)) for bound in bounds), "+Inf"]
     for labels, buckets, total in rows:
-        made.add_metric(
+        result.add_metric(
             labels, list(zip(ends, itertools.accumulate(buckets), strict=True)), sum_value=total * unit
         )
-    return made
+    return result
 
 
-def decided(tallies: Sequence[CheckCounters]) -> Iterator[Family]:
-    """Yield what tallies counted, added up: the decisions, and the times of checks."""
+def decision_families(counters: Sequence[CheckCounters]) -> Iterator[Family]:
+    """Yield the sums of counters: decisions and times of checks."""
     decisions = Counter(AT_STAGE)
-    for tally in tallies:
-        decisions.update(tally.decisions())
+    for counter in counters:
+        decisions.update(counter.decisions())
     yield family(
         f.DECISIONS,
         {
@@ -68,6 +68,6 @@ def decided(tallies: Sequence[CheckCounters]) -> Iterator[Family]:
             for (stage, reason), number in decisions.items()
         },
     )
-    buckets = [sum(each) for each in zip(*(tally.buckets for tally in tallies), strict=True)]
-    total = sum(tally.total_ns for tally in tallies)
+    buckets = [sum(column) for column in zip(*(counter.buckets for counter in counters), strict=True)]
+    total = sum(counter.total_ns for counter in counters)
     yield histogram(f.CHECK_SECONDS, CHECK_BOUNDS_NS, [((), buckets, total)])

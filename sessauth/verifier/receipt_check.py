@@ -27,7 +27,7 @@ class CoverageKind(StrEnum):
 
     REFUSED: it is of the session, and every verifier that knows of the end refuses it. NOT_COVERED: it is of
     another session, which the receipt does not cover. NOT_SHOWN: it names the session, but no known key
-    signed it, so that its content proves nothing.
+    signed it: its content proves nothing.
     """
 
     REFUSED = "REFUSED"
@@ -37,7 +37,7 @@ class CoverageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenCoverage:
-    """A token checked against a receipt. ``reason`` is the kernel's, at ``stage``; UNSPECIFIED if not judged."""
+    """A token checked against a receipt. ``reason`` is the kernel's, at ``stage``, or UNSPECIFIED."""
 
     coverage: CoverageKind
     session_id: bytes

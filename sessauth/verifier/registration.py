@@ -1,9 +1,9 @@
 """Registration of a verifier with its server: acknowledges revisions, and denies once it can't.
 
 A verifier of the server's host sees every change at once. Its acknowledgement proves that: the verifier's own
-process sends it, of a revision that its own view has just read. A verifier that the server can't reach must
-allow nothing either, or the server could not certify that a session is over for all verifiers: past its bound,
-counted from its last request, every check is denied ``STALE_STATE``.
+process sends it, of a revision that its own view has just read. A verifier without contact to its server must
+allow nothing, or the server could not certify that a session is over for all verifiers. So every check past
+its bound, counted from its last request, is denied ``STALE_STATE``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class StateProbe(Protocol):
 
 
 class RegistrationLoop:
-    """The thread that keeps one verifier registered. Without a bound (``staleness_ms`` 0) it is never stale."""
+    """The thread that keeps a verifier registered. Without a bound (``staleness_ms`` 0) it is never stale."""
 
     def __init__(
         self,
@@ -94,8 +94,9 @@ class RegistrationLoop:
     def start(self) -> None:
         """Register, and renew that in a thread.
 
-        If the server can't be reached, the thread tries again, and nothing is allowed until it answers. Raises
-        final refusals: Rejected NAME_TAKEN or OTHER_STATE, PermissionDenied, Unauthenticated, UsageError.
+        If the server can't be reached, the thread tries again, and nothing is allowed until it answers.
+        Raises a final refusal: Rejected NAME_TAKEN or OTHER_STATE, PermissionDenied, Unauthenticated or
+        UsageError.
         """
         try:
             self._renew()
@@ -137,7 +138,7 @@ class RegistrationLoop:
         return now_ms >= self._renew_at_ms or server != self._server or revision > self._acknowledged
 
     def _renew(self) -> None:
-        """Acknowledge the revision read now; the verifier counts for one more bound from the start of that."""
+        """Acknowledge the present revision. The verifier counts for one more bound from the start of this."""
         began_ms = self._clock.steady_ms()
         server, _ = self._source.called_for()
         head = self._source.head()
@@ -162,7 +163,7 @@ class RegistrationLoop:
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, Rejected):
-            # Another verifier has the name, or the state is another one: the server does not count on this verifier.
+            # Another verifier has the name, or the state is another one: the server does not count this one.
             self._stale_at(_PAST)
         self._retry_at_ms = self._clock.steady_ms() + RETRY_MS
         if not self.problem:

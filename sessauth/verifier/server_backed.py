@@ -40,7 +40,7 @@ _RETRY_ID_BYTES: Final = 16
 
 
 class _AskServerPolicy:
-    """Charges nothing here, so that the server is asked. A call without costs passes, unless ``also_free``."""
+    """Charges nothing, so that the server is asked. A call without costs passes, unless ``also_free``."""
 
     def __init__(self, *, also_free: bool) -> None:
         self._also_free = also_free
@@ -218,7 +218,7 @@ class ServerBackedVerifier(BaseVerifier):
         return decisions
 
     def close(self) -> None:
-        """Leave the server's registry, report what is left, and close all that was opened; later checks are denied.
+        """Leave the server's registry, report the rest, and close all that was opened; deny later checks.
 
         In a child that was forked since, nothing is done, as in :meth:`BaseVerifier.close`.
         """

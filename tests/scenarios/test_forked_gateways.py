@@ -174,7 +174,7 @@ if (pid := os.fork()) == 0:
     own.close()
     os._exit(0)
 assert os.waitpid(pid, 0)[1] == 0
-assert verifier.enrolled and check(verifier)
+assert verifier.registered and check(verifier)
 import sessauth.client
 with sessauth.client.Client(str(state.parent / "run" / "sessauth.sock")) as client:
     assert "forking" in [each.name for each in client.list_verifiers()]

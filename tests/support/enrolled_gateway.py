@@ -70,8 +70,8 @@ def main() -> None:
         register_as=name,
         staleness_ms=int(staleness_ms),
     ) as verifier:
-        enrolled = wait_until(lambda: verifier.enrolled)
-        sys.stdout.write("enrolled\n" if enrolled else f"not enrolled: {verifier._enrolling}\n")
+        enrolled = wait_until(lambda: verifier.registered)
+        sys.stdout.write("enrolled\n" if enrolled else f"not enrolled: {verifier._registration}\n")
         sys.stdout.flush()
         for line in sys.stdin:
             sys.stdout.write(f"{verifier.check(line.strip(), 'read', 'files/a').reason.name}\n")

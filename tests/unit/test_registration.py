@@ -1,4 +1,4 @@
-"""A verifier that enrolled: it allows from when its server counts on it, and not behind its bound."""
+"""A registered verifier: it allows once its server counts on it, and not past its bound."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ BOUND_MS = 10_000
 
 
 class Server:
-    """What a verifier reads and whom it tells: answers with ``latest``, or raises ``refusal``."""
+    """A source of state and a server: answers with ``latest``, or raises ``refusal``."""
 
     def __init__(self) -> None:
-        self.heard: list[Registration] = []
+        self.received: list[Registration] = []
         self.latest = 1
         self.called = 0
         self.life = 1
         self.refusal: Exception | None = None
 
-    def __call__(self, told: Registration) -> int:
-        """Take what a verifier tells."""
-        self.heard.append(told)
+    def __call__(self, registration: Registration) -> int:
+        """Accept a registration."""
+        self.received.append(registration)
         if self.refusal is not None:
             raise self.refusal
         return self.latest
@@ -57,19 +57,19 @@ def memory() -> MemoryFixture:
 
 
 @pytest.fixture
-def enrol(server: Server, memory: MemoryFixture) -> Iterator[Callable[..., RegistrationLoop]]:
-    """Makes enrolments, which are closed with the test."""
-    made: list[RegistrationLoop] = []
+def register(server: Server, memory: MemoryFixture) -> Iterator[Callable[..., RegistrationLoop]]:
+    """Makes registrations, which are closed with the test."""
+    loops: list[RegistrationLoop] = []
 
     def make(bound_ms: int = BOUND_MS, clock: object = None) -> RegistrationLoop:
-        given = clock or SystemClock()
-        enrolling = RegistrationLoop(memory.checker.view, server, server, "gw-1", bound_ms, given)  # type: ignore[arg-type]
-        made.append(enrolling)
-        return enrolling
+        used = clock or SystemClock()
+        loop = RegistrationLoop(memory.checker.view, server, server, "gw-1", bound_ms, used)  # type: ignore[arg-type]
+        loops.append(loop)
+        return loop
 
     yield make
-    for each in made:
-        each.close()
+    for loop in loops:
+        loop.close()
 
 
 def reason(memory: MemoryFixture) -> Reason:
@@ -77,23 +77,23 @@ def reason(memory: MemoryFixture) -> Reason:
     return memory.check(memory.mint("read:files/**"), "read", "files/a").reason
 
 
-def test_it_allows_from_when_it_is_enrolled(
-    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
+def test_it_allows_once_it_is_registered(
+    register: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
-    """Not before, and not once it left; what it tells is its own reading of the state."""
+    """Not before, and not once it left; it reports its own reading of the state."""
     assert reason(memory) is Reason.ALLOWED
-    enrolling = enrol()
+    loop = register()
     assert reason(memory) is Reason.STALE_STATE
 
-    enrolling.start()
+    loop.start()
 
-    assert enrolling.enrolled and reason(memory) is Reason.ALLOWED
-    told = server.heard[0]
-    assert (told.cluster_id, told.incarnation, told.revision) == (b"c" * 16, b"i" * 16, 1)
-    assert (told.name, told.staleness_ms, told.leave) == ("gw-1", BOUND_MS, False)
-    enrolling.close()
+    assert loop.registered and reason(memory) is Reason.ALLOWED
+    sent = server.received[0]
+    assert (sent.cluster_id, sent.incarnation, sent.revision) == (b"c" * 16, b"i" * 16, 1)
+    assert (sent.name, sent.staleness_ms, sent.leave) == ("gw-1", BOUND_MS, False)
+    loop.close()
     assert reason(memory) is Reason.STALE_STATE
-    assert server.heard[-1].leave and server.heard[-1].instance == told.instance
+    assert server.received[-1].leave and server.received[-1].instance == sent.instance
 
 
 def test_behind_its_bound_it_denies_by_itself(memory: MemoryFixture) -> None:
@@ -127,47 +127,47 @@ def test_a_survey_is_denied_too(memory: MemoryFixture) -> None:
 
 
 def test_it_counts_from_when_it_began_to_ask(
-    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
+    register: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
     """An answer that was long in coming gives no more time: the server heard it earlier than that."""
     began = SystemClock().steady_ms()
     clock = FixedClock(began - BOUND_MS)
-    enrol(clock=clock).start()
+    register(clock=clock).start()
 
     assert reason(memory) is Reason.STALE_STATE
 
 
-def test_who_is_not_heard_is_asked_again(
-    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
+def test_an_unreachable_server_is_tried_again(
+    register: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
     """A server that can't be reached is no mistake of the caller's: nothing is allowed until it answers."""
     server.refusal = Unavailable("not there")
-    enrolling = enrol()
-    enrolling.start()
-    assert not enrolling.enrolled and reason(memory) is Reason.STALE_STATE and enrolling.problem
+    loop = register()
+    loop.start()
+    assert not loop.registered and reason(memory) is Reason.STALE_STATE and loop.problem
 
     server.refusal = None
 
-    assert wait_until(lambda: enrolling.enrolled)
+    assert wait_until(lambda: loop.registered)
     assert reason(memory) is Reason.ALLOWED
 
 
 @pytest.mark.parametrize("refusal", [Rejected("NAME_TAKEN"), PermissionDenied("no")])
-def test_what_is_refused_for_good_is_told(
-    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture, refusal: Exception
+def test_a_final_refusal_is_raised(
+    register: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture, refusal: Exception
 ) -> None:
     """Another has the name, or the credential may not: the caller hears it."""
     server.refusal = refusal
     with pytest.raises(type(refusal)):
-        enrol().start()
+        register().start()
     assert reason(memory) is Reason.STALE_STATE
 
 
 def test_a_name_that_was_lost_denies_at_once(
-    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
+    register: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
     """Who is told that another has its name does not wait for its bound."""
-    enrol().start()
+    register().start()
     assert reason(memory) is Reason.ALLOWED
 
     server.refusal, server.called = Rejected("NAME_TAKEN"), 2
@@ -176,47 +176,47 @@ def test_a_name_that_was_lost_denies_at_once(
 
 
 def test_it_answers_a_call_for_acknowledgements(
-    enrol: Callable[..., RegistrationLoop], server: Server
+    register: Callable[..., RegistrationLoop], server: Server
 ) -> None:
     """Soon behind the call, and without one nothing is told before it is time."""
-    enrol(bound_ms=60 * BOUND_MS).start()
-    assert len(server.heard) == 1
+    register(bound_ms=60 * BOUND_MS).start()
+    assert len(server.received) == 1
 
     server.called = 1
-    assert not wait_until(lambda: len(server.heard) > 1, 0.05)
+    assert not wait_until(lambda: len(server.received) > 1, 0.05)
     server.life = 2
-    assert wait_until(lambda: len(server.heard) == 2)
+    assert wait_until(lambda: len(server.received) == 2)
     server.called = 2
 
-    assert wait_until(lambda: len(server.heard) > 2)
+    assert wait_until(lambda: len(server.received) > 2)
 
 
 def test_a_view_behind_its_server_does_not_count(
-    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
+    register: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
     """A server that is further than what the view reads has another state, or the view is old."""
     server.latest = 2
-    enrolling = enrol()
-    enrolling.start()
+    loop = register()
+    loop.start()
 
-    assert not enrolling.enrolled and reason(memory) is Reason.STALE_STATE
+    assert not loop.registered and reason(memory) is Reason.STALE_STATE
 
 
 def test_without_a_bound_it_is_never_stale(
-    enrol: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
+    register: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
     """A worker's end is seen by its server; it leaves without a word."""
-    enrolling = enrol(bound_ms=0)
+    loop = register(bound_ms=0)
     assert reason(memory) is Reason.ALLOWED
-    enrolling.start()
-    enrolling.close()
+    loop.start()
+    loop.close()
 
     assert reason(memory) is Reason.ALLOWED
-    assert [told.leave for told in server.heard] == [False]
+    assert [sent.leave for sent in server.received] == [False]
 
 
 def test_a_state_that_can_not_be_read_is_not_acknowledged(
-    enrol: Callable[..., RegistrationLoop],
+    register: Callable[..., RegistrationLoop],
     server: Server,
     memory: MemoryFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -227,7 +227,7 @@ def test_a_state_that_can_not_be_read_is_not_acknowledged(
         raise StateError("gone")
 
     monkeypatch.setattr(server, "head", gone)
-    enrolling = enrol()
-    enrolling.start()
+    loop = register()
+    loop.start()
 
-    assert server.heard == [] and not enrolling.enrolled and reason(memory) is Reason.STALE_STATE
+    assert server.received == [] and not loop.registered and reason(memory) is Reason.STALE_STATE

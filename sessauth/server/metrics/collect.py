@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...metrics import families as judging
-from ...metrics.samples import decided, family, histogram
+from ...metrics.samples import decision_families, family, histogram
 from ..rpc.pools import POOL_NAMES
 from . import families as f
 from .shared_page import RPC_BOUNDS_NS, RPC_ROWS, MetricSlot, Page
@@ -63,7 +63,7 @@ class Collector:
                 if up[process]
             },
         )
-        yield from decided([page.counters for page in self._pages.values()])
+        yield from decision_families([page.counters for page in self._pages.values()])
         yield from self._called()
         for metric, number in COUNTED:
             yield family(metric, self._sum(number, self._pages.values()))

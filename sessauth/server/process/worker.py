@@ -26,7 +26,7 @@ from ...errors import ServerError, SessauthError, StateUnusable
 from ...state.host.proof_reader import ProofReader
 from ...state.lmdb.reader import StateReader
 from ...v1 import authorization_service_pb2
-from ...verifier.registration import LOOK_SECONDS, Registration, RegistrationLoop
+from ...verifier.registration import POLL_SECONDS, Registration, RegistrationLoop
 from ...verifier.verifier import Verifier
 from .. import log
 from ..config.config import Config, from_dict
@@ -163,7 +163,7 @@ def _enroll(enrolling: RegistrationLoop, stop: threading.Event) -> None:
     """
     enrolling.start()
     until = time.monotonic() + ENROLLED_SECONDS
-    while not enrolling.enrolled and not stop.wait(LOOK_SECONDS):
+    while not enrolling.registered and not stop.wait(POLL_SECONDS):
         if time.monotonic() >= until:
             raise ServerError(f"not enrolled within {ENROLLED_SECONDS:.0f} s: {enrolling.problem}")
 
