@@ -1,4 +1,4 @@
-"""Granted against used: what a session did with its authority, and what less would have done."""
+"""Granted against used authority: observations, usage records, reports and suggestions."""
 
 from .session_usage import SessionUsage
 

@@ -1,4 +1,4 @@
-"""Reads the arguments of an allowed call into what stands at each path. Nothing is kept here."""
+"""Reads the arguments of an allowed call into a value for each path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import ScopeError
 from ..scopes.scope import Scope
 from ..scopes.value import Number, Value
 
-# A number written longer than this is as one without a value: it is left open, never wrongly bounded.
+# A longer number counts as one without a value: it is left open, never wrongly bounded.
 _MAX_NUMBER_CHARS = 64
 Path = tuple[str, ...]
 
@@ -30,7 +30,7 @@ Json = Value | NoValue | None | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True, slots=True)
 class ArgumentNode:
-    """What stands at a path. ``opaque``: some of what is below it can't be named by a path of the format."""
+    """The value at a path. ``opaque``: no path of the format can name some of the values below it."""
 
     path: Path
     value: Json
@@ -39,7 +39,7 @@ class ArgumentNode:
 
 @dataclass(frozen=True, slots=True)
 class ParsedArguments:
-    """One call's arguments: nodes, outermost first on each branch; how many JSON values, how many bytes.
+    """One call's arguments: nodes, outermost first on each branch; numbers of JSON values and of bytes.
 
     ``opaque``: the outermost object has a name that no path of the format can hold.
     """
@@ -51,7 +51,7 @@ class ParsedArguments:
 
 
 def read(arguments: bytes) -> ParsedArguments:
-    """Return what the arguments hold. What can't be read gives a reading that is opaque, never an error."""
+    """Return parsed arguments; they are opaque if ``arguments`` can't be read."""
     try:
         document = json.loads(
             (arguments or b"{}").decode(), parse_int=_number, parse_float=_number, parse_constant=_number
@@ -61,7 +61,7 @@ def read(arguments: bytes) -> ParsedArguments:
             nodes = tuple(_walk((), document))
             return ParsedArguments(nodes, _size(document), len(arguments), not _nameable(document))
     except (ValueError, RecursionError):
-        # No call with such arguments is allowed, so nothing is lost.
+        # No call with such arguments is allowed.
         pass
     return ParsedArguments((), 1, len(arguments), True)
 
@@ -113,13 +113,13 @@ def _number(text: str) -> Number | NoValue:
         return NoValue()
 
 
-_CLEAN = Scope.parse('a:a where v under "/"').encode()
+_CLEAN_PATH = Scope.parse('a:a where v under "/"').encode()
 
 
 def is_clean_path(text: str) -> bool:
-    """Whether the kernel takes a text for a clean path (docs/token-format.md, 6.8)."""
+    """Return True if the kernel takes a text for a clean path (docs/token-format.md, 6.8)."""
     absolute = text if text.startswith("/") else "/" + text
-    return bool(text) and _holds(_CLEAN, absolute)
+    return bool(text) and _matches(_CLEAN_PATH, absolute)
 
 
 def host_of(text: str) -> str:
@@ -130,7 +130,7 @@ def host_of(text: str) -> str:
     authority = rest.split("/")[0].split("?")[0].split("#")[0]
     guess = authority[1:].split("]")[0] if authority.startswith("[") else authority.split(":")[0]
     guess = guess.lower()
-    return guess if guess and _holds(_host_is(guess), text) else ""
+    return guess if guess and _matches(_host_is(guess), text) else ""
 
 
 @lru_cache(maxsize=256)
@@ -138,6 +138,6 @@ def _host_is(host: str) -> bytes:
     return Scope.on("a", "a").where("v", "==", host, accessor="host").encode()
 
 
-def _holds(scope: bytes, text: str) -> bool:
+def _matches(scope: bytes, text: str) -> bool:
     document = json.dumps({"v": text}).encode()
     return _kernel.matches(scope, b"a", b"a", document)[0]

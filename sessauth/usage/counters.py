@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
 from . import field_readers
@@ -13,7 +13,7 @@ K = TypeVar("K", bound="tuple[Any, ...]")
 
 @dataclass(slots=True)
 class TimeSpan:
-    """How many calls, and when the first and the last: ms since 1970, 0 where there was none."""
+    """A number of calls, and the times of the first and the last, in ms since 1970; 0 if there was none."""
 
     calls: int = 0
     first_ms: int = 0
@@ -28,7 +28,7 @@ class TimeSpan:
         self.calls += 1
 
     def merge(self, other: TimeSpan) -> None:
-        """Take over what another has counted."""
+        """Add the calls of another."""
         if not other.calls:
             return
         self.first_ms = min(self.first_ms, other.first_ms) if self.calls else other.first_ms
@@ -41,22 +41,19 @@ class TimeSpan:
 
     @classmethod
     def from_list(cls, data: object) -> TimeSpan:
-        """Read what :meth:`to_list` gave; raises UsageError for anything else."""
-        calls, first, last = (
-            field_readers.count(part) for part in field_readers.items(data, 3, exactly=True)
-        )
-        return cls(calls, first, last)
+        """Read the values of :meth:`to_list`; raises UsageError for anything else."""
+        return cls(*map(field_readers.count, field_readers.items(data, 3, exactly=True)))
 
     def to_dict(self) -> dict[str, object]:
         """Return it with names, for a report."""
-        return {"calls": self.calls, "first_ms": self.first_ms, "last_ms": self.last_ms}
+        return asdict(self)
 
 
 class TopKTable(Generic[K]):
-    """Spans by key; of more than ``limit`` keys those that sort first are kept, with their full counts.
+    """Spans by key; of more than ``limit`` keys it holds those that sort first, with their full counts.
 
-    A key that is among the first of everything is among the first of every part. So it was never dropped
-    by any part, and parts may be merged in any order.
+    A key among the first of the whole is among the first of every part. So no part dropped it, and parts
+    merge in any order.
     """
 
     __slots__ = ("_rows", "_truncated", "limit")
@@ -79,7 +76,7 @@ class TopKTable(Generic[K]):
     def _at(self, key: K) -> TimeSpan:
         span = self._rows.get(key)
         if span is None:
-            # Sorting is put off, so that a flood of keys costs each of them little.
+            # Sorted rarely, so that a flood of keys costs little for each.
             if len(self._rows) >= 2 * self.limit:
                 self._cut()
             span = self._rows[key] = TimeSpan()
@@ -92,22 +89,22 @@ class TopKTable(Generic[K]):
 
     @property
     def rows(self) -> Mapping[K, TimeSpan]:
-        """The rows that are kept."""
+        """The rows, at most ``limit``."""
         self._cut()
         return self._rows
 
     @property
     def truncated(self) -> bool:
-        """Whether a key was dropped."""
+        """True if a key was dropped."""
         self._cut()
         return self._truncated
 
     def __getitem__(self, key: K) -> TimeSpan:
-        """Return what was counted for a key: nothing, if it isn't there."""
+        """Return the span of a key; an empty one if there is none."""
         return self.rows.get(key, TimeSpan())
 
     def __iter__(self) -> Iterator[tuple[K, TimeSpan]]:
-        """Give the rows in order of their keys."""
+        """Yield the rows in order of their keys."""
         return iter(sorted(self.rows.items()))
 
     def to_dict(self) -> dict[str, object]:
@@ -116,11 +113,11 @@ class TopKTable(Generic[K]):
 
     @classmethod
     def from_dict(cls, limit: int, data: object, read_key: Callable[[list[object]], K]) -> TopKTable[K]:
-        """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
-        given = field_readers.fields(data, "rows", "truncated")
+        """Read the values of :meth:`to_dict`; raises UsageError for anything else."""
+        plain = field_readers.fields(data, "rows", "truncated")
         table: TopKTable[K] = cls(limit)
-        for row in field_readers.items(given["rows"], limit):
+        for row in field_readers.items(plain["rows"], limit):
             parts = field_readers.items(row, 8)
             table._at(read_key(parts[:-3])).merge(TimeSpan.from_list(parts[-3:]))
-        table._truncated = field_readers.truth(given["truncated"])
+        table._truncated = field_readers.truth(plain["truncated"])
         return table

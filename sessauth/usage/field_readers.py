@@ -1,64 +1,104 @@
-"""Reads the plain values that a verifier tells: whatever is not as expected is refused, with no guess."""
+"""JSON forms of fields: dataclasses of them are written as dicts, and read back strictly.
+
+Verifiers report these values, so reading refuses everything unexpected, with UsageError.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, get_type_hints
 
 from ..errors import UsageError
 from ..limits import MAX_TIME_MS
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Form(Generic[T]):
+    """The JSON form of a field: ``write`` returns a plain value, ``read`` reads one or raises UsageError."""
+
+    write: Callable[[T], object]
+    read: Callable[[object], T]
+
+
+class PlainFields:
+    """A base of dataclasses whose fields are all of types ``Annotated[type, Form(…)]``."""
+
+    __slots__ = ()
+    _forms: ClassVar[dict[str, Form[Any]]]
+
+    def __init_subclass__(cls) -> None:
+        """Collect the forms."""
+        hints = get_type_hints(cls, include_extras=True)
+        cls._forms = {name: hints[name].__metadata__[0] for name in cls.__annotations__}
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain values for JSON."""
+        return {name: form.write(getattr(self, name)) for name, form in self._forms.items()}
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """Read the values of :meth:`to_dict`; raises UsageError for anything else."""
+        plain = fields(data, *cls._forms)
+        value = cls(**{name: form.read(plain[name]) for name, form in cls._forms.items()})
+        value._validate()
+        return value
+
+    def _validate(self) -> None:
+        """Check values against each other after reading. Raises UsageError."""
+
 
 def fields(data: object, *names: str) -> dict[str, object]:
-    """Return a dict that has exactly these names.
-
-    Raises:
-        UsageError: for anything else.
-    """
+    """Return a dict that has exactly these names. Raises UsageError for anything else."""
     if not isinstance(data, dict) or set(data) != set(names):
         raise UsageError(f"a usage record: expected exactly the members {', '.join(names)}")
     return data
 
 
 def items(data: object, most: int, *, exactly: bool = False) -> list[object]:
-    """Return a list of at most ``most`` elements.
-
-    Raises:
-        UsageError: for anything else, or for fewer with ``exactly``.
-    """
+    """Return a list of at most ``most`` elements, or of just as many. Raises UsageError for anything else."""
     if not isinstance(data, list) or len(data) > most or (exactly and len(data) < most):
         raise UsageError(f"a usage record: expected a list of {'' if exactly else 'at most '}{most}")
     return data
 
 
 def count(data: object) -> int:
-    """Return a number of things, or a time in ms.
-
-    Raises:
-        UsageError: for anything else.
-    """
+    """Return a number of things, or a time in ms. Raises UsageError for anything else."""
     if not isinstance(data, int) or isinstance(data, bool) or not 0 <= data <= MAX_TIME_MS:
         raise UsageError("a usage record: expected a count or a time in ms")
     return data
 
 
 def truth(data: object) -> bool:
-    """Return a truth.
-
-    Raises:
-        UsageError: for anything else.
-    """
+    """Return a truth. Raises UsageError for anything else."""
     if not isinstance(data, bool):
         raise UsageError("a usage record: expected true or false")
     return data
 
 
 def text(data: object, most_bytes: int) -> str:
-    """Return a text of at most so many bytes.
-
-    Raises:
-        UsageError: for anything else.
-    """
+    """Return a text of at most so many bytes. Raises UsageError for anything else."""
     try:
         if isinstance(data, str) and len(data.encode()) <= most_bytes:
             return data
     except UnicodeEncodeError:
         pass
     raise UsageError(f"a usage record: expected a text of at most {most_bytes} bytes of UTF-8")
+
+
+def optional(write: Callable[[T], object], read: Callable[[object], T]) -> Form[T | None]:
+    """Return the form of a value that may be None."""
+    return Form(
+        lambda value: None if value is None else write(value),
+        lambda data: None if data is None else read(data),
+    )
+
+
+def _same(value: T) -> T:
+    return value
+
+
+Count = Annotated[int, Form(_same, count)]
+Truth = Annotated[bool, Form(_same, truth)]

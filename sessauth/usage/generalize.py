@@ -1,8 +1,8 @@
-"""Conditions and segments that hold for everything that was seen in one place.
+"""Conditions and segments that hold for all observed values in one place.
 
-Two fits. EXACT says what was seen and nothing beside it. LOOSE expects more of the same: a range is rounded
-outward, a text is held to its folder, host or beginning, and values are listed only where they are *settled*,
-that is few, and each seen twice on average. What was seen once or twice says nothing.
+Two fits. EXACT admits the observed values and nothing else. LOOSE expects more of the same: a range is
+rounded outward, a text is held to its folder, host or beginning, and values are listed only if they are
+*recurring*: few, and each observed twice on average. One or two observations prove nothing.
 """
 
 from __future__ import annotations
@@ -20,81 +20,87 @@ from ..scopes.segment import Segment, SegmentKind
 from ..scopes.value import NANOS, Number, Value
 from .value_summary import ValueSummary, ordered
 
-_SETTLED_VALUES: Final = 24
-_SETTLED_CALLS: Final = 2
-_TELLING_CALLS: Final = 3
-# What may end a beginning that is taken for all texts to come: a word is not cut in two.
+_RECURRING_VALUES: Final = 24
+_RECURRING_CALLS: Final = 2
+_MIN_CALLS: Final = 3
+# Characters that may end a common beginning: no word is cut in two.
 _BREAKS: Final = "/:.-_ @#"
 
 
 class Fit(StrEnum):
-    """How close to what was seen a suggestion stays."""
+    """The distance of a suggestion from the observed calls."""
 
     EXACT = "exact"
     LOOSE = "loose"
 
 
-def is_settled(slot: ValueSummary) -> bool:
-    """Whether its values are few and come again."""
-    return _come_again(slot.values or (), slot.found)
+def is_recurring(summary: ValueSummary) -> bool:
+    """Return True if its values are few and recur."""
+    return _recurs(summary.values or (), summary.found)
 
 
-def _come_again(values: Collection[Value], calls: int) -> bool:
-    least = max(_TELLING_CALLS, _SETTLED_CALLS * len(values))
-    return 0 < len(values) <= _SETTLED_VALUES and calls >= least
+def _recurs(values: Collection[Value], calls: int) -> bool:
+    least = max(_MIN_CALLS, _RECURRING_CALLS * len(values))
+    return 0 < len(values) <= _RECURRING_VALUES and calls >= least
 
 
 def is_listed(fit: Fit, among: ValueSummary, *, first: bool) -> bool:
-    """Whether the texts of a segment are listed, and no others expected.
+    """Return True if a suggestion lists the texts of a segment, and expects no others.
 
     Args:
-        fit: how close.
-        among: the texts of all calls whose resources begin alike: a tool that came once stands beside
-            others that came again.
-        first: whether it is the first segment, which names what kind of thing the resource is.
+        fit: of the suggestion.
+        among: the texts of all calls whose resources begin alike: one call of a tool stands beside recurring
+            ones.
+        first: it is the first segment, which names the kind of the resource.
     """
-    few = among.values is not None and len(among.values) <= _SETTLED_VALUES
-    return fit is Fit.EXACT or is_settled(among) or (first and few)
+    few = among.values is not None and len(among.values) <= _RECURRING_VALUES
+    return fit is Fit.EXACT or is_recurring(among) or (first and few)
 
 
-def segment(granted: Segment, seen: ValueSummary) -> Segment:
-    """Return a segment inside ``granted`` that matches the texts that were seen, and few others."""
+def segment(granted: Segment, observed: ValueSummary) -> Segment:
+    """Return a segment inside ``granted`` that matches the observed texts, and few others."""
     if granted.kind == SegmentKind.LITERAL:
         return granted
-    texts = None if seen.values is None else sorted(value for value in seen.values if isinstance(value, str))
+    texts = (
+        None
+        if observed.values is None
+        else sorted(value for value in observed.values if isinstance(value, str))
+    )
     if texts:
         return Segment.literal(texts[0]) if len(texts) == 1 else Segment.one_of(*texts)
     above = granted.texts[0] if granted.kind == SegmentKind.PREFIX else ""
-    if seen.prefix and seen.prefix.startswith(above) and granted.kind != SegmentKind.ONE_OF:
-        return Segment.prefix(seen.prefix)
+    if observed.prefix and observed.prefix.startswith(above) and granted.kind != SegmentKind.ONE_OF:
+        return Segment.prefix(observed.prefix)
     return granted
 
 
-def conditions(path: tuple[str, ...], seen: ValueSummary, calls: int, fit: Fit) -> list[Condition]:
-    """Return conditions that hold for each of ``calls`` calls; none where nothing can be said.
+def conditions(path: tuple[str, ...], observed: ValueSummary, calls: int, fit: Fit) -> list[Condition]:
+    """Return conditions that hold for each of ``calls`` calls; none if there is no such condition.
 
     Args:
         path: of the argument.
-        seen: what the calls had there.
-        calls: how many calls there were; those that had nothing there make the conditions optional.
-        fit: how close.
+        observed: the values there.
+        calls: the number of calls; calls without a value there make the conditions optional.
+        fit: of the suggestion.
     """
-    at, optional = Path(path), seen.found < calls
-    if set(seen.kinds) == {"list"}:
-        return _of_lists(at, seen, optional, fit)
-    if len(seen.kinds) != 1:
+    at, optional = Path(path), observed.found < calls
+    if set(observed.kinds) == {"list"}:
+        return _list_conditions(at, observed, optional, fit)
+    if len(observed.kinds) != 1:
         return []
-    if seen.values and (fit is Fit.EXACT or is_settled(seen)):
-        return [_among(at, seen.values, optional)]
-    if fit is Fit.LOOSE and seen.found < _TELLING_CALLS:
+    if observed.values and (fit is Fit.EXACT or is_recurring(observed)):
+        return [_among(at, observed.values, optional)]
+    if fit is Fit.LOOSE and observed.found < _MIN_CALLS:
         return []
-    if seen.low is not None and seen.high is not None:
-        low, high = (seen.low, seen.high) if fit is Fit.EXACT else _outward(seen.low, seen.high)
+    if observed.low is not None and observed.high is not None:
+        low, high = (
+            (observed.low, observed.high) if fit is Fit.EXACT else _outward(observed.low, observed.high)
+        )
         return [
             Condition(at, Operator.GREATER_EQUAL, (low,), optional=optional),
             Condition(at, Operator.LESS_EQUAL, (high,), optional=optional),
         ]
-    return [] if seen.prefix is None else _of_texts(at, seen, optional, fit)
+    return [] if observed.prefix is None else _text_conditions(at, observed, optional, fit)
 
 
 def _among(at: Path, values: frozenset[Value], optional: bool) -> Condition:
@@ -102,39 +108,39 @@ def _among(at: Path, values: frozenset[Value], optional: bool) -> Condition:
     return Condition(at, operator, tuple(ordered(values)), optional=optional)
 
 
-def _of_lists(at: Path, seen: ValueSummary, optional: bool, fit: Fit) -> list[Condition]:
-    elements = seen.elements
+def _list_conditions(at: Path, observed: ValueSummary, optional: bool, fit: Fit) -> list[Condition]:
+    elements = observed.elements
     # A list of several types satisfies no condition on its elements.
-    if not elements or len({type(each) for each in elements}) > 1:
+    if not elements or len({type(element) for element in elements}) > 1:
         return []
-    if fit is Fit.LOOSE and not _come_again(elements, seen.found):
+    if fit is Fit.LOOSE and not _recurs(elements, observed.found):
         return []
     return [Condition(at, Operator.SUBSET_OF, tuple(ordered(elements)), optional=optional)]
 
 
-def _of_texts(at: Path, seen: ValueSummary, optional: bool, fit: Fit) -> list[Condition]:
-    prefix = seen.prefix or ""
-    if seen.hosts:
-        return [replace(_among(at, frozenset(seen.hosts), optional), accessor=Accessor.HOST)]
-    folder = _folder(prefix) if seen.clean else ""
+def _text_conditions(at: Path, observed: ValueSummary, optional: bool, fit: Fit) -> list[Condition]:
+    prefix = observed.prefix or ""
+    if observed.hosts:
+        return [replace(_among(at, frozenset(observed.hosts), optional), accessor=Accessor.HOST)]
+    folder = _folder(prefix) if observed.clean else ""
     if folder:
-        # Not starts_with: that would take what climbs out of the folder again.
+        # Not starts_with: that would admit paths that climb out of the folder.
         return [Condition(at, Operator.UNDER, (folder,), optional=optional)]
     begins = prefix if fit is Fit.EXACT else _whole_words(prefix)
-    # A beginning of a URL can end inside the name of the host, and then says nothing about where it leads.
+    # A beginning of a URL may end inside the host name, and then doesn't restrict the host.
     if not begins or ("://" in begins and begins.count("/") < 3):
         return []
     return [Condition(at, Operator.STARTS_WITH, (begins,), optional=optional)]
 
 
 def _folder(prefix: str) -> str:
-    """Return the innermost folder that all clean paths that begin with ``prefix`` lie under; "" for none."""
+    """Return the innermost folder of all clean paths that begin with ``prefix``; "" for none."""
     folder, separator, _ = prefix.rpartition("/")
     return folder or separator
 
 
 def _whole_words(prefix: str) -> str:
-    return prefix[: max((prefix.rfind(each) for each in _BREAKS), default=-1) + 1]
+    return prefix[: max((prefix.rfind(char) for char in _BREAKS), default=-1) + 1]
 
 
 def _outward(low: Number, high: Number) -> tuple[Number, Number]:

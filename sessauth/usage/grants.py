@@ -1,9 +1,8 @@
-"""Lists of scopes that were granted, and which of their scopes may have admitted a call.
+"""Lists of granted scopes, and the scopes among them that may have admitted a call.
 
-The kernel says what matches. A note of a call holds neither the session's facts at that moment nor what the
-gateway said of the tool; so conditions that read them are left out of the question, and a scope counts as one
-that may have admitted the call if all the rest of it matches. That errs on one side only: a scope may count
-as used that was not, and none as unused that was.
+The kernel does the matching. A decision record holds neither the session's facts at its time nor the tool's
+properties. So conditions on them are left out, and a scope counts as used if the rest of it matches. A scope
+may count as used that was not, but none as unused that was.
 """
 
 from __future__ import annotations
@@ -27,39 +26,39 @@ from .profile import Position
 CEILING: Final = "ceiling"
 MINTED: Final = "minted"
 
-# What the kernel answers for a scope of another action or resource.
+# The kernel's result for a scope of another action or resource.
 _OUTSIDE: Final = -2
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    """A scope without what can't be asked; ``decides``: the search for a match ends here if it matches."""
+class _Query:
+    """A scope without conditions on facts; ``decides``: the search ends here if it matches."""
 
     scope: bytes
     decides: bool
 
 
 class GrantLayer:
-    """A list of scopes of which a call must match one: a layer of a ceiling, or what a token was minted with.
+    """A list of scopes of which a call must match one: a layer of a ceiling, or a token's minted scopes.
 
-    Equal lists have equal ids, whichever session or token states them. ``id`` begins with the kind.
+    Equal lists have equal ids, in any session or token. ``id`` begins with the kind.
     """
 
-    __slots__ = ("_questions", "id", "kind", "scopes")
+    __slots__ = ("_queries", "id", "kind", "scopes")
 
     def __init__(self, kind: str, scopes: Iterable[Scope]) -> None:
         self.kind = kind
         self.scopes = tuple(scopes)
         encoded = [scope.encode() for scope in self.scopes]
         digest = blake2b(digest_size=16)
-        for each in encoded:
-            digest.update(len(each).to_bytes(4, "big") + each)
+        for data in encoded:
+            digest.update(len(data).to_bytes(4, "big") + data)
         self.id = f"{kind}:{digest.hexdigest()}"
-        self._questions = tuple(map(_question, self.scopes))
+        self._queries = tuple(map(_query, self.scopes))
 
     @classmethod
     def of_block(cls, payload: bytes) -> GrantLayer:
-        """Return the layer that a root block's payload states; raises ``protobuf.WireError`` for no block."""
+        """Return the layer of a root block's payload; raises ``protobuf.WireError`` for no block."""
         return cls(MINTED, map(Scope.from_record, protobuf.decode("Block", payload)["scopes"]))
 
     def matching_positions(
@@ -68,28 +67,28 @@ class GrantLayer:
         """Return the scopes of this layer that may have admitted an allowed call.
 
         Args:
-            action: of the call, as ``resource`` and ``arguments`` (JSON) are.
-            resource: see above.
-            arguments: see above.
-            decided: the scope that decided, where the decision names it; then there is nothing to search.
+            action: of the call.
+            resource: of the call.
+            arguments: of the call, as JSON.
+            decided: the index of the scope that decided, if the decision names it; then nothing is searched.
 
         Returns:
-            positions, in order; one with the index -1 if no scope matches, as where the ceiling was
-            narrowed between the call and this question.
+            positions, in order; one with the index -1 if no scope matches, as when the ceiling was narrowed
+            since the call.
         """
         if decided >= 0:
             return ((self.id, decided),)
         call = (action.encode(), resource.encode())
-        found = []
-        for index, question in enumerate(self._questions):
-            # Without arguments first: most scopes are of something else, and arguments may be long.
-            if _kernel.matches(question.scope, *call)[1] == _OUTSIDE:
+        positions = []
+        for index, query in enumerate(self._queries):
+            # Without arguments first: most scopes are of another resource, and arguments may be long.
+            if _kernel.matches(query.scope, *call)[1] == _OUTSIDE:
                 continue
-            if _kernel.matches(question.scope, *call, arguments)[0]:
-                found.append((self.id, index))
-                if question.decides:
+            if _kernel.matches(query.scope, *call, arguments)[0]:
+                positions.append((self.id, index))
+                if query.decides:
                     break
-        return tuple(found) or ((self.id, -1),)
+        return tuple(positions) or ((self.id, -1),)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON."""
@@ -100,12 +99,12 @@ class GrantLayer:
 
     @classmethod
     def from_dict(cls, data: object) -> GrantLayer:
-        """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
-        given = field_readers.fields(data, "kind", "scopes")
-        if given["kind"] not in (CEILING, MINTED):
+        """Read the values of :meth:`to_dict`; raises UsageError for anything else."""
+        plain = field_readers.fields(data, "kind", "scopes")
+        if plain["kind"] not in (CEILING, MINTED):
             raise UsageError("a usage record: a layer is of a ceiling, or minted")
-        texts = field_readers.items(given["scopes"], limits.MAX_SCOPES)
-        return cls(str(given["kind"]), [_scope(text) for text in texts])
+        texts = field_readers.items(plain["scopes"], limits.MAX_SCOPES)
+        return cls(str(plain["kind"]), [_scope(text) for text in texts])
 
 
 def _scope(text: object) -> Scope:
@@ -122,17 +121,17 @@ def ceilings(layers: Sequence[Sequence[Scope]]) -> tuple[GrantLayer, ...]:
 
 
 def reads_more_than_arguments(condition: Condition) -> bool:
-    """Whether a condition reads what no note holds: a fact of the session, or a property of the tool."""
+    """Return True if a condition reads a fact of the session or a property of the tool."""
     return bool(condition.fact) or condition.path.source != ValueSource.ARGS
 
 
-def _question(scope: Scope) -> _Question:
-    kept = tuple(c for c in scope.conditions if not reads_more_than_arguments(c))
-    if len(kept) == len(scope.conditions):
-        return _Question(scope.encode(), scope.needs is None)
-    # What was left out still mentions its argument; so the scope is not more closed than it was.
+def _query(scope: Scope) -> _Query:
+    conditions = tuple(c for c in scope.conditions if not reads_more_than_arguments(c))
+    if len(conditions) == len(scope.conditions):
+        return _Query(scope.encode(), scope.needs is None)
+    # A condition that is left out still mentions its argument, so the scope is as open as before.
     left = {c.path for c in scope.conditions if c.fact and c.path.source == ValueSource.ARGS}
     free = (
         () if scope.everything_free else (*scope.free_paths, *sorted(left - set(scope.free_paths), key=str))
     )
-    return _Question(replace(scope, conditions=kept, free_paths=free).encode(), False)
+    return _Query(replace(scope, conditions=conditions, free_paths=free).encode(), False)

@@ -1,26 +1,24 @@
-"""How much one :class:`~sessauth.usage.session_usage.SessionUsage` may hold, whatever is done to it.
+"""Limits of one :class:`~sessauth.usage.session_usage.SessionUsage`.
 
-With all of them reached it holds about 2 MB; a session of some dozen tools holds a few KB. What is beyond a
-bound is dropped by a rule that looks at *what* was seen and never at *when*: so verifiers may tell their
-parts in any order.
+With all of them reached it holds about 2 MB; a session of some dozen tools holds a few KB. Contents beyond a
+limit are dropped by value and never by time: so parts merge in any order.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-# Distinct values of one argument, and their bytes together; beyond it only range and prefix are known.
+# Distinct values of one argument, and their bytes together; beyond them only range and prefix are known.
 MAX_VALUES: Final = 32
 MAX_VALUES_BYTES: Final = 1024
 MAX_PREFIX_BYTES: Final = 128
-# A host that a URL names is kept apart from the URL, since URLs are many and hosts are few.
+# Hosts are stored beside URLs: there are many URLs and few hosts.
 MAX_HOSTS: Final = 8
 
 # Argument paths of one kind of call, the outermost first.
 MAX_PATHS: Final = 24
 
-# Resources of one action that are told apart, kinds of call in all, and actions in all when resources are
-# no longer told apart.
+# Separate resources of one action; call groups in all; actions in all once resources are joined.
 MAX_RESOURCES: Final = 32
 MAX_KINDS: Final = 128
 MAX_GROUPS: Final = 64

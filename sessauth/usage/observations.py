@@ -1,7 +1,7 @@
-"""What verifiers saw of sessions, added up: blocks of tokens, what was allowed, uses after the end.
+"""Observations of sessions by verifiers: blocks of tokens, allowed calls, uses after the end.
 
-The same values are collected where calls are judged, told to the control process, added up there, and
-reported. Times are ms since 1970. Adding up is bounded in bytes: what finds no room is counted.
+Verifiers collect and report these values, the control process adds them up and reports them. Times are ms
+since 1970. Adding up is bounded in bytes; observations that find no room are counted.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Final, TypeVar
 from ..reasons import Reason
 from .session_usage import SessionUsage
 
-# About what an entry takes in memory, beside its texts.
+# Approximate size of an entry in memory, without its texts.
 SESSION_BYTES: Final = 600
 BLOCK_BYTES: Final = 400
 LATE_BYTES: Final = 300
-# What a usage record takes in memory, for each byte of its JSON.
+# Size of a usage record in memory for each byte of its JSON.
 USAGE_FACTOR: Final = 5
-# A usage record is weighed again when about so much was added to it.
+# A usage record is weighed again after growing by so much.
 WEIGH_BYTES: Final = 262_144
 
-# Denials that say: the session is over.
+# Reasons of denials after the end of a session.
 AFTER_END: Final = frozenset({Reason.SESSION_ENDED, Reason.LEASE_LAPSED, Reason.SESSION_EXPIRED})
 
 
 @dataclass(slots=True)
 class BlockObservation:
-    """A block of a token whose signatures stand. ``parent_id`` is empty for a root block, ``index`` 0.
+    """A block of a token with valid signatures. For a root block ``parent_id`` is empty and ``index`` 0.
 
-    ``payload`` is what the block says, without its signature; empty while it was not told.
+    ``payload`` is the signed content, empty while no batch had it.
     """
 
     block_id: bytes
@@ -44,15 +44,15 @@ class BlockObservation:
 
     @property
     def number(self) -> int:
-        """How many calls it stands for."""
+        """The number of calls it counts."""
         return self.calls
 
     def size(self) -> int:
-        """About how many bytes it takes."""
+        """Return its approximate size in memory, in bytes."""
         return BLOCK_BYTES + len(self.payload)
 
     def add(self, other: BlockObservation) -> None:
-        """Add what another verifier, or the same one later, saw of the block."""
+        """Add another observation of the block."""
         self.first_ms = min(self.first_ms, other.first_ms)
         self.last_ms = max(self.last_ms, other.last_ms)
         self.calls += other.calls
@@ -61,10 +61,10 @@ class BlockObservation:
 
 @dataclass(slots=True)
 class UseAfterEnd:
-    """Uses of a session's tokens after its end, which were denied.
+    """Denied uses of a session's tokens after its end.
 
-    ``claimed``: the token names the session, and nobody looked at its signatures; anybody may have
-    written it. Then ``block_ids`` is empty. Else it is the chain, root block first.
+    ``claimed``: the token names the session, but its signatures were not verified; anybody may have written
+    it. Then ``block_ids`` is empty. Else it is the chain, root block first.
     """
 
     block_ids: tuple[bytes, ...]
@@ -75,16 +75,16 @@ class UseAfterEnd:
 
     @property
     def key(self) -> bytes:
-        """What it is told apart by: the chain's last block; nothing where it is only claimed."""
+        """The id of the chain's last block; empty if it is only claimed."""
         return self.block_ids[-1] if self.block_ids else b""
 
     @property
     def number(self) -> int:
-        """How many calls it stands for."""
+        """The number of calls it counts."""
         return self.count
 
     def size(self) -> int:
-        """About how many bytes it takes."""
+        """Return its approximate size in memory, in bytes."""
         return LATE_BYTES + 64 * len(self.block_ids)
 
     def add(self, other: UseAfterEnd) -> None:
@@ -99,10 +99,10 @@ _E = TypeVar("_E", BlockObservation, UseAfterEnd)
 
 @dataclass(slots=True)
 class SessionObservation:
-    """What was seen of one session. ``usage`` is what the allowed calls looked like, where that is wanted.
+    """Observations of one session. ``usage`` is the record of its allowed calls, if usage is wanted.
 
-    ``allowed`` and ``denied`` count calls whose token's signatures stand; ``last_allow_ms`` is 0 if none
-    was allowed. ``lost`` says how often something was seen for which there was no room.
+    ``allowed`` and ``denied`` count calls whose token has valid signatures; ``last_allow_ms`` is 0 if none
+    was allowed. ``lost`` counts observations that found no room.
     """
 
     session_id: bytes
@@ -113,20 +113,20 @@ class SessionObservation:
     blocks: dict[bytes, BlockObservation] = field(default_factory=dict)
     late: dict[bytes, UseAfterEnd] = field(default_factory=dict)
     usage: SessionUsage | None = field(default=None, repr=False)
-    # About what it takes in memory; it was weighed when it had ``usage_weighed``.
+    # Approximate size of ``usage`` in memory, and that size when it was weighed last.
     usage_bytes: int = 0
     usage_weighed: int = 0
 
     def size(self) -> int:
-        """About how many bytes it takes."""
+        """Return its approximate size in memory, in bytes."""
         entries: Iterable[BlockObservation | UseAfterEnd] = (*self.blocks.values(), *self.late.values())
         return SESSION_BYTES + self.usage_bytes + sum(entry.size() for entry in entries)
 
     def add(self, other: SessionObservation, room: int) -> int:
-        """Add what ``other`` saw, in at most ``room`` more bytes; returns how many it took.
+        """Add another's observations in at most ``room`` more bytes; return the growth, in bytes.
 
-        They may be negative, where it is weighed anew. The entries of ``other`` become this one's. What
-        finds no room is counted in ``lost``.
+        It may be negative, after a new weighing. The entries of ``other`` become this one's. ``lost`` counts
+        those that find no room.
         """
         self.allowed += other.allowed
         self.denied += other.denied
@@ -135,7 +135,7 @@ class SessionObservation:
         left = room
         for block in other.blocks.values():
             left -= self._put(self.blocks, block.block_id, block, left)
-            left -= self._learn(block, left)
+            left -= self._add_payload(block, left)
         for late in other.late.values():
             left -= self._put(self.late, late.key, late, left)
         return room - left + self._use(other, left)
@@ -145,15 +145,15 @@ class SessionObservation:
         if known is not None:
             known.add(entry)
             return 0
-        takes = entry.size()
-        if takes > room:
+        size = entry.size()
+        if size > room:
             self.lost += entry.number
             return 0
         entries[key] = entry
-        return takes
+        return size
 
     def _use(self, other: SessionObservation, room: int) -> int:
-        """Add a usage record. Much of it is mostly there already, so that it is weighed now and then."""
+        """Add a usage record. Most of it is known already, so it is weighed only now and then."""
         if other.usage is None:
             return 0
         before = self.usage_bytes
@@ -168,23 +168,23 @@ class SessionObservation:
             self.usage_bytes += other.usage_bytes
         return self.usage_bytes - before
 
-    def _learn(self, told: BlockObservation, room: int) -> int:
-        """Take what a block says from a later telling."""
-        known = self.blocks.get(told.block_id)
-        if known is None or known.payload or not told.payload:
+    def _add_payload(self, later: BlockObservation, room: int) -> int:
+        """Add the payload of a block from a later batch."""
+        known = self.blocks.get(later.block_id)
+        if known is None or known.payload or not later.payload:
             return 0
-        if len(told.payload) > room:
+        if len(later.payload) > room:
             self.lost += 1
             return 0
-        known.payload = told.payload
-        return len(told.payload)
+        known.payload = later.payload
+        return len(later.payload)
 
 
 @dataclass(frozen=True, slots=True)
 class ObservationBatch:
-    """What a verifier tells at once. ``number`` is dense, from 1, in what ``sender_id`` (16 bytes) tells.
+    """One report of a verifier. A sender (16 bytes) numbers its batches from 1, without gaps.
 
-    ``lost`` counts decisions that were lost before it was known of which session.
+    ``lost`` counts lost decisions of unknown sessions.
     """
 
     sender_id: bytes
@@ -198,8 +198,8 @@ class ObservationBatch:
 class ObservationAck:
     """The control process's answer.
 
-    At another ``control_id`` (16 bytes) nothing of what was told before is known. ``wants_usage``: tell it
-    what the calls looked like too, with values of their arguments.
+    A process with another ``control_id`` (16 bytes) knows none of the earlier batches. ``wants_usage``:
+    report usage records too, with values of arguments.
     """
 
     control_id: bytes

@@ -1,7 +1,7 @@
-"""Which arguments a tightened scope leaves open: those that calls had, and that no condition speaks of.
+"""The arguments that a tightened scope leaves open: those of the observed calls without a condition.
 
-A scope with conditions is a closed world (docs/token-format.md, 6.5): what nothing mentions denies. So every
-argument that was seen must be mentioned, and as few others as can be.
+A scope with conditions is a closed world (docs/token-format.md, 6.5): an argument that it doesn't mention
+denies. So every observed argument must be mentioned, and as few others as possible.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from .profile import CallGroup
 
 
 class ArgumentTree:
-    """The paths that a kind of call had, as a tree."""
+    """The argument paths of a call group, as a tree."""
 
-    def __init__(self, bucket: CallGroup, conditioned: Collection[Names]) -> None:
-        """Take the calls, and the paths that conditions speak of."""
-        self._slots = bucket.paths
+    def __init__(self, group: CallGroup, conditioned: Collection[Names]) -> None:
+        """Take the calls, and the paths that have conditions."""
+        self._summaries = group.paths
         self._conditioned = conditioned
-        # Outermost paths are kept first, so above the deepest that was kept none is missing.
-        self._whole_above = max(map(len, bucket.paths), default=0) if bucket.cut else 1_000_000
+        # The deepest paths are dropped first, so above the deepest that is left none is missing.
+        self._whole_above = max(map(len, group.paths), default=0) if group.cut else 1_000_000
         self._children: dict[Names, list[Names]] = {}
-        for path in bucket.paths:
+        for path in group.paths:
             self._children.setdefault(path[:-1], []).append(path)
-        self.known = not bucket.opaque and self._whole_above > 1
+        self.known = not group.opaque and self._whole_above > 1
 
     def all(self) -> list[Names]:
-        """Return paths that mention all that was seen; only where ``known``."""
+        """Return paths that mention every observed argument; only if ``known``."""
         return [path for child in sorted(self._children.get((), ())) for path in self._cover(child)]
 
     def below(self, granted: Names) -> list[Names]:
-        """Return paths at or below a granted one that mention all that was seen there."""
-        if granted in self._slots:
+        """Return paths at or below a granted one that mention every observed argument there."""
+        if granted in self._summaries:
             return list(self._cover(granted))
         if any(path == granted[: len(path)] for path in self._conditioned):
             return []
-        # Objects on the way to it were seen, and are entered only if something lies below them.
-        on_the_way = any(granted[: len(path)] == path for path in self._slots)
+        # Observed objects on the way to it are entered only if a path below them is mentioned.
+        on_the_way = any(granted[: len(path)] == path for path in self._summaries)
         return [granted] if on_the_way else []
 
     def _cover(self, path: Names) -> Iterator[Names]:
         if path in self._conditioned:
             return
-        slot, children = self._slots[path], sorted(self._children.get(path, ()))
-        whole = set(slot.kinds) == {"object"} and not slot.opaque and len(path) + 1 < self._whole_above
+        summary, children = self._summaries[path], sorted(self._children.get(path, ()))
+        whole = set(summary.kinds) == {"object"} and not summary.opaque and len(path) + 1 < self._whole_above
         if not whole or not children:
             yield path
             return
@@ -54,23 +54,23 @@ class ArgumentTree:
             yield from self._cover(child)
 
 
-def free_paths(granted: Scope, seen: ArgumentTree) -> tuple[tuple[Path, ...], bool]:
-    """Return ``free`` and ``free_all`` of a scope that admits what was seen and is as closed as can be."""
+def free_paths(granted: Scope, arguments: ArgumentTree) -> tuple[tuple[Path, ...], bool]:
+    """Return ``free`` and ``free_all`` of the most closed scope that admits the observed calls."""
     if is_closed(granted):
-        if not seen.known:
+        if not arguments.known:
             return granted.free_paths, False
-        below = [path for each in granted.free_paths for path in seen.below(each.segments)]
+        below = [path for free in granted.free_paths for path in arguments.below(free.segments)]
         return tuple(map(Path, dict.fromkeys(below))), False
-    if not seen.known:
+    if not arguments.known:
         return (), True
-    return tuple(map(Path, seen.all())), False
+    return tuple(map(Path, arguments.all())), False
 
 
 def is_closed(scope: Scope) -> bool:
-    """Whether an argument that a scope doesn't mention denies."""
+    """Return True if an argument that a scope doesn't mention denies."""
     return bool(scope.conditions or scope.free_paths) and not scope.everything_free
 
 
 def mentioned(scope: Scope) -> int:
-    """Return how many argument paths a scope mentions."""
+    """Return the number of argument paths that a scope mentions."""
     return len(scope.free_paths) + sum(c.path.source == ValueSource.ARGS for c in scope.conditions)

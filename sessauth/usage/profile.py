@@ -1,25 +1,26 @@
-"""What allowed calls looked like, by the scopes that admitted them, action and resource.
+"""Profiles of allowed calls, by the scopes that admitted them, action and resource.
 
-Resources are told apart as long as they are few. An action with more of them than the bound keeps one
-summary of all. With more kinds of call than the bound every action does so; with more actions than the bound
-nothing is kept but that it is so. Each step depends on how much there is in all and not on its order, and
-none is taken back: so profiles may be merged in any order.
+Resources stay apart while they are few. An action with more of them than the limit has one summary of all.
+With more call groups than the limit, every action has; with more actions than the limit the profile is
+dropped. Each step depends on amounts and not on their order, and none is undone: so profiles merge in any
+order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
 from .. import limits
 from ..errors import UsageError
 from . import field_readers
 from . import limits as bounds
 from .argument_reader import ParsedArguments, Path
+from .field_readers import Count, Form, PlainFields, Truth
 from .value_summary import ValueSummary
 
 Position = tuple[str, int]
-"""A scope: the id of its layer, and its index there; -1 where the scope that decided is not known."""
+"""A scope: the id of its layer, and its index there; -1 if the scope that decided is not known."""
 
 Positions = tuple[Position, ...]
 
@@ -27,30 +28,57 @@ BY_RESOURCE: Final = 0
 BY_ACTION: Final = 1
 NOTHING: Final = 2
 
-# The name of the one bucket of an action whose resources are not told apart; no resource is empty.
+# The name of the one bucket of an action whose resources are joined; no resource is empty.
 ALL: Final = ""
 
 
+def outermost(path: Path) -> tuple[int, Path]:
+    """Return the sort key of a path: outer paths first, so that the deepest are dropped."""
+    return len(path), path
+
+
+def _segments(data: object) -> list[ValueSummary]:
+    return [ValueSummary.from_dict(part) for part in field_readers.items(data, limits.MAX_SEGMENTS)]
+
+
+def _paths_to_json(paths: dict[Path, ValueSummary]) -> list[object]:
+    return [[list(path), paths[path].to_dict()] for path in sorted(paths, key=outermost)]
+
+
+def _paths(data: object) -> dict[Path, ValueSummary]:
+    paths = {}
+    for row in field_readers.items(data, bounds.MAX_PATHS):
+        path, summary = field_readers.items(row, 2, exactly=True)
+        names = field_readers.items(path, limits.MAX_PATH_SEGMENTS)
+        key = tuple(field_readers.text(name, limits.MAX_STRING_BYTES) for name in names)
+        paths[key] = ValueSummary.from_dict(summary)
+    return paths
+
+
+_SEGMENTS: Final = Form(lambda segments: [part.to_dict() for part in segments], _segments)
+_PATHS: Final = Form(_paths_to_json, _paths)
+
+
 @dataclass(slots=True)
-class CallGroup:
+class CallGroup(PlainFields):
     """Calls of one kind.
 
-    ``size`` and ``weight``: JSON values and bytes of the largest arguments; ``shortest`` and ``longest``:
-    segments of the resource; ``cut``: paths were dropped, the outermost are kept; ``opaque``: some arguments
-    can't be named.
+    ``size`` and ``weight``: JSON values and bytes of the largest arguments. ``shortest`` and ``longest``:
+    segments of the resource. ``cut``: the deepest paths were dropped. ``opaque``: some arguments have names
+    that no path can hold.
     """
 
-    calls: int = 0
-    size: int = 0
-    weight: int = 0
-    shortest: int = 0
-    longest: int = 0
-    segments: list[ValueSummary] = field(default_factory=list)
-    paths: dict[Path, ValueSummary] = field(default_factory=dict)
-    cut: bool = False
-    opaque: bool = False
+    calls: Count = 0
+    size: Count = 0
+    weight: Count = 0
+    shortest: Count = 0
+    longest: Count = 0
+    segments: Annotated[list[ValueSummary], _SEGMENTS] = field(default_factory=list)
+    paths: Annotated[dict[Path, ValueSummary], _PATHS] = field(default_factory=dict)
+    cut: Truth = False
+    opaque: Truth = False
 
-    def see(self, resource: str, call: ParsedArguments) -> None:
+    def add(self, resource: str, call: ParsedArguments) -> None:
         """Count one call."""
         parts = resource.split("/")
         self.shortest = min(self.shortest, len(parts)) if self.calls else len(parts)
@@ -60,13 +88,13 @@ class CallGroup:
         self.weight = max(self.weight, call.weight)
         self.opaque |= call.opaque
         for index, part in enumerate(parts):
-            self._segment(index).see_segment(part)
+            self._segment(index).add_segment(part)
         for node in call.nodes:
-            self._path(node.path).see(node)
-        self._settle()
+            self._path(node.path).add(node)
+        self._compact()
 
     def merge(self, other: CallGroup) -> None:
-        """Take over what another has seen."""
+        """Add the calls of another."""
         if other.calls:
             self.shortest = min(self.shortest, other.shortest) if self.calls else other.shortest
         self.longest = max(self.longest, other.longest)
@@ -75,11 +103,11 @@ class CallGroup:
         self.weight = max(self.weight, other.weight)
         self.opaque |= other.opaque
         self.cut |= other.cut
-        for index, slot in enumerate(other.segments):
-            self._segment(index).merge(slot)
-        for path, slot in other.paths.items():
-            self._path(path).merge(slot)
-        self._settle()
+        for index, summary in enumerate(other.segments):
+            self._segment(index).merge(summary)
+        for path, summary in other.paths.items():
+            self._path(path).merge(summary)
+        self._compact()
 
     def _segment(self, index: int) -> ValueSummary:
         while len(self.segments) <= index:
@@ -89,48 +117,15 @@ class CallGroup:
     def _path(self, path: Path) -> ValueSummary:
         return self.paths.setdefault(path, ValueSummary())
 
-    def _settle(self) -> None:
+    def _compact(self) -> None:
         if len(self.paths) > bounds.MAX_PATHS:
-            kept = sorted(self.paths, key=outermost)[: bounds.MAX_PATHS]
-            self.paths, self.cut = {path: self.paths[path] for path in kept}, True
+            paths = sorted(self.paths, key=outermost)[: bounds.MAX_PATHS]
+            self.paths, self.cut = {path: self.paths[path] for path in paths}, True
 
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON."""
-        return {
-            "calls": self.calls,
-            "size": self.size,
-            "weight": self.weight,
-            "shortest": self.shortest,
-            "longest": self.longest,
-            "segments": [slot.to_dict() for slot in self.segments],
-            "paths": [[list(path), self.paths[path].to_dict()] for path in sorted(self.paths, key=outermost)],
-            "cut": self.cut,
-            "opaque": self.opaque,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> CallGroup:
-        """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
-        names = ("calls", "size", "weight", "shortest", "longest", "segments", "paths", "cut", "opaque")
-        given = field_readers.fields(data, *names)
-        calls, size, weight, shortest, longest = (field_readers.count(given[name]) for name in names[:5])
-        bucket = cls(calls, size, weight, shortest, longest)
-        if bucket.longest > limits.MAX_SEGMENTS or bucket.shortest > bucket.longest:
+    def _validate(self) -> None:
+        if self.longest > limits.MAX_SEGMENTS or self.shortest > self.longest:
             raise UsageError("a usage record: more segments than a resource has")
-        segments = field_readers.items(given["segments"], bucket.longest, exactly=True)
-        bucket.segments = [ValueSummary.from_dict(slot) for slot in segments]
-        for row in field_readers.items(given["paths"], bounds.MAX_PATHS):
-            path, slot = field_readers.items(row, 2, exactly=True)
-            names_ = field_readers.items(path, limits.MAX_PATH_SEGMENTS)
-            key = tuple(field_readers.text(name, limits.MAX_STRING_BYTES) for name in names_)
-            bucket.paths[key] = ValueSummary.from_dict(slot)
-        bucket.cut, bucket.opaque = field_readers.truth(given["cut"]), field_readers.truth(given["opaque"])
-        return bucket
-
-
-def outermost(path: Path) -> tuple[int, Path]:
-    """Sort key for paths: outer ones first, so that what is dropped lies deepest."""
-    return len(path), path
+        field_readers.items(self.segments, self.longest, exactly=True)
 
 
 GroupKey = tuple[Positions, str]
@@ -139,21 +134,21 @@ Buckets = dict[str, CallGroup]
 
 @dataclass(slots=True)
 class Profile:
-    """The buckets of all calls, by group (scopes that may have admitted them, action) and resource."""
+    """Buckets of calls, by group (the scopes that may have admitted them, the action) and resource."""
 
     level: int = BY_RESOURCE
     groups: dict[GroupKey, Buckets] = field(default_factory=dict)
 
-    def see(self, positions: Positions, action: str, resource: str, call: ParsedArguments) -> None:
+    def add(self, positions: Positions, action: str, resource: str, call: ParsedArguments) -> None:
         """Count one allowed call."""
         if self.level < NOTHING:
             bucket = self._bucket((positions, action), resource)
-            bucket.see(resource, call)
+            bucket.add(resource, call)
             if bucket.calls == 1:
-                self._settle((positions, action))
+                self._compact((positions, action))
 
     def merge(self, other: Profile) -> None:
-        """Take over another's calls."""
+        """Add the calls of another."""
         if other.level > self.level:
             self.coarsen(other.level)
         for key, buckets in other.groups.items():
@@ -161,10 +156,10 @@ class Profile:
                 return
             for resource, bucket in buckets.items():
                 self._bucket(key, resource).merge(bucket)
-            self._settle(key)
+            self._compact(key)
 
     def coarsen(self, level: int) -> None:
-        """Tell less apart: ``BY_ACTION``, or ``NOTHING``, which keeps nothing. There is no way back."""
+        """Reduce the detail for good: to ``BY_ACTION``, or to ``NOTHING``, which drops everything."""
         self.level = max(self.level, level)
         if self.level == NOTHING:
             self.groups = {}
@@ -185,7 +180,7 @@ class Profile:
             joined.merge(bucket)
         self.groups[key] = {ALL: joined}
 
-    def _settle(self, key: GroupKey) -> None:
+    def _compact(self, key: GroupKey) -> None:
         buckets = self.groups[key]
         if len(buckets) > bounds.MAX_RESOURCES or (ALL in buckets and len(buckets) > 1):
             self._join(key)
@@ -195,8 +190,10 @@ class Profile:
             self.coarsen(NOTHING)
 
     def _kinds(self) -> int:
-        # A joined action counts as the most that it could have had, or joining would make room for others.
-        return sum(bounds.MAX_RESOURCES if ALL in each else len(each) for each in self.groups.values())
+        # A joined action counts with its maximum, or joining would make room for others.
+        return sum(
+            bounds.MAX_RESOURCES if ALL in buckets else len(buckets) for buckets in self.groups.values()
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON."""
@@ -212,13 +209,13 @@ class Profile:
 
     @classmethod
     def from_dict(cls, data: object) -> Profile:
-        """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
-        given = field_readers.fields(data, "level", "groups")
-        level = field_readers.count(given["level"])
+        """Read the values of :meth:`to_dict`; raises UsageError for anything else."""
+        plain = field_readers.fields(data, "level", "groups")
+        level = field_readers.count(plain["level"])
         if level > NOTHING:
             raise UsageError("a usage record: an unknown level of detail")
         profile = cls(level)
-        for group in field_readers.items(given["groups"], 0 if level == NOTHING else bounds.MAX_KINDS):
+        for group in field_readers.items(plain["groups"], 0 if level == NOTHING else bounds.MAX_KINDS):
             parts = field_readers.fields(group, "positions", "action", "buckets")
             rows = field_readers.items(parts["positions"], bounds.MAX_POSITIONS)
             action = field_readers.text(parts["action"], limits.MAX_ACTION_CHARS)

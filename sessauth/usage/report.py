@@ -23,7 +23,7 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class ScopeUse:
-    """One granted scope: how often it may have admitted a call, and what those calls were."""
+    """One granted scope: the times and the calls that it may have admitted."""
 
     scope: Scope
     span: TimeSpan
@@ -44,9 +44,9 @@ class ScopeUse:
 
 @dataclass(frozen=True, slots=True)
 class LayerUse:
-    """One granted list of scopes, and what would have been enough.
+    """One granted list of scopes, and suggestions for it.
 
-    ``sessions``: how many had it; ``unknown``: calls that it admitted by a scope that is not known.
+    ``sessions``: the number of sessions with it; ``unknown``: calls that it admitted by an unknown scope.
     """
 
     layer: GrantLayer
@@ -57,7 +57,7 @@ class LayerUse:
 
     @property
     def used(self) -> int:
-        """How many of its scopes were used."""
+        """The number of its scopes that were used."""
         return sum(scope.span.calls > 0 for scope in self.scopes)
 
     def to_dict(self) -> dict[str, object]:
@@ -77,7 +77,7 @@ class LayerUse:
 
 @dataclass(frozen=True, slots=True)
 class TimeUse:
-    """How much of a session's time was needed. All in ms; moments since 1970, 0 where there was none."""
+    """The used part of a session's time. All in ms; moments since 1970, 0 if there was none."""
 
     session: Session
     span: TimeSpan
@@ -85,18 +85,18 @@ class TimeUse:
 
     @property
     def granted_ms(self) -> int:
-        """How long it might have lived."""
+        """The granted time, from opening to expiry."""
         return max(0, self.session.expires_at_ms - self.session.opened_at_ms)
 
     @property
     def lived_ms(self) -> int:
-        """How long it did live, until now."""
+        """The time that it lived, until now."""
         until = self.session.ended_at_ms or min(self.now_ms, self.session.expires_at_ms)
         return max(0, until - self.session.opened_at_ms)
 
     @property
     def needed_ms(self) -> int:
-        """From its opening to the last allowed call."""
+        """The time from its opening to the last allowed call."""
         return max(0, self.span.last_ms - self.session.opened_at_ms) if self.span.calls else 0
 
     def to_dict(self) -> dict[str, object]:
@@ -133,9 +133,9 @@ class UsageReport:
         """Return the report of sessions and what each of them used.
 
         Args:
-            used: the sessions, with their ceilings as they are now.
-            now_ms: when, in ms since 1970.
-            purpose: what they have in common; the first one's if None.
+            used: the sessions, with their current ceilings.
+            now_ms: the time of the report, in ms since 1970.
+            purpose: of all sessions; the first one's if None.
         """
         whole = SessionUsage()
         for _, usage in used:
@@ -143,9 +143,9 @@ class UsageReport:
         granted: dict[str, GrantLayer] = {}
         sessions: Counter[str] = Counter()
         for session, usage in used:
-            of_it = {layer.id: layer for layer in _ceiling(session)} | usage.minted
-            granted |= of_it
-            sessions.update(of_it.keys())
+            of_session = {layer.id: layer for layer in _ceiling(session)} | usage.minted
+            granted |= of_session
+            sessions.update(of_session.keys())
         layers = sorted(granted.values(), key=lambda layer: layer.kind)
         return cls(
             purpose=used[0][0].purpose if purpose is None and used else purpose or "",
@@ -158,12 +158,12 @@ class UsageReport:
     @property
     def ceilings(self) -> tuple[LayerUse, ...]:
         """The layers of ceilings."""
-        return tuple(each for each in self.layers if each.layer.kind == CEILING)
+        return tuple(layer for layer in self.layers if layer.layer.kind == CEILING)
 
     @property
     def minted(self) -> tuple[LayerUse, ...]:
-        """What tokens were minted with, of those that were used at least once."""
-        return tuple(each for each in self.layers if each.layer.kind == MINTED)
+        """The layers that tokens were minted with, of tokens that were used."""
+        return tuple(layer for layer in self.layers if layer.layer.kind == MINTED)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON, in a stable order."""
@@ -206,27 +206,27 @@ def _layer_use(layer: GrantLayer, usage: SessionUsage, sessions: int) -> LayerUs
     )
 
 
-def _kind(action: str, resource: str, bucket: CallGroup) -> dict[str, object]:
-    """Return what calls of one kind had; a resource that is not told apart is None."""
+def _kind(action: str, resource: str, group: CallGroup) -> dict[str, object]:
+    """Return the arguments of one call group; the resource is None if resources are joined."""
     return {
         "action": action,
         "resource": None if resource == ALL else resource,
-        "calls": bucket.calls,
+        "calls": group.calls,
         "arguments": [
             {
                 "path": str(Path(names)),
-                "present": slot.found,
-                "absent": bucket.calls - slot.found,
-                "types": {kind: slot.kinds[kind] for kind in KINDS if kind in slot.kinds},
-                "values": values_to_json(slot.values),
-                "least": None if slot.low is None else str(slot.low),
-                "most": None if slot.high is None else str(slot.high),
-                "begins": slot.prefix,
-                "hosts": sorted(slot.hosts or ()),
-                "elements": values_to_json(slot.elements),
-                "longest_list": slot.longest,
+                "present": summary.found,
+                "absent": group.calls - summary.found,
+                "types": {kind: summary.kinds[kind] for kind in KINDS if kind in summary.kinds},
+                "values": None if summary.values is None else values_to_json(summary.values),
+                "least": None if summary.low is None else str(summary.low),
+                "most": None if summary.high is None else str(summary.high),
+                "begins": summary.prefix,
+                "hosts": sorted(summary.hosts or ()),
+                "elements": None if summary.elements is None else values_to_json(summary.elements),
+                "longest_list": summary.longest,
             }
-            for names, slot in sorted(bucket.paths.items())
+            for names, summary in sorted(group.paths.items())
         ],
-        "more_arguments": bucket.cut or bucket.opaque,
+        "more_arguments": group.cut or group.opaque,
     }

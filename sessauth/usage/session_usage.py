@@ -13,7 +13,7 @@ From decision records::
     usage.merge(other)
     SessionUsage.from_dict(usage.to_dict()) == usage             # and to_json / from_json, as bytes
 
-``to_dict()`` (plain values; a *span* is ``[calls, first_ms, last_ms]``)::
+``to_dict()`` returns plain values; a *span* is ``[calls, first_ms, last_ms]``::
 
     {"format": 1,
      "allowed": span,
@@ -23,16 +23,16 @@ From decision records::
      "uses": {"rows": [[layer id, scope index, span...]...], "truncated": bool},
      "tokens": {"rows": [[root block id, span...]...], "truncated": bool},
      "minted": {layer id: {"kind": "minted", "scopes": [base64...]}}, "minted_cut": bool,
-     "profiles": {"ceiling": profile, "minted": profile},        # usage.profile: argument values live here
-     "lost": notes that were lost}
+     "profiles": {"ceiling": profile, "minted": profile},        # usage.profile: these hold argument values
+     "lost": decisions that were lost}
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from ..errors import UsageError
 from ..limits import MAX_ACTION_CHARS, MAX_RESOURCE_BYTES
@@ -45,35 +45,60 @@ from .profile import BY_ACTION, NOTHING, Position, Profile, read_position
 
 FORMAT: Final = 1
 
-# The denials whose action and resource are well-formed and worth a row: what was wanted and not granted.
+# Denials with a row for action and resource, which are well-formed: authority that was missing.
 _WANTED: Final = frozenset((Reason.OUT_OF_SCOPE, Reason.CONDITION_FAILED, Reason.UNKNOWN_TOOL))
 _WORDS: Final = {int(reason): reason.name for reason in Reason}
 _ACTION: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_MEMBERS: Final = (
-    *("format", "allowed", "denied", "calls", "denied_calls", "uses", "tokens"),
-    *("minted", "minted_cut", "profiles", "lost"),
-)
+
+
+def _fits(resource: str) -> bool:
+    try:
+        return len(resource.encode()) <= MAX_RESOURCE_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def _texts(*most_bytes: int) -> Callable[[list[object]], tuple[Any, ...]]:
+    """Return a reader of a key of as many texts."""
+
+    def read_key(parts: list[object]) -> tuple[Any, ...]:
+        values = field_readers.items(parts, len(most_bytes), exactly=True)
+        return tuple(map(field_readers.text, values, most_bytes))
+
+    return read_key
+
+
+_CALL: Final = (MAX_ACTION_CHARS, MAX_RESOURCE_BYTES)
+# The limit of each table, and the reader of its keys.
+_TABLES: Final[Mapping[str, tuple[int, Callable[[list[object]], tuple[Any, ...]]]]] = {
+    "denied": (limits.MAX_DENIED_REASONS, _texts(64)),
+    "calls": (limits.MAX_ROWS, _texts(*_CALL)),
+    "denied_calls": (limits.MAX_DENIED_ROWS, _texts(64, *_CALL)),
+    "uses": (limits.MAX_POSITIONS, read_position),
+    "tokens": (limits.MAX_TOKENS, _texts(64)),
+}
+_MEMBERS: Final = ("format", "allowed", *_TABLES, "minted", "minted_cut", "profiles", "lost")
 
 
 class SessionUsage:
-    """What calls a session made, by which scopes, with which arguments; and what it was denied.
+    """The calls of a session, the scopes that admitted them, their arguments; and the denials.
 
-    It holds values of arguments, which no log does: it is for memory, and for whoever may read the report. It
-    is bounded (:mod:`sessauth.usage.limits`) whatever is observed; :attr:`truncated` says what was dropped.
+    It holds values of arguments, which no log does: it stays in memory, and only readers of the report may
+    see them. It is bounded (:mod:`sessauth.usage.limits`); :attr:`truncated` names the parts that were cut.
     """
 
-    __slots__ = (
-        *("allowed", "calls", "denied", "denied_calls", "lost"),
-        *("minted", "minted_cut", "profiles", "tokens", "uses"),
-    )
+    __slots__ = ("allowed", *_TABLES, "lost", "minted", "minted_cut", "profiles")
+
+    denied: TopKTable[tuple[str]]
+    calls: TopKTable[tuple[str, str]]
+    denied_calls: TopKTable[tuple[str, str, str]]
+    uses: TopKTable[Position]
+    tokens: TopKTable[tuple[str]]
 
     def __init__(self) -> None:
         self.allowed = TimeSpan()
-        self.denied: TopKTable[tuple[str]] = TopKTable(limits.MAX_DENIED_REASONS)
-        self.calls: TopKTable[tuple[str, str]] = TopKTable(limits.MAX_ROWS)
-        self.denied_calls: TopKTable[tuple[str, str, str]] = TopKTable(limits.MAX_DENIED_ROWS)
-        self.uses: TopKTable[Position] = TopKTable(limits.MAX_POSITIONS)
-        self.tokens: TopKTable[tuple[str]] = TopKTable(limits.MAX_TOKENS)
+        for name, (limit, _) in _TABLES.items():
+            setattr(self, name, TopKTable(limit))
         self.minted: dict[str, GrantLayer] = {}
         self.minted_cut = False
         self.profiles = {CEILING: Profile(), MINTED: Profile()}
@@ -94,14 +119,14 @@ class SessionUsage:
         """Count one decision.
 
         Args:
-            action: of the call, as ``resource`` and ``arguments`` are.
-            resource: see above.
-            arguments: the JSON that was judged; looked at only where the call was allowed.
-            at_ms: when it was judged, in ms since 1970.
+            action: of the call.
+            resource: of the call.
+            arguments: of the call, as JSON; read only if it was allowed.
+            at_ms: the time of the decision, in ms since 1970.
             block_ids: of the chain; the first names the token.
             matched: the scopes that may have admitted it (``GrantLayer.matching_positions``).
-            minted: what the token was minted with.
-            reason: why it was denied, a number of :class:`~sessauth.reasons.Reason`.
+            minted: the scopes that the token was minted with.
+            reason: of the decision, a number of :class:`~sessauth.reasons.Reason`.
         """
         if reason != Reason.ALLOWED:
             self._deny(action, resource, at_ms, reason)
@@ -111,7 +136,7 @@ class SessionUsage:
         if block_ids:
             self.tokens.add((block_ids[0].hex(),), at_ms)
         if minted is not None:
-            self._keep(minted)
+            self._add_minted(minted)
         positions = sorted(set(matched))
         for position in positions:
             self.uses.add(position, at_ms)
@@ -119,16 +144,16 @@ class SessionUsage:
         for kind, profile in self.profiles.items():
             of_kind = tuple(position for position in positions if position[0].startswith(kind))
             if of_kind:
-                profile.see(of_kind, action, resource, call)
+                profile.add(of_kind, action, resource, call)
 
     def _deny(self, action: str, resource: str, at_ms: int, reason: int) -> None:
         word = _WORDS.get(reason, f"REASON_{reason}")
         self.denied.add((word,), at_ms)
-        # A denied call may be anything at all: what could not be a row of an allowed one has no row here.
+        # A denied call may be anything; only well-formed ones have a row.
         if reason in _WANTED and _ACTION.fullmatch(action) and _fits(resource):
             self.denied_calls.add((word, action, resource), at_ms)
 
-    def _keep(self, layer: GrantLayer) -> None:
+    def _add_minted(self, layer: GrantLayer) -> None:
         if layer.id in self.minted:
             return
         self.minted[layer.id] = layer
@@ -137,31 +162,28 @@ class SessionUsage:
             self.minted_cut = True
 
     def merge(self, other: SessionUsage) -> None:
-        """Take over what another has counted: of another verifier, or of another session."""
+        """Add another record: of another verifier, or of another session."""
         self.allowed.merge(other.allowed)
-        self.denied.merge(other.denied)
-        self.calls.merge(other.calls)
-        self.denied_calls.merge(other.denied_calls)
-        self.uses.merge(other.uses)
-        self.tokens.merge(other.tokens)
+        for name in _TABLES:
+            getattr(self, name).merge(getattr(other, name))
         for layer in other.minted.values():
-            self._keep(layer)
+            self._add_minted(layer)
         self.minted_cut |= other.minted_cut
         for kind, profile in self.profiles.items():
             profile.merge(other.profiles[kind])
         self.lost += other.lost
 
     def coarsen(self) -> None:
-        """Give up what takes most room, one step further each time; counts stay."""
+        """Drop the largest details, one step further each time; counts stay."""
         for profile in self.profiles.values():
             profile.coarsen(min(profile.level + 1, NOTHING))
 
     @property
     def truncated(self) -> tuple[str, ...]:
-        """What is not complete, as words for a report; empty if all is."""
+        """The incomplete parts, as words for a report; empty if all are complete."""
         by_action = [kind for kind, profile in self.profiles.items() if profile.level == BY_ACTION]
         nothing = [kind for kind, profile in self.profiles.items() if profile.level == NOTHING]
-        told = {
+        cut = {
             f"{self.lost} decisions were lost": self.lost > 0,
             "resources": self.calls.truncated,
             "scopes": self.uses.truncated,
@@ -171,18 +193,14 @@ class SessionUsage:
             f"resources apart ({', '.join(by_action)})": bool(by_action),
             f"what calls looked like ({', '.join(nothing)})": bool(nothing),
         }
-        return tuple(word for word, holds in told.items() if holds)
+        return tuple(word for word, holds in cut.items() if holds)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON."""
         return {
             "format": FORMAT,
             "allowed": self.allowed.to_list(),
-            "denied": self.denied.to_dict(),
-            "calls": self.calls.to_dict(),
-            "denied_calls": self.denied_calls.to_dict(),
-            "uses": self.uses.to_dict(),
-            "tokens": self.tokens.to_dict(),
+            **{name: getattr(self, name).to_dict() for name in _TABLES},
             "minted": {name: self.minted[name].to_dict() for name in sorted(self.minted)},
             "minted_cut": self.minted_cut,
             "profiles": {kind: profile.to_dict() for kind, profile in self.profiles.items()},
@@ -191,30 +209,23 @@ class SessionUsage:
 
     @classmethod
     def from_dict(cls, data: object) -> SessionUsage:
-        """Read what :meth:`to_dict` gave.
-
-        Raises:
-            UsageError: for anything else, also for what is beyond a bound.
-        """
-        given = field_readers.fields(data, *_MEMBERS)
-        if given["format"] != FORMAT:
-            raise UsageError(f"a usage record of format {given['format']!a}: this version reads {FORMAT}")
+        """Read the values of :meth:`to_dict`; raises UsageError for anything else, or beyond a limit."""
+        plain = field_readers.fields(data, *_MEMBERS)
+        if plain["format"] != FORMAT:
+            raise UsageError(f"a usage record of format {plain['format']!a}: this version reads {FORMAT}")
         usage = cls()
-        usage.allowed = TimeSpan.from_list(given["allowed"])
-        usage.denied = TopKTable.from_dict(limits.MAX_DENIED_REASONS, given["denied"], _reason)
-        usage.calls = TopKTable.from_dict(limits.MAX_ROWS, given["calls"], _call)
-        usage.denied_calls = TopKTable.from_dict(limits.MAX_DENIED_ROWS, given["denied_calls"], _denied_call)
-        usage.uses = TopKTable.from_dict(limits.MAX_POSITIONS, given["uses"], read_position)
-        usage.tokens = TopKTable.from_dict(limits.MAX_TOKENS, given["tokens"], _reason)
-        minted = given["minted"]
+        usage.allowed = TimeSpan.from_list(plain["allowed"])
+        for name, (limit, read_key) in _TABLES.items():
+            setattr(usage, name, TopKTable.from_dict(limit, plain[name], read_key))
+        minted = plain["minted"]
         if not isinstance(minted, dict) or len(minted) > limits.MAX_MINTED_LAYERS:
             raise UsageError("a usage record: too many lists of minted scopes")
         for layer in minted.values():
-            usage._keep(GrantLayer.from_dict(layer))
-        usage.minted_cut = field_readers.truth(given["minted_cut"])
-        profiles = field_readers.fields(given["profiles"], *usage.profiles)
+            usage._add_minted(GrantLayer.from_dict(layer))
+        usage.minted_cut = field_readers.truth(plain["minted_cut"])
+        profiles = field_readers.fields(plain["profiles"], *usage.profiles)
         usage.profiles = {kind: Profile.from_dict(profiles[kind]) for kind in usage.profiles}
-        usage.lost = field_readers.count(given["lost"])
+        usage.lost = field_readers.count(plain["lost"])
         return usage
 
     def to_json(self) -> bytes:
@@ -223,36 +234,14 @@ class SessionUsage:
 
     @classmethod
     def from_json(cls, data: bytes) -> SessionUsage:
-        """Read what :meth:`to_json` gave; raises UsageError for anything else."""
+        """Read the bytes of :meth:`to_json`; raises UsageError for anything else."""
         try:
             return cls.from_dict(json.loads(data))
         except (ValueError, RecursionError):
             raise UsageError("a usage record: not JSON") from None
 
     def __eq__(self, other: object) -> bool:
-        """Whether all that is kept is equal."""
+        """Compare the contents."""
         return isinstance(other, SessionUsage) and self.to_dict() == other.to_dict()
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def _fits(resource: str) -> bool:
-    try:
-        return len(resource.encode()) <= MAX_RESOURCE_BYTES
-    except UnicodeEncodeError:
-        return False
-
-
-def _reason(parts: list[object]) -> tuple[str]:
-    (word,) = field_readers.items(parts, 1, exactly=True)
-    return (field_readers.text(word, 64),)
-
-
-def _call(parts: list[object]) -> tuple[str, str]:
-    action, resource = field_readers.items(parts, 2, exactly=True)
-    return field_readers.text(action, MAX_ACTION_CHARS), field_readers.text(resource, MAX_RESOURCE_BYTES)
-
-
-def _denied_call(parts: list[object]) -> tuple[str, str, str]:
-    word, *call = field_readers.items(parts, 3, exactly=True)
-    return (field_readers.text(word, 64), *_call(call))

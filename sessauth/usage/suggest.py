@@ -1,7 +1,7 @@
-"""From what was granted and what was used: fewer and narrower scopes that would have done.
+"""Suggests fewer and narrower scopes that would have admitted the observed calls.
 
-A suggestion for a layer promises two things. It lies inside what was granted, as the kernel proves. And each
-allowed call that was observed is allowed by it too: in the same place, by the same facts, at the same price.
+A suggestion for a layer promises two things. The kernel proves that it lies inside the grant. And it allows
+each observed allowed call: in the same place, by the same facts, at the same price.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from .profile import NOTHING, CallGroup
 from .session_usage import SessionUsage
 from .tighten import MAX_PARTS, Evidence, is_inside, tighten, work_of
 
-# A token has at most 8 KiB in all, and a suggestion that nobody reads is none.
+# A token has at most 8 KiB, and a suggestion must be short enough to be read.
 MAX_BYTES: Final = 4096
-# Of what a check may cost; the rest is for the other layers and blocks that a call is judged by.
+# A part of the limit of a check; the rest is for the other layers and blocks.
 _MAX_WORK: Final = limits.MAX_WORK // 4
 
 
 @dataclass(frozen=True, slots=True)
 class SuggestionPart:
-    """What became of one granted scope: ``tightened``, ``kept`` as it is, or ``dropped`` as never used."""
+    """The suggestion for one granted scope: ``tightened``, ``kept``, or ``dropped`` as never used."""
 
     index: int
     granted: Scope
@@ -35,7 +35,7 @@ class SuggestionPart:
 
     @property
     def outcome(self) -> str:
-        """The word."""
+        """``tightened``, ``kept`` or ``dropped``."""
         if not self.scopes:
             return "dropped"
         return "kept" if self.scopes == (self.granted,) else "tightened"
@@ -43,7 +43,7 @@ class SuggestionPart:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """Scopes for the place of one granted layer; ``why`` says what could not be tightened, and why."""
+    """Scopes to replace one granted layer; ``why``: the cause if they could not be tightened."""
 
     layer: str
     fit: Fit
@@ -52,7 +52,7 @@ class Suggestion:
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """All of them, in order; none if nothing was used."""
+        """The scopes of all parts, in order; none if none was used."""
         return tuple(dict.fromkeys(scope for part in self.parts for scope in part.scopes))
 
     def to_dict(self) -> dict[str, object]:
@@ -75,13 +75,13 @@ class Suggestion:
 def suggest(
     layer: GrantLayer, usage: SessionUsage, fit: Fit = Fit.LOOSE, *, max_bytes: int = MAX_BYTES
 ) -> Suggestion:
-    """Return scopes for the place of ``layer`` that admit every allowed call that was observed.
+    """Return scopes to replace ``layer`` that admit every observed allowed call.
 
     Args:
-        layer: what was granted.
-        usage: what was used; of one session or merged from many.
-        fit: how close to what was seen (:class:`~sessauth.usage.generalize.Fit`). LOOSE is the default: the
-            next session of a purpose reads other files than the last.
+        layer: the grant.
+        usage: of one session, or merged from several.
+        fit: the distance from the observed calls. LOOSE is the default: the next session of a purpose reads
+            other files than the last.
         max_bytes: of all scopes together, encoded; beyond it they are coarser.
     """
     if usage.profiles[layer.kind].level == NOTHING:
@@ -91,16 +91,16 @@ def suggest(
     evidence = [evidence_of(layer, index, usage) for index in range(len(layer.scopes))]
     for most in (MAX_PARTS, 4, 1):
         parts = tuple(
-            SuggestionPart(index, scope, tuple(tighten(scope, seen, fit, most)) if seen else ())
-            for index, (scope, seen) in enumerate(zip(layer.scopes, evidence, strict=True))
+            SuggestionPart(index, scope, tuple(tighten(scope, calls, fit, most)) if calls else ())
+            for index, (scope, calls) in enumerate(zip(layer.scopes, evidence, strict=True))
         )
         suggestion = Suggestion(layer.id, fit, parts)
-        why = _wrong(suggestion, evidence, max_bytes)
+        why = _fault(suggestion, evidence, max_bytes)
         if not why:
             return suggestion
     used = tuple(
-        SuggestionPart(index, scope, (scope,) if seen else ())
-        for index, (scope, seen) in enumerate(zip(layer.scopes, evidence, strict=True))
+        SuggestionPart(index, scope, (scope,) if calls else ())
+        for index, (scope, calls) in enumerate(zip(layer.scopes, evidence, strict=True))
     )
     return Suggestion(layer.id, fit, used, why)
 
@@ -113,28 +113,28 @@ def _as_granted(layer: GrantLayer, fit: Fit, why: str) -> Suggestion:
 def evidence_of(layer: GrantLayer, index: int, usage: SessionUsage) -> Evidence:
     """Return the calls that a scope may have admitted, in order of action and resource."""
     return [
-        (action, resource, bucket)
+        (action, resource, group)
         for (positions, action), buckets in sorted(
             usage.profiles[layer.kind].groups.items(), key=itemgetter(0)
         )
         if (layer.id, index) in positions
-        for resource, bucket in sorted(buckets.items(), key=itemgetter(0))
+        for resource, group in sorted(buckets.items(), key=itemgetter(0))
     ]
 
 
-def _wrong(suggestion: Suggestion, evidence: list[Evidence], max_bytes: int) -> str:
+def _fault(suggestion: Suggestion, evidence: list[Evidence], max_bytes: int) -> str:
     scopes = suggestion.scopes
     if len(scopes) > limits.MAX_SCOPES or sum(len(scope.encode()) for scope in scopes) > max_bytes:
         return "the suggestion would be too long"
-    largest = _largest(bucket for seen in evidence for _, _, bucket in seen)
+    largest = _largest(group for calls in evidence for _, _, group in calls)
     if sum(work_of(scope, largest) for scope in scopes) > _MAX_WORK:
         return "arguments are so large that judging them by more conditions could be too much work"
     proven = all(is_inside([part.granted], part.scopes) for part in suggestion.parts)
     return "" if proven else "the suggestion is not proven to lie inside the grant"
 
 
-def _largest(buckets: Iterator[CallGroup]) -> CallGroup:
+def _largest(groups: Iterator[CallGroup]) -> CallGroup:
     largest = CallGroup()
-    for bucket in buckets:
-        largest.size, largest.weight = max(largest.size, bucket.size), max(largest.weight, bucket.weight)
+    for group in groups:
+        largest.size, largest.weight = max(largest.size, group.size), max(largest.weight, group.weight)
     return largest

@@ -1,4 +1,4 @@
-"""A report as a picture (SVG): what was granted, as bars of how much of it was used."""
+"""A report as a picture (SVG): bars of the used part of each grant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from .report import LayerUse, UsageReport
-from .text import share, shown, span
+from .tables import safe_text, share, span
 
 WIDTH: Final = 960
 _LEFT: Final = 24
@@ -17,7 +17,7 @@ _MAX_SCOPES: Final = 40
 _MAX_ROWS: Final = 12
 _LABEL_CHARS: Final = 84
 
-# Colours that keep their contrast on either ground; who views it chooses the ground.
+# Colours with enough contrast on a light and on a dark background.
 _STYLE: Final = """
 svg{--ground:#ffffff;--ink:#1f2328;--quiet:#656d76;--track:#d8dee4;--used:#1a7f7a;--denied:#b35900}
 @media (prefers-color-scheme:dark){
@@ -37,9 +37,9 @@ class _Sheet:
         self.y = 20
 
     def text(self, words: str, *, x: int = _LEFT, css: str = "", below: int = 0, most: int = 0) -> None:
-        whole, told = shown(words), shown(words, most)
-        title = f"<title>{escape(whole)}</title>" if told != whole else ""
-        self.parts.append(f'<text x="{x}" y="{self.y + below}" class="{css}">{escape(told)}{title}</text>')
+        whole, cut = safe_text(words), safe_text(words, most)
+        title = f"<title>{escape(whole)}</title>" if cut != whole else ""
+        self.parts.append(f'<text x="{x}" y="{self.y + below}" class="{css}">{escape(cut)}{title}</text>')
 
     def bar(self, x: float, width: float, css: str) -> None:
         self.parts.append(
@@ -53,7 +53,7 @@ class _Sheet:
         self.y += 10
 
     def row(self, part: float, label: str, number: str, css: str) -> None:
-        """Add a bar with a number and a label behind it; one that is empty is dashed."""
+        """Add a bar with a number and a label behind it; an empty bar is dashed."""
         self.y += 6
         self.bar(_LEFT, _BAR, "track" if part else "never")
         if part:
@@ -77,15 +77,15 @@ class _Sheet:
 
 
 def picture(report: UsageReport) -> str:
-    """Return a whole SVG document, for light and dark grounds. Every text in it is escaped."""
+    """Return an SVG document, for light and dark backgrounds. Every text in it is escaped."""
     sheet = _Sheet()
     usage = report.usage
     denied = sum(each.calls for _, each in usage.denied)
-    title = "granted against used" + (f": {shown(report.purpose)}" if report.purpose else "")
+    title = "granted against used" + (f": {safe_text(report.purpose)}" if report.purpose else "")
     sheet.text(title, css="head", below=12, most=100)
     sheet.y += 22
-    told = f"{len(report.sessions)} session(s), {usage.allowed.calls} calls allowed, {denied} denied"
-    sheet.text(told, css="quiet", below=12)
+    summary = f"{len(report.sessions)} session(s), {usage.allowed.calls} calls allowed, {denied} denied"
+    sheet.text(summary, css="quiet", below=12)
     sheet.y += 12
     _times(sheet, report)
     for layer in report.layers:
@@ -100,7 +100,7 @@ def picture(report: UsageReport) -> str:
 
 
 def _times(sheet: _Sheet, report: UsageReport) -> None:
-    """Add a line a session: granted, lived, and the part in which calls were made."""
+    """Add a line for each session: the granted time, and the part with calls."""
     longest = max((each.granted_ms for each in report.sessions), default=0)
     if not longest:
         return
@@ -122,8 +122,8 @@ def _times(sheet: _Sheet, report: UsageReport) -> None:
 
 def _layer(sheet: _Sheet, layer: LayerUse) -> None:
     granted = len(layer.scopes)
-    told = f"{layer.used} of {granted} scopes used, {share(granted - layer.used, granted)} never"
-    sheet.head(f"granted ({layer.layer.kind})", told)
+    summary = f"{layer.used} of {granted} scopes used, {share(granted - layer.used, granted)} never"
+    sheet.head(f"granted ({layer.layer.kind})", summary)
     most = max((each.span.calls for each in layer.scopes), default=0)
     for each in layer.scopes[:_MAX_SCOPES]:
         calls = each.span.calls
@@ -134,9 +134,9 @@ def _layer(sheet: _Sheet, layer: LayerUse) -> None:
 def _counts(sheet: _Sheet, head: str, rows: Iterable[tuple[str, int]], count: int, css: str) -> None:
     if not count:
         return
-    kept = list(rows)[:_MAX_ROWS]
+    shown = list(rows)[:_MAX_ROWS]
     sheet.head(head)
-    most = max(calls for _, calls in kept)
-    for label, calls in kept:
+    most = max(calls for _, calls in shown)
+    for label, calls in shown:
         sheet.row(calls / most, label, str(calls), css)
     sheet.more(count - _MAX_ROWS)

@@ -1,19 +1,19 @@
-"""A report as tables for a terminal: titles, headers and rows, without their layout."""
+"""A report as tables for a terminal: titles, headers and rows, without their layout; texts made safe."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..scopes.value import quoted, shows
 from .generalize import Fit
 from .report import LayerUse, UsageReport
-from .text import share, span
 
 MAX_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A title, and what stands under it: lines, or rows below headers."""
+    """A title with lines, or with rows below headers."""
 
     title: str
     headers: tuple[str, ...] = ()
@@ -22,12 +22,12 @@ class Section:
 
 
 def sections(report: UsageReport, fit: Fit = Fit.LOOSE) -> list[Section]:
-    """Return the report in the order in which it is read; empty sections are left out."""
-    found = [_summary(report), _time(report)]
+    """Return the report in reading order, without empty sections."""
+    all_sections = [_summary(report), _time(report)]
     for layer in report.layers:
-        found += [_scopes(layer), _suggestion(layer, fit)]
-    found += [_resources(report), _denied(report), _wanted(report), _incomplete(report)]
-    return [section for section in found if section.rows or section.lines]
+        all_sections += [_scopes(layer), _suggestion(layer, fit)]
+    all_sections += [_resources(report), _denied(report), _wanted(report), _incomplete(report)]
+    return [section for section in all_sections if section.rows or section.lines]
 
 
 def _summary(report: UsageReport) -> Section:
@@ -98,3 +98,22 @@ def _wanted(report: UsageReport) -> Section:
 
 def _incomplete(report: UsageReport) -> Section:
     return Section("not complete", lines=report.usage.truncated)
+
+
+def safe_text(text: str, most: int = 0) -> str:
+    """Return a text with invisible characters escaped, cut to ``most`` characters (0: whole)."""
+    plain = text if shows(text) else quoted(text)
+    return plain if not most or len(plain) <= most else plain[: most - 1] + "…"
+
+
+def span(ms: int) -> str:
+    """Return a length of time in the largest unit that fits, such as ``4.5 min``."""
+    for size, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")):
+        if ms >= size:
+            return f"{ms / size:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{ms} ms"
+
+
+def share(part: int, whole: int) -> str:
+    """Return a part of a whole in percent, such as ``12 %``; "" if the whole is 0."""
+    return f"{100 * part / whole:.0f} %" if whole else ""

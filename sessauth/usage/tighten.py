@@ -1,6 +1,6 @@
-"""Scopes inside one granted scope that admit all calls that were seen by it.
+"""Scopes inside one granted scope that admit all calls which it admitted.
 
-The kernel has the last word: what it does not prove to lie inside the granted scope is not suggested.
+Only scopes that the kernel proves to lie inside the granted scope are suggested.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from .generalize import Fit, conditions, is_listed, segment
 from .open_arguments import ArgumentTree, free_paths, is_closed, mentioned
 from .profile import CallGroup
 
-# Scopes that one granted scope may become; beyond it kinds of call are taken together.
+# Scopes that one granted scope may become; beyond it call families are joined.
 MAX_PARTS: Final = 16
 
 
 @dataclass(slots=True)
 class CallFamily:
-    """Calls that are held to one scope together; ``family``: all whose resources begin alike."""
+    """Calls that share one suggested scope; ``family``: all calls whose resources begin alike."""
 
     actions: set[str] = field(default_factory=set)
-    bucket: CallGroup = field(default_factory=CallGroup)
+    group: CallGroup = field(default_factory=CallGroup)
     family: CallGroup = field(default_factory=CallGroup)
 
-    def add(self, action: str, bucket: CallGroup) -> None:
-        """Take in more calls."""
+    def add(self, action: str, group: CallGroup) -> None:
+        """Add calls."""
         self.actions.add(action)
-        self.bucket.merge(bucket)
+        self.group.merge(group)
 
 
 Evidence = Sequence[tuple[str, str, CallGroup]]
-"""Action, resource (``profile.ALL`` where they are not told apart) and calls."""
+"""Action, resource (``profile.ALL`` if resources are joined) and calls."""
 
 
 def tighten(granted: Scope, evidence: Evidence, fit: Fit, most: int = MAX_PARTS) -> list[Scope]:
     """Return at most ``most`` scopes inside ``granted`` that admit all calls of ``evidence``.
 
-    What the granted scope needs stays as it is, and such a scope is never split: its uses are counted by
-    scope, so two of them would have twice as many.
+    A scope with needs keeps them and is never split: its uses are counted by scope, so two of them would have
+    twice as many.
     """
     if granted.has_unknown_kind:
         return [granted]
-    for kinds in _ways(granted, evidence, fit):
+    for kinds in _candidates(granted, evidence, fit):
         parts = _joined(_tight(granted, kind, fit) for kind in kinds)
         if len(parts) <= most:
             return _needed(parts)
@@ -59,46 +59,46 @@ def tighten(granted: Scope, evidence: Evidence, fit: Fit, most: int = MAX_PARTS)
 
 
 def is_inside(granted: Sequence[Scope], scopes: Sequence[Scope]) -> bool:
-    """Whether the kernel proves that every call that ``scopes`` permit is permitted by ``granted``."""
+    """Return True if the kernel proves that ``granted`` permits every call that ``scopes`` permit."""
     parent, child = [s.to_record() for s in granted], [s.to_record() for s in scopes]
-    # Both are read where the same facts are: the suggestion is for the place of what was granted.
+    # The suggestion replaces the grant, so both are judged by the same facts.
     return not scopes or containment.contains(parent, child, same_facts=True)[0] == 1
 
 
-def _ways(granted: Scope, evidence: Evidence, fit: Fit) -> Iterator[Iterable[CallFamily]]:
-    """Give ways of taking calls together, from the finest to the coarsest."""
+def _candidates(granted: Scope, evidence: Evidence, fit: Fit) -> Iterator[Iterable[CallFamily]]:
+    """Yield groupings of the calls, from the finest to the coarsest."""
     if granted.needs is None:
         yield _kinds(evidence, fit)
         by_action: dict[object, CallFamily] = {}
-        for action, _, bucket in evidence:
-            by_action.setdefault(action, _alone()).add(action, bucket)
+        for action, _, group in evidence:
+            by_action.setdefault(action, _single()).add(action, group)
         yield by_action.values()
-    whole = _alone()
-    for action, _, bucket in evidence:
-        whole.add(action, bucket)
+    whole = _single()
+    for action, _, group in evidence:
+        whole.add(action, group)
     yield [whole]
 
 
-def _alone() -> CallFamily:
-    bucket = CallGroup()
-    return CallFamily(bucket=bucket, family=bucket)
+def _single() -> CallFamily:
+    group = CallGroup()
+    return CallFamily(group=group, family=group)
 
 
 def _kinds(evidence: Evidence, fit: Fit) -> Iterable[CallFamily]:
     families: dict[str, CallGroup] = {}
     kinds: dict[object, CallFamily] = {}
-    for action, resource, bucket in evidence:
-        # The first segment names the kind of thing that a resource is.
+    for action, resource, group in evidence:
+        # The first segment names the kind of a resource.
         first = resource.split("/")[0]
         family = families.setdefault(first, CallGroup())
-        family.merge(bucket)
-        alike = resource if fit is Fit.EXACT else (first, frozenset(bucket.paths))
-        kinds.setdefault((action, alike), CallFamily(family=family)).add(action, bucket)
+        family.merge(group)
+        alike = resource if fit is Fit.EXACT else (first, frozenset(group.paths))
+        kinds.setdefault((action, alike), CallFamily(family=family)).add(action, group)
     return kinds.values()
 
 
 def _joined(scopes: Iterable[Scope]) -> list[Scope]:
-    """Take scopes together that differ in nothing but their actions, or their last segment."""
+    """Join scopes that differ only in their actions, or in their last segment."""
     resources: dict[Scope, set[str]] = {}
     for scope in scopes:
         last = scope.resource[-1]
@@ -113,7 +113,7 @@ def _joined(scopes: Iterable[Scope]) -> list[Scope]:
 
 
 def _with_last(above: Scope, texts: list[str]) -> list[Scope]:
-    """Put the last segments back, in as many scopes as the format wants."""
+    """Put the last segments back, in as few scopes as the format permits."""
     most = limits.MAX_SEGMENT_TEXTS
     parts = [texts[at : at + most] for at in range(0, len(texts), most)]
     lasts = [Segment.literal(part[0]) if len(part) == 1 else Segment.one_of(*part) for part in parts]
@@ -121,17 +121,17 @@ def _with_last(above: Scope, texts: list[str]) -> list[Scope]:
 
 
 def _needed(parts: list[Scope]) -> list[Scope]:
-    """Leave out what lies inside another."""
-    kept: list[Scope] = []
-    # Of two that say the same one stays, since what was left out is not asked again.
+    """Leave out scopes that lie inside another."""
+    needed: list[Scope] = []
+    # One of two equal scopes stays: it is not compared with those that were left out.
     for index, part in enumerate(parts):
-        if not any(is_inside([other], [part]) for other in (*kept, *parts[index + 1 :])):
-            kept.append(part)
-    return kept
+        if not any(is_inside([other], [part]) for other in (*needed, *parts[index + 1 :])):
+            needed.append(part)
+    return needed
 
 
 def _actions(actions: set[str]) -> list[tuple[str, ...]]:
-    """Return the actions in as many parts as the format wants."""
+    """Return the actions in as few parts as the format permits."""
     if "*" in actions:
         return [("*",)]
     names, most = sorted(actions), limits.MAX_ACTIONS
@@ -139,7 +139,7 @@ def _actions(actions: set[str]) -> list[tuple[str, ...]]:
 
 
 def _tight(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
-    """Return the tightest scope for a kind of call that is well-formed and proven to lie inside."""
+    """Return the tightest scope for a call family that is well-formed and proven to lie inside."""
     for make in (_closest, _with_free_as_granted, _without_conditions):
         try:
             scope = make(granted, kind, fit)
@@ -154,23 +154,25 @@ def _closest(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
     scope = _with_free_as_granted(granted, kind, fit)
     if fit is Fit.LOOSE:
         return scope
-    said = {c.path.segments for c in scope.conditions if c.path.source == ValueSource.ARGS}
-    free, everything = free_paths(granted, ArgumentTree(kind.bucket, said))
+    conditioned = {c.path.segments for c in scope.conditions if c.path.source == ValueSource.ARGS}
+    free, everything = free_paths(granted, ArgumentTree(kind.group, conditioned))
     return replace(scope, free_paths=free, everything_free=everything)
 
 
 def _with_free_as_granted(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
-    """Conditions on what was seen; arguments that nobody spoke of are as open as they were."""
+    """Return a scope with conditions on observed arguments; others are as open as before."""
     scope = _without_conditions(granted, kind, fit)
-    more = _conditions(granted, kind.bucket, fit)
+    more = _conditions(granted, kind.group, fit)
     wide = not is_closed(granted) and bool(more)
-    # What a new condition on the same argument says already need not be read twice.
-    kept = [
+    # A granted condition that a new one on the same argument implies is left out.
+    granted_conditions = [
         known
         for known in granted.conditions
         if not any(new.path == known.path and _implies(new, known) for new in more)
     ]
-    return replace(scope, conditions=(*kept, *more), everything_free=wide or granted.everything_free)
+    return replace(
+        scope, conditions=(*granted_conditions, *more), everything_free=wide or granted.everything_free
+    )
 
 
 def _without_conditions(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
@@ -182,18 +184,18 @@ def _without_conditions(granted: Scope, kind: CallFamily, fit: Fit) -> Scope:
     )
 
 
-def _conditions(granted: Scope, bucket: CallGroup, fit: Fit) -> list[Condition]:
+def _conditions(granted: Scope, group: CallGroup, fit: Fit) -> list[Condition]:
     room = limits.MAX_CONDITIONS - len(granted.conditions)
-    found: list[Condition] = []
-    for path, slot in sorted(bucket.paths.items()):
+    new_conditions: list[Condition] = []
+    for path, summary in sorted(group.paths.items()):
         new = [
             condition
-            for condition in conditions(path, slot, bucket.calls, fit)
+            for condition in conditions(path, summary, group.calls, fit)
             if not any(_implies(known, condition) for known in granted.conditions)
         ]
-        if len(found) + len(new) <= room:
-            found += new
-    return found
+        if len(new_conditions) + len(new) <= room:
+            new_conditions += new
+    return new_conditions
 
 
 def _implies(known: Condition, condition: Condition) -> bool:
@@ -206,25 +208,25 @@ def _implies(known: Condition, condition: Condition) -> bool:
 def _resource(granted: tuple[Segment, ...], kind: CallFamily, fit: Fit) -> tuple[Segment, ...]:
     open_end = granted[-1].kind == SegmentKind.REST
     fixed = granted[:-1] if open_end else granted
-    bucket = kind.bucket
+    group = kind.group
     parts: list[Segment] = []
-    for index in range(bucket.shortest):
+    for index in range(group.shortest):
         inside = index < len(fixed)
         listed = is_listed(fit, kind.family.segments[index], first=index == 0)
         if not (listed or inside):
             return (*parts, Segment.rest())
         above = fixed[index] if inside else Segment.any()
-        parts.append(segment(above, bucket.segments[index]) if listed else above)
-    return (*parts, Segment.rest()) if bucket.longest > bucket.shortest else tuple(parts)
+        parts.append(segment(above, group.segments[index]) if listed else above)
+    return (*parts, Segment.rest()) if group.longest > group.shortest else tuple(parts)
 
 
-def work_of(scope: Scope, bucket: CallGroup) -> int:
-    """Return the most work (docs/token-format.md, 9.8) that judging one of these calls by a scope can be."""
-    work = bucket.size * max(1, mentioned(scope))
+def work_of(scope: Scope, group: CallGroup) -> int:
+    """Return the maximum work (docs/token-format.md, 9.8) of judging one of these calls by a scope."""
+    work = group.size * max(1, mentioned(scope))
     for condition in scope.conditions:
         values = max(1, len(condition.values))
         if condition.each or condition.operator == Operator.SUBSET_OF:
-            work += bucket.size * values
+            work += group.size * values
         if condition.operator == Operator.GLOB or condition.accessor > Accessor.COUNT:
-            work += bucket.weight // 16 * values
+            work += group.weight // 16 * values
     return work

@@ -1,6 +1,6 @@
-"""What was seen in one place: at one argument path, or in one segment of a resource.
+"""A summary of the values in one place: at one argument path, or in one segment of a resource.
 
-Everything here is a set, a least or a greatest, so that parts may be merged in any order.
+It consists of sets, minima and maxima, so parts merge in any order.
 """
 
 from __future__ import annotations
@@ -8,55 +8,114 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from ..errors import ScopeError, UsageError
 from ..scopes.value import Number, Value
 from . import field_readers, limits
 from .argument_reader import ArgumentNode, Json, NoValue, host_of, is_clean_path
+from .field_readers import Count, Form, PlainFields, Truth, optional
 
 KINDS: Final = ("text", "number", "truth", "null", "list", "object", "other")
 """Types of JSON; ``other`` is a number that the format gives no value."""
 
-_NAMES: Final = (
-    *("found", "kinds", "values", "low", "high", "prefix", "clean", "hosts"),
-    *("elements", "longest", "opaque"),
-)
 T = TypeVar("T", Value, str)
 
 
+def ordered(values: Iterable[Value]) -> list[Value]:
+    """Return scalars in one order: truths, numbers, texts."""
+    return sorted(values, key=_rank)
+
+
+def _rank(value: Value) -> tuple[int, Number, str]:
+    zero = Number(0)
+    if isinstance(value, bool):
+        return 0, Number(int(value)), ""
+    return (1, value, "") if isinstance(value, Number) else (2, zero, value)
+
+
+def values_to_json(values: Iterable[Value]) -> list[object]:
+    """Return scalars as JSON values in one order; a number is ``{"number": "1.5"}``, to stay exact."""
+    return [{"number": str(each)} if isinstance(each, Number) else each for each in ordered(values)]
+
+
+def _values(data: object) -> frozenset[Value]:
+    return frozenset(_value(each) for each in field_readers.items(data, limits.MAX_VALUES))
+
+
+def _value(data: object) -> Value:
+    if isinstance(data, bool):
+        return data
+    if isinstance(data, dict):
+        return _exact(field_readers.fields(data, "number")["number"])
+    return field_readers.text(data, limits.MAX_VALUES_BYTES)
+
+
+def _exact(data: object) -> Number:
+    text = field_readers.text(data, 64)
+    try:
+        return Number.of(Decimal(text))
+    except (ScopeError, ArithmeticError):
+        raise UsageError("a usage record: expected a number of the format, as a text") from None
+
+
+def _kinds_to_json(kinds: dict[str, int]) -> dict[str, int]:
+    return {kind: kinds[kind] for kind in KINDS if kind in kinds}
+
+
+def _kinds(data: object) -> dict[str, int]:
+    names = [kind for kind in KINDS if isinstance(data, dict) and kind in data]
+    counts = field_readers.fields(data, *names)
+    return {kind: field_readers.count(calls) for kind, calls in counts.items()}
+
+
+def _prefix(data: object) -> str:
+    return field_readers.text(data, limits.MAX_PREFIX_BYTES)
+
+
+def _hosts(data: object) -> frozenset[str]:
+    return frozenset(field_readers.text(host, 253) for host in field_readers.items(data, limits.MAX_HOSTS))
+
+
+_KINDS: Final = Form(_kinds_to_json, _kinds)
+_VALUES: Final = optional(values_to_json, _values)
+_NUMBER: Final = optional(str, _exact)
+_PREFIX: Final = optional(str, _prefix)
+_HOSTS: Final = optional(sorted, _hosts)
+
+
 @dataclass(slots=True)
-class ValueSummary:
+class ValueSummary(PlainFields):
     """The values of one place.
 
-    ``found``: calls that had something there. ``values``: the distinct scalars, ``elements``: those in
-    lists; None where there were too many, or, in a list, something that is no scalar. ``low`` and ``high``
-    bound the numbers, ``prefix`` begins all texts (None: no text was seen), ``clean``: all texts are clean
-    paths, ``hosts``: those of all texts (None: some text is no URL, or there are too many), ``longest``:
-    elements of the longest list. ``opaque``: what is below it is not known completely.
+    ``found``: calls with a value there. ``values``: the distinct scalars, ``elements``: those in lists; None
+    if there were too many, or, in a list, a value that is no scalar. ``low`` and ``high`` bound the numbers.
+    ``prefix`` begins all texts (None: there was no text). ``clean``: all texts are clean paths. ``hosts``:
+    those of all texts (None: some text is no URL, or there are too many). ``longest``: elements of the
+    longest list. ``opaque``: values below it are not known completely.
     """
 
-    found: int = 0
-    kinds: dict[str, int] = field(default_factory=dict)
-    values: frozenset[Value] | None = frozenset()
-    low: Number | None = None
-    high: Number | None = None
-    prefix: str | None = None
-    clean: bool = True
-    hosts: frozenset[str] | None = frozenset()
-    elements: frozenset[Value] | None = frozenset()
-    longest: int = 0
-    opaque: bool = False
+    found: Count = 0
+    kinds: Annotated[dict[str, int], _KINDS] = field(default_factory=dict)
+    values: Annotated[frozenset[Value] | None, _VALUES] = frozenset()
+    low: Annotated[Number | None, _NUMBER] = None
+    high: Annotated[Number | None, _NUMBER] = None
+    prefix: Annotated[str | None, _PREFIX] = None
+    clean: Truth = True
+    hosts: Annotated[frozenset[str] | None, _HOSTS] = frozenset()
+    elements: Annotated[frozenset[Value] | None, _VALUES] = frozenset()
+    longest: Count = 0
+    opaque: Truth = False
 
-    def see(self, node: ArgumentNode) -> None:
-        """Count what one call has here."""
+    def add(self, node: ArgumentNode) -> None:
+        """Count the value of one call."""
         value = node.value
-        # What was seen before changes nothing but the counts.
+        # A value that is known changes nothing but the counts.
         if isinstance(value, list):
-            again = "list" in self.kinds and len(value) <= self.longest and self._has(value)
+            known = "list" in self.kinds and len(value) <= self.longest and self._has(value)
         else:
-            again = not isinstance(value, NoValue | dict | None) and value in (self.values or ())
-        if again:
+            known = not isinstance(value, NoValue | dict | None) and value in (self.values or ())
+        if known:
             self.found += 1
             self.kinds[kind_of(value)] += 1
         else:
@@ -64,9 +123,9 @@ class ValueSummary:
 
     def _has(self, elements: list[Json]) -> bool:
         known = self.elements or ()
-        return all(isinstance(each, str | bool | Number) and each in known for each in elements)
+        return all(isinstance(value, str | bool | Number) and value in known for value in elements)
 
-    def see_segment(self, text: str) -> None:
+    def add_segment(self, text: str) -> None:
         """Count a segment of a resource: neither path nor URL."""
         if self.values is not None and text in self.values:
             self.found += 1
@@ -77,7 +136,7 @@ class ValueSummary:
         )
 
     def merge(self, other: ValueSummary) -> None:
-        """Take over what another has seen."""
+        """Add the values of another."""
         self.found += other.found
         for kind, calls in other.kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + calls
@@ -93,56 +152,13 @@ class ValueSummary:
         self.longest = max(self.longest, other.longest)
         self.opaque |= other.opaque
 
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON."""
-        return {
-            "found": self.found,
-            "kinds": {kind: self.kinds[kind] for kind in KINDS if kind in self.kinds},
-            "values": values_to_json(self.values),
-            "low": None if self.low is None else str(self.low),
-            "high": None if self.high is None else str(self.high),
-            "prefix": self.prefix,
-            "clean": self.clean,
-            "hosts": None if self.hosts is None else sorted(self.hosts),
-            "elements": values_to_json(self.elements),
-            "longest": self.longest,
-            "opaque": self.opaque,
-        }
-
-    @classmethod
-    def from_dict(cls, data: object) -> ValueSummary:
-        """Read what :meth:`to_dict` gave; raises UsageError for anything else."""
-        given = field_readers.fields(data, *_NAMES)
-        kinds = given["kinds"]
-        counts = field_readers.fields(
-            kinds, *(kind for kind in KINDS if isinstance(kinds, dict) and kind in kinds)
-        )
-        hosts = given["hosts"]
-        prefix = given["prefix"]
-        slot = cls(
-            found=field_readers.count(given["found"]),
-            kinds={kind: field_readers.count(calls) for kind, calls in counts.items()},
-            values=_values(given["values"]),
-            low=_number(given["low"]),
-            high=_number(given["high"]),
-            prefix=None if prefix is None else field_readers.text(prefix, limits.MAX_PREFIX_BYTES),
-            clean=field_readers.truth(given["clean"]),
-            hosts=None
-            if hosts is None
-            else frozenset(
-                field_readers.text(host, 253) for host in field_readers.items(hosts, limits.MAX_HOSTS)
-            ),
-            elements=_values(given["elements"]),
-            longest=field_readers.count(given["longest"]),
-            opaque=field_readers.truth(given["opaque"]),
-        )
-        # Held to the bounds as what is seen here is.
-        slot.merge(ValueSummary())
-        return slot
+    def _validate(self) -> None:
+        # Reported values are cut to the same limits as observed ones.
+        self.merge(ValueSummary())
 
 
 def kind_of(value: Json) -> str:
-    """Return the word of :data:`KINDS` for a JSON value."""
+    """Return the kind of a JSON value, one of :data:`KINDS`."""
     if isinstance(value, str):
         return "text"
     if isinstance(value, bool):
@@ -155,23 +171,23 @@ def kind_of(value: Json) -> str:
 
 
 def _one(value: Json, opaque: bool, so_far: ValueSummary) -> ValueSummary:
-    """Return the slot of one value. What ``so_far`` has given up is not looked at again."""
-    slot = ValueSummary(1, {kind_of(value): 1}, opaque=opaque)
+    """Return the summary of one value, without the parts that ``so_far`` has given up."""
+    summary = ValueSummary(1, {kind_of(value): 1}, opaque=opaque)
     if isinstance(value, str):
-        slot.values, slot.prefix = frozenset((value,)), _cut(value)
-        slot.clean = so_far.clean and is_clean_path(value)
+        summary.values, summary.prefix = frozenset((value,)), _cut(value)
+        summary.clean = so_far.clean and is_clean_path(value)
         host = "" if so_far.hosts is None else host_of(value)
-        slot.hosts = frozenset((host,)) if host else None
+        summary.hosts = frozenset((host,)) if host else None
     elif isinstance(value, bool):
-        slot.values = frozenset((value,))
+        summary.values = frozenset((value,))
     elif isinstance(value, Number):
-        slot.values, slot.low, slot.high = frozenset((value,)), value, value
+        summary.values, summary.low, summary.high = frozenset((value,)), value, value
     elif isinstance(value, list):
-        scalars = frozenset(each for each in value if isinstance(each, str | bool | Number))
-        plain = all(isinstance(each, str | bool | Number) for each in value)
-        slot.elements = scalars if plain else None
-        slot.longest = len(value)
-    return slot
+        scalars = frozenset(element for element in value if isinstance(element, str | bool | Number))
+        plain = all(isinstance(element, str | bool | Number) for element in value)
+        summary.elements = scalars if plain else None
+        summary.longest = len(value)
+    return summary
 
 
 def _union(a: frozenset[T] | None, b: frozenset[T] | None, most: int) -> frozenset[T] | None:
@@ -193,48 +209,3 @@ def common_prefix(a: str, b: str) -> str:
 def _cut(text: str) -> str:
     """Return the longest beginning of ``text`` within the bound, in whole characters."""
     return text.encode()[: limits.MAX_PREFIX_BYTES].decode(errors="ignore")
-
-
-def ordered(values: Iterable[Value]) -> list[Value]:
-    """Return scalars in one order: truths, numbers, texts."""
-    return sorted(values, key=_rank)
-
-
-def _rank(value: Value) -> tuple[int, Number, str]:
-    zero = Number(0)
-    if isinstance(value, bool):
-        return 0, Number(int(value)), ""
-    return (1, value, "") if isinstance(value, Number) else (2, zero, value)
-
-
-def values_to_json(values: frozenset[Value] | None) -> list[object] | None:
-    """Return scalars as JSON values in one order; a number is ``{"number": "1.5"}``, to stay exact."""
-    if values is None:
-        return None
-    return [{"number": str(each)} if isinstance(each, Number) else each for each in ordered(values)]
-
-
-def _values(data: object) -> frozenset[Value] | None:
-    if data is None:
-        return None
-    return frozenset(_value(each) for each in field_readers.items(data, limits.MAX_VALUES))
-
-
-def _value(data: object) -> Value:
-    if isinstance(data, bool):
-        return data
-    if isinstance(data, dict):
-        return _exact(field_readers.fields(data, "number")["number"])
-    return field_readers.text(data, limits.MAX_VALUES_BYTES)
-
-
-def _number(data: object) -> Number | None:
-    return None if data is None else _exact(data)
-
-
-def _exact(data: object) -> Number:
-    text = field_readers.text(data, 64)
-    try:
-        return Number.of(Decimal(text))
-    except (ScopeError, ArithmeticError):
-        raise UsageError("a usage record: expected a number of the format, as a text") from None
