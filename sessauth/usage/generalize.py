@@ -57,80 +57,76 @@ def is_listed(fit: Fit, among: ValueSummary, *, first: bool) -> bool:
     return fit is Fit.EXACT or is_recurring(among) or (first and few)
 
 
-def segment(granted: Segment, observed: ValueSummary) -> Segment:
+def segment(granted: Segment, summary: ValueSummary) -> Segment:
     """Return a segment inside ``granted`` that matches the observed texts, and few others."""
     if granted.kind == SegmentKind.LITERAL:
         return granted
-    texts = (
-        None
-        if observed.values is None
-        else sorted(value for value in observed.values if isinstance(value, str))
-    )
+    texts = sorted(value for value in summary.values or () if isinstance(value, str))
     if texts:
         return Segment.literal(texts[0]) if len(texts) == 1 else Segment.one_of(*texts)
     above = granted.texts[0] if granted.kind == SegmentKind.PREFIX else ""
-    if observed.prefix and observed.prefix.startswith(above) and granted.kind != SegmentKind.ONE_OF:
-        return Segment.prefix(observed.prefix)
+    if summary.prefix and summary.prefix.startswith(above) and granted.kind != SegmentKind.ONE_OF:
+        return Segment.prefix(summary.prefix)
     return granted
 
 
-def conditions(path: tuple[str, ...], observed: ValueSummary, calls: int, fit: Fit) -> list[Condition]:
+def conditions(path: tuple[str, ...], summary: ValueSummary, calls: int, fit: Fit) -> list[Condition]:
     """Return conditions that hold for each of ``calls`` calls; none if there is no such condition.
 
     Args:
         path: of the argument.
-        observed: the values there.
+        summary: the values there.
         calls: the number of calls; calls without a value there make the conditions optional.
         fit: of the suggestion.
     """
-    at, optional = Path(path), observed.found < calls
-    if set(observed.kinds) == {"list"}:
-        return _list_conditions(at, observed, optional, fit)
-    if len(observed.kinds) != 1:
+    argument, optional = Path(path), summary.found < calls
+    if set(summary.kinds) == {"list"}:
+        return _list_conditions(argument, summary, optional, fit)
+    if len(summary.kinds) != 1:
         return []
-    if observed.values and (fit is Fit.EXACT or is_recurring(observed)):
-        return [_among(at, observed.values, optional)]
-    if fit is Fit.LOOSE and observed.found < _MIN_CALLS:
+    if summary.values and (fit is Fit.EXACT or is_recurring(summary)):
+        return [_among(argument, summary.values, optional)]
+    if fit is Fit.LOOSE and summary.found < _MIN_CALLS:
         return []
-    if observed.low is not None and observed.high is not None:
-        low, high = (
-            (observed.low, observed.high) if fit is Fit.EXACT else _outward(observed.low, observed.high)
-        )
+    if summary.low is not None and summary.high is not None:
+        low, high = summary.low, summary.high
+        if fit is Fit.LOOSE:
+            low, high = _outward(low, high)
         return [
-            Condition(at, Operator.GREATER_EQUAL, (low,), optional=optional),
-            Condition(at, Operator.LESS_EQUAL, (high,), optional=optional),
+            Condition(argument, Operator.GREATER_EQUAL, (low,), optional=optional),
+            Condition(argument, Operator.LESS_EQUAL, (high,), optional=optional),
         ]
-    return [] if observed.prefix is None else _text_conditions(at, observed, optional, fit)
+    return [] if summary.prefix is None else _text_conditions(argument, summary, optional, fit)
 
 
-def _among(at: Path, values: frozenset[Value], optional: bool) -> Condition:
+def _among(argument: Path, values: frozenset[Value], optional: bool) -> Condition:
     operator = Operator.EQUAL if len(values) == 1 else Operator.IN
-    return Condition(at, operator, tuple(ordered(values)), optional=optional)
+    return Condition(argument, operator, tuple(ordered(values)), optional=optional)
 
 
-def _list_conditions(at: Path, observed: ValueSummary, optional: bool, fit: Fit) -> list[Condition]:
-    elements = observed.elements
+def _list_conditions(argument: Path, summary: ValueSummary, optional: bool, fit: Fit) -> list[Condition]:
+    elements = summary.elements
     # A list of several types satisfies no condition on its elements.
     if not elements or len({type(element) for element in elements}) > 1:
         return []
-    if fit is Fit.LOOSE and not _recurs(elements, observed.found):
+    if fit is Fit.LOOSE and not _recurs(elements, summary.found):
         return []
-    return [Condition(at, Operator.SUBSET_OF, tuple(ordered(elements)), optional=optional)]
+    return [Condition(argument, Operator.SUBSET_OF, tuple(ordered(elements)), optional=optional)]
 
 
-def _text_conditions(at: Path, observed: ValueSummary, optional: bool, fit: Fit) -> list[Condition]:
-    prefix = observed.prefix or ""
-    if observed.hosts:
-        return [replace(_among(at, frozenset(observed.hosts), optional), accessor=Accessor.HOST)]
-    folder = _folder(prefix) if observed.clean else ""
+def _text_conditions(argument: Path, summary: ValueSummary, optional: bool, fit: Fit) -> list[Condition]:
+    prefix = summary.prefix or ""
+    if summary.hosts:
+        return [replace(_among(argument, frozenset(summary.hosts), optional), accessor=Accessor.HOST)]
+    folder = _folder(prefix) if summary.clean else ""
     if folder:
         # Not starts_with: that would admit paths that climb out of the folder.
-        return [Condition(at, Operator.UNDER, (folder,), optional=optional)]
+        return [Condition(argument, Operator.UNDER, (folder,), optional=optional)]
     begins = prefix if fit is Fit.EXACT else _whole_words(prefix)
     # A beginning of a URL may end inside the host name, and then doesn't restrict the host.
     if not begins or ("://" in begins and begins.count("/") < 3):
         return []
-    return [Condition(at, Operator.STARTS_WITH, (begins,), optional=optional)]
+    return [Condition(argument, Operator.STARTS_WITH, (begins,), optional=optional)]
 
 
 def _folder(prefix: str) -> str:

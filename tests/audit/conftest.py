@@ -18,6 +18,7 @@ from sessauth.tokens.issuer import Issuer
 from sessauth.tokens.token import Token
 from tests.support.audit_log import SESSION, START_MS, change, decision, open_stream
 from tests.support.changes import scopes
+from tests.support.replay_script import Script
 
 ARGUMENTS = b'{"repo": "web"}'
 PARENT = bytes(range(100, 116))
@@ -35,6 +36,18 @@ class Told:
     def blocks(self) -> list[str]:
         """The ids of the token's blocks."""
         return [block.hex() for block in self.token.block_ids]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a script's stream."""
+    return tmp_path / "audit"
+
+
+@pytest.fixture
+def script(folder: Path) -> Script:
+    """A script with a session."""
+    return Script(folder)
 
 
 @pytest.fixture(scope="module")

@@ -31,18 +31,6 @@ from tests.support.replay_script import (
 from tests.vectors.world import NOW, SESSION, ask, root, token
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the play's stream goes."""
-    return tmp_path / "audit"
-
-
-@pytest.fixture
-def script(folder: Path) -> Script:
-    """A play with a session."""
-    return Script(folder)
-
-
 def test_a_clean_log_is_confirmed(script: Script, folder: Path) -> None:
     """Calls before and behind each change come out as they were recorded."""
     gated = token(root('read:files/** where session.level == "high" free *'))

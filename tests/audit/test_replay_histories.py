@@ -6,8 +6,6 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from sessauth.audit.replay import ReplayFault, Standing, replay
 from sessauth.crypto.issuer_key import KeyStatus
 from sessauth.model.change import end_session, new_incarnation, set_key_status, suspend_session
@@ -25,18 +23,6 @@ from tests.support.replay_script import (
 )
 from tests.support.resigned_log import reseal
 from tests.vectors.world import ISSUER, NOW, SESSION
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the play's stream goes."""
-    return tmp_path / "audit"
-
-
-@pytest.fixture
-def script(folder: Path) -> Script:
-    """A play with a session."""
-    return Script(folder)
 
 
 def test_a_renewed_lease_is_taken_on_trust(script: Script, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from ..._fast.base.token_mask import is_masked
 from ...decisions.decision import DecisionBase
@@ -17,25 +17,21 @@ _LEVELS: Final[Mapping[object, Level]] = {
 _STAGES: Final[Mapping[object, Stage]] = {
     key: stage for stage in Stage for key in (stage.name, stage.name.lower())
 }
-_REQUIRED: Final[dict[str, type]] = {
-    **dict.fromkeys(("n", "at_ms", "revision"), int),
-    **dict.fromkeys(("id", "reason", "stage", "action", "resource"), str),
-    **dict.fromkeys(("arguments", "audience", "source", "token"), str),
-    "allowed": bool,
+# Fields that are taken as they are, with their values if the record lacks them.
+_REQUIRED: Final[dict[str, Any]] = {
+    **{"n": -1, "at_ms": 0, "id": "", "revision": 0, "reason": "", "stage": "", "action": "", "resource": ""},
+    **{"arguments": "", "audience": "", "source": "", "token": ""},
 }
-_OPTIONAL: Final[Mapping[str, type]] = {"session": str, "claimed": str, "epoch": int, "blocks": list}
-_SESSIONS: Final = ("session", "claimed")
-_SESSION_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_POSITIONS: Final = ("index", "scope", "clause")
+_OPTIONAL: Final[dict[str, Any]] = {"session": "", "claimed": "", "epoch": 0}
+_AT: Final[dict[str, Any]] = {"index": -1, "scope": -1, "clause": -1, "argument": ""}
+_SESSION_ID: Final = re.compile(r"(?:[0-9a-f]{32})?", re.ASCII)
 # A decision record holds so much of a text.
 _MAX_TEXT_BYTES: Final = 1_024
-
-T = TypeVar("T", str, int)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LoggedDecision(DecisionBase):
-    """A decision record. A field that it lacks is empty, or -1 for a position.
+    """A decision record. A field that it lacks is 0 or empty, or -1 for a position.
 
     ``word`` is the reason as recorded; ``blocks`` are the ids of the chain in hex, joined by commas.
     """
@@ -70,65 +66,44 @@ class LoggedDecision(DecisionBase):
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self:
-        """Read any record, field by field."""
+        """Read any record."""
         at: Any = record.get("at")
         at = at if isinstance(at, dict) else {}
         matched: Any = record.get("matched")
         matched_index, matched_scope = matched if _are_positions(matched, 2) else (-1, -1)
-        word = _field(record, "reason", "")
-        blocks = record.get("blocks")
+        values = _fields(record, _REQUIRED | _OPTIONAL)
+        word, blocks, level = values.pop("reason"), record.get("blocks"), at.get("level")
         return cls(
-            n=_field(record, "n", -1),
-            at_ms=_field(record, "at_ms", 0),
-            id=_field(record, "id", ""),
             allowed=record.get("allowed") is True,
             word=word,
             reason=Reason.__members__.get(word, Reason.UNSPECIFIED),
-            stage=_STAGES.get(_field(record, "stage", ""), Stage.NONE),
-            session=_field(record, "session", ""),
-            claimed=_field(record, "claimed", ""),
-            epoch=_field(record, "epoch", 0),
-            revision=_field(record, "revision", 0),
+            stage=_STAGES.get(values.pop("stage"), Stage.NONE),
             blocks=",".join(map(str, blocks)) if isinstance(blocks, list) else "",
-            action=_field(record, "action", ""),
-            resource=_field(record, "resource", ""),
-            arguments=_field(record, "arguments", ""),
-            audience=_field(record, "audience", ""),
-            source=_field(record, "source", ""),
-            level=_LEVELS.get(_field(at, "level", "") or _field(at, "level", 0), Level.NONE),
-            index=_field(at, "index", -1),
-            scope=_field(at, "scope", -1),
-            clause=_field(at, "clause", -1),
-            argument=_field(at, "argument", ""),
+            level=_LEVELS.get(level, Level.NONE) if isinstance(level, str | int) else Level.NONE,
             matched_index=matched_index,
             matched_scope=matched_scope,
-            token=_field(record, "token", ""),
+            **_fields(at, _AT),
+            **values,
         )
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Self:
         """Read a whole record. Raises ValueError if a field is missing, or is not of its type and range."""
-        optional = {name: kind for name, kind in _OPTIONAL.items() if name in record}
-        for name, kind in (_REQUIRED | optional).items():
-            if type(record.get(name)) is not kind or (kind is int and not 0 <= record[name] < 1 << 63):
-                raise ValueError(f"no decision record: {name}")
-        at, matched = record.get("at", False), record.get("matched", False)
-        if at is not None and not (
-            isinstance(at, dict)
-            and type(at.get("level")) in (str, int)
-            and at["level"] in _LEVELS
-            and _are_positions([at.get(name) for name in _POSITIONS], len(_POSITIONS))
-            and isinstance(at.get("argument"), str)
-        ):
-            raise ValueError("no decision record: at")
-        if matched is not None and not _are_positions(matched, 2):
-            raise ValueError("no decision record: matched")
-        if record["stage"] not in _STAGES:
-            raise ValueError("no decision record: stage")
-        if not all(type(block_id) is str for block_id in record.get("blocks", ())):
-            raise ValueError("no decision record: blocks")
-        if not all(record.get(name, "") == "" or _SESSION_ID.fullmatch(record[name]) for name in _SESSIONS):
-            raise ValueError("no decision record: session or claimed")
+        stated = _REQUIRED | {name: value for name, value in _OPTIONAL.items() if name in record}
+        matched, blocks = record.get("matched", ""), record.get("blocks", [])
+        whole = (
+            _are_like(record, stated)
+            and type(record.get("allowed")) is bool
+            and record["stage"] in _STAGES
+            and _SESSION_ID.fullmatch(record.get("session", ""))
+            and _SESSION_ID.fullmatch(record.get("claimed", ""))
+            and isinstance(blocks, list)
+            and all(type(block_id) is str for block_id in blocks)
+            and (matched is None or _are_positions(matched, 2))
+            and _is_place(record.get("at", ""))
+        )
+        if not whole:
+            raise ValueError("no decision record: a field is missing, or is of another type")
         return cls.of(record)
 
     @property
@@ -190,9 +165,32 @@ def bytes_of(text: object) -> bytes:
         return b""
 
 
-def _field(record: Mapping[str, Any], name: str, default: T) -> T:
-    value = record.get(name)
-    return value if type(value) is type(default) else default
+def _fields(record: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that ``defaults`` names; the default of each that is missing or of another type."""
+    return {
+        name: record[name] if type(record.get(name)) is type(default) else default
+        for name, default in defaults.items()
+    }
+
+
+def _are_like(record: Mapping[str, Any], defaults: Mapping[str, Any]) -> bool:
+    """Return True if the record has all of these fields, of their types; integers are 0 to 2⁶³ - 1."""
+    return all(
+        type(record.get(name)) is type(default) and (type(default) is str or 0 <= record[name] < 1 << 63)
+        for name, default in defaults.items()
+    )
+
+
+def _is_place(at: Any) -> bool:
+    if at is None:
+        return True
+    return (
+        isinstance(at, dict)
+        and isinstance(at.get("level"), str | int)
+        and at["level"] in _LEVELS
+        and _are_positions([at.get(name) for name in ("index", "scope", "clause")], 3)
+        and isinstance(at.get("argument"), str)
+    )
 
 
 def _are_positions(values: object, count: int) -> bool:
