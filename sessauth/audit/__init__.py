@@ -1,1 +1,1 @@
-"""The audit log: files of chained lines, signed at intervals, and what reads them (docs/audit.md)."""
+"""The audit log: files of chained lines, signed at intervals (docs/audit.md)."""

@@ -14,17 +14,17 @@ _NUMBERS: Final = frozenset({"n", "at_ms", "count"})
 _FIELDS: Final = _NUMBERS | {"kind", "head", "key", "signature", "chain"}
 
 
-def message(stream: bytes, n: int, head: bytes, at_ms: int) -> bytes:
-    """Return what is signed.
+def signed_message(stream: bytes, n: int, head: bytes, at_ms: int) -> bytes:
+    """Return the signed bytes of a checkpoint.
 
-    ``stream`` is its id, 16 bytes; ``n`` the number of the checkpoint's own line, which is how many lines
-    stand before it; ``head`` the chain of the line before, 32 bytes; ``at_ms`` the time, in ms since 1970.
+    ``stream`` is the stream's id, 16 bytes; ``n`` the number of lines before the checkpoint; ``head`` the
+    chain of the last of them, 32 bytes; ``at_ms`` the time, in ms since 1970.
     """
     return _LABEL + stream + n.to_bytes(8, "big") + head + at_ms.to_bytes(8, "big")
 
 
-def body(key: AuditKey, stream: bytes, n: int, head: bytes, at_ms: int) -> bytes:
-    """Return the body of a signed checkpoint; the arguments are those of :func:`message`."""
+def checkpoint_body(key: AuditKey, stream: bytes, n: int, head: bytes, at_ms: int) -> bytes:
+    """Return the body of a signed checkpoint; the arguments are those of :func:`signed_message`."""
     return layout.body(
         "checkpoint",
         {
@@ -32,15 +32,17 @@ def body(key: AuditKey, stream: bytes, n: int, head: bytes, at_ms: int) -> bytes
             "head": head.hex(),
             "count": n,
             "key": key.key_id.hex(),
-            "signature": key.sign(message(stream, n, head, at_ms)).hex(),
+            "signature": key.sign(signed_message(stream, n, head, at_ms)).hex(),
         },
     )
 
 
-def fault(record: Mapping[str, Any], stream: bytes, n: int, head: bytes, keys: Mapping[bytes, bytes]) -> str:
-    """Return what is wrong with a checkpoint, "" if it stands.
+def checkpoint_fault(
+    record: Mapping[str, Any], stream: bytes, n: int, head: bytes, keys: Mapping[bytes, bytes]
+) -> str:
+    """Return the fault of a checkpoint, "" if it is valid.
 
-    ``n`` and ``head`` are what the walk came to; ``keys`` are the public keys by id.
+    ``n`` and ``head`` are those of the lines before it; ``keys`` are the public keys by id.
     """
     kinds = {name: int if name in _NUMBERS else str for name in _FIELDS}
     if {name: type(value) for name, value in record.items()} != kinds:
@@ -58,6 +60,6 @@ def fault(record: Mapping[str, Any], stream: bytes, n: int, head: bytes, keys: M
     public_key = keys.get(key_id)
     if public_key is None:
         return f"it names the key {key_id.hex()}, which is none of those that are trusted"
-    if not ed25519.verify(public_key, message(stream, n, head, record["at_ms"]), signature):
+    if not ed25519.verify(public_key, signed_message(stream, n, head, record["at_ms"]), signature):
         return "its signature is wrong"
     return ""

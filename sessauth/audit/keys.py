@@ -1,7 +1,7 @@
 """The keys of an audit folder: one signs checkpoints, the other hides the arguments of calls.
 
-Both are made at first use, in files that their owner alone can read. The public half of the signing key
-lies beside it for whoever verifies; what it is worth there says docs/audit.md.
+Both are made at first use, in files that their owner alone can read. The public half of the signing key lies
+beside it for verification; docs/audit.md says what that proves.
 """
 
 from __future__ import annotations
@@ -36,20 +36,15 @@ class AuditKey(SigningKey):
     """BLAKE2b-256 of the public key, 32 bytes."""
 
     def __init__(self, seed: bytes) -> None:
-        """Take the 32-byte seed of RFC 8032.
-
-        Raises:
-            UsageError: if it has another length.
-        """
+        """Take the 32-byte seed of RFC 8032. Raises UsageError for another length."""
         super().__init__(seed)
         self.key_id = ed25519.digest(self.public_key)
 
     @classmethod
     def of_folder(cls, folder: Path) -> Self:
-        """Return the key of an audit folder; makes it, and its public file, if there is none.
+        """Return the key of an audit folder; make it, and its public file, if there is none.
 
-        Raises:
-            KeyFolderError: if it can't be read or made, or is readable by others.
+        Raises KeyFolderError if it can't be read or made, or is readable by others.
         """
         path = folder / layout.KEY_FILE
         key = _once(path, cls.load, lambda temporary: cls.generate().save(temporary))
@@ -66,23 +61,19 @@ class AuditKey(SigningKey):
 
 
 class ArgumentsKey:
-    """The secret under which the arguments of calls are digested: 32 bytes.
+    """The secret of the digests of calls' arguments: 32 bytes.
 
-    Without it nobody can try out which arguments a call had; with it an operator can ask whether they were
-    these (``sessauth audit query --arguments``).
+    Without it nobody can guess the arguments of a call; with it an operator can test given ones (``sessauth
+    audit query --arguments``).
     """
 
     __slots__ = ("_secret", "key_id")
 
     key_id: bytes
-    """What the log names it by, 16 bytes."""
+    """Its id in the log, 16 bytes."""
 
     def __init__(self, secret: bytes) -> None:
-        """Take 32 bytes.
-
-        Raises:
-            UsageError: if it has another length.
-        """
+        """Take 32 bytes. Raises UsageError for another length."""
         if len(secret) != 32:
             raise UsageError("an arguments key is 32 bytes")
         self._secret = secret
@@ -92,22 +83,20 @@ class ArgumentsKey:
     def load(cls, path: Path) -> Self:
         """Read a key file: 64 hex digits.
 
-        Raises:
-            KeyFolderError: if it is missing, readable by others, or holds anything else.
+        Raises KeyFolderError if it is missing, readable by others, or holds anything else.
         """
         text = pem.read_private(path)
         try:
             return cls(bytes.fromhex(text.decode("ascii").strip()))
         except (ValueError, UsageError):
-            # What was read is not repeated: it may be most of a secret.
+            # The message doesn't repeat the content: it may be most of a secret.
             raise KeyFolderError(f"{path} is no arguments key: it must hold 64 hex digits") from None
 
     @classmethod
     def of_folder(cls, folder: Path) -> Self:
-        """Return the key of an audit folder; makes it if there is none.
+        """Return the key of an audit folder; make it if there is none.
 
-        Raises:
-            KeyFolderError: if it can't be read or made, or is readable by others.
+        Raises KeyFolderError if it can't be read or made, or is readable by others.
         """
 
         def make(temporary: Path) -> None:
@@ -121,10 +110,7 @@ class ArgumentsKey:
         return self._secret
 
     def digest(self, arguments: bytes) -> str:
-        """Return what the log says of a call's arguments (the JSON as it came): 32 hex digits.
-
-        It is "" where there are none.
-        """
+        """Return the log's digest of a call's arguments (the JSON as it came): 32 hex digits; "" for none."""
         if not arguments:
             return ""
         return hashlib.blake2b(arguments, key=self._secret, digest_size=16).hexdigest()
@@ -141,24 +127,23 @@ class ArgumentsKey:
 def public_keys(path: Path) -> dict[bytes, bytes]:
     """Return the public keys in a file such as ``audit.pub``, 64 hex digits a line, by key id.
 
-    Raises:
-        KeyFolderError: if it can't be read or holds anything else.
+    Raises KeyFolderError if it can't be read or holds anything else.
     """
     try:
         with path.open("rb") as file:
             text = file.read(_MAX_PUBLIC_BYTES).decode("ascii")
-        found = [bytes.fromhex(line) for line in text.split()]
+        keys = [bytes.fromhex(line) for line in text.split()]
     except OSError as error:
         raise KeyFolderError(f"can't read the public keys {path}: {error.strerror}") from None
     except ValueError:
-        found = []
-    if not found or not all(map(ed25519.acceptable_key, found)):
+        keys = []
+    if not keys or not all(map(ed25519.acceptable_key, keys)):
         raise KeyFolderError(f"{path} holds no public keys of an audit log: 64 hex digits a line")
-    return {ed25519.digest(key): key for key in found}
+    return {ed25519.digest(key): key for key in keys}
 
 
 def _publish(path: Path, public_key: bytes) -> None:
-    """See to it that a public file names a key. Keys before it stay: they signed what lies there."""
+    """Add a key to a public file. Earlier keys stay: they signed the older lines."""
     try:
         known = list(public_keys(path).values()) if path.exists() else []
         if public_key in known:
@@ -177,12 +162,12 @@ def _publish(path: Path, public_key: bytes) -> None:
 
 
 def _once(path: Path, load: Callable[[Path], Key], make: Callable[[Path], None]) -> Key:
-    """Return the key in a file; if there is none, make one that every process that starts now agrees on."""
+    """Return the key in a file; if there is none, make one, the same for all processes that start now."""
     if not path.exists():
         temporary = _temporary(path)
         make(temporary)
         try:
-            # Whoever links first made the key. A rename would put a second one in the place of the first.
+            # The first link wins. A rename would replace the first key by a second.
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
             pem.sync_folder(path.parent)

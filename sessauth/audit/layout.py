@@ -1,4 +1,4 @@
-"""What stands where in an audit folder, and how its records are written down."""
+"""Names, modes and formats of the files in an audit folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY_FILE: Final = "audit.key"
 PUBLIC_FILE: Final = "audit.pub"
 ARGUMENTS_KEY_FILE: Final = "arguments.key"
 
-# Whoever is in the folder's group may read and verify; the two secret files are their owner's alone.
+# The folder's group may read and verify; the two secret files are their owner's alone.
 DIR_MODE: Final = 0o750
 FILE_MODE: Final = 0o640
 
@@ -21,7 +21,7 @@ STREAM_BYTES: Final = 16
 CHAIN_BYTES: Final = 32
 ZEROS: Final = bytes(CHAIN_BYTES)
 
-# `,"chain":"`, 64 digits, `"}`: what stands behind the part of a line that its chain is computed over.
+# `,"chain":"`, 64 digits, `"}`: the end of a line, behind the part that its chain is computed over.
 TAIL_BYTES: Final = 76
 
 MAX_FILES: Final = 999_999
@@ -35,32 +35,32 @@ def file_name(stream: bytes, number: int) -> str:
 
 
 def parse_name(name: str) -> tuple[bytes, int] | None:
-    """Return the stream and the number that a file's name states, None if it is no audit file's."""
-    found = _NAME.fullmatch(name)
-    return None if found is None else (bytes.fromhex(found[1]), int(found[2]))
+    """Return the stream and the number in a file's name, None if it is no audit file's."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else (bytes.fromhex(match[1]), int(match[2]))
 
 
 def files(folder: Path) -> dict[bytes, dict[int, Path]]:
     """Return the audit files of a folder by stream and number, both ascending. Raises OSError."""
-    found: dict[bytes, dict[int, Path]] = {}
+    by_stream: dict[bytes, dict[int, Path]] = {}
     for path in sorted(folder.iterdir()):
         parsed = parse_name(path.name)
         if parsed is not None:
-            found.setdefault(parsed[0], {})[parsed[1]] = path
-    return found
+            by_stream.setdefault(parsed[0], {})[parsed[1]] = path
+    return by_stream
 
 
 def body(kind: str, record: Mapping[str, Any]) -> bytes:
     """Return a record as a body for :meth:`AuditStream.append`: compact JSON, UTF-8, a line feed."""
     text = json.dumps({"kind": kind, **record}, ensure_ascii=False, separators=(",", ":"))
-    # A lone surrogate has no UTF-8; it may come out of a name that somebody else wrote.
+    # A lone surrogate has no UTF-8; names from outside may hold one.
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
     """Return the record in a line, None if it is no JSON object."""
     try:
-        found = json.loads(line)
+        record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return record if isinstance(record, dict) else None

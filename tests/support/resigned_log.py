@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sessauth._fast.record import line_chain
-from sessauth.audit import checkpoint, layout
+from sessauth.audit import layout
+from sessauth.audit.checkpoint import checkpoint_body
 from sessauth.audit.keys import AuditKey
 
 Edit = Callable[[dict[str, Any]], dict[str, Any] | None]
@@ -41,7 +42,7 @@ def _body(
     kind: str, record: dict[str, Any], key: AuditKey, stream: bytes, count: int, head: bytes, edit: Edit
 ) -> bytes:
     if kind == "checkpoint":
-        return checkpoint.body(key, stream, count, head, record["at_ms"])
+        return checkpoint_body(key, stream, count, head, record["at_ms"])
     if kind == "begin":
         record["previous"] = head.hex()
     changed = edit({"kind": kind, **record})

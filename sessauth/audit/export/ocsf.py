@@ -1,8 +1,8 @@
 """Records as events of the Open Cybersecurity Schema Framework, version 1.6.0.
 
 A decision is API Activity (6003) with the profile ``security_control``. The opening of a session is Authorize
-Session (3003), every other change Entity Management (3004). What has no place there is under ``unmapped``
-(docs/audit.md has the table). Records about the log itself are no events.
+Session (3003), every other change Entity Management (3004). Fields without a place there are under
+``unmapped`` (docs/audit.md has the table). Records about the log itself are no events.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from ..read.reader import Entry
 from .ocsf_changes import change_event, local_event
 from .ocsf_common import INFORMATIONAL, LOW, MEDIUM, VERSION, Event, classified, unmapped
 
-# What an action usually means; any other is told by its name.
+# The usual meaning of actions; others have their name as the activity.
 _ACTIVITIES: Final = {"create": 1, "read": 2, "get": 2, "list": 2, "update": 3, "write": 3, "delete": 4}
 _CAPTIONS: Final = {1: "Create", 2: "Read", 3: "Update", 4: "Delete"}
-# Nothing that a holder who keeps to its token comes by.
+# Reasons that an honest holder of a token does not cause.
 _SUSPICIOUS: Final = frozenset(
     {
         Reason.BAD_SIGNATURE.name,
@@ -40,17 +40,17 @@ _MAPPED: Final = frozenset(
 def event(entry: Entry, begin: Mapping[str, Any]) -> Event | None:
     """Return a record as an OCSF event, None for one that is about the log itself.
 
-    ``begin`` is the begin of the record's file: it says for which cluster and process.
+    ``begin`` is the begin of the record's file, with its cluster and process.
     """
     if entry.kind == "decision":
-        made = _decision(entry.record)
+        result = _decision(entry.record)
     elif entry.kind == "change":
-        made = change_event(entry.record)
+        result = change_event(entry.record)
     elif entry.kind == "local":
-        made = local_event(entry.record)
+        result = local_event(entry.record)
     else:
         return None
-    made["metadata"] |= {
+    result["metadata"] |= {
         "version": VERSION,
         "product": {"name": "sessauth", "vendor_name": "sessauth", "version": _product_version()},
         "log_name": "audit",
@@ -58,8 +58,8 @@ def event(entry: Entry, begin: Mapping[str, Any]) -> Event | None:
         "sequence": entry.record.get("n", 0),
         "tenant_uid": str(begin.get("cluster", "")),
     }
-    made["unmapped"] |= {"stream": entry.stream.hex(), "chain": entry.record.get("chain", "")}
-    return made
+    result["unmapped"] |= {"stream": entry.stream.hex(), "chain": entry.record.get("chain", "")}
+    return result
 
 
 def _decision(record: Mapping[str, Any]) -> Event:
@@ -67,9 +67,9 @@ def _decision(record: Mapping[str, Any]) -> Event:
     reason, action = str(record.get("reason", "")), str(record.get("action", ""))
     activity = _ACTIVITIES.get(action, 99)
     severity = INFORMATIONAL if allowed else MEDIUM if reason in _SUSPICIOUS else LOW
-    made = classified(6003, activity, _CAPTIONS.get(activity, action or "unknown"), severity, record)
+    result = classified(6003, activity, _CAPTIONS.get(activity, action or "unknown"), severity, record)
     session = record.get("session")
-    made |= {
+    result |= {
         "message": f"{'allowed' if allowed else 'denied'} {action} {record.get('resource', '')}: {reason}",
         "status_id": 1 if allowed else 2,
         "status": "Success" if allowed else "Failure",
@@ -81,7 +81,7 @@ def _decision(record: Mapping[str, Any]) -> Event:
         "disposition": "Allowed" if allowed else "Blocked",
         "actor": {"session": {"uid": session}}
         if session
-        # Nothing that such a token says of itself is proved.
+        # Claims of an unverified token prove nothing.
         else {"app_name": "unverified token", "app_uid": str(record.get("token", ""))},
         "api": {
             "operation": action or "unknown",
@@ -92,11 +92,11 @@ def _decision(record: Mapping[str, Any]) -> Event:
         "resources": [{"name": str(record.get("resource", "")), "role_id": 1, "role": "Target"}],
         "src_endpoint": _endpoint(str(record.get("source", ""))),
     }
-    made["metadata"] |= {"uid": str(record.get("id", "")), "profiles": ["security_control"]}
+    result["metadata"] |= {"uid": str(record.get("id", "")), "profiles": ["security_control"]}
     if session:
-        made["metadata"]["correlation_uid"] = session
-    made["unmapped"] = unmapped(record, _MAPPED)
-    return made
+        result["metadata"]["correlation_uid"] = session
+    result["unmapped"] = unmapped(record, _MAPPED)
+    return result
 
 
 def _endpoint(source: str) -> dict[str, str]:

@@ -37,7 +37,7 @@ _KEY_STATUS: Final[Mapping[object, tuple[int, str]]] = {
     KeyStatus.RETIRED: (11, "Deactivate"),
     KeyStatus.DISTRUSTED: (9, "Disable"),
 }
-# What is changed beside the log, in the same words.
+# Changes beside the log, in the same words.
 _LOCAL: Final[Mapping[str, tuple[int, str, str]]] = {
     "credential_added": (1, "Create", "API key"),
     "credential_changed": (3, "Update", "API key"),
@@ -53,14 +53,14 @@ _MAPPED: Final = frozenset({"n", "kind", "at_ms", "id", "session", "actor", "out
 
 
 def change_event(record: Mapping[str, Any]) -> Event:
-    """Return the event of a change. One whose body can't be read is told by its kind's name alone."""
+    """Return the event of a change. Without a readable body it has the name of its kind alone."""
     kind, body = _decoded(record)
     applied = record.get("outcome") == "APPLIED"
     severity = INFORMATIONAL if applied else LOW
     session = str(record.get("session", ""))
     if kind is ChangeKind.OPEN_SESSION and applied and body:
-        made = classified(3003, 1, "Assign Privileges", severity, record)
-        made |= {
+        result = classified(3003, 1, "Assign Privileges", severity, record)
+        result |= {
             "user": {"name": str(body.get("subject") or "unknown")},
             "session": {"uid": session, "created_time": record.get("at_ms", 0)},
             "privileges": _scopes(body),
@@ -71,31 +71,31 @@ def change_event(record: Mapping[str, Any]) -> Event:
         )
         if kind is ChangeKind.SET_KEY_STATUS:
             activity, name = _KEY_STATUS.get(body.get("status"), (activity, name))
-        made = classified(3004, activity, name, severity, record)
-        made["entity"] = {"type_id": 99, "type": entity, **_named(kind, body, session)}
+        result = classified(3004, activity, name, severity, record)
+        result["entity"] = {"type_id": 99, "type": entity, **_named(kind, body, session)}
         if body.get("reason"):
-            made["comment"] = str(body["reason"])
+            result["comment"] = str(body["reason"])
     actor = str(record.get("actor", ""))
-    made |= {
+    result |= {
         "actor": {"user": {"name": actor}} if actor else {"app_name": "sessauth"},
         "status_id": 1 if applied else 2,
         "status": "Success" if applied else "Failure",
         "status_code": str(record.get("outcome", "")),
         "message": f"{record.get('change', '')} {session}: {record.get('outcome', '')}",
     }
-    made["metadata"] |= {"uid": str(record.get("id", ""))}
+    result["metadata"] |= {"uid": str(record.get("id", ""))}
     if session:
-        made["metadata"]["correlation_uid"] = session
-    made["unmapped"] = unmapped(record, _MAPPED)
-    return made
+        result["metadata"]["correlation_uid"] = session
+    result["unmapped"] = unmapped(record, _MAPPED)
+    return result
 
 
 def local_event(record: Mapping[str, Any]) -> Event:
-    """Return the event of what was changed beside the log."""
+    """Return the event of a change beside the log."""
     what = str(record.get("what", ""))
     activity, name, entity = _LOCAL.get(what, (99, what or "Unknown", "Machine"))
-    made = classified(3004, activity, name, MEDIUM if what == "brake_set" else LOW, record)
-    made |= {
+    result = classified(3004, activity, name, MEDIUM if what == "brake_set" else LOW, record)
+    result |= {
         "entity": {"type_id": 99, "type": entity, "name": str(record.get("name") or entity)},
         "actor": {"app_name": "unknown"},
         "status_id": 1,
@@ -103,9 +103,9 @@ def local_event(record: Mapping[str, Any]) -> Event:
         "message": f"{what} {record.get('name', '')}".strip(),
     }
     if record.get("reason"):
-        made["comment"] = str(record["reason"])
-    made["unmapped"] = unmapped(record, _LOCAL_MAPPED)
-    return made
+        result["comment"] = str(record["reason"])
+    result["unmapped"] = unmapped(record, _LOCAL_MAPPED)
+    return result
 
 
 def _decoded(record: Mapping[str, Any]) -> tuple[ChangeKind | None, Mapping[str, Any]]:

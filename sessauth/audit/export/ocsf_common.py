@@ -1,4 +1,4 @@
-"""What every OCSF event of ours has: its class, its activity, its severity and its time."""
+"""The common part of OCSF events: class, activity, severity and time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SEVERITIES: Final = {INFORMATIONAL: "Informational", LOW: "Low", MEDIUM: "Mediu
 def classified(
     class_uid: int, activity: int, activity_name: str, severity: int, record: Mapping[str, Any]
 ) -> Event:
-    """Return an event with its classification. ``activity`` 99 is told by its name alone."""
+    """Return an event with its classification. ``activity`` 99 has its name alone."""
     name, category = _CLASSES[class_uid]
     return {
         "category_uid": class_uid // 1000,

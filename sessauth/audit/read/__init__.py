@@ -1,1 +1,1 @@
-"""The audit log, searched."""
+"""Reading and searching the audit log."""

@@ -1,4 +1,4 @@
-"""Finds records of an audit log: what was decided for a session, who changed it, was it these arguments."""
+"""Finds records of an audit log by session, decision, block, arguments, change or time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KINDS = ("decision", "change", "local", "lost")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What records must be; what is not stated is not asked. Ids are hex, times ms since 1970.
+    """Criteria for records; empty ones are ignored. Ids are hex, times ms since 1970.
 
-    ``action`` and ``resource`` are exact, or a beginning where they end in ``*``. ``session`` also finds
-    denied calls whose token only claimed to be of it. ``until_ms`` is the first moment that is too late.
+    ``action`` and ``resource`` are exact, or a prefix if they end in ``*``. ``session`` also finds denied
+    calls whose token only claimed it. ``until_ms`` is exclusive.
     """
 
     session: str = ""
@@ -41,7 +41,7 @@ class Query:
 
     @property
     def kinds(self) -> frozenset[str]:
-        """The kinds of records that can fit."""
+        """The kinds of records that can match."""
         of_decisions = (
             *(self.decision, self.block, self.reason, self.stage, self.action, self.resource, self.arguments),
             self.allowed is not None,
@@ -55,12 +55,12 @@ class Query:
         return frozenset({"decision", "change"} if self.session else KINDS)
 
     def needles(self) -> list[bytes]:
-        """Return what the line of a fitting record holds in any case."""
+        """Return texts that the line of a matching record must hold."""
         exact = [self.session, self.decision, self.block, self.reason]
         return [f'"{text}"'.encode() for text in exact if text]
 
-    def fits(self, entry: Entry) -> bool:
-        """Whether a record is what was asked for."""
+    def matches(self, entry: Entry) -> bool:
+        """Return True if a record meets all criteria."""
         record = entry.record
         if entry.kind not in self.kinds or entry.at_ms < self.since_ms:
             return False
@@ -71,9 +71,9 @@ class Query:
         if entry.kind == "change":
             change = str(record.get("change")).upper()
             return self.change.upper() in ("", change) and self.actor in ("", record.get("actor"))
-        return self._fits_decision(record)
+        return self._matches_decision(record)
 
-    def _fits_decision(self, record: Mapping[str, Any]) -> bool:
+    def _matches_decision(self, record: Mapping[str, Any]) -> bool:
         exact = {"id": self.decision, "reason": self.reason}
         if any(wanted and record.get(name) != wanted for name, wanted in exact.items()):
             return False
@@ -89,21 +89,20 @@ class Query:
 
 
 def find(reading: FolderReader, query: Query) -> Iterator[Entry]:
-    """Give the records that fit, stream by stream. Raises StateUnusable if the folder can't be read."""
+    """Yield matching records, stream by stream. Raises StateUnusable if the folder can't be read."""
     needles = query.needles()
     for entry in reading.entries(*needles):
-        if query.fits(entry):
+        if query.matches(entry):
             yield entry
 
 
 def argument_digests(folder: Path, arguments: bytes) -> frozenset[str]:
-    """Return what the log says of a call with these arguments, for :attr:`Query.arguments`.
+    """Return the digests of a call's arguments in the log, for :attr:`Query.arguments`.
 
-    JSON is digested as it came, values in their canonical form. So that form is tried too, a few that others
-    write, and each without a line feed at the end.
+    The log digests JSON as it came, values in their canonical form. So the digests are of that form, of a few
+    usual ones, and of each without a line feed at the end.
 
-    Raises:
-        KeyFolderError: if the folder's arguments key can't be read; it is its owner's alone.
+    Raises KeyFolderError if the folder's arguments key can't be read; it is its owner's alone.
     """
     key = ArgumentsKey.load(folder / layout.ARGUMENTS_KEY_FILE)
     forms = {arguments, arguments.strip()}

@@ -1,7 +1,7 @@
 """Reads the records of an audit folder, stream by stream, as they were written.
 
-Verifies nothing (:func:`sessauth.audit.verify.verify.verify` does). What is no record, such as the line that
-a killed process left half-written, is passed over and counted.
+Verifies nothing (:func:`sessauth.audit.verify.verify.verify` does). A line that is no record, such as half a
+line of a killed process, is skipped and counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BEGAN = re.compile(rb'"kind":"begin","at_ms":([0-9]{1,16})')
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record and where it stands: the file's path and the line, counted from 1."""
+    """One record and its place: the file's path and the line, counted from 1."""
 
     stream: bytes
     path: Path
@@ -29,19 +29,19 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """What it is of, such as "decision"; "" if it does not say."""
+        """The kind of record, such as "decision"; "" if it has none."""
         kind = self.record.get("kind")
         return kind if isinstance(kind, str) else ""
 
     @property
     def at_ms(self) -> int:
-        """When it happened, in ms since 1970; 0 if it does not say."""
+        """The time of the record, in ms since 1970; 0 if it has none."""
         at_ms = self.record.get("at_ms")
         return at_ms if isinstance(at_ms, int) else 0
 
 
 class FolderReader:
-    """Reads a folder; ``passed_over`` counts the lines so far that are no records."""
+    """Reads a folder; ``passed_over`` counts skipped lines so far."""
 
     def __init__(self, folder: Path) -> None:
         """Take an audit folder; processes may be writing there."""
@@ -49,10 +49,9 @@ class FolderReader:
         self.passed_over = 0
 
     def streams(self) -> dict[bytes, list[Path]]:
-        """Return the files of each stream in order, the stream that began first first.
+        """Return the files of each stream in order; streams in the order of their begin.
 
-        Raises:
-            StateUnusable: MISSING, if the folder can't be read.
+        Raises StateUnusable MISSING if the folder can't be read.
         """
         try:
             found = layout.files(self._folder)
@@ -64,19 +63,15 @@ class FolderReader:
         return {stream: [found[stream][number] for number in sorted(found[stream])] for stream in order}
 
     def entries(self, *needles: bytes, stream: bytes | None = None) -> Iterator[Entry]:
-        """Give the records of all streams, or of one, in the order they were written.
+        """Yield the records of all streams, or of one, in the order of writing.
 
-        Args:
-            needles: bytes of which each line must hold every one; lines without are not parsed.
-            stream: the id of one stream.
-
-        Raises:
-            StateUnusable: if the folder or a file can't be read.
+        Only lines that hold all ``needles`` are parsed. Raises StateUnusable if the folder or a file can't be
+        read.
         """
-        for each, paths in self.streams().items():
-            if stream is None or each == stream:
+        for stream_id, paths in self.streams().items():
+            if stream is None or stream_id == stream:
                 for path in paths:
-                    yield from self._of_file(each, path, needles)
+                    yield from self._of_file(stream_id, path, needles)
 
     def _of_file(self, stream: bytes, path: Path, needles: Sequence[bytes]) -> Iterator[Entry]:
         try:
@@ -85,7 +80,7 @@ class FolderReader:
                     if not all(needle in line for needle in needles):
                         continue
                     record = layout.parse(line)
-                    # Without its line feed a line may be half of a longer one that happens to be JSON.
+                    # Without its line feed a line may be half of a longer one.
                     if record is None or not line.endswith(b"\n"):
                         self.passed_over += 1
                         continue

@@ -1,1 +1,1 @@
-"""Recording: what this process decides, taken from the kernel's tap and handed to whoever keeps it."""
+"""Recording: decisions from the kernel's queue go to the audit stream and to other sinks."""

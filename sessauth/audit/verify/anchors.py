@@ -24,7 +24,7 @@ def compare_anchors(
                 findings.append(VerificationFinding(FindingKind.MISSING_STREAM, *place, words))
             continue
         state = states[anchor.stream]
-        # Read now: a process may have written on since its stream was verified.
+        # Read again: a process may have written since its stream was verified.
         chain = _chain_of(folder, anchor.stream, anchor.count - 1)
         last = max(state.files.values()).name
         if chain is None:
@@ -38,7 +38,7 @@ def compare_anchors(
 
 
 def missing_heads(folder: Path, heads: Sequence[bytes]) -> list[VerificationFinding]:
-    """Return a finding for each chain that no line of the folder states."""
+    """Return a finding for each chain that is in no line of the folder."""
     wanted = {b',"chain":"' + head.hex().encode() + b'"}\n': head for head in heads}
     for files in layout.files(folder).values():
         for path in files.values():
@@ -55,7 +55,7 @@ def missing_heads(folder: Path, heads: Sequence[bytes]) -> list[VerificationFind
 
 
 def _chain_of(folder: Path, stream: bytes, n: int) -> str | None:
-    """Return the chain that a stream's line states, 64 hex digits; None if it has no such line."""
+    """Return the chain in a stream's line, 64 hex digits; None if it has no such line."""
     text = b'{"n":%d,"kind":"' % n
     for path in reversed(layout.files(folder).get(stream, {}).values()):
         data = path.read_bytes()

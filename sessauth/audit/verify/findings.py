@@ -1,4 +1,4 @@
-"""What a verification found: each thing with its kind, its place and words."""
+"""Findings of a verification, with kind, place and words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class FindingKind(StrEnum):
-    """What was found; stable words. docs/audit.md says of each what it means."""
+    """Kinds of findings; stable words. docs/audit.md explains each."""
 
     CHANGED = "CHANGED"
     REMOVED = "REMOVED"
@@ -22,7 +22,7 @@ class FindingKind(StrEnum):
     UNSIGNED = "UNSIGNED"
     NO_STREAM = "NO_STREAM"
     ROLLED_BACK = "ROLLED_BACK"
-    # Notes: what a log may honestly hold.
+    # Notes: an untouched log may have them.
     TORN = "TORN"
     OPEN = "OPEN"
     NOT_ENDED = "NOT_ENDED"
@@ -31,19 +31,13 @@ class FindingKind(StrEnum):
 
 
 NOTES = frozenset(
-    {
-        FindingKind.TORN,
-        FindingKind.OPEN,
-        FindingKind.NOT_ENDED,
-        FindingKind.CLOCK_BACK,
-        FindingKind.LOST,
-    }
+    {FindingKind.TORN, FindingKind.OPEN, FindingKind.NOT_ENDED, FindingKind.CLOCK_BACK, FindingKind.LOST}
 )
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationFinding:
-    """One thing that was found.
+    """One finding.
 
     ``file`` is a file's name, "" for a whole folder; ``line`` counts from 1, 0 for a whole file; ``n`` is the
     number that the line has or should have, -1 if there is none.
@@ -57,13 +51,13 @@ class VerificationFinding:
 
     @property
     def is_note(self) -> bool:
-        """Whether an untouched log may hold it."""
+        """True if an untouched log may have it."""
         return self.kind in NOTES
 
 
 @dataclass(slots=True)
 class StreamState:
-    """What a stream came to: ``count`` lines, of which the first ``signed`` are covered by a checkpoint.
+    """The state of a stream: ``count`` lines, of which a checkpoint covers the first ``signed``.
 
     ``head`` is the chain of the last line, 64 hex digits. Times in ms since 1970.
     """
@@ -81,7 +75,7 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What a verification came to."""
+    """The report of a verification."""
 
     streams: tuple[StreamState, ...]
     findings: tuple[VerificationFinding, ...]
@@ -89,14 +83,14 @@ class AuditReport:
     @property
     def faults(self) -> tuple[VerificationFinding, ...]:
         """The findings that an untouched log can't have."""
-        return tuple(each for each in self.findings if not each.is_note)
+        return tuple(finding for finding in self.findings if not finding.is_note)
 
     @property
     def notes(self) -> tuple[VerificationFinding, ...]:
         """The findings that an untouched log may have."""
-        return tuple(each for each in self.findings if each.is_note)
+        return tuple(finding for finding in self.findings if finding.is_note)
 
     @property
     def intact(self) -> bool:
-        """Whether nothing was found that an untouched log can't have."""
+        """True if there is no finding that an untouched log can't have."""
         return not self.faults

@@ -1,8 +1,8 @@
-"""The lines of one file against the chain, and where they leave it.
+"""Follows the chain through the lines of one file, and finds where they leave it.
 
-The kernel follows the chain as far as it holds. Where it does not, what stands there is told apart: a line
-that fits and stands elsewhere was moved, one whose followers go on with its chain was changed, a number
-that no line has was removed. What is left over was put in.
+The kernel follows the chain as far as it holds. Behind a break, a line that fits and stands elsewhere was
+moved, one whose followers continue its chain was changed, a number without a line was removed. All other
+lines were put in.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ..._fast.record import line_chain
 from .. import layout
 from .findings import FindingKind
 
-# Decisions that threads make at the same time are noted in any order; a call that the writer settles is
-# noted when its commit stands.
+# Concurrent decisions are recorded in any order; a call that the writer decides is recorded behind its
+# commit.
 CLOCK_SLACK_MS: Final = 10_000
 # A file with more faults than this is not worth a longer report.
 MAX_FAULTS: Final = 100
-# No line of ours is as short; a file of line feeds alone would take more memory than there is.
+# No line of ours is as short. Indexing a file of line feeds alone would take too much memory.
 _LEAST_LINE_BYTES: Final = 90
 _SHORT_LINES: Final = 10_000
 
@@ -38,7 +38,7 @@ class LineFault:
 
 @dataclass(frozen=True, slots=True)
 class LineMark:
-    """A line whose record matters. ``before`` is the chain of the line before it; None: not known."""
+    """A line whose record is verified. ``before`` is the chain of the line before it; None: unknown."""
 
     n: int
     start: int
@@ -48,7 +48,7 @@ class LineMark:
 
 @dataclass(slots=True)
 class _Line:
-    """A line by its bytes, and the number that it claims; -1 if it is no record."""
+    """A line by its bytes, and the number that it states; -1 if it is no record."""
 
     start: int
     end: int
@@ -72,11 +72,12 @@ class FileLines:
     whole: int = 0
     _lines: list[_Line] = field(default_factory=list)
     _by_claim: dict[int, list[int]] = field(default_factory=dict)
-    # Lines that were passed over; of these, those that were wanted later; and what they were passed over for.
+    # Skipped lines; those of them that were found to be in order later; and the lines that they were skipped
+    # for.
     _skipped: set[int] = field(default_factory=set)
     _moved: list[int] = field(default_factory=list)
     _early: set[int] = field(default_factory=set)
-    # Whether a search to the end found no line from which the chain goes on.
+    # A search to the end found no line from which the chain goes on.
     _broken: bool = False
 
     def follow(self) -> None:
@@ -92,13 +93,13 @@ class FileLines:
             at = self._walk(at)
             if at < self.whole or self._skipped:
                 before = at, self.n, len(self._skipped)
-                at = self._mend(at)
+                at = self._skip_damage(at)
                 if (at, self.n, len(self._skipped)) == before:
                     break
             if len(self.faults) > MAX_FAULTS:
                 self._give_up()
                 break
-        self._tell_order()
+        self._report_order()
 
     @property
     def head(self) -> bytes:
@@ -106,7 +107,7 @@ class FileLines:
         return self.heads[0]
 
     def _walk(self, at: int) -> int:
-        """Follow the chain in the kernel as far as it holds; return where it does not."""
+        """Follow the chain in the kernel as far as it holds; return the offset of the break."""
         for head in self.heads:
             right, stop, last, marks, back, latest = line_chain.walk(
                 self.data, at, self.n, head, self.latest_ms, CLOCK_SLACK_MS
@@ -123,19 +124,19 @@ class FileLines:
                 return stop
         return at
 
-    def _mend(self, at: int) -> int:
-        """Tell what stands where the chain breaks; return where it may be taken up."""
+    def _skip_damage(self, at: int) -> int:
+        """Classify the damage at a break of the chain; return the offset to go on from."""
         self._index()
         here = bisect_left(self._lines, at, key=lambda line: line.start)
         for index in self._by_claim.get(self.n, ()):
             if (index >= here or index in self._skipped) and self._fits(index):
-                return self._take_moved(index, here)
+                return self._accept_moved(index, here)
         if here == len(self._lines):
             return at
-        found = self._take_up(here)
-        if found is None:
-            return self._no_more(here)
-        index, before = found
+        resumption = self._resume_at(here)
+        if resumption is None:
+            return self._end_of_chain(here)
+        index, before = resumption
         line = self._lines[index]
         damaged, missing = index - here, line.claim - self.n
         if damaged:
@@ -146,23 +147,23 @@ class FileLines:
             if before is None:
                 words += "; so it can't be proved by its chain either"
             self._fault(FindingKind.REMOVED, index, first, words)
-        self._take(index, before)
+        self._accept(index, before)
         return line.end
 
-    def _take_moved(self, index: int, here: int) -> int:
-        """Take the next line from where it stands: further on, or among those that were skipped."""
+    def _accept_moved(self, index: int, here: int) -> int:
+        """Accept the next line at its wrong place: further on, or among the skipped ones."""
         if index >= here:
             self._skipped.update(range(here, index))
             self._early.add(index)
-            self._take(index, self._before(index))
+            self._accept(index, self._before(index))
             return self._lines[index].end
         self._skipped.discard(index)
         self._moved.append(index)
-        self._take(index, self._before(index))
+        self._accept(index, self._before(index))
         return self._lines[here].start if here < len(self._lines) else self.whole
 
-    def _no_more(self, here: int) -> int:
-        """Deal with lines to the end of the file, none of which goes on from a later number."""
+    def _end_of_chain(self, here: int) -> int:
+        """Handle a break behind which no line of a later number follows."""
         line = self._lines[here]
         if line.claim == self.n:
             self._changed(here, 1)
@@ -175,11 +176,11 @@ class FileLines:
         self._skipped.add(here)
         return line.end
 
-    def _take_up(self, here: int) -> tuple[int, bytes | None] | None:
+    def _resume_at(self, here: int) -> tuple[int, bytes | None] | None:
         """Return the line from which the chain goes on behind damage, and the chain before it.
 
-        That chain is stated by the line before, or what it should have been if that line's was changed. It is
-        None where only what follows the line speaks for it; such a line is taken if there is no better.
+        The line before states that chain, or it is computed if that line was changed. It is None if only the
+        following line confirms the choice; such a line is the last resort.
         """
         fallback: int | None = None
         for index in range(here, len(self._lines)):
@@ -188,7 +189,7 @@ class FileLines:
                 continue
             if self._broken and fallback is not None and index > here + 1:
                 break
-            for before in self._guesses(index, here):
+            for before in self._candidate_chains(index, here):
                 if self._fits(index, before):
                     return index, before
             following = self._lines[index + 1] if index + 1 < len(self._lines) else None
@@ -201,32 +202,32 @@ class FileLines:
         self._broken = True
         return None if fallback is None else (fallback, None)
 
-    def _guesses(self, index: int, here: int) -> list[bytes]:
-        """Return what the chain before a line may have been, by the damaged line before it."""
+    def _candidate_chains(self, index: int, here: int) -> list[bytes]:
+        """Return possible chains before a line, by the damaged line before it."""
         if index == here:
             return list(self.heads)
         before = self._lines[index - 1]
         content = self.data[before.start : before.end - 1]
-        guesses = []
+        chains = []
         stated = _stated(content)
         if stated is not None:
-            guesses.append(stated)
+            chains.append(stated)
         if index == here + 1:
-            guesses += [line_chain.link(content[: -layout.TAIL_BYTES], head) for head in self.heads]
-        return guesses
+            chains += [line_chain.link(content[: -layout.TAIL_BYTES], head) for head in self.heads]
+        return chains
 
     def _before(self, index: int) -> bytes:
         return next(head for head in self.heads if self._fits(index, head))
 
     def _fits(self, index: int, before: bytes | None = None) -> bool:
-        """Whether a line carries on from a chain; without one, from any of those that are possible here."""
+        """Return True if a line continues a chain; without one, any of the possible ones."""
         line = self._lines[index]
         content = self.data[line.start : line.end - 1]
         inner = content[: -layout.TAIL_BYTES]
         heads = self.heads if before is None else (before,)
         return any(content.endswith(_tail(line_chain.link(inner, head))) for head in heads)
 
-    def _take(self, index: int, before: bytes | None) -> None:
+    def _accept(self, index: int, before: bytes | None) -> None:
         line = self._lines[index]
         self.marks.append(LineMark(line.claim, line.start, line.end, before))
         self.heads = (_stated(self.data[line.start : line.end - 1]) or layout.ZEROS,)
@@ -254,14 +255,14 @@ class FileLines:
             words = f"{count} lines from here on are not what was written"
         self._fault(FindingKind.CHANGED, index, self.n, words)
 
-    def _tell_order(self) -> None:
-        """Tell of lines that stand elsewhere than they were written, and of those that nothing wanted."""
+    def _report_order(self) -> None:
+        """Report moved lines, and lines that fit nowhere."""
         for first, last in _runs(self._moved):
-            # One line that was moved far back is one fault, not one for each line that it was moved over.
+            # A line that was moved far back is one fault, not one for each line in between.
             index = last + 1 if last > first and last + 1 in self._early else first
             where = "behind lines that were written after it" if index > last else "before its place"
-            many = "the line stands" if index > last or first == last else f"{last - first + 1} lines stand"
-            self._fault(FindingKind.REORDERED, index, self._lines[index].claim, f"{many} {where}")
+            lines = "the line stands" if index > last or first == last else f"{last - first + 1} lines stand"
+            self._fault(FindingKind.REORDERED, index, self._lines[index].claim, f"{lines} {where}")
         foreign = [index for index in self._skipped if self._lines[index].claim < 0]
         for first, last in _runs(foreign):
             self._fault(FindingKind.FOREIGN, first, -1, f"{last - first + 1} lines are no records")
@@ -283,7 +284,7 @@ class FileLines:
 
 
 def _stated(content: bytes) -> bytes | None:
-    """Return the chain that a line states in its last bytes, None if there is none. Without the line feed."""
+    """Return the chain in a line's last bytes, None if there is none; ``content`` has no line feed."""
     try:
         chain = bytes.fromhex(content[-66:-2].decode("ascii"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Verifies one stream: its files in order, what they begin and end with, its checkpoints."""
+"""Verifies one stream: its files in order, their begins and ends, its checkpoints."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from ...errors import StateUnusable
-from .. import checkpoint, layout
+from .. import layout
+from ..checkpoint import checkpoint_fault
 from .findings import FindingKind, StreamState, VerificationFinding
 from .lines import MAX_FAULTS, FileLines, LineMark
 
-# How long after its first line a run of lines may still be without a signature, beside checkpoint_ms: a disk
-# that hangs holds up the writer.
+# The time, beside checkpoint_ms, that lines may be without a signature: a disk that hangs delays the writer.
 UNSIGNED_SLACK_MS: Final = 60_000
 _MAX_CHECKPOINT_MS: Final = 86_400_000
 _AT = re.compile(rb'^\{"n":[0-9]+,"kind":"[^"]*","at_ms":([0-9]{1,16})', re.M)
@@ -65,12 +65,12 @@ class StreamAnchor:
 
 
 class StreamCheck:
-    """The verification of one stream. ``run``, gone through, fills in the rest."""
+    """The verification of one stream. Iterating :meth:`run` fills in the results."""
 
     def __init__(
         self, stream: bytes, files: Mapping[int, Path], keys: Mapping[bytes, bytes], since_ms: int
     ) -> None:
-        """Take the files by number, the trusted keys by id, and from when on nothing may be missing."""
+        """Take files by number, trusted keys by id, and the time after which no file may be missing."""
         self.state = StreamState(stream, files=dict(files))
         self.findings: list[VerificationFinding] = []
         self.anchors: list[StreamAnchor] = []
@@ -78,18 +78,18 @@ class StreamCheck:
         self._since_ms = since_ms
         self._heads: tuple[bytes, ...] = (layout.ZEROS,)
         self._checkpoint_ms = 0
-        # Where a signed end says that the stream goes on: -1 nowhere, None: no end stands.
+        # The next file by a signed end: -1 for none, None without a signed end.
         self._next: int | None = None
         self._end: int | None = None
         self._ended: int | None = None
         self._path = Path()
         self._data = b""
         self._unsigned_from = 0
-        # An offset and the number of the line there: lines are asked for in order.
+        # An offset and the number of the line there: line numbers are needed in order.
         self._counted = 0, 1
 
     def run(self) -> Iterator[Path]:
-        """Read the files and yield each behind it; to be taken to its end. Raises StateUnusable."""
+        """Verify the files, and yield each when it is done. Raises StateUnusable."""
         expected = 0
         for number, path in sorted(self.state.files.items()):
             self._file(number, path, known=number == expected)
@@ -104,7 +104,7 @@ class StreamCheck:
             self._open_end()
 
     def _file(self, number: int, path: Path, known: bool) -> None:
-        """Verify one file; ``known``: the one before it was read."""
+        """Verify one file; ``known``: the file before it is there."""
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -128,14 +128,14 @@ class StreamCheck:
         self._counted = 0, 1
         lines = FileLines(data, self.state.count, self._heads, self.state.latest_ms)
         lines.follow()
-        self._tell(lines)
+        self._report_lines(lines)
         for mark in sorted(lines.marks, key=lambda mark: mark.n):
             self._mark(mark)
         self.state.count, self._heads, self.state.latest_ms = lines.n, lines.heads, lines.latest_ms
         self._ends(lines)
 
     def _ends(self, lines: FileLines) -> None:
-        """Look for a signature, for lines behind a signed end, and for a last line that is not whole."""
+        """Find a missing signature, lines behind a signed end, and a half-written last line."""
         if self._ended is not None and lines.n > self._ended:
             words = f"{lines.n - self._ended} lines stand behind the end of the file, which was signed"
             self._find(FindingKind.INTERLEAVED, self._data.count(b"\n"), self._ended, words)
@@ -149,7 +149,7 @@ class StreamCheck:
             self._find(FindingKind.TORN, 1, self.state.count, "the file was not begun whole")
 
     def _not_ours(self, begin: Mapping[str, Any], number: int) -> str:
-        """Return why a file is not of this stream, "" if it is or does not say."""
+        """Return the reason that a file is not of this stream, "" if it is or has no begin."""
         if begin.get("kind") != "begin":
             return ""
         if begin.get("format") != layout.FORMAT:
@@ -161,7 +161,7 @@ class StreamCheck:
         return ""
 
     def _gap(self, number: int, begin: Mapping[str, Any]) -> None:
-        """Begin anew behind files that are missing, from what the file says of what was before it."""
+        """Go on behind missing files, by the count and the chain in the file's begin."""
         at_ms = begin.get("at_ms")
         if self.state.count or not isinstance(at_ms, int) or at_ms > self._since_ms:
             self._find(
@@ -174,7 +174,7 @@ class StreamCheck:
             except ValueError:
                 return
 
-    def _tell(self, lines: FileLines) -> None:
+    def _report_lines(self, lines: FileLines) -> None:
         for fault in lines.faults:
             self._find(fault.kind, self._line(fault.at), fault.n, fault.words)
         for n, start in lines.back[:MAX_FAULTS]:
@@ -182,7 +182,7 @@ class StreamCheck:
             self._find(FindingKind.CLOCK_BACK, self._line(start), n, words)
 
     def _mark(self, mark: LineMark) -> None:
-        """Read a line that matters for the verification."""
+        """Verify the record of a marked line."""
         record = layout.parse(self._data[mark.start : mark.end]) or {}
         kind = record.get("kind")
         if kind == "checkpoint":
@@ -215,12 +215,12 @@ class StreamCheck:
     def _checkpoint(self, mark: LineMark, record: Mapping[str, Any]) -> None:
         before = mark.before
         if before is None:
-            # Behind a gap it speaks for itself: what it signs is what stood before it.
+            # Behind a gap the checkpoint itself says which chain stood before it.
             try:
                 before = bytes.fromhex(str(record.get("head")))
             except ValueError:
                 before = layout.ZEROS
-        words = checkpoint.fault(record, self.state.stream, mark.n, before, self._keys)
+        words = checkpoint_fault(record, self.state.stream, mark.n, before, self._keys)
         if words:
             words = (
                 f"the checkpoint does not stand: {words}; lines from n {self.state.signed} on are not proved"
@@ -240,7 +240,7 @@ class StreamCheck:
             self._find(FindingKind.FOREIGN, self._line(mark.start), mark.n, words)
 
     def _open_end(self) -> None:
-        """Tell of a stream that was not closed, and of lines that are unsigned for too long."""
+        """Report a stream that is not closed, and lines that are unsigned for too long."""
         unsigned = self.state.count - self.state.signed
         words = "the stream is not closed: it runs, its process died, or its end was cut"
         if unsigned > 0:
@@ -256,7 +256,7 @@ class StreamCheck:
             self._find(FindingKind.UNSIGNED, self._line(self._unsigned_from), self.state.signed, words)
 
     def _line(self, at: int) -> int:
-        """Return the number of the line that stands at an offset of the file."""
+        """Return the number of the line at an offset of the file."""
         before, line = self._counted if self._counted[0] <= at else (0, 1)
         self._counted = at, line + self._data.count(b"\n", before, at)
         return self._counted[1]

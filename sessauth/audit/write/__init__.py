@@ -1,1 +1,1 @@
-"""Audit streams, written."""
+"""Writing audit streams."""

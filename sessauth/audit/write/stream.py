@@ -1,4 +1,4 @@
-"""A stream: what one run of one process writes into an audit folder, in files of chained lines."""
+"""A stream: the files of chained lines that one run of one process writes into an audit folder."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from ..._fast.record import line_chain
 from ...clock import Clock, SystemClock
 from ...crypto.pem import sync_folder
 from ...errors import StateUnusable, UsageError
-from .. import checkpoint, layout
+from .. import layout
+from ..checkpoint import checkpoint_body
 from ..keys import ArgumentsKey, AuditKey
 from .stream_file import StreamFile
 from .stream_index import StreamIndex
 
-# A file holds its begin and its end at least, and a reader holds a file in memory.
+# The lower limit has room for a begin and an end; readers hold a whole file in memory.
 LEAST_ROTATE_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How a stream is written. Times in ms, sizes in bytes.
+    """Options of a stream. Times in ms, sizes in bytes.
 
-    A file is closed when it has reached ``rotate_bytes``. What was written is on the disk ``fsync_ms`` later
-    (0: before ``append`` returns) and signed ``checkpoint_ms`` later, if ``tick`` is called that often.
+    A file is closed at ``rotate_bytes``. Records are on the disk ``fsync_ms`` later (0: before ``append``
+    returns) and signed ``checkpoint_ms`` later, if ``tick`` is called that often.
     """
 
     rotate_bytes: int = 64 << 20
@@ -37,7 +38,7 @@ class StreamOptions:
 class AuditStream:
     """Writes records, numbered and chained, with signed checkpoints. Used by one thread at a time.
 
-    Nothing is half-written: an append that fails leaves the stream as it was, and may be repeated.
+    A failed append leaves the stream unchanged, and may be repeated.
     """
 
     __slots__ = (
@@ -49,7 +50,7 @@ class AuditStream:
     stream_id: bytes
     """16 random bytes."""
     count: int
-    """How many lines it has."""
+    """The number of lines."""
     head: bytes
     """The chain of the last line, 32 bytes."""
     durable: tuple[int, bytes, int]
@@ -75,14 +76,14 @@ class AuditStream:
 
         Args:
             folder: the audit folder; several streams may be written there at once.
-            process: who writes, such as "control", "worker-0", "embedded".
-            audience: whom the decisions are made for, "" if it is not one.
-            cluster_id: 16 bytes, of the state that is judged by.
+            process: the name of the process, such as "control", "worker-0", "embedded".
+            audience: of the decisions, "" if they have several.
+            cluster_id: 16 bytes, of the state that decisions are judged by.
             incarnation: 16 bytes, of that state.
             options: sizes and times.
-            clock: gives times for records, and the steady time for intervals.
-            index: name the other streams of the folder in this one, as they begin, go on and end; then
-                their removal is found. For one process of those that share a folder.
+            clock: of the records' times, and of intervals.
+            index: record the ends of the folder's other streams in this one, so that their removal is found.
+                For one of the processes that share a folder.
 
         Raises:
             OSError: if it can't be written.
@@ -135,15 +136,15 @@ class AuditStream:
         self._signed_at = self._synced_at = clock.steady_ms()
         self._index = StreamIndex(folder, self.stream_id) if index else None
         if self._index is not None:
-            # Seen once; what still stands at the next look is told.
-            self._index.look(clock.now_ms())
+            # The first poll; heads that are still there at the next one are recorded.
+            self._index.poll(clock.now_ms())
 
     def append(self, bodies: bytes) -> None:
         """Write records: ``{"kind":"…","at_ms":…}`` and a line feed each (see :func:`layout.body`).
 
         Raises:
-            OSError: if they can't be written. Then none of them is, and the next append tries anew. With
-                ``fsync_ms`` 0 also if the disk fails; whether it has them is not known then.
+            OSError: if they can't be written; then none of them is, and the next append tries again. With
+                ``fsync_ms`` 0 also if a sync fails; then they may be on the disk or not.
             ValueError: for bodies of another form.
             UsageError: if the stream was closed.
         """
@@ -159,10 +160,9 @@ class AuditStream:
             self._sync(file)
 
     def tick(self, now_ms: int) -> None:
-        """Sign and sync what is due; call it often. ``now_ms`` is the wall clock's time, in ms since 1970.
+        """Sign and sync if due; call it often. ``now_ms`` is the wall clock's time, in ms since 1970.
 
-        Raises:
-            OSError: if that can't be written. The records are kept; the next tick tries anew.
+        Raises OSError if that fails; the next tick tries again.
         """
         if self._closed:
             return
@@ -170,8 +170,8 @@ class AuditStream:
         steady = self._clock.steady_ms()
         if abs(steady - self._signed_at) >= self._options.checkpoint_ms:
             if self._index is not None:
-                self._put(file, self._index.look(now_ms))
-                self._index.told()
+                self._put(file, self._index.poll(now_ms))
+                self._index.acknowledge()
             if self.count > self._signed:
                 self._put(file, b"", now_ms)
             self._signed_at = steady
@@ -179,10 +179,9 @@ class AuditStream:
             self._sync(file)
 
     def close(self) -> None:
-        """Sign the end and close the file. A stream that was closed can't be cut without a trace.
+        """Sign the end and close the file. A closed stream can't be cut without a trace.
 
-        Raises:
-            OSError: if the end can't be written; the stream is closed nevertheless.
+        Raises OSError if the end can't be written; the stream is closed nevertheless.
         """
         if self._closed:
             return
@@ -190,7 +189,7 @@ class AuditStream:
         try:
             file = self._file or self._next_file()
             now_ms = self._clock.now_ms()
-            bodies = self._index.look(now_ms) if self._index is not None else b""
+            bodies = self._index.poll(now_ms) if self._index is not None else b""
             self._put(file, bodies + layout.body("end", {"at_ms": now_ms, "next": -1}), now_ms)
             file.sync()
             self._note_durable()
@@ -199,7 +198,7 @@ class AuditStream:
 
     @property
     def path(self) -> Path:
-        """The file that is written, or was last."""
+        """The current file, or the last one."""
         return self._folder / layout.file_name(self.stream_id, max(self._number, 0))
 
     def _next_file(self) -> StreamFile:
@@ -219,14 +218,14 @@ class AuditStream:
         before = self.count, self.head, self._signed
         file = StreamFile(path)
         try:
-            # Signed at once, in one write: a file without a signed begin is none of ours.
+            # Signed at once, in one write: a file without a signed begin is not ours.
             self._put(file, layout.body("begin", begin), now_ms)
             file.sync()
             sync_folder(self._folder)
         except OSError:
             self.count, self.head, self._signed = before
             file.close()
-            # It is made anew by the next attempt, which needs no room that it takes now.
+            # The next attempt makes it again, and may need its room.
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
@@ -234,7 +233,7 @@ class AuditStream:
         return file
 
     def _rotate(self, old: StreamFile) -> None:
-        """End a file, signed, and begin the next. If that can't be begun, the old one goes on."""
+        """Sign the end of a file and begin the next. If that fails, the old file goes on."""
         now_ms = self._clock.now_ms()
         before, size = (self.count, self.head, self._signed), old.size
         self._put(old, layout.body("end", {"at_ms": now_ms, "next": self._number + 1}), now_ms)
@@ -242,21 +241,21 @@ class AuditStream:
             self._next_file()
         except OSError:
             self.count, self.head, self._signed = before
-            old.take_back(size)
+            old.truncate(size)
             raise
-        # Behind the begin of the next file, so that an end without one is a matter of microseconds.
+        # After the begin of the next file, so that an end without a next file exists only for microseconds.
         try:
             old.sync()
         finally:
             old.close()
 
     def _put(self, file: StreamFile, bodies: bytes, sign_at_ms: int = -1) -> None:
-        """Write records, and behind them a checkpoint if a time for it is given, in one write."""
+        """Write records, and a checkpoint behind them if ``sign_at_ms`` is 0 or more, in one write."""
         lines, head, added = line_chain.seal(bodies, self.count, self.head)
         count = self.count + added
         signed = self._signed
         if sign_at_ms >= 0:
-            body = checkpoint.body(self.key, self.stream_id, count, head, sign_at_ms)
+            body = checkpoint_body(self.key, self.stream_id, count, head, sign_at_ms)
             line, head, added = line_chain.seal(body, count, head)
             lines += line
             signed = count = count + added
@@ -268,7 +267,7 @@ class AuditStream:
         try:
             file.sync()
         except OSError:
-            # What of it is on the disk is not known. The next file goes on where this one should have ended.
+            # The disk may have any part of it. The next file goes on where this one should have ended.
             self._leave_file()
             raise
         self._note_durable()

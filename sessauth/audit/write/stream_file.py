@@ -1,4 +1,4 @@
-"""One file of a stream while it is written: a write is whole, or it is taken back."""
+"""One file of a stream under writing: a write succeeds wholly, or is undone."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class StreamFile:
 
     path: Path
     size: int
-    """Bytes of the lines that were written whole."""
+    """Size of the whole lines, in bytes."""
     synced: int
-    """Bytes of them that are known to be on the disk."""
+    """The part of them that is surely on the disk, in bytes."""
 
     def __init__(self, path: Path) -> None:
         """Make the file, mode 0640. Raises OSError."""
@@ -37,9 +37,7 @@ class StreamFile:
     def write(self, lines: bytes) -> None:
         """Write behind the last whole line, all or nothing.
 
-        Raises:
-            OSError: if it can't be written. What was written of it is taken back, now or before the next
-                write.
+        Raises OSError if that fails; a partial write is undone, now or before the next write.
         """
         if self._torn:
             os.ftruncate(self._descriptor, self.size)
@@ -48,17 +46,17 @@ class StreamFile:
         rest = memoryview(lines)
         try:
             while rest:
-                # At the place we know, so that nothing that another program appended stands between lines.
+                # At a known offset, so that no other program's bytes get between lines.
                 written = os.pwrite(self._descriptor, rest, at)
                 at += written
                 rest = rest[written:]
         except OSError:
-            self.take_back(self.size)
+            self.truncate(self.size)
             raise
         self.size = at
 
-    def take_back(self, size: int) -> None:
-        """Cut what was written behind ``size`` bytes. Raises OSError; then the next write begins with it."""
+    def truncate(self, size: int) -> None:
+        """Cut the file to ``size`` bytes. Raises OSError; then the next write begins with the cut."""
         self.size = size
         self.synced = min(self.synced, size)
         self._torn = True
@@ -68,19 +66,18 @@ class StreamFile:
     def sync(self) -> None:
         """Wait until all is on the disk.
 
-        Raises:
-            OSError: if that failed, or if the file was removed, cut or appended to by another program. What
-                the disk holds is not known then: no more may be written to this file.
+        Raises OSError if that fails, or if another program removed, cut or extended the file. The disk may
+        hold anything then: write no more to this file.
         """
-        found = os.fstat(self._descriptor)
-        if found.st_nlink == 0 or found.st_size != self.size:
-            what = "removed" if found.st_nlink == 0 else "changed"
-            raise OSError(errno.ESTALE, f"was {what} by another program", str(self.path))
+        status = os.fstat(self._descriptor)
+        if status.st_nlink == 0 or status.st_size != self.size:
+            change = "removed" if status.st_nlink == 0 else "changed"
+            raise OSError(errno.ESTALE, f"was {change} by another program", str(self.path))
         os.fdatasync(self._descriptor)
         self.synced = self.size
 
     def close(self) -> None:
-        """Close it; what was written stays."""
+        """Close it; its content stays."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,7 +1,7 @@
-"""The other streams of a folder, as one stream names them: then their removal leaves a trace.
+"""Records the ends of a folder's other streams in one stream, so that their removal leaves a trace.
 
-What is named is how many lines a stream has and the chain of the last of them. It is read from the files,
-twice: what a writer takes back because the disk was full is seen at most once.
+A record has the number of lines of a stream and the chain of the last of them. They are read from the files,
+and recorded if they are there in two polls: lines that a writer takes back because the disk is full are not.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ from typing import Final
 
 from .. import layout
 
-# The last line of nearly every file; where it is not, more is read.
+# Has the last line of nearly every file; for a longer one more is read.
 _FIRST_READ: Final = 65_536
 _BEGIN_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class StreamHead:
-    """The end of a stream, as far as it is written whole: its last file's number, how many lines, their head.
-
-    ``line_at`` is where the last line begins in that file.
-    """
+    """The last whole line of a stream: its file's number, its offset there, and its bytes."""
 
     file: int
     line_at: int
@@ -31,72 +28,72 @@ class StreamHead:
 
     @property
     def count(self) -> int:
-        """How many lines the stream has."""
-        found = layout.NUMBERED.match(self.line)
-        return 0 if found is None else int(found[1]) + 1
+        """The number of lines of the stream."""
+        match = layout.NUMBERED.match(self.line)
+        return 0 if match is None else int(match[1]) + 1
 
     @property
-    def head(self) -> str:
-        """The chain that the last line states, 64 hex digits."""
+    def chain(self) -> str:
+        """The chain of the last line, 64 hex digits."""
         return self.line[-66:-2].decode("ascii", "replace")
 
 
 class StreamIndex:
-    """Looks at a folder and tells what is new of streams other than its own."""
+    """Polls a folder for new heads of streams other than its own."""
 
-    __slots__ = ("_folder", "_own", "_pending", "_processes", "_seen", "_sizes", "_told")
+    __slots__ = ("_folder", "_heads", "_own", "_pending", "_processes", "_recorded", "_sizes")
 
     def __init__(self, folder: Path, own: bytes) -> None:
-        """Watch a folder for the stream ``own`` (16 bytes)."""
+        """Poll a folder for the stream ``own`` (16 bytes)."""
         self._folder = folder
         self._own = own
         self._sizes: dict[bytes, tuple[int, int]] = {}
-        self._seen: dict[bytes, StreamHead] = {}
-        self._told: dict[bytes, StreamHead] = {}
+        self._heads: dict[bytes, StreamHead] = {}
+        self._recorded: dict[bytes, StreamHead] = {}
         self._pending: dict[bytes, StreamHead] = {}
         self._processes: dict[bytes, str] = {}
 
-    def look(self, now_ms: int) -> bytes:
-        """Return bodies of ``stream`` records for what was seen twice and not told; "" if nothing is new.
+    def poll(self, now_ms: int) -> bytes:
+        """Return bodies of ``stream`` records for heads that are new since :meth:`acknowledge`; or "".
 
-        What can't be read now is left for the next time.
+        A head is returned from the second poll on. Files that can't be read now are left for the next poll.
         """
         bodies = []
         self._pending = {}
         try:
-            found = layout.files(self._folder)
+            streams = layout.files(self._folder)
         except OSError:
             return b""
-        for stream, numbered in found.items():
+        for stream, numbered in streams.items():
             if stream == self._own:
                 continue
             number, path = max(numbered.items())
             try:
-                seen = self._seen_twice(stream, number, path)
+                head = self._confirmed_head(stream, number, path)
             except OSError:
                 continue
-            if seen is not None and seen != self._told.get(stream):
-                self._pending[stream] = seen
-                bodies.append(self._body(stream, numbered, seen, now_ms))
+            if head is not None and head != self._recorded.get(stream):
+                self._pending[stream] = head
+                bodies.append(self._body(stream, numbered, head, now_ms))
         return b"".join(bodies)
 
-    def told(self) -> None:
-        """Note that what the last look gave was written."""
-        self._told |= self._pending
+    def acknowledge(self) -> None:
+        """Confirm that the records of the last poll were written."""
+        self._recorded |= self._pending
         self._pending = {}
 
-    def _seen_twice(self, stream: bytes, number: int, path: Path) -> StreamHead | None:
+    def _confirmed_head(self, stream: bytes, number: int, path: Path) -> StreamHead | None:
         size = path.stat().st_size
-        before = self._seen.get(stream)
+        before = self._heads.get(stream)
         stands = before is not None and _still_there(before, number, path)
         if not stands or self._sizes.get(stream) != (number, size):
-            seen = _last_line(number, path)
-            if seen is not None:
-                self._seen[stream] = seen
+            head = _last_line(number, path)
+            if head is not None:
+                self._heads[stream] = head
             self._sizes[stream] = (number, size)
         return before if stands else None
 
-    def _body(self, stream: bytes, numbered: dict[int, Path], seen: StreamHead, now_ms: int) -> bytes:
+    def _body(self, stream: bytes, numbered: dict[int, Path], head: StreamHead, now_ms: int) -> bytes:
         if stream not in self._processes:
             self._processes[stream] = _process(min(numbered.items())[1])
         return layout.body(
@@ -105,21 +102,21 @@ class StreamIndex:
                 "at_ms": now_ms,
                 "stream": stream.hex(),
                 "process": self._processes[stream],
-                "file": seen.file,
-                "count": seen.count,
-                "head": seen.head,
+                "file": head.file,
+                "count": head.count,
+                "head": head.chain,
             },
         )
 
 
-def _still_there(seen: StreamHead, number: int, path: Path) -> bool:
-    if number != seen.file:
-        # A next file was begun: what stood in the one before it is no longer taken back.
-        path = path.with_name(layout.file_name(bytes.fromhex(path.name[:32]), seen.file))
+def _still_there(head: StreamHead, number: int, path: Path) -> bool:
+    if number != head.file:
+        # A next file was begun: lines of the one before it are no longer taken back.
+        path = path.with_name(layout.file_name(bytes.fromhex(path.name[:32]), head.file))
     try:
         with path.open("rb") as file:
-            file.seek(seen.line_at)
-            return file.read(len(seen.line)) == seen.line
+            file.seek(head.line_at)
+            return file.read(len(head.line)) == head.line
     except FileNotFoundError:
         return False
 
@@ -145,7 +142,7 @@ def _last_line(number: int, path: Path) -> StreamHead | None:
 
 
 def _process(path: Path) -> str:
-    """Return who writes a stream, as the begin of its first file says; "" if that can't be read."""
+    """Return the process in the begin of a stream's first file; "" if that can't be read."""
     try:
         with path.open("rb") as file:
             record = layout.parse(file.read(_BEGIN_BYTES).split(b"\n", 1)[0])
