@@ -1,4 +1,4 @@
-"""Which signed approvals count, and when all that there are are enough."""
+"""The rules by which signed approvals count, and by which enough of them approve a call."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SMALL_ORDER = bytes([1]) + bytes(31)
 
 
 def judged(
-    given: list[bytes],
+    presented: list[bytes],
     *held: ApprovalRecord,
     used: bytes = b"",
     now_ms: int = NOW,
     **changes: Any,
 ) -> ApprovalOutcome:
     """Judge by the terms of ``tests.support.approvals``; ``used`` is an id that was used up."""
-    return judge_approvals(given, held, terms(**changes), now_ms, is_used=lambda each: each == used)
+    return judge_approvals(presented, held, terms(**changes), now_ms, is_used=lambda each: each == used)
 
 
 def fault_of(signed: SignedApproval, now_ms: int = NOW, **changes: Any) -> str:
@@ -40,7 +40,7 @@ def fault_of(signed: SignedApproval, now_ms: int = NOW, **changes: Any) -> str:
 
 
 def test_a_right_statement_counts_and_is_given_back() -> None:
-    """What was signed is what check_statement returns."""
+    """The signed statement is the result of check_statement."""
     assert check_statement(signed(), terms(), NOW, approval_id=statement().id) == statement()
 
 
@@ -78,7 +78,7 @@ def test_a_statement_ends_at_its_expiry_without_leeway() -> None:
 
 
 def test_another_id_than_the_one_asked_for_does_not_count() -> None:
-    """With an id to be of, another approval's statement is refused."""
+    """The statement of another approval than the requested one is refused."""
     with pytest.raises(InvalidApproval) as refused:
         check_statement(signed(id=id16("another")), terms(), NOW, approval_id=statement().id)
 
@@ -109,7 +109,7 @@ def test_a_changed_signature_does_not_count(where: int) -> None:
 
 
 def test_a_signature_without_the_label_does_not_count() -> None:
-    """What was signed for another purpose with the same key says nothing here."""
+    """A signature for another purpose with the same key is wrong here."""
     from sessauth._fast.crypto import ed25519
     from tests.support.token_forger import key
 
@@ -216,7 +216,7 @@ def test_all_are_of_one_approval() -> None:
 
 
 def test_an_approval_is_used_up_once() -> None:
-    """By its id: with the request it is refused, in the state it is as none."""
+    """A used-up id is refused with the request and ignored in the state."""
     used = id16("approval")
     spent = held("ann", "bob", status=ApprovalStatus.GRANTED)
 

@@ -1,4 +1,4 @@
-"""What a person sees of a call: everything, and nothing that pretends to be something else."""
+"""The display of a call for a person: everything shows, and nothing pretends to be something else."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_digest_that_is_shown_is_computed() -> None:
     ],
 )
 def test_hostile_text_is_escaped_wherever_it_stands(hostile: str) -> None:
-    """In resource, arguments, names, labels, gateway, subject, purpose: each line stays a line of ours."""
+    """Each line stays ours: resource, arguments, names, labels, gateway, subject and purpose are escaped."""
     plain = shown("deploy", "x", {"x": "x", "y": ["x"]}, labels=("x",), gateway="x", subject="x", purpose="x")
     text = shown(
         "deploy",
@@ -161,7 +161,7 @@ def test_no_arguments_are_shown_as_none(arguments: bytes) -> None:
 
 
 def test_a_denial_says_who_and_why() -> None:
-    """In quotes, as everything that others wrote."""
+    """Both stand in quotes, like every text of others."""
     from sessauth.model.approval import ApprovalStatus
 
     text = ApprovalRequest(record(status=ApprovalStatus.DENIED, denied_by="bob", reason="no\n")).render()

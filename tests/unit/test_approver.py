@@ -65,7 +65,7 @@ def test_an_approval_never_outlives_its_request() -> None:
     ids=["action", "resource", "arguments", "space", "none", "digest"],
 )
 def test_a_digest_of_something_else_is_not_signed(changes: dict[str, Any]) -> None:
-    """What is shown and what would be signed are the same call, or nothing is signed."""
+    """The shown call and the call to sign are the same, or nothing is signed."""
     assert refused(ApprovalRequest(record(**changes))) == FAULT.OTHER_REQUEST
 
 
@@ -127,7 +127,7 @@ def test_a_grant_lasts_some_time(ttl_ms: int) -> None:
 
 
 def test_a_key_signs_again_once_its_statement_is_over() -> None:
-    """Of a granted approval whose statements expired before the call came."""
+    """The statements of a granted approval may expire before the call comes."""
     granted = held("ann", "bob", status=ApprovalStatus.GRANTED)
     later = NOW + HOUR_MS
 

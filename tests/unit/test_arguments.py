@@ -31,7 +31,7 @@ VALUES: dict[str, Any] = {"path": "é", "n": 5, "deep": {"flag": True}}
 BYTES = '{"deep":{"flag":true},"n":5,"path":"é"}'.encode()
 FORMS = [BYTES, BYTES.decode(), VALUES, MappingProxyType(VALUES), OrderedDict(VALUES)]
 WRONG = [None, [VALUES], 5, bytearray(BYTES), memoryview(BYTES), object()]
-# What JSON can't say, or what is beyond the limits of a request: an agent chooses these.
+# Values beyond JSON or beyond the limits of a request: an agent chooses these.
 NESTED: Any = 1
 for _ in range(40):
     NESTED = {"a": NESTED}
@@ -110,7 +110,7 @@ def test_what_is_no_arguments_is_the_callers_mistake(wrong: Any) -> None:
 
 
 def test_a_denial_says_that_the_arguments_are_at_fault() -> None:
-    """What JSON can't say is MALFORMED_REQUEST with the argument ``arguments``, after all earlier stages."""
+    """A value beyond JSON is MALFORMED_REQUEST with the argument ``arguments``, after all earlier stages."""
     memory = memory_fixture()
     for values in UNSAYABLE:
         decision = memory.check(memory.mint(SCOPE), "read", "files/a", values)
@@ -178,13 +178,13 @@ def test_what_is_noted_of_a_refusal_takes_each_form() -> None:
 
 
 def test_bytes_and_texts_are_never_rewritten() -> None:
-    """What is given as JSON is judged as the very text, also where it is no JSON."""
+    """JSON is judged as the very text, even if it is malformed."""
     for text in ('{ "b":1, "a" : 1.0e0 }', "", "[]", "nonsense", '{"a":1,"a":2}', "\ufeff{}"):
         assert encode(text.encode()) == encode(text) == text.encode()
 
 
 def test_only_json_has_a_canonical_form() -> None:
-    """What a check denies as malformed has none; no arguments are an empty object."""
+    """Malformed arguments have none; no arguments are an empty object."""
     assert canonical(b"") == canonical("") == canonical({}) == canonical(" { } ") == b"{}"
     for text in (
         "[]",
@@ -226,7 +226,7 @@ class Word(str):
 
 
 def test_subclasses_are_written_as_what_they_are() -> None:
-    """What a value says of itself as a text is not looked at, nor how a Decimal is printed here."""
+    """The value's own text form is ignored, and so is the printed form of a Decimal."""
     with localcontext() as context:
         context.capitals = 0
         values = {
@@ -328,7 +328,7 @@ def test_a_session_id_of_values_is_no_arguments() -> None:
 
 
 def test_values_and_the_json_of_others_agree() -> None:
-    """What Python's own reader makes of the bytes are the values that were given."""
+    """Python's own reader makes the same values of the bytes."""
     values = {"a": [1, 1.5, True, None, {"b": '\u2028\x7f"\\/'}], "": "", "n": 2**70}
 
     assert json.loads(encode(values)) == values

@@ -33,7 +33,7 @@ def by_hand(prefix: str, data: bytes) -> str:
 
 @pytest.mark.parametrize("length", range(1, 7))
 def test_the_presented_form_is_prefix_body_and_checksum(length: int) -> None:
-    """Whatever the length modulo 3, the form is the document's and reads back."""
+    """The form is the document's and reads back, for each length modulo 3."""
     text = presented_text(DATA[:length])
 
     assert text == by_hand("sessauth_token_", DATA[:length])

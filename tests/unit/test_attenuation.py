@@ -74,7 +74,7 @@ def test_siblings_have_keys_of_their_own(parent: Token) -> None:
     ],
 )
 def test_a_scope_that_sticks_out_is_refused_with_its_part(parent: Token, scope: str, part: str) -> None:
-    """What the parent could never satisfy is refused, and the part that sticks out is named."""
+    """A scope that the parent could never satisfy is refused, and its part is named."""
     with pytest.raises(WidensAuthority) as caught:
         parent.attenuate(scopes=[WEB, scope])
 

@@ -66,7 +66,7 @@ def test_a_bound_root_may_leave_its_audience_open(memory: MemoryFixture, alice: 
 
 
 def test_an_open_token_is_bound_offline(memory: MemoryFixture, alice: HolderKey) -> None:
-    """Whoever holds it hands a narrower one to a key, with signatures that stand."""
+    """A holder of it binds a narrower one to a key, with valid signatures."""
     child = memory.mint(READ, ending="open").attenuate(scopes=["read:files/a"], to=alice.public)
 
     assert child.ending is Ending.BOUND
@@ -82,7 +82,7 @@ def test_a_bound_token_is_presented_as_it_is(bound: Token) -> None:
 def test_only_its_holder_extends_it(
     memory: MemoryFixture, bound: Token, alice: HolderKey, bob: HolderKey
 ) -> None:
-    """To the next holder, with signatures that stand; with no key, or another's, it is refused."""
+    """The holder binds it to the next, with valid signatures; without the right key it is refused."""
     child = bound.attenuate(scopes=["read:files/a"], to=bob.public, key=alice)
 
     assert Chain.parse(child.data).verify(memory.key.public_key) == -1
@@ -93,22 +93,22 @@ def test_only_its_holder_extends_it(
         bound.attenuate(to=bob.public, key=bob)
 
 
-@pytest.mark.parametrize("asked", [{}, {"ending": "sealed"}, {"ending": "open"}])
+@pytest.mark.parametrize("options", [{}, {"ending": "sealed"}, {"ending": "open"}])
 def test_below_a_bound_block_all_is_bound(
-    bound: Token, alice: HolderKey, bob: HolderKey, asked: dict[str, str]
+    bound: Token, alice: HolderKey, bob: HolderKey, options: dict[str, str]
 ) -> None:
     """Neither its holder nor the next makes a bearer token of it; the message says which block wants it."""
     child = bound.attenuate(to=bob.public, key=alice)
 
     for token, key in ((bound, alice), (child, bob)):
         with pytest.raises(NotExtendable, match=r"block 0 .*to="):
-            token.attenuate(key=key, **asked)  # type: ignore[arg-type]
+            token.attenuate(key=key, **options)  # type: ignore[arg-type]
     with pytest.raises(WidensAuthority, match="may_seal"):
         child.attenuate(to=HolderKey.generate().public, key=bob, may_seal=True)
 
 
 def test_may_seal_lets_the_holder_seal_and_open(memory: MemoryFixture, alice: HolderKey) -> None:
-    """What its issuer permitted so is made, and is checked like any other token."""
+    """A permitted sealed or open token is made, and is checked like any other."""
     bound = memory.mint(READ, ending="", to=alice.public, may_seal=True)
     sealed = bound.attenuate(key=alice)
     opened = bound.attenuate(key=alice, ending="open", scopes=["read:files/a"])
@@ -153,7 +153,7 @@ def test_the_issuers_own_key_is_no_holders(memory: MemoryFixture, bound: Token, 
 
 
 def test_a_key_is_for_a_bound_token_only(memory: MemoryFixture, alice: HolderKey) -> None:
-    """With an open token it is a mistake, and with a sealed one nothing helps."""
+    """A key is a mistake for an open token, and no help for a sealed one."""
     with pytest.raises(UsageError, match="key extends a bound token"):
         memory.mint(READ, ending="open").attenuate(key=alice)
     with pytest.raises(NotExtendable, match="sealed"):
@@ -174,7 +174,7 @@ def test_a_bound_token_needs_no_room_to_be_presented(
 
 
 def test_a_bound_block_narrows_like_any_other(bound: Token, alice: HolderKey, bob: HolderKey) -> None:
-    """What sticks out of the parent is refused, whoever signs."""
+    """A scope outside the parent is refused for every signer."""
     with pytest.raises(WidensAuthority, match="action delete"):
         bound.attenuate(scopes=["delete:files/a"], to=bob.public, key=alice)
     with pytest.raises(WidensAuthority, match="expires_at_ms"):

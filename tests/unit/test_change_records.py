@@ -70,7 +70,7 @@ def test_every_kind_has_a_builder() -> None:
 
 @pytest.mark.parametrize("change", OF_EACH_KIND, ids=lambda change: change.kind.name)
 def test_a_change_reads_back(change: Change) -> None:
-    """What was encoded decodes to a change with the same bytes and digest."""
+    """An encoded change decodes to one with the same bytes and digest."""
     stamped = change.stamped(99)
     again = Change.decode(stamped.encode())
     assert (again.kind, again.id, again.at_ms) == (change.kind, change.id, 99)
@@ -79,7 +79,7 @@ def test_a_change_reads_back(change: Change) -> None:
 
 
 def test_a_consumption_s_digest_covers_who_asks_what() -> None:
-    """What it takes, epoch and permit are made anew by a retry; gateway, session, token, request are not."""
+    """A retry may change costs, epoch and permit, but not gateway, session, token or request."""
     first = spending(ID, retry_change_id("svc", b"1"))
     same = [
         spending(ID, first.id, uses=[use(3)], expected_epoch=9),

@@ -117,7 +117,7 @@ def test_these_are_proven_apart_either_way_round(parent: str, child: str) -> Non
 
 @pytest.mark.parametrize(("parent", "child"), UNKNOWN)
 def test_these_are_left_open(parent: str, child: str) -> None:
-    """Where some calls satisfy both and others only the child, nothing is claimed."""
+    """Nothing is claimed if some calls satisfy both and others only the child."""
     assert verdict(parent, child) == 0
 
 
@@ -209,7 +209,7 @@ def test_conditions_beside_the_scopes_bind_but_mention_nothing() -> None:
 
 
 def test_kinds_of_a_later_version_prove_nothing() -> None:
-    """With an unknown kind on either side the answer is unknown."""
+    """An unknown kind on either side makes the answer unknown."""
     later = [{"actions": ["read"], "resource": [{"kind": 9, "texts": []}]}]
 
     assert containment.contains(later, scopes("read:a"))[0] == 0

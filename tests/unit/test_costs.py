@@ -1,4 +1,4 @@
-"""What calls cost as records: there and back, and the names of ledgers and attempts."""
+"""Records of costs read back; ledgers and attempts have fixed names."""
 
 from __future__ import annotations
 

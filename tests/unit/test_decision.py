@@ -158,7 +158,7 @@ def test_the_stages_before_scope_explain_themselves(
 
 
 def test_source_and_peer_are_named(memory: MemoryFixture) -> None:
-    """Which addresses and identities would do."""
+    """The admitted addresses and identities are listed."""
     by_source = memory.mint("read:x", source=["10.0.0.0/8"])
     by_peer = memory.mint("read:x", peer=["spiffe://a/b"])
 
@@ -175,7 +175,7 @@ def test_a_revoked_block_is_named_by_its_id(token: Token) -> None:
 
 
 def test_a_ceiling_is_named_by_its_layer(token: Token) -> None:
-    """With the ceilings its scopes are shown, without them the position."""
+    """Scopes are shown if the ceilings are known, else the position."""
     layers = [["*:**"], ["write:notes/{a,b}"]]
     memory = memory_fixture(ceilings=layers)
     decision = memory.check(token, "write", "notes/c")
@@ -187,7 +187,7 @@ def test_a_ceiling_is_named_by_its_layer(token: Token) -> None:
 
 
 def test_needs_are_named(memory: MemoryFixture) -> None:
-    """What the deciding scope costs."""
+    """The needs of the deciding scope are shown."""
     token = memory.mint("read:x needs uses(3)")
 
     told = memory.check(token, "read", "x").explain(token)
@@ -209,7 +209,7 @@ def test_nothing_of_a_token_is_repeated_before_its_signature_stands(
 
 
 def test_a_malformed_token_is_explained_by_its_form(memory: MemoryFixture, token: Token) -> None:
-    """What is wrong with the bytes, or the text, without a part of them."""
+    """The fault of the bytes, or of the text, is named without a part of them."""
     decision = memory.checker.check(b"\x08\x01", "read", "x", audience=AUDIENCE)
 
     assert decision.explain(b"\x08\x01").startswith("MALFORMED_TOKEN: the token is against the format")
@@ -234,7 +234,7 @@ def test_an_agents_argument_name_can_not_disturb_a_terminal(memory: MemoryFixtur
 
 
 def test_the_dict_is_json_with_words_and_hex(memory: MemoryFixture, token: Token) -> None:
-    """What programs read: no numbers of enums, None where nothing applies."""
+    """Programs read no numbers of enums, and None where nothing applies."""
     allowed = memory.check(token, "write", "notes/a").to_dict()
     denied = memory.check(token, "write", "notes/a", b'{"n":9}').to_dict()
 

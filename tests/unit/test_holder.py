@@ -45,7 +45,7 @@ def h(data: bytes) -> bytes:
 
 
 def proven_by_hand(token: Token, record: dict[str, object], digest: bytes) -> bytes:
-    """What a proof covers, as section 9.9 writes it."""
+    """Return the bytes that a proof covers, as section 9.9 defines them."""
     signature = token.binding.signature if token.binding else b""
     return b"".join(
         (

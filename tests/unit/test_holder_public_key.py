@@ -27,7 +27,7 @@ SMALL_ORDER_X25519 = [
 
 @pytest.mark.parametrize("proof_key", [PROOF_KEY, b""])
 def test_the_text_reads_back_as_the_same_key(proof_key: bytes) -> None:
-    """With a proof key and without, white space around the text or not."""
+    """It reads back with and without a proof key, and with white space around it."""
     key = HolderPublicKey(NEXT_KEY, proof_key)
 
     assert key.text.startswith("sessauth_holder_")
@@ -70,7 +70,7 @@ def test_an_unacceptable_next_key_is_refused(next_key: bytes) -> None:
 
 @pytest.mark.parametrize("proof_key", SMALL_ORDER_X25519)
 def test_a_proof_key_of_small_order_is_refused(proof_key: str) -> None:
-    """What agrees with everybody on zeros keeps no secret; the kernel's X25519 says the same of each."""
+    """A key that agrees with every other on zeros keeps no secret; the kernel's X25519 agrees."""
     key = bytes.fromhex(proof_key)
 
     with pytest.raises(ValueError, match="small order"):

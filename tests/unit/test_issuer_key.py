@@ -54,7 +54,7 @@ def test_a_saved_key_is_the_file_that_other_tools_write(tmp_path: Path) -> None:
 
 
 def test_a_generated_key_survives_its_file(tmp_path: Path) -> None:
-    """What is saved and loaded signs with the same key; two generated keys differ."""
+    """A saved and loaded key signs like the first; two generated keys differ."""
     key = IssuerKey.generate()
     key.save(tmp_path / "k.pem")
     loaded = IssuerKey.load(tmp_path / "k.pem")

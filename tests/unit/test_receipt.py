@@ -81,7 +81,7 @@ def test_another_key_proves_nothing() -> None:
 
 
 def test_every_changed_byte_is_seen() -> None:
-    """Of the payload, of the signature, of the key's id."""
+    """A changed byte of payload, signature or key id is found."""
     signed = PARTIAL.signed_by(SERVICE)
     for index in range(len(signed.payload)):
         payload = bytearray(signed.payload)

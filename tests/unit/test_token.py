@@ -123,7 +123,7 @@ def test_a_scope_that_can_not_be_read_is_a_scope_error(memory: MemoryFixture) ->
 
 
 def test_a_scope_of_a_later_version_is_not_minted(memory: MemoryFixture) -> None:
-    """What every check would deny is refused when it is made."""
+    """A scope that every check would deny is refused when the token is minted."""
     later = Scope.from_record({"actions": ["read"], "resource": [{"kind": 9}]})
 
     with pytest.raises(UsageError, match="later version"):

@@ -136,7 +136,7 @@ def test_what_a_server_changed_is_named(catalogue: ToolCatalog) -> None:
 
 
 def test_tools_that_a_token_could_call() -> None:
-    """Of a tools/list answer those are shown that are pinned and not denied whatever their arguments."""
+    """A tools/list shows the pinned tools that are not denied for all arguments."""
     catalogue = ToolCatalog.from_mcp("files", TOOLS)
     verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE)
     chain = token(

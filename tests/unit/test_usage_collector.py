@@ -127,7 +127,7 @@ def test_what_is_refused_for_good_is_lost_and_said_so(
 
 
 def test_usage_is_told_only_where_it_is_wanted(state: StateFixture, make: Make, listener: Listener) -> None:
-    """Where it is not known, the first batch is empty; arguments leave only once the answer wants them."""
+    """The first batch is empty, to ask; arguments leave only once the answer wants them."""
     listener.failure = Unavailable("away")
     sink = make(wants_usage=None, ceilings_of=ceilings(state))
     state.check(token(root("read:files/** free *")), arguments=b'{"owner":"acme"}')
@@ -161,7 +161,7 @@ def ceilings(state: StateFixture) -> Callable[[bytes], list[list[Scope]]]:
 
 
 def test_sessions_and_bytes_are_bounded(state: StateFixture, make: Make, listener: Listener) -> None:
-    """What finds no room is counted; as the session's own, where there was room for that."""
+    """Observations beyond the bounds are counted, as the session's own if there is room for that."""
     another = state.open("another")
     sink = make(max_sessions=1, every_ms=10_000)
     state.check(PARENT)
@@ -267,7 +267,7 @@ def test_another_control_process_is_told_what_blocks_say_again(
 
 
 def test_withdrawals_are_no_calls(state: StateFixture, make: Make, listener: Listener) -> None:
-    """What takes back an allow was not asked for by anybody: it is neither counted nor a late use."""
+    """The withdrawal of an allow was no call: it is neither counted nor a late use."""
     session_id = state.open("watched")
     sink = make()
     held = of("watched")

@@ -47,7 +47,7 @@ def test_a_number_is_held_exactly(value: int | Decimal, units: int, nanos: int, 
     ],
 )
 def test_a_number_beyond_the_format_is_refused(value: int | Decimal) -> None:
-    """What needs more than int64 or 9 places, or is no number, raises ScopeError."""
+    """A number beyond int64 or 9 places, or no number, raises ScopeError."""
     with pytest.raises(ScopeError):
         Number.of(value)
 
@@ -96,7 +96,7 @@ def test_a_record_without_a_member_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["\u202eg", "\x1b[2J", "a\u200bb", "\x85", "\u2028", 'a"b\\c', "\U000e0001"])
 def test_quoted_text_shows_every_character(text: str) -> None:
-    """What reorders, hides or erases is escaped, and the escape reads back."""
+    """Characters that reorder, hide or erase are escaped, and the escape reads back."""
     shown = quoted(text)
 
     assert shown.isprintable()

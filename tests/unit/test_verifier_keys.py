@@ -48,7 +48,7 @@ def test_a_signed_key_is_what_the_document_says() -> None:
 
 
 def test_the_keys_that_an_issuer_vouches_for_are_taken() -> None:
-    """From public keys, KeyRecords and a JWK set alike; the newest is the one to prove for."""
+    """Public keys, KeyRecords and a JWK set trust alike; the newest key is the one to prove for."""
     signed = [host_key(2, NOW_MS - 1000).signed_by(ISSUER), host_key(1).signed_by(OTHER)]
     jwks = json.dumps({"keys": [ISSUER.public_jwk(), OTHER.public_jwk()]})
     records = [KeyRecord(key.key_id, key.public_key, KeyStatus.ACTIVE) for key in (ISSUER, OTHER)]
@@ -90,7 +90,7 @@ def test_one_bad_key_spoils_all() -> None:
 
 
 def test_another_cluster_or_host_is_refused() -> None:
-    """Whether it is named or only differs from its neighbour."""
+    """It is refused by its name, or by its difference from its neighbour."""
     mine, other = host_key(), host_key(2, cluster_id=b"d" * 16)
     host = host_key(3, verifier_id=b"w" * 16)
 
@@ -145,7 +145,7 @@ def test_a_payload_that_is_not_canonical_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "owner", "taken"),
+    ("status", "owner", "trusted"),
     [
         (KeyStatus.PREPARED, "", False),
         (KeyStatus.ACTIVE, "", True),
@@ -154,11 +154,11 @@ def test_a_payload_that_is_not_canonical_is_refused() -> None:
         (KeyStatus.ACTIVE, "team-a", False),
     ],
 )
-def test_which_key_records_vouch_for_a_host(status: KeyStatus, owner: str, taken: bool) -> None:
+def test_which_key_records_vouch_for_a_host(status: KeyStatus, owner: str, trusted: bool) -> None:
     """The service's own keys, once active and not distrusted; another principal's never."""
     record = KeyRecord(ISSUER.key_id, ISSUER.public_key, status, owner)
 
-    assert (load_trusted_keys([record]) == {ISSUER.key_id: ISSUER.public_key}) is taken
+    assert (load_trusted_keys([record]) == {ISSUER.key_id: ISSUER.public_key}) is trusted
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def ask(verifier: Verifier, resource: str) -> bool:
 
 
 def page(registry: CollectorRegistry) -> dict[Series, float]:
-    """What is shown, by series."""
+    """Return the shown samples, by series."""
     text = generate_latest(registry).decode()
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -46,12 +46,12 @@ def page(registry: CollectorRegistry) -> dict[Series, float]:
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float:
-    """What one series shows."""
+    """Return the sample of one series."""
     return page(registry)[name, frozenset(labels.items())]
 
 
 def test_what_a_verifier_decides_is_counted(state: Path) -> None:
-    """By reason and stage, with the times, the cache, the signatures and the revision that it judges by."""
+    """Decisions count by reason and stage, with times, cache, signatures and the revision of the view."""
     with Verifier.embedded(state, audience=AUDIENCE) as verifier:
         assert ask(verifier, "files/a")
         registry = CollectorRegistry()

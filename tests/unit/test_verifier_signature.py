@@ -36,7 +36,7 @@ INTERNAL = {
     ],
 )
 def test_a_call_shows_the_users_options_alone(method: Callable[..., Any], expected: list[str]) -> None:
-    """What completion and ``help`` list is what a gateway may say of a call."""
+    """Completion and ``help`` list the options that a gateway may state for a call."""
     assert list(inspect.signature(method).parameters) == expected
 
 

@@ -41,11 +41,18 @@ class Record:
 
     def to_record(self) -> dict[str, object]:
         """Return the dict of the message."""
-        return {name: _plain(getattr(self, name)) for name in self.__slots__}
+        record = {name: getattr(self, name) for name in self.__slots__}
+        for name, value in record.items():
+            if type(value) not in _SCALARS:
+                record[name] = _plain(value)
+        return record
 
     def encode(self) -> bytes:
         """Return the canonical bytes; raises ``protobuf.WireError`` for a value out of range."""
         return protobuf.encode(self.message or type(self).__name__, self.to_record())
+
+
+_SCALARS = frozenset({bytes, str, int, bool, type(None)})
 
 
 def _plain(value: object) -> object:

@@ -19,7 +19,7 @@ from tests.support.memory_fixture import MemoryFixture, memory_fixture
 
 WORLD = memory_fixture()
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
-# What is asked, of the token below.
+# A call with the token below.
 CALLS = [
     ("read", "files/a", b'{"owner":"acme"}'),
     ("read", "files/a", b'{"owner":"me"}'),
@@ -39,7 +39,7 @@ TOKEN = token_of(WORLD)
 
 
 def facts_of(decision: Decision) -> tuple[Any, ...]:
-    """What a decision is pickled as."""
+    """Return the facts that a decision is pickled as."""
     facts: tuple[Any, ...] = decision.__reduce__()[1][0]  # type: ignore[index]
     return facts
 
@@ -110,7 +110,7 @@ def test_a_process_that_judges_sends_decisions_to_one_that_does_not() -> None:
 @pytest.mark.parametrize("place", range(len(facts_of(WORLD.check(TOKEN, *CALLS[0])))))
 @given(data=st.data())
 def test_no_change_of_one_fact_makes_a_denial_an_allow(place: int, data: st.DataObject) -> None:
-    """Whatever stands in one place of a denial's facts, what comes out is false, or nothing comes out."""
+    """Any value in one place of a denial's facts gives a false decision, or none."""
     values: st.SearchStrategy[Any] = st.one_of(
         st.integers(-(2**65), 2**65), st.booleans(), st.binary(max_size=40), st.none(), st.text(max_size=4),
         st.just(b"i" * 16), st.just((b"i" * 32,)), st.just(1), st.floats(), st.lists(st.integers(0, 2)),
