@@ -36,11 +36,11 @@ class Server:
         return self.latest
 
     def head(self) -> Head:
-        """Where the log stands."""
+        """Return the position of the log."""
         return Head(3, 1, b"c" * 16, b"i" * 16, revision=1)
 
     def called_for(self) -> tuple[int, int]:
-        """Who calls for which revision."""
+        """Return the life of the server and the revision that it calls for."""
         return self.life, self.called
 
 
@@ -115,7 +115,7 @@ def test_behind_its_bound_it_denies_by_itself(memory: MemoryFixture) -> None:
 
 
 def test_a_survey_is_denied_too(memory: MemoryFixture) -> None:
-    """What can't be allowed is not listed as if it could."""
+    """A call that can not be allowed is not listed as possible."""
     token, now_ms = memory.mint("read:files/**").data, memory.clock.now_ms()
 
     def surveyed() -> int:
@@ -166,7 +166,7 @@ def test_a_final_refusal_is_raised(
 def test_a_name_that_was_lost_denies_at_once(
     register: Callable[..., RegistrationLoop], server: Server, memory: MemoryFixture
 ) -> None:
-    """Who is told that another has its name does not wait for its bound."""
+    """A verifier that lost its name does not wait for its bound."""
     register().start()
     assert reason(memory) is Reason.ALLOWED
 
