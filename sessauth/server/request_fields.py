@@ -1,6 +1,6 @@
-"""Between the messages of the API and the values of the package, both directions, nothing else.
+"""Converts between messages of the API and values of the package.
 
-Whatever is of the wrong size or form becomes an error that names the request's field.
+A value of the wrong size or form raises INVALID_ARGUMENT, or SCOPE_UNREADABLE, and names the request's field.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def session_id(value: bytes, field: str = "session_id") -> bytes:
 
 
 def optional_session_id(value: bytes, field: str) -> bytes:
-    """Return a session id of 16 bytes, or nothing."""
+    """Return a session id of 16 bytes, or an empty one."""
     return session_id(value, field) if value else b""
 
 
@@ -106,7 +106,7 @@ _ENDINGS: Mapping[int, str] = {
 
 
 def ending(value: int, to: HolderPublicKey | None) -> str:
-    """Return the word for a requested ending, empty when unset: it is then SEALED, or BOUND with a holder."""
+    """Return the word of a requested ending; empty if unset: SEALED, or BOUND with a holder."""
     word = _ENDINGS.get(value)
     if word is None:
         raise invalid("ending", "must be ENDING_SEALED, ENDING_OPEN or ENDING_BOUND")
@@ -120,66 +120,66 @@ def ending(value: int, to: HolderPublicKey | None) -> str:
 def holder(
     next_key: bytes, proof_key: bytes, may_seal: bool, issuers: Iterable[KeyRecord]
 ) -> HolderPublicKey | None:
-    """Return whom a token is to be bound to; None where no key is stated."""
+    """Return the holder that a token is to be bound to; None if no key is stated."""
     if not next_key:
         if proof_key or may_seal:
             raise invalid("next_key", "is required with proof_key and may_seal")
         return None
     try:
-        found = HolderPublicKey(next_key, proof_key)
+        key = HolderPublicKey(next_key, proof_key)
     except UsageError as error:
-        name, _, told = str(error).partition(": ")
-        raise invalid(name, told) from error
-    if any(next_key == key.public_key for key in issuers):
+        field, _, message = str(error).partition(": ")
+        raise invalid(field, message) from error
+    if any(next_key == issuer.public_key for issuer in issuers):
         raise invalid("next_key", "is an issuer key, which is never a holder's")
-    return found
+    return key
 
 
 def facts(messages: Iterable[record_pb2.Fact], field: str) -> list[Fact]:
     """Read facts, each with a value."""
     read = []
     for index, message in enumerate(messages):
+        encoded = message.SerializeToString(deterministic=True)
         try:
-            read.append(
-                Fact.from_record(protobuf.decode("Fact", message.SerializeToString(deterministic=True)))
-            )
+            read.append(Fact.from_record(protobuf.decode("Fact", encoded)))
         except (protobuf.WireError, UsageError) as error:
             raise invalid(f"{field}[{index}]", str(error)) from error
     return read
 
 
 def key_message(key: KeyRecord) -> record_pb2.KeyRecord:
-    """Return an issuer key as callers see it."""
+    """Return the message of an issuer key."""
     return record_pb2.KeyRecord.FromString(key.encode())
 
 
 def approval_message(record: ApprovalRecord) -> record_pb2.ApprovalRecord:
-    """Return an approval as callers see it."""
+    """Return the message of an approval."""
     return record_pb2.ApprovalRecord.FromString(record.encode())
 
 
 def signed_approval(message: token_pb2.SignedApproval) -> SignedApproval:
-    """Return what an approver signed, as it came: the log judges it."""
+    """Return a signed approval, unchecked: the log judges it."""
     return SignedApproval(message.public_key, message.signature, message.statement)
 
 
 def receipt_message(signed: SignedReceipt) -> receipt_pb2.SignedReceipt:
-    """Return a signed receipt as callers see it."""
+    """Return the message of a signed receipt."""
     return receipt_pb2.SignedReceipt(
         payload=signed.payload, issuer_key_id=signed.issuer_key_id, signature=signed.signature
     )
 
 
+# Fields of the message whose values are those of the model.
+_SAME_IN_SESSION = set(session_service_pb2.Session.DESCRIPTOR.fields_by_name) - {
+    *("status", "ceilings", "facts", "end_cause"),
+}
+
+
 def session_message(session: Session) -> session_service_pb2.Session:
-    """Return a session as callers see it."""
+    """Return the message of a session."""
     return session_service_pb2.Session(
-        id=session.id,
-        subject=session.subject,
-        purpose=session.purpose,
-        owner=session.owner,
-        parent_id=session.parent_id,
+        **{name: getattr(session, name) for name in _SAME_IN_SESSION},
         status=record_pb2.SessionStatus.Name(session.status),
-        epoch=session.epoch,
         ceilings=[
             record_pb2.Ceiling.FromString(protobuf.encode("Ceiling", {"scopes": list(layer)}))
             for layer in session.ceilings
@@ -187,24 +187,12 @@ def session_message(session: Session) -> session_service_pb2.Session:
         facts=[
             record_pb2.Fact.FromString(protobuf.encode("Fact", fact.to_record())) for fact in session.facts
         ],
-        labels=dict(session.labels),
-        opened_at_ms=session.opened_at_ms,
-        expires_at_ms=session.expires_at_ms,
-        lease_ms=session.lease_ms,
-        lease_deadline_ms=session.lease_deadline_ms,
-        issuer_key_ids=list(session.issuer_key_ids),
-        revoked_count=session.revoked_count,
-        ended_at_ms=session.ended_at_ms,
         end_cause=record_pb2.EndCause.Name(session.end_cause),
-        reason=session.reason,
-        revision=session.revision,
-        open_permits=session.open_permits,
-        open_approvals=session.open_approvals,
     )
 
 
 def id_prefix(value: str) -> str:
-    """Return the hex digits that an id begins with: enough not to be a list of everything."""
+    """Return the hex digits that ids begin with; too few would list everything."""
     if not _ID_PREFIX.fullmatch(value):
         least, most = limits.MIN_ID_PREFIX_DIGITS, 2 * ID_BYTES
         raise invalid("id_prefix", f"must be {least} to {most} hex digits in lower case")
@@ -212,12 +200,12 @@ def id_prefix(value: str) -> str:
 
 
 def page_token(after: bytes) -> str:
-    """Return the page token for the page that begins behind row ``after``; none on the last page."""
+    """Return the token of the page that begins behind row ``after``; empty on the last page."""
     return base64url.encode(after)
 
 
 def page_start(value: str, size: int = ID_BYTES) -> bytes:
-    """Return the row, of ``size`` bytes, that a page begins behind; empty for the first page.
+    """Return the row, of ``size`` bytes, behind which a page begins; empty for the first page.
 
     Sessions are paged by their id, approvals by their session's id and their own.
     """

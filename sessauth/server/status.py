@@ -1,8 +1,8 @@
-"""The one table from what went wrong to what the caller is told.
+"""Maps errors to gRPC statuses, in one table.
 
 A word (an error's reason, or the log's rejection) has one gRPC code. The caller gets that code, a
-``google.rpc.ErrorInfo`` with the word as its reason, and a ``BadRequest`` where a field is at fault.
-A fault that is not in the table is ours: it is logged whole and sent as ``INTERNAL`` without detail.
+``google.rpc.ErrorInfo`` with the word as its reason, and a ``BadRequest`` if a field is at fault. An error
+that is not in the table is a fault of the server: it is logged whole and sent as ``INTERNAL`` without detail.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "MALFORMED_TOKEN": Code.INVALID_ARGUMENT,
     "NOT_EXTENDABLE": Code.FAILED_PRECONDITION,
     "WIDENS": Code.FAILED_PRECONDITION,
-    # Who calls.
+    # The caller.
     "UNAUTHENTICATED": Code.UNAUTHENTICATED,
     "PERMISSION_DENIED": Code.PERMISSION_DENIED,
-    # What the log answered.
+    # Rejections of the log.
     "NOT_FOUND": Code.NOT_FOUND,
     "ALREADY_ENDED": Code.FAILED_PRECONDITION,
     "WRONG_STATUS": Code.FAILED_PRECONDITION,
@@ -53,7 +53,7 @@ CODES: Final[Mapping[str, grpc.StatusCode]] = {
     "APPROVAL_DENIED": Code.FAILED_PRECONDITION,
     "BAD_APPROVAL": Code.FAILED_PRECONDITION,
     "BAD_PERMIT": Code.FAILED_PRECONDITION,
-    # Who enrols.
+    # Registration of verifiers.
     "NAME_TAKEN": Code.FAILED_PRECONDITION,
     "OTHER_STATE": Code.FAILED_PRECONDITION,
     "BAD_RECEIPT": Code.FAILED_PRECONDITION,
@@ -91,7 +91,7 @@ WORDS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (concurrent.futures.TimeoutError, "DEADLINE_EXCEEDED"),
 )
 
-# What a caller must not learn the details of.
+# Texts in place of details that a caller must not learn.
 WITHOUT_DETAIL: Final[Mapping[str, str]] = {
     "UNAUTHENTICATED": "the credential is missing or not accepted",
     "PERMISSION_DENIED": "this credential may not do that",
@@ -102,7 +102,7 @@ WITHOUT_DETAIL: Final[Mapping[str, str]] = {
 
 
 def invalid(field: str, message: str) -> errors.ServerError:
-    """Return the error for a request whose ``field`` is at fault."""
+    """Return the error for a fault in a field of a request."""
     return errors.ServerError(f"{field}: {message}", reason="INVALID_ARGUMENT", field=field)
 
 
@@ -112,7 +112,7 @@ def refused(word: str, message: str) -> errors.ServerError:
 
 
 def word_of(error: BaseException) -> str:
-    """Return the word of an error; ``INTERNAL`` for what no caller can cause."""
+    """Return the word of an error; ``INTERNAL`` for one that no caller can cause."""
     if isinstance(error, errors.ServerError) and error.reason in CODES:
         return error.reason
     if isinstance(error, errors.Rejected):
@@ -124,7 +124,7 @@ def word_of(error: BaseException) -> str:
 
 
 def field_of(error: BaseException) -> str:
-    """Return the request's field that is at fault; empty if none is.
+    """Return the field of the request that is at fault; empty if none is.
 
     The log names it in front of the detail of a rejection: ``facts[2].name: ...``.
     """

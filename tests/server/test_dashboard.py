@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from sessauth.reasons import Reason, Stage
-from sessauth.server.metrics.evidence import RECEIPT_STATES, VERIFIER_STATES, ReceiptMetrics
 from sessauth.server.metrics.families import METRICS
 from sessauth.server.metrics.shared_page import CODES
+from sessauth.server.metrics.state import RECEIPT_STATES, VERIFIER_STATES, ReceiptMetrics
 from sessauth.server.rpc.access import RULES as RPCS
 from sessauth.server.rpc.pools import POOL_NAMES
 from tests.support.alarms import RULES
@@ -41,7 +41,7 @@ def page() -> Iterator[Scrape]:
     """What a server tells after a little traffic, with an audit, and with evidence of ends."""
     with running(metrics={"address": "127.0.0.1:0"}, audit={"enabled": True}) as service:
         assert service.control is not None and service.control.metrics is not None
-        service.control.metrics.evidence = lambda: ReceiptMetrics((2, 1, 0), 3, (2, 0), 1)
+        service.control.metrics.receipts = lambda: ReceiptMetrics((2, 1, 0), 3, (2, 0), 1)
         traffic = Traffic(service.operator)
         _, token = traffic.open()
         traffic.check(service.operator, token)

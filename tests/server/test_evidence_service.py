@@ -114,7 +114,7 @@ def test_with_nobody_enrolled_an_end_is_closed_at_once(
 ) -> None:
     """Nothing is waited for and nothing more is written; the control process speaks for itself."""
     assert service.control is not None
-    monkeypatch.setattr(service.control.keeping.enrolment, "wait", lambda *_: pytest.fail("it waited"))
+    monkeypatch.setattr(service.control.subsystems.registry, "wait", lambda *_: pytest.fail("it waited"))
     session = open_session(operator)
 
     answer = ended(operator, session.id)
@@ -154,7 +154,7 @@ def test_who_is_late_is_named_and_holds_up_nothing(
 ) -> None:
     """The first end waits for it; the others don't, and each is PARTIAL until it is heard."""
     assert service.control is not None
-    enrolment = service.control.keeping.enrolment
+    enrolment = service.control.subsystems.registry
     wait = enrolment.wait
     waited: list[int] = []
     monkeypatch.setattr(enrolment, "wait", lambda revision, _: (waited.append(revision), wait(revision, 0)))
@@ -240,7 +240,7 @@ def test_it_says_when_a_call_was_last_allowed(service: Service, operator: Caller
         log,
         Verifier(log.source()),
         control.keyring,
-        control.keeping.enrolment,
+        control.subsystems.registry,
         SystemClock(),
         last_allow_ms=lambda session_id: found.ended_at_ms - 7 if session_id == session.id else 0,
     )

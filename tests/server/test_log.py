@@ -158,11 +158,11 @@ def test_every_cause_of_not_being_ready_is_logged_once(lines: io.StringIO, cause
             else:
                 patched.setattr(control.log, "now_ms", _suspect)
             for _ in range(3):
-                control._tell_readiness()
+                control._report_readiness()
             assert not control.is_ready()
         if cause == "brake":
             control.log._brake.release(by_hand=True)
-        control._tell_readiness()
+        control._report_readiness()
         assert control.is_ready()
 
     records = [json.loads(line) for line in lines.getvalue().splitlines()]

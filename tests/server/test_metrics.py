@@ -12,8 +12,8 @@ import pytest
 from sessauth.metrics import families as judging
 from sessauth.reasons import Reason, Stage
 from sessauth.server.metrics import families
-from sessauth.server.metrics.evidence import RECEIPT_STATES, VERIFIER_STATES
 from sessauth.server.metrics.shared_page import CODES
+from sessauth.server.metrics.state import RECEIPT_STATES, VERIFIER_STATES
 from sessauth.server.rpc.access import RULES
 from sessauth.server.rpc.pools import POOL_NAMES
 from sessauth.v1 import session_service_pb2 as sessions

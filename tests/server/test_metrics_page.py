@@ -200,16 +200,16 @@ def test_the_loopback_needs_no_switch(address: str) -> None:
 def test_a_process_counts_on_where_another_was_killed() -> None:
     """What is counted up goes on from what is there; what stands is what the new one says."""
     page = Page.make(shared=sys.platform == "linux")
-    page.tell(MetricSlot.CACHE_HITS, 5)
-    page.tell(MetricSlot.CACHE_HITS, 7)
-    page.tell(MetricSlot.CACHE_BYTES, 300)
-    page.tell_pool(0, 2, 9)
+    page.write(MetricSlot.CACHE_HITS, 5)
+    page.write(MetricSlot.CACHE_HITS, 7)
+    page.write(MetricSlot.CACHE_BYTES, 300)
+    page.write_pool(0, 2, 9)
     if page.handle >= 0:
         successor = Page.inherited(page.handle)
         page.handle = -1
-        successor.tell(MetricSlot.CACHE_HITS, 4)
-        successor.tell(MetricSlot.CACHE_BYTES, 10)
-        successor.tell_pool(0, 1, 0)
+        successor.write(MetricSlot.CACHE_HITS, 4)
+        successor.write(MetricSlot.CACHE_BYTES, 10)
+        successor.write_pool(0, 1, 0)
 
         assert (page.read(MetricSlot.CACHE_HITS), page.read(MetricSlot.CACHE_BYTES)) == (11, 10)
         assert page.pool(0) == (3, 0)

@@ -6,13 +6,19 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
 import pytest
 
+from sessauth.server.config.config import from_dict
+from sessauth.server.keys.credentials import WorkerCredential
 from sessauth.server.process.init import Initialised, initialise
+from sessauth.server.process.supervisor import FIRST_PAUSE_SECONDS, Supervisor
+from sessauth.server.rpc.access import WORKER
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
@@ -215,6 +221,28 @@ def test_sigterm_drains(server: Running) -> None:
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert list((server.made.home / "run").iterdir()) == []
     assert '"event": "stopped"' in server.process.log
+
+
+def test_a_worker_that_can_not_be_started_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the system has no room for a process each attempt is logged, and the next one waits."""
+    attempts: list[float] = []
+
+    def refuse(*arguments: object, **options: object) -> None:
+        attempts.append(time.monotonic())
+        raise OSError("no room for a process")
+
+    monkeypatch.setattr("sessauth.server.process.supervisor.subprocess.Popen", refuse)
+    config = from_dict({"home": str(tmp_path), "server": {"workers": 1}})
+    supervisor = Supervisor(config, WorkerCredential.make(WORKER))
+    supervisor._background.start()
+    try:
+        assert wait_until(lambda: len(attempts) >= 3)
+        assert supervisor.restarts >= 3
+        assert all(later - earlier >= FIRST_PAUSE_SECONDS for earlier, later in pairwise(attempts))
+    finally:
+        supervisor.stop()
 
 
 def test_a_drain_that_hangs_ends_all_the_same() -> None:

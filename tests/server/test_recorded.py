@@ -244,7 +244,7 @@ class Sick:
         self.control = service.control
         self.operator = service.operator
         self.session_id, self.token = minted(self.operator)
-        self.audit = service.control.keeping.recorder.audit
+        self.audit = service.control.subsystems.recorder.audit
         assert self.audit is not None and self.audit._stream is not None
         self.stream = Failing(self.audit._stream)
         self.audit._stream = self.stream  # type: ignore[assignment]

@@ -163,7 +163,7 @@ def test_a_follower_that_the_log_overtook_loses_nothing(
     """Where the thread itself finds its place compacted away, watchers read on by themselves."""
     assert shared.control is not None
     operator = shared.operator
-    feed = shared.control.keeping.events.feed
+    feed = shared.control.subsystems.events.feed
     read, broken = feed.logged, iter([True])
 
     def overtaken(since_seq: int, limit: int) -> object:
@@ -222,7 +222,7 @@ def test_a_reader_that_is_slow_holds_up_nobody_and_loses_nothing(
     assert shared.control is not None
     operator = shared.operator
     # Those of the tests before may not be gone yet.
-    assert wait_until(lambda: shared.control is not None and shared.control.keeping.events.watchers == 0)
+    assert wait_until(lambda: shared.control is not None and shared.control.subsystems.events.watchers == 0)
     ended = open_session(operator)
     end(operator, ended.id)
     request = ev.pb.WatchSessionsRequest(from_now=True).SerializeToString()
@@ -232,7 +232,9 @@ def test_a_reader_that_is_slow_holds_up_nobody_and_loses_nothing(
     assert next(slow)
     wanted: list[bytes] = []
     with watching(operator, kinds=[ev.OPENED]) as quick:
-        (unread,) = (each for each in shared.control.keeping.events._watchers if each.admits(_any_end(ended)))
+        (unread,) = (
+            each for each in shared.control.subsystems.events._watchers if each.admits(_any_end(ended))
+        )
         stuck = False
         while not stuck:
             behind, at = unread._fell_behind, unread.position
@@ -241,7 +243,7 @@ def test_a_reader_that_is_slow_holds_up_nobody_and_loses_nothing(
             # and be told of the use.
             stuck = behind and unread._fell_behind and at == unread.position
             assert len(wanted) < 2_000
-        shared.control.keeping.uses_after_end.on_used_after_end(ended.id, [], True, "gw", 1)
+        shared.control.subsystems.late_uses.on_used_after_end(ended.id, [], True, "gw", 1)
         wanted += [open_session(operator, purpose="p" * 1000).id for _ in range(20)]
         assert [quick.event().session_id for _ in wanted] == wanted
     told: list[bytes] = []

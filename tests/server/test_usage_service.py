@@ -60,9 +60,9 @@ def late_calls(service: Service) -> Iterator[LateCalls]:
     """What the server tells of uses after the end."""
     told: LateCalls = []
     assert service.control is not None
-    service.control.keeping.usage.on_used_after_end = lambda *use: told.append(use)
+    service.control.subsystems.usage.on_used_after_end = lambda *use: told.append(use)
     yield told
-    service.control.keeping.usage.on_used_after_end = None
+    service.control.subsystems.usage.on_used_after_end = None
 
 
 def send(client: Client, batch: ObservationBatch) -> ObservationAck:
@@ -152,7 +152,7 @@ def test_garbage_is_refused_whole(service: Service, session: Session, field: str
 
     assert (refused.value.code, refused.value.field) == (grpc.StatusCode.INVALID_ARGUMENT, field)
     assert service.control is not None
-    assert service.control.keeping.usage.last_allow_ms(session.id) == 0
+    assert service.control.subsystems.usage.last_allow_ms(session.id) == 0
 
 
 def test_bytes_that_are_no_telling_are_refused(service: Service, session: Session) -> None:
@@ -171,7 +171,7 @@ def test_bytes_that_are_no_telling_are_refused(service: Service, session: Sessio
             caller.call("UsageService/ReportObservations", request)
         assert refused.value.code is code
     assert service.control is not None
-    assert service.control.keeping.usage.last_allow_ms(session.id) == 0
+    assert service.control.subsystems.usage.last_allow_ms(session.id) == 0
 
 
 class _Raw:
@@ -326,7 +326,7 @@ def test_a_restart_keeps_what_was_told() -> None:
         operator.end(ended.id)
         control = service.control
         assert control is not None
-        control.keeping.usage.write_ended()
+        control.subsystems.usage.write_ended()
         (file,) = control._config.usage_dir.glob("*.usage")
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
@@ -334,7 +334,7 @@ def test_a_restart_keeps_what_was_told() -> None:
         def restart(*, cleanly: bool) -> None:
             assert service.control is not None
             if not cleanly:
-                service.control.keeping.usage.close = lambda: None  # type: ignore[method-assign]
+                service.control.subsystems.usage.close = lambda: None  # type: ignore[method-assign]
             service.control.stop()
             config = server_config.from_dict({"home": str(home), "usage": {"enabled": True}})
             service.control = Control(config)
@@ -365,7 +365,7 @@ def test_an_audited_server_has_a_census_too() -> None:
         report = client.get_report(opened.id)
         client.close()
         assert plain.control is not None
-        observations_of_plain = plain.control.keeping.recorder.observations
+        observations_of_plain = plain.control.subsystems.recorder.observations
 
     assert report.missing == (Missing.USAGE,)
     assert [each.name for each in report.verifiers] == ["control"]

@@ -23,8 +23,9 @@ from hashlib import blake2b
 from pathlib import Path
 
 from ..._fast.codec import base64url
-from ..._fast.nonces.shared_file import give_group, share
+from ..._fast.nonces.shared_file import give_group
 from ...errors import ConfigError
+from ...state.host.folder import replace_file
 from ..config.sections import AUDIENCE, RESERVED, ROLES
 
 PREFIX = "sessauth_key_"
@@ -247,15 +248,4 @@ def _write(path: Path, entries: dict[str, StoredCredential]) -> None:
             f'\n[credential."{name}"]\nrole = "{entry.principal.role}"\naudiences = [{audiences}]\n'
             f'secret_blake2b = "{entry.secret_hash.hex()}"\n'
         )
-    temporary = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.new")
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    try:
-        share(handle, path.parent, 0o640)
-        with open(handle, "w", encoding="utf-8") as stream:
-            stream.write("".join(lines))
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    replace_file(path, "".join(lines).encode(), 0o640)

@@ -7,13 +7,13 @@ nothing.
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 from ...crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus
 from ...errors import KeyFolderError
+from ...state.host.folder import sync_folder
 
 
 class KeyRing:
@@ -77,9 +77,5 @@ class KeyRing:
             name = f"{key.key_id.hex()}.pem"
             key.save(self._folder / name)
             mark.symlink_to(name)
-            handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync_folder(self._folder)
             return key

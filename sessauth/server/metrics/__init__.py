@@ -1,1 +1,1 @@
-"""What a service measures of itself, and the page that Prometheus reads."""
+"""The metrics of a service, and the page that Prometheus reads."""

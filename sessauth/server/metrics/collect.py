@@ -1,4 +1,4 @@
-"""One scrape: the pages of all processes added up, and what the control process alone knows."""
+"""One scrape: the sums over the pages of all processes, and the numbers of the control process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STANDING = (
 
 
 class Collector:
-    """What ``prometheus_client`` asks for the metrics of all processes."""
+    """The collector of ``prometheus_client`` for the metrics of all processes."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class Collector:
         capacities: Mapping[str, int],
         own: Callable[[], Iterable[Family]],
     ) -> None:
-        """Add up ``pages``, by process; ``up`` says which of them serve, and ``own`` gives the rest.
+        """Add up ``pages``, by process. ``up`` returns which serve, ``own`` the control process's metrics.
 
-        ``capacities`` is what each pool of a process can hold.
+        ``capacities`` holds how many calls each pool of a process can hold.
         """
         self._capacities = capacities
         self._pages = pages
@@ -64,7 +64,7 @@ class Collector:
             },
         )
         yield from decision_families([page.counters for page in self._pages.values()])
-        yield from self._called()
+        yield from self._calls()
         for metric, number in COUNTED:
             yield family(metric, self._sum(number, self._pages.values()))
         for metric, number in STANDING:
@@ -73,12 +73,12 @@ class Collector:
         yield from self._audit(serving)
         yield from own
 
-    def _called(self) -> Iterator[Family]:
-        """Yield the times of calls, of those methods and codes that came up."""
+    def _calls(self) -> Iterator[Family]:
+        """Yield the times of calls, for methods and codes that occurred."""
         rows = []
         for row, (method, code) in enumerate(RPC_ROWS):
-            each = [page.rpcs.buckets(row) for page in self._pages.values()]
-            buckets = [sum(counts) for counts in zip(*each, strict=True)]
+            rows_of_pages = [page.rpcs.buckets(row) for page in self._pages.values()]
+            buckets = [sum(counts) for counts in zip(*rows_of_pages, strict=True)]
             if any(buckets):
                 total = sum(page.rpcs.total(row) for page in self._pages.values())
                 rows.append(((method.rpartition(".")[2], code), buckets, total))

@@ -1,4 +1,4 @@
-"""The metrics of a service: those of whoever judges and those of a server alone, in the order of the page."""
+"""The metrics of a service: those of a verifier and those of a server, in the order of the page."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ CERTIFICATE_END: Final = gauge(
     "When the certificate of TLS ends, in seconds since 1970; 0 without one.",
 )
 
-# Only where somebody tells of them: what happened behind the end of sessions, and who looks on.
+# Ends of sessions, and their watchers.
 RECEIPTS: Final = counter("receipts", "Receipts of ended sessions, by what they could say.", "state")
 USED_AFTER_END: Final = counter("used_after_end", "Calls that were tried in a session after its end.")
 VERIFIERS: Final = gauge("verifiers", "Verifiers that are enrolled, by whether they keep in touch.", "state")
 EVENT_WATCHERS: Final = gauge("event_watchers", "Open streams of events.")
 
-# Whether a process of the server can judge is said by more than one of its own.
+# A server has metrics of its own for the readiness of its processes.
 METRICS: Final = (
     *(metric for metric in judging.METRICS if metric is not judging.VIEW_CURRENT),
     *(value for value in list(globals().values()) if isinstance(value, Metric)),

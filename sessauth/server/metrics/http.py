@@ -11,19 +11,19 @@ from typing import Any, Final
 from ...errors import ConfigError
 from ..config.sections import host_and_port, is_loopback
 
-# A scraper that says nothing is let go; more than so many at once are not listened to.
+# A silent scraper is disconnected; further connections are closed at once.
 SILENT_SECONDS: Final = 5.0
 MAX_CONNECTIONS: Final = 8
 
-# Of what a scraper accepts: the page, and its content type.
+# From an Accept header to the page and its content type.
 Render = Callable[[str], tuple[bytes, str]]
 
 
 class Listener:
-    """Answers scrapes at an address. Any number of threads may ask ``render``."""
+    """Answers scrapes at an address. Several threads may call ``render`` at once."""
 
     def __init__(self, address: str, render: Render) -> None:
-        """Listen, and answer nobody yet. Raises ConfigError if the address can't be had."""
+        """Listen, and answer nothing yet. Raises ConfigError if the address is not available."""
         host, port = host_and_port(address)
         try:
             self._server = _server(host, port, render)
@@ -51,7 +51,7 @@ class Listener:
 
 
 def _server(host: str, port: int, render: Render) -> ThreadingHTTPServer:
-    # By its name a page of another site could be made to ask for ours; by its number it can't.
+    # Against DNS rebinding: a page of another site could scrape by a name, but not by an address.
     names = {host, "localhost", "127.0.0.1", "::1"} if is_loopback(host) else None
 
     class Handler(BaseHTTPRequestHandler):
@@ -66,7 +66,7 @@ def _server(host: str, port: int, render: Render) -> ThreadingHTTPServer:
                 return
             try:
                 page, kind = render(self.headers.get("Accept", ""))
-            except Exception:  # noqa: BLE001 - logged by who made it; the scraper hears that there is no page
+            except Exception:  # noqa: BLE001 - logged by render(); the scraper gets an error
                 self.send_error(500)
                 return
             self.send_response(200)
@@ -97,6 +97,6 @@ def _server(host: str, port: int, render: Render) -> ThreadingHTTPServer:
                 self.free.release()
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Let go of a scraper that went away; a page that can't be made is logged by who makes it."""
+            """Ignore a scraper that went away; a page that can't be made is logged by ``render``."""
 
     return Server((host, port), Handler)

@@ -1,4 +1,4 @@
-"""Metrics of the control process and its workers, when they are asked for."""
+"""Metrics of the control process and its workers, if ``metrics.address`` is set."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from ...errors import ConfigError
 from ..config.config import Config
 from ..log import LOGGER
 from .collect import Collector
-from .evidence import ReceiptMetrics
 from .publisher import Publisher
 from .shared_page import Page
-from .state import StateNumbers
+from .state import ReceiptMetrics, StateNumbers
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
@@ -24,20 +23,20 @@ CONTROL = "control"
 
 
 def worker_name(index: int) -> str:
-    """Return what the worker of a place is called."""
+    """Return the name of the worker of a place."""
     return f"worker-{index}"
 
 
 class Metrics:
-    """A page for each process, and the address where all of them are read."""
+    """A page for each process, and the address that serves all of them."""
 
     def __init__(self, config: Config) -> None:
-        """Make the pages and listen. Raises ConfigError if that is not possible."""
+        """Make the pages and listen. Raises ConfigError if that fails."""
         try:
             import prometheus_client
         except ImportError:
             raise ConfigError(f"metrics.address: needs prometheus_client; {INSTALL}") from None
-        # Not loaded by who serves no metrics.
+        # Not loaded without metrics.
         from .http import Listener
 
         self._registry: CollectorRegistry = prometheus_client.CollectorRegistry(auto_describe=False)
@@ -46,7 +45,7 @@ class Metrics:
         self.workers = [Page.make(shared=shared) for _ in range(config.server.workers)]
         self._listener = Listener(config.metrics.address, self.render)
         self._numbers: StateNumbers | None = None
-        self.evidence: Callable[[], ReceiptMetrics] = ReceiptMetrics
+        self.receipts: Callable[[], ReceiptMetrics] = ReceiptMetrics
 
     @property
     def port(self) -> int:
@@ -55,24 +54,24 @@ class Metrics:
 
     @property
     def handles(self) -> tuple[int, ...]:
-        """What each worker maps its page by."""
+        """The descriptor of each worker's page."""
         return tuple(page.handle for page in self.workers)
 
     def compose(
         self,
         publisher: Publisher,
         numbers: StateNumbers,
-        evidence: Callable[[], ReceiptMetrics],
+        receipts: Callable[[], ReceiptMetrics],
         up: Callable[[], Mapping[str, bool]],
     ) -> None:
-        """Answer by the pages, what ``publisher`` puts on our own, ``numbers`` and ``evidence``."""
-        self.evidence = evidence
+        """Serve the pages, the control process's by ``publisher``, with ``numbers`` and ``receipts``."""
+        self.receipts = receipts
         pages = {CONTROL: self.page}
         pages.update((worker_name(index), page) for index, page in enumerate(self.workers))
 
         def own() -> list[object]:
             publisher.publish()
-            return [*numbers.collect(), *self.evidence().families()]
+            return [*numbers.collect(), *self.receipts().families()]
 
         self._numbers = numbers
         self._registry.register(Collector(pages, up, publisher.capacities(), own))  # type: ignore[arg-type]
@@ -81,13 +80,13 @@ class Metrics:
         """Begin to answer."""
         self._listener.start()
 
-    def look(self) -> None:
-        """Do what is to be done every second."""
+    def poll(self) -> None:
+        """Run the tasks of every second."""
         if self._numbers is not None:
-            self._numbers.look()
+            self._numbers.poll()
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return the page in the form that a scraper accepts, and its content type."""
+        """Return the page in a format that a scraper accepts, and its content type."""
         from prometheus_client.exposition import choose_encoder
 
         encode, kind = choose_encoder(accept)

@@ -1,8 +1,8 @@
 """The numbers of one process, in memory that the control process reads.
 
-Each worker counts into a page that the control process made for its place, and a worker that is started
-anew counts on where the one before it was killed. So nothing is asked of a worker for a scrape, and no
-counter goes back while the control process lives. The page has no file: a worker inherits it open.
+Each worker counts into a page that the control process made for its place. A restarted worker continues the
+counters of the one before it. So a scrape needs no worker, and no counter goes back while the control process
+lives. The page has no file: a worker inherits it open.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from ..._fast.record.counters import COUNTERS_BYTES, CheckCounters, Histograms, 
 from ..rpc.access import RULES
 from ..rpc.pools import POOL_NAMES
 
-# gRPC's codes in the order of their numbers, as they are read on the page and told to Prometheus.
+# gRPC's codes in the order of their numbers.
 CODES: Final = (
     *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
     *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"),
     *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
 )
 RPCS: Final = tuple(RULES)
-# 100 µs to 10 s: what a call over a socket takes at least, and what nobody waits for.
+# 100 µs to 10 s: the least time of a call over a socket, and more than anybody waits.
 RPC_BOUNDS_NS: Final = (*(factor * 10**exponent for exponent in range(5, 10) for factor in (1, 2, 5)), 10**10)
 WORD_BYTES: Final = 8
 
 
 @unique
 class MetricSlot(IntEnum):
-    """What a process tells of itself beside decisions and calls, in the order of the page."""
+    """Numbers of a process beside decisions and calls, in the order of the page."""
 
-    # Counted up, over all processes that had the place.
+    # Counters, over all processes that had the place.
     CACHE_HITS = 0
     CACHE_MISSES = 1
     CACHE_EVICTED = 2
@@ -41,7 +41,7 @@ class MetricSlot(IntEnum):
     WITHDRAWALS = 5
     AUDIT_LOST = 6
     AUDIT_RECORDED = 7
-    # As they stand, of the process that has the place now.
+    # Gauges, of the process that has the place now.
     CACHE_BYTES = 16
     CACHE_CHAINS = 17
     REVISION = 18
@@ -54,7 +54,7 @@ class MetricSlot(IntEnum):
 
 FIRST_GAUGE: Final = MetricSlot.CACHE_BYTES
 _NUMBERS: Final = 32
-# Behind the numbers for each pool: refusals, counted up; and the calls that it holds.
+# After the numbers, for each pool: its refusals (a counter), and its calls in flight.
 _POOL_REFUSALS: Final = _NUMBERS
 _POOL_CALLS: Final = _POOL_REFUSALS + len(POOL_NAMES)
 _WORDS: Final = _POOL_CALLS + len(POOL_NAMES)
@@ -64,21 +64,21 @@ PAGE_BYTES: Final = -(-(_WORDS_AT + _WORDS * WORD_BYTES) // mmap.PAGESIZE) * mma
 
 
 class Page:
-    """One process's numbers. ``handle`` is what another process maps it by, -1 where there is none."""
+    """One process's numbers. ``handle`` is the descriptor that another process maps, -1 for none."""
 
     def __init__(self, memory: mmap.mmap, handle: int = -1) -> None:
-        """Count in ``memory``, with what it holds."""
+        """Use ``memory`` with its content."""
         view = memoryview(memory)
         self.handle = handle
         self.counters = CheckCounters(view[:_RPCS_AT])
         self.rpcs = Histograms(len(RPCS) * len(CODES), RPC_BOUNDS_NS, view[_RPCS_AT:_WORDS_AT])
         self._words = view[_WORDS_AT : _WORDS_AT + _WORDS * WORD_BYTES].cast("Q")
-        # What this process told last of each number that is counted up.
-        self._told = [0] * _WORDS
+        # The last value of each counter in this process.
+        self._last = [0] * _WORDS
 
     @classmethod
     def make(cls, *, shared: bool) -> Page:
-        """Make a page of zeros; ``shared`` for another process, which only Linux has."""
+        """Make a page of zeros; ``shared`` with another process (Linux only)."""
         if not shared:
             return cls(mmap.mmap(-1, PAGE_BYTES))
         handle = os.memfd_create("sessauth-metrics", os.MFD_CLOEXEC)
@@ -98,7 +98,7 @@ class Page:
         self.rpcs.observe(_ROW_OF[method, code], int(seconds * 1e9))
 
     def close(self) -> None:
-        """Close the descriptor; who mapped the page keeps it."""
+        """Close the descriptor; mappings stay."""
         if self.handle >= 0:
             os.close(self.handle)
             self.handle = -1
@@ -107,25 +107,25 @@ class Page:
         """Return a number."""
         return self._words[number]
 
-    def tell(self, number: MetricSlot, value: int) -> None:
-        """Write a number as it stands in this process; what is counted up goes on from what was there."""
+    def write(self, number: MetricSlot, value: int) -> None:
+        """Write this process's value of a number; a counter continues that of the process before it."""
         if number < FIRST_GAUGE:
             self._advance(number, value)
         else:
             self._words[number] = value
 
     def pool(self, index: int) -> tuple[int, int]:
-        """Return how many calls a pool refused since the place was made, and how many it holds."""
+        """Return a pool's refusals since the place was made, and its calls in flight."""
         return self._words[_POOL_REFUSALS + index], self._words[_POOL_CALLS + index]
 
-    def tell_pool(self, index: int, refusals: int, calls: int) -> None:
-        """Write what a pool refused, and what it holds."""
+    def write_pool(self, index: int, refusals: int, calls: int) -> None:
+        """Write a pool's refusals and its calls in flight."""
         self._advance(_POOL_REFUSALS + index, refusals)
         self._words[_POOL_CALLS + index] = calls
 
     def _advance(self, place: int, value: int) -> None:
-        self._words[place] += value - self._told[place]
-        self._told[place] = value
+        self._words[place] += value - self._last[place]
+        self._last[place] = value
 
 
 RPC_ROWS: Final = tuple((method, code) for method in RPCS for code in CODES)

@@ -1,4 +1,4 @@
-"""What only the control process knows: the state, the writer, the brake, the clock."""
+"""Metrics of the control process alone: state, writer, brake, clock, receipts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.metadata
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ...errors import SessauthError
@@ -19,8 +20,36 @@ from . import families as f
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-# Counting all sessions may take this share of one processor: a census that took long is kept for long.
-CENSUS_SHARE: Final = 0.02
+# Counting all sessions may take this share of one processor: slow statistics are cached for longer.
+COUNTING_SHARE: Final = 0.02
+RECEIPT_STATES: Final = ("closed", "partial", "unknown")
+VERIFIER_STATES: Final = ("current", "late")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptMetrics:
+    """Numbers since the control process started, and as they stand.
+
+    ``receipts`` are those that were given, in the order of :data:`RECEIPT_STATES`; ``used_after_end`` the
+    calls in sessions that had ended; ``verifiers`` those that are enrolled, in the order of
+    :data:`VERIFIER_STATES`; ``event_watchers`` the open streams of events.
+    """
+
+    receipts: tuple[int, int, int] = (0, 0, 0)
+    used_after_end: int = 0
+    verifiers: tuple[int, int] = (0, 0)
+    event_watchers: int = 0
+
+    def families(self) -> Iterator[Family]:
+        """Yield the metrics."""
+        yield family(
+            f.RECEIPTS, {(state,): n for state, n in zip(RECEIPT_STATES, self.receipts, strict=True)}
+        )
+        yield family(f.USED_AFTER_END, self.used_after_end)
+        yield family(
+            f.VERIFIERS, {(state,): n for state, n in zip(VERIFIER_STATES, self.verifiers, strict=True)}
+        )
+        yield family(f.EVENT_WATCHERS, self.event_watchers)
 
 
 class StateNumbers:
@@ -35,33 +64,33 @@ class StateNumbers:
     ) -> None:
         """Read ``log``.
 
-        ``ready``: whether this process serves; ``restarts``: how many workers died; ``certificate_end``: when
-        the certificate of TLS ends, in seconds since 1970, 0 without one.
+        ``ready`` returns True if this process serves, ``restarts`` the number of restarted workers, and
+        ``certificate_end`` the end of the certificate of TLS, in seconds since 1970, 0 without one.
         """
         self._log = log
         self._ready = ready
         self._restarts = restarts
         self._certificate_end = certificate_end
         self._lock = threading.Lock()
-        self._census = StateStatistics()
-        self._census_until = float("-inf")
+        self._statistics = StateStatistics()
+        self._cached_until = float("-inf")
         self._revision = -1
-        self._moved = time.monotonic()
+        self._changed_at = time.monotonic()
 
-    def look(self) -> None:
-        """Take note of the revision, every second, so that a standstill is known from its begin."""
+    def poll(self) -> None:
+        """Read the revision; called every second, so that a standstill is dated from its begin."""
         with self._lock:
-            self._look()
+            self._read_revision()
 
     def collect(self) -> Iterable[Family]:
-        """Return the metrics, or those that can still be read when the state can't."""
+        """Return the metrics; without those of the state while it can't be read."""
         with self._lock:
-            found = [*self._process(), *self._writer()]
+            families = [*self._process(), *self._writer()]
             try:
-                return [*found, *self._state()]
+                return [*families, *self._state()]
             except SessauthError:
-                # Health says so too, and the log why.
-                return found
+                # Health reports that too, and the log the cause.
+                return families
 
     def _process(self) -> Iterator[Family]:
         yield family(f.BUILD_INFO, {(_version(),): 1.0})
@@ -80,37 +109,37 @@ class StateNumbers:
         yield histogram(f.COMMIT_CHANGES, GROUP_BOUNDS, [((), groups.buckets(0), groups.total(0))], unit=1)
 
     def _state(self) -> Iterator[Family]:
-        self._look()
+        self._read_revision()
         yield family(judging.REVISION, float(self._revision))
-        yield family(f.REVISION_AGE, time.monotonic() - self._moved)
+        yield family(f.REVISION_AGE, time.monotonic() - self._changed_at)
         used, size = self._log.room()
         yield family(f.STATE_USED, float(used))
         yield family(f.STATE_MAP, float(size))
         self._count()
-        census = self._census
+        statistics = self._statistics
         yield family(
             f.SESSIONS,
             {
-                ("active",): float(census.active),
-                ("suspended",): float(census.suspended),
-                ("ended",): float(census.ended),
+                ("active",): float(statistics.active),
+                ("suspended",): float(statistics.suspended),
+                ("ended",): float(statistics.ended),
             },
         )
-        yield family(f.PERMITS, float(census.permits))
-        yield family(f.APPROVALS, float(census.approvals))
+        yield family(f.PERMITS, float(statistics.permits))
+        yield family(f.APPROVALS, float(statistics.approvals))
 
-    def _look(self) -> None:
+    def _read_revision(self) -> None:
         revision = self._log.head().revision
         if revision != self._revision:
             self._revision = revision
-            self._moved = time.monotonic()
+            self._changed_at = time.monotonic()
 
     def _count(self) -> None:
         began = time.monotonic()
-        if began >= self._census_until:
-            self._census = self._log.census()
+        if began >= self._cached_until:
+            self._statistics = self._log.census()
             now = time.monotonic()
-            self._census_until = now + (now - began) * (1 / CENSUS_SHARE - 1)
+            self._cached_until = now + (now - began) * (1 / COUNTING_SHARE - 1)
 
 
 def _version() -> str:

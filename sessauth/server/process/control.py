@@ -67,16 +67,16 @@ from .init import ensure_run_dir
 from .subsystems import ControlSubsystems
 from .supervisor import IGNORED, Supervisor
 
-# Behind the drain: for workers to be killed, gRPC to be given up and the state to be closed.
+# After the drain: for workers to be killed, gRPC to be abandoned and the state to be closed.
 OVERDUE_SECONDS: Final = 6.0
-LOOK_SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.5
 
 
 class HasMethods(Protocol):
-    """A service: what answers each of its RPCs."""
+    """A service with a handler for each of its RPCs."""
 
     def methods(self) -> Mapping[str, Callable[..., object] | RawHandler]:
-        """Return the RPCs of the service by name."""
+        """Return the handlers by the name of the RPC."""
         ...
 
 
@@ -91,7 +91,7 @@ class Control:
         self._config = config
         self._clock = clock or SystemClock()
         self.tcp_port = 0
-        # Set when it is time to stop; ``failure`` says why, if nobody asked for it.
+        # Set when it is time to stop; ``failure`` is the reason if there was no signal.
         self.stopping = threading.Event()
         self.failure: SessauthError | None = None
         self._silent = False
@@ -121,18 +121,18 @@ class Control:
         verifier = Verifier(source, cache_bytes=config.limits.cache_bytes)
         verifier.counters = page.counters if page is not None else None
         self.host_keys = ProofKeyRotator(config.state_dir, log, self.keyring, config.proofs)
-        # Without them all is served but bound tokens; the background tries again.
+        # Without them all but bound tokens are served; the background tries again.
         try_once("proof keys", self.host_keys.rotate)
         self.proofs = ProofReader(config.state_dir, verifier, server_log.proofs_unavailable)
-        # Made anew by each process, and known to its own workers alone.
+        # Each control process makes one for its own workers.
         self._workers = WorkerCredential.make(WORKER)
         authenticator = Authenticator.of(config, self._workers)
-        self.keeping = keeping = ControlSubsystems(
+        self.subsystems = subsystems = ControlSubsystems(
             config, log, source, verifier, self.keyring, self._clock, authenticator
         )
-        opened.callback(keeping.close)
+        opened.callback(subsystems.close)
         self._watching = Watching(verifier, config.limits)
-        methods = self._methods(self._answers(verifier, source))
+        methods = self._methods(self._services(verifier, source))
         self.serving = Serving(
             config, methods, authenticator=authenticator, meter=page, tracing=self._tracing
         )
@@ -142,13 +142,13 @@ class Control:
             self.tcp_port = self.serving.bind_tcp(config.tcp.address)
         self.supervisor = Supervisor(config, self._workers, self.metrics.handles if self.metrics else ())
         if self.metrics is not None and page is not None:
-            audit = keeping.recorder.audit_numbers
+            audit = subsystems.recorder.audit_numbers
             self.metrics.compose(
                 Publisher(page, verifier, self.serving, self._watching, audit),
                 StateNumbers(
                     log, self.is_ready, lambda: self.supervisor.restarts, partial(certificate_end, config)
                 ),
-                keeping.numbers,
+                subsystems.metrics,
                 self._up,
             )
         self._background = Background(
@@ -158,52 +158,52 @@ class Control:
                 ("sweep", log.sweep),
                 ("proof keys", self.host_keys.rotate),
                 ("proofs", self.proofs.refresh),
-                *keeping.tasks(),
-                ("readiness", self._tell_readiness),
-                *([("metrics", self.metrics.look)] if self.metrics is not None else ()),
+                *subsystems.tasks(),
+                ("readiness", self._report_readiness),
+                *([("metrics", self.metrics.poll)] if self.metrics is not None else ()),
             ]
         )
 
-    def _answers(self, verifier: Verifier, source: LmdbSource) -> list[tuple[ServiceDescriptor, HasMethods]]:
-        """Return what answers each service."""
-        config, log, clock, keeping = self._config, self.log, self._clock, self.keeping
-        enrolment, evidence = keeping.enrolment, keeping.evidence
+    def _services(self, verifier: Verifier, source: LmdbSource) -> list[tuple[ServiceDescriptor, HasMethods]]:
+        """Return the implementation of each service."""
+        config, log, clock, subsystems = self._config, self.log, self._clock, self.subsystems
+        registry, receipts = subsystems.registry, subsystems.receipts
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
         )
         writer = WriterHere(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
         checks = AuthorizationService(verifier, source, failures, writer, self._watching, self._tracing)
-        sessions = SessionService(log, config.sessions, evidence, self._may_give)
-        tokens = TokenService(log, self.keyring, clock, self._may_give)
-        parts: tuple[tuple[Any, str, HasMethods], ...] = (
+        sessions = SessionService(log, config.sessions, receipts, self._require_recording)
+        tokens = TokenService(log, self.keyring, clock, self._require_recording)
+        services: tuple[tuple[Any, str, HasMethods], ...] = (
             (session_service_pb2, "SessionService", sessions),
             (token_service_pb2, "TokenService", tokens),
             (authorization_service_pb2, "AuthorizationService", checks),
             (key_service_pb2, "KeyService", KeyService(log, self.keyring, self.host_keys)),
-            (approval_service_pb2, "ApprovalService", ApprovalService(log, self._may_give)),
-            (event_service_pb2, "EventService", EventService(log, keeping.events, clock)),
-            (evidence_service_pb2, "EvidenceService", EvidenceService(log, enrolment, evidence)),
+            (approval_service_pb2, "ApprovalService", ApprovalService(log, self._require_recording)),
+            (event_service_pb2, "EventService", EventService(log, subsystems.events, clock)),
+            (evidence_service_pb2, "EvidenceService", EvidenceService(log, registry, receipts)),
             (forward_service_pb2, "ForwardService", ForwardService(checks.methods())),
-            (usage_service_pb2, "UsageService", UsageService(log, keeping.usage, clock)),
+            (usage_service_pb2, "UsageService", UsageService(log, subsystems.usage, clock)),
         )
-        return [(module.DESCRIPTOR.services_by_name[name], answers) for module, name, answers in parts]
+        return [(module.DESCRIPTOR.services_by_name[name], service) for module, name, service in services]
 
-    def _methods(self, parts: Sequence[tuple[ServiceDescriptor, HasMethods]]) -> list[Method]:
-        """Return the RPCs of all services, and of the one that says how they are."""
-        self.health = HealthService([service.full_name for service, _ in parts])
+    def _methods(self, services: Sequence[tuple[ServiceDescriptor, HasMethods]]) -> list[Method]:
+        """Return the RPCs of all services, with those of the health service."""
+        self.health = HealthService([descriptor.full_name for descriptor, _ in services])
         methods = methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], self.health.methods())
-        for service, answers in parts:
-            methods += methods_of(service, answers.methods())
+        for descriptor, service in services:
+            methods += methods_of(descriptor, service.methods())
         return methods
 
     def start(self) -> None:
         """Begin to answer, and start the workers."""
-        self.keeping.start()
+        self.subsystems.start()
         self.supervisor.start()
         self.serving.start()
         if self.metrics is not None:
             self.metrics.start()
-        self._tell_readiness()
+        self._report_readiness()
         self._background.start()
         server_log.event(
             logging.INFO,
@@ -219,7 +219,7 @@ class Control:
         )
 
     def is_ready(self) -> bool:
-        """Whether state and wall clock are good for checks, and an active issuer key is here to sign with."""
+        """Return True if state and clock are good for checks, and an active issuer key is here."""
         return not self._unready()
 
     def _unready(self) -> str:
@@ -235,8 +235,8 @@ class Control:
             return str(error)
         return ""
 
-    def _tell_readiness(self) -> None:
-        """Have the health service say whether this process is ready, and the log why not, once a cause."""
+    def _report_readiness(self) -> None:
+        """Set the health status; log the cause once when this process is not ready."""
         why, before = self._unready(), self._why_unready
         self._why_unready = why
         self.health.set_ready(not why)
@@ -245,17 +245,17 @@ class Control:
         elif before and not why:
             server_log.event(logging.INFO, "ready")
 
-    def _may_give(self) -> None:
-        """Return if authority may be given. Raises AUDIT_UNAVAILABLE while its use could not be recorded."""
-        self.keeping.recorder.require(self.supervisor.all_record)
+    def _require_recording(self) -> None:
+        """Raise AUDIT_UNAVAILABLE while the use of granted authority could not be recorded."""
+        self.subsystems.recorder.require(self.supervisor.all_record)
 
     def _up(self) -> dict[str, bool]:
-        """Return which processes serve."""
+        """Return for each process if it serves."""
         workers = {worker_name(worker.index): worker.ready.is_set() for worker in self.supervisor.workers}
         return {CONTROL: True, **workers}
 
     def _require_same_state(self) -> None:
-        """Stop when the state's files are others, or older ones, than those that were written."""
+        """Stop when the state's files were replaced, by older ones for instance."""
         try:
             self.log.check_files()
         except StateUnusable as error:
@@ -265,9 +265,9 @@ class Control:
                 self.stopping.set()
 
     def _require_polling(self) -> None:
-        """Stop when calls are not polled, twice in a row: a process that was stopped goes on first.
+        """Stop when calls are not polled, twice in a row: the process itself may have been stopped once.
 
-        A pool that is stuck, as on a disk that stands still, is waited for: this process alone writes.
+        A stuck pool, as on a disk that hangs, is no reason to stop: no other process can write.
         """
         silent_before, self._silent = self._silent, False
         try:
@@ -280,13 +280,13 @@ class Control:
                 self.stopping.set()
 
     def stop(self) -> None:
-        """Drain: say NOT_SERVING, end running calls here and in the workers, then close the state."""
+        """Drain: report NOT_SERVING, end running calls here and in the workers, then close the state."""
         self.health.drain()
         self._watching.drain()
-        self.keeping.events.drain()
+        self.subsystems.events.drain()
         workers = threading.Thread(target=self.supervisor.stop, name="sessauth-drain")
         workers.start()
-        # What workers tell last is still taken.
+        # The last reports of workers are still accepted.
         self.serving.stop(self._config.limits.drain_ms, also_while=workers.is_alive)
         self._background.stop()
         workers.join()
@@ -295,10 +295,10 @@ class Control:
 
 
 def end_at_the_latest(seconds: float) -> None:
-    """End this process with status 1 if it has not ended in ``seconds``, and say on stderr where it stood.
+    """End this process with status 1 if it has not ended in ``seconds``, with tracebacks on stderr.
 
-    It holds to the very end of the interpreter, where no Python runs any more. What was acknowledged is
-    durable, so nothing is lost; an operator who sent SIGTERM is not kept waiting.
+    It counts to the very end of the interpreter, where no Python runs any more. Acknowledged changes are
+    durable, so nothing is lost.
     """
     faulthandler.dump_traceback_later(seconds, exit=True)
 
@@ -306,27 +306,27 @@ def end_at_the_latest(seconds: float) -> None:
 def serve(config: Config) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    SIGHUP asks for it too where stderr is a terminal; else it is ignored, as SIGUSR1 and SIGUSR2 are. Raises
+    SIGHUP has the same effect if stderr is a terminal; else it is ignored, as SIGUSR1 and SIGUSR2 are. Raises
     StateError or ConfigError at startup, StateUnusable when the state was replaced meanwhile, and
     ServerError when calls are not polled any more.
     """
     server_log.configure(config.server.log_level)
-    # The workers are of the same grpcio.
+    # The workers use the same grpcio.
     require_transport()
     control = Control(config)
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         control.stopping.set()
 
-    # A terminal that is closed sends SIGHUP: nobody sees the server any more.
-    asks = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if sys.stderr.isatty() else ()))
+    # A terminal that is closed sends SIGHUP: its server ends too.
+    stop_signals = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if sys.stderr.isatty() else ()))
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    for number in asks:
-        signal.signal(number, ask)
+    for number in stop_signals:
+        signal.signal(number, stop)
     control.start()
-    # Looked at now and then: a signal that another thread was given interrupts no wait of this one.
-    while not control.stopping.wait(LOOK_SECONDS):
+    # Polled: a signal that another thread gets does not interrupt a wait of this one.
+    while not control.stopping.wait(POLL_SECONDS):
         continue
     server_log.event(logging.INFO, "draining")
     end_at_the_latest(config.limits.drain_ms / 1000 + OVERDUE_SECONDS)

@@ -1,4 +1,4 @@
-"""Makes what a server needs: folders with their modes, the issuer key, the operator's credential.
+"""Initialises a server: folders with their modes, the issuer key, the operator's credential.
 
 Nothing that exists is overwritten: a folder that was initialised is refused.
 """
@@ -75,7 +75,7 @@ SAMPLE = """\
 
 @dataclass(frozen=True, slots=True)
 class Initialised:
-    """Where everything is. ``key_id`` names the issuer key, 32 bytes."""
+    """The paths of a server. ``key_id`` names the issuer key, 32 bytes."""
 
     home: Path
     state_dir: Path
@@ -93,7 +93,7 @@ def initialise(home: Path | None = None, *, clock: Clock | None = None) -> Initi
     """
     config = load(home)
     credential_file = config.home / "operator.credential"
-    # The last two steps of an init; one that was cut off before them is taken up again.
+    # The last two steps of an init; one that was interrupted before them is resumed.
     for existing in (credential_file, config.credentials_file):
         if existing.exists():
             raise ConfigError(f"{existing}: exists; this folder was initialised before, choose another home")

@@ -1,7 +1,7 @@
 """Checks files outside the state folder that give authority: settings, credentials, keys, certificates.
 
-Whoever can write one of these files, or read one that is secret, is as mighty as the service. So each is held
-to its mode and owner before anything is served; ``state.preflight`` does that for the state folder.
+A user who can write one of these files, or read a secret one, has the authority of the service. So mode and
+owner of each are checked before anything is served; ``state.preflight`` does that for the state folder.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ class _Guarded:
 def check(config: Config) -> None:
     """Refuse files that give authority and are open to others, or are another user's.
 
-    Reads attributes only; what is not there is passed over, and what this user can't look at as well.
-    The files must belong to the owner of the state folder, or to root. Raises StateUnusable WRONG_MODE or
-    WRONG_OWNER with the command to type.
+    Reads attributes only; skips files that are missing or not visible to this user. The files must belong to
+    the owner of the state folder, or to root. Raises StateUnusable WRONG_MODE or WRONG_OWNER with the command
+    to type.
     """
     try:
         owner = config.state_dir.stat().st_uid
     except OSError:
         owner = os.geteuid()
-    _hold(_guarded(config), owner)
+    _check_files(_authority_files(config), owner)
 
 
 def check_tls(config: Config) -> None:
-    """Do the same for the files of TLS alone, which are read again when they change."""
-    _hold(_of_tls(config), os.geteuid())
+    """Check the files of TLS alone, which are reloaded when they change."""
+    _check_files(_tls_files(config), os.geteuid())
 
 
-def _hold(all_guarded: Iterable[_Guarded], owner: int) -> None:
+def _check_files(all_guarded: Iterable[_Guarded], owner: int) -> None:
     for guarded in all_guarded:
         try:
             found = guarded.path.stat()
@@ -76,7 +76,7 @@ def _hold(all_guarded: Iterable[_Guarded], owner: int) -> None:
             )
 
 
-def _guarded(config: Config) -> Iterator[_Guarded]:
+def _authority_files(config: Config) -> Iterator[_Guarded]:
     yield _Guarded(config.home, _WRITABLE, 0o755)
     yield _Guarded(config.home / "sessauth.toml", _WRITABLE, 0o644)
     yield _Guarded(config.home / "operator.credential", _OPEN, 0o600)
@@ -89,14 +89,14 @@ def _guarded(config: Config) -> Iterator[_Guarded]:
         for path in sorted(config.keys_dir.iterdir()):
             yield _Guarded(path, _OPEN, 0o600)
     except OSError:
-        # Closed to this user, or not there, which the key ring says.
+        # Closed to this user, or missing: the key ring reports that.
         pass
-    yield from _of_tls(config)
+    yield from _tls_files(config)
     if config.audit.enabled:
         yield _Guarded(config.audit_dir / POSITION_FILE, _WRITABLE, 0o600)
 
 
-def _of_tls(config: Config) -> Iterator[_Guarded]:
+def _tls_files(config: Config) -> Iterator[_Guarded]:
     tcp = config.tcp
     if tcp.private_key:
         yield _Guarded(config.path(tcp.private_key), _OPEN_TO_OTHERS, 0o600)

@@ -1,4 +1,4 @@
-"""What one process of the server records: its decisions, and in the control process the changes too."""
+"""The audit recorder of one process: of its decisions, and in the control process of changes too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AUDIT_UNAVAILABLE: Final = "AUDIT_UNAVAILABLE"
 
 
 class ServerRecorder(ProcessRecorder):
-    """A recorder by the settings of ``[audit]``."""
+    """A recorder with the settings of ``[audit]``."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class ServerRecorder(ProcessRecorder):
     ) -> None:
         """Open the stream of ``process`` if ``[audit]`` is enabled.
 
-        With ``local``, in the control process, the log's changes are recorded and what is changed beside it.
+        With ``local``, in the control process, the log's changes and local changes are recorded too.
 
         Raises:
             ConfigError: if the folder of ``audit.dir`` can't be written.
@@ -61,9 +61,9 @@ class ServerRecorder(ProcessRecorder):
             )
 
     def require(self, others: Callable[[], bool] = lambda: True) -> None:
-        """Return if authority may be given: what is done with it will be recorded, or need not be.
+        """Raise AUDIT_UNAVAILABLE if no authority may be granted: its use would not be recorded.
 
-        ``others`` says whether the other processes of this server record. Raises AUDIT_UNAVAILABLE.
+        ``others`` returns True if the other processes of this server record.
         """
         if self.audit is None or self._when_full != STOP_MINTING:
             return

@@ -1,10 +1,11 @@
-"""What the control process keeps beside the state: who may still judge, what was decided, used and told."""
+"""Subsystems of the control process that answer no calls: audit, verifiers, receipts, usage, events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from ...clock import Clock
+from ...model.receipt import ReceiptState, VerifierState
 from ...state.lmdb.environment import LmdbSource
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
@@ -15,9 +16,8 @@ from ..evidence.receipts import ReceiptIssuer
 from ..evidence.registry import VerifierRegistry
 from ..keys.issuer_keyring import KeyRing
 from ..keys.local_changes import LocalChanges
-from ..metrics.evidence import ReceiptMetrics as EvidenceNumbers
-from ..metrics.evidence import numbers_of
 from ..metrics.service import CONTROL
+from ..metrics.state import ReceiptMetrics
 from ..rpc.authenticate import Authenticator
 from ..usage.files import UsageFiles
 from ..usage.store import UsageStore
@@ -25,7 +25,7 @@ from .recorder import ServerRecorder
 
 
 class ControlSubsystems:
-    """The audit of this process, who is enrolled, receipts, usage and events; nothing here answers a call."""
+    """The audit of this process, registered verifiers, receipts, usage and events."""
 
     def __init__(
         self,
@@ -37,11 +37,12 @@ class ControlSubsystems:
         clock: Clock,
         authenticator: Authenticator,
     ) -> None:
-        """Open what is asked for; ``verifier`` is whose decisions are recorded.
+        """Open the subsystems that ``config`` enables; ``verifier``'s decisions are recorded.
 
-        Who may call, as ``authenticator`` knows it, and the brake are looked at for changes beside the log.
+        Callers, as ``authenticator`` knows them, and the brake are polled for local changes.
 
-        Raises ConfigError or KeyFolderError if the audit or the usage can't be kept; then nothing stays open.
+        Raises ConfigError or KeyFolderError if the audit or the usage can't be stored; then nothing stays
+        open.
         """
         self.local = LocalChanges(
             config.state_dir,
@@ -55,23 +56,23 @@ class ControlSubsystems:
         self.recorder = ServerRecorder(config, verifier, source, CONTROL, clock, local=self.local)
         try:
             self.events = SessionEventPublisher(source)
-            self.uses_after_end = UsesAfterEnd(log, self.events.tell)
+            self.late_uses = UsesAfterEnd(log, self.events.tell)
             limits = config.usage
             files = UsageFiles(
                 config.usage_dir, max_files=limits.max_sessions, max_bytes=limits.max_stored_bytes
             )
             self.usage = UsageStore(log, limits, files, clock)
-            self.usage.on_used_after_end = self.uses_after_end.on_used_after_end
+            self.usage.on_used_after_end = self.late_uses.on_used_after_end
             if config.reports_observations:
                 self.recorder.report_observations(
                     self.usage, source, verifier=CONTROL, wants_usage=limits.enabled
                 )
-            self.enrolment = VerifierRegistry(log, clock)
-            self.evidence = ReceiptIssuer(
+            self.registry = VerifierRegistry(log, clock)
+            self.receipts = ReceiptIssuer(
                 log,
                 verifier,
                 keyring,
-                self.enrolment,
+                self.registry,
                 clock,
                 wait_ms=config.evidence.receipt_wait_ms,
                 last_allow_ms=self.usage.last_allow_ms,
@@ -81,22 +82,34 @@ class ControlSubsystems:
             raise
 
     def start(self) -> None:
-        """Begin to record, first what was changed while no server ran."""
+        """Begin to record, first the changes made while no server ran."""
         self.local.poll()
         self.recorder.start()
 
     def tasks(self) -> list[tuple[str, Callable[[], object]]]:
-        """Return what is to be done once a second."""
+        """Return tasks that run once a second."""
         return [
-            ("enrolment", self.enrolment.tend),
+            ("enrolment", self.registry.tend),
             ("usage", self.usage.write_ended),
-            ("uses after the end", self.uses_after_end.flush),
+            ("uses after the end", self.late_uses.flush),
             ("local changes", self.local.poll),
         ]
 
-    def numbers(self) -> EvidenceNumbers:
-        """Return what the page of metrics shows of it."""
-        return numbers_of(self.evidence, self.enrolment, self.uses_after_end, self.events)
+    def metrics(self) -> ReceiptMetrics:
+        """Return the metrics of receipts, verifiers and events."""
+        states = [state for _, state in self.registry.all()]
+        late = sum(state is not VerifierState.ACKNOWLEDGED for state in states)
+        issued = self.receipts.given
+        return ReceiptMetrics(
+            receipts=(
+                issued[ReceiptState.CLOSED],
+                issued[ReceiptState.PARTIAL],
+                issued[ReceiptState.UNKNOWN],
+            ),
+            used_after_end=self.late_uses.total,
+            verifiers=(len(states) - late, late),
+            event_watchers=self.events.watchers,
+        )
 
     def close(self) -> None:
         """Record and store what waits, and end."""

@@ -1,9 +1,8 @@
 """Starts the check workers and replaces those that die or hang.
 
-A worker is started with exec, never forked from a process that runs gRPC. Its pipe on stdin is its
-lifeline: it drains when the pipe closes, also when this process is killed. What it says on stdout
-shows that it lives; one that is silent too long is killed and replaced. A worker that fails again
-and again is started less and less often.
+A worker is started with exec, never forked from a process that runs gRPC. It drains when its pipe on stdin
+closes, also when this process is killed. Its lines on stdout are its heartbeat; one that is silent too long
+is killed and replaced. A worker that fails again and again is started less and less often.
 """
 
 from __future__ import annotations
@@ -26,17 +25,18 @@ import sessauth
 from ..config.config import Config
 from ..keys.credentials import WorkerCredential
 from ..log import event
+from ..periodic import Background
 
 START_SECONDS: Final = 20.0
 SILENT_SECONDS: Final = 5.0
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
+POLL_SECONDS: Final = 0.1
 # A worker that lived this long has not failed at starting: the next pause is the first one again.
 SETTLED_SECONDS: Final = 10.0
-# By default they end a process without a drain. Nothing has to be asked for: files that change are read
-# again by themselves.
+# By default they end a process without a drain. No signal is needed to reload files that change.
 IGNORED: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-# What a worker says in place of "alive" while its decisions can't be recorded.
+# The heartbeat in place of "alive" while decisions can't be recorded.
 UNRECORDED: Final = "unrecorded\n"
 
 
@@ -53,9 +53,9 @@ class Worker:
     """One place for a worker, and the process that fills it now."""
 
     def __init__(self, config: Config, index: int, credential: WorkerCredential, metrics: int = -1) -> None:
-        """Prepare place ``index``; :meth:`start` fills it with a process that shows ``credential``.
+        """Prepare place ``index``; :meth:`start` fills it with a process with ``credential``.
 
-        ``metrics`` is the descriptor of the page that the process counts on, -1 for none.
+        ``metrics`` is the descriptor of the process's page, -1 for none.
         """
         self._config = config
         self._credential = credential
@@ -66,7 +66,7 @@ class Worker:
         self.restarts = 0
         self._process: subprocess.Popen[str] | None = None
         self._started = 0.0
-        self._heard = 0.0
+        self._alive_at = 0.0
         self._pause = FIRST_PAUSE_SECONDS
         self._start_at = 0.0
 
@@ -79,7 +79,7 @@ class Worker:
         """Start a process and give it its settings."""
         self.ready.clear()
         process = subprocess.Popen(
-            # -P: a folder that the server happens to be started in is no place to import from.
+            # -P: nothing is imported from the folder that the server is started in.
             [sys.executable, "-P", "-m", "sessauth.server.process.worker"],
             env=_environment(),
             stdin=subprocess.PIPE,
@@ -90,7 +90,7 @@ class Worker:
             start_new_session=True,
         )
         self._process = process
-        self._started = self._heard = time.monotonic()
+        self._started = self._alive_at = time.monotonic()
         threading.Thread(
             target=self._listen, args=(process,), name=f"sessauth-worker-{self.index}", daemon=True
         ).start()
@@ -109,12 +109,12 @@ class Worker:
         except BrokenPipeError:
             event(logging.ERROR, "worker_died_at_start", index=self.index)
 
-    def tend(self) -> None:
-        """Kill a process that is silent, and start another where none runs."""
+    def supervise(self) -> None:
+        """Kill a process that is silent, and start another if none runs."""
         now = time.monotonic()
         process = self._process
         if process is not None and process.poll() is None:
-            if now - self._heard > (SILENT_SECONDS if self.ready.is_set() else START_SECONDS):
+            if now - self._alive_at > (SILENT_SECONDS if self.ready.is_set() else START_SECONDS):
                 process.kill()
                 event(logging.ERROR, "worker_silent", index=self.index, pid=process.pid)
             return
@@ -128,6 +128,8 @@ class Worker:
             self._start_at = now + self._pause
             self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
         if now >= self._start_at:
+            # If no process can be started the next attempt waits too.
+            self._start_at = now + self._pause
             self.restarts += 1
             self.start()
 
@@ -156,7 +158,7 @@ class Worker:
         try:
             for line in process.stdout:
                 if process is self._process:
-                    self._heard = time.monotonic()
+                    self._alive_at = time.monotonic()
                     if line == "ready\n":
                         self.ready.set()
                     else:
@@ -176,32 +178,32 @@ class Worker:
 
 
 class Supervisor:
-    """All workers of a control process."""
+    """The workers of a control process."""
 
     def __init__(self, config: Config, credential: WorkerCredential, metrics: Sequence[int] = ()) -> None:
-        """Prepare ``server.workers`` places, for processes that show ``credential``.
+        """Prepare ``server.workers`` places, for processes with ``credential``.
 
-        ``metrics`` holds the descriptor of each one's page; empty, none counts.
+        ``metrics`` holds the descriptor of each one's page; empty: no pages.
         """
         self._config = config
         self.workers = [
             Worker(config, index, credential, metrics[index] if metrics else -1)
             for index in range(config.server.workers)
         ]
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._tend, name="sessauth-supervisor", daemon=True)
+        tasks = [(f"worker {worker.index}", worker.supervise) for worker in self.workers]
+        self._background = Background(tasks, "sessauth-supervisor", POLL_SECONDS)
 
     @property
     def restarts(self) -> int:
-        """How often a worker was started in the place of one that ended."""
+        """The number of workers started in place of one that ended."""
         return sum(worker.restarts for worker in self.workers)
 
     def start(self) -> None:
-        """Start all workers and begin to watch them."""
+        """Start all workers and begin to supervise them."""
         for worker in self.workers:
             worker.start()
         if self.workers:
-            self._thread.start()
+            self._background.start()
 
     def wait_ready(self, timeout: float) -> bool:
         """Wait until every worker is ready; False if that takes longer than ``timeout`` seconds."""
@@ -209,22 +211,15 @@ class Supervisor:
         return all(worker.ready.wait(max(0.0, until - time.monotonic())) for worker in self.workers)
 
     def all_record(self) -> bool:
-        """Whether no worker said of late that what it decides can't be recorded."""
+        """Return True unless a worker's last heartbeat reported unrecorded decisions."""
         return all(worker.records for worker in self.workers)
 
     def stop(self) -> None:
         """Drain all workers."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._background.stop()
         grace = self._config.limits.drain_ms / 1000 + 2.0
         stoppers = [threading.Thread(target=worker.stop, args=(grace,)) for worker in self.workers]
         for thread in stoppers:
             thread.start()
         for thread in stoppers:
             thread.join()
-
-    def _tend(self) -> None:
-        while not self._stopping.wait(0.1):
-            for worker in self.workers:
-                worker.tend()

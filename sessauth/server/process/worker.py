@@ -1,9 +1,9 @@
 """A check worker: a process that judges calls over its own read-only view, and has no keys.
 
-Started as ``python -m sessauth.server.process.worker`` by the supervisor, never forked. One line of JSON on
-stdin holds the settings, and the credential for what it hands on to the control process; when stdin
-closes the parent is gone or wants an end, and the worker drains. On stdout it says ``ready`` once, when
-its view is complete, and twice a second ``alive``, or ``unrecorded`` while its decisions are lost.
+The supervisor starts it as ``python -m sessauth.server.process.worker``, never by fork. One line of JSON on
+stdin holds the settings, and the credential for calls that it forwards to the control process. When stdin
+closes the worker drains. On stdout it writes ``ready`` once, when its view is complete, and twice a second
+``alive``, or ``unrecorded`` while its decisions are lost.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ from .recorder import ServerRecorder
 from .supervisor import IGNORED
 
 ALIVE_SECONDS = 0.5
-# A control process that starts listens soon; its workers judge nothing before it knows them.
-ENROLLED_SECONDS = 10.0
+# A control process that starts listens soon; its workers judge nothing before they are registered.
+REGISTERED_SECONDS = 10.0
 SAME_FILES_SECONDS = 0.1
 REPORT_MS = 1_000
 
@@ -77,8 +77,8 @@ def run(
 ) -> None:
     """Serve as worker ``index`` until ``stop`` is set.
 
-    What only the writer can take goes to the control process, which gave ``credential`` for that, and the
-    descriptor of the page to count on as ``metrics``, -1 for none.
+    ``credential`` is that of the control process, for calls that need the writer. ``metrics`` is the
+    descriptor of this process's page, -1 for none.
     """
     page = Page.inherited(metrics) if metrics >= 0 else None
     source = StateReader.open(config.state_dir)
@@ -116,28 +116,28 @@ def run(
         if config.tcp.check_address:
             serving.bind_tcp(config.tcp.check_address)
         grace_ms = 0
-        enrolling = RegistrationLoop(
-            verifier.view, source, partial(_enrol_at, channel), worker_name(index), 0
+        registering = RegistrationLoop(
+            verifier.view, source, partial(_register, channel), worker_name(index), 0
         )
         try:
             recorder.start()
-            _enroll(enrolling, stop)
+            _wait_registered(registering, stop)
             serving.start()
-            _require_life(serving, source)
+            _require_progress(serving, source)
             health.set_ready(True)
             log.event(logging.INFO, "worker_ready", index=index, socket=str(config.check_socket(index)))
             if publisher is not None:
                 publisher.publish()
-            # First: from the moment on that it is ready its decisions count.
-            _say(out, _word(recorder))
-            _say(out, "ready")
-            _stay(config, serving, source, recorder, stop, out, publisher)
+            # The heartbeat comes first: once ready, the worker's decisions count.
+            _write_line(out, _heartbeat(recorder))
+            _write_line(out, "ready")
+            _serve_until(config, serving, source, recorder, stop, out, publisher)
             grace_ms = config.limits.drain_ms
         finally:
             health.drain()
             watching.drain()
             serving.stop(grace_ms)
-            enrolling.close()
+            registering.close()
     finally:
         if recorder is not None:
             recorder.close()
@@ -148,27 +148,27 @@ def run(
             tracing.close()
 
 
-def _enrol_at(channel: VerifierChannel, told: Registration) -> int:
-    """Tell the control process; refused, it asks again: the worker before may not be seen to be gone yet."""
+def _register(channel: VerifierChannel, registration: Registration) -> int:
+    """Register at the control process. Refused, the loop tries again: the last worker may not be gone yet."""
     try:
-        return channel.register(told)
+        return channel.register(registration)
     except SessauthError as error:
-        raise ServerError(f"the control process did not enrol this worker: {error}") from error
+        raise ServerError(f"the control process did not register this worker: {error}") from error
 
 
-def _enroll(enrolling: RegistrationLoop, stop: threading.Event) -> None:
+def _wait_registered(registering: RegistrationLoop, stop: threading.Event) -> None:
     """Wait until the control process counts this worker among those that judge.
 
     Raises ServerError if it does not in time.
     """
-    enrolling.start()
-    until = time.monotonic() + ENROLLED_SECONDS
-    while not enrolling.registered and not stop.wait(POLL_SECONDS):
+    registering.start()
+    until = time.monotonic() + REGISTERED_SECONDS
+    while not registering.registered and not stop.wait(POLL_SECONDS):
         if time.monotonic() >= until:
-            raise ServerError(f"not enrolled within {ENROLLED_SECONDS:.0f} s: {enrolling.problem}")
+            raise ServerError(f"not registered within {REGISTERED_SECONDS:.0f} s: {registering.problem}")
 
 
-def _stay(
+def _serve_until(
     config: Config,
     serving: Serving,
     source: StateReader,
@@ -177,33 +177,33 @@ def _stay(
     out: IO[str],
     publisher: Publisher | None,
 ) -> None:
-    """Show signs of life until ``stop`` is set. Raises StateUnusable when the state was replaced."""
+    """Write heartbeats until ``stop`` is set. Raises StateUnusable when the state was replaced."""
     beat = time.monotonic() + ALIVE_SECONDS
     while not stop.wait(SAME_FILES_SECONDS):
         if not source.files_unchanged():
-            # What is mapped here may be a file that nobody writes any more: never judge by it again.
+            # The mapped file may be one that nobody writes any more: never judge by it again.
             raise StateUnusable(f"{config.state_dir}: its files were replaced; starting again", "SWAPPED")
         if time.monotonic() >= beat:
-            _require_life(serving, source)
+            _require_progress(serving, source)
             if publisher is not None:
                 publisher.publish()
-            _say(out, _word(recorder))
+            _write_line(out, _heartbeat(recorder))
             beat = time.monotonic() + ALIVE_SECONDS
 
 
-def _word(recorder: ServerRecorder) -> str:
+def _heartbeat(recorder: ServerRecorder) -> str:
     return "alive" if recorder.healthy else "unrecorded"
 
 
-def _say(out: IO[str], word: str) -> None:
+def _write_line(out: IO[str], word: str) -> None:
     out.write(f"{word}\n")
     out.flush()
 
 
-def _require_life(serving: Serving, source: StateReader) -> None:
+def _require_progress(serving: Serving, source: StateReader) -> None:
     """Raise ServerError if this process answers no calls, StateError if the state can't be read.
 
-    Nothing of it waits behind callers.
+    Does not wait behind callers.
     """
     serving.require_progress()
     transaction = source.begin()
