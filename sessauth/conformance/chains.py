@@ -1,4 +1,4 @@
-"""Chains made from records, signed by keys that everybody knows, and what makes them wrong."""
+"""Chains made from records, signed by public test keys, and ways to damage them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KINDS: Final = (6, 16, 77, 2**31 - 1)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An Ed25519 key of which the seed is the digest of its name: worth nothing outside of a test."""
+    """An Ed25519 key with the digest of its name as its seed: for tests only."""
 
     seed: bytes
     public: bytes
@@ -41,7 +41,7 @@ def name16(name: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class BuiltChain:
-    """A chain with what is needed to sign it again after a change."""
+    """A chain with its payloads and signers, to sign it again after a change."""
 
     blocks: tuple[Record, ...]
     payloads: tuple[bytes, ...]
@@ -70,7 +70,7 @@ class BuiltChain:
     @property
     def token(self) -> bytes:
         """The chain, signed."""
-        return signed(self.payloads, self.signers)
+        return sign_chain(self.payloads, self.signers)
 
     @property
     def block_ids(self) -> list[bytes]:
@@ -83,7 +83,7 @@ class BuiltChain:
         return ids
 
 
-def signed(payloads: Sequence[bytes], signers: Sequence[Key]) -> bytes:
+def sign_chain(payloads: Sequence[bytes], signers: Sequence[Key]) -> bytes:
     """Return the token of payloads, each signed by its signer."""
     blocks, before = [], b""
     for index, (payload, signer) in enumerate(zip(payloads, signers, strict=True)):
@@ -92,13 +92,13 @@ def signed(payloads: Sequence[bytes], signers: Sequence[Key]) -> bytes:
     return protobuf.encode("Token", {"version": 1, "blocks": blocks})
 
 
-def damaged(rng: Random, chain: BuiltChain) -> bytes:
-    """Return a token that is wrong in one way: in bytes, a kind, a signature or the order of its blocks."""
+def damage(rng: Random, chain: BuiltChain) -> bytes:
+    """Return a token with one fault: in bytes, a kind, a signature or the order of its blocks."""
     return rng.choice(_WAYS)(rng, chain)
 
 
 def _changed(rng: Random, data: bytes) -> bytes:
-    """Return bytes of which some are others, gone, or there twice."""
+    """Return the data with some bytes changed, removed or doubled."""
     at = rng.randrange(len(data))
     return rng.choice(
         (
@@ -119,17 +119,17 @@ def _changed_payload(rng: Random, chain: BuiltChain) -> bytes:
     payloads = list(chain.payloads)
     at = rng.randrange(len(payloads))
     payloads[at] = _changed(rng, payloads[at])
-    return signed(payloads, chain.signers)
+    return sign_chain(payloads, chain.signers)
 
 
 def _forged(rng: Random, chain: BuiltChain) -> bytes:
     signers = list(chain.signers)
     signers[rng.randrange(len(signers))] = key("forger")
-    return signed(chain.payloads, signers)
+    return sign_chain(chain.payloads, signers)
 
 
 def _unknown_kind(rng: Random, chain: BuiltChain) -> bytes:
-    """Return a token with a kind that nobody knows, rightly signed."""
+    """Return a token with an unknown kind, and right signatures."""
     payloads = list(chain.payloads)
     at = rng.randrange(len(payloads))
     record = protobuf.decode("Block", payloads[at])
@@ -142,7 +142,7 @@ def _unknown_kind(rng: Random, chain: BuiltChain) -> bytes:
         inner, name = rng.choice(places)
         inner[name] = rng.choice(_KINDS)
     payloads[at] = protobuf.encode("Block", record)
-    return signed(payloads, chain.signers)
+    return sign_chain(payloads, chain.signers)
 
 
 def _reordered(rng: Random, chain: BuiltChain) -> bytes:

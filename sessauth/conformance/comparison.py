@@ -1,4 +1,4 @@
-"""A judge's answers against the right ones, counted by where the questions are from."""
+"""Comparison of a judge's answers with the right ones, counted by source."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MAX_FAULTS_IN_A_ROW: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """A question to which the answer was another or none; ``fault`` says how there was none."""
+    """A question with a wrong answer, or with none; ``fault`` is the cause of a missing one."""
 
     question: Question
     answer: Mapping[str, Any] | None
     fault: str = ""
 
     def differences(self) -> dict[str, tuple[Any, Any]]:
-        """Return what was expected and what came, for each member that differs."""
+        """Return the expected and the given value of each member that differs."""
         if self.answer is None:
             return {}
         expected = self.question.expected
@@ -36,31 +36,31 @@ class Disagreement:
 
 @dataclass(slots=True)
 class Outcome:
-    """Result of a run, counted by source; ``stopped`` says that the rest was not asked."""
+    """Result of a run, counted by source; ``stopped``: the rest was not asked."""
 
-    asked: Counter[str] = field(default_factory=Counter)
+    questions: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
     faults: int = 0
     stopped: bool = False
 
     @property
     def agreed(self) -> bool:
-        """Return whether every question was asked, and every answer right."""
-        return self.asked.total() > 0 and not self.wrong and not self.stopped
+        """True if every question was asked, and every answer right."""
+        return self.questions.total() > 0 and not self.wrong and not self.stopped
 
 
 def compare(
     questions: Iterable[Question], judge: Callable[[Mapping[str, Any]], dict[str, Any]], outcome: Outcome
 ) -> Iterator[Disagreement]:
-    """Ask each question, count into ``outcome``, and return where the judge disagrees, as it happens.
+    """Ask each question, count into ``outcome``, and yield each disagreement as it happens.
 
     After ``MAX_FAULTS_IN_A_ROW`` questions without an answer nothing more is asked.
     """
     in_a_row = 0
     for question in questions:
-        outcome.asked[question.source] += 1
+        outcome.questions[question.source] += 1
         try:
-            answer = judge(question.asked)
+            answer = judge(question.content)
         except JudgeFault as fault:
             outcome.wrong[question.source] += 1
             outcome.faults += 1

@@ -15,7 +15,7 @@ from ..scopes.condition import Condition
 from ..scopes.scope import Scope
 from ..scopes.value import value_to_record
 from . import vocabulary
-from .chains import BuiltChain, damaged, key, name16
+from .chains import BuiltChain, damage, key, name16
 from .kernel import KernelJudge
 from .questions import Question
 
@@ -29,23 +29,23 @@ _STATUSES: Final = ("ACTIVE", "SUSPENDED", "ENDED", "ENDED", 9)
 _CAUSES: Final = ("ASKED", "LEASE_LAPSED", "EXPIRED", "PARENT_ENDED", "RESTORED")
 
 
-def generated(seed: int, count: int) -> Iterator[Question]:
-    """Return so many questions, with the kernel's decisions as the right answers."""
+def generate_questions(seed: int, count: int) -> Iterator[Question]:
+    """Yield ``count`` questions, with the kernel's decisions as the right answers."""
     judge = KernelJudge()
     try:
-        made = 0
+        total = 0
         for number in range(count):
-            for asked in _batch(Random(f"{seed} {number}")):
-                if made == count:
+            for content in _batch(Random(f"{seed} {number}")):
+                if total == count:
                     return
-                made += 1
-                yield Question("generated", f"{seed}/{made}", asked, judge.answer(asked))
+                total += 1
+                yield Question("generated", f"{seed}/{total}", content, judge.answer(content))
     finally:
         judge.close()
 
 
 def _batch(rng: Random) -> Iterator[dict[str, Any]]:
-    """Return the questions of one view: each of its tokens is asked about some requests."""
+    """Yield the questions of one view: some requests for each of its tokens."""
     action, segments = (
         rng.choice(vocabulary.ACTIONS),
         tuple(rng.choices(vocabulary.SEGMENTS, k=rng.randint(1, 3))),
@@ -53,7 +53,7 @@ def _batch(rng: Random) -> Iterator[dict[str, Any]]:
     arguments = vocabulary.members(rng)
     chains = [_chain(rng, action, segments, arguments) for _ in range(2)]
     view = _view(rng, chains, action, segments, arguments)
-    tokens = [chain.token for chain in chains for _ in range(3)] + [damaged(rng, rng.choice(chains))]
+    tokens = [chain.token for chain in chains for _ in range(3)] + [damage(rng, rng.choice(chains))]
     for token in tokens:
         for _ in range(2):
             yield {
@@ -68,21 +68,21 @@ def _batch(rng: Random) -> Iterator[dict[str, Any]]:
 
 def _scopes(rng: Random, *call: Any) -> list[dict[str, Any]]:
     """Return the records of one to three scopes."""
-    found: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     wanted = rng.choice((1, 1, 2, 3))
-    while len(found) < wanted:
+    while len(records) < wanted:
         try:
-            found.append(Scope.parse(vocabulary.scope(rng, *call)).to_record())
+            records.append(Scope.parse(vocabulary.scope(rng, *call)).to_record())
         except ScopeError:
             continue
     if rng.random() < 0.5:
-        # The call is permitted after all, if by nothing else: what decides is then elsewhere.
-        found.append(Scope.parse(f"*:{vocabulary.pattern(rng, call[1])}").to_record())
-    return found
+        # Permits the call in any case, so that another stage decides.
+        records.append(Scope.parse(f"*:{vocabulary.pattern(rng, call[1])}").to_record())
+    return records
 
 
 def _where(rng: Random, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the record of a condition, if it has the form of one."""
+    """Return the record of a condition, or none if its text is malformed."""
     try:
         return [Condition.parse(vocabulary.condition(rng, arguments)).to_record()]
     except ScopeError:
@@ -167,7 +167,7 @@ def _session(rng: Random, name: str, parent: str, *call: Any) -> dict[str, Any]:
 
 
 def _fact(name: str, text: str) -> dict[str, Any]:
-    """Return a fact; the value of a text is what it is as an operand."""
+    """Return a fact; its value is that of the text as an operand."""
     (operand,) = Condition.parse(f"x == {text}").values
     value = value_to_record(operand)
     return {"name": name, "value_hex": protobuf.encode("Value", value).hex(), "visible": name != "hidden"}
@@ -176,11 +176,11 @@ def _fact(name: str, text: str) -> dict[str, Any]:
 def _request(
     rng: Random, action: str, segments: tuple[str, ...], arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the call that the scopes were made for, or one that differs in a part."""
+    """Return the call that the scopes were made for, or one that differs in one part."""
     request: dict[str, Any] = {
         "action": action,
         "resource": "/".join(segments),
-        "arguments": vocabulary.rendered(rng, arguments),
+        "arguments": vocabulary.render(rng, arguments),
         "audience": "gateway",
         "source": "10.1.2.3",
         "peer": list(_PEERS),
@@ -191,7 +191,7 @@ def _request(
     elif roll == 1:
         request["resource"] = rng.choice(("files/a", "logs", *_BAD_RESOURCES))
     elif roll <= 5:
-        request["arguments"] = vocabulary.rendered(rng, {**arguments, **vocabulary.members(rng)})
+        request["arguments"] = vocabulary.render(rng, {**arguments, **vocabulary.members(rng)})
     elif roll == 6:
         cut = request.pop("arguments").encode()
         at = rng.randrange(len(cut))

@@ -1,4 +1,4 @@
-"""The kernel as a judge: the decision that others are compared with."""
+"""The kernel as a judge: its decisions are the right ones."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .._fast.check.checker import Checker
 from .._fast.check.view import View
 from ..crypto.armor import read_proof
 from ..reasons import Level, Reason, Stage
+from .memory_state import MemoryState, host_keys
 from .questions import complete
-from .world import World, host_keys
 
-# The views that are kept; questions come view by view.
+# Cached views; questions come view by view.
 _MAX_VIEWS = 100
 
 
@@ -26,16 +26,16 @@ class KernelJudge:
     """
 
     def __init__(self) -> None:
-        """Begin with no view."""
+        """Start without views."""
         self._folder = tempfile.TemporaryDirectory(prefix="sessauth-conformance-")
         self._checkers: dict[str, Checker] = {}
         self._hosts = 0
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the decision about a question, with every member that is compared.
+        """Return the decision about a question, with all members that are compared.
 
         Raises:
-            ValueError, KeyError, TypeError: for what is no question.
+            ValueError, KeyError, TypeError: for anything but a question.
         """
         view, request, now_ms = question["view"], question["request"], question["now_ms"]
         decision = self._checker(view, now_ms)._check(
@@ -69,14 +69,14 @@ class KernelJudge:
         )
 
     def close(self) -> None:
-        """Remove what it made on the disk."""
+        """Remove its files."""
         self._checkers.clear()
         self._folder.cleanup()
 
     def _checker(self, view: Mapping[str, Any], now_ms: int) -> Checker:
-        """Return the checker of a view, which is the same one for equal views."""
-        mark = json.dumps(view, sort_keys=True)
-        if mark not in self._checkers:
+        """Return the checker of a view, one for all equal views."""
+        key = json.dumps(view, sort_keys=True)
+        if key not in self._checkers:
             if len(self._checkers) == _MAX_VIEWS:
                 del self._checkers[next(iter(self._checkers))]
             proofs = None
@@ -85,8 +85,8 @@ class KernelJudge:
                 folder = Path(self._folder.name) / str(self._hosts)
                 folder.mkdir()
                 proofs = host_keys(view["host"], folder, now_ms)
-            self._checkers[mark] = Checker(View(World(view)), read_proof=read_proof, proofs=proofs)
-        return self._checkers[mark]
+            self._checkers[key] = Checker(View(MemoryState(view)), read_proof=read_proof, proofs=proofs)
+        return self._checkers[key]
 
 
 def _bytes(request: Mapping[str, Any], name: str) -> bytes:

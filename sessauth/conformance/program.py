@@ -15,21 +15,21 @@ from typing import Any, Final, Self
 from ..errors import UsageError
 from .questions import complete
 
-# An answer takes a few hundred bytes; whoever writes more without a line's end writes something else.
+# An answer takes a few hundred bytes. More without a line's end is no answer.
 _MAX_ANSWER_BYTES: Final = 65_536
 _CHUNK: Final = 65_536
-# For a program to end after its input or output did.
+# The time for a program to end after its input or output.
 _LEAVE_S: Final = 2.0
 
 
 class JudgeFault(Exception):
-    """The program gave no answer; the text says how."""
+    """The program gave no answer; the text is the cause."""
 
 
 class Program:
-    """Runs a judge, one question at a time. What it writes to standard error is not read.
+    """Runs a judge, one question at a time. Its standard error is not read.
 
-    A judge that gives no answer is killed with its children, and begun anew for the next question. Use it as
+    A judge that gives no answer is killed with its children, and started again for the next question. It is
     a context manager.
     """
 
@@ -42,71 +42,71 @@ class Program:
         self._number = 0
 
     def __enter__(self) -> Self:
-        """Return it; the program begins with the first question."""
+        """Return it; the program starts with the first question."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the program end with its input, and see that it does."""
+        """Let the program end with its input; kill it if it does not."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_LEAVE_S)
         self._end()
 
-    def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return the judge's answer to a question, complete.
 
         Raises:
-            JudgeFault: if there is none: the program ended, wrote something else, or took too long.
+            JudgeFault: without one: the program ended, wrote something else, or took too long.
             UsageError: if it can't be started.
         """
         self._number += 1
         try:
-            line = self._exchange(json.dumps({"id": self._number, **asked}).encode() + b"\n")
-            return self._understood(line)
+            line = self._exchange(json.dumps({"id": self._number, **question}).encode() + b"\n")
+            return self._parse_answer(line)
         except JudgeFault:
-            # What it may still write is an answer to nothing that is asked next.
+            # Its later output would not belong to the next question.
             self._end()
             raise
 
-    def _understood(self, line: bytes) -> dict[str, Any]:
+    def _parse_answer(self, line: bytes) -> dict[str, Any]:
         try:
-            found = json.loads(line)
-            out = complete(found)
+            answer = json.loads(line)
+            completed = complete(answer)
         except (ValueError, RecursionError) as error:
             raise JudgeFault(f"wrote what is no answer: {error}") from None
-        if found.get("id") != self._number:
+        if answer.get("id") != self._number:
             raise JudgeFault("wrote an answer to another question")
-        return out
+        return completed
 
     def _exchange(self, line: bytes) -> bytes:
         """Write a question and read a line, with neither waiting for the other."""
-        process = self._started()
-        to, back = process.stdin, process.stdout
-        if to is None or back is None:
+        process = self._start()
+        stdin, stdout = process.stdin, process.stdout
+        if stdin is None or stdout is None:
             raise JudgeFault("has no pipes")
         deadline = time.monotonic() + self._answer_s
         rest = memoryview(line)
         with selectors.DefaultSelector() as selector:
-            selector.register(to, selectors.EVENT_WRITE)
-            selector.register(back, selectors.EVENT_READ)
+            selector.register(stdin, selectors.EVENT_WRITE)
+            selector.register(stdout, selectors.EVENT_READ)
             while b"\n" not in self._read:
                 ready = selector.select(max(0.0, deadline - time.monotonic()))
                 if not ready:
                     raise JudgeFault(f"gave no answer in {self._answer_s:g} s")
                 for key, _ in ready:
-                    if key.fileobj is back:
-                        self._receive(process, back.fileno())
+                    if key.fileobj is stdout:
+                        self._receive(process, stdout.fileno())
                         continue
                     try:
-                        rest = rest[os.write(to.fileno(), rest[:_CHUNK]) :]
+                        rest = rest[os.write(stdin.fileno(), rest[:_CHUNK]) :]
                     except BlockingIOError:
                         continue
                     except BrokenPipeError:
-                        selector.unregister(to)
+                        selector.unregister(stdin)
                         continue
                     if not rest:
-                        selector.unregister(to)
+                        selector.unregister(stdin)
         answer, _, self._read = self._read.partition(b"\n")
         return answer
 
@@ -122,7 +122,7 @@ class Program:
         if len(self._read) > _MAX_ANSWER_BYTES:
             raise JudgeFault(f"wrote more than {_MAX_ANSWER_BYTES} bytes for one answer")
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             self._read = b""
             try:

@@ -1,4 +1,4 @@
-"""Questions and answers as JSON, and those that the vector files hold."""
+"""Questions and answers as JSON, and the questions of the vector files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ FILES: Final = (
 )
 _PACKAGE: Final = Path(__file__).parent / "vectors"
 _CHECKOUT: Final = Path(__file__).parents[2] / "tests" / "vectors"
-# What an answer says by saying nothing.
-_ABSENT: Final[Mapping[str, Any]] = {
+# Defaults of an answer's members.
+_DEFAULTS: Final[Mapping[str, Any]] = {
     "level": Level.NONE.name,
     "index": -1,
     "scope": -1,
@@ -32,19 +32,19 @@ _ABSENT: Final[Mapping[str, Any]] = {
     "matched_index": -1,
     "matched_scope": -1,
 }
-_WORDS: Final = {"reason": Reason, "stage": Stage, "level": Level}
+_ENUMS: Final = {"reason": Reason, "stage": Stage, "level": Level}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, where it is from, and the answer that is right.
+    """A question with its source and the right answer.
 
     ``source`` is a vector file's name without its ending, or ``generated``; ``name`` is unique in it.
     """
 
     source: str
     name: str
-    asked: Mapping[str, Any]
+    content: Mapping[str, Any]
     expected: Mapping[str, Any]
 
 
@@ -62,7 +62,7 @@ def default_folder() -> Path:
     )
 
 
-def vectors(folder: Path, names: Sequence[str] = FILES) -> Iterator[Question]:
+def read_vectors(folder: Path, names: Sequence[str] = FILES) -> Iterator[Question]:
     """Read the questions of vector files, in their order.
 
     Raises:
@@ -72,43 +72,43 @@ def vectors(folder: Path, names: Sequence[str] = FILES) -> Iterator[Question]:
         path = folder / f"{name}.json"
         try:
             content = json.loads(path.read_text("utf-8"))
-            views, found = content["views"], content["vectors"]
-            for vector in found:
-                asked = {
+            views = content["views"]
+            for vector in content["vectors"]:
+                question = {
                     "token_hex": vector["token_hex"],
-                    "request": _spelled_out(vector["request"]),
+                    "request": _expand_runs(vector["request"]),
                     "view": views[vector["view"]],
                     "now_ms": vector["now_ms"],
                 }
-                yield Question(name, vector["name"], asked, complete(vector["expected"]))
+                yield Question(name, vector["name"], question, complete(vector["expected"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path}: not a file of vectors of checks ({type(error).__name__})") from None
 
 
 def complete(answer: Any) -> dict[str, Any]:
-    """Return an answer with everything that it may leave out, and nothing that is not compared.
+    """Return an answer with all members that are compared, defaults included, and no others.
 
     Raises:
-        ValueError: saying what is wrong, for what is no answer.
+        ValueError: with the fault, for anything but an answer.
     """
     if not isinstance(answer, dict):
         raise ValueError("not a JSON object")
-    out = {**_ABSENT, "reason": answer.get("reason"), "stage": answer.get("stage")}
-    out.update((name, answer[name]) for name in _ABSENT if name in answer)
-    for name, words in _WORDS.items():
-        if not isinstance(out[name], str) or out[name] not in words.__members__:
+    out = {**_DEFAULTS, "reason": answer.get("reason"), "stage": answer.get("stage")}
+    out.update((name, answer[name]) for name in _DEFAULTS if name in answer)
+    for name, kind in _ENUMS.items():
+        if not isinstance(out[name], str) or out[name] not in kind.__members__:
             raise ValueError(f"{name} is no word of the format")
-    for name, absent in _ABSENT.items():
-        if type(out[name]) is not type(absent):
-            raise ValueError(f"{name} is not {'a text' if isinstance(absent, str) else 'a whole number'}")
+    for name, default in _DEFAULTS.items():
+        if type(out[name]) is not type(default):
+            raise ValueError(f"{name} is not {'a text' if isinstance(default, str) else 'a whole number'}")
     out["allowed"] = answer.get("allowed", out["reason"] == Reason.ALLOWED.name)
     if not isinstance(out["allowed"], bool):
         raise ValueError("allowed is not true or false")
     return out
 
 
-def _spelled_out(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request without runs: the text that they stand for."""
+def _expand_runs(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request with its runs replaced by their text."""
     out = {name: value for name, value in request.items() if not name.endswith("_runs")}
     for name in request.keys() - out.keys():
         out[name.removesuffix("_runs")] = "".join(part * times for part, times in request[name])

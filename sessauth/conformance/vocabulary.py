@@ -1,4 +1,4 @@
-"""Small vocabularies, so that what is drawn at random meets often: scopes, conditions, arguments."""
+"""Small vocabularies, so that random scopes, conditions and arguments match often."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _HOSTS: Final = ('"acme.example"', '"10.0.0.1"', '"::1"', '"x_y.z"')
 
 
 class Spelled(str):
-    """A JSON number as it is written."""
+    """A JSON number in its spelling."""
 
     __slots__ = ()
 
@@ -68,33 +68,33 @@ def members(rng: Random, depth: int = 0) -> dict[str, Any]:
     return {rng.choice(_NAMES): tree(rng, depth) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))}
 
 
-def rendered(rng: Random, value: Any) -> str:
+def render(rng: Random, value: Any) -> str:
     """Return the JSON text of a tree, now and then with white space and escapes."""
     if isinstance(value, Spelled):
         return str(value)
     if isinstance(value, dict):
-        items = [f"{rendered(rng, name)}:{rendered(rng, each)}" for name, each in value.items()]
+        items = [f"{render(rng, name)}:{render(rng, each)}" for name, each in value.items()]
         return "{" + (" ,\n" if rng.random() < 0.1 else ",").join(items) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(rendered(rng, each) for each in value) + "]"
+        return "[" + ",".join(render(rng, each) for each in value) + "]"
     return json.dumps(value, ensure_ascii=rng.random() < 0.3)
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
 def _value(rng: Random, near: Any) -> str:
-    """Return a value as scope text writes it, often the one that is there."""
+    """Return a value in scope text, often ``near``."""
     if rng.random() < 0.6:
         if isinstance(near, bool):
             return "true" if near else "false"
         if isinstance(near, Spelled) and len(near) < 9 and near not in ("1e-10", "1e300"):
             return str(near)
         if isinstance(near, str) and not isinstance(near, Spelled):
-            return _shown(near)
+            return _quote(near)
     return rng.choice(
-        (_shown(rng.choice(_TEXTS)), rng.choice(("0", "1", "2", "100", "0.5")), "true", "false")
+        (_quote(rng.choice(_TEXTS)), rng.choice(("0", "1", "2", "100", "0.5")), "true", "false")
     )
 
 
@@ -105,10 +105,10 @@ def _list(rng: Random, items: tuple[str, ...] | list[str]) -> str:
 def condition(rng: Random, arguments: dict[str, Any]) -> str:
     """Return the text of a condition, which may hold for the arguments, or break a rule of the format."""
     name = rng.choice(list(arguments) or ["a"])
-    value, path = arguments.get(name), _shown(name)
+    value, path = arguments.get(name), _quote(name)
     while isinstance(value, dict) and value and rng.random() < 0.7:
         name = rng.choice(list(value))
-        value, path = value[name], f"{path}.{_shown(name)}"
+        value, path = value[name], f"{path}.{_quote(name)}"
     if rng.random() < 0.15:
         path = rng.choice(
             ("session.case", "session.level", "session.hidden", "session.none", "tool.safe", "zzz")
@@ -123,7 +123,7 @@ def condition(rng: Random, arguments: dict[str, Any]) -> str:
             return f"count({term}) {rng.choice(('==', '<=', '>', '!='))} {rng.randint(0, 3)}"
         term, value = f"each({term})", value[0] if value else "a"
     if isinstance(value, str) and not isinstance(value, Spelled) and rng.random() < 0.5:
-        return _of_text(rng, term, value)
+        return _text_condition(rng, term, value)
     operand = _value(rng, value)
     if rng.random() < 0.15:
         operand = f"session.{rng.choice(list(FACTS))}"
@@ -134,16 +134,16 @@ def condition(rng: Random, arguments: dict[str, Any]) -> str:
     return f"{term} {rng.choice(('==', '!=', '==', '<', '<=', '>', '>='))} {operand}"
 
 
-def _of_text(rng: Random, term: str, value: str) -> str:
+def _text_condition(rng: Random, term: str, value: str) -> str:
     roll = rng.randrange(6)
     if roll == 0:
-        return f"{term} starts_with {_list(rng, [_shown(value[:1]), _shown('/srv')])}"
+        return f"{term} starts_with {_list(rng, [_quote(value[:1]), _quote('/srv')])}"
     if roll == 1:
-        return f"{term} glob {_list(rng, [_shown(each) for each in _GLOBS])}"
+        return f"{term} glob {_list(rng, [_quote(each) for each in _GLOBS])}"
     if roll == 2:
-        return f"{term} under {_list(rng, [_shown(each) for each in _PATHS])}"
+        return f"{term} under {_list(rng, [_quote(each) for each in _PATHS])}"
     if roll == 3:
-        return f"{term} cidr {_list(rng, [_shown(each) for each in _CIDRS])}"
+        return f"{term} cidr {_list(rng, [_quote(each) for each in _CIDRS])}"
     inner = term.removeprefix("each(").rstrip(")")
     wrapped = "each({})" if term.startswith("each(") else "{}"
     if roll == 4:
@@ -162,11 +162,11 @@ def pattern(rng: Random, segments: tuple[str, ...]) -> str:
         if roll < 0.3:
             parts.append("*")
         elif roll < 0.4:
-            parts.append(_shown(text[:1]) + "*")
+            parts.append(_quote(text[:1]) + "*")
         elif roll < 0.5:
-            parts.append("{" + ",".join(map(_shown, dict.fromkeys((text, rng.choice(SEGMENTS), "z")))) + "}")
+            parts.append("{" + ",".join(map(_quote, dict.fromkeys((text, rng.choice(SEGMENTS), "z")))) + "}")
         else:
-            parts.append(_shown(text if rng.random() < 0.97 else rng.choice(SEGMENTS)))
+            parts.append(_quote(text if rng.random() < 0.97 else rng.choice(SEGMENTS)))
     return "/".join(parts)
 
 
@@ -181,7 +181,7 @@ def scope(rng: Random, action: str, segments: tuple[str, ...], arguments: dict[s
     if roll < 0.5:
         text += " free *"
     elif roll < 0.85 and arguments:
-        text += " free " + ", ".join(map(_shown, arguments if roll < 0.8 else list(arguments)[1:] or ["zz"]))
+        text += " free " + ", ".join(map(_quote, arguments if roll < 0.8 else list(arguments)[1:] or ["zz"]))
     if rng.random() < 0.04:
         text += rng.choice((" needs uses(2)", ' needs budget("b", 5, a)'))
     return text

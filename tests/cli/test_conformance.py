@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sessauth.conformance.comparison import MAX_FAULTS_IN_A_ROW
-from sessauth.conformance.generator import generated
-from sessauth.conformance.questions import FILES, complete, default_folder, vectors
+from sessauth.conformance.generator import generate_questions
+from sessauth.conformance.questions import FILES, complete, default_folder, read_vectors
 from tests.oracle.check import check
 from tests.oracle.constants import Reason
 from tests.support.tree import ROOT
@@ -23,7 +23,7 @@ from .conftest import Ran, Run
 ORACLE = ROOT / "tests" / "support" / "oracle_judge.py"
 VECTORS = ROOT / "tests" / "vectors"
 # As many as tests/vectors has in these files.
-ASKED = sum(1 for _ in vectors(VECTORS))
+ASKED = sum(1 for _ in read_vectors(VECTORS))
 
 _JUDGE = """
 import json, os, subprocess, sys, time
@@ -67,13 +67,13 @@ def test_the_oracle_agrees(run: Run) -> None:
 
 def test_generated_questions_are_of_all_sorts() -> None:
     """The same seed gives the same questions; oracle and kernel agree, and few reasons are missing."""
-    questions = list(generated(5, 1500))
+    questions = list(generate_questions(5, 1500))
     reasons = Counter(question.expected["reason"] for question in questions)
 
-    assert [q.asked for q in generated(5, 50)] == [q.asked for q in questions[:50]]
-    assert [q.asked for q in generated(6, 50)] != [q.asked for q in questions[:50]]
+    assert [q.content for q in generate_questions(5, 50)] == [q.content for q in questions[:50]]
+    assert [q.content for q in generate_questions(6, 50)] != [q.content for q in questions[:50]]
     for question in questions:
-        asked = question.asked
+        asked = question.content
         view, token = read_view(asked["view"])[0], bytes.fromhex(asked["token_hex"])
         decision = check(token, read_request(asked["request"]), view, asked["now_ms"])
         assert complete(write_decision(decision)) == question.expected, question
@@ -111,7 +111,7 @@ def test_a_judge_that_gives_no_answer_is_begun_anew(run: Run, tmp_path: Path, de
     options = ("--only", "valid", "--cases", 0, "--answer-ms", answer_ms, "--show", 1)
     ran = _conformance(run, _judge(tmp_path, deed, reason), *options)
 
-    expected = [q for q in vectors(VECTORS, ["valid"]) if q.expected["reason"] == reason]
+    expected = [q for q in read_vectors(VECTORS, ["valid"]) if q.expected["reason"] == reason]
     assert ran.code == 1
     assert len(expected) == (4 if reason == "REVOKED" else 1)
     assert ran.json["asked"] == {"valid": 204}

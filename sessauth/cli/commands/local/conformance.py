@@ -81,7 +81,7 @@ def conformance(
                 written.write(json.dumps(_record(found)) + "\n")
     document = {
         "agreed": outcome.agreed,
-        "asked": dict(outcome.asked),
+        "asked": dict(outcome.questions),
         "wrong": dict(outcome.wrong),
         "without_answer": outcome.faults,
         "stopped": outcome.stopped,
@@ -101,14 +101,14 @@ def _words(command: str) -> list[str]:
 
 
 def _questions(folder: Path | None, names: Sequence[str], cases: int, seed: int) -> Iterator[Question]:
-    from ....conformance.generator import generated
-    from ....conformance.questions import FILES, default_folder, vectors
+    from ....conformance.generator import generate_questions
+    from ....conformance.questions import FILES, default_folder, read_vectors
 
     chosen = [name.removesuffix(".json") for name in names] or list(FILES)
     unknown = [name for name in chosen if name not in FILES]
     if unknown:
         raise UsageError(f"--only: {unknown[0]} is no file of checks; there are {', '.join(FILES)}")
-    return chain(vectors(folder or default_folder(), chosen), generated(seed, cases))
+    return chain(read_vectors(folder or default_folder(), chosen), generate_questions(seed, cases))
 
 
 def _writer(out: Path | None) -> Any:
@@ -128,7 +128,7 @@ def _record(found: Disagreement) -> dict[str, Any]:
     return {
         "source": question.source,
         "name": question.name,
-        "asked": question.asked,
+        "asked": question.content,
         "expected": question.expected,
         "answer": found.answer,
         "fault": found.fault,
@@ -138,7 +138,7 @@ def _record(found: Disagreement) -> dict[str, Any]:
 def _lines(outcome: Outcome, shown: Sequence[Disagreement]) -> list[str]:
     lines = [
         f"{source:<24}{asked:>8} asked{outcome.wrong[source]:>8} wrong"
-        for source, asked in outcome.asked.items()
+        for source, asked in outcome.questions.items()
     ]
     for found in shown:
         lines.append(f"{found.question.source}: {printable(found.question.name)}")
@@ -154,6 +154,6 @@ def _lines(outcome: Outcome, shown: Sequence[Disagreement]) -> list[str]:
     lines.append(
         "agreed"
         if outcome.agreed
-        else f"{outcome.wrong.total()} of {outcome.asked.total()} answers are wrong"
+        else f"{outcome.wrong.total()} of {outcome.questions.total()} answers are wrong"
     )
     return lines

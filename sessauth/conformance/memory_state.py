@@ -1,4 +1,4 @@
-"""A view of a question as what the kernel reads: rows of a state in memory, and the keys of a host."""
+"""The view of a question as the kernel reads it: rows of a state in memory, and the keys of a host."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class _Transaction:
         return default if db is None else db.get(bytes(key), default)
 
     def abort(self) -> None:
-        """End it; there is nothing to release."""
+        """End it; nothing is to be released."""
 
 
-class World:
-    """The state that a view describes. The kernel reads it as it reads a state folder.
+class MemoryState:
+    """The state of a view. The kernel reads it like a state folder.
 
     Raises:
-        ValueError, KeyError, TypeError: for what is no view.
+        ValueError, KeyError, TypeError: for anything but a view.
     """
 
     def __init__(self, view: Mapping[str, Any]) -> None:
-        """Make the rows of a view."""
+        """Make the rows of ``view``."""
         revoked = [bytes.fromhex(each) for each in view.get("revoked_hex", ())]
         revision = view["revision"]
         self.brake = bytearray(64)
@@ -49,16 +49,16 @@ class World:
         self.leases: Rows = {}
         self.revoked: Rows = {}
         self.keys: Rows = {}
-        for each in view["sessions"]:
-            session_id = bytes.fromhex(each["id_hex"])
-            record = _session(session_id, each) | {"revoked_count": len(revoked), "revision": revision}
+        for session in view["sessions"]:
+            session_id = bytes.fromhex(session["id_hex"])
+            record = _session(session_id, session) | {"revoked_count": len(revoked), "revision": revision}
             self.sessions[session_id] = protobuf.encode("SessionRecord", record)
-            if "lease_deadline_ms" in each:
-                self.leases[session_id] = each["lease_deadline_ms"].to_bytes(8, "big")
+            if "lease_deadline_ms" in session:
+                self.leases[session_id] = session["lease_deadline_ms"].to_bytes(8, "big")
             for block_id in revoked:
                 self.revoked[session_id + block_id] = revision.to_bytes(8, "big")
-        for each in view["keys"]:
-            record = _key(each) | {"revision": revision}
+        for key in view["keys"]:
+            record = _key(key) | {"revision": revision}
             self.keys[record["id"]] = protobuf.encode("KeyRecord", record)
         self.meta: Rows = {b"head": protobuf.encode("Head", _head(revision))}
 
@@ -68,7 +68,7 @@ class World:
 
 
 def host_keys(host: Mapping[str, Any], folder: Path, now_ms: int) -> ProofKeys:
-    """Return the keys that a host judges proofs by, with a new replay table in ``folder``."""
+    """Return a host's verifier keys, with a new replay table in ``folder``."""
     table = None
     if "counts_from_ms" in host:
         path = folder / "replay"
@@ -90,7 +90,7 @@ def host_keys(host: Mapping[str, Any], folder: Path, now_ms: int) -> ProofKeys:
 
 
 def _number(words: Any, word: str | int) -> int:
-    """Return the number of a word; a number that has none stands for itself."""
+    """Return the number of a word; a number is returned as it is."""
     return word if isinstance(word, int) else int(words[word])
 
 
