@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -97,3 +98,12 @@ def test_the_blocking_client_is_fresh() -> None:
     )
 
     assert answer.returncode == 0, answer.stderr
+
+
+def test_the_blocking_client_mentions_nothing_asynchronous() -> None:
+    """Names, phrases and docstrings of the asyncio client are all replaced, so that no table forgot one."""
+    files = sorted((PACKAGE / "client" / "_sync").glob("*.py"))
+    texts = {path.name: path.read_text(encoding="utf-8").partition("\n\n")[2] for path in files}
+
+    assert len(texts) == len(list((PACKAGE / "client" / "_async").glob("*.py")))
+    assert {name for name, text in texts.items() if re.search(r"async|await|\btask", text, re.I)} == set()
