@@ -1,4 +1,4 @@
-"""What the kernel's extensions were built from, so that a missing or stale one is refused at import.
+"""Digests of the kernel's sources, so that a missing or stale extension is refused at import.
 
 ``setup.py`` calls :func:`write` behind the build; ``sessauth._fast`` calls :func:`verify` when it is
 imported. Where the sources are not installed (a wheel), only presence is checked.
@@ -18,7 +18,7 @@ _HINT = "build the kernel: `make build`, or `python setup.py build_ext --inplace
 def digests(folder: Path) -> dict[str, str]:
     """Return for each ``.pyx`` below a folder a digest of it and of all ``.pxd`` files, in hex.
 
-    Its key is its path below the folder without the suffix, ``check/view``.
+    The key is the path below the folder without its suffix, for example ``check/view``.
     """
     shared = b"".join(path.read_bytes() for path in sorted(folder.rglob("*.pxd")))
     return {
@@ -30,12 +30,12 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def write(sources: Path, target: Path) -> None:
-    """Note in ``target`` that its extensions were built from ``sources``."""
+    """Record in ``target`` that its extensions were built from ``sources``."""
     (target / _NAME).write_text(json.dumps(digests(sources), indent=1) + "\n", encoding="ascii")
 
 
 def verify(folder: Path | None = None) -> None:
-    """Return if every extension is there and none is older than its source.
+    """Check that every extension is there and none is older than its source.
 
     Raises:
         ImportError: naming the extension, and how to build it.

@@ -1,1 +1,1 @@
-"""Texts, addresses, memory and limits: what the rest of the kernel stands on."""
+"""Texts, addresses, memory and limits for the rest of the kernel."""

@@ -3,7 +3,7 @@
 from sessauth._fast.base.text cimport bytes_t
 
 cdef struct Address:
-    # 4 or 6; the address in network order in the first 4 or 16 bytes.
+    # 4 or 6. The address fills the first 4 or 16 octets, in network order.
     int family
     unsigned char octets[16]
 
@@ -12,7 +12,7 @@ cdef struct Url:
     size_t scheme_n
     bytes_t host
     size_t host_n
-    int port            # -1: none, and the scheme has no default
+    int port            # -1: not stated, and the scheme has no default
 
 cdef bint parse_address(bytes_t p, size_t n, Address *out) noexcept nogil
 cdef bint parse_cidr(bytes_t p, size_t n, Address *out, int *length) noexcept nogil

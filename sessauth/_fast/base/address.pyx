@@ -1,6 +1,6 @@
 """IP addresses and URLs, read strictly (docs/token-format.md, sections 4, 6.4 and 6.9).
 
-Whatever two readers could take differently has no result here.
+Text that two parsers could read differently is refused.
 """
 
 from libc.string cimport memchr, memcmp, memcpy, memset
@@ -35,7 +35,7 @@ cdef bint _parse_ipv4(bytes_t p, size_t n, unsigned char *octets) noexcept nogil
 
 
 cdef bint parse_address(bytes_t p, size_t n, Address *out) noexcept nogil:
-    """IPv4 or IPv6 text; a v4-mapped address is the IPv4 address in it."""
+    """Parse IPv4 or IPv6 text. A v4-mapped address becomes the IPv4 address in it."""
     cdef char text[48]
     cdef unsigned char octets[16]
     cdef size_t i
@@ -145,7 +145,7 @@ cdef bint _is_host(bytes_t p, size_t n) noexcept nogil:
 
 
 cdef bint parse_url(bytes_t p, size_t n, Url *out) noexcept nogil:
-    """An absolute URL in which nothing is doubtful; host and scheme point into it."""
+    """Parse an unambiguous absolute URL. Host and scheme point into the text."""
     cdef size_t i, at, end, colon
     cdef unsigned char c
     cdef Address address

@@ -1,4 +1,4 @@
-"""Memory for what is compiled from one token or record: taken in pieces, freed at once."""
+"""An arena: memory for the parts compiled from one token or record, freed at once."""
 
 from libc.stdlib cimport free, malloc
 
@@ -13,9 +13,9 @@ cdef struct Arena:
 
 cdef enum:
     CHUNK = 256
-    # What is as large as this gets a chunk of its own, so that the rest of the shared one is not lost.
+    # Allocations of this size or more get their own chunk, so the rest of the shared chunk stays usable.
     LARGE = 96
-    # What the allocator adds to each chunk.
+    # Overhead of the allocator for each chunk.
     CHUNK_OVERHEAD = 16
 
 cdef inline void arena_init(Arena *arena) noexcept nogil:

@@ -1,9 +1,9 @@
-"""What each byte may be, looked up once where several rules ask."""
+"""Character classes: one table lookup answers several rules about a byte."""
 
 cdef extern from * nogil:
     """
-    /* What a byte may be: never in a plain segment; to be looked at with those behind it; in an action;
-       between segments; not inside a JSON string as it stands; beyond ASCII. */
+    /* UNPLAIN: never in a plain segment. CLOSER: depends on the bytes that follow. ACTION: allowed in an action.
+       SLASH: separates segments. STOP: ends a JSON string's plain run. HIGH: not ASCII. */
     enum { SESSAUTH_UNPLAIN = 1, SESSAUTH_CLOSER = 2, SESSAUTH_ACTION = 4, SESSAUTH_SLASH = 8, SESSAUTH_STOP = 16,
            SESSAUTH_HIGH = 32 };
     static const unsigned char sessauth_kinds[256] __attribute__((unused)) = {
@@ -40,7 +40,7 @@ cdef extern from * nogil:
     """
     #include <stdint.h>
     #include <string.h>
-    /* How many of eight bytes stand before the first quote, backslash or control: 0 to 8. */
+    /* Number of the next eight bytes before the first quote, backslash or control character: 0 to 8. */
     static inline int sessauth_plain_run(const unsigned char *p) {
         const uint64_t ones = 0x0101010101010101ULL, highs = 0x8080808080808080ULL;
         uint64_t x, quote, backslash, stop;
@@ -50,7 +50,7 @@ cdef extern from * nogil:
     #endif
         quote = x ^ (ones * 0x22);
         backslash = x ^ (ones * 0x5C);
-        /* Each is right for the lowest byte that it marks; a borrow may mark others above it. */
+        /* Only the lowest marked byte is reliable: a borrow may mark bytes above it. */
         stop = (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) | ((x - ones * 0x20) & ~x)) & highs;
         return stop ? __builtin_ctzll(stop) >> 3 : 8;
     }

@@ -1,7 +1,7 @@
 """Limits and code tables of the kernel.
 
-Copies of sessauth/limits.py and sessauth/reasons.py, since the kernel imports nothing of ours; a
-test compares them.
+Copies of sessauth/limits.py and sessauth/reasons.py: the kernel imports nothing of the package. A test compares
+them.
 """
 
 cdef enum:

@@ -1,4 +1,4 @@
-"""What texts may look like, and what is read out of them (docs/token-format.md, 4-7)."""
+"""Validation, matching and number parsing of texts (docs/token-format.md, sections 4 to 7)."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -9,7 +9,7 @@ cdef extern from * nogil:
     #include <stddef.h>
     #include <stdint.h>
     #include <string.h>
-    /* memcmp(a, b, n) == 0, in line for the few bytes that names and segments have. */
+    /* memcmp(a, b, n) == 0, inlined for the few bytes of names and segments. */
     static inline int sessauth_same(const unsigned char *a, const unsigned char *b, size_t n) {
         uint64_t x, y, v, w;
         uint32_t i, j, k, l;
@@ -34,7 +34,7 @@ cdef extern from * nogil:
                 return 0;
         return 1;
     }
-    /* A number of the length and the first eight bytes: other numbers, other texts. */
+    /* A hash of the length and some of the bytes: texts with different marks differ. */
     static inline uint32_t sessauth_mark(const unsigned char *p, size_t n) {
         uint64_t x;
         uint32_t i, j;
@@ -71,7 +71,7 @@ cdef bint is_fact_name(bytes_t p, size_t n) noexcept nogil
 cdef bint is_plain_checked(bytes_t p, size_t n, bint dots_allowed) noexcept nogil
 
 cdef inline bint is_plain(bytes_t p, size_t n, int classes, bint dots_allowed) noexcept nogil:
-    """Whether n bytes, whose kinds together are ``seen``, are a plain segment but for its length."""
+    """Return 1 if n bytes whose combined classes are ``classes`` are a plain segment of any length."""
     if n == 0 or classes & UNPLAIN:
         return 0
     return (not classes & CLOSER and p[0] != 0x2E) or is_plain_checked(p, n, dots_allowed)
@@ -81,16 +81,16 @@ cdef bint is_clean_path(bytes_t p, size_t n) noexcept nogil
 cdef bint is_under(bytes_t v, size_t vn, bytes_t w, size_t wn) noexcept nogil
 cdef bint is_glob(bytes_t p, size_t n) noexcept nogil
 cdef bint glob_matches(bytes_t pattern, size_t pn, bytes_t text, size_t tn) noexcept nogil
-# As parse_number, for those with a fraction, an exponent or many digits.
+# parse_number for numbers with a fraction, an exponent or many digits.
 cdef int parse_any_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size_t *used) noexcept nogil
 
 
 cdef inline int parse_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, size_t *used) noexcept nogil:
-    """1: a value; 0: well-formed, but no value; -1: not a JSON number. *used is its length."""
+    """Parse a JSON number. 1: a value; 0: well-formed but out of range; -1: not a number. *used is its length."""
     cdef size_t start = n > 0 and p[0] == 0x2D
     cdef size_t i = start
     cdef uint64_t small = 0
-    # Nearly all are whole and short, and need no exact fractions.
+    # Nearly all are short integers, which need no exact fractions.
     while i < n and is_digit(p[i]) and i < 18:
         small = small * 10 + (p[i] - 0x30)
         i += 1

@@ -1,4 +1,4 @@
-"""What texts may look like, and what is read out of them.
+"""Validation, matching and number parsing of texts.
 
 Every function is linear in its input, allocates nothing and needs no GIL. The rules are those of
 docs/token-format.md: sections 4 (texts), 5 (plain segments), 6.7 (glob), 6.8 (under) and 7 (numbers).
@@ -23,7 +23,7 @@ cdef extern from * nogil:
 
 
 cdef bint has_control(bytes_t p, size_t n) noexcept nogil:
-    """U+0000-U+001F and U+007F-U+009F, in text that is UTF-8."""
+    """Find U+0000-U+001F or U+007F-U+009F in UTF-8."""
     cdef size_t i
     for i in range(n):
         if p[i] < 0x20 or p[i] == 0x7F:
@@ -70,7 +70,7 @@ cdef inline bint _is_dots(bytes_t p, size_t n) noexcept nogil:
 
 
 cdef bint is_plain_checked(bytes_t p, size_t n, bint dots_allowed) noexcept nogil:
-    """No byte that some part of a path, URL or pattern might read as more than itself."""
+    """Refuse bytes to which a path, a URL or a pattern gives a meaning of its own."""
     cdef size_t i
     if not dots_allowed and _is_dots(p, n):
         return 0
@@ -136,7 +136,7 @@ cdef bint is_glob(bytes_t p, size_t n) noexcept nogil:
 
 
 cdef bint _glob_segment(bytes_t pattern, size_t pn, bytes_t text, size_t tn) noexcept nogil:
-    """One segment: literal pieces between stars, each found at its leftmost place."""
+    """Match one segment: each literal piece between stars at its leftmost position."""
     cdef bytes_t star = <bytes_t> memchr(pattern, 0x2A, pn)
     cdef size_t piece
     cdef bytes_t match
@@ -208,9 +208,9 @@ cdef int parse_any_number(bytes_t p, size_t n, int64_t *units, uint32_t *nanos, 
     cdef size_t i = 0
     cdef bint negative = 0
     cdef bint exponent_negative = 0
-    cdef long power = 0          # of ten, of the last digit that was kept
+    cdef long power = 0          # of ten, for the last stored digit
     cdef long exponent = 0
-    cdef long zeros = 0          # trailing zeros seen but not yet multiplied in
+    cdef long zeros = 0          # trailing zeros that are not multiplied in yet
     cdef int significant = 0
     cdef bint too_long = 0
     cdef u128 value = 0

@@ -1,7 +1,7 @@
 """Masks tokens, credentials and proofs where they don't belong: in logs, records and errors.
 
-An agent may put a token where an action, a resource or a reason belongs. What is kept or told of such a text
-must not be of use to whoever reads it.
+An agent may put a token where an action, a resource or a reason belongs. Stored and displayed copies of such a
+text must not carry a usable secret.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -42,9 +42,9 @@ cdef size_t secret_at(bytes_t p, bytes_t end, size_t *shown) noexcept nogil:
 
 
 def masked(str text not None):
-    """Return a text with what follows the prefix of a token, stored token, credential, proof or approval masked.
+    """Return a text in which tokens, stored tokens, credentials, proofs and approvals are masked behind their prefix.
 
-    Texts without one are returned as they are.
+    A text without one is returned unchanged.
     """
     if "sessauth_" not in text:
         return text
@@ -52,7 +52,7 @@ def masked(str text not None):
     cdef bytes_t p = <bytes_t> PyBytes_AS_STRING(data)
     cdef bytes_t end = p + PyBytes_GET_SIZE(data)
     cdef size_t mask = strlen(MASK)
-    # A prefix has more bytes than the mask, so that the text at most doubles.
+    # A prefix has more bytes than the mask, so the text at most doubles.
     cdef char *start = <char *> malloc(2 * (end - p) + 1)
     cdef char *out = start
     cdef size_t n
@@ -77,7 +77,7 @@ def masked(str text not None):
 
 
 def is_masked(str text not None):
-    """Tell whether something of a text may have been masked."""
+    """Return True if a part of a text may have been masked."""
     cdef int i
     return "sessauth_" in text and any(
         (COMMON + KINDS[i] + MASK).decode("ascii") in text for i in range(5)

@@ -1,1 +1,1 @@
-"""One call: its action, resource and arguments, as they are judged."""
+"""The call under check: action, resource and arguments."""

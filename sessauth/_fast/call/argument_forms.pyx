@@ -1,8 +1,7 @@
-"""The arguments of a call, however they are given, as the bytes to judge (docs/token-format.md, section 8.2).
+"""Arguments of a call in any form, as the bytes to judge (docs/token-format.md, section 8.2).
 
-Bytes are judged as they are, and so is a text, as UTF-8. Values are written in the canonical form, so that whoever
-has the same values has the same bytes. Values come from agents as much as texts do: their depth and size are
-bounded while they are written.
+Bytes and texts (as UTF-8) are judged unchanged. Values are written in the canonical form, so equal values have
+equal bytes. Agents control values as well as texts: depth and size are bounded during writing.
 """
 
 from collections.abc import Mapping
@@ -32,13 +31,13 @@ cdef extern from "Python.h":
 __all__ = ["canonical", "encode", "judged"]
 
 cdef enum:
-    # A double's sign, its 17 digits, the point, the zeros before or behind them, the exponent.
+    # Sign, 17 digits, point, leading or trailing zeros and exponent of a double.
     MAX_DOUBLE_CHARS = 32
 
-# What is judged in the place of values that JSON can't say: no JSON, so it is denied.
+# Judged in the place of values without a JSON form. It is not JSON, so it is denied.
 cdef bytes NOT_JSON = b"!"
 
-# Bytes that are being written.
+# A growing output buffer.
 cdef struct ArgumentBuffer:
     unsigned char *start
     unsigned char *end
@@ -48,8 +47,7 @@ cdef struct ArgumentBuffer:
 def encode(arguments not None):
     """Return the bytes of a call's arguments: bytes as they are, a str as UTF-8, a mapping in the canonical form.
 
-    Raises FormError for values that JSON can't say or that are beyond its limits here, TypeError for what is no
-    value of JSON.
+    Raises FormError for values without a JSON form and values beyond the limits, TypeError for other types.
     """
     if isinstance(arguments, (bytes, str)):
         return judged_bytes(arguments)
@@ -57,12 +55,12 @@ def encode(arguments not None):
 
 
 def judged(arguments not None):
-    """As ``encode``, but values that JSON can't say become bytes that every verifier denies."""
+    """Return the bytes of ``encode``, or for values without a JSON form bytes that every verifier denies."""
     return judged_bytes(arguments)
 
 
 def canonical(arguments not None):
-    """Return the canonical form of arguments that are given in any form. Raises as ``encode``, and for bad JSON."""
+    """Return the canonical form of arguments in any form. Raises as ``encode``, and FormError for bad JSON."""
     cdef bytes text = encode(arguments)
     cdef bytes out = canonical_of(<bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
     if out is None:
@@ -74,7 +72,7 @@ cdef bytes judged_bytes(object arguments):
     if PyBytes_CheckExact(arguments):
         return arguments
     if isinstance(arguments, str):
-        # A lone surrogate is no UTF-8, and so is what becomes of it.
+        # A lone surrogate is not UTF-8, and the bytes that replace it are not either.
         return (<str> arguments).encode("utf-8", "surrogatepass")
     if isinstance(arguments, bytes):
         return PyBytes_FromStringAndSize(PyBytes_AS_STRING(arguments), PyBytes_GET_SIZE(arguments))
@@ -97,7 +95,7 @@ cdef bytes _of_values(object arguments):
     finally:
         free(out.start)
     if form is None:
-        # All else was refused while it was written.
+        # Other types were refused during writing.
         raise _wrong("more than 10,000 values, or the same name twice in an object")
     return form
 
@@ -107,7 +105,7 @@ cdef object _wrong(str detail):
 
 
 cdef int _need(ArgumentBuffer *out, size_t more) except -1:
-    """Make room for so many bytes more; raises FormError beyond what arguments may have."""
+    """Reserve more bytes. Raises FormError beyond the limit of arguments."""
     cdef size_t used = out.end - out.start
     cdef size_t room
     cdef void *grown
@@ -227,7 +225,7 @@ cdef int _put_long(ArgumentBuffer *out, object value) except -1:
 
 
 cdef int _put_double(ArgumentBuffer *out, double value) except -1:
-    """As ECMAScript writes a number (RFC 8785, 3.2.2.3)."""
+    """Write a double in ECMAScript's form (RFC 8785, 3.2.2.3)."""
     cdef char *shortest
     if not isfinite(value):
         raise _wrong("a number that is not finite")
@@ -241,10 +239,10 @@ cdef int _put_double(ArgumentBuffer *out, double value) except -1:
 
 
 cdef unsigned char *_put_digits(unsigned char *out, const char *shortest) noexcept nogil:
-    """Lay out the digits of a double as ECMAScript does; they are those that Python gives."""
+    """Lay out the shortest digits, which Python computes, in ECMAScript's form."""
     cdef char digits[MAX_DOUBLE_CHARS]
     cdef int count = 0
-    # How many of the digits stand before the point; negative for zeros behind it.
+    # Number of digits before the point; negative: zeros after it.
     cdef int point = 0
     cdef bint behind = False
     cdef int i

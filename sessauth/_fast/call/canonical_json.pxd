@@ -3,10 +3,10 @@
 from sessauth._fast.base.text cimport bytes_t
 
 cdef enum:
-    # What a byte of a string takes at most: \u and four digits.
+    # Most bytes for one byte of a string: \u and four digits.
     STRING_FACTOR = 6
 
-# The canonical form, or None for bytes that are no arguments. It is never longer than they are, but for none at all.
+# The canonical form, or None for bytes that are not arguments. Never longer than the input, unless that is empty.
 cdef bytes canonical_of(bytes_t p, size_t n)
-# A string with its quotes, in room for STRING_FACTOR times its bytes and two more; returns where it ended.
+# Write a string with its quotes and return the end. `out` has room for STRING_FACTOR * n + 2 bytes.
 cdef unsigned char *put_string(unsigned char *out, bytes_t p, size_t n) noexcept nogil

@@ -1,7 +1,7 @@
-"""The canonical form of a JSON object: one text for all texts that say the same (docs/token-format.md, section 8.2).
+"""The canonical form of a JSON object: one text for all equivalent texts (docs/token-format.md, section 8.2).
 
-The members of each object are sorted, white space is dropped, strings have the shortest escapes, and numbers
-stay as they were written. It is made of the nodes that a check reads, so what it refuses a check refuses.
+Members are sorted, white space is dropped, strings have the shortest escapes, and numbers keep their spelling. The
+input is parsed by the reader that checks use, so both refuse the same texts.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -24,7 +24,7 @@ from sessauth._fast.call.json_reader cimport (
 )
 from sessauth._fast.record.json_writer cimport hex_digit, put_plain
 
-# All of it is for other modules of the kernel.
+# Cimported by other modules of the kernel only.
 __all__ = []
 
 
@@ -56,7 +56,7 @@ cdef bytes canonical_of(bytes_t p, size_t n):
 cdef unsigned char *_put(
     unsigned char *out, const JsonNode *nodes, const JsonNode *node, const JsonNode **order
 ) noexcept nogil:
-    """A value; ``order`` has room for every node below it. As deep as the reader went, which is bounded."""
+    """Write a value. ``order`` has room for every node below it. The reader bounds the depth of the recursion."""
     cdef bint is_object = node.type == TYPE_OBJECT
     cdef uint32_t at = <uint32_t> (node - nodes) + 1
     cdef uint32_t i
@@ -87,7 +87,7 @@ cdef unsigned char *_put(
 
 
 cdef unsigned char *_put_number(unsigned char *out, bytes_t p) noexcept nogil:
-    """A number as it was written, or null; something that is neither stands behind it."""
+    """Copy a number, or null. The byte behind it belongs to neither."""
     if p[0] == 0x6E:
         return <unsigned char *> put_plain(<char *> out, "null")
     while is_digit(p[0]) or p[0] == 0x2D or p[0] == 0x2B or p[0] == 0x2E or (p[0] | 0x20) == 0x65:
@@ -116,7 +116,7 @@ cdef unsigned char *put_string(unsigned char *out, bytes_t p, size_t n) noexcept
 
 
 cdef unsigned char *_put_escape(unsigned char *out, unsigned char c) noexcept nogil:
-    """A quote, a backslash or a control character, as short as JSON has it."""
+    """Write the shortest JSON escape of a quote, a backslash or a control character."""
     cdef unsigned char letter = 0
     if c == 0x22 or c == 0x5C:
         letter = c
@@ -141,7 +141,7 @@ cdef unsigned char *_put_escape(unsigned char *out, unsigned char c) noexcept no
 
 
 cdef int _compare_names(const void *a, const void *b) noexcept nogil:
-    """By UTF-16 code units, as RFC 8785 sorts; the names are UTF-8."""
+    """Compare UTF-8 names by their UTF-16 code units (RFC 8785)."""
     cdef const JsonNode *x = (<const JsonNode **> a)[0]
     cdef const JsonNode *y = (<const JsonNode **> b)[0]
     cdef uint32_t n = min(x.name_n, y.name_n)
@@ -153,5 +153,5 @@ cdef int _compare_names(const void *a, const void *b) noexcept nogil:
 
 
 cdef inline int _rank(unsigned char c) noexcept nogil:
-    """The place of a byte of UTF-8: U+E000 to U+FFFF come behind what takes two code units."""
+    """Return the sort rank of a UTF-8 byte: U+E000 to U+FFFF sort after characters of two code units."""
     return c + 0x10 if c == 0xEE or c == 0xEF else c

@@ -1,4 +1,4 @@
-"""What a check was asked, and what it came to."""
+"""Input, outcome and scratch memory of one check."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -18,11 +18,11 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 cdef enum:
-    # A permit; and that what the call takes is taken once, whoever asks again.
+    # PERMIT: the call asks for a permit. ONCE: a retry of the call must not consume again.
     CONSUMES_PERMIT = 1
     CONSUMES_ONCE = 2
 
-# One call to judge. Every part lies in memory of the caller's.
+# One call to judge. Every part points into memory that the caller owns.
 cdef struct CheckInput:
     TextSlice token
     TextSlice action
@@ -32,32 +32,32 @@ cdef struct CheckInput:
     TextSlice session            # n = 0: not stated
     TextSlice source
     TextSlice audience
-    TextSlice proof              # n = 0: none came
+    TextSlice proof              # n = 0: none
     const TextSlice *peers
     int peer_count
     uint64_t at_least_revision
     uint64_t now_ms
     bint clock_suspect
     bint verify_new_signatures
-    # Borrowed, or NULL: asked `may_fail(source)` before a signature is looked at, and told `failed(source)`.
+    # Borrowed, or NULL. `may_fail(source)` is called before signatures are verified, `failed(source)` after a wrong one.
     PyObject *gate
-    # Borrowed, or NULL: told what the call costs, once all else allows (claims.pyx).
+    # Borrowed, or NULL. `charge(claims)` is called with the call's costs once all else allows (check/cost_claims.pyx).
     PyObject *cost_handler
-    # What the caller wants beside an answer, of CONSUMES_*.
+    # CONSUMES_* flags.
     int consumes
-    # What a proof is judged by: a ProofKeys, borrowed, or NULL.
+    # Verifies proofs: a ProofKeys, borrowed, or NULL.
     PyObject *proofs
-    # Of a call that was judged before: its proof's nonce was taken, or the whole proof judged.
+    # The call was judged before. keep_nonce: its nonce is consumed already. skip_proof: its proof was verified.
     bint keep_nonce
     bint skip_proof
-    # Of a call that is judged a second time: its signature was found wrong, and at which block.
+    # The call was judged before, and the signature of block `wrong_index` was wrong.
     bint signature_known_wrong
     int wrong_index
 
-# What it came to; positions are -1 where they don't apply. Owns `argument`.
+# The outcome of a check. Positions are -1 where they don't apply. Owns `argument`.
 cdef struct CheckOutcome:
     bint allowed
-    # The signature stands, so what the token says may be told.
+    # All signatures are valid, so the token's content may be disclosed.
     bint signature_valid
     int reason
     int stage
@@ -79,15 +79,15 @@ cdef struct Scratch:
     Document tool
     Resource resource
 
-# Memory for one request's JSON, used again by the next.
+# Memory for one request's JSON, reused by the next request.
 cdef class ScratchBox:
     cdef Scratch scratch
 
-# Copies a text; without memory for it the argument stays unnamed.
+# Copies a text. Without memory for it the argument stays unnamed.
 cdef void set_argument(CheckOutcome *outcome, const char *text, size_t n) noexcept nogil
 # Joins names with dots.
 cdef void set_argument_path(CheckOutcome *outcome, const TextSlice *names, int count) noexcept nogil
-# As part_of, for what is neither bytes nor a plain str.
+# slice_of for other objects than bytes and compact ASCII strings.
 cdef object slice_of_object(object text, TextSlice *out)
 
 cdef inline void input_init(CheckInput *input) noexcept nogil:
@@ -119,7 +119,7 @@ cdef inline void set_slice(TextSlice *out, bytes_t p, size_t n) noexcept nogil:
 
 
 cdef inline object slice_of(object text, TextSlice *out):
-    """Point at bytes, or at a str in UTF-8; returns what has to live as long, or None. TypeError for else."""
+    """Point at bytes, or at a str as UTF-8. Return the new owner of the bytes, or None. TypeError for other types."""
     if PyBytes_CheckExact(text):
         set_slice(out, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
         return None

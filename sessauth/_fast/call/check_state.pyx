@@ -1,4 +1,4 @@
-"""What a check was asked, and what it came to."""
+"""Input, outcome and scratch memory of one check."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -12,7 +12,7 @@ from sessauth._fast.call.json_reader cimport document_free, document_init
 @cython.final
 @cython.no_gc
 cdef class ScratchBox:
-    """Memory for one request's JSON, used again by the next."""
+    """Memory for one request's JSON, reused by the next request."""
 
     def __cinit__(self):
         document_init(&self.scratch.arguments)
@@ -51,7 +51,7 @@ cdef void set_argument_path(CheckOutcome *outcome, const TextSlice *names, int c
 
 
 cdef object slice_of_object(object text, TextSlice *out):
-    """A str with what UTF-8 can't say made invalid, not lost; a subclass of bytes or str as what it is."""
+    """Encode a str so that lone surrogates become invalid UTF-8 instead of vanishing. Accept subclasses of bytes and str."""
     if isinstance(text, bytes):
         set_slice(out, <bytes_t> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
         return None

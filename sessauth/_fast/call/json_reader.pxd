@@ -1,4 +1,4 @@
-"""The JSON of one call to judge, as nodes (docs/token-format.md, section 8)."""
+"""A strict JSON reader: one call's JSON as nodes (docs/token-format.md, section 8)."""
 
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 
@@ -14,15 +14,15 @@ cdef enum:
     TYPE_OBJECT = 5
 
 cdef struct JsonNode:
-    # Nodes lie in document order: a container's first child is the next node, and `next` is the
-    # node behind everything below this one.
+    # Nodes are in document order: a container's first child is the next node. `next` is the index of the first node
+    # after this one's subtree.
     uint8_t type
     uint8_t truth
     uint32_t next
     uint32_t count
     uint32_t name_n
     bytes_t name
-    bytes_t text        # TEXT; of other plain values, where they are written
+    bytes_t text        # TEXT; for other scalars their position in the input
     int64_t units       # NUMBER; the length of a TEXT
     uint32_t nanos      # NUMBER
 
@@ -39,8 +39,8 @@ cdef void document_free(Document *document) noexcept nogil
 cdef bint read_document_anew(Document *document, bytes_t p, size_t n) noexcept nogil
 
 cdef inline bint read_document(Document *document, bytes_t p, size_t n) noexcept nogil:
-    """1: an object was read; 0: malformed."""
-    # No bytes are an empty object, which is mostly what stands there from the last time.
+    """Read a JSON object. 1: success; 0: malformed."""
+    # No bytes are an empty object, and mostly the last document was empty too.
     if n == 0 and document.used == 1 and document.nodes[0].type == TYPE_OBJECT and document.nodes[0].next == 1:
         return 1
     return read_document_anew(document, p, n)

@@ -1,7 +1,7 @@
-"""The JSON of one call to judge, as a flat list of nodes.
+"""A strict JSON reader: one call's JSON as a flat list of nodes.
 
-The JSON is RFC 8259 without its freedoms: no duplicate names, no lone surrogates, bounded in bytes,
-depth and number of values. What an agent sends here is hostile; the only answers are nodes or no.
+The grammar is RFC 8259, restricted: no duplicate names, no lone surrogates, bounded bytes, depth and number of
+values. The input may be hostile. A malformed text yields no nodes at all.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -35,7 +35,7 @@ cdef void document_free(Document *document) noexcept nogil:
 
 
 cdef bint read_document_anew(Document *document, bytes_t p, size_t n) noexcept nogil:
-    """Read a JSON object; no bytes at all are an empty object."""
+    """Read a JSON object. Empty input is an empty object."""
     cdef Cursor cursor
     document.used = 0
     document.unescaped_used = 0
@@ -105,7 +105,7 @@ cdef bint _word(Cursor *cursor, const char *word, size_t n) noexcept nogil:
 
 
 cdef inline bint _plain_value(Cursor *cursor, unsigned char c, bytes_t name, size_t name_n) noexcept nogil:
-    """A value that has none below it; ``c`` is how it begins."""
+    """Read a scalar whose first byte is ``c``."""
     cdef JsonNode *node
     cdef bytes_t text
     cdef size_t n
@@ -204,12 +204,12 @@ cdef int _compare_names(const void *a, const void *b) noexcept nogil:
 
 
 cdef inline uint64_t _name_bit(bytes_t name, size_t n) noexcept nogil:
-    """One of 64 bits: equal names have equal ones."""
+    """Map a name to one of 64 bits. Equal names share a bit."""
     return (<uint64_t> 1) << ((n * 5 + (name[0] if n else 0)) & 63)
 
 
 cdef bint _names_differ(Document *document, uint32_t index) noexcept nogil:
-    """Few names are compared pairwise, many are sorted: quadratic work is what a hostile one wants."""
+    """Compare few names pairwise and sort more, so that hostile input can't cause quadratic work."""
     cdef JsonNode *nodes = document.nodes
     cdef uint32_t count = nodes[index].count
     cdef uint32_t end = nodes[index].next
@@ -247,7 +247,7 @@ cdef bint _names_differ(Document *document, uint32_t index) noexcept nogil:
 
 
 cdef inline bint _string(Cursor *cursor, bytes_t *text, size_t *n) noexcept nogil:
-    """A string; without escapes it points into the request, else into the unescaped bytes."""
+    """Read a string. The text points into the request, or with escapes into the unescaped bytes."""
     cdef bytes_t start
     cdef unsigned char c
     cdef int run
@@ -282,8 +282,8 @@ cdef bint _escaped_string(Cursor *cursor, bytes_t start, bytes_t *text, size_t *
     cdef void *grown
     cdef bytes_t p
     if document.unescaped_used == 0 and document.unescaped_room < room:
-        # Once for the whole document: an unescaped text is never longer than its escaped form, so
-        # later strings fit behind it and no pointer moves.
+        # Allocated once a document: unescaped text is never longer than its escaped form, so later strings fit behind
+        # it and no pointer moves.
         grown = realloc(document.unescaped, room)
         if grown == NULL:
             return 0

@@ -1,4 +1,4 @@
-"""A resource as its segments (docs/token-format.md, section 8)."""
+"""A resource, split into segments (docs/token-format.md, section 8)."""
 
 from libc.stdint cimport uint32_t
 
@@ -13,12 +13,12 @@ cdef enum:
     MARKED_SEGMENTS = 2
 
 cdef inline uint32_t next_mark(uint32_t before, bytes_t p, size_t n) noexcept nogil:
-    """The mark of some segments and one more: other marks, other segments."""
+    """Extend the mark of a run of segments by one segment. Runs with different marks differ."""
     return before * 31 + mark(p, n)
 
 cdef struct Resource:
     int count
-    # Of its first segments: none, one, two.
+    # Marks of the first zero, one and two segments.
     uint32_t marks[MARKED_SEGMENTS + 1]
     TextSlice parts[MAX_SEGMENTS]
 

@@ -1,4 +1,4 @@
-"""A resource as its segments (docs/token-format.md, section 8)."""
+"""A resource, split into segments (docs/token-format.md, section 8)."""
 
 from sessauth._fast.base.char_classes cimport HIGH, SLASH, kinds
 from sessauth._fast.base.limits cimport MAX_RESOURCE_BYTES, MAX_SEGMENTS
@@ -14,7 +14,7 @@ cdef bint split_resource(bytes_t p, size_t n, Resource *out) noexcept nogil:
     cdef int all_classes = 0
     out.count = 0
     out.marks[0] = 0
-    # No longer than a segment may be, so no segment is too long.
+    # The bound of a resource is also that of a segment, so no segment is too long.
     if not 1 <= n <= MAX_RESOURCE_BYTES:
         return 0
     while True:

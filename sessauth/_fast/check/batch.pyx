@@ -1,4 +1,4 @@
-"""Many calls, judged together: what was asked, what it came to, and decisions that are made when looked at."""
+"""A batch of calls: their inputs and outcomes, and decisions created on access."""
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_DECREF
@@ -14,11 +14,11 @@ from sessauth._fast.check.lineage cimport lineage_clear
 cdef class Batch:
     """The decisions of one batch, in the order of its calls: with a length, an index and an iterator.
 
-    Each look at one makes a new object, with the same ``decision_id``.
+    Each access creates a new object with the same ``decision_id``.
     """
 
     cdef int allocate(self, Py_ssize_t count) except -1:
-        """Make room for so many items, once."""
+        """Allocate the items. Called once."""
         cdef Py_ssize_t i
         self.items = <Item *> calloc(count if count else 1, sizeof(Item))
         if self.items == NULL:
@@ -42,11 +42,11 @@ cdef class Batch:
         free(self.items)
 
     cdef Chain chain_of(self, Item *item):
-        """The chain of an item that was decoded, or None."""
+        """Return the chain of a decoded item, or None."""
         return None if item.chain == NULL else <Chain> item.chain
 
     cdef void reset(self, Py_ssize_t first, Py_ssize_t end):
-        """Forget what was found, to look again."""
+        """Reset outcomes, so that the items can be judged again."""
         cdef Py_ssize_t i
         self.release_lineages(first, end)
         for i in range(first, end):
@@ -61,7 +61,7 @@ cdef class Batch:
             lineage_clear(&self.items[i].own_lineage)
 
     cdef bytes token_of(self, Py_ssize_t i):
-        """The token's bytes as they were given."""
+        """Return the token's bytes as presented."""
         cdef TextSlice *token = &self.items[i].input.token
         return PyBytes_FromStringAndSize(<const char *> token.p, token.n)
 
@@ -98,7 +98,7 @@ cdef class Batch:
 
     @property
     def all_allowed(self):
-        """Whether every call may be made; True for none at all."""
+        """True if every call is allowed; True for an empty batch."""
         cdef Py_ssize_t i
         for i in range(self.count):
             if not self.items[i].outcome.allowed:

@@ -1,4 +1,4 @@
-"""Many calls, judged by one state and one time."""
+"""Judges a batch by one state and one time."""
 
 from libc.stdint cimport int64_t
 
@@ -8,10 +8,10 @@ from sessauth._fast.check.stage_runner cimport StageRunner
 from sessauth._fast.check.view cimport ReadPoint
 
 cdef class BatchRunner(StageRunner):
-    # Name the decisions of a batch that was allocated.
+    # Number the decisions of an allocated batch.
     cdef void name(self, Batch batch)
-    # Judge the items from `first` up to, not with, `end` in one moment, the scopes without the GIL.
-    # Raises nothing for a denial.
+    # Judge the items from `first` up to `end`, exclusive, at one read point. Scopes are judged without the GIL.
+    # A denial raises nothing.
     cdef int judge_batch(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
     cdef int _batch_at(
         self, ReadPoint *point, Batch batch, Py_ssize_t first, Py_ssize_t end, const CheckInput *clock, bint apply_floor

@@ -1,4 +1,4 @@
-"""Many calls, judged by one state and one time."""
+"""Judges a batch by one state and one time."""
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
@@ -24,14 +24,14 @@ from sessauth._fast.check.view cimport ReadPoint, SessionRules
 from sessauth._fast.token.chain cimport Chain, last_signature
 
 cdef enum:
-    # Tokens that are remembered to be the same as an earlier item's.
+    # Slots of the table of tokens that earlier items presented.
     SAME_TOKENS = 64
-    # How many places of those one may lie in: chains whose addresses meet don't displace each other.
+    # Slots that one chain may use, so that chains with colliding addresses don't displace each other.
     SAME_PLACES = 4
 
 
 cdef class BatchRunner(StageRunner):
-    """A judge that takes batches too."""
+    """Adds batches to the stages. See StageRunner for the chain of classes."""
 
     cdef void name(self, Batch batch):
         batch.prefix = self._prefix
@@ -74,7 +74,7 @@ cdef class BatchRunner(StageRunner):
     cdef int _batch_at(
         self, ReadPoint *point, Batch batch, Py_ssize_t first, Py_ssize_t end, const CheckInput *clock, bint apply_floor
     ) except -1:
-        """First what needs the state, item by item; then the scopes of those that stand, without the GIL."""
+        """Run the stages that read state, item by item, then the scopes of the items that passed, without the GIL."""
         cdef int same[SAME_TOKENS]
         cdef int alike[SAME_TOKENS]
         cdef Item *item
@@ -121,7 +121,7 @@ cdef class BatchRunner(StageRunner):
         return 0
 
     cdef bint _decode(self, Batch batch, Item *item, int *alike) except -1:
-        """Find an item's chain, with an earlier item of the same token if there is one; False with a finding."""
+        """Set an item's chain, from an earlier item with the same token if possible. False: the outcome is a denial."""
         cdef bytes_t signature = NULL
         cdef Item *earlier
         cdef Chain chain
@@ -149,7 +149,7 @@ cdef inline bint _equal(const TextSlice *a, const TextSlice *b) noexcept nogil:
 
 
 cdef Item *_earlier(Batch batch, const Item *item, int *same) noexcept:
-    """An earlier item of which all but the call is the same; without one, this one is remembered for later ones."""
+    """Return an earlier item that differs in the call only. Without one, record this item for later ones."""
     cdef size_t first = (<size_t> item.chain) >> 5
     cdef size_t place
     cdef int i
@@ -165,7 +165,7 @@ cdef Item *_earlier(Batch batch, const Item *item, int *same) noexcept:
 
 
 cdef bint _same_but_call(const Item *a, const Item *b) noexcept nogil:
-    """Whether what is judged before the scopes is the same for two items of a batch."""
+    """Compare the inputs of all stages before the scopes."""
     return (
         a.chain == b.chain
         and _equal(&a.input.session, &b.input.session)

@@ -1,4 +1,4 @@
-"""The cache of verified chains: what is immutable, by exact bytes."""
+"""The cache of verified chains, by exact bytes."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
@@ -6,13 +6,13 @@ from libc.stdint cimport uint32_t, uint64_t
 from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.token.chain cimport Chain, Link
 
-# One verified run of blocks from the root on: the first `count` of a kept chain. The low four bits of
-# the tag are count - 1, the others a keyed hash of the last block's signature.
+# A verified run of blocks from the root: the first `count` of a cached chain. The low four bits of the tag are
+# count - 1, the others a keyed hash of the last block's signature.
 cdef struct CacheEntry:
     uint64_t tag
     PyObject *chain
 
-# A name that left the small queue, half of its tag, and the how-manieth chain it was that was evicted.
+# A tag that left the small queue (half of it), and the number of the eviction.
 cdef struct GhostEntry:
     uint32_t tag
     uint32_t evicted
@@ -35,9 +35,9 @@ cdef class ChainCache:
     cdef size_t _small_used
     cdef dict _shares
 
-    # The kept chain of exactly these bytes, or None.
+    # The cached chain of exactly these bytes, or None.
     cdef Chain find(self, bytes_t p, size_t n)
-    # How many leading blocks of the chain stand already.
+    # Number of leading blocks that are verified already.
     cdef int verified_blocks(self, Chain chain) noexcept
     cdef int add(self, Chain chain) except -1
     cdef uint64_t _hash(self, bytes_t signature) noexcept

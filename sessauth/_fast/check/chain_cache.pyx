@@ -1,19 +1,18 @@
 """The cache of verified chains.
 
-Whether signatures over given bytes are right never changes, so a chain is kept by its exact bytes,
-signatures included, and with it each run of its leading blocks: a new child of a known parent costs only
-its own blocks' signatures. Nothing else of a decision is kept.
+Validity of signatures over given bytes never changes. So a chain is cached by its exact bytes, signatures
+included, and with it each run of its leading blocks: a new child of a known parent costs only its own blocks'
+signatures. No other part of a decision is cached.
 
-A run of blocks is looked up by sixteen bytes of its last signature, mixed with a secret; then all of its
-bytes are compared. So no token is hashed as a whole, and none is taken for another. They are of the
-signature's second half, S: a holder who signs its own blocks may use one nonce for many, and then their
-first halves are the same, but S depends on the message in a way that only trying can steer. The secret
-sees to what trying could find.
+A run of blocks is looked up by sixteen bytes of its last signature, mixed with a secret; then all bytes are
+compared. So no token is hashed as a whole, and none is mistaken for another. The sixteen bytes are from the
+signature's second half, S. A holder who signs its own blocks may reuse one nonce, which makes first halves
+equal; S depends on the message, and a holder can steer it by trial only. The secret defeats trial.
 
-Replacement is S3-FIFO (Yang et al., SOSP 2023): newcomers wait in a small queue and leave it unless
-they are asked for again; the names of those that left lately let a returning one enter the main queue
-at once. A hit only sets a counter. On top, no session may hold more than its quota: a flood of one-off
-tokens from one agent displaces that agent's own. Everything is weighed in bytes.
+Replacement is S3-FIFO (Yang et al., SOSP 2023). New chains enter a small queue and leave it unless they are
+hit again. Ghost entries of recently evicted chains let a returning one enter the main queue at once. A hit only
+increments a counter. In addition no session may use more than its quota: a flood of one-off tokens from one
+agent displaces that agent's own. All weights are in bytes.
 """
 
 from cpython.object cimport PyObject
@@ -40,7 +39,7 @@ cdef enum:
     IN_MAIN = 2
     MAX_HITS = 3
     FIRST_SLOTS = 64
-    # Where more have to be looked at, somebody made tokens collide, or is very unlucky: not kept.
+    # More probes mean an attempt at collisions, or bad luck: such a chain is not cached.
     MAX_PROBES = 64
     COUNT_BITS = 15
 
@@ -52,7 +51,7 @@ cdef void link_init(Link *link) noexcept:
 
 
 cdef void link_add(Link *end, Link *link) noexcept:
-    """Put a link last before the end of a ring."""
+    """Insert a link before the end of a ring."""
     link.before = end.before
     link.behind = end
     end.before.behind = link
@@ -74,7 +73,7 @@ cdef void release_all(Link *end):
 
 
 cdef class _Share:
-    """What one session holds, the oldest first."""
+    """The cached chains of one session, the oldest first."""
 
     cdef size_t used
     cdef Link chains
@@ -84,13 +83,13 @@ cdef class _Share:
 
 
 cdef class ChainCache:
-    """Verified chains, at most ``capacity`` bytes of them, ``quota`` bytes for a session."""
+    """Verified chains: at most ``capacity`` bytes in total and ``quota`` bytes a session."""
 
     def __cinit__(self, size_t capacity, size_t quota=0):
         cdef bytes secret = randombytes(16)
         memcpy(self._keys, <const char *> secret, 16)
         self.capacity = capacity
-        # A chain that fits its session's quota must fit the cache: room is made until it does.
+        # A chain within its session's quota must fit the cache: eviction runs until it does.
         self.quota = min(quota or capacity // 16, capacity)
         self._shares = {}
         link_init(&self._small)
@@ -113,7 +112,7 @@ cdef class ChainCache:
 
     @property
     def prefix_count(self):
-        """How many verified runs of blocks are known beside whole chains."""
+        """The number of verified runs of blocks beside whole chains."""
         return self._filled - self._count
 
     cdef Chain find(self, bytes_t p, size_t n):
@@ -145,7 +144,7 @@ cdef class ChainCache:
         return None
 
     cdef int verified_blocks(self, Chain chain) noexcept:
-        """Return how many leading blocks stand already, by the longest known run."""
+        """Return the number of leading blocks in the longest verified run."""
         cdef int count
         for count in range(chain.block_count, 0, -1):
             if self._find_run(chain, count) != NULL:
@@ -153,7 +152,7 @@ cdef class ChainCache:
         return 0
 
     cdef int add(self, Chain chain) except -1:
-        """Keep a chain whose signatures stand; the caller vouches for them."""
+        """Cache a chain whose signatures the caller verified."""
         cdef _Share share
         cdef Chain oldest
         cdef CacheEntry *slot
@@ -171,18 +170,18 @@ cdef class ChainCache:
             if oldest.hits == 0:
                 self._drop(oldest)
                 continue
-            # Asked for again since: one-off tokens go first, also those of its own session.
+            # Hit since: one-off tokens go first, also those of its own session.
             oldest.hits -= 1
             link_remove(&oldest.session_link)
             link_add(&share.chains, &oldest.session_link)
         while self.used + weight > self.capacity:
             self._make_room()
-        # Not the one from above: dropping its last chain took it out of the table.
+        # Look again: dropping the session's last chain removed its share from the table.
         share = self._shares.get(chain.session_id)
         if share is None:
             share = self._shares[chain.session_id] = _Share()
         tag = self._hash(chain.base + chain.blocks[chain.block_count - 1].signature)
-        # It may be known as the beginning of a longer chain that is still there.
+        # The chain may be cached as the beginning of a longer one.
         slot = self._find_run(chain, chain.block_count)
         if slot != NULL:
             slot.chain = <PyObject *> chain
@@ -190,7 +189,7 @@ cdef class ChainCache:
             if share.chains.behind.owner == NULL:
                 del self._shares[chain.session_id]
             return 0
-        # The table points to it from here on; nothing below raises.
+        # The table points to the chain from here on. Nothing below raises.
         Py_INCREF(chain)
         self._register(chain)
         chain.cached_bytes = weight
@@ -201,7 +200,7 @@ cdef class ChainCache:
         chain.session_link.owner = chain.queue_link.owner = <PyObject *> chain
         link_add(&share.chains, &chain.session_link)
         ghost = self._ghost(tag)
-        # Names are remembered for as many evictions as two cachefuls.
+        # Ghost entries last for as many evictions as two full caches.
         if ghost.tag == <uint32_t> (tag >> 32) and <uint32_t> self.evicted - ghost.evicted <= 2 * self._count:
             ghost.tag = 0
             chain.queue = IN_MAIN
@@ -213,13 +212,13 @@ cdef class ChainCache:
         return 0
 
     cdef uint64_t _hash(self, bytes_t signature) noexcept:
-        """The keyed hash of a signature, its low four bits zero; never 0."""
+        """Return the keyed hash of a signature, its low four bits zero; never 0."""
         cdef uint64_t words[2]
         memcpy(words, signature + 32, 16)
         return (mix(words[0] ^ self._keys[0], words[1] ^ self._keys[1]) | 16) & ~(<uint64_t> COUNT_BITS)
 
     cdef CacheEntry *_find_run(self, Chain chain, int count) noexcept:
-        """The slot of the chain's first ``count`` blocks, byte for byte, or NULL."""
+        """Return the slot of the chain's first ``count`` blocks, compared byte for byte, or NULL."""
         cdef size_t n = chain.ends[count - 1]
         cdef uint64_t tag = self._hash(chain.base + chain.blocks[count - 1].signature) | (count - 1)
         cdef size_t i = (tag >> 8) & self._mask
@@ -234,7 +233,7 @@ cdef class ChainCache:
             i = (i + 1) & self._mask
 
     cdef bint _insert(self, uint64_t tag, Chain chain) noexcept:
-        """Take a slot; False if none is near."""
+        """Fill a slot. False if none is near."""
         cdef size_t i, _probe
         if 2 * (self._filled + 1) > self._mask + 1 and not self._grow():
             return False
@@ -249,7 +248,7 @@ cdef class ChainCache:
         return False
 
     cdef void _erase(self, CacheEntry *slot) noexcept:
-        """Empty a slot and move up those behind it that it kept from their places."""
+        """Clear a slot and move the displaced entries behind it forward."""
         cdef size_t hole = slot - self._slots
         cdef size_t i = hole
         cdef size_t home
@@ -265,7 +264,7 @@ cdef class ChainCache:
         self._slots[hole].chain = NULL
 
     cdef bint _grow(self) noexcept:
-        """Double the table; False when memory is out."""
+        """Double the table. False without memory."""
         cdef size_t size = self._mask + 1
         cdef CacheEntry *old = self._slots
         cdef CacheEntry *slots = <CacheEntry *> calloc(2 * size, sizeof(CacheEntry))
@@ -292,11 +291,11 @@ cdef class ChainCache:
         return True
 
     cdef GhostEntry *_ghost(self, uint64_t tag) noexcept:
-        """Where a name that left is remembered: half as many places as slots, each for the latest."""
+        """Return the ghost entry of a tag: half as many entries as slots, each for its latest tag."""
         return &self._ghosts[(tag >> 32) & (self._mask >> 1)]
 
     cdef void _register(self, Chain chain) noexcept:
-        """Let the newest chain speak for each of its proper runs: it will be here the longest."""
+        """Make the newest chain the owner of each of its proper runs: it will stay the longest."""
         cdef CacheEntry *slot
         cdef int count
         for count in range(1, chain.block_count):

@@ -1,4 +1,4 @@
-"""What callers of a check call."""
+"""The entry points of a check."""
 
 from libc.stdint cimport int64_t
 
@@ -9,7 +9,7 @@ from sessauth._fast.check.recording_runner cimport RecordingRunner
 from sessauth._fast.token.proof cimport ProofKeys
 
 cdef class Checker(RecordingRunner):
-    # What proofs are judged by; a check that began goes on with what there was then.
+    # Keys that verify proofs. A check uses the keys that it started with.
     cdef public ProofKeys proofs
     cdef object _read_proof
 

@@ -1,4 +1,4 @@
-"""What callers of a check call: one call, a batch of them, or a token that is held across calls."""
+"""The entry points of a check: one call, a batch, or a prepared token."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
@@ -36,11 +36,12 @@ cdef bytes NO_PROOF = b""
 cdef class Checker(RecordingRunner):
     """Judges requests against one view; one for each process, for any number of threads.
 
-    ``audience`` is which verifier this is. ``present`` turns a token that is not bytes into its bytes, or
-    into the number of the reason why it is none; ``read_proof`` the text of a proof into its bytes, or into
-    any that are none. ``proofs`` is what proofs are judged by (``_fast/token/proof.pyx``), and may be replaced at
-    any time; with None every proof is denied PROOF_UNAVAILABLE. ``tap``, None until it is set, is given a note
-    of every decision (``_fast/record/queue.pyx``), and ``tally`` counts them (``_fast/record/counters.pyx``).
+    ``audience`` names this verifier. ``present`` converts a token in another form than bytes into its bytes, or
+    into the number of the reason of its denial. ``read_proof`` converts a proof's text into its bytes, or into
+    bytes that are no proof. ``proofs`` verifies proofs (``_fast/token/proof.pyx``) and may be replaced at any
+    time; with None every proof is denied PROOF_UNAVAILABLE. ``decision_queue``, None until it is set, receives a
+    record of every decision (``_fast/record/queue.pyx``). ``counters``, likewise, counts them
+    (``_fast/record/counters.pyx``).
     """
 
     def __cinit__(
@@ -54,7 +55,7 @@ cdef class Checker(RecordingRunner):
         read_proof=None,
         ProofKeys proofs=None,
     ):
-        # The others are the judge's, named here so that what is no parameter is refused.
+        # StageRunner reads the others. They are named here so that unknown parameters are refused.
         self.audience = audience
         self._present = present
         self._read_proof = read_proof
@@ -78,21 +79,21 @@ cdef class Checker(RecordingRunner):
         """Judge one call.
 
         Args:
-            token: the presented token: its bytes, its text, or what ``prepare`` made of it.
-            action: what the agent wants to do, e.g. ``read``; str or bytes.
-            resource: to what, segments joined by ``/``; str or bytes.
-            arguments: the very JSON that will be forwarded, bytes or str, where empty means ``{}``; or a
-                mapping, judged in its canonical form (``sessauth.scopes.call_arguments``).
-            tool: what the gateway knows of the tool, given like ``arguments``.
-            session: the session (16 bytes) that the caller believes the call belongs to, or empty.
+            token: the presented token: bytes, text, or a handle of ``prepare``.
+            action: the action, e.g. ``read``; str or bytes.
+            resource: the resource, segments joined by ``/``; str or bytes.
+            arguments: the exact JSON to forward, bytes or str, where empty means ``{}``; or a mapping, judged
+                in its canonical form (``sessauth.scopes.call_arguments``).
+            tool: the gateway's facts about the tool, in the forms of ``arguments``.
+            session: the expected session (16 bytes), or empty.
             source: the agent's IP address, or empty.
             peer: the identities of the agent's certificate (``sha256:HEX``, ``spiffe://…``).
-            audience: which verifier asks; None is this one's.
+            audience: the verifier that the token must name; None for this checker's.
             at_least_revision: deny STALE_STATE unless the view has this revision.
-            proof: the holder's proof of this call, where the token is bound: its bytes, or its text.
+            proof: the holder's proof of this call for a bound token, bytes or text.
 
         Raises:
-            TypeError: for arguments of another type. Nothing for what an agent controls.
+            TypeError: for arguments of another type. Input that an agent controls raises nothing.
         """
         cdef CheckInput input
         input_init(&input)
@@ -128,21 +129,21 @@ cdef class Checker(RecordingRunner):
         Args:
             token: as in ``check``; so are all up to ``proof``.
             now_ms: the time to judge by, in ms since 1970; -1 reads the clock.
-            clock_suspect: believe no time.
-            new_signatures: whether a chain that was not verified before may cost signature work; without,
-                it is denied BAD_SIGNATURE, at no block. For callers that fail too often.
-            take_nonce: whether an allow takes the proof's nonce, so that the proof is not good again; False
-                is for a call whose proof was taken before, e.g. a retry.
-            proven: the proof of this very call was judged before, so that none is asked for; for
-                committing a permit, when the proof may be too old.
-            payer: pays what the scopes cost. When every stage before ``needs`` allows, also where nothing
-                is to be paid, ``payer.pay(claims)`` is called once, with the GIL: 0 says that all is paid,
-                else it is the number of the reason for the denial, at stage ``needs``. Which scopes it paid,
-                or where the denial lies, it says to ``claims`` (``_fast/check/cost_claims.pyx``). What it raises denies
-                INTERNAL_ERROR. What comes after ``needs`` may still deny, so what was paid must not last
-                unless this decision allows. Without a payer what costs anything is denied.
-            note_needs: whether a denial at stage ``needs`` is noted; False is for who asks the writer then,
-                and notes it (``note``) only if that gives no answer.
+            clock_suspect: treat the time as unreliable.
+            verify_new_signatures: False denies a chain that was not verified before BAD_SIGNATURE, at no block,
+                without signature work. For callers that fail too often.
+            consume_nonce: an allow consumes the proof's nonce, so the proof counts once. False is for a call
+                whose nonce was consumed before, e.g. a retry.
+            skip_proof: require no proof, since this call's proof was verified before. For the commit of a permit,
+                when the proof may be too old.
+            cost_handler: charges the costs of the scopes. When every stage before ``needs`` allows, even without
+                costs, ``cost_handler.charge(claims)`` is called once, with the GIL. It returns 0 if all is charged,
+                else the number of the reason for a denial at stage ``needs``. It reports the charged scopes, or
+                the position of the denial, to ``claims`` (``_fast/check/cost_claims.pyx``). An exception denies
+                INTERNAL_ERROR. A stage after ``needs`` may still deny, so a charge must not last unless this
+                decision allows. Without a cost handler a call with costs is denied.
+            record_needs: record a denial at stage ``needs``. False is for callers that ask the writer next and
+                call ``record_decision`` only without its answer.
         """
         cdef CheckInput input
         input_init(&input)
@@ -161,7 +162,7 @@ cdef class Checker(RecordingRunner):
         self, CheckInput *input, object token, object action, object resource, object arguments, object tool, bytes session,
         str source, object peer, str audience, object proof, int64_t now_ms, bint record_needs,
     ):  # fmt: skip
-        """Judge the one call of these parts; what else was asked stands in ``asked``."""
+        """Judge one call of these parts. ``input`` holds the other options."""
         cdef Decision out
         cdef CheckOutcome outcome
         cdef Chain chain = None
@@ -220,19 +221,19 @@ cdef class Checker(RecordingRunner):
         return out
 
     def check_batch(self, calls not None, *, str audience=None, uint64_t at_least_revision=0):
-        """Judge many calls by one state and one time, most of it without the GIL.
+        """Judge a batch of calls by one state and one time, mostly without the GIL.
 
         Args:
-            calls: for each a tuple ``(token, action, resource[, arguments[, tool[, session[, source[,
-                peer[, proof]]]]]])``, the parts as in ``check``.
-            audience: which verifier asks; None is this one's.
+            calls: tuples ``(token, action, resource[, arguments[, tool[, session[, source[, peer[,
+                proof]]]]]])``, the parts as in ``check``.
+            audience: as in ``check``, for every call.
             at_least_revision: as in ``check``, for every call.
 
         Returns:
-            The decisions in the order of the calls, each made when it is looked at.
+            The decisions in the order of the calls, created on access.
 
         Raises:
-            TypeError: for a call that is no such tuple. Nothing for what an agent controls.
+            TypeError: for another form of call. Input that an agent controls raises nothing.
         """
         return self._check_batch(calls, audience=audience, at_least_revision=at_least_revision)
 
@@ -248,12 +249,12 @@ cdef class Checker(RecordingRunner):
         bint record=True,
         bint record_needs=True,
     ):
-        """Judge many calls as ``check_batch`` does, for the package's own processes and for tests.
+        """Judge a batch of calls as ``check_batch`` does, for the package's own processes and for tests.
 
         Args:
             calls: as in ``check_batch``; so are ``audience`` and ``at_least_revision``.
             now_ms: as in ``_check``, for every call; so are the others.
-            noted: whether the decisions are noted; False is for who notes some of them (``note_batch_item``).
+            record: record the decisions. False is for callers that record some of them (``record_batch_item``).
         """
         cdef Batch batch = Batch.__new__(Batch)
         cdef list references = []
@@ -285,10 +286,10 @@ cdef class Checker(RecordingRunner):
         return batch
 
     def prepare(self, token not None):
-        """Return a handle for a token that is held across calls, to be given to ``check`` in its place.
+        """Return a handle that ``check`` accepts in place of the token, for callers that use it again.
 
-        It spares looking the token up, and nothing else: every call is judged anew. A token that is none
-        is denied when it is checked. The handle keeps the chain in memory beside the cache's bytes.
+        It saves the lookup of the token only: every call is judged anew. A malformed token is denied when it is
+        checked. The handle keeps the chain in memory beside the cache's bytes.
         """
         cdef Prepared prepared = self._prepare_input(token)
         cdef CheckOutcome ignored
@@ -302,10 +303,10 @@ cdef class Checker(RecordingRunner):
         return prepared
 
     def refuse(self, int stage, int reason, str argument=None):
-        """Return a denial that was decided before the kernel was asked.
+        """Return a denial for a call that is refused before it reaches the kernel.
 
-        ``argument`` is the name of what is at fault, if it has one.
-        Raises ValueError for a reason that is none: nothing here can allow.
+        ``argument`` names the part at fault, if it has a name. Raises ValueError for a number that is no reason of
+        a denial: nothing here can allow.
         """
         cdef Decision out
         if reason <= ALLOWED:
@@ -317,7 +318,7 @@ cdef class Checker(RecordingRunner):
         return out
 
     cdef int _read_call(self, object call, Item *item, list references) except -1:
-        """Point an item at the parts of a call's tuple; raises TypeError for another form."""
+        """Point an item at the parts of a call's tuple. Raises TypeError for another form."""
         cdef Prepared prepared
         cdef CheckInput *input = &item.input
         if not isinstance(call, tuple) or not 3 <= len(call) <= 9:
@@ -340,7 +341,7 @@ cdef class Checker(RecordingRunner):
         if not item.refused:
             slice_of(token, &input.token)
         elif isinstance(token, (bytes, str)):
-            # Nothing reads it but what digests it.
+            # Only the record's digest reads it.
             _hold(references, slice_of(token, &input.token))
         _hold(references, slice_of(parts[1], &input.action))
         _hold(references, slice_of(parts[2], &input.resource))
@@ -359,9 +360,9 @@ cdef class Checker(RecordingRunner):
         return 0
 
     cdef tuple _set_proof(self, object proof, CheckInput *input):
-        """Point at a proof and at what it is judged by; returns what has to live as long."""
+        """Point at a proof and at the keys that verify it. Return their owners."""
         cdef ProofKeys proofs
-        # The keys may have been replaced while nobody asked.
+        # The keys may have been replaced since the last check.
         self.recheck_if_due()
         proofs = self.proofs
         if self._read_proof is not None and (not PyBytes_CheckExact(proof) or text_is_text(proof)):
@@ -372,7 +373,7 @@ cdef class Checker(RecordingRunner):
 
 
 cdef object _peers(object peer, CheckInput *input):
-    """Point at the identities; returns what has to live as long."""
+    """Point at the identities. Return their owners."""
     if isinstance(peer, (str, bytes)):
         raise TypeError("peer is a sequence of identities, not one")
     cdef list references = list(peer)

@@ -1,4 +1,4 @@
-"""The pulse of a state: a number that moves with every commit, read without a transaction."""
+"""The id of the last commit, read without a transaction."""
 
 from libc.stdint cimport uint64_t
 
@@ -23,6 +23,6 @@ cdef class CommitId:
     cdef inline uint64_t current(self) noexcept nogil:
         return newest(self._first, self._second)
 
-    # Whether the file holds fewer commits than somebody was told that there are. Closed, it says nothing.
+    # True if the file has fewer commits than `number`. False when closed.
     cdef inline bint is_behind(self, uint64_t number) noexcept nogil:
         return not self._closed and newest(self._first, self._second) < number

@@ -1,23 +1,23 @@
-"""The pulse of a state: a number that moves with every commit, read without a transaction.
+"""The id of the last commit, read without a transaction.
 
 LMDB writes the id of each transaction into one of two meta pages, in turn, before the commit returns.
-While the newer of the two ids is the one that a mirror was read at, nothing was committed since, so
-nothing need be read again (docs/decisions/0007-freshness-without-a-transaction.md). When in doubt it
-says another number than the mirror's, and the check asks LMDB.
+While the newer id equals the one that a mirror was read at, nothing was committed since, and nothing need be
+read again (docs/decisions/0007-freshness-without-a-transaction.md). In doubt the number differs from the
+mirror's, and the check asks LMDB.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint64_t
 
-# What a closed pulse says: no transaction has this id.
+# The number after close: no transaction has this id.
 cdef uint64_t NEVER = 0
 
 
 cdef class CommitId:
-    """Two 64-bit words of a mapped file, in the machine's byte order; the larger one counts."""
+    """Two 64-bit words of a mapped file, in the machine's byte order. The larger one counts."""
 
     def __cinit__(self, buffer not None, size_t first, size_t second):
-        """Read the words at these offsets of a buffer, which must be multiples of 8 inside it."""
+        """Read the words at two offsets of a buffer, multiples of 8 inside it."""
         cdef Py_buffer view
         self._first = self._second = &NEVER
         # The memory outlives the release: the memoryview keeps it mapped.
@@ -34,15 +34,15 @@ cdef class CommitId:
 
     @property
     def number(self):
-        """The number now; 0 when it is closed."""
+        """The current number; 0 when closed."""
         return self.current()
 
     @property
     def numbers(self):
-        """Both numbers, the first page's first; zeros when it is closed."""
+        """Both numbers, the first page's first; zeros when closed."""
         return self._first[0], self._second[0]
 
     def close(self):
-        """Say 0 from now on, which is no transaction's id: every check asks the source."""
+        """Return 0 from now on, which is no transaction's id: every check asks the source."""
         self._closed = True
         self._first = self._second = &NEVER

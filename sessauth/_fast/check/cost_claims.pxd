@@ -1,4 +1,4 @@
-"""What a call would cost, for whoever pays it."""
+"""The costs of a call, for its cost handler."""
 
 from libc.stdint cimport uint64_t
 
@@ -20,10 +20,10 @@ cdef class CostClaims:
     cdef bytes _argument
 
     cdef bint _claims(self, int block, int scope) except -1
-    # Take over what the payer said: whether it paid. Raises for an answer that is none.
+    # Copy the cost handler's answer into the outcome. True if all is charged. Raises for an invalid answer.
     cdef bint apply(self, object answer, CheckOutcome *out) except -1
 
-# Of a call whose scopes match; `scratch` holds its JSON, `rules` are those of the token's own session.
+# The costs of a call whose scopes match. `scratch` holds its JSON, `rules` are those of the token's own session.
 cdef CostClaims build_claims(
     Chain chain, const SessionRules *rules, const CheckInput *input, Scratch *scratch, const CheckOutcome *outcome
 )

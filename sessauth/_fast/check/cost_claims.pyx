@@ -1,7 +1,7 @@
-"""What a call would cost, for whoever pays it (docs/token-format.md, section 9.10).
+"""The costs of a call, for its cost handler (docs/token-format.md, section 9.10).
 
-Only a check with a payer comes here, once all else allows. What a scope needs is read from the token
-again, so that compiled scopes need not hold it.
+Only a check with a cost handler runs this code, once all else allows. A scope's needs are read from the token
+again, so that compiled scopes need not store them.
 """
 
 cimport cython
@@ -28,34 +28,33 @@ from sessauth._fast.codec.protobuf import decode
 __all__ = ["CostClaims", "Price"]
 
 cdef enum:
-    # Of Block, Scope, Needs and Budget.
+    # Field numbers of Block, Scope, Needs and Budget.
     BLOCK_SCOPES = 6
     SCOPE_NEEDS = 6
     NEEDS_BUDGET = 3
     BUDGET_AMOUNT = 4
 
 Price = namedtuple("Price", ("threshold", "keys", "uses", "name", "unit", "limit", "argument"))
-Price.__doc__ = """What one scope needs.
+Price.__doc__ = """The needs of one scope.
 
-``threshold`` of the Ed25519 public keys ``keys`` (32 bytes each) must approve; 0 and none: no approval.
-``uses``: how often it may be used, ever; 0: no such limit. ``name``, ``unit`` and ``limit`` (units and
-nanos) are the budget's, empty, empty and None without one; ``argument`` names what it takes the amount
-from, as a position names an argument.
+``threshold`` of the Ed25519 public keys ``keys`` (32 bytes each) must approve; 0 and no keys: no approval.
+``uses`` is the total number of uses; 0: unlimited. ``name``, ``unit`` and ``limit`` (units and nanos) are the
+budget's; empty, empty and None without one. ``argument`` names the argument with the amount, in the form of a
+position.
 """
 
 
 @cython.final
 cdef class CostClaims:
-    """What a call costs: a sequence, in order of blocks, and a place for what the payer says of it.
+    """The costs of a call: a sequence in order of blocks, which also records the cost handler's choices.
 
-    Each element is ``(block, block_id, scopes)``, for each block with scopes none of whose matching ones
-    needs nothing. ``scopes`` is a tuple, in order, of all that match: ``(scope, price, amount)``, with
-    ``price`` a ``Price`` and ``amount`` what its budget would be charged, as units and nanos, or None
-    where the argument is no number, or a negative one, or there is no budget. Empty for a call that
-    costs nothing.
+    Elements are ``(block, block_id, scopes)``, one for each block whose matching scopes all have needs. ``scopes``
+    is a tuple of the matching scopes, in order: ``(scope, price, amount)``. ``price`` is a ``Price``. ``amount`` is
+    the charge to its budget, as units and nanos, or None for an argument that is no number or negative, and
+    without a budget. Empty for a call without costs.
 
-    ``session_id``, ``block_ids`` (the root's first), ``epoch``, ``revision`` and ``checked_at_ms`` are what
-    the call was judged by so far.
+    ``session_id``, ``block_ids`` (the root's first), ``epoch``, ``revision`` and ``checked_at_ms`` are those of the
+    check so far.
     """
 
     def __len__(self):
@@ -68,18 +67,18 @@ cdef class CostClaims:
         return iter(self._items)
 
     def choose(self, int block, int scope):
-        """Say that this scope of this block is the one that was paid; without, it is the first that matches.
+        """Record the charged scope of a block. Without a call it is the first that matches.
 
-        Raises ValueError for one that is not claimed.
+        Raises ValueError for a scope that is not claimed.
         """
         if not self._claims(block, scope):
             raise ValueError("no such scope is claimed")
         self._chosen[block] = scope
 
     def fail(self, int block=-1, int scope=-1, str argument not None=""):
-        """Say where the denial lies; without, it is the first scope of the first claim.
+        """Record the position of the denial. Without a call it is the first scope of the first claim.
 
-        With no block it lies in none, only at ``argument``. Raises ValueError for a scope that is not claimed.
+        With no block the position is ``argument`` alone. Raises ValueError for a scope that is not claimed.
         """
         if block != -1 and not self._claims(block, scope):
             raise ValueError("no such scope is claimed")
@@ -98,7 +97,7 @@ cdef class CostClaims:
 
     cdef bint apply(self, object answer, CheckOutcome *out) except -1:
         cdef int reason
-        # False equals 0, and says the opposite.
+        # False equals 0, but means the opposite.
         if isinstance(answer, bool) or not isinstance(answer, int):
             raise TypeError("charge returns 0 or the number of a reason")
         reason = answer
@@ -153,7 +152,7 @@ cdef CostClaims build_claims(
 
 
 cdef tuple _claimed(Chain chain, int index, const CheckInput *input, Scratch *scratch, Context *context):
-    """The scopes of a block that match, with what they need; none if one of them needs nothing."""
+    """Return a block's matching scopes with their prices; empty if one of them has no needs."""
     cdef ScopeList *scopes = &chain.blocks[index].scopes
     cdef ScopeList one
     cdef MatchResult verdict
@@ -165,7 +164,7 @@ cdef tuple _claimed(Chain chain, int index, const CheckInput *input, Scratch *sc
         one.scopes = scopes.scopes + i
         match_scopes(&one, input.action, &scratch.resource, context, &verdict)
         if verdict.match == OVERWORKED:
-            # The same work was done before, within its bound.
+            # The same work was within its bound before.
             raise RuntimeError("a scope that matched asks for more work")
         if verdict.match == MATCHED:
             if one.scopes.needs == NO_NEEDS:
@@ -175,7 +174,7 @@ cdef tuple _claimed(Chain chain, int index, const CheckInput *input, Scratch *sc
 
 
 cdef tuple _price(Chain chain, int index, int scope, const Document *arguments):
-    """What a scope needs, and what its budget would be charged for these arguments."""
+    """Return a scope's price, and the charge to its budget for these arguments."""
     cdef Block *block = &chain.blocks[index]
     cdef WireReader reader
     cdef WireReader needs
@@ -212,7 +211,7 @@ cdef tuple _price(Chain chain, int index, int scope, const Document *arguments):
 
 
 cdef bint _field(WireReader reader, uint32_t wanted, int place, WireReader *out) noexcept nogil:
-    """The ``place``-th field of a number in a message whose form was held before."""
+    """Find the ``place``-th field of a number in a message whose form was validated before."""
     cdef uint32_t number, wire
     cdef uint64_t value
     while reader.p < reader.end:

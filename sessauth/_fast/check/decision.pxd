@@ -10,9 +10,9 @@ cdef class Decision:
     cdef Chain chain
     cdef str _argument
     cdef object _fault
-    # Eight bytes of whose decision it is, and the how-manieth of it.
+    # Eight bytes that identify the checker, and the number of its decision.
     cdef bytes prefix
     cdef uint64_t number
 
-    # Take over what was found, but for the finding's own text.
+    # Copy an outcome, without its own copy of the argument's name.
     cdef int fill(self, const CheckOutcome *outcome, Chain chain) except -1

@@ -1,6 +1,6 @@
 """The decision of a check in this process.
 
-Its words and what it can say of itself are not the kernel's: ``sessauth.decisions.decision`` hands them over.
+Enums and texts of a decision are not the kernel's: ``sessauth.decisions.decision`` binds them.
 """
 
 cimport cython
@@ -15,12 +15,12 @@ cdef dict REASONS = {}
 cdef dict STAGES = {}
 cdef object DECISION_BASE = None
 cdef object RESTORE = None
-# Of whose exceptions a pickle tells.
+# A pickle includes exceptions of this module only.
 cdef str ERRORS = "sessauth.errors"
 
 
 def bind_enums(dict reasons not None, dict stages not None, decision_base, restore):
-    """Give numbers their words, decisions the methods of ``surface``, and pickles what reads them."""
+    """Bind enum members to numbers, the methods of ``decision_base`` to decisions, and the function that unpickles."""
     global REASONS, STAGES, DECISION_BASE, RESTORE
     REASONS, STAGES, DECISION_BASE, RESTORE = reasons, stages, decision_base, restore
 
@@ -28,13 +28,13 @@ def bind_enums(dict reasons not None, dict stages not None, decision_base, resto
 @cython.no_gc
 @cython.freelist(64)
 cdef class Decision:
-    """What a check came to; ``sessauth.decisions.decision_base.DecisionBase`` says what it offers.
+    """The decision of a check; ``sessauth.decisions.decision_base.DecisionBase`` documents its members.
 
-    Everything is kept as the kernel found it, and made into an object when it is asked for.
+    Stores the kernel's outcome and creates Python objects on access.
     """
 
     cdef int fill(self, const CheckOutcome *outcome, Chain chain) except -1:
-        """Take over what was found, but for the finding's own text."""
+        """Copy an outcome, without its own copy of the argument's name."""
         self.outcome = outcome[0]
         self.outcome.argument = NULL
         if outcome.argument != NULL:
@@ -48,12 +48,12 @@ cdef class Decision:
 
     @property
     def allowed(self):
-        """Whether the call may be made."""
+        """True if the call is allowed."""
         return self.outcome.allowed
 
     @property
     def reason(self):
-        """Why the check ended as it did: a ``Reason``."""
+        """The ``Reason``."""
         return REASONS.get(self.outcome.reason, self.outcome.reason)
 
     @property
@@ -63,7 +63,7 @@ cdef class Decision:
 
     @property
     def level(self):
-        """Where it was refused: 1 in a ceiling, 2 in a block, 0 in neither."""
+        """The level that refused: 1 a ceiling, 2 a block, 0 neither."""
         return self.outcome.level
 
     @property
@@ -73,7 +73,7 @@ cdef class Decision:
 
     @property
     def scope(self):
-        """The scope of it that came closest."""
+        """The closest scope of that layer or block."""
         return self.outcome.scope
 
     @property
@@ -93,27 +93,27 @@ cdef class Decision:
 
     @property
     def matched_scope(self):
-        """The scope of it that did."""
+        """The scope of that block."""
         return self.outcome.matched_scope
 
     @property
     def epoch(self):
-        """The session's epoch; 0 until the signature stands."""
+        """The session's epoch; 0 unless the signatures are valid."""
         return self.outcome.epoch
 
     @property
     def revision(self):
-        """The revision of the state that was judged by."""
+        """The revision of the state at the check."""
         return self.outcome.revision
 
     @property
     def expires_at_ms(self):
-        """When this answer can first stop being true by time alone, in ms since 1970; 0 for a denial."""
+        """The earliest time at which an allow can lapse by time alone, in ms since 1970; 0 for a denial."""
         return self.outcome.expires_at_ms
 
     @property
     def checked_at_ms(self):
-        """The time that was judged by, in ms since 1970."""
+        """The time of the check, in ms since 1970."""
         return self.outcome.checked_at_ms
 
     @property
@@ -123,30 +123,30 @@ cdef class Decision:
 
     @property
     def session_id(self):
-        """The session's id, 16 bytes; empty until the signature stands."""
+        """The session's id, 16 bytes; empty unless the signatures are valid."""
         return b"" if self.chain is None else self.chain.session_id
 
     @property
     def block_ids(self):
-        """The ids of the chain's blocks, the root's first; empty until the signature stands."""
+        """The ids of the chain's blocks, the root's first; empty unless the signatures are valid."""
         return () if self.chain is None else self.chain.block_ids
 
     @property
     def view_age_ms(self):
-        """How old the view may be, in ms: 0, since every check reads the state it shares a host with."""
+        """The possible age of the view, in ms: 0, since every check reads the state on its own host."""
         return 0
 
     @property
     def decision_id(self):
-        """16 bytes, of this decision alone."""
+        """The unique id of this decision, 16 bytes."""
         return self.prefix + self.number.to_bytes(8, "big")
 
     def raise_if_denied(self):
-        """Return if the call may be made; raises Denied otherwise, with this decision."""
+        """Raise Denied with this decision unless the call is allowed."""
         DECISION_BASE.raise_if_denied(self)
 
     def explain(self, token=None, ceilings=()):
-        """Say in a line what failed, where, and what would have been allowed."""
+        """Return a line with the failure, its position, and the calls that are allowed instead."""
         return DECISION_BASE.explain(self, token, ceilings)
 
     def to_dict(self):
@@ -169,7 +169,7 @@ cdef class Decision:
         return self
 
     def __reduce__(self):
-        """Have it pickled by what it says, and a fault that is an error of the package; the token stays behind."""
+        """Pickle the facts, and a fault of the package's own error types. The token is left out."""
         fault = self._fault if type(self._fault).__module__ == ERRORS else None
         return RESTORE, (_facts(self), fault)
 
@@ -177,24 +177,24 @@ cdef class Decision:
 @cython.no_gc
 @cython.final
 cdef class StoredDecision(Decision):
-    """A decision that was pickled and read again; equal to the one that was made."""
+    """An unpickled decision; equal to the original."""
 
     cdef bytes _session_id
     cdef tuple _block_ids
 
     @property
     def session_id(self):
-        """The session's id, 16 bytes; empty until the signature stands."""
+        """The session's id, 16 bytes; empty unless the signatures are valid."""
         return self._session_id
 
     @property
     def block_ids(self):
-        """The ids of the chain's blocks, the root's first; empty until the signature stands."""
+        """The ids of the chain's blocks, the root's first; empty unless the signatures are valid."""
         return self._block_ids
 
 
 cdef tuple _facts(Decision decision):
-    """All that a decision says, in the order in which ``restore`` reads it."""
+    """Return the facts of a decision, in the order that ``restore`` expects."""
     cdef const CheckOutcome *outcome = &decision.outcome
     return (
         bool(outcome.allowed), outcome.reason, outcome.stage, outcome.level, outcome.index, outcome.scope, outcome.clause,
@@ -204,10 +204,10 @@ cdef tuple _facts(Decision decision):
 
 
 def restore(tuple facts not None, fault=None):
-    """Return the decision of some facts, and of the exception behind INTERNAL_ERROR, if it was kept.
+    """Return the decision of some facts, with the exception behind INTERNAL_ERROR, if it was pickled.
 
-    Raises ValueError, TypeError or OverflowError for facts that no decision has. Above all an allow says so
-    twice, by flag and reason, names its session and its blocks, and no place that refused.
+    Raises ValueError, TypeError or OverflowError for facts that no decision has. In particular the flag and the
+    reason of an allow agree, and it has a session and blocks but no refused position.
     """
     cdef StoredDecision out = StoredDecision.__new__(StoredDecision)
     cdef CheckOutcome *outcome = &out.outcome
@@ -233,7 +233,7 @@ def restore(tuple facts not None, fault=None):
 
 
 cdef bint _is_whole(StoredDecision out, bytes decision_id):
-    """Tell whether words and ids are those that a decision can have."""
+    """Return True if enums and ids are those of a possible decision."""
     cdef CheckOutcome *outcome = &out.outcome
     return (
         out._argument is not None
@@ -251,7 +251,7 @@ cdef bint _is_whole(StoredDecision out, bytes decision_id):
 
 
 cdef bint _could_allow(StoredDecision out):
-    """Tell whether an allow could say what this one says beside its flag and reason."""
+    """Return True if the other facts are those of a possible allow."""
     cdef CheckOutcome *outcome = &out.outcome
     return (
         outcome.stage == STAGE_NONE

@@ -1,4 +1,4 @@
-"""What a token stands on in one moment: the sessions whose rules its scopes meet."""
+"""The lineage of a token: its session and the ancestors whose rules apply to it."""
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -6,8 +6,8 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from sessauth._fast.base.limits cimport MAX_ANCESTORS
 from sessauth._fast.check.view cimport SessionRules, SessionEntry
 
-# The session's rules and then its ancestors', the nearest first. Owns a reference to each entry:
-# another thread may replace those of the view while this one verifies.
+# The rules of the session and of its ancestors, the nearest first. Owns a reference to each entry: another thread
+# may replace the view's entries while this one verifies.
 cdef struct Lineage:
     PyObject *entries[MAX_ANCESTORS + 1]
     const SessionRules *rules[MAX_ANCESTORS + 1]

@@ -3,12 +3,12 @@
 from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome
 from sessauth._fast.token.chain cimport Chain
 
-# The stage, for a chain whose last block is bound, but for the nonce; False with a finding.
+# Verify the proof for a chain with a bound last block, except the nonce. False: the outcome is a denial.
 cdef bint judge_proof(Chain chain, const CheckInput *input, CheckOutcome *out) noexcept nogil
-# Whether judging the proof is likely to take an operation with a public key.
+# True if verifying the proof probably needs a public-key operation.
 cdef bint proof_is_costly(Chain chain, const CheckInput *input) noexcept nogil
 cdef bint insert_nonce(Chain chain, const CheckInput *input, CheckOutcome *out) noexcept nogil
 
 cdef inline bint consume_nonce(Chain chain, const CheckInput *input, CheckOutcome *out) noexcept nogil:
-    """The end of the stage, when all else allows; False with a finding."""
+    """Consume the nonce, the end of the stage, once all else allows. False: the outcome is a denial."""
     return input.proof.n == 0 or insert_nonce(chain, input, out)

@@ -1,8 +1,8 @@
-"""Stage ``proof``: that the holder of a bound token asks for this very request, here and now.
+"""Stage ``proof``: the holder of a bound token made this request, at this host and time.
 
-An Ed25519 proof costs a verification. The key of a token's MACs is agreed on once, by X25519, and kept beside
-the chain, so that every later MAC costs two hashes. The nonce is taken last, when all else allows: what is
-denied for another reason uses nothing up (docs/token-format.md, section 9.9).
+An Ed25519 proof costs a verification. X25519 agrees on the key of a token's MACs once. It is stored with the chain,
+so every later MAC costs two hashes. The nonce is consumed last, once all else allows: a call that is denied for
+another reason consumes nothing (docs/token-format.md, section 9.9).
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -34,7 +34,7 @@ from sessauth._fast.token.proof cimport (
 cdef extern from * nogil:
     """
     #include <stdint.h>
-    /* Held for the time of a copy: who does not get it in a few turns does without. */
+    /* Locked for the time of a copy. After a few attempts the caller continues without the lock. */
     static int sessauth_take(uint32_t *lock) {
         for (int turn = 0; turn < 64; turn++)
             if (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE) == 0)
@@ -64,7 +64,7 @@ cdef int _judge(Chain chain, ProofKeys proofs, const CheckInput *input) noexcept
     cdef Proof proof
     cdef const VerifierKey *key
     cdef Block *block = &chain.blocks[chain.block_count - 1]
-    # The signature, or nothing, before what it covers: as the library wants it.
+    # The library expects the signature before the message; a MAC has none.
     cdef unsigned char covered[SIGNATURE_BYTES + COVERED_BYTES]
     cdef unsigned char digest[32]
     cdef unsigned char tag[32]
@@ -102,7 +102,7 @@ cdef int _judge(Chain chain, ProofKeys proofs, const CheckInput *input) noexcept
 
 
 cdef bint insert_nonce(Chain chain, const CheckInput *input, CheckOutcome *out) noexcept nogil:
-    """Take the nonce of a proof that was judged, unless the call was told to leave it."""
+    """Consume the nonce of a verified proof, unless `keep_nonce` is set."""
     cdef Proof proof
     cdef Block *block = &chain.blocks[chain.block_count - 1]
     cdef int reason = PROOF_UNAVAILABLE
@@ -121,7 +121,7 @@ cdef bint insert_nonce(Chain chain, const CheckInput *input, CheckOutcome *out) 
 
 
 cdef bint proof_is_costly(Chain chain, const CheckInput *input) noexcept nogil:
-    # A guess that costs nothing. A new key of the host takes an agreement too, once for each token.
+    # An estimate without cost. A new host key also needs an agreement, once a token.
     if input.proof.n < 2:
         return False
     return input.proof.p[1] == PROOF_ED25519 or (chain.mac_keys != NULL and chain.mac_keys.next == 0)
@@ -140,7 +140,7 @@ cdef bint _any_counts(ProofKeys proofs, uint64_t now_ms) noexcept nogil:
 
 
 cdef const VerifierKey *_key_of(ProofKeys proofs, bytes_t key_id, uint64_t now_ms) noexcept nogil:
-    """The host's key of an id, if it counts, or NULL."""
+    """Return the host's key of an id if it is valid now, or NULL."""
     cdef int i
     for i in range(proofs.count):
         if memcmp(proofs.keys[i].id, key_id, 32) == 0 and _counts(&proofs.keys[i], now_ms):
@@ -149,7 +149,7 @@ cdef const VerifierKey *_key_of(ProofKeys proofs, bytes_t key_id, uint64_t now_m
 
 
 cdef bint _same_tag(const unsigned char *a, const unsigned char *b) noexcept nogil:
-    """In a time that does not tell where they differ."""
+    """Compare tags in constant time."""
     cdef unsigned char difference = 0
     cdef int i
     for i in range(32):
@@ -160,30 +160,30 @@ cdef bint _same_tag(const unsigned char *a, const unsigned char *b) noexcept nog
 cdef bint _mac_key(
     Chain chain, const Block *block, ProofKeys proofs, const VerifierKey *key, unsigned char *out
 ) noexcept nogil:
-    """The key of a chain's MACs under a key of the host: the one that is kept, or agreed on now. 0: none."""
-    cdef MacKeys *kept = chain.mac_keys
+    """Return the key of a chain's MACs under a host key: the stored one, or a new agreement. 0: none."""
+    cdef MacKeys *stored = chain.mac_keys
     cdef unsigned char name[NAME_BYTES]
     cdef unsigned char shared[32]
     cdef int i
     memcpy(name, proofs.verifier, 16)
     memcpy(name + 16, key.id, 32)
-    if take(&kept.lock):
+    if take(&stored.lock):
         for i in range(2):
-            if memcmp(kept.names[i], name, NAME_BYTES) == 0:
-                memcpy(out, kept.keys[i], 32)
-                give(&kept.lock)
+            if memcmp(stored.names[i], name, NAME_BYTES) == 0:
+                memcpy(out, stored.keys[i], 32)
+                give(&stored.lock)
                 return True
-        give(&kept.lock)
+        give(&stored.lock)
     if not agree(shared, key.secret, chain.base + block.proof_key):
         return False
     put_mac_key(
         out, shared, chain.base + block.proof_key, key.public, chain.base + block.next_key, proofs.verifier, key.id
     )
-    if take(&kept.lock):
-        # The older of the two goes: a host has as many keys, and a new one takes the place of one that is over.
-        i = kept.next & 1
-        kept.next += 1
-        memcpy(kept.names[i], name, NAME_BYTES)
-        memcpy(kept.keys[i], out, 32)
-        give(&kept.lock)
+    if take(&stored.lock):
+        # Replace the older of the two: a host has two keys at most, and a new one replaces an expired one.
+        i = stored.next & 1
+        stored.next += 1
+        memcpy(stored.names[i], name, NAME_BYTES)
+        memcpy(stored.keys[i], out, 32)
+        give(&stored.lock)
     return True

@@ -1,4 +1,4 @@
-"""What stands for a token, and notes of what was decided about it."""
+"""Prepared tokens, and records of decisions."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
@@ -21,14 +21,14 @@ cdef class RecordingRunner(BatchRunner):
 
     cdef Prepared _prepare_input(self, object token)
     cdef int judge_timed(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1
-    # Note what an item came to, once; `watched`: it takes back an allow.
+    # Record an item's outcome, once. `watched`: it withdraws an allow.
     cdef void record_item(self, Batch batch, Item *item, bint watched) noexcept
 
 cdef inline bint is_text(bytes_t p, size_t n) noexcept nogil:
-    """Whether bytes are a token's text form, or claim to be."""
+    """Return 1 for a prefix of a token's text form."""
     return n > 9 and memcmp(p, <const char *> "sessauth_", 9) == 0
 
 
 cdef inline bint text_is_text(object token) noexcept:
-    """As ``is_text``, of a bytes object."""
+    """Apply ``is_text`` to a bytes object."""
     return is_text(<bytes_t> PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))

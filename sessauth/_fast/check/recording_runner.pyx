@@ -1,7 +1,7 @@
-"""What callers give in a token's place, and notes of what was decided about it.
+"""Prepared tokens, and records of decisions.
 
-Every decision that is answered is noted once, by the process that made it. The paths of a check note what they
-answer themselves; what another process decides, or is answered later, goes through here.
+The process that makes a decision records it once, when it answers. The paths of a check record their own answers.
+Decisions that are answered later are recorded here.
 """
 
 cimport cython
@@ -24,11 +24,11 @@ __all__ = ["RecordingRunner", "Prepared"]
 
 @cython.final
 cdef class Prepared:
-    """A token that is held across calls: looked up once, judged anew each time, by the checker that made it."""
+    """A token for repeated use by one checker: looked up once, judged anew each time."""
 
 
 cdef class RecordingRunner(BatchRunner):
-    """A judge that tells its tap, and its tally, what it decided."""
+    """Adds records and counters of decisions. See StageRunner for the chain of classes."""
 
     def record_decision(
         self,
@@ -42,9 +42,10 @@ cdef class RecordingRunner(BatchRunner):
         str audience=None,
         int64_t now_ms=-1,
     ):
-        """Note a decision that was not noted when it was made: one of ``refuse``, or one held back.
+        """Record a decision that its check did not record: one of ``refuse``, or a delayed one.
 
-        The parts are those of ``check``. Nothing is done without a tap, and nothing goes wrong with one.
+        The parts are those of ``check``. Without a decision queue only the counters change. A full queue raises
+        nothing.
         """
         cdef CheckInput input
         cdef CheckOutcome outcome
@@ -73,16 +74,16 @@ cdef class RecordingRunner(BatchRunner):
         outcome_free(&outcome)
 
     def record_batch_item(self, Batch batch not None, Py_ssize_t i, *, bint watched=False):
-        """Note one decision of a batch that was judged with ``noted=False``.
+        """Record one decision of a batch that was judged with ``record=False``.
 
-        ``watched`` says that it takes back an allow. Raises IndexError for one that is not there.
+        ``watched``: it withdraws an allow. Raises IndexError for an index outside the batch.
         """
         if not 0 <= i < batch.count:
             raise IndexError("no such decision")
         self.record_item(batch, &batch.items[i], watched)
 
     cdef int judge_timed(self, Batch batch, Py_ssize_t first, Py_ssize_t end, int64_t now_ms) except -1:
-        """As judge_batch, and the tally is told how long it took."""
+        """Judge a batch and count its time."""
         cdef CheckCounters counters = self.counters
         cdef int64_t started
         if counters is None:
@@ -93,7 +94,7 @@ cdef class RecordingRunner(BatchRunner):
         return 0
 
     cdef void record_item(self, Batch batch, Item *item, bint watched) noexcept:
-        """Note what an item came to, once it is answered."""
+        """Record an item's outcome when it is answered."""
         cdef DecisionQueue queue = self.decision_queue
         if self.counters is not None and not watched:
             self.counters.count_outcome(&item.outcome)
@@ -109,7 +110,7 @@ cdef class RecordingRunner(BatchRunner):
         )
 
     cdef Prepared _prepare_input(self, object token):
-        """What a caller gave in place of a token's bytes."""
+        """Return a handle for a token in any form."""
         cdef Prepared out
         if type(token) is Prepared:
             if (<Prepared> token).checker is self or (<Prepared> token).reason:
@@ -130,5 +131,5 @@ cdef class RecordingRunner(BatchRunner):
 
 
 cdef object _slice_or_empty(object text, TextSlice *out):
-    """As part_of; at nothing for what is neither text nor bytes."""
+    """Point at a text or bytes; leave the slice empty for other objects."""
     return slice_of(text, out) if isinstance(text, (bytes, str)) else None

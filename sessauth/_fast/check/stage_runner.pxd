@@ -1,4 +1,4 @@
-"""The stages of a check, and what they are judged by."""
+"""Runs the stages of a check in their order."""
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -16,9 +16,9 @@ cdef class StageRunner:
     cdef readonly ChainCache cache
     cdef readonly uint64_t bad_signatures
     cdef readonly uint64_t signatures
-    # Told of every decision; None: nobody is.
+    # Receives a record of every decision, unless None.
     cdef public DecisionQueue decision_queue
-    # Counts every decision; None: nothing does.
+    # Counts every decision, unless None.
     cdef public CheckCounters counters
     cdef bytes _prefix
     cdef uint64_t _count
@@ -30,18 +30,18 @@ cdef class StageRunner:
     cdef Decision new_decision(self)
     # Set the time of a request: `now_ms`, or the clock's for -1.
     cdef bint clock(self, CheckInput *input, int64_t now_ms) except -1
-    # What `clock` looks at, for what is taken from the checker before.
+    # The file and clock checks of `clock`, if they are due, for callers that read the checker before it.
     cdef int recheck_if_due(self) except -1
     cdef int _recheck(self, int64_t wall) except -1
-    # The chain of a token's bytes, which `data` may hold as an object; None with a finding.
+    # The chain of a token's bytes, which `data` may own. None: the outcome is a denial.
     cdef Chain chain_of(self, CheckInput *input, object data, CheckOutcome *out)
-    # Judge one call by the state of now. `floored`: the time is the clock's, and not believed to go back.
+    # Judge one call by the current state. `apply_floor`: the time is the clock's and must not go back.
     cdef bint judge(self, Chain chain, CheckInput *input, bint apply_floor, CheckOutcome *out) except -1
-    # The stages up to the scopes: all that asks for the state, and the signatures.
+    # Run the stages before the scopes: all that read state, and the signatures.
     cdef bint judge_before_scope(
         self, ReadPoint *point, Chain chain, CheckInput *input, bint apply_floor, Lineage *lineage, CheckOutcome *out
     ) except -1
-    # Memory for a request's JSON that no other thread is using; to be put back as `box`.
+    # Take memory for a request's JSON that no other thread uses. Put it back as `box`.
     cdef ScratchBox take_box(self)
     cdef bint _judge_at(self, ReadPoint *point, Chain chain, CheckInput *input, bint apply_floor, CheckOutcome *out) except -1
     cdef bint _charge(
@@ -54,8 +54,8 @@ cdef class StageRunner:
     ) except -1
     cdef bint _find_revocation(self, ReadPoint *point, Chain chain, SessionEntry session) except -1
 
-# All that the chain was asked for stands.
+# Set an allow. Every stage passed.
 cdef void allow(Chain chain, CheckOutcome *out) noexcept nogil
-# A denial says nothing of what would have been.
+# A denial discloses no match.
 cdef void clear_match(CheckOutcome *out) noexcept nogil
 cdef void set_fault(CheckOutcome *out) noexcept nogil

@@ -1,8 +1,7 @@
-"""The stages, in their order: one call from a token's bytes and the state to a finding.
+"""Runs the stages in their order: from a token's bytes and the state to an outcome.
 
-The stages and their order are those of docs/token-format.md, section 9; the first refusal is the
-decision. Only the last line of the last stage says ALLOWED: whatever goes wrong on the way there,
-an exception included, is a denial.
+Stages and order are those of docs/token-format.md, section 9. The first refusal is the decision. Only ``allow``,
+after the last stage, sets ALLOWED: every failure before it, exceptions included, is a denial.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -45,15 +44,19 @@ from sessauth._fast.token.chain cimport Chain, parse_chain
 from nacl.bindings import randombytes
 
 cdef enum:
-    # How long a state folder that was swapped under its name, or a clock that stepped, may go unnoticed.
+    # The longest time without a check for a replaced state folder or a stepped clock.
     RECHECK_MS = 100
 
 
 cdef class StageRunner:
-    """What a checker judges by: a view, the verified chains, a clock."""
+    """Judges one call by a view, the verified chains and a clock.
+
+    The base of the chain StageRunner -> BatchRunner -> RecordingRunner -> Checker -> BaseVerifier -> Verifier. One
+    object has all six classes, so a call from one to another is vtable dispatch without allocation.
+    """
 
     def __cinit__(self, View view not None, *, size_t cache_bytes=67108864, size_t session_cache_bytes=0, **_):
-        # What else a subclass takes, it judges itself.
+        # Subclasses validate their own parameters.
         self.view = view
         self.cache = ChainCache(cache_bytes, session_cache_bytes)
         self._prefix = randombytes(8)
@@ -67,7 +70,7 @@ cdef class StageRunner:
         return out
 
     cdef bint judge(self, Chain chain, CheckInput *input, bint apply_floor, CheckOutcome *out) except -1:
-        """The stages, in their order, by what is mirrored; if that does not do, by a transaction."""
+        """Run the stages by mirrored rows, and again by a transaction if rows are missing."""
         cdef ReadPoint point
         cdef uint64_t now_ms = input.now_ms
         cdef bint clock_suspect = input.clock_suspect
@@ -87,9 +90,9 @@ cdef class StageRunner:
             transaction.abort()
 
     cdef bint clock(self, CheckInput *input, int64_t now_ms) except -1:
-        """Set the time that is judged by, and look now and then whether clock and files are the same ones."""
+        """Set the time of the check. Check clock and files when that is due."""
         cdef int64_t wall = wall_ms()
-        # Also for a caller with a time of its own: the files are what they are.
+        # Also for a caller with its own time: files change independent of it.
         if not 0 <= wall - self._files_checked_ms < RECHECK_MS:
             self._recheck(wall)
         if now_ms >= 0:
@@ -100,30 +103,30 @@ cdef class StageRunner:
         return True
 
     cdef int recheck_if_due(self) except -1:
-        """Look now, if it is time: whoever watches the files may put others in place before they are taken."""
+        """Check clock and files if that is due, so that a replaced proof key is in place before it is read."""
         cdef int64_t wall = wall_ms()
         if not 0 <= wall - self._files_checked_ms < RECHECK_MS:
             try:
                 self._recheck(wall)
             except Exception:
-                # `clock` looks again, where what goes wrong denies the call and is told.
+                # `clock` repeats it, and there a failure denies the call and is reported.
                 self._files_checked_ms = 0
         return 0
 
     cdef int _recheck(self, int64_t wall) except -1:
         self._files_checked_ms = wall
-        # The wall clock was set by more than anyone may, or the machine was not asleep that long.
+        # The wall clock moved by more than the steady clock, beyond the tolerance.
         self._clock_jumped = not -CLOCK_STEP_MS <= wall - steady_ms() - self._offset_ms <= CLOCK_STEP_MS
         self.view.recheck_files()
         return 0
 
     cdef Chain chain_of(self, CheckInput *input, object data, CheckOutcome *out):
-        """The chain that is kept of a token, or what its bytes say; None if they are no token."""
+        """Return the cached chain of a token, or parse its bytes. None if they are no token."""
         cdef int reason = 0
         cdef int at = -1
         cdef const char *wrong = NULL
         cdef Chain chain
-        # A token that is too large is not even looked up.
+        # A token that is too large is not looked up.
         if input.token.n <= MAX_TOKEN_BYTES:
             chain = self.cache.find(input.token.p, input.token.n)
             if chain is not None:
@@ -167,19 +170,19 @@ cdef class StageRunner:
     cdef bint _charge(
         self, Chain chain, const Lineage *lineage, const CheckInput *input, Scratch *scratch, CheckOutcome *out
     ) except -1:
-        """Tell the payer what the call costs; only its plain 0 goes on."""
+        """Let the cost handler charge the call. Only a plain 0 continues."""
         cdef CostClaims claims = build_claims(chain, lineage.rules[0], input, scratch, out)
         return claims.apply((<object> input.cost_handler).charge(claims), out)
 
     cdef bint judge_before_scope(
         self, ReadPoint *point, Chain chain, CheckInput *input, bint apply_floor, Lineage *lineage, CheckOutcome *out
     ) except -1:
-        """The stages up to the scopes: all that asks for the state, and the signatures."""
+        """Run the stages before the scopes: all that read state, and the signatures."""
         cdef SessionEntry session
         cdef KeyEntry key
         out.revision = point.revision
         if apply_floor and input.now_ms < point.clock_floor_ms:
-            # A clock behind the last change judges by the time of that change.
+            # A clock behind the last change uses the time of that change.
             input.clock_suspect |= input.now_ms + CLOCK_STEP_MS < point.clock_floor_ms
             input.now_ms = point.clock_floor_ms
         out.checked_at_ms = input.now_ms
@@ -242,7 +245,7 @@ cdef class StageRunner:
         elif key.status == KEY_PREPARED:
             reason = ISSUER_PREPARED
         elif key.status == KEY_RETIRED:
-            # Its signatures stand; those made later are not the issuer's.
+            # Signatures from before retirement are valid; later ones are not the issuer's.
             if chain.blocks[0].issued_at_ms > key.retired_at_ms:
                 reason = ISSUER_RETIRED
         elif key.status != KEY_ACTIVE:
@@ -260,12 +263,12 @@ cdef class StageRunner:
     cdef bint _signature(
         self, Chain chain, SessionEntry session, KeyEntry key, const CheckInput *input, CheckOutcome *out
     ) except -1:
-        """Verify what no kept run of blocks covers, without the GIL, and keep what stands."""
+        """Verify the blocks that no cached run covers, without the GIL, and cache a valid chain."""
         cdef bytes_t public_key = <bytes_t> PyBytes_AS_STRING(key.public_key)
         cdef int first = self.cache.verified_blocks(chain)
         cdef int wrong
         if input.signature_known_wrong:
-            # This very call was judged before, up to here, and charged for it.
+            # The same call failed here before, and `gate` counted it.
             return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, input.wrong_index)
         if not input.verify_new_signatures or (
             input.gate != NULL and not (<object> input.gate).may_fail(_text(&input.source))
@@ -282,14 +285,14 @@ cdef class StageRunner:
                 (<object> input.gate).failed(_text(&input.source))
             return deny_block(out, STAGE_SIGNATURE, BAD_SIGNATURE, chain.wrong_index)
         chain.signatures_valid = True
-        # The very objects that the view's rows are kept by, which are found faster than equal ones.
+        # The view's own key objects: a dict finds identical keys faster than equal ones.
         chain.session_id = session.id
         chain.issuer_key_id = key.id
         self.cache.add(chain)
         return True
 
     cdef bint _find_revocation(self, ReadPoint *point, Chain chain, SessionEntry session) except -1:
-        """Find the first revoked block; False if the moment is left wanting."""
+        """Find the first revoked block. False if the read point needs a read."""
         cdef int first_revoked = -1
         cdef int i
         if session.revoked_count and not chain.compute_ids():
@@ -301,13 +304,13 @@ cdef class StageRunner:
                 break
             if point.needs_read:
                 return False
-        # Revocations of a session only grow, so this holds for as long as there are as many.
+        # Revocations of a session only grow, so the result is valid while their number is the same.
         chain.revoked_index = first_revoked
         chain.revocation_mark = session.revocation_mark
         return True
 
     cdef ScratchBox take_box(self):
-        """Memory for a request's JSON that no other thread is using."""
+        """Take memory for a request's JSON that no other thread uses."""
         cdef ScratchBox box = self.box
         self.box = None
         return ScratchBox.__new__(ScratchBox) if box is None else box
@@ -325,14 +328,14 @@ cdef void allow(Chain chain, CheckOutcome *out) noexcept nogil:
 
 
 cdef void clear_match(CheckOutcome *out) noexcept nogil:
-    """A denial says nothing of what would have been."""
+    """Clear match and expiry: a denial discloses neither."""
     out.matched_index = -1
     out.matched_scope = -1
     out.expires_at_ms = 0
 
 
 cdef void set_fault(CheckOutcome *out) noexcept nogil:
-    """What was found before the fault is not told either."""
+    """Set INTERNAL_ERROR, and clear everything else."""
     outcome_free(out)
     outcome_init(out)
     out.reason = INTERNAL_ERROR

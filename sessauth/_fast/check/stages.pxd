@@ -1,4 +1,4 @@
-"""The stages of a check that look at nothing but chain, session and request."""
+"""The stages of a check that read only chain, session and request."""
 
 from libc.stdint cimport uint64_t
 

@@ -1,7 +1,7 @@
-"""The stages of a check that look at nothing but chain, session and request.
+"""The stages of a check that read only chain, session and request.
 
-Each returns whether to go on; a refusal is in the finding. None of them needs the GIL. Stages that read
-state or sign are in ``judge``.
+Each returns True to continue; a refusal is in the outcome. None needs the GIL. Stages that read state or verify
+signatures are in ``stage_runner``.
 """
 
 from libc.stdint cimport uint64_t
@@ -137,9 +137,9 @@ cdef inline void _read_facts_of(const SessionRules *rules, Context *context) noe
 cdef bint judge_scope(
     Chain chain, const SessionRules **rules, int rules_count, const CheckInput *input, Scratch *scratch, CheckOutcome *out
 ) noexcept nogil:
-    """Stages scope, proof and needs, but for a proof's nonce: they share what the scopes said.
+    """Run stages scope, proof and needs, except a proof's nonce. They share the matched scopes.
 
-    ``rules`` are those of the session and then of its ancestors, the nearest first.
+    ``rules`` are those of the session and of its ancestors, the nearest first.
     """
     cdef Context context
     cdef MatchResult verdict
@@ -165,7 +165,7 @@ cdef bint judge_scope(
     context.work = 0
     context.overworked = 0
     for k in range(rules_count):
-        # A ceiling reads the facts of the session that it belongs to: a child's owner sets the child's.
+        # A ceiling reads the facts of its own session: a child's owner sets the child's facts.
         _read_facts_of(rules[k], &context)
         for i in range(rules[k].layer_count):
             match_scopes(&rules[k].layers[i], input.action, &scratch.resource, &context, &verdict)
@@ -198,11 +198,11 @@ cdef bint judge_scope(
 
 
 cdef bint _needs(Chain chain, const CheckInput *input, int needs, int index, int scope, CheckOutcome *out) noexcept nogil:
-    """What only the writer can give, by what can be told without it."""
+    """Deny calls that only the writer can allow, by the first scope with needs."""
     if needs != NO_NEEDS:
         out.scope = scope
         return deny_block(out, STAGE_NEEDS, APPROVAL_REQUIRED if needs == NEEDS_APPROVAL else NEEDS_SERVER, index)
-    # A call that costs nothing takes no more than its proof, if it has one.
+    # A call without costs consumes at most its proof's nonce.
     if input.consumes & CONSUMES_PERMIT or chain.blocks[chain.block_count - 1].ending == ENDING_BOUND:
         return deny(out, STAGE_NEEDS, NEEDS_SERVER)
     return True

@@ -1,7 +1,7 @@
-"""Which of many calls a token could make (docs/token-format.md, section 9.12).
+"""A survey: verdicts on candidate calls of one token (docs/token-format.md, section 9.12).
 
-The token is judged once; then each candidate by its scopes alone, with its arguments or for all that there
-could be. What a scope matches and a condition means is asked of ``match`` and ``evaluate``.
+The token is judged once. Each candidate is judged by the scopes alone, with its arguments or for all possible
+arguments. ``match`` and ``evaluate`` decide on scopes and conditions.
 """
 
 cimport cython
@@ -56,7 +56,7 @@ from sessauth._fast.token.chain cimport Chain
 
 __all__ = ["Survey"]
 
-# One call that could be made. Without arguments: about all that there could be.
+# One candidate call. `given` is false for all possible arguments.
 cdef struct Candidate:
     TextSlice action
     TextSlice resource
@@ -68,10 +68,10 @@ cdef struct Candidate:
 
 @cython.final
 cdef class Survey:
-    """A token, judged once as ``Checker.check`` judges it before its scopes, to be asked about many calls.
+    """A token, judged once up to its scopes as in ``Checker.check``, for verdicts on candidate calls.
 
-    ``reason`` and ``stage`` are the numbers of why the token is refused, whatever the call; 1 and 0 if it is
-    not. The parameters are those of ``Checker.check``; ``gate`` is that of ``Asking.judge``.
+    ``reason`` and ``stage`` are the numbers of a refusal of the token for every call, 1 and 0 without one. The
+    parameters are those of ``Checker.check``; ``gate`` is that of ``CheckMessage.judge``.
     """
 
     cdef Checker _checker
@@ -102,7 +102,7 @@ cdef class Survey:
         self._batch.references = self._references
         self._batch.allocate(1)
         item = &self._batch.items[0]
-        # A call in form only: what is judged here looks at none.
+        # A placeholder: the stages before the scopes read no call.
         checker._read_call((token, b"", b"", b"", b"", session, source, peer), item, self._references)
         self._references.append(slice_of(self._references[0], &item.input.audience))
         item.input.at_least_revision = at_least_revision
@@ -118,17 +118,17 @@ cdef class Survey:
 
     @property
     def reason(self):
-        """Why the token is refused: the number of a ``Reason``; that of ALLOWED if it is not."""
+        """The number of the ``Reason`` that refuses the token; that of ALLOWED without a refusal."""
         return ALLOWED if self._batch.items[0].passed else self._batch.items[0].outcome.reason
 
     @property
     def stage(self):
-        """The number of the ``Stage`` that refused it; 0 if none did."""
+        """The number of the ``Stage`` that refuses the token; 0 if none does."""
         return self._batch.items[0].outcome.stage
 
     @property
     def revision(self):
-        """The revision of the state that was judged by."""
+        """The revision of the state at the survey."""
         return self._batch.items[0].outcome.revision
 
     @property
@@ -137,14 +137,14 @@ cdef class Survey:
         return self._batch._fault
 
     def verdicts(self, candidates not None):
-        """Return a verdict for each of some candidates: 1 yes, 2 no, 3 maybe.
+        """Return a verdict for each candidate: 1 yes, 2 no, 3 maybe.
 
         Args:
-            candidates: for each a tuple ``(action, resource[, arguments[, tool]])``, the parts as in
-                ``Checker.check``; arguments of None, the default, ask about all that there could be.
+            candidates: tuples ``(action, resource[, arguments[, tool]])``, the parts as in ``Checker.check``.
+                Arguments of None, the default, ask about all possible arguments.
 
         Raises:
-            TypeError: for a candidate that is no such tuple. Nothing for what an agent controls.
+            TypeError: for another form of candidate. Input that an agent controls raises nothing.
         """
         cdef Candidate *rows
         cdef list references = []
@@ -172,7 +172,7 @@ cdef class Survey:
             free(rows)
 
     cdef bint _judge_token(self, Item *item, int64_t now_ms) except -1:
-        """Judge the token by what is mirrored; if that does not do, by a transaction."""
+        """Judge the token by mirrored rows, and again by a transaction if rows are missing."""
         cdef ReadPoint point
         cdef CheckInput input
         cdef Chain chain
@@ -208,7 +208,7 @@ cdef class Survey:
 
 
 cdef int _read(object candidate, Candidate *out, list references) except -1:
-    """Point at the parts of a candidate, which says no until it is judged."""
+    """Point at the parts of a candidate. Its verdict is NO until it is judged."""
     cdef Py_ssize_t n
     out.verdict = NO
     if not isinstance(candidate, tuple) or not 2 <= len(candidate) <= 4:
@@ -250,7 +250,7 @@ cdef int _verdict(Chain chain, Item *item, const Candidate *candidate, Scratch *
 cdef int _whatever(
     Chain chain, const SessionRules **rules, int rules_count, const Candidate *candidate, Scratch *scratch
 ) noexcept nogil:
-    """The verdict for all arguments that there could be."""
+    """Return the verdict for all possible arguments."""
     cdef PartialCall call
     cdef Block *block
     cdef int out = YES
@@ -261,7 +261,7 @@ cdef int _whatever(
         return NO
     if not read_document(&scratch.tool, candidate.tool.p, candidate.tool.n):
         return NO
-    # None are looked at; an empty object stands for them.
+    # No argument is read; an empty object replaces them.
     if not read_document(&scratch.arguments, candidate.arguments.p, candidate.arguments.n):
         return NO
     memset(&call, 0, sizeof(PartialCall))

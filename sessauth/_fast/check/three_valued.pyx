@@ -1,8 +1,7 @@
-"""What can be told of scopes when not all that they ask about is known: yes, no or maybe.
+"""Three-valued evaluation of scopes for partially known calls: yes, no or maybe.
 
-A survey knows no arguments (docs/token-format.md, section 9.12). Who decides again from a log may know neither these
-nor what the gateway said of its tool. What a scope matches and a condition means is asked of ``match`` and
-``evaluate``.
+A survey knows no arguments (docs/token-format.md, section 9.12). A replay of a log may know neither arguments nor the
+gateway's facts about the tool. ``match`` and ``evaluate`` decide on scopes and conditions.
 """
 
 from libc.stdint cimport uint64_t
@@ -16,7 +15,7 @@ from sessauth._fast.token.condition cimport SOURCE_ARGS, SOURCE_TOOL, Condition,
 from sessauth._fast.token.scope cimport NO_NEEDS, Scope, ScopeList
 
 cdef enum:
-    # Of a text that a glob or URL is looked for in: one step of work.
+    # Bytes of text for one step of work in a glob or a URL.
     BYTES_A_STEP = 16
 
 
@@ -38,7 +37,7 @@ cdef bint pattern_matches(const Scope *scope, bytes_t base, PartialCall *call) n
     cdef Scope outline = scope[0]
     cdef ScopeList alone
     cdef MatchResult verdict
-    # Its actions and resource alone, as the matcher sees them.
+    # A scope of the actions and the resource alone, for the matcher.
     outline.condition_count = 0
     outline.free_count = 0
     outline.needs = NO_NEEDS

@@ -1,4 +1,4 @@
-"""What a verifier knows: an in-memory mirror of the rows it met, as fresh as the transaction."""
+"""A view: an in-memory mirror of state rows, as fresh as its transaction."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
@@ -23,7 +23,7 @@ cdef enum:
     KEY_RETIRED = 3
     KEY_DISTRUSTED = 4
 
-# What a session permits, compiled: its ceiling's layers, and the facts that their conditions read.
+# The compiled rules of a session: the layers of its ceiling, and the facts that their conditions read.
 cdef struct SessionRules:
     ScopeList layers[MAX_CEILING_LAYERS]
     int layer_count
@@ -35,7 +35,7 @@ cdef class SessionEntry:
     cdef bytes id
     cdef bytes raw
     cdef size_t length
-    # The transaction that this was last read in.
+    # Id of the transaction of the last read.
     cdef uint64_t read_in
     cdef uint64_t revision
     cdef int status
@@ -45,9 +45,9 @@ cdef class SessionEntry:
     cdef uint64_t lease_ms
     cdef uint64_t lease_deadline_ms
     cdef uint64_t revoked_count
-    # Of how many revocations there are of which session: an id may be given again, long after its end.
+    # Identifies the session and its number of revocations: an id may be reused long after a session's end.
     cdef uint64_t revocation_mark
-    # None: it has none.
+    # None: no parent.
     cdef bytes parent_id
     cdef str owner
     # None: any.
@@ -62,7 +62,7 @@ cdef class KeyEntry:
     cdef uint64_t generation
     cdef int status
     cdef bytes public_key
-    # None: anyone's.
+    # None: for every owner.
     cdef str owner
     cdef uint64_t retired_at_ms
 
@@ -72,11 +72,11 @@ cdef struct ReadPoint:
     uint64_t revision
     uint64_t clock_floor_ms
     uint64_t keys_generation
-    # A session whose row is of before it has ended then.
+    # A session with an older row ended at that revision.
     uint64_t incarnation_revision
-    # Borrowed from who began it; NULL: none is open, and only what is mirrored can be told.
+    # Borrowed from the caller that began it. NULL: none is open, and only mirrored rows are available.
     PyObject *transaction
-    # Something was asked for that is not mirrored.
+    # A row is missing in the mirror.
     bint needs_read
 
 cdef class View:
@@ -91,18 +91,18 @@ cdef class View:
     cdef bint _any
     cdef readonly int max_sessions
     cdef readonly bint lost
-    # When the view counts for nothing any more, in ms of the steady clock; 0: never.
+    # The view is stale from this time of the steady clock, in ms; 0: never.
     cdef int64_t _stale_at_ms
 
     cdef int recheck_files(self) except -1
-    # Whether it was to be heard of by now, and was not.
+    # True once `_stale_at_ms` has passed.
     cdef inline bint stale(self) noexcept:
         return self._stale_at_ms != 0 and steady_ms() >= self._stale_at_ms
-    # Whether nothing was committed since the latest moment, which is then the answer.
+    # True if nothing was committed since the latest read point, which `out` then is.
     cdef bint is_unchanged(self, ReadPoint *out) noexcept
     # Returns the transaction; the caller aborts it.
     cdef object begin(self, ReadPoint *out)
-    # None also when the moment is left wanting.
+    # None also if the read point needs a read.
     cdef SessionEntry session(self, ReadPoint *point, bytes session_id, uint64_t now_ms)
     cdef KeyEntry key(self, ReadPoint *point, bytes key_id)
     cdef bint revoked(self, ReadPoint *point, bytes session_id, bytes block_id) except -1

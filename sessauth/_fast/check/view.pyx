@@ -1,17 +1,14 @@
-"""What a verifier knows.
+"""A view: an in-memory mirror of the state rows that checks read.
 
-A view mirrors the rows that checks met, as of one transaction. While nothing is committed, nothing is
-read again: the pulse of the source says so without a transaction, where it has one; else, or when it
-moved, a read transaction is opened and its id compared. Then the row of the session at hand is fetched
-and, unless its bytes are the same, compiled anew. So a check that starts after a change was
-acknowledged sees it, in every process, and never pays for changes to other sessions. Lease deadlines
-only move later and revocations only grow, so those rows are asked for only when the answer could have
-changed.
+A view mirrors rows as of one transaction. While nothing is committed, nothing is read again. The source's commit id,
+if it has one, shows that without a transaction. Otherwise, or when it changed, the view opens a read transaction and
+compares its id. Then it fetches the session's row, and compiles it if its bytes changed. So a check that starts after
+a change was acknowledged sees it, in every process, and changes to other sessions cost it nothing. Lease deadlines
+only move later and revocations only grow, so those rows are read only when the answer can have changed.
 
-A source is anything with ``begin() -> transaction`` (``id()``, ``get(key, db=…)``, ``abort()``), the
-handles ``sessions leases revoked keys meta``, a ``brake`` buffer, perhaps a ``pulse``, and perhaps
-``still_mine() -> bool``, which is asked now and then whether the files were swapped. Rows that can't be
-read are as rows that are not there: deny.
+A source has ``begin() -> transaction`` (``id()``, ``get(key, db=…)``, ``abort()``), the handles ``sessions leases
+revoked keys meta`` and a ``brake`` buffer. It may have a ``commit_id``, and ``files_unchanged() -> bool``, which is
+called at intervals and returns False once the files were replaced. An unreadable row counts as a missing row: deny.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyObject_GetBuffer, PyBuffer_Release
@@ -32,7 +29,7 @@ from sessauth._fast.codec.protobuf import WireError, decode
 cdef enum:
     FIELD_CEILINGS = 8
     FIELD_FACTS = 9
-    # state.layout.INCARNATION_FORMAT is the last one that asks for something new of readers.
+    # state.layout.INCARNATION_FORMAT is the last format with new demands on readers.
     READER_FORMAT = 4
 
 
@@ -49,7 +46,7 @@ cdef class SessionEntry:
         arena_free(&self.arena)
 
     cdef const char *_compile(self) noexcept nogil:
-        """Compile ceilings and facts; the form of the record stands already."""
+        """Compile ceilings and facts of a validated record."""
         cdef WireReader reader
         cdef WireReader layer
         cdef uint32_t number, wire
@@ -90,7 +87,7 @@ cdef class SessionEntry:
 
 
 cdef SessionEntry _session_entry(bytes raw):
-    """Return the entry of a row, or None for a row that can't be read."""
+    """Return the entry of a row, or None for an unreadable row."""
     cdef SessionEntry entry = SessionEntry.__new__(SessionEntry)
     cdef dict record
     if PyBytes_GET_SIZE(raw) > 0xFFFF:
@@ -157,11 +154,11 @@ cdef class View:
 
     @property
     def braked(self):
-        """Whether the brake page of the state folder denies everything."""
+        """True if the brake page of the state folder denies everything."""
         return self.brake[0] != 0
 
     cdef int recheck_files(self) except -1:
-        """Ask the source whether it still is what lies under its name; once it is not, it never is."""
+        """Set `lost` for good if the source's files were replaced."""
         if self._files_unchanged is not None and not self._files_unchanged():
             self.lost = True
         return 0
@@ -169,7 +166,7 @@ cdef class View:
     def stale_at(self, int64_t steady_ms):
         """Deny every call STALE_STATE from this moment of the steady clock on, in ms; 0: never.
 
-        For a verifier that promised to allow nothing when it could not be heard for so long.
+        For a registered verifier, which promises to allow nothing after missed renewals.
         """
         self._stale_at_ms = steady_ms
 
@@ -180,14 +177,14 @@ cdef class View:
         return True
 
     cdef object begin(self, ReadPoint *out):
-        """Open a read transaction and say what the head of the state is in it."""
+        """Open a read transaction and set the read point from its head. The caller aborts the transaction."""
         transaction = self.source.begin()
         try:
             out.identity = transaction.id()
-            # LMDB takes the id from its lock file. Pages behind it are those of an older file.
+            # LMDB takes the id from its lock file. A smaller id in the pages means an older file.
             if self._commit_id is not None and self._commit_id.is_behind(out.identity):
                 self.lost = True
-            # What is lost denies before a row is asked for, and its pages may be of two files.
+            # A lost view denies before it reads a row: its pages may belong to two files.
             if self._any and (self.lost or self._latest.identity == out.identity):
                 out[0] = self._latest
             else:
@@ -204,28 +201,28 @@ cdef class View:
 
     @property
     def current(self):
-        """Whether checks judge by this view, as it was looked at last: not replaced, overdue or braked."""
+        """True if the view was not replaced, stale or braked at its last check."""
         return not (self.lost or self.stale() or self.brake[0])
 
     @property
     def has_commit_id(self):
-        """Whether checks can tell without a transaction that nothing was committed."""
+        """True if checks can detect an unchanged state without a transaction."""
         return self._commit_id is not None
 
     @property
     def revision(self):
-        """The revision of the state as of now."""
+        """The current revision of the state."""
         cdef ReadPoint point
         self.begin(&point).abort()
         return point.revision
 
     cdef SessionEntry session(self, ReadPoint *point, bytes session_id, uint64_t now_ms):
-        """Return the session as of this moment, or None."""
+        """Return the session at a read point, or None."""
         cdef PyObject *cached = PyDict_GetItemWithError(self._sessions, session_id)
         cdef SessionEntry entry = None
         if cached != NULL:
             entry = <SessionEntry> cached
-            # A deadline that was not reached when the row was read may have been an old one.
+            # A lease may have been renewed since the row was read.
             if entry.read_in == point.identity and (not entry.lease_ms or now_ms < entry.lease_deadline_ms):
                 return entry
         if point.transaction == NULL:
@@ -257,7 +254,7 @@ cdef class View:
         return entry
 
     cdef KeyEntry key(self, ReadPoint *point, bytes key_id):
-        """Return the issuer key as of this moment, or None."""
+        """Return the issuer key at a read point, or None."""
         cdef PyObject *cached = PyDict_GetItemWithError(self._keys, key_id)
         cdef KeyEntry entry = None
         if cached != NULL:
@@ -275,7 +272,7 @@ cdef class View:
             record = decode("KeyRecord", bytes(raw))
         except WireError:
             record = None
-        # The signature library reads 32 bytes, whatever there are.
+        # The signature library always reads 32 bytes.
         if record is None or len(record["public_key"]) != 32:
             self._keys.pop(key_id, None)
             return None

@@ -1,1 +1,1 @@
-"""Protocol buffers, read and written in their one canonical form."""
+"""Protocol buffers in canonical form."""

@@ -1,13 +1,13 @@
-"""What is raised for bytes against the format."""
+"""The exception for bytes that break the format."""
 
 from __future__ import annotations
 
 
 class FormError(ValueError):
-    """Bytes against the format. ``reason`` is the number of a Reason, ``detail`` says what and where."""
+    """Bytes that break the format. ``reason`` is the number of a Reason, ``detail`` the fault."""
 
     def __init__(self, reason: int, detail: str) -> None:
-        """Keep both."""
+        """Store both."""
         super().__init__(detail)
         self.reason = reason
         self.detail = detail

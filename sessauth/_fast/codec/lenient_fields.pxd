@@ -1,6 +1,6 @@
-"""Fields as any protobuf runtime reads them: in any order, padded, of numbers and kinds that nobody knows.
+"""Lenient protobuf fields: any order, padded varints, unknown numbers and kinds, as in any protobuf runtime.
 
-Requests are read so; what is signed or stored is not (wire.pxd).
+For requests. Signed and stored bytes are read strictly (protobuf.pxd).
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -13,13 +13,13 @@ cdef enum:
     WIRE_GROUP = 3
     WIRE_GROUP_END = 4
     WIRE_32 = 5
-    # Messages and groups within each other, as protobuf's own runtimes bound them.
+    # Nesting limit of messages and groups, as in protobuf's own runtimes.
     MAX_GROUPS = 100
     MAX_LENGTH_BYTES = 5
 
 
 cdef inline bint field_varint(WireReader *reader, uint64_t *value) noexcept nogil:
-    """At most ten bytes, of which zeros at the end add nothing; bits above the 64th are dropped."""
+    """Read a varint of at most ten bytes. Trailing zero bytes are accepted, bits above the 64th dropped."""
     cdef uint64_t result = 0
     cdef int shift = 0
     cdef unsigned char byte
@@ -59,7 +59,7 @@ cdef inline bint field_bytes(WireReader *reader, WireReader *inner) noexcept nog
 
 
 cdef inline bint field_skip(WireReader *reader, uint32_t number, uint32_t wire, int depth) noexcept nogil:
-    """Step over a field that is not known, or not of the kind that it should be."""
+    """Skip an unknown field, or one of an unexpected kind."""
     cdef uint32_t inner_number, inner_wire
     cdef uint64_t value
     cdef WireReader inner

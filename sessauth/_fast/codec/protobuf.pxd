@@ -1,4 +1,4 @@
-"""Strict canonical protobuf: the reader that every decoder of the kernel is built on."""
+"""Strict canonical protobuf: the reader of the kernel's decoders."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -10,11 +10,11 @@ cdef struct WireReader:
     const unsigned char *p
     const unsigned char *end
 
-# Each returns 1, or 0 when the input is not canonical; then the reader's place is undefined.
+# Each returns 1, or 0 for input that is not canonical. After 0 the reader's position is undefined.
 cdef bint read_long_varint(WireReader *reader, uint64_t *value) noexcept nogil
 
 cdef inline bint read_varint(WireReader *reader, uint64_t *value) noexcept nogil:
-    # Nearly all are of one byte.
+    # Nearly all have one byte.
     if reader.p < reader.end and reader.p[0] < 0x80:
         value[0] = reader.p[0]
         reader.p += 1

@@ -1,11 +1,11 @@
 """The strict canonical subset of protobuf (docs/token-format.md, section 2).
 
-Two users: the token decoder, which walks bytes with the reader below and builds no Python object,
-and records (sessions, keys, changes), which :func:`encode` and :func:`decode` turn from and into
-plain dicts by the generated table ``schema.MESSAGES``.
+It has two users. The token decoder walks bytes with the reader below and builds no Python object. :func:`encode` and
+:func:`decode` convert records (sessions, keys, changes) from and to plain dicts by the generated table
+``schema.MESSAGES``.
 
-Whatever this decoder accepts, a protobuf runtime accepts with equal content and encodes to equal
-bytes. The reverse is false on purpose: a general runtime gives one meaning many byte forms.
+A protobuf runtime accepts all bytes that this decoder accepts, with equal content, and encodes them to equal bytes.
+The reverse is false on purpose: a general runtime accepts several encodings of one content.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -20,7 +20,7 @@ __all__ = ["WireError", "decode", "encode", "number"]
 
 
 class WireError(ValueError):
-    """Bytes that are not canonical, or a value that a field can't hold."""
+    """Bytes that are not canonical, or a value outside its field's range or type."""
 
 
 # --- the reader ---------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ cdef bint read_long_varint(WireReader *reader, uint64_t *value) noexcept nogil:
             return 0
         result |= (<uint64_t> (byte & 0x7F)) << shift
         if byte < 0x80:
-            # A last byte of zero adds nothing: the same number has a shorter form.
+            # With a last byte of zero the number has a shorter encoding.
             if byte == 0 and shift:
                 return 0
             value[0] = result
@@ -52,7 +52,7 @@ cdef int64_t unzigzag(uint64_t value) noexcept nogil:
 
 
 cdef bint utf8_valid(const unsigned char *p, size_t n) noexcept nogil:
-    """RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF."""
+    """Validate UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF."""
     cdef const unsigned char *end = p + n
     cdef unsigned char a, b
     cdef int more
@@ -74,7 +74,7 @@ cdef bint utf8_valid(const unsigned char *p, size_t n) noexcept nogil:
         if p == end:
             return 1
         if n >= 8 and end - p < 8:
-            # What is left, and what stood before it again.
+            # The last bytes, reread together with bytes before them.
             memcpy(&eight, end - 8, 8)
             if not eight & 0x8080808080808080ULL:
                 return 1
@@ -144,7 +144,7 @@ def decode(str message not None, bytes data not None):
     """Return the fields of a message as a dict.
 
     Absent scalars have their default, absent messages and oneof members are None, repeated fields
-    are lists. Raises WireError for anything that is not canonical, and KeyError for a message that
+    are lists. Raises WireError for bytes that are not canonical, and KeyError for a message that
     the schema does not have.
     """
     cdef WireReader reader
@@ -234,7 +234,7 @@ cdef object _decode_value(str message, _Field field, WireReader *reader, uint32_
 def encode(str message not None, value not None):
     """Return the canonical encoding of a mapping; missing and None fields are absent.
 
-    Raises WireError for a value that its field can't hold or a name that the message does not
+    Raises WireError for a value outside its field's range or type, or a name that the message does not
     have, and KeyError for a message that the schema does not have.
     """
     out = bytearray()
@@ -327,9 +327,10 @@ cdef int _encode_value(bytearray out, str message, _Field field, object item, in
 
 
 def number(bytes data not None, uint32_t field):
-    """Return the number in one field of an encoded record, 0 if it has none, without reading the rest.
+    """Return the number in one field of an encoded record, 0 if it is absent, without reading the rest.
 
-    For counting many records. Raises WireError for what is no record up to there, or if it is no number.
+    For counting over large tables. Raises WireError for bytes that are not canonical up to the field, and for a
+    field that is no number.
     """
     cdef WireReader reader
     cdef WireReader inner

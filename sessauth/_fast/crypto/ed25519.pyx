@@ -1,11 +1,11 @@
-"""The one place that calls the signature library.
+"""The only caller of the signature library.
 
-libsodium comes with PyNaCl: its functions are reached through the addresses that cffi gives out, so
-that building needs no header and no second copy of the library is loaded. The predicate is that of
-docs/token-format.md, section 3.3, which is libsodium's own; a known answer is tried at import.
+libsodium comes with PyNaCl. Its functions are called through the addresses that cffi exposes, so the build needs no
+header and no second copy of the library is loaded. The predicate of docs/token-format.md, section 3.3, is libsodium's
+own. A known answer is checked at import.
 
-There is no function that takes a public key beside a secret: a pair that does not belong together
-makes a signer leak its secret (RUSTSEC-2022-0093).
+No function takes a public key beside a secret: with a mismatched pair a signer leaks its secret
+(RUSTSEC-2022-0093).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -47,7 +47,7 @@ cdef sign_t _sign = <sign_t> <uintptr_t> _address("crypto_sign")
 cdef seed_keypair_t _seed_keypair = <seed_keypair_t> <uintptr_t> _address("crypto_sign_seed_keypair")
 cdef blake2b_t _blake2b = <blake2b_t> <uintptr_t> _address("crypto_generichash_blake2b_salt_personal")
 
-# The y coordinates of the points of small order, with the sign bit cleared, in every encoding.
+# The y coordinates of the points of small order in every encoding, the sign bit cleared.
 _SMALL_ORDER = (
     "0000000000000000000000000000000000000000000000000000000000000000",
     "0100000000000000000000000000000000000000000000000000000000000000",
@@ -65,7 +65,7 @@ for _i, _text in enumerate(_SMALL_ORDER):
 
 cdef bint verify_signed(const unsigned char *signed, size_t n, const unsigned char *public_key) noexcept nogil:
     cdef unsigned long long length = 0
-    # A null first argument makes libsodium verify without copying the message.
+    # With a null first argument libsodium verifies without a copy of the message.
     return n >= SIGNATURE_BYTES and _sign_open(NULL, &length, signed, n, public_key) == 0
 
 
@@ -91,9 +91,9 @@ cdef void blake2b_256(unsigned char *out, const unsigned char *data, size_t n) n
 
 
 def verify(bytes public_key not None, bytes message not None, bytes signature not None):
-    """Return whether a signature (64 bytes) of a message stands under a public key (32 bytes).
+    """Return True if a signature (64 bytes) of a message is valid under a public key (32 bytes).
 
-    Other lengths are simply wrong. Verifies without the GIL.
+    Other lengths are invalid. Verifies without the GIL.
     """
     if PyBytes_GET_SIZE(public_key) != KEY_BYTES or PyBytes_GET_SIZE(signature) != SIGNATURE_BYTES:
         return False
@@ -108,7 +108,7 @@ def verify(bytes public_key not None, bytes message not None, bytes signature no
 
 
 def sign(bytes seed not None, bytes message not None):
-    """Return the signature (64 bytes) of a message by the key that a seed (32 bytes) stands for.
+    """Return the signature (64 bytes) of a message under the key of a seed (32 bytes).
 
     The public key is derived from the seed. Raises ValueError for a seed of another length.
     """
@@ -152,13 +152,13 @@ def digest(bytes data not None):
 
 
 def acceptable_key(bytes key not None):
-    """Return whether key is 32 bytes, canonical, and not of small order."""
+    """Return True for a key of 32 bytes that is canonical and not of small order."""
     return PyBytes_GET_SIZE(key) == KEY_BYTES and acceptable(<const unsigned char *> PyBytes_AS_STRING(key))
 
 
 def _self_test():
-    # RFC 8032, section 7.1, test 2; and the identity point, under which a lax library accepts the
-    # same signature for every message.
+    # RFC 8032, section 7.1, test 2; and the identity point, under which a lax library accepts one signature for every
+    # message.
     seed = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
     key = bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
     identity = bytes([1]) + bytes(31)

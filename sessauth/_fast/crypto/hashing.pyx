@@ -1,7 +1,6 @@
-"""What the kernel calls of libsodium beside signatures: key agreement and hashes with keys.
+"""Key agreement and keyed hashes of libsodium.
 
-Reached as in ``ed25519``, through the addresses that PyNaCl's cffi gives out; known answers are tried at
-import.
+Called as in ``ed25519``, through the addresses that PyNaCl's cffi exposes. Known answers are checked at import.
 """
 
 from libc.stdint cimport uint64_t, uintptr_t
@@ -12,7 +11,7 @@ from nacl._sodium import ffi, lib
 # Without it libsodium stays on its slow reference code.
 from nacl.bindings import sodium_init
 
-# All of it is for other modules of the kernel.
+# Cimported by other modules of the kernel only.
 __all__ = []
 
 ctypedef int (*scalarmult_t)(unsigned char *, const unsigned char *, const unsigned char *) noexcept nogil
@@ -51,7 +50,7 @@ cdef siphash_t _siphash = <siphash_t> _address("crypto_shorthash_siphash24")
 
 
 cdef inline void *_state(Hashing *hashing) noexcept nogil:
-    """The state's place, at a multiple of 64."""
+    """Return the aligned state, at a multiple of 64."""
     return <void *> ((<uintptr_t> hashing.room + 63) & ~(<uintptr_t> 63))
 
 
@@ -81,7 +80,7 @@ cdef bint agree(unsigned char *out, const unsigned char *secret, const unsigned 
     if _scalarmult(out, secret, public) != 0:
         memset(out, 0, 32)
         return False
-    # The library says so itself; a key that an attacker can choose is worth asking twice.
+    # The library checks this too. An attacker can choose the key, so it is checked again.
     for i in range(32):
         any_bit |= out[i]
     return any_bit != 0
@@ -98,8 +97,8 @@ cdef uint64_t siphash(const unsigned char *data, size_t n, const unsigned char *
 
 
 cdef int _self_test() except -1:
-    # RFC 7748, section 6.1: what Bob shares with Alice, and his public key; BLAKE2b-256 of "abc"; the vector
-    # of fifteen bytes in the paper on SipHash.
+    # RFC 7748, section 6.1: the secret that Bob and Alice share, and his public key. BLAKE2b-256 of "abc". The vector of
+    # fifteen bytes in the paper on SipHash.
     cdef unsigned char out[32]
     cdef Hashing hashing
     cdef bytes secret = bytes.fromhex("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb")

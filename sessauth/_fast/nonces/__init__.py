@@ -1,1 +1,1 @@
-"""The table of nonces, shared by the processes of a host, that lets a proof count once."""
+"""The nonce table of a host, by which a proof counts once."""

@@ -1,4 +1,4 @@
-"""The replay table: which proofs were used on this host, in one file that all its processes map."""
+"""The replay table: the used proofs of a host, in one file that all its processes map."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -7,13 +7,13 @@ from sessauth._fast.base.text cimport bytes_t
 cdef enum:
     BUCKET_WORDS = 16
 
-# A mapped table, as a judge uses it without the GIL.
+# A mapped table, usable without the GIL.
 cdef struct Table:
     int descriptor
     size_t length
-    # When it was last found whole, by the steady clock.
+    # Time of the last check of the file, by the steady clock.
     int64_t checked_ms
-    # Of the file's header: the latest time that the table was used at, in seconds.
+    # In the file's header: the latest time of a use, in seconds.
     uint64_t *latest_s
     uint64_t *counters
     uint64_t *buckets
@@ -21,7 +21,7 @@ cdef struct Table:
     uint64_t mask
     uint64_t made_at_ms
     uint32_t quota
-    # Of SipHash: for nonces, for holders.
+    # SipHash keys for nonces and for holders.
     unsigned char keys[2][16]
 
 cdef class ReplayTable:
@@ -31,7 +31,7 @@ cdef class ReplayTable:
 
     cdef int _open(self, str path) except -1
 
-# Take a nonce, once on this host. ALLOWED, or the reason why not.
+# Consume a nonce, once on this host. ALLOWED, or the reason of the denial.
 cdef int table_insert(
     Table *table, bytes_t last_signature, bytes_t nonce, bytes_t next_key, uint64_t time_ms, uint64_t now_ms
 ) noexcept nogil

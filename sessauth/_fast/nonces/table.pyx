@@ -1,12 +1,12 @@
-"""The replay table: of any number of calls with one proof, in any processes of a host, one is allowed.
+"""The replay table: of all calls with one proof, in all processes of a host, one is allowed.
 
-A file that all of them map: a header, a counter for each bucket, and buckets of 128 bytes, each a lock and
-fifteen entries. An entry is 39 bits of a keyed hash of what is used up, the chain's last signature and the
-nonce, and the second from which it no longer counts. Which bucket it lies in, the hash says too. The key is
-random and the table's own, so that nobody can make entries meet.
+All processes map one file: a header, a counter for each bucket, and buckets of 128 bytes, each a lock and fifteen
+entries. An entry is 39 bits of a keyed hash of the chain's last signature and the nonce, and the second of its
+expiry. The hash also selects the bucket. The key is random and unique to the table, so callers can't construct
+collisions.
 
-Nothing that still counts is ever displaced: without room the answer is no (docs/token-format.md, section
-9.9). Why the locks are as they are stands in docs/decisions.
+A valid entry is never displaced: without room the call is denied (docs/token-format.md, section 9.9). docs/decisions
+explains the locks.
 """
 
 import mmap
@@ -41,11 +41,11 @@ cdef extern from * nogil:
     static inline int sessauth_swap(uint64_t *word, uint64_t old, uint64_t new_) {
         return __atomic_compare_exchange_n(word, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     }
-    static inline int64_t sessauth_look(const int64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
-    static inline void sessauth_looked(int64_t *word, int64_t value) {
+    static inline int64_t sessauth_checked(const int64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+    static inline void sessauth_set_checked(int64_t *word, int64_t value) {
         __atomic_store_n(word, value, __ATOMIC_RELAXED);
     }
-    /* What a holder of a lock writes into it: another value each time, in every process. */
+    /* The value that the owner of a lock writes into it: unique over time and processes. */
     static uint64_t sessauth_stamps;
     static uint64_t sessauth_stamp(void) {
         uint64_t stamp;
@@ -59,7 +59,7 @@ cdef extern from * nogil:
         clock_gettime(CLOCK_MONOTONIC, &t);
         sessauth_stamps ^= ((uint64_t) getpid() << 32) ^ ((uint64_t) t.tv_sec << 30) ^ (uint64_t) t.tv_nsec;
     }
-    /* A forked child would go on with its parent's values. */
+    /* Without this a forked child would repeat its parent's values. */
     static int sessauth_stamps_begin(uint64_t secret) {
         sessauth_stamps = secret;
         return pthread_atfork(NULL, NULL, sessauth_restamp);
@@ -74,14 +74,14 @@ cdef extern from * nogil:
         else
             nanosleep(&nap, NULL);
     }
-    /* Whether a file still has its name and its length: what was cut can't be touched. */
+    /* True if a file still has a name and its length: access beyond a truncated end is a crash. */
     static int sessauth_intact(int descriptor, size_t length) {
         struct stat found;
         return fstat(descriptor, &found) == 0 && found.st_nlink > 0 && (uint64_t) found.st_size == (uint64_t) length;
     }
     """
-    int64_t look "sessauth_look"(const int64_t *word)
-    void looked "sessauth_looked"(int64_t *word, int64_t value)
+    int64_t checked "sessauth_checked"(const int64_t *word)
+    void set_checked "sessauth_set_checked"(int64_t *word, int64_t value)
     uint64_t load "sessauth_load"(const uint64_t *word)
     bint swap "sessauth_swap"(uint64_t *word, uint64_t old, uint64_t new)
     uint64_t stamp "sessauth_stamp"()
@@ -91,27 +91,27 @@ cdef extern from * nogil:
     int c_close "close"(int descriptor)
 
 cdef enum:
-    # As in replay_file.
+    # As in table_file.
     HEADER_BYTES = 4096
     LATEST_AT = 40
-    # A lock that one process has held for so long was left behind by it.
+    # A lock that is held for longer was left behind by a dead process.
     STEAL_AFTER_MS = 200
     GIVE_UP_AFTER_MS = 1000
-    # Of an entry: when it stops counting, in seconds, wrapped; above it the hash.
+    # Bits of an entry's expiry, in wrapped seconds. The hash is above them.
     SECOND_BITS = 0xFFFFFF
-    # No entry counts for longer: twice the window, and what rounding adds.
+    # The longest life of an entry: twice the window, rounded up.
     MOST_SECONDS = 62
-    # A holder's proofs are counted for this long, as a power of two of seconds.
+    # The period of a holder's quota is two to this power, in seconds.
     PERIOD_BITS = 6
 
-# No entry is a word of zero.
+# Set in every entry, so that no entry is zero.
 cdef uint64_t ENTRY_BIT = <uint64_t> 1 << 63
 
 if stamps_begin(int.from_bytes(randombytes(8), "little")) != 0:
     raise ImportError("no memory for a fork handler")
 
 
-# --- taking a nonce -----------------------------------------------------------------------------
+# --- consuming a nonce -----------------------------------------------------------------------------
 
 cdef int table_insert(
     Table *table, bytes_t last_signature, bytes_t nonce, bytes_t next_key, uint64_t time_ms, uint64_t now_ms
@@ -134,18 +134,18 @@ cdef int table_insert(
     if mine == 0:
         return PROOF_UNAVAILABLE
     reason = _insert_locked(table, bucket, hash, next_key, time_ms)
-    # Whoever finds its lock gone may have looked at the bucket while another changed it.
+    # A process that lost its lock may have read the bucket during another's change.
     return reason if swap(bucket, mine, 0) else PROOF_UNAVAILABLE
 
 
 cdef bint _is_whole(Table *table) noexcept nogil:
-    """Whether the file has its name and its length, as of this millisecond: asking costs as much as a hash."""
+    """Check name and length of the file, once a millisecond: the system call costs as much as a hash."""
     cdef int64_t now = steady_ms()
-    if now == look(&table.checked_ms):
+    if now == checked(&table.checked_ms):
         return True
     if not intact(table.descriptor, table.length):
         return False
-    looked(&table.checked_ms, now)
+    set_checked(&table.checked_ms, now)
     return True
 
 
@@ -167,16 +167,15 @@ cdef int _insert_locked(Table *table, uint64_t *bucket, uint64_t hash, bytes_t n
             old = word
     if room == 0 or not _count(table, next_key, latest):
         return PROOF_UNAVAILABLE
-    # Not a plain store: a holder whose lock was taken away may come back here at any time.
+    # Not a plain store: a process that lost its lock may continue here at any time.
     if not swap(bucket + room, old, entry):
         return PROOF_UNAVAILABLE
-    # By now the time may have moved on, and an entry of this very nonce been displaced for being over.
+    # Time may have moved on, and an expired entry of this nonce may have been displaced.
     return STALE_PROOF if time_ms + PROOF_WINDOW_MS < load(table.latest_s) * 1000 else ALLOWED
 
 
 cdef uint64_t _raise_latest(Table *table, uint64_t now_s) noexcept nogil:
-    """The latest second that there was. Time never goes back: what was displaced for being over can't come to
-    count again."""
+    """Raise and return the latest second. Time never goes back, so a displaced entry can't become valid again."""
     cdef uint64_t latest = load(table.latest_s)
     while latest < now_s:
         if swap(table.latest_s, latest, now_s):
@@ -186,7 +185,7 @@ cdef uint64_t _raise_latest(Table *table, uint64_t now_s) noexcept nogil:
 
 
 cdef bint _count(Table *table, bytes_t next_key, uint64_t now_s) noexcept nogil:
-    """Count one proof of a holder; False if it has had its share of this minute."""
+    """Count one proof of a holder. False beyond its quota for the period."""
     cdef uint64_t *counter = table.counters + (siphash(next_key, 32, table.keys[1]) & table.mask)
     cdef uint64_t period = now_s >> PERIOD_BITS << 32
     cdef uint64_t word = load(counter)
@@ -201,7 +200,7 @@ cdef bint _count(Table *table, bytes_t next_key, uint64_t now_s) noexcept nogil:
 
 
 cdef uint64_t _lock(uint64_t *lock) noexcept nogil:
-    """Take a lock; returns what it was taken with, or 0. From one that died while holding it, it is taken away."""
+    """Acquire a lock, also from a dead owner. Return the value written into it, or 0."""
     cdef uint64_t mine = stamp()
     cdef uint64_t seen = 0
     cdef uint64_t word
@@ -232,7 +231,7 @@ cdef uint64_t _lock(uint64_t *lock) noexcept nogil:
 
 @cython.final
 cdef class ReplayTable:
-    """A replay table that is open in this process; made by ``create`` and ``open``."""
+    """A replay table that is open in this process. Created by ``create`` and ``open``."""
 
     def __cinit__(self):
         self.table.descriptor = -1
@@ -250,16 +249,16 @@ cdef class ReplayTable:
         """Put a new table in place and open it.
 
         Args:
-            path: where; a file that lies there is replaced, and processes that have it open then refuse.
-            slots: its size in words of 8 bytes, a power of two from 256 to 2**28.
+            path: the path of the file. An existing file is replaced, and processes that have it open then refuse.
+            slots: the size in words of 8 bytes, a power of two from 256 to 2**28.
             now_ms: the time, in ms since 1970.
-            proofs_before: whether proofs may have been allowed on this host that no table remembers,
-                because it is lost. Then those count that were made 31 s from now or later, since a
-                holder's clock may be 30 s ahead. So it is in any case where a file lies there.
+            proofs_before: True if the host may have allowed proofs that no table lists, because it is lost. Then
+                only proofs from 31 s after now count, since a holder's clock may be 30 s ahead. Implied by an
+                existing file.
 
         Raises:
             ValueError: for another number of slots.
-            TableError: when the file can't be made.
+            TableError: when the file can't be created.
         """
         name = os.fsdecode(path)
         create_file(name, slots, now_ms, proofs_before=proofs_before)
@@ -267,11 +266,11 @@ cdef class ReplayTable:
 
     @staticmethod
     def open(path):
-        """Open the table that lies there.
+        """Open the table at a path.
 
         Raises:
-            TableError: when there is none, it is cut, damaged, of another format, of an earlier start of
-                this machine, open to everybody, or not this process's to write.
+            TableError: when the file is missing, truncated, damaged, of another format, from an earlier boot of
+                this machine, open to everybody, or not writable for this process.
         """
         cdef ReplayTable out = ReplayTable.__new__(ReplayTable)
         out._open(os.fsdecode(path))
@@ -284,9 +283,9 @@ cdef class ReplayTable:
         cdef bytes secret
         self.path = path
         self.table.descriptor, slots, self.table.made_at_ms, secret = open_file(path)
-        # Fails for a file that was cut in the meantime.
+        # Fails for a file that was truncated in the meantime.
         self._map = mmap.mmap(self.table.descriptor, 0, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        # The memory outlives the release: this object keeps it mapped.
+        # The memory outlives the release: this object owns the mapping.
         PyObject_GetBuffer(self._map, &buffer, PyBUF_WRITABLE)
         base = <unsigned char *> buffer.buf
         self.table.length = buffer.len
@@ -298,7 +297,7 @@ cdef class ReplayTable:
         self.table.latest_s = <uint64_t *> (base + LATEST_AT)
         self.table.counters = <uint64_t *> (base + HEADER_BYTES)
         self.table.buckets = self.table.counters + count
-        # A holder's share: a thirty-second of the table in 64 s.
+        # A holder's quota: a thirty-second of the table in 64 s.
         self.table.quota = <uint32_t> (count * BUCKET_WORDS // 32)
         memcpy(self.table.keys, PyBytes_AS_STRING(secret), 32)
         return 0
@@ -306,15 +305,15 @@ cdef class ReplayTable:
     def insert(
         self, bytes last_signature not None, bytes nonce not None, bytes next_key not None, uint64_t time_ms, uint64_t now_ms
     ):
-        """Take a nonce of a chain with this last signature, once on this host, for a proof of this time.
+        """Consume a nonce for a chain's last signature and a proof's time, once on this host.
 
         Returns:
-            The number of a reason: ALLOWED; REPLAYED if it was taken already; STALE_PROOF for a time that
-            is too far from ``now_ms`` or before the table; PROOF_UNAVAILABLE if there is no room for it,
-            ``next_key`` has had its share, or the file is no longer what was opened.
+            The number of a reason: ALLOWED; REPLAYED for a used nonce; STALE_PROOF for a time that is too far from
+            ``now_ms`` or before the table; PROOF_UNAVAILABLE without room, beyond the quota of ``next_key``, or
+            after the file was replaced.
 
         Raises:
-            ValueError: for parts that are not of 64, 16 and 32 bytes.
+            ValueError: for parts of other lengths than 64, 16 and 32 bytes.
         """
         cdef int reason
         cdef bytes_t signature = <bytes_t> PyBytes_AS_STRING(last_signature)
@@ -328,29 +327,29 @@ cdef class ReplayTable:
 
     @property
     def slots(self):
-        """Its size in words of 8 bytes."""
+        """The size in words of 8 bytes."""
         return (self.table.mask + 1) * BUCKET_WORDS
 
     @property
     def made_at_ms(self):
-        """Proofs of an earlier time are refused, in ms since 1970."""
+        """The earliest time of an accepted proof, in ms since 1970."""
         return self.table.made_at_ms
 
     @property
     def latest_ms(self):
-        """The latest second that it was used at, in ms since 1970: what was over by then is refused. 0: never."""
+        """The latest second of a use, in ms since 1970: proofs that had expired by then are refused. 0: never used."""
         return load(self.table.latest_s) * 1000 if intact(self.table.descriptor, self.table.length) else 0
 
     @property
     def intact(self):
-        """Whether the file that was opened still lies under its name, whole."""
+        """True if the opened file still has its path and its length."""
         if not intact(self.table.descriptor, self.table.length):
             return False
         try:
             current = os.stat(self.path, follow_symlinks=False)
         except OSError:
             return False
-        # A file that was moved, or has a second name, is still linked when another lies here.
+        # A moved or hard-linked file is still linked after another took its path.
         return os.path.samestat(current, os.fstat(self.table.descriptor))
 
     def __repr__(self):

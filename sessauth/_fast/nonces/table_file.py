@@ -1,8 +1,8 @@
-"""The file of a replay table: made whole under its name, and read with suspicion.
+"""The file of a replay table: created atomically, and validated when it is opened.
 
-A header, a counter of 8 bytes for each bucket, the buckets. The header says what the table is and never
-changes, but for the latest second that the table was used at, which is not under its digest. A table counts
-for one start of the machine: what was not yet written to disk is gone after it.
+The file is a header, a counter of 8 bytes for each bucket, and the buckets. The header describes the table
+and never changes, except the latest second of a use, which its digest does not cover. A table is valid for
+one boot of the machine: a crash loses entries that are not on disk.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ BUCKET_SLOTS: Final = 16
 LEAST_SLOTS: Final = 256
 MOST_SLOTS: Final = 1 << 28
 MODE: Final = 0o660
-# A process may go on with a table that was replaced for a millisecond; a scheduler may make more of it.
-SEEN_LATE_MS: Final = 1_000
-# How far a proof's time may lie from the verifier's: that of limits.pxd.
+# A process may use a replaced table for a millisecond, and for longer when it is not scheduled.
+STALE_USE_MS: Final = 1_000
+# The window of a proof's time, as in limits.pxd.
 PROOF_WINDOW_MS: Final = 30_000
 
 _FORMAT: Final = 1
 _MAGIC: Final = b"sessauth/replay\0"
-# Magic, format, slots, from when proofs count, the latest second, boot id, secret, digest.
+# Magic, format, slots, earliest proof time, latest second, boot id, secret, digest.
 _HEADER: Final = struct.Struct("=16s I 4x Q Q Q 16s 32s 16s")
 _DIGEST_BYTES: Final = 16
 _WRITE_BYTES: Final = 1 << 20
@@ -41,22 +41,22 @@ _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 class TableError(Exception):
-    """A file that can't serve as the replay table, and what to do about it."""
+    """A file that can't serve as the replay table. The text says how to fix that."""
 
 
 def create(path: str, slots: int, now_ms: int, *, proofs_before: bool) -> None:
-    """Put a new table in place; ``ReplayTable.create`` says what the arguments are.
+    """Create a table file; ``ReplayTable.create`` documents the arguments.
 
     Raises:
         ValueError: for a number of slots that a table can't have.
-        TableError: when the file can't be made.
+        TableError: when the file can't be created.
     """
     if not _is_size(slots):
         raise ValueError(f"slots is a power of two from {LEAST_SLOTS} to 2**28, not {slots}")
-    # A proof of a holder whose clock is ahead may have been allowed up to now, and count until then.
+    # A proof from a clock that is ahead may have been allowed before now, and is valid until then.
     counts_from_ms = now_ms
     if proofs_before or os.path.lexists(path):
-        counts_from_ms += PROOF_WINDOW_MS + SEEN_LATE_MS
+        counts_from_ms += PROOF_WINDOW_MS + STALE_USE_MS
     header = _header(slots, counts_from_ms, _boot_id(), randombytes(32))
     temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{randombytes(8).hex()}")
     try:
@@ -77,10 +77,10 @@ def create(path: str, slots: int, now_ms: int, *, proofs_before: bool) -> None:
 
 
 def open_file(path: str) -> tuple[int, int, int, bytes]:
-    """Return an open file, its slots, from when its proofs count, and its secret of 32 bytes.
+    """Return an open file, its slots, the earliest proof time, and its secret of 32 bytes.
 
     Raises:
-        TableError: for what is no table that this process may use.
+        TableError: for a file that this process can't use as a table.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -96,9 +96,9 @@ def open_file(path: str) -> tuple[int, int, int, bytes]:
         raise
 
 
-def _read_header(path: str, found: os.stat_result, header: bytes) -> tuple[int, int, bytes]:
+def _read_header(path: str, status: os.stat_result, header: bytes) -> tuple[int, int, bytes]:
     knob = "start the server on this host, which makes a new one"
-    if len(header) < _HEADER.size or not stat.S_ISREG(found.st_mode):
+    if len(header) < _HEADER.size or not stat.S_ISREG(status.st_mode):
         raise TableError(f"{path} is no replay table: {knob}")
     magic, form, slots, counts_from_ms, _, boot_id, secret, _ = _HEADER.unpack(header)
     if magic != _MAGIC:
@@ -108,9 +108,9 @@ def _read_header(path: str, found: os.stat_result, header: bytes) -> tuple[int, 
     sealed = _header(slots, counts_from_ms, boot_id, secret)
     if header[:LATEST_AT] + header[LATEST_AT + 8 :] != sealed[:LATEST_AT] + sealed[LATEST_AT + 8 :]:
         raise TableError(f"the replay table {path} is damaged: {knob}")
-    if not _is_size(slots) or found.st_size != _file_bytes(slots):
+    if not _is_size(slots) or status.st_size != _file_bytes(slots):
         raise TableError(f"the replay table {path} was cut: {knob}")
-    if found.st_mode & 0o007:
+    if status.st_mode & 0o007:
         raise TableError(f"the replay table {path} is open to everybody: give it the mode 0660")
     if boot_id != _boot_id():
         raise TableError(f"the replay table {path} is of an earlier start of this machine: {knob}")
@@ -118,7 +118,7 @@ def _read_header(path: str, found: os.stat_result, header: bytes) -> tuple[int, 
 
 
 def _fill(descriptor: int, header: bytes, size: int) -> None:
-    """Write a header and zeros behind it. A hole would not do: on a full disk, writing into one kills."""
+    """Write a header and zeros. A hole would not do: on a full disk, writing into it kills."""
     with open(descriptor, "wb", closefd=False) as file:
         file.write(header)
         left = size - len(header)
@@ -127,7 +127,7 @@ def _fill(descriptor: int, header: bytes, size: int) -> None:
 
 
 def _header(slots: int, counts_from_ms: int, boot_id: bytes, secret: bytes) -> bytes:
-    """The header of a table that was not used yet."""
+    """Return the header of an unused table."""
     fields = (_MAGIC, _FORMAT, slots, counts_from_ms, 0, boot_id, secret)
     bare = _HEADER.pack(*fields, bytes(_DIGEST_BYTES))
     return bare[:-_DIGEST_BYTES] + digest(bare)[:_DIGEST_BYTES]
@@ -142,7 +142,7 @@ def _file_bytes(slots: int) -> int:
 
 
 def _boot_id() -> bytes:
-    """Which start of the machine this is, 16 bytes; zeros where it does not say."""
+    """Return the boot id of the machine, 16 bytes; zeros where the system has none."""
     try:
         with open(_BOOT_ID, "rb") as file:
             return digest(file.read(64))[:16]

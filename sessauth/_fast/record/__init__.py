@@ -1,1 +1,1 @@
-"""Records of decisions, from the check to the audit line."""
+"""Records of decisions, from check to audit line."""

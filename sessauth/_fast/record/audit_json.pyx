@@ -1,6 +1,6 @@
-"""Notes as records of the audit stream: JSON in a line each (docs/audit.md).
+"""Decision records as JSON lines of the audit stream (docs/audit.md).
 
-Notes are chosen and their chains looked at with the GIL; the text is written without it.
+Records are selected and their chains marked with the GIL. The text is written without it.
 """
 
 cimport cython
@@ -30,13 +30,13 @@ __all__ = ["DecisionText"]
 
 cdef enum:
     WORDS = 128
-    # A record's own: names, numbers, words, ids. Its texts and blocks come on top.
+    # A line without its texts and blocks: names, numbers, words and ids.
     PLAIN_BYTES = 1024
     BLOCK_BYTES = 67
     CHAIN_BLOCK_BYTES = 96
     WITH_CHAIN = 1
 
-# Which allows are kept is no secret: anybody can tell by a decision's id whether it had to be recorded.
+# The sampling of allows is public: a decision's id shows if the decision had to be recorded.
 cdef bytes SAMPLING_KEY = bytes(16)
 cdef double ALL = 18446744073709551616.0
 
@@ -47,11 +47,11 @@ cdef struct AuditLine:
 
 @cython.final
 cdef class DecisionText:
-    """Writes notes as bodies for an audit stream; used by one thread at a time.
+    """Writes records as bodies for an audit stream. For one thread at a time.
 
-    ``arguments_key`` (32 bytes) is what arguments are digested by. All denials are written, and of the allows
-    the share ``sample_allows``, 0.0 to 1.0: those of whose id SipHash-2-4 under a key of zeros lies below it, of
-    2**64. ``reasons`` and ``stages`` are the words by their numbers.
+    ``arguments_key`` (32 bytes) keys the digest of arguments. All denials are written, and the share ``sample_allows``
+    of allows, 0.0 to 1.0: those whose id has a SipHash-2-4, under a key of zeros, below that share of 2**64.
+    ``reasons`` and ``stages`` map numbers to words.
     """
 
     cdef unsigned char _key[32]
@@ -96,13 +96,13 @@ cdef class DecisionText:
         return 0
 
     def forget_chains(self):
-        """Write the blocks of every chain again, before its next decision: a new stream knows none."""
+        """Write the blocks of every chain again before its next decision, for a new stream."""
         self._mark = new_mark()
 
     def write(self, records not None):
-        """Return the bodies of these notes' records, and how many of them are decisions.
+        """Return the bodies of records, and the number of decisions among them.
 
-        Before the first decision of a chain stands a record with its blocks.
+        A record of a chain's blocks precedes its first decision.
         """
         cdef Py_ssize_t room = len(records)
         cdef AuditLine *lines = <AuditLine *> malloc(max(room, 1) * sizeof(AuditLine))
@@ -123,7 +123,7 @@ cdef class DecisionText:
             with nogil:
                 end = self._write(lines, count, &out)
             if end == NULL:
-                # Chains that were marked are not written.
+                # Marked chains are not written, so the marks are reset.
                 self.forget_chains()
                 raise MemoryError
             return PyBytes_FromStringAndSize(out, end - out), count
@@ -132,7 +132,7 @@ cdef class DecisionText:
             free(out)
 
     cdef bint _choose(self, const RecordHead *head, AuditLine *line) except -1:
-        """Whether a note is recorded; then all that its record needs is computed."""
+        """Return True if a record is selected, after computing its digests and ids."""
         cdef unsigned char decision_id[16]
         cdef Chain chain
         if head.flags & RECORD_ALLOWED and not self._all:
@@ -151,7 +151,7 @@ cdef class DecisionText:
         return True
 
     cdef char *_write(self, const AuditLine *lines, Py_ssize_t count, char **memory) noexcept nogil:
-        """Write all records; returns where they end, NULL without memory for them."""
+        """Write all records. Return the end, NULL without memory."""
         cdef size_t room = 0
         cdef size_t used = 0
         cdef size_t needed
@@ -219,7 +219,7 @@ cdef class DecisionText:
 
 
 cdef size_t _most(const AuditLine *line) noexcept nogil:
-    """The most bytes that a note's records take."""
+    """Return an upper bound of the bytes of a record and its chain."""
     cdef const RecordHead *head = line.head
     cdef size_t texts = head.action_n + head.resource_n + head.source_n + head.audience_n + head.argument_n
     cdef size_t most = PLAIN_BYTES + TEXT_FACTOR * texts
@@ -252,7 +252,7 @@ cdef char *_token(char *out, Chain chain) noexcept nogil:
 
 
 cdef char *_place(char *out, const RecordHead *head, const RecordParts *parts) noexcept nogil:
-    """Which scope admitted the call, and where it was refused."""
+    """Write the matched scope and the position of a refusal."""
     if head.matched_index >= 0:
         out = put_number(put_plain(out, ',"matched":['), head.matched_index)
         out = put_plain(put_number(put_plain(out, ','), head.matched_scope), '],"at":')
@@ -272,7 +272,7 @@ cdef char *_place(char *out, const RecordHead *head, const RecordParts *parts) n
 
 
 cdef char *_blocks(char *out, const RecordHead *head, Chain chain) noexcept nogil:
-    """The record with what was signed, without the signatures: enough to judge again, not to present."""
+    """Write the record of a chain's payloads, without signatures: enough for a replay, useless as a token."""
     cdef int i
     out = put_number(put_plain(out, '{"kind":"chain","at_ms":'), <int64_t> head.at_ms)
     out = put_plain(out, ',"blocks":[')

@@ -12,18 +12,18 @@ cdef enum:
     CHECK_BOUNDS = 20
 
 cdef class CheckCounters:
-    # One for each stage and reason; then one for each bucket and the one above the last; then the sum in ns.
+    # A word for each stage and reason; a word for each bucket and the overflow bucket; the sum in ns.
     cdef uint64_t *_decisions
     cdef uint64_t *_checks
     cdef object _memory
 
-    # Count what a check came to.
+    # Count an outcome.
     cdef void count_outcome(self, const CheckOutcome *outcome) noexcept nogil
-    # The time now, to be given to `lasted`.
+    # The current time, for `add_time`.
     cdef int64_t begin(self) noexcept nogil
-    # Count so many checks that were judged together since `began`: each with its share of the time.
+    # Count checks that were judged together since `started`, each with its share of the time.
     cdef void add_time(self, int64_t started, Py_ssize_t checks) noexcept nogil
-    # The second for one check, and the first too where it is `noted`.
+    # Count one check: its time, and its outcome if `counted`.
     cdef void count_check(self, const CheckOutcome *outcome, int64_t started, bint counted) noexcept nogil
 
 cdef class Histograms:

@@ -1,8 +1,7 @@
-"""What checks came to, counted, and how long the kernel took for them.
+"""Counters of check outcomes and check times.
 
-The counters are words of 64 bits in memory that may be shared: another process that maps it reads them
-without asking this one, and what a process counted that was killed is still there. Only one process
-counts in a piece of memory, and there with the GIL or on one thread.
+The counters are 64-bit words in memory that may be shared. Another process can read them, also after this one was
+killed. Only one process writes to a memory, with the GIL or from one thread.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
@@ -37,15 +36,15 @@ CHECK_BOUNDS_NS = tuple([check_bounds[i] for i in range(CHECK_BOUNDS)])
 
 
 def histogram_bytes(Py_ssize_t rows, Py_ssize_t bounds):
-    """How much memory so many histograms with so many bounds take, in bytes."""
+    """Return the size in bytes of ``rows`` histograms with ``bounds`` bounds."""
     return rows * (bounds + 2) * sizeof(uint64_t)
 
 
 cdef class CheckCounters:
-    """Counts decisions by stage and reason, and the time of checks; ``checker.tally`` is one, or None.
+    """Counts decisions by stage and reason, and the time of checks. ``checker.counters`` is one, or None.
 
-    ``memory`` is a writable buffer of at least ``TALLY_BYTES`` bytes at a multiple of 8, which this goes on
-    counting in; None is memory of its own. Raises ValueError for another buffer.
+    ``memory`` is a writable buffer of at least ``COUNTERS_BYTES`` bytes at a multiple of 8, whose counts continue.
+    None allocates memory. Raises ValueError for another buffer.
     """
 
     def __cinit__(self, memory=None):
@@ -54,7 +53,7 @@ cdef class CheckCounters:
         self._checks = self._decisions + STAGES * REASONS
 
     cdef void count_outcome(self, const CheckOutcome *outcome) noexcept nogil:
-        # What is beyond the tables is a word that these don't know: UNSPECIFIED.
+        # Numbers beyond the tables count as UNSPECIFIED.
         cdef unsigned int stage = <unsigned int> outcome.stage
         cdef unsigned int reason = <unsigned int> outcome.reason
         self._decisions[stage * REASONS + reason if stage < STAGES and reason < REASONS else 0] += 1
@@ -74,7 +73,7 @@ cdef class CheckCounters:
         self.add_time(started, 1)
 
     def decisions(self):
-        """How often a check ended how: (stage, reason) to number, without what never came."""
+        """Return the counts above zero, by (stage, reason)."""
         cdef int stage, reason
         cdef dict counts = {}
         for stage in range(STAGES):
@@ -85,21 +84,19 @@ cdef class CheckCounters:
 
     @property
     def buckets(self):
-        """How many checks took at most so long, and no less than the bound before; the last: longer than all."""
+        """The number of checks up to each bound and above the one before; the last: above all bounds."""
         return tuple([self._checks[i] for i in range(CHECK_BOUNDS + 1)])
 
     @property
     def total_ns(self):
-        """How long all of them took, in ns."""
+        """The total time of all checks, in ns."""
         return self._checks[CHECK_BOUNDS + 1]
 
 
 cdef class Histograms:
-    """So many ``rows``, each a histogram of whole numbers (times in ns, sizes) with the same ascending bounds.
+    """``rows`` histograms of integers (times in ns, sizes) with the same 1 to 32 ascending bounds.
 
-    There are 1 to 32 bounds.
-
-    ``memory`` is as for :class:`CheckCounters`, of at least ``histogram_bytes(rows, len(bounds))`` bytes.
+    ``memory`` is as for :class:`CheckCounters`, with at least ``histogram_bytes(rows, len(bounds))`` bytes.
     """
 
     def __cinit__(self, Py_ssize_t rows, bounds, memory=None):
@@ -116,18 +113,18 @@ cdef class Histograms:
         self._cells = _words(self._memory, size)
 
     def observe(self, Py_ssize_t row, int64_t value):
-        """Count a value in a row; what is below 0 counts as 0."""
+        """Count a value in a row. Values below 0 count as 0."""
         cdef uint64_t *cells = self._row(row)
         cells[_place(self._bounds, self._bound_count, value)] += 1
         cells[self._bound_count + 1] += <uint64_t> max(value, 0)
 
     def buckets(self, Py_ssize_t row):
-        """The row's counts, as ``CheckCounters.buckets``."""
+        """Return a row's counts, as ``CheckCounters.buckets``."""
         cdef uint64_t *cells = self._row(row)
         return tuple([cells[i] for i in range(self._bound_count + 1)])
 
     def total(self, Py_ssize_t row):
-        """The sum of the row's values."""
+        """Return the sum of a row's values."""
         return self._row(row)[self._bound_count + 1]
 
     cdef uint64_t *_row(self, Py_ssize_t row) except NULL:
@@ -137,7 +134,7 @@ cdef class Histograms:
 
 
 cdef uint64_t *_words(object memory, size_t size) except NULL:
-    """The words of a buffer, which the memoryview or bytearray keeps in its place."""
+    """Return the words of a buffer. The memoryview or bytearray pins it."""
     cdef Py_buffer view
     cdef uint64_t *words
     PyObject_GetBuffer(memory, &view, PyBUF_WRITABLE)
@@ -151,7 +148,7 @@ cdef uint64_t *_words(object memory, size_t size) except NULL:
 
 
 cdef inline int _place(const int64_t *bounds, int count, int64_t ns) noexcept nogil:
-    """The first bucket that a time fits; most are short, so it is looked for from below."""
+    """Return the bucket of a time. The search starts at the lowest, since most times are short."""
     cdef int i = 0
     while i < count and ns > bounds[i]:
         i += 1

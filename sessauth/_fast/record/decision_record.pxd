@@ -1,4 +1,4 @@
-"""What is kept of a decision until it was recorded: a head, and behind it the texts."""
+"""The memory layout of a decision record: a head, followed by the texts."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -9,10 +9,10 @@ from sessauth._fast.token.chain cimport Chain
 
 cdef enum:
     RECORD_ALLOWED = 1
-    # The signature stands, so what the token says may be told; without, a digest stands behind the head.
+    # All signatures are valid, so the token's content may be disclosed. Otherwise a digest follows the head.
     RECORD_SIGNATURE_VALID = 2
     RECORD_WATCHED = 4
-    # Behind the digest stands the session that an unverified token names.
+    # The session that an unverified token claims follows the digest.
     RECORD_CLAIMS_SESSION = 8
 
 cdef enum:
@@ -21,9 +21,9 @@ cdef enum:
     PREFIX_BYTES = 8
 
 cdef struct RecordHead:
-    # Of head and texts, a multiple of 8.
+    # Size of head and texts, a multiple of 8.
     size_t size
-    # Borrowed from whoever holds the note; NULL unless it is named.
+    # Borrowed from the queue or DrainedRecords. NULL unless the signatures are valid.
     PyObject *chain
     uint64_t number
     uint64_t at_ms
@@ -48,7 +48,7 @@ cdef struct RecordHead:
     unsigned char prefix[PREFIX_BYTES]
 
 cdef struct RecordParts:
-    # NULL where the chain has it, or there is none.
+    # NULL if the chain has it, or it is absent.
     bytes_t digest
     bytes_t claimed
     TextSlice action
@@ -58,7 +58,7 @@ cdef struct RecordParts:
     TextSlice argument
     TextSlice arguments
 
-# What notes of one drain lie in; frees it with the last of them.
+# The memory of the records of one drain, freed with the last of them.
 cdef class DrainedRecords:
     cdef char *memory
     cdef size_t used
@@ -70,11 +70,11 @@ cdef class DrainedRecords:
 cdef class DecisionRecord:
     cdef DrainedRecords drained
     cdef const RecordHead *head
-    # The first note of its chain that anybody is given.
+    # The first drained record of its chain.
     cdef bint first
 
 cdef inline void record_parts(const RecordHead *head, RecordParts *out) noexcept nogil:
-    """Point at what stands behind a head."""
+    """Point at the parts that follow a head."""
     cdef bytes_t p = <bytes_t> head + sizeof(RecordHead)
     out.digest = NULL
     out.claimed = NULL

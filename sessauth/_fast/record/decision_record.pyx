@@ -1,4 +1,4 @@
-"""Notes of decisions, as sinks read them."""
+"""Decision records, as sinks read them."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -14,7 +14,7 @@ __all__ = ["DecisionRecord"]
 @cython.final
 @cython.no_gc
 cdef class DrainedRecords:
-    """Memory of notes, and the chains that they speak of."""
+    """The memory of drained records, and their chains."""
 
     cdef int allocate(self, size_t n) except -1:
         self.memory = <char *> malloc(n)
@@ -35,14 +35,13 @@ cdef class DrainedRecords:
 @cython.no_gc
 @cython.freelist(64)
 cdef class DecisionRecord:
-    """What was asked and decided, once. Read-only, and made into objects when it is asked for.
+    """The record of one decision and its call. Read-only; Python objects are created on access.
 
-    All notes of one drain lie in one memory, which lives as long as any of them: what is to be kept for
-    longer is to be copied.
+    All records of one drain share one memory, which lives as long as any of them. Copy parts that must live longer.
 
-    Nothing of a token stands in it before its signature stands (``named``), but for a digest of its bytes
-    and the session that it claims. Signatures and secrets never do. ``arguments`` and ``action``,
-    ``resource``, ``source`` are what the caller said.
+    Without valid signatures (``signature_valid``) a record has nothing of the token but a digest of its bytes and the
+    session that it claims. It never has signatures or secrets. ``action``, ``resource``, ``arguments`` and ``source``
+    come from the caller.
     """
 
     def __init__(self):
@@ -50,17 +49,17 @@ cdef class DecisionRecord:
 
     @property
     def at_ms(self):
-        """The time that was judged by, in ms since 1970."""
+        """The time of the check, in ms since 1970."""
         return self.head.at_ms
 
     @property
     def decision_id(self):
-        """16 bytes, as in the decision."""
+        """The decision's id, 16 bytes."""
         return PyBytes_FromStringAndSize(<const char *> self.head.prefix, 8) + self.head.number.to_bytes(8, "big")
 
     @property
     def allowed(self):
-        """Whether the call may be made."""
+        """True if the call is allowed."""
         return self.head.flags & RECORD_ALLOWED != 0
 
     @property
@@ -70,56 +69,56 @@ cdef class DecisionRecord:
 
     @property
     def stage(self):
-        """The number of the stage that refused; 0: none did."""
+        """The number of the stage that refused; 0: none."""
         return self.head.stage
 
     @property
     def signature_valid(self):
-        """Whether the signature stands, so that session, epoch and blocks are what they are."""
+        """True if all signatures are valid, so that session, epoch and blocks are authentic."""
         return self.head.flags & RECORD_SIGNATURE_VALID != 0
 
     @property
     def watched(self):
-        """Whether this takes back an allow that was watched."""
+        """True if this withdraws a watched allow."""
         return self.head.flags & RECORD_WATCHED != 0
 
     @property
     def session_id(self):
-        """The session's id, 16 bytes; empty until the signature stands."""
+        """The session's id, 16 bytes; empty unless the signatures are valid."""
         return (<Chain> self.head.chain).session_id if self.head.chain != NULL else b""
 
     @property
     def claimed_session(self):
-        """The id that a token names whose signature was not looked at, or is wrong; else empty. Not to be believed."""
+        """The session that an unverified token claims; else empty. Not trustworthy."""
         cdef RecordParts parts
         record_parts(self.head, &parts)
         return b"" if parts.claimed == NULL else PyBytes_FromStringAndSize(<const char *> parts.claimed, SESSION_BYTES)
 
     @property
     def epoch(self):
-        """The session's epoch; 0 until the signature stands."""
+        """The session's epoch; 0 unless the signatures are valid."""
         return self.head.epoch
 
     @property
     def revision(self):
-        """The revision of the state that was judged by."""
+        """The revision of the state at the check."""
         return self.head.revision
 
     @property
     def block_ids(self):
-        """The ids of the chain's blocks, the root's first; empty until the signature stands."""
+        """The ids of the chain's blocks, the root's first; empty unless the signatures are valid."""
         return (<Chain> self.head.chain).block_ids if self.head.chain != NULL else ()
 
     @property
     def payloads(self):
-        """The blocks as they were signed, without signatures, in the first note of a chain; else empty."""
+        """The signed payloads of the blocks in the first record of a chain; else empty."""
         return (<Chain> self.head.chain).payloads if self.first else ()
 
     @property
     def token_digest(self):
-        """BLAKE2b-256 of the token's bytes; of those that are no token, of what stood in its place.
+        """BLAKE2b-256 of the presented token's bytes, also if they are no token.
 
-        Of more than 8,192 bytes, which are none, the first so many are digested.
+        Covers at most the first 8,192 bytes. Longer input is no token.
         """
         cdef RecordParts parts
         cdef const unsigned char *digest
@@ -133,42 +132,42 @@ cdef class DecisionRecord:
 
     @property
     def action(self):
-        """What the agent wanted to do; at most 1 KiB of it, as of the other texts."""
+        """The action; at most 1 KiB, like the other texts."""
         cdef RecordParts parts
         record_parts(self.head, &parts)
         return _text(&parts.action)
 
     @property
     def resource(self):
-        """To what."""
+        """The resource."""
         cdef RecordParts parts
         record_parts(self.head, &parts)
         return _text(&parts.resource)
 
     @property
     def arguments(self):
-        """The JSON bytes of the arguments, at most 1 MiB of them. To be digested, never to be stored."""
+        """The JSON bytes of the arguments, at most 1 MiB. For digests only: never store them."""
         cdef RecordParts parts
         record_parts(self.head, &parts)
         return PyBytes_FromStringAndSize(<const char *> parts.arguments.p, parts.arguments.n)
 
     @property
     def audience(self):
-        """Which verifier was asked."""
+        """The audience of the check."""
         cdef RecordParts parts
         record_parts(self.head, &parts)
         return _text(&parts.audience)
 
     @property
     def source(self):
-        """The agent's IP address, as the gateway stated it; or empty."""
+        """The agent's IP address as the gateway stated it, or empty."""
         cdef RecordParts parts
         record_parts(self.head, &parts)
         return _text(&parts.source)
 
     @property
     def level(self):
-        """Where it was refused: 1 in a ceiling, 2 in a block, 0 in neither."""
+        """The level that refused: 1 a ceiling, 2 a block, 0 neither."""
         return self.head.level
 
     @property
@@ -178,7 +177,7 @@ cdef class DecisionRecord:
 
     @property
     def scope(self):
-        """The scope of it that came closest; -1: none."""
+        """The closest scope of that layer or block; -1: none."""
         return self.head.scope
 
     @property
@@ -200,16 +199,16 @@ cdef class DecisionRecord:
 
     @property
     def matched_scope(self):
-        """The scope of it that did; -1: none."""
+        """The scope of that block; -1: none."""
         return self.head.matched_scope
 
     @property
     def expires_at_ms(self):
-        """When the allow can first stop being true by time alone, in ms since 1970; 0 for a denial."""
+        """The earliest time at which an allow can lapse by time alone, in ms since 1970; 0 for a denial."""
         return self.head.expires_at_ms
 
     def __repr__(self):
-        # No text of the call's: this may end up in a log.
+        # Without texts of the call: a repr may end up in a log.
         return f"<{type(self).__name__} {self.decision_id.hex()} allowed={self.allowed} reason={self.reason}>"
 
 

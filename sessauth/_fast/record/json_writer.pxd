@@ -1,4 +1,4 @@
-"""JSON, written piece by piece where there is room for it."""
+"""Incremental JSON output into preallocated memory."""
 
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, strlen
@@ -6,10 +6,10 @@ from libc.string cimport memcpy, strlen
 from sessauth._fast.call.resource cimport TextSlice
 
 cdef enum:
-    # What a byte of a text takes at most: \u and four digits.
+    # Most bytes for one byte of a text: \u and four digits.
     TEXT_FACTOR = 6
 
-# Each returns where it ended.
+# Each returns the end of its output.
 cdef char *put_number(char *out, int64_t value) noexcept nogil
 cdef char *put_base64(char *out, const unsigned char *data, size_t n) noexcept nogil
 # A string with its quotes.

@@ -1,6 +1,6 @@
-"""JSON, written piece by piece where there is room for it.
+"""Incremental JSON output into preallocated memory.
 
-What others wrote is put between quotes byte by byte, so that nothing of it is anything else than text.
+Foreign texts are quoted byte by byte, so no part of them becomes markup.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -10,7 +10,7 @@ from sessauth._fast.base.text cimport bytes_t
 from sessauth._fast.base.token_mask cimport MASK, secret_at
 from sessauth._fast.call.resource cimport TextSlice
 
-# All of it is for other modules of the kernel.
+# Cimported by other modules of the kernel only.
 __all__ = []
 
 cdef const char *BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -64,9 +64,9 @@ cdef char *_escaped(char *out, uint32_t code) noexcept nogil:
 
 
 cdef char *put_text(char *out, const TextSlice *part) noexcept nogil:
-    """A JSON string. What a terminal or a reader of lines may act upon is escaped, what is no UTF-8 replaced.
+    """Write a JSON string. Escape characters that control terminals or end lines, and replace invalid UTF-8.
 
-    Tokens and the like are masked.
+    Mask tokens and other secrets.
     """
     cdef bytes_t p = part.p
     cdef bytes_t end = p + part.n
@@ -110,7 +110,7 @@ cdef char *put_text(char *out, const TextSlice *part) noexcept nogil:
 
 
 cdef int _character(bytes_t p, bytes_t end, uint32_t *code) noexcept nogil:
-    """How many bytes the character has that begins here, which is not ASCII; 0 if it is none."""
+    """Return the length of the character that begins here and is not ASCII; 0 for invalid UTF-8."""
     cdef uint32_t least
     cdef int n
     cdef int i

@@ -1,8 +1,8 @@
 """The chain of an audit stream: each line carries a hash over itself and the line before.
 
 A line is a JSON object, ``{"n":7,"kind":"decision",…,"chain":"<64 hex digits>"}``. Its chain is BLAKE2b-256
-over a label, the chain of the line before (zeros before the first), and the line's own bytes up to
-``,"chain":"``, which stands 76 bytes before the line's end (docs/audit.md). Nothing here reads the JSON.
+over a label, the chain of the previous line (zeros before the first), and the line's own bytes up to
+``,"chain":"``, 76 bytes before the line's end (docs/audit.md). No function here parses the JSON.
 """
 
 cimport cython
@@ -16,7 +16,7 @@ from sessauth._fast.crypto.hashing cimport Hashing, hash_add, hash_begin, hash_e
 __all__ = ["link", "seal", "walk"]
 
 cdef enum:
-    # With the zero byte behind it.
+    # Including its zero byte.
     LABEL_BYTES = 24
     CHAIN_BYTES = 32
     # ,"chain":"<64>"} and the line feed.
@@ -32,7 +32,7 @@ cdef const char *KIND = ',"kind":"'
 cdef const char *CHAIN = ',"chain":"'
 cdef const char *AT = ',"at_ms":'
 cdef const char *DIGITS = "0123456789abcdef"
-# A time of more digits is no time of ours.
+# A larger time is invalid.
 cdef int64_t MAX_AT = 0x1FFFFFFFFFFFFF
 
 cdef struct ChainMark:
@@ -40,7 +40,7 @@ cdef struct ChainMark:
     Py_ssize_t start
     Py_ssize_t end
 
-# What a walk found: lines that somebody must read, and lines whose time is far behind one before.
+# Lines that a walk collects: those of other kinds, or those whose time is far behind an earlier one.
 cdef struct ChainMarks:
     ChainMark *marks
     Py_ssize_t count
@@ -48,7 +48,7 @@ cdef struct ChainMarks:
 
 
 cdef void _link(const char *line, size_t n, unsigned char *chain) noexcept nogil:
-    """Replace the chain of the line before by the one of a line, given without what stands behind it."""
+    """Replace the previous line's chain by that of a line, given without its chain field."""
     cdef Hashing hashing
     hash_begin(&hashing)
     hash_add(&hashing, <const unsigned char *> LABEL, LABEL_BYTES)
@@ -65,7 +65,7 @@ cdef void _to_hex(const unsigned char *chain, char *out) noexcept nogil:
 
 
 cdef int _write_number(int64_t n, char *out) noexcept nogil:
-    """Write a number in decimal, return how many digits."""
+    """Write a number in decimal. Return the number of digits."""
     cdef char digits[20]
     cdef int count = 0
     cdef int i
@@ -99,7 +99,7 @@ cdef list _listed(ChainMarks *marks):
 
 
 cdef Py_ssize_t _count(const char *p, Py_ssize_t n) noexcept nogil:
-    """Count the bodies, -1 - index for the first that is none."""
+    """Return the number of bodies, or -1 - index of the first invalid one."""
     cdef const char *end = p + n
     cdef const char *stop
     cdef Py_ssize_t count = 0
@@ -113,7 +113,7 @@ cdef Py_ssize_t _count(const char *p, Py_ssize_t n) noexcept nogil:
 
 
 cdef char *_seal(const char *p, const char *end, int64_t n, unsigned char *chain, char *out) noexcept nogil:
-    """Write the lines of bodies that were counted; return where they end."""
+    """Write the lines of validated bodies. Return the end."""
     cdef const char *stop
     cdef char *line
     while p < end:
@@ -123,7 +123,7 @@ cdef char *_seal(const char *p, const char *end, int64_t n, unsigned char *chain
         out += 5
         out += _write_number(n, out)
         out[0] = 44
-        # From behind the body's opening brace up to and without its closing one.
+        # The body without its braces.
         memcpy(out + 1, p + 1, stop - p - 2)
         out += stop - p - 1
         _link(line, out - line, chain)
@@ -137,15 +137,15 @@ cdef char *_seal(const char *p, const char *end, int64_t n, unsigned char *chain
 
 
 def seal(bytes bodies not None, long long first_n, bytes previous not None):
-    """Turn bodies into lines of a stream.
+    """Convert bodies into lines of a stream.
 
     Args:
         bodies: JSON objects, ``{"kind":"…",…}`` and a line feed each. May be empty.
         first_n: the number of the first line.
-        previous: the chain of the line before it, 32 bytes; zeros for number 0.
+        previous: the chain of the previous line, 32 bytes; zeros for number 0.
 
     Returns:
-        The lines, the chain of the last one (32 bytes), and how many they are. Works without the GIL.
+        The lines, the chain of the last one (32 bytes), and their number. Works without the GIL.
 
     Raises:
         ValueError: for a negative number, a chain of another length, or bodies of another form.
@@ -164,7 +164,7 @@ def seal(bytes bodies not None, long long first_n, bytes previous not None):
         raise ValueError(f'body {-1 - count} is not {{"kind":"…",…}} and a line feed')
     if first_n > MAX_AT - count:
         raise ValueError("the number of a line is at most 2**53 - 1")
-    # Without the two line feeds and the brace that a body and a line have in common.
+    # Without the line feed and the braces that body and line share.
     lines = PyBytes_FromStringAndSize(NULL, n + count * (NUMBER_BYTES + BEHIND_BYTES))
     out = PyBytes_AS_STRING(lines)
     with nogil:
@@ -173,10 +173,10 @@ def seal(bytes bodies not None, long long first_n, bytes previous not None):
 
 
 def link(bytes content not None, bytes previous not None):
-    """Return the chain (32 bytes) of one line, given without ``,"chain":"`` and what follows.
+    """Return the chain (32 bytes) of one line, given up to ``,"chain":"``, exclusive.
 
     Raises:
-        ValueError: for a chain of the line before that is not 32 bytes.
+        ValueError: for a previous chain of another length than 32 bytes.
     """
     cdef unsigned char chain[CHAIN_BYTES]
     _take(chain, 0, previous)
@@ -195,7 +195,7 @@ cdef int _take(unsigned char *chain, long long first_n, bytes previous) except -
 
 @cython.final
 cdef class _Walk:
-    """A walk over lines: where it stands, and what it met."""
+    """A walk over lines: its position, and the lines it collected."""
 
     cdef unsigned char chain[CHAIN_BYTES]
     cdef int64_t n
@@ -211,7 +211,7 @@ cdef class _Walk:
         free(self.back.marks)
 
     cdef void run(self, const char *data, Py_ssize_t n) noexcept nogil:
-        """Go on until a line is not what it must be, or has no end."""
+        """Walk until a line is invalid or has no line feed."""
         cdef const char *end = data + n
         cdef const char *p
         cdef const char *stop
@@ -222,7 +222,7 @@ cdef class _Walk:
                 return
 
     cdef bint step(self, const char *line, Py_ssize_t n) noexcept nogil:
-        """Take one line, its line feed included; 0 if it is not the next one."""
+        """Verify one line, its line feed included. 0 if it is not the next one."""
         cdef char expected[NUMBER_BYTES + HEAD_BYTES]
         cdef unsigned char chain[CHAIN_BYTES]
         cdef char text[64]
@@ -248,7 +248,7 @@ cdef class _Walk:
         return True
 
     cdef void inspect(self, const char *p, const char *end, Py_ssize_t n) noexcept nogil:
-        """Note a line whose kind somebody must read, or whose time is far behind."""
+        """Collect a line of another kind, or with a time far behind."""
         cdef const char *stop = <const char *> memchr(p, 34, end - p)
         cdef Py_ssize_t kind = (end if stop == NULL else stop) - p
         cdef int64_t at = 0
@@ -270,7 +270,7 @@ cdef class _Walk:
         if at + self.slack < self.latest:
             if not _add(&self.back, self.n, self.at, self.at + n):
                 self.no_memory = True
-            # One note for one step, not one for each line that follows it.
+            # Collect one line a clock step, not each line that follows it.
             self.latest = at
         elif at > self.latest:
             self.latest = at
@@ -280,23 +280,23 @@ def walk(
     bytes data not None, Py_ssize_t start, long long first_n, bytes previous not None,
     long long latest_ms, long long slack_ms
 ):
-    """Follow the chain over lines, as far as each is the next one.
+    """Verify the chain over lines, up to the first that is not the next one.
 
     Args:
-        data: whole lines; what stands before ``start`` was walked already.
-        start: where the first line begins.
+        data: whole lines. Bytes before ``start`` were walked already.
+        start: the offset of the first line.
         first_n: the number that it must have.
-        previous: the chain of the line before it, 32 bytes.
-        latest_ms: the latest time met before, in ms since 1970.
-        slack_ms: by how much a line's ``at_ms`` may be behind the latest one before it is told.
+        previous: the chain of the previous line, 32 bytes.
+        latest_ms: the latest time of earlier lines, in ms since 1970.
+        slack_ms: the tolerance for a line's ``at_ms`` behind the latest time.
 
     Returns:
-        How many lines were right; where the first that is not begins, or has no line feed (the length of
-        ``data``: none); the chain of the last right line; the lines that are no decision, change or chain, and
-        those whose time is behind, each as ``(n, start, end)``; the latest time. Works without the GIL.
+        The number of valid lines; the offset of the first line that is invalid or has no line feed (the length of
+        ``data``: none); the chain of the last valid line; the lines of other kinds than decision, change and chain,
+        and the lines with a time behind, each as ``(n, start, end)``; the latest time. Works without the GIL.
 
     Raises:
-        ValueError: for a negative number or place, or a chain of another length.
+        ValueError: for a negative number or offset, or a chain of another length.
     """
     cdef _Walk walking = _Walk.__new__(_Walk)
     cdef const char *p = PyBytes_AS_STRING(data)

@@ -1,4 +1,4 @@
-"""Where notes of decisions wait to be recorded."""
+"""The bounded queue of decision records."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
@@ -10,31 +10,31 @@ from sessauth._fast.token.chain cimport Chain
 cdef struct QueueSegment:
     char *memory
     size_t used
-    # Each chain that its notes speak of, once; owned.
+    # Each chain of its records, once; owned.
     PyObject **chains
     Py_ssize_t chain_count
     Py_ssize_t chain_room
-    # What those weigh, in bytes.
+    # The weight of those chains, in bytes.
     size_t weight
 
 cdef class DecisionQueue:
     cdef readonly size_t capacity
     cdef readonly uint64_t queued
     cdef readonly uint64_t lost
-    # Every call is to be denied, since what is decided can't be recorded.
+    # Every call is denied, since its decision can't be recorded.
     cdef public bint refusing
-    # So it is from the first note on that finds no room.
+    # The first lost record sets `refusing`.
     cdef public bint refuse_when_lost
     cdef public object on_half_full
     cdef QueueSegment _active
     cdef QueueSegment _spare
     cdef bint _draining
     cdef bint _notified
-    # What a chain that `_filling` holds is marked with, and one whose payloads were given.
+    # Marks of chains in `_active`, and of chains whose payloads were drained.
     cdef uint32_t _segment_mark
     cdef uint32_t _payload_mark
 
-    # Note a decision; of one that can't be kept, only that it is lost. With the GIL.
+    # Add a decision's record, or count it as lost without room. With the GIL.
     cdef void put(
         self,
         const CheckInput *input,

@@ -1,8 +1,8 @@
-"""Where notes of decisions wait to be recorded.
+"""The bounded queue of decision records.
 
-A judged call costs its caller a copy into memory that is there already: no object is made, nothing is
-hashed (but what stands in a token's place and is none), nothing is locked beside the GIL. Who records
-takes all notes at once. Memory is bounded: what finds no room is counted, and the call goes on.
+A check pays one copy into preallocated memory: no object is created, no lock taken beside the GIL, and nothing hashed
+but input that is not a valid token. The recorder drains all records at once. Memory is bounded: a record without room
+is counted as lost, and the call continues.
 """
 
 cimport cython
@@ -34,7 +34,7 @@ from sessauth._fast.token.chain cimport Chain
 __all__ = ["DecisionQueue"]
 
 cdef enum:
-    # Of each text. What is longer is no valid action, resource, source or audience.
+    # Limit of each text. A longer action, resource, source or audience is invalid.
     MAX_TEXT_BYTES = 1024
     FIRST_CHAINS = 64
 
@@ -51,12 +51,11 @@ cdef uint32_t new_mark() noexcept:
 
 @cython.final
 cdef class DecisionQueue:
-    """Notes of what one checker decides, at most ``capacity_bytes`` of them and of the chains they speak of.
+    """Records of a checker's decisions: at most ``capacity_bytes`` with their chains.
 
-    ``on_half_full`` is called, at most once between two drains, when half of that is taken. ``noted`` counts
-    the notes that were kept, ``lost`` those that found no room. While ``refusing`` is set, every call is
-    denied AUDIT_UNAVAILABLE; with ``refuse_when_lost`` the first loss sets it, since who records may be held
-    up just then.
+    ``on_half_full`` is called when half of the capacity is used, at most once between two drains. ``queued`` counts
+    queued records, ``lost`` those without room. While ``refusing`` is set, every call is denied AUDIT_UNAVAILABLE.
+    With ``refuse_when_lost`` the first loss sets it, since the recorder may be blocked then.
     """
 
     def __cinit__(self, size_t capacity_bytes, *, on_half_full=None):
@@ -66,7 +65,7 @@ cdef class DecisionQueue:
         self.on_half_full = on_half_full
         self._segment_mark = new_mark()
         self._payload_mark = new_mark()
-        # The system gives their pages when they are first written to.
+        # The system allocates pages on first write.
         self._active.memory = <char *> malloc(capacity_bytes)
         self._spare.memory = <char *> malloc(capacity_bytes)
         if self._active.memory == NULL or self._spare.memory == NULL:
@@ -82,18 +81,18 @@ cdef class DecisionQueue:
 
     @property
     def waiting_bytes(self):
-        """What the notes that wait take, with their chains."""
+        """The bytes of the queued records and their chains."""
         return self._active.used + self._active.weight
 
     def forget_chains(self):
-        """Give the payloads of every chain again, with its next note."""
+        """Add the payloads of every chain to its next record again."""
         self._payload_mark = new_mark()
 
     def drain(self):
-        """Take all notes, the oldest first.
+        """Remove and return all records, the oldest first.
 
-        Raises RuntimeError while another thread does the same; MemoryError without room for them, which
-        are kept then.
+        Raises RuntimeError during another thread's drain. Raises MemoryError without memory for the records, which
+        stay queued.
         """
         cdef DrainedRecords drained
         cdef DecisionRecord record
@@ -190,7 +189,7 @@ cdef class DecisionQueue:
         memcpy(head.prefix, prefix, PREFIX_BYTES)
         p = <char *> head + sizeof(RecordHead)
         if not flags & RECORD_SIGNATURE_VALID:
-            # No reference to what may be anybody's: its bytes, a secret among them at worst, are gone with the call.
+            # Store no reference to an unverified token: its bytes, possibly a secret, are freed with the call.
             _digest(<unsigned char *> p, &input.token, chain)
             p += DIGEST_BYTES
             if flags & RECORD_CLAIMS_SESSION:
@@ -209,11 +208,11 @@ cdef class DecisionQueue:
             p += argument_n
         memcpy(p, input.arguments.p, arguments_n)
         if 2 * (self._active.used + self._active.weight) > self.capacity:
-            # Only now: another thread may drain while this runs.
+            # Only after the record is complete: another thread may drain during this call.
             self._notify()
 
     cdef RecordHead *_reserve(self, size_t size, Chain chain) noexcept:
-        """Take room for a head and what stands behind it; NULL if there is none."""
+        """Reserve room for a head and its parts. NULL without room."""
         cdef QueueSegment *active = &self._active
         cdef RecordHead *head
         cdef size_t weight = 0
@@ -232,7 +231,7 @@ cdef class DecisionQueue:
         return head
 
     cdef bint _retain_chain(self, Chain chain) noexcept:
-        """Keep a chain for as long as its notes; False without memory for that."""
+        """Retain a chain for as long as its records. False without memory."""
         cdef QueueSegment *active = &self._active
         cdef Py_ssize_t room
         cdef PyObject **grown
@@ -255,7 +254,7 @@ cdef class DecisionQueue:
         self._notified = True
         try:
             self.on_half_full()
-        except Exception:  # Whoever records finds the notes when it looks the next time.
+        except Exception:  # The recorder finds the records at its next poll.
             return
 
 

@@ -1,1 +1,1 @@
-"""Logged decisions, made again."""
+"""Redecision of logged decisions."""

@@ -1,4 +1,4 @@
-"""A chain as a log remembers it: payloads that nobody verifies."""
+"""A chain from a log: payloads without signatures."""
 
 from libc.stdint cimport uint32_t
 
@@ -6,12 +6,12 @@ from sessauth._fast.token.chain cimport Chain
 from sessauth._fast.token.scope cimport ScopeList
 
 cdef class LoggedChain:
-    # Never kept in a cache, and never handed out.
+    # Never cached, and never exposed.
     cdef Chain chain
-    # By block, one bit: who must be the peer is stated, which no log says.
+    # A bit a block: the block requires a peer, and logs don't record peers.
     cdef uint32_t peers
     cdef bint reads_tool
     cdef readonly bint root_id_matches
 
-# Whether a condition of these reads what the gateway says of the tool.
+# True if a condition of the scopes reads the gateway's facts about the tool.
 cdef bint reads_tool(const ScopeList *scopes) noexcept nogil

@@ -1,7 +1,7 @@
-"""A chain as a log remembers it: payloads that nobody verifies.
+"""A chain from a log: payloads without signatures.
 
-It is made of what was recorded and of nothing that is presented. No token comes out of it and no checker takes it: all
-that can be done with it is to decide again (``replayer``).
+It is built from records, never from a presented token. It yields no token and no checker accepts it: its only use is
+a redecision (``redecide``).
 """
 
 cimport cython
@@ -29,17 +29,17 @@ cdef enum:
 
 @cython.final
 cdef class LoggedChain:
-    """A chain as a log remembers it.
+    """A chain from a log.
 
-    ``root_stands`` says whether the first id is that of the first payload. The other ids cover a signature too, which
-    is not there, so they are believed.
+    ``root_id_matches`` is True if the first id is that of the first payload. The other ids also cover a signature,
+    which the log does not have, so they are not verified.
     """
 
     def __cinit__(self, payloads not None, block_ids not None):
         """Take encoded blocks (bytes) without their signatures, and their ids (32 bytes each).
 
         Raises:
-            FormError: if these can be no token's.
+            FormError: for payloads and ids that no token can have.
         """
         cdef Chain chain
         cdef Block *block
@@ -63,7 +63,7 @@ cdef class LoggedChain:
             memcpy(chain.ids + ID_BYTES * i, PyBytes_AS_STRING(block_id), ID_BYTES)
             block = &chain.blocks[i]
             if block.peer.count:
-                # Judged apart, since nobody knows who the peer was.
+                # Reported separately, since the peer is unknown.
                 self.peers |= <uint32_t> 1 << i
                 block.peer.count = 0
             self.reads_tool |= reads_tool(&block.scopes) or _any_reads_tool(block.where, block.where_count)
@@ -76,7 +76,7 @@ cdef class LoggedChain:
 
     @property
     def bound(self):
-        """Whether its calls need a proof by the holder."""
+        """True if its calls need a proof by the holder."""
         return self.chain.blocks[self.chain.block_count - 1].ending == ENDING_BOUND
 
 
@@ -97,7 +97,7 @@ cdef bint reads_tool(const ScopeList *scopes) noexcept nogil:
 
 
 cdef bytes _unsigned(object payloads):
-    """The bytes of a token of these payloads, with nothing where the signatures stand."""
+    """Return a token of these payloads with zeros in place of signatures."""
     cdef bytearray out = bytearray((TAG_VERSION, 1))
     cdef bytes signature = bytes((TAG_SIGNATURE, SIGNATURE_BYTES)) + bytes(SIGNATURE_BYTES)
     for payload in payloads:

@@ -1,4 +1,4 @@
-"""The scopes of a remembered call, as far as what is known of it goes."""
+"""Three-valued evaluation of the scopes of a logged call."""
 
 from libc.stdint cimport uint32_t
 
@@ -6,7 +6,7 @@ from sessauth._fast.call.check_state cimport CheckInput, CheckOutcome, Scratch
 from sessauth._fast.check.lineage cimport Lineage
 from sessauth._fast.token.chain cimport Chain
 
-# What a record says of its scopes, what is known of its call, and whether the one can be of the other.
+# The position that a record states, the known parts of its call, and the consistency of the two.
 cdef struct LoggedPosition:
     int reason
     int level
@@ -17,13 +17,13 @@ cdef struct LoggedPosition:
     int matched_scope
     bint knows_arguments
     bint knows_facts
-    # The scopes can have refused where the record says, or admitted by the scope that it says.
+    # The scopes can have refused at the record's position, or admitted by its matched scope.
     bint fits
     bint match_fits
-    # By block: a scope with needs can be what decides.
+    # A bit a block: a scope with needs can decide.
     uint32_t may_cost
 
-# YES, NO or MAYBE; the finding says where a NO comes from. The request was read into `scratch`.
+# YES, NO or MAYBE. The outcome has the position of a NO. The request was read into `scratch`.
 cdef int evaluate_logged_scopes(
     Chain chain, const Lineage *lineage, const CheckInput *input, const Scratch *scratch,
     LoggedPosition *position, CheckOutcome *outcome

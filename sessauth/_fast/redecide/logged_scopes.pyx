@@ -1,7 +1,7 @@
-"""The scopes of a remembered call, as far as what is known of it goes.
+"""Three-valued evaluation of the scopes of a logged call.
 
-Walks ceilings and blocks in the order of stage ``scope`` (docs/token-format.md, section 9.8). What it says of each
-is a verdict for all that is not known; beside that it tells whether a record's own position can be right.
+Walks ceilings and blocks in the order of stage ``scope`` (docs/token-format.md, section 9.8). Each verdict covers all
+possible values of the unknown parts. The walk also checks if the record's own position is possible.
 """
 
 from libc.stdint cimport uint32_t
@@ -80,7 +80,7 @@ cdef int _eval_block(
             return NO
         if _may_cost(&block.scopes, call):
             position.may_cost |= <uint32_t> 1 << index
-        # The last block that states scopes is the one that a match is told of.
+        # The match is that of the last block with scopes.
         position.match_fits = position.matched_index == index and _may_match(&block.scopes, position.matched_scope, call)
     elif index == 0:
         if _is_at(position, LEVEL_BLOCK, 0):
@@ -122,7 +122,7 @@ cdef inline int _refuse(int level, int index, int reason, CheckOutcome *outcome)
 
 
 cdef int _first_matching(const ScopeList *scopes, PartialCall *call) noexcept nogil:
-    """The scope that a failed condition is told of; -1 where none can be."""
+    """Return the scope whose failed condition a denial reports; -1: none."""
     cdef int i
     for i in range(scopes.count):
         if pattern_matches(&scopes.scopes[i], scopes.base, call):
@@ -131,7 +131,7 @@ cdef int _first_matching(const ScopeList *scopes, PartialCall *call) noexcept no
 
 
 cdef bint _fits(const ScopeList *scopes, int first, const PartialCall *call, const LoggedPosition *position) noexcept nogil:
-    """Whether this list, which does not surely admit the call, can have refused it where the record says."""
+    """Return True if a list with a verdict other than YES can have refused at the record's position."""
     cdef PartialCall copy = call[0]
     cdef const Scope *scope
     cdef int i, one
@@ -141,7 +141,7 @@ cdef bint _fits(const ScopeList *scopes, int first, const PartialCall *call, con
         return False
     scope = &scopes.scopes[position.scope]
     if position.reason == MALFORMED_REQUEST:
-        # Work ran out, which any scope that is looked at can do.
+        # Work ran out, which every evaluated scope can cause.
         return pattern_matches(scope, scopes.base, &copy)
     if position.reason != CONDITION_FAILED or position.scope != first or position.clause >= scope.condition_count:
         return False
@@ -155,7 +155,7 @@ cdef bint _fits(const ScopeList *scopes, int first, const PartialCall *call, con
 
 
 cdef bint _may_cost(const ScopeList *scopes, const PartialCall *call) noexcept nogil:
-    """Whether a scope with needs can be the one that decides."""
+    """Return True if a scope with needs can decide."""
     cdef PartialCall copy = call[0]
     cdef bint out = False
     cdef int i, one
@@ -168,7 +168,7 @@ cdef bint _may_cost(const ScopeList *scopes, const PartialCall *call) noexcept n
 
 
 cdef bint _may_match(const ScopeList *scopes, int scope, const PartialCall *call) noexcept nogil:
-    """Whether a scope of a list can be the one that admitted the call."""
+    """Return True if this scope of a list can have admitted the call."""
     cdef PartialCall copy = call[0]
     cdef bint needs
     cdef int i, one

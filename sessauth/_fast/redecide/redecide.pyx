@@ -1,8 +1,8 @@
-"""Decides again, from what a log remembers of a decision: no token, no signatures, not all of the request.
+"""Redecides a logged decision without token, signatures and parts of the request.
 
-What comes out is no decision and allows nothing. The stages are those of ``judge``, by the rows of a view; what the log
-does not hold (who the peer was, how far a lease was renewed, perhaps the arguments) is told apart, so that nothing is
-concluded from it (docs/audit-replay.md).
+The result is no decision and allows nothing. The stages are those of ``stage_runner``, by the rows of a view. Facts
+that the log does not have (the peer, lease renewals, possibly the arguments) are reported separately, and no conclusion
+depends on them (docs/audit-replay.md).
 """
 
 cimport cython
@@ -35,7 +35,7 @@ __all__ = ["Redecision", "Redecider"]
 
 @cython.final
 cdef class Redecision:
-    """What comes out when a decision is made again; see ``again``. It is no decision, and never true."""
+    """The result of ``Redecider.redecide``. It is no decision, and has no truth value."""
 
     cdef readonly int verdict
     cdef readonly int reason
@@ -62,10 +62,10 @@ cdef class Redecision:
 
 @cython.final
 cdef class Redecider(StageRunner):
-    """Judges remembered chains by the rows of a view, in one thread."""
+    """Judges logged chains by the rows of a view. For one thread."""
 
     def session_alive(self, bytes session_id not None, uint64_t now_ms):
-        """Return what stage ``session`` says of a session's life, as ``again`` does; no token is looked at."""
+        """Run stage ``session`` for a session without a token. The result is as in ``redecide``."""
         cdef Redecision out = Redecision.__new__(Redecision)
         cdef Lineage lineage
         cdef CheckOutcome outcome
@@ -106,35 +106,34 @@ cdef class Redecider(StageRunner):
         int matched_index=-1,
         int matched_scope=-1,
     ):
-        """Judge a call again up to its scopes; signature, proof and needs are not asked for.
+        """Judge a logged call up to its scopes, without signatures, proof and needs.
 
         Args:
-            remembered: the chain.
+            logged: the chain.
             action: as recorded; str or bytes.
             resource: as recorded; str or bytes.
-            arguments: the JSON bytes; None if they are not known.
+            arguments: the JSON bytes; None if unknown.
             source: the agent's IP address.
-            audience: which verifier was asked.
-            now_ms: the time that was judged by, in ms since 1970.
-            knows_state: whether the view has the session and all that it stands on; else what depends on it
-                is left out, and its facts are not known.
-            knows_issuer: whether the view has every issuer key.
-            reason: with ``level``, ``index``, ``scope`` and ``clause``: where the record says that the scopes
-                refused, and why.
+            audience: the recorded audience.
+            now_ms: the time of the decision, in ms since 1970.
+            knows_state: True if the view has the session and its ancestors. Without them the stages that read them
+                are skipped, and their facts are unknown.
+            knows_issuer: True if the view has every issuer key.
+            reason: with ``level``, ``index``, ``scope`` and ``clause``: the recorded reason and position of a
+                refusal.
             level: see ``reason``.
             index: see ``reason``.
             scope: see ``reason``.
             clause: see ``reason``.
-            matched_index: with ``matched_scope``: which scope the record says admitted the call.
+            matched_index: with ``matched_scope``: the recorded scope that admitted the call.
             matched_scope: see ``matched_index``.
 
         Returns:
-            ``verdict`` is 2 (no) if the call is refused whatever is not known, with the reason and the place
-            as far as they can be told (wholly, if ``exact``); 1 (yes) if its scopes admit it; 3 (maybe) if
-            that depends on what is not known. ``place_fits`` and ``match_fits``: the scopes can have refused,
-            or admitted, where the record says. ``may_have_lapsed``: a lease was due to be renewed.
-            ``peers`` and ``may_cost`` have a bit for each block that asks who the peer is, and for each in
-            which a scope with needs can be what decides.
+            ``verdict`` is 2 (no) if the call is refused for all possible values of the unknown parts, with reason
+            and position as far as they are certain (complete if ``exact``); 1 (yes) if its scopes admit it; 3 (maybe)
+            if that depends on unknown parts. ``position_fits`` and ``match_fits``: the scopes can have refused, or
+            admitted, at the recorded position. ``may_have_lapsed``: a lease was due for renewal. ``peers`` has a bit
+            for each block that requires a peer, ``may_cost`` for each in which a scope with needs can decide.
         """
         cdef Redecision out = Redecision.__new__(Redecision)
         cdef Lineage lineage
@@ -183,7 +182,7 @@ cdef class Redecider(StageRunner):
         bint knows_state,
         bint knows_issuer,
     ) except -1:
-        """The stages before the scopes, but for the signatures."""
+        """Run the stages before the scopes, except the signatures."""
         cdef Chain chain = logged.chain
         cdef SessionEntry session = None
         out.exact = True
@@ -207,7 +206,7 @@ cdef class Redecider(StageRunner):
     cdef bint _session_alive(
         self, ReadPoint *point, Chain chain, CheckInput *input, Lineage *lineage, CheckOutcome *outcome, Redecision out
     ) except -1:
-        """Stage ``session``. Renewals of a lease are in no log: one that was due may have come."""
+        """Run stage ``session``. Logs have no lease renewals, so a lease that was due may have been renewed."""
         cdef SessionEntry entry
         cdef list leased = []
         try:
@@ -223,7 +222,7 @@ cdef class Redecider(StageRunner):
                     return False
                 out.may_have_lapsed = True
                 leased.append((entry, entry.lease_ms))
-                # As if it had been renewed: asked again.
+                # Judge again as if the lease had been renewed.
                 entry.lease_ms = 0
                 lineage_clear(lineage)
                 outcome_init(outcome)
@@ -252,7 +251,7 @@ cdef class Redecider(StageRunner):
         admitted = judge_scope(chain, lineage.rules, lineage.count if lineage.count else 1, input, scratch, outcome)
         self.box = box
         if outcome.reason == UNKNOWN_KIND or (outcome.reason == MALFORMED_REQUEST and outcome.level == LEVEL_NONE):
-            # Told before a scope is looked at.
+            # These denials precede the scopes.
             out.exact = True
             return 0
         if out.exact and admitted:
@@ -267,7 +266,7 @@ cdef class Redecider(StageRunner):
         outcome_init(outcome)
         out.verdict = evaluate_logged_scopes(chain, lineage, input, scratch, position, outcome)
         if out.exact:
-            # Only what it costs was left.
+            # Only stage needs refused.
             out.verdict = YES
         out.position_fits = position.fits
         out.match_fits = position.match_fits

@@ -1,4 +1,4 @@
-"""Check requests and responses in wire form."""
+"""Decoder of check requests and encoder of their responses."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t
@@ -10,10 +10,10 @@ from sessauth._fast.check.checker cimport Checker
 from sessauth._fast.codec.protobuf cimport WireReader
 from sessauth._fast.rpc_codec.item_options cimport ItemOptions
 
-# A token of a batch's table.
+# A token in a batch's table.
 cdef struct TokenTableEntry:
     TextSlice token
-    # Set when the first item asks about it: the chain, borrowed from `held`, or the reason why it is none.
+    # Set for the first item that uses it: the chain, borrowed from `references`, or the reason of its denial.
     bint looked_up
     PyObject *chain
     int refused
@@ -22,7 +22,7 @@ cdef class CheckMessage(ItemOptions):
     cdef Checker checker
     # NULL without tokens, or for too many of them.
     cdef TokenTableEntry *table
-    # For each item its token's place in the table, from 1; 0: none. NULL where no item has one.
+    # For each item the index of its token in the table, from 1; 0: none. NULL if no item has one.
     cdef uint32_t *token_indexes
     cdef TextSlice stated_audience
     cdef TextSlice stated_permit
@@ -32,7 +32,7 @@ cdef class CheckMessage(ItemOptions):
     cdef readonly Py_ssize_t stated_tokens
     cdef readonly bint watch
     cdef bint is_stream
-    # A field stands before those that all requests have.
+    # One field precedes the fields that all requests share.
     cdef bint shifted
 
     cdef int _decode_text(self, TextSlice *token, int *refused) except -1

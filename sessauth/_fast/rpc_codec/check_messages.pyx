@@ -1,7 +1,7 @@
-"""Check requests and responses in wire form: no message object between the bytes and the decision.
+"""Decoder of check requests and encoder of their responses, without protobuf objects.
 
-Unlike a token, a request is read as any protobuf runtime reads it: fields in any order, the last of a
-scalar counts, a message given twice is merged, what is not known is skipped
+Unlike a token, a request is parsed as in any protobuf runtime: fields in any order, the last value of a scalar counts,
+repeated occurrences of a message are merged, unknown fields are skipped
 (proto/sessauth/v1/authorization_service.proto).
 """
 
@@ -29,7 +29,7 @@ from sessauth._fast.token.chain cimport Chain
 __all__ = ["CheckMessage"]
 
 cdef enum:
-    # Of CheckItem.
+    # Fields of CheckItem.
     FIELD_TOKEN = 1
     FIELD_ACTION = 2
     FIELD_RESOURCE = 3
@@ -40,18 +40,18 @@ cdef enum:
     FIELD_PEER = 8
     FIELD_TOKEN_INDEX = 9
     FIELD_PROOF = 10
-    # Of CheckBatchRequest, beside what all requests have.
+    # A field of CheckBatchRequest alone.
     BATCH_TOKENS = 4
 
 cdef bytes NOTHING = b""
 
 
 cdef class CheckMessage(ItemOptions):
-    """What a Check, CheckBatch, CheckStream or Commit message asks; afterwards the decisions.
+    """A decoded Check, CheckBatch, CheckStream or Commit request; once judged, also its decisions.
 
     ``CheckMessage(checker, data, kind)``: ``kind`` is ``"check"``, ``"batch"``, ``"stream"`` or ``"commit"``. Raises
-    ValueError for bytes that are no such message. ``stated`` is how many items the message has,
-    ``stated_tokens`` how many tokens its table; with more than 1,024 of either none of them is read.
+    ValueError for bytes that are no such message. ``stated`` is the number of items in the message, ``stated_tokens``
+    the number of tokens in its table. Above 1,024 of either none is read.
     """
 
     def __cinit__(self, Checker checker not None, bytes data not None, str kind not None):
@@ -76,31 +76,31 @@ cdef class CheckMessage(ItemOptions):
 
     @property
     def permit(self):
-        """What a Commit is to commit; empty if it states nothing, and for another message."""
+        """The permit of a Commit; empty if it states none, and for other messages."""
         return PyBytes_FromStringAndSize(<const char *> self.stated_permit.p, self.stated_permit.n)
 
     def session_bytes(self, Py_ssize_t i):
-        """How many bytes the item's session id has; 0 if it is not stated."""
+        """Return the length of the item's session id; 0 if not stated."""
         return self._item(i).input.session.n
 
     def peer_count(self, Py_ssize_t i):
-        """How many identities the item states."""
+        """Return the number of identities in the item."""
         return self._item(i).input.peer_count
 
     def states(self, Py_ssize_t i):
-        """Whether the item states an action, and whether a resource."""
+        """Return two flags: the item states an action, and a resource."""
         return self._item(i).input.action.n > 0, self._item(i).input.resource.n > 0
 
     def token_index(self, Py_ssize_t i):
-        """Which token of the table the item asks about, counted from 1; 0 for its own, and once judged."""
+        """Return the index of the item's token in the table, from 1; 0 for its own token, and once judged."""
         self._item(i)
         return 0 if self.token_indexes == NULL else self.token_indexes[i]
 
     def well_formed(self):
-        """Whether each item states an action, a resource, one token, and at most one session and 16 identities.
+        """Return True if each item states an action, a resource, one token, at most one session and 16 identities.
 
-        False as well for more than 1,024 items or tokens, and for more than 16 approvals, 64 bytes of a
-        retry id, or 300,000 ms until a permit's deadline.
+        False also for more than 1,024 items or tokens, more than 16 approvals, a retry id of more than 64 bytes, or a
+        permit deadline of more than 300,000 ms.
         """
         cdef Py_ssize_t i
         cdef Item *item
@@ -118,7 +118,7 @@ cdef class CheckMessage(ItemOptions):
         return self._options_formed()
 
     def token(self, Py_ssize_t i):
-        """The bytes that were judged in the token's place; of a token of the table none before that."""
+        """Return the item's token as judged. A token from the table is empty before that."""
         self._item(i)
         return self.token_of(i)
 
@@ -133,12 +133,11 @@ cdef class CheckMessage(ItemOptions):
         bint consume_nonce=True,
         bint skip_proof=False,
     ):
-        """Judge items from ``first`` on, all that are left or ``count`` of them, by one state and one time.
+        """Judge ``count`` items from ``first``, or all remaining ones, by one state and one time.
 
-        ``gate`` is asked ``may_fail(source) -> bool`` before signatures of a chain that was not verified
-        before are looked at, and is told ``failed(source)`` when one of them is wrong. ``now_ms``,
-        ``take_nonce`` and ``proven`` are as in ``Checker.check``. What was found of these items before is
-        forgotten. Raises ValueError for items that are not well-formed.
+        ``gate.may_fail(source) -> bool`` is called before new signatures are verified, ``gate.failed(source)`` after a
+        wrong one. ``now_ms``, ``consume_nonce`` and ``skip_proof`` are as in ``Checker._check``. Earlier outcomes of
+        these items are reset. Raises ValueError for items that are not well-formed.
         """
         cdef Py_ssize_t end = self.count if count < 0 else min(self.count, first + count)
         cdef Py_ssize_t i
@@ -152,7 +151,7 @@ cdef class CheckMessage(ItemOptions):
         self.references.append(gate)
         self.reset(first, end)
         if self.options != NULL or self.overrides is not None or self.attached is not None:
-            self._forget(first, end)
+            self._reset_overrides(first, end)
         for i in range(first, end):
             self.items[i].input.audience = shared
             self.items[i].input.at_least_revision = self.at_least_revision
@@ -168,10 +167,9 @@ cdef class CheckMessage(ItemOptions):
         self.checker.judge_timed(self, first, end, now_ms)
 
     def answer(self, explain, elsewhere=()):
-        """Return the response's bytes; ``explain(decision, token)`` gives the text for each denial.
+        """Return the response's bytes. ``explain(decision, token)`` returns the text of a denial.
 
-        What the items came to is noted now. Not those in ``elsewhere``, which another process decided and
-        notes.
+        Records the items' decisions, except those in ``elsewhere``, which another process decided and records.
         """
         cdef ByteBuffer out
         cdef Item *item
@@ -214,7 +212,7 @@ cdef class CheckMessage(ItemOptions):
             out_free(&out)
 
     cdef int _decode_text(self, TextSlice *token, int *refused) except -1:
-        """Put the bytes of a token that came as text in its place."""
+        """Replace a token in text form by its bytes."""
         cdef Prepared prepared = self.checker._prepare_input(PyBytes_FromStringAndSize(<const char *> token.p, token.n))
         refused[0] = prepared.reason
         if not prepared.reason:
@@ -223,7 +221,7 @@ cdef class CheckMessage(ItemOptions):
         return 0
 
     cdef int _set_proof(self, CheckInput *input) except -1:
-        """Point an item at what its proof is judged by now; a proof that came as text becomes its bytes."""
+        """Point an item at the current proof keys, and replace a proof in text form by its bytes."""
         cdef object references = self.checker.proofs
         if is_text(input.proof.p, input.proof.n):
             text = PyBytes_FromStringAndSize(<const char *> input.proof.p, input.proof.n)
@@ -234,7 +232,7 @@ cdef class CheckMessage(ItemOptions):
         return 0
 
     cdef int _use_table_token(self, Py_ssize_t i) except -1:
-        """Let an item ask about its token of the table, which is looked up for the first one that does."""
+        """Point an item at its token in the table. The first such item looks the token up."""
         cdef Item *item = &self.items[i]
         cdef TokenTableEntry *entry = &self.table[self.token_indexes[i] - 1]
         if not entry.looked_up:
@@ -268,7 +266,7 @@ cdef class CheckMessage(ItemOptions):
         return 0
 
     cdef int _count_items(self, WireReader reader, bint is_batch) except -1:
-        """Make room for the items and the tokens; for none if there are more than a batch may have."""
+        """Count and allocate items and tokens. Allocate none above the limits of a batch."""
         cdef uint32_t number, wire
         cdef Py_ssize_t count = 0
         cdef size_t size
@@ -300,7 +298,7 @@ cdef class CheckMessage(ItemOptions):
         while reader.p < reader.end:
             if not field_tag(&reader, &number, &wire):
                 raise ValueError("not a message")
-            # A stream's request has an id before the rest, a Commit its permit.
+            # A stream's request has its id in front, a Commit its permit.
             field = number - self.shifted
             if wire == WIRE_BYTES and (field == 1 or field == 2):
                 if not field_bytes(&reader, &inner):
@@ -378,7 +376,7 @@ cdef class CheckMessage(ItemOptions):
         return True
 
     cdef bint _set_token_index(self, Py_ssize_t i, uint32_t token_index) noexcept:
-        """Keep which token of the table an item asks about."""
+        """Store the index of an item's token in the table."""
         if self.token_indexes == NULL:
             if token_index == 0:
                 return True

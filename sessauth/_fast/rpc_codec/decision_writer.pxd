@@ -1,9 +1,9 @@
-"""Decisions in wire form (proto/sessauth/v1/authorization_service.proto)."""
+"""Encoder of decisions (proto/sessauth/v1/authorization_service.proto)."""
 
 from sessauth._fast.call.check_state cimport CheckOutcome
 from sessauth._fast.token.chain cimport Chain
 
-# Bytes that grow; `failed` once memory was out.
+# A growing buffer. `failed` is set without memory.
 cdef struct ByteBuffer:
     unsigned char *p
     size_t n
@@ -13,8 +13,8 @@ cdef struct ByteBuffer:
 cdef void out_init(ByteBuffer *out) noexcept nogil
 cdef void out_free(ByteBuffer *out) noexcept nogil
 cdef void put_number(ByteBuffer *out, int field, unsigned long long value) noexcept nogil
-# A message's field `field` holding a Decision. The chain's ids were computed, if it may be named; `more` are
-# encoded fields that stand behind the others.
+# Write a Decision as field `field`. The caller computed the chain's ids if its signatures are valid. `more` are encoded
+# fields for the end of the message.
 cdef void put_decision(
     ByteBuffer *out,
     int field,

@@ -1,6 +1,6 @@
-"""Decisions in wire form (proto/sessauth/v1/authorization_service.proto).
+"""Encoder of decisions (proto/sessauth/v1/authorization_service.proto).
 
-Byte for byte what a protobuf runtime writes: fields in the order of their numbers, defaults left out.
+The bytes equal those of a protobuf runtime: fields in the order of their numbers, defaults omitted.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -16,7 +16,7 @@ from sessauth._fast.token.chain cimport Chain
 __all__ = ["withdrawal"]
 
 cdef enum:
-    # All of a Decision but its texts and block ids, generously.
+    # Upper bound of a Decision without its texts and block ids.
     PLAIN_BYTES = 192
     BLOCK_ID_BYTES = 34
 
@@ -88,14 +88,14 @@ cdef void put_number(ByteBuffer *out, int field, unsigned long long value) noexc
 
 
 cdef inline size_t _open(ByteBuffer *out, int field) noexcept nogil:
-    """Begin a message whose length is not known yet; returns where it begins."""
+    """Begin a message of unknown length. Return its start."""
     _varint(out, (field << 3) | 2)
     out.n += 1
     return out.n
 
 
 cdef inline void _close(ByteBuffer *out, size_t begin) noexcept nogil:
-    """Write the length of what stands behind ``begin``, moving it if one byte does not hold it."""
+    """Write the length of the message from ``begin``. Move the message if the length needs several bytes."""
     cdef size_t n = out.n - begin
     cdef size_t more = _varint_bytes(n) - 1
     cdef size_t i
@@ -121,10 +121,10 @@ cdef void _position(
 
 
 def withdrawal(Batch batch not None, Py_ssize_t i, uint64_t stream_id, str explanation not None):
-    """Return the bytes of a CheckStreamResponse that takes back what was allowed under ``stream_id``.
+    """Return the bytes of a CheckStreamResponse that withdraws the allow of ``stream_id``.
 
-    Item ``i`` of the batch says why; ``explanation`` is for the gateway's operator. Raises ValueError for
-    an item that is allowed: that takes nothing back.
+    Item ``i`` of the batch is the new decision. ``explanation`` is for the gateway's operator. Raises ValueError for
+    an item that is allowed.
     """
     cdef bytes text = explanation.encode()
     cdef Chain chain
@@ -176,7 +176,7 @@ cdef void put_decision(
     cdef unsigned char decision_id[16]
     cdef size_t begin
     cdef int i
-    # The largest that it can become, so that nothing below has to ask.
+    # Reserve an upper bound, so that no write below needs a check.
     if not _reserve(out, PLAIN_BYTES + MAX_BLOCKS * BLOCK_ID_BYTES + outcome.argument_n + explanation_n + more_n):
         return
     begin = _open(out, field)

@@ -1,4 +1,4 @@
-"""What items of a request ask for beside an answer, and what the writer made of them."""
+"""Options of a request's items, and overrides by the writer."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -9,9 +9,9 @@ from sessauth._fast.check.decision cimport Decision
 from sessauth._fast.check.recording_runner cimport RecordingRunner
 from sessauth._fast.codec.protobuf cimport WireReader
 
-# Of one item: approvals that came with it, what its gateway calls the attempt, a permit.
+# The options of one item: approvals, the gateway's retry id, the deadline of a permit.
 cdef struct ItemOption:
-    # Of too many, only the number.
+    # Above the limit only the number is stored.
     const TextSlice *approvals
     int approval_count
     TextSlice retry_id
@@ -19,24 +19,24 @@ cdef struct ItemOption:
 
 cdef class ItemOptions(Batch):
     cdef Arena arena
-    # One for each item; NULL where no item has one.
+    # One for each item; NULL if no item has options.
     cdef ItemOption *options
-    # By item: decisions in the place of what was found, and encoded fields beside it. None: there are none.
+    # By item: decisions that replace the outcome, and encoded extra fields. None: no item has any.
     cdef dict overrides
     cdef dict attached
 
     cdef Item *_item(self, Py_ssize_t i) except NULL
-    # Where an item's wish is kept; NULL without memory for it.
+    # The options of an item, allocated if needed. NULL without memory.
     cdef ItemOption *_make_option(self, Py_ssize_t i) noexcept
-    # Read a field of CheckItem that is one of these, or step over it.
+    # Read an option's field of CheckItem, or skip another field.
     cdef bint read_option(self, WireReader *reader, Py_ssize_t i, uint32_t number, uint32_t wire) noexcept
     cdef bint _options_formed(self) noexcept
-    # Before the items from `first` up to, not with, `end` are judged.
-    cdef int _forget(self, Py_ssize_t first, Py_ssize_t end) except -1
-    # Note each item's decision as it is answered, but those that another process decided.
+    # Reset the items from `first` up to `end`, exclusive, before they are judged.
+    cdef int _reset_overrides(self, Py_ssize_t first, Py_ssize_t end) except -1
+    # Record each item's decision, except those that another process decided.
     cdef int record_answers(self, RecordingRunner judge, object elsewhere) except -1
-    # The decision in an item's place, or None.
+    # The decision that overrides an item's outcome, or None.
     cdef Decision override_of(self, Py_ssize_t i)
 
-# Keep one of at most 16 parts; of more, only the number. False without memory.
+# Append to at most 16 slices; above that only count. False without memory.
 cdef bint append_slice(Arena *arena, const TextSlice **parts, int *count, const TextSlice *part) noexcept

@@ -1,7 +1,7 @@
-"""What items of a request ask for beside an answer, and what the writer made of them.
+"""Options of a request's items, and overrides by the writer.
 
-A scope that costs something, and a permit, only the writer of the state can give. What was judged here
-ends in stage needs then, and whoever reaches the writer puts its decision in the item's place.
+Only the writer of the state can allow calls with costs or permits. A check in this process ends in stage needs then,
+and the service overrides the item with the writer's decision.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -25,17 +25,17 @@ from sessauth._fast.record.queue cimport DecisionQueue
 __all__ = ["ItemOptions"]
 
 cdef enum:
-    # Of CheckItem.
+    # Fields of CheckItem.
     FIELD_APPROVALS = 11
     FIELD_RETRY = 12
     FIELD_PERMIT_MS = 13
-    # Of Decision: what the writer adds to one.
+    # Fields of Decision that the writer adds.
     ATTACHED_FIRST = 14
     ATTACHED_LAST = 16
 
 
 cdef class ItemOptions(Batch):
-    """A batch whose items may ask for more than an answer, and be answered by the writer."""
+    """A batch whose items have options, and which the writer may override."""
 
     def __cinit__(self):
         arena_init(&self.arena)
@@ -44,37 +44,37 @@ cdef class ItemOptions(Batch):
         arena_free(&self.arena)
 
     def approvals(self, Py_ssize_t i):
-        """The SignedApprovals that came with the item, encoded as they came: at most 16, of more the first."""
+        """Return the first 16 SignedApprovals of the item, encoded as received."""
         self._item(i)
         cdef ItemOption *option = NULL if self.options == NULL else &self.options[i]
         cdef int count = 0 if option == NULL else min(option.approval_count, <int> MAX_APPROVAL_KEYS)
         return tuple([_bytes(&option.approvals[k]) for k in range(count)])
 
     def approval_count(self, Py_ssize_t i):
-        """How many SignedApprovals came with the item."""
+        """Return the number of SignedApprovals of the item."""
         self._item(i)
         return 0 if self.options == NULL else self.options[i].approval_count
 
     def retry_id(self, Py_ssize_t i):
-        """What the gateway calls this attempt; empty if it has no name for it."""
+        """Return the gateway's id for a retried call; empty without one."""
         self._item(i)
         return b"" if self.options == NULL else _bytes(&self.options[i].retry_id)
 
     def permit_ms(self, Py_ssize_t i):
-        """Within how many ms the permit that is asked for may be committed; 0 if none is."""
+        """Return the deadline in ms for committing the requested permit; 0 without one."""
         self._item(i)
         return 0 if self.options == NULL else self.options[i].permit_ms
 
     def wants_writer(self, Py_ssize_t i):
-        """Whether all but stage ``needs`` allows the item: it costs something, or asks for a permit.
+        """Return True if only stage ``needs`` denied the item: it has costs, or requests a permit.
 
-        So does an item with a retry id whose token is bound, since its proof counts once.
+        True also for an item with a retry id and a bound token, since its proof counts once.
         """
         cdef Item *item = self._item(i)
         return not item.outcome.allowed and item.outcome.stage == STAGE_NEEDS
 
     def call(self, Py_ssize_t i):
-        """What is asked, once judged: token, action, resource, arguments, tool, session, source, identities, proof.
+        """Return a judged item's token, action, resource, arguments, tool, session, source, identities and proof.
 
         The parts are those of a call of ``check_batch``.
         """
@@ -93,7 +93,7 @@ cdef class ItemOptions(Batch):
         )
 
     def override(self, Py_ssize_t i, Decision decision not None):
-        """Answer an item with a decision that was made elsewhere."""
+        """Replace an item's outcome by a decision of another process."""
         cdef Item *item = self._item(i)
         outcome_free(&item.outcome)
         item.outcome = decision.outcome
@@ -110,10 +110,9 @@ cdef class ItemOptions(Batch):
         self.overrides[i] = decision
 
     def attach(self, Py_ssize_t i, bytes encoded not None):
-        """Add encoded fields to the item's answer: permit, its deadline, approval (14 to 16 of Decision).
+        """Add encoded fields to the item's Decision: permit, its deadline, approval (fields 14 to 16).
 
-        They replace those that were added before. Raises ValueError for bytes that are no such fields, in
-        the order of their numbers.
+        They replace fields added before. Raises ValueError for other fields, and for another order than by number.
         """
         self._item(i)
         if not _attachable(encoded):
@@ -131,7 +130,7 @@ cdef class ItemOptions(Batch):
         return Batch.__getitem__(self, index)
 
     cdef int record_answers(self, RecordingRunner judge, elsewhere) except -1:
-        """Note each decision as it is answered: the writer's own where it settled the item."""
+        """Record each decision: the writer's for an overridden item."""
         cdef DecisionQueue queue = judge.decision_queue
         cdef Decision decision
         cdef Py_ssize_t i
@@ -194,7 +193,7 @@ cdef class ItemOptions(Batch):
         return append_slice(&self.arena, &option.approvals, &option.approval_count, &part)
 
     cdef bint _options_formed(self) noexcept:
-        """Whether no item has more of these than it may."""
+        """Return True if all options are within their limits."""
         cdef Py_ssize_t i
         cdef ItemOption *option
         for i in range(0 if self.options == NULL else self.count):
@@ -205,8 +204,8 @@ cdef class ItemOptions(Batch):
                 return False
         return True
 
-    cdef int _forget(self, Py_ssize_t first, Py_ssize_t end) except -1:
-        """Take back what the writer made of items, and tell the judge what they consume."""
+    cdef int _reset_overrides(self, Py_ssize_t first, Py_ssize_t end) except -1:
+        """Remove overrides and attached fields, and set the items' `consumes`."""
         cdef Py_ssize_t i
         for i in range(first, end):
             if self.overrides is not None:
@@ -234,7 +233,7 @@ cdef bint append_slice(Arena *arena, const TextSlice **parts, int *count, const 
 
 
 cdef inline bytes _bytes(const TextSlice *part):
-    # A part that was never set has no place either.
+    # A slice that was never set has no pointer either.
     return PyBytes_FromStringAndSize(<const char *> part.p, part.n) if part.n else b""
 
 

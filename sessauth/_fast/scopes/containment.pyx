@@ -1,14 +1,14 @@
 # cython: boundscheck=True, wraparound=True
-"""Whether scopes lie inside other scopes, over the wire dicts of message Scope.
+"""Containment of scopes in other scopes, over the wire dicts of message Scope.
 
-A list of scopes permits what one of its scopes matches. The answers:
+A list of scopes permits a call if one of its scopes matches. The verdicts:
 
      1  every call that the child permits is permitted by the parent: proven
      0  unknown
     -1  some scope of the child can never be satisfied together with the parent
 
-Both proofs are sound for every call, and neither is complete. Intersection keeps authority safe
-whatever is answered here: this exists so that people hear of a mistake before a call is denied.
+Both proofs are sound for every call, and neither is complete. Checks intersect authority independent of these
+verdicts. They exist to report a mistake before a call is denied.
 """
 
 from sessauth._fast.scopes.implication import (
@@ -30,7 +30,7 @@ cdef enum:
     ONE_OF = 4
     REST = 5
 
-# What a block permits that states no scopes: anything.
+# A block without scopes permits every call.
 _ANYTHING = {"actions": ["*"], "resource": [{"kind": REST}], "free_all": True}
 
 
@@ -39,16 +39,16 @@ cdef enum:
 
 
 def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False, same_session=True):
-    """Return the verdict over all scopes of ``child``, and what it is about.
+    """Return the verdict over all scopes of ``child``, and its subject.
 
     Args:
         parent: scopes, or None for a block that states none.
         child: scopes, or None for a block that states none.
-        parent_where: conditions beside the scopes; they mention no arguments.
-        child_where: likewise.
-        same_facts: whether both sides see the same session facts.
-        same_session: whether both sides read the facts of one session; without, a condition on a fact
-            proves nothing, and scopes can only be disproven by the rest of them.
+        parent_where: the parent's conditions outside of scopes, which mention no arguments.
+        child_where: likewise for the child.
+        same_facts: both sides see the same session facts.
+        same_session: both sides read the facts of one session. Without it a condition on a fact proves nothing, and
+            only other parts can disprove a scope.
 
     Returns:
         The least of the verdicts, and ``scope INDEX: PART`` for the first child scope that has it;
@@ -70,7 +70,7 @@ def contains(parent, child, *, parent_where=(), child_where=(), same_facts=False
 
 
 cdef _without_facts(scopes):
-    """Leave out what scopes ask of facts: what is left permits at least as much."""
+    """Drop the scopes' conditions on facts. The rest permits at least as much."""
     return [
         {**scope, "where": [one for one in scope.get("where", ()) if not _reads_facts(one)]} for scope in scopes
     ]
@@ -95,19 +95,19 @@ def compare(parent, child, *, parent_where=(), child_where=(), same_facts=False)
 
 
 def overlaps(a, b, *, same_facts=True):
-    """Whether some call may match both scopes; False is proven."""
+    """Return True if some call may match both scopes. False is proven."""
     return _best([a], (), b, (), same_facts, WorkBudget())[0] >= 0
 
 
 cdef _best(parents, parent_where, child, child_where, bint same_facts, work):
-    """Judge one child scope against the alternatives of the parent; the closest of them speaks."""
+    """Judge one child scope against the parent's alternatives. The closest one names the part."""
     best = (-1, "nothing is permitted above it", -1)
     try:
         for parent in parents:
             judged = _judge(parent, parent_where, child, child_where, same_facts, work)
             if judged[0] == 1:
                 return 1, ""
-            # An unknown outweighs any number of alternatives that are out of reach.
+            # One unknown verdict outweighs any number of disproven ones.
             if (judged[0], judged[2]) > (best[0], best[2]):
                 best = judged
     except WorkExceeded:
@@ -116,7 +116,7 @@ cdef _best(parents, parent_where, child, child_where, bint same_facts, work):
 
 
 cdef _judge(parent, parent_where, child, child_where, bint same_facts, work):
-    """Return (verdict, part, how far the two agree) for two scopes and what stands beside them."""
+    """Return (verdict, part, degree of agreement) for two scopes with their outer conditions."""
     work.spend(1)
     if not (_is_known(parent, parent_where) and _is_known(child, child_where)):
         return 0, "a kind of a later version", 0
@@ -140,7 +140,7 @@ cdef _judge(parent, parent_where, child, child_where, bint same_facts, work):
 
 
 cdef _outside(parent, theirs, child, ours, bint same_facts, work):
-    """Name the first part of the child that isn't proven to lie inside; empty if all is."""
+    """Return the first part of the child without a proof of containment; empty if all are proven."""
     if "*" not in parent["actions"]:
         for action in child["actions"]:
             if action not in parent["actions"]:
@@ -183,7 +183,7 @@ cdef _actions_apart(parent, child):
 
 
 cdef int _first_apart(a, b) except -2:
-    """The first segment at which no resource can match both patterns, or -1."""
+    """Return the first segment at which no resource can match both patterns, or -1."""
     cdef int i
     for i in range(max(len(a), len(b))):
         if i < len(a) and a[i]["kind"] == REST or i < len(b) and b[i]["kind"] == REST:
@@ -194,7 +194,7 @@ cdef int _first_apart(a, b) except -2:
 
 
 cdef int _first_outside(parent, child) except -2:
-    """The first segment at which the child's pattern isn't inside the parent's, or -1."""
+    """Return the first segment at which the child's pattern is not inside the parent's, or -1."""
     cdef int i
     for i in range(max(len(parent), len(child))):
         if i < len(parent) and parent[i]["kind"] == REST:
@@ -239,7 +239,7 @@ cdef _mentioned(scope):
 
 
 cdef _left_over(scope, conditions):
-    """An argument that ``conditions`` need and that a closed ``scope`` never leaves open; or empty."""
+    """Return an argument that ``conditions`` require and a closed ``scope`` forbids; or empty."""
     if not _is_closed(scope):
         return ""
     mentioned = _mentioned(scope)

@@ -1,7 +1,6 @@
 """Conditions, evaluated (docs/token-format.md, sections 6.2 to 6.9).
 
-What most conditions are is evaluated in line, since every warm check does so a few times; the rest in
-``evaluate.pyx``.
+The most common shapes are evaluated inline, since every warm check has a few. The others are in ``evaluate.pyx``.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -20,7 +19,7 @@ from sessauth._fast.token.condition cimport (
     Value,
 )
 
-# What a condition is evaluated against.
+# The documents and facts that conditions read, and the work so far.
 cdef struct Context:
     const Document *arguments
     const Document *tool
@@ -31,16 +30,16 @@ cdef struct Context:
     uint32_t work
     bint overworked
 
-# Count n × max(1, times) steps of work; 0 when the check has done too much.
+# Count n × max(1, times) steps of work. 0: the check is over its limit.
 cdef bint spend(Context *context, uint32_t n, uint32_t times) noexcept nogil
-# As `holds`, for any condition.
+# `holds` for conditions of every shape.
 cdef bint holds_of_any_shape(const Condition *c, bytes_t base, Context *context) noexcept nogil
 
 
 cdef inline bint equals_any(
     const Condition *c, bytes_t base, uint8_t type, bint truth, bytes_t text, int64_t units, uint32_t nanos
 ) noexcept nogil:
-    """Whether a value is one of the condition's; ``units`` of a text are its bytes."""
+    """Return 1 if a value is one of the condition's. ``units`` of a text is its length in bytes."""
     cdef const Value *value
     cdef int i
     for i in range(c.count):
@@ -59,14 +58,14 @@ cdef inline bint equals_any(
 
 
 cdef inline int number_order(int64_t a_units, uint32_t a_nanos, int64_t b_units, uint32_t b_nanos) noexcept nogil:
-    """Below, at or above 0, as a is to b."""
+    """Compare a and b: below, at or above 0."""
     if a_units != b_units:
         return -1 if a_units < b_units else 1
     return (a_nanos > b_nanos) - (a_nanos < b_nanos)
 
 
 cdef inline bint order_is(int op, int order) noexcept nogil:
-    """Whether an operator from ``<`` to ``>=`` wants this order."""
+    """Return 1 if this order satisfies an operator from ``<`` to ``>=``."""
     if op == OP_LESS:
         return order < 0
     if op == OP_LESS_EQUAL:
@@ -75,10 +74,10 @@ cdef inline bint order_is(int op, int order) noexcept nogil:
 
 
 cdef inline bint holds(const Condition *c, bytes_t base, Context *context, uint64_t *marked) noexcept nogil:
-    """Evaluate a condition; false also when the work ran out, which the context then says.
+    """Evaluate a condition. False also when the work ran out; then the context is `overworked`.
 
-    ``base`` is where the condition's spans count from. The argument that it is of may be marked in ``named``,
-    bit i for node i: what marks belong to one scope tell ``cover`` what need not be looked for again.
+    The condition's spans are relative to ``base``. The argument of the condition may be marked in ``marked``, bit i for
+    node i. The marks of one scope save ``covers`` a lookup of these arguments.
     """
     cdef const JsonNode *nodes
     cdef const JsonNode *node

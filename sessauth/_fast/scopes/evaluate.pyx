@@ -1,7 +1,7 @@
-"""Conditions: what they mean (docs/token-format.md, sections 6.2 to 6.9).
+"""Evaluation of conditions (docs/token-format.md, sections 6.2 to 6.9).
 
-No other place of the package evaluates a condition. Nothing here allocates or needs the GIL; work is
-bounded by counting (section 9.8).
+No other module evaluates a condition. No function allocates or needs the GIL. Counted steps bound the work
+(section 9.8).
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -48,10 +48,10 @@ from sessauth._fast.token.condition cimport (
 )
 
 cdef enum:
-    # Of a text that a glob or URL is looked for in: one step of work.
+    # Bytes of text for one step of work in a glob or a URL.
     BYTES_A_STEP = 16
 
-# A value in hand: from the request, a fact, a token, or what an accessor made.
+# An operand: from the request, a fact, a token, or the result of an accessor.
 cdef struct Operand:
     uint8_t type
     bint truth
@@ -81,7 +81,7 @@ cdef inline void _from_value(const Value *value, bytes_t base, Operand *out) noe
 
 
 cdef bint spend(Context *context, uint32_t n, uint32_t times) noexcept nogil:
-    """Count n × max(1, times) steps of work; 0 when the check has done too much."""
+    """Count n × max(1, times) steps of work. 0: the check is over its limit."""
     cdef uint64_t steps = <uint64_t> n * (times if times else 1)
     if steps > MAX_WORK or context.work + steps > MAX_WORK:
         context.overworked = 1
@@ -173,7 +173,7 @@ cdef bint _one(
         hand.nanos = 0
     elif c.accessor != ACCESSOR_NONE and not _url_part(c.accessor, context, &hand):
         return 0
-    # A pattern may walk the whole text, and there may be many.
+    # Each of the patterns may walk the whole text.
     if c.op == OP_GLOB and hand.type == TYPE_TEXT and not spend(context, hand.n // BYTES_A_STEP, c.count):
         return 0
     return _compare(c, base, &hand, operand)

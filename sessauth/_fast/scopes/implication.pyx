@@ -1,9 +1,8 @@
 # cython: boundscheck=True, wraparound=True
-"""What one condition says about another, over the wire dicts of message Condition.
+"""Implication and contradiction of conditions, over the wire dicts of message Condition.
 
-Both questions are answered for every call at once, and both answers are safe: ``implies`` is true
-only if proven, ``contradicts`` is true only if no call can satisfy both. Where a constant decides,
-the kernel's own evaluation is asked, so that no operator has a second meaning here.
+Both relations quantify over all calls, and both are sound: ``implies`` is true only if proven, ``contradicts`` only if
+no call can satisfy both. The kernel's own evaluation decides on constants, so that no operator has a second meaning.
 
 "Child" is the condition of the lower block. A holder's block sees only the session facts marked
 visible; with ``same_facts`` both sides see all (two ceilings of one session).
@@ -42,7 +41,7 @@ MAX_STEPS = 65536
 
 
 class WorkExceeded(Exception):
-    """The comparison was given up, so its answer is: unknown."""
+    """The comparison exceeded its work budget, so its verdict is: unknown."""
 
 
 cdef class WorkBudget:
@@ -61,24 +60,24 @@ cdef class WorkBudget:
 
 
 def is_known(condition):
-    """Whether operator, accessor and source are of this version."""
+    """Return True if operator, accessor and source are of this version."""
     source = (condition.get("path") or {}).get("source", 0)
     return 1 <= source <= 3 and 1 <= condition["operator"] <= 15 and 0 <= condition.get("accessor", 0) <= 4
 
 
 def requires_value(condition):
-    """Whether the condition holds only if something is found at its path."""
+    """Return True if the condition holds only with a value at its path."""
     return condition["operator"] != ABSENT and not condition.get("optional", False)
 
 
 def argument(condition):
-    """The path as positions name it."""
+    """Return the path in the form of a position."""
     source, segments = _path(condition)
     return ("", "", "session.", "tool.")[source] + ".".join(segments)
 
 
 def implies(child, parent, bint same_facts, WorkBudget work):
-    """Whether every call for which ``child`` holds is one for which ``parent`` holds."""
+    """Return True if ``parent`` holds for every call for which ``child`` holds."""
     work.spend(1)
     source, child_path = _path(child)
     parent_source, parent_path = _path(parent)
@@ -101,7 +100,7 @@ def implies(child, parent, bint same_facts, WorkBudget work):
 
 
 def contradicts(child, parent, bint same_facts, WorkBudget work):
-    """Whether no call satisfies both."""
+    """Return True if no call satisfies both."""
     work.spend(1)
     source, child_path = _path(child)
     parent_source, parent_path = _path(parent)
@@ -117,14 +116,14 @@ def contradicts(child, parent, bint same_facts, WorkBudget work):
     # An empty list satisfies any two conditions on each of its elements.
     if child.get("each", False):
         return False
-    # If nothing is found both may hold; and a holder's block may not find what the other does.
+    # Without a value both may hold, and a holder's block may not see a value that the other sees.
     if not requires_value(child) and (hidden or not requires_value(parent)):
         return False
     return _value_contradicts(child, parent, work)
 
 
 cdef _value_implies(child, parent, WorkBudget work):
-    """Whether every value that satisfies ``child`` satisfies ``parent``."""
+    """Return True if every value that satisfies ``child`` satisfies ``parent``."""
     cdef int child_op = child["operator"]
     cdef int parent_op = parent["operator"]
     if child.get("fact") or parent.get("fact"):
@@ -133,7 +132,7 @@ cdef _value_implies(child, parent, WorkBudget work):
     if child_op == parent_op and set(ours) == set(theirs):
         return True
     if parent_op in (NOT_EQUAL, NOT_IN):
-        # Excluded is what the child excludes too, or what can't satisfy the child.
+        # The child excludes each of these values too, or they can't satisfy it.
         if _type(child) != _type(parent):
             return False
         if child_op in (NOT_EQUAL, NOT_IN):
@@ -158,7 +157,7 @@ cdef _value_implies(child, parent, WorkBudget work):
 
 
 cdef _value_contradicts(child, parent, WorkBudget work):
-    """Whether no value satisfies both."""
+    """Return True if no value satisfies both."""
     cdef int child_op = child["operator"]
     cdef int parent_op = parent["operator"]
     if child.get("fact") or parent.get("fact"):
@@ -186,14 +185,14 @@ cdef _value_contradicts(child, parent, WorkBudget work):
 
 
 cdef _bound_implies(tighter, wider, bint must_be_less):
-    """Whether an upper bound implies another; for lower bounds with the arguments exchanged."""
+    """Return True if one upper bound implies another. Exchange the arguments for lower bounds."""
     if tighter[0] != wider[0]:
         return False
     return tighter < wider or (tighter == wider and not must_be_less)
 
 
 cdef _apart(upper, lower, bint both_include):
-    """Whether nothing lies between an upper and a lower bound."""
+    """Return True if no value is between an upper and a lower bound."""
     return upper < lower or (upper == lower and not both_include)
 
 
@@ -209,7 +208,7 @@ cdef _same_subject(child, parent):
 
 
 cdef _keys(condition):
-    """The operands as comparable tuples, type first; texts as bytes, numbers exact."""
+    """Return the operands as comparable tuples, type first; texts as bytes, numbers exact."""
     return [_key(value) for value in condition.get("values", ())]
 
 
@@ -222,7 +221,7 @@ cdef _key(value):
 
 
 cdef _type(condition):
-    """The type that a value has if the condition holds for it."""
+    """Return the type of all values that satisfy the condition."""
     return "list" if condition["operator"] == SUBSET_OF else _keys(condition)[0][0]
 
 
@@ -235,7 +234,7 @@ cdef _inside(a, b):
 
 
 cdef _holding(condition, keys, WorkBudget work):
-    """For each constant, whether the condition's relation holds for it, as the kernel says."""
+    """Evaluate the condition's relation for each constant with the kernel."""
     work.spend(len(keys))
     predicate = {"path": {"source": 1, "segments": ["v"]}, "operator": condition["operator"]}
     predicate["values"] = condition["values"]

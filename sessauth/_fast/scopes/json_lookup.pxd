@@ -1,4 +1,4 @@
-"""A value in a request's JSON, looked up by its path (docs/token-format.md, section 6.3)."""
+"""Lookup of JSON values by path (docs/token-format.md, section 6.3)."""
 
 from libc.stdint cimport uint32_t
 
@@ -8,7 +8,7 @@ from sessauth._fast.token.condition cimport Path, ByteSpan, next_text
 
 
 cdef inline const JsonNode *find_member(const JsonNode *nodes, const JsonNode *of, bytes_t name, size_t n) noexcept nogil:
-    """The member of an object by its exact name, or NULL; ``nodes`` are those of its document."""
+    """Return an object's member by exact name, or NULL. ``nodes`` are those of its document."""
     cdef uint32_t i = <uint32_t> (of - nodes) + 1
     cdef uint32_t end = of.next
     while i < end:
@@ -19,7 +19,7 @@ cdef inline const JsonNode *find_member(const JsonNode *nodes, const JsonNode *o
 
 
 cdef inline const JsonNode *find_node(const Document *document, const Path *path, bytes_t base) noexcept nogil:
-    """The node at a path, or NULL: members of objects by exact name, through anything else nothing."""
+    """Return the node at a path, or NULL. A path descends by exact names, through objects only."""
     cdef const JsonNode *node = document.nodes
     cdef ByteSpan segment = path.first
     cdef int depth

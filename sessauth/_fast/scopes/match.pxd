@@ -1,7 +1,7 @@
-"""Scopes, matched against a request (docs/token-format.md, sections 6.5 and 9.8).
+"""Matching of scopes against a request (docs/token-format.md, sections 6.5 and 9.8).
 
-The closed world for arguments (section 6.5) is inline: every check of a closed scope ends there, and as a call of
-its own it costs a tenth of a warm check.
+The closed world for arguments (section 6.5) is inline: every check of a closed scope ends there, and a call would cost
+a tenth of a warm check.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -20,7 +20,7 @@ cdef enum Match:
     FAILED = 2          # a condition, or an argument left over
     OVERWORKED = 3
 
-# How a list of scopes answered a request. For FAILED and OVERWORKED, clause -1 means section 6.5.
+# The result of matching a list of scopes. For FAILED and OVERWORKED, clause -1 means section 6.5.
 cdef struct MatchResult:
     Match match
     int scope
@@ -35,7 +35,7 @@ cdef str left_text(const MatchResult *verdict)
 
 
 cdef inline int mentions(const Path *path, bytes_t base, const TextSlice *names, int count) noexcept nogil:
-    """2: the path is these names; 1: they are a proper prefix of it; 0: neither."""
+    """Compare a path with names. 2: equal; 1: the names are a proper prefix of the path; 0: neither."""
     cdef ByteSpan segment = path.first
     cdef int i
     if path.source != SOURCE_ARGS or path.count < count:
@@ -88,7 +88,7 @@ cdef inline bint covered(
     return 1
 
 
-# How many paths of arguments a scope names that admits no other argument (section 6.5); -1: it admits any.
+# The number of argument paths in a closed scope (section 6.5); -1: the scope admits any argument.
 cdef inline int closed_paths(const Scope *scope) noexcept nogil:
     cdef int paths = scope.free_count
     cdef int i
@@ -99,8 +99,8 @@ cdef inline int closed_paths(const Scope *scope) noexcept nogil:
     return paths
 
 
-# Whether it names all arguments that there are. `named` are the marks of those that a condition of this very scope
-# was found to be of (`holds`), or 0. 0 also when the work ran out, which the context then says.
+# 1 if the scope names all arguments of the call. `marked`: the arguments that `holds` marked for this scope's
+# conditions, or 0. 0 also when the work ran out; then the context is `overworked`.
 cdef inline bint covers(
     const Scope *scope, bytes_t base, Context *context, uint64_t marked, MatchResult *out
 ) noexcept nogil:

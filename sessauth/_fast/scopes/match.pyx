@@ -1,7 +1,6 @@
-"""Scopes: what they match (docs/token-format.md, sections 5, 6.5 and 9.8).
+"""Matching of scopes (docs/token-format.md, sections 5, 6.5 and 9.8).
 
-No other place of the package decides whether a scope admits a request. Nothing here allocates or
-needs the GIL, but for naming what was left over.
+No other module matches scopes against requests. Only the name of a left-over argument allocates or needs the GIL.
 """
 
 from libc.stdint cimport uint64_t
@@ -88,8 +87,8 @@ cdef Match _match(
 cdef void match_scopes(
     const ScopeList *scopes, TextSlice action, const Resource *resource, Context *context, MatchResult *out
 ) noexcept nogil:
-    """Try the scopes in order: the first that matches and needs nothing decides, else the first that
-    matches; if none does, the first whose conditions failed is reported."""
+    """Match scopes in order. The first match without needs decides, else the first match. Without a match the
+    result is the first scope whose conditions failed."""
     cdef MatchResult trial
     cdef const Scope *scope = scopes.scopes
     cdef int i
@@ -98,7 +97,7 @@ cdef void match_scopes(
     out.clause = -1
     out.left_count = 0
     for i in range(scopes.count):
-        # Most scopes are of something else, which a number tells.
+        # Most scopes are for other resources. Comparing marks rules them out.
         if scope.literals <= resource.count and scope.mark == resource.marks[scope.literals]:
             trial.match = _match(scope, scopes.base, action, resource, context, &trial)
             trial.scope = i
@@ -120,6 +119,6 @@ cdef void match_scopes(
 
 
 cdef str left_text(const MatchResult *verdict):
-    """The path of the argument that was left over, in text form."""
+    """Return the path of the left-over argument as text."""
     cdef int i
     return ".".join([verdict.left[i].p[: verdict.left[i].n].decode("utf-8") for i in range(verdict.left_count)])

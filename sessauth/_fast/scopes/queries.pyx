@@ -1,6 +1,6 @@
-"""Scopes and conditions, asked one at a time: for builders, containment and tests.
+"""Single queries on scopes and conditions, for builders, containment and tests.
 
-The hot path does not come here; the same code answers it.
+Checks don't use this module, but the same code evaluates both.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -28,7 +28,7 @@ def check_scope(bytes scope not None):
 
 
 def has_unknown_kind(bytes scope not None):
-    """Return whether the encoded Scope has a kind that this version does not know.
+    """Return True if the encoded Scope has a kind that this version does not know.
 
     Raises FormError for a scope that is not well-formed.
     """
@@ -63,8 +63,8 @@ def matches(bytes scope not None, bytes action not None, bytes resource not None
     """Return ``(matched, clause, argument)`` for one encoded Scope and one request.
 
     ``facts`` is a list of Fact records, all of them readable. ``clause`` is the failing condition,
-    -1 for none (with ``argument`` naming what is left over), -2 when action or resource lie outside,
-    -3 when the request is malformed or costs too much work. Raises FormError for the scope's form.
+    -1 for none (``argument`` then names a left-over argument), -2 when action or resource are outside,
+    -3 when the request is malformed or takes too much work. Raises FormError for the scope's form.
     """
     cdef Arena arena
     cdef Scope compiled

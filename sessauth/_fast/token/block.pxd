@@ -19,7 +19,7 @@ cdef struct Root:
     uint16_t token_id
     uint64_t min_revision
 
-# Offsets count from the first byte of the token. A time or number of 0 is not stated.
+# Offsets are from the first byte of the token. A time or number of 0 is not stated.
 cdef struct Block:
     uint16_t signature
     ByteSpan payload
@@ -35,7 +35,7 @@ cdef struct Block:
     uint8_t ending
     uint8_t may_seal
     uint8_t max_blocks
-    # The first kind that this version does not know: its scope, or -1 for `where`, and its clause.
+    # The first unknown kind: its scope, or -1 for `where`, and its clause.
     uint8_t unknown
     uint16_t next_key           # 0: none
     uint16_t proof_key

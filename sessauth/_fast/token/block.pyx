@@ -1,6 +1,6 @@
-"""One block of a chain: its wire form, compiled and held to docs/token-format.md, section 4.
+"""Parses, validates and compiles one block of a chain (docs/token-format.md, section 4).
 
-What relates blocks to each other is in ``chain``.
+Relations between blocks are in ``chain``.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -76,7 +76,7 @@ cdef const char *_parse_root(WireReader reader, bytes_t base, Root *out) noexcep
 
 
 cdef const char *_parse_texts(WireReader *reader, uint32_t number, bytes_t base, Texts *out) noexcept nogil:
-    """One element of audience, source or peer."""
+    """Parse one element of audience, source or peer."""
     cdef WireReader inner
     cdef ByteSpan span, other
     cdef Address network

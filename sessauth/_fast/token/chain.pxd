@@ -1,4 +1,4 @@
-"""A chain: blocks that belong together, and their signatures (docs/token-format.md, section 3)."""
+"""A chain: the blocks of a token and their signatures (docs/token-format.md, section 3)."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
@@ -11,16 +11,16 @@ from sessauth._fast.token.block cimport Block, Root
 cdef enum:
     SIGNATURE_BYTES = 64
 
-# A place in a ring; the ring's end owns nothing.
+# A link of a ring. The ring's end has no owner.
 cdef struct Link:
     Link *before
     Link *behind
     PyObject *owner
 
-# Keys that holder and verifier agreed on, by verifier id and key id. Used by several threads at once.
+# MAC keys that holder and verifier agreed on, by verifier id and key id. Shared by threads.
 cdef struct MacKeys:
     uint32_t lock
-    # Which of the two is replaced next.
+    # Index of the key to replace next.
     uint32_t next
     unsigned char names[2][48]
     unsigned char keys[2][32]
@@ -33,8 +33,8 @@ cdef class Chain:
     cdef Arena arena
     cdef Root root
     cdef Block *blocks
-    cdef unsigned char *ids             # 32 bytes a block, once they were computed
-    # Room for its holder's; NULL where it ends otherwise than bound with a proof_key.
+    cdef unsigned char *ids             # 32 bytes a block, once computed
+    # NULL unless the last block is bound with a proof_key.
     cdef MacKeys *mac_keys
     cdef readonly bytes session_id
     cdef readonly bytes issuer_key_id
@@ -42,24 +42,24 @@ cdef class Chain:
     cdef readonly uint64_t not_before_ms
     cdef readonly uint64_t issued_at_ms
     cdef readonly int max_blocks
-    # Offsets into raw behind each block: a prefix of the chain ends there.
+    # Offsets into raw behind each block, where a prefix of the chain ends.
     cdef uint16_t ends[MAX_BLOCKS]
     cdef bint any_unknown
-    # The first of its blocks, or -1, that is among the session's revocations as of `looked_mark`; 0: not looked.
+    # The first revoked block, or -1, as of the session's `revocation_mark`; 0: not checked.
     cdef uint64_t revocation_mark
     cdef int revoked_index
-    # Its signatures stood once, so they stand; or the one of this block was wrong, so it is; else -1.
+    # Results of verification, which never change: all signatures are valid; or the first wrong block, else -1.
     cdef bint signatures_valid
     cdef int wrong_index
-    # The verified-chain cache's own.
+    # State of the chain cache.
     cdef int hits
     cdef int queue
     cdef size_t cached_bytes
     cdef Link queue_link
     cdef Link session_link
-    # Behind all that a check reads: BLAKE2b-256 of raw, once it was computed.
+    # Behind all fields that a check reads: BLAKE2b-256 of raw, once computed.
     cdef unsigned char *digest
-    # The tap's marks: of the notes that hold it, and of whom its payloads were given and written for.
+    # Marks of the decision queue: the segment that owns the chain, the drain of its payloads, the stream that has them.
     cdef uint32_t segment_mark
     cdef uint32_t payload_mark
     cdef uint32_t written_mark
@@ -68,11 +68,11 @@ cdef class Chain:
     cdef const char *_relate(self, int *reason, int *at) noexcept nogil
     cdef int verify_from(self, int first, bytes_t issuer_key) noexcept nogil
     cdef bint compute_ids(self) noexcept nogil
-    # NULL when memory is out. With the GIL, as compute_ids: the arena is nobody's own.
+    # NULL without memory. With the GIL, as compute_ids: threads share the arena.
     cdef const unsigned char *compute_digest(self) noexcept nogil
     cdef size_t weight(self) noexcept nogil
 
-# Returns a Chain, or None with the reason, the block and what is wrong.
+# Returns a Chain, or None with the reason, the block and the fault.
 cdef Chain parse_chain(bytes token, int *reason, int *at, const char **wrong)
-# Where the last block's signature lies in what may be a token, or NULL; nothing else is looked at.
+# The last block's signature in a possible token, or NULL. Nothing else is validated.
 cdef bytes_t last_signature(bytes_t p, size_t n) noexcept nogil

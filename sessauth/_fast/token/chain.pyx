@@ -1,8 +1,7 @@
-"""A chain: blocks that belong together, and their signatures.
+"""A chain: the blocks of a token and their signatures.
 
-Parsing goes once over the bytes and compiles everything that a check will ask; it does no signature
-work. Verifying signs nothing over but the bytes received: label, index, previous signature, payload
-(docs/token-format.md, section 3.1).
+Parsing is one pass over the bytes. It compiles all that checks read, and verifies no signature. Verification covers
+only received bytes: label, index, previous signature, payload (docs/token-format.md, section 3.1).
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -29,9 +28,9 @@ from sessauth._fast.codec.errors import FormError
 __all__ = ["Chain", "FormError", "signed_bytes"]
 
 cdef enum:
-    LABEL_BYTES = 18            # with the zero byte behind it
+    LABEL_BYTES = 18            # including its zero byte
     HEADER_BYTES = 83           # label, index, previous signature
-    # This object and the token's, with what the allocator adds.
+    # This object and the token's bytes object, with the allocator's overhead.
     CHAIN_BYTES = 424
     BLOCK_BYTES = 32 + 4 * 16
 
@@ -39,7 +38,7 @@ cdef const char *LABEL = "sessauth/block/v1"
 
 
 cdef class Chain:
-    """A parsed chain. Nothing in it is verified unless ``verify`` said so."""
+    """A parsed chain. Its content is not trustworthy before ``verify``."""
 
     def __cinit__(self):
         arena_init(&self.arena)
@@ -128,7 +127,7 @@ cdef class Chain:
         return self._relate(reason, at)
 
     cdef const char *_relate(self, int *reason, int *at) noexcept nogil:
-        """What holds between blocks: order of times, endings, keys."""
+        """Validate relations between blocks: order of times, endings, keys."""
         cdef Block *block
         cdef uint64_t issued = 0
         cdef uint64_t expires = 0
@@ -212,7 +211,7 @@ cdef class Chain:
         return NULL
 
     cdef int verify_from(self, int first, bytes_t issuer_key) noexcept nogil:
-        """Verify the blocks from index first on; -1, or the index of the first wrong one."""
+        """Verify the blocks from index ``first``. Return -1, or the index of the first wrong one."""
         cdef unsigned char signed[SIGNATURE_BYTES + HEADER_BYTES + MAX_TOKEN_BYTES]
         cdef Block *block
         cdef bytes_t key
@@ -229,7 +228,7 @@ cdef class Chain:
         return -1
 
     cdef bint compute_ids(self) noexcept nogil:
-        """Compute the block ids once; 0 when memory is out."""
+        """Compute the block ids once. 0 without memory."""
         cdef unsigned char signed[HEADER_BYTES + MAX_TOKEN_BYTES]
         cdef unsigned char *ids
         cdef Block *block
@@ -260,12 +259,12 @@ cdef class Chain:
         return self.digest
 
     cdef size_t weight(self) noexcept nogil:
-        """Bytes that keeping this chain costs, to within a tenth: what was compiled, the token, and per block
-        an id and a place in the cache's table, which is a quarter full at worst."""
+        """Return the memory of this chain in bytes, to within a tenth: the compiled parts, the token, and for each
+        block an id and its share of the cache's table, which is a quarter full at worst."""
         return CHAIN_BYTES + self.length + self.arena.total + self.block_count * BLOCK_BYTES
 
     def verify(self, bytes issuer_public_key not None):
-        """Return -1 when all signatures are right under an issuer key (32 bytes), else the first wrong index."""
+        """Return -1 if all signatures are valid under an issuer key (32 bytes), else the first wrong index."""
         cdef int wrong
         cdef bytes_t key = <bytes_t> PyBytes_AS_STRING(issuer_public_key)
         if PyBytes_GET_SIZE(issuer_public_key) != 32:
@@ -276,17 +275,17 @@ cdef class Chain:
 
     @property
     def token_id(self):
-        """16 bytes."""
+        """The token's id, 16 bytes."""
         return PyBytes_FromStringAndSize(<const char *> self.base + self.root.token_id, 16)
 
     @property
     def min_revision(self):
-        """The revision below which a view can't judge this token."""
+        """The lowest revision of a view that can judge this token."""
         return self.root.min_revision
 
     @property
     def ending(self):
-        """How the last block ends: 1 sealed, 2 open, 3 bound."""
+        """The ending of the last block: 1 sealed, 2 open, 3 bound."""
         return self.blocks[self.block_count - 1].ending
 
     @property
@@ -297,14 +296,14 @@ cdef class Chain:
 
     @property
     def block_ids(self):
-        """One id of 32 bytes for each block, the root's first."""
+        """The id of each block, 32 bytes, the root's first."""
         if not self.compute_ids():
             raise MemoryError
         return tuple([PyBytes_FromStringAndSize(<const char *> self.ids + 32 * i, 32) for i in range(self.block_count)])
 
     @property
     def payloads(self):
-        """The encoded Block of each, as received."""
+        """The encoded Block of each block, as received."""
         return tuple(
             [
                 PyBytes_FromStringAndSize(<const char *> self.base + self.blocks[i].payload.at, self.blocks[i].payload.n)
@@ -329,7 +328,7 @@ cdef class Chain:
 
 
 cdef void self_header(Chain chain, int index, unsigned char *out) noexcept nogil:
-    """Index and previous signature, behind the label."""
+    """Write index and previous signature behind the label."""
     out[LABEL_BYTES] = <unsigned char> index
     if index == 0:
         memset(out + LABEL_BYTES + 1, 0, SIGNATURE_BYTES)
@@ -338,8 +337,8 @@ cdef void self_header(Chain chain, int index, unsigned char *out) noexcept nogil
 
 
 cdef bytes_t last_signature(bytes_t p, size_t n) noexcept nogil:
-    """Step over the blocks by their lengths: a version, then each a tag, a length of one or two bytes, and
-    in it first the signature with a tag and a length of its own."""
+    """Skip the blocks by their lengths. After a version each block is a tag and a length of one or two bytes; it
+    starts with the signature's tag and length."""
     cdef size_t at = 2
     cdef size_t length
     while at + 4 + SIGNATURE_BYTES <= n:
@@ -368,7 +367,7 @@ cdef Chain parse_chain(bytes token, int *reason, int *at, const char **wrong):
 
 
 def signed_bytes(int index, bytes previous_signature not None, bytes payload not None):
-    """Return what a block's signer signs: label, index, previous signature (64 bytes, or none for the
+    """Return the bytes that a block's signature covers: label, index, previous signature (64 bytes, none for the
     root), payload.
 
     Raises ValueError for an index outside 0 to 15 or a signature of another length.

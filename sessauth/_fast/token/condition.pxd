@@ -31,8 +31,8 @@ cdef enum:
     OP_ABSENT = 15
 
 cdef enum:
-    # How most conditions are, told when they are compiled: of one argument at the top, which is compared as it
-    # stands; with values for equality, or with a number for order.
+    # Common shapes of conditions, set at compile time: one top-level argument without accessor, compared with values for
+    # equality or with a number for order.
     SHAPE_OTHER = 0
     SHAPE_EQUALS = 1
     SHAPE_ORDER = 2
@@ -51,7 +51,7 @@ cdef struct ByteSpan:
     uint16_t at
     uint16_t n
 
-# Texts of a repeated field, which stand one behind the other as they came: `next_text` steps on.
+# Texts of a repeated field, adjacent in the input. `next_text` steps to the next one.
 cdef struct Texts:
     ByteSpan first
     uint8_t count
@@ -63,7 +63,7 @@ cdef struct Value:
     uint32_t nanos
     int64_t units
 
-# As Texts, the segments, and what they are looked up in.
+# The segments, as in Texts, and the source that they are looked up in.
 cdef struct Path:
     uint8_t source
     uint8_t count
@@ -100,7 +100,7 @@ cdef inline void set_span(ByteSpan *out, bytes_t base, const WireReader *inner) 
     out.at = <uint16_t> (inner.p - base)
     out.n = <uint16_t> (inner.end - inner.p)
 
-# Parsers return NULL, or what is wrong. `base` is where the spans count from.
+# Parsers return NULL, or the fault. Spans are relative to `base`.
 cdef const char *parse_condition(WireReader reader, bytes_t base, Arena *arena, Condition *out) noexcept nogil
 cdef const char *parse_conditions(
     WireReader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
@@ -110,17 +110,17 @@ cdef const char *parse_number_message(WireReader reader, int64_t *units, uint32_
 cdef const char *parse_facts(
     WireReader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count
 ) noexcept nogil
-cdef int count_many(WireReader reader, uint32_t number) noexcept nogil
+cdef int count_elements(WireReader reader, uint32_t number) noexcept nogil
 
 cdef inline bint is_unknown(const Condition *c) noexcept nogil:
     return c.op == OP_UNKNOWN or c.accessor == ACCESSOR_UNKNOWN or c.path.source == SOURCE_UNKNOWN
 
 
 cdef inline int count_run(WireReader reader, uint32_t number) noexcept nogil:
-    """Count the adjacent elements of a repeated field; the reader stands behind the first tag."""
+    """Count the adjacent elements of a repeated field. The reader is behind the first tag."""
     cdef WireReader inner
     cdef WireReader first = reader
-    # Nearly all stand alone.
+    # Nearly all fields have one element.
     if read_bytes(&first, &inner) and first.p == first.end:
         return 1
-    return count_many(reader, number)
+    return count_elements(reader, number)

@@ -1,6 +1,6 @@
-"""Conditions: their wire form, compiled into structs and held to docs/token-format.md, section 6.1.
+"""Parses, validates and compiles conditions (docs/token-format.md, section 6.1).
 
-What a condition means is in ``evaluate``.
+``evaluate`` evaluates them.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -25,7 +25,7 @@ from sessauth._fast.codec.protobuf cimport (
 cdef const char *NO_MEMORY = "out of memory"
 
 
-cdef int count_many(WireReader reader, uint32_t number) noexcept nogil:
+cdef int count_elements(WireReader reader, uint32_t number) noexcept nogil:
     cdef WireReader inner
     cdef uint32_t next_number, wire
     cdef int count = 0
@@ -138,7 +138,7 @@ cdef const char *_parse_value(WireReader reader, bytes_t base, Value *out) noexc
 cdef const char *parse_conditions(
     WireReader *reader, uint32_t number, int limit, bytes_t base, Arena *arena, Condition **out, uint8_t *count
 ) noexcept nogil:
-    """Read one element of a repeated Condition; at the first, room for all is taken."""
+    """Read one element of a repeated Condition. The first one allocates memory for all."""
     cdef WireReader inner
     cdef const char *wrong
     cdef int total
@@ -296,7 +296,7 @@ cdef bint _same_value(bytes_t base, const Value *a, const Value *b) noexcept nog
 cdef const char *parse_facts(
     WireReader reader, bytes_t base, Arena *arena, uint32_t number, Fact **out, int *count
 ) noexcept nogil:
-    """Read the repeated Fact at `number` of a record whose form stands already."""
+    """Read the repeated Fact in field `number` of a validated record."""
     cdef WireReader field, inner
     cdef uint32_t tag, wire
     cdef uint64_t value

@@ -26,7 +26,7 @@ cdef struct Proof:
     bytes_t nonce
     bytes_t tag
 
-# One of a host's keys. Its id is the digest of `public`.
+# A key of a host. Its id is the digest of `public`.
 cdef struct VerifierKey:
     unsigned char id[32]
     unsigned char public[32]
@@ -39,16 +39,16 @@ cdef class ProofKeys:
     cdef VerifierKey keys[MAX_VERIFIER_KEYS]
     cdef int count
     cdef ReplayTable _table
-    # That of `_table`; NULL: there is none.
+    # The struct in `_table`; NULL: none.
     cdef Table *table
 
-# Whether the bytes are a Proof in canonical encoding, with parts of the right lengths.
+# 1 for a Proof in canonical encoding with parts of the right lengths.
 cdef bint parse_proof(bytes_t p, size_t n, Proof *out) noexcept nogil
-# BLAKE2b-256 over what a holder knows of a request.
+# BLAKE2b-256 over the parts of a request that its holder knows.
 cdef void digest_request(
     unsigned char *out, bytes_t action, size_t action_n, bytes_t resource, size_t resource_n, bytes_t arguments, size_t n
 ) noexcept nogil
-# What a proof covers, PROVEN_BYTES.
+# Write the bytes that a proof covers, COVERED_BYTES.
 cdef void put_covered_bytes(
     unsigned char *out,
     int kind,
@@ -59,7 +59,7 @@ cdef void put_covered_bytes(
     uint64_t time_ms,
     bytes_t nonce,
 ) noexcept nogil
-# The key of MACs, 32 bytes, of what X25519 gave.
+# Derive the key of MACs, 32 bytes, from X25519's shared secret.
 cdef void put_mac_key(
     unsigned char *out,
     bytes_t shared,

@@ -1,8 +1,8 @@
-"""Proofs that a holder has a bound token's secret, for one request: their bytes, and how holders make them.
+"""Proofs of possession of a bound token's secret, for one request: parsing, and creation by holders.
 
-A proof covers the request's digest, the chain's last signature, which verifier it is for, a time and a
-nonce. Kind 1 is an Ed25519 signature; kind 2 a MAC under a key that holder and verifier both come to by
-X25519 (docs/token-format.md, sections 8.1 and 9.9). They are judged by ``proof_stage``.
+A proof covers the request's digest, the chain's last signature, the verifier, a time and a nonce. Kind 1 is an Ed25519
+signature; kind 2 a MAC under a key that holder and verifier agree on by X25519 (docs/token-format.md, sections 8.1 and
+9.9). ``proof_stage`` verifies proofs.
 """
 
 cimport cython
@@ -21,12 +21,12 @@ from sessauth._fast.nonces.table cimport ReplayTable
 __all__ = ["ProofKeys", "mac", "mac_key_of_holder", "covered_bytes", "request_digest", "x25519", "x25519_public"]
 
 cdef enum:
-    # With the zero byte behind each.
+    # Including the zero byte of each.
     REQUEST_LABEL_BYTES = 20
     PROOF_LABEL_BYTES = 18
     MAC_LABEL_BYTES = 22
     SHORT_BYTES = 1024
-    # Label, what is shared, proof_key, the verifier's key, next_key, verifier id, key id.
+    # Label, shared secret, proof_key, the verifier's key, next_key, verifier id, key id.
     MAC_KEY_BYTES = MAC_LABEL_BYTES + 4 * 32 + NAME_BYTES
 
 cdef const char *REQUEST_LABEL = "sessauth/request/v1"
@@ -38,13 +38,12 @@ cdef uint64_t MAX_TIME_MS = 0x1FFFFFFFFFFFFF
 
 @cython.final
 cdef class ProofKeys:
-    """What a host judges proofs by: its verifier id, its keys and its replay table. Does not change.
+    """The verifier id, keys and replay table by which a host verifies proofs. Immutable.
 
     ``ProofKeys(verifier_id, keys, table)``: ``keys`` are up to two tuples ``(public_key, secret,
-    not_before_ms, expires_at_ms)``, X25519, 32 bytes each; a key counts from the first time up to, not
-    with, the second. Without a key that counts or without a table every proof is denied
-    PROOF_UNAVAILABLE. Raises ValueError for ids and keys of another length, a public key that is not the
-    secret's, and more than two keys.
+    not_before_ms, expires_at_ms)``, X25519, 32 bytes each; a key is valid from the first time up to the
+    second, exclusive. Without a valid key or a table every proof is denied PROOF_UNAVAILABLE. Raises ValueError for
+    ids and keys of another length, a public key that is not the secret's, and more than two keys.
     """
 
     def __cinit__(self, bytes verifier_id not None, keys, ReplayTable table=None):
@@ -74,17 +73,17 @@ cdef class ProofKeys:
 
     @property
     def verifier_id(self):
-        """Which host's verifiers these are, 16 bytes."""
+        """The verifier id of the host, 16 bytes."""
         return PyBytes_FromStringAndSize(<const char *> self.verifier, 16)
 
     @property
     def key_ids(self):
-        """The ids of its keys, 32 bytes each, in the order given."""
+        """The ids of the keys, 32 bytes each, in their order."""
         return tuple([PyBytes_FromStringAndSize(<const char *> self.keys[i].id, 32) for i in range(self.count)])
 
     @property
     def replay_table(self):
-        """The table that nonces are taken from, or None."""
+        """The replay table, or None."""
         return self._table
 
     def __repr__(self):
@@ -94,7 +93,7 @@ cdef class ProofKeys:
 # --- the bytes ----------------------------------------------------------------------------------
 
 cdef bint parse_proof(bytes_t p, size_t n, Proof *out) noexcept nogil:
-    """A Proof in canonical encoding, with parts of the right lengths."""
+    """Parse a Proof in canonical encoding with parts of the right lengths."""
     cdef WireReader reader
     cdef uint64_t kind
     reader.p = p
@@ -117,7 +116,7 @@ cdef bint parse_proof(bytes_t p, size_t n, Proof *out) noexcept nogil:
 
 
 cdef bint _number(WireReader *reader, uint32_t number, uint64_t *value) noexcept nogil:
-    """The next field, if it is this one and not its default."""
+    """Read the next field if it has this number and is not the default."""
     cdef uint32_t tag_number, wire
     return (
         read_tag(reader, &tag_number, &wire)
@@ -129,7 +128,7 @@ cdef bint _number(WireReader *reader, uint32_t number, uint64_t *value) noexcept
 
 
 cdef bint _bytes(WireReader *reader, uint32_t number, Py_ssize_t length, bytes_t *value) noexcept nogil:
-    """The next field, if it is this one and has this length."""
+    """Read the next field if it has this number and length."""
     cdef uint32_t tag_number, wire
     cdef WireReader inner
     if not read_tag(reader, &tag_number, &wire) or tag_number != number or wire != WIRE_BYTES:
@@ -169,7 +168,7 @@ cdef void digest_request(
     if n == 0:
         arguments = <bytes_t> <const char *> "{}"
         n = 2
-    # Most requests are short: in one piece they cost half.
+    # Most requests are short: hashing them in one piece halves the cost.
     if action_n < SHORT_BYTES and resource_n < SHORT_BYTES and n < SHORT_BYTES:
         if REQUEST_LABEL_BYTES + 3 * 4 + action_n + resource_n + n <= SHORT_BYTES:
             memcpy(whole, REQUEST_LABEL, REQUEST_LABEL_BYTES)
@@ -195,7 +194,7 @@ cdef void put_covered_bytes(
     uint64_t time_ms,
     bytes_t nonce,
 ) noexcept nogil:
-    """What a proof covers, PROVEN_BYTES."""
+    """Write the bytes that a proof covers, COVERED_BYTES."""
     memcpy(out, PROOF_LABEL, PROOF_LABEL_BYTES)
     out += PROOF_LABEL_BYTES
     out[0] = <unsigned char> kind
@@ -261,9 +260,9 @@ def covered_bytes(
     uint64_t time_ms,
     bytes nonce not None,
 ):
-    """Return the bytes that a proof of this kind (1 Ed25519, 2 MAC) covers: what a holder signs or MACs.
+    """Return the bytes that a proof of this kind (1 Ed25519, 2 MAC) covers, for the holder to sign or MAC.
 
-    Raises ValueError for a kind that is none, or parts that are not of 64, 16, 32, 32 and 16 bytes.
+    Raises ValueError for another kind, or parts of other lengths than 64, 16, 32, 32 and 16 bytes.
     """
     cdef unsigned char out[COVERED_BYTES]
     if kind != PROOF_ED25519 and kind != PROOF_MAC:
@@ -286,9 +285,9 @@ def covered_bytes(
 def mac_key_of_holder(bytes proof_secret, bytes verifier_key, bytes next_key, bytes verifier_id not None):
     """Return the key (32 bytes) of a holder's MACs for one verifier key.
 
-    ``proof_secret`` is the X25519 secret of the token's ``proof_key``, which is derived from it; the key id is
-    the digest of ``verifier_key``. Raises ValueError for other lengths, and for a verifier key that agrees with
-    everybody on the same.
+    ``proof_secret`` is the X25519 secret of the token's ``proof_key``. The key id is the digest of ``verifier_key``.
+    Raises ValueError for other lengths, and for a verifier key of small order, with which every secret agrees on
+    the same value.
     """
     cdef unsigned char shared[32]
     cdef unsigned char proof_key[32]
@@ -317,9 +316,9 @@ def mac(bytes key, bytes message not None):
 
 
 def x25519(bytes secret, bytes public_key):
-    """Return what a secret and a public key (32 bytes each) agree on, 32 bytes.
+    """Return the shared secret (32 bytes) of a secret and a public key (32 bytes each).
 
-    Raises ValueError for other lengths, and for a public key of small order, which agrees on zeros.
+    Raises ValueError for other lengths, and for a public key of small order, which yields zeros.
     """
     cdef unsigned char out[32]
     if not agree(out, _bytes32(secret, "a secret"), _bytes32(public_key, "a public key")):

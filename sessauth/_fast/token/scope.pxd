@@ -21,18 +21,18 @@ cdef enum:
     NEEDS_OTHER = 2
 
 cdef enum:
-    # Where a scope has a kind that this version does not know; a clause index, or one of these.
+    # Position of the first unknown kind in a scope: a clause index, or one of these.
     UNKNOWN_NOWHERE = -2
     UNKNOWN_OUTSIDE_CONDITIONS = -1
 
-# As Texts, what it matches, and how.
+# The texts that it matches, as in Texts, and the kind of match.
 cdef struct Segment:
     uint8_t kind
     uint8_t count
     ByteSpan first
 
 cdef struct Scope:
-    # Where `actions` points to if there is but one.
+    # Target of `actions` if there is only one.
     ByteSpan only_action
     uint32_t mark
     ByteSpan *actions
@@ -45,7 +45,7 @@ cdef struct Scope:
     uint8_t free_count
     uint8_t free_all
     uint8_t needs
-    # How many of its first segments, at most two, are literals, and the mark of those.
+    # Number of leading literal segments, at most two. `mark` is theirs.
     uint8_t literals
     int16_t unknown
 

@@ -1,6 +1,6 @@
-"""Scopes: their wire form, compiled into structs and held to docs/token-format.md, section 5.
+"""Parses, validates and compiles scopes (docs/token-format.md, section 5).
 
-What a scope matches is in ``match``.
+``match`` matches them.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -317,12 +317,12 @@ cdef const char *_add_action(WireReader inner, bytes_t base, Scope *out) noexcep
 
 
 cdef const char *_check_free(WireReader others, const WireReader *path, uint8_t source) noexcept nogil:
-    """Hold a free path to its source and against `others`, which stand behind the tag of the first of them."""
+    """Validate a free path: its source, and no duplicate in `others`, a reader behind the tag of the first."""
     cdef WireReader other
     cdef size_t n = path.end - path.p
     if source != SOURCE_ARGS and source != SOURCE_UNKNOWN:
         return "scope: only arguments are free"
-    # Equal bytes are the same path: each has one encoding, and unknown sources have their numbers in it.
+    # Equal bytes mean the same path: a path has one encoding, and it includes the number of an unknown source.
     while read_bytes(&others, &other) and other.p != path.p:
         if <size_t> (other.end - other.p) == n and memcmp(other.p, path.p, n) == 0:
             return "scope: a free argument is repeated"
@@ -333,7 +333,7 @@ cdef const char *_check_free(WireReader others, const WireReader *path, uint8_t 
 cdef const char *parse_scopes(
     WireReader *reader, uint32_t number, int limit, Arena *arena, ScopeList *out
 ) noexcept nogil:
-    """Read one element of a repeated Scope; at the first, room for all is taken."""
+    """Read one element of a repeated Scope. The first one allocates memory for all."""
     cdef WireReader inner
     cdef const char *wrong
     cdef int total
