@@ -42,7 +42,7 @@ def test_a_renewed_lease_is_taken_on_trust(script: Script, folder: Path) -> None
 
 def test_a_log_that_begins_later_decides_what_was_opened_since(folder: Path) -> None:
     """Of the session from before nothing is known; what its token itself says is held against it."""
-    script = Script(folder, told=False)
+    script = Script(folder, recorded=False)
     script.open(OTHER)
     assert script.check(PLAIN, CALL)
     assert script.check(OTHERS, CALL)
@@ -59,7 +59,7 @@ def test_a_log_that_begins_later_decides_what_was_opened_since(folder: Path) -> 
 
 def test_an_issuer_key_from_before_is_known_once_it_changes(folder: Path) -> None:
     """Its owner is not, so it is taken on trust; that it is distrusted is held against what follows."""
-    script = Script(folder, told=False)
+    script = Script(folder, recorded=False)
     script.open(OTHER)
     assert script.check(OTHERS, CALL)
     script.do(set_key_status(script.next_id(), ISSUER.id, KeyStatus.DISTRUSTED), NOW)
@@ -112,7 +112,7 @@ def test_a_stream_without_changes_is_undecidable(folder: Path, tmp_path: Path) -
 
 def test_behind_a_gap_nothing_is_known_of_what_was_before(script: Script, folder: Path) -> None:
     """A change that is missing may have been the end of any session."""
-    script.do(suspend_session(script.next_id(), SESSION), NOW, told=False)
+    script.do(suspend_session(script.next_id(), SESSION), NOW, recorded=False)
     script.do(set_key_status(script.next_id(), ISSUER.id, KeyStatus.ACTIVE), NOW)
     script.open(OTHER)
     assert not script.check(PLAIN, CALL)

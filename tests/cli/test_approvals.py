@@ -17,8 +17,8 @@ from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.model.approval import ApprovalRecord, ApprovalStatus, SignedApproval
 from sessauth.model.approval_rules import check_statement, terms_of
 from sessauth.v1 import session_service_pb2 as sessions
+from tests.support.approval_requests import ask
 from tests.support.approvals import KEYS, approver, record, request_digest, statement
-from tests.support.approvals_asked import ask
 from tests.support.service import Service, running
 
 from .conftest import COMMAND, Ran, Run, invoke

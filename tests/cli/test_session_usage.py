@@ -14,7 +14,7 @@ from sessauth.usage.generalize import Fit
 from sessauth.usage.observations import SessionObservation, UseAfterEnd
 from tests.cli.conftest import Service
 from tests.support.observations import AT, block, block_id, claimed, usage
-from tests.support.usage_story import session
+from tests.support.usage_example import session
 
 
 @pytest.fixture

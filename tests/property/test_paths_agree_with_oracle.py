@@ -17,9 +17,9 @@ from tests.oracle.wire import encode
 from tests.property.generator import Batch, Case, batch
 from tests.property.judges import chain_of, oracle
 from tests.property.random_chains import SOURCES, Draft
-from tests.support.check_entry_points import PATHS, Asked, KnownParent
-from tests.support.decision_fields import Told, expected, without_time
-from tests.support.pulsed_source import PulsedSource
+from tests.support.check_entry_points import PATHS, KnownParent, TimedCall
+from tests.support.commit_id_source import CommitIdSource
+from tests.support.decision_fields import DecisionContent, expected, without_time
 from tests.support.token_forger import assemble, ending, id16, sign
 
 CASES = int(os.environ.get("SESSAUTH_CASES", "20000"))
@@ -77,7 +77,7 @@ def _moved(rng: Random, view: OracleView, made: Batch) -> OracleView:
     return OracleView(view.revision, sessions, keys, frozenset(revoked), rng.random() < 0.03)
 
 
-def _states(rng: Random, source: PulsedSource, made: Batch) -> Iterator[OracleView]:
+def _states(rng: Random, source: CommitIdSource, made: Batch) -> Iterator[OracleView]:
     """Put state after state into the source: the generated one, nothing new, and later ones."""
     view = made.view
     source.load(view, made.ceilings)
@@ -112,12 +112,12 @@ def _cases(rng: Random, made: Batch) -> list[Case]:
     return cases
 
 
-def _expected(case: Case, view: OracleView, source: PulsedSource) -> Told:
+def _expected(case: Case, view: OracleView, source: CommitIdSource) -> DecisionContent:
     return expected(oracle(case, view), chain_of(case.token), view, source.epochs, case.now_ms)
 
 
 def _run(seed: int, cases: int) -> Run:
-    run, source = Run(), PulsedSource()
+    run, source = Run(), CommitIdSource()
     paths = {name: path(source, Random(f"{seed} {name}")) for name, path in PATHS.items()}
     number = 0
     while run.cases < cases and len(run.differences) < 100:
@@ -129,7 +129,7 @@ def _run(seed: int, cases: int) -> Run:
         cases_of_batch = _cases(rng, made)
         for turn, view in enumerate(_states(rng, source, made)):
             chosen = cases_of_batch if turn == 0 else rng.sample(cases_of_batch, len(made.cases) // 3)
-            calls = [Asked(case.token, case.request, case.now_ms) for case in chosen]
+            calls = [TimedCall(case.token, case.request, case.now_ms) for case in chosen]
             wanted = [_expected(case, view, source) for case in chosen]
             run.cases += len(calls)
             run.reasons.update(told.outcome.reason.name for told in wanted)

@@ -14,9 +14,9 @@ from tests.oracle.check import check
 from tests.oracle.constants import Reason
 from tests.property.judges import remembered
 from tests.property.proved import batch
-from tests.support.check_entry_points import PATHS, Asked
+from tests.support.check_entry_points import PATHS, TimedCall
+from tests.support.commit_id_source import CommitIdSource
 from tests.support.proof_forger import proof_keys
-from tests.support.pulsed_source import PulsedSource
 from tests.vectors.world import NOW
 
 CASES = int(os.environ.get("SESSAUTH_CASES", "20000")) // 10
@@ -43,13 +43,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def _run(folder: Path) -> Run:
-    run, source = Run(), PulsedSource()
+    run, source = Run(), CommitIdSource()
     paths = {name: path(source, Random(f"{SEED} {name}")) for name, path in PATHS.items()}
     number = 0
     while run.cases < CASES and len(run.differences) < 100:
         made = batch(Random(f"{SEED} {number} proofs"))
         source.load(made.view, {})
-        calls = [Asked(case.token, case.request, NOW) for case in made.cases]
+        calls = [TimedCall(case.token, case.request, NOW) for case in made.cases]
         wanted = [check(call.token, call.request, made.view, NOW, decode=remembered) for call in calls]
         run.cases += len(calls)
         for case, decision in zip(made.cases, wanted, strict=True):

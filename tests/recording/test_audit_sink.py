@@ -15,7 +15,7 @@ from sessauth.audit.recording.options import DENY, LEAST_QUEUE_BYTES, AuditOptio
 from sessauth.audit.recording.recorder import Recorder
 from sessauth.errors import StateUnusable, UsageError
 from sessauth.reasons import Reason
-from tests.support.recorded import Failing, Tapped, ids, records
+from tests.support.recorded import Failing, RecordedVerifier, ids, records
 from tests.vectors.world import child, root, token
 
 VALID = token(root("read:files/**"), child("*:**"))
@@ -27,7 +27,7 @@ class World:
     def __init__(self, folder: Path, *, room: int = 1 << 20, **options: Any) -> None:
         """Record into ``folder``."""
         self.folder = folder
-        self.tapped = Tapped(room)
+        self.tapped = RecordedVerifier(room)
         self.options = AuditOptions(folder, **options)
         self.stream = Failing(self.tapped.open_stream(self.options))
         self.sink = AuditSink(
@@ -227,7 +227,7 @@ def test_calls_are_denied_only_where_that_is_asked_for(tmp_path: Path, when_full
 
 def test_a_start_on_a_full_disk(tmp_path: Path) -> None:
     """A process that starts on a full disk runs, sick, and begins its stream when there is room."""
-    tapped, options, full = Tapped(), AuditOptions(tmp_path), [True]
+    tapped, options, full = RecordedVerifier(), AuditOptions(tmp_path), [True]
 
     def open_stream() -> Any:
         if full:
@@ -255,7 +255,7 @@ def test_a_folder_that_can_not_be_used_is_told_at_once(tmp_path: Path) -> None:
     options = AuditOptions(tmp_path / "file")
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OSError, match="exists"):
-        AuditSink(lambda: Tapped().open_stream(options), options, Tapped().decision_queue)
+        AuditSink(lambda: RecordedVerifier().open_stream(options), options, RecordedVerifier().decision_queue)
 
 
 def test_a_really_full_disk(tmp_path: Path) -> None:

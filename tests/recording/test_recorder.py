@@ -19,7 +19,7 @@ from sessauth.model.log_records import Head
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
-from tests.support.recorded import Tapped, ids, records
+from tests.support.recorded import RecordedVerifier, ids, records
 from tests.support.service import wait_until
 from tests.vectors.world import NOW, root, token
 
@@ -50,7 +50,7 @@ class Told:
 
 def test_the_thread_takes_what_comes() -> None:
     """Without anybody's doing notes come to each sink in their order, and at the stop the last of them."""
-    tapped, sinks = Tapped(), [Told(), Told()]
+    tapped, sinks = RecordedVerifier(), [Told(), Told()]
     recorder = Recorder(tapped.decision_queue, sinks)
     recorder.start()
     made = [tapped.check(VALID).decision_id for _ in range(5)]
@@ -65,7 +65,7 @@ def test_the_thread_takes_what_comes() -> None:
 
 def test_a_tap_that_fills_wakes_the_thread() -> None:
     """Far more than the tap holds is taken by and by, and what was not is counted."""
-    tapped, sink = Tapped(65_536), Told()
+    tapped, sink = RecordedVerifier(65_536), Told()
     recorder = Recorder(tapped.decision_queue, [sink])
     recorder.start()
     for _ in range(2_000):
@@ -79,7 +79,7 @@ def test_a_tap_that_fills_wakes_the_thread() -> None:
 def test_a_sink_that_fails_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     """The others are told all the same; it is logged once a second."""
     clock = FixedClock(1_000_000)
-    tapped, good = Tapped(), Told()
+    tapped, good = RecordedVerifier(), Told()
     recorder = Recorder(tapped.decision_queue, [Told(fails=True), good], clock=clock)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
@@ -121,7 +121,7 @@ def test_a_disk_that_hangs_does_not_keep_the_process(
 ) -> None:
     """The stop gives up, says so, and leaves the sinks to the thread that is still in one."""
     monkeypatch.setattr(recorder_module, "STOP_SECONDS", 0.1)
-    tapped, hung, after = Tapped(), Hung(), Told()
+    tapped, hung, after = RecordedVerifier(), Hung(), Told()
     recorder = Recorder(tapped.decision_queue, [hung, after])
     recorder.start()
     tapped.check(VALID)

@@ -118,7 +118,7 @@ class Costs(OneByOne):
             shown = [each[1] for each in denied if each[1].reason is before.reason]
             for decision in shown:
                 session.believe(before, decision, "gateway", of, call)
-        assert words == [self.taken_away(session, of, how)]
+        assert words == [self.model_take_away(session, of, how)]
         after = session.judge(of, call)
         possible = {before.reason, after} - {Reason.ALLOWED}
         assert {decision.reason for _, decision, _ in denied} <= possible

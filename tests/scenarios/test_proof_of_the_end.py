@@ -18,8 +18,8 @@ from sessauth.server.keys.credentials import CredentialFile
 from sessauth.server.process.init import Initialised, initialise
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
-from tests.support.enrolled_gateway import Gateway
 from tests.support.recorded import records
+from tests.support.registered_gateway import Gateway
 from tests.support.service import Caller, ServerProcess, home_folder, serves, wait_until
 
 SETTINGS = {"SESSAUTH_SERVER_WORKERS": "2"}

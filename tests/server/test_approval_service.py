@@ -14,8 +14,8 @@ from sessauth.v1 import approval_service_pb2 as pb
 from sessauth.v1 import record_pb2, token_pb2
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.oracle.crypto import digest
+from tests.support.approval_requests import ask
 from tests.support.approvals import approver, record
-from tests.support.approvals_asked import ask
 from tests.support.service import Caller, RpcError, Service
 
 

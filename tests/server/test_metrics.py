@@ -82,7 +82,7 @@ def measured() -> Iterator[Measured]:
         for caller in (operator, *workers):
             traffic.check(caller, token)
             traffic.check(caller, token, b"write")
-            traffic.check_many(caller, token, (b"read", b"read", b"write"))
+            traffic.check_batch(caller, token, (b"read", b"read", b"write"))
         traffic.check(workers[0], b"\x08\x01")
         traffic.watch_and_end(workers[1])
         traffic.refuse(service.caller(""))

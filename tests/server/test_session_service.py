@@ -8,7 +8,7 @@ from sessauth.model.costs import once_change_id
 from sessauth.v1 import record_pb2
 from sessauth.v1 import session_service_pb2 as pb
 from sessauth.v1.token_pb2 import Number, Value
-from tests.support.costs import asking, spending
+from tests.support.costs import pending_record, spending
 from tests.support.service import Caller, RpcError, Service
 
 
@@ -234,7 +234,7 @@ def test_a_session_tells_what_it_has_open(service: Service, operator: Caller) ->
     permit = {"permit_id": b"p" * 16, "permit_deadline_ms": log.now_ms() + 60_000}
     for change in (
         spending(opened.id, **permit),
-        request_approval(once_change_id(), asking(opened.id, b"a" * 16)),
+        request_approval(once_change_id(), pending_record(opened.id, b"a" * 16)),
     ):
         assert log.decide(lambda group, change=change: group.submit(change), 4096).result(10).applied
 

@@ -22,7 +22,7 @@ from sessauth.server.config import config as server_config
 from sessauth.server.process.control import Control
 from sessauth.usage.observations import ObservationAck, ObservationBatch, SessionObservation, UseAfterEnd
 from sessauth.v1 import usage_service_pb2 as pb
-from tests.support.observations import AT, block, block_id, claimed, seen, usage
+from tests.support.observations import AT, block, block_id, claimed, observed, usage
 from tests.support.service import Caller, RpcError, Service, running, wait_until
 
 LateCalls = list[tuple[Any, ...]]
@@ -78,8 +78,8 @@ def batch(*sessions: SessionObservation, number: int = 1, sender_id: bytes = b""
 def test_what_verifiers_tell_adds_up(clients: dict[str, Client], session: Session) -> None:
     """Counts add up over verifiers and batches, the earliest first and the latest last use stand."""
     one, two = clients["gw-1"], clients["gw-2"]
-    send(one, batch(seen(session.id, block("r", calls=2), block("c", "r", index=1, at_ms=AT + 3))))
-    send(two, batch(seen(session.id, block("r", calls=3, at_ms=AT + 9))))
+    send(one, batch(observed(session.id, block("r", calls=2), block("c", "r", index=1, at_ms=AT + 3))))
+    send(two, batch(observed(session.id, block("r", calls=3, at_ms=AT + 9))))
     report = clients["ann"].get_report(session.id)
     root, child = (report.observation.blocks[block_id(name)] for name in "rc")
 
@@ -102,9 +102,9 @@ def test_a_number_counts_once_and_of_its_own_verifier_alone(
 ) -> None:
     """A repeated batch is answered and changes nothing; another caller's of the same id is another."""
     sender_id = secrets.token_bytes(16)
-    first = send(clients["gw-1"], batch(seen(session.id, block("r")), sender_id=sender_id))
-    again = send(clients["gw-1"], batch(seen(session.id, block("r")), sender_id=sender_id))
-    send(clients["gw-2"], batch(seen(session.id, block("r")), sender_id=sender_id))
+    first = send(clients["gw-1"], batch(observed(session.id, block("r")), sender_id=sender_id))
+    again = send(clients["gw-1"], batch(observed(session.id, block("r")), sender_id=sender_id))
+    send(clients["gw-2"], batch(observed(session.id, block("r")), sender_id=sender_id))
 
     assert first == again
     assert first.wants_usage
@@ -113,7 +113,7 @@ def test_a_number_counts_once_and_of_its_own_verifier_alone(
 
 def _batch_message(session_id: bytes) -> pb.ReportObservationsRequest:
     late = UseAfterEnd((block_id("r"),), False, 1, AT, AT)
-    request = batch_message(batch(seen(session_id, block("r"), block("c", "r", index=1), late=late)))
+    request = batch_message(batch(observed(session_id, block("r"), block("c", "r", index=1), late=late)))
     request.sessions[0].usage = usage("files/a").to_json()
     return request
 
@@ -205,7 +205,10 @@ def test_no_bytes_make_the_server_stumble(service: Service, session: Session) ->
 def test_unknown_sessions_change_nothing(clients: dict[str, Client], session: Session) -> None:
     """What is told of a session that there is not is dropped, and the rest of the batch stands."""
     unknown = secrets.token_bytes(16)
-    send(clients["gw-1"], batch(seen(unknown, block("r")), seen(session.id, block("r"))))
+    send(
+        clients["gw-1"],
+        batch(observed(unknown, block("r")), observed(session.id, block("r"))),
+    )
 
     assert clients["aud"].get_report(session.id).observation.allowed == 1
     for call in (clients["aud"].get_report, clients["aud"].get_census):
@@ -215,7 +218,7 @@ def test_unknown_sessions_change_nothing(clients: dict[str, Client], session: Se
 
 def test_times_from_a_wrong_clock_are_no_later_than_now(clients: dict[str, Client], session: Session) -> None:
     """A verifier whose clock is ahead does not move the last allow into the future."""
-    send(clients["gw-1"], batch(seen(session.id, block("r", at_ms=AT * 2))))
+    send(clients["gw-1"], batch(observed(session.id, block("r", at_ms=AT * 2))))
     report = clients["aud"].get_report(session.id)
 
     assert report.observation.last_allow_ms < AT * 2
@@ -268,7 +271,7 @@ def test_the_census_knows_what_is_revoked_and_what_hangs_below(
     circle = (block("x", "y", index=1), block("y", "x", index=2))
     send(
         clients["gw-1"],
-        batch(seen(session.id, block("c", "r", index=1), block("r"), block("other"), *circle)),
+        batch(observed(session.id, block("c", "r", index=1), block("r"), block("other"), *circle)),
     )
     clients["ann"].revoke(session.id, [block_id("r")])
     census = clients["aud"].get_census(session.id)
@@ -284,11 +287,11 @@ def test_a_use_after_the_end_is_told_on(
 ) -> None:
     """With its blocks, or as a claim; of a session that is not over it is dropped, whoever says so."""
     verified = UseAfterEnd((block_id("r"),), False, 2, AT, AT + 5)
-    early = seen(session.id, late=claimed(7))
+    early = observed(session.id, late=claimed(7))
     send(clients["gw-1"], batch(early))
     assert late_calls == []
     clients["ann"].end(session.id)
-    both = seen(session.id, late=claimed(3))
+    both = observed(session.id, late=claimed(3))
     both.late[verified.key] = verified
     send(clients["gw-1"], batch(both))
 
@@ -303,7 +306,7 @@ def test_a_use_after_the_end_is_told_on(
 def test_usage_records_are_merged(clients: dict[str, Client], session: Session) -> None:
     """What two verifiers told of calls is one record; its values stand in the report."""
     for name, resource in (("gw-1", "files/a"), ("gw-2", "files/b")):
-        told = seen(session.id, block("r"))
+        told = observed(session.id, block("r"))
         told.usage = usage(resource, arguments=json.dumps({"owner": name}).encode())
         send(clients[name], batch(told))
     found = clients["ann"].get_report(session.id).observation.usage
@@ -320,9 +323,9 @@ def test_a_restart_keeps_what_was_told() -> None:
         gateway = Client(target, service.add("gw-1", "gateway").credential, timeout_ms=10_000)
         operator = Client(target, service.operator.credential, timeout_ms=10_000)
         ended, alive = (operator.open_session(subject="s", ceiling=["read:a"]) for _ in range(2))
-        told = seen(ended.id, block("r", calls=4))
+        told = observed(ended.id, block("r", calls=4))
         told.usage = usage("files/secret")
-        send(gateway, batch(told, seen(alive.id, block("r", calls=2))))
+        send(gateway, batch(told, observed(alive.id, block("r", calls=2))))
         operator.end(ended.id)
         control = service.control
         assert control is not None
@@ -347,7 +350,7 @@ def test_a_restart_keeps_what_was_told() -> None:
 
         restart(cleanly=True)
         assert state() == [(4, ()), (2, ())]
-        send(gateway, batch(seen(alive.id, block("r"))))
+        send(gateway, batch(observed(alive.id, block("r"))))
         restart(cleanly=False)
         assert state() == [(4, ()), (2, (Missing.BEFORE, Missing.USAGE))]
         gateway.close()

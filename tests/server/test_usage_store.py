@@ -18,8 +18,8 @@ from sessauth.server.usage.files import UsageFiles
 from sessauth.server.usage.store import QUIET_MS, UsageStore
 from sessauth.usage.observations import ObservationBatch, SessionObservation
 from sessauth.v1 import usage_service_pb2 as pb
-from tests.support.observations import AT, block, claimed, seen, usage
-from tests.support.usage_story import session as make_session
+from tests.support.observations import AT, block, claimed, observed, usage
+from tests.support.usage_example import session as make_session
 
 
 class StoreFixture:
@@ -88,7 +88,7 @@ def usage_store(tmp_path: Path) -> StoreFixture:
 def test_what_ended_is_written_once_and_let_go(usage_store: StoreFixture) -> None:
     """It is in a file within a tend, leaves memory a while later, and is still reported."""
     session_id = usage_store.open(1)
-    usage_store.add(seen(session_id, block("r", calls=3)))
+    usage_store.add(observed(session_id, block("r", calls=3)))
     usage_store.tend()
     assert session_id not in usage_store.files
     usage_store.end(session_id)
@@ -106,13 +106,13 @@ def test_what_ended_is_written_once_and_let_go(usage_store: StoreFixture) -> Non
 def test_late_uses_of_what_was_let_go_are_added_to_its_file(usage_store: StoreFixture) -> None:
     """They are counted on, and the file is not written for each of them."""
     session_id = usage_store.open(1)
-    usage_store.add(seen(session_id, block("r")))
+    usage_store.add(observed(session_id, block("r")))
     usage_store.end(session_id)
     usage_store.tend()
     file = usage_store.folder / f"{session_id.hex()}.usage"
     before = file.stat().st_mtime_ns
     for _ in range(3):
-        usage_store.add(seen(session_id, late=claimed(2)))
+        usage_store.add(observed(session_id, late=claimed(2)))
         usage_store.tend(1_000)
     assert file.stat().st_mtime_ns == before
     usage_store.tend(QUIET_MS)
@@ -125,12 +125,12 @@ def test_a_full_memory_gives_way_to_what_lives(tmp_path: Path) -> None:
     """What ended first goes first; with nothing but living sessions the next one is lost, and all say so."""
     usage_store = StoreFixture(tmp_path, max_sessions=2)
     first, second, third, fourth = (usage_store.open(number) for number in range(4))
-    usage_store.add(seen(first, block("r")), seen(second, block("r")))
+    usage_store.add(observed(first, block("r")), observed(second, block("r")))
     usage_store.end(first)
     usage_store.tend()
-    usage_store.add(seen(third, block("r")))
+    usage_store.add(observed(third, block("r")))
     assert set(usage_store.store._entries) == {second, third}
-    usage_store.add(seen(fourth, block("r")))
+    usage_store.add(observed(fourth, block("r")))
 
     assert usage_store.report(fourth).observation.allowed == 0
     for session_id in (second, third, fourth):
@@ -143,7 +143,7 @@ def test_one_session_takes_no_more_than_its_share(tmp_path: Path) -> None:
     usage_store = StoreFixture(tmp_path, max_session_bytes=5_000)
     session_id = usage_store.open(1)
     for number in range(50):
-        usage_store.add(seen(session_id, block(f"r{number}")))
+        usage_store.add(observed(session_id, block(f"r{number}")))
     report = usage_store.report(session_id)
 
     assert report.observation.allowed == 50
@@ -157,7 +157,7 @@ def test_a_usage_record_is_weighed_by_what_is_in_it(tmp_path: Path) -> None:
     usage_store = StoreFixture(tmp_path, max_session_bytes=200_000)
     session_id = usage_store.open(1)
     for _ in range(1_000):
-        told = seen(session_id, block("r"))
+        told = observed(session_id, block("r"))
         told.usage = usage("files/a")
         told.usage_bytes = len(told.usage.to_json())
         usage_store.add(told)
@@ -165,7 +165,7 @@ def test_a_usage_record_is_weighed_by_what_is_in_it(tmp_path: Path) -> None:
     assert (report.observation.lost, report.observation.allowed) == (0, 1_000)
     assert b'"allowed":[1000,' in report.observation.usage
 
-    told = seen(session_id, block("r"))
+    told = observed(session_id, block("r"))
     told.usage = usage(*(f"files/{number}" for number in range(30)), arguments=b'{"a":"' + b"x" * 900 + b'"}')
     told.usage_bytes = 300_000
     usage_store.add(told)
@@ -177,7 +177,7 @@ def test_files_are_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:
     usage_store = StoreFixture(tmp_path, max_sessions=3, keep_ms=1_000)
     ids = [usage_store.open(number) for number in range(5)]
     for session_id in ids:
-        usage_store.add(seen(session_id, block("r")))
+        usage_store.add(observed(session_id, block("r")))
         usage_store.end(session_id)
         usage_store.tend()
     assert [session_id in usage_store.files for session_id in ids] == [False, False, True, True, True]
@@ -200,7 +200,7 @@ def test_files_that_cant_be_used_are_as_none(usage_store: StoreFixture) -> None:
     """Torn, foreign and half-written ones do no harm, and no report is made up from them."""
     session_id, other = usage_store.open(1), usage_store.open(2)
     for one in (session_id, other):
-        usage_store.add(seen(one, block("r")))
+        usage_store.add(observed(one, block("r")))
         usage_store.end(one)
     usage_store.tend()
     (usage_store.folder / f"{session_id.hex()}.usage").write_bytes(b"sessauth/usage/1\n\xff\xff")
@@ -219,7 +219,7 @@ def test_files_that_cant_be_used_are_as_none(usage_store: StoreFixture) -> None:
 def test_what_was_lost_touches_sessions_that_lived_then(usage_store: StoreFixture) -> None:
     """Decisions were lost before it was known of which session: all that lived then say so, no later ones."""
     before, living = usage_store.open(1), usage_store.open(2)
-    usage_store.add(seen(before, block("r")), seen(living, block("r")))
+    usage_store.add(observed(before, block("r")), observed(living, block("r")))
     usage_store.end(before)
     usage_store.clock.advance(10)
     usage_store.add(lost=5)
@@ -236,7 +236,7 @@ def test_what_was_lost_touches_sessions_that_lived_then(usage_store: StoreFixtur
 def test_a_disk_that_takes_nothing_loses_nothing_yet(usage_store: StoreFixture) -> None:
     """What can't be written stays in memory and is tried again; a stop says nothing of having written all."""
     session_id = usage_store.open(1)
-    usage_store.add(seen(session_id, block("r")))
+    usage_store.add(observed(session_id, block("r")))
     usage_store.end(session_id)
     usage_store.folder.parent.joinpath("usage").write_text("a file in the way")
     usage_store.tend(QUIET_MS * 2)
@@ -254,7 +254,7 @@ def test_a_stop_does_not_wait_for_a_slow_disk(
 ) -> None:
     """What could not be written in time is left, and the next start says that it does not know everything."""
     ids = [usage_store.open(number) for number in range(1, 51)]
-    usage_store.add(*(seen(session_id, block("r")) for session_id in ids))
+    usage_store.add(*(observed(session_id, block("r")) for session_id in ids))
     write = usage_store.files.write
 
     def slow(session_id: bytes, data: bytes) -> None:

@@ -21,7 +21,7 @@ from sessauth.model.change import (
 from sessauth.model.costs import SessionCounts
 from sessauth.state import layout
 from tests.support.changes import HOUR, NOW, MemoryRows, opening, scopes
-from tests.support.costs import BLOCK, GATEWAY, KEYS, REQUEST, asking, signing, spending
+from tests.support.costs import BLOCK, GATEWAY, KEYS, REQUEST, pending_record, signing, spending
 
 ID = b"s" * 16
 ASKED = b"a" * 16
@@ -36,7 +36,7 @@ def live(**given: Any) -> MemoryRows:
 
 def asked(rows: MemoryRows, approval_id: bytes = ASKED, **given: Any) -> ApprovalRecord:
     """Ask for an approval, which must succeed; returns its record as it is kept."""
-    assert rows.do(request_approval("ask", asking(ID, approval_id, **given))).applied
+    assert rows.do(request_approval("ask", pending_record(ID, approval_id, **given))).applied
     record = rows.approval(ID, approval_id)
     assert record is not None
     return record
@@ -115,13 +115,13 @@ def test_a_request_never_outlives_its_session() -> None:
 def test_a_request_against_the_form_is_refused(given: dict[str, Any], word: str) -> None:
     """A record that no call could have asked for is refused, and nothing is written."""
     rows = live()
-    assert rows.do(request_approval("ask", asking(ID, ASKED, **given))).rejection == word
+    assert rows.do(request_approval("ask", pending_record(ID, ASKED, **given))).rejection == word
     assert not rows.tables[layout.APPROVALS] and not rows.tables[layout.COUNTERS]
 
 
 def test_a_request_can_t_bring_its_answer() -> None:
     """A record with statements in it is refused, however well they are signed."""
-    record = asking(ID, ASKED)
+    record = pending_record(ID, ASKED)
     signed = replace(record, statements=(signing(record, 0), signing(record, 1)))
     assert live().do(request_approval("ask", signed)).rejection == "INVALID"
 
@@ -130,9 +130,9 @@ def test_a_call_is_asked_for_once() -> None:
     """The same call waits once, and an id is taken once; after its expiry it can be asked for anew."""
     rows = live()
     expiry = asked(rows).expires_at_ms
-    again = request_approval("again", asking(ID, b"n" * 16))
+    again = request_approval("again", pending_record(ID, b"n" * 16))
     assert rows.do(again).rejection == "ALREADY_EXISTS"
-    assert rows.do(request_approval("x", asking(ID, ASKED, scope=1))).rejection == "ALREADY_EXISTS"
+    assert rows.do(request_approval("x", pending_record(ID, ASKED, scope=1))).rejection == "ALREADY_EXISTS"
     assert rows.do(again, expiry - 1).rejection == "ALREADY_EXISTS"
     assert rows.do(again, expiry).applied
     assert rows.approval(ID, ASKED) is None and rows.counts(ID).open_approvals == 1
@@ -145,7 +145,7 @@ def test_approvals_that_wait_are_bounded_by_epoch() -> None:
     rows = live()
     for number in range(limits.MAX_OPEN_APPROVALS):
         asked(rows, number.to_bytes(16, "big"), request_digest=number.to_bytes(32, "big"))
-    assert rows.do(request_approval("x", asking(ID, ASKED))).rejection == "LIMIT"
+    assert rows.do(request_approval("x", pending_record(ID, ASKED))).rejection == "LIMIT"
     assert rows.do(narrow_session("n", ID, scopes("read:files/a/**"))).applied
     assert rows.counts(ID).waiting(2) == 0
     asked(rows, epoch=2)
@@ -273,7 +273,7 @@ def test_an_approval_is_used_up_once(signers: int) -> None:
     assert rows.counts(ID).open_approvals == 0 and lookup(rows) is None
     assert rows.do(spending(ID, approval_ids=[ASKED])).rejection == "APPROVAL_USED"
     assert answered(rows, signing(record, 1)).rejection == "WRONG_STATUS"
-    assert rows.do(request_approval("x", asking(ID, ASKED))).rejection == "ALREADY_EXISTS"
+    assert rows.do(request_approval("x", pending_record(ID, ASKED))).rejection == "ALREADY_EXISTS"
     asked(rows, b"n" * 16)
 
 

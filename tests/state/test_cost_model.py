@@ -33,7 +33,7 @@ from tests.support.cost_model import (
     OnDisk,
     tables_of,
 )
-from tests.support.costs import BLOCK, asking, charge, signing, spending, use
+from tests.support.costs import BLOCK, charge, pending_record, signing, spending, use
 
 PARENT, CHILD = b"p" * 16, b"c" * 16
 LEDGERS = (ledger_id("money", "EUR"), ledger_id("tokens", ""))
@@ -214,7 +214,7 @@ class Costs(RuleBasedStateMachine):
         }  # fmt: skip
         asked_already = any(now_ms < each.expires_at_ms for each in earlier.values())
         applied = self.acting(session_id) and not asked_already
-        record = asking(
+        record = pending_record(
             session_id, approval_id, request_digest=request_of(call), threshold=threshold,
             epoch=session.epoch, expires_at_ms=now_ms + ms,
         )  # fmt: skip
@@ -231,7 +231,7 @@ class Costs(RuleBasedStateMachine):
         session = self.model.get(session_id) or ModelSession(0)
         approval_id = data.draw(st.sampled_from([*session.approvals, b"z" * 16]), "approval")
         approval = session.approvals.get(approval_id)
-        record = asking(session_id, approval_id, epoch=session.epoch)
+        record = pending_record(session_id, approval_id, epoch=session.epoch)
         applied = (
             approval is not None
             and not self.dead(session_id)
@@ -239,7 +239,7 @@ class Costs(RuleBasedStateMachine):
             and self.log.now_ms < approval.expires_at_ms
         )
         if approval is not None:
-            record = asking(
+            record = pending_record(
                 session_id, approval_id, request_digest=request_of(approval.call), epoch=approval.epoch
             )
             if deny:

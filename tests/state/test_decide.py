@@ -26,7 +26,7 @@ from sessauth.state.writer.group import Group, Retention
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.state.writer.sweep import sweep
 from tests.support.changes import HOUR, NOW, opening
-from tests.support.costs import BLOCK, GATEWAY, LEDGER, asking, charge, signing, spending, use
+from tests.support.costs import BLOCK, GATEWAY, LEDGER, charge, pending_record, signing, spending, use
 
 ID = b"s" * 16
 PERMIT = b"p" * 16
@@ -89,7 +89,7 @@ def test_a_refusal_costs_no_commit(opened: StateWriter) -> None:
     assert (refused.rejection, refused.seq, refused.revision) == ("USES_EXHAUSTED", 0, head.revision)
     for change in (
         settle_permit(once_change_id(), ID, PERMIT, Settlement.COMMIT, gateway=GATEWAY),
-        request_approval(once_change_id(), asking(ID, b"a" * 16, threshold=9)),
+        request_approval(once_change_id(), pending_record(ID, b"a" * 16, threshold=9)),
     ):
         assert not opened.decide(lambda group, change=change: group.submit(change), 512).result().applied
     assert opened.decide(lambda group: group.rows.uses(ID, BLOCK, 0), 0).result() == 1
@@ -229,7 +229,7 @@ def test_the_sweep_gives_back_what_permits_held(opened: StateWriter, clock: Fixe
 def test_the_sweep_removes_approvals_past_their_expiry(opened: StateWriter, clock: FixedClock) -> None:
     """A request that nobody answered goes at its expiry, and its session says how many wait."""
     for number, ms in ((1, 1_000), (2, 2_000)):
-        record = asking(ID, bytes([number]) * 16, scope=number, expires_at_ms=NOW + ms)
+        record = pending_record(ID, bytes([number]) * 16, scope=number, expires_at_ms=NOW + ms)
         change = request_approval(once_change_id(), record)
         assert opened.decide(lambda group, change=change: group.submit(change), 4096).result().applied
     session = opened.get_session(ID)
@@ -264,7 +264,9 @@ def test_approvals_are_listed_in_pages(opened: StateWriter) -> None:
     assert opened.submit(opening("other", b"o" * 16, owner="other")).result().applied
     for session_id in (ID, b"o" * 16):
         for number in range(40):
-            record = asking(session_id, number.to_bytes(16, "big"), request_digest=bytes([number]) * 32)
+            record = pending_record(
+                session_id, number.to_bytes(16, "big"), request_digest=bytes([number]) * 32
+            )
             change = request_approval(once_change_id(), record)
             assert opened.decide(lambda group, change=change: group.submit(change), 4096).result().applied
     seen, after = [], b""
@@ -287,7 +289,7 @@ def test_what_is_open_survives_a_restart(state_dir: Path, clock: FixedClock) -> 
             writer, change_id=name, uses=[use(2)], budgets=[charge(4, 10)],
             permit_id=PERMIT, permit_deadline_ms=NOW + 1_000,
         )  # fmt: skip
-        record = asking(ID, b"a" * 16)
+        record = pending_record(ID, b"a" * 16)
         change = request_approval(once_change_id(), record)
         assert writer.decide(lambda group: group.submit(change), 4096).result().applied
         answer = answer_approval("g", ID, b"a" * 16, statement=signing(record), actor="alice")
@@ -311,7 +313,7 @@ def test_a_purged_session_leaves_no_row(state_dir: Path, clock: FixedClock) -> N
         assert taken(
             writer, uses=[use(2)], budgets=[charge(4, 10)], approval_ids=[b"u" * 16], **permit
         ).applied
-        change = request_approval(once_change_id(), asking(ID, b"a" * 16))
+        change = request_approval(once_change_id(), pending_record(ID, b"a" * 16))
         assert writer.decide(lambda group: group.submit(change), 4096).result().applied
         clock.advance(6_000)
         assert writer.sweep().ended == 1

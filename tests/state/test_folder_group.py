@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessauth.state import layout
-from tests.support.other_user import GATEWAY, GROUP, SERVICE, STRANGER, give_to_group, run_as, telling
+from tests.support.other_user import GATEWAY, GROUP, SERVICE, STRANGER, give_to_group, line_process, run_as
 from tests.vectors.cases_proofs import bound
 from tests.vectors.world import AUDIENCE, NOW, token
 
@@ -106,9 +106,9 @@ def test_a_gateway_of_the_folders_group_goes_on_while_files_are_made(folder: Pat
     """A start, new proof keys, a new table, a new credential: all have group and mode, whatever the umask."""
     state_of(folder)
     give_to_group(folder)
-    with telling(SERVE, folder, SERVICE, [GROUP], umask=0o077) as service:
+    with line_process(SERVE, folder, SERVICE, [GROUP], umask=0o077) as service:
         assert service.ask("start") == "done"
-        with telling(CHECK, folder, GATEWAY, [GROUP]) as gateway:
+        with line_process(CHECK, folder, GATEWAY, [GROUP]) as gateway:
             assert gateway.ask(str(NOW)) == "BAD_PROOF"
             for change in ("rotate", "resize", "credential"):
                 assert service.ask(change) == "done"
@@ -119,13 +119,13 @@ def test_a_gateway_of_the_folders_group_goes_on_while_files_are_made(folder: Pat
 
 def test_a_start_gives_the_group_to_what_lacks_it(folder: Path) -> None:
     """After chgrp of the folder alone, the next start does the rest, in proof/ too."""
-    with telling(SERVE, folder, SERVICE, [GROUP]) as service:
+    with line_process(SERVE, folder, SERVICE, [GROUP]) as service:
         assert service.ask("start") == "done"
     os.chown(folder, -1, GROUP)
     assert len(groups(folder)) == 9
     run_as("StateWriter.open(folder).close()", folder, SERVICE, [GROUP])
     assert groups(folder) == {}
-    with telling(OPEN, folder, GATEWAY, [GROUP]) as gateway:
+    with line_process(OPEN, folder, GATEWAY, [GROUP]) as gateway:
         assert gateway.ask("open") == "opened"
 
 
@@ -133,7 +133,7 @@ def test_a_service_outside_the_group_does_not_start(folder: Path) -> None:
     """It could not give its files to the group, and says how it is let in; nothing is changed."""
     give_to_group(folder)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    with telling(OPEN_WRITING, folder, SERVICE, []) as service:
+    with line_process(OPEN_WRITING, folder, SERVICE, []) as service:
         told = service.ask("open")
     assert told.startswith("WRONG_GROUP") and f"usermod -aG {GROUP} {SERVICE}" in told
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
@@ -142,17 +142,17 @@ def test_a_service_outside_the_group_does_not_start(folder: Path) -> None:
 def test_a_gateway_outside_the_group_hears_how_it_gets_in(folder: Path) -> None:
     """Of all files the folder is the first that it can't use."""
     give_to_group(folder)
-    with telling(OPEN, folder, STRANGER, []) as gateway:
+    with line_process(OPEN, folder, STRANGER, []) as gateway:
         told = gateway.ask("open")
     assert told.startswith("WRONG_GROUP") and f"usermod -aG {GROUP} {STRANGER}" in told
 
 
 def test_a_file_that_is_closed_is_named(folder: Path) -> None:
     """What a gateway needs and can't read, by its group or by its mode: the message has the command."""
-    with telling(SERVE, folder, SERVICE, [GROUP]) as service:
+    with line_process(SERVE, folder, SERVICE, [GROUP]) as service:
         assert service.ask("credential") == "done"
     give_to_group(folder)
-    with telling(OPEN, folder, GATEWAY, [GROUP]) as gateway:
+    with line_process(OPEN, folder, GATEWAY, [GROUP]) as gateway:
         for name, mode in MODES.items():
             path = folder / name
             os.chown(path, -1, SERVICE)

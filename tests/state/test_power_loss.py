@@ -38,7 +38,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fault_disk.built(tmp_path_factory.mktemp("fault_disk"))
 
 
-def journal_of(state_dir: Path, tmp_path: Path, library: Path, count: int) -> list[fault_disk.Asked]:
+def journal_of(state_dir: Path, tmp_path: Path, library: Path, count: int) -> list[fault_disk.DiskRequest]:
     """Let a writer's callers make so many changes each; returns what was asked of its disk.
 
     The first is the file as it was before.
@@ -49,7 +49,7 @@ def journal_of(state_dir: Path, tmp_path: Path, library: Path, count: int) -> li
         env=fault_disk.environment(library, **{fault_disk.JOURNAL: journal}),
         check=True,
     )
-    return [fault_disk.Asked("S", 0, base), *fault_disk.read_journal(journal)]
+    return [fault_disk.DiskRequest("S", 0, base), *fault_disk.read_journal(journal)]
 
 
 @pytest.mark.timeout(600)

@@ -17,7 +17,7 @@ from sessauth.state.rules.cost_rows import counts_key, ledger_key, used_approval
 from sessauth.state.writer.group import Group
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, opening
-from tests.support.costs import BLOCK, LEDGER, asking, charge, spending, use
+from tests.support.costs import BLOCK, LEDGER, charge, pending_record, spending, use
 
 ID, OTHER = b"s" * 16, b"o" * 16
 PERMIT, ASKED = b"p" * 16, b"a" * 16
@@ -32,7 +32,7 @@ def spent(writer: StateWriter) -> StateWriter:
             ID, uses=[use(9)], budgets=[charge(2, 9)], approval_ids=[b"u" * 16],
             permit_id=PERMIT, permit_deadline_ms=NOW + 1_000,
         ),
-        request_approval(once_change_id(), asking(ID, ASKED)),
+        request_approval(once_change_id(), pending_record(ID, ASKED)),
     ):  # fmt: skip
         assert writer.decide(lambda group, change=change: group.submit(change), 4096).result().applied
     return writer

@@ -59,7 +59,7 @@ def terms(**changes: Any) -> ApprovalTerms:
 
 
 def statement(**changes: Any) -> ApprovalStatement:
-    """What an approver of that record states."""
+    """Return an approver's statement on that record."""
     asked = record()
     stated = ApprovalStatement(
         asked.id,
@@ -79,8 +79,8 @@ def signed(name: str = "ann", **changes: Any) -> SignedApproval:
     return approver(name).sign(statement(**changes))
 
 
-def given(*names: str, **changes: Any) -> list[bytes]:
-    """Statements as they come with a request."""
+def encoded_statements(*names: str, **changes: Any) -> list[bytes]:
+    """Return statements as a request carries them."""
     return [signed(name, **changes).encode() for name in names]
 
 

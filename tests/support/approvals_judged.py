@@ -10,9 +10,9 @@ from tests.oracle.approvals import Held, Verdict, Wanted
 
 
 def judged(
-    given: Sequence[bytes], held: Held | None, used: Collection[bytes], wanted: Wanted, now_ms: int
+    presented: Sequence[bytes], held: Held | None, used: Collection[bytes], wanted: Wanted, now_ms: int
 ) -> tuple[Verdict, bytes]:
-    """What the package makes of them, as the oracle says it."""
+    """Judge the statements by the package; return its result in the oracle's terms."""
     terms = ApprovalTerms(
         wanted.session_id,
         wanted.block_id,
@@ -24,12 +24,12 @@ def judged(
         tuple(wanted.keys),
     )
     records = [] if held is None else [_record(held, terms)]
-    outcome = judge_approvals(given, records, terms, now_ms, is_used=lambda each: each in used)
+    outcome = judge_approvals(presented, records, terms, now_ms, is_used=lambda each: each in used)
     return Verdict(outcome.reason.name), outcome.approval_id if outcome else b""
 
 
 def _record(held: Held, terms: ApprovalTerms) -> ApprovalRecord:
-    """The record of what is held; its status says no more than how many signed."""
+    """Return the record of ``held``; its status only reflects the number of signatures."""
     statements = tuple(map(SignedApproval.decode, held.statements))
     granted = ApprovalStatus.GRANTED if len(statements) >= terms.threshold else ApprovalStatus.PENDING
     return ApprovalRecord(

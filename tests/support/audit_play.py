@@ -69,13 +69,13 @@ class Play:
             incarnation=incarnation,
             options=_OPTIONS,
         )
-        self._told: set[tuple[bytes, ...]] = set()
+        self._recorded_chains: set[tuple[bytes, ...]] = set()
         self._bodies: list[bytes] = []
 
-    def do(self, change: Change, at_ms: int = NOW, *, told: bool = True) -> ChangeOutcome:
-        """Apply a change, and record it if it is to be told."""
+    def do(self, change: Change, at_ms: int = NOW, *, recorded: bool = True) -> ChangeOutcome:
+        """Apply a change, and record it unless ``recorded`` is False."""
         outcome = self.rows.do(change, at_ms)
-        if told:
+        if recorded:
             self.note(
                 "change",
                 at_ms=at_ms,
@@ -91,32 +91,32 @@ class Play:
         return outcome
 
     def renew(self, session_id: bytes, deadline_ms: int) -> None:
-        """Renew a lease, which no log tells."""
+        """Renew a lease, which no log records."""
         self.rows.tables[layout.LEASES][session_id] = deadline_ms.to_bytes(8, "big")
 
-    def check(self, token: bytes, asked: OracleRequest, now_ms: int = NOW, **given: Any) -> Decision:
+    def check(self, token: bytes, request: OracleRequest, now_ms: int = NOW, **options: Any) -> Decision:
         """Judge a call and record it."""
         decision = self.checker._check(
-            *(token, asked.action, asked.resource, asked.arguments),
-            tool=asked.tool,
-            session=asked.session,
-            source=asked.source,
-            peer=asked.peer,
-            audience=asked.audience,
-            at_least_revision=asked.at_least_revision,
+            *(token, request.action, request.resource, request.arguments),
+            tool=request.tool,
+            session=request.session,
+            source=request.source,
+            peer=request.peer,
+            audience=request.audience,
+            at_least_revision=request.at_least_revision,
             now_ms=now_ms,
-            **given,
+            **options,
         )
-        self.tell(token, asked, decision)
+        self.record(token, request, decision)
         return decision
 
-    def tell(self, token: bytes, asked: OracleRequest, decision: Decision) -> None:
+    def record(self, token: bytes, request: OracleRequest, decision: Decision) -> None:
         """Record a decision."""
-        if asked.arguments:
-            self.arguments.append(asked.arguments)
+        if request.arguments:
+            self.arguments.append(request.arguments)
         named = bool(decision.session_id)
-        if named and decision.block_ids not in self._told:
-            self._told.add(decision.block_ids)
+        if named and decision.block_ids not in self._recorded_chains:
+            self._recorded_chains.add(decision.block_ids)
             payloads = Chain.parse(token).payloads
             self.note(
                 "chain",
@@ -144,11 +144,11 @@ class Play:
             stage=decision.stage.name,
             **who,
             revision=decision.revision,
-            action=_text(asked.action),
-            resource=_text(asked.resource),
-            arguments=self.stream.arguments_key.digest(asked.arguments),
-            audience=asked.audience,
-            source=asked.source,
+            action=_text(request.action),
+            resource=_text(request.resource),
+            arguments=self.stream.arguments_key.digest(request.arguments),
+            audience=request.audience,
+            source=request.source,
             matched=[decision.matched_index, decision.matched_scope] if decision.allowed else None,
             at={"level": decision.level, **at} if somewhere else None,
             token=blake2b(token, digest_size=32).hexdigest()[:32],
@@ -169,8 +169,8 @@ class Play:
         self.stream.close()
 
 
-def _text(given: bytes) -> str:
-    return given[:1024].decode("utf-8", "replace")
+def _text(data: bytes) -> str:
+    return data[:1024].decode("utf-8", "replace")
 
 
 def _claimed(token: bytes) -> str:

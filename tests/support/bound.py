@@ -1,4 +1,4 @@
-"""What tests of bound tokens share: a server's keys as a holder has them, and a rotation that is due now."""
+"""Shared parts of tests of bound tokens: a server's keys as a holder has them, and a rotation that is due."""
 
 from __future__ import annotations
 

@@ -72,5 +72,5 @@ def judge(judge_by: Checker, token: bytes, request: OracleRequest | None = None,
 
 
 def all_allowed(judge_by: Checker, presented: Sequence[bytes]) -> bool:
-    """Whether each token is allowed."""
+    """Return True if each token is allowed."""
     return all(judge(judge_by, token).allowed for token in presented)

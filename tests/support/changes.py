@@ -60,7 +60,7 @@ class MemoryRows(CostRows):
         yield from sorted(self.tables[layout.SESSIONS])
 
     def is_revoked(self, session_id: bytes, block_id: bytes) -> bool:
-        """Whether a block is revoked."""
+        """Return True if a block is revoked."""
         return session_id + block_id in self.tables[layout.REVOKED]
 
     def key(self, key_id: bytes) -> KeyRecord | None:

@@ -19,14 +19,14 @@ from sessauth.limits import MAX_TOKEN_BYTES
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.oracle.model import OracleRequest
-from tests.support.decision_fields import Told, by_message, by_object, call_of
-from tests.support.pulsed_source import LARGEST, WORD, PulsedSource, seen_through, set_word
+from tests.support.commit_id_source import LARGEST, WORD, CommitIdSource, set_word, with_commit_id
+from tests.support.decision_fields import DecisionContent, by_message, by_object, call_of
 
 _REFUSED = ("sessauth_token_AAAA", "sessauth_secret_AAAA", "no token", b"sessauth_token_!")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TimedCall:
     """One call and the time to judge it by."""
 
     token: bytes
@@ -34,7 +34,7 @@ class Asked:
     now_ms: int
 
 
-Judged = Sequence[Told | None]
+Judged = Sequence[DecisionContent | None]
 """What each call came to, in their order; None for one that this path does not take."""
 
 
@@ -42,7 +42,7 @@ Judged = Sequence[Told | None]
 class Path:
     """A way to judge. ``rng`` decides what a path may choose; ``verifier`` is what it judges by."""
 
-    source: PulsedSource
+    source: CommitIdSource
     rng: Random
     proofs: ProofKeys | None = None
     verifier: Verifier = field(init=False)
@@ -59,18 +59,18 @@ class Path:
         self.proofs = self.verifier.proofs = proofs
 
     def view_source(self) -> Any:
-        """What the verifier reads from."""
+        """Return the verifier's source."""
         return self.source
 
     def prepare(self, siblings: Iterable[bytes]) -> None:
         """Get ready for a batch; ``siblings`` are other children of the parents of its tokens."""
 
-    def judge(self, calls: Sequence[Asked]) -> Judged:
+    def judge(self, calls: Sequence[TimedCall]) -> Judged:
         """Judge the calls by the state of now."""
         return [by_object(one(self.verifier, call.token, call)) for call in calls]
 
 
-def one(verifier: Verifier, token: Any, call: Asked, *, consume_nonce: bool = True) -> Any:
+def one(verifier: Verifier, token: Any, call: TimedCall, *, consume_nonce: bool = True) -> Any:
     """Judge one call, with the token in the form given."""
     request = call.request
     return verifier._check(
@@ -95,14 +95,14 @@ class ByTransaction(Path):
 
     def view_source(self) -> Any:
         """The source, seen without its pulse."""
-        return seen_through(self.source, None)
+        return with_commit_id(self.source, None)
 
 
-class ByPulse(Path):
-    """A source with a pulse, which nearly every check judges by alone."""
+class ByCommitId(Path):
+    """A source with a commit id, by which nearly every check skips its reads."""
 
 
-class ByWrongPulse(Path):
+class ByWrongCommitId(Path):
     """A pulse that says all sorts of things, but never what a mirror of another state was read at, nor less.
 
     One that is behind what was read says that the pages are of an older file, which is denied.
@@ -111,19 +111,19 @@ class ByWrongPulse(Path):
     def view_source(self) -> Any:
         """The source with a pulse of this path's own."""
         self.words = bytearray(2 * WORD)
-        return seen_through(self.source, self.words)
+        return with_commit_id(self.source, self.words)
 
-    def judge(self, calls: Sequence[Asked]) -> Judged:
+    def judge(self, calls: Sequence[TimedCall]) -> Judged:
         """Judge the calls, with another pulse before each."""
-        told = []
+        contents = []
         for call in calls:
             number = self.source.number
             said = self.rng.choice((number, number, number + 1, number + 2**40, LARGEST))
             which = self.rng.randrange(2)
             set_word(self.words, which, said)
             set_word(self.words, 1 - which, self.rng.choice((0, said)))
-            told.append(by_object(one(self.verifier, call.token, call)))
-        return told
+            contents.append(by_object(one(self.verifier, call.token, call)))
+        return contents
 
 
 class Cold(Path):
@@ -131,7 +131,7 @@ class Cold(Path):
 
     one_of = 4
 
-    def judge(self, calls: Sequence[Asked]) -> Judged:
+    def judge(self, calls: Sequence[TimedCall]) -> Judged:
         """Judge some of the calls."""
         first = self.rng.randrange(self.one_of)
         return [
@@ -149,18 +149,18 @@ class KnownParent(Path):
         """Begin anew, and let the siblings' signatures be verified where the state lets them."""
         self.siblings = list(siblings)
 
-    def judge(self, calls: Sequence[Asked]) -> Judged:
+    def judge(self, calls: Sequence[TimedCall]) -> Judged:
         """Judge the calls after the siblings."""
         self.verifier = self.fresh()
         for sibling in self.siblings if calls else ():
             one(self.verifier, sibling, calls[0], consume_nonce=False)
         by_siblings = self.verifier.signatures
-        told = super().judge(calls)
+        contents = super().judge(calls)
         cold = self.fresh()
         for call in calls:
             one(cold, call.token, call, consume_nonce=False)
         self.spared += cold.signatures - (self.verifier.signatures - by_siblings)
-        return told
+        return contents
 
 
 class ByHandle(Path):
@@ -178,7 +178,7 @@ class ByHandle(Path):
             self.handles[token] = self.verifier.prepare(token)
         return self.handles[token]
 
-    def judge(self, calls: Sequence[Asked]) -> Judged:
+    def judge(self, calls: Sequence[TimedCall]) -> Judged:
         """Judge the calls by their handles."""
         return [by_object(one(self.verifier, self.handle(call.token), call)) for call in calls]
 
@@ -201,7 +201,7 @@ class ByForeignHandle(ByHandle):
 class _Together(Path):
     """Paths that judge many calls at once: those of one audience, revision and time."""
 
-    def groups(self, calls: Sequence[Asked]) -> Iterator[tuple[list[int], Asked]]:
+    def groups(self, calls: Sequence[TimedCall]) -> Iterator[tuple[list[int], TimedCall]]:
         """The places of calls that can be judged together, in a random order, and one of them."""
         places: dict[tuple[str, int, int], list[int]] = defaultdict(list)
         for at, call in enumerate(calls):
@@ -240,37 +240,37 @@ class InBatch(_Together):
             return proof
         return proof_text(proof) if roll < 0.85 else proof_text(proof).encode()
 
-    def judge(self, calls: Sequence[Asked]) -> Judged:
+    def judge(self, calls: Sequence[TimedCall]) -> Judged:
         """Judge the calls in batches, with texts that are no token in between."""
-        told: list[Told | None] = [None] * len(calls)
+        contents: list[DecisionContent | None] = [None] * len(calls)
         for group, like in self.groups(calls):
-            asked: list[tuple[Any, ...]] = []
+            batch: list[tuple[Any, ...]] = []
             places: list[int] = []
             for at in group:
                 if self.rng.random() < 0.1:
-                    asked.append((self.rng.choice(_REFUSED), "read", "a"))
+                    batch.append((self.rng.choice(_REFUSED), "read", "a"))
                     places.append(-1)
                 request = calls[at].request
                 proof = self.proof_form(request.proof)
-                asked.append((*call_of(self.form(calls[at].token), request), proof))
+                batch.append((*call_of(self.form(calls[at].token), request), proof))
                 places.append(at)
             decisions = self.verifier._check_batch(
-                asked,
+                batch,
                 audience=like.request.audience,
                 at_least_revision=like.request.at_least_revision,
                 now_ms=like.now_ms,
             )
-            assert len(decisions) == len(asked)
+            assert len(decisions) == len(batch)
             for at, decision in zip(places, decisions, strict=True):
                 if at >= 0:
-                    told[at] = by_object(decision)
+                    contents[at] = by_object(decision)
                 else:
                     assert decision.stage == 1 and not decision and decision.revision == 0
             assert decisions.all_allowed is all(decision.allowed for decision in decisions)
-        return told
+        return contents
 
 
-def message_of(call: Asked) -> pb.CheckItem:
+def message_of(call: TimedCall) -> pb.CheckItem:
     """A call as an item of a request."""
     request = call.request
     return pb.CheckItem(
@@ -286,8 +286,8 @@ def message_of(call: Asked) -> pb.CheckItem:
     )
 
 
-def _speakable(call: Asked) -> bool:
-    """Whether a request can be made of the call: an action and a resource are stated."""
+def _is_encodable(call: TimedCall) -> bool:
+    """True if a request can carry the call: it has an action and a resource."""
     return bool(call.request.action and call.request.resource)
 
 
@@ -295,21 +295,21 @@ def _explain(decision: Any, token: bytes) -> str:
     return f"{decision.reason.name} of {len(token)}"
 
 
-def _told(message: pb.Decision, call: Asked) -> Told:
-    told = by_message(message)
-    spoken = "" if told.outcome.allowed else f"{told.outcome.reason.name} of {len(call.token)}"
-    assert message.explanation == spoken
-    return told
+def _content(message: pb.Decision, call: TimedCall) -> DecisionContent:
+    content = by_message(message)
+    expected = "" if content.outcome.allowed else f"{content.outcome.reason.name} of {len(call.token)}"
+    assert message.explanation == expected
+    return content
 
 
 class OnWire(Path):
     """``CheckMessage`` of one item, as a request of its own or as a message of a stream."""
 
-    def judge(self, calls: Sequence[Asked]) -> Judged:
+    def judge(self, calls: Sequence[TimedCall]) -> Judged:
         """Judge each call that a request can be made of."""
-        return [self._one(call) if _speakable(call) else None for call in calls]
+        return [self._one(call) if _is_encodable(call) else None for call in calls]
 
-    def _one(self, call: Asked) -> Told:
+    def _one(self, call: TimedCall) -> DecisionContent:
         request = call.request
         number = self.rng.getrandbits(64)
         shared: dict[str, Any] = {
@@ -322,14 +322,14 @@ class OnWire(Path):
             data = pb.CheckStreamRequest(id=number, **shared).SerializeToString()
         else:
             data = pb.CheckRequest(**shared).SerializeToString()
-        asking = CheckMessage(self.verifier, data, "stream" if streamed else "check")
-        assert asking.audience == request.audience
-        asking.judge(asking.audience, now_ms=call.now_ms)
+        message = CheckMessage(self.verifier, data, "stream" if streamed else "check")
+        assert message.audience == request.audience
+        message.judge(message.audience, now_ms=call.now_ms)
         if not streamed:
-            return _told(pb.CheckResponse.FromString(asking.answer(_explain)).decision, call)
-        response = pb.CheckStreamResponse.FromString(asking.answer(_explain))
+            return _content(pb.CheckResponse.FromString(message.answer(_explain)).decision, call)
+        response = pb.CheckStreamResponse.FromString(message.answer(_explain))
         assert response.id == number
-        return _told(response.decision, call)
+        return _content(response.decision, call)
 
 
 class OnWireTogether(_Together):
@@ -338,25 +338,25 @@ class OnWireTogether(_Together):
     def share(self, request: pb.CheckBatchRequest) -> None:
         """Change the request's form, but not what it asks."""
 
-    def judge(self, calls: Sequence[Asked]) -> Judged:
+    def judge(self, calls: Sequence[TimedCall]) -> Judged:
         """Judge all calls that requests can be made of."""
-        told: list[Told | None] = [None] * len(calls)
+        contents: list[DecisionContent | None] = [None] * len(calls)
         for whole, like in self.groups(calls):
-            group = [at for at in whole if _speakable(calls[at])]
+            group = [at for at in whole if _is_encodable(calls[at])]
             request = pb.CheckBatchRequest(
                 items=[message_of(calls[at]) for at in group],
                 audience=like.request.audience,
                 at_least_revision=like.request.at_least_revision,
             )
             self.share(request)
-            asking = CheckMessage(self.verifier, request.SerializeToString(), "batch")
+            message = CheckMessage(self.verifier, request.SerializeToString(), "batch")
             part = self.rng.choice((1, 3, len(group) + 1))
             for first in range(0, len(group), part):
-                asking.judge(asking.audience, None, first, part, now_ms=like.now_ms)
-            answers = pb.CheckBatchResponse.FromString(asking.answer(_explain)).decisions
+                message.judge(message.audience, None, first, part, now_ms=like.now_ms)
+            answers = pb.CheckBatchResponse.FromString(message.answer(_explain)).decisions
             for at, answer in zip(group, answers, strict=True):
-                told[at] = _told(answer, calls[at])
-        return told
+                contents[at] = _content(answer, calls[at])
+        return contents
 
 
 class OnWireByTable(OnWireTogether):
@@ -368,7 +368,7 @@ class OnWireByTable(OnWireTogether):
         shown += self.rng.choices(shown, k=2)
         self.rng.shuffle(shown)
         request.tokens.extend(
-            # Of a text that is too long, nothing but its own length is known.
+            # A text that is too long is not decoded, so it can't stand for its bytes.
             presented_text(token).encode()
             if 0 < len(token) <= MAX_TOKEN_BYTES and self.rng.random() < 0.3
             else token
@@ -382,10 +382,10 @@ class OnWireByTable(OnWireTogether):
                 item.ClearField("token")
 
 
-PATHS: dict[str, Callable[[PulsedSource, Random], Path]] = {
+PATHS: dict[str, Callable[[CommitIdSource, Random], Path]] = {
     "transaction": ByTransaction,
-    "pulse": ByPulse,
-    "wrong pulse": ByWrongPulse,
+    "pulse": ByCommitId,
+    "wrong pulse": ByWrongCommitId,
     "cold": Cold,
     "known parent": KnownParent,
     "handle": ByHandle,

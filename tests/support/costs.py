@@ -1,4 +1,4 @@
-"""What calls cost in tests: consumptions, approvals that are asked for, and statements signed by seeds."""
+"""Costs of calls in tests: consumptions, approvals that are asked for, and statements signed by seeds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def charge(amount: int, limit: int, ledger: bytes = LEDGER) -> BudgetClaim:
     return BudgetClaim(ledger, Number(amount), Number(limit))
 
 
-def asking(session_id: bytes, approval_id: bytes, **given: Any) -> ApprovalRecord:
+def pending_record(session_id: bytes, approval_id: bytes, **given: Any) -> ApprovalRecord:
     """Return an approval to ask for at epoch 1: two of three keys, with what is given in place of that."""
     given = {
         "block_id": BLOCK, "block": 0, "scope": 0, "epoch": 1, "request_digest": REQUEST, "threshold": 2,

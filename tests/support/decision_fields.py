@@ -1,9 +1,9 @@
-"""All that a decision tells, in whatever form it comes, and what the oracle says it should tell."""
+"""The content of a decision, read from an object or a message, and the oracle's expectation of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.oracle.constants import Level, Reason, Stage
@@ -11,8 +11,8 @@ from tests.oracle.model import Chain, OracleDecision, OracleRequest, OracleSessi
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """An outcome with what else is told. ``checked_at_ms`` is -1 where the form does not carry it."""
+class DecisionContent:
+    """An outcome and its other fields. ``checked_at_ms`` is -1 if the form does not carry it."""
 
     outcome: OracleDecision
     session_id: bytes
@@ -23,8 +23,8 @@ class Told:
     checked_at_ms: int = -1
 
 
-def by_object(decision: Any) -> Told:
-    """What a decision object tells; raises ValueError if its parts contradict each other."""
+def by_object(decision: Any) -> DecisionContent:
+    """Read a decision object; raises ValueError if its parts contradict each other."""
     outcome = OracleDecision(
         Reason(decision.reason),
         Stage(decision.stage),
@@ -40,7 +40,7 @@ def by_object(decision: Any) -> Told:
         raise ValueError(f"a fault: {decision.fault!r}")
     if decision.allowed is not outcome.allowed or bool(decision) is not outcome.allowed:
         raise ValueError(f"allowed is {decision.allowed} with the reason {outcome.reason.name}")
-    return Told(
+    return DecisionContent(
         outcome,
         decision.session_id,
         decision.block_ids,
@@ -51,8 +51,8 @@ def by_object(decision: Any) -> Told:
     )
 
 
-def by_message(message: Any) -> Told:
-    """What a ``sessauth.v1.Decision`` tells; raises ValueError if its parts contradict each other."""
+def by_message(message: Any) -> DecisionContent:
+    """Read a ``sessauth.v1.Decision``; raises ValueError if its parts contradict each other."""
     failed, matched = message.failed, message.matched
     outcome = OracleDecision(Reason(message.reason), Stage(message.stage))
     if message.HasField("failed"):
@@ -76,7 +76,7 @@ def by_message(message: Any) -> Told:
         allowed,
     ):
         raise ValueError(f"allowed is {message.allowed} with the reason {outcome.reason.name}")
-    return Told(
+    return DecisionContent(
         outcome,
         message.session_id,
         tuple(message.block_ids),
@@ -88,12 +88,12 @@ def by_message(message: Any) -> Told:
 
 def expected(
     outcome: OracleDecision, chain: Chain | None, view: OracleView, epochs: Mapping[bytes, int], now_ms: int
-) -> Told:
-    """What a decision with the oracle's outcome tells; ``chain`` is None for bytes that are no token."""
+) -> DecisionContent:
+    """Return the content expected for an oracle's outcome; ``chain`` is None for bytes that are no token."""
     if chain is None:
-        return Told(outcome, b"", (), 0, 0, 0, 0)
+        return DecisionContent(outcome, b"", (), 0, 0, 0, 0)
     stands = outcome.allowed or outcome.stage > Stage.SIGNATURE
-    return Told(
+    return DecisionContent(
         outcome,
         chain.session_id if stands else b"",
         chain.block_ids if stands else (),
@@ -116,9 +116,9 @@ def _end(chain: Chain, view: OracleView) -> int:
     return min(ends)
 
 
-def without_time(told: Told) -> Told:
-    """The same, without what the wire form does not carry."""
-    return Told(told.outcome, told.session_id, told.block_ids, told.epoch, told.revision, told.expires_at_ms)
+def without_time(content: DecisionContent) -> DecisionContent:
+    """Return the content without the time, which the wire form does not carry."""
+    return replace(content, checked_at_ms=-1)
 
 
 def call_of(token: Any, request: OracleRequest) -> tuple[Any, ...]:

@@ -20,12 +20,12 @@ from tests.support.service import Caller, RpcError, ServerProcess, home_folder, 
 
 ROLES = ("operator", "issuer", "gateway", "auditor", "approver")
 STRANGER = "stranger"
-# What a worker serves.
+# RPCs of a worker.
 OF_WORKERS = ("/sessauth.v1.AuthorizationService/", "/grpc.health.v1.Health/")
 # The head of a message of a mebibyte, and its first bytes.
 HALF = b"\0\0\x10\0\0" + bytes(100)
 
-# What did most harm: all checks and the workers' enrolment; all ends; all that is read.
+# The most harmful targets: all checks and the workers' registration; all ends; all reads.
 WORST = (
     ("gateway", ("/sessauth.v1.AuthorizationService/Check", "/sessauth.v1.EvidenceService/RegisterVerifier")),
     ("issuer", ("/sessauth.v1.SessionService/EndSession",)),
@@ -48,7 +48,7 @@ class Attack:
     seconds: float = SHORT
 
     def __str__(self) -> str:
-        """What is called, shortly."""
+        """Return a short name of the call."""
         first = self.rpcs[0].rpartition(".")[2]
         names = first if len(self.rpcs) == 1 else f"{first} and {len(self.rpcs) - 1} others in turns"
         return f"{names}, {'half a message' if self.body else 'no message'}"
@@ -56,7 +56,7 @@ class Attack:
 
 @dataclass(frozen=True)
 class Noticed:
-    """What others noticed: times in ms."""
+    """Effects on other callers: times in ms."""
 
     made: int
     ends_ms: tuple[float, ...]
@@ -181,7 +181,7 @@ class ServerFixture:
 
 @dataclass
 class Checked:
-    """What became of the checks: the times of those that were allowed in ms, and of the others why not."""
+    """Results of the checks: the times of those that were allowed in ms, and of the others why not."""
 
     took_ms: list[float]
     lost: list[str]
@@ -247,5 +247,5 @@ def attacks(full: bool) -> Iterator[Attack]:
             number += 1
             seconds = LONG if full else SHORT
             yield Attack(role, tuple(rpcs), body=HALF if number % 2 else b"", seconds=seconds)
-    # What a stranger may not call is refused before its message is waited for.
+    # A stranger's call is refused before its message is waited for.
     yield Attack(STRANGER, tuple(rpc for rpc, rule in RULES.items() if ANYONE not in rule.roles))

@@ -33,11 +33,11 @@ SYNCED = pb.SESSION_EVENT_KIND_SYNCED
 
 
 class Watch:
-    """An open watch: what it was told, in order."""
+    """An open watch and its events, in order."""
 
     def __init__(self, caller: Caller, timeout: float = 120.0, **request: Any) -> None:
         """Open it."""
-        self._told: SimpleQueue[pb.SessionEvent | RpcError | None] = SimpleQueue()
+        self._events: SimpleQueue[pb.SessionEvent | RpcError | None] = SimpleQueue()
         stub = caller.channel.unary_stream(
             METHOD,
             request_serializer=pb.WatchSessionsRequest.SerializeToString,
@@ -51,22 +51,22 @@ class Watch:
         try:
             for response in self.call:
                 for event in response.events:
-                    self._told.put(event)
+                    self._events.put(event)
         except grpc.RpcError as error:
-            self._told.put(read_error(error))
+            self._events.put(read_error(error))
         else:
-            self._told.put(None)
+            self._events.put(None)
 
     def next(self) -> pb.SessionEvent:
-        """Return what is told next, SYNCED too; raises RpcError if the watch was refused or broke."""
-        event = self._told.get(timeout=EVENT_SECONDS)
+        """Return the next event, SYNCED too; raises RpcError if the watch was refused or broke."""
+        event = self._events.get(timeout=EVENT_SECONDS)
         if isinstance(event, RpcError):
             raise event
         assert event is not None, "the stream ended"
         return event
 
     def synced(self) -> pb.SessionEvent:
-        """Return the next SYNCED, which must be told next."""
+        """Return the next event, which must be SYNCED."""
         event = self.next()
         assert event.kind == SYNCED, event
         return event
@@ -97,9 +97,9 @@ class Watch:
             return error
 
     def idle(self, seconds: float) -> bool:
-        """Whether nothing is told for so long."""
+        """True if nothing comes within ``seconds``."""
         try:
-            event = self._told.get(timeout=seconds)
+            event = self._events.get(timeout=seconds)
         except Empty:
             return True
         raise AssertionError(f"unexpected: {event}")

@@ -16,24 +16,24 @@ class Listener:
     control_id: bytes = bytes(16)
     failure: Exception | None = None
     # Every batch that came, those that were answered with a failure included.
-    heard: list[ObservationBatch] = field(default_factory=list)
-    taken: dict[int, ObservationBatch] = field(default_factory=dict)
+    received: list[ObservationBatch] = field(default_factory=list)
+    acknowledged: dict[int, ObservationBatch] = field(default_factory=dict)
     came: threading.Event = field(default_factory=threading.Event)
 
     def report_observations(self, batch: ObservationBatch) -> ObservationAck:
         """Take a batch, unless it is time to fail."""
-        self.heard.append(batch)
+        self.received.append(batch)
         self.came.set()
         if self.failure is not None:
             raise self.failure
-        self.taken[batch.number] = batch
+        self.acknowledged[batch.number] = batch
         return ObservationAck(self.control_id, self.wants_usage)
 
     def total(self, session_id: bytes) -> SessionObservation:
-        """What was told of a session, added up."""
+        """Return the sum of a session's observations."""
         total = SessionObservation(session_id)
         # A copy: the thread of the sink may report meanwhile.
-        for batch in tuple(self.taken.values()):
+        for batch in tuple(self.acknowledged.values()):
             for seen in batch.sessions:
                 if seen.session_id == session_id:
                     total.add(seen, 1 << 30)

@@ -1,4 +1,4 @@
-"""A disk that journals its calls and fails on command (``fault_disk.c``), and the files it leaves behind."""
+"""A disk that journals its requests and fails on demand (``fault_disk.c``), and files as it leaves them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sessauth.state import layout
 from sessauth.state.integrity.anchor import Anchor
 
 SOURCE = Path(__file__).with_name("fault_disk.c")
-# What a disk writes whole or not at all.
+# A disk writes a sector whole or not at all.
 SECTOR_BYTES = 512
 JOURNAL, FAILS = "SESSAUTH_DISK_JOURNAL", "SESSAUTH_DISK_FAILS"
 _HEAD = struct.Struct("=cqq")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the disk was asked: a letter of ``fault_disk.c``, w for the anchor, or A, an acknowledgement."""
+class DiskRequest:
+    """A request to the disk: a letter of ``fault_disk.c``, w for the anchor, or A, an acknowledgement."""
 
     letter: str
     offset: int
@@ -47,32 +47,32 @@ def built(folder: Path) -> Path:
 
 
 def environment(library: Path, **names: Path) -> dict[str, str]:
-    """Return what a process runs in to have this disk; behind whatever is preloaded already."""
+    """Return the environment of a process with this disk, preloaded after other libraries."""
     before = os.environ.get("LD_PRELOAD")
     preload = f"{before}:{library}" if before else str(library)
     return {**os.environ, "LD_PRELOAD": preload, **{name: str(path) for name, path in names.items()}}
 
 
 def acknowledge(text: str) -> None:
-    """Say in this process's journal that a caller was told so: from here on it must last."""
-    _say(b"A", 0, text.encode())
+    """Record in this process's journal that a change was acknowledged: from here on it must last."""
+    _append(b"A", 0, text.encode())
 
 
-def say_what_is_anchored() -> None:
-    """Have this process say in its journal what it puts into its anchor's page, before it does.
+def journal_anchor_writes() -> None:
+    """Record each write to the anchor's page in this process's journal, before it happens.
 
     The disk stands before the data file alone. The page is not synced: its sectors may reach the disk or not.
     """
     store = Anchor.store
 
-    def said(self: Anchor, at: int, data: bytes) -> None:
-        _say(b"w", at, data)
+    def journaled(self: Anchor, at: int, data: bytes) -> None:
+        _append(b"w", at, data)
         store(self, at, data)
 
-    Anchor.store = said  # type: ignore[method-assign]
+    Anchor.store = journaled  # type: ignore[method-assign]
 
 
-def _say(letter: bytes, offset: int, data: bytes) -> None:
+def _append(letter: bytes, offset: int, data: bytes) -> None:
     descriptor = os.open(os.environ[JOURNAL], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, _HEAD.pack(letter, offset, len(data)) + data)
@@ -80,28 +80,29 @@ def _say(letter: bytes, offset: int, data: bytes) -> None:
         os.close(descriptor)
 
 
-def read_journal(path: Path) -> Iterator[Asked]:
-    """Yield what stands in a journal; what was cut off at its end is left out."""
+def read_journal(path: Path) -> Iterator[DiskRequest]:
+    """Yield the requests of a journal, without a truncated last one."""
     data, at = path.read_bytes(), 0
     while at + _HEAD.size <= len(data):
         letter, offset, n = _HEAD.unpack_from(data, at)
         at += _HEAD.size + n
         if at <= len(data):
-            yield Asked(letter.decode(), offset, data[at - n : at])
+            yield DiskRequest(letter.decode(), offset, data[at - n : at])
 
 
-def leave(path: Path, base: bytes, asked: Iterable[Asked], rng: random.Random) -> None:
-    """Write a file as a disk may have it that lost its power right behind what it was ``asked``.
+def leave(path: Path, base: bytes, requests: Iterable[DiskRequest], rng: random.Random) -> None:
+    """Write a file as a disk may hold it that lost its power right after ``requests``.
 
-    What was synced, or durable by itself, is there. Of each other write any of its sectors may be. ``base``
-    is the file before; what was a hole there stays one. The name of the file says whether it is the data or
-    the anchor.
+    Synced and durable writes are there. Of each other write any sector may be. ``base`` is the file before;
+    its holes stay. The file's name tells data from anchor.
     """
     small = path.name == layout.ANCHOR_FILE
-    asked = [replace(each, letter=each.letter.upper()) for each in asked if each.letter.islower() == small]
-    synced = max((i for i, each in enumerate(asked) if each.letter == "S"), default=-1)
+    requests = [
+        replace(each, letter=each.letter.upper()) for each in requests if each.letter.islower() == small
+    ]
+    synced = max((i for i, each in enumerate(requests) if each.letter == "S"), default=-1)
     image = bytearray(base.rstrip(b"\0"))
-    for i, each in enumerate(asked):
+    for i, each in enumerate(requests):
         if each.letter == "D" or (each.letter == "W" and i < synced):
             _put(image, each.offset, each.data)
         elif each.letter == "W":

@@ -59,7 +59,7 @@ class Connection:
     """One connection; ``open`` counts its calls that have not ended, ``ended`` those that have."""
 
     target: Path | tuple[str, int]
-    # What the server may send of each answer, in bytes: nothing of what is sent is ever acknowledged.
+    # Flow-control window of each answer in bytes; nothing that is sent is ever acknowledged.
     window: int = 65_535
     open: int = 0
     ended: int = 0
@@ -169,7 +169,7 @@ class HalfSent:
 
     @property
     def ended(self) -> int:
-        """How many calls the server ended."""
+        """Number of calls that the server ended."""
         return sum(each.ended for each in self._connections)
 
     def close(self) -> None:

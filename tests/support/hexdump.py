@@ -16,10 +16,10 @@ def hexdump(message: str, data: bytes) -> str:
     return "\n".join(_lines(message, data, 0, len(data), 0)) + "\n"
 
 
-def _line(data: bytes, first: int, end: int, said: str) -> Iterator[str]:
+def _line(data: bytes, first: int, end: int, meaning: str) -> Iterator[str]:
     for at in range(first, end, _WIDTH):
         row = data[at : min(at + _WIDTH, end)].hex(" ")
-        yield f"{at:04x}  {row:<{3 * _WIDTH}}{said if at == first else ''}".rstrip()
+        yield f"{at:04x}  {row:<{3 * _WIDTH}}{meaning if at == first else ''}".rstrip()
 
 
 def _lines(message: str, data: bytes, at: int, end: int, depth: int) -> Iterator[str]:
@@ -34,12 +34,12 @@ def _lines(message: str, data: bytes, at: int, end: int, depth: int) -> Iterator
             yield from _line(data, begin, at, f"{indent}{field.name} = {value}")
             continue
         inner = field.type if field.type in MESSAGES else _INNER.get((message, field.name), "")
-        said = f"{indent}{field.name}: {inner or field.type}, {value} bytes"
+        meaning = f"{indent}{field.name}: {inner or field.type}, {value} bytes"
         if inner:
-            yield from _line(data, begin, at, said)
+            yield from _line(data, begin, at, meaning)
             yield from _lines(inner, data, at, at + value, depth + 1)
         else:
             text = f' "{data[at : at + value].decode()}"' if field.type == "string" else ""
-            yield from _line(data, begin, at, said + text)
+            yield from _line(data, begin, at, meaning + text)
             yield from _line(data, at, at + value, "")
         at += value

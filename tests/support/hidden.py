@@ -8,5 +8,5 @@ _HIDDEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp", "Zs"})
 
 
 def hides(text: str) -> bool:
-    """Whether a character of ``text`` is a control, format or private one, or a space other than U+0020."""
+    """Return True if ``text`` has a control, format or private character, or a space other than U+0020."""
     return any(char != " " and unicodedata.category(char) in _HIDDEN for char in text)

@@ -23,7 +23,7 @@ class Fence:
     mark: str
     # The number of the line that opens it.
     line: int
-    # Whether only empty lines stand between it and the block before.
+    # True if only empty lines stand between it and the block before.
     follows: bool
 
 

@@ -25,7 +25,7 @@ KEY_ACTIVE = 2
 
 @dataclass(frozen=True, slots=True)
 class MemoryFixture:
-    """What a test mints with and checks against, at a time that stands still."""
+    """An issuer and a checker for tests, at a time that stands still."""
 
     key: IssuerKey
     clock: FixedClock

@@ -1,4 +1,4 @@
-"""Who plays on a server's server: doors to ask by, approvers, sessions and tokens as the model has them."""
+"""Actors on a test server: entry points, approvers, and the model's sessions and tokens."""
 
 from __future__ import annotations
 

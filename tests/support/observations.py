@@ -1,4 +1,4 @@
-"""What a verifier might have seen, made up."""
+"""Made-up observations of a verifier."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ def block(
     return BlockObservation(block_id(name), above, index, at_ms, at_ms, calls, calls)
 
 
-def seen(session_id: bytes, *blocks: BlockObservation, late: UseAfterEnd | None = None) -> SessionObservation:
-    """Return what was seen of a session: the calls of its root blocks."""
+def observed(
+    session_id: bytes, *blocks: BlockObservation, late: UseAfterEnd | None = None
+) -> SessionObservation:
+    """Return the observation of a session: the calls of its root blocks."""
     calls = sum(each.calls for each in blocks if not each.index)
     last = max((each.last_ms for each in blocks), default=0)
     found = SessionObservation(session_id, calls, 0, last, blocks={each.block_id: each for each in blocks})

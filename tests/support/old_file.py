@@ -13,7 +13,7 @@ _MARGIN_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class OldFile:
-    """What a folder's data file held at a moment; behind it there was a hole."""
+    """Contents of a folder's data file at one moment, followed by a hole."""
 
     data: bytes
     size: int

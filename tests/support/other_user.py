@@ -41,27 +41,29 @@ def run_as(script: str, folder: Path, user: int, groups: list[int], umask: int =
     return result.stdout.strip()
 
 
-class Told:
-    """A process that answers each line that it is given with a line."""
+class LineProcess:
+    """A process that answers each line on its stdin with a line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
-        """Speak with ``process``."""
+        """Wrap ``process``."""
         self._process = process
 
     def ask(self, line: str) -> str:
-        """Give a line, and return the answer."""
+        """Write a line, and return the answer."""
         assert self._process.stdin is not None and self._process.stdout is not None
         print(line, file=self._process.stdin, flush=True)
         return self._process.stdout.readline().strip()
 
 
 @contextmanager
-def telling(script: str, folder: Path, user: int, groups: list[int], umask: int = 0o022) -> Iterator[Told]:
+def line_process(
+    script: str, folder: Path, user: int, groups: list[int], umask: int = 0o022
+) -> Iterator[LineProcess]:
     """Run a script as ``run_as`` does, for as long as the context lasts."""
     command = _command(script, folder, user, groups, umask)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield Told(process)
+            yield LineProcess(process)
         finally:
             process.kill()
 

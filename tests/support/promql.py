@@ -29,7 +29,7 @@ _BY = re.compile(r"\bby\s*\(([^)]*)\)")
 
 
 def series_of() -> dict[str, tuple[str, set[str]]]:
-    """Return the kind and the labels of each series that a server can tell, by its name."""
+    """Return the kind and the labels of each series that a server exposes, by its name."""
     found: dict[str, tuple[str, set[str]]] = {}
     for metric in METRICS:
         labels = set(metric.labels)
@@ -41,10 +41,10 @@ def series_of() -> dict[str, tuple[str, set[str]]]:
     return found
 
 
-def wrong_with(query: str, told: Set[str], values: Mapping[str, Set[str]]) -> list[str]:
-    """Return what is wrong with a query, in words.
+def wrong_with(query: str, series: Set[str], values: Mapping[str, Set[str]]) -> list[str]:
+    """Return the faults of a query, in words.
 
-    ``told`` are the names of the series on a page that was read; ``values`` what each label may be.
+    ``series`` are the names of the series on a page; ``values`` are the permitted values of each label.
     """
     known, wrong = series_of(), []
     used = _SERIES.findall(query)
@@ -52,7 +52,7 @@ def wrong_with(query: str, told: Set[str], values: Mapping[str, Set[str]]) -> li
         wrong.append("names no metric of ours")
     labels = set(TARGET_LABELS)
     for name, matchers, interval in used:
-        if name not in known or name not in told:
+        if name not in known or name not in series:
             wrong.append(f"{name} is on no page")
             continue
         kind, own = known[name]

@@ -52,7 +52,7 @@ def verifier_key(name: str, not_before_ms: int, expires_at_ms: int) -> OracleVer
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a bound token: the secrets of its ``next_key`` and of its ``proof_key``, if it has one."""
+    """The holder of a bound token: the secrets of its ``next_key`` and, if it has one, ``proof_key``."""
 
     next: Key
     proof: Agreement | None = None

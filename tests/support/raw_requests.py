@@ -44,7 +44,7 @@ def nested_group(number: int, depth: int, inside: bytes = b"") -> bytes:
     return inside + varint(number << 3 | GROUP_END)
 
 
-# Of the fields in a group that nobody knows one has the number 0, which is refused.
+# One unknown field in a group has the number 0, which is refused.
 _INSIDE = (b"", b"", b"", b"", b"\x08\x01", b"\x00\x00")
 _ODD: st.SearchStrategy[Field] = st.one_of(
     # Unknown fields of each kind.
@@ -70,7 +70,7 @@ _ODD: st.SearchStrategy[Field] = st.one_of(
 )
 _PEER = st.one_of(st.text(max_size=4).map(str.encode), st.binary(max_size=4))
 # A proof, approvals, a retry id, a permit; a few too many or too long, and any of them twice.
-_WISHES: st.SearchStrategy[list[Field]] = st.tuples(
+_OPTIONS: st.SearchStrategy[list[Field]] = st.tuples(
     st.lists(
         st.tuples(
             st.just(10),
@@ -119,7 +119,7 @@ def item_fields(draw: st.DrawFn, values: dict[str, Sequence[bytes]]) -> list[Fie
         count = draw(st.sampled_from((0, 1, 2, 16, 17)))
         fields += [(8, LENGTH, length_delimited(draw(_PEER))) for _ in range(count)]
     if draw(st.sampled_from((False, False, True))):
-        fields += draw(_WISHES)
+        fields += draw(_OPTIONS)
     if draw(st.sampled_from((False,) * 9 + (True,))):
         fields.append((9, VARINT, draw(st.sampled_from((b"\x00", b"\x00", b"\x01", b"\x07")))))
     fields += draw(st.lists(_ODD, max_size=2))
@@ -214,7 +214,7 @@ def read_by_protobuf(kind: Any, data: bytes) -> Any:
 
 
 def zero_in_a_group(data: bytes, first: int) -> bool:
-    """Whether a field of number 0 stands in a group, of a request or of its items, the fields ``first``.
+    """Return True if a group holds a field of number 0: of a request, or of its items, the fields ``first``.
 
     What is behind bytes that are no field is not looked at.
     """

@@ -1,4 +1,4 @@
-"""What tests of the recorder share: a tapped verifier, streams that fail, and reading records back."""
+"""Shared parts of tests of the recorder: a recorded verifier, streams that fail, and reading records back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ids(found: Iterable[dict[str, Any]]) -> list[str]:
     return [record["id"] for record in found]
 
 
-class Tapped:
+class RecordedVerifier:
     """A verifier of the vectors' world, its tap, and a clock that stands still."""
 
     def __init__(self, room: int = 1 << 20) -> None:
@@ -76,7 +76,7 @@ class Failing:
 
     @property
     def durable(self) -> tuple[int, bytes, int]:
-        """What is on the disk."""
+        """The durable part of the stream."""
         return self._stream.durable
 
     def _fail(self) -> None:

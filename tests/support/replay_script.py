@@ -31,35 +31,37 @@ def scopes(*texts: str) -> list[Any]:
 
 
 class Script(Play):
-    """A play of which each test tells a part."""
+    """A play with a session, which each test continues."""
 
-    def __init__(self, folder: Path, incarnation: bytes = b"i" * 16, *, told: bool = True) -> None:
-        """Add the issuer and open the session; without ``told`` the log does not have it."""
+    def __init__(self, folder: Path, incarnation: bytes = b"i" * 16, *, recorded: bool = True) -> None:
+        """Add the issuer and open the session; with ``recorded`` False the log lacks both."""
         super().__init__(folder, incarnation)
         self._number = 0
-        self.do(add_key(self.next_id(), ISSUER.public, status=KeyStatus.ACTIVE), OPENED, told=told)
-        self.open(SESSION, told=told)
+        self.do(add_key(self.next_id(), ISSUER.public, status=KeyStatus.ACTIVE), OPENED, recorded=recorded)
+        self.open(SESSION, recorded=recorded)
 
     def next_id(self) -> str:
         """A request id."""
         self._number += 1
         return f"change-{self._number}"
 
-    def open(self, session_id: bytes, *, told: bool = True, ceiling: str = "*:**", **given: Any) -> None:
+    def open(
+        self, session_id: bytes, *, recorded: bool = True, ceiling: str = "*:**", **options: Any
+    ) -> None:
         """Open a session that lives as long as the tokens do."""
-        given = {"subject": "agent", "ttl_ms": 3_600_000, **given}
-        opened = open_session(self.next_id(), session_id, scopes(ceiling), **given)
-        assert self.do(opened, OPENED, told=told).applied
+        options = {"subject": "agent", "ttl_ms": 3_600_000, **options}
+        opened = open_session(self.next_id(), session_id, scopes(ceiling), **options)
+        assert self.do(opened, OPENED, recorded=recorded).applied
 
     def end(self, session_id: bytes = SESSION) -> None:
         """End a session."""
         assert self.do(end_session(self.next_id(), session_id), NOW).applied
 
 
-def replayed(play: Play, folder: Path, **given: Any) -> ReplayReport:
+def replayed(play: Play, folder: Path, **options: Any) -> ReplayReport:
     """End a play and replay its folder."""
     play.close()
-    return replay(folder, **given)
+    return replay(folder, **options)
 
 
 def changed(folder: Path, edit: Callable[[dict[str, Any]], None], kind: str = "decision") -> ReplayReport:

@@ -56,7 +56,7 @@ def scrape(port: int, **headers: str) -> Scrape:
 
 @dataclass
 class Traffic:
-    """What was asked of a server, and how it ended: decisions by reason, and how many were judged."""
+    """Calls of a server and their results: decisions by reason, and the count of all."""
 
     operator: Caller
     decided: Counter[str] = field(default_factory=Counter)
@@ -73,13 +73,13 @@ class Traffic:
         )
         return session.id, minted.token.encode()
 
-    def check(self, caller: Caller, token: bytes, action: bytes = b"read", **wishes: int) -> checks.Decision:
+    def check(self, caller: Caller, token: bytes, action: bytes = b"read", **options: int) -> checks.Decision:
         """Have one call judged."""
-        item = checks.CheckItem(token=token, action=action, resource=b"files/a", **wishes)
+        item = checks.CheckItem(token=token, action=action, resource=b"files/a", **options)
         request = checks.CheckRequest(item=item, audience="gw")
         return self._note(caller.call("AuthorizationService/Check", request).decision)
 
-    def check_many(self, caller: Caller, token: bytes, actions: tuple[bytes, ...]) -> None:
+    def check_batch(self, caller: Caller, token: bytes, actions: tuple[bytes, ...]) -> None:
         """Have a batch judged."""
         items = [checks.CheckItem(token=token, action=action, resource=b"files/a") for action in actions]
         request = checks.CheckBatchRequest(items=items, audience="gw")

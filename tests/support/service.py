@@ -224,7 +224,7 @@ class ServerProcess:
 
     @property
     def log(self) -> str:
-        """What it logged so far."""
+        """The log so far."""
         return (self.home / "server.log").read_text("utf-8")
 
     def terminate(self) -> int:
@@ -253,7 +253,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
 
 
 def serves(caller: Caller) -> bool:
-    """Whether the health service answers SERVING."""
+    """Return True if the health service answers SERVING."""
     try:
         answer = caller.call("Health/Check", health_pb2.HealthCheckRequest(), timeout=2.0)
     except RpcError:

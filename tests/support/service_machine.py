@@ -1,4 +1,4 @@
-"""What clients of a server do one by one, as a hypothesis state machine: every answer is the model's."""
+"""Calls of a server's clients one by one, as a hypothesis state machine: every answer is the model's."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class OneByOne(RuleBasedStateMachine):
         """Open a session and its child."""
         self.sessions += open_family(self.server)
 
-    # What the draws are of: indices, taken modulo what there is.
+    # The draws are indices, modulo the number of things there are.
 
     def session(self, number: int) -> ModelSession:
         """Return one of the sessions, seven times of eight one whose calls can be allowed if there is one."""
@@ -172,7 +172,7 @@ class OneByOne(RuleBasedStateMachine):
     )
     def answer(self, which: int, signer: int | str | None, live: bool) -> None:
         """Grant or deny an approval, mostly one that can still come to something."""
-        if not self.asked:
+        if not self.requests:
             return None
         session, request = self.request(which, live=live)
         if isinstance(signer, str):
@@ -202,7 +202,7 @@ class OneByOne(RuleBasedStateMachine):
             assert session.answer(request, number) == word
 
     @property
-    def asked(self) -> list[tuple[ModelSession, ModelRequest]]:
+    def requests(self) -> list[tuple[ModelSession, ModelRequest]]:
         """Every approval that was asked for, and its session."""
         return [(each, request) for each in self.sessions for request in each.requests]
 
@@ -210,30 +210,30 @@ class OneByOne(RuleBasedStateMachine):
         """Return an approval that was asked for; ``live``: one that is still good for something."""
         useful = [
             (each, request)
-            for each, request in self.asked
+            for each, request in self.requests
             if each.acting and request.terms[3] == each.epoch and request.status is not ApprovalStatus.USED
         ]
-        chosen = useful if live and useful else self.asked
+        chosen = useful if live and useful else self.requests
         return chosen[which % len(chosen)]
 
     @rule(which=NUMBERS, signer=NUMBERS, door=NUMBERS)
     def approved(self, which: int, signer: int, door: int) -> None:
         """Make a call whose approval was asked for, perhaps with an approver's answer beside it."""
-        if not self.asked:
+        if not self.requests:
             return
         session, request = self.request(which, live=bool(signer % 8))
         token = next(each for each in session.tokens if each.blocks[-1][0] == request.terms[0])
         call, by = request.terms[4], self.door(door)
-        # What comes with a call serves one need, and below a root there may be two.
-        given, approvals = None, []
+        # An approval beside a call serves one need, and below a root there may be two.
+        answer, approvals = None, []
         if signer % 2 and all(not offers for _, offers in token.blocks[1:]) and call.place != "mix":
             number = request.offer.keys[signer // 2 % len(request.offer.keys)]
-            given, approvals = (request, number), [APPROVERS[number].grant(request.shown)]
-        expected = session.check(by.gateway, token, call, given=given)
+            answer, approvals = (request, number), [APPROVERS[number].grant(request.shown)]
+        expected = session.check(by.gateway, token, call, answer=answer)
         decision = by.check(token, call, approvals=approvals)
         session.believe(expected, decision, by.gateway, token, call)
 
-    # What is done to sessions.
+    # Changes of sessions.
 
     def take_away(self, session: ModelSession, token: ModelToken, how: str) -> str:
         """End, suspend or resume a session, or revoke a token's last block; returns the word of a refusal."""
@@ -246,7 +246,7 @@ class OneByOne(RuleBasedStateMachine):
             return word_of(lambda: operator.resume(session.id))
         return word_of(lambda: operator.revoke(session.id, [token.blocks[-1][0]]))
 
-    def taken_away(self, session: ModelSession, token: ModelToken, how: str) -> str:
+    def model_take_away(self, session: ModelSession, token: ModelToken, how: str) -> str:
         """Do the same in the model."""
         if how == "revoke":
             session.revoked.add(token.blocks[-1][0])
@@ -259,15 +259,15 @@ class OneByOne(RuleBasedStateMachine):
         session.epoch += 1
         return ""
 
-    @rule(number=NUMBERS, how=st.sampled_from(["narrow", "tell", "suspend", "revoke", "end", "resume"]))
+    @rule(number=NUMBERS, how=st.sampled_from(["narrow", "facts", "suspend", "revoke", "end", "resume"]))
     def move(self, number: int, how: str) -> None:
         """Narrow, suspend, resume or end a session, update its facts, or revoke a token of it."""
         session, token = self.token(number)
         if how == "narrow":
             return self.narrow(session, number)
-        if how == "tell":
-            return self.tell(session)
-        expected = self.taken_away(session, token, how)
+        if how == "facts":
+            return self.set_facts(session)
+        expected = self.model_take_away(session, token, how)
         assert self.take_away(session, token, how) == expected
         return None
 
@@ -277,7 +277,7 @@ class OneByOne(RuleBasedStateMachine):
         """Let every suspended session go on."""
         for session in self.sessions:
             if session.status is SessionStatus.SUSPENDED:
-                expected = self.taken_away(session, session.tokens[0], "resume")
+                expected = self.model_take_away(session, session.tokens[0], "resume")
                 assert self.take_away(session, session.tokens[0], "resume") == expected
 
     def narrow(self, session: ModelSession, number: int) -> None:
@@ -290,7 +290,7 @@ class OneByOne(RuleBasedStateMachine):
         if not word:
             session.ceiling, session.epoch = left, session.epoch + 1
 
-    def tell(self, session: ModelSession) -> None:
+    def set_facts(self, session: ModelSession) -> None:
         """Update a session's facts: the epoch stays, and so does what is open."""
         facts = {"tier": "tin" if session.golden else "gold"}
         word = word_of(lambda: self.server.operator.update_facts(session.id, facts))

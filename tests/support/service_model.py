@@ -29,7 +29,7 @@ class Offer:
 
     @property
     def costs(self) -> bool:
-        """Whether it needs anything."""
+        """True if it needs anything."""
         return bool(self.uses or self.budget or self.threshold)
 
     def text(self, approvers: list[str]) -> str:
@@ -101,13 +101,13 @@ class ModelToken:
 
 # The name of a budget, and the id of the block that it is in; none of a root.
 Ledger = tuple[str, bytes]
-# Which scope of which token at which epoch asks for an approval of which call.
+# Terms of an approval: id and index of the block, scope, epoch, call.
 Terms = tuple[bytes, int, int, int, Call]
 
 
 @dataclass
 class Bill:
-    """What a call takes: uses of scopes, amounts of ledgers, approvals."""
+    """The costs of a call: uses of scopes, amounts of ledgers, approvals."""
 
     uses: list[tuple[bytes, int, int]] = field(default_factory=list)
     amounts: dict[Ledger, tuple[int, int]] = field(default_factory=dict)
@@ -138,7 +138,7 @@ class ModelPermit:
 
 @dataclass
 class Expected:
-    """What a check comes to: the reason, and what is to be written down if that is the answer."""
+    """The expected result of a check: the reason, and the changes of the model that follow."""
 
     reason: Reason
     bill: Bill | None = None
@@ -175,17 +175,17 @@ class ModelSession:
 
     @property
     def over(self) -> bool:
-        """Whether it or its parent has ended."""
+        """True if it or its parent has ended."""
         return any(each.status is SessionStatus.ENDED for each in self.line)
 
     @property
     def acting(self) -> bool:
-        """Whether calls of it can be allowed."""
+        """True if calls of it can be allowed."""
         return all(each.status is SessionStatus.ACTIVE for each in self.line)
 
     @property
     def waiting(self) -> int:
-        """How many approvals wait for an answer."""
+        """Number of approvals that wait for an answer."""
         return sum(
             each.status is ApprovalStatus.PENDING and each.terms[3] == self.epoch for each in self.requests
         )
@@ -227,9 +227,9 @@ class ModelSession:
         retry: bytes = b"",
         *,
         permit: bool = False,
-        given: tuple[ModelRequest, int] | None = None,
+        answer: tuple[ModelRequest, int] | None = None,
     ) -> Expected:
-        """Return what a check comes to. ``given``: an approver's answer to a request comes with the call."""
+        """Return what a check comes to. ``answer``: an approver's answer to a request comes with the call."""
         reason = self.judge(token, call)
         if reason is not Reason.ALLOWED:
             return Expected(reason)
@@ -257,7 +257,7 @@ class ModelSession:
             refused = []
             for place, offer in offers:
                 terms = (token.blocks[-1][0], number, place, self.epoch, call)
-                reason = self._meet(offer, block_id, terms, bill, given)
+                reason = self._meet(offer, block_id, terms, bill, answer)
                 if reason is Reason.ALLOWED:
                     break
                 wanted = (terms, offer) if reason is Reason.APPROVAL_REQUIRED else None
@@ -267,12 +267,12 @@ class ModelSession:
         return Expected(Reason.ALLOWED, bill)
 
     def _meet(
-        self, offer: Offer, block_id: bytes, terms: Terms, bill: Bill, given: tuple[ModelRequest, int] | None
+        self, offer: Offer, block_id: bytes, terms: Terms, bill: Bill, answer: tuple[ModelRequest, int] | None
     ) -> Reason:
         _, block, place, _, call = terms
         request = self.in_force(terms) if offer.threshold else None
         if offer.threshold:
-            reason = _approved(offer, terms, request, given)
+            reason = _approved(offer, terms, request, answer)
             if reason is not Reason.ALLOWED:
                 return reason
         if offer.uses and self.uses[block_id, place] >= offer.uses:
@@ -297,14 +297,14 @@ class ModelSession:
         """Hold a decision against what was expected, and write down what it took."""
         assert decision.reason is expected.reason, (expected, decision, call)
         assert bool(decision) is (expected.reason is Reason.ALLOWED)
-        given: bytes = getattr(decision, "permit", b"")
+        handle: bytes = getattr(decision, "permit", b"")
         if expected.again is not None:
-            assert given == expected.again
+            assert handle == expected.again
             return
         bill = expected.bill
-        assert bool(given) is (permit and bill is not None)
+        assert bool(handle) is (permit and bill is not None)
         if expected.wanted is not None:
-            self._asked(*expected.wanted, decision.approval)  # type: ignore[attr-defined]
+            self._add_request(*expected.wanted, decision.approval)  # type: ignore[attr-defined]
         if bill is None:
             return
         for block_id, place, limit in bill.uses:
@@ -314,15 +314,15 @@ class ModelSession:
             assert request.status in (ApprovalStatus.PENDING, ApprovalStatus.GRANTED)
             request.status = ApprovalStatus.USED
         if permit:
-            assert given not in self.permits
-            self.permits[given] = ModelPermit(gateway, token, call, self.epoch, bill)
+            assert handle not in self.permits
+            self.permits[handle] = ModelPermit(gateway, token, call, self.epoch, bill)
         else:
             self.spent.update({ledger: amount for ledger, (amount, _) in bill.amounts.items()})
         assert all(self.held(ledger) <= limit for ledger, (_, limit) in bill.amounts.items())
         if retry:
-            self.retries[gateway, retry] = (token.data, call, given)
+            self.retries[gateway, retry] = (token.data, call, handle)
 
-    def _asked(self, terms: Terms, offer: Offer, shown: ApprovalRequest | None) -> None:
+    def _add_request(self, terms: Terms, offer: Offer, shown: ApprovalRequest | None) -> None:
         """One approval waits for each call: the one that was asked for before, or a new one."""
         assert shown is not None
         request = self.in_force(terms)
@@ -377,13 +377,13 @@ class ModelSession:
 
 
 def _approved(
-    offer: Offer, terms: Terms, request: ModelRequest | None, given: tuple[ModelRequest, int] | None
+    offer: Offer, terms: Terms, request: ModelRequest | None, answer: tuple[ModelRequest, int] | None
 ) -> Reason:
     """Return whether enough approvers signed, the one whose answer comes with the call included."""
     signers = set(request.signers) if request is not None else set()
-    if given is not None:
-        of, signer = given
-        # What was signed for another call, at another epoch or for an approval that is used up is none.
+    if answer is not None:
+        of, signer = answer
+        # An answer for another call, another epoch or a used approval does not count.
         if of is not request or signer in signers:
             return Reason.BAD_APPROVAL
         signers.add(signer)

@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-# Which file; each process that exports is told by its environment.
+# Names the file in the environment of each exporting process.
 FILE = "SPANS_OF_TESTS"
 EXPORTER = "tests.support.span_capture:SpansInFile"
 
@@ -49,7 +49,7 @@ def _plain(span: ReadableSpan) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Spans:
-    """What a file holds."""
+    """The spans in a file."""
 
     file: Path
 
@@ -57,7 +57,7 @@ class Spans:
         """Return all spans that were sent so far."""
         if not self.file.exists():
             return []
-        # What stands behind the last line feed is being written.
+        # Text after the last line feed is still being written.
         return [json.loads(line) for line in self.file.read_text("utf-8").split("\n")[:-1]]
 
     def of(self, trace: str, rpc: str) -> list[dict[str, Any]]:

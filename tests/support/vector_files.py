@@ -161,7 +161,7 @@ def read_view(record: Mapping[str, Any]) -> tuple[OracleView, Ceilings]:
 
 
 def write_host(host: OracleHost) -> Record:
-    """What a host judges proofs by; without a table there is no ``counts_from_ms``."""
+    """Write a host's proof keys and nonces; without a table there is no ``counts_from_ms``."""
     record: Record = {
         "verifier_id_hex": host.verifier_id.hex(),
         "keys": [
@@ -235,7 +235,7 @@ def read_decision(record: Mapping[str, Any]) -> OracleDecision:
 
 
 def describe_blocks(blocks: Sequence[Mapping[str, Any]]) -> list[Record]:
-    """What each block says of scopes and conditions, for people."""
+    """Describe each block's scopes and conditions, for people."""
     described = []
     for block in blocks:
         record: Record = {"scopes": [print_scope(s) for s in block.get("scopes", ())]}

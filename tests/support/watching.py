@@ -79,21 +79,21 @@ class Stream:
         return answer.id, answer.decision.reason
 
     def silent(self, marker: pb.CheckItem, number: int = 1 << 40) -> bool:
-        """Whether nothing was said: a call asked about now is answered next, whatever it comes to."""
+        """True if nothing was sent: the next answer is that of a new call, whatever its decision."""
         self.send(number, marker, watch=False)
         return self.next().id == number
 
     def end_requests(self) -> None:
-        """Ask nothing more."""
+        """End the requests."""
         self._requests.put(None)
 
     def ended(self) -> bool:
-        """Whether the next thing is the end, with status OK."""
+        """True if the stream ends next, with status OK."""
         answer = self._answers.get(timeout=ANSWER_SECONDS)
         return answer is None
 
     def idle(self, seconds: float) -> bool:
-        """Whether nothing comes for so long."""
+        """True if nothing comes within ``seconds``."""
         try:
             answer = self._answers.get(timeout=seconds)
         except Empty:

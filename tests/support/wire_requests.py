@@ -11,9 +11,9 @@ from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.reasons import Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
+from tests.support.commit_id_source import CommitIdSource
 from tests.support.decision_fields import by_message, by_object, without_time
 from tests.support.no_writer import NoWriter
-from tests.support.pulsed_source import PulsedSource
 from tests.support.raw_requests import read_by_protobuf
 from tests.support.token_forger import id16, key, make
 from tests.support.vector_files import read_view
@@ -54,7 +54,7 @@ VALUES: dict[str, Sequence[bytes]] = {
 
 def verifier() -> Verifier:
     """A verifier on the plain view."""
-    source = PulsedSource()
+    source = CommitIdSource()
     source.load(*read_view(VIEWS["plain"]))
     return Verifier(source, audience=AUDIENCE)
 
@@ -80,8 +80,8 @@ def decisions_of(kind: str, data: bytes) -> list[Any]:
     return list(message.decisions) if kind == "batch" else [message.decision]
 
 
-def asked(kind: str, data: bytes, judge_by: Verifier = JUDGE) -> CheckMessage | None:
-    """What the kernel reads, or None."""
+def decoded(kind: str, data: bytes, judge_by: Verifier = JUDGE) -> CheckMessage | None:
+    """Return the message as the kernel decodes it, or None."""
     try:
         return CheckMessage(judge_by, data, kind)
     except ValueError:
@@ -90,49 +90,49 @@ def asked(kind: str, data: bytes, judge_by: Verifier = JUDGE) -> CheckMessage | 
 
 def hold_alike(kind: str, data: bytes) -> bool:
     """Hold that kernel and protobuf read the same; returns whether they read anything."""
-    message, asking = read_by_protobuf(KINDS[kind], data), asked(kind, data)
-    assert (message is None) is (asking is None)
-    if message is None or asking is None:
+    message, check_message = read_by_protobuf(KINDS[kind], data), decoded(kind, data)
+    assert (message is None) is (check_message is None)
+    if message is None or check_message is None:
         return False
     items = items_of(kind, message)
     table = list(message.tokens) if kind == "batch" else []
-    assert len(asking) == asking.stated == len(items)
-    assert asking.stated_tokens == len(table)
-    assert asking.audience == message.audience
-    assert asking.id == (message.id if kind == "stream" else 0)
-    assert asking.watch is (message.watch if kind == "stream" else False)
-    assert asking.permit == (message.permit if kind == "commit" else b"")
-    assert asking.at_least_revision == message.at_least_revision
+    assert len(check_message) == check_message.stated == len(items)
+    assert check_message.stated_tokens == len(table)
+    assert check_message.audience == message.audience
+    assert check_message.id == (message.id if kind == "stream" else 0)
+    assert check_message.watch is (message.watch if kind == "stream" else False)
+    assert check_message.permit == (message.permit if kind == "commit" else b"")
+    assert check_message.at_least_revision == message.at_least_revision
     formed = True
     for at, item in enumerate(items):
-        assert asking.token(at) == item.token
-        assert asking.token_index(at) == item.token_index
-        assert asking.session_bytes(at) == len(item.session_id)
-        assert asking.peer_count(at) == len(item.peer)
-        assert asking.states(at) == (bool(item.action), bool(item.resource))
-        assert asking.approvals(at) == tuple(item.approvals[:16])
-        assert asking.approval_count(at) == len(item.approvals)
-        assert (asking.retry_id(at), asking.permit_ms(at)) == (item.retry_id, item.permit_ms)
+        assert check_message.token(at) == item.token
+        assert check_message.token_index(at) == item.token_index
+        assert check_message.session_bytes(at) == len(item.session_id)
+        assert check_message.peer_count(at) == len(item.peer)
+        assert check_message.states(at) == (bool(item.action), bool(item.resource))
+        assert check_message.approvals(at) == tuple(item.approvals[:16])
+        assert check_message.approval_count(at) == len(item.approvals)
+        assert (check_message.retry_id(at), check_message.permit_ms(at)) == (item.retry_id, item.permit_ms)
         formed &= bool(item.action and item.resource) and len(item.session_id) in (0, 16)
         formed &= len(item.peer) <= 16 and len(item.approvals) <= 16
         formed &= len(item.retry_id) <= 64 and item.permit_ms <= 300_000
         formed &= item.token_index == 0 or (not item.token and item.token_index <= len(table))
-    assert asking.well_formed() is formed
+    assert check_message.well_formed() is formed
     if not formed:
         with pytest.raises(ValueError, match="well-formed"):
-            asking.judge(asking.audience, now_ms=NOW)
+            check_message.judge(check_message.audience, now_ms=NOW)
         return True
     for item in items:
         if item.token_index:
             item.token = table[item.token_index - 1]
-    _hold_answer(kind, asking, message, items)
+    _hold_answer(kind, check_message, message, items)
     return True
 
 
-def _hold_answer(kind: str, asking: CheckMessage, message: Any, items: list[Any]) -> None:
+def _hold_answer(kind: str, check_message: CheckMessage, message: Any, items: list[Any]) -> None:
     """Hold that each item is judged by what protobuf read of it, and answered in protobuf's own bytes."""
-    asking.judge(asking.audience, now_ms=NOW)
-    data = asking.answer(explain)
+    check_message.judge(check_message.audience, now_ms=NOW)
+    data = check_message.answer(explain)
     again = ANSWERS[kind].FromString(data)
     assert again.SerializeToString(deterministic=True) == data
     if kind == "stream":
@@ -155,13 +155,13 @@ def _hold_answer(kind: str, asking: CheckMessage, message: Any, items: list[Any]
             proof=item.proof,
             cost_handler=NoWriter(item),
         )
-        assert asking.wants_writer(at) is (alone.stage == Stage.NEEDS)
+        assert check_message.wants_writer(at) is (alone.stage == Stage.NEEDS)
         parts = (item.token, item.action, item.resource, item.arguments, item.tool, item.session_id)
-        assert asking.call(at) == (*parts, item.source, tuple(item.peer), item.proof)
+        assert check_message.call(at) == (*parts, item.source, tuple(item.peer), item.proof)
         assert by_message(answer) == without_time(by_object(alone))
-        assert by_object(asking[at]) == by_object(alone)
-        assert answer.decision_id == asking[at].decision_id != alone.decision_id
-        assert answer.explanation == ("" if alone else explain(alone, asking.token(at)))
+        assert by_object(check_message[at]) == by_object(alone)
+        assert answer.decision_id == check_message[at].decision_id != alone.decision_id
+        assert answer.explanation == ("" if alone else explain(alone, check_message.token(at)))
 
 
 def item(**fields: Any) -> bytes:

@@ -12,7 +12,7 @@ from sessauth.model.approval import ApprovalFault, ApprovalRecord, ApprovalStatu
 from sessauth.model.approval_rules import ApprovalOutcome, check_statement, judge_approvals
 from sessauth.reasons import Reason
 from tests.oracle.crypto import digest
-from tests.support.approvals import HOUR_MS, given, held, record, signed, statement, terms
+from tests.support.approvals import HOUR_MS, encoded_statements, held, record, signed, statement, terms
 from tests.support.token_forger import id16
 from tests.vectors.world import NOW
 
@@ -156,7 +156,7 @@ def test_a_statement_is_canonical_or_nothing(change: Any) -> None:
 
 def test_enough_that_came_with_the_request_allow() -> None:
     """Two of three keys, and the outcome names the approval that is used up."""
-    outcome = judged(given("ann", "cas"))
+    outcome = judged(encoded_statements("ann", "cas"))
 
     assert outcome
     assert (outcome.reason, outcome.approval_id, outcome.counted) == (Reason.ALLOWED, id16("approval"), 2)
@@ -164,13 +164,18 @@ def test_enough_that_came_with_the_request_allow() -> None:
 
 def test_what_came_and_what_is_held_count_together() -> None:
     """One statement in the state and one with the request make two."""
-    assert judged(given("bob"), held("ann")).reason is Reason.ALLOWED
+    assert judged(encoded_statements("bob"), held("ann")).reason is Reason.ALLOWED
     assert judged([], held("ann", "bob", status=ApprovalStatus.GRANTED)).reason is Reason.ALLOWED
 
 
 def test_too_few_are_not_enough() -> None:
     """None, or one of two, whether it came or is held."""
-    for outcome in (judged([]), judged([], record()), judged(given("ann")), judged([], held("ann"))):
+    for outcome in (
+        judged([]),
+        judged([], record()),
+        judged(encoded_statements("ann")),
+        judged([], held("ann")),
+    ):
         assert not outcome
         assert outcome.reason is Reason.APPROVAL_REQUIRED
 
@@ -178,9 +183,9 @@ def test_too_few_are_not_enough() -> None:
 def test_one_key_signs_once() -> None:
     """The same key twice with the request, or once more beside the state, does not count twice."""
     for outcome, place in (
-        (judged(given("ann", "ann")), 1),
-        (judged([*given("ann"), *given("ann", expires_at_ms=NOW + 1)]), 1),
-        (judged(given("ann"), held("ann")), 0),
+        (judged(encoded_statements("ann", "ann")), 1),
+        (judged([*encoded_statements("ann"), *encoded_statements("ann", expires_at_ms=NOW + 1)]), 1),
+        (judged(encoded_statements("ann"), held("ann")), 0),
     ):
         assert (outcome.reason, outcome.fault, outcome.place) == (
             Reason.BAD_APPROVAL,
@@ -191,7 +196,7 @@ def test_one_key_signs_once() -> None:
 
 def test_more_than_the_threshold_are_refused_unread() -> None:
     """Three where two are needed, whatever they hold."""
-    for surplus in (given("ann", "bob", "cas"), [b"", b"", b""]):
+    for surplus in (encoded_statements("ann", "bob", "cas"), [b"", b"", b""]):
         outcome = judged(surplus)
         assert (outcome.reason, outcome.fault) == (Reason.BAD_APPROVAL, FAULT.TOO_MANY)
 
@@ -200,19 +205,19 @@ def test_one_that_does_not_count_spoils_those_that_do() -> None:
     """Enough are held, and yet what came must count too."""
     enough = held("ann", "bob", status=ApprovalStatus.GRANTED)
 
-    assert judged(given("dan"), enough).fault == FAULT.UNKNOWN_KEY
-    assert judged(given("cas", epoch=2), enough).fault == FAULT.OTHER_EPOCH
+    assert judged(encoded_statements("dan"), enough).fault == FAULT.UNKNOWN_KEY
+    assert judged(encoded_statements("cas", epoch=2), enough).fault == FAULT.OTHER_EPOCH
     assert judged([b"\x00"], enough).fault == FAULT.NOT_CANONICAL
     assert judged([], enough).reason is Reason.ALLOWED
 
 
 def test_all_are_of_one_approval() -> None:
     """Two ids with the request, or another than the state's, are refused."""
-    mixed = [*given("ann"), *given("bob", id=id16("another"))]
+    mixed = [*encoded_statements("ann"), *encoded_statements("bob", id=id16("another"))]
 
     assert judged(mixed).fault == FAULT.OTHER_ID
-    assert judged(given("ann", "bob", id=id16("another")), record()).fault == FAULT.OTHER_ID
-    assert judged(given("ann", "bob", id=id16("another"))).reason is Reason.ALLOWED
+    assert judged(encoded_statements("ann", "bob", id=id16("another")), record()).fault == FAULT.OTHER_ID
+    assert judged(encoded_statements("ann", "bob", id=id16("another"))).reason is Reason.ALLOWED
 
 
 def test_an_approval_is_used_up_once() -> None:
@@ -220,8 +225,8 @@ def test_an_approval_is_used_up_once() -> None:
     used = id16("approval")
     spent = held("ann", "bob", status=ApprovalStatus.GRANTED)
 
-    assert judged(given("ann", "bob"), used=used).fault == FAULT.USED_UP
-    assert judged(given("ann", "bob"), spent, used=used).fault == FAULT.USED_UP
+    assert judged(encoded_statements("ann", "bob"), used=used).fault == FAULT.USED_UP
+    assert judged(encoded_statements("ann", "bob"), spent, used=used).fault == FAULT.USED_UP
     assert judged([], spent, used=used).reason is Reason.APPROVAL_REQUIRED
     assert judged([], replace(spent, status=ApprovalStatus.USED)).reason is Reason.APPROVAL_REQUIRED
 
@@ -231,8 +236,8 @@ def test_a_denial_stands_until_it_expires() -> None:
     denied = held("ann", status=ApprovalStatus.DENIED)
 
     assert judged([], denied).reason is Reason.APPROVAL_DENIED
-    assert judged(given("bob"), denied).reason is Reason.APPROVAL_DENIED
-    assert judged(given("dan"), denied).reason is Reason.BAD_APPROVAL
+    assert judged(encoded_statements("bob"), denied).reason is Reason.APPROVAL_DENIED
+    assert judged(encoded_statements("dan"), denied).reason is Reason.BAD_APPROVAL
     assert judged([], denied, now_ms=denied.expires_at_ms - 1).reason is Reason.APPROVAL_DENIED
     assert judged([], denied, now_ms=denied.expires_at_ms).reason is Reason.APPROVAL_REQUIRED
 
@@ -273,13 +278,13 @@ def test_a_held_statement_that_expired_does_not_count() -> None:
 
     assert judged([], outlived).reason is Reason.ALLOWED
     assert judged([], outlived, now_ms=NOW + 1).reason is Reason.APPROVAL_REQUIRED
-    assert judged(given("cas"), outlived, now_ms=NOW + 1).reason is Reason.ALLOWED
+    assert judged(encoded_statements("cas"), outlived, now_ms=NOW + 1).reason is Reason.ALLOWED
 
 
 def test_a_threshold_of_nothing_is_never_met() -> None:
     """A scope can't state one; whoever asks so gets no yes."""
     assert not judged([], threshold=0)
-    assert not judged(given("ann"), threshold=0)
+    assert not judged(encoded_statements("ann"), threshold=0)
 
 
 def test_only_allowed_is_a_yes() -> None:

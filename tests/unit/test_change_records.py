@@ -34,7 +34,7 @@ from sessauth.model.log_records import Head
 from sessauth.model.session import EndCause, Fact, Session, SessionStatus
 from sessauth.scopes.value import Number
 from tests.support.changes import scopes
-from tests.support.costs import asking, charge, signing, spending, use
+from tests.support.costs import charge, pending_record, signing, spending, use
 
 ID = b"s" * 16
 OF_EACH_KIND = [
@@ -56,8 +56,8 @@ OF_EACH_KIND = [
         permit_id=b"p" * 16, permit_deadline_ms=7,
     ),
     settle_permit("13", ID, b"p" * 16, Settlement.COMMIT, gateway="svc"),
-    request_approval("14", asking(ID, b"a" * 16)),
-    answer_approval("15", ID, b"a" * 16, statement=signing(asking(ID, b"a" * 16))),
+    request_approval("14", pending_record(ID, b"a" * 16)),
+    answer_approval("15", ID, b"a" * 16, statement=signing(pending_record(ID, b"a" * 16))),
 ]  # fmt: skip
 
 

@@ -97,14 +97,14 @@ def test_what_is_not_answered_is_told_again_under_its_number(
     sink = make()
     state.check(PARENT)
     feed(state, sink)
-    assert wait_until(lambda: len(listener.heard) >= 2)
+    assert wait_until(lambda: len(listener.received) >= 2)
     state.check(PARENT)
     feed(state, sink)
     assert sink.problem == "away"
     listener.failure = None
     assert wait_until(lambda: listener.total(SESSION).allowed == 2)
 
-    assert {batch.number for batch in listener.heard} == {1, 2}
+    assert {batch.number for batch in listener.received} == {1, 2}
     # The sink hears the answer a moment after the listener gave it.
     assert wait_until(lambda: sink.problem == "")
 
@@ -118,11 +118,11 @@ def test_what_is_refused_for_good_is_lost_and_said_so(
     sink = make()
     state.check(PARENT)
     feed(state, sink)
-    assert wait_until(lambda: bool(listener.heard) and bool(sink.problem))
+    assert wait_until(lambda: bool(listener.received) and bool(sink.problem))
     listener.failure = None
     sink.close()
 
-    assert sum(batch.lost for batch in listener.taken.values()) == 1
+    assert sum(batch.lost for batch in listener.acknowledged.values()) == 1
     assert listener.total(SESSION).allowed == 0
 
 
@@ -132,12 +132,12 @@ def test_usage_is_told_only_where_it_is_wanted(state: StateFixture, make: Make, 
     sink = make(wants_usage=None, ceilings_of=ceilings(state))
     state.check(token(root("read:files/** free *")), arguments=b'{"owner":"acme"}')
     feed(state, sink)
-    assert wait_until(lambda: bool(listener.heard))
+    assert wait_until(lambda: bool(listener.received))
     listener.wants_usage, listener.failure = True, None
     assert wait_until(lambda: listener.total(SESSION).allowed == 1)
     usage = listener.total(SESSION).usage
 
-    assert all(not batch.sessions for batch in listener.heard if batch.number == 1)
+    assert all(not batch.sessions for batch in listener.received if batch.number == 1)
     assert usage is not None
     assert b"acme" in usage.to_json()
     assert usage.allowed.calls == 1
@@ -168,10 +168,10 @@ def test_sessions_and_bytes_are_bounded(state: StateFixture, make: Make, listene
     state.check(of("another"))
     feed(state, sink)
     sink.close()
-    assert [batch.lost for batch in listener.taken.values()] == [1]
+    assert [batch.lost for batch in listener.acknowledged.values()] == [1]
     assert (listener.total(SESSION).allowed, listener.total(another).allowed) == (1, 0)
 
-    listener.taken.clear()
+    listener.acknowledged.clear()
     small = make(max_bytes=1_600, every_ms=10_000)
     state.check(PARENT)
     state.check(CHILD, resource="files/a/x")
@@ -202,8 +202,8 @@ def test_a_telling_is_no_larger_than_a_server_takes(
     again = make()
     state.check(token(root(READ, label="agent-3")))
     feed(state, again)
-    assert wait_until(lambda: len(listener.heard) == 2)
-    assert all(block.payload for block in listener.heard[1].sessions[0].blocks.values())
+    assert wait_until(lambda: len(listener.received) == 2)
+    assert all(block.payload for block in listener.received[1].sessions[0].blocks.values())
 
 
 def of(name: str, *scopes: str) -> bytes:
@@ -253,8 +253,8 @@ def test_another_control_process_is_told_what_blocks_say_again(
     def payload_of(number: int) -> bytes:
         state.check(PARENT)
         feed(state, sink)
-        assert wait_until(lambda: number in listener.taken)
-        (block,) = listener.taken[number].sessions[0].blocks.values()
+        assert wait_until(lambda: number in listener.acknowledged)
+        (block,) = listener.acknowledged[number].sessions[0].blocks.values()
         return block.payload
 
     assert payload_of(1)

@@ -8,7 +8,7 @@ import pytest
 
 from sessauth.decisions.survey import Candidate
 from sessauth.verifier.verifier import Verifier
-from tests.support.pulsed_source import PulsedSource
+from tests.support.commit_id_source import CommitIdSource
 from tests.support.vector_files import load, read_bytes, read_request, read_view
 
 CONTENT = load("survey.json")
@@ -22,7 +22,7 @@ def _candidate(record: dict[str, Any]) -> Candidate:
 @pytest.mark.parametrize("vector", CONTENT["vectors"], ids=lambda vector: vector["name"])
 def test_verdicts_are_as_stated(vector: dict[str, Any]) -> None:
     """The token's reason and stage, and a verdict for each candidate, alone and among all."""
-    source = PulsedSource()
+    source = CommitIdSource()
     source.load(*read_view(CONTENT["views"][vector["view"]]))
     verifier, request = Verifier(source), read_request(vector["request"])
     candidates = [_candidate(record) for record in vector["candidates"]]

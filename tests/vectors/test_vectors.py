@@ -16,10 +16,10 @@ from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
 from tests.oracle.check import check
 from tests.oracle.constants import Reason, Stage
-from tests.support.check_entry_points import PATHS, Asked
+from tests.support.check_entry_points import PATHS, TimedCall
+from tests.support.commit_id_source import CommitIdSource
 from tests.support.decision_fields import by_object
 from tests.support.proof_forger import proof_keys
-from tests.support.pulsed_source import PulsedSource
 from tests.support.vector_files import VECTORS, load, read_decision, read_request, read_view
 from tests.vectors import cases_scope_texts, cases_text, generate
 from tests.vectors.world import AUDIENCE, NOW
@@ -63,9 +63,9 @@ def test_kernel_gives_each_outcome(name: str, path: str, tmp_path: Path) -> None
     for view, record in content["views"].items():
         vectors = [v for v in content["vectors"] if v["view"] == view and not record.get("clock_suspect")]
         calls = [
-            Asked(bytes.fromhex(v["token_hex"]), read_request(v["request"]), v["now_ms"]) for v in vectors
+            TimedCall(bytes.fromhex(v["token_hex"]), read_request(v["request"]), v["now_ms"]) for v in vectors
         ]
-        source = PulsedSource()
+        source = CommitIdSource()
         view_of_it, ceilings = read_view(record)
         source.load(view_of_it, ceilings)
         judge = PATHS[path](source, Random(f"{name} {view}"))
@@ -100,7 +100,7 @@ def test_text_forms_decode_as_stated() -> None:
 @pytest.mark.parametrize("form", ["str", "bytes"])
 def test_a_verifier_refuses_a_text_as_stated(form: str) -> None:
     """What is no token's text has its reason at stage ``decode``; what is one is judged as its bytes are."""
-    source = PulsedSource()
+    source = CommitIdSource()
     source.load(*read_view(load("valid.json")["views"]["plain"]))
     verifier = Verifier(source, audience=AUDIENCE)
     for vector in load("text_forms.json")["vectors"]:

@@ -1,7 +1,7 @@
-"""What the stories are played on: a server with two check workers, a client, an embedded verifier.
+"""A server with two check workers, a client and an embedded verifier, for the demo's scenarios.
 
-Every call is judged twice, by a worker over gRPC and by the embedded verifier in this process, which has
-the server take what calls cost; both answers have to be the expected one. Nothing is simulated.
+Every call is judged twice: by a worker over gRPC, and by the embedded verifier in this process, which sends
+calls that cost something to the server. Both answers must be the expected one. Nothing is simulated.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ WORKERS = 2
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
 _AGAIN = 100
-# Each of these asks the server.
+# Each of these calls the server.
 _ATTEMPTS_AGAIN = 10
 
 Prove = Callable[[], bytes]
-"""Gives the proof that comes with one call, anew each time it is asked about."""
+"""Makes the proof of one call, a new one for each check."""
 
 
 def _unproven() -> bytes:
@@ -47,25 +47,25 @@ def _unproven() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class DemoCall:
-    """One call to judge. ``arguments`` are the JSON bytes that would be forwarded."""
+    """One call to judge; ``arguments`` are the JSON bytes that a gateway would forward."""
 
     action: str
     resource: str
     arguments: bytes = b""
 
     def __str__(self) -> str:
-        """Show it in a line."""
+        """Return the call as a line."""
         return f"{self.action} {self.resource} {self.arguments.decode()}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
 class DemoDecision:
-    """One call as both verifiers answered it.
+    """Answers of both verifiers to one call.
 
     Latencies are in microseconds: over gRPC, embedded at first, embedded again (median).
     """
 
-    story: str
+    scenario: str
     label: str
     call: DemoCall
     expected: Reason
@@ -78,22 +78,22 @@ class DemoDecision:
 
     @property
     def as_expected(self) -> bool:
-        """Whether both answers are the expected one."""
+        """True if both answers are the expected one."""
         return self.remote == self.embedded == self.expected
 
 
 @dataclass
 class DemoEnvironment:
-    """A running server and those who ask it."""
+    """A running server and its callers."""
 
     made: Initialised
     process: subprocess.Popen[bytes]
     client: Client
     verifier: ServerBackedVerifier
-    story: str = ""
+    scenario: str = ""
     judged: list[DemoDecision] = field(default_factory=list)
-    # Every presented token, with a call that it was allowed to make.
-    presented: dict[str, tuple[bytes, DemoCall]] = field(default_factory=dict)
+    # Every presented token, with a call that was allowed.
+    presented: dict[str, tuple[Token, DemoCall]] = field(default_factory=dict)
 
     @property
     def audit_dir(self) -> Path:
@@ -103,42 +103,42 @@ class DemoEnvironment:
     def check(
         self, label: str, token: Token, call: DemoCall, expected: Reason, prove: Prove = _unproven
     ) -> DemoDecision:
-        """Judge a call of the one called ``label`` by both verifiers."""
-        return self._judge(label, token.data, call, expected, prove, b"", _AGAIN)
+        """Judge a call of the holder ``label`` by both verifiers."""
+        return self._judge(label, token, call, expected, prove, b"", _AGAIN)
 
     def attempt(
         self, label: str, token: Token, call: DemoCall, expected: Reason, prove: Prove = _unproven
     ) -> DemoDecision:
-        """Judge a call that costs something, as one attempt: what it costs is taken once, whoever asks."""
-        return self._judge(label, token.data, call, expected, prove, secrets.token_bytes(16), _ATTEMPTS_AGAIN)
+        """Judge a call that costs something, as one attempt: both verifiers together charge it once."""
+        return self._judge(label, token, call, expected, prove, secrets.token_bytes(16), _ATTEMPTS_AGAIN)
 
     def _judge(
         self,
         label: str,
-        token: bytes,
+        token: Token,
         call: DemoCall,
         expected: Reason,
         prove: Prove,
         retry_id: bytes,
         times: int,
     ) -> DemoDecision:
-        asked = (token, call.action, call.resource, call.arguments)
+        request = (token.data, call.action, call.resource, call.arguments)
         proof = prove()
         begin = time.perf_counter_ns()
-        remote = self.client.check(*asked, audience=AUDIENCE, proof=proof, retry_id=retry_id)
+        remote = self.client.check(*request, audience=AUDIENCE, proof=proof, retry_id=retry_id)
         remote_ns = time.perf_counter_ns() - begin
         proof = prove()
         begin = time.perf_counter_ns()
-        embedded = self.verifier.check(*asked, proof=proof, retry_id=retry_id)
+        embedded = self.verifier.check(*request, proof=proof, retry_id=retry_id)
         first_ns = time.perf_counter_ns() - begin
         again = []
         for _ in range(times):
             proof = prove()
             start = time.perf_counter_ns()
-            self.verifier.check(*asked, proof=proof, retry_id=retry_id)
+            self.verifier.check(*request, proof=proof, retry_id=retry_id)
             again.append(time.perf_counter_ns() - start)
         judged = DemoDecision(
-            story=self.story,
+            scenario=self.scenario,
             label=label,
             call=call,
             expected=expected,
@@ -151,13 +151,13 @@ class DemoEnvironment:
         )
         self.judged.append(judged)
         if remote and embedded:
-            self.presented[f"{self.story}: {label}"] = (token, call)
+            self.presented[f"{self.scenario}: {label}"] = (token, call)
         return judged
 
 
 @contextmanager
-def open_theatre() -> Iterator[DemoEnvironment]:
-    """Start a server on a state folder of its own, and stop it when the block is left.
+def open_demo() -> Iterator[DemoEnvironment]:
+    """Start a server on a state folder of its own, and stop it when the block ends.
 
     Raises:
         Unavailable: if the server and its workers are not ready in time.
@@ -166,16 +166,8 @@ def open_theatre() -> Iterator[DemoEnvironment]:
     with tempfile.TemporaryDirectory(prefix="sessauth-demo-", dir="/tmp") as folder:
         made = initialise(Path(folder))
         log_path = made.home / "server.log"
-        command = [
-            sys.executable,
-            "-m",
-            "sessauth.cli.main",
-            "--home",
-            folder,
-            "serve",
-            "--workers",
-            str(WORKERS),
-        ]
+        serve = ["--home", folder, "serve", "--workers", str(WORKERS)]
+        command = [sys.executable, "-m", "sessauth.cli.main", *serve]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SESSAUTH_")}
         environment |= {"SESSAUTH_AUDIT_ENABLED": "true", "SESSAUTH_USAGE_ENABLED": "true"}
         with log_path.open("wb") as log:
@@ -207,7 +199,7 @@ def open_theatre() -> Iterator[DemoEnvironment]:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], client: Client, log: Path) -> None:
-    """Return when the control process and each worker have answered a call."""
+    """Wait until the control process and each worker have answered a call."""
     until = time.monotonic() + _START_SECONDS
     answered = 0
     while answered < WORKERS:

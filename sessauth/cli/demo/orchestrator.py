@@ -1,6 +1,6 @@
-"""The orchestrator of the last story: a process of its own, made to be killed.
+"""Orchestrator of the last scenario, a process of its own that is killed.
 
-Opens a session with a lease, prints a token and keeps the lease alive for as long as it lives. Run as
+It opens a session with a lease, prints a token and keeps the lease alive. Run as
 ``python -m sessauth.cli.demo.orchestrator HOME LEASE_MS``.
 """
 

@@ -22,8 +22,8 @@ from tests.support.changes import opening
 SESSION = b"ends-on-bad-disk"
 
 
-def said(act: Callable[[], object]) -> tuple[str, str]:
-    """Return how an act went: ``applied``, or the error's name and what it says."""
+def outcome_of(act: Callable[[], object]) -> tuple[str, str]:
+    """Return ``applied`` and "", or the error's name and message."""
     try:
         act()
     except StateError as error:
@@ -37,20 +37,20 @@ def main() -> None:
     with StateWriter.open(sys.argv[1], map_size=32 << 20) as writer:
 
         def submit(change: Change) -> tuple[str, str]:
-            return said(lambda: writer.submit(change).result().raise_if_rejected())
+            return outcome_of(lambda: writer.submit(change).result().raise_if_rejected())
 
         verifier = Verifier(writer.source())
-        seen: dict[str, object] = {"opened": submit(opening("open", SESSION))[0]}
+        results: dict[str, object] = {"opened": submit(opening("open", SESSION))[0]}
         fails.touch()
-        seen["end"], seen["why"] = submit(end_session("end", SESSION))
-        seen["braked"], seen["view_braked"] = writer.braked, verifier.view.braked
-        seen["later"] = submit(opening("later"))[0]
-        seen["cleared_too_early"] = said(writer.clear_brake)[0]
+        results["end"], results["why"] = submit(end_session("end", SESSION))
+        results["braked"], results["view_braked"] = writer.braked, verifier.view.braked
+        results["later"] = submit(opening("later"))[0]
+        results["cleared_too_early"] = outcome_of(writer.clear_brake)[0]
         fails.unlink()
         if sys.argv[2:]:
             writer.clear_brake()
-            seen["again"] = submit(end_session("end", SESSION))[0]
-    sys.stdout.write(json.dumps(seen))
+            results["again"] = submit(end_session("end", SESSION))[0]
+    sys.stdout.write(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def call(writer: StateWriter, name: str, count: int) -> None:
 
 def main() -> None:
     """Start the callers and wait for them."""
-    fault_disk.say_what_is_anchored()
+    fault_disk.journal_anchor_writes()
     with StateWriter.open(sys.argv[1], map_size=MAP_BYTES) as writer:
         callers = [
             threading.Thread(target=call, args=(writer, f"{sys.argv[2]}-{caller}", int(sys.argv[3])))

@@ -12,7 +12,7 @@ import pytest
 from sessauth._fast.record.audit_json import DecisionText
 from sessauth._fast.token.chain import Chain
 from sessauth.reasons import Reason, Stage
-from tests.support.recorded import Tapped, bodies
+from tests.support.recorded import RecordedVerifier, bodies
 from tests.vectors.world import AUDIENCE, NOW, SESSION, child, root, token
 
 KEY = bytes(range(32))
@@ -26,7 +26,7 @@ def text(share: float = 1.0) -> DecisionText:
     return DecisionText(KEY, REASONS, STAGES, sample_allows=share)
 
 
-def one(tapped: Tapped) -> dict[str, Any]:
+def one(tapped: RecordedVerifier) -> dict[str, Any]:
     """The record of the one decision that waits."""
     data, count = text().write(tapped.decision_queue.drain())
     assert count == 1
@@ -35,7 +35,7 @@ def one(tapped: Tapped) -> dict[str, Any]:
 
 def test_the_record_of_an_allow() -> None:
     """Each field stands there, in its order, behind a record with the chain's blocks."""
-    tapped = Tapped()
+    tapped = RecordedVerifier()
     decision = tapped.check(VALID, arguments=b'{"a":"secret"}', source="192.0.2.1")
     data, count = text().write(tapped.decision_queue.drain())
     chain, record = bodies(data)
@@ -72,7 +72,7 @@ def test_the_record_of_an_allow() -> None:
 
 def test_the_record_of_a_denial() -> None:
     """Where it was refused stands there: the path of the argument, never its value."""
-    tapped = Tapped()
+    tapped = RecordedVerifier()
     tapped.check(token(root('read:files/** where path == "x"')), arguments=b'{"path":"hidden"}')
     record = one(tapped)
 
@@ -84,7 +84,7 @@ def test_the_record_of_a_denial() -> None:
 
 def test_the_record_of_what_is_unverified() -> None:
     """Before the signature stands there is only what the token claims, and a digest of it."""
-    tapped = Tapped()
+    tapped = RecordedVerifier()
     tapped.check(VALID, session=bytes(16))
     record = one(tapped)
 
@@ -109,7 +109,7 @@ def test_the_record_of_what_is_unverified() -> None:
 )
 def test_any_text_is_a_text(resource: str) -> None:
     """Quotes, control characters and line ends of a text end neither string nor line."""
-    tapped = Tapped()
+    tapped = RecordedVerifier()
     tapped.check(VALID, resource)
     data, _ = text().write(tapped.decision_queue.drain())
     record = json.loads(data.splitlines()[-1])
@@ -123,7 +123,7 @@ def test_any_text_is_a_text(resource: str) -> None:
 )
 def test_what_is_not_utf8_is_replaced(raw: bytes) -> None:
     """Bytes that are no text become replacement characters, and the line stays UTF-8."""
-    tapped = Tapped()
+    tapped = RecordedVerifier()
     tapped.verifier._check(VALID, "read", raw, now_ms=NOW)
     data, _ = text().write(tapped.decision_queue.drain())
     found = json.loads(data.splitlines()[-1])["resource"]
@@ -134,7 +134,7 @@ def test_what_is_not_utf8_is_replaced(raw: bytes) -> None:
 
 def test_blocks_are_written_once() -> None:
     """A chain's blocks stand before its first decision alone, and again once they were forgotten."""
-    tapped, writer = Tapped(), text()
+    tapped, writer = RecordedVerifier(), text()
     for _ in range(2):
         tapped.check(VALID)
     tapped.check(token(root("read:files/**")))
@@ -149,7 +149,7 @@ def test_blocks_are_written_once() -> None:
 
 def test_a_share_of_the_allows() -> None:
     """By a decision's id anybody can tell whether it had to be recorded; denials are all there."""
-    tapped = Tapped()
+    tapped = RecordedVerifier()
     made = [tapped.check(VALID).decision_id.hex() for _ in range(400)]
     denied = [tapped.check(VALID, "other").decision_id.hex() for _ in range(20)]
     notes = tapped.decision_queue.drain()
@@ -167,7 +167,7 @@ def test_a_share_of_the_allows() -> None:
 
 def test_an_allow_that_is_taken_back() -> None:
     """A withdrawal says that it is one."""
-    tapped = Tapped()
+    tapped = RecordedVerifier()
     batch = tapped.verifier._check_batch([(VALID, "read", "x")], now_ms=NOW, record=False)
     tapped.verifier.record_batch_item(batch, 0, watched=True)
     assert one(tapped)["watched"] is True

@@ -13,8 +13,8 @@ from sessauth._fast.check.view import View
 from sessauth.reasons import Reason
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
+from tests.support.commit_id_source import CommitIdSource, with_commit_id
 from tests.support.decision_fields import by_object
-from tests.support.pulsed_source import PulsedSource, seen_through
 from tests.support.token_forger import make
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, id16, key, link, root, token
@@ -25,9 +25,9 @@ FORGED = make(link(root(READ)), [key("nobody")])
 FILES = ("read", "files/a.txt")
 
 
-def source(view: str = "plain") -> PulsedSource:
+def source(view: str = "plain") -> CommitIdSource:
     """A source with a commit id and one of the vectors' views."""
-    made = PulsedSource()
+    made = CommitIdSource()
     made.load(*read_view(VIEWS[view]))
     return made
 
@@ -234,7 +234,7 @@ def test_one_state_for_the_whole_batch() -> None:
         # Only the first is mirrored: the second is asked for in a transaction, before which all ends.
         assert reasons(checker, [(chains[first], *FILES)]) == [Reason.ALLOWED]
 
-        def end_all(of: PulsedSource = state) -> None:
+        def end_all(of: CommitIdSource = state) -> None:
             of.on_begin = lambda: None
             record = {**VIEWS["two_sessions"]}
             ended = [{**s, "status": "ENDED", "end_cause": "ASKED"} for s in record["sessions"]]
@@ -268,7 +268,9 @@ def test_rows_that_are_wanted_begin_one_transaction() -> None:
 def test_a_source_that_raises(step: str, with_pulse: bool) -> None:
     """Whatever a source raises denies the whole batch, tells nothing of what was judged, and passes."""
     state = source()
-    through = seen_through(state, None) if not with_pulse else seen_through(state, bytearray(b"\xff" * 16))
+    through = (
+        with_commit_id(state, None) if not with_pulse else with_commit_id(state, bytearray(b"\xff" * 16))
+    )
     broken = [False]
 
     def fail(which: str) -> None:

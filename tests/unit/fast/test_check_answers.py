@@ -11,8 +11,8 @@ from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.reasons import Reason, Stage
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
+from tests.support.commit_id_source import CommitIdSource
 from tests.support.decision_fields import by_message, by_object, without_time
-from tests.support.pulsed_source import PulsedSource
 from tests.support.raw_requests import LENGTH, encode, length_delimited
 from tests.support.vector_files import read_view
 from tests.support.wire_requests import FORGED, JUDGE, PLAIN, item, verifier
@@ -53,7 +53,7 @@ def test_before_it_was_judged_nothing_is_allowed() -> None:
 
 def test_judged_again_by_another_state() -> None:
     """A second judging tells nothing of the first, in the answer or in the decisions."""
-    source = PulsedSource()
+    source = CommitIdSource()
     source.load(*read_view(VIEWS["plain"]))
     checker = Verifier(source)
     data = encode([(1, LENGTH, length_delimited(item()))] * 2)

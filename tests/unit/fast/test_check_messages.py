@@ -28,7 +28,7 @@ from tests.support.wire_requests import (
     KINDS,
     PLAIN,
     VALUES,
-    asked,
+    decoded,
     hold_alike,
     item,
 )
@@ -176,7 +176,7 @@ def test_an_item_twice_is_merged() -> None:
     data = encode(parts)
     assert hold_alike("check", data)
     assert hold_alike("batch", data)
-    merged, many = asked("check", data), asked("batch", data)
+    merged, many = decoded("check", data), decoded("batch", data)
     assert merged is not None
     assert many is not None
     assert (len(merged), merged.token(0), merged.peer_count(0), len(many)) == (1, PLAIN, 2, 7)
@@ -216,7 +216,7 @@ def test_watch_is_read_as_any_number_but_zero() -> None:
             assert hold_alike("stream", data)
             hold_alike("check", data)
             hold_alike("batch", data)
-    on, off = (asked("stream", encode([(5, 0, varint(value))])) for value in (1, 0))
+    on, off = (decoded("stream", encode([(5, 0, varint(value))])) for value in (1, 0))
     assert on is not None
     assert off is not None
     assert (on.watch, off.watch) == (True, False)

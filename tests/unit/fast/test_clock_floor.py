@@ -13,7 +13,7 @@ from sessauth._fast.rpc_codec.check_messages import CheckMessage
 from sessauth.reasons import Reason
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
-from tests.support.pulsed_source import PulsedSource, seen_through
+from tests.support.commit_id_source import CommitIdSource, with_commit_id
 from tests.support.token_forger import make
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, ISSUER, SESSION, VIEWS, link, root
@@ -23,16 +23,16 @@ BEGUN = time.time_ns() // 1_000_000
 VALID = make(link(root("read:files/**", issued_at_ms=BEGUN - DAY, expires_at_ms=BEGUN + DAY)), [ISSUER])
 
 
-def source() -> PulsedSource:
+def source() -> CommitIdSource:
     """A source whose session lives now."""
-    made = PulsedSource()
+    made = CommitIdSource()
     made.load(*read_view(VIEWS["plain"]))
     record = protobuf.decode("SessionRecord", made.sessions[SESSION])
     made.sessions[SESSION] = protobuf.encode("SessionRecord", {**record, "expires_at_ms": BEGUN + DAY})
     return made
 
 
-def floor(of: PulsedSource, at_ms: int) -> None:
+def floor(of: CommitIdSource, at_ms: int) -> None:
     """Commit a change that was made at a time."""
     head = protobuf.decode("Head", of.meta[b"head"])
     of.meta[b"head"] = protobuf.encode("Head", {**head, "clock_floor_ms": at_ms})
@@ -78,7 +78,7 @@ WAYS = (by_check, by_handle, by_batch, by_request)
 def test_a_clock_behind_the_last_change(way: Callable[..., Any], commit_id: bool) -> None:
     """It judges by that change's time, by a minute at most; a clock further behind is believed no time."""
     state = source()
-    verifier = Verifier(state if commit_id else seen_through(state, None))
+    verifier = Verifier(state if commit_id else with_commit_id(state, None))
     for ahead in (0, 20_000, 40_000):
         at = now_ms() + ahead
         floor(state, at)
@@ -125,7 +125,7 @@ def test_a_floor_that_comes_during_the_check(way: Callable[..., Any]) -> None:
     for ahead, reason in ((30_000, Reason.ALLOWED), (200_000, Reason.CLOCK_SUSPECT)):
         at = now_ms() + ahead
 
-        def commit(of: PulsedSource = state, later: int = at) -> None:
+        def commit(of: CommitIdSource = state, later: int = at) -> None:
             of.on_begin = lambda: None
             floor(of, later)
 

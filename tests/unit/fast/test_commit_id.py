@@ -14,16 +14,16 @@ from sessauth._fast.check.commit_id import CommitId
 from sessauth._fast.check.view import View
 from sessauth.reasons import Reason
 from tests.support import bulk_sessions
-from tests.support.pulsed_source import LARGEST, WORD, PulsedSource, seen_through, set_word
+from tests.support.commit_id_source import LARGEST, WORD, CommitIdSource, set_word, with_commit_id
 from tests.support.vector_files import read_view
 from tests.vectors.world import VIEWS, root, token
 
 VALID = token(root("read:files/**"))
 
 
-def pulsed(view: str = "plain") -> PulsedSource:
+def pulsed(view: str = "plain") -> CommitIdSource:
     """A source with a commit id and one of the vectors' views."""
-    source = PulsedSource()
+    source = CommitIdSource()
     source.load(*read_view(VIEWS[view]))
     return source
 
@@ -170,7 +170,7 @@ def test_a_number_that_is_ahead_only_costs_a_transaction(said: int) -> None:
         source.touch()
     words = bytearray(16)
     set_word(words, 0, said)
-    checker = Checker(View(seen_through(source, words)))
+    checker = Checker(View(with_commit_id(source, words)))
     for begun in range(1, 5):
         assert bulk_sessions.judge(checker, VALID).allowed
         assert source.begun == begun
@@ -184,7 +184,7 @@ def test_a_number_that_is_behind_denies(said: int) -> None:
         source.touch()
     words = bytearray(16)
     set_word(words, 0, said)
-    checker = Checker(View(seen_through(source, words)))
+    checker = Checker(View(with_commit_id(source, words)))
     assert bulk_sessions.judge(checker, VALID).reason == Reason.STALE_STATE
     set_word(words, 0, LARGEST)
     assert bulk_sessions.judge(checker, VALID).reason == Reason.STALE_STATE
@@ -222,7 +222,7 @@ def test_a_lease_is_asked_for_once_its_deadline_is_reached() -> None:
     session = {**record["sessions"][0]}
     now = int(session["expires_at_ms"]) - 10_000
     record["sessions"] = [{**session, "lease_deadline_ms": now}]
-    source = PulsedSource()
+    source = CommitIdSource()
     source.load(*read_view(record))
     checker = Checker(View(source))
     early, late = (

@@ -20,7 +20,7 @@ from sessauth.reasons import Reason, Stage
 from sessauth.scopes.call_arguments import Arguments
 from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
-from tests.support.pulsed_source import PulsedSource
+from tests.support.commit_id_source import CommitIdSource
 from tests.support.token_forger import make
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, NOW, SESSION, VIEWS, child, key, link, root, token
@@ -57,7 +57,7 @@ class Given:
 
     def __init__(self) -> None:
         """A verifier, and calls for every end."""
-        self.source = PulsedSource()
+        self.source = CommitIdSource()
         self.source.load(*read_view(VIEWS["plain"]))
         self.verifier = Verifier(self.source, audience=AUDIENCE)
         self.right = token(root("read:files/** where n? <= 5"), child())

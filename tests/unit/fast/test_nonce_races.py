@@ -19,7 +19,7 @@ import pytest
 
 from sessauth._fast.nonces.table import ReplayTable
 from sessauth.reasons import Reason
-from tests.support.procs.take_nonces import NOW, SIGNATURE, nonces
+from tests.support.procs.nonce_consumer import NOW, SIGNATURE, nonces
 from tests.support.tree import ROOT
 
 # The smallest table: 16 buckets, each with its lock in the first of 16 words.
@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 def taker(order: str) -> Iterator[subprocess.Popen[str]]:
     """A process that takes nonces as ordered."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.procs.take_nonces"],
+        [sys.executable, "-m", "tests.support.procs.nonce_consumer"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

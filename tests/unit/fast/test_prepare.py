@@ -15,7 +15,7 @@ from sessauth.reasons import Reason
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
 from tests.support import bulk_sessions
-from tests.support.pulsed_source import PulsedSource
+from tests.support.commit_id_source import CommitIdSource
 from tests.support.vector_files import read_view
 from tests.vectors.world import AUDIENCE, ISSUER, NOW, SESSION, VIEWS, child, key, link, make, root, token
 
@@ -38,14 +38,14 @@ NO_TOKENS = {
 }
 
 
-def source(view: str = "plain") -> PulsedSource:
+def source(view: str = "plain") -> CommitIdSource:
     """A source with a commit id and one of the vectors' views."""
-    made = PulsedSource()
+    made = CommitIdSource()
     made.load(*read_view(VIEWS[view]))
     return made
 
 
-def verifier(of: PulsedSource | None = None, **options: Any) -> Verifier:
+def verifier(of: CommitIdSource | None = None, **options: Any) -> Verifier:
     """A verifier on a source, or on a plain one of its own."""
     return Verifier(of or source(), audience=AUDIENCE, **options)
 

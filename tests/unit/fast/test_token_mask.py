@@ -14,7 +14,7 @@ from sessauth.crypto.issuer_key import IssuerKey
 from sessauth.reasons import Reason, Stage
 from sessauth.server.keys.credentials import credential_text
 from sessauth.tokens.issuer import Issuer
-from tests.support.recorded import Tapped, bodies
+from tests.support.recorded import RecordedVerifier, bodies
 from tests.vectors.world import AUDIENCE, NOW, child, root, token
 
 KINDS = ("token", "secret", "key", "proof", "approval")
@@ -65,7 +65,7 @@ def test_a_record_of_a_decision_holds_none(place: str) -> None:
     )
     # A name in a scope is no longer than a credential.
     for secret in _secrets()[2:] if place == "argument" else _secrets():
-        tapped = Tapped()
+        tapped = RecordedVerifier()
         valid = token(root("read:files/**"), child("*:**"))
         action, resource, more = "read", "files/a", {}
         if place == "action":

@@ -22,8 +22,8 @@ from sessauth.usage.grants import CEILING, GrantLayer
 from sessauth.usage.report import UsageReport
 from sessauth.usage.svg import picture
 from tests.support.hidden import hides
-from tests.support.usage_story import CEILING as SCOPES
-from tests.support.usage_story import OPENED_MS, session, story
+from tests.support.usage_example import CEILING as SCOPES
+from tests.support.usage_example import OPENED_MS, session, used_session
 
 NOW_MS = OPENED_MS + 7_200_000
 SVG = "{http://www.w3.org/2000/svg}"
@@ -31,7 +31,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def report() -> UsageReport:
     """Of the story."""
-    return report_of([story()], NOW_MS)
+    return report_of([used_session()], NOW_MS)
 
 
 def test_the_report_says_what_was_granted_and_what_was_used() -> None:
@@ -71,10 +71,12 @@ def test_the_report_is_json_and_the_same_each_time() -> None:
 
 def test_sessions_of_one_purpose_are_told_together() -> None:
     """Equal ceilings meet; each session keeps its time; a suggestion is for all of them."""
-    first, usage = story()
+    first, usage = used_session()
     second = replace(first, id=b"second-of-tests!", opened_at_ms=OPENED_MS + 60_000)
     wider = session([*SCOPES, "read:extra"], id=b"third-of-tests!!")
-    told = UsageReport.of([(first, usage), (second, story()[1]), (wider, SessionUsage())], now_ms=NOW_MS)
+    told = UsageReport.of(
+        [(first, usage), (second, used_session()[1]), (wider, SessionUsage())], now_ms=NOW_MS
+    )
 
     assert [(len(each.scopes), each.sessions) for each in told.ceilings] == [(7, 2), (8, 1)]
     assert told.usage.allowed.calls == 2 * usage.allowed.calls
@@ -114,7 +116,7 @@ def test_the_table_is_for_people() -> None:
 
 def test_what_is_not_complete_is_said() -> None:
     """Lost decisions and detail that was given up stand in every form of the report."""
-    told, usage = story()
+    told, usage = used_session()
     usage.lost = 3
     usage.coarsen()
     made = report_of([(told, usage)], NOW_MS)

@@ -13,7 +13,7 @@ from sessauth.reasons import Reason
 from sessauth.scopes.scope import Scope
 from sessauth.usage import SessionUsage
 from sessauth.usage.grants import CEILING, MINTED, GrantLayer
-from tests.support.usage_story import story
+from tests.support.usage_example import used_session
 
 
 def observed(*arguments: Any, grant: str = "*:**") -> SessionUsage:
@@ -148,7 +148,7 @@ def spoilt(usage: SessionUsage) -> list[tuple[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize(("name", "record"), spoilt(story()[1]), ids=lambda part: str(part)[:20])
+@pytest.mark.parametrize(("name", "record"), spoilt(used_session()[1]), ids=lambda part: str(part)[:20])
 def test_what_is_not_as_expected_is_refused(name: str, record: Any) -> None:
     """A told usage that is against the form is refused as a whole, with what was expected."""
     with pytest.raises(UsageError, match="usage record"):
@@ -174,7 +174,7 @@ def test_bytes_that_are_no_json_are_refused(data: bytes) -> None:
 
 def test_detail_can_be_given_up() -> None:
     """Two steps take all that calls looked like; the counts stay."""
-    usage = story()[1]
+    usage = used_session()[1]
     before, calls = len(usage.to_json()), usage.allowed.calls
     usage.coarsen()
     middle = len(usage.to_json())

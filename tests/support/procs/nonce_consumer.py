@@ -1,4 +1,4 @@
-"""A process that takes nonces from a replay table: ``python -m tests.support.procs.take_nonces``.
+"""A process that takes nonces from a replay table: ``python -m tests.support.procs.nonce_consumer``.
 
 It reads lines of standard input and answers each with a line. ``race PATH SEED COUNT``: open the table, say
 ``ready``, wait for another line, take COUNT nonces that the seed gives, and say the reasons by number.
@@ -23,7 +23,7 @@ NOW = 1_800_000_000_000
 SIGNATURE = b"s" * 64
 
 
-def say(text: str) -> None:
+def write_line(text: str) -> None:
     """Write a line at once."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -39,9 +39,9 @@ def race(path: str, seed: int, count: int) -> None:
     """Take all nonces of a seed, once told to."""
     table, wanted = ReplayTable.open(path), nonces(seed, count)
     holders = [bytes([number]) * 32 for number in range(256)]
-    say("ready")
+    write_line("ready")
     sys.stdin.readline()
-    say(json.dumps([table.insert(SIGNATURE, once, holders[once[0]], NOW, NOW) for once in wanted]))
+    write_line(json.dumps([table.insert(SIGNATURE, once, holders[once[0]], NOW, NOW) for once in wanted]))
 
 
 def again(path: str, seconds: float) -> None:
@@ -49,11 +49,11 @@ def again(path: str, seconds: float) -> None:
     table, until = ReplayTable.open(path), time.monotonic() + seconds
     found: Counter[int] = Counter()
     once, key = bytes(16), bytes(32)
-    say(str(table.insert(SIGNATURE, once, key, NOW, NOW)))
+    write_line(str(table.insert(SIGNATURE, once, key, NOW, NOW)))
     while time.monotonic() < until and not select.select([sys.stdin], [], [], 0)[0]:
         for _ in range(10_000):
             found[table.insert(SIGNATURE, once, key, NOW, NOW)] += 1
-    say(json.dumps({str(reason): count for reason, count in found.items()}))
+    write_line(json.dumps({str(reason): count for reason, count in found.items()}))
 
 
 def fork(path: str, seed: int, count: int) -> None:
@@ -67,7 +67,7 @@ def fork(path: str, seed: int, count: int) -> None:
         os._exit(0)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
-        say(json.dumps([list(found), list(pipe.read())]))
+        write_line(json.dumps([list(found), list(pipe.read())]))
     os.waitpid(child, 0)
 
 

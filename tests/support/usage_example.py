@@ -1,4 +1,4 @@
-"""A session with more authority than it needs, and the calls that it makes: for reports and pictures."""
+"""A session with more authority than it needs, and its calls, for reports and pictures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def session(ceiling: Sequence[str] = CEILING, **changed: Any) -> Session:
     return Session(**(stated | changed))
 
 
-def tell(
+def observe_calls(
     usage: SessionUsage,
     of: Session,
     calls: Sequence[tuple[str, str, dict[str, Any]]],
@@ -62,9 +62,9 @@ def tell(
     layers = ceilings([[Scope.from_record(scope) for scope in layer] for layer in of.ceilings])
     for minute, (action, resource, arguments) in enumerate(calls, start=1):
         data = json.dumps(arguments).encode()
-        asked = [*layers, *([minted] if minted else [])]
+        grants = [*layers, *([minted] if minted else [])]
         matched = [
-            position for layer in asked for position in layer.matching_positions(action, resource, data)
+            position for layer in grants for position in layer.matching_positions(action, resource, data)
         ]
         usage.observe(
             action,
@@ -77,9 +77,9 @@ def tell(
         )
 
 
-def story() -> tuple[Session, SessionUsage]:
-    """The session above with what it did: three of six things that it might have."""
-    told, usage = session(), SessionUsage()
+def used_session() -> tuple[Session, SessionUsage]:
+    """The session above and its usage: three of six kinds of calls that it was granted."""
+    used, usage = session(), SessionUsage()
     minted = GrantLayer(MINTED, [Scope.parse("read:**"), Scope.parse("write:**"), Scope.parse("pay:**")])
     repo = {"owner": "acme", "repo": "app"}
     calls: list[tuple[str, str, dict[str, Any]]] = [
@@ -89,8 +89,8 @@ def story() -> tuple[Session, SessionUsage]:
         ("write", "mcp/github/add_issue_comment", {**repo, "issue_number": 17, "body": "see the report"}),
         *(("write", "files/reports/week.md", {"path": "reports/week.md", "size": n}) for n in (900, 4100)),
     ]
-    tell(usage, told, calls, minted=minted)
+    observe_calls(usage, used, calls, minted=minted)
     for reason in (Reason.OUT_OF_SCOPE, Reason.OUT_OF_SCOPE, Reason.CONDITION_FAILED):
         usage.observe("delete", "files/notes/2026-44.md", b"", at_ms=OPENED_MS + 800_000, reason=reason)
     usage.observe("\x1b[31m", "<svg onload=x>", b"", at_ms=OPENED_MS + 1_300_000, reason=Reason.SESSION_ENDED)
-    return told, usage
+    return used, usage

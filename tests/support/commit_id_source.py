@@ -22,7 +22,7 @@ def set_word(words: bytearray, which: int, number: int) -> None:
     words[which * WORD : (which + 1) * WORD] = number.to_bytes(WORD, sys.byteorder)
 
 
-class PulsedSource(MemorySource):
+class CommitIdSource(MemorySource):
     """Each ``load`` and ``touch`` is a commit: written first, then told by the pulse, one word in turn."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class PulsedSource(MemorySource):
         set_word(self.words, self._number % 2, self._number)
 
 
-def seen_through(source: PulsedSource, words: bytearray | None) -> Any:
+def with_commit_id(source: CommitIdSource, words: bytearray | None) -> Any:
     """The same source with a pulse over other words, or with none."""
     return SimpleNamespace(
         begin=lambda: source.begin(),

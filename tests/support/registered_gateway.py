@@ -1,6 +1,6 @@
 """A gateway's process with an enrolled verifier: reads tokens from stdin, says what each comes to.
 
-python -m tests.support.enrolled_gateway STATE SOCKET CREDENTIAL-FILE NAME STALENESS_MS
+python -m tests.support.registered_gateway STATE SOCKET CREDENTIAL-FILE NAME STALENESS_MS
 """
 
 from __future__ import annotations
