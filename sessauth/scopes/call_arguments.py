@@ -56,3 +56,11 @@ def canonical(arguments: Arguments) -> bytes:
         return _kernel.canonical(arguments)
     except FormError as error:
         raise UsageError(f"arguments: {error}") from None
+
+
+def text_bytes(value: str | bytes) -> bytes:
+    """Return a token, proof, action or resource as bytes.
+
+    A lone surrogate, which an agent may send, is no UTF-8. It is encoded too, so that a check denies it.
+    """
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value

@@ -24,7 +24,7 @@ from ..crypto import pem
 from ..crypto.holder_public_key import HolderPublicKey
 from ..crypto.verifier_key import VerifierKey
 from ..errors import UsageError
-from ..scopes.call_arguments import Arguments, encode
+from ..scopes.call_arguments import Arguments, encode, text_bytes
 from .token import Binding, Token
 
 
@@ -144,7 +144,7 @@ class HolderKey:
             raise UsageError("now_ms: is beyond what the format can state")
         nonce = secrets.token_bytes(_NONCE_BYTES)
         key_id = verifier_key.key_id
-        digest = _kernel.request_digest(_bytes(action), _bytes(resource), encode(arguments))
+        digest = _kernel.request_digest(text_bytes(action), text_bytes(resource), encode(arguments))
         proven = _kernel.covered_bytes(
             number, binding.signature, verifier_key.verifier_id, key_id, digest, time_ms, nonce
         )
@@ -205,8 +205,3 @@ class HolderKey:
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: a secret leaves only through :meth:`save`."""
         raise TypeError("a HolderKey is not pickled; save() it to a file")
-
-
-def _bytes(value: str | bytes) -> bytes:
-    # A lone surrogate is no UTF-8: it goes out so that it is denied, and the proof is over the same bytes.
-    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value

@@ -11,6 +11,7 @@ from ...crypto.armor import STORED_PREFIX, presented_text
 from ...crypto.holder_public_key import HolderPublicKey
 from ...errors import UsageError
 from ...limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS
+from ...scopes.call_arguments import text_bytes
 from ...scopes.condition import Condition
 from ...scopes.scope import Scope
 from ...tokens.token import Token
@@ -147,14 +148,14 @@ def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.C
     return check_pb.CheckItem(
         token=token,
         token_index=token_index,
-        action=_bytes(item.action),
-        resource=_bytes(item.resource),
+        action=text_bytes(item.action),
+        resource=text_bytes(item.resource),
         arguments=judged(item.arguments),
         tool=judged(item.tool),
         session_id=item.session,
         source=item.source,
         peer=item.peer,
-        proof=_bytes(item.proof),
+        proof=text_bytes(item.proof),
         approvals=[signed.encode() for signed in item.approvals],
         retry_id=item.retry_id,
         permit_ms=check_count("permit_ms", item.permit_ms, MAX_PERMIT_MS),
@@ -164,14 +165,9 @@ def _item_message(item: CheckItem, token: bytes, token_index: int) -> check_pb.C
 def _presentable(token: Token | str | bytes) -> bytes:
     if isinstance(token, Token):
         return token.data
-    data = _bytes(token)
+    data = text_bytes(token)
     # The prefix of a stored form is enough to deny it as an open token; its secret is not sent.
     return _STORED if data.lstrip().startswith(_STORED) else data
-
-
-def _bytes(value: bytes | str) -> bytes:
-    # An agent's text may hold a lone surrogate, which is no UTF-8: it is sent so that it is denied.
-    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
 
 
 def _repeatable(item: CheckItem) -> bool:
