@@ -139,9 +139,9 @@ def test_the_writer_judges_by_what_came_before_in_its_own_group(writer: WriterFi
     ask = writer.ask(token)
 
     def work(group: object) -> list[Reason]:
-        before = writer.arbiter.check(group, ask).decision.reason  # type: ignore[arg-type]
+        before = writer.authorizer.check(group, ask).decision.reason  # type: ignore[arg-type]
         group.submit(end_session("the-end", SESSION))  # type: ignore[attr-defined]
-        return [before, writer.arbiter.check(group, ask).decision.reason]  # type: ignore[arg-type]
+        return [before, writer.authorizer.check(group, ask).decision.reason]  # type: ignore[arg-type]
 
     assert writer.state_writer.decide(work, 1024).result(10) == [Reason.ALLOWED, Reason.SESSION_ENDED]
 
@@ -155,7 +155,7 @@ def test_what_was_seen_in_an_aborted_group_is_not_believed(
 
     def work(group: object) -> Reason:
         group.submit(revoke("never", SESSION, [other.block_ids[0]]))  # type: ignore[attr-defined]
-        writer.arbiter.check(group, writer.ask(token))  # type: ignore[arg-type]
+        writer.authorizer.check(group, writer.ask(token))  # type: ignore[arg-type]
         raise lmdb.Error("no more")
 
     with pytest.raises(OutcomeUnknown):

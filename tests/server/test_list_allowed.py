@@ -159,7 +159,7 @@ def test_it_stops_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
         token=chain_of(root("read:files/**")), candidates=_candidates((b"read", b"files/a")) * 1024
     )
     # Once before the token is judged, then before each part.
-    parts = 1024 // survey.CANDIDATES_BETWEEN_LOOKS
+    parts = 1024 // survey.CANDIDATES_BETWEEN_CHECKS
     assert len(service.list_allowed(request, _call(_Waiting(parts + 1))).verdicts) == 1024
     for looks in (0, 1, parts):
         with pytest.raises(ServerError) as caught:

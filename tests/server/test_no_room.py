@@ -179,7 +179,7 @@ def test_a_writer_that_says_nothing_commits_nothing(
     commit = checks.CommitRequest(permit=given.permit, item=item, audience="gw")
 
     with monkeypatch.context() as broken:
-        broken.setattr("sessauth.server.writer.local.WriterHere.commit", lambda *_: {})
+        broken.setattr("sessauth.server.writer.local.LocalWriter.commit", lambda *_: {})
         refused = operator.call("AuthorizationService/Commit", commit).decision
     assert (refused.allowed, refused.reason) == (False, checks.REASON_NEEDS_SERVER)
     assert operator.call("AuthorizationService/Commit", commit).decision.allowed

@@ -12,7 +12,7 @@ import pytest
 from sessauth.clock import FixedClock
 from sessauth.limits import MAX_TIME_MS
 from sessauth.model.change import Change, add_key
-from sessauth.server.watch.recheck import LOOK_SECONDS, Watching
+from sessauth.server.watch.recheck import POLL_SECONDS, Watching
 from sessauth.server.watch.stream import WatchedStream
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Verifier
@@ -27,9 +27,9 @@ class _Stream:
         self.callers = 0
         self.error: BaseException | None = None
         self.broken: Exception | None = None
-        self.watchlist = SimpleNamespace(due_ms=due_ms, look=self._look)
+        self.watchlist = SimpleNamespace(due_ms=due_ms, recheck=self._recheck)
 
-    def _look(self, now_ms: int) -> None:
+    def _recheck(self, now_ms: int) -> None:
         if self.broken is not None:
             raise self.broken
         self.looks.append(now_ms)
@@ -51,7 +51,7 @@ class _World:
     def add(self, **given: Any) -> _Stream:
         """A stream that is looked after, by hand."""
         stream = _Stream(**given)
-        self.watching._streams.add(cast("WatchedStream", stream))
+        self.watching._members.add(cast("WatchedStream", stream))
         return stream
 
     def change(self) -> None:
@@ -62,7 +62,7 @@ class _World:
 
     def look(self) -> float | None:
         """Look once, as the thread does."""
-        return self.watching._look()
+        return self.watching._poll_members()
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def world(tmp_path: Path) -> Iterator[_World]:
     made = _World(tmp_path / "state")
     made.add()
     made.look()
-    made.watching._streams.clear()
+    made.watching._members.clear()
     made.watching._all_again_at = float("inf")
     yield made
     made.writer.close()
@@ -83,7 +83,7 @@ def test_nothing_is_judged_while_nothing_changed(world: _World) -> None:
     for _ in range(100):
         pause = world.look()
         assert pause is not None
-        assert pause >= LOOK_SECONDS
+        assert pause >= POLL_SECONDS
     assert (stream.looks, stream.callers) == ([], 0)
 
 

@@ -133,7 +133,7 @@ def test_what_was_compacted_is_said(home: Initialised) -> None:
     """COMPACTED, with how to go on; from the oldest change that is kept everything is told."""
     run = Run(home)
     committer = run.control.log._committer
-    committer._keep = replace(committer._keep, changes=4)
+    committer._retention = replace(committer._retention, changes=4)
     for _ in range(10):
         last = open_session(run.operator)
     refused = Watch(run.operator, after_revision=last.revision - 5).refused()
@@ -164,7 +164,7 @@ def test_a_follower_that_the_log_overtook_loses_nothing(
     assert shared.control is not None
     operator = shared.operator
     feed = shared.control.subsystems.events.feed
-    read, broken = feed.logged, iter([True])
+    read, broken = feed.entries, iter([True])
 
     def overtaken(since_seq: int, limit: int) -> object:
         if threading.current_thread().name == THREAD and next(broken, False):
@@ -172,7 +172,7 @@ def test_a_follower_that_the_log_overtook_loses_nothing(
         return read(since_seq, limit)
 
     with watching(operator) as watch:
-        monkeypatch.setattr(feed, "logged", overtaken)
+        monkeypatch.setattr(feed, "entries", overtaken)
         opened = [open_session(operator).id for _ in range(5)]
         told = [watch.event().session_id for _ in range(5)]
 
@@ -233,7 +233,7 @@ def test_a_reader_that_is_slow_holds_up_nobody_and_loses_nothing(
     wanted: list[bytes] = []
     with watching(operator, kinds=[ev.OPENED]) as quick:
         (unread,) = (
-            each for each in shared.control.subsystems.events._watchers if each.admits(_any_end(ended))
+            each for each in shared.control.subsystems.events._members if each.admits(_any_end(ended))
         )
         stuck = False
         while not stuck:
@@ -243,7 +243,7 @@ def test_a_reader_that_is_slow_holds_up_nobody_and_loses_nothing(
             # and be told of the use.
             stuck = behind and unread._fell_behind and at == unread.position
             assert len(wanted) < 2_000
-        shared.control.subsystems.late_uses.on_used_after_end(ended.id, [], True, "gw", 1)
+        shared.control.subsystems.uses_after_end.on_used_after_end(ended.id, [], True, "gw", 1)
         wanted += [open_session(operator, purpose="p" * 1000).id for _ in range(20)]
         assert [quick.event().session_id for _ in wanted] == wanted
     told: list[bytes] = []
@@ -316,7 +316,7 @@ def test_a_thread_that_dies_ends_its_watches(shared: Service, monkeypatch: pytes
         raise MemoryError
 
     with watching(operator) as watch:
-        monkeypatch.setattr(SessionEventPublisher, "_look", broken)
+        monkeypatch.setattr(SessionEventPublisher, "_poll", broken)
         refused = watch.refused()
         monkeypatch.undo()
     with watching(operator) as watch:

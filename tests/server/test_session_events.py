@@ -222,7 +222,7 @@ def test_a_use_after_the_end_is_told_to_who_watches(service: Service, operator: 
     before = head_of(service.control)
     with watching(operator) as watch:
         end(operator, session.id)
-        uses = service.control.subsystems.late_uses
+        uses = service.control.subsystems.uses_after_end
         uses.on_used_after_end(session.id, [block_id], False, "gateway-1", 1_800_000_000_000, 3)
         ended, used = watch.event(), watch.event()
     with watching(operator, after_revision=before) as watch:

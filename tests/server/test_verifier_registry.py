@@ -16,9 +16,9 @@ from sessauth import limits
 from sessauth.clock import FixedClock
 from sessauth.errors import ServerError
 from sessauth.model.receipt import VerifierState
-from sessauth.server.evidence import registry as enrolment_module
-from sessauth.server.evidence.enrolled_verifier import MARGIN_MS, RegistryEntry, VerifierKind
-from sessauth.server.evidence.registry import REMEMBER_MS, RegistrationRequest, VerifierRegistry, checked
+from sessauth.server.evidence import registry as registry_module
+from sessauth.server.evidence.registry import RETENTION_MS, RegistrationRequest, VerifierRegistry, validated
+from sessauth.server.evidence.registry_entry import MARGIN_MS, RegistryEntry, VerifierKind
 from sessauth.state.host.processes import is_gone, started
 from sessauth.state.writer.state_writer import StateWriter
 from tests.support.changes import NOW, opening
@@ -43,7 +43,7 @@ def log(tmp_path: Path, clock: FixedClock) -> Iterator[StateWriter]:
 
 
 @pytest.fixture
-def enrolment(log: StateWriter, clock: FixedClock) -> VerifierRegistry:
+def registry(log: StateWriter, clock: FixedClock) -> VerifierRegistry:
     """A table with nobody in it."""
     return VerifierRegistry(log, clock)
 
@@ -55,9 +55,9 @@ def asked(name: str = "gw-1", revision: int = 1, **given: Any) -> RegistrationRe
     return RegistrationRequest(name=name, revision=revision, **given)
 
 
-def states(enrolment: VerifierRegistry, revision: int, ended_at_ms: int = NOW) -> dict[str, VerifierState]:
+def states(registry: VerifierRegistry, revision: int, ended_at_ms: int = NOW) -> dict[str, VerifierState]:
     """Return where everybody stands against an end."""
-    return {each.name: each.state for each in enrolment.standings(revision, ended_at_ms)}
+    return {each.name: each.state for each in registry.statuses(revision, ended_at_ms)}
 
 
 def gone_process() -> tuple[int, int]:
@@ -68,107 +68,107 @@ def gone_process() -> tuple[int, int]:
     return process.pid, began
 
 
-def word(enrolment: VerifierRegistry, wanted: RegistrationRequest) -> str:
-    """Return the word that an enrolment is refused with."""
+def word(registry: VerifierRegistry, wanted: RegistrationRequest) -> str:
+    """Return the word that an registry is refused with."""
     with pytest.raises(ServerError) as caught:
-        enrolment.hear(wanted)
+        registry.register(wanted)
     return caught.value.reason
 
 
-def test_it_is_waited_for_until_it_acknowledges(enrolment: VerifierRegistry) -> None:
+def test_it_is_waited_for_until_it_acknowledges(registry: VerifierRegistry) -> None:
     """A revision at or behind the end's is an acknowledgement; it never goes back."""
-    assert enrolment.hear(asked(revision=1)) == 1
-    assert states(enrolment, 2) == {"gw-1": WAITS} and enrolment.is_waited_for(2)
+    assert registry.register(asked(revision=1)) == 1
+    assert states(registry, 2) == {"gw-1": WAITS} and registry.is_pending(2)
 
-    enrolment.hear(asked(revision=2))
-    enrolment.hear(asked(revision=1))
+    registry.register(asked(revision=2))
+    registry.register(asked(revision=1))
 
-    assert states(enrolment, 2) == {"gw-1": ACKNOWLEDGED} and not enrolment.is_waited_for(2)
+    assert states(registry, 2) == {"gw-1": ACKNOWLEDGED} and not registry.is_pending(2)
 
 
-def test_behind_its_bound_it_can_not_allow(enrolment: VerifierRegistry, clock: FixedClock) -> None:
+def test_behind_its_bound_it_can_not_allow(registry: VerifierRegistry, clock: FixedClock) -> None:
     """Not a moment earlier; being heard again begins the bound anew, for earlier ends too."""
-    enrolment.hear(asked())
+    registry.register(asked())
     clock.advance(BOUND_MS + MARGIN_MS - 1)
-    assert states(enrolment, 2) == {"gw-1": WAITS}
+    assert states(registry, 2) == {"gw-1": WAITS}
 
     clock.advance(1)
 
-    [standing] = enrolment.standings(2, NOW)
+    [standing] = registry.statuses(2, NOW)
     assert (standing.state, standing.at_ms) == (OUTLIVED, NOW + BOUND_MS)
-    enrolment.hear(asked(revision=1))
-    assert states(enrolment, 2) == {"gw-1": WAITS}
+    registry.register(asked(revision=1))
+    assert states(registry, 2) == {"gw-1": WAITS}
 
 
-def test_the_wall_clock_decides_nothing(enrolment: VerifierRegistry, clock: FixedClock) -> None:
+def test_the_wall_clock_decides_nothing(registry: VerifierRegistry, clock: FixedClock) -> None:
     """A clock that is set outlives nobody."""
-    enrolment.hear(asked())
+    registry.register(asked())
     clock.step(10 * BOUND_MS)
 
-    assert states(enrolment, 2) == {"gw-1": WAITS}
+    assert states(registry, 2) == {"gw-1": WAITS}
 
 
-def test_who_was_not_there_is_not_named(enrolment: VerifierRegistry, clock: FixedClock) -> None:
+def test_who_was_not_there_is_not_named(registry: VerifierRegistry, clock: FixedClock) -> None:
     """Who enrolled behind the end, or was over before it, has nothing to do with it."""
-    enrolment.hear(asked("late", revision=2, instance=b"l" * 16))
-    enrolment.hear(asked("early", instance=b"e" * 16))
+    registry.register(asked("late", revision=2, instance=b"l" * 16))
+    registry.register(asked("early", instance=b"e" * 16))
     clock.advance(BOUND_MS + MARGIN_MS)
 
-    assert states(enrolment, 2, ended_at_ms=NOW + BOUND_MS) == {}
-    assert states(enrolment, 2, ended_at_ms=NOW) == {"early": OUTLIVED}
+    assert states(registry, 2, ended_at_ms=NOW + BOUND_MS) == {}
+    assert states(registry, 2, ended_at_ms=NOW) == {"early": OUTLIVED}
 
 
-def test_it_leaves(enrolment: VerifierRegistry, log: StateWriter) -> None:
+def test_it_leaves(registry: VerifierRegistry, log: StateWriter) -> None:
     """Who leaves is waited for no more; another instance can't make it leave."""
-    enrolment.hear(asked())
-    enrolment.leave("gw-1", b"x" * 16)
-    enrolment.leave("nobody", b"i" * 16)
-    assert states(enrolment, 2, NOW - 1) == {"gw-1": WAITS}
+    registry.register(asked())
+    registry.leave("gw-1", b"x" * 16)
+    registry.leave("nobody", b"i" * 16)
+    assert states(registry, 2, NOW - 1) == {"gw-1": WAITS}
 
-    enrolment.leave("gw-1", b"i" * 16)
+    registry.leave("gw-1", b"i" * 16)
 
-    assert states(enrolment, 2, NOW - 1) == {"gw-1": LEFT}
+    assert states(registry, 2, NOW - 1) == {"gw-1": LEFT}
     log.run(lambda group: None)
     assert log.registrations() == []
 
 
-def test_a_name_is_one_process(enrolment: VerifierRegistry, clock: FixedClock) -> None:
+def test_a_name_is_one_process(registry: VerifierRegistry, clock: FixedClock) -> None:
     """While who has it may still allow, nobody else gets it; then anybody does."""
-    enrolment.hear(asked())
+    registry.register(asked())
     for other in (asked(instance=b"j" * 16), asked(instance=b"j" * 16, principal="other")):
-        assert word(enrolment, other) == "NAME_TAKEN"
-    assert word(enrolment, asked(principal="other")) == "NAME_TAKEN"
+        assert word(registry, other) == "NAME_TAKEN"
+    assert word(registry, asked(principal="other")) == "NAME_TAKEN"
 
     clock.advance(BOUND_MS + MARGIN_MS)
 
-    enrolment.hear(asked(instance=b"j" * 16, principal="other", revision=2))
-    assert states(enrolment, 2) == {"gw-1": ACKNOWLEDGED}
-    assert word(enrolment, asked()) == "NAME_TAKEN"
+    registry.register(asked(instance=b"j" * 16, principal="other", revision=2))
+    assert states(registry, 2) == {"gw-1": ACKNOWLEDGED}
+    assert word(registry, asked()) == "NAME_TAKEN"
 
 
-def test_a_process_that_ended_gives_its_name_back(enrolment: VerifierRegistry) -> None:
+def test_a_process_that_ended_gives_its_name_back(registry: VerifierRegistry) -> None:
     """Its next life may come before its bound has passed, with the same credential."""
     process_id, began = gone_process()
-    enrolment.hear(asked(process_id=process_id, process_started=began))
-    assert word(enrolment, asked(instance=b"j" * 16, principal="other")) == "NAME_TAKEN"
-    assert states(enrolment, 2) == {"gw-1": WAITS}
+    registry.register(asked(process_id=process_id, process_started=began))
+    assert word(registry, asked(instance=b"j" * 16, principal="other")) == "NAME_TAKEN"
+    assert states(registry, 2) == {"gw-1": WAITS}
 
-    enrolment.hear(asked(instance=b"j" * 16, revision=2))
+    registry.register(asked(instance=b"j" * 16, revision=2))
 
-    assert states(enrolment, 2) == {"gw-1": ACKNOWLEDGED}
+    assert states(registry, 2) == {"gw-1": ACKNOWLEDGED}
 
 
-def test_a_process_that_runs_keeps_it(enrolment: VerifierRegistry) -> None:
+def test_a_process_that_runs_keeps_it(registry: VerifierRegistry) -> None:
     """Its number alone is not it: a number is given again."""
     me = {"process_id": os.getpid(), "process_started": started(os.getpid())}
     assert not is_gone(**{"process_id": me["process_id"], "began": me["process_started"]})
     assert is_gone(me["process_id"], me["process_started"] + 1)
-    enrolment.hear(asked(**me))
+    registry.register(asked(**me))
 
-    assert word(enrolment, asked(instance=b"j" * 16)) == "NAME_TAKEN"
+    assert word(registry, asked(instance=b"j" * 16)) == "NAME_TAKEN"
 
 
-def test_a_worker_is_over_with_its_process(enrolment: VerifierRegistry, log: StateWriter) -> None:
+def test_a_worker_is_over_with_its_process(registry: VerifierRegistry, log: StateWriter) -> None:
     """It has no bound and no row: its parent sees its end."""
     process_id, began = gone_process()
     alive = {"process_id": os.getpid(), "process_started": started(os.getpid())}
@@ -176,10 +176,12 @@ def test_a_worker_is_over_with_its_process(enrolment: VerifierRegistry, log: Sta
         ("worker-0", {"process_id": process_id, "process_started": began}),
         ("worker-1", alive),
     ):
-        enrolment.hear(checked(asked(name, kind=VerifierKind.WORKER, instance=name.encode() * 2, **process)))
+        registry.register(
+            validated(asked(name, kind=VerifierKind.WORKER, instance=name.encode() * 2, **process))
+        )
 
     # That it is gone is seen when it is looked at, which is behind the end.
-    assert states(enrolment, 2, NOW - 1) == {"sessauth/worker-0": LEFT, "sessauth/worker-1": WAITS}
+    assert states(registry, 2, NOW - 1) == {"sessauth/worker-0": LEFT, "sessauth/worker-1": WAITS}
     assert log.registrations() == []
 
 
@@ -194,27 +196,27 @@ def test_what_it_says_is_of_the_form() -> None:
         (asked(kind=VerifierKind.WORKER), "process_id"),
     ):
         with pytest.raises(ServerError) as caught:
-            checked(wrong)
+            validated(wrong)
         assert caught.value.field == field
 
 
-def test_one_that_was_late_holds_up_no_further_end(enrolment: VerifierRegistry) -> None:
+def test_one_that_was_late_holds_up_no_further_end(registry: VerifierRegistry) -> None:
     """Until it is heard again."""
-    enrolment.hear(asked())
-    enrolment.wait(2, 0)
-    assert not enrolment.is_waited_for(2) and states(enrolment, 2) == {"gw-1": WAITS}
+    registry.register(asked())
+    registry.wait(2, 0)
+    assert not registry.is_pending(2) and states(registry, 2) == {"gw-1": WAITS}
 
-    enrolment.hear(asked())
+    registry.register(asked())
 
-    assert enrolment.is_waited_for(2)
+    assert registry.is_pending(2)
 
 
 def test_the_next_process_knows_who_was_enrolled(
-    enrolment: VerifierRegistry, log: StateWriter, clock: FixedClock
+    registry: VerifierRegistry, log: StateWriter, clock: FixedClock
 ) -> None:
     """Who may still allow is waited for again, until it is heard or a whole bound has passed."""
-    enrolment.hear(asked(revision=1))
-    enrolment.hear(asked(revision=2))
+    registry.register(asked(revision=1))
+    registry.register(asked(revision=2))
     clock.advance(BOUND_MS - 1)
 
     again = VerifierRegistry(log, clock)
@@ -222,28 +224,28 @@ def test_the_next_process_knows_who_was_enrolled(
     assert states(again, 2) == {"gw-1": WAITS}
     clock.advance(BOUND_MS + MARGIN_MS)
     assert states(again, 2) == {"gw-1": OUTLIVED}
-    again.hear(asked(revision=2))
+    again.register(asked(revision=2))
     assert states(again, 2) == {"gw-1": ACKNOWLEDGED}
 
 
 def test_who_is_over_for_long_is_forgotten(
-    enrolment: VerifierRegistry, log: StateWriter, clock: FixedClock
+    registry: VerifierRegistry, log: StateWriter, clock: FixedClock
 ) -> None:
     """Its row as well; who is heard stays."""
-    enrolment.hear(asked())
-    enrolment.hear(asked("gw-2", instance=b"j" * 16))
-    clock.advance(BOUND_MS + REMEMBER_MS)
-    enrolment.hear(asked("gw-2", instance=b"j" * 16))
-    enrolment.tend()
+    registry.register(asked())
+    registry.register(asked("gw-2", instance=b"j" * 16))
+    clock.advance(BOUND_MS + RETENTION_MS)
+    registry.register(asked("gw-2", instance=b"j" * 16))
+    registry.evict_inactive()
 
-    assert [entry.record.name for entry, _ in enrolment.all()] == ["gw-2"]
+    assert [entry.record.name for entry, _ in registry.all()] == ["gw-2"]
     log.run(lambda group: None)
     assert [record.name for record in log.registrations()] == ["gw-2"]
 
 
 @pytest.mark.parametrize("full", [False, True])
 def test_who_is_heard_meanwhile_is_not_forgotten(
-    enrolment: VerifierRegistry,
+    registry: VerifierRegistry,
     log: StateWriter,
     clock: FixedClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -251,51 +253,51 @@ def test_who_is_heard_meanwhile_is_not_forgotten(
 ) -> None:
     """One that wakes up just when it is to be forgotten, or to make room, counts again and stays."""
     monkeypatch.setattr(limits, "MAX_VERIFIERS", 1)
-    enrolment.hear(asked())
-    clock.advance(BOUND_MS + REMEMBER_MS)
-    over_since = enrolment._over_since
+    registry.register(asked())
+    clock.advance(BOUND_MS + RETENTION_MS)
+    over_since = registry._inactive_for
 
     def heard_meanwhile(ms: int) -> list[RegistryEntry]:
         over = over_since(ms)
-        enrolment.hear(asked())
+        registry.register(asked())
         return over
 
-    monkeypatch.setattr(enrolment, "_over_since", heard_meanwhile)
+    monkeypatch.setattr(registry, "_inactive_for", heard_meanwhile)
     if full:
-        assert word(enrolment, asked("gw-2", instance=b"2" * 16)) == "LIMIT"
+        assert word(registry, asked("gw-2", instance=b"2" * 16)) == "LIMIT"
     else:
-        enrolment.tend()
+        registry.evict_inactive()
 
-    assert states(enrolment, 2) == {"gw-1": WAITS}
+    assert states(registry, 2) == {"gw-1": WAITS}
     log.run(lambda group: None)
     assert [record.name for record in log.registrations()] == ["gw-1"]
 
 
 def test_there_are_not_more_than_a_receipt_can_name(
-    enrolment: VerifierRegistry, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+    registry: VerifierRegistry, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is over makes room, one that may allow does not."""
     monkeypatch.setattr(limits, "MAX_VERIFIERS", 2)
     for number in (1, 2):
-        enrolment.hear(asked(f"gw-{number}", instance=bytes([number]) * 16))
-    assert word(enrolment, asked("gw-3", instance=b"3" * 16)) == "LIMIT"
+        registry.register(asked(f"gw-{number}", instance=bytes([number]) * 16))
+    assert word(registry, asked("gw-3", instance=b"3" * 16)) == "LIMIT"
 
     clock.advance(BOUND_MS + MARGIN_MS)
-    enrolment.hear(replace(asked("gw-2"), instance=bytes([2]) * 16))
-    enrolment.hear(asked("gw-3", instance=b"3" * 16))
+    registry.register(replace(asked("gw-2"), instance=bytes([2]) * 16))
+    registry.register(asked("gw-3", instance=b"3" * 16))
 
-    assert [entry.record.name for entry, _ in enrolment.all()] == ["gw-2", "gw-3"]
+    assert [entry.record.name for entry, _ in registry.all()] == ["gw-2", "gw-3"]
 
 
 def test_one_credential_does_not_take_all_names(
-    enrolment: VerifierRegistry, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+    registry: VerifierRegistry, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only those that may allow count; another credential's are its own."""
-    monkeypatch.setattr(enrolment_module, "OF_ONE_PRINCIPAL", 1)
-    enrolment.hear(asked("gw-1"))
-    assert word(enrolment, asked("gw-2", instance=b"2" * 16)) == "LIMIT"
-    enrolment.hear(asked("gw-2", instance=b"2" * 16, principal="other"))
+    monkeypatch.setattr(registry_module, "OF_ONE_PRINCIPAL", 1)
+    registry.register(asked("gw-1"))
+    assert word(registry, asked("gw-2", instance=b"2" * 16)) == "LIMIT"
+    registry.register(asked("gw-2", instance=b"2" * 16, principal="other"))
 
     clock.advance(BOUND_MS + MARGIN_MS)
 
-    enrolment.hear(asked("gw-3", instance=b"3" * 16))
+    registry.register(asked("gw-3", instance=b"3" * 16))

@@ -10,7 +10,7 @@ import pytest
 
 from sessauth.errors import ServerError
 from sessauth.server.rpc.call import CallContext
-from sessauth.server.writer.submit import wait
+from sessauth.server.writer.submit import wait_for_commit
 
 
 def call_with(seconds: float) -> CallContext:
@@ -23,7 +23,7 @@ def test_what_was_not_begun_is_given_up() -> None:
     future: Future[Any] = Future()
 
     with pytest.raises(ServerError, match="nothing was written") as raised:
-        wait(future, call_with(0.001))
+        wait_for_commit(future, call_with(0.001))
     assert raised.value.reason == "DEADLINE_EXCEEDED"
     assert future.cancelled()
 
@@ -34,5 +34,5 @@ def test_what_was_begun_has_an_unknown_outcome() -> None:
     future.set_running_or_notify_cancel()
 
     with pytest.raises(ServerError, match="retry") as raised:
-        wait(future, call_with(0.001))
+        wait_for_commit(future, call_with(0.001))
     assert raised.value.reason == "OUTCOME_UNKNOWN"

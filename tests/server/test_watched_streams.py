@@ -237,7 +237,7 @@ def test_a_look_that_breaks_ends_the_stream(alone: Service, monkeypatch: pytest.
 
     with stream(operator) as opened:
         opened.allow(1, item(token.token))
-        monkeypatch.setattr(Watchlist, "look", broken)
+        monkeypatch.setattr(Watchlist, "recheck", broken)
         with pytest.raises(RpcError) as refused:
             opened.next()
         monkeypatch.undo()
@@ -263,7 +263,7 @@ def test_a_looking_thread_that_dies_ends_all_its_streams(
 
     with stream(operator) as opened:
         opened.allow(1, item(token.token))
-        monkeypatch.setattr(watching, "_look", broken)
+        monkeypatch.setattr(watching, "_poll_members", broken)
         with pytest.raises(RpcError) as refused:
             opened.next()
         monkeypatch.undo()

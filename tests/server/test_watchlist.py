@@ -17,7 +17,7 @@ from sessauth.model.change import Change, add_key, end_session, open_session, re
 from sessauth.model.session import Fact
 from sessauth.reasons import Reason, Stage
 from sessauth.scopes.scope import Scope
-from sessauth.server.watch.watchlist import LOOK_AGAIN_MS, Watched, Watchlist, Withdrawal
+from sessauth.server.watch.watchlist import RECHECK_MS, Watched, Watchlist, Withdrawal
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.tokens.token import Token
 from sessauth.verifier.verifier import Verifier
@@ -86,16 +86,16 @@ class World:
         }
         return make([block], [ISSUER])
 
-    def keep(self, number: int, token: bytes, expires_at_ms: int = 0, arguments: bytes = b"") -> Watched:
+    def watch(self, number: int, token: bytes, expires_at_ms: int = 0, arguments: bytes = b"") -> Watched:
         """Watch a read of files/a under a number."""
         call = (self.verifier.prepare(token), b"read", b"files/a", arguments)
         watched = Watched(number, call, "gw", token, 100, expires_at_ms)
-        self.watchlist.keep(watched)
+        self.watchlist.add(watched)
         return watched
 
-    def look(self, now_ms: int | None = None) -> list[tuple[int, Reason]]:
+    def recheck(self, now_ms: int | None = None) -> list[tuple[int, Reason]]:
         """Look, and return what was told since the last time."""
-        self.watchlist.look(SystemClock().now_ms() if now_ms is None else now_ms)
+        self.watchlist.recheck(SystemClock().now_ms() if now_ms is None else now_ms)
         told, self.told = self.told, []
         return told
 
@@ -122,32 +122,32 @@ def test_a_call_that_was_proven_or_paid_for_stands_without_it(
     world: World, kind: str, text: str, stage: Stage
 ) -> None:
     """Judged again without proof and price it ends at that stage, which takes nothing back; an end does."""
-    watched = world.keep(1, world.token(text, kind=kind), arguments=b'{"n":3}' if "budget" in text else b"")
+    watched = world.watch(1, world.token(text, kind=kind), arguments=b'{"n":3}' if "budget" in text else b"")
     assert watched.paid is stage
     world.open(id16("another"))
-    assert world.look() == []
+    assert world.recheck() == []
     world.do(end_session(world.change_id(), SESSION))
-    assert world.look() == [(1, Reason.SESSION_ENDED)]
-    assert world.look() == []
+    assert world.recheck() == [(1, Reason.SESSION_ENDED)]
+    assert world.recheck() == []
 
 
 def test_a_call_that_was_paid_for_is_revoked_as_any_other(world: World) -> None:
     """What stands before the stages proof and needs is judged in full."""
     paid, bound = world.token("read:files/** needs uses(3)"), world.token("read:files/**", kind="bound")
-    world.keep(1, paid)
-    world.keep(2, bound)
+    world.watch(1, paid)
+    world.watch(2, bound)
     world.do(revoke(world.change_id(), SESSION, [Token.parse(bound).block_ids[0]]))
-    assert world.look() == [(2, Reason.REVOKED)]
+    assert world.recheck() == [(2, Reason.REVOKED)]
 
 
 def test_a_call_that_now_has_a_price_is_withdrawn(world: World) -> None:
     """It was allowed for nothing; that what it would cost could be paid is not what was said."""
     world.do(update_facts(world.change_id(), SESSION, set_facts=[Fact("case", "A")]))
     token = world.token("read:files/** where case == session.case", "read:files/** free * needs uses(1)")
-    watched = world.keep(1, token, arguments=b'{"case":"A"}')
+    watched = world.watch(1, token, arguments=b'{"case":"A"}')
     assert watched.paid is Stage.NONE
     world.do(update_facts(world.change_id(), SESSION, set_facts=[Fact("case", "B")]))
-    assert world.look() == [(1, Reason.NEEDS_SERVER)]
+    assert world.recheck() == [(1, Reason.NEEDS_SERVER)]
 
 
 def test_what_changed_between_the_answer_and_the_watch_is_told(world: World) -> None:
@@ -155,7 +155,7 @@ def test_what_changed_between_the_answer_and_the_watch_is_told(world: World) -> 
     token = world.token("read:files/**")
     assert world.verifier.check(token, "read", "files/a", audience="gw")
     world.do(end_session(world.change_id(), SESSION))
-    world.keep(1, token)
+    world.watch(1, token)
     assert world.told == [(1, Reason.SESSION_ENDED)]
     assert world.watchlist.weight == 0
 
@@ -163,30 +163,30 @@ def test_what_changed_between_the_answer_and_the_watch_is_told(world: World) -> 
 def test_a_state_that_can_not_be_read_withdraws_everything(world: World) -> None:
     """A fault is a denial, and a denial takes back."""
     for number, kind in enumerate(("sealed", "bound")):
-        world.keep(number, world.token("read:files/**", kind=kind))
+        world.watch(number, world.token("read:files/**", kind=kind))
     world.writer.close()
-    assert world.look() == [(0, Reason.INTERNAL_ERROR), (1, Reason.INTERNAL_ERROR)]
+    assert world.recheck() == [(0, Reason.INTERNAL_ERROR), (1, Reason.INTERNAL_ERROR)]
 
 
 def test_clocks_that_disagree_withdraw_everything(world: World) -> None:
     """A state whose changes lie minutes ahead of this clock: neither is believed, so nothing stands."""
-    world.keep(1, world.token("read:files/**"))
+    world.watch(1, world.token("read:files/**"))
     world.clock.advance(300_000)
-    assert world.look() == []
+    assert world.recheck() == []
     world.open(id16("another"))
-    assert world.look() == [(1, Reason.CLOCK_SUSPECT)]
+    assert world.recheck() == [(1, Reason.CLOCK_SUSPECT)]
 
 
 def test_nothing_is_told_of_a_call_that_was_let_go(world: World) -> None:
     """What is forgotten weighs nothing and is not judged; forgetting it twice is no mistake."""
     token = world.token("read:files/**")
-    world.keep(1, token)
-    world.keep(2, token)
+    world.watch(1, token)
+    world.watch(2, token)
     assert world.watchlist.weight == 200
-    assert world.watchlist.forget(1)
-    assert not world.watchlist.forget(1)
+    assert world.watchlist.remove(1)
+    assert not world.watchlist.remove(1)
     world.do(end_session(world.change_id(), SESSION))
-    assert world.look() == [(2, Reason.SESSION_ENDED)]
+    assert world.recheck() == [(2, Reason.SESSION_ENDED)]
     assert world.watchlist.weight == 0
 
 
@@ -194,21 +194,21 @@ def test_a_list_is_due_when_the_first_of_its_calls_is(world: World) -> None:
     """Without calls never; with some at the earliest end, which is asked of the state again when it came."""
     assert world.watchlist.due_ms == MAX_TIME_MS
     early, late = world.started_ms + HOUR_MS // 2, world.started_ms + HOUR_MS
-    world.keep(1, world.token("read:files/**"))
-    world.keep(2, world.token("read:files/**", expires_at_ms=early))
+    world.watch(1, world.token("read:files/**"))
+    world.watch(2, world.token("read:files/**", expires_at_ms=early))
     assert world.watchlist.due_ms == early
-    world.watchlist.forget(2)
-    world.look()
+    world.watchlist.remove(2)
+    world.recheck()
     assert world.watchlist.due_ms == early
-    world.look(early)
+    world.recheck(early)
     assert world.watchlist.due_ms == late
 
 
 def test_a_call_whose_time_is_not_told_is_looked_at_again(world: World) -> None:
     """A proven call's denial names no time: its own is kept; once it passed it is looked at soon again."""
-    watched = world.keep(1, world.token("read:files/**", kind="bound"), expires_at_ms=world.started_ms + 50)
+    watched = world.watch(1, world.token("read:files/**", kind="bound"), expires_at_ms=world.started_ms + 50)
     assert world.watchlist.due_ms == world.started_ms + 50
     now_ms = world.started_ms + 60
-    assert world.look(now_ms) == []
+    assert world.recheck(now_ms) == []
     assert watched.expires_at_ms == world.started_ms + 50
-    assert world.watchlist.due_ms == now_ms + LOOK_AGAIN_MS
+    assert world.watchlist.due_ms == now_ms + RECHECK_MS

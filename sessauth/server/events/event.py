@@ -1,4 +1,4 @@
-"""What watchers of sessions are told: an event of a logged change, and those that are of no change."""
+"""Session events as messages: those of logged changes, and those without a change."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _KINDS: Final = {
     ChangeKind.PURGE_SESSION: pb.SESSION_EVENT_KIND_PURGED,
     ChangeKind.NEW_INCARNATION: pb.SESSION_EVENT_KIND_RESTORED,
 }
-_BY_ITSELF: Final = (EndCause.LEASE_LAPSED, EndCause.EXPIRED)
-# Whatever a watcher asked for.
-_TOLD_ALWAYS: Final = (pb.SESSION_EVENT_KIND_RESTORED, pb.SESSION_EVENT_KIND_SYNCED)
+_LAPSES: Final = (EndCause.LEASE_LAPSED, EndCause.EXPIRED)
+# Kinds that no filter holds back.
+_UNFILTERED: Final = (pb.SESSION_EVENT_KIND_RESTORED, pb.SESSION_EVENT_KIND_SYNCED)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event and, for those that it goes to unchanged, its bytes as a whole response.
+    """An event, and its encoding as a response for subscribers that receive it unchanged.
 
-    Responses that are put one behind the other are one response with all their events.
+    Concatenated responses are one response with all their events.
     """
 
     message: pb.SessionEvent
@@ -47,20 +47,20 @@ class Event:
         return cls(message, pb.WatchSessionsResponse(events=[message]).SerializeToString(), ancestor_ids)
 
     @property
-    def of_the_log(self) -> bool:
-        """Whether a change stands behind it, so that it can be told again."""
+    def is_logged(self) -> bool:
+        """True if it has a change, so that it can be sent again."""
         return self.message.seq != 0
 
     @property
-    def told_always(self) -> bool:
-        """Whether no filter keeps it from a watcher."""
-        return self.message.kind in _TOLD_ALWAYS
+    def is_unfiltered(self) -> bool:
+        """True if it goes to every subscriber."""
+        return self.message.kind in _UNFILTERED
 
 
 def event_of(logged: LogEntry) -> Event | None:
-    """Return the event of a logged change, None if no watcher is told of it.
+    """Return the event of a logged change, None if it has none.
 
-    Raises Rejected COMPACTED for a change of which it is not known what became of it.
+    Raises Rejected COMPACTED for a change whose outcome was not stored.
     """
     result, change, whose = logged.result, logged.change, logged.owner
     if result is None or whose is None:
@@ -90,19 +90,19 @@ def event_of(logged: LogEntry) -> Event | None:
 
 
 def _fill(message: pb.SessionEvent, change: Change) -> None:
-    """Add what only some kinds have."""
+    """Add the fields of some kinds."""
     body = cast("dict[str, Any]", change.body)
     if change.kind is ChangeKind.END_SESSION:
         cause = EndCause(body.get("cause", 0))
         message.cause = cast("Any", int(cause))
-        if cause in _BY_ITSELF:
+        if cause in _LAPSES:
             message.kind = pb.SESSION_EVENT_KIND_LAPSED
     elif change.kind is ChangeKind.REVOKE:
         message.block_ids.extend(body.get("block_ids", ()))
 
 
-def synced(revision: int, at_ms: int, incarnation: bytes, missed: int) -> bytes:
-    """Return the response that says: everything up to this revision was told."""
+def synced_response(revision: int, at_ms: int, incarnation: bytes, missed: int) -> bytes:
+    """Return a SYNCED response: everything up to this revision was sent."""
     message = pb.SessionEvent(
         kind=pb.SESSION_EVENT_KIND_SYNCED,
         revision=revision,
@@ -115,27 +115,27 @@ def synced(revision: int, at_ms: int, incarnation: bytes, missed: int) -> bytes:
 
 def used_after_end(
     session: Session,
-    line: Sequence[bytes],
+    ancestor_ids: Sequence[bytes],
     *,
-    over: Session,
+    ended: Session,
     block_ids: Sequence[bytes],
     claimed: bool,
     verifier: str,
     at_ms: int,
     count: int,
 ) -> Event:
-    """Return the event of tokens that were presented behind an end.
+    """Return the event of tokens that were presented after an end.
 
-    ``over`` is who ended: the session, or the ancestor of ``line`` that it ended with.
+    ``ended`` is the session, or the ancestor that it ended with.
     """
     message = pb.SessionEvent(
         kind=pb.SESSION_EVENT_KIND_USED_AFTER_END,
         session_id=session.id,
         parent_id=session.parent_id,
         epoch=session.epoch,
-        revision=over.revision,
+        revision=ended.revision,
         at_ms=at_ms,
-        cause=cast("Any", int(over.end_cause)),
+        cause=cast("Any", int(ended.end_cause)),
         subject=session.subject,
         purpose=session.purpose,
         owner=session.owner,
@@ -144,4 +144,4 @@ def used_after_end(
         verifier=verifier,
         count=count,
     )
-    return Event.of(message, line)
+    return Event.of(message, ancestor_ids)

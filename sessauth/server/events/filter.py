@@ -1,4 +1,4 @@
-"""Which events a watcher of sessions is told, by what it asked for and by whose sessions it may see."""
+"""Filters session events for one subscriber: by its request and by what its role may see."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from ...model.lineage import lineage
 from ...model.session import Session
 from ...v1 import event_service_pb2 as pb
 from .. import request_fields
@@ -15,8 +16,8 @@ from ..status import invalid, refused
 from .event import Event
 
 MAX_SESSIONS: Final = 64
-# What holds for all that descend from a session too: their calls are held to its status, ceiling and facts.
-_HANDED_DOWN: Final = frozenset(
+# Events that concern all descendants of a session: their calls depend on its status, ceiling and facts.
+_INHERITED: Final = frozenset(
     (
         pb.SESSION_EVENT_KIND_NARROWED,
         pb.SESSION_EVENT_KIND_FACTS_CHANGED,
@@ -27,8 +28,8 @@ _HANDED_DOWN: Final = frozenset(
         pb.SESSION_EVENT_KIND_PURGED,
     )
 )
-# All that an issuer is told of another's session that its own descends from.
-_OF_ANOTHERS: Final = ("kind", "session_id", "epoch", "revision", "seq", "at_ms", "cause")
+# The fields that an issuer receives of another's session that its own descends from.
+_FOREIGN_FIELDS: Final = ("kind", "session_id", "epoch", "revision", "seq", "at_ms", "cause")
 
 
 class EventFilter:
@@ -42,8 +43,8 @@ class EventFilter:
     ) -> None:
         """Read a request.
 
-        Raises INVALID_ARGUMENT for what makes no sense, and NOT_FOUND for a session that nothing can be told
-        of from now on: one that is not there, or is not the issuer's.
+        Raises INVALID_ARGUMENT for contradictory filters, and NOT_FOUND for a session without events from now
+        on: an unknown one, or one that is not the issuer's.
         """
         if len(request.session_ids) > MAX_SESSIONS:
             raise invalid("session_ids", f"must be at most {MAX_SESSIONS}, not {len(request.session_ids)}")
@@ -60,45 +61,47 @@ class EventFilter:
         self._owner = request_fields.text(request.owner, "owner")
         self._children = request.include_children
         self._ids = frozenset(
-            request_fields.session_id(each, f"session_ids[{index}]")
-            for index, each in enumerate(request.session_ids)
+            request_fields.session_id(session_id, f"session_ids[{index}]")
+            for index, session_id in enumerate(request.session_ids)
         )
-        # Of each watched session that is known: all that it descends from, which never changes.
-        self._lines: dict[bytes, frozenset[bytes]] = {}
+        # The ancestors of each watched session that is known; they never change.
+        self._ancestors: dict[bytes, frozenset[bytes]] = {}
         self._lock = threading.Lock()
         for session_id in self._ids:
             session = get_session(session_id)
-            if session is not None and self._may_see(session.owner):
-                self._lines[session_id] = frozenset(line_of(session, get_session))
+            if session is not None and self._owner_visible(session.owner):
+                self._ancestors[session_id] = frozenset(ancestor_ids(session, get_session))
             elif request.from_now:
                 raise refused("NOT_FOUND", "session_ids: no such session")
 
     def __call__(self, event: Event) -> bytes | None:
-        """Return the response that tells a watcher of an event, None if it is not told."""
+        """Return the response for an event, None if it is filtered out."""
         message = event.message
-        if event.told_always:
+        if event.is_unfiltered:
             return event.encoded
         if self._kinds and message.kind not in self._kinds:
             return None
-        visible = self._may_see(message.owner)
+        visible = self._owner_visible(message.owner)
         if self._ids:
             with self._lock:
                 if visible and message.session_id in self._ids:
-                    # Also of a session that was purged since: its own events say whose child it was.
-                    self._lines.setdefault(message.session_id, frozenset(event.ancestor_ids))
-                inherited = sorted(each for each, line in self._lines.items() if message.session_id in line)
-            if inherited and message.kind in _HANDED_DOWN:
+                    # For a session that was purged since, its own events name its ancestors.
+                    self._ancestors.setdefault(message.session_id, frozenset(event.ancestor_ids))
+                inherited = sorted(
+                    session_id for session_id, ids in self._ancestors.items() if message.session_id in ids
+                )
+            if inherited and message.kind in _INHERITED:
                 return self._inherited(message, inherited, hidden=not visible)
             if message.session_id not in self._ids and not (
                 self._children and self._ids.intersection(event.ancestor_ids)
             ):
                 return None
-        return event.encoded if visible and self._fits(message) else None
+        return event.encoded if visible and self._matches(message) else None
 
-    def _may_see(self, owner: str) -> bool:
+    def _owner_visible(self, owner: str) -> bool:
         return not self._owned_by or owner == self._owned_by
 
-    def _fits(self, message: pb.SessionEvent) -> bool:
+    def _matches(self, message: pb.SessionEvent) -> bool:
         return (
             (not self._subject or message.subject == self._subject)
             and (not self._purpose or message.purpose == self._purpose)
@@ -107,23 +110,17 @@ class EventFilter:
 
     @staticmethod
     def _inherited(message: pb.SessionEvent, inherited: list[bytes], *, hidden: bool) -> bytes:
-        """Return the response for an event of an ancestor; of another's session an issuer learns no more."""
-        told = pb.SessionEvent()
+        """Return the response for an event of an ancestor; if ``hidden``, without the owner's fields."""
+        copy = pb.SessionEvent()
         if hidden:
-            for name in _OF_ANOTHERS:
-                setattr(told, name, getattr(message, name))
+            for name in _FOREIGN_FIELDS:
+                setattr(copy, name, getattr(message, name))
         else:
-            told.CopyFrom(message)
-        told.inherited_by.extend(inherited)
-        return Event.of(told).encoded
+            copy.CopyFrom(message)
+        copy.inherited_by.extend(inherited)
+        return Event.of(copy).encoded
 
 
-def line_of(session: Session, get_session: Callable[[bytes], Session | None]) -> list[bytes]:
-    """Return the ids of all that a session descends from, the parent first."""
-    line: list[bytes] = []
-    parent_id = session.parent_id
-    while parent_id and parent_id not in line:
-        line.append(parent_id)
-        parent = get_session(parent_id)
-        parent_id = parent.parent_id if parent is not None else b""
-    return line
+def ancestor_ids(session: Session, get_session: Callable[[bytes], Session | None]) -> list[bytes]:
+    """Return the ids of a session's ancestors, the parent first; a purged one is the last that is known."""
+    return [member.parent_id for member in lineage(session, get_session) if member.parent_id]

@@ -1,14 +1,12 @@
-"""Follows the log and tells the watchers of sessions what happens: one thread of the control process.
+"""Publishes session events to subscribers: one thread of the control process follows the log for all.
 
-The thread runs while somebody watches. It reads each change once and hands its event to those that it is for;
-each watcher has a bounded queue and a thread of its own, so that one who does not read holds up nobody. The
-log itself is the long queue: who has fallen behind, or comes back, reads from there.
+The thread runs while there are subscribers. It reads each change once and offers its event to them; each
+subscriber has a bounded queue and a thread of its own, so that a slow one delays no other. The log itself is
+the long queue: a subscriber that has fallen behind, or comes back, reads from there.
 """
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,68 +15,64 @@ from typing import Final
 from ...errors import Rejected
 from ...state.lmdb.environment import LmdbSource
 from ...state.lmdb.feed import LocalFeed
-from ..status import refused
+from ..polling import PollingThread
 from .event import Event, event_of
 from .subscriber import EventSubscriber, LogPosition
 
-# How often it is looked whether anything was committed.
-LOOK_SECONDS: Final = 0.02
-# Changes that are read in one step, by this thread and by a watcher that reads for itself.
+POLL_SECONDS: Final = 0.02
+# Changes read in one step, by this thread and by a subscriber that reads for itself.
 STEP: Final = 256
-# Events that are not of the log and wait for a look. Of each session there is one a second.
-MAX_ASIDE: Final = 4096
+# Events that are not of the log and wait for the next poll. Each session has one a second.
+MAX_UNLOGGED: Final = 4096
 
 
-class SessionEventPublisher:
-    """The watchers of one control process."""
+class SessionEventPublisher(PollingThread[EventSubscriber]):
+    """The subscribers of one control process."""
 
     def __init__(self, source: LmdbSource) -> None:
         """Follow the log of ``source``; nothing runs yet."""
+        super().__init__(
+            "sessauth-session-events",
+            overloaded="no thread to follow the log with; retry later",
+            draining="this server is about to end; watch on from another, or from its next run",
+        )
         self._commit_id = source.commit_id
         self.feed = LocalFeed(source)
-        self._lock = threading.Lock()
-        self._watchers: set[EventSubscriber] = set()
-        self._thread: threading.Thread | None = None
-        self._draining = False
-        self._at = LogPosition(0, 0)
+        self._position = LogPosition(0, 0)
         self._commit = 0
-        # Events that are not of the log, until the changes before them were told.
-        self._aside: deque[Event] = deque(maxlen=MAX_ASIDE)
+        # Events that are not of the log, until the changes before them are published.
+        self._unlogged: deque[Event] = deque(maxlen=MAX_UNLOGGED)
 
     @property
     def watchers(self) -> int:
-        """How many streams are open."""
-        return len(self._watchers)
+        """The number of open streams."""
+        return len(self._members)
 
     @contextmanager
-    def open(self, watcher: EventSubscriber) -> Iterator[None]:
-        """Tell a watcher of what happens, for a ``with`` block; it :meth:`join`s by itself.
+    def open(self, subscriber: EventSubscriber) -> Iterator[None]:
+        """Publish to a subscriber for a ``with`` block; it calls :meth:`join` itself when it fell behind.
 
-        Raises SHUTTING_DOWN while draining, OVERLOADED if no thread can be had.
+        Raises SHUTTING_DOWN while draining, OVERLOADED if no thread can be started.
         """
         try:
-            self.join(watcher)
+            self.join(subscriber)
             yield
         finally:
             with self._lock:
-                self._watchers.discard(watcher)
-                if not self._watchers:
-                    # For nobody: who watches next was not there.
-                    self._aside.clear()
+                self._members.discard(subscriber)
+                if not self._members:
+                    # The next subscriber did not watch when these happened.
+                    self._unlogged.clear()
 
-    def join(self, watcher: EventSubscriber) -> LogPosition:
-        """Have the watcher's queue begin anew; returns from where on: up to there it reads for itself."""
+    def join(self, subscriber: EventSubscriber) -> LogPosition:
+        """Restart the subscriber's queue; returns its start: up to there it reads the log itself."""
         with self._lock:
-            if self._draining:
-                raise _shutting_down()
-            if self._thread is None:
-                self._start()
-            self._watchers.add(watcher)
-            watcher.begin(self._at)
-            return self._at
+            self._add(subscriber)
+            subscriber.begin(self._position)
+            return self._position
 
     def read(self, behind: LogPosition) -> tuple[list[Event], LogPosition]:
-        """Return the events of some changes behind a position, and how far they reach.
+        """Return the events of some changes behind a position, and the position that they reach.
 
         Raises Rejected COMPACTED if the log no longer has them.
         """
@@ -89,95 +83,58 @@ class SessionEventPublisher:
         revision = step[-1].result.revision if step[-1].result is not None else behind.revision
         return events, LogPosition(step[-1].seq, revision)
 
-    def tell(self, event: Event) -> None:
-        """Tell those who watch now of an event that is not of the log, behind the change that it follows."""
+    def publish(self, event: Event) -> None:
+        """Publish an event that is not of the log, behind the change that it follows."""
         with self._lock:
-            if self._watchers:
-                self._aside.append(event)
+            if self._members:
+                self._unlogged.append(event)
 
-    def drain(self) -> None:
-        """End every watch with SHUTTING_DOWN, and take no more."""
-        with self._lock:
-            self._draining = True
-        self._fail_all(_shutting_down())
-
-    def _start(self) -> None:
-        """Start to follow from where the log is now. Called with the lock."""
+    def _prepare(self) -> None:
+        """Follow from the log's present end."""
         head = self.feed.head()
-        self._at, self._commit = LogPosition(head.seq, head.revision), 0
-        thread = threading.Thread(target=self._run, name="sessauth-session-events", daemon=True)
+        self._position, self._commit = LogPosition(head.seq, head.revision), 0
+
+    def _poll(self, members: list[EventSubscriber]) -> float:
+        """Offer what was committed since the last poll."""
+        if self._commit_id is not None and self._commit_id.number == self._commit:
+            self._offer_unlogged()
+            return POLL_SECONDS
+        # Read before the log: a commit in between is found by the next poll. A read may be one commit behind
+        # the id, which moves first.
+        commit = self.feed.commit_id()
         try:
-            thread.start()
-        except RuntimeError:
-            raise refused("OVERLOADED", "no thread to follow the log with; retry later") from None
-        self._thread = thread
+            events, upto = self.read(self._position)
+        except Rejected:
+            # The log no longer holds the next changes: each subscriber finds out if it lost any.
+            self._skip()
+            return POLL_SECONDS
+        if upto == self._position:
+            self._commit = commit
+            self._offer_unlogged()
+            return POLL_SECONDS
+        self._offer(events, upto)
+        return 0.0
 
-    def _run(self) -> None:
-        try:
-            while self._look():
-                time.sleep(LOOK_SECONDS)
-        except BaseException as error:  # noqa: BLE001 - nobody follows any more, so nothing is watched
-            with self._lock:
-                self._thread = None
-            self._fail_all(error)
-
-    def _look(self) -> bool:
-        """Hand on what was committed; whether anybody watches still."""
-        while True:
-            with self._lock:
-                if not self._watchers:
-                    self._thread = None
-                    return False
-            if self._commit_id is not None and self._commit_id.number == self._commit:
-                self._hand_on_aside()
-                return True
-            # What a read sees may be one commit behind the pulse, which moves first. Asked for before the
-            # log is read, so that a commit that comes in between is seen by the next look.
-            commit = self.feed.commit_id()
-            try:
-                events, upto = self.read(self._at)
-            except Rejected:
-                # The log moved on by more than it keeps: each watcher finds out whether it lost anything.
-                self._skip()
-                return True
-            if upto == self._at:
-                self._commit = commit
-                self._hand_on_aside()
-                return True
-            self._hand_on(events, upto)
-
-    def _hand_on(self, events: Sequence[Event], upto: LogPosition) -> None:
+    def _offer(self, events: Sequence[Event], upto: LogPosition) -> None:
         with self._lock:
-            self._at = upto
-            for watcher in self._watchers:
-                watcher.offer(events, upto)
+            self._position = upto
+            for subscriber in self._members:
+                subscriber.offer(events, upto)
 
-    def _hand_on_aside(self) -> None:
-        """Hand on what is not of the log, once the change that it follows was told."""
-        if not self._aside:
+    def _offer_unlogged(self) -> None:
+        """Offer events that are not of the log, once the changes that they follow were offered."""
+        if not self._unlogged:
             return
         with self._lock:
-            events = [event for event in self._aside if event.message.revision <= self._at.revision]
+            events = [event for event in self._unlogged if event.message.revision <= self._position.revision]
             for event in events:
-                self._aside.remove(event)
-            for watcher in self._watchers:
-                watcher.offer(events, self._at)
+                self._unlogged.remove(event)
+            for subscriber in self._members:
+                subscriber.offer(events, self._position)
 
     def _skip(self) -> None:
         head = self.feed.head()
         with self._lock:
-            self._at = LogPosition(head.seq, head.revision)
-            for watcher in self._watchers:
-                watcher.fall_behind()
-
-    def _fail_all(self, error: BaseException) -> None:
-        with self._lock:
-            watchers = list(self._watchers)
-        for watcher in watchers:
-            watcher.fail(error)
-
-
-def _shutting_down() -> Exception:
-    return refused(
-        "SHUTTING_DOWN", "this server is about to end; watch on from another, or from its next run"
-    )
+            self._position = LogPosition(head.seq, head.revision)
+            for subscriber in self._members:
+                subscriber.fall_behind()

@@ -61,7 +61,7 @@ from ..services.token import TokenService
 from ..services.usage import UsageService
 from ..transport.self_test import require_transport
 from ..watch.recheck import Watching
-from ..writer.local import WriterHere
+from ..writer.local import LocalWriter
 from . import preflight
 from .init import ensure_run_dir
 from .subsystems import ControlSubsystems
@@ -171,7 +171,7 @@ class Control:
         failures = FailedSignatures(
             config.limits.failed_signatures_burst, config.limits.failed_signatures_per_second
         )
-        writer = WriterHere(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
+        writer = LocalWriter(log, verifier, cache_bytes=config.limits.writer_cache_bytes)
         checks = AuthorizationService(verifier, source, failures, writer, self._watching, self._tracing)
         sessions = SessionService(log, config.sessions, receipts, self._require_recording)
         tokens = TokenService(log, self.keyring, clock, self._require_recording)

@@ -10,8 +10,8 @@ from ...state.lmdb.environment import LmdbSource
 from ...state.writer.state_writer import StateWriter
 from ...verifier.verifier import Verifier
 from ..config.config import Config
-from ..events.late_uses import UsesAfterEnd
 from ..events.publisher import SessionEventPublisher
+from ..events.uses_after_end import UsesAfterEnd
 from ..evidence.receipts import ReceiptIssuer
 from ..evidence.registry import VerifierRegistry
 from ..keys.issuer_keyring import KeyRing
@@ -56,13 +56,13 @@ class ControlSubsystems:
         self.recorder = ServerRecorder(config, verifier, source, CONTROL, clock, local=self.local)
         try:
             self.events = SessionEventPublisher(source)
-            self.late_uses = UsesAfterEnd(log, self.events.tell)
+            self.uses_after_end = UsesAfterEnd(log, self.events.publish)
             limits = config.usage
             files = UsageFiles(
                 config.usage_dir, max_files=limits.max_sessions, max_bytes=limits.max_stored_bytes
             )
             self.usage = UsageStore(log, limits, files, clock)
-            self.usage.on_used_after_end = self.late_uses.on_used_after_end
+            self.usage.on_used_after_end = self.uses_after_end.on_used_after_end
             if config.reports_observations:
                 self.recorder.report_observations(
                     self.usage, source, verifier=CONTROL, wants_usage=limits.enabled
@@ -89,9 +89,9 @@ class ControlSubsystems:
     def tasks(self) -> list[tuple[str, Callable[[], object]]]:
         """Return tasks that run once a second."""
         return [
-            ("enrolment", self.registry.tend),
+            ("registrations", self.registry.evict_inactive),
             ("usage", self.usage.write_ended),
-            ("uses after the end", self.late_uses.flush),
+            ("uses after the end", self.uses_after_end.flush),
             ("local changes", self.local.poll),
         ]
 
@@ -99,14 +99,14 @@ class ControlSubsystems:
         """Return the metrics of receipts, verifiers and events."""
         states = [state for _, state in self.registry.all()]
         late = sum(state is not VerifierState.ACKNOWLEDGED for state in states)
-        issued = self.receipts.given
+        issued = self.receipts.issued
         return ReceiptMetrics(
             receipts=(
                 issued[ReceiptState.CLOSED],
                 issued[ReceiptState.PARTIAL],
                 issued[ReceiptState.UNKNOWN],
             ),
-            used_after_end=self.late_uses.total,
+            used_after_end=self.uses_after_end.total,
             verifiers=(len(states) - late, late),
             event_watchers=self.events.watchers,
         )

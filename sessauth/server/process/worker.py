@@ -41,7 +41,7 @@ from ..services.authorization import AuthorizationService
 from ..services.health import HealthService
 from ..watch.recheck import Watching
 from ..writer.forward import Forwarder
-from ..writer.remote import WriterAway
+from ..writer.remote import RemoteWriter
 from .recorder import ServerRecorder
 from .supervisor import IGNORED
 
@@ -101,7 +101,7 @@ def run(
         )
         watching = Watching(verifier, config.limits)
         authorization = AuthorizationService(
-            verifier, source, failures, WriterAway(forwarder), watching, tracing
+            verifier, source, failures, RemoteWriter(forwarder), watching, tracing
         )
         service = authorization_service_pb2.DESCRIPTOR.services_by_name["AuthorizationService"]
         health = HealthService([service.full_name])

@@ -16,7 +16,7 @@ from ...reasons import Reason, Stage
 from .. import log
 from ..config.sections import TracingSettings
 from ..status import CODES, word_of
-from ..writer.port import RESPONSES
+from ..writer.port import RESPONSE_TYPES
 from .call import CallContext
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _span_of(call: CallContext) -> Span | None:
 
 def _decisions(kind: str, response: bytes) -> dict[str, str | int]:
     """Return the attributes of an encoded response to a check; for a batch, counts of its items."""
-    message = RESPONSES[kind].FromString(response)
+    message = RESPONSE_TYPES[kind].FromString(response)
     if kind == "batch":
         denied = sum(not decision.allowed for decision in message.decisions)
         return {"sessauth.items": len(message.decisions), "sessauth.denied": denied}

@@ -1,4 +1,4 @@
-"""EventService: tells what happens to sessions, from wherever in the log a watcher stands."""
+"""EventService: streams session events from any position in the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...errors import Rejected
 from ...model.change import Rejection
 from ...state.writer.state_writer import StateWriter
 from ...v1 import event_service_pb2 as pb
-from ..events.event import synced
+from ..events.event import synced_response
 from ..events.filter import EventFilter
 from ..events.publisher import SessionEventPublisher
 from ..events.subscriber import EventSubscriber, LogPosition
@@ -20,11 +20,11 @@ from ..rpc.call import CallContext
 from ..rpc.method import RawHandler, parse
 from ..status import invalid, refused
 
-# How often a watcher hears that nothing was kept from it.
+# Period of SYNCED, which says that nothing was left out.
 SYNC_SECONDS: Final = 5.0
-# How often its credential and its deadline are looked at.
-LOOK_SECONDS: Final = 1.0
-# What one response may weigh: beyond it there is another one.
+# Period of checks of the stream's credential and deadline.
+CALLER_SECONDS: Final = 1.0
+# Bound of one response.
 RESPONSE_BYTES: Final = 64 << 10
 
 
@@ -32,13 +32,13 @@ class EventService:
     """Answers EventService from the log."""
 
     def __init__(self, log: StateWriter, events: SessionEventPublisher, clock: Clock | None = None) -> None:
-        """Tell what ``events`` hands on, and before that what ``log`` holds."""
+        """Stream what ``log`` holds, and then what ``events`` publishes."""
         self._log = log
         self._events = events
         self._clock = clock or SystemClock()
 
     def watch_sessions(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
-        """Answer one watch, encoded, until its deadline comes or something ends it."""
+        """Answer one watch, encoded, until its deadline comes or it is ended."""
         data = next(requests, None)
         if data is None:
             raise invalid("request", "one message is needed, none was sent")
@@ -50,16 +50,16 @@ class EventService:
             raise refused("CANCELLED", "the call is over")
         with self._events.open(watcher):
             yield self._synced(watcher, incarnation)
-            yield from self._told(watcher, incarnation, call)
+            yield from self._stream(watcher, incarnation, call)
 
     def methods(self) -> Mapping[str, RawHandler]:
         """Return the RPCs of the service by name."""
         return {"WatchSessions": RawHandler(self.watch_sessions)}
 
     def _position(self, request: pb.WatchSessionsRequest) -> tuple[LogPosition, bytes]:
-        """Return where a watch begins, and the incarnation of the state.
+        """Return a watch's start, and the incarnation of the state.
 
-        Raises COMPACTED if what would come next is gone, or the revision is of before a restore.
+        Raises COMPACTED if the changes behind it are gone, or if its revision is from before a restore.
         """
         head = self._events.feed.head()
         if len(request.incarnation) not in (0, len(head.incarnation)):
@@ -79,40 +79,40 @@ class EventService:
         seq = self._events.feed.seq_at(request.after_revision)
         return LogPosition(seq, request.after_revision), head.incarnation
 
-    def _told(self, watcher: EventSubscriber, incarnation: bytes, call: CallContext) -> Iterator[bytes]:
-        """Yield what the log has first, then what happens, and the log again when it fell behind."""
+    def _stream(self, watcher: EventSubscriber, incarnation: bytes, call: CallContext) -> Iterator[bytes]:
+        """Yield events of the log, then live ones, and the log again after falling behind."""
         while True:
             upto = self._events.join(watcher)
             while watcher.position.seq < upto.seq:
                 watcher.raise_if_failed()
                 _require_caller(call)
-                events, reached = self._events.read(watcher.position)
-                found = (watcher.admits(event) for event in events)
-                yield from _joined([response for response in found if response is not None])
-                watcher.position = reached
+                events, position = self._events.read(watcher.position)
+                admitted = (watcher.admits(event) for event in events)
+                yield from _joined([response for response in admitted if response is not None])
+                watcher.position = position
             yield self._synced(watcher, incarnation)
             yield from self._live(watcher, incarnation, call)
 
     def _live(self, watcher: EventSubscriber, incarnation: bytes, call: CallContext) -> Iterator[bytes]:
-        """Yield what happens, and now and then that nothing else did; returns when it fell behind."""
+        """Yield live events, and SYNCED now and then; returns when it fell behind."""
         now = time.monotonic()
-        sync_at, look_at = now + SYNC_SECONDS, now + LOOK_SECONDS
+        sync_at, check_at = now + SYNC_SECONDS, now + CALLER_SECONDS
         while True:
-            taken = watcher.take(max(0.0, min(sync_at, look_at) - time.monotonic()))
+            batch = watcher.next_batch(max(0.0, min(sync_at, check_at) - time.monotonic()))
             now = time.monotonic()
-            if now >= look_at:
+            if now >= check_at:
                 _require_caller(call)
-                look_at = now + LOOK_SECONDS
-            if taken is None:
+                check_at = now + CALLER_SECONDS
+            if batch is None:
                 return
-            yield from _joined(taken.responses)
-            watcher.position = taken.position
+            yield from _joined(batch.responses)
+            watcher.position = batch.position
             if now >= sync_at:
                 yield self._synced(watcher, incarnation)
                 sync_at = now + SYNC_SECONDS
 
     def _synced(self, watcher: EventSubscriber, incarnation: bytes) -> bytes:
-        return synced(watcher.position.revision, self._clock.now_ms(), incarnation, watcher.missed)
+        return synced_response(watcher.position.revision, self._clock.now_ms(), incarnation, watcher.missed)
 
 
 def _require_caller(call: CallContext) -> None:
@@ -122,7 +122,7 @@ def _require_caller(call: CallContext) -> None:
 
 
 def _joined(responses: list[bytes]) -> Iterator[bytes]:
-    """Put responses together into few: each message costs both sides more than the events in it."""
+    """Join responses into few: each message costs both sides more than the events in it."""
     parts: list[bytes] = []
     size = 0
     for response in responses:

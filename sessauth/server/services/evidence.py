@@ -1,43 +1,40 @@
-"""EvidenceService: who judges, and the receipts of sessions that ended."""
+"""EvidenceService: the registry of verifiers, and receipts of ended sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from ...model.log_records import Head
 from ...state.writer.state_writer import StateWriter
 from ...v1 import evidence_service_pb2 as pb
 from ...v1 import receipt_pb2
 from .. import request_fields
-from ..evidence.enrolled_verifier import VerifierKind
 from ..evidence.receipts import ReceiptIssuer
-from ..evidence.registry import RegistrationRequest, VerifierRegistry, checked
+from ..evidence.registry import RegistrationRequest, VerifierRegistry, validated
+from ..evidence.registry_entry import VerifierKind
 from ..rpc.access import WORKER
 from ..rpc.call import CallContext
 from ..status import invalid, refused
-from ..writer.submit import reachable
-
-UNIX: Final = "unix:"
+from .caller import require_unix_socket, require_visible
 
 
 class EvidenceService:
-    """Answers EvidenceService from the table of verifiers and the log."""
+    """Answers EvidenceService from the registry of verifiers and the log."""
 
-    def __init__(self, log: StateWriter, enrolment: VerifierRegistry, evidence: ReceiptIssuer) -> None:
-        """Enrol in ``enrolment``; receipts are made by ``evidence``."""
+    def __init__(self, log: StateWriter, registry: VerifierRegistry, receipts: ReceiptIssuer) -> None:
+        """Register verifiers in ``registry``; ``receipts`` issues receipts."""
         self._log = log
-        self._enrolment = enrolment
-        self._evidence = evidence
+        self._registry = registry
+        self._receipts = receipts
 
     def register_verifier(
         self, request: pb.RegisterVerifierRequest, call: CallContext
     ) -> pb.RegisterVerifierResponse:
-        """Enrol a verifier, or renew that. What it judges by must be this very state."""
+        """Register a verifier or renew its registration. It must judge by this server's state."""
         worker = call.principal.role == WORKER
-        if worker and not call.context.peer().startswith(UNIX):
-            raise refused("PERMISSION_DENIED", "workers call over the Unix socket")
-        asked = checked(
+        if worker:
+            require_unix_socket(call)
+        registration = validated(
             RegistrationRequest(
                 request.name,
                 VerifierKind.WORKER if worker else VerifierKind.EMBEDDED,
@@ -51,20 +48,20 @@ class EvidenceService:
         )
         head = self._log.head()
         if request.leave:
-            self._enrolment.leave(asked.name, asked.instance)
+            self._registry.leave(registration.name, registration.instance)
             return pb.RegisterVerifierResponse(revision=head.revision)
         _require_same_state(request, head)
-        return pb.RegisterVerifierResponse(revision=self._enrolment.hear(asked))
+        return pb.RegisterVerifierResponse(revision=self._registry.register(registration))
 
     def get_receipt(self, request: pb.GetReceiptRequest, call: CallContext) -> pb.GetReceiptResponse:
-        """Return a session's receipt; an issuer reaches its own sessions'."""
-        session = reachable(self._log.get_session(request_fields.session_id(request.session_id)), call)
-        receipt = self._evidence.receipt(session, call)
+        """Return the receipt of a session that the caller sees."""
+        session = require_visible(self._log.get_session(request_fields.session_id(request.session_id)), call)
+        receipt = self._receipts.receipt(session, call)
         return pb.GetReceiptResponse(receipt=request_fields.receipt_message(receipt))
 
     def list_verifiers(self, request: pb.ListVerifiersRequest, call: CallContext) -> pb.ListVerifiersResponse:
-        """Return who is enrolled, and where each stands against the last end; this process first."""
-        own = self._evidence.own(self._log.head().revision)
+        """Return the registered verifiers with their state against the last end; this process first."""
+        own = self._receipts.own_status(self._log.head().revision)
         here = pb.Verifier(
             name=own.name,
             kind=pb.VERIFIER_KIND_CONTROL,
@@ -85,7 +82,7 @@ class EvidenceService:
                     registered_at_ms=entry.record.registered_at_ms,
                     renewed_at_ms=entry.renewed_at_ms,
                 )
-                for entry, state in self._enrolment.all()
+                for entry, state in self._registry.all()
             ]
         )
 
@@ -99,7 +96,7 @@ class EvidenceService:
 
 
 def _require_same_state(request: pb.RegisterVerifierRequest, head: Head) -> None:
-    """Refuse what was read from another folder: its revisions say nothing of this one."""
+    """Refuse a verifier of another state folder: its revisions are not comparable."""
     if (request.cluster_id, request.incarnation) != (head.cluster_id, head.incarnation):
         raise refused(
             "OTHER_STATE",

@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from ...crypto.issuer_key import KeyRecord, KeyStatus, key_id, public_jwk
 from ...errors import UsageError
-from ...model import change as changes
+from ...model.change import add_key, set_key_status
 from ...state.writer.state_writer import StateWriter
 from ...v1 import key_service_pb2 as pb
-from ...v1 import record_pb2, token_pb2
+from ...v1 import token_pb2
 from .. import request_fields
 from ..keys.issuer_keyring import KeyRing
 from ..keys.proof_key_rotation import ProofKeyRotator
 from ..rpc.call import CallContext
 from ..status import invalid, refused
-from ..writer.submit import submit
+from ..writer.submit import change_from, submit_and_wait
+
+R = TypeVar("R", pb.ActivateKeyResponse, pb.RetireKeyResponse, pb.DistrustKeyResponse)
 
 
 class KeyService:
     """Answers KeyService from the log and the key folder."""
 
-    def __init__(self, log: StateWriter, keyring: KeyRing, host_keys: ProofKeyRotator) -> None:
-        """Write to ``log``; new private keys go to ``keyring``; the host's own are in ``host_keys``."""
+    def __init__(self, log: StateWriter, keyring: KeyRing, proof_keys: ProofKeyRotator) -> None:
+        """Write to ``log``; new private keys go to ``keyring``; ``proof_keys`` are the host's own."""
         self._log = log
         self._keyring = keyring
-        self._host_keys = host_keys
+        self._proof_keys = proof_keys
 
     def list_keys(self, request: pb.ListKeysRequest, call: CallContext) -> pb.ListKeysResponse:
         """Return all issuer keys with their status."""
         return pb.ListKeysResponse(keys=[request_fields.key_message(key) for key in self._log.keys()])
 
     def get_jwks(self, request: pb.GetJwksRequest, call: CallContext) -> pb.GetJwksResponse:
-        """Return the public keys that are not distrusted, as a JWK set; with the owner of each that has one.
+        """Return the public keys that are not distrusted as a JWK set, each with its owner if it has one.
 
-        Such a key roots its owner's sessions, and signs nothing for the service.
+        An owned key roots its owner's sessions and signs nothing for the service.
         """
         keys = [
             {**public_jwk(key.public_key), **({"owner": key.owner} if key.owner else {})}
@@ -47,18 +50,18 @@ class KeyService:
     def list_verifier_keys(
         self, request: pb.ListVerifierKeysRequest, call: CallContext
     ) -> pb.ListVerifierKeysResponse:
-        """Return the host's keys that proofs are made for, vouched for by an issuer key of the service."""
+        """Return the host's keys for proofs, signed by an issuer key of the service."""
         return pb.ListVerifierKeysResponse(
             keys=[
                 token_pb2.SignedVerifierKey(
                     payload=key.payload, issuer_key_id=key.issuer_key_id, signature=key.signature
                 )
-                for key in self._host_keys.signed()
+                for key in self._proof_keys.signed()
             ]
         )
 
     def add_key(self, request: pb.AddKeyRequest, call: CallContext) -> pb.AddKeyResponse:
-        """List a key as PREPARED: one that is given, or a new one of the service's own."""
+        """List a key as PREPARED: the request's, or a new one of the service's own."""
         request_id = request_fields.request_id(request.request_id)
         owner = request_fields.text(request.owner, "owner")
         if request.public_key:
@@ -73,24 +76,21 @@ class KeyService:
             added = key_id(public_key)
         except UsageError as error:
             raise invalid("public_key", str(error)) from error
-        change = changes.add_key(request_id, public_key, owner=owner, actor=call.principal.name)
-        outcome = submit(self._log, change, call)
+        change = add_key(request_id, public_key, owner=owner, actor=call.principal.name)
+        outcome = submit_and_wait(self._log, change, call)
         return pb.AddKeyResponse(key=request_fields.key_message(self._key(added)), revision=outcome.revision)
 
     def activate_key(self, request: pb.ActivateKeyRequest, call: CallContext) -> pb.ActivateKeyResponse:
         """Let a prepared key root tokens."""
-        key, revision = self._move(request, KeyStatus.ACTIVE, call)
-        return pb.ActivateKeyResponse(key=key, revision=revision)
+        return self._move(pb.ActivateKeyResponse, request, KeyStatus.ACTIVE, call)
 
     def retire_key(self, request: pb.RetireKeyRequest, call: CallContext) -> pb.RetireKeyResponse:
         """Accept what a key has signed so far, and nothing later."""
-        key, revision = self._move(request, KeyStatus.RETIRED, call)
-        return pb.RetireKeyResponse(key=key, revision=revision)
+        return self._move(pb.RetireKeyResponse, request, KeyStatus.RETIRED, call)
 
     def distrust_key(self, request: pb.DistrustKeyRequest, call: CallContext) -> pb.DistrustKeyResponse:
         """Deny every token that a key rooted, at once."""
-        key, revision = self._move(request, KeyStatus.DISTRUSTED, call)
-        return pb.DistrustKeyResponse(key=key, revision=revision)
+        return self._move(pb.DistrustKeyResponse, request, KeyStatus.DISTRUSTED, call)
 
     def methods(self) -> Mapping[str, Callable[..., object]]:
         """Return the RPCs of the service by name."""
@@ -106,15 +106,15 @@ class KeyService:
 
     def _move(
         self,
+        response: Callable[..., R],
         request: pb.ActivateKeyRequest | pb.RetireKeyRequest | pb.DistrustKeyRequest,
         status: KeyStatus,
         call: CallContext,
-    ) -> tuple[record_pb2.KeyRecord, int]:
+    ) -> R:
         wanted = request_fields.digest(request.key_id, "key_id")
-        request_id = request_fields.request_id(request.request_id)
-        change = changes.set_key_status(request_id, wanted, status, actor=call.principal.name)
-        outcome = submit(self._log, change, call)
-        return request_fields.key_message(self._key(wanted)), outcome.revision
+        change = change_from(request, call, set_key_status, wanted, status)
+        outcome = submit_and_wait(self._log, change, call)
+        return response(key=request_fields.key_message(self._key(wanted)), revision=outcome.revision)
 
     def _key(self, wanted: bytes) -> KeyRecord:
         for key in self._log.keys():

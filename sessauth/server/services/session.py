@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
 from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from ... import limits
 from ...model import change as changes
-from ...model.change import Change
-from ...model.session import Session
+from ...model.change import Change, ChangeOutcome
+from ...model.session import ScopeRecord, Session
 from ...state.writer.state_writer import StateWriter
 from ...v1 import session_service_pb2 as pb
 from .. import request_fields
@@ -18,10 +18,18 @@ from ..evidence.receipts import ReceiptIssuer
 from ..rpc.access import ISSUER, OPERATOR
 from ..rpc.call import CallContext
 from ..status import invalid, refused
-from ..writer.submit import nothing_to_ask, reachable, submit, wait
+from ..writer.submit import always_permitted, change_from, submit_and_wait, wait_for_commit
+from .caller import deadline_checked, require_visible
 
-# How often a search through all sessions looks whether anybody still waits for it.
-SESSIONS_BETWEEN_LOOKS = 256
+R = TypeVar(
+    "R",
+    pb.OpenSessionResponse,
+    pb.NarrowSessionResponse,
+    pb.UpdateFactsResponse,
+    pb.SuspendSessionResponse,
+    pb.ResumeSessionResponse,
+    pb.EndSessionResponse,
+)
 
 
 class SessionService:
@@ -31,21 +39,21 @@ class SessionService:
         self,
         log: StateWriter,
         settings: SessionSettings,
-        evidence: ReceiptIssuer,
-        may_give: Callable[[], None] = nothing_to_ask,
+        receipts: ReceiptIssuer,
+        require_grants: Callable[[], None] = always_permitted,
     ) -> None:
         """Write to ``log``; ``settings`` bound lifetimes.
 
-        ``evidence`` makes receipts of ends. ``may_give`` raises where nothing may be given.
+        ``receipts`` issues receipts of ends. ``require_grants`` raises while no authority may be granted.
         """
-        self._may_give = may_give
+        self._require_grants = require_grants
         self._log = log
         self._settings = settings
-        self._evidence = evidence
+        self._receipts = receipts
 
     def open_session(self, request: pb.OpenSessionRequest, call: CallContext) -> pb.OpenSessionResponse:
-        """Open a session that the caller, or for an operator anybody, owns."""
-        self._may_give()
+        """Open a session that the caller owns; an operator may name any owner."""
+        self._require_grants()
         principal = call.principal
         owner = request_fields.text(request.owner, "owner") or principal.name
         if owner != principal.name and principal.role != OPERATOR:
@@ -56,15 +64,16 @@ class SessionService:
             raise invalid("ttl_ms", f"must be at most {self._settings.max_ttl_ms} (sessions.max_ttl_ms)")
         parent_id = request_fields.optional_session_id(request.parent_id, "parent_id")
         if parent_id:
-            reachable(self._log.get_session(parent_id), call)
-        change = changes.open_session(
-            request_fields.request_id(request.request_id),
+            self._session(parent_id, call)
+        change = change_from(
+            request,
+            call,
+            changes.open_session,
             secrets.token_bytes(16),
-            [scope.to_record() for scope in request_fields.scopes(request.ceiling, "ceiling")],
+            _ceiling(request),
             subject=request_fields.text(request.subject, "subject"),
             purpose=request_fields.text(request.purpose, "purpose"),
             owner=owner,
-            actor=principal.name,
             parent_id=parent_id,
             facts=request_fields.facts(request.facts, "facts"),
             labels=_labels(request.labels),
@@ -74,11 +83,8 @@ class SessionService:
                 request.issuer_key_ids, "issuer_key_ids", limits.MAX_SESSION_ISSUER_KEYS
             ),
         )
-        outcome = submit(self._log, change, call)
-        session = self._session(outcome.session_id, call)
-        return pb.OpenSessionResponse(
-            session=request_fields.session_message(session), revision=outcome.revision
-        )
+        outcome = submit_and_wait(self._log, change, call)
+        return self._response(pb.OpenSessionResponse, outcome, outcome.session_id, call)
 
     def get_session(self, request: pb.GetSessionRequest, call: CallContext) -> pb.GetSessionResponse:
         """Return one session."""
@@ -88,17 +94,18 @@ class SessionService:
     def list_sessions(self, request: pb.ListSessionsRequest, call: CallContext) -> pb.ListSessionsResponse:
         """Return one page of the sessions that match all filters; an issuer sees its own.
 
-        The search for it is bounded, so a page may be shorter than was asked for and have one behind it.
+        The search is bounded, so a page may be short although another one follows.
         """
         size = request_fields.page_size(request.page_size)
         request_fields.optional_session_id(request.parent_id, "parent_id")
-        after, fits = request_fields.page_start(request.page_token), _filter(request, call)
+        after = request_fields.page_start(request.page_token)
+        matches = deadline_checked(_filter(request, call), call)
         if request.id_prefix:
             digits = request_fields.id_prefix(request.id_prefix)
-            found = self._log.sessions_beginning(digits, after, size + 1, fits)
+            found = self._log.sessions_beginning(digits, after, size + 1, matches)
             last, more = after, len(found) > size
         else:
-            found, last, more = self._log.page_of_sessions(after, size + 1, fits, int(request.status))
+            found, last, more = self._log.page_of_sessions(after, size + 1, matches, int(request.status))
         if len(found) > size:
             last = found[size - 1].id
         return pb.ListSessionsResponse(
@@ -107,80 +114,48 @@ class SessionService:
         )
 
     def keep_alive(self, request: pb.KeepAliveRequest, call: CallContext) -> pb.KeepAliveResponse:
-        """Renew a lease; returns the deadline that is durable."""
+        """Renew a lease; returns its durable deadline."""
         session = self._session(request_fields.session_id(request.session_id), call)
         call.raise_if_expired()
-        return pb.KeepAliveResponse(lease_deadline_ms=wait(self._log.keep_alive(session.id), call))
+        deadline_ms = wait_for_commit(self._log.keep_alive(session.id), call)
+        return pb.KeepAliveResponse(lease_deadline_ms=deadline_ms)
 
     def narrow_session(self, request: pb.NarrowSessionRequest, call: CallContext) -> pb.NarrowSessionResponse:
         """Narrow a ceiling: every outstanding token is held to it at once."""
-        scopes = request_fields.scopes(request.ceiling, "ceiling")
-        change = changes.narrow_session(
-            request_fields.request_id(request.request_id),
-            request_fields.session_id(request.session_id),
-            [scope.to_record() for scope in scopes],
-            actor=call.principal.name,
-            expected_epoch=request.expected_epoch,
-        )
-        session, revision = self._change(change, call)
-        return pb.NarrowSessionResponse(session=session, revision=revision)
+        fields = {"ceiling": _ceiling(request), "expected_epoch": request.expected_epoch}
+        return self._change(pb.NarrowSessionResponse, request, call, changes.narrow_session, **fields)
 
     def update_facts(self, request: pb.UpdateFactsRequest, call: CallContext) -> pb.UpdateFactsResponse:
         """Set and remove facts; the next check is judged by them."""
-        self._may_give()
-        change = changes.update_facts(
-            request_fields.request_id(request.request_id),
-            request_fields.session_id(request.session_id),
-            set_facts=request_fields.facts(request.set, "set"),
-            remove=list(request.remove),
-            actor=call.principal.name,
-            expected_epoch=request.expected_epoch,
-        )
-        session, revision = self._change(change, call)
-        return pb.UpdateFactsResponse(session=session, revision=revision)
+        self._require_grants()
+        fields = {
+            "set_facts": request_fields.facts(request.set, "set"),
+            "remove": list(request.remove),
+            "expected_epoch": request.expected_epoch,
+        }
+        return self._change(pb.UpdateFactsResponse, request, call, changes.update_facts, **fields)
 
     def suspend_session(
         self, request: pb.SuspendSessionRequest, call: CallContext
     ) -> pb.SuspendSessionResponse:
         """Deny every call of the session until it is resumed."""
-        change = changes.suspend_session(
-            request_fields.request_id(request.request_id),
-            request_fields.session_id(request.session_id),
-            request_fields.text(request.reason, "reason"),
-            actor=call.principal.name,
-            expected_epoch=request.expected_epoch,
-        )
-        session, revision = self._change(change, call)
-        return pb.SuspendSessionResponse(session=session, revision=revision)
+        fields = {"reason": _reason(request), "expected_epoch": request.expected_epoch}
+        return self._change(pb.SuspendSessionResponse, request, call, changes.suspend_session, **fields)
 
     def resume_session(self, request: pb.ResumeSessionRequest, call: CallContext) -> pb.ResumeSessionResponse:
         """Let a suspended session act again."""
-        self._may_give()
-        change = changes.resume_session(
-            request_fields.request_id(request.request_id),
-            request_fields.session_id(request.session_id),
-            request_fields.text(request.reason, "reason"),
-            actor=call.principal.name,
-            expected_epoch=request.expected_epoch,
-        )
-        session, revision = self._change(change, call)
-        return pb.ResumeSessionResponse(session=session, revision=revision)
+        self._require_grants()
+        fields = {"reason": _reason(request), "expected_epoch": request.expected_epoch}
+        return self._change(pb.ResumeSessionResponse, request, call, changes.resume_session, **fields)
 
     def end_session(self, request: pb.EndSessionRequest, call: CallContext) -> pb.EndSessionResponse:
         """End a session for good, with every token and child of it: one write, and then its receipt."""
-        change = changes.end_session(
-            request_fields.request_id(request.request_id),
-            request_fields.session_id(request.session_id),
-            request_fields.text(request.reason, "reason"),
-            actor=call.principal.name,
-        )
-        session, revision = self._change(change, call)
-        receipt = self._evidence.after_end(change.session_id, call)
-        return pb.EndSessionResponse(
-            session=session,
-            revision=revision,
-            receipt=None if receipt is None else request_fields.receipt_message(receipt),
-        )
+        reason = _reason(request)
+        response = self._change(pb.EndSessionResponse, request, call, changes.end_session, reason=reason)
+        receipt = self._receipts.after_end(request.session_id, call)
+        if receipt is not None:
+            response.receipt.CopyFrom(request_fields.receipt_message(receipt))
+        return response
 
     def methods(self) -> Mapping[str, Callable[..., object]]:
         """Return the RPCs of the service by name."""
@@ -197,13 +172,36 @@ class SessionService:
         }
 
     def _session(self, session_id: bytes, call: CallContext) -> Session:
-        return reachable(self._log.get_session(session_id), call)
+        return require_visible(self._log.get_session(session_id), call)
 
-    def _change(self, change: Change, call: CallContext) -> tuple[pb.Session, int]:
-        self._session(change.session_id, call)
-        outcome = submit(self._log, change, call)
-        session = self._session(change.session_id, call)
-        return request_fields.session_message(session), outcome.revision
+    def _change(
+        self,
+        response: Callable[..., R],
+        request: Any,
+        call: CallContext,
+        make: Callable[..., Change],
+        **fields: Any,
+    ) -> R:
+        """Change the session that a request names; returns the response with the changed session."""
+        session_id = request_fields.session_id(request.session_id)
+        change = change_from(request, call, make, session_id, **fields)
+        self._session(session_id, call)
+        outcome = submit_and_wait(self._log, change, call)
+        return self._response(response, outcome, session_id, call)
+
+    def _response(
+        self, response: Callable[..., R], outcome: ChangeOutcome, session_id: bytes, call: CallContext
+    ) -> R:
+        session = request_fields.session_message(self._session(session_id, call))
+        return response(session=session, revision=outcome.revision)
+
+
+def _ceiling(request: pb.OpenSessionRequest | pb.NarrowSessionRequest) -> list[ScopeRecord]:
+    return [scope.to_record() for scope in request_fields.scopes(request.ceiling, "ceiling")]
+
+
+def _reason(request: pb.SuspendSessionRequest | pb.ResumeSessionRequest | pb.EndSessionRequest) -> str:
+    return request_fields.text(request.reason, "reason")
 
 
 def _labels(labels: Mapping[str, str]) -> dict[str, str]:
@@ -220,11 +218,8 @@ def _filter(request: pb.ListSessionsRequest, call: CallContext) -> Callable[[Ses
     if request.owner and request.owner != owner:
         return lambda session: False
     labels = dict(request.labels)
-    seen = itertools.count(1)
 
     def matches(session: Session) -> bool:
-        if next(seen) % SESSIONS_BETWEEN_LOOKS == 0:
-            call.raise_if_expired()
         return (
             (not request.status or int(session.status) == request.status)
             and (not request.subject or session.subject == request.subject)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from ... import limits
 from ..._fast.scopes import containment
 from ...clock import Clock
 from ...errors import WidensAuthority
 from ...model import change as changes
+from ...model.lineage import lineage
 from ...model.session import Session, SessionStatus
 from ...scopes.scope import Scope
 from ...state.writer.state_writer import StateWriter
@@ -20,33 +21,41 @@ from .. import request_fields
 from ..keys.issuer_keyring import KeyRing
 from ..rpc.call import CallContext
 from ..status import invalid, refused
-from ..writer.submit import nothing_to_ask, reachable, submit
+from ..writer.submit import always_permitted, change_from, submit_and_wait
+from .caller import require_visible
 
 
 class TokenService:
     """Answers TokenService from the log and the key folder."""
 
     def __init__(
-        self, log: StateWriter, keyring: KeyRing, clock: Clock, may_give: Callable[[], None] = nothing_to_ask
+        self,
+        log: StateWriter,
+        keyring: KeyRing,
+        clock: Clock,
+        require_grants: Callable[[], None] = always_permitted,
     ) -> None:
-        """Mint with the keys of ``keyring``, by ``clock``. ``may_give`` raises where nothing may be given."""
-        self._may_give = may_give
+        """Mint with the keys of ``keyring``, by ``clock``.
+
+        ``require_grants`` raises while no authority may be granted.
+        """
+        self._require_grants = require_grants
         self._log = log
         self._keyring = keyring
         self._clock = clock
 
     def mint(self, request: pb.MintRequest, call: CallContext) -> pb.MintResponse:
-        """Sign a root block for a live session that the caller may reach."""
-        self._may_give()
-        session = reachable(self._log.get_session(request_fields.session_id(request.session_id)), call)
+        """Sign a root block for a live session that the caller sees."""
+        self._require_grants()
+        session = self._session(request, call)
         now_ms = self._log.now_ms()
-        lineage = list(self._live_lineage(session, now_ms))
+        members = self._live_lineage(session, now_ms)
         scopes = request_fields.scopes(request.scopes, "scopes")
         where = request_fields.conditions(request.where, "where")
         to = request_fields.holder(request.next_key, request.proof_key, request.may_seal, self._log.keys())
         if not request.audience and to is None:
             raise invalid("audience", "at least one is needed: the verifiers the token is for")
-        warnings = _held_to(lineage, scopes)
+        warnings = _require_within(members, scopes)
         expires_at_ms = session.expires_at_ms
         if request.ttl_ms:
             expires_at_ms = min(expires_at_ms, now_ms + request.ttl_ms)
@@ -108,7 +117,7 @@ class TokenService:
         )
 
     def inspect(self, request: pb.InspectRequest, call: CallContext) -> pb.InspectResponse:
-        """Say what a token says, whether its signatures stand, and which blocks are revoked."""
+        """Return a token's contents, the validity of its signatures, and its revoked blocks."""
         token = Token.parse(request.token)
         verified, detail = self._verified(token)
         blocks = [
@@ -125,17 +134,13 @@ class TokenService:
 
     def revoke(self, request: pb.RevokeRequest, call: CallContext) -> pb.RevokeResponse:
         """Revoke blocks, and with each all below it."""
-        session = reachable(self._log.get_session(request_fields.session_id(request.session_id)), call)
+        session = self._session(request, call)
         if not request.block_ids:
             raise invalid("block_ids", "at least one is needed")
-        change = changes.revoke(
-            request_fields.request_id(request.request_id),
-            session.id,
-            request_fields.digests(request.block_ids, "block_ids", limits.MAX_REVOKE_BLOCK_IDS),
-            request_fields.text(request.reason, "reason"),
-            actor=call.principal.name,
-        )
-        return pb.RevokeResponse(revision=submit(self._log, change, call).revision)
+        block_ids = request_fields.digests(request.block_ids, "block_ids", limits.MAX_REVOKE_BLOCK_IDS)
+        reason = request_fields.text(request.reason, "reason")
+        change = change_from(request, call, changes.revoke, session.id, block_ids, reason)
+        return pb.RevokeResponse(revision=submit_and_wait(self._log, change, call).revision)
 
     def methods(self) -> Mapping[str, Callable[..., object]]:
         """Return the RPCs of the service by name."""
@@ -146,17 +151,21 @@ class TokenService:
             "Revoke": self.revoke,
         }
 
-    def _live_lineage(self, session: Session, now_ms: int) -> Iterator[Session]:
-        """Yield the session and its ancestors; raises NOT_LIVE at one that doesn't live."""
-        current: Session | None = session
-        for _ in range(limits.MAX_ANCESTORS + 1):
-            if current is None or current.status != SessionStatus.ACTIVE or current.ends_at_ms() <= now_ms:
-                which = "the session" if current is session else "an ancestor of the session"
-                raise refused("NOT_LIVE", f"session_id: {which} is suspended or has ended")
-            yield current
-            if not current.parent_id:
-                return
-            current = self._log.get_session(current.parent_id)
+    def _session(self, request: pb.MintRequest | pb.RevokeRequest, call: CallContext) -> Session:
+        return require_visible(self._log.get_session(request_fields.session_id(request.session_id)), call)
+
+    def _live_lineage(self, session: Session, now_ms: int) -> list[Session]:
+        """Return the session and its ancestors. Raises NOT_LIVE unless all of them are alive."""
+        members = list(lineage(session, self._log.get_session))
+        dead = [
+            member
+            for member in members
+            if member.status != SessionStatus.ACTIVE or member.ends_at_ms() <= now_ms
+        ]
+        if dead or members[-1].parent_id:
+            which = "the session" if session in dead else "an ancestor of the session"
+            raise refused("NOT_LIVE", f"session_id: {which} is suspended or has ended")
+        return members
 
     def _verified(self, token: Token) -> tuple[bool, str]:
         for key in self._log.keys():
@@ -172,11 +181,11 @@ def _text(token: Token) -> str:
     return token.stored_text() if token.is_open else token.text
 
 
-def _held_to(lineage: list[Session], scopes: list[Scope]) -> list[str]:
-    """Refuse a scope that no call could pass the ceilings with; warn where that can't be proved."""
+def _require_within(members: list[Session], scopes: list[Scope]) -> list[str]:
+    """Refuse a scope outside of the ceilings; warn where containment can't be proved."""
     warnings = []
     records = [scope.to_record() for scope in scopes]
-    for depth, session in enumerate(lineage):
+    for depth, session in enumerate(members):
         for layer in session.ceilings:
             # A root block reads the facts of its own session, as that session's ceiling does.
             verdict, part = containment.contains(

@@ -1,4 +1,4 @@
-"""One open CheckStream of which some calls are watched: who reads it, and what it has to say meanwhile."""
+"""A watched stream: its requests, and the withdrawals to send on it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from .watchlist import Watched, Watchlist, Withdrawal, weight_of
 
 
 class WatchedStream:
-    """The requests of a stream and what is to be taken back on it, for the one thread that answers it.
+    """The requests and the withdrawals of a stream, for the one thread that answers it.
 
-    gRPC gives requests one by one to a thread that waits, so a thread of its own reads them, at most one
-    ahead; it ends with the call. Whoever else has something to say (:meth:`fail`, a withdrawal) says it
-    without waiting.
+    gRPC hands requests to a waiting thread one by one, so a thread of its own reads them, at most one ahead;
+    it ends with the call. Errors (:meth:`fail`) and withdrawals come from other threads, which never wait.
     """
 
     def __init__(
         self, requests: Iterator[bytes], call: CallContext, verifier: Verifier, max_calls: int, max_bytes: int
     ) -> None:
-        """Watch up to ``max_calls`` calls, which weigh up to ``max_bytes``. Reads nothing yet."""
+        """Watch up to ``max_calls`` calls, which take up to ``max_bytes``. Reads nothing yet."""
         self.watchlist = Watchlist(verifier, self._withdraw)
         self._requests = requests
         self._call = call
@@ -34,12 +33,12 @@ class WatchedStream:
         self._no_more = False
         self._error: BaseException | None = None
         self._closed = False
-        # Calls that are watched, or were until now and the client has not heard so. The answering thread's.
+        # Watched calls, and those whose withdrawal was not sent yet. Of the answering thread.
         self._open = 0
 
     def start(self) -> None:
-        """Begin to read. Raises OVERLOADED if no thread can be had, CANCELLED if the call is over."""
-        if not self._call.context.add_callback(self._gone):
+        """Start reading. Raises OVERLOADED if no thread can be started, CANCELLED if the call is over."""
+        if not self._call.context.add_callback(self._on_call_over):
             raise refused("CANCELLED", "the call is over")
         reader = threading.Thread(target=self._read, name="sessauth-watched-stream", daemon=True)
         try:
@@ -48,7 +47,7 @@ class WatchedStream:
             raise refused("OVERLOADED", "no thread to read a watched stream; retry later") from None
 
     def close(self) -> None:
-        """Take nothing more. The reading thread ends with the call."""
+        """Read nothing more. The reading thread ends with the call."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -66,26 +65,26 @@ class WatchedStream:
         self._call.require_accepted(self._call)
 
     def has_room(self, request_bytes: int) -> bool:
-        """Whether another call may be watched, by the size of its request."""
+        """Return True if another call may be watched, by the size of its request."""
         weight = self.watchlist.weight + weight_of(request_bytes)
         return self._open < self._max_calls and weight <= self._max_bytes
 
-    def keep(self, watched: Watched) -> None:
+    def watch(self, watched: Watched) -> None:
         """Watch a call."""
         self._open += 1
-        self.watchlist.keep(watched)
+        self.watchlist.add(watched)
 
-    def forget(self, stream_id: int) -> list[Withdrawal]:
-        """Watch a call no longer; returns what is still to be told of the time before."""
-        if self.watchlist.forget(stream_id):
+    def unwatch(self, stream_id: int) -> list[Withdrawal]:
+        """Stop watching a call; returns the withdrawals that were not sent yet."""
+        if self.watchlist.remove(stream_id):
             self._open -= 1
         with self._changed:
             return self._take_withdrawn()
 
     def next(self) -> bytes | list[Withdrawal] | None:
-        """Wait for the next request, or for withdrawals; None when there is nothing more to wait for.
+        """Wait for the next request, or for withdrawals; None once there can be neither.
 
-        Raises what ended the stream.
+        Raises the error that ended the stream.
         """
         with self._changed:
             while True:
@@ -111,12 +110,12 @@ class WatchedStream:
             self._withdrawn += withdrawn
             self._changed.notify_all()
 
-    def _gone(self) -> None:
-        """Called by gRPC when the call is over, however it ended."""
+    def _on_call_over(self) -> None:
+        """Fail the stream; gRPC calls this when the call is over, however it ended."""
         self.fail(refused("CANCELLED", "the call is over"))
 
     def _read(self) -> None:
-        """Read requests until there are no more, or nobody answers them."""
+        """Read requests until there are no more, or the stream is closed."""
         try:
             for data in self._requests:
                 with self._changed:

@@ -71,7 +71,7 @@ class WatchedChecks:
 
     def _answer(self, data: bytes, stream: WatchedStream, call: CallContext) -> Iterator[bytes]:
         asking = self._judging.read("stream", data)
-        yield from self._withdraw(stream.forget(asking.id))
+        yield from self._withdraw(stream.unwatch(asking.id))
         if asking.watch and not stream.has_room(len(data)):
             # Nothing was judged, so nothing that the call costs was taken.
             yield self._no_room(asking, call)
@@ -80,7 +80,7 @@ class WatchedChecks:
         if asking.watch:
             decision = pb.CheckStreamResponse.FromString(answer).decision
             if decision.allowed:
-                stream.keep(self._watched(data, asking, call, decision.expires_at_ms))
+                stream.watch(self._watched(data, asking, call, decision.expires_at_ms))
         yield answer
 
     def _watched(self, data: bytes, asking: CheckMessage, call: CallContext, expires_at_ms: int) -> Watched:

@@ -1,8 +1,8 @@
-"""What one stream watches: calls that were allowed, to be judged again when that may no longer be so.
+"""The watchlist of one stream: allowed calls, judged again when their answer may have changed.
 
-They are judged by the verifier of the process alone, without proof, approvals or retry id: what a call
-costs was paid when it was allowed, and its proof counted then. So a call that was allowed with a proof or
-at a price ends, judged here, at stage proof or needs, for as long as all that stands before still allows.
+They are judged by the verifier of the process alone, without proof, approvals or retry id: a call was charged
+for when it was allowed, and its proof counted then. So a call that was allowed with a proof or at a price
+ends, judged here, at stage proof or needs, as long as all stages before still allow it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     from ..._fast.check.batch import Batch
     from ...decisions.decision import Decision
 
-# What keeping a call weighs beside its bytes; its token's chain is kept too, at up to three times its size.
+# Memory of a watched call beside its bytes. Its token's chain is held too, at up to three times its size.
 CALL_BYTES: Final = 1024
 CHAIN_FACTOR: Final = 3
-# Of a call that stands although its time has come (its lease was renewed, and a denial names no new time).
-LOOK_AGAIN_MS: Final = 100
+# Recheck period of a due call that is still allowed (its lease was renewed, and a denial has no new time).
+RECHECK_MS: Final = 100
 
 
 def weight_of(request_bytes: int) -> int:
-    """Return what a watched call weighs, in bytes, by the size of its request."""
+    """Return the memory of a watched call, in bytes, by the size of its request."""
     return request_bytes + CHAIN_FACTOR * min(request_bytes, MAX_TOKEN_BYTES) + CALL_BYTES
 
 
 @dataclass(slots=True)
 class Watched:
-    """A call that was allowed.
+    """An allowed call.
 
-    ``call`` is what ``Verifier.check_batch`` takes; ``expires_at_ms`` is the moment at which the answer can
-    stop being true by time alone. ``paid`` is the stage, proof or needs, at which the call ends here
-    although it is allowed; NONE for most.
+    ``call`` is an item of ``Verifier.check_batch``. ``expires_at_ms`` is the earliest moment at which time
+    alone can end the allow. ``paid`` is the stage, proof or needs, at which the call ends here although it is
+    allowed; NONE for most.
     """
 
     id: int
@@ -50,13 +50,13 @@ class Watched:
     expires_at_ms: int
     paid: Stage = Stage.NONE
 
-    def stands(self, decision: Decision) -> bool:
-        """Whether the allow is still true by what was found now."""
+    def is_allowed(self, decision: Decision) -> bool:
+        """Return True if the allow still holds by this decision."""
         return decision.allowed or decision.stage == self.paid != Stage.NONE
 
 
 class Withdrawal(NamedTuple):
-    """A call that is no longer allowed, and the batch and place in it that say why."""
+    """A call that is no longer allowed, with its decision's batch and place in it."""
 
     watched: Watched
     batch: Batch
@@ -66,14 +66,14 @@ class Withdrawal(NamedTuple):
 class Watchlist:
     """The watched calls of one stream. Safe to use from several threads.
 
-    ``tell`` is called with what was withdrawn, before anything else can be done to the list. So once
-    :meth:`forget` returned nothing more is told of that id.
+    ``on_withdrawn`` is called with withdrawals while the list is locked. So once :meth:`remove` returned
+    there is no later withdrawal of that id.
     """
 
-    def __init__(self, verifier: Verifier, tell: Callable[[Sequence[Withdrawal]], None]) -> None:
+    def __init__(self, verifier: Verifier, on_withdrawn: Callable[[Sequence[Withdrawal]], None]) -> None:
         """Judge by ``verifier``."""
         self._verifier = verifier
-        self._tell = tell
+        self._on_withdrawn = on_withdrawn
         self._lock = threading.Lock()
         self._calls: dict[int, Watched] = {}
         self.weight = 0
@@ -81,15 +81,15 @@ class Watchlist:
         self.due_ms = MAX_TIME_MS
 
     def __len__(self) -> int:
-        """Return how many calls are watched."""
+        """Return the number of watched calls."""
         return len(self._calls)
 
-    def keep(self, watched: Watched) -> None:
-        """Watch a call from now on. It is judged at once: something may have changed since it was allowed."""
+    def add(self, watched: Watched) -> None:
+        """Watch a call. It is judged at once: the state may have changed since it was allowed."""
         with self._lock:
             self._calls[watched.id] = watched
             self.weight += watched.weight
-            # What comes of it was noted when it was answered.
+            # Its decision was recorded when it was answered.
             batch = self._verifier._check_batch([watched.call], audience=watched.audience, record=False)
             decision = batch[0]
             if decision.stage in (Stage.PROOF, Stage.NEEDS):
@@ -97,12 +97,12 @@ class Watchlist:
             self._judge(batch, [watched], 0, [])
             self.due_ms = min(self.due_ms, watched.expires_at_ms or MAX_TIME_MS)
 
-    def forget(self, stream_id: int) -> bool:
-        """Watch a call no longer; whether it was watched."""
+    def remove(self, stream_id: int) -> bool:
+        """Stop watching a call; True if it was watched."""
         with self._lock:
             return self._drop(stream_id)
 
-    def look(self, now_ms: int) -> None:
+    def recheck(self, now_ms: int) -> None:
         """Judge all calls again, those of one audience by one state and one time."""
         with self._lock:
             by_audience: defaultdict[str, list[Watched]] = defaultdict(list)
@@ -111,7 +111,7 @@ class Watchlist:
             due = [MAX_TIME_MS]
             for audience, calls in by_audience.items():
                 batch = self._verifier._check_batch(
-                    [each.call for each in calls], audience=audience, record=False
+                    [watched.call for watched in calls], audience=audience, record=False
                 )
                 if batch.all_allowed and now_ms < self.due_ms:
                     due.append(self.due_ms)
@@ -120,10 +120,10 @@ class Watchlist:
             self.due_ms = min(due)
 
     def _judge(self, batch: Batch, calls: Sequence[Watched], now_ms: int, due: list[int]) -> None:
-        """Withdraw what is not allowed; add to ``due`` when the others are to be looked at again."""
+        """Withdraw what is not allowed; add the others' next recheck times to ``due``."""
         withdrawn = []
         for place, (watched, decision) in enumerate(zip(calls, batch, strict=True)):
-            if not watched.stands(decision):
+            if not watched.is_allowed(decision):
                 withdrawn.append(Withdrawal(watched, batch, place))
                 self._verifier.record_batch_item(batch, place, watched=True)
                 continue
@@ -131,11 +131,11 @@ class Watchlist:
                 watched.expires_at_ms = decision.expires_at_ms
             if watched.expires_at_ms:
                 ahead = watched.expires_at_ms > now_ms
-                due.append(watched.expires_at_ms if ahead else now_ms + LOOK_AGAIN_MS)
-        for each in withdrawn:
-            self._drop(each.watched.id)
+                due.append(watched.expires_at_ms if ahead else now_ms + RECHECK_MS)
+        for withdrawal in withdrawn:
+            self._drop(withdrawal.watched.id)
         if withdrawn:
-            self._tell(withdrawn)
+            self._on_withdrawn(withdrawn)
 
     def _drop(self, stream_id: int) -> bool:
         watched = self._calls.pop(stream_id, None)

@@ -17,7 +17,7 @@ from ..rpc.method import parse
 from ..status import invalid
 from .authorizer import PERMIT_BYTES, CallRequest, WriterAuthorizer, WriterDecision
 from .port import ask_of, fields_of
-from .submit import wait
+from .submit import wait_for_commit
 
 # Of a change that takes something, beside what its call brings along.
 CLAIM_BYTES: Final = 1_024
@@ -53,7 +53,7 @@ class WriterHere:
             pending.append((index, future))
         for index, future in pending:
             try:
-                _put(asking, index, wait(future, call))
+                _put(asking, index, wait_for_commit(future, call))
             except SessauthError:
                 if alone:
                     raise
@@ -69,7 +69,7 @@ class WriterHere:
         def work(group: Group) -> WriterDecision:
             return self._arbiter.commit(group, ask, permit)
 
-        _put(asking, 0, wait(self._log.decide(work, _size(ask)), call))
+        _put(asking, 0, wait_for_commit(self._log.decide(work, _size(ask)), call))
         return NOTHING
 
     def release(self, data: bytes, call: CallContext) -> bytes:
@@ -82,7 +82,7 @@ class WriterHere:
         def work(group: Group) -> int:
             return self._arbiter.release(group, gateway, permit).revision
 
-        revision = wait(self._log.decide(work, CLAIM_BYTES, only_removes_authority=True), call)
+        revision = wait_for_commit(self._log.decide(work, CLAIM_BYTES, only_removes_authority=True), call)
         return pb.ReleaseResponse(revision=revision).SerializeToString()
 
 

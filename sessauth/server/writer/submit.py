@@ -1,15 +1,15 @@
-"""What the services that write share: submit a change, reach a session, wait no longer than the call."""
+"""Changes on behalf of a call: built from its request, submitted, and awaited until its deadline."""
 
 from __future__ import annotations
 
 import concurrent.futures
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ...model.change import Change, ChangeOutcome
-from ...model.session import Session
 from ...state.writer.state_writer import StateWriter
-from ..rpc.access import ISSUER
+from .. import request_fields
 from ..rpc.call import CallContext
 from ..rpc.pool import blocking_section
 from ..status import refused
@@ -17,11 +17,11 @@ from ..status import refused
 T = TypeVar("T")
 
 
-def wait(future: Future[T], call: CallContext) -> T:
+def wait_for_commit(future: Future[T], call: CallContext) -> T:
     """Return the future's result.
 
-    Raises, if the call's deadline comes first, DEADLINE_EXCEEDED where nothing was begun, and then nothing
-    will be: nobody pays for what nobody waits for. Else OUTCOME_UNKNOWN.
+    If the call's deadline comes first, raises DEADLINE_EXCEEDED where nothing was begun, and then nothing
+    will be: work without a waiting caller is dropped. Otherwise OUTCOME_UNKNOWN.
     """
     try:
         with blocking_section():
@@ -36,21 +36,19 @@ def wait(future: Future[T], call: CallContext) -> T:
         ) from None
 
 
-def nothing_to_ask() -> None:
-    """Let authority be given: what services are told where nothing else decides that."""
+def always_permitted() -> None:
+    """Default permission hook: always allows."""
 
 
-def submit(log: StateWriter, change: Change, call: CallContext) -> ChangeOutcome:
-    """Write a change and wait until it is durable. Raises Rejected if it is against the rules."""
+def change_from(
+    request: Any, call: CallContext, make: Callable[..., Change], *args: object, **fields: object
+) -> Change:
+    """Return the change that ``make`` builds for a request: under its request id, by its caller."""
+    request_id = request_fields.request_id(request.request_id)
+    return make(request_id, *args, actor=call.principal.name, **fields)
+
+
+def submit_and_wait(log: StateWriter, change: Change, call: CallContext) -> ChangeOutcome:
+    """Submit a change and wait until it is durable. Raises Rejected if it is against the rules."""
     call.raise_if_expired()
-    return wait(log.submit(change), call).raise_if_rejected()
-
-
-def reachable(session: Session | None, call: CallContext) -> Session:
-    """Return the session if the caller may change it. An issuer reaches only its own sessions.
-
-    Raises NOT_FOUND else: another's session looks like none at all.
-    """
-    if session is None or (call.principal.role == ISSUER and session.owner != call.principal.name):
-        raise refused("NOT_FOUND", "session_id: no such session")
-    return session
+    return wait_for_commit(log.submit(change), call).raise_if_rejected()

@@ -11,11 +11,11 @@ import pytest
 from sessauth.model.change import open_session
 from sessauth.model.session import EndCause, Session, SessionStatus
 from sessauth.scopes.scope import Scope
-from sessauth.server.events import late_uses
+from sessauth.server.events import uses_after_end
 from sessauth.server.events.event import Event
-from sessauth.server.events.late_uses import MAX_BLOCK_IDS, UsesAfterEnd
 from sessauth.server.events.publisher import SessionEventPublisher
 from sessauth.server.events.subscriber import EventSubscriber, LogPosition
+from sessauth.server.events.uses_after_end import MAX_BLOCK_IDS, UsesAfterEnd
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.v1 import event_service_pb2 as pb
 from tests.support.service import wait_until
@@ -132,7 +132,7 @@ def test_nothing_is_told_of_who_lives_or_never_was(session_id: bytes) -> None:
 
 def test_too_many_sessions_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the bound uses are counted as dropped, until others have their second."""
-    monkeypatch.setattr(late_uses, "MAX_SESSIONS", 1)
+    monkeypatch.setattr(uses_after_end, "MAX_SESSIONS", 1)
     world = World()
     world.use(ENDED)
     world.use(CHILD, count=5)
@@ -170,12 +170,12 @@ def test_what_the_last_watcher_did_not_wait_for_is_told_to_nobody(tmp_path: Path
         with events.open(EventSubscriber(admits, LogPosition(0, 0))):
             # Behind a change that is still to come, so that it waits.
             ahead = Event.of(pb.SessionEvent(revision=log.head().revision + 1))
-            events.tell(ahead)
+            events.publish(ahead)
         with events.open(EventSubscriber(admits, LogPosition(0, 0))):
             ceiling = [Scope.parse("read:x").to_record()]
             change = open_session("one", b"n" * 16, ceiling, subject="s", ttl_ms=60_000)
             assert log.submit(change).result().applied
-            assert wait_until(lambda: len(told) > 0 and not events._aside)
+            assert wait_until(lambda: len(told) > 0 and not events._unlogged)
         events.drain()
 
-    assert [event.of_the_log for event in told] == [True]
+    assert [event.is_logged for event in told] == [True]
