@@ -32,7 +32,7 @@ class WriterFixture:
         self.clock = FixedClock(NOW_MS)
         self.state_writer = StateWriter.open(folder, create=True, map_size=16 << 20, clock=self.clock)
         self.verifier = Verifier(self.state_writer.source(), audience=AUDIENCE)
-        self.arbiter = WriterAuthorizer(self.state_writer.source(), self.verifier, cache_bytes=1 << 20)
+        self.authorizer = WriterAuthorizer(self.state_writer.source(), self.verifier, cache_bytes=1 << 20)
         self.issuer = Issuer(IssuerKey(bytes(range(32))), self.clock)
         self._ids = (f"change-{number}" for number in itertools.count(1))
         self.do(add_key(self.change_id(), IssuerKey(bytes(range(32))).public_key, status=KeyStatus.ACTIVE))
@@ -65,18 +65,18 @@ class WriterFixture:
 
     def decide(self, ask: CallRequest) -> WriterDecision:
         """Have the writer judge a call."""
-        return self.state_writer.decide(partial(self.arbiter.check, ask=ask), 1024).result(10)
+        return self.state_writer.decide(partial(self.authorizer.check, request=ask), 1024).result(10)
 
     def commit(self, ask: CallRequest, permit: bytes) -> WriterDecision:
         """Have the writer commit a permit."""
-        return self.state_writer.decide(lambda group: self.arbiter.commit(group, ask, permit), 1024).result(
-            10
-        )
+        return self.state_writer.decide(
+            lambda group: self.authorizer.commit(group, ask, permit), 1024
+        ).result(10)
 
     def release(self, permit: bytes, gateway: str = GATEWAY) -> ChangeOutcome:
         """Have the writer release a permit."""
         return self.state_writer.decide(
-            lambda group: self.arbiter.release(group, gateway, permit), 1024
+            lambda group: self.authorizer.release(group, gateway, permit), 1024
         ).result(10)
 
     def close(self) -> None:

@@ -31,26 +31,27 @@ from ..rpc.tracing import Tracing
 from ..status import invalid, refused
 from ..watch.recheck import Watching
 from ..watch.watched_checks import WatchedChecks
-from ..writer.authorizer import OVER
+from ..writer.authorizer import FINAL_REASONS
 from ..writer.local import require_permit
-from ..writer.port import WriterPort, put_decisions
+from ..writer.port import IN_PLACE, WriterPort, put_decisions, single_response
 from . import survey as surveys
+from .caller import deadline_checked
 
-# How often a long batch looks whether anybody still waits for it.
-ITEMS_BETWEEN_LOOKS: Final = 256
-EXPLANATIONS_BETWEEN_LOOKS: Final = 64
-# The requests by the kernel's words for them.
-MESSAGES: Final = {
+# Items, and explanations, of a long batch between two checks of its deadline.
+ITEMS_BETWEEN_CHECKS: Final = 256
+EXPLANATIONS_BETWEEN_CHECKS: Final = 64
+# Request types by the kernel's words for them.
+REQUEST_TYPES: Final = {
     "check": "CheckRequest",
     "batch": "CheckBatchRequest",
     "stream": "CheckStreamRequest",
     "commit": "CommitRequest",
 }
-TOO_MANY_FAILURES: Final = "too many failed signatures from this peer; no new signature is looked at for now"
+FAILURE_LIMIT_TEXT: Final = "too many failed signatures from this peer; no new signature is looked at for now"
 
 
 class AuthorizationService:
-    """Answers AuthorizationService by a verifier, and by the writer where something is to be taken."""
+    """Answers AuthorizationService with a verifier, and with the writer for calls that cost something."""
 
     def __init__(
         self,
@@ -63,62 +64,64 @@ class AuthorizationService:
     ) -> None:
         """Judge by ``verifier``, which reads ``source``; count failed signatures in ``failures``.
 
-        What ends in stage ``needs`` goes on to ``writer``. ``watching`` looks after what streams watch; it is
-        made here if it is not given. ``tracing`` is told what checks came to.
+        Calls that end in stage ``needs`` go on to ``writer``. ``watching`` rechecks watched calls; by default
+        the service makes one. ``tracing`` adds decisions to spans.
         """
         self._tracing = tracing
         self._verifier = verifier
         self._source = source
         self._writer = writer
         self._gates = failures.gates
-        self._tell = self.explain
+        # Bound once: each check passes it.
+        self._explain = self.explain
         self._logged_at = float("-inf")
         self._watched = WatchedChecks(self, watching or Watching(verifier), verifier)
 
     def check_batch(self, data: bytes, call: CallContext) -> bytes:
         """Judge up to 1024 calls, encoded; the answers are in the order of the items."""
-        asking = self.read("batch", data)
-        items = asking.stated
+        message = self.read("batch", data)
+        items = message.stated
         if not 1 <= items <= limits.MAX_BATCH_ITEMS:
             raise invalid("items", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {items}")
-        if asking.stated_tokens > limits.MAX_BATCH_ITEMS:
-            raise invalid("tokens", f"must be at most {limits.MAX_BATCH_ITEMS}, not {asking.stated_tokens}")
-        audience = _audience(asking.audience, call.principal.audiences)
-        if not asking.well_formed():
+        if message.stated_tokens > limits.MAX_BATCH_ITEMS:
+            raise invalid("tokens", f"must be at most {limits.MAX_BATCH_ITEMS}, not {message.stated_tokens}")
+        audience = _audience(message.audience, call.principal.audiences)
+        if not message.well_formed():
             for index in range(items):
-                _require_form(asking, index, f"items[{index}]")
-                _require_place(asking, index)
+                _require_form(message, index, f"items[{index}]")
+                _require_place(message, index)
         gate = self._gates[call.principal.name]
-        for first in range(0, items, ITEMS_BETWEEN_LOOKS):
+        for first in range(0, items, ITEMS_BETWEEN_CHECKS):
             call.raise_if_expired()
-            asking.judge(audience, gate, first, ITEMS_BETWEEN_LOOKS)
-        if asking.all_allowed:
-            return asking.answer(self._tell)
-        decided: Mapping[int, bytes] = {}
-        wanted = [index for index in range(items) if asking.wants_writer(index)]
+            message.judge(audience, gate, first, ITEMS_BETWEEN_CHECKS)
+        if message.all_allowed:
+            return message.answer(self._explain)
+        wanted = [index for index in range(items) if message.wants_writer(index)]
+        decided = IN_PLACE
         if wanted:
-            decided = self._writer.decide(asking, wanted, audience, call, alone=False)
-        answer = asking.answer(self._explain_in_time(call), decided)
-        return put_decisions("batch", answer, decided) if decided else answer
+            decided = self._writer.decide(message, wanted, audience, call, alone=False)
+        explain = deadline_checked(self.explain, call, EXPLANATIONS_BETWEEN_CHECKS)
+        response = message.answer(explain, decided)
+        return put_decisions(response, decided) if decided else response
 
     def check_stream(self, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
         """Judge calls one by one as they come, encoded; each answer carries its request's id.
 
-        From the first one that is to be watched on, what was allowed is withdrawn when it is no longer true.
+        From the first watched one on, an allow is withdrawn when it is no longer true.
         """
         for data in requests:
             call.raise_if_expired()
-            asking = self.read("stream", data)
-            if asking.watch:
-                yield from self._watched.answers(data, requests, call)
+            message = self.read("stream", data)
+            if message.watch:
+                yield from self._watched.answers(data, message, requests, call)
                 return
-            yield self.answer("stream", asking, call)
+            yield self.answer("stream", message, call)
 
     def list_allowed(self, request: pb.ListAllowedRequest, call: CallContext) -> pb.ListAllowedResponse:
-        """Say of up to 1024 calls whether a token could make them now."""
+        """Return which of up to 1024 calls a token could make now."""
         audience = _audience(request.audience, call.principal.audiences)
         surveys.require_form(request)
-        survey = surveys.take(self._verifier, request, audience, self._gates[call.principal.name], call)
+        survey = surveys.survey_of(self._verifier, request, audience, self._gates[call.principal.name], call)
         if survey.fault is not None:
             self._log(survey.fault)
         return surveys.answer(survey, request, call)
@@ -148,103 +151,83 @@ class AuthorizationService:
     def commit(self, data: bytes, call: CallContext) -> bytes:
         """Judge the call of a permit again, encoded, and use the permit up if it is allowed.
 
-        What this verifier's own view denies up to the scopes goes no further; but the writer is told of a
-        permit whose session is over, so that it is open no longer.
+        A call that this verifier denies before stage ``needs`` goes no further, except that the writer
+        releases the permit of a session that is over.
         """
-        asking = self.read("commit", data)
-        # Its proof was judged when it was checked, and the permit is bound to that call.
-        audience = self._judge(asking, call, skip_proof=True)
-        require_permit(asking.permit)
-        judged = asking[0]
-        decided: Mapping[int, bytes] = {}
+        message = self.read("commit", data)
+        # It was proven when it was checked, and the permit is bound to that call.
+        audience = self._judge(message, call, skip_proof=True)
+        require_permit(message.permit)
+        judged = message[0]
+        decided = IN_PLACE
         if judged or judged.stage is Stage.NEEDS:
-            # Only the writer's own word takes the place of this denial.
-            asking.override(0, self._verifier.refuse(Stage.NEEDS, Reason.NEEDS_SERVER))
-            decided = self._writer.commit(asking, data, audience, call)
-        elif judged.reason in OVER:
+            # Only the writer's own decision replaces this denial.
+            message.override(0, self._verifier.refuse(Stage.NEEDS, Reason.NEEDS_SERVER))
+            decided = self._writer.commit(message, data, audience, call)
+        elif judged.reason in FINAL_REASONS:
             with suppress(SessauthError):
-                decided = self._writer.commit(asking, data, audience, call)
-        if decided:
-            return put_decisions("commit", asking.answer(self._tell, decided), decided)
-        return asking.answer(self._tell)
+                decided = self._writer.commit(message, data, audience, call)
+        return single_response("commit", message, decided[0]) if decided else message.answer(self._explain)
 
     def read(self, kind: str, data: bytes) -> CheckMessage:
-        """Return what a request asks; ``kind`` is the kernel's word for it."""
+        """Return a request's message; ``kind`` is the kernel's word for its type."""
         try:
             return CheckMessage(self._verifier, data, kind)
         except ValueError:
-            raise _no_message(kind) from None
+            raise invalid("request", f"is not a sessauth.v1.{REQUEST_TYPES[kind]}") from None
 
-    def answer(self, kind: str, asking: CheckMessage, call: CallContext) -> bytes:
+    def answer(self, kind: str, message: CheckMessage, call: CallContext) -> bytes:
         """Judge the one call of a message of that kind, and return the encoded response."""
-        audience = self._judge(asking, call)
-        if asking.wants_writer(0):
-            # Of a stream's message another one is answered by what goes wrong with this one.
-            alone = kind == "check"
-            decided = self._writer.decide(asking, (0,), audience, call, alone=alone)
+        audience = self._judge(message, call)
+        if message.wants_writer(0):
+            # An error of one message of a stream would end the others too.
+            decided = self._writer.decide(message, (0,), audience, call, alone=kind == "check")
             if decided:
-                return put_decisions(kind, asking.answer(self._tell, decided), decided)
-        return asking.answer(self._tell)
+                return single_response(kind, message, decided[0])
+        return message.answer(self._explain)
 
-    def _judge(self, asking: CheckMessage, call: CallContext, *, skip_proof: bool = False) -> str:
-        """Judge the one call that is asked about by this verifier; returns the audience it was judged for."""
-        if not len(asking):
+    def _judge(self, message: CheckMessage, call: CallContext, *, skip_proof: bool = False) -> str:
+        """Judge the one call of a message by this verifier; returns the audience it was judged for."""
+        if not len(message):
             raise invalid("item", "is required")
-        principal, stated = call.principal, asking.audience
+        principal, stated = call.principal, message.audience
         own = principal.audiences
         audience = own[0] if not stated and len(own) == 1 else _audience(stated, own)
-        if not asking.well_formed():
-            _require_form(asking, 0, "item")
-            if asking.token_index(0):
+        if not message.well_formed():
+            _require_form(message, 0, "item")
+            if message.token_index(0):
                 raise invalid("item.token_index", "must be 0: only CheckBatch has tokens to name")
-        asking.judge(audience, self._gates[principal.name], skip_proof=skip_proof)
+        message.judge(audience, self._gates[principal.name], skip_proof=skip_proof)
         return audience
 
     @staticmethod
-    def audience(asking: CheckMessage, call: CallContext) -> str:
-        """Return which verifier asks."""
-        return _audience(asking.audience, call.principal.audiences)
+    def audience(message: CheckMessage, call: CallContext) -> str:
+        """Return the audience of a judged message."""
+        return _audience(message.audience, call.principal.audiences)
 
     def explain(self, decision: Decision, token: bytes) -> str:
-        """Return what a gateway's operator is told of a denial.
+        """Explain a denial to a gateway's operator.
 
-        Until the signature stands, nothing that the token says is in it.
+        The token's contents are part of it only behind a valid signature.
         """
         if decision.fault is not None:
             self._log(decision.fault)
-        # A signature that was looked at is at fault at its block.
+        # A verified signature is at fault at its block.
         if decision.reason == Reason.BAD_SIGNATURE and decision.index < 0:
-            return TOO_MANY_FAILURES
+            return FAILURE_LIMIT_TEXT
         layers = stored_ceilings(self._source, decision.session_id) if decision.level == Level.CEILING else ()
         return decision.explain(token if decision.stage > Stage.SIGNATURE else None, layers)
 
     def _log(self, fault: Exception) -> None:
-        """Say what went wrong in a check, once a second: while the state is sick every check fails."""
+        """Log a fault of a check, once a second: while the state is faulty every check fails."""
         now = time.monotonic()
         if now - self._logged_at >= 1.0:
             self._logged_at = now
             LOGGER.error("fault", exc_info=fault, extra={"fields": {"in": "check"}})
 
-    def _explain_in_time(self, call: CallContext) -> Callable[[Decision, bytes], str]:
-        """Return an explainer that looks now and then whether anybody still waits."""
-        told = 0
-
-        def explain(decision: Decision, token: bytes) -> str:
-            nonlocal told
-            if told % EXPLANATIONS_BETWEEN_LOOKS == 0:
-                call.raise_if_expired()
-            told += 1
-            return self.explain(decision, token)
-
-        return explain
-
-
-def _no_message(kind: str) -> ServerError:
-    return invalid("request", f"is not a sessauth.v1.{MESSAGES[kind]}")
-
 
 def _audience(stated: str, own: tuple[str, ...]) -> str:
-    """Return which verifier asks: what is stated, else the only one of the credential's own audiences."""
+    """Return the verifier's audience: the stated one, else the credential's only one."""
     if stated:
         if own and stated not in own:
             raise refused("PERMISSION_DENIED", "audience: not one of this credential's")
@@ -254,45 +237,45 @@ def _audience(stated: str, own: tuple[str, ...]) -> str:
     raise invalid("audience", f"is required: this credential has {'several' if own else 'none'} of its own")
 
 
-def _require_form(asking: CheckMessage, index: int, field: str) -> None:
-    """Refuse what a gateway got wrong; what an agent may have written is judged instead."""
+def _require_form(message: CheckMessage, index: int, field: str) -> None:
+    """Refuse faults of the gateway; fields that an agent may have written are judged instead."""
     error: ServerError | None = None
-    has_action, has_resource = asking.states(index)
+    has_action, has_resource = message.states(index)
     if not has_action:
         error = invalid(f"{field}.action", "is required")
     elif not has_resource:
         error = invalid(f"{field}.resource", "is required")
-    elif asking.session_bytes(index) not in (0, 16):
-        error = invalid(f"{field}.session_id", f"must be 16 bytes, not {asking.session_bytes(index)}")
-    elif asking.peer_count(index) > limits.MAX_PEERS:
+    elif message.session_bytes(index) not in (0, 16):
+        error = invalid(f"{field}.session_id", f"must be 16 bytes, not {message.session_bytes(index)}")
+    elif message.peer_count(index) > limits.MAX_PEERS:
         error = invalid(
-            f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {asking.peer_count(index)}"
+            f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {message.peer_count(index)}"
         )
-    elif asking.approval_count(index) > limits.MAX_APPROVAL_KEYS:
+    elif message.approval_count(index) > limits.MAX_APPROVAL_KEYS:
         error = invalid(
             f"{field}.approvals",
-            f"must be at most {limits.MAX_APPROVAL_KEYS}, not {asking.approval_count(index)}",
+            f"must be at most {limits.MAX_APPROVAL_KEYS}, not {message.approval_count(index)}",
         )
-    elif len(asking.retry_id(index)) > limits.MAX_RETRY_ID_BYTES:
+    elif len(message.retry_id(index)) > limits.MAX_RETRY_ID_BYTES:
         error = invalid(
             f"{field}.retry_id",
-            f"must be at most {limits.MAX_RETRY_ID_BYTES} bytes, not {len(asking.retry_id(index))}",
+            f"must be at most {limits.MAX_RETRY_ID_BYTES} bytes, not {len(message.retry_id(index))}",
         )
-    elif asking.permit_ms(index) > limits.MAX_PERMIT_MS:
+    elif message.permit_ms(index) > limits.MAX_PERMIT_MS:
         error = invalid(
-            f"{field}.permit_ms", f"must be at most {limits.MAX_PERMIT_MS}, not {asking.permit_ms(index)}"
+            f"{field}.permit_ms", f"must be at most {limits.MAX_PERMIT_MS}, not {message.permit_ms(index)}"
         )
     if error is not None:
         raise error
 
 
-def _require_place(asking: CheckMessage, index: int) -> None:
-    """Refuse an item that presents two tokens, or one that its batch does not have."""
-    place = asking.token_index(index)
-    if place and asking.token(index):
+def _require_place(message: CheckMessage, index: int) -> None:
+    """Refuse an item with two tokens, or with one that its batch does not have."""
+    place = message.token_index(index)
+    if place and message.token(index):
         raise invalid(f"items[{index}].token_index", "must be 0 beside a token")
-    if place > asking.stated_tokens:
+    if place > message.stated_tokens:
         raise invalid(
             f"items[{index}].token_index",
-            f"must be at most {asking.stated_tokens}, as many as tokens, not {place}",
+            f"must be at most {message.stated_tokens}, as many as tokens, not {place}",
         )

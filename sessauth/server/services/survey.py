@@ -11,12 +11,12 @@ from ...verifier.verifier import Verifier
 from ..rpc.call import CallContext
 from ..status import invalid
 
-# How often a long survey looks whether anybody still waits for it.
-CANDIDATES_BETWEEN_LOOKS: Final = 64
+# Candidates of a long survey between two checks of its deadline.
+CANDIDATES_BETWEEN_CHECKS: Final = 64
 
 
 def require_form(request: pb.ListAllowedRequest) -> None:
-    """Refuse what a gateway got wrong; what an agent may have written is judged instead."""
+    """Refuse faults of the gateway; fields that an agent may have written are judged instead."""
     candidates = request.candidates
     if not 1 <= len(candidates) <= limits.MAX_BATCH_ITEMS:
         raise invalid("candidates", f"must be 1 to {limits.MAX_BATCH_ITEMS}, not {len(candidates)}")
@@ -29,10 +29,10 @@ def require_form(request: pb.ListAllowedRequest) -> None:
             raise invalid(f"candidates[{index}].arguments", "must be empty without has_arguments")
 
 
-def take(
+def survey_of(
     verifier: Verifier, request: pb.ListAllowedRequest, audience: str, gate: Any, call: CallContext
 ) -> Survey:
-    """Judge the token of a well-formed request, for ``audience``; ``gate`` as in ``Asking.judge``."""
+    """Judge the token of a well-formed request, for ``audience``; ``gate`` as in ``CheckMessage.judge``."""
     call.raise_if_expired()
     return Survey(
         verifier,
@@ -47,19 +47,19 @@ def take(
 
 
 def answer(survey: Survey, request: pb.ListAllowedRequest, call: CallContext) -> pb.ListAllowedResponse:
-    """Give the verdicts, and stop once nobody waits for them any more."""
+    """Return the verdicts. Raises DEADLINE_EXCEEDED once the caller is gone."""
     response = pb.ListAllowedResponse(
         reason=survey.reason,  # type: ignore[arg-type]
         stage=survey.stage,  # type: ignore[arg-type]
         revision=survey.revision,
     )
     candidates = request.candidates
-    for first in range(0, len(candidates), CANDIDATES_BETWEEN_LOOKS):
+    for first in range(0, len(candidates), CANDIDATES_BETWEEN_CHECKS):
         call.raise_if_expired()
         response.verdicts.extend(
             survey.verdicts(  # type: ignore[arg-type]
-                (one.action, one.resource, one.arguments if one.has_arguments else None, one.tool)
-                for one in candidates[first : first + CANDIDATES_BETWEEN_LOOKS]
+                (item.action, item.resource, item.arguments if item.has_arguments else None, item.tool)
+                for item in candidates[first : first + CANDIDATES_BETWEEN_CHECKS]
             )
         )
     return response

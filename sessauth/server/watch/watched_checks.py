@@ -1,4 +1,4 @@
-"""CheckStream once a call of it is watched: answers as ever, and withdrawals of what is no longer allowed."""
+"""Answers CheckStream with watched calls: one thread answers and withdraws."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .recheck import Watching
 from .stream import WatchedStream
 from .watchlist import Watched, Withdrawal, weight_of
 
-# What is at fault with a call that can't be watched.
+# The argument of a denial for want of room.
 WATCH: Final = "watch"
 NO_ROOM: Final = (
     "this stream watches as many calls as it may (limits.watched_calls, limits.watched_bytes): "
@@ -28,99 +28,91 @@ class Judging(Protocol):
     """Judges single calls: the service."""
 
     def read(self, kind: str, data: bytes) -> CheckMessage:
-        """Return what a request asks."""
+        """Return a request's message."""
         ...
 
-    def answer(self, kind: str, asking: CheckMessage, call: CallContext) -> bytes:
+    def answer(self, kind: str, message: CheckMessage, call: CallContext) -> bytes:
         """Judge the one call of a message of that kind, and return the encoded response."""
         ...
 
-    def audience(self, asking: CheckMessage, call: CallContext) -> str:
-        """Return which verifier asks."""
+    def audience(self, message: CheckMessage, call: CallContext) -> str:
+        """Return the audience of a message."""
         ...
 
     def explain(self, decision: Decision, token: bytes) -> str:
-        """Return what a gateway's operator is told of a denial."""
+        """Explain a denial to a gateway's operator."""
         ...
 
 
 class WatchedChecks:
-    """Answers streams of which some calls are watched."""
+    """Answers streams with watched calls."""
 
     def __init__(self, judging: Judging, watching: Watching, verifier: Verifier) -> None:
-        """Have ``judging`` answer, ``watching`` look, and ``verifier`` keep the tokens."""
+        """Answer with ``judging``, recheck with ``watching``; ``verifier`` prepares the tokens."""
         self._judging = judging
         self._watching = watching
         self._verifier = verifier
 
-    def answers(self, first: bytes, requests: Iterator[bytes], call: CallContext) -> Iterator[bytes]:
-        """Answer ``first`` and what follows it, encoded, and withdraw what is no longer allowed.
+    def answers(
+        self, data: bytes, message: CheckMessage, requests: Iterator[bytes], call: CallContext
+    ) -> Iterator[bytes]:
+        """Answer a message, which ``data`` was, and the requests behind it, and withdraw false allows.
 
-        Ends when the client has ended its requests and nothing is watched any more. One thread answers and
-        withdraws, so a withdrawal follows its allow, and with an id that is used again nothing is told of
-        its earlier call behind the new answer.
+        Ends when the client has ended its requests and no call is watched any more. One thread answers and
+        withdraws, so a withdrawal follows its allow; behind the answer to an id that is used again there is
+        no withdrawal of its earlier call.
         """
         with self._watching.open(requests, call) as stream:
-            yield from self._answer(first, stream, call)
-            while (found := stream.next()) is not None:
-                if isinstance(found, bytes):
+            yield from self._answer(data, message, stream, call)
+            while (arrived := stream.next()) is not None:
+                if isinstance(arrived, bytes):
                     stream.require_caller()
-                    yield from self._answer(found, stream, call)
+                    message = self._judging.read("stream", arrived)
+                    yield from self._answer(arrived, message, stream, call)
                 else:
-                    yield from self._withdraw(found)
+                    yield from self._withdraw(arrived)
 
-    def _answer(self, data: bytes, stream: WatchedStream, call: CallContext) -> Iterator[bytes]:
-        asking = self._judging.read("stream", data)
-        yield from self._withdraw(stream.unwatch(asking.id))
-        if asking.watch and not stream.has_room(len(data)):
-            # Nothing was judged, so nothing that the call costs was taken.
-            yield self._no_room(asking, call)
+    def _answer(
+        self, data: bytes, message: CheckMessage, stream: WatchedStream, call: CallContext
+    ) -> Iterator[bytes]:
+        yield from self._withdraw(stream.unwatch(message.id))
+        if message.watch and not stream.has_room(len(data)):
+            # Not judged, so not charged for either.
+            yield self._no_room(message, call)
             return
-        answer = self._judging.answer("stream", asking, call)
-        if asking.watch:
-            decision = pb.CheckStreamResponse.FromString(answer).decision
+        response = self._judging.answer("stream", message, call)
+        if message.watch:
+            decision = pb.CheckStreamResponse.FromString(response).decision
             if decision.allowed:
-                stream.watch(self._watched(data, asking, call, decision.expires_at_ms))
-        yield answer
+                stream.watch(self._watched(message, call, len(data), decision.expires_at_ms))
+        yield response
 
-    def _watched(self, data: bytes, asking: CheckMessage, call: CallContext, expires_at_ms: int) -> Watched:
-        item = pb.CheckStreamRequest.FromString(data).item
-        token = asking.token(0)
-        return Watched(
-            asking.id,
-            (
-                self._verifier.prepare(token),
-                item.action,
-                item.resource,
-                item.arguments,
-                item.tool,
-                item.session_id,
-                item.source,
-                tuple(item.peer),
-            ),
-            self._judging.audience(asking, call),
-            token,
-            weight_of(len(data)),
-            expires_at_ms,
-        )
+    def _watched(
+        self, message: CheckMessage, call: CallContext, request_bytes: int, expires_at_ms: int
+    ) -> Watched:
+        token, *fields, _ = message.call(0)
+        prepared = self._verifier.prepare(token)
+        audience = self._judging.audience(message, call)
+        weight = weight_of(request_bytes)
+        return Watched(message.id, (prepared, *fields), audience, token, weight, expires_at_ms)
 
     def _withdraw(self, withdrawn: Sequence[Withdrawal]) -> Iterator[bytes]:
         for watched, batch, place in withdrawn:
             self._watching.withdrawals.up()
-            told = self._judging.explain(batch[place], watched.token)
-            yield withdrawal(batch, place, watched.id, told)
+            explanation = self._judging.explain(batch[place], watched.token)
+            yield withdrawal(batch, place, watched.id, explanation)
 
-    def _no_room(self, asking: CheckMessage, call: CallContext) -> bytes:
-        """Return a denial: an allow that can't be watched is not what was asked for."""
+    def _no_room(self, message: CheckMessage, call: CallContext) -> bytes:
+        """Return a denial: an allow without the requested watch would be wrong."""
         decision = self._verifier.refuse(Stage.SCOPE, Reason.MALFORMED_REQUEST, WATCH)
-        if len(asking):
-            token, action, resource, arguments, _, _, source, *_ = asking.call(0)
-            audience = self._judging.audience(asking, call)
+        if len(message):
+            token, action, resource, arguments, _, _, source, *_ = message.call(0)
+            audience = self._judging.audience(message, call)
             self._verifier.record_decision(
                 decision, token, action, resource, arguments, source=source, audience=audience
             )
         return pb.CheckStreamResponse(
-            id=asking.id,
+            id=message.id,
             decision=pb.Decision(
                 reason=pb.REASON_MALFORMED_REQUEST,
                 stage=pb.STAGE_SCOPE,

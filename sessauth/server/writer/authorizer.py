@@ -1,8 +1,8 @@
-"""The judge in the writer's transaction: judges a call again by the writer's rows, and takes all or nothing.
+"""Authorizes calls that cost something, within the writer's transaction.
 
-A verifier's answer to a call that costs something is only that the writer must be asked. Here the call is
-judged anew, stage by stage, by the rows that its change is applied to a moment later: no change of another
-caller comes in between, and both are durable together, or neither is.
+A verifier only finds that such a call needs the writer. Here the call is judged anew, stage by stage, by the
+rows that its change is applied to a moment later: no other change comes in between, and both are durable
+together, or neither is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..._fast.token.proof import request_digest
 from ...errors import Rejected
 from ...model.approval import ApprovalRecord
 from ...model.approval_rules import ApprovalTerms
-from ...model.change import ChangeOutcome, Rejection, request_approval
+from ...model.change import Change, ChangeOutcome, Rejection, request_approval
 from ...model.costs import Settlement, consume, once_change_id, retry_change_id, settle_permit
 from ...reasons import Reason, Stage
 from ...state.host.proof_reader import TakesProofs
@@ -40,8 +40,8 @@ from .cost_allocator import (
 PERMIT_ID_BYTES: Final = 16
 PERMIT_BYTES: Final = 32
 APPROVAL_ID_BYTES: Final = 16
-# What the log's words mean to who asked. By the rows that were judged a moment before they don't come.
-REJECTED: Final = {
+# Reasons for the log's rejections. Normally unreachable: the same rows were judged a moment before.
+REASON_BY_REJECTION: Final = {
     Rejection.USES_EXHAUSTED.value: Reason.USES_EXHAUSTED,
     Rejection.BUDGET_EXHAUSTED.value: Reason.BUDGET_EXHAUSTED,
     Rejection.LIMIT.value: Reason.BUDGET_EXHAUSTED,
@@ -51,13 +51,13 @@ REJECTED: Final = {
     Rejection.BAD_PERMIT.value: Reason.BAD_PERMIT,
 }
 
-# Why a call can never be allowed again, whatever happens: its session is over.
-OVER: Final = frozenset({Reason.SESSION_ENDED, Reason.LEASE_LAPSED, Reason.SESSION_EXPIRED})
+# Reasons after which a call can never be allowed again: its session is over.
+FINAL_REASONS: Final = frozenset({Reason.SESSION_ENDED, Reason.LEASE_LAPSED, Reason.SESSION_EXPIRED})
 
 
 @dataclass(frozen=True, slots=True)
 class CallRequest:
-    """One call, as a gateway has it judged: what ``Checker.check`` takes, and what it is paid with."""
+    """One call of a gateway: the parameters of ``Checker.check``, and its means of payment."""
 
     gateway: str
     token: bytes
@@ -82,13 +82,13 @@ class CallRequest:
 
     @property
     def request_digest(self) -> bytes:
-        """The digest of what is asked (``docs/token-format.md``, section 8.1)."""
+        """The request's digest (``docs/token-format.md``, section 8.1)."""
         return request_digest(self.action, self.resource, self.arguments)
 
 
 @dataclass(frozen=True, slots=True)
 class WriterDecision:
-    """The writer's decision, and what comes with it: a permit (32 bytes), or the approval that is missing."""
+    """The writer's decision, with a permit (32 bytes), or with the approval that is missing."""
 
     decision: Decision
     permit: bytes = b""
@@ -97,11 +97,11 @@ class WriterDecision:
 
 
 class WriterAuthorizer:
-    """Judges calls within groups; every method but the constructor is for the writer's thread alone.
+    """Judges calls within groups. Every method but the constructor is for the writer's thread alone.
 
-    It has a checker of its own, whose view is entered anew for each call. A checker remembers what only
-    ever grows: which blocks are revoked, how far leases reach. What it saw in a group that was not
-    committed may never come, so after such a group it is replaced.
+    It has a checker of its own, whose view is entered anew for each call. A checker caches state that only
+    grows: revoked blocks, extended leases. A group that was not committed may have shown it state that never
+    comes, so after such a group it is replaced.
     """
 
     def __init__(self, source: LmdbSource, host: TakesProofs, *, cache_bytes: int) -> None:
@@ -115,126 +115,127 @@ class WriterAuthorizer:
         self._checker = self._new_checker()
         self._group: Group | None = None
 
-    def check(self, group: Group, ask: CallRequest) -> WriterDecision:
-        """Judge a call, and take what it costs if it is allowed; nothing else.
+    def check(self, group: Group, request: CallRequest) -> WriterDecision:
+        """Judge a call, and charge for it if it is allowed.
 
         Raises StateFull above the 85 % mark.
         """
         _require_room(group)
-        change_id = retry_change_id(ask.gateway, ask.retry_id) if ask.retry_id else once_change_id()
-        first = group.first_outcome(change_id) if ask.retry_id else None
+        change_id = (
+            retry_change_id(request.gateway, request.retry_id) if request.retry_id else once_change_id()
+        )
+        first = group.first_outcome(change_id) if request.retry_id else None
         if first is not None and first.applied:
-            return self._again(group, ask, change_id, first)
-        payer = CostAllocator(
-            group.rows, PaymentTerms(ask.request_digest, ask.approvals, wants_permit=ask.permit_ms > 0)
-        )
-        decision = self._judge(group, ask, payer)
+            return self._retry(group, request, change_id, first)
+        terms = PaymentTerms(request.request_digest, request.approvals, wants_permit=request.permit_ms > 0)
+        costs = CostAllocator(group.rows, terms)
+        decision = self._judge(group, request, costs)
         if not decision:
-            return self._denied(group, ask, payer, decision)
-        if not (payer.taken or ask.permit_ms or ask.retry_id):
+            return self._denied(group, request, costs, decision)
+        allocation = costs.allocation
+        if not (allocation or request.permit_ms or request.retry_id):
             return WriterDecision(decision)
-        taken = payer.taken
-        return self._written(
-            decision,
-            group.submit(
-                consume(
-                    change_id,
-                    payer.session_id,
-                    gateway=ask.gateway,
-                    token_digest=ask.token_digest,
-                    request_digest=ask.request_digest,
-                    expected_epoch=payer.epoch,
-                    uses=taken.uses,
-                    budgets=taken.budgets,
-                    approval_ids=taken.approval_ids,
-                    permit_id=secrets.token_bytes(PERMIT_ID_BYTES) if ask.permit_ms else b"",
-                    permit_deadline_ms=group.at_ms + ask.permit_ms if ask.permit_ms else 0,
-                )
-            ),
+        change = consume(
+            change_id,
+            costs.session_id,
+            gateway=request.gateway,
+            token_digest=request.token_digest,
+            request_digest=request.request_digest,
+            expected_epoch=costs.epoch,
+            uses=allocation.uses,
+            budgets=allocation.budgets,
+            approval_ids=allocation.approval_ids,
+            permit_id=secrets.token_bytes(PERMIT_ID_BYTES) if request.permit_ms else b"",
+            permit_deadline_ms=group.at_ms + request.permit_ms if request.permit_ms else 0,
         )
+        return self._submit(decision, change, group)
 
-    def commit(self, group: Group, ask: CallRequest, permit: bytes) -> WriterDecision:
+    def commit(self, group: Group, request: CallRequest, permit: bytes) -> WriterDecision:
         """Judge the call of a permit again, and use the permit up if it is allowed.
 
         Raises as :meth:`check` does.
         """
         _require_room(group)
-        session_id, permit_id = _split(permit)
-        holder = self._holder_of(group, ask, session_id, permit_id)
-        # What proved the call when it was checked may be too old by now: the permit is bound to that call.
-        decision = self._judge(group, ask, holder, skip_proof=True)
+        session_id, permit_id = _permit_ids(permit)
+        policy = self._permit_policy(group, request, session_id, permit_id)
+        # The proof of the check may be too old by now; the permit is bound to that call.
+        decision = self._judge(group, request, policy, skip_proof=True)
         if not decision:
-            self._give_up(group, ask, session_id, permit_id, decision)
+            self._release_dead(group, request, session_id, permit_id, decision)
             return WriterDecision(decision)
         change = settle_permit(
-            once_change_id(), session_id, permit_id, Settlement.COMMIT, gateway=ask.gateway
+            once_change_id(), session_id, permit_id, Settlement.COMMIT, gateway=request.gateway
         )
-        return self._written(decision, group.submit(change))
+        return self._submit(decision, change, group)
 
     def release(self, group: Group, gateway: str, permit: bytes) -> ChangeOutcome:
-        """Give back what a permit holds in reserve.
+        """Release a permit's reserve.
 
         Raises Rejected NOT_FOUND for one that is not open, or another gateway's; and as :meth:`check` does.
         """
-        session_id, permit_id = _split(permit)
-        held = group.rows.permit(session_id, permit_id)
-        if held is None or held.gateway != gateway:
+        session_id, permit_id = _permit_ids(permit)
+        stored = group.rows.permit(session_id, permit_id)
+        if stored is None or stored.gateway != gateway:
             raise Rejected(Rejection.NOT_FOUND.value, "permit: none that is open and this credential's")
         change = settle_permit(once_change_id(), session_id, permit_id, Settlement.RELEASE, gateway=gateway)
         return group.submit(change).raise_if_rejected()
 
-    def _again(self, group: Group, ask: CallRequest, change_id: str, first: ChangeOutcome) -> WriterDecision:
-        """Judge a call that was allowed under this retry id: it is paid, by its permit where it has one.
+    def _retry(
+        self, group: Group, request: CallRequest, change_id: str, first: ChangeOutcome
+    ) -> WriterDecision:
+        """Judge a call that was allowed under this retry id: it is paid for, by its permit where it has one.
 
-        A permit that was committed, released or is over pays for nothing more: what it held went its way.
+        A permit that was committed, released or has expired pays for nothing more.
         """
         same = consume(
             change_id,
             first.session_id,
-            gateway=ask.gateway,
-            token_digest=ask.token_digest,
-            request_digest=ask.request_digest,
+            gateway=request.gateway,
+            token_digest=request.token_digest,
+            request_digest=request.request_digest,
             expected_epoch=0,
         )
-        payer: CostPolicy = MismatchedRetryPolicy()
+        policy: CostPolicy = MismatchedRetryPolicy()
         if first.digest == same.digest():
-            payer = PrepaidPolicy()
+            policy = PrepaidPolicy()
             if first.permit_id:
-                payer = self._holder_of(group, ask, first.session_id, first.permit_id)
-        decision = self._judge(group, ask, payer)
+                policy = self._permit_policy(group, request, first.session_id, first.permit_id)
+        decision = self._judge(group, request, policy)
         if decision.reason == Reason.REPLAYED:
-            # The proof of the first attempt; one that was made for this attempt is used up by it.
-            decision = self._judge(group, ask, payer, consume_nonce=False)
+            # It was the proof of the first attempt. A proof made for this attempt is consumed.
+            decision = self._judge(group, request, policy, consume_nonce=False)
         return _with_permit(decision, first) if decision else WriterDecision(decision)
 
-    def _give_up(
-        self, group: Group, ask: CallRequest, session_id: bytes, permit_id: bytes, decision: Decision
+    def _release_dead(
+        self, group: Group, request: CallRequest, session_id: bytes, permit_id: bytes, decision: Decision
     ) -> None:
-        """Close a permit of a session that is over, now that its own gateway was told so.
+        """Release the permit of a session that is over, since its own gateway learns that now.
 
-        It can never be committed, and whoever works under it knows; else it would count as open until its
-        deadline, and the session's end as not complete.
+        It can never be committed. Left open, it would count until its deadline, and the session's end would
+        not be complete before.
         """
-        held = group.rows.permit(session_id, permit_id)
-        if held is None or decision.reason not in OVER:
+        stored = group.rows.permit(session_id, permit_id)
+        if stored is None or decision.reason not in FINAL_REASONS:
             return
-        if (held.gateway, held.token_digest) == (ask.gateway, ask.token_digest):
+        if (stored.gateway, stored.token_digest) == (request.gateway, request.token_digest):
             change_id, release = once_change_id(), Settlement.RELEASE
-            group.submit(settle_permit(change_id, session_id, permit_id, release, gateway=ask.gateway))
+            group.submit(settle_permit(change_id, session_id, permit_id, release, gateway=request.gateway))
 
-    def _holder_of(self, group: Group, ask: CallRequest, session_id: bytes, permit_id: bytes) -> PermitPolicy:
+    def _permit_policy(
+        self, group: Group, request: CallRequest, session_id: bytes, permit_id: bytes
+    ) -> PermitPolicy:
         return PermitPolicy(
             group.rows.permit(session_id, permit_id),
-            gateway=ask.gateway,
-            token_digest=ask.token_digest,
-            request_digest=ask.request_digest,
+            gateway=request.gateway,
+            token_digest=request.token_digest,
+            request_digest=request.request_digest,
         )
 
     def _judge(
         self,
         group: Group,
-        ask: CallRequest,
-        payer: CostPolicy,
+        request: CallRequest,
+        policy: CostPolicy,
         *,
         consume_nonce: bool = True,
         skip_proof: bool = False,
@@ -244,23 +245,23 @@ class WriterAuthorizer:
         now_ms = group.at_ms
         try:
             return self._checker._check(
-                ask.token,
-                ask.action,
-                ask.resource,
-                ask.arguments,
-                tool=ask.tool,
-                session=ask.session,
-                source=ask.source,
-                peer=ask.peer,
-                audience=ask.audience,
-                at_least_revision=ask.at_least_revision,
+                request.token,
+                request.action,
+                request.resource,
+                request.arguments,
+                tool=request.tool,
+                session=request.session,
+                source=request.source,
+                peer=request.peer,
+                audience=request.audience,
+                at_least_revision=request.at_least_revision,
                 now_ms=now_ms,
                 # The wall clock may lag behind what was logged by no more than a checker accepts.
                 clock_suspect=bool(group.suspect) or group.wall_ms + limits.CLOCK_STEP_MS < now_ms,
-                proof=ask.proof,
+                proof=request.proof,
                 consume_nonce=consume_nonce,
                 skip_proof=skip_proof,
-                cost_handler=payer,
+                cost_handler=policy,
             )
         finally:
             self._rows.leave()
@@ -276,25 +277,26 @@ class WriterAuthorizer:
         return Checker(View(self._rows), cache_bytes=self._cache_bytes)
 
     def _denied(
-        self, group: Group, ask: CallRequest, payer: CostAllocator, decision: Decision
+        self, group: Group, request: CallRequest, costs: CostAllocator, decision: Decision
     ) -> WriterDecision:
-        """Return a denial; with the approval that is missing, asked for now if it was not before."""
-        refusal = payer.refusal
-        if refusal is None or refusal.terms is None or refusal.reason is not Reason.APPROVAL_REQUIRED:
+        """Return a denial; with the missing approval, which is requested now if it was not before."""
+        unmet = costs.unmet
+        if unmet is None or unmet.terms is None or unmet.reason is not Reason.APPROVAL_REQUIRED:
             return WriterDecision(decision)
-        return WriterDecision(decision, approval=_asked_for(group, ask, refusal.terms, refusal.approval_id))
+        approval = _requested_approval(group, request, unmet.terms, unmet.approval_id)
+        return WriterDecision(decision, approval=approval)
 
-    def _written(self, decision: Decision, outcome: ChangeOutcome) -> WriterDecision:
-        """Return the decision if what it costs was taken; a denial by the log's own word if it was not."""
+    def _submit(self, decision: Decision, change: Change, group: Group) -> WriterDecision:
+        """Charge for an allowed call; returns a denial by the log's rejection if that fails."""
+        outcome = group.submit(change)
         if outcome.applied:
             return _with_permit(decision, outcome)
-        return WriterDecision(
-            self._checker.refuse(Stage.NEEDS, REJECTED.get(outcome.rejection, Reason.INTERNAL_ERROR))
-        )
+        reason = REASON_BY_REJECTION.get(outcome.rejection, Reason.INTERNAL_ERROR)
+        return WriterDecision(self._checker.refuse(Stage.NEEDS, reason))
 
 
 def _require_room(group: Group) -> None:
-    """Raise StateFull before anything is judged; a clock that is not believed is a denial's reason."""
+    """Raise StateFull before anything is judged; a suspect clock is a denial instead."""
     if not group.suspect:
         group.require_room()
 
@@ -305,19 +307,19 @@ def _with_permit(decision: Decision, outcome: ChangeOutcome) -> WriterDecision:
     return WriterDecision(decision, outcome.session_id + outcome.permit_id, outcome.permit_deadline_ms)
 
 
-def _split(permit: bytes) -> tuple[bytes, bytes]:
-    """Return the session id and the id of a permit; of bytes that are none, ids that nothing has."""
+def _permit_ids(permit: bytes) -> tuple[bytes, bytes]:
+    """Return the session id and the id of a permit; for other bytes, ids that nothing has."""
     if len(permit) != PERMIT_BYTES:
         return bytes(PERMIT_BYTES - PERMIT_ID_BYTES), bytes(PERMIT_ID_BYTES)
     return permit[:-PERMIT_ID_BYTES], permit[-PERMIT_ID_BYTES:]
 
 
-def _asked_for(
-    group: Group, ask: CallRequest, terms: ApprovalTerms, approval_id: bytes
+def _requested_approval(
+    group: Group, request: CallRequest, terms: ApprovalTerms, approval_id: bytes
 ) -> ApprovalRecord | None:
-    """Return the approval that waits for an answer, asked for if none does; None if it can't be shown.
+    """Return the approval that waits for an answer, requested now if none does.
 
-    What is too large for a person to be shown, or too much for one session, is not asked for.
+    None if the call is too large to be shown to a person, or if the session has too many approvals.
     """
     rows, now_ms = group.rows, group.at_ms
     waiting = rows.requested_approval(
@@ -325,10 +327,10 @@ def _asked_for(
     )
     if waiting is not None and waiting.expires_at_ms > now_ms:
         return waiting
-    if len(ask.arguments) > limits.MAX_APPROVAL_ARGUMENT_BYTES:
+    if len(request.arguments) > limits.MAX_APPROVAL_ARGUMENT_BYTES:
         return None
     record = ApprovalRecord(
-        # Of approvals that were given beforehand, so that others can be added to them.
+        # The id of approvals that were granted beforehand, so that others can be added to them.
         id=approval_id or secrets.token_bytes(APPROVAL_ID_BYTES),
         session_id=terms.session_id,
         block_id=terms.block_id,
@@ -338,11 +340,11 @@ def _asked_for(
         request_digest=terms.request_digest,
         threshold=terms.threshold,
         keys=terms.keys,
-        action=ask.action.decode(),
-        resource=ask.resource.decode(),
-        arguments=ask.arguments,
-        labels=tuple(block.label for block in Token.parse(ask.token).inspect().blocks if block.label),
-        gateway=ask.gateway,
+        action=request.action.decode(),
+        resource=request.resource.decode(),
+        arguments=request.arguments,
+        labels=tuple(block.label for block in Token.parse(request.token).inspect().blocks if block.label),
+        gateway=request.gateway,
     )
-    outcome = group.submit(request_approval(once_change_id(), record, actor=ask.gateway))
+    outcome = group.submit(request_approval(once_change_id(), record, actor=request.gateway))
     return rows.approval(record.session_id, record.id) if outcome.applied else None

@@ -1,7 +1,7 @@
-"""Who pays for a call: chooses the scopes whose needs are met, and adds up what they cost.
+"""Allocates the cost of a call: chooses the scopes whose needs are met, and adds up their cost.
 
-The kernel asks a payer once all else allows. A payer only reads: what it found to be taken is written
-afterwards, in the same transaction, by who made it (:mod:`sessauth.server.writer.authorizer`).
+The kernel calls a cost policy once all other stages allow. A policy only reads: its allocation is written
+afterwards, in the same transaction, by its maker (:mod:`sessauth.server.writer.authorizer`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ...model.costs import BudgetClaim, Ledger, Permit, SessionCounts, UseClaim,
 from ...reasons import Reason
 from ...scopes.value import Number
 
-# What ``pay`` returns for a call that is paid.
-PAID: Final = 0
+# ``charge`` returns this for a call that is paid for.
+CHARGED: Final = 0
 
 
 class CostReader(Protocol):
-    """The rows of what sessions have taken, as the changes before left them."""
+    """Reader of sessions' costs, as the changes before left them."""
 
     def uses(self, session_id: bytes, block_id: bytes, scope: int) -> int:
-        """Return how often a scope was used."""
+        """Return the number of uses of a scope."""
         ...
 
     def ledger(self, session_id: bytes, ledger: bytes) -> Ledger:
@@ -36,21 +36,21 @@ class CostReader(Protocol):
     def requested_approval(
         self, session_id: bytes, block_id: bytes, block: int, scope: int, epoch: int, request_digest: bytes
     ) -> ApprovalRecord | None:
-        """Return the approval that was last asked for a call."""
+        """Return the approval that was last requested for a call."""
         ...
 
     def approval_used(self, session_id: bytes, approval_id: bytes) -> bool:
-        """Whether an approval was used up."""
+        """Return True if an approval was used up."""
         ...
 
     def counts(self, session_id: bytes) -> SessionCounts:
-        """Return what a session has open."""
+        """Return a session's counts of open permits and approvals."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PaymentTerms:
-    """What a call is paid with: the approvals that came with it; and whether it wants a permit."""
+    """A call's means of payment: the approvals that came with it. It may want a permit."""
 
     request_digest: bytes
     approvals: Sequence[bytes] = ()
@@ -59,9 +59,9 @@ class PaymentTerms:
 
 @dataclass(frozen=True, slots=True)
 class UnmetNeed:
-    """Why the needs of a scope are not met.
+    """The reason why a scope's needs are not met.
 
-    Where its approval is why, ``terms`` are those of it, and ``approval_id`` is of what there is of it.
+    If its approval is missing, ``terms`` are that approval's, and ``approval_id`` is set if it was requested.
     """
 
     reason: Reason
@@ -72,74 +72,72 @@ class UnmetNeed:
 
 @dataclass(slots=True)
 class Allocation:
-    """What a call takes: each list as a Consume has it."""
+    """The costs of a call, in the lists of a Consume."""
 
     uses: list[UseClaim] = field(default_factory=list)
     budgets: list[BudgetClaim] = field(default_factory=list)
     approval_ids: list[bytes] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        """Whether it takes anything."""
+        """Return True if there are any."""
         return bool(self.uses or self.budgets or self.approval_ids)
 
     def used(self, block_id: bytes, scope: int) -> int:
-        """Return how often this call uses a scope so far."""
+        """Return the number of uses of a scope by this call so far."""
         return sum(claim.block_id == block_id and claim.scope == scope for claim in self.uses)
 
     def charged(self, ledger: bytes) -> int:
-        """Return what this call charges a ledger with so far, in billionths."""
+        """Return this call's charge to a ledger so far, in billionths."""
         return sum(nanos(claim.amount) for claim in self.budgets if claim.ledger == ledger)
 
 
 class CostPolicy(Protocol):
-    """What the kernel asks, once all else allows, whether a call is paid."""
+    """Decides, once all other stages allow, if a call is paid for."""
 
     def charge(self, claims: CostClaims) -> int:
-        """Return :data:`PAID` or the number of a reason; where it lies is told to ``claims``."""
+        """Return :data:`CHARGED` or the number of a reason, whose position is set in ``claims``."""
         ...
 
 
 class CostAllocator:
-    """Meets the needs of one call by the rows of an account.
+    """Meets the needs of one call from the rows of an account.
 
-    Afterwards ``taken`` is what the call takes, ``epoch`` and ``session_id`` are those it was judged by, and
-    ``refusal`` is why it is not paid; None if it is, or was not asked about.
+    Afterwards ``allocation`` has the call's costs, ``epoch`` and ``session_id`` are those it was judged by,
+    and ``unmet`` is the reason why it is not paid for; None if it is, or if it was not charged.
     """
 
-    def __init__(self, account: CostReader, asked: PaymentTerms) -> None:
-        """Pay for a call from ``account``."""
+    def __init__(self, account: CostReader, terms: PaymentTerms) -> None:
+        """Pay for a call from ``account`` by ``terms``."""
         self._account = account
-        self._asked = asked
-        self.taken = Allocation()
+        self._terms = terms
+        self.allocation = Allocation()
         self.session_id = b""
         self.epoch = 0
-        self.refusal: UnmetNeed | None = None
+        self.unmet: UnmetNeed | None = None
 
     def charge(self, claims: CostClaims) -> int:
-        """Choose, block by block, the first scope whose needs are met; returns :data:`PAID` or a reason."""
+        """Choose each block's first scope whose needs are met; returns :data:`CHARGED` or a reason."""
         self.session_id, self.epoch = claims.session_id, claims.epoch
         for block, block_id, scopes in claims:
-            refusals = []
+            unmet_needs = []
             for scope, price, amount in scopes:
-                refusal = self._meet(claims, block, block_id, scope, price, amount)
-                if refusal is None:
+                unmet = self._allocate(claims, block, block_id, scope, price, amount)
+                if unmet is None:
                     claims.choose(block, scope)
                     break
-                refusals.append((scope, refusal))
+                unmet_needs.append((scope, unmet))
             else:
-                scope, self.refusal = refusals[0]
-                claims.fail(block, scope, self.refusal.argument)
-                return self.refusal.reason
-        if self._asked.wants_permit and self._no_permit_left():
-            self.refusal = UnmetNeed(Reason.BUDGET_EXHAUSTED)
+                scope, self.unmet = unmet_needs[0]
+                claims.fail(block, scope, self.unmet.argument)
+                return self.unmet.reason
+        open_permits = self._account.counts(self.session_id).open_permits if self._terms.wants_permit else 0
+        if open_permits >= limits.MAX_OPEN_PERMITS:
+            self.unmet = UnmetNeed(Reason.BUDGET_EXHAUSTED)
             claims.fail()
-            return self.refusal.reason
-        return PAID
+            return self.unmet.reason
+        return CHARGED
 
-    def _no_permit_left(self) -> bool:
-        return self._account.counts(self.session_id).open_permits >= limits.MAX_OPEN_PERMITS
-
-    def _meet(
+    def _allocate(
         self,
         claims: CostClaims,
         block: int,
@@ -148,7 +146,7 @@ class CostAllocator:
         price: Price,
         amount: tuple[int, int] | None,
     ) -> UnmetNeed | None:
-        """Take what one scope costs; or return why not, and take nothing."""
+        """Allocate the cost of one scope; if a need is not met, return it and allocate nothing."""
         approval_id = b""
         if price.threshold:
             terms = ApprovalTerms(
@@ -157,7 +155,7 @@ class CostAllocator:
                 block,
                 scope,
                 self.epoch,
-                self._asked.request_digest,
+                self._terms.request_digest,
                 price.threshold,
                 price.keys,
             )
@@ -178,45 +176,45 @@ class CostAllocator:
             if self._charged(ledger) + nanos(charge.amount) > nanos(charge.limit):
                 return UnmetNeed(Reason.BUDGET_EXHAUSTED)
         if approval_id:
-            self.taken.approval_ids.append(approval_id)
+            self.allocation.approval_ids.append(approval_id)
         if use is not None:
-            self.taken.uses.append(use)
+            self.allocation.uses.append(use)
         if charge is not None:
-            self.taken.budgets.append(charge)
+            self.allocation.budgets.append(charge)
         return None
 
     def _approved(self, terms: ApprovalTerms, now_ms: int) -> ApprovalOutcome:
         def is_used(approval_id: bytes) -> bool:
-            return approval_id in self.taken.approval_ids or self._account.approval_used(
+            return approval_id in self.allocation.approval_ids or self._account.approval_used(
                 self.session_id, approval_id
             )
 
         record = self._account.requested_approval(
             terms.session_id, terms.block_id, terms.block, terms.scope, terms.epoch, terms.request_digest
         )
-        held = () if record is None else (record,)
-        return judge_approvals(self._asked.approvals, held, terms, now_ms, is_used=is_used)
+        stored = () if record is None else (record,)
+        return judge_approvals(self._terms.approvals, stored, terms, now_ms, is_used=is_used)
 
     def _used(self, use: UseClaim) -> int:
         stored = self._account.uses(self.session_id, use.block_id, use.scope)
-        return stored + self.taken.used(use.block_id, use.scope)
+        return stored + self.allocation.used(use.block_id, use.scope)
 
     def _charged(self, ledger: bytes) -> int:
-        """Return what is spent and reserved of a ledger, by this call as well, in billionths."""
+        """Return a ledger's spent and reserved amounts, this call's included, in billionths."""
         row = self._account.ledger(self.session_id, ledger)
-        return nanos(row.spent) + nanos(row.reserved) + self.taken.charged(ledger)
+        return nanos(row.spent) + nanos(row.reserved) + self.allocation.charged(ledger)
 
 
 class PrepaidPolicy:
-    """Pays for a call that was allowed before: what it costs was taken then."""
+    """Pays for a call that was allowed, and charged for, before."""
 
     def charge(self, claims: CostClaims) -> int:
-        """Return :data:`PAID`."""
-        return PAID
+        """Return :data:`CHARGED`."""
+        return CHARGED
 
 
 class MismatchedRetryPolicy:
-    """Pays for nothing: the name of the attempt was given to another call."""
+    """Pays for nothing: another call had this retry id."""
 
     def charge(self, claims: CostClaims) -> int:
         """Return MALFORMED_REQUEST, at the retry id."""
@@ -225,25 +223,25 @@ class MismatchedRetryPolicy:
 
 
 class PermitPolicy:
-    """Pays with a permit, if it is open and of this very call."""
+    """Pays with a permit if it is open and this very call's."""
 
     def __init__(
         self, permit: Permit | None, *, gateway: str, token_digest: bytes, request_digest: bytes
     ) -> None:
         """Pay with ``permit`` (None: there is none) for a call of ``gateway`` with these digests."""
         self._permit = permit
-        self._asked = (gateway, token_digest, request_digest)
+        self._call = (gateway, token_digest, request_digest)
 
     def charge(self, claims: CostClaims) -> int:
-        """Return :data:`PAID`, or BAD_PERMIT."""
+        """Return :data:`CHARGED`, or BAD_PERMIT."""
         permit = self._permit
         if (
             permit is not None
-            and (permit.gateway, permit.token_digest, permit.request_digest) == self._asked
+            and (permit.gateway, permit.token_digest, permit.request_digest) == self._call
             and permit.session_id == claims.session_id
             and permit.epoch == claims.epoch
             and permit.deadline_ms > claims.checked_at_ms
         ):
-            return PAID
+            return CHARGED
         claims.fail()
         return Reason.BAD_PERMIT

@@ -1,4 +1,4 @@
-"""A worker's way to the control process: hands on what only the writer of the state can take."""
+"""The channel of a worker to the control process."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
 )
-# What the control process says of itself, or of this worker; the rest is about the call, and handed on.
-OURS: Final = frozenset(
+# Refusals that concern the control process or this worker. Others concern the call, and are passed on.
+INTERNAL_REASONS: Final = frozenset(
     {
         "UNAUTHENTICATED",
         "PERMISSION_DENIED",
@@ -43,18 +43,18 @@ OURS: Final = frozenset(
         "INTERNAL",
     }
 )
-# What is kept of a call's time to answer it in, when the control process does not.
+# Reserve of a call's time for an answer of the worker itself.
 RESERVE_SECONDS: Final = 0.02
 
 
 class Forwarder:
     """Calls ForwardService of the control process. Any thread may use it.
 
-    Nothing is asked twice: an answer that was lost may be of a call that took something.
+    Nothing is sent twice: a lost answer may be of a call that was charged for.
     """
 
     def __init__(self, socket: Path, credential: str, tracing: Tracing | None = None) -> None:
-        """Call at ``socket``, with the credential that the control process gave; connects when first used.
+        """Call at ``socket``, with the credential from the control process; connects when first used.
 
         ``tracing`` has the control process continue a call's trace.
         """
@@ -69,7 +69,7 @@ class Forwarder:
         """Return the control process's answer to an RPC of AuthorizationService, encoded.
 
         Raises:
-            ServerError: the control process refused the call, with its own word; WRITER_UNREACHABLE if it
+            ServerError: the control process refused the call, with its own reason; WRITER_UNREACHABLE if it
                 can't be reached, can't serve, or does not answer within the call's deadline.
         """
         seconds = call.remaining - RESERVE_SECONDS
@@ -111,7 +111,7 @@ class Forwarder:
 
 
 def _refusal(error: Any) -> ServerError:
-    """Return the control process's own refusal; WRITER_UNREACHABLE if it gave none."""
+    """Return the control process's refusal of the call; WRITER_UNREACHABLE if there is none."""
     word = field = message = ""
     for key, value in error.trailing_metadata() or ():
         if key != DETAILS:
@@ -127,6 +127,6 @@ def _refusal(error: Any) -> ServerError:
                 word = info.reason
             elif detail.Unpack(request) and request.field_violations:
                 field = request.field_violations[0].field
-    if word in CODES and word not in OURS:
+    if word in CODES and word not in INTERNAL_REASONS:
         return ServerError(message, reason=word, field=field)
     return refused("WRITER_UNREACHABLE", f"the control process did not answer: {word or error.code().name}")

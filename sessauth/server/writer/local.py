@@ -1,8 +1,8 @@
-"""The writer of the state in this very process: the control process's way to it."""
+"""The writer of this process: decides in its own groups."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -12,19 +12,19 @@ from ...state.host.proof_reader import TakesProofs
 from ...state.writer.group import Group
 from ...state.writer.state_writer import StateWriter
 from ...v1 import authorization_service_pb2 as pb
+from ...v1 import record_pb2
 from ..rpc.call import CallContext
 from ..rpc.method import parse
 from ..status import invalid
 from .authorizer import PERMIT_BYTES, CallRequest, WriterAuthorizer, WriterDecision
-from .port import ask_of, fields_of
+from .port import IN_PLACE, Decisions
 from .submit import wait_for_commit
 
-# Of a change that takes something, beside what its call brings along.
+# Size of a change that charges for a call, beside the call's own bytes.
 CLAIM_BYTES: Final = 1_024
-NOTHING: Final[Mapping[int, bytes]] = {}
 
 
-class WriterHere:
+class LocalWriter:
     """A ``WriterPort`` to the log of this process. Any thread may use it."""
 
     def __init__(self, log: StateWriter, host: TakesProofs, *, cache_bytes: int) -> None:
@@ -33,44 +33,42 @@ class WriterHere:
         Proofs count as they do for ``host``, the process's own checker.
         """
         self._log = log
-        self._arbiter = WriterAuthorizer(log.source(), host, cache_bytes=cache_bytes)
+        self._authorizer = WriterAuthorizer(log.source(), host, cache_bytes=cache_bytes)
 
     def decide(
-        self, asking: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
-    ) -> Mapping[int, bytes]:
-        """Decide items one by one, in their order; all that are decided together share their commits."""
+        self, message: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
+    ) -> Decisions:
+        """Decide items one by one, in their order; those that are queued together share their commits."""
         call.raise_if_expired()
         pending = []
         for index in wanted:
-            ask = ask_of(asking, index, audience, call)
+            request = call_request_from(message, index, audience, call)
             try:
-                future = self._log.decide(partial(self._arbiter.check, ask=ask), _size(ask))
+                future = self._log.decide(partial(self._authorizer.check, request=request), _size(request))
             except SessauthError:
                 if alone:
                     raise
-                # The queue is full; what was queued before is waited for.
+                # The queue is full; the items before are in it.
                 break
             pending.append((index, future))
         for index, future in pending:
             try:
-                _put(asking, index, wait_for_commit(future, call))
+                _put(message, index, wait_for_commit(future, call))
             except SessauthError:
                 if alone:
                     raise
-        return NOTHING
+        return IN_PLACE
 
-    def commit(
-        self, asking: CheckMessage, data: bytes, audience: str, call: CallContext
-    ) -> Mapping[int, bytes]:
-        """Commit the permit of ``asking``, which ``data`` was."""
+    def commit(self, message: CheckMessage, data: bytes, audience: str, call: CallContext) -> Decisions:
+        """Commit the permit of ``message``, encoded in ``data``."""
         call.raise_if_expired()
-        ask, permit = ask_of(asking, 0, audience, call), asking.permit
+        request, permit = call_request_from(message, 0, audience, call), message.permit
 
         def work(group: Group) -> WriterDecision:
-            return self._arbiter.commit(group, ask, permit)
+            return self._authorizer.commit(group, request, permit)
 
-        _put(asking, 0, wait_for_commit(self._log.decide(work, _size(ask)), call))
-        return NOTHING
+        _put(message, 0, wait_for_commit(self._log.decide(work, _size(request)), call))
+        return IN_PLACE
 
     def release(self, data: bytes, call: CallContext) -> bytes:
         """Release a permit of the caller's."""
@@ -80,7 +78,7 @@ class WriterHere:
         gateway = call.principal.name
 
         def work(group: Group) -> int:
-            return self._arbiter.release(group, gateway, permit).revision
+            return self._authorizer.release(group, gateway, permit).revision
 
         revision = wait_for_commit(self._log.decide(work, CLAIM_BYTES, only_removes_authority=True), call)
         return pb.ReleaseResponse(revision=revision).SerializeToString()
@@ -92,11 +90,37 @@ def require_permit(permit: bytes) -> None:
         raise invalid("permit", f"must be {PERMIT_BYTES} bytes, not {len(permit)}")
 
 
-def _size(ask: CallRequest) -> int:
-    """Return about how many bytes a change for this call has: an approval is asked for with its arguments."""
-    return CLAIM_BYTES + len(ask.resource) + len(ask.arguments)
+def call_request_from(message: CheckMessage, index: int, audience: str, call: CallContext) -> CallRequest:
+    """Return the call of a judged item."""
+    token, action, resource, arguments, tool, session, source, peer, proof = message.call(index)
+    return CallRequest(
+        gateway=call.principal.name,
+        token=token,
+        action=action,
+        resource=resource,
+        arguments=arguments,
+        tool=tool,
+        session=session,
+        source=source,
+        peer=peer,
+        audience=audience,
+        at_least_revision=message.at_least_revision,
+        proof=proof,
+        approvals=message.approvals(index),
+        retry_id=message.retry_id(index),
+        permit_ms=message.permit_ms(index),
+    )
 
 
-def _put(asking: CheckMessage, index: int, verdict: WriterDecision) -> None:
-    asking.override(index, verdict.decision)
-    asking.attach(index, fields_of(verdict))
+def _size(request: CallRequest) -> int:
+    """Return about the bytes of a call's change: an approval is requested with its arguments."""
+    return CLAIM_BYTES + len(request.resource) + len(request.arguments)
+
+
+def _put(message: CheckMessage, index: int, decided: WriterDecision) -> None:
+    """Put a decision in its item's place, and the fields that come with it."""
+    message.override(index, decided.decision)
+    fields = pb.Decision(permit=decided.permit, permit_expires_at_ms=decided.permit_expires_at_ms)
+    if decided.approval is not None:
+        fields.approval.CopyFrom(record_pb2.ApprovalRecord.FromString(decided.approval.encode()))
+    message.attach(index, fields.SerializeToString())

@@ -1,8 +1,8 @@
-"""The writer of the state in another process: a worker's way to it, through the control process."""
+"""The writer of the control process, for a worker: forwards calls to it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -13,54 +13,66 @@ from ...v1 import authorization_service_pb2 as pb
 from ..rpc.call import CallContext
 from ..status import refused
 from .forward import Forwarder
-from .port import ask_of, item_of
+from .port import Decisions
 
 UNREACHABLE: Final = "WRITER_UNREACHABLE"
-NOTHING: Final[Mapping[int, bytes]] = {}
+UNDECIDED: Final[Decisions] = {}
 
 
-class WriterAway:
-    """A ``WriterPort`` that asks the control process. Any thread may use it."""
+class RemoteWriter:
+    """A ``WriterPort`` to the control process. Any thread may use it."""
 
     def __init__(self, forwarder: Forwarder) -> None:
-        """Ask by ``forwarder``."""
+        """Forward with ``forwarder``."""
         self._forwarder = forwarder
 
     def decide(
-        self, asking: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
-    ) -> Mapping[int, bytes]:
+        self, message: CheckMessage, wanted: Sequence[int], audience: str, call: CallContext, *, alone: bool
+    ) -> Decisions:
         """Have the control process judge the items; they stay denied if it can't be reached in time."""
-        items = [item_of(ask_of(asking, index, audience, call)) for index in wanted]
-        revision = asking.at_least_revision
+        items = [item_message_from(message, index) for index in wanted]
+        revision = message.at_least_revision
         try:
             if alone:
-                one = pb.CheckRequest(item=items[0], audience=audience, at_least_revision=revision)
-                answer = self._forwarder.forward("Check", one.SerializeToString(), call)
-                decisions: Sequence[pb.Decision] = [pb.CheckResponse.FromString(answer).decision]
-            else:
-                many = pb.CheckBatchRequest(items=items, audience=audience, at_least_revision=revision)
-                answer = self._forwarder.forward("CheckBatch", many.SerializeToString(), call)
-                decisions = pb.CheckBatchResponse.FromString(answer).decisions
+                check = pb.CheckRequest(item=items[0], audience=audience, at_least_revision=revision)
+                response = self._forwarder.forward("Check", check.SerializeToString(), call)
+                return {wanted[0]: pb.CheckResponse.FromString(response).decision}
+            batch = pb.CheckBatchRequest(items=items, audience=audience, at_least_revision=revision)
+            response = self._forwarder.forward("CheckBatch", batch.SerializeToString(), call)
+            decisions = pb.CheckBatchResponse.FromString(response).decisions
         except (ServerError, DecodeError) as error:
             if alone and not (isinstance(error, DecodeError) or error.reason == UNREACHABLE):
                 raise
-            return NOTHING
-        if len(decisions) != len(wanted):
-            return NOTHING
-        return {
-            index: decision.SerializeToString() for index, decision in zip(wanted, decisions, strict=True)
-        }
+            return UNDECIDED
+        return dict(zip(wanted, decisions, strict=True)) if len(decisions) == len(wanted) else UNDECIDED
 
-    def commit(
-        self, asking: CheckMessage, data: bytes, audience: str, call: CallContext
-    ) -> Mapping[int, bytes]:
+    def commit(self, message: CheckMessage, data: bytes, audience: str, call: CallContext) -> Decisions:
         """Have the control process commit the permit of ``data``."""
-        answer = self._forwarder.forward("Commit", data, call)
+        response = self._forwarder.forward("Commit", data, call)
         try:
-            return {0: pb.CommitResponse.FromString(answer).decision.SerializeToString()}
+            return {0: pb.CommitResponse.FromString(response).decision}
         except DecodeError:
             raise refused(UNREACHABLE, "the control process gave no answer that can be read") from None
 
     def release(self, data: bytes, call: CallContext) -> bytes:
         """Have the control process release a permit."""
         return self._forwarder.forward("Release", data, call)
+
+
+def item_message_from(message: CheckMessage, index: int) -> pb.CheckItem:
+    """Return the message of a judged item."""
+    token, action, resource, arguments, tool, session, source, peer, proof = message.call(index)
+    return pb.CheckItem(
+        token=token,
+        action=action,
+        resource=resource,
+        arguments=arguments,
+        tool=tool,
+        session_id=session,
+        source=source,
+        peer=peer,
+        proof=proof,
+        approvals=message.approvals(index),
+        retry_id=message.retry_id(index),
+        permit_ms=message.permit_ms(index),
+    )
