@@ -18,7 +18,7 @@ from __future__ import annotations
 from sessauth.approvals.approver import Approver, ApproverKey
 from sessauth.client import Client
 
-# Of a person, from a file: ApproverKey.load(path). A scope names its public half.
+# A person's key comes from a file: ApproverKey.load(path). A scope names its public half.
 KEY = ApproverKey.generate()
 ARGUMENTS = b'{"version": "1.2"}'
 
@@ -36,7 +36,7 @@ def main() -> None:
 
         deploy()
 
-        # What the approver does, on a machine of its own: read, decide, sign.
+        # The approver's part, on a machine of its own: read, decide, sign.
         for waiting in client.list_approvals(public_key=KEY.public_key).approvals:
             print("\n".join(waiting.render().splitlines()[:6]))
             client.grant_approval(waiting, Approver(KEY))

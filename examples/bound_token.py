@@ -22,7 +22,7 @@ READ = "read:files/docs/**"
 
 
 def prove(key: HolderKey, token: Token, hosts: VerifierKeys, name: str) -> bytes:
-    """Make what an agent sends along with a call."""
+    """Make the proof that an agent sends with a call."""
     host = hosts.current(SystemClock().now_ms())
     if host is None:
         raise SystemExit("the host's keys are over: ask for them again")

@@ -18,7 +18,7 @@ from sessauth.tokens.token import Token
 
 
 def ask(client: Client, token: Token, who: str, action: str) -> None:
-    """Judge one call and say what came of it."""
+    """Judge one call and print the decision."""
     decision = client.check(token, action, "files/docs/plan.md", audience="gateway")
     print(f"{who}: {'allowed' if decision else f'denied, {decision.reason.name}'}")
 

@@ -16,7 +16,7 @@ CEILING = ["read:warehouse/**"]
 
 
 def main() -> None:
-    """Ask about a call that takes long, on a watch, and hear that it is no longer allowed."""
+    """Watch a call that takes long, and print its withdrawal."""
     with Client() as client:
         session = client.open_session(subject="agent:reporter", purpose="conversation 12", ceiling=CEILING)
         token = client.mint(session.id, CEILING, ["gateway"])

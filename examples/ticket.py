@@ -16,7 +16,7 @@ CEILING = ['read:mcp/github/* where owner == "acme" and repo == "web" free *']
 
 
 def ask(client: Client, token: Token, what: str, owner: str) -> None:
-    """Judge one read of a file, as a gateway would, and say what came of it."""
+    """Judge one read of a file, as a gateway would, and print the decision."""
     arguments = {"owner": owner, "repo": "web", "path": "README.md"}
     decision = client.check(token, "read", "mcp/github/get_file_contents", arguments, audience="gateway")
     print(f"{what}: {'allowed' if decision else f'denied, {decision.reason.name}'}")

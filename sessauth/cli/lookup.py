@@ -28,7 +28,7 @@ class AmbiguousId(UsageError):
         self.candidates = candidates
 
 
-class Page(Protocol):
+class ListPage(Protocol):
     """Part of a list; an empty ``next_page_token`` marks the last one."""
 
     @property
@@ -36,7 +36,7 @@ class Page(Protocol):
         """Position of the next page."""
 
 
-P = TypeVar("P", bound=Page)
+P = TypeVar("P", bound=ListPage)
 
 
 def pages(read: Callable[..., P], **filters: Any) -> Iterator[P]:

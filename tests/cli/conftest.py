@@ -26,7 +26,7 @@ COMMAND = [sys.executable, "-m", "sessauth.cli.main"]
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command answered."""
+    """Result of a command."""
 
     code: int
     out: str

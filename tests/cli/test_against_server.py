@@ -228,7 +228,7 @@ def test_keep_alive_and_children(service: Service) -> None:
     ],
 )
 def test_refusals_exit_with_3(service: Service, args: tuple[str, ...], word: str) -> None:
-    """What the server refuses is exit code 3, with its word in the JSON on stderr."""
+    """A refusal of the server is exit code 3, with its word in the JSON on stderr."""
     ran = service(*args, "--json")
 
     assert (ran.code, ran.out) == (3, "")

@@ -45,7 +45,7 @@ def session(server: Service) -> sessions.Session:
 
 
 @pytest.fixture
-def asked(server: Service, session: sessions.Session) -> ApprovalRecord:
+def pending(server: Service, session: sessions.Session) -> ApprovalRecord:
     """An approval that waits for two of three keys."""
     return ask(server, session)
 
@@ -58,15 +58,15 @@ def keys(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / name for name in (*KEYS, "dan")}
 
 
-def ids(asked: ApprovalRecord) -> tuple[str, str]:
+def ids(pending: ApprovalRecord) -> tuple[str, str]:
     """The two arguments that name an approval."""
-    return asked.session_id.hex(), asked.id.hex()
+    return pending.session_id.hex(), pending.id.hex()
 
 
-def status(server: Service, asked: ApprovalRecord) -> tuple[ApprovalStatus, int]:
-    """What the log holds of it: its status, and how many signed."""
+def status(server: Service, pending: ApprovalRecord) -> tuple[ApprovalStatus, int]:
+    """Return the approval's status in the log, and the number of signatures."""
     assert server.control is not None
-    found = server.control.log.approval(asked.session_id, asked.id)
+    found = server.control.log.approval(pending.session_id, pending.id)
     assert found is not None
     return found.status, len(found.statements)
 
@@ -85,9 +85,9 @@ def test_a_key_is_made_in_a_file_of_its_owner(run: Run, tmp_path: Path) -> None:
     assert path.read_text().splitlines()[1] not in made.out + made.err + shown.out + again.err
 
 
-def test_what_waits_is_listed(command: Run, asked: ApprovalRecord) -> None:
-    """With both ids whole, to be copied; by session, by key, by status; as JSON too."""
-    session_id, approval_id = ids(asked)
+def test_what_waits_is_listed(command: Run, pending: ApprovalRecord) -> None:
+    """Both ids are whole, to be copied; filters are session, key and status; JSON has the same."""
+    session_id, approval_id = ids(pending)
     shown = command("approval", "list", "--session", session_id)
     mine = command(
         "approval", "list", "--session", session_id, "--public-key", approver("ann").text, "--json"
@@ -111,75 +111,75 @@ def test_a_page_says_how_to_go_on(command: Run, server: Service, session: sessio
     assert "--page" in command(*args[:-1]).out
 
 
-def test_show_prints_all_that_is_signed(command: Run, asked: ApprovalRecord) -> None:
-    """With the session's subject and purpose."""
-    ran = command("approval", "show", *ids(asked))
+def test_show_prints_all_that_is_signed(command: Run, pending: ApprovalRecord) -> None:
+    """The session's subject and purpose are part of it."""
+    ran = command("approval", "show", *ids(pending))
 
     assert ran.code == 0
-    for part in ('"deploy"', '"prod/api"', '"agent-7"', '"ticket 12"', asked.request_digest.hex()):
+    for part in ('"deploy"', '"prod/api"', '"agent-7"', '"ticket 12"', pending.request_digest.hex()):
         assert part in ran.out
 
 
 def test_grant_needs_somebody_who_reads(
-    command: Run, server: Service, asked: ApprovalRecord, keys: dict[str, Path]
+    command: Run, server: Service, pending: ApprovalRecord, keys: dict[str, Path]
 ) -> None:
-    """Where nobody can be asked nothing is signed without --yes; what is signed is shown either way."""
-    refused = command("approval", "grant", *ids(asked), "--key", keys["ann"])
-    assert (refused.code, status(server, asked)) == (2, (ApprovalStatus.PENDING, 0))
+    """Without a terminal nothing is signed without --yes; the text to be signed is shown either way."""
+    refused = command("approval", "grant", *ids(pending), "--key", keys["ann"])
+    assert (refused.code, status(server, pending)) == (2, (ApprovalStatus.PENDING, 0))
     assert "--yes" in refused.err
 
-    granted = command("approval", "grant", *ids(asked), "--key", keys["ann"], "--yes")
-    assert (granted.code, status(server, asked)) == (0, (ApprovalStatus.PENDING, 1))
+    granted = command("approval", "grant", *ids(pending), "--key", keys["ann"], "--yes")
+    assert (granted.code, status(server, pending)) == (0, (ApprovalStatus.PENDING, 1))
     assert '"prod/api"' in granted.out
     assert "signed 1 of 2" in granted.out
 
-    second = command("approval", "grant", *ids(asked), "--key", keys["bob"], "--yes", "--json")
+    second = command("approval", "grant", *ids(pending), "--key", keys["bob"], "--yes", "--json")
     assert second.json["status"] == "GRANTED"
     assert '"prod/api"' in second.json["shown"]
 
 
 def test_a_key_that_is_not_asked_signs_nothing(
-    command: Run, server: Service, asked: ApprovalRecord, keys: dict[str, Path]
+    command: Run, server: Service, pending: ApprovalRecord, keys: dict[str, Path]
 ) -> None:
     """Nor one that signed already; both are told here, before anything is sent."""
-    foreign = command("approval", "grant", *ids(asked), "--key", keys["dan"], "--yes")
-    as_json = command("approval", "grant", *ids(asked), "--key", keys["dan"], "--yes", "--json")
-    command("approval", "grant", *ids(asked), "--key", keys["ann"], "--yes")
-    twice = command("approval", "grant", *ids(asked), "--key", keys["ann"], "--yes")
+    foreign = command("approval", "grant", *ids(pending), "--key", keys["dan"], "--yes")
+    as_json = command("approval", "grant", *ids(pending), "--key", keys["dan"], "--yes", "--json")
+    command("approval", "grant", *ids(pending), "--key", keys["ann"], "--yes")
+    twice = command("approval", "grant", *ids(pending), "--key", keys["ann"], "--yes")
 
     assert (foreign.code, twice.code) == (2, 2)
     assert ("does not name" in foreign.err, "signed already" in twice.err) == (True, True)
     assert json.loads(as_json.err)["error"]["word"] == "UNKNOWN_KEY"
-    assert status(server, asked) == (ApprovalStatus.PENDING, 1)
+    assert status(server, pending) == (ApprovalStatus.PENDING, 1)
 
 
 def test_grant_to_a_file(
-    command: Run, server: Service, asked: ApprovalRecord, keys: dict[str, Path], tmp_path: Path
+    command: Run, server: Service, pending: ApprovalRecord, keys: dict[str, Path], tmp_path: Path
 ) -> None:
     """The server hears nothing; the file is new, its owner's alone, and holds what counts."""
     out = tmp_path / "signed"
     ran = command(
-        "approval", "grant", *ids(asked), "--key", keys["ann"], "--yes", "--ttl", "5m", "--out", out
+        "approval", "grant", *ids(pending), "--key", keys["ann"], "--yes", "--ttl", "5m", "--out", out
     )
-    again = command("approval", "grant", *ids(asked), "--key", keys["ann"], "--yes", "--out", out)
+    again = command("approval", "grant", *ids(pending), "--key", keys["ann"], "--yes", "--out", out)
 
     assert (ran.code, again.code) == (0, 2)
-    assert status(server, asked) == (ApprovalStatus.PENDING, 0)
+    assert status(server, pending) == (ApprovalStatus.PENDING, 0)
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     signed = SignedApproval.from_text(out.read_text().strip())
-    stated = check_statement(signed, terms_of(asked), asked.requested_at_ms, approval_id=asked.id)
-    assert 0 < stated.expires_at_ms - asked.requested_at_ms <= 5 * 60_000 + 60_000
+    stated = check_statement(signed, terms_of(pending), pending.requested_at_ms, approval_id=pending.id)
+    assert 0 < stated.expires_at_ms - pending.requested_at_ms <= 5 * 60_000 + 60_000
     assert out.read_text().strip() not in ran.out
 
 
-def test_deny_says_who_and_why(command: Run, server: Service, asked: ApprovalRecord) -> None:
+def test_deny_says_who_and_why(command: Run, server: Service, pending: ApprovalRecord) -> None:
     """It is written down, and final."""
-    ran = command("approval", "deny", *ids(asked), "--reason", "not on friday")
-    again = command("approval", "deny", *ids(asked))
+    ran = command("approval", "deny", *ids(pending), "--reason", "not on friday")
+    again = command("approval", "deny", *ids(pending))
 
     assert (ran.code, again.code) == (0, 3)
     assert 'denied by  "operator": "not on friday"' in ran.out
-    assert status(server, asked)[0] is ApprovalStatus.DENIED
+    assert status(server, pending)[0] is ApprovalStatus.DENIED
 
 
 def test_hostile_texts_reach_no_terminal(
@@ -187,7 +187,7 @@ def test_hostile_texts_reach_no_terminal(
 ) -> None:
     """Neither list nor show nor grant prints a character that moves or hides what stands beside it."""
     arguments = b'{"to": "x\\u202e\\n\\u001b[31m"}'
-    asked = ask(
+    pending = ask(
         server,
         session,
         resource="prod/ipa\u202e",
@@ -197,9 +197,9 @@ def test_hostile_texts_reach_no_terminal(
     )
     for args in (
         ("approval", "list"),
-        ("approval", "show", *ids(asked)),
-        ("approval", "grant", *ids(asked), "--key", keys["ann"], "--yes"),
-        ("approval", "deny", *ids(asked), "--reason", "no"),
+        ("approval", "show", *ids(pending)),
+        ("approval", "grant", *ids(pending), "--key", keys["ann"], "--yes"),
+        ("approval", "deny", *ids(pending), "--reason", "no"),
     ):
         ran = command(*args)
         assert ran.code == 0, ran.err
@@ -217,21 +217,21 @@ def test_hostile_texts_reach_no_terminal(
     ],
 )
 def test_an_argument_that_can_not_be_is_a_usage_error(run: Run, args: tuple[str, ...]) -> None:
-    """Told before any server is asked."""
+    """The refusal comes before any call of a server."""
     assert run(*args).code == 2
 
 
 def test_what_is_not_there_is_refused(command: Run, session: sessions.Session) -> None:
-    """With the exit code of a refusal."""
+    """The exit code is that of a refusal."""
     assert command("approval", "show", session.id.hex(), "00" * 16).code == 3
 
 
 def test_a_key_that_others_may_read_is_refused(
-    command: Run, asked: ApprovalRecord, keys: dict[str, Path]
+    command: Run, pending: ApprovalRecord, keys: dict[str, Path]
 ) -> None:
-    """Before anything is fetched or shown."""
+    """The refusal comes before anything is fetched or shown."""
     keys["ann"].chmod(0o640)
-    ran = command("approval", "grant", *ids(asked), "--key", keys["ann"], "--yes")
+    ran = command("approval", "grant", *ids(pending), "--key", keys["ann"], "--yes")
 
     assert (ran.code, ran.out) == (5, "")
     assert "chmod 600" in ran.err
@@ -251,7 +251,7 @@ def test_check_takes_approvals_from_files_alone(run: Run, tmp_path: Path) -> Non
 
 
 def test_check_here_takes_nothing_that_only_the_server_takes(run: Run, tmp_path: Path) -> None:
-    """With --state there is nobody to take what a call costs."""
+    """Only a server can charge a call, so --state excludes costs."""
     token = _some_token(run, tmp_path)
     for more in (("--retry-id", "x"), ("--permit-ms", "1000")):
         ran = run("check", token, "deploy", "prod/api", "--state", tmp_path, *more)
@@ -278,14 +278,14 @@ def _on_a_terminal(home: Path, typed: bytes, *args: object) -> tuple[Ran, str]:
         [*COMMAND, "--home", str(home), *map(str, args)], stdin=theirs, stdout=subprocess.PIPE, stderr=theirs
     )
     os.close(theirs)
-    seen, asked = b"", False
+    seen, answered = b"", False
     while select.select([ours], [], [], 30)[0]:
         try:
             seen += os.read(ours, 4096)
         except OSError:
             break
-        if not asked and b"[y/N]" in seen:
-            asked = True
+        if not answered and b"[y/N]" in seen:
+            answered = True
             os.write(ours, typed)
     out, _ = process.communicate(timeout=30)
     os.close(ours)
@@ -296,38 +296,38 @@ def _on_a_terminal(home: Path, typed: bytes, *args: object) -> tuple[Ran, str]:
     ("typed", "code", "signed"), [(b"y\n", 0, 1), (b"n\n", 130, 0), (b"\n", 130, 0), (b"\x04", 130, 0)]
 )
 def test_a_person_is_asked(
-    server: Service, asked: ApprovalRecord, keys: dict[str, Path], typed: bytes, code: int, signed: int
+    server: Service, pending: ApprovalRecord, keys: dict[str, Path], typed: bytes, code: int, signed: int
 ) -> None:
-    """On a terminal what would be signed is shown first, and only a yes signs it."""
+    """A terminal shows the text to be signed first, and only a yes signs it."""
     ran, question = _on_a_terminal(
-        server.made.home, typed, "approval", "grant", *ids(asked), "--key", keys["ann"]
+        server.made.home, typed, "approval", "grant", *ids(pending), "--key", keys["ann"]
     )
 
-    assert (ran.code, status(server, asked)[1]) == (code, signed)
+    assert (ran.code, status(server, pending)[1]) == (code, signed)
     assert '"prod/api"' in ran.out
     assert "once?" in question
 
 
 def test_a_person_is_asked_with_json_too(
-    server: Service, asked: ApprovalRecord, keys: dict[str, Path]
+    server: Service, pending: ApprovalRecord, keys: dict[str, Path]
 ) -> None:
-    """What would be signed goes to the terminal, and stdout holds one document."""
+    """The text to be signed goes to the terminal, and stdout holds one document."""
     ran, question = _on_a_terminal(
-        server.made.home, b"y\n", "approval", "grant", *ids(asked), "--key", keys["ann"], "--json"
+        server.made.home, b"y\n", "approval", "grant", *ids(pending), "--key", keys["ann"], "--json"
     )
 
     assert '"prod/api"' in question
     assert ran.json["signed_by"] == [approver("ann").text]
 
 
-def test_no_secret_is_said(command: Run, asked: ApprovalRecord, keys: dict[str, Path]) -> None:
+def test_no_secret_is_said(command: Run, pending: ApprovalRecord, keys: dict[str, Path]) -> None:
     """Nothing that the commands print holds the private key."""
     secret = keys["ann"].read_text().splitlines()[1]
     said = ""
     runs: list[Callable[[], Ran]] = [
         lambda: command("approver-key", "show", keys["ann"], "--json"),
-        lambda: command("approval", "grant", *ids(asked), "--key", keys["ann"], "--yes", "--json"),
-        lambda: command("approval", "show", *ids(asked), "--json"),
+        lambda: command("approval", "grant", *ids(pending), "--key", keys["ann"], "--yes", "--json"),
+        lambda: command("approval", "show", *ids(pending), "--json"),
     ]
     for each in runs:
         ran = each()
@@ -381,7 +381,7 @@ def test_a_call_from_its_denial_to_its_permit(
 
 
 def test_a_permit_is_given_back(command: Run, session: sessions.Session, tmp_path: Path) -> None:
-    """What it held may be held by another; a permit that was given back commits nothing."""
+    """Its reservation is free for others; a released permit commits nothing."""
     token = tmp_path / "pay"
     scope = 'pay:shop where amount > 0 needs budget("money", 10, "EUR", amount)'
     minted = command("token", "mint", session.id.hex(), "--scope", scope, "--audience", "gw", "--out", token)

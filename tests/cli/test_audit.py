@@ -95,7 +95,7 @@ def test_a_session_of_the_log_is_found_by_its_first_digits(run: Run, log: Path) 
 
 
 def test_query_takes_a_forgotten_at_for_no_arguments(run: Run, log: Path) -> None:
-    """What is no JSON object is refused, and the refusal says how a file is named."""
+    """A text that is no JSON object is refused, and the refusal says how a file is named."""
     refused = run("audit", "query", "--arguments", "arguments.json")
 
     assert refused.code == 2

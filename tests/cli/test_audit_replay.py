@@ -64,7 +64,7 @@ def test_a_clean_log_leaves_with_0(folder: Path) -> None:
 
 
 def test_arguments_come_from_a_file(folder: Path, tmp_path: Path) -> None:
-    """What they leave open without them they decide; a file that is not there is told."""
+    """Decisions that are undecided without arguments are decided with them; a missing file is reported."""
     kept = tmp_path / "kept"
     kept.write_bytes(b'{"owner":"acme"}\n')
 
@@ -94,7 +94,7 @@ def test_another_session_has_nothing_to_say(forged: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_leaves_with_5(tmp_path: Path) -> None:
-    """As one that can't be verified does."""
+    """The exit code is that of a folder that can't be verified."""
     ran = invoke("audit", "replay", "--dir", tmp_path / "none")
 
     assert ran.code == 5

@@ -60,7 +60,7 @@ def test_a_holder_key_is_made_and_shown(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_token_is_minted_to_a_key_offline(run: Run, key: Path, issuer_key: Path, tmp_path: Path) -> None:
-    """To the text, to a file with the text, and to the key file itself: the same holder."""
+    """The text, a file with the text, and the key file name the same holder."""
     public = run("holder-key", "show", key, "--json").json["public"]
     (tmp_path / "public").write_text(public + "\n")
     holder = HolderKey.load(key).public
@@ -76,7 +76,7 @@ def test_a_token_is_minted_to_a_key_offline(run: Run, key: Path, issuer_key: Pat
 
 
 def test_only_the_key_narrows_a_bound_token(run: Run, key: Path, issuer_key: Path, tmp_path: Path) -> None:
-    """To the next holder; without the key, with another's, and to a bearer token it is refused."""
+    """The next holder gets it; without the key, with another's, and to a bearer token it is refused."""
     token = mint(run, issuer_key, tmp_path / "token", "--to", f"@{key}")
     other = tmp_path / "other.pem"
     run("holder-key", "new", other)
@@ -97,7 +97,7 @@ def test_only_the_key_narrows_a_bound_token(run: Run, key: Path, issuer_key: Pat
 
 
 def test_may_seal_lets_the_holder_seal(run: Run, key: Path, issuer_key: Path, tmp_path: Path) -> None:
-    """With the key the holder makes a bearer token where the issuer permitted it."""
+    """The holder makes a bearer token with the key if the issuer permitted it."""
     token = mint(run, issuer_key, tmp_path / "token", "--to", f"@{key}", "--may-seal")
 
     assert run("token", "attenuate", token, "--key", key, "--json").json["ending"] == "sealed"
@@ -151,7 +151,7 @@ def test_a_proof_is_made_and_a_call_checked(service: Service, tmp_path: Path) ->
 
 
 def test_a_proof_of_each_kind_counts_in_this_process_too(service: Service, tmp_path: Path) -> None:
-    """With --state the call is judged here, by the host's keys and its memory of used proofs."""
+    """The call is judged here with --state, by the host's keys and its table of used nonces."""
     key, token = tmp_path / "holder.pem", tmp_path / "token"
     service("holder-key", "new", key)
     session = service("session", "open", "--subject", "x", "--ceiling", SCOPE, "--json").json["id"]
@@ -168,7 +168,7 @@ def test_a_proof_of_each_kind_counts_in_this_process_too(service: Service, tmp_p
 
 
 def test_a_holder_pins_the_issuer_keys(service: Service, tmp_path: Path, issuer_key: Path) -> None:
-    """With the cluster's JWK set a proof is made; with another issuer's key nothing is proven."""
+    """A proof is made with the cluster's JWK set; with another issuer's key nothing is proven."""
     key, token, jwks = tmp_path / "holder.pem", tmp_path / "token", tmp_path / "jwks"
     service("holder-key", "new", key)
     jwks.write_text(json.dumps(service("keys", "jwks", "--json").json))

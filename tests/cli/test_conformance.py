@@ -79,7 +79,7 @@ def test_generated_questions_are_of_all_sorts() -> None:
         assert complete(write_decision(decision)) == question.expected, question
     assert reasons["ALLOWED"] > 150
     assert reasons["CONDITION_FAILED"] > 150
-    # Of the others some are rare, and proofs and approvals are in the vectors.
+    # Some of the others are rare; proofs and approvals are in the vectors.
     assert len(reasons) >= len(Reason) // 2
 
 
@@ -104,7 +104,7 @@ def test_generated_questions_are_of_all_sorts() -> None:
 )
 def test_a_judge_that_gives_no_answer_is_begun_anew(run: Run, tmp_path: Path, deed: str, fault: str) -> None:
     """Each question without an answer is one that is wrong; all others are answered as before."""
-    # Of four vectors, or of one where each is waited for.
+    # Four vectors, or one if each answer takes its full time.
     reason = "REVOKED" if deed.startswith("os._exit") else "WRONG_PEER"
     # Time to start on a busy machine, and no more.
     answer_ms = 4000 if "4 s" in fault else 60_000
@@ -122,7 +122,7 @@ def test_a_judge_that_gives_no_answer_is_begun_anew(run: Run, tmp_path: Path, de
 
 
 def test_a_judge_that_never_answers_is_given_up(run: Run) -> None:
-    """After so many questions in a row nothing more is asked, and that is no agreement."""
+    """No more questions follow after so many in a row, and the result is no agreement."""
     ran = _conformance(run, "false", "--cases", 0)
 
     assert ran.code == 1
@@ -161,7 +161,7 @@ def test_each_member_of_an_answer_is_compared(run: Run, tmp_path: Path, deed: st
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         (("--run", "/nowhere/judge"), "/nowhere/judge can't be run"),
         (("--run", ""), "names no program"),
@@ -171,16 +171,16 @@ def test_each_member_of_an_answer_is_compared(run: Run, tmp_path: Path, deed: st
         (("--run", "cat", "--out", "/nowhere/x"), "can't be written"),
     ],
 )
-def test_what_can_not_be_run(run: Run, options: tuple[str, ...], said: str) -> None:
+def test_what_can_not_be_run(run: Run, options: tuple[str, ...], expected: str) -> None:
     """A program, a folder or a file that is not there is the caller's mistake, named by its option."""
     ran = run("conformance", *options)
 
     assert ran.code == 2
-    assert said in ran.err
+    assert expected in ran.err
 
 
 def test_the_package_has_its_vectors() -> None:
-    """What the command asks about by default is what tests/vectors holds."""
+    """The default questions are those of tests/vectors."""
     folder = default_folder()
 
     for name in FILES:

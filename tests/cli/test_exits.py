@@ -79,7 +79,7 @@ def test_no_server_exits_with_4(run: Run) -> None:
 
 
 def test_errors_in_json(run: Run) -> None:
-    """With --json an error is one JSON document on stderr, with kind, word and message."""
+    """An error with --json is one JSON document on stderr, with kind, word and message."""
     ran = run("session", "list", "--json")
 
     error = json.loads(ran.err)["error"]
@@ -88,7 +88,7 @@ def test_errors_in_json(run: Run) -> None:
 
 @pytest.mark.parametrize("args", [("session", "get", "--json"), ("keys", "retire", "zz", "--json")])
 def test_usage_errors_in_json(run: Run, args: tuple[str, ...]) -> None:
-    """With --json a missing or unreadable argument is one JSON document on stderr too."""
+    """A missing or unreadable argument with --json is one JSON document on stderr too."""
     ran = run(*args)
 
     assert (ran.code, ran.out) == (2, "")
@@ -96,7 +96,7 @@ def test_usage_errors_in_json(run: Run, args: tuple[str, ...]) -> None:
 
 
 def test_broken_pipe_is_quiet(service: Service) -> None:
-    """If whoever reads the output goes away, the command ends without a traceback."""
+    """The command ends without a traceback if the reader of its output goes away."""
     reader, writer = os.pipe()
     os.close(reader)
     process = subprocess.run(

@@ -26,7 +26,7 @@ class Listing:
     """A client that lists what it was made with, whatever was asked for."""
 
     def __init__(self, *session_ids: str) -> None:
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.sessions = tuple(
             session_from_message(
                 pb.Session(id=bytes.fromhex(each), subject=SUBJECT, status=record_pb2.SESSION_STATUS_ACTIVE)
@@ -36,7 +36,7 @@ class Listing:
 
     def list_sessions(self, **asked: Any) -> SessionPage:
         """Return a page of them."""
-        self.asked.append(asked)
+        self.requests.append(asked)
         return SessionPage(self.sessions[: asked["page_size"]])
 
     def end(self, *_: Any, **__: Any) -> None:
@@ -60,7 +60,7 @@ def test_one_session_is_found_by_its_first_digits() -> None:
 
     for text in ("5f0c", "5F0C", "5f0c…", "5f0c...", "5f0c0"):
         assert found(client, text).hex() == some("5f0c", 1)[0]
-    assert client.asked[0] == {"id_prefix": "5f0c", "page_size": lookup.MAX_SHOWN + 1}
+    assert client.requests[0] == {"id_prefix": "5f0c", "page_size": lookup.MAX_SHOWN + 1}
 
 
 def test_a_whole_id_asks_nobody() -> None:
@@ -69,7 +69,7 @@ def test_a_whole_id_asks_nobody() -> None:
 
     assert found(client, "5f" * 16) == bytes.fromhex("5f" * 16)
     assert lookup.session(client, b"") == b""  # type: ignore[arg-type]
-    assert client.asked == []
+    assert client.requests == []
 
 
 def test_several_are_listed_and_none_is_used() -> None:
@@ -86,7 +86,7 @@ def test_several_are_listed_and_none_is_used() -> None:
 
 
 def test_a_server_that_does_not_know_prefixes_is_not_believed() -> None:
-    """What does not begin so is not meant, whatever a server lists."""
+    """Ids with another prefix don't count, whatever a server lists."""
     assert found(Listing(*some("aaaa", 3), *some("5f0c", 1)), "5f0c").hex() == some("5f0c", 1)[0]
     with pytest.raises(NotFound, match="no session has an id that begins with 5f0c"):
         found(Listing(*some("aaaa", 3)), "5f0c")
@@ -111,7 +111,7 @@ def test_too_little_is_no_prefix(text: str) -> None:
 
 
 def test_offline_commands_take_whole_ids(run: Run, issuer_key: Path) -> None:
-    """Where no server is asked a prefix is refused, and the refusal says what to give."""
+    """A prefix is refused by commands without a server, and the refusal says what to give."""
     ran = run(
         *("token", "mint", "5f0c", "--scope", "read:x", "--audience", "g", "--issuer-key", issuer_key),
         *("--ttl", "1m"),
@@ -121,7 +121,7 @@ def test_offline_commands_take_whole_ids(run: Run, issuer_key: Path) -> None:
 
 
 def answered(service: Service, *command: object) -> Ran:
-    """What a command answers; it must be done."""
+    """Return a command's answer; it must exit with 0."""
     ran = service(*command)
     assert ran.code == 0, ran.err
     return ran
@@ -205,7 +205,7 @@ def test_approvals_take_prefixes(service: Service, tmp_path: Path) -> None:
 
 
 def test_candidates_are_printed_safely(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What others chose of a session can't act on a terminal, nor look like a line of ours."""
+    """Texts that others chose can't act on a terminal, nor look like a line of ours."""
     client = Listing(*some("5f0c", 2))
 
     class Context(Listing):

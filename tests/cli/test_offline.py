@@ -153,7 +153,7 @@ def test_sealed_token_is_not_attenuated(run: Run, stored: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("", "not a token"),
         ("hello", "not a token"),
@@ -162,7 +162,9 @@ def test_sealed_token_is_not_attenuated(run: Run, stored: Path) -> None:
         (b"\xff\xfe", "no text"),
     ],
 )
-def test_bad_paste_is_named(run: Run, stored: Path, tmp_path: Path, content: str | bytes, said: str) -> None:
+def test_bad_paste_is_named(
+    run: Run, stored: Path, tmp_path: Path, content: str | bytes, expected: str
+) -> None:
     """A paste that is cut or damaged is called that, and none of it is repeated."""
     text = run("token", "present", stored).out.strip()
     content = {"cut": text[:-10], "flip": text[:60] + "A" * 4 + text[64:]}.get(str(content), content)
@@ -170,7 +172,7 @@ def test_bad_paste_is_named(run: Run, stored: Path, tmp_path: Path, content: str
     ran = run("token", "inspect", "-", stdin=content)
 
     assert (ran.code, ran.out) == (2, "")
-    assert said in ran.err
+    assert expected in ran.err
     assert text[20:60] not in ran.err
 
 
@@ -194,7 +196,7 @@ def test_bad_paste_is_named(run: Run, stored: Path, tmp_path: Path, content: str
     ],
 )
 def test_usage_errors_exit_with_2(run: Run, args: tuple[str, ...]) -> None:
-    """What can't be read is exit code 2, with a word on stderr and nothing on stdout."""
+    """An unreadable argument is exit code 2, with a word on stderr and nothing on stdout."""
     ran = run(*args)
 
     assert (ran.code, ran.out) == (2, "")
@@ -202,7 +204,7 @@ def test_usage_errors_exit_with_2(run: Run, args: tuple[str, ...]) -> None:
 
 
 def test_offline_commands_load_no_server_parts(run: Run, stored: Path) -> None:
-    """What needs no server starts without gRPC, protobuf and LMDB."""
+    """Commands without a server start without gRPC, protobuf and LMDB."""
     program = (
         "import sys\nfrom sessauth.cli.main import cli\n"
         "try: cli.main(['token', 'present', sys.argv[1]])\n"

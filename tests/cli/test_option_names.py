@@ -19,7 +19,7 @@ from .conftest import Run, Service
 
 # As it is installed, which may be without a source tree.
 PACKAGE = Path(sessauth.__file__).parent
-# What a command may reach, or hear of a server. Configuration files are named by their own keys.
+# Code that a command reaches, here or at a server. Configuration errors name their own keys.
 REACHED = (
     *("client", "server/services", "server/request_fields.py", "server/events/filter.py", "cli"),
     *(f"tokens/{name}.py" for name in ("attenuation", "block_draft", "holder", "issuer", "token")),
@@ -50,7 +50,7 @@ def text_of(node: ast.expr) -> str:
     return "{}"
 
 
-def as_seen(message: str) -> str:
+def filled_in(message: str) -> str:
     """A message with something in each of its places."""
     return re.sub(r"^\{\}\.", "item.", message).replace("[{}]", "[3]").replace("{}", "5")
 
@@ -67,9 +67,9 @@ def messages() -> Iterator[tuple[str, str]]:
                 called = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 place = f"{path.relative_to(PACKAGE)}:{node.lineno}"
                 if called == "invalid":
-                    yield place, as_seen(": ".join(text_of(each) for each in node.args[:2]))
+                    yield place, filled_in(": ".join(text_of(each) for each in node.args[:2]))
                 elif called in errors.__dict__:
-                    yield place, as_seen(text_of(node.args[0]))
+                    yield place, filled_in(text_of(node.args[0]))
 
 
 def options_of(command: click.Command) -> Iterator[str]:
@@ -101,14 +101,14 @@ def mentioned(message: str) -> set[str]:
 def test_every_parameter_in_a_message_is_known() -> None:
     """Each that a message names is said as an option, or is none that a command's user could give."""
     known = everything()
-    unsaid = {
+    left = {
         name: f"{place}: {message}"
         for place, message in messages()
         for name in mentioned(message) & mentioned(with_option_names(message, known))
     }
 
-    assert {name: where for name, where in unsaid.items() if name not in NO_OPTIONS} == {}
-    assert NO_OPTIONS - set(unsaid) == set()
+    assert {name: where for name, where in left.items() if name not in NO_OPTIONS} == {}
+    assert NO_OPTIONS - set(left) == set()
 
 
 def test_what_parameters_are_said_as_exists() -> None:
@@ -119,7 +119,7 @@ def test_what_parameters_are_said_as_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "expected"),
     [
         ("ttl_ms: must be at most 5", "--ttl: must be at most 5"),
         ("raise timeout_ms if that is too short", "raise --timeout-ms if that is too short"),
@@ -127,7 +127,7 @@ def test_what_parameters_are_said_as_exists() -> None:
         ("repeat it with request_id 'a1' to learn", "repeat it with --request-id 'a1' to learn"),
         ("item.retry_id: must be at most 64 bytes", "--retry-id: must be at most 64 bytes"),
         ("where[2]: is no condition", "--where[2]: is no condition"),
-        # What is not the command's, or no parameter at all, stays as it is.
+        # Other commands' parameters and other words stay as they are.
         ("proofs.key_lifetime_ms: must be at least 5", "proofs.key_lifetime_ms: must be at least 5"),
         ("unix:/srv/timeout_ms/s can't be reached", "unix:/srv/timeout_ms/s can't be reached"),
         ("the source: is unclear", "the source: is unclear"),
@@ -135,12 +135,12 @@ def test_what_parameters_are_said_as_exists() -> None:
         ("'a ttl_ms' is no label", "'a ttl_ms' is no label"),
     ],
 )
-def test_how_a_message_is_said(message: str, said: str) -> None:
+def test_how_a_message_is_said(message: str, expected: str) -> None:
     """Parameters are said as the options that the command has; nothing else changes."""
     options = ("--ttl", "--timeout-ms", "--tls-ca", "--insecure-tcp", "--request-id", "--retry-id", "--where")
     known = {option[2:].replace("-", "_"): option for option in (*options, "--source")}
 
-    assert with_option_names(message, known) == said
+    assert with_option_names(message, known) == expected
 
 
 def test_a_wrong_target_names_options(run: Run, tmp_path: Path) -> None:

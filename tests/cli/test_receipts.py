@@ -42,7 +42,7 @@ def text(path: Path) -> str:
 
 
 def test_the_end_tells_its_receipt(service: Service) -> None:
-    """As JSON too, whole; the end is done whatever it says."""
+    """JSON has the whole receipt; the session has ended whatever it says."""
     opened = service("session", "open", "--subject", "agent", "--ceiling", "read:**", "--json")
     ended = service("session", "end", opened.json["id"], "--json")
 
@@ -82,7 +82,7 @@ def closed(run: Run, folder: Path, *more: object) -> tuple[int, list[str]]:
 
 
 def test_each_token_is_held_against_it(run: Run, folder: Path, tmp_path: Path) -> None:
-    """Of its session and refused, open ones too; of another session: not covered; forged: not shown."""
+    """A token of its session is refused, an open one too; another's is not covered, a forged one not shown."""
     forged = tmp_path / "forged"
     mine, other = (bytes.fromhex(line) for line in text(folder / "ids").split())
     stranger = Issuer(IssuerKey(bytes(32))).mint(mine, ["read:a"], ["gw"], ttl_ms=60_000)
@@ -97,12 +97,12 @@ def test_each_token_is_held_against_it(run: Run, folder: Path, tmp_path: Path) -
         options = [part for name in names for part in ("--token-file", name)]
         assert closed(run, folder, *options) == (code, expected)
     assert closed(run, folder, "--session", mine.hex())[0] == 0
-    code, [told] = closed(run, folder, "--session", other.hex())
-    assert code == 1 and "OTHER_SESSION" in told
+    code, [expected] = closed(run, folder, "--session", other.hex())
+    assert code == 1 and "OTHER_SESSION" in expected
 
 
 @pytest.mark.parametrize(
-    ("signed", "code", "told"),
+    ("signed", "code", "expected"),
     [
         (CLOSED.signed_by(SERVICE).text, 0, "receipt CLOSED"),
         (PARTIAL.signed_by(SERVICE).text, 1, "waits for gw-1"),
@@ -111,7 +111,7 @@ def test_each_token_is_held_against_it(run: Run, folder: Path, tmp_path: Path) -
         ("", 2, "not a receipt"),
     ],
 )
-def test_what_it_comes_to(run: Run, tmp_path: Path, signed: str, code: int, told: str) -> None:
+def test_what_it_comes_to(run: Run, tmp_path: Path, signed: str, code: int, expected: str) -> None:
     """Closed, not closed, not proven, or no receipt at all."""
     import json
 
@@ -119,7 +119,7 @@ def test_what_it_comes_to(run: Run, tmp_path: Path, signed: str, code: int, told
     (tmp_path / "keys").write_text(json.dumps({"keys": [SERVICE.public_jwk()]}))
     ran = run("session", "verify-closed", "--receipt", tmp_path / "receipt", "--keys", tmp_path / "keys")
 
-    assert ran.code == code and told in ran.out + ran.err
+    assert ran.code == code and expected in ran.out + ran.err
 
 
 def test_a_token_is_never_an_argument(run: Run, folder: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_token_is_never_an_argument(run: Run, folder: Path) -> None:
 
 
 def test_what_refuses_it_is_the_kernels_word() -> None:
-    """A lapse and an expiry are told as such, any other end as an end."""
+    """A lapse and an expiry are expected as such, any other end as an end."""
     from dataclasses import replace
 
     from sessauth.model.receipt import Receipt

@@ -62,7 +62,7 @@ def test_no_command_takes_a_secret_by_value() -> None:
 
 
 def test_outputs_beside_the_result_hold_no_secret(service: Service, tmp_path: Path) -> None:
-    """What the commands say beside their result, on stdout or stderr, repeats no token and no secret."""
+    """Output beside the result, on stdout or stderr, repeats no token and no secret."""
     stored, text = _token(service, tmp_path)
     presented = service("token", "present", stored).out.strip()
     damaged = tmp_path / "damaged"
@@ -132,7 +132,7 @@ def test_credential_is_printed_once(service: Service) -> None:
 
 
 def test_a_holders_secrets_show_nowhere(service: Service, tmp_path: Path) -> None:
-    """What is said while a bound token is made, narrowed, proven and checked holds no line of a key file."""
+    """Output while a bound token is made, narrowed, proven and checked holds no line of a key file."""
     key, other, token = (tmp_path / name for name in ("holder.pem", "other.pem", "token"))
     session = service("session", "open", "--subject", "x", "--ceiling", SCOPE, "--json").json["id"]
     said = ""

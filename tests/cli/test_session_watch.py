@@ -100,7 +100,7 @@ def test_it_says_things_as_they_happen(service: Service) -> None:
 def test_what_can_not_be_watched_is_said(
     service: Service, arguments: tuple[str, ...], code: int, named: str
 ) -> None:
-    """With the exit code of whose fault it is."""
+    """The exit code tells the party at fault."""
     ran = service("session", "watch", *arguments)
 
     assert ran.code == code
@@ -108,7 +108,7 @@ def test_what_can_not_be_watched_is_said(
 
 
 def test_texts_of_others_can_not_mislead() -> None:
-    """What a session says of itself stands in quotes, with escapes for what does not show."""
+    """A session's own texts stand in quotes, with escapes for invisible characters."""
     event = SessionEvent(
         EventKind.LAPSED,
         9,

@@ -171,7 +171,7 @@ def test_restore_of_no_backup(home: Path, tmp_path: Path) -> None:
 
 
 def test_credential_that_can_not_be_written_is_not_kept(home: Path, tmp_path: Path) -> None:
-    """If the secret can't be handed over, the credential does not exist either."""
+    """A credential whose secret can't be handed over does not exist."""
     taken = tmp_path / "taken"
     taken.write_text("mine")
 
@@ -183,7 +183,7 @@ def test_credential_that_can_not_be_written_is_not_kept(home: Path, tmp_path: Pa
 
 
 def test_server_of_a_home_is_found_without_configuration(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With SESSAUTH_HOME alone the client finds socket and credential."""
+    """The client finds socket and credential by SESSAUTH_HOME alone."""
     service: Service = start_service(home)
     monkeypatch.setenv("SESSAUTH_HOME", str(home))
 

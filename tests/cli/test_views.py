@@ -21,12 +21,12 @@ MINUTE = 60_000
 
 
 def _block(index: int, ending: Ending, **fields: object) -> BlockInfo:
-    said: dict[str, object] = {
+    expected: dict[str, object] = {
         "label": "", "issued_at_ms": 0, "expires_at_ms": 0, "not_before_ms": 0, "audience": (), "scopes": (),
         "where": (), "source": (), "peer": (), "max_blocks": 0, "next_key": b"", "proof_key": b"",
         "may_seal": False,
     }  # fmt: skip
-    return BlockInfo(index=index, block_id=bytes([index]) * 32, ending=ending, **{**said, **fields})  # type: ignore[arg-type]
+    return BlockInfo(index=index, block_id=bytes([index]) * 32, ending=ending, **{**expected, **fields})  # type: ignore[arg-type]
 
 
 INFO = TokenInfo(
@@ -105,13 +105,13 @@ def test_token_as_json() -> None:
 
 
 def _decision(**fields: object) -> RemoteDecision:
-    said: dict[str, object] = {
+    expected: dict[str, object] = {
         "allowed": False, "reason": Reason.OUT_OF_SCOPE, "stage": Stage.SCOPE, "level": Level.BLOCK,
         "index": 0, "scope": -1, "clause": -1, "argument": "", "matched_index": -1, "matched_scope": -1,
         "session_id": b"\x22" * 16, "epoch": 3, "block_ids": (), "revision": 7, "view_age_ms": 0,
         "expires_at_ms": NOW_MS, "decision_id": b"\x44" * 16,
     }  # fmt: skip
-    return RemoteDecision(**{**said, **fields})  # type: ignore[arg-type]
+    return RemoteDecision(**{**expected, **fields})  # type: ignore[arg-type]
 
 
 def test_denied_decision_for_people() -> None:
@@ -233,12 +233,12 @@ def test_what_does_not_show_is_escaped(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ms", "said"),
+    ("ms", "expected"),
     [(0, "0ms"), (999, "999ms"), (1000, "1s"), (61_000, "1m 1s"), (3_600_000, "1h"), (90_061_000, "1d 1h")],
 )
-def test_span(ms: int, said: str) -> None:
+def test_span(ms: int, expected: str) -> None:
     """A length of time has at most two units."""
-    assert span(ms) == said
+    assert span(ms) == expected
 
 
 def test_moments() -> None:

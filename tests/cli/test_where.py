@@ -1,4 +1,4 @@
-"""Where the command line finds the server and the credential, when nobody says."""
+"""The server and the credential that the command line finds without options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.cli.conftest import Run
 def test_sockets_outside_the_home_folder_are_found(
     run: Run, monkeypatch: pytest.MonkeyPatch, by_option: bool
 ) -> None:
-    """With server.run_dir elsewhere, the home folder still says where to call, and with what."""
+    """The home folder names socket and credential even if server.run_dir is elsewhere."""
     with tempfile.TemporaryDirectory(prefix="sa-") as folder:
         home, run_dir = Path(folder) / "home", Path(folder) / "sockets"
         assert run("--home", home, "init").code == 0

@@ -17,7 +17,7 @@ from tests.support.typed_page import SERVES, TYPED, assert_shown, typed_page
 
 README = ROOT / "README.md"
 PAGES = [Document(path) for path in sources(ROOT, ".md") if "tests" not in path.relative_to(ROOT).parts]
-# What a reader never types: pictures, output, grammars, settings.
+# Blocks that a reader never types: pictures, output, grammars, settings.
 READ = ("text", "json", "toml", "yaml", "ebnf", "promql")
 SERVE = Fence("sh", "sessauth init >/dev/null\nsessauth serve\n", "", 0, False)
 REASON = re.compile(r"not run: \S+( \S+){2,}")
@@ -48,7 +48,7 @@ def _is_shown_by(page: Document) -> dict[int, str]:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if _to_type(page)], ids=_name)
 def test_every_block_does_what_the_page_says(page: Document, tmp_path: Path) -> None:
-    """With an empty home, each block ends well behind those before it, and shows what the page says.
+    """Each block ends well after those before it, in an empty home, and shows what the page says.
 
     The README is typed in a clone, with nothing on the path; other pages beside a server, with the command
     installed.

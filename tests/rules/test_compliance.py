@@ -88,5 +88,5 @@ def test_most_rows_say_what_is_left_to_others() -> None:
     silent = [row[0] for row in ROWS if not row[3]]
 
     assert len(ROWS) >= 30
-    # What the project is for.
+    # The project's purpose.
     assert silent == ["3. Access to individual enterprise resources is granted on a per-session basis"]

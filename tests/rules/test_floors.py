@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 FLOOR = {package: number for number, floor in enumerate(FLOORS, start=1) for package in floor}
 
-# What `import sessauth` may load: a gateway that embeds a verifier loads no RPC stack.
+# Packages that `import sessauth` may load: a gateway that embeds a verifier loads no RPC stack.
 ROOT_MAY_IMPORT = FLOOR.keys() - {"server", "cli", "client", "v1", "metrics", "conformance"}
 
 # Where a package of others may be imported. Anything that is not here and not in the standard library
@@ -37,7 +37,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
     "grpc_health": ("server", "client"),
     "google": ("server", "client", "v1"),
     "click": ("cli",),
-    # Of the extras: loaded inside of functions, where they are asked for.
+    # Extras, imported inside functions.
     "prometheus_client": ("metrics", "server.metrics"),
     "opentelemetry": ("server.rpc.tracing", "client._tracing"),
 }

@@ -12,7 +12,7 @@ from tests.support.tree import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = sorted(set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.M)))
-# What the project promises to have.
+# Targets that the project promises.
 PROMISED = {"demo", "serve", "test", "test-long", "lint", "bench", "bench-quick", "proto", "vectors", "clean"}
 
 

@@ -1,4 +1,4 @@
-"""What a wheel and an sdist hold."""
+"""The contents of a wheel and an sdist."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_what_can_not_be_compiled_says_what_to_install(
 
 
 def test_every_kernel_module_has_its_types() -> None:
-    """Beside each .pyx that Python imports stands a .pyi, which ``make lint`` compares with the build."""
+    """Each .pyx that Python imports has a .pyi beside it, which ``make lint`` compares with the build."""
     untyped = [
         path.name
         for path in sources(PACKAGE / "_fast", ".pyx")

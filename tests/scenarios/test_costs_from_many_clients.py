@@ -27,7 +27,7 @@ CROWD = 12
 
 
 class Costs(OneByOne):
-    """Of calls at once, so many are allowed as the model says; the rest is denied for its reason."""
+    """Concurrent calls: as many are allowed as the model says; the rest is denied for its reason."""
 
     def at_doors(self, count: int, ask: Callable[[Door, int], DecisionBase], doors: int = 4) -> list[Any]:
         """Ask so often at once, from every door in turn; returns door, answer, number, allowed first."""
@@ -41,7 +41,7 @@ class Costs(OneByOne):
     def same_call(self, token: int, call: Call, permit: bool) -> None:
         """Ask about one call from every door at once."""
         session, of = self.token(token)
-        # Which of two scopes a permit was paid by can't be told afterwards.
+        # The scope that paid for a permit, of two, is not known afterwards.
         permit = permit and call.place != "alt"
         for by, decision, _ in self.at_doors(CROWD, lambda door, _: door.check(of, call, permit=permit)):
             expected = session.check(by.gateway, of, call, permit=permit)
@@ -221,7 +221,7 @@ def test_costs_from_many_clients(one_worker: ServerFixture) -> None:
 
 @pytest.mark.parametrize("victim", ["control", "worker"])
 def test_costs_when_a_process_is_killed(one_worker: ServerFixture, victim: str) -> None:
-    """What was taken before a kill -9 is taken once, and what was answered stands."""
+    """A cost charged before a kill -9 is charged once, and given answers stand."""
     killed: list[str] = []
     _run(lambda: Killed(one_worker, victim, killed), max(2, EXAMPLES // 4), 40)
     assert killed

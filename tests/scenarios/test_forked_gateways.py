@@ -73,7 +73,7 @@ def host() -> Iterator[GatewayHost]:
 
 
 def test_an_inherited_verifier_says_what_is_wrong(host: GatewayHost) -> None:
-    """In the child each door denies and explains it, pickled or not, and one line is logged."""
+    """Each entry point denies and explains it in the child, pickled or not, and one line is logged."""
     done = host.run("""
 verifier = opened()
 assert check(verifier) and not verifier.inherited

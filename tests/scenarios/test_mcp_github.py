@@ -87,7 +87,7 @@ def memory() -> MemoryFixture:
 
 @pytest.fixture(scope="module")
 def catalogue() -> ToolCatalog:
-    """What the operator pinned."""
+    """The tools that the operator pinned."""
     return ToolCatalog.from_mcp("github", TOOLS)
 
 
@@ -107,7 +107,7 @@ def test_the_tools_are_those_that_were_counted() -> None:
 def test_reading_the_repository_is_allowed(
     memory: MemoryFixture, catalogue: ToolCatalog, token: Token, name: str
 ) -> None:
-    """With owner and repo alone, and with every argument that the tool takes."""
+    """Owner and repo alone are allowed, and every argument that the tool takes."""
     tool = next(t for t in TOOLS if t["name"] == name)
 
     for given in (TARGET, arguments(tool)):

@@ -90,7 +90,7 @@ def _client(server: ServerProcess, worker: int | None = None) -> Client:
 
 @pytest.mark.timeout(300)
 def test_no_check_that_starts_after_an_acknowledgement_allows(home: ServerProcess) -> None:
-    """Of 1,000 ends and revokes none is missed by two workers and an embedded verifier."""
+    """Two workers and an embedded verifier miss none of 1,000 ends and revokes."""
     control = _client(home)
     assert wait_until(lambda: _answers(control)), home.log
     verifier = Verifier.embedded(home.home / "state", audience=AUDIENCE)
@@ -145,11 +145,11 @@ def _answers(client: Client) -> bool:
     return True
 
 
-def _let_all_see(watchers: list[Watcher], token: Token, seen: Callable[[Watcher, bytes], bool]) -> None:
-    """Hand the token to all watchers and wait until each has seen what is asked."""
+def _let_all_see(watchers: list[Watcher], token: Token, is_done: Callable[[Watcher, bytes], bool]) -> None:
+    """Hand the token to all watchers and wait until ``is_done`` of each."""
     for watcher in watchers:
         watcher.token = token.data
     deadline = time.monotonic() + 30
-    while not all(seen(watcher, token.data) for watcher in watchers):
+    while not all(is_done(watcher, token.data) for watcher in watchers):
         assert time.monotonic() < deadline, [watcher.fault for watcher in watchers]
         time.sleep(0.0002)

@@ -84,7 +84,7 @@ class RestartableServer:
         return [each for each in self.client.list_verifiers() if each.kind == "WORKER"]
 
     def closed(self, session_id: bytes) -> bool:
-        """Whether a session's receipt says CLOSED by now."""
+        """Return True if a session's receipt says CLOSED."""
         return bool(self.receipt(session_id).state)
 
 
@@ -147,7 +147,7 @@ def test_a_killed_gateway_is_named_until_it_is_back(server: RestartableServer) -
 
 
 def test_a_gateway_that_can_not_be_heard_is_outlived(server: RestartableServer) -> None:
-    """Behind its bound the end is CLOSED without it."""
+    """The end is CLOSED without it once its bound has passed."""
     for bound_ms in BOUNDS_MS:
         with server.gateway("gw-4", bound_ms) as gateway:
             session_id, _ = server.session()
@@ -198,7 +198,7 @@ def test_a_permit_that_is_open_keeps_it_partial(server: RestartableServer) -> No
 
 
 def test_a_name_is_one_process_and_a_state_is_the_servers(server: RestartableServer, tmp_path: Path) -> None:
-    """What can't be enrolled raises, and nothing is left open."""
+    """A registration that is impossible raises, and nothing is left open."""
     with server.gateway("gw-5") as gateway:
         options = {"server": server.made.socket, "credential_file": server.gateway_file}
         with pytest.raises(Rejected) as caught:
@@ -224,7 +224,7 @@ def test_a_name_is_one_process_and_a_state_is_the_servers(server: RestartableSer
 
 
 def test_a_restart_forgets_nobody(server: RestartableServer) -> None:
-    """What was CLOSED stays so; what waits goes on to wait for the same, whom the next process knows."""
+    """A CLOSED receipt stays CLOSED; others wait for the same verifiers, which the next process knows."""
     with server.gateway("gw-7") as alive, server.gateway("gw-8") as dies:
         finished, _ = server.session()
         server.end(finished)
@@ -245,7 +245,7 @@ def test_a_restart_forgets_nobody(server: RestartableServer) -> None:
 
 
 def test_without_its_server_an_enrolled_gateway_stops(server: RestartableServer) -> None:
-    """Behind its bound it denies what it allowed before; a gateway that did not enrol goes on."""
+    """It denies everything once its bound has passed; a gateway that did not register goes on."""
     _, token = server.session()
     with server.gateway("gw-9", SHORT_MS) as enrolled:
         assert wait_until(lambda: enrolled.check(token.text) == "ALLOWED")

@@ -27,7 +27,7 @@ def _prover(server: ServerFixture) -> Callable[[Token, str], bytes]:
 
 
 def test_a_proof_pays_once(server: ServerFixture) -> None:
-    """Of 40 calls at once with one proof, through every door, one is allowed and one use is taken."""
+    """One of 40 concurrent calls with one proof, at every entry point, is allowed and charged."""
     token, prove = _token(server, "read:doc/** needs uses(3)"), _prover(server)
     proof = prove(token, "doc/1")
 
@@ -44,7 +44,7 @@ def test_a_proof_pays_once(server: ServerFixture) -> None:
 
 
 def test_a_denied_call_leaves_its_proof(server: ServerFixture) -> None:
-    """What is denied for its cost uses no proof up; the same proof counts once there is something left."""
+    """A call denied for its cost consumes no proof; the same proof counts once there is something left."""
     token, prove = _token(server, 'read:doc/** needs budget("b", 1, cost)'), _prover(server)
     host = server.operator.verifier_keys().current(SystemClock().now_ms())
     assert host is not None

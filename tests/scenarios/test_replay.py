@@ -24,7 +24,7 @@ GOOD, BAD = b'{"owner":"acme","branch":"x"}', b'{"owner":"evil"}'
 
 
 class Played:
-    """What was asked of the server, and the log that it left."""
+    """The calls of the server, and the log that it left."""
 
     def __init__(self, folder: Path) -> None:
         """Play, end the server, and keep a copy of its audit folder."""
@@ -81,16 +81,16 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Path:
+def arguments_file(tmp_path: Path) -> Path:
     """A file with the arguments of all calls."""
     file = tmp_path / "arguments.jsonl"
     file.write_bytes(b"\n".join([GOOD, BAD, b"no json", b'{"text":"x"}', b""]))
     return file
 
 
-def test_the_log_of_a_real_server_replays_clean(played: Played, kept: Path) -> None:
+def test_the_log_of_a_real_server_replays_clean(played: Played, arguments_file: Path) -> None:
     """Every decision that was answered comes out as it was recorded, or rests on what no log holds."""
-    report = replay(played.folder, arguments=read_arguments(kept, played.folder))
+    report = replay(played.folder, arguments=read_arguments(arguments_file, played.folder))
 
     assert verify(played.folder).intact
     assert report.findings == []

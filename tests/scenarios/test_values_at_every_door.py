@@ -37,12 +37,12 @@ def test_who_proves_who_judges_and_who_approves_mean_the_same_bytes(server: Serv
     def proof(arguments: Any) -> bytes:
         return holder.prove(token, *CALL, arguments, host)
 
-    def asked(door: Any, given: Any, proven: Any) -> DecisionBase:
-        decision: DecisionBase = door(token, *CALL, given, proof=proof(proven))
+    def ask(door: Any, presented: Any, proven: Any) -> DecisionBase:
+        decision: DecisionBase = door(token, *CALL, presented, proof=proof(proven))
         return decision
 
     for door in server.doors:
-        first = asked(door, VALUES, BYTES)
+        first = ask(door, VALUES, BYTES)
         assert first.reason is Reason.APPROVAL_REQUIRED
         request = first.approval  # type: ignore[attr-defined]
         assert request.record.arguments == BYTES == encode(VALUES)
@@ -50,15 +50,14 @@ def test_who_proves_who_judges_and_who_approves_mean_the_same_bytes(server: Serv
         server.operator.grant_approval(request, Approver(approver))
         # Other bytes are another request, though they say the same.
         assert (
-            asked(door, '{"path":"é","cost":2.5}', '{"path":"é","cost":2.5}').reason
-            is Reason.APPROVAL_REQUIRED
+            ask(door, '{"path":"é","cost":2.5}', '{"path":"é","cost":2.5}').reason is Reason.APPROVAL_REQUIRED
         )
-        assert asked(door, VALUES, b"{}").reason is Reason.BAD_PROOF
-        assert asked(door, BYTES.decode(), VALUES).allowed
+        assert ask(door, VALUES, b"{}").reason is Reason.BAD_PROOF
+        assert ask(door, BYTES.decode(), VALUES).allowed
 
 
 def test_values_are_judged_alike_at_every_door(server: ServerFixture) -> None:
-    """By every verifier and client, alone, in a batch, and with what is denied denied everywhere."""
+    """Every verifier and client agree, alone and in a batch; a denied call is denied everywhere."""
     session = server.operator.open_session(subject="agent", ceiling=["read:**"])
     token = server.operator.mint(session.id, [SCOPE], [AUDIENCE])
     expected = {

@@ -1,4 +1,4 @@
-"""What calls cost is taken once, whoever asks: over real sockets, from many threads and processes."""
+"""A call is charged once at every entry point: over real sockets, from many threads and processes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _reasons(decisions: list[DecisionBase]) -> Counter[Reason]:
 
 
 def test_uses_are_exhausted_at_exactly_their_number(server: ServerFixture) -> None:
-    """Of 60 calls at once through four doors exactly 17 are allowed by a scope of 17 uses."""
+    """A scope of 17 uses allows exactly 17 of 60 concurrent calls through four entry points."""
     _, token = _open(server, "read:doc/** needs uses(17)")
 
     assert _reasons(_everywhere(server, 60, token)) == {Reason.ALLOWED: 17, Reason.USES_EXHAUSTED: 43}
@@ -54,7 +54,7 @@ def test_uses_are_exhausted_at_exactly_their_number(server: ServerFixture) -> No
 
 
 def test_one_approval_allows_one_call(server: ServerFixture) -> None:
-    """Of 100 uses at once of one approval, through two workers and an embedded verifier, one is allowed."""
+    """One of 100 concurrent uses of an approval, through workers and an embedded verifier, is allowed."""
     key = ApproverKey.generate()
     _, token = _open(server, f'read:doc/** needs approval(1, "{key_text(key.public_key)}")')
     asked = [door(token, "read", "doc/1") for door in server.doors]
@@ -86,7 +86,7 @@ def test_signed_approvals_that_come_with_the_call_count_once(server: ServerFixtu
 
 
 def test_a_denied_approval_stands(server: ServerFixture) -> None:
-    """What an approver said no to is denied as that, from every door."""
+    """A call that an approver denied is denied for that reason at every entry point."""
     key = ApproverKey.generate()
     _, token = _open(server, f'read:doc/** needs approval(1, "{key_text(key.public_key)}")')
     asked = server.control.check(token, "read", "doc/1").approval
@@ -97,7 +97,7 @@ def test_a_denied_approval_stands(server: ServerFixture) -> None:
 
 
 def test_reservations_never_pass_a_budget(server: ServerFixture) -> None:
-    """Of 100 reservations of 1 at once, of a budget of 10, ten are given; released ones are given again."""
+    """A budget of 10 grants ten of 100 concurrent reservations of 1; released ones are granted again."""
     session_id, token = _open(server, BUDGET)
 
     decisions = _everywhere(server, 100, token, b'{"cost": 1}', permit_ms=60_000)
@@ -201,7 +201,7 @@ def test_a_permit_expires(server: ServerFixture) -> None:
 
 
 def test_a_batch_takes_in_its_order(server: ServerFixture) -> None:
-    """In one batch, through worker and embedded verifier, the first items get what there is; others go on."""
+    """The first items of a batch get what there is, by worker and embedded verifier; others go on."""
     _, token = _open(server, "read:doc/** needs uses(3)", "read:free/**")
     items = [CheckItem(token, "read", name) for name in ("doc/1", "free/1", "doc/2", "doc/3", "doc/4")]
     yes, no = Reason.ALLOWED, Reason.USES_EXHAUSTED
@@ -253,7 +253,7 @@ def test_without_the_control_process_what_costs_is_denied(server: ServerFixture)
 
 
 def test_an_embedded_verifier_without_an_answer_denies(server: ServerFixture) -> None:
-    """With the server gone, an embedded verifier denies what costs and allows what does not."""
+    """An embedded verifier without its server denies calls that cost something and allows the others."""
     _, token = _open(server, "read:doc/** needs uses(9)", "read:free/**")
     assert server.verifier.check(token, "read", "doc/1")
     server.process.kill()

@@ -1,3 +1,3 @@
 """``sessauth demo``: six sessions from birth to death, on a real server."""
 
-from .main import main as main
+from .run import run as run

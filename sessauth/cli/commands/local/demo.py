@@ -14,7 +14,7 @@ def demo(settings: Settings) -> None:
 
     Says of each decision whether it was the expected one, and exits with 1 if any was not.
     """
-    from ...demo import main
+    from ...demo import run
     from ...output import show
 
-    click.get_current_context().exit(main(lambda text: show([text]), as_json=settings.json))
+    click.get_current_context().exit(run(lambda text: show([text]), as_json=settings.json))

@@ -20,7 +20,7 @@ _END_REASONS = {
 }
 
 
-def main(write: Write, *, as_json: bool = False) -> int:
+def run(write: Write, *, as_json: bool = False) -> int:
     """Run all scenarios, and ``write`` their calls line by line, or one JSON document at the end.
 
     Returns 0 if every decision was the expected one, no token is accepted at the end and the evidence of that

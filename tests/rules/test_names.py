@@ -1,0 +1,112 @@
+"""Rules of names: one class of a name, one module of a name in a package, small folders, plain words."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from tests.support.naming import classes, faults, findings, words_of
+from tests.support.tree import PACKAGE, ROOT, sources
+
+MAX_ROOT_FILES = 5
+MAX_FOLDER_FILES = 20
+ENDINGS = (".py", ".pyx", ".pxd", ".pyi")
+WRITTEN = sources(PACKAGE, *ENDINGS)
+EXCEPTIONS = Path(__file__).with_name("names_exceptions.txt")
+
+# Names of modules that stand more than once in a package, and why. The list may only shrink.
+_VIEW = "a command, and the rendering of its answer"
+_REQUEST = "a client's call, and the request that it sends"
+_BOTH = "written by hand for threads and for tasks"
+SAME_MODULES: dict[tuple[str, str], str] = {
+    ("audit", "reader"): "reads a folder's records; the replay's reads changes, chains and decisions",
+    ("audit", "stream"): "writes a stream; the verification's checks one",
+    ("cli", "audit"): _VIEW,
+    ("cli", "decision"): _VIEW,
+    ("cli", "session"): _VIEW,
+    ("cli", "token"): _VIEW,
+    ("client", "approvals"): _REQUEST,
+    ("client", "check_watch"): _BOTH,
+    ("client", "checks"): _REQUEST,
+    ("client", "event_stream"): _BOTH,
+    ("client", "events"): _REQUEST,
+    ("client", "evidence"): _REQUEST,
+    ("client", "keys"): _REQUEST,
+    ("client", "lease"): _BOTH,
+    ("client", "sessions"): _REQUEST,
+    ("client", "usage"): _REQUEST,
+    ("server", "event"): "an event of a session, and the service that sends them",
+    ("server", "forward"): "the worker's side, and the service that answers it",
+    ("server", "publisher"): "publishes events of sessions; the metrics' copies numbers to a shared page",
+}
+
+
+def _modules(package: Path) -> dict[str, set[Path]]:
+    """Return the folders of each module's name; ``X.pyx``, ``X.pxd`` and ``X.pyi`` are one module."""
+    folders: dict[str, set[Path]] = defaultdict(set)
+    for path in WRITTEN:
+        if package in path.parents and path.stem != "__init__":
+            folders[path.stem].add(path.parent)
+    return folders
+
+
+def test_no_class_name_is_defined_twice() -> None:
+    """A class is found by its name: no two files of the package define one of the same name."""
+    files: dict[str, set[str]] = defaultdict(set)
+    for path in WRITTEN:
+        if path.suffix in (".py", ".pyx"):
+            for name in classes(path):
+                files[name].add(str(path.relative_to(PACKAGE)))
+
+    assert len(files) > 400
+    assert {name: sorted(paths) for name, paths in files.items() if len(paths) > 1} == {}
+
+
+def test_no_module_name_stands_twice_in_a_package() -> None:
+    """Within a folder of ``sessauth/`` a name is one module, but for the list, which holds no other."""
+    twice = {
+        (package.name, name)
+        for package in PACKAGE.iterdir()
+        if package.is_dir()
+        for name, folders in _modules(package).items()
+        if len(folders) > 1
+    }
+
+    assert twice == SAME_MODULES.keys()
+
+
+def test_folders_are_small() -> None:
+    """The root has few files, and a folder no more than can be read at a glance."""
+    stems: dict[Path, set[str]] = defaultdict(set)
+    for path in WRITTEN:
+        if path.stem != "__init__":
+            stems[path.parent].add(path.stem)
+
+    assert len(stems.pop(PACKAGE)) <= MAX_ROOT_FILES
+    assert {str(folder): len(names) for folder, names in stems.items() if len(names) > MAX_FOLDER_FILES} == {}
+
+
+def test_names_and_docstrings_use_plain_words() -> None:
+    """No name has a word of the list, no docstring opens with a relative clause.
+
+    Old faults stand in ``names_exceptions.txt``, which may only shrink: one that is gone leaves it too.
+    """
+    listed = set(EXCEPTIONS.read_text(encoding="utf-8").splitlines())
+    support = sources(ROOT / "tests" / "support", ".py")
+    found = {line for path in (*WRITTEN, *support) for line in findings(path)}
+
+    assert sorted(found - listed) == [], "use the field's words, CONTRIBUTING.md has them"
+    assert sorted(listed - found) == [], "remove these lines from names_exceptions.txt"
+
+
+def test_faults_are_found() -> None:
+    """A fault of each kind is found, in Python and in Cython."""
+    python = 'class ToldBy:\n  """What it is."""\n  def f(self, asked: int) -> None:\n    self.seen_ms = 0\n'
+    cython = '"""Who asks."""\ncdef class Taker:\n  cdef int told_by(self) except -1:\n    pass\n'
+
+    assert words_of("ToldBy") == words_of("_told_by") == {"told", "by"}
+    assert set(faults("tap.py", python)) == {
+        *("module tap", "class ToldBy", "parameter asked", "attribute seen_ms"),
+        "docstring of ToldBy opens with What",
+    }
+    assert faults("chain.pyx", cython) == ["definition told_by", "docstring of the module opens with Who"]
