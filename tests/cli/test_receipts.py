@@ -82,7 +82,7 @@ def closed(run: Run, folder: Path, *more: object) -> tuple[int, list[str]]:
 
 
 def test_each_token_is_held_against_it(run: Run, folder: Path, tmp_path: Path) -> None:
-    """A token of its session is refused, an open one too; another's is not covered, a forged one not shown."""
+    """Tokens of its session are refused, open ones too; another's is not covered, a forged one not shown."""
     forged = tmp_path / "forged"
     mine, other = (bytes.fromhex(line) for line in text(folder / "ids").split())
     stranger = Issuer(IssuerKey(bytes(32))).mint(mine, ["read:a"], ["gw"], ttl_ms=60_000)

@@ -100,17 +100,17 @@ CIDRS = ("10.0.0.0/8", "0.0.0.0/0", "10.0.0.1/32", "2001:db8::/32", "::/0", "::1
 CLEAN_PATHS = ("/", "/srv", "/srv/data", "a", "a/b", "srv", "src/x.txt")
 
 
-_POOLS = JsonPools(NAMES, TEXTS, NUMBERS, (0.42, 0.66, 0.74, 0.77, 0.9), (0, 1, 2, 2, 3), 3)
+_JSON_POOLS = JsonPools(NAMES, TEXTS, NUMBERS, (0.42, 0.66, 0.74, 0.77, 0.9), (0, 1, 2, 2, 3), 3)
 
 
 def tree(rng: Random, depth: int = 0) -> Any:
     """Return a random JSON value; numbers keep their spelling."""
-    return vocabulary.tree(rng, depth, _POOLS)
+    return vocabulary.tree(rng, depth, _JSON_POOLS)
 
 
 def members(rng: Random, depth: int = 0) -> dict[str, Any]:
     """Return a random JSON object."""
-    return vocabulary.members(rng, depth, _POOLS)
+    return vocabulary.members(rng, depth, _JSON_POOLS)
 
 
 def _near_text(rng: Random, text: str) -> Any:

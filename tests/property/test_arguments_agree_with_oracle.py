@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from sessauth.conformance.vocabulary import Spelled, render
 from sessauth.errors import UsageError
 from sessauth.limits import MAX_CONDITIONS
 from sessauth.reasons import Reason
@@ -26,7 +27,7 @@ from tests.oracle.json_values import BadJson, parse_object
 from tests.property.generator import batch
 from tests.property.judges import Kernel
 from tests.property.mutations import mutate_bytes
-from tests.property.random_values import Spelled, members, render
+from tests.property.random_values import members
 from tests.support.memory_fixture import MemoryFixture, memory_fixture
 
 CASES = int(os.environ.get("SESSAUTH_CASES", "20000")) // 5
