@@ -17,31 +17,31 @@ HEAD = (
 )
 
 
-def row(attack: Attack | None, seen: Noticed) -> str:
+def row(attack: Attack | None, result: Noticed) -> str:
     """One line of the table: times in ms."""
     by, what = (attack.role, str(attack)) if attack is not None else ("", "none")
-    middle = sorted(seen.ends_ms)[len(seen.ends_ms) // 2]
+    middle = sorted(result.ends_ms)[len(result.ends_ms) // 2]
     return (
-        f"{by:9} {what:60} {seen.made:6} {middle:8.1f} {seen.p99_end_ms:7.1f} {len(seen.lost_ends):5} "
-        f"{len(seen.lost_reads):10} "
-        f"{seen.checks:7} {seen.slowest_check_ms:8.1f} {len(seen.lost_checks):5} "
-        f"{'same' if seen.same_workers else 'REPLACED':>8} {'yes' if seen.healthy else 'NO':>6}"
+        f"{by:9} {what:60} {result.made:6} {middle:8.1f} {result.p99_end_ms:7.1f} {len(result.lost_ends):5} "
+        f"{len(result.lost_reads):10} "
+        f"{result.checks:7} {result.slowest_check_ms:8.1f} {len(result.lost_checks):5} "
+        f"{'same' if result.same_workers else 'REPLACED':>8} {'yes' if result.healthy else 'NO':>6}"
     )
 
 
-def _say(line: str) -> None:
+def _write(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def main() -> None:
     """Say the table, line by line."""
-    _say(HEAD)
+    _write(HEAD)
     with running_server() as opened:
-        _say(row(None, opened.noticed(None)))
+        _write(row(None, opened.noticed(None)))
         for attack in attacks("--full" in sys.argv[1:]):
-            _say(row(attack, opened.noticed(attack)))
-        _say(row(None, opened.noticed(None)))
+            _write(row(attack, opened.noticed(attack)))
+        _write(row(None, opened.noticed(None)))
 
 
 if __name__ == "__main__":

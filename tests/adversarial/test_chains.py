@@ -32,7 +32,7 @@ def join(blocks: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def test_every_order_of_the_blocks(state: StateFixture) -> None:
-    """Of the 24 orders of four blocks only the signed one is allowed."""
+    """Only the signed one of the 24 orders of four blocks is allowed."""
     blocks = parts(token(root(READ), child("*:**"), child(READ), child("read:**")))
 
     found = {

@@ -40,7 +40,7 @@ def judge_all(state: StateFixture, tokens: list[bytes]) -> Counter[Reason]:
 
 
 def test_the_unchanged_tokens_are_allowed(state: StateFixture) -> None:
-    """What the tests below change is allowed as it is, so a denial is due to the change."""
+    """The tokens that the tests below change are allowed unchanged, so a denial is due to the change."""
     plain = [token(root("read:files/**"), *[child("*:**")] * blocks) for blocks in (2, 15)]
 
     assert judge_all(state, [chain(1), chain(3), *plain]) == {Reason.ALLOWED: 4}

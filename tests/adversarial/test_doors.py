@@ -26,7 +26,7 @@ def opened() -> Iterator[ServerFixture]:
 
 @pytest.fixture(scope="module")
 def quiet_ms(opened: ServerFixture) -> float:
-    """What an end takes here while nobody attacks."""
+    """The time of an end while nobody attacks."""
     return opened.noticed(None).p99_end_ms
 
 

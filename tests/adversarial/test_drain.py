@@ -37,7 +37,7 @@ def _writing(caller: Caller, opened: list[bytes], wrong: list[RpcError], stop: t
 
 
 def test_sigterm_under_load_loses_nothing_that_was_acknowledged() -> None:
-    """With changes, checks, half-sent calls, a worker that stands still: all ends in time."""
+    """Changes, checks, half-sent calls and a stopped worker: all end in time."""
     with running_server(SESSAUTH_LIMITS_DRAIN_MS="2000") as opened:
         request, stop = opened.check(), threading.Event()
         made: list[bytes] = []

@@ -45,7 +45,7 @@ def item(service: Service) -> checks.CheckItem:
 
 
 def _twenty(caller: Caller, item: checks.CheckItem) -> int:
-    """How many of 20 good calls on the same connection are allowed."""
+    """The number of 20 good calls on the same connection that are allowed."""
     request = checks.CheckRequest(item=item, audience="gw")
     return sum(caller.call("AuthorizationService/Check", request).decision.allowed for _ in range(20))
 
@@ -58,7 +58,7 @@ def _begin(caller: Caller, item: checks.CheckItem, seconds: float) -> list[Any]:
 
 
 def _ended(service: Service, word: str) -> int:
-    """How many batches ended by that word at the server."""
+    """The number of batches that ended by that word at the server."""
     assert service.control is not None
     return service.control.serving.accounting.counts().get((BATCH, word), 0)
 

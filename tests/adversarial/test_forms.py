@@ -69,7 +69,7 @@ def write(field: Written) -> bytes:
 
 
 def _contents(field: Written) -> bytes:
-    """What stands behind the tag: a varint, or length and bytes."""
+    """The content behind the tag: a varint, or length and bytes."""
     return write(field)[len(write_varint(field[0] << 3 | field[1])) :]
 
 
@@ -202,13 +202,13 @@ _BEHIND = ("Receipt", "SignedReceipt", "VerifierStatus")
 
 
 def test_the_token_uses_every_field(state: StateFixture) -> None:
-    """What is rewritten below is well-formed, and no field of any message of a token is missing in it."""
-    seen: set[tuple[str, int]] = set()
+    """The token that is rewritten below is well-formed, and has every field of each of its messages."""
+    present: set[tuple[str, int]] = set()
 
     def visit(message: str, fields: list[Written]) -> None:
         types = {field.number: field.type for field in MESSAGES[message]}
         for number, _, value in fields:
-            seen.add((message, number))
+            present.add((message, number))
             if isinstance(value, list):
                 visit(types[number], value)
 
@@ -219,7 +219,7 @@ def test_the_token_uses_every_field(state: StateFixture) -> None:
         for field in fields
         if message not in (*_AROUND, *_BESIDE, *_BEHIND)
     }
-    assert every - seen == set()
+    assert every - present == set()
     assert (
         state.reason(assemble(PAYLOADS, sign(PAYLOADS, signers(2))), source="10.0.0.1") is Reason.WRONG_PEER
     )

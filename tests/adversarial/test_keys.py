@@ -58,7 +58,7 @@ def test_a_key_of_another_owner(fresh_state: StateFixture) -> None:
 
 
 def test_a_session_that_lists_its_keys(fresh_state: StateFixture) -> None:
-    """Where a session lists issuer keys, every other key is refused, the service's included."""
+    """A session that lists issuer keys refuses every other key, the service's included."""
     state = fresh_state
     state.add_key(key("listed"))
     state.open("picky", issuer_key_ids=[key("listed").id])

@@ -103,7 +103,7 @@ def test_one_nonce_while_chains_come_and_go(cache_bytes: int) -> None:
 
 
 def test_two_tokens_of_one_tag(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the very secret that makes two tokens' tags equal, neither is taken for the other."""
+    """Neither of two tokens is mistaken for the other under the very secret that makes their tags equal."""
     first, second = bulk_sessions.tokens(SESSION, 2)
     secret = last_signature(first)[:8] + last_signature(second)[8:16]
     halves = last_signature(first)[32:40] + last_signature(second)[40:48]
@@ -131,7 +131,7 @@ def test_a_secret_of_little_use(monkeypatch: pytest.MonkeyPatch, secret: bytes) 
 
 
 def test_the_same_last_signature_behind_other_bytes() -> None:
-    """Of a known chain of three blocks no bit before the last signature can change."""
+    """No bit before the last signature of a known chain of three blocks can change."""
     checker = bulk_sessions.checker()
     known = make(link(root(READ), child(), child()), signers(3))
     assert bulk_sessions.judge(checker, known).allowed

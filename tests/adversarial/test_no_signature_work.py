@@ -1,4 +1,4 @@
-"""What is refused before any signature is looked at, held by the count of signatures."""
+"""Refusals before any signature is verified, held by the count of signatures."""
 
 from __future__ import annotations
 

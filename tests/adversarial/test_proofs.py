@@ -1,4 +1,4 @@
-"""What can be done with a proof that was seen: by whatever way it comes again, nothing."""
+"""A captured proof is worth nothing, whichever way it comes again."""
 
 from __future__ import annotations
 
@@ -63,19 +63,19 @@ def proved(kind: int, request: OracleRequest | None = None, **said: Any) -> byte
 
 
 def single(verifier: Verifier, proof: Any, presented: Any = TOKEN) -> Reason:
-    """By one check."""
+    """Judge by one check."""
     decision = verifier._check(presented, "read", "files/a.txt", now_ms=NOW, proof=proof)
     assert decision.fault is None
     return Reason(decision.reason)
 
 
 def prepared(verifier: Verifier, proof: bytes) -> Reason:
-    """By a handle."""
+    """Judge by a handle."""
     return single(verifier, proof, verifier.prepare(TOKEN))
 
 
 def batched(verifier: Verifier, proof: bytes) -> Reason:
-    """By a batch."""
+    """Judge by a batch."""
     (decision,) = verifier._check_batch(
         [(TOKEN, "read", "files/a.txt", b"", b"", b"", "", (), proof)], now_ms=NOW
     )
@@ -83,7 +83,7 @@ def batched(verifier: Verifier, proof: bytes) -> Reason:
 
 
 def on_wire(verifier: Verifier, proof: bytes) -> Reason:
-    """By a request in wire form."""
+    """Judge by a request in wire form."""
     item = pb.CheckItem(token=TOKEN, action=b"read", resource=b"files/a.txt", proof=proof)
     asking = CheckMessage(verifier, pb.CheckRequest(item=item).SerializeToString(), "check")
     asking.judge(AUDIENCE, now_ms=NOW)
@@ -91,7 +91,7 @@ def on_wire(verifier: Verifier, proof: bytes) -> Reason:
 
 
 def streamed(verifier: Verifier, proof: bytes) -> Reason:
-    """By a message of a stream."""
+    """Judge by a message of a stream."""
     item = pb.CheckItem(token=TOKEN, action=b"read", resource=b"files/a.txt", proof=proof)
     asking = CheckMessage(verifier, pb.CheckStreamRequest(id=7, item=item).SerializeToString(), "stream")
     asking.judge(AUDIENCE, now_ms=NOW)
@@ -110,7 +110,7 @@ WAYS: dict[str, Callable[[Verifier, bytes], Reason]] = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_seen_proof_is_worth_nothing_by_any_way(state: StateFixture, way: str, kind: int) -> None:
-    """What one way allowed, each way refuses, in another verifier of the host as well."""
+    """Each way refuses a proof that one way allowed, in another verifier of the host as well."""
     proof = proved(kind)
     assert WAYS[way](state.verifier, proof) is Reason.ALLOWED
     other = Verifier(state.writer.source(), audience=AUDIENCE, proofs=state.verifier.proofs)

@@ -1,4 +1,4 @@
-"""What an agent may put into a request: anything. It gets a denial that names the part."""
+"""Requests with any content of an agent's choice: the denial names the part."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_actions(state: StateFixture, action: str | bytes) -> None:
     ["a b", "a:b@c+d'e", "%", "100%", "%zz", "a%2", "...", "ä/日本", "-/_/~", "a.b", "\u00a0", "\U0010ffff"],
 )
 def test_ordinary_resources(state: StateFixture, resource: str) -> None:
-    """What only looks odd is ordinary."""
+    """Resources that only look odd are ordinary."""
     assert state.reason(ANYTHING, resource=resource) is Reason.ALLOWED
 
 
@@ -271,7 +271,7 @@ def test_gateway_parts_of_any_content(state: StateFixture) -> None:
 def test_any_request_at_all(
     state: StateFixture, action: bytes | str, resource: bytes | str, arguments: bytes
 ) -> None:
-    """Whatever a request holds, a token that permits one action on one resource permits only that."""
+    """A token that permits one action on one resource permits only that, for any request."""
     narrow = token(root("*:**"), child("read:files/a"))
     decision = state.verifier._check(narrow, action, resource, arguments, now_ms=state.clock.now_ms())
 

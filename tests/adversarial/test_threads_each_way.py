@@ -84,7 +84,7 @@ class Runs:
         """Start the threads."""
         self.acknowledged = threading.Event()
         self.stop = threading.Event()
-        self.seen: list[tuple[str, bool, frozenset[Reason]]] = []
+        self.judged: list[tuple[str, bool, frozenset[Reason]]] = []
         self.failed: list[BaseException] = []
         self.threads = [threading.Thread(target=self._run, args=(way, verifier, chains)) for way in WAYS]
         for thread in self.threads:
@@ -95,7 +95,7 @@ class Runs:
             judge = way(verifier, chains)
             while not self.stop.is_set():
                 after = self.acknowledged.is_set()
-                self.seen.append((way.__name__, after, frozenset(judge())))
+                self.judged.append((way.__name__, after, frozenset(judge())))
         except BaseException as failure:
             self.failed.append(failure)
             raise
@@ -104,8 +104,8 @@ class Runs:
         """Wait until each way has judged so many times, before or after the acknowledgement."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and not self.failed:
-            seen = [way for way, when, _ in list(self.seen) if when is after]
-            if all(seen.count(way.__name__) >= rounds for way in WAYS):
+            ways = [way for way, when, _ in list(self.judged) if when is after]
+            if all(ways.count(way.__name__) >= rounds for way in WAYS):
                 return
             time.sleep(0.001)
 
@@ -130,7 +130,7 @@ _NOTHING: list[Any] = [Scope.parse("read:other/**").to_record()]
     ],
 )
 def test_no_way_misses_an_acknowledged_change(fresh_state: StateFixture, name: str, reason: Reason) -> None:
-    """Whatever starts after the acknowledgement is denied throughout; a batch before it is never torn."""
+    """Calls that start after the acknowledgement are denied throughout; a batch before it is never torn."""
     state = fresh_state
     state.open(name)
     chains = chains_of(name)
@@ -149,8 +149,8 @@ def test_no_way_misses_an_acknowledged_change(fresh_state: StateFixture, name: s
     runs.join()
 
     ways = {way.__name__ for way in WAYS}
-    assert {way for way, after, _ in runs.seen if after} == ways
-    for way, after, reasons in runs.seen:
+    assert {way for way, after, _ in runs.judged if after} == ways
+    for way, after, reasons in runs.judged:
         if after:
             assert reasons == {reason}, way
         elif way in ("by_batch", "by_request"):
@@ -171,7 +171,7 @@ def test_nothing_crosses_while_another_session_changes(fresh_state: StateFixture
     runs.wait(False, 5)
     runs.join()
 
-    assert {reasons for _, _, reasons in runs.seen} == {frozenset([Reason.ALLOWED])}
+    assert {reasons for _, _, reasons in runs.judged} == {frozenset([Reason.ALLOWED])}
 
 
 @pytest.mark.parametrize("cache_bytes", [1000, 12_000])
@@ -184,6 +184,6 @@ def test_a_cache_that_all_push_out_of(cache_bytes: int) -> None:
     runs.wait(False, 8)
     runs.join()
 
-    assert {reasons for _, _, reasons in runs.seen} == {frozenset([Reason.ALLOWED])}
+    assert {reasons for _, _, reasons in runs.judged} == {frozenset([Reason.ALLOWED])}
     assert verifier.bad_signatures == 0
     assert verifier.cache.used <= cache_bytes

@@ -139,7 +139,7 @@ def test_patterns_that_blow_up_elsewhere(checker: Checker, pattern: str, text: s
 
 
 def test_the_dearest_token_is_stopped(checker: Checker) -> None:
-    """As many patterns as 8 KiB hold, against a megabyte: denied by count at the first scope that matters."""
+    """8 KiB of patterns against a megabyte are denied by count at the first scope that matters."""
     scope = f"read:files/* where p glob {globs(64, 1)}"
     shorter = scope.replace("read:files/*", "read:*/*")
     chain = token(root(scope, shorter))

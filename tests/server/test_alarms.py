@@ -102,7 +102,7 @@ def _expected(alarm: Alarm, labels: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _story(values: Mapping[str, str], minute: int, firing: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """What promtool is to hold: at ``minute`` these alarms fire, with these labels, and no others."""
+    """A rule test for promtool: at ``minute`` these alarms fire, with these labels, and no others."""
     return {
         "interval": "1m",
         "input_series": _series(values),
@@ -147,7 +147,7 @@ def test_each_cause_sets_off_its_alarm_and_no_other(tmp_path: Path) -> None:
 
 
 def test_a_dead_server_sets_off_the_alarms_on_silence(tmp_path: Path) -> None:
-    """When it answers no more its numbers are gone, and with them every other alarm, also one that fired."""
+    """A silent server has no numbers, so every other alarm ends, also one that fired."""
     dead = {
         name: re.sub(r"x30$", "x9 stale", values) for name, values in {**HEALTHY, "brake": "1x30"}.items()
     }
@@ -157,7 +157,7 @@ def test_a_dead_server_sets_off_the_alarms_on_silence(tmp_path: Path) -> None:
 
 
 def test_a_server_that_nobody_looks_at_is_missed(tmp_path: Path) -> None:
-    """With no target at all, and with a target of another job that says nothing of ours."""
+    """No target at all, and a target of another job, set it off."""
     firing = {name: ON_SILENCE[name] for name in ("NotScraped", "Silent")}
     assert promtool(tmp_path, _story({}, 10, firing), _story({'up{job="node"}': "1x30"}, 10, firing)) == ""
 

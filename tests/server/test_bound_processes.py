@@ -52,7 +52,7 @@ class Host:
         self.embedded = Verifier.embedded(made.state_dir, audience="gw")
 
     def reasons(self, token: Token, proof: bytes) -> list[Reason]:
-        """What each of the three says of one proof, in this order: worker, embedded, control."""
+        """The reasons of the three for one proof, in this order: worker, embedded, control."""
         return [
             self.worker.check(token, "read", "files/a", audience="gw", proof=proof).reason,
             self.embedded.check(token, "read", "files/a", proof=proof).reason,

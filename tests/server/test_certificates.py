@@ -1,4 +1,4 @@
-"""The certificate files of a TCP listener: what is used, what is refused, what is said of it."""
+"""The certificate files of a TCP listener: their use, their refusal, their log events."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _openssl_dates(path: Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize("days", [1, 800, 9_900, 12_000])
 def test_the_validity_is_that_of_openssl(tmp_path: Path, days: int) -> None:
-    """Of certificates that end in this century's first half (UTCTime) and later (GeneralizedTime)."""
+    """Certificates end in this century's first half (UTCTime) and later (GeneralizedTime)."""
     key, pem = tmp_path / "k", tmp_path / "c"
     new = [
         "req",
@@ -111,8 +111,8 @@ def test_unusable_files_are_not_reloaded(
         assert certificates._fetch() is None
         damage(home)
         assert [certificates._fetch() for _ in range(3)] == [None] * 3
-    said = [each.message for each in caplog.records]
-    assert said == ["certificates_not_reloaded"]
+    events = [each.message for each in caplog.records]
+    assert events == ["certificates_not_reloaded"]
 
     caplog.clear()
     for name, data in before.items():
@@ -141,10 +141,10 @@ def test_a_key_that_others_can_read_is_not_reloaded(home: Path, caplog: pytest.L
 
 
 @pytest.mark.parametrize(
-    ("days", "said"), [(0, []), (3, ["certificate_expired"]), (-1, ["certificate_not_yet_valid"])]
+    ("days", "events"), [(0, []), (3, ["certificate_expired"]), (-1, ["certificate_not_yet_valid"])]
 )
 def test_a_certificate_that_does_not_count_now_is_said(
-    home: Path, caplog: pytest.LogCaptureFixture, days: int, said: list[str]
+    home: Path, caplog: pytest.LogCaptureFixture, days: int, events: list[str]
 ) -> None:
     """An expired one, and one whose time has not come, are an error at the start and at a change."""
     with caplog.at_level("INFO", "sessauth.server"):
@@ -153,7 +153,7 @@ def test_a_certificate_that_does_not_count_now_is_said(
         (home / "server.pem").touch()
         assert certificates._fetch() is not None
 
-    assert [each.message for each in caplog.records] == [*said, *said, "certificates_reloaded"]
+    assert [each.message for each in caplog.records] == [*events, *events, "certificates_reloaded"]
     assert {each.levelname for each in caplog.records[:-1]} <= {"ERROR"}
 
 
@@ -181,7 +181,7 @@ def test_the_end_of_the_certificate_is_a_metric(home: Path) -> None:
 def test_the_command_line_trusts_what_the_machine_trusts(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With --tls alone the server's certificate must be signed by a CA of the machine."""
+    """--tls alone requires a server's certificate that is signed by a CA of the machine."""
     control = Control(load(home, {}))
     control.start()
     command = (

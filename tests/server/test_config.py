@@ -121,7 +121,7 @@ def test_settings_survive_the_way_to_a_worker(tmp_path: Path) -> None:
 
 
 def test_the_sample_file_is_at_the_defaults(tmp_path: Path) -> None:
-    """What init writes as sessauth.toml changes nothing, and each commented key exists."""
+    """The sessauth.toml that init writes changes nothing, and each commented key exists."""
     from sessauth.server.process.init import SAMPLE
 
     (tmp_path / "sessauth.toml").write_text(SAMPLE)
@@ -147,6 +147,6 @@ def test_a_misspelt_section_in_the_environment_is_an_error(tmp_path: Path, name:
 
 
 def test_other_names_in_the_environment_are_left_alone(tmp_path: Path) -> None:
-    """What a client reads, and what an orchestrator sets for a service of our name, is no setting."""
+    """Variables of clients, and of an orchestrator for a service of our name, are no settings."""
     names = ("SESSAUTH_HOME", "SESSAUTH_TARGET", "SESSAUTH_CREDENTIAL_FILE", "SESSAUTH_SERVICE_HOST")
     assert load(tmp_path, dict.fromkeys(names, "x")) == load(tmp_path, {})

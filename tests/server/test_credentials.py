@@ -18,7 +18,7 @@ def file(tmp_path: Path) -> CredentialFile:
 
 
 def test_a_credential_is_its_owners(file: CredentialFile) -> None:
-    """What add returns authenticates as that name, role and audiences, and nothing else does."""
+    """The text that add returns authenticates as that name, role and audiences, and nothing else does."""
     text = file.add("gateway-1", "gateway", ["gw", "other audience"])
 
     assert file.authenticate(text) == Principal("gateway-1", "gateway", ("gw", "other audience"))

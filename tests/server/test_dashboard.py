@@ -38,7 +38,7 @@ VALUES = {
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Scrape]:
-    """What a server tells after a little traffic, with an audit, and with evidence of ends."""
+    """A scrape of a server after a little traffic, with an audit and receipts."""
     with running(metrics={"address": "127.0.0.1:0"}, audit={"enabled": True}) as service:
         assert service.control is not None and service.control.metrics is not None
         service.control.metrics.receipts = lambda: ReceiptMetrics((2, 1, 0), 3, (2, 0), 1)
@@ -73,7 +73,7 @@ def test_there_are_alarms() -> None:
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
-    """What is worth telling is worth a look."""
+    """Each metric has a panel."""
     text = " ".join(query for _, query in _queries())
     unseen = [
         metric.name for metric in METRICS if not re.search(rf"{metric.name}(_bucket|_sum|_count)?\b", text)
@@ -88,12 +88,12 @@ def test_every_panel_says_what_it_shows() -> None:
         assert panel["title"] and panel["description"] and panel["fieldConfig"]["defaults"]["unit"]
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
-    taken: set[tuple[int, int]] = set()
+    used: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
-        assert at["x"] + at["w"] <= 24 and not cells & taken, panel["title"]
-        taken |= cells
+        assert at["x"] + at["w"] <= 24 and not cells & used, panel["title"]
+        used |= cells
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_bucket_empties_and_refills(now: list[float]) -> None:
-    """After the burst a peer is refused until it regained a whole failure."""
+    """A peer is refused after its burst until it regained a whole failure."""
     failures = FailedSignatures(burst=2, per_second=4)
     peer = ("gateway", "10.0.0.1")
 

@@ -71,7 +71,7 @@ def _forward(
 
 
 def test_a_worker_asks_for_who_asked_it(worker: Caller, check: checks.CheckRequest) -> None:
-    """What is handed on is answered as if the gateway had asked here; a permit is that gateway's alone."""
+    """A forwarded call is answered as if the gateway had called here; a permit is that gateway's alone."""
     check.item.permit_ms = 60_000
     answer = checks.CheckResponse.FromString(_forward(worker, check).response)
     assert answer.decision.allowed
@@ -173,7 +173,7 @@ def test_an_unreachable_control_process_is_named(tmp_path: Path, seconds: float)
 
 
 def test_who_asks_workers_for_much_leaves_others_their_part(check: checks.CheckRequest) -> None:
-    """What workers hand on is in the part of the pool that who asked them has: half of it at most."""
+    """Forwarded calls are in the share of the worker's caller: half of the pool at most."""
     release = threading.Event()
     with running(limits={"change_threads": 1, "queue_places": 9}) as service, ThreadPoolExecutor() as callers:
         assert service.control is not None

@@ -1,4 +1,4 @@
-"""Who a client certificate is, and when it stops being that."""
+"""Identities of client certificates, and their removal."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_certificate_of_two_identities_is_nobody(
 
 
 def test_a_name_of_an_api_key_is_refused_at_the_start(server: CertificateServer) -> None:
-    """What one name does in the log must be one caller's."""
+    """A name in the log must be one caller's."""
     CredentialFile(server.made.state_dir / "credentials.toml").add("twin", "gateway")
     server.write(ENTRY.format("twin", "operator", "uri", "spiffe://x/twin"))
 
@@ -158,7 +158,7 @@ def test_identities_follow_their_file(server: CertificateServer, caplog: pytest.
 def test_a_broken_file_keeps_the_last_good_one(
     server: CertificateServer, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
-    """Who was known stays so, the log has an error that names the key, and the next good file counts."""
+    """Known identities stay, the log has an error that names the key, and the next good file counts."""
     server.write(ENTRY.format("a", "auditor", "uri", "spiffe://x/a"))
     server.start()
     caller = server.caller("a", "URI:spiffe://x/a")

@@ -1,4 +1,4 @@
-"""What is changed on the machine beside the log is logged, and recorded once in the audit stream."""
+"""Local changes of the machine are logged, and recorded once in the audit stream."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def made() -> Iterator[Initialised]:
         yield found
 
 
-def _said(made: Initialised) -> list[tuple[Any, ...]]:
+def _events(made: Initialised) -> list[tuple[Any, ...]]:
     """Return what the audit says of local changes."""
     folder = made.home / "audit"
     found = records(folder, "local") if folder.is_dir() else []
@@ -67,14 +67,14 @@ def test_a_running_server_logs_and_records(made: Initialised, caplog: pytest.Log
             (("remove", "gw"), 3),
         ):
             _credential(made, *step)
-            assert wait_until(lambda count=count: len(_said(made)) == count)  # type: ignore[misc]
+            assert wait_until(lambda count=count: len(_events(made)) == count)  # type: ignore[misc]
         _brake(made, "--set", "--reason", "drill")
-        assert wait_until(lambda: len(_said(made)) == 4)
+        assert wait_until(lambda: len(_events(made)) == 4)
         _brake(made, "--clear")
-        assert wait_until(lambda: len(_said(made)) == 5)
+        assert wait_until(lambda: len(_events(made)) == 5)
         control.stop()
 
-    said = [
+    expected = [
         ("credential_added", "operator"),
         ("credential_added", "gw"),
         ("credential_removed", "gw"),
@@ -82,8 +82,8 @@ def test_a_running_server_logs_and_records(made: Initialised, caplog: pytest.Log
         ("brake_cleared", "set by hand: drill"),
     ]
     logged = [getattr(each, "fields", {}) for each in caplog.records if each.message == "local_change"]
-    assert [(each["what"], each.get("name") or each["reason"]) for each in logged] == said
-    assert _said(made) == said
+    assert [(each["what"], each.get("name") or each["reason"]) for each in logged] == expected
+    assert _events(made) == expected
     assert logged[1] == {"what": "credential_added", "name": "gw", "role": "gateway", "audiences": ["mcp"]}
     assert verify(made.home / "audit").intact
 
@@ -92,7 +92,7 @@ def test_the_next_start_records_what_was_done_without_a_server(made: Initialised
     """Each once, over any number of starts; a key that was made anew, a brake that came and went."""
     _start_and_stop(made)
     _start_and_stop(made)
-    assert _said(made) == [("credential_added", "operator")]
+    assert _events(made) == [("credential_added", "operator")]
 
     _credential(made, "add", "gw", "--role", "gateway")
     _credential(made, "remove", "operator")
@@ -105,7 +105,7 @@ def test_the_next_start_records_what_was_done_without_a_server(made: Initialised
     _credential(made, "add", "gw", "--role", "gateway")
     _start_and_stop(made)
 
-    assert _said(made)[1:] == [
+    assert _events(made)[1:] == [
         ("credential_added", "gw"),
         ("credential_removed", "operator"),
         ("identity_added", "edge"),
@@ -116,7 +116,7 @@ def test_the_next_start_records_what_was_done_without_a_server(made: Initialised
 
 
 def test_what_was_recorded_is_not_recorded_again_after_a_kill(made: Initialised) -> None:
-    """What a killed server recorded long enough ago is not recorded anew; what it could not keep is."""
+    """Changes that a killed server stored as recorded are not recorded again; others are."""
     control = Control(load(made.home, {}))
     control.start()
     kept = made.state_dir / "local.json"
@@ -126,11 +126,11 @@ def test_what_was_recorded_is_not_recorded_again_after_a_kill(made: Initialised)
     control.stop()
     kept.write_text(text)
     _start_and_stop(made)
-    assert _said(made) == [("credential_added", "operator")]
+    assert _events(made) == [("credential_added", "operator")]
 
     kept.write_text("{}")
     _start_and_stop(made)
-    assert _said(made) == [("credential_added", "operator")] * 2
+    assert _events(made) == [("credential_added", "operator")] * 2
 
 
 def test_without_audit_there_is_a_line_in_the_log(

@@ -23,7 +23,7 @@ from tests.support.service import Caller, RpcError, Service, running
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    """What is logged while the test runs, as the server would write it."""
+    """The log lines of the test, as the server would write them."""
     stream = io.StringIO()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -59,7 +59,7 @@ def test_what_libraries_log_is_an_event_too(lines: io.StringIO) -> None:
 
 
 def test_events_are_words() -> None:
-    """What the server logs can be looked for by one word, and each place says which."""
+    """Each event of the server is one word, stated where it is logged."""
     found = [
         (path.name, node.lineno, ast.unparse(argument))
         for path in Path(sessauth.__file__).parent.joinpath("server").rglob("*.py")

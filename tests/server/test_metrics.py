@@ -58,7 +58,7 @@ class Measured:
         return scrape(self.service.control.metrics.port)
 
     def later(self, name: str, value: float, **labels: str) -> bool:
-        """Whether a series comes to a value: what workers tell twice a second, or what is started anew.
+        """Return True if a series reaches a value: workers publish twice a second, and may be restarted.
 
         Sessions, permits and approvals are counted again after fifty times as long as counting took.
         """
@@ -112,7 +112,7 @@ def test_the_page_has_the_calls_by_how_they_ended(measured: Measured) -> None:
 
 
 def test_the_page_has_what_processes_tell_of_themselves(measured: Measured) -> None:
-    """Which of them serve, at which revision, what their caches hold, and what they took back."""
+    """State, revision, cache and withdrawals of each process are on the page."""
     assert measured.later("sessauth_withdrawals_total", 1)
     # Three processes verified the token once each, and one the watched one.
     assert measured.later("sessauth_signatures_verified_total", 4)
@@ -193,7 +193,7 @@ def test_what_is_open_is_counted(measured: Measured) -> None:
 
 
 def test_counters_go_on_when_a_worker_is_killed(measured: Measured) -> None:
-    """What it counted stays, its place says that it is down, and its successor counts on."""
+    """Its counts stay, its place is down, and its successor continues its counters."""
     control = measured.service.control
     assert control is not None
     _, token = measured.traffic.open()

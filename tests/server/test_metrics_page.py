@@ -1,4 +1,4 @@
-"""Who may read the page, in which form, and what is there where it can't be made."""
+"""The page of metrics: its readers, its formats, and its faults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def measured() -> Iterator[Service]:
 
 
 def port(service: Service) -> int:
-    """Where its metrics are."""
+    """The port of its metrics."""
     assert service.control is not None and service.control.metrics is not None
     return service.control.metrics.port
 
@@ -51,7 +51,7 @@ def ask(port: int, request: bytes) -> bytes:
 
 
 def answers(port: int) -> bool:
-    """Whether a scrape is answered; refused, it may be broken off before it was sent."""
+    """Return True if a scrape is answered; a refused one may break off before it was sent."""
     try:
         return ask(port, b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n") != b""
     except OSError:
@@ -140,7 +140,7 @@ def test_a_brake_that_a_person_holds_is_told(measured: Service) -> None:
 
 
 def test_an_audit_is_told_where_there_is_one(measured: Service) -> None:
-    """What a recorder says of its stream is on the page, summed; without a stream none of it is."""
+    """The numbers of audit streams are on the page, summed; without a stream none is."""
     assert ("sessauth_audit_healthy", frozenset()) not in scrape(port(measured)).values
     sink = SimpleNamespace(lost=2, recorded=7, waiting_bytes=100, healthy=False)
     recorder: Any = SimpleNamespace(audit=sink, queue=SimpleNamespace(waiting_bytes=20))
@@ -159,7 +159,7 @@ def test_an_audit_is_told_where_there_is_one(measured: Service) -> None:
 
 
 def test_an_address_that_is_taken_is_refused(measured: Service) -> None:
-    """By name of the setting."""
+    """The error names the setting."""
     with pytest.raises(ConfigError, match=r"metrics\.address: .* can't be listened on"):
         Listener(f"127.0.0.1:{port(measured)}", lambda accept: (b"", ""))
 
@@ -198,7 +198,7 @@ def test_the_loopback_needs_no_switch(address: str) -> None:
 
 
 def test_a_process_counts_on_where_another_was_killed() -> None:
-    """What is counted up goes on from what is there; what stands is what the new one says."""
+    """Counters continue from the page's values; gauges are those of the new process."""
     page = Page.make(shared=sys.platform == "linux")
     page.write(MetricSlot.CACHE_HITS, 5)
     page.write(MetricSlot.CACHE_HITS, 7)

@@ -1,4 +1,4 @@
-"""What costs something while the writer can't write: a typed error, never a yes; ends are still written."""
+"""Paid calls while the writer can't write: a typed error, never a yes; ends are still written."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_in_a_batch_what_can_not_be_taken_is_denied(
 
 
 def test_a_commit_that_fails_is_never_a_yes(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the group can't be made durable the caller hears OUTCOME_UNKNOWN, and then all is braked."""
+    """A group that can't be made durable is OUTCOME_UNKNOWN to the caller, and sets the brake."""
     operator = service.operator
     _, item = _open(operator)
     assert service.control is not None

@@ -31,7 +31,7 @@ def _prepared(operator: Caller) -> tuple[bytes, checks.CheckItem, bytes]:
 
 
 def test_a_full_pool_refuses_and_the_reserved_pool_works() -> None:
-    """In three waves: with checks, changes and reads full, each is refused; Revoke, End and health work."""
+    """Three waves: while checks, changes and reads are full, each is refused; Revoke, End and health work."""
     with running(
         limits={"check_threads": 1, "read_threads": 1, "change_threads": 1, "queue_places": 2}
     ) as service:
@@ -69,7 +69,7 @@ def test_a_full_pool_refuses_and_the_reserved_pool_works() -> None:
 
 
 def test_a_wave_of_calls_is_answered_or_refused_never_lost() -> None:
-    """Of 200 batches at once some are refused, all others are right, and the pool is empty afterwards."""
+    """Some of 200 batches at once are refused, all others are right, and the pool is empty afterwards."""
     with running(limits={"check_threads": 1, "queue_places": 9}) as service:
         operator = service.operator
         session_id, item, _ = _prepared(operator)

@@ -17,20 +17,20 @@ from tests.support.service import wait_until
 
 def _task(function: object, *args: object) -> tuple[PoolTask, list[str]]:
     """A task that is in no pool, and its recorded callbacks."""
-    told: list[str] = []
-    return PoolTask(lambda: told.append("released"), function, args), told  # type: ignore[arg-type]
+    events: list[str] = []
+    return PoolTask(lambda: events.append("released"), function, args), events  # type: ignore[arg-type]
 
 
 def test_a_task_calls_back_once_after_it_was_released() -> None:
     """Callbacks run once each with the task; one that is added later runs at once."""
-    task, told = _task(lambda a, b: a + b, 1, 2)
-    task.add_done_callback(lambda ended: told.append(f"first {ended.result(0)}"))
+    task, events = _task(lambda a, b: a + b, 1, 2)
+    task.add_done_callback(lambda ended: events.append(f"first {ended.result(0)}"))
 
     task.run()
-    task.add_done_callback(lambda ended: told.append("late"))
+    task.add_done_callback(lambda ended: events.append("late"))
     task.run()
 
-    assert told == ["released", "first 3", "late"]
+    assert events == ["released", "first 3", "late"]
 
 
 def test_what_a_call_raised_is_for_who_asks() -> None:
@@ -46,13 +46,13 @@ def test_what_a_call_raised_is_for_who_asks() -> None:
 def test_a_cancelled_call_never_runs() -> None:
     """Cancelling wins only before the call began; then it is released and asking raises."""
     ran: list[int] = []
-    task, told = _task(ran.append, 1)
+    task, events = _task(ran.append, 1)
 
     assert task.cancel()
     assert not task.cancel()
     task.run()
 
-    assert (ran, told) == ([], ["released"])
+    assert (ran, events) == ([], ["released"])
     with pytest.raises(CancelledError):
         task.result(0)
     begun, _ = _task(ran.append, 2)
@@ -72,10 +72,10 @@ def test_waiting_for_a_result_ends_with_its_timeout() -> None:
 
 
 def test_running_and_cancelling_at_once_one_of_them_wins() -> None:
-    """Of two threads that run and cancel the same task exactly one does, and its callbacks run once."""
+    """Exactly one of two threads that run and cancel a task succeeds; its callbacks run once."""
     for _ in range(300):
         ran: list[int] = []
-        told: list[str] = []
+        events: list[str] = []
         task, released = _task(ran.append, 1)
         start = threading.Barrier(3)
 
@@ -83,10 +83,12 @@ def test_running_and_cancelling_at_once_one_of_them_wins() -> None:
             start.wait(10)
             task.run()
 
-        def listen(task: PoolTask = task, start: threading.Barrier = start, told: list[str] = told) -> None:
+        def listen(
+            task: PoolTask = task, start: threading.Barrier = start, events: list[str] = events
+        ) -> None:
             start.wait(10)
             for number in range(3):
-                task.add_done_callback(lambda _, number=number: told.append(str(number)))  # type: ignore[misc]
+                task.add_done_callback(lambda _, number=number: events.append(str(number)))  # type: ignore[misc]
 
         threads = [threading.Thread(target=run), threading.Thread(target=listen)]
         for thread in threads:
@@ -97,7 +99,7 @@ def test_running_and_cancelling_at_once_one_of_them_wins() -> None:
             thread.join(10)
 
         assert len(ran) == (not cancelled)
-        assert (released, sorted(told)) == (["released"], ["0", "1", "2"])
+        assert (released, sorted(events)) == (["released"], ["0", "1", "2"])
 
 
 def test_a_pool_starts_threads_as_calls_need_them() -> None:
@@ -265,7 +267,7 @@ def _soon(condition: Callable[[], bool]) -> bool:
 
 
 def test_blocked_calls_keep_no_thread_from_the_others() -> None:
-    """With all core threads blocked, 50 calls behind them run; compensating threads end when all go on."""
+    """50 calls behind blocked core threads run; compensating threads end when all go on."""
     pool = BoundedPool("test", threads=2, places=500, core_threads=2, compensating_threads=8)
     go_on, inside = threading.Event(), threading.Semaphore(0)
 

@@ -259,7 +259,7 @@ def test_a_drain_that_hangs_ends_all_the_same() -> None:
 
 
 def test_workers_share_a_tcp_port() -> None:
-    """With tcp.check_address both workers answer on one port, and one of them is enough."""
+    """Both workers answer on the port of tcp.check_address, and one of them is enough."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -314,7 +314,7 @@ def test_a_second_server_on_the_same_state_is_refused(server: Running) -> None:
 
 
 def test_nobody_goes_on_with_a_replaced_state(server: Running) -> None:
-    """When the data file is exchanged for a copy, control process and workers end, and the log says why."""
+    """Control process and workers end when the data file is replaced by a copy; the log has the cause."""
     pids = server.worker_pids()
     data = server.made.state_dir / "data.mdb"
     copy = data.with_suffix(".copy")

@@ -57,7 +57,7 @@ class Host:
         self.count += 1
         self.log.submit(set_key_status(f"m{self.count}", key_id, status)).result(10).raise_if_rejected()
 
-    def told(self, keeper: ProofKeyRotator) -> VerifierKeys:
+    def published(self, keeper: ProofKeyRotator) -> VerifierKeys:
         """The keys as a holder believes them who has the service's key records."""
         return VerifierKeys(keeper.signed(), self.log.keys(), now_ms=self.clock.now_ms())
 
@@ -72,7 +72,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def test_a_first_start_makes_keys_and_table(host: Host) -> None:
-    """What is missing is there after one look, and proofs count from that moment on."""
+    """One rotation makes missing keys and table, and proofs count from that moment on."""
     host.keeper().rotate()
 
     found = HostProofKeys.read(host.state_dir)
@@ -105,13 +105,13 @@ def test_a_rotation_keeps_both_keys_listed(host: Host) -> None:
     host.issuer()
     keeper = host.keeper()
     keeper.rotate()
-    first = host.told(keeper).current(host.clock.now_ms())
+    first = host.published(keeper).current(host.clock.now_ms())
     host.clock.advance(HALF)
     keeper.rotate()
-    lists = [list(host.told(keeper))]
+    lists = [list(host.published(keeper))]
     for step in (LEAD, HALF - LEAD - 1, 1):
         host.clock.advance(step)
-        lists.append(list(host.told(keeper)))
+        lists.append(list(host.published(keeper)))
 
     new = lists[1][0]
     assert first is not None and new != first
@@ -119,7 +119,7 @@ def test_a_rotation_keeps_both_keys_listed(host: Host) -> None:
 
 
 def test_a_key_is_vouched_for_by_a_key_of_the_service(host: Host) -> None:
-    """What a key signed stays when it retires, and is signed anew, by the newest, once it is distrusted."""
+    """A signature stays when its key retires, and is made anew, by the newest, once it is distrusted."""
     old = host.issuer()
     keeper = host.keeper()
     keeper.rotate()
@@ -134,7 +134,7 @@ def test_a_key_is_vouched_for_by_a_key_of_the_service(host: Host) -> None:
 
     assert [key.issuer_key_id for key in first] == [old]
     assert [(key.issuer_key_id, key.payload) for key in again] == [(new, first[0].payload)]
-    assert len(host.told(keeper)) == 1
+    assert len(host.published(keeper)) == 1
 
 
 def test_without_an_issuer_key_nothing_is_listed(host: Host) -> None:
@@ -150,7 +150,7 @@ def test_without_an_issuer_key_nothing_is_listed(host: Host) -> None:
 
 
 def test_a_restored_state_gets_a_new_host(host: Host, tmp_path: Path) -> None:
-    """After a restore id and keys are others, so that no proof made before counts."""
+    """A restore changes id and keys, so that no proof made before counts."""
     host.keeper().rotate()
     before = HostProofKeys.read(host.state_dir)
     backup_dir = tmp_path / "backup"
@@ -178,7 +178,7 @@ def test_a_file_that_was_removed_is_written_again(host: Host) -> None:
 
 
 def test_damaged_keys_are_made_anew(host: Host) -> None:
-    """With another id: what was proven for the old ones no longer counts."""
+    """The id changes too: proofs for the old keys no longer count."""
     host.keeper().rotate()
     before = HostProofKeys.read(host.state_dir)
     keys_path(host.state_dir).write_text("{}")

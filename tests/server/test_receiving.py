@@ -167,7 +167,7 @@ def test_a_full_part_of_a_pool_refuses_before_and_behind_the_message(receiving: 
 def test_a_call_that_ends_without_a_message_was_cancelled_or_is_wrong(
     receiving: Receiving, pool: BoundedPool
 ) -> None:
-    """Which of both is told a moment later; a stream without messages is handed on."""
+    """A later event tells the two apart; a stream without messages is submitted."""
     unary, stream = _Party(receiving, pool), _Party(receiving, pool, streams=True)
     cancelled, wrong, empty = unary.call(), unary.call(), stream.call()
     for call in (cancelled, wrong, empty):

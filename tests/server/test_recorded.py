@@ -56,9 +56,9 @@ def item(token: bytes, resource: str = "files/a", **more: object) -> checks.Chec
     return checks.CheckItem(token=token, action=b"read", resource=resource.encode(), **more)
 
 
-def check(caller: Caller, asked: checks.CheckItem) -> checks.Decision:
+def check(caller: Caller, checked: checks.CheckItem) -> checks.Decision:
     """Have one call judged."""
-    return caller.call(CHECK, checks.CheckRequest(item=asked, audience="gw")).decision
+    return caller.call(CHECK, checks.CheckRequest(item=checked, audience="gw")).decision
 
 
 class Recorded:
@@ -82,15 +82,15 @@ class Recorded:
         _, token = minted(self.operator)
         _, costly = minted(self.operator, "read:files/** needs uses(30)")
         for caller in self.everyone:
-            for asked in (item(token), item(token, "other"), item(b"none"), item(costly)):
-                self.decisions.append(check(caller, asked))
-            asked_many = [item(token), item(costly), item(token, "other"), item(costly)]
+            for checked in (item(token), item(token, "other"), item(b"none"), item(costly)):
+                self.decisions.append(check(caller, checked))
+            items = [item(token), item(costly), item(token, "other"), item(costly)]
             self.decisions += caller.call(
-                BATCH, checks.CheckBatchRequest(items=asked_many, audience="gw")
+                BATCH, checks.CheckBatchRequest(items=items, audience="gw")
             ).decisions
             stream = Stream(caller)
-            for number, asked in enumerate((item(token), item(costly))):
-                stream.send(number, asked, watch=False)
+            for number, checked in enumerate((item(token), item(costly))):
+                stream.send(number, checked, watch=False)
                 self.decisions.append(stream.next().decision)
             stream.call.cancel()
             self._permit(caller, costly)
@@ -205,7 +205,7 @@ def test_what_was_recorded_verifies(ended: Recorded) -> None:
 
 
 def test_an_embedded_verifier_records_what_it_decides(ended: Recorded) -> None:
-    """What the server answered the server records; an embedded verifier has its own decisions, each once."""
+    """The server records its answers, an embedded verifier its own decisions, each once."""
     found = Counter(record["id"] for record in records(ended.made.home / "embedded", "decision"))
 
     assert len(ended.local) >= 4
@@ -213,7 +213,7 @@ def test_an_embedded_verifier_records_what_it_decides(ended: Recorded) -> None:
 
 
 def test_a_kill_loses_no_change() -> None:
-    """What was committed before a server was killed is in the stream of the next one, if not of its own."""
+    """A commit before a kill is in the stream of the next server, if not of the killed one."""
     with home_folder() as home:
         made = initialise(home)
         credential = made.credential_file.read_text().strip()
@@ -309,7 +309,7 @@ def test_a_worker_that_loses_decisions_stops_minting_too(sick: Sick) -> None:
 
 
 def test_a_worker_that_is_ready_may_be_sick(sick: Sick) -> None:
-    """That it serves takes nothing back of what it said of its records, until it says that they are well."""
+    """``ready`` does not undo ``unrecorded``; only ``alive`` does."""
     worker = Worker(sick.control._config, 0, sick.control._workers)
     says = subprocess.Popen(
         ["printf", "%s", "unrecorded\nready\n"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -86,7 +86,7 @@ def test_an_ended_session_does_not_come_back(server: Running, how: str) -> None:
 
 
 def test_a_backup_is_the_way_out(server: Running) -> None:
-    """After a stated restore the server starts again; what had ended stays ended."""
+    """The server starts again after a stated restore; ended sessions stay ended."""
     session_id, request = server.open()
     before = OldFile.of(server.made.state_dir)
     server.operator.call("SessionService/EndSession", sessions.EndSessionRequest(session_id=session_id))

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def _threads() -> int:
-    """How many threads of servers there are."""
+    """The number of threads of servers."""
     return sum(thread.name.startswith("sessauth-") for thread in threading.enumerate())
 
 
@@ -87,7 +87,7 @@ def test_a_name_that_does_something_else_is_noticed(
 
 
 def test_a_call_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Behind its time the start is refused."""
+    """The start is refused when its time is over."""
     monkeypatch.setattr(self_test, "SECONDS", 0.3)
     monkeypatch.setattr(core, "receive", lambda call, tag: None)
 
@@ -119,7 +119,7 @@ def test_serve_does_not_start_on_another_grpcio() -> None:
 
 
 def test_the_package_asks_for_what_was_tested() -> None:
-    """What pip installs and what the error names are one range."""
+    """The error names the range that pip installs."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
     assert core.TESTED in project["dependencies"]

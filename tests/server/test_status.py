@@ -61,7 +61,7 @@ def test_details_carry_word_domain_and_field() -> None:
 
 
 def test_faults_and_refusals_disclose_nothing() -> None:
-    """What is ours, or about who calls, is sent without its text."""
+    """Faults of the server, and of authentication, are sent without their texts."""
     secret = "/var/lib/secret"
     for error in [
         ValueError(secret),

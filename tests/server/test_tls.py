@@ -121,7 +121,7 @@ def test_no_certificate_and_one_of_a_stranger_get_no_connection(
 def test_a_new_server_certificate_is_used_without_a_restart(
     server: Control, authority: Authority, folder: Path
 ) -> None:
-    """After the files are replaced, new connections get the certificate of the new CA."""
+    """New connections get the certificate of the new CA once the files are replaced."""
     pair = authority.sign("gateway-3", "URI:spiffe://example.org/gw")
     second = Authority(folder, "ca2")
     old = {name: (folder / name).read_bytes() for name in ("server.pem", "server.key")}

@@ -38,7 +38,7 @@ KEY = base64.urlsafe_b64encode(bytes(range(1, 33))).decode().rstrip("=")
 
 @dataclass
 class Left:
-    """What is left of a run: everything that was kept or told, by where it stands, and the secrets."""
+    """The outputs of a run, by place, and the secrets of its calls."""
 
     texts: dict[str, str]
     secrets: list[str]
@@ -114,7 +114,7 @@ def _manage(operator: Caller, session_id: bytes, secret: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Left]:
-    """What a server with everything switched on leaves of calls with secrets in every field."""
+    """The outputs of a server with all features, for calls with secrets in every field."""
     file = tmp_path_factory.mktemp("span_capture") / "spans.jsonl"
     with home_folder() as home:
         made = initialise(home)
@@ -172,7 +172,7 @@ def _page(log: str) -> str:
 
 
 def test_no_secret_is_kept_or_told(left: Left) -> None:
-    """Of a token or a credential no piece of its body stands anywhere; a scope alone is shorter than one."""
+    """No piece of the body of a token or credential is anywhere; a scope alone is shorter than one."""
     assert all(left.texts.values())
     pieces = [
         body[at : at + 36]
@@ -185,13 +185,13 @@ def test_no_secret_is_kept_or_told(left: Left) -> None:
 
 
 def test_what_was_masked_is_said(left: Left) -> None:
-    """Where they were put, their prefix stands: the fields were recorded, not dropped."""
+    """The prefixes of secrets are in their places: the fields were recorded, not dropped."""
     for where in ("audit", "usage", "changes", "events", "refusals"):
         assert "sessauth_token_..." in left.texts[where], where
 
 
 def test_a_masked_log_verifies_and_replays(left: Left) -> None:
-    """What was masked breaks no chain, and is no contradiction."""
+    """Masked texts break no chain, and are no contradiction."""
     from sessauth.audit.replay import replay
 
     assert verify(left.home / "audit").intact

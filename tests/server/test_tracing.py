@@ -130,7 +130,7 @@ def test_the_client_of_asyncio_tells_its_trace_too(traced: Traced) -> None:
 
 
 def test_a_check_says_stage_reason_and_revision(traced: Traced) -> None:
-    """Of one call what it came to, of a batch how many; in the worker that judged."""
+    """The outcome of one call, the counts of a batch; in the worker that judged."""
     traffic = Traffic(traced.service.operator)
     _, token = traffic.open()
     with in_trace() as (trace_id, _, metadata):
@@ -194,7 +194,7 @@ def test_refused_calls_have_a_span_too(traced: Traced) -> None:
 
 
 def test_a_stream_has_one_span(traced: Traced) -> None:
-    """From its begin to its end, whatever threads answer it."""
+    """One span covers begin and end, on any threads."""
     caller = traced.service.operator
     _, token = Traffic(caller).open()
     item = checks.CheckItem(token=token, action=b"read", resource=b"files/a")
@@ -253,7 +253,7 @@ def test_a_call_without_a_trace_begins_one(traced: Traced, stated: str) -> None:
 
 
 def test_a_provider_that_the_process_has_is_used() -> None:
-    """As under ``opentelemetry-instrument``: nothing of ours is made, and nothing is shut down."""
+    """A provider as that of ``opentelemetry-instrument`` is used, and not shut down."""
     tracing = Tracing(TracingSettings(enabled=True), "control", trace.NoOpTracerProvider())
     try:
         assert tracing._own is None
@@ -262,7 +262,7 @@ def test_a_provider_that_the_process_has_is_used() -> None:
 
 
 def test_tracing_needs_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is missing is named at the start, with what to install; so it is for a client."""
+    """A missing package is named at the start, with what to install; for a client too."""
     with pytest.raises(ConfigError, match=r"tracing\.exporter: nowhere:Nothing can't be made"):
         open_tracing(TracingSettings(enabled=True, exporter="nowhere:Nothing"), "control")
     for function in ("os:system", "os:getcwd"):

@@ -117,7 +117,7 @@ def test_bytes_that_are_no_message_are_the_callers_mistake(operator: Caller) -> 
 
 
 def test_an_unknown_method_is_unimplemented(operator: Caller) -> None:
-    """What is not served is UNIMPLEMENTED, with or without a credential."""
+    """A method that is not served is UNIMPLEMENTED, with or without a credential."""
     rpc = operator.channel.unary_unary("/sessauth.v1.SessionService/DropEverything")
 
     with pytest.raises(grpc.RpcError) as refused:
@@ -358,7 +358,7 @@ def test_a_call_that_ended_is_not_kept_until_its_cap() -> None:
 
 
 def test_a_start_without_its_tcp_port_leaves_no_socket() -> None:
-    """What was bound before the port that is taken goes with the error."""
+    """Sockets bound before the port that is in use are removed."""
     with home_folder() as home, socket.socket() as taken:
         made = initialise(home)
         taken.bind(("127.0.0.1", 0))

@@ -45,7 +45,7 @@ def _failing(name: str, rule: object) -> OnEvent:
 
 
 def test_a_refusal_that_cannot_be_counted_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the polling thread, which goes on, and in a pool."""
+    """Both on the polling thread, which goes on, and in a pool."""
     monkeypatch.setattr(Accounting, "record_failure", _fail)
     with running(limits={"receive_ms": 300}) as service:
         operator, late = service.operator, threading.Event()

@@ -1,4 +1,4 @@
-"""How long a service waits for the writer, and what it says when that is over."""
+"""Waiting for the writer, and its timeouts."""
 
 from __future__ import annotations
 

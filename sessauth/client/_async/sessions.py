@@ -12,7 +12,7 @@ from ...tokens.token import Token
 from .._requests import evidence as evidence_calls
 from .._requests import sessions as session_calls
 from .._requests import tokens as token_calls
-from .._requests.sessions import OpenTerms
+from .._requests.sessions import OpenTerms, SessionFilters
 from .._requests.tokens import MintTerms
 from .._results import EndedSession, Inspection, SessionPage
 from .calls import AsyncCalls
@@ -30,28 +30,14 @@ class AsyncSessionCalls(AsyncCalls):
         return await self._run(session_calls.get_session(session_id))
 
     async def list_sessions(
-        self,
-        *,
-        status: str = "",
-        subject: str = "",
-        owner: str = "",
-        parent_id: bytes = b"",
-        labels: Mapping[str, str] | None = None,
-        id_prefix: str = "",
-        page_size: int = 0,
-        page_token: str = "",
+        self, *, page_size: int = 0, page_token: str = "", **filters: Unpack[SessionFilters]
     ) -> SessionPage:
-        """Return one page of the sessions that match all given filters, by id.
+        """Return one page of the sessions that match all ``SessionFilters``, by id.
 
-        ``status``: ACTIVE, SUSPENDED or ENDED, in any case. A page may have fewer sessions than
-        ``page_size`` (1 to 1000; 0: 100), or none, with others behind it: ``next_page_token`` is empty on the
-        last one. ``id_prefix`` are the first 4 to 32 hex digits of the id.
+        A page may have fewer sessions than ``page_size`` (1 to 1000; 0: 100), or none, with others behind it:
+        ``next_page_token`` is empty on the last one.
         """
-        return await self._run(
-            session_calls.list_sessions(
-                status, subject, owner, parent_id, labels, id_prefix, page_size, page_token
-            )
-        )
+        return await self._run(session_calls.list_sessions(page_size, page_token, filters))
 
     async def keep_alive(self, session_id: bytes) -> int:
         """Renew a lease. Returns its durable deadline, in ms since 1970; a lapsed one stays lapsed."""

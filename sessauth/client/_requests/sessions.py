@@ -75,28 +75,35 @@ def get_session(session_id: bytes) -> RpcRequest[Session]:
     )
 
 
-def list_sessions(
-    status: str,
-    subject: str,
-    owner: str,
-    parent_id: bytes,
-    labels: Mapping[str, str] | None,
-    id_prefix: str,
-    page_size: int,
-    page_token: str,
-) -> RpcRequest[SessionPage]:
+class SessionFilters(TypedDict, total=False):
+    """Filters of ListSessions; unset ones do not limit.
+
+    ``status``: ACTIVE, SUSPENDED or ENDED, in any case. ``id_prefix`` are the first 4 to 32 hex digits of
+    the id.
+    """
+
+    status: str
+    subject: str
+    owner: str
+    parent_id: bytes
+    labels: Mapping[str, str] | None
+    id_prefix: str
+
+
+def list_sessions(page_size: int, page_token: str, filters: SessionFilters) -> RpcRequest[SessionPage]:
     """Describe ListSessions."""
+    status, parent_id = filters.get("status", ""), filters.get("parent_id", b"")
     if status.lower() not in STATUSES:
         raise UsageError(f"status: {status!r} is not one of ACTIVE, SUSPENDED, ENDED")
     request = pb.ListSessionsRequest(
         page_size=check_count("page_size", page_size, MAX_PAGE),
         page_token=page_token,
         status=STATUSES[status.lower()],
-        subject=subject,
-        owner=owner,
+        subject=filters.get("subject", ""),
+        owner=filters.get("owner", ""),
         parent_id=check_id("parent_id", parent_id, 16) if parent_id else b"",
-        labels=dict(labels or {}),
-        id_prefix=id_prefix,
+        labels=dict(filters.get("labels") or {}),
+        id_prefix=filters.get("id_prefix", ""),
     )
     return RpcRequest("SessionService/ListSessions", request, pb.ListSessionsResponse, sessions_page)
 

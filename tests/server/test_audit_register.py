@@ -1,4 +1,4 @@
-"""What the state folder keeps of the audit log: a log that is gone, or another's, is found by it."""
+"""The register of audit streams in the state folder: it detects a log that is gone or another's."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_cut_of_the_newest_lines_is_found(made: Initialised) -> None:
         assert wait_until(lambda: serves(caller)), server.log
         _open(caller, 3)
         kept = made.state_dir / "audit.json"
-        assert wait_until(lambda: _kept(kept)["count"] >= 6)
+        assert wait_until(lambda: _register(kept)["count"] >= 6)
     finally:
         server.kill()
         caller.close()
@@ -145,7 +145,7 @@ def test_a_cut_of_the_newest_lines_is_found(made: Initialised) -> None:
     assert _faults(_verify(made)) == {"TRUNCATED"}
 
 
-def _kept(path: Path) -> dict[str, Any]:
+def _register(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {"count": 0}
     found: dict[str, Any] = json.loads(path.read_text())["streams"][-1]
@@ -175,7 +175,7 @@ def test_kills_and_a_new_key_are_no_fault(made: Initialised) -> None:
 
 
 def test_what_was_removed_by_age_is_not_missed(made: Initialised) -> None:
-    """With --since streams that ended before it may be gone; without, they are missed."""
+    """Streams that ended before --since may be gone; without it they are missing."""
     _run(made)
     before = {path.name for path in (made.home / "audit").glob("*.jsonl")}
     ended = max(each["at_ms"] for each in json.loads((made.state_dir / "audit.json").read_text())["streams"])
