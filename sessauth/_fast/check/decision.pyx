@@ -28,7 +28,7 @@ def bind_enums(dict reasons not None, dict stages not None, decision_base, resto
 @cython.no_gc
 @cython.freelist(64)
 cdef class Decision:
-    """The decision of a check; ``sessauth.decisions.decision_base.DecisionBase`` documents its members.
+    """The decision of a check; ``sessauth.decisions.decision.DecisionBase`` documents its members.
 
     Stores the kernel's outcome and creates Python objects on access.
     """
