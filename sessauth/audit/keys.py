@@ -16,7 +16,7 @@ from typing import Final, NoReturn, Self, TypeVar
 
 from .._fast.crypto import ed25519
 from ..crypto import pem
-from ..crypto.signing_key import SigningKey
+from ..crypto.signing_key import MessageKey
 from ..errors import KeyFolderError, UsageError
 from . import layout
 
@@ -26,19 +26,12 @@ _MAX_PUBLIC_BYTES: Final = 65_536
 Key = TypeVar("Key")
 
 
-class AuditKey(SigningKey):
+class AuditKey(MessageKey):
     """The Ed25519 key that signs the checkpoints of a folder's streams."""
 
-    __slots__ = ("key_id",)
+    __slots__ = ()
 
     made_by = "sessauth serve, with [audit] enabled"
-    key_id: bytes
-    """BLAKE2b-256 of the public key, 32 bytes."""
-
-    def __init__(self, seed: bytes) -> None:
-        """Take the 32-byte seed of RFC 8032. Raises UsageError for another length."""
-        super().__init__(seed)
-        self.key_id = ed25519.digest(self.public_key)
 
     @classmethod
     def of_folder(cls, folder: Path) -> Self:
@@ -50,14 +43,6 @@ class AuditKey(SigningKey):
         key = _once(path, cls.load, lambda temporary: cls.generate().save(temporary))
         _publish(folder / layout.PUBLIC_FILE, key.public_key)
         return key
-
-    def sign(self, message: bytes) -> bytes:
-        """Return the 64-byte signature over ``message``."""
-        return ed25519.sign(self._seed, message)
-
-    def __repr__(self) -> str:
-        """Show the key id, never the secret."""
-        return f"<AuditKey {self.key_id.hex()}>"
 
 
 class ArgumentsKey:

@@ -17,38 +17,19 @@ from .._fast.codec import base64url
 from .._fast.codec.record import Record
 from .._fast.crypto import ed25519
 from ..errors import UsageError
-from .signing_key import SigningKey
+from .signing_key import MessageKey
 
 
-class IssuerKey(SigningKey):
+class IssuerKey(MessageKey):
     """An Ed25519 key that signs root blocks."""
 
-    __slots__ = ("key_id",)
+    __slots__ = ()
 
     made_by = "sessauth keys add"
-    key_id: bytes
-    """BLAKE2b-256 of the public key, 32 bytes."""
-
-    def __init__(self, seed: bytes) -> None:
-        """Take the 32-byte seed of RFC 8032.
-
-        Raises:
-            UsageError: if it has another length.
-        """
-        super().__init__(seed)
-        self.key_id = key_id(self.public_key)
-
-    def sign(self, message: bytes) -> bytes:
-        """Return the 64-byte signature over ``message``."""
-        return ed25519.sign(self._seed, message)
 
     def public_jwk(self) -> dict[str, str]:
         """Return the public key as a JSON Web Key."""
         return public_jwk(self.public_key)
-
-    def __repr__(self) -> str:
-        """Show the key id, never the secret."""
-        return f"<IssuerKey {self.key_id.hex()}>"
 
 
 def key_id(public_key: bytes) -> bytes:

@@ -59,3 +59,25 @@ class SigningKey:
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: a secret leaves only through :meth:`save`."""
         raise TypeError(f"an {type(self).__name__} is not pickled; save() it to a file")
+
+
+class MessageKey(SigningKey):
+    """A key that signs any bytes, and is named by its id."""
+
+    __slots__ = ("key_id",)
+
+    key_id: bytes
+    """BLAKE2b-256 of the public key, 32 bytes."""
+
+    def __init__(self, seed: bytes) -> None:
+        """Take the 32-byte seed of RFC 8032. Raises UsageError for another length."""
+        super().__init__(seed)
+        self.key_id = ed25519.digest(self.public_key)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature over ``message``."""
+        return ed25519.sign(self._seed, message)
+
+    def __repr__(self) -> str:
+        """Show the key id, never the secret."""
+        return f"<{type(self).__name__} {self.key_id.hex()}>"

@@ -99,6 +99,11 @@ class TimeUse:
         """The time from its opening to the last allowed call."""
         return max(0, self.span.last_ms - self.session.opened_at_ms) if self.span.calls else 0
 
+    @property
+    def used_ms(self) -> int:
+        """The needed part of the granted time."""
+        return min(self.needed_ms, self.granted_ms)
+
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON; ``share`` is needed of granted, 0.0 to 1.0."""
         return {
@@ -112,7 +117,7 @@ class TimeUse:
             "granted_ms": self.granted_ms,
             "lived_ms": self.lived_ms,
             "needed_ms": self.needed_ms,
-            "share": round(min(1.0, self.needed_ms / self.granted_ms), 4) if self.granted_ms else 0.0,
+            "share": round(self.used_ms / self.granted_ms, 4) if self.granted_ms else 0.0,
         }
 
 

@@ -111,9 +111,9 @@ def _times(sheet: _Sheet, report: UsageReport) -> None:
         sheet.bar(_LEFT, each.granted_ms * scale, "track")
         if each.span.calls:
             start = max(0, each.span.first_ms - each.session.opened_at_ms)
-            end = min(each.needed_ms, each.granted_ms)
+            end = each.used_ms
             sheet.bar(_LEFT + min(start, end) * scale, max(0, end - start) * scale, "used")
-        sheet.text(share(min(each.needed_ms, each.granted_ms), each.granted_ms), x=296, css="quiet", below=11)
+        sheet.text(share(each.used_ms, each.granted_ms), x=296, css="quiet", below=11)
         label = f"needed {span(each.needed_ms)} of {span(each.granted_ms)}  {each.session.id.hex()}"
         sheet.text(label, x=_LEFT + _BAR + 90, css="mono", below=11)
         sheet.y += _ROW - 6

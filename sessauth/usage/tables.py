@@ -52,7 +52,7 @@ def _time(report: UsageReport) -> Section:
             span(each.granted_ms),
             span(each.lived_ms),
             span(each.needed_ms),
-            share(min(each.needed_ms, each.granted_ms), each.granted_ms),
+            share(each.used_ms, each.granted_ms),
         )
         for each in report.sessions[:MAX_ROWS]
     ]

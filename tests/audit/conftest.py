@@ -1,4 +1,4 @@
-"""A log with all that queries, stories and exports are about."""
+"""A log for tests of queries, contexts and exports."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PARENT = bytes(range(100, 116))
 
 
 @dataclass(frozen=True)
-class Told:
-    """The folder of a log, the token that it tells of, and its arguments key."""
+class SampleLog:
+    """The folder of a log, the token of its decisions, and its arguments key."""
 
     folder: Path
     token: Token
@@ -51,9 +51,9 @@ def script(folder: Path) -> Script:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """Give a log of two processes: a session from its opening to its end, and what was decided meanwhile."""
-    folder = tmp_path_factory.mktemp("told")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> SampleLog:
+    """Give a log of two processes: a session from its opening to its end, with decisions."""
+    folder = tmp_path_factory.mktemp("sample")
     clock = FixedClock(START_MS)
     root = Issuer(IssuerKey.generate(), clock).mint(
         SESSION, ['read:mcp/github/* where repo == "web"'], ["mcp"], ttl_ms=3_600_000, ending="open"
@@ -112,4 +112,4 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     )
     worker.close()
     control.close()
-    return Told(folder, token, worker.arguments_key)
+    return SampleLog(folder, token, worker.arguments_key)

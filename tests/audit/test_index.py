@@ -1,4 +1,4 @@
-"""How one stream names the others of its folder."""
+"""The records of a folder's other streams in one stream."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _recorded(index: StreamIndex) -> list[dict[str, Any]]:
     return records
 
 
-def test_a_stream_is_told_once_it_was_seen_twice(tmp_path: Path) -> None:
-    """At the second look, with the lines and the head of the first; then only when it has grown."""
+def test_a_stream_is_recorded_at_the_second_poll(tmp_path: Path) -> None:
+    """The second poll records the lines and the head of the first; later polls only growth."""
     stream = open_stream(tmp_path, FixedClock(START_MS), process="worker-3")
     index = StreamIndex(tmp_path, OWN)
 
@@ -42,7 +42,7 @@ def test_a_stream_is_told_once_it_was_seen_twice(tmp_path: Path) -> None:
 
 
 def test_what_a_writer_takes_back_is_not_recorded(tmp_path: Path) -> None:
-    """A line that is there at one look and not at the next was never told."""
+    """A line that is gone at the next poll is never recorded."""
     stream = open_stream(tmp_path, FixedClock(START_MS))
     index = StreamIndex(tmp_path, OWN)
     _recorded(index)
@@ -56,8 +56,8 @@ def test_what_a_writer_takes_back_is_not_recorded(tmp_path: Path) -> None:
     assert [_recorded(index) for _ in range(3)] == [[], [], []]
 
 
-def test_what_could_not_be_written_is_told_again(tmp_path: Path) -> None:
-    """Without told() a look gives the same once more."""
+def test_a_record_that_was_not_written_is_returned_again(tmp_path: Path) -> None:
+    """Without an acknowledgement a poll returns the same again."""
     open_stream(tmp_path, FixedClock(START_MS))
     index = StreamIndex(tmp_path, OWN)
     index.poll(START_MS)
@@ -66,7 +66,7 @@ def test_what_could_not_be_written_is_told_again(tmp_path: Path) -> None:
 
 
 def test_rotation_and_retention_are_followed(tmp_path: Path) -> None:
-    """The newest file counts; that an older one was removed is nothing to stumble over."""
+    """The newest file counts; the removal of an older one does no harm."""
     stream = open_stream(tmp_path, FixedClock(START_MS), rotate_bytes=4096)
     index = StreamIndex(tmp_path, OWN)
     _recorded(index)
@@ -83,7 +83,7 @@ def test_rotation_and_retention_are_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"rubbish\n", b'{"n":0,"kind":"x"}\n', b"x" * 200_000])
 def test_files_without_a_record_are_passed_over(tmp_path: Path, data: bytes) -> None:
-    """What has no whole record is no reason to stop, and nothing is told of it."""
+    """Files without a whole record are skipped."""
     (tmp_path / layout.file_name(b"s" * 16, 0)).write_bytes(data)
     index = StreamIndex(tmp_path, OWN)
 
@@ -91,7 +91,7 @@ def test_files_without_a_record_are_passed_over(tmp_path: Path, data: bytes) -> 
 
 
 def test_a_line_longer_than_the_first_read_is_found(tmp_path: Path) -> None:
-    """The last line may be longer than what is read at first."""
+    """The last line may be longer than the first read."""
     stream = open_stream(tmp_path, FixedClock(START_MS))
     stream.append(layout.body("decision", {"at_ms": 1, "text": "x" * 300_000}))
     index = StreamIndex(tmp_path, OWN)

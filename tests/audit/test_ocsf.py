@@ -20,7 +20,7 @@ from sessauth.audit.read.reader import Entry, FolderReader
 from sessauth.model.change import ChangeKind
 from tests.support.audit_log import decision
 
-from .conftest import Told
+from .conftest import SampleLog
 
 _BASE = {"activity_id", "category_uid", "class_uid", "metadata", "severity_id", "time", "type_uid"}
 _BASE_OPTIONAL = {
@@ -54,7 +54,7 @@ _OBJECTS: dict[str, tuple[set[str], set[str]]] = {
     "resources": (set(), {"name", "role", "role_id"}),
     "entity": (set(), {"name", "uid", "type", "type_id", "data"}),
 }
-# Of these objects at least one attribute must be there.
+# At least one attribute of these objects must be there.
 _NOT_EMPTY = {"actor", "user", "actor.user", "src_endpoint", "entity", "metadata.product", "resources"}
 
 
@@ -93,10 +93,10 @@ def assert_valid(event: Mapping[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def events(told: Told) -> dict[str, dict[str, Any]]:
+def events(sample: SampleLog) -> dict[str, dict[str, Any]]:
     """Give the events of the log by the id of what they tell."""
     begin = {"process": "worker-0", "cluster": "63" * 16}
-    made = [ocsf.event(entry, begin) for entry in FolderReader(told.folder).entries()]
+    made = [ocsf.event(entry, begin) for entry in FolderReader(sample.folder).entries()]
     return {event["metadata"]["uid"]: event for event in made if event is not None}
 
 
@@ -108,7 +108,7 @@ def test_every_event_has_the_structure_of_its_class(events: dict[str, dict[str, 
 
 
 def test_a_decision_is_api_activity(events: dict[str, dict[str, Any]]) -> None:
-    """Who asked, for what, from where, and the answer; what has no place is under unmapped."""
+    """Caller, call, source and answer have their places; other fields are under unmapped."""
     allowed, denied = events[f"{5:032x}"], events[f"{6:032x}"]
 
     assert (allowed["class_uid"], allowed["type_uid"], allowed["severity_id"]) == (6003, 600302, 1)
@@ -132,7 +132,7 @@ def test_what_a_forged_token_claims_is_no_actor(events: dict[str, dict[str, Any]
     assert forged["unmapped"]["claimed"] == "000102030405060708090a0b0c0d0e0f"
 
 
-def test_changes_are_sessions_and_entities(events: dict[str, dict[str, Any]], told: Told) -> None:
+def test_changes_are_sessions_and_entities(events: dict[str, dict[str, Any]], sample: SampleLog) -> None:
     """An opening assigns privileges; the rest is what happened to an entity."""
     opened, revoked, refused = events["open"], events["revoke"], events["suspend"]
 
@@ -141,7 +141,7 @@ def test_changes_are_sessions_and_entities(events: dict[str, dict[str, Any]], to
         ["*:mcp/**"],
         {"name": "agent"},
     )
-    assert revoked["entity"]["uid"] == told.blocks[1]
+    assert revoked["entity"]["uid"] == sample.blocks[1]
     assert (revoked["activity_name"], revoked["comment"]) == ("Disable", "leak")
     assert events["end"]["activity_name"] == "Delete"
     assert (refused["activity_id"], refused["status_id"], refused["status_code"]) == (12, 2, "EPOCH_MISMATCH")
@@ -163,16 +163,16 @@ def test_every_kind_of_change_is_an_event(kind: ChangeKind) -> None:
     "changed", [{"source": "unix"}, {"source": ""}, {"audience": ""}, {"action": ""}, {"action": "deploy"}]
 )
 def test_odd_decisions_are_events(changed: dict[str, str]) -> None:
-    """What is missing or unusual leaves a valid event."""
+    """Missing or unusual fields leave a valid event."""
     event = ocsf.event(Entry(bytes(16), Path("x"), 1, {"kind": "decision", **decision(1, **changed)}), {})
 
     assert event is not None
     assert_valid(event)
 
 
-def test_records_about_the_log_are_no_events(told: Told) -> None:
+def test_records_about_the_log_are_no_events(sample: SampleLog) -> None:
     """Begins, ends, checkpoints, chains and losses are not exported."""
-    for entry in FolderReader(told.folder).entries():
+    for entry in FolderReader(sample.folder).entries():
         if entry.kind not in ("decision", "change"):
             assert ocsf.event(entry, {}) is None
     assert layout.FORMAT == 1

@@ -13,12 +13,12 @@ from sessauth.errors import KeyFolderError, StateUnusable
 from sessauth.scopes.call_arguments import encode
 from tests.support.audit_log import SESSION, START_MS, write_small
 
-from .conftest import ARGUMENTS, PARENT, Told
+from .conftest import ARGUMENTS, PARENT, SampleLog
 
 
-def _found(told: Told, **stated: Any) -> list[str]:
+def _found(sample: SampleLog, **stated: Any) -> list[str]:
     """Return the last digits of the decisions' ids, the ids of changes, the kinds of the rest."""
-    entries = find(FolderReader(told.folder), Query(**stated))
+    entries = find(FolderReader(sample.folder), Query(**stated))
     names = {"decision": lambda record: str(int(record["id"], 16)), "change": lambda record: record["id"]}
     return sorted(names.get(entry.kind, lambda record: record["kind"])(entry.record) for entry in entries)
 
@@ -48,38 +48,38 @@ def _found(told: Told, **stated: Any) -> list[str]:
     ],
     ids=str,
 )
-def test_filters(told: Told, stated: dict[str, Any], expected: str) -> None:
-    """Each filter, and some together: what fits all of them, of both processes."""
-    assert _found(told, **stated) == expected.split()
+def test_filters(sample: SampleLog, stated: dict[str, Any], expected: str) -> None:
+    """Records that match each filter, and some together, of both processes."""
+    assert _found(sample, **stated) == expected.split()
 
 
-def test_a_block_is_found_with_all_that_used_it(told: Told) -> None:
-    """By a block's id: the calls of every token with it, and nothing else."""
-    assert _found(told, block=told.blocks[0]) == ["30", "5", "6", "7"]
-    assert _found(told, block="00" * 32) == []
+def test_a_block_is_found_with_all_that_used_it(sample: SampleLog) -> None:
+    """A block's id finds the calls of every token with it, and nothing else."""
+    assert _found(sample, block=sample.blocks[0]) == ["30", "5", "6", "7"]
+    assert _found(sample, block="00" * 32) == []
 
 
 @pytest.mark.parametrize(
     "form", [ARGUMENTS, b'{"repo":"web"}', b'{ "repo" : "web" }\n', ARGUMENTS + b"\n"], ids=repr
 )
-def test_an_operator_can_ask_whether_it_was_these_arguments(told: Told, form: bytes) -> None:
+def test_an_operator_can_ask_whether_it_was_these_arguments(sample: SampleLog, form: bytes) -> None:
     """The calls with the same arguments, however the JSON is laid out; other arguments find none."""
-    assert _found(told, arguments=argument_digests(told.folder, form)) == ["30", "5", "6"]
-    assert _found(told, arguments=argument_digests(told.folder, b'{"repo":"api"}')) == []
-    assert all(form.strip().decode() not in path.read_text() for path in told.folder.glob("*.jsonl"))
+    assert _found(sample, arguments=argument_digests(sample.folder, form)) == ["30", "5", "6"]
+    assert _found(sample, arguments=argument_digests(sample.folder, b'{"repo":"api"}')) == []
+    assert all(form.strip().decode() not in path.read_text() for path in sample.folder.glob("*.jsonl"))
 
 
-def test_a_call_that_was_given_as_values_is_found_by_any_json_of_them(told: Told) -> None:
+def test_a_call_that_was_given_as_values_is_found_by_any_json_of_them(sample: SampleLog) -> None:
     """The log has the digest of the canonical form then: members sorted, numbers as they were written."""
-    digest = ArgumentsKey.load(told.folder / "arguments.key").digest(
+    digest = ArgumentsKey.load(sample.folder / "arguments.key").digest(
         encode({"repo": "w\u00e9b", "n": Decimal("1.50")})
     )
 
-    assert digest in argument_digests(told.folder, b'{ "repo": "w\\u00e9b", "n": 1.50 }')
+    assert digest in argument_digests(sample.folder, b'{ "repo": "w\\u00e9b", "n": 1.50 }')
 
 
 def test_arguments_need_the_secret_key(tmp_path: Path) -> None:
-    """Who can read the log but not the arguments key can't ask."""
+    """A reader of the log without the arguments key can't search by arguments."""
     write_small(tmp_path)
     (tmp_path / "arguments.key").chmod(0o644)
     with pytest.raises(KeyFolderError):
@@ -103,9 +103,9 @@ def test_reading_passes_over_what_is_no_record(tmp_path: Path) -> None:
         list(FolderReader(tmp_path / "nothing").entries())
 
 
-def test_streams_come_in_the_order_in_which_they_began(told: Told, tmp_path: Path) -> None:
+def test_streams_come_in_the_order_in_which_they_began(sample: SampleLog, tmp_path: Path) -> None:
     """All records of a stream, then those of the next; one stream alone can be read."""
-    reading = FolderReader(told.folder)
+    reading = FolderReader(sample.folder)
     order = [entry.stream for entry in reading.entries()]
 
     assert [stream for i, stream in enumerate(order) if i == 0 or order[i - 1] != stream] == list(

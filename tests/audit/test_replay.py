@@ -220,6 +220,6 @@ def test_what_is_no_record_is_counted(script: Script, folder: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """By the error that names it."""
+    """The error names it."""
     with pytest.raises(StateUnusable, match="nowhere"):
         replay(tmp_path / "nowhere")

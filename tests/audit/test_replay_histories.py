@@ -41,7 +41,7 @@ def test_a_renewed_lease_is_taken_on_trust(script: Script, folder: Path) -> None
 
 
 def test_a_log_that_begins_later_decides_what_was_opened_since(folder: Path) -> None:
-    """Of the session from before nothing is known; what its token itself says is held against it."""
+    """An older session is unknown; its token alone is judged again."""
     script = Script(folder, recorded=False)
     script.open(OTHER)
     assert script.check(PLAIN, CALL)
@@ -98,7 +98,7 @@ def _of(record: dict[str, Any], incarnation: str) -> dict[str, Any]:
 
 
 def test_a_stream_without_changes_is_undecidable(folder: Path, tmp_path: Path) -> None:
-    """As that of an embedded verifier whose server's log lies elsewhere; beside it, it is decided."""
+    """An embedded verifier's stream is undecidable alone, and decided beside its server's log."""
     play = Script(folder)
     assert play.check(PLAIN, CALL)
     play.close()

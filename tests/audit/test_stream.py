@@ -144,7 +144,7 @@ class _Disk:
 
 @pytest.fixture
 def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], _Disk]:
-    """Give what makes writes fail behind so many bytes."""
+    """Give a function that makes writes fail after so many bytes."""
 
     class Os:
         def __getattr__(self, name: str) -> Any:
@@ -230,7 +230,7 @@ def test_a_checkpoint_on_a_full_disk_comes_later(
 def test_a_disk_that_fails_to_sync_gets_another_file(
     tmp_path: Path, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a failed sync left on the disk is not known, so nothing more is written behind it."""
+    """Nothing is written behind a failed sync, whose result on the disk is unknown."""
     stream = open_stream(tmp_path, clock, fsync_ms=10)
     stream.append(decisions(0, 1))
     clock.advance(10)
@@ -280,7 +280,7 @@ def test_a_file_that_others_touch_is_left(tmp_path: Path, clock: FixedClock, do:
 
 
 def test_a_closed_stream_takes_nothing(tmp_path: Path, clock: FixedClock) -> None:
-    """After close an append is refused; closing and ticking again do nothing."""
+    """An append after close is refused; closing and ticking again do nothing."""
     stream = open_stream(tmp_path, clock)
     stream.close()
     before = stream.path.read_bytes()
@@ -292,7 +292,7 @@ def test_a_closed_stream_takes_nothing(tmp_path: Path, clock: FixedClock) -> Non
 
 
 def test_bodies_of_another_form_are_refused(tmp_path: Path, clock: FixedClock) -> None:
-    """What is no body changes nothing."""
+    """Other bytes change nothing."""
     stream = open_stream(tmp_path, clock)
     for bodies in (b"x", b"{}\n", b'{"kind":"x"}', b'{"kind":"x"}\n{"n":1}\n', b'{"kind":"x\n"}\n'):
         with pytest.raises(ValueError):
@@ -310,7 +310,7 @@ def test_options_out_of_range_are_refused(tmp_path: Path, clock: FixedClock, opt
 
 
 def test_many_processes_agree_on_the_keys(tmp_path: Path, clock: FixedClock) -> None:
-    """Whoever comes first makes the keys; all that begin at once sign with the same."""
+    """The first process makes the keys; all that start at once sign with the same."""
     found: list[AuditStream] = []
     threads = [threading.Thread(target=lambda: found.append(open_stream(tmp_path, clock))) for _ in range(8)]
     for thread in threads:

@@ -90,7 +90,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:
-    """On a full file system appends fail, nothing is half-written, and all goes on once there is room."""
+    """Appends fail on a full file system, nothing is half-written, and all goes on with room."""
     clock = FixedClock(START_MS)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(150_000))

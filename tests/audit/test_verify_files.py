@@ -1,4 +1,4 @@
-"""Whatever is done to the files of a log is found, and where; and what can't be found is known."""
+"""Damage to the files of a log is found, with its place; the exceptions are listed."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_stream_that_is_gone_is_missed(tmp_path: Path) -> None:
 
 
 def test_a_cut_of_a_named_stream_is_found(tmp_path: Path) -> None:
-    """Whatever is cut of a worker's stream before what the control process named is TRUNCATED."""
+    """A cut of a worker's stream before the anchor of the control process is TRUNCATED."""
     worker, _ = _watched(tmp_path)
     lines = worker.read_bytes().splitlines(keepends=True)
     worker.write_bytes(b"".join(lines[:-2]))
@@ -164,7 +164,7 @@ def _rechained(lines: list[bytes]) -> bytes:
 
 
 def test_a_changed_line_with_a_new_chain_is_found_by_its_checkpoint(tmp_path: Path) -> None:
-    """Whoever changes a line and chains all that follow anew has no key: the next checkpoint falls."""
+    """A changed line with new chains behind it breaks the next checkpoint: the key is missing."""
     log = write_small(tmp_path)
     lines = log.read_bytes().splitlines(keepends=True)
     assert _rechained(lines) == log.read_bytes()
@@ -178,7 +178,7 @@ def test_a_changed_line_with_a_new_chain_is_found_by_its_checkpoint(tmp_path: Pa
 
 
 def test_a_log_without_its_checkpoints_is_found(tmp_path: Path) -> None:
-    """With the checkpoints taken out and all chained anew the file is UNSIGNED, or too long without one."""
+    """Without checkpoints, and with new chains, the file is UNSIGNED, or too long without one."""
     log = write_small(tmp_path, batches=3)
     lines = log.read_bytes().splitlines(keepends=True)
     bare = [line for line in lines if b'"kind":"checkpoint"' not in line]
@@ -202,7 +202,7 @@ def test_lines_behind_a_signed_end_are_found(tmp_path: Path) -> None:
 
 
 def test_a_key_from_outside_finds_what_was_signed_anew(tmp_path: Path) -> None:
-    """Who can replace audit.pub signs a log anew; the key that was kept elsewhere tells."""
+    """A log that is signed again, with another audit.pub, is found by a key from elsewhere."""
     write_small(tmp_path / "ours")
     trusted = AuditKey.of_folder(tmp_path / "ours")
     write_small(tmp_path / "forged")

@@ -1,4 +1,4 @@
-"""Whatever is done to the lines of a file is found, and where."""
+"""Damage to the lines of a file is found, with its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit sink: what a full disk does to records, to health and to calls, and that all of it is said."""
+"""The audit sink: effects of a full disk on records, health and calls, and their records."""
 
 from __future__ import annotations
 
@@ -116,13 +116,13 @@ def test_what_finds_no_room_is_lost_and_said(tmp_path: Path) -> None:
     written = [record for record in records(tmp_path) if record["kind"] in ("decision", "lost", "chain")]
     kept = ids(record for record in written if record["kind"] == "decision")
     assert kept == made[: 6_000 - lost] + made[6_000:]
-    # What was lost may have been the first decision of a chain.
+    # A lost decision may have been the first of a chain.
     assert [record["kind"] for record in written][-3:] == ["lost", "chain", "decision"]
     assert (written[-3]["count"], written[-3]["since_ms"] > 0) == (lost, True)
 
 
-def test_a_tap_that_overflows_is_said(tmp_path: Path) -> None:
-    """What found no room in the tap is counted in the stream too, and makes it sick for a while."""
+def test_a_queue_that_overflows_is_recorded(tmp_path: Path) -> None:
+    """Decisions that found no room in the queue are counted in the stream, and make it sick for a while."""
     world = World(tmp_path, room=8_192)
     world.check(200)
     world.pass_ms(50)
@@ -136,7 +136,7 @@ def test_a_tap_that_overflows_is_said(tmp_path: Path) -> None:
 class Wordless:
     """Makes no records: there is no memory for them."""
 
-    def write(self, notes: object) -> Any:
+    def write(self, records: object) -> Any:
         """Fail."""
         raise MemoryError
 
@@ -153,7 +153,7 @@ class Unreadable:
         """Fail."""
         raise StateUnusable("the state is gone")
 
-    def keep(self, seq: int) -> None:
+    def store_position(self, seq: int) -> None:
         """Do nothing."""
 
 
@@ -210,7 +210,7 @@ def test_a_loss_counts_at_once(tmp_path: Path, when_full: str) -> None:
 
 @pytest.mark.parametrize("when_full", ["deny", "continue", "stop_minting"])
 def test_calls_are_denied_only_where_that_is_asked_for(tmp_path: Path, when_full: str) -> None:
-    """With ``deny`` no call is allowed while the stream is sick, and all are judged again afterwards."""
+    """``deny`` allows no call while the stream is sick, and judges calls again afterwards."""
     world = World(tmp_path, when_full=when_full)
     world.stream.full = True
     world.check()
@@ -251,7 +251,7 @@ def test_a_start_on_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_can_not_be_used_is_told_at_once(tmp_path: Path) -> None:
-    """What no waiting helps against is an error of the start."""
+    """An error that waiting can't cure ends the start."""
     options = AuditOptions(tmp_path / "file")
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OSError, match="exists"):
@@ -259,7 +259,7 @@ def test_a_folder_that_can_not_be_used_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_really_full_disk(tmp_path: Path) -> None:
-    """On a file system of 256 KiB that is filled by another: nothing is half-written, and room heals it."""
+    """A full file system of 256 KiB: nothing is half-written, and room heals it."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
     mounted = subprocess.run(

@@ -1,4 +1,4 @@
-"""Changes in the audit stream: each once and in order, over a restart, and what the log dropped is said."""
+"""Changes in the audit stream: each once and in order, over a restart, with records of dropped ones."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def opened(log: StateWriter, name: str) -> bytes:
     return log.submit(change).result().session_id
 
 
-def taken(follower: ChangeFollower) -> list[dict[str, object]]:
-    """Take all that is new."""
+def new_records(follower: ChangeFollower) -> list[dict[str, object]]:
+    """Return the records of all new changes."""
     return [record for data in follower.bodies(1) for record in bodies(data)]
 
 
 def test_one_record_for_each_change(tmp_path: Path) -> None:
-    """What was applied or rejected stands there with seq, revision and content."""
+    """Applied and rejected changes are recorded with seq, revision and content."""
     with StateWriter.open(tmp_path / "state", create=True) as log:
         opened(log, "before")
         follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
-        before = taken(follower)
+        before = new_records(follower)
         session_id = opened(log, "one")
         log.submit(end_session("two", session_id, actor="me")).result()
         outcome = log.submit(end_session("three", session_id, actor="you")).result()
-        found = taken(follower)
+        found = new_records(follower)
         head = log.head()
-        assert taken(follower) == []
+        assert new_records(follower) == []
 
     assert before[-1]["id"] == "before"
     assert [record["seq"] for record in before] == list(range(1, head.seq - 2))
@@ -62,27 +62,27 @@ def test_what_could_not_be_written_comes_again(tmp_path: Path) -> None:
     """Changes count as recorded once the next are asked for."""
     with StateWriter.open(tmp_path / "state", create=True) as log:
         follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
-        taken(follower)
+        new_records(follower)
         opened(log, "one")
         first = next(follower.bodies(1))
         assert [record["id"] for record in bodies(first)] == ["one"]
-        assert taken(follower) == bodies(first)
-        assert taken(follower) == []
+        assert new_records(follower) == bodies(first)
+        assert new_records(follower) == []
 
 
 def test_the_next_run_goes_on(tmp_path: Path) -> None:
-    """What was committed and not recorded before a kill is recorded by the next run."""
+    """The next run records changes that were committed and not recorded before a kill."""
     with StateWriter.open(tmp_path / "state", create=True) as log:
         follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
         opened(log, "one")
-        taken(follower)
+        new_records(follower)
         follower.store_position(follower.seq)
         opened(log, "two")
-        after = taken(ChangeFollower(LocalFeed(log.source()), tmp_path))
+        after = new_records(ChangeFollower(LocalFeed(log.source()), tmp_path))
         assert [record["id"] for record in after] == ["two"]
 
         (tmp_path / POSITION_FILE).write_text("none")
-        again = taken(ChangeFollower(LocalFeed(log.source()), tmp_path))
+        again = new_records(ChangeFollower(LocalFeed(log.source()), tmp_path))
         assert [record["id"] for record in again][-2:] == ["one", "two"]
         assert again[0]["seq"] == 1
 
@@ -91,7 +91,7 @@ def test_times_do_not_go_back(tmp_path: Path) -> None:
     """A change that is recorded late bears the time at which it is recorded, and its own beside it."""
     with StateWriter.open(tmp_path / "state", create=True) as log:
         follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
-        taken(follower)
+        new_records(follower)
         opened(log, "one")
         at_ms = log.head().clock_floor_ms
         soon, late = next(follower.bodies(at_ms + LATE_MS)), next(follower.bodies(at_ms + LATE_MS + 1))
@@ -123,7 +123,7 @@ def test_no_argument_of_a_call_that_waits_for_an_approval(tmp_path: Path) -> Non
         assert log.submit(request_approval("two", asked)).result().applied
         (record,) = [
             each
-            for each in taken(ChangeFollower(LocalFeed(log.source()), tmp_path))
+            for each in new_records(ChangeFollower(LocalFeed(log.source()), tmp_path))
             if each["change"] == "request_approval"
         ]
 
@@ -141,7 +141,7 @@ def test_what_the_log_dropped_is_said(tmp_path: Path) -> None:
         since = follower.seq
         for number in range(12):
             opened(log, f"session {number}")
-        found = taken(follower)
+        found = new_records(follower)
         head = log.head()
 
     assert found[0]["kind"] == "lost"
@@ -159,7 +159,7 @@ def test_a_restore_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
         opened(log, "one")
         backup_source(log.source(), tmp_path / "backup")
         opened(log, "two")
-        assert [record["id"] for record in taken(follower)] == ["one", "two"]
+        assert [record["id"] for record in new_records(follower)] == ["one", "two"]
         follower.store_position(follower.seq)
         opened(log, "three")
         last = log.head().seq
@@ -167,7 +167,7 @@ def test_a_restore_loses_nothing_that_was_recorded(tmp_path: Path) -> None:
         restore(tmp_path / "backup", state, map_size=8 << 20)
         with StateWriter.open(state, map_size=8 << 20) as log:
             follower = ChangeFollower(LocalFeed(log.source()), audited)
-            found = taken(follower)
+            found = new_records(follower)
             follower.store_position(follower.seq)
         if not times:
             # The third was made and not recorded, and the restore dropped it.
@@ -184,7 +184,7 @@ def test_a_restore_elsewhere_claims_no_loss(tmp_path: Path) -> None:
         backup_source(log.source(), tmp_path / "backup")
     restore(tmp_path / "backup", tmp_path / "new", map_size=8 << 20)
     with StateWriter.open(tmp_path / "new", map_size=8 << 20) as log:
-        found = taken(ChangeFollower(LocalFeed(log.source()), tmp_path))
+        found = new_records(ChangeFollower(LocalFeed(log.source()), tmp_path))
     assert [record["change"] for record in found] == ["new_incarnation"]
 
 
@@ -197,7 +197,7 @@ def test_a_log_that_ends_before_its_records_is_refused(tmp_path: Path) -> None:
     with StateWriter.open(state, map_size=8 << 20) as log:
         follower = ChangeFollower(LocalFeed(log.source()), tmp_path)
         opened(log, "two")
-        taken(follower)
+        new_records(follower)
         follower.store_position(follower.seq)
     for name, data in before.items():
         (state / name).write_bytes(data)

@@ -1,4 +1,4 @@
-"""What an audit log says of a state that went back: by the changes that the one has and the other lacks."""
+"""Findings about a state that went back: changes that the audit log has and the state lacks."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def put(before: dict[Path, bytes]) -> None:
 
 
 def test_a_folder_that_went_back_is_told_by_its_log(home: tuple[Path, dict[Path, bytes]]) -> None:
-    """With its anchor it looks whole: the log names the change that it lacks, and exits with 1."""
+    """It looks whole with its anchor: the log names the change that it lacks, and the exit code is 1."""
     folder, before = home
     put(before)
     ran = verified(folder)

@@ -1,4 +1,4 @@
-"""The recorder's thread: every sink is told of every batch, whatever another one does."""
+"""The recorder's thread: every sink gets every batch, whatever another one does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.vectors.world import NOW, root, token
 VALID = token(root("read:files/**"))
 
 
-class Told:
+class CollectingSink:
     """A sink that keeps what it was told."""
 
     def __init__(self, *, fails: bool = False) -> None:
@@ -37,7 +37,7 @@ class Told:
         self.fails = fails
 
     def consume(self, records: Sequence[DecisionRecord], lost: int) -> None:
-        """Keep the ids."""
+        """Store the ids."""
         if self.fails:
             raise RuntimeError("no")
         self.ids += [record.decision_id for record in records]
@@ -49,8 +49,8 @@ class Told:
 
 
 def test_the_thread_takes_what_comes() -> None:
-    """Without anybody's doing notes come to each sink in their order, and at the stop the last of them."""
-    tapped, sinks = RecordedVerifier(), [Told(), Told()]
+    """Records come to each sink in order, and at the stop the last of them."""
+    tapped, sinks = RecordedVerifier(), [CollectingSink(), CollectingSink()]
     recorder = Recorder(tapped.decision_queue, sinks)
     recorder.start()
     made = [tapped.check(VALID).decision_id for _ in range(5)]
@@ -64,8 +64,8 @@ def test_the_thread_takes_what_comes() -> None:
 
 
 def test_a_tap_that_fills_wakes_the_thread() -> None:
-    """Far more than the tap holds is taken by and by, and what was not is counted."""
-    tapped, sink = RecordedVerifier(65_536), Told()
+    """Far more records than the queue holds are consumed or counted as lost."""
+    tapped, sink = RecordedVerifier(65_536), CollectingSink()
     recorder = Recorder(tapped.decision_queue, [sink])
     recorder.start()
     for _ in range(2_000):
@@ -77,10 +77,10 @@ def test_a_tap_that_fills_wakes_the_thread() -> None:
 
 
 def test_a_sink_that_fails_is_counted(caplog: pytest.LogCaptureFixture) -> None:
-    """The others are told all the same; it is logged once a second."""
+    """The others get every batch; the failure is logged once a second."""
     clock = FixedClock(1_000_000)
-    tapped, good = RecordedVerifier(), Told()
-    recorder = Recorder(tapped.decision_queue, [Told(fails=True), good], clock=clock)
+    tapped, good = RecordedVerifier(), CollectingSink()
+    recorder = Recorder(tapped.decision_queue, [CollectingSink(fails=True), good], clock=clock)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
             tapped.check(VALID)
@@ -93,7 +93,7 @@ def test_a_sink_that_fails_is_counted(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.records) == 2
 
 
-class Hung(Told):
+class Hung(CollectingSink):
     """A sink on a disk that does not answer until it is let go."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ def test_a_disk_that_hangs_does_not_keep_the_process(
 ) -> None:
     """The stop gives up, says so, and leaves the sinks to the thread that is still in one."""
     monkeypatch.setattr(recorder_module, "STOP_SECONDS", 0.1)
-    tapped, hung, after = RecordedVerifier(), Hung(), Told()
+    tapped, hung, after = RecordedVerifier(), Hung(), CollectingSink()
     recorder = Recorder(tapped.decision_queue, [hung, after])
     recorder.start()
     tapped.check(VALID)
@@ -178,7 +178,7 @@ def test_a_stream_is_there_until_its_last_record_is(tmp_path: Path) -> None:
 
 
 def test_an_embedded_verifier_has_a_stream_of_its_own(tmp_path: Path) -> None:
-    """With ``audit`` an embedded verifier records what it decides, and signs the end when it is closed."""
+    """An embedded verifier with ``audit`` records its decisions, and signs the end when it is closed."""
     state, audit = tmp_path / "state", tmp_path / "audit"
     StateWriter.open(state, create=True).close()
     verifier = Verifier.embedded(state, audience="gw", audit=AuditOptions(audit))

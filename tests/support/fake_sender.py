@@ -15,13 +15,13 @@ class Listener:
     wants_usage: bool = False
     control_id: bytes = bytes(16)
     failure: Exception | None = None
-    # Every batch that came, those that were answered with a failure included.
+    # Every batch, also those that were answered with a failure.
     received: list[ObservationBatch] = field(default_factory=list)
     acknowledged: dict[int, ObservationBatch] = field(default_factory=dict)
     came: threading.Event = field(default_factory=threading.Event)
 
     def report_observations(self, batch: ObservationBatch) -> ObservationAck:
-        """Take a batch, unless it is time to fail."""
+        """Accept a batch, unless it is time to fail."""
         self.received.append(batch)
         self.came.set()
         if self.failure is not None:

@@ -39,10 +39,10 @@ def ids(found: Iterable[dict[str, Any]]) -> list[str]:
 
 
 class RecordedVerifier:
-    """A verifier of the vectors' world, its tap, and a clock that stands still."""
+    """A verifier of the vectors' world, its queue, and a clock that stands still."""
 
     def __init__(self, room: int = 1 << 20) -> None:
-        """Give the tap so many bytes."""
+        """Give the queue so many bytes."""
         self.verifier = Verifier(bulk_sessions.source(), audience=AUDIENCE)
         self.verifier.decision_queue = self.decision_queue = DecisionQueue(room)
         self.clock = FixedClock(NOW)

@@ -1,4 +1,4 @@
-"""The sink that tells: what comes together is told once, whole, and within its bounds."""
+"""The observation sink: batches are reported once, whole, and within their limits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateFixture]:
 
 @pytest.fixture
 def state(shared: StateFixture) -> StateFixture:
-    """The shared one, with a tap of its own."""
+    """The shared one, with a queue of its own."""
     shared.verifier.decision_queue = DecisionQueue(1 << 20)
     return shared
 
@@ -50,7 +50,7 @@ def listener() -> Listener:
 
 @pytest.fixture
 def make(listener: Listener) -> Iterator[Make]:
-    """Give a function that makes a sink which tells the listener at once."""
+    """Give a function that makes a sink which reports to the listener at once."""
     made: list[ObservationSink] = []
 
     def sink(**options: Any) -> ObservationSink:
@@ -63,7 +63,7 @@ def make(listener: Listener) -> Iterator[Make]:
 
 
 def feed(state: StateFixture, sink: ObservationSink) -> None:
-    """Hand what the tap has to the sink."""
+    """Drain the queue into the sink."""
     queue = state.verifier.decision_queue
     assert queue is not None
     sink.consume(queue.drain(), 0)
@@ -105,7 +105,7 @@ def test_what_is_not_answered_is_told_again_under_its_number(
     assert wait_until(lambda: listener.total(SESSION).allowed == 2)
 
     assert {batch.number for batch in listener.received} == {1, 2}
-    # The sink hears the answer a moment after the listener gave it.
+    # The sink gets the answer a moment after the listener gave it.
     assert wait_until(lambda: sink.problem == "")
 
 
@@ -113,7 +113,7 @@ def test_what_is_not_answered_is_told_again_under_its_number(
 def test_what_is_refused_for_good_is_lost_and_said_so(
     state: StateFixture, make: Make, listener: Listener, failure: Any
 ) -> None:
-    """It is not told for ever: the next batch says how much was lost."""
+    """It is not sent for ever: the next batch counts the loss."""
     listener.failure = failure
     sink = make()
     state.check(PARENT)
@@ -181,10 +181,10 @@ def test_sessions_and_bytes_are_bounded(state: StateFixture, make: Make, listene
     assert (total.allowed, total.lost, len(total.blocks)) == (2, 1, 1)
 
 
-def test_a_telling_is_no_larger_than_a_server_takes(
+def test_a_batch_is_no_larger_than_a_server_takes(
     state: StateFixture, make: Make, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counts are told whatever happens; what blocks say and what calls looked like only where they fit."""
+    """Counts are always reported; payloads and usage records only if they fit."""
     monkeypatch.setattr("sessauth.usage.collector.MAX_BATCH_BYTES", 900)
     queue = state.verifier.decision_queue
     assert queue is not None
@@ -217,7 +217,7 @@ def of(name: str, *scopes: str) -> bytes:
 def test_uses_after_the_end_are_verified_or_only_claimed(
     state: StateFixture, make: Make, listener: Listener
 ) -> None:
-    """The very bytes that stood before are told with their blocks; others by the session they claim."""
+    """The bytes of a verified token are reported with their blocks; others by the session they claim."""
     session_id = state.open("short")
     sink = make()
     known = of("short")
@@ -239,7 +239,7 @@ def test_uses_after_the_end_are_verified_or_only_claimed(
 def test_another_control_process_is_told_what_blocks_say_again(
     state: StateFixture, make: Make, listener: Listener
 ) -> None:
-    """It knows nothing of what the one before was told, so the tap gives the payloads again."""
+    """It knows no earlier batches, so the queue delivers the payloads again."""
     queue = state.verifier.decision_queue
     assert queue is not None
     forgotten = threading.Event()

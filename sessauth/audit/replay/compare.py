@@ -161,7 +161,29 @@ class KnownChainCase:
             return wrong
         if recorded.stage in _OF_STATE and not self.knows_state:
             return ReplayedCall(Standing.UNDECIDABLE)
-        return _BY_STAGE[Stage(recorded.stage)](self)
+        match recorded.stage:
+            case Stage.SESSION:
+                call = _of_session(recorded, out, self.has_session)
+                return self._contradicted() if call.standing in FOUND else call
+            case Stage.ISSUER:
+                return self._same_or(not self.knows_issuer, "issuer")
+            case Stage.SIGNATURE:
+                # A signature that was valid once is valid; without a block none was verified.
+                return self._same_or(recorded.index < 0, "signature")
+            case Stage.TIME:
+                return self._same_or(recorded.reason == Reason.CLOCK_SUSPECT, "clock")
+            case Stage.AUDIENCE:
+                return self._audience()
+            case Stage.REVOCATION:
+                return self._same_or(False, "")
+            case Stage.SCOPE:
+                return self._scope()
+            case Stage.PROOF:
+                return self._proof()
+            case Stage.NEEDS:
+                return self._needs()
+        # Stage decode: the chain is well-formed, since its signatures were valid elsewhere.
+        return self._contradicted()
 
     def _wrong_name(self) -> ReplayedCall | None:
         recorded = self.recorded
@@ -206,32 +228,11 @@ class KnownChainCase:
             return ReplayedCall(Standing.CONFIRMED)
         return ReplayedCall(Standing.ON_TRUST, word) if trusted else self._contradicted()
 
-    def _decode(self) -> ReplayedCall:
-        # The chain is well-formed: its signatures were valid elsewhere.
-        return self._contradicted()
-
-    def _session(self) -> ReplayedCall:
-        found = _of_session(self.recorded, self.out, self.has_session)
-        return self._contradicted() if found.standing in FOUND else found
-
-    def _issuer(self) -> ReplayedCall:
-        return self._same_or(not self.knows_issuer, "issuer")
-
-    def _signature(self) -> ReplayedCall:
-        # A signature that was valid once is valid; without a block none was verified.
-        return self._same_or(self.recorded.index < 0, "signature")
-
-    def _time(self) -> ReplayedCall:
-        return self._same_or(self.recorded.reason == Reason.CLOCK_SUSPECT, "clock")
-
     def _audience(self) -> ReplayedCall:
         recorded, out = self.recorded, self.out
         reached = out.verdict != SurveyVerdict.NO or out.stage > Stage.AUDIENCE or recorded.index < out.index
         states = recorded.level == Level.BLOCK and recorded.index >= 0 and out.peers >> recorded.index & 1
         return self._same_or(bool(recorded.reason == Reason.WRONG_PEER and reached and states), "peer")
-
-    def _revocation(self) -> ReplayedCall:
-        return self._same_or(False, "")
 
     def _scope(self) -> ReplayedCall:
         recorded, out = self.recorded, self.out
@@ -273,17 +274,3 @@ class KnownChainCase:
         if index >= 0 and not self.out.may_cost >> index & 1:
             return self._contradicted()
         return ReplayedCall(Standing.ON_TRUST, "needs")
-
-
-_BY_STAGE: Final = {
-    Stage.DECODE: KnownChainCase._decode,
-    Stage.SESSION: KnownChainCase._session,
-    Stage.ISSUER: KnownChainCase._issuer,
-    Stage.SIGNATURE: KnownChainCase._signature,
-    Stage.TIME: KnownChainCase._time,
-    Stage.AUDIENCE: KnownChainCase._audience,
-    Stage.REVOCATION: KnownChainCase._revocation,
-    Stage.SCOPE: KnownChainCase._scope,
-    Stage.PROOF: KnownChainCase._proof,
-    Stage.NEEDS: KnownChainCase._needs,
-}

@@ -90,12 +90,13 @@ class ReplayReport:
         """Count a decision."""
         self.decisions += 1
         self.standings[call.standing] += 1
-        if call.standing is Standing.ON_TRUST:
-            self.on_trust[call.why] += 1
-        elif call.standing is Standing.UNDECIDED:
-            self.undecided[call.why] += 1
-        elif call.standing is Standing.UNDECIDABLE:
-            self.undecidable[call.why] += 1
+        by_standing = {
+            Standing.ON_TRUST: self.on_trust,
+            Standing.UNDECIDED: self.undecided,
+            Standing.UNDECIDABLE: self.undecidable,
+        }
+        if call.standing in by_standing:
+            by_standing[call.standing][call.why] += 1
 
     def add(self, finding: ReplayFinding) -> None:
         """Count a finding."""

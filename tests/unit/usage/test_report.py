@@ -30,7 +30,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def report() -> UsageReport:
-    """Of the story."""
+    """Return the report of the story."""
     return report_of([used_session()], NOW_MS)
 
 

@@ -1,4 +1,4 @@
-"""What is suggested for plain cases, word for word."""
+"""Suggestions for plain cases, word for word."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Call = tuple[str, str, dict[str, Any]]
 
 
 def suggestion(grant: str | list[str], calls: list[Call], fit: Fit = Fit.EXACT, **options: Any) -> Suggestion:
-    """What is suggested after these calls, each of which the grant allows."""
+    """Return the suggestion after these calls, each of which the grant allows."""
     layer = GrantLayer(CEILING, map(Scope.parse, [grant] if isinstance(grant, str) else grant))
     usage = SessionUsage()
     for at_ms, (action, resource, arguments) in enumerate(calls, start=1):
@@ -35,7 +35,7 @@ def texts(grant: str | list[str], calls: list[Call], fit: Fit = Fit.EXACT) -> li
     return [str(scope) for scope in suggestion(grant, calls, fit).scopes]
 
 
-def many(values: list[Any], name: str = "v") -> list[Call]:
+def repeated(values: list[Any], name: str = "v") -> list[Call]:
     """One call for each value."""
     return [("read", "a/b", {name: value}) for value in values]
 
@@ -43,28 +43,28 @@ def many(values: list[Any], name: str = "v") -> list[Call]:
 @pytest.mark.parametrize(
     ("calls", "exact", "loose"),
     [
-        (many([1, 2, 3]), "v in [1, 2, 3]", "v >= 1 and v <= 5"),
-        (many([3.25, -70]), "v in [-70, 3.25]", ""),
-        (many([3.25, -70, 0]), "v in [-70, 0, 3.25]", "v >= -100 and v <= 5"),
-        (many(["x"]), 'v == "x"', ""),
-        (many(["x"] * 3), 'v == "x"', 'v == "x"'),
-        (many(["x", "y"] * 2), 'v in ["x", "y"]', 'v in ["x", "y"]'),
-        (many([True, False]), "v in [false, true]", ""),
-        (many(["d/a", "d/b", "d/e/f"]), 'v in ["d/a", "d/b", "d/e/f"]', 'v under "d"'),
-        (many([f"/etc/app/{n}" for n in range(40)]), 'v under "/etc/app"', 'v under "/etc/app"'),
-        (many([f"ab {n}" for n in range(100, 140)]), 'v starts_with "ab 1"', 'v starts_with "ab "'),
+        (repeated([1, 2, 3]), "v in [1, 2, 3]", "v >= 1 and v <= 5"),
+        (repeated([3.25, -70]), "v in [-70, 3.25]", ""),
+        (repeated([3.25, -70, 0]), "v in [-70, 0, 3.25]", "v >= -100 and v <= 5"),
+        (repeated(["x"]), 'v == "x"', ""),
+        (repeated(["x"] * 3), 'v == "x"', 'v == "x"'),
+        (repeated(["x", "y"] * 2), 'v in ["x", "y"]', 'v in ["x", "y"]'),
+        (repeated([True, False]), "v in [false, true]", ""),
+        (repeated(["d/a", "d/b", "d/e/f"]), 'v in ["d/a", "d/b", "d/e/f"]', 'v under "d"'),
+        (repeated([f"/etc/app/{n}" for n in range(40)]), 'v under "/etc/app"', 'v under "/etc/app"'),
+        (repeated([f"ab {n}" for n in range(100, 140)]), 'v starts_with "ab 1"', 'v starts_with "ab "'),
         (
-            many([f"https://x.example/{n}?{n}" for n in range(40)]),
+            repeated([f"https://x.example/{n}?{n}" for n in range(40)]),
             'host(v) == "x.example"',
             'host(v) == "x.example"',
         ),
-        (many([f"https://a{n}.example/x" for n in range(40)]), "", ""),
-        (many([["a"], [], ["b", "a"]]), 'v subset_of ["a", "b"]', ""),
-        (many([["a"]] * 3), 'v subset_of ["a"]', 'v subset_of ["a"]'),
-        (many([["a", 1], [None]]), "", ""),
-        (many([1, "a"]), "", ""),
-        (many([None, None, None]), "", ""),
-        ([*many([7, 7, 7]), ("read", "a/b", {})], "v? == 7", "v? == 7"),
+        (repeated([f"https://a{n}.example/x" for n in range(40)]), "", ""),
+        (repeated([["a"], [], ["b", "a"]]), 'v subset_of ["a", "b"]', ""),
+        (repeated([["a"]] * 3), 'v subset_of ["a"]', 'v subset_of ["a"]'),
+        (repeated([["a", 1], [None]]), "", ""),
+        (repeated([1, "a"]), "", ""),
+        (repeated([None, None, None]), "", ""),
+        ([*repeated([7, 7, 7]), ("read", "a/b", {})], "v? == 7", "v? == 7"),
     ],
 )
 def test_conditions_on_what_was_seen(calls: list[Call], exact: str, loose: str) -> None:
@@ -103,7 +103,7 @@ def test_the_world_of_arguments_is_closed_around_what_was_seen() -> None:
 
 
 def test_paths_beyond_the_bound_are_open_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was dropped lies below a kept path, which is mentioned as a whole; else nothing is closed."""
+    """Dropped paths lie below a stored one, which is mentioned as a whole; else nothing is closed."""
     monkeypatch.setattr(limits, "MAX_PATHS", 4)
     deep: dict[str, Any] = {"a": 1, "o": {"p": 1, "q": 2, "r": 3}}
 
@@ -172,7 +172,7 @@ def test_arguments_that_are_much_work_are_not_judged_by_more_conditions() -> Non
 
 
 def test_a_call_of_an_unknown_scope_leaves_the_layer_as_it_is() -> None:
-    """Where it is not known what admitted a call nothing may be dropped."""
+    """Nothing may be dropped if the scope that admitted a call is unknown."""
     layer, usage = GrantLayer(CEILING, map(Scope.parse, ("read:a", "read:b"))), SessionUsage()
     usage.observe("read", "c", b"", at_ms=1, matched=layer.matching_positions("read", "c"))
     made = suggest(layer, usage)
@@ -182,7 +182,7 @@ def test_a_call_of_an_unknown_scope_leaves_the_layer_as_it_is() -> None:
 
 @pytest.mark.parametrize("fit", Fit)
 def test_the_checks_of_a_session_stand_under_the_suggestion(fit: Fit) -> None:
-    """As the ceiling, as what a token is minted with, and as an attenuation: judged by whole checks."""
+    """The suggestion is a ceiling, a minted scope and an attenuation in turn: judged by whole checks."""
     grant = ["read:files/** where n <= 10 free *", "write:**"]
     calls = [("read", f"files/{n}", b'{"n": %d, "x": [1]}' % n) for n in range(6)] + [("write", "w", b"{}")]
     others = [("read", "files/7", b'{"n": 70}'), ("pay", "files/1", b""), ("read", "mail", b'{"n": 1}')]

@@ -1,4 +1,4 @@
-"""What is kept of a session's decisions, and what is refused from those who tell of them."""
+"""Usage records of a session's decisions, and refusals of malformed ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def observed(*arguments: Any, grant: str = "*:**") -> SessionUsage:
 
 
 def slots(usage: SessionUsage) -> dict[str, dict[str, Any]]:
-    """What was seen at each path of the one kind of call."""
+    """Return the summary of each path of the one call group."""
     ((_, bucket),) = usage.to_dict()["profiles"]["ceiling"]["groups"][0]["buckets"]  # type: ignore[index]
     return {".".join(path): slot for path, slot in bucket["paths"]}
 
@@ -122,7 +122,7 @@ def test_parts_of_one_layer_in_two_sessions_meet() -> None:
 
 
 def spoilt(usage: SessionUsage) -> list[tuple[str, Any]]:
-    """Records that no verifier of ours tells."""
+    """Records that no verifier of ours reports."""
     good: Any = usage.to_dict()
     found = [("no dict", []), ("empty", {}), ("format", good | {"format": 2}), ("more", good | {"x": 1})]
     for name, at, value in (
@@ -150,13 +150,13 @@ def spoilt(usage: SessionUsage) -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize(("name", "record"), spoilt(used_session()[1]), ids=lambda part: str(part)[:20])
 def test_what_is_not_as_expected_is_refused(name: str, record: Any) -> None:
-    """A told usage that is against the form is refused as a whole, with what was expected."""
+    """A malformed record is refused as a whole, with the expected form."""
     with pytest.raises(UsageError, match="usage record"):
         SessionUsage.from_dict(record)
 
 
 def test_told_values_are_held_to_the_bounds() -> None:
-    """Someone who tells more values than a verifier would keep is cut back."""
+    """Reported values beyond the limits are cut."""
     usage = observed({"t": "a"})
     record: Any = json.loads(usage.to_json())
     slot = record["profiles"]["ceiling"]["groups"][0]["buckets"][0][1]["paths"][0][1]
@@ -167,13 +167,13 @@ def test_told_values_are_held_to_the_bounds() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{", b"null", b"[" * 100_000])
 def test_bytes_that_are_no_json_are_refused(data: bytes) -> None:
-    """Whatever a verifier sends ends in one typed error."""
+    """Other bytes of a verifier end in one typed error."""
     with pytest.raises(UsageError):
         SessionUsage.from_json(data)
 
 
 def test_detail_can_be_given_up() -> None:
-    """Two steps take all that calls looked like; the counts stay."""
+    """Two steps drop all details; the counts stay."""
     usage = used_session()[1]
     before, calls = len(usage.to_json()), usage.allowed.calls
     usage.coarsen()
