@@ -19,6 +19,7 @@ from sessauth.server.process.control import Control
 from sessauth.server.process.init import Initialised, initialise
 from sessauth.server.services import event as event_service
 from sessauth.state.backup import backup, restore
+from sessauth.usage.observations import UseAfterEnd
 from sessauth.v1 import session_service_pb2 as sessions
 from tests.support import events as ev
 from tests.support.events import METHOD, Watch, head_of, watching
@@ -243,7 +244,9 @@ def test_a_reader_that_is_slow_holds_up_nobody_and_loses_nothing(
             # and be told of the use.
             stuck = behind and unread._fell_behind and at == unread.position
             assert len(wanted) < 2_000
-        shared.control.subsystems.uses_after_end.on_used_after_end(ended.id, [], True, "gw", 1)
+        shared.control.subsystems.uses_after_end.on_used_after_end(
+            ended.id, "gw", UseAfterEnd((), True, 1, 1, 1)
+        )
         wanted += [open_session(operator, purpose="p" * 1000).id for _ in range(20)]
         assert [quick.event().session_id for _ in wanted] == wanted
     told: list[bytes] = []

@@ -9,6 +9,7 @@ import pytest
 
 from sessauth.model.change import end_session
 from sessauth.model.session import EndCause
+from sessauth.usage.observations import UseAfterEnd
 from sessauth.v1 import record_pb2, token_pb2
 from sessauth.v1 import session_service_pb2 as sessions
 from sessauth.v1 import token_service_pb2 as tokens
@@ -223,7 +224,8 @@ def test_a_use_after_the_end_is_told_to_who_watches(service: Service, operator: 
     with watching(operator) as watch:
         end(operator, session.id)
         uses = service.control.subsystems.uses_after_end
-        uses.on_used_after_end(session.id, [block_id], False, "gateway-1", 1_800_000_000_000, 3)
+        at_ms = 1_800_000_000_000
+        uses.on_used_after_end(session.id, "gateway-1", UseAfterEnd((block_id,), False, 3, at_ms, at_ms))
         ended, used = watch.event(), watch.event()
     with watching(operator, after_revision=before) as watch:
         again = watch.until(head_of(service.control))

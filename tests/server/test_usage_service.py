@@ -296,8 +296,8 @@ def test_a_use_after_the_end_is_told_on(
     send(clients["gw-1"], batch(both))
 
     assert sorted(late_calls, key=str) == [
-        (session.id, (), True, "gw-1", AT, 3),
-        (session.id, (block_id("r"),), False, "gw-1", AT + 5, 2),
+        (session.id, "gw-1", UseAfterEnd((), True, 3, AT, AT)),
+        (session.id, "gw-1", UseAfterEnd((block_id("r"),), False, 2, AT, AT + 5)),
     ]
     census = clients["aud"].get_census(session.id)
     assert sorted((late.claimed, late.count) for late in census.late) == [(False, 2), (True, 3)]

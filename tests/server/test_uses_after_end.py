@@ -17,6 +17,7 @@ from sessauth.server.events.publisher import SessionEventPublisher
 from sessauth.server.events.subscriber import EventSubscriber, LogPosition
 from sessauth.server.events.uses_after_end import MAX_BLOCK_IDS, UsesAfterEnd
 from sessauth.state.writer.state_writer import StateWriter
+from sessauth.usage.observations import UseAfterEnd
 from sessauth.v1 import event_service_pb2 as pb
 from tests.support.service import wait_until
 
@@ -66,7 +67,7 @@ class World:
 
     def use(self, session_id: bytes = ENDED, *blocks: bytes, claimed: bool = False, count: int = 1) -> None:
         """Have a verifier tell of a use."""
-        self.uses.on_used_after_end(session_id, blocks, claimed, "gw", 100, count)
+        self.uses.on_used_after_end(session_id, "gw", UseAfterEnd(blocks, claimed, count, 100, 100))
 
     @property
     def counts(self) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Final
 
 from ...model.lineage import SessionLookup, lineage
 from ...model.session import Session, SessionStatus
+from ...usage.observations import UseAfterEnd
 from .event import Event, used_after_end
 from .filter import ancestor_ids
 
@@ -32,14 +33,14 @@ class _Sum:
     at_ms: int = 0
     count: int = 0
 
-    def add(self, block_ids: Sequence[bytes], claimed: bool, verifier: str, at_ms: int, count: int) -> None:
-        for block_id in block_ids:
+    def add(self, verifier: str, use: UseAfterEnd) -> None:
+        for block_id in use.block_ids:
             if len(self.block_ids) < MAX_BLOCK_IDS:
                 self.block_ids[block_id] = None
         # One use with valid signatures is more than a claim.
-        self.claimed = self.claimed and claimed
-        self.verifier, self.at_ms = verifier, at_ms
-        self.count += count
+        self.claimed = self.claimed and use.claimed
+        self.verifier, self.at_ms = verifier, use.last_ms
+        self.count += use.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,51 +67,36 @@ class UsesAfterEnd:
         # Sessions with an event in this second, and their uses since.
         self._sums: dict[bytes, _Sum] = {}
 
-    def on_used_after_end(
-        self,
-        session_id: bytes,
-        block_ids: Sequence[bytes],
-        claimed: bool,
-        verifier: str,
-        at_ms: int,
-        count: int = 1,
-    ) -> None:
-        """Record that tokens of an ended session were presented; from any thread.
+    def on_used_after_end(self, session_id: bytes, verifier: str, use: UseAfterEnd) -> None:
+        """Record that ``verifier`` observed uses of an ended session's tokens; from any thread.
 
-        Args:
-            session_id: 16 bytes; the token's session, or the one that it claims. Ignored if the state does
-                not know it, or if it lives.
-            block_ids: 32 bytes each, the blocks of its chain; empty where that was not verified.
-            claimed: True if the token only claims the session: its signatures were not verified.
-            verifier: the one that observed it.
-            at_ms: time of the last use, ms since 1970.
-            count: number of uses.
+        Ignored if the state does not know the session (16 bytes), or if it lives.
         """
-        if count < 1:
+        if use.count < 1:
             return
         with self._lock:
             current = self._sums.get(session_id)
             if current is not None:
-                self.total += count
-                current.add(block_ids, claimed, verifier, at_ms, count)
+                self.total += use.count
+                current.add(verifier, use)
                 return
         # Looked up before it occupies an entry: made-up ids must not crowd out sessions that existed.
         ended = self._find_ended(session_id)
         if ended is None:
             return
-        uses = _Sum()
-        uses.add(block_ids, claimed, verifier, at_ms, count)
         with self._lock:
-            self.total += count
+            self.total += use.count
             current = self._sums.get(session_id)
             if current is not None:
                 # Another thread came first.
-                current.add(block_ids, claimed, verifier, at_ms, count)
+                current.add(verifier, use)
                 return
             if len(self._sums) >= MAX_SESSIONS:
-                self.dropped += count
+                self.dropped += use.count
                 return
             self._sums[session_id] = _Sum()
+        uses = _Sum()
+        uses.add(verifier, use)
         self._publish_uses(ended, uses)
 
     def flush(self) -> None:

@@ -10,7 +10,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -42,16 +41,6 @@ CONTROL: Final = "sessauth/control"
 WAITING_AT_ONCE: Final = 16
 # Reserve of a call's time for its answer.
 RESERVE_MS: Final = 50
-
-
-@dataclass(frozen=True, slots=True)
-class SessionEnd:
-    """Time and cause of the end of a session, or of the ancestor that it ended with."""
-
-    revision: int
-    at_ms: int
-    cause: EndCause
-    reason: str
 
 
 class ReceiptIssuer:
@@ -118,19 +107,19 @@ class ReceiptIssuer:
         finished = self._storing.get(session.id) or self._log.receipt(session.id)
         if finished is not None and finished.epoch == session.epoch:
             return finished.signed_by(key), finished.state
-        end = self._end_of(session)
-        self._await_acknowledgements(end.revision, call)
-        receipt = self._make(session, end)
+        ended = self._ended(session)
+        self._await_acknowledgements(ended.revision, call)
+        receipt = self._make(session, ended)
         if receipt.state is ReceiptState.CLOSED and len(self._registry):
             # The next process waits anew for all registered verifiers, but need not for this receipt.
             receipt = self._store(receipt)
         return receipt.signed_by(key), receipt.state
 
-    def _end_of(self, session: Session) -> SessionEnd:
+    def _ended(self, session: Session) -> Session:
+        """Return the session, or the ancestor that it ended with."""
         for member in lineage(session, self._log.get_session):
             if member.status is SessionStatus.ENDED:
-                cause = member.end_cause if member is session else EndCause.PARENT_ENDED
-                return SessionEnd(member.revision, member.ended_at_ms, cause, member.reason)
+                return member
         raise refused(
             "WRONG_STATUS", "session_id: the session has not ended; there is no receipt before that"
         )
@@ -150,23 +139,23 @@ class ReceiptIssuer:
             finally:
                 self._wait_slots.release()
 
-    def _make(self, session: Session, end: SessionEnd) -> Receipt:
-        verifiers = [*self._registry.statuses(end.revision, end.at_ms), self.own_status(end.revision)]
-        verifiers.sort(key=lambda status: status.name)
+    def _make(self, session: Session, ended: Session) -> Receipt:
+        statuses = self._registry.statuses(ended.revision, ended.ended_at_ms)
+        verifiers = sorted((*statuses, self.own_status(ended.revision)), key=lambda status: status.name)
         # Read behind the statuses: a permit that was granted before the end is counted by then.
         open_permits = self._log.counts(session.id).open_permits
-        known = end.at_ms > self._log.registrations_since_ms()
+        known = ended.ended_at_ms > self._log.registrations_since_ms()
         head = self._log.head()
         return Receipt(
             cluster_id=head.cluster_id,
             incarnation=head.incarnation,
             session_id=session.id,
             epoch=session.epoch,
-            revision=end.revision,
-            ended_at_ms=end.at_ms,
-            cause=end.cause,
-            reason=end.reason,
-            made_at_ms=max(self._clock.now_ms(), end.at_ms),
+            revision=ended.revision,
+            ended_at_ms=ended.ended_at_ms,
+            cause=ended.end_cause if ended is session else EndCause.PARENT_ENDED,
+            reason=ended.reason,
+            made_at_ms=max(self._clock.now_ms(), ended.ended_at_ms),
             state=closure_state(verifiers, open_permits) if known else ReceiptState.UNKNOWN,
             verifiers=tuple(verifiers),
             open_permits=open_permits,

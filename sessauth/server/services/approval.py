@@ -7,7 +7,7 @@ may sign), a gateway only those that it requested itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
 from ...model.approval import ApprovalRecord, ApprovalStatus
@@ -20,13 +20,15 @@ from ..rpc.access import GATEWAY
 from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..writer.submit import always_permitted, change_from, submit_and_wait
-from .caller import deadline_checked
+from .base import Service, deadline_checked
 
-R = TypeVar("R", pb.GrantApprovalResponse, pb.DenyApprovalResponse)
+R = TypeVar("R")
 
 
-class ApprovalService:
+class ApprovalService(Service):
     """Answers ApprovalService from the log."""
+
+    descriptor = pb.DESCRIPTOR.services_by_name["ApprovalService"]
 
     def __init__(self, log: StateWriter, require_grants: Callable[[], None] = always_permitted) -> None:
         """Read and write ``log``. ``require_grants`` raises while no authority may be granted."""
@@ -66,15 +68,6 @@ class ApprovalService:
         """Deny an approval, which stands until it expires."""
         reason = request_fields.text(request.reason, "reason")
         return self._answer(pb.DenyApprovalResponse, request, call, deny=True, reason=reason)
-
-    def methods(self) -> Mapping[str, Callable[..., object]]:
-        """Return the RPCs of the service by name."""
-        return {
-            "ListApprovals": self.list_approvals,
-            "GetApproval": self.get_approval,
-            "GrantApproval": self.grant_approval,
-            "DenyApproval": self.deny_approval,
-        }
 
     def _approval(self, session_id: bytes, approval_id: bytes, call: CallContext) -> ApprovalRecord:
         record = self._log.approval(session_id, approval_id)

@@ -17,7 +17,7 @@ from typing import Final
 from ... import limits
 from ..._fast.rpc_codec.check_messages import CheckMessage
 from ...decisions.decision import Decision
-from ...errors import ServerError, SessauthError
+from ...errors import SessauthError
 from ...reasons import Level, Reason, Stage
 from ...state.lmdb.rows import stored_ceilings
 from ...state.rules.ports import SessionSource
@@ -35,7 +35,7 @@ from ..writer.authorizer import FINAL_REASONS
 from ..writer.local import require_permit
 from ..writer.port import IN_PLACE, WriterPort, put_decisions, single_response
 from . import survey as surveys
-from .caller import deadline_checked
+from .base import deadline_checked
 
 # Items, and explanations, of a long batch between two checks of its deadline.
 ITEMS_BETWEEN_CHECKS: Final = 256
@@ -239,34 +239,25 @@ def _audience(stated: str, own: tuple[str, ...]) -> str:
 
 def _require_form(message: CheckMessage, index: int, field: str) -> None:
     """Refuse faults of the gateway; fields that an agent may have written are judged instead."""
-    error: ServerError | None = None
     has_action, has_resource = message.states(index)
+    session_bytes, retry_bytes = message.session_bytes(index), len(message.retry_id(index))
     if not has_action:
-        error = invalid(f"{field}.action", "is required")
-    elif not has_resource:
-        error = invalid(f"{field}.resource", "is required")
-    elif message.session_bytes(index) not in (0, 16):
-        error = invalid(f"{field}.session_id", f"must be 16 bytes, not {message.session_bytes(index)}")
-    elif message.peer_count(index) > limits.MAX_PEERS:
-        error = invalid(
-            f"{field}.peer", f"must be at most {limits.MAX_PEERS}, not {message.peer_count(index)}"
+        raise invalid(f"{field}.action", "is required")
+    if not has_resource:
+        raise invalid(f"{field}.resource", "is required")
+    if session_bytes not in (0, 16):
+        raise invalid(f"{field}.session_id", f"must be 16 bytes, not {session_bytes}")
+    if retry_bytes > limits.MAX_RETRY_ID_BYTES:
+        raise invalid(
+            f"{field}.retry_id", f"must be at most {limits.MAX_RETRY_ID_BYTES} bytes, not {retry_bytes}"
         )
-    elif message.approval_count(index) > limits.MAX_APPROVAL_KEYS:
-        error = invalid(
-            f"{field}.approvals",
-            f"must be at most {limits.MAX_APPROVAL_KEYS}, not {message.approval_count(index)}",
-        )
-    elif len(message.retry_id(index)) > limits.MAX_RETRY_ID_BYTES:
-        error = invalid(
-            f"{field}.retry_id",
-            f"must be at most {limits.MAX_RETRY_ID_BYTES} bytes, not {len(message.retry_id(index))}",
-        )
-    elif message.permit_ms(index) > limits.MAX_PERMIT_MS:
-        error = invalid(
-            f"{field}.permit_ms", f"must be at most {limits.MAX_PERMIT_MS}, not {message.permit_ms(index)}"
-        )
-    if error is not None:
-        raise error
+    for name, value, most in (
+        ("peer", message.peer_count(index), limits.MAX_PEERS),
+        ("approvals", message.approval_count(index), limits.MAX_APPROVAL_KEYS),
+        ("permit_ms", message.permit_ms(index), limits.MAX_PERMIT_MS),
+    ):
+        if value > most:
+            raise invalid(f"{field}.{name}", f"must be at most {most}, not {value}")
 
 
 def _require_place(message: CheckMessage, index: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from ...model.log_records import Head
 from ...state.writer.state_writer import StateWriter
 from ...v1 import evidence_service_pb2 as pb
@@ -15,11 +13,13 @@ from ..evidence.registry_entry import VerifierKind
 from ..rpc.access import WORKER
 from ..rpc.call import CallContext
 from ..status import invalid, refused
-from .caller import require_unix_socket, require_visible
+from .base import Service, require_unix_socket, require_visible
 
 
-class EvidenceService:
+class EvidenceService(Service):
     """Answers EvidenceService from the registry of verifiers and the log."""
+
+    descriptor = pb.DESCRIPTOR.services_by_name["EvidenceService"]
 
     def __init__(self, log: StateWriter, registry: VerifierRegistry, receipts: ReceiptIssuer) -> None:
         """Register verifiers in ``registry``; ``receipts`` issues receipts."""
@@ -85,14 +85,6 @@ class EvidenceService:
                 for entry, state in self._registry.all()
             ]
         )
-
-    def methods(self) -> Mapping[str, Callable[..., object]]:
-        """Return the RPCs of the service by name."""
-        return {
-            "RegisterVerifier": self.register_verifier,
-            "GetReceipt": self.get_receipt,
-            "ListVerifiers": self.list_verifiers,
-        }
 
 
 def _require_same_state(request: pb.RegisterVerifierRequest, head: Head) -> None:

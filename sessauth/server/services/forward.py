@@ -15,14 +15,16 @@ from ..rpc.access import GATEWAY
 from ..rpc.call import CallContext
 from ..rpc.method import RawHandler
 from ..status import invalid
-from .caller import require_unix_socket
+from .base import Service, require_unix_socket
 
 # The RPCs of AuthorizationService that workers forward.
 FORWARDED: Final = ("Check", "CheckBatch", "Commit", "Release")
 
 
-class ForwardService:
+class ForwardService(Service):
     """Answers ForwardService with the control process's own handlers."""
+
+    descriptor = pb.DESCRIPTOR.services_by_name["ForwardService"]
 
     def __init__(self, handlers: Mapping[str, Callable[..., object] | RawHandler]) -> None:
         """Answer with the handlers of AuthorizationService, those of :data:`FORWARDED`."""
@@ -43,7 +45,3 @@ class ForwardService:
         original.deadline = call.deadline
         original.span = call.span
         return pb.ForwardResponse(response=answer(request.request, original))
-
-    def methods(self) -> Mapping[str, Callable[..., object]]:
-        """Return the RPCs of the service by name."""
-        return {"Forward": self.forward}

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from grpc_health.v1 import health_pb2 as pb
 
 from ..rpc.call import CallContext
 from ..status import refused
+from .base import Service
 
 OVERALL: Final = ""
 WATCH_POLL_SECONDS: Final = 1.0
 
 
-class HealthService:
+class HealthService(Service):
     """Holds the status of each service; ``drain`` makes NOT_SERVING final."""
+
+    descriptor = pb.DESCRIPTOR.services_by_name["Health"]
 
     def __init__(self, services: Iterable[str]) -> None:
         """Start with every service, and the whole (``""``), NOT_SERVING."""
@@ -71,10 +74,6 @@ class HealthService:
                     continue
             last = status
             yield pb.HealthCheckResponse(status=status)
-
-    def methods(self) -> Mapping[str, Callable[..., object]]:
-        """Return the RPCs of the service by name."""
-        return {"Check": self.check, "List": self.list, "Watch": self.watch}
 
     def _status(self, service: str) -> pb.HealthCheckResponse.ServingStatus:
         serving = self._serving.get(service)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeVar
 
 from ...crypto.issuer_key import KeyRecord, KeyStatus, key_id, public_jwk
@@ -18,12 +18,15 @@ from ..keys.proof_key_rotation import ProofKeyRotator
 from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..writer.submit import change_from, submit_and_wait
+from .base import Service
 
-R = TypeVar("R", pb.ActivateKeyResponse, pb.RetireKeyResponse, pb.DistrustKeyResponse)
+R = TypeVar("R")
 
 
-class KeyService:
+class KeyService(Service):
     """Answers KeyService from the log and the key folder."""
+
+    descriptor = pb.DESCRIPTOR.services_by_name["KeyService"]
 
     def __init__(self, log: StateWriter, keyring: KeyRing, proof_keys: ProofKeyRotator) -> None:
         """Write to ``log``; new private keys go to ``keyring``; ``proof_keys`` are the host's own."""
@@ -91,18 +94,6 @@ class KeyService:
     def distrust_key(self, request: pb.DistrustKeyRequest, call: CallContext) -> pb.DistrustKeyResponse:
         """Deny every token that a key rooted, at once."""
         return self._move(pb.DistrustKeyResponse, request, KeyStatus.DISTRUSTED, call)
-
-    def methods(self) -> Mapping[str, Callable[..., object]]:
-        """Return the RPCs of the service by name."""
-        return {
-            "ListKeys": self.list_keys,
-            "ListVerifierKeys": self.list_verifier_keys,
-            "GetJwks": self.get_jwks,
-            "AddKey": self.add_key,
-            "ActivateKey": self.activate_key,
-            "RetireKey": self.retire_key,
-            "DistrustKey": self.distrust_key,
-        }
 
     def _move(
         self,

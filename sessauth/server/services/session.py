@@ -19,21 +19,15 @@ from ..rpc.access import ISSUER, OPERATOR
 from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..writer.submit import always_permitted, change_from, submit_and_wait, wait_for_commit
-from .caller import deadline_checked, require_visible
+from .base import Service, deadline_checked, require_visible
 
-R = TypeVar(
-    "R",
-    pb.OpenSessionResponse,
-    pb.NarrowSessionResponse,
-    pb.UpdateFactsResponse,
-    pb.SuspendSessionResponse,
-    pb.ResumeSessionResponse,
-    pb.EndSessionResponse,
-)
+R = TypeVar("R")
 
 
-class SessionService:
+class SessionService(Service):
     """Answers SessionService from the log."""
+
+    descriptor = pb.DESCRIPTOR.services_by_name["SessionService"]
 
     def __init__(
         self,
@@ -156,20 +150,6 @@ class SessionService:
         if receipt is not None:
             response.receipt.CopyFrom(request_fields.receipt_message(receipt))
         return response
-
-    def methods(self) -> Mapping[str, Callable[..., object]]:
-        """Return the RPCs of the service by name."""
-        return {
-            "OpenSession": self.open_session,
-            "GetSession": self.get_session,
-            "ListSessions": self.list_sessions,
-            "KeepAlive": self.keep_alive,
-            "NarrowSession": self.narrow_session,
-            "UpdateFacts": self.update_facts,
-            "SuspendSession": self.suspend_session,
-            "ResumeSession": self.resume_session,
-            "EndSession": self.end_session,
-        }
 
     def _session(self, session_id: bytes, call: CallContext) -> Session:
         return require_visible(self._log.get_session(session_id), call)

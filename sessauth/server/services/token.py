@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any
 
 from ... import limits
 from ..._fast.scopes import containment
@@ -22,11 +23,13 @@ from ..keys.issuer_keyring import KeyRing
 from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..writer.submit import always_permitted, change_from, submit_and_wait
-from .caller import require_visible
+from .base import Service, require_visible
 
 
-class TokenService:
+class TokenService(Service):
     """Answers TokenService from the log and the key folder."""
+
+    descriptor = pb.DESCRIPTOR.services_by_name["TokenService"]
 
     def __init__(
         self,
@@ -51,9 +54,8 @@ class TokenService:
         now_ms = self._log.now_ms()
         members = self._live_lineage(session, now_ms)
         scopes = request_fields.scopes(request.scopes, "scopes")
-        where = request_fields.conditions(request.where, "where")
-        to = request_fields.holder(request.next_key, request.proof_key, request.may_seal, self._log.keys())
-        if not request.audience and to is None:
+        terms = self._terms(request)
+        if not request.audience and terms["to"] is None:
             raise invalid("audience", "at least one is needed: the verifiers the token is for")
         warnings = _require_within(members, scopes)
         expires_at_ms = session.expires_at_ms
@@ -71,16 +73,8 @@ class TokenService:
             scopes,
             list(request.audience),
             expires_at_ms=expires_at_ms,
-            ending=request_fields.ending(request.ending, to),
-            to=to,
-            may_seal=request.may_seal,
-            where=where,
-            source=list(request.source),
-            peer=list(request.peer),
-            not_before_ms=request.not_before_ms,
-            max_blocks=request.max_blocks,
             min_revision=session.revision,
-            label=request.label,
+            **terms,
         )
         return pb.MintResponse(
             token=_text(token),
@@ -92,22 +86,14 @@ class TokenService:
 
     def attenuate(self, request: pb.AttenuateRequest, call: CallContext) -> pb.AttenuateResponse:
         """Add a block to an open token: what a holder with the library does without us."""
-        to = request_fields.holder(request.next_key, request.proof_key, request.may_seal, self._log.keys())
+        terms = self._terms(request)
         child = Token.parse(request.token).attenuate(
             scopes=request_fields.scopes(request.scopes, "scopes") if request.scopes else (),
-            where=request_fields.conditions(request.where, "where"),
             audience=list(request.audience),
-            source=list(request.source),
-            peer=list(request.peer),
             ttl_ms=request.ttl_ms,
-            not_before_ms=request.not_before_ms,
-            max_blocks=request.max_blocks,
-            label=request.label,
-            ending=request_fields.ending(request.ending, to),
-            to=to,
-            may_seal=request.may_seal,
             strict=request.strict,
             clock=self._clock,
+            **terms,
         )
         return pb.AttenuateResponse(
             token=_text(child),
@@ -142,13 +128,20 @@ class TokenService:
         change = change_from(request, call, changes.revoke, session.id, block_ids, reason)
         return pb.RevokeResponse(revision=submit_and_wait(self._log, change, call).revision)
 
-    def methods(self) -> Mapping[str, Callable[..., object]]:
-        """Return the RPCs of the service by name."""
+    def _terms(self, request: pb.MintRequest | pb.AttenuateRequest) -> dict[str, Any]:
+        """Return the terms of a block beside its scopes, audience and lifetime."""
+        where = request_fields.conditions(request.where, "where")
+        to = request_fields.holder(request.next_key, request.proof_key, request.may_seal, self._log.keys())
         return {
-            "Mint": self.mint,
-            "Attenuate": self.attenuate,
-            "Inspect": self.inspect,
-            "Revoke": self.revoke,
+            "where": where,
+            "to": to,
+            "ending": request_fields.ending(request.ending, to),
+            "may_seal": request.may_seal,
+            "source": list(request.source),
+            "peer": list(request.peer),
+            "not_before_ms": request.not_before_ms,
+            "max_blocks": request.max_blocks,
+            "label": request.label,
         }
 
     def _session(self, request: pb.MintRequest | pb.RevokeRequest, call: CallContext) -> Session:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -18,7 +17,7 @@ from ..rpc.call import CallContext
 from ..status import invalid, refused
 from ..usage.messages import census_message
 from ..usage.store import UsageStore
-from .caller import deadline_checked, owner_visible, require_unix_socket
+from .base import Service, deadline_checked, owner_visible, require_unix_socket
 
 # Bound of one response in bytes; a client takes 12 MiB.
 MAX_RESPONSE_BYTES: Final = 8 << 20
@@ -26,8 +25,10 @@ MAX_PAGE: Final = 100
 DEFAULT_PAGE: Final = 20
 
 
-class UsageService:
+class UsageService(Service):
     """Answers UsageService from the usage store."""
+
+    descriptor = pb.DESCRIPTOR.services_by_name["UsageService"]
 
     def __init__(self, log: StateWriter, store: UsageStore, clock: Clock) -> None:
         """Read sessions in ``log`` and their usage in ``store``."""
@@ -83,14 +84,6 @@ class UsageService:
         """Return every block of a session's tokens that a verifier observed."""
         report = self._report(request.session_id, call)
         return census_message(report, partial(self._log.is_revoked, report.session.id))
-
-    def methods(self) -> Mapping[str, Callable[..., object]]:
-        """Return the RPCs of the service by name."""
-        return {
-            "ReportObservations": self.report_observations,
-            "GetReport": self.get_report,
-            "GetCensus": self.get_census,
-        }
 
     def _report(self, session_id: bytes, call: CallContext) -> pb.SessionReport:
         call.raise_if_expired()

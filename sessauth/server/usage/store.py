@@ -14,14 +14,20 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeAlias
 
 from ...clock import Clock
 from ...model.lineage import SessionLookup, lineage
 from ...model.session import Session, SessionStatus
-from ...usage.observations import SESSION_BYTES, ObservationAck, ObservationBatch, SessionObservation
+from ...usage.observations import (
+    SESSION_BYTES,
+    ObservationAck,
+    ObservationBatch,
+    SessionObservation,
+    UseAfterEnd,
+)
 from ...v1 import usage_service_pb2 as pb
 from ..config.sections import UsageSettings
 from ..log import event
@@ -39,9 +45,8 @@ QUIET_MS: Final = 10_000
 # Bound of a stop: thousands of files on a slow disk must not keep the process from ending.
 CLOSING_SECONDS: Final = 1.5
 
-# Session id, block ids, True if only claimed, verifier, last time in ms, count.
-LateUse: TypeAlias = tuple[bytes, tuple[bytes, ...], bool, str, int, int]
-OnLateUse: TypeAlias = Callable[[bytes, tuple[bytes, ...], bool, str, int, int], object]
+# Called with session id, verifier and uses.
+OnUsedAfterEnd: TypeAlias = Callable[[bytes, str, UseAfterEnd], object]
 
 
 @dataclass(slots=True)
@@ -78,8 +83,7 @@ class UsageStore:
         self._senders: OrderedDict[tuple[str, bytes], int] = OrderedDict()
         self._lost = _LossMarker()
         self.control_id: Final = secrets.token_bytes(_ID_BYTES)
-        # Called for each use after the end, with the fields of a LateUse.
-        self.on_used_after_end: OnLateUse | None = None
+        self.on_used_after_end: OnUsedAfterEnd | None = None
         now_ms = clock.now_ms()
         before = _read_marker(files.take_marker())
         # From these times on every reported observation is held.
@@ -91,7 +95,7 @@ class UsageStore:
         now_ms = self._clock.now_ms()
         # Sessions are read before the lock is held: that may take long.
         known = self._find_sessions(batch)
-        after_end: list[LateUse] = []
+        after_end: list[tuple[bytes, str, UseAfterEnd]] = []
         with self._lock:
             if self._is_new(batch):
                 if batch.lost:
@@ -104,7 +108,9 @@ class UsageStore:
                         observation.late.clear()
                     if not self._settings.enabled:
                         observation.usage = None
-                    after_end += _late_uses(observation, batch.verifier)
+                    # Copies: the entry adds to its own.
+                    uses = map(replace, observation.late.values())
+                    after_end += [(observation.session_id, batch.verifier, use) for use in uses]
                     self._add(observation, batch.verifier, now_ms)
         callback = self.on_used_after_end
         if callback is not None:
@@ -297,13 +303,6 @@ class UsageStore:
         if self._lost.touches(session):
             missing.add(pb.MISSING_LOST)
         return missing
-
-
-def _late_uses(observation: SessionObservation, verifier: str) -> list[LateUse]:
-    return [
-        (observation.session_id, late.block_ids, late.claimed, verifier, late.last_ms, late.count)
-        for late in observation.late.values()
-    ]
 
 
 def _read_marker(data: bytes) -> dict[str, int]:

@@ -1,10 +1,13 @@
-"""Rules of all services for the caller: the sessions it sees, its process, and its patience."""
+"""The base of the services: their methods by RPC, and their rules for callers."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from typing import Final, TypeVar
+import re
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Final, TypeVar
+
+from google.protobuf.descriptor import ServiceDescriptor
 
 from ...model.session import Session
 from ..rpc.access import ISSUER
@@ -16,6 +19,17 @@ UNIX: Final = "unix:"
 STEPS_BETWEEN_CHECKS: Final = 256
 
 R = TypeVar("R")
+
+
+class Service:
+    """Base of a service: each RPC is answered by the method of its name, in snake case."""
+
+    descriptor: ClassVar[ServiceDescriptor]
+
+    def methods(self) -> Mapping[str, Callable[..., object]]:
+        """Return the RPCs of the service by name."""
+        names = [rpc.name for rpc in self.descriptor.methods]
+        return {name: getattr(self, re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()) for name in names}
 
 
 def owner_visible(owner: str, call: CallContext) -> bool:
