@@ -19,6 +19,7 @@ from sessauth.model.change import Change, ChangeOutcome
 from sessauth.state import layout
 from tests.oracle.model import OracleRequest
 from tests.support.changes import NOW, MemoryRows
+from tests.support.compare import judge_request
 
 AUDIENCE = "gateway"
 _OPTIONS = StreamOptions(fsync_ms=60_000, checkpoint_ms=60_000)
@@ -96,17 +97,7 @@ class Play:
 
     def check(self, token: bytes, request: OracleRequest, now_ms: int = NOW, **options: Any) -> Decision:
         """Judge a call and record it."""
-        decision = self.checker._check(
-            *(token, request.action, request.resource, request.arguments),
-            tool=request.tool,
-            session=request.session,
-            source=request.source,
-            peer=request.peer,
-            audience=request.audience,
-            at_least_revision=request.at_least_revision,
-            now_ms=now_ms,
-            **options,
-        )
+        decision: Decision = judge_request(self.checker, token, request, now_ms=now_ms, **options)
         self.record(token, request, decision)
         return decision
 

@@ -11,6 +11,7 @@ from sessauth._fast.check.view import View
 from tests.oracle.crypto import signed_bytes
 from tests.oracle.model import OracleRequest
 from tests.oracle.wire import encode
+from tests.support.compare import judge_request
 from tests.support.token_forger import assemble, id16
 from tests.support.vector_files import read_view
 from tests.support.view_source import MemorySource
@@ -51,24 +52,10 @@ def tokens(session_id: bytes, count: int, first: int = 0) -> Iterator[bytes]:
         yield _UNSIGNED.replace(_PAYLOAD, payload).replace(bytes(64), signature)
 
 
-def judge(judge_by: Checker, token: bytes, request: OracleRequest | None = None, **given: Any) -> Decision:
+def judge(judge_by: Checker, token: bytes, request: OracleRequest | None = None, **options: Any) -> Decision:
     """Judge a request, by default one that the tokens above permit."""
-    asked = request or ask()
-    given.setdefault("now_ms", NOW)
-    outcome: Decision = judge_by._check(
-        token,
-        asked.action,
-        asked.resource,
-        asked.arguments,
-        tool=asked.tool,
-        session=asked.session,
-        source=asked.source,
-        peer=asked.peer,
-        audience=asked.audience,
-        at_least_revision=asked.at_least_revision,
-        **given,
-    )
-    return outcome
+    decision: Decision = judge_request(judge_by, token, request or ask(), **{"now_ms": NOW, **options})
+    return decision
 
 
 def all_allowed(judge_by: Checker, presented: Sequence[bytes]) -> bool:

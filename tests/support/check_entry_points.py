@@ -20,6 +20,7 @@ from sessauth.v1 import authorization_service_pb2 as pb
 from sessauth.verifier.verifier import Verifier
 from tests.oracle.model import OracleRequest
 from tests.support.commit_id_source import LARGEST, WORD, CommitIdSource, set_word, with_commit_id
+from tests.support.compare import judge_request
 from tests.support.decision_fields import DecisionContent, by_message, by_object, call_of
 
 _REFUSED = ("sessauth_token_AAAA", "sessauth_secret_AAAA", "no token", b"sessauth_token_!")
@@ -72,22 +73,8 @@ class Path:
 
 def one(verifier: Verifier, token: Any, call: TimedCall, *, consume_nonce: bool = True) -> Any:
     """Judge one call, with the token in the form given."""
-    request = call.request
-    return verifier._check(
-        token,
-        request.action,
-        request.resource,
-        request.arguments,
-        tool=request.tool,
-        session=request.session,
-        source=request.source,
-        peer=request.peer,
-        audience=request.audience,
-        at_least_revision=request.at_least_revision,
-        now_ms=call.now_ms,
-        proof=request.proof,
-        consume_nonce=consume_nonce,
-    )
+    options = {"proof": call.request.proof, "now_ms": call.now_ms, "consume_nonce": consume_nonce}
+    return judge_request(verifier, token, call.request, **options)
 
 
 class ByTransaction(Path):

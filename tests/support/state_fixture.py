@@ -16,6 +16,7 @@ from sessauth.scopes.scope import Scope
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Verifier
 from tests.oracle.model import OracleRequest
+from tests.support.compare import judge_request
 from tests.support.token_forger import Key, id16
 from tests.vectors.world import AUDIENCE, EXPIRES, ISSUER, NOW, SESSION, ask
 
@@ -58,20 +59,8 @@ class StateFixture:
         self, token: Any, request: OracleRequest | None = None, now_ms: int = NOW, **parts: Any
     ) -> Decision:
         """Judge a request, by default one that the vectors' plainest token permits."""
-        request = request or ask(**parts)
-        return self.verifier._check(
-            token,
-            request.action,
-            request.resource,
-            request.arguments,
-            tool=request.tool,
-            session=request.session,
-            source=request.source,
-            peer=request.peer,
-            audience=request.audience,
-            at_least_revision=request.at_least_revision,
-            now_ms=now_ms,
-        )
+        decision: Decision = judge_request(self.verifier, token, request or ask(**parts), now_ms=now_ms)
+        return decision
 
     def reason(self, token: Any, request: OracleRequest | None = None, **parts: Any) -> Reason:
         """The reason of a check, after holding that only ALLOWED is a yes."""
