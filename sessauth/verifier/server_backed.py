@@ -149,7 +149,7 @@ class ServerBackedVerifier(BaseVerifier):
             return decision
         try:
             return self._client.check(
-                _sendable_token(token),
+                _sendable(token),
                 action,
                 resource,
                 arguments,
@@ -161,7 +161,7 @@ class ServerBackedVerifier(BaseVerifier):
             )
         except SessauthError:
             self.record_decision(
-                decision, _sendable_token(token), action, resource, arguments, source=source, audience=audience
+                decision, _sendable(token), action, resource, arguments, source=source, audience=audience
             )
             return decision
 
@@ -183,9 +183,7 @@ class ServerBackedVerifier(BaseVerifier):
         """
         request_options = self._request_options(options)
         request_options.pop("proof", None)
-        return self._client.commit(
-            permit, _sendable_token(token), action, resource, arguments, **request_options
-        )
+        return self._client.commit(permit, _sendable(token), action, resource, arguments, **request_options)
 
     def release(self, permit: bytes) -> int:
         """Give back the costs that a permit holds; returns the revision from which they are free again.
@@ -238,7 +236,7 @@ class ServerBackedVerifier(BaseVerifier):
         token, action, resource, *rest = call
         try:
             return self._client.check(
-                _sendable_token(token),
+                _sendable(token),
                 action,
                 resource,
                 retry_id=secrets.token_bytes(_RETRY_ID_BYTES),
@@ -280,5 +278,5 @@ def _check_limits(retry_id: bytes, permit_ms: int) -> None:
         raise UsageError(f"permit_ms: {permit_ms} is not between 0 and {MAX_PERMIT_MS}")
 
 
-def _sendable_token(token: bytes | str | Token | Prepared) -> bytes | str | Token:
+def _sendable(token: bytes | str | Token | Prepared) -> bytes | str | Token:
     return token.data if isinstance(token, Prepared) else token

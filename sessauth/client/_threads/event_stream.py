@@ -49,12 +49,7 @@ class EventStream(WatchPosition):
         """Wait for the next response, on a new stream if there is none. Raises the error that ended it."""
         handle = self._transport.channels.pick(checks=False)
         if self._stream is None:
-            method = handle.channel.unary_stream(events.PATH, **events.CODEC)
-            self._stream = method(
-                self._cursor.request,
-                timeout=self._limited(events.STREAM_SECONDS),
-                metadata=self._transport.metadata,
-            )
+            self._open(handle, self._transport.metadata)
             self._start_guard()
         if self._closed.is_set():
             # It was closed before there was a stream to cancel.

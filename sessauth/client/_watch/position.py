@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from .._transport import ChannelHandle
+from . import events
 from .events import EventCursor
 
 
@@ -31,6 +33,12 @@ class WatchPosition:
     def missed(self) -> int:
         """The number of uses after an end that this watch was too slow for; nothing else can be missed."""
         return self._cursor.missed
+
+    def _open(self, handle: ChannelHandle, metadata: tuple[tuple[str, str], ...]) -> None:
+        """Open the stream, from the cursor on."""
+        method = handle.channel.unary_stream(events.PATH, **events.CODEC)
+        timeout_s = self._limited(events.STREAM_SECONDS)
+        self._stream = method(self._cursor.request, timeout=timeout_s, metadata=metadata)
 
     def _time_is_over(self) -> bool:
         return bool(self._ends_s and time.monotonic() >= self._ends_s)
