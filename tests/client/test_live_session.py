@@ -197,6 +197,9 @@ def _run_async(server: FakeServer, body: Callable[[AsyncClient], object]) -> Non
 
 def test_async_session_lives_and_ends(server: FakeServer) -> None:
     """The asyncio client keeps the lease alive and ends the session just the same."""
+    # Long enough that a busy machine does not let it lapse: the block would wait for ever then.
+    answer = pb.OpenSessionResponse(session=_session(lease_ms=1_500))
+    server.answers["SessionService/OpenSession"] = always(answer)
 
     async def body(client: AsyncClient) -> None:
         async with client.session(subject="agent", ceiling=["read:**"], lease_ms=LEASE_MS) as live:
