@@ -77,6 +77,8 @@ class build_ext_and_stamp(build_ext):  # noqa: N801
         stamp = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(stamp)
         stamp.write(FAST, FAST if self.inplace else Path(self.build_lib) / FAST)
+        if self.inplace:
+            remove_orphans()
 
     def build_extensions(self) -> None:
         """Build, with what this compiler knows of what helps."""
@@ -100,6 +102,14 @@ class build_ext_and_stamp(build_ext):  # noqa: N801
             source.write_text("int nothing;\n")
             command = [*self.compiler.compiler_so, option, "-c", str(source), "-o", f"{source}.o"]
             return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def remove_orphans() -> None:
+    """Remove extensions and C files in the tree whose source was moved or removed."""
+    for suffix in (".c", ".so"):
+        for path in FAST.rglob(f"*{suffix}"):
+            if not path.with_name(path.name.split(".")[0] + ".pyx").exists():
+                path.unlink()
 
 
 def require_compiler() -> None:
