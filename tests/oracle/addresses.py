@@ -50,7 +50,7 @@ def parse_cidr(text: str) -> Network | None:
 
 
 def in_cidr(address: Address, text: str) -> bool:
-    """Whether the address is in the CIDR ``text``, which is well-formed."""
+    """Return True if the address is in the CIDR ``text``, which is well-formed."""
     network = parse_cidr(text)
     return network is not None and address.version == network.version and address in network
 

@@ -1,4 +1,4 @@
-"""Whether signed approvals make a call an approved one (section 9.10)."""
+"""Judges signed approvals of a call (section 9.10)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_TIME_MS = 2**53 - 1
 
 
 class Verdict(Enum):
-    """What the need for an approval comes to."""
+    """The verdict on a need for approval."""
 
     ALLOWED = "ALLOWED"
     APPROVAL_REQUIRED = "APPROVAL_REQUIRED"
@@ -39,7 +39,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the state holds for exactly this call: an id, an end, a denial or not, signed approvals."""
+    """The state's approval of exactly this call: an id, an end, a denial or not, signed approvals."""
 
     id: bytes
     expires_at_ms: int
@@ -50,9 +50,9 @@ class Held:
 def judge(
     given: Sequence[bytes], held: Held | None, used: Collection[bytes], wanted: Wanted, now_ms: int
 ) -> tuple[Verdict, bytes]:
-    """What comes of the approvals that came, what the state holds and the ids that are used up.
+    """Judge presented approvals, the state's approval and the used ids.
 
-    Gives the verdict and, where it allows, the id that is used up by it.
+    Returns the verdict and, for an allow, the id that it uses up.
     """
     force = held if held is not None and now_ms < held.expires_at_ms and held.id not in used else None
     if len(given) > wanted.threshold:

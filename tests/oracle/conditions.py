@@ -1,4 +1,4 @@
-"""What a condition means (sections 6.2 to 6.9 of the format)."""
+"""Evaluation of conditions (sections 6.2 to 6.9 of the format)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Work:
 
 @dataclass(slots=True)
 class Context:
-    """What conditions read: arguments, tool, and the facts that this layer or block may see."""
+    """Inputs of conditions: arguments, tool, and the facts visible to this layer or block."""
 
     arguments: dict[str, object]
     tool: dict[str, object]
@@ -59,7 +59,7 @@ class Context:
 
 
 def is_unknown(condition: Condition) -> bool:
-    """Whether an operator, accessor or source of unknown kind is in the condition."""
+    """Return True for an unknown operator, accessor or source."""
     return (
         condition.operator not in OPERATORS
         or condition.accessor not in ACCESSORS
@@ -68,7 +68,7 @@ def is_unknown(condition: Condition) -> bool:
 
 
 def _same_type(a: object, b: object) -> bool:
-    """Whether both are texts, both numbers or both truths: ``bool`` and ``int`` are apart."""
+    """Return True for two texts, two numbers or two truths: ``bool`` and ``int`` differ."""
     return type(a) is type(b) and type(a) in (str, int, bool)
 
 
@@ -137,7 +137,7 @@ def _access(accessor: int, value: object) -> object:
 
 
 def holds(condition: Condition, context: Context) -> bool:
-    """Whether the condition holds (6.2). One with an unknown kind never does. Raises OutOfWork."""
+    """Evaluate the condition (6.2). False for an unknown kind. Raises OutOfWork."""
     if is_unknown(condition):
         return False
     value = context.find(condition.path)

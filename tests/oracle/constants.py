@@ -25,7 +25,7 @@ class Stage(IntEnum):
 
 
 class Level(IntEnum):
-    """What the index of a position counts."""
+    """The unit of a position's index."""
 
     NONE = 0
     CEILING = 1
@@ -76,7 +76,7 @@ class Reason(IntEnum):
 
 
 class Ending(IntEnum):
-    """How a block ends (3.2). Any other number is malformed."""
+    """Endings of a block (3.2). Any other number is malformed."""
 
     SEALED = 1
     OPEN = 2
@@ -101,7 +101,7 @@ class Kind(IntEnum):
 
 
 class Source(IntEnum):
-    """Where a path begins (6.1). Other numbers are unknown kinds."""
+    """Sources of a path (6.1). Other numbers are unknown kinds."""
 
     ARGS = 1
     SESSION = 2
@@ -147,7 +147,7 @@ class SessionStatus(IntEnum):
 
 
 class EndCause(IntEnum):
-    """Why a session ended."""
+    """Causes of a session's end."""
 
     ASKED = 1
     LEASE_LAPSED = 2

@@ -20,12 +20,12 @@ def digest(data: bytes) -> bytes:
 
 
 def signed_bytes(index: int, previous_signature: bytes, payload: bytes) -> bytes:
-    """What the signature of block ``index`` covers."""
+    """Return the bytes that the signature of block ``index`` covers."""
     return LABEL + bytes([index]) + previous_signature + payload
 
 
 def acceptable_key(key: bytes) -> bool:
-    """Whether a 32-byte ``next_key`` is canonical and not of small order."""
+    """Return True if a 32-byte ``next_key`` is canonical and not of small order."""
     y = int.from_bytes(key, "little") & (2**255 - 1)
     return y < _P and y not in _SMALL_ORDER
 

@@ -64,7 +64,7 @@ def _block(signed: Record) -> tuple[Block, Record]:
 
 
 def _ending(record: Record) -> None:
-    """Which fields an ending has (3.2)."""
+    """Validate the fields of an ending (3.2)."""
     ending, next_key, proof_key = record["ending"], record["next_key"], record["proof_key"]
     require(ending in (Ending.SEALED, Ending.OPEN, Ending.BOUND), "the ending is known")
     if ending == Ending.SEALED:
@@ -78,7 +78,7 @@ def _ending(record: Record) -> None:
 
 
 def _root(record: Record) -> None:
-    """What a root block must say (4)."""
+    """Validate the required fields of a root block (4)."""
     root = record["root"]
     require(root is not None, "the first block has a root")
     require(len(root["issuer_key_id"]) == 32, "issuer_key_id has 32 bytes")

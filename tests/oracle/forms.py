@@ -59,7 +59,7 @@ def require(condition: bool, rule: str) -> None:
 
 
 def distinct(items: Sequence[object]) -> bool:
-    """Whether no two elements are equal; a truth never equals a number."""
+    """Return True if no two elements are equal. A truth never equals a number."""
     return len({(type(item), item) for item in items}) == len(items)
 
 

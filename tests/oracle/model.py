@@ -1,4 +1,4 @@
-"""What the oracle judges and what it answers, as plain dataclasses.
+"""Inputs and decisions of the oracle, as plain dataclasses.
 
 Values of conditions, facts and JSON share one form: a text is ``str``, a truth is ``bool``, a number
 is an ``int`` that counts billionths (the exact value times 10^9), a list is ``list``, an object is
@@ -62,7 +62,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a scope costs: the oracle only asks whether an approval is among it, and the budget's path."""
+    """The needs of a scope. The oracle reads only the approval and the budget's path."""
 
     approval: bool
     budget_amount: Path | None
@@ -151,7 +151,7 @@ class OracleVerifierKey:
 
 @dataclass(frozen=True, slots=True)
 class OracleHost:
-    """What a host judges proofs by.
+    """The keys and the replay table of a host, for proofs.
 
     ``counts_from_ms`` is the earliest time that its replay table takes, None without a table; ``taken`` are
     the pairs of last signature and nonce in it.
@@ -165,7 +165,7 @@ class OracleHost:
 
 @dataclass(frozen=True, slots=True)
 class OracleView:
-    """What a verifier knows at one revision, and what it judges proofs by."""
+    """The view of a verifier at one revision, and its host for proofs."""
 
     revision: int
     sessions: Mapping[bytes, OracleSession]
@@ -208,5 +208,5 @@ class OracleDecision:
 
     @property
     def allowed(self) -> bool:
-        """Whether this is a yes."""
+        """True for an allow."""
         return self.reason is Reason.ALLOWED

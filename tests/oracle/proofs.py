@@ -23,14 +23,14 @@ _TAG_LENGTHS = {int(ProofKind.ED25519): 64, int(ProofKind.MAC): 32}
 
 
 def request_digest(action: bytes, resource: bytes, arguments: bytes) -> bytes:
-    """What a holder and an approver know of a request, in 32 bytes."""
+    """Return the digest of a request's parts that holder and approver know, 32 bytes."""
     parts = (action, resource, arguments or b"{}")
     sized = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     return digest(b"sessauth/request/v1\x00" + sized)
 
 
 def proven(proof: Mapping[str, Any], last_signature: bytes, digest_of_request: bytes) -> bytes:
-    """What a proof covers."""
+    """Return the bytes that a proof covers."""
     return b"".join(
         (
             b"sessauth/proof/v1\x00",

@@ -61,7 +61,7 @@ def _segment_matches(pattern: Segment, segment: str) -> bool:
 
 
 def resource_matches(patterns: Sequence[Segment], segments: Sequence[str]) -> bool:
-    """Whether all segments match, one to one, but for a last REST."""
+    """Return True if all segments match, one to one, except a last REST."""
     if patterns[-1].kind == Kind.REST:
         patterns = patterns[:-1]
         segments = segments[: len(patterns)]
@@ -93,7 +93,7 @@ def leftover(scope: Scope, context: Context) -> str | None:
 
 
 def _refusal(scope: Scope, context: Context) -> tuple[int, str] | None:
-    """Why a scope whose action and resource match does not: (clause, argument), or None if it does."""
+    """Return the failed (clause, argument) of a scope with matching action and resource, or None."""
     for clause, condition in enumerate(scope.where):
         try:
             if not holds(condition, context):

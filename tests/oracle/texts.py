@@ -15,7 +15,7 @@ _DOTS = (".", "..")
 
 
 def fits(text: str, least: int = 0) -> bool:
-    """Whether the UTF-8 form has at least ``least`` and at most 1024 bytes."""
+    """Return True if the UTF-8 form has at least ``least`` and at most 1024 bytes."""
     return least <= len(text.encode("utf-8")) <= MAX_STRING_BYTES
 
 

@@ -59,8 +59,11 @@ cdef class RecordingRunner(BatchRunner):
         if not PyBytes_CheckExact(token) or text_is_text(token):
             prepared = self._prepare_input(token)
             token = token if prepared.data is None else prepared.data
-        references = [_slice_or_empty(token, &input.token), _slice_or_empty(action, &input.action)]
-        references.append(_slice_or_empty(resource, &input.resource))
+        references = [
+            _slice_or_empty(token, &input.token),
+            _slice_or_empty(action, &input.action),
+            _slice_or_empty(resource, &input.resource),
+        ]
         references.append(json_slice(arguments, &input.arguments))
         references.append(_slice_or_empty(source, &input.source))
         references.append(_slice_or_empty(self.audience if audience is None else audience, &input.audience))

@@ -228,8 +228,8 @@ cdef class Redecider(StageRunner):
                 outcome_init(outcome)
             return True
         finally:
-            for entry, lease_ms in leased:
-                (<SessionEntry> entry).lease_ms = lease_ms
+            for leased_entry, lease_ms in leased:
+                (<SessionEntry> leased_entry).lease_ms = lease_ms
 
     cdef int _scopes(
         self, LoggedChain logged, CheckInput *input, Lineage *lineage,

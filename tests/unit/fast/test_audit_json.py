@@ -71,7 +71,7 @@ def test_the_record_of_an_allow() -> None:
 
 
 def test_the_record_of_a_denial() -> None:
-    """Where it was refused stands there: the path of the argument, never its value."""
+    """The record has the refused position: the path of the argument, never its value."""
     tapped = RecordedVerifier()
     tapped.check(token(root('read:files/** where path == "x"')), arguments=b'{"path":"hidden"}')
     record = one(tapped)
@@ -83,7 +83,7 @@ def test_the_record_of_a_denial() -> None:
 
 
 def test_the_record_of_what_is_unverified() -> None:
-    """Before the signature stands there is only what the token claims, and a digest of it."""
+    """Without a valid signature the record has only the token's claims and a digest of it."""
     tapped = RecordedVerifier()
     tapped.check(VALID, session=bytes(16))
     record = one(tapped)
@@ -148,7 +148,7 @@ def test_blocks_are_written_once() -> None:
 
 
 def test_a_share_of_the_allows() -> None:
-    """By a decision's id anybody can tell whether it had to be recorded; denials are all there."""
+    """A decision's id shows if it had to be recorded. All denials are recorded."""
     tapped = RecordedVerifier()
     made = [tapped.check(VALID).decision_id.hex() for _ in range(400)]
     denied = [tapped.check(VALID, "other").decision_id.hex() for _ in range(20)]

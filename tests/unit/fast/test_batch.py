@@ -119,7 +119,7 @@ def test_a_callers_mistake(call: Any) -> None:
 
 
 def test_calls_from_an_iterator_that_fails() -> None:
-    """What the iterable raises is raised."""
+    """An exception of the iterable is raised."""
 
     def calls() -> Any:
         yield (VALID, *FILES)
@@ -131,7 +131,7 @@ def test_calls_from_an_iterator_that_fails() -> None:
 
 
 def test_refused_texts_among_others() -> None:
-    """What is no token denies its own item and no other."""
+    """A text that is no token denies its own item and no other."""
     checker = verifier()
     calls = [
         ("no token", *FILES),
@@ -197,7 +197,7 @@ def test_items_that_differ_in_one_part_alone(place: int) -> None:
 
 
 def test_items_without_parts_stand_on_the_first() -> None:
-    """Whatever is judged once for equal items of a chain is told by each of them."""
+    """An outcome that is judged once for equal items is that of each of them."""
     for view in ("plain", "ended", "key_distrusted", "braked", "ceiling"):
         state = source(view)
         wanted = [by_object(verifier(state)._check(t, *FILES, now_ms=NOW)) for t in (VALID, FORGED)]
@@ -266,7 +266,7 @@ def test_rows_that_are_wanted_begin_one_transaction() -> None:
 @pytest.mark.parametrize("step", ["begin", "get", "abort", "look"])
 @pytest.mark.parametrize("with_pulse", [False, True])
 def test_a_source_that_raises(step: str, with_pulse: bool) -> None:
-    """Whatever a source raises denies the whole batch, tells nothing of what was judged, and passes."""
+    """An exception of the source denies the whole batch, discloses nothing, and affects no later batch."""
     state = source()
     through = (
         with_commit_id(state, None) if not with_pulse else with_commit_id(state, bytearray(b"\xff" * 16))

@@ -21,7 +21,7 @@ READ = "read:files/**"
 
 
 def resident_bytes() -> int:
-    """What this process has in memory, in bytes."""
+    """Return the resident memory of this process, in bytes."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * 4096
 
@@ -71,7 +71,7 @@ def test_one_session_never_pushes_out_anothers() -> None:
 
 
 def test_a_hot_set_stays_under_a_flood_nine_times_its_traffic() -> None:
-    """Of the calls with 100 hot tokens 95 % need no signature while nine of ten calls are one-off."""
+    """95 % of calls with 100 hot tokens need no signature while nine of ten calls are one-off."""
     checker = bulk_sessions.checker(extra=1010, cache_bytes=_MIB)
     hot = [token for i in range(10) for token in bulk_sessions.tokens(bulk_sessions.name(i), 10)]
     # They come again when the cache has forgotten even their names.
@@ -107,7 +107,7 @@ def test_odd_sizes(capacity: int, quota: int) -> None:
 
 
 def test_a_child_of_a_known_parent_costs_one_signature() -> None:
-    """Whatever leading blocks stand already are not verified again."""
+    """Verified leading blocks are not verified again."""
     checker = bulk_sessions.checker()
     parent = link(root(READ), child(), child(), child())
     assert bulk_sessions.judge(checker, make(parent, signers(4))).allowed
@@ -156,7 +156,7 @@ def test_a_parents_signature_is_part_of_what_is_known() -> None:
 
 @pytest.mark.parametrize("view", sorted(set(VIEWS) - {"plain", "clock_suspect"}))
 def test_a_known_chain_is_judged_by_the_state_of_now(view: str) -> None:
-    """After the state changed, a checker that knows the chains decides as one that never saw them."""
+    """A checker with cached chains decides after a change of state as a new one."""
     source = bulk_sessions.source()
     warm = bulk_sessions.Checker(bulk_sessions.View(source))
     chains = [
@@ -179,7 +179,7 @@ def test_a_known_chain_is_judged_by_the_state_of_now(view: str) -> None:
 
 
 def test_each_part_of_a_request_alone() -> None:
-    """With the chain known, each part of the request alone decides as with the chain new."""
+    """Each part of a request decides alike with a cached and with a new chain."""
     chain = token(
         root(
             "read:files/{a.txt,b} where n? == 1 and tool.safe? == true",

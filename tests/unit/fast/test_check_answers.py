@@ -75,7 +75,7 @@ def test_judged_again_by_another_state() -> None:
 
 
 def test_an_explanation_that_fails() -> None:
-    """What explains is asked for denials alone; what it raises is raised, and no text but str is taken."""
+    """``explain`` is called for denials alone. Its exceptions are raised, and it must return str."""
     asking = CheckMessage(JUDGE, encode([(1, LENGTH, length_delimited(item()))]), "check")
     asking.judge(AUDIENCE, now_ms=NOW)
     assert asking.answer(None)  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ class Gate:
         self.told: list[str] = []
 
     def may_fail(self, source: str) -> bool:
-        """Whether this source may cost signature work."""
+        """Return the gate's answer for a source."""
         self.asked.append(source)
         return source not in self.shut
 
@@ -155,7 +155,7 @@ def test_the_gate_is_asked_for_new_signatures_alone() -> None:
 
 
 def test_a_gate_that_raises() -> None:
-    """Whatever a gate raises denies the batch; the next one is judged."""
+    """An exception of a gate denies the batch. The next one is judged."""
 
     class Broken(Gate):
         """A gate that fails."""

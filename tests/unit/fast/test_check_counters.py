@@ -79,7 +79,7 @@ def test_batches_are_counted_as_they_were_decided() -> None:
 
 
 def test_looking_again_is_not_counted() -> None:
-    """What is judged with ``noted=False``, as watched calls are every second, is no answer."""
+    """Decisions with ``record=False``, as of watched calls every second, are not counted."""
     judge = verifier()
     counters = judge.counters = CheckCounters()
 
@@ -152,7 +152,7 @@ def test_a_checker_counts_nothing_unless_it_is_asked_to() -> None:
 
 
 def test_counting_goes_on_in_memory_that_is_shared() -> None:
-    """Who maps the same memory reads what was counted, and who comes after a dead process counts on."""
+    """Another mapping of the memory reads the counts, and a successor of a dead process continues them."""
     memory = mmap.mmap(-1, COUNTERS_BYTES)
     for times in (1, 2):
         judge = verifier()
@@ -193,7 +193,7 @@ def test_a_histogram_needs_rows_and_ascending_bounds(rows: int, bounds: Iterable
 
 
 def test_the_bounds_of_checks_are_three_a_decade() -> None:
-    """From half a microsecond to a second, each written as people read it."""
+    """Bounds go from half a microsecond to a second, as 1, 2 and 5 of each decade."""
     assert CHECK_BOUNDS_NS[0] == 500
     assert CHECK_BOUNDS_NS[-1] == 10**9
     assert {str(bound)[0] for bound in CHECK_BOUNDS_NS} == {"1", "2", "5"}

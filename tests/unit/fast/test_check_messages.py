@@ -183,7 +183,7 @@ def test_an_item_twice_is_merged() -> None:
 
 
 def test_a_check_of_many_parts_is_one_item() -> None:
-    """What bounds the items of a batch does not bound the parts that a check's item comes in."""
+    """The limit of a batch's items does not limit the parts of a check's item."""
     part = encode([(1, LENGTH, length_delimited(item(arguments=b'{"n":1}')))])
     assert hold_alike("check", part * 3000)
 
@@ -201,7 +201,7 @@ def test_the_last_of_a_scalar_counts() -> None:
 
 
 def test_watch_is_read_as_any_number_but_zero() -> None:
-    """Of a stream's message alone, the last one counts; padded and huge numbers are true, as in protobuf."""
+    """The last value counts, in a stream's message alone. Padded and huge numbers are true (protobuf)."""
     for value in (
         varint(0),
         varint(1),

@@ -41,7 +41,7 @@ def test_what_an_allow_tells() -> None:
 
 
 def test_what_a_denial_tells() -> None:
-    """Before the signature stands nothing of the token is repeated; afterwards it may be named."""
+    """Only with a valid signature does a decision disclose the token's ids."""
     checker = bulk_sessions.checker()
     wrong = VALID[:-1] + bytes([VALID[-1] ^ 1])
     for chain, named in ((b"", False), (wrong, False), (token(root("read:none")), True)):
@@ -73,7 +73,7 @@ def test_decision_ids_are_of_one_decision() -> None:
 
 @pytest.mark.parametrize("reason", [Reason.UNSPECIFIED, Reason.ALLOWED])
 def test_a_refusal_can_not_allow(reason: Reason) -> None:
-    """What was decided before the kernel was asked can only be a denial."""
+    """``refuse`` returns denials only."""
     with pytest.raises(ValueError, match="reason"):
         bulk_sessions.checker().refuse(Stage.NONE, reason)
 
@@ -159,7 +159,7 @@ def test_a_verifier_on_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_swapped_under_a_verifier(tmp_path: Path) -> None:
-    """When another state is put under the folder's name, the reader is no longer of what lies there."""
+    """A reader reports changed files after another state took the folder's path."""
     StateFixture(tmp_path / "state").close()
     StateFixture(tmp_path / "other").close()
     reader = StateReader.open(tmp_path / "state")

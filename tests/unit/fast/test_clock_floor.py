@@ -117,7 +117,7 @@ def test_a_time_that_is_given(way: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_floor_that_comes_during_the_check(way: Callable[..., Any]) -> None:
-    """What is not mirrored is judged by the time of the state that it is read in."""
+    """A row that is not mirrored is judged by the time of the state that it is read in."""
     state = source()
     verifier = Verifier(state)
     assert by_check(verifier).allowed

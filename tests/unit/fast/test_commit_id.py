@@ -43,7 +43,7 @@ def test_the_larger_word_counts(first: int, second: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 7, 8, 15, 16, 24])
 def test_words_lie_inside_the_buffer(size: int) -> None:
-    """Whatever the offsets, the words are multiples of 8 inside the buffer, or there is no commit id."""
+    """Offsets other than multiples of 8 inside the buffer are refused."""
     offsets = (0, 1, 4, 7, 8, 9, 12, 16, 17, 24, 2**31, 2**32, 2**63, 2**63 - 8, 2**64 - 16, 2**64 - 8)
     for first in offsets:
         for second in offsets:
@@ -110,7 +110,7 @@ def test_a_closed_pulse_says_nothing() -> None:
 
 
 def test_a_mapped_file_is_read_as_it_is_written(tmp_path: Path) -> None:
-    """What another opening of the file writes is what the commit id says next."""
+    """A write through another mapping of the file is the next commit id."""
     file = tmp_path / "words"
     file.write_bytes(bytes(mmap.PAGESIZE))
     with file.open("r+b", buffering=0) as writer, file.open("rb") as reader:
@@ -134,7 +134,7 @@ def test_while_it_stands_no_transaction_is_begun() -> None:
 
 
 def test_a_change_is_seen_by_the_next_check() -> None:
-    """After each load the next check judges by it, and none begins a transaction more than it must."""
+    """Each load is seen by the next check, and no check begins a needless transaction."""
     source = pulsed()
     checker = Checker(View(source))
     for view, reason in (

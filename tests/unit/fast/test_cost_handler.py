@@ -1,4 +1,4 @@
-"""What a payer is told of a call, and that only its plain 0 lets it pass."""
+"""Costs of a call as its cost handler receives them; only a plain 0 allows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def judged(
 
 
 def place(decision: Decision) -> tuple[object, ...]:
-    """Why and where a call was denied."""
+    """Return the reason and the position of a denial."""
     return (
         *(decision.allowed, decision.reason, decision.stage, decision.level),
         *(decision.index, decision.scope, decision.clause, decision.argument),
@@ -216,7 +216,7 @@ def test_what_is_told_of_a_call_that_is_not_paid() -> None:
     [False, True, None, "0", 0.0, b"", 1, -1, 2**70, Reason.ALLOWED, OSError("gone"), ValueError("no")],
 )
 def test_any_other_answer_is_a_fault(answer: object) -> None:
-    """What is neither 0 nor a reason, and whatever is raised, denies INTERNAL_ERROR and tells nothing."""
+    """Other answers than 0 or a reason, and exceptions, deny INTERNAL_ERROR and disclose nothing."""
     decision = judged(token(root(f"{READ} needs uses(1)")), Payer(answer))
 
     assert place(decision) == (False, Reason.INTERNAL_ERROR, Stage.NONE, Level.NONE, -1, -1, -1, "")

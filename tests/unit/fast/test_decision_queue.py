@@ -1,4 +1,4 @@
-"""The queue: each decision is noted once, nothing unverified is told, nothing is held for long."""
+"""The decision queue: one record a decision, nothing unverified is disclosed, nothing retained for long."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_what_a_note_of_an_allow_tells() -> None:
 
 
 def test_what_a_note_of_a_denial_tells() -> None:
-    """Where it was refused stands in it, and the name of the argument at fault."""
+    """A record has the refused position and the name of the argument at fault."""
     checker, queue = tapped()
     presented = token(root('read:files/** where path == "x"'))
     decision = check(checker, presented, arguments=b'{"path":"y"}')
@@ -145,7 +145,7 @@ def test_every_path_notes_once() -> None:
 
 
 def test_who_asks_on_notes_what_comes_of_it() -> None:
-    """With ``record_needs=False`` a denial at stage needs is not noted, and no other is left out."""
+    """``record_needs=False`` leaves out denials at stage needs and no others."""
     checker, queue = tapped()
     costly = token(root("read:files/** needs uses(3)"))
     for presented in (costly, VALID, b""):
@@ -163,7 +163,7 @@ def test_who_asks_on_notes_what_comes_of_it() -> None:
 
 
 def test_a_batch_that_is_watched_is_noted_when_it_withdraws() -> None:
-    """With ``noted=False`` nothing is noted but what is asked for, and that it takes back an allow."""
+    """After ``record=False`` only ``record_batch_item`` records, and marks a withdrawn allow."""
     checker, queue = tapped()
     batch = checker._check_batch([(VALID, "read", "x"), (VALID, "read", "files/a")], now_ms=NOW, record=False)
     assert queue.drain() == []
@@ -191,7 +191,7 @@ def test_payloads_are_given_once_for_a_chain() -> None:
 
 
 def test_a_full_tap_loses_and_counts() -> None:
-    """What finds no room is counted and denies nothing; after a drain there is room again."""
+    """A record without room is counted as lost and denies nothing. A drain makes room again."""
     called: list[int] = []
     checker, queue = tapped(4096)
     queue.on_half_full = lambda: called.append(queue.queued)
@@ -209,7 +209,7 @@ def test_a_full_tap_loses_and_counts() -> None:
 
 
 def test_what_is_called_at_half_may_fail() -> None:
-    """Whoever is called when the queue fills can't make a call fail."""
+    """An exception of ``on_half_full`` can't make a call fail."""
 
     def fail() -> None:
         raise RuntimeError
@@ -220,7 +220,7 @@ def test_what_is_called_at_half_may_fail() -> None:
 
 
 def test_long_texts_are_cut() -> None:
-    """Of an action or resource that is none, a KiB is kept; what is not UTF-8 is shown as such."""
+    """A record has a KiB of an invalid action or resource. Invalid UTF-8 is replaced."""
     checker, queue = tapped()
     checker._check(VALID, "\ud800" * 5000, b"\xff" * 5000, audience=AUDIENCE, now_ms=NOW)
     note = noted(queue)
@@ -276,7 +276,7 @@ def test_chains_live_as_long_as_their_notes() -> None:
 
 
 def test_a_tap_that_is_dropped_lets_go() -> None:
-    """What was never drained goes with the queue."""
+    """Records that were never drained are freed with the queue."""
     checker = Verifier(bulk_sessions.source(), cache_bytes=0)
     presented = bytes(bytearray(VALID))
     before = sys.getrefcount(presented)

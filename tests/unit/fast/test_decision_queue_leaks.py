@@ -22,7 +22,7 @@ FEW = 300
 
 
 class Given:
-    """What calls are made with, whose references are counted."""
+    """The objects of the calls, whose references are counted."""
 
     def __init__(self) -> None:
         """A verifier with a queue that now and then is full."""
@@ -38,7 +38,7 @@ class Given:
         self.audience = "gateway"
 
     def counts(self) -> dict[str, int]:
-        """How many references each has."""
+        """Return the reference count of each object."""
         return {name: sys.getrefcount(thing) for name, thing in vars(self).items()}
 
 
@@ -80,7 +80,7 @@ def by_request() -> None:
     ids=["checks", "checks that nothing caches", "batches", "requests"],
 )
 def test_nothing_is_kept(way: Callable[[], None]) -> None:
-    """After thousands of calls, some of them lost, references and blocks are what they were before."""
+    """Thousands of calls, some with lost records, leak no references and no blocks."""
 
     def run(calls: int) -> None:
         for number in range(calls):

@@ -43,7 +43,7 @@ def literal(text: str) -> dict[str, Any]:
 
 
 def matched(scope: bytes, segments: list[str], arguments: bytes = b"") -> bool:
-    """Whether a scope matches; the request is well-formed."""
+    """Return True if a scope matches a well-formed request."""
     found, clause, _ = queries.matches(scope, b"read", "/".join(segments).encode(), arguments)
     assert clause != MALFORMED
     return found
@@ -132,7 +132,7 @@ SCOPE = encoded([{"kind": REST}], equals("x", "found"))
 
 
 def oracle(data: bytes) -> dict[str, object] | None:
-    """What the oracle reads, or None."""
+    """Return the oracle's parse, or None."""
     try:
         return parse_object(data)
     except BadJson:
@@ -254,7 +254,7 @@ JSON = st.recursive(
 @given(st.dictionaries(st.text(max_size=20), JSON, max_size=6), st.booleans(), st.data())
 @EXAMPLES
 def test_documents_and_damaged_ones(value: dict[str, object], ascii_only: bool, data: st.DataObject) -> None:
-    """Whatever a JSON writer makes, and what it becomes by one byte, is read or refused as by the oracle."""
+    """Generated documents, and those with one changed byte, are read or refused as by the oracle."""
     indent = data.draw(st.sampled_from([None, 0, 1, 3]))
     try:
         whole = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()

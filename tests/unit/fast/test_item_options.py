@@ -28,7 +28,7 @@ class Paid:
 
 
 def asking(*items: bytes, kind: str = "batch") -> CheckMessage:
-    """What a request of these items asks, judged."""
+    """Return a judged request of these items."""
     number = 2 if kind in ("stream", "commit") else 1
     asked = CheckMessage(JUDGE, encode([(number, LENGTH, length_delimited(each)) for each in items]), kind)
     asked.judge(AUDIENCE, now_ms=NOW)
@@ -44,7 +44,7 @@ def answered(asked: CheckMessage, kind: str = "batch") -> list[Any]:
 
 
 def where(decision: Any) -> tuple[object, ...]:
-    """Why and where a call was denied."""
+    """Return the reason and the position of a denial."""
     return decision.reason, decision.stage, decision.level, decision.index, decision.scope
 
 
@@ -99,7 +99,7 @@ def test_a_retry_id_and_a_proof_want_the_writer() -> None:
 
 
 def test_a_decision_in_an_items_place() -> None:
-    """What the writer decided is answered as it is, id and all, and is what the item's decision then is."""
+    """The writer's decision is the response, id included, and the item's decision."""
     asked = asking(item(token=COSTLY), item(token=COSTLY), item(token=b""), item())
     checker = bulk_sessions.checker()
     paid = bulk_sessions.judge(checker, COSTLY, cost_handler=Paid())

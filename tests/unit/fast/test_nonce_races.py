@@ -28,7 +28,7 @@ SLOTS, BUCKETS, BUCKET_BYTES, FIRST = 256, 16, 128, 4096 + 16 * 8
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the table of a test lies."""
+    """Return the path of a test's table."""
     return tmp_path / "replay"
 
 
@@ -58,19 +58,19 @@ def tell(process: subprocess.Popen[str], line: str) -> None:
 
 
 def hear(process: subprocess.Popen[str]) -> Any:
-    """What a process says in its next line."""
+    """Return the next line of a process."""
     assert process.stdout is not None
     return json.loads(process.stdout.readline())
 
 
 def heard_ready(process: subprocess.Popen[str]) -> bool:
-    """Whether the process says that it is ready."""
+    """Return True once the process reports that it is ready."""
     assert process.stdout is not None
     return process.stdout.readline() == "ready\n"
 
 
 def winners(found: list[list[int]]) -> list[list[Reason]]:
-    """For each nonce what each taker came to."""
+    """Return each process's result for each nonce."""
     return [sorted(map(Reason, each)) for each in zip(*found, strict=True)]
 
 
@@ -109,7 +109,7 @@ def test_of_many_threads_one_wins(path: Path) -> None:
 
 
 def test_a_lock_that_a_dead_process_held_is_taken_away(path: Path) -> None:
-    """With every lock held by nobody, each bucket is free again after one wait."""
+    """Every bucket with a dead lock is free again after one wait."""
     table = ReplayTable.create(path, SLOTS, NOW)
     with path.open("r+b") as file:
         for bucket in range(BUCKETS):
@@ -127,7 +127,7 @@ def test_a_lock_that_a_dead_process_held_is_taken_away(path: Path) -> None:
 
 
 def test_a_killed_process_leaves_a_table_that_works(path: Path) -> None:
-    """Whenever a process is killed, what it took stays taken, and others go on."""
+    """A killed process's nonces stay consumed, and other processes continue."""
     table = ReplayTable.create(path, SLOTS, NOW)
     for _ in range(5):
         with taker(f"again {path} 60") as process:

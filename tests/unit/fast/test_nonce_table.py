@@ -24,7 +24,7 @@ HOLDER = b"k" * 32
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the table of a test lies."""
+    """Return the path of a test's table."""
     return tmp_path / "replay"
 
 
@@ -99,7 +99,7 @@ def test_what_was_before_the_table_is_stale(path: Path) -> None:
 
 
 def test_a_table_in_place_of_another_waits_for_clocks_that_are_ahead(path: Path) -> None:
-    """What the old one took of a proof from the future is not taken again by the new one."""
+    """A new table does not accept a proof from the future that the old one accepted."""
     old = ReplayTable.create(path, 256, NOW - 60_000)
     assert take(old, nonce(1), NOW + PROOF_WINDOW_MS - 1) is Reason.ALLOWED
     new = ReplayTable.create(path, 256, NOW)
@@ -116,13 +116,13 @@ def test_a_table_in_place_of_another_waits_for_clocks_that_are_ahead(path: Path)
 
 
 def test_a_lost_table_is_told(path: Path) -> None:
-    """Where no file lies, only the caller knows whether there was one."""
+    """Without a file only the caller knows of a lost table."""
     assert ReplayTable.create(path, 256, NOW, proofs_before=True).made_at_ms == NOW + PROOF_WINDOW_MS + 1000
     assert ReplayTable.create(path.with_name("other"), 256, NOW).made_at_ms == NOW
 
 
 def test_time_never_goes_back(table: ReplayTable) -> None:
-    """What was displaced for being over is not taken again by a clock that was set back."""
+    """A displaced entry's nonce is not accepted again after the clock was set back."""
     assert take(table, nonce(1)) is Reason.ALLOWED
     assert table.latest_ms == NOW
     later = NOW + PROOF_WINDOW_MS + 2000
@@ -160,7 +160,7 @@ def test_a_holder_has_a_share(table: ReplayTable) -> None:
 
 
 def test_a_replay_costs_nobody_a_share(table: ReplayTable) -> None:
-    """Who replays a holder's proof a thousand times does not use up what the holder has."""
+    """A thousand replays of a proof use none of the holder's quota."""
     take(table, nonce(0))
     for _ in range(1000):
         assert take(table, nonce(0)) is Reason.REPLAYED
@@ -236,7 +236,7 @@ def test_a_file_that_breaks_while_open_is_unavailable(table: ReplayTable, path: 
 def test_a_table_counts_for_one_start_of_the_machine(
     path: Path, table: ReplayTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a crash of the machine what was not written is gone, so the file is not trusted."""
+    """A table of an earlier boot is refused, since a crash loses entries."""
     monkeypatch.setattr(table_file, "_boot_id", lambda: b"another boot id ")
 
     with pytest.raises(TableError, match="earlier start"):
@@ -244,7 +244,7 @@ def test_a_table_counts_for_one_start_of_the_machine(
 
 
 def test_both_halves_of_the_table_have_one_window() -> None:
-    """What makes the file and what fills it know the same numbers."""
+    """The file's creator and the table have the same constants."""
     assert table_file.PROOF_WINDOW_MS == PROOF_WINDOW_MS
     assert (table_file.HEADER_BYTES, table_file.LATEST_AT, table_file.BUCKET_SLOTS) == (4096, 40, 16)
 

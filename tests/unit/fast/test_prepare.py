@@ -92,7 +92,7 @@ def test_a_handle_is_judged_by_the_state_of_now() -> None:
 
 
 def test_a_handle_of_a_forged_token() -> None:
-    """What no signature vouches for is denied and counted each time, and never stands."""
+    """A forged token is denied and counted each time, and never becomes valid."""
     checker = verifier()
     handle = checker.prepare(FORGED)
     for turn in range(1, 4):
@@ -149,7 +149,7 @@ def test_each_form_of_a_token_can_be_held() -> None:
 
 
 def test_a_handle_of_another_verifier_is_worth_its_bytes() -> None:
-    """What one verifier verified another verifies itself: it may not have the same keys."""
+    """A verifier verifies another's handle itself: its keys may differ."""
     distrusting = verifier(source("key_distrusted"))
     maker = verifier()
     handle = maker.prepare(VALID)

@@ -69,7 +69,7 @@ def test_the_request_digest_is_the_oracles(parts: tuple[Any, Any, bytes]) -> Non
 
 
 def test_holders_make_what_the_oracle_makes() -> None:
-    """What is covered, the agreed key and the MAC are those of the document."""
+    """Covered bytes, agreed key and MAC are those of the document."""
     mine, theirs = agreement("proof 0"), agreement("verifier")
     fields = {"kind": 2, "verifier_id": HOST, "key_id": theirs.id, "time_ms": NOW, "nonce": bytes(16)}
     shared = oracle.agreed(mine.secret, theirs.public)
@@ -155,7 +155,7 @@ def test_keys_may_be_replaced_at_any_time(checker: Checker) -> None:
 
 
 def test_a_token_remembers_two_agreements(checker: Checker) -> None:
-    """With ever new keys of the host the MACs of a cached token go on being right and wrong."""
+    """MACs of a cached token stay right or wrong through ever new host keys."""
     table = checker.proofs.replay_table if checker.proofs else None
     for turn in range(3):
         for name in ("v 1", "v 2", "v 3", "v 4", "v 5"):
@@ -189,7 +189,7 @@ def test_a_nonce_may_be_left(checker: Checker, kind: int) -> None:
 
 
 def test_a_proof_that_was_judged_is_not_asked_for(checker: Checker) -> None:
-    """For a commit: neither an old proof nor none is looked at; all other stages are."""
+    """A commit ignores an old or a missing proof. All other stages run."""
     checker.proofs = None
     decision = checker._check(TOKEN, "read", "logs/x", audience=AUDIENCE, now_ms=NOW, skip_proof=True)
 

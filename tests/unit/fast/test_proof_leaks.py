@@ -92,13 +92,13 @@ class Given:
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Given:
-    """What all tests here use."""
+    """Return the shared objects of these tests."""
     return Given(tmp_path_factory.mktemp("table"))
 
 
 @pytest.mark.parametrize("way", ["one_by_one", "together", "replaced", "opened"])
 def test_nothing_is_kept_of_proofs(given: Given, way: str) -> None:
-    """After many calls references, blocks, heap and open files are what they were after the first few."""
+    """Calls leak no references, blocks, heap memory or open files."""
     run: Callable[[int], None] = getattr(given, way)
     run(3000)
     gc.collect()

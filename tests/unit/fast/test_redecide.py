@@ -32,7 +32,7 @@ def view() -> View:
 
 
 def remembered(data: bytes) -> LoggedChain:
-    """What a log has of a token."""
+    """Return the logged chain of a token."""
     chain = Chain.parse(data)
     return LoggedChain(chain.payloads, chain.block_ids)
 
@@ -63,7 +63,7 @@ def test_it_decides_as_far_as_it_knows(
 
 
 def test_what_is_exact_is_the_check_s_own(view: View) -> None:
-    """With all known, reason and position are those of a check of the token."""
+    """A fully known call has the reason and the position of a check of the token."""
     calls = (("other", b""), ("repo", b'{"owner":"x"}'), ("repo", b'{"x":1}'), ("a//b", b""))
     for resource, arguments in calls:
         decision = Checker(view, audience=AUDIENCE)._check(PLAIN, "read", resource, arguments, now_ms=NOW)
@@ -76,7 +76,7 @@ def test_what_is_exact_is_the_check_s_own(view: View) -> None:
 
 
 def test_conditions_on_the_tool_are_never_known(view: View) -> None:
-    """What was said of the tool is not in a log, so such a scope may admit the call or not."""
+    """Facts about the tool are not in a log, so a scope that reads them is a maybe."""
     tooled = token(root("read:files/** where tool.safe == true and x == 1 free *"))
 
     assert again(view, tooled, "files/a", b'{"x":1}').verdict == SurveyVerdict.MAYBE
@@ -132,7 +132,7 @@ def test_ids_are_believed_but_for_the_root_s() -> None:
 
 @pytest.mark.parametrize("broken", ["short", "ids", "id", "open", "none"])
 def test_what_can_be_no_chain_is_refused(broken: str) -> None:
-    """By the error of a token's bytes."""
+    """Impossible payloads raise FormError."""
     chain = Chain.parse(token(root("read:**"), last="open" if broken == "open" else "sealed"))
     payloads, ids = list(chain.payloads), list(chain.block_ids)
     if broken == "short":

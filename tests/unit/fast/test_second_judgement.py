@@ -1,4 +1,4 @@
-"""What is judged twice, after a fault, or in many copies; and what a caller gets wrong."""
+"""Repeated judgement, judgement after a fault and in many copies; and misuse by callers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Counting:
         self.failures = 0
 
     def may_fail(self, source: str) -> bool:
-        """Whether signatures may be looked at."""
+        """Return the gate's answer."""
         return True
 
     def failed(self, source: str) -> None:
@@ -64,7 +64,7 @@ class Counting:
 
 
 def test_a_second_look_forgets_the_first() -> None:
-    """What was allowed and is judged again under a brake is denied, on the wire too."""
+    """An allowed batch that is judged again under a brake is denied, on the wire too."""
     source = bulk_sessions.source()
     checker = Checker(View(source))
     batch = asking(checker, GOOD)

@@ -98,7 +98,7 @@ def test_every_block_and_layer_counts() -> None:
 
 
 def test_a_bound_token_says_maybe() -> None:
-    """What a proof is wanted for is no yes, with arguments and without; what is denied stays a no."""
+    """A call that needs a proof is a maybe, with arguments and without. A denied call is a no."""
     chain = token(root(READ, "read:logs where n == 1"), last="bound")
     candidates = [CALL, (*CALL, b""), ("write", "files/a"), ("read", "logs"), ("read", "logs", b'{"n":2}')]
 
@@ -131,7 +131,7 @@ def test_with_arguments_it_is_the_check() -> None:
     ],
 )
 def test_a_malformed_candidate_is_a_no(candidate: tuple[Any, ...]) -> None:
-    """What an agent could have written is never an error, and never a yes."""
+    """Input that an agent controls is never an error, and never a yes."""
     assert survey(token(root("*:**"))).verdicts([CALL, candidate, CALL]) == [YES, NO, YES]
 
 
@@ -246,7 +246,7 @@ def test_the_gate_is_asked_for_new_signatures() -> None:
             self.is_open, self.told = is_open, [0, 0]
 
         def may_fail(self, source: str) -> bool:
-            """Whether a signature may be looked at."""
+            """Return the gate's answer."""
             self.told[0] += 1
             return self.is_open
 
@@ -263,7 +263,7 @@ def test_the_gate_is_asked_for_new_signatures() -> None:
 
 
 def test_a_fault_says_no() -> None:
-    """When the state can't be read the reason is INTERNAL_ERROR, the fault is told, and nothing is a yes."""
+    """An unreadable state is INTERNAL_ERROR with its fault, and no candidate is a yes."""
     source = bulk_sessions.source()
     checker = Verifier(source)
 

@@ -61,7 +61,7 @@ class CountedSource(MemorySource):
         return Watched()
 
     def files_unchanged(self) -> bool:
-        """Whether the files are still the same."""
+        """Return True while the files are the same."""
         return self.on_look()
 
     def touch(self) -> None:
@@ -170,7 +170,7 @@ def test_a_key_row_with_a_key_of_another_length(length: int) -> None:
 
 
 def test_a_key_row_of_small_order() -> None:
-    """If a key of small order ever got into the state, the lax signature would still be wrong."""
+    """A lax signature is wrong even under a key of small order in the state."""
     lax = bytes([1]) + bytes(31)
     source = counted()
     source.keys[digest(lax)] = protobuf.encode(
@@ -263,7 +263,7 @@ def _raise(*_: object) -> Any:
 @pytest.mark.parametrize("step", ["begin", "get", "abort", "look"])
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_source_that_raises(step: str, warm: bool) -> None:
-    """Whatever a source raises is a denial that keeps it as its fault, leaks no transaction, and passes."""
+    """An exception of the source is the denial's fault, leaks no transaction, and affects no later check."""
     source = counted()
     checker = Checker(View(source))
     if warm:
@@ -309,7 +309,7 @@ def test_every_transaction_ends(view: str) -> None:
 
 
 def test_an_ended_session_says_nothing_of_another() -> None:
-    """What is known of one session is never used for another, in whatever order they are asked for."""
+    """Rows of one session are never used for another, in any order of checks."""
     source = bulk_sessions.source(extra=20)
     checker = Checker(View(source, max_sessions=5))
     presented = {i: next(bulk_sessions.tokens(bulk_sessions.name(i), 1)) for i in range(20)}
