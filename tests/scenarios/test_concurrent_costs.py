@@ -214,7 +214,7 @@ def _run(machine: Callable[[], OneByOne], examples: int, steps: int) -> int:
     return len(played)
 
 
-def test_costs_from_many_clients(one_worker: ServerFixture) -> None:
+def test_concurrent_costs(one_worker: ServerFixture) -> None:
     """Nothing is allowed, open or taken but what the model says, whoever asks."""
     assert _run(lambda: Costs(one_worker), EXAMPLES, STEPS) >= EXAMPLES // 2
 
