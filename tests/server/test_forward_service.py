@@ -15,7 +15,7 @@ from sessauth.server.config.sections import ROLES
 from sessauth.server.keys.credentials import Principal
 from sessauth.server.rpc.access import RULES, WORKER
 from sessauth.server.rpc.call import CallContext
-from sessauth.server.writer.forward import Forwarder
+from sessauth.server.writer.remote import Forwarder
 from sessauth.v1 import authorization_service_pb2 as checks
 from sessauth.v1 import forward_service_pb2 as forwards
 from sessauth.v1 import key_service_pb2 as keys

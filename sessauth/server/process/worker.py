@@ -40,8 +40,7 @@ from ..rpc.tracing import open_tracing
 from ..services.authorization import AuthorizationService
 from ..services.health import HealthService
 from ..watch.recheck import Watching
-from ..writer.forward import Forwarder
-from ..writer.remote import RemoteWriter
+from ..writer.remote import Forwarder, RemoteWriter
 from .recorder import ServerRecorder
 from .supervisor import IGNORED
 

@@ -15,7 +15,7 @@ from .. import request_fields
 from ..rpc.access import WORKER
 from ..rpc.call import CallContext
 from ..status import invalid, refused
-from ..usage.messages import census_message
+from ..usage.session_entry import census_message
 from ..usage.store import UsageStore
 from .base import Service, deadline_checked, owner_visible, require_unix_socket
 

@@ -2,21 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
 
+import grpc
 from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
 
 from ..._fast.rpc_codec.check_messages import CheckMessage
 from ...errors import ServerError
 from ...v1 import authorization_service_pb2 as pb
+from ...v1 import forward_service_pb2 as forward_pb
+from ..rpc.access import ORIGINAL_CALLER
 from ..rpc.call import CallContext
-from ..status import refused
-from .forward import Forwarder
+from ..rpc.listen import MAX_REQUEST_BYTES
+from ..rpc.pool import blocking_section
+from ..rpc.tracing import Metadata, Tracing
+from ..status import CODES, refused
 from .port import Decisions
 
+PATH: Final = "/sessauth.v1.ForwardService/Forward"
+DETAILS: Final = "grpc-status-details-bin"
+# The socket of a control process that starts again is there within a second.
+OPTIONS: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+)
+# Refusals that concern the control process or this worker. Others concern the call, and are passed on.
+INTERNAL_REASONS: Final = frozenset(
+    {
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "DEADLINE_REQUIRED",
+        "DEADLINE_EXCEEDED",
+        "OVERLOADED",
+        "SHUTTING_DOWN",
+        "STATE_UNUSABLE",
+        "CANCELLED",
+        "INTERNAL",
+    }
+)
+# Reserve of a call's time for an answer of the worker itself.
+RESERVE_SECONDS: Final = 0.02
 UNREACHABLE: Final = "WRITER_UNREACHABLE"
 UNDECIDED: Final[Decisions] = {}
+
+
+class Forwarder:
+    """Calls ForwardService of the control process. Any thread may use it.
+
+    Nothing is sent twice: a lost answer may be of a call that was charged for.
+    """
+
+    def __init__(self, socket: Path, credential: str, tracing: Tracing | None = None) -> None:
+        """Call at ``socket``, with the credential from the control process; connects when first used.
+
+        ``tracing`` has the control process continue a call's trace.
+        """
+        self._tracing = tracing
+        self._target = f"unix:{socket}"
+        self._credential = ("authorization", f"Bearer {credential}")
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._forward: Callable[..., Any] | None = None
+
+    def forward(self, method: str, request: bytes, call: CallContext) -> bytes:
+        """Return the control process's answer to an RPC of AuthorizationService, encoded.
+
+        Raises:
+            ServerError: the control process refused the call, with its own reason; WRITER_UNREACHABLE if it
+                can't be reached, can't serve, or does not answer within the call's deadline.
+        """
+        seconds = call.remaining - RESERVE_SECONDS
+        if seconds <= 0.0:
+            raise refused("WRITER_UNREACHABLE", "no time is left to ask the control process")
+        message = forward_pb.ForwardRequest(
+            method=method,
+            principal=call.principal.name,
+            audiences=call.principal.audiences,
+            request=request,
+        )
+        metadata: Metadata = (self._credential, (ORIGINAL_CALLER, call.principal.name.encode()))
+        if self._tracing is not None:
+            metadata = self._tracing.inject(metadata, call)
+        try:
+            with blocking_section():
+                answer = self._method()(message, timeout=seconds, metadata=metadata)
+        except grpc.RpcError as error:
+            raise _refusal(error) from error
+        return bytes(answer.response)
+
+    def close(self) -> None:
+        """Close the channel; calls under way are cancelled."""
+        with self._lock:
+            channel, self._channel, self._forward = self._channel, None, None
+        if channel is not None:
+            channel.close()
+
+    def _method(self) -> Callable[..., Any]:
+        with self._lock:
+            if self._forward is None:
+                self._channel = grpc.insecure_channel(self._target, options=OPTIONS)
+                self._forward = self._channel.unary_unary(
+                    PATH,
+                    request_serializer=forward_pb.ForwardRequest.SerializeToString,
+                    response_deserializer=forward_pb.ForwardResponse.FromString,
+                )
+            return self._forward
 
 
 class RemoteWriter:
@@ -76,3 +172,25 @@ def item_message_from(message: CheckMessage, index: int) -> pb.CheckItem:
         retry_id=message.retry_id(index),
         permit_ms=message.permit_ms(index),
     )
+
+
+def _refusal(error: Any) -> ServerError:
+    """Return the control process's refusal of the call; WRITER_UNREACHABLE if there is none."""
+    word = field = message = ""
+    for key, value in error.trailing_metadata() or ():
+        if key != DETAILS:
+            continue
+        try:
+            status = status_pb2.Status.FromString(value)
+        except DecodeError:
+            continue
+        message = status.message
+        for detail in status.details:
+            info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+            if detail.Unpack(info):
+                word = info.reason
+            elif detail.Unpack(request) and request.field_violations:
+                field = request.field_violations[0].field
+    if word in CODES and word not in INTERNAL_REASONS:
+        return ServerError(message, reason=word, field=field)
+    return refused("WRITER_UNREACHABLE", f"the control process did not answer: {word or error.code().name}")
