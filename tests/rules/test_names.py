@@ -36,7 +36,6 @@ SAME_MODULES: dict[tuple[str, str], str] = {
     ("client", "sessions"): _REQUEST,
     ("client", "usage"): _REQUEST,
     ("server", "event"): "an event of a session, and the service that sends them",
-    ("server", "forward"): "the worker's side, and the service that answers it",
     ("server", "publisher"): "publishes events of sessions; the metrics' copies numbers to a shared page",
 }
 
