@@ -219,6 +219,30 @@ def test_what_is_no_record_is_counted(script: Script, folder: Path) -> None:
     assert (report.decisions, report.unreadable, report.findings) == (1, 1, [])
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"at_ms": "now"},
+        {"at_ms": -1},
+        {"revision": 1 << 70},
+        {"session": "ab"},
+        {"at": {"level": "BLOCK", "index": 1 << 40, "scope": 0, "clause": 0, "argument": ""}},
+        {"at": {"level": [], "index": 0, "scope": 0, "clause": 0, "argument": ""}},
+        {"matched": ["0", 0]},
+        {"stage": {}},
+    ],
+    ids=str,
+)
+def test_a_field_of_another_type_makes_no_record(script: Script, folder: Path, edit: dict[str, Any]) -> None:
+    """A forged record is counted as unreadable, and does not end the replay."""
+    assert script.check(PLAIN, CALL)
+    script.close()
+
+    report = changed(folder, lambda record: record.update(edit))
+
+    assert (report.decisions, report.unreadable, report.findings) == (0, 1, [])
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     """The error names it."""
     with pytest.raises(StateUnusable, match="nowhere"):
