@@ -9,8 +9,7 @@ from itertools import pairwise
 import pytest
 
 from sessauth.server.config.sections import LimitSettings
-from sessauth.server.rpc.pool import BoundedPool, PoolShare, blocking_section
-from sessauth.server.rpc.pool_task import PoolTask
+from sessauth.server.rpc.pool import BoundedPool, PoolShare, PoolTask, blocking_section
 from sessauth.server.rpc.pools import POOL_NAMES, open_pools
 from tests.support.service import wait_until
 

@@ -12,16 +12,14 @@ import os
 from enum import IntEnum, unique
 from typing import Final
 
+import grpc
+
 from ..._fast.record.counters import COUNTERS_BYTES, CheckCounters, Histograms, histogram_bytes
 from ..rpc.access import RULES
 from ..rpc.pools import POOL_NAMES
 
 # gRPC's codes in the order of their numbers.
-CODES: Final = (
-    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
-    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"),
-    *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
-)
+CODES: Final = tuple(code.name for code in sorted(grpc.StatusCode, key=lambda code: int(code.value[0])))
 RPCS: Final = tuple(RULES)
 # 100 µs to 10 s: the least time of a call over a socket, and more than anybody waits.
 RPC_BOUNDS_NS: Final = (*(factor * 10**exponent for exponent in range(5, 10) for factor in (1, 2, 5)), 10**10)
