@@ -22,7 +22,7 @@ def clock() -> FixedClock:
 
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
-    """Where a state folder will be."""
+    """Return the path of a state folder that does not exist yet."""
     return tmp_path / "state"
 
 

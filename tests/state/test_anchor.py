@@ -79,8 +79,8 @@ def of_a_restore_elsewhere(folder: Path) -> None:
 def of_another_history(folder: Path) -> None:
     """Put a file back that went on elsewhere, without the end, until it was ahead."""
     other = folder.parent / "other"
-    folder.rename(folder.parent / "kept")
-    (folder.parent / "kept").rename(other)
+    folder.rename(folder.parent / "flush_and_record")
+    (folder.parent / "flush_and_record").rename(other)
     folder.mkdir(0o750)
     for path in other.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
@@ -115,7 +115,7 @@ WAYS: dict[str, Callable[[Path, OldFile], object]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_old_file_is_refused(state_dir: Path, way: str) -> None:
-    """By writer, reader and embedded verifier, with words that name the restore; nothing is changed by it."""
+    """Writer, reader and embedded verifier refuse it, name the restore, and change nothing."""
     before = made(state_dir)
     WAYS[way](state_dir, before)
     data = OldFile.of(state_dir)
@@ -148,14 +148,14 @@ def test_a_restore_that_is_cut_off_leaves_the_folder_refused(state_dir: Path, tm
     assert "older" in refused(state_dir)
     for number in range(2):
         with StateWriter.open(state_dir, restoring=True, map_size=MAP) as writer:
-            # What is written all the same is not noted as the state.
+            # Changes that are written all the same are not anchored.
             assert writer.submit(opening(f"other {number}")).result().applied
         assert "another history" in refused(state_dir)
 
 
 @pytest.mark.parametrize("missing", [1, 3])
 def test_a_state_ahead_of_its_anchor_is_accepted(state_dir: Path, missing: int) -> None:
-    """What a crash between commit and anchor leaves, or a loss of power; the anchor follows again."""
+    """A crash between commit and anchor leaves it, or a loss of power. The next start anchors it."""
     made(state_dir)
     before = (state_dir / layout.ANCHOR_FILE).read_bytes()
     with StateWriter.open(state_dir, map_size=MAP) as writer:
@@ -172,17 +172,17 @@ def test_a_restore_is_accepted_without_its_anchor(state_dir: Path, tmp_path: Pat
     """Announced before its commit, a new incarnation is known though the anchor was not written behind it."""
     made(state_dir)
     backup(state_dir, tmp_path / "backup")
-    seen: list[bytes] = []
+    written: list[bytes] = []
     flush = anchor.Anchor.flush
 
-    def kept(self: anchor.Anchor) -> None:
+    def flush_and_record(self: anchor.Anchor) -> None:
         flush(self)
-        seen.append((state_dir / layout.ANCHOR_FILE).read_bytes())
+        written.append((state_dir / layout.ANCHOR_FILE).read_bytes())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(anchor.Anchor, "flush", kept)
+        patch.setattr(anchor.Anchor, "flush", flush_and_record)
         head = restore(tmp_path / "backup", state_dir, map_size=MAP)
-    opened, announced, _ = seen[-3:]
+    opened, announced, _ = written[-3:]
     (state_dir / layout.ANCHOR_FILE).write_bytes(announced)
     assert accepted(state_dir) == head
     # Without the announcement it would be taken for another's.
@@ -192,7 +192,7 @@ def test_a_restore_is_accepted_without_its_anchor(state_dir: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("slot", [0, 1])
 def test_one_slot_may_be_torn(state_dir: Path, slot: int) -> None:
-    """Whatever a write leaves of its slot, the other one stands; with neither the state is not believed."""
+    """The other slot stays whole, whatever a write leaves. Without a whole slot the state is refused."""
     before = made(state_dir)
     path = state_dir / layout.ANCHOR_FILE
     whole = path.read_bytes()
@@ -230,7 +230,7 @@ def test_a_folder_of_an_earlier_format_gets_its_anchor(state_dir: Path) -> None:
 
 
 def test_lost_data_is_not_made_anew(state_dir: Path) -> None:
-    """Where the anchor says that there was a state, no new one is begun in its place, but by a restore."""
+    """Only a restore creates a state where the anchor states that there was one."""
     made(state_dir)
     backup(state_dir, state_dir.parent / "backup")
     (state_dir / layout.DATA_FILE).unlink()

@@ -34,7 +34,7 @@ def live(**given: Any) -> MemoryRows:
     return rows
 
 
-def asked(rows: MemoryRows, approval_id: bytes = ASKED, **given: Any) -> ApprovalRecord:
+def request(rows: MemoryRows, approval_id: bytes = ASKED, **given: Any) -> ApprovalRecord:
     """Ask for an approval, which must succeed; returns its record as it is kept."""
     assert rows.do(request_approval("ask", pending_record(ID, approval_id, **given))).applied
     record = rows.approval(ID, approval_id)
@@ -64,7 +64,7 @@ def lookup(rows: MemoryRows, epoch: int = 1) -> ApprovalRecord | None:
 def test_a_request_is_kept_and_found_by_its_call() -> None:
     """The record waits with the writer's times and revision; it is found by its call and no other."""
     rows = live()
-    record = asked(rows, requested_at_ms=5)
+    record = request(rows, requested_at_ms=5)
     assert (record.status, record.requested_at_ms, record.revision) == (ApprovalStatus.PENDING, NOW, 2)
     assert record.expires_at_ms == NOW + limits.APPROVAL_TTL_MS
     assert rows.counts(ID) == SessionCounts(open_approvals=1, approvals_epoch=1)
@@ -82,12 +82,12 @@ def test_a_request_never_outlives_its_session() -> None:
     """It expires with the session's hard end, if that is sooner than a day and than what was asked."""
     rows = MemoryRows()
     assert rows.do(opening("open", ID, ttl_ms=5_000)).applied
-    assert asked(rows).expires_at_ms == NOW + 5_000
-    assert asked(live(), expires_at_ms=NOW + 7).expires_at_ms == NOW + 7
+    assert request(rows).expires_at_ms == NOW + 5_000
+    assert request(live(), expires_at_ms=NOW + 7).expires_at_ms == NOW + 7
 
 
 @pytest.mark.parametrize(
-    ("given", "word"),
+    ("fields", "word"),
     [
         ({"block_id": b"short"}, "INVALID"),
         ({"request_digest": b""}, "INVALID"),
@@ -112,10 +112,10 @@ def test_a_request_never_outlives_its_session() -> None:
         ({"expires_at_ms": NOW + limits.APPROVAL_TTL_MS + 1}, "INVALID"),
     ],
 )
-def test_a_request_against_the_form_is_refused(given: dict[str, Any], word: str) -> None:
+def test_a_request_against_the_form_is_refused(fields: dict[str, Any], word: str) -> None:
     """A record that no call could have asked for is refused, and nothing is written."""
     rows = live()
-    assert rows.do(request_approval("ask", pending_record(ID, ASKED, **given))).rejection == word
+    assert rows.do(request_approval("ask", pending_record(ID, ASKED, **fields))).rejection == word
     assert not rows.tables[layout.APPROVALS] and not rows.tables[layout.COUNTERS]
 
 
@@ -129,7 +129,7 @@ def test_a_request_can_t_bring_its_answer() -> None:
 def test_a_call_is_asked_for_once() -> None:
     """The same call waits once, and an id is taken once; after its expiry it can be asked for anew."""
     rows = live()
-    expiry = asked(rows).expires_at_ms
+    expiry = request(rows).expires_at_ms
     again = request_approval("again", pending_record(ID, b"n" * 16))
     assert rows.do(again).rejection == "ALREADY_EXISTS"
     assert rows.do(request_approval("x", pending_record(ID, ASKED, scope=1))).rejection == "ALREADY_EXISTS"
@@ -144,18 +144,18 @@ def test_approvals_that_wait_are_bounded_by_epoch() -> None:
     """64 wait at most; those of an epoch that is over wait no more, without anything being walked."""
     rows = live()
     for number in range(limits.MAX_OPEN_APPROVALS):
-        asked(rows, number.to_bytes(16, "big"), request_digest=number.to_bytes(32, "big"))
+        request(rows, number.to_bytes(16, "big"), request_digest=number.to_bytes(32, "big"))
     assert rows.do(request_approval("x", pending_record(ID, ASKED))).rejection == "LIMIT"
     assert rows.do(narrow_session("n", ID, scopes("read:files/a/**"))).applied
     assert rows.counts(ID).waiting(2) == 0
-    asked(rows, epoch=2)
+    request(rows, epoch=2)
     assert rows.counts(ID).waiting(2) == 1
 
 
 def test_enough_keys_grant() -> None:
     """Two of three keys make it GRANTED; it waits no more, and takes no third."""
     rows = live()
-    record = asked(rows)
+    record = request(rows)
     assert answered(rows, signing(record, 0)).applied
     assert (found(rows).status, rows.counts(ID).open_approvals) == (ApprovalStatus.PENDING, 1)
     assert answered(rows, signing(record, 2)).applied
@@ -167,7 +167,7 @@ def test_enough_keys_grant() -> None:
 def test_a_statement_that_does_not_count_is_refused() -> None:
     """Another's key, a second one by the same key, a wrong signature, other terms, too late: all refused."""
     rows = live()
-    record = asked(rows)
+    record = request(rows)
     assert answered(rows, signing(record, 0)).applied
     good = signing(record, 1)
     for wrong in (
@@ -192,7 +192,7 @@ def test_a_statement_that_does_not_count_is_refused() -> None:
 def test_a_key_of_small_order_signs_nothing() -> None:
     """A scope may name one, and whatever is signed by it does not count."""
     rows = live()
-    record = asked(rows, keys=(KEYS[0], bytes(32)))
+    record = request(rows, keys=(KEYS[0], bytes(32)))
     forged = replace(signing(record, 0), public_key=bytes(32))
     assert answered(rows, forged).rejection == "BAD_APPROVAL"
     assert answered(rows, signing(record, 0)).applied
@@ -201,7 +201,7 @@ def test_a_key_of_small_order_signs_nothing() -> None:
 def test_a_statement_that_expired_makes_room() -> None:
     """An approval whose statements ran out is not stuck: the same key may sign again."""
     rows = live()
-    record = asked(rows, threshold=1)
+    record = request(rows, threshold=1)
     assert answered(rows, signing(record, 0, expires_at_ms=NOW + 10)).applied
     assert answered(rows, signing(record, 0), NOW + 9).rejection == "WRONG_STATUS"
     assert answered(rows, signing(record, 0), NOW + 10).applied
@@ -212,7 +212,7 @@ def test_a_statement_that_expired_makes_room() -> None:
 def test_a_denial_stands(before: int) -> None:
     """However many signed before, it is DENIED, says by whom and why, and is not answered again."""
     rows = live()
-    record = asked(rows)
+    record = request(rows)
     for signer in range(before):
         assert answered(rows, signing(record, signer)).applied
     assert answered(rows, None, deny=True, reason="not on a Friday").applied
@@ -231,7 +231,7 @@ def test_a_denial_stands(before: int) -> None:
 def test_an_answer_is_one_thing() -> None:
     """Neither nothing nor two answers at once are taken, and an approval that is none is not found."""
     rows = live()
-    record = asked(rows)
+    record = request(rows)
     assert answered(rows, None).rejection == "INVALID"
     assert answered(rows, signing(record, 0), deny=True).rejection == "INVALID"
     assert rows.do(answer_approval("x", ID, b"n" * 16, deny=True)).rejection == "NOT_FOUND"
@@ -243,11 +243,11 @@ def test_an_answer_is_one_thing() -> None:
      ("expired", "WRONG_STATUS"), ("parent ended", "ALREADY_ENDED")],
 )  # fmt: skip
 def test_an_approval_dies_with_what_it_was_asked_for(how: str, word: str) -> None:
-    """After the epoch moved, the session went or the time passed, it is neither granted nor denied."""
+    """It is neither granted nor denied after a new epoch, the session's end or purge, or its expiry."""
     rows = MemoryRows()
     assert rows.do(opening("p", b"p" * 16, ttl_ms=48 * HOUR)).applied
     assert rows.do(opening("o", ID, parent_id=b"p" * 16, ttl_ms=48 * HOUR)).applied
-    record = asked(rows)
+    record = request(rows)
     changes = {
         "narrowed": narrow_session("n", ID, scopes("read:files/a/**")),
         "suspended": suspend_session("s", ID),
@@ -265,7 +265,7 @@ def test_an_approval_dies_with_what_it_was_asked_for(how: str, word: str) -> Non
 def test_an_approval_is_used_up_once(signers: int) -> None:
     """The call that it allows uses it up, also where statements came with the request; no other has it."""
     rows = live()
-    record = asked(rows)
+    record = request(rows)
     for signer in range(signers):
         assert answered(rows, signing(record, signer)).applied
     assert rows.do(spending(ID, approval_ids=[ASKED])).applied
@@ -274,13 +274,13 @@ def test_an_approval_is_used_up_once(signers: int) -> None:
     assert rows.do(spending(ID, approval_ids=[ASKED])).rejection == "APPROVAL_USED"
     assert answered(rows, signing(record, 1)).rejection == "WRONG_STATUS"
     assert rows.do(request_approval("x", pending_record(ID, ASKED))).rejection == "ALREADY_EXISTS"
-    asked(rows, b"n" * 16)
+    request(rows, b"n" * 16)
 
 
 def test_an_approval_is_used_for_its_own_call() -> None:
     """Another request does not use it up, nor does the same one at another epoch."""
     rows = live()
-    asked(rows)
+    request(rows)
     assert rows.do(spending(ID, approval_ids=[ASKED], request_digest=b"o" * 32)).rejection == "BAD_APPROVAL"
     assert rows.do(narrow_session("n", ID, scopes("read:files/a/**"))).applied
     assert rows.do(spending(ID, approval_ids=[ASKED], expected_epoch=2)).rejection == "BAD_APPROVAL"
@@ -290,7 +290,7 @@ def test_an_approval_is_used_for_its_own_call() -> None:
 def test_an_approval_goes_past_its_expiry(how: str) -> None:
     """The log removes it, whatever became of it; that it was used up stays known, and the counts add up."""
     rows = live()
-    record = asked(rows)
+    record = request(rows)
     if how == "granted":
         assert answered(rows, signing(record, 0)).applied and answered(rows, signing(record, 1)).applied
     elif how == "denied":
@@ -299,7 +299,7 @@ def test_an_approval_goes_past_its_expiry(how: str) -> None:
         assert rows.do(spending(ID, approval_ids=[ASKED])).applied
     elif how == "of an old epoch":
         assert rows.do(narrow_session("n", ID, scopes("read:files/a/**"))).applied
-        asked(rows, b"n" * 16, epoch=2, expires_at_ms=NOW + HOUR)
+        request(rows, b"n" * 16, epoch=2, expires_at_ms=NOW + HOUR)
     elif how == "ended":
         assert rows.do(end_session("e", ID)).applied
     early = expire_approval("x", ID, ASKED, actor=layout.SYSTEM_ACTOR)

@@ -104,7 +104,7 @@ def test_a_narrower_limit_sees_what_a_wider_one_took() -> None:
 
 
 def test_a_consumption_is_whole_or_nothing() -> None:
-    """Where one claim is refused no other one is taken, whichever it is."""
+    """None of the claims is consumed if one is rejected, whichever it is."""
     rows = live()
     assert rows.do(spending(ID, uses=[use(1)], budgets=[charge(1, 10)], approval_ids=[b"a" * 16])).applied
     before = cost_rows(rows)
@@ -120,7 +120,7 @@ def test_a_consumption_is_whole_or_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "fields",
     [
         {"expected_epoch": 0},
         {"gateway": ""},
@@ -140,10 +140,10 @@ def test_a_consumption_is_whole_or_nothing() -> None:
         {"permit_id": PERMIT, "permit_deadline_ms": NOW + limits.MAX_PERMIT_MS + 1},
     ],
 )
-def test_a_consumption_against_the_form_is_refused(given: dict[str, Any]) -> None:
+def test_a_consumption_against_the_form_is_refused(fields: dict[str, Any]) -> None:
     """Sizes, ranges and repetitions are held, and nothing is written."""
     rows = live()
-    assert rows.do(spending(ID, **given)).rejection == "INVALID"
+    assert rows.do(spending(ID, **fields)).rejection == "INVALID"
     assert cost_rows(rows) == ({}, {}, {})
 
 
@@ -161,7 +161,7 @@ def test_a_consumption_claims_no_more_than_a_chain_has_blocks(field: str) -> Non
 
 
 def test_an_epoch_that_moved_takes_nothing() -> None:
-    """What was judged before a narrowing is not taken after it."""
+    """A consumption that was decided before a narrowing is rejected after it."""
     rows = live()
     assert rows.do(narrow_session("n", ID, scopes("read:files/a/**"))).applied
     assert rows.do(spending(ID, uses=[use(9)])).rejection == "EPOCH_MISMATCH"
@@ -199,7 +199,7 @@ def test_a_suspended_session_pays_nothing_at_its_new_epoch() -> None:
 
 
 def test_taking_moves_no_session_record() -> None:
-    """What a call costs stands in rows of its own: the session's record is the same bytes as before."""
+    """Costs have rows of their own: the session's record keeps its bytes."""
     rows = live()
     before = rows.tables[layout.SESSIONS][ID]
     assert permitted(rows, uses=[use(9)], budgets=[charge(1, 5)], approval_ids=[b"a" * 16]).applied
@@ -225,7 +225,7 @@ def test_a_permit_reserves_and_a_commit_spends() -> None:
 
 
 def test_a_release_gives_the_reserve_back_and_no_uses() -> None:
-    """What was reserved can be taken again; a use stays counted."""
+    """A released reserve can be consumed again; a use stays counted."""
     rows = live()
     assert permitted(rows, uses=[use(1)], budgets=[charge(10, 10)]).applied
     assert settled(rows, Settlement.RELEASE).applied

@@ -51,7 +51,7 @@ class Lifecycle(RuleBasedStateMachine):
         return str(self.count)
 
     def dead(self, session_id: bytes) -> bool:
-        """Whether the session or one above it is over."""
+        """Return True if the session or an ancestor is over."""
         line = self.line(session_id)
         return any(s is None or s["ended"] or self.now >= s["expires"] for s in line)
 

@@ -51,7 +51,7 @@ def test_open_writes_one_session() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "word", "names"),
+    ("fields", "word", "names"),
     [
         ({"subject": ""}, "INVALID", "subject"),
         ({"subject": "a\nb"}, "INVALID", "subject"),
@@ -74,10 +74,10 @@ def test_open_writes_one_session() -> None:
         ({"labels": {"": "x"}}, "INVALID", "labels"),
     ],
 )
-def test_open_refuses_and_names_the_field(given: dict[str, Any], word: str, names: str) -> None:
+def test_open_refuses_and_names_the_field(fields: dict[str, Any], word: str, names: str) -> None:
     """A session that is against the rules is rejected with the field, and nothing is written."""
     rows = MemoryRows()
-    outcome = rows.do(opening("1", ID, **given))
+    outcome = rows.do(opening("1", ID, **fields))
     assert (outcome.rejection, rows.session(ID), rows.head().revision) == (word, None, 0)
     assert names in outcome.detail
 
@@ -233,7 +233,7 @@ def test_an_end_is_one_row_and_final() -> None:
 
 
 def test_a_hard_end_is_an_end() -> None:
-    """From its hard end on a session takes no change but its end, and revocations."""
+    """A session accepts only its end and revocations after its hard end."""
     rows = MemoryRows()
     opened(rows)
     assert rows.do(suspend_session("s", ID), NOW + HOUR).rejection == "ALREADY_ENDED"

@@ -49,7 +49,7 @@ def test_a_restore_ends_every_session(tmp_path: Path) -> None:
 
 
 def test_a_restore_over_a_later_state_takes_nothing_back(tmp_path: Path) -> None:
-    """What was ended, revoked, distrusted or opened since the backup does not come to life."""
+    """Sessions that ended or opened since the backup, and revoked blocks and distrusted keys, stay denied."""
     public = ed25519.public_key(b"k" * 32)
     later = ed25519.public_key(b"l" * 32)
     made(tmp_path / "state", ID)
@@ -103,7 +103,7 @@ for _ in sys.stdin:
 
 
 def test_a_backup_is_taken_while_the_writer_runs(tmp_path: Path) -> None:
-    """From the writer's own process and from another one, whole, private, and into a new folder only."""
+    """The writer's process and another one write a whole, private backup, into a new folder only."""
     made(tmp_path / "state", ID)
     with StateWriter.open(tmp_path / "state") as writer:
         backup_source(writer.source(), tmp_path / "one")

@@ -68,7 +68,7 @@ def commit_id_of(env: lmdb.Environment) -> CommitId:
 
 
 def test_it_says_the_id_of_each_commit(env: lmdb.Environment) -> None:
-    """After each commit, of whatever size, it is the id that a transaction begun now has."""
+    """It equals the id of a new transaction after each commit, of any size."""
     pulse = commit_id_of(env)
     for number in range(1, 300):
         with env.begin(write=True) as txn:
@@ -95,7 +95,7 @@ def test_what_is_not_committed_does_not_move_it(env: lmdb.Environment) -> None:
 
 
 def test_each_acknowledged_change_moved_it(state: StateFixture) -> None:
-    """When the state's writer has acknowledged, it is past every number that it said before."""
+    """It has grown once the state's writer acknowledged a change."""
     source = state.writer.source()
     assert source.commit_id is not None
     for turn in range(20):
@@ -110,7 +110,7 @@ def test_each_acknowledged_change_moved_it(state: StateFixture) -> None:
 def test_a_check_begins_no_transaction_while_it_stands(
     state: StateFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a thousand checks between two changes only the first asks LMDB."""
+    """Only the first of a thousand checks between two changes begins a transaction."""
     source = state.writer.source()
     begun = [0]
     begin = source.begin
@@ -129,7 +129,7 @@ def test_a_check_begins_no_transaction_while_it_stands(
 
 
 def test_a_closed_source_denies(tmp_path: Path) -> None:
-    """After the close the pulse says 0 and every check denies, also of what was mirrored."""
+    """A closed commit id is 0, and every check denies, of cached sessions too."""
     StateFixture(tmp_path / "state").close()
     reader = StateReader.open(tmp_path / "state")
     verifier = Verifier(reader, audience=AUDIENCE)
@@ -146,7 +146,7 @@ def test_a_closed_source_denies(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_denies(state: StateFixture) -> None:
-    """In a forked child the pulse says 0 and every check denies; in the parent nothing changed."""
+    """The commit id is 0 in a forked child, and every check denies; nothing changes in the parent."""
     source = state.writer.source()
     assert source.commit_id is not None
     handle = state.verifier.prepare(VALID)
@@ -212,7 +212,7 @@ _FOREIGN = {
 
 @pytest.mark.parametrize("what", _FOREIGN)
 def test_a_file_of_another_layout(tmp_path: Path, what: str) -> None:
-    """What is not laid out as described has no pulse, and no descriptor of it stays open."""
+    """A file with another layout has no commit id, and no descriptor of it stays open."""
     file = tmp_path / "data.mdb"
     file.write_bytes(_FOREIGN[what])
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
@@ -251,7 +251,7 @@ def test_a_pulse_that_says_other_than_lmdb_is_not_taken(
     assert environment.LmdbSource(source.env, source.tables, folder).commit_id is None
 
 
-def _tell_ahead(file: Path, by: int) -> None:
+def _advance_page(file: Path, by: int) -> None:
     """Write the newer meta page again in the other's place, as the commit of a later id would."""
     with file.open("r+b") as pages:
         head = mmap.mmap(pages.fileno(), 2 * mmap.PAGESIZE)
@@ -267,7 +267,7 @@ def _tell_ahead(file: Path, by: int) -> None:
 
 
 def test_a_writer_killed_before_it_told_readers(tmp_path: Path) -> None:
-    """With a meta page that is ahead of what readers are told, checks ask LMDB each time and miss nothing."""
+    """Each check begins a transaction while a meta page is ahead of the lock file, and misses nothing."""
     folder = tmp_path / "state"
     StateFixture(folder).close()
     with toggling(folder) as change:
@@ -280,7 +280,7 @@ def test_a_writer_killed_before_it_told_readers(tmp_path: Path) -> None:
             return verifier._check(VALID, "read", "files/a", now_ms=NOW).reason
 
         assert reason() is Reason.ALLOWED
-        _tell_ahead(folder / layout.DATA_FILE, 1)
+        _advance_page(folder / layout.DATA_FILE, 1)
         txn = source.begin()
         assert source.commit_id.number == txn.id() + 1
         txn.abort()
@@ -337,7 +337,7 @@ def toggling(folder: Path) -> Iterator[Callable[[], str]]:
 
 @pytest.mark.parametrize("turns", [1000])
 def test_another_process_sees_each_change(tmp_path: Path, turns: int) -> None:
-    """Of 1,000 changes by another process none is missed by the first check after its acknowledgement."""
+    """The first check after an acknowledgement sees the change, for 1,000 changes of another process."""
     folder = tmp_path / "state"
     StateFixture(folder).close()
     with toggling(folder) as change:

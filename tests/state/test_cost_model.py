@@ -87,11 +87,11 @@ class Costs(RuleBasedStateMachine):
         return [session, *parents]
 
     def dead(self, session_id: bytes) -> bool:
-        """Whether the session or its parent is over."""
+        """Return True if the session or its parent is over."""
         return any(s is None or s.ended or self.log.now_ms >= s.expires_at_ms for s in self.line(session_id))
 
     def acting(self, session_id: bytes) -> bool:
-        """Whether calls of the session can be allowed."""
+        """Return True if calls of the session can be allowed."""
         return not self.dead(session_id) and not any(s is None or s.suspended for s in self.line(session_id))
 
     def expect(self, change: Change, applied: bool) -> ChangeOutcome:
@@ -113,7 +113,7 @@ class Costs(RuleBasedStateMachine):
         }
 
     def affordable(self, session: ModelSession, claims: dict[str, Any]) -> bool:
-        """Whether a session has what a call takes."""
+        """Return True if a session can afford a call."""
         for approval_id in claims["approval_ids"]:
             approval = session.approvals.get(approval_id)
             if approval_id in session.used_approvals:
@@ -329,7 +329,7 @@ class Costs(RuleBasedStateMachine):
 
 
 class CostsInMemory(Costs):
-    """By apply alone. Nothing sweeps, so what is past its time stays open until it is settled."""
+    """Applies changes in memory. Nothing sweeps, so expired permits stay open until they are settled."""
 
     @rule(ms=st.integers(1, 20))
     def wait(self, ms: int) -> None:

@@ -32,7 +32,7 @@ ID = b"s" * 16
 PERMIT = b"p" * 16
 
 
-def taken(writer: StateWriter, **given: object) -> ChangeOutcome:
+def spend(writer: StateWriter, **given: object) -> ChangeOutcome:
     """Have the writer take something in a group, and wait."""
     change_id = str(given.pop("change_id", ""))
     return writer.decide(lambda group: group.submit(spending(ID, change_id, **given)), 512).result()
@@ -67,7 +67,7 @@ class Held:
 
 
 def test_judgements_share_a_commit_with_changes(opened: StateWriter) -> None:
-    """In one group each job sees the rows of those before it, and all are durable by one fsync."""
+    """Each job of a group sees the rows of the jobs before it, and one fsync makes all durable."""
     before, held = opened.stats.commits, Held(opened)
     futures: list[Future[ChangeOutcome]] = [
         opened.decide(lambda group: group.submit(spending(ID, uses=[use(3)])), 512) for _ in range(5)
@@ -82,10 +82,10 @@ def test_judgements_share_a_commit_with_changes(opened: StateWriter) -> None:
 
 
 def test_a_refusal_costs_no_commit(opened: StateWriter) -> None:
-    """What is refused to an agent or a gateway is neither logged nor remembered, and a read is free."""
-    assert taken(opened, uses=[use(1)]).applied
+    """Rejected calls of agents and gateways are neither logged nor stored, and a read costs no commit."""
+    assert spend(opened, uses=[use(1)]).applied
     commits, head = opened.stats.commits, opened.head()
-    refused = taken(opened, change_id=retry_change_id(GATEWAY, b"1"), uses=[use(1)])
+    refused = spend(opened, change_id=retry_change_id(GATEWAY, b"1"), uses=[use(1)])
     assert (refused.rejection, refused.seq, refused.revision) == ("USES_EXHAUSTED", 0, head.revision)
     for change in (
         settle_permit(once_change_id(), ID, PERMIT, Settlement.COMMIT, gateway=GATEWAY),
@@ -99,12 +99,12 @@ def test_a_refusal_costs_no_commit(opened: StateWriter) -> None:
 def test_a_retry_finds_the_first_outcome(opened: StateWriter) -> None:
     """The same call under the same name takes once and has the first permit; another call is a conflict."""
     name = retry_change_id(GATEWAY, b"attempt")
-    first = taken(opened, change_id=name, uses=[use(5)], permit_id=PERMIT, permit_deadline_ms=NOW + 1_000)
-    again = taken(opened, change_id=name, uses=[use(5)], permit_id=b"q" * 16, permit_deadline_ms=NOW + 2_000)
+    first = spend(opened, change_id=name, uses=[use(5)], permit_id=PERMIT, permit_deadline_ms=NOW + 1_000)
+    again = spend(opened, change_id=name, uses=[use(5)], permit_id=b"q" * 16, permit_deadline_ms=NOW + 2_000)
     assert again == first and first.permit_id == PERMIT
-    assert taken(opened, change_id=name) == first
+    assert spend(opened, change_id=name) == first
     for given in ({"token_digest": b"o" * 32}, {"request_digest": b"o" * 32}, {"gateway": "gateway-b"}):
-        assert taken(opened, change_id=name, **given).rejection == "CONFLICT"
+        assert spend(opened, change_id=name, **given).rejection == "CONFLICT"
     assert opened.decide(lambda group: group.rows.uses(ID, BLOCK, 0), 0).result() == 1
     assert opened.decide(lambda group: group.first_outcome(name), 0).result() == first
 
@@ -113,17 +113,17 @@ def test_a_refused_attempt_may_succeed_later(opened: StateWriter) -> None:
     """A name under which nothing was taken is as new."""
     name = retry_change_id(GATEWAY, b"attempt")
     permit = {"permit_id": PERMIT, "permit_deadline_ms": NOW + 1_000}
-    assert taken(opened, budgets=[charge(10, 10)], **permit).applied
-    assert taken(opened, change_id=name, budgets=[charge(10, 10)]).rejection == "BUDGET_EXHAUSTED"
+    assert spend(opened, budgets=[charge(10, 10)], **permit).applied
+    assert spend(opened, change_id=name, budgets=[charge(10, 10)]).rejection == "BUDGET_EXHAUSTED"
     release = settle_permit(once_change_id(), ID, PERMIT, Settlement.RELEASE, gateway=GATEWAY)
     assert opened.decide(lambda group: group.submit(release), 512).result().applied
-    assert taken(opened, change_id=name, budgets=[charge(10, 10)]).applied
+    assert spend(opened, change_id=name, budgets=[charge(10, 10)]).applied
 
 
 def test_what_never_comes_again_is_not_remembered(opened: StateWriter) -> None:
     """A consumption without a name leaves no outcome, so that it pushes out nobody's."""
     outcomes = opened.run(lambda group: verify(group.rows)).outcomes
-    assert taken(opened, uses=[use(9)]).applied
+    assert spend(opened, uses=[use(9)]).applied
     assert opened.run(lambda group: verify(group.rows)).outcomes == outcomes
 
 
@@ -132,11 +132,11 @@ def test_the_names_of_attempts_are_out_of_reach(opened: StateWriter) -> None:
     name = retry_change_id(GATEWAY, b"attempt")
     assert name.startswith(layout.SYSTEM_PREFIX) and once_change_id().startswith(layout.SYSTEM_PREFIX)
     assert opened.submit(end_session(name, ID)).result().rejection == "INVALID"
-    assert taken(opened, change_id=name, uses=[use(1)]).applied
+    assert spend(opened, change_id=name, uses=[use(1)]).applied
 
 
 def test_an_error_of_a_judgement_reaches_its_caller(opened: StateWriter) -> None:
-    """What the work raises is raised to who asked; others of the group are served."""
+    """The caller gets the error of its work; other jobs of the group are committed."""
     held = Held(opened)
 
     def refuse(_: Group) -> None:
@@ -211,7 +211,7 @@ def test_the_sweep_gives_back_what_permits_held(opened: StateWriter, clock: Fixe
     """At its deadline, and not before, an open permit goes and its reserve is free; a settled one stays."""
     for permit_id, ms in ((PERMIT, 1_000), (b"q" * 16, 1_000), (b"r" * 16, 1_001)):
         permit = {"permit_id": permit_id, "permit_deadline_ms": NOW + ms}
-        assert taken(opened, budgets=[charge(1, 10)], **permit).applied
+        assert spend(opened, budgets=[charge(1, 10)], **permit).applied
     commit = settle_permit(once_change_id(), ID, b"q" * 16, Settlement.COMMIT, gateway=GATEWAY)
     assert opened.decide(lambda group: group.submit(commit), 512).result().applied
     clock.advance(999)
@@ -244,12 +244,12 @@ def test_the_sweep_removes_approvals_past_their_expiry(opened: StateWriter, cloc
 def test_a_sweep_is_bounded(opened: StateWriter, clock: FixedClock) -> None:
     """More permits than a step takes are given back step by step."""
 
-    def many(group: Group) -> None:
+    def open_permits(group: Group) -> None:
         for number in range(20):
             permit_id = number.to_bytes(16, "big")
             group.submit(spending(ID, permit_id=permit_id, permit_deadline_ms=NOW + 1_000))
 
-    opened.decide(many, 8192).result()
+    opened.decide(open_permits, 8192).result()
     clock.advance(1_000)
 
     def step(group: Group) -> tuple[int, bool]:
@@ -285,7 +285,7 @@ def test_what_is_open_survives_a_restart(state_dir: Path, clock: FixedClock) -> 
     name = retry_change_id(GATEWAY, b"attempt")
     with StateWriter.open(state_dir, create=True, clock=clock) as writer:
         assert writer.submit(opening("open", ID)).result().applied
-        first = taken(
+        first = spend(
             writer, change_id=name, uses=[use(2)], budgets=[charge(4, 10)],
             permit_id=PERMIT, permit_deadline_ms=NOW + 1_000,
         )  # fmt: skip
@@ -297,20 +297,20 @@ def test_what_is_open_survives_a_restart(state_dir: Path, clock: FixedClock) -> 
     with StateWriter.open(state_dir, clock=clock) as writer:
         counts = writer.run(lambda group: verify(group.rows))
         assert (counts.permits, counts.approvals) == (1, 1)
-        assert taken(writer, change_id=name) == first
+        assert spend(writer, change_id=name) == first
         assert writer.counts(ID) == SessionCounts(1, 1, 1, 2)
         approval = writer.approval(ID, b"a" * 16)
         assert approval is not None and len(approval.statements) == 1
-        assert taken(writer, budgets=[charge(7, 10)]).rejection == "BUDGET_EXHAUSTED"
+        assert spend(writer, budgets=[charge(7, 10)]).rejection == "BUDGET_EXHAUSTED"
 
 
 def test_a_purged_session_leaves_no_row(state_dir: Path, clock: FixedClock) -> None:
-    """After the purge the tables of costs are empty, whatever was open, and the sweep finds nothing to do."""
+    """The tables of costs are empty after the purge, whatever was open, and nothing is due for the sweep."""
     keep = Retention(ended_ms=1_000)
     with StateWriter.open(state_dir, create=True, clock=clock, retention=keep) as writer:
         assert writer.submit(opening("open", ID, ttl_ms=5_000)).result().applied
         permit = {"permit_id": PERMIT, "permit_deadline_ms": NOW + 60_000}
-        assert taken(
+        assert spend(
             writer, uses=[use(2)], budgets=[charge(4, 10)], approval_ids=[b"u" * 16], **permit
         ).applied
         change = request_approval(once_change_id(), pending_record(ID, b"a" * 16))

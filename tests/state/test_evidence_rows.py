@@ -209,7 +209,7 @@ def test_the_page_states_what_is_called_for(writer: StateWriter, folder: Path) -
 
 
 def test_processes_are_told_apart(tmp_path: Path) -> None:
-    """By what the kernel says of them: dead, a zombie, another with the same number, or not to be told."""
+    """The kernel's data decide: dead, a zombie, another process with the same id, or unknown."""
     assert not is_gone(0, 0) and started(2**22 + 1) == 0
     for state, ticks, began, gone in (
         ("S", 100, 100, False),

@@ -118,7 +118,7 @@ def test_a_gateway_of_the_folders_group_goes_on_while_files_are_made(folder: Pat
 
 
 def test_a_start_gives_the_group_to_what_lacks_it(folder: Path) -> None:
-    """After chgrp of the folder alone, the next start does the rest, in proof/ too."""
+    """The next start after chgrp of the folder alone sets the group of its files, in proof/ too."""
     with line_process(SERVE, folder, SERVICE, [GROUP]) as service:
         assert service.ask("start") == "done"
     os.chown(folder, -1, GROUP)
@@ -140,7 +140,7 @@ def test_a_service_outside_the_group_does_not_start(folder: Path) -> None:
 
 
 def test_a_gateway_outside_the_group_hears_how_it_gets_in(folder: Path) -> None:
-    """Of all files the folder is the first that it can't use."""
+    """The error names the folder, the first path that it can't use."""
     give_to_group(folder)
     with line_process(OPEN, folder, STRANGER, []) as gateway:
         told = gateway.ask("open")
@@ -148,7 +148,7 @@ def test_a_gateway_outside_the_group_hears_how_it_gets_in(folder: Path) -> None:
 
 
 def test_a_file_that_is_closed_is_named(folder: Path) -> None:
-    """What a gateway needs and can't read, by its group or by its mode: the message has the command."""
+    """The message for an unreadable file has the command that fixes its group or its mode."""
     with line_process(SERVE, folder, SERVICE, [GROUP]) as service:
         assert service.ask("credential") == "done"
     give_to_group(folder)

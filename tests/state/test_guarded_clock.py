@@ -55,7 +55,7 @@ def living(writer: StateWriter) -> StateWriter:
 def test_nothing_is_granted_by_a_wrong_clock(
     living: StateWriter, clock: FixedClock, change: Change, step: int
 ) -> None:
-    """What gives authority is refused, with the cause, and can be had once the clock is right again."""
+    """Changes that give authority fail with the cause, until the clock is right again."""
     clock.step(step)
     head = living.head()
     with pytest.raises(StateError, match="wall clock moved") as caught:

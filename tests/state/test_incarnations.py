@@ -44,7 +44,7 @@ def row(writer: StateWriter, session_id: bytes) -> Session:
 
 
 def test_each_session_ends_with_the_first_incarnation_behind_it(writer: StateWriter) -> None:
-    """When, why, at which revision and epoch: as if each row had been written; the rows are not touched."""
+    """Time, cause, revision and epoch are as if each row had been written; the rows keep their bytes."""
     expected: dict[bytes, tuple[int, str]] = {}
     before: dict[bytes, Session] = {}
     for number, session_id in enumerate(IDS):
@@ -120,7 +120,7 @@ def test_a_verifier_denies_what_it_mirrors(tmp_path: Path) -> None:
 
 
 def test_it_is_swept_like_others(state_dir: Path) -> None:
-    """What it ended is purged when its time comes."""
+    """Sessions that it ended are purged when their time comes."""
     clock = FixedClock(NOW)
     with StateWriter.open(state_dir, create=True, map_size=MAP, clock=clock) as writer:
         writer.submit(opening("o", IDS[0])).result()

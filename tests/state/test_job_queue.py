@@ -1,4 +1,4 @@
-"""What waits for the writer: who still gets a place, and who gave one up."""
+"""The queue of the writer's jobs: its bounds, and cancelled jobs."""
 
 from __future__ import annotations
 

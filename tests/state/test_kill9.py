@@ -60,7 +60,7 @@ def hold(writer: StateWriter, acknowledged: list[list[str]]) -> None:
 
 @pytest.mark.timeout(600)
 def test_acknowledged_changes_survive_kill_9(state_dir: Path) -> None:
-    """In each round all acknowledged changes are there, all rows agree, and it serves within 2 s."""
+    """All acknowledged changes of each round are there, all rows verify, and it serves within 2 s."""
     StateWriter.open(state_dir, create=True).close()
     rng = random.Random(9)
     total = 0
@@ -73,14 +73,14 @@ def test_acknowledged_changes_survive_kill_9(state_dir: Path) -> None:
             counts = writer.run(lambda group: verify(group.rows))
             hold(writer, acknowledged)
             total += len(acknowledged)
-            # Of the changes in flight at the kill some may be durable without an acknowledgement.
+            # Some of the changes in flight at the kill may be durable without an acknowledgement.
             assert counts.changes >= total + number + 1
             assert writer.head().seq == counts.changes
     assert total > 10 * ROUNDS
 
 
-def taken(group: Group) -> tuple[int, int, int]:
-    """Return how many attempts are remembered, how often the scope was used, and what the ledger holds."""
+def consumed(group: Group) -> tuple[int, int, int]:
+    """Return the numbers of stored outcomes and of uses, and the total of the ledger."""
     attempts = group.rows.keys_after(layout.OUTCOMES, b"", 1_000_000, RETRY_PREFIX.encode())
     ledger = group.rows.ledger(SESSION, LEDGER)
     return len(attempts), group.rows.uses(SESSION, BLOCK, 0), ledger.spent.units + ledger.reserved.units
@@ -88,18 +88,18 @@ def taken(group: Group) -> tuple[int, int, int]:
 
 @pytest.mark.timeout(600)
 def test_what_was_taken_survives_kill_9(state_dir: Path) -> None:
-    """In each round every acknowledged consumption is there, and each is whole: use, amount, outcome."""
+    """Every acknowledged consumption of each round is there and whole: use, amount, outcome."""
     with StateWriter.open(state_dir, create=True) as writer:
         assert writer.submit(opening("open", SESSION, ttl_ms=24 * 3_600_000)).result().applied
     rng = random.Random(10)
     total, closed = 0, set[str]()
     for number in range(ROUNDS):
-        told, _ = killed_round(state_dir, f"r{number}", rng, "kill_spender")
-        assert told
+        acknowledged, _ = killed_round(state_dir, f"r{number}", rng, "kill_spender")
+        assert acknowledged
         with StateWriter.open(state_dir) as writer:
             writer.run(lambda group: verify(group.rows))
-            closed |= {permit for kind, permit in told if kind == "committed"}
-            for kind, permit in told:
+            closed |= {permit for kind, permit in acknowledged if kind == "committed"}
+            for kind, permit in acknowledged:
                 if kind == "committed":
                     continue
                 total += 1
@@ -108,7 +108,7 @@ def test_what_was_taken_survives_kill_9(state_dir: Path) -> None:
                 assert outcome.permit_id.hex() == permit.strip("-")
                 if permit in closed:
                     assert writer.permit(SESSION, outcome.permit_id) is None
-            # What was in flight at the kill may be there without an acknowledgement, but never by half.
-            attempts, uses, amount = writer.run(taken)
+            # A change in flight at the kill may be there without an acknowledgement, but never by half.
+            attempts, uses, amount = writer.run(consumed)
             assert attempts == uses == amount >= total
     assert total > 10 * ROUNDS and closed

@@ -48,7 +48,7 @@ def test_a_deadline_only_moves_later(writer: StateWriter, clock: FixedClock) -> 
 
 
 def test_a_lapse_is_final(writer: StateWriter, clock: FixedClock) -> None:
-    """From its deadline on a session can't be kept alive, changed or resumed; it is ended as lapsed."""
+    """A session can't be renewed, changed or resumed after its deadline; it ends as lapsed."""
     writer.submit(opening("1", ID, lease_ms=LEASE)).result()
     writer.submit(suspend_session("2", ID)).result()
     clock.advance(LEASE)
@@ -127,7 +127,7 @@ def test_the_sweep_comes_back_for_a_renewed_lease(writer: StateWriter, clock: Fi
 
 
 def test_a_child_of_an_ended_parent_ends_as_such(writer: StateWriter, clock: FixedClock) -> None:
-    """When its lease comes up, a child whose parent was ended is ended with it as the cause."""
+    """A child of an ended parent ends with that cause at the end of its lease."""
     writer.submit(opening("1", ID)).result()
     writer.submit(opening("2", b"c" * 16, parent_id=ID, lease_ms=LEASE)).result()
     clock.advance(LEASE // 2)

@@ -43,7 +43,7 @@ def test_a_change_is_readable_once_acknowledged(writer: StateWriter) -> None:
 
 
 def test_changes_survive_a_restart(state_dir: Path, clock: FixedClock) -> None:
-    """What was acknowledged is there after close and open, and the log leads to its head."""
+    """Acknowledged changes are there after close and open, and the log leads to its head."""
     with StateWriter.open(state_dir, create=True, clock=clock) as writer:
         writer.submit(opening("1", ID)).result()
         before = writer.head()
@@ -92,7 +92,7 @@ def test_the_logs_own_ids_are_reserved(writer: StateWriter) -> None:
 
 
 def test_outcomes_are_forgotten_by_age(state_dir: Path, clock: FixedClock) -> None:
-    """After a day a request id is as new; within it, it is not."""
+    """A request id is new again after a day, and not before."""
     with StateWriter.open(state_dir, create=True, clock=clock) as writer:
         writer.submit(suspend_session("old", ID)).result()
         clock.advance(24 * HOUR)
@@ -214,14 +214,14 @@ def test_sessions_are_listed_in_pages(writer: StateWriter) -> None:
 
 
 def test_sessions_are_found_by_what_their_ids_begin_with(writer: StateWriter) -> None:
-    """Those that begin so, ascending, page by page, and no other row is looked at."""
+    """Those that begin so, ascending, page by page, and no other row is read."""
     numbers = [0x5F0B << 112, *((0x5F0C << 112) + n for n in range(40)), 0x5F0D << 112, 0, (1 << 128) - 1]
     for future in [writer.submit(opening(f"{n}", n.to_bytes(16, "big"))) for n in numbers]:
         assert future.result().applied
-    looked: list[str] = []
+    read: list[str] = []
 
     def odd(session: Session) -> bool:
-        looked.append(session.id.hex())
+        read.append(session.id.hex())
         return session.id[-1] % 2 == 1
 
     after, found = b"", []
@@ -229,7 +229,7 @@ def test_sessions_are_found_by_what_their_ids_begin_with(writer: StateWriter) ->
         found += [session.id[-1] for session in page]
         after = page[-1].id
     assert found == list(range(1, 40, 2))
-    assert all(each.startswith("5f0c") for each in looked)
+    assert all(each.startswith("5f0c") for each in read)
     for digits, count in (("5f0c0", 40), ("5f0d", 1), ("0000", 1), ("ffff", 1), ("5f0e", 0), ("f" * 32, 1)):
         assert len(writer.sessions_beginning(digits, b"", 1000, lambda _: True)) == count
 
@@ -277,7 +277,7 @@ def test_there_is_one_writer(writer: StateWriter, state_dir: Path) -> None:
 
 
 def test_a_closed_writer_refuses(state_dir: Path) -> None:
-    """After close nothing is taken, reads raise, and a second close is nothing."""
+    """A closed writer accepts nothing, reads raise, and a second close does nothing."""
     writer = StateWriter.open(state_dir, create=True)
     waiting = [writer.submit(opening(f"{n}")) for n in range(50)]
     writer.close()

@@ -92,7 +92,7 @@ def test_a_lost_anchor_is_written_anew(
 def test_an_anchor_that_cannot_be_written_costs_no_change(
     state_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is durable is acknowledged, the log says once why, and the next look notes what was left."""
+    """Durable changes are acknowledged, the cause is logged once, and the next check writes the anchor."""
     made(state_dir)
     with StateWriter.open(state_dir, map_size=MAP) as writer:
         with pytest.MonkeyPatch.context() as patch:

@@ -98,21 +98,21 @@ for _ in sys.stdin:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
 
-        def told() -> str:
+        def answer() -> str:
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write("?\n")
             process.stdin.flush()
             return process.stdout.readline().strip()
 
-        assert told() == "1 0 True"
+        assert answer() == "1 0 True"
         with StateWriter.open(old, map_size=MAP, clock=FixedClock(NOW)) as writer:
             change = spending(ID, uses=[use(5)])
             assert writer.decide(lambda group: group.submit(change), 512).result().applied
-            assert told() == "2 1 True"
+            assert answer() == "2 1 True"
 
 
 def test_the_owner_still_speaks_to_readers_of_format_1(old: Path) -> None:
-    """What the writer leaves for readers names the format that a reader must know, not its own."""
+    """The owner's file names the format that a reader must know, not the writer's."""
     with StateWriter.open(old, map_size=MAP, clock=FixedClock(NOW)):
         assert f'"format": {layout.MIN_READER_FORMAT}' in (old / layout.OWNER_FILE).read_text()
 
@@ -132,7 +132,7 @@ def test_an_old_backup_is_restored(old: Path, tmp_path: Path) -> None:
 
 
 def test_a_backup_of_a_later_format_is_refused(old: Path, tmp_path: Path) -> None:
-    """What this program can't know the meaning of is not restored."""
+    """A program does not restore a format that it does not know."""
     backup(old, tmp_path / "backup")
     manifest = tmp_path / "backup" / MANIFEST_FILE
     manifest.write_text(manifest.read_text().replace('"format": 1', f'"format": {layout.FORMAT + 1}'))

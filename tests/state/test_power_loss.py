@@ -173,7 +173,7 @@ def test_an_anchor_ahead_of_its_commits_would_be_found_out(
 
 
 def test_a_state_is_durable_before_its_anchor_is(state_dir: Path, tmp_path: Path, library: Path) -> None:
-    """What a writer finds may stand in the page cache alone: it is synced before the anchor speaks of it."""
+    """The state found at a start may be in the page cache only: it is synced before it is anchored."""
     StateWriter.open(state_dir, create=True, map_size=SMALL_MAP).close()
     _, *asked = journal_of(state_dir, tmp_path, library, 1)
     letters = "".join(each.letter for each in asked)

@@ -1,4 +1,4 @@
-"""What is wrong with a state folder is refused by name, and never taken for "nothing is revoked"."""
+"""Preflight: a damaged state folder is refused by name, and never passes for one without revocations."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_a_full_file_system_is_refused(tmpfs: Path) -> None:
 
 
 def test_overwritten_pages_are_never_a_smaller_list(folder: Path, tmp_path: Path) -> None:
-    """With a used page overwritten, a full read refuses, or dies, or finds all that was there."""
+    """A full read of a file with an overwritten page refuses, dies, or finds all rows."""
     script = """
 import sys
 from sessauth.errors import StateUnusable
@@ -239,7 +239,7 @@ except StateUnusable as error:
 @pytest.mark.parametrize("writer", [True, False], ids=["writer", "reader"])
 @pytest.mark.parametrize("start", [64, 8192])
 def test_pages_of_zeros_are_corrupt(folder: Path, start: int, writer: bool) -> None:
-    """What LMDB itself finds wrong only when a table is opened or read has the same word."""
+    """A fault that LMDB finds only when a table is opened or read has the same word."""
     zeroed(folder, start, 4096 if start < 4096 else 4096 * 400)
     if start < 4096:
         zeroed(folder, 4096 + start, 8192)

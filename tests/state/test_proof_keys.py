@@ -1,4 +1,4 @@
-"""The secrets of a host for proofs: their file, their rotation, and who is told of them."""
+"""The secrets of a host for proofs: their file, their rotation, and who is problems of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LEAD = layout.PROOF_KEY_LEAD_MS
 
 @dataclass
 class Taker:
-    """What a checker is to a reader."""
+    """A checker, as far as a reader needs one."""
 
     proofs: ProofKeys | None = None
 
@@ -110,7 +110,7 @@ def test_no_rotation_drops_a_key_that_counts() -> None:
 
 
 def test_a_host_that_was_away_gets_a_key_that_counts_at_once() -> None:
-    """With no key left that counts there is nobody to wait for."""
+    """A new key is valid at once if no valid key is left."""
     later = HostProofKeys.generate(INCARNATION, NOW, LIFETIME).rotated(NOW + 2 * LIFETIME, LIFETIME)
 
     assert len(later.keys) == 1
@@ -161,7 +161,7 @@ def test_a_file_that_was_changed_is_refused_and_not_shown(folder: Path, change: 
 
 
 def test_files_that_others_can_read_are_refused(folder: Path) -> None:
-    """By the mode of the file that was opened; a link and a pipe are no files."""
+    """The mode of the opened file decides; a link and a pipe are refused."""
     path = keys_path(folder)
     problems = []
     for mode in (0o644, 0o660, 0o641):
@@ -214,7 +214,7 @@ def test_a_reader_notices_what_was_replaced_and_only_that(folder: Path) -> None:
 
 
 def test_used_proofs_are_no_change_of_the_table(folder: Path) -> None:
-    """What is noted in the table does not make a reader take it for another."""
+    """A reader does not reload the table when proofs are stored in it."""
     taker = Taker()
     reader = ProofReader(folder, taker)
     first = taker.proofs
@@ -231,8 +231,8 @@ def test_without_the_files_a_reader_says_why_and_looks_again(folder: Path) -> No
     taker = Taker()
     keys = keys_path(folder).read_bytes()
     keys_path(folder).unlink()
-    told: list[str] = []
-    reader = ProofReader(folder, taker, told.append)
+    problems: list[str] = []
+    reader = ProofReader(folder, taker, problems.append)
     reader.refresh()
     assert taker.proofs is None and "keys" in reader.problem
     keys_path(folder).write_bytes(keys)
@@ -245,22 +245,22 @@ def test_without_the_files_a_reader_says_why_and_looks_again(folder: Path) -> No
     replay_path(folder).write_bytes(b"not a table")
     reader.refresh()
     assert taker.proofs is None and "replay" in reader.problem
-    assert [any(word in each for word in ("keys", "0644", "replay")) for each in told] == [True] * 3
+    assert [any(word in each for word in ("keys", "0644", "replay")) for each in problems] == [True] * 3
 
 
 def test_a_state_reader_looks_when_it_is_asked_whether_it_is_still_the_one(
     state_dir: Path, clock: FixedClock
 ) -> None:
-    """What is watched is called with each files_unchanged, until the reader is closed."""
-    looked: list[int] = []
+    """Each files_unchanged calls the callbacks, until the reader is closed."""
+    calls: list[int] = []
     StateWriter.open(state_dir, create=True, map_size=8 << 20, clock=clock).close()
     reader = StateReader.open(state_dir)
-    reader.watch(lambda: looked.append(len(looked)))
+    reader.watch(lambda: calls.append(len(calls)))
     assert reader.files_unchanged() and reader.files_unchanged()
     reader.close()
     reader.files_unchanged()
 
-    assert looked == [0, 1]
+    assert calls == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_a_backup_holds_no_secret(state_dir: Path, clock: FixedClock, tmp_path: 
 
 
 def test_the_incarnation_stays_through_a_rotation() -> None:
-    """What a restored state is told from is not lost when keys rotate."""
+    """A rotation keeps the incarnation, by which a restored state is detected."""
     made = HostProofKeys.generate(INCARNATION, NOW, LIFETIME)
 
     assert made.rotated(NOW + HALF, LIFETIME).incarnation == INCARNATION

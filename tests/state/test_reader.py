@@ -49,7 +49,7 @@ def line(process: subprocess.Popen[bytes]) -> bytes:
     return process.stdout.readline().strip()
 
 
-def tell(process: subprocess.Popen[bytes], text: bytes) -> None:
+def send(process: subprocess.Popen[bytes], text: bytes) -> None:
     """Send a child a line."""
     assert process.stdin is not None
     process.stdin.write(text + b"\n")
@@ -69,22 +69,22 @@ for request in sys.stdin.buffer:
             session_id = os.urandom(16)
             writer.submit(opening(f"o{n}", session_id)).result()
             writer.submit(end_session(f"e{n}", session_id)).result()
-            tell(process, session_id.hex().encode())
+            send(process, session_id.hex().encode())
             assert Session.decode(bytes.fromhex(line(process).decode())).status is SessionStatus.ENDED
 
 
 def test_the_brake_reaches_every_process(writer: StateWriter, state_dir: Path) -> None:
-    """What the writer does to the brake page shows in another process's mapping at once."""
+    """The writer's changes of the brake page show in another process's mapping at once."""
     script = """
 for request in sys.stdin.buffer:
     print(reader.brake[0], flush=True)
 """
     with child(state_dir, script) as process:
         for _ in range(3):
-            tell(process, b"?")
+            send(process, b"?")
             assert line(process) == b"0"
             writer._brake.engage("a test")
-            tell(process, b"?")
+            send(process, b"?")
             assert line(process) == b"1"
             assert writer.braked == "a test"
             writer.clear_brake()
@@ -112,7 +112,7 @@ print("served", flush=True)
 
 
 def test_a_forked_child_denies_everything(writer: StateWriter, state_dir: Path) -> None:
-    """After a fork the child's reader raises and its brake shows, cached references included."""
+    """The child's reader raises after a fork and its brake is engaged, for cached references too."""
     script = """
 import warnings
 warnings.simplefilter("ignore")

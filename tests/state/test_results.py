@@ -1,4 +1,4 @@
-"""What became of each logged change is kept beside the log, as long as the log is."""
+"""Results of logged changes, which are stored beside the log as long as the changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARENT, CHILD = b"p" * 16, b"c" * 16
 WEEK = 7 * 24 * 3_600_000
 
 
-def _told(writer: StateWriter, since: int = 0) -> list[LogEntry]:
+def _entries(writer: StateWriter, since: int = 0) -> list[LogEntry]:
     return LocalFeed(writer.source()).entries(since)
 
 
@@ -45,7 +45,7 @@ def test_each_change_has_its_outcome(writer: StateWriter) -> None:
             end_session("e", PARENT),
         )
     ]
-    found = _told(writer)
+    found = _entries(writer)
     results = [each.result for each in found if each.result is not None]
 
     assert [each.seq for each in found] == [1, 2, 3, 4, 5]
@@ -66,7 +66,7 @@ def test_what_changes_no_session_s_life_has_a_revision_alone(writer: StateWriter
     spent = writer.decide(lambda group: group.submit(spending(PARENT, uses=[use(1)])), 512).result()
     for name in ("r", "again"):
         writer.submit(revoke(name, PARENT, [b"b" * 32])).result()
-    found = _told(writer)
+    found = _entries(writer)
 
     assert [each.change is not None for each in found] == [True, False, True, False]
     assert found[1].result is not None and found[1].result.revision == spent.revision
@@ -81,14 +81,14 @@ def test_a_purged_session_leaves_a_trace_as_long_as_its_purge(state_dir: Path, c
             clock.advance(WEEK + 3_600_000)
             while writer.sweep().more:
                 continue
-        found = _told(writer)
+        found = _entries(writer)
         traced = [each.owner for each in found if each.change is not None]
         kept = [key for key in _rows(writer) if key[:1] == layout.TRACE_PREFIX]
         for n in range(6):
             writer.submit(opening(f"later{n}")).result()
         assert writer.run(lambda group: verify(group.rows)).changes == 6
         assert [int.from_bytes(key, "big") for key in _rows(writer)] == [
-            each.seq for each in _told(writer, 6)
+            each.seq for each in _entries(writer, 6)
         ]
 
     assert len(found) == 6
@@ -97,7 +97,7 @@ def test_a_purged_session_leaves_a_trace_as_long_as_its_purge(state_dir: Path, c
 
 
 def test_the_place_of_each_revision_is_found(state_dir: Path, clock: FixedClock) -> None:
-    """Behind it stands exactly what was applied later; what is gone and what never was is said."""
+    """Exactly the later changes follow it; compacted and future revisions raise."""
     with StateWriter.open(state_dir, create=True, clock=clock, retention=Retention(changes=20)) as writer:
         feed = LocalFeed(writer.source())
         assert feed.seq_at(0) == 0
@@ -124,7 +124,7 @@ def test_the_place_of_each_revision_is_found(state_dir: Path, clock: FixedClock)
 
 
 def test_a_restored_log_has_no_results_of_another(state_dir: Path, tmp_path: Path) -> None:
-    """Of both histories nothing is left but the new incarnation."""
+    """Nothing of both histories is left but the new incarnation."""
     with StateWriter.open(state_dir, create=True) as writer:
         writer.submit(opening("o", PARENT)).result()
     backup(state_dir, tmp_path / "backup")
@@ -132,7 +132,7 @@ def test_a_restored_log_has_no_results_of_another(state_dir: Path, tmp_path: Pat
         writer.submit(opening("later")).result()
     head = restore(tmp_path / "backup", state_dir)
     with StateWriter.open(state_dir) as writer:
-        (only,) = _told(writer, head.seq - 1)
+        (only,) = _entries(writer, head.seq - 1)
         assert len(_rows(writer)) == 1
         feed = LocalFeed(writer.source())
         with pytest.raises(Rejected, match="COMPACTED"):

@@ -65,7 +65,7 @@ def test_above_the_mark_only_authority_is_taken_away(tiny: StateWriter) -> None:
 
 
 def test_a_purge_makes_room(tiny: StateWriter, clock: FixedClock) -> None:
-    """When the sessions that filled the map have been ended and purged, new ones open again."""
+    """New sessions open again once those that filled the map were ended and purged."""
     fill(tiny)
     for _ in range(3):
         clock.advance(8 * 24 * 3_600_000)
@@ -87,7 +87,7 @@ def test_a_full_map_refuses_growth_and_takes_ends(tiny: StateWriter, monkeypatch
 def test_an_end_that_finds_no_room_engages_the_brake(
     tiny: StateWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If not even an end can be written, its caller hears so and every check denies."""
+    """The caller of an end that can't be written gets an error, and every check denies."""
     monkeypatch.setattr(Committer, "is_full", lambda *_: False)
     opened = fill(tiny)
     futures = [tiny.submit(end_session(f"e{n}", session_id)) for n, session_id in enumerate(opened)]
@@ -151,8 +151,8 @@ def test_a_restart_keeps_the_brake_until_a_write_succeeds(tmpfs: Path) -> None:
 def test_a_failed_commit_is_an_unknown_outcome_for_its_whole_group(
     writer: StateWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the commit fails nobody of the group is told yes, and the brake stands before they hear."""
-    braked_when_told: list[int] = []
+    """No caller gets a success if the commit fails, and the brake is engaged before they get the error."""
+    braked_at_error: list[int] = []
 
     class Failing:
         def __init__(self, env: lmdb.Environment) -> None:
@@ -167,10 +167,10 @@ def test_a_failed_commit_is_an_unknown_outcome_for_its_whole_group(
     real = writer.source().env
     monkeypatch.setattr(writer.source(), "env", Failing(real))
     future = writer.submit(opening("1", b"s" * 16))
-    future.add_done_callback(lambda _: braked_when_told.append(writer.source().brake[0]))
+    future.add_done_callback(lambda _: braked_at_error.append(writer.source().brake[0]))
     with pytest.raises(OutcomeUnknown, match="Input/output"):
         future.result()
-    assert braked_when_told == [1]
+    assert braked_at_error == [1]
     monkeypatch.setattr(writer.source(), "env", real)
     writer.clear_brake()
     assert writer.submit(opening("1", b"s" * 16)).result().applied

@@ -96,7 +96,7 @@ def hold_calls(source: LmdbSource, tmp_path: Path) -> None:
 
 
 def state(reads: StateQueries) -> dict[str, Any]:
-    """What a state holds, in the form of the JSON file, but for the head."""
+    """Return all of a state but its head, in the form of the JSON file."""
     before = BEFORE["state"]
     sessions = {name: reads.get_session(id16(name)) for name in before["sessions"]}
     permit = reads.permit(id16("spend"), bytes.fromhex(PERMIT)[16:])

@@ -1,7 +1,7 @@
-"""A writer to be killed while it takes, reserves and commits; each is told on stdout once it is acknowledged.
+"""A writer to be killed while it consumes, reserves and commits; prints each acknowledged change.
 
 Run as ``python -m tests.support.procs.kill_spender STATE_DIR SEED``. A line is ``CHANGE_ID PERMIT_HEX`` for
-what was taken (``-`` without a permit) and ``committed PERMIT_HEX`` for what was committed.
+a consumption (``-`` without a permit) and ``committed PERMIT_HEX`` for a committed permit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CALLERS = 8
 
 
 def call(writer: StateWriter, name: str) -> None:
-    """Take for ever, every other time with a permit, and commit every other of those."""
+    """Consume without end, every other time with a permit, and commit every other permit."""
     rng, count = random.Random(name), 0
     while True:
         change_id = retry_change_id(name, count.to_bytes(8, "big"))

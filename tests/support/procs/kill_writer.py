@@ -1,4 +1,4 @@
-"""A writer to be killed: changes from many threads, each told on stdout once it is acknowledged.
+"""A writer to be killed: changes from several threads; prints each acknowledged one.
 
 Run as ``python -m tests.support.procs.kill_writer STATE_DIR SEED``. A line is
 ``KIND CHANGE_ID SESSION_HEX SEQ``.
@@ -39,7 +39,7 @@ def changes_of(change_id: str, rng: random.Random, known: list[bytes]) -> Change
 
 
 def call(writer: StateWriter, name: str) -> None:
-    """Submit changes for ever, and tell each that was applied."""
+    """Submit changes without end, and print each applied one."""
     rng, known, count = random.Random(name), list[bytes](), 0
     while True:
         change = changes_of(f"{name}-{count}", rng, known)

@@ -1,10 +1,10 @@
 """A process that takes nonces from a replay table: ``python -m tests.support.procs.nonce_consumer``.
 
-It reads lines of standard input and answers each with a line. ``race PATH SEED COUNT``: open the table, say
-``ready``, wait for another line, take COUNT nonces that the seed gives, and say the reasons by number.
-``fork PATH SEED COUNT``: take them in this process and in a child forked from it at once, and say the
+It reads lines of standard input and answers each with a line. ``race PATH SEED COUNT``: open the table, print
+``ready``, wait for another line, take COUNT nonces of the seed, and print the reasons by number.
+``fork PATH SEED COUNT``: take them in this process and in a child forked from it at once, and print the
 reasons of both. ``again PATH SECONDS``: take one nonce again and again until that time or another line,
-and say how often each reason came, after a line with the first.
+and print the count of each reason, after a line with the first.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def nonces(seed: int, count: int) -> list[bytes]:
 
 
 def race(path: str, seed: int, count: int) -> None:
-    """Take all nonces of a seed, once told to."""
+    """Take all nonces of a seed after a line of input."""
     table, wanted = ReplayTable.open(path), nonces(seed, count)
     holders = [bytes([number]) * 32 for number in range(256)]
     write_line("ready")

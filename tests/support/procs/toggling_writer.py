@@ -1,4 +1,4 @@
-"""A writer in a process of its own: suspends and resumes the vectors' session in turn, told on stdout.
+"""A writer in a process of its own: suspends and resumes the vectors' session in turn.
 
 Run as ``python -m tests.support.procs.toggling_writer STATE_DIR``: for each line on stdin one change, and
 a line with the reason that checks must give once it is acknowledged.
@@ -16,7 +16,7 @@ from tests.vectors.world import NOW, SESSION
 
 
 def main() -> None:
-    """Change for as long as somebody asks."""
+    """Make one change for each line of input."""
     with StateWriter.open(sys.argv[1], clock=FixedClock(NOW)) as writer:
         for number, _ in enumerate(sys.stdin):
             if number % 2:
