@@ -141,7 +141,7 @@ def _publish(path: Path, public_key: bytes) -> None:
             temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)
-        pem.sync_folder(path.parent)
+        pem.sync_path(path.parent)
     except OSError as error:
         raise KeyFolderError(f"can't write {path}: {error.strerror}") from None
 
@@ -155,7 +155,7 @@ def _once(path: Path, load: Callable[[Path], Key], make: Callable[[Path], None])
             # The first link wins. A rename would replace the first key by a second.
             with contextlib.suppress(FileExistsError):
                 os.link(temporary, path)
-            pem.sync_folder(path.parent)
+            pem.sync_path(path.parent)
         except OSError as error:
             raise KeyFolderError(f"can't create the key {path}: {error.strerror}") from None
         finally:

@@ -20,12 +20,13 @@ from typing import Any, Self
 import lmdb
 
 from ..clock import Clock
+from ..crypto.pem import sync_path
 from ..errors import StateError, StateUnusable
 from ..model.change import new_incarnation
 from ..model.log_records import Head
 from . import layout
 from .host import preflight
-from .host.folder import replace_file, sync_folder
+from .host.folder import replace_file
 from .integrity.anchor import Anchored
 from .integrity.verify import Verified, verify
 from .lmdb import evidence_rows, incarnations
@@ -118,9 +119,9 @@ def backup_source(
         head.digest.hex(),
         _digest(data),
     )
-    _sync(data)
+    sync_path(data)
     replace_file(folder / MANIFEST_FILE, json.dumps(asdict(manifest), indent=2).encode() + b"\n", 0o600)
-    sync_folder(folder.parent)
+    sync_path(folder.parent)
     return manifest
 
 
@@ -277,11 +278,3 @@ def _verified(folder: Path, on_progress: Callable[[int, int], None] | None) -> t
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from ..._fast.record import line_chain
 from ...clock import Clock, SystemClock
-from ...crypto.pem import sync_folder
+from ...crypto.pem import sync_path
 from ...errors import StateUnusable, UsageError
 from .. import layout
 from ..checkpoint import checkpoint_body
@@ -221,7 +221,7 @@ class AuditStream:
             # Signed at once, in one write: a file without a signed begin is not ours.
             self._put(file, layout.body("begin", begin), now_ms)
             file.sync()
-            sync_folder(self._folder)
+            sync_path(self._folder)
         except OSError:
             self.count, self.head, self._signed = before
             file.close()

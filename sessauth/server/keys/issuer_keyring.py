@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...crypto.issuer_key import IssuerKey, KeyRecord, KeyStatus
+from ...crypto.pem import sync_path
 from ...errors import KeyFolderError
-from ...state.host.folder import sync_folder
 
 
 class KeyRing:
@@ -77,5 +77,5 @@ class KeyRing:
             name = f"{key.key_id.hex()}.pem"
             key.save(self._folder / name)
             mark.symlink_to(name)
-            sync_folder(self._folder)
+            sync_path(self._folder)
             return key

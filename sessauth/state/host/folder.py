@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from ..._fast.nonces.shared_file import share
+from ...crypto.pem import sync_path
 from ...errors import StateUnusable
 from .. import layout
 
@@ -77,16 +78,7 @@ def replace_file(path: Path, data: bytes, mode: int) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_path(path.parent)
 
 
 def make_folder(folder: Path, mode: int) -> None:
@@ -95,7 +87,7 @@ def make_folder(folder: Path, mode: int) -> None:
         return
     folder.mkdir(mode=0o700)
     share(folder, folder.parent, mode)
-    sync_folder(folder.parent)
+    sync_path(folder.parent)
 
 
 def extend_data(state_dir: Path, map_size: int) -> int:

@@ -146,6 +146,10 @@ def _check_file(path: Path, owner: int, forbidden: int, mode: str, *, optional: 
         refuse("MISSING", f"{path} is missing; start the server once on this folder, or restore it")
     if not stat.S_ISREG(status.st_mode):
         refuse("FOREIGN", f"{path} is not a regular file; restore it from a backup")
+    _check_mode(path, status, owner, forbidden, mode)
+
+
+def _check_mode(path: Path, status: os.stat_result, owner: int, forbidden: int, mode: str) -> None:
     if status.st_mode & forbidden:
         refuse("WRONG_MODE", f"{path} has mode {status.st_mode & 0o777:04o}; run chmod {mode} {path}")
     if status.st_uid != owner:
@@ -160,10 +164,7 @@ def _check_proof(folder: Path, owner: int) -> None:
         return
     if not stat.S_ISDIR(status.st_mode):
         refuse("FOREIGN", f"{folder} is not a folder; move it away, and the server makes it")
-    if status.st_mode & 0o027:
-        refuse("WRONG_MODE", f"{folder} has mode {status.st_mode & 0o777:04o}; run chmod 0750 {folder}")
-    if status.st_uid != owner:
-        refuse("WRONG_OWNER", f"{folder} belongs to user {status.st_uid}, its folder to {owner}; chown it")
+    _check_mode(folder, status, owner, 0o027, "0750")
     _check_file(folder / layout.PROOF_KEYS_FILE, owner, 0o027, "0640", optional=True)
     _check_file(folder / layout.REPLAY_FILE, owner, 0o007, "0660", optional=True)
 

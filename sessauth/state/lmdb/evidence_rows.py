@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from ...errors import InvalidReceipt
 from ...model.receipt import Receipt
 from ...model.registration import RegistrationRecord
 from .. import layout
@@ -55,14 +54,9 @@ def registrations(rows: TxnRows) -> list[RegistrationRecord]:
 
 def receipt(rows: TxnRows, session_id: bytes) -> Receipt | None:
     """Return a session's finished receipt, if it is stored."""
-    data = rows.get(layout.EVIDENCE, RECEIPT + session_id)
-    if data is None:
-        return None
-    try:
-        finished = Receipt.decode(data)
-    except InvalidReceipt as error:
-        raise corrupt(f"the receipt of session {session_id.hex()}", error) from error
-    if finished.session_id != session_id:
+    key, name = RECEIPT + session_id, "the receipt of session %s"
+    finished = rows.decoded(layout.EVIDENCE, key, Receipt.decode, name, session_id)
+    if finished is not None and finished.session_id != session_id:
         raise corrupt(f"the receipt of session {session_id.hex()}", "it is another's")
     return finished
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import islice, takewhile
 from typing import Any, Final
 
@@ -93,13 +94,9 @@ class TxnRows(CostRows):
         return self._session(session_id, int.from_bytes(self.get(layout.LEASES, session_id) or b"", "big"))
 
     def _session(self, session_id: bytes, lease_deadline_ms: int) -> Session | None:
-        data = self.get(layout.SESSIONS, session_id)
-        if data is None:
-            return None
-        try:
-            return current_session(self, Session.decode(data, lease_deadline_ms))
-        except ValueError as error:
-            raise corrupt(f"session {session_id.hex()}", error) from error
+        decode = partial(Session.decode, lease_deadline_ms=lease_deadline_ms)
+        session = self.decoded(layout.SESSIONS, session_id, decode, "session %s", session_id)
+        return None if session is None else current_session(self, session)
 
     def session_status(self, session_id: bytes) -> int:
         """Return the number of a session's current status without decoding the rest of its row; 0: no row."""
@@ -139,13 +136,7 @@ class TxnRows(CostRows):
 
     def key(self, key_id: bytes) -> KeyRecord | None:
         """Return an issuer key."""
-        data = self.get(layout.KEYS, key_id)
-        if data is None:
-            return None
-        try:
-            return KeyRecord.decode(data)
-        except ValueError as error:
-            raise corrupt(f"issuer key {key_id.hex()}", error) from error
+        return self.decoded(layout.KEYS, key_id, KeyRecord.decode, "issuer key %s", key_id)
 
     def key_ids(self) -> list[bytes]:
         """Return the ids of all issuer keys, ascending."""

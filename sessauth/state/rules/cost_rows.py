@@ -6,13 +6,15 @@ A counter's key is the session id, one byte for the kind, and what is counted.
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from ...errors import SessauthError, StateUnusable
 from ...model.approval import ApprovalRecord
 from ...model.costs import Ledger, Permit, SessionCounts
 from .. import layout
 
+T = TypeVar("T")
 _REQUEST_LABEL = b"sessauth/state/asked/v1\x00"
 
 # Uses of a scope of a block: 8 bytes, big-endian.
@@ -81,19 +83,26 @@ class CostRows:
         """Return a row's value."""
         raise NotImplementedError
 
+    def decoded(
+        self, table: str, key: bytes, decode: Callable[[bytes], T], name: str, *ids: bytes
+    ) -> T | None:
+        """Return a row as ``decode`` reads it; ``name``, with the ``ids`` in hex, names it in the error."""
+        data = self.get(table, key)
+        if data is None:
+            return None
+        try:
+            return decode(data)
+        except (ValueError, SessauthError) as error:
+            raise corrupt(name % tuple(each.hex() for each in ids), error) from error
+
     def uses(self, session_id: bytes, block_id: bytes, scope: int) -> int:
         """Return the number of uses of a scope of a block."""
         return int.from_bytes(self.get(layout.COUNTERS, uses_key(session_id, block_id, scope)) or b"", "big")
 
     def ledger(self, session_id: bytes, ledger: bytes) -> Ledger:
         """Return a ledger of a session, an empty one if there is no row."""
-        data = self.get(layout.COUNTERS, ledger_key(session_id, ledger))
-        if data is None:
-            return Ledger()
-        try:
-            return Ledger.decode(data)
-        except (ValueError, SessauthError) as error:
-            raise corrupt(f"ledger {ledger.hex()} of session {session_id.hex()}", error) from error
+        key, name = ledger_key(session_id, ledger), "ledger %s of session %s"
+        return self.decoded(layout.COUNTERS, key, Ledger.decode, name, ledger, session_id) or Ledger()
 
     def approval_used(self, session_id: bytes, approval_id: bytes) -> bool:
         """Return True if a call used the approval."""
@@ -101,33 +110,18 @@ class CostRows:
 
     def counts(self, session_id: bytes) -> SessionCounts:
         """Return the open permits and approvals of a session, and its number of counters."""
-        data = self.get(layout.COUNTERS, counts_key(session_id))
-        if data is None:
-            return SessionCounts()
-        try:
-            return SessionCounts.decode(data)
-        except ValueError as error:
-            raise corrupt(f"what session {session_id.hex()} has open", error) from error
+        key, name = counts_key(session_id), "what session %s has open"
+        return self.decoded(layout.COUNTERS, key, SessionCounts.decode, name, session_id) or SessionCounts()
 
     def permit(self, session_id: bytes, permit_id: bytes) -> Permit | None:
         """Return an open permit."""
-        data = self.get(layout.PERMITS, session_id + permit_id)
-        if data is None:
-            return None
-        try:
-            return Permit.decode(data)
-        except (ValueError, SessauthError) as error:
-            raise corrupt(f"permit {permit_id.hex()} of session {session_id.hex()}", error) from error
+        key, name = session_id + permit_id, "permit %s of session %s"
+        return self.decoded(layout.PERMITS, key, Permit.decode, name, permit_id, session_id)
 
     def approval(self, session_id: bytes, approval_id: bytes) -> ApprovalRecord | None:
         """Return a requested approval of any status."""
-        data = self.get(layout.APPROVALS, session_id + approval_id)
-        if data is None:
-            return None
-        try:
-            return ApprovalRecord.decode(data)
-        except (ValueError, SessauthError) as error:
-            raise corrupt(f"approval {approval_id.hex()} of session {session_id.hex()}", error) from error
+        key, name = session_id + approval_id, "approval %s of session %s"
+        return self.decoded(layout.APPROVALS, key, ApprovalRecord.decode, name, approval_id, session_id)
 
     def requested_approval(
         self, session_id: bytes, block_id: bytes, block: int, scope: int, epoch: int, request_digest: bytes

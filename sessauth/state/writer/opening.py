@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import lmdb
 
+from ...crypto.pem import sync_path
 from ...errors import StateUnusable
 from ...model.log_records import Head
 from .. import layout
 from ..host import access, brake, preflight
-from ..host.folder import Owner, WriterLock, extend_data, pid_namespace, sync_folder
+from ..host.folder import Owner, WriterLock, extend_data, pid_namespace
 from ..integrity import anchor
 from ..integrity.verify import verify
 from ..lmdb import evidence_rows
@@ -138,7 +139,7 @@ def _make_folder(state_dir: Path) -> None:
             # It inherited the group of the folder above, which this process can't give to files.
             os.chown(state_dir, -1, os.getegid())
         state_dir.chmod(layout.DIR_MODE)
-        sync_folder(state_dir.parent)
+        sync_path(state_dir.parent)
         return
     if state_dir.is_dir() and not (state_dir / layout.DATA_FILE).exists():
         # Init and a killed start may leave these; any other file is foreign.
@@ -183,7 +184,7 @@ def _open_tables(env: lmdb.Environment, *, create: bool) -> dict[str, Any]:
                 layout.FORMAT, layout.MIN_READER_FORMAT, os.urandom(16), os.urandom(16), digest=bytes(32)
             )
             txn.put(layout.HEAD_KEY, head.encode(), db=tables[layout.META])
-    sync_folder(Path(env.path()))
+    sync_path(Path(env.path()))
     return tables
 
 
