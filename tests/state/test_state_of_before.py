@@ -9,7 +9,6 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,12 +19,13 @@ from sessauth._fast.token.proof import ProofKeys
 from sessauth.clock import FixedClock
 from sessauth.model.log_records import Head
 from sessauth.reasons import Level, Reason, Stage
-from sessauth.server.writer.authorizer import CallRequest, WriterAuthorizer
+from sessauth.server.writer.authorizer import CallRequest, WriterAuthorizer, WriterDecision
 from sessauth.state import layout
 from sessauth.state.host.folder import Owner, pid_namespace
 from sessauth.state.integrity.verify import verify
 from sessauth.state.lmdb.environment import LmdbSource
 from sessauth.state.lmdb.reader import StateReader
+from sessauth.state.writer.group import Group
 from sessauth.state.writer.queries import StateQueries
 from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Verifier
@@ -171,9 +171,13 @@ def test_the_writer_decides_what_costs_as_before(writer: StateWriter) -> None:
         for name in ("token", "expected", "permit"):
             parts.pop(name, None)
         request = CallRequest("gateway-a", TOKENS[call["token"]], audience="gateway", **parts)
-        work = partial(authorizer.check, ask=request)
-        if "permit" in call:
-            work = partial(authorizer.commit, ask=request, permit=bytes.fromhex(call["permit"]))
+        permit = bytes.fromhex(call.get("permit", ""))
+
+        def work(group: Group, request: CallRequest = request, permit: bytes = permit) -> WriterDecision:
+            if permit:
+                return authorizer.commit(group, request, permit)
+            return authorizer.check(group, request)
+
         made = writer.decide(work, 1_024).result(10)
         more = {"permit": bool(made.permit), "approval": made.approval is not None}
         assert {**outcome(made.decision), **more} == call["expected"], call
