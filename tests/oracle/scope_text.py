@@ -37,7 +37,7 @@ _LISTS = (Operator.IN, Operator.NOT_IN, Operator.SUBSET_OF)
 Record = Mapping[str, Any]
 
 
-# What is escaped beside " and \: ends of ranges, both included.
+# Ranges of characters to escape besides " and \, ends included.
 _ESCAPED = (
     *(
         (0x0, 0x1F),
