@@ -25,32 +25,32 @@ def listed(caller: Caller, **given: Any) -> list[bytes]:
     return [each.id for each in answer.approvals]
 
 
-def get(caller: Caller, asked: ApprovalRecord) -> record_pb2.ApprovalRecord:
+def get(caller: Caller, requested: ApprovalRecord) -> record_pb2.ApprovalRecord:
     """One approval as a caller sees it."""
-    request = pb.GetApprovalRequest(session_id=asked.session_id, approval_id=asked.id)
+    request = pb.GetApprovalRequest(session_id=requested.session_id, approval_id=requested.id)
     return caller.call("ApprovalService/GetApproval", request).approval
 
 
 def grant(
-    caller: Caller, asked: ApprovalRecord, signed: SignedApproval | None, request_id: str = ""
+    caller: Caller, requested: ApprovalRecord, signed: SignedApproval | None, request_id: str = ""
 ) -> pb.GrantApprovalResponse:
     """Hand in a signed approval."""
     statement = None if signed is None else token_pb2.SignedApproval.FromString(signed.encode())
     request = pb.GrantApprovalRequest(
-        request_id=request_id, session_id=asked.session_id, approval_id=asked.id, statement=statement
+        request_id=request_id, session_id=requested.session_id, approval_id=requested.id, statement=statement
     )
     return caller.call("ApprovalService/GrantApproval", request)
 
 
-def deny(caller: Caller, asked: ApprovalRecord, reason: str = "") -> pb.DenyApprovalResponse:
+def deny(caller: Caller, requested: ApprovalRecord, reason: str = "") -> pb.DenyApprovalResponse:
     """Say no."""
-    request = pb.DenyApprovalRequest(session_id=asked.session_id, approval_id=asked.id, reason=reason)
+    request = pb.DenyApprovalRequest(session_id=requested.session_id, approval_id=requested.id, reason=reason)
     return caller.call("ApprovalService/DenyApproval", request)
 
 
-def sign(name: str, asked: ApprovalRecord) -> SignedApproval:
+def sign(name: str, requested: ApprovalRecord) -> SignedApproval:
     """What an approver with the system's clock signs of a record."""
-    return Approver(approver(name)).grant(ApprovalRequest(asked))
+    return Approver(approver(name)).grant(ApprovalRequest(requested))
 
 
 @pytest.fixture(scope="module")
@@ -69,51 +69,51 @@ def test_what_waits_is_listed_and_read(
     service: Service, person: Caller, operator: Caller, session: sessions.Session
 ) -> None:
     """An approver and an operator see it; the record is what the log holds, and can be signed."""
-    asked = ask(service, session)
+    requested = ask(service, session)
 
     for caller in (person, operator):
-        assert listed(caller, session_id=session.id) == [asked.id]
-        assert ApprovalRecord.decode(get(caller, asked).SerializeToString()) == asked
-    assert sign("ann", asked).public_key == approver("ann").public_key
+        assert listed(caller, session_id=session.id) == [requested.id]
+        assert ApprovalRecord.decode(get(caller, requested).SerializeToString()) == requested
+    assert sign("ann", requested).public_key == approver("ann").public_key
 
 
 def test_two_approvers_make_it_granted(service: Service, person: Caller, session: sessions.Session) -> None:
     """The first statement leaves it waiting for the others, the second ends that; the revision moves."""
-    asked = ask(service, session)
-    first = grant(person, asked, sign("ann", asked))
-    second = grant(person, asked, sign("bob", asked))
+    requested = ask(service, session)
+    first = grant(person, requested, sign("ann", requested))
+    second = grant(person, requested, sign("bob", requested))
 
     assert first.approval.status == record_pb2.APPROVAL_STATUS_PENDING
     assert second.approval.status == record_pb2.APPROVAL_STATUS_GRANTED
-    assert second.revision > first.revision > asked.revision
+    assert second.revision > first.revision > requested.revision
     assert listed(person, session_id=session.id) == []
-    assert listed(person, session_id=session.id, status="APPROVAL_STATUS_GRANTED") == [asked.id]
+    assert listed(person, session_id=session.id, status="APPROVAL_STATUS_GRANTED") == [requested.id]
 
 
 def test_a_repeated_grant_gives_the_first_outcome(
     service: Service, person: Caller, session: sessions.Session
 ) -> None:
     """With the same request id and statement nothing is added; with another statement it is a conflict."""
-    asked = ask(service, session)
-    signed = sign("ann", asked)
+    requested = ask(service, session)
+    signed = sign("ann", requested)
     request_id = secrets.token_hex(8)
-    first = grant(person, asked, signed, request_id)
+    first = grant(person, requested, signed, request_id)
 
-    again = grant(person, asked, signed, request_id)
+    again = grant(person, requested, signed, request_id)
 
     assert again.revision == first.revision
     assert len(again.approval.statements) == 1
     with pytest.raises(RpcError) as refused:
-        grant(person, asked, sign("bob", asked), request_id)
+        grant(person, requested, sign("bob", requested), request_id)
     assert refused.value.word == "CONFLICT"
 
 
 def test_only_what_counts_is_taken(service: Service, person: Caller, session: sessions.Session) -> None:
     """A foreign key, another call, a changed signature, a key that signed already: BAD_APPROVAL."""
-    asked, other = ask(service, session), ask(service, session)
-    right = sign("ann", asked)
-    foreign = approver("dan").sign(replace(_statement(asked)))
-    grant(person, asked, sign("bob", asked))
+    requested, other = ask(service, session), ask(service, session)
+    right = sign("ann", requested)
+    foreign = approver("dan").sign(replace(_statement(requested)))
+    grant(person, requested, sign("bob", requested))
 
     for wrong in (
         foreign,
@@ -121,30 +121,30 @@ def test_only_what_counts_is_taken(service: Service, person: Caller, session: se
         replace(right, signature=bytes(64)),
         replace(right, statement=right.statement + b"\x48\x01"),
         replace(right, public_key=bytes(32)),
-        sign("bob", asked),
+        sign("bob", requested),
     ):
         with pytest.raises(RpcError) as refused:
-            grant(person, asked, wrong)
+            grant(person, requested, wrong)
         assert refused.value.code is grpc.StatusCode.FAILED_PRECONDITION
         assert refused.value.word == "BAD_APPROVAL"
-    assert len(get(person, asked).statements) == 1
+    assert len(get(person, requested).statements) == 1
 
 
-def _statement(asked: ApprovalRecord) -> Any:
+def _statement(requested: ApprovalRecord) -> Any:
     from sessauth.model.approval import ApprovalStatement
 
-    return ApprovalStatement.decode(sign("ann", asked).statement)
+    return ApprovalStatement.decode(sign("ann", requested).statement)
 
 
 def test_a_role_grants_nothing(service: Service, operator: Caller, session: sessions.Session) -> None:
     """An operator too needs a statement by a key of the scope."""
-    asked = ask(service, session)
+    requested = ask(service, session)
 
     with pytest.raises(RpcError) as refused:
-        grant(operator, asked, None)
+        grant(operator, requested, None)
     assert (refused.value.word, refused.value.field) == ("INVALID_ARGUMENT", "statement")
     with pytest.raises(RpcError) as refused:
-        grant(operator, asked, approver("operator").sign(_statement(asked)))
+        grant(operator, requested, approver("operator").sign(_statement(requested)))
     assert refused.value.word == "BAD_APPROVAL"
 
 
@@ -152,16 +152,16 @@ def test_a_denial_is_written_down_and_final(
     service: Service, person: Caller, session: sessions.Session
 ) -> None:
     """Who and why; afterwards nobody grants it, nor denies it again."""
-    asked = ask(service, session)
-    denied = deny(person, asked, "not on friday")
+    requested = ask(service, session)
+    denied = deny(person, requested, "not on friday")
 
     assert denied.approval.status == record_pb2.APPROVAL_STATUS_DENIED
     assert (denied.approval.denied_by, denied.approval.reason) == ("ann", "not on friday")
-    for answer in (lambda: grant(person, asked, sign("ann", asked)), lambda: deny(person, asked)):
+    for answer in (lambda: grant(person, requested, sign("ann", requested)), lambda: deny(person, requested)):
         with pytest.raises(RpcError) as refused:
             answer()
         assert refused.value.word == "WRONG_STATUS"
-    assert listed(person, session_id=session.id, status="APPROVAL_STATUS_DENIED") == [asked.id]
+    assert listed(person, session_id=session.id, status="APPROVAL_STATUS_DENIED") == [requested.id]
 
 
 def test_a_gateway_sees_only_what_it_asked_for(
@@ -185,15 +185,15 @@ def test_a_gateway_sees_only_what_it_asked_for(
 
 def test_roles_that_have_no_business_here(service: Service, session: sessions.Session) -> None:
     """An issuer sees no approvals; an auditor reads them and answers none."""
-    asked = ask(service, session)
+    requested = ask(service, session)
     issuer, auditor = service.add("issuer-a", "issuer"), service.add("auditor-a", "auditor")
 
     with pytest.raises(RpcError) as refused:
         listed(issuer)
     assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
-    assert get(auditor, asked).id == asked.id
+    assert get(auditor, requested).id == requested.id
     with pytest.raises(RpcError) as refused:
-        deny(auditor, asked)
+        deny(auditor, requested)
     assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -230,13 +230,13 @@ def test_an_epoch_that_moved_leaves_nothing_to_sign(
     service: Service, person: Caller, operator: Caller, session: sessions.Session
 ) -> None:
     """Narrowing the session ends what waits: it isn't listed, and a grant of it is refused."""
-    asked = ask(service, session)
+    requested = ask(service, session)
     narrow = sessions.NarrowSessionRequest(session_id=session.id, ceiling=["read:files/a/**"])
     operator.call("SessionService/NarrowSession", narrow)
 
     assert listed(person, session_id=session.id) == []
     with pytest.raises(RpcError) as refused:
-        grant(person, asked, sign("ann", asked))
+        grant(person, requested, sign("ann", requested))
     assert refused.value.word == "EPOCH_MISMATCH"
 
 

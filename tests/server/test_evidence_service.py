@@ -47,14 +47,14 @@ def gateway(service: Service) -> Caller:
 
 @dataclass
 class Gateway:
-    """A verifier that says what it is told to say."""
+    """A verifier under the test's control."""
 
     caller: Caller
     log: StateWriter
     name: str = "gw-1"
 
-    def say(self, **given: Any) -> int:
-        """Enrol or renew at the latest revision, with what is given in place of that."""
+    def register(self, **given: Any) -> int:
+        """Register or renew at the latest revision; ``given`` fields replace its own."""
         head = self.log.head()
         said = {
             "name": self.name,
@@ -78,12 +78,12 @@ def log(service: Service) -> StateWriter:
 
 
 @pytest.fixture
-def enrolled(gateway: Caller, log: StateWriter) -> Iterator[Gateway]:
-    """A verifier that enrolled, and leaves with the test."""
+def registered(gateway: Caller, log: StateWriter) -> Iterator[Gateway]:
+    """A verifier that registered, and leaves with the test."""
     found = Gateway(gateway, log)
-    found.say()
+    found.register()
     yield found
-    found.say(leave=True)
+    found.register(leave=True)
 
 
 def open_session(caller: Caller, **given: Any) -> sessions.Session:
@@ -128,7 +128,7 @@ def test_with_nobody_enrolled_an_end_is_closed_at_once(
 
 
 def test_the_answer_to_an_end_waits_for_acknowledgements(
-    operator: Caller, log: StateWriter, enrolled: Gateway
+    operator: Caller, log: StateWriter, registered: Gateway
 ) -> None:
     """They are called for, and the answer comes with the last of them; the receipt is then kept."""
     session = open_session(operator)
@@ -138,19 +138,19 @@ def test_the_answer_to_an_end_waits_for_acknowledgements(
     ending.start()
     assert wait_until(lambda: log.source().called_for()[1] > before)
     assert not answers
-    enrolled.say()
+    registered.register()
     ending.join(20)
 
     receipt = read(answers[0].receipt, log, session.id)
     assert receipt.state is ReceiptState.CLOSED
     assert [each.state for each in receipt.verifiers] == [VerifierState.ACKNOWLEDGED] * 2
     assert wait_until(lambda: log.receipt(session.id) == receipt)
-    enrolled.say(leave=True)
+    registered.register(leave=True)
     assert receipt_of(operator, log, session.id) == receipt
 
 
 def test_who_is_late_is_named_and_holds_up_nothing(
-    service: Service, operator: Caller, log: StateWriter, enrolled: Gateway, monkeypatch: pytest.MonkeyPatch
+    service: Service, operator: Caller, log: StateWriter, registered: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first end waits for it; the others don't, and each is PARTIAL until it is heard."""
     assert service.control is not None
@@ -164,9 +164,9 @@ def test_who_is_late_is_named_and_holds_up_nothing(
 
     assert [receipt.waiting for receipt in receipts] == [("gw-1",)] * 4
     assert waited == [receipts[0].revision]
-    # Who is late is called for all the same.
+    # A late verifier is asked to acknowledge all the same.
     assert log.source().called_for()[1] == receipts[-1].revision
-    enrolled.say()
+    registered.register()
     assert all(receipt_of(operator, log, each).state for each in found)
 
 
@@ -283,16 +283,16 @@ def test_what_a_verifier_says_is_of_this_state(gateway: Caller, log: StateWriter
         ({"name": "sessauth/worker-0"}, "INVALID_ARGUMENT"),
     ):
         with pytest.raises(RpcError) as caught:
-            verifier.say(**given)
+            verifier.register(**given)
         assert caught.value.word == word
-    assert verifier.say() == log.head().revision
+    assert verifier.register() == log.head().revision
     with pytest.raises(RpcError) as caught:
-        verifier.say(instance=b"j" * 16)
+        verifier.register(instance=b"j" * 16)
     assert caught.value.word == "NAME_TAKEN"
-    verifier.say(leave=True)
+    verifier.register(leave=True)
 
 
-def test_verifiers_are_listed(operator: Caller, enrolled: Gateway) -> None:
+def test_verifiers_are_listed(operator: Caller, registered: Gateway) -> None:
     """The control process first; who, whose, since when, and where it stands."""
     found = operator.call("EvidenceService/ListVerifiers", pb.ListVerifiersRequest()).verifiers
 

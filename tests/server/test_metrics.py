@@ -22,7 +22,7 @@ from tests.support.service import Caller, Service, running, serves, wait_until
 
 PERMIT_MS = 60_000
 PROCESSES = {"control", "worker-0", "worker-1"}
-# What a label may be: nothing that an agent, a session, a token or a gateway chooses.
+# Values of labels: nothing that an agent, a session, a token or a gateway chooses.
 ALLOWED_LABELS = {
     "stage": {stage.name.lower() for stage in Stage},
     "reason": {reason.name for reason in Reason},
@@ -188,7 +188,7 @@ def test_what_is_open_is_counted(measured: Measured) -> None:
     page = measured.scrape()
     assert page.value("sessauth_waiting_approvals") == 1
     assert page.value("sessauth_sessions", status="suspended") == 1
-    # What the workers handed on was counted by who answered it.
+    # Forwarded calls were counted by the process that answered them.
     assert page.counted("sessauth_decisions_total", "reason") == traffic.decided
 
 

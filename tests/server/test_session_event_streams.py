@@ -61,45 +61,45 @@ class Run:
 
 
 def test_a_watch_goes_on_over_a_restart(home: Initialised) -> None:
-    """Behind the revision that was told last, in the next run of the server: each event once, in order."""
+    """Behind the last received revision, in the next run of the server: each event once, in order."""
     first = Run(home)
     with watching(first.operator, after_revision=0) as watch:
         opened = [open_session(first.operator).id for _ in range(3)]
-        told = [watch.event() for _ in range(3)]
+        received = [watch.event() for _ in range(3)]
         incarnation = first.control.log.head().incarnation
         end(first.operator, opened[0])
         first.stop()
     second = Run(home)
     end(second.operator, opened[1])
-    with watching(second.operator, after_revision=told[-1].revision, incarnation=incarnation) as watch:
+    with watching(second.operator, after_revision=received[-1].revision, incarnation=incarnation) as watch:
         end(second.operator, opened[2])
-        told += [watch.event() for _ in range(3)]
+        received += [watch.event() for _ in range(3)]
     second.stop()
 
-    assert [(each.kind, each.session_id) for each in told] == [
+    assert [(each.kind, each.session_id) for each in received] == [
         *((ev.OPENED, each) for each in opened),
         *((ev.ENDED, each) for each in opened),
     ]
 
 
 def test_a_client_goes_on_over_a_restart(home: Initialised) -> None:
-    """By itself: the server ends the stream, is gone for a while, and nothing is lost or told twice."""
+    """By itself: the server ends the stream, is gone for a while, and nothing is lost or received twice."""
     run = Run(home)
     with (
         Client(str(home.socket), home.credential_file.read_text().strip(), timeout_ms=10_000) as client,
         client.watch_sessions(kinds=["opened"]) as watch,
     ):
         opened = []
-        told = []
+        received = []
         for _ in range(3):
             opened += [open_session(run.operator).id for _ in range(2)]
-            told.append(next(watch).session_id)
+            received.append(next(watch).session_id)
             run.stop()
             run = Run(home)
-        told += [next(watch).session_id for _ in range(3)]
+        received += [next(watch).session_id for _ in range(3)]
     run.stop()
 
-    assert told == opened
+    assert received == opened
 
 
 def test_a_restored_state_is_found_out(home: Initialised, tmp_path: Path) -> None:
@@ -107,16 +107,16 @@ def test_a_restored_state_is_found_out(home: Initialised, tmp_path: Path) -> Non
     run = Run(home)
     session = open_session(run.operator)
     with watching(run.operator) as watch:
-        told = watch.synced()
+        received = watch.synced()
     end(run.operator, session.id)
     run.stop()
     backup(home.state_dir, tmp_path / "backup")
     restore(tmp_path / "backup", home.state_dir)
     run = Run(home)
     refusals = [
-        Watch(run.operator, after_revision=told.revision, incarnation=told.incarnation).refused(),
-        Watch(run.operator, after_revision=told.revision).refused(),
-        Watch(run.operator, after_revision=head_of(run.control), incarnation=told.incarnation).refused(),
+        Watch(run.operator, after_revision=received.revision, incarnation=received.incarnation).refused(),
+        Watch(run.operator, after_revision=received.revision).refused(),
+        Watch(run.operator, after_revision=head_of(run.control), incarnation=received.incarnation).refused(),
     ]
     before_the_restore = head_of(run.control) - 1
     with watching(run.operator, after_revision=before_the_restore, kinds=[ev.OPENED]) as watch:
@@ -131,7 +131,7 @@ def test_a_restored_state_is_found_out(home: Initialised, tmp_path: Path) -> Non
 
 
 def test_what_was_compacted_is_said(home: Initialised) -> None:
-    """COMPACTED, with how to go on; from the oldest change that is kept everything is told."""
+    """COMPACTED, with how to go on; from the oldest stored change on everything is sent."""
     run = Run(home)
     committer = run.control.log._committer
     committer._retention = replace(committer._retention, changes=4)
@@ -139,12 +139,12 @@ def test_what_was_compacted_is_said(home: Initialised) -> None:
         last = open_session(run.operator)
     refused = Watch(run.operator, after_revision=last.revision - 5).refused()
     with watching(run.operator, after_revision=last.revision - 4) as watch:
-        told = watch.until(last.revision)
+        received = watch.until(last.revision)
     run.stop()
 
     assert (refused.code, refused.word) == (grpc.StatusCode.FAILED_PRECONDITION, "COMPACTED")
     assert "list the sessions" in refused.message
-    assert [each.revision for each in told] == [last.revision - n for n in (3, 2, 1, 0)]
+    assert [each.revision for each in received] == [last.revision - n for n in (3, 2, 1, 0)]
 
 
 def _any_end(session: sessions.Session) -> Event:
@@ -175,9 +175,9 @@ def test_a_follower_that_the_log_overtook_loses_nothing(
     with watching(operator) as watch:
         monkeypatch.setattr(feed, "entries", overtaken)
         opened = [open_session(operator).id for _ in range(5)]
-        told = [watch.event().session_id for _ in range(5)]
+        received = [watch.event().session_id for _ in range(5)]
 
-    assert told == opened
+    assert received == opened
 
 
 def test_fifty_watchers_are_told_the_same(shared: Service) -> None:
@@ -191,12 +191,12 @@ def test_fifty_watchers_are_told_the_same(shared: Service) -> None:
         watch.synced()
     assert _threads() == 1
     opened = [open_session(operator).id for _ in range(20)]
-    told = [[watch.event().session_id for _ in range(20)] for watch in watches]
+    received = [[watch.event().session_id for _ in range(20)] for watch in watches]
     assert _held(shared) == 50
     for watch in watches:
         watch.close()
 
-    assert told == [opened] * 50
+    assert received == [opened] * 50
     assert wait_until(lambda: _held(shared) == 0 and _threads() == 0)
 
 
@@ -241,7 +241,7 @@ def test_a_reader_that_is_slow_holds_up_nobody_and_loses_nothing(
             behind, at = unread._fell_behind, unread.position
             wanted += [open_session(operator, purpose="p" * 1000, owner="o" * 1000).id for _ in range(20)]
             # Behind, and not on its way: it waits for its reader. One that is only late would go on alone,
-            # and be told of the use.
+            # and be received of the use.
             stuck = behind and unread._fell_behind and at == unread.position
             assert len(wanted) < 2_000
         shared.control.subsystems.uses_after_end.on_used_after_end(
@@ -249,16 +249,16 @@ def test_a_reader_that_is_slow_holds_up_nobody_and_loses_nothing(
         )
         wanted += [open_session(operator, purpose="p" * 1000).id for _ in range(20)]
         assert [quick.event().session_id for _ in wanted] == wanted
-    told: list[bytes] = []
+    received: list[bytes] = []
     missed = 0
-    while len(told) < len(wanted) or not missed:
+    while len(received) < len(wanted) or not missed:
         for event in ev.pb.WatchSessionsResponse.FromString(next(slow)).events:
-            told += [event.session_id] if event.kind == ev.OPENED else []
+            received += [event.session_id] if event.kind == ev.OPENED else []
             assert event.kind != ev.USED_AFTER_END
             missed = max(missed, event.missed)
     slow.cancel()
 
-    assert told == wanted
+    assert received == wanted
     assert missed == 1
 
 

@@ -17,7 +17,7 @@ from tests.support.service import Service, running
 
 CHANGES = ("open", "open child", "narrow", "facts", "suspend", "resume", "revoke", "end", "cut")
 STEPS = st.lists(st.tuples(st.sampled_from(CHANGES), st.integers(0, 3)), min_size=1, max_size=16)
-# What each change is told as, once it was applied.
+# What each change is received as, once it was applied.
 KINDS = {
     "open": EventKind.OPENED,
     "open child": EventKind.OPENED,
@@ -53,7 +53,7 @@ def wire(service: Service) -> Iterator[Wire]:
 
 
 def _change(client: Client, what: str, at: int, opened: list[bytes], number: int) -> tuple[EventKind, bytes]:
-    """Make a change; returns what it is to be told as, or raises what it was refused with."""
+    """Make a change; returns its expected event, or raises its refusal."""
     if what == "open" or not opened:
         opened.append(client.open_session(subject="agent", ceiling=["read:**"]).id)
         return EventKind.OPENED, opened[-1]
@@ -72,7 +72,7 @@ def _change(client: Client, what: str, at: int, opened: list[bytes], number: int
     return KINDS[what], session_id
 
 
-def _told(watch: SessionWatch, revision: int) -> list[SessionEvent]:
+def _expected_events(watch: SessionWatch, revision: int) -> list[SessionEvent]:
     found: list[SessionEvent] = []
     while watch.revision < revision:
         event = next(watch)
@@ -95,7 +95,7 @@ def test_breaks_neither_lose_nor_repeat(
     credential = service.made.credential_file.read_text().strip()
     opened: list[bytes] = []
     expected: list[tuple[EventKind, bytes]] = []
-    told: list[SessionEvent] = []
+    received: list[SessionEvent] = []
     with (
         Client(str(wire.path), credential, timeout_ms=10_000) as broken,
         client.watch_sessions(heartbeats=True) as whole,
@@ -104,7 +104,7 @@ def test_breaks_neither_lose_nor_repeat(
         begins = whole.revision
         for number, (what, at) in enumerate(steps):
             if what == "cut":
-                told += _told(torn, begins + len(expected) - at)
+                received += _expected_events(torn, begins + len(expected) - at)
                 wire.cut()
                 continue
             try:
@@ -112,18 +112,18 @@ def test_breaks_neither_lose_nor_repeat(
             except Rejected:
                 continue
         revision = begins + len(expected)
-        told += _told(torn, revision)
-        assert told == _told(whole, revision)
+        received += _expected_events(torn, revision)
+        assert received == _expected_events(whole, revision)
         again = client.watch_sessions(after_revision=begins)
-        assert _told(again, revision) == told
+        assert _expected_events(again, revision) == received
         again.close()
 
-    assert [(event.kind, event.session_id) for event in told] == expected
-    assert [event.revision for event in told] == [begins + n + 1 for n in range(len(expected))]
+    assert [(event.kind, event.session_id) for event in received] == expected
+    assert [event.revision for event in received] == [begins + n + 1 for n in range(len(expected))]
 
 
 def test_each_cut_is_survived(service: Service, client: Client, wire: Wire) -> None:
-    """A cut connection is made anew, and told from where it broke."""
+    """A cut connection is made anew, and continues from where it broke."""
     credential = service.made.credential_file.read_text().strip()
     with (
         Client(str(wire.path), credential, timeout_ms=10_000) as broken,

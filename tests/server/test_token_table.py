@@ -34,7 +34,7 @@ class _Waiting:
 
 
 @dataclass
-class Asked:
+class BatchCase:
     """A verifier of its own on the server's state, and CheckBatch by it."""
 
     verifier: Verifier
@@ -58,12 +58,12 @@ class Asked:
 
 
 @pytest.fixture
-def asked(service: Service) -> Asked:
+def batch_case(service: Service) -> BatchCase:
     """With one failed signature for each peer, and none regained."""
     assert service.control is not None
     source = service.control.log.source()
     verifier = Verifier(source)
-    return Asked(verifier, AuthorizationService(verifier, source, FailedSignatures(1, 0), NobodyThere()))
+    return BatchCase(verifier, AuthorizationService(verifier, source, FailedSignatures(1, 0), NobodyThere()))
 
 
 @pytest.fixture
@@ -111,16 +111,16 @@ def test_items_are_judged_by_the_tokens_that_they_name(operator: Caller, minted:
     assert ids[0] == ids[5] and ids[2] == ids[6] and len({ids[0], ids[2], ids[3]}) == 3
 
 
-def test_a_token_of_the_table_is_looked_up_once(asked: Asked, minted: list[bytes]) -> None:
+def test_a_token_of_the_table_is_looked_up_once(batch_case: BatchCase, minted: list[bytes]) -> None:
     """However many items name it, in whatever order, over more than one part of a long batch."""
     items = [_item(1 + number % 4) for number in range(600)]
-    assert asked.reasons(items, minted) == [pb.REASON_ALLOWED] * 600
-    before = asked.verifier.cache.hits
+    assert batch_case.reasons(items, minted) == [pb.REASON_ALLOWED] * 600
+    before = batch_case.verifier.cache.hits
 
-    assert asked.reasons(items, minted) == [pb.REASON_ALLOWED] * 600
+    assert batch_case.reasons(items, minted) == [pb.REASON_ALLOWED] * 600
 
-    assert asked.verifier.cache.hits - before == 4
-    assert asked.verifier.signatures == 4
+    assert batch_case.verifier.cache.hits - before == 4
+    assert batch_case.verifier.signatures == 4
 
 
 def test_a_text_of_the_table_is_read_once(
@@ -138,7 +138,7 @@ def test_a_text_of_the_table_is_read_once(
     assert service.control is not None
     source = service.control.log.source()
     verifier = Verifier(source)
-    one = Asked(verifier, AuthorizationService(verifier, source, FailedSignatures(1, 0), NobodyThere()))
+    one = BatchCase(verifier, AuthorizationService(verifier, source, FailedSignatures(1, 0), NobodyThere()))
     table = [Token.parse(token).text.encode() for token in minted[:2]] + [b"sessauth_token_!"]
 
     reasons = one.reasons([_item(1), _item(3)] * 150, table)
@@ -147,32 +147,32 @@ def test_a_text_of_the_table_is_read_once(
     assert sorted(read) == ["sessauth_token_!", table[0].decode()]
 
 
-def test_a_forged_token_of_the_table_is_looked_at_once(asked: Asked, minted: list[bytes]) -> None:
+def test_a_forged_token_of_the_table_is_looked_at_once(batch_case: BatchCase, minted: list[bytes]) -> None:
     """All items that name it are denied by one failed signature, and that one is counted."""
     table = [_forged(minted[0]), _forged(minted[1]), minted[2]]
-    asked.reasons([_item(3)], table)
+    batch_case.reasons([_item(3)], table)
 
-    decisions = asked.decisions([_item(1), _item(2), _item(3)] * 3, table)
+    decisions = batch_case.decisions([_item(1), _item(2), _item(3)] * 3, table)
 
     assert [decision.reason for decision in decisions] == [
         pb.REASON_BAD_SIGNATURE,
         pb.REASON_BAD_SIGNATURE,
         pb.REASON_ALLOWED,
     ] * 3
-    assert asked.verifier.bad_signatures == 1
+    assert batch_case.verifier.bad_signatures == 1
     told = [decision.explanation for decision in decisions]
     assert not any("too many" in text for text in told[0::3])
     assert all("too many" in text for text in told[1::3])
 
 
-def test_items_that_state_a_peer_are_each_looked_at(asked: Asked, minted: list[bytes]) -> None:
+def test_items_that_state_a_peer_are_each_looked_at(batch_case: BatchCase, minted: list[bytes]) -> None:
     """Where a failure counts depends on the source, so each source has one look at a forged token."""
     items = [_item(1, source="10.0.0.1"), _item(1, source="10.0.0.2"), _item(1, source="10.0.0.1")]
 
-    told = [decision.explanation for decision in asked.decisions(items, [_forged(minted[0])])]
+    told = [decision.explanation for decision in batch_case.decisions(items, [_forged(minted[0])])]
 
     assert ["too many" in text for text in told] == [False, False, False]
-    assert asked.verifier.bad_signatures == 2
+    assert batch_case.verifier.bad_signatures == 2
 
 
 @pytest.mark.parametrize(
@@ -231,14 +231,14 @@ def test_only_a_batch_has_a_table(operator: Caller, minted: list[bytes]) -> None
         )
 
 
-def test_what_is_too_much_is_counted_and_not_kept(asked: Asked) -> None:
+def test_what_is_too_much_is_counted_and_not_kept(batch_case: BatchCase) -> None:
     """Of a message with 100,000 items or tokens nothing is kept but their number, and nothing is judged."""
     right = pb.CheckBatchRequest(items=[_item(1)]).SerializeToString()
     for data, expected in (
         (right * 100_000, (100_000, 0, 0)),
         (right + b"\x22\x00" * 100_000, (1, 100_000, 1)),
     ):
-        asking = CheckMessage(asked.verifier, data, "batch")
+        asking = CheckMessage(batch_case.verifier, data, "batch")
 
         assert (asking.stated, asking.stated_tokens, len(asking)) == expected
         with pytest.raises(ValueError, match="well-formed"):

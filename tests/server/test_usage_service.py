@@ -1,4 +1,4 @@
-"""UsageService: what is told counts once, what is wrong with it changes nothing, and who may read it."""
+"""UsageService: what is reported counts once, what is wrong with it changes nothing, and who may read it."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def session(clients: dict[str, Client]) -> Session:
 @pytest.fixture
 def late_calls(service: Service) -> Iterator[LateCalls]:
     """What the server tells of uses after the end."""
-    told: LateCalls = []
+    reported: LateCalls = []
     assert service.control is not None
-    service.control.subsystems.usage.on_used_after_end = lambda *use: told.append(use)
-    yield told
+    service.control.subsystems.usage.on_used_after_end = lambda *use: reported.append(use)
+    yield reported
     service.control.subsystems.usage.on_used_after_end = None
 
 
@@ -203,7 +203,7 @@ def test_no_bytes_make_the_server_stumble(service: Service, session: Session) ->
 
 
 def test_unknown_sessions_change_nothing(clients: dict[str, Client], session: Session) -> None:
-    """What is told of a session that there is not is dropped, and the rest of the batch stands."""
+    """What is reported of a session that there is not is dropped, and the rest of the batch stands."""
     unknown = secrets.token_bytes(16)
     send(
         clients["gw-1"],
@@ -267,7 +267,7 @@ def test_reports_of_a_purpose_come_in_pages(clients: dict[str, Client]) -> None:
 def test_the_census_knows_what_is_revoked_and_what_hangs_below(
     clients: dict[str, Client], session: Session
 ) -> None:
-    """Parents come first; a block is revoked with the one above it; a circle that somebody told ends."""
+    """Parents come first; a block is revoked with the one above it; a circle that somebody reported ends."""
     circle = (block("x", "y", index=1), block("y", "x", index=2))
     send(
         clients["gw-1"],
@@ -304,11 +304,11 @@ def test_a_use_after_the_end_is_told_on(
 
 
 def test_usage_records_are_merged(clients: dict[str, Client], session: Session) -> None:
-    """What two verifiers told of calls is one record; its values stand in the report."""
+    """What two verifiers reported of calls is one record; its values stand in the report."""
     for name, resource in (("gw-1", "files/a"), ("gw-2", "files/b")):
-        told = observed(session.id, block("r"))
-        told.usage = usage(resource, arguments=json.dumps({"owner": name}).encode())
-        send(clients[name], batch(told))
+        reported = observed(session.id, block("r"))
+        reported.usage = usage(resource, arguments=json.dumps({"owner": name}).encode())
+        send(clients[name], batch(reported))
     found = clients["ann"].get_report(session.id).observation.usage
 
     assert found is not None
@@ -323,9 +323,9 @@ def test_a_restart_keeps_what_was_told() -> None:
         gateway = Client(target, service.add("gw-1", "gateway").credential, timeout_ms=10_000)
         operator = Client(target, service.operator.credential, timeout_ms=10_000)
         ended, alive = (operator.open_session(subject="s", ceiling=["read:a"]) for _ in range(2))
-        told = observed(ended.id, block("r", calls=4))
-        told.usage = usage("files/secret")
-        send(gateway, batch(told, observed(alive.id, block("r", calls=2))))
+        reported = observed(ended.id, block("r", calls=4))
+        reported.usage = usage("files/secret")
+        send(gateway, batch(reported, observed(alive.id, block("r", calls=2))))
         operator.end(ended.id)
         control = service.control
         assert control is not None
@@ -358,7 +358,7 @@ def test_a_restart_keeps_what_was_told() -> None:
 
 
 def test_an_audited_server_has_a_census_too() -> None:
-    """Where decisions are noted anyway, blocks and last allows are told; else nothing is."""
+    """Where decisions are noted anyway, blocks and last allows are reported; else nothing is."""
     with running(audit={"enabled": True}) as service, running() as plain:
         client = Client(f"unix:{service.made.socket}", service.operator.credential, timeout_ms=10_000)
         opened = client.open_session(subject="s", ceiling=["read:a"])

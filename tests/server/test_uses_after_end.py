@@ -49,7 +49,7 @@ def _session(session_id: bytes, status: SessionStatus, parent_id: bytes = b"") -
 
 
 class World:
-    """Three sessions, and what was told of them."""
+    """Three sessions, and what was published of them."""
 
     def __init__(self) -> None:
         """One ended, one of its children, and one that lives."""
@@ -58,8 +58,8 @@ class World:
             CHILD: replace(_session(CHILD, SessionStatus.ACTIVE, ENDED), revision=2),
             LIVE: _session(LIVE, SessionStatus.SUSPENDED),
         }
-        self.told: list[Event] = []
-        self.uses = UsesAfterEnd(self, self.told.append)
+        self.published: list[Event] = []
+        self.uses = UsesAfterEnd(self, self.published.append)
 
     def get_session(self, session_id: bytes) -> Session | None:
         """Return a session."""
@@ -72,7 +72,7 @@ class World:
     @property
     def counts(self) -> list[int]:
         """The counts of the events."""
-        return [event.message.count for event in self.told]
+        return [event.message.count for event in self.published]
 
 
 def test_the_first_is_told_at_once_and_the_others_once_a_second() -> None:
@@ -85,7 +85,7 @@ def test_the_first_is_told_at_once_and_the_others_once_a_second() -> None:
     assert world.counts == [1]
     world.uses.flush()
     assert world.counts == [1, 200]
-    assert len(world.told[1].message.block_ids) == MAX_BLOCK_IDS
+    assert len(world.published[1].message.block_ids) == MAX_BLOCK_IDS
     world.use()
     world.uses.flush()
     world.uses.flush()
@@ -104,14 +104,14 @@ def test_a_claim_is_one_only_while_nothing_more_is_known() -> None:
     world.use(ENDED, b"1" * 32)
     world.uses.flush()
 
-    assert [event.message.claimed for event in world.told] == [True, True, False]
+    assert [event.message.claimed for event in world.published] == [True, True, False]
 
 
 def test_a_child_is_over_with_its_parent() -> None:
     """It has the cause and the revision of the end that it went with."""
     world = World()
     world.use(CHILD)
-    (event,) = world.told
+    (event,) = world.published
 
     assert (event.message.session_id, event.message.parent_id) == (CHILD, ENDED)
     assert (event.message.revision, event.message.cause) == (7, EndCause.ASKED)
@@ -127,7 +127,7 @@ def test_nothing_is_told_of_who_lives_or_never_was(session_id: bytes) -> None:
         world.uses.flush()
     world.use(count=0)
 
-    assert world.told == []
+    assert world.published == []
     assert world.uses._sums == {}
 
 
@@ -159,11 +159,11 @@ def test_threads_lose_no_use() -> None:
 
 
 def test_what_the_last_watcher_did_not_wait_for_is_told_to_nobody(tmp_path: Path) -> None:
-    """A use after the end is told to those who watch at that moment, and not to who comes later."""
-    told: list[Event] = []
+    """A use after the end is published to those who watch at that moment, and not to who comes later."""
+    published: list[Event] = []
 
     def admits(event: Event) -> bytes | None:
-        told.append(event)
+        published.append(event)
         return event.encoded
 
     with StateWriter.open(tmp_path / "state", create=True) as log:
@@ -176,7 +176,7 @@ def test_what_the_last_watcher_did_not_wait_for_is_told_to_nobody(tmp_path: Path
             ceiling = [Scope.parse("read:x").to_record()]
             change = open_session("one", b"n" * 16, ceiling, subject="s", ttl_ms=60_000)
             assert log.submit(change).result().applied
-            assert wait_until(lambda: len(told) > 0 and not events._unlogged)
+            assert wait_until(lambda: len(published) > 0 and not events._unlogged)
         events.drain()
 
-    assert [event.is_logged for event in told] == [True]
+    assert [event.is_logged for event in published] == [True]

@@ -48,7 +48,7 @@ def registry(log: StateWriter, clock: FixedClock) -> VerifierRegistry:
     return VerifierRegistry(log, clock)
 
 
-def asked(name: str = "gw-1", revision: int = 1, **given: Any) -> RegistrationRequest:
+def registration(name: str = "gw-1", revision: int = 1, **given: Any) -> RegistrationRequest:
     """What an embedded verifier says, with what is given in place of that."""
     given = {"kind": VerifierKind.EMBEDDED, "principal": "gw", "instance": b"i" * 16, **given}
     given.setdefault("staleness_ms", BOUND_MS)
@@ -77,18 +77,18 @@ def word(registry: VerifierRegistry, wanted: RegistrationRequest) -> str:
 
 def test_it_is_waited_for_until_it_acknowledges(registry: VerifierRegistry) -> None:
     """A revision at or behind the end's is an acknowledgement; it never goes back."""
-    assert registry.register(asked(revision=1)) == 1
+    assert registry.register(registration(revision=1)) == 1
     assert states(registry, 2) == {"gw-1": WAITS} and registry.is_pending(2)
 
-    registry.register(asked(revision=2))
-    registry.register(asked(revision=1))
+    registry.register(registration(revision=2))
+    registry.register(registration(revision=1))
 
     assert states(registry, 2) == {"gw-1": ACKNOWLEDGED} and not registry.is_pending(2)
 
 
 def test_behind_its_bound_it_can_not_allow(registry: VerifierRegistry, clock: FixedClock) -> None:
     """Not a moment earlier; being heard again begins the bound anew, for earlier ends too."""
-    registry.register(asked())
+    registry.register(registration())
     clock.advance(BOUND_MS + MARGIN_MS - 1)
     assert states(registry, 2) == {"gw-1": WAITS}
 
@@ -96,13 +96,13 @@ def test_behind_its_bound_it_can_not_allow(registry: VerifierRegistry, clock: Fi
 
     [standing] = registry.statuses(2, NOW)
     assert (standing.state, standing.at_ms) == (OUTLIVED, NOW + BOUND_MS)
-    registry.register(asked(revision=1))
+    registry.register(registration(revision=1))
     assert states(registry, 2) == {"gw-1": WAITS}
 
 
 def test_the_wall_clock_decides_nothing(registry: VerifierRegistry, clock: FixedClock) -> None:
     """A clock that is set outlives nobody."""
-    registry.register(asked())
+    registry.register(registration())
     clock.step(10 * BOUND_MS)
 
     assert states(registry, 2) == {"gw-1": WAITS}
@@ -110,8 +110,8 @@ def test_the_wall_clock_decides_nothing(registry: VerifierRegistry, clock: Fixed
 
 def test_who_was_not_there_is_not_named(registry: VerifierRegistry, clock: FixedClock) -> None:
     """Who enrolled behind the end, or was over before it, has nothing to do with it."""
-    registry.register(asked("late", revision=2, instance=b"l" * 16))
-    registry.register(asked("early", instance=b"e" * 16))
+    registry.register(registration("late", revision=2, instance=b"l" * 16))
+    registry.register(registration("early", instance=b"e" * 16))
     clock.advance(BOUND_MS + MARGIN_MS)
 
     assert states(registry, 2, ended_at_ms=NOW + BOUND_MS) == {}
@@ -120,7 +120,7 @@ def test_who_was_not_there_is_not_named(registry: VerifierRegistry, clock: Fixed
 
 def test_it_leaves(registry: VerifierRegistry, log: StateWriter) -> None:
     """Who leaves is waited for no more; another instance can't make it leave."""
-    registry.register(asked())
+    registry.register(registration())
     registry.leave("gw-1", b"x" * 16)
     registry.leave("nobody", b"i" * 16)
     assert states(registry, 2, NOW - 1) == {"gw-1": WAITS}
@@ -134,26 +134,26 @@ def test_it_leaves(registry: VerifierRegistry, log: StateWriter) -> None:
 
 def test_a_name_is_one_process(registry: VerifierRegistry, clock: FixedClock) -> None:
     """While who has it may still allow, nobody else gets it; then anybody does."""
-    registry.register(asked())
-    for other in (asked(instance=b"j" * 16), asked(instance=b"j" * 16, principal="other")):
+    registry.register(registration())
+    for other in (registration(instance=b"j" * 16), registration(instance=b"j" * 16, principal="other")):
         assert word(registry, other) == "NAME_TAKEN"
-    assert word(registry, asked(principal="other")) == "NAME_TAKEN"
+    assert word(registry, registration(principal="other")) == "NAME_TAKEN"
 
     clock.advance(BOUND_MS + MARGIN_MS)
 
-    registry.register(asked(instance=b"j" * 16, principal="other", revision=2))
+    registry.register(registration(instance=b"j" * 16, principal="other", revision=2))
     assert states(registry, 2) == {"gw-1": ACKNOWLEDGED}
-    assert word(registry, asked()) == "NAME_TAKEN"
+    assert word(registry, registration()) == "NAME_TAKEN"
 
 
 def test_a_process_that_ended_gives_its_name_back(registry: VerifierRegistry) -> None:
     """Its next life may come before its bound has passed, with the same credential."""
     process_id, began = gone_process()
-    registry.register(asked(process_id=process_id, process_started=began))
-    assert word(registry, asked(instance=b"j" * 16, principal="other")) == "NAME_TAKEN"
+    registry.register(registration(process_id=process_id, process_started=began))
+    assert word(registry, registration(instance=b"j" * 16, principal="other")) == "NAME_TAKEN"
     assert states(registry, 2) == {"gw-1": WAITS}
 
-    registry.register(asked(instance=b"j" * 16, revision=2))
+    registry.register(registration(instance=b"j" * 16, revision=2))
 
     assert states(registry, 2) == {"gw-1": ACKNOWLEDGED}
 
@@ -163,9 +163,9 @@ def test_a_process_that_runs_keeps_it(registry: VerifierRegistry) -> None:
     me = {"process_id": os.getpid(), "process_started": started(os.getpid())}
     assert not is_gone(**{"process_id": me["process_id"], "began": me["process_started"]})
     assert is_gone(me["process_id"], me["process_started"] + 1)
-    registry.register(asked(**me))
+    registry.register(registration(**me))
 
-    assert word(registry, asked(instance=b"j" * 16)) == "NAME_TAKEN"
+    assert word(registry, registration(instance=b"j" * 16)) == "NAME_TAKEN"
 
 
 def test_a_worker_is_over_with_its_process(registry: VerifierRegistry, log: StateWriter) -> None:
@@ -177,7 +177,7 @@ def test_a_worker_is_over_with_its_process(registry: VerifierRegistry, log: Stat
         ("worker-1", alive),
     ):
         registry.register(
-            validated(asked(name, kind=VerifierKind.WORKER, instance=name.encode() * 2, **process))
+            validated(registration(name, kind=VerifierKind.WORKER, instance=name.encode() * 2, **process))
         )
 
     # That it is gone is seen when it is looked at, which is behind the end.
@@ -188,12 +188,12 @@ def test_a_worker_is_over_with_its_process(registry: VerifierRegistry, log: Stat
 def test_what_it_says_is_of_the_form() -> None:
     """A name, an instance and a bound; a worker says which process it is."""
     for wrong, field in (
-        (asked("sessauth/worker-0"), "name"),
-        (asked(""), "name"),
-        (asked(instance=b"short"), "instance"),
-        (asked(staleness_ms=limits.MIN_STALENESS_MS - 1), "staleness_ms"),
-        (asked(staleness_ms=limits.MAX_STALENESS_MS + 1), "staleness_ms"),
-        (asked(kind=VerifierKind.WORKER), "process_id"),
+        (registration("sessauth/worker-0"), "name"),
+        (registration(""), "name"),
+        (registration(instance=b"short"), "instance"),
+        (registration(staleness_ms=limits.MIN_STALENESS_MS - 1), "staleness_ms"),
+        (registration(staleness_ms=limits.MAX_STALENESS_MS + 1), "staleness_ms"),
+        (registration(kind=VerifierKind.WORKER), "process_id"),
     ):
         with pytest.raises(ServerError) as caught:
             validated(wrong)
@@ -202,11 +202,11 @@ def test_what_it_says_is_of_the_form() -> None:
 
 def test_one_that_was_late_holds_up_no_further_end(registry: VerifierRegistry) -> None:
     """Until it is heard again."""
-    registry.register(asked())
+    registry.register(registration())
     registry.wait(2, 0)
     assert not registry.is_pending(2) and states(registry, 2) == {"gw-1": WAITS}
 
-    registry.register(asked())
+    registry.register(registration())
 
     assert registry.is_pending(2)
 
@@ -215,8 +215,8 @@ def test_the_next_process_knows_who_was_enrolled(
     registry: VerifierRegistry, log: StateWriter, clock: FixedClock
 ) -> None:
     """Who may still allow is waited for again, until it is heard or a whole bound has passed."""
-    registry.register(asked(revision=1))
-    registry.register(asked(revision=2))
+    registry.register(registration(revision=1))
+    registry.register(registration(revision=2))
     clock.advance(BOUND_MS - 1)
 
     again = VerifierRegistry(log, clock)
@@ -224,7 +224,7 @@ def test_the_next_process_knows_who_was_enrolled(
     assert states(again, 2) == {"gw-1": WAITS}
     clock.advance(BOUND_MS + MARGIN_MS)
     assert states(again, 2) == {"gw-1": OUTLIVED}
-    again.register(asked(revision=2))
+    again.register(registration(revision=2))
     assert states(again, 2) == {"gw-1": ACKNOWLEDGED}
 
 
@@ -232,10 +232,10 @@ def test_who_is_over_for_long_is_forgotten(
     registry: VerifierRegistry, log: StateWriter, clock: FixedClock
 ) -> None:
     """Its row as well; who is heard stays."""
-    registry.register(asked())
-    registry.register(asked("gw-2", instance=b"j" * 16))
+    registry.register(registration())
+    registry.register(registration("gw-2", instance=b"j" * 16))
     clock.advance(BOUND_MS + RETENTION_MS)
-    registry.register(asked("gw-2", instance=b"j" * 16))
+    registry.register(registration("gw-2", instance=b"j" * 16))
     registry.evict_inactive()
 
     assert [entry.record.name for entry, _ in registry.all()] == ["gw-2"]
@@ -253,18 +253,18 @@ def test_who_is_heard_meanwhile_is_not_forgotten(
 ) -> None:
     """One that wakes up just when it is to be forgotten, or to make room, counts again and stays."""
     monkeypatch.setattr(limits, "MAX_VERIFIERS", 1)
-    registry.register(asked())
+    registry.register(registration())
     clock.advance(BOUND_MS + RETENTION_MS)
     over_since = registry._inactive_for
 
-    def heard_meanwhile(ms: int) -> list[RegistryEntry]:
+    def renewed_meanwhile(ms: int) -> list[RegistryEntry]:
         over = over_since(ms)
-        registry.register(asked())
+        registry.register(registration())
         return over
 
-    monkeypatch.setattr(registry, "_inactive_for", heard_meanwhile)
+    monkeypatch.setattr(registry, "_inactive_for", renewed_meanwhile)
     if full:
-        assert word(registry, asked("gw-2", instance=b"2" * 16)) == "LIMIT"
+        assert word(registry, registration("gw-2", instance=b"2" * 16)) == "LIMIT"
     else:
         registry.evict_inactive()
 
@@ -279,12 +279,12 @@ def test_there_are_not_more_than_a_receipt_can_name(
     """One that is over makes room, one that may allow does not."""
     monkeypatch.setattr(limits, "MAX_VERIFIERS", 2)
     for number in (1, 2):
-        registry.register(asked(f"gw-{number}", instance=bytes([number]) * 16))
-    assert word(registry, asked("gw-3", instance=b"3" * 16)) == "LIMIT"
+        registry.register(registration(f"gw-{number}", instance=bytes([number]) * 16))
+    assert word(registry, registration("gw-3", instance=b"3" * 16)) == "LIMIT"
 
     clock.advance(BOUND_MS + MARGIN_MS)
-    registry.register(replace(asked("gw-2"), instance=bytes([2]) * 16))
-    registry.register(asked("gw-3", instance=b"3" * 16))
+    registry.register(replace(registration("gw-2"), instance=bytes([2]) * 16))
+    registry.register(registration("gw-3", instance=b"3" * 16))
 
     assert [entry.record.name for entry, _ in registry.all()] == ["gw-2", "gw-3"]
 
@@ -294,10 +294,10 @@ def test_one_credential_does_not_take_all_names(
 ) -> None:
     """Only those that may allow count; another credential's are its own."""
     monkeypatch.setattr(registry_module, "OF_ONE_PRINCIPAL", 1)
-    registry.register(asked("gw-1"))
-    assert word(registry, asked("gw-2", instance=b"2" * 16)) == "LIMIT"
-    registry.register(asked("gw-2", instance=b"2" * 16, principal="other"))
+    registry.register(registration("gw-1"))
+    assert word(registry, registration("gw-2", instance=b"2" * 16)) == "LIMIT"
+    registry.register(registration("gw-2", instance=b"2" * 16, principal="other"))
 
     clock.advance(BOUND_MS + MARGIN_MS)
 
-    registry.register(asked("gw-3", instance=b"3" * 16))
+    registry.register(registration("gw-3", instance=b"3" * 16))

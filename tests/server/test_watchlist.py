@@ -44,12 +44,12 @@ class World:
     def __post_init__(self) -> None:
         """Open the session."""
         self.verifier = Verifier(self.writer.source())
-        self.watchlist = Watchlist(self.verifier, self._tell)
+        self.watchlist = Watchlist(self.verifier, self._on_withdrawn)
         self.started_ms = SystemClock().now_ms()
         self.do(add_key(self.change_id(), ISSUER.public, status=KeyStatus.ACTIVE, owner=""))
         self.open(SESSION)
 
-    def _tell(self, withdrawn: Sequence[Withdrawal]) -> None:
+    def _on_withdrawn(self, withdrawn: Sequence[Withdrawal]) -> None:
         self.told += [(each.watched.id, each.batch[each.place].reason) for each in withdrawn]
 
     def change_id(self) -> str:
