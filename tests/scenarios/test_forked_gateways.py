@@ -154,7 +154,7 @@ if __name__ == "__main__":
 
 
 def test_a_child_leaves_stream_and_enrolment_to_the_parent(host: GatewayHost, tmp_path: Path) -> None:
-    """A close in the child ends neither the parent's audit stream nor its enrolment."""
+    """A close in the child ends neither the parent's audit stream nor its registration."""
     credential = tmp_path / "gateway.credential"
     caller = host.service.add("gw", "gateway")
     credential.write_text(caller.credential)

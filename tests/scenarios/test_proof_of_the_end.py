@@ -1,4 +1,4 @@
-"""The end of a session, proven: with two workers, and gateways that enrol, die and come back."""
+"""The end of a session, proven: with two workers, and gateways that register, die and come back."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RestartableServer:
         assert serving, self.process.log
 
     def gateway(self, name: str, staleness_ms: int = LONG_MS) -> Gateway:
-        """Start a gateway that enrols."""
+        """Start a gateway that registers."""
         return Gateway(self.made.state_dir, self.made.socket, self.gateway_file, name, staleness_ms)
 
     def session(self) -> tuple[bytes, Token]:
@@ -247,11 +247,11 @@ def test_a_restart_forgets_nobody(server: RestartableServer) -> None:
 def test_without_its_server_an_enrolled_gateway_stops(server: RestartableServer) -> None:
     """It denies everything once its bound has passed; a gateway that did not register goes on."""
     _, token = server.session()
-    with server.gateway("gw-9", SHORT_MS) as enrolled:
-        assert wait_until(lambda: enrolled.check(token.text) == "ALLOWED")
+    with server.gateway("gw-9", SHORT_MS) as registered:
+        assert wait_until(lambda: registered.check(token.text) == "ALLOWED")
         server.process.kill()
-        assert wait_until(lambda: enrolled.check(token.text) == "STALE_STATE")
+        assert wait_until(lambda: registered.check(token.text) == "STALE_STATE")
         with Verifier.embedded(server.made.state_dir, audience="gw") as other:
             assert other.check(token, "read", "files/a")
         server.start()
-        assert wait_until(lambda: enrolled.check(token.text) == "ALLOWED")
+        assert wait_until(lambda: registered.check(token.text) == "ALLOWED")

@@ -49,14 +49,14 @@ REPORTS = {"UsageService/GetReport"}
 USES = REPORTS | {"UsageService/GetCensus"}
 WAITS = {"ApprovalService/ListApprovals", "ApprovalService/GetApproval"}
 ANSWERS = {"ApprovalService/GrantApproval", "ApprovalService/DenyApproval"}
-ENROLS = {"EvidenceService/RegisterVerifier"}
+REGISTERS = {"EvidenceService/RegisterVerifier"}
 PROVES = {"EvidenceService/GetReceipt"}
 VERIFIERS = {"EvidenceService/ListVerifiers"}
-EVIDENCE = ENROLS | PROVES | VERIFIERS
+EVIDENCE = REGISTERS | PROVES | VERIFIERS
 MAY = {
     "operator": PUBLIC | READS | CHECKS | OPENS | MINTS | KEYS | WAITS | ANSWERS | USES | EVENTS | EVIDENCE,
     "issuer": PUBLIC | READS | OPENS | MINTS | REPORTS | EVENTS | PROVES,
-    "gateway": PUBLIC | READS | CHECKS | WAITS | TELLS | EVENTS | ENROLS,
+    "gateway": PUBLIC | READS | CHECKS | WAITS | TELLS | EVENTS | REGISTERS,
     "auditor": PUBLIC | READS | WAITS | USES | EVENTS | PROVES | VERIFIERS,
     "approver": PUBLIC | WAITS | ANSWERS | {"SessionService/GetSession"},
     "": PUBLIC,

@@ -154,10 +154,10 @@ def test_who_is_late_is_named_and_holds_up_nothing(
 ) -> None:
     """The first end waits for it; the others don't, and each is PARTIAL until it is heard."""
     assert service.control is not None
-    enrolment = service.control.subsystems.registry
-    wait = enrolment.wait
+    registry = service.control.subsystems.registry
+    wait = registry.wait
     waited: list[int] = []
-    monkeypatch.setattr(enrolment, "wait", lambda revision, _: (waited.append(revision), wait(revision, 0)))
+    monkeypatch.setattr(registry, "wait", lambda revision, _: (waited.append(revision), wait(revision, 0)))
     found = [open_session(operator).id for _ in range(4)]
 
     receipts = [read(ended(operator, each).receipt, log) for each in found]
@@ -213,7 +213,7 @@ def test_a_child_has_a_receipt_of_its_parents_end(operator: Caller, log: StateWr
 
 
 def test_who_was_enrolled_before_it_was_kept_is_not_known(operator: Caller, log: StateWriter) -> None:
-    """Of ends from before this folder kept enrolments; later ones are known."""
+    """Of ends from before this folder kept registrations; later ones are known."""
     session = open_session(operator)
     at_ms = log.submit(changes.end_session("before", session.id)).result().raise_if_rejected().at_ms
     log.run(lambda group: _since(group, at_ms))

@@ -105,7 +105,7 @@ def test_what_is_not_handed_on_is_refused(worker: Caller, check: checks.CheckReq
 
 @pytest.mark.parametrize("rpc", sorted(set(RPCS) - {METHOD, REPORT_OBSERVATIONS, REGISTER_VERIFIER}))
 def test_a_worker_reaches_nothing_else(worker: Caller, rpc: str) -> None:
-    """It hands on, enrols and tells; every other RPC that wants a credential refuses it PERMISSION_DENIED."""
+    """It forwards, registers and reports; every other RPC with a credential refuses it PERMISSION_DENIED."""
     if "anyone" in RULES[rpc].roles:
         return
     short, empty = rpc.rpartition(".")[2], keys.ListKeysRequest()

@@ -109,7 +109,7 @@ def test_the_wall_clock_decides_nothing(registry: VerifierRegistry, clock: Fixed
 
 
 def test_who_was_not_there_is_not_named(registry: VerifierRegistry, clock: FixedClock) -> None:
-    """Who enrolled behind the end, or was over before it, has nothing to do with it."""
+    """Who registered behind the end, or was over before it, has nothing to do with it."""
     registry.register(registration("late", revision=2, instance=b"l" * 16))
     registry.register(registration("early", instance=b"e" * 16))
     clock.advance(BOUND_MS + MARGIN_MS)

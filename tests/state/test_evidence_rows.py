@@ -39,7 +39,7 @@ def opened(folder: Path, *, create: bool = False) -> StateWriter:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a session that ended, its receipt, and a verifier that is enrolled."""
+    """A folder with a session that ended, its receipt, and a verifier that is registered."""
     path = tmp_path / "state"
     with opened(path, create=True) as writer:
         assert writer.submit(opening("o", ID)).result().applied
@@ -61,7 +61,7 @@ def test_they_are_there_after_a_restart(writer: StateWriter) -> None:
     assert writer.registrations() == [GATEWAY] and writer.receipt(ID) == CLOSED
     assert writer.registrations_since_ms() == 0 and writer.head().seq == 2
     counts = writer.run(lambda group: verify(group.rows))
-    assert (counts.enrolments, counts.receipts) == (1, 1)
+    assert (counts.registrations, counts.receipts) == (1, 1)
 
 
 def test_an_enrolment_is_removed_by_its_own_instance(writer: StateWriter) -> None:
@@ -143,7 +143,7 @@ def as_format_2(folder: Path) -> None:
 
 
 def test_a_folder_of_format_2_is_raised(folder: Path) -> None:
-    """It keeps its rows, and who was enrolled up to now is not known; readers read it before and after."""
+    """It keeps its rows, and who was registered up to now is not known; readers read it before and after."""
     as_format_2(folder)
     reader = StateReader.open(folder)
     with reader.reading() as txn:
@@ -184,7 +184,7 @@ def test_a_restore_knows_the_folders_own_verifiers(folder: Path, tmp_path: Path)
     with opened(folder) as writer:
         assert writer.registrations() == [here] and writer.receipt(ID) == CLOSED
         assert writer.registrations_since_ms() == NOW + 1
-        assert writer.run(lambda group: verify(group.rows)).enrolments == 1
+        assert writer.run(lambda group: verify(group.rows)).registrations == 1
 
 
 def test_the_page_states_what_is_called_for(writer: StateWriter, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A gateway's process with an enrolled verifier: reads tokens from stdin, says what each comes to.
+"""A gateway's process with a registered verifier: reads tokens from stdin, says what each comes to.
 
 python -m tests.support.registered_gateway STATE SOCKET CREDENTIAL-FILE NAME STALENESS_MS
 """
@@ -18,12 +18,12 @@ class Gateway:
     """Such a process, for a ``with`` block. It is killed when the block is left."""
 
     def __init__(self, state: Path, socket: Path, credential: Path, name: str, staleness_ms: int) -> None:
-        """Start it, and wait until it is enrolled."""
+        """Start it, and wait until it is registered."""
         command = [sys.executable, "-m", __name__, str(state), str(socket), str(credential), name]
         self.process = subprocess.Popen(
             [*command, str(staleness_ms)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        assert self._line() == "enrolled"
+        assert self._line() == "registered"
 
     def check(self, token: str) -> str:
         """Return the reason that it has for a call of a token."""
@@ -70,8 +70,8 @@ def main() -> None:
         register_as=name,
         staleness_ms=int(staleness_ms),
     ) as verifier:
-        enrolled = wait_until(lambda: verifier.registered)
-        sys.stdout.write("enrolled\n" if enrolled else f"not enrolled: {verifier._registration}\n")
+        registered = wait_until(lambda: verifier.registered)
+        sys.stdout.write("registered\n" if registered else f"not registered: {verifier._registration}\n")
         sys.stdout.flush()
         for line in sys.stdin:
             sys.stdout.write(f"{verifier.check(line.strip(), 'read', 'files/a').reason.name}\n")

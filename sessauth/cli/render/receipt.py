@@ -8,9 +8,9 @@ from ...model.receipt import Receipt, ReceiptState, SignedReceipt
 from ..output import fields, moment, printable, table
 
 _MEANS = {
-    ReceiptState.CLOSED: "no verifier that was enrolled can allow a call of it any more",
+    ReceiptState.CLOSED: "no verifier that was registered can allow a call of it any more",
     ReceiptState.PARTIAL: "not all have acknowledged the end yet, or permits are open; ask again",
-    ReceiptState.UNKNOWN: "who was enrolled when it ended can't be known",
+    ReceiptState.UNKNOWN: "who was registered when it ended can't be known",
 }
 _HEADERS = ("VERIFIER", "STATE", "REVISION", "AT")
 

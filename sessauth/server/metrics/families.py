@@ -50,7 +50,9 @@ CERTIFICATE_END: Final = gauge(
 # Ends of sessions, and their watchers.
 RECEIPTS: Final = counter("receipts", "Receipts of ended sessions, by what they could say.", "state")
 USED_AFTER_END: Final = counter("used_after_end", "Calls that were tried in a session after its end.")
-VERIFIERS: Final = gauge("verifiers", "Verifiers that are enrolled, by whether they keep in touch.", "state")
+VERIFIERS: Final = gauge(
+    "verifiers", "Verifiers that are registered, by whether they keep in touch.", "state"
+)
 EVENT_WATCHERS: Final = gauge("event_watchers", "Open streams of events.")
 
 # A server has metrics of its own for the readiness of its processes.

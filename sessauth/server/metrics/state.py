@@ -31,7 +31,7 @@ class ReceiptMetrics:
     """Numbers since the control process started, and as they stand.
 
     ``receipts`` are those that were given, in the order of :data:`RECEIPT_STATES`; ``used_after_end`` the
-    calls in sessions that had ended; ``verifiers`` those that are enrolled, in the order of
+    calls in sessions that had ended; ``verifiers`` those that are registered, in the order of
     :data:`VERIFIER_STATES`; ``event_watchers`` the open streams of events.
     """
 

@@ -47,7 +47,7 @@ class Verified:
     counters: int
     permits: int
     approvals: int
-    enrolments: int
+    registrations: int
     receipts: int
 
 

@@ -45,9 +45,9 @@ def registrations(rows: TxnRows) -> list[RegistrationRecord]:
         try:
             record = RegistrationRecord.decode(rows.get(layout.EVIDENCE, key) or b"")
         except ValueError as error:
-            raise corrupt(f"enrolment {key[1:]!r}", error) from error
+            raise corrupt(f"registration {key[1:]!r}", error) from error
         if record.name.encode() != key[1:]:
-            raise corrupt(f"enrolment {key[1:]!r}", "it stands under another name")
+            raise corrupt(f"registration {key[1:]!r}", "it stands under another name")
         records.append(record)
     return records
 
