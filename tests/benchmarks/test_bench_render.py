@@ -73,14 +73,14 @@ def peers(tmp_path: Path) -> Path:
     return _write(tmp_path, rows, "peers.json", notes={"alpha": "One\n  signature less."})
 
 
-def _render(results: list[Path], folder: Path, *names: str) -> str:
+def _render(results: list[Path], *names: str) -> str:
     text = "\n".join(f"<!-- rendered: {name} -->\nold\n<!-- end -->" for name in names)
-    return render.render(text, [read(file) for file in results], folder)[0]
+    return render.render(text, [read(file) for file in results])[0]
 
 
-def test_a_row_comes_with_ratio_budget_and_verdict(result: Path, tmp_path: Path) -> None:
+def test_a_row_comes_with_ratio_budget_and_verdict(result: Path) -> None:
     """Each row has its median, percentiles, floor, ratio with interval, budget and verdict, in its group."""
-    text = _render([result], tmp_path, "results")
+    text = _render([result], "results")
 
     assert "| warm/root | 2 µs | 2 | 2 | 2 | floor/lookup | 1.5 (1.5 to 1.5) | ≤ 3 | met |" in text
     assert text.index("**warm**") < text.index("| warm/root |") < text.index("**cold**")
@@ -97,39 +97,39 @@ def test_targets_stand_with_what_was_reached(tmp_path: Path) -> None:
     document = report.document(budgets.judge(rows, table), MACHINE, {})
     report.write(tmp_path / "result.json", document)
 
-    text = _render([tmp_path / "result.json"], tmp_path, "targets")
+    text = _render([tmp_path / "result.json"], "targets")
 
     assert "| warm/root | floor/lookup | 1.5 (1.5 to 1.5) | ≤ 1.2 | ≤ 3 | met | the clock |" in text
     assert "| cold/root | floor/x | 1.5 (1.5 to 1.5) | ≤ 1.1 |  | over |  |" in text
     assert "warm/other" not in text
 
 
-def test_what_could_not_be_measured_says_why(result: Path, tmp_path: Path) -> None:
+def test_what_could_not_be_measured_says_why(result: Path) -> None:
     """A row without figures stands in the table with its reason."""
-    text = _render([result], tmp_path, "results")
+    text = _render([result], "results")
 
     assert "| service/h2load |  |  |  |  | floor/echo |  |  | not measured: h2load is not installed |" in text
 
 
-def test_counted_rows_have_a_table_of_their_own(result: Path, tmp_path: Path) -> None:
+def test_counted_rows_have_a_table_of_their_own(result: Path) -> None:
     """Instructions are not among times, and times are not among instructions."""
-    counted, timed = _render([result], tmp_path, "instructions"), _render([result], tmp_path, "results")
+    counted, timed = _render([result], "instructions"), _render([result], "results")
 
     assert "| instructions/warm/root | 5,000 | lookup | 1.5 |" in counted and "| warm/root |" not in counted
     assert "instructions/warm/root" not in timed
 
 
-def test_peers_come_with_our_figure_and_what_is_not_equal(peers: Path, tmp_path: Path) -> None:
+def test_peers_come_with_our_figure_and_what_is_not_equal(peers: Path) -> None:
     """A peer's row has its time, ours and the ratio; its note is one paragraph."""
-    text = _render([peers], tmp_path, "peers")
+    text = _render([peers], "peers")
 
     assert "| alpha | kept-parsed | 30 | 2 | 15 (15 to 15) |" in text
     assert "**alpha**: One signature less." in text
 
 
-def test_the_machine_is_said(result: Path, tmp_path: Path) -> None:
+def test_the_machine_is_said(result: Path) -> None:
     """Commit, processor, date, load and versions stand beside the figures."""
-    text = _render([result], tmp_path, "machine")
+    text = _render([result], "machine")
 
     for word in (
         "0123456789",
@@ -142,7 +142,7 @@ def test_the_machine_is_said(result: Path, tmp_path: Path) -> None:
     assert "absent" not in text
 
 
-def test_a_part_without_results_is_left_and_named(result: Path, tmp_path: Path) -> None:
+def test_a_part_without_results_is_left_and_named(result: Path) -> None:
     """Rendering results without peers keeps the peers that stand there."""
     text = "before\n<!-- rendered: peers -->\nold\n<!-- end -->\nafter"
 
@@ -157,7 +157,7 @@ def test_a_part_without_results_is_left_and_named(result: Path, tmp_path: Path) 
         "<!-- rendered: machine -->\n<!-- rendered: results -->\n<!-- end -->",
     ],
 )
-def test_a_wrong_mark_is_refused(text: str, result: Path, tmp_path: Path) -> None:
+def test_a_wrong_mark_is_refused(text: str, result: Path) -> None:
     """A mark that names no part, or whose end is missing, renders nothing."""
     with pytest.raises(WrongDocument, match="mark"):
         render.render(text, [read(result)])
@@ -229,7 +229,7 @@ def test_rendered_tables_have_the_format(part: str, columns: tuple[str, ...]) ->
     assert not lines or lines[0] == header
 
 
-def test_the_document_can_be_rendered(result: Path, peers: Path, tmp_path: Path) -> None:
+def test_the_document_can_be_rendered(result: Path, peers: Path) -> None:
     """With results at hand every part is filled."""
     text = PERFORMANCE.read_text("utf-8")
 
