@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from sessauth.conformance.vocabulary import render
 from tests.oracle.constants import KeyStatus, SessionStatus
 from tests.oracle.decode import parse_chain
 from tests.oracle.forms import scope as scope_of
@@ -42,7 +41,7 @@ from tests.property.random_chains import (
     resource_text,
     scopes_for,
 )
-from tests.property.random_values import FACT_NAMES, members, near, parsed, scalar
+from tests.property.random_values import FACT_NAMES, members, near, parsed, render, scalar
 from tests.support.token_forger import Ceilings, Record, id16, key
 
 _BAD_ACTIONS = (b"", b"*", b"a b", b"x" * 65, b"caf\xc3\xa9", b"\xff")

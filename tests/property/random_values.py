@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from sessauth.conformance import vocabulary
-from sessauth.conformance.vocabulary import JsonPools, Spelled
+from sessauth.conformance.vocabulary import Spelled
 from tests.oracle.addresses import parse_ip, parse_url
 from tests.oracle.constants import Accessor, Operator
 from tests.oracle.json_values import parse_object
@@ -100,17 +100,39 @@ CIDRS = ("10.0.0.0/8", "0.0.0.0/0", "10.0.0.1/32", "2001:db8::/32", "::/0", "::1
 CLEAN_PATHS = ("/", "/srv", "/srv/data", "a", "a/b", "srv", "src/x.txt")
 
 
-_JSON_POOLS = JsonPools(NAMES, TEXTS, NUMBERS, (0.42, 0.66, 0.74, 0.77, 0.9), (0, 1, 2, 2, 3), 3)
-
-
 def tree(rng: Random, depth: int = 0) -> Any:
-    """Return a random JSON value; numbers keep their spelling."""
-    return vocabulary.tree(rng, depth, _JSON_POOLS)
+    """A random JSON value; numbers keep their spelling."""
+    roll = rng.random()
+    if roll < 0.42:
+        return rng.choice(TEXTS)
+    if roll < 0.66:
+        return Spelled(rng.choice(NUMBERS))
+    if roll < 0.74:
+        return rng.random() < 0.5
+    if roll < 0.77:
+        return None
+    if roll < 0.90 or depth >= 3:
+        return [tree(rng, depth + 1) for _ in range(rng.choice((0, 1, 2, 2, 3)))] if depth < 3 else []
+    return members(rng, depth + 1)
 
 
 def members(rng: Random, depth: int = 0) -> dict[str, Any]:
     """Return a random JSON object."""
-    return vocabulary.members(rng, depth, _JSON_POOLS)
+    return {rng.choice(NAMES): tree(rng, depth) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))}
+
+
+def render(rng: Random, value: Any) -> str:
+    """Return the JSON text of a tree, now and then with white space and escapes."""
+    if isinstance(value, Spelled):
+        return str(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=rng.random() < 0.3)
+    if isinstance(value, dict):
+        items = (f"{render(rng, name)}:{render(rng, item)}" for name, item in value.items())
+        return "{" + (" , " if rng.random() < 0.1 else ",").join(items) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(render(rng, item) for item in value) + "]"
+    return {None: "null", True: "true", False: "false"}[value]
 
 
 def _near_text(rng: Random, text: str) -> Any:

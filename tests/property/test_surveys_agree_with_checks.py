@@ -15,7 +15,6 @@ from sessauth._fast.check.checker import Checker
 from sessauth._fast.check.survey import Survey
 from sessauth._fast.check.view import View
 from sessauth._fast.token.chain import Chain
-from sessauth.conformance.vocabulary import render
 from sessauth.reasons import Reason, SurveyVerdict
 from sessauth.scopes.condition import Condition
 from sessauth.scopes.scope import Scope
@@ -24,7 +23,7 @@ from tests.oracle.model import OracleDecision
 from tests.oracle.scope_reader import read_scope
 from tests.property.generator import Batch, Case, batch
 from tests.property.judges import Kernel, oracle
-from tests.property.random_values import members
+from tests.property.random_values import members, render
 from tests.support import scope_strategies
 from tests.support.vector_files import read_view, write_fact, write_scope
 from tests.support.view_source import MemorySource

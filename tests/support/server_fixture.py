@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,8 +74,12 @@ class ServerFixture:
 
     def worker_pids(self) -> list[int]:
         """The ids of the worker processes."""
-        tasks = Path(f"/proc/{self.process.process.pid}/task").iterdir()
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+        found: list[int] = []
+        for task in Path(f"/proc/{self.process.process.pid}/task").iterdir():
+            # A thread may end meanwhile.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found += map(int, (task / "children").read_text().split())
+        return found
 
     def wait_for_workers(self) -> None:
         """Wait until every worker answers."""

@@ -240,24 +240,22 @@ def _audience(stated: str, own: tuple[str, ...]) -> str:
 def _require_form(message: CheckMessage, index: int, field: str) -> None:
     """Refuse faults of the gateway; fields that an agent may have written are judged instead."""
     has_action, has_resource = message.states(index)
-    session_bytes, retry_bytes = message.session_bytes(index), len(message.retry_id(index))
+    session_bytes = message.session_bytes(index)
     if not has_action:
         raise invalid(f"{field}.action", "is required")
     if not has_resource:
         raise invalid(f"{field}.resource", "is required")
     if session_bytes not in (0, 16):
         raise invalid(f"{field}.session_id", f"must be 16 bytes, not {session_bytes}")
-    if retry_bytes > limits.MAX_RETRY_ID_BYTES:
-        raise invalid(
-            f"{field}.retry_id", f"must be at most {limits.MAX_RETRY_ID_BYTES} bytes, not {retry_bytes}"
-        )
-    for name, value, most in (
-        ("peer", message.peer_count(index), limits.MAX_PEERS),
-        ("approvals", message.approval_count(index), limits.MAX_APPROVAL_KEYS),
-        ("permit_ms", message.permit_ms(index), limits.MAX_PERMIT_MS),
+    # In this order: of two faults the first is named.
+    for name, value, most, unit in (
+        ("peer", message.peer_count(index), limits.MAX_PEERS, ""),
+        ("approvals", message.approval_count(index), limits.MAX_APPROVAL_KEYS, ""),
+        ("retry_id", len(message.retry_id(index)), limits.MAX_RETRY_ID_BYTES, " bytes"),
+        ("permit_ms", message.permit_ms(index), limits.MAX_PERMIT_MS, ""),
     ):
         if value > most:
-            raise invalid(f"{field}.{name}", f"must be at most {most}, not {value}")
+            raise invalid(f"{field}.{name}", f"must be at most {most}{unit}, not {value}")
 
 
 def _require_place(message: CheckMessage, index: int) -> None:
