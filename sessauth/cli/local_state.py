@@ -10,7 +10,7 @@ from typing import Any
 
 from ..decisions.decision import DecisionBase
 from ..decisions.survey import Candidate, Verdicts
-from ..model.session import ceiling_layers
+from ..model.lineage import ceiling_layers
 from ..state.host.proof_reader import ProofReader
 from ..state.lmdb.reader import StateReader
 from ..state.lmdb.rows import TxnRows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
@@ -40,53 +39,33 @@ _PATHS: Final = ("/", "/srv", "/srv/data", "a", "a/b", "src/x.txt")
 _HOSTS: Final = ('"acme.example"', '"10.0.0.1"', '"::1"', '"x_y.z"')
 
 
-@dataclass(frozen=True, slots=True)
-class JsonPools:
-    """Names and values of random JSON, and its shape.
-
-    ``odds`` are the upper bounds of a text, number, truth, null and list; objects take the rest. ``sizes``
-    are the lengths of lists. At ``depth`` every container is an empty list.
-    """
-
-    names: tuple[str, ...] = _NAMES
-    texts: tuple[str, ...] = _TEXTS
-    numbers: tuple[str, ...] = _NUMBERS
-    odds: tuple[float, float, float, float, float] = (0.45, 0.7, 0.8, 0.83, 0.92)
-    sizes: tuple[int, ...] = (0, 1, 2, 3)
-    depth: int = 2
-
-
-_POOLS: Final = JsonPools()
-
-
 class Spelled(str):
     """A JSON number in its spelling."""
 
     __slots__ = ()
 
 
-def tree(rng: Random, depth: int = 0, pools: JsonPools = _POOLS) -> Any:
+def tree(rng: Random, depth: int = 0) -> Any:
     """Return a random JSON value; numbers keep their spelling."""
-    text, number, truth, null, items = pools.odds
     roll = rng.random()
-    if roll < text:
-        return rng.choice(pools.texts)
-    if roll < number:
-        return Spelled(rng.choice(pools.numbers))
-    if roll < truth:
+    if roll < 0.45:
+        return rng.choice(_TEXTS)
+    if roll < 0.7:
+        return Spelled(rng.choice(_NUMBERS))
+    if roll < 0.8:
         return rng.random() < 0.5
-    if roll < null:
+    if roll < 0.83:
         return None
-    if depth >= pools.depth:
+    if depth >= 2:
         return []
-    if roll < items:
-        return [tree(rng, depth + 1, pools) for _ in range(rng.choice(pools.sizes))]
-    return members(rng, depth + 1, pools)
+    if roll < 0.92:
+        return [tree(rng, depth + 1) for _ in range(rng.randint(0, 3))]
+    return members(rng, depth + 1)
 
 
-def members(rng: Random, depth: int = 0, pools: JsonPools = _POOLS) -> dict[str, Any]:
+def members(rng: Random, depth: int = 0) -> dict[str, Any]:
     """Return a random JSON object."""
-    return {rng.choice(pools.names): tree(rng, depth, pools) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))}
+    return {rng.choice(_NAMES): tree(rng, depth) for _ in range(rng.choice((0, 1, 1, 2, 2, 3)))}
 
 
 def render(rng: Random, value: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ..limits import MAX_ANCESTORS
+from ..scopes.scope import Scope
 from .session import Session
 
 
@@ -17,11 +18,20 @@ class SessionLookup(Protocol):
         ...
 
 
-def lineage(session: Session, get_session: Callable[[bytes], Session | None]) -> Iterator[Session]:
-    """Yield a session and its ancestors, the parent first, as far as they are stored."""
-    member: Session | None = session
+def lineage(session: Session | None, read: Callable[[bytes], Session | None]) -> Iterator[Session]:
+    """Yield a session and its ancestors, the parent first, up to the first that ``read`` does not find.
+
+    ``read`` is called for an ancestor only once the session before it was used.
+    """
     for _ in range(MAX_ANCESTORS + 1):
-        if member is None:
+        if session is None:
             return
-        yield member
-        member = get_session(member.parent_id) if member.parent_id else None
+        yield session
+        session = read(session.parent_id) if session.parent_id else None
+
+
+def ceiling_layers(session_id: bytes, read: Callable[[bytes], Session | None]) -> Iterator[list[Scope]]:
+    """Yield the layers of a session's ceiling and then its ancestors', as a check counts them."""
+    for session in lineage(read(session_id) if session_id else None, read):
+        for layer in session.ceilings:
+            yield [Scope.from_record(scope) for scope in layer]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, Self
@@ -10,8 +10,6 @@ from typing import Any, ClassVar, Self
 from .._fast.codec import protobuf
 from .._fast.codec.record import Record
 from ..errors import UsageError
-from ..limits import MAX_ANCESTORS
-from ..scopes.scope import Scope
 from ..scopes.value import Plain, value_from_record, value_to_record
 
 ScopeRecord = Mapping[str, object]
@@ -132,22 +130,3 @@ def label_records(labels: Mapping[str, str]) -> list[dict[str, object]]:
 def fact_records(facts: Iterable[Fact]) -> list[dict[str, object]]:
     """Return facts as dicts of message Fact, sorted by name."""
     return [fact.to_record() for fact in sorted(facts, key=lambda fact: fact.name)]
-
-
-def lineage(session: Session | None, read: Callable[[bytes], Session | None]) -> Iterator[Session]:
-    """Yield a session and its ancestors, nearest first, up to the first that ``read`` does not find.
-
-    ``read`` is called for an ancestor only once the session before it was used.
-    """
-    for _ in range(MAX_ANCESTORS + 1):
-        if session is None:
-            return
-        yield session
-        session = read(session.parent_id) if session.parent_id else None
-
-
-def ceiling_layers(session_id: bytes, read: Callable[[bytes], Session | None]) -> Iterator[list[Scope]]:
-    """Yield the layers of a session's ceiling and then its ancestors', as a check counts them."""
-    for session in lineage(read(session_id) if session_id else None, read):
-        for layer in session.ceilings:
-            yield [Scope.from_record(scope) for scope in layer]

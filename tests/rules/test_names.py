@@ -12,7 +12,6 @@ MAX_ROOT_FILES = 5
 MAX_FOLDER_FILES = 20
 ENDINGS = (".py", ".pyx", ".pxd", ".pyi")
 WRITTEN = sources(PACKAGE, *ENDINGS)
-EXCEPTIONS = Path(__file__).with_name("names_exceptions.txt")
 
 # Names of modules that stand more than once in a package, and why. The list may only shrink.
 _VIEW = "a command, and the rendering of its answer"
@@ -86,16 +85,11 @@ def test_folders_are_small() -> None:
 
 
 def test_names_and_docstrings_use_plain_words() -> None:
-    """No name has a word of the list, no docstring opens with a relative clause.
-
-    Old faults stand in ``names_exceptions.txt``, which may only shrink: one that is gone leaves it too.
-    """
-    listed = set(EXCEPTIONS.read_text(encoding="utf-8").splitlines())
+    """No name has a word of the list, no docstring opens with a relative clause."""
     support = sources(ROOT / "tests" / "support", ".py")
     found = {line for path in (*WRITTEN, *support) for line in findings(path)}
 
-    assert sorted(found - listed) == [], "use the field's words, CONTRIBUTING.md has them"
-    assert sorted(listed - found) == [], "remove these lines from names_exceptions.txt"
+    assert sorted(found) == [], "use the field's words, CONTRIBUTING.md has them"
 
 
 def test_faults_are_found() -> None:

@@ -13,7 +13,7 @@ from ...crypto.armor import parse_proof
 from ...decisions.decision import DecisionBase
 from ...errors import MalformedToken, ServerError, UsageError
 from ...limits import MAX_PERMIT_MS
-from ...model.session import ceiling_layers
+from ...model.lineage import ceiling_layers
 from ...reasons import Level
 from ...scopes.scope import Scope
 from ...tokens.holder import HolderKey

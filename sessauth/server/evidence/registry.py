@@ -167,7 +167,7 @@ class VerifierRegistry:
             if entry is None or entry.left_at_ms or entry.record.instance != request.instance:
                 return False
             if entry.record.principal != request.principal:
-                raise _name_taken(entry)
+                raise _name_conflict(entry)
             entry.renew(request.revision, *self._now())
             self._changed.notify_all()
             return True
@@ -179,7 +179,7 @@ class VerifierRegistry:
         with self._changed:
             before = self._entries.get(request.name)
             if before is not None and before.may_allow(steady_ms, at_ms) and not _replaces(request, before):
-                raise _name_taken(before)
+                raise _name_conflict(before)
             total = len(self._entries) - (before is not None)
             active = sum(
                 entry.may_allow(steady_ms, at_ms)
@@ -276,7 +276,7 @@ def _replaces(request: RegistrationRequest, before: RegistryEntry) -> bool:
     return record.principal == request.principal and is_gone(record.process_id, record.process_started)
 
 
-def _name_taken(entry: RegistryEntry) -> Exception:
+def _name_conflict(entry: RegistryEntry) -> Exception:
     which = f", process {entry.record.process_id}" if entry.record.process_id else ""
     return refused(
         "NAME_TAKEN",

@@ -38,7 +38,7 @@ class UsageFiles:
             self._bytes += size
 
     def __contains__(self, session_id: bytes) -> bool:
-        """Whether there is a file of the session."""
+        """Return True if there is a file of the session."""
         return session_id in self._files
 
     def __len__(self) -> int:

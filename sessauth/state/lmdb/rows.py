@@ -15,8 +15,9 @@ from ..._fast.codec.protobuf import WireError
 from ..._fast.codec.schema import MESSAGES
 from ...crypto.issuer_key import KeyRecord
 from ...errors import StateUnusable
+from ...model.lineage import ceiling_layers
 from ...model.log_records import Head
-from ...model.session import Session, SessionStatus, ceiling_layers
+from ...model.session import Session, SessionStatus
 from ...scopes.scope import Scope
 from .. import layout
 from ..rules.cost_rows import CostRows, corrupt

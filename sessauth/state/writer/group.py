@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from ...errors import Rejected, StateError, StateFull
 from ...model.change import Change, ChangeKind, ChangeOutcome, Rejection, end_session
 from ...model.costs import ONCE_PREFIX
+from ...model.lineage import lineage
 from ...model.log_records import ChangeResult, SessionTrace
-from ...model.session import EndCause, Session, SessionStatus, lineage
+from ...model.session import EndCause, Session, SessionStatus
 from .. import layout
 from ..lmdb import evidence_rows
 from ..lmdb.rows import TxnRows
