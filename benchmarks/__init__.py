@@ -1,1 +1,1 @@
-"""What a check costs, as ratios to floors measured in the same run: ``python -m benchmarks``."""
+"""Costs of checks, as ratios to floors measured in the same run: ``python -m benchmarks``."""

@@ -73,7 +73,7 @@ class McpServer:
         ]
 
     def takes(self, tool: str, *arguments: str) -> bool:
-        """Whether a tool has all of these arguments."""
+        """Return True if a tool has all of these arguments."""
         return set(arguments) <= self.properties(tool).keys()
 
     def properties(self, tool: str) -> Mapping[str, Any]:

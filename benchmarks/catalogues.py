@@ -30,7 +30,7 @@ class Servers:
 
     @property
     def tools(self) -> int:
-        """How many tools they have together."""
+        """The number of tools of all servers."""
         return sum(len(server.tools) for server in self.servers)
 
 

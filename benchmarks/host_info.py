@@ -1,4 +1,4 @@
-"""What was measured, and on what: for results that are read later."""
+"""Commit, machine and versions of a run, for results that are read later."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: rounds, blocks of each subject in a round, and calls timed one by one.
+    """Amount of measuring: rounds, blocks of each subject in a round, and calls timed one by one.
 
     Seven rounds are the least that an interval is taken of. Calls are timed one by one until there are
     ``singles`` of them or they took ``singles_ms`` in all, whichever comes first.
@@ -106,7 +106,7 @@ class Row:
 
 
 class Singles(TypedDict):
-    """What calls timed one by one came to, as keywords of Measurement: ``**singles(times)``."""
+    """Figures of calls timed one by one, as keywords of Measurement: ``**singles(times)``."""
 
     p50_us: float
     p99_us: float
@@ -117,7 +117,7 @@ class Singles(TypedDict):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one row came to, per call and in ``unit``.
+    """Figures of one row, per call and in ``unit``.
 
     ``rounds`` and ``floor_rounds`` are the figures of each round, in pairs; without a floor the second is
     empty. ``p50_us``, ``p99_us`` and ``p999_us`` are of ``samples`` calls timed one by one, in us, NaN where

@@ -1,4 +1,4 @@
-"""What ``python -m benchmarks`` measures: the modules, each with its rows, in the order of the report.
+"""Modules that ``python -m benchmarks`` measures, each with its rows, in the order of the report.
 
 A stage is measured in this process and has ``rows(world, module) -> Iterator[Row]``: the harness takes
 floor and subject in turns. A series does its own rounds, because it drives processes or grows state, and has

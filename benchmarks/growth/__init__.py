@@ -1,1 +1,1 @@
-"""What grows: live sessions, revocations, cached chains, floods of one-off tokens, and what they weigh."""
+"""Growing state: live sessions, revocations, cached chains, floods of one-off tokens, and their weight."""

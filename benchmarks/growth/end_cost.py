@@ -1,4 +1,4 @@
-"""What ending a session costs when a hundred thousand tokens descend from it, and when none does.
+"""Cost of the end of a session with a hundred thousand descendant tokens, and of one with none.
 
 Children are made offline by whoever holds an open token: no state knows of them. So they are made here, each
 with its own signature, a sample of them is presented before and after the end, and what is timed is

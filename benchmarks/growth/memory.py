@@ -1,4 +1,4 @@
-"""What a cached chain weighs, in a fresh process, against three times its bytes and 512 more."""
+"""Weight of a cached chain, in a fresh process, against three times its bytes and 512 more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted: the calls of each case, made outside the counted process, and how they run in it."""
+"""Counted cases: their calls, made outside the counted process, and the run of these in it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FLOORS: Final = {
 
 
 class Opened:
-    """What stands in for the world in the counted process: it only opens what another process wrote."""
+    """Stand-in for the world in the counted process: it only opens what another process wrote."""
 
     def __init__(self, source: Any, audience: str) -> None:
         """Take the opened state and the audience of its verifiers."""

@@ -1,1 +1,1 @@
-"""What other libraries take for the nearest equal work: ``python -m benchmarks.peers``."""
+"""Times of other libraries for the nearest equal work: ``python -m benchmarks.peers``."""

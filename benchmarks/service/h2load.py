@@ -40,7 +40,7 @@ def framed(message: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Summary:
-    """What h2load says at its end: requests, how many were answered and with 2xx, and bytes of bodies."""
+    """Summary of a run of h2load: requests, answers, answers with 2xx, and bytes of bodies."""
 
     total: int
     succeeded: int

@@ -1,4 +1,4 @@
-"""As much of HTTP/2 as it takes to send gRPC calls at stated moments over a Unix socket, and to read answers.
+"""The part of HTTP/2 that sends gRPC calls at stated moments over a Unix socket, and reads answers.
 
 A client library takes longer over a call than the server that is measured, and would share its cores. What is
 sent here is made before the clock runs: a call is its header block and its message, in two frames.
@@ -64,7 +64,7 @@ def header_blocks(headers: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
 
 @dataclass
 class Answer:
-    """What came for a call: its message's frame, and whether the stream ended as one does."""
+    """Answer to a call: its message's frame, and whether the stream ended as one does."""
 
     body: bytearray = field(default_factory=bytearray)
     reset: bool = False
@@ -104,7 +104,7 @@ class Connection:
 
     @property
     def blocked(self) -> bool:
-        """Whether something waits for the socket to take more."""
+        """True if bytes wait for room in the socket."""
         return bool(self._unsent)
 
     def send(self, number: int, body: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What a load generator is given, and what it gives back."""
+"""Input and output of load generators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LoadError(RuntimeError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where a server listens: ``unix:PATH`` or ``HOST:PORT``, with TLS if there is a certificate to trust."""
+    """Address of a server: ``unix:PATH`` or ``HOST:PORT``, with TLS if there is a certificate to trust."""
 
     address: str
     certificate: Path | None = None
@@ -28,7 +28,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Load:
-    """How many connections, and how many calls are in flight on each."""
+    """Number of connections, and of calls in flight on each."""
 
     connections: int
     streams: int
@@ -55,7 +55,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Drive:
-    """What one drive came to: calls, wall time and server CPU time in us, and latencies in us.
+    """Figures of one drive: calls, wall time and server CPU time in us, and latencies in us.
 
     ``refused`` counts calls that the server was too busy for; ``late_us`` says how long after its moment
     each call of a schedule was sent.
@@ -74,7 +74,7 @@ class Generator(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is, for the report."""
+        """Name for the report."""
         ...
 
     def drive(self, call: Call, load: Load, count: int) -> Drive:

@@ -38,7 +38,7 @@ def schedule(count: int, per_second: float, seed: int) -> list[float]:
 
 
 class Wire(Protocol):
-    """What calls are sent over."""
+    """Connection that calls are sent over."""
 
     def send(self, number: int) -> None:
         """Send call ``number``; never waits."""
@@ -51,7 +51,7 @@ class Wire(Protocol):
 
 @dataclass(frozen=True)
 class Paced:
-    """When each call was answered, and when it was sent, in us from its moment; and the wall time in us."""
+    """Times of the answers and of the sends, in us from each call's moment; and the wall time in us."""
 
     latencies_us: list[float]
     late_us: list[float]

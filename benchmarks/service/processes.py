@@ -117,7 +117,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], target: str, log: Path) 
 
 
 def _answers(target: str) -> bool:
-    """Whether somebody can be connected to within half a second."""
+    """Return True if a connection is ready within half a second."""
     with grpc.insecure_channel(target, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=0.5)

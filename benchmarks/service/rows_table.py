@@ -1,4 +1,4 @@
-"""What is driven, and which rows are read from it: two tables."""
+"""Drives, and the rows that are read from them: two tables."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ WORKERS = 2
 
 @dataclass(frozen=True)
 class Place:
-    """Where calls go: the process that is measured, where it listens, and what it is asked there.
+    """Destination of calls: the measured process, its addresses, and the requests that it gets.
 
     An echo has no credential and is asked what the real server is.
     """

@@ -35,7 +35,7 @@ CALLS: Final = {"mac": 200, "ed25519": 12}
 
 
 class Host:
-    """What a host judges proofs by, with a table of its own; ``key`` is what its holders prove for."""
+    """Keys and replay table by which a host judges proofs; holders prove for ``key``."""
 
     def __init__(self, world: World) -> None:
         """Make a key that counts from now on, and a table beside the state."""

@@ -33,7 +33,7 @@ NAP_SECONDS: Final = 0.0005
 
 @dataclass(frozen=True)
 class Committed:
-    """What a committer did: changes that are durable, the commits that hold them, in so many seconds."""
+    """Work of a committer: durable changes, the commits that hold them, in so many seconds."""
 
     changes: int
     commits: int

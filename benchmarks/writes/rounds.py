@@ -1,4 +1,4 @@
-"""What the rounds of a row came to."""
+"""Sums over the rounds of a row."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ class Rounds:
 
     @property
     def changes_name(self) -> str:
-        """What the fsyncs are taken to."""
+        """Name of the row's floor."""
         return f"{self.name}-changes"
 
     @property
     def commits(self) -> int:
-        """How many commits all rounds made."""
+        """Number of commits of all rounds."""
         return sum(each.commits for each in self.drives)
 
     @property
     def changes(self) -> int:
-        """How many changes all rounds made."""
+        """Number of changes of all rounds."""
         return sum(each.changes for each in self.drives)

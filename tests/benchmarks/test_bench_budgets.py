@@ -45,7 +45,7 @@ def test_every_target_of_the_design_has_its_row(row: str) -> None:
 
 
 def test_a_bound_that_is_not_the_target_is_reasoned() -> None:
-    """Where a bound is laxer than the design there is a text that says why; elsewhere there is none."""
+    """A bound that differs from the design's has a text that says why; another has none."""
     for budget in budgets.load().values():
         assert bool(budget.reason.strip()) is (budget.target not in (0.0, budget.bound)), budget.row
 
@@ -78,7 +78,7 @@ def test_the_short_form_does_not_miss_rows_that_it_can_not_judge() -> None:
 
 
 def test_the_short_form_has_a_wider_bound_only_where_instructions_hold_the_row() -> None:
-    """What the full form misses, the short form may let pass; a row without a count has one bound."""
+    """The short form may pass a row that the full form misses; a row without a count has one bound."""
     row = {"floor": "floor/x", "at_most": 3.0, "quick_at_most": 4.0, "gates": True}
     counted = {"instructions": {"warm/x": {"floor": "floor/x", "at_most": 3.0, "margin": 0.1, "gates": True}}}
     table = budgets.parse({"warm/x": row, **counted})

@@ -1,4 +1,4 @@
-"""What the growth rows make and weigh is what they say: tokens, states, floods, ends."""
+"""Growth rows make and weigh what their names say: tokens, states, floods, ends."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_hot_set_is_allowed_and_in_as_many_sessions(grown: Grown) -> None:
 
 
 def test_tokens_come_back_from_a_file_of_their_owners(tmp_path: Path) -> None:
-    """What is written is read, and nobody else can read it; an existing file is not written over."""
+    """Tokens are read as they were written, by their owner alone; an existing file is not written over."""
     file = tmp_path / "tokens"
     rss_process.write_tokens(file, [b"one", b"", b"three" * 1000])
 
@@ -200,7 +200,7 @@ def test_the_sample_of_the_children_goes_through_all_of_them(
 
 
 def test_ends_are_measured_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many with children as without, the one against the other, with the number of children."""
+    """Ends with children and ends without are equally frequent, and the row has the number of children."""
     monkeypatch.setattr(end_cost, "CHILDREN", {True: 20})
     monkeypatch.setattr(end_cost, "SAMPLE", 10)
 

@@ -104,7 +104,7 @@ def test_only_the_lower_bound_misses_a_budget() -> None:
 
 
 def test_a_row_that_does_not_gate_never_fails() -> None:
-    """With gates = false a row that is over its budget is listed as that, and fails nothing."""
+    """A row with gates = false that is over its budget is listed as that, and fails nothing."""
     budget = {"warm/x": Budget("warm/x", "floor/x", at_most=10.0, gates=False)}
     measured = Measurement("warm/x", "floor/x", (99.0,) * 7, (1.0,) * 7, 0.0)
 
@@ -206,7 +206,7 @@ def test_a_subject_that_gives_few_inputs_is_asked_again() -> None:
 
 
 def test_percentiles_come_from_the_calls_and_need_ten_beyond_them() -> None:
-    """Of 1 to 10,000 us p99.9 is 9,991; fewer calls leave it open, and few keep no distribution."""
+    """Calls of 1 to 10,000 us have a p99.9 of 9,991; fewer leave it open, and few have no distribution."""
     many, few = singles([float(us) for us in range(1, 10_001)]), singles([1.0] * 99)
 
     assert (many["p50_us"], many["p99_us"], many["p999_us"]) == (5001, 9901, 9991)
@@ -233,7 +233,7 @@ def test_a_row_that_can_not_be_measured_is_reported_with_the_reason() -> None:
 
 
 def test_further_figures_are_asked_for_after_measuring() -> None:
-    """What only the measured calls show, such as a rate, stands beside the row."""
+    """Figures that only the measured calls show, such as a rate, stand beside the row."""
     clock = Ticks()
     ours = Takes("warm/x", clock, 100)
 

@@ -158,7 +158,7 @@ def test_a_credential_is_given_to_h2load_by_a_file_only(
 def test_a_machine_without_h2load_or_compiler_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is missing is named, with the package that has it."""
+    """The missing program is named, with the package that has it."""
     with pytest.raises(NotUsable, match="nghttp2-client"):
         H2load.prepare(tmp_path, program="no-such-program")
     monkeypatch.setenv("CC", "no-such-compiler -O2")
@@ -200,7 +200,7 @@ def test_the_asyncio_client_makes_as_many_calls_and_holds_each(
 
 
 def test_batches_of_few_tokens_have_them_in_a_table() -> None:
-    """As the client sends them: eight tokens for 256 calls that all differ, or a token in each item."""
+    """Requests are as the client's: eight tokens for 256 calls that all differ, or one in each item."""
     requests = server_home.Requests(tuple(b"token %03d" % number for number in range(server_home.TOKENS)))
     few, distinct, one = (
         pb.CheckBatchRequest.FromString(data)

@@ -76,7 +76,7 @@ def test_a_server_with_time_to_spare_is_measured_as_it_is() -> None:
 
 
 def test_calls_behind_a_stall_are_seen_to_have_waited() -> None:
-    """Of a stall of 100 ms, under a call each 10 ms, a closed loop sees one call; here eleven waited."""
+    """A closed loop shows one call of a stall of 100 ms, under a call each 10 ms; here eleven waited."""
     queue = Queue(lambda number: 100 * MS if number == 5 else 1 * MS)
     paced = pace([10 * MS * number for number in range(40)], queue, queue.clock)
 
@@ -237,7 +237,7 @@ def test_no_more_calls_are_open_than_the_server_allows() -> None:
 
 
 def test_no_more_bytes_are_sent_than_the_server_has_room_for() -> None:
-    """What exceeds the connection's window waits until the server says that there is more."""
+    """Bytes beyond the connection's window wait until the server grants more."""
     with connected() as (peer, connection):
         for number in range(5):
             connection.send(number, bytes(16_000))

@@ -30,7 +30,7 @@ EXPECTED = {"biscuit-python", "tenuo", "pymacaroons", "PyJWT", "cedarpy"}
 
 
 class Refused(Exception):
-    """What a library raises when it denies."""
+    """A denial by a library."""
 
 
 def a_form(**changes: Any) -> Form:
@@ -163,7 +163,7 @@ def test_a_form_that_decides_otherwise_is_not_timed(changes: dict[str, Any], wor
 
 
 def test_a_timed_call_that_is_denied_stops_the_run() -> None:
-    """What is timed is allowed, also where a library says no with False instead of an exception."""
+    """Timed calls are allowed, also where a library denies by False instead of an exception."""
     answers = iter([True, False, True, False])
     form = a_form(tokens=["good"], stranger=None, call=lambda token, arguments: next(answers))
     subject = form.subject("x")

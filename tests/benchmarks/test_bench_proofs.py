@@ -30,7 +30,7 @@ def live_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worl
 
 @pytest.mark.parametrize("kind", proofs.CALLS)
 def test_each_call_is_allowed_once(live_world: World, kind: str) -> None:
-    """What is prepared is allowed when it is run, by as many holders as it says, and not again."""
+    """Prepared calls are allowed once, by ``HOLDERS`` holders."""
     proved = Proved(f"proof/{kind}", live_world, Host(live_world), kind)
     calls = proved.prepare(HOLDERS + 6)
 
@@ -51,7 +51,7 @@ def test_wrong_decisions_stop_the_run(live_world: World) -> None:
 
 
 def test_a_full_table_is_not_a_figure(live_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where holders ran out of room, refusals were timed: the row says so."""
+    """Refusals are reported if holders ran out of room."""
     monkeypatch.setattr(proofs, "SLOTS", 1 << 10)
     proved = Proved("proof/mac", live_world, Host(live_world), "mac")
     proved.run(proved.prepare(2000))

@@ -230,7 +230,7 @@ def test_rendered_tables_have_the_format(part: str, columns: tuple[str, ...]) ->
 
 
 def test_the_document_can_be_rendered(result: Path, peers: Path) -> None:
-    """With results at hand every part is filled."""
+    """Results at hand fill every part."""
     text = PERFORMANCE.read_text("utf-8")
 
     rendered, left = render.render(text, [read(result), read(peers)])

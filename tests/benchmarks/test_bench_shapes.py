@@ -199,7 +199,7 @@ def test_the_revoked_block_lies_in_the_middle_of_the_chain(live_world: World) ->
 
 
 def test_chains_and_scopes_have_the_sizes_that_their_names_say(live_world: World) -> None:
-    """As many blocks and as many scopes, and each is allowed."""
+    """Blocks and scopes are as numerous as their names say, and each call is allowed."""
     verifier = live_world.verifier()
     for blocks in (1, 2, 4, 8, 16):
         (call,) = workloads.chain(live_world, blocks).calls
@@ -211,7 +211,7 @@ def test_chains_and_scopes_have_the_sizes_that_their_names_say(live_world: World
 
 
 def test_each_nested_condition_can_fail(live_world: World) -> None:
-    """With any one of the nested arguments changed, its condition refuses the call."""
+    """Each condition refuses the call once its nested argument is changed."""
     (call,) = workloads.nested(live_world).calls
     verifier = live_world.verifier()
     changes: list[tuple[str, Any]] = [

@@ -156,7 +156,7 @@ def test_a_committer_that_is_too_slow_leaves_the_row_without_figures(
 
 
 def test_a_committer_that_can_not_start_is_reported(live_world: World) -> None:
-    """With no state at its path the row says so instead of a ratio."""
+    """The row reports a missing state instead of a ratio."""
     subject = during_writes.WhileWriting("warm/while-writing", live_world, [])
     subject._state_dir = live_world.state_dir / "none"
 

@@ -1,4 +1,4 @@
-"""What the benchmarks time is what they say: decisions, fresh bytes, signatures, caches."""
+"""Timed calls do what their rows say: decisions, fresh bytes, signatures, caches."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_cold_pool_with_a_token_twice_is_refused(live_world: World) -> None:
 
 
 def test_a_cache_that_is_turned_off_misses_the_budget_of_a_warm_check(live_world: World) -> None:
-    """By a clock of work, not of time: a miss costs a signature, a hit a look-up, whatever the machine."""
+    """A clock of work, not of time, counts: a miss costs a signature, a hit a look-up, on any machine."""
 
     def judged(measured_world: World) -> budgets.Judged:
         subject = Warm("warm/root", measured_world, workloads.root(measured_world), calls=10)

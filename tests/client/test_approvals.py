@@ -1,4 +1,4 @@
-"""What clients send and read of approvals and permits."""
+"""Messages of approvals and permits that clients send and read."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_filter_that_can_not_be_is_not_sent(
 
 
 def test_grant_signs_here_what_was_read(server: FakeServer, client: Client) -> None:
-    """With an approver the statement is made by the client, and its key stays there."""
+    """The client makes the statement of an approver, whose key stays there."""
     server.answers["ApprovalService/GrantApproval"] = always(
         pb.GrantApprovalResponse(approval=message(ApprovalRequest(held("ann"))))
     )
@@ -158,7 +158,7 @@ def test_a_check_carries_what_pays_for_it(server: FakeServer, client: Client) ->
 def test_what_counts_once_is_asked_again_only_under_a_retry_id(
     server: FakeServer, client: Client, given: dict[str, Any], asked: int
 ) -> None:
-    """After a lost answer: the first attempt may have used up the approvals, or got the permit."""
+    """The first attempt of a lost answer may have used up the approvals, or got the permit."""
     server.answers[CHECK] = in_turn(
         failing(grpc.StatusCode.UNAVAILABLE, "gone"), always(check_pb.CheckResponse())
     )
@@ -233,7 +233,7 @@ def test_an_approval_that_can_not_be_read_changes_no_decision(server: FakeServer
 
 
 def test_a_permit_is_shown_and_not_in_the_repr(server: FakeServer, client: Client) -> None:
-    """With its deadline; whoever prints a decision prints no permit."""
+    """The permit stands with its deadline; a printed decision has no permit."""
     server.answers[CHECK] = always(
         check_pb.CheckResponse(
             decision=check_pb.Decision(
@@ -284,7 +284,7 @@ def test_commit_answers_with_a_decision(server: FakeServer, client: Client) -> N
 
 
 def test_release_gives_the_revision(server: FakeServer, client: Client) -> None:
-    """From which on what it held is free; a permit of another size is not sent."""
+    """The held amount is free from this revision on; a permit of another size is not sent."""
     server.answers["AuthorizationService/Release"] = always(check_pb.ReleaseResponse(revision=9))
 
     assert client.release(PERMIT) == 9

@@ -42,7 +42,7 @@ ARGUMENTS = b'{"n": 1}'
 
 @pytest.fixture
 def holder() -> HolderKey:
-    """Who the tokens are bound to."""
+    """The holder that the tokens are bound to."""
     return HolderKey.generate()
 
 
@@ -149,7 +149,7 @@ def test_a_proof_that_is_given_is_sent_instead(host: FakeServer, client: Client,
 def test_a_proof_that_did_not_count_is_made_again_once(
     host: FakeServer, client: Client, holder: HolderKey, reason: Reason
 ) -> None:
-    """By keys that are asked for anew; the second answer stands, whatever it is."""
+    """The second proof is by keys fetched anew; the second answer stands, whatever it is."""
     answers = [Reason.ALLOWED, reason, Reason.ALLOWED, reason, reason]
     host.answers[CHECK] = lambda _request, _context: check_pb.CheckResponse(decision=decision(answers.pop(0)))
     token = mint(holder)
@@ -306,7 +306,7 @@ def test_bound_calls_through_a_real_server(service: Service, holder: HolderKey) 
 
 
 def test_a_rotation_does_not_reach_the_caller(service: Service, holder: HolderKey) -> None:
-    """When all keys that a client knows are over, it asks again by itself, and the call is allowed."""
+    """The client fetches keys again once all that it knows are over, and the call is allowed."""
     with (
         Client(str(service.made.socket), timeout_ms=10_000, holder=holder) as client,
         client.session(subject="agent", ceiling=["read:files/**"]) as session,

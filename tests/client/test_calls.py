@@ -183,7 +183,7 @@ def test_unavailable_is_tried_again_with_the_same_request_id(server: FakeServer,
 
 
 def test_retries_end_after_two(server: FakeServer, client: Client) -> None:
-    """After two retries the failure is raised, and it names the request id to repeat the change with."""
+    """The failure after two retries is raised, and names the request id to repeat the change with."""
     server.answers[OPEN] = failing(grpc.StatusCode.UNAVAILABLE, "going down", "SHUTTING_DOWN")
 
     with pytest.raises(errors.Unavailable, match="request_id 'mine'"):

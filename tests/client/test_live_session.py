@@ -80,7 +80,7 @@ def test_interrupt_ends_the_session(server: FakeServer, client: Client) -> None:
 
 
 def test_end_that_fails_is_a_note_on_the_cause(server: FakeServer, client: Client) -> None:
-    """If the session can't be ended while an exception passes, the exception stays and carries a note."""
+    """An exception in the block passes with a note on it if the session can't be ended."""
     server.answers[END] = failing(grpc.StatusCode.INTERNAL, "sick")
 
     with pytest.raises(KeyError) as raised, _opened(client):
@@ -90,7 +90,7 @@ def test_end_that_fails_is_a_note_on_the_cause(server: FakeServer, client: Clien
 
 
 def test_end_that_fails_is_raised(server: FakeServer, client: Client) -> None:
-    """If the session can't be ended and nothing else went wrong, that is raised."""
+    """The failed end is raised if nothing else went wrong."""
     server.answers[END] = failing(grpc.StatusCode.INTERNAL, "sick")
 
     with pytest.raises(errors.ServerError, match="sick"), _opened(client):

@@ -33,7 +33,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sync_failure(target: str, call: str) -> SessauthError:
-    """What a blocking client raises for a change, a check or a stream."""
+    """Return the error of a blocking client for a change, a check or a stream."""
 
     def ask() -> None:
         with Client(target, "", insecure_tcp=True, timeout_ms=10_000) as client:
@@ -50,7 +50,7 @@ def sync_failure(target: str, call: str) -> SessauthError:
 
 
 def async_failure(target: str, call: str) -> SessauthError:
-    """What an asyncio client raises."""
+    """Return the error of an asyncio client for a change, a check or a stream."""
 
     async def ask() -> None:
         async with AsyncClient(target, "", insecure_tcp=True, timeout_ms=10_000) as client:
@@ -111,7 +111,7 @@ def lose_the_answer(connection: socket.socket) -> None:
 
 
 def no_socket(folder: Path) -> str:
-    """Where nothing is."""
+    """Return the path of no socket."""
     return str(folder / "none.sock")
 
 
@@ -145,7 +145,7 @@ def test_nobody_there(tmp_path: Path, place: Callable[[Path], str], call: str, c
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_somebody_who_hangs_up_at_once(tmp_path: Path, client: str) -> None:
-    """Before the other end said that it speaks the protocol no request is sent: nothing was done."""
+    """No request is sent before the other end speaks the protocol: nothing was done."""
     with peer(tmp_path / "s", hang_up):
         error = CLIENTS[client](str(tmp_path / "s"), "change")
 
@@ -167,7 +167,7 @@ def test_an_answer_that_is_lost(tmp_path: Path, client: str) -> None:
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_an_answer_that_is_lost_and_then_nobody(tmp_path: Path, client: str) -> None:
-    """What a first attempt sent is not forgotten because a later one found nobody."""
+    """The first attempt's request may have been done, although a later one found nobody."""
     lost = threading.Event()
 
     def lose_one(connection: socket.socket) -> None:
@@ -187,7 +187,7 @@ def test_an_answer_that_is_lost_and_then_nobody(tmp_path: Path, client: str) -> 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_server_that_answers_with_a_refusal_was_reached(tmp_path: Path, client: str) -> None:
-    """What a server says of itself is its answer, not that nobody was there."""
+    """A refusal is the server's answer, not an unreachable server."""
 
     class Refusing(grpc.GenericRpcHandler):
         def service(self, details: Any) -> grpc.RpcMethodHandler:

@@ -150,7 +150,7 @@ def test_a_stream_that_breaks_ends_every_allow(server: FakeServer, client: Clien
 
 
 def test_a_withdrawal_that_claims_to_allow_is_none(server: FakeServer, client: Client) -> None:
-    """What is taken back is so whatever its decision says; that of an unknown number says nothing."""
+    """A withdrawal counts whatever its decision is; one of an unknown number is ignored."""
 
     def judge(requests: Iterator[bytes]) -> Iterator[pb.CheckStreamResponse]:
         next(requests)

@@ -165,7 +165,7 @@ def _three_streams() -> list[Script]:
 
 
 def test_a_stream_that_ends_is_taken_up_where_it_stood(server: FakeServer, client: Client) -> None:
-    """Behind the last revision that was told, in the same history; a use after an end moves nothing."""
+    """The next stream starts behind the last received revision; a use after an end moves nothing."""
     asked = _scripts(server, *_three_streams())
     with client.watch_sessions([ID], include_children=True) as watch:
         told = [next(watch) for _ in range(4)]
@@ -291,7 +291,7 @@ def test_a_watch_that_nobody_has_leaves_no_thread(server: FakeServer, client: Cl
 
 
 def test_a_watch_that_never_stood_leaves_no_thread(server: FakeServer, client: Client) -> None:
-    """What can't be entered is closed, with no need of the garbage collector."""
+    """A watch that can't be entered is closed, with no need of the garbage collector."""
 
     def never() -> Iterator[pb.WatchSessionsResponse]:
         yield from ()
@@ -307,7 +307,7 @@ def test_a_watch_that_never_stood_leaves_no_thread(server: FakeServer, client: C
 
 
 def test_closing_wakes_who_waits(real: Client) -> None:
-    """From another thread."""
+    """Another thread can close the watch."""
     with real.watch_sessions() as watch:
         closing = threading.Timer(0.1, watch.close)
         closing.start()

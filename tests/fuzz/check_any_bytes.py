@@ -1,4 +1,4 @@
-"""Whatever bytes come in, each way to a decision returns one, the same one, and allows only what was signed.
+"""Any bytes: each way to a decision returns one, the same one, and allows only what was signed.
 
 Run by hand for a number of seconds, from a seed; each round prints what it found by reason:
 

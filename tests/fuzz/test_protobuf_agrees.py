@@ -1,4 +1,4 @@
-"""Whatever the kernel's decoder accepts, protobuf accepts with equal content and encodes to equal bytes."""
+"""Protobuf accepts all that the kernel's decoder accepts, with equal content, and encodes to equal bytes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _random_item(rng: random.Random, kind: str, inner: str, depth: int) -> Any:
 
 
 def compare(name: str, data: bytes) -> bool:
-    """Whether the kernel accepted; holds that protobuf then reads and writes the same."""
+    """Return True if the kernel accepted; require that protobuf then reads and writes the same."""
     try:
         record = wire.decode(name, data)
     except wire.WireError:

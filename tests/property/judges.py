@@ -86,7 +86,7 @@ class Kernel:
 
 @dataclass
 class Tally:
-    """What a run has seen."""
+    """Counts and disagreements of a run."""
 
     cases: int = 0
     reasons: Counter[str] = field(default_factory=Counter)

@@ -76,7 +76,7 @@ CHANGES: tuple[Callable[[bytes, Random], bytes], ...] = (_flip, _cut, _more, _sm
 
 
 def held_of(random: Random) -> Held | None:
-    """What the state could hold: statements that counted when they were stored, of distinct keys."""
+    """Return a possible record of the state: statements valid when they were stored, of distinct keys."""
     if random.random() < 0.4:
         return None
     names = random.sample(NAMES, random.choice([0, 1, 1, 2]))

@@ -79,7 +79,7 @@ def form(make: Any, data: bytes) -> bytes | None:
 
 
 def test_kernel_and_oracle_make_the_same_form() -> None:
-    """Of right texts, of spellings of one object, and of damaged ones, which most often have none."""
+    """Right texts, spellings of one object, and damaged ones, which most often have no form."""
     refused = 0
     for number in range(CASES):
         rng = Random(f"{SEED} {number}")
@@ -133,12 +133,12 @@ def number_of(rng: Random) -> Any:
 
 
 def exact(value: Any) -> Any:
-    """What a condition states for a value: of a double the number that its text says."""
+    """Return the value that a condition states: for a double the number of its text."""
     return Decimal(repr(value)) if isinstance(value, float) else value
 
 
 def in_range(value: Any) -> bool:
-    """Whether a condition can state it."""
+    """Return True if a condition can state the value."""
     return not isinstance(value, int | Decimal) or value < 2**63
 
 
@@ -168,7 +168,7 @@ def leaves(members: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[tu
 def reads_as(
     memory: MemoryFixture, members: dict[str, Any], wanted: list[tuple[tuple[str, ...], Any]]
 ) -> Reason:
-    """What becomes of values under a scope that states each of them."""
+    """Return the reason for values under a scope that states each of them."""
     scope = Scope.on("read", "x")
     for path, value in wanted[:MAX_CONDITIONS]:
         scope = scope.where(Path.args(*path), "==", exact(value))
@@ -194,7 +194,7 @@ def test_the_kernel_reads_the_values_that_were_written() -> None:
 
 
 def test_values_and_json_have_one_form() -> None:
-    """What is written of values is a canonical form, in any order of members; the oracle writes the same."""
+    """Values are written in their canonical form, in any order of members; the oracle writes the same."""
     for number in range(CASES // 4):
         rng = Random(f"{SEED} forms {number}")
         made = values(rng)

@@ -68,7 +68,7 @@ def _family(rng: Random, draft: Draft) -> list[bytes]:
 
 
 def _decisions(kernel: Kernel, made: Batch, tokens: list[bytes]) -> list[list[OracleDecision]]:
-    """For each request of the batch what each token of a family gets."""
+    """Return for each request of the batch the decision on each token of a family."""
     requests = {case.request: case for case in made.cases}
     return [
         [kernel(Case(token, request, case.now_ms)) for token in tokens] for request, case in requests.items()

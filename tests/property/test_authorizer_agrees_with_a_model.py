@@ -1,4 +1,4 @@
-"""What calls cost, by the writer and by a plain model written from section 9.10 alone."""
+"""Costs of calls, by the writer and by a plain model written from section 9.10 alone."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Row:
 
 @dataclass
 class Model:
-    """What is gone and what is held."""
+    """Amounts that were spent and amounts that permits hold."""
 
     uses: Counter[tuple[int, int]] = field(default_factory=Counter)
     spent: Counter[tuple[str, int]] = field(default_factory=Counter)
     held: list[tuple[dict[tuple[str, int], int], bool]] = field(default_factory=list)
 
     def reserved(self, ledger: tuple[str, int]) -> int:
-        """What open permits hold of a ledger."""
+        """Return the amount of a ledger that open permits hold."""
         return sum(amounts.get(ledger, 0) for amounts, is_open in self.held if is_open)
 
     def judge(

@@ -115,7 +115,7 @@ READ_A = Scope.on("read", "a").free_all()
 def test_a_proof_about_conditions_holds_for_every_value(
     pair: tuple[Condition, Condition], visible: set[str]
 ) -> None:
-    """What implies and contradicts say holds also where the child sees fewer facts than the parent."""
+    """Answers of implies and contradicts hold also for a child with fewer facts than the parent."""
     child, parent = pair
     implied = implication.implies(child.to_record(), parent.to_record(), False, implication.WorkBudget())
     apart = implication.contradicts(child.to_record(), parent.to_record(), False, implication.WorkBudget())

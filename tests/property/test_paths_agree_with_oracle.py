@@ -30,7 +30,7 @@ _WITHOUT_TIME = ("wire", "wire batch", "wire table")
 
 @dataclass
 class Run:
-    """What a run has seen: calls of each path, ends of all, differences, and what the paths spared."""
+    """Counts of a run: calls of each path, ends of all, differences, and spared work."""
 
     cases: int = 0
     judged: Counter[str] = field(default_factory=Counter)

@@ -26,7 +26,7 @@ _BEHIND_SIGNATURE = {Reason.PROOF_UNAVAILABLE, Reason.REPLAYED, Reason.STALE_PRO
 
 @dataclass
 class Run:
-    """What a run has seen."""
+    """Counts and differences of a run."""
 
     cases: int = 0
     judged: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""What the kernel decides and a log records comes out again; what is flipped in the log is found."""
+"""A recorded decision of the kernel comes out of its replay again; a flipped one in the log is found."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _facts(facts: Any) -> list[Fact]:
 
 
 class Told(dict[str, ReplayedCall]):
-    """Where each decision stands, by its id."""
+    """Replayed calls by the id of their decision."""
 
     def __call__(self, recorded: LoggedDecision, judged: ReplayedCall) -> None:
         """Take one."""

@@ -28,7 +28,7 @@ def records(scopes: list[Scope] | tuple[Scope, ...]) -> list[dict[str, object]]:
 def test_what_was_observed_is_admitted_and_nothing_beyond_the_grant(
     scopes: list[Scope], calls: list[Call], others: list[Call], fit: Fit, small: bool
 ) -> None:
-    """In the place of the grant: by trial with all calls, and by the kernel's proof for each part."""
+    """The suggestion replaces the grant: by trial with all calls, and by the kernel's proof for each part."""
     with bounded(small):
         layer, usage, allowed = used(scopes, calls)
         suggestion = suggest(layer, usage, fit)
@@ -47,7 +47,7 @@ def test_what_was_observed_is_admitted_and_nothing_beyond_the_grant(
 
 
 def test_the_property_was_about_something() -> None:
-    """Of the parts above some were tightened, some dropped and some kept."""
+    """Some of the parts above were tightened, and some dropped."""
     if not SEEN:
         pytest.skip("the property did not run in this process")
     assert min(SEEN["tightened"], SEEN["dropped"]) >= 20, SEEN

@@ -55,7 +55,7 @@ def _is_bound(token: bytes) -> bool:
 
 
 def _expected(case: Case, theirs: OracleDecision) -> SurveyVerdict:
-    """What the oracle's decision about a call comes to as a verdict."""
+    """Return the oracle's decision about a call as a verdict."""
     if theirs.stage in (Stage.PROOF, Stage.NEEDS):
         return SurveyVerdict.MAYBE
     if not theirs.allowed:
@@ -112,7 +112,7 @@ def _is_malformed(checker: Checker, case: Case, arguments: bytes) -> bool:
 
 @pytest.mark.timeout(1800)
 def test_verdicts_agree_with_the_oracle() -> None:
-    """With arguments a verdict is the oracle's decision; without it holds for all arguments tried."""
+    """A verdict with arguments is the oracle's decision; one without holds for all arguments tried."""
     kernel, seen = Kernel(), Counter[str]()
     for number in range(BATCHES):
         rng = Random(f"surveys {number}")

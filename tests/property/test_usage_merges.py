@@ -22,7 +22,7 @@ MANY = st.lists(
 
 
 def observed(layer: GrantLayer, told: list[tuple[Call, int, Reason]]) -> SessionUsage:
-    """What one verifier makes of its decisions."""
+    """Return the usage record that one verifier makes of its decisions."""
     usage = SessionUsage()
     for call, at_ms, reason in told:
         found = layer.matching_positions(call.action, call.resource, call.arguments)
@@ -108,7 +108,7 @@ def test_floods_stay_within_bounds_and_say_so() -> None:
 
 
 def test_a_flooded_whole_is_the_same_in_any_order() -> None:
-    """What gives up detail does so by what there is in all, not by who told it first."""
+    """Detail is given up by the sum of all reports, not by their order."""
     rng = Random("parts")
     widths = ((1, 40), (40, 9), (9, 30), (70, 1))
     parts = [flood(rng, 120, actions=a, resources=r, names=40) for a, r in widths]

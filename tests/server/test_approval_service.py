@@ -49,7 +49,7 @@ def deny(caller: Caller, requested: ApprovalRecord, reason: str = "") -> pb.Deny
 
 
 def sign(name: str, requested: ApprovalRecord) -> SignedApproval:
-    """What an approver with the system's clock signs of a record."""
+    """Return the statement that an approver with the system's clock signs for a record."""
     return Approver(approver(name)).grant(ApprovalRequest(requested))
 
 
@@ -93,7 +93,7 @@ def test_two_approvers_make_it_granted(service: Service, person: Caller, session
 def test_a_repeated_grant_gives_the_first_outcome(
     service: Service, person: Caller, session: sessions.Session
 ) -> None:
-    """With the same request id and statement nothing is added; with another statement it is a conflict."""
+    """The same request id and statement add nothing; another statement is a conflict."""
     requested = ask(service, session)
     signed = sign("ann", requested)
     request_id = secrets.token_hex(8)
@@ -151,7 +151,7 @@ def test_a_role_grants_nothing(service: Service, operator: Caller, session: sess
 def test_a_denial_is_written_down_and_final(
     service: Service, person: Caller, session: sessions.Session
 ) -> None:
-    """Who and why; afterwards nobody grants it, nor denies it again."""
+    """The record names who denied and why; afterwards nobody grants it, nor denies it again."""
     requested = ask(service, session)
     denied = deny(person, requested, "not on friday")
 
@@ -198,7 +198,7 @@ def test_roles_that_have_no_business_here(service: Service, session: sessions.Se
 
 
 def test_an_approver_reads_sessions_and_changes_none(person: Caller, session: sessions.Session) -> None:
-    """Whose call it is, it may know; ending it is for others."""
+    """An approver may know the session of a call; ending it is for others."""
     found = person.call("SessionService/GetSession", sessions.GetSessionRequest(session_id=session.id))
 
     assert found.session.subject == "agent-7"
@@ -266,7 +266,7 @@ def test_pages_hold_each_approval_once(service: Service, person: Caller, session
     ],
 )
 def test_a_filter_that_can_not_be_is_refused(person: Caller, given: dict[str, Any], field: str) -> None:
-    """By the name of the field."""
+    """The refusal names the field."""
     with pytest.raises(RpcError) as refused:
         listed(person, **given)
 
@@ -274,7 +274,7 @@ def test_a_filter_that_can_not_be_is_refused(person: Caller, given: dict[str, An
 
 
 def test_what_is_not_there_is_not_found(person: Caller, session: sessions.Session) -> None:
-    """For reading and for answering; ids of the wrong size are the caller's mistake."""
+    """Reading and answering an unknown id give NOT_FOUND; an id of the wrong size is INVALID_ARGUMENT."""
     nothing = record(session_id=session.id, id=secrets.token_bytes(16))
     for answer in (lambda: get(person, nothing), lambda: deny(person, nothing)):
         with pytest.raises(RpcError) as refused:

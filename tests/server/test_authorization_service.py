@@ -62,7 +62,7 @@ def test_a_denial_is_an_answer_and_says_where(operator: Caller, token: tokens.Mi
 
 
 def test_a_denial_by_the_ceiling_names_its_scope(operator: Caller, session: sessions.Session) -> None:
-    """After a narrowing the explanation says what the ceiling would have allowed."""
+    """The explanation after a narrowing says what the ceiling would have allowed."""
     request = tokens.MintRequest(session_id=session.id, scopes=["read:files/**"], audience=["gw"])
     minted = operator.call("TokenService/Mint", request)
     narrow = sessions.NarrowSessionRequest(session_id=session.id, ceiling=["read:files/only-this"])
@@ -108,7 +108,7 @@ def test_what_an_agent_controls_is_only_ever_denied(
 def test_ended_and_revoked_are_denied_from_the_next_check_on(
     operator: Caller, session: sessions.Session, token: tokens.MintResponse
 ) -> None:
-    """What was acknowledged is seen by the check that follows, also where the chain is cached."""
+    """The check after an acknowledgement observes the change, also with a cached chain."""
     assert _check(operator, _item(token.token)).allowed
 
     operator.call(
@@ -195,7 +195,7 @@ def test_a_stream_ends_with_its_credential(service: Service, token: tokens.MintR
     ],
 )
 def test_misuse_names_the_field(operator: Caller, rpc: str, request_message: object, field: str) -> None:
-    """What a gateway gets wrong is INVALID_ARGUMENT, and the details name the field."""
+    """Misuse is INVALID_ARGUMENT, and the details name the field."""
     with pytest.raises(RpcError) as refused:
         operator.call(f"AuthorizationService/{rpc}", request_message)
 

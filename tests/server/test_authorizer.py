@@ -27,7 +27,7 @@ def writer(tmp_path: Path) -> Iterator[WriterFixture]:
 
 
 def test_a_scope_is_used_so_often_and_no_more(writer: WriterFixture) -> None:
-    """Of a scope that may be used three times, three calls are allowed and the fourth is not."""
+    """A scope with three uses allows three calls and denies the fourth."""
     token = writer.mint("read:doc/** needs uses(3)")
 
     reasons = [writer.check(token).decision.reason for _ in range(5)]
@@ -40,7 +40,7 @@ def test_a_scope_is_used_so_often_and_no_more(writer: WriterFixture) -> None:
 
 
 def test_the_first_scope_whose_needs_are_met_decides(writer: WriterFixture) -> None:
-    """What one scope has no more of the next one gives; a denial has the reason of the first."""
+    """An exhausted scope leaves the call to the next one; a denial has the reason of the first."""
     token = writer.mint("read:doc/1 needs uses(1)", "read:doc/* needs uses(2)")
 
     decisions = [writer.check(token).decision for _ in range(4)]
@@ -134,7 +134,7 @@ def test_root_blocks_share_a_budget_by_name_and_unit(writer: WriterFixture) -> N
 
 
 def test_the_writer_judges_by_what_came_before_in_its_own_group(writer: WriterFixture) -> None:
-    """Of calls and an end that share a commit, those behind the end are denied."""
+    """Calls that share a commit with an end are denied behind it and allowed before it."""
     token = writer.mint("read:doc/** needs uses(100)")
     ask = writer.ask(token)
 
@@ -211,14 +211,14 @@ def test_a_retry_is_judged_anew_up_to_needs(writer: WriterFixture) -> None:
 
 
 def test_a_denied_attempt_is_not_remembered(writer: WriterFixture) -> None:
-    """What was denied under a retry id may be asked about again, and is judged as if for the first time."""
+    """A denied call may be repeated under its retry id, and is judged as if for the first time."""
     token = writer.mint(BUDGET)
     assert not writer.check(token, arguments=b'{"cost": 11}', retry_id=b"a").decision
     assert writer.check(token, arguments=b'{"cost": 3}', retry_id=b"a").decision
 
 
 def test_a_permit_reserves_and_commit_spends(writer: WriterFixture) -> None:
-    """What a permit reserves nobody else gets; committing spends it, and a second time there is none."""
+    """A reserved amount is nobody else's; commit spends it, and a second commit is BAD_PERMIT."""
     token = writer.mint(BUDGET)
     ask = writer.ask(token, arguments=b'{"cost": 6}', permit_ms=1000)
     verdict = writer.decide(ask)
@@ -233,7 +233,7 @@ def test_a_permit_reserves_and_commit_spends(writer: WriterFixture) -> None:
 
 
 def test_a_released_permit_gives_back(writer: WriterFixture) -> None:
-    """What was reserved is free again, and the permit is no more: to commit and to release."""
+    """The reserved amount is free again, and the permit can be neither committed nor released."""
     token = writer.mint(BUDGET)
     ask = writer.ask(token, arguments=b'{"cost": 6}', permit_ms=1000)
     permit = writer.decide(ask).permit
@@ -303,7 +303,7 @@ def test_a_permit_ends_with_its_deadline(writer: WriterFixture) -> None:
 
 
 def test_a_session_that_moved_takes_its_permits_along(writer: WriterFixture) -> None:
-    """After narrowing, a permit of before is none; after the end, the end is the reason."""
+    """A permit from before a narrowing is BAD_PERMIT; after the end, the end is the reason."""
     token = writer.mint("read:doc/**")
     ask = writer.ask(token, permit_ms=1000)
     first, second = writer.decide(ask).permit, writer.decide(ask).permit

@@ -26,7 +26,7 @@ ARGUMENTS = b'{"n":1}'
 
 @pytest.fixture
 def holder() -> HolderKey:
-    """Who the tokens are bound to."""
+    """The holder that the tokens are bound to."""
     return HolderKey.generate()
 
 
@@ -96,7 +96,7 @@ def test_a_stolen_token_is_worth_nothing(
 
 
 def _forged(thief: HolderKey, holder: HolderKey, bound: Token, host: VerifierKey) -> bytes:
-    """What a thief can make who has the token and all that is public, and not the holder's secrets."""
+    """Return the best proof of a thief with the token and all that is public, but no secret of the holder."""
 
     class Posing(HolderKey):
         __slots__ = ()

@@ -213,7 +213,7 @@ def test_a_child_has_a_receipt_of_its_parents_end(operator: Caller, log: StateWr
 
 
 def test_who_was_enrolled_before_it_was_kept_is_not_known(operator: Caller, log: StateWriter) -> None:
-    """Of ends from before this folder kept registrations; later ones are known."""
+    """Ends from before this folder stored registrations have state UNKNOWN; later ones are known."""
     session = open_session(operator)
     at_ms = log.submit(changes.end_session("before", session.id)).result().raise_if_rejected().at_ms
     log.run(lambda group: _since(group, at_ms))
@@ -229,7 +229,7 @@ def _since(group: Any, at_ms: int) -> None:
 
 
 def test_it_says_when_a_call_was_last_allowed(service: Service, operator: Caller, log: StateWriter) -> None:
-    """As whoever counts them says."""
+    """The time is that of the hook ``last_allow_ms``."""
     assert service.control is not None
     control, session = service.control, open_session(operator)
     # Not by the service, which would keep a receipt of its own.
@@ -273,7 +273,7 @@ def test_before_the_end_there_is_no_receipt(service: Service, operator: Caller, 
 
 
 def test_what_a_verifier_says_is_of_this_state(gateway: Caller, log: StateWriter) -> None:
-    """What it read from another folder, or from the future, acknowledges nothing."""
+    """A registration from another folder, or from the future, acknowledges nothing."""
     verifier = Gateway(gateway, log, "gw-2")
     for given, word in (
         ({"cluster_id": b"x" * 16}, "OTHER_STATE"),
@@ -304,7 +304,7 @@ def test_verifiers_are_listed(operator: Caller, registered: Gateway) -> None:
 
 
 def test_both_clients_have_the_receipt(service: Service) -> None:
-    """With the end, of a live session as well, and later; blocking and awaited."""
+    """Receipts come with an end, after a live session and later; blocking and awaited."""
     target, credential = str(service.made.socket), service.operator.credential
     terms: Any = {"subject": "agent", "ceiling": ["read:**"]}
     with Client(target, credential, timeout_ms=10_000) as client:

@@ -1,4 +1,4 @@
-"""When the looking thread looks: at changes, at the brake, when a time comes, and now and then."""
+"""Times at which the recheck thread judges: changes, the brake, a due time, and at an interval."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_brake_has_all_streams_judged(world: _World) -> None:
 
 
 def test_a_stream_is_judged_when_its_time_has_come(world: _World) -> None:
-    """To the millisecond, and no other stream with it."""
+    """The time is exact to the millisecond, and no other stream is judged with it."""
     due, later = world.add(due_ms=2_000), world.add(due_ms=2_001)
     world.clock.advance(999)
     world.look()
@@ -121,7 +121,7 @@ def test_a_stream_is_judged_when_its_time_has_come(world: _World) -> None:
 
 
 def test_now_and_then_every_stream_is_judged_and_its_caller_asked(world: _World) -> None:
-    """What no revision tells is found so: a clock that was set, swapped files, a lost credential."""
+    """The interval finds what no revision shows: a clock that was set, swapped files, a lost credential."""
     stream = world.add()
     world.watching._all_again_at = 0.0
     world.look()

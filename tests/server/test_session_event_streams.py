@@ -1,4 +1,4 @@
-"""How watches of sessions live and end: breaks, restarts, compaction, slow readers, crowds, drains."""
+"""Life and end of session watches: breaks, restarts, compaction, slow readers, crowds, drains."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Run:
 
 
 def test_a_watch_goes_on_over_a_restart(home: Initialised) -> None:
-    """Behind the last received revision, in the next run of the server: each event once, in order."""
+    """A watch continues behind its last revision in the server's next run: each event once, in order."""
     first = Run(home)
     with watching(first.operator, after_revision=0) as watch:
         opened = [open_session(first.operator).id for _ in range(3)]
@@ -83,7 +83,7 @@ def test_a_watch_goes_on_over_a_restart(home: Initialised) -> None:
 
 
 def test_a_client_goes_on_over_a_restart(home: Initialised) -> None:
-    """By itself: the server ends the stream, is gone for a while, and nothing is lost or received twice."""
+    """The client reconnects by itself: nothing is lost or received twice while the server is away."""
     run = Run(home)
     with (
         Client(str(home.socket), home.credential_file.read_text().strip(), timeout_ms=10_000) as client,
@@ -161,7 +161,7 @@ def shared() -> Iterator[Service]:
 def test_a_follower_that_the_log_overtook_loses_nothing(
     shared: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the thread itself finds its place compacted away, watchers read on by themselves."""
+    """Watchers read on by themselves if the thread's own place was compacted away."""
     assert shared.control is not None
     operator = shared.operator
     feed = shared.control.subsystems.events.feed
@@ -371,7 +371,7 @@ def test_a_purge_is_told_and_what_came_before_it_still_is(home: Initialised) -> 
 
 
 def test_list_then_watch_has_no_gap(shared: Service) -> None:
-    """How one goes on behind COMPACTED: a watch from now on that stands, and then the list."""
+    """The way to continue behind COMPACTED: an established watch from now on, and then the list."""
     operator = shared.operator
     with (
         Client(str(shared.made.socket), timeout_ms=10_000) as client,

@@ -52,7 +52,7 @@ KINDS = [ev.OPENED, ev.NARROWED, ev.FACTS_CHANGED, ev.SUSPENDED, ev.RESUMED, ev.
 
 
 def test_each_kind_is_told_in_order_as_it_happens(service: Service, operator: Caller) -> None:
-    """What a session went through, with who did it and why; the same is told from the log afterwards."""
+    """Events of a session name actor and purpose; the log gives the same ones afterwards."""
     before = head_of(service.control)
     with watching(operator) as watch:
         session_id, block_id = _live(operator, purpose="a test")
@@ -163,7 +163,7 @@ def test_a_watched_session_is_told_what_befalls_its_ancestors(operator: Caller) 
 
 
 def test_children_are_told_of_if_asked_for(operator: Caller) -> None:
-    """With include_children all that descends from the session is told of too, at any depth."""
+    """The flag include_children adds events of all descendants, at any depth."""
     top = open_session(operator)
     with (
         watching(operator, session_ids=[top.id], include_children=True) as with_children,
@@ -216,7 +216,7 @@ def test_who_reads_sessions_is_told_of_all(service: Service, operator: Caller, r
 
 
 def test_a_use_after_the_end_is_told_to_who_watches(service: Service, operator: Caller) -> None:
-    """Behind the end, with what is known of it; who comes later is not told of it again."""
+    """The use comes behind the end, with its blocks; a later watch does not get it again."""
     assert service.control is not None
     session = open_session(operator)
     block_id = mint(operator, session.id).block_id

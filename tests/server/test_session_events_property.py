@@ -1,4 +1,4 @@
-"""Whatever is done to sessions, a watch that breaks again and again tells what one that holds tells."""
+"""A watch that breaks again and again gives the same events as one that holds, after any changes."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class BatchCase:
 
 @pytest.fixture
 def batch_case(service: Service) -> BatchCase:
-    """With one failed signature for each peer, and none regained."""
+    """A service that grants each peer one failed signature, and regains none."""
     assert service.control is not None
     source = service.control.log.source()
     verifier = Verifier(source)
@@ -166,7 +166,7 @@ def test_a_forged_token_of_the_table_is_looked_at_once(batch_case: BatchCase, mi
 
 
 def test_items_that_state_a_peer_are_each_looked_at(batch_case: BatchCase, minted: list[bytes]) -> None:
-    """Where a failure counts depends on the source, so each source has one look at a forged token."""
+    """Failures count by source, so each source has one look at a forged token."""
     items = [_item(1, source="10.0.0.1"), _item(1, source="10.0.0.2"), _item(1, source="10.0.0.1")]
 
     told = [decision.explanation for decision in batch_case.decisions(items, [_forged(minted[0])])]
@@ -232,7 +232,7 @@ def test_only_a_batch_has_a_table(operator: Caller, minted: list[bytes]) -> None
 
 
 def test_what_is_too_much_is_counted_and_not_kept(batch_case: BatchCase) -> None:
-    """Of a message with 100,000 items or tokens nothing is kept but their number, and nothing is judged."""
+    """A message with 100,000 items or tokens leaves their number alone, and nothing is judged."""
     right = pb.CheckBatchRequest(items=[_item(1)]).SerializeToString()
     for data, expected in (
         (right * 100_000, (100_000, 0, 0)),

@@ -197,7 +197,7 @@ def test_a_suggestion_allows_every_call_that_was_allowed(
 
 
 def test_the_command_shows_both(world: World, used: tuple[Session, list[Token]], tmp_path: Any) -> None:
-    """By session and by purpose: tables for people, one document for programs, a picture if asked for."""
+    """Reports by session and by purpose: tables for people, a document for programs, a picture on request."""
     session, held = used
     world.report(session.id, len(CALLS) * len(held), len(DENIED) * len(held))
     home = ("--home", world.made.home, "session", "report")
@@ -237,7 +237,7 @@ def test_a_token_presented_after_the_end_is_told(world: World) -> None:
 
 
 def test_a_verifier_tells_the_next_control_process_too(world: World) -> None:
-    """What an embedded verifier saw while there was no server is told when there is one again."""
+    """An embedded verifier reports what it observed while there was no server, once there is one again."""
     session, token = world.open(CEILING, MINTED)
     presented = token.present()
     assert world.process.terminate() == 0

@@ -57,7 +57,7 @@ def session(clients: dict[str, Client]) -> Session:
 
 @pytest.fixture
 def late_calls(service: Service) -> Iterator[LateCalls]:
-    """What the server tells of uses after the end."""
+    """Uses after the end that the server reports."""
     reported: LateCalls = []
     assert service.control is not None
     service.control.subsystems.usage.on_used_after_end = lambda *use: reported.append(use)
@@ -203,7 +203,7 @@ def test_no_bytes_make_the_server_stumble(service: Service, session: Session) ->
 
 
 def test_unknown_sessions_change_nothing(clients: dict[str, Client], session: Session) -> None:
-    """What is reported of a session that there is not is dropped, and the rest of the batch stands."""
+    """A report about an unknown session is dropped, and the rest of the batch stands."""
     unknown = secrets.token_bytes(16)
     send(
         clients["gw-1"],
@@ -285,7 +285,7 @@ def test_the_census_knows_what_is_revoked_and_what_hangs_below(
 def test_a_use_after_the_end_is_told_on(
     clients: dict[str, Client], session: Session, late_calls: LateCalls
 ) -> None:
-    """With its blocks, or as a claim; of a session that is not over it is dropped, whoever says so."""
+    """The use comes with its blocks, or as a claim; a use of a live session is dropped."""
     verified = UseAfterEnd((block_id("r"),), False, 2, AT, AT + 5)
     early = observed(session.id, late=claimed(7))
     send(clients["gw-1"], batch(early))
@@ -304,7 +304,7 @@ def test_a_use_after_the_end_is_told_on(
 
 
 def test_usage_records_are_merged(clients: dict[str, Client], session: Session) -> None:
-    """What two verifiers reported of calls is one record; its values stand in the report."""
+    """Two verifiers' reports of calls are one record; its values stand in the report."""
     for name, resource in (("gw-1", "files/a"), ("gw-2", "files/b")):
         reported = observed(session.id, block("r"))
         reported.usage = usage(resource, arguments=json.dumps({"owner": name}).encode())
@@ -317,7 +317,7 @@ def test_usage_records_are_merged(clients: dict[str, Client], session: Session) 
 
 
 def test_a_restart_keeps_what_was_told() -> None:
-    """After a clean end all is known; after a kill what ended is, and of the rest it is said so."""
+    """A clean stop loses nothing; a kill loses live sessions alone, and the report says so."""
     with running(usage={"enabled": True}) as service:
         target, home = f"unix:{service.made.socket}", service.made.home
         gateway = Client(target, service.add("gw-1", "gateway").credential, timeout_ms=10_000)
@@ -358,7 +358,7 @@ def test_a_restart_keeps_what_was_told() -> None:
 
 
 def test_an_audited_server_has_a_census_too() -> None:
-    """Where decisions are noted anyway, blocks and last allows are reported; else nothing is."""
+    """A server that records decisions reports blocks and last allows; a plain one reports nothing."""
     with running(audit={"enabled": True}) as service, running() as plain:
         client = Client(f"unix:{service.made.socket}", service.operator.credential, timeout_ms=10_000)
         opened = client.open_session(subject="s", ceiling=["read:a"])

@@ -122,7 +122,7 @@ def test_late_uses_of_what_was_let_go_are_added_to_its_file(usage_store: StoreFi
 
 
 def test_a_full_memory_gives_way_to_what_lives(tmp_path: Path) -> None:
-    """What ended first goes first; with nothing but living sessions the next one is lost, and all say so."""
+    """The first to end is evicted first; among live sessions the next is lost, and all reports say so."""
     usage_store = StoreFixture(tmp_path, max_sessions=2)
     first, second, third, fourth = (usage_store.open(number) for number in range(4))
     usage_store.add(observed(first, block("r")), observed(second, block("r")))
@@ -173,7 +173,7 @@ def test_a_usage_record_is_weighed_by_what_is_in_it(tmp_path: Path) -> None:
 
 
 def test_files_are_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:
-    """By their number, by their bytes, and by their age after a restart."""
+    """Number, bytes, and after a restart the age bound the files."""
     usage_store = StoreFixture(tmp_path, max_sessions=3, keep_ms=1_000)
     ids = [usage_store.open(number) for number in range(5)]
     for session_id in ids:
@@ -234,7 +234,7 @@ def test_what_was_lost_touches_sessions_that_lived_then(usage_store: StoreFixtur
 
 
 def test_a_disk_that_takes_nothing_loses_nothing_yet(usage_store: StoreFixture) -> None:
-    """What can't be written stays in memory and is tried again; a stop says nothing of having written all."""
+    """A failed write stays in memory and is tried again; a stop does not claim that all was written."""
     session_id = usage_store.open(1)
     usage_store.add(observed(session_id, block("r")))
     usage_store.end(session_id)
@@ -252,7 +252,7 @@ def test_a_disk_that_takes_nothing_loses_nothing_yet(usage_store: StoreFixture) 
 def test_a_stop_does_not_wait_for_a_slow_disk(
     usage_store: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What could not be written in time is left, and the next start says that it does not know everything."""
+    """Usage that is not written in time is lost, and the next start reports the gap."""
     ids = [usage_store.open(number) for number in range(1, 51)]
     usage_store.add(*(observed(session_id, block("r")) for session_id in ids))
     write = usage_store.files.write

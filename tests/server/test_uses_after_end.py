@@ -120,7 +120,7 @@ def test_a_child_is_over_with_its_parent() -> None:
 
 @pytest.mark.parametrize("session_id", [LIVE, b"n" * 16])
 def test_nothing_is_told_of_who_lives_or_never_was(session_id: bytes) -> None:
-    """Whoever makes up ids makes no events, and takes no place."""
+    """Invented ids make no events, and take no place."""
     world = World()
     for _ in range(3):
         world.use(session_id)

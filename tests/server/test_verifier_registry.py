@@ -1,4 +1,4 @@
-"""Who judges, as the control process holds it: names, acknowledgements, bounds, and a restart."""
+"""The control process's registry of verifiers: names, acknowledgements, bounds, and a restart."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def registry(log: StateWriter, clock: FixedClock) -> VerifierRegistry:
 
 
 def registration(name: str = "gw-1", revision: int = 1, **given: Any) -> RegistrationRequest:
-    """What an embedded verifier says, with what is given in place of that."""
+    """Return the request of an embedded verifier, with these fields in place of its own."""
     given = {"kind": VerifierKind.EMBEDDED, "principal": "gw", "instance": b"i" * 16, **given}
     given.setdefault("staleness_ms", BOUND_MS)
     return RegistrationRequest(name=name, revision=revision, **given)
@@ -109,7 +109,7 @@ def test_the_wall_clock_decides_nothing(registry: VerifierRegistry, clock: Fixed
 
 
 def test_who_was_not_there_is_not_named(registry: VerifierRegistry, clock: FixedClock) -> None:
-    """Who registered behind the end, or was over before it, has nothing to do with it."""
+    """A verifier that registered behind the end, or was over before it, is not in its receipt."""
     registry.register(registration("late", revision=2, instance=b"l" * 16))
     registry.register(registration("early", instance=b"e" * 16))
     clock.advance(BOUND_MS + MARGIN_MS)
@@ -119,7 +119,7 @@ def test_who_was_not_there_is_not_named(registry: VerifierRegistry, clock: Fixed
 
 
 def test_it_leaves(registry: VerifierRegistry, log: StateWriter) -> None:
-    """Who leaves is waited for no more; another instance can't make it leave."""
+    """A verifier that left is waited for no more; another instance can't make it leave."""
     registry.register(registration())
     registry.leave("gw-1", b"x" * 16)
     registry.leave("nobody", b"i" * 16)
@@ -214,7 +214,7 @@ def test_one_that_was_late_holds_up_no_further_end(registry: VerifierRegistry) -
 def test_the_next_process_knows_who_was_enrolled(
     registry: VerifierRegistry, log: StateWriter, clock: FixedClock
 ) -> None:
-    """Who may still allow is waited for again, until it is heard or a whole bound has passed."""
+    """A verifier that may still allow is waited for again, until it registers or a whole bound has passed."""
     registry.register(registration(revision=1))
     registry.register(registration(revision=2))
     clock.advance(BOUND_MS - 1)

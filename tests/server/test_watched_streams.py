@@ -1,4 +1,4 @@
-"""How a stream that watches lives and ends: half-closed, cancelled, drained, without its credential."""
+"""Life and end of a watched stream: half-closed, cancelled, drained, without its credential."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands and what is taken back, call by call, over a state of its own."""
+"""Allows that stand and allows that are withdrawn, call by call, over a state of its own."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_call_that_was_proven_or_paid_for_stands_without_it(
 
 
 def test_a_call_that_was_paid_for_is_revoked_as_any_other(world: World) -> None:
-    """What stands before the stages proof and needs is judged in full."""
+    """All stages before proof and needs are judged in full."""
     paid, bound = world.token("read:files/** needs uses(3)"), world.token("read:files/**", kind="bound")
     world.watch(1, paid)
     world.watch(2, bound)
@@ -178,7 +178,7 @@ def test_clocks_that_disagree_withdraw_everything(world: World) -> None:
 
 
 def test_nothing_is_told_of_a_call_that_was_let_go(world: World) -> None:
-    """What is forgotten weighs nothing and is not judged; forgetting it twice is no mistake."""
+    """A removed call weighs nothing and is not judged; removing it twice is no mistake."""
     token = world.token("read:files/**")
     world.watch(1, token)
     world.watch(2, token)

@@ -152,7 +152,7 @@ def _call(name: str, principal: Principal) -> CallContext:
 
 
 def _outcome(answer: Callable[[], bytes], kind: Any) -> tuple[object, ...]:
-    """What was answered, with the decisions' own ids blotted out, or how it was refused."""
+    """Return the answer, with the decisions' own ids zeroed, or the refusal."""
     try:
         data = answer()
     except ServerError as error:
@@ -169,7 +169,7 @@ def _outcome(answer: Callable[[], bytes], kind: Any) -> tuple[object, ...]:
 def _ask(
     both: Both, name: str, data: bytes, principal: Principal = GATEWAYS[0], burst: int = 10_000
 ) -> tuple[tuple[object, ...], tuple[object, ...]]:
-    """What the service says to a request, and what the reference does."""
+    """Return the service's outcome of a request, and the reference's."""
     service, reference = both.pair(burst)
     kind = {"Check": pb.CheckResponse, "CheckBatch": pb.CheckBatchResponse}.get(name, pb.CheckStreamResponse)
 
@@ -267,7 +267,7 @@ def test_the_requests_reach_every_end(both: Both) -> None:
 
 @pytest.mark.parametrize("burst", [1, 2, 3])
 def test_failed_signatures_are_counted_as_by_messages(both: Both, burst: int) -> None:
-    """With few failures left, the same items of a batch are denied without a look, with the same words."""
+    """Few failures left: the same items of a batch are denied without a look, with the same words."""
     forged = [token for token in both.values["token"] if len(token) > 100 and b"sessauth_" not in token]
     items = [
         pb.CheckItem(token=token, action=b"read", resource=b"files/a/x", source=source)

@@ -259,7 +259,7 @@ def test_the_brake_withdraws_everything() -> None:
 
 
 def test_a_mistake_of_the_gateway_ends_the_stream(operator: Caller) -> None:
-    """What is INVALID_ARGUMENT on a plain stream is so on a watched one: nothing is watched behind it."""
+    """INVALID_ARGUMENT ends a watched stream as it does a plain one: nothing is watched behind it."""
     token = mint(operator, open_session(operator).id)
     with stream(operator) as opened:
         opened.allow(1, item(token.token))

@@ -1,4 +1,4 @@
-"""After any changes, exactly the watched allows that a check would now deny have been withdrawn."""
+"""Exactly the watched allows that a check would now deny are withdrawn, after any changes."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def caller() -> Iterator[Caller]:
 def test_exactly_what_a_check_would_deny_is_withdrawn(
     caller: Caller, steps: list[tuple[str, int, int]]
 ) -> None:
-    """Whatever was done to four sessions: what no longer stands is told once, and nothing else is."""
+    """Any changes of four sessions withdraw once each allow that no longer stands, and nothing else."""
     with stream(caller) as opened:
         world = World(caller, opened)
         for at in range(4):

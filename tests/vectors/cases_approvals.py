@@ -46,7 +46,7 @@ class Case:
 
 
 def statement(**changes: Any) -> bytes:
-    """What is signed: the terms of the call, under an id, for an hour, unless changed."""
+    """Return the signed bytes: the terms of the call, under an id, for an hour, unless changed."""
     stated = {
         "id": APPROVAL,
         "session_id": WANTED.session_id,
@@ -73,7 +73,7 @@ def by(*names: str, **changes: Any) -> list[bytes]:
 
 
 def held(*names: str, **changes: Any) -> Held:
-    """What the state holds, with statements of these names."""
+    """Return the record of the state, with statements of these names."""
     return replace(Held(APPROVAL, EXPIRES, statements=by(*names)), **changes)
 
 

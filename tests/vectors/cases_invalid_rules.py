@@ -40,7 +40,7 @@ def cases() -> Iterator[Case]:
 
 
 def _lists(name: str, good: str, bad: list[str]) -> Iterator[tuple[str, Record]]:
-    """What is common to the lists of texts in a block."""
+    """Yield the faults that all lists of texts in a block share."""
     yield f"{name} twice the same", {name: [good, good]}
     yield f"17 of {name}", {name: [good.replace("1", str(n + 1)) for n in range(17)]}
     for text in bad:

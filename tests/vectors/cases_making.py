@@ -87,7 +87,7 @@ def _next(index: int) -> Key:
 
 
 def _stated(says: Says, index: int) -> Record:
-    """What a block says, with the secrets behind the keys that it names."""
+    """Return the statement of a block, with the secrets behind the keys that it names."""
     stated: Record = {
         "ending": "SEALED",
         **{name: each for name, each in says.items() if name != "proof_key"},

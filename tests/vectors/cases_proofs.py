@@ -267,7 +267,7 @@ def _form() -> Iterator[Case]:
 
 
 def _message(block: Record, made: Record) -> bytes:
-    """What a proof of the usual request covers."""
+    """Return the bytes that a proof of the usual request covers."""
     asked = proofs.request_digest(b"read", b"files/a.txt", b"")
     return proofs.proven(made, parse_chain(token(block)).blocks[-1].signature, asked)
 

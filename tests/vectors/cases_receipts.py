@@ -40,7 +40,7 @@ class Case:
 
 
 def verifier(name: str, state: int, revision: int = REVISION) -> Record:
-    """Where a verifier stands."""
+    """Return the record of a verifier in a receipt."""
     return {"name": name, "state": state, "revision": revision, "at_ms": NOW + 3}
 
 
@@ -73,7 +73,7 @@ def sign(payload: bytes, name: str = SERVICE, label: bytes = LABEL, **changes: A
 
 
 def stated(**changes: Any) -> bytes:
-    """What is signed: a closed receipt, with what is given in place of that."""
+    """Return the signed bytes: a closed receipt, with these fields in place of its own."""
     return encode("Receipt", {**STATED, **changes})
 
 

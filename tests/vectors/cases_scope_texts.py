@@ -99,7 +99,7 @@ _TEXTS: tuple[tuple[str, str, str | None], ...] = (
 
 
 def read(text: str) -> Record:
-    """What the oracle makes of a text: the encoded scope and its printed form, or the problem."""
+    """Return the oracle's reading of a text: the encoded scope and its printed form, or the problem."""
     try:
         encoded = encode("Scope", read_scope(text))
         record = decode("Scope", encoded)

@@ -113,7 +113,7 @@ def _texts() -> list[tuple[str, str, str, str]]:
 
 
 def decode(text: str) -> Record:
-    """What the oracle makes of a text: the form and the token, or the problem."""
+    """Return the oracle's reading of a text: the form and the token, or the problem."""
     try:
         prefix, data = from_text(text)
         if prefix == PRESENTED:

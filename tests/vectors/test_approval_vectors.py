@@ -33,7 +33,7 @@ def read(kind: type[Any], record: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("judge", [oracle.judge, judged], ids=["oracle", "package"])
 def test_each_vector_has_its_outcome(judge: Callable[..., tuple[Verdict, bytes]]) -> None:
-    """By the bytes in the file: the verdict, and the id that an allow uses up."""
+    """The bytes in the file give the verdict, and the id that an allow uses up."""
     wrong = []
     for vector in load(FILE)["vectors"]:
         found, used_up = judge(

@@ -63,7 +63,7 @@ def test_wycheproof_cases_are_all_right() -> None:
 
 
 def test_cctv_accepts_exactly_43() -> None:
-    """Of 914 edge cases exactly the 43 with nothing but a low-order component are accepted."""
+    """Exactly 43 of 914 edge cases are accepted: those with nothing but a low-order component."""
     vectors = _load("cctv-ed25519", "ed25519vectors.json")
     accepted = [
         vector
@@ -78,7 +78,7 @@ def test_cctv_accepts_exactly_43() -> None:
 
 
 def test_speccheck_reads_as_written() -> None:
-    """Of the 12 cases of speccheck only the fourth is accepted."""
+    """Only the fourth of the 12 cases of speccheck is accepted."""
     cases = _load("ed25519-speccheck", "cases.json")
     row = [
         "V" if _verify(*(bytes.fromhex(case[name]) for name in ("pub_key", "message", "signature"))) else "X"

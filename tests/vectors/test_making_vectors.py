@@ -1,4 +1,4 @@
-"""What issuer and holder make of stated secrets is what the vectors say, byte for byte."""
+"""Issuer and holder make of stated secrets the bytes of the vectors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PLAIN = (
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What the library draws at random, in the order that it is drawn."""
+    """The bytes that the library draws at random, in their order."""
     queue: list[bytes] = []
 
     def take(size: int = 32) -> bytes:

@@ -18,7 +18,7 @@ FILE = "receipts.json"
 
 
 def judged(data: bytes, keys: list[bytes], session_id: bytes, cluster_id: bytes, made_since_ms: int) -> str:
-    """What the package says of the bytes, and of their text form."""
+    """Return the package's fault of the bytes, and of their text form."""
     try:
         signed = SignedReceipt(**protobuf.decode("SignedReceipt", data))
     except protobuf.WireError:
@@ -37,7 +37,7 @@ def judged(data: bytes, keys: list[bytes], session_id: bytes, cluster_id: bytes,
 
 @pytest.mark.parametrize("judge", [oracle.judge, judged], ids=["oracle", "package"])
 def test_each_vector_has_its_outcome(judge: Callable[..., str]) -> None:
-    """By the bytes in the file."""
+    """The bytes in the file give the outcome."""
     file = load(FILE)
     keys = [bytes.fromhex(each) for each in file["keys_hex"]]
     expected = (bytes.fromhex(file["session_hex"]), bytes.fromhex(file["cluster_hex"]))

@@ -99,7 +99,7 @@ def test_text_forms_decode_as_stated() -> None:
 
 @pytest.mark.parametrize("form", ["str", "bytes"])
 def test_a_verifier_refuses_a_text_as_stated(form: str) -> None:
-    """What is no token's text has its reason at stage ``decode``; what is one is judged as its bytes are."""
+    """A text of no token has its reason at stage ``decode``; a token's text is judged as its bytes are."""
     source = CommitIdSource()
     source.load(*read_view(load("valid.json")["views"]["plain"]))
     verifier = Verifier(source, audience=AUDIENCE)

@@ -105,7 +105,7 @@ def link(*blocks: Record, last: str = "sealed") -> list[Record]:
 
 
 def signers(count: int) -> list[Key]:
-    """Who signs a linked chain of so many blocks."""
+    """Return the keys that sign a linked chain of so many blocks."""
     return [ISSUER, *(key(f"next {index}") for index in range(count - 1))]
 
 

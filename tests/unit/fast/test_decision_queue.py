@@ -163,7 +163,7 @@ def test_who_asks_on_notes_what_comes_of_it() -> None:
 
 
 def test_a_batch_that_is_watched_is_noted_when_it_withdraws() -> None:
-    """After ``record=False`` only ``record_batch_item`` records, and marks a withdrawn allow."""
+    """Only ``record_batch_item`` records after ``record=False``, and marks a withdrawn allow."""
     checker, queue = tapped()
     batch = checker._check_batch([(VALID, "read", "x"), (VALID, "read", "files/a")], now_ms=NOW, record=False)
     assert queue.drain() == []
