@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import budgets, floors, host_info, report, state_setup
+from benchmarks import budgets, floors, host_info, report, state_setup, tables
 from benchmarks.measure import Measurement, Plan, Row, measure_row, slowed
 from benchmarks.registry import SERIES, STAGES
 from sessauth.verifier.verifier import DEFAULT_CACHE_BYTES
@@ -40,18 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _progress("")
     surroundings["load_after"] = host_info.load()
     judged = budgets.judge(measurements, table, quick=options.quick)
-    print(f"{report.table(judged)}\n\n{report.LEGEND}")
-    further = report.figures(judged)
-    if further:
-        print(f"\n{further}")
     whole = not options.only
     form = ("quick" if options.quick else "full") if whole else "some"
     file = options.json or RESULTS / f"{form}.json"
     settings = {"quick": options.quick, "only": options.only, "cache_bytes": options.cache_bytes}
     if options.slow_down_us:
         settings["slow_down_us"] = options.slow_down_us
-    report.write(file, report.document(judged, surroundings, settings))
-    print(f"\nwritten: {file}")
+    document = report.document(judged, surroundings, settings)
+    report.write(file, document)
+    print(f"{tables.terminal(document['rows'])}\n\n{tables.LEGEND}\n\nwritten: {file}")
     missed = budgets.failures(
         judged, table, whole=whole, quick=options.quick, require_all=options.require_all
     )

@@ -32,16 +32,6 @@ cdef extern from *:
 ctypedef int (*sign_open_t)(
     unsigned char *, unsigned long long *, const unsigned char *, unsigned long long, const unsigned char *
 ) noexcept nogil
-ctypedef int (*hash_t)(
-    unsigned char *,
-    size_t,
-    const unsigned char *,
-    unsigned long long,
-    const unsigned char *,
-    size_t,
-    const unsigned char *,
-    const unsigned char *,
-) noexcept nogil
 
 
 def _address(name):
@@ -49,7 +39,6 @@ def _address(name):
 
 
 cdef sign_open_t _sign_open = <sign_open_t> <uintptr_t> _address("crypto_sign_open")
-cdef hash_t _hash = <hash_t> <uintptr_t> _address("crypto_generichash_blake2b_salt_personal")
 
 
 def below(run, items, int bytes):
@@ -85,10 +74,3 @@ def verify(bytes signed not None, bytes public_key not None):
     with nogil:
         right = _sign_open(NULL, &length, data, n, key) == 0
     return right
-
-
-def blake2b(bytes data not None):
-    """Return the first byte of the BLAKE2b-256 of data."""
-    cdef unsigned char out[32]
-    _hash(out, 32, <const unsigned char *> PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL, 0, NULL, NULL)
-    return out[0]

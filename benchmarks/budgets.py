@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.measure import Measurement
 
@@ -24,6 +24,8 @@ NOT_MEASURED: Final = "not measured"
 SAME_FLOOR: Final = 2.0
 # The table of the file whose budgets are counted in instructions instead: see instructions/rows.py.
 INSTRUCTIONS: Final = "instructions"
+# The keys of an entry that are no ratios.
+KINDS: Final = {"floor": str, "reason": str, "gates": bool, "quick": bool}
 
 
 class BudgetError(ValueError):
@@ -58,11 +60,6 @@ class Budget:
     def bound(self) -> float:
         """The ratio that decides."""
         return self.at_least or self.at_most
-
-    @property
-    def text(self) -> str:
-        """The bound with its side, for a table."""
-        return f"{'>=' if self.at_least else '<='} {self.bound:.3g}"
 
     @property
     def word(self) -> str:
@@ -101,49 +98,35 @@ def parse(table: Mapping[str, object]) -> dict[str, Budget]:
 def _counted(name: str, entry: object) -> Budget:
     """Read a budget that is counted: its margin is for other compilers, libraries and addresses."""
     row = f"{INSTRUCTIONS}/{name}"
-    if not isinstance(entry, Mapping):
-        raise BudgetError(f"{row}: must be a table")
-    _require_keys(row, entry, {"floor", "at_most", "margin", "gates"}, set())
-    if not isinstance(entry["gates"], bool) or not isinstance(entry["floor"], str):
-        raise BudgetError(f"{row}: gates is true or false, floor the name of one")
-    bound = _ratio(row, entry, "at_most") * (1 + _ratio(row, entry, "margin"))
-    return Budget(row, f"{INSTRUCTIONS}/{entry['floor']}", bound, gates=entry["gates"])
+    stated = _entry(row, entry, {"floor", "at_most", "margin"}, {"gates"})
+    bound = _ratio(row, stated, "at_most") * (1 + _ratio(row, stated, "margin"))
+    return Budget(row, f"{INSTRUCTIONS}/{stated['floor']}", bound, gates=stated["gates"])
 
 
 def _budget(row: str, entry: object) -> Budget:
+    side = "at_least" if isinstance(entry, Mapping) and "at_least" in entry else "at_most"
+    stated = _entry(row, entry, {"floor", side}, {"gates", "target", "quick", "reason", "quick_at_most"})
+    ratios = {key: _ratio(row, stated, key) for key in (side, "target", "quick_at_most") if key in stated}
+    budget = Budget(**{"row": row, "at_most": 0.0, **stated, **ratios})
+    if (budget.target not in (0.0, budget.bound)) != bool(budget.reason.strip()):
+        raise BudgetError(f"{row}: a reason stands where {side} differs from target, and only there")
+    if budget.quick_at_most and (side != "at_most" or budget.quick_at_most <= budget.bound):
+        raise BudgetError(f"{row}: quick_at_most is a ratio above at_most")
+    return budget
+
+
+def _entry(row: str, entry: object, needed: set[str], optional: set[str]) -> dict[str, Any]:
+    """Return an entry with its texts and truths checked. Raises BudgetError that names the wrong keys."""
     if not isinstance(entry, Mapping):
         raise BudgetError(f"{row}: must be a table")
-    side = "at_least" if "at_least" in entry else "at_most"
-    _require_keys(row, entry, {"floor", side, "gates"}, {"target", "quick", "reason", "quick_at_most"})
-    bound, target = _ratio(row, entry, side), _ratio(row, entry, "target") if "target" in entry else 0.0
-    if not isinstance(entry["gates"], bool) or not isinstance(entry["floor"], str):
-        raise BudgetError(f"{row}: gates is true or false, floor the name of one")
-    quick, reason = entry.get("quick", True), entry.get("reason", "")
-    if not isinstance(quick, bool) or not isinstance(reason, str):
-        raise BudgetError(f"{row}: quick is true or false, reason a text")
-    if (target not in (0.0, bound)) != bool(reason.strip()):
-        raise BudgetError(f"{row}: a reason stands where {side} differs from target, and only there")
-    wider = _ratio(row, entry, "quick_at_most") if "quick_at_most" in entry else 0.0
-    if wider and (side != "at_most" or wider <= bound):
-        raise BudgetError(f"{row}: quick_at_most is a ratio above at_most")
-    bounds = {"at_most": 0.0, "at_least": 0.0, side: bound}
-    return Budget(
-        row,
-        entry["floor"],
-        gates=entry["gates"],
-        target=target,
-        quick=quick,
-        reason=reason,
-        quick_at_most=wider,
-        **bounds,
-    )
-
-
-def _require_keys(row: str, entry: Mapping[str, object], needed: set[str], optional: set[str]) -> None:
-    """Raise BudgetError that names each key which is missing or unknown."""
     wrong = (set(entry) - needed - optional) | (needed - set(entry))
     if wrong:
         raise BudgetError(f"{row}: {', '.join(sorted(wrong))}: unknown or missing")
+    stated = {"gates": True, **entry}
+    for key, kind in KINDS.items():
+        if not isinstance(stated.get(key, kind()), kind):
+            raise BudgetError(f"{row}: {key} must be {'true or false' if kind is bool else 'a text'}")
+    return stated
 
 
 def _ratio(row: str, entry: Mapping[str, object], key: str) -> float:

@@ -72,19 +72,3 @@ def forged(world: World) -> Workload:
     return Workload(
         "forged", tuple(Call(each, "read", RESOURCE, ARGUMENTS) for each in data), Reason.BAD_SIGNATURE
     )
-
-
-def out_of_scope(world: World) -> Workload:
-    """A good token, for a resource that none of its scopes names."""
-    token = tokens.mint(world.issuer, world.session_id, eight_scopes())
-    call = Call(token.data, "read", "mcp/github/delete_repo", ARGUMENTS)
-    return Workload("out-of-scope", (call,), Reason.OUT_OF_SCOPE)
-
-
-def condition_failed(world: World) -> Workload:
-    """A good token, with an argument that its last condition refuses."""
-    token = tokens.mint(world.issuer, world.session_id, eight_scopes())
-    arguments = ARGUMENTS.replace(b'"page":3', b'"page":11')
-    return Workload(
-        "condition-failed", (Call(token.data, "read", RESOURCE, arguments),), Reason.CONDITION_FAILED
-    )

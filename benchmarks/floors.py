@@ -18,7 +18,6 @@ from sessauth._fast.token.chain import Chain, signed_bytes
 SOURCE: Final = Path(__file__).with_name("_floor.pyx")
 # The size that the lookup floor is defined by, in bytes.
 LOOKUP_BYTES: Final = 420
-LOOKUP: Final = "floor/lookup"
 
 
 def build(folder: Path) -> Any:
@@ -47,10 +46,9 @@ def fresh(data: bytes) -> bytes:
     return bytes(memoryview(data))
 
 
-def lookup(module: Any, token: bytes, name: str = LOOKUP) -> Loop:
-    """Return the lookup floor over ``LOOKUP_BYTES`` bytes, or under another name over its own size."""
-    if name == LOOKUP:
-        token = (token * (LOOKUP_BYTES // len(token) + 1))[:LOOKUP_BYTES]
+def lookup(module: Any, token: bytes) -> Loop:
+    """Return the lookup floor over ``LOOKUP_BYTES`` bytes that begin as the token."""
+    token = (token * (LOOKUP_BYTES // len(token) + 1))[:LOOKUP_BYTES]
     found = object()
     find = module.Lookup({token: found}).find
     if find(fresh(token)) is not found or find(token[:-1]) is not None:
@@ -60,7 +58,7 @@ def lookup(module: Any, token: bytes, name: str = LOOKUP) -> Loop:
         for each in tokens:
             find(each)
 
-    return Loop(name, 2000, lambda count: [fresh(token) for _ in range(count)], run)
+    return Loop("floor/lookup", 2000, lambda count: [fresh(token) for _ in range(count)], run)
 
 
 def signatures(
@@ -105,27 +103,3 @@ def _signed_messages(token: bytes, issuer_key: bytes) -> list[tuple[bytes, bytes
 def _next_key(token: bytes, chain: Chain, index: int) -> bytes:
     """Return the key that a block names for the one behind it: that of its prefix as a token of its own."""
     return Chain.parse(token[: chain.prefix_ends[index]]).next_key
-
-
-def blake2b(module: Any, size: int = 300) -> Loop:
-    """Return the floor of one bare BLAKE2b-256 over ``size`` bytes."""
-    digest = module.blake2b
-
-    def run(items: Sequence[bytes]) -> None:
-        for item in items:
-            digest(item)
-
-    return Loop(f"floor/blake2b-{size}", 1500, lambda count: [os.urandom(size) for _ in range(count)], run)
-
-
-def view(source: Any) -> Loop:
-    """Return the floor of a view: begin a read transaction, ask its id, abort it."""
-    begin = source.begin
-
-    def run(items: Sequence[None]) -> None:
-        for _ in items:
-            transaction = begin()
-            transaction.id()
-            transaction.abort()
-
-    return Loop("floor/lmdb-begin-id-abort", 3000, lambda count: [None] * count, run)

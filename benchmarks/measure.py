@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from statistics import median
 from typing import Any, Protocol, TypedDict
 
-from benchmarks.stats import bootstrap_interval, median, percentile
+from benchmarks.stats import bootstrap_interval, percentile
 
 Clock = Callable[[], int]
 # Calls a function with its items, so many bytes further down the stack.
@@ -30,8 +31,6 @@ DEPTH_STEP = 16 * 37
 NS_PER_US = 1000
 # Inputs of calls timed one by one that are made at once: large enough to be met cold, bounded in memory.
 SINGLES_AT_ONCE = 1000
-# The shares at which a distribution is kept: every second percent, and the tail.
-SHARES = (*(percent / 100 for percent in range(0, 99, 2)), 0.99, 0.9925, 0.995, 0.9975, 0.999, 1.0)
 
 
 class Subject(Protocol):
@@ -112,7 +111,6 @@ class Singles(TypedDict):
     p99_us: float
     p999_us: float
     samples: int
-    quantiles: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ class Measurement:
 
     ``rounds`` and ``floor_rounds`` are the figures of each round, in pairs; without a floor the second is
     empty. ``p50_us``, ``p99_us`` and ``p999_us`` are of ``samples`` calls timed one by one, in us, NaN where
-    none were (or too few: see ``singles``); ``quantiles`` are the values at ``SHARES``, or empty.
+    none were (or too few: see ``singles``).
     ``extra`` holds further figures and notes by name. ``missing`` says why the row could not be measured,
     and is empty if it was; see ``not_measured``.
     """
@@ -135,7 +133,6 @@ class Measurement:
     p50_us: float = math.nan
     p999_us: float = math.nan
     samples: int = 0
-    quantiles: tuple[float, ...] = ()
     unit: str = "us"
     missing: str = ""
 
@@ -174,7 +171,6 @@ def singles(times_us: Sequence[float], idle_us: float = 0.0) -> Singles:
     """Return percentiles of calls timed one by one, less what timing nothing takes.
 
     A percentile that fewer than ten calls lie beyond is NaN: p99 needs a thousand calls, p99.9 ten thousand.
-    Of fewer than a hundred calls no quantiles are kept.
     """
     ordered = sorted(max(0.0, each - idle_us) for each in times_us)
 
@@ -186,7 +182,6 @@ def singles(times_us: Sequence[float], idle_us: float = 0.0) -> Singles:
         p99_us=known(0.99),
         p999_us=known(0.999),
         samples=len(ordered),
-        quantiles=tuple(percentile(ordered, share) for share in SHARES) if len(ordered) >= 100 else (),
     )
 
 

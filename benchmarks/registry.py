@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 STAGES: Final = (
-    "benchmarks.stages.breakdown",
+    "benchmarks.stages.decode",
     "benchmarks.stages.warm",
     "benchmarks.stages.cold",
     "benchmarks.stages.denials",

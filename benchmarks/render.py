@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import tables
-from benchmarks.results_file import Written, WrongDocument, read_all
+from benchmarks.results_file import Written, WrongDocument, read
 
 # The parts by their names: each takes the results and returns Markdown or "".
 PARTS: Final[Mapping[str, Callable[[Sequence[Written]], str]]] = {
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         before = options.document.read_text("utf-8")
-        after, left = render(before, read_all(options.results))
+        after, left = render(before, list(map(read, options.results)))
     except (WrongDocument, OSError) as error:
         print(f"nothing rendered: {error}", file=sys.stderr)
         return 1

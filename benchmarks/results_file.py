@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,10 @@ class WrongDocument(ValueError):
 
 @dataclass(frozen=True)
 class Written:
-    """One result: its rows by name, what it was measured on, and the shares of its quantiles."""
+    """One result: its rows by name, and what it was measured on."""
 
     rows: Mapping[str, Mapping[str, Any]]
     machine: Mapping[str, Any]
-    shares: tuple[float, ...]
     options: Mapping[str, Any]
     notes: Mapping[str, str]
 
@@ -40,10 +39,6 @@ class Written:
             )
         )
 
-    def figured(self) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows that have figures."""
-        yield from (row for row in self.rows.values() if row["median"] is not None)
-
 
 def read(file: Path) -> Written:
     """Read one result. Raises WrongDocument."""
@@ -54,21 +49,8 @@ def read(file: Path) -> Written:
         return Written(
             rows={row["name"]: row for row in found["rows"]},
             machine=found["machine"],
-            shares=tuple(found["shares"]),
             options=found["options"],
             notes=found.get("notes", {}),
         )
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise WrongDocument(f"{file}: {type(error).__name__}: {error}") from error
-
-
-def read_all(files: Iterable[Path]) -> list[Written]:
-    """Read results. Raises WrongDocument."""
-    return [read(file) for file in files]
-
-
-def first_with(results: Iterable[Written], prefix: str) -> Written | None:
-    """Return the first result that has figures for a row whose name begins so, or None."""
-    return next(
-        (each for each in results if any(row["name"].startswith(prefix) for row in each.figured())), None
-    )

@@ -1,13 +1,11 @@
-"""The parts of a document that come from results: tables and notes in Markdown."""
+"""Results as tables: for a terminal, and in Markdown for the parts of a document that come from them."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any, Final
 
-from benchmarks.report import HEADINGS
 from benchmarks.results_file import Written
 
 RESULTS: Final = (
@@ -27,9 +25,56 @@ INSTRUCTIONS: Final = ("row", "instructions a call", "floor", "ratio", "budget",
 # Groups of rows that have a table of their own.
 ELSEWHERE: Final = ("peer", "ours", "instructions")
 WIDTH: Final = 120
+LEGEND: Final = """\
+median           of rounds, in us where no unit stands: the time for each call, one behind the other;
+                 in service/, where many are in flight, the time of a round by the number of its calls
+p50, p99, p99.9  of calls that were timed one by one, waiting included: with 64 in flight far above the median
+floor            what was measured in turns with the row
+ratio            the median of the rounds' ratios to the floor; the verdict judges its whole interval
+met              the interval is within the budget
+MISSED           the interval is beyond the budget, which fails the run; over: where it gates nothing
+too noisy to conclude: neither, since the budget lies within the interval, or rows contradict each other"""
+# What the rows of a group have in common, by the first part of their names.
+HEADINGS: Final = {
+    "floor": "what no check can do without",
+    "decode": "a token's bytes to a chain, no signature work",
+    "stage": "checks that find the state changed",
+    "warm": "whole checks, the chain verified before",
+    "proof": "warm checks of bound tokens, each with a proof",
+    "audit": "warm checks whose decisions are recorded",
+    "cold": "whole checks, with the signatures that nothing kept",
+    "batch": "checks of one batch in process, per check",
+    "threads": "threads that share one verifier, per check",
+    "refusal": "what a forger can make us spend",
+    "service": "calls to a server process, per call or decision",
+    "writes": "changes of the state",
+    "growth": "the same checks among more sessions, revocations and chains, per check",
+    "memory": "what is kept for a verified chain",
+    "flood": "a hot set under a flood of one-off tokens",
+    "end": "ending a session: one write",
+    "instructions": "instructions of a call, counted by callgrind: no time, and no noise",
+    "peer": "the nearest equal work of other libraries",
+    "ours": "what the peers are compared with",
+}
 
 
-# Pictures with what they show, in the order of the document; those beside it are shown.
+def terminal(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return an aligned table of the rows in groups, and behind it their further figures."""
+    body = [(group, [_result(row) for row in members]) for group, members in _groups(rows)]
+    cells = [RESULTS, *(row for _, members in body for row in members)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(RESULTS) - 1)]
+    lines = [_aligned(RESULTS, widths)]
+    for group, members in body:
+        lines += ["", f"{group}: {HEADINGS[group]}", *(_aligned(row, widths) for row in members)]
+    further = [f"{name}: {text}" for name, text in _figures(rows)]
+    return "\n".join([*lines, "", *further] if further else lines)
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    """Return a line; the last column has no width, so that a long verdict widens nothing."""
+    return "  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip()
+
+
 def machine(results: Sequence[Written]) -> str:
     """Return a line for each result: commit, processor, load, versions, date."""
     lines = []
@@ -69,21 +114,15 @@ def targets(results: Sequence[Written]) -> str:
 def results(results: Sequence[Written]) -> str:
     """Return a table for each group of rows, peers and counted ones apart."""
     rows = [row for each in results for row in each.rows.values() if _group(row) not in ELSEWHERE]
-    parts = []
-    for group, members in groupby(sorted(rows, key=_group_order(rows)), key=_group):
-        heading = f"**{group}**: {HEADINGS[group]}" if group in HEADINGS else f"**{group}**"
-        parts.append(f"{heading}\n\n{_table(RESULTS, (_result(row) for row in members))}")
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        f"**{group}**: {HEADINGS[group]}\n\n{_table(RESULTS, [_result(row) for row in members])}"
+        for group, members in _groups(rows)
+    )
 
 
 def figures(results: Sequence[Written]) -> str:
     """Return the further figures of the rows that have any."""
-    lines = [
-        (row["name"], ", ".join(f"{name} {_plain(value)}" for name, value in row["extra"].items()))
-        for each in results
-        for row in each.rows.values()
-        if row["extra"]
-    ]
+    lines = _figures([row for each in results for row in each.rows.values()])
     return _table(("row", "further figures"), lines) if lines else ""
 
 
@@ -122,10 +161,19 @@ def _group(row: Mapping[str, Any]) -> str:
     return str(row["name"].partition("/")[0])
 
 
-def _group_order(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Return a key that keeps groups in the order in which they first come."""
-    first = {group: place for place, group in reversed(list(enumerate(map(_group, rows))))}
-    return lambda row: first[_group(row)]
+def _groups(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """Yield the groups in the order in which they first come, each with its rows."""
+    for group in dict.fromkeys(map(_group, rows)):
+        yield group, [row for row in rows if _group(row) == group]
+
+
+def _figures(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the further figures of the rows that have any, in words."""
+    return [
+        (row["name"], ", ".join(f"{name} {_plain(value)}" for name, value in row["extra"].items()))
+        for row in rows
+        if row["extra"]
+    ]
 
 
 def _result(row: Mapping[str, Any]) -> tuple[str, ...]:

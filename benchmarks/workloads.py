@@ -60,12 +60,11 @@ class WrongDecision(AssertionError):
 
 @dataclass(frozen=True)
 class Workload:
-    """Calls that all end in one reason. ``origin`` says what they were made of, if there is a choice."""
+    """Calls that all end in one reason."""
 
     name: str
     calls: tuple[Call, ...]
     reason: Reason = Reason.ALLOWED
-    origin: str = ""
 
     def require_decisions(self, verifier: Verifier) -> None:
         """Ask for each call once; raises WrongDecision that names the first that is decided otherwise."""

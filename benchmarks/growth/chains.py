@@ -14,7 +14,7 @@ from benchmarks.growth.bulk_tokens import Mint
 from benchmarks.growth.growing_state import HOT, ISSUER_SEED, Grown, hot_set, session_id
 from benchmarks.growth.state_size import COLD_CALLS, KINDS, PLANS
 from benchmarks.measure import Loop, Measurement, measure, not_measured
-from benchmarks.stages.checks import fresh_calls
+from benchmarks.stages.checks import checking, fresh_calls
 from benchmarks.tokens import ARGUMENTS, RESOURCE, eight_scopes
 from benchmarks.workloads import Workload, WrongDecision
 from sessauth.state.lmdb.reader import StateReader
@@ -52,7 +52,7 @@ class Cache:
 
     def warm(self, name: str) -> Loop:
         """Return checks of the hot set in turn."""
-        return Loop(name, HOT, lambda count: fresh_calls(self._hot, count), self._run)
+        return Loop(name, HOT, lambda count: fresh_calls(self._hot, count), checking(self.verifier))
 
     def cold(self, name: str) -> Loop:
         """Return checks of tokens that were never presented; each is kept."""
@@ -60,12 +60,7 @@ class Cache:
         def prepare(count: int) -> Sequence[Any]:
             return [(token, "read", RESOURCE, ARGUMENTS, b"") for token in self._mint.take(count)]
 
-        return Loop(name, COLD_CALLS, prepare, self._run)
-
-    def _run(self, items: Sequence[Any]) -> None:
-        check = self.verifier.check
-        for token, action, resource, arguments, _ in items:
-            check(token, action, resource, arguments)
+        return Loop(name, COLD_CALLS, prepare, checking(self.verifier))
 
 
 def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measurement]:

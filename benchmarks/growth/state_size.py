@@ -15,10 +15,10 @@ from benchmarks.growth import growing_state as state
 from benchmarks.growth import rss_process
 from benchmarks.growth.growing_state import HOT, Grown, hot_set, used_bytes
 from benchmarks.measure import Extra, Loop, Measurement, Plan, measure
-from benchmarks.stages.checks import fresh_calls
+from benchmarks.stages.checks import checking, fresh_calls
 from benchmarks.workloads import Workload
 from sessauth.state.lmdb.reader import StateReader
-from sessauth.verifier.verifier import DEFAULT_CACHE_BYTES, Verifier
+from sessauth.verifier.verifier import DEFAULT_CACHE_BYTES
 
 SIZES: Final = {True: (10_000,), False: (10_000, 100_000, 1_000_000)}
 AXES: Final = ("sessions", "revocations")
@@ -53,7 +53,7 @@ class Asked:
 
     def warm(self, name: str) -> Loop:
         """Return checks of the whole hot set in turn, all in the cache."""
-        return Loop(name, HOT, lambda count: fresh_calls(self._hot, count), _checking(self._warm))
+        return Loop(name, HOT, lambda count: fresh_calls(self._hot, count), checking(self._warm))
 
     def cold(self, name: str) -> Loop:
         """Return checks by a verifier that has seen neither the chains nor any row of the state."""
@@ -66,18 +66,9 @@ class Asked:
             return fresh_calls(turned, min(count, len(calls)))
 
         def run(items: Sequence[Any]) -> None:
-            _checking(self._cold)(items)
+            checking(self._cold)(items)
 
         return Loop(name, COLD_CALLS, prepare, run)
-
-
-def _checking(verifier: Verifier) -> Any:
-    def run(items: Sequence[Any]) -> None:
-        check = verifier.check
-        for token, action, resource, arguments, _ in items:
-            check(token, action, resource, arguments)
-
-    return run
 
 
 def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measurement]:

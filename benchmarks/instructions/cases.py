@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from benchmarks import denied, floors, workloads
 from benchmarks.measure import Subject
-from benchmarks.stages import batch, breakdown, checks
+from benchmarks.stages import batch, checks, decode
 from benchmarks.state_setup import World
 from benchmarks.workloads import Workload
 from sessauth.verifier.verifier import Verifier
@@ -106,7 +106,7 @@ def _cold(case: Case, world: Any, _module: Any) -> Subject:
 
 KINDS: Final[dict[str, Callable[[Case, Any, Any], Subject]]] = {
     "lookup": lambda case, world, module: floors.lookup(module, case.workload.calls[0].token),
-    "decode": lambda case, world, module: breakdown.decode(case.name, case.workload.calls[0].token),
+    "decode": lambda case, world, module: decode.decode(case.name, case.workload.calls[0].token),
     "warm": lambda case, world, module: checks.Warm(case.name, world, case.workload),
     "batch": lambda case, world, module: batch.Batch(case.name, world, case.workload, 256),
     "signature": _signature,

@@ -23,7 +23,6 @@ from benchmarks.host_info import ROOT
 from benchmarks.instructions.cases import FLOORS, Case, cases
 from benchmarks.instructions.driver import CASES
 from benchmarks.measure import Measurement, not_measured
-from sessauth.verifier.verifier import Verifier
 
 PREFIX: Final = "instructions/"
 ROWS: Final = {PREFIX + name: PREFIX + floor if floor else "" for name, floor in FLOORS.items()}
@@ -47,12 +46,11 @@ def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measu
     """Yield the counted rows; ``only`` must begin like their names, since counting takes all of them."""
     if only and not only.startswith(PREFIX.rstrip("/")):
         return
-    with_batches = hasattr(Verifier, "check_batch")
     below = folder / "instructions"
     below.mkdir(mode=0o700)
     measured = state_setup.build(below)
     try:
-        chosen = [case for case in cases(measured) if with_batches or case.kind != "batch"]
+        chosen = cases(measured)
     finally:
         measured.close()
     if shutil.which("valgrind") is None:

@@ -1,6 +1,6 @@
 """Measure the peers against our own rows, print a table, write JSON, and exit with 1 on a missed budget.
 
-    python -m benchmarks.peers [--quick] [--only TEXT] [--json FILE] [--require-all] [--notes]
+    python -m benchmarks.peers [--quick] [--only TEXT] [--json FILE] [--require-all]
 
 Exit status: 0 all gates met, 1 a gate missed, or with --require-all a peer not installed, 2 wrong usage.
 """
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks import budgets, floors, host_info, report, state_setup
+from benchmarks import budgets, floors, host_info, report, state_setup, tables
 from benchmarks.budgets import Budget
 from benchmarks.measure import Measurement, Plan, Row, measure_row, not_measured
 from benchmarks.peers import rows
@@ -32,9 +32,6 @@ OURS: Final = ("ours/warm-1", "ours/warm-2", "ours/warm-4", "ours/cold-1", "ours
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; returns the exit status."""
     options = _options(arguments)
-    if options.notes:
-        print(rows.notes_text())
-        return 0
     surroundings = host_info.describe()
     print(f"{surroundings['cpu']}, {surroundings['cores']} cores, load {surroundings['load_before']}")
     versions = surroundings["peers"] = rows.versions()
@@ -51,13 +48,14 @@ def conclude(
     missing = {each.name.split("/")[1]: each.missing for each in measurements if each.missing}
     table = _installed(budgets.load(BUDGETS), missing)
     judged = budgets.judge(measurements, table, quick=options.quick)
-    print(report.table(judged))
+    settings = {"quick": options.quick, "only": options.only}
+    document = report.document(judged, surroundings, settings) | {"notes": rows.notes()}
+    print(tables.terminal(document["rows"]))
     print("\nratio: what the peer takes over what we take. What is not equal:")
     for package, note in rows.notes().items():
         print(textwrap.fill(f"{package}: {note}", 110, initial_indent="- ", subsequent_indent="  "))
     file = options.json or RESULT
-    settings = {"quick": options.quick, "only": options.only}
-    report.write(file, report.document(judged, surroundings, settings) | {"notes": rows.notes()})
+    report.write(file, document)
     print(f"\nwritten: {file}")
     failures = budgets.failures(judged, table, whole=not options.only, quick=options.quick)
     lines = [f"budget missed: {line}" for line in failures]
@@ -76,7 +74,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name holds TEXT")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
     parser.add_argument("--require-all", action="store_true", help="fail if a peer is not installed")
-    parser.add_argument("--notes", action="store_true", help="print what is not equal, as Markdown")
     return parser.parse_args(arguments)
 
 

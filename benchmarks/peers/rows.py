@@ -102,8 +102,3 @@ def versions() -> dict[str, str]:
 def notes() -> dict[str, str]:
     """Return for each library what is not equal."""
     return {peer.package: peer.note[len(NOTE_BEGINS) :] for peer in PEERS}
-
-
-def notes_text() -> str:
-    """Return the notes as Markdown, one paragraph for each library."""
-    return "\n\n".join(f"**{package}**: {note}" for package, note in notes().items())

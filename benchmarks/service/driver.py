@@ -1,7 +1,7 @@
-"""Closed loops in Python: an asyncio client of grpc, for where h2load is not there and for streams.
+"""Calls by grpc's own clients: single ones, whose answers are held, and streams in closed loops.
 
-It takes a large part of a core for itself, so the server's own CPU time per call stands beside calls per
-second.
+The streams' client takes a large part of a core for itself, so the server's own CPU time per call stands
+beside calls per second.
 """
 
 from __future__ import annotations
@@ -22,35 +22,39 @@ from benchmarks.service.load_spec import CALL_SECONDS, DRIVE_SECONDS, Call, Driv
 OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 1 << 24))
 
 
-class _Opened:
-    """The channels of one kind of call, which stay open between drives."""
+def answer(call: Call, *, streaming: bool = False) -> bytes:
+    """Make one call, or send one message of a stream, and return its answer. Raises WrongDecision."""
+    request, metadata = call.requests[0], _metadata(call)
+    with _channel(call.targets[0]) as channel:
+        if streaming:
+            open_stream = channel.stream_stream(call.method)
+            made: bytes = next(open_stream(iter([request]), timeout=CALL_SECONDS, metadata=metadata))
+        else:
+            made = channel.unary_unary(call.method)(request, timeout=CALL_SECONDS, metadata=metadata)
+    call.require([made])
+    return made
 
-    def __init__(self, call: Call, load: Load) -> None:
-        self.channels = [_channel(target) for target in islice(cycle(call.targets), load.connections)]
 
-    async def ready(self) -> None:
-        """Connect."""
-        await asyncio.wait_for(
-            asyncio.gather(*(channel.channel_ready() for channel in self.channels)), CALL_SECONDS
-        )
-
-
-def _channel(target: Target) -> aio.Channel:
+def _channel(target: Target) -> grpc.Channel:
     if target.certificate is None:
-        return aio.insecure_channel(target.address, options=OPTIONS)
+        return grpc.insecure_channel(target.address, OPTIONS)
     credentials = grpc.ssl_channel_credentials(target.certificate.read_bytes())
-    return aio.secure_channel(target.address, credentials, options=OPTIONS)
+    return grpc.secure_channel(target.address, credentials, OPTIONS)
 
 
-class AsyncioDriver:
-    """Drives unary calls, or with ``streams`` bidirectional ones. Use it as a context."""
+def _metadata(call: Call) -> Sequence[tuple[str, str]]:
+    return (("authorization", f"Bearer {call.credential}"),) if call.credential else ()
 
-    def __init__(self, *, streaming: bool = False) -> None:
+
+class StreamDriver:
+    """Drives bidirectional streams over channels that stay open between drives. Use it as a context."""
+
+    name = "asyncio client, streams"
+
+    def __init__(self) -> None:
         """Prepare; channels are opened by the first drive of a call."""
-        self.name = "asyncio client, streams" if streaming else "asyncio client"
-        self._streaming = streaming
         self._runner = asyncio.Runner()
-        self._opened: dict[tuple[str, tuple[Target, ...], Load], _Opened] = {}
+        self._opened: dict[tuple[str, tuple[Target, ...], Load], list[aio.Channel]] = {}
 
     def __enter__(self) -> Self:
         """Open the event loop."""
@@ -65,70 +69,33 @@ class AsyncioDriver:
         self._runner.__exit__(kind, error, trace)
 
     async def _close(self) -> None:
-        opened = [channel for each in self._opened.values() for channel in each.channels]
+        opened = [channel for channels in self._opened.values() for channel in channels]
         await asyncio.gather(*(channel.close(None) for channel in opened))
 
     def drive(self, call: Call, load: Load, count: int) -> Drive:
-        """Make ``count`` calls, or messages of streams, and hold every answer."""
+        """Send ``count`` messages and hold every answer."""
         return self._runner.run(self._drive(call, load, count))
-
-    def answer(self, call: Call) -> bytes:
-        """Make one call with the first request; returns its answer, which was held."""
-        return self._runner.run(self._answer(call))
-
-    async def _answer(self, call: Call) -> bytes:
-        async with _channel(call.targets[0]) as channel:
-            answers: list[bytes] = []
-            one = iter(call.requests[:1])
-            if self._streaming:
-                await _stream(channel, call, one, 1, [], answers)
-            else:
-                await _unary(channel, call, one, [], answers)
-            call.require(answers)
-            return answers[0]
 
     async def _drive(self, call: Call, load: Load, count: int) -> Drive:
         key = (call.method, call.targets, load)
         if key not in self._opened:
-            self._opened[key] = _Opened(call, load)
-            await self._opened[key].ready()
-        channels = self._opened[key].channels
+            targets = islice(cycle(call.targets), load.connections)
+            self._opened[key] = [aio.insecure_channel(target.address, options=OPTIONS) for target in targets]
+            ready = asyncio.gather(*(channel.channel_ready() for channel in self._opened[key]))
+            await asyncio.wait_for(ready, CALL_SECONDS)
         latencies: list[float] = []
         answers: list[bytes] = []
         requests = islice(cycle(call.requests), count)
-        if self._streaming:
-            loops = [
-                _stream(channel, call, requests, load.streams, latencies, answers) for channel in channels
-            ]
-        else:
-            loops = [
-                _unary(channel, call, requests, latencies, answers)
-                for channel in channels
-                for _ in range(load.streams)
-            ]
+        loops = [
+            _stream(channel, call, requests, load.streams, latencies, answers)
+            for channel in self._opened[key]
+        ]
         cpu, started = call.server.cpu_us(), time.perf_counter_ns()
         await asyncio.wait_for(asyncio.gather(*loops), DRIVE_SECONDS)
         wall = (time.perf_counter_ns() - started) / 1000
         cpu = call.server.cpu_us() - cpu
         call.require(answers)
         return Drive(len(answers), wall, cpu, latencies)
-
-
-def _metadata(call: Call) -> Sequence[tuple[str, str]]:
-    return (("authorization", f"Bearer {call.credential}"),) if call.credential else ()
-
-
-async def _unary(
-    channel: aio.Channel, call: Call, requests: Iterator[bytes], latencies: list[float], answers: list[bytes]
-) -> None:
-    """Make calls one after the other, as long as there are requests."""
-    ask = channel.unary_unary(call.method, None, None)
-    metadata = _metadata(call)
-    for request in requests:
-        started = time.perf_counter_ns()
-        answer = await ask(request, timeout=CALL_SECONDS, metadata=metadata)
-        latencies.append((time.perf_counter_ns() - started) / 1000)
-        answers.append(answer)
 
 
 async def _stream(

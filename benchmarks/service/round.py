@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import median
 
 from benchmarks.service import echo_server, rows_table, server_home
 from benchmarks.service.load_spec import Call, Drive, Generator
 from benchmarks.service.open_loop import OpenLoop, schedule
 from benchmarks.service.rows_table import Spec, wall_us
 from benchmarks.service.servers import Place
-from benchmarks.stats import median
 from benchmarks.workloads import WrongDecision
 
 AUTHORIZATION = "/sessauth.v1.AuthorizationService/"

@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from benchmarks.measure import Measurement, not_measured, singles
 from benchmarks.service import rows_table
-from benchmarks.service.driver import AsyncioDriver
+from benchmarks.service.driver import StreamDriver, answer
 from benchmarks.service.h2load import H2load, NotUsable
 from benchmarks.service.load_spec import Call, Generator
 from benchmarks.service.round import MOST_REFUSED, OpenSeries, Series, echo_call, service_call
 from benchmarks.service.rows_table import READINGS, SPECS, Reading, Spec
 from benchmarks.service.servers import Place, running_places
-from benchmarks.stats import median, percentile
+from benchmarks.stats import percentile
 
 ROWS: Final = {reading.name: reading.floor for reading in READINGS.values()}
 # Rounds, and about how long a drive takes in us: the short form and the full one.
@@ -30,32 +31,23 @@ def measurements(folder: Path, *, quick: bool, only: str = "") -> Iterator[Measu
     if not wanted:
         return
     specs = rows_table.needed(wanted)
+    try:
+        generator = H2load.prepare(folder)
+    except NotUsable as why:
+        yield from (not_measured(reading.name, reading.floor, str(why)) for reading in wanted)
+        return
     rounds, us = QUICK if quick else FULL
     with ExitStack() as stack:
         places, missing = stack.enter_context(running_places(folder, {spec.place for spec in specs}))
-        unary, streaming = (
-            stack.enter_context(AsyncioDriver()),
-            stack.enter_context(AsyncioDriver(streaming=True)),
-        )
-        note = ""
-        generator: Generator = unary
-        try:
-            generator = H2load.prepare(folder)
-        except NotUsable as why:
-            note = str(why)
-        series = _series(specs, places, generator, unary, streaming)
+        series = _series(specs, places, generator, stack.enter_context(StreamDriver()))
         _drive(stack, series, rounds, us)
-        _hold_again(series, unary, streaming)
+        _hold_again(series)
     for reading in wanted:
-        yield _measurement(reading, series, missing, note)
+        yield _measurement(reading, series, missing)
 
 
 def _series(
-    specs: Sequence[Spec],
-    places: dict[str, Place],
-    generator: Generator,
-    unary: AsyncioDriver,
-    streaming: AsyncioDriver,
+    specs: Sequence[Spec], places: dict[str, Place], generator: Generator, streams: Generator
 ) -> dict[str, Series]:
     """Make the series whose places are there; each question was answered as it should be before that."""
     asked: dict[str, Call] = {}
@@ -63,29 +55,27 @@ def _series(
     for spec in specs:
         if spec.place not in places:
             continue
-        driver = streaming if spec.question == rows_table.STREAM else unary
         place = places[spec.place]
         if spec.place in rows_table.ECHOES:
             if spec.question not in asked:
-                asked[spec.question] = _probed(driver, service_call(spec, places[rows_table.CONTROL]))
+                asked[spec.question] = _probed(service_call(spec, places[rows_table.CONTROL]), spec)
             call = echo_call(asked[spec.question], place)
         else:
-            call = _probed(driver, service_call(spec, place))
+            call = _probed(service_call(spec, place), spec)
         kind = OpenSeries if spec.share else Series
-        made[spec.name] = kind(spec, call, streaming if spec.question == rows_table.STREAM else generator)
+        made[spec.name] = kind(spec, call, streams if spec.question == rows_table.STREAM else generator)
     return made
 
 
-def _probed(driver: AsyncioDriver, call: Call) -> Call:
+def _probed(call: Call, spec: Spec) -> Call:
     """Return the call with the length of its answer. Raises WrongDecision."""
-    return replace(call, answer_bytes=len(driver.answer(call)))
+    return replace(call, answer_bytes=len(answer(call, streaming=spec.question == rows_table.STREAM)))
 
 
-def _hold_again(series: dict[str, Series], unary: AsyncioDriver, streaming: AsyncioDriver) -> None:
+def _hold_again(series: dict[str, Series]) -> None:
     """Ask each question once more. Raises WrongDecision, or RuntimeError for an answer of another length."""
     for each in series.values():
-        driver = streaming if each.spec.question == rows_table.STREAM else unary
-        if _probed(driver, each.call).answer_bytes != each.call.answer_bytes:
+        if _probed(each.call, each.spec).answer_bytes != each.call.answer_bytes:
             raise RuntimeError(f"{each.spec.name}: the length of the answer changed while it was measured")
 
 
@@ -105,9 +95,7 @@ def _drive(stack: ExitStack, series: dict[str, Series], rounds: int, us: float) 
             each.round()
 
 
-def _measurement(
-    reading: Reading, series: dict[str, Series], missing: dict[str, str], note: str
-) -> Measurement:
+def _measurement(reading: Reading, series: dict[str, Series], missing: dict[str, str]) -> Measurement:
     spec = SPECS[reading.series]
     floor = READINGS[reading.floor] if reading.floor else None
     for name in (reading.series, *([floor.series] if floor else [])):
@@ -123,7 +111,7 @@ def _measurement(
         floor=reading.floor,
         rounds=_rounds(reading, ours),
         floor_rounds=_rounds(floor, series[floor.series]) if floor else (),
-        extra=_extra(reading, ours, spec, note),
+        extra=_extra(ours, spec),
     )
     if reading.figure is rows_table.cpu_us:
         return measured
@@ -134,7 +122,7 @@ def _rounds(reading: Reading, series: Series) -> tuple[float, ...]:
     return tuple(reading.figure(drive, series.spec.decisions) for drive in series.drives)
 
 
-def _extra(reading: Reading, series: Series, spec: Spec, note: str) -> dict[str, float | str]:
+def _extra(series: Series, spec: Spec) -> dict[str, float | str]:
     if isinstance(series, OpenSeries):
         late = [us for drive in series.drives for us in drive.late_us]
         return {
@@ -145,11 +133,8 @@ def _extra(reading: Reading, series: Series, spec: Spec, note: str) -> dict[str,
             "driven by": "a schedule",
         }
     rate = median([1e6 / rows_table.wall_us(drive, spec.decisions) for drive in series.drives])
-    driven = series.generator.name
-    if note and spec.question != rows_table.STREAM:
-        driven = f"{driven}, since {note}"
     return {
         "decisions/s" if spec.decisions > 1 else "calls/s": rate,
         "server CPU us": median([rows_table.cpu_us(drive, spec.decisions) for drive in series.drives]),
-        "driven by": driven,
+        "driven by": series.generator.name,
     }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from statistics import median
 from typing import Final
 
 from benchmarks.service.load_spec import Drive, Load
-from benchmarks.stats import median
 
 # Where a call goes. The control process also checks; workers do nothing else.
 CONTROL, CONTROL_TCP, TLS, WORKER, WORKERS = "control", "control-tcp", "tls", "worker", "workers"

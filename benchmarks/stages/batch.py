@@ -7,9 +7,9 @@ percentiles say how long a caller waits for all the answers of one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, overload
+from typing import Any, Final
 
-from benchmarks import realistic, workloads
+from benchmarks import workloads
 from benchmarks.measure import Extra, Row
 from benchmarks.stages.checks import Warm, fresh_calls
 from benchmarks.state_setup import World
@@ -20,31 +20,12 @@ SIZES: Final = (1, 16, 256, 1024)
 BLOCK_CHECKS: Final = 512
 
 
-class Batches(Sequence[list[Any]]):
+class Batches(list[list[Any]]):
     """Batches to judge. Its length is the checks in them, so that figures are per check."""
 
-    def __init__(self, batches: list[list[Any]]) -> None:
-        """Take lists of calls."""
-        self._batches = batches
-        self._checks = sum(map(len, batches))
-
     def __len__(self) -> int:
-        """Return how many checks they are."""
-        return self._checks
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        """Iterate over the batches."""
-        return iter(self._batches)
-
-    @overload
-    def __getitem__(self, index: int) -> list[Any]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[list[Any]]: ...
-
-    def __getitem__(self, index: int | slice) -> list[Any] | list[list[Any]]:
-        """Return a batch, or several."""
-        return self._batches[index]
+        """Return the number of checks."""
+        return sum(map(len, self))
 
 
 class Batch:
@@ -101,6 +82,3 @@ def rows(world: World, module: Any) -> Iterator[Row]:
         yield Row(batch, single, batch.extra)
     looked_at = BatchLookedAt("batch/256-looked-at", world, root, 256)
     yield Row(looked_at, single, looked_at.extra)
-    large, _ = realistic.on_large_server(world)
-    real = Batch("batch/256-mcp-large-server", world, large, 256)
-    yield Row(real, Warm("warm/mcp-large-server", world, large), real.extra)

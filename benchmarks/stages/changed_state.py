@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from benchmarks import tokens
 from benchmarks.floors import fresh
-from benchmarks.measure import Extra, NotMeasured, Row
+from benchmarks.measure import NotMeasured, Row
 from benchmarks.state_setup import World, opening, write
 from benchmarks.tokens import ARGUMENTS, AUDIENCE, RESOURCE, eight_scopes
 from sessauth.crypto.issuer_key import KeyStatus
@@ -55,70 +55,38 @@ class Moving:
         self._writer.close()
 
 
-class Shared:
-    """Opens the moving state for the first that asks, and closes it when all are done with it."""
-
-    def __init__(self, world: World, users: int) -> None:
-        """Take a world, whose folder and key it uses."""
-        self._world = world
-        self._users = users
-        self._moving: Moving | None = None
-
-    def open(self) -> Moving:
-        """Return the moving state."""
-        if self._moving is None:
-            self._moving = Moving(self._world.state_dir.with_name("moving"), self._world)
-        return self._moving
-
-    def done(self) -> None:
-        """Be told that a user needs it no more."""
-        self._users -= 1
-        if self._users == 0 and self._moving is not None:
-            self._moving.close()
-
-
 class OneCheckEach:
-    """One check by each verifier; before each block a session changes: ``asked``, ``other`` or none."""
+    """One check by each verifier; before each block ``changing``, if there is one, changes."""
 
-    def __init__(self, name: str, shared: Shared, changes: str) -> None:
-        """Open nothing yet."""
+    def __init__(self, name: str, moving: Moving, changing: bytes = b"") -> None:
+        """Look at nothing yet."""
         self.name = name
         self.calls = VERIFIERS
-        self._shared = shared
-        self._changes = changes
-        self._verifiers: list[Verifier] = []
+        self._moving = moving
+        self._changing = changing
+        self._verifiers = moving.verifiers()
 
     def prepare(self, count: int) -> Sequence[Any]:
         """Return a verifier and a fresh token for each check, at most one for each verifier."""
-        moving = self._shared.open()
-        if not self._verifiers:
-            self._verifiers = moving.verifiers()
-        self._require_allowed(moving)
-        if self._changes:
-            moving.change(getattr(moving, self._changes))
-        return [(each, fresh(moving.token)) for each in self._verifiers[:count]]
+        for verifier in self._verifiers:
+            if not verifier.check(fresh(self._moving.token), "read", RESOURCE, ARGUMENTS):
+                raise NotMeasured(f"{self.name}: the call was denied")
+        if self._changing:
+            self._moving.change(self._changing)
+        return [(each, fresh(self._moving.token)) for each in self._verifiers[:count]]
 
     def run(self, items: Sequence[Any]) -> None:
         """Check once by each."""
         for verifier, token in items:
             verifier.check(token, "read", RESOURCE, ARGUMENTS)
 
-    def _require_allowed(self, moving: Moving) -> None:
-        for verifier in self._verifiers:
-            if not verifier.check(fresh(moving.token), "read", RESOURCE, ARGUMENTS):
-                raise NotMeasured(f"{self.name}: the call was denied")
-
-    def extra(self) -> Extra:
-        """Let go of the state."""
-        self._verifiers = []
-        self._shared.done()
-        return {"verifiers": VERIFIERS}
-
 
 def rows(world: World, module: Any) -> Iterator[Row]:
-    """Yield the rows: another session changed, and the very session that is asked about."""
-    shared = Shared(world, users=2)
-    still = OneCheckEach("floor/view-still", shared, "")
-    for name, changes in (("stage/view-moved", "other"), ("stage/session-moved", "asked")):
-        subject = OneCheckEach(name, shared, changes)
-        yield Row(subject, still, subject.extra)
+    """Yield the rows: another session changed, and the very session of the calls."""
+    moving = Moving(world.state_dir.with_name("moving"), world)
+    try:
+        still = OneCheckEach("floor/view-still", moving)
+        yield Row(OneCheckEach("stage/view-moved", moving, moving.other), still)
+        yield Row(OneCheckEach("stage/session-moved", moving, moving.asked), still)
+    finally:
+        moving.close()

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from benchmarks.floors import fresh
-from benchmarks.measure import Extra
 from benchmarks.state_setup import World
 from benchmarks.workloads import Workload, WrongDecision
 from sessauth.decisions.tool_catalog import ToolCatalog
-from sessauth.reasons import Reason
 from sessauth.verifier.verifier import Verifier
 
 # Token, action, resource, arguments and tool of a call.
@@ -30,9 +28,15 @@ def fresh_calls(workload: Workload, count: int) -> list[FreshCall]:
     ]
 
 
-def made_of(workload: Workload) -> Callable[[], Extra]:
-    """Return what a row says of the definitions that its workload was made of."""
-    return lambda: {"tokens": len(workload.calls), "made of": workload.origin}
+def checking(verifier: Verifier) -> Callable[[Sequence[FreshCall]], None]:
+    """Return the loop that checks each call."""
+
+    def run(items: Sequence[FreshCall]) -> None:
+        check = verifier.check
+        for token, action, resource, arguments, tool in items:
+            check(token, action, resource, arguments, tool=tool)
+
+    return run
 
 
 class Warm:
@@ -56,9 +60,7 @@ class Warm:
 
     def run(self, items: Sequence[Any]) -> None:
         """Check each."""
-        check = self._verifier.check
-        for token, action, resource, arguments, tool in items:
-            check(token, action, resource, arguments, tool=tool)
+        checking(self._verifier)(items)
 
 
 class WarmTool(Warm):
@@ -82,29 +84,6 @@ class WarmTool(Warm):
         check_tool, catalogue = self._verifier.check_tool, self._catalogue
         for token, tool, arguments in items:
             check_tool(token, catalogue, tool, arguments)
-
-
-class Stale(Warm):
-    """Checks that want a revision which is still to come: refused behind the cache and the view.
-
-    What they cost is finding the chain, or with ``known=False`` decoding it, and asking the view.
-    """
-
-    def __init__(self, name: str, world: World, workload: Workload, *, known: bool) -> None:
-        """Raise WrongDecision if one is refused otherwise."""
-        super().__init__(name, world, workload)
-        if not known:
-            self._verifier = world.verifier()
-        for token, action, resource, arguments, _ in self.prepare(len(workload.calls)):
-            decision = self._verifier.check(token, action, resource, arguments, at_least_revision=2**63)
-            if decision.reason is not Reason.STALE_STATE:
-                raise WrongDecision(f"{name}: {decision.reason.name}, not STALE_STATE")
-
-    def run(self, items: Sequence[Any]) -> None:
-        """Check each."""
-        check = self._verifier.check
-        for token, action, resource, arguments, tool in items:
-            check(token, action, resource, arguments, tool=tool, at_least_revision=2**63)
 
 
 class WarmPrepared(Warm):
@@ -160,6 +139,4 @@ class Cold:
 
     def run(self, items: Sequence[Any]) -> None:
         """Check each."""
-        check = self._verifier.check
-        for token, action, resource, arguments, tool in items:
-            check(token, action, resource, arguments, tool=tool)
+        checking(self._verifier)(items)

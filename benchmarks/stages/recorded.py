@@ -13,13 +13,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from benchmarks import floors, workloads
 from benchmarks.measure import Extra, Row
 from benchmarks.stages.checks import Warm
 from benchmarks.state_setup import World
-from benchmarks.stats import median
 from benchmarks.tokens import AUDIENCE
 from benchmarks.workloads import Workload, WrongDecision
 from sessauth.audit.recording.options import AuditOptions

@@ -15,18 +15,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from benchmarks import state_setup, workloads
 from benchmarks.measure import NS_PER_US, Measurement, singles
 from benchmarks.stages.batch import Batch
-from benchmarks.stages.checks import fresh_calls
+from benchmarks.stages.checks import checking, fresh_calls
 from benchmarks.state_setup import World
-from benchmarks.stats import median
 from benchmarks.workloads import Workload
-from sessauth.verifier.verifier import Verifier
 
-COUNTS: Final = (1, 2, 3, 4)
+COUNTS: Final = (1, 2, 4)
 # Checks of a round: tens of milliseconds, several turns at the lock, whose default interval is 5 ms.
 WARM_CHECKS: Final = 48_000
 COLD_CHECKS: Final = 480
@@ -85,17 +84,6 @@ def together(threads: int, work: Work, items: Sequence[Any]) -> int:
         if collecting:
             gc.enable()
     return max(end for _, end in spans) - min(start for start, _ in spans)
-
-
-def checking(verifier: Verifier) -> Work:
-    """Return the work of checking each call."""
-
-    def work(items: Sequence[Any]) -> None:
-        check = verifier.check
-        for token, action, resource, arguments, tool in items:
-            check(token, action, resource, arguments, tool=tool)
-
-    return work
 
 
 def timing(work: Work, times_us: list[float]) -> Work:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import catalogues, floors, realistic, workloads
+from benchmarks import floors, realistic, workloads
 from benchmarks.measure import Row
-from benchmarks.stages.checks import Warm, WarmPrepared, WarmTool, made_of
+from benchmarks.stages.checks import Warm, WarmPrepared, WarmTool
 from benchmarks.state_setup import World
 
 CHAINS = (2, 4, 8, 16)
@@ -19,8 +19,6 @@ def rows(world: World, module: Any) -> Iterator[Row]:
     lookup = floors.lookup(module, root.calls[0].token)
     one_block = Warm("warm/root", world, root)
     yield Row(one_block, lookup)
-    own_size = floors.lookup(module, root.calls[0].token, f"floor/lookup-{len(root.calls[0].token)}")
-    yield Row(Warm("warm/root-by-own-size", world, root), own_size)
     yield Row(WarmPrepared("warm/prepared", world, root), lookup)
     for blocks in CHAINS:
         yield Row(Warm(f"warm/chain-{blocks}", world, workloads.chain(world, blocks)), one_block)
@@ -28,9 +26,7 @@ def rows(world: World, module: Any) -> Iterator[Row]:
         yield Row(Warm(f"warm/scopes-{scopes}", world, workloads.scopes(world, scopes)), lookup)
     yield Row(Warm("warm/root-32-conditions", world, workloads.root_of_32_conditions(world)), lookup)
     yield Row(Warm("warm/nested", world, workloads.nested(world)), lookup)
-    large, server = realistic.on_large_server(world)
-    yield Row(Warm("warm/mcp-large-server", world, large), lookup, made_of(large))
-    tool = WarmTool("warm/mcp-check-tool", world, large, catalogues.pinned(server))
-    yield Row(tool, lookup, made_of(large))
-    small = realistic.on_small_servers(world)
-    yield Row(Warm("warm/mcp-small-servers", world, small), lookup, made_of(small))
+    tools = realistic.catalogue()
+    agents = realistic.agents(world, tools)
+    yield Row(Warm("warm/agents", world, agents), lookup)
+    yield Row(WarmTool("warm/agents-check-tool", world, agents, tools), lookup)

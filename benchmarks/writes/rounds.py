@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from benchmarks.measure import Measurement, singles
-from benchmarks.stats import median
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
-from benchmarks import budgets
+from benchmarks import budgets, report, tables
 from benchmarks.measure import Measurement, not_measured
 
 # The table of targets, by row: the figure, and whether it is the largest or the smallest ratio.
@@ -44,12 +44,6 @@ def test_every_target_of_the_design_has_its_row(row: str) -> None:
     assert bool(budget.at_least) is (row in AT_LEAST)
 
 
-def test_a_bound_that_is_not_the_target_is_reasoned() -> None:
-    """A bound that differs from the design's has a text that says why; another has none."""
-    for budget in budgets.load().values():
-        assert bool(budget.reason.strip()) is (budget.target not in (0.0, budget.bound)), budget.row
-
-
 def test_the_short_form_gates_what_matters_most() -> None:
     """Warm, cold, refused and batched checks are judged by the short form, in time and in instructions."""
     quick = {budget.row for budget in budgets.load().values() if budget.gates and budget.quick}
@@ -66,15 +60,6 @@ def test_a_gate_without_figures_fails_when_all_are_required() -> None:
 
     assert budgets.failures(judged, table) == []
     assert budgets.failures(judged, table, require_all=True) == ["warm/x: not measured: no tool"]
-
-
-def test_the_short_form_does_not_miss_rows_that_it_can_not_judge() -> None:
-    """Rows of the full form that the short one lists are not judged there."""
-    table = budgets.parse({"growth/x": {"floor": "floor/x", "at_most": 1.15, "gates": True, "quick": False}})
-    measured = Measurement("growth/x", "floor/x", (2.0,) * 7, (1.0,) * 7)
-
-    assert budgets.failures(budgets.judge([measured], table, quick=True), table, quick=True) == []
-    assert len(budgets.failures(budgets.judge([measured], table), table)) == 1
 
 
 def test_the_short_form_has_a_wider_bound_only_where_instructions_hold_the_row() -> None:
@@ -95,17 +80,38 @@ def test_the_short_form_has_a_wider_bound_only_where_instructions_hold_the_row()
 
 
 @pytest.mark.parametrize(
-    ("rounds", "verdict"),
-    [((9.0,) * 7, budgets.MET), ((9.0, 9.1, 9.2, 9.3, 10.5, 11.0, 11.5), budgets.TOO_NOISY)],
-    ids=["all of it within", "the upper end beyond"],
+    ("side", "rounds", "verdict"),
+    [
+        ({"at_most": 10.0}, (9.0,) * 7, budgets.MET),
+        ({"at_most": 10.0}, (9.0, 9.1, 9.2, 9.3, 10.5, 11.0, 11.5), budgets.TOO_NOISY),
+        ({"at_most": 10.0}, (9.0, 9.2, 9.4, 11.0, 11.2, 11.4, 11.6), budgets.TOO_NOISY),
+        ({"at_most": 10.0}, (11.0,) * 7, budgets.MISSED),
+        ({"at_least": 45.0}, (50.0,) * 7, budgets.MET),
+        ({"at_least": 45.0}, (46.0, 46.0, 46.0, 44.0, 44.0, 44.0, 44.0), budgets.TOO_NOISY),
+        ({"at_least": 45.0}, (40.0,) * 7, budgets.MISSED),
+    ],
 )
-def test_a_budget_is_met_by_the_whole_interval(rounds: tuple[float, ...], verdict: str) -> None:
-    """A median within the budget meets it only if the interval's worse end does too."""
-    table = budgets.parse({"warm/x": {"floor": "floor/x", "at_most": 10.0, "gates": True}})
-    (judged,) = budgets.judge([Measurement("warm/x", "floor/x", rounds, (1.0,) * 7)], table)
+def test_a_budget_is_judged_by_the_whole_interval(
+    side: dict[str, float], rounds: tuple[float, ...], verdict: str
+) -> None:
+    """The interval's worse end meets a budget and its better end misses it; between them nothing fails."""
+    table = budgets.parse({"warm/x": {"floor": "floor/x", "gates": True, **side}})
+    judged = budgets.judge([Measurement("warm/x", "floor/x", rounds, (1.0,) * 7)], table)
 
-    assert judged.measurement.ratio < 10.0
-    assert judged.verdict == verdict
+    assert judged[0].verdict == verdict
+    assert bool(budgets.failures(judged, table)) is (verdict == budgets.MISSED)
+
+
+def test_a_missed_least_is_named_with_its_side() -> None:
+    """The line of the failure, the table and the JSON say that the bound is from below."""
+    table = budgets.parse({"peer/x/kept": {"floor": "ours/warm", "at_least": 45.0, "gates": True}})
+    judged = budgets.judge([Measurement("peer/x/kept", "ours/warm", (40.0,) * 7, (1.0,) * 7)], table)
+
+    (line,) = budgets.failures(judged, table)
+    assert line.startswith("peer/x/kept: 40 x ours/warm") and line.endswith("budget at least 45")
+    (row,) = report.document(judged, {}, {})["rows"]
+    assert (row["budget"], row["budget_side"]) == (45.0, "at_least")
+    assert "≥ 45" in tables.terminal([row])
 
 
 def test_rows_that_contradict_each_other_about_a_floor_meet_nothing() -> None:

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -14,10 +15,10 @@ import pytest
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
 from benchmarks import __main__ as entry
-from benchmarks import budgets, host_info, report
+from benchmarks import budgets, host_info, report, tables
 from benchmarks.budgets import Budget, BudgetError
-from benchmarks.measure import SHARES, Measurement, NotMeasured, Plan, Row, measure, measure_row, singles
-from benchmarks.stats import bootstrap_interval, median, percentile
+from benchmarks.measure import Measurement, NotMeasured, Plan, Row, measure, measure_row, singles
+from benchmarks.stats import bootstrap_interval
 
 PLAN = Plan(rounds=7, blocks=4, singles=1000)
 BUDGET = {"warm/x": Budget("warm/x", "floor/x", at_most=10.0, gates=True)}
@@ -89,18 +90,6 @@ def test_blocks_in_which_another_process_had_the_core_decide_nothing() -> None:
 
     assert judged[0].measurement.ratio == pytest.approx(9.5)
     assert judged[0].verdict == budgets.MET
-
-
-def test_only_the_lower_bound_misses_a_budget() -> None:
-    """A ratio above the budget whose interval reaches below it is neither met nor missed."""
-    rounds = (9.0, 9.2, 9.4, 11.0, 11.2, 11.4, 11.6)
-    measured = Measurement("warm/x", "floor/x", rounds, (1.0,) * 7, 0.0)
-
-    judged = budgets.judge([measured], BUDGET)
-
-    assert measured.ratio == 11.0 and measured.interval[0] <= 10.0
-    assert judged[0].verdict == budgets.TOO_NOISY
-    assert budgets.failures(judged, BUDGET) == []
 
 
 def test_a_row_that_does_not_gate_never_fails() -> None:
@@ -180,7 +169,6 @@ def test_the_percentile_is_of_single_calls_without_the_timer() -> None:
 
     assert measured.p50_us == measured.p99_us == pytest.approx(1.5)
     assert math.isnan(measured.p999_us) and measured.samples == 1000
-    assert measured.quantiles == pytest.approx((1.5,) * len(SHARES))
     assert measured.floor_rounds == () and measured.floor == ""
 
 
@@ -206,12 +194,11 @@ def test_a_subject_that_gives_few_inputs_is_asked_again() -> None:
 
 
 def test_percentiles_come_from_the_calls_and_need_ten_beyond_them() -> None:
-    """Calls of 1 to 10,000 us have a p99.9 of 9,991; fewer leave it open, and few have no distribution."""
+    """Calls of 1 to 10,000 us have a p99.9 of 9,991; fewer leave it open."""
     many, few = singles([float(us) for us in range(1, 10_001)]), singles([1.0] * 99)
 
     assert (many["p50_us"], many["p99_us"], many["p999_us"]) == (5001, 9901, 9991)
-    assert dict(zip(SHARES, many["quantiles"], strict=True))[0.1] == 1001
-    assert math.isnan(few["p99_us"]) and few["p50_us"] == 1.0 and few["quantiles"] == ()
+    assert math.isnan(few["p99_us"]) and few["p50_us"] == 1.0
     assert singles([3.0] * 100, idle_us=5.0)["p50_us"] == 0.0
 
 
@@ -228,8 +215,9 @@ def test_a_row_that_can_not_be_measured_is_reported_with_the_reason() -> None:
 
     assert (measured.missing, measured.rounds) == ("only 300 changes/s", ())
     assert judged.verdict == budgets.NOT_MEASURED
-    assert "not measured: only 300 changes/s" in report.table([judged])
-    assert report.document([judged], {}, {})["rows"][0]["missing"] == "only 300 changes/s"  # type: ignore[index]
+    (row,) = report.document([judged], {}, {})["rows"]
+    assert row["missing"] == "only 300 changes/s"
+    assert "not measured: only 300 changes/s" in tables.terminal([row])
 
 
 def test_further_figures_are_asked_for_after_measuring() -> None:
@@ -253,20 +241,15 @@ def test_the_interval_is_reproducible_and_holds_the_median() -> None:
     assert low < high
 
 
-def test_order_statistics() -> None:
-    """The median of an even number is the middle of two; percentiles are values that were measured."""
-    assert median([4, 1, 3, 2]) == 2.5
-    assert percentile([3, 1, 2], 0.99) == 3 and percentile([3, 1, 2], 0.0) == 1
-    with pytest.raises(ValueError):
-        median([])
-
-
 @pytest.mark.parametrize(
     ("entry", "word"),
     [
         ({"floor": "f", "at_most": 1.0, "gates": True, "limit": 2}, "limit"),
         ({"floor": "f", "gates": True}, "at_most"),
         ({"floor": "f", "at_most": 0, "gates": True}, "at_most"),
+        ({"floor": "f", "at_least": 45.0, "at_most": 1.0, "gates": True}, "at_most"),
+        ({"floor": "f", "at_least": 0, "gates": True}, "at_least"),
+        ({"floor": "f", "at_least": "45", "gates": True}, "at_least"),
         ({"floor": "f", "at_most": 1.0, "gates": "yes"}, "gates"),
         ({"floor": "f", "at_most": 1.0, "gates": True, "quick": 1}, "quick"),
         ({"floor": "f", "at_most": 2.0, "target": 1.0, "gates": True}, "reason"),

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
 from benchmarks.service import certificate, h2load, rows, rows_table, server_home, servers
-from benchmarks.service.driver import AsyncioDriver
+from benchmarks.service.driver import StreamDriver, answer
 from benchmarks.service.echo_server import stream, unary
 from benchmarks.service.h2load import (
     H2load,
@@ -185,18 +185,21 @@ def test_h2load_drives_a_server_and_counts_its_answers(echo: Server, tmp_path: P
 
 
 @pytest.mark.parametrize(("streaming", "method"), [(False, unary), (True, stream)])
-def test_the_asyncio_client_makes_as_many_calls_and_holds_each(
-    echo: Server, streaming: bool, method: Any
-) -> None:
-    """Every call and every message of a stream is answered, timed and looked at."""
-    with AsyncioDriver(streaming=streaming) as driver:
-        call = echo_of(echo, method(64), 64)
-        drive = driver.drive(call, Load(2, 5), 300)
+def test_a_single_answer_is_held(echo: Server, streaming: bool, method: Any) -> None:
+    """One call, or one message of a stream, returns its answer; another answer raises WrongDecision."""
+    assert len(answer(echo_of(echo, method(64), 64), streaming=streaming)) == 64
+    with pytest.raises(WrongDecision):
+        answer(echo_of(echo, method(65), 64), streaming=streaming)
 
-        assert len(driver.answer(call)) == 64
+
+def test_streams_carry_as_many_messages_and_each_answer_is_held(echo: Server) -> None:
+    """Every message of a stream is answered and timed; another answer raises WrongDecision."""
+    with StreamDriver() as driver:
+        drive = driver.drive(echo_of(echo, stream(64), 64), Load(2, 5), 300)
+
         assert drive.calls == len(drive.latencies_us) == 300 and drive.cpu_us > 0
         with pytest.raises(WrongDecision):
-            driver.drive(echo_of(echo, method(65), 64), Load(1, 1), 10)
+            driver.drive(echo_of(echo, stream(65), 64), Load(1, 1), 10)
 
 
 def test_batches_of_few_tokens_have_them_in_a_table() -> None:
@@ -244,25 +247,31 @@ def test_figures_are_for_a_decision_except_a_latency() -> None:
     assert rows_table.p50_us(drive, 256) == 2.0
 
 
-def test_a_run_without_its_tools_says_so_in_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without h2load the asyncio client drives, and the row says why; without openssl there is no TLS row."""
+def test_a_run_without_h2load_says_so_in_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server is started without h2load, and each row says why it has no figures."""
 
     def refuse(folder: Path) -> H2load:
         raise NotUsable(h2load.NOT_INSTALLED)
 
     monkeypatch.setattr(H2load, "prepare", refuse)
+    monkeypatch.setattr(rows, "running_places", None)
+    measured = list(rows.measurements(tmp_path, quick=True, only="service/check"))
+
+    assert {each.missing for each in measured} == {h2load.NOT_INSTALLED}
+    assert {(each.name, each.floor) for each in measured} <= rows.ROWS.items()
+
+
+@pytest.mark.skipif(shutil.which("h2load") is None, reason=h2load.NOT_INSTALLED)
+def test_a_run_without_openssl_says_so_in_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run without openssl has no figures over TLS and says why; the other rows have theirs."""
     monkeypatch.setattr(certificate, "make", lambda folder: None)
     monkeypatch.setattr(rows, "QUICK", (7, 1_000.0))
-    monkeypatch.setattr(
-        rows_table,
-        "wanted",
-        lambda only: [rows_table.READINGS[name] for name in ("service/check-tcp", "service/check-tls")],
-    )
+    names = ("service/check-tcp", "service/check-tls")
+    monkeypatch.setattr(rows_table, "wanted", lambda only: [rows_table.READINGS[name] for name in names])
     with home_folder() as folder:
-        measured = {each.name: each for each in rows.measurements(folder, quick=True)}
+        tcp, tls = rows.measurements(folder, quick=True)
 
-    tcp, tls = measured["service/check-tcp"], measured["service/check-tls"]
-    assert tcp.extra["driven by"] == f"asyncio client, since {h2load.NOT_INSTALLED}"
+    assert tcp.extra["driven by"] == "h2load"
     assert len(tcp.rounds) == len(tcp.floor_rounds) == 7 and tcp.samples >= 7 * 200
     assert (tls.rounds, tls.missing) == ((), certificate.NO_OPENSSL)
 
@@ -274,17 +283,9 @@ def test_the_servers_of_a_run_end_with_it() -> None:
         both, control = found[rows_table.WORKERS], found[rows_table.CONTROL]
         assert both.server.pids == tuple(children(control.server.pids[0])) and len(both.targets) == 2
         assert both.server.cpu_us() > 0 and missing == {}
-        with AsyncioDriver() as driver:
-            for target in both.targets:
-                call = Call(
-                    both.server,
-                    (target,),
-                    "/sessauth.v1.AuthorizationService/Check",
-                    both.requests.checks(),
-                    nothing,
-                    both.credential,
-                )
-                assert driver.answer(call)
+        method, requests = "/sessauth.v1.AuthorizationService/Check", both.requests.checks()
+        for target in both.targets:
+            assert answer(Call(both.server, (target,), method, requests, nothing, both.credential))
         pids = [*both.server.pids, *control.server.pids, *found[rows_table.ECHO].server.pids]
 
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]

@@ -152,7 +152,6 @@ def test_the_lookup_floor_is_over_420_bytes(live_world: World, floor_module: Any
     token = workloads.root(live_world).calls[0].token
 
     assert {len(item) for item in floors.lookup(floor_module, token).prepare(3)} == {420}
-    assert {len(item) for item in floors.lookup(floor_module, token, "floor/own").prepare(3)} == {len(token)}
 
 
 def test_the_compiled_call_below_passes_on_what_it_is_given(floor_module: Any) -> None:
