@@ -10,7 +10,6 @@ from benchmarks.peers.work import POOL
 from benchmarks.stages.checks import Cold, Warm
 from benchmarks.stages.proofs import Host, Proved
 from benchmarks.state_setup import World
-from benchmarks.workloads import Workload
 
 # Signatures of a block of cold checks, as in the stage ``cold``.
 BLOCK_SIGNATURES: Final = 12
@@ -19,7 +18,7 @@ PROOF_NAME: Final = "ours/proof-mac"
 
 
 class Ours:
-    """Warm and cold checks of chains, each made once and kept."""
+    """Warm and cold checks of chains, and checks with proofs, each made once and kept."""
 
     def __init__(self, world: World) -> None:
         """Take the state that is checked against."""
@@ -27,45 +26,25 @@ class Ours:
         self._known = workloads.root(world)
         self._made: dict[str, Subject] = {}
 
-    def warm(self, blocks: int) -> Subject:
-        """Return checks whose chains are in the cache: what a kept token is compared with."""
-        name = warm_name(blocks)
-        if name not in self._made:
-            self._made[name] = Warm(name, self._world, self._tokens(blocks))
-        return self._made[name]
-
-    def cold(self, blocks: int) -> Subject:
-        """Return checks that verify each signature: what parsing every time is compared with."""
-        name = cold_name(blocks)
-        if name not in self._made:
-            calls = max(1, BLOCK_SIGNATURES // blocks)
-            self._made[name] = Cold(name, self._world, self._tokens(blocks), self._known, calls=calls)
-        return self._made[name]
-
-    def proof(self) -> Subject:
-        """Return warm checks of bound tokens, each with a proof: for a peer that proves each call."""
-        if PROOF_NAME not in self._made:
-            self._made[PROOF_NAME] = Proved(PROOF_NAME, self._world, Host(self._world), "mac")
-        return self._made[PROOF_NAME]
-
     def named(self, name: str) -> Subject:
         """Return a row by its name; KeyError if there is none."""
-        if name == PROOF_NAME:
-            return self.proof()
-        kind, _, blocks = name.removeprefix("ours/").partition("-")
-        return {"warm": self.warm, "cold": self.cold}[kind](int(blocks))
+        if name not in self._made:
+            kind, _, rest = name.removeprefix("ours/").partition("-")
+            make = {"warm": self._warm, "cold": self._cold, "proof": self._proof}[kind]
+            self._made[name] = make(name, rest)
+        return self._made[name]
 
-    def _tokens(self, blocks: int) -> Workload:
-        if blocks == 1:
-            return workloads.root(self._world, POOL)
-        return workloads.chain(self._world, blocks, POOL)
+    def _warm(self, name: str, blocks: str) -> Subject:
+        """Return checks whose chains are in the cache, for a kept token."""
+        return Warm(name, self._world, workloads.chain(self._world, int(blocks), POOL))
 
+    def _cold(self, name: str, blocks: str) -> Subject:
+        """Return checks that verify each signature, for a token that is parsed every time."""
+        calls = max(1, BLOCK_SIGNATURES // int(blocks))
+        return Cold(
+            name, self._world, workloads.chain(self._world, int(blocks), POOL), self._known, calls=calls
+        )
 
-def warm_name(blocks: int) -> str:
-    """Return the name of the warm row of so many blocks."""
-    return f"ours/warm-{blocks}"
-
-
-def cold_name(blocks: int) -> str:
-    """Return the name of the cold row of so many blocks, which are as many signatures."""
-    return f"ours/cold-{blocks}"
+    def _proof(self, name: str, kind: str) -> Subject:
+        """Return warm checks of bound tokens, each with a proof, for a peer that proves each call."""
+        return Proved(name, self._world, Host(self._world), kind)

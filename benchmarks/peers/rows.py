@@ -71,13 +71,13 @@ def floors_of(form: Form) -> Iterator[tuple[str, str]]:
     kept, with our check of a bound token and its proof.
     """
     if form.name.startswith("kept"):
-        yield "", ours.warm_name(form.blocks)
+        yield "", f"ours/warm-{form.blocks}"
         if form.signatures > form.blocks == 1:
             yield "-by-proof", ours.PROOF_NAME
         return
-    yield "", ours.cold_name(form.blocks)
+    yield "", f"ours/cold-{form.blocks}"
     if form.signatures > form.blocks:
-        yield "-by-signatures", ours.cold_name(form.signatures)
+        yield "-by-signatures", f"ours/cold-{form.signatures}"
 
 
 def rows(peer: Peer, forms: Iterable[Form], floor: Callable[[str], Subject]) -> Iterator[Row]:

@@ -126,11 +126,7 @@ def test_the_signature_floor_verifies_as_many_signatures_as_there_are_blocks(
     """One a block of a chain, each over its own message and key; one for a child of a known parent."""
     public_key = live_world.key.public_key
     for blocks in (1, 2, 4):
-        tokens = (
-            [workloads.chain(live_world, blocks).calls[0].token]
-            if blocks > 1
-            else [workloads.root(live_world).calls[0].token]
-        )
+        tokens = [workloads.chain(live_world, blocks).calls[0].token]
         (item,) = floors.signatures(floor_module, "floor/x", tokens, public_key).prepare(1)
         (last,) = floors.signatures(floor_module, "floor/x", tokens, public_key, last=1).prepare(1)
 
