@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import cycle, islice
 from types import TracebackType
 from typing import Self
@@ -27,10 +27,12 @@ def answer(call: Call, *, streaming: bool = False) -> bytes:
     request, metadata = call.requests[0], _metadata(call)
     with _channel(call.targets[0]) as channel:
         if streaming:
-            open_stream = channel.stream_stream(call.method)
-            made: bytes = next(open_stream(iter([request]), timeout=CALL_SECONDS, metadata=metadata))
+            open_stream = channel.stream_stream(call.method, None, None)
+            answers = open_stream(iter([request]), timeout=CALL_SECONDS, metadata=metadata)
+            made: bytes = next(iter(answers))
         else:
-            made = channel.unary_unary(call.method)(request, timeout=CALL_SECONDS, metadata=metadata)
+            ask = channel.unary_unary(call.method, None, None)
+            made = ask(request, timeout=CALL_SECONDS, metadata=metadata)
     call.require([made])
     return made
 
@@ -42,7 +44,7 @@ def _channel(target: Target) -> grpc.Channel:
     return grpc.secure_channel(target.address, credentials, OPTIONS)
 
 
-def _metadata(call: Call) -> Sequence[tuple[str, str]]:
+def _metadata(call: Call) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {call.credential}"),) if call.credential else ()
 
 
