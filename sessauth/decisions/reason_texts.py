@@ -32,7 +32,7 @@ REASON_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.SESSION_SUSPENDED: "the session or an ancestor is suspended for now; resume it to go on",
     Reason.LEASE_LAPSED: "the orchestrator missed the deadline of the lease of this session or of an "
     "ancestor; that is final, so open another session",
-    Reason.WRONG_SESSION: "the token belongs to another session than the caller says the call does",
+    Reason.WRONG_SESSION: "the token belongs to another session than the one that the caller states",
     Reason.STALE_STATE: "the verifier's view is older than was asked for; retry once it has caught up",
     Reason.SESSION_EXPIRED: "the hard end of the session or of an ancestor has passed; open another",
     Reason.STATE_BRAKED: "the brake of this host is engaged: a change could not be made durable, or an "
@@ -40,8 +40,8 @@ REASON_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.UNKNOWN_ISSUER: "no key with the root's key id is in the state",
     Reason.ISSUER_RETIRED: "the key was retired before the token was issued, by the token's own statement; "
     "mint with the active key",
-    Reason.ISSUER_NOT_OF_SESSION: "the key may not root tokens of this session: its owner is another than "
-    "the session's, or the session lists the keys that may and this is none of them",
+    Reason.ISSUER_NOT_OF_SESSION: "the key may not root tokens of this session: its owner is not the "
+    "session's, or the session lists its keys and this is none of them",
     Reason.ISSUER_DISTRUSTED: "the key is distrusted: every token it ever signed is denied, at once",
     Reason.ISSUER_PREPARED: "the key is known but not yet active; activate it",
     Reason.BAD_SIGNATURE: "the signature of the block at this position does not verify over the bytes "
@@ -72,8 +72,8 @@ REASON_TEXTS: Final[Mapping[Reason, str]] = {
     "be given to it; pin it first",
     Reason.PROOF_REQUIRED: "the chain ends bound: it counts only with a proof by its holder for this very "
     "request, and none came; HolderKey.prove() makes one",
-    Reason.BAD_PROOF: "a proof came with the call and is not by the key that the chain names, not for this "
-    "request, not for this host, or for a verifier key that is over",
+    Reason.BAD_PROOF: "the proof of the call does not count: by another key than the chain names, for "
+    "another request or host, or for a verifier key that has expired",
     Reason.REPLAYED: "this proof was used before, on any verifier of this host; make one for each call",
     Reason.STALE_PROOF: "the proof's time lies more than 30 s from the verifier's, or before this host began "
     "to remember proofs; set the clocks",
@@ -82,14 +82,14 @@ REASON_TEXTS: Final[Mapping[Reason, str]] = {
     Reason.APPROVAL_REQUIRED: "the deciding scope of a block asks for an approval of this very call, and it "
     "has not been given (yet)",
     Reason.USES_EXHAUSTED: "a scope's number of uses is spent, by all tokens that share its block",
-    Reason.BUDGET_EXHAUSTED: "what the call costs is more than what is left of the budget: spent, or held by "
-    "open permits",
+    Reason.BUDGET_EXHAUSTED: "the call costs more than the budget has left, after earlier calls and open "
+    "permits",
     Reason.NEEDS_SERVER: "the call costs something (uses, a budget, a permit), which only the writer of the "
     "state can take, and this verifier was given no way to it, or had no answer from it in time",
     Reason.BAD_APPROVAL: "an approval that came with the call does not count: malformed, expired, used up, "
     "signed by a key that the scope does not name or that signed already, for another request, session or "
     "epoch, or more than are needed; ask for it again and sign that",
     Reason.APPROVAL_DENIED: "an approver looked at this very call and said no; don't ask again for the same",
-    Reason.BAD_PERMIT: "the permit to commit is none that is open for this gateway, token and call: used, "
-    "released, expired, made up, or of a session whose epoch moved; check again, commit in time",
+    Reason.BAD_PERMIT: "the permit is not open for this gateway, token and call: used, released, expired, "
+    "made up, or of a session whose epoch moved; check again, commit in time",
 }

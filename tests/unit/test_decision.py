@@ -142,7 +142,7 @@ def test_a_denial_says_what_failed_and_what_would_be_allowed(
         ),
         (
             {"session": bytes(16)},
-            "WRONG_SESSION: the token belongs to another session than the caller says the call does",
+            "WRONG_SESSION: the token belongs to another session than the one that the caller states",
         ),
         (
             {"at_least_revision": 9},
