@@ -1,6 +1,6 @@
-"""A token that is worth nothing to a thief: bound to its agent's key, proven call by call.
+"""A token that is useless to a thief: it is bound to its agent's key, and each call needs a proof.
 
-The agent has the key and the token, the gateway has neither: it passes on what the agent sends.
+The agent has the key and the token. The gateway has neither: it forwards the agent's token and proof.
 
 Prints:
 
@@ -25,23 +25,23 @@ def prove(key: HolderKey, token: Token, hosts: VerifierKeys, name: str) -> bytes
     """Make the proof that an agent sends with a call."""
     host = hosts.current(SystemClock().now_ms())
     if host is None:
-        raise SystemExit("the host's keys are over: ask for them again")
+        raise SystemExit("the host's keys have expired: ask for them again")
     return key.prove(token, "read", f"files/docs/{name}", b"{}", host)
 
 
 def ask(gateway: Client, who: str, token: Token, proof: bytes) -> None:
-    """Judge one call as a gateway does, and say what came of it."""
+    """Judge one call as a gateway does, and print the decision."""
     decision = gateway.check(token, "read", "files/docs/plan.md", b"{}", audience="gateway", proof=proof)
     print(f"{who}: {'allowed' if decision else f'denied, {decision.reason.name}'}")
 
 
 def main() -> None:
-    """Bind a token to a key, use it, steal it, hand it on."""
+    """Bind a token to a key, use it, steal it, attenuate it for a sub-agent."""
     agent, sub_agent = HolderKey.generate(), HolderKey.generate()
     with Client() as client, client.session(subject="agent", ceiling=[READ]) as session:
         # The orchestrator needs the public half only.
         token = session.mint([READ], ["gateway"], to=agent.public.text)
-        # Signed by the cluster's issuer keys, asked for about once an hour.
+        # The cluster's issuer keys signed these; the client asks for them about once an hour.
         hosts = client.verifier_keys()
 
         proof = prove(agent, token, hosts, "plan.md")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Another implementation of the token format, held against the vectors and 500 generated questions. The judge here is
-# judge/judge.py, which asks the kernel; put your own program in its place.
+# Test another implementation of the token format against the vectors and 500 generated questions. The judge is
+# judge/judge.py, which asks the kernel; replace it with your own program.
 #
 # Prints:
 #

@@ -1,4 +1,4 @@
-"""A planner hands a sub-agent a smaller token, offline, and can take it back alone.
+"""A planner gives a sub-agent a narrower token, offline, and can revoke that token alone.
 
 Prints:
 
@@ -44,7 +44,7 @@ def main() -> None:
         except WidensAuthority as error:
             print(f"refused to widen: {error.part.rpartition(': ')[2]}")
 
-        # Block 1 is the one that made the sub-agent's token: the planner's has other blocks.
+        # Block 1 made the sub-agent's token. The planner's token does not have it.
         session.revoke([sub_agent.block_ids[1]], "done")
         ask(client, sub_agent, "sub-agent after revoke", "read")
         ask(client, planner, "planner after revoke", "read")

@@ -1,6 +1,6 @@
-"""A gateway that judges in its own process, by the state it shares a host with.
+"""A gateway on the server's host that judges in its own process, by the server's state.
 
-A change that the server acknowledged is seen by every check that starts after it, with no call made.
+Every check that starts after the server acknowledged a change sees that change, without a call to the server.
 
 Prints:
 
@@ -22,7 +22,7 @@ HOME = Path(os.environ.get("SESSAUTH_HOME", Path.home() / ".local/state/sessauth
 
 
 def forward(verifier: Verifier, token: str, arguments: bytes, what: str) -> None:
-    """Forward a call if it may be made: exactly the bytes that were judged."""
+    """Forward a call if it is allowed, with exactly the bytes that were judged."""
     try:
         verifier.check(token, "read", "mcp/weather/get_weather", arguments).raise_if_denied()
     except Denied as denied:

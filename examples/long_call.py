@@ -1,4 +1,4 @@
-"""A gateway stops a tool that is still running when the session it runs for ends.
+"""A gateway stops a running tool when its session ends.
 
 Prints:
 
@@ -16,7 +16,7 @@ CEILING = ["read:warehouse/**"]
 
 
 def main() -> None:
-    """Watch a call that takes long, and print its withdrawal."""
+    """Watch a long call, and print its withdrawal."""
     with Client() as client:
         session = client.open_session(subject="agent:reporter", purpose="conversation 12", ceiling=CEILING)
         token = client.mint(session.id, CEILING, ["gateway"])

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A deployment pipeline: its token dies when it does, with every child that was made of it.
+# A deployment pipeline: when it ends, its token and all tokens attenuated from it are denied.
 #
 # Prints:
 #
@@ -12,7 +12,7 @@ umask 077
 work=$(mktemp -d)
 session=$(sessauth session open --subject ci:deploy --purpose "build 812" --ttl 10m \
     --ceiling 'deploy:cluster/web/**' --json | sed -n 's/^  "id": "\(.*\)",$/\1/p')
-# Whatever happens from here on, the session ends with the pipeline.
+# From here on the session ends with the pipeline, also after an error.
 trap 'sessauth session end "$session" --reason "pipeline left" >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
 
 sessauth token mint "$session" --scope 'deploy:cluster/web/**' --audience cluster --open --out "$work/held" >/dev/null

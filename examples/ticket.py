@@ -1,4 +1,4 @@
-"""An orchestrator opens a session for one ticket, and the token dies with it.
+"""An orchestrator opens a session for one ticket, and the token ends with the session.
 
 Prints:
 

@@ -1,7 +1,7 @@
 """A judge for ``sessauth conformance``: reads questions from standard input, writes decisions.
 
 This one asks the kernel that it is compared with, so it agrees. A judge of another implementation does the
-same with its own verifier; docs/conformance.md says what is in a question.
+same with its own verifier; docs/conformance.md describes a question.
 """
 
 import json
@@ -16,7 +16,7 @@ def main() -> None:
     for line in sys.stdin:
         question = json.loads(line)
         decision = judge.answer(question)
-        # One line for each question, at once: the next one comes after it.
+        # Answer at once: the next question is sent after the answer.
         print(json.dumps({"id": question["id"], **decision}), flush=True)
     judge.close()
 
