@@ -42,17 +42,21 @@ CHECK_SECONDS: Final = histogram(
     "check_seconds", "Time of a check in the kernel; calls of a batch share its time evenly."
 )
 SIGNATURES: Final = counter("signatures_verified", "Block signatures that were verified.")
-BAD_SIGNATURES: Final = counter("bad_signatures", "Tokens with a signature that is wrong.")
+BAD_SIGNATURES: Final = counter("bad_signatures", "Tokens with a wrong signature.")
 CACHE_HITS: Final = counter("chain_cache_hits", "Tokens that were found in the cache of verified chains.")
-CACHE_MISSES: Final = counter("chain_cache_misses", "Tokens that were not.")
-CACHE_EVICTED: Final = counter("chain_cache_evicted", "Chains that left the cache for others.")
-CACHE_BYTES: Final = gauge("chain_cache_bytes", "What the verified chains weigh.")
-CACHE_CHAINS: Final = gauge("chain_cache_chains", "How many verified chains are kept.")
+CACHE_MISSES: Final = counter(
+    "chain_cache_misses", "Tokens that were not found in the cache of verified chains."
+)
+CACHE_EVICTED: Final = counter("chain_cache_evicted", "Chains that were evicted from the cache.")
+CACHE_BYTES: Final = gauge("chain_cache_bytes", "Size of the verified chains in the cache.")
+CACHE_CHAINS: Final = gauge("chain_cache_chains", "Number of verified chains in the cache.")
 REVISION: Final = gauge("revision", "The revision of the state.")
 
 # Only while an audit is recorded.
-AUDIT_HEALTHY: Final = gauge("audit_healthy", "Whether every process records all that it should.")
-AUDIT_WAITING: Final = gauge("audit_waiting_bytes", "What waits to be recorded.")
+AUDIT_HEALTHY: Final = gauge(
+    "audit_healthy", "Whether every process records all decisions that it should record."
+)
+AUDIT_WAITING: Final = gauge("audit_waiting_bytes", "Size of the data that waits to be recorded.")
 AUDIT_RECORDED: Final = counter("audit_recorded", "Decisions that were recorded.")
 AUDIT_LOST: Final = counter("audit_lost", "Decisions that found no room and were not recorded.")
 
