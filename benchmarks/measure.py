@@ -137,11 +137,6 @@ class Measurement:
     missing: str = ""
 
     @property
-    def least(self) -> float:
-        """The smallest round; ValueError if the row could not be measured."""
-        return min(self.rounds)
-
-    @property
     def middle(self) -> float:
         """The round in the middle; ValueError if the row could not be measured."""
         return median(self.rounds)

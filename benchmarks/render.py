@@ -1,11 +1,10 @@
 """Write what was measured into a document, so that no figure there is typed by hand.
 
-    python -m benchmarks.render DOCUMENT.md RESULT.json... [--check]
+    python -m benchmarks.render DOCUMENT.md RESULT.json...
 
 The document marks where each part stands: what is between ``<!-- rendered: NAME -->`` and
 ``<!-- end -->`` is replaced. A part that the results have nothing for is left as it is and named. Exit
-status: 0 written, 1 with ``--check`` if the document is another than what would be written, or if a file is
-no result or a mark is wrong, 2 wrong usage.
+status: 0 written, 1 if a file is no result or a mark is wrong, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -60,21 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.render", description=__doc__)
     parser.add_argument("document", type=Path, metavar="DOCUMENT.md")
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT.json")
-    parser.add_argument("--check", action="store_true", help="write nothing, only compare")
     options = parser.parse_args(arguments)
     try:
-        before = options.document.read_text("utf-8")
-        after, left = render(before, list(map(read, options.results)))
+        text = options.document.read_text("utf-8")
+        rendered, left = render(text, list(map(read, options.results)))
     except (WrongDocument, OSError) as error:
         print(f"nothing rendered: {error}", file=sys.stderr)
         return 1
     for name in left:
         print(f"left as it is: {name}: the results have nothing for it")
-    if options.check:
-        if after != before:
-            print(f"{options.document} is not what these results give", file=sys.stderr)
-        return int(after != before)
-    options.document.write_text(after, "utf-8")
+    options.document.write_text(rendered, "utf-8")
     print(f"rendered: {options.document}")
     return 0
 

@@ -35,7 +35,6 @@ def _row(entry: Judged) -> dict[str, object]:
         "floor": measured.floor,
         "missing": measured.missing,
         "unit": measured.unit,
-        "min": measured.least if measured.rounds else None,
         "median": measured.middle if measured.rounds else None,
         "p50_us": _known(measured.p50_us),
         "p99_us": _known(measured.p99_us),

@@ -23,7 +23,7 @@ TARGETS: Final = ("row", "floor", "ratio (95 %)", "target", "gate", "verdict", "
 PEERS: Final = ("peer", "form", "median µs", "ours µs", "times ours (95 %)", "budget", "verdict")
 INSTRUCTIONS: Final = ("row", "instructions a call", "floor", "ratio", "budget", "verdict")
 # Groups of rows that have a table of their own.
-ELSEWHERE: Final = ("peer", "ours", "instructions")
+ELSEWHERE: Final = ("peer", "instructions")
 WIDTH: Final = 120
 LEGEND: Final = """\
 median           of rounds, in us where no unit stands: the time for each call, one behind the other;
@@ -54,7 +54,6 @@ HEADINGS: Final = {
     "end": "ending a session: one write",
     "instructions": "instructions of a call, counted by callgrind: no time, and no noise",
     "peer": "the nearest equal work of other libraries",
-    "ours": "what the peers are compared with",
 }
 
 

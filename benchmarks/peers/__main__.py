@@ -26,7 +26,6 @@ RESULT: Final = Path(__file__).parents[1] / "results" / "local" / "peers.json"
 BUDGETS: Final = Path(__file__).with_name("budgets.toml")
 FULL: Final = Plan(rounds=21, blocks=12, singles=2_000, singles_ms=300)
 QUICK: Final = Plan(rounds=7, blocks=6, singles=200, singles_ms=50)
-OURS: Final = ("ours/warm-1", "ours/warm-2", "ours/warm-4", "ours/cold-1", "ours/cold-2", "ours/cold-4")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +88,7 @@ def _measurements(only: str, plan: Plan) -> Iterator[Measurement]:
         measured = state_setup.build(folder)
         try:
             mine = Ours(measured)
-            for row in _all_rows(mine):
+            for row in (row for peer in PEERS for row in _rows_of(peer, mine)):
                 if isinstance(row, Measurement):
                     yield row
                 elif only in row.subject.name:
@@ -98,15 +97,8 @@ def _measurements(only: str, plan: Plan) -> Iterator[Measurement]:
             measured.close()
 
 
-def _all_rows(mine: Ours) -> Iterator[Row | Measurement]:
-    """Yield our rows, then each peer's, or why a peer has none."""
-    for name in OURS:
-        yield Row(mine.named(name), None)
-    for peer in PEERS:
-        yield from _rows_of(peer, mine)
-
-
 def _rows_of(peer: Peer, mine: Ours) -> Iterator[Row | Measurement]:
+    """Yield the rows of a peer, or why it has none."""
     try:
         forms = peer.load()
     except ImportError as missing:

@@ -51,8 +51,6 @@ def _metadata(call: Call) -> tuple[tuple[str, str], ...]:
 class StreamDriver:
     """Drives bidirectional streams over channels that stay open between drives. Use it as a context."""
 
-    name = "asyncio client, streams"
-
     def __init__(self) -> None:
         """Prepare; channels are opened by the first drive of a call."""
         self._runner = asyncio.Runner()

@@ -79,8 +79,6 @@ def read_log(text: str) -> list[tuple[int, int]]:
 class H2load:
     """Runs h2load; use :meth:`prepare`."""
 
-    name = "h2load"
-
     def __init__(self, program: str, library: Path, folder: Path) -> None:
         """Take the program, the library that is preloaded, and a folder that only this user can read."""
         self._program = program

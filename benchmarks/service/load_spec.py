@@ -72,11 +72,6 @@ class Drive:
 class Generator(Protocol):
     """Drives calls in a closed loop: a new one when one is answered."""
 
-    @property
-    def name(self) -> str:
-        """Name for the report."""
-        ...
-
     def drive(self, call: Call, load: Load, count: int) -> Drive:
         """Make ``count`` calls and hold every answer. Raises WrongDecision and LoadError."""
         ...

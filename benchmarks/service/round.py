@@ -45,9 +45,6 @@ class Series:
         """Drive once."""
         self.drives.append(self.generator.drive(self.call, self.spec.load, self.count))
 
-    def close(self) -> None:
-        """Nothing stays open here."""
-
 
 class OpenSeries(Series):
     """A series of calls on a schedule."""

@@ -130,11 +130,9 @@ def _extra(series: Series, spec: Spec) -> dict[str, float | str]:
             "refused": series.refused,
             "sent late p99 us": percentile(late, 0.99),
             "server CPU us": median([rows_table.cpu_us(drive, 1) for drive in series.drives]),
-            "driven by": "a schedule",
         }
     rate = median([1e6 / rows_table.wall_us(drive, spec.decisions) for drive in series.drives])
     return {
         "decisions/s" if spec.decisions > 1 else "calls/s": rate,
         "server CPU us": median([rows_table.cpu_us(drive, spec.decisions) for drive in series.drives]),
-        "driven by": series.generator.name,
     }

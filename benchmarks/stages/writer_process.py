@@ -60,8 +60,10 @@ class Committer:
         )
         order = {"state_dir": str(state_dir), "sessions": [each.hex() for each in session_ids], "rate": rate}
         try:
-            self._say(json.dumps(order) + "\n")
-            if self._line() != "ready":
+            assert self._process.stdin is not None and self._process.stdout is not None
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            if self._process.stdout.readline() != "ready\n":
                 self._collect()
                 raise RuntimeError("the committer did not start")
         except BaseException:
@@ -89,16 +91,6 @@ class Committer:
             last = wrong.strip().rpartition("\n")[2]
             raise RuntimeError(f"the committer ended with status {self._process.returncode}: {last}")
         return out
-
-    def _say(self, text: str) -> None:
-        pipe = self._process.stdin
-        if pipe is not None:
-            pipe.write(text)
-            pipe.flush()
-
-    def _line(self) -> str:
-        pipe = self._process.stdout
-        return pipe.readline().strip() if pipe is not None else ""
 
 
 def changes(session_ids: Sequence[bytes]) -> Iterator[Change]:

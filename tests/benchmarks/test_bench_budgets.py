@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
-
 from benchmarks import budgets, report, tables
 from benchmarks.measure import Measurement, not_measured
 

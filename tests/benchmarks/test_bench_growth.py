@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
 from benchmarks.growth import chains, end_cost, flood, memory, rss_process, state_size
 from benchmarks.growth.bulk_tokens import Mint
@@ -49,17 +46,6 @@ def test_tokens_minted_in_bulk_are_the_issuers() -> None:
     assert len({chain.token_id for chain in made}) == len({chain.raw for chain in made}) == 7
     assert all(chain.verify(key.public_key) < 0 for chain in made)
     assert {len(chain.raw) for chain in made} == {len(reference.raw)}
-
-
-def test_another_salt_mints_other_tokens() -> None:
-    """The same seed and salt repeat their ids; a flood must not repeat those of the hot set."""
-
-    def ids(salt: int) -> list[bytes]:
-        mint = Mint(ISSUER_SEED, [session_id(0)], eight_scopes(), salt=salt)
-        return [Chain.parse(token).token_id for token in mint.take(5)]
-
-    assert ids(1) == ids(1)
-    assert not set(ids(1)) & set(ids(2))
 
 
 def test_a_grown_state_has_the_sessions_and_revocations_that_it_counts(tmp_path: Path) -> None:
@@ -187,18 +173,6 @@ def test_children_made_in_bulk_are_allowed_until_their_session_ends(
     assert {decision.reason for decision in decisions} == {Reason.SESSION_ENDED}
 
 
-def test_the_sample_of_the_children_goes_through_all_of_them(
-    one_family: tuple[Verifier, end_cost.Family, StateWriter],
-) -> None:
-    """Every so-manyeth child, from the first to near the last."""
-    _, made, _ = one_family
-
-    sample = end_cost._sample(made, 3000)
-
-    assert len(sample) == end_cost.SAMPLE
-    assert sample[:2] == list(islice(made.children(4), 0, 4, 3))
-
-
 def test_ends_are_measured_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ends with children and ends without are equally frequent, and the row has the number of children."""
     monkeypatch.setattr(end_cost, "CHILDREN", {True: 20})
@@ -275,4 +249,4 @@ def test_a_chains_weight_is_held_against_its_bytes(tmp_path: Path, monkeypatch: 
 
     size = row.extra["chain bytes"]
     assert isinstance(size, float) and row.floor_rounds == (3 * size + 512,) * len(row.rounds)
-    assert row.unit == "bytes" and row.least > size
+    assert row.unit == "bytes" and min(row.rounds) > size

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
-
 from benchmarks import budgets
 from benchmarks.budgets import BudgetError
 from benchmarks.instructions import rows

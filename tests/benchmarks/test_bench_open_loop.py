@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
-
 from benchmarks.service import http2
 from benchmarks.service.http2 import Connection, frame, header_blocks, whole_number
 from benchmarks.service.load_spec import CALL_SECONDS, LoadError

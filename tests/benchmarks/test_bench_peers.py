@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("benchmarks.peers", reason="the benchmarks are not part of the installed package")
-
-from benchmarks import budgets, state_setup, workloads
+from benchmarks import budgets, workloads
 from benchmarks.measure import Measurement, Row, not_measured
 from benchmarks.peers import __main__ as entry
 from benchmarks.peers import ours, pyjwt, pymacaroons, rows, work
@@ -53,14 +51,6 @@ def a_form(**changes: Any) -> Form:
         "stranger": "made by another key",
     }
     return Form(**(values | changes))
-
-
-@pytest.fixture(scope="module")
-def live_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A state folder with live sessions, opened as a verifier does."""
-    made = state_setup.build(tmp_path_factory.mktemp("world"))
-    yield made
-    made.close()
 
 
 def test_all_five_libraries_are_there_and_say_what_is_not_equal() -> None:

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
-
-from benchmarks import denied, realistic, state_setup, tokens, workloads
+from benchmarks import denied, realistic, tokens, workloads
 from benchmarks.state_setup import World
 from benchmarks.workloads import Workload
 from sessauth._fast.token.chain import Chain
 from sessauth.reasons import Reason
-
-
-@pytest.fixture(scope="module")
-def live_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A state folder with live sessions, opened as a verifier does."""
-    made = state_setup.build(tmp_path_factory.mktemp("world"))
-    yield made
-    made.close()
 
 
 def test_realistic_calls_are_allowed_and_no_others(live_world: World) -> None:

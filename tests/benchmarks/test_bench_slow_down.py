@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
-
 from benchmarks.measure import Loop, Plan, Row, measure, slowed
 from tests.support.tree import ROOT
 

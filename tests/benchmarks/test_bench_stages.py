@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
 
 from benchmarks import state_setup, workloads
 from benchmarks.measure import NotMeasured, Plan, Row, measure_row
@@ -24,14 +22,6 @@ from sessauth.state.writer.state_writer import StateWriter
 from sessauth.verifier.verifier import Prepared
 
 PLAN = Plan(rounds=7, blocks=1, singles=10)
-
-
-@pytest.fixture
-def live_world(tmp_path: Path) -> Iterator[World]:
-    """A state folder with live sessions, opened as a verifier does."""
-    made = state_setup.build(tmp_path)
-    yield made
-    made.close()
 
 
 def test_a_batch_counts_its_checks_and_gives_its_batches() -> None:

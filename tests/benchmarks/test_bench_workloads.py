@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
-
-from benchmarks import budgets, floors, state_setup, workloads
+from benchmarks import budgets, floors, workloads
 from benchmarks.measure import Loop, Plan, measure
 from benchmarks.registry import SERIES, STAGES
 from benchmarks.stages.checks import Cold, Warm
@@ -26,14 +23,6 @@ SIGNATURE_NS, LOOKUP_NS = 50_000, 140
 def floor_module(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The compiled floors."""
     return floors.build(tmp_path_factory.mktemp("floor"))
-
-
-@pytest.fixture(scope="module")
-def live_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A state folder with live sessions, opened as a verifier does."""
-    made = state_setup.build(tmp_path_factory.mktemp("world"))
-    yield made
-    made.close()
 
 
 def test_every_budget_names_a_row_that_is_measured(live_world: World, floor_module: Any) -> None:

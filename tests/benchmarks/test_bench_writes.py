@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("benchmarks.measure", reason="the benchmarks are not part of the installed package")
-
 from benchmarks import budgets
 from benchmarks.stages.threads import timing, together
 from benchmarks.writes import rows
