@@ -15,7 +15,16 @@ from sessauth.client import Client, Tls
 from sessauth.clock import FixedClock
 from sessauth.errors import ConfigError, StateUnusable, Unreachable
 from sessauth.server.config.config import Config, load
-from sessauth.server.keys.certificates import Certificates, certificate_end, first_der, validity
+from sessauth.server.keys import certificates
+from sessauth.server.keys.certificates import (
+    CertificateFiles,
+    Certificates,
+    certificate_end,
+    first_der,
+    grpc_configuration,
+    native_tls,
+    validity,
+)
 from sessauth.server.process.control import Control
 from sessauth.server.process.init import initialise
 from tests.cli.conftest import COMMAND, invoke
@@ -45,8 +54,12 @@ def home() -> Iterator[Path]:
         yield folder
 
 
-def _certificates(home: Path, now_s: int = NOW_S) -> Certificates:
-    return Certificates(load(home, {}), FixedClock(1000 * now_s))
+PRODUCTS = pytest.mark.parametrize("make", [grpc_configuration, native_tls])
+Make = Callable[[certificates.PemFiles], object]
+
+
+def _files(home: Path, make: Make, now_s: int = NOW_S) -> CertificateFiles[object]:
+    return CertificateFiles(load(home, {}), make, FixedClock(1000 * now_s))
 
 
 def _openssl_dates(path: Path) -> tuple[int, int]:
@@ -98,19 +111,20 @@ def test_unusable_files_are_refused_at_the_start(home: Path, damage: Callable[[P
         Control(load(home, {}))
 
 
+@PRODUCTS
 @pytest.mark.parametrize("damage", [each for _, each in BREAKS], ids=[name for name, _ in BREAKS])
 def test_unusable_files_are_not_reloaded(
-    home: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+    home: Path, damage: Callable[[Path], object], make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The last good set stays in use, one error says so, and good files count again."""
-    certificates = _certificates(home)
-    certificates.server_credentials()
+    files = _files(home, make)
+    files.load()
     before = {name: (home / name).read_bytes() for name in ("server.pem", "server.key")}
 
     with caplog.at_level("INFO", "sessauth.server"):
-        assert certificates._fetch() is None
+        assert files.reload() is None
         damage(home)
-        assert [certificates._fetch() for _ in range(3)] == [None] * 3
+        assert [files.reload() for _ in range(3)] == [None] * 3
     events = [each.message for each in caplog.records]
     assert events == ["certificates_not_reloaded"]
 
@@ -120,41 +134,94 @@ def test_unusable_files_are_not_reloaded(
         (home / f"{name}.new").chmod(0o600)
         (home / f"{name}.new").replace(home / name)
     with caplog.at_level("INFO", "sessauth.server"):
-        assert certificates._fetch() is not None
-        assert certificates._fetch() is None
+        assert files.reload() is not None
+        assert files.reload() is None
     assert [each.message for each in caplog.records] == ["certificates_reloaded"]
 
 
-def test_a_key_that_others_can_read_is_not_reloaded(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+@PRODUCTS
+def test_a_key_that_others_can_read_is_not_reloaded(
+    home: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nor is it used at a start."""
-    certificates = _certificates(home)
-    certificates.server_credentials()
+    files = _files(home, make)
+    files.load()
     (home / "new.key").write_bytes((home / "server.key").read_bytes())
     (home / "new.key").chmod(0o644)
     (home / "new.key").replace(home / "server.key")
 
     with caplog.at_level("INFO", "sessauth.server"):
-        assert certificates._fetch() is None
+        assert files.reload() is None
     assert [each.message for each in caplog.records] == ["certificates_not_reloaded"]
     with pytest.raises(StateUnusable, match="chmod 0600"):
-        _certificates(home).server_credentials()
+        _files(home, make).load()
+    with pytest.raises(StateUnusable, match="chmod 0600"):
+        Certificates(load(home, {})).server_credentials()
+    with pytest.raises(StateUnusable, match="chmod 0600"):
+        Certificates(load(home, {})).native_context()
 
 
+@PRODUCTS
 @pytest.mark.parametrize(
     ("days", "events"), [(0, []), (3, ["certificate_expired"]), (-1, ["certificate_not_yet_valid"])]
 )
 def test_a_certificate_that_does_not_count_now_is_said(
-    home: Path, caplog: pytest.LogCaptureFixture, days: int, events: list[str]
+    home: Path, caplog: pytest.LogCaptureFixture, make: Make, days: int, events: list[str]
 ) -> None:
     """An expired one, and one whose time has not come, are an error at the start and at a change."""
     with caplog.at_level("INFO", "sessauth.server"):
-        certificates = _certificates(home, NOW_S + 86_400 * days)
-        certificates.server_credentials()
+        files = _files(home, make, NOW_S + 86_400 * days)
+        files.load()
         (home / "server.pem").touch()
-        assert certificates._fetch() is not None
+        assert files.reload() is not None
 
     assert [each.message for each in caplog.records] == [*events, *events, "certificates_reloaded"]
     assert {each.levelname for each in caplog.records[:-1]} <= {"ERROR"}
+
+
+def test_the_native_context_follows_the_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same one until they change, and they are looked at five times a second."""
+    now = [100.0]
+    monkeypatch.setattr(certificates.time, "monotonic", lambda: now[0])
+    found = Certificates(load(home, {}), FixedClock(1000 * NOW_S))
+    first = found.native_context()
+
+    (home / "server.pem").touch()
+    assert found.native_context() is first
+    now[0] += 0.2
+    second = found.native_context()
+    assert second is not first
+    now[0] += 0.2
+    assert found.native_context() is second
+    (home / "server.key").write_text("nothing")
+    now[0] += 0.2
+    assert found.native_context() is second
+
+
+def test_the_native_loop_tries_the_files(home: Path) -> None:
+    """The loop makes a connection to itself before it serves."""
+    found = Certificates(load(home, {}))
+    assert found.native_problem() == ""
+
+    (home / "server.key").write_bytes((home / "ca.key").read_bytes())
+    assert "private key mismatch" in found.native_problem()
+    with pytest.raises(ConfigError, match=r"tcp\.certificate, tcp\.private_key"):
+        found.native_context()
+    (home / "server.key").unlink()
+    assert "server.key" in found.native_problem()
+
+
+def test_a_key_with_a_passphrase_is_refused(home: Path) -> None:
+    """Nobody types it, and no terminal is asked."""
+    plain, locked = home / "server.key", home / "locked.key"
+    command = [str(OPENSSL), "pkey", "-in", str(plain), "-aes256", "-passout", "pass:x", "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
+    locked.chmod(0o600)
+    locked.replace(plain)
+
+    for product in (Certificates.server_credentials, Certificates.native_context):
+        with pytest.raises(ConfigError, match=r"tcp\.private_key"):
+            product(Certificates(load(home, {})))
 
 
 def _settings(home: Path, more: str) -> Config:

@@ -1,4 +1,4 @@
-"""The certificate files of the TCP listeners: reloaded when they change; their end is logged."""
+"""The certificate files of the TCP listeners, reloaded when they change; facts of certificates."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import grpc
 
+from ..._fast.http2.tls import TlsContext
+from ..._fast.http2.tls_endpoint import self_test
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError, StateUnusable
 from ..config.config import Config
@@ -22,11 +24,27 @@ from ..log import event
 from ..process import preflight
 
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+# Tags of DER (X.690) and of RFC 5280, section 4.1.
+_BOOLEAN: Final = 0x01
+_OCTET_STRING: Final = 0x04
+_OBJECT_ID: Final = 0x06
 _UTC_TIME: Final = 0x17
 _GENERALIZED_TIME: Final = 0x18
+_SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
+_EXTENSIONS: Final = 0xA3
+_URI: Final = 0x86
+_SPACE: Final = 0x20
+_DELETE: Final = 0x7F
+# 2.5.29.17, subjectAltName.
+_ALTERNATIVE_NAMES: Final = b"\x55\x1d\x11"
+# Serial number, algorithm, issuer, validity, subject, public key.
+_LEAST_FIELDS: Final = 6
 # Two-digit years from here on are of the century before (RFC 5280, 4.1.2.5.1).
 _CENTURY: Final = 50
+# The files are looked at no more often, however many connections begin.
+_LOOK_EACH_S: Final = 0.2
+_T = TypeVar("_T")
 
 
 def first_der(pem: bytes) -> bytes:
@@ -40,27 +58,76 @@ def validity(der: bytes) -> tuple[int, int]:
 
     Raises ValueError if ``der`` is no certificate.
     """
-    try:
-        _, certificate = next(_parts(der))
-        _, body = next(_parts(certificate))
-        fields = [part for part in _parts(body) if part[0] != _VERSION]
-        # Serial number, algorithm, issuer, validity.
-        (first, begin), (last, end) = _parts(fields[3][1])
-        return _seconds(first, begin), _seconds(last, end)
-    except (IndexError, StopIteration) as error:
-        raise ValueError("it is no certificate") from error
+    fields = _fields(der)
+    if len(fields) < _LEAST_FIELDS:
+        raise ValueError("it is no certificate")
+    # Serial number, algorithm, issuer, validity.
+    (first, begin), (last, end) = _parts(fields[3][1])
+    return _seconds(first, begin), _seconds(last, end)
+
+
+def certificate_facts(der: bytes) -> Mapping[str, Sequence[bytes]]:
+    """Return what authentication uses of a client certificate, named as in gRPC's auth context.
+
+    ``peer_uri`` has the URIs of its subjectAltName (RFC 5280, 4.2.1.6), ``x509_pem_cert`` the certificate in
+    PEM. Raises ValueError if ``der`` is no certificate, or its extensions are malformed.
+    """
+    fields = _fields(der)
+    found = [_alternative_names(content) for tag, content in fields if tag == _EXTENSIONS]
+    if len(fields) < _LEAST_FIELDS or len(found) > 1:
+        raise ValueError("it is no certificate")
+    uris = [content for tag, content in (found[0] if found else ()) if tag == _URI]
+    # A zero would end the URI where a library takes it for a C string.
+    if any(byte <= _SPACE or byte >= _DELETE for uri in uris for byte in uri):
+        raise ValueError("a URI of its alternative names has bytes that no URI has")
+    return {"peer_uri": uris, "x509_pem_cert": [ssl.DER_cert_to_PEM_cert(der).encode()]}
+
+
+def _fields(der: bytes) -> list[tuple[int, bytes]]:
+    """Return tag and content of a certificate's fields, from the serial number on."""
+    body = next(_parts(_only(der, _SEQUENCE)), (0, b""))[1]
+    return [part for part in _parts(body) if part[0] != _VERSION]
+
+
+def _alternative_names(extensions: bytes) -> list[tuple[int, bytes]]:
+    """Return tag and content of each name in the subjectAltName; none without one."""
+    found = []
+    for tag, extension in _parts(_only(extensions, _SEQUENCE)):
+        # Between the two stands ``critical``, if it is true.
+        (kind, name), *critical, (last, value) = [*_parts(extension)] if tag == _SEQUENCE else []
+        tags = [kind, *(part[0] for part in critical), last]
+        if tags not in ([_OBJECT_ID, _OCTET_STRING], [_OBJECT_ID, _BOOLEAN, _OCTET_STRING]):
+            raise ValueError("it has a malformed extension")
+        if name == _ALTERNATIVE_NAMES:
+            found.append([*_parts(_only(value, _SEQUENCE))])
+    if len(found) > 1:
+        raise ValueError("it has alternative names twice")
+    return found[0] if found else []
+
+
+def _only(data: bytes, tag: int) -> bytes:
+    """Return the content of the one element that ``data`` is."""
+    parts = [*_parts(data)]
+    if len(parts) != 1 or parts[0][0] != tag:
+        raise ValueError("it is no certificate")
+    return parts[0][1]
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield tag and content of each element of a DER sequence's content."""
+    """Yield tag and content of each element of a DER sequence's content. Raises ValueError."""
     at = 0
     while at < len(data):
+        if at + 2 > len(data) or data[at] & 0x1F == 0x1F:
+            raise ValueError("it is not DER")
         tag, size, at = data[at], data[at + 1], at + 2
         if size >= 0x80:
-            width = size & 0x7F
-            size, at = int.from_bytes(data[at : at + width], "big"), at + width
+            digits = data[at : at + (size & 0x7F)]
+            size, at = int.from_bytes(digits, "big"), at + (size & 0x7F)
+            # A length has one form; the indefinite one is BER.
+            if size < 0x80 or digits[0] == 0:
+                raise ValueError("it is not DER")
         if at + size > len(data):
-            raise IndexError
+            raise ValueError("it is not DER")
         yield tag, data[at : at + size]
         at += size
 
@@ -84,62 +151,80 @@ def certificate_end(config: Config) -> float:
         return 0.0
 
 
-class Certificates:
-    """Reloads the certificate files when they change; the last good set stays in use."""
+class PemFiles(NamedTuple):
+    """The content of the files that ``[tcp]`` names."""
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
-        """Use the files that ``config`` names."""
+    certificate: bytes
+    private_key: bytes
+    client_ca: bytes | None
+
+
+class CertificateFiles(Generic[_T]):
+    """Makes a thing of the certificate files, and makes it again when they change.
+
+    What was made of the last good files stays in use.
+    """
+
+    def __init__(self, config: Config, make: Callable[[PemFiles], _T], clock: Clock | None = None) -> None:
+        """Read the files that ``config`` names. ``make`` raises OSError for those that it can't use."""
         self._config = config
+        self._make = make
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._in_use: tuple[tuple[int, int], ...] = ()
         # Files that could not be used: logged once.
         self._refused: tuple[tuple[int, int], ...] | None = None
 
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """Return credentials that follow the files. Raises ConfigError if they can't be used now.
-
-        With ``tcp.client_ca`` a client without a certificate that it signed gets no connection.
-        """
+    def load(self) -> _T:
+        """Return what is made of the files. Raises ConfigError if they can't be used now."""
         try:
             self._in_use = self._stamps()
-            first = self._read()
+            return self._read()
         except OSError as error:
             name = "" if error.filename is None else f"{error.filename}: "
             raise ConfigError(
                 f"tcp.certificate, tcp.private_key, tcp.client_ca: {name}{error.strerror or error}"
             ) from error
-        return grpc.dynamic_ssl_server_credentials(
-            first,
-            self._fetch,  # type: ignore[arg-type]  # grpc documents None: keep the set in use
-            require_client_authentication=bool(self._config.tcp.client_ca),
-        )
 
-    def _files(self) -> list[Path]:
-        tcp = self._config.tcp
-        stated = [tcp.certificate, tcp.private_key, *([tcp.client_ca] if tcp.client_ca else [])]
-        return [self._config.path(name) for name in stated]
+    def reload(self) -> _T | None:
+        """Return what is made of changed files; None: keep what is in use."""
+        with self._lock:
+            stamps: tuple[tuple[int, int], ...] = ()
+            try:
+                stamps = self._stamps()
+                if stamps in (self._in_use, self._refused):
+                    return None
+                found = self._read()
+            except (OSError, StateUnusable) as error:
+                if stamps != self._refused:
+                    event(logging.ERROR, "certificates_not_reloaded", error=str(error))
+                self._refused = stamps
+                return None
+            self._in_use, self._refused = stamps, None
+            event(logging.INFO, "certificates_reloaded")
+            return found
 
     def _stamps(self) -> tuple[tuple[int, int], ...]:
-        return tuple((found.st_ino, found.st_mtime_ns) for found in (file.stat() for file in self._files()))
+        return tuple(
+            (found.st_ino, found.st_mtime_ns) for found in (file.stat() for file in _paths(self._config))
+        )
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
+    def _read(self) -> _T:
         """Load the files.
 
         Raises OSError if they can't be used, StateUnusable if others can read the key or change a file.
         """
         preflight.check_tls(self._config)
-        files = self._files()
-        certificate, private_key, *roots = [file.read_bytes() for file in files]
+        pem = _pem_files(self._config)
         judge = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         # gRPC would only fail each handshake. A key with a passphrase can't be read.
-        judge.load_cert_chain(files[0], files[1], password=lambda: b"")
-        for root in roots:
-            judge.load_verify_locations(cadata=root.decode("ascii", "replace"))
-        self._judge_validity(certificate)
-        return grpc.ssl_server_certificate_configuration(
-            [(private_key, certificate)], root_certificates=roots[0] if roots else None
-        )
+        certificate, private_key, *_ = _paths(self._config)
+        judge.load_cert_chain(certificate, private_key, password=lambda: b"")
+        if pem.client_ca is not None:
+            judge.load_verify_locations(cadata=pem.client_ca.decode("ascii", "replace"))
+        found = self._make(pem)
+        self._judge_validity(pem.certificate)
+        return found
 
     def _judge_validity(self, certificate: bytes) -> None:
         """Log a certificate that is not valid now: clients that verify it get no connection."""
@@ -157,20 +242,74 @@ class Certificates:
             else:
                 event(logging.ERROR, "certificate_not_yet_valid", **fields)
 
-    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return a new set for gRPC, which calls this for each handshake; None: keep the set in use."""
-        with self._lock:
-            stamps: tuple[tuple[int, int], ...] = ()
-            try:
-                stamps = self._stamps()
-                if stamps in (self._in_use, self._refused):
-                    return None
-                found = self._read()
-            except (OSError, StateUnusable) as error:
-                if stamps != self._refused:
-                    event(logging.ERROR, "certificates_not_reloaded", error=str(error))
-                self._refused = stamps
-                return None
-            self._in_use, self._refused = stamps, None
-            event(logging.INFO, "certificates_reloaded")
-            return found
+
+def _paths(config: Config) -> list[Path]:
+    tcp = config.tcp
+    stated = [tcp.certificate, tcp.private_key, *([tcp.client_ca] if tcp.client_ca else [])]
+    return [config.path(name) for name in stated]
+
+
+def _pem_files(config: Config) -> PemFiles:
+    certificate, private_key, *roots = [file.read_bytes() for file in _paths(config)]
+    return PemFiles(certificate, private_key, roots[0] if roots else None)
+
+
+def grpc_configuration(pem: PemFiles) -> grpc.ServerCertificateConfiguration:
+    """Return the files as grpcio takes them."""
+    return grpc.ssl_server_certificate_configuration(
+        [(pem.private_key, pem.certificate)], root_certificates=pem.client_ca
+    )
+
+
+def native_tls(pem: PemFiles) -> TlsContext:
+    """Return the files as the native event loop takes them."""
+    return TlsContext(*pem)
+
+
+class Certificates:
+    """TLS of a listener, by files that are reloaded when they change.
+
+    With ``tcp.client_ca`` a client without a certificate that it signed gets no connection.
+    """
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        """Use the files that ``config`` names."""
+        self._config = config
+        self._clock = clock
+        self._native: CertificateFiles[TlsContext] | None = None
+        self._look_at = 0.0
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """Return credentials that follow the files. Raises ConfigError if they can't be used now."""
+        files = CertificateFiles(self._config, grpc_configuration, self._clock)
+        return grpc.dynamic_ssl_server_credentials(
+            files.load(),
+            # Called for each handshake.
+            files.reload,  # type: ignore[arg-type]  # grpc documents None: keep the set in use
+            require_client_authentication=bool(self._config.tcp.client_ca),
+        )
+
+    def native_problem(self) -> str:
+        """Return "" if the native event loop can serve TLS with the files, else the reason."""
+        try:
+            pem = _pem_files(self._config)
+        except OSError as error:
+            return str(error)
+        return self_test(pem.certificate, pem.private_key)
+
+    def native_context(self) -> TlsContext:
+        """Return the context for a new connection: the same one until the files change.
+
+        Only the first call raises: ConfigError if the files can't be used, StateUnusable if they are open to
+        others.
+        """
+        now = time.monotonic()
+        if self._native is None:
+            native = CertificateFiles(self._config, native_tls, self._clock)
+            self._context, self._native = native.load(), native
+        elif now >= self._look_at:
+            self._context = self._native.reload() or self._context
+        else:
+            return self._context
+        self._look_at = now + _LOOK_EACH_S
+        return self._context
