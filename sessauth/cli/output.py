@@ -12,7 +12,10 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -47,6 +50,28 @@ def _coloured(line: str) -> str:
 def print_json(document: Any) -> None:
     """Print one JSON document, non-ASCII escaped for terminals of any encoding."""
     click.echo(json.dumps(document, indent=2))
+
+
+def json_value(value: object) -> Any:
+    """Return a value for JSON: bytes in hex, an enum by its name, a dataclass by its fields."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, tuple):
+        return [json_value(item) for item in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    return json_fields(value) if is_dataclass(value) else value
+
+
+def json_fields(value: Any, **others: object) -> dict[str, Any]:
+    """Return the fields of a dataclass for JSON, with ``others`` added or in their place."""
+    names = [item.name for item in dataclass_fields(value)]
+    return {
+        **{name: others[name] if name in others else json_value(getattr(value, name)) for name in names},
+        **others,
+    }
 
 
 def printable(text: str) -> str:

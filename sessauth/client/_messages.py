@@ -6,13 +6,15 @@ state folder.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, MutableMapping, MutableSequence
 from typing import Any
+
+from google.protobuf.message import Message
 
 from .._fast.codec import protobuf
 from ..crypto.issuer_key import KeyRecord
 from ..errors import ServerError, UsageError
-from ..model.session import EndCause, Fact, Session, SessionStatus
+from ..model.session import Fact, Session
 from ..scopes.value import Plain
 from ..tokens.token import Token
 from ..v1 import record_pb2
@@ -26,39 +28,30 @@ def session_from_message(message: session_pb.Session) -> Session:
 
     Raises ServerError for a status or record that this version does not know.
     """
+    values = field_values(message)
     try:
         layers = [protobuf.decode("Ceiling", each.SerializeToString()) for each in message.ceilings]
-        facts = [protobuf.decode("Fact", each.SerializeToString()) for each in message.facts]
-        return Session(
-            id=message.id,
-            subject=message.subject,
-            purpose=message.purpose,
-            owner=message.owner,
-            parent_id=message.parent_id,
-            status=SessionStatus(message.status),
-            epoch=message.epoch,
-            ceilings=tuple(tuple(_list(layer["scopes"])) for layer in layers),
-            facts=tuple(Fact.from_record(each) for each in facts),
-            labels=dict(message.labels),
-            opened_at_ms=message.opened_at_ms,
-            expires_at_ms=message.expires_at_ms,
-            lease_ms=message.lease_ms,
-            issuer_key_ids=tuple(message.issuer_key_ids),
-            revoked_count=message.revoked_count,
-            ended_at_ms=message.ended_at_ms,
-            end_cause=EndCause(message.end_cause),
-            reason=message.reason,
-            revision=message.revision,
-            lease_deadline_ms=message.lease_deadline_ms,
-            open_permits=message.open_permits,
-            open_approvals=message.open_approvals,
-        )
+        values["ceilings"] = [layer["scopes"] for layer in layers]
+        values["facts"] = [protobuf.decode("Fact", each.SerializeToString()) for each in message.facts]
+        return Session(**Session.read_fields(values))
     except ValueError as error:
-        raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None
+        raise newer_server(error) from None
 
 
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def field_values(message: Message) -> dict[str, Any]:
+    """Return a message's fields by name: a repeated one as a tuple, a map as a dict."""
+    values = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
+    for name, value in values.items():
+        if isinstance(value, MutableMapping):
+            values[name] = dict(value)
+        elif isinstance(value, MutableSequence):
+            values[name] = tuple(value)
+    return values
+
+
+def newer_server(error: Exception) -> ServerError:
+    """Return the error for an answer that only a later version can read."""
+    return ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND")
 
 
 def sessions_page(answer: session_pb.ListSessionsResponse) -> SessionPage:
@@ -91,7 +84,7 @@ def key_from_message(message: record_pb2.KeyRecord) -> KeyRecord:
     try:
         return KeyRecord.decode(message.SerializeToString())
     except ValueError as error:
-        raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None
+        raise newer_server(error) from None
 
 
 def token_from_message(answer: token_pb.MintResponse | token_pb.AttenuateResponse) -> Token:

@@ -45,35 +45,15 @@ def session_message(observation: SessionObservation) -> pb.SessionObservation:
         denied=observation.denied,
         last_allow_ms=observation.last_allow_ms,
         lost=observation.lost,
-        blocks=map(block_message, observation.blocks.values()),
-        late=map(late_message, observation.late.values()),
+        blocks=(pb.BlockObservation(**_values(block)) for block in observation.blocks.values()),
+        late=(pb.UseAfterEnd(**_values(late)) for late in observation.late.values()),
         usage=b"" if observation.usage is None else observation.usage.to_json(),
     )
 
 
-def block_message(block: BlockObservation) -> pb.BlockObservation:
-    """Return the message of a block."""
-    return pb.BlockObservation(
-        block_id=block.block_id,
-        parent_id=block.parent_id,
-        index=block.index,
-        first_ms=block.first_ms,
-        last_ms=block.last_ms,
-        calls=block.calls,
-        allowed=block.allowed,
-        payload=block.payload,
-    )
-
-
-def late_message(late: UseAfterEnd) -> pb.UseAfterEnd:
-    """Return the message of uses after the end."""
-    return pb.UseAfterEnd(
-        block_ids=late.block_ids,
-        claimed=late.claimed,
-        count=late.count,
-        first_ms=late.first_ms,
-        last_ms=late.last_ms,
-    )
+def _values(entry: BlockObservation | UseAfterEnd) -> dict[str, Any]:
+    # The fields of both are those of their messages.
+    return {name: getattr(entry, name) for name in entry.__slots__}
 
 
 def read_batch(

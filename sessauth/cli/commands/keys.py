@@ -12,7 +12,7 @@ from ...crypto.issuer_key import KeyRecord, public_jwk
 from .. import lookup, params
 from ..context import Settings, with_settings
 from ..io import one_public_key
-from ..output import fields, moment, table
+from ..output import fields, json_fields, moment, table
 from ..params import Ref
 
 
@@ -22,18 +22,7 @@ def keys() -> None:
 
 
 def _to_json(key: KeyRecord) -> dict[str, Any]:
-    return {
-        "id": key.id.hex(),
-        "status": key.status.name,
-        "owner": key.owner,
-        "kid": public_jwk(key.public_key)["kid"],
-        "public_key": key.public_key.hex(),
-        "added_at_ms": key.added_at_ms,
-        "activated_at_ms": key.activated_at_ms,
-        "retired_at_ms": key.retired_at_ms,
-        "distrusted_at_ms": key.distrusted_at_ms,
-        "revision": key.revision,
-    }
+    return json_fields(key, kid=public_jwk(key.public_key)["kid"])
 
 
 def _show(settings: Settings, key: KeyRecord) -> None:

@@ -11,7 +11,7 @@ import click
 from ...scopes.value import quoted
 from .. import lookup, params
 from ..context import Settings, with_settings
-from ..output import moment, printable
+from ..output import json_fields, moment, printable
 from ..params import Ref
 
 if TYPE_CHECKING:
@@ -64,28 +64,7 @@ def watch(
 
 def to_json(event: SessionEvent) -> dict[str, Any]:
     """Return an event as JSON values, without empty ones."""
-    document: dict[str, Any] = {
-        "kind": event.kind.name,
-        "session_id": event.session_id.hex(),
-        "parent_id": event.parent_id.hex(),
-        "epoch": event.epoch,
-        "revision": event.revision,
-        "seq": event.seq,
-        "at_ms": event.at_ms,
-        "actor": event.actor,
-        "cause": event.cause.name if event.cause else "",
-        "reason": event.reason,
-        "subject": event.subject,
-        "purpose": event.purpose,
-        "owner": event.owner,
-        "inherited_by": [each.hex() for each in event.inherited_by],
-        "block_ids": [each.hex() for each in event.block_ids],
-        "claimed": event.claimed,
-        "verifier": event.verifier,
-        "count": event.count,
-        "incarnation": event.incarnation.hex(),
-        "missed": event.missed,
-    }
+    document = json_fields(event, cause=event.cause.name if event.cause else "")
     return {name: value for name, value in document.items() if value or name == "revision"}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...limits import MAX_BLOCKS
 from ...usage.observations import UseAfterEnd
-from ..output import moment, printable
+from ..output import json_fields, moment, printable
 
 if TYPE_CHECKING:
     from ...client import BlockCensus, Census, Missing
@@ -21,38 +21,15 @@ _MISSING = {
 
 def to_json(session_id: bytes, census: Census) -> dict[str, Any]:
     """Return a census as JSON values."""
-    return {
-        "session_id": session_id.hex(),
-        "blocks": [_block_json(block) for block in census.blocks],
-        "late": [late_json(late) for late in census.late],
-        "missing": [each.name for each in census.missing],
-    }
+    blocks = [_block_json(block) for block in census.blocks]
+    return {"session_id": session_id.hex(), **json_fields(census, blocks=blocks)}
 
 
 def _block_json(block: BlockCensus) -> dict[str, Any]:
-    observation = block.observation
-    return {
-        "block_id": observation.block_id.hex(),
-        "parent_id": observation.parent_id.hex(),
-        "index": observation.index,
-        "first_ms": observation.first_ms,
-        "last_ms": observation.last_ms,
-        "calls": observation.calls,
-        "allowed": observation.allowed,
-        "revoked": block.revoked,
-        "says": None if block.info is None else block.info.to_dict(),
-    }
-
-
-def late_json(late: UseAfterEnd) -> dict[str, Any]:
-    """Return uses after the end as JSON values."""
-    return {
-        "block_ids": [each.hex() for each in late.block_ids],
-        "claimed": late.claimed,
-        "count": late.count,
-        "first_ms": late.first_ms,
-        "last_ms": late.last_ms,
-    }
+    says = None if block.info is None else block.info.to_dict()
+    document = json_fields(block.observation, revoked=block.revoked, says=says)
+    del document["payload"]
+    return document
 
 
 def to_lines(census: Census) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...model.receipt import Receipt, ReceiptState, SignedReceipt
-from ..output import fields, moment, printable, table
+from ..output import fields, json_fields, moment, printable, table
 
 _MEANS = {
     ReceiptState.CLOSED: "no verifier that was registered can allow a call of it any more",
@@ -17,26 +17,9 @@ _HEADERS = ("VERIFIER", "STATE", "REVISION", "AT")
 
 def to_json(signed: SignedReceipt, receipt: Receipt) -> dict[str, Any]:
     """Return a receipt as JSON values; ``signed`` is its text form."""
-    return {
-        "state": receipt.state.name,
-        "session_id": receipt.session_id.hex(),
-        "epoch": receipt.epoch,
-        "revision": receipt.revision,
-        "ended_at_ms": receipt.ended_at_ms,
-        "cause": receipt.cause.name,
-        "reason": receipt.reason,
-        "made_at_ms": receipt.made_at_ms,
-        "verifiers": [
-            {"name": each.name, "state": each.state.name, "revision": each.revision, "at_ms": each.at_ms}
-            for each in receipt.verifiers
-        ],
-        "open_permits": receipt.open_permits,
-        "last_allow_ms": receipt.last_allow_ms,
-        "cluster_id": receipt.cluster_id.hex(),
-        "incarnation": receipt.incarnation.hex(),
-        "issuer_key_id": signed.issuer_key_id.hex(),
-        "signed": signed.text,
-    }
+    document = json_fields(receipt, issuer_key_id=signed.issuer_key_id.hex(), signed=signed.text)
+    del document["version"]
+    return document
 
 
 def summary(receipt: Receipt) -> str:

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from ...model.session import Session
+from ...model.session import Session, SessionTerms
 from ...scopes.scope import Scope
 from ...scopes.value import Number, Plain, value_of, value_to_text
-from ..output import fields, moment, moment_and_distance, printable, span
+from ..output import fields, json_fields, moment, moment_and_distance, printable, span
 
 
 def to_json(session: Session) -> dict[str, Any]:
     """Return a session as JSON values. Numbers with decimal places are texts, to stay exact."""
-    return {
-        "id": session.id.hex(),
-        "status": session.status.name,
-        "subject": session.subject,
-        "purpose": session.purpose,
-        "owner": session.owner,
-        "parent_id": session.parent_id.hex(),
-        "epoch": session.epoch,
-        "ceilings": ceilings(session),
-        "facts": {
-            fact.name: {"value": _fact_json(fact.value), "visible": fact.visible} for fact in session.facts
-        },
-        "labels": dict(session.labels),
-        "opened_at_ms": session.opened_at_ms,
-        "expires_at_ms": session.expires_at_ms,
-        "lease_ms": session.lease_ms,
-        "lease_deadline_ms": session.lease_deadline_ms,
-        "issuer_key_ids": [each.hex() for each in session.issuer_key_ids],
-        "revoked_count": session.revoked_count,
-        "open_permits": session.open_permits,
-        "open_approvals": session.open_approvals,
-        "ended_at_ms": session.ended_at_ms,
-        "end_cause": session.end_cause.name if session.ended_at_ms else "",
-        "reason": session.reason,
-        "revision": session.revision,
-    }
+    facts = {fact.name: {"value": _fact_json(fact.value), "visible": fact.visible} for fact in session.facts}
+    end_cause = session.end_cause.name if session.ended_at_ms else ""
+    return json_fields(session, ceilings=ceilings(session), facts=facts, end_cause=end_cause)
 
 
 def _fact_json(plain: Plain) -> str | bool | int:
@@ -59,9 +37,7 @@ def to_lines(session: Session, now_ms: int) -> list[str]:
             ("session", session.id.hex()),
             ("status", session.status.name),
             ("reason", session.reason),
-            ("subject", session.subject),
-            ("purpose", session.purpose),
-            ("owner", session.owner),
+            *_stated(session),
             ("parent", session.parent_id.hex()),
             ("epoch", session.epoch),
             ("opened", moment(session.opened_at_ms)),
@@ -86,6 +62,16 @@ def to_lines(session: Session, now_ms: int) -> list[str]:
             for fact in session.facts
         ]
     return lines
+
+
+def _stated(session: Session) -> Iterator[tuple[str, str]]:
+    """Yield the names of the session's terms that are texts or lists of them, each with its value."""
+    for name in SessionTerms.__annotations__:
+        value = getattr(session, name, None)
+        if isinstance(value, tuple) and value and isinstance(value[0], str):
+            yield name, ", ".join(value)
+        elif isinstance(value, str):
+            yield name, value
 
 
 def _lease(session: Session, now_ms: int) -> str:

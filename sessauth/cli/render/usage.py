@@ -13,8 +13,8 @@ from ...usage.generalize import Fit
 from ...usage.report import UsageReport
 from ...usage.svg import picture
 from ...usage.tables import sections
-from ..output import moment, printable, table
-from .census import late_json, late_lines, missing_lines
+from ..output import json_value, moment, printable, table
+from .census import late_lines, missing_lines
 
 if TYPE_CHECKING:
     from ...client import SessionReport
@@ -73,17 +73,9 @@ def _session_json(report: SessionReport) -> dict[str, Any]:
         "denied": observation.denied,
         "last_allow_ms": observation.last_allow_ms,
         "blocks": len(observation.blocks),
-        "late": [late_json(late) for late in observation.late.values()],
-        "verifiers": [
-            {
-                "name": each.name,
-                "allowed": each.allowed,
-                "denied": each.denied,
-                "reported_at_ms": each.reported_at_ms,
-            }
-            for each in report.verifiers
-        ],
-        "missing": [each.name for each in report.missing],
+        "late": [json_value(late) for late in observation.late.values()],
+        "verifiers": json_value(report.verifiers),
+        "missing": json_value(report.missing),
     }
 
 

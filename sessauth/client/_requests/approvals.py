@@ -6,12 +6,13 @@ from google.protobuf.message import Message
 
 from ...approvals.approver import Approver
 from ...approvals.request import ApprovalRequest
-from ...errors import ServerError, UsageError
+from ...errors import UsageError
 from ...model.approval import ApprovalRecord, SignedApproval
 from ...v1 import approval_service_pb2 as pb
 from ...v1 import authorization_service_pb2 as check_pb
 from ...v1 import record_pb2, token_pb2
 from .._decision import RemoteDecision, decision_from_message
+from .._messages import newer_server
 from .._results import ApprovalPage, CheckItem
 from .._transport import RpcRequest
 from .fields import change, check_count, check_id, check_session_id
@@ -126,4 +127,4 @@ def _request(message: record_pb2.ApprovalRecord) -> ApprovalRequest:
     try:
         return ApprovalRequest(ApprovalRecord.decode(message.SerializeToString()))
     except ValueError as error:
-        raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None
+        raise newer_server(error) from None

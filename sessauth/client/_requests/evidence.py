@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from ...errors import ServerError
 from ...model.receipt import SignedReceipt, VerifierState
 from ...model.registration import Registration
 from ...model.session import Session
 from ...v1 import evidence_service_pb2 as pb
 from ...v1 import receipt_pb2
 from ...v1 import session_service_pb2 as session_pb
-from .._messages import session_from_message
+from .._messages import field_values, newer_server, session_from_message
 from .._results import EndedSession, RegisteredVerifier
 from .._transport import RpcRequest
 from .fields import change, check_session_id
@@ -67,15 +66,8 @@ def _receipt(message: receipt_pb2.SignedReceipt) -> SignedReceipt:
 
 def _verifier(message: pb.Verifier) -> RegisteredVerifier:
     try:
-        return RegisteredVerifier(
-            message.name,
-            pb.VerifierKind.Name(message.kind).removeprefix("VERIFIER_KIND_"),
-            message.principal,
-            VerifierState(message.state),
-            message.revision,
-            message.staleness_ms,
-            message.registered_at_ms,
-            message.renewed_at_ms,
-        )
+        kind = pb.VerifierKind.Name(message.kind).removeprefix("VERIFIER_KIND_")
+        values = {**field_values(message), "kind": kind, "state": VerifierState(message.state)}
+        return RegisteredVerifier(**values)
     except ValueError as error:
-        raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None
+        raise newer_server(error) from None

@@ -9,7 +9,7 @@ from ...errors import ServerError, UsageError
 from ...tokens.inspection import BlockInfo
 from ...usage.observations import BlockObservation, ObservationAck, ObservationBatch
 from ...v1 import usage_service_pb2 as pb
-from .._messages import session_from_message
+from .._messages import newer_server, session_from_message
 from .._results import BlockCensus, Census, Missing, ReportPage, SessionReport, VerifierActivity
 from .._transport import RpcRequest
 from .._usage_messages import batch_message, read_block, read_late, read_session
@@ -60,7 +60,7 @@ def _page(answer: pb.GetReportResponse) -> ReportPage:
     try:
         return ReportPage(tuple(map(_read_report, answer.reports)), answer.next_page_token)
     except (ValueError, UsageError) as error:
-        raise _newer(error) from None
+        raise newer_server(error) from None
 
 
 def _read_report(message: pb.SessionReport) -> SessionReport:
@@ -89,7 +89,7 @@ def _census(answer: pb.GetCensusResponse) -> Census:
             _missing(answer.missing),
         )
     except (ValueError, UsageError) as error:
-        raise _newer(error) from None
+        raise newer_server(error) from None
 
 
 def _info(block: BlockObservation) -> BlockInfo | None:
@@ -100,7 +100,3 @@ def _missing(values: Iterable[int]) -> tuple[Missing, ...]:
     # A gap that only a later version knows becomes UNSPECIFIED.
     known = {int(each) for each in Missing}
     return tuple(Missing(value) if value in known else Missing.UNSPECIFIED for value in values)
-
-
-def _newer(error: Exception) -> ServerError:
-    return ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND")

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, cast
 
-from ...errors import ServerError, SessauthError, Unavailable, UsageError
+from ..._fast.codec.record import Record
+from ...errors import SessauthError, Unavailable, UsageError
 from ...model.session import EndCause
 from ...v1 import event_service_pb2 as pb
+from .._messages import field_values, newer_server
 from .._requests.fields import check_count, check_id
 
 PATH: Final = "/sessauth.v1.EventService/WatchSessions"
@@ -47,7 +49,7 @@ class EventKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class SessionEvent:
+class SessionEvent(Record):
     """One event. Times are ms since 1970.
 
     ENDED, LAPSED (it ended by itself) and RESTORED (the whole state was put back) hold for all sessions that
@@ -85,31 +87,9 @@ class SessionEvent:
 def event_from_message(message: pb.SessionEvent) -> SessionEvent:
     """Return the event of a message. Raises ServerError for a kind that this version does not know."""
     try:
-        kind, cause = EventKind(message.kind), EndCause(message.cause)
+        return SessionEvent(**SessionEvent.read_fields(field_values(message)))
     except ValueError as error:
-        raise ServerError(f"the server is newer than this client: {error}", "UNKNOWN_KIND") from None
-    return SessionEvent(
-        kind=kind,
-        revision=message.revision,
-        at_ms=message.at_ms,
-        session_id=message.session_id,
-        parent_id=message.parent_id,
-        epoch=message.epoch,
-        seq=message.seq,
-        actor=message.actor,
-        reason=message.reason,
-        cause=cause,
-        subject=message.subject,
-        purpose=message.purpose,
-        owner=message.owner,
-        inherited_by=tuple(message.inherited_by),
-        block_ids=tuple(message.block_ids),
-        claimed=message.claimed,
-        verifier=message.verifier,
-        count=message.count,
-        incarnation=message.incarnation,
-        missed=message.missed,
-    )
+        raise newer_server(error) from None
 
 
 def watch_request(
