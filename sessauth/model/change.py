@@ -11,14 +11,14 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum, StrEnum
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 from .._fast.codec import protobuf
 from .._fast.codec.record import Record
 from ..crypto.issuer_key import KeyStatus
 from ..errors import Rejected
 from .approval import ApprovalRecord, SignedApproval
-from .session import EndCause, Fact, ScopeRecord, fact_records, label_records
+from .session import EndCause, Fact, ScopeRecord, SessionTerms, fact_records, label_records
 
 FORMAT = 1
 _DIGEST_LABEL = b"sessauth/change-content/v1\x00"
@@ -160,34 +160,22 @@ def open_session(
     session_id: bytes,
     ceiling: Iterable[ScopeRecord],
     *,
-    subject: str,
-    purpose: str = "",
-    owner: str = "",
     actor: str = "",
-    parent_id: bytes = b"",
     facts: Iterable[Fact] = (),
     labels: Mapping[str, str] | None = None,
-    ttl_ms: int = 0,
     expires_at_ms: int = 0,
-    lease_ms: int = 0,
-    issuer_key_ids: Iterable[bytes] = (),
+    **terms: Unpack[SessionTerms],
 ) -> Change:
     """Open a session with 16 random bytes as its id.
 
     Give ``ttl_ms`` (clamped to the parent's hard end) or ``expires_at_ms`` (rejected beyond it).
     """
     body = {
-        "subject": subject,
-        "purpose": purpose,
-        "owner": owner,
-        "parent_id": parent_id,
+        **terms,
         "ceiling": {"scopes": list(ceiling)},
         "facts": fact_records(facts),
         "labels": label_records(labels or {}),
         "expires_at_ms": expires_at_ms,
-        "lease_ms": lease_ms,
-        "issuer_key_ids": list(issuer_key_ids),
-        "ttl_ms": ttl_ms,
     }
     return Change(change_id, ChangeKind.OPEN_SESSION, body, session_id, actor)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Required, Self, TypedDict
 
 from .._fast.codec import protobuf
 from .._fast.codec.record import Record
@@ -120,6 +120,18 @@ class Session(Record):
         if self.lease_ms and self.lease_deadline_ms:
             return min(self.expires_at_ms, self.lease_deadline_ms)
         return self.expires_at_ms
+
+
+class SessionTerms(TypedDict, total=False):
+    """Terms of a new session that pass by name from the client to the log. Times are in ms."""
+
+    subject: Required[str]
+    purpose: str
+    owner: str
+    parent_id: bytes
+    ttl_ms: int
+    lease_ms: int
+    issuer_key_ids: Sequence[bytes]
 
 
 def label_records(labels: Mapping[str, str]) -> list[dict[str, object]]:

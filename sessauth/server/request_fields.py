@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -72,6 +72,17 @@ def text(value: str, field: str) -> str:
     if len(value.encode()) > limits.MAX_STRING_BYTES:
         raise invalid(field, f"must be at most {limits.MAX_STRING_BYTES} bytes")
     return value
+
+
+def named(request: Message, names: Iterable[str]) -> dict[str, object]:
+    """Return these fields of a request: texts as :func:`text`, repeated ones as lists."""
+    values: dict[str, object] = {}
+    for name in names:
+        value = getattr(request, name)
+        if isinstance(value, str):
+            text(value, name)
+        values[name] = list(value) if isinstance(value, MutableSequence) else value
+    return values
 
 
 def scopes(texts: Sequence[str], field: str) -> list[Scope]:

@@ -8,7 +8,7 @@ from typing import Any, Required, TypedDict
 from google.protobuf.message import Message
 
 from ...errors import UsageError
-from ...model.session import Session
+from ...model.session import Session, SessionTerms
 from ...scopes.scope import Scope
 from ...scopes.value import Plain
 from ...v1 import record_pb2
@@ -27,40 +27,36 @@ STATUSES = {
 }
 
 
-class OpenTerms(TypedDict, total=False):
+class OpenTerms(SessionTerms, total=False):
     """Terms of a new session. ``subject`` and ``ceiling`` are required.
 
     ``ttl_ms`` 0: the server's default lifetime; ``lease_ms`` 0: no lease. ``visible_facts`` are the
     names of the facts that holders' blocks may test.
     """
 
-    subject: Required[str]
     ceiling: Required[Sequence[Scope | str]]
-    purpose: str
     facts: Mapping[str, Plain]
     visible_facts: Collection[str]
     labels: Mapping[str, str]
-    ttl_ms: int
-    lease_ms: int
-    parent_id: bytes
-    owner: str
-    issuer_key_ids: Sequence[bytes]
 
 
 def open_session(request_id: str, terms: OpenTerms) -> RpcRequest[Session]:
     """Describe OpenSession."""
-    parent_id = terms.get("parent_id", b"")
+    named: dict[str, Any] = {
+        name: value for name, value in terms.items() if name in SessionTerms.__annotations__
+    }
+    if named.get("parent_id"):
+        check_id("parent_id", named["parent_id"], 16)
+    for key_id in named.get("issuer_key_ids", ()):
+        check_id("issuer_key_ids", key_id, 32)
+    for name, value in named.items():
+        if isinstance(value, int):
+            check_count(name, value)
     request = pb.OpenSessionRequest(
-        subject=terms["subject"],
-        purpose=terms.get("purpose", ""),
         ceiling=texts("ceiling", terms["ceiling"]),
         facts=fact_messages(terms.get("facts", {}), terms.get("visible_facts", ())),
         labels=dict(terms.get("labels", {})),
-        ttl_ms=check_count("ttl_ms", terms.get("ttl_ms", 0)),
-        lease_ms=check_count("lease_ms", terms.get("lease_ms", 0)),
-        parent_id=check_id("parent_id", parent_id, 16) if parent_id else b"",
-        owner=terms.get("owner", ""),
-        issuer_key_ids=[check_id("issuer_key_ids", each, 32) for each in terms.get("issuer_key_ids", ())],
+        **named,
     )
     return _change("OpenSession", request, pb.OpenSessionResponse, request_id)
 
@@ -123,9 +119,7 @@ def narrow(
 ) -> RpcRequest[Session]:
     """Describe NarrowSession."""
     request = pb.NarrowSessionRequest(
-        session_id=check_session_id(session_id),
-        ceiling=texts("ceiling", ceiling),
-        expected_epoch=check_count("expected_epoch", expected_epoch),
+        ceiling=texts("ceiling", ceiling), **_target(session_id, expected_epoch)
     )
     return _change("NarrowSession", request, pb.NarrowSessionResponse, request_id)
 
@@ -140,32 +134,29 @@ def update_facts(
 ) -> RpcRequest[Session]:
     """Describe UpdateFacts."""
     request = pb.UpdateFactsRequest(
-        session_id=check_session_id(session_id),
-        set=fact_messages(facts, visible_facts),
-        remove=sorted(remove),
-        expected_epoch=check_count("expected_epoch", expected_epoch),
+        set=fact_messages(facts, visible_facts), remove=sorted(remove), **_target(session_id, expected_epoch)
     )
     return _change("UpdateFacts", request, pb.UpdateFactsResponse, request_id)
 
 
 def suspend(session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> RpcRequest[Session]:
     """Describe SuspendSession."""
-    request = pb.SuspendSessionRequest(
-        session_id=check_session_id(session_id),
-        reason=reason,
-        expected_epoch=check_count("expected_epoch", expected_epoch),
-    )
+    request = pb.SuspendSessionRequest(reason=reason, **_target(session_id, expected_epoch))
     return _change("SuspendSession", request, pb.SuspendSessionResponse, request_id)
 
 
 def resume(session_id: bytes, reason: str, expected_epoch: int, request_id: str) -> RpcRequest[Session]:
     """Describe ResumeSession."""
-    request = pb.ResumeSessionRequest(
-        session_id=check_session_id(session_id),
-        reason=reason,
-        expected_epoch=check_count("expected_epoch", expected_epoch),
-    )
+    request = pb.ResumeSessionRequest(reason=reason, **_target(session_id, expected_epoch))
     return _change("ResumeSession", request, pb.ResumeSessionResponse, request_id)
+
+
+def _target(session_id: bytes, expected_epoch: int) -> dict[str, Any]:
+    """Return the fields that name the session to change, and the epoch that it must have."""
+    return {
+        "session_id": check_session_id(session_id),
+        "expected_epoch": check_count("expected_epoch", expected_epoch),
+    }
 
 
 def _session(answer: Any) -> Session:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ... import limits
 from ...model import change as changes
 from ...model.change import Change, ChangeOutcome
-from ...model.session import ScopeRecord, Session
+from ...model.session import ScopeRecord, Session, SessionTerms
 from ...state.writer.state_writer import StateWriter
 from ...v1 import session_service_pb2 as pb
 from .. import request_fields
@@ -59,23 +59,18 @@ class SessionService(Service):
         parent_id = request_fields.optional_session_id(request.parent_id, "parent_id")
         if parent_id:
             self._session(parent_id, call)
+        issuer_key_ids = request.issuer_key_ids
+        request_fields.digests(issuer_key_ids, "issuer_key_ids", limits.MAX_SESSION_ISSUER_KEYS)
+        decided = {"owner": owner, "ttl_ms": request.ttl_ms or self._settings.default_ttl_ms}
         change = change_from(
             request,
             call,
             changes.open_session,
             secrets.token_bytes(16),
             _ceiling(request),
-            subject=request_fields.text(request.subject, "subject"),
-            purpose=request_fields.text(request.purpose, "purpose"),
-            owner=owner,
-            parent_id=parent_id,
             facts=request_fields.facts(request.facts, "facts"),
             labels=_labels(request.labels),
-            ttl_ms=request.ttl_ms or self._settings.default_ttl_ms,
-            lease_ms=request.lease_ms,
-            issuer_key_ids=request_fields.digests(
-                request.issuer_key_ids, "issuer_key_ids", limits.MAX_SESSION_ISSUER_KEYS
-            ),
+            **{**request_fields.named(request, SessionTerms.__annotations__), **decided},
         )
         outcome = submit_and_wait(self._log, change, call)
         return self._response(pb.OpenSessionResponse, outcome, outcome.session_id, call)
