@@ -50,38 +50,19 @@ Exit codes:
   141  whoever read the output went away
 """
 
-# Parameters whose options have other names, by precedence: the command's first match counts. All other
-# options are named as their parameter, with dashes.
-PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "after_revision": ("--after",),
-    "approvals": ("--approval",),
-    "block_ids": ("--block-id",),
-    "candidates": ("calls",),
-    "credential": ("--credential-file",),
-    "ending": ("--to",),
-    "expires_at_ms": ("--ttl",),
-    "facts": ("--fact",),
-    "for_ms": ("--for",),
-    "id_prefix": ("session_id", "--session"),
-    "include_children": ("--children",),
-    "issuer_key_ids": ("--issuer-key",),
-    "labels": ("--label",),
-    "lease_ms": ("--lease",),
-    "next_key": ("--to",),
-    "not_before_ms": ("--not-before",),
-    "page_size": ("--limit",),
-    "page_token": ("--page",),
-    "parent_id": ("--parent",),
-    "proof": ("--proof",),
-    "scopes": ("--scope",),
-    "session_id": ("session_id", "--session"),
-    "session_ids": ("--session",),
-    "tls": ("--tls", "--tls-ca"),
-    "tls.authority": ("--tls-ca",),
-    "tls.certificate": ("--tls-certificate",),
-    "tls.key": ("--tls-key",),
-    "ttl_ms": ("--ttl",),
-    "visible_facts": ("--visible-fact",),
+# Parameters that no option is declared for by name, and the option that states each.
+PARAMETERS: Final[Mapping[str, str]] = {
+    "approvals": "--approval",
+    "candidates": "calls",
+    "credential": "--credential-file",
+    "ending": "--to",
+    "expires_at_ms": "--ttl",
+    "id_prefix": "session_id",
+    "next_key": "--to",
+    "tls": "--tls-ca",
+    "tls.authority": "--tls-ca",
+    "tls.certificate": "--tls-certificate",
+    "tls.key": "--tls-key",
 }
 # A word that may name a parameter, with its value and its index in a list. Parts of paths and of
 # configuration keys don't match.
@@ -122,15 +103,20 @@ def report(error: SessauthError, message: str, *, as_json: bool) -> None:
 
 
 def options_of(context: click.Context | None) -> dict[str, str]:
-    """Return the user's names of a command's parameters: an option, or an argument in capitals."""
+    """Return the user's names of a command's parameters: an option, or an argument in capitals.
+
+    An option stands under its own name and under that of the parameter that it is declared for.
+    """
     names: dict[str, str] = {}
     while context is not None:
         for parameter in context.command.params:
+            name = parameter.name or ""
             if isinstance(parameter, click.Option):
                 longest = max(parameter.opts, key=len)
-                names.setdefault(longest.removeprefix("--").replace("-", "_"), longest)
-            elif parameter.name:
-                names.setdefault(parameter.name, parameter.name.upper())
+                names.setdefault(_own_name(longest), longest)
+                names.setdefault(name, longest)
+            else:
+                names.setdefault(name, name.upper())
         context = context.parent
     return names
 
@@ -156,5 +142,8 @@ def with_option_names(message: str, options: Mapping[str, str]) -> str:
 
 
 def _option(name: str, options: Mapping[str, str]) -> str | None:
-    keys = (option.removeprefix("--").replace("-", "_") for option in PARAMETERS.get(name, (name,)))
-    return next((options[key] for key in keys if key in options), None)
+    return options.get(name) or options.get(_own_name(PARAMETERS.get(name, "")))
+
+
+def _own_name(option: str) -> str:
+    return option.removeprefix("--").replace("-", "_")

@@ -12,6 +12,7 @@ import pytest
 
 import sessauth
 from sessauth import errors
+from sessauth.cli import failures
 from sessauth.cli.failures import PARAMETERS, with_option_names
 from sessauth.cli.main import cli
 
@@ -72,23 +73,25 @@ def messages() -> Iterator[tuple[str, str]]:
                     yield place, filled_in(text_of(node.args[0]))
 
 
-def options_of(command: click.Command) -> Iterator[str]:
-    """Every option and argument of a command and of all below it."""
-    for parameter in command.params:
-        yield from parameter.opts if isinstance(parameter, click.Option) else [parameter.name or ""]
+def parameters_of(command: click.Command) -> Iterator[click.Parameter]:
+    """Every parameter of a command and of all below it."""
+    yield from command.params
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):
             below = command.get_command(context, name)
             assert below is not None
-            yield from options_of(below)
+            yield from parameters_of(below)
+
+
+def known_of(*parameters: click.Parameter) -> dict[str, str]:
+    """What the user of a command with these parameters calls them."""
+    return failures.options_of(click.Context(click.Command("command", params=list(parameters))))
 
 
 def everything() -> dict[str, str]:
     """A command that had all that any command has: parameters by what their user calls them."""
-    found = {name: name.upper() for name in options_of(cli) if not name.startswith("-")}
-    options = [name for name in options_of(cli) if name.startswith("--")]
-    return found | {name[2:].replace("-", "_"): name for name in options}
+    return known_of(*parameters_of(cli))
 
 
 def mentioned(message: str) -> set[str]:
@@ -113,9 +116,14 @@ def test_every_parameter_in_a_message_is_known() -> None:
 
 def test_what_parameters_are_said_as_exists() -> None:
     """Each option in the table is one of some command."""
-    known = set(options_of(cli))
+    known = {name for each in parameters_of(cli) for name in (*each.opts, each.name)}
 
-    assert {option for options in PARAMETERS.values() for option in options} - known == set()
+    assert set(PARAMETERS.values()) - known == set()
+
+
+def test_a_parameter_with_an_option_of_its_own_is_not_in_the_table() -> None:
+    """The table holds what no declaration says, but for ``tls``: a file of certificates implies it."""
+    assert PARAMETERS.keys() & everything().keys() == {"tls"}
 
 
 @pytest.mark.parametrize(
@@ -137,8 +145,10 @@ def test_what_parameters_are_said_as_exists() -> None:
 )
 def test_how_a_message_is_said(message: str, expected: str) -> None:
     """Parameters are said as the options that the command has; nothing else changes."""
-    options = ("--ttl", "--timeout-ms", "--tls-ca", "--insecure-tcp", "--request-id", "--retry-id", "--where")
-    known = {option[2:].replace("-", "_"): option for option in (*options, "--source")}
+    options = ("--timeout-ms", "--tls-ca", "--insecure-tcp", "--request-id", "--retry-id", "--where")
+    known = known_of(
+        click.Option(["--ttl", "ttl_ms"]), *(click.Option([option]) for option in (*options, "--source"))
+    )
 
     assert with_option_names(message, known) == expected
 

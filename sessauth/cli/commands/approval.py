@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -60,19 +60,13 @@ def _show(settings: Settings, request: ApprovalRequest) -> None:
     default=b"",
     help="Only what this key may still sign; 'approver-key show' prints it.",
 )
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
-@click.option("--page", default="", help="Go on from where an earlier list stopped.")
+@click.option("--limit", "page_size", type=click.IntRange(1, 1000), default=100, show_default=True)
+@click.option("--page", "page_token", default="", help="Go on from where an earlier list stopped.")
 @with_settings
-def list_(settings: Settings, session_id: Ref, status: str, public_key: bytes, limit: int, page: str) -> None:
+def list_(settings: Settings, /, session_id: Ref, **filters: Any) -> None:
     """List approvals; a gateway sees those that it asked for."""
     with settings.client() as client:
-        listed = client.list_approvals(
-            session_id=lookup.session(client, session_id),
-            status=status,
-            public_key=public_key,
-            page_size=limit,
-            page_token=page,
-        )
+        listed = client.list_approvals(session_id=lookup.session(client, session_id), **filters)
     now_ms = settings.clock.now_ms()
     rows = [
         [
@@ -121,6 +115,7 @@ def show(settings: Settings, session_id: Ref, approval_id: Ref) -> None:
 )
 @click.option(
     "--ttl",
+    "ttl_ms",
     type=params.duration,
     default=DEFAULT_TTL_MS,
     show_default="1h",
@@ -139,7 +134,7 @@ def grant(
     session_id: Ref,
     approval_id: Ref,
     key_file: Path,
-    ttl: int,
+    ttl_ms: int,
     yes: bool,
     out: Path | None,
     request_id: str,
@@ -153,7 +148,7 @@ def grant(
         request = _fetch(client, session_id, approval_id)
         shown = request.render()
         _require_consent(settings, shown, yes=yes)
-        signed = approver.grant(request, ttl_ms=ttl)
+        signed = approver.grant(request, ttl_ms=ttl_ms)
         if out is None:
             request = client.grant_approval(request, signed, request_id=request_id)
         else:

@@ -44,7 +44,11 @@ _expected_epoch = click.option(
 )
 _facts = click.option("--fact", "facts", type=params.fact, multiple=True, help="name=text, or name:=JSON.")
 _visible = click.option(
-    "--visible-fact", "visible", type=params.fact, multiple=True, help="A fact that holders' blocks may test."
+    "--visible-fact",
+    "visible_facts",
+    type=params.fact,
+    multiple=True,
+    help="A fact that holders' blocks may test.",
 )
 
 
@@ -56,19 +60,19 @@ def _facts_of(facts: Sequence[tuple[str, Any]], visible: Sequence[tuple[str, Any
 def _opening(
     client: Client,
     facts: Sequence[tuple[str, Any]],
-    visible: Sequence[tuple[str, Any]],
+    visible_facts: Sequence[tuple[str, Any]],
     labels: Sequence[tuple[str, str]],
-    parent: Ref,
-    issuer_key: Sequence[Ref],
+    parent_id: Ref,
+    issuer_key_ids: Sequence[Ref],
     **options: Any,
 ) -> dict[str, Any]:
     """Return the options of ``session open`` as parameters of ``Client.open_session``."""
     return {
         **options,
-        **_facts_of(facts, visible),
+        **_facts_of(facts, visible_facts),
         "labels": dict(labels),
-        "parent_id": lookup.session(client, parent),
-        "issuer_key_ids": [lookup.key(client, key) for key in issuer_key],
+        "parent_id": lookup.session(client, parent_id),
+        "issuer_key_ids": [lookup.key(client, key) for key in issuer_key_ids],
     }
 
 
@@ -85,9 +89,17 @@ def _opening(
 @click.option(
     "--lease", "lease_ms", type=params.duration, default=0, help="It ends unless kept alive this often."
 )
-@click.option("--parent", type=params.session_id, default=b"", help="Session to open this one under.")
+@click.option(
+    "--parent", "parent_id", type=params.session_id, default=b"", help="Session to open this one under."
+)
 @click.option("--owner", default="", help="Principal that may mint for it. Default: the caller.")
-@click.option("--issuer-key", type=params.key_id, multiple=True, help="Only this key may root its tokens.")
+@click.option(
+    "--issuer-key",
+    "issuer_key_ids",
+    type=params.key_id,
+    multiple=True,
+    help="Only this key may root its tokens.",
+)
 @click.option("--quiet", is_flag=True, help="Print the session's id and nothing else.")
 @params.request_id_option
 @with_settings
@@ -119,24 +131,23 @@ def get(settings: Settings, session_id: Ref) -> None:
 )
 @click.option("--subject", default="")
 @click.option("--owner", default="")
-@click.option("--parent", type=params.session_id, default=b"")
+@click.option("--parent", "parent_id", type=params.session_id, default=b"")
 @click.option("--label", "labels", type=params.label, multiple=True, help="name=value; all must fit.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
 @with_settings
 def list_(
     settings: Settings,
+    /,
     ended_too: bool,
     status: str | None,
-    subject: str,
-    owner: str,
-    parent: Ref,
+    parent_id: Ref,
     labels: Sequence[tuple[str, str]],
     limit: int,
+    **filters: Any,
 ) -> None:
     """List sessions that fit all the filters: the living first, the newest first."""
     with settings.client() as client:
-        parent_id = lookup.session(client, parent)
-        filters = {"subject": subject, "owner": owner, "parent_id": parent_id, "labels": dict(labels)}
+        filters |= {"parent_id": lookup.session(client, parent_id), "labels": dict(labels)}
         listed = session_list.find(client, filters, status, ended_too=ended_too, limit=limit)
     settings.show(listed.to_json(), listed.to_lines(settings.clock.now_ms(), short_ids=sys.stdout.isatty()))
 
@@ -182,15 +193,16 @@ def facts(
     /,
     session_id: Ref,
     facts: Sequence[tuple[str, Any]],
-    visible: Sequence[tuple[str, Any]],
+    visible_facts: Sequence[tuple[str, Any]],
     remove: Sequence[str],
     **options: Any,
 ) -> None:
     """Set and remove facts; without either, show the session."""
     with settings.client() as client:
         whole_id = lookup.session(client, session_id)
-        if facts or visible or remove:
-            changed = client.update_facts(whole_id, **_facts_of(facts, visible), remove=remove, **options)
+        if facts or visible_facts or remove:
+            stated = _facts_of(facts, visible_facts)
+            changed = client.update_facts(whole_id, **stated, remove=remove, **options)
         else:
             changed = client.get_session(whole_id)
     _show(settings, changed)

@@ -163,12 +163,12 @@ _filters = with_options(
     click.option("--arguments", default="", metavar="JSON|@FILE", help="Calls with these arguments."),
     click.option("--change", default="", help="Changes of this kind, as end_session."),
     click.option("--actor", default="", help="Changes by this principal."),
-    click.option("--since", type=params.moment, default=0, help="From this moment on."),
-    click.option("--until", type=params.moment, default=0, help="Before this moment."),
+    click.option("--since", "since_ms", type=params.moment, default=0, help="From this moment on."),
+    click.option("--until", "until_ms", type=params.moment, default=0, help="Before this moment."),
 )
 
 
-def _query(folder: Path, options: dict[str, Any]) -> Any:
+def _query(folder: Path, *, answer: str | None, **options: Any) -> Any:
     """Return the query for the options of ``_filters``. Raises UsageError, KeyFolderError."""
     from ....audit.read.query import Query, argument_digests
     from ....model.change import ChangeKind
@@ -179,21 +179,17 @@ def _query(folder: Path, options: dict[str, Any]) -> Any:
         if not options["arguments"].lstrip().startswith(("{", "@")):
             raise UsageError("--arguments: is no JSON object; a file is given as @FILE")
         digests = argument_digests(folder, json_bytes(options["arguments"], "--arguments"))
-    return Query(
-        session=lookup.logged_session(folder, options["session"]).hex(),
-        decision=options["decision"].hex(),
-        block=options["block"].hex(),
-        reason=_word(options["reason"], Reason.__members__, "--reason"),
-        stage=_word(options["stage"], Stage.__members__, "--stage"),
-        allowed=None if options["answer"] is None else options["answer"] == "allowed",
-        action=options["action"],
-        resource=options["resource"],
-        arguments=digests,
-        change=_word(options["change"], ChangeKind.__members__, "--change"),
-        actor=options["actor"],
-        since_ms=options["since"],
-        until_ms=options["until"],
-    )
+    read = {
+        "session": lookup.logged_session(folder, options["session"]).hex(),
+        "decision": options["decision"].hex(),
+        "block": options["block"].hex(),
+        "reason": _word(options["reason"], Reason.__members__, "--reason"),
+        "stage": _word(options["stage"], Stage.__members__, "--stage"),
+        "allowed": None if answer is None else answer == "allowed",
+        "arguments": digests,
+        "change": _word(options["change"], ChangeKind.__members__, "--change"),
+    }
+    return Query(**{**options, **read})
 
 
 def _word(text: str, known: Any, option: str) -> str:
@@ -217,7 +213,7 @@ def query(settings: Settings, /, folder: Path | None, limit: int, **options: Any
 
     folder = settings.audit_dir(folder)
     reading = FolderReader(folder)
-    entries, count = audit_view.newest(reading, _query(folder, options), limit)
+    entries, count = audit_view.newest(reading, _query(folder, **options), limit)
     document = {
         "dir": str(folder),
         "records": [audit_view.entry_json(entry) for entry in entries],
@@ -241,7 +237,7 @@ def export(settings: Settings, /, folder: Path | None, out: Path | None, **optio
     folder = settings.audit_dir(folder)
     reading = FolderReader(folder)
     events = Events(reading)
-    wanted = _query(folder, options)
+    wanted = _query(folder, **options)
     if out is None:
         for event in events.of(find(reading, wanted)):
             click.echo(json.dumps(event, separators=(",", ":")))
