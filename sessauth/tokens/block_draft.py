@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from .. import limits
 from .._fast.codec import protobuf
@@ -32,6 +32,36 @@ class Signed:
 
     chain: _kernel.Chain
     seed: bytes
+
+
+class BlockTerms(TypedDict, total=False):
+    """Terms of a new block beside its scopes and audience. One that is left out states nothing.
+
+    Attributes:
+        ttl_ms: how long it lives from now.
+        ending: ``sealed`` (the default), to be presented, or ``open``, to be narrowed further offline.
+            With ``to`` it is ``bound``, and no other value is accepted.
+        to: the public key, or its text, of the holder that it is bound to: each call then needs a proof by
+            that holder's key.
+        may_seal: whether that holder may make sealed and open tokens of it.
+        where: conditions that must hold on every call.
+        source: the CIDR blocks that calls may come from.
+        peer: certificate identities, one of which the caller must have.
+        not_before_ms: when it begins, in ms since 1970.
+        max_blocks: how many blocks the chain may ever have.
+        label: a name for its recipient; shown in audit.
+    """
+
+    ttl_ms: int
+    ending: str
+    to: HolderPublicKey | str | None
+    may_seal: bool
+    where: Sequence[Condition | str]
+    source: Sequence[str]
+    peer: Sequence[str]
+    not_before_ms: int
+    max_blocks: int
+    label: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,18 +104,8 @@ class TokenInfo:
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON: ids in hex, scopes as text, and ``verified`` false."""
-        return {
-            "verified": False,
-            "session_id": self.session_id.hex(),
-            "token_id": self.token_id.hex(),
-            "issuer_key_id": self.issuer_key_id.hex(),
-            "min_revision": self.min_revision,
-            "expires_at_ms": self.expires_at_ms,
-            "not_before_ms": self.not_before_ms,
-            "max_blocks": self.max_blocks,
-            "size_bytes": self.size_bytes,
-            "blocks": [block.to_dict() for block in self.blocks],
-        }
+        values = {name: _json_value(getattr(self, name)) for name in self.__slots__ if name != "blocks"}
+        return {"verified": False, **values, "blocks": [block.to_dict() for block in self.blocks]}
 
 
 def read_blocks(chain: Chain) -> tuple[BlockInfo, ...]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import Unpack
 
 from .. import limits
 from ..clock import Clock, SystemClock
-from ..crypto.holder_public_key import HolderPublicKey
 from ..crypto.issuer_key import IssuerKey
 from ..errors import UsageError
-from ..scopes.condition import Condition
 from ..scopes.scope import Scope
 from .attenuation import size_warnings
-from .block_draft import Draft, check_holder
+from .block_draft import BlockTerms, Draft, check_holder
 from .inspection import Ending
 from .token import Token
 
@@ -39,18 +38,9 @@ class Issuer:
         scopes: Sequence[Scope | str],
         audience: Sequence[str],
         *,
-        ttl_ms: int = 0,
         expires_at_ms: int = 0,
-        ending: str = "",
-        to: HolderPublicKey | str | None = None,
-        may_seal: bool = False,
-        where: Sequence[Condition | str] = (),
-        source: Sequence[str] = (),
-        peer: Sequence[str] = (),
-        not_before_ms: int = 0,
-        max_blocks: int = 0,
         min_revision: int = 0,
-        label: str = "",
+        **terms: Unpack[BlockTerms],
     ) -> Token:
         """Return a new token of a session.
 
@@ -58,19 +48,9 @@ class Issuer:
             session_id: 16 bytes, as the server gave it.
             scopes: the calls it permits; a call must match one of them.
             audience: the verifiers that may accept it. May be empty where ``to`` is given.
-            ttl_ms: how long it lives from now; this or ``expires_at_ms`` is required.
-            expires_at_ms: when it ends, in ms since 1970.
-            ending: ``sealed`` (the default), to be presented, or ``open``, to be narrowed further offline.
-                With ``to`` it is ``bound``, and no other value is accepted.
-            to: the holder that it is bound to: each call then needs a proof by that holder's key.
-            may_seal: whether that holder may make sealed and open tokens of it.
-            where: conditions that must hold on every call.
-            source: the CIDR blocks that calls may come from.
-            peer: certificate identities, one of which the caller must have.
-            not_before_ms: when it begins, in ms since 1970.
-            max_blocks: how many blocks the chain may ever have.
+            expires_at_ms: when it ends, in ms since 1970; this or ``ttl_ms`` is required.
             min_revision: a view older than this answers ``STALE_STATE``.
-            label: a name for its recipient; shown in audit.
+            terms: the other terms of its block.
 
         Raises:
             ScopeError: if a scope or condition can't be read.
@@ -80,25 +60,12 @@ class Issuer:
             raise UsageError("session_id is 16 bytes")
         if not scopes:
             raise UsageError("scopes is empty, so the token would permit nothing: give at least one")
-        if not audience and to is None:
+        if not audience and terms.get("to") is None:
             raise UsageError("audience is empty: name the verifiers that may accept the token")
         if not 0 <= min_revision < 2**64:
             raise UsageError("min_revision is a revision: 0 to 2^64 - 1")
         draft = Draft.of(
-            clock=self._clock,
-            ending=ending,
-            to=to,
-            may_seal=may_seal,
-            scopes=scopes,
-            where=where,
-            audience=audience,
-            source=source,
-            peer=peer,
-            ttl_ms=ttl_ms,
-            expires_at_ms=expires_at_ms,
-            not_before_ms=not_before_ms,
-            max_blocks=max_blocks,
-            label=label,
+            clock=self._clock, scopes=scopes, audience=audience, expires_at_ms=expires_at_ms, **terms
         )
         issued_at_ms = self._clock.now_ms()
         _check_times(draft, issued_at_ms)

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Unpack
 
 from .._fast.codec import protobuf
 from .._fast.crypto import ed25519
 from .._fast.token import chain as _kernel
 from ..clock import Clock, SystemClock
 from ..crypto.armor import PRESENTED_PREFIX, STORED_PREFIX, presented_text, read_text, stored_text
-from ..crypto.holder_public_key import HolderPublicKey, HolderSigner
+from ..crypto.holder_public_key import HolderSigner
 from ..errors import MalformedToken, UsageError
-from ..scopes.condition import Condition
 from ..scopes.scope import Scope
 from . import attenuation
-from .block_draft import Draft, Signed
+from .block_draft import BlockTerms, Draft, Signed
 from .inspection import Ending, TokenInfo, inspect_chain
 
 _PREFIXES = (PRESENTED_PREFIX.encode(), STORED_PREFIX.encode())
@@ -144,21 +143,12 @@ class Token:
         self,
         *,
         scopes: Sequence[Scope | str] = (),
-        where: Sequence[Condition | str] = (),
         audience: Sequence[str] = (),
-        source: Sequence[str] = (),
-        peer: Sequence[str] = (),
-        ttl_ms: int = 0,
         expires_at_ms: int = 0,
-        not_before_ms: int = 0,
-        max_blocks: int = 0,
-        label: str = "",
-        ending: str = "",
-        to: HolderPublicKey | str | None = None,
-        may_seal: bool = False,
         key: HolderSigner | None = None,
         strict: bool = False,
         clock: Clock | None = None,
+        **terms: Unpack[BlockTerms],
     ) -> Token:
         """Return a narrower token, made offline. A parameter that is left out changes nothing.
 
@@ -166,22 +156,12 @@ class Token:
 
         Args:
             scopes: a call must also match one of these; each is compared with the blocks above.
-            where: conditions that must also hold on every call.
             audience: the verifiers that may still accept it.
-            source: the CIDR blocks that calls may come from.
-            peer: certificate identities, one of which the caller must have.
-            ttl_ms: how long it lives from now; excludes ``expires_at_ms``.
-            expires_at_ms: when it ends, in ms since 1970.
-            not_before_ms: when it begins, in ms since 1970.
-            max_blocks: how many blocks the chain may ever have.
-            label: a name for its recipient; shown in audit.
-            ending: ``sealed`` (the default), to be presented, or ``open``, to be handed on and narrowed
-                further. With ``to`` it is ``bound``, and no other value is accepted.
-            to: the holder that the new token is bound to: each call then needs a proof by that holder's key.
-            may_seal: whether that holder may make sealed and open tokens of it.
+            expires_at_ms: when it ends, in ms since 1970; excludes ``ttl_ms``.
             key: the ``HolderKey`` that this token is bound to.
             strict: refuse parts that are not proven to lie inside the parent.
             clock: the time that ``ttl_ms`` counts from.
+            terms: the other terms of the new block; ``where`` holds beside the conditions above.
 
         Raises:
             NotExtendable: if this token is sealed, its secret is elsewhere, or it is bound and the new one
@@ -193,19 +173,10 @@ class Token:
         attenuation.check_extendable(self._chain, self._seed, key, Ending.SEALED)
         draft = Draft.of(
             clock=clock or SystemClock(),
-            ending=ending,
-            to=to,
-            may_seal=may_seal,
             scopes=scopes,
-            where=where,
             audience=audience,
-            source=source,
-            peer=peer,
-            ttl_ms=ttl_ms,
             expires_at_ms=expires_at_ms,
-            not_before_ms=not_before_ms,
-            max_blocks=max_blocks,
-            label=label,
+            **terms,
         )
         return Token(*attenuation.extend(self._chain, self._seed, key, draft, strict=strict))
 

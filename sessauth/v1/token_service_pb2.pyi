@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class MintRequest(_message.Message):
-    __slots__ = ("session_id", "scopes", "audience", "ttl_ms", "ending", "where", "source", "peer", "not_before_ms", "max_blocks", "label", "next_key", "proof_key", "may_seal")
+    __slots__ = ("session_id", "scopes", "audience", "ttl_ms", "ending", "where", "source", "peer", "not_before_ms", "max_blocks", "label", "next_key", "proof_key", "may_seal", "strict")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     AUDIENCE_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class MintRequest(_message.Message):
     NEXT_KEY_FIELD_NUMBER: _ClassVar[int]
     PROOF_KEY_FIELD_NUMBER: _ClassVar[int]
     MAY_SEAL_FIELD_NUMBER: _ClassVar[int]
+    STRICT_FIELD_NUMBER: _ClassVar[int]
     session_id: bytes
     scopes: _containers.RepeatedScalarFieldContainer[str]
     audience: _containers.RepeatedScalarFieldContainer[str]
@@ -37,7 +38,8 @@ class MintRequest(_message.Message):
     next_key: bytes
     proof_key: bytes
     may_seal: bool
-    def __init__(self, session_id: _Optional[bytes] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., ttl_ms: _Optional[int] = ..., ending: _Optional[_Union[_token_pb2.Ending, str]] = ..., where: _Optional[_Iterable[str]] = ..., source: _Optional[_Iterable[str]] = ..., peer: _Optional[_Iterable[str]] = ..., not_before_ms: _Optional[int] = ..., max_blocks: _Optional[int] = ..., label: _Optional[str] = ..., next_key: _Optional[bytes] = ..., proof_key: _Optional[bytes] = ..., may_seal: bool = ...) -> None: ...
+    strict: bool
+    def __init__(self, session_id: _Optional[bytes] = ..., scopes: _Optional[_Iterable[str]] = ..., audience: _Optional[_Iterable[str]] = ..., ttl_ms: _Optional[int] = ..., ending: _Optional[_Union[_token_pb2.Ending, str]] = ..., where: _Optional[_Iterable[str]] = ..., source: _Optional[_Iterable[str]] = ..., peer: _Optional[_Iterable[str]] = ..., not_before_ms: _Optional[int] = ..., max_blocks: _Optional[int] = ..., label: _Optional[str] = ..., next_key: _Optional[bytes] = ..., proof_key: _Optional[bytes] = ..., may_seal: bool = ..., strict: bool = ...) -> None: ...
 
 class MintResponse(_message.Message):
     __slots__ = ("token", "token_id", "block_id", "expires_at_ms", "warnings")

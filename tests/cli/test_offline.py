@@ -131,6 +131,17 @@ def test_unproven_scope_warns_and_strict_refuses(run: Run, stored: Path) -> None
     assert run("token", "attenuate", stored, "--scope", scope, "--json").json["warnings"] != []
 
 
+def test_a_token_signed_here_can_not_be_strict(run: Run, issuer_key: Path) -> None:
+    """Only the server knows the ceiling that --strict holds the scopes to."""
+    ran = run(
+        *("token", "mint", SESSION, "--issuer-key", issuer_key, "--strict"),
+        *("--scope", "read:a", "--audience", "g", "--ttl", "15m"),
+    )
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("sessauth: --strict is for the server")
+
+
 def test_out_file_is_new_and_private(run: Run, stored: Path, tmp_path: Path) -> None:
     """--out writes a file with mode 0600, and never over one that exists."""
     assert stat.S_IMODE(stored.stat().st_mode) == 0o600

@@ -69,6 +69,23 @@ def test_widening_is_refused_with_the_part(operator: Caller, session: sessions.S
     assert refused.value.word == "WIDENS"
 
 
+def test_a_scope_that_is_not_proven_inside_the_ceiling(operator: Caller) -> None:
+    """Mint warns of a scope that may be wider than the ceiling; with ``strict`` it is refused and named."""
+    ceiling = ['read:files/** where path glob "*a*b"']
+    opened = operator.call(
+        "SessionService/OpenSession", sessions.OpenSessionRequest(subject="s", ceiling=ceiling)
+    )
+    unproven = ['read:files/x where path glob "a*b*b"']
+
+    minted = _mint(operator, opened.session, scopes=unproven)
+    assert any("may be wider" in warning for warning in minted.warnings)
+    assert not _mint(operator, opened.session, scopes=ceiling, strict=True).warnings
+    with pytest.raises(RpcError) as refused:
+        _mint(operator, opened.session, scopes=unproven, strict=True)
+    assert refused.value.word == "WIDENS"
+    assert "scope 0" in refused.value.message
+
+
 def test_inspect_verifies_and_shows_revocation(operator: Caller, token: pb.MintResponse) -> None:
     """Inspect says that the signatures stand, what the block says, and that it was revoked."""
     inspected = operator.call("TokenService/Inspect", pb.InspectRequest(token=token.token))

@@ -32,34 +32,31 @@ token.add_command(prove)
 _block_options = with_options(
     click.option("--scope", "scopes", multiple=True, help="What it permits, in scope text. Repeatable."),
     click.option("--audience", multiple=True, help="A verifier that it is meant for. Repeatable."),
-    click.option("--ttl", type=params.duration, default=0, help="Lifetime, such as 15m."),
+    click.option("--ttl", "ttl_ms", type=params.duration, default=0, help="Lifetime, such as 15m."),
     click.option("--where", multiple=True, help="A condition on every call. Repeatable."),
     click.option("--source", multiple=True, help="A CIDR that calls must come from. Repeatable."),
     click.option("--peer", multiple=True, help="A certificate's identity: spiffe://… or sha256:…"),
-    click.option("--not-before", type=params.moment, default=0, help="2026-01-31T12:00:00Z"),
+    click.option("--not-before", "not_before_ms", type=params.moment, default=0, help="2026-01-31T12:00:00Z"),
     click.option("--max-blocks", type=click.IntRange(1, 16), help="How long the chain may ever be."),
     click.option("--label", default="", help="A name for this block, for people."),
     click.option("--open", "is_open", is_flag=True, help="Let the holder attenuate it further: a secret."),
     click.option("--to", metavar="PUBLIC|@FILE", help="Bind it to a holder's key: calls then need proofs."),
     click.option("--may-seal", is_flag=True, help="With --to: the holder may make unbound tokens of it."),
+    click.option("--strict", is_flag=True, help="Refuse a scope that is not proven to narrow."),
 )
 
 
-def _terms(options: dict[str, Any]) -> dict[str, Any]:
+def _terms(*, to: str | None, is_open: bool, max_blocks: int | None, **options: Any) -> dict[str, Any]:
     """Return a block's options as parameters of ``Client.mint``, ``Issuer.mint`` and ``Token.attenuate``."""
-    to = options["to"]
-    if to is not None and options["is_open"]:
+    if to is not None and is_open:
         raise UsageError("--open and --to exclude each other: a bound token needs no --open to be narrowed")
     if to is None and options["may_seal"]:
         raise UsageError("--may-seal says what the holder of a bound token may do: give --to")
     return {
-        **{name: options[name] for name in ("scopes", "audience", "where", "source", "peer", "label")},
-        "ttl_ms": options["ttl"],
-        "not_before_ms": options["not_before"],
-        "max_blocks": options["max_blocks"] or 0,
-        "ending": "open" if options["is_open"] else "",
+        **options,
+        "max_blocks": max_blocks or 0,
+        "ending": "open" if is_open else "",
         "to": read_holder(to, "--to") if to is not None else None,
-        "may_seal": options["may_seal"],
     }
 
 
@@ -109,18 +106,19 @@ def mint(
         from ...crypto.issuer_key import IssuerKey
         from ...tokens.issuer import Issuer
 
+        if options.pop("strict"):
+            raise UsageError("--strict is for the server, which knows the ceiling: leave out --issuer-key")
         issuer = Issuer(IssuerKey.load(issuer_key), settings.clock)
-        made = issuer.mint(lookup.whole(session_id, "SESSION_ID"), **_terms(options))
+        made = issuer.mint(lookup.whole(session_id, "SESSION_ID"), **_terms(**options))
     else:
         with settings.client() as client:
-            made = client.mint(lookup.session(client, session_id), **_terms(options))
+            made = client.mint(lookup.session(client, session_id), **_terms(**options))
     _hand_over(settings, made, out)
 
 
 @token.command("attenuate")
 @token_argument
 @_block_options
-@click.option("--strict", is_flag=True, help="Refuse a scope that can't be proved to narrow its parent.")
 @click.option("--key", "key_file", type=params.PATH, help="The holder's key that the token is bound to.")
 @token_out_option
 @with_settings
@@ -128,7 +126,6 @@ def attenuate(
     settings: Settings,
     /,
     token_file: str,
-    strict: bool,
     key_file: Path | None,
     out: Path | None,
     **options: Any,
@@ -136,7 +133,7 @@ def attenuate(
     """Narrow an open token, or with its --key a bound one; no server takes part."""
     parent = read_token(token_file)
     key = HolderKey.load(key_file) if key_file is not None else None
-    child = parent.attenuate(strict=strict, key=key, clock=settings.clock, **_terms(options))
+    child = parent.attenuate(key=key, clock=settings.clock, **_terms(**options))
     _hand_over(settings, child, out)
 
 

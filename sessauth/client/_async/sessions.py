@@ -108,11 +108,10 @@ class AsyncSessionCalls(AsyncCalls):
         scopes: Sequence[Scope | str] = (),
         *,
         audience: Sequence[str] = (),
-        strict: bool = False,
         **terms: Unpack[MintTerms],
     ) -> Token:
         """Have the server attenuate an open token, and see its secret; ``Token.attenuate`` needs none."""
-        return await self._run(token_calls.attenuate(token, scopes, audience, strict, terms))
+        return await self._run(token_calls.attenuate(token, scopes, audience, terms))
 
     async def inspect(self, token: Token | str) -> Inspection:
         """Return whether the token's signatures are valid and its blocks revoked. Its secret stays here."""

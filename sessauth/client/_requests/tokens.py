@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 from ..._fast.call.argument_forms import judged
 from ...crypto.armor import STORED_PREFIX, presented_text
@@ -12,8 +12,8 @@ from ...crypto.holder_public_key import HolderPublicKey
 from ...errors import UsageError
 from ...limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS
 from ...scopes.call_arguments import text_bytes
-from ...scopes.condition import Condition
 from ...scopes.scope import Scope
+from ...tokens.block_draft import BlockTerms
 from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as check_pb
 from ...v1 import token_pb2
@@ -41,24 +41,13 @@ ENDINGS = {
 }
 
 
-class MintTerms(TypedDict, total=False):
-    """Terms of a new block beside its scopes. Times in ms; 0: not stated.
+class MintTerms(BlockTerms, total=False):
+    """Terms of a block that the server makes. ``strict`` refuses a scope that is not proven to narrow.
 
-    ``ttl_ms`` 0: until the session's hard end, or as the parent. ``ending`` is ``sealed`` (the
-    default) or ``open``; with ``to``, the public key of a holder or its text, it is ``bound``.
-    ``may_seal`` lets that holder make sealed and open tokens of it.
+    Without ``ttl_ms`` a token ends with its session, or as its parent.
     """
 
-    ttl_ms: int
-    ending: str
-    to: HolderPublicKey | str | None
-    may_seal: bool
-    where: Sequence[Condition | str]
-    source: Sequence[str]
-    peer: Sequence[str]
-    not_before_ms: int
-    max_blocks: int
-    label: str
+    strict: bool
 
 
 def mint(
@@ -75,14 +64,13 @@ def mint(
 
 
 def attenuate(
-    token: Token, scopes: Sequence[Scope | str], audience: Sequence[str], strict: bool, terms: MintTerms
+    token: Token, scopes: Sequence[Scope | str], audience: Sequence[str], terms: MintTerms
 ) -> RpcRequest[Token]:
     """Describe Attenuate, which stores nothing either."""
     request = pb.AttenuateRequest(
         token=token.stored_text(),
         scopes=texts("scopes", scopes),
         audience=texts("audience", audience),
-        strict=strict,
         **_block_fields(terms),
     )
     return RpcRequest("TokenService/Attenuate", request, pb.AttenuateResponse, token_from_message)
@@ -109,6 +97,7 @@ def _block_fields(terms: MintTerms) -> dict[str, Any]:
         "not_before_ms": check_count("not_before_ms", terms.get("not_before_ms", 0)),
         "max_blocks": check_count("max_blocks", terms.get("max_blocks", 0)),
         "label": terms.get("label", ""),
+        "strict": terms.get("strict", False),
     }
 
 

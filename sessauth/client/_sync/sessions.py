@@ -111,11 +111,10 @@ class SessionCalls(Calls):
         scopes: Sequence[Scope | str] = (),
         *,
         audience: Sequence[str] = (),
-        strict: bool = False,
         **terms: Unpack[MintTerms],
     ) -> Token:
         """Have the server attenuate an open token, and see its secret; ``Token.attenuate`` needs none."""
-        return self._run(token_calls.attenuate(token, scopes, audience, strict, terms))
+        return self._run(token_calls.attenuate(token, scopes, audience, terms))
 
     def inspect(self, token: Token | str) -> Inspection:
         """Return whether the token's signatures are valid and its blocks revoked. Its secret stays here."""

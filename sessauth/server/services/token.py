@@ -57,7 +57,7 @@ class TokenService(Service):
         terms = self._terms(request)
         if not request.audience and terms["to"] is None:
             raise invalid("audience", "at least one is needed: the verifiers the token is for")
-        warnings = _require_within(members, scopes)
+        warnings = _require_within(members, scopes, strict=request.strict)
         expires_at_ms = session.expires_at_ms
         if request.ttl_ms:
             expires_at_ms = min(expires_at_ms, now_ms + request.ttl_ms)
@@ -174,8 +174,8 @@ def _text(token: Token) -> str:
     return token.stored_text() if token.is_open else token.text
 
 
-def _require_within(members: list[Session], scopes: list[Scope]) -> list[str]:
-    """Refuse a scope outside of the ceilings; warn where containment can't be proved."""
+def _require_within(members: list[Session], scopes: list[Scope], *, strict: bool) -> list[str]:
+    """Refuse a scope outside of the ceilings. Warn, or if ``strict`` refuse, where that can't be proved."""
     warnings = []
     records = [scope.to_record() for scope in scopes]
     for depth, session in enumerate(members):
@@ -186,6 +186,10 @@ def _require_within(members: list[Session], scopes: list[Scope]) -> list[str]:
             )
             if verdict < 0:
                 raise WidensAuthority(f"scopes: {part} sticks out of the session's ceiling", part)
+            if verdict == 0 and strict:
+                raise WidensAuthority(
+                    f"scopes: {part} is not proven to lie inside the session's ceiling", part
+                )
             if verdict == 0:
                 warnings.append("a scope may be wider than the session's ceiling; calls are held to both")
     return list(dict.fromkeys(warnings))
