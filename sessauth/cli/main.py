@@ -18,15 +18,15 @@ from .params import PATH
 
 # Names of commands, and their "module:attribute": imported when the command runs.
 COMMANDS: Mapping[str, str] = {
-    "init": "commands.local.init:init",
-    "serve": "commands.local.serve:serve",
+    "init": "commands.local.service:init",
+    "serve": "commands.local.service:serve",
     "session": "commands.session:session",
     "token": "commands.token:token",
-    "holder-key": "commands.holder_key:holder_key",
+    "holder-key": "commands.key_files:holder_key",
     "check": "commands.check:check",
     "permit": "commands.permit:permit",
     "approval": "commands.approval:approval",
-    "approver-key": "commands.approver_key:approver_key",
+    "approver-key": "commands.key_files:approver_key",
     "allowed": "commands.allowed:allowed",
     "keys": "commands.keys:keys",
     "credential": "commands.local.credential:credential",
@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "commands.local.audit:audit",
     "decision": "commands.decision:decision",
     "conformance": "commands.local.conformance:conformance",
-    "demo": "commands.local.demo:demo",
+    "demo": "commands.local.service:demo",
 }
 
 

@@ -1,0 +1,61 @@
+"""``sessauth init``, ``serve`` and ``demo``: make the service of a home folder, run it, and try one out."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from ...context import Settings, with_settings
+from ...output import fields, show
+
+
+@click.command()
+@with_settings
+def init(settings: Settings) -> None:
+    """Make a service's folders, key and credential; overwrites nothing."""
+    from ....server.process.init import initialise
+
+    made = initialise(settings.home)
+    pairs: list[tuple[str, object]] = [
+        ("home", made.home),
+        ("configuration", made.config_file),
+        ("state", made.state_dir),
+        ("keys", made.keys_dir),
+        ("issuer key", made.key_id.hex()),
+        ("credential", made.credential_file),
+        ("socket", made.socket),
+    ]
+    document = {name.replace(" ", "_"): str(value) for name, value in pairs}
+    serve = "sessauth serve" if settings.home is None else f"sessauth --home {made.home} serve"
+    settings.show(document, [*fields(pairs), "", f"start it with: {serve}"])
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(0, 64), help="Processes that only check. Overrides the file.")
+@with_settings
+def serve(settings: Settings, workers: int | None) -> None:
+    """Serve until SIGTERM or Ctrl-C, then drain. Logs JSON lines to stderr."""
+    # gRPC's core reads this when it is loaded; without it, lines of its own stand among our JSON on stderr.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from ....server.config.config import from_dict
+    from ....server.process import control
+
+    config = settings.config()
+    if workers is not None:
+        table = config.to_dict()
+        table["server"]["workers"] = workers
+        config = from_dict(table)
+    control.serve(config)
+
+
+@click.command()
+@with_settings
+def demo(settings: Settings) -> None:
+    """Run six stories against a real server of their own.
+
+    Says of each decision whether it was the expected one, and exits with 1 if any was not.
+    """
+    from ...demo import run
+
+    click.get_current_context().exit(run(lambda text: show([text]), as_json=settings.json))
