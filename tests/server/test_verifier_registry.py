@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from sessauth import limits
 from sessauth.clock import FixedClock
 from sessauth.errors import ServerError
 from sessauth.model.receipt import VerifierState
+from sessauth.model.registration import RegistrationRecord
 from sessauth.server.evidence import registry as registry_module
 from sessauth.server.evidence.registry import RETENTION_MS, RegistrationRequest, VerifierRegistry, validated
 from sessauth.server.evidence.registry_entry import MARGIN_MS, RegistryEntry, VerifierKind
@@ -50,9 +50,9 @@ def registry(log: StateWriter, clock: FixedClock) -> VerifierRegistry:
 
 def registration(name: str = "gw-1", revision: int = 1, **given: Any) -> RegistrationRequest:
     """Return the request of an embedded verifier, with these fields in place of its own."""
-    given = {"kind": VerifierKind.EMBEDDED, "principal": "gw", "instance": b"i" * 16, **given}
-    given.setdefault("staleness_ms", BOUND_MS)
-    return RegistrationRequest(name=name, revision=revision, **given)
+    given = {"principal": "gw", "instance": b"i" * 16, "staleness_ms": BOUND_MS, **given}
+    kind = given.pop("kind", VerifierKind.EMBEDDED)
+    return RegistrationRequest(kind, RegistrationRecord(name, registered_revision=revision, **given))
 
 
 def states(registry: VerifierRegistry, revision: int, ended_at_ms: int = NOW) -> dict[str, VerifierState]:
@@ -283,7 +283,7 @@ def test_there_are_not_more_than_a_receipt_can_name(
     assert word(registry, registration("gw-3", instance=b"3" * 16)) == "LIMIT"
 
     clock.advance(BOUND_MS + MARGIN_MS)
-    registry.register(replace(registration("gw-2"), instance=bytes([2]) * 16))
+    registry.register(registration("gw-2", instance=bytes([2]) * 16))
     registry.register(registration("gw-3", instance=b"3" * 16))
 
     assert [entry.record.name for entry, _ in registry.all()] == ["gw-2", "gw-3"]

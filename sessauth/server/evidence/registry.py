@@ -39,16 +39,10 @@ OF_ONE_PRINCIPAL: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class RegistrationRequest:
-    """A verifier's registration or renewal; ``kind`` and ``principal`` are its credential's."""
+    """A verifier's registration or renewal; ``record.registered_revision`` is the one that it judges by."""
 
-    name: str
     kind: VerifierKind
-    principal: str
-    instance: bytes
-    staleness_ms: int
-    revision: int
-    process_id: int = 0
-    process_started: int = 0
+    record: RegistrationRecord
 
 
 class VerifierRegistry:
@@ -162,53 +156,47 @@ class VerifierRegistry:
 
     def _renew(self, request: RegistrationRequest) -> bool:
         """Renew a registration; False if this instance has none."""
+        record = request.record
         with self._changed:
-            entry = self._entries.get(request.name)
-            if entry is None or entry.left_at_ms or entry.record.instance != request.instance:
+            entry = self._entries.get(record.name)
+            if entry is None or entry.left_at_ms or entry.record.instance != record.instance:
                 return False
-            if entry.record.principal != request.principal:
+            if entry.record.principal != record.principal:
                 raise _name_conflict(entry)
-            entry.renew(request.revision, *self._now())
+            entry.renew(record.registered_revision, *self._now())
             self._changed.notify_all()
             return True
 
     def _add(self, request: RegistrationRequest) -> None:
         if self._renew(request):
             return
+        record, revision = request.record, request.record.registered_revision
         steady_ms, at_ms = self._now()
         with self._changed:
-            before = self._entries.get(request.name)
-            if before is not None and before.may_allow(steady_ms, at_ms) and not _replaces(request, before):
+            before = self._entries.get(record.name)
+            if before is not None and before.may_allow(steady_ms, at_ms) and not _replaces(record, before):
                 raise _name_conflict(before)
             total = len(self._entries) - (before is not None)
             active = sum(
                 entry.may_allow(steady_ms, at_ms)
                 for entry in self._entries.values()
-                if entry is not before and entry.record.principal == request.principal
+                if entry is not before and entry.record.principal == record.principal
             )
             if active >= OF_ONE_PRINCIPAL:
                 raise refused("LIMIT", f"name: this credential has {OF_ONE_PRINCIPAL} verifiers; close some")
         if total >= limits.MAX_VERIFIERS:
             self._make_room()
-        record = RegistrationRecord(
-            request.name,
-            request.principal,
-            request.instance,
-            request.process_id,
-            request.process_started,
-            request.staleness_ms,
-            before.record.registered_revision if before is not None else request.revision,
-            at_ms,
-        )
+        first = before.record.registered_revision if before is not None else revision
+        record = replace(record, registered_revision=first, registered_at_ms=at_ms)
         if request.kind is VerifierKind.EMBEDDED:
             work = partial(evidence_rows.store_registration, record=record)
             self._log.decide(work, evidence_rows.ROW_BYTES).result(COMMIT_SECONDS)
-        entry = RegistryEntry(record, request.kind, request.revision, self._clock.steady_ms(), at_ms, at_ms)
+        entry = RegistryEntry(record, request.kind, revision, self._clock.steady_ms(), at_ms, at_ms)
         with self._changed:
-            self._entries[request.name] = entry
+            self._entries[record.name] = entry
             self._changed.notify_all()
         server_log.event(
-            logging.INFO, "verifier_registered", verifier=request.name, principal=request.principal
+            logging.INFO, "verifier_registered", verifier=record.name, principal=record.principal
         )
 
     def _make_room(self) -> None:
@@ -249,17 +237,19 @@ def validated(request: RegistrationRequest) -> RegistrationRequest:
 
     A worker gets a name that no credential can have, and no bound: its end is observed.
     """
-    if not NAME.fullmatch(request.name):
+    record = request.record
+    if not NAME.fullmatch(record.name):
         raise invalid(
             "name", "must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
         )
-    if len(request.instance) != 16:
-        raise invalid("instance", f"must be 16 bytes, not {len(request.instance)}")
+    if len(record.instance) != 16:
+        raise invalid("instance", f"must be 16 bytes, not {len(record.instance)}")
     if request.kind is VerifierKind.WORKER:
-        if not request.process_id:
+        if not record.process_id:
             raise invalid("process_id", "is required of a worker")
-        return replace(request, name=WORKER_PREFIX + request.name, staleness_ms=0)
-    if not limits.MIN_STALENESS_MS <= request.staleness_ms <= limits.MAX_STALENESS_MS:
+        named = replace(record, name=WORKER_PREFIX + record.name, staleness_ms=0)
+        return replace(request, record=named)
+    if not limits.MIN_STALENESS_MS <= record.staleness_ms <= limits.MAX_STALENESS_MS:
         raise invalid("staleness_ms", f"must be {limits.MIN_STALENESS_MS} to {limits.MAX_STALENESS_MS} ms")
     return request
 
@@ -270,10 +260,10 @@ def _was_active(entry: RegistryEntry, revision: int, ended_at_ms: int, steady_ms
     return entry.record.registered_revision < revision and not 0 < inactive_ms <= ended_at_ms
 
 
-def _replaces(request: RegistrationRequest, before: RegistryEntry) -> bool:
+def _replaces(record: RegistrationRecord, before: RegistryEntry) -> bool:
     """Return True if the process that had the name has ended, and the same principal comes back."""
-    record = before.record
-    return record.principal == request.principal and is_gone(record.process_id, record.process_started)
+    earlier = before.record
+    return earlier.principal == record.principal and is_gone(earlier.process_id, earlier.process_started)
 
 
 def _name_conflict(entry: RegistryEntry) -> Exception:

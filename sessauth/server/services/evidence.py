@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...model.log_records import Head
+from ...model.registration import RegistrationRecord
 from ...state.writer.state_writer import StateWriter
 from ...v1 import evidence_service_pb2 as pb
 from ...v1 import receipt_pb2
@@ -34,21 +35,20 @@ class EvidenceService(Service):
         worker = call.principal.role == WORKER
         if worker:
             require_unix_socket(call)
-        registration = validated(
-            RegistrationRequest(
-                request.name,
-                VerifierKind.WORKER if worker else VerifierKind.EMBEDDED,
-                call.principal.name,
-                request.instance,
-                request.staleness_ms,
-                request.revision,
-                request.process_id,
-                request.process_started,
-            )
+        record = RegistrationRecord(
+            request.name,
+            call.principal.name,
+            request.instance,
+            request.process_id,
+            request.process_started,
+            request.staleness_ms,
+            request.revision,
         )
+        kind = VerifierKind.WORKER if worker else VerifierKind.EMBEDDED
+        registration = validated(RegistrationRequest(kind, record))
         head = self._log.head()
         if request.leave:
-            self._registry.leave(registration.name, registration.instance)
+            self._registry.leave(registration.record.name, record.instance)
             return pb.RegisterVerifierResponse(revision=head.revision)
         _require_same_state(request, head)
         return pb.RegisterVerifierResponse(revision=self._registry.register(registration))
