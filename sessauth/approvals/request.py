@@ -66,44 +66,22 @@ class ApprovalRequest:
             raise InvalidApproval(
                 f"it is {record.status.name.lower()}, and waits for nobody", ApprovalFault.NOT_WAITING
             )
-        return ApprovalStatement(
-            record.id,
-            record.session_id,
-            record.block_id,
-            record.block,
-            record.scope,
-            record.epoch,
-            record.request_digest,
-            ends_at_ms,
-        )
+        stated = {name: getattr(record, name) for name in ApprovalStatement.__slots__}
+        return ApprovalStatement(**{**stated, "expires_at_ms": ends_at_ms})
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON: ids in hex, keys as scope text writes them, arguments as text."""
         record = self.record
+        values = {name: getattr(record, name) for name in record.__slots__ if name != "statements"}
         return {
-            "id": record.id.hex(),
-            "session_id": record.session_id.hex(),
+            **{name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()},
             "subject": self.subject,
             "purpose": self.purpose,
-            "action": record.action,
-            "resource": record.resource,
             "arguments": record.arguments.decode("utf-8", "backslashreplace"),
-            "gateway": record.gateway,
             "labels": list(record.labels),
-            "block_id": record.block_id.hex(),
-            "block": record.block,
-            "scope": record.scope,
-            "epoch": record.epoch,
-            "request_digest": record.request_digest.hex(),
-            "threshold": record.threshold,
             "keys": [key_text(key) for key in record.keys],
             "signed_by": [key_text(signed.public_key) for signed in record.statements],
             "status": record.status.name,
-            "requested_at_ms": record.requested_at_ms,
-            "expires_at_ms": record.expires_at_ms,
-            "denied_by": record.denied_by,
-            "reason": record.reason,
-            "revision": record.revision,
         }
 
     def render(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import Generic, Protocol, TypeVar
 
 from .status import refused
@@ -20,7 +21,7 @@ class Member(Protocol):
 M = TypeVar("M", bound=Member)
 
 
-class PollingThread(Generic[M]):
+class PollingThread(ABC, Generic[M]):
     """Base of what polls for streams. A drain, or a fault of the thread, ends them all.
 
     A subclass implements :meth:`_poll`, and adds members with :meth:`_add`.
@@ -43,9 +44,9 @@ class PollingThread(Generic[M]):
             self._draining = True
         self._fail_all(refused("SHUTTING_DOWN", self._draining_message))
 
+    @abstractmethod
     def _poll(self, members: list[M]) -> float:
         """Poll once; returns the pause until the next poll, in seconds."""
-        raise NotImplementedError
 
     def _prepare(self) -> None:
         """Prepare for the first poll of a new thread. Called with the lock held."""

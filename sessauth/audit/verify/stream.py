@@ -54,14 +54,8 @@ class StreamAnchor:
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON, without the place of the record."""
-        return {
-            "stream": self.stream.hex(),
-            "process": self.process,
-            "file": self.file,
-            "count": self.count,
-            "head": self.head,
-            "at_ms": self.at_ms,
-        }
+        names = ("process", "file", "count", "head", "at_ms")
+        return {"stream": self.stream.hex(), **{name: getattr(self, name) for name in names}}
 
 
 class StreamCheck:

@@ -115,16 +115,9 @@ class Config:
 
 
 SECTIONS: Mapping[str, type] = {
-    "server": ServerSettings,
-    "tcp": TcpSettings,
-    "limits": LimitSettings,
-    "sessions": SessionSettings,
-    "proofs": ProofSettings,
-    "audit": AuditSettings,
-    "metrics": MetricsSettings,
-    "tracing": TracingSettings,
-    "usage": UsageSettings,
-    "evidence": EvidenceSettings,
+    name: kind
+    for name, kind in get_type_hints(Config).items()
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind)
 }
 
 # Used in errors.

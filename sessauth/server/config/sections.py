@@ -164,15 +164,8 @@ class AuditSettings:
 
     def options(self, folder: Path) -> AuditOptions:
         """Return the options of a stream in ``folder``. Raises UsageError that names the key."""
-        return AuditOptions(
-            folder,
-            sample_allows=self.sample_allows,
-            queue_bytes=self.queue_bytes,
-            when_full=self.when_full,
-            rotate_bytes=self.rotate_bytes,
-            fsync_ms=self.fsync_ms,
-            checkpoint_ms=self.checkpoint_ms,
-        )
+        stated = {item.name: getattr(self, item.name) for item in dataclasses.fields(AuditOptions)}
+        return AuditOptions(**{**stated, "dir": folder})
 
     def check(self) -> None:
         """Refuse values out of range."""

@@ -64,7 +64,7 @@ class Loaded:
 
 
 def hash_secret(secret: bytes) -> bytes:
-    """Return BLAKE2b-256 of the secret."""
+    """Return BLAKE2b-256 of a secret or a credential."""
     return blake2b(secret, digest_size=32).digest()
 
 
@@ -131,7 +131,7 @@ class CredentialFile:
         if not text.isascii():
             return None
         loaded = self.current()
-        digest = blake2b(text.encode(), digest_size=32).digest()
+        digest = hash_secret(text.encode())
         principal = loaded.accepted.get(digest)
         if principal is None:
             principal = self._judge(text, loaded.entries)

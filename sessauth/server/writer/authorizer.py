@@ -57,7 +57,10 @@ FINAL_REASONS: Final = frozenset({Reason.SESSION_ENDED, Reason.LEASE_LAPSED, Rea
 
 @dataclass(frozen=True, slots=True)
 class CallRequest:
-    """One call of a gateway: the parameters of ``Checker.check``, and its means of payment."""
+    """One call of a gateway: the parameters of ``Checker.check``, and its means of payment.
+
+    ``token`` to ``proof`` are in the order of ``CheckMessage.call``.
+    """
 
     gateway: str
     token: bytes
@@ -68,9 +71,9 @@ class CallRequest:
     session: bytes = b""
     source: str = ""
     peer: tuple[str, ...] = ()
+    proof: bytes = b""
     audience: str = ""
     at_least_revision: int = 0
-    proof: bytes = b""
     approvals: tuple[bytes, ...] = ()
     retry_id: bytes = b""
     permit_ms: int = 0
@@ -332,14 +335,7 @@ def _requested_approval(
     record = ApprovalRecord(
         # The id of approvals that were granted beforehand, so that others can be added to them.
         id=approval_id or secrets.token_bytes(APPROVAL_ID_BYTES),
-        session_id=terms.session_id,
-        block_id=terms.block_id,
-        block=terms.block,
-        scope=terms.scope,
-        epoch=terms.epoch,
-        request_digest=terms.request_digest,
-        threshold=terms.threshold,
-        keys=terms.keys,
+        **{name: getattr(terms, name) for name in ApprovalTerms.__slots__},
         action=request.action.decode(),
         resource=request.resource.decode(),
         arguments=request.arguments,

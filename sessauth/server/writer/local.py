@@ -92,20 +92,11 @@ def require_permit(permit: bytes) -> None:
 
 def call_request_from(message: CheckMessage, index: int, audience: str, call: CallContext) -> CallRequest:
     """Return the call of a judged item."""
-    token, action, resource, arguments, tool, session, source, peer, proof = message.call(index)
     return CallRequest(
-        gateway=call.principal.name,
-        token=token,
-        action=action,
-        resource=resource,
-        arguments=arguments,
-        tool=tool,
-        session=session,
-        source=source,
-        peer=peer,
+        call.principal.name,
+        *message.call(index),
         audience=audience,
         at_least_revision=message.at_least_revision,
-        proof=proof,
         approvals=message.approvals(index),
         retry_id=message.retry_id(index),
         permit_ms=message.permit_ms(index),

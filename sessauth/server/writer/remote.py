@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 
 from ..._fast.rpc_codec.check_messages import CheckMessage
+from ...client._failures import Failure
 from ...errors import ServerError
 from ...v1 import authorization_service_pb2 as pb
 from ...v1 import forward_service_pb2 as forward_pb
@@ -24,7 +24,6 @@ from ..status import CODES, refused
 from .port import Decisions
 
 PATH: Final = "/sessauth.v1.ForwardService/Forward"
-DETAILS: Final = "grpc-status-details-bin"
 # The socket of a control process that starts again is there within a second.
 OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -176,21 +175,8 @@ def item_message_from(message: CheckMessage, index: int) -> pb.CheckItem:
 
 def _refusal(error: Any) -> ServerError:
     """Return the control process's refusal of the call; WRITER_UNREACHABLE if there is none."""
-    word = field = message = ""
-    for key, value in error.trailing_metadata() or ():
-        if key != DETAILS:
-            continue
-        try:
-            status = status_pb2.Status.FromString(value)
-        except DecodeError:
-            continue
-        message = status.message
-        for detail in status.details:
-            info, request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-            if detail.Unpack(info):
-                word = info.reason
-            elif detail.Unpack(request) and request.field_violations:
-                field = request.field_violations[0].field
-    if word in CODES and word not in INTERNAL_REASONS:
-        return ServerError(message, reason=word, field=field)
-    return refused("WRITER_UNREACHABLE", f"the control process did not answer: {word or error.code().name}")
+    failure = Failure.read(error)
+    if failure.word in CODES and failure.word not in INTERNAL_REASONS:
+        return ServerError(error.details() or "", reason=failure.word, field=failure.field)
+    word = failure.word or failure.code.name
+    return refused("WRITER_UNREACHABLE", f"the control process did not answer: {word}")

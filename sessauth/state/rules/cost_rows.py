@@ -6,6 +6,7 @@ A counter's key is the session id, one byte for the kind, and what is counted.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -76,12 +77,12 @@ def corrupt(what: str, error: object) -> StateUnusable:
     return StateUnusable(f"{what} can't be read ({error}); restore the state from a backup", "CORRUPT")
 
 
-class CostRows:
+class CostRows(ABC):
     """Decodes the rows; the subclass implements ``get``. Raises StateUnusable CORRUPT at a damaged row."""
 
+    @abstractmethod
     def get(self, table: str, key: bytes) -> bytes | None:
         """Return a row's value."""
-        raise NotImplementedError
 
     def decoded(
         self, table: str, key: bytes, decode: Callable[[bytes], T], name: str, *ids: bytes
