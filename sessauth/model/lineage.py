@@ -30,6 +30,11 @@ def lineage(session: Session | None, read: Callable[[bytes], Session | None]) ->
         session = read(session.parent_id) if session.parent_id else None
 
 
+def ancestor_ids(session: Session, read: Callable[[bytes], Session | None]) -> tuple[bytes, ...]:
+    """Return the ids of a session's ancestors, the parent first; a purged one is the last that is known."""
+    return tuple(member.parent_id for member in lineage(session, read) if member.parent_id)
+
+
 def ceiling_layers(session_id: bytes, read: Callable[[bytes], Session | None]) -> Iterator[list[Scope]]:
     """Yield the layers of a session's ceiling and then its ancestors', as a check counts them."""
     for session in lineage(read(session_id) if session_id else None, read):

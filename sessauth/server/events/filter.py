@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from ...model.lineage import lineage
+from ...model.lineage import ancestor_ids
 from ...model.session import Session
 from ...v1 import event_service_pb2 as pb
 from .. import request_fields
@@ -119,8 +119,3 @@ class EventFilter:
             copy.CopyFrom(message)
         copy.inherited_by.extend(inherited)
         return Event.of(copy).encoded
-
-
-def ancestor_ids(session: Session, get_session: Callable[[bytes], Session | None]) -> list[bytes]:
-    """Return the ids of a session's ancestors, the parent first; a purged one is the last that is known."""
-    return [member.parent_id for member in lineage(session, get_session) if member.parent_id]

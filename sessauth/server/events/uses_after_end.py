@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ...model.lineage import SessionLookup, lineage
+from ...model.lineage import SessionLookup, ancestor_ids, lineage
 from ...model.session import Session, SessionStatus
 from ...usage.observations import UseAfterEnd
 from .event import Event, used_after_end
-from .filter import ancestor_ids
 
 # Sessions with uses to add up at a time. More are counted and not published.
 MAX_SESSIONS: Final = 4096

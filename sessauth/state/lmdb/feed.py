@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 from ...errors import Rejected, StateUnusable
 from ...model.change import Change, Rejection
+from ...model.lineage import ancestor_ids
 from ...model.log_records import ChangeResult, Head, SessionTrace
 from .. import layout
-from ..rules.validation import ancestor_ids
 from .environment import LmdbSource
 from .rows import TxnRows
 
@@ -146,7 +146,8 @@ def _entry(rows: TxnRows, seq: int, encoded: bytes, known: dict[bytes, ChangeOwn
 def _owner_of(rows: TxnRows, session_id: bytes) -> ChangeOwner | None:
     session = rows.session(session_id)
     if session is not None:
-        return ChangeOwner(session.subject, session.purpose, session.owner, ancestor_ids(rows, session))
+        ids = ancestor_ids(session, rows.session)
+        return ChangeOwner(session.subject, session.purpose, session.owner, ids)
     data = rows.get(layout.RESULTS, layout.TRACE_PREFIX + session_id)
     if data is None:
         return None

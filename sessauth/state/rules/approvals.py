@@ -171,15 +171,15 @@ def _expires_at_ms(signed: SignedApproval) -> int:
 def _replace(rows: Rows, session: Session, before: ApprovalRecord, after: ApprovalRecord) -> Effect:
     writes = [Put(layout.APPROVALS, session.id + after.id, after.encode())]
     if after.status is not ApprovalStatus.PENDING:
-        writes += _put_counts(rows, before)
+        writes += put_counts(rows, session.id, without_pending(rows.counts(session.id), before))
     return Effect(writes, session.epoch)
 
 
-def _put_counts(rows: Rows, before: ApprovalRecord) -> list[Put]:
-    """Return the write of the counts without a record that was pending."""
-    counts = rows.counts(before.session_id)
-    fewer = without_pending(counts, before)
-    return [] if fewer == counts else [Put(layout.COUNTERS, counts_key(before.session_id), fewer.encode())]
+def put_counts(rows: Rows, session_id: bytes, counts: SessionCounts) -> list[Put]:
+    """Return the write of a session's counts if they changed."""
+    if counts == rows.counts(session_id):
+        return []
+    return [Put(layout.COUNTERS, counts_key(session_id), counts.encode())]
 
 
 def _expire(rows: Rows, change: Change, record: ApprovalRecord) -> Effect:
@@ -190,4 +190,5 @@ def _expire(rows: Rows, change: Change, record: ApprovalRecord) -> Effect:
     key = request_key_of(record)
     if rows.get(layout.COUNTERS, key) == record.id:
         writes.append(Delete(layout.COUNTERS, key))
-    return Effect([*writes, *_put_counts(rows, record)], record.epoch)
+    fewer = without_pending(rows.counts(record.session_id), record)
+    return Effect([*writes, *put_counts(rows, record.session_id, fewer)], record.epoch)

@@ -17,7 +17,7 @@ from ...model.costs import ZERO, BudgetClaim, Ledger, Permit, SessionCounts, Set
 from ...model.session import Session
 from ...scopes.value import NANOS, Number
 from .. import layout
-from .approvals import without_pending
+from .approvals import put_counts, without_pending
 from .cost_rows import corrupt, counts_key, ledger_key, request_key_of, used_approval_key, uses_key
 from .effects import Delete, Effect, Put
 from .ports import Rows
@@ -53,7 +53,7 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
         detail = f"uses, budgets, approval_ids: a session counts at most {layout.MAX_COUNTERS} of them"
         raise RuleViolation(Rejection.LIMIT, detail)
     if grant is None:
-        return Effect([*writes, *_put_counts(rows, session, counts)], session.epoch)
+        return Effect([*writes, *put_counts(rows, session.id, counts)], session.epoch)
     if counts.open_permits >= limits.MAX_OPEN_PERMITS:
         detail = f"permit: {limits.MAX_OPEN_PERMITS} are open already; commit or release some"
         raise RuleViolation(Rejection.LIMIT, detail)
@@ -72,7 +72,7 @@ def consume(rows: Rows, change: Change, revision: int) -> Effect:
     writes.append(Put(layout.PERMITS, session.id + permit.id, permit.encode()))
     counts = replace(counts, open_permits=counts.open_permits + 1)
     return Effect(
-        [*writes, *_put_counts(rows, session, counts)],
+        [*writes, *put_counts(rows, session.id, counts)],
         session.epoch,
         permit_id=permit.id,
         permit_deadline_ms=permit.deadline_ms,
@@ -83,13 +83,6 @@ def _count_new(rows: Rows, writes: list[Put | Delete]) -> int:
     """Return the number of counters that the writes create."""
     keys = [write.key for write in writes if isinstance(write, Put) and write.table == layout.COUNTERS]
     return sum(rows.get(layout.COUNTERS, key) is None for key in keys)
-
-
-def _put_counts(rows: Rows, session: Session, counts: SessionCounts) -> list[Put]:
-    """Return the write of a session's counts if they changed."""
-    if counts == rows.counts(session.id):
-        return []
-    return [Put(layout.COUNTERS, counts_key(session.id), counts.encode())]
 
 
 def _use_approvals(

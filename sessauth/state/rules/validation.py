@@ -11,6 +11,7 @@ from ..._fast.codec import protobuf
 from ..._fast.scopes import containment
 from ..._fast.scopes import queries as kernel_scope
 from ...model.change import Change, Rejection
+from ...model.lineage import lineage
 from ...model.session import ScopeRecord, Session, SessionStatus
 from .. import layout
 from .ports import Rows
@@ -134,26 +135,8 @@ def validate_labels(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def ancestors(rows: Rows, session: Session) -> list[Session] | None:
     """Return a session's ancestors, nearest first; None if one is missing or there are too many."""
-    line: list[Session] = []
-    parent_id = session.parent_id
-    while parent_id:
-        parent = rows.session(parent_id)
-        if parent is None or len(line) == limits.MAX_ANCESTORS:
-            return None
-        line.append(parent)
-        parent_id = parent.parent_id
-    return line
-
-
-def ancestor_ids(rows: Rows, session: Session) -> tuple[bytes, ...]:
-    """Return the ids of a session's ancestors, nearest first, up to the first missing one."""
-    ids: list[bytes] = []
-    parent_id = session.parent_id
-    while parent_id and len(ids) < limits.MAX_ANCESTORS:
-        ids.append(parent_id)
-        parent = rows.session(parent_id)
-        parent_id = parent.parent_id if parent is not None else b""
-    return tuple(ids)
+    members = list(lineage(session, rows.session))
+    return None if members[-1].parent_id else members[1:]
 
 
 def require_session(rows: Rows, change: Change) -> Session:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from ...errors import Rejected, StateError, StateFull
 from ...model.change import Change, ChangeKind, ChangeOutcome, Rejection, end_session
 from ...model.costs import ONCE_PREFIX
-from ...model.lineage import lineage
+from ...model.lineage import ancestor_ids, lineage
 from ...model.log_records import ChangeResult, SessionTrace
 from ...model.session import EndCause, Session, SessionStatus
 from .. import layout
 from ..lmdb import evidence_rows
 from ..lmdb.rows import TxnRows
 from ..rules.apply import Applied, apply, chain_digest, conflict_outcome, only_removes_authority
-from ..rules.validation import ancestor_ids, ancestors, ended_reason
+from ..rules.validation import ancestors, ended_reason
 from .guarded_clock import ClockReading
 
 _SEQ_BYTES = 8
@@ -123,7 +123,7 @@ class Group:
         self.rows.put(layout.RESULTS, order, result.encode())
         if session is not None and purged:
             owner = session.owner if len(session.owner.encode()) <= layout.TRACE_OWNER_BYTES else ""
-            trace = SessionTrace(owner, ancestor_ids(self.rows, session))
+            trace = SessionTrace(owner, ancestor_ids(session, self.rows.session))
             self.rows.put(layout.RESULTS, layout.TRACE_PREFIX + session.id, trace.encode())
 
     def _drop_result(self, order: bytes) -> None:
