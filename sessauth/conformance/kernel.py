@@ -15,6 +15,8 @@ from ..reasons import Level, Reason, Stage
 from .memory_state import MemoryState, host_keys
 from .questions import complete
 
+# Members of an answer that are compared as they are.
+_COMPARED = ("allowed", "index", "scope", "clause", "argument", "matched_index", "matched_scope")
 # Cached views; questions come view by view.
 _MAX_VIEWS = 100
 
@@ -55,16 +57,10 @@ class KernelJudge:
         )
         return complete(
             {
-                "allowed": decision.allowed,
+                **{name: getattr(decision, name) for name in _COMPARED},
                 "reason": Reason(decision.reason).name,
                 "stage": Stage(decision.stage).name,
                 "level": Level(decision.level).name,
-                "index": decision.index,
-                "scope": decision.scope,
-                "clause": decision.clause,
-                "argument": decision.argument,
-                "matched_index": decision.matched_index,
-                "matched_scope": decision.matched_scope,
             }
         )
 

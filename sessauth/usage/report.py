@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ..model.session import Session
 from ..scopes.argument_path import Path
 from ..scopes.scope import Scope
-from .counters import TimeSpan
+from .counters import TimeSpan, TopKTable
 from .generalize import Fit
 from .grants import CEILING, MINTED, GrantLayer, ceilings
 from .profile import ALL, CallGroup
@@ -179,19 +179,18 @@ class UsageReport:
             "purpose": self.purpose,
             "sessions": [each.to_dict() for each in self.sessions],
             "allowed": usage.allowed.to_dict(),
-            "denied": [{"reason": reason, **span.to_dict()} for (reason,), span in usage.denied],
-            "denied_calls": [
-                {"reason": reason, "action": action, "resource": resource, **span.to_dict()}
-                for (reason, action, resource), span in usage.denied_calls
-            ],
-            "resources": [
-                {"action": action, "resource": resource, **span.to_dict()}
-                for (action, resource), span in usage.calls
-            ],
+            "denied": _rows(usage.denied, "reason"),
+            "denied_calls": _rows(usage.denied_calls, "reason", "action", "resource"),
+            "resources": _rows(usage.calls, "action", "resource"),
             "tokens_used": len(usage.tokens.rows),
             "layers": [each.to_dict() for each in self.layers],
             "incomplete": list(usage.truncated),
         }
+
+
+def _rows(table: TopKTable[Any], *names: str) -> list[dict[str, object]]:
+    """Return the rows of a table, with the names of their keys' parts."""
+    return [{**dict(zip(names, key, strict=True)), **span.to_dict()} for key, span in table]
 
 
 def _ceiling(session: Session) -> Iterable[GrantLayer]:

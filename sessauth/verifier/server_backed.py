@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from .._fast.check.batch import Batch
     from ..client import Client, RemoteDecision
 
-DEFAULT_TIMEOUT_MS: Final = 2_000
 _RETRY_ID_BYTES: Final = 16
 
 

@@ -85,7 +85,7 @@ def parameters_of(command: click.Command) -> Iterator[click.Parameter]:
 
 
 def known_of(*parameters: click.Parameter) -> dict[str, str]:
-    """What the user of a command with these parameters calls them."""
+    """The names of these parameters on the command line."""
     return failures.options_of(click.Context(click.Command("command", params=list(parameters))))
 
 

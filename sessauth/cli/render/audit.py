@@ -131,9 +131,8 @@ def _row(entry: Entry) -> list[object]:
 class Events:
     """Maps records to OCSF events; caches the first record of each file."""
 
-    def __init__(self, reading: FolderReader) -> None:
-        """Map records of ``reading``."""
-        self._reading = reading
+    def __init__(self) -> None:
+        """Cache nothing yet."""
         self._begins: dict[Path, Mapping[str, Any]] = {}
 
     def of(self, entries: Iterable[Entry]) -> Iterator[Event]:

@@ -24,29 +24,14 @@ from .folder import Owner, pid_namespace
 _META = struct.Struct("=16xII")
 _MAGIC = 0xBEEFC0DE
 _DATA_VERSION = 1
-_META_PAGES = 2
 # The page size is in the meta page, in the padding of the free list's record.
 _PAGE_SIZE_AT = 40
 # Room for a group and for the pages that LMDB copies to write it.
 _LEAST_FREE_BYTES = 65_536
 
 _NETWORK = frozenset(
-    {
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "9p",
-        "afs",
-        "ceph",
-        "coda",
-        "gfs2",
-        "glusterfs",
-        "lustre",
-        "ncpfs",
-    }
-    | {"ocfs2", "gpfs", "beegfs", "orangefs", "pvfs2"}
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "coda"}
+    | {"gfs2", "glusterfs", "lustre", "ncpfs", "ocfs2", "gpfs", "beegfs", "orangefs", "pvfs2"}
 )
 
 

@@ -236,7 +236,7 @@ def export(settings: Settings, /, folder: Path | None, out: Path | None, **optio
 
     folder = settings.audit_dir(folder)
     reading = FolderReader(folder)
-    events = Events(reading)
+    events = Events()
     wanted = _query(folder, **options)
     if out is None:
         for event in events.of(find(reading, wanted)):
