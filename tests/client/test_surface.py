@@ -71,7 +71,7 @@ def test_twins_have_the_same_methods(sync: type, twin: type) -> None:
 
 def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each method of each service can be called through the client."""
-    from sessauth.client._requests import approvals, checks, evidence, keys, sessions, tokens, usage
+    from sessauth.client._requests import approvals, evidence, keys, sessions, tokens, usage
     from sessauth.client._watch import events
     from sessauth.v1 import (
         approval_service_pb2,
@@ -85,7 +85,7 @@ def test_every_rpc_has_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
     described = (
-        *(approvals, keys, sessions, checks, tokens, usage),
+        *(approvals, keys, sessions, tokens, usage),
         *(events, evidence),
     )
     sources = "".join(inspect.getsource(module) for module in described)

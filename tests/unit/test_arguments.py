@@ -15,8 +15,7 @@ import pytest
 from sessauth._fast.check.survey import Survey
 from sessauth._fast.record.queue import DecisionQueue
 from sessauth.client import CheckItem
-from sessauth.client._requests.checks import list_allowed
-from sessauth.client._requests.tokens import item_message
+from sessauth.client._requests.tokens import item_message, list_allowed
 from sessauth.crypto.verifier_key import VerifierKey
 from sessauth.errors import UsageError
 from sessauth.reasons import Reason, SurveyVerdict

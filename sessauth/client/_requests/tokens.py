@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from ..._fast.call.argument_forms import judged
 from ...crypto.armor import STORED_PREFIX, presented_text
 from ...crypto.holder_public_key import HolderPublicKey
+from ...decisions.survey import Candidate, Verdicts
 from ...errors import UsageError
 from ...limits import MAX_BATCH_ITEMS, MAX_PERMIT_MS, MAX_RETRY_ID_BYTES, MAX_REVOKE_BLOCK_IDS
+from ...reasons import Reason, SurveyVerdict
 from ...scopes.call_arguments import text_bytes
 from ...scopes.scope import Scope
 from ...tokens.block_draft import BlockTerms
@@ -38,6 +40,10 @@ ENDINGS = {
     "sealed": token_pb2.ENDING_SEALED,
     "open": token_pb2.ENDING_OPEN,
     "bound": token_pb2.ENDING_BOUND,
+}
+
+_VERDICTS: Final = {
+    int(verdict): verdict for verdict in (SurveyVerdict.YES, SurveyVerdict.NO, SurveyVerdict.MAYBE)
 }
 
 
@@ -209,6 +215,58 @@ def check_batch(
         repeatable=all(map(_repeatable, items)),
         checks=True,
     )
+
+
+def list_allowed(
+    token: Token | str | bytes,
+    candidates: Sequence[tuple[Any, ...]],
+    audience: str,
+    session: bytes,
+    source: str,
+    peer: Sequence[str],
+    at_least_revision: int,
+) -> RpcRequest[Verdicts]:
+    """Describe ListAllowed."""
+    if not 1 <= len(candidates) <= MAX_BATCH_ITEMS:
+        raise UsageError(f"candidates: give 1 to {MAX_BATCH_ITEMS}, not {len(candidates)}")
+    request = check_pb.ListAllowedRequest(
+        token=item_message(CheckItem(token, b"", b"")).token,
+        candidates=[_candidate_message(Candidate(*each)) for each in candidates],
+        audience=audience,
+        at_least_revision=at_least_revision,
+        session_id=session,
+        source=source,
+        peer=peer,
+    )
+    return RpcRequest(
+        "AuthorizationService/ListAllowed",
+        request,
+        check_pb.ListAllowedResponse,
+        lambda answer: _verdicts(answer, len(candidates)),
+        checks=True,
+    )
+
+
+def _candidate_message(candidate: Candidate) -> check_pb.Candidate:
+    action, resource, arguments, tool = candidate
+    item = item_message(CheckItem(b"", action, resource, arguments or b"", tool))
+    return check_pb.Candidate(
+        action=item.action,
+        resource=item.resource,
+        has_arguments=arguments is not None,
+        arguments=item.arguments,
+        tool=item.tool,
+    )
+
+
+def _verdicts(answer: check_pb.ListAllowedResponse, count: int) -> Verdicts:
+    """Read an answer. A verdict that is missing, or of a later version, is a NO."""
+    token = decision_from_message(check_pb.Decision(reason=answer.reason, stage=answer.stage))
+    verdicts = [_VERDICTS.get(verdict, SurveyVerdict.NO) for verdict in answer.verdicts[:count]]
+    if token.reason is not Reason.ALLOWED:
+        verdicts = []
+    verdicts += [SurveyVerdict.NO] * (count - len(verdicts))
+    return Verdicts(tuple(verdicts), token.reason, token.stage, answer.revision)
 
 
 def stream_message(

@@ -17,7 +17,6 @@ from ...tokens.token import Token
 from ...v1 import authorization_service_pb2 as pb
 from .._decision import RemoteDecision, decision_from_message
 from .._failures import Failure, RpcFailure
-from .._requests import checks as survey_calls
 from .._requests import tokens as token_calls
 from .._results import CheckItem
 from .._threads.check_watch import Watch
@@ -98,7 +97,7 @@ class CheckCalls(KeyCalls):
         arguments, or with those of the candidate; a call is still to be checked before it is made.
         """
         return self._run(
-            survey_calls.list_allowed(token, candidates, audience, session, source, peer, at_least_revision)
+            token_calls.list_allowed(token, candidates, audience, session, source, peer, at_least_revision)
         )
 
     def check_stream(

@@ -13,8 +13,7 @@ from ...v1 import event_service_pb2 as pb
 from .._async.transport import AsyncTransport
 from .._failures import Failure, RpcFailure
 from .._watch import events
-from .._watch.events import EventCursor
-from .._watch.position import WatchPosition
+from .._watch.events import EventCursor, WatchPosition
 
 
 class AsyncEventStream(WatchPosition):

@@ -14,8 +14,7 @@ from ...v1 import event_service_pb2 as pb
 from .._failures import Failure, RpcFailure
 from .._sync.transport import Transport
 from .._watch import events
-from .._watch.events import EventCursor
-from .._watch.position import WatchPosition
+from .._watch.events import EventCursor, WatchPosition
 
 _GUARD_SECONDS: Final = 1.0
 
