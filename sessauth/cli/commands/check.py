@@ -1,8 +1,9 @@
-"""``sessauth check``: judge one call, and say why not."""
+"""``sessauth check``: judge one call, say why not, and stay until an allow is withdrawn."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,12 @@ from .. import failures, lookup
 from ..call_options import call_options, read_call
 from ..context import Settings, with_settings
 from ..io import read_approval, read_text, read_token
+from ..output import show
 from ..params import PATH, judge_state_option, token_argument
 from ..render.decision import to_json, to_lines
 
 if TYPE_CHECKING:
-    from ...client import Client
+    from ...client import CheckItem, Client
 
 
 def _ceilings(client: Client, decision: DecisionBase) -> list[list[Scope]]:
@@ -47,6 +49,39 @@ def _proof(text: str) -> bytes:
         return parse_proof(read_text(text[1:], "--proof") if text.startswith("@") else text.strip())
     except MalformedToken as error:
         raise UsageError(f"--proof: {error}") from None
+
+
+def _watch_call(
+    settings: Settings,
+    client: Client,
+    item: CheckItem,
+    audience: str,
+    at_least_revision: int,
+    explain: Callable[[DecisionBase], str],
+) -> None:
+    """Show the decision on a call, then its withdrawal, if it was allowed.
+
+    Returns once the call is not allowed. Raises Unavailable if the server can no longer tell.
+    """
+    with client.watch(audience=audience) as watch:
+        call = watch.ask(item, at_least_revision=at_least_revision)
+        _show_watched(settings, call.decision, explain(call.decision), withdrawn=False)
+        if call.decision:
+            for event in watch:
+                if event.withdrawn is not None:
+                    _show_watched(settings, event.withdrawn, explain(event.withdrawn), withdrawn=True)
+                    return
+
+
+def _show_watched(settings: Settings, decision: DecisionBase, explanation: str, *, withdrawn: bool) -> None:
+    """Print one line of JSON, or lines for people."""
+    if settings.json:
+        click.echo(json.dumps({**to_json(decision, explanation), "withdrawn": withdrawn}))
+        return
+    lines = to_lines(decision, explanation)
+    if withdrawn:
+        lines[0] = f"WITHDRAWN at stage {decision.stage.name.lower()}"
+    show(lines)
 
 
 @click.command()
@@ -119,10 +154,9 @@ def check(
             call["session"] = lookup.session(client, call["session"])
             if watch:
                 from ...client import CheckItem
-                from .check_watch import watch_call
 
                 audience, at_least_revision = call.pop("audience"), call.pop("at_least_revision")
-                watch_call(
+                _watch_call(
                     settings,
                     client,
                     CheckItem(token, action, resource, **call, **cost),
