@@ -60,27 +60,31 @@ def test_a_name_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert core.TESTED in str(refused.value)
 
 
-def _no_details(call: Any, code: int, details: str, trailing: Any, tag: Any, *, first: bool) -> None:
-    END(call, code, details, None, tag, first=first)
+def _something_else(call: Any, event: Any) -> None:
+    call._on_message(b"something else")
 
 
-END = core.end
+def _no_details(call: Any, code: int, details: str, status: Any, *, first: bool) -> None:
+    END(call, code, details, None, first=first)
+
+
+END = core.GrpcCall.end
 
 
 @pytest.mark.parametrize(
-    ("name", "replaced"),
+    ("owner", "name", "replaced"),
     [
-        ("message_of", lambda event: b"something else"),
-        ("end", _no_details),
-        ("seconds_until", lambda deadline: -1.0),
+        (core.GrpcCall, "_received", _something_else),
+        (core.GrpcCall, "end", _no_details),
+        (core, "wall_clock", lambda: 1e12),
     ],
 )
 def test_a_name_that_does_something_else_is_noticed(
-    name: str, replaced: Any, monkeypatch: pytest.MonkeyPatch
+    owner: Any, name: str, replaced: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message, a status or a deadline that is not what was sent."""
     monkeypatch.setattr(self_test, "SECONDS", 0.5)
-    monkeypatch.setattr(core, name, replaced)
+    monkeypatch.setattr(owner, name, replaced)
 
     with pytest.raises(ConfigError, match=re.escape(core.TESTED)):
         require_transport()
@@ -89,7 +93,7 @@ def test_a_name_that_does_something_else_is_noticed(
 def test_a_call_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The start is refused when its time is over."""
     monkeypatch.setattr(self_test, "SECONDS", 0.3)
-    monkeypatch.setattr(core, "receive", lambda call, tag: None)
+    monkeypatch.setattr(core.GrpcCall, "receive", lambda call, on_message: None)
 
     with pytest.raises(ConfigError, match="DEADLINE_EXCEEDED"):
         require_transport()

@@ -101,15 +101,15 @@ def test_polling_goes_on_behind_a_fault(where: str, monkeypatch: pytest.MonkeyPa
 
 def test_a_call_that_cannot_be_taken_over_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client is told at once, and the next call is accepted."""
-    real, failed = core.notice_end, threading.Event()
+    real, failed = core.GrpcCall.notice_end, threading.Event()
 
-    def once(call: Any, tag: Any) -> None:
+    def once(call: Any, on_end: Any) -> None:
         if not failed.is_set():
             failed.set()
             raise RuntimeError("injected")
-        real(call, tag)
+        real(call, on_end)
 
-    monkeypatch.setattr(core, "notice_end", once)
+    monkeypatch.setattr(core.GrpcCall, "notice_end", once)
     codes = []
     with _server(lambda rpc: rpc.unimplemented(), Receiving(1_000)) as channel:
         for _ in range(2):
@@ -125,7 +125,7 @@ def test_what_the_core_refuses_ends_the_call() -> None:
 
     def accept(rpc: Rpc) -> None:
         assert rpc._call is not None
-        core.receive(rpc._call, lambda event: None)
+        rpc._call.receive(lambda message: None)
         try:
             next(messages := rpc.messages(b"1"))
             next(messages)

@@ -17,8 +17,14 @@ cdef extern from * nogil:
         clock_gettime(clock, &t);
         return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000;
     }
+    static int64_t sessauth_ns(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (int64_t) t.tv_sec * 1000000000 + t.tv_nsec;
+    }
     static int64_t sessauth_wall_ms(void) { return sessauth_ms(CLOCK_REALTIME); }
     static int64_t sessauth_steady_ms(void) { return sessauth_ms(SESSAUTH_STEADY); }
     """
     int64_t wall_ms "sessauth_wall_ms"()
     int64_t steady_ms "sessauth_steady_ms"()
+    int64_t monotonic_ns "sessauth_ns"()

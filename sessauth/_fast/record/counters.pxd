@@ -34,4 +34,6 @@ cdef class Histograms:
     cdef int _bound_count
     cdef object _memory
 
+    # Count a value in a row that exists.
+    cdef void count(self, Py_ssize_t row, int64_t value) noexcept nogil
     cdef uint64_t *_row(self, Py_ssize_t row) except NULL

@@ -7,25 +7,19 @@ killed. Only one process writes to a memory, with the GIL or from one thread.
 from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint64_t
 
+from sessauth._fast.base.clock cimport monotonic_ns
 from sessauth._fast.call.check_state cimport CheckOutcome
 
 __all__ = ["CHECK_BOUNDS_NS", "COUNTERS_BYTES", "Histograms", "CheckCounters", "histogram_bytes"]
 
 cdef extern from * nogil:
     """
-    #include <time.h>
     #include <stdint.h>
-    static int64_t sessauth_ns(void) {
-        struct timespec t;
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (int64_t) t.tv_sec * 1000000000 + t.tv_nsec;
-    }
     static const int64_t sessauth_check_bounds[20] = {
         500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000,
         1000000, 2000000, 5000000, 10000000, 20000000, 50000000, 100000000, 200000000, 500000000, 1000000000,
     };
     """
-    int64_t monotonic_ns "sessauth_ns"()
     const int64_t check_bounds "sessauth_check_bounds"[20]
 
 cdef enum:
@@ -115,6 +109,11 @@ cdef class Histograms:
     def observe(self, Py_ssize_t row, int64_t value):
         """Count a value in a row. Values below 0 count as 0."""
         cdef uint64_t *cells = self._row(row)
+        cells[_place(self._bounds, self._bound_count, value)] += 1
+        cells[self._bound_count + 1] += <uint64_t> max(value, 0)
+
+    cdef void count(self, Py_ssize_t row, int64_t value) noexcept nogil:
+        cdef uint64_t *cells = self._cells + row * (self._bound_count + 2)
         cells[_place(self._bounds, self._bound_count, value)] += 1
         cells[self._bound_count + 1] += <uint64_t> max(value, 0)
 

@@ -35,7 +35,8 @@ cdef class CheckMessage(ItemOptions):
     # One field precedes the fields that all requests share.
     cdef bint shifted
 
-    cdef int _decode_text(self, TextSlice *token, int *refused) except -1
+    # Replace a token in text form by its bytes, or set the reason of its denial.
+    cdef int decode_text(self, TextSlice *token, int *refused) except -1
     cdef int _set_proof(self, CheckInput *input) except -1
     cdef int _use_table_token(self, Py_ssize_t i) except -1
     cdef int _look_up(self, TokenTableEntry *entry) except -1

@@ -163,7 +163,7 @@ cdef class CheckMessage(ItemOptions):
             if self.token_indexes != NULL and self.token_indexes[i]:
                 self._use_table_token(i)
             elif is_text(self.items[i].input.token.p, self.items[i].input.token.n):
-                self._decode_text(&self.items[i].input.token, &self.items[i].refused)
+                self.decode_text(&self.items[i].input.token, &self.items[i].refused)
         self.checker.judge_timed(self, first, end, now_ms)
 
     def answer(self, explain, elsewhere=()):
@@ -211,7 +211,7 @@ cdef class CheckMessage(ItemOptions):
         finally:
             out_free(&out)
 
-    cdef int _decode_text(self, TextSlice *token, int *refused) except -1:
+    cdef int decode_text(self, TextSlice *token, int *refused) except -1:
         """Replace a token in text form by its bytes."""
         cdef Prepared prepared = self.checker._prepare_input(PyBytes_FromStringAndSize(<const char *> token.p, token.n))
         refused[0] = prepared.reason
@@ -251,7 +251,7 @@ cdef class CheckMessage(ItemOptions):
         cdef CheckOutcome outcome
         cdef Chain chain
         if is_text(entry.token.p, entry.token.n):
-            self._decode_text(&entry.token, &entry.refused)
+            self.decode_text(&entry.token, &entry.refused)
             if entry.refused:
                 return 0
         input_init(&input)

@@ -43,7 +43,6 @@ _LEAST_FIELDS: Final = 6
 # Two-digit years from here on are of the century before (RFC 5280, 4.1.2.5.1).
 _CENTURY: Final = 50
 # The files are looked at no more often, however many connections begin.
-_LOOK_EACH_S: Final = 0.2
 _T = TypeVar("_T")
 
 
@@ -277,7 +276,6 @@ class Certificates:
         self._config = config
         self._clock = clock
         self._native: CertificateFiles[TlsContext] | None = None
-        self._look_at = 0.0
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Return credentials that follow the files. Raises ConfigError if they can't be used now."""
@@ -303,13 +301,9 @@ class Certificates:
         Only the first call raises: ConfigError if the files can't be used, StateUnusable if they are open to
         others.
         """
-        now = time.monotonic()
         if self._native is None:
             native = CertificateFiles(self._config, native_tls, self._clock)
             self._context, self._native = native.load(), native
-        elif now >= self._look_at:
-            self._context = self._native.reload() or self._context
         else:
-            return self._context
-        self._look_at = now + _LOOK_EACH_S
+            self._context = self._native.reload() or self._context
         return self._context

@@ -139,6 +139,10 @@ class CredentialFile:
                 loaded.accepted[digest] = principal
         return principal
 
+    def accepted_before(self, text: bytes) -> Principal | None:
+        """Return the principal of a credential that was accepted under the present file, or None."""
+        return self.loaded.accepted.get(blake2b(text, digest_size=32).digest())
+
     @staticmethod
     def _judge(text: str, entries: dict[str, StoredCredential]) -> Principal | None:
         found = parse(text)

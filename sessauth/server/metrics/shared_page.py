@@ -128,3 +128,8 @@ class Page:
 
 RPC_ROWS: Final = tuple((method, code) for method in RPCS for code in CODES)
 _ROW_OF: Final = {row: index for index, row in enumerate(RPC_ROWS)}
+
+
+def row_of(method: str, code: str) -> int:
+    """Return the row of :attr:`Page.rpcs` for calls of a method that ended with a code."""
+    return _ROW_OF[method, code]

@@ -59,6 +59,7 @@ from ..services.key import KeyService
 from ..services.session import SessionService
 from ..services.token import TokenService
 from ..services.usage import UsageService
+from ..transport.choice import choose
 from ..transport.self_test import require_transport
 from ..watch.recheck import Watching
 from ..writer.local import LocalWriter
@@ -90,6 +91,8 @@ class Control:
         """
         self._config = config
         self._clock = clock or SystemClock()
+        # What the workers serve with; a setting that can't be met is refused here.
+        self._check_server = choose(config)
         self.tcp_port = 0
         # Set when it is time to stop; ``failure`` is the reason if there was no signal.
         self.stopping = threading.Event()
@@ -212,11 +215,18 @@ class Control:
             tcp_port=self.tcp_port,
             metrics_port=self.metrics.port if self.metrics is not None else 0,
             workers=self._config.server.workers,
+            **self._check_server_fields(),
             state_dir=str(self._config.state_dir),
             keys_dir=str(self._config.keys_dir),
             config_file=str(self._config.home / "sessauth.toml"),
             credentials_file=str(self._config.credentials_file),
         )
+
+    def _check_server_fields(self) -> dict[str, str]:
+        """Return for the log what the workers' addresses are served with."""
+        if not self._config.server.workers:
+            return {}
+        return {"check_server": self._check_server.name, "check_server_why": self._check_server.why}
 
     def is_ready(self) -> bool:
         """Return True if state and clock are good for checks, and an active issuer key is here."""

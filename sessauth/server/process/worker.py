@@ -33,12 +33,14 @@ from ..config.config import Config, from_dict
 from ..metrics.publisher import Publisher
 from ..metrics.service import worker_name
 from ..metrics.shared_page import Page
+from ..rpc.direct import DirectChecks
 from ..rpc.failed_signatures import FailedSignatures
 from ..rpc.grpc_server import Serving
 from ..rpc.method import methods_of
 from ..rpc.tracing import open_tracing
 from ..services.authorization import AuthorizationService
 from ..services.health import HealthService
+from ..transport.choice import choose
 from ..watch.recheck import Watching
 from ..writer.remote import Forwarder, RemoteWriter
 from .recorder import ServerRecorder
@@ -106,7 +108,11 @@ def run(
         health = HealthService([service.full_name])
         methods = methods_of(service, authorization.methods())
         methods += methods_of(health_pb2.DESCRIPTOR.services_by_name["Health"], health.methods())
-        serving = Serving(config, methods, reuse_port=True, meter=page, tracing=tracing)
+        chosen = choose(config)
+        direct = (
+            DirectChecks(verifier, authorization.explain, failures.gates, page) if chosen.native else None
+        )
+        serving = Serving(config, methods, reuse_port=True, meter=page, tracing=tracing, direct=direct)
         publisher = None
         if page is not None:
             audit = recorder.audit_numbers
@@ -124,7 +130,13 @@ def run(
             serving.start()
             _require_progress(serving, source)
             health.set_ready(True)
-            log.event(logging.INFO, "worker_ready", index=index, socket=str(config.check_socket(index)))
+            log.event(
+                logging.INFO,
+                "worker_ready",
+                index=index,
+                socket=str(config.check_socket(index)),
+                server=chosen.name,
+            )
             if publisher is not None:
                 publisher.publish()
             # The heartbeat comes first: once ready, the worker's decisions count.

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from ..log import LOGGER, event
@@ -62,17 +62,22 @@ class Accounting:
         self._meter = meter
         # Calls that found their pool full, by pool.
         self.overloaded: Counter[str] = Counter()
+        # Returns the calls that the native server's loop answered, by method.
+        self.direct_counts: Callable[[], Mapping[str, int]] = dict
         self._lock = threading.Lock()
         self._succeeded: dict[str, CallCounts] = {}
         self._failed: Counter[tuple[str, str]] = Counter()
         self._second = 0
         self._logged = 0
         self._suppressed = 0
-        self._verbose = LOGGER.isEnabledFor(logging.DEBUG)
+        # Each call is logged.
+        self.verbose = LOGGER.isEnabledFor(logging.DEBUG)
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Return the number of calls by method and word; the word of a success is ``OK``."""
         succeeded = {(method, "OK"): counts.read() for method, counts in self._succeeded.items()}
+        for method, number in self.direct_counts().items():
+            succeeded[method, "OK"] = succeeded.get((method, "OK"), 0) + number
         with self._lock:
             return {**{key: number for key, number in succeeded.items() if number}, **self._failed}
 
@@ -89,7 +94,7 @@ class Accounting:
             event(level, "call", **self._fields(call, "OK"))
 
         # Checks succeed thousands of times a second: the level is not looked up for each of them.
-        record = count_and_log if rule.changes or self._verbose else count
+        record = count_and_log if rule.changes or self.verbose else count
         return record if self._meter is None else self._metered(method, self._meter, record)
 
     def record_failure(self, call: CallContext, error: BaseException) -> None:

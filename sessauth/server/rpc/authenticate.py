@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Self
 
 from ...errors import ConfigError
@@ -67,15 +67,22 @@ class Authenticator:
                 return principal
         raise refused("UNAUTHENTICATED", "the credential is missing or not accepted")
 
+    def accepted_before(self, authorization: bytes) -> Principal | None:
+        """Return the principal of an ``authorization`` entry accepted before, or None."""
+        if authorization[: len(BEARER)].lower() != BEARER.encode():
+            return None
+        return self.credentials.accepted_before(authorization[len(BEARER) :])
+
     def from_certificate(self, rpc: Rpc) -> Principal | None:
         """Return the principal of the verified client certificate, or None.
 
         Raises UNAUTHENTICATED for one that belongs to two.
         """
+        return self.from_facts(rpc.auth_context()) if self.identities.known() else None
+
+    def from_facts(self, facts: Mapping[str, Sequence[bytes]]) -> Principal | None:
+        """Return the principal of an ``authorization`` entry if it was accepted before."""
         known = self.identities.known()
-        if not known:
-            return None
-        facts = rpc.auth_context()
         uris = {uri.decode("utf-8", "replace") for uri in facts.get("peer_uri", ())}
         pems = facts.get("x509_pem_cert", ()) if known.by_thumbprint else ()
         return known.principal_of(uris, certificate_thumbprint(pems[0]) if pems else "")

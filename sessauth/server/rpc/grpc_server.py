@@ -14,12 +14,15 @@ from typing import Final
 from ...errors import ServerError
 from .. import log as server_log
 from ..config.config import Config
+from ..keys.certificates import certificate_facts
 from ..transport.loop import GrpcServer
+from ..transport.native import NativeServer
 from ..transport.receiving import Receiving
 from .accounting import Accounting, Meter
 from .authenticate import Authenticator
 from .deadline import Deadline
-from .listen import bind_tcp, bind_unix, options
+from .direct import DirectCallers, DirectChecks
+from .listen import MAX_METADATA_BYTES, MAX_REQUEST_BYTES, bind_tcp, bind_unix, options
 from .method import Method
 from .pipeline import Pipeline
 from .pools import open_pools
@@ -50,13 +53,18 @@ class Serving:
         authenticator: Authenticator | None = None,
         meter: Meter | None = None,
         tracing: Tracing | None = None,
+        direct: DirectChecks | None = None,
     ) -> None:
         """Prepare to serve ``methods``; nothing listens yet.
 
         ``authenticator`` knows the callers; None: those of ``config`` alone. ``meter`` observes how long each
-        call took, and ``tracing`` makes a span of it.
+        call took, and ``tracing`` makes a span of it. With ``direct`` the native server serves, by default
+        gRPC's own.
         """
         self._config = config
+        self._traced = tracing is not None
+        # The callers whose checks are answered on the native server's loop.
+        self._direct: DirectCallers | None = None
         self.pools = open_pools(config.limits)
         self.accounting = Accounting(meter)
         self._deadline = Deadline(config.limits.max_deadline_ms)
@@ -65,8 +73,30 @@ class Serving:
         pipeline = Pipeline(callers, self.accounting, self._deadline, slow_reader_seconds, tracing)
         receiving = Receiving(config.limits.receive_ms)
         self._router = Router(list(methods), pipeline, self.pools, receiving)
-        self._server = GrpcServer(self._router.accept, receiving, options(reuse_port=reuse_port))
+        self._server = (
+            GrpcServer(self._router.accept, receiving, options(reuse_port=reuse_port))
+            if direct is None
+            else self._native_server(direct, callers, receiving)
+        )
         self._sockets: list[Path] = []
+
+    def _native_server(
+        self, direct: DirectChecks, callers: Authenticator, receiving: Receiving
+    ) -> NativeServer:
+        # Traces, and a log of each call, need the pipeline.
+        found = None
+        if not self._traced and not self.accounting.verbose:
+            found = self._direct = DirectCallers(direct, callers)
+            self.accounting.direct_counts = found.counts
+        return NativeServer(
+            self._router.accept,
+            receiving,
+            max_message=MAX_REQUEST_BYTES,
+            max_metadata=MAX_METADATA_BYTES,
+            slow_reader_seconds=self._config.limits.slow_reader_ms / 1000,
+            certificate_facts=certificate_facts,
+            direct=found,
+        )
 
     def bind_unix(self, path: Path) -> None:
         """Listen on a Unix socket. Raises ConfigError."""
@@ -92,6 +122,8 @@ class Serving:
         """
         until = time.monotonic() + grace_ms / 1000
         self._router.drain()
+        if self._direct is not None:
+            self._direct.drain()
         time.sleep(min(NOTICE_SECONDS, grace_ms / 1000))
         while time.monotonic() < until and (self._busy() or (also_while is not None and also_while())):
             time.sleep(POLL_SECONDS)

@@ -8,7 +8,7 @@ import socket
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ... import limits
 from ...errors import ConfigError
@@ -16,6 +16,7 @@ from ..config.config import Config
 from ..keys.certificates import Certificates
 from ..log import event
 from ..transport.loop import GrpcServer
+from ..transport.native import NativeServer
 
 # A batch of 1024 items with tokens of 8 KiB is 8 MiB; arguments share what is left.
 MAX_REQUEST_BYTES: Final = 12 << 20
@@ -49,7 +50,7 @@ def options(*, reuse_port: bool) -> list[tuple[str, int]]:
     return [*OPTIONS, ("grpc.so_reuseport", int(reuse_port))]
 
 
-def bind_unix(server: GrpcServer, path: Path) -> None:
+def bind_unix(server: GrpcServer | NativeServer, path: Path) -> None:
     """Listen on a Unix socket of mode 0660, replacing one that nobody listens on any more.
 
     Raises ConfigError if the path is too long, is something else, or is in use.
@@ -61,7 +62,7 @@ def bind_unix(server: GrpcServer, path: Path) -> None:
     before = os.umask(0o117)
     try:
         bound = server.add_port(f"unix:{path}")
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise ConfigError(f"{path}: can't be listened on: {error}") from error
     finally:
         os.umask(before)
@@ -88,7 +89,7 @@ def _remove_stale(path: Path) -> None:
     raise ConfigError(f"{path}: another server listens there")
 
 
-def bind_tcp(server: GrpcServer, config: Config, address: str) -> int:
+def bind_tcp(server: GrpcServer | NativeServer, config: Config, address: str) -> int:
     """Listen on TCP with TLS, or without if ``insecure_tcp`` says so; returns the port.
 
     Raises ConfigError if a certificate file can't be read or the address can't be had.
@@ -103,8 +104,9 @@ def bind_tcp(server: GrpcServer, config: Config, address: str) -> int:
             )
             port = server.add_port(address)
         else:
-            port = server.add_port(address, Certificates(config).server_credentials())
-    except RuntimeError as error:
+            tls: Any = server.tls(Certificates(config))
+            port = server.add_port(address, tls)
+    except (RuntimeError, OSError, ValueError) as error:
         raise ConfigError(f"tcp.address: {address} can't be listened on: {error}") from error
     if not port:
         raise ConfigError(f"tcp.address: {address} can't be listened on")

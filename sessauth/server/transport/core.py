@@ -31,6 +31,7 @@ NAMES: Final = (
 TESTED: Final = "grpcio>=1.76,<1.86"
 NO_FLAGS: Final = 0
 OK: Final = 0
+DETAILS: Final = "grpc-status-details-bin"
 
 _binding: Binding = importlib.import_module("grpc._cython.cygrpc")
 _Close: Binding = getattr(_binding, "ReceiveCloseOnServerOperation", None)
@@ -96,67 +97,86 @@ class Core:
         self._server.destroy()
 
 
-def seconds_until(deadline: float) -> float:
-    """Return the seconds until a deadline of the wall clock, at least 0."""
-    return max(deadline - time.time(), 0.0)
+def wall_clock() -> float:
+    """Return the time in seconds since 1970, which gRPC's deadlines count in."""
+    return time.time()
 
 
-def _start(call: CoreCall, operations: Sequence[Any], tag: Tag) -> None:
-    """Begin operations of a call. Raises RuntimeError, and cancels it, if the core refuses them."""
-    refusal = call.start_server_batch(operations, tag)
-    if refusal != OK:
-        # These give no event: a thread that waits for one is woken by the end of the call.
-        call.cancel()
-        raise RuntimeError(f"gRPC's core refused operations of a call: error {refusal}")
+class GrpcCall:
+    """A call of gRPC's core. See :class:`~sessauth.server.transport.rpc.WireCall` for the methods."""
+
+    __slots__ = ("_call", "_on_end", "_on_message", "_on_written", "deadline", "metadata", "method")
+
+    def __init__(self, event: Event) -> None:
+        """Take over the call of an event."""
+        self._call: CoreCall = event.call
+        self.deadline: float = event.call_details.deadline
+        self.method: str = event.call_details.method.decode("utf-8", "replace")
+        self.metadata: Metadata = event.invocation_metadata or ()
+
+    def notice_end(self, on_end: Callable[[bool], None]) -> None:
+        """Call ``on_end(cancelled)`` when the call has ended."""
+        self._on_end = on_end
+        self._start((_Close(NO_FLAGS),), self._ended)
+
+    def receive(self, on_message: Callable[[bytes | None], None]) -> None:
+        """Call ``on_message`` with the next message."""
+        self._on_message = on_message
+        self._start((_Receive(NO_FLAGS),), self._received)
+
+    def answer(self, message: bytes) -> None:
+        """Send the message of a unary call and the status OK."""
+        self._start(
+            (
+                _SendHeaders(None, NO_FLAGS),
+                _SendMessage(message, NO_FLAGS),
+                _SendStatus(None, OK, b"", NO_FLAGS),
+            ),
+            _ignore,
+        )
+
+    def send(self, message: bytes, on_written: Callable[[], None], *, first: bool) -> None:
+        """Send a message of a stream."""
+        self._on_written = on_written
+        operation = _SendMessage(message, NO_FLAGS)
+        self._start((_SendHeaders(None, NO_FLAGS), operation) if first else (operation,), self._written)
+
+    def end(self, code: int, details: str, status: bytes | None, *, first: bool) -> None:
+        """Send the status of the call."""
+        trailing = None if status is None else ((DETAILS, status),)
+        operation = _SendStatus(trailing, code, details.encode(), NO_FLAGS)
+        self._start((_SendHeaders(None, NO_FLAGS), operation) if first else (operation,), _ignore)
+
+    def cancel(self) -> None:
+        """End the call without a status."""
+        self._call.cancel()
+
+    def peer(self) -> str:
+        """Return the address of the client."""
+        return bytes(self._call.peer()).decode("utf-8", "replace")
+
+    def certificate_facts(self) -> Mapping[str, Sequence[bytes]]:
+        """Return the TLS facts of the client: gRPC's auth context."""
+        facts: Mapping[bytes, Sequence[bytes]] = _binding.auth_context(self._call) or {}
+        return {name.decode("utf-8", "replace"): values for name, values in facts.items()}
+
+    def _start(self, operations: Sequence[Any], tag: Tag) -> None:
+        """Begin operations. Raises RuntimeError, and cancels the call, if the core refuses them."""
+        refusal = self._call.start_server_batch(operations, tag)
+        if refusal != OK:
+            # These give no event: a thread that waits for one is woken by the end of the call.
+            self._call.cancel()
+            raise RuntimeError(f"gRPC's core refused operations of a call: error {refusal}")
+
+    def _ended(self, event: Event) -> None:
+        self._on_end(bool(event.batch_operations[0].cancelled()))
+
+    def _received(self, event: Event) -> None:
+        self._on_message(event.batch_operations[0].message())
+
+    def _written(self, event: Event) -> None:
+        self._on_written()
 
 
-def notice_end(call: CoreCall, tag: Tag) -> None:
-    """Request an event for the end of the call; :func:`was_cancelled` reads it."""
-    _start(call, (_Close(NO_FLAGS),), tag)
-
-
-def was_cancelled(event: Event) -> bool:
-    """Return True if the call ended otherwise than by its status."""
-    return bool(event.batch_operations[0].cancelled())
-
-
-def receive(call: CoreCall, tag: Tag) -> None:
-    """Request an event with the next message; :func:`message_of` reads it."""
-    _start(call, (_Receive(NO_FLAGS),), tag)
-
-
-def message_of(event: Event) -> bytes | None:
-    """Return the message of an event; None if the client sends no more."""
-    message: bytes | None = event.batch_operations[0].message()
-    return message
-
-
-def answer(call: CoreCall, message: bytes, tag: Tag) -> None:
-    """Send the message of a unary call and the status OK."""
-    _start(
-        call,
-        (
-            _SendHeaders(None, NO_FLAGS),
-            _SendMessage(message, NO_FLAGS),
-            _SendStatus(None, OK, b"", NO_FLAGS),
-        ),
-        tag,
-    )
-
-
-def send(call: CoreCall, message: bytes, tag: Tag, *, first: bool) -> None:
-    """Send a message of a stream; the event comes when it is written to the connection."""
-    operation = _SendMessage(message, NO_FLAGS)
-    _start(call, (_SendHeaders(None, NO_FLAGS), operation) if first else (operation,), tag)
-
-
-def end(call: CoreCall, code: int, details: str, trailing: Metadata | None, tag: Tag, *, first: bool) -> None:
-    """Send the status of a call."""
-    operation = _SendStatus(trailing, code, details.encode(), NO_FLAGS)
-    _start(call, (_SendHeaders(None, NO_FLAGS), operation) if first else (operation,), tag)
-
-
-def certificate_facts(call: CoreCall) -> Mapping[str, Sequence[bytes]]:
-    """Return the TLS facts of the client: gRPC's auth context."""
-    facts: Mapping[bytes, Sequence[bytes]] = _binding.auth_context(call) or {}
-    return {name.decode("utf-8", "replace"): values for name, values in facts.items()}
+def _ignore(event: Event) -> None:
+    """Do nothing: an answer that was sent needs no more."""

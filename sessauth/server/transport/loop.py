@@ -9,8 +9,9 @@ from typing import Final
 
 import grpc
 
+from ..keys.certificates import Certificates
 from ..log import fault
-from .core import Core, Event
+from .core import Core, Event, GrpcCall
 from .receiving import Receiving
 from .rpc import Rpc
 
@@ -42,6 +43,11 @@ class GrpcServer:
     def add_port(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen on an address; returns the port, 0 if it can't be had. May raise RuntimeError."""
         return self._core.add_port(address, credentials)
+
+    @staticmethod
+    def tls(certificates: Certificates) -> grpc.ServerCredentials:
+        """Return what :meth:`add_port` needs for TLS. Raises ConfigError."""
+        return certificates.server_credentials()
 
     def start(self) -> None:
         """Begin to accept calls."""
@@ -108,7 +114,7 @@ class GrpcServer:
             return
         rpc: Rpc | None = None
         try:
-            rpc = Rpc(event)
+            rpc = Rpc(GrpcCall(event))
             self._accept(rpc)
         except Exception as error:  # noqa: BLE001 - becomes the status of the call
             fault("accept", error)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from ..keys.credentials import Principal
 from ..log import fault
@@ -14,19 +14,70 @@ from ..rpc.pool import PoolShare
 from ..status import refused, to_status
 from . import core
 
-DETAILS: Final = "grpc-status-details-bin"
+# gRPC's code of a method that is not served.
+UNIMPLEMENTED: Final = 12
 
 
-def _ignore(event: core.Event) -> None:
-    """Do nothing: an answer that was sent needs no more."""
+class WireCall(Protocol):
+    """A call of one transport. Callbacks are called on the thread that polls the transport."""
+
+    @property
+    def method(self) -> str:
+        """The full name of the RPC."""
+        ...
+
+    @property
+    def metadata(self) -> core.Metadata:
+        """The metadata that the client sent."""
+        ...
+
+    @property
+    def deadline(self) -> float:
+        """The client's deadline in seconds since 1970; far in the future without one."""
+        ...
+
+    def notice_end(self, on_end: Callable[[bool], None]) -> None:
+        """Call ``on_end(cancelled)`` when the call has ended; ``cancelled``: otherwise than by its status."""
+        ...
+
+    def receive(self, on_message: Callable[[bytes | None], None]) -> None:
+        """Call ``on_message`` with the next message; None if the client sends no more."""
+        ...
+
+    def answer(self, message: bytes) -> None:
+        """Send the message of a unary call and the status OK."""
+        ...
+
+    def send(self, message: bytes, on_written: Callable[[], None], *, first: bool) -> None:
+        """Send a message of a stream, its ``first`` or a later one.
+
+        ``on_written()`` is called when it is on its way, or the call has ended.
+        """
+        ...
+
+    def end(self, code: int, details: str, status: bytes | None, *, first: bool) -> None:
+        """Send the status of a call: its code, its text, and its google.rpc.Status, encoded."""
+        ...
+
+    def cancel(self) -> None:
+        """End the call without a status."""
+        ...
+
+    def peer(self) -> str:
+        """Return the address of the client."""
+        ...
+
+    def certificate_facts(self) -> Mapping[str, Sequence[bytes]]:
+        """Return the facts of the client's certificate, by gRPC's names."""
+        ...
 
 
 class Rpc:
-    """A call of gRPC's core.
+    """A call of any transport.
 
     Until its message has come it belongs to the polling thread, then to the thread that answers it. It drops
-    the core's call as soon as that has ended, even while it is referenced itself: gRPC counts a call among
-    its connection's streams until then, and an exception that references a frame would hold the call.
+    the transport's call as soon as that has ended, even while it is referenced itself: gRPC counts a call
+    among its connection's streams until then, and an exception that references a frame would hold the call.
     """
 
     __slots__ = (
@@ -46,12 +97,12 @@ class Rpc:
 
     plan: Plan
 
-    def __init__(self, event: core.Event) -> None:
-        """Take over the call of an event."""
-        self._call: core.CoreCall | None = event.call
-        self._deadline: float = event.call_details.deadline
-        self.method: str = event.call_details.method.decode("utf-8", "replace")
-        self.metadata: core.Metadata = event.invocation_metadata or ()
+    def __init__(self, call: WireCall) -> None:
+        """Take over a new call."""
+        self._call: WireCall | None = call
+        self._deadline = call.deadline
+        self.method = call.method
+        self.metadata = call.metadata
         self.accepted_at = self.receiving_since = time.monotonic()
         # ``ended``: nothing more can be sent or received. ``cancelled``: not by this server's status.
         self.ended = self.cancelled = False
@@ -65,7 +116,7 @@ class Rpc:
         self._callbacks: list[Callable[[], object]] = []
         self._arrived: SimpleQueue[bytes | None] | None = None
         self._written: SimpleQueue[None] | None = None
-        core.notice_end(event.call, self._on_end)
+        call.notice_end(self._on_end)
 
     def is_active(self) -> bool:
         """Return True while the client waits for an answer."""
@@ -73,7 +124,7 @@ class Rpc:
 
     def time_remaining(self) -> float:
         """Return the seconds until the client's deadline, at least 0."""
-        return core.seconds_until(self._deadline)
+        return max(self._deadline - core.wall_clock(), 0.0)
 
     def invocation_metadata(self) -> core.Metadata:
         """Return the metadata that the client sent."""
@@ -82,12 +133,12 @@ class Rpc:
     def peer(self) -> str:
         """Return the address of the client; empty once the call has ended."""
         call = self._call
-        return "" if call is None else call.peer().decode("utf-8", "replace")
+        return "" if call is None else call.peer()
 
     def auth_context(self) -> Mapping[str, Sequence[bytes]]:
         """Return the TLS facts of the client; empty once the call has ended."""
         call = self._call
-        return {} if call is None else core.certificate_facts(call)
+        return {} if call is None else call.certificate_facts()
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
         """Call ``callback`` when the call has ended; False if it has."""
@@ -109,7 +160,7 @@ class Rpc:
         call = self._call
         if call is not None:
             try:
-                core.receive(call, self._on_first)
+                call.receive(self._on_first)
             except Exception as error:  # noqa: BLE001 - the calls behind it go on
                 self._give_up(error)
 
@@ -119,7 +170,7 @@ class Rpc:
         if call is not None and not self._closing:
             self._closing = True
             try:
-                core.answer(call, message, _ignore)
+                call.answer(message)
             except Exception as error:  # noqa: BLE001 - nobody is left to raise it to
                 self._give_up(error)
 
@@ -127,15 +178,15 @@ class Rpc:
         """End the call with the status of ``error``, without one if that can't be sent. Raises nothing."""
         try:
             code, status = to_status(error)
-            trailing = ((DETAILS, status.SerializeToString()),)
+            encoded = status.SerializeToString()
         except Exception as problem:  # noqa: BLE001 - the call ends in any case
             self._give_up(problem)
         else:
-            self._end(code.value[0], status.message, trailing)
+            self._end(code.value[0], status.message, encoded)
 
     def unimplemented(self) -> None:
         """End a call of a method that is not served."""
-        self._end(12, "Method not found!", None)
+        self._end(UNIMPLEMENTED, "Method not found!", None)
 
     def finish(self) -> None:
         """End a stream that was answered."""
@@ -153,7 +204,7 @@ class Rpc:
             call = self._call
             if call is None:
                 break
-            core.receive(call, self._on_next)
+            call.receive(self._on_next)
             data = arrived.get()
         if self.cancelled:
             raise cancelled_error()
@@ -170,8 +221,8 @@ class Rpc:
         if self._written is None:
             self._written = SimpleQueue()
         first, self._headers_pending = self._headers_pending, False
-        core.send(call, message, self._on_written, first=first)
-        # The core reports the messages of an ended call as written too.
+        call.send(message, self._on_written, first=first)
+        # The messages of an ended call count as written too.
         try:
             self._written.get(timeout=within_seconds)
         except Empty:
@@ -182,12 +233,12 @@ class Rpc:
         if self.ended:
             raise cancelled_error()
 
-    def _end(self, code: int, details: str, trailing: core.Metadata | None) -> None:
+    def _end(self, code: int, details: str, status: bytes | None) -> None:
         call = self._call
         if call is not None and not self._closing:
             self._closing = True
             try:
-                core.end(call, code, details, trailing, _ignore, first=self._headers_pending)
+                call.end(code, details, status, first=self._headers_pending)
             except Exception as error:  # noqa: BLE001 - nobody is left to raise it to
                 self._give_up(error)
 
@@ -196,20 +247,20 @@ class Rpc:
         fault("call", error)
         self.cancel()
 
-    def _on_first(self, event: core.Event) -> None:
+    def _on_first(self, message: bytes | None) -> None:
         if not self.refused:
-            self.plan.deliver(self, core.message_of(event))
+            self.plan.deliver(self, message)
 
-    def _on_next(self, event: core.Event) -> None:
+    def _on_next(self, message: bytes | None) -> None:
         if self._arrived is not None:
-            self._arrived.put(core.message_of(event))
+            self._arrived.put(message)
 
-    def _on_written(self, event: core.Event) -> None:
+    def _on_written(self) -> None:
         if self._written is not None:
             self._written.put(None)
 
-    def _on_end(self, event: core.Event) -> None:
-        self.cancelled = core.was_cancelled(event)
+    def _on_end(self, cancelled: bool) -> None:
+        self.cancelled = cancelled
         self.ended = True
         self._call = None
         self._run_callbacks()

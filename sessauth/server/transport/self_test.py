@@ -11,10 +11,10 @@ import grpc
 
 from ..rpc.pool import BoundedPool, PoolShare
 from ..status import refused
-from .core import unfit
+from .core import DETAILS, unfit
 from .loop import GrpcServer
 from .receiving import Receiving
-from .rpc import DETAILS, Plan, Rpc
+from .rpc import Plan, Rpc
 
 SECONDS: Final = 5.0
 # gRPC uses the proxy of the environment for this kind of socket too.

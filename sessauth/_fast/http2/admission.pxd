@@ -1,0 +1,29 @@
+"""Requests: answered on the loop, or made calls that Python accepts."""
+
+from libc.stdint cimport uint64_t
+
+from sessauth._fast.http2.commands cimport CommandQueue
+from sessauth._fast.http2.stream cimport Connection, LoopMemory, Stream
+from sessauth._fast.rpc_codec.direct cimport DirectCaller
+
+cdef class Admission:
+    cdef LoopMemory memory
+    cdef CommandQueue commands
+    cdef object _accept
+    cdef object _fault
+    cdef object _direct
+    cdef frozenset _direct_paths
+    cdef object _certificate_facts
+    # Calls that were answered on the loop.
+    cdef readonly uint64_t answered
+
+    # Note if callers that were found earlier may be ones no longer.
+    cdef int refresh(self) except -1
+    # Answer, admit or call back for a ready stream.
+    cdef int advance_stream(self, Stream *stream) except -1
+    # Make the call of a stream, and let it be accepted.
+    cdef int admit(self, Stream *stream) except -1
+    cdef bint _may_be_direct(self, const Stream *stream) except -1
+    cdef bint _answer_directly(self, Stream *stream, Py_ssize_t size) except -1
+    cdef DirectCaller _find_caller(self, Stream *stream)
+    cdef object _facts(self, Connection *connection)

@@ -1,0 +1,3 @@
+class Admission:
+    @property
+    def answered(self) -> int: ...

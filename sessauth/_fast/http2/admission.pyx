@@ -1,0 +1,182 @@
+"""Requests: answered on the loop, or made calls that Python accepts."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp
+
+from sessauth._fast.http2.answers cimport answer, finish, refuse_request, reset
+from sessauth._fast.http2.call cimport NativeCall, call_of, timeout_ns
+from sessauth._fast.http2.callers cimport cache_caller, cached_caller
+from sessauth._fast.http2.closing cimport let_go
+from sessauth._fast.http2.commands cimport CommandQueue
+from sessauth._fast.http2.library cimport CANCEL, Vector, nghttp2
+from sessauth._fast.http2.stream cimport (
+    ANSWER_NONE,
+    FAULT_HEADERS,
+    MESSAGE_PREFIX,
+    Connection,
+    Stream,
+    expect,
+    fail,
+    message_size,
+    unexpect,
+)
+from sessauth._fast.http2.tls cimport tls_peer_certificate
+from sessauth._fast.rpc_codec.direct cimport DirectCaller
+
+cdef enum:
+    # gRPC's code.
+    RESOURCE_EXHAUSTED = 8
+
+# A message of a call that can be answered at once comes with its headers, or right behind them.
+cdef int64_t EXPECTED_NS = 10_000_000
+
+
+cdef class Admission:
+    """Answers or admits the requests of a loop. See Loop for the parameters."""
+
+    def __cinit__(self):
+        self.commands = CommandQueue.__new__(CommandQueue)
+
+    cdef int refresh(self) except -1:
+        """Note if callers that were found earlier may be ones no longer."""
+        try:
+            self.memory.generation = self._direct.generation()
+        except Exception as error:
+            self.memory.generation += 1
+            self._fault(error)
+        return 0
+
+    cdef int advance_stream(self, Stream *stream) except -1:
+        """Answer a ready stream at once, admit it, or call back for it."""
+        cdef Py_ssize_t size
+        if stream.call != NULL:
+            try:
+                (<NativeCall> stream.call).advance()
+            except Exception as error:
+                self._fault(error)
+            if stream.closed:
+                let_go(stream)
+            return 0
+        if stream.closed:
+            let_go(stream)
+            return 0
+        if not stream.has_headers or stream.answer != ANSWER_NONE:
+            return 0
+        if self._direct is not None and not stream.fault and self._may_be_direct(stream):
+            size = message_size(stream)
+            if size < 0 or not stream.ended:
+                if not stream.ended:
+                    expect(stream, self.memory.now_ns + EXPECTED_NS)
+                    return 0
+            elif stream.body_end - stream.body_begin == <size_t> size + MESSAGE_PREFIX:
+                if self._answer_directly(stream, size):
+                    unexpect(stream)
+                    return 0
+        unexpect(stream)
+        return self.admit(stream)
+
+    cdef bint _may_be_direct(self, const Stream *stream) except -1:
+        cdef Vector path
+        if stream.path < 0 or stream.timeout < 0 or stream.several_authorizations:
+            return False
+        if cached_caller(stream) != NULL:
+            return True
+        path = nghttp2.rcbuf_get_buf(stream.headers[stream.path].value)
+        return PyBytes_FromStringAndSize(<const char *> path.p, path.n) in self._direct_paths
+
+    cdef bint _answer_directly(self, Stream *stream, Py_ssize_t size) except -1:
+        """Answer a call here and now. False: it needs a thread."""
+        cdef PyObject *caller = cached_caller(stream)
+        cdef Vector text
+        cdef object direct, reply
+        text = nghttp2.rcbuf_get_buf(stream.headers[stream.timeout].value)
+        if timeout_ns(text.p, text.n) <= 0:
+            return False
+        try:
+            if caller == NULL:
+                direct = self._find_caller(stream)
+                if direct is None:
+                    return False
+                cache_caller(stream, direct)
+            else:
+                direct = <object> caller
+            reply = (<DirectCaller> direct).answer(
+                PyBytes_FromStringAndSize(<const char *> stream.body + stream.body_begin + MESSAGE_PREFIX, size),
+                self.memory.now_ns,
+            )
+        except Exception as error:
+            self._fault(error)
+            return False
+        if reply is None:
+            return False
+        if not answer(stream, PyBytes_AS_STRING(<bytes> reply), PyBytes_GET_SIZE(<bytes> reply)):
+            fail(stream.connection)
+        self.answered += 1
+        return True
+
+    cdef DirectCaller _find_caller(self, Stream *stream):
+        cdef Vector path = nghttp2.rcbuf_get_buf(stream.headers[stream.path].value)
+        cdef Vector credential
+        cdef object authorization = None
+        if stream.authorization >= 0:
+            credential = nghttp2.rcbuf_get_buf(stream.headers[stream.authorization].value)
+            authorization = PyBytes_FromStringAndSize(<const char *> credential.p, credential.n)
+        return self._direct.admit(
+            PyBytes_FromStringAndSize(<const char *> path.p, path.n),
+            authorization,
+            self._facts(stream.connection),
+        )
+
+    cdef int admit(self, Stream *stream) except -1:
+        """Make the call of a stream, and let it be accepted."""
+        cdef NativeCall call
+        cdef const char *fault
+        if stream.fault == FAULT_HEADERS:
+            if not finish(stream, RESOURCE_EXHAUSTED, b"the metadata is too large", NULL):
+                fail(stream.connection)
+            return 0
+        fault = request_fault(stream)
+        if fault != NULL:
+            if not refuse_request(stream, fault):
+                fail(stream.connection)
+            return 0
+        try:
+            self._facts(stream.connection)
+            call = call_of(stream, self.commands)
+            Py_INCREF(call)
+            stream.call = <PyObject *> call
+            self._accept(call)
+        except Exception as error:
+            self._fault(error)
+            reset(stream, CANCEL)
+        return 0
+
+    cdef object _facts(self, Connection *connection):
+        """Return the facts of the client's certificate; None without TLS or without one."""
+        if connection.tls == NULL or connection.facts != NULL:
+            return None if connection.facts == NULL else <object> connection.facts
+        der = tls_peer_certificate(connection.tls)
+        facts = self._certificate_facts(der) if der else {}
+        Py_INCREF(facts)
+        connection.facts = <PyObject *> facts
+        return facts
+
+
+cdef const char *request_fault(const Stream *stream) noexcept:
+    """Return the HTTP status for a request that is none of gRPC; NULL for one that is."""
+    cdef const char *fault = b"415"
+    cdef Vector name, value
+    cdef int i
+    for i in range(stream.header_count):
+        name = nghttp2.rcbuf_get_buf(stream.headers[i].name)
+        value = nghttp2.rcbuf_get_buf(stream.headers[i].value)
+        if name.n == 7 and memcmp(name.p, b":method", 7) == 0:
+            if value.n != 4 or memcmp(value.p, b"POST", 4) != 0:
+                return b"405"
+        elif name.n == 12 and memcmp(name.p, b"content-type", 12) == 0:
+            if value.n >= 16 and memcmp(value.p, b"application/grpc", 16) == 0:
+                fault = NULL
+    return fault

@@ -1,0 +1,247 @@
+"""A call as Python sees it: its metadata, its messages and its end. Its methods may be called on any thread."""
+
+import base64
+import time
+from urllib.parse import quote
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+
+from sessauth._fast.http2.answers cimport answer, finish, receive, reset, send_message
+from sessauth._fast.http2.commands cimport Command, CommandQueue
+from sessauth._fast.http2.library cimport CANCEL, HeaderBuffer, Vector, nghttp2
+from sessauth._fast.http2.stream cimport (
+    ANSWER_FINISHING,
+    ANSWER_NONE,
+    ANSWER_SENT,
+    FAULT_COMPRESSED,
+    FAULT_SIZE,
+    MESSAGE_PREFIX,
+    Stream,
+    drop_headers,
+    drop_message,
+    fail,
+    message_size,
+)
+
+__all__ = ["NativeCall"]
+
+cdef enum:
+    RECEIVE = 0
+    ANSWER = 1
+    SEND = 2
+    END = 3
+    CANCEL_CALL = 4
+    # gRPC's codes.
+    RESOURCE_EXHAUSTED = 8
+    UNIMPLEMENTED = 12
+    MAX_HOURS = 2_000_000
+
+cdef long long SECOND_NS = 1_000_000_000
+# Headers of HTTP and gRPC, which are no metadata (gRPC over HTTP/2, "Requests").
+cdef frozenset RESERVED = frozenset(
+    {"te", "content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "grpc-message-type"}
+)
+# Characters of a status message that are sent as they are (gRPC over HTTP/2, "Responses").
+cdef str PLAIN = "".join([chr(code) for code in range(0x20, 0x7F) if code != 0x25])
+cdef bytes COMPRESSED_TEXT = b"compressed messages are not accepted; send them without grpc-encoding"
+
+
+cdef class NativeCall(Command):
+    """One call on a stream of HTTP/2. The loop makes it."""
+
+    def peer(self):
+        """Return the address of the client, as gRPC writes it."""
+        return self._peer
+
+    def certificate_facts(self):
+        """Return the facts of the client's certificate by gRPC's names; empty without one."""
+        return self._facts or {}
+
+    def notice_end(self, on_end not None):
+        """Call ``on_end(cancelled)`` when the call has ended; ``cancelled``: otherwise than by its status."""
+        self._on_end = on_end
+
+    def receive(self, on_message not None):
+        """Call ``on_message(message)`` with the next message; None if the client sends no more."""
+        self.commands.post(self, RECEIVE, on_message, None, None)
+
+    def answer(self, bytes message not None):
+        """Send the message of a unary call and the status OK."""
+        self.commands.post(self, ANSWER, message, None, None)
+
+    def send(self, bytes message not None, on_written not None, *, bint first=False):
+        """Send a message of a stream; ``on_written()`` is called when it is on its way."""
+        self.commands.post(self, SEND, message, on_written, None)
+
+    def end(self, int code, str details not None, status_details=None, *, bint first=False):
+        """Send the status of the call; ``status_details`` is its google.rpc.Status, encoded."""
+        text = quote(details, safe=PLAIN).encode() if details else None
+        encoded = base64.b64encode(status_details).rstrip(b"=") if status_details else None
+        self.commands.post(self, END, code, text, encoded)
+
+    def cancel(self):
+        """End the call without a status."""
+        self.commands.post(self, CANCEL_CALL, None, None, None)
+
+    cdef int run(self, int operation, object first, object second, object third) except -1:
+        cdef Stream *stream = self.stream
+        cdef bint done = True
+        if operation == RECEIVE:
+            self._on_message = first
+        elif operation == SEND:
+            # A sender waits for each message before the next.
+            self._on_written = second
+        if stream == NULL or stream.closed:
+            if operation == RECEIVE:
+                self._deliver(None)
+            elif operation == SEND:
+                self._on_written = None
+                second()
+            return 0
+        if operation == RECEIVE:
+            receive(stream)
+            self._deliver_next()
+        elif operation == ANSWER:
+            done = stream.answer != ANSWER_NONE or answer(
+                stream, PyBytes_AS_STRING(first), PyBytes_GET_SIZE(first)
+            )
+        elif operation == SEND:
+            done = stream.answer >= ANSWER_FINISHING or send_message(
+                stream, PyBytes_AS_STRING(first), PyBytes_GET_SIZE(first)
+            )
+        elif operation == END:
+            done = stream.answer >= ANSWER_FINISHING or finish(
+                stream,
+                first,
+                NULL if second is None else PyBytes_AS_STRING(second),
+                NULL if third is None else PyBytes_AS_STRING(third),
+            )
+        else:
+            reset(stream, CANCEL)
+        if not done:
+            fail(stream.connection)
+        return 0
+
+    cdef bint advance(self) except -1:
+        cdef Stream *stream = self.stream
+        if stream.written or stream.closed:
+            # The messages of a call that has ended count as written too.
+            stream.written = 0
+            on_written, self._on_written = self._on_written, None
+            if on_written is not None:
+                on_written()
+        if not stream.closed:
+            if self._on_message is not None:
+                self._deliver_next()
+            return False
+        self.stream = NULL
+        if self._on_end is not None:
+            self._on_end(stream.answer != ANSWER_SENT)
+        if self._on_message is not None:
+            self._deliver(None)
+        return True
+
+    cdef int _deliver_next(self) except -1:
+        """Deliver the next message if it has come, or the end of the messages."""
+        cdef Stream *stream = self.stream
+        cdef Py_ssize_t size
+        cdef bytes text
+        if stream.fault and stream.answer < ANSWER_FINISHING:
+            if stream.fault == FAULT_SIZE:
+                text = b"the message is larger than %d bytes" % stream.connection.loop.max_message
+                finish(stream, RESOURCE_EXHAUSTED, PyBytes_AS_STRING(text), NULL)
+            elif stream.fault == FAULT_COMPRESSED:
+                finish(stream, UNIMPLEMENTED, PyBytes_AS_STRING(COMPRESSED_TEXT), NULL)
+            return 0
+        size = message_size(stream)
+        if size < 0:
+            if stream.ended:
+                self._deliver(None)
+            return 0
+        stream.receiving = False
+        message = PyBytes_FromStringAndSize(<const char *> stream.body + stream.body_begin + MESSAGE_PREFIX, size)
+        drop_message(stream)
+        return self._deliver(message)
+
+    cdef int _deliver(self, object message) except -1:
+        on_message, self._on_message = self._on_message, None
+        if on_message is not None:
+            on_message(message)
+        return 0
+
+
+cdef NativeCall call_of(Stream *stream, CommandQueue commands):
+    """Make the call of a stream whose headers have come."""
+    cdef NativeCall call = NativeCall.__new__(NativeCall)
+    cdef Vector value
+    cdef long long ns = -1
+    call.stream = stream
+    call.commands = commands
+    call._peer = <object> stream.connection.peer
+    call._facts = None if stream.connection.facts == NULL else <object> stream.connection.facts
+    call.method = "" if stream.path < 0 else _text(stream.headers[stream.path].value)
+    if stream.timeout >= 0:
+        value = nghttp2.rcbuf_get_buf(stream.headers[stream.timeout].value)
+        ns = timeout_ns(value.p, value.n)
+    call.deadline = float("inf") if ns < 0 else time.time() + ns / 1e9
+    call.metadata = _metadata(stream)
+    drop_headers(stream)
+    return call
+
+
+cdef tuple _metadata(const Stream *stream):
+    cdef list found = []
+    cdef int i
+    for i in range(stream.header_count):
+        name = _text(stream.headers[i].name)
+        if name.startswith(":") or name in RESERVED:
+            continue
+        value = _text(stream.headers[i].value)
+        if not name.endswith("-bin"):
+            found.append((name, value))
+            continue
+        for part in value.split(","):
+            part = part.strip()
+            try:
+                found.append((name, base64.b64decode(part + "=" * (3 - (len(part) + 3) % 4), validate=True)))
+            except ValueError:
+                # Not what its name promises: nobody may take it for what it is not.
+                continue
+    return tuple(found)
+
+
+cdef str _text(HeaderBuffer buffer):
+    cdef Vector text = nghttp2.rcbuf_get_buf(buffer)
+    data = PyBytes_FromStringAndSize(<const char *> text.p, text.n)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+cdef long long timeout_ns(const unsigned char *p, size_t n) noexcept nogil:
+    cdef long long value = 0
+    cdef unsigned char unit
+    cdef size_t i
+    # At most eight digits and a unit.
+    if n < 2 or n > 9:
+        return -1
+    for i in range(n - 1):
+        if p[i] < b"0" or p[i] > b"9":
+            return -1
+        value = value * 10 + (p[i] - <unsigned char> b"0")
+    unit = p[n - 1]
+    if unit == b"n":
+        return value
+    if unit == b"u":
+        return value * 1_000
+    if unit == b"m":
+        return value * 1_000_000
+    if unit == b"S":
+        return value * SECOND_NS
+    # 10^8 minutes are 6 * 10^18 ns; 10^8 hours are more than 63 bits hold.
+    if unit == b"M":
+        return value * 60 * SECOND_NS
+    if unit == b"H":
+        return (value if value < MAX_HOURS else MAX_HOURS) * 3_600 * SECOND_NS
+    return -1

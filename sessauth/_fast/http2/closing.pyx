@@ -1,0 +1,91 @@
+"""The end of streams and connections. The memory of a connection lasts until the last of its calls has ended."""
+
+from cpython.ref cimport Py_XDECREF
+from libc.stdlib cimport free
+
+from sessauth._fast.http2.callers cimport drop_callers
+from sessauth._fast.http2.library cimport nghttp2
+from sessauth._fast.http2.stream cimport (
+    Connection,
+    LoopMemory,
+    Stream,
+    make_ready,
+    stream_free,
+    stream_unlink,
+    unexpect,
+)
+from sessauth._fast.http2.tls cimport tls_free
+
+cdef extern from "<unistd.h>" nogil:
+    int close(int fd)
+
+
+cdef void let_go(Stream *stream) noexcept:
+    cdef Connection *connection = stream.connection
+    Py_XDECREF(stream.call)
+    stream.call = NULL
+    stream_unlink(stream)
+    stream_free(stream)
+    if connection.session == NULL and connection.streams == NULL:
+        free(connection)
+
+
+cdef void reap(LoopMemory *loop) noexcept:
+    cdef Connection *connection
+    while loop.first_failed != NULL:
+        connection = loop.first_failed
+        loop.first_failed = connection.next_failed
+        _close(connection)
+
+
+cdef void _close(Connection *connection) noexcept:
+    cdef Stream *stream = connection.streams
+    cdef Stream *following
+    tls_free(connection.tls)
+    close(connection.fd)
+    _unlink(connection)
+    drop_callers(connection)
+    nghttp2.session_del(connection.session)
+    connection.session = NULL
+    free(connection.out)
+    connection.out = NULL
+    while stream != NULL:
+        following = stream.next
+        stream.closed = True
+        unexpect(stream)
+        if stream.call != NULL:
+            make_ready(stream)
+        elif not stream.is_ready:
+            stream_unlink(stream)
+            stream_free(stream)
+        stream = following
+    Py_XDECREF(connection.peer)
+    Py_XDECREF(connection.facts)
+    connection.peer = connection.facts = NULL
+    if connection.streams == NULL:
+        free(connection)
+
+
+cdef void _unlink(Connection *connection) noexcept:
+    """Take a connection from every list of its loop but that of failed ones, from which it was taken."""
+    cdef LoopMemory *loop = connection.loop
+    cdef Connection **place
+    if connection.next != NULL:
+        connection.next.previous = connection.previous
+    if connection.previous != NULL:
+        connection.previous.next = connection.next
+    else:
+        loop.connections = connection.next
+    loop.connection_count -= 1
+    if connection.is_dirty:
+        place = &loop.first_dirty
+        while place[0] != connection:
+            place = &place[0].next_dirty
+        place[0] = connection.next_dirty
+        connection.is_dirty = False
+    if connection.reads_again:
+        place = &loop.first_again
+        while place[0] != connection:
+            place = &place[0].next_again
+        place[0] = connection.next_again
+        connection.reads_again = False

@@ -1,0 +1,274 @@
+"""A connection, and what nghttp2 calls while it reads.
+
+Everything here runs on the thread of the loop, without the interpreter lock.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
+
+from sessauth._fast.http2.answers cimport on_frame_sent
+from sessauth._fast.http2.library cimport (
+    CALLBACK_FAILURE,
+    ENHANCE_YOUR_CALM,
+    FLAG_ACK,
+    FLAG_END_STREAM,
+    FRAME_DATA,
+    FRAME_HEADERS,
+    FRAME_PING,
+    FRAME_SETTINGS,
+    NO_ERROR,
+    SETTINGS_MAX_CONCURRENT_STREAMS,
+    SETTINGS_MAX_HEADER_LIST_SIZE,
+    FrameHeader,
+    HeaderBuffer,
+    Session,
+    Setting,
+    Vector,
+    nghttp2,
+)
+from sessauth._fast.http2.stream cimport (
+    FAULT_COMPRESSED,
+    FAULT_HEADERS,
+    FAULT_SIZE,
+    MESSAGE_PREFIX,
+    Connection,
+    LoopMemory,
+    Stream,
+    add_body,
+    add_header,
+    make_dirty,
+    make_ready,
+    message_size,
+    stream_free,
+    stream_new,
+    stream_unlink,
+    unexpect,
+)
+
+cdef extern from "<sys/epoll.h>" nogil:
+    int EPOLLIN
+
+cdef enum:
+    # As grpcio's server is configured (server/rpc/listen.py).
+    MAX_STREAMS = 256
+    MAX_PING_STRIKES = 2
+    # A connection's window; that of a stream is the protocol's 65,535 bytes until a message is received.
+    WINDOW_BYTES = 1 << 20
+    # Frames without a message between two sweeps: settings, pings, priorities, empty data.
+    MAX_IDLE_FRAMES = 2_000
+    # A flood of resets (CVE-2023-44487): at once, and regained a second.
+    RESET_BURST = 1_000
+    RESETS_PER_SECOND = 200
+    MAX_CONTINUATIONS = 8
+    MAX_ACKS = 1_000
+    MAX_SETTINGS = 32
+    HEADER_OVERHEAD = 32
+
+cdef int64_t MIN_PING_INTERVAL_NS = 5_000_000_000
+
+
+cdef bint prepare(LoopMemory *loop) noexcept nogil:
+    if nghttp2.session_callbacks_new(&loop.callbacks) or nghttp2.option_new(&loop.options):
+        return False
+    nghttp2.session_callbacks_set_on_begin_headers_callback(loop.callbacks, _on_begin_headers)
+    nghttp2.session_callbacks_set_on_header_callback2(loop.callbacks, _on_header)
+    nghttp2.session_callbacks_set_on_frame_recv_callback(loop.callbacks, _on_frame)
+    nghttp2.session_callbacks_set_on_frame_send_callback(loop.callbacks, on_frame_sent)
+    nghttp2.session_callbacks_set_on_data_chunk_recv_callback(loop.callbacks, _on_data)
+    nghttp2.session_callbacks_set_on_stream_close_callback(loop.callbacks, _on_stream_close)
+    nghttp2.option_set_no_auto_window_update(loop.options, 1)
+    nghttp2.option_set_max_outbound_ack(loop.options, MAX_ACKS)
+    nghttp2.option_set_max_settings(loop.options, MAX_SETTINGS)
+    nghttp2.option_set_max_continuations(loop.options, MAX_CONTINUATIONS)
+    nghttp2.option_set_stream_reset_rate_limit(loop.options, RESET_BURST, RESETS_PER_SECOND)
+    return True
+
+
+cdef void release(LoopMemory *loop) noexcept nogil:
+    """Free the memory of streams that ended. Callbacks and options are as small as the loop is long-lived."""
+    cdef Stream *stream
+    while loop.free_streams != NULL:
+        stream = loop.free_streams
+        loop.free_streams = stream.next
+        free(stream.headers)
+        free(stream.body)
+        free(stream)
+
+
+cdef Connection *open_connection(LoopMemory *loop, int fd, void *tls) noexcept nogil:
+    cdef Connection *connection = <Connection *> calloc(1, sizeof(Connection))
+    cdef Setting settings[2]
+    if connection == NULL:
+        return NULL
+    connection.loop = loop
+    connection.fd = fd
+    connection.tls = tls
+    if nghttp2.session_server_new2(&connection.session, loop.callbacks, connection, loop.options):
+        free(connection)
+        return NULL
+    settings[0].id = SETTINGS_MAX_CONCURRENT_STREAMS
+    settings[0].value = MAX_STREAMS
+    settings[1].id = SETTINGS_MAX_HEADER_LIST_SIZE
+    settings[1].value = <uint32_t> loop.max_headers
+    nghttp2.submit_settings(connection.session, 0, settings, 2)
+    nghttp2.session_set_local_window_size(connection.session, 0, 0, WINDOW_BYTES)
+    connection.opened_ns = connection.received_ns = connection.busy_ns = loop.now_ns
+    connection.events = EPOLLIN
+    connection.next = loop.connections
+    if connection.next != NULL:
+        connection.next.previous = connection
+    loop.connections = connection
+    loop.connection_count += 1
+    return connection
+
+
+cdef void leave(Connection *connection) noexcept nogil:
+    """Go on with leaving: first a notice, by the next call GOAWAY with the last stream that counts."""
+    if connection.failed or connection.leaving == 2:
+        return
+    connection.leaving += 1
+    if connection.leaving == 1:
+        connection.left_ns = connection.loop.now_ns
+        nghttp2.submit_shutdown_notice(connection.session)
+    else:
+        nghttp2.submit_goaway(
+            connection.session,
+            0,
+            nghttp2.session_get_last_proc_stream_id(connection.session),
+            NO_ERROR,
+            NULL,
+            0,
+        )
+    make_dirty(connection)
+
+
+cdef void end_with(Connection *connection, uint32_t error) noexcept nogil:
+    """Send GOAWAY and close, whatever runs."""
+    if not connection.failed:
+        nghttp2.session_terminate_session(connection.session, error)
+        make_dirty(connection)
+
+
+cdef void ping(Connection *connection) noexcept nogil:
+    connection.pinged_ns = connection.loop.now_ns
+    nghttp2.submit_ping(connection.session, 0, NULL)
+    make_dirty(connection)
+
+
+cdef int _on_begin_headers(Session session, const FrameHeader *frame, void *user) noexcept nogil:
+    cdef Stream *stream
+    if nghttp2.session_get_stream_user_data(session, frame.stream_id) != NULL:
+        # Trailers.
+        return 0
+    stream = stream_new(<Connection *> user, frame.stream_id)
+    if stream == NULL:
+        return CALLBACK_FAILURE
+    nghttp2.session_set_stream_user_data(session, frame.stream_id, stream)
+    return 0
+
+
+cdef int _on_header(
+    Session session, const FrameHeader *frame, HeaderBuffer name, HeaderBuffer value, uint8_t flags, void *user
+) noexcept nogil:
+    cdef Stream *stream = <Stream *> nghttp2.session_get_stream_user_data(session, frame.stream_id)
+    cdef Vector text
+    if stream == NULL or stream.has_headers or stream.fault:
+        return 0
+    text = nghttp2.rcbuf_get_buf(name)
+    stream.header_bytes += text.n + nghttp2.rcbuf_get_buf(value).n + HEADER_OVERHEAD
+    if stream.header_bytes > stream.connection.loop.max_headers:
+        stream.fault = FAULT_HEADERS
+        return 0
+    if text.n == 5 and memcmp(text.p, b":path", 5) == 0:
+        stream.path = stream.header_count
+    elif text.n == 12 and memcmp(text.p, b"grpc-timeout", 12) == 0:
+        stream.timeout = stream.header_count
+    elif text.n == 13 and memcmp(text.p, b"authorization", 13) == 0:
+        stream.several_authorizations = stream.authorization >= 0
+        stream.authorization = stream.header_count
+    return 0 if add_header(stream, name, value) else CALLBACK_FAILURE
+
+
+cdef int _on_frame(Session session, const FrameHeader *frame, void *user) noexcept nogil:
+    cdef Connection *connection = <Connection *> user
+    cdef Stream *stream
+    if frame.type != FRAME_HEADERS and frame.type != FRAME_DATA:
+        if frame.type == FRAME_SETTINGS:
+            connection.greeted = True
+        elif frame.type == FRAME_PING and not frame.flags & FLAG_ACK:
+            _count_ping(connection)
+        _count_idle_frame(connection)
+        return 0
+    stream = <Stream *> nghttp2.session_get_stream_user_data(session, frame.stream_id)
+    if stream == NULL:
+        return 0
+    if frame.type == FRAME_HEADERS:
+        stream.has_headers = True
+        make_ready(stream)
+    elif frame.length == 0 and not frame.flags & FLAG_END_STREAM:
+        _count_idle_frame(connection)
+    if frame.flags & FLAG_END_STREAM:
+        stream.ended = True
+        make_ready(stream)
+    return 0
+
+
+cdef void _count_idle_frame(Connection *connection) noexcept nogil:
+    connection.idle_frames += 1
+    if connection.idle_frames > MAX_IDLE_FRAMES:
+        end_with(connection, ENHANCE_YOUR_CALM)
+
+
+cdef void _count_ping(Connection *connection) noexcept nogil:
+    """Refuse a client that sends pings more often than every five seconds, while nothing is sent to it."""
+    cdef int64_t now = connection.loop.now_ns
+    if connection.last_ping_ns and now - connection.last_ping_ns < MIN_PING_INTERVAL_NS:
+        connection.ping_strikes += 1
+        if connection.ping_strikes > MAX_PING_STRIKES:
+            end_with(connection, ENHANCE_YOUR_CALM)
+    connection.last_ping_ns = now
+
+
+cdef int _on_data(
+    Session session, uint8_t flags, int32_t stream_id, const uint8_t *data, size_t n, void *user
+) noexcept nogil:
+    cdef Stream *stream = <Stream *> nghttp2.session_get_stream_user_data(session, stream_id)
+    cdef const uint8_t *p
+    cdef size_t size
+    # The connection's window is for all streams: one that is not received yet must not close it.
+    nghttp2.session_consume_connection(session, n)
+    if stream == NULL or stream.discarding or stream.fault:
+        nghttp2.session_consume_stream(session, stream_id, n)
+        return 0
+    if not add_body(stream, data, n):
+        return CALLBACK_FAILURE
+    if stream.receiving:
+        nghttp2.session_consume_stream(session, stream_id, n)
+    else:
+        stream.unconsumed += n
+    if stream.body_end - stream.body_begin >= MESSAGE_PREFIX:
+        p = stream.body + stream.body_begin
+        size = (<size_t> p[1] << 24) | (<size_t> p[2] << 16) | (<size_t> p[3] << 8) | p[4]
+        if size > stream.connection.loop.max_message:
+            stream.fault = FAULT_SIZE
+        elif p[0]:
+            stream.fault = FAULT_COMPRESSED
+        if stream.fault or message_size(stream) >= 0:
+            make_ready(stream)
+    return 0
+
+
+cdef int _on_stream_close(Session session, int32_t stream_id, uint32_t error, void *user) noexcept nogil:
+    cdef Stream *stream = <Stream *> nghttp2.session_get_stream_user_data(session, stream_id)
+    if stream == NULL:
+        return 0
+    stream.closed = True
+    unexpect(stream)
+    (<Connection *> user).busy_ns = (<Connection *> user).loop.now_ns
+    if stream.call != NULL:
+        make_ready(stream)
+    elif not stream.is_ready:
+        stream_unlink(stream)
+        stream_free(stream)
+    return 0

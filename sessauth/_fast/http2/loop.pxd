@@ -1,0 +1,19 @@
+"""The event loop of a server of calls."""
+
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from sessauth._fast.http2.admission cimport Admission
+from sessauth._fast.http2.listeners cimport Listeners
+
+cdef class Loop(Admission):
+    cdef uint8_t *buffer
+    cdef Listeners _listeners
+    cdef int64_t _swept_ns
+    cdef int64_t _slow_reader_ns
+    cdef readonly bint stopping
+    cdef bint _woken
+
+    cdef int _turn(self, int64_t until_ns) except -1
+    cdef int _wait(self, int timeout_ms, uint64_t *accepting) noexcept nogil
+    cdef int _sweep(self) except -1
+    cdef void _write_dirty(self) noexcept nogil

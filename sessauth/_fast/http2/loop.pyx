@@ -1,0 +1,276 @@
+"""The event loop of a server of calls: epoll, listeners, timers, and the calls that are answered at once."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from sessauth._fast.base.clock cimport monotonic_ns
+from sessauth._fast.http2.admission cimport Admission
+from sessauth._fast.http2.answers cimport reset
+from sessauth._fast.http2.closing cimport reap
+from sessauth._fast.http2.connection cimport end_with, leave, prepare, release
+from sessauth._fast.http2.library cimport CANCEL, NO_ERROR
+from sessauth._fast.http2.library import load
+from sessauth._fast.http2.listeners cimport Listeners
+from sessauth._fast.http2.socket_io cimport read_from, write_to
+from sessauth._fast.http2.stream cimport (
+    ANSWER_SENT,
+    Connection,
+    LoopMemory,
+    Stream,
+    fail,
+    make_dirty,
+    take_ready,
+    unexpect,
+)
+from sessauth._fast.http2.timers cimport sweep
+
+__all__ = ["Loop"]
+
+cdef extern from "<sys/epoll.h>" nogil:
+    int EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLL_CTL_ADD, EPOLL_CLOEXEC
+    ctypedef union epoll_data_t:
+        void *ptr
+        uint64_t u64
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int operation, int fd, epoll_event *event)
+    int epoll_wait(int epoll, epoll_event *events, int most, int timeout)
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int value, int flags)
+    int EFD_CLOEXEC, EFD_NONBLOCK
+
+cdef extern from "<unistd.h>" nogil:
+    Py_ssize_t read(int fd, void *p, size_t n)
+    Py_ssize_t write(int fd, const void *p, size_t n)
+    int close(int fd)
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident()
+
+cdef enum:
+    EVENTS = 256
+    BUFFER_BYTES = 64 << 10
+
+cdef int64_t SECOND = 1_000_000_000
+cdef int64_t SWEEP_NS = SECOND // 2
+cdef int64_t STOPPING_SWEEP_NS = SECOND // 50
+
+
+cdef class Loop(Admission):
+    """Serves connections on the thread that calls :meth:`poll`.
+
+    ``accept(call)`` is called for each new call whose headers have come, and ``fault(error)`` for an exception of a
+    callback. ``direct.admit(path, authorization, facts)`` returns a DirectCaller, or None: the call is accepted.
+    ``direct.generation()`` is a number that changes when a caller found earlier may be one no longer.
+    """
+
+    def __cinit__(
+        self,
+        accept,
+        fault,
+        *,
+        direct=None,
+        direct_paths=(),
+        certificate_facts=None,
+        size_t max_message,
+        size_t max_headers,
+        double slow_reader_seconds,
+    ):
+        cdef epoll_event event
+        self.memory.epoll = -1
+        load()
+        self._accept = accept
+        self._fault = fault
+        self._direct = direct
+        self._direct_paths = frozenset(direct_paths)
+        self._certificate_facts = certificate_facts
+        self._listeners = Listeners.__new__(Listeners)
+        self._listeners.memory = &self.memory
+        self._listeners.fault = fault
+        self.memory.max_message = max_message
+        self.memory.max_headers = max_headers
+        self._slow_reader_ns = <int64_t> (slow_reader_seconds * 1e9)
+        self.buffer = <uint8_t *> malloc(BUFFER_BYTES)
+        if self.buffer == NULL or not prepare(&self.memory):
+            raise MemoryError
+        self.memory.epoll = epoll_create1(EPOLL_CLOEXEC)
+        self.commands.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self.memory.epoll < 0 or self.commands.wake < 0:
+            raise OSError("no descriptor is left for the event loop")
+        memset(&event, 0, sizeof(event))
+        event.events = EPOLLIN
+        epoll_ctl(self.memory.epoll, EPOLL_CTL_ADD, self.commands.wake, &event)
+
+    def __dealloc__(self):
+        release(&self.memory)
+        free(self.buffer)
+        if self.memory.epoll >= 0:
+            close(self.memory.epoll)
+        if self.commands is not None and self.commands.wake >= 0:
+            close(self.commands.wake)
+            self.commands.wake = -1
+
+    @property
+    def max_connections(self):
+        """The number of connections that may be open."""
+        return self._listeners.most
+
+    @property
+    def refused_connections(self):
+        """The number of connections that found no place."""
+        return self._listeners.refused
+
+    @property
+    def connections(self):
+        """The number of open connections."""
+        return self.memory.connection_count
+
+    def listen(self, listener, tls=None):
+        """Accept connections of a socket; ``tls()`` returns the TlsContext of a new one. Not while it polls."""
+        self._listeners.add(listener, tls)
+
+    def poll(self, double seconds):
+        """Serve for ``seconds``, or until :meth:`wake`. One thread calls it."""
+        cdef int64_t now = monotonic_ns()
+        cdef int64_t until = now + <int64_t> (seconds * 1e9)
+        self.commands.thread = PyThread_get_thread_ident()
+        self._woken = False
+        while now < until and not self._woken:
+            self._turn(until)
+            now = monotonic_ns()
+
+    def wake(self):
+        """Let :meth:`poll` return. Any thread may call it."""
+        cdef uint64_t one = 1
+        self._woken = True
+        write(self.commands.wake, &one, sizeof(one))
+
+    def stop_listening(self):
+        """Close the listening sockets."""
+        self._listeners.close_all()
+
+    def stop(self):
+        """Accept no more connections, and ask the clients of those that are open to begin no calls.
+
+        On the thread of the loop only, as :meth:`close`.
+        """
+        cdef Connection *connection = self.memory.connections
+        self.stopping = True
+        self.stop_listening()
+        while connection != NULL:
+            leave(connection)
+            connection = connection.next
+        self._write_dirty()
+
+    def close(self):
+        """Cancel every call and close every connection."""
+        cdef Connection *connection = self.memory.connections
+        cdef Stream *stream
+        while connection != NULL:
+            stream = connection.streams
+            while stream != NULL:
+                if not stream.closed and stream.answer != ANSWER_SENT:
+                    reset(stream, CANCEL)
+                stream = stream.next
+            end_with(connection, NO_ERROR)
+            connection = connection.next
+        self._write_dirty()
+        connection = self.memory.connections
+        while connection != NULL:
+            fail(connection)
+            connection = connection.next
+        reap(&self.memory)
+
+    cdef int _turn(self, int64_t until_ns) except -1:
+        """Wait for events once, and do all that follows from them."""
+        cdef LoopMemory *memory = &self.memory
+        cdef Stream *stream
+        cdef int64_t wait_ns
+        cdef uint64_t accepting = 0
+        cdef int timeout
+        self.commands.sleeping = True
+        memory.now_ns = monotonic_ns()
+        wait_ns = min(until_ns, self._swept_ns + (STOPPING_SWEEP_NS if self.stopping else SWEEP_NS))
+        if memory.first_expected != NULL:
+            wait_ns = min(wait_ns, memory.first_expected.expected_until_ns)
+        wait_ns -= memory.now_ns
+        timeout = <int> ((max(wait_ns, 0) + 999_999) // 1_000_000)
+        if self.commands.waiting or memory.first_ready != NULL or memory.first_again != NULL:
+            timeout = 0
+        with nogil:
+            self._wait(timeout, &accepting)
+        self.commands.sleeping = False
+        if accepting:
+            self._listeners.accept_from(accepting)
+        if self.commands.waiting:
+            self.commands.run_waiting()
+        if memory.first_ready != NULL:
+            if self._direct is not None:
+                self.refresh()
+            stream = take_ready(memory)
+            while stream != NULL:
+                self.advance_stream(stream)
+                stream = take_ready(memory)
+        while memory.first_expected != NULL and memory.first_expected.expected_until_ns <= memory.now_ns:
+            stream = memory.first_expected
+            unexpect(stream)
+            self.admit(stream)
+        if memory.now_ns - self._swept_ns >= (STOPPING_SWEEP_NS if self.stopping else SWEEP_NS):
+            self._sweep()
+        with nogil:
+            self._write_dirty()
+        if memory.first_failed != NULL:
+            reap(&self.memory)
+        return 0
+
+    cdef int _wait(self, int timeout_ms, uint64_t *accepting) noexcept nogil:
+        """Wait for events, and read what has come on every connection."""
+        cdef epoll_event events[EVENTS]
+        cdef Connection *connection
+        cdef Connection *again
+        cdef uint64_t data
+        cdef int n = epoll_wait(self.memory.epoll, events, EVENTS, timeout_ms)
+        cdef int i
+        self.memory.now_ns = monotonic_ns()
+        again = self.memory.first_again
+        self.memory.first_again = NULL
+        while again != NULL:
+            connection, again = again, again.next_again
+            connection.reads_again = False
+            if not connection.failed:
+                read_from(connection, self.buffer, BUFFER_BYTES)
+        for i in range(n):
+            data = events[i].data.u64
+            if data == 0:
+                read(self.commands.wake, &data, sizeof(data))
+                continue
+            if data & 1:
+                accepting[0] |= <uint64_t> 1 << (data >> 1)
+                continue
+            connection = <Connection *> events[i].data.ptr
+            if connection.failed:
+                continue
+            if events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR):
+                read_from(connection, self.buffer, BUFFER_BYTES)
+            if events[i].events & EPOLLOUT:
+                make_dirty(connection)
+        return 0
+
+    cdef void _write_dirty(self) noexcept nogil:
+        cdef Connection *connection
+        while self.memory.first_dirty != NULL:
+            connection = self.memory.first_dirty
+            self.memory.first_dirty = connection.next_dirty
+            connection.is_dirty = False
+            if not connection.failed:
+                write_to(connection)
+
+    cdef int _sweep(self) except -1:
+        self._swept_ns = self.memory.now_ns
+        with nogil:
+            sweep(&self.memory, self._slow_reader_ns, self.stopping)
+        return self._listeners.resume()

@@ -1,0 +1,180 @@
+"""Streams, connections and their lists: memory without Python objects."""
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from sessauth._fast.http2.library cimport HeaderBuffer, Session
+
+cdef enum:
+    # A stream's part in the answer of its call.
+    ANSWER_NONE = 0
+    ANSWER_BEGUN = 1
+    ANSWER_FINISHING = 2
+    ANSWER_SENT = 3
+    # Faults of a request that are found while it is read.
+    FAULT_NONE = 0
+    FAULT_HEADERS = 1
+    FAULT_SIZE = 2
+    FAULT_COMPRESSED = 3
+    # Bytes before each message of gRPC: a flag, and the length.
+    MESSAGE_PREFIX = 5
+    # The callers that a connection caches.
+    CALLERS = 4
+
+cdef struct Header:
+    HeaderBuffer name
+    HeaderBuffer value
+
+# A message on its way out, with its prefix.
+cdef struct OutMessage:
+    OutMessage *next
+    size_t n
+    size_t written
+    uint8_t bytes[1]
+
+# A caller of one method on one connection, found by the exact header values.
+cdef struct Caller:
+    HeaderBuffer path
+    HeaderBuffer authorization
+    # A DirectCaller, owned; NULL: the place is free.
+    PyObject *direct
+
+cdef struct Stream:
+    int32_t id
+    Connection *connection
+    # Among the connection's streams.
+    Stream *next
+    Stream *previous
+    # Among the streams that need the interpreter.
+    Stream *next_ready
+    bint is_ready
+    # Among the streams whose message is expected at once.
+    Stream *next_expected
+    Stream *previous_expected
+    int64_t expected_until_ns
+    # The call as Python sees it, owned; NULL: not yet one.
+    PyObject *call
+    Header *headers
+    int header_count
+    int header_room
+    size_t header_bytes
+    # Places in `headers`, -1 for none.
+    int path
+    int authorization
+    int timeout
+    bint several_authorizations
+    # All headers have come; the client sends no more; the stream is closed.
+    bint has_headers
+    bint ended
+    bint closed
+    int fault
+    # The messages, with their prefixes, from `body_begin`.
+    uint8_t *body
+    size_t body_begin
+    size_t body_end
+    size_t body_room
+    # Bytes that the client may not yet send again.
+    size_t unconsumed
+    # The next message may be larger than the window.
+    bint receiving
+    # Nothing more is read.
+    bint discarding
+    int answer
+    OutMessage *first_out
+    OutMessage *last_out
+    # Messages that were written since Python was last called.
+    int written
+    # libnghttp2 waits for more of the body.
+    bint deferred
+    # Trailers that follow the messages: owned text, NULL for those of a success.
+    char *details
+    int status
+    char *status_details
+
+cdef struct Connection:
+    LoopMemory *loop
+    int fd
+    # TLS, NULL without.
+    void *tls
+    bint tls_ready
+    Session session
+    Connection *next
+    Connection *previous
+    Stream *streams
+    int stream_count
+    # Among the connections with something to write.
+    Connection *next_dirty
+    bint is_dirty
+    uint8_t *out
+    size_t out_begin
+    size_t out_end
+    size_t out_room
+    # The events that epoll waits for.
+    uint32_t events
+    bint failed
+    Connection *next_failed
+    # Among the connections whose TLS holds bytes that epoll does not see.
+    Connection *next_again
+    bint reads_again
+    # Frames without a message since the last sweep.
+    int idle_frames
+    # The client's first SETTINGS have come.
+    bint greeted
+    # 1: the client has been asked to begin no calls here, 2: and those that it begins are ignored.
+    int leaving
+    int64_t opened_ns
+    int64_t left_ns
+    int64_t received_ns
+    int64_t busy_ns
+    # Since when the client reads nothing, 0 while it does.
+    int64_t stalled_ns
+    int64_t pinged_ns
+    int64_t last_ping_ns
+    int ping_strikes
+    Caller callers[CALLERS]
+    int next_caller
+    # The generation of credentials that they were found under.
+    uint64_t generation
+    # The address, owned, and the facts of the certificate, owned or NULL.
+    PyObject *peer
+    PyObject *facts
+
+cdef struct LoopMemory:
+    Connection *connections
+    int connection_count
+    Stream *free_streams
+    Stream *first_ready
+    Stream *last_ready
+    Stream *first_expected
+    Stream *last_expected
+    Connection *first_dirty
+    Connection *first_failed
+    Connection *first_again
+    int64_t now_ns
+    int epoll
+    void *callbacks
+    void *options
+    # Of credentials; grows when they change.
+    uint64_t generation
+    size_t max_message
+    size_t max_headers
+
+cdef Stream *stream_new(Connection *connection, int32_t id) noexcept nogil
+# The stream is closed, in no list, and has no call.
+cdef void stream_free(Stream *stream) noexcept nogil
+cdef void stream_unlink(Stream *stream) noexcept nogil
+cdef void make_ready(Stream *stream) noexcept nogil
+cdef Stream *take_ready(LoopMemory *loop) noexcept nogil
+cdef void expect(Stream *stream, int64_t until_ns) noexcept nogil
+cdef void unexpect(Stream *stream) noexcept nogil
+cdef void make_dirty(Connection *connection) noexcept nogil
+# The connection is closed as soon as nothing else uses it.
+cdef void fail(Connection *connection) noexcept nogil
+cdef bint add_header(Stream *stream, HeaderBuffer name, HeaderBuffer value) noexcept nogil
+cdef void drop_headers(Stream *stream) noexcept nogil
+cdef bint add_body(Stream *stream, const uint8_t *data, size_t n) noexcept nogil
+# The length of the first message, which is complete; -1: it is not.
+cdef Py_ssize_t message_size(const Stream *stream) noexcept nogil
+cdef void drop_message(Stream *stream) noexcept nogil
+cdef bint add_out(Stream *stream, const char *message, size_t n) noexcept nogil
+cdef void drop_out(Stream *stream) noexcept nogil

@@ -1,0 +1,250 @@
+"""Streams, connections and their lists. Only the thread of the loop touches them."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memmove, memset
+
+from sessauth._fast.http2.library cimport HeaderBuffer, nghttp2
+from sessauth._fast.http2.stream cimport (
+    Connection,
+    Header,
+    LoopMemory,
+    OutMessage,
+    MESSAGE_PREFIX,
+    Stream,
+)
+
+cdef enum:
+    FIRST_HEADERS = 16
+    FIRST_BODY = 1024
+    # A body's memory above it is not kept for the next stream.
+    KEPT_BODY = 4096
+
+
+cdef Stream *stream_new(Connection *connection, int32_t id) noexcept nogil:
+    """Return a stream of a connection, NULL without memory."""
+    cdef LoopMemory *loop = connection.loop
+    cdef Stream *stream = loop.free_streams
+    cdef Header *headers = NULL
+    cdef uint8_t *body = NULL
+    cdef int header_room = 0
+    cdef size_t body_room = 0
+    if stream != NULL:
+        loop.free_streams = stream.next
+        headers, header_room = stream.headers, stream.header_room
+        body, body_room = stream.body, stream.body_room
+    else:
+        stream = <Stream *> malloc(sizeof(Stream))
+        if stream == NULL:
+            return NULL
+    memset(stream, 0, sizeof(Stream))
+    stream.headers, stream.header_room = headers, header_room
+    stream.body, stream.body_room = body, body_room
+    stream.id = id
+    stream.connection = connection
+    stream.path = stream.authorization = stream.timeout = -1
+    stream.next = connection.streams
+    if stream.next != NULL:
+        stream.next.previous = stream
+    connection.streams = stream
+    connection.stream_count += 1
+    return stream
+
+
+cdef void stream_unlink(Stream *stream) noexcept nogil:
+    """Take a stream from its connection."""
+    cdef Connection *connection = stream.connection
+    if connection == NULL:
+        return
+    if stream.next != NULL:
+        stream.next.previous = stream.previous
+    if stream.previous != NULL:
+        stream.previous.next = stream.next
+    else:
+        connection.streams = stream.next
+    connection.stream_count -= 1
+    stream.next = stream.previous = NULL
+
+
+cdef void stream_free(Stream *stream) noexcept nogil:
+    """Keep the memory of a stream for the next one."""
+    cdef LoopMemory *loop = stream.connection.loop
+    drop_headers(stream)
+    drop_out(stream)
+    free(stream.details)
+    free(stream.status_details)
+    if stream.body_room > KEPT_BODY:
+        free(stream.body)
+        stream.body = NULL
+        stream.body_room = 0
+    stream.next = loop.free_streams
+    loop.free_streams = stream
+
+
+cdef void make_ready(Stream *stream) noexcept nogil:
+    """Add a stream to those that need the interpreter."""
+    cdef LoopMemory *loop = stream.connection.loop
+    if stream.is_ready:
+        return
+    stream.is_ready = True
+    stream.next_ready = NULL
+    if loop.last_ready != NULL:
+        loop.last_ready.next_ready = stream
+    else:
+        loop.first_ready = stream
+    loop.last_ready = stream
+
+
+cdef Stream *take_ready(LoopMemory *loop) noexcept nogil:
+    """Take the first stream that needs the interpreter, NULL if none does."""
+    cdef Stream *stream = loop.first_ready
+    if stream != NULL:
+        loop.first_ready = stream.next_ready
+        if loop.first_ready == NULL:
+            loop.last_ready = NULL
+        stream.is_ready = False
+    return stream
+
+
+cdef void expect(Stream *stream, int64_t until_ns) noexcept nogil:
+    """Add a stream to those whose message is expected at once. The times of all grow."""
+    cdef LoopMemory *loop = stream.connection.loop
+    if stream.expected_until_ns:
+        return
+    stream.expected_until_ns = until_ns
+    stream.next_expected = NULL
+    stream.previous_expected = loop.last_expected
+    if loop.last_expected != NULL:
+        loop.last_expected.next_expected = stream
+    else:
+        loop.first_expected = stream
+    loop.last_expected = stream
+
+
+cdef void unexpect(Stream *stream) noexcept nogil:
+    """Take a stream from those whose message is expected."""
+    cdef LoopMemory *loop = stream.connection.loop
+    if not stream.expected_until_ns:
+        return
+    stream.expected_until_ns = 0
+    if stream.next_expected != NULL:
+        stream.next_expected.previous_expected = stream.previous_expected
+    else:
+        loop.last_expected = stream.previous_expected
+    if stream.previous_expected != NULL:
+        stream.previous_expected.next_expected = stream.next_expected
+    else:
+        loop.first_expected = stream.next_expected
+
+
+cdef void make_dirty(Connection *connection) noexcept nogil:
+    """Add a connection to those with something to write."""
+    if not connection.is_dirty:
+        connection.is_dirty = True
+        connection.next_dirty = connection.loop.first_dirty
+        connection.loop.first_dirty = connection
+
+
+cdef void fail(Connection *connection) noexcept nogil:
+    if not connection.failed:
+        connection.failed = True
+        connection.next_failed = connection.loop.first_failed
+        connection.loop.first_failed = connection
+
+
+cdef bint add_header(Stream *stream, HeaderBuffer name, HeaderBuffer value) noexcept nogil:
+    """Keep a header; False without memory."""
+    cdef int room
+    cdef void *grown
+    if stream.header_count == stream.header_room:
+        room = stream.header_room * 2 if stream.header_room else FIRST_HEADERS
+        grown = realloc(stream.headers, room * sizeof(Header))
+        if grown == NULL:
+            return False
+        stream.headers = <Header *> grown
+        stream.header_room = room
+    nghttp2.rcbuf_incref(name)
+    nghttp2.rcbuf_incref(value)
+    stream.headers[stream.header_count].name = name
+    stream.headers[stream.header_count].value = value
+    stream.header_count += 1
+    return True
+
+
+cdef void drop_headers(Stream *stream) noexcept nogil:
+    """Forget the headers. No place in them stays."""
+    cdef int i
+    for i in range(stream.header_count):
+        nghttp2.rcbuf_decref(stream.headers[i].name)
+        nghttp2.rcbuf_decref(stream.headers[i].value)
+    stream.header_count = 0
+    stream.path = stream.authorization = stream.timeout = -1
+
+
+cdef bint add_body(Stream *stream, const uint8_t *data, size_t n) noexcept nogil:
+    """Append to the body; False without memory."""
+    cdef size_t room
+    cdef void *grown
+    if stream.body_begin == stream.body_end:
+        stream.body_begin = stream.body_end = 0
+    elif stream.body_begin and stream.body_end + n > stream.body_room:
+        memmove(stream.body, stream.body + stream.body_begin, stream.body_end - stream.body_begin)
+        stream.body_end -= stream.body_begin
+        stream.body_begin = 0
+    if stream.body_end + n > stream.body_room:
+        room = max(2 * stream.body_room, stream.body_end + n, <size_t> FIRST_BODY)
+        grown = realloc(stream.body, room)
+        if grown == NULL:
+            return False
+        stream.body = <uint8_t *> grown
+        stream.body_room = room
+    memcpy(stream.body + stream.body_end, data, n)
+    stream.body_end += n
+    return True
+
+
+cdef Py_ssize_t message_size(const Stream *stream) noexcept nogil:
+    cdef const uint8_t *p = stream.body + stream.body_begin
+    cdef size_t n = stream.body_end - stream.body_begin
+    cdef size_t size
+    if n < MESSAGE_PREFIX:
+        return -1
+    size = (<size_t> p[1] << 24) | (<size_t> p[2] << 16) | (<size_t> p[3] << 8) | p[4]
+    return <Py_ssize_t> size if n - MESSAGE_PREFIX >= size else -1
+
+
+cdef void drop_message(Stream *stream) noexcept nogil:
+    """Remove the first message, which is complete."""
+    stream.body_begin += MESSAGE_PREFIX + message_size(stream)
+
+
+cdef bint add_out(Stream *stream, const char *message, size_t n) noexcept nogil:
+    """Add a message to those that are sent; False without memory."""
+    cdef OutMessage *out = <OutMessage *> malloc(sizeof(OutMessage) + MESSAGE_PREFIX + n)
+    if out == NULL:
+        return False
+    out.next = NULL
+    out.n = MESSAGE_PREFIX + n
+    out.written = 0
+    out.bytes[0] = 0
+    out.bytes[1] = <uint8_t> (n >> 24)
+    out.bytes[2] = <uint8_t> (n >> 16)
+    out.bytes[3] = <uint8_t> (n >> 8)
+    out.bytes[4] = <uint8_t> n
+    memcpy(out.bytes + MESSAGE_PREFIX, message, n)
+    if stream.last_out != NULL:
+        stream.last_out.next = out
+    else:
+        stream.first_out = out
+    stream.last_out = out
+    return True
+
+
+cdef void drop_out(Stream *stream) noexcept nogil:
+    """Forget what was not sent."""
+    cdef OutMessage *out
+    while stream.first_out != NULL:
+        out = stream.first_out
+        stream.first_out = out.next
+        free(out)
+    stream.last_out = NULL
