@@ -42,7 +42,6 @@ _ALTERNATIVE_NAMES: Final = b"\x55\x1d\x11"
 _LEAST_FIELDS: Final = 6
 # Two-digit years from here on are of the century before (RFC 5280, 4.1.2.5.1).
 _CENTURY: Final = 50
-# The files are looked at no more often, however many connections begin.
 _T = TypeVar("_T")
 
 
