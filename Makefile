@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help install build demo serve test test-long test-sanitized lint format stubtest bench bench-quick \
-        bench-instructions bench-docs bench-peers proto proto-check vectors vectors-check client client-check package clean
+        bench-instructions bench-docs bench-peers proto proto-check vectors vectors-check client client-check package wheel clean
 .SILENT:
 .DELETE_ON_ERROR:
 SHELL := bash
@@ -140,6 +140,9 @@ client: $(INSTALLED) ## write the blocking client again, from the asyncio one
 
 client-check: $(INSTALLED) ## fail if the blocking client is not what the asyncio one gives
 	$(RUN) tools/generate_sync_client.py --check
+
+wheel: package ## a manylinux wheel with libnghttp2 inside, in dist/manylinux/
+	PATH="$(abspath $(BIN)):$$PATH" $(RUN) tools/bundle_wheel.py dist/*.whl dist/manylinux
 
 package: $(INSTALLED) ## sdist, and a wheel built from that sdist, in dist/
 	rm -rf dist

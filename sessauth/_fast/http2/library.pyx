@@ -1,5 +1,7 @@
 """libnghttp2, loaded at run time: nothing is needed to build, and a server without it serves through grpcio."""
 
+from pathlib import Path
+
 from sessauth._fast.http2.library cimport Nghttp2, nghttp2
 
 __all__ = ["LIBRARY", "load"]
@@ -23,10 +25,10 @@ cdef struct Version:
 cdef str _version = ""
 
 
-def load(paths=(LIBRARY,)):
+def load(paths=None):
     """Load the library from the first of ``paths`` that is there, once. Return its version, such as ``1.64.0``.
 
-    Raises OSError, with the reason, if there is none, it is older than 1.61.0, or it lacks a function.
+    By default that is the library beside this module, which a binary wheel has, else the system's. Raises OSError, with the reason, if there is none, it is older than 1.61.0, or it lacks a function.
     """
     global _version
     if _version:
@@ -34,6 +36,9 @@ def load(paths=(LIBRARY,)):
     cdef void *library = NULL
     cdef list problems = []
     cdef bytes name
+    if paths is None:
+        bundled = Path(__file__).with_name(LIBRARY)
+        paths = (bundled, LIBRARY) if bundled.exists() else (LIBRARY,)
     for path in paths:
         name = str(path).encode()
         library = dlopen(name, RTLD_NOW | RTLD_LOCAL)
