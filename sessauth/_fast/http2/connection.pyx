@@ -57,6 +57,8 @@ cdef enum:
     WINDOW_BYTES = 1 << 20
     # Frames without a message between two sweeps: settings, pings, priorities, empty data.
     MAX_IDLE_FRAMES = 2_000
+    # A client of gRPC answers each message with a few of them: window updates, pings that measure the bandwidth, ACKs.
+    IDLE_FRAMES_PER_MESSAGE = 8
     # A flood of resets (CVE-2023-44487): at once, and regained a second.
     RESET_BURST = 1_000
     RESETS_PER_SECOND = 200
@@ -208,6 +210,8 @@ cdef int _on_frame(Session session, const FrameHeader *frame, void *user) noexce
         make_ready(stream)
     elif frame.length == 0 and not frame.flags & FLAG_END_STREAM:
         _count_idle_frame(connection)
+    else:
+        connection.idle_frames = max(0, connection.idle_frames - IDLE_FRAMES_PER_MESSAGE)
     if frame.flags & FLAG_END_STREAM:
         stream.ended = True
         make_ready(stream)
