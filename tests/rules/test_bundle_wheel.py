@@ -23,7 +23,7 @@ def _tool() -> ModuleType:
 
 
 def test_added_files_stand_in_the_record(tmp_path: Path) -> None:
-    """With their digests and sizes; what was there stays."""
+    """Digests and sizes are theirs, and other files stay."""
     source, target = tmp_path / "a.whl", tmp_path / "b.whl"
     with zipfile.ZipFile(source, "w") as wheel:
         wheel.writestr("pkg/module.py", b"x = 1\n")

@@ -12,7 +12,7 @@ import pytest
 from sessauth._fast.http2 import library
 from sessauth.errors import ConfigError
 from sessauth.server.config.config import Config
-from sessauth.server.config.sections import ServerSettings
+from sessauth.server.config.sections import ServerSettings, TcpSettings
 from sessauth.server.transport import choice
 
 MISSING = "libnghttp2.so.14: cannot open shared object file"
@@ -48,13 +48,25 @@ def test_without_the_library_grpc_serves(no_library: None) -> None:
     found = choice.choose(_config("auto"))
     assert not found.native
     assert MISSING in found.why
-    assert "apt-get install libnghttp2-14" in found.why
+    assert "Debian: libnghttp2-14" in found.why
 
 
 def test_a_native_server_that_must_be_and_cannot_is_refused(no_library: None) -> None:
     """The error names the setting."""
-    with pytest.raises(ConfigError, match=r"server\.check_server: .*libnghttp2"):
+    with pytest.raises(ConfigError, match=r"server\.check_server: can't be native: .*libnghttp2"):
         choice.choose(_config("native"))
+
+
+def test_without_openssl_grpc_serves_an_address_with_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address without TLS, and Unix sockets, need none."""
+    monkeypatch.setattr(choice, "_load", lambda: "1.64.0")
+    monkeypatch.setattr(choice, "_tls_problem", lambda: "libssl.so.3 is missing")
+    encrypted = TcpSettings(check_address="127.0.0.1:1", certificate="c", private_key="k")
+    config = _config("auto")
+    assert not choice.choose(dataclasses.replace(config, tcp=encrypted)).native
+    plain = TcpSettings(check_address="127.0.0.1:1", insecure_tcp=True)
+    assert choice.choose(dataclasses.replace(config, tcp=plain)).native
+    assert choice.choose(config).native
 
 
 def test_grpcio_is_taken_where_it_is_asked_for() -> None:

@@ -159,7 +159,12 @@ cdef class Admission:
         if connection.tls == NULL or connection.facts != NULL:
             return None if connection.facts == NULL else <object> connection.facts
         der = tls_peer_certificate(connection.tls)
-        facts = self._certificate_facts(der) if der else {}
+        try:
+            facts = self._certificate_facts(der) if der else {}
+        except ValueError as error:
+            # A certificate that can't be read names nobody.
+            self._fault(error)
+            facts = {}
         Py_INCREF(facts)
         connection.facts = <PyObject *> facts
         return facts

@@ -28,7 +28,8 @@ cdef str _version = ""
 def load(paths=None):
     """Load the library from the first of ``paths`` that is there, once. Return its version, such as ``1.64.0``.
 
-    By default that is the library beside this module, which a binary wheel has, else the system's. Raises OSError, with the reason, if there is none, it is older than 1.61.0, or it lacks a function.
+    By default that is the library beside this module, which a binary wheel has, else the system's. Raises OSError,
+    with the reason, if there is none, it is older than 1.61.0, or it lacks a function.
     """
     global _version
     if _version:

@@ -10,7 +10,14 @@ from libc.string cimport memcpy, memmove
 
 from sessauth._fast.http2.library cimport nghttp2
 from sessauth._fast.http2.stream cimport Connection, fail, make_dirty
-from sessauth._fast.http2.tls cimport tls_alpn_is_h2, tls_handshake, tls_read, tls_write
+from sessauth._fast.http2.tls cimport (
+    HANDSHAKE_DONE,
+    HANDSHAKE_FAILED,
+    HANDSHAKE_WANTS_WRITE,
+    tls_handshake,
+    tls_read,
+    tls_write,
+)
 
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t recv(int fd, void *p, size_t n, int flags)
@@ -53,10 +60,7 @@ cdef void read_from(Connection *connection, uint8_t *buffer, size_t room) noexce
         connection.received_ns = connection.loop.now_ns
         connection.pinged_ns = 0
         make_dirty(connection)
-    if connection.tls != NULL and not connection.reads_again:
-        connection.reads_again = True
-        connection.next_again = connection.loop.first_again
-        connection.loop.first_again = connection
+    _read_again(connection)
 
 
 cdef Py_ssize_t _receive(Connection *connection, uint8_t *buffer, size_t room) noexcept nogil:
@@ -73,14 +77,23 @@ cdef Py_ssize_t _receive(Connection *connection, uint8_t *buffer, size_t room) n
 cdef bint _shake_hands(Connection *connection) noexcept nogil:
     """Go on with the handshake of TLS; True when it is done."""
     cdef int state = tls_handshake(connection.tls)
-    if state == 1 and tls_alpn_is_h2(connection.tls):
+    if state == HANDSHAKE_DONE:
         connection.tls_ready = True
-        return True
-    if state == 1 or state == -2:
-        fail(connection)
-    elif state == -1:
         make_dirty(connection)
+        return True
+    if state == HANDSHAKE_FAILED:
+        fail(connection)
+    else:
+        _wait_for(connection, EPOLLIN | (EPOLLOUT if state == HANDSHAKE_WANTS_WRITE else 0))
     return False
+
+
+cdef void _read_again(Connection *connection) noexcept nogil:
+    """Read in the next turn, whatever epoll says: bytes may wait in TLS."""
+    if connection.tls != NULL and not connection.reads_again:
+        connection.reads_again = True
+        connection.next_again = connection.loop.first_again
+        connection.loop.first_again = connection
 
 
 cdef void write_to(Connection *connection) noexcept nogil:
@@ -90,10 +103,8 @@ cdef void write_to(Connection *connection) noexcept nogil:
     cdef Py_ssize_t sent
     if connection.tls != NULL and not connection.tls_ready:
         if _shake_hands(connection):
-            # Bytes may have come with the end of the handshake.
-            make_dirty(connection)
-        elif not connection.failed:
-            _wait_for(connection, EPOLLIN | (EPOLLOUT if tls_handshake(connection.tls) == -1 else 0))
+            # The first bytes may have come with the end of the handshake.
+            _read_again(connection)
         return
     while not connection.failed:
         while n > 0 and connection.out_end - connection.out_begin < MAX_OUT:
@@ -120,6 +131,8 @@ cdef void write_to(Connection *connection) noexcept nogil:
         if not nghttp2.session_want_read(connection.session) and not nghttp2.session_want_write(connection.session):
             fail(connection)
             return
+        if not connection.events & EPOLLIN:
+            _read_again(connection)
         _wait_for(connection, EPOLLIN)
         return
     if not connection.stalled_ns:

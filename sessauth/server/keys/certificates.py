@@ -11,17 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 import grpc
 
-from ..._fast.http2.tls import TlsContext
-from ..._fast.http2.tls_endpoint import self_test
 from ...clock import Clock, SystemClock
 from ...errors import ConfigError, StateUnusable
 from ..config.config import Config
 from ..log import event
 from ..process import preflight
+
+if TYPE_CHECKING:
+    from ..._fast.http2.tls import TlsContext
 
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 # Tags of DER (X.690) and of RFC 5280, section 4.1.
@@ -261,7 +262,10 @@ def grpc_configuration(pem: PemFiles) -> grpc.ServerCertificateConfiguration:
 
 def native_tls(pem: PemFiles) -> TlsContext:
     """Return the files as the native event loop takes them."""
-    return TlsContext(*pem)
+    # It is built for Linux only, as the loop is.
+    from ..._fast.http2 import tls
+
+    return tls.TlsContext(*pem)
 
 
 class Certificates:
@@ -292,7 +296,9 @@ class Certificates:
             pem = _pem_files(self._config)
         except OSError as error:
             return str(error)
-        return self_test(pem.certificate, pem.private_key)
+        from ..._fast.http2 import tls_endpoint
+
+        return tls_endpoint.self_test(pem.certificate, pem.private_key)
 
     def native_context(self) -> TlsContext:
         """Return the context for a new connection: the same one until the files change.

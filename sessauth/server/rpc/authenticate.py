@@ -81,7 +81,7 @@ class Authenticator:
         return self.from_facts(rpc.auth_context()) if self.identities.known() else None
 
     def from_facts(self, facts: Mapping[str, Sequence[bytes]]) -> Principal | None:
-        """Return the principal of an ``authorization`` entry if it was accepted before."""
+        """Return the principal of a verified certificate by its facts. See :meth:`from_certificate`."""
         known = self.identities.known()
         uris = {uri.decode("utf-8", "replace") for uri in facts.get("peer_uri", ())}
         pems = facts.get("x509_pem_cert", ()) if known.by_thumbprint else ()

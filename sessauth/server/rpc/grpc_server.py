@@ -9,14 +9,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ...errors import ServerError
 from .. import log as server_log
 from ..config.config import Config
 from ..keys.certificates import certificate_facts
 from ..transport.loop import GrpcServer
-from ..transport.native import NativeServer
 from ..transport.receiving import Receiving
 from .accounting import Accounting, Meter
 from .authenticate import Authenticator
@@ -28,6 +27,9 @@ from .pipeline import Pipeline
 from .pools import open_pools
 from .router import Router
 from .tracing import Tracing
+
+if TYPE_CHECKING:
+    from ..transport.native import NativeServer
 
 # How long clients and balancers may still arrive, and be refused with UNAVAILABLE.
 NOTICE_SECONDS: Final = 0.1
@@ -79,10 +81,14 @@ class Serving:
             else self._native_server(direct, callers, receiving)
         )
         self._sockets: list[Path] = []
+        self._started = False
 
     def _native_server(
         self, direct: DirectChecks, callers: Authenticator, receiving: Receiving
     ) -> NativeServer:
+        # It is built for Linux only.
+        from ..transport.native import NativeServer
+
         # Traces, and a log of each call, need the pipeline.
         found = None
         if not self._traced and not self.accounting.verbose:
@@ -109,6 +115,7 @@ class Serving:
 
     def start(self) -> None:
         """Begin to answer."""
+        self._started = True
         self.pools.watch()
         self._server.start()
 
@@ -136,7 +143,9 @@ class Serving:
         self.remove_sockets()
 
     def remove_sockets(self) -> None:
-        """Remove the files of the Unix sockets that were bound."""
+        """Stop listening if the server was not started, and remove the files of its Unix sockets."""
+        if not self._started:
+            self._server.stop(0.0)
         while self._sockets:
             self._sockets.pop().unlink(missing_ok=True)
 

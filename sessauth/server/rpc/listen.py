@@ -8,7 +8,7 @@ import socket
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ... import limits
 from ...errors import ConfigError
@@ -16,7 +16,9 @@ from ..config.config import Config
 from ..keys.certificates import Certificates
 from ..log import event
 from ..transport.loop import GrpcServer
-from ..transport.native import NativeServer
+
+if TYPE_CHECKING:
+    from ..transport.native import NativeServer
 
 # A batch of 1024 items with tokens of 8 KiB is 8 MiB; arguments share what is left.
 MAX_REQUEST_BYTES: Final = 12 << 20

@@ -10,7 +10,8 @@ from ..config.config import Config
 
 GRPCIO: Final = "grpcio"
 NATIVE: Final = "native"
-HOW_TO_GET: Final = "install libnghttp2 1.61 or later (Debian: apt-get install libnghttp2-14)"
+HOW_TO_GET: Final = "for the native server install libnghttp2 1.61 or later (Debian: libnghttp2-14)"
+HOW_TO_GET_TLS: Final = "for the native server install OpenSSL 3 (Debian: libssl3)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +38,27 @@ def choose(config: Config) -> CheckServer:
     try:
         version = _load()
     except (ImportError, OSError) as error:
-        if wanted == NATIVE:
-            raise ConfigError(
-                f"server.check_server: native needs libnghttp2: {error}; {HOW_TO_GET}"
-            ) from error
-        return CheckServer(GRPCIO, f"{error}; to serve checks natively {HOW_TO_GET}")
+        return _without(wanted, f"{error}; {HOW_TO_GET}")
+    if config.tcp.check_address and not config.tcp.insecure_tcp and (problem := _tls_problem()):
+        return _without(wanted, f"TLS of tcp.check_address: {problem}; {HOW_TO_GET_TLS}")
     return CheckServer(NATIVE, f"libnghttp2 {version}")
 
 
+def _without(wanted: str, why: str) -> CheckServer:
+    """Return gRPC's server, unless it must be the native one. Raises ConfigError then."""
+    if wanted == NATIVE:
+        raise ConfigError(f"server.check_server: can't be native: {why}")
+    return CheckServer(GRPCIO, why)
+
+
+# The native server is built for Linux only.
 def _load() -> str:
     from ..._fast.http2 import library
 
     return library.load()
+
+
+def _tls_problem() -> str:
+    from ..._fast.http2 import tls
+
+    return tls.available()

@@ -10,11 +10,14 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import grpc
 
 from ...errors import ConfigError
+from ..keys.certificates import certificate_facts, first_der
+from ..log import fault
 
 # The internal names have no types.
 Binding: TypeAlias = Any
@@ -156,9 +159,13 @@ class GrpcCall:
         return bytes(self._call.peer()).decode("utf-8", "replace")
 
     def certificate_facts(self) -> Mapping[str, Sequence[bytes]]:
-        """Return the TLS facts of the client: gRPC's auth context."""
+        """Return the facts of the client's certificate; empty without one, and for one that can't be read.
+
+        gRPC ends the URIs of its auth context at a zero byte, so they are read from the certificate.
+        """
         facts: Mapping[bytes, Sequence[bytes]] = _binding.auth_context(self._call) or {}
-        return {name.decode("utf-8", "replace"): values for name, values in facts.items()}
+        pems = facts.get(b"x509_pem_cert", ())
+        return _facts_of(pems[0]) if pems else {}
 
     def _start(self, operations: Sequence[Any], tag: Tag) -> None:
         """Begin operations. Raises RuntimeError, and cancels the call, if the core refuses them."""
@@ -176,6 +183,15 @@ class GrpcCall:
 
     def _written(self, event: Event) -> None:
         self._on_written()
+
+
+@lru_cache(maxsize=1024)
+def _facts_of(pem: bytes) -> Mapping[str, Sequence[bytes]]:
+    try:
+        return certificate_facts(first_der(pem))
+    except ValueError as error:
+        fault("certificate", error)
+        return {}
 
 
 def _ignore(event: Event) -> None:

@@ -16,6 +16,7 @@ from ..._fast.http2.call import NativeCall
 from ..._fast.http2.loop import Loop
 from ..._fast.http2.tls import TlsContext
 from ..._fast.rpc_codec.direct import DirectCaller
+from ...errors import ConfigError
 from ..keys.certificates import Certificates
 from ..log import fault
 from .receiving import Receiving
@@ -94,6 +95,8 @@ class NativeServer:
     def tls(certificates: Certificates) -> Callable[[], TlsContext]:
         """Return what :meth:`add_port` needs for TLS. Raises ConfigError."""
         certificates.native_context()
+        if problem := certificates.native_problem():
+            raise ConfigError(f"tcp.certificate, tcp.private_key: TLS can't be served natively: {problem}")
         return certificates.native_context
 
     def add_port(self, address: str, tls: Callable[[], TlsContext] | None = None) -> int:
